@@ -1,0 +1,133 @@
+//! The manifest: what is known of a backup, as JSON beside it.
+//!
+//! Written by `backup` after the commit, read by `list`. A convenience, never the proof: a backup without one is a backup.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::pipeline::scanner::TableRows;
+use crate::postgres::{Facts, Tools};
+use crate::storage::{Committed, hex};
+
+use super::name::BackupName;
+
+/// What the manifest says. Unknown fields are passed over when read, so that later versions may add some.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The backup's file name.
+    pub file_name: String,
+    /// The object's key.
+    pub key: String,
+    /// 128 random bits of the run, also in the object's metadata.
+    pub run_id: String,
+    /// The database.
+    pub database: String,
+    /// `pg_control_system()`, where the server tells.
+    pub system_identifier: Option<String>,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// RFC 3339, UTC.
+    pub finished_at: String,
+    /// The server's version.
+    pub server_version: String,
+    /// The version of `pg_dump`.
+    pub pg_dump_version: String,
+    /// The version of this program.
+    pub tool_version: String,
+    /// What `pg_dump` was given beside the connection.
+    pub pg_dump_arguments: Vec<String>,
+    /// `pg_database_size` before the dump, in bytes.
+    pub database_bytes: u64,
+    /// Length of the plain dump in bytes.
+    pub dump_bytes: u64,
+    /// CRC-32 of the plain dump, in hexadecimal.
+    pub dump_crc32: String,
+    /// Size of the object in bytes.
+    pub object_bytes: u64,
+    /// sha256 of the object, in hexadecimal.
+    pub object_sha256: String,
+    /// Plain bytes for each stored byte.
+    pub compression_ratio: f64,
+    /// gzip level.
+    pub compression_level: u32,
+    /// Size of the first part in bytes.
+    pub part_bytes: u64,
+    /// Number of parts.
+    pub parts: u32,
+    /// The database's encoding.
+    pub encoding: String,
+    /// `datcollate`
+    pub collation: Option<String>,
+    /// `datctype`
+    pub character_type: Option<String>,
+    /// Rows of COPY data in all.
+    pub rows: u64,
+    /// Rows of each table, in the dump's order.
+    pub tables: Vec<TableRows>,
+}
+
+/// What a run knows besides what it committed.
+#[derive(Debug)]
+pub struct RunFacts<'a> {
+    /// The backup's name.
+    pub name: BackupName,
+    /// The run's id.
+    pub run_id: &'a str,
+    /// The server and the database.
+    pub facts: &'a Facts,
+    /// The programs used.
+    pub tools: &'a Tools,
+    /// gzip level.
+    pub level: u32,
+    /// Size of the first part in bytes.
+    pub part_bytes: u64,
+    /// `pg_dump`'s arguments, without the connection.
+    pub arguments: &'a [String],
+}
+
+impl Manifest {
+    /// Of a backup that was committed.
+    #[must_use]
+    pub fn new(run: &RunFacts<'_>, committed: &Committed, finished: DateTime<Utc>) -> Self {
+        let (totals, scan) = (committed.whole().totals(), committed.whole().scan());
+        Self {
+            file_name: run.name.to_string(),
+            key: committed.key().to_owned(),
+            run_id: run.run_id.to_owned(),
+            database: run.facts.database.clone(),
+            system_identifier: run.facts.system_identifier.clone(),
+            started_at: time_text(run.name.started()),
+            finished_at: time_text(finished),
+            server_version: run.facts.server_version.clone(),
+            pg_dump_version: run.tools.pg_dump.version.to_string(),
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            pg_dump_arguments: run.arguments.to_vec(),
+            database_bytes: run.facts.size_bytes,
+            dump_bytes: totals.plain_bytes,
+            dump_crc32: format!("{:08x}", totals.plain_crc32),
+            object_bytes: totals.object_bytes,
+            object_sha256: hex(&totals.object_sha256),
+            compression_ratio: ratio(totals.plain_bytes, totals.object_bytes),
+            compression_level: run.level,
+            part_bytes: run.part_bytes,
+            parts: totals.parts,
+            encoding: run.facts.encoding.clone(),
+            collation: run.facts.collation.clone(),
+            character_type: run.facts.character_type.clone(),
+            rows: scan.rows,
+            tables: scan.tables.clone(),
+        }
+    }
+}
+
+/// RFC 3339 in UTC, to the second.
+#[must_use]
+pub fn time_text(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// Plain bytes for each stored byte, to two digits.
+#[expect(clippy::cast_precision_loss, reason = "a ratio of two digits does not need 53 bits")]
+fn ratio(plain: u64, stored: u64) -> f64 {
+    if stored == 0 { 0.0 } else { (plain as f64 / stored as f64 * 100.0).round() / 100.0 }
+}

@@ -1,0 +1,40 @@
+//! Backup Manager: takes one backup, from connecting to the report.
+//!
+//! `run` is the story, `stream` its middle, `name` and `manifest` what it leaves behind, `limits` what may end it early.
+//! Called by `commands::backup`.
+
+mod limits;
+pub mod manifest;
+pub mod name;
+mod report;
+mod run;
+mod stream;
+
+use std::time::Duration;
+
+pub use limits::Limits;
+pub use report::{Attempt, Report};
+pub use run::Backup;
+
+use crate::pipeline::PipelineError;
+use crate::proof::NotWhole;
+
+/// Why there is no whole dump.
+#[derive(Debug, thiserror::Error)]
+pub enum DumpError {
+    /// The evidence is against it.
+    #[error(transparent)]
+    NotWhole(NotWhole),
+    /// It could not be read or compressed.
+    #[error(transparent)]
+    Pipeline(PipelineError),
+    /// `pg_dump` closed its output and went on.
+    #[error("pg_dump closed its output, but did not end within {}", humantime::format_duration(*.limit))]
+    DoesNotEnd {
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The system does not say how it ended.
+    #[error("wait for pg_dump")]
+    Wait(#[source] std::io::Error),
+}

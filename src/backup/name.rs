@@ -1,0 +1,101 @@
+//! The name of a backup: the only place that knows its pattern.
+//!
+//! Everything that begins, lists or (later) deletes backups asks here what is one, and when it was taken: a backup's
+//! time comes from its name, never from the store's `LastModified` (DESIGN §3).
+
+use std::fmt;
+
+use chrono::{DateTime, NaiveDateTime, SubsecRound as _, TimeDelta, Utc};
+
+/// What every backup's file name begins with; also what listings ask for.
+pub const BEGINNING: &str = "postgres-backup-";
+const ENDING: &str = ".sql.gz";
+const PATTERN: &str = "%Y-%m-%d_%H-%M-%S";
+/// What the manifest's key has behind the backup's.
+pub const MANIFEST_SUFFIX: &str = ".json";
+
+/// `postgres-backup-2026-11-23_02-00-00.sql.gz`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BackupName {
+    started: DateTime<Utc>,
+}
+
+impl BackupName {
+    /// The name of a backup that starts now, to the second.
+    #[must_use]
+    pub fn new(started: DateTime<Utc>) -> Self {
+        Self { started: started.trunc_subsecs(0) }
+    }
+
+    /// Reads a file name; `None` where it is not exactly what this program writes.
+    #[must_use]
+    pub fn parse(file_name: &str) -> Option<Self> {
+        let time = file_name.strip_prefix(BEGINNING)?.strip_suffix(ENDING)?;
+        let started = NaiveDateTime::parse_from_str(time, PATTERN).ok()?.and_utc();
+        let name = Self { started };
+        // chrono also reads `2026-1-2`, signs and leap seconds; a name that is written otherwise is somebody else's.
+        let is_leap_second = started.timestamp_subsec_nanos() > 0;
+        (!is_leap_second && name.to_string() == file_name).then_some(name)
+    }
+
+    /// When the backup was started.
+    #[must_use]
+    pub fn started(&self) -> DateTime<Utc> {
+        self.started
+    }
+
+    /// The name a second later, where this one is taken.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        Self { started: self.started + TimeDelta::seconds(1) }
+    }
+}
+
+impl fmt::Display for BackupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{BEGINNING}{}{ENDING}", self.started.format(PATTERN))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn only_this_programs_names_are_names() {
+        assert!(BackupName::parse("postgres-backup-2026-11-23_02-00-00.sql.gz").is_some());
+        for other in [
+            "postgres-backup-2026-11-23_02-00-00.sql.gz.json",
+            "postgres-backup-2026-11-23_02-00-00.sql",
+            "postgres-backup-2026-13-23_02-00-00.sql.gz",
+            "postgres-backup-2026-02-30_02-00-00.sql.gz",
+            "postgres-backup-2026-11-23_24-00-00.sql.gz",
+            "postgres-backup-2026-11-23_23-59-60.sql.gz",
+            "postgres-backup-2026-1-23_02-00-00.sql.gz",
+            "postgres-backup-+2026-11-23_02-00-00.sql.gz",
+            "xpostgres-backup-2026-11-23_02-00-00.sql.gz",
+            "postgres-backup-.sql.gz",
+            "",
+        ] {
+            assert_eq!(BackupName::parse(other), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(seconds in 0i64..253_402_300_799) {
+            let name = BackupName::new(DateTime::from_timestamp(seconds, 999).expect("in range"));
+            prop_assert_eq!(BackupName::parse(&name.to_string()), Some(name));
+            prop_assert_eq!(name.started().timestamp(), seconds);
+        }
+
+        #[test]
+        fn any_text_is_read_or_not(text in ".{0,60}") {
+            if let Some(name) = BackupName::parse(&text) {
+                prop_assert_eq!(name.to_string(), text);
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What a run tells at its end: one line for people, or one JSON object for programs.
+//!
+//! Made by [`super::run`], printed by `commands::backup`.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::Serialize;
+
+use super::manifest::Manifest;
+use super::name::BackupName;
+
+/// How far a run came, for the report of a failure.
+#[derive(Debug, Default)]
+pub struct Attempt {
+    name: Option<BackupName>,
+    location: Option<String>,
+}
+
+impl Attempt {
+    /// The upload was begun.
+    pub fn begun(&mut self, name: BackupName, location: String) {
+        self.name = Some(name);
+        self.location = Some(location);
+    }
+}
+
+/// The seed's `BackupResult`, and the manifest's fields behind it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    success: bool,
+    file_name: Option<String>,
+    /// Bytes.
+    file_size: u64,
+    s3_location: Option<String>,
+    /// Seconds.
+    duration: f64,
+    error: Option<String>,
+    /// Flattened; its `file_name` is the one above.
+    #[serde(flatten)]
+    manifest: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(skip)]
+    dump_bytes: u64,
+}
+
+impl Report {
+    /// Of a backup that was committed.
+    #[must_use]
+    pub fn success(manifest: Manifest, s3_location: String, elapsed: Duration) -> Self {
+        let (file_name, file_size, dump_bytes) =
+            (manifest.file_name.clone(), manifest.object_bytes, manifest.dump_bytes);
+        let mut fields = match serde_json::to_value(manifest) {
+            Ok(serde_json::Value::Object(fields)) => fields,
+            _ => serde_json::Map::new(),
+        };
+        fields.remove("file_name");
+        Self {
+            success: true,
+            file_name: Some(file_name),
+            file_size,
+            s3_location: Some(s3_location),
+            duration: seconds(elapsed),
+            error: None,
+            manifest: Some(fields),
+            dump_bytes,
+        }
+    }
+
+    /// Of a run that failed.
+    #[must_use]
+    pub fn failure(attempt: &Attempt, error: String, elapsed: Duration) -> Self {
+        Self {
+            success: false,
+            file_name: attempt.name.map(|name| name.to_string()),
+            file_size: 0,
+            s3_location: attempt.location.clone(),
+            duration: seconds(elapsed),
+            error: Some(error),
+            manifest: None,
+            dump_bytes: 0,
+        }
+    }
+
+    /// One line for people.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let location = self.s3_location.as_deref().unwrap_or_default();
+        let stored = ByteSize(self.file_size).display().iec();
+        let plain = ByteSize(self.dump_bytes).display().iec();
+        let ratio = self.manifest.as_ref().and_then(|fields| fields.get("compression_ratio")?.as_f64());
+        format!(
+            "{location}: {stored} ({plain} of dump, ratio {:.2}) in {:.1} s",
+            ratio.unwrap_or_default(),
+            self.duration
+        )
+    }
+}
+
+/// Seconds to the millisecond.
+fn seconds(elapsed: Duration) -> f64 {
+    (elapsed.as_secs_f64() * 1000.0).round() / 1000.0
+}

@@ -1,0 +1,219 @@
+//! The story of one backup, top to bottom (SPEC §4): connect, lock, begin, dump, prove, commit, describe.
+//!
+//! Called by `commands::backup`. Each step's work is in the room that it names.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use chrono::Utc;
+use tracing::Instrument as _;
+
+use crate::config::BackupConfig;
+use crate::error::{Chain, Error};
+use crate::pipeline::{PartPlan, Progress};
+use crate::postgres::{Dump, Facts, Installed, Session, Tools, lock};
+use crate::storage::{Committed, Destination, Upload};
+
+use super::limits::Limits;
+use super::manifest::{Manifest, RunFacts};
+use super::name::{BackupName, MANIFEST_SUFFIX};
+use super::report::{Attempt, Report};
+use super::stream::Job;
+
+/// One run of `backup`.
+pub struct Backup<'a> {
+    config: &'a BackupConfig,
+    limits: Limits,
+    progress: Arc<Progress>,
+    display: Box<dyn Fn(u64) + Send + Sync + 'a>,
+}
+
+/// An open session on a server whose facts are known, with the tools that fit it.
+struct Source {
+    session: Session,
+    facts: Facts,
+    tools: Tools,
+}
+
+impl<'a> Backup<'a> {
+    /// A run with its configuration, what may end it, and what shows its progress: called once, with the database's
+    /// size in bytes, when the dump begins.
+    pub fn new(
+        config: &'a BackupConfig,
+        limits: Limits,
+        progress: Arc<Progress>,
+        display: impl Fn(u64) + Send + Sync + 'a,
+    ) -> Self {
+        Self { config, limits, progress, display: Box::new(display) }
+    }
+
+    /// Takes one backup.
+    ///
+    /// # Errors
+    /// Why there is none. Then no object, no open upload and no child process is left, as far as that is in this
+    /// program's power; what is left is logged. `attempt` is told what was known by then.
+    pub async fn run(self, attempt: &mut Attempt) -> Result<Report, Error> {
+        let began = Instant::now();
+        let run_id = run_id()?;
+        let destination = self.limits.within(async { Ok(Destination::open(&self.config.s3).await?) }).await?;
+        let mut source = self.limits.within(self.connect()).await?;
+        self.limits.within(self.lock(&mut source)).await?;
+        let plan = PartPlan::new(&self.config.parts, source.facts.size_bytes);
+        self.announce(&source, &plan);
+        let (name, upload) = self.begin(&destination, &run_id).await?;
+        attempt.begun(name, destination.location(upload.key()));
+        (self.display)(source.facts.size_bytes);
+
+        let span = tracing::info_span!("backup", database = source.facts.database, key = upload.key());
+        let (committed, facts, tools) = async {
+            let committed = self.dump_and_commit(&mut source, &destination, upload, &plan).await?;
+            let Source { session, facts, tools } = source;
+            session.close().await;
+            Ok::<_, Error>((committed, facts, tools))
+        }
+        .instrument(span)
+        .await?;
+
+        let run = RunFacts {
+            name,
+            run_id: &run_id,
+            facts: &facts,
+            tools: &tools,
+            level: self.config.pipeline.level,
+            part_bytes: plan.base(),
+            arguments: &Dump::arguments(&self.config.postgres),
+        };
+        let manifest = Manifest::new(&run, &committed, Utc::now());
+        self.describe(&destination, &committed, &manifest).await;
+        Ok(Report::success(manifest, destination.location(committed.key()), began.elapsed()))
+    }
+
+    /// Connects with the newest psql to learn the server's version, then with the one beside the right `pg_dump`.
+    async fn connect(&self) -> Result<Source, Error> {
+        let settings = &self.config.postgres;
+        let installed = Installed::find(settings.pg_dump_path.as_deref(), &settings.environment).await?;
+        let first = installed.newest()?;
+        let mut session = Session::connect(&first, settings).await?;
+        let facts = Facts::ask(&mut session).await?;
+        let tools = installed.choose(&facts.version())?;
+        if tools.psql == first.psql {
+            return Ok(Source { session, facts, tools });
+        }
+        session.close().await;
+        let mut session = Session::connect(&tools, settings).await?;
+        let facts = Facts::ask(&mut session).await?;
+        Ok(Source { session, facts, tools })
+    }
+
+    async fn lock(&self, source: &mut Source) -> Result<(), Error> {
+        if lock::try_lock(&mut source.session, &self.config.s3.identity()).await? {
+            return Ok(());
+        }
+        let destination = format!("s3://{}/{}", self.config.s3.bucket, self.config.s3.prefix);
+        Err(Error::AlreadyRunning { database: source.facts.database.clone(), destination })
+    }
+
+    /// The one line that says what is about to happen, without secrets.
+    fn announce(&self, source: &Source, plan: &PartPlan) {
+        let settings: Vec<String> = self
+            .config
+            .shown
+            .iter()
+            .map(|shown| format!("{}={} ({})", shown.variable, shown.value, shown.source))
+            .collect();
+        let Source { facts, tools, .. } = source;
+        let memory = memory_estimate(self.config.pipeline.threads, plan);
+        tracing::info!(
+            host = facts.host,
+            port = facts.port,
+            database = facts.database,
+            user = facts.user,
+            server_version = facts.server_version,
+            standby = facts.in_recovery,
+            database_bytes = facts.size_bytes,
+            pg_dump = %tools.pg_dump.path.display(),
+            pg_dump_version = %tools.pg_dump.version,
+            part_bytes = plan.base(),
+            peak_memory_bytes = memory,
+            settings = settings.join(", "),
+            "backup starts"
+        );
+    }
+
+    /// Begins the upload under the first free name.
+    async fn begin(&self, destination: &Destination, run_id: &str) -> Result<(BackupName, Upload), Error> {
+        let mut name = BackupName::new(Utc::now());
+        let free = async {
+            while destination.is_taken(&destination.key(&name.to_string())).await? {
+                name = name.next();
+            }
+            Ok(name)
+        };
+        let name = self.limits.within(free).await?;
+        let key = destination.key(&name.to_string());
+        match self.limits.within(async { Ok(destination.begin(&key, run_id).await?) }).await {
+            Ok(upload) => Ok((name, upload)),
+            Err(error) => {
+                // Stopped while the answer was on its way: S3 may have begun the upload all the same.
+                if matches!(error, Error::Interrupted(_) | Error::TooLong { .. }) {
+                    destination.abandon(&key).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn dump_and_commit(
+        &self,
+        source: &mut Source,
+        destination: &Destination,
+        upload: Upload,
+        plan: &PartPlan,
+    ) -> Result<Committed, Error> {
+        let job = Job {
+            postgres: &self.config.postgres,
+            source: &self.config.postgres.pinned(&source.facts),
+            tools: &source.tools,
+            settings: &self.config.pipeline,
+            plan: plan.clone(),
+            checksum: destination.checksum(),
+            progress: &self.progress,
+            limits: &self.limits,
+        };
+        let (upload, whole) = job.stream(upload, &mut source.session).await?;
+        tracing::debug!(bytes = whole.totals().object_bytes, "the dump is whole: committing");
+        let given_up = upload.clone();
+        match self.limits.within_grace(async { Ok(upload.commit(whole).await?) }).await {
+            Err(error @ (Error::Interrupted(_) | Error::TooLong { .. })) => {
+                given_up.abort().await;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    /// Writes the manifest. The backup is committed: nothing here can make it fail.
+    async fn describe(&self, destination: &Destination, committed: &Committed, manifest: &Manifest) {
+        let body = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+        let writing = committed.write_sidecar(MANIFEST_SUFFIX, body, destination.outage());
+        if let Err(error) = self.limits.within_grace(async { Ok(writing.await?) }).await {
+            tracing::warn!(key = committed.key(), error = %Chain(&error), "the backup is committed, but without its manifest");
+        }
+    }
+}
+
+/// 128 random bits in hexadecimal: whose an object is.
+fn run_id() -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| Error::Internal(anyhow::anyhow!("draw a random number: {error}")))?;
+    Ok(crate::storage::hex(&bytes))
+}
+
+/// SPEC §5's formula for this process's peak memory, in bytes.
+fn memory_estimate(threads: usize, plan: &PartPlan) -> u64 {
+    /// Code, runtime, TLS and listings.
+    const BASE: u64 = 15 << 20;
+    /// A block in, its deflated piece, and zlib's state.
+    const THREAD: u64 = (23 << 20) / 10;
+    BASE + THREAD * threads as u64 + plan.memory()
+}

@@ -1,0 +1,113 @@
+//! The middle of a backup: `pg_dump` into the pipeline into the upload, and the proof at its end.
+//!
+//! Called by [`super::run`]. On every way out but success, `pg_dump` has been stopped and the upload aborted when this
+//! returns, each within its own deadline, and the error is the first cause.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::pipeline::{self, Intake, PartPlan, Pipeline, PipelineError, PipelineSettings, Progress};
+use crate::postgres::{Conninfo, Dump, PostgresSettings, Session, Tools};
+use crate::proof::{self, WholeDump};
+use crate::storage::Upload;
+
+use super::DumpError;
+use super::limits::Limits;
+
+/// How often the control session is looked at: an idle psql does not notice that its server session has gone.
+const PING: Duration = Duration::from_secs(5);
+
+/// What one dump is made with.
+pub(super) struct Job<'a> {
+    pub postgres: &'a PostgresSettings,
+    pub source: &'a Conninfo,
+    pub tools: &'a Tools,
+    pub settings: &'a PipelineSettings,
+    pub plan: PartPlan,
+    pub checksum: pipeline::PartChecksum,
+    pub progress: &'a Arc<Progress>,
+    pub limits: &'a Limits,
+}
+
+impl Job<'_> {
+    /// Dumps into the upload and proves the dump.
+    pub async fn stream(self, mut upload: Upload, session: &mut Session) -> Result<(Upload, WholeDump), Error> {
+        let (mut dump, stdout) = match Dump::start(self.tools, self.postgres, self.source) {
+            Ok(started) => started,
+            Err(error) => {
+                upload.abort().await;
+                return Err(error.into());
+            }
+        };
+        let cancel = CancellationToken::new();
+        let outcome = tokio::select! {
+            outcome = self.flow(&mut dump, stdout, &mut upload, cancel.clone()) => outcome,
+            reason = self.limits.reached() => Err(reason),
+            never = keep_alive(session) => match never {},
+        };
+        match outcome {
+            Ok(whole) => Ok((upload, whole)),
+            Err(cause) => {
+                cancel.cancel();
+                tokio::join!(dump.stop(), upload.abort());
+                Err(cause)
+            }
+        }
+    }
+
+    async fn flow(
+        &self,
+        dump: &mut Dump,
+        stdout: File,
+        upload: &mut Upload,
+        cancel: CancellationToken,
+    ) -> Result<WholeDump, Error> {
+        let intake = Intake {
+            stdout,
+            stall_timeout: self.postgres.stall_timeout,
+            plan: self.plan.clone(),
+            checksum: self.checksum,
+            progress: Arc::clone(self.progress),
+            cancel,
+        };
+        let Pipeline { parts, scan, gate, totals } =
+            pipeline::start(self.settings, intake).map_err(DumpError::Pipeline)?;
+        let totals = async { totals.await.unwrap_or(Err(PipelineError::WorkerDied)).map_err(DumpError::Pipeline) };
+        let judged = async {
+            let scan = match scan.await.unwrap_or(Err(PipelineError::WorkerDied)) {
+                Ok(scan) => scan,
+                // The reader was stopped by a stage behind it, which knows why.
+                Err(PipelineError::GivenUp) => {
+                    drop(gate);
+                    totals.await?;
+                    return Err(DumpError::Pipeline(PipelineError::GivenUp).into());
+                }
+                Err(error) => return Err(DumpError::Pipeline(error).into()),
+            };
+            let limit = self.postgres.stall_timeout;
+            let end = timeout(limit, dump.wait()).await.map_err(|_| DumpError::DoesNotEnd { limit })?;
+            let ended = proof::judge_end(&end.map_err(DumpError::Wait)?, scan).map_err(DumpError::NotWhole)?;
+            gate.open();
+            Ok(ended.became(totals.await?).map_err(DumpError::NotWhole)?)
+        };
+        let sent = async { upload.send_parts(parts, self.progress).await.map_err(Error::from) };
+        let (whole, ()) = tokio::try_join!(judged, sent)?;
+        Ok(whole)
+    }
+}
+
+/// Looks at the control session from time to time. Losing it costs the lock, not the backup (SPEC §4.3).
+async fn keep_alive(session: &mut Session) -> std::convert::Infallible {
+    loop {
+        sleep(PING).await;
+        if let Err(error) = session.query("SELECT 1").await {
+            tracing::warn!(error = %crate::error::Chain(&error), "the control session and its lock are lost; the dump goes on");
+            return std::future::pending().await;
+        }
+    }
+}

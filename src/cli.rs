@@ -1,0 +1,147 @@
+//! The command line: clap's derive for the commands' own flags, the settings table for the rest.
+//!
+//! Called by `lib.rs`. Settings stay text here: resolving and judging them is `config`'s work, because clap knows
+//! neither `X_FILE`, nor how to report all problems at once, nor this program's exit codes.
+
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::Flags;
+use crate::config::table::{CommandName, SETTINGS, Setting};
+use crate::error::EXIT_CODES;
+
+/// PostgreSQL backups in S3 whose names are proofs: a backup that is listed is whole and restorable.
+#[derive(Debug, Parser)]
+#[command(name = "pg-s3-backup", version, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take one backup: dump, compress, upload, prove, commit
+    Backup(BackupArgs),
+    /// List the backups of this destination, newest first
+    List(ListArgs),
+}
+
+/// Flags of `backup` that are not settings.
+#[derive(Debug, clap::Args)]
+pub struct BackupArgs {
+    /// Print the result as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Draw no progress bar; log progress every 30 s instead
+    #[arg(long)]
+    pub no_progress: bool,
+}
+
+/// Flags of `list` that are not settings.
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    /// Print the list as one JSON array on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Command {
+    /// The subcommand's name, as the settings table knows it.
+    #[must_use]
+    pub fn name(&self) -> CommandName {
+        match self {
+            Self::Backup(_) => CommandName::Backup,
+            Self::List(_) => CommandName::List,
+        }
+    }
+}
+
+/// The whole command line's definition, with the settings' flags in it.
+#[must_use]
+pub fn definition() -> clap::Command {
+    [CommandName::Backup, CommandName::List].into_iter().fold(
+        Cli::command().after_help(exit_codes_help()),
+        |definition, name| {
+            definition.mut_subcommand(name.word(), |command| {
+                let flags = SETTINGS.iter().filter(|setting| setting.commands.contains(&name)).filter_map(|s| flag(s));
+                command.args(flags).after_help(environment_help(name)).after_long_help(environment_help(name))
+            })
+        },
+    )
+}
+
+/// Parses a command line (with the program's name first) into the command and the settings given as flags.
+///
+/// # Errors
+/// clap's own error, which is also how `--help` and `--version` come.
+pub fn parse(arguments: &[std::ffi::OsString]) -> Result<(Cli, Flags), clap::Error> {
+    let mut definition = definition();
+    let matches = definition.try_get_matches_from_mut(arguments)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
+    let flags = matches.subcommand().map(|(_, matches)| settings_in(matches)).unwrap_or_default();
+    Ok((cli, flags))
+}
+
+fn settings_in(matches: &ArgMatches) -> Flags {
+    let given = |setting: &&Setting| -> Option<(&'static str, String)> {
+        let value = matches.try_get_one::<String>(setting.variable).ok().flatten()?;
+        Some((setting.variable, value.clone()))
+    };
+    SETTINGS.iter().filter_map(|setting| given(setting)).collect()
+}
+
+fn flag(setting: &'static Setting) -> Option<Arg> {
+    let arg = Arg::new(setting.variable).long(setting.flag?).value_name(setting.value);
+    let arg = if setting.value == "BOOL" {
+        arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+    } else {
+        arg
+    };
+    Some(arg.help(format!("{} [env: {}] [default: {}]", setting.help, setting.variable, setting.default)))
+}
+
+fn environment_help(command: CommandName) -> String {
+    let mut text = String::from("Settings by environment alone:\n");
+    for setting in SETTINGS.iter().filter(|setting| setting.flag.is_none() && setting.commands.contains(&command)) {
+        text += &format!("  {}\n          {} [default: {}]\n", setting.variable, setting.help, setting.default);
+    }
+    text + "\nEvery variable X also works as X_FILE: the path of a file that holds the value."
+}
+
+fn exit_codes_help() -> String {
+    let mut text = String::from("Exit codes:\n");
+    for row in EXIT_CODES {
+        text += &format!("  {:>3}  {}: {}\n", row.number, row.name, row.when);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<(Cli, Flags), clap::Error> {
+        let arguments: Vec<_> = std::iter::once(&"pg-s3-backup").chain(words).map(std::ffi::OsString::from).collect();
+        parse(&arguments)
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_settings_arrive_under_their_variable() {
+        let (cli, flags) = parsed(&["backup", "--s3-bucket", "b", "--s3-force-path-style", "--json"]).expect("parses");
+        assert!(matches!(cli.command, Command::Backup(BackupArgs { json: true, no_progress: false })));
+        assert_eq!(flags.get("S3_BUCKET").map(String::as_str), Some("b"));
+        assert_eq!(flags.get("S3_FORCE_PATH_STYLE").map(String::as_str), Some("true"));
+    }
+
+    #[test]
+    fn a_command_has_only_the_flags_that_it_uses() {
+        assert!(parsed(&["list", "--threads", "2"]).is_err());
+        assert!(parsed(&["backup", "--threads", "2"]).is_ok());
+    }
+}

@@ -1,0 +1,34 @@
+//! One file a subcommand: build the parts, call one, print the result.
+
+pub mod backup;
+pub mod list;
+
+use std::io::Write as _;
+
+use crate::config::{Environment, Flags};
+use crate::error::Error;
+use crate::telemetry::LogWriter;
+
+/// What every subcommand gets.
+pub struct Context<'a> {
+    /// Settings given as flags.
+    pub flags: &'a Flags,
+    /// The environment.
+    pub environment: &'a Environment,
+    /// Where log lines go, and what must not be shown.
+    pub writer: &'a LogWriter,
+}
+
+impl Context<'_> {
+    /// Writes a result to stdout, less secrets.
+    ///
+    /// # Errors
+    /// Where stdout cannot be written; a reader that has gone (`| head`) is no error.
+    pub fn print(&self, text: &str) -> Result<(), Error> {
+        let mut stdout = std::io::stdout().lock();
+        match writeln!(stdout, "{}", self.writer.clean(text)).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.map_err(Error::Output),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Configuration Manager: turns flags and environment into the settings structs that each room owns.
+//!
+//! Called by `commands`, once at start. All problems are found in one go; nothing here touches the network, and
+//! nothing below imports a whole configuration: each room gets its own part.
+
+pub mod parse;
+mod resolve;
+pub mod table;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use secrecy::SecretString;
+
+use crate::error::ExitCode;
+use crate::pipeline::{PartSettings, PipelineSettings};
+use crate::postgres::{ClientEnvironment, Conninfo, PostgresSettings};
+use crate::storage::{ChecksumSetting, S3Settings, StaticCredentials};
+use crate::telemetry::{LogFormat, LogSettings};
+
+pub use resolve::{Environment, Flags, Problem, Problems, Resolver, Shown, Source};
+
+/// Smallest part that S3 takes but for the last (AWS: "Amazon S3 multipart upload limits").
+const LEAST_PART: ByteSize = ByteSize::mib(5);
+/// Largest part that S3 takes (the same page).
+const LARGEST_PART: ByteSize = ByteSize::gib(5);
+/// More than 8 threads outrun any one `pg_dump` (FACTS §4: 140 MB/s against 144 MB/s a core).
+const MOST_DEFAULT_THREADS: usize = 8;
+
+/// What `backup` needs.
+#[derive(Debug)]
+pub struct BackupConfig {
+    /// The destination.
+    pub s3: S3Settings,
+    /// The source.
+    pub postgres: PostgresSettings,
+    /// Compression.
+    pub pipeline: PipelineSettings,
+    /// How the object is cut into parts.
+    pub parts: PartSettings,
+    /// Hard end of the run.
+    pub max_duration: Option<Duration>,
+    /// Every value and its source, without secrets, for the start-up line.
+    pub shown: Vec<Shown>,
+}
+
+/// What `list` needs.
+#[derive(Debug)]
+pub struct ListConfig {
+    /// Where to look.
+    pub s3: S3Settings,
+}
+
+/// Resolves what the log needs, before everything else. Problems are left to the command's own resolution.
+#[must_use]
+pub fn log_settings(flags: &Flags, environment: &Environment) -> LogSettings {
+    log(&mut Resolver::new(flags, environment))
+}
+
+/// Resolves the settings of `backup`.
+///
+/// # Errors
+/// Every problem at once.
+pub fn backup(flags: &Flags, environment: &Environment) -> Result<BackupConfig, Problems> {
+    let mut resolver = Resolver::new(flags, environment);
+    let s3 = s3(&mut resolver);
+    let postgres = postgres(&mut resolver);
+    let pipeline = pipeline(&mut resolver);
+    let parts = parts(&mut resolver, s3.as_ref());
+    let max_duration = resolver.parse(&table::BACKUP_MAX_DURATION, parse::optional_duration).flatten();
+    log(&mut resolver);
+    let shown = resolver.finish()?;
+    match (s3, postgres) {
+        (Some(s3), Some(postgres)) => Ok(BackupConfig { s3, postgres, pipeline, parts, max_duration, shown }),
+        _ => Err(unexplained()),
+    }
+}
+
+/// Resolves the settings of `list`.
+///
+/// # Errors
+/// Every problem at once.
+pub fn list(flags: &Flags, environment: &Environment) -> Result<ListConfig, Problems> {
+    let mut resolver = Resolver::new(flags, environment);
+    let s3 = s3(&mut resolver);
+    log(&mut resolver);
+    resolver.finish()?;
+    s3.map(|s3| ListConfig { s3 }).ok_or_else(unexplained)
+}
+
+/// A setting is absent without a reported problem: cannot happen, and must not pass as success if it does.
+fn unexplained() -> Problems {
+    let mut problems = Problems::default();
+    problems.push(ExitCode::InvalidSetting, "the settings could not be resolved".to_owned());
+    problems
+}
+
+fn s3(resolver: &mut Resolver<'_>) -> Option<S3Settings> {
+    let bucket = resolver.required(&table::S3_BUCKET);
+    let bucket = bucket.and_then(|text| match parse::bucket(&text) {
+        Ok(bucket) => Some(bucket),
+        Err(why) => {
+            resolver.refuse(&table::S3_BUCKET, &why);
+            None
+        }
+    });
+    let prefix = resolver.parse(&table::S3_PATH, parse::prefix).unwrap_or_default();
+    let endpoint = resolver.parse(&table::S3_URL, parse::endpoint);
+    let region = resolver.text(&table::S3_REGION);
+    let credentials = credentials(resolver);
+    let force_path_style = resolver.parse(&table::S3_FORCE_PATH_STYLE, parse::boolean).unwrap_or(endpoint.is_some());
+    let ca_bundle = resolver.parse(&table::S3_CA_BUNDLE, crate::storage::read_ca_bundle);
+    let checksum = resolver.parse(&table::S3_CHECKSUM, |text| parse::word(text, ChecksumSetting::WORDS));
+    let request_timeout = resolver.parse(&table::S3_REQUEST_TIMEOUT, parse::duration);
+    let max_outage = resolver.parse(&table::BACKUP_MAX_UPLOAD_OUTAGE, parse::duration);
+    Some(S3Settings {
+        bucket: bucket?,
+        prefix,
+        endpoint,
+        region,
+        credentials,
+        force_path_style,
+        ca_bundle,
+        checksum: checksum.unwrap_or_default(),
+        request_timeout: request_timeout.unwrap_or(Duration::from_secs(30)),
+        max_outage: max_outage.unwrap_or(Duration::from_mins(15)),
+    })
+}
+
+fn credentials(resolver: &mut Resolver<'_>) -> Option<StaticCredentials> {
+    let access_key = resolver.text(&table::S3_ACCESS_KEY);
+    let secret_key = resolver.text(&table::S3_SECRET_KEY);
+    let session_token = resolver.text(&table::S3_SESSION_TOKEN);
+    match (access_key, secret_key) {
+        (Some(access_key), Some(secret_key)) => Some(StaticCredentials {
+            access_key: SecretString::from(access_key),
+            secret_key: SecretString::from(secret_key),
+            session_token: session_token.map(SecretString::from),
+        }),
+        (None, None) => None,
+        (None, Some(_)) => {
+            let text = "S3_ACCESS_KEY is not set, but S3_SECRET_KEY is: set both or neither";
+            resolver.problem(ExitCode::MissingSetting, text.to_owned());
+            None
+        }
+        (Some(_), None) => {
+            let text = "S3_SECRET_KEY is not set, but S3_ACCESS_KEY is: set both or neither";
+            resolver.problem(ExitCode::MissingSetting, text.to_owned());
+            None
+        }
+    }
+}
+
+fn postgres(resolver: &mut Resolver<'_>) -> Option<PostgresSettings> {
+    let environment = ClientEnvironment::from_process(resolver.environment());
+    let named_elsewhere = environment.names_a_database();
+    let text = if named_elsewhere {
+        resolver.text(&table::POSTGRES_CONNECTION_STRING)
+    } else {
+        resolver.required(&table::POSTGRES_CONNECTION_STRING)
+    };
+    let conninfo = match text.as_deref().map(Conninfo::parse) {
+        Some(Ok(conninfo)) => Some(conninfo),
+        Some(Err(why)) => {
+            resolver.refuse(&table::POSTGRES_CONNECTION_STRING, &why.to_string());
+            None
+        }
+        None => named_elsewhere.then(Conninfo::default),
+    };
+    let pg_dump_path = resolver.text(&table::PG_DUMP_PATH).map(PathBuf::from);
+    let lock_wait = resolver.parse(&table::BACKUP_LOCK_WAIT_TIMEOUT, parse::duration);
+    let stall_timeout = resolver.parse(&table::BACKUP_STALL_TIMEOUT, parse::duration);
+    Some(PostgresSettings {
+        conninfo: conninfo?,
+        environment,
+        pg_dump_path,
+        lock_wait: lock_wait.unwrap_or(Duration::from_mins(1)),
+        stall_timeout: stall_timeout.unwrap_or(Duration::from_mins(30)),
+    })
+}
+
+fn pipeline(resolver: &mut Resolver<'_>) -> PipelineSettings {
+    let level = resolver.parse(&table::BACKUP_COMPRESSION_LEVEL, |text| parse::number(text, 1, 9));
+    let threads = resolver.parse(&table::BACKUP_THREADS, |text| parse::number(text, 1, 64));
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    PipelineSettings {
+        level: level.unwrap_or(crate::pipeline::DEFAULT_LEVEL),
+        threads: threads.map_or(cpus.min(MOST_DEFAULT_THREADS), |threads| threads as usize),
+    }
+}
+
+fn parts(resolver: &mut Resolver<'_>, s3: Option<&S3Settings>) -> PartSettings {
+    let base = resolver.parse(&table::BACKUP_PART_SIZE, |text| {
+        if text.eq_ignore_ascii_case("auto") { Ok(None) } else { parse::size(text, LEAST_PART, LARGEST_PART).map(Some) }
+    });
+    let max_parts = resolver.parse(&table::S3_MAX_PARTS, |text| parse::number(text, 1, 10_000));
+    let equal = resolver.parse(&table::S3_EQUAL_PARTS, parse::boolean);
+    let concurrency = resolver.parse(&table::BACKUP_UPLOAD_CONCURRENCY, |text| parse::number(text, 1, 64));
+    PartSettings {
+        base: base.flatten(),
+        max_parts: max_parts.unwrap_or(10_000),
+        equal: equal.unwrap_or_else(|| s3.is_some_and(S3Settings::is_r2)),
+        concurrency: concurrency.unwrap_or(4),
+    }
+}
+
+fn log(resolver: &mut Resolver<'_>) -> LogSettings {
+    let level = resolver.parse(&table::LOG_LEVEL, |text| parse::word(text, LogSettings::LEVELS));
+    let format = resolver.parse(&table::LOG_FORMAT, |text| parse::word(text, LogFormat::WORDS));
+    let no_color = resolver.text(&table::NO_COLOR).is_some();
+    LogSettings::new(level, format, no_color)
+}

@@ -1,0 +1,182 @@
+//! Turns one setting's text into its type. Each function says in words what is wrong, and never repeats a secret.
+//!
+//! Called by [`super`] through the resolver, which puts the variable's name in front of the message.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use http::Uri;
+
+use crate::storage::{Endpoint, Prefix};
+
+/// A positive duration as people write it.
+///
+/// # Errors
+/// Where it is not one.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration.is_zero() => Err("must be longer than 0".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("`{text}` is not a duration such as `30s`, `15m` or `36h`: {error}")),
+    }
+}
+
+/// A duration that may also be `off`.
+///
+/// # Errors
+/// Where it is neither.
+pub fn optional_duration(text: &str) -> Result<Option<Duration>, String> {
+    if text.eq_ignore_ascii_case("off") { Ok(None) } else { duration(text).map(Some) }
+}
+
+/// A size in bytes within bounds, as people write it.
+///
+/// # Errors
+/// Where it is not a size, or outside.
+pub fn size(text: &str, least: ByteSize, most: ByteSize) -> Result<u64, String> {
+    let size = ByteSize::from_str(text).map_err(|_| format!("`{text}` is not a size such as `16MiB`"))?;
+    if (least..=most).contains(&size) {
+        Ok(size.as_u64())
+    } else {
+        Err(format!("`{text}` is not between {} and {}", least.display().iec(), most.display().iec()))
+    }
+}
+
+/// A whole number within bounds.
+///
+/// # Errors
+/// Where it is not one, or outside.
+pub fn number(text: &str, least: u32, most: u32) -> Result<u32, String> {
+    match text.trim().parse::<u32>() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("`{text}` is not a whole number from {least} to {most}")),
+    }
+}
+
+/// `true` or `false`, in the spellings people use.
+///
+/// # Errors
+/// Where it is neither.
+pub fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(format!("`{text}` is neither `true` nor `false`")),
+    }
+}
+
+/// One of some words, whatever their case.
+///
+/// # Errors
+/// Where it is none of them.
+pub fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+    words.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, value)| *value).ok_or_else(|| {
+        let known: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+        format!("`{text}` is not one of {}", known.join(", "))
+    })
+}
+
+/// A bucket's name. Stores differ in what they allow, so only what no store can take is refused.
+///
+/// # Errors
+/// Where it cannot be a bucket.
+pub fn bucket(text: &str) -> Result<String, String> {
+    if text.contains("://") {
+        return Err("must be the bucket's bare name, without a scheme".to_owned());
+    }
+    // An access point is named by its ARN, which has slashes.
+    if text.contains('/') && !text.starts_with("arn:") {
+        return Err("must be the bucket's name alone: a key prefix belongs in S3_PATH".to_owned());
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) || text.len() < 3 && !text.starts_with("arn:") {
+        return Err("is not a bucket's name: at least 3 characters, no white space".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A key prefix, with or without slashes around it.
+///
+/// # Errors
+/// Where S3 or its tools could not address keys below it.
+pub fn prefix(text: &str) -> Result<Prefix, String> {
+    let inner = text.trim_matches('/');
+    if text.starts_with("s3:") {
+        return Err("must be the prefix alone, without scheme and bucket".to_owned());
+    }
+    if inner.split('/').any(|part| matches!(part, "." | "..")) || inner.contains("//") {
+        return Err("must not have empty, `.` or `..` parts".to_owned());
+    }
+    if inner.chars().any(char::is_control) {
+        return Err("must not have control characters".to_owned());
+    }
+    // S3 keys have at most 1,024 bytes; the longest name behind the prefix and its sidecars takes under 80.
+    if inner.len() > 900 {
+        return Err("is longer than 900 bytes".to_owned());
+    }
+    Ok(Prefix::new(inner))
+}
+
+/// An endpoint's URL.
+///
+/// # Errors
+/// Where it is not a plain `http` or `https` URL of a server.
+pub fn endpoint(text: &str) -> Result<Endpoint, String> {
+    // The URL is not repeated: with user information in it, it would hold a secret.
+    let uri: Uri = text.parse().map_err(|_| "is not a URL such as https://s3.example.com".to_owned())?;
+    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+    if authority.contains('@') {
+        return Err("must not hold user and password: set S3_ACCESS_KEY and S3_SECRET_KEY".to_owned());
+    }
+    match uri.scheme_str() {
+        Some("http" | "https") => {}
+        Some(_) => return Err("must begin with https:// or http://".to_owned()),
+        None => return Err("must begin with https:// or http://, such as https://s3.example.com".to_owned()),
+    }
+    if uri.query().is_some() || text.contains('#') {
+        return Err("must not have a query or a fragment".to_owned());
+    }
+    Ok(Endpoint::new(&uri))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_read_as_people_write_them() {
+        let (least, most) = (ByteSize::mib(5), ByteSize::gib(5));
+        assert_eq!(size("16MiB", least, most), Ok(16 << 20));
+        assert_eq!(size("5 GiB", least, most), Ok(5 << 30));
+        assert!(size("4MiB", least, most).is_err() && size("huge", least, most).is_err());
+        assert_eq!(duration("36h"), Ok(Duration::from_secs(129_600)));
+        assert!(duration("0s").is_err() && duration("soon").is_err());
+        assert_eq!(optional_duration("off"), Ok(None));
+    }
+
+    #[test]
+    fn a_prefix_has_its_slashes_set_right() {
+        assert_eq!(prefix("/backup/"), Ok(Prefix::new("backup")));
+        for wrong in ["a//b", "../a", "a/./b", "a\nb", "s3://b/a"] {
+            assert!(prefix(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_with_user_information_is_refused_without_showing_it() {
+        let why = endpoint("https://user:sentinel@host").expect_err("refused");
+        assert!(!why.contains("sentinel"));
+        for wrong in ["s3.example.com", "ftp://host", "https://host/?x", "https://", "nonsense here"] {
+            assert!(endpoint(wrong).is_err(), "{wrong}");
+        }
+        assert!(endpoint("http://127.0.0.1:8333").is_ok());
+    }
+
+    #[test]
+    fn buckets() {
+        assert!(bucket("my-bucket").is_ok());
+        for wrong in ["s3://b", "bucket/path", "a b c", "ab"] {
+            assert!(bucket(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Finds each setting's value: flag over environment (`X` or `X_FILE`) over default, and gathers every problem.
+//!
+//! Called by [`super`] alone. It reads no file but those that `X_FILE` names, and never puts a value in a problem.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::fmt;
+use std::path::Path;
+
+use crate::error::ExitCode;
+
+use super::table::{Secrecy, Setting};
+
+/// The flags given on the command line, by the setting's variable.
+pub type Flags = BTreeMap<&'static str, String>;
+
+/// A snapshot of the process's environment; passed in, so that nothing below reads globals.
+#[derive(Clone, Default)]
+pub struct Environment {
+    variables: HashMap<OsString, OsString>,
+}
+
+impl Environment {
+    /// The environment of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        std::env::vars_os().collect()
+    }
+
+    /// A variable's value; an empty variable is an unset one.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&OsString> {
+        self.variables.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty())
+    }
+}
+
+impl FromIterator<(OsString, OsString)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Self {
+        Self { variables: variables.into_iter().collect() }
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A command-line flag.
+    Flag,
+    /// The variable itself.
+    Environment,
+    /// The file that `X_FILE` names.
+    File,
+    /// Not set.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::File => "file",
+            Self::Default => "default",
+        })
+    }
+}
+
+/// One thing that is wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The exit code it stands for.
+    pub code: ExitCode,
+    /// What is wrong and what to do; names the variable, never a secret.
+    pub text: String,
+}
+
+/// Everything that is wrong with the settings, found in one go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// True where nothing is wrong.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The lowest exit code among the problems.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        self.0.iter().map(|problem| problem.code).min().unwrap_or(ExitCode::InvalidSetting)
+    }
+
+    /// Each problem's text.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|problem| problem.text.as_str())
+    }
+
+    /// Adds a problem.
+    pub fn push(&mut self, code: ExitCode, text: String) {
+        self.0.push(Problem { code, text });
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<&str> = self.texts().collect();
+        f.write_str(&texts.join("; "))
+    }
+}
+
+/// A value and where it came from, for the start-up line.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The setting's variable.
+    pub variable: &'static str,
+    /// The value, or `set` for a secret.
+    pub value: String,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// Resolves settings one after the other and remembers what it saw.
+pub struct Resolver<'a> {
+    flags: &'a Flags,
+    environment: &'a Environment,
+    problems: Problems,
+    shown: Vec<Shown>,
+}
+
+impl<'a> Resolver<'a> {
+    /// Starts with nothing resolved.
+    #[must_use]
+    pub fn new(flags: &'a Flags, environment: &'a Environment) -> Self {
+        Self { flags, environment, problems: Problems::default(), shown: Vec::new() }
+    }
+
+    /// The environment that values come from.
+    #[must_use]
+    pub fn environment(&self) -> &'a Environment {
+        self.environment
+    }
+
+    /// Reports a problem of a setting whose value was resolved before.
+    pub fn refuse(&mut self, setting: &Setting, why: &str) {
+        self.problems.push(setting.refusal, format!("{}: {why}", setting.variable));
+    }
+
+    /// Reports a problem that is not one setting's.
+    pub fn problem(&mut self, code: ExitCode, text: String) {
+        self.problems.push(code, text);
+    }
+
+    /// The value's text, or nothing where it is unset or a problem was reported.
+    pub fn text(&mut self, setting: &Setting) -> Option<String> {
+        match self.find(setting) {
+            Ok((value, source)) => {
+                self.show(setting, value.as_deref(), source);
+                value
+            }
+            Err(why) => {
+                // What cannot be read cannot be judged by its content: always an invalid setting (SPEC §2).
+                self.problems.push(ExitCode::InvalidSetting, why);
+                None
+            }
+        }
+    }
+
+    /// As [`Self::text`], and reports a missing setting.
+    pub fn required(&mut self, setting: &Setting) -> Option<String> {
+        let before = self.problems.0.len();
+        let value = self.text(setting);
+        if value.is_none() && self.problems.0.len() == before {
+            self.problems.push(ExitCode::MissingSetting, format!("{} is not set: {}", setting.variable, setting.help));
+        }
+        value
+    }
+
+    /// Parses a value; `None` where it is unset or wrong (which is reported).
+    pub fn parse<T>(&mut self, setting: &Setting, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.text(setting)?;
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.refuse(setting, &why);
+                None
+            }
+        }
+    }
+
+    /// What was found: every value with its source, or every problem.
+    ///
+    /// # Errors
+    /// The problems, where there are any.
+    pub fn finish(self) -> Result<Vec<Shown>, Problems> {
+        if self.problems.is_empty() { Ok(self.shown) } else { Err(self.problems) }
+    }
+
+    fn show(&mut self, setting: &Setting, value: Option<&str>, source: Source) {
+        let value = match (value, setting.secrecy) {
+            (None, _) => setting.default.replace('`', ""),
+            (Some(_), Secrecy::Secret) => "set".to_owned(),
+            (Some(text), Secrecy::Public) => text.to_owned(),
+        };
+        self.shown.push(Shown { variable: setting.variable, value, source });
+    }
+
+    fn find(&self, setting: &Setting) -> Result<(Option<String>, Source), String> {
+        let file_variable = format!("{}_FILE", setting.variable);
+        let plain = self.environment.get(setting.variable);
+        let file = self.environment.get(&file_variable);
+        if plain.is_some() && file.is_some() {
+            return Err(format!("{} and {file_variable} are both set: unset one", setting.variable));
+        }
+        if let Some(flag) = self.flags.get(setting.variable).filter(|value| !value.is_empty()) {
+            return Ok((Some(flag.clone()), Source::Flag));
+        }
+        if let Some(value) = plain {
+            let text = value.to_str().ok_or_else(|| format!("{} is not valid UTF-8", setting.variable))?;
+            return Ok((Some(text.to_owned()), Source::Environment));
+        }
+        let Some(path) = file else { return Ok((None, Source::Default)) };
+        let content = std::fs::read_to_string(Path::new(path))
+            .map_err(|error| format!("{file_variable}: cannot read {}: {error}", Path::new(path).display()))?;
+        let value = strip_newline(&content);
+        if value.is_empty() {
+            return Ok((None, Source::Default));
+        }
+        if value.contains('\0') {
+            return Err(format!("{file_variable}: the file holds a NUL byte"));
+        }
+        Ok((Some(value.to_owned()), Source::File))
+    }
+}
+
+/// The text less one trailing newline (of either kind), as Docker and Kubernetes secrets need it.
+fn strip_newline(content: &str) -> &str {
+    content.strip_suffix('\n').map_or(content, |text| text.strip_suffix('\r').unwrap_or(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table;
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_and_an_empty_variable_is_unset() {
+        let flags = Flags::from([("S3_BUCKET", "from-flag".to_owned())]);
+        let variables = environment(&[("S3_BUCKET", "from-environment"), ("S3_PATH", "")]);
+        let mut resolver = Resolver::new(&flags, &variables);
+        assert_eq!(resolver.text(&table::S3_BUCKET).as_deref(), Some("from-flag"));
+        assert_eq!(resolver.text(&table::S3_PATH), None);
+        assert!(resolver.finish().is_ok());
+    }
+
+    #[test]
+    fn a_variable_and_its_file_together_are_refused_even_under_a_flag() {
+        let flags = Flags::from([("S3_BUCKET", "from-flag".to_owned())]);
+        let variables = environment(&[("S3_BUCKET", "a"), ("S3_BUCKET_FILE", "/b")]);
+        let mut resolver = Resolver::new(&flags, &variables);
+        assert_eq!(resolver.text(&table::S3_BUCKET), None);
+        let problems = resolver.finish().expect_err("both are set");
+        assert_eq!(problems.exit_code(), ExitCode::InvalidSetting);
+        assert!(problems.to_string().contains("S3_BUCKET_FILE"), "{problems}");
+    }
+
+    #[test]
+    fn the_lowest_exit_code_wins_and_every_culprit_is_named() {
+        let flags = Flags::new();
+        let variables = environment(&[("S3_URL_FILE", "/does/not/exist")]);
+        let mut resolver = Resolver::new(&flags, &variables);
+        resolver.text(&table::S3_URL);
+        resolver.required(&table::S3_BUCKET);
+        let problems = resolver.finish().expect_err("two problems");
+        assert_eq!(problems.exit_code(), ExitCode::MissingSetting);
+        assert!(problems.texts().count() == 2 && problems.to_string().contains("S3_URL_FILE"), "{problems}");
+    }
+
+    #[test]
+    fn one_trailing_newline_goes() {
+        assert_eq!(strip_newline("secret\n"), "secret");
+        assert_eq!(strip_newline("secret\r\n"), "secret");
+        assert_eq!(strip_newline("secret\n\n"), "secret\n");
+        assert_eq!(strip_newline("secret "), "secret ");
+    }
+}

@@ -1,0 +1,348 @@
+//! The one table of settings. Parsing, `--help`, the README, the manual and the start-up line come from it.
+//!
+//! Used by [`super::resolve`] (values), `cli` (flags) and the documents' test. It holds no values and reads nothing.
+
+use crate::error::ExitCode;
+
+/// A subcommand, as far as settings are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandName {
+    /// `backup`
+    Backup,
+    /// `list`
+    List,
+}
+
+impl CommandName {
+    /// The word on the command line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::List => "list",
+        }
+    }
+}
+
+/// Whether a value may ever be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrecy {
+    /// May be printed; may have a flag.
+    Public,
+    /// Never printed, never on a command line.
+    Secret,
+}
+
+/// One setting: an environment variable, perhaps with a flag of the same meaning.
+#[derive(Debug)]
+pub struct Setting {
+    /// The environment variable. With `_FILE` behind it, the path of a file that holds the value.
+    pub variable: &'static str,
+    /// The long flag without its dashes.
+    pub flag: Option<&'static str>,
+    /// What stands for the value in help texts.
+    pub value: &'static str,
+    /// The default in words; empty where there is none.
+    pub default: &'static str,
+    /// Whether the value may be shown.
+    pub secrecy: Secrecy,
+    /// The subcommands that use it.
+    pub commands: &'static [CommandName],
+    /// The exit code of a value that cannot be used.
+    pub refusal: ExitCode,
+    /// What it does, in one sentence without a full stop.
+    pub help: &'static str,
+}
+
+const BACKUP: &[CommandName] = &[CommandName::Backup];
+const STORAGE: &[CommandName] = &[CommandName::Backup, CommandName::List];
+const ALL: &[CommandName] = STORAGE;
+
+/// A public setting with a flag; the constants below change what differs.
+const BASE: Setting = Setting {
+    variable: "",
+    flag: None,
+    value: "VALUE",
+    default: "",
+    secrecy: Secrecy::Public,
+    commands: BACKUP,
+    refusal: ExitCode::InvalidSetting,
+    help: "",
+};
+const S3: Setting = Setting { commands: STORAGE, refusal: ExitCode::InvalidS3, ..BASE };
+
+/// `S3_BUCKET`
+pub const S3_BUCKET: Setting = Setting {
+    variable: "S3_BUCKET",
+    flag: Some("s3-bucket"),
+    value: "BUCKET",
+    default: "required",
+    help: "bucket that holds the backups",
+    ..S3
+};
+/// `S3_PATH`
+pub const S3_PATH: Setting = Setting {
+    variable: "S3_PATH",
+    flag: Some("s3-path"),
+    value: "PREFIX",
+    default: "the bucket's top",
+    help: "key prefix of one database's backups; `backup` means `backup/`, never `backup2/`",
+    ..S3
+};
+/// `S3_URL`
+pub const S3_URL: Setting = Setting {
+    variable: "S3_URL",
+    flag: Some("s3-url"),
+    value: "URL",
+    default: "AWS",
+    help: "endpoint of an S3-compatible server",
+    ..S3
+};
+/// `S3_REGION`
+pub const S3_REGION: Setting = Setting {
+    variable: "S3_REGION",
+    flag: Some("s3-region"),
+    value: "REGION",
+    default: "the AWS chain, else `us-east-1`",
+    help: "region of the bucket",
+    ..S3
+};
+/// `S3_ACCESS_KEY`
+pub const S3_ACCESS_KEY: Setting = Setting {
+    variable: "S3_ACCESS_KEY",
+    secrecy: Secrecy::Secret,
+    default: "the AWS chain",
+    help: "access key of static credentials; without it the AWS chain is asked (environment, profile, SSO, web identity, container, instance)",
+    ..S3
+};
+/// `S3_SECRET_KEY`
+pub const S3_SECRET_KEY: Setting = Setting {
+    variable: "S3_SECRET_KEY",
+    secrecy: Secrecy::Secret,
+    default: "the AWS chain",
+    help: "secret key that belongs to `S3_ACCESS_KEY`",
+    ..S3
+};
+/// `S3_SESSION_TOKEN`
+pub const S3_SESSION_TOKEN: Setting = Setting {
+    variable: "S3_SESSION_TOKEN",
+    secrecy: Secrecy::Secret,
+    default: "none",
+    help: "session token of temporary static credentials",
+    ..S3
+};
+/// `S3_FORCE_PATH_STYLE`
+pub const S3_FORCE_PATH_STYLE: Setting = Setting {
+    variable: "S3_FORCE_PATH_STYLE",
+    flag: Some("s3-force-path-style"),
+    value: "BOOL",
+    default: "`true` with `S3_URL`",
+    help: "address the bucket in the path, not in the host name",
+    ..S3
+};
+/// `S3_CA_BUNDLE`
+pub const S3_CA_BUNDLE: Setting = Setting {
+    variable: "S3_CA_BUNDLE",
+    value: "FILE",
+    default: "the system's roots",
+    help: "PEM file of the certificate authorities that sign a private endpoint's certificate",
+    ..S3
+};
+/// `S3_CHECKSUM`
+pub const S3_CHECKSUM: Setting = Setting {
+    variable: "S3_CHECKSUM",
+    value: "KIND",
+    default: "`auto`",
+    commands: BACKUP,
+    help: "checksum sent with each part: `crc64nvme` (what `auto` means on AWS), `md5` (elsewhere) or `none`",
+    ..S3
+};
+/// `S3_MAX_PARTS`
+pub const S3_MAX_PARTS: Setting = Setting {
+    variable: "S3_MAX_PARTS",
+    value: "N",
+    default: "`10000`",
+    commands: BACKUP,
+    help: "most parts of one upload that the store takes",
+    ..S3
+};
+/// `S3_EQUAL_PARTS`
+pub const S3_EQUAL_PARTS: Setting = Setting {
+    variable: "S3_EQUAL_PARTS",
+    value: "BOOL",
+    default: "`true` on R2",
+    commands: BACKUP,
+    help: "all parts but the last must have the same size",
+    ..S3
+};
+/// `S3_REQUEST_TIMEOUT`
+pub const S3_REQUEST_TIMEOUT: Setting = Setting {
+    variable: "S3_REQUEST_TIMEOUT",
+    value: "TIME",
+    default: "`30s`",
+    help: "longest wait for one answer of S3; a part gets its size / 256 KiB/s on top",
+    ..S3
+};
+/// `POSTGRES_CONNECTION_STRING`
+pub const POSTGRES_CONNECTION_STRING: Setting = Setting {
+    variable: "POSTGRES_CONNECTION_STRING",
+    secrecy: Secrecy::Secret,
+    default: "required, unless `PGDATABASE` or `PGSERVICE` is set",
+    help: "the database to back up: a URI or `key=value` words, exactly what libpq accepts",
+    ..BASE
+};
+/// `BACKUP_COMPRESSION_LEVEL`
+pub const BACKUP_COMPRESSION_LEVEL: Setting = Setting {
+    variable: "BACKUP_COMPRESSION_LEVEL",
+    flag: Some("compression-level"),
+    value: "LEVEL",
+    default: "`2`",
+    help: "gzip level from 1 (fast) to 9 (small)",
+    ..BASE
+};
+/// `BACKUP_THREADS`
+pub const BACKUP_THREADS: Setting = Setting {
+    variable: "BACKUP_THREADS",
+    flag: Some("threads"),
+    value: "N",
+    default: "CPUs, at most 8",
+    help: "compression threads",
+    ..BASE
+};
+/// `BACKUP_PART_SIZE`
+pub const BACKUP_PART_SIZE: Setting = Setting {
+    variable: "BACKUP_PART_SIZE",
+    flag: Some("part-size"),
+    value: "SIZE",
+    default: "`auto`",
+    help: "size of the upload's parts, from 5MiB to 5GiB; `auto` fits it to the database",
+    ..BASE
+};
+/// `BACKUP_UPLOAD_CONCURRENCY`
+pub const BACKUP_UPLOAD_CONCURRENCY: Setting = Setting {
+    variable: "BACKUP_UPLOAD_CONCURRENCY",
+    flag: Some("upload-concurrency"),
+    value: "N",
+    default: "`4`",
+    help: "parts in flight at once",
+    ..BASE
+};
+/// `BACKUP_MAX_UPLOAD_OUTAGE`
+pub const BACKUP_MAX_UPLOAD_OUTAGE: Setting = Setting {
+    variable: "BACKUP_MAX_UPLOAD_OUTAGE",
+    value: "TIME",
+    default: "`15m`",
+    commands: STORAGE,
+    help: "how long S3 may answer nothing well before the run gives up",
+    ..BASE
+};
+/// `BACKUP_MAX_DURATION`
+pub const BACKUP_MAX_DURATION: Setting =
+    Setting { variable: "BACKUP_MAX_DURATION", value: "TIME", default: "`off`", help: "hard end of a run", ..BASE };
+/// `BACKUP_STALL_TIMEOUT`
+pub const BACKUP_STALL_TIMEOUT: Setting = Setting {
+    variable: "BACKUP_STALL_TIMEOUT",
+    value: "TIME",
+    default: "`30m`",
+    help: "how long `pg_dump` may write nothing while this program is ready to read",
+    ..BASE
+};
+/// `BACKUP_LOCK_WAIT_TIMEOUT`
+pub const BACKUP_LOCK_WAIT_TIMEOUT: Setting = Setting {
+    variable: "BACKUP_LOCK_WAIT_TIMEOUT",
+    value: "TIME",
+    default: "`1m`",
+    help: "how long `pg_dump` waits for its own table locks",
+    ..BASE
+};
+/// `PG_DUMP_PATH`
+pub const PG_DUMP_PATH: Setting = Setting {
+    variable: "PG_DUMP_PATH",
+    flag: Some("pg-dump-path"),
+    value: "FILE",
+    default: "the lowest installed version that is new enough",
+    help: "the `pg_dump` to use",
+    ..BASE
+};
+/// `LOG_LEVEL`
+pub const LOG_LEVEL: Setting = Setting {
+    variable: "LOG_LEVEL",
+    flag: Some("log-level"),
+    value: "LEVEL",
+    default: "`info`",
+    commands: ALL,
+    help: "`error`, `warn`, `info`, `debug` or `trace`",
+    ..BASE
+};
+/// `LOG_FORMAT`
+pub const LOG_FORMAT: Setting = Setting {
+    variable: "LOG_FORMAT",
+    flag: Some("log-format"),
+    value: "FORMAT",
+    default: "`text`",
+    commands: ALL,
+    help: "`text` or `json`",
+    ..BASE
+};
+/// `NO_COLOR`
+pub const NO_COLOR: Setting = Setting {
+    variable: "NO_COLOR",
+    value: "ANY",
+    default: "unset",
+    commands: ALL,
+    help: "any value turns colours off",
+    ..BASE
+};
+
+/// Every setting, in the order of the documents.
+pub const SETTINGS: &[&Setting] = &[
+    &S3_BUCKET,
+    &S3_PATH,
+    &S3_URL,
+    &S3_REGION,
+    &S3_ACCESS_KEY,
+    &S3_SECRET_KEY,
+    &S3_SESSION_TOKEN,
+    &S3_FORCE_PATH_STYLE,
+    &S3_CA_BUNDLE,
+    &S3_CHECKSUM,
+    &S3_MAX_PARTS,
+    &S3_EQUAL_PARTS,
+    &S3_REQUEST_TIMEOUT,
+    &POSTGRES_CONNECTION_STRING,
+    &BACKUP_COMPRESSION_LEVEL,
+    &BACKUP_THREADS,
+    &BACKUP_PART_SIZE,
+    &BACKUP_UPLOAD_CONCURRENCY,
+    &BACKUP_MAX_UPLOAD_OUTAGE,
+    &BACKUP_MAX_DURATION,
+    &BACKUP_STALL_TIMEOUT,
+    &BACKUP_LOCK_WAIT_TIMEOUT,
+    &PG_DUMP_PATH,
+    &LOG_LEVEL,
+    &LOG_FORMAT,
+    &NO_COLOR,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_has_a_flag() {
+        for setting in SETTINGS {
+            assert!(setting.secrecy == Secrecy::Public || setting.flag.is_none(), "{}", setting.variable);
+            assert!(!setting.help.ends_with('.') && !setting.help.is_empty(), "{}", setting.variable);
+        }
+    }
+
+    #[test]
+    fn variables_and_flags_are_unique() {
+        let mut names: Vec<&str> =
+            SETTINGS.iter().flat_map(|setting| std::iter::once(setting.variable).chain(setting.flag)).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

@@ -1,0 +1,113 @@
+//! PostgreSQL backups in S3 whose names are proofs.
+//!
+//! *A name in the bucket is a proof*: if `postgres-backup-2026-11-23_02-00-00.sql.gz` exists, a whole, restorable dump is
+//! behind it. What carries that promise is [`proof::WholeDump`]: it has two judges for its only makers, and
+//! [`storage::Upload::commit`], the only caller of S3's Complete, takes nothing else.
+//!
+//! The rooms, in the order in which a backup passes through them:
+//!
+//! | room | what it is for |
+//! |---|---|
+//! | [`cli`], [`config`] | command line and environment into each room's own settings; every problem at once |
+//! | [`commands`] | one file a subcommand: builds the parts, calls one, prints the result |
+//! | [`backup`] | the story of one backup, its name and its manifest |
+//! | [`postgres`] | finds `pg_dump` and `psql`, runs them, keeps secrets out of their arguments |
+//! | [`pipeline`] | reads the dump, scans it, deflates it on several threads, seals parts; bounded memory |
+//! | [`proof`] | judges whether the dump is whole |
+//! | [`storage`] | the only room that knows the AWS SDK: upload, commit, listing, outages |
+//! | [`listing`] | what is stored, joined by name |
+//! | [`telemetry`] | log and progress, without secrets |
+//! | [`error`], [`interrupt`] | exit codes; signals |
+//!
+//! Dependencies point one way: `commands -> backup | listing -> proof -> pipeline | postgres`, and `storage` beside
+//! them; nothing below `commands` sees a whole configuration but `backup`, which is configured by it.
+
+pub mod backup;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod error;
+pub mod interrupt;
+pub mod listing;
+pub mod pipeline;
+pub mod postgres;
+pub mod proof;
+pub mod storage;
+pub mod telemetry;
+
+use std::ffi::OsString;
+
+use cli::{Cli, Command};
+use commands::Context;
+use config::{Environment, Flags};
+use error::{Chain, Error, ExitCode};
+use interrupt::Interrupts;
+use telemetry::{LogWriter, Redactor, without_credentials};
+
+/// Threads for S3, children and signals; dumping and compressing have their own.
+const RUNTIME_THREADS: usize = 2;
+
+/// Runs the program with a command line (its own name first) and an environment.
+#[must_use]
+pub fn run(arguments: &[OsString], environment: &Environment) -> ExitCode {
+    let (cli, flags) = match cli::parse(arguments) {
+        Ok(parsed) => parsed,
+        Err(error) => return show(&error),
+    };
+    let writer = LogWriter::new(Redactor::new(&flags, environment));
+    telemetry::install(&config::log_settings(&flags, environment), writer.clone());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(dispatch(&cli, &flags, environment, &writer));
+            // Whatever still runs (a name look-up in a thread of its own) must not hold the exit up.
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(error) => Err(Error::Internal(error.into())),
+    };
+    outcome.map_or_else(|error| report(&cli, &error), |()| ExitCode::Ok)
+}
+
+async fn dispatch(cli: &Cli, flags: &Flags, environment: &Environment, writer: &LogWriter) -> Result<(), Error> {
+    let interrupts = Interrupts::listen().map_err(|error| Error::Internal(error.into()))?;
+    let context = Context { flags, environment, writer };
+    match &cli.command {
+        Command::Backup(args) => Box::pin(commands::backup::run(&context, args, interrupts)).await,
+        Command::List(args) => {
+            let listing = Box::pin(commands::list::run(&context, args));
+            tokio::select! {
+                listed = listing => listed,
+                interrupt = interrupts.received() => Err(Error::Interrupted(interrupt)),
+            }
+        }
+    }
+}
+
+/// Logs the error where it ends the run: once, and each problem of the settings on its own line.
+fn report(cli: &Cli, error: &Error) -> ExitCode {
+    let (command, code) = (cli.command.name().word(), error.exit_code());
+    let exit_code = code.number();
+    if let Error::Settings(problems) = error {
+        for problem in problems.texts() {
+            tracing::error!(command, exit_code, "{problem}");
+        }
+    } else {
+        tracing::error!(command, exit_code, error = %Chain(error), "{command} failed");
+    }
+    code
+}
+
+/// What clap has to say: help and version on stdout, a wrong command line on stderr.
+fn show(error: &clap::Error) -> ExitCode {
+    let is_asked_for =
+        matches!(error.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion);
+    if is_asked_for {
+        // Nobody reads what cannot be written.
+        let _ = error.print();
+        return ExitCode::Ok;
+    }
+    let text = without_credentials(&error.render().to_string());
+    let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), text.as_bytes());
+    ExitCode::Usage
+}

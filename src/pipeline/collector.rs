@@ -1,0 +1,191 @@
+//! Puts deflated pieces back in order, makes one gzip member of them, and seals it into parts.
+//!
+//! One thread, between the workers and the upload. What is hashed here is hashed once: a part's MD5 or CRC-64/NVME
+//! when it is sealed, sha256 of the object as it grows. The last part is sealed only after the dump has been proved
+//! ([`Gate`]), so that a dump that failed never ends its object.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crossbeam_channel::Receiver;
+use flate2::Crc;
+use md5::Md5;
+use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::deflate::{GZIP_HEADER, PendingPiece, gzip_trailer};
+use super::{PartPlan, PipelineError, Progress};
+
+/// Which checksum a sealed part carries to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartChecksum {
+    /// `Content-MD5`, which every S3 server enforces (FACTS §2). Also what a plain `ETag` is made of.
+    Md5,
+    /// CRC-64/NVME, which AWS combines into the whole object's.
+    Crc64Nvme,
+    /// Nothing but the request's signature.
+    None,
+}
+
+/// The checksum of one part's bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartDigest {
+    /// MD5, 16 bytes.
+    Md5([u8; 16]),
+    /// CRC-64/NVME.
+    Crc64Nvme(u64),
+    /// None was asked for.
+    None,
+}
+
+/// One part, ready to be sent as often as it takes.
+pub struct SealedPart {
+    /// From 1.
+    pub number: u32,
+    /// Its bytes; cheap to clone.
+    pub bytes: Bytes,
+    /// Its checksum.
+    pub digest: PartDigest,
+    /// Its place among the parts in flight, free again when this is dropped.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// What the finished object is, as computed here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Length of the plain dump in bytes.
+    pub plain_bytes: u64,
+    /// CRC-32 of the plain dump.
+    pub plain_crc32: u32,
+    /// Length of the object in bytes.
+    pub object_bytes: u64,
+    /// sha256 of the object.
+    pub object_sha256: [u8; 32],
+    /// CRC-64/NVME of the object, where parts carry it.
+    pub object_crc64: Option<u64>,
+    /// Number of parts.
+    pub parts: u32,
+}
+
+/// Lets the collector end the object. Dropped without [`Gate::open`], no last part is ever made.
+pub struct Gate(pub(super) crossbeam_channel::Sender<()>);
+
+impl Gate {
+    /// The dump is proved: the object may be ended.
+    pub fn open(self) {
+        // A collector that has ended says why itself.
+        let _ = self.0.send(());
+    }
+}
+
+/// What the collector works with.
+pub(super) struct Collector {
+    pub plan: PartPlan,
+    pub checksum: PartChecksum,
+    pub parts: mpsc::UnboundedSender<SealedPart>,
+    pub permits: Arc<Semaphore>,
+    pub runtime: tokio::runtime::Handle,
+    pub progress: Arc<Progress>,
+}
+
+impl Collector {
+    /// Runs until the last piece, or until any side gives up.
+    pub fn run(self, pieces: &Receiver<PendingPiece>, gate: &Receiver<()>) -> Result<Totals, PipelineError> {
+        let mut object = Object::new(self.plan.size_of(1));
+        let mut crc = Crc::new();
+        let mut plain_bytes = 0u64;
+        self.append(&mut object, &GZIP_HEADER)?;
+        for pending in pieces {
+            let piece = pending.recv().map_err(|_| PipelineError::WorkerDied)??;
+            plain_bytes += u64::from(piece.crc.amount());
+            crc.combine(&piece.crc);
+            self.append(&mut object, &piece.deflated)?;
+        }
+        // Pieces have ended; whether that is the dump's end is not for this thread to say.
+        gate.recv().map_err(|_| PipelineError::GivenUp)?;
+        self.append(&mut object, &gzip_trailer(&crc, plain_bytes))?;
+        self.seal(&mut object)?;
+        Ok(Totals {
+            plain_bytes,
+            plain_crc32: crc.sum(),
+            object_bytes: object.bytes,
+            object_sha256: object.sha256.finalize().into(),
+            object_crc64: (self.checksum == PartChecksum::Crc64Nvme).then_some(object.crc64),
+            parts: object.number - 1,
+        })
+    }
+
+    fn append(&self, object: &mut Object, mut bytes: &[u8]) -> Result<(), PipelineError> {
+        object.sha256.update(bytes);
+        object.bytes += bytes.len() as u64;
+        self.progress.add_stored(bytes.len() as u64);
+        while !bytes.is_empty() {
+            let room = object.part_bytes - object.part.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            object.part.extend_from_slice(now);
+            bytes = later;
+            if object.part.len() == object.part_bytes && !bytes.is_empty() {
+                self.seal(object)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the current part over; waits until few enough are in flight.
+    fn seal(&self, object: &mut Object) -> Result<(), PipelineError> {
+        let number = object.number;
+        if number > self.plan.max_parts() {
+            return Err(PipelineError::TooManyParts { limit: self.plan.max_parts() });
+        }
+        if self.plan.is_nearly_full(number) {
+            tracing::warn!(
+                part = number,
+                limit = self.plan.max_parts(),
+                "80 % of the parts are used: set BACKUP_PART_SIZE higher"
+            );
+        }
+        let digest = self.digest(object);
+        let wanted = Arc::clone(&self.permits).acquire_many_owned(self.plan.permits_of(number));
+        let permit = self.runtime.block_on(wanted).map_err(|_| PipelineError::GivenUp)?;
+        let next_bytes = part_capacity(self.plan.size_of(number + 1));
+        let bytes = Bytes::from(std::mem::replace(&mut object.part, Vec::with_capacity(next_bytes)));
+        object.part_bytes = next_bytes;
+        object.number += 1;
+        self.parts.send(SealedPart { number, bytes, digest, permit }).map_err(|_| PipelineError::GivenUp)
+    }
+
+    fn digest(&self, object: &mut Object) -> PartDigest {
+        match self.checksum {
+            PartChecksum::Md5 => PartDigest::Md5(Md5::digest(&object.part).into()),
+            PartChecksum::Crc64Nvme => {
+                let algorithm = crc_fast::CrcAlgorithm::Crc64Nvme;
+                let crc = crc_fast::checksum(algorithm, &object.part);
+                object.crc64 = crc_fast::checksum_combine(algorithm, object.crc64, crc, object.part.len() as u64);
+                PartDigest::Crc64Nvme(crc)
+            }
+            PartChecksum::None => PartDigest::None,
+        }
+    }
+}
+
+/// The object as it grows.
+struct Object {
+    part: Vec<u8>,
+    part_bytes: usize,
+    number: u32,
+    bytes: u64,
+    sha256: Sha256,
+    crc64: u64,
+}
+
+impl Object {
+    fn new(part_bytes: u64) -> Self {
+        let part_bytes = part_capacity(part_bytes);
+        Self { part: Vec::with_capacity(part_bytes), part_bytes, number: 1, bytes: 0, sha256: Sha256::new(), crc64: 0 }
+    }
+}
+
+/// A part's size as a length in memory; on a 32-bit system parts end where addresses do.
+fn part_capacity(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX / 2)
+}

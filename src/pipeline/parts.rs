@@ -1,0 +1,159 @@
+//! How an object is cut into parts: sizes that always fit the store's limits, and memory that stays bounded.
+//!
+//! The collector asks for each part's size, the upload for how many may be in flight. Pure arithmetic (SPEC §5).
+
+/// Below this, requests cost more than they carry; 10,000 of them hold 117 GiB (SPEC §5).
+const LEAST_AUTO_PART: u64 = 12 << 20;
+/// Largest part S3 takes (AWS: "Amazon S3 multipart upload limits").
+const LARGEST_PART: u64 = 5 << 30;
+/// Parts being filled or in flight stay under this together, as long as one at a time can (SPEC §5).
+const MOST_MEMORY: u64 = 96 << 20;
+
+/// What the user and the store say about parts.
+#[derive(Clone, Debug)]
+pub struct PartSettings {
+    /// Size in bytes that the user wants; `None` fits it to the database.
+    pub base: Option<u64>,
+    /// Most parts the store takes.
+    pub max_parts: u32,
+    /// All parts but the last must have the same size.
+    pub equal: bool,
+    /// Most parts in flight.
+    pub concurrency: u32,
+}
+
+/// The plan for one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartPlan {
+    base: u64,
+    max_parts: u32,
+    equal: bool,
+    concurrency: u32,
+}
+
+impl PartPlan {
+    /// Plans for a database of `database_bytes` (`pg_database_size`: an estimate, not a bound).
+    #[must_use]
+    pub fn new(settings: &PartSettings, database_bytes: u64) -> Self {
+        let limit = u64::from(settings.max_parts);
+        let needed = if settings.equal {
+            // Nothing can grow later, so this assumes that compression gains nothing, and a quarter more.
+            (database_bytes.saturating_add(database_bytes / 4)).div_ceil(limit)
+        } else {
+            (database_bytes / 3).div_ceil(limit)
+        };
+        let base = settings.base.unwrap_or_else(|| needed.max(LEAST_AUTO_PART)).min(LARGEST_PART);
+        Self { base, max_parts: settings.max_parts, equal: settings.equal, concurrency: settings.concurrency }
+    }
+
+    /// Size in bytes of part `number` (from 1): the base, doubling every sixteenth of the limit after its half.
+    #[must_use]
+    pub fn size_of(&self, number: u32) -> u64 {
+        let half = self.max_parts / 2;
+        if self.equal || number <= half {
+            return self.base;
+        }
+        let step = (self.max_parts / 16).max(1);
+        let doublings = ((number - half - 1) / step + 1).min(40);
+        self.base.saturating_mul(1 << doublings).min(LARGEST_PART)
+    }
+
+    /// How many parts may be in flight while part `number` is: as configured, fewer where memory would grow.
+    #[must_use]
+    pub fn in_flight(&self, number: u32) -> u32 {
+        let fitting = (MOST_MEMORY / self.size_of(number)).saturating_sub(1).max(1);
+        u32::try_from(fitting).unwrap_or(u32::MAX).min(self.concurrency)
+    }
+
+    /// How many of the [`Self::permits`] part `number` takes, so that no more than [`Self::in_flight`] fit.
+    #[must_use]
+    pub fn permits_of(&self, number: u32) -> u32 {
+        self.concurrency.div_ceil(self.in_flight(number))
+    }
+
+    /// Permits in all.
+    #[must_use]
+    pub fn permits(&self) -> u32 {
+        self.concurrency
+    }
+
+    /// Most parts of the upload.
+    #[must_use]
+    pub fn max_parts(&self) -> u32 {
+        self.max_parts
+    }
+
+    /// Whether the number of parts comes near the limit without any growth to save it.
+    #[must_use]
+    pub fn is_nearly_full(&self, number: u32) -> bool {
+        self.equal && u64::from(number) * 5 == u64::from(self.max_parts) * 4
+    }
+
+    /// Bytes that parts may take in memory at the start: those in flight and the one being filled.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.base * (u64::from(self.in_flight(1)) + 1)
+    }
+
+    /// Size in bytes of the first part.
+    #[must_use]
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn settings() -> PartSettings {
+        PartSettings { base: None, max_parts: 10_000, equal: false, concurrency: 4 }
+    }
+
+    fn capacity(plan: &PartPlan) -> u64 {
+        (1..=plan.max_parts).map(|number| plan.size_of(number)).fold(0, u64::saturating_add)
+    }
+
+    #[test]
+    fn parts_double_after_half_the_limit() {
+        let plan = PartPlan::new(&settings(), 0);
+        let sizes = [1, 5000, 5001, 5625, 5626, 10_000].map(|number| plan.size_of(number) >> 20);
+        assert_eq!(sizes, [12, 12, 24, 24, 48, 3072]);
+        assert_eq!(plan.in_flight(1), 4);
+    }
+
+    #[test]
+    fn the_largest_object_fits_where_the_estimate_is_ten_times_too_small() {
+        const TIB: u64 = 1 << 40;
+        assert!(capacity(&PartPlan::new(&settings(), 0)) > 3 * TIB);
+        assert!(capacity(&PartPlan::new(&settings(), TIB / 2)) > 5 * TIB, "S3's largest object had 5 TiB for long");
+    }
+
+    #[test]
+    fn memory_stays_under_its_bound_until_a_single_part_passes_it() {
+        let plan = PartPlan::new(&settings(), 0);
+        for number in 1..=10_000 {
+            let together = plan.size_of(number) * (u64::from(plan.in_flight(number)) + 1);
+            assert!(together <= MOST_MEMORY || plan.in_flight(number) == 1, "part {number}: {together}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_estimate_fits(database in 0u64..(60 << 40), equal: bool, max_parts in 1000u32..=10_000) {
+            let plan = PartPlan::new(&PartSettings { equal, max_parts, ..settings() }, database);
+            prop_assume!(plan.base() < LARGEST_PART);
+            let expected = if equal { database } else { database / 3 };
+            prop_assert!(capacity(&plan) >= expected);
+        }
+
+        #[test]
+        fn permits_hold_the_bound(base in 5u64..200, concurrency in 1u32..=64, number in 1u32..=10_000) {
+            let plan = PartPlan::new(&PartSettings { base: Some(base << 20), concurrency, ..settings() }, 0);
+            prop_assert!(plan.permits() / plan.permits_of(number) <= plan.in_flight(number));
+            prop_assert!(plan.permits_of(number) <= plan.permits());
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Reads `pg_dump`'s output, lets the scanner see every byte, and cuts it into blocks for the workers.
+//!
+//! One thread. It waits for bytes with a deadline, so that a `pg_dump` that hangs is noticed, and for room in the
+//! pipeline without one: a slow S3 must stop `pg_dump`, and that waiting is never a stall.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio_util::sync::CancellationToken;
+
+use super::deflate::{BLOCK_BYTES, Block, Deflaters, PendingPiece, WINDOW_BYTES};
+use super::scanner::{ScanReport, Scanner};
+use super::{PipelineError, Progress};
+
+/// How often the reader looks up from waiting, to see whether it was told to stop.
+const TICK: Duration = Duration::from_millis(200);
+/// As large as an unprivileged process may make a pipe by default (`/proc/sys/fs/pipe-max-size`).
+const PIPE_BYTES: usize = 1 << 20;
+
+/// What the reader works with.
+pub(super) struct Reader {
+    pub stdout: File,
+    pub stall_timeout: Duration,
+    pub level: u32,
+    pub cancel: CancellationToken,
+    pub progress: Arc<Progress>,
+}
+
+impl Reader {
+    /// Reads to the end of the output.
+    pub fn run(mut self, deflaters: &Deflaters, order: &Sender<PendingPiece>) -> Result<ScanReport, PipelineError> {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::pipe::fcntl_setpipe_size(&self.stdout, PIPE_BYTES) {
+            tracing::debug!(%error, "the pipe keeps its size");
+        }
+        let mut scanner = Scanner::default();
+        let mut window: Vec<u8> = Vec::with_capacity(WINDOW_BYTES);
+        loop {
+            let mut buffer = deflaters.buffer();
+            buffer.extend_from_slice(&window);
+            let window_bytes = window.len();
+            self.fill(&mut buffer, window_bytes)?;
+            let plain = &buffer[window_bytes..];
+            if plain.is_empty() {
+                return Ok(scanner.finish());
+            }
+            scanner.scan(plain);
+            self.progress.add_dumped(plain.len() as u64);
+            window.clear();
+            window.extend_from_slice(&buffer[buffer.len().saturating_sub(WINDOW_BYTES)..]);
+            let block = Block { buffer, window: window_bytes, level: self.level };
+            let pending = deflaters.submit(block).ok_or(PipelineError::GivenUp)?;
+            order.send(pending).map_err(|_| PipelineError::GivenUp)?;
+        }
+    }
+
+    /// Fills the buffer behind the window with up to a block; less only at the end of the output.
+    fn fill(&mut self, buffer: &mut Vec<u8>, window_bytes: usize) -> Result<(), PipelineError> {
+        buffer.resize(window_bytes + BLOCK_BYTES, 0);
+        let mut at = window_bytes;
+        while at < buffer.len() {
+            self.wait()?;
+            match self.stdout.read(&mut buffer[at..]) {
+                Ok(0) => break,
+                Ok(count) => at += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(PipelineError::Read(error)),
+            }
+        }
+        buffer.truncate(at);
+        Ok(())
+    }
+
+    /// Waits for output, its end, the order to stop, or the stall timeout.
+    fn wait(&self) -> Result<(), PipelineError> {
+        let since = Instant::now();
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(PipelineError::GivenUp);
+            }
+            let waited = since.elapsed();
+            if waited >= self.stall_timeout {
+                return Err(PipelineError::Stalled { limit: self.stall_timeout });
+            }
+            let tick = TICK.min(self.stall_timeout - waited);
+            let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(tick.subsec_nanos().max(1)) };
+            let mut fds = [PollFd::from_borrowed_fd(self.stdout.as_fd(), PollFlags::IN)];
+            match poll(&mut fds, Some(&timeout)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(PipelineError::Read(error.into())),
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What the scanner found: rows, and the flaw that keeps a dump from being whole.
+//!
+//! Made by [`super::Scanner::finish`]; `backup::proof` decides on it, the manifest records the rows.
+
+use std::fmt;
+
+/// A table and the rows of COPY data that the dump holds for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TableRows {
+    /// Schema and table as the dump writes them, quoted where they must be.
+    pub table: String,
+    /// Number of rows.
+    pub rows: u64,
+}
+
+/// Everything the scanner knows at the end of a dump.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanReport {
+    /// Length of the plain dump in bytes.
+    pub bytes: u64,
+    /// Rows of COPY data in all.
+    pub rows: u64,
+    /// Rows of each table, in the dump's order; the first 20,000 tables.
+    pub tables: Vec<TableRows>,
+    /// Why the dump is not whole; `None` where it is.
+    pub flaw: Option<Flaw>,
+}
+
+/// Why a dump is not whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// No byte came.
+    Empty,
+    /// The opening line never came.
+    NotADump,
+    /// It ends before its closing line.
+    NoClosingLine,
+    /// It ends within a table's rows.
+    InTheMiddleOfData {
+        /// The table.
+        table: String,
+        /// Rows that came.
+        rows: u64,
+    },
+    /// The closing line came, but not all that follows it.
+    TailCut {
+        /// Number of bytes that are missing.
+        missing: usize,
+    },
+    /// Something follows the dump's end.
+    SomethingFollows,
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("it is empty"),
+            Self::NotADump => f.write_str("it does not begin as a plain dump of pg_dump does"),
+            Self::NoClosingLine => f.write_str("it ends before its closing line"),
+            Self::InTheMiddleOfData { table, rows } => {
+                write!(f, "it ends in the middle of the data of {table}, after {rows} rows")
+            }
+            Self::TailCut { missing } => write!(f, "its last {missing} bytes are missing"),
+            Self::SomethingFollows => f.write_str("something follows its end, as where two dumps stand in one"),
+        }
+    }
+}
+
+/// The table's name in `COPY schema.table (columns) FROM stdin`.
+pub(super) fn copied_table(statement: &[u8]) -> String {
+    let rest = statement.strip_prefix(b"COPY ").unwrap_or(statement);
+    let mut quoted = false;
+    let end = rest.iter().position(|byte| {
+        quoted ^= *byte == b'"';
+        *byte == b' ' && !quoted
+    });
+    String::from_utf8_lossy(&rest[..end.unwrap_or(rest.len())]).into_owned()
+}

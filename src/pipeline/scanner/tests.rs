@@ -1,0 +1,126 @@
+//! The scanner against dumps that try to fool it, in one piece and in every way of cutting them.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const HEAD: &str = "--\n-- PostgreSQL database dump\n--\n\n\\restrict KEY\n\nSET standard_conforming_strings = on;\n\n";
+const TAIL: &str = "--\n-- PostgreSQL database dump complete\n--\n\n\\unrestrict KEY\n\n";
+
+/// Lines that end a dump where they stand free, and mean nothing where they stand here.
+const TRAPS: &str = concat!(
+    "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $_$\n-- PostgreSQL database dump complete\n--\n\n",
+    "COPY t FROM stdin;\n$$ ' \" $x$ /* \\unrestrict KEY\n$_$;\n",
+    "COMMENT ON TABLE t IS 'a\n-- PostgreSQL database dump complete\n\\restrict OTHER\nit''s';\n",
+    "CREATE VIEW v AS SELECT E'\\'\n-- PostgreSQL database dump complete\n--' AS a, a$1, $1, U&'\\0041';\n",
+    "-- Name: it's a \"trap\"; Type: TABLE\n/* COPY x FROM stdin;\n/* nested */ ' */\n",
+    "CREATE TABLE \"COPY \"\" FROM stdin;\n-- PostgreSQL database dump complete\" (a text);\n",
+    "COPY public.\"od d\"\"( FROM stdin;\" (a, \"b ' $$\") FROM stdin;\n",
+    "-- PostgreSQL database dump complete\n--\n\n\\\\.\n\\.x\n'\"$$\n\\.\n\n",
+    "COPY public.empty  FROM stdin;\n\\.\n\n",
+    "COPY public.none  FROM stdin;\n\n\n\\.\n\n",
+    "SELECT pg_catalog.lowrite(0, '\\x2d2d');\n",
+);
+
+fn scan(pieces: &[&[u8]]) -> ScanReport {
+    let mut scanner = Scanner::default();
+    for piece in pieces {
+        scanner.scan(piece);
+    }
+    scanner.finish()
+}
+
+fn whole() -> String {
+    [HEAD, TRAPS, TAIL].concat()
+}
+
+#[test]
+fn traps_do_not_end_the_dump_and_rows_are_counted() {
+    let report = scan(&[whole().as_bytes()]);
+    assert_eq!(report.flaw, None);
+    let tables: Vec<(&str, u64)> = report.tables.iter().map(|table| (table.table.as_str(), table.rows)).collect();
+    assert_eq!(tables, [("public.\"od d\"\"( FROM stdin;\"", 6), ("public.empty", 0), ("public.none", 2)]);
+    assert_eq!((report.rows, report.bytes), (8, whole().len() as u64));
+}
+
+#[test]
+fn every_truncation_is_seen() {
+    let dump = whole();
+    for length in 0..dump.len() {
+        assert!(scan(&[&dump.as_bytes()[..length]]).flaw.is_some(), "cut to {length} bytes");
+    }
+}
+
+#[test]
+fn every_cut_into_two_blocks_reads_the_same() {
+    let dump = whole();
+    let expected = scan(&[dump.as_bytes()]);
+    for at in 0..=dump.len() {
+        let (left, right) = dump.as_bytes().split_at(at);
+        assert_eq!(scan(&[left, right]), expected, "cut at {at}");
+    }
+}
+
+#[test]
+fn two_dumps_or_anything_else_behind_the_end_are_seen() {
+    let twice = whole().repeat(2);
+    assert_eq!(scan(&[twice.as_bytes()]).flaw, Some(Flaw::SomethingFollows));
+    assert_eq!(scan(&[whole().as_bytes(), b"\n"]).flaw, Some(Flaw::SomethingFollows));
+}
+
+#[test]
+fn another_key_at_the_end_is_seen() {
+    let dump = whole().replace("\\unrestrict KEY", "\\unrestrict KEX");
+    assert_eq!(scan(&[dump.as_bytes()]).flaw, Some(Flaw::SomethingFollows));
+}
+
+#[test]
+fn a_dump_of_an_older_minor_has_no_keys() {
+    let dump = whole().replace("\\restrict KEY\n\n", "").replace("\\unrestrict KEY\n\n", "");
+    assert_eq!(scan(&[dump.as_bytes()]).flaw, None);
+}
+
+#[test]
+fn what_is_no_dump_is_named() {
+    assert_eq!(scan(&[]).flaw, Some(Flaw::Empty));
+    assert_eq!(scan(&[b"hello\n"]).flaw, Some(Flaw::NotADump));
+    assert_eq!(scan(&[TAIL.as_bytes()]).flaw, Some(Flaw::NotADump));
+    let cut = [HEAD, "COPY public.t (a) FROM stdin;\n1\n2\n3"].concat();
+    let flaw = scan(&[cut.as_bytes()]).flaw;
+    assert_eq!(flaw, Some(Flaw::InTheMiddleOfData { table: "public.t".to_owned(), rows: 2 }));
+}
+
+#[test]
+fn backslashes_escape_where_strings_do_not_conform() {
+    let dump = [HEAD, "SET standard_conforming_strings = off;\nSELECT 'a\\'; -- ';\n", TAIL].concat();
+    assert_eq!(scan(&[dump.as_bytes()]).flaw, None);
+    let conforming = [HEAD, "SELECT 'a\\'; -- ';\n", TAIL].concat();
+    assert_eq!(scan(&[conforming.as_bytes()]).flaw, None);
+}
+
+proptest! {
+    #[test]
+    fn any_blocks_read_the_same(cuts in proptest::collection::vec(0usize..2000, 0..40)) {
+        let dump = whole();
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(dump.len())).collect();
+        cuts.extend([0, dump.len()]);
+        cuts.sort_unstable();
+        let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &dump.as_bytes()[pair[0]..pair[1]]).collect();
+        prop_assert_eq!(scan(&pieces), scan(&[dump.as_bytes()]));
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
+        scan(&[HEAD.as_bytes(), &bytes]);
+        prop_assert!(scan(&[&bytes]).flaw.is_some());
+    }
+
+    #[test]
+    fn any_text_in_copy_data_is_data(rows in proptest::collection::vec("[^\n]{0,12}", 0..20)) {
+        let rows: Vec<&String> = rows.iter().filter(|row| row.as_str() != "\\.").collect();
+        let data: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        let dump = format!("{HEAD}COPY public.t (a) FROM stdin;\n{data}\\.\n\n{TAIL}");
+        let report = scan(&[dump.as_bytes()]);
+        prop_assert_eq!((report.flaw, report.rows), (None, rows.len() as u64));
+    }
+}

@@ -1,0 +1,110 @@
+//! The pipeline from a pipe to sealed parts: what comes out is one gzip member of what went in, whatever the blocks.
+
+use std::io::{Read as _, Write as _};
+
+use flate2::read::GzDecoder;
+
+use super::*;
+
+const DUMP_HEAD: &str = "--\n-- PostgreSQL database dump\n--\n\nCOPY public.t (a) FROM stdin;\n";
+const DUMP_TAIL: &str = "\\.\n\n--\n-- PostgreSQL database dump complete\n--\n\n";
+
+fn dump(rows: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(7);
+    let row = |_| format!("{}\t{}\n", random.u64(..), "text ".repeat(random.usize(..9)));
+    let rows: String = (0..rows).map(row).collect();
+    [DUMP_HEAD, &rows, DUMP_TAIL].concat().into_bytes()
+}
+
+struct Run {
+    object: Vec<u8>,
+    parts: Vec<usize>,
+    totals: Result<Totals, PipelineError>,
+    scan: Result<ScanReport, PipelineError>,
+}
+
+/// Runs a pipeline over `input`, opening the gate only where `open` says so.
+async fn run(input: Vec<u8>, threads: usize, settings: PartSettings, open: bool) -> Run {
+    let (reader, mut writer) = std::io::pipe().expect("pipe");
+    std::thread::spawn(move || writer.write_all(&input));
+    let intake = Intake {
+        stdout: File::from(std::os::fd::OwnedFd::from(reader)),
+        stall_timeout: Duration::from_secs(20),
+        plan: PartPlan::new(&settings, 0),
+        checksum: PartChecksum::Md5,
+        progress: Arc::default(),
+        cancel: CancellationToken::new(),
+    };
+    let pipeline = start(&PipelineSettings { level: 2, threads }, intake).expect("starts");
+    let Pipeline { mut parts, scan, gate, totals } = pipeline;
+    let collecting = tokio::spawn(async move {
+        let mut taken: Vec<Vec<u8>> = Vec::new();
+        while let Some(part) = parts.recv().await {
+            assert_eq!(part.number as usize, taken.len() + 1);
+            taken.push(part.bytes.to_vec());
+        }
+        taken
+    });
+    let scan = scan.await.expect("reader reports");
+    if open {
+        gate.open();
+    } else {
+        drop(gate);
+    }
+    let totals = totals.await.expect("collector reports");
+    let parts = collecting.await.expect("collects");
+    Run { object: parts.concat(), parts: parts.iter().map(Vec::len).collect(), totals, scan }
+}
+
+fn parts_of(bytes: u64) -> PartSettings {
+    PartSettings { base: Some(bytes), max_parts: 10_000, equal: false, concurrency: 4 }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_gzip_member_comes_out_whatever_the_number_of_threads() {
+    let input = dump(200_000);
+    assert!(input.len() > 3 << 20, "several blocks");
+    for threads in [1, 2, 5] {
+        let run = run(input.clone(), threads, parts_of(1 << 20), true).await;
+        let mut plain = Vec::new();
+        // `GzDecoder` reads one member alone, and checks its CRC and length.
+        GzDecoder::new(&run.object[..]).read_to_end(&mut plain).expect("one member");
+        assert!(plain == input, "{threads} threads");
+        let totals = run.totals.expect("whole");
+        assert_eq!((totals.plain_bytes, totals.object_bytes), (input.len() as u64, run.object.len() as u64));
+        assert_eq!(totals.parts as usize, run.parts.len());
+        assert!(run.parts.iter().rev().skip(1).all(|bytes| *bytes == 1 << 20), "{:?}", run.parts);
+        assert_eq!(run.scan.expect("read").flaw, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_ends_with_its_part_has_no_empty_part() {
+    let whole = run(dump(10), 1, parts_of(1 << 20), true).await;
+    let exact = u64::try_from(whole.object.len()).expect("length");
+    let run = run(dump(10), 1, parts_of(exact), true).await;
+    assert_eq!(run.parts, [whole.object.len()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_gate_the_object_is_never_ended() {
+    let run = run(dump(200_000), 2, parts_of(1 << 20), false).await;
+    assert!(matches!(run.totals, Err(PipelineError::GivenUp)));
+    let mut plain = Vec::new();
+    GzDecoder::new(&run.object[..]).read_to_end(&mut plain).expect_err("no end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_takes_fewer_parts_is_named() {
+    let settings = PartSettings { max_parts: 2, equal: true, ..parts_of(1 << 20) };
+    let run = run(dump(400_000), 2, settings, true).await;
+    assert!(matches!(run.totals, Err(PipelineError::TooManyParts { limit: 2 })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_dump_is_an_empty_member() {
+    let run = run(Vec::new(), 1, parts_of(1 << 20), true).await;
+    let mut plain = Vec::new();
+    GzDecoder::new(&run.object[..]).read_to_end(&mut plain).expect("one member");
+    assert!(plain.is_empty() && run.scan.expect("read").flaw.is_some());
+}

@@ -1,0 +1,114 @@
+//! The environment that `psql` and `pg_dump` get: built from nothing, never inherited.
+//!
+//! Used by `session` and `dump`. Children see what libpq and the C library need, and never `S3_*` or `AWS_*`.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::process::Stdio;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::config::Environment;
+
+/// What a child needs to run at all.
+const SYSTEM: &[&str] = &["PATH", "HOME", "LANG", "TZ"];
+
+/// Variables of libpq 9.6 to 18 (`PQconninfoOptions` and the manual's "Environment Variables"), and those of the TLS and
+/// Kerberos libraries below it. Left out: `PGCLIENTENCODING` (the dump has the database's own encoding), and `PGDATESTYLE`
+/// and its kind (`pg_dump` sets its own).
+const LIBPQ: &[&str] = &[
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGPORT",
+    "PGDATABASE",
+    "PGUSER",
+    "PGPASSWORD",
+    "PGPASSFILE",
+    "PGREQUIREAUTH",
+    "PGCHANNELBINDING",
+    "PGSERVICE",
+    "PGSERVICEFILE",
+    "PGSYSCONFDIR",
+    "PGOPTIONS",
+    "PGAPPNAME",
+    "PGSSLMODE",
+    "PGREQUIRESSL",
+    "PGSSLNEGOTIATION",
+    "PGSSLCOMPRESSION",
+    "PGSSLCERT",
+    "PGSSLKEY",
+    "PGSSLCERTMODE",
+    "PGSSLROOTCERT",
+    "PGSSLCRL",
+    "PGSSLCRLDIR",
+    "PGSSLSNI",
+    "PGREQUIREPEER",
+    "PGSSLMINPROTOCOLVERSION",
+    "PGSSLMAXPROTOCOLVERSION",
+    "PGMINPROTOCOLVERSION",
+    "PGMAXPROTOCOLVERSION",
+    "PGGSSENCMODE",
+    "PGKRBSRVNAME",
+    "PGGSSLIB",
+    "PGGSSDELEGATION",
+    "PGCONNECT_TIMEOUT",
+    "PGTARGETSESSIONATTRS",
+    "PGLOADBALANCEHOSTS",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "KRB5_CONFIG",
+    "KRB5CCNAME",
+    "KRB5_CLIENT_KTNAME",
+];
+
+/// A child's environment, less the password of the connection string.
+#[derive(Clone, Default)]
+pub struct ClientEnvironment {
+    variables: Vec<(&'static str, OsString)>,
+}
+
+impl ClientEnvironment {
+    /// Takes what a child needs out of this process's environment.
+    #[must_use]
+    pub fn from_process(environment: &Environment) -> Self {
+        let wanted = SYSTEM.iter().chain(LIBPQ);
+        let variables = wanted.filter_map(|name| environment.get(name).map(|value| (*name, value.clone())));
+        Self { variables: variables.collect() }
+    }
+
+    /// Whether libpq would find a database without a connection string.
+    #[must_use]
+    pub fn names_a_database(&self) -> bool {
+        self.get("PGDATABASE").is_some() || self.get("PGSERVICE").is_some()
+    }
+
+    /// A variable's value.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&OsString> {
+        self.variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// A command with this environment, messages in English, no input, and a process group of its own.
+    #[must_use]
+    pub fn command(&self, program: &std::path::Path, password: Option<&SecretString>) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(program);
+        command.env_clear().envs(self.variables.iter().map(|(name, value)| (*name, value))).env("LC_ALL", "C");
+        if self.get("PGCONNECT_TIMEOUT").is_none() {
+            // Seconds a host; three tries have to fit into 30 s.
+            command.env("PGCONNECT_TIMEOUT", "8");
+        }
+        if let Some(password) = password {
+            command.env("PGPASSWORD", password.expose_secret());
+        }
+        // Its own group, so that a terminal's Ctrl-C reaches this program alone, which then stops the child in order.
+        command.stdin(Stdio::null()).process_group(0);
+        command
+    }
+}
+
+impl fmt::Debug for ClientEnvironment {
+    /// Names alone: values may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.variables.iter().map(|(name, _)| name)).finish()
+    }
+}

@@ -1,0 +1,31 @@
+//! The lock that keeps two backups of one database to one destination apart.
+//!
+//! Taken by `backup` on the control session. It saves work; it is not the safety, which is unique names and the commit
+//! (SPEC §4.3). A transaction-level advisory lock in a READ COMMITTED transaction holds no snapshot, so it does not
+//! hold vacuum back, and it cannot leak behind a pooler (FACTS §3).
+
+use sha2::{Digest, Sha256};
+
+use super::{PostgresError, Session};
+
+/// Whatever the server's defaults, nothing may end the idle control session. Unknown names (older servers) fall out.
+const NO_TIMEOUTS: &str = "SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name IN \
+('idle_in_transaction_session_timeout', 'statement_timeout', 'transaction_timeout', 'idle_session_timeout')";
+
+/// Tries to take the lock; `false` where another session holds it.
+///
+/// # Errors
+/// Where the session is lost.
+pub async fn try_lock(session: &mut Session, destination: &str) -> Result<bool, PostgresError> {
+    session.query(NO_TIMEOUTS).await?;
+    let key = key(destination);
+    let sql = format!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_try_advisory_xact_lock({key})");
+    Ok(session.query(&sql).await?.last().is_some_and(|line| line == "t"))
+}
+
+/// The lock's key: 64 bits of the destination's sha256.
+fn key(destination: &str) -> i64 {
+    let digest: [u8; 32] = Sha256::digest(destination.as_bytes()).into();
+    let [a, b, c, d, e, f, g, h, ..] = digest;
+    i64::from_be_bytes([a, b, c, d, e, f, g, h])
+}

@@ -1,0 +1,97 @@
+//! What a child writes to stderr: read all the time, logged line by line, its tail kept for the error.
+//!
+//! Used for `psql` and `pg_dump`. A child whose stderr is not read stops when the pipe is full; one that writes
+//! megabytes must not fill memory.
+
+use std::collections::VecDeque;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// Lines kept for the error.
+const KEPT_LINES: usize = 20;
+/// Longer lines are cut: an error quotes the statement, which may hold megabytes.
+const LONGEST_LINE: usize = 2_000;
+
+/// The end of what a child wrote, and its first complaint.
+#[derive(Debug, Default)]
+pub struct Messages {
+    first_error: Option<String>,
+    last: VecDeque<String>,
+    line: Vec<u8>,
+}
+
+impl Messages {
+    /// Reads to the end, logging each line as the program's.
+    pub async fn gather(mut stderr: impl AsyncRead + Unpin, program: &'static str) -> Self {
+        let mut messages = Self::default();
+        let mut buffer = vec![0; 8 << 10];
+        loop {
+            match stderr.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => messages.take(&buffer[..count], program),
+            }
+        }
+        messages.end_of_line(program);
+        messages
+    }
+
+    /// The cause in one line: the first complaint, else the last line.
+    #[must_use]
+    pub fn cause(&self) -> Option<String> {
+        self.first_error.clone().or_else(|| self.last.back().cloned())
+    }
+
+    fn take(&mut self, bytes: &[u8], program: &str) {
+        for byte in bytes {
+            if *byte == b'\n' {
+                self.end_of_line(program);
+            } else if self.line.len() < LONGEST_LINE {
+                self.line.push(*byte);
+            }
+        }
+    }
+
+    fn end_of_line(&mut self, program: &str) {
+        let bytes = std::mem::take(&mut self.line);
+        let line = String::from_utf8_lossy(&bytes).trim().to_owned();
+        if line.is_empty() {
+            return;
+        }
+        let is_error = ["error:", "ERROR:", "FATAL:"].iter().any(|word| line.contains(word));
+        if is_error || line.contains("warning:") {
+            tracing::warn!(program, line, "message");
+        } else {
+            tracing::info!(program, line, "message");
+        }
+        if is_error && self.first_error.is_none() {
+            self.first_error = Some(line.clone());
+        }
+        if self.last.len() == KEPT_LINES {
+            self.last.pop_front();
+        }
+        self.last.push_back(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn cause(text: &[u8]) -> Option<String> {
+        Messages::gather(text, "pg_dump").await.cause()
+    }
+
+    #[tokio::test]
+    async fn the_first_error_is_the_cause() {
+        let text = b"pg_dump: reading\npg_dump: error: no permission\npg_dump: detail: query\n";
+        assert_eq!(cause(text).await.as_deref(), Some("pg_dump: error: no permission"));
+        assert_eq!(cause(b"one\ntwo").await.as_deref(), Some("two"));
+        assert_eq!(cause(b"\n\n").await, None);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_cut() {
+        let text = vec![b'x'; 100_000];
+        assert_eq!(cause(&text).await.map(|line| line.len()), Some(LONGEST_LINE));
+    }
+}

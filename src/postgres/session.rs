@@ -1,0 +1,147 @@
+//! The control session: one `psql`, kept open as a child for the length of a run.
+//!
+//! `psql` and not a driver, because only libpq means by a connection string what `pg_dump` means (FACTS §3). Queries go to
+//! its stdin, answers come back up to a marker. `backup` opens it; it never sees the dump.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::messages::Messages;
+use super::{Conninfo, PostgresError, PostgresSettings, Tools};
+
+/// SPEC §3: three tries in 30 s.
+const TRIES: u32 = 3;
+const TRIES_DEADLINE: Duration = Duration::from_secs(30);
+/// Pauses between the tries: a server that restarts is back within seconds.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+/// The questions asked here take milliseconds; on a server that is drowning they may take longer.
+const QUERY_DEADLINE: Duration = Duration::from_secs(30);
+/// How long `psql` may take to end after its input did.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+/// Cannot occur in an answer: answers are JSON on one line, or single words.
+const MARKER: &str = "--- pg-s3-backup: end of answer ---";
+
+/// An open session.
+pub struct Session {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    messages: JoinHandle<Messages>,
+}
+
+impl Session {
+    /// Connects, three times at most.
+    ///
+    /// # Errors
+    /// Where the last try failed: [`PostgresError::Connect`] with the server's or libpq's words.
+    pub async fn connect(tools: &Tools, settings: &PostgresSettings) -> Result<Self, PostgresError> {
+        let deadline = Instant::now() + TRIES_DEADLINE;
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let error = match timeout(left, Self::open(tools, settings)).await {
+                Ok(Ok(session)) => return Ok(session),
+                Ok(Err(error)) => error,
+                Err(_) => PostgresError::Silent { deadline: TRIES_DEADLINE },
+            };
+            let pause = PAUSES.get(tried as usize - 1).copied().unwrap_or_default();
+            if tried == TRIES || Instant::now() + pause >= deadline || !error.may_pass() {
+                return Err(error.after(tried));
+            }
+            tracing::warn!(error = %crate::error::Chain(&error), "cannot connect to PostgreSQL yet");
+            sleep(pause).await;
+        }
+    }
+
+    async fn open(tools: &Tools, settings: &PostgresSettings) -> Result<Self, PostgresError> {
+        let mut command = settings.environment.command(&tools.psql, settings.conninfo.password());
+        command
+            .args(["-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", &settings.conninfo.to_string()])
+            // Answers are read as UTF-8, whatever the database's encoding.
+            .env("PGCLIENTENCODING", "UTF8")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let spawn_error = |reason: String| PostgresError::UnusableTool { path: tools.psql.clone(), reason };
+        let mut child = command.spawn().map_err(|error| spawn_error(error.to_string()))?;
+        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(spawn_error("its pipes are missing".to_owned()));
+        };
+        let lines = BufReader::new(stdout).lines();
+        let messages = tokio::spawn(Messages::gather(stderr, "psql"));
+        let mut session = Self { child, stdin, lines, messages };
+        match session.query("SELECT 1").await {
+            Ok(_) => Ok(session),
+            Err(PostgresError::SessionLost { reason }) => {
+                Err(PostgresError::Connect { target: target(&settings.conninfo), reason, tried: 1 })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs one or more statements and gives the lines of their answers.
+    ///
+    /// # Errors
+    /// [`PostgresError::SessionLost`] where `psql` ended: the statement failed, or the connection.
+    pub async fn query(&mut self, sql: &str) -> Result<Vec<String>, PostgresError> {
+        match timeout(QUERY_DEADLINE, self.exchange(sql)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(PostgresError::Silent { deadline: QUERY_DEADLINE }),
+        }
+    }
+
+    /// As [`Self::query`] for a question that the server may refuse; then there is no answer.
+    ///
+    /// # Errors
+    /// As [`Self::query`], but for a statement that failed.
+    pub async fn query_if_allowed(&mut self, sql: &str) -> Result<Vec<String>, PostgresError> {
+        self.query(&format!("\\set ON_ERROR_STOP 0\n{sql};\n\\set ON_ERROR_STOP 1")).await
+    }
+
+    /// Ends the session in order; what it held (the lock) is free afterwards.
+    pub async fn close(mut self) {
+        drop(self.stdin);
+        if timeout(CLOSE_DEADLINE, self.child.wait()).await.is_err() {
+            // Killed by `kill_on_drop`.
+            tracing::debug!("psql did not end by itself");
+        }
+    }
+
+    async fn exchange(&mut self, sql: &str) -> Result<Vec<String>, PostgresError> {
+        let text = format!("{sql}\n;\n\\echo '{MARKER}'\n");
+        if self.stdin.write_all(text.as_bytes()).await.is_err() || self.stdin.flush().await.is_err() {
+            return Err(self.lost().await);
+        }
+        let mut answer = Vec::new();
+        loop {
+            match self.lines.next_line().await {
+                Ok(Some(line)) if line == MARKER => return Ok(answer),
+                Ok(Some(line)) => answer.push(line),
+                Ok(None) | Err(_) => return Err(self.lost().await),
+            }
+        }
+    }
+
+    async fn lost(&mut self) -> PostgresError {
+        let said = timeout(CLOSE_DEADLINE, &mut self.messages).await;
+        let reason = said.ok().and_then(Result::ok).and_then(|messages| messages.cause());
+        PostgresError::SessionLost { reason: reason.unwrap_or_else(|| "psql ended without a word".to_owned()) }
+    }
+}
+
+/// `host:port` for messages, as far as the connection string has it.
+fn target(conninfo: &Conninfo) -> String {
+    match (conninfo.get("host").or(conninfo.get("hostaddr")), conninfo.get("port")) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.to_owned(),
+        (None, _) => "its default address".to_owned(),
+    }
+}

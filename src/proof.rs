@@ -1,0 +1,88 @@
+//! The proof that a dump is whole: the only maker of [`WholeDump`], without which nothing can be committed.
+//!
+//! `backup::stream` brings the evidence: how `pg_dump` ended, what the scanner saw, what the collector produced.
+//! `storage` takes the proof. Nothing here does any work: it only judges.
+
+use crate::pipeline::Totals;
+use crate::pipeline::scanner::{Flaw, ScanReport};
+use crate::postgres::DumpEnd;
+
+/// Why a dump is not taken for whole.
+#[derive(Debug, thiserror::Error)]
+pub enum NotWhole {
+    /// `pg_dump` says so itself.
+    #[error("pg_dump failed ({status}): {cause}")]
+    Failed {
+        /// `exit code 1`, `SIGKILL, probably out of memory`.
+        status: String,
+        /// The cause it gave.
+        cause: String,
+    },
+    /// `pg_dump` ended well, but its output does not.
+    #[error("pg_dump ended with success, but its dump is not whole: {0}")]
+    Flawed(Flaw),
+    /// Bytes were lost between the reader and the object.
+    #[error("{read} bytes were read from pg_dump, but {compressed} were compressed")]
+    Lost {
+        /// Bytes that the scanner saw.
+        read: u64,
+        /// Bytes that the object holds.
+        compressed: u64,
+    },
+}
+
+/// A dump that ended as a whole dump does; its object is not finished yet.
+#[derive(Debug)]
+pub struct EndedDump {
+    scan: ScanReport,
+}
+
+/// A dump that is whole, and the object that it became.
+#[derive(Debug)]
+pub struct WholeDump {
+    scan: ScanReport,
+    totals: Totals,
+}
+
+/// Judges the dump's end: exit status, closing line, and the key at both ends.
+///
+/// # Errors
+/// Why it is not whole.
+pub fn judge_end(end: &DumpEnd, scan: ScanReport) -> Result<EndedDump, NotWhole> {
+    if !end.status.success() {
+        let cause = end.cause.clone().unwrap_or_else(|| "it gave no reason".to_owned());
+        return Err(NotWhole::Failed { status: end.words(), cause });
+    }
+    match scan.flaw.clone() {
+        Some(flaw) => Err(NotWhole::Flawed(flaw)),
+        None => Ok(EndedDump { scan }),
+    }
+}
+
+impl EndedDump {
+    /// Judges the object: all that was read is in it.
+    ///
+    /// # Errors
+    /// Where bytes were lost.
+    pub fn became(self, totals: Totals) -> Result<WholeDump, NotWhole> {
+        if self.scan.bytes == totals.plain_bytes {
+            Ok(WholeDump { scan: self.scan, totals })
+        } else {
+            Err(NotWhole::Lost { read: self.scan.bytes, compressed: totals.plain_bytes })
+        }
+    }
+}
+
+impl WholeDump {
+    /// What the object is.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// What the scanner saw.
+    #[must_use]
+    pub fn scan(&self) -> &ScanReport {
+        &self.scan
+    }
+}

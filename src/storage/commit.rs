@@ -1,0 +1,298 @@
+//! The commit: the one place that completes an upload, and the proof that it was completed.
+//!
+//! Complete goes out once at a time and is never retried blindly: one whose answer was lost may have taken effect, and
+//! a second one would be refused. After any answer but a clean success HEAD decides (SPEC §4.7). What comes back,
+//! [`Committed`], is needed to write anything beside the object.
+
+use std::time::Duration;
+
+use md5::{Digest, Md5};
+use tokio::time::Instant;
+
+use crate::pipeline::PartDigest;
+use crate::proof::WholeDump;
+
+use super::failure::{Failure, FailureKind};
+use super::requests::{Bucket, CompleteAnswer, Completion, Head, TakenPart, completed_part, crc64_text};
+use super::upload::{Upload, abort_twins};
+use super::{Outage, StorageError};
+
+const COMMIT: &str = "commit the backup";
+/// Pauses between attempts at Complete that left nothing behind; the outage budget bounds their number.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often an object that S3 has confirmed is looked for.
+const LOOKS: u32 = 5;
+
+/// An object that is whole, complete, and checked.
+#[derive(Debug)]
+pub struct Committed {
+    pub(super) bucket: Bucket,
+    key: String,
+    bytes: u64,
+    whole: WholeDump,
+}
+
+impl Committed {
+    /// The object's key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The object's size in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What is in it.
+    #[must_use]
+    pub fn whole(&self) -> &WholeDump {
+        &self.whole
+    }
+
+    /// Writes a file beside the object: its key and `suffix`.
+    ///
+    /// # Errors
+    /// Where S3 refuses it or takes it not within the outage budget.
+    pub async fn write_sidecar(&self, suffix: &str, body: Vec<u8>, outage: &Outage) -> Result<(), StorageError> {
+        let (key, body) = (format!("{}{suffix}", self.key), bytes::Bytes::from(body));
+        let content_type = "application/json";
+        outage.persist("write the manifest", || self.bucket.put(&key, body.clone(), content_type)).await
+    }
+}
+
+/// How sure an answer to Complete makes.
+enum Answer {
+    /// A clean success.
+    Clean(CompleteAnswer),
+    /// HEAD found this run's own object.
+    Found(Head),
+}
+
+impl Upload {
+    /// Completes the upload and checks what S3 has then. The only caller of Complete.
+    ///
+    /// # Errors
+    /// Where S3 does not end up holding exactly this object; then the upload is aborted. An object of this run that
+    /// is not what was sent is deleted again.
+    pub async fn commit(self, whole: WholeDump) -> Result<Committed, StorageError> {
+        let outcome = self.complete_and_check(&whole).await;
+        match outcome {
+            Ok(()) => {
+                if self.has_twins {
+                    abort_twins(&self.bucket, &self.key, Some(&self.id)).await;
+                }
+                Ok(Committed { bucket: self.bucket, key: self.key, bytes: whole.totals().object_bytes, whole })
+            }
+            Err(error) => {
+                self.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn complete_and_check(&self, whole: &WholeDump) -> Result<(), StorageError> {
+        self.check_parts(whole)?;
+        let expected = Expected::new(self, whole);
+        let answer = self.complete(whole, &expected).await?;
+        let head = match answer {
+            Answer::Found(head) => head,
+            Answer::Clean(answer) => match self.head_after_success().await {
+                Ok(head) => head,
+                // HEAD is denied (write-only credentials) or out of reach: S3's own word on Complete is the proof,
+                // where it is the checksum computed here.
+                Err(StorageError::Refused { .. } | StorageError::Outage { .. }) if expected.is_proved_by(&answer) => {
+                    tracing::info!("HEAD is not to be had: the checksum that S3 answered to Complete is the proof");
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        match expected.difference(&head) {
+            None => Ok(()),
+            Some(what) => self.take_back(what).await,
+        }
+    }
+
+    /// HEAD after a clean Complete. Some stores take a moment to show what they have.
+    async fn head_after_success(&self) -> Result<Head, StorageError> {
+        for _ in 0..LOOKS {
+            if let Some(head) = self.outage.persist(COMMIT, || self.bucket.head(&self.key)).await? {
+                return Ok(head);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        let what = "S3 said that it was complete, but it is not there".to_owned();
+        Err(StorageError::Inconsistent { key: self.key.clone(), what })
+    }
+
+    /// The sum of the parts must be the sum produced, without a gap.
+    fn check_parts(&self, whole: &WholeDump) -> Result<(), StorageError> {
+        let totals = whole.totals();
+        let sum: u64 = self.parts.values().map(|part| part.bytes).sum();
+        let is_contiguous = self.parts.keys().copied().eq(1..=totals.parts);
+        if is_contiguous && sum == totals.object_bytes {
+            return Ok(());
+        }
+        let what = format!(
+            "{} parts with {sum} bytes were sent, {} with {} were made",
+            self.parts.len(),
+            totals.parts,
+            totals.object_bytes
+        );
+        Err(StorageError::Inconsistent { key: self.key.clone(), what })
+    }
+
+    /// Sends Complete until it has taken effect.
+    async fn complete(&self, whole: &WholeDump, expected: &Expected) -> Result<Answer, StorageError> {
+        let mut completion = Completion {
+            id: &self.id,
+            parts: self.parts.iter().map(|(number, part)| completed_part(*number, part)).collect(),
+            crc64: whole.totals().object_crc64,
+            conditional: true,
+        };
+        loop {
+            let began = Instant::now();
+            let failure = match self.bucket.complete(&self.key, &completion).await {
+                Ok(answer) => {
+                    self.outage.succeeded();
+                    return Ok(Answer::Clean(answer));
+                }
+                Err(failure) => failure,
+            };
+            tracing::warn!(error = %failure, "the answer to Complete is not clean: HEAD decides");
+            if let Some(head) = self.look(&failure).await? {
+                return self.recognise(head, expected);
+            }
+            match failure.kind {
+                FailureKind::Passing => self.outage.wait(COMMIT, began, failure, PAUSE).await?,
+                FailureKind::NotImplemented if completion.conditional => completion.conditional = false,
+                _ => return Err(StorageError::Refused { action: COMMIT, failure, first: false }),
+            }
+        }
+    }
+
+    /// HEAD after an unclean answer; where HEAD is denied, nobody knows.
+    async fn look(&self, after: &Failure) -> Result<Option<Head>, StorageError> {
+        match self.outage.persist(COMMIT, || self.bucket.head(&self.key)).await {
+            Err(StorageError::Refused { .. }) if after.is_ambiguous() || after.kind == FailureKind::NoSuchUpload => {
+                Err(StorageError::Unknown { key: self.key.clone(), last: after.clone() })
+            }
+            Err(StorageError::Refused { .. }) => Ok(None),
+            other => other,
+        }
+    }
+
+    fn recognise(&self, head: Head, expected: &Expected) -> Result<Answer, StorageError> {
+        if head.run_id.as_deref() == Some(expected.run_id.as_str()) {
+            Ok(Answer::Found(head))
+        } else {
+            Err(StorageError::Foreign { key: self.key.clone() })
+        }
+    }
+
+    /// Deletes an object that is this run's, but not what was sent: no name without a proof.
+    async fn take_back(&self, what: String) -> Result<(), StorageError> {
+        if let Err(error) = self.outage.persist("delete", || self.bucket.delete(&self.key)).await {
+            tracing::error!(key = self.key, %error, "a damaged object is left behind: delete it");
+        }
+        Err(StorageError::Mismatch { key: self.key.clone(), what })
+    }
+}
+
+/// What the object must be, by what was computed here.
+struct Expected {
+    bytes: u64,
+    run_id: String,
+    etag: Option<String>,
+    crc64: Option<String>,
+}
+
+impl Expected {
+    fn new(upload: &Upload, whole: &WholeDump) -> Self {
+        Self {
+            bytes: whole.totals().object_bytes,
+            run_id: upload.run_id.clone(),
+            etag: composite_etag(upload.parts.values()),
+            crc64: whole.totals().object_crc64.map(crc64_text),
+        }
+    }
+
+    /// How an object differs from what was sent.
+    fn difference(&self, head: &Head) -> Option<String> {
+        if head.run_id.as_deref() != Some(self.run_id.as_str()) {
+            return Some("it does not carry this run's id".to_owned());
+        }
+        if head.bytes != self.bytes {
+            return Some(format!("it has {} bytes, but {} were sent", head.bytes, self.bytes));
+        }
+        // An ETag of another shape is none of an object of several parts, and says nothing about its bytes.
+        let etag = head.etag.as_deref().filter(|etag| etag.contains('-'));
+        differs("ETag", self.etag.as_deref(), etag)
+            .or_else(|| differs("CRC-64", self.crc64.as_deref(), head.crc64.as_deref()))
+    }
+
+    /// Whether the answer to Complete names the very bytes that were sent.
+    fn is_proved_by(&self, answer: &CompleteAnswer) -> bool {
+        let same = |ours: Option<&str>, theirs: Option<&str>| ours.is_some() && ours == theirs.map(unquoted);
+        same(self.etag.as_deref(), answer.etag.as_deref()) || same(self.crc64.as_deref(), answer.crc64.as_deref())
+    }
+}
+
+fn differs(what: &str, ours: Option<&str>, theirs: Option<&str>) -> Option<String> {
+    let (ours, theirs) = (ours?, unquoted(theirs?));
+    (ours != theirs).then(|| format!("its {what} is {theirs}, but what was sent has {ours}"))
+}
+
+fn unquoted(etag: &str) -> &str {
+    etag.trim_matches('"')
+}
+
+/// The ETag that S3 gives an object of several parts: the MD5 of the parts' MD5s, and their number. Only where the
+/// store's own ETags of the parts are their MD5s, which is not so with SSE-KMS.
+fn composite_etag<'a>(parts: impl ExactSizeIterator<Item = &'a TakenPart>) -> Option<String> {
+    let count = parts.len();
+    let mut all = Md5::new();
+    for part in parts {
+        let PartDigest::Md5(md5) = part.digest else { return None };
+        if unquoted(part.etag.as_deref()?) != hex(&md5) {
+            return None;
+        }
+        all.update(md5);
+    }
+    let md5: [u8; 16] = all.finalize().into();
+    Some(format!("{}-{count}", hex(&md5)))
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(md5: [u8; 16], etag: &str) -> TakenPart {
+        TakenPart { etag: Some(etag.to_owned()), digest: PartDigest::Md5(md5), bytes: 1 }
+    }
+
+    #[test]
+    fn the_etag_of_parts_is_the_one_that_s3_computes() {
+        // md5("a") and md5("b"); then md5 of both digests: as aws s3api shows for two such parts.
+        let (a, b): ([u8; 16], [u8; 16]) = (Md5::digest(b"a").into(), Md5::digest(b"b").into());
+        let both: [u8; 16] = Md5::digest([a, b].concat()).into();
+        let parts = [part(a, &format!("\"{}\"", hex(&a))), part(b, &hex(&b))];
+        assert_eq!(composite_etag(parts.iter()), Some(format!("{}-2", hex(&both))));
+    }
+
+    #[test]
+    fn etags_that_are_no_md5_prove_nothing() {
+        assert_eq!(composite_etag([part([1; 16], "something-else")].iter()), None);
+    }
+}

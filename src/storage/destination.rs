@@ -1,0 +1,154 @@
+//! The destination: one prefix of one bucket, and the backups in it.
+//!
+//! `backup` begins uploads here, `list` reads. Owns the prefix, the listing, and the outage budget that all of a run's
+//! requests share.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::pipeline::PartChecksum;
+
+use super::requests::{Bucket, ListedObject};
+use super::retry::Outage;
+use super::upload::{ABORT_DEADLINE, Upload, abort_twins};
+use super::{Prefix, S3Settings, StorageError, client};
+
+/// An object below the prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredObject {
+    /// The part of its key behind the prefix.
+    pub file_name: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// A prefix of a bucket; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    bucket: Bucket,
+    prefix: Prefix,
+    outage: Arc<Outage>,
+    checksum: PartChecksum,
+}
+
+impl Destination {
+    /// Builds the client; sends nothing to S3 yet.
+    ///
+    /// # Errors
+    /// Where there are no credentials, or the CA bundle cannot be used.
+    pub async fn open(settings: &S3Settings) -> Result<Self, StorageError> {
+        let client = client::build(settings).await?;
+        let bucket = Bucket { client, name: settings.bucket.clone(), request_timeout: settings.request_timeout };
+        if settings.endpoint.as_ref().is_some_and(super::Endpoint::is_exposed) {
+            tracing::warn!("S3_URL is plain http to another host: backups cross the network in the clear");
+        }
+        Ok(Self {
+            bucket,
+            prefix: settings.prefix.clone(),
+            outage: Arc::new(Outage::new(settings.max_outage)),
+            checksum: settings.part_checksum(),
+        })
+    }
+
+    /// The checksum that parts must carry.
+    #[must_use]
+    pub fn checksum(&self) -> PartChecksum {
+        self.checksum
+    }
+
+    /// The outage budget of this run.
+    #[must_use]
+    pub fn outage(&self) -> &Outage {
+        &self.outage
+    }
+
+    /// The key of a file below the prefix.
+    #[must_use]
+    pub fn key(&self, file_name: &str) -> String {
+        self.prefix.key(file_name)
+    }
+
+    /// `s3://bucket/key`
+    #[must_use]
+    pub fn location(&self, key: &str) -> String {
+        format!("s3://{}/{key}", self.bucket.name)
+    }
+
+    /// Whether an object stands under this key. `false` also where these credentials may not know: the commit is
+    /// conditional, and HEAD is no write test.
+    ///
+    /// # Errors
+    /// Where S3 answers nothing well within the outage budget.
+    pub async fn is_taken(&self, key: &str) -> Result<bool, StorageError> {
+        match self.outage.persist("look for the name", || self.bucket.head(key)).await {
+            Ok(head) => Ok(head.is_some()),
+            Err(StorageError::Refused { failure, .. }) => {
+                tracing::debug!(key, error = %failure, "HEAD is refused");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins an upload under a key. This is the write test: no probe objects.
+    ///
+    /// # Errors
+    /// Refused is a misconfiguration; otherwise the outage budget was used up.
+    pub async fn begin(&self, key: &str, run_id: &str) -> Result<Upload, StorageError> {
+        Upload::begin(self.bucket.clone(), Arc::clone(&self.outage), key, run_id, self.checksum).await
+    }
+
+    /// Aborts whatever uploads of this key are open, within a deadline; for a run that was stopped while its upload
+    /// was being begun.
+    pub async fn abandon(&self, key: &str) {
+        let sweeping = abort_twins(&self.bucket, key, None);
+        if tokio::time::timeout(ABORT_DEADLINE, sweeping).await.is_err() {
+            tracing::warn!(key, "cannot look for an upload that may be left behind: no answer in time");
+        }
+    }
+
+    /// Every object directly below the prefix whose file name begins with `beginning`.
+    ///
+    /// # Errors
+    /// Refused is a misconfiguration; otherwise the outage budget was used up.
+    pub async fn list(&self, beginning: &str) -> Result<Vec<StoredObject>, StorageError> {
+        let prefix = self.prefix.key(beginning);
+        let mut found = Vec::new();
+        let mut after = None;
+        loop {
+            let request = || self.bucket.list(&prefix, after.clone());
+            let (objects, next) =
+                self.outage.persist("list the backups", request).await.map_err(StorageError::at_first_request)?;
+            found.extend(objects.into_iter().filter_map(|object| self.below(object)));
+            after = next;
+            if after.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The keys of the uploads that are open below the prefix and whose file name begins with `beginning`.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn uploading(&self, beginning: &str) -> Result<Vec<String>, StorageError> {
+        let prefix = self.prefix.key(beginning);
+        let uploads = self.outage.persist("list the uploads", || self.bucket.open_uploads(&prefix)).await?;
+        Ok(uploads.iter().filter_map(|upload| self.prefix.file_name(&upload.key)).map(str::to_owned).collect())
+    }
+
+    /// A whole small object, where it is there.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn read(&self, file_name: &str) -> Result<Option<Bytes>, StorageError> {
+        let key = self.prefix.key(file_name);
+        self.outage.persist("read a manifest", || self.bucket.get(&key)).await
+    }
+
+    fn below(&self, object: ListedObject) -> Option<StoredObject> {
+        let file_name = self.prefix.file_name(&object.key)?.to_owned();
+        Some(StoredObject { file_name, bytes: object.bytes })
+    }
+}

@@ -1,0 +1,189 @@
+//! What one request to S3 came to, where it came to nothing: told apart once, by status and code.
+//!
+//! Every call in this room turns the SDK's error into a [`Failure`]; `retry` waits on some, `commit` looks closer at
+//! others. Nothing else in the program sees an SDK error.
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::RequestId;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use crate::error::Chain;
+
+/// What kind of failure a request met with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// It may pass: no answer, 5xx, throttling, a body that was damaged on its way.
+    Passing,
+    /// It will not pass by itself: the configuration or the credentials are wrong.
+    Refused,
+    /// The credentials have expired.
+    Expired,
+    /// 404 without a more telling code.
+    NotFound,
+    /// The upload does not exist (any more).
+    NoSuchUpload,
+    /// A condition was not met: something is there already.
+    Exists,
+    /// The server does not know what was asked.
+    NotImplemented,
+}
+
+/// A request that came to nothing.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Its kind.
+    pub kind: FailureKind,
+    /// S3's code, such as `NoSuchBucket`, or a word for what happened on the way.
+    pub code: String,
+    /// S3's message or the cause on the way, on one line.
+    pub message: String,
+    /// HTTP status, where an answer came.
+    pub status: Option<u16>,
+    /// For the operator of the server.
+    pub request_id: Option<String>,
+}
+
+impl Failure {
+    /// Whether the request may have taken effect all the same.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        self.kind == FailureKind::Passing && !matches!(self.status, Some(429 | 503))
+            || self.status.is_some_and(|status| status < 300)
+    }
+
+    /// What a person can do about it, to end a message with.
+    #[must_use]
+    pub fn advice(&self) -> &'static str {
+        match self.code.as_str() {
+            "NoSuchBucket" => "create the bucket, or correct S3_BUCKET",
+            "InvalidAccessKeyId" => "correct S3_ACCESS_KEY",
+            "SignatureDoesNotMatch" => "correct S3_SECRET_KEY",
+            "AccessDenied" | "AllAccessDisabled" | "Forbidden" => {
+                "allow these credentials to use the bucket (the README has the policy)"
+            }
+            "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
+                "set S3_REGION to the bucket's region"
+            }
+            "RequestTimeTooSkewed" => "set this machine's clock",
+            "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "TokenRefreshRequired" => {
+                "renew the credentials"
+            }
+            "InvalidStorageClass" => "the store does not know this storage class",
+            _ => "check the S3_ settings",
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.code)?;
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        if let Some(status) = self.status {
+            write!(f, " (HTTP {status}")?;
+            if let Some(id) = &self.request_id {
+                write!(f, ", request {id}")?;
+            }
+            write!(f, ")")?;
+        }
+        Ok(())
+    }
+}
+
+impl<E> From<SdkError<E, HttpResponse>> for Failure
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    fn from(error: SdkError<E, HttpResponse>) -> Self {
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        let request_id = error.request_id().map(str::to_owned);
+        let (kind, code, message) = match &error {
+            SdkError::ServiceError(service) => {
+                let status = status.unwrap_or_default();
+                let code = service.err().code().map_or_else(|| word_for(status).to_owned(), str::to_owned);
+                let message = service.err().message().unwrap_or_default().replace(['\n', '\r'], " ");
+                (kind_of(status, &code), code, message)
+            }
+            SdkError::TimeoutError(_) => (FailureKind::Passing, "Timeout".to_owned(), "no answer in time".to_owned()),
+            SdkError::DispatchFailure(_) => (FailureKind::Passing, "NoConnection".to_owned(), cause_of(&error)),
+            SdkError::ResponseError(_) => (FailureKind::Passing, "DamagedAnswer".to_owned(), cause_of(&error)),
+            _ => (FailureKind::Refused, "InvalidRequest".to_owned(), cause_of(&error)),
+        };
+        Self { kind, code, message, status, request_id }
+    }
+}
+
+/// The causes below the SDK's own sentence, which only says that something failed.
+fn cause_of(error: &(dyn std::error::Error + 'static)) -> String {
+    error.source().map_or_else(|| Chain(error).to_string(), |source| Chain(source).to_string())
+}
+
+/// An answer to HEAD has no body, and so no code.
+fn word_for(status: u16) -> &'static str {
+    match status {
+        301 | 307 => "PermanentRedirect",
+        400 => "BadRequest",
+        403 => "Forbidden",
+        404 => "NotFound",
+        412 => "PreconditionFailed",
+        501 => "NotImplemented",
+        503 => "ServiceUnavailable",
+        500.. => "ServerError",
+        _ => "Refused",
+    }
+}
+
+fn kind_of(status: u16, code: &str) -> FailureKind {
+    match code {
+        "NoSuchUpload" => FailureKind::NoSuchUpload,
+        "PreconditionFailed" | "ConditionalRequestConflict" => FailureKind::Exists,
+        "NotImplemented" => FailureKind::NotImplemented,
+        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => FailureKind::Expired,
+        // 400 and 403 that are about this one attempt: damaged on the way, too slow, or a clock the SDK now allows for.
+        "RequestTimeout"
+        | "RequestTimeTooSkewed"
+        | "BadDigest"
+        | "XAmzContentSHA256Mismatch"
+        | "IncompleteBody"
+        | "SlowDown"
+        | "Throttling"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "InternalError" => FailureKind::Passing,
+        _ => match status {
+            404 if code == "NotFound" || code == "NoSuchKey" => FailureKind::NotFound,
+            412 => FailureKind::Exists,
+            501 => FailureKind::NotImplemented,
+            // A success with an error inside (status below 300) is as good as no answer.
+            0..300 | 408 | 429 | 500.. => FailureKind::Passing,
+            _ => FailureKind::Refused,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds() {
+        for (status, code, kind) in [
+            (503, "SlowDown", FailureKind::Passing),
+            (200, "InternalError", FailureKind::Passing),
+            (429, "TooManyRequests", FailureKind::Passing),
+            (400, "RequestTimeout", FailureKind::Passing),
+            (403, "RequestTimeTooSkewed", FailureKind::Passing),
+            (403, "AccessDenied", FailureKind::Refused),
+            (404, "NoSuchBucket", FailureKind::Refused),
+            (404, "NotFound", FailureKind::NotFound),
+            (404, "NoSuchUpload", FailureKind::NoSuchUpload),
+            (412, "PreconditionFailed", FailureKind::Exists),
+            (501, "NotImplemented", FailureKind::NotImplemented),
+            (400, "ExpiredToken", FailureKind::Expired),
+            (301, "PermanentRedirect", FailureKind::Refused),
+        ] {
+            assert_eq!(kind_of(status, code), kind, "{status} {code}");
+        }
+    }
+}

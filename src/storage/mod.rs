@@ -1,0 +1,132 @@
+//! S3 Client: the only room that knows the AWS SDK.
+//!
+//! `client` builds it, `failure` tells its errors apart, `retry` waits outages out, `upload` and `commit` are one
+//! multipart upload from first to last request, `destination` is what stands in the bucket. Used by `backup` and `list`.
+
+mod client;
+mod commit;
+mod destination;
+mod failure;
+mod requests;
+mod retry;
+mod settings;
+mod upload;
+
+use std::time::Duration;
+
+pub use commit::Committed;
+pub(crate) use commit::hex;
+pub use destination::{Destination, StoredObject};
+pub use failure::{Failure, FailureKind};
+pub use retry::Outage;
+pub use settings::{CaBundle, ChecksumSetting, Endpoint, Prefix, S3Settings, StaticCredentials, read_ca_bundle};
+pub use upload::Upload;
+
+/// Why S3 did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// Neither settings nor the AWS chain hold credentials.
+    #[error("S3_ACCESS_KEY and S3_SECRET_KEY are not set, and the AWS chain has no credentials: {reason}")]
+    NoCredentials {
+        /// What the chain said.
+        reason: String,
+    },
+    /// The CA bundle cannot be used.
+    #[error("S3_CA_BUNDLE cannot be used: {reason}")]
+    TrustStore {
+        /// Why.
+        reason: String,
+    },
+    /// S3 answered, and said no.
+    #[error("{action}: {failure}: {}", failure.advice())]
+    Refused {
+        /// What was tried.
+        action: &'static str,
+        /// The answer.
+        failure: Failure,
+        /// Whether it was the first thing asked, so that the configuration is at fault.
+        first: bool,
+    },
+    /// S3 answered nothing well for too long.
+    #[error(
+        "{action}: S3 took nothing for {} ({failed} attempts failed): {last}: raise BACKUP_MAX_UPLOAD_OUTAGE, or look at the server",
+        humantime::format_duration(Duration::from_secs(lasted.as_secs()))
+    )]
+    Outage {
+        /// What was tried last.
+        action: &'static str,
+        /// How long.
+        lasted: Duration,
+        /// How many attempts failed.
+        failed: u32,
+        /// The last failure.
+        last: Failure,
+    },
+    /// Something else stands under the backup's name.
+    #[error("commit {key}: another object stands there: it was left alone, run the backup again")]
+    Foreign {
+        /// The key.
+        key: String,
+    },
+    /// What S3 holds is not what was sent.
+    #[error("check {key}: {what}: it was deleted, run the backup again")]
+    Mismatch {
+        /// The key.
+        key: String,
+        /// What differs.
+        what: String,
+    },
+    /// What was to be committed is not what was sent.
+    #[error("commit {key}: {what}")]
+    Inconsistent {
+        /// The key.
+        key: String,
+        /// What differs.
+        what: String,
+    },
+    /// S3 neither confirms nor denies that the object is there.
+    #[error("commit {key}: S3 does not say whether it took the object ({last}): look for it with `list`")]
+    Unknown {
+        /// The key.
+        key: String,
+        /// The last failure.
+        last: Failure,
+    },
+}
+
+/// What a [`StorageError`] is the fault of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// A setting that is not there.
+    Absent,
+    /// A setting that is wrong: the first request was refused.
+    Configuration,
+    /// S3, the network, or what happened in the middle.
+    Storage,
+}
+
+impl StorageError {
+    /// What is at fault, which decides the exit code.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::NoCredentials { .. } => Blame::Absent,
+            Self::TrustStore { .. } | Self::Refused { first: true, .. } => Blame::Configuration,
+            Self::Refused { first: false, .. }
+            | Self::Outage { .. }
+            | Self::Foreign { .. }
+            | Self::Mismatch { .. }
+            | Self::Inconsistent { .. }
+            | Self::Unknown { .. } => Blame::Storage,
+        }
+    }
+
+    /// Marks a refusal as the first thing that S3 said.
+    #[must_use]
+    pub fn at_first_request(self) -> Self {
+        match self {
+            Self::Refused { action, failure, .. } => Self::Refused { action, failure, first: true },
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! One function for each S3 request that this program sends; each is one call with one [`Failure`].
+//!
+//! Called by `upload`, `commit` and `destination`, through `retry` where a failure may pass. Deadlines are set here: an
+//! answer is waited for as long as `S3_REQUEST_TIMEOUT`, and a part's as long as its bytes need at 256 KiB/s on top.
+
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Builder;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use md5::{Digest, Md5};
+
+use crate::pipeline::{PartChecksum, PartDigest, SealedPart};
+
+use super::failure::{Failure, FailureKind};
+
+/// The slowest upload that is still an upload (SPEC §2, `S3_REQUEST_TIMEOUT`), in bytes a second.
+const LEAST_BYTES_PER_SECOND: u64 = 256 << 10;
+/// A gzip file: `Content-Encoding` would make clients unpack it on the way.
+const CONTENT_TYPE: &str = "application/gzip";
+/// Name of the metadata entry that says whose upload an object is.
+const RUN_ID: &str = "run-id";
+
+/// The bucket and the client for it.
+#[derive(Clone, Debug)]
+pub(super) struct Bucket {
+    pub client: Client,
+    pub name: String,
+    pub request_timeout: Duration,
+}
+
+/// What HEAD says of an object.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub bytes: u64,
+    pub etag: Option<String>,
+    pub crc64: Option<String>,
+    pub run_id: Option<String>,
+}
+
+/// What the store answered to a part.
+#[derive(Clone, Debug)]
+pub(super) struct TakenPart {
+    pub etag: Option<String>,
+    pub digest: PartDigest,
+    pub bytes: u64,
+}
+
+/// What the store answered to a clean Complete.
+#[derive(Clone, Debug)]
+pub(super) struct CompleteAnswer {
+    pub etag: Option<String>,
+    pub crc64: Option<String>,
+}
+
+/// An object in a listing.
+#[derive(Clone, Debug)]
+pub struct ListedObject {
+    /// Its key.
+    pub key: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// An upload that is neither completed nor aborted.
+#[derive(Clone, Debug)]
+pub(super) struct OpenUpload {
+    pub key: String,
+    pub id: String,
+}
+
+impl Bucket {
+    pub async fn create_upload(&self, key: &str, run_id: &str, checksum: PartChecksum) -> Result<String, Failure> {
+        let mut request = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.name)
+            .key(key)
+            .content_type(CONTENT_TYPE)
+            .metadata(RUN_ID, run_id);
+        if checksum == PartChecksum::Crc64Nvme {
+            request = request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject);
+        }
+        // Not idempotent: a repeated one leaves an upload behind, so each attempt must be seen by the caller.
+        let answer = request.customize().config_override(once()).send().await?;
+        answer.upload_id.ok_or_else(|| damaged("the answer has no upload id"))
+    }
+
+    pub async fn upload_part(&self, key: &str, id: &str, part: &SealedPart) -> Result<TakenPart, Failure> {
+        let number = i32::try_from(part.number).unwrap_or(i32::MAX);
+        let request = self.client.upload_part().bucket(&self.name).key(key).upload_id(id).part_number(number);
+        let request = match &part.digest {
+            PartDigest::Md5(md5) => request.content_md5(BASE64_STANDARD.encode(md5)),
+            PartDigest::Crc64Nvme(crc) => request.checksum_crc64_nvme(crc64_text(*crc)),
+            PartDigest::None => request,
+        };
+        let bytes = part.bytes.len() as u64;
+        let timeout = self.request_timeout + Duration::from_secs(bytes / LEAST_BYTES_PER_SECOND);
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(timeout).build();
+        // Bytes in memory are sent with a plain checksum header and may be sent again (FACTS §1).
+        let request = request.body(ByteStream::from(part.bytes.clone())).customize();
+        let answer = request.config_override(Builder::new().timeout_config(timeouts)).send().await?;
+        Ok(TakenPart { etag: answer.e_tag, digest: part.digest.clone(), bytes })
+    }
+
+    pub async fn complete(&self, key: &str, upload: &Completion<'_>) -> Result<CompleteAnswer, Failure> {
+        let mut request = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.name)
+            .key(key)
+            .upload_id(upload.id)
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(upload.parts.clone())).build());
+        if upload.conditional {
+            request = request.if_none_match("*");
+        }
+        if let Some(crc64) = upload.crc64 {
+            request = request.checksum_crc64_nvme(crc64_text(crc64)).checksum_type(ChecksumType::FullObject);
+        }
+        // Once: a repeated one that had taken effect is refused, and would be taken for a failure.
+        let answer = request.customize().config_override(once()).send().await?;
+        Ok(CompleteAnswer { etag: answer.e_tag, crc64: answer.checksum_crc64_nvme })
+    }
+
+    pub async fn abort(&self, key: &str, id: &str) -> Result<(), Failure> {
+        let request = self.client.abort_multipart_upload().bucket(&self.name).key(key).upload_id(id);
+        match request.send().await.map_err(Failure::from) {
+            Err(failure) if !matches!(failure.kind, FailureKind::NoSuchUpload | FailureKind::NotFound) => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    pub async fn head(&self, key: &str) -> Result<Option<Head>, Failure> {
+        let request = self.client.head_object().bucket(&self.name).key(key).checksum_mode(ChecksumMode::Enabled);
+        match request.send().await.map_err(Failure::from) {
+            Ok(answer) => Ok(Some(Head {
+                bytes: answer.content_length.and_then(|length| u64::try_from(length).ok()).unwrap_or_default(),
+                run_id: answer.metadata().and_then(|metadata| metadata.get(RUN_ID)).cloned(),
+                etag: answer.e_tag,
+                crc64: answer.checksum_crc64_nvme,
+            })),
+            Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    pub async fn put(&self, key: &str, body: Bytes, content_type: &str) -> Result<(), Failure> {
+        let md5: [u8; 16] = Md5::digest(&body).into();
+        let request = self.client.put_object().bucket(&self.name).key(key).content_type(content_type);
+        request.content_md5(BASE64_STANDARD.encode(md5)).body(ByteStream::from(body)).send().await?;
+        Ok(())
+    }
+
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>, Failure> {
+        match self.client.get_object().bucket(&self.name).key(key).send().await.map_err(Failure::from) {
+            Ok(answer) => match answer.body.collect().await {
+                Ok(body) => Ok(Some(body.into_bytes())),
+                Err(error) => Err(damaged(&error.to_string())),
+            },
+            Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    pub async fn delete(&self, key: &str) -> Result<(), Failure> {
+        self.client.delete_object().bucket(&self.name).key(key).send().await?;
+        Ok(())
+    }
+
+    /// One page of a listing, from behind `after`; empty where there is no more.
+    pub async fn list(
+        &self,
+        prefix: &str,
+        after: Option<String>,
+    ) -> Result<(Vec<ListedObject>, Option<String>), Failure> {
+        let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).set_continuation_token(after);
+        let answer = request.send().await?;
+        let next = if answer.is_truncated.unwrap_or_default() { answer.next_continuation_token } else { None };
+        let objects = answer.contents.unwrap_or_default().into_iter().filter_map(|object| {
+            let bytes = object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+            Some(ListedObject { key: object.key?, bytes })
+        });
+        Ok((objects.collect(), next))
+    }
+
+    /// The open uploads of keys that begin with `prefix`; the first thousand, which is all that a run can meet.
+    pub async fn open_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, Failure> {
+        let answer = self.client.list_multipart_uploads().bucket(&self.name).prefix(prefix).send().await?;
+        let uploads = answer.uploads.unwrap_or_default().into_iter();
+        Ok(uploads.filter_map(|upload| Some(OpenUpload { key: upload.key?, id: upload.upload_id? })).collect())
+    }
+}
+
+/// What Complete is asked with.
+#[derive(Clone, Debug)]
+pub(super) struct Completion<'a> {
+    pub id: &'a str,
+    pub parts: Vec<CompletedPart>,
+    pub crc64: Option<u64>,
+    /// Send `If-None-Match: *`.
+    pub conditional: bool,
+}
+
+/// The part's entry in the list that Complete sends.
+pub(super) fn completed_part(number: u32, part: &TakenPart) -> CompletedPart {
+    let number = i32::try_from(number).unwrap_or(i32::MAX);
+    let entry = CompletedPart::builder().part_number(number).set_e_tag(part.etag.clone());
+    match part.digest {
+        PartDigest::Crc64Nvme(crc) => entry.checksum_crc64_nvme(crc64_text(crc)).build(),
+        PartDigest::Md5(_) | PartDigest::None => entry.build(),
+    }
+}
+
+/// As S3 writes a CRC-64: big-endian, in base64.
+pub(super) fn crc64_text(crc: u64) -> String {
+    BASE64_STANDARD.encode(crc.to_be_bytes())
+}
+
+fn once() -> Builder {
+    Builder::new().retry_config(RetryConfig::disabled())
+}
+
+fn damaged(what: &str) -> Failure {
+    Failure {
+        kind: FailureKind::Passing,
+        code: "DamagedAnswer".to_owned(),
+        message: what.to_owned(),
+        status: None,
+        request_id: None,
+    }
+}

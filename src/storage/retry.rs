@@ -1,0 +1,174 @@
+//! The outer of two retry layers: waits an outage out, until its budget is used up.
+//!
+//! The SDK tries each request three times within seconds, and its token bucket empties after about 50 timeouts (FACTS
+//! §1). Around it stands this loop, shared by all requests of a run: as long as any of them succeeds, there is no
+//! outage. Every request of `upload`, `commit` and `destination` goes through it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::StorageError;
+use super::failure::{Failure, FailureKind};
+
+/// SPEC §6: pauses from 0.5 s to 20 s, with jitter.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+
+/// The state of a run's connection to S3.
+#[derive(Debug)]
+pub struct Outage {
+    budget: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When the first of the attempts began that have all failed since.
+    since: Option<Instant>,
+    failed: u32,
+}
+
+impl Outage {
+    /// With `BACKUP_MAX_UPLOAD_OUTAGE` as budget.
+    #[must_use]
+    pub fn new(budget: Duration) -> Self {
+        Self { budget, state: Mutex::default() }
+    }
+
+    /// Sends a request until it succeeds, is refused, or the budget is used up.
+    ///
+    /// # Errors
+    /// [`StorageError::Refused`] with the last answer, or [`StorageError::Outage`].
+    pub async fn persist<T, Request, Sending>(
+        &self,
+        action: &'static str,
+        mut request: Request,
+    ) -> Result<T, StorageError>
+    where
+        Request: FnMut() -> Sending,
+        Sending: Future<Output = Result<T, Failure>>,
+    {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let began = Instant::now();
+            match request().await {
+                Ok(answer) => {
+                    self.succeeded();
+                    return Ok(answer);
+                }
+                Err(failure) if failure.kind != FailureKind::Passing => {
+                    // An answer is an answer: S3 is there.
+                    self.succeeded();
+                    return Err(StorageError::Refused { action, failure, first: false });
+                }
+                Err(failure) => self.wait(action, began, failure, pause).await?,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Takes note of a failed attempt and waits, or gives up.
+    ///
+    /// # Errors
+    /// [`StorageError::Outage`] where the budget is used up.
+    pub async fn wait(
+        &self,
+        action: &'static str,
+        began: Instant,
+        failure: Failure,
+        pause: Duration,
+    ) -> Result<(), StorageError> {
+        // Between half and one and a half times, so that many clients do not come back at once.
+        let pause = pause.mul_f64(0.5 + fastrand::f64());
+        let (lasted, failed) = self.failed(began);
+        if lasted >= self.budget {
+            return Err(StorageError::Outage { action, lasted, failed, last: failure });
+        }
+        // The last attempt falls on the end of the budget, not somewhere before it.
+        let pause = pause.min(self.budget - lasted);
+        tracing::warn!(
+            action,
+            error = %failure,
+            outage_s = lasted.as_secs(),
+            budget_s = self.budget.as_secs(),
+            backoff_ms = pause.as_millis(),
+            "S3 does not take it yet"
+        );
+        sleep(pause).await;
+        Ok(())
+    }
+
+    /// Takes note of a request that was answered well.
+    pub fn succeeded(&self) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
+    }
+
+    fn failed(&self, began: Instant) -> (Duration, u32) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.failed += 1;
+        let since = *state.since.get_or_insert(began);
+        (since.elapsed(), state.failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(kind: FailureKind) -> Failure {
+        Failure { kind, code: "SlowDown".to_owned(), message: String::new(), status: Some(503), request_id: None }
+    }
+
+    /// A request that fails for a while. Real time: tokio's paused clock is a feature that would build the SDK twice.
+    async fn fail_for(outage: &Outage, time: Duration) -> Result<u32, StorageError> {
+        let start = Instant::now();
+        let request = || async { if start.elapsed() < time { Err(failure(FailureKind::Passing)) } else { Ok(7) } };
+        outage.persist("try", request).await
+    }
+
+    #[tokio::test]
+    async fn an_outage_shorter_than_the_budget_costs_time_alone() {
+        let outage = Outage::new(Duration::from_secs(60));
+        assert_eq!(fail_for(&outage, Duration::from_secs(1)).await.ok(), Some(7));
+    }
+
+    #[tokio::test]
+    async fn a_longer_one_ends_with_how_long_and_how_often() {
+        let outage = Outage::new(Duration::from_secs(2));
+        match fail_for(&outage, Duration::from_secs(60)).await {
+            Err(StorageError::Outage { lasted, failed, .. }) => {
+                assert!(lasted >= Duration::from_secs(2) && failed > 1, "{lasted:?}, {failed}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_success_of_another_request_begins_the_budget_anew() {
+        let outage = Outage::new(Duration::from_secs(3));
+        let start = Instant::now();
+        let other = async {
+            while start.elapsed() < Duration::from_secs(5) {
+                sleep(Duration::from_millis(100)).await;
+                outage.succeeded();
+            }
+        };
+        let (kept, ()) = tokio::join!(fail_for(&outage, Duration::from_secs(5)), other);
+        assert_eq!(kept.ok(), Some(7));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_not_waited_on() {
+        let outage = Outage::new(Duration::from_secs(60));
+        let calls = std::cell::Cell::new(0);
+        let request = || async {
+            calls.set(calls.get() + 1);
+            Err(failure(FailureKind::Refused))
+        };
+        let result: Result<(), _> = outage.persist("try", request).await;
+        assert!(matches!(result, Err(StorageError::Refused { .. })));
+        assert_eq!(calls.get(), 1);
+    }
+}

@@ -1,0 +1,137 @@
+//! Logger: text or JSON lines on stderr, around the progress bar, without secrets.
+//!
+//! Set up once by `lib`. Only this program's own events are logged below WARN: the SDK's and hyper's show headers.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Arc;
+
+use indicatif::MultiProgress;
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use super::Redactor;
+
+/// `LOG_LEVEL`, `LOG_FORMAT` and `NO_COLOR`.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    level: Level,
+    format: LogFormat,
+    is_coloured: bool,
+}
+
+/// `LOG_FORMAT`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// The words of the setting.
+    pub const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+impl LogSettings {
+    /// The words of `LOG_LEVEL`.
+    pub const LEVELS: &'static [(&'static str, Level)] = &[
+        ("error", Level::ERROR),
+        ("warn", Level::WARN),
+        ("info", Level::INFO),
+        ("debug", Level::DEBUG),
+        ("trace", Level::TRACE),
+    ];
+
+    /// With the defaults where a value is absent.
+    #[must_use]
+    pub fn new(level: Option<Level>, format: Option<LogFormat>, no_color: bool) -> Self {
+        let is_coloured = !no_color && io::stderr().is_terminal();
+        Self { level: level.unwrap_or(Level::INFO), format: format.unwrap_or_default(), is_coloured }
+    }
+}
+
+/// Installs the logger for the whole process.
+pub fn install(settings: &LogSettings, writer: LogWriter) {
+    let targets = Targets::new().with_default(LevelFilter::WARN).with_target(env!("CARGO_CRATE_NAME"), settings.level);
+    let registry = tracing_subscriber::registry().with(targets);
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let installed = match settings.format {
+        LogFormat::Text => {
+            let layer = layer.with_ansi(settings.is_coloured).with_target(false);
+            tracing::subscriber::set_global_default(registry.with(layer))
+        }
+        LogFormat::Json => {
+            let layer = layer.json().flatten_event(true).with_current_span(true).with_span_list(false);
+            tracing::subscriber::set_global_default(registry.with(layer))
+        }
+    };
+    if let Err(error) = installed {
+        tracing::warn!(%error, "the logger was installed before");
+    }
+}
+
+/// Where log lines go: stderr, with the bar out of the way.
+#[derive(Clone, Default)]
+pub struct LogWriter {
+    bars: MultiProgress,
+    redactor: Arc<Redactor>,
+}
+
+impl LogWriter {
+    /// With what must not be shown.
+    #[must_use]
+    pub fn new(redactor: Redactor) -> Self {
+        Self { bars: MultiProgress::new(), redactor: Arc::new(redactor) }
+    }
+
+    /// The bars that log lines make room for.
+    #[must_use]
+    pub fn bars(&self) -> &MultiProgress {
+        &self.bars
+    }
+
+    /// The text without secrets.
+    #[must_use]
+    pub fn clean(&self, text: &str) -> String {
+        self.redactor.clean(text).into_owned()
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogWriter {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line { writer: self, text: Vec::new() }
+    }
+}
+
+/// One log line, written whole when it is dropped.
+pub struct Line<'a> {
+    writer: &'a LogWriter,
+    text: Vec<u8>,
+}
+
+impl io::Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        let text = String::from_utf8_lossy(&self.text);
+        let clean = self.writer.redactor.clean(&text);
+        // Where stderr is closed there is nobody left to tell.
+        self.writer.bars.suspend(|| drop(io::stderr().lock().write_all(clean.as_bytes())));
+    }
+}

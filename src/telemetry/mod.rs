@@ -1,0 +1,9 @@
+//! Telemetry: what the program tells while it works: log lines and progress, with secrets taken out.
+
+mod log;
+mod progress;
+mod redact;
+
+pub use log::{LogFormat, LogSettings, LogWriter, install};
+pub use progress::{Display, ProgressStyleChoice};
+pub use redact::{Redactor, without_credentials};

@@ -1,0 +1,87 @@
+//! How far a backup is: a bar where stderr is a terminal, a log line every 30 s where it is not.
+//!
+//! Started by `commands::backup` when the dump begins, ended with the run. It only reads the pipeline's counters.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tokio::task::AbortHandle;
+
+use crate::pipeline::Progress;
+
+/// SPEC §4.10.
+const LOG_EVERY: Duration = Duration::from_secs(30);
+const DRAW_EVERY: Duration = Duration::from_millis(200);
+const STYLE: &str =
+    "{spinner} {bytes} of about {total_bytes} dumped, {binary_bytes_per_sec}, {wide_bar} {msg}, {eta} left";
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgressStyleChoice {
+    /// A bar where stderr is a terminal.
+    Auto,
+    /// Log lines only.
+    Lines,
+}
+
+/// A running display; it ends when this is dropped.
+pub struct Display {
+    task: AbortHandle,
+    bar: Option<ProgressBar>,
+}
+
+impl Display {
+    /// Starts showing `progress` of a dump of about `estimate` bytes.
+    #[must_use]
+    pub fn start(bars: &MultiProgress, choice: ProgressStyleChoice, progress: Arc<Progress>, estimate: u64) -> Self {
+        if choice == ProgressStyleChoice::Auto && std::io::stderr().is_terminal() {
+            let style = ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = bars.add(ProgressBar::new(estimate.max(1)).with_style(style));
+            let task = tokio::spawn(draw(bar.clone(), progress)).abort_handle();
+            return Self { task, bar: Some(bar) };
+        }
+        Self { task: tokio::spawn(write_lines(progress, estimate)).abort_handle(), bar: None }
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+async fn draw(bar: ProgressBar, progress: Arc<Progress>) {
+    loop {
+        tokio::time::sleep(DRAW_EVERY).await;
+        let dumped = progress.dumped();
+        if bar.length().is_some_and(|length| length < dumped) {
+            bar.set_length(dumped);
+        }
+        bar.set_position(dumped);
+        let stored = bytesize::ByteSize(progress.uploaded()).display().iec();
+        bar.set_message(format!("{stored} stored"));
+    }
+}
+
+async fn write_lines(progress: Arc<Progress>, estimate: u64) {
+    let began = Instant::now();
+    loop {
+        tokio::time::sleep(LOG_EVERY).await;
+        let seconds = began.elapsed().as_secs();
+        let dumped = progress.dumped();
+        tracing::info!(
+            dumped_bytes = dumped,
+            stored_bytes = progress.stored(),
+            uploaded_bytes = progress.uploaded(),
+            database_bytes = estimate,
+            bytes_per_second = dumped / seconds.max(1),
+            elapsed_s = seconds,
+            "backup goes on"
+        );
+    }
+}

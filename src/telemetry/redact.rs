@@ -1,0 +1,106 @@
+//! The last line of defence: takes known secrets out of whatever is about to be written.
+//!
+//! No message is built with a secret in it (values are `SecretString`s, and errors never quote them); but other
+//! programs' words are passed on: `pg_dump`'s, the server's, S3's. `log` and `commands` write through this.
+
+use std::borrow::Cow;
+
+use secrecy::ExposeSecret;
+
+use crate::config::table::{SETTINGS, Secrecy};
+use crate::config::{Environment, Flags, Resolver};
+use crate::postgres::Conninfo;
+
+/// Shorter ones occur in words; taking them out would garble every message and hide nothing.
+const SHORTEST: usize = 4;
+/// Secrets that reach this process past its own settings.
+const OTHERS: &[&str] = &["PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+const MASK: &str = "[hidden]";
+
+/// Knows the secrets of this process.
+#[derive(Clone, Default)]
+pub struct Redactor {
+    secrets: Vec<String>,
+}
+
+impl Redactor {
+    /// Gathers the secrets among the settings, whatever may be wrong with them.
+    #[must_use]
+    pub fn new(flags: &Flags, environment: &Environment) -> Self {
+        let mut resolver = Resolver::new(flags, environment);
+        let mut secrets: Vec<String> = SETTINGS
+            .iter()
+            .filter(|setting| setting.secrecy == Secrecy::Secret)
+            .filter_map(|setting| resolver.text(setting))
+            .collect();
+        secrets.extend(OTHERS.iter().filter_map(|name| environment.get(name)?.to_str().map(str::to_owned)));
+        let passwords = secrets.iter().filter_map(|text| Conninfo::parse(text).ok()?.password().cloned());
+        let passwords: Vec<String> = passwords.map(|password| password.expose_secret().to_owned()).collect();
+        secrets.extend(passwords);
+        Self::of(secrets)
+    }
+
+    fn of(secrets: Vec<String>) -> Self {
+        // JSON and Debug write some characters otherwise.
+        let escaped: Vec<String> = secrets
+            .iter()
+            .filter_map(|secret| serde_json::to_string(secret).ok())
+            .map(|text| text.trim_matches('"').to_owned())
+            .collect();
+        let mut secrets: Vec<String> =
+            secrets.into_iter().chain(escaped).filter(|secret| secret.len() >= SHORTEST).collect();
+        // The longest first: a secret may be a part of another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.dedup();
+        Self { secrets }
+    }
+
+    /// The text without secrets.
+    #[must_use]
+    pub fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let hide = |text: Cow<'a, str>, secret: &String| {
+            if text.contains(secret.as_str()) { Cow::Owned(text.replace(secret.as_str(), MASK)) } else { text }
+        };
+        self.secrets.iter().fold(Cow::Borrowed(text), hide)
+    }
+}
+
+/// Takes `user:password@` out of URLs and `password=…` out of words: for text of unknown origin, such as a command
+/// line that was refused.
+#[must_use]
+pub fn without_credentials(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for (index, word) in text.split(' ').enumerate() {
+        if index > 0 {
+            clean.push(' ');
+        }
+        let is_url = word.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
+        if is_url || word.to_ascii_lowercase().contains("password=") {
+            clean.push_str(MASK);
+        } else {
+            clean.push_str(word);
+        }
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_go_in_every_spelling() {
+        let redactor = Redactor::of(vec!["s3\"cr\\et".to_owned(), "abc".to_owned(), "s3\"cr\\et-longer".to_owned()]);
+        assert_eq!(redactor.clean("a s3\"cr\\et b"), "a [hidden] b");
+        assert_eq!(redactor.clean(r#"{"m":"s3\"cr\\et"}"#), r#"{"m":"[hidden]"}"#);
+        assert_eq!(redactor.clean("x s3\"cr\\et-longer"), "x [hidden]");
+        assert_eq!(redactor.clean("abc stays"), "abc stays");
+    }
+
+    #[test]
+    fn credentials_in_unknown_text_go() {
+        let text = "unexpected argument 'postgres://u:sentinel@h/d' found, password=sentinel";
+        assert!(!without_credentials(text).contains("sentinel"));
+        assert_eq!(without_credentials("see https://example.com/a now"), "see https://example.com/a now");
+    }
+}
