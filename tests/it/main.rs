@@ -1,0 +1,6 @@
+//! The integration tests: the built program against a real PostgreSQL and a real, signature-checking S3 server.
+//!
+//! One binary, a module a theme. `make test` runs them; the servers are started by the project's own scripts.
+
+mod backup;
+mod support;

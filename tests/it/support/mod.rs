@@ -1,0 +1,23 @@
+//! What the integration tests stand on. Used by every test module of `tests/it`; it never tests the product itself.
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`proxy`] | [`proxy::FaultProxy`]: an HTTP proxy in front of the S3 server that fails the n-th call of a verb, and keeps a log of every request |
+//! | [`tcp_proxy`] | [`tcp_proxy::TcpProxy`]: a plain TCP forwarder in front of the database that cuts, stalls and refuses |
+//! | [`fake_pg_dump`] | [`fake_pg_dump::FakeDump`]: a `pg_dump` that writes a prepared dump and ends as told |
+//! | [`servers`] | the database server and the S3 server shared by the test process, and private ones that a test may stop |
+//! | [`program`] | [`program::Program`]: runs the built binary in an empty environment and watches it |
+//! | [`process`] | processes as seen in `/proc`: descendants, start times, signals |
+//! | [`background`] | the thread with a small runtime on which the proxies live |
+//!
+//! Everything here may be used from a plain `#[test]`: nothing needs an async test.
+
+#![expect(dead_code, reason = "a tool box: not every test module uses every tool, and an executable has no public API")]
+
+pub mod background;
+pub mod fake_pg_dump;
+pub mod process;
+pub mod program;
+pub mod proxy;
+pub mod servers;
+pub mod tcp_proxy;

@@ -1,0 +1,128 @@
+//! Runs the built binary as a user would, but in an empty environment, and watches it: exit, output, time, memory, children.
+//! Used by every test that runs a command.
+//!
+//! Memory is the kernel's own high-water mark (`VmHWM`), read every 20 ms and for the last time at most 20 ms before the end:
+//! what it grew in those last milliseconds is missed, nothing before them. `getrusage` would not do: it is one number for all
+//! children of the test process together.
+
+mod running;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+pub use running::{Outcome, Running};
+
+/// Long enough for anything on a busy machine, short enough for a hung run to be noticed.
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// A command line to be run, as often as wanted.
+#[derive(Clone, Debug)]
+pub struct Program {
+    executable: PathBuf,
+    args: Vec<OsString>,
+    env: BTreeMap<OsString, OsString>,
+    stdin: Vec<u8>,
+    timeout: Duration,
+    home: Arc<TempDir>,
+}
+
+impl Program {
+    /// The program under test. Its environment holds `PATH` and `HOME` (a fresh temporary directory) and nothing else, but for
+    /// `LLVM_PROFILE_FILE` in a coverage run.
+    pub fn new() -> Self {
+        Self::at(Path::new(env!("CARGO_BIN_EXE_pg-s3-backup")))
+    }
+
+    /// Another program under the same conditions.
+    pub fn at(executable: &Path) -> Self {
+        let home = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        let inherited = ["PATH", "LLVM_PROFILE_FILE"];
+        let mut env: BTreeMap<OsString, OsString> =
+            inherited.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))).collect();
+        env.insert("HOME".into(), home.path().into());
+        let executable = executable.to_owned();
+        Self { executable, args: Vec::new(), env, stdin: Vec::new(), timeout: DEFAULT_TIMEOUT, home }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<I: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = I>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.insert(name.as_ref().to_owned(), value.as_ref().to_owned());
+        self
+    }
+
+    /// Takes an environment variable away again, `PATH` and `HOME` too.
+    #[must_use]
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.env.remove(name.as_ref());
+        self
+    }
+
+    /// What it reads on stdin; nothing (`/dev/null`) otherwise.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// After this time the run is killed and the test panics; 120 s otherwise.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The directory in which it runs and that is its `HOME`.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    /// Where it cannot be started, or does not end in time (with the output so far).
+    pub fn run(&self) -> Outcome {
+        self.spawn().wait()
+    }
+
+    /// Starts it in a process group of its own.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn spawn(&self) -> Running {
+        let mut command = Command::new(&self.executable);
+        command.args(&self.args).env_clear().envs(&self.env).current_dir(self.home());
+        command.stdin(if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        Running::start(command, &self.stdin, self.timeout, Arc::clone(&self.home))
+    }
+}
+
+impl Default for Program {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,161 @@
+//! The proxy's front desk: the rules, the log of requests, and which rule a new request falls under. Shared between the test
+//! (through [`super::FaultProxy`]) and the connections ([`super::relay`]).
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::http::{Headers, RequestHead, header};
+use super::rules::{Fault, Rule};
+use super::verb::{S3Verb, key_of, split_target};
+
+/// One request as the proxy saw it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The S3 operation.
+    pub verb: S3Verb,
+    /// `GET`, `PUT` …
+    pub method: String,
+    /// The path, percent-encoded as sent.
+    pub path: String,
+    /// The query without its question mark; may be empty.
+    pub query: String,
+    /// The how-manieth request of this verb, from 1, since the start or the last `reset_counts`.
+    pub call: usize,
+    /// The fault it got.
+    pub fault: Option<Fault>,
+    /// The status the client was answered, once it was; never set where a reset, stall, cut or garbage was the answer.
+    pub status: Option<u16>,
+    /// The status the S3 server answered, where the request reached it: what the client missed in a fault after the effect.
+    pub upstream_status: Option<u16>,
+    /// Content bytes of the request's body read so far (framing of chunked bodies not counted).
+    pub request_body_len: u64,
+    /// The request's headers.
+    pub headers: Headers,
+}
+
+impl Seen {
+    /// The object's key, percent-decoded; empty for a request to the bucket.
+    pub fn key(&self) -> String {
+        key_of(&self.path)
+    }
+
+    /// A header's value, by its name in any case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.headers, name)
+    }
+}
+
+/// Rules and log.
+#[derive(Debug)]
+pub struct Desk {
+    upstream: String,
+    rules: Mutex<Vec<Rule>>,
+    log: Mutex<Log>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    seen: Vec<Seen>,
+    count_from: usize,
+}
+
+impl Desk {
+    /// An empty desk for a server at `host:port`.
+    pub fn new(upstream: &str) -> Self {
+        Self { upstream: upstream.to_owned(), rules: Mutex::default(), log: Mutex::default() }
+    }
+
+    /// The rules, for adding and clearing.
+    pub fn rules(&self) -> MutexGuard<'_, Vec<Rule>> {
+        lock(&self.rules)
+    }
+
+    /// A copy of the log.
+    pub fn log(&self) -> Vec<Seen> {
+        lock(&self.log).seen.clone()
+    }
+
+    /// How many requests of this verb there were, in all.
+    pub fn count(&self, verb: S3Verb) -> usize {
+        lock(&self.log).seen.iter().filter(|seen| seen.verb == verb).count()
+    }
+
+    /// Lets the counting of calls begin anew.
+    pub fn reset_counts(&self) {
+        let mut log = lock(&self.log);
+        log.count_from = log.seen.len();
+    }
+
+    /// Writes a request down and finds its fault.
+    pub fn admit(self: &Arc<Self>, request: &RequestHead) -> Ticket {
+        let (path, query) = split_target(&request.target);
+        let verb = S3Verb::classify(&request.method, &request.target);
+        let key = key_of(path);
+        let mut log = lock(&self.log);
+        let counted = &log.seen[log.count_from..];
+        let call = 1 + counted.iter().filter(|seen| seen.verb == verb).count();
+        let call_of = |rule: &Rule| 1 + counted.iter().filter(|seen| rule.concerns(seen.verb, &seen.key())).count();
+        let rules = self.rules();
+        let rule = rules.iter().find(|rule| rule.concerns(verb, &key) && rule.calls.include(call_of(rule)));
+        let fault = rule.map(|rule| rule.fault.clone());
+        drop(rules);
+        log.seen.push(Seen {
+            verb,
+            method: request.method.clone(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            call,
+            fault: fault.clone(),
+            status: None,
+            upstream_status: None,
+            request_body_len: 0,
+            headers: request.headers.clone(),
+        });
+        Ticket { desk: Arc::clone(self), index: log.seen.len() - 1, fault }
+    }
+}
+
+/// A request's place in the log.
+#[derive(Debug)]
+pub struct Ticket {
+    desk: Arc<Desk>,
+    index: usize,
+    fault: Option<Fault>,
+}
+
+impl Ticket {
+    /// The fault it is to have.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+
+    /// The S3 server, `host:port`.
+    pub fn upstream(&self) -> &str {
+        &self.desk.upstream
+    }
+
+    /// Counts body bytes.
+    pub fn add_body(&self, bytes: usize) {
+        self.update(|seen| seen.request_body_len += bytes as u64);
+    }
+
+    /// Notes the status of the S3 server's answer.
+    pub fn upstream_answered(&self, status: u16) {
+        self.update(|seen| seen.upstream_status = Some(status));
+    }
+
+    /// Notes the status that goes to the client.
+    pub fn answered(&self, status: u16) {
+        self.update(|seen| seen.status = Some(status));
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Seen)) {
+        if let Some(seen) = lock(&self.desk.log).seen.get_mut(self.index) {
+            change(seen);
+        }
+    }
+}
+
+/// A test that panicked while holding the lock has left whole data behind: no update here can be half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

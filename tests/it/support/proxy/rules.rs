@@ -1,0 +1,189 @@
+//! What a test may ask of the proxy: which requests ([`Rule`], [`Calls`]) get which [`Fault`]. Plain data, used by the tests
+//! and read by [`super::plan`].
+
+use super::verb::S3Verb;
+
+/// One instruction to the proxy. The first rule that fits a request is applied, the rest are not looked at.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub(super) verb: Option<S3Verb>,
+    pub(super) key_suffix: Option<String>,
+    pub(super) calls: Calls,
+    pub(super) fault: Fault,
+}
+
+impl Rule {
+    /// A fault for some calls of one verb.
+    pub fn on(verb: S3Verb, calls: Calls, fault: Fault) -> Self {
+        Self { verb: Some(verb), key_suffix: None, calls, fault }
+    }
+
+    /// A fault for some requests whatever their verb; they are counted together.
+    pub fn any(calls: Calls, fault: Fault) -> Self {
+        Self { verb: None, key_suffix: None, calls, fault }
+    }
+
+    /// Only requests whose (decoded) key ends like this; only they are counted for this rule.
+    #[must_use]
+    pub fn key_suffix(mut self, suffix: &str) -> Self {
+        self.key_suffix = Some(suffix.to_owned());
+        self
+    }
+
+    pub(super) fn concerns(&self, verb: S3Verb, key: &str) -> bool {
+        self.verb.is_none_or(|wanted| wanted == verb)
+            && self.key_suffix.as_deref().is_none_or(|suffix| key.ends_with(suffix))
+    }
+}
+
+/// Which of the requests that a rule concerns get its fault. Counted from 1, since the proxy started or since
+/// `reset_counts`, also those that came before the rule was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Calls {
+    /// Only the n-th.
+    Nth(usize),
+    /// The n-th and all after it.
+    From(usize),
+    /// Each one.
+    All,
+    /// The first n.
+    First(usize),
+    /// The n-th, the 2n-th, the 3n-th …
+    EveryNth(usize),
+}
+
+impl Calls {
+    pub(super) fn include(self, call: usize) -> bool {
+        match self {
+            Self::Nth(n) => call == n,
+            Self::From(n) => call >= n,
+            Self::All => true,
+            Self::First(n) => call <= n,
+            Self::EveryNth(n) => n > 0 && call.is_multiple_of(n),
+        }
+    }
+}
+
+/// Whether the S3 server gets to see the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// The request's body is read and nothing is forwarded: no effect.
+    Before,
+    /// The request is forwarded and its answer thrown away: it took effect.
+    After,
+}
+
+/// Where a connection is reset (a real RST).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetAt {
+    /// After the request's head was read; nothing is forwarded.
+    BeforeRequest,
+    /// After half of the request's body was forwarded; the server's connection is reset too. Without a body: as `BeforeRequest`.
+    InRequestBody,
+    /// After the server answered; nothing of the answer is passed on.
+    AfterEffect,
+    /// After the answer's head and half of its body (half of its head, where it has no body).
+    InAnswer,
+}
+
+/// Where a connection falls silent. It stays open until the client gives up or the proxy is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StallAt {
+    /// The request was forwarded and took effect; no answer.
+    BeforeAnswer,
+    /// The request was read and never forwarded; no answer.
+    BeforeEffect,
+    /// In the middle of the answer.
+    DuringAnswer,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// An S3 error answer, such as 503 `SlowDown`, 500 `InternalError`, 403 `AccessDenied`.
+    Status {
+        /// The HTTP status.
+        code: u16,
+        /// The `<Code>` of the XML body.
+        s3_code: &'static str,
+        /// Before or after the effect.
+        when: When,
+    },
+    /// Status 200 with an `<Error>` `InternalError` body inside.
+    OkWithError {
+        /// Before or after the effect.
+        when: When,
+    },
+    /// The connection is reset.
+    Reset {
+        /// At this point.
+        at: ResetAt,
+    },
+    /// The connection falls silent.
+    Stall {
+        /// At this point.
+        at: StallAt,
+    },
+    /// Bodies pass at this rate in both directions. The client's kernel takes some MiB at once all the same; the answer comes late.
+    Trickle {
+        /// Bytes per second, of each body for itself.
+        bytes_per_second: u64,
+    },
+    /// The answer's head and half of its body, then an orderly close (half of its head, where it has no body).
+    TruncatedAnswer,
+    /// The request takes effect; the answer is not HTTP.
+    GarbageAnswer,
+    /// Any answer at all. `Content-Length` is added; nothing else is.
+    Reply {
+        /// The HTTP status.
+        status: u16,
+        /// Names and values.
+        headers: Vec<(String, String)>,
+        /// The body (left out where HTTP forbids one).
+        body: Vec<u8>,
+        /// Before or after the effect.
+        when: When,
+    },
+    /// The answer comes without this header.
+    StripAnswerHeader(String),
+    /// The answer comes with this header more.
+    AddAnswerHeader(String, String),
+    /// The server gets the request without this header (a signed one makes the signature wrong).
+    StripRequestHeader(String),
+    /// The server gets the request with this header more.
+    AddRequestHeader(String, String),
+    /// One byte in the middle of the request's body is flipped on its way (the first one, of a chunked body).
+    CorruptBody,
+}
+
+impl Fault {
+    /// 503 `SlowDown`, not forwarded.
+    pub fn slow_down() -> Self {
+        Self::Status { code: 503, s3_code: "SlowDown", when: When::Before }
+    }
+
+    /// 500 `InternalError`.
+    pub fn internal_error(when: When) -> Self {
+        Self::Status { code: 500, s3_code: "InternalError", when }
+    }
+
+    /// 403 `AccessDenied`, not forwarded.
+    pub fn access_denied() -> Self {
+        Self::Status { code: 403, s3_code: "AccessDenied", when: When::Before }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Calls;
+
+    #[test]
+    fn calls_are_counted_from_one() {
+        let among_six = |calls: Calls| (1..=6).filter(|&n| calls.include(n)).collect::<Vec<_>>();
+        assert_eq!(among_six(Calls::Nth(2)), [2]);
+        assert_eq!(among_six(Calls::From(5)), [5, 6]);
+        assert_eq!(among_six(Calls::All).len(), 6);
+        assert_eq!(among_six(Calls::First(2)), [1, 2]);
+        assert_eq!(among_six(Calls::EveryNth(3)), [3, 6]);
+    }
+}

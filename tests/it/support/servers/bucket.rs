@@ -1,0 +1,83 @@
+//! Looking into the S3 server from outside the product, through `scripts/s3`: what a test needs to know whether a backup is
+//! there, whole, and nothing else with it.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::S3;
+use super::database::unique_name;
+
+impl S3 {
+    /// The same server and credentials at another address, such as a proxy's.
+    pub fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
+    }
+
+    /// Makes an empty bucket and gives its name, unique in the test run.
+    ///
+    /// # Panics
+    /// Where the server refuses.
+    pub fn create_bucket(&self, hint: &str) -> String {
+        let name = unique_name(hint).replace('_', "-");
+        self.request("PUT", &format!("/{name}"), b"").expect("a bucket");
+        name
+    }
+
+    /// One signed request; `target` is `/bucket/key?query`. Gives the answer's body (for HEAD, its headers).
+    ///
+    /// # Errors
+    /// What the server said, for any status but 2xx.
+    pub fn request(&self, method: &str, target: &str, body: &[u8]) -> Result<Vec<u8>, String> {
+        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/s3"));
+        command.args([method, target]).env("S3_URL", &self.url).env("S3_REGION", &self.region);
+        command.env("S3_ACCESS_KEY", &self.access_key).env("S3_SECRET_KEY", &self.secret_key);
+        if let Some(file) = &self.ca_file {
+            command.env("S3_CA_FILE", file);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A script that ended before reading says why itself.
+            let _ = stdin.write_all(body);
+        }
+        let output = child.wait_with_output().map_err(|error| error.to_string())?;
+        if output.status.success() {
+            Ok(output.stdout)
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    /// An object's bytes.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub fn get(&self, bucket: &str, key: &str) -> Result<Vec<u8>, String> {
+        self.request("GET", &format!("/{bucket}/{key}"), b"")
+    }
+
+    /// The keys in a bucket that begin with a prefix (at most the first 1,000), sorted by the server.
+    ///
+    /// # Panics
+    /// Where the server refuses.
+    pub fn keys(&self, bucket: &str, prefix: &str) -> Vec<String> {
+        let target = format!("/{bucket}?list-type=2&prefix={}", prefix.replace('/', "%2F"));
+        self.keys_in(&target)
+    }
+
+    /// The keys of all multipart uploads left open in a bucket.
+    ///
+    /// # Panics
+    /// Where the server refuses.
+    pub fn open_uploads(&self, bucket: &str) -> Vec<String> {
+        self.keys_in(&format!("/{bucket}?uploads="))
+    }
+
+    fn keys_in(&self, target: &str) -> Vec<String> {
+        let answer = self.request("GET", target, b"").expect("a listing");
+        let xml = String::from_utf8_lossy(&answer);
+        let keys = xml.split("<Key>").skip(1).filter_map(|rest| rest.split_once("</Key>"));
+        keys.map(|(key, _)| key.to_owned()).collect()
+    }
+}

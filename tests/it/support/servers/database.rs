@@ -1,0 +1,141 @@
+//! A database of one test on the shared server. Made by [`Postgres::create_database`].
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Postgres, installed_tools};
+
+/// A database of its own; dropped with this value.
+#[derive(Debug)]
+pub struct Database {
+    /// Its name, unique in the process.
+    pub name: String,
+    server: Postgres,
+}
+
+impl Postgres {
+    /// Makes an empty database whose name begins with `name_hint`.
+    ///
+    /// # Panics
+    /// Where the server refuses.
+    pub fn create_database(&self, name_hint: &str) -> Database {
+        let name = unique_name(name_hint);
+        self.psql("postgres", &format!("CREATE DATABASE \"{name}\"")).expect("CREATE DATABASE");
+        Database { name, server: self.clone() }
+    }
+
+    /// Runs SQL in a database and gives the rows, unaligned, without a last line end.
+    ///
+    /// # Errors
+    /// What `psql` said.
+    pub fn psql(&self, database: &str, sql: &str) -> Result<String, String> {
+        finished(self.client("psql", database).args(["-c", sql]))
+    }
+
+    /// A client program (`psql`, `pg_dump` …) with connection and password in its environment; `psql` in quiet, strict mode.
+    pub fn client(&self, program: &str, database: &str) -> Command {
+        let own = Some(self.bin.join(program)).filter(|path| path.exists());
+        let path = own.or_else(|| installed_tools().map(|bin| bin.join(program))).unwrap_or_else(|| program.into());
+        let mut command = Command::new(path);
+        let environment = [("PGHOST", &*self.host), ("PGUSER", &*self.user), ("PGPASSWORD", &*self.password)];
+        command.envs(environment).env("PGPORT", self.port.to_string()).env("PGDATABASE", database);
+        if program == "psql" {
+            command.args(["-XAtq", "-v", "ON_ERROR_STOP=1"]);
+        }
+        command
+    }
+
+    /// The URI of one of its databases, the password in it percent-encoded.
+    pub fn uri(&self, database: &str) -> String {
+        let [user, password, database] = [&*self.user, &*self.password, database].map(percent_encoded);
+        format!("postgresql://{user}:{password}@{}:{}/{database}", self.host, self.port)
+    }
+}
+
+impl Database {
+    /// Its URI, the password in it percent-encoded.
+    pub fn uri(&self) -> String {
+        self.server.uri(&self.name)
+    }
+
+    /// The same through a proxy at another address.
+    pub fn uri_via(&self, host: &str, port: u16) -> String {
+        Postgres { host: host.to_owned(), port, ..self.server.clone() }.uri(&self.name)
+    }
+
+    /// The server it is on.
+    pub fn server(&self) -> &Postgres {
+        &self.server
+    }
+
+    /// Runs SQL and gives the rows, unaligned, without a last line end.
+    ///
+    /// # Errors
+    /// What `psql` said.
+    pub fn psql(&self, sql: &str) -> Result<String, String> {
+        self.server.psql(&self.name, sql)
+    }
+
+    /// Loads a plain dump or script in one transaction.
+    ///
+    /// # Errors
+    /// What `psql` said.
+    pub fn load(&self, file: &Path) -> Result<(), String> {
+        let input = fs::File::open(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        finished(self.server.client("psql", &self.name).arg("-1").stdin(input).stdout(Stdio::null())).map(drop)
+    }
+
+    /// A plain dump of it by the real `pg_dump`, less the two lines with a random key, so that two can be compared.
+    ///
+    /// # Errors
+    /// What `pg_dump` said.
+    pub fn dump(&self) -> Result<String, String> {
+        let dump = finished(&mut self.server.client("pg_dump", &self.name))?;
+        let is_key = |line: &str| line.starts_with("\\restrict ") || line.starts_with("\\unrestrict ");
+        Ok(dump.lines().filter(|line| !is_key(line)).fold(String::new(), |text, line| text + line + "\n"))
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // The whole server is thrown away later, so what this cannot remove does not stay.
+        let _ = self.server.psql("postgres", &format!("DROP DATABASE \"{}\" WITH (FORCE)", self.name));
+    }
+}
+
+/// A name that no other test, and no other test process, has.
+pub fn unique_name(hint: &str) -> String {
+    static COUNTER: AtomicU32 = AtomicU32::new(1);
+    format!("{hint}_{}_{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+fn finished(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)));
+    }
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.truncate(text.trim_end_matches('\n').len());
+    Ok(text)
+}
+
+/// Everything but letters, digits and `-._~`, as RFC 3986 wants it.
+fn percent_encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent_encoded;
+
+    #[test]
+    fn passwords_are_safe_in_a_uri() {
+        assert_eq!(percent_encoded("a/b:c@ä~1"), "a%2Fb%3Ac%40%C3%A4~1");
+    }
+}

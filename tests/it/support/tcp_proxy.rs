@@ -1,0 +1,260 @@
+//! [`TcpProxy`]: a plain TCP forwarder in front of the database (or anything else) that cuts, stalls and refuses connections.
+//! Used by the tests of a dying or silent database connection. It understands nothing of what it carries, TLS included.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::background::{Background, read_some, reset_on_close, write_all};
+
+const BUFFER_BYTES: usize = 64 * 1024;
+/// "No limit" for the bytes that may still pass.
+const UNLIMITED: u64 = u64::MAX;
+
+/// A running forwarder; dropping it closes every connection.
+#[derive(Debug)]
+pub struct TcpProxy {
+    state: Arc<State>,
+    address: SocketAddr,
+    _background: Background,
+}
+
+#[derive(Debug)]
+struct State {
+    upstream: String,
+    mode: watch::Sender<Mode>,
+    /// Raised by every cut; a connection dies when it changes.
+    cuts: watch::Sender<u64>,
+    /// Bytes from server to client until the next cut.
+    budget: AtomicU64,
+    to_client: AtomicU64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Forward,
+    Paused,
+    Refusing,
+}
+
+impl TcpProxy {
+    /// Starts a forwarder on a free loopback port to `upstream` (`host:port`).
+    ///
+    /// # Panics
+    /// Where no port or thread can be had.
+    pub fn start(upstream: &str) -> Self {
+        let state = Arc::new(State {
+            upstream: upstream.to_owned(),
+            mode: watch::Sender::new(Mode::Forward),
+            cuts: watch::Sender::new(0),
+            budget: AtomicU64::new(UNLIMITED),
+            to_client: AtomicU64::new(0),
+        });
+        let shared = Arc::clone(&state);
+        let (address, background) = Background::listen("tcp-proxy", move |listener| accept(listener, shared));
+        Self { state, address, _background: background }
+    }
+
+    /// The address to connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The host to connect to.
+    pub fn host(&self) -> String {
+        self.address.ip().to_string()
+    }
+
+    /// The port to connect to.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Bytes that went from server to client so far, over all connections.
+    pub fn bytes_to_client(&self) -> u64 {
+        self.state.to_client.load(Ordering::SeqCst)
+    }
+
+    /// Resets every open connection now; new ones are served.
+    pub fn cut(&self) {
+        self.state.cut();
+    }
+
+    /// Resets every open connection once `bytes` more have gone from server to client, over all connections together. Once.
+    pub fn cut_after_bytes(&self, bytes: u64) {
+        self.state.budget.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Falls silent: connections stay open, new ones are accepted, nothing is forwarded.
+    pub fn pause(&self) {
+        self.state.mode.send_replace(Mode::Paused);
+    }
+
+    /// Resets every new connection; open ones live on (see [`Self::cut`]).
+    pub fn refuse(&self) {
+        self.state.mode.send_replace(Mode::Refusing);
+    }
+
+    /// Forwards and accepts again.
+    pub fn resume(&self) {
+        self.state.mode.send_replace(Mode::Forward);
+    }
+}
+
+impl State {
+    fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// How many of `wanted` bytes may still pass to a client, and whether the cut comes right behind them.
+    fn spend(&self, wanted: usize) -> (usize, bool) {
+        let limit = wanted as u64;
+        let take = |left: u64| (left != UNLIMITED).then(|| left.saturating_sub(limit));
+        match self.budget.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take) {
+            Ok(left) => (usize::try_from(left).unwrap_or(usize::MAX).min(wanted), left <= limit),
+            Err(_) => (wanted, false),
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, state: Arc<State>) {
+    loop {
+        let Ok((client, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        if *state.mode.borrow() == Mode::Refusing {
+            reset_on_close(&client);
+            continue;
+        }
+        tokio::spawn(serve(client, Arc::clone(&state)));
+    }
+}
+
+async fn serve(client: TcpStream, state: Arc<State>) {
+    let mut cuts = state.cuts.subscribe();
+    let Ok(server) = TcpStream::connect(&state.upstream).await else {
+        return reset_on_close(&client);
+    };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let was_cut = tokio::select! {
+        biased;
+        _ = cuts.changed() => true,
+        () = to_server(&client, &server, &state) => false,
+        () = to_client(&server, &client, &state) => false,
+    };
+    if was_cut {
+        reset_on_close(&client);
+        reset_on_close(&server);
+    }
+}
+
+/// Ends where either side closes or fails; the database's protocol has no half-closed connections.
+async fn to_server(client: &TcpStream, server: &TcpStream, state: &State) {
+    let mut mode = state.mode.subscribe();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    while let Ok(count @ 1..) = read_some(client, &mut buffer).await {
+        let _ = mode.wait_for(|mode| *mode != Mode::Paused).await;
+        if write_all(server, &buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn to_client(server: &TcpStream, client: &TcpStream, state: &State) {
+    let mut mode = state.mode.subscribe();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    while let Ok(count @ 1..) = read_some(server, &mut buffer).await {
+        let _ = mode.wait_for(|mode| *mode != Mode::Paused).await;
+        let (allowed, is_last) = state.spend(count);
+        state.to_client.fetch_add(allowed as u64, Ordering::SeqCst);
+        if write_all(client, &buffer[..allowed]).await.is_err() {
+            return;
+        }
+        if is_last {
+            state.budget.store(UNLIMITED, Ordering::SeqCst);
+            // Lets the allowed bytes reach the client before the RST overtakes them.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            state.cut();
+            return std::future::pending().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::TcpProxy;
+
+    /// Sends back whatever it gets, on every connection.
+    fn echo() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
+            }
+        });
+        address
+    }
+
+    fn connect(proxy: &TcpProxy) -> TcpStream {
+        let stream = TcpStream::connect(proxy.address()).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+        stream
+    }
+
+    fn ping(stream: &mut TcpStream) -> std::io::Result<()> {
+        stream.write_all(b"ping")?;
+        stream.read_exact(&mut [0; 4])
+    }
+
+    #[test]
+    fn it_forwards_and_cuts() {
+        let proxy = TcpProxy::start(&echo());
+        let mut stream = connect(&proxy);
+        ping(&mut stream).expect("an echo");
+        assert_eq!(proxy.bytes_to_client(), 4);
+        proxy.cut();
+        let error = stream.read(&mut [0; 4]).expect_err("a reset");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        ping(&mut connect(&proxy)).expect("a new connection works");
+    }
+
+    #[test]
+    fn it_cuts_after_exactly_so_many_bytes() {
+        let proxy = TcpProxy::start(&echo());
+        proxy.cut_after_bytes(6);
+        let mut stream = connect(&proxy);
+        ping(&mut stream).expect("four of six bytes");
+        stream.write_all(b"pong").expect("written");
+        let mut rest = Vec::new();
+        let error = stream.read_to_end(&mut rest).expect_err("a reset");
+        assert_eq!((error.kind(), rest.as_slice()), (ErrorKind::ConnectionReset, b"po".as_slice()));
+        assert_eq!(proxy.bytes_to_client(), 6);
+        ping(&mut connect(&proxy)).expect("only once");
+    }
+
+    #[test]
+    fn it_pauses_refuses_and_resumes() {
+        let proxy = TcpProxy::start(&echo());
+        let mut stream = connect(&proxy);
+        proxy.pause();
+        let error = ping(&mut stream).expect_err("silence");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        proxy.resume();
+        stream.read_exact(&mut [0; 4]).expect("the late echo");
+        proxy.refuse();
+        assert!(ping(&mut connect(&proxy)).is_err());
+        ping(&mut stream).expect("the old connection lives");
+        proxy.resume();
+        ping(&mut connect(&proxy)).expect("a new connection");
+    }
+}
