@@ -46,6 +46,7 @@ launch_s3() {
         -s3.iam=false -s3.autoCreateBucket=false -s3.port.iceberg=0 -s3.port.lance=0 "${flags[@]}"
 }
 
+# Each bucket takes several volumes of its own: with -max=100, the twentieth bucket gets nothing but InternalError.
 # launch_volume: starts the part that stores, once the master leads; status 1 where the master died. Inside 'weed
 # server' it often registers a moment too early, and tries again only 5 s later: until then nothing can be stored.
 launch_volume() {
@@ -57,7 +58,7 @@ launch_volume() {
     done
     HOME=$DIR/home detach "$TOOLS/seaweedfs/bin/weed" -logtostderr=true volume -dir="$DIR/data" \
         -master="127.0.0.1:${PORTS[0]}.${PORTS[1]}" -ip=127.0.0.1 -ip.bind=127.0.0.1 \
-        -port="${PORTS[2]}" -port.grpc="${PORTS[3]}" -max=100 -minFreeSpace=100MiB
+        -port="${PORTS[2]}" -port.grpc="${PORTS[3]}" -max=10000 -minFreeSpace=100MiB
     remember volume "$CHILD" || return 1
     VOLUME=$CHILD CHILD=$main
 }

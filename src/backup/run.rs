@@ -12,13 +12,16 @@ use crate::config::BackupConfig;
 use crate::error::{Chain, Error};
 use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::{Dump, Facts, Installed, Session, Tools, lock};
-use crate::storage::{Committed, Destination, Upload};
+use crate::storage::{Committed, Destination, StorageError, Upload};
 
 use super::limits::Limits;
 use super::manifest::{Manifest, RunFacts};
 use super::name::{BackupName, MANIFEST_SUFFIX};
 use super::report::{Attempt, Report};
 use super::stream::Job;
+
+/// Backups take longer than a second: this many names in a row are taken only where a store says yes to everything.
+const MOST_NAMES: u32 = 60;
 
 /// One run of `backup`.
 pub struct Backup<'a> {
@@ -142,14 +145,7 @@ impl<'a> Backup<'a> {
 
     /// Begins the upload under the first free name.
     async fn begin(&self, destination: &Destination, run_id: &str) -> Result<(BackupName, Upload), Error> {
-        let mut name = BackupName::new(Utc::now());
-        let free = async {
-            while destination.is_taken(&destination.key(&name.to_string())).await? {
-                name = name.next();
-            }
-            Ok(name)
-        };
-        let name = self.limits.within(free).await?;
+        let name = self.limits.within(free_name(destination)).await?;
         let key = destination.key(&name.to_string());
         match self.limits.within(async { Ok(destination.begin(&key, run_id).await?) }).await {
             Ok(upload) => Ok((name, upload)),
@@ -200,6 +196,19 @@ impl<'a> Backup<'a> {
             tracing::warn!(key = committed.key(), error = %Chain(&error), "the backup is committed, but without its manifest");
         }
     }
+}
+
+/// The name of this second, or of the next that is free.
+async fn free_name(destination: &Destination) -> Result<BackupName, Error> {
+    let first = BackupName::new(Utc::now());
+    let mut name = first;
+    for _ in 0..MOST_NAMES {
+        if !destination.is_taken(&destination.key(&name.to_string())).await? {
+            return Ok(name);
+        }
+        name = name.next();
+    }
+    Err(StorageError::NoFreeName { key: destination.key(&first.to_string()), tried: MOST_NAMES }.into())
 }
 
 /// 128 random bits in hexadecimal: whose an object is.

@@ -66,7 +66,7 @@ impl Committed {
 enum Answer {
     /// A clean success.
     Clean(CompleteAnswer),
-    /// HEAD found this run's own object.
+    /// HEAD found an object.
     Found(Head),
 }
 
@@ -95,7 +95,7 @@ impl Upload {
     async fn complete_and_check(&self, whole: &WholeDump) -> Result<(), StorageError> {
         self.check_parts(whole)?;
         let expected = Expected::new(self, whole);
-        let answer = self.complete(whole, &expected).await?;
+        let answer = self.complete(whole).await?;
         let head = match answer {
             Answer::Found(head) => head,
             Answer::Clean(answer) => match self.head_after_success().await {
@@ -109,9 +109,10 @@ impl Upload {
                 Err(error) => return Err(error),
             },
         };
-        match expected.difference(&head) {
-            None => Ok(()),
-            Some(what) => self.take_back(what).await,
+        match expected.judge(&head) {
+            Verdict::Ours => Ok(()),
+            Verdict::Damaged(what) => self.take_back(what).await,
+            Verdict::Foreign => Err(StorageError::Foreign { key: self.key.clone() }),
         }
     }
 
@@ -145,13 +146,15 @@ impl Upload {
     }
 
     /// Sends Complete until it has taken effect.
-    async fn complete(&self, whole: &WholeDump, expected: &Expected) -> Result<Answer, StorageError> {
+    async fn complete(&self, whole: &WholeDump) -> Result<Answer, StorageError> {
         let mut completion = Completion {
             id: &self.id,
             parts: self.parts.iter().map(|(number, part)| completed_part(*number, part)).collect(),
             crc64: whole.totals().object_crc64,
             conditional: true,
         };
+        // HEAD succeeds each time: that must not make a Complete that never does go on for ever.
+        let outage = self.outage.afresh();
         loop {
             let began = Instant::now();
             let failure = match self.bucket.complete(&self.key, &completion).await {
@@ -163,10 +166,10 @@ impl Upload {
             };
             tracing::warn!(error = %failure, "the answer to Complete is not clean: HEAD decides");
             if let Some(head) = self.look(&failure).await? {
-                return self.recognise(head, expected);
+                return Ok(Answer::Found(head));
             }
             match failure.kind {
-                FailureKind::Passing => self.outage.wait(COMMIT, began, failure, PAUSE).await?,
+                FailureKind::Passing => outage.wait(COMMIT, began, failure, PAUSE).await?,
                 FailureKind::NotImplemented if completion.conditional => completion.conditional = false,
                 _ => return Err(StorageError::Refused { action: COMMIT, failure, first: false }),
             }
@@ -181,14 +184,6 @@ impl Upload {
             }
             Err(StorageError::Refused { .. }) => Ok(None),
             other => other,
-        }
-    }
-
-    fn recognise(&self, head: Head, expected: &Expected) -> Result<Answer, StorageError> {
-        if head.run_id.as_deref() == Some(expected.run_id.as_str()) {
-            Ok(Answer::Found(head))
-        } else {
-            Err(StorageError::Foreign { key: self.key.clone() })
         }
     }
 
@@ -219,11 +214,21 @@ impl Expected {
         }
     }
 
-    /// How an object differs from what was sent.
-    fn difference(&self, head: &Head) -> Option<String> {
-        if head.run_id.as_deref() != Some(self.run_id.as_str()) {
-            return Some("it does not carry this run's id".to_owned());
+    /// Whose an object is, and whether it is what was sent.
+    fn judge(&self, head: &Head) -> Verdict {
+        match &head.run_id {
+            Some(id) if *id == self.run_id => self.difference(head).map_or(Verdict::Ours, Verdict::Damaged),
+            Some(_) => Verdict::Foreign,
+            // A store that drops metadata: only the very same bytes are surely this run's.
+            None if head.bytes == self.bytes && self.is_named_by(head.etag.as_deref(), head.crc64.as_deref()) => {
+                Verdict::Ours
+            }
+            None => Verdict::Foreign,
         }
+    }
+
+    /// How an object of this run differs from what was sent.
+    fn difference(&self, head: &Head) -> Option<String> {
         if head.bytes != self.bytes {
             return Some(format!("it has {} bytes, but {} were sent", head.bytes, self.bytes));
         }
@@ -235,9 +240,23 @@ impl Expected {
 
     /// Whether the answer to Complete names the very bytes that were sent.
     fn is_proved_by(&self, answer: &CompleteAnswer) -> bool {
-        let same = |ours: Option<&str>, theirs: Option<&str>| ours.is_some() && ours == theirs.map(unquoted);
-        same(self.etag.as_deref(), answer.etag.as_deref()) || same(self.crc64.as_deref(), answer.crc64.as_deref())
+        self.is_named_by(answer.etag.as_deref(), answer.crc64.as_deref())
     }
+
+    fn is_named_by(&self, etag: Option<&str>, crc64: Option<&str>) -> bool {
+        let same = |ours: Option<&str>, theirs: Option<&str>| ours.is_some() && ours == theirs.map(unquoted);
+        same(self.etag.as_deref(), etag) || same(self.crc64.as_deref(), crc64)
+    }
+}
+
+/// What HEAD says about the object behind the commit.
+enum Verdict {
+    /// It is this run's, and what was sent.
+    Ours,
+    /// It is this run's, and something else.
+    Damaged(String),
+    /// It is somebody else's.
+    Foreign,
 }
 
 fn differs(what: &str, ours: Option<&str>, theirs: Option<&str>) -> Option<String> {
@@ -256,7 +275,7 @@ fn composite_etag<'a>(parts: impl ExactSizeIterator<Item = &'a TakenPart>) -> Op
     let mut all = Md5::new();
     for part in parts {
         let PartDigest::Md5(md5) = part.digest else { return None };
-        if unquoted(part.etag.as_deref()?) != hex(&md5) {
+        if unquoted(&part.etag) != hex(&md5) {
             return None;
         }
         all.update(md5);
@@ -279,7 +298,7 @@ mod tests {
     use super::*;
 
     fn part(md5: [u8; 16], etag: &str) -> TakenPart {
-        TakenPart { etag: Some(etag.to_owned()), digest: PartDigest::Md5(md5), bytes: 1 }
+        TakenPart { etag: etag.to_owned(), digest: PartDigest::Md5(md5), bytes: 1 }
     }
 
     #[test]

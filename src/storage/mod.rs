@@ -62,6 +62,14 @@ pub enum StorageError {
         /// The last failure.
         last: Failure,
     },
+    /// Every name that was tried is taken.
+    #[error("look for a free name: {tried} names from {key} on are taken: look at what stands there")]
+    NoFreeName {
+        /// The first key.
+        key: String,
+        /// How many.
+        tried: u32,
+    },
     /// Something else stands under the backup's name.
     #[error("commit {key}: another object stands there: it was left alone, run the backup again")]
     Foreign {
@@ -114,6 +122,7 @@ impl StorageError {
             Self::TrustStore { .. } | Self::Refused { first: true, .. } => Blame::Configuration,
             Self::Refused { first: false, .. }
             | Self::Outage { .. }
+            | Self::NoFreeName { .. }
             | Self::Foreign { .. }
             | Self::Mismatch { .. }
             | Self::Inconsistent { .. }

@@ -47,7 +47,7 @@ pub(super) struct Head {
 /// What the store answered to a part.
 #[derive(Clone, Debug)]
 pub(super) struct TakenPart {
-    pub etag: Option<String>,
+    pub etag: String,
     pub digest: PartDigest,
     pub bytes: u64,
 }
@@ -106,7 +106,13 @@ impl Bucket {
         // Bytes in memory are sent with a plain checksum header and may be sent again (FACTS §1).
         let request = request.body(ByteStream::from(part.bytes.clone())).customize();
         let answer = request.config_override(Builder::new().timeout_config(timeouts)).send().await?;
-        Ok(TakenPart { etag: answer.e_tag, digest: part.digest.clone(), bytes })
+        // A success without an ETag is none: an error may be inside, which the SDK does not look for here.
+        let etag = answer.e_tag.ok_or_else(|| damaged("the answer has no ETag"))?;
+        // Unencrypted, a part's ETag is the MD5 of what the store holds: one that took damaged bytes is caught here.
+        if answer.server_side_encryption.is_none() && is_other_md5(&etag, &part.digest) {
+            return Err(damaged("the part's ETag is not the MD5 of what was sent"));
+        }
+        Ok(TakenPart { etag, digest: part.digest.clone(), bytes })
     }
 
     pub async fn complete(&self, key: &str, upload: &Completion<'_>) -> Result<CompleteAnswer, Failure> {
@@ -210,11 +216,18 @@ pub(super) struct Completion<'a> {
 /// The part's entry in the list that Complete sends.
 pub(super) fn completed_part(number: u32, part: &TakenPart) -> CompletedPart {
     let number = i32::try_from(number).unwrap_or(i32::MAX);
-    let entry = CompletedPart::builder().part_number(number).set_e_tag(part.etag.clone());
+    let entry = CompletedPart::builder().part_number(number).e_tag(part.etag.clone());
     match part.digest {
         PartDigest::Crc64Nvme(crc) => entry.checksum_crc64_nvme(crc64_text(crc)).build(),
         PartDigest::Md5(_) | PartDigest::None => entry.build(),
     }
+}
+
+/// Whether an ETag looks like an MD5, and is another than the part's.
+fn is_other_md5(etag: &str, digest: &PartDigest) -> bool {
+    let etag = etag.trim_matches('"');
+    let looks_like_md5 = etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    matches!(digest, PartDigest::Md5(md5) if looks_like_md5 && !etag.eq_ignore_ascii_case(&super::hex(md5)))
 }
 
 /// As S3 writes a CRC-64: big-endian, in base64.

@@ -37,6 +37,12 @@ impl Outage {
         Self { budget, state: Mutex::default() }
     }
 
+    /// A budget of its own, for a request that must not live on the success of others.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        Self::new(self.budget)
+    }
+
     /// Sends a request until it succeeds, is refused, or the budget is used up.
     ///
     /// # Errors

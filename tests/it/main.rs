@@ -3,4 +3,6 @@
 //! One binary, a module a theme. `make test` runs them; the servers are started by the project's own scripts.
 
 mod backup;
+mod dump_faults;
+mod storage_faults;
 mod support;

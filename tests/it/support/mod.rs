@@ -16,6 +16,7 @@
 
 pub mod background;
 pub mod fake_pg_dump;
+pub mod faulty;
 pub mod process;
 pub mod program;
 pub mod proxy;

@@ -29,8 +29,16 @@ impl S3 {
     /// # Errors
     /// What the server said, for any status but 2xx.
     pub fn request(&self, method: &str, target: &str, body: &[u8]) -> Result<Vec<u8>, String> {
+        self.request_with(method, target, &[], body)
+    }
+
+    /// As [`Self::request`], with headers (`name:value`).
+    ///
+    /// # Errors
+    /// What the server said, for any status but 2xx.
+    pub fn request_with(&self, method: &str, target: &str, headers: &[&str], body: &[u8]) -> Result<Vec<u8>, String> {
         let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/s3"));
-        command.args([method, target]).env("S3_URL", &self.url).env("S3_REGION", &self.region);
+        command.args([method, target]).args(headers).env("S3_URL", &self.url).env("S3_REGION", &self.region);
         command.env("S3_ACCESS_KEY", &self.access_key).env("S3_SECRET_KEY", &self.secret_key);
         if let Some(file) = &self.ca_file {
             command.env("S3_CA_FILE", file);

@@ -1,0 +1,89 @@
+//! The stage for the fault tests: a bucket behind a fault proxy, a fake `pg_dump` in front of a real server, and the
+//! invariants that hold after every fault (DESIGN §5). Used by `dump_faults`, `storage_faults` and `signals`.
+
+use std::io::Read as _;
+
+use super::fake_pg_dump::{Body, FakeDump, FakePgDump};
+use super::program::{Outcome, Program};
+use super::proxy::FaultProxy;
+use super::servers::{postgres, s3};
+
+/// The part size in the fault tests: the least that S3 takes.
+pub const PART: u64 = 5 << 20;
+/// Three parts of it, hardly compressible.
+pub const THREE_PARTS: Body = Body::Whole(11 << 20);
+
+/// A bucket of its own behind a proxy of its own.
+pub struct Stage {
+    /// In front of the S3 server.
+    pub proxy: FaultProxy,
+    /// The bucket.
+    pub bucket: String,
+    /// What is dumped.
+    pub dump: FakePgDump,
+}
+
+impl Stage {
+    /// With a dump that is installed as `pg_dump`.
+    pub fn new(dump: FakeDump) -> Self {
+        let bucket = s3().create_bucket("faults");
+        Self { proxy: FaultProxy::start(s3().addr()), bucket, dump: dump.install() }
+    }
+
+    /// A `backup` into the bucket, with deadlines short enough for tests.
+    pub fn backup(&self) -> Program {
+        Program::new()
+            .arg("backup")
+            .env("S3_URL", self.proxy.url())
+            .env("S3_ACCESS_KEY", &s3().access_key)
+            .env("S3_SECRET_KEY", &s3().secret_key)
+            .env("S3_BUCKET", &self.bucket)
+            .env("S3_PATH", "app")
+            .env("S3_REQUEST_TIMEOUT", "2s")
+            .env("BACKUP_PART_SIZE", "5MiB")
+            .env("BACKUP_MAX_UPLOAD_OUTAGE", "30s")
+            .env("POSTGRES_CONNECTION_STRING", postgres().uri("postgres"))
+            .env("PG_DUMP_PATH", self.dump.path())
+            .env("LOG_LEVEL", "debug")
+    }
+
+    /// The keys of backups in the bucket, without their manifests.
+    pub fn backups(&self) -> Vec<String> {
+        self.keys().into_iter().filter(|key| key.ends_with(".sql.gz")).collect()
+    }
+
+    /// Every key in the bucket.
+    pub fn keys(&self) -> Vec<String> {
+        s3().keys(&self.bucket, "")
+    }
+
+    /// Exit 0, one backup, and it is exactly what `pg_dump` wrote; nothing else is left.
+    pub fn assert_committed(&self, outcome: &Outcome, case: &str) {
+        assert_eq!(outcome.code, Some(0), "{case}: {}", outcome.stderr);
+        let backups = self.backups();
+        let [key] = backups.as_slice() else { panic!("{case}: one backup wanted: {backups:?}\n{}", outcome.stderr) };
+        let object = s3().get(&self.bucket, key).unwrap_or_else(|error| panic!("{case}: {error}"));
+        let mut plain = Vec::new();
+        // Reads one member, and checks its CRC-32 and length.
+        flate2::read::GzDecoder::new(&object[..])
+            .read_to_end(&mut plain)
+            .unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert!(plain == self.dump.output(), "{case}: the backup is not the dump");
+        assert!(outcome.stdout_text().contains(key), "{case}: {}", outcome.stdout_text());
+        self.assert_nothing_open(outcome, case);
+    }
+
+    /// The exit code, and nothing in the bucket: no object, no open upload; no child.
+    pub fn assert_failed(&self, outcome: &Outcome, code: i32, case: &str) {
+        assert_eq!(outcome.code, Some(code), "{case}: {}", outcome.stderr);
+        assert_eq!(self.keys(), Vec::<String>::new(), "{case}: {}", outcome.stderr);
+        assert_eq!(outcome.stdout_text(), "", "{case}");
+        self.assert_nothing_open(outcome, case);
+    }
+
+    fn assert_nothing_open(&self, outcome: &Outcome, case: &str) {
+        assert_eq!(s3().open_uploads(&self.bucket), Vec::<String>::new(), "{case}: {}", outcome.stderr);
+        assert!(outcome.leftover_children().is_empty(), "{case}: {:?}", outcome.leftover_children());
+        assert!(self.dump.alive().is_empty(), "{case}: pg_dump still runs");
+    }
+}
