@@ -3,4 +3,5 @@
 //! One binary, a module a theme. `make test` runs them; the servers are started by the project's own scripts.
 
 mod backup;
+mod round_trip;
 mod support;
