@@ -4,5 +4,6 @@
 
 mod backup;
 mod dump_faults;
+mod round_trip;
 mod storage_faults;
 mod support;

@@ -7,6 +7,7 @@
 //! | [`fake_pg_dump`] | [`fake_pg_dump::FakeDump`]: a `pg_dump` that writes a prepared dump and ends as told |
 //! | [`servers`] | the database server and the S3 server shared by the test process, and private ones that a test may stop |
 //! | [`program`] | [`program::Program`]: runs the built binary in an empty environment and watches it |
+//! | [`setup`] | the usual `backup` of a database into a bucket, and the way back: download, check, gunzip, psql |
 //! | [`process`] | processes as seen in `/proc`: descendants, start times, signals |
 //! | [`background`] | the thread with a small runtime on which the proxies live |
 //!
@@ -21,4 +22,5 @@ pub mod process;
 pub mod program;
 pub mod proxy;
 pub mod servers;
+pub mod setup;
 pub mod tcp_proxy;

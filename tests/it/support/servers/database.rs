@@ -21,8 +21,16 @@ impl Postgres {
     /// # Panics
     /// Where the server refuses.
     pub fn create_database(&self, name_hint: &str) -> Database {
+        self.create_database_with(name_hint, "")
+    }
+
+    /// The same with options of `CREATE DATABASE` behind the name, such as `TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'`.
+    ///
+    /// # Panics
+    /// Where the server refuses.
+    pub fn create_database_with(&self, name_hint: &str, options: &str) -> Database {
         let name = unique_name(name_hint);
-        self.psql("postgres", &format!("CREATE DATABASE \"{name}\"")).expect("CREATE DATABASE");
+        self.psql("postgres", &format!("CREATE DATABASE {} {options}", quoted(&name))).expect("CREATE DATABASE");
         Database { name, server: self.clone() }
     }
 
@@ -101,7 +109,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         // The whole server is thrown away later, so what this cannot remove does not stay.
-        let _ = self.server.psql("postgres", &format!("DROP DATABASE \"{}\" WITH (FORCE)", self.name));
+        let _ = self.server.psql("postgres", &format!("DROP DATABASE {} WITH (FORCE)", quoted(&self.name)));
     }
 }
 
@@ -109,6 +117,11 @@ impl Drop for Database {
 pub fn unique_name(hint: &str) -> String {
     static COUNTER: AtomicU32 = AtomicU32::new(1);
     format!("{hint}_{}_{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A name as SQL takes any name.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn finished(command: &mut Command) -> Result<String, String> {

@@ -1,0 +1,141 @@
+//! The usual set-up of a test, and the usual look at what came of it: a `backup` of a database into a bucket, and the backup
+//! read back with nothing of the product's own (the S3 helper, sha256, gunzip, psql).
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::Stdio;
+
+use flate2::read::GzDecoder;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::program::Program;
+use super::servers::database::Database;
+use super::servers::{postgres, s3};
+
+/// The program with the destination set (and times that suit a test), without a subcommand.
+pub fn s3_program(bucket: &str) -> Program {
+    Program::new()
+        .env("S3_URL", &s3().url)
+        .env("S3_ACCESS_KEY", &s3().access_key)
+        .env("S3_SECRET_KEY", &s3().secret_key)
+        .env("S3_BUCKET", bucket)
+        .env("S3_REQUEST_TIMEOUT", "5s")
+        .env("BACKUP_MAX_UPLOAD_OUTAGE", "20s")
+}
+
+/// `backup` (the subcommand is given already) of this database into this bucket; further variables override these.
+pub fn backup_program(database: &Database, bucket: &str) -> Program {
+    s3_program(bucket).env("POSTGRES_CONNECTION_STRING", database.uri()).arg("backup")
+}
+
+/// `list` of this bucket.
+pub fn list_program(bucket: &str) -> Program {
+    s3_program(bucket).arg("list")
+}
+
+/// The key of the one backup in a bucket, which holds nothing else but its manifest: no further object, no open upload.
+///
+/// # Panics
+/// Where it holds something else.
+#[track_caller]
+pub fn only_backup(bucket: &str) -> String {
+    let keys = s3().keys(bucket, "");
+    assert_eq!(s3().open_uploads(bucket), [""; 0], "open uploads");
+    match keys.as_slice() {
+        [key, manifest] if key.ends_with(".sql.gz") && *manifest == format!("{key}.json") => key.clone(),
+        _ => panic!("not one backup and its manifest: {keys:?}"),
+    }
+}
+
+/// Nothing at all is in the bucket: no object, no open upload.
+///
+/// # Panics
+/// Where something is.
+#[track_caller]
+pub fn assert_empty(bucket: &str) {
+    assert_eq!(s3().keys(bucket, ""), [""; 0], "objects");
+    assert_eq!(s3().open_uploads(bucket), [""; 0], "open uploads");
+}
+
+/// A backup's manifest.
+///
+/// # Panics
+/// Where there is none, or it is not JSON.
+#[track_caller]
+pub fn manifest(bucket: &str, key: &str) -> Value {
+    let body = s3().get(bucket, &format!("{key}.json")).expect("the manifest");
+    serde_json::from_slice(&body).expect("the manifest is JSON")
+}
+
+/// A backup's object as it is stored, its size and sha256 checked against the manifest.
+///
+/// # Panics
+/// Where it is not there or not what the manifest says.
+#[track_caller]
+pub fn object(bucket: &str, key: &str) -> Vec<u8> {
+    let manifest = manifest(bucket, key);
+    let bytes = s3().get(bucket, key).expect("the backup");
+    assert_eq!(manifest["object_bytes"], bytes.len(), "size");
+    assert_eq!(manifest["object_sha256"], hex(&Sha256::digest(&bytes)), "sha256");
+    bytes
+}
+
+/// The plain dump behind a backup: its one gzip member, with nothing behind it.
+///
+/// # Panics
+/// Where the object is not as [`object`] wants it, or not one whole gzip member.
+#[track_caller]
+pub fn plain(bucket: &str, key: &str) -> Vec<u8> {
+    gunzipped(&object(bucket, key))
+}
+
+/// What one gzip member holds; nothing may follow it.
+///
+/// # Panics
+/// Where it is damaged, or something follows it.
+#[track_caller]
+pub fn gunzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut member = GzDecoder::new(bytes);
+    let mut plain = Vec::new();
+    member.read_to_end(&mut plain).expect("a whole gzip member");
+    assert_eq!(member.into_inner().len(), 0, "bytes behind the first gzip member");
+    plain
+}
+
+/// A new database with a backup restored into it as the documents say: download, check, gunzip, psql.
+///
+/// # Panics
+/// Where any of these fails.
+#[track_caller]
+pub fn restored(bucket: &str, key: &str) -> Database {
+    restored_into(postgres().create_database("restored"), &plain(bucket, key))
+}
+
+/// Feeds a plain dump to `psql -X -v ON_ERROR_STOP=1` on this database.
+///
+/// # Panics
+/// Where psql does not end well.
+#[track_caller]
+pub fn restored_into(database: Database, dump: &[u8]) -> Database {
+    let mut psql = database.server().client("psql", &database.name);
+    let mut child = psql.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("psql");
+    let mut stdin = child.stdin.take().expect("its input");
+    let output = std::thread::scope(|scope| {
+        // psql that stops early says why itself.
+        scope.spawn(move || drop(stdin.write_all(dump)));
+        child.wait_with_output().expect("psql's end")
+    });
+    assert!(output.status.success(), "the restore failed: {}", String::from_utf8_lossy(&output.stderr));
+    database
+}
+
+/// A file of the repository, by its path from the top.
+pub fn repository_file(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
