@@ -3,6 +3,8 @@
 //! Called by `lib.rs`. Settings stay text here: resolving and judging them is `config`'s work, because clap knows
 //! neither `X_FILE`, nor how to report all problems at once, nor this program's exit codes.
 
+use std::fmt::Write as _;
+
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Flags;
@@ -64,7 +66,8 @@ pub fn definition() -> clap::Command {
         Cli::command().after_help(exit_codes_help()),
         |definition, name| {
             definition.mut_subcommand(name.word(), |command| {
-                let flags = SETTINGS.iter().filter(|setting| setting.commands.contains(&name)).filter_map(|s| flag(s));
+                let flags =
+                    SETTINGS.iter().filter(|setting| setting.commands.contains(&name)).copied().filter_map(flag);
                 command.args(flags).after_help(environment_help(name)).after_long_help(environment_help(name))
             })
         },
@@ -88,7 +91,7 @@ fn settings_in(matches: &ArgMatches) -> Flags {
         let value = matches.try_get_one::<String>(setting.variable).ok().flatten()?;
         Some((setting.variable, value.clone()))
     };
-    SETTINGS.iter().filter_map(|setting| given(setting)).collect()
+    SETTINGS.iter().filter_map(given).collect()
 }
 
 fn flag(setting: &'static Setting) -> Option<Arg> {
@@ -104,7 +107,8 @@ fn flag(setting: &'static Setting) -> Option<Arg> {
 fn environment_help(command: CommandName) -> String {
     let mut text = String::from("Settings by environment alone:\n");
     for setting in SETTINGS.iter().filter(|setting| setting.flag.is_none() && setting.commands.contains(&command)) {
-        text += &format!("  {}\n          {} [default: {}]\n", setting.variable, setting.help, setting.default);
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {}\n          {} [default: {}]", setting.variable, setting.help, setting.default);
     }
     text + "\nEvery variable X also works as X_FILE: the path of a file that holds the value."
 }
@@ -112,7 +116,7 @@ fn environment_help(command: CommandName) -> String {
 fn exit_codes_help() -> String {
     let mut text = String::from("Exit codes:\n");
     for row in EXIT_CODES {
-        text += &format!("  {:>3}  {}: {}\n", row.number, row.name, row.when);
+        let _ = writeln!(text, "  {:>3}  {}: {}", row.number, row.name, row.when);
     }
     text
 }

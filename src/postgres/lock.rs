@@ -26,6 +26,5 @@ pub async fn try_lock(session: &mut Session, destination: &str) -> Result<bool, 
 /// The lock's key: 64 bits of the destination's sha256.
 fn key(destination: &str) -> i64 {
     let digest: [u8; 32] = Sha256::digest(destination.as_bytes()).into();
-    let [a, b, c, d, e, f, g, h, ..] = digest;
-    i64::from_be_bytes([a, b, c, d, e, f, g, h])
+    digest.iter().take(8).fold(0, |key, byte| (key << 8) | i64::from(*byte))
 }

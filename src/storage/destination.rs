@@ -38,7 +38,7 @@ impl Destination {
     /// # Errors
     /// Where there are no credentials, or the CA bundle cannot be used.
     pub async fn open(settings: &S3Settings) -> Result<Self, StorageError> {
-        let client = client::build(settings).await?;
+        let client = Box::pin(client::build(settings)).await?;
         let bucket = Bucket { client, name: settings.bucket.clone(), request_timeout: settings.request_timeout };
         if settings.endpoint.as_ref().is_some_and(super::Endpoint::is_exposed) {
             tracing::warn!("S3_URL is plain http to another host: backups cross the network in the clear");
@@ -120,7 +120,7 @@ impl Destination {
             let request = || self.bucket.list(&prefix, after.clone());
             let (objects, next) =
                 self.outage.persist("list the backups", request).await.map_err(StorageError::at_first_request)?;
-            found.extend(objects.into_iter().filter_map(|object| self.below(object)));
+            found.extend(objects.iter().filter_map(|object| self.below(object)));
             after = next;
             if after.is_none() {
                 return Ok(found);
@@ -147,7 +147,7 @@ impl Destination {
         self.outage.persist("read a manifest", || self.bucket.get(&key)).await
     }
 
-    fn below(&self, object: ListedObject) -> Option<StoredObject> {
+    fn below(&self, object: &ListedObject) -> Option<StoredObject> {
         let file_name = self.prefix.file_name(&object.key)?.to_owned();
         Some(StoredObject { file_name, bytes: object.bytes })
     }

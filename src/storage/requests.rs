@@ -75,6 +75,7 @@ pub(super) struct OpenUpload {
     pub id: String,
 }
 
+// Each request's future is boxed: the SDK's are 17 KB each, and would add up in every caller's.
 impl Bucket {
     pub async fn create_upload(&self, key: &str, run_id: &str, checksum: PartChecksum) -> Result<String, Failure> {
         let mut request = self
@@ -88,7 +89,7 @@ impl Bucket {
             request = request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject);
         }
         // Not idempotent: a repeated one leaves an upload behind, so each attempt must be seen by the caller.
-        let answer = request.customize().config_override(once()).send().await?;
+        let answer = Box::pin(request.customize().config_override(once()).send()).await?;
         answer.upload_id.ok_or_else(|| damaged("the answer has no upload id"))
     }
 
@@ -105,7 +106,8 @@ impl Bucket {
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(timeout).build();
         // Bytes in memory are sent with a plain checksum header and may be sent again (FACTS §1).
         let request = request.body(ByteStream::from(part.bytes.clone())).customize();
-        let answer = request.config_override(Builder::new().timeout_config(timeouts)).send().await?;
+        let request = request.config_override(Builder::new().timeout_config(timeouts));
+        let answer = Box::pin(request.send()).await?;
         // A success without an ETag is none: an error may be inside, which the SDK does not look for here.
         let etag = answer.e_tag.ok_or_else(|| damaged("the answer has no ETag"))?;
         // Unencrypted, a part's ETag is the MD5 of what the store holds: one that took damaged bytes is caught here.
@@ -130,13 +132,13 @@ impl Bucket {
             request = request.checksum_crc64_nvme(crc64_text(crc64)).checksum_type(ChecksumType::FullObject);
         }
         // Once: a repeated one that had taken effect is refused, and would be taken for a failure.
-        let answer = request.customize().config_override(once()).send().await?;
+        let answer = Box::pin(request.customize().config_override(once()).send()).await?;
         Ok(CompleteAnswer { etag: answer.e_tag, crc64: answer.checksum_crc64_nvme })
     }
 
     pub async fn abort(&self, key: &str, id: &str) -> Result<(), Failure> {
         let request = self.client.abort_multipart_upload().bucket(&self.name).key(key).upload_id(id);
-        match request.send().await.map_err(Failure::from) {
+        match Box::pin(request.send()).await.map_err(Failure::from) {
             Err(failure) if !matches!(failure.kind, FailureKind::NoSuchUpload | FailureKind::NotFound) => Err(failure),
             _ => Ok(()),
         }
@@ -144,7 +146,7 @@ impl Bucket {
 
     pub async fn head(&self, key: &str) -> Result<Option<Head>, Failure> {
         let request = self.client.head_object().bucket(&self.name).key(key).checksum_mode(ChecksumMode::Enabled);
-        match request.send().await.map_err(Failure::from) {
+        match Box::pin(request.send()).await.map_err(Failure::from) {
             Ok(answer) => Ok(Some(Head {
                 bytes: answer.content_length.and_then(|length| u64::try_from(length).ok()).unwrap_or_default(),
                 run_id: answer.metadata().and_then(|metadata| metadata.get(RUN_ID)).cloned(),
@@ -159,12 +161,14 @@ impl Bucket {
     pub async fn put(&self, key: &str, body: Bytes, content_type: &str) -> Result<(), Failure> {
         let md5: [u8; 16] = Md5::digest(&body).into();
         let request = self.client.put_object().bucket(&self.name).key(key).content_type(content_type);
-        request.content_md5(BASE64_STANDARD.encode(md5)).body(ByteStream::from(body)).send().await?;
+        let request = request.content_md5(BASE64_STANDARD.encode(md5)).body(ByteStream::from(body));
+        Box::pin(request.send()).await?;
         Ok(())
     }
 
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, Failure> {
-        match self.client.get_object().bucket(&self.name).key(key).send().await.map_err(Failure::from) {
+        let request = self.client.get_object().bucket(&self.name).key(key);
+        match Box::pin(request.send()).await.map_err(Failure::from) {
             Ok(answer) => match answer.body.collect().await {
                 Ok(body) => Ok(Some(body.into_bytes())),
                 Err(error) => Err(damaged(&error.to_string())),
@@ -175,7 +179,7 @@ impl Bucket {
     }
 
     pub async fn delete(&self, key: &str) -> Result<(), Failure> {
-        self.client.delete_object().bucket(&self.name).key(key).send().await?;
+        Box::pin(self.client.delete_object().bucket(&self.name).key(key).send()).await?;
         Ok(())
     }
 
@@ -186,7 +190,7 @@ impl Bucket {
         after: Option<String>,
     ) -> Result<(Vec<ListedObject>, Option<String>), Failure> {
         let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).set_continuation_token(after);
-        let answer = request.send().await?;
+        let answer = Box::pin(request.send()).await?;
         let next = if answer.is_truncated.unwrap_or_default() { answer.next_continuation_token } else { None };
         let objects = answer.contents.unwrap_or_default().into_iter().filter_map(|object| {
             let bytes = object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
@@ -197,7 +201,8 @@ impl Bucket {
 
     /// The open uploads of keys that begin with `prefix`; the first thousand, which is all that a run can meet.
     pub async fn open_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, Failure> {
-        let answer = self.client.list_multipart_uploads().bucket(&self.name).prefix(prefix).send().await?;
+        let request = self.client.list_multipart_uploads().bucket(&self.name).prefix(prefix);
+        let answer = Box::pin(request.send()).await?;
         let uploads = answer.uploads.unwrap_or_default().into_iter();
         Ok(uploads.filter_map(|upload| Some(OpenUpload { key: upload.key?, id: upload.upload_id? })).collect())
     }

@@ -5,5 +5,6 @@
 mod backup;
 mod dump_faults;
 mod round_trip;
+mod signals;
 mod storage_faults;
 mod support;
