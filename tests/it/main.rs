@@ -4,6 +4,7 @@
 
 mod backup;
 mod dump_faults;
+mod memory;
 mod round_trip;
 mod signals;
 mod storage_faults;
