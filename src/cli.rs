@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Flags;
-use crate::config::table::{CommandName, SETTINGS, Setting};
+use crate::config::table::{CommandName, PG_DUMP_ARGS, SETTINGS, Setting};
 use crate::error::EXIT_CODES;
 
 /// PostgreSQL backups in S3 whose names are proofs: a backup that is listed is whole and restorable.
@@ -38,6 +38,9 @@ pub struct BackupArgs {
     /// Draw no progress bar; log progress every 30 s instead
     #[arg(long)]
     pub no_progress: bool,
+    /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
+    #[arg(last = true, value_name = "ARGS")]
+    pub pg_dump_args: Vec<String>,
 }
 
 /// Flags of `list` that are not settings.
@@ -82,7 +85,14 @@ pub fn parse(arguments: &[std::ffi::OsString]) -> Result<(Cli, Flags), clap::Err
     let mut definition = definition();
     let matches = definition.try_get_matches_from_mut(arguments)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
-    let flags = matches.subcommand().map(|(_, matches)| settings_in(matches)).unwrap_or_default();
+    let mut flags = matches.subcommand().map(|(_, matches)| settings_in(matches)).unwrap_or_default();
+    if let Command::Backup(BackupArgs { pg_dump_args, .. }) = &cli.command
+        && !pg_dump_args.is_empty()
+    {
+        let text = shlex::try_join(pg_dump_args.iter().map(String::as_str));
+        // A NUL byte cannot come in by a command line.
+        flags.insert(PG_DUMP_ARGS.variable, text.unwrap_or_default());
+    }
     Ok((cli, flags))
 }
 
@@ -138,9 +148,15 @@ mod tests {
     #[test]
     fn flags_of_settings_arrive_under_their_variable() {
         let (cli, flags) = parsed(&["backup", "--s3-bucket", "b", "--s3-force-path-style", "--json"]).expect("parses");
-        assert!(matches!(cli.command, Command::Backup(BackupArgs { json: true, no_progress: false })));
+        assert!(matches!(cli.command, Command::Backup(BackupArgs { json: true, no_progress: false, .. })));
         assert_eq!(flags.get("S3_BUCKET").map(String::as_str), Some("b"));
         assert_eq!(flags.get("S3_FORCE_PATH_STYLE").map(String::as_str), Some("true"));
+    }
+
+    #[test]
+    fn words_behind_the_dashes_are_for_pg_dump() {
+        let (_, flags) = parsed(&["backup", "--json", "--", "-t", "my table"]).expect("parses");
+        assert_eq!(flags.get("PG_DUMP_ARGS").map(String::as_str), Some("-t 'my table'"));
     }
 
     #[test]

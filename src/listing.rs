@@ -45,6 +45,8 @@ pub enum State {
     Ok,
     /// It is there, without a manifest.
     NoManifest,
+    /// It is there, but holds only a part of its database.
+    Partial,
     /// It is there, but has another size than its manifest says.
     WrongSize,
     /// Its upload is open.
@@ -58,6 +60,7 @@ impl State {
         match self {
             Self::Ok => "ok",
             Self::NoManifest => "no manifest",
+            Self::Partial => "partial",
             Self::WrongSize => "WRONG SIZE",
             Self::Uploading => "uploading",
         }
@@ -124,6 +127,8 @@ async fn describe(destination: &Destination, backup: &mut StoredBackup) {
     };
     if manifest.object_bytes != backup.file_size {
         backup.state = State::WrongSize;
+    } else if manifest.partial {
+        backup.state = State::Partial;
     }
     backup.compression_ratio = Some(manifest.compression_ratio);
     backup.database = Some(manifest.database);

@@ -36,6 +36,9 @@ pub struct Manifest {
     pub tool_version: String,
     /// What `pg_dump` was given beside the connection.
     pub pg_dump_arguments: Vec<String>,
+    /// The arguments left something out.
+    #[serde(default)]
+    pub partial: bool,
     /// `pg_database_size` before the dump, in bytes.
     pub database_bytes: u64,
     /// Length of the plain dump in bytes.
@@ -81,6 +84,8 @@ pub struct RunFacts<'a> {
     pub level: u32,
     /// Size of the first part in bytes.
     pub part_bytes: u64,
+    /// Whether they leave something out.
+    pub is_partial: bool,
     /// `pg_dump`'s arguments, without the connection.
     pub arguments: &'a [String],
 }
@@ -102,6 +107,7 @@ impl Manifest {
             pg_dump_version: run.tools.pg_dump.version.to_string(),
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
             pg_dump_arguments: run.arguments.to_vec(),
+            partial: run.is_partial,
             database_bytes: run.facts.size_bytes,
             dump_bytes: totals.plain_bytes,
             dump_crc32: format!("{:08x}", totals.plain_crc32),

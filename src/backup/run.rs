@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 use crate::config::BackupConfig;
 use crate::error::{Chain, Error};
 use crate::pipeline::{PartPlan, Progress};
-use crate::postgres::{Dump, Facts, Installed, Session, Tools, lock};
+use crate::postgres::{Coverage, Dump, Facts, Installed, Session, Tools, lock};
 use crate::storage::{Committed, Destination, StorageError, Upload};
 
 use super::limits::Limits;
@@ -84,6 +84,7 @@ impl<'a> Backup<'a> {
             tools: &tools,
             level: self.config.pipeline.level,
             part_bytes: plan.base(),
+            is_partial: self.is_partial(),
             arguments: &Dump::arguments(&self.config.postgres),
         };
         let manifest = Manifest::new(&run, &committed, Utc::now());
@@ -141,6 +142,14 @@ impl<'a> Backup<'a> {
             settings = settings.join(", "),
             "backup starts"
         );
+        if self.is_partial() {
+            let arguments = self.config.postgres.arguments.words().join(" ");
+            tracing::warn!(arguments, "PG_DUMP_ARGS leave a part of the database out: this backup is partial");
+        }
+    }
+
+    fn is_partial(&self) -> bool {
+        self.config.postgres.arguments.coverage() == Coverage::Partial
     }
 
     /// Begins the upload under the first free name.

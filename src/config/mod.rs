@@ -15,7 +15,7 @@ use secrecy::SecretString;
 
 use crate::error::ExitCode;
 use crate::pipeline::{PartSettings, PipelineSettings};
-use crate::postgres::{ClientEnvironment, Conninfo, PostgresSettings};
+use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings};
 use crate::storage::{ChecksumSetting, S3Settings, StaticCredentials};
 use crate::telemetry::{LogFormat, LogSettings};
 
@@ -169,12 +169,14 @@ fn postgres(resolver: &mut Resolver<'_>) -> Option<PostgresSettings> {
         None => named_elsewhere.then(Conninfo::default),
     };
     let pg_dump_path = resolver.text(&table::PG_DUMP_PATH).map(PathBuf::from);
+    let arguments = resolver.parse(&table::PG_DUMP_ARGS, DumpArguments::parse).unwrap_or_default();
     let lock_wait = resolver.parse(&table::BACKUP_LOCK_WAIT_TIMEOUT, parse::duration);
     let stall_timeout = resolver.parse(&table::BACKUP_STALL_TIMEOUT, parse::duration);
     Some(PostgresSettings {
         conninfo: conninfo?,
         environment,
         pg_dump_path,
+        arguments,
         lock_wait: lock_wait.unwrap_or(Duration::from_mins(1)),
         stall_timeout: stall_timeout.unwrap_or(Duration::from_mins(30)),
     })

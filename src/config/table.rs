@@ -264,6 +264,14 @@ pub const PG_DUMP_PATH: Setting = Setting {
     help: "the `pg_dump` to use",
     ..BASE
 };
+/// `PG_DUMP_ARGS`
+pub const PG_DUMP_ARGS: Setting = Setting {
+    variable: "PG_DUMP_ARGS",
+    value: "ARGS",
+    default: "none",
+    help: "arguments for `pg_dump`, in a shell's quoting, or behind `--`; one that leaves something out makes the backup *partial*",
+    ..BASE
+};
 /// `LOG_LEVEL`
 pub const LOG_LEVEL: Setting = Setting {
     variable: "LOG_LEVEL",
@@ -319,6 +327,7 @@ pub const SETTINGS: &[&Setting] = &[
     &BACKUP_STALL_TIMEOUT,
     &BACKUP_LOCK_WAIT_TIMEOUT,
     &PG_DUMP_PATH,
+    &PG_DUMP_ARGS,
     &LOG_LEVEL,
     &LOG_FORMAT,
     &NO_COLOR,

@@ -81,7 +81,8 @@ impl Dump {
     #[must_use]
     pub fn arguments(settings: &PostgresSettings) -> Vec<String> {
         let lock_wait = format!("--lock-wait-timeout={}", settings.lock_wait.as_millis());
-        vec!["--format=plain".to_owned(), "--no-password".to_owned(), lock_wait]
+        let own = ["--format=plain".to_owned(), "--no-password".to_owned(), lock_wait];
+        own.into_iter().chain(settings.arguments.words().iter().cloned()).collect()
     }
 
     /// Waits for the child to end.

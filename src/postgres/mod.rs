@@ -4,6 +4,7 @@
 //! `facts` and `lock` use it, `dump` is the `pg_dump` child. Used by `backup`. No driver: only libpq means what
 //! `pg_dump` means (FACTS §3).
 
+mod arguments;
 mod conninfo;
 mod dump;
 mod environment;
@@ -16,6 +17,7 @@ mod tools;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use arguments::{Coverage, DumpArguments};
 pub use conninfo::{Conninfo, ConninfoError};
 pub use dump::{Dump, DumpEnd};
 pub use environment::ClientEnvironment;
@@ -32,6 +34,8 @@ pub struct PostgresSettings {
     pub environment: ClientEnvironment,
     /// The `pg_dump` that the user wants.
     pub pg_dump_path: Option<PathBuf>,
+    /// What the user gives `pg_dump`.
+    pub arguments: DumpArguments,
     /// `pg_dump --lock-wait-timeout`
     pub lock_wait: Duration,
     /// How long `pg_dump` may be silent.
