@@ -1,6 +1,6 @@
 //! Backup Manager: takes one backup, from connecting to the report.
 //!
-//! `run` is the story, `stream` its middle, `name` and `manifest` what it leaves behind, `limits` what may end it early.
+//! `run` is the story, `stream` its middle, `name` and `manifest` what it leaves behind, `limits` and `watch` what may end it early.
 //! Called by `commands::backup`.
 
 mod limits;
@@ -9,6 +9,7 @@ pub mod name;
 mod report;
 mod run;
 mod stream;
+mod watch;
 
 use std::time::Duration;
 
@@ -33,6 +34,19 @@ pub enum DumpError {
     DoesNotEnd {
         /// How long was waited.
         limit: Duration,
+    },
+    /// Others waited for its locks for too long.
+    #[error(
+        "the dump gave way after it had blocked another session (pid {pid}: {query}) for {}: back up at a quieter time, or raise BACKUP_MAX_BLOCKING",
+        humantime::format_duration(*.limit)
+    )]
+    GaveWay {
+        /// `BACKUP_MAX_BLOCKING`
+        limit: Duration,
+        /// The backend that waited.
+        pid: i32,
+        /// What it wanted to do.
+        query: String,
     },
     /// The system does not say how it ended.
     #[error("wait for pg_dump")]

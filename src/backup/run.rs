@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 use crate::config::BackupConfig;
 use crate::error::{Chain, Error};
 use crate::pipeline::{PartPlan, Progress};
-use crate::postgres::{Coverage, Dump, Facts, Installed, Session, Tools, lock};
+use crate::postgres::{Coverage, Dump, Facts, Installed, Session, Tools, blocking, lock};
 use crate::storage::{Committed, Destination, StorageError, Upload};
 
 use super::limits::Limits;
@@ -175,15 +175,20 @@ impl<'a> Backup<'a> {
         upload: Upload,
         plan: &PartPlan,
     ) -> Result<Committed, Error> {
+        let mut connection = self.config.postgres.pinned(&source.facts);
+        let application_name = blocking::application_name(upload.run_id());
+        connection.set("application_name", application_name.clone());
         let job = Job {
             postgres: &self.config.postgres,
-            source: &self.config.postgres.pinned(&source.facts),
+            source: &connection,
             tools: &source.tools,
             settings: &self.config.pipeline,
             plan: plan.clone(),
             checksum: destination.checksum(),
             progress: &self.progress,
             limits: &self.limits,
+            application_name: &application_name,
+            max_blocking: self.config.max_blocking,
         };
         let (upload, whole) = job.stream(upload, &mut source.session).await?;
         tracing::debug!(bytes = whole.totals().object_bytes, "the dump is whole: committing");

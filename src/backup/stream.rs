@@ -7,7 +7,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
@@ -18,9 +18,7 @@ use crate::storage::Upload;
 
 use super::DumpError;
 use super::limits::Limits;
-
-/// How often the control session is looked at: an idle psql does not notice that its server session has gone.
-const PING: Duration = Duration::from_secs(5);
+use super::watch::watch;
 
 /// What one dump is made with.
 pub(super) struct Job<'a> {
@@ -32,6 +30,8 @@ pub(super) struct Job<'a> {
     pub checksum: pipeline::PartChecksum,
     pub progress: &'a Arc<Progress>,
     pub limits: &'a Limits,
+    pub application_name: &'a str,
+    pub max_blocking: Option<Duration>,
 }
 
 impl Job<'_> {
@@ -48,7 +48,7 @@ impl Job<'_> {
         let outcome = tokio::select! {
             outcome = self.flow(&mut dump, stdout, &mut upload, cancel.clone()) => outcome,
             reason = self.limits.reached() => Err(reason),
-            never = keep_alive(session) => match never {},
+            reason = watch(session, self.application_name, self.max_blocking) => Err(reason.into()),
         };
         match outcome {
             Ok(whole) => Ok((upload, whole)),
@@ -98,16 +98,5 @@ impl Job<'_> {
         let sent = async { upload.send_parts(parts, self.progress).await.map_err(Error::from) };
         let (whole, ()) = tokio::try_join!(judged, sent)?;
         Ok(whole)
-    }
-}
-
-/// Looks at the control session from time to time. Losing it costs the lock, not the backup (SPEC §4.3).
-async fn keep_alive(session: &mut Session) -> std::convert::Infallible {
-    loop {
-        sleep(PING).await;
-        if let Err(error) = session.query("SELECT 1").await {
-            tracing::warn!(error = %crate::error::Chain(&error), "the control session and its lock are lost; the dump goes on");
-            return std::future::pending().await;
-        }
     }
 }

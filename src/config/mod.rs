@@ -41,6 +41,8 @@ pub struct BackupConfig {
     pub parts: PartSettings,
     /// Hard end of the run.
     pub max_duration: Option<Duration>,
+    /// How long the dump may make others wait.
+    pub max_blocking: Option<Duration>,
     /// Every value and its source, without secrets, for the start-up line.
     pub shown: Vec<Shown>,
 }
@@ -69,10 +71,13 @@ pub fn backup(flags: &Flags, environment: &Environment) -> Result<BackupConfig, 
     let pipeline = pipeline(&mut resolver);
     let parts = parts(&mut resolver, s3.as_ref());
     let max_duration = resolver.parse(&table::BACKUP_MAX_DURATION, parse::optional_duration).flatten();
+    let max_blocking = resolver.parse(&table::BACKUP_MAX_BLOCKING, parse::optional_duration).flatten();
     log(&mut resolver);
     let shown = resolver.finish()?;
     match (s3, postgres) {
-        (Some(s3), Some(postgres)) => Ok(BackupConfig { s3, postgres, pipeline, parts, max_duration, shown }),
+        (Some(s3), Some(postgres)) => {
+            Ok(BackupConfig { s3, postgres, pipeline, parts, max_duration, max_blocking, shown })
+        }
         _ => Err(unexplained()),
     }
 }

@@ -255,6 +255,14 @@ pub const BACKUP_LOCK_WAIT_TIMEOUT: Setting = Setting {
     help: "how long `pg_dump` waits for its own table locks",
     ..BASE
 };
+/// `BACKUP_MAX_BLOCKING`
+pub const BACKUP_MAX_BLOCKING: Setting = Setting {
+    variable: "BACKUP_MAX_BLOCKING",
+    value: "TIME",
+    default: "`off`: a warning after 10 s",
+    help: "how long the dump's locks may make another session wait before the dump gives way",
+    ..BASE
+};
 /// `PG_DUMP_PATH`
 pub const PG_DUMP_PATH: Setting = Setting {
     variable: "PG_DUMP_PATH",
@@ -326,6 +334,7 @@ pub const SETTINGS: &[&Setting] = &[
     &BACKUP_MAX_DURATION,
     &BACKUP_STALL_TIMEOUT,
     &BACKUP_LOCK_WAIT_TIMEOUT,
+    &BACKUP_MAX_BLOCKING,
     &PG_DUMP_PATH,
     &PG_DUMP_ARGS,
     &LOG_LEVEL,

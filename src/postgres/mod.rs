@@ -5,6 +5,7 @@
 //! `pg_dump` means (FACTS §3).
 
 mod arguments;
+pub mod blocking;
 mod conninfo;
 mod dump;
 mod environment;

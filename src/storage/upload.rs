@@ -72,6 +72,12 @@ impl Upload {
         &self.key
     }
 
+    /// The run's id, as the object's metadata will have it.
+    #[must_use]
+    pub fn run_id(&self) -> &str {
+        &self.run_id
+    }
+
     /// Sends parts as they come, until there are no more.
     ///
     /// # Errors

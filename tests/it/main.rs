@@ -3,6 +3,7 @@
 //! One binary, a module a theme. `make test` runs them; the servers are started by the project's own scripts.
 
 mod backup;
+mod blocking;
 mod dump_faults;
 mod memory;
 mod round_trip;

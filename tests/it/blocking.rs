@@ -1,0 +1,57 @@
+//! An `ALTER TABLE` that arrives in the middle of a dump behind a slow S3: seen, warned about, and given way to.
+
+use std::time::Duration;
+
+use crate::support::fake_pg_dump::FakeDump;
+use crate::support::faulty::Stage;
+use crate::support::program::{Program, Running};
+use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
+use crate::support::servers::database::Database;
+use crate::support::servers::postgres;
+
+const SOON: Duration = Duration::from_mins(1);
+
+/// A real dump that S3 holds up, so that its locks stay, and an `ALTER TABLE` behind it.
+fn blocked(stage: &Stage, database: &Database, backup: Program) -> (Running, std::process::Child) {
+    let sql =
+        "CREATE TABLE busy AS SELECT n, md5(n::text) || md5((n + 1)::text) AS t FROM generate_series(1, 600000) n";
+    database.psql(sql).expect("a table");
+    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
+    let running = backup.env("POSTGRES_CONNECTION_STRING", database.uri()).env_remove("PG_DUMP_PATH").spawn();
+    stage.proxy.wait_for(S3Verb::UploadPart, 1, SOON);
+    let mut alter = postgres().client("psql", &database.name);
+    let alter = alter.args(["-X", "-c", "ALTER TABLE busy ADD COLUMN later int"]).spawn().expect("psql");
+    (running, alter)
+}
+
+fn stage() -> Stage {
+    Stage::new(FakeDump::new())
+}
+
+#[test]
+fn a_blocked_session_is_named_with_its_query_and_the_backup_goes_on() {
+    let (stage, database) = (stage(), postgres().create_database("blocking"));
+    let backup = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "5m").env("BACKUP_UPLOAD_CONCURRENCY", "1");
+    let (mut running, mut alter) = blocked(&stage, &database, backup);
+    running.wait_for_stderr("a session waits for the dump's locks", SOON);
+    assert!(running.stderr_so_far().contains("ALTER TABLE busy ADD COLUMN later int"), "{}", running.stderr_so_far());
+    stage.proxy.clear_rules();
+    running.wait().assert_code(0);
+    assert!(alter.wait().expect("psql ends").success(), "it went on after the dump");
+    assert_eq!(stage.backups().len(), 1);
+}
+
+#[test]
+fn at_the_limit_the_dump_gives_way() {
+    let (stage, database) = (stage(), postgres().create_database("blocking"));
+    let backup = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "5m").env("BACKUP_UPLOAD_CONCURRENCY", "1");
+    let (running, mut alter) = blocked(&stage, &database, backup.env("BACKUP_MAX_BLOCKING", "2s"));
+    let outcome = running.wait();
+    stage.assert_failed(&outcome, 11, "gave way");
+    assert!(
+        outcome.stderr.contains("ALTER TABLE busy") && outcome.stderr.contains("BACKUP_MAX_BLOCKING"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(alter.wait().expect("psql ends").success());
+}
