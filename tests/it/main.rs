@@ -3,6 +3,7 @@
 //! One binary, a module a theme. `make test` runs them; the servers are started by the project's own scripts.
 
 mod backup;
+mod documents;
 mod dump_faults;
 mod round_trip;
 mod storage_faults;
