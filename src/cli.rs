@@ -3,6 +3,8 @@
 //! Called by `lib.rs`. Settings stay text here: resolving and judging them is `config`'s work, because clap knows
 //! neither `X_FILE`, nor how to report all problems at once, nor this program's exit codes.
 
+use std::fmt::Write as _;
+
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::Flags;
@@ -88,7 +90,7 @@ fn settings_in(matches: &ArgMatches) -> Flags {
         let value = matches.try_get_one::<String>(setting.variable).ok().flatten()?;
         Some((setting.variable, value.clone()))
     };
-    SETTINGS.iter().filter_map(|setting| given(setting)).collect()
+    SETTINGS.iter().filter_map(given).collect()
 }
 
 fn flag(setting: &'static Setting) -> Option<Arg> {
@@ -104,7 +106,8 @@ fn flag(setting: &'static Setting) -> Option<Arg> {
 fn environment_help(command: CommandName) -> String {
     let mut text = String::from("Settings by environment alone:\n");
     for setting in SETTINGS.iter().filter(|setting| setting.flag.is_none() && setting.commands.contains(&command)) {
-        text += &format!("  {}\n          {} [default: {}]\n", setting.variable, setting.help, setting.default);
+        let Setting { variable, help, default, .. } = setting;
+        let _ = writeln!(text, "  {variable}\n          {help} [default: {default}]");
     }
     text + "\nEvery variable X also works as X_FILE: the path of a file that holds the value."
 }
@@ -112,7 +115,7 @@ fn environment_help(command: CommandName) -> String {
 fn exit_codes_help() -> String {
     let mut text = String::from("Exit codes:\n");
     for row in EXIT_CODES {
-        text += &format!("  {:>3}  {}: {}\n", row.number, row.name, row.when);
+        let _ = writeln!(text, "  {:>3}  {}: {}", row.number, row.name, row.when);
     }
     text
 }

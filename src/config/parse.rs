@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(size("16MiB", least, most), Ok(16 << 20));
         assert_eq!(size("5 GiB", least, most), Ok(5 << 30));
         assert!(size("4MiB", least, most).is_err() && size("huge", least, most).is_err());
-        assert_eq!(duration("36h"), Ok(Duration::from_secs(129_600)));
+        assert_eq!(duration("36h"), Ok(Duration::from_hours(36)));
         assert!(duration("0s").is_err() && duration("soon").is_err());
         assert_eq!(optional_duration("off"), Ok(None));
     }

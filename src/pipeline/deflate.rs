@@ -146,8 +146,9 @@ pub const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
 /// What ends a gzip member: an empty last block, CRC-32 and length of the plain bytes (RFC 1952).
 #[must_use]
 pub fn gzip_trailer(crc: &Crc, plain_bytes: u64) -> [u8; 10] {
-    let [a, b, c, d] = crc.sum().to_le_bytes();
+    let mut trailer = [0x03, 0x00, 0, 0, 0, 0, 0, 0, 0, 0];
+    trailer[2..6].copy_from_slice(&crc.sum().to_le_bytes());
     // RFC 1952: the length modulo 2^32.
-    let [e, f, g, h, ..] = plain_bytes.to_le_bytes();
-    [0x03, 0x00, a, b, c, d, e, f, g, h]
+    trailer[6..].copy_from_slice(&plain_bytes.to_le_bytes()[..4]);
+    trailer
 }

@@ -143,7 +143,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_estimate_fits(database in 0u64..(60 << 40), equal: bool, max_parts in 1000u32..=10_000) {
-            let plan = PartPlan::new(&PartSettings { equal, max_parts, ..settings() }, database);
+            let plan = PartPlan::new(&PartSettings { max_parts, equal, ..settings() }, database);
             prop_assume!(plan.base() < LARGEST_PART);
             let expected = if equal { database } else { database / 3 };
             prop_assert!(capacity(&plan) >= expected);

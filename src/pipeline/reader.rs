@@ -87,7 +87,7 @@ impl Reader {
             if waited >= self.stall_timeout {
                 return Err(PipelineError::Stalled { limit: self.stall_timeout });
             }
-            let tick = TICK.min(self.stall_timeout - waited);
+            let tick = TICK.min(self.stall_timeout.saturating_sub(waited));
             let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(tick.subsec_nanos().max(1)) };
             let mut fds = [PollFd::from_borrowed_fd(self.stdout.as_fd(), PollFlags::IN)];
             match poll(&mut fds, Some(&timeout)) {

@@ -154,7 +154,7 @@ impl Scanner {
                 None => self.keep(rest, rest.len()),
                 Some(at) => {
                     // A doubled quote closes the name and opens it again: the same to this reader.
-                    self.to_sql(b'"');
+                    self.back_to_sql(b'"');
                     self.keep(rest, at + 1)
                 }
             },
@@ -182,14 +182,14 @@ impl Scanner {
                 self.state = State::Text { backslash: *backslash, escaped: false };
             }
             State::TextEnd { .. } => {
-                self.to_sql(b'\'');
+                self.back_to_sql(b'\'');
                 return 0;
             }
             State::DollarTag => return self.dollar_tag(byte),
             State::Dollar { matched } => {
                 *matched = if self.tag.get(*matched) == Some(&byte) { *matched + 1 } else { usize::from(byte == b'$') };
                 if *matched == self.tag.len() {
-                    self.to_sql(b'$');
+                    self.back_to_sql(b'$');
                 }
             }
             State::CopyBegins => {
@@ -243,7 +243,7 @@ impl Scanner {
     }
 
     /// Back to SQL, behind a closing character.
-    fn to_sql(&mut self, last: u8) {
+    fn back_to_sql(&mut self, last: u8) {
         self.state = State::Sql;
         self.before = [last, last];
         self.line_start = false;
@@ -282,7 +282,7 @@ impl Scanner {
         let State::BlockComment { depth } = &mut self.state else { return };
         match (std::mem::replace(&mut self.before, [0, byte])[1], byte) {
             (b'/', b'*') => *depth += 1,
-            (b'*', b'/') if *depth == 1 => return self.to_sql(b' '),
+            (b'*', b'/') if *depth == 1 => return self.back_to_sql(b' '),
             (b'*', b'/') => *depth -= 1,
             _ => return,
         }
@@ -299,7 +299,7 @@ impl Scanner {
             b'0'..=b'9' if self.tag.len() > 1 => self.longer_tag(byte),
             b'A'..=b'Z' | b'a'..=b'z' | b'_' | 0x80.. => self.longer_tag(byte),
             _ => {
-                self.to_sql(b'$');
+                self.back_to_sql(b'$');
                 0
             }
         }
@@ -319,7 +319,7 @@ impl Scanner {
             return;
         }
         let is_comment = self.state == State::LineComment;
-        self.to_sql(b'\n');
+        self.back_to_sql(b'\n');
         self.line_start = true;
         if is_comment && self.line == OPENING {
             self.opened = true;
@@ -376,7 +376,7 @@ impl Scanner {
         if self.tables.len() < MOST_TABLES {
             self.tables.push(table);
         }
-        self.to_sql(b'\n');
+        self.back_to_sql(b'\n');
         self.line_start = true;
     }
 }

@@ -25,7 +25,8 @@ pub async fn try_lock(session: &mut Session, destination: &str) -> Result<bool, 
 
 /// The lock's key: 64 bits of the destination's sha256.
 fn key(destination: &str) -> i64 {
-    let digest: [u8; 32] = Sha256::digest(destination.as_bytes()).into();
-    let [a, b, c, d, e, f, g, h, ..] = digest;
-    i64::from_be_bytes([a, b, c, d, e, f, g, h])
+    let digest = Sha256::digest(destination.as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    i64::from_be_bytes(first)
 }

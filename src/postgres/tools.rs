@@ -98,7 +98,7 @@ impl Installed {
         if dumps.is_empty() {
             return Err(PostgresError::NoTools { program: "pg_dump" });
         }
-        dumps.sort_by(|a, b| a.version.major.cmp(&b.version.major));
+        dumps.sort_by_key(|dump| dump.version.major);
         let other_psql = directories.iter().rev().find_map(|directory| program(directory, "psql"));
         Ok(Self { dumps, other_psql })
     }

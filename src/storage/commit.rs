@@ -218,12 +218,11 @@ impl Expected {
     fn judge(&self, head: &Head) -> Verdict {
         match &head.run_id {
             Some(id) if *id == self.run_id => self.difference(head).map_or(Verdict::Ours, Verdict::Damaged),
-            Some(_) => Verdict::Foreign,
             // A store that drops metadata: only the very same bytes are surely this run's.
             None if head.bytes == self.bytes && self.is_named_by(head.etag.as_deref(), head.crc64.as_deref()) => {
                 Verdict::Ours
             }
-            None => Verdict::Foreign,
+            _ => Verdict::Foreign,
         }
     }
 

@@ -120,7 +120,7 @@ impl Destination {
             let request = || self.bucket.list(&prefix, after.clone());
             let (objects, next) =
                 self.outage.persist("list the backups", request).await.map_err(StorageError::at_first_request)?;
-            found.extend(objects.into_iter().filter_map(|object| self.below(object)));
+            found.extend(objects.into_iter().filter_map(|object| self.below(&object)));
             after = next;
             if after.is_none() {
                 return Ok(found);
@@ -147,7 +147,7 @@ impl Destination {
         self.outage.persist("read a manifest", || self.bucket.get(&key)).await
     }
 
-    fn below(&self, object: ListedObject) -> Option<StoredObject> {
+    fn below(&self, object: &ListedObject) -> Option<StoredObject> {
         let file_name = self.prefix.file_name(&object.key)?.to_owned();
         Some(StoredObject { file_name, bytes: object.bytes })
     }

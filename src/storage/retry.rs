@@ -93,7 +93,7 @@ impl Outage {
             return Err(StorageError::Outage { action, lasted, failed, last: failure });
         }
         // The last attempt falls on the end of the budget, not somewhere before it.
-        let pause = pause.min(self.budget - lasted);
+        let pause = pause.min(self.budget.saturating_sub(lasted));
         tracing::warn!(
             action,
             error = %failure,
@@ -136,14 +136,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_outage_shorter_than_the_budget_costs_time_alone() {
-        let outage = Outage::new(Duration::from_secs(60));
+        let outage = Outage::new(Duration::from_mins(1));
         assert_eq!(fail_for(&outage, Duration::from_secs(1)).await.ok(), Some(7));
     }
 
     #[tokio::test]
     async fn a_longer_one_ends_with_how_long_and_how_often() {
         let outage = Outage::new(Duration::from_secs(2));
-        match fail_for(&outage, Duration::from_secs(60)).await {
+        match fail_for(&outage, Duration::from_mins(1)).await {
             Err(StorageError::Outage { lasted, failed, .. }) => {
                 assert!(lasted >= Duration::from_secs(2) && failed > 1, "{lasted:?}, {failed}");
             }
@@ -167,7 +167,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_not_waited_on() {
-        let outage = Outage::new(Duration::from_secs(60));
+        let outage = Outage::new(Duration::from_mins(1));
         let calls = std::cell::Cell::new(0);
         let request = || async {
             calls.set(calls.get() + 1);

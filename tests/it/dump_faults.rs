@@ -18,12 +18,12 @@ fn error_line(outcome: &Outcome) -> String {
     (*line).to_owned()
 }
 
-fn fails(dump: FakeDump, cause: &str, case: &str) {
+fn fails(dump: FakeDump, wanted: &str, case: &str) {
     let stage = Stage::new(dump);
     let outcome = stage.backup().env("BACKUP_STALL_TIMEOUT", "2s").run();
     stage.assert_failed(&outcome, FAILED, case);
     let line = error_line(&outcome);
-    assert!(line.contains(cause), "{case}: {cause:?} wanted in {line}");
+    assert!(line.contains(wanted), "{case}: {wanted:?} wanted in {line}");
 }
 
 /// At its beginning, in the middle, and just before its end.

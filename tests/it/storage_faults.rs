@@ -122,7 +122,7 @@ fn lasts(verb: S3Verb, (name, effect, fault): (&str, Effect, Fault)) {
     match (verb, effect) {
         // The answer to Complete never comes, but HEAD shows that it took effect. A manifest is not worth a backup.
         (S3Verb::CompleteMultipartUpload, Effect::Done) | (S3Verb::PutObject, _) => {
-            stage.assert_committed(&outcome, &case)
+            stage.assert_committed(&outcome, &case);
         }
         _ => {
             stage.assert_failed(&outcome, STORAGE_FAILED, &case);
@@ -186,7 +186,7 @@ fn a_part_that_is_damaged_on_its_way_is_sent_again() {
 fn overwritten_behind_the_commit(stage: &Stage, run_id: impl FnOnce(String) -> String) -> Outcome {
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::From(2), Fault::slow_down()));
     let running = stage.backup().spawn();
-    stage.proxy.wait_for(S3Verb::HeadObject, 2, Duration::from_secs(60));
+    stage.proxy.wait_for(S3Verb::HeadObject, 2, Duration::from_mins(1));
     let key = stage.backups().pop().expect("it is committed");
     let target = format!("/{}/{key}", stage.bucket);
     let head = String::from_utf8_lossy(&s3().request("HEAD", &target, b"").expect("it is there")).to_lowercase();
@@ -227,7 +227,7 @@ fn an_outage_in_the_middle_costs_time_alone() {
     let stage = Stage::new(FakeDump::new().body(Body::Whole(30 << 20)));
     stage.proxy.rule(Rule::any(Calls::EveryNth(3), Fault::slow_down()));
     let running = stage.backup().spawn();
-    stage.proxy.wait_for(S3Verb::UploadPart, 2, Duration::from_secs(60));
+    stage.proxy.wait_for(S3Verb::UploadPart, 2, Duration::from_mins(1));
     stage.proxy.pause();
     std::thread::sleep(Duration::from_secs(4));
     stage.proxy.resume();
