@@ -17,7 +17,8 @@ demo: ## Back up, list and restore a database, on servers made for it: no config
 
 test: cargo ## Run all tests, on servers that they start themselves
 	@scripts/install postgres s3
-	cargo test $(CARGO_FLAGS)
+	cargo test $(CARGO_FLAGS) --doc
+	cargo test $(CARGO_FLAGS) --lib --bins --tests
 
 check: ## Format, lints, documents, dependencies, scripts: what must hold before a commit
 	@scripts/check
