@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the scripts beside this file share. Sourced, not run:
 #   source "${BASH_SOURCE[0]%/*}/lib.sh"
-# Sets SCRIPTS, ROOT and TOOLS; gives die, has_all, find_postgres, server_bin and process_start.
+# Sets SCRIPTS, ROOT and TOOLS; gives die, need_cargo, has_all, find_postgres, server_bin and process_start.
 
 SCRIPTS=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 ROOT=$(dirname -- "$SCRIPTS")
@@ -11,6 +11,13 @@ TOOLS=$ROOT/target/tools
 die() {
     printf '%s: %s\n' "scripts/$(basename -- "$0")" "$1" >&2
     exit "${2:-1}"
+}
+
+# need_cargo: stops without Rust; everything is built into ROOT/target, wherever we are called.
+need_cargo() {
+    type -P cargo >/dev/null || die "cargo is missing: install Rust 1.94.1 or later from https://rustup.rs (Debian: apt-get install rustup && rustup default stable)"
+    type -P cc >/dev/null || die "a C compiler is missing: please install one (Debian: apt-get install gcc libc6-dev)"
+    export CARGO_TARGET_DIR=$ROOT/target
 }
 
 # has_all DIR PROGRAM...: are all these programs in DIR?

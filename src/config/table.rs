@@ -1,6 +1,6 @@
 //! The one table of settings. Parsing, `--help`, the README, the manual and the start-up line come from it.
 //!
-//! Used by [`super::resolve`] (values), `cli` (flags) and the documents' test. It holds no values and reads nothing.
+//! Used by `resolve` (values), `cli` (flags) and the documents' test. It holds no values and reads nothing.
 
 use crate::error::ExitCode;
 

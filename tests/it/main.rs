@@ -4,6 +4,7 @@
 
 mod backup;
 mod blocking;
+mod documents;
 mod dump_faults;
 mod memory;
 mod round_trip;

@@ -1,0 +1,54 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_pg_s3_backup_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_pg_s3_backup_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_pg_s3_backup_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_pg_s3_backup_using_subcommand
+    set -l cmd (__fish_pg_s3_backup_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -s h -l help -d 'Print help'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -s V -l version -d 'Print version'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "backup" -d 'Take one backup: dump, compress, upload, prove, commit'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "list" -d 'List the backups of this destination, newest first'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET] [default: required]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-path -d 'key prefix of one database\'s backups; `backup` means `backup/`, never `backup2/` [env: S3_PATH] [default: the bucket\'s top]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-url -d 'endpoint of an S3-compatible server [env: S3_URL] [default: AWS]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-region -d 'region of the bucket [env: S3_REGION] [default: the AWS chain, else `us-east-1`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-force-path-style -d 'address the bucket in the path, not in the host name [env: S3_FORCE_PATH_STYLE] [default: `true` with `S3_URL`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l compression-level -d 'gzip level from 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL] [default: `2`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l threads -d 'compression threads [env: BACKUP_THREADS] [default: CPUs, at most 8]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l part-size -d 'size of the upload\'s parts, from 5MiB to 5GiB; `auto` fits it to the database [env: BACKUP_PART_SIZE] [default: `auto`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l upload-concurrency -d 'parts in flight at once [env: BACKUP_UPLOAD_CONCURRENCY] [default: `4`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH] [default: the lowest installed version that is new enough]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l log-level -d '`error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL] [default: `info`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l log-format -d '`text` or `json` [env: LOG_FORMAT] [default: `text`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l json -d 'Print the result as one JSON object on stdout'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l no-progress -d 'Draw no progress bar; log progress every 30 s instead'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET] [default: required]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-path -d 'key prefix of one database\'s backups; `backup` means `backup/`, never `backup2/` [env: S3_PATH] [default: the bucket\'s top]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-url -d 'endpoint of an S3-compatible server [env: S3_URL] [default: AWS]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-region -d 'region of the bucket [env: S3_REGION] [default: the AWS chain, else `us-east-1`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-force-path-style -d 'address the bucket in the path, not in the host name [env: S3_FORCE_PATH_STYLE] [default: `true` with `S3_URL`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l log-level -d '`error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL] [default: `info`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l log-format -d '`text` or `json` [env: LOG_FORMAT] [default: `text`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l json -d 'Print the list as one JSON array on stdout'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'

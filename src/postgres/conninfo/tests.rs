@@ -1,0 +1,67 @@
+//! Connection strings as libpq reads them, secrets taken out.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn password(text: &str) -> Option<String> {
+    let conninfo = Conninfo::parse(text).expect("parses");
+    conninfo.password().map(|secret| secret.expose_secret().to_owned())
+}
+
+#[test]
+fn a_uri_is_taken_apart() {
+    let text = "postgresql://us%65r:p%40ss%2F%27@h1:5433,[::1],h3/db%20name?sslmode=require&ssl=true";
+    let conninfo = Conninfo::parse(text).expect("parses");
+    assert_eq!(conninfo.to_string(), "user='user' host='h1,::1,h3' port='5433,,' dbname='db name' sslmode='require'");
+    assert_eq!(password(text).as_deref(), Some("p@ss/'"));
+}
+
+#[test]
+fn words_are_taken_apart() {
+    let text = r"host = localhost password='it\'s \\ secret' dbname=a\ b  user=x";
+    assert_eq!(password(text).as_deref(), Some(r"it's \ secret"));
+    assert_eq!(Conninfo::parse(text).expect("parses").to_string(), "host='localhost' dbname='a b' user='x'");
+}
+
+#[test]
+fn a_password_may_stand_in_the_query() {
+    assert_eq!(password("postgres:///db?host=/run/pg&password=a%26b").as_deref(), Some("a&b"));
+}
+
+#[test]
+fn what_is_wrong_is_said_without_the_text() {
+    let cases = [
+        ("justaname", ConninfoError::NeitherForm),
+        ("password=two words", ConninfoError::NoEquals(2)),
+        ("password='open", ConninfoError::OpenQuote),
+        ("password=a sentinel=b", ConninfoError::UnknownKeyword(2)),
+        ("postgres://u:p%zz@h/d", ConninfoError::Percent),
+        ("postgres://u:p@ss@h/d", ConninfoError::SecondAt),
+        ("postgres://[::1/d", ConninfoError::Brackets),
+        ("postgres://h/d?novalue", ConninfoError::QueryParameter),
+        ("host=a\0b", ConninfoError::Nul),
+        ("sslpassword=x host=h", ConninfoError::OtherSecret("sslpassword")),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(Conninfo::parse(text).err(), Some(expected), "{text:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn rendering_and_reading_give_the_same(host in "[^\0]{0,20}", secret in "[^\0]{1,30}") {
+        let quote = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
+        let text = format!("host='{}' password='{}'", quote(&host), quote(&secret));
+        let conninfo = Conninfo::parse(&text).expect("parses");
+        prop_assert_eq!(conninfo.get("host"), Some(host.as_str()));
+        prop_assert_eq!(conninfo.password().map(|s| s.expose_secret().to_owned()), Some(secret));
+        let again = Conninfo::parse(&conninfo.to_string()).expect("parses again");
+        prop_assert_eq!(again.get("host"), Some(host.as_str()));
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "(postgres://)?.{0,80}") {
+        let _ = Conninfo::parse(&text);
+    }
+}

@@ -1,0 +1,190 @@
+//! The documents that are made from the code: the README's tables, the manual in `man/`, the completions.
+//!
+//! Each test fails where the file is not what the code says, and writes it anew with `UPDATE_DOCUMENTS=1`
+//! (`make documents`). The settings and exit codes come from the program's own tables, the rest from its command line.
+
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+
+use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Inline, Roff, bold, roman};
+use pg_s3_backup::cli;
+use pg_s3_backup::config::table::{SETTINGS, Setting};
+use pg_s3_backup::error::EXIT_CODES;
+
+/// The manual's date: that of the last change to what it says.
+const DATE: &str = "2026-11-23";
+
+fn path(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+/// Compares a document with what it should be, or writes it.
+fn assert_document(relative: &str, expected: &str) {
+    let path = path(relative);
+    if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
+        std::fs::create_dir_all(path.parent().expect("it has a directory")).expect("the directory can be made");
+        std::fs::write(&path, expected).expect("the document can be written");
+        return;
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    let lines = found.lines().zip(expected.lines()).take_while(|(found, expected)| found == expected).count();
+    assert!(found == expected, "{relative} is out of date from line {} on: run `make documents`", lines + 1);
+}
+
+/// A document in which the lines between `<!-- NAME: … -->` and `<!-- end of NAME -->` are replaced.
+fn with_section(document: &str, name: &str, content: &str) -> String {
+    let (before, rest) = document.split_once(&format!("<!-- {name}:")).expect("the document has the section's begin");
+    let (label, rest) = rest.split_once("-->\n").expect("the marker ends its line");
+    let end = format!("<!-- end of {name} -->");
+    let (_, after) = rest.split_once(&end).expect("the document has the section's end");
+    format!("{before}<!-- {name}:{label}-->\n{content}{end}{after}")
+}
+
+#[test]
+fn readme_tables() {
+    let readme = std::fs::read_to_string(path("README.md")).expect("there is a README");
+    let readme = with_section(&readme, "settings", &settings_table());
+    let readme = with_section(&readme, "exit codes", &exit_codes_table());
+    assert_document("README.md", &readme);
+}
+
+fn settings_table() -> String {
+    let row = |setting: &&Setting| {
+        let Setting { variable, default, help, .. } = setting;
+        let flag = setting.flag.map(|flag| format!("`--{flag}`")).unwrap_or_default();
+        let commands: Vec<String> = setting.commands.iter().map(|command| format!("`{}`", command.word())).collect();
+        format!("| `{variable}` | {flag} | {default} | {} | {help} |\n", commands.join(" "))
+    };
+    let head = "| variable | flag | default | used by | |\n|---|---|---|---|---|\n".to_owned();
+    SETTINGS.iter().map(row).fold(head, |table, row| table + &row)
+}
+
+fn exit_codes_table() -> String {
+    let head = "| code | name | when |\n|---|---|---|\n".to_owned();
+    EXIT_CODES.iter().fold(head, |table, row| table + &format!("| {} | {} | {} |\n", row.number, row.name, row.when))
+}
+
+#[test]
+fn manual_pages() {
+    let mut definition = cli::definition();
+    definition.build();
+    for command in definition.get_subcommands().chain([&definition]) {
+        let page = manual_page(command);
+        assert_document(&format!("man/{}.1", display_name(command)), &page);
+    }
+}
+
+fn display_name(command: &clap::Command) -> &str {
+    command.get_display_name().unwrap_or_else(|| command.get_name())
+}
+
+fn manual_page(command: &clap::Command) -> String {
+    let source = concat!("pg-s3-backup ", env!("CARGO_PKG_VERSION"));
+    let page = Man::new(command.clone()).date(DATE).source(source).manual("pg-s3-backup manual");
+    let mut bytes = Vec::new();
+    // Not all of it: what follows `--help` is in sections of its own below.
+    page.render_title(&mut bytes).expect("writes to memory");
+    page.render_name_section(&mut bytes).expect("writes to memory");
+    page.render_synopsis_section(&mut bytes).expect("writes to memory");
+    page.render_description_section(&mut bytes).expect("writes to memory");
+    page.render_options_section(&mut bytes).expect("writes to memory");
+    if command.has_subcommands() {
+        page.render_subcommands_section(&mut bytes).expect("writes to memory");
+    }
+    let mut roff = Roff::new();
+    environment_section(&mut roff, command);
+    exit_status_section(&mut roff);
+    see_also_section(&mut roff, command);
+    roff.to_writer(&mut bytes).expect("writes to memory");
+    tidy(&String::from_utf8(bytes).expect("a manual page is text"))
+}
+
+fn environment_section(roff: &mut Roff, command: &clap::Command) {
+    let is_used = |setting: &&&Setting| {
+        command.has_subcommands() || setting.commands.iter().any(|used_by| used_by.word() == command.get_name())
+    };
+    roff.control("SH", ["ENVIRONMENT"]);
+    roff.text([roman("A flag goes before a variable, and a variable before the default; an empty variable is unset.")]);
+    roff.text([
+        roman("Every variable X also works as "),
+        bold("X_FILE"),
+        roman(": the path of a file that holds the value. Secrets have no flag."),
+    ]);
+    for setting in SETTINGS.iter().filter(is_used) {
+        let flag = setting.flag.map(|flag| format!(" (--{flag})")).unwrap_or_default();
+        roff.control("TP", []);
+        roff.text([bold(setting.variable), roman(flag)]);
+        roff.text(words(&format!("{}. Default: {}.", capitalised(setting.help), setting.default)));
+    }
+}
+
+fn exit_status_section(roff: &mut Roff) {
+    roff.control("SH", ["EXIT STATUS"]);
+    for row in EXIT_CODES {
+        roff.control("TP", []);
+        roff.text([bold(row.number.to_string())]);
+        roff.text(words(&format!("{}: {}.", capitalised(row.name), row.when)));
+    }
+}
+
+fn see_also_section(roff: &mut Roff, command: &clap::Command) {
+    let definition = cli::definition();
+    let all = definition.get_subcommands().map(|sub| format!("pg-s3-backup-{}", sub.get_name()));
+    let pages = std::iter::once("pg-s3-backup".to_owned()).chain(all).filter(|page| page != display_name(command));
+    roff.control("SH", ["SEE ALSO"]);
+    let mut line: Vec<Inline> = pages.flat_map(|page| [bold(page), roman("(1), ")]).collect();
+    line.extend([bold("pg_dump"), roman("(1), "), bold("psql"), roman("(1)")]);
+    roff.text(line);
+}
+
+/// Text with `words` between backticks in bold.
+fn words(text: &str) -> Vec<Inline> {
+    let pieces = text.split('`').enumerate();
+    pieces.map(|(index, piece)| if index % 2 == 1 { bold(piece) } else { roman(piece) }).collect()
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
+}
+
+/// One preamble is enough (each part brings its own), and what is in backticks is bold in a manual.
+fn tidy(page: &str) -> String {
+    let preamble = |line: &&str| line.starts_with(".ie \\n(.g") || line.starts_with(".el .ds Aq");
+    let head: Vec<&str> = page.lines().filter(preamble).take(2).collect();
+    let body = page.lines().filter(|line| !preamble(line));
+    head.into_iter().chain(body).map(|line| emboldened(line.trim_end()) + "\n").collect()
+}
+
+fn emboldened(line: &str) -> String {
+    let fonts = ["\\fB", "\\fR"].into_iter().cycle();
+    let pieces: Vec<&str> = line.split('`').collect();
+    let (first, rest) = pieces.split_first().expect("splitting gives a piece");
+    fonts.zip(rest).fold((*first).to_owned(), |text, (font, piece)| text + font + piece)
+}
+
+fn completion(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut cli::definition(), "pg-s3-backup", &mut script);
+    let script = String::from_utf8(script).expect("a script is text");
+    // clap_complete 4.6.11 spells a program's name with dashes in two ways for bash, and then completes nothing.
+    script.replace("pg__subcmd__s3__subcmd__backup", "pg__s3__backup")
+}
+
+#[test]
+fn completions() {
+    assert_document("completions/pg-s3-backup.bash", &completion(Shell::Bash));
+    assert_document("completions/_pg-s3-backup", &completion(Shell::Zsh));
+    assert_document("completions/pg-s3-backup.fish", &completion(Shell::Fish));
+}
+
+#[test]
+fn bash_completes_a_flag() {
+    let typed = "COMP_WORDS=(pg-s3-backup list --s3-p); COMP_CWORD=2; _pg__s3__backup pg-s3-backup --s3-p list; \
+                 echo \"${COMPREPLY[@]}\"";
+    let script = completion(Shell::Bash) + typed;
+    let output = Process::new("bash").args(["-c", &script]).output().expect("bash runs");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "--s3-path");
+}
