@@ -5,6 +5,8 @@
 SHELL := /bin/bash
 export CARGO_TARGET_DIR := $(CURDIR)/target
 CARGO_FLAGS := --profile ci --locked
+# Most tests wait for a server or a deadline, not for a processor.
+export RUST_TEST_THREADS ?= 4
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12

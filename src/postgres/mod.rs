@@ -1,7 +1,7 @@
 //! PostgreSQL Client: everything that is said to a server, always through PostgreSQL's own programs.
 //!
 //! `tools` finds the programs, `conninfo` keeps secrets out of their arguments, `session` is the control connection,
-//! `facts` and `lock` use it, `dump` is the `pg_dump` child. Used by `backup`. No driver: only libpq means what
+//! `facts`, `preflight`, `lock` and `blocking` use it, `dump` is the `pg_dump` child. Used by `backup`. No driver: only libpq means what
 //! `pg_dump` means (FACTS §3).
 
 mod arguments;
@@ -12,6 +12,7 @@ mod environment;
 mod facts;
 pub mod lock;
 mod messages;
+pub mod preflight;
 mod session;
 mod tools;
 

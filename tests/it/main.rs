@@ -7,6 +7,7 @@ mod blocking;
 mod documents;
 mod dump_faults;
 mod memory;
+mod preflight;
 mod round_trip;
 mod signals;
 mod storage_faults;

@@ -7,6 +7,7 @@ use crate::support::servers::s3;
 const BOUND: u64 = 100 << 20;
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the figures are worth reading in the log of a run")]
 fn two_gibibytes_of_dump_pass_through_less_than_100_mebibytes() {
     for body in [Body::Compressible(2 << 30), Body::Whole(600 << 20)] {
         let stage = Stage::new(FakeDump::new().body(body.clone()));

@@ -1,0 +1,69 @@
+//! What could stop or spoil a dump is named before it, with what would mend it; `pg_dump` decides.
+
+use crate::support::program::Outcome;
+use crate::support::servers::database::Database;
+use crate::support::servers::{postgres, s3};
+use crate::support::setup::backup_program;
+
+/// Backs up as a role of little power that was made by `sql`; `ROLE` stands for its name.
+fn as_role(sql: &str) -> (Outcome, Database) {
+    let database = postgres().create_database("preflight");
+    let role = format!("{}_reader", database.name);
+    let create = format!("CREATE ROLE {role} LOGIN PASSWORD 'reader'; {}", sql.replace("ROLE", &role));
+    database.psql(&create).expect("a role");
+    let bucket = s3().create_bucket("preflight");
+    let uri = format!("postgres://{role}:reader@{}/{}", postgres().addr(), database.name);
+    let outcome = backup_program(&database, &bucket).env("POSTGRES_CONNECTION_STRING", uri).run();
+    database.psql(&format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}")).expect("dropped");
+    (outcome, database)
+}
+
+fn says(outcome: &Outcome, words: &[&str]) {
+    for word in words {
+        assert!(outcome.stderr.contains(word), "{word:?} wanted in:\n{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn what_a_role_may_not_read_is_named_before_pg_dump_fails_on_it() {
+    let (outcome, _database) =
+        as_role("CREATE TABLE secret_plans (a int); CREATE SEQUENCE counter; SELECT lo_create(0)");
+    assert_eq!(outcome.code, Some(11), "{}", outcome.stderr);
+    says(
+        &outcome,
+        &["1 tables (public.secret_plans)", "1 sequences (public.counter)", "1 large objects", "pg_read_all_data"],
+    );
+}
+
+#[test]
+fn row_level_security_is_named_before_pg_dump_refuses_it() {
+    let (outcome, _database) =
+        as_role("CREATE TABLE t (a int); ALTER TABLE t ENABLE ROW LEVEL SECURITY; GRANT SELECT ON t TO ROLE");
+    assert_eq!(outcome.code, Some(11), "{}", outcome.stderr);
+    says(&outcome, &["row-level security would hide rows of 1 tables (public.t)", "BYPASSRLS"]);
+}
+
+#[test]
+fn a_role_that_may_read_everything_is_not_warned() {
+    let (outcome, _database) = as_role("CREATE TABLE t (a int); GRANT pg_read_all_data TO ROLE");
+    outcome.assert_code(0);
+    assert!(!outcome.stderr.contains(" WARN "), "{}", outcome.stderr);
+}
+
+#[test]
+fn arguments_that_leave_something_out_make_a_partial_backup() {
+    let database = postgres().create_database("partial");
+    database.psql("CREATE TABLE a AS SELECT 1 AS n; CREATE TABLE b AS SELECT 2 AS n").expect("tables");
+    let bucket = s3().create_bucket("partial");
+    let program = || backup_program(&database, &bucket);
+    let outcome = program().args(["--json", "--", "--exclude-table-data", "b", "--verbose"]).run();
+    outcome.assert_code(0);
+    says(&outcome, &["this backup is partial", "--exclude-table-data b"]);
+    let report: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    assert_eq!(report["partial"], serde_json::Value::Bool(true));
+    let whole = program().env("PG_DUMP_ARGS", "--no-owner --inserts").arg("--json").run();
+    let report: serde_json::Value = serde_json::from_slice(&whole.assert_code(0).stdout).expect("JSON");
+    assert_eq!(report["partial"], serde_json::Value::Bool(false));
+    let refused = program().env("PG_DUMP_ARGS", "--schema-only").run();
+    says(refused.assert_code(4), &["PG_DUMP_ARGS", "--schema-only"]);
+}
