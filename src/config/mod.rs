@@ -16,7 +16,7 @@ use secrecy::SecretString;
 use crate::error::ExitCode;
 use crate::pipeline::{PartSettings, PipelineSettings};
 use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings};
-use crate::storage::{ChecksumSetting, S3Settings, StaticCredentials};
+use crate::storage::{AtRest, ChecksumSetting, Encryption, S3Settings, StaticCredentials};
 use crate::telemetry::{LogFormat, LogSettings};
 
 pub use resolve::{Environment, Flags, Problem, Problems, Resolver, Shown, Source};
@@ -117,6 +117,7 @@ fn s3(resolver: &mut Resolver<'_>) -> Option<S3Settings> {
     let force_path_style = resolver.parse(&table::S3_FORCE_PATH_STYLE, parse::boolean).unwrap_or(endpoint.is_some());
     let ca_bundle = resolver.parse(&table::S3_CA_BUNDLE, crate::storage::read_ca_bundle);
     let checksum = resolver.parse(&table::S3_CHECKSUM, |text| parse::word(text, ChecksumSetting::WORDS));
+    let at_rest = at_rest(resolver);
     let request_timeout = resolver.parse(&table::S3_REQUEST_TIMEOUT, parse::duration);
     let max_outage = resolver.parse(&table::BACKUP_MAX_UPLOAD_OUTAGE, parse::duration);
     Some(S3Settings {
@@ -128,9 +129,20 @@ fn s3(resolver: &mut Resolver<'_>) -> Option<S3Settings> {
         force_path_style,
         ca_bundle,
         checksum: checksum.unwrap_or_default(),
+        at_rest,
         request_timeout: request_timeout.unwrap_or(Duration::from_secs(30)),
         max_outage: max_outage.unwrap_or(Duration::from_mins(15)),
     })
+}
+
+fn at_rest(resolver: &mut Resolver<'_>) -> AtRest {
+    let storage_class = resolver.text(&table::S3_STORAGE_CLASS);
+    let encryption = resolver.parse(&table::S3_SSE, |text| parse::word(text, Encryption::WORDS));
+    let kms_key = resolver.text(&table::S3_SSE_KMS_KEY_ID);
+    if kms_key.is_some() && encryption != Some(Encryption::Kms) {
+        resolver.refuse(&table::S3_SSE_KMS_KEY_ID, "is used with S3_SSE=aws:kms alone: set that too");
+    }
+    AtRest { storage_class, encryption, kms_key }
 }
 
 fn credentials(resolver: &mut Resolver<'_>) -> Option<StaticCredentials> {

@@ -157,6 +157,33 @@ pub const S3_CHECKSUM: Setting = Setting {
     help: "checksum sent with each part: `crc64nvme` (what `auto` means on AWS), `md5` (elsewhere) or `none`",
     ..S3
 };
+/// `S3_STORAGE_CLASS`
+pub const S3_STORAGE_CLASS: Setting = Setting {
+    variable: "S3_STORAGE_CLASS",
+    value: "CLASS",
+    default: "the bucket's",
+    commands: BACKUP,
+    help: "storage class of the backup, such as `STANDARD_IA`; what lies beside it stays STANDARD",
+    ..S3
+};
+/// `S3_SSE`
+pub const S3_SSE: Setting = Setting {
+    variable: "S3_SSE",
+    value: "KIND",
+    default: "the bucket's",
+    commands: BACKUP,
+    help: "encryption by the store: `AES256` or `aws:kms`",
+    ..S3
+};
+/// `S3_SSE_KMS_KEY_ID`
+pub const S3_SSE_KMS_KEY_ID: Setting = Setting {
+    variable: "S3_SSE_KMS_KEY_ID",
+    value: "KEY",
+    default: "the account's",
+    commands: BACKUP,
+    help: "key for `aws:kms`",
+    ..S3
+};
 /// `S3_MAX_PARTS`
 pub const S3_MAX_PARTS: Setting = Setting {
     variable: "S3_MAX_PARTS",
@@ -322,6 +349,9 @@ pub const SETTINGS: &[&Setting] = &[
     &S3_FORCE_PATH_STYLE,
     &S3_CA_BUNDLE,
     &S3_CHECKSUM,
+    &S3_STORAGE_CLASS,
+    &S3_SSE,
+    &S3_SSE_KMS_KEY_ID,
     &S3_MAX_PARTS,
     &S3_EQUAL_PARTS,
     &S3_REQUEST_TIMEOUT,

@@ -39,7 +39,12 @@ impl Destination {
     /// Where there are no credentials, or the CA bundle cannot be used.
     pub async fn open(settings: &S3Settings) -> Result<Self, StorageError> {
         let client = Box::pin(client::build(settings)).await?;
-        let bucket = Bucket { client, name: settings.bucket.clone(), request_timeout: settings.request_timeout };
+        let bucket = Bucket {
+            client,
+            name: settings.bucket.clone(),
+            request_timeout: settings.request_timeout,
+            at_rest: settings.at_rest.clone(),
+        };
         if settings.endpoint.as_ref().is_some_and(super::Endpoint::is_exposed) {
             tracing::warn!("S3_URL is plain http to another host: backups cross the network in the clear");
         }

@@ -68,7 +68,7 @@ impl Failure {
             "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "TokenRefreshRequired" => {
                 "renew the credentials"
             }
-            "InvalidStorageClass" => "the store does not know this storage class",
+            "InvalidStorageClass" => "the store does not know this class: correct S3_STORAGE_CLASS, or leave it out",
             _ => "check the S3_ settings",
         }
     }

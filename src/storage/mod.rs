@@ -19,7 +19,9 @@ pub(crate) use commit::hex;
 pub use destination::{Destination, StoredObject};
 pub use failure::{Failure, FailureKind};
 pub use retry::Outage;
-pub use settings::{CaBundle, ChecksumSetting, Endpoint, Prefix, S3Settings, StaticCredentials, read_ca_bundle};
+pub use settings::{
+    AtRest, CaBundle, ChecksumSetting, Encryption, Endpoint, Prefix, S3Settings, StaticCredentials, read_ca_bundle,
+};
 pub use upload::Upload;
 
 /// Why S3 did not do what it was asked.

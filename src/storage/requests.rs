@@ -10,7 +10,10 @@ use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, ServerSideEncryption,
+    StorageClass,
+};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -19,6 +22,7 @@ use md5::{Digest, Md5};
 use crate::pipeline::{PartChecksum, PartDigest, SealedPart};
 
 use super::failure::{Failure, FailureKind};
+use super::settings::{AtRest, Encryption};
 
 /// The slowest upload that is still an upload (SPEC §2, `S3_REQUEST_TIMEOUT`), in bytes a second.
 const LEAST_BYTES_PER_SECOND: u64 = 256 << 10;
@@ -33,6 +37,7 @@ pub(super) struct Bucket {
     pub client: Client,
     pub name: String,
     pub request_timeout: Duration,
+    pub at_rest: AtRest,
 }
 
 /// What HEAD says of an object.
@@ -84,6 +89,9 @@ impl Bucket {
             .bucket(&self.name)
             .key(key)
             .content_type(CONTENT_TYPE)
+            .set_storage_class(self.at_rest.storage_class.as_deref().map(StorageClass::from))
+            .set_server_side_encryption(self.encryption())
+            .set_ssekms_key_id(self.at_rest.kms_key.clone())
             .metadata(RUN_ID, run_id);
         if checksum == PartChecksum::Crc64Nvme {
             request = request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject);
@@ -160,7 +168,10 @@ impl Bucket {
 
     pub async fn put(&self, key: &str, body: Bytes, content_type: &str) -> Result<(), Failure> {
         let md5: [u8; 16] = Md5::digest(&body).into();
+        // What lies beside a backup is encrypted as it is, but stays STANDARD: it is read often.
         let request = self.client.put_object().bucket(&self.name).key(key).content_type(content_type);
+        let request =
+            request.set_server_side_encryption(self.encryption()).set_ssekms_key_id(self.at_rest.kms_key.clone());
         let request = request.content_md5(BASE64_STANDARD.encode(md5)).body(ByteStream::from(body));
         Box::pin(request.send()).await?;
         Ok(())
@@ -181,6 +192,13 @@ impl Bucket {
     pub async fn delete(&self, key: &str) -> Result<(), Failure> {
         Box::pin(self.client.delete_object().bucket(&self.name).key(key).send()).await?;
         Ok(())
+    }
+
+    fn encryption(&self) -> Option<ServerSideEncryption> {
+        self.at_rest.encryption.map(|encryption| match encryption {
+            Encryption::Aes256 => ServerSideEncryption::Aes256,
+            Encryption::Kms => ServerSideEncryption::AwsKms,
+        })
     }
 
     /// One page of a listing, from behind `after`; empty where there is no more.

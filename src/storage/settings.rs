@@ -30,6 +30,8 @@ pub struct S3Settings {
     pub ca_bundle: Option<CaBundle>,
     /// Checksum of the parts.
     pub checksum: ChecksumSetting,
+    /// How the backup lies in the store.
+    pub at_rest: AtRest,
     /// Longest wait for an answer, less what a body needs.
     pub request_timeout: Duration,
     /// How long S3 may answer nothing well.
@@ -172,6 +174,31 @@ pub fn read_ca_bundle(path: &str) -> Result<CaBundle, String> {
         Ok(list) if list.is_empty() => Err(format!("{path} holds no certificate: it must be a PEM file")),
         Ok(_) => Ok(CaBundle { path: PathBuf::from(path), pem }),
     }
+}
+
+/// How a backup lies in the store, as far as the bucket does not say.
+#[derive(Clone, Debug, Default)]
+pub struct AtRest {
+    /// `S3_STORAGE_CLASS`
+    pub storage_class: Option<String>,
+    /// `S3_SSE`
+    pub encryption: Option<Encryption>,
+    /// `S3_SSE_KMS_KEY_ID`
+    pub kms_key: Option<String>,
+}
+
+/// `S3_SSE`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// With the store's own keys (SSE-S3).
+    Aes256,
+    /// With a key of the key service (SSE-KMS).
+    Kms,
+}
+
+impl Encryption {
+    /// The words of the setting.
+    pub const WORDS: &'static [(&'static str, Self)] = &[("AES256", Self::Aes256), ("aws:kms", Self::Kms)];
 }
 
 /// `S3_CHECKSUM`

@@ -4,6 +4,7 @@
 
 mod backup;
 mod blocking;
+mod dialects;
 mod documents;
 mod dump_faults;
 mod memory;

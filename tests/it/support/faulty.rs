@@ -74,16 +74,29 @@ impl Stage {
     }
 
     /// The exit code, and nothing in the bucket: no object, no open upload; no child.
-    pub fn assert_failed(&self, outcome: &Outcome, code: i32, case: &str) {
+    pub fn assert_failed<'a>(&self, outcome: &'a Outcome, code: i32, case: &str) -> Failed<'a> {
         assert_eq!(outcome.code, Some(code), "{case}: {}", outcome.stderr);
         assert_eq!(self.keys(), Vec::<String>::new(), "{case}: {}", outcome.stderr);
         assert_eq!(outcome.stdout_text(), "", "{case}");
         self.assert_nothing_open(outcome, case);
+        Failed(outcome)
     }
 
     fn assert_nothing_open(&self, outcome: &Outcome, case: &str) {
         assert_eq!(s3().open_uploads(&self.bucket), Vec::<String>::new(), "{case}: {}", outcome.stderr);
         assert!(outcome.leftover_children().is_empty(), "{case}: {:?}", outcome.leftover_children());
         assert!(self.dump.alive().is_empty(), "{case}: pg_dump still runs");
+    }
+}
+
+/// A failed run, to look at its words.
+pub struct Failed<'a>(&'a Outcome);
+
+impl Failed<'_> {
+    /// Each of these stands in what it wrote.
+    pub fn then_names(&self, words: &[&str]) {
+        for word in words {
+            assert!(self.0.stderr.contains(word), "{word:?} wanted in:\n{}", self.0.stderr);
+        }
     }
 }
