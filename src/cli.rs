@@ -46,9 +46,41 @@ pub struct BackupArgs {
 /// Flags of `list` that are not settings.
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {
-    /// Print the list as one JSON array on stdout
+    /// Show one backup in full: its file name, or `latest`
+    #[arg(conflicts_with_all = ["limit", "quiet"])]
+    pub name: Option<String>,
+    /// Show the newest N, or `all`
+    #[arg(long, value_name = "N|all", default_value = "50")]
+    pub limit: Limit,
+    /// Print JSON on stdout: an array, or with a name its manifest
     #[arg(long)]
     pub json: bool,
+    /// Print the names alone, one a line
+    #[arg(long, short, conflicts_with = "json")]
+    pub quiet: bool,
+}
+
+/// How many backups to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit(usize);
+
+impl Limit {
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> usize {
+        self.0
+    }
+}
+
+impl std::str::FromStr for Limit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self(usize::MAX));
+        }
+        text.parse().map(Self).map_err(|_| "must be a whole number, or `all`".to_owned())
+    }
 }
 
 impl Command {

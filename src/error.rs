@@ -132,6 +132,12 @@ pub enum Error {
         /// `s3://bucket/path`.
         destination: String,
     },
+    /// The backup that was named is not there.
+    #[error("find {name}: no such backup here: `list` shows the names")]
+    NoSuchBackup {
+        /// What was asked for.
+        name: String,
+    },
     /// A signal asked the program to stop.
     #[error("stopped by {0}")]
     Interrupted(Interrupt),
@@ -163,6 +169,8 @@ impl Error {
                 Blame::Storage => ExitCode::StorageFailed,
             },
             Self::Output(_) => ExitCode::StorageFailed,
+            // A word of the command line names nothing.
+            Self::NoSuchBackup { .. } => ExitCode::Usage,
             Self::AlreadyRunning { .. } => ExitCode::AlreadyRunning,
             Self::Interrupted(Interrupt::Int) => ExitCode::Interrupted,
             Self::Interrupted(Interrupt::Term) => ExitCode::Terminated,

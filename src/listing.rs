@@ -1,9 +1,9 @@
 //! What is stored: the destination's objects joined by name into backups.
 //!
-//! `commands::list` shows it. Names and sizes come from the listing; what only a manifest knows comes from the manifests
-//! of the newest backups.
+//! `commands::list` shows it. Names and sizes come from the listing alone, of which only a few bytes a backup are kept, so
+//! that 100,000 of them are no matter; what only a manifest knows comes from the manifests of the newest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::backup::manifest::{Manifest, time_text};
 use crate::backup::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
 use crate::storage::{Destination, StorageError};
 
-/// Manifests are read of the newest this many (SPEC §8).
+/// Manifests are read of the newest this many (SPEC §8): each is a request.
 const MANIFESTS: usize = 50;
 
 /// One backup, or one that is being uploaded.
@@ -67,69 +67,112 @@ impl State {
     }
 }
 
-/// Lists the backups of a destination, newest first.
-///
-/// # Errors
-/// Where the listing is refused, or not to be had within the outage budget. Manifests and open uploads that cannot be
-/// read are warnings.
-pub async fn stored_backups(destination: &Destination) -> Result<Vec<StoredBackup>, StorageError> {
-    let objects = destination.list(BEGINNING).await?;
-    let manifests: BTreeSet<&str> =
-        objects.iter().filter_map(|object| object.file_name.strip_suffix(MANIFEST_SUFFIX)).collect();
-    let mut backups: BTreeMap<BackupName, StoredBackup> = BTreeMap::new();
-    for object in &objects {
-        let Some(name) = BackupName::parse(&object.file_name) else { continue };
-        let state = if manifests.contains(object.file_name.as_str()) { State::Ok } else { State::NoManifest };
-        backups.insert(name, entry(destination, name, object.bytes, state));
-    }
-    match destination.uploading(BEGINNING).await {
-        Ok(names) => {
-            for name in names.iter().filter_map(|name| BackupName::parse(name)) {
-                backups.entry(name).or_insert_with(|| entry(destination, name, 0, State::Uploading));
+/// What the listing says of one name.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    bytes: Option<u64>,
+    has_manifest: bool,
+}
+
+/// Everything below a destination, by name.
+pub struct Listing<'a> {
+    destination: &'a Destination,
+    entries: BTreeMap<BackupName, Entry>,
+}
+
+impl<'a> Listing<'a> {
+    /// Lists a destination.
+    ///
+    /// # Errors
+    /// Where the listing is refused, or not to be had within the outage budget. Open uploads that cannot be listed are
+    /// a warning.
+    pub async fn read(destination: &'a Destination) -> Result<Self, StorageError> {
+        let mut entries: BTreeMap<BackupName, Entry> = BTreeMap::new();
+        let mut take = |file_name: &str, bytes: u64| {
+            if let Some(name) = BackupName::parse(file_name) {
+                entries.entry(name).or_default().bytes = Some(bytes);
+            } else if let Some(name) = file_name.strip_suffix(MANIFEST_SUFFIX).and_then(BackupName::parse) {
+                entries.entry(name).or_default().has_manifest = true;
             }
+        };
+        destination.list(BEGINNING, &mut take).await?;
+        // A manifest without its backup is none.
+        entries.retain(|_, entry| entry.bytes.is_some());
+        match destination.uploading(BEGINNING).await {
+            Ok(names) => {
+                let names = names.iter().filter_map(|name| BackupName::parse(name));
+                names.for_each(|name| _ = entries.entry(name).or_default());
+            }
+            Err(error) => tracing::warn!(%error, "open uploads cannot be listed"),
         }
-        Err(error) => tracing::warn!(%error, "open uploads cannot be listed"),
+        Ok(Self { destination, entries })
     }
-    let mut newest_first: Vec<StoredBackup> = backups.into_values().rev().collect();
-    for backup in newest_first.iter_mut().filter(|backup| backup.state == State::Ok).take(MANIFESTS) {
-        describe(destination, backup).await;
-    }
-    Ok(newest_first)
-}
 
-fn entry(destination: &Destination, name: BackupName, bytes: u64, state: State) -> StoredBackup {
-    let file_name = name.to_string();
-    StoredBackup {
-        s3_location: destination.location(&destination.key(&file_name)),
-        file_name,
-        started_at: time_text(name.started()),
-        file_size: bytes,
-        compression_ratio: None,
-        database: None,
-        state,
-        started: name.started(),
+    /// The file names of the newest backups, newest first; not of those that are being uploaded.
+    pub fn names(&self, limit: usize) -> impl Iterator<Item = String> {
+        let whole = self.entries.iter().rev().filter(|(_, entry)| entry.bytes.is_some());
+        whole.take(limit).map(|(name, _)| name.to_string())
     }
-}
 
-/// Adds what the manifest knows. One that is damaged or cannot be read takes nothing from the backup.
-async fn describe(destination: &Destination, backup: &mut StoredBackup) {
-    let read = destination.read(&format!("{}{MANIFEST_SUFFIX}", backup.file_name)).await;
-    let manifest: Option<Manifest> = match read {
-        Ok(body) => body.and_then(|body| serde_json::from_slice(&body).ok()),
-        Err(error) => {
-            tracing::warn!(file_name = backup.file_name, %error, "the manifest cannot be read");
-            None
+    /// The newest backups, newest first, with what the manifests of the newest 50 know.
+    pub async fn newest(&self, limit: usize) -> Vec<StoredBackup> {
+        let newest = self.entries.iter().rev().take(limit);
+        let mut backups: Vec<StoredBackup> = newest.map(|(name, entry)| self.backup(*name, *entry)).collect();
+        for backup in backups.iter_mut().take(MANIFESTS).filter(|backup| backup.state == State::Ok) {
+            self.describe(backup).await;
         }
-    };
-    let Some(manifest) = manifest else {
-        backup.state = State::NoManifest;
-        return;
-    };
-    if manifest.object_bytes != backup.file_size {
-        backup.state = State::WrongSize;
-    } else if manifest.partial {
-        backup.state = State::Partial;
+        backups
     }
-    backup.compression_ratio = Some(manifest.compression_ratio);
-    backup.database = Some(manifest.database);
+
+    /// One backup by its file name, or the newest as `latest`, and its manifest.
+    pub async fn find(&self, wanted: &str) -> Option<(StoredBackup, Option<Manifest>)> {
+        let mut stored = self.entries.iter().rev().filter(|(_, entry)| entry.bytes.is_some());
+        let (name, entry) = stored.find(|(name, _)| wanted == "latest" || name.to_string() == wanted)?;
+        let mut backup = self.backup(*name, *entry);
+        let manifest = if entry.has_manifest { self.describe(&mut backup).await } else { None };
+        Some((backup, manifest))
+    }
+
+    fn backup(&self, name: BackupName, entry: Entry) -> StoredBackup {
+        let file_name = name.to_string();
+        let state = match entry {
+            Entry { bytes: None, .. } => State::Uploading,
+            Entry { has_manifest: false, .. } => State::NoManifest,
+            Entry { .. } => State::Ok,
+        };
+        StoredBackup {
+            s3_location: self.destination.location(&self.destination.key(&file_name)),
+            file_name,
+            started_at: time_text(name.started()),
+            file_size: entry.bytes.unwrap_or_default(),
+            compression_ratio: None,
+            database: None,
+            state,
+            started: name.started(),
+        }
+    }
+
+    /// Adds what the manifest knows. One that is damaged or cannot be read takes nothing from the backup.
+    async fn describe(&self, backup: &mut StoredBackup) -> Option<Manifest> {
+        let read = self.destination.read(&format!("{}{MANIFEST_SUFFIX}", backup.file_name)).await;
+        let manifest: Option<Manifest> = match read {
+            Ok(body) => body.and_then(|body| serde_json::from_slice(&body).ok()),
+            Err(error) => {
+                tracing::warn!(file_name = backup.file_name, %error, "the manifest cannot be read");
+                None
+            }
+        };
+        let Some(manifest) = manifest else {
+            backup.state = State::NoManifest;
+            return None;
+        };
+        if manifest.object_bytes != backup.file_size {
+            backup.state = State::WrongSize;
+        } else if manifest.partial {
+            backup.state = State::Partial;
+        }
+        backup.compression_ratio = Some(manifest.compression_ratio);
+        backup.database = Some(manifest.database.clone());
+        Some(manifest)
+    }
 }

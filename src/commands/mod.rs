@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod list;
+mod table;
 
 use std::io::Write as _;
 

@@ -9,19 +9,10 @@ use bytes::Bytes;
 
 use crate::pipeline::PartChecksum;
 
-use super::requests::{Bucket, ListedObject};
+use super::requests::Bucket;
 use super::retry::Outage;
 use super::upload::{ABORT_DEADLINE, Upload, abort_twins};
 use super::{Prefix, S3Settings, StorageError, client};
-
-/// An object below the prefix.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredObject {
-    /// The part of its key behind the prefix.
-    pub file_name: String,
-    /// Its size in bytes.
-    pub bytes: u64,
-}
 
 /// A prefix of a bucket; cheap to clone.
 #[derive(Clone, Debug)]
@@ -113,22 +104,26 @@ impl Destination {
         }
     }
 
-    /// Every object directly below the prefix whose file name begins with `beginning`.
+    /// Shows `take` the file name and the size in bytes of every object directly below the prefix whose file name
+    /// begins with `beginning`; a page of the listing at a time is in memory.
     ///
     /// # Errors
     /// Refused is a misconfiguration; otherwise the outage budget was used up.
-    pub async fn list(&self, beginning: &str) -> Result<Vec<StoredObject>, StorageError> {
+    pub async fn list(&self, beginning: &str, take: &mut impl FnMut(&str, u64)) -> Result<(), StorageError> {
         let prefix = self.prefix.key(beginning);
-        let mut found = Vec::new();
         let mut after = None;
         loop {
             let request = || self.bucket.list(&prefix, after.clone());
             let (objects, next) =
                 self.outage.persist("list the backups", request).await.map_err(StorageError::at_first_request)?;
-            found.extend(objects.iter().filter_map(|object| self.below(object)));
+            for object in &objects {
+                if let Some(file_name) = self.prefix.file_name(&object.key) {
+                    take(file_name, object.bytes);
+                }
+            }
             after = next;
             if after.is_none() {
-                return Ok(found);
+                return Ok(());
             }
         }
     }
@@ -150,10 +145,5 @@ impl Destination {
     pub async fn read(&self, file_name: &str) -> Result<Option<Bytes>, StorageError> {
         let key = self.prefix.key(file_name);
         self.outage.persist("read a manifest", || self.bucket.get(&key)).await
-    }
-
-    fn below(&self, object: &ListedObject) -> Option<StoredObject> {
-        let file_name = self.prefix.file_name(&object.key)?.to_owned();
-        Some(StoredObject { file_name, bytes: object.bytes })
     }
 }

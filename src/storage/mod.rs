@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub use commit::Committed;
 pub(crate) use commit::hex;
-pub use destination::{Destination, StoredObject};
+pub use destination::Destination;
 pub use failure::{Failure, FailureKind};
 pub use retry::Outage;
 pub use settings::{

@@ -1,0 +1,162 @@
+//! How backups look on a terminal: a table that fits 80 columns, and one backup in full with the way back.
+
+use bytesize::ByteSize;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::backup::manifest::Manifest;
+use crate::listing::StoredBackup;
+
+/// The width that every terminal has.
+const COLUMNS: usize = 80;
+/// A database's name is cut no shorter than this.
+const LEAST_DATABASE: usize = 5;
+/// Where the database stands in a row.
+const DATABASE: usize = 4;
+
+/// The table; each column as wide as it must be, and the database's name cut where the line would pass 80 columns.
+pub fn of_backups(backups: &[StoredBackup], now: DateTime<Utc>) -> String {
+    let heading = ["NAME", "AGE", "SIZE", "RATIO", "DATABASE", "STATE"].map(str::to_owned);
+    let rows: Vec<[String; 6]> =
+        std::iter::once(heading).chain(backups.iter().map(|backup| row(backup, now))).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let mut widths: [usize; 6] = std::array::from_fn(width);
+    let others: usize = widths.iter().sum::<usize>() - widths[DATABASE] + widths.len() - 1;
+    widths[DATABASE] = widths[DATABASE].min(COLUMNS.saturating_sub(others).max(LEAST_DATABASE));
+    let line = |row: &[String; 6]| {
+        let [name, age, size, ratio, database, state] = row;
+        let [w0, w1, w2, w3, w4, _] = widths;
+        let database = cut(database, w4);
+        format!("{name:<w0$} {age:>w1$} {size:>w2$} {ratio:>w3$} {database:<w4$} {state}").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// One backup: what its manifest says, and how to restore it without this program.
+pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>) -> String {
+    let mut lines = vec![
+        ("name", backup.file_name.clone()),
+        ("location", backup.s3_location.clone()),
+        ("started", backup.started_at.clone()),
+        ("size", format!("{} ({} bytes)", ByteSize(backup.file_size).display().iec(), backup.file_size)),
+        ("state", backup.state.words().to_owned()),
+    ];
+    if let Some(manifest) = manifest {
+        lines.extend([
+            ("finished", manifest.finished_at.clone()),
+            ("database", printable(&manifest.database)),
+            ("dump", format!("{} bytes, CRC-32 {}", manifest.dump_bytes, manifest.dump_crc32)),
+            ("rows", format!("{} in {} tables", manifest.rows, manifest.tables.len())),
+            ("server", manifest.server_version.clone()),
+            ("pg_dump", format!("{} {}", manifest.pg_dump_version, manifest.pg_dump_arguments.join(" "))),
+            ("encoding", manifest.encoding.clone()),
+            ("sha256", manifest.object_sha256.clone()),
+        ]);
+    }
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let facts: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect();
+    let restore = restore_lines(backup, manifest);
+    format!("{}\n\nTo restore it without this program, into an empty database:\n{}", facts.join("\n"), restore)
+}
+
+fn restore_lines(backup: &StoredBackup, manifest: Option<&Manifest>) -> String {
+    let name = &backup.file_name;
+    let mut lines = vec![format!("aws s3 cp {} .", backup.s3_location)];
+    lines.extend(manifest.map(|manifest| format!("echo '{}  {name}' | sha256sum -c", manifest.object_sha256)));
+    lines.push(format!("gunzip -t {name}"));
+    lines.push(format!("gunzip -c {name} | psql -X -1 -v ON_ERROR_STOP=1 -d TARGET"));
+    lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}
+
+fn row(backup: &StoredBackup, now: DateTime<Utc>) -> [String; 6] {
+    let nothing = || "-".to_owned();
+    [
+        backup.file_name.clone(),
+        age(now - backup.started),
+        ByteSize(backup.file_size).display().iec_short().to_string(),
+        backup.compression_ratio.map_or_else(nothing, |ratio| format!("{ratio:.1}")),
+        backup.database.as_deref().map_or_else(nothing, printable),
+        backup.state.words().to_owned(),
+    ]
+}
+
+/// A name as it may stand in a table: a database's name can hold a line break.
+fn printable(name: &str) -> String {
+    name.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
+}
+
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// An age in its largest whole unit: `12s`, `5m`, `3h`, `40d`.
+fn age(age: TimeDelta) -> String {
+    match age.num_seconds() {
+        ..0 => "future".to_owned(),
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3600 => format!("{}m", seconds / 60),
+        seconds @ 3600..172_800 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::name::BackupName;
+    use crate::listing::State;
+
+    fn backup(database: &str, state: State) -> StoredBackup {
+        let started = DateTime::from_timestamp(1_700_000_000, 0).expect("in range");
+        StoredBackup {
+            file_name: BackupName::new(started).to_string(),
+            s3_location: "s3://b/app/x".to_owned(),
+            started_at: String::new(),
+            file_size: 13 << 20,
+            compression_ratio: Some(3.456),
+            database: Some(database.to_owned()),
+            state,
+            started,
+        }
+    }
+
+    fn table(backups: &[StoredBackup]) -> Vec<String> {
+        let text = of_backups(backups, backups[0].started + TimeDelta::hours(30));
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_table_stands_in_columns() {
+        let bare = StoredBackup { compression_ratio: None, database: None, ..backup("", State::NoManifest) };
+        let lines = table(&[backup("shop", State::Ok), bare]);
+        assert_eq!(lines[0], "NAME                                       AGE  SIZE RATIO DATABASE STATE");
+        assert_eq!(lines[1], "postgres-backup-2023-11-14_22-13-20.sql.gz 30h 13.0M   3.5 shop     ok");
+        assert_eq!(lines[2], "postgres-backup-2023-11-14_22-13-20.sql.gz 30h 13.0M     - -        no manifest");
+    }
+
+    #[test]
+    fn the_table_fits_80_columns_whatever_the_database_is_called() {
+        let long = "a_database_with_quite_a_long_name_and_a_ü_in_it";
+        for state in [State::Ok, State::NoManifest, State::Partial, State::WrongSize, State::Uploading] {
+            let lines = table(&[backup(long, state), backup("x\ny", state)]);
+            assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
+            assert!(lines[1].contains('…') && lines[2].contains("x?y"), "{lines:#?}");
+        }
+    }
+
+    #[test]
+    fn one_backup_says_how_to_restore_it() {
+        let text = of_one(&backup("shop", State::NoManifest), None);
+        assert!(text.contains("gunzip -t postgres-backup-2023-11-14_22-13-20.sql.gz"), "{text}");
+        assert!(!text.contains("sha256sum"), "without a manifest there is no sum: {text}");
+    }
+
+    #[test]
+    fn ages() {
+        for (seconds, text) in [(-5, "future"), (7, "7s"), (61, "1m"), (7300, "2h"), (3_500_000, "40d")] {
+            assert_eq!(age(TimeDelta::seconds(seconds)), text);
+        }
+    }
+}
