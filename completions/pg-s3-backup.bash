@@ -105,12 +105,16 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__list)
-            opts="-h --json --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --log-level --log-format --help"
+            opts="-q -h --limit --json --quiet --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --s3-bucket)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

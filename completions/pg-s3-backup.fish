@@ -43,6 +43,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l log
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l no-progress -d 'Draw no progress bar; log progress every 30 s instead'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l limit -d 'Show the newest N, or `all`' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET] [default: required]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-path -d 'key prefix of one database\'s backups; `backup` means `backup/`, never `backup2/` [env: S3_PATH] [default: the bucket\'s top]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-url -d 'endpoint of an S3-compatible server [env: S3_URL] [default: AWS]' -r
@@ -50,5 +51,6 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-re
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-force-path-style -d 'address the bucket in the path, not in the host name [env: S3_FORCE_PATH_STYLE] [default: `true` with `S3_URL`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l log-level -d '`error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL] [default: `info`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l log-format -d '`text` or `json` [env: LOG_FORMAT] [default: `text`]' -r
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l json -d 'Print the list as one JSON array on stdout'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l json -d 'Print JSON on stdout: an array, or with a name its manifest'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s q -l quiet -d 'Print the names alone, one a line'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
