@@ -19,7 +19,7 @@ use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettin
 use crate::storage::{AtRest, ChecksumSetting, Encryption, S3Settings, StaticCredentials};
 use crate::telemetry::{LogFormat, LogSettings};
 
-pub use resolve::{Environment, Flags, Problem, Problems, Resolver, Shown, Source};
+pub use resolve::{Environment, Flags, Problem, Problems, Reported, Resolver, Shown, Source};
 
 /// Smallest part that S3 takes but for the last (AWS: "Amazon S3 multipart upload limits").
 const LEAST_PART: ByteSize = ByteSize::mib(5);
@@ -146,26 +146,27 @@ fn at_rest(resolver: &mut Resolver<'_>) -> AtRest {
 }
 
 fn credentials(resolver: &mut Resolver<'_>) -> Option<StaticCredentials> {
-    let access_key = resolver.text(&table::S3_ACCESS_KEY);
-    let secret_key = resolver.text(&table::S3_SECRET_KEY);
+    let access_key = resolver.given(&table::S3_ACCESS_KEY);
+    let secret_key = resolver.given(&table::S3_SECRET_KEY);
     let session_token = resolver.text(&table::S3_SESSION_TOKEN);
     match (access_key, secret_key) {
-        (Some(access_key), Some(secret_key)) => Some(StaticCredentials {
+        (Ok(Some(access_key)), Ok(Some(secret_key))) => Some(StaticCredentials {
             access_key: SecretString::from(access_key),
             secret_key: SecretString::from(secret_key),
             session_token: session_token.map(SecretString::from),
         }),
-        (None, None) => None,
-        (None, Some(_)) => {
+        (Ok(None), Ok(Some(_)) | Err(Reported)) => {
             let text = "S3_ACCESS_KEY is not set, but S3_SECRET_KEY is: set both or neither";
             resolver.problem(ExitCode::MissingSetting, text.to_owned());
             None
         }
-        (Some(_), None) => {
+        (Ok(Some(_)) | Err(Reported), Ok(None)) => {
             let text = "S3_SECRET_KEY is not set, but S3_ACCESS_KEY is: set both or neither";
             resolver.problem(ExitCode::MissingSetting, text.to_owned());
             None
         }
+        // Nothing to say, or said already: one that cannot be read is not missing.
+        (Ok(None), Ok(None)) | (Err(Reported), _) | (_, Err(Reported)) => None,
     }
 }
 
