@@ -10,6 +10,8 @@ mod dump_faults;
 mod memory;
 mod preflight;
 mod round_trip;
+mod settings;
+mod settings_sources;
 mod signals;
 mod storage_faults;
 mod support;
