@@ -37,7 +37,8 @@ launch_s3() {
     mkdir "$DIR/data" "$DIR/home"
     printf '/tmp/seaweedfs-%s-grpc-%s.sock\n' master "${PORTS[1]}" volume "${PORTS[3]}" filer "${PORTS[5]}" \
         s3 "${PORTS[7]}" >>"$DIR/rubbish"
-    WEED_S3_SSE_KEY=$SSE_KEY HOME=$DIR/home detach "$TOOLS/seaweedfs/bin/weed" -logtostderr=true server \
+    WEED_MASTER_VOLUME_GROWTH_COPY_1=2 WEED_S3_SSE_KEY=$SSE_KEY HOME=$DIR/home \
+        detach "$TOOLS/seaweedfs/bin/weed" -logtostderr=true server \
         -dir="$DIR/data" -ip=127.0.0.1 -ip.bind=127.0.0.1 \
         -master.port="${PORTS[0]}" -master.port.grpc="${PORTS[1]}" -master.telemetry=false \
         -master.volumeSizeLimitMB=256 -volume=false \

@@ -107,7 +107,11 @@ fn show(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::Ok;
     }
-    let text = without_credentials(&error.render().to_string());
+    let quoted = error.context().filter_map(|(_, value)| match value {
+        clap::error::ContextValue::String(text) => Some(text.as_str()),
+        _ => None,
+    });
+    let text = without_credentials(&error.render().to_string(), quoted);
     let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), text.as_bytes());
     ExitCode::Usage
 }

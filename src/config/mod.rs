@@ -19,7 +19,7 @@ use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettin
 use crate::storage::{AtRest, ChecksumSetting, Encryption, S3Settings, StaticCredentials};
 use crate::telemetry::{LogFormat, LogSettings};
 
-pub use resolve::{Environment, Flags, Problem, Problems, Resolver, Shown, Source};
+pub use resolve::{Environment, Flags, Problem, Problems, Reported, Resolver, Shown, Source};
 
 /// Smallest part that S3 takes but for the last (AWS: "Amazon S3 multipart upload limits").
 const LEAST_PART: ByteSize = ByteSize::mib(5);
@@ -112,7 +112,7 @@ fn s3(resolver: &mut Resolver<'_>) -> Option<S3Settings> {
     });
     let prefix = resolver.parse(&table::S3_PATH, parse::prefix).unwrap_or_default();
     let endpoint = resolver.parse(&table::S3_URL, parse::endpoint);
-    let region = resolver.text(&table::S3_REGION);
+    let region = resolver.parse(&table::S3_REGION, parse::region);
     let credentials = credentials(resolver);
     let force_path_style = resolver.parse(&table::S3_FORCE_PATH_STYLE, parse::boolean).unwrap_or(endpoint.is_some());
     let ca_bundle = resolver.parse(&table::S3_CA_BUNDLE, crate::storage::read_ca_bundle);
@@ -146,26 +146,36 @@ fn at_rest(resolver: &mut Resolver<'_>) -> AtRest {
 }
 
 fn credentials(resolver: &mut Resolver<'_>) -> Option<StaticCredentials> {
-    let access_key = resolver.text(&table::S3_ACCESS_KEY);
-    let secret_key = resolver.text(&table::S3_SECRET_KEY);
-    let session_token = resolver.text(&table::S3_SESSION_TOKEN);
+    let access_key = credential(resolver, &table::S3_ACCESS_KEY);
+    let secret_key = credential(resolver, &table::S3_SECRET_KEY);
+    let session_token = credential(resolver, &table::S3_SESSION_TOKEN).ok().flatten();
     match (access_key, secret_key) {
-        (Some(access_key), Some(secret_key)) => Some(StaticCredentials {
-            access_key: SecretString::from(access_key),
-            secret_key: SecretString::from(secret_key),
-            session_token: session_token.map(SecretString::from),
-        }),
-        (None, None) => None,
-        (None, Some(_)) => {
+        (Ok(Some(access_key)), Ok(Some(secret_key))) => {
+            Some(StaticCredentials { access_key, secret_key, session_token })
+        }
+        (Ok(None), Ok(Some(_)) | Err(Reported)) => {
             let text = "S3_ACCESS_KEY is not set, but S3_SECRET_KEY is: set both or neither";
             resolver.problem(ExitCode::MissingSetting, text.to_owned());
             None
         }
-        (Some(_), None) => {
+        (Ok(Some(_)) | Err(Reported), Ok(None)) => {
             let text = "S3_SECRET_KEY is not set, but S3_ACCESS_KEY is: set both or neither";
             resolver.problem(ExitCode::MissingSetting, text.to_owned());
             None
         }
+        // Nothing to say, or said already: one that cannot be read is not missing.
+        (Ok(None), Ok(None)) | (Err(Reported), _) | (_, Err(Reported)) => None,
+    }
+}
+
+/// A part of the credentials. The SDK panics on one that cannot stand in a header.
+fn credential(resolver: &mut Resolver<'_>, setting: &table::Setting) -> Result<Option<SecretString>, Reported> {
+    match resolver.given(setting)? {
+        Some(text) if text.chars().any(char::is_control) => {
+            resolver.refuse(setting, "must not hold a line break or another control character");
+            Err(Reported)
+        }
+        text => Ok(text.map(SecretString::from)),
     }
 }
 

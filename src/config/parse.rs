@@ -117,6 +117,18 @@ pub fn prefix(text: &str) -> Result<Prefix, String> {
     Ok(Prefix::new(inner))
 }
 
+/// A region's name, which stands in a header of every request: the SDK panics on one that cannot.
+///
+/// # Errors
+/// Where it is not a name.
+pub fn region(text: &str) -> Result<String, String> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/') {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a region's name, such as us-east-1".to_owned())
+    }
+}
+
 /// An endpoint's URL.
 ///
 /// # Errors
@@ -132,6 +144,10 @@ pub fn endpoint(text: &str) -> Result<Endpoint, String> {
         Some("http" | "https") => {}
         Some(_) => return Err("must begin with https:// or http://".to_owned()),
         None => return Err("must begin with https:// or http://, such as https://s3.example.com".to_owned()),
+    }
+    let inner = authority.rsplit_once(']').map_or(authority, |(_, behind_address)| behind_address);
+    if inner.contains(':') && uri.port_u16().is_none_or(|port| port == 0) {
+        return Err("must have a port from 1 to 65535, or none".to_owned());
     }
     if uri.query().is_some() || text.contains('#') {
         return Err("must not have a query or a fragment".to_owned());
@@ -166,10 +182,23 @@ mod tests {
     fn an_endpoint_with_user_information_is_refused_without_showing_it() {
         let why = endpoint("https://user:sentinel@host").expect_err("refused");
         assert!(!why.contains("sentinel"));
-        for wrong in ["s3.example.com", "ftp://host", "https://host/?x", "https://", "nonsense here"] {
+        for wrong in [
+            "s3.example.com",
+            "ftp://host",
+            "https://host/?x",
+            "https://",
+            "nonsense here",
+            "http://h:99999",
+            "http://h:x",
+            "http://h:0",
+            "http://h:",
+            "http://[::1]:x",
+        ] {
             assert!(endpoint(wrong).is_err(), "{wrong}");
         }
-        assert!(endpoint("http://127.0.0.1:8333").is_ok());
+        for right in ["http://127.0.0.1:8333", "https://host", "http://[::1]", "http://[::1]:9000/"] {
+            assert!(endpoint(right).is_ok(), "{right}");
+        }
     }
 
     #[test]

@@ -108,6 +108,10 @@ impl fmt::Display for Problems {
     }
 }
 
+/// A setting cannot be had, which has been reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reported;
+
 /// A value and where it came from, for the start-up line.
 #[derive(Clone, Debug)]
 pub struct Shown {
@@ -152,24 +156,31 @@ impl<'a> Resolver<'a> {
 
     /// The value's text, or nothing where it is unset or a problem was reported.
     pub fn text(&mut self, setting: &Setting) -> Option<String> {
+        self.given(setting).ok().flatten()
+    }
+
+    /// The value's text, `None` where it is unset.
+    ///
+    /// # Errors
+    /// Where it is set, but cannot be had; the problem has been reported.
+    pub fn given(&mut self, setting: &Setting) -> Result<Option<String>, Reported> {
         match self.find(setting) {
             Ok((value, source)) => {
                 self.show(setting, value.as_deref(), source);
-                value
+                Ok(value)
             }
             Err(why) => {
                 // What cannot be read cannot be judged by its content: always an invalid setting (SPEC §2).
                 self.problems.push(ExitCode::InvalidSetting, why);
-                None
+                Err(Reported)
             }
         }
     }
 
     /// As [`Self::text`], and reports a missing setting.
     pub fn required(&mut self, setting: &Setting) -> Option<String> {
-        let before = self.problems.0.len();
-        let value = self.text(setting);
-        if value.is_none() && self.problems.0.len() == before {
+        let value = self.given(setting).ok()?;
+        if value.is_none() {
             self.problems.push(ExitCode::MissingSetting, format!("{} is not set: {}", setting.variable, setting.help));
         }
         value

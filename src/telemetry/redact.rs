@@ -66,22 +66,19 @@ impl Redactor {
 }
 
 /// Takes `user:password@` out of URLs and `password=…` out of words: for text of unknown origin, such as a command
-/// line that was refused.
+/// line that was refused. `quoted` are the pieces of it that somebody else wrote: each is hidden whole where it may
+/// hold a password, which may have spaces in it.
 #[must_use]
-pub fn without_credentials(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    for (index, word) in text.split(' ').enumerate() {
-        if index > 0 {
-            clean.push(' ');
-        }
-        let is_url = word.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
-        if is_url || word.to_ascii_lowercase().contains("password=") {
-            clean.push_str(MASK);
-        } else {
-            clean.push_str(word);
-        }
-    }
-    clean
+pub fn without_credentials<'a>(text: &str, quoted: impl IntoIterator<Item = &'a str>) -> String {
+    let suspects = quoted.into_iter().filter(|piece| may_hold_a_password(piece));
+    let text = suspects.fold(text.to_owned(), |text, piece| text.replace(piece, MASK));
+    let words: Vec<&str> = text.split(' ').map(|word| if may_hold_a_password(word) { MASK } else { word }).collect();
+    words.join(" ")
+}
+
+fn may_hold_a_password(text: &str) -> bool {
+    let is_url = text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
+    is_url || text.to_ascii_lowercase().split_once("password").is_some_and(|(_, rest)| rest.contains('='))
 }
 
 #[cfg(test)]
@@ -100,7 +97,11 @@ mod tests {
     #[test]
     fn credentials_in_unknown_text_go() {
         let text = "unexpected argument 'postgres://u:sentinel@h/d' found, password=sentinel";
-        assert!(!without_credentials(text).contains("sentinel"));
-        assert_eq!(without_credentials("see https://example.com/a now"), "see https://example.com/a now");
+        assert!(!without_credentials(text, []).contains("sentinel"));
+        assert_eq!(without_credentials("see https://example.com/a now", []), "see https://example.com/a now");
+        for quoted in ["postgres://u:two sentinel@h/d", "password = 'two sentinel'", "host=h password='a sentinel'"] {
+            let text = format!("unexpected argument '{quoted}' found");
+            assert_eq!(without_credentials(&text, [quoted]), "unexpected argument '[hidden]' found");
+        }
     }
 }

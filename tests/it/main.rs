@@ -4,12 +4,19 @@
 
 mod backup;
 mod blocking;
+mod command_line;
+mod connections;
 mod dialects;
 mod documents;
 mod dump_faults;
+mod listing;
 mod memory;
 mod preflight;
+mod refusals;
 mod round_trip;
+mod secrets;
+mod settings;
+mod settings_sources;
 mod signals;
 mod storage_faults;
 mod support;

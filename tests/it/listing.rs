@@ -1,0 +1,208 @@
+//! `list`: this tool's own backups of this destination, newest first, with what is known of each; and nothing else.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::fake_pg_dump::FakeDump;
+use crate::support::program::Outcome;
+use crate::support::servers::{postgres, s3};
+use crate::support::setup::{backup_program, list_program, manifest, s3_program};
+
+const NEWEST: &str = "postgres-backup-2026-03-01_00-00-00.sql.gz";
+const MIDDLE: &str = "postgres-backup-2026-02-01_12-30-59.sql.gz";
+const OLDEST: &str = "postgres-backup-2019-12-31_23-59-59.sql.gz";
+
+fn put(bucket: &str, key: &str, body: &[u8]) {
+    s3().request("PUT", &format!("/{bucket}/{key}"), body).expect("stored");
+}
+
+/// The table's rows (less the heading) as words; the state may have two.
+#[track_caller]
+fn rows(outcome: &Outcome) -> Vec<Vec<String>> {
+    outcome.assert_code(0);
+    let text = outcome.stdout_text();
+    let mut lines = text.lines();
+    if let Some(heading) = lines.next() {
+        assert_eq!(
+            heading.split_whitespace().collect::<Vec<_>>(),
+            ["NAME", "AGE", "SIZE", "RATIO", "DATABASE", "STATE"]
+        );
+    }
+    lines.map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+fn names(rows: &[Vec<String>]) -> Vec<&str> {
+    rows.iter().map(|row| row[0].as_str()).collect()
+}
+
+#[track_caller]
+fn json(outcome: &Outcome) -> Vec<Value> {
+    outcome.assert_code(0);
+    serde_json::from_slice(&outcome.stdout).expect("a JSON array")
+}
+
+#[test]
+fn a_backup_is_listed_with_what_its_manifest_knows() {
+    let database = postgres().create_database("listed");
+    let bucket = s3().create_bucket("listed");
+    backup_program(&database, &bucket).env("S3_PATH", "app").run().assert_code(0);
+    let key = s3().keys(&bucket, "app/").swap_remove(0);
+    let told = manifest(&bucket, &key);
+    let outcome = list_program(&bucket).env("S3_PATH", "app").run();
+    let rows = rows(&outcome);
+    let [row] = rows.as_slice() else { panic!("{rows:?}") };
+    assert_eq!(format!("app/{}", row[0]), key);
+    assert!(row[1].ends_with('s') || row[1].ends_with('m'), "an age: {row:?}");
+    assert_eq!(row[3], format!("{:.1}", told["compression_ratio"].as_f64().expect("a ratio")));
+    assert_eq!(row[4..], [&*database.name, "ok"]);
+    let listed = json(&list_program(&bucket).env("S3_PATH", "app").arg("--json").run());
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0]["file_size"], told["object_bytes"]);
+    assert_eq!(listed[0]["s3_location"], format!("s3://{bucket}/{key}"));
+    for field in ["file_name", "started_at", "database", "compression_ratio"] {
+        assert_eq!(listed[0][field], told[field], "{field}");
+    }
+    assert_eq!(listed[0]["state"], "ok");
+}
+
+#[test]
+fn the_newest_comes_first_and_the_table_fits_a_terminal() {
+    let bucket = s3().create_bucket("order");
+    for (name, bytes) in [(OLDEST, 1), (NEWEST, 2048), (MIDDLE, 5 << 20)] {
+        put(&bucket, name, &vec![b'x'; bytes]);
+    }
+    let outcome = list_program(&bucket).run();
+    let rows = rows(&outcome);
+    assert_eq!(names(&rows), [NEWEST, MIDDLE, OLDEST]);
+    assert_eq!(rows.iter().map(|row| row[2].as_str()).collect::<Vec<_>>(), ["2.0K", "5.0M", "1B"]);
+    assert!(rows.iter().all(|row| row[1].ends_with('d') && row[3] == "-"), "{rows:?}");
+    let text = outcome.stdout_text();
+    assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+}
+
+#[test]
+fn only_this_tools_own_names_directly_below_the_path_are_listed() {
+    let bucket = s3().create_bucket("foreign");
+    let near_misses = [
+        "postgres-backup-2026-01-01_00-00-00.sql",
+        "postgres-backup-2026-01-01_00-00-00.sql.gz.tmp",
+        "postgres-backup-2026-13-01_00-00-00.sql.gz",
+        "postgres-backup-2026-01-01_00-00-00.SQL.GZ",
+        "postgres-backup-2026-1-1_0-0-0.sql.gz",
+        "postgres-backup-latest.sql.gz",
+        "xpostgres-backup-2026-01-01_00-00-00.sql.gz",
+        "postgres-backup-2026-01-01_00-00-00.sql.gz.json",
+        "notes.txt",
+    ];
+    for name in near_misses {
+        put(&bucket, &format!("app/{name}"), b"foreign");
+    }
+    for neighbour in ["app2/", "app/x/", "app_test/", "", "other/app/"] {
+        put(&bucket, &format!("{neighbour}{MIDDLE}"), b"neighbour");
+    }
+    put(&bucket, &format!("app/{NEWEST}/marker"), b"");
+    s3().request("PUT", &format!("/{bucket}/app/{OLDEST}/"), b"").expect("a directory marker");
+    let list = |path: &str| list_program(&bucket).env("S3_PATH", path).run();
+    list("app").assert_code(0);
+    assert_eq!(list("app").stdout_text(), "");
+    put(&bucket, &format!("app/{MIDDLE}"), b"mine");
+    for path in ["app", "app/", "/app/"] {
+        assert_eq!(names(&rows(&list(path))), [MIDDLE], "{path}");
+    }
+    assert_eq!(names(&rows(&list(""))), [MIDDLE]);
+}
+
+#[test]
+fn a_backup_without_a_sound_manifest_is_still_listed() {
+    let bucket = s3().create_bucket("manifests");
+    let damaged = ["", "{", "[]", "null", "{\"object_bytes\": 3}", "\u{0}\u{1}"];
+    put(&bucket, NEWEST, b"abc");
+    for (day, body) in damaged.iter().enumerate() {
+        let key = format!("postgres-backup-2026-01-{:02}_00-00-00.sql.gz", day + 1);
+        put(&bucket, &key, b"abc");
+        put(&bucket, &format!("{key}.json"), body.as_bytes());
+    }
+    let rows = rows(&list_program(&bucket).run());
+    assert_eq!(rows.len(), 1 + damaged.len());
+    for row in rows {
+        assert_eq!(row[2..], ["3B", "-", "-", "no", "manifest"]);
+    }
+}
+
+#[test]
+fn a_backup_of_another_size_than_its_manifest_says_stands_out() {
+    let database = postgres().create_database("size");
+    let bucket = s3().create_bucket("size");
+    backup_program(&database, &bucket).run().assert_code(0);
+    let key = s3().keys(&bucket, "").swap_remove(0);
+    put(&bucket, &key, b"cut");
+    let rows = rows(&list_program(&bucket).run());
+    assert_eq!(rows[0][4..], [&*database.name, "WRONG", "SIZE"]);
+}
+
+#[test]
+fn an_open_upload_is_uploading_until_it_is_a_backup() {
+    let database = postgres().create_database("uploading");
+    let bucket = s3().create_bucket("uploading");
+    let fake = FakeDump::new().pause_between(Duration::from_millis(200)).install();
+    let program = backup_program(&database, &bucket).env("PG_DUMP_PATH", fake.path()).env("S3_PATH", "app");
+    let running = program.spawn();
+    let list = || rows(&list_program(&bucket).env("S3_PATH", "app").run());
+    let listed = loop {
+        let listed = list();
+        if !listed.is_empty() {
+            break listed;
+        }
+        assert_eq!(s3().keys(&bucket, ""), [""; 0], "never seen uploading");
+    };
+    assert_eq!(listed[0][2..], ["0B", "-", "-", "uploading"]);
+    running.wait().assert_code(0);
+    let after = list();
+    assert_eq!((names(&after), &*after[0][5]), (names(&listed), "ok"));
+    // A neighbour's upload, and one of another name, are none of ours.
+    for key in [format!("app2/{NEWEST}"), format!("app/x/{NEWEST}"), "app/postgres-backup-x".to_owned()] {
+        s3().request("POST", &format!("/{bucket}/{key}?uploads="), b"").expect("an upload begins");
+    }
+    assert_eq!(names(&list()), names(&after));
+}
+
+#[test]
+fn an_empty_destination_is_no_error() {
+    let bucket = s3().create_bucket("empty");
+    let outcome = list_program(&bucket).run();
+    outcome.assert_code(0);
+    assert_eq!(outcome.stdout_text(), "");
+    assert!(outcome.stderr.contains("no backups"), "{}", outcome.stderr);
+    assert_eq!(json(&list_program(&bucket).arg("--json").run()), Vec::<Value>::new());
+}
+
+#[test]
+fn more_than_a_thousand_objects_are_all_listed() {
+    let bucket = s3().create_bucket("many");
+    let keys: Vec<String> = (0..1_100).map(|n| format!("many/{}", name_number(n))).collect();
+    s3().put_many(&bucket, &keys);
+    let rows = rows(&list_program(&bucket).env("S3_PATH", "many").run());
+    assert_eq!(rows.len(), keys.len());
+    let mut expected: Vec<&str> = keys.iter().filter_map(|key| key.strip_prefix("many/")).collect();
+    expected.sort_unstable_by(|a, b| b.cmp(a));
+    assert_eq!(names(&rows), expected);
+}
+
+#[test]
+fn a_refused_listing_is_an_invalid_configuration() {
+    let bucket = s3().create_bucket("refused");
+    for (variable, value, reason) in [
+        ("S3_BUCKET", "no-such-bucket", "NoSuchBucket"),
+        ("S3_SECRET_KEY", "wrong", "SignatureDoesNotMatch"),
+        ("S3_ACCESS_KEY", "wrong", "InvalidAccessKeyId"),
+    ] {
+        let outcome = s3_program(&bucket).env(variable, value).arg("list").run();
+        outcome.assert_code(3);
+        assert!(outcome.stderr.contains(reason) && outcome.stderr.contains(variable), "{}", outcome.stderr);
+    }
+}
+
+fn name_number(n: u32) -> String {
+    format!("postgres-backup-2025-01-{:02}_{:02}-{:02}-00.sql.gz", n / 600 + 1, n / 60 % 10, n % 60)
+}

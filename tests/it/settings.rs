@@ -1,0 +1,192 @@
+//! Settings that are missing or wrong, alone and together: the exit code, every culprit's name, and nothing touched before
+//! all of them have been judged. Where values may come from is [`super::settings_sources`]'s theme.
+
+use crate::support::fake_pg_dump::FakeDump;
+use crate::support::program::{Outcome, Program};
+use crate::support::proxy::FaultProxy;
+use crate::support::servers::{postgres, s3};
+use crate::support::tcp_proxy::TcpProxy;
+
+/// Every setting with a value that cannot be used, and the exit code for it.
+const WRONG: &[(&str, &str, i32)] = &[
+    ("S3_BUCKET", "s3://bucket", 3),
+    ("S3_BUCKET", "bucket/path", 3),
+    ("S3_BUCKET", "ab", 3),
+    ("S3_PATH", "a//b", 3),
+    ("S3_PATH", "../b", 3),
+    ("S3_PATH", "s3://bucket/a", 3),
+    ("S3_URL", "s3.example.com", 3),
+    ("S3_URL", "ftp://s3.example.com", 3),
+    ("S3_URL", "https://s3.example.com/?x=1", 3),
+    ("S3_URL", "https://user:sentinel@s3.example.com", 3),
+    ("S3_URL", "https://sentinel@s3.example.com", 3),
+    ("S3_URL", "http://127.0.0.1:99999", 3),
+    ("S3_URL", "http://127.0.0.1:port", 3),
+    ("S3_REGION", "us-east-1\n", 3),
+    ("S3_REGION", "eu central", 3),
+    ("S3_ACCESS_KEY", "sentinel\nsentinel", 3),
+    ("S3_SECRET_KEY", "sentinel\r", 3),
+    ("S3_SESSION_TOKEN", "sentinel\u{1}", 3),
+    ("S3_FORCE_PATH_STYLE", "perhaps", 3),
+    ("S3_CA_BUNDLE", "/does/not/exist.pem", 3),
+    ("S3_CA_BUNDLE", "/etc/hostname", 3),
+    ("S3_CHECKSUM", "sha1", 3),
+    ("S3_MAX_PARTS", "0", 3),
+    ("S3_MAX_PARTS", "10001", 3),
+    ("S3_EQUAL_PARTS", "2", 3),
+    ("S3_REQUEST_TIMEOUT", "soon", 3),
+    ("S3_REQUEST_TIMEOUT", "0s", 3),
+    ("POSTGRES_CONNECTION_STRING", "nonsense", 4),
+    ("BACKUP_COMPRESSION_LEVEL", "10", 4),
+    ("BACKUP_COMPRESSION_LEVEL", "0", 4),
+    ("BACKUP_THREADS", "0", 4),
+    ("BACKUP_THREADS", "-1", 4),
+    ("BACKUP_PART_SIZE", "4MiB", 4),
+    ("BACKUP_PART_SIZE", "6GiB", 4),
+    ("BACKUP_PART_SIZE", "large", 4),
+    ("BACKUP_UPLOAD_CONCURRENCY", "0", 4),
+    ("BACKUP_UPLOAD_CONCURRENCY", "many", 4),
+    ("BACKUP_MAX_UPLOAD_OUTAGE", "15", 4),
+    ("BACKUP_MAX_DURATION", "-1h", 4),
+    ("BACKUP_STALL_TIMEOUT", "30 minuets", 4),
+    ("BACKUP_LOCK_WAIT_TIMEOUT", "0ms", 4),
+    ("LOG_LEVEL", "loud", 4),
+    ("LOG_FORMAT", "xml", 4),
+];
+
+/// `backup` with settings that are right as such, of servers that are not there.
+fn valid() -> Program {
+    Program::new()
+        .arg("backup")
+        .env("S3_URL", "http://127.0.0.1:9")
+        .env("S3_BUCKET", "bucket")
+        .env("S3_ACCESS_KEY", "access")
+        .env("S3_SECRET_KEY", "the-secret")
+        .env("POSTGRES_CONNECTION_STRING", "postgres://user:sentinel@127.0.0.1:9/database")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+}
+
+/// One line of stderr for each culprit, none for anybody else, and no secret.
+#[track_caller]
+fn assert_named(outcome: &Outcome, code: i32, culprits: &[&str]) {
+    outcome.assert_code(code);
+    for culprit in culprits {
+        assert!(outcome.stderr.contains(culprit), "{culprit} is not named:\n{}", outcome.stderr);
+    }
+    assert_eq!(outcome.stderr.lines().count(), culprits.len(), "a line each:\n{}", outcome.stderr);
+    assert!(!outcome.stderr.contains("sentinel"), "{}", outcome.stderr);
+    assert_eq!(outcome.stdout_text(), "");
+}
+
+#[test]
+fn each_wrong_setting_alone_is_named() {
+    for (variable, value, code) in WRONG {
+        assert_named(&valid().env(variable, value).run(), *code, &[variable]);
+    }
+}
+
+#[test]
+fn each_missing_setting_alone_is_named() {
+    for variable in ["S3_BUCKET", "POSTGRES_CONNECTION_STRING"] {
+        assert_named(&valid().env_remove(variable).run(), 1, &[&format!("{variable} is not set")]);
+        assert_named(&valid().env(variable, "").run(), 1, &[&format!("{variable} is not set")]);
+    }
+}
+
+#[test]
+fn one_half_of_the_credentials_is_a_missing_setting() {
+    for (given, missing) in [("S3_ACCESS_KEY", "S3_SECRET_KEY"), ("S3_SECRET_KEY", "S3_ACCESS_KEY")] {
+        let program = valid().env_remove(missing).env(given, "sentinel");
+        assert_named(&program.run(), 1, &[&format!("{missing} is not set, but {given} is")]);
+        // The AWS chain may not fill in for the other half: the two would not belong together.
+        let program = program.env("AWS_ACCESS_KEY_ID", "sentinel").env("AWS_SECRET_ACCESS_KEY", "sentinel");
+        assert_named(&program.run(), 1, &[missing]);
+    }
+}
+
+#[test]
+fn no_credentials_anywhere_are_two_missing_settings() {
+    let list = Program::new().arg("list").env("S3_BUCKET", "bucket").env("AWS_EC2_METADATA_DISABLED", "true");
+    for program in [valid().env_remove("S3_ACCESS_KEY").env_remove("S3_SECRET_KEY"), list] {
+        let outcome = program.run();
+        outcome.assert_code(1);
+        let line = outcome.stderr.lines().last().unwrap_or_default();
+        assert!(line.contains("S3_ACCESS_KEY") && line.contains("S3_SECRET_KEY"), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn several_problems_are_named_at_once_and_the_lowest_code_wins() {
+    let all_wrong = |accept: &dyn Fn(i32) -> bool| {
+        let chosen = WRONG.iter().filter(|(_, _, code)| accept(*code));
+        let mut names: Vec<&str> = chosen.clone().map(|(name, _, _)| *name).collect();
+        names.dedup();
+        (chosen.fold(valid(), |program, (name, value, _)| program.env(name, value)), names)
+    };
+    let (program, names) = all_wrong(&|code| code == 4);
+    assert_named(&program.run(), 4, &names);
+    let (program, mut names) = all_wrong(&|_| true);
+    assert_named(&program.run(), 3, &names);
+    // A missing one among them, and half of the credentials.
+    names.retain(|name| !matches!(*name, "S3_BUCKET" | "S3_SECRET_KEY"));
+    names.extend(["S3_BUCKET is not set", "S3_SECRET_KEY is not set"]);
+    assert_named(&program.env_remove("S3_BUCKET").env_remove("S3_SECRET_KEY").run(), 1, &names);
+    let nothing = Program::new().arg("backup").run();
+    assert_named(&nothing, 1, &["S3_BUCKET is not set", "POSTGRES_CONNECTION_STRING is not set"]);
+}
+
+#[test]
+fn a_wrong_flag_is_as_wrong_as_its_variable() {
+    let program = valid().env("BACKUP_THREADS", "2").args(["--threads", "none", "--s3-path=a//b"]);
+    assert_named(&program.run(), 3, &["BACKUP_THREADS", "S3_PATH"]);
+}
+
+#[test]
+fn nothing_is_touched_before_every_setting_has_been_judged() {
+    let database = postgres().create_database("untouched");
+    let bucket = s3().create_bucket("untouched");
+    let s3_proxy = FaultProxy::start(s3().addr());
+    let pg_proxy = TcpProxy::start(&postgres().addr());
+    let fake = FakeDump::new().install();
+    let program = valid()
+        .env("S3_URL", s3_proxy.url())
+        .env("S3_BUCKET", &bucket)
+        .env("S3_ACCESS_KEY", &s3().access_key)
+        .env("S3_SECRET_KEY", &s3().secret_key)
+        .env("POSTGRES_CONNECTION_STRING", database.uri_via(&pg_proxy.host(), pg_proxy.port()))
+        .env("PG_DUMP_PATH", fake.path());
+    let others = |name: &str| !matches!(name, "S3_URL" | "POSTGRES_CONNECTION_STRING");
+    for (variable, value, code) in WRONG.iter().filter(|(name, _, _)| others(name)) {
+        program.clone().env(variable, value).run().assert_code(*code);
+    }
+    assert_eq!(s3_proxy.log().len(), 0, "requests to S3");
+    assert_eq!(pg_proxy.bytes_to_client(), 0, "answers of PostgreSQL");
+    assert_eq!(fake.pids(), [0; 0], "calls of pg_dump");
+    program.run().assert_code(0);
+    assert!(!s3_proxy.log().is_empty() && pg_proxy.bytes_to_client() > 0 && !fake.pids().is_empty());
+}
+
+#[test]
+fn a_malformed_connection_string_is_refused_without_showing_any_of_it() {
+    for text in [
+        "sentinel",
+        "sentinel/database",
+        "mysql://sentinel@sentinel/sentinel",
+        "host=sentinel password=two sentinel",
+        "host=sentinel password='sentinel",
+        "host=sentinel sentinel=sentinel",
+        "host=h passwort=sentinel",
+        "postgres://user:sentinel%zz@host/database",
+        "postgres://user:sentinel%@host/database",
+        "postgres://user:sentinel%00@host/database",
+        "postgres://user:p@sentinel@host/database",
+        "postgres://user:sentinel@[::1/database",
+        "postgres://user:sentinel@[::1]x/database",
+        "postgres://host/database?password",
+        "postgres://host/database?sentinel=sentinel",
+        "postgres://host/database?password=sentinel=sentinel",
+        "host=h sslpassword=sentinel",
+    ] {
+        assert_named(&valid().env("POSTGRES_CONNECTION_STRING", text).run(), 4, &["POSTGRES_CONNECTION_STRING"]);
+    }
+}

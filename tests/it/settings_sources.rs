@@ -1,0 +1,188 @@
+//! Where a setting's value comes from: flag over environment over default, `X_FILE` for every variable, and what people write
+//! for sizes and durations.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::program::Program;
+use crate::support::servers::database::Database;
+use crate::support::servers::{postgres, s3};
+use crate::support::setup::{backup_program, list_program, manifest, only_backup, s3_program};
+
+/// A file with this content, for `X_FILE`.
+fn file(dir: &Path, name: &str, content: impl AsRef<[u8]>) -> std::path::PathBuf {
+    let path = dir.join(name);
+    fs::write(&path, content).expect("written");
+    path
+}
+
+/// Every setting with a value that works.
+fn all_settings(database: &Database, bucket: &str) -> Vec<(&'static str, String)> {
+    let text = str::to_owned;
+    vec![
+        ("S3_BUCKET", text(bucket)),
+        ("S3_PATH", text("by/file")),
+        ("S3_URL", s3().url.clone()),
+        ("S3_REGION", s3().region.clone()),
+        ("S3_ACCESS_KEY", s3().access_key.clone()),
+        ("S3_SECRET_KEY", s3().secret_key.clone()),
+        ("S3_FORCE_PATH_STYLE", text("yes")),
+        ("S3_CHECKSUM", text("md5")),
+        ("S3_MAX_PARTS", text("1000")),
+        ("S3_EQUAL_PARTS", text("on")),
+        ("S3_REQUEST_TIMEOUT", text("7s")),
+        ("POSTGRES_CONNECTION_STRING", database.uri()),
+        ("BACKUP_COMPRESSION_LEVEL", text("3")),
+        ("BACKUP_THREADS", text("2")),
+        ("BACKUP_PART_SIZE", text("6MiB")),
+        ("BACKUP_UPLOAD_CONCURRENCY", text("2")),
+        ("BACKUP_MAX_UPLOAD_OUTAGE", text("21s")),
+        ("BACKUP_MAX_DURATION", text("1h")),
+        ("BACKUP_STALL_TIMEOUT", text("2m")),
+        ("BACKUP_LOCK_WAIT_TIMEOUT", text("30s")),
+        ("PG_DUMP_PATH", postgres().bin.join("pg_dump").display().to_string()),
+        ("LOG_LEVEL", text("debug")),
+        ("LOG_FORMAT", text("text")),
+        ("NO_COLOR", text("1")),
+    ]
+}
+
+#[test]
+fn every_variable_also_works_as_a_file_less_one_newline() {
+    let database = postgres().create_database("files");
+    for newline in ["\n", "\r\n", ""] {
+        let bucket = s3().create_bucket("files");
+        let dir = tempfile::tempdir().expect("a directory");
+        let settings = all_settings(&database, &bucket);
+        let program = settings.iter().fold(Program::new(), |program, (name, value)| {
+            program.env(format!("{name}_FILE"), file(dir.path(), name, format!("{value}{newline}")))
+        });
+        let outcome = program.clone().arg("backup").run();
+        outcome.assert_code(0);
+        for (name, value) in &settings {
+            let is_secret = ["KEY", "STRING"].iter().any(|part| name.ends_with(part));
+            let shown = format!("{name}={} (file)", if is_secret { "set" } else { value });
+            assert!(outcome.stderr.contains(&shown), "{shown} is not in:\n{}", outcome.stderr);
+        }
+        let key = only_backup(&bucket);
+        assert!(key.starts_with("by/file/"), "{key}");
+        assert_eq!(manifest(&bucket, &key)["compression_level"], 3);
+        let listed = program.arg("list").run();
+        listed.assert_code(0);
+        assert!(listed.stdout_text().contains(&database.name), "{}", listed.stdout_text());
+    }
+}
+
+#[test]
+fn a_variable_and_its_file_together_are_refused() {
+    let database = postgres().create_database("both");
+    let dir = tempfile::tempdir().expect("a directory");
+    for (name, value) in all_settings(&database, "bucket") {
+        let path = file(dir.path(), name, &value);
+        let base = backup_program(&database, "bucket").env(name, &value);
+        let outcome = base.env(format!("{name}_FILE"), path).run();
+        outcome.assert_code(4);
+        assert!(outcome.stderr.contains(&format!("{name} and {name}_FILE are both set")), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_refused_by_name() {
+    let database = postgres().create_database("unreadable");
+    let dir = tempfile::tempdir().expect("a directory");
+    let not_text = file(dir.path(), "not-text", b"sentinel\xff");
+    let nul = file(dir.path(), "nul", b"sentinel\0");
+    for name in ["S3_BUCKET", "S3_SECRET_KEY", "POSTGRES_CONNECTION_STRING", "BACKUP_THREADS", "LOG_LEVEL"] {
+        for path in [Path::new("/does/not/exist"), dir.path(), &not_text, &nul] {
+            let program = backup_program(&database, "bucket").env_remove(name).env(format!("{name}_FILE"), path);
+            let outcome = program.run();
+            outcome.assert_code(4);
+            assert!(outcome.stderr.contains(&format!("{name}_FILE")), "{}", outcome.stderr);
+            assert!(!outcome.stderr.contains("sentinel"), "{}", outcome.stderr);
+        }
+    }
+}
+
+#[test]
+fn an_empty_variable_is_an_unset_one() {
+    let database = postgres().create_database("unset");
+    let bucket = s3().create_bucket("unset");
+    let dir = tempfile::tempdir().expect("a directory");
+    let optional =
+        ["S3_PATH", "S3_REGION", "S3_SESSION_TOKEN", "S3_CA_BUNDLE", "BACKUP_THREADS", "PG_DUMP_PATH", "LOG_FORMAT"];
+    let program = optional.iter().fold(backup_program(&database, &bucket), |program, name| {
+        program.env(name, "").env(format!("{name}_FILE"), "")
+    });
+    // An empty variable does not stand in the way of its file, nor an empty flag in that of its variable.
+    let path = file(dir.path(), "bucket", format!("{bucket}\n"));
+    let outcome = program.env("S3_BUCKET", "").env("S3_BUCKET_FILE", path).arg("--s3-bucket=").run();
+    outcome.assert_code(0);
+    only_backup(&bucket);
+    for name in optional {
+        assert!(outcome.stderr.contains(&format!("{name}=")), "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains(&format!("{name}= (")), "{}", outcome.stderr);
+    }
+    let empty = file(dir.path(), "empty", "\n");
+    let outcome = backup_program(&database, &bucket).env_remove("S3_BUCKET").env("S3_BUCKET_FILE", empty).run();
+    outcome.assert_code(1);
+    assert!(outcome.stderr.contains("S3_BUCKET is not set"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_default() {
+    let database = postgres().create_database("order");
+    let (bucket, other) = (s3().create_bucket("order"), s3().create_bucket("order"));
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = file(dir.path(), "level", "4\n");
+    let outcome = backup_program(&database, &other)
+        .args(["--s3-bucket", &bucket, "--threads=3", "--compression-level", "5"])
+        .env("BACKUP_THREADS", "1")
+        .env("BACKUP_COMPRESSION_LEVEL_FILE", path)
+        .env("BACKUP_UPLOAD_CONCURRENCY", "2")
+        .run();
+    outcome.assert_code(0);
+    for shown in [
+        "BACKUP_THREADS=3 (flag)",
+        "BACKUP_COMPRESSION_LEVEL=5 (flag)",
+        "BACKUP_UPLOAD_CONCURRENCY=2 (environment)",
+        "S3_CHECKSUM=auto (default)",
+        "POSTGRES_CONNECTION_STRING=set (environment)",
+    ] {
+        assert!(outcome.stderr.contains(shown), "{shown} is not in:\n{}", outcome.stderr);
+    }
+    assert_eq!(manifest(&bucket, &only_backup(&bucket))["compression_level"], 5);
+    assert_eq!(s3().keys(&other, ""), [""; 0]);
+}
+
+#[test]
+fn sizes_and_durations_are_read_as_people_write_them() {
+    let database = postgres().create_database("human");
+    for (size, bytes) in
+        [("8MiB", 8 << 20), ("8 MiB", 8 << 20), ("8mib", 8 << 20), ("6MB", 6_000_000), ("5242880", 5 << 20)]
+    {
+        let bucket = s3().create_bucket("human");
+        let outcome = backup_program(&database, &bucket)
+            .env("BACKUP_PART_SIZE", size)
+            .env("BACKUP_MAX_UPLOAD_OUTAGE", "1m 30s")
+            .env("BACKUP_STALL_TIMEOUT", "36h")
+            .env("BACKUP_LOCK_WAIT_TIMEOUT", "1500ms")
+            .env("BACKUP_MAX_DURATION", "OFF")
+            .run();
+        outcome.assert_code(0);
+        let told = manifest(&bucket, &only_backup(&bucket));
+        assert_eq!(told["part_bytes"], bytes, "{size}");
+        assert!(told["pg_dump_arguments"].to_string().contains("--lock-wait-timeout=1500"), "{told}");
+    }
+}
+
+#[test]
+fn list_needs_no_settings_of_postgresql() {
+    let bucket = s3().create_bucket("no-postgres");
+    list_program(&bucket).run().assert_code(0);
+    // What another command would refuse is none of this one's business.
+    let program = list_program(&bucket).env("POSTGRES_CONNECTION_STRING", "nonsense").env("BACKUP_THREADS", "x");
+    program.env("PATH", "/nonexistent").run().assert_code(0);
+    let outcome = s3_program(&bucket).env_remove("S3_BUCKET").arg("list").run();
+    outcome.assert_code(1);
+    assert!(outcome.stderr.contains("S3_BUCKET is not set"), "{}", outcome.stderr);
+}
