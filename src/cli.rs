@@ -3,10 +3,11 @@
 //! Called by `lib.rs`. Settings stay text here: resolving and judging them is `config`'s work, because clap knows
 //! neither `X_FILE`, nor how to report all problems at once, nor this program's exit codes.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::backup::name::BackupName;
 use crate::config::Flags;
 use crate::config::table::{CommandName, PG_DUMP_ARGS, SETTINGS, Setting};
 use crate::error::EXIT_CODES;
@@ -48,7 +49,7 @@ pub struct BackupArgs {
 pub struct ListArgs {
     /// Show one backup in full: its file name, or `latest`
     #[arg(conflicts_with_all = ["limit", "quiet"])]
-    pub name: Option<String>,
+    pub name: Option<Wanted>,
     /// Show the newest N, or `all`
     #[arg(long, value_name = "N|all", default_value = "50")]
     pub limit: Limit,
@@ -58,6 +59,37 @@ pub struct ListArgs {
     /// Print the names alone, one a line
     #[arg(long, short, conflicts_with = "json")]
     pub quiet: bool,
+}
+
+/// Which backup is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The newest by name.
+    Latest,
+    /// This one.
+    Named(BackupName),
+}
+
+impl std::str::FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "latest" {
+            return Ok(Self::Latest);
+        }
+        BackupName::parse(text)
+            .map(Self::Named)
+            .ok_or_else(|| "must be `latest`, or a name as `list` shows it".to_owned())
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest => f.write_str("latest"),
+            Self::Named(name) => name.fmt(f),
+        }
+    }
 }
 
 /// How many backups to show.

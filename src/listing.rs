@@ -124,10 +124,10 @@ impl<'a> Listing<'a> {
         backups
     }
 
-    /// One backup by its file name, or the newest as `latest`, and its manifest.
-    pub async fn find(&self, wanted: &str) -> Option<(StoredBackup, Option<Manifest>)> {
+    /// One backup, or the newest where none is named, and its manifest; not one that is being uploaded.
+    pub async fn find(&self, wanted: Option<BackupName>) -> Option<(StoredBackup, Option<Manifest>)> {
         let mut stored = self.entries.iter().rev().filter(|(_, entry)| entry.bytes.is_some());
-        let (name, entry) = stored.find(|(name, _)| wanted == "latest" || name.to_string() == wanted)?;
+        let (name, entry) = stored.find(|(name, _)| wanted.is_none_or(|wanted| wanted == **name))?;
         let mut backup = self.backup(*name, *entry);
         let manifest = if entry.has_manifest { self.describe(&mut backup).await } else { None };
         Some((backup, manifest))

@@ -1,6 +1,6 @@
 //! `list`: what is stored, as a table, as names, or as JSON; or one backup in full.
 
-use crate::cli::ListArgs;
+use crate::cli::{ListArgs, Wanted};
 use crate::config;
 use crate::error::Error;
 use crate::listing::Listing;
@@ -17,8 +17,8 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     let config = config::list(context.flags, context.environment).map_err(Error::Settings)?;
     let destination = Destination::open(&config.s3).await?;
     let listing = Listing::read(&destination).await?;
-    if let Some(name) = &args.name {
-        return show(context, args, &listing, name).await;
+    if let Some(wanted) = args.name {
+        return show(context, args, &listing, wanted).await;
     }
     if args.quiet {
         let names: Vec<String> = listing.names(args.limit.get()).collect();
@@ -35,9 +35,13 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     context.print(&table::of_backups(&backups, chrono::Utc::now()))
 }
 
-async fn show(context: &Context<'_>, args: &ListArgs, listing: &Listing<'_>, name: &str) -> Result<(), Error> {
+async fn show(context: &Context<'_>, args: &ListArgs, listing: &Listing<'_>, wanted: Wanted) -> Result<(), Error> {
+    let name = match wanted {
+        Wanted::Latest => None,
+        Wanted::Named(name) => Some(name),
+    };
     let Some((backup, manifest)) = listing.find(name).await else {
-        return Err(Error::NoSuchBackup { name: name.to_owned() });
+        return Err(Error::NoSuchBackup { name: wanted.to_string() });
     };
     if args.json {
         return match manifest {

@@ -137,8 +137,9 @@ fn a_backup_of_another_size_than_its_manifest_says_stands_out() {
     backup_program(&database, &bucket).run().assert_code(0);
     let key = s3().keys(&bucket, "").swap_remove(0);
     put(&bucket, &key, b"cut");
+    // The database's name is cut: the state is what must be seen.
     let rows = rows(&list_program(&bucket).run());
-    assert_eq!(rows[0][4..], [&*database.name, "WRONG", "SIZE"]);
+    assert_eq!(rows[0][5..], ["WRONG", "SIZE"]);
 }
 
 #[test]
@@ -168,6 +169,41 @@ fn an_open_upload_is_uploading_until_it_is_a_backup() {
 }
 
 #[test]
+fn a_limit_shows_the_newest_and_quiet_their_names_alone() {
+    let bucket = s3().create_bucket("limited");
+    for name in [OLDEST, NEWEST, MIDDLE] {
+        put(&bucket, name, b"x");
+    }
+    assert_eq!(names(&rows(&list_program(&bucket).args(["--limit", "2"]).run())), [NEWEST, MIDDLE]);
+    assert_eq!(rows(&list_program(&bucket).args(["--limit", "all"]).run()).len(), 3);
+    let quiet = list_program(&bucket).arg("--quiet").run();
+    assert_eq!(quiet.stdout_text(), format!("{NEWEST}\n{MIDDLE}\n{OLDEST}\n"));
+    list_program(&bucket).args(["--limit", "few"]).run().assert_code(64);
+}
+
+#[test]
+fn one_backup_is_shown_in_full_with_the_way_back() {
+    let database = postgres().create_database("shown");
+    database.psql("CREATE TABLE t AS SELECT generate_series(1, 7) AS n").expect("a table");
+    let bucket = s3().create_bucket("shown");
+    put(&bucket, OLDEST, b"x");
+    backup_program(&database, &bucket).run().assert_code(0);
+    let latest = list_program(&bucket).arg("latest").run();
+    latest.assert_code(0);
+    let text = latest.stdout_text();
+    let told = list_program(&bucket).args(["latest", "--json"]).run();
+    let told: Value = serde_json::from_slice(&told.assert_code(0).stdout).expect("the manifest");
+    let sum = told["object_sha256"].as_str().expect("a sum");
+    for word in [&*database.name, sum, "7 in 1 tables", "sha256sum -c", "gunzip -t", "psql -X"] {
+        assert!(text.contains(word), "{word:?} wanted in:\n{text}");
+    }
+    let bare = list_program(&bucket).arg(OLDEST).run();
+    assert!(bare.assert_code(0).stdout_text().contains("no manifest"), "{}", bare.stdout_text());
+    let missing = list_program(&bucket).arg(NEWEST).run();
+    assert!(missing.assert_code(64).stderr.contains(NEWEST), "{}", missing.stderr);
+}
+
+#[test]
 fn an_empty_destination_is_no_error() {
     let bucket = s3().create_bucket("empty");
     let outcome = list_program(&bucket).run();
@@ -182,7 +218,7 @@ fn more_than_a_thousand_objects_are_all_listed() {
     let bucket = s3().create_bucket("many");
     let keys: Vec<String> = (0..1_100).map(|n| format!("many/{}", name_number(n))).collect();
     s3().put_many(&bucket, &keys);
-    let rows = rows(&list_program(&bucket).env("S3_PATH", "many").run());
+    let rows = rows(&list_program(&bucket).env("S3_PATH", "many").args(["--limit", "all"]).run());
     assert_eq!(rows.len(), keys.len());
     let mut expected: Vec<&str> = keys.iter().filter_map(|key| key.strip_prefix("many/")).collect();
     expected.sort_unstable_by(|a, b| b.cmp(a));

@@ -2,7 +2,6 @@
 //!
 //! One binary, a module a theme. `make test` runs them; the servers are started by the project's own scripts.
 
-mod backup;
 mod blocking;
 mod command_line;
 mod connections;
