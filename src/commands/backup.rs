@@ -22,9 +22,14 @@ pub async fn run(context: &Context<'_>, args: &BackupArgs, interrupts: Interrupt
     let mut attempt = Attempt::default();
     let outcome = take(context, args, interrupts, &mut attempt).await;
     if args.json {
-        let report = outcome
-            .as_ref()
-            .map_or_else(|error| Report::failure(&attempt, Chain(error).to_string(), began.elapsed()), Report::clone);
+        let report = outcome.as_ref().map_or_else(
+            |error| {
+                // Other programs' words may stand in it.
+                let cause = context.writer.clean(&Chain(error).to_string());
+                Report::failure(&attempt, cause, began.elapsed())
+            },
+            Report::clone,
+        );
         let json = serde_json::to_string(&report).map_err(|error| Error::Internal(error.into()))?;
         warn_of(context.print(&json));
     } else if let Ok(report) = &outcome {

@@ -13,6 +13,8 @@ use crate::postgres::Conninfo;
 
 /// Shorter ones occur in words; taking them out would garble every message and hide nothing.
 const SHORTEST: usize = 4;
+/// Words of JSON itself: taking one of these out, or a number, would leave no JSON.
+const OF_JSON: &[&str] = &["true", "false", "null"];
 /// Secrets that reach this process past its own settings.
 const OTHERS: &[&str] = &["PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 const MASK: &str = "[hidden]";
@@ -48,7 +50,7 @@ impl Redactor {
             .map(|text| text.trim_matches('"').to_owned())
             .collect();
         let mut secrets: Vec<String> =
-            secrets.into_iter().chain(escaped).filter(|secret| secret.len() >= SHORTEST).collect();
+            secrets.into_iter().chain(escaped).filter(|secret| can_be_hidden(secret)).collect();
         // The longest first: a secret may be a part of another.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
@@ -63,6 +65,12 @@ impl Redactor {
         };
         self.secrets.iter().fold(Cow::Borrowed(text), hide)
     }
+}
+
+/// Whether a secret can be told from what every line may hold.
+fn can_be_hidden(secret: &str) -> bool {
+    let is_number = secret.bytes().all(|byte| byte.is_ascii_digit());
+    secret.len() >= SHORTEST && !is_number && !OF_JSON.contains(&secret)
 }
 
 /// Takes `user:password@` out of URLs and `password=…` out of words: for text of unknown origin, such as a command
@@ -92,6 +100,13 @@ mod tests {
         assert_eq!(redactor.clean(r#"{"m":"s3\"cr\\et"}"#), r#"{"m":"[hidden]"}"#);
         assert_eq!(redactor.clean("x s3\"cr\\et-longer"), "x [hidden]");
         assert_eq!(redactor.clean("abc stays"), "abc stays");
+    }
+
+    #[test]
+    fn json_stays_json_whatever_the_secrets_are() {
+        let redactor = Redactor::of(["true", "12345", "null", "INFO"].map(str::to_owned).to_vec());
+        let line = r#"{"level":"INFO","standby":true,"bytes":1234567,"none":null}"#;
+        assert_eq!(redactor.clean(line), r#"{"level":"[hidden]","standby":true,"bytes":1234567,"none":null}"#);
     }
 
     #[test]

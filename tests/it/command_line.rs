@@ -231,3 +231,18 @@ fn a_log_level_shows_nothing_below_it() {
     assert!(usual.stderr.contains("INFO") && !usual.stderr.contains("DEBUG"), "{}", usual.stderr);
     assert!(!usual.stderr.contains('\u{1b}'), "no colours off a terminal");
 }
+
+#[test]
+fn secrets_that_are_common_words_leave_results_as_they_are() {
+    let database = postgres().create_database("common");
+    let bucket = s3().create_bucket("common");
+    // A password that the name of every backup holds.
+    let uri = format!("{}?application_name=x", database.uri());
+    let program =
+        || backup_program(&database, &bucket).env("POSTGRES_CONNECTION_STRING", &uri).env("PGPASSWORD", "backup");
+    let outcome = program().env("AWS_SESSION_TOKEN", "true").arg("--json").run();
+    outcome.assert_code(0);
+    let report: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    assert_eq!(report["success"], serde_json::Value::Bool(true));
+    assert!(report["file_name"].as_str().is_some_and(|name| name.starts_with("postgres-backup-")), "{report}");
+}
