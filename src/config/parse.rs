@@ -10,13 +10,19 @@ use http::Uri;
 
 use crate::storage::{Endpoint, Prefix};
 
-/// A positive duration as people write it.
+/// What `pg_dump` and the server count in; shorter ones would become 0, which they take for "no limit".
+const LEAST_DURATION: Duration = Duration::from_millis(1);
+/// The server counts a timeout's milliseconds in 31 bits (24.8 days), and clocks overflow not far beyond a life.
+const LONGEST_DURATION: Duration = Duration::from_hours(24 * 24);
+
+/// A duration from 1 ms to 24 days, as people write it.
 ///
 /// # Errors
 /// Where it is not one.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(duration) if duration.is_zero() => Err("must be longer than 0".to_owned()),
+        Ok(duration) if duration < LEAST_DURATION => Err(format!("`{text}` is not at least 1ms")),
+        Ok(duration) if duration > LONGEST_DURATION => Err(format!("`{text}` is longer than 24 days")),
         Ok(duration) => Ok(duration),
         Err(error) => Err(format!("`{text}` is not a duration such as `30s`, `15m` or `36h`: {error}")),
     }
@@ -167,6 +173,7 @@ mod tests {
         assert!(size("4MiB", least, most).is_err() && size("huge", least, most).is_err());
         assert_eq!(duration("36h"), Ok(Duration::from_hours(36)));
         assert!(duration("0s").is_err() && duration("soon").is_err());
+        assert!(duration("500us").is_err() && duration("25d").is_err() && duration("584542046090y").is_err());
         assert_eq!(optional_duration("off"), Ok(None));
     }
 
