@@ -118,7 +118,12 @@ fn recognise(word: &str) -> Result<(&'static Known, bool), String> {
         return Err("holds a word that is no option: the database is named by POSTGRES_CONNECTION_STRING".to_owned());
     }
     let refused = || {
-        let name = word.split('=').next().unwrap_or(word);
+        // The value may be a connection string, so it is not repeated, however it is attached.
+        let name = if word.starts_with("--") {
+            word.split('=').next().unwrap_or(word).to_owned()
+        } else {
+            word.chars().take(2).collect()
+        };
         format!(
             "`{name}` is not taken: it may leave a part of the database out or change the format; see the manual for what is"
         )
@@ -205,10 +210,20 @@ mod tests {
             "--binary-upgrade",
         ] {
             let why = DumpArguments::parse(text).expect_err(text);
-            let name = text.split(['=', ' ']).next().unwrap_or(text);
+            let name = if text.starts_with("--") {
+                text.split('=').next().unwrap_or(text)
+            } else {
+                &text[..text.len().min(2)]
+            };
             assert!(why.contains(name), "{text}: {why}");
         }
-        assert!(!DumpArguments::parse("postgres://u:sentinel@h").expect_err("refused").contains("sentinel"));
         assert!(DumpArguments::parse("-n").is_err() && DumpArguments::parse("-n 'open").is_err());
+    }
+
+    #[test]
+    fn a_refusal_repeats_no_value() {
+        for text in ["postgres://u:sentinel@h", "-dpostgres://u:sentinel@h", "--dbname=postgres://u:sentinel@h"] {
+            assert!(!DumpArguments::parse(text).expect_err("refused").contains("sentinel"), "{text}");
+        }
     }
 }
