@@ -52,8 +52,12 @@ impl PostgresSettings {
         if facts.host.is_empty() {
             return source;
         }
-        let hosts = source.get("host").unwrap_or_default().to_owned();
-        let addresses = source.get("hostaddr").unwrap_or_default().to_owned();
+        // Where the string is silent, libpq asks the environment.
+        let given = |keyword: &str, variable: &str| -> String {
+            let variable = || self.environment.get(variable).map(|value| value.to_string_lossy().into_owned());
+            source.get(keyword).map(str::to_owned).or_else(variable).unwrap_or_default()
+        };
+        let (hosts, addresses) = (given("host", "PGHOST"), given("hostaddr", "PGHOSTADDR"));
         if addresses.contains(',') {
             // Addresses and hosts go in pairs; without hosts the address is what the session calls its host.
             let place = hosts.split(',').position(|host| host == facts.host);
