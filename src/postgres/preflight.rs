@@ -12,6 +12,10 @@ const RELATIONS: &str = "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnam
 WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
 AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')";
 
+/// A million tables or large objects take longer to look through: then nothing is told, and `pg_dump` decides. Well under
+/// the session's own deadline, which would end the backup.
+const QUESTION_TIMEOUT: &str = "10s";
+
 /// One thing that may stop or spoil the dump.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Concern {
@@ -42,6 +46,13 @@ impl Found {
 /// # Errors
 /// Where the session is lost.
 pub async fn concerns(session: &mut Session, facts: &Facts) -> Result<Vec<Concern>, PostgresError> {
+    session.query(&format!("SET statement_timeout = '{QUESTION_TIMEOUT}'")).await?;
+    let concerns = ask_all(session, facts).await?;
+    session.query("SET statement_timeout = 0").await?;
+    Ok(concerns)
+}
+
+async fn ask_all(session: &mut Session, facts: &Facts) -> Result<Vec<Concern>, PostgresError> {
     let mut concerns = Vec::new();
     let user = quoted(&facts.user);
     let unreadable = relations(

@@ -61,10 +61,12 @@ impl Session {
 
     async fn open(tools: &Tools, settings: &PostgresSettings) -> Result<Self, PostgresError> {
         let mut command = settings.environment.command(&tools.psql, settings.conninfo.password());
+        let mut conninfo = settings.conninfo.clone();
+        // Answers are read as UTF-8, whatever the database's encoding, or the one that the user wants for the dump.
+        conninfo.set("client_encoding", "UTF8");
         command
-            .args(["-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", &settings.conninfo.to_string()])
-            // Answers are read as UTF-8, whatever the database's encoding.
-            .env("PGCLIENTENCODING", "UTF8")
+            // A question that is refused must not end the transaction, and the lock with it: hence the savepoints.
+            .args(["-XAtqw", "-v", "ON_ERROR_STOP=1", "-v", "ON_ERROR_ROLLBACK=on", "-d", &conninfo.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

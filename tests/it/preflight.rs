@@ -51,6 +51,15 @@ fn a_role_that_may_read_everything_is_not_warned() {
 }
 
 #[test]
+fn a_question_that_the_server_refuses_costs_neither_the_lock_nor_the_backup() {
+    let refuse = "REVOKE EXECUTE ON FUNCTION row_security_active(oid) FROM PUBLIC";
+    let (outcome, _database) = as_role(&format!("CREATE TABLE t (a int); GRANT pg_read_all_data TO ROLE; {refuse}"));
+    outcome.assert_code(0);
+    says(&outcome, &["permission denied for function row_security_active"]);
+    assert!(!outcome.stderr.contains("its lock are lost"), "{}", outcome.stderr);
+}
+
+#[test]
 fn arguments_that_leave_something_out_make_a_partial_backup() {
     let database = postgres().create_database("partial");
     database.psql("CREATE TABLE a AS SELECT 1 AS n; CREATE TABLE b AS SELECT 2 AS n").expect("tables");
