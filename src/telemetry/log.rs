@@ -130,7 +130,7 @@ impl io::Write for Line<'_> {
 impl Drop for Line<'_> {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.text);
-        let clean = self.writer.redactor.clean(&text);
+        let clean = self.writer.redactor.clean_line(&text);
         // Where stderr is closed there is nobody left to tell.
         self.writer.bars.suspend(|| drop(io::stderr().lock().write_all(clean.as_bytes())));
     }

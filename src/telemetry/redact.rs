@@ -13,8 +13,6 @@ use crate::postgres::Conninfo;
 
 /// Shorter ones occur in words; taking them out would garble every message and hide nothing.
 const SHORTEST: usize = 4;
-/// Words of JSON itself: taking one of these out, or a number, would leave no JSON.
-const OF_JSON: &[&str] = &["true", "false", "null"];
 /// Secrets that reach this process past its own settings.
 const OTHERS: &[&str] = &["PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 const MASK: &str = "[hidden]";
@@ -50,7 +48,7 @@ impl Redactor {
             .map(|text| text.trim_matches('"').to_owned())
             .collect();
         let mut secrets: Vec<String> =
-            secrets.into_iter().chain(escaped).filter(|secret| can_be_hidden(secret)).collect();
+            secrets.into_iter().chain(escaped).filter(|secret| secret.len() >= SHORTEST).collect();
         // The longest first: a secret may be a part of another.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
@@ -65,12 +63,32 @@ impl Redactor {
         };
         self.secrets.iter().fold(Cow::Borrowed(text), hide)
     }
+
+    /// A log line without secrets. Of one in JSON only the values are cleaned: a password such as `true` or `level` must
+    /// not make it something else than JSON.
+    #[must_use]
+    pub fn clean_line<'a>(&self, line: &'a str) -> Cow<'a, str> {
+        let clean = self.clean(line);
+        if matches!(clean, Cow::Borrowed(_)) {
+            return clean;
+        }
+        match serde_json::from_str::<serde_json::Value>(line) {
+            Ok(mut value @ serde_json::Value::Object(_)) => {
+                clean_strings(self, &mut value);
+                Cow::Owned(format!("{value}\n"))
+            }
+            _ => clean,
+        }
+    }
 }
 
-/// Whether a secret can be told from what every line may hold.
-fn can_be_hidden(secret: &str) -> bool {
-    let is_number = secret.bytes().all(|byte| byte.is_ascii_digit());
-    secret.len() >= SHORTEST && !is_number && !OF_JSON.contains(&secret)
+fn clean_strings(redactor: &Redactor, value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => *text = redactor.clean(text).into_owned(),
+        serde_json::Value::Array(values) => values.iter_mut().for_each(|value| clean_strings(redactor, value)),
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(|value| clean_strings(redactor, value)),
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
+    }
 }
 
 /// Takes `user:password@` out of URLs and `password=…` out of words: for text of unknown origin, such as a command
@@ -103,10 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_json_whatever_the_secrets_are() {
-        let redactor = Redactor::of(["true", "12345", "null", "INFO"].map(str::to_owned).to_vec());
-        let line = r#"{"level":"INFO","standby":true,"bytes":1234567,"none":null}"#;
-        assert_eq!(redactor.clean(line), r#"{"level":"[hidden]","standby":true,"bytes":1234567,"none":null}"#);
+    fn a_line_of_json_stays_json() {
+        let redactor = Redactor::of(["true", "level", "12345"].map(str::to_owned).to_vec());
+        let line = "{\"level\":\"INFO\",\"standby\":true,\"bytes\":1234567,\"error\":\"it is true\"}\n";
+        let clean = redactor.clean_line(line);
+        let value: serde_json::Value = serde_json::from_str(&clean).expect("JSON");
+        assert_eq!(value["error"], "it is [hidden]");
+        assert!(value["standby"] == true && value["level"] == "INFO" && value["bytes"] == 1_234_567);
+        assert_eq!(redactor.clean_line("level true\n"), "[hidden] [hidden]\n");
     }
 
     #[test]
