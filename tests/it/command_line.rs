@@ -242,7 +242,7 @@ fn secrets_that_are_common_words_leave_results_as_they_are() {
         || backup_program(&database, &bucket).env("POSTGRES_CONNECTION_STRING", &uri).env("PGPASSWORD", "backup");
     let outcome = program().env("AWS_SESSION_TOKEN", "true").arg("--json").run();
     outcome.assert_code(0);
-    let report: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
-    assert_eq!(report["success"], serde_json::Value::Bool(true));
+    let report: Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    assert_eq!(report["success"], Value::Bool(true));
     assert!(report["file_name"].as_str().is_some_and(|name| name.starts_with("postgres-backup-")), "{report}");
 }
