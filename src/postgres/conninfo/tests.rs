@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use secrecy::ExposeSecret as _;
+
 use super::*;
 
 fn password(text: &str) -> Option<String> {
@@ -41,11 +43,28 @@ fn what_is_wrong_is_said_without_the_text() {
         ("postgres://[::1/d", ConninfoError::Brackets),
         ("postgres://h/d?novalue", ConninfoError::QueryParameter),
         ("host=a\0b", ConninfoError::Nul),
+        ("postgres://u:%ff@h/d", ConninfoError::NotUtf8),
         ("sslpassword=x host=h", ConninfoError::OtherSecret("sslpassword")),
     ];
     for (text, expected) in cases {
         assert_eq!(Conninfo::parse(text).err(), Some(expected), "{text:?}");
     }
+}
+
+#[test]
+fn brackets_count_at_the_beginning_of_a_host_alone() {
+    for (text, hosts, database) in [("postgres://a[b/c]", "a[b", "c]"), ("postgres://[::1,2],h/d", "::1,2,h", "d")] {
+        let conninfo = Conninfo::parse(text).expect("parses");
+        assert_eq!((conninfo.get("host"), conninfo.get("dbname")), (Some(hosts), Some(database)), "{text}");
+    }
+}
+
+#[test]
+fn an_empty_password_is_handed_on_since_it_stands_before_pgpassword() {
+    let conninfo = Conninfo::parse("host=h password=''").expect("parses");
+    assert_eq!((conninfo.to_string().as_str(), conninfo.password().is_none()), ("host='h' password=''", true));
+    let conninfo = Conninfo::parse("password='' password=secret host=h").expect("parses");
+    assert_eq!((conninfo.to_string().as_str(), conninfo.password().is_some()), ("host='h'", true));
 }
 
 proptest! {
