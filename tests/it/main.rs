@@ -8,6 +8,7 @@ mod connections;
 mod dialects;
 mod documents;
 mod dump_faults;
+mod libpq;
 mod listing;
 mod memory;
 mod preflight;

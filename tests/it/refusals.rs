@@ -142,9 +142,7 @@ fn a_pg_dump_older_than_the_server_is_named_with_both_versions() {
 /// The directory of the client programs of a major version, installed where they are missing.
 fn installed_clients(major: &str) -> std::path::PathBuf {
     let what = format!("clients-{major}");
-    let install = crate::support::setup::repository_file("scripts/install");
-    let output = std::process::Command::new(install).arg(&what).output().expect("the script");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    crate::support::setup::installed(&what);
     crate::support::setup::repository_file(&format!("target/tools/{what}/bin"))
 }
 

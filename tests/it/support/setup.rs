@@ -135,6 +135,15 @@ pub fn repository_file(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// Installs what a test needs beside the servers, where it is missing (`scripts/install`).
+///
+/// # Panics
+/// Where it cannot be had.
+pub fn installed(what: &str) {
+    let output = std::process::Command::new(repository_file("scripts/install")).arg(what).output().expect("the script");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
