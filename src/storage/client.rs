@@ -3,23 +3,24 @@
 //! Called by [`super::Destination::open`]. Everything that FACTS §1 found surprising in the SDK's defaults is set
 //! explicitly here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::default_provider::region::DefaultRegionChain;
+use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::region::ProfileFileRegionProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Builder, Credentials, ProvideCredentials, Region, RequestChecksumCalculation,
-    ResponseChecksumValidation, SharedHttpClient, StalledStreamProtectionConfig,
+    BehaviorVersion, Builder, Credentials, IdentityCache, Region, RequestChecksumCalculation,
+    ResponseChecksumValidation, SharedCredentialsProvider, StalledStreamProtectionConfig,
 };
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
-use aws_smithy_http_client::{Builder as HttpBuilder, Connector};
 use secrecy::ExposeSecret;
 
-use super::{CaBundle, S3Settings, StaticCredentials, StorageError};
+use super::credentials::RenewableCredentials;
+use super::{S3Settings, StaticCredentials, StorageError, connector};
 
 /// AWS's own region where nothing names one; self-hosted servers accept it.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -30,12 +31,18 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// A host that does not complete a TCP handshake by then is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A client, and the credentials behind it where they can be renewed.
+pub(super) struct Built {
+    pub client: Client,
+    pub renewable: Option<Arc<RenewableCredentials>>,
+}
+
 /// Builds the client.
 ///
 /// # Errors
 /// [`StorageError::NoCredentials`] where neither the settings nor the AWS chain have any;
 /// [`StorageError::TrustStore`] where the CA bundle cannot be used.
-pub async fn build(settings: &S3Settings) -> Result<Client, StorageError> {
+pub(super) async fn build(settings: &S3Settings) -> Result<Built, StorageError> {
     let region = region(settings).await;
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT.min(settings.request_timeout))
@@ -47,9 +54,13 @@ pub async fn build(settings: &S3Settings) -> Result<Client, StorageError> {
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_BACKOFF))
         .timeout_config(timeouts)
         .stalled_stream_protection(StalledStreamProtectionConfig::enabled().upload_enabled(false).build());
-    let loader = match &settings.credentials {
-        Some(credentials) => loader.credentials_provider(static_credentials(credentials)),
-        None => loader.credentials_provider(chain(region).await?),
+    let (loader, renewable) = if let Some(credentials) = &settings.credentials {
+        (loader.credentials_provider(static_credentials(credentials)), None)
+    } else {
+        let renewable = Arc::new(RenewableCredentials::ask(region).await?);
+        let provider = SharedCredentialsProvider::from(Arc::clone(&renewable) as Arc<_>);
+        // They are kept there, where they can be renewed.
+        (loader.credentials_provider(provider).identity_cache(IdentityCache::no_cache()), Some(renewable))
     };
     let config = loader.load().await;
     let mut builder = Builder::from(&config)
@@ -62,19 +73,24 @@ pub async fn build(settings: &S3Settings) -> Result<Client, StorageError> {
         builder = builder.endpoint_url(endpoint.url());
     }
     if let Some(bundle) = &settings.ca_bundle {
-        builder = builder.http_client(trusting(bundle)?);
+        builder = builder.http_client(connector::trusting(bundle)?);
     }
-    Ok(Client::from_conf(builder.build()))
+    Ok(Built { client: Client::from_conf(builder.build()), renewable })
 }
 
 async fn region(settings: &S3Settings) -> Region {
     match &settings.region {
         Some(region) => Region::new(region.clone()),
-        // Static credentials belong to a server that is named in full: asking the instance for a region would only
-        // cost its timeout.
-        None if settings.credentials.is_some() && settings.endpoint.is_some() => Region::new(DEFAULT_REGION),
-        None => {
+        None if settings.is_aws() => {
             let chain = DefaultRegionChain::builder().build();
+            chain.region().await.unwrap_or_else(|| Region::new(DEFAULT_REGION))
+        }
+        // Static credentials belong to a server that is named in full.
+        None if settings.credentials.is_some() => Region::new(DEFAULT_REGION),
+        None => {
+            // An instance of AWS does not know the region of another store, and elsewhere asking it costs its timeout.
+            let environment = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
+            let chain = environment.or_else(ProfileFileRegionProvider::new());
             chain.region().await.unwrap_or_else(|| Region::new(DEFAULT_REGION))
         }
     }
@@ -84,29 +100,4 @@ fn static_credentials(credentials: &StaticCredentials) -> Credentials {
     let token = credentials.session_token.as_ref().map(|token| token.expose_secret().to_owned());
     let (access, secret) = (credentials.access_key.expose_secret(), credentials.secret_key.expose_secret());
     Credentials::new(access, secret, token, None, "settings")
-}
-
-/// The whole AWS chain, asked once, so that its having nothing is said before anything else is done.
-async fn chain(region: Region) -> Result<DefaultCredentialsChain, StorageError> {
-    let chain = DefaultCredentialsChain::builder().region(region).build().await;
-    match chain.provide_credentials().await {
-        Ok(_) => Ok(chain),
-        Err(error) => Err(StorageError::NoCredentials { reason: crate::error::Chain(&error).to_string() }),
-    }
-}
-
-/// An HTTP client that trusts a bundle and nothing else. `build_https()` would drop the proxy settings (FACTS §1), so
-/// the connector is made by hand.
-fn trusting(bundle: &CaBundle) -> Result<SharedHttpClient, StorageError> {
-    let store = TrustStore::empty().with_pem_certificate(bundle.pem());
-    let context = TlsContext::builder()
-        .with_trust_store(store)
-        .build()
-        .map_err(|error| StorageError::TrustStore { reason: crate::error::Chain(&error).to_string() })?;
-    Ok(HttpBuilder::new().build_with_connector_fn(move |settings, components| {
-        let mut connector = Connector::builder().proxy_config(ProxyConfig::from_env());
-        connector.set_connector_settings(settings.cloned());
-        connector.set_sleep_impl(components.and_then(aws_sdk_s3::config::RuntimeComponents::sleep_impl));
-        connector.tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context.clone()).build()
-    }))
 }

@@ -155,6 +155,7 @@ impl Upload {
         };
         // HEAD succeeds each time: that must not make a Complete that never does go on for ever.
         let outage = self.outage.afresh();
+        let mut renewed = false;
         loop {
             let began = Instant::now();
             let failure = match self.bucket.complete(&self.key, &completion).await {
@@ -170,6 +171,7 @@ impl Upload {
             }
             match failure.kind {
                 FailureKind::Passing => outage.wait(COMMIT, began, failure, PAUSE).await?,
+                FailureKind::Expired if !renewed && outage.renew(began).await => renewed = true,
                 FailureKind::NotImplemented if completion.conditional => completion.conditional = false,
                 _ => return Err(StorageError::Refused { action: COMMIT, failure, first: false }),
             }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::pipeline::PartChecksum;
 
+use super::client::Built;
 use super::requests::Bucket;
 use super::retry::Outage;
 use super::upload::{ABORT_DEADLINE, Upload, abort_twins};
@@ -29,7 +30,7 @@ impl Destination {
     /// # Errors
     /// Where there are no credentials, or the CA bundle cannot be used.
     pub async fn open(settings: &S3Settings) -> Result<Self, StorageError> {
-        let client = Box::pin(client::build(settings)).await?;
+        let Built { client, renewable } = Box::pin(client::build(settings)).await?;
         let bucket = Bucket {
             client,
             name: settings.bucket.clone(),
@@ -42,7 +43,7 @@ impl Destination {
         Ok(Self {
             bucket,
             prefix: settings.prefix.clone(),
-            outage: Arc::new(Outage::new(settings.max_outage)),
+            outage: Arc::new(Outage::new(settings.max_outage).renewing(renewable)),
             checksum: settings.part_checksum(),
         })
     }

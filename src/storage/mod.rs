@@ -5,6 +5,8 @@
 
 mod client;
 mod commit;
+mod connector;
+mod credentials;
 mod destination;
 mod failure;
 mod requests;

@@ -162,6 +162,8 @@ impl Bucket {
                 crc64: answer.checksum_crc64_nvme,
             })),
             Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),
+            // An answer to HEAD has no body to say why; expired credentials are the one 400 that may be mended.
+            Err(failure) if failure.status == Some(400) => Err(Failure { kind: FailureKind::Expired, ..failure }),
             Err(failure) => Err(failure),
         }
     }

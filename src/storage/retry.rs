@@ -4,12 +4,13 @@
 //! §1). Around it stands this loop, shared by all requests of a run: as long as any of them succeeds, there is no
 //! outage. Every request of `upload`, `commit` and `destination` goes through it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::StorageError;
+use super::credentials::RenewableCredentials;
 use super::failure::{Failure, FailureKind};
 
 /// SPEC §6: pauses from 0.5 s to 20 s, with jitter.
@@ -21,6 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 pub struct Outage {
     budget: Duration,
     state: Mutex<State>,
+    credentials: Option<Arc<RenewableCredentials>>,
 }
 
 #[derive(Debug, Default)]
@@ -34,13 +36,19 @@ impl Outage {
     /// With `BACKUP_MAX_UPLOAD_OUTAGE` as budget.
     #[must_use]
     pub fn new(budget: Duration) -> Self {
-        Self { budget, state: Mutex::default() }
+        Self { budget, state: Mutex::default(), credentials: None }
+    }
+
+    /// With credentials that can be renewed when S3 says that they have expired.
+    #[must_use]
+    pub(super) fn renewing(self, credentials: Option<Arc<RenewableCredentials>>) -> Self {
+        Self { credentials, ..self }
     }
 
     /// A budget of its own, for a request that must not live on the success of others.
     #[must_use]
     pub fn afresh(&self) -> Self {
-        Self::new(self.budget)
+        Self::new(self.budget).renewing(self.credentials.clone())
     }
 
     /// Sends a request until it succeeds, is refused, or the budget is used up.
@@ -57,12 +65,17 @@ impl Outage {
         Sending: Future<Output = Result<T, Failure>>,
     {
         let mut pause = FIRST_PAUSE;
+        let mut renewed = false;
         loop {
             let began = Instant::now();
             match request().await {
                 Ok(answer) => {
                     self.succeeded();
                     return Ok(answer);
+                }
+                Err(failure) if failure.kind == FailureKind::Expired && !renewed && self.renew(began).await => {
+                    renewed = true;
+                    continue;
                 }
                 Err(failure) if failure.kind != FailureKind::Passing => {
                     // An answer is an answer: S3 is there.
@@ -104,6 +117,14 @@ impl Outage {
         );
         sleep(pause).await;
         Ok(())
+    }
+
+    /// Whether the credentials of a request that began then, and was told that they have expired, have been renewed.
+    pub(super) async fn renew(&self, began: Instant) -> bool {
+        match &self.credentials {
+            Some(credentials) => credentials.renew(began).await,
+            None => false,
+        }
     }
 
     /// Takes note of a request that was answered well.

@@ -45,14 +45,19 @@ impl S3Settings {
         self.endpoint.as_ref().is_some_and(|endpoint| endpoint.host.ends_with(".r2.cloudflarestorage.com"))
     }
 
+    /// Whether the store is AWS's own.
+    #[must_use]
+    pub fn is_aws(&self) -> bool {
+        self.endpoint.as_ref().is_none_or(|endpoint| endpoint.host.ends_with(".amazonaws.com"))
+    }
+
     /// The checksum that parts carry: CRC-64/NVME on AWS, which keeps it for the whole object; elsewhere MD5, the one
     /// that every server enforces (FACTS §1, §2).
     #[must_use]
     pub fn part_checksum(&self) -> PartChecksum {
-        let is_aws = self.endpoint.as_ref().is_none_or(|endpoint| endpoint.host.ends_with(".amazonaws.com"));
         match self.checksum {
             ChecksumSetting::Crc64Nvme => PartChecksum::Crc64Nvme,
-            ChecksumSetting::Auto if is_aws => PartChecksum::Crc64Nvme,
+            ChecksumSetting::Auto if self.is_aws() => PartChecksum::Crc64Nvme,
             ChecksumSetting::Auto | ChecksumSetting::Md5 => PartChecksum::Md5,
             ChecksumSetting::None => PartChecksum::None,
         }

@@ -113,9 +113,15 @@ impl Upload {
     pub async fn abort(self) {
         let began = Instant::now();
         let aborting = async {
+            let mut renewed = false;
             loop {
                 match self.bucket.abort(&self.key, &self.id).await {
                     Ok(()) => return Ok(()),
+                    Err(failure)
+                        if failure.kind == FailureKind::Expired && !renewed && self.outage.renew(began).await =>
+                    {
+                        renewed = true;
+                    }
                     Err(failure) if failure.kind != FailureKind::Passing => return Err(failure),
                     Err(failure) if began.elapsed() > ABORT_DEADLINE / 2 => return Err(failure),
                     Err(_) => tokio::time::sleep(Duration::from_millis(300)).await,

@@ -1,6 +1,7 @@
 //! Logger: text or JSON lines on stderr, around the progress bar, without secrets.
 //!
-//! Set up once by `lib`. Only this program's own events are logged below WARN: the SDK's and hyper's show headers.
+//! Set up once by `lib`. Only this program's own events are logged below WARN: the SDK's and hyper's show headers. What
+//! the SDK warns of while it looks for credentials and region is in this program's own error, or no problem.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -57,7 +58,10 @@ impl LogSettings {
 
 /// Installs the logger for the whole process.
 pub fn install(settings: &LogSettings, writer: LogWriter) {
-    let targets = Targets::new().with_default(LevelFilter::WARN).with_target(env!("CARGO_CRATE_NAME"), settings.level);
+    let targets = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target("aws_config", LevelFilter::ERROR)
+        .with_target(env!("CARGO_CRATE_NAME"), settings.level);
     let registry = tracing_subscriber::registry().with(targets);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let installed = match settings.format {
