@@ -32,7 +32,8 @@ launch_s3() {
     if [[ -n $TLS ]]; then # https has a port of its own, and the plain one stays
         plain=${PORTS[8]}
         URL=https://127.0.0.1:${PORTS[6]}
-        flags=(-s3.port.https="${PORTS[6]}" -s3.cert.file="$DIR/server.pem" -s3.key.file="$DIR/server.key")
+        flags=(-s3.port.https="${PORTS[6]}" -s3.cert.file="$DIR/server.pem" -s3.key.file="$DIR/server.key"
+            -s3.domainName=s3.localhost) # BUCKET.s3.localhost is the bucket, too
     fi
     mkdir "$DIR/data" "$DIR/home"
     printf '/tmp/seaweedfs-%s-grpc-%s.sock\n' master "${PORTS[1]}" volume "${PORTS[3]}" filer "${PORTS[5]}" \

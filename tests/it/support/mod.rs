@@ -3,6 +3,8 @@
 //! | module | what it gives |
 //! |---|---|
 //! | [`proxy`] | [`proxy::FaultProxy`]: an HTTP proxy in front of the S3 server that fails the n-th call of a verb, and keeps a log of every request |
+//! | [`web`] | [`web::Web`]: a small HTTP server with canned answers: what AWS has beside S3 |
+//! | [`connect_proxy`] | [`connect_proxy::ConnectProxy`]: an HTTP proxy that tunnels, and resolves names itself |
 //! | [`tcp_proxy`] | [`tcp_proxy::TcpProxy`]: a plain TCP forwarder in front of the database that cuts, stalls and refuses |
 //! | [`fake_pg_dump`] | [`fake_pg_dump::FakeDump`]: a `pg_dump` that writes a prepared dump and ends as told |
 //! | [`servers`] | the database server and the S3 server shared by the test process, and private ones that a test may stop |
@@ -16,6 +18,7 @@
 #![expect(dead_code, reason = "a tool box: not every test module uses every tool, and an executable has no public API")]
 
 pub mod background;
+pub mod connect_proxy;
 pub mod fake_pg_dump;
 pub mod faulty;
 pub mod process;
@@ -24,3 +27,4 @@ pub mod proxy;
 pub mod servers;
 pub mod setup;
 pub mod tcp_proxy;
+pub mod web;

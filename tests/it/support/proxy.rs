@@ -10,6 +10,7 @@ mod http;
 mod plan;
 mod relay;
 mod rules;
+mod session;
 #[cfg(test)]
 mod tests;
 mod verb;
@@ -26,6 +27,7 @@ use super::background::{Background, reset_on_close};
 use desk::Desk;
 pub use desk::Seen;
 pub use rules::{Calls, Fault, ResetAt, Rule, StallAt, When};
+pub use session::Session;
 pub use verb::S3Verb;
 
 /// A running proxy; dropping it closes every connection.
@@ -73,6 +75,12 @@ impl FaultProxy {
     /// Adds a rule behind those already there; the first that fits a request is applied.
     pub fn rule(&self, rule: Rule) -> &Self {
         self.desk.rules().push(rule);
+        self
+    }
+
+    /// Takes requests that are signed with these temporary credentials, too, which the server itself does not know.
+    pub fn accept(&self, session: &Session) -> &Self {
+        self.desk.sessions().push(session.clone());
         self
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::http::{Headers, RequestHead, header};
 use super::rules::{Fault, Rule};
+use super::session::Session;
 use super::verb::{S3Verb, key_of, split_target};
 
 /// One request as the proxy saw it.
@@ -49,6 +50,7 @@ impl Seen {
 pub struct Desk {
     upstream: String,
     rules: Mutex<Vec<Rule>>,
+    sessions: Mutex<Vec<Session>>,
     log: Mutex<Log>,
 }
 
@@ -61,12 +63,31 @@ struct Log {
 impl Desk {
     /// An empty desk for a server at `host:port`.
     pub fn new(upstream: &str) -> Self {
-        Self { upstream: upstream.to_owned(), rules: Mutex::default(), log: Mutex::default() }
+        Self {
+            upstream: upstream.to_owned(),
+            rules: Mutex::default(),
+            sessions: Mutex::default(),
+            log: Mutex::default(),
+        }
     }
 
     /// The rules, for adding and clearing.
     pub fn rules(&self) -> MutexGuard<'_, Vec<Rule>> {
         lock(&self.rules)
+    }
+
+    /// The temporary credentials that are valid, for adding.
+    pub fn sessions(&self) -> MutexGuard<'_, Vec<Session>> {
+        lock(&self.sessions)
+    }
+
+    /// The request as the server understands it: one with valid temporary credentials is signed anew.
+    pub fn translated(&self, request: RequestHead) -> RequestHead {
+        let bytes = self.sessions().iter().find_map(|session| session.resigned(&request));
+        match bytes {
+            Some(bytes) => RequestHead { bytes, ..request },
+            None => request,
+        }
     }
 
     /// A copy of the log.
@@ -88,28 +109,28 @@ impl Desk {
     /// Writes a request down and finds its fault.
     pub fn admit(self: &Arc<Self>, request: &RequestHead) -> Ticket {
         let (path, query) = split_target(&request.target);
-        let verb = S3Verb::classify(&request.method, &request.target);
-        let key = key_of(path);
-        let mut log = lock(&self.log);
-        let counted = &log.seen[log.count_from..];
-        let call = 1 + counted.iter().filter(|seen| seen.verb == verb).count();
-        let call_of = |rule: &Rule| 1 + counted.iter().filter(|seen| rule.concerns(seen.verb, &seen.key())).count();
-        let rules = self.rules();
-        let rule = rules.iter().find(|rule| rule.concerns(verb, &key) && rule.calls.include(call_of(rule)));
-        let fault = rule.map(|rule| rule.fault.clone());
-        drop(rules);
-        log.seen.push(Seen {
-            verb,
+        let mut seen = Seen {
+            verb: S3Verb::classify(&request.method, &request.target),
             method: request.method.clone(),
             path: path.to_owned(),
             query: query.to_owned(),
-            call,
-            fault: fault.clone(),
+            call: 0,
+            fault: None,
             status: None,
             upstream_status: None,
             request_body_len: 0,
             headers: request.headers.clone(),
-        });
+        };
+        let mut log = lock(&self.log);
+        let counted = &log.seen[log.count_from..];
+        seen.call = 1 + counted.iter().filter(|earlier| earlier.verb == seen.verb).count();
+        let call_of = |rule: &Rule| 1 + counted.iter().filter(|earlier| rule.concerns(earlier)).count();
+        let rules = self.rules();
+        let rule = rules.iter().find(|rule| rule.concerns(&seen) && rule.calls.include(call_of(rule)));
+        seen.fault = rule.map(|rule| rule.fault.clone());
+        drop(rules);
+        let fault = seen.fault.clone();
+        log.seen.push(seen);
         Ticket { desk: Arc::clone(self), index: log.seen.len() - 1, fault }
     }
 }

@@ -1,6 +1,7 @@
 //! What a test may ask of the proxy: which requests ([`Rule`], [`Calls`]) get which [`Fault`]. Plain data, used by the tests
 //! and read by [`super::plan`].
 
+use super::desk::Seen;
 use super::verb::S3Verb;
 
 /// One instruction to the proxy. The first rule that fits a request is applied, the rest are not looked at.
@@ -8,6 +9,7 @@ use super::verb::S3Verb;
 pub struct Rule {
     pub(super) verb: Option<S3Verb>,
     pub(super) key_suffix: Option<String>,
+    pub(super) header: Option<(String, String)>,
     pub(super) calls: Calls,
     pub(super) fault: Fault,
 }
@@ -15,12 +17,12 @@ pub struct Rule {
 impl Rule {
     /// A fault for some calls of one verb.
     pub fn on(verb: S3Verb, calls: Calls, fault: Fault) -> Self {
-        Self { verb: Some(verb), key_suffix: None, calls, fault }
+        Self { verb: Some(verb), key_suffix: None, header: None, calls, fault }
     }
 
     /// A fault for some requests whatever their verb; they are counted together.
     pub fn any(calls: Calls, fault: Fault) -> Self {
-        Self { verb: None, key_suffix: None, calls, fault }
+        Self { verb: None, key_suffix: None, header: None, calls, fault }
     }
 
     /// Only requests whose (decoded) key ends like this; only they are counted for this rule.
@@ -30,9 +32,21 @@ impl Rule {
         self
     }
 
-    pub(super) fn concerns(&self, verb: S3Verb, key: &str) -> bool {
-        self.verb.is_none_or(|wanted| wanted == verb)
-            && self.key_suffix.as_deref().is_none_or(|suffix| key.ends_with(suffix))
+    /// Only requests with this header (its name in lower case), whose value contains this text; only they are counted for
+    /// this rule.
+    #[must_use]
+    pub fn header(mut self, name: &str, part: &str) -> Self {
+        self.header = Some((name.to_owned(), part.to_owned()));
+        self
+    }
+
+    pub(super) fn concerns(&self, seen: &Seen) -> bool {
+        self.verb.is_none_or(|wanted| wanted == seen.verb)
+            && self.key_suffix.as_deref().is_none_or(|suffix| seen.key().ends_with(suffix))
+            && self
+                .header
+                .as_ref()
+                .is_none_or(|(name, part)| seen.header(name).is_some_and(|value| value.contains(part)))
     }
 }
 

@@ -1,0 +1,96 @@
+//! Temporary credentials, which the test's S3 server does not know: the proxy checks a request's signature, token and all, as
+//! S3 would, and signs it anew with a key that the server has. Used by [`super::desk`] for every request with a token.
+
+use sha2::{Digest as _, Sha256};
+
+use super::http::{RequestHead, header};
+use super::verb::split_target;
+use crate::support::servers::s3;
+use crate::support::setup::hex;
+
+const TOKEN_HEADER: &str = "x-amz-security-token";
+
+/// Temporary credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Their access key.
+    pub access_key: String,
+    /// Its secret.
+    pub secret_key: String,
+    /// Their session token.
+    pub token: String,
+}
+
+/// The `Authorization` header, taken apart.
+struct Authorization<'a> {
+    access_key: &'a str,
+    scope: &'a str,
+    signed: Vec<&'a str>,
+    signature: &'a str,
+}
+
+impl<'a> Authorization<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let (credential, rest) = text.strip_prefix("AWS4-HMAC-SHA256 Credential=")?.split_once(", SignedHeaders=")?;
+        let (signed, signature) = rest.split_once(", Signature=")?;
+        let (access_key, scope) = credential.split_once('/')?;
+        Some(Self { access_key, scope, signed: signed.split(';').collect(), signature })
+    }
+}
+
+impl Session {
+    /// The head with a signature of the server's own, where the request is rightly signed with these credentials.
+    pub fn resigned(&self, request: &RequestHead) -> Option<Vec<u8>> {
+        let given = header(&request.headers, "authorization")?;
+        let authorization = Authorization::parse(given)?;
+        let is_ours = authorization.access_key == self.access_key
+            && header(&request.headers, TOKEN_HEADER) == Some(&self.token)
+            && authorization.signed.contains(&TOKEN_HEADER)
+            && signature(request, authorization.scope, &authorization.signed, &self.secret_key)?
+                == authorization.signature;
+        if !is_ours {
+            return None;
+        }
+        let signed: Vec<&str> = authorization.signed.iter().copied().filter(|name| *name != TOKEN_HEADER).collect();
+        let signature = signature(request, authorization.scope, &signed, &s3().secret_key)?;
+        let anew = format!(
+            "AWS4-HMAC-SHA256 Credential={}/{}, SignedHeaders={}, Signature={signature}",
+            s3().access_key,
+            authorization.scope,
+            signed.join(";")
+        );
+        let text = String::from_utf8(request.bytes.clone()).ok()?;
+        let is_token = |line: &&str| line.to_ascii_lowercase().starts_with(TOKEN_HEADER);
+        let lines = text.split_inclusive('\n').filter(|line| !is_token(line));
+        Some(lines.collect::<String>().replace(given, &anew).into_bytes())
+    }
+}
+
+/// Signature Version 4 of these headers (AWS documentation, "Create a signed AWS API request").
+fn signature(request: &RequestHead, scope: &str, signed: &[&str], secret: &str) -> Option<String> {
+    let (path, query) = split_target(&request.target);
+    let value = |name: &str| header(&request.headers, name);
+    let mut parameters: Vec<String> = query.split('&').filter(|pair| !pair.is_empty()).map(str::to_owned).collect();
+    for parameter in &mut parameters {
+        if !parameter.contains('=') {
+            parameter.push('=');
+        }
+    }
+    parameters.sort();
+    let headers: Option<String> = signed.iter().map(|name| Some(format!("{name}:{}\n", value(name)?.trim()))).collect();
+    let canonical =
+        [&request.method, path, &parameters.join("&"), &headers?, &signed.join(";"), value("x-amz-content-sha256")?]
+            .join("\n");
+    let text = format!("AWS4-HMAC-SHA256\n{}\n{scope}\n{}", value("x-amz-date")?, hex(&Sha256::digest(canonical)));
+    let key = scope.split('/').fold(format!("AWS4{secret}").into_bytes(), |key, part| hmac(&key, part.as_bytes()));
+    Some(hex(&hmac(&key, text.as_bytes())))
+}
+
+/// HMAC-SHA-256 with a key of at most one block (RFC 2104).
+fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
+    const BLOCK: usize = 64;
+    assert!(key.len() <= BLOCK, "a longer key would have to be hashed first");
+    let pad = |with: u8| -> Vec<u8> { (0..BLOCK).map(|at| key.get(at).copied().unwrap_or(0) ^ with).collect() };
+    let inner = Sha256::new().chain_update(pad(0x36)).chain_update(text).finalize();
+    Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize().to_vec()
+}
