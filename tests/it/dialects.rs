@@ -4,9 +4,7 @@
 
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::{Stage, THREE_PARTS};
-use crate::support::program::Outcome;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb, Seen, When};
-use crate::support::servers::s3;
 
 fn stage() -> Stage {
     Stage::new(FakeDump::new().body(THREE_PARTS))
@@ -117,24 +115,4 @@ fn credentials_that_expire_in_the_middle_are_a_storage_failure() {
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::From(2), status(400, "ExpiredToken")));
     let outcome = stage.backup().run();
     stage.assert_failed(&outcome, 12, "expired").then_names(&["ExpiredToken", "renew the credentials"]);
-}
-
-#[test]
-fn a_private_authority_is_trusted_by_its_bundle_alone() {
-    let server = crate::support::servers::own_s3(&["--tls"]);
-    let bucket = server.create_bucket("tls");
-    let bundle = server.ca_file.clone().expect("a CA file");
-    let stage = stage();
-    let backup = || {
-        let program = stage.backup().env("S3_URL", &server.url).env("S3_BUCKET", &bucket);
-        program.env("S3_ACCESS_KEY", &server.access_key).env("S3_SECRET_KEY", &server.secret_key)
-    };
-    let trusting: Outcome = backup().env("S3_CA_BUNDLE", &bundle).run();
-    trusting.assert_code(0);
-    assert_eq!(server.keys(&bucket, "app/").len(), 2);
-    let distrusting = backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "1s").run();
-    distrusting.assert_code(12);
-    let malformed = backup().env("S3_CA_BUNDLE", "/dev/null").run();
-    malformed.assert_code(3);
-    assert!(s3().keys(&stage.bucket, "").is_empty(), "the other server was not touched");
 }

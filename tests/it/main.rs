@@ -2,6 +2,7 @@
 //!
 //! One binary, a module a theme. `make test` runs them; the servers are started by the project's own scripts.
 
+mod aws_chain;
 mod blocking;
 mod command_line;
 mod connections;
@@ -12,6 +13,7 @@ mod libpq;
 mod listing;
 mod memory;
 mod preflight;
+mod private_stores;
 mod refusals;
 mod round_trip;
 mod secrets;
