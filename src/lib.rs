@@ -16,6 +16,7 @@
 //! | [`proof`] | judges whether the dump is whole |
 //! | [`storage`] | the only room that knows the AWS SDK: upload, commit, listing, outages |
 //! | [`listing`] | what is stored, joined by name |
+//! | [`scheduler`] | when backups are due |
 //! | [`telemetry`] | log and progress, without secrets |
 //! | [`error`], [`interrupt`] | exit codes; signals |
 //!
@@ -32,6 +33,7 @@ pub mod listing;
 pub mod pipeline;
 pub mod postgres;
 pub mod proof;
+pub mod scheduler;
 pub mod storage;
 pub mod telemetry;
 

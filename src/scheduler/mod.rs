@@ -1,0 +1,5 @@
+//! Cron Scheduler: when backups are due.
+
+mod schedule;
+
+pub use schedule::Schedule;
