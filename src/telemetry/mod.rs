@@ -1,6 +1,7 @@
 //! Telemetry: what the program tells while it works: log lines and progress, with secrets taken out.
 
 mod log;
+pub mod metrics;
 mod progress;
 mod redact;
 
