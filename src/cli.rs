@@ -28,6 +28,8 @@ pub enum Command {
     Backup(BackupArgs),
     /// List the backups of this destination, newest first
     List(ListArgs),
+    /// Take backups on a schedule until stopped
+    Daemon(DaemonArgs),
 }
 
 /// Flags of `backup` that are not settings.
@@ -39,6 +41,20 @@ pub struct BackupArgs {
     /// Draw no progress bar; log progress every 30 s instead
     #[arg(long)]
     pub no_progress: bool,
+    /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
+    #[arg(last = true, value_name = "ARGS")]
+    pub pg_dump_args: Vec<String>,
+}
+
+/// Flags of `daemon` that are not settings.
+#[derive(Debug, clap::Args)]
+pub struct DaemonArgs {
+    /// At the start, take a backup at once where the newest is older than the schedule's last time
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", action = clap::ArgAction::Set)]
+    pub catch_up: bool,
+    /// At the start, take a backup at once, whatever is there
+    #[arg(long)]
+    pub run_on_start: bool,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
     #[arg(last = true, value_name = "ARGS")]
     pub pg_dump_args: Vec<String>,
@@ -122,6 +138,7 @@ impl Command {
         match self {
             Self::Backup(_) => CommandName::Backup,
             Self::List(_) => CommandName::List,
+            Self::Daemon(_) => CommandName::Daemon,
         }
     }
 }
@@ -129,7 +146,7 @@ impl Command {
 /// The whole command line's definition, with the settings' flags in it.
 #[must_use]
 pub fn definition() -> clap::Command {
-    [CommandName::Backup, CommandName::List].into_iter().fold(
+    [CommandName::Backup, CommandName::List, CommandName::Daemon].into_iter().fold(
         Cli::command().after_help(exit_codes_help()),
         |definition, name| {
             definition.mut_subcommand(name.word(), |command| {
@@ -150,7 +167,8 @@ pub fn parse(arguments: &[std::ffi::OsString]) -> Result<(Cli, Flags), clap::Err
     let matches = definition.try_get_matches_from_mut(arguments)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
     let mut flags = matches.subcommand().map(|(_, matches)| settings_in(matches)).unwrap_or_default();
-    if let Command::Backup(BackupArgs { pg_dump_args, .. }) = &cli.command
+    if let Command::Backup(BackupArgs { pg_dump_args, .. }) | Command::Daemon(DaemonArgs { pg_dump_args, .. }) =
+        &cli.command
         && !pg_dump_args.is_empty()
     {
         let text = shlex::try_join(pg_dump_args.iter().map(String::as_str));

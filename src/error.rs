@@ -18,6 +18,8 @@ pub enum ExitCode {
     Ok,
     /// 1
     MissingSetting,
+    /// 2
+    InvalidCron,
     /// 3
     InvalidS3,
     /// 4
@@ -52,7 +54,7 @@ pub struct ExitCodeRow {
 }
 
 /// The one table of exit codes: `--help`, the manual, the README and the tests come from it.
-pub const EXIT_CODES: [ExitCodeRow; 11] = [
+pub const EXIT_CODES: [ExitCodeRow; 12] = [
     row(
         ExitCode::Ok,
         0,
@@ -60,6 +62,7 @@ pub const EXIT_CODES: [ExitCodeRow; 11] = [
         "all that was asked; for backup: the object is committed and checked (a manifest that could not be written is a warning)",
     ),
     row(ExitCode::MissingSetting, 1, "missing setting", "a required variable is absent (all are named at once)"),
+    row(ExitCode::InvalidCron, 2, "invalid cron", "BACKUP_INTERVAL is no cron expression, or one that never fires"),
     row(
         ExitCode::InvalidS3,
         3,
@@ -147,6 +150,14 @@ pub enum Error {
         /// The configured limit.
         limit: std::time::Duration,
     },
+    /// The address for health and metrics cannot be had.
+    #[error("listen on {address}: set LISTEN to an address of this host and a port that is free")]
+    Listen {
+        /// `LISTEN`
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A result could not be written to stdout.
     #[error("write the result to stdout")]
     Output(#[source] std::io::Error),
@@ -161,6 +172,7 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Settings(problems) => problems.exit_code(),
+            Self::Listen { .. } => ExitCode::InvalidSetting,
             Self::Postgres(_) => ExitCode::PostgresUnavailable,
             Self::Dump(_) | Self::TooLong { .. } | Self::Internal(_) => ExitCode::DumpFailed,
             Self::Storage(error) => match error.blame() {

@@ -16,7 +16,8 @@
 //! | [`proof`] | judges whether the dump is whole |
 //! | [`storage`] | the only room that knows the AWS SDK: upload, commit, listing, outages |
 //! | [`listing`] | what is stored, joined by name |
-//! | [`telemetry`] | log and progress, without secrets |
+//! | [`scheduler`], [`health`] | the daemon's loop, and the HTTP server that shows how it is |
+//! | [`telemetry`] | log, progress, metrics, pings, without secrets |
 //! | [`error`], [`interrupt`] | exit codes; signals |
 //!
 //! Dependencies point one way: `commands -> backup | listing -> proof -> pipeline | postgres`, and `storage` beside
@@ -27,11 +28,13 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod error;
+pub mod health;
 pub mod interrupt;
 pub mod listing;
 pub mod pipeline;
 pub mod postgres;
 pub mod proof;
+pub mod scheduler;
 pub mod storage;
 pub mod telemetry;
 
@@ -40,7 +43,7 @@ use std::ffi::OsString;
 use cli::{Cli, Command};
 use commands::Context;
 use config::{Environment, Flags};
-use error::{Chain, Error, ExitCode};
+use error::{Error, ExitCode};
 use interrupt::Interrupts;
 use telemetry::{LogWriter, Redactor, without_credentials};
 
@@ -74,6 +77,7 @@ async fn dispatch(cli: &Cli, flags: &Flags, environment: &Environment, writer: &
     let context = Context { flags, environment, writer };
     match &cli.command {
         Command::Backup(args) => Box::pin(commands::backup::run(&context, args, interrupts)).await,
+        Command::Daemon(args) => Box::pin(commands::daemon::run(&context, args, interrupts)).await,
         Command::List(args) => {
             let listing = Box::pin(commands::list::run(&context, args));
             tokio::select! {
@@ -84,16 +88,13 @@ async fn dispatch(cli: &Cli, flags: &Flags, environment: &Environment, writer: &
     }
 }
 
-/// Logs the error where it ends the run: once, and each problem of the settings on its own line.
+/// Logs the error where it ends the run. A signal is how a daemon ends.
 fn report(cli: &Cli, error: &Error) -> ExitCode {
     let (command, code) = (cli.command.name().word(), error.exit_code());
-    let exit_code = code.number();
-    if let Error::Settings(problems) = error {
-        for problem in problems.texts() {
-            tracing::error!(command, exit_code, "{problem}");
-        }
+    if let (Command::Daemon(_), Error::Interrupted(signal)) = (&cli.command, error) {
+        tracing::info!(command, exit_code = code.number(), %signal, "the daemon has stopped");
     } else {
-        tracing::error!(command, exit_code, error = %Chain(error), "{command} failed");
+        commands::log_failure(command, error);
     }
     code
 }

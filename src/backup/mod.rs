@@ -1,7 +1,7 @@
 //! Backup Manager: takes one backup, from connecting to the report.
 //!
 //! `run` is the story, `stream` its middle, `name` and `manifest` what it leaves behind, `limits` and `watch` what may end it early.
-//! Called by `commands::backup`.
+//! Called by `commands::take`.
 
 mod limits;
 pub mod manifest;

@@ -81,6 +81,12 @@ impl Report {
         }
     }
 
+    /// Plain and stored bytes of the backup, where there is one.
+    #[must_use]
+    pub fn bytes(&self) -> Option<(u64, u64)> {
+        self.success.then_some((self.dump_bytes, self.file_size))
+    }
+
     /// One line for people.
     #[must_use]
     pub fn summary(&self) -> String {

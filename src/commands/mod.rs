@@ -1,13 +1,16 @@
 //! One file a subcommand: build the parts, call one, print the result.
 
 pub mod backup;
+mod catch_up;
+pub mod daemon;
 pub mod list;
 mod table;
+mod take;
 
 use std::io::Write as _;
 
 use crate::config::{Environment, Flags};
-use crate::error::Error;
+use crate::error::{Chain, Error};
 use crate::telemetry::LogWriter;
 
 /// What every subcommand gets.
@@ -18,6 +21,24 @@ pub struct Context<'a> {
     pub environment: &'a Environment,
     /// Where log lines go, and what must not be shown.
     pub writer: &'a LogWriter,
+}
+
+/// The same for what outlives its caller: the runs of the daemon.
+struct OwnedContext {
+    flags: Flags,
+    environment: Environment,
+    writer: LogWriter,
+}
+
+impl OwnedContext {
+    fn of(context: &Context<'_>) -> Self {
+        let Context { flags, environment, writer } = *context;
+        Self { flags: flags.clone(), environment: environment.clone(), writer: writer.clone() }
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context { flags: &self.flags, environment: &self.environment, writer: &self.writer }
+    }
 }
 
 impl Context<'_> {
@@ -32,5 +53,17 @@ impl Context<'_> {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             other => other.map_err(Error::Output),
         }
+    }
+}
+
+/// Logs the error that ends a run: once, and each problem of the settings on its own line.
+pub(crate) fn log_failure(command: &'static str, error: &Error) {
+    let exit_code = error.exit_code().number();
+    if let Error::Settings(problems) = error {
+        for problem in problems.texts() {
+            tracing::error!(command, exit_code, "{problem}");
+        }
+    } else {
+        tracing::error!(command, exit_code, error = %Chain(error), "{command} failed");
     }
 }

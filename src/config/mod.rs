@@ -3,6 +3,7 @@
 //! Called by `commands`, once at start. All problems are found in one go; nothing here touches the network, and
 //! nothing below imports a whole configuration: each room gets its own part.
 
+mod daemon;
 pub mod parse;
 mod resolve;
 pub mod table;
@@ -19,6 +20,7 @@ use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettin
 use crate::storage::{AtRest, ChecksumSetting, Encryption, S3Settings, StaticCredentials};
 use crate::telemetry::{LogFormat, LogSettings};
 
+pub use daemon::{DaemonConfig, Watchers, daemon, watchers};
 pub use resolve::{Environment, Flags, Problem, Problems, Reported, Resolver, Shown, Source};
 
 /// Smallest part that S3 takes but for the last (AWS: "Amazon S3 multipart upload limits").
@@ -66,20 +68,31 @@ pub fn log_settings(flags: &Flags, environment: &Environment) -> LogSettings {
 /// Every problem at once.
 pub fn backup(flags: &Flags, environment: &Environment) -> Result<BackupConfig, Problems> {
     let mut resolver = Resolver::new(flags, environment);
-    let s3 = s3(&mut resolver);
-    let postgres = postgres(&mut resolver);
-    let pipeline = pipeline(&mut resolver);
-    let parts = parts(&mut resolver, s3.as_ref());
+    let config = backup_in(&mut resolver);
+    finish(resolver, config).map(|(mut config, shown)| {
+        config.shown = shown;
+        config
+    })
+}
+
+/// What `backup` and `daemon` have in common; without what is shown, which is known only when all is resolved.
+fn backup_in(resolver: &mut Resolver<'_>) -> Option<BackupConfig> {
+    let s3 = s3(resolver);
+    let postgres = postgres(resolver);
+    let pipeline = pipeline(resolver);
+    let parts = parts(resolver, s3.as_ref());
     let max_duration = resolver.parse(&table::BACKUP_MAX_DURATION, parse::optional_duration).flatten();
     let max_blocking = resolver.parse(&table::BACKUP_MAX_BLOCKING, parse::optional_duration).flatten();
-    log(&mut resolver);
+    daemon::watchers_in(resolver);
+    log(resolver);
+    let (s3, postgres) = s3.zip(postgres)?;
+    Some(BackupConfig { s3, postgres, pipeline, parts, max_duration, max_blocking, shown: Vec::new() })
+}
+
+/// The configuration and what is shown of it, or every problem.
+fn finish<T>(resolver: Resolver<'_>, config: Option<T>) -> Result<(T, Vec<Shown>), Problems> {
     let shown = resolver.finish()?;
-    match (s3, postgres) {
-        (Some(s3), Some(postgres)) => {
-            Ok(BackupConfig { s3, postgres, pipeline, parts, max_duration, max_blocking, shown })
-        }
-        _ => Err(unexplained()),
-    }
+    config.map(|config| (config, shown)).ok_or_else(unexplained)
 }
 
 /// Resolves the settings of `list`.

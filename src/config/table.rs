@@ -1,8 +1,13 @@
 //! The one table of settings. Parsing, `--help`, the README, the manual and the start-up line come from it.
 //!
-//! Used by `resolve` (values), `cli` (flags) and the documents' test. It holds no values and reads nothing.
+//! Used by `resolve` (values), `cli` (flags) and the documents' test. It holds no values and reads nothing. The settings
+//! of the daemon and of those who watch are in `daemon`.
+
+mod daemon;
 
 use crate::error::ExitCode;
+
+pub use daemon::{BACKUP_INTERVAL, BACKUP_RETRY_DELAYS, BACKUP_TIMEZONE, LISTEN, METRICS_FILE, PING_URL};
 
 /// A subcommand, as far as settings are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +16,8 @@ pub enum CommandName {
     Backup,
     /// `list`
     List,
+    /// `daemon`
+    Daemon,
 }
 
 impl CommandName {
@@ -20,6 +27,7 @@ impl CommandName {
         match self {
             Self::Backup => "backup",
             Self::List => "list",
+            Self::Daemon => "daemon",
         }
     }
 }
@@ -54,8 +62,8 @@ pub struct Setting {
     pub help: &'static str,
 }
 
-const BACKUP: &[CommandName] = &[CommandName::Backup];
-const STORAGE: &[CommandName] = &[CommandName::Backup, CommandName::List];
+const BACKUP: &[CommandName] = &[CommandName::Backup, CommandName::Daemon];
+const STORAGE: &[CommandName] = &[CommandName::Backup, CommandName::List, CommandName::Daemon];
 const ALL: &[CommandName] = STORAGE;
 
 /// A public setting with a flag; the constants below change what differs.
@@ -367,30 +375,16 @@ pub const SETTINGS: &[&Setting] = &[
     &BACKUP_MAX_BLOCKING,
     &PG_DUMP_PATH,
     &PG_DUMP_ARGS,
+    &BACKUP_INTERVAL,
+    &BACKUP_TIMEZONE,
+    &BACKUP_RETRY_DELAYS,
+    &LISTEN,
+    &METRICS_FILE,
+    &PING_URL,
     &LOG_LEVEL,
     &LOG_FORMAT,
     &NO_COLOR,
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_secret_has_a_flag() {
-        for setting in SETTINGS {
-            assert!(setting.secrecy == Secrecy::Public || setting.flag.is_none(), "{}", setting.variable);
-            assert!(!setting.help.ends_with('.') && !setting.help.is_empty(), "{}", setting.variable);
-        }
-    }
-
-    #[test]
-    fn variables_and_flags_are_unique() {
-        let mut names: Vec<&str> =
-            SETTINGS.iter().flat_map(|setting| std::iter::once(setting.variable).chain(setting.flag)).collect();
-        let count = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), count);
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! S3 Client: the only room that knows the AWS SDK.
 //!
 //! `client` builds it, `failure` tells its errors apart, `retry` waits outages out, `upload` and `commit` are one
-//! multipart upload from first to last request, `destination` is what stands in the bucket. Used by `backup` and `list`.
+//! multipart upload from first to last request, `destination` is what stands in the bucket; `web` lends the SDK's HTTP
+//! client to pings. Used by `backup` and `list`.
 
 mod client;
 mod commit;
@@ -13,6 +14,7 @@ mod requests;
 mod retry;
 mod settings;
 mod upload;
+mod web;
 
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ pub use settings::{
     AtRest, CaBundle, ChecksumSetting, Encryption, Endpoint, Prefix, S3Settings, StaticCredentials, read_ca_bundle,
 };
 pub use upload::Upload;
+pub use web::WebClient;
 
 /// Why S3 did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@
 //! the SDK warns of while it looks for credentials and region is in this program's own error, or no problem.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use indicatif::MultiProgress;
 use tracing::Level;
@@ -83,14 +83,14 @@ pub fn install(settings: &LogSettings, writer: LogWriter) {
 #[derive(Clone, Default)]
 pub struct LogWriter {
     bars: MultiProgress,
-    redactor: Arc<Redactor>,
+    redactor: Arc<RwLock<Redactor>>,
 }
 
 impl LogWriter {
     /// With what must not be shown.
     #[must_use]
     pub fn new(redactor: Redactor) -> Self {
-        Self { bars: MultiProgress::new(), redactor: Arc::new(redactor) }
+        Self { bars: MultiProgress::new(), redactor: Arc::new(RwLock::new(redactor)) }
     }
 
     /// The bars that log lines make room for.
@@ -102,7 +102,12 @@ impl LogWriter {
     /// The text without secrets.
     #[must_use]
     pub fn clean(&self, text: &str) -> String {
-        self.redactor.clean(text).into_owned()
+        self.redactor.read().unwrap_or_else(PoisonError::into_inner).clean(text).into_owned()
+    }
+
+    /// Hides these secrets, too, from now on.
+    pub fn learn(&self, redactor: Redactor) {
+        self.redactor.write().unwrap_or_else(PoisonError::into_inner).learn(redactor);
     }
 }
 
@@ -134,7 +139,10 @@ impl io::Write for Line<'_> {
 impl Drop for Line<'_> {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.text);
-        let clean = self.writer.redactor.clean_line(&text);
+        let clean = {
+            let redactor = self.writer.redactor.read().unwrap_or_else(PoisonError::into_inner);
+            redactor.clean_line(&text)
+        };
         // Where stderr is closed there is nobody left to tell.
         self.writer.bars.suspend(|| drop(io::stderr().lock().write_all(clean.as_bytes())));
     }

@@ -1,9 +1,15 @@
-//! Telemetry: what the program tells while it works: log lines and progress, with secrets taken out.
+//! Telemetry: what the program tells while it works: log lines, progress, metrics, pings and systemd's notices, with
+//! secrets taken out.
 
 mod log;
+pub mod metrics;
+mod notify;
+pub mod ping;
 mod progress;
 mod redact;
 
 pub use log::{LogFormat, LogSettings, LogWriter, install};
+pub use notify::Notifier;
+pub use ping::{PingUrl, Pings};
 pub use progress::{Display, ProgressStyleChoice};
 pub use redact::{Redactor, without_credentials};

@@ -7,9 +7,11 @@ use std::borrow::Cow;
 
 use secrecy::ExposeSecret;
 
-use crate::config::table::{SETTINGS, Secrecy};
+use crate::config::table::{PING_URL, SETTINGS, Secrecy};
 use crate::config::{Environment, Flags, Resolver};
 use crate::postgres::Conninfo;
+
+use super::PingUrl;
 
 /// Shorter ones occur in words; taking them out would garble every message and hide nothing.
 const SHORTEST: usize = 4;
@@ -37,7 +39,14 @@ impl Redactor {
         let passwords = secrets.iter().filter_map(|text| Conninfo::parse(text).ok()?.password().cloned());
         let passwords: Vec<String> = passwords.map(|password| password.expose_secret().to_owned()).collect();
         secrets.extend(passwords);
+        secrets.extend(resolver.text(&PING_URL).iter().flat_map(|text| PingUrl::secrets(text)));
         Self::of(secrets)
+    }
+
+    /// Knows another's secrets, too: those of before may still come by.
+    pub fn learn(&mut self, other: Self) {
+        self.secrets.extend(other.secrets);
+        self.sort();
     }
 
     fn of(secrets: Vec<String>) -> Self {
@@ -47,12 +56,16 @@ impl Redactor {
             .filter_map(|secret| serde_json::to_string(secret).ok())
             .map(|text| text.trim_matches('"').to_owned())
             .collect();
-        let mut secrets: Vec<String> =
-            secrets.into_iter().chain(escaped).filter(|secret| secret.len() >= SHORTEST).collect();
-        // The longest first: a secret may be a part of another.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets.dedup();
-        Self { secrets }
+        let secrets = secrets.into_iter().chain(escaped).filter(|secret| secret.len() >= SHORTEST).collect();
+        let mut redactor = Self { secrets };
+        redactor.sort();
+        redactor
+    }
+
+    /// The longest first: a secret may be a part of another.
+    fn sort(&mut self) {
+        self.secrets.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+        self.secrets.dedup();
     }
 
     /// The text without secrets.
@@ -118,6 +131,14 @@ mod tests {
         assert_eq!(redactor.clean(r#"{"m":"s3\"cr\\et"}"#), r#"{"m":"[hidden]"}"#);
         assert_eq!(redactor.clean("x s3\"cr\\et-longer"), "x [hidden]");
         assert_eq!(redactor.clean("abc stays"), "abc stays");
+    }
+
+    #[test]
+    fn what_is_learned_is_added() {
+        let mut redactor = Redactor::of(vec!["first".to_owned()]);
+        redactor.learn(Redactor::of(vec!["first".to_owned(), "first-and-second".to_owned()]));
+        assert_eq!(redactor.clean("first first-and-second"), "[hidden] [hidden]");
+        assert_eq!(redactor.secrets.len(), 2);
     }
 
     #[test]

@@ -1,0 +1,54 @@
+//! The daemon's look at the destination when it starts: is the newest backup older than the last tick?
+//!
+//! What it finds is also the first that the metrics and `/healthz` know.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::backup::manifest::time_text;
+use crate::backup::name::{BEGINNING, BackupName};
+use crate::error::Chain;
+use crate::storage::{Destination, S3Settings, StorageError};
+use crate::telemetry::metrics::Ledger;
+
+/// Ticks wait for the look: S3 has so long to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Looks, and says whether a backup is to be taken now. Without a last tick none ever is.
+pub(super) async fn is_due(s3: S3Settings, ledger: Arc<Ledger>, last_tick: Option<DateTime<Utc>>) -> bool {
+    let newest = match newest(s3, &ledger).await {
+        Ok(newest) => newest,
+        Err(error @ StorageError::Refused { .. }) => {
+            // Credentials that may only write: a backup at every start would be too many.
+            tracing::info!(error = %Chain(&error), "the destination cannot be listed: there is no catching up");
+            return false;
+        }
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "the destination does not answer: a backup will tell more");
+            return last_tick.is_some();
+        }
+    };
+    let is_due = last_tick.is_some_and(|last_tick| newest.is_none_or(|newest| newest < last_tick));
+    tracing::info!(newest = newest.map(time_text), last_tick = last_tick.map(time_text), is_due, "looked for backups");
+    is_due
+}
+
+/// When the newest backup was started.
+async fn newest(s3: S3Settings, ledger: &Ledger) -> Result<Option<DateTime<Utc>>, StorageError> {
+    let max_outage = s3.max_outage.min(PATIENCE);
+    let destination = Box::pin(Destination::open(&S3Settings { max_outage, ..s3 })).await?;
+    let (mut newest, mut count, mut sum) = (None, 0, 0);
+    let mut take = |file_name: &str, bytes: u64| {
+        if let Some(name) = BackupName::parse(file_name) {
+            newest = newest.max(Some(name));
+            count += 1;
+            sum += bytes;
+        }
+    };
+    destination.list(BEGINNING, &mut take).await?;
+    let newest = newest.map(|name| name.started());
+    ledger.looked(count, sum, newest);
+    Ok(newest)
+}

@@ -1,0 +1,96 @@
+//! `daemon`: `backup` again and again, as the schedule says, until a signal comes.
+//!
+//! What is wrong with the settings at the start ends the start; everything later is logged and tried again. Each run
+//! resolves the settings anew, since the files that hold secrets may change; schedule, address and metrics file stay.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+
+use crate::backup::manifest::time_text;
+use crate::cli::DaemonArgs;
+use crate::config::{self, DaemonConfig};
+use crate::error::{Error, ExitCode};
+use crate::health::Server;
+use crate::interrupt::Interrupts;
+use crate::scheduler::{Agenda, Due, Ended, Launch, Missed, Opening, Pulse, Scheduler};
+use crate::telemetry::metrics::{Ledger, RunResult};
+use crate::telemetry::{Pings, ProgressStyleChoice, Redactor, ping};
+
+use super::take::{Audience, Taken, take};
+use super::{Context, OwnedContext, catch_up, log_failure};
+
+/// Takes backups until a signal comes.
+///
+/// # Errors
+/// Settings that cannot be used, an address that cannot be listened on; in the end, the signal.
+pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupts) -> Result<(), Error> {
+    let config = config::daemon(context.flags, context.environment).map_err(Error::Settings)?;
+    let watchers = config::watchers(context.flags, context.environment);
+    let ledger = Arc::new(Ledger::open(&watchers.destination, watchers.metrics_file));
+    let pulse = Arc::new(Pulse::new(config.schedule.clone(), Arc::clone(&ledger)));
+    // Served as long as it lives.
+    let _server = listen(&config, &pulse).await?;
+    tracing::info!(schedule = %config.schedule, catch_up = args.catch_up, "the daemon starts");
+    let opening = if args.run_on_start {
+        Opening::Start
+    } else {
+        let last_tick = config.schedule.last_until(Utc::now()).filter(|_| args.catch_up);
+        Opening::Look(tokio::spawn(catch_up::is_due(config.backup.s3, Arc::clone(&ledger), last_tick)))
+    };
+    let agenda = Agenda::new(config.schedule, config.retry_delays, Utc::now());
+    let owned = Arc::new(OwnedContext::of(context));
+    let launch = launcher(Arc::clone(&owned), Arc::clone(&ledger), interrupts.clone());
+    let scheduler = Scheduler::new(agenda, pulse, launch, reporter(owned, ledger));
+    Err(Error::Interrupted(Box::pin(scheduler.run(opening, &interrupts)).await))
+}
+
+async fn listen(config: &DaemonConfig, pulse: &Arc<Pulse>) -> Result<Option<Server>, Error> {
+    let Some(address) = &config.listen else { return Ok(None) };
+    let server = Server::start(address, Arc::clone(pulse))
+        .await
+        .map_err(|source| Error::Listen { address: address.clone(), source })?;
+    tracing::info!(address = %server.address(), "listening");
+    Ok(Some(server))
+}
+
+/// Starts runs.
+fn launcher(owned: Arc<OwnedContext>, ledger: Arc<Ledger>, interrupts: Interrupts) -> Launch {
+    Box::new(move |due| tokio::spawn(once(Arc::clone(&owned), Arc::clone(&ledger), due, interrupts.clone())))
+}
+
+/// One run. Its own panic is a failure like any other.
+async fn once(owned: Arc<OwnedContext>, ledger: Arc<Ledger>, due: Due, interrupts: Interrupts) -> Ended {
+    let context = owned.context();
+    context.writer.learn(Redactor::new(context.flags, context.environment));
+    let audience = Audience::begin(&ledger, config::watchers(context.flags, context.environment).ping);
+    let inner = Arc::clone(&owned);
+    let run = async move { take(&inner.context(), ProgressStyleChoice::Lines, interrupts).await };
+    let taken = match tokio::spawn(run).await {
+        Ok(taken) => taken,
+        Err(panic) => Taken::failed(Error::Internal(panic.into())),
+    };
+    let reason = due.reason();
+    match &taken.outcome {
+        Ok(report) => tracing::info!(reason, "{}", report.summary()),
+        Err(error) => log_failure("backup", error),
+    }
+    audience.end(&context, &taken).await;
+    if taken.outcome.is_ok() { Ended::Well } else { Ended::Badly }
+}
+
+/// Reports a tick that counts as a failed run, as if a backup had found another one running.
+fn reporter(owned: Arc<OwnedContext>, ledger: Arc<Ledger>) -> Missed {
+    Box::new(move |skipped| {
+        let exit_code = ExitCode::AlreadyRunning.number();
+        let (scheduled, in_a_row) = (time_text(skipped.scheduled), skipped.in_a_row);
+        let cause = format!("{in_a_row} backups in a row were skipped, because the one before them still runs");
+        tracing::error!(exit_code, scheduled, in_a_row, "{cause}: this counts as a failed backup");
+        ledger.ended(&RunResult { ended: Utc::now(), elapsed: Duration::ZERO, exit_code, bytes: None });
+        if let Some(url) = config::watchers(&owned.flags, &owned.environment).ping {
+            let text = format!("exit code {exit_code}: {cause}");
+            tokio::spawn(async move { Pings::only(url).failed(text, ping::PATIENCE).await });
+        }
+    })
+}

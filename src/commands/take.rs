@@ -1,0 +1,93 @@
+//! One backup as `backup` and `daemon` take it: settings resolved, progress shown, and those who watch told.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+
+use crate::backup::{Attempt, Backup, Limits, Report};
+use crate::config;
+use crate::error::{Chain, Error, ExitCode};
+use crate::interrupt::Interrupts;
+use crate::pipeline::Progress;
+use crate::telemetry::metrics::{Ledger, RunResult};
+use crate::telemetry::{Display, PingUrl, Pings, ProgressStyleChoice, ping};
+
+use super::Context;
+
+/// One run and what came of it.
+pub(super) struct Taken {
+    /// The report of a success, or why there is no backup.
+    pub outcome: Result<Report, Error>,
+    /// How far it came.
+    pub attempt: Attempt,
+    /// From start to end.
+    pub elapsed: Duration,
+}
+
+impl Taken {
+    /// A run that did not come far enough to have more to tell.
+    pub fn failed(error: Error) -> Self {
+        Self { outcome: Err(error), attempt: Attempt::default(), elapsed: Duration::ZERO }
+    }
+}
+
+/// Takes one backup, with the settings as they are now: files that hold secrets may have changed.
+pub(super) async fn take(context: &Context<'_>, choice: ProgressStyleChoice, interrupts: Interrupts) -> Taken {
+    let began = Instant::now();
+    let mut attempt = Attempt::default();
+    let outcome = Box::pin(run(context, choice, interrupts, &mut attempt)).await;
+    Taken { outcome, attempt, elapsed: began.elapsed() }
+}
+
+async fn run(
+    context: &Context<'_>,
+    choice: ProgressStyleChoice,
+    interrupts: Interrupts,
+    attempt: &mut Attempt,
+) -> Result<Report, Error> {
+    let config = config::backup(context.flags, context.environment).map_err(Error::Settings)?;
+    let limits = Limits::new(interrupts, config.max_duration);
+    let progress = Arc::new(Progress::default());
+    let display = Mutex::new(None);
+    let show = |estimate| {
+        let started = Display::start(context.writer.bars(), choice, Arc::clone(&progress), estimate);
+        *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
+    };
+    Box::pin(Backup::new(&config, limits, Arc::clone(&progress), show).run(attempt)).await
+}
+
+/// Those who are told of one run: the metrics' ledger, and whoever is behind `PING_URL`.
+pub(super) struct Audience<'a> {
+    ledger: &'a Ledger,
+    pings: Option<Pings>,
+}
+
+impl<'a> Audience<'a> {
+    /// Says that the run begins. Must be called within a tokio runtime.
+    pub fn begin(ledger: &'a Ledger, ping: Option<PingUrl>) -> Self {
+        Self { ledger, pings: ping.map(Pings::begin) }
+    }
+
+    /// Says how it ended.
+    pub async fn end(self, context: &Context<'_>, taken: &Taken) {
+        let code = taken.outcome.as_ref().map_or_else(Error::exit_code, |_| ExitCode::Ok);
+        self.ledger.ended(&RunResult {
+            ended: Utc::now(),
+            elapsed: taken.elapsed,
+            exit_code: code.number(),
+            bytes: taken.outcome.as_ref().ok().and_then(Report::bytes),
+        });
+        let Some(pings) = self.pings else { return };
+        match &taken.outcome {
+            Ok(report) => pings.succeeded(report.summary()).await,
+            Err(error) => {
+                let is_stopped = matches!(error, Error::Interrupted(_));
+                let patience = if is_stopped { ping::SHORT_PATIENCE } else { ping::PATIENCE };
+                // Other programs' words may stand in it.
+                let cause = context.writer.clean(&Chain(error).to_string());
+                pings.failed(format!("exit code {}: {cause}", code.number()), patience).await;
+            }
+        }
+    }
+}

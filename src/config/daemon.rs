@@ -1,0 +1,132 @@
+//! What `daemon` needs beside a backup's settings, and where those who watch are told.
+
+use std::path::PathBuf;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+
+use super::{BackupConfig, Environment, Flags, Problems, Resolver, backup_in, finish, parse, table};
+use crate::scheduler::Schedule;
+use crate::telemetry::PingUrl;
+
+/// SPEC §9.
+const RETRY_DELAYS: [Duration; 3] = [Duration::from_mins(5), Duration::from_mins(15), Duration::from_mins(45)];
+
+/// What `daemon` needs.
+#[derive(Debug)]
+pub struct DaemonConfig {
+    /// What each backup needs, as it is now.
+    pub backup: BackupConfig,
+    /// When.
+    pub schedule: Schedule,
+    /// How long after each failure in a row it is tried again.
+    pub retry_delays: Vec<Duration>,
+    /// Where to serve health and metrics.
+    pub listen: Option<String>,
+}
+
+/// Who is told how a run went.
+#[derive(Debug)]
+pub struct Watchers {
+    /// The destination, for labels.
+    pub destination: String,
+    /// `METRICS_FILE`
+    pub metrics_file: Option<PathBuf>,
+    /// `PING_URL`
+    pub ping: Option<PingUrl>,
+}
+
+/// Resolves the settings of `daemon`.
+///
+/// # Errors
+/// Every problem at once.
+pub fn daemon(flags: &Flags, environment: &Environment) -> Result<DaemonConfig, Problems> {
+    let mut resolver = Resolver::new(flags, environment);
+    let backup = backup_in(&mut resolver);
+    let schedule = schedule(&mut resolver);
+    let retry_delays = resolver.parse(&table::BACKUP_RETRY_DELAYS, parse_delays);
+    let listen = resolver.parse(&table::LISTEN, parse_address);
+    let parts = backup.zip(schedule).map(|(backup, schedule)| DaemonConfig {
+        backup,
+        schedule,
+        retry_delays: retry_delays.unwrap_or_else(|| RETRY_DELAYS.to_vec()),
+        listen,
+    });
+    finish(resolver, parts).map(|(mut config, shown)| {
+        config.backup.shown = shown;
+        config
+    })
+}
+
+/// Who is to be told, whatever may be wrong with the other settings: a run that ends with those is a failed run, too.
+#[must_use]
+pub fn watchers(flags: &Flags, environment: &Environment) -> Watchers {
+    let mut resolver = Resolver::new(flags, environment);
+    let bucket = resolver.text(&table::S3_BUCKET).unwrap_or_default();
+    let prefix = resolver.parse(&table::S3_PATH, parse::prefix).unwrap_or_default();
+    let (metrics_file, ping) = watchers_in(&mut resolver);
+    Watchers { destination: format!("s3://{bucket}/{prefix}"), metrics_file, ping }
+}
+
+pub(super) fn watchers_in(resolver: &mut Resolver<'_>) -> (Option<PathBuf>, Option<PingUrl>) {
+    let metrics_file = resolver.parse(&table::METRICS_FILE, |text| {
+        let path = PathBuf::from(text);
+        if path.file_name().is_some() { Ok(path) } else { Err("must be the path of a file".to_owned()) }
+    });
+    (metrics_file, resolver.parse(&table::PING_URL, PingUrl::parse))
+}
+
+fn schedule(resolver: &mut Resolver<'_>) -> Option<Schedule> {
+    let zone = resolver.parse(&table::BACKUP_TIMEZONE, |text| {
+        Tz::from_str(text).map_err(|_| format!("`{text}` is no time zone such as `Europe/Berlin` or `UTC`"))
+    });
+    let text = resolver.required(&table::BACKUP_INTERVAL)?;
+    match Schedule::parse(&text, zone.unwrap_or_default()) {
+        Ok(schedule) => Some(schedule),
+        Err(why) => {
+            resolver.refuse(&table::BACKUP_INTERVAL, &why);
+            None
+        }
+    }
+}
+
+fn parse_delays(text: &str) -> Result<Vec<Duration>, String> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(Vec::new());
+    }
+    text.split(',').map(|delay| parse::duration(delay.trim())).collect()
+}
+
+fn parse_address(text: &str) -> Result<String, String> {
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("`{text}` is not an address such as `:9187`"))?;
+    let is_bare_ipv6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+    if is_bare_ipv6 || host.contains('/') || port.parse::<u16>().is_err() {
+        return Err(format!("`{text}` is not an address such as `:9187`, `127.0.0.1:9187` or `[::1]:9187`"));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_are_a_list_or_off() {
+        assert_eq!(parse_delays("5m, 15m,45m"), Ok(RETRY_DELAYS.to_vec()));
+        assert_eq!(parse_delays("off"), Ok(Vec::new()));
+        for wrong in ["", "5m,", "soon", "5m 15m,x"] {
+            assert!(parse_delays(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_port() {
+        for right in [":9187", "127.0.0.1:0", "[::1]:9187", "localhost:9187"] {
+            assert!(parse_address(right).is_ok(), "{right}");
+        }
+        for wrong in ["9187", "localhost", "::1:9187", "http://h:9187", "h:99999", "h:", ":x"] {
+            assert!(parse_address(wrong).is_err(), "{wrong}");
+        }
+    }
+}

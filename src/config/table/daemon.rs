@@ -1,0 +1,65 @@
+//! The settings of `daemon`, and those of whoever watches backups: metrics and pings. Part of the table.
+
+use super::{BASE, CommandName, Secrecy, Setting};
+use crate::error::ExitCode;
+
+const DAEMON: &[CommandName] = &[CommandName::Daemon];
+
+/// `BACKUP_INTERVAL`
+pub const BACKUP_INTERVAL: Setting = Setting {
+    variable: "BACKUP_INTERVAL",
+    flag: Some("interval"),
+    value: "CRON",
+    default: "required",
+    commands: DAEMON,
+    refusal: ExitCode::InvalidCron,
+    help: "when to back up: a cron expression of five fields (six with seconds in front), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`",
+    ..BASE
+};
+/// `BACKUP_TIMEZONE`
+pub const BACKUP_TIMEZONE: Setting = Setting {
+    variable: "BACKUP_TIMEZONE",
+    flag: Some("timezone"),
+    value: "ZONE",
+    default: "`UTC`",
+    commands: DAEMON,
+    help: "time zone of the schedule by its IANA name, such as `Europe/Berlin`",
+    ..BASE
+};
+/// `BACKUP_RETRY_DELAYS`
+pub const BACKUP_RETRY_DELAYS: Setting = Setting {
+    variable: "BACKUP_RETRY_DELAYS",
+    value: "TIMES",
+    default: "`5m,15m,45m`",
+    commands: DAEMON,
+    help: "how long after a failed backup it is tried again, one time for each attempt, while the schedule's next is further away; or `off`",
+    ..BASE
+};
+/// `LISTEN`
+pub const LISTEN: Setting = Setting {
+    variable: "LISTEN",
+    flag: Some("listen"),
+    value: "HOST:PORT",
+    default: "none",
+    commands: DAEMON,
+    help: "address to serve `/livez`, `/healthz` and `/metrics` on; `:9187` is that port on all addresses",
+    ..BASE
+};
+/// `METRICS_FILE`
+pub const METRICS_FILE: Setting = Setting {
+    variable: "METRICS_FILE",
+    flag: Some("metrics-file"),
+    value: "FILE",
+    default: "none",
+    help: "file to keep the metrics in, for the textfile collector of Prometheus's node exporter (`NAME.prom`)",
+    ..BASE
+};
+/// `PING_URL`
+pub const PING_URL: Setting = Setting {
+    variable: "PING_URL",
+    value: "URL",
+    default: "none",
+    secrecy: Secrecy::Secret,
+    help: "URL to ping in the style of healthchecks.io: `/start` behind it when a backup begins, as it is when it is there, `/fail` with the error when it is not",
+    ..BASE
+};

@@ -1,0 +1,21 @@
+//! Rules that hold for every setting.
+
+use super::*;
+
+#[test]
+fn no_secret_has_a_flag() {
+    for setting in SETTINGS {
+        assert!(setting.secrecy == Secrecy::Public || setting.flag.is_none(), "{}", setting.variable);
+        assert!(!setting.help.ends_with('.') && !setting.help.is_empty(), "{}", setting.variable);
+    }
+}
+
+#[test]
+fn variables_and_flags_are_unique() {
+    let mut names: Vec<&str> =
+        SETTINGS.iter().flat_map(|setting| std::iter::once(setting.variable).chain(setting.flag)).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}

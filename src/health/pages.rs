@@ -1,0 +1,67 @@
+//! What each path answers.
+
+use chrono::{DateTime, Utc};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use serde_json::json;
+
+use crate::backup::manifest::time_text;
+use crate::scheduler::{Health, Pulse};
+
+/// Of Prometheus's text format.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const JSON_TYPE: &str = "application/json";
+const TEXT_TYPE: &str = "text/plain; charset=utf-8";
+
+/// Answers a request; its body is not read.
+pub(super) fn answer(request: &Request<Incoming>, pulse: &Pulse) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut page = page(StatusCode::METHOD_NOT_ALLOWED, TEXT_TYPE, "GET or HEAD\n".to_owned());
+        page.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return page;
+    }
+    match request.uri().path() {
+        "/livez" => {
+            let (is_alive, age) = pulse.alive();
+            let text = json!({ "alive": is_alive, "loop_turned_ms_ago": u64::try_from(age.as_millis()).ok() });
+            page(status(is_alive), JSON_TYPE, format!("{text}\n"))
+        }
+        "/healthz" => {
+            let health = pulse.health(Utc::now());
+            page(status(health.is_healthy), JSON_TYPE, format!("{}\n", described(&health)))
+        }
+        "/metrics" => page(StatusCode::OK, METRICS_TYPE, pulse.ledger().render()),
+        _ => page(StatusCode::NOT_FOUND, TEXT_TYPE, "/livez, /healthz or /metrics\n".to_owned()),
+    }
+}
+
+fn status(is_well: bool) -> StatusCode {
+    if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+fn described(health: &Health) -> serde_json::Value {
+    let text = |time: Option<DateTime<Utc>>| time.map(time_text);
+    let reason = match (health.is_healthy, health.last_success) {
+        (true, _) => "there is a backup since the tick before last",
+        (false, Some(_)) => "no backup since the tick before last",
+        (false, None) => "no backup is known yet",
+    };
+    json!({
+        "healthy": health.is_healthy,
+        "reason": reason,
+        "last_success": text(health.last_success),
+        "wanted_since": text(health.wanted_since),
+        "running_since": text(health.running_since),
+        "next_run": text(health.next_run),
+    })
+}
+
+fn page(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
+    let mut page = Response::new(Full::new(Bytes::from(text)));
+    *page.status_mut() = status;
+    page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    page.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    page
+}

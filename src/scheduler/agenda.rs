@@ -1,0 +1,239 @@
+//! What is due, and when: the decisions of the loop as a state machine that is told the time and holds no clock.
+//!
+//! Driven by [`super::Scheduler`] at every step. It knows nothing of backups but whether one runs and how it ended.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Schedule;
+
+/// The clock may be set back by so much without a tick being awaited anew: corrections, not mistakes.
+const SMALL_STEP: TimeDelta = TimeDelta::minutes(1);
+
+/// Why a backup is to be taken now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The schedule says so.
+    Tick {
+        /// The time that it says.
+        scheduled: DateTime<Utc>,
+    },
+    /// The last one failed.
+    Retry {
+        /// Counted from 1.
+        number: usize,
+        /// When it was to be.
+        scheduled: DateTime<Utc>,
+    },
+    /// `--run-on-start`
+    Start,
+    /// The newest backup is older than the last tick.
+    CatchUp,
+}
+
+impl Due {
+    /// The reason in a word or two, for logs.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Tick { .. } => "schedule",
+            Self::Retry { .. } => "retry",
+            Self::Start => "start",
+            Self::CatchUp => "catch-up",
+        }
+    }
+
+    /// The time it was meant for, where there is one.
+    #[must_use]
+    pub fn scheduled(self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Tick { scheduled } | Self::Retry { scheduled, .. } => Some(scheduled),
+            Self::Start | Self::CatchUp => None,
+        }
+    }
+}
+
+/// A tick that came while a backup ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The time that the schedule says.
+    pub scheduled: DateTime<Utc>,
+    /// How many were skipped without one being taken between them, this one included.
+    pub in_a_row: u32,
+}
+
+/// The times that lie ahead.
+#[derive(Clone, Debug)]
+pub struct Agenda {
+    schedule: Schedule,
+    delays: Vec<Duration>,
+    tick: Option<DateTime<Utc>>,
+    retry: Option<(usize, DateTime<Utc>)>,
+    retried: usize,
+    skipped: u32,
+    seen: DateTime<Utc>,
+}
+
+impl Agenda {
+    /// From now on, with the waiting times before each retry of a failed backup.
+    #[must_use]
+    pub fn new(schedule: Schedule, delays: Vec<Duration>, now: DateTime<Utc>) -> Self {
+        let tick = schedule.next_after(now);
+        Self { schedule, delays, tick, retry: None, retried: 0, skipped: 0, seen: now }
+    }
+
+    /// When a backup will be due next.
+    #[must_use]
+    pub fn next(&self) -> Option<DateTime<Utc>> {
+        self.retry.map(|(_, time)| time).into_iter().chain(self.tick).min()
+    }
+
+    /// What is due now, while no backup runs.
+    pub fn due(&mut self, now: DateTime<Utc>) -> Option<Due> {
+        self.look_at_the_clock(now);
+        if let Some(scheduled) = self.passed_tick(now) {
+            (self.retry, self.retried, self.skipped) = (None, 0, 0);
+            return Some(Due::Tick { scheduled });
+        }
+        let (number, scheduled) = self.retry.filter(|(_, time)| *time <= now)?;
+        self.retry = None;
+        Some(Due::Retry { number, scheduled })
+    }
+
+    /// The tick that comes to nothing now, while a backup runs.
+    pub fn skip(&mut self, now: DateTime<Utc>) -> Option<Skipped> {
+        self.look_at_the_clock(now);
+        let scheduled = self.passed_tick(now)?;
+        self.skipped += 1;
+        Some(Skipped { scheduled, in_a_row: self.skipped })
+    }
+
+    /// A backup is there: nothing to retry.
+    pub fn succeeded(&mut self) {
+        (self.retry, self.retried, self.skipped) = (None, 0, 0);
+    }
+
+    /// There is none: it is tried again after a while, unless the next tick comes first.
+    pub fn failed(&mut self, now: DateTime<Utc>) {
+        self.retry = None;
+        let delay = self.delays.get(self.retried).and_then(|delay| TimeDelta::from_std(*delay).ok());
+        let Some(time) = delay.map(|delay| now + delay) else { return };
+        if self.tick.is_none_or(|tick| tick > time) {
+            self.retried += 1;
+            self.retry = Some((self.retried, time));
+        }
+    }
+
+    /// The last tick that has come, where one has: several in a row (a suspended machine) are one.
+    fn passed_tick(&mut self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let first = self.tick.filter(|tick| *tick <= now)?;
+        self.tick = self.schedule.next_after(now);
+        self.schedule.last_until(now).or(Some(first))
+    }
+
+    /// A clock that was set back must not make the next tick wait for the time it showed before.
+    fn look_at_the_clock(&mut self, now: DateTime<Utc>) {
+        let back = self.seen - now;
+        self.seen = now;
+        if back > SMALL_STEP {
+            tracing::warn!(back_s = back.num_seconds(), "the clock was set back: the schedule begins anew");
+            self.tick = self.schedule.next_after(now);
+            self.retry = self.retry.map(|(number, time)| (number, time - back));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DELAYS: [Duration; 3] = [Duration::from_mins(5), Duration::from_mins(15), Duration::from_mins(45)];
+
+    fn at(text: &str) -> DateTime<Utc> {
+        format!("2026-11-23T{text}Z").parse().expect("a time")
+    }
+
+    fn agenda(expression: &str, now: &str) -> Agenda {
+        let schedule = Schedule::parse(expression, chrono_tz::Tz::UTC).expect("a schedule");
+        Agenda::new(schedule, DELAYS.to_vec(), at(now))
+    }
+
+    #[test]
+    fn a_tick_is_due_once() {
+        let mut agenda = agenda("0 2 * * *", "01:59:59");
+        assert_eq!(agenda.due(at("01:59:59")), None);
+        assert_eq!(agenda.due(at("02:00:00")), Some(Due::Tick { scheduled: at("02:00:00") }));
+        assert_eq!(agenda.due(at("02:00:00")), None);
+        assert_eq!(agenda.next(), Some(at("02:00:00") + TimeDelta::days(1)));
+    }
+
+    #[test]
+    fn a_failure_is_retried_three_times_while_the_next_tick_is_further_away() {
+        let mut agenda = agenda("0 2 * * *", "01:00:00");
+        agenda.due(at("02:00:00")).expect("the tick");
+        agenda.failed(at("02:01:00"));
+        assert_eq!(agenda.due(at("02:05:59")), None);
+        assert_eq!(agenda.due(at("02:06:00")), Some(Due::Retry { number: 1, scheduled: at("02:06:00") }));
+        agenda.failed(at("02:07:00"));
+        assert_eq!(agenda.next(), Some(at("02:22:00")));
+        assert_eq!(agenda.due(at("02:22:00")), Some(Due::Retry { number: 2, scheduled: at("02:22:00") }));
+        agenda.failed(at("02:23:00"));
+        assert_eq!(agenda.due(at("03:08:00")), Some(Due::Retry { number: 3, scheduled: at("03:08:00") }));
+        agenda.failed(at("03:09:00"));
+        assert_eq!(agenda.next(), Some(at("02:00:00") + TimeDelta::days(1)), "no fourth");
+        // The next tick begins anew.
+        agenda.due(at("02:00:00") + TimeDelta::days(1)).expect("the tick");
+        agenda.failed(at("02:00:00") + TimeDelta::days(1));
+        assert_eq!(agenda.next(), Some(at("02:05:00") + TimeDelta::days(1)));
+    }
+
+    #[test]
+    fn no_retry_stands_where_the_next_tick_comes_first() {
+        let mut agenda = agenda("*/10 * * * *", "02:00:00");
+        agenda.due(at("02:10:00")).expect("the tick");
+        agenda.failed(at("02:14:00"));
+        assert_eq!(agenda.next(), Some(at("02:19:00")));
+        agenda.due(at("02:19:00")).expect("the first retry");
+        agenda.failed(at("02:19:30"));
+        assert_eq!(agenda.next(), Some(at("02:20:00")));
+        assert_eq!(agenda.due(at("02:20:00")), Some(Due::Tick { scheduled: at("02:20:00") }));
+        agenda.failed(at("02:20:01"));
+        agenda.succeeded();
+        assert_eq!(agenda.next(), Some(at("02:30:00")));
+    }
+
+    #[test]
+    fn ticks_during_a_run_are_skipped_and_counted_until_one_is_taken() {
+        let mut agenda = agenda("* * * * *", "02:00:00");
+        agenda.due(at("02:01:00")).expect("the tick");
+        assert_eq!(agenda.skip(at("02:01:59")), None);
+        assert_eq!(agenda.skip(at("02:02:00")), Some(Skipped { scheduled: at("02:02:00"), in_a_row: 1 }));
+        assert_eq!(agenda.skip(at("02:03:00")), Some(Skipped { scheduled: at("02:03:00"), in_a_row: 2 }));
+        agenda.succeeded();
+        agenda.due(at("02:04:00")).expect("the tick");
+        assert_eq!(agenda.skip(at("02:05:00")), Some(Skipped { scheduled: at("02:05:00"), in_a_row: 1 }));
+    }
+
+    #[test]
+    fn a_machine_that_slept_takes_one_backup_for_all_that_it_missed() {
+        let mut agenda = agenda("0 * * * *", "02:30:00");
+        assert_eq!(agenda.due(at("09:20:00")), Some(Due::Tick { scheduled: at("09:00:00") }));
+        assert_eq!(agenda.due(at("09:20:01")), None);
+        assert_eq!(agenda.next(), Some(at("10:00:00")));
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_does_not_stop_the_schedule() {
+        let mut agenda = agenda("0 2 * * *", "01:00:00");
+        let wrong = at("01:00:00") + TimeDelta::days(3650);
+        agenda.due(wrong).expect("a tick of the wrong year");
+        agenda.failed(wrong);
+        assert_eq!(agenda.due(at("01:00:01")), None);
+        assert_eq!(agenda.next(), Some(at("01:05:01")), "the retry has moved with the clock");
+        assert_eq!(agenda.due(at("02:00:00")), Some(Due::Tick { scheduled: at("02:00:00") }));
+        // A small step back does not run it twice.
+        assert_eq!(agenda.due(at("01:59:58")), None);
+        assert_eq!(agenda.due(at("02:00:00")), None);
+    }
+}

@@ -1,0 +1,201 @@
+//! Cron Scheduler: the daemon's loop. It waits for what the [`Schedule`] says, launches runs, and never ends by itself.
+//!
+//! Called by `commands::daemon`, which says what a run is. [`Agenda`] decides, this file keeps the time: it sleeps in short
+//! steps and looks at the wall clock after each, since machines suspend and clocks are set. A run is a task of its own, so
+//! that neither its blocking nor its panic stops the loop, whose turning is what [`Pulse`] and systemd's watchdog see.
+
+mod agenda;
+mod pulse;
+mod schedule;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use tokio::task::JoinHandle;
+
+use crate::backup::manifest::time_text;
+use crate::interrupt::{Interrupt, Interrupts};
+use crate::telemetry::Notifier;
+
+pub use agenda::{Agenda, Due, Skipped};
+pub use pulse::{Health, Pulse};
+pub use schedule::Schedule;
+
+/// How often the loop looks at the clock.
+const STEP: Duration = Duration::from_millis(250);
+/// How long a run may take to stop: it has 10 s for itself (SPEC §6) and its last ping some more.
+const STOP_GRACE: Duration = Duration::from_secs(25);
+
+/// How a run ended, as far as the loop is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// There is a backup.
+    Well,
+    /// There is none. It has been reported.
+    Badly,
+}
+
+/// Starts a run.
+pub type Launch = Box<dyn FnMut(Due) -> JoinHandle<Ended> + Send>;
+/// Is told of a tick that counts as a failed run: it was skipped, and not the first in a row.
+pub type Missed = Box<dyn FnMut(Skipped) + Send>;
+
+/// The loop with what it needs.
+pub struct Scheduler {
+    agenda: Agenda,
+    pulse: Arc<Pulse>,
+    notifier: Notifier,
+    launch: Launch,
+    missed: Missed,
+    step: Duration,
+}
+
+/// What the loop is waiting for beside the time.
+enum Occupation {
+    Nothing,
+    /// Is the newest backup too old? Ticks wait for the answer, which has a deadline.
+    Looking(JoinHandle<bool>),
+    Running(JoinHandle<Ended>),
+}
+
+/// What to begin with.
+pub enum Opening {
+    /// A backup now.
+    Start,
+    /// A look at what is there, and a backup now where that says so.
+    Look(JoinHandle<bool>),
+}
+
+impl Scheduler {
+    /// A loop that has not begun.
+    #[must_use]
+    pub fn new(agenda: Agenda, pulse: Arc<Pulse>, launch: Launch, missed: Missed) -> Self {
+        let notifier = Notifier::of_process();
+        let step = notifier.every().map_or(STEP, |every| STEP.min(every / 4));
+        Self { agenda, pulse, notifier, launch, missed, step }
+    }
+
+    /// Goes round until a signal comes, and gives a running backup time to stop.
+    pub async fn run(mut self, opening: Opening, interrupts: &Interrupts) -> Interrupt {
+        self.notifier.ready(&self.waiting());
+        tracing::info!(next = self.next(), "waiting");
+        self.pulse.planned(None, self.agenda.next());
+        let mut occupation = match opening {
+            Opening::Look(look) => Occupation::Looking(look),
+            Opening::Start => self.start(Due::Start),
+        };
+        loop {
+            self.beat();
+            occupation = self.turn(occupation).await;
+            tokio::select! {
+                interrupt = interrupts.received() => {
+                    self.stop(occupation).await;
+                    return interrupt;
+                }
+                () = tokio::time::sleep(self.step) => {}
+            }
+        }
+    }
+
+    /// One turn: what has ended, what is due.
+    async fn turn(&mut self, occupation: Occupation) -> Occupation {
+        match occupation {
+            Occupation::Looking(look) if look.is_finished() => {
+                let is_needed = look.await.unwrap_or_else(|error| {
+                    tracing::error!(%error, "the look at the destination broke off");
+                    false
+                });
+                match self.agenda.due(Utc::now()) {
+                    Some(due) => self.start(due),
+                    None if is_needed => self.start(Due::CatchUp),
+                    None => Occupation::Nothing,
+                }
+            }
+            Occupation::Running(run) if run.is_finished() => {
+                let ended = run.await.unwrap_or_else(|error| {
+                    tracing::error!(%error, "the run broke off");
+                    Ended::Badly
+                });
+                self.ended(ended);
+                Occupation::Nothing
+            }
+            Occupation::Running(run) => {
+                if let Some(skipped) = self.agenda.skip(Utc::now()) {
+                    self.skip(skipped);
+                }
+                Occupation::Running(run)
+            }
+            Occupation::Looking(look) => Occupation::Looking(look),
+            Occupation::Nothing => match self.agenda.due(Utc::now()) {
+                Some(due) => self.start(due),
+                None => Occupation::Nothing,
+            },
+        }
+    }
+
+    fn start(&mut self, due: Due) -> Occupation {
+        let (now, scheduled) = (Utc::now(), due.scheduled().map(time_text));
+        tracing::info!(reason = due.reason(), scheduled, next = self.next(), "a backup is due");
+        self.notifier.status(&format!("a backup runs since {}", time_text(now)));
+        self.pulse.planned(Some(now), self.agenda.next());
+        Occupation::Running((self.launch)(due))
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Well => self.agenda.succeeded(),
+            Ended::Badly => self.agenda.failed(Utc::now()),
+        }
+        tracing::info!(next = self.next(), "waiting");
+        self.pulse.planned(None, self.agenda.next());
+        self.notifier.status(&match ended {
+            Ended::Well => self.waiting(),
+            Ended::Badly => format!("the last backup failed; {}", self.waiting()),
+        });
+    }
+
+    fn skip(&mut self, skipped: Skipped) {
+        let (scheduled, in_a_row) = (time_text(skipped.scheduled), skipped.in_a_row);
+        tracing::warn!(scheduled, in_a_row, next = self.next(), "skipped: the backup before it still runs");
+        self.pulse.ledger().skipped();
+        if in_a_row > 1 {
+            (self.missed)(skipped);
+        }
+    }
+
+    /// Waits for the run, which has heard the signal, too.
+    async fn stop(mut self, occupation: Occupation) {
+        self.notifier.stopping();
+        let mut run = match occupation {
+            Occupation::Nothing => return,
+            Occupation::Looking(look) => return look.abort(),
+            Occupation::Running(run) => run,
+        };
+        let began = Instant::now();
+        while began.elapsed() < STOP_GRACE {
+            self.beat();
+            if tokio::time::timeout(self.step, &mut run).await.is_ok() {
+                return;
+            }
+        }
+        tracing::warn!("the running backup does not stop: it is left to its end");
+        run.abort();
+    }
+
+    fn beat(&mut self) {
+        self.pulse.beat();
+        self.notifier.beat();
+    }
+
+    fn next(&self) -> String {
+        self.agenda.next().map_or_else(|| "never".to_owned(), time_text)
+    }
+
+    fn waiting(&self) -> String {
+        format!("the next backup is due at {}", self.next())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! How the daemon is: what its loop has seen, for `health` to show. Written by the loop and by each run, read by anybody.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::telemetry::metrics::Ledger;
+
+use super::Schedule;
+
+/// The loop turns several times a second; one that has not for so long is stuck.
+const ALIVE: Duration = Duration::from_secs(30);
+
+/// The state of the daemon.
+#[derive(Debug)]
+pub struct Pulse {
+    schedule: Schedule,
+    ledger: Arc<Ledger>,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    beat: Instant,
+    running_since: Option<DateTime<Utc>>,
+    next: Option<DateTime<Utc>>,
+}
+
+/// Whether backups come as they should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// There was a success since the tick before last.
+    pub is_healthy: bool,
+    /// When the last success was.
+    pub last_success: Option<DateTime<Utc>>,
+    /// The tick before last.
+    pub wanted_since: Option<DateTime<Utc>>,
+    /// Since when a backup runs.
+    pub running_since: Option<DateTime<Utc>>,
+    /// When the next is due.
+    pub next_run: Option<DateTime<Utc>>,
+}
+
+impl Pulse {
+    /// Of a daemon that starts now.
+    #[must_use]
+    pub fn new(schedule: Schedule, ledger: Arc<Ledger>) -> Self {
+        let state = State { beat: Instant::now(), running_since: None, next: None };
+        Self { schedule, ledger, state: Mutex::new(state) }
+    }
+
+    /// The record of runs.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The loop has turned.
+    pub fn beat(&self) {
+        self.with(|state| state.beat = Instant::now());
+    }
+
+    /// What runs, and what comes next.
+    pub fn planned(&self, running_since: Option<DateTime<Utc>>, next: Option<DateTime<Utc>>) {
+        self.with(|state| (state.running_since, state.next) = (running_since, next));
+        self.ledger.planned(running_since, next);
+    }
+
+    /// Whether the loop turns, and how long ago it last did.
+    #[must_use]
+    pub fn alive(&self) -> (bool, Duration) {
+        let age = self.with(|state| state.beat.elapsed());
+        (age < ALIVE, age)
+    }
+
+    /// Whether backups come as they should, at this time.
+    #[must_use]
+    pub fn health(&self, now: DateTime<Utc>) -> Health {
+        let State { running_since, next, .. } = self.with(|state| *state);
+        let last = self.schedule.last_until(now);
+        let wanted_since = last.and_then(|last| self.schedule.last_until(last - TimeDelta::seconds(1)));
+        let last_success = self.ledger.last_success();
+        let is_healthy = last_success.is_some_and(|success| wanted_since.is_none_or(|since| success >= since));
+        Health { is_healthy, last_success, wanted_since, running_since, next_run: next }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::RunResult;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        format!("2026-11-{text}Z").parse().expect("a time")
+    }
+
+    #[test]
+    fn a_backup_since_the_tick_before_last_is_healthy() {
+        let schedule = Schedule::parse("0 2 * * *", chrono_tz::Tz::UTC).expect("a schedule");
+        let ledger = Arc::new(Ledger::open("s3://b/", None));
+        let pulse = Pulse::new(schedule, Arc::clone(&ledger));
+        assert!(!pulse.health(at("23T12:00:00")).is_healthy, "nothing is known");
+        let run = |ended, exit_code, bytes| RunResult { ended, elapsed: Duration::ZERO, exit_code, bytes };
+        ledger.ended(&run(at("22T02:10:00"), 0, Some((10, 1))));
+        for (now, healthy) in
+            [("22T03:00:00", true), ("23T03:00:00", true), ("24T01:59:59", true), ("24T02:00:00", false)]
+        {
+            assert_eq!(pulse.health(at(now)).is_healthy, healthy, "{now}");
+        }
+        ledger.ended(&run(at("24T02:00:30"), 10, None));
+        assert!(!pulse.health(at("24T02:01:00")).is_healthy, "a failure changes nothing");
+        ledger.looked(3, 30, Some(at("23T02:00:00")));
+        assert!(pulse.health(at("24T02:01:00")).is_healthy, "one of somebody else's is a backup, too");
+        ledger.looked(2, 20, Some(at("20T02:00:00")));
+        assert!(pulse.health(at("24T02:01:00")).is_healthy, "an older one changes nothing");
+    }
+
+    #[test]
+    fn a_loop_that_does_not_turn_is_not_alive() {
+        let schedule = Schedule::parse("0 2 * * *", chrono_tz::Tz::UTC).expect("a schedule");
+        let pulse = Pulse::new(schedule, Arc::new(Ledger::open("s3://b/", None)));
+        assert!(pulse.alive().0);
+        let Some(long_ago) = Instant::now().checked_sub(ALIVE) else { return };
+        pulse.with(|state| state.beat = long_ago);
+        assert!(!pulse.alive().0);
+        pulse.beat();
+        assert!(pulse.alive().0);
+    }
+}

@@ -1,0 +1,247 @@
+//! Metrics for Prometheus: the one table of them, a record of their values, and the text that Prometheus reads.
+//!
+//! Written by `commands` after each run, read by `health` (`/metrics`) and by node_exporter's textfile collector
+//! (`METRICS_FILE`, see [`Ledger`]). The text is the plain exposition format: that collector reads no OpenMetrics, which
+//! is the only format that the client libraries write. Each sample says by `destination` whose it is, since a host may
+//! write several files.
+
+mod ledger;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+pub use ledger::{Ledger, RunResult};
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Goes up and down.
+    Gauge,
+    /// Only goes up.
+    Counter,
+}
+
+impl Kind {
+    /// The word of the format.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its name, with its unit.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// The label that it has beside `destination`.
+    pub label: Option<&'static str>,
+    /// What it is, in one sentence without a full stop.
+    pub help: &'static str,
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, label: None, help }
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, label: None, help }
+}
+
+/// Which program it is.
+pub const BUILD_INFO: Metric = Metric {
+    label: Some("version"),
+    ..gauge("pg_s3_backup_build_info", "Always 1; the version of pg-s3-backup is in the label")
+};
+/// The last backup.
+pub const LAST_SUCCESS: Metric =
+    gauge("pg_s3_backup_last_success_timestamp_seconds", "When the last backup was committed, in Unix time");
+/// How long it took.
+pub const LAST_DURATION: Metric =
+    gauge("pg_s3_backup_last_success_duration_seconds", "How long the last successful run took");
+/// Bytes in.
+pub const LAST_DUMP_BYTES: Metric =
+    gauge("pg_s3_backup_last_success_dump_bytes", "Size of the last backup's plain dump");
+/// Bytes out.
+pub const LAST_STORED_BYTES: Metric =
+    gauge("pg_s3_backup_last_success_stored_bytes", "Size of the last backup's object in S3");
+/// One by the other.
+pub const LAST_RATIO: Metric =
+    gauge("pg_s3_backup_last_success_compression_ratio", "Plain bytes for each stored byte of the last backup");
+/// The last run, however it ended.
+pub const LAST_RUN: Metric = gauge("pg_s3_backup_last_run_timestamp_seconds", "When the last run ended, in Unix time");
+/// How it ended.
+pub const LAST_EXIT_CODE: Metric = gauge("pg_s3_backup_last_run_exit_code", "Exit code of the last run; 0 is a backup");
+/// The last failure of each kind.
+pub const LAST_FAILURE: Metric = Metric {
+    label: Some("exit_code"),
+    ..gauge("pg_s3_backup_last_failure_timestamp_seconds", "When the last run with this exit code ended, in Unix time")
+};
+/// How many runs.
+pub const RUNS: Metric = Metric {
+    label: Some("result"),
+    ..counter("pg_s3_backup_runs_total", "Runs by result: success, failure, or skipped (a tick while a backup ran)")
+};
+/// Is one running?
+pub const IN_PROGRESS: Metric = gauge("pg_s3_backup_run_in_progress", "1 while the daemon takes a backup, else 0");
+/// The next one.
+pub const NEXT_RUN: Metric =
+    gauge("pg_s3_backup_next_run_timestamp_seconds", "When the daemon takes its next backup, in Unix time");
+/// What is stored.
+pub const KEPT: Metric = gauge("pg_s3_backup_kept_backups", "Backups in the destination when it was last looked at");
+/// How much that is.
+pub const KEPT_BYTES: Metric =
+    gauge("pg_s3_backup_kept_bytes", "Stored bytes of all backups in the destination when it was last looked at");
+/// What retention deleted.
+pub const DELETED: Metric = counter("pg_s3_backup_deleted_backups_total", "Backups that retention has deleted");
+/// How much that was.
+pub const DELETED_BYTES: Metric =
+    counter("pg_s3_backup_deleted_bytes_total", "Stored bytes of the backups that retention has deleted");
+/// Retention refuses.
+pub const FROZEN: Metric =
+    gauge("pg_s3_backup_retention_frozen", "1 where retention deleted nothing because something looked wrong, else 0");
+
+/// Every metric, in the order of the text.
+pub const METRICS: &[&Metric] = &[
+    &BUILD_INFO,
+    &LAST_SUCCESS,
+    &LAST_DURATION,
+    &LAST_DUMP_BYTES,
+    &LAST_STORED_BYTES,
+    &LAST_RATIO,
+    &LAST_RUN,
+    &LAST_EXIT_CODE,
+    &LAST_FAILURE,
+    &RUNS,
+    &IN_PROGRESS,
+    &NEXT_RUN,
+    &KEPT,
+    &KEPT_BYTES,
+    &DELETED,
+    &DELETED_BYTES,
+    &FROZEN,
+];
+
+/// The values of the metrics: by name, and by the value of the metric's own label (empty where it has none).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record(BTreeMap<&'static str, BTreeMap<String, f64>>);
+
+impl Record {
+    /// Sets a metric without a label of its own.
+    pub fn set(&mut self, metric: &Metric, value: f64) {
+        self.set_for(metric, "", value);
+    }
+
+    /// Sets a metric for a value of its label.
+    pub fn set_for(&mut self, metric: &Metric, label: &str, value: f64) {
+        self.0.entry(metric.name).or_default().insert(label.to_owned(), value);
+    }
+
+    /// Counts up, for a value of the label (empty where the metric has none).
+    pub fn add(&mut self, metric: &Metric, label: &str, count: f64) {
+        *self.0.entry(metric.name).or_default().entry(label.to_owned()).or_default() += count;
+    }
+
+    /// Forgets a metric.
+    pub fn remove(&mut self, metric: &Metric) {
+        self.0.remove(metric.name);
+    }
+
+    /// A value without a label of its own.
+    #[must_use]
+    pub fn get(&self, metric: &Metric) -> Option<f64> {
+        self.0.get(metric.name)?.get("").copied()
+    }
+
+    /// The text for Prometheus.
+    #[must_use]
+    pub fn render(&self, destination: &str) -> String {
+        let mut text = String::new();
+        for metric in METRICS {
+            let Some(samples) = self.0.get(metric.name) else { continue };
+            let Metric { name, kind, help, .. } = metric;
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} {}", kind.word());
+            for (label, value) in samples {
+                let own = metric.label.map(|name| format!(",{name}=\"{}\"", escaped(label))).unwrap_or_default();
+                let _ = writeln!(text, "{name}{{destination=\"{}\"{own}}} {value}", escaped(destination));
+            }
+        }
+        text
+    }
+
+    /// Reads what [`Self::render`] wrote; passes over what it does not know.
+    #[must_use]
+    pub fn parse(text: &str, destination: &str) -> Self {
+        let mut record = Self::default();
+        let beginning = format!("destination=\"{}\"", escaped(destination));
+        for line in text.lines() {
+            let Some((name, rest)) = line.split_once('{') else { continue };
+            let Some(metric) = METRICS.iter().find(|metric| metric.name == name) else { continue };
+            let Some((own, value)) = rest.strip_prefix(&beginning).and_then(|rest| rest.rsplit_once("} ")) else {
+                continue;
+            };
+            let label = metric.label.and_then(|label| {
+                let quoted = own.strip_prefix(&format!(",{label}=\""))?.strip_suffix('"')?;
+                Some(quoted.to_owned())
+            });
+            if let Ok(value) = value.parse::<f64>()
+                && value.is_finite()
+                && label.is_some() == metric.label.is_some()
+            {
+                record.set_for(metric, &label.unwrap_or_default(), value);
+            }
+        }
+        record
+    }
+}
+
+/// A label's value as the format wants it.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut record = Record::default();
+        record.set(&LAST_SUCCESS, 1_795_000_000.25);
+        record.set_for(&LAST_FAILURE, "12", 1_795_000_001.0);
+        record.set_for(&LAST_FAILURE, "143", 1.0);
+        record.add(&RUNS, "success", 1.0);
+        record.add(&RUNS, "success", 1.0);
+        let destination = "s3://b/a \"path\" with \\ and } 1";
+        let text = record.render(destination);
+        assert_eq!(Record::parse(&text, destination), record, "{text}");
+        assert_eq!(Record::parse(&text, "s3://b/another"), Record::default());
+        assert!(text.contains("# TYPE pg_s3_backup_runs_total counter\n"), "{text}");
+        assert!(text.contains("_last_success_timestamp_seconds{destination=\"s3://b/a \\\"path\\\" with"), "{text}");
+        assert!(text.contains(" 1795000000.25\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_damaged_is_passed_over() {
+        let text = "pg_s3_backup_last_success_timestamp_seconds{destination=\"d\"} NaN\n\
+                    pg_s3_backup_runs_total{destination=\"d\"} 3\npg_s3_backup_runs_total{destination=\"d\",result=\"x\n\
+                    else{destination=\"d\"} 1\n{} {\n}\npg_s3_backup_kept_backups{destination=\"d\"} 7";
+        let mut wanted = Record::default();
+        wanted.set(&KEPT, 7.0);
+        assert_eq!(Record::parse(text, "d"), wanted);
+    }
+
+    #[test]
+    fn names_follow_the_rules() {
+        for metric in METRICS {
+            assert!(metric.name.starts_with("pg_s3_backup_") && !metric.help.ends_with('.'), "{}", metric.name);
+            assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Pings in the style of healthchecks.io: `PING_URL/start`, `PING_URL`, `PING_URL/fail`, so that somebody else notices
+//! when nothing happens any more.
+//!
+//! Sent by `commands` around each run. A ping can neither fail a run nor hold it up: the first goes out beside it, the
+//! last has a deadline, and what does not arrive is a warning. The URL is a secret: whoever knows it can ping.
+
+use std::time::Duration;
+
+use http::Uri;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::task::JoinHandle;
+
+use crate::storage::WebClient;
+
+/// One attempt, and how many there are (SPEC §9: two retries).
+const ATTEMPT: Duration = Duration::from_secs(3);
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(500);
+/// All attempts together, at the end of a run.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// The same where the program is being stopped.
+pub const SHORT_PATIENCE: Duration = Duration::from_secs(3);
+/// healthchecks.io keeps the first 100 kB.
+const LONGEST_BODY: usize = 10_000;
+
+/// `PING_URL`, checked.
+#[derive(Clone, Debug)]
+pub struct PingUrl {
+    /// Up to the path's end, without a slash there.
+    base: SecretString,
+    /// The query with its question mark.
+    query: SecretString,
+}
+
+impl PingUrl {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// Why it cannot be used; never with the URL in it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let uri: Uri = text.parse().map_err(|_| "is not a URL such as https://hc-ping.com/uuid".to_owned())?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err("must begin with https:// or http://".to_owned());
+        }
+        if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
+            return Err("must name a host, without user and password".to_owned());
+        }
+        let text = text.split_once('#').map_or(text, |(text, _)| text);
+        let (base, query) = text.split_once('?').map_or((text, String::new()), |(base, query)| {
+            // Kept as it is: `?create=1`, `?rid=…`.
+            (base, format!("?{query}"))
+        });
+        Ok(Self { base: base.trim_end_matches('/').to_owned().into(), query: query.into() })
+    }
+
+    /// What of a URL would let somebody else ping: for the redactor.
+    pub fn secrets(text: &str) -> impl Iterator<Item = String> {
+        /// Shorter pieces are words such as `ping`.
+        const SHORTEST: usize = 8;
+        let uri: Option<Uri> = text.parse().ok();
+        let path = uri.as_ref().map(|uri| uri.path().trim_matches('/').to_owned()).unwrap_or_default();
+        let query = uri.as_ref().and_then(Uri::query).unwrap_or_default().to_owned();
+        let pieces = path.split('/').chain(query.split(['&', '='])).map(str::to_owned).collect::<Vec<_>>();
+        pieces.into_iter().chain([path, query]).filter(|piece| piece.len() >= SHORTEST)
+    }
+
+    fn with(&self, suffix: &str) -> SecretString {
+        format!("{}{suffix}{}", self.base.expose_secret(), self.query.expose_secret()).into()
+    }
+}
+
+/// The pings of one run.
+#[derive(Debug)]
+pub struct Pings {
+    url: PingUrl,
+    start: Option<JoinHandle<()>>,
+}
+
+impl Pings {
+    /// Says that a run begins, without waiting. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn begin(url: PingUrl) -> Self {
+        let start = tokio::spawn(send(url.with("/start"), String::new()));
+        Self { url, start: Some(start) }
+    }
+
+    /// Of a run whose beginning nobody was told of.
+    #[must_use]
+    pub fn only(url: PingUrl) -> Self {
+        Self { url, start: None }
+    }
+
+    /// Says that there is a backup.
+    pub async fn succeeded(self, summary: String) {
+        self.end("", summary, PATIENCE).await;
+    }
+
+    /// Says that there is none, and why.
+    pub async fn failed(self, cause: String, patience: Duration) {
+        self.end("/fail", cause, patience).await;
+    }
+
+    async fn end(self, suffix: &str, mut text: String, patience: Duration) {
+        // What is late must not come after what is last.
+        if let Some(start) = &self.start {
+            start.abort();
+        }
+        text.truncate(text.floor_char_boundary(LONGEST_BODY));
+        // A task of its own, so that not even a panic in there reaches the run.
+        let mut sending = tokio::spawn(send(self.url.with(suffix), text));
+        match tokio::time::timeout(patience, &mut sending).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "PING_URL was not reached"),
+            Err(_) => {
+                sending.abort();
+                let error = format!("no answer within {}", humantime::format_duration(patience));
+                tracing::warn!(error, "PING_URL was not reached");
+            }
+        }
+    }
+}
+
+async fn send(url: SecretString, text: String) {
+    let client = WebClient::new();
+    let mut left = ATTEMPTS;
+    loop {
+        left -= 1;
+        let error = match client.post(&url, text.clone(), ATTEMPT).await {
+            Ok(200..300) => return,
+            Ok(status) => format!("it answered {status}"),
+            Err(error) => error,
+        };
+        if left == 0 {
+            tracing::warn!(error, "PING_URL was not reached");
+            return;
+        }
+        tracing::debug!(error, left, "PING_URL was not reached yet");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_added_stands_before_the_query() {
+        for (url, start) in [
+            ("https://hc-ping.com/uuid", "https://hc-ping.com/uuid/start"),
+            ("https://hc-ping.com/uuid/", "https://hc-ping.com/uuid/start"),
+            ("http://host:8000/ping/key/slug?create=1&rid=2", "http://host:8000/ping/key/slug/start?create=1&rid=2"),
+            ("http://host", "http://host/start"),
+            ("http://host/a#b", "http://host/a/start"),
+        ] {
+            let parsed = PingUrl::parse(url).expect(url);
+            assert_eq!(parsed.with("/start").expose_secret(), start);
+        }
+        let plain = PingUrl::parse("https://h/uuid?x=y").expect("a URL");
+        assert_eq!(plain.with("").expose_secret(), "https://h/uuid?x=y");
+        for wrong in ["uuid", "ftp://h/x", "https://", "https://u:p@h/x", "/x", "not a url"] {
+            let why = PingUrl::parse(wrong).expect_err(wrong);
+            assert!(!why.contains("u:p"), "{why}");
+        }
+    }
+
+    #[test]
+    fn the_path_and_its_pieces_are_secrets() {
+        let secrets: Vec<String> = PingUrl::secrets("https://h/ping/0123-4567-89/x?rid=abcdefgh").collect();
+        assert_eq!(secrets, ["0123-4567-89", "abcdefgh", "ping/0123-4567-89/x", "rid=abcdefgh"]);
+    }
+}
