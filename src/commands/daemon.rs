@@ -73,7 +73,7 @@ async fn once(owned: Arc<OwnedContext>, ledger: Arc<Ledger>, due: Due, interrupt
     };
     let reason = due.reason();
     match &taken.outcome {
-        Ok(report) => tracing::info!(reason, "{}", report.summary()),
+        Ok(report) => tracing::info!(reason, result = report.summary(), "the backup is there"),
         Err(error) => log_failure("backup", error),
     }
     audience.end(&context, &taken).await;
