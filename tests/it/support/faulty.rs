@@ -32,8 +32,17 @@ impl Stage {
 
     /// A `backup` into the bucket, with deadlines short enough for tests.
     pub fn backup(&self) -> Program {
+        self.command("backup")
+    }
+
+    /// A `daemon` that takes such backups at the times of a cron expression.
+    pub fn daemon(&self, interval: &str) -> Program {
+        self.command("daemon").env("BACKUP_INTERVAL", interval).env("LOG_LEVEL", "info")
+    }
+
+    fn command(&self, command: &str) -> Program {
         Program::new()
-            .arg("backup")
+            .arg(command)
             .env("S3_URL", self.proxy.url())
             .env("S3_ACCESS_KEY", &s3().access_key)
             .env("S3_SECRET_KEY", &s3().secret_key)

@@ -1,0 +1,123 @@
+//! Pings: sent when a backup begins, is there, or failed; and a server that does not take them changes nothing.
+
+use crate::daemon::{YEARLY, stop, wait_for};
+use crate::support::fake_pg_dump::{End, FakeDump};
+use crate::support::faulty::Stage;
+use crate::support::inbox::{Inbox, Reply, eventually};
+use crate::support::servers::own_s3;
+
+/// A path that must not be shown, and a query that is kept.
+const PATH: &str = "/ping/zq7Kx9jR-Wv3pLtHd?create=1";
+
+fn target(suffix: &str) -> String {
+    format!("/ping/zq7Kx9jR-Wv3pLtHd{suffix}?create=1")
+}
+
+#[track_caller]
+fn assert_hidden(text: &str) {
+    assert!(!text.contains("zq7Kx9jR"), "the ping's path is shown:\n{text}");
+}
+
+#[test]
+fn a_backup_pings_at_its_beginning_and_at_its_end() {
+    let stage = Stage::new(FakeDump::new());
+    let inbox = Inbox::open(Reply::Status(200));
+    let outcome = stage.backup().env("PING_URL", inbox.url(PATH)).env("LOG_LEVEL", "trace").run();
+    stage.assert_committed(&outcome, "with a ping");
+    assert_eq!(inbox.targets(), [target("/start"), target("")]);
+    let letters = inbox.letters();
+    assert!(letters.iter().all(|letter| letter.method == "POST"), "{letters:?}");
+    assert!(letters[1].body.contains("s3://") && letters[1].body.contains("ratio"), "{letters:?}");
+    assert_hidden(&outcome.stderr);
+}
+
+#[test]
+fn a_backup_that_fails_pings_with_its_cause_and_without_secrets() {
+    let secret = "sentinel-password";
+    let dump = FakeDump::new().stderr_line(&format!("pg_dump: error: cannot use {secret} here")).end(End::Exit(1));
+    let stage = Stage::new(dump);
+    let inbox = Inbox::open(Reply::Status(200));
+    let backup = stage.backup().env("PING_URL", inbox.url(PATH)).env("PGPASSWORD", secret);
+    stage.assert_failed(&backup.run(), 11, "a failing pg_dump");
+    assert_eq!(inbox.targets(), [target("/start"), target("/fail")]);
+    let body = &inbox.letters()[1].body;
+    assert!(body.starts_with("exit code 11: ") && body.contains("cannot use [hidden] here"), "{body}");
+    // Settings that cannot be used are a failed backup, too.
+    let inbox = Inbox::open(Reply::Status(200));
+    let outcome = stage.backup().env("PING_URL", inbox.url(PATH)).env_remove("S3_BUCKET").run();
+    outcome.assert_code(1);
+    assert_eq!(inbox.targets().last(), Some(&target("/fail")));
+    assert!(inbox.letters().iter().any(|letter| letter.body.contains("S3_BUCKET is not set")), "{:?}", inbox.letters());
+}
+
+#[test]
+fn a_server_that_hangs_refuses_or_is_not_there_does_not_fail_a_backup() {
+    let (hanging, refusing) = (Inbox::open(Reply::Hang), Inbox::open(Reply::Status(500)));
+    for (url, words, format) in [
+        (hanging.url(PATH), "no answer within", "text"),
+        (refusing.url(PATH), "it answered 500", "text"),
+        (refusing.url(PATH), "it answered 500", "json"),
+        (format!("http://127.0.0.1:9{PATH}"), "PING_URL was not reached", "text"),
+        (format!("https://no-such-host.invalid{PATH}"), "PING_URL was not reached", "json"),
+    ] {
+        let stage = Stage::new(FakeDump::new());
+        let backup = stage.backup().env("PING_URL", &url).env("LOG_LEVEL", "trace").env("LOG_FORMAT", format);
+        let outcome = backup.run();
+        stage.assert_committed(&outcome, words);
+        assert!(outcome.stderr.contains(words), "{words}:\n{}", outcome.stderr);
+        assert_hidden(&outcome.stderr);
+    }
+    let ends = |inbox: &Inbox| inbox.targets().iter().filter(|target| !target.contains("/start")).count();
+    assert_eq!(ends(&refusing), 6, "two retries each: {:?}", refusing.targets());
+}
+
+#[test]
+fn https_is_trusted_by_the_systems_roots_alone() {
+    let server = own_s3(&["--tls"]);
+    let stage = Stage::new(FakeDump::new());
+    let backup = stage.backup().env("PING_URL", format!("{}{PATH}", server.url));
+    // The S3 server refuses what is not signed: an answer, and so the handshake was good.
+    let trusting = backup.clone().env("SSL_CERT_FILE", server.ca_file.as_ref().expect("a CA file")).run();
+    stage.assert_committed(&trusting, "trusted");
+    assert!(
+        trusting.stderr.contains("PING_URL was not reached") && trusting.stderr.contains("it answered 4"),
+        "{}",
+        trusting.stderr
+    );
+    let stage = Stage::new(FakeDump::new());
+    let outcome = stage.backup().env("PING_URL", format!("{}{PATH}", server.url)).run();
+    stage.assert_committed(&outcome, "not trusted");
+    assert!(outcome.stderr.to_lowercase().contains("certificate"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_used() {
+    let proxy = Inbox::open(Reply::Status(200));
+    let stage = Stage::new(FakeDump::new());
+    let backup = stage.backup().env("PING_URL", "http://pings.invalid/zq7Kx9jR").env("HTTP_PROXY", proxy.url(""));
+    stage.assert_committed(&backup.env("NO_PROXY", "127.0.0.1").run(), "by way of a proxy");
+    assert_eq!(proxy.targets(), ["http://pings.invalid/zq7Kx9jR/start", "http://pings.invalid/zq7Kx9jR"]);
+}
+
+#[test]
+fn the_daemon_pings_for_each_of_its_runs() {
+    let stage = Stage::new(FakeDump::new());
+    let inbox = Inbox::open(Reply::Status(200));
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("ping-url");
+    std::fs::write(&file, inbox.url(PATH)).expect("written");
+    let running = stage.daemon(YEARLY).env("PING_URL_FILE", &file).env("LOG_LEVEL", "trace").spawn();
+    eventually(|| inbox.targets() == [target("/start"), target("")], || running.stderr_so_far());
+    wait_for(&running, " waiting ", 2);
+    assert_hidden(&stop(running, "TERM", 143));
+
+    // Stopped in the middle: it says so, quickly.
+    let stage = Stage::new(FakeDump::new().end(End::HangAfterOutput));
+    let inbox = Inbox::open(Reply::Status(200));
+    let running = stage.daemon(YEARLY).env("PING_URL", inbox.url(PATH)).spawn();
+    eventually(|| !stage.dump.alive().is_empty(), || running.stderr_so_far());
+    running.signal("TERM");
+    stage.assert_failed(&running.wait(), 143, "stopped");
+    assert_eq!(inbox.targets(), [target("/start"), target("/fail")]);
+    assert!(inbox.letters()[1].body.contains("stopped by SIGTERM"), "{:?}", inbox.letters());
+}
