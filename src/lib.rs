@@ -17,6 +17,7 @@
 //! | [`storage`] | the only room that knows the AWS SDK: upload, commit, listing, outages |
 //! | [`listing`] | what is stored, joined by name |
 //! | [`telemetry`] | log and progress, without secrets |
+//! | [`manual`] | examples and files, for help and manual |
 //! | [`error`], [`interrupt`] | exit codes; signals |
 //!
 //! Dependencies point one way: `commands -> backup | listing -> proof -> pipeline | postgres`, and `storage` beside
@@ -29,6 +30,7 @@ pub mod config;
 pub mod error;
 pub mod interrupt;
 pub mod listing;
+pub mod manual;
 pub mod pipeline;
 pub mod postgres;
 pub mod proof;
@@ -74,6 +76,7 @@ async fn dispatch(cli: &Cli, flags: &Flags, environment: &Environment, writer: &
     let context = Context { flags, environment, writer };
     match &cli.command {
         Command::Backup(args) => Box::pin(commands::backup::run(&context, args, interrupts)).await,
+        Command::Completions(args) => commands::completions::run(&context, args),
         Command::List(args) => {
             let listing = Box::pin(commands::list::run(&context, args));
             tokio::select! {

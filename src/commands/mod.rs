@@ -1,6 +1,7 @@
 //! One file a subcommand: build the parts, call one, print the result.
 
 pub mod backup;
+pub mod completions;
 pub mod list;
 mod table;
 

@@ -11,6 +11,8 @@ pub enum CommandName {
     Backup,
     /// `list`
     List,
+    /// `completions`, which has no settings
+    Completions,
 }
 
 impl CommandName {
@@ -20,6 +22,7 @@ impl CommandName {
         match self {
             Self::Backup => "backup",
             Self::List => "list",
+            Self::Completions => "completions",
         }
     }
 }

@@ -4,10 +4,12 @@
 
 mod blocking;
 mod command_line;
+mod completions;
 mod connections;
 mod dialects;
 mod documents;
 mod dump_faults;
+mod examples;
 mod listing;
 mod memory;
 mod preflight;
