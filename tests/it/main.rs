@@ -12,6 +12,7 @@ mod dump_faults;
 mod examples;
 mod listing;
 mod memory;
+mod packaging;
 mod preflight;
 mod refusals;
 mod round_trip;
