@@ -1,7 +1,7 @@
 # What a person types. Everything is built in one profile (ci: optimised, without link-time optimisation) and into one
 # directory (target), so that dependencies are compiled once.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check documents bench fmt clean cargo
+.PHONY: help build install dist demo test check documents bench fmt clean cargo
 SHELL := /bin/bash
 export CARGO_TARGET_DIR := $(CURDIR)/target
 CARGO_FLAGS := --profile ci --locked
@@ -13,6 +13,28 @@ help: ## Show this list
 
 build: cargo ## Build the program: target/ci/pg-s3-backup
 	cargo build $(CARGO_FLAGS)
+
+# Where to install, and what: PROGRAM is a binary that is there already; without it the release is built.
+PREFIX ?= /usr/local
+DESTDIR ?=
+PROGRAM ?=
+UNITS := $(wildcard systemd/*.service systemd/*.timer)
+
+install: ## Install program, manual, completions and systemd units (PREFIX=/usr/local, DESTDIR=)
+ifeq ($(PROGRAM),)
+	@source scripts/lib.sh && need_cargo && cargo build --release --locked
+endif
+	install -Dm755 $(or $(PROGRAM),target/release/pg-s3-backup) $(DESTDIR)$(PREFIX)/bin/pg-s3-backup
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/man/man1 man/*.1
+	install -Dm644 completions/pg-s3-backup.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pg-s3-backup
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions completions/_pg-s3-backup
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d completions/pg-s3-backup.fish
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system $(UNITS)
+	install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/pg-s3-backup README.md CHANGELOG.md LICENSE systemd/environment.example
+	sed -i 's|^ExecStart=/usr/local/bin/|ExecStart=$(PREFIX)/bin/|' $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,$(notdir $(UNITS)))
+
+dist: ## Make the release's archive and checksum: target/dist
+	@scripts/dist $(PROGRAM)
 
 demo: ## Back up, list and restore a database, on servers made for it: no configuration needed
 	@scripts/demo

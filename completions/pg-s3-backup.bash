@@ -19,6 +19,9 @@ _pg__s3__backup() {
             pg__s3__backup,backup)
                 cmd="pg__s3__backup__subcmd__backup"
                 ;;
+            pg__s3__backup,completions)
+                cmd="pg__s3__backup__subcmd__completions"
+                ;;
             pg__s3__backup,daemon)
                 cmd="pg__s3__backup__subcmd__daemon"
                 ;;
@@ -32,7 +35,7 @@ _pg__s3__backup() {
 
     case "${cmd}" in
         pg__s3__backup)
-            opts="-h -V --help --version backup list daemon"
+            opts="-h -V --help --version completions backup list daemon"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -104,6 +107,20 @@ _pg__s3__backup() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pg__s3__backup__subcmd__completions)
+            opts="-h --help bash elvish fish powershell zsh"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -26,9 +26,11 @@ end
 
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -s h -l help -d 'Print help'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -s V -l version -d 'Print version'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "backup" -d 'Take one backup: dump, compress, upload, prove, commit'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "list" -d 'List the backups of this destination, newest first'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "daemon" -d 'Take backups on a schedule until stopped'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET] [default: required]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-path -d 'key prefix of one database\'s backups; `backup` means `backup/`, never `backup2/` [env: S3_PATH] [default: the bucket\'s top]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-url -d 'endpoint of an S3-compatible server [env: S3_URL] [default: AWS]' -r

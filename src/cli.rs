@@ -11,6 +11,7 @@ use crate::backup::name::BackupName;
 use crate::config::Flags;
 use crate::config::table::{CommandName, PG_DUMP_ARGS, SETTINGS, Setting};
 use crate::error::EXIT_CODES;
+use crate::manual::examples_help;
 
 /// PostgreSQL backups in S3 whose names are proofs: a backup that is listed is whole and restorable.
 #[derive(Debug, Parser)]
@@ -30,6 +31,8 @@ pub enum Command {
     List(ListArgs),
     /// Take backups on a schedule until stopped
     Daemon(DaemonArgs),
+    /// Print the completion script of a shell
+    Completions(CompletionsArgs),
 }
 
 /// Flags of `backup` that are not settings.
@@ -75,6 +78,13 @@ pub struct ListArgs {
     /// Print the names alone, one a line
     #[arg(long, short, conflicts_with = "json")]
     pub quiet: bool,
+}
+
+/// What `completions` wants to know.
+#[derive(Debug, clap::Args)]
+pub struct CompletionsArgs {
+    /// The shell to complete in
+    pub shell: clap_complete::Shell,
 }
 
 /// Which backup is meant.
@@ -139,6 +149,7 @@ impl Command {
             Self::Backup(_) => CommandName::Backup,
             Self::List(_) => CommandName::List,
             Self::Daemon(_) => CommandName::Daemon,
+            Self::Completions(_) => CommandName::Completions,
         }
     }
 }
@@ -146,16 +157,16 @@ impl Command {
 /// The whole command line's definition, with the settings' flags in it.
 #[must_use]
 pub fn definition() -> clap::Command {
-    [CommandName::Backup, CommandName::List, CommandName::Daemon].into_iter().fold(
-        Cli::command().after_help(exit_codes_help()),
-        |definition, name| {
-            definition.mut_subcommand(name.word(), |command| {
-                let flags =
-                    SETTINGS.iter().filter(|setting| setting.commands.contains(&name)).copied().filter_map(flag);
-                command.args(flags).after_help(environment_help(name)).after_long_help(environment_help(name))
-            })
-        },
-    )
+    let definition = Cli::command().after_help(exit_codes_help()).mut_subcommand("completions", |command| {
+        command.after_long_help(examples_help(CommandName::Completions).trim_start().to_owned())
+    });
+    [CommandName::Backup, CommandName::List, CommandName::Daemon].into_iter().fold(definition, |definition, name| {
+        definition.mut_subcommand(name.word(), |command| {
+            let flags = SETTINGS.iter().filter(|setting| setting.commands.contains(&name)).copied().filter_map(flag);
+            let long = environment_help(name) + &examples_help(name);
+            command.args(flags).after_help(environment_help(name)).after_long_help(long)
+        })
+    })
 }
 
 /// Parses a command line (with the program's name first) into the command and the settings given as flags.

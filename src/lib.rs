@@ -18,6 +18,7 @@
 //! | [`listing`] | what is stored, joined by name |
 //! | [`scheduler`], [`health`] | the daemon's loop, and the HTTP server that shows how it is |
 //! | [`telemetry`] | log, progress, metrics, pings, without secrets |
+//! | [`manual`] | examples and files, for help and manual |
 //! | [`error`], [`interrupt`] | exit codes; signals |
 //!
 //! Dependencies point one way: `commands -> backup | listing -> proof -> pipeline | postgres`, and `storage` beside
@@ -31,6 +32,7 @@ pub mod error;
 pub mod health;
 pub mod interrupt;
 pub mod listing;
+pub mod manual;
 pub mod pipeline;
 pub mod postgres;
 pub mod proof;
@@ -78,6 +80,7 @@ async fn dispatch(cli: &Cli, flags: &Flags, environment: &Environment, writer: &
     match &cli.command {
         Command::Backup(args) => Box::pin(commands::backup::run(&context, args, interrupts)).await,
         Command::Daemon(args) => Box::pin(commands::daemon::run(&context, args, interrupts)).await,
+        Command::Completions(args) => commands::completions::run(&context, args),
         Command::List(args) => {
             let listing = Box::pin(commands::list::run(&context, args));
             tokio::select! {

@@ -18,6 +18,8 @@ pub enum CommandName {
     List,
     /// `daemon`
     Daemon,
+    /// `completions`, which has no settings
+    Completions,
 }
 
 impl CommandName {
@@ -28,6 +30,7 @@ impl CommandName {
             Self::Backup => "backup",
             Self::List => "list",
             Self::Daemon => "daemon",
+            Self::Completions => "completions",
         }
     }
 }

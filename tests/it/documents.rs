@@ -4,14 +4,15 @@
 //! (`make documents`). The settings and exit codes come from the program's own tables, the rest from its command line.
 
 use std::path::{Path, PathBuf};
-use std::process::Command as Process;
 
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 use pg_s3_backup::cli;
+use pg_s3_backup::commands::completions::script;
 use pg_s3_backup::config::table::{SETTINGS, Setting};
 use pg_s3_backup::error::EXIT_CODES;
+use pg_s3_backup::manual::{EXAMPLES, FILES};
 
 /// The manual's date: that of the last change to what it says.
 const DATE: &str = "2026-11-23";
@@ -96,15 +97,23 @@ fn manual_page(command: &clap::Command) -> String {
     let mut roff = Roff::new();
     environment_section(&mut roff, command);
     exit_status_section(&mut roff);
+    files_section(&mut roff, command);
+    examples_section(&mut roff, command);
     see_also_section(&mut roff, command);
     roff.to_writer(&mut bytes).expect("writes to memory");
     tidy(&String::from_utf8(bytes).expect("a manual page is text"))
 }
 
+/// Whether a subcommand uses a setting; the program's own page tells of all.
+fn is_used(setting: &Setting, command: &clap::Command) -> bool {
+    command.has_subcommands() || setting.commands.iter().any(|used_by| used_by.word() == command.get_name())
+}
+
 fn environment_section(roff: &mut Roff, command: &clap::Command) {
-    let is_used = |setting: &&&Setting| {
-        command.has_subcommands() || setting.commands.iter().any(|used_by| used_by.word() == command.get_name())
-    };
+    let used: Vec<_> = SETTINGS.iter().filter(|setting| is_used(setting, command)).collect();
+    if used.is_empty() {
+        return;
+    }
     roff.control("SH", ["ENVIRONMENT"]);
     roff.text([roman("A flag goes before a variable, and a variable before the default; an empty variable is unset.")]);
     roff.text([
@@ -112,7 +121,7 @@ fn environment_section(roff: &mut Roff, command: &clap::Command) {
         bold("X_FILE"),
         roman(": the path of a file that holds the value. Secrets have no flag."),
     ]);
-    for setting in SETTINGS.iter().filter(is_used) {
+    for setting in used {
         let flag = setting.flag.map(|flag| format!(" (--{flag})")).unwrap_or_default();
         roff.control("TP", []);
         roff.text([bold(setting.variable), roman(flag)]);
@@ -126,6 +135,31 @@ fn exit_status_section(roff: &mut Roff) {
         roff.control("TP", []);
         roff.text([bold(row.number.to_string())]);
         roff.text(words(&format!("{}: {}.", capitalised(row.name), row.when)));
+    }
+}
+
+fn files_section(roff: &mut Roff, command: &clap::Command) {
+    let read: Vec<_> = FILES.iter().filter(|file| is_used(file.with, command)).collect();
+    if read.is_empty() {
+        return;
+    }
+    roff.control("SH", ["FILES"]);
+    for file in read {
+        roff.control("TP", []);
+        roff.text([bold(file.path)]);
+        roff.text(words(&format!("{}.", capitalised(file.purpose))));
+    }
+}
+
+fn examples_section(roff: &mut Roff, command: &clap::Command) {
+    let is_meant = |name: &str| command.has_subcommands() || name == command.get_name();
+    roff.control("SH", ["EXAMPLES"]);
+    for example in EXAMPLES.iter().filter(|example| is_meant(example.command.word())) {
+        roff.control("TP", ["4"]);
+        roff.text(words(&format!("{}:", example.purpose)));
+        roff.control("EX", []);
+        roff.text([roman(example.line)]);
+        roff.control("EE", []);
     }
 }
 
@@ -150,8 +184,9 @@ fn capitalised(text: &str) -> String {
     letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
 }
 
-/// One preamble is enough (each part brings its own), and what is in backticks is bold in a manual.
+/// One preamble is enough (each part brings its own), one line break too, and what is in backticks is bold in a manual.
 fn tidy(page: &str) -> String {
+    let page = page.replace(".br\n\n.br\n", ".br\n");
     let preamble = |line: &&str| line.starts_with(".ie \\n(.g") || line.starts_with(".el .ds Aq");
     let head: Vec<&str> = page.lines().filter(preamble).take(2).collect();
     let body = page.lines().filter(|line| !preamble(line));
@@ -165,26 +200,9 @@ fn emboldened(line: &str) -> String {
     fonts.zip(rest).fold((*first).to_owned(), |text, (font, piece)| text + font + piece)
 }
 
-fn completion(shell: Shell) -> String {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut cli::definition(), "pg-s3-backup", &mut script);
-    let script = String::from_utf8(script).expect("a script is text");
-    // clap_complete 4.6.11 spells a program's name with dashes in two ways for bash, and then completes nothing.
-    script.replace("pg__subcmd__s3__subcmd__backup", "pg__s3__backup")
-}
-
 #[test]
 fn completions() {
-    assert_document("completions/pg-s3-backup.bash", &completion(Shell::Bash));
-    assert_document("completions/_pg-s3-backup", &completion(Shell::Zsh));
-    assert_document("completions/pg-s3-backup.fish", &completion(Shell::Fish));
-}
-
-#[test]
-fn bash_completes_a_flag() {
-    let typed = "COMP_WORDS=(pg-s3-backup list --s3-p); COMP_CWORD=2; _pg__s3__backup pg-s3-backup --s3-p list; \
-                 echo \"${COMPREPLY[@]}\"";
-    let script = completion(Shell::Bash) + typed;
-    let output = Process::new("bash").args(["-c", &script]).output().expect("bash runs");
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "--s3-path");
+    assert_document("completions/pg-s3-backup.bash", &script(Shell::Bash));
+    assert_document("completions/_pg-s3-backup", &script(Shell::Zsh));
+    assert_document("completions/pg-s3-backup.fish", &script(Shell::Fish));
 }

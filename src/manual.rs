@@ -1,0 +1,90 @@
+//! What `--help` and the manual say beside flags, settings and exit codes: examples, and the files that are read.
+//!
+//! Used by `cli` and by the documents' test, which runs each example as it stands here.
+
+use crate::config::table::{CommandName, POSTGRES_CONNECTION_STRING, S3_BUCKET, Setting};
+
+/// A command line worth copying.
+#[derive(Debug)]
+pub struct Example {
+    /// The subcommand that it shows.
+    pub command: CommandName,
+    /// What it does, in one sentence without a full stop.
+    pub purpose: &'static str,
+    /// What a person types; the settings that it does not show come from the environment.
+    pub line: &'static str,
+}
+
+const fn example(command: CommandName, purpose: &'static str, line: &'static str) -> Example {
+    Example { command, purpose, line }
+}
+
+/// The examples, by subcommand.
+pub const EXAMPLES: &[Example] = &[
+    example(
+        CommandName::Backup,
+        "Back up the database shop, with whatever credentials PostgreSQL's and AWS's own tools would find",
+        "S3_BUCKET=backups S3_PATH=shop PGDATABASE=shop pg-s3-backup backup",
+    ),
+    example(
+        CommandName::Backup,
+        "Say nothing but the result, for a script",
+        "pg-s3-backup backup --json --log-level error",
+    ),
+    example(
+        CommandName::Backup,
+        "Leave the rows of one table out (the backup is marked as partial)",
+        "pg-s3-backup backup -- --exclude-table-data=audit",
+    ),
+    example(CommandName::List, "Show the newest backup, and how it is restored", "pg-s3-backup list latest"),
+    example(CommandName::List, "Count all backups", "pg-s3-backup list --quiet --limit all | wc -l"),
+    example(
+        CommandName::Completions,
+        "Complete in this zsh user's shells (a directory of its fpath)",
+        "pg-s3-backup completions zsh >_pg-s3-backup",
+    ),
+    example(
+        CommandName::Completions,
+        "Complete in this bash user's shells",
+        "pg-s3-backup completions bash >>~/.bash_completion",
+    ),
+];
+
+/// A file that is read.
+#[derive(Debug)]
+pub struct ReadFile {
+    /// Its path.
+    pub path: &'static str,
+    /// The commands that use this setting read it.
+    pub with: &'static Setting,
+    /// Who reads it, and what for.
+    pub purpose: &'static str,
+}
+
+/// The files that are read, beside those that a setting names.
+pub const FILES: &[ReadFile] = &[
+    ReadFile {
+        path: "~/.aws/config, ~/.aws/credentials",
+        with: &S3_BUCKET,
+        purpose: "where the AWS chain looks for a profile's credentials and region, unless `S3_ACCESS_KEY` is set",
+    },
+    ReadFile {
+        path: "~/.pgpass, ~/.pg_service.conf, ~/.postgresql/",
+        with: &POSTGRES_CONNECTION_STRING,
+        purpose: "passwords, services and certificates, as libpq reads them",
+    },
+    ReadFile {
+        path: "/usr/lib/postgresql/*/bin/",
+        with: &POSTGRES_CONNECTION_STRING,
+        purpose: "the first of the places beside `PATH` where `pg_dump` and `psql` are looked for",
+    },
+];
+
+/// The examples of one subcommand, as `--help` ends with them.
+#[must_use]
+pub fn examples_help(command: CommandName) -> String {
+    let of_command = EXAMPLES.iter().filter(|example| example.command == command);
+    of_command.fold("\n\nExamples:".to_owned(), |text, example| {
+        format!("{text}\n  {}:\n      {}", example.purpose, example.line)
+    })
+}

@@ -1,0 +1,53 @@
+//! The examples of manual and `--help` run as they are printed, in `sh`, with the program's directory in `PATH`.
+
+use std::path::Path;
+
+use pg_s3_backup::cli;
+use pg_s3_backup::manual::EXAMPLES;
+
+use crate::support::program::Program;
+use crate::support::servers::{postgres, s3};
+
+/// A shell in which the program is found, and PostgreSQL and S3 by their own variables.
+pub fn shell(line: &str) -> Program {
+    let program = Path::new(env!("CARGO_BIN_EXE_pg-s3-backup"));
+    let path = std::env::var("PATH").unwrap_or_default();
+    let directory = program.parent().expect("the program is in a directory").display().to_string();
+    Program::at(Path::new("/bin/sh")).args(["-c", line]).env("PATH", format!("{directory}:{path}"))
+}
+
+#[test]
+fn every_subcommand_has_an_example() {
+    let definition = cli::definition();
+    for command in definition.get_subcommands() {
+        let has_one = EXAMPLES.iter().any(|example| example.command.word() == command.get_name());
+        assert!(has_one, "no example of {} in src/manual.rs", command.get_name());
+    }
+}
+
+#[test]
+fn every_example_of_the_manual_runs_as_printed() {
+    postgres().psql("postgres", "CREATE DATABASE shop").expect("the examples' database");
+    s3().request("PUT", "/backups", b"").expect("the examples' bucket");
+    for example in EXAMPLES {
+        let outcome = s3_and_postgres(shell(example.line)).run();
+        assert_eq!(outcome.code, Some(0), "{}\n{}", example.line, outcome.stderr);
+        outcome.assert_no_children_left();
+    }
+}
+
+/// The settings that the examples leave to the environment.
+fn s3_and_postgres(program: Program) -> Program {
+    let (s3, postgres) = (s3(), postgres());
+    program
+        .env("S3_URL", &s3.url)
+        .env("S3_ACCESS_KEY", &s3.access_key)
+        .env("S3_SECRET_KEY", &s3.secret_key)
+        .env("S3_BUCKET", "backups")
+        .env("S3_PATH", "shop")
+        .env("PGHOST", &postgres.host)
+        .env("PGPORT", postgres.port.to_string())
+        .env("PGUSER", &postgres.user)
+        .env("PGPASSWORD", &postgres.password)
+        .env("PGDATABASE", "shop")
+}

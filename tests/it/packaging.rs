@@ -1,0 +1,169 @@
+//! What a person gets who does not build it: `make install` and `make dist`, and the units of systemd among it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::support::program::{Outcome, Program};
+use crate::support::servers::database::Database;
+use crate::support::servers::{postgres, s3};
+use crate::support::setup::{only_backup, repository_file};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_pg-s3-backup");
+
+/// A command with the tools of this machine (and those that install themselves) at hand.
+fn tool(name: &str) -> Program {
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    Program::at(Path::new("/usr/bin/env")).env("HOME", home).arg(name)
+}
+
+fn in_repository(line: &str) -> Outcome {
+    let directory = repository_file("").display().to_string();
+    let outcome = tool("bash").args(["-c", &format!("cd '{directory}' && {line}")]).run();
+    outcome.assert_code(0);
+    outcome
+}
+
+fn installed(prefix: &str) -> tempfile::TempDir {
+    let destination = tempfile::tempdir().expect("a directory");
+    let directory = destination.path().display();
+    in_repository(&format!("make install PROGRAM='{PROGRAM}' DESTDIR='{directory}' PREFIX={prefix}"));
+    destination
+}
+
+fn files_below(directory: &Path) -> BTreeSet<String> {
+    let list = Program::at(Path::new("/usr/bin/find")).arg(directory).args(["-type", "f", "-printf", "%P\\n"]).run();
+    list.assert_code(0).stdout_text().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn make_install_puts_everything_where_it_belongs() {
+    let destination = installed("/usr");
+    let files = files_below(destination.path());
+    for file in [
+        "usr/bin/pg-s3-backup",
+        "usr/share/man/man1/pg-s3-backup.1",
+        "usr/share/man/man1/pg-s3-backup-backup.1",
+        "usr/share/bash-completion/completions/pg-s3-backup",
+        "usr/share/zsh/site-functions/_pg-s3-backup",
+        "usr/share/fish/vendor_completions.d/pg-s3-backup.fish",
+        "usr/lib/systemd/system/pg-s3-backup@.service",
+        "usr/lib/systemd/system/pg-s3-backup@.timer",
+        "usr/lib/systemd/system/pg-s3-backup-daemon@.service",
+    ] {
+        assert!(files.contains(file), "no {file}: {files:#?}");
+    }
+    let version = Program::at(&destination.path().join("usr/bin/pg-s3-backup")).arg("--version").run();
+    assert_eq!(version.assert_code(0).stdout_text(), concat!("pg-s3-backup ", env!("CARGO_PKG_VERSION"), "\n"));
+    for unit in files.iter().filter(|file| file.ends_with(".service")) {
+        let text = std::fs::read_to_string(destination.path().join(unit)).expect("a unit");
+        assert!(text.contains("\nExecStart=/usr/bin/pg-s3-backup "), "{unit} starts another program");
+    }
+}
+
+#[test]
+fn make_dist_gives_an_archive_that_its_checksum_proves() {
+    let archive = in_repository(&format!("make --silent dist PROGRAM='{PROGRAM}'")).stdout_text();
+    let name = archive.trim().strip_suffix(".tar.gz").expect("an archive's name");
+    in_repository("cd target/dist && sha256sum --check --strict SHA256SUMS");
+    let unpacked = tempfile::tempdir().expect("a directory");
+    in_repository(&format!("tar -C '{}' -xzf '{name}.tar.gz'", unpacked.path().display()));
+    let top = unpacked.path().join(Path::new(name).file_name().expect("a name"));
+    let version = Program::at(&top.join("pg-s3-backup")).arg("--version").run();
+    version.assert_code(0);
+    let licences = std::fs::read_to_string(top.join("THIRD-PARTY-LICENCES.txt")).expect("the others' licences");
+    for package in ["aws-sdk-s3 ", "zlib-rs ", "rustls ", "Apache License"] {
+        assert!(licences.contains(package), "no {package}");
+    }
+    assert!(!licences.contains("proptest "), "what only tests use is not linked");
+    for file in ["LICENSE", "README.md", "man/pg-s3-backup.1", "systemd/pg-s3-backup@.service"] {
+        assert!(top.join(file).exists(), "no {file}");
+    }
+    let again = in_repository(&format!(
+        "sum=$(<target/dist/SHA256SUMS); make --silent dist PROGRAM='{PROGRAM}' >/dev/null; \
+                                        [[ $sum == $(<target/dist/SHA256SUMS) ]] && echo the same"
+    ));
+    assert_eq!(again.stdout_text(), "the same\n");
+}
+
+/// What systemd would do with a unit's settings: the values of one key, in order.
+fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
+    unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect()
+}
+
+/// The service as systemd would run it, with `/etc` and the credentials' directory in a directory of the test's.
+fn as_systemd_would(unit: &str, directory: &Path, wrapped: Program) -> Program {
+    let specifiers = |text: &str| {
+        let credentials = directory.join("credentials").display().to_string();
+        let etc = directory.join("etc").display().to_string();
+        text.replace("%i", "shop").replace("%d", &credentials).replace("/etc", &etc)
+    };
+    std::fs::create_dir_all(directory.join("credentials")).expect("a directory");
+    for credential in values(unit, "LoadCredential") {
+        let (name, source) = credential.split_once(':').expect("NAME:PATH");
+        let source = PathBuf::from(specifiers(source));
+        std::fs::copy(source, directory.join("credentials").join(name)).expect("the credential is there");
+    }
+    let file = std::fs::read_to_string(specifiers(values(unit, "EnvironmentFile")[0])).expect("the environment file");
+    let lines = file.lines().map(str::to_owned);
+    let lines = lines.chain(values(unit, "Environment").into_iter().map(specifiers));
+    let program = lines.fold(wrapped, |program, line| {
+        let (name, value) = line.split_once('=').expect("NAME=value");
+        program.env(name, value)
+    });
+    let started = specifiers(values(unit, "ExecStart")[0]).replace("/usr/local/bin/pg-s3-backup", PROGRAM);
+    program.args(started.split(' '))
+}
+
+fn write_settings(directory: &Path, bucket: &str, database: &Database) {
+    let s3 = s3();
+    let etc = directory.join("etc/pg-s3-backup/shop");
+    std::fs::create_dir_all(&etc).expect("a directory");
+    for (file, content) in [
+        ("environment", format!("S3_BUCKET={bucket}\nS3_URL={}\n", s3.url)),
+        ("connection-string", format!("{}\n", database.uri())),
+        ("access-key", format!("{}\n", s3.access_key)),
+        ("secret-key", format!("{}\n", s3.secret_key)),
+    ] {
+        std::fs::write(etc.join(file), content).expect("a settings file");
+    }
+}
+
+/// Names of system calls that a `SystemCallFilter=` group holds, as systemd itself lists them.
+fn system_calls(group: &str) -> BTreeSet<String> {
+    let listed = tool("systemd-analyze").args(["syscall-filter", group]).run();
+    let text = listed.assert_code(0).stdout_text();
+    let mut calls = BTreeSet::new();
+    for line in text.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if line.starts_with('@') {
+            calls.append(&mut system_calls(line));
+        } else {
+            calls.insert(line.to_owned());
+        }
+    }
+    calls
+}
+
+#[test]
+fn the_service_backs_up_with_the_settings_and_system_calls_that_its_unit_gives_it() {
+    let unit = std::fs::read_to_string(repository_file("systemd/pg-s3-backup@.service")).expect("the unit");
+    let directory = tempfile::tempdir().expect("a directory");
+    let bucket = s3().create_bucket("unit");
+    let database = postgres().create_database("unit");
+    write_settings(directory.path(), &bucket, &database);
+    in_repository("scripts/install strace systemd-analyze");
+    let trace = directory.path().join("trace");
+    let traced = Program::at(Path::new("/usr/bin/env")).args(["strace", "-f", "-qq", "-o"]).arg(&trace);
+    as_systemd_would(&unit, directory.path(), traced).run().assert_code(0).assert_no_children_left();
+    only_backup(&bucket);
+
+    let filters = values(&unit, "SystemCallFilter");
+    assert_eq!(filters, ["@system-service", "~@privileged @resources"], "this test knows no other filter");
+    let taken: BTreeSet<String> = &system_calls("@privileged") | &system_calls("@resources");
+    let allowed = &system_calls("@system-service") - &taken;
+    let trace = std::fs::read_to_string(trace).expect("the trace");
+    let calls = trace.lines().filter_map(|line| line.split_once(' ')?.1.trim_start().split_once('('));
+    let is_name = |name: &&str| name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+    let used: BTreeSet<String> = calls.map(|(name, _)| name).filter(is_name).map(str::to_owned).collect();
+    assert!(used.contains("execve") && used.len() > 30, "strace saw little: {used:?}");
+    assert_eq!(&used - &allowed, BTreeSet::new(), "system calls that the unit forbids");
+}
