@@ -15,6 +15,7 @@ mod dump_faults;
 mod libpq;
 mod listing;
 mod memory;
+mod monitoring;
 mod pings;
 mod preflight;
 mod private_stores;
