@@ -3,9 +3,9 @@
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use crate::support::client::eventually;
 use crate::support::fake_pg_dump::{End, FakeDump};
 use crate::support::faulty::{Stage, THREE_PARTS};
-use crate::support::inbox::eventually;
 use crate::support::program::Running;
 use crate::support::proxy::S3Verb;
 use crate::support::servers::s3;

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::daemon::{YEARLY, count, stop, wait_for};
+use crate::support::client::eventually;
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::Stage;
-use crate::support::inbox::eventually;
 use crate::support::servers::{OwnPostgres, S3, own_postgres, own_s3, postgres};
 use crate::support::setup::repository_file;
 use crate::support::tcp_proxy::TcpProxy;

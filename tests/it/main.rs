@@ -17,6 +17,7 @@ mod examples;
 mod libpq;
 mod listing;
 mod memory;
+mod monitoring;
 mod packaging;
 mod pings;
 mod preflight;

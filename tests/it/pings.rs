@@ -1,13 +1,23 @@
 //! Pings: sent when a backup begins, is there, or failed; and a server that does not take them changes nothing.
 
 use crate::daemon::{YEARLY, stop, wait_for};
+use crate::support::client::eventually;
 use crate::support::fake_pg_dump::{End, FakeDump};
 use crate::support::faulty::Stage;
-use crate::support::inbox::{Inbox, Reply, eventually};
 use crate::support::servers::own_s3;
+use crate::support::web::{Reply, Web};
 
 /// A path that must not be shown, and a query that is kept.
 const PATH: &str = "/ping/zq7Kx9jR-Wv3pLtHd?create=1";
+
+/// A server that takes every ping.
+fn taking() -> Web {
+    Web::start(|_, _| Reply::ok("OK"))
+}
+
+fn targets(inbox: &Web) -> Vec<String> {
+    inbox.asked().into_iter().map(|asked| asked.target).collect()
+}
 
 fn target(suffix: &str) -> String {
     format!("/ping/zq7Kx9jR-Wv3pLtHd{suffix}?create=1")
@@ -21,13 +31,13 @@ fn assert_hidden(text: &str) {
 #[test]
 fn a_backup_pings_at_its_beginning_and_at_its_end() {
     let stage = Stage::new(FakeDump::new());
-    let inbox = Inbox::open(Reply::Status(200));
-    let outcome = stage.backup().env("PING_URL", inbox.url(PATH)).env("LOG_LEVEL", "trace").run();
+    let inbox = taking();
+    let outcome = stage.backup().env("PING_URL", format!("{}{PATH}", inbox.url())).env("LOG_LEVEL", "trace").run();
     stage.assert_committed(&outcome, "with a ping");
-    assert_eq!(inbox.targets(), [target("/start"), target("")]);
-    let letters = inbox.letters();
-    assert!(letters.iter().all(|letter| letter.method == "POST"), "{letters:?}");
-    assert!(letters[1].body.contains("s3://") && letters[1].body.contains("ratio"), "{letters:?}");
+    assert_eq!(targets(&inbox), [target("/start"), target("")]);
+    let asked = inbox.asked();
+    assert!(asked.iter().all(|asked| asked.method == "POST"), "{asked:?}");
+    assert!(asked[1].body.contains("s3://") && asked[1].body.contains("ratio"), "{asked:?}");
     assert_hidden(&outcome.stderr);
 }
 
@@ -36,27 +46,29 @@ fn a_backup_that_fails_pings_with_its_cause_and_without_secrets() {
     let secret = "sentinel-password";
     let dump = FakeDump::new().stderr_line(&format!("pg_dump: error: cannot use {secret} here")).end(End::Exit(1));
     let stage = Stage::new(dump);
-    let inbox = Inbox::open(Reply::Status(200));
-    let backup = stage.backup().env("PING_URL", inbox.url(PATH)).env("PGPASSWORD", secret);
+    let inbox = taking();
+    let backup = stage.backup().env("PING_URL", format!("{}{PATH}", inbox.url())).env("PGPASSWORD", secret);
     stage.assert_failed(&backup.run(), 11, "a failing pg_dump");
-    assert_eq!(inbox.targets(), [target("/start"), target("/fail")]);
-    let body = &inbox.letters()[1].body;
+    assert_eq!(targets(&inbox), [target("/start"), target("/fail")]);
+    let body = &inbox.asked()[1].body;
     assert!(body.starts_with("exit code 11: ") && body.contains("cannot use [hidden] here"), "{body}");
     // Settings that cannot be used are a failed backup, too.
-    let inbox = Inbox::open(Reply::Status(200));
-    let outcome = stage.backup().env("PING_URL", inbox.url(PATH)).env_remove("S3_BUCKET").run();
+    let inbox = taking();
+    let outcome = stage.backup().env("PING_URL", format!("{}{PATH}", inbox.url())).env_remove("S3_BUCKET").run();
     outcome.assert_code(1);
-    assert_eq!(inbox.targets().last(), Some(&target("/fail")));
-    assert!(inbox.letters().iter().any(|letter| letter.body.contains("S3_BUCKET is not set")), "{:?}", inbox.letters());
+    assert_eq!(targets(&inbox).last(), Some(&target("/fail")));
+    assert!(inbox.asked().iter().any(|asked| asked.body.contains("S3_BUCKET is not set")), "{:?}", inbox.asked());
 }
 
 #[test]
 fn a_server_that_hangs_refuses_or_is_not_there_does_not_fail_a_backup() {
-    let (hanging, refusing) = (Inbox::open(Reply::Hang), Inbox::open(Reply::Status(500)));
+    // Connections are made, but nobody accepts them.
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let refusing = Web::start(|_, _| Reply::status(500));
     for (url, words, format) in [
-        (hanging.url(PATH), "no answer within", "text"),
-        (refusing.url(PATH), "it answered 500", "text"),
-        (refusing.url(PATH), "it answered 500", "json"),
+        (format!("http://{}{PATH}", hanging.local_addr().expect("its address")), "no answer within", "text"),
+        (format!("{}{PATH}", refusing.url()), "it answered 500", "text"),
+        (format!("{}{PATH}", refusing.url()), "it answered 500", "json"),
         (format!("http://127.0.0.1:9{PATH}"), "PING_URL was not reached", "text"),
         (format!("https://no-such-host.invalid{PATH}"), "PING_URL was not reached", "json"),
     ] {
@@ -67,8 +79,8 @@ fn a_server_that_hangs_refuses_or_is_not_there_does_not_fail_a_backup() {
         assert!(outcome.stderr.contains(words), "{words}:\n{}", outcome.stderr);
         assert_hidden(&outcome.stderr);
     }
-    let ends = |inbox: &Inbox| inbox.targets().iter().filter(|target| !target.contains("/start")).count();
-    assert_eq!(ends(&refusing), 6, "two retries each: {:?}", refusing.targets());
+    let ends = |inbox: &Web| targets(inbox).iter().filter(|target| !target.contains("/start")).count();
+    assert_eq!(ends(&refusing), 6, "two retries each: {:?}", targets(&refusing));
 }
 
 #[test]
@@ -92,32 +104,32 @@ fn https_is_trusted_by_the_systems_roots_alone() {
 
 #[test]
 fn a_proxy_of_the_environment_is_used() {
-    let proxy = Inbox::open(Reply::Status(200));
+    let proxy = taking();
     let stage = Stage::new(FakeDump::new());
-    let backup = stage.backup().env("PING_URL", "http://pings.invalid/zq7Kx9jR").env("HTTP_PROXY", proxy.url(""));
+    let backup = stage.backup().env("PING_URL", "http://pings.invalid/zq7Kx9jR").env("HTTP_PROXY", proxy.url());
     stage.assert_committed(&backup.env("NO_PROXY", "127.0.0.1").run(), "by way of a proxy");
-    assert_eq!(proxy.targets(), ["http://pings.invalid/zq7Kx9jR/start", "http://pings.invalid/zq7Kx9jR"]);
+    assert_eq!(targets(&proxy), ["http://pings.invalid/zq7Kx9jR/start", "http://pings.invalid/zq7Kx9jR"]);
 }
 
 #[test]
 fn the_daemon_pings_for_each_of_its_runs() {
     let stage = Stage::new(FakeDump::new());
-    let inbox = Inbox::open(Reply::Status(200));
+    let inbox = taking();
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("ping-url");
-    std::fs::write(&file, inbox.url(PATH)).expect("written");
+    std::fs::write(&file, format!("{}{PATH}", inbox.url())).expect("written");
     let running = stage.daemon(YEARLY).env("PING_URL_FILE", &file).env("LOG_LEVEL", "trace").spawn();
-    eventually(|| inbox.targets() == [target("/start"), target("")], || running.stderr_so_far());
+    eventually(|| targets(&inbox) == [target("/start"), target("")], || running.stderr_so_far());
     wait_for(&running, " waiting ", 2);
     assert_hidden(&stop(running, "TERM", 143));
 
     // Stopped in the middle: it says so, quickly.
     let stage = Stage::new(FakeDump::new().end(End::HangAfterOutput));
-    let inbox = Inbox::open(Reply::Status(200));
-    let running = stage.daemon(YEARLY).env("PING_URL", inbox.url(PATH)).spawn();
+    let inbox = taking();
+    let running = stage.daemon(YEARLY).env("PING_URL", format!("{}{PATH}", inbox.url())).spawn();
     eventually(|| !stage.dump.alive().is_empty(), || running.stderr_so_far());
     running.signal("TERM");
     stage.assert_failed(&running.wait(), 143, "stopped");
-    assert_eq!(inbox.targets(), [target("/start"), target("/fail")]);
-    assert!(inbox.letters()[1].body.contains("stopped by SIGTERM"), "{:?}", inbox.letters());
+    assert_eq!(targets(&inbox), [target("/start"), target("/fail")]);
+    assert!(inbox.asked()[1].body.contains("stopped by SIGTERM"), "{:?}", inbox.asked());
 }

@@ -11,7 +11,7 @@
 //! | [`program`] | [`program::Program`]: runs the built binary in an empty environment and watches it |
 //! | [`setup`] | the usual `backup` of a database into a bucket, and the way back: download, check, gunzip, psql |
 //! | [`process`] | processes as seen in `/proc`: descendants, start times, signals |
-//! | [`inbox`] | [`inbox::Inbox`]: an HTTP server that keeps what it is sent (pings); plain HTTP requests |
+//! | [`client`] | plain HTTP requests, as monitoring sends them, and waiting until something is so |
 //! | [`background`] | the thread with a small runtime on which the proxies live |
 //!
 //! Everything here may be used from a plain `#[test]`: nothing needs an async test.
@@ -19,10 +19,10 @@
 #![expect(dead_code, reason = "a tool box: not every test module uses every tool, and an executable has no public API")]
 
 pub mod background;
+pub mod client;
 pub mod connect_proxy;
 pub mod fake_pg_dump;
 pub mod faulty;
-pub mod inbox;
 pub mod process;
 pub mod program;
 pub mod proxy;

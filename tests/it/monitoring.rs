@@ -1,0 +1,277 @@
+//! What monitoring sees: the daemon's own server, the metrics file, the alerts and the dashboard. Prometheus's own tool judges.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+
+use pg_s3_backup::telemetry::metrics::METRICS;
+use serde_json::{Value, json};
+
+use crate::daemon::{YEARLY, stop, wait_for};
+use crate::support::client::{eventually, get, request};
+use crate::support::fake_pg_dump::{End, FakeDump};
+use crate::support::faulty::Stage;
+use crate::support::program::Running;
+use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
+use crate::support::setup::repository_file;
+
+/// Prometheus's tool, installed where it is missing.
+fn promtool() -> Command {
+    static TOOL: LazyLock<PathBuf> = LazyLock::new(|| {
+        let install =
+            Command::new(repository_file("scripts/install")).arg("promtool").output().expect("scripts/install");
+        assert!(install.status.success(), "{}", String::from_utf8_lossy(&install.stderr));
+        repository_file("target/tools/promtool/bin/promtool")
+    });
+    Command::new(&*TOOL)
+}
+
+/// It has nothing to say against this text as metrics.
+#[track_caller]
+fn assert_sound_metrics(text: &str) {
+    let mut check = promtool();
+    check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = check.spawn().expect("promtool");
+    child.stdin.take().expect("its input").write_all(text.as_bytes()).expect("written");
+    let output = child.wait_with_output().expect("its end");
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}\n{text}", String::from_utf8_lossy(&said));
+}
+
+#[track_caller]
+fn assert_succeeds(mut command: Command) {
+    let output = command.output().expect("it runs");
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&said));
+}
+
+/// A metric's value, by what its sample begins with.
+fn sample(text: &str, name: &str, destination: &str, own: &str) -> Option<f64> {
+    let beginning = format!("pg_s3_backup_{name}{{destination=\"{destination}\"{own}}} ");
+    text.lines().find_map(|line| line.strip_prefix(&beginning)?.parse().ok())
+}
+
+/// Where it listens.
+#[track_caller]
+fn address(running: &Running) -> String {
+    wait_for(running, "listening address=", 1);
+    let log = running.stderr_so_far();
+    let (_, rest) = log.split_once("listening address=").expect("the address");
+    rest.lines().next().expect("the line").to_owned()
+}
+
+#[test]
+fn the_daemon_shows_its_health_and_its_metrics() {
+    let stage = Stage::new(FakeDump::new().end(End::Exit(0)));
+    let running = stage.daemon("*/2 * * * * *").args(["--listen", "127.0.0.1:0", "--catch-up=false"]).spawn();
+    let address = address(&running);
+    let live = get(&address, "/livez");
+    assert!(live.status == 200 && live.body.contains("\"alive\":true"), "{live:?}");
+    eventually(|| get(&address, "/healthz").status == 200, || running.stderr_so_far());
+    let health: Value = serde_json::from_str(&get(&address, "/healthz").body).expect("JSON");
+    assert!(health["healthy"] == true && health["last_success"].is_string() && health["next_run"].is_string());
+    wait_for(&running, "the backup is there", 2);
+
+    let page = get(&address, "/metrics");
+    assert!(page.status == 200 && page.head.contains("content-type: text/plain; version=0.0.4"), "{page:?}");
+    assert_sound_metrics(&page.body);
+    let destination = format!("s3://{}/app", stage.bucket);
+    let value = |name: &str, own: &str| {
+        sample(&page.body, name, &destination, own).unwrap_or_else(|| panic!("no {name}: {}", page.body))
+    };
+    let plain = stage.dump.output().len();
+    let now = chrono::Utc::now().timestamp();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small whole numbers")]
+    let whole = |name: &str, own: &str| value(name, own) as usize;
+    assert_eq!(whole("last_success_dump_bytes", ""), plain);
+    assert!((1..plain * 2).contains(&whole("last_success_stored_bytes", "")));
+    assert!(value("last_success_compression_ratio", "") > 0.5 && value("last_success_duration_seconds", "") > 0.0);
+    assert!(whole("runs_total", ",result=\"success\"") >= 2 && value("last_run_exit_code", "").abs() < 0.5);
+    for name in ["last_success_timestamp_seconds", "last_run_timestamp_seconds", "next_run_timestamp_seconds"] {
+        assert!((i64::try_from(whole(name, "")).expect("a time") - now).abs() < 60, "{name}");
+    }
+    assert!(whole("kept_backups", "") >= 2, "{}", page.body);
+    assert_eq!(whole("build_info", concat!(",version=\"", env!("CARGO_PKG_VERSION"), "\"")), 1);
+
+    assert_eq!(request(&address, "POST", "/metrics").status, 405);
+    assert_eq!(get(&address, "/").status, 404);
+    let head = request(&address, "HEAD", "/livez");
+    assert!(head.status == 200 && head.body.is_empty(), "{head:?}");
+    stop(running, "TERM", 143);
+}
+
+#[test]
+fn health_ends_with_the_second_tick_without_a_backup() {
+    let stage = Stage::new(FakeDump::new());
+    let daemon = stage.daemon("*/2 * * * * *").args(["--listen", "127.0.0.1:0"]);
+    let running = daemon.env("BACKUP_MAX_UPLOAD_OUTAGE", "1ms").env("BACKUP_RETRY_DELAYS", "off").spawn();
+    let address = address(&running);
+    eventually(|| get(&address, "/healthz").status == 200, || running.stderr_so_far());
+    let fault = Fault::slow_down();
+    stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, fault));
+    eventually(|| get(&address, "/healthz").status == 503, || running.stderr_so_far());
+    let health = get(&address, "/healthz").body;
+    assert!(health.contains("no backup since the tick before last"), "{health}");
+    assert_eq!(get(&address, "/livez").status, 200, "the loop turns all the same");
+    let metrics = get(&address, "/metrics").body;
+    let destination = format!("s3://{}/app", stage.bucket);
+    let failed = sample(&metrics, "last_failure_timestamp_seconds", &destination, ",exit_code=\"12\"");
+    assert!(failed.is_some(), "{metrics}");
+    assert_sound_metrics(&metrics);
+    running.signal("TERM");
+    running.wait().assert_code(143).assert_no_children_left();
+}
+
+#[test]
+fn what_stands_in_the_destination_is_known_from_the_start() {
+    let stage = Stage::new(FakeDump::new());
+    stage.assert_committed(&stage.backup().run(), "beforehand");
+    let running = stage.daemon(YEARLY).args(["--listen", "127.0.0.1:0", "--catch-up=false"]).spawn();
+    let address = address(&running);
+    eventually(|| get(&address, "/healthz").status == 200, || running.stderr_so_far());
+    let metrics = get(&address, "/metrics").body;
+    let destination = format!("s3://{}/app", stage.bucket);
+    assert_eq!(sample(&metrics, "kept_backups", &destination, ""), Some(1.0), "{metrics}");
+    assert!(sample(&metrics, "kept_bytes", &destination, "").is_some_and(|bytes| bytes > 100.0), "{metrics}");
+    let log = stop(running, "INT", 130);
+    assert!(!log.contains("a backup is due"), "{log}");
+}
+
+#[test]
+fn clients_that_are_slow_or_hostile_do_not_keep_others_out() {
+    let stage = Stage::new(FakeDump::new());
+    let running = stage.daemon(YEARLY).args(["--listen", "127.0.0.1:0", "--catch-up=false"]).spawn();
+    let address = address(&running);
+    // More than it serves at once, each with half a request.
+    let connect = || {
+        let mut stream = TcpStream::connect(&address).expect("a connection");
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nx-slow: ").expect("sent");
+        stream
+    };
+    let slow: Vec<TcpStream> = (0..100).map(|_| connect()).collect();
+    assert_eq!(get(&address, "/livez").status, 200);
+    // A head without an end, and one that is none: an answer or a closed connection, and soon.
+    for bytes in [vec![b'a'; 1 << 20], b"\x16\x03\x01\x02\x00nonsense\r\n\r\n".to_vec()] {
+        let mut stream = TcpStream::connect(&address).expect("a connection");
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).expect("a timeout");
+        // It may close before it has read all.
+        let _ = stream.write_all(&bytes);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    assert_eq!(get(&address, "/metrics").status, 200);
+    drop(slow);
+    stop(running, "TERM", 143);
+}
+
+#[test]
+fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("backup.prom");
+    let stage = Stage::new(FakeDump::new());
+    let backup = stage.backup().arg("--metrics-file").arg(&file);
+    stage.assert_committed(&backup.run(), "with a metrics file");
+    let destination = format!("s3://{}/app", stage.bucket);
+    let text = std::fs::read_to_string(&file).expect("the file");
+    assert_sound_metrics(&text);
+    let mode = std::fs::metadata(&file).expect("the file").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o644);
+    let success = sample(&text, "last_success_timestamp_seconds", &destination, "").expect("a success");
+    assert_eq!(sample(&text, "runs_total", &destination, ",result=\"success\""), Some(1.0));
+
+    let failing = FakeDump::new().end(End::Exit(1)).install();
+    backup.clone().env("PG_DUMP_PATH", failing.path()).run().assert_code(11);
+    // Settings that cannot be used are a failed run, too.
+    backup.clone().env("BACKUP_THREADS", "none").run().assert_code(4);
+    let text = std::fs::read_to_string(&file).expect("the file");
+    assert_sound_metrics(&text);
+    assert_eq!(sample(&text, "last_success_timestamp_seconds", &destination, ""), Some(success));
+    assert_eq!(sample(&text, "last_run_exit_code", &destination, ""), Some(4.0));
+    assert_eq!(sample(&text, "runs_total", &destination, ",result=\"failure\""), Some(2.0));
+    for code in ["11", "4"] {
+        let own = format!(",exit_code=\"{code}\"");
+        assert!(sample(&text, "last_failure_timestamp_seconds", &destination, &own).is_some(), "{text}");
+    }
+    let names: Vec<_> =
+        dir.path().read_dir().expect("the directory").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(names, ["backup.prom"], "no temporary file is left");
+}
+
+#[test]
+fn a_metrics_file_that_cannot_be_written_does_not_fail_a_backup() {
+    let stage = Stage::new(FakeDump::new());
+    let outcome = stage.backup().env("METRICS_FILE", "/no/such/directory/backup.prom").run();
+    stage.assert_committed(&outcome, "without its metrics");
+    assert!(outcome.stderr.contains("METRICS_FILE cannot be written"), "{}", outcome.stderr);
+}
+
+#[test]
+fn the_daemon_keeps_a_metrics_file_as_well() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("daemon.prom");
+    let stage = Stage::new(FakeDump::new());
+    let running = stage.daemon(YEARLY).env("METRICS_FILE", &file).spawn();
+    wait_for(&running, " waiting ", 2);
+    stop(running, "TERM", 143);
+    let text = std::fs::read_to_string(&file).expect("the file");
+    assert_sound_metrics(&text);
+    let destination = format!("s3://{}/app", stage.bucket);
+    assert_eq!(sample(&text, "run_in_progress", &destination, ""), Some(0.0), "{text}");
+    assert!(sample(&text, "next_run_timestamp_seconds", &destination, "").is_some(), "{text}");
+    assert_eq!(sample(&text, "runs_total", &destination, ",result=\"success\""), Some(1.0), "{text}");
+}
+
+#[test]
+fn the_alerts_fire_when_they_should_and_not_before() {
+    let mut check = promtool();
+    check.args(["check", "rules"]).arg(repository_file("monitoring/alerts.yml"));
+    assert_succeeds(check);
+    let mut test = promtool();
+    test.args(["test", "rules"]).arg(repository_file("monitoring/alerts.test.yml"));
+    assert_succeeds(test);
+}
+
+/// The queries of the dashboard's panels.
+fn queries(dashboard: &Value) -> Vec<String> {
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().expect("targets"));
+    targets.map(|target| target["expr"].as_str().expect("a query").replace("$destination", ".*")).collect()
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(repository_file(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn every_query_of_the_dashboard_is_one() {
+    let dashboard: Value = serde_json::from_str(&read("monitoring/dashboard.json")).expect("JSON");
+    let queries = queries(&dashboard);
+    assert!(queries.len() > 10, "{queries:?}");
+    let rule =
+        |(number, query): (usize, &String)| json!({ "record": format!("dashboard:query:{number}"), "expr": query });
+    let rules: Vec<Value> = queries.iter().enumerate().map(rule).collect();
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("queries.yml");
+    // JSON is YAML.
+    std::fs::write(&file, json!({ "groups": [{ "name": "dashboard", "rules": rules }] }).to_string()).expect("written");
+    let mut check = promtool();
+    check.args(["check", "rules"]).arg(&file);
+    assert_succeeds(check);
+}
+
+#[test]
+fn alerts_and_dashboard_name_metrics_that_exist() {
+    let known: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
+    for path in ["monitoring/alerts.yml", "monitoring/alerts.test.yml", "monitoring/dashboard.json"] {
+        let text = read(path);
+        let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        let named: BTreeSet<&str> = words.filter(|word| word.starts_with("pg_s3_backup_")).collect();
+        assert!(!named.is_empty() && named.is_subset(&known), "{path}: {:?}", named.difference(&known));
+    }
+}
