@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::pipeline::PartChecksum;
 
 use super::client::Built;
-use super::requests::Bucket;
+use super::requests::{Bucket, Head};
 use super::retry::Outage;
 use super::upload::{ABORT_DEADLINE, Upload, abort_twins};
 use super::{Prefix, S3Settings, StorageError, client};
@@ -146,5 +146,19 @@ impl Destination {
     pub async fn read(&self, file_name: &str) -> Result<Option<Bytes>, StorageError> {
         let key = self.prefix.key(file_name);
         self.outage.persist("read a manifest", || self.bucket.get(&key)).await
+    }
+
+    /// What HEAD says of an object, where it is there.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn head(&self, file_name: &str) -> Result<Option<Head>, StorageError> {
+        let key = self.prefix.key(file_name);
+        self.outage.persist("look at the backup", || self.bucket.head(&key)).await
+    }
+
+    /// What the other files of this room send their own requests with.
+    pub(super) fn parts(&self) -> (Bucket, Arc<Outage>) {
+        (self.bucket.clone(), Arc::clone(&self.outage))
     }
 }

@@ -51,6 +51,12 @@ impl Failure {
             || self.status.is_some_and(|status| status < 300)
     }
 
+    /// Whether these credentials are good, but may not do this.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self.code.as_str(), "AccessDenied" | "AllAccessDisabled" | "Forbidden")
+    }
+
     /// What a person can do about it, to end a message with.
     #[must_use]
     pub fn advice(&self) -> &'static str {
@@ -58,9 +64,7 @@ impl Failure {
             "NoSuchBucket" => "create the bucket, or correct S3_BUCKET",
             "InvalidAccessKeyId" => "correct S3_ACCESS_KEY",
             "SignatureDoesNotMatch" => "correct S3_SECRET_KEY",
-            "AccessDenied" | "AllAccessDisabled" | "Forbidden" => {
-                "allow these credentials to use the bucket (the README has the policy)"
-            }
+            _ if self.is_denied() => "allow these credentials to use the bucket (the README has the policy)",
             "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
                 "set S3_REGION to the bucket's region"
             }

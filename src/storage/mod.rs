@@ -1,15 +1,17 @@
 //! S3 Client: the only room that knows the AWS SDK.
 //!
 //! `client` builds it, `failure` tells its errors apart, `retry` waits outages out, `upload` and `commit` are one
-//! multipart upload from first to last request, `destination` is what stands in the bucket; `web` lends the SDK's HTTP
-//! client to pings. Used by `backup` and `list`.
+//! multipart upload from first to last request, `destination` is what stands in the bucket, `download` reads an object of
+//! it, `probe` tries what is allowed; `web` lends the SDK's HTTP client to pings. Used by `backup`, `list` and `check`.
 
 mod client;
 mod commit;
 mod connector;
 mod credentials;
 mod destination;
+mod download;
 mod failure;
+mod probe;
 mod requests;
 mod retry;
 mod settings;
@@ -21,7 +23,10 @@ use std::time::Duration;
 pub use commit::Committed;
 pub(crate) use commit::hex;
 pub use destination::Destination;
+pub use download::Download;
 pub use failure::{Failure, FailureKind};
+pub use probe::{FirstLook, PROBE_NAME, Probe};
+pub use requests::Head;
 pub use retry::Outage;
 pub use settings::{
     AtRest, CaBundle, ChecksumSetting, Encryption, Endpoint, Prefix, S3Settings, StaticCredentials, read_ca_bundle,
@@ -99,6 +104,12 @@ pub enum StorageError {
         /// What differs.
         what: String,
     },
+    /// The object that is being read is not there any more.
+    #[error("read {key}: it was replaced or deleted while it was read: read it again")]
+    Replaced {
+        /// The key.
+        key: String,
+    },
     /// S3 neither confirms nor denies that the object is there.
     #[error("commit {key}: S3 does not say whether it took the object ({last}): look for it with `list`")]
     Unknown {
@@ -133,6 +144,7 @@ impl StorageError {
             | Self::Foreign { .. }
             | Self::Mismatch { .. }
             | Self::Inconsistent { .. }
+            | Self::Replaced { .. }
             | Self::Unknown { .. } => Blame::Storage,
         }
     }

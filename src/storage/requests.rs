@@ -42,10 +42,14 @@ pub(super) struct Bucket {
 
 /// What HEAD says of an object.
 #[derive(Clone, Debug)]
-pub(super) struct Head {
+pub struct Head {
+    /// Its size in bytes.
     pub bytes: u64,
+    /// Its ETag, in quotes as a rule.
     pub etag: Option<String>,
+    /// Its CRC-64/NVME in base64, where the store keeps one.
     pub crc64: Option<String>,
+    /// The run that uploaded it.
     pub run_id: Option<String>,
 }
 
@@ -264,7 +268,7 @@ fn once() -> Builder {
     Builder::new().retry_config(RetryConfig::disabled())
 }
 
-fn damaged(what: &str) -> Failure {
+pub(super) fn damaged(what: &str) -> Failure {
     Failure {
         kind: FailureKind::Passing,
         code: "DamagedAnswer".to_owned(),

@@ -1,0 +1,183 @@
+//! One object, read from its first byte to its last: pinned to its ETag, resumed where it broke off, in bounded memory.
+//!
+//! `check --deep` reads backups through it. An object that is replaced in the middle is an error, never a mixture of two. What
+//! comes is handed on as it came: what it must be is for the reader to judge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::config::{Builder, StalledStreamProtectionConfig};
+use aws_sdk_s3::primitives::ByteStream;
+use bytes::Bytes;
+use tokio::time::{Instant, timeout};
+
+use super::failure::{Failure, FailureKind};
+use super::requests::{Bucket, damaged};
+use super::retry::Outage;
+use super::{Destination, StorageError};
+
+const READ: &str = "read the backup";
+/// Pause before a body that broke off is asked for again; the outage budget bounds how often nothing comes.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// An object being read.
+#[derive(Debug)]
+pub struct Download {
+    bucket: Bucket,
+    outage: Arc<Outage>,
+    /// For bodies that break off: S3 answers each new request well, which must not make one that never gets on go on for ever.
+    progress: Outage,
+    key: String,
+    etag: Option<String>,
+    bytes: u64,
+    at: u64,
+    body: Option<ByteStream>,
+}
+
+/// The first answer to GET, or a later one from some byte on.
+struct Opened {
+    body: ByteStream,
+    etag: Option<String>,
+    /// Size of the whole object in bytes.
+    bytes: u64,
+    /// The byte that the body begins with.
+    from: u64,
+}
+
+impl Destination {
+    /// Begins to read an object; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where S3 refuses it, or answers nothing well within the outage budget.
+    pub async fn download(&self, file_name: &str) -> Result<Option<Download>, StorageError> {
+        let (bucket, outage) = self.parts();
+        let key = self.key(file_name);
+        let opened = outage.persist(READ, || bucket.open(&key, 0, None)).await?;
+        Ok(opened.map(|opened| Download {
+            bucket,
+            progress: outage.afresh(),
+            outage,
+            key,
+            etag: opened.etag,
+            bytes: opened.bytes,
+            at: 0,
+            body: Some(opened.body),
+        }))
+    }
+}
+
+impl Download {
+    /// Size of the object in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The next piece; `None` after the last byte.
+    ///
+    /// # Errors
+    /// Where the object was replaced or deleted meanwhile, S3 refuses it, or nothing comes within the outage budget.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, StorageError> {
+        while self.at < self.bytes {
+            let began = Instant::now();
+            let failure = match self.piece().await? {
+                Ok(piece) => {
+                    self.progress.succeeded();
+                    self.outage.succeeded();
+                    self.at += piece.len() as u64;
+                    return Ok(Some(piece));
+                }
+                Err(failure) => failure,
+            };
+            self.body = None;
+            self.progress.wait(READ, began, failure, PAUSE).await?;
+        }
+        Ok(None)
+    }
+
+    /// A piece of the body, or why it broke off. Only the time in which this program is ready to read counts, so a reader
+    /// that takes its time costs nothing (the SDK's own protection would end the body after 5 s, FACTS §1).
+    async fn piece(&mut self) -> Result<Result<Bytes, Failure>, StorageError> {
+        let mut body = match self.body.take() {
+            Some(body) => body,
+            None => self.resume().await?,
+        };
+        let piece = match timeout(self.bucket.request_timeout, body.next()).await {
+            Err(_) => Err(damaged("the body stalled")),
+            Ok(None) => Err(damaged("the body ended early")),
+            Ok(Some(Err(error))) => Err(damaged(&crate::error::Chain(&error).to_string())),
+            Ok(Some(Ok(piece))) if piece.len() as u64 > self.bytes - self.at => {
+                Err(damaged("the body is longer than the object"))
+            }
+            Ok(Some(Ok(piece))) => Ok(piece),
+        };
+        self.body = Some(body);
+        Ok(piece)
+    }
+
+    /// Asks for the rest of the very same object.
+    async fn resume(&self) -> Result<ByteStream, StorageError> {
+        tracing::debug!(key = self.key, at = self.at, bytes = self.bytes, "reading goes on where it broke off");
+        let replaced = || StorageError::Replaced { key: self.key.clone() };
+        let open = || self.bucket.open(&self.key, self.at, self.etag.as_deref());
+        match self.outage.persist(READ, open).await {
+            // A store that passes over the condition or the range is caught here.
+            Ok(Some(opened)) if opened.etag == self.etag && opened.bytes == self.bytes && opened.from == self.at => {
+                Ok(opened.body)
+            }
+            Ok(_) => Err(replaced()),
+            Err(StorageError::Refused { failure, .. }) if failure.kind == FailureKind::Exists => Err(replaced()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Bucket {
+    /// GET of an object from a byte on, if it still is the one with this ETag.
+    async fn open(&self, key: &str, from: u64, etag: Option<&str>) -> Result<Option<Opened>, Failure> {
+        let request = self.client.get_object().bucket(&self.name).key(key).set_if_match(etag.map(str::to_owned));
+        let request = request.set_range((from > 0).then(|| format!("bytes={from}-")));
+        // Stalls are watched for where the body is read.
+        let unwatched = Builder::new().stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        match Box::pin(request.customize().config_override(unwatched).send()).await.map_err(Failure::from) {
+            Ok(answer) => {
+                let length = answer.content_length.and_then(|length| u64::try_from(length).ok());
+                let range = answer.content_range.as_deref().and_then(Range::parse);
+                let Range { from, whole } = range
+                    .or_else(|| Some(Range { from: 0, whole: length? }))
+                    .ok_or_else(|| damaged("the answer has no length"))?;
+                Ok(Some(Opened { body: answer.body, etag: answer.e_tag, bytes: whole, from }))
+            }
+            Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+/// What `Content-Range: bytes 100-199/200` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Range {
+    from: u64,
+    whole: u64,
+}
+
+impl Range {
+    fn parse(text: &str) -> Option<Self> {
+        let (range, whole) = text.strip_prefix("bytes ")?.split_once('/')?;
+        let (from, _) = range.split_once('-')?;
+        Some(Self { from: from.parse().ok()?, whole: whole.parse().ok()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_http_writes_them() {
+        assert_eq!(Range::parse("bytes 100-199/200"), Some(Range { from: 100, whole: 200 }));
+        for other in ["bytes 100-199/*", "bytes */200", "100-199/200", ""] {
+            assert_eq!(Range::parse(other), None, "{other}");
+        }
+    }
+}

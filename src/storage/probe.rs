@@ -1,0 +1,248 @@
+//! Tries each S3 request that a backup needs, on one fixed key below the path, and cleans up behind itself.
+//!
+//! `check` calls one method after the other. The key is never a backup's, and nothing is ever completed here: Complete belongs
+//! to [`super::Upload::commit`] alone. Whatever ends a check, [`Probe::clean_up`] is the last thing it calls.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use md5::{Digest, Md5};
+use tokio::sync::{AcquireError, Semaphore};
+use tokio::time::timeout;
+
+use crate::pipeline::{PartChecksum, PartDigest, SealedPart};
+
+use super::failure::Failure;
+use super::requests::Bucket;
+use super::retry::Outage;
+use super::upload::{ABORT_DEADLINE, abort_twins};
+use super::{Destination, StorageError};
+
+/// The probe object's file name: begins and ends as no backup does.
+pub const PROBE_NAME: &str = "pg-s3-backup-check-probe";
+/// What the probe object and the probe part hold.
+const CONTENT: &[u8] = b"written by pg-s3-backup check, which deletes it again\n";
+
+/// The probes of one check.
+#[derive(Debug)]
+pub struct Probe {
+    bucket: Bucket,
+    outage: Arc<Outage>,
+    checksum: PartChecksum,
+    key: String,
+    left: Mutex<Left>,
+}
+
+/// What may be in the bucket because of this check.
+#[derive(Debug, Default)]
+struct Left {
+    has_object: bool,
+    upload: Option<String>,
+    /// An upload was asked for whose id never came.
+    has_unknown_upload: bool,
+}
+
+/// What came of looking at the bucket for the first time.
+#[derive(Debug)]
+pub struct FirstLook {
+    /// The listing.
+    pub listed: Result<(), StorageError>,
+    /// How far the store's clock is ahead of this machine's, where any answer said.
+    pub clock_ahead: Option<TimeDelta>,
+}
+
+impl Destination {
+    /// The probes of this destination; sends nothing yet.
+    #[must_use]
+    pub fn probe(&self) -> Probe {
+        let (bucket, outage) = self.parts();
+        let (checksum, key) = (self.checksum(), self.key(PROBE_NAME));
+        Probe { bucket, outage, checksum, key, left: Mutex::default() }
+    }
+}
+
+impl Probe {
+    /// The key that is written, read and deleted.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Lists, and reads the store's clock off the answer, whatever it is.
+    pub async fn list(&self) -> FirstLook {
+        let clock = AnswerClock::default();
+        let request = || self.bucket.list_one(&self.key, clock.clone());
+        let listed = self.outage.persist("list the backups", request).await;
+        FirstLook { listed, clock_ahead: clock.ahead() }
+    }
+
+    /// DELETE of the key, whether or not something stands there.
+    ///
+    /// # Errors
+    /// As every probe: refused, or not answered well within the outage budget.
+    pub async fn delete(&self) -> Result<(), StorageError> {
+        self.outage.persist("delete the probe", || self.bucket.delete(&self.key)).await?;
+        self.left().has_object = false;
+        Ok(())
+    }
+
+    /// PUT of a small object.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub async fn put(&self) -> Result<(), StorageError> {
+        // Before the answer: a lost one may have taken effect.
+        self.left().has_object = true;
+        let put = || self.bucket.put(&self.key, Bytes::from_static(CONTENT), "text/plain");
+        let outcome = self.outage.persist("write the probe", put).await;
+        if matches!(outcome, Err(StorageError::Refused { .. })) {
+            self.left().has_object = false;
+        }
+        outcome
+    }
+
+    /// HEAD of what was put; whether it is that.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub async fn head(&self) -> Result<bool, StorageError> {
+        let head = self.outage.persist("look at the probe", || self.bucket.head(&self.key)).await?;
+        Ok(head.is_some_and(|head| head.bytes == CONTENT.len() as u64))
+    }
+
+    /// GET of what was put; whether it is that.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub async fn get(&self) -> Result<bool, StorageError> {
+        let body = self.outage.persist("read the probe", || self.bucket.get(&self.key)).await?;
+        Ok(body.is_some_and(|body| body == CONTENT))
+    }
+
+    /// Begins a multipart upload as a backup does: with its storage class, encryption and checksum.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub async fn begin_upload(&self) -> Result<(), StorageError> {
+        self.left().has_unknown_upload = true;
+        let ambiguous = AtomicBool::new(false);
+        let create = || async {
+            let created = self.bucket.create_upload(&self.key, "check", self.checksum).await;
+            ambiguous.fetch_or(created.as_ref().is_err_and(Failure::is_ambiguous), Ordering::Relaxed);
+            created
+        };
+        let created = self.outage.persist("begin the upload", create).await;
+        if matches!(created, Ok(_) | Err(StorageError::Refused { .. })) {
+            self.left().has_unknown_upload = ambiguous.into_inner();
+        }
+        self.left().upload = Some(created?);
+        Ok(())
+    }
+
+    /// Uploads one small part with its checksum.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub async fn upload_part(&self) -> Result<(), StorageError> {
+        let Some(id) = self.left().upload.clone() else { return Ok(()) };
+        let part = self.part().await?;
+        self.outage.persist("upload a part", || self.bucket.upload_part(&self.key, &id, &part)).await.map(drop)
+    }
+
+    /// Aborts the upload.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub async fn abort_upload(&self) -> Result<(), StorageError> {
+        let Some(id) = self.left().upload.clone() else { return Ok(()) };
+        self.outage.persist("abort the upload", || self.bucket.abort(&self.key, &id)).await?;
+        self.left().upload = None;
+        Ok(())
+    }
+
+    /// Takes away what the probes may have left, within a deadline; what cannot be removed is logged.
+    pub async fn clean_up(&self) {
+        let Left { has_object, upload, has_unknown_upload } = std::mem::take(&mut *self.left());
+        let cleaning = async {
+            if has_object && let Err(error) = self.bucket.delete(&self.key).await {
+                tracing::warn!(key = self.key, %error, "the probe object is left behind: delete it");
+            }
+            if let Some(id) = &upload
+                && let Err(error) = self.bucket.abort(&self.key, id).await
+            {
+                tracing::warn!(key = self.key, upload_id = id, %error, "an open upload is left behind");
+            }
+            if has_unknown_upload {
+                abort_twins(&self.bucket, &self.key, None).await;
+            }
+        };
+        if timeout(ABORT_DEADLINE, cleaning).await.is_err() {
+            tracing::warn!(key = self.key, "the probe object or an open upload may be left behind: no answer in time");
+        }
+    }
+
+    fn left(&self) -> std::sync::MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn part(&self) -> Result<SealedPart, StorageError> {
+        let digest = match self.checksum {
+            PartChecksum::Md5 => PartDigest::Md5(Md5::digest(CONTENT).into()),
+            PartChecksum::Crc64Nvme => {
+                PartDigest::Crc64Nvme(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, CONTENT))
+            }
+            PartChecksum::None => PartDigest::None,
+        };
+        // Parts of a backup wait for room in memory; this one has a place of its own.
+        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await;
+        let inconsistent = |error: AcquireError| StorageError::Inconsistent {
+            key: self.key.clone(),
+            what: format!("no place for a part: {error}"),
+        };
+        let permit = permit.map_err(inconsistent)?;
+        Ok(SealedPart { number: 1, bytes: Bytes::from_static(CONTENT), digest, permit })
+    }
+}
+
+impl Bucket {
+    /// One entry of a listing at most; `clock` sees the answer.
+    async fn list_one(&self, prefix: &str, clock: AnswerClock) -> Result<(), Failure> {
+        let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).max_keys(1);
+        Box::pin(request.customize().interceptor(clock).send()).await?;
+        Ok(())
+    }
+}
+
+/// Reads the `Date` of an answer, be it a refusal, at the moment at which it comes.
+#[derive(Clone, Debug, Default)]
+struct AnswerClock(Arc<Mutex<Option<TimeDelta>>>);
+
+impl AnswerClock {
+    fn ahead(&self) -> Option<TimeDelta> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Intercept for AnswerClock {
+    fn name(&self) -> &'static str {
+        "AnswerClock"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date").and_then(|text| DateTime::parse_from_rfc2822(text).ok());
+        if let Some(date) = date {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(date.with_timezone(&Utc) - Utc::now());
+        }
+        Ok(())
+    }
+}
