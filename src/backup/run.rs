@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 use crate::config::BackupConfig;
 use crate::error::{Chain, Error};
 use crate::pipeline::{PartPlan, Progress};
+use crate::postgres::preflight::Severity;
 use crate::postgres::{Coverage, Dump, Facts, Installed, Session, Tools, blocking, lock, preflight};
 use crate::storage::{Committed, Destination, StorageError, Upload};
 
@@ -63,7 +64,7 @@ impl<'a> Backup<'a> {
         self.limits.within(self.lock(&mut source)).await?;
         let plan = PartPlan::new(&self.config.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
-        self.limits.within(warn_of_concerns(&mut source)).await?;
+        self.limits.within(self.warn_of_concerns(&mut source)).await?;
         let (name, upload) = self.begin(&destination, &run_id).await?;
         attempt.begun(name, destination.location(upload.key()));
         (self.display)(source.facts.size_bytes);
@@ -149,6 +150,19 @@ impl<'a> Backup<'a> {
         }
     }
 
+    /// What could stop or spoil the dump. Only warnings: `pg_dump` decides.
+    async fn warn_of_concerns(&self, source: &mut Source) -> Result<(), Error> {
+        let role = self.config.postgres.arguments.role();
+        for concern in preflight::concerns(&mut source.session, &source.facts, role).await? {
+            match concern.severity {
+                // psql has told it already.
+                Severity::Unknown => tracing::debug!("{}", concern.text),
+                Severity::Stops | Severity::Spoils => tracing::warn!(mend = concern.mend, "{}", concern.text),
+            }
+        }
+        Ok(())
+    }
+
     fn is_partial(&self) -> bool {
         self.config.postgres.arguments.coverage() == Coverage::Partial
     }
@@ -211,14 +225,6 @@ impl<'a> Backup<'a> {
             tracing::warn!(key = committed.key(), error = %Chain(&error), "the backup is committed, but without its manifest");
         }
     }
-}
-
-/// What could stop or spoil the dump. Only warnings: `pg_dump` decides.
-async fn warn_of_concerns(source: &mut Source) -> Result<(), Error> {
-    for concern in preflight::concerns(&mut source.session, &source.facts).await? {
-        tracing::warn!(mend = concern.mend, "{}", concern.text);
-    }
-    Ok(())
 }
 
 /// The name of this second, or of the next that is free.

@@ -104,6 +104,21 @@ impl DumpArguments {
         &self.words
     }
 
+    /// The role that `pg_dump` takes on before it reads.
+    #[must_use]
+    pub fn role(&self) -> Option<&str> {
+        let mut words = self.words.iter();
+        let mut role = None;
+        while let Some(word) = words.next() {
+            match word.strip_prefix("--role") {
+                Some("") => role = words.next().map(String::as_str),
+                Some(attached) => role = attached.strip_prefix('='),
+                None => {}
+            }
+        }
+        role
+    }
+
     /// How much of the database they let through.
     #[must_use]
     pub fn coverage(&self) -> Coverage {
@@ -218,6 +233,14 @@ mod tests {
             assert!(why.contains(name), "{text}: {why}");
         }
         assert!(DumpArguments::parse("-n").is_err() && DumpArguments::parse("-n 'open").is_err());
+    }
+
+    #[test]
+    fn the_role_is_the_last_that_is_named() {
+        let role = |text: &str| DumpArguments::parse(text).expect("taken").role().map(str::to_owned);
+        assert_eq!(role("--no-owner"), None);
+        assert_eq!(role("--role=a"), Some("a".to_owned()));
+        assert_eq!(role("--role a --role 'b c' -x"), Some("b c".to_owned()));
     }
 
     #[test]

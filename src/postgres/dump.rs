@@ -55,9 +55,32 @@ impl Dump {
     /// # Errors
     /// Where it cannot be started.
     pub fn start(tools: &Tools, settings: &PostgresSettings, source: &Conninfo) -> Result<(Self, File), PostgresError> {
+        Self::launch(tools, settings, source, Self::arguments(settings))
+    }
+
+    /// Starts a `pg_dump` of everything but the data, for a rehearsal: never for a backup.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn rehearse(
+        tools: &Tools,
+        settings: &PostgresSettings,
+        source: &Conninfo,
+    ) -> Result<(Self, File), PostgresError> {
+        let mut arguments = Self::arguments(settings);
+        arguments.push("--schema-only".to_owned());
+        Self::launch(tools, settings, source, arguments)
+    }
+
+    fn launch(
+        tools: &Tools,
+        settings: &PostgresSettings,
+        source: &Conninfo,
+        arguments: Vec<String>,
+    ) -> Result<(Self, File), PostgresError> {
         let mut command = settings.environment.command(&tools.pg_dump.path, settings.conninfo.password());
         command
-            .args(Self::arguments(settings))
+            .args(arguments)
             .arg(format!("--dbname={source}"))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
