@@ -70,6 +70,8 @@ pub enum Edit {
     Strip(String),
     /// This header comes.
     Add(String, String),
+    /// The header of this name goes, and comes with this value.
+    Replace(String, String),
 }
 
 /// An answer made by the proxy.
@@ -100,6 +102,7 @@ impl Plan {
             Fault::Trickle { .. } => Self::through(),
             Fault::StripAnswerHeader(name) => Self::relay(Edit::Strip(name.clone())),
             Fault::AddAnswerHeader(name, value) => Self::relay(Edit::Add(name.clone(), value.clone())),
+            Fault::ReplaceAnswerHeader(name, value) => Self::relay(Edit::Replace(name.clone(), value.clone())),
             Fault::StripRequestHeader(name) => Self::edited(Edit::Strip(name.clone())),
             Fault::AddRequestHeader(name, value) => Self::edited(Edit::Add(name.clone(), value.clone())),
             Fault::CorruptBody => Self::shaped(Shaping { flip_at: Some(half_of_body(request)), ..Shaping::default() }),
@@ -173,6 +176,9 @@ impl Edit {
                 };
                 let lines = head.split_inclusive(|&byte| byte == b'\n').filter(|line| !named(line));
                 lines.flatten().copied().collect()
+            }
+            Self::Replace(name, value) => {
+                Self::Add(name.clone(), value.clone()).apply(&Self::Strip(name.clone()).apply(head))
             }
             Self::Add(name, value) => {
                 let mut changed = head[..head.len() - 2].to_vec();

@@ -162,6 +162,8 @@ pub enum Fault {
     StripAnswerHeader(String),
     /// The answer comes with this header more.
     AddAnswerHeader(String, String),
+    /// The answer comes with this value of this header.
+    ReplaceAnswerHeader(String, String),
     /// The server gets the request without this header (a signed one makes the signature wrong).
     StripRequestHeader(String),
     /// The server gets the request with this header more.
