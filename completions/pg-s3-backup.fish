@@ -29,6 +29,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -s V -l version 
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "backup" -d 'Take one backup: dump, compress, upload, prove, commit'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "list" -d 'List the backups of this destination, newest first'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "check" -d 'Try whether everything is fit to back up, and the newest backup fresh and sound'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "daemon" -d 'Take backups on a schedule until stopped'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET] [default: required]' -r
@@ -58,6 +59,26 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l log-f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l json -d 'Print JSON on stdout: an array, or with a name its manifest'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s q -l quiet -d 'Print the names alone, one a line'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-age -d 'Fail where the newest backup is older: `26h`, `8d`, or `none` [default: 26h]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-size -d 'Fail where the newest backup is smaller: `100MiB`' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-shrink -d 'Fail where it is smaller by more than this share than the median of the five before it, or `none`' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET] [default: required]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-path -d 'key prefix of one database\'s backups; `backup` means `backup/`, never `backup2/` [env: S3_PATH] [default: the bucket\'s top]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-url -d 'endpoint of an S3-compatible server [env: S3_URL] [default: AWS]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-region -d 'region of the bucket [env: S3_REGION] [default: the AWS chain, else `us-east-1`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-force-path-style -d 'address the bucket in the path, not in the host name [env: S3_FORCE_PATH_STYLE] [default: `true` with `S3_URL`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l compression-level -d 'gzip level from 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL] [default: `2`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l threads -d 'compression threads [env: BACKUP_THREADS] [default: CPUs, at most 8]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l part-size -d 'size of the upload\'s parts, from 5MiB to 5GiB; `auto` fits it to the database [env: BACKUP_PART_SIZE] [default: `auto`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l upload-concurrency -d 'parts in flight at once [env: BACKUP_UPLOAD_CONCURRENCY] [default: `4`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH] [default: the lowest installed version that is new enough]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l metrics-file -d 'file to keep the metrics in, for the textfile collector of Prometheus\'s node exporter (`NAME.prom`) [env: METRICS_FILE] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-level -d '`error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL] [default: `info`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-format -d '`text` or `json` [env: LOG_FORMAT] [default: `text`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l bucket-only -d 'Look at the bucket alone: nothing is written, and no setting of PostgreSQL is needed'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l deep -d 'Read the newest backup whole: its sum, gzip, and the dump to its end'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l json -d 'Print the result as one JSON object on stdout'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l catch-up -d 'At the start, take a backup at once where the newest is older than the schedule\'s last time' -r -f -a "true\t''
 false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET] [default: required]' -r

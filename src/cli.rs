@@ -8,6 +8,7 @@ use std::fmt::{self, Write as _};
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::backup::name::BackupName;
+use crate::check::{MaxAge, MaxShrink, MinSize};
 use crate::config::Flags;
 use crate::config::table::{CommandName, PG_DUMP_ARGS, SETTINGS, Setting};
 use crate::error::EXIT_CODES;
@@ -31,6 +32,8 @@ pub enum Command {
     List(ListArgs),
     /// Take backups on a schedule until stopped
     Daemon(DaemonArgs),
+    /// Try whether everything is fit to back up, and the newest backup fresh and sound
+    Check(CheckArgs),
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
 }
@@ -78,6 +81,32 @@ pub struct ListArgs {
     /// Print the names alone, one a line
     #[arg(long, short, conflicts_with = "json")]
     pub quiet: bool,
+}
+
+/// Flags of `check` that are not settings.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Look at the bucket alone: nothing is written, and no setting of PostgreSQL is needed
+    #[arg(long)]
+    pub bucket_only: bool,
+    /// Read the newest backup whole: its sum, gzip, and the dump to its end
+    #[arg(long)]
+    pub deep: bool,
+    /// Fail where the newest backup is older: `26h`, `8d`, or `none` [default: 26h]
+    #[arg(long, value_name = "TIME|none")]
+    pub max_age: Option<MaxAge>,
+    /// Fail where the newest backup is smaller: `100MiB`
+    #[arg(long, value_name = "SIZE")]
+    pub min_size: Option<MinSize>,
+    /// Fail where it is smaller by more than this share than the median of the five before it, or `none`
+    #[arg(long, value_name = "SHARE|none", default_value_t)]
+    pub max_shrink: MaxShrink,
+    /// Print the result as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
+    #[arg(last = true, value_name = "ARGS", conflicts_with = "bucket_only")]
+    pub pg_dump_args: Vec<String>,
 }
 
 /// What `completions` wants to know.
@@ -149,6 +178,7 @@ impl Command {
             Self::Backup(_) => CommandName::Backup,
             Self::List(_) => CommandName::List,
             Self::Daemon(_) => CommandName::Daemon,
+            Self::Check(_) => CommandName::Check,
             Self::Completions(_) => CommandName::Completions,
         }
     }
@@ -160,13 +190,17 @@ pub fn definition() -> clap::Command {
     let definition = Cli::command().after_help(exit_codes_help()).mut_subcommand("completions", |command| {
         command.after_long_help(examples_help(CommandName::Completions).trim_start().to_owned())
     });
-    [CommandName::Backup, CommandName::List, CommandName::Daemon].into_iter().fold(definition, |definition, name| {
-        definition.mut_subcommand(name.word(), |command| {
-            let flags = SETTINGS.iter().filter(|setting| setting.commands.contains(&name)).copied().filter_map(flag);
-            let long = environment_help(name) + &examples_help(name);
-            command.args(flags).after_help(environment_help(name)).after_long_help(long)
-        })
-    })
+    [CommandName::Backup, CommandName::List, CommandName::Check, CommandName::Daemon].into_iter().fold(
+        definition,
+        |definition, name| {
+            definition.mut_subcommand(name.word(), |command| {
+                let flags =
+                    SETTINGS.iter().filter(|setting| setting.commands.contains(&name)).copied().filter_map(flag);
+                let long = environment_help(name) + &examples_help(name);
+                command.args(flags).after_help(environment_help(name)).after_long_help(long)
+            })
+        },
+    )
 }
 
 /// Parses a command line (with the program's name first) into the command and the settings given as flags.
@@ -178,8 +212,9 @@ pub fn parse(arguments: &[std::ffi::OsString]) -> Result<(Cli, Flags), clap::Err
     let matches = definition.try_get_matches_from_mut(arguments)?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
     let mut flags = matches.subcommand().map(|(_, matches)| settings_in(matches)).unwrap_or_default();
-    if let Command::Backup(BackupArgs { pg_dump_args, .. }) | Command::Daemon(DaemonArgs { pg_dump_args, .. }) =
-        &cli.command
+    if let Command::Backup(BackupArgs { pg_dump_args, .. })
+    | Command::Check(CheckArgs { pg_dump_args, .. })
+    | Command::Daemon(DaemonArgs { pg_dump_args, .. }) = &cli.command
         && !pg_dump_args.is_empty()
     {
         let text = shlex::try_join(pg_dump_args.iter().map(String::as_str));

@@ -30,6 +30,8 @@ pub enum ExitCode {
     DumpFailed,
     /// 12
     StorageFailed,
+    /// 14
+    CheckFailed,
     /// 16
     AlreadyRunning,
     /// 64
@@ -54,7 +56,7 @@ pub struct ExitCodeRow {
 }
 
 /// The one table of exit codes: `--help`, the manual, the README and the tests come from it.
-pub const EXIT_CODES: [ExitCodeRow; 12] = [
+pub const EXIT_CODES: [ExitCodeRow; 13] = [
     row(
         ExitCode::Ok,
         0,
@@ -83,6 +85,7 @@ pub const EXIT_CODES: [ExitCodeRow; 12] = [
         "storage failed",
         "S3 did not take the backup within the outage budget, or credentials expired in the middle",
     ),
+    row(ExitCode::CheckFailed, 14, "check failed", "at least one of the things that check tried is not well"),
     row(
         ExitCode::AlreadyRunning,
         16,
@@ -141,6 +144,16 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
+    /// A check found something that is not well.
+    #[error("{failed} of {tried} failed: {probes}")]
+    CheckFailed {
+        /// How many failed.
+        failed: usize,
+        /// How many were tried.
+        tried: usize,
+        /// Which.
+        probes: String,
+    },
     /// A signal asked the program to stop.
     #[error("stopped by {0}")]
     Interrupted(Interrupt),
@@ -183,6 +196,7 @@ impl Error {
             Self::Output(_) => ExitCode::StorageFailed,
             // A word of the command line names nothing.
             Self::NoSuchBackup { .. } => ExitCode::Usage,
+            Self::CheckFailed { .. } => ExitCode::CheckFailed,
             Self::AlreadyRunning { .. } => ExitCode::AlreadyRunning,
             Self::Interrupted(Interrupt::Int) => ExitCode::Interrupted,
             Self::Interrupted(Interrupt::Term) => ExitCode::Terminated,

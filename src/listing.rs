@@ -1,6 +1,6 @@
 //! What is stored: the destination's objects joined by name into backups.
 //!
-//! `commands::list` shows it. Names and sizes come from the listing alone, of which only a few bytes a backup are kept, so
+//! `commands::list` shows it, `check` looks at the newest. Names and sizes come from the listing alone, of which only a few bytes a backup are kept, so
 //! that 100,000 of them are no matter; what only a manifest knows comes from the manifests of the newest.
 
 use std::collections::BTreeMap;
@@ -110,8 +110,12 @@ impl<'a> Listing<'a> {
 
     /// The file names of the newest backups, newest first; not of those that are being uploaded.
     pub fn names(&self, limit: usize) -> impl Iterator<Item = String> {
-        let whole = self.entries.iter().rev().filter(|(_, entry)| entry.bytes.is_some());
-        whole.take(limit).map(|(name, _)| name.to_string())
+        self.stored().take(limit).map(|(name, _)| name.to_string())
+    }
+
+    /// Every backup and its size in bytes, newest first; not those that are being uploaded.
+    pub fn stored(&self) -> impl Iterator<Item = (BackupName, u64)> {
+        self.entries.iter().rev().filter_map(|(name, entry)| Some((*name, entry.bytes?)))
     }
 
     /// The newest backups, newest first, with what the manifests of the newest 50 know.

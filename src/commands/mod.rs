@@ -2,6 +2,7 @@
 
 pub mod backup;
 mod catch_up;
+pub mod check;
 pub mod completions;
 pub mod daemon;
 pub mod list;

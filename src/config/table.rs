@@ -18,6 +18,8 @@ pub enum CommandName {
     List,
     /// `daemon`
     Daemon,
+    /// `check`
+    Check,
     /// `completions`, which has no settings
     Completions,
 }
@@ -30,6 +32,7 @@ impl CommandName {
             Self::Backup => "backup",
             Self::List => "list",
             Self::Daemon => "daemon",
+            Self::Check => "check",
             Self::Completions => "completions",
         }
     }
@@ -65,8 +68,9 @@ pub struct Setting {
     pub help: &'static str,
 }
 
-const BACKUP: &[CommandName] = &[CommandName::Backup, CommandName::Daemon];
-const STORAGE: &[CommandName] = &[CommandName::Backup, CommandName::List, CommandName::Daemon];
+// `check` tells whether `backup` would succeed, so it uses all of its settings.
+const BACKUP: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon];
+const STORAGE: &[CommandName] = &[CommandName::Backup, CommandName::List, CommandName::Check, CommandName::Daemon];
 const ALL: &[CommandName] = STORAGE;
 
 /// A public setting with a flag; the constants below change what differs.

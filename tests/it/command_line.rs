@@ -83,6 +83,8 @@ fn help_and_version_succeed_and_show_no_value() {
         &["backup", "-h"],
         &["list", "--help"],
         &["list", "-h"],
+        &["check", "--help"],
+        &["check", "-h"],
     ] {
         let outcome = all_set(&arguments.iter().copied().filter(|word| !word.is_empty()).collect::<Vec<_>>());
         outcome.assert_code(0);
@@ -96,7 +98,7 @@ fn help_and_version_succeed_and_show_no_value() {
 #[test]
 fn help_names_every_command_setting_and_exit_code() {
     let help = all_set(&["--help"]).stdout_text();
-    for word in ["backup", "list", "missing setting", "PostgreSQL unavailable", "143"] {
+    for word in ["backup", "list", "check", "missing setting", "PostgreSQL unavailable", "143"] {
         assert!(help.contains(word), "{word}:\n{help}");
     }
     let help = all_set(&["backup", "--help"]).stdout_text();
@@ -119,6 +121,9 @@ fn a_wrong_command_line_is_a_usage_error() {
         &["backup", "--s3-secret-key", "sentinel"],
         &["backup", "postgres://user:sentinel@host/database"],
         &["list", "--threads", "2"],
+        &["check", "extra"],
+        &["check", "--max-age", "postgres://user:sentinel@host/database"],
+        &["check", "--max-shrink=password=sentinel"],
         &["list", "password=sentinel"],
         &["list", "password='sentinel with sentinel'"],
         &["list", "postgres://user:two sentinel@host/database"],

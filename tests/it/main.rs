@@ -4,6 +4,7 @@
 
 mod aws_chain;
 mod blocking;
+mod check;
 mod command_line;
 mod completions;
 mod connections;

@@ -1,0 +1,70 @@
+//! Waits for an answer of S3 with a deadline, and says in a finding's words what went wrong with it.
+//!
+//! Used by `store`, `newest` and `deep`. What these credentials may not do is told from everything else, for a backup can do
+//! without some of it.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::storage::StorageError;
+
+use super::finding::{Status, Verdict};
+
+/// Why there is no answer to build on.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    /// The credentials are good, but may not do this.
+    pub is_denied: bool,
+    detail: String,
+    mend: Option<String>,
+}
+
+impl Trouble {
+    /// A failure; where it was denied, `if_denied`.
+    pub fn verdict(self, if_denied: Status) -> Verdict {
+        let status = if self.is_denied { if_denied } else { Status::Fail };
+        Verdict { status, detail: self.detail, mend: self.mend }
+    }
+
+    /// With what mends it in the words of the probe, where it was denied.
+    pub fn or_if_denied(mut self, mend: &str) -> Self {
+        if self.is_denied {
+            self.mend = Some(mend.to_owned());
+        }
+        self
+    }
+}
+
+impl From<StorageError> for Trouble {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Refused { action, failure, .. } => Self {
+                is_denied: failure.is_denied(),
+                detail: format!("{action}: {failure}"),
+                mend: Some(failure.advice().to_owned()),
+            },
+            StorageError::Outage { action, last, failed, .. } => Self {
+                is_denied: false,
+                detail: format!("{action}: {last} ({failed} attempts)"),
+                mend: Some("look at the server, and at the network and proxies on the way to it".to_owned()),
+            },
+            other => Self { is_denied: false, detail: crate::error::Chain(&other).to_string(), mend: None },
+        }
+    }
+}
+
+/// The answer, or what is wrong.
+pub(super) async fn answered<T>(
+    deadline: Duration,
+    request: impl Future<Output = Result<T, StorageError>>,
+) -> Result<T, Trouble> {
+    match timeout(deadline, request).await {
+        Ok(answer) => answer.map_err(Trouble::from),
+        Err(_) => Err(Trouble {
+            is_denied: false,
+            detail: format!("no answer within {}", humantime::format_duration(deadline)),
+            mend: Some("look at the server, and at the network and proxies on the way to it".to_owned()),
+        }),
+    }
+}

@@ -1,0 +1,64 @@
+//! Judges how far another machine's clock is from this one's.
+//!
+//! Used by `source` and `store`. A backup's time, and so its age and its retention, comes from this machine's clock; and
+//! S3 refuses requests whose signature is more than 15 minutes off.
+
+use chrono::TimeDelta;
+
+use super::finding::Verdict;
+
+/// More than the seconds that an answer may have been on its way, and that `Date` is rounded to.
+const NOTICED: TimeDelta = TimeDelta::minutes(1);
+/// AWS, "Signature Version 4": the request's time must be within 15 minutes of the server's.
+const REFUSED: TimeDelta = TimeDelta::minutes(15);
+const MEND: &str = "let NTP set the clocks of both machines";
+
+/// Whose clock it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// S3's, which refuses what is too far off.
+    S3,
+    /// PostgreSQL's, which refuses nothing.
+    Postgres,
+}
+
+impl Clock {
+    /// The verdict where it is `ahead` of this machine's.
+    pub fn judge(self, ahead: TimeDelta) -> Verdict {
+        let name = match self {
+            Self::S3 => "S3",
+            Self::Postgres => "PostgreSQL",
+        };
+        let apart = ahead.abs();
+        if apart <= NOTICED {
+            return Verdict::ok(format!("within {} s of this machine's clock", NOTICED.num_seconds()));
+        }
+        let direction = if ahead < TimeDelta::zero() { "ahead of" } else { "behind" };
+        let seconds = apart.num_seconds().unsigned_abs();
+        let apart_text = humantime::format_duration(std::time::Duration::from_secs(seconds));
+        let detail = format!("this machine's clock is {apart_text} {direction} that of {name}");
+        if self == Self::S3 && apart > REFUSED { Verdict::fail(detail, MEND) } else { Verdict::warn(detail, MEND) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Status;
+
+    #[test]
+    fn small_differences_are_none_and_s3_refuses_large_ones() {
+        for (clock, seconds, status) in [
+            (Clock::S3, 59, Status::Ok),
+            (Clock::S3, -59, Status::Ok),
+            (Clock::S3, 61, Status::Warn),
+            (Clock::S3, -900, Status::Warn),
+            (Clock::S3, 901, Status::Fail),
+            (Clock::Postgres, -90_000, Status::Warn),
+        ] {
+            assert_eq!(clock.judge(TimeDelta::seconds(seconds)).status, status, "{clock:?} {seconds}");
+        }
+        let detail = Clock::S3.judge(TimeDelta::seconds(-3600)).detail;
+        assert_eq!(detail, "this machine's clock is 1h ahead of that of S3");
+    }
+}

@@ -1,0 +1,290 @@
+//! What a check found: one [`Finding`] for each thing that was tried, and the [`Report`] of all.
+//!
+//! Made by the other files of this room, shown by `commands::check`.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::error::Error;
+
+/// What was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Probe {
+    /// The settings of this program.
+    Settings,
+    /// A connection to PostgreSQL.
+    Postgres,
+    /// A `pg_dump` that is new enough.
+    PgDump,
+    /// Whether this role may read everything, and other concerns.
+    Privileges,
+    /// A `pg_dump` without data.
+    Rehearsal,
+    /// PostgreSQL's clock against this machine's.
+    PostgresClock,
+    /// A listing of the destination.
+    S3List,
+    /// S3's clock against this machine's.
+    S3Clock,
+    /// DELETE of the probe object.
+    S3Delete,
+    /// PUT of the probe object.
+    S3Put,
+    /// HEAD of the probe object.
+    S3Head,
+    /// GET of the probe object.
+    S3Get,
+    /// Begin, one part and abort of an upload.
+    S3Multipart,
+    /// The newest backup, and its age.
+    Newest,
+    /// Its size against what is asked, and against those before it.
+    Size,
+    /// Its manifest.
+    Manifest,
+    /// What HEAD says of it, against the manifest.
+    Object,
+    /// All of its bytes against the manifest.
+    Content,
+    /// Whether it is one whole gzip member.
+    Gzip,
+    /// The plain dump in it: its end, and its length, sum and rows against the manifest.
+    Dump,
+}
+
+impl Probe {
+    /// Its name, in the table and in JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Settings => "settings",
+            Self::Postgres => "postgres",
+            Self::PgDump => "pg_dump",
+            Self::Privileges => "privileges",
+            Self::Rehearsal => "rehearsal",
+            Self::PostgresClock => "postgres_clock",
+            Self::S3List => "s3_list",
+            Self::S3Clock => "s3_clock",
+            Self::S3Delete => "s3_delete",
+            Self::S3Put => "s3_put",
+            Self::S3Head => "s3_head",
+            Self::S3Get => "s3_get",
+            Self::S3Multipart => "s3_multipart",
+            Self::Newest => "newest",
+            Self::Size => "size",
+            Self::Manifest => "manifest",
+            Self::Object => "object",
+            Self::Content => "content",
+            Self::Gzip => "gzip",
+            Self::Dump => "dump",
+        }
+    }
+}
+
+/// How it went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Well.
+    Ok,
+    /// Well enough for a backup, but not as it should be.
+    Warn,
+    /// Not well.
+    Fail,
+}
+
+impl Status {
+    /// As the table has it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// What came of one probe.
+#[derive(Clone, Debug)]
+pub(super) struct Verdict {
+    pub status: Status,
+    pub detail: String,
+    pub mend: Option<String>,
+}
+
+impl Verdict {
+    pub fn ok(detail: impl Into<String>) -> Self {
+        Self { status: Status::Ok, detail: detail.into(), mend: None }
+    }
+
+    pub fn warn(detail: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { status: Status::Warn, detail: detail.into(), mend: Some(mend.into()) }
+    }
+
+    pub fn fail(detail: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { status: Status::Fail, detail: detail.into(), mend: Some(mend.into()) }
+    }
+
+    /// Of an error, whose text ends with what mends it.
+    pub fn error(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self { status: Status::Fail, detail: crate::error::Chain(error).to_string(), mend: None }
+    }
+}
+
+/// One thing that was tried.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// What was tried.
+    pub probe: Probe,
+    /// How it went.
+    pub status: Status,
+    /// What was found.
+    pub detail: String,
+    /// What would mend it.
+    pub mend: Option<String>,
+    /// How long it took.
+    pub elapsed_ms: u64,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<4}  {:<14}  {}", self.status.word(), self.probe.word(), one_line(&self.detail))?;
+        match &self.mend {
+            Some(mend) => write!(f, "\n{:22}-> {}", "", one_line(mend)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Names of databases and tables can hold line breaks, and worse.
+fn one_line(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+}
+
+/// Findings as they come.
+pub struct Findings<'a> {
+    found: Vec<Finding>,
+    show: Box<dyn FnMut(&mut Finding) + 'a>,
+    since: Instant,
+}
+
+impl<'a> Findings<'a> {
+    /// With what is called for each as it comes, which may take secrets out of it, and show it.
+    pub fn new(show: impl FnMut(&mut Finding) + 'a) -> Self {
+        Self { found: Vec::new(), show: Box::new(show), since: Instant::now() }
+    }
+
+    /// Settings that can be used.
+    pub fn settings_are_good(&mut self, detail: String) {
+        self.add(Probe::Settings, Verdict::ok(detail));
+    }
+
+    /// Settings that can be used, but should not.
+    pub fn settings_are_doubtful(&mut self, detail: String, mend: &str) {
+        self.add(Probe::Settings, Verdict::warn(detail, mend));
+    }
+
+    /// Settings that cannot be used.
+    pub fn settings_are_bad(&mut self, error: &Error) {
+        self.add(Probe::Settings, Verdict::error(error));
+    }
+
+    /// Takes down what came of a probe; it took the time since the one before.
+    pub(super) fn add(&mut self, probe: Probe, verdict: Verdict) {
+        let now = Instant::now();
+        let elapsed = now - std::mem::replace(&mut self.since, now);
+        let Verdict { status, detail, mend } = verdict;
+        let mut finding = Finding { probe, status, detail, mend, elapsed_ms: millis(elapsed) };
+        (self.show)(&mut finding);
+        self.found.push(finding);
+    }
+
+    /// The report of all; `outcome` is how the check ended.
+    #[must_use]
+    pub fn report(self, outcome: &Result<(), Error>) -> Report {
+        let count = |status: Status| self.found.iter().filter(|finding| finding.status == status).count();
+        let (failed, warnings) = (count(Status::Fail), count(Status::Warn));
+        Report { success: outcome.is_ok() && failed == 0, failed, warnings, checks: self.found }
+    }
+}
+
+/// All that was found; the JSON of `check --json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    success: bool,
+    failed: usize,
+    warnings: usize,
+    checks: Vec<Finding>,
+}
+
+impl Report {
+    /// How many were tried.
+    #[must_use]
+    pub fn tried(&self) -> usize {
+        self.checks.len()
+    }
+
+    /// How many went well enough, but not well.
+    #[must_use]
+    pub fn warnings(&self) -> usize {
+        self.warnings
+    }
+
+    /// What the check ends with.
+    ///
+    /// # Errors
+    /// [`Error::CheckFailed`] where anything failed.
+    pub fn verdict(&self) -> Result<(), Error> {
+        let failed = self.checks.iter().filter(|finding| finding.status == Status::Fail);
+        let mut words: Vec<&str> = failed.map(|finding| finding.probe.word()).collect();
+        if words.is_empty() {
+            return Ok(());
+        }
+        words.dedup();
+        Err(Error::CheckFailed { failed: self.failed, tried: self.checks.len(), probes: words.join(", ") })
+    }
+}
+
+fn millis(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_one_line_and_one_for_what_mends_it() {
+        let finding = Finding {
+            probe: Probe::S3Put,
+            status: Status::Fail,
+            detail: "a\nb".to_owned(),
+            mend: Some("do this".to_owned()),
+            elapsed_ms: 1,
+        };
+        assert_eq!(finding.to_string(), "fail  s3_put          a b\n                      -> do this");
+    }
+
+    #[test]
+    fn names_in_json_are_those_of_the_table() {
+        for probe in [Probe::Settings, Probe::PgDump, Probe::PostgresClock, Probe::S3Multipart, Probe::S3List] {
+            assert_eq!(serde_json::to_value(probe).expect("JSON"), probe.word());
+        }
+    }
+
+    #[test]
+    fn one_failure_fails_the_check_and_a_warning_does_not() {
+        let mut findings = Findings::new(|_| {});
+        findings.add(Probe::S3Get, Verdict::warn("w", "m"));
+        assert!(findings.report(&Ok(())).verdict().is_ok());
+        let mut findings = Findings::new(|_| {});
+        findings.add(Probe::S3Put, Verdict::fail("f", "m"));
+        findings.add(Probe::S3Get, Verdict::ok("fine"));
+        let report = findings.report(&Ok(()));
+        assert!(!report.success && report.verdict().is_err());
+    }
+}

@@ -1,0 +1,83 @@
+//! Check: is everything fit to back up, and is the newest backup fresh and sound.
+//!
+//! `source` tries PostgreSQL and `rehearsal` a `pg_dump`, `store` tries S3, `newest` looks at the newest backup and `deep` reads it
+//! whole. Each tells a [`Finding`] for each thing that it tried, and goes on after a failure as far as that makes sense: an S3
+//! that is dead must not hide what is wrong with PostgreSQL. Called by `commands::check`. It changes nothing but one probe
+//! object, which it deletes again.
+
+mod answer;
+mod clock;
+mod deep;
+mod finding;
+mod newest;
+mod rehearsal;
+mod source;
+mod store;
+mod wishes;
+
+use std::time::Duration;
+
+pub use finding::{Finding, Findings, Probe, Report, Status};
+pub use wishes::{MaxAge, MaxShrink, MinSize, Wishes};
+
+use crate::error::Error;
+use crate::interrupt::Interrupts;
+use crate::postgres::PostgresSettings;
+use crate::storage::{Destination, S3Settings};
+
+/// An outage of S3 is not waited out as in a backup: what does not answer now is what a check is there to tell.
+const MOST_OUTAGE: Duration = Duration::from_secs(30);
+/// On top of the outage budget, so that S3's own words come before the deadline.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The destination's settings as a check uses them: with a small outage budget.
+#[must_use]
+pub fn impatient(s3: &S3Settings) -> S3Settings {
+    S3Settings { max_outage: s3.max_outage.min(MOST_OUTAGE), ..s3.clone() }
+}
+
+/// One check of a destination, and of the source that is backed up to it.
+pub struct Check<'a> {
+    /// Where the backups are.
+    pub destination: &'a Destination,
+    /// As [`impatient`] made them.
+    pub s3: &'a S3Settings,
+    /// What is backed up; `None` where the bucket alone is looked at, and nothing is written.
+    pub source: Option<&'a PostgresSettings>,
+    /// What the newest backup must be like.
+    pub wishes: &'a Wishes,
+}
+
+impl Check<'_> {
+    /// Tries everything, and tells `findings`.
+    ///
+    /// # Errors
+    /// A signal. Then, too, the probe object and the probe upload are taken away, and children end.
+    pub async fn run(&self, interrupts: &Interrupts, findings: &mut Findings<'_>) -> Result<(), Error> {
+        let probe = self.destination.probe();
+        let outcome = tokio::select! {
+            () = Box::pin(self.try_all(&probe, findings)) => Ok(()),
+            interrupt = interrupts.received() => Err(Error::Interrupted(interrupt)),
+        };
+        probe.clean_up().await;
+        outcome
+    }
+
+    async fn try_all(&self, probe: &crate::storage::Probe, findings: &mut Findings<'_>) {
+        let mut database = None;
+        if let Some(settings) = self.source {
+            database = source::examine(settings, findings).await;
+        }
+        let deadline = self.s3.max_outage + GRACE;
+        let store = store::Store { probe, deadline, writes: self.source.is_some() };
+        if store.examine(findings).await == store::Access::Lists {
+            let newest = newest::Newest {
+                destination: self.destination,
+                wishes: self.wishes,
+                database: database.as_deref(),
+                deadline,
+            };
+            newest.examine(findings).await;
+        }
+    }
+}

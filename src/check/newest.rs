@@ -1,0 +1,223 @@
+//! The newest backup: how old it is, and whether it is what its manifest and the backups before it lead to expect.
+//!
+//! Called by [`super::Check`] where the destination can be listed. All but `deep` costs one listing, one GET and one HEAD.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::backup::manifest::Manifest;
+use crate::backup::name::{BackupName, MANIFEST_SUFFIX};
+use crate::listing::Listing;
+use crate::storage::{Destination, Head};
+
+use super::answer::answered;
+use super::finding::{Findings, Probe, Status, Verdict};
+use super::{Wishes, deep};
+
+/// A listing of a hundred thousand objects is a hundred requests.
+const LISTING_DEADLINE: Duration = Duration::from_mins(5);
+/// The median of so many before it is what a backup is compared with, as in the freeze rules (SPEC §7).
+const BEFORE: usize = 5;
+/// Clocks that set themselves may be that far apart; a later name is nobody's clock's fault any more (SPEC §7).
+const FUTURE_NOTICED: TimeDelta = TimeDelta::minutes(1);
+const FUTURE_REFUSED: TimeDelta = TimeDelta::hours(1);
+const TAKE_ONE: &str = "take a new backup, and look at the store";
+
+/// The newest backup of a destination.
+pub(super) struct Newest<'a> {
+    pub destination: &'a Destination,
+    pub wishes: &'a Wishes,
+    /// The database that is backed up to here, where it is known.
+    pub database: Option<&'a str>,
+    /// For each request with its repetitions.
+    pub deadline: Duration,
+}
+
+/// A backup in the listing.
+struct Listed {
+    file_name: String,
+    bytes: u64,
+}
+
+impl Newest<'_> {
+    /// Looks for it, and at it.
+    pub async fn examine(&self, findings: &mut Findings<'_>) {
+        let listing = match answered(LISTING_DEADLINE, Listing::read(self.destination)).await {
+            Ok(listing) => listing,
+            Err(trouble) => return findings.add(Probe::Newest, trouble.verdict(Status::Fail)),
+        };
+        let mut stored = listing.stored();
+        let Some((name, bytes)) = stored.next() else {
+            let place = self.destination.location(&self.destination.key(""));
+            let mend = "take one with `backup`, or correct S3_BUCKET and S3_PATH";
+            return findings.add(Probe::Newest, Verdict::fail(format!("there is no backup at {place}"), mend));
+        };
+        let before: Vec<u64> = stored.map(|(_, bytes)| bytes).take(BEFORE).collect();
+        findings.add(Probe::Newest, self.judge_age(name, Utc::now()));
+        let listed = Listed { file_name: name.to_string(), bytes };
+        let (verdict, manifest) = self.read_manifest(&listed.file_name).await;
+        findings.add(Probe::Manifest, verdict);
+        findings.add(Probe::Object, self.look(&listed, manifest.as_ref()).await);
+        let before = if manifest.as_ref().is_some_and(|manifest| manifest.partial) { Vec::new() } else { before };
+        findings.add(Probe::Size, judge_size(self.wishes, bytes, before));
+        if self.wishes.deep {
+            deep::read(self.destination, &listed.file_name, manifest.as_ref(), findings).await;
+        }
+    }
+
+    fn judge_age(&self, name: BackupName, now: DateTime<Utc>) -> Verdict {
+        let age = now - name.started();
+        let since = words(age.abs());
+        if age < -FUTURE_NOTICED {
+            let detail = format!("{name} lies {since} in the future");
+            let mend =
+                "set the clock of the machine that takes the backups, or of this one; delete what was never taken";
+            return if age < -FUTURE_REFUSED { Verdict::fail(detail, mend) } else { Verdict::warn(detail, mend) };
+        }
+        match self.wishes.max_age.get() {
+            Some(limit) if age > TimeDelta::from_std(limit).unwrap_or(TimeDelta::MAX) => Verdict::fail(
+                format!("{name} is {since} old, more than {}", humantime::format_duration(limit)),
+                "look at the log of the last `backup`, and whether its scheduler runs; --max-age sets the limit",
+            ),
+            _ => Verdict::ok(format!("{name} is {since} old")),
+        }
+    }
+
+    /// A backup without a manifest is a backup: what is wrong with a manifest is a warning, unless it is another's.
+    async fn read_manifest(&self, file_name: &str) -> (Verdict, Option<Manifest>) {
+        let name = format!("{file_name}{MANIFEST_SUFFIX}");
+        let body = match answered(self.deadline, self.destination.read(&name)).await {
+            Ok(Some(body)) => body,
+            Ok(None) => {
+                let mend = "the backup can be restored, but not compared: look at the log of its run";
+                return (Verdict::warn(format!("there is no {name}"), mend), None);
+            }
+            Err(trouble) => return (trouble.verdict(Status::Warn), None),
+        };
+        match serde_json::from_slice::<Manifest>(&body) {
+            Ok(manifest) if manifest.file_name == file_name => (self.judge_manifest(&manifest), Some(manifest)),
+            Ok(manifest) => {
+                let detail = format!("{name} is the manifest of {}", manifest.file_name);
+                (Verdict::fail(detail, TAKE_ONE), None)
+            }
+            Err(error) => (Verdict::warn(format!("{name} cannot be read: {error}"), TAKE_ONE), None),
+        }
+    }
+
+    fn judge_manifest(&self, manifest: &Manifest) -> Verdict {
+        let Manifest { database, server_version, .. } = manifest;
+        if let Some(ours) = self.database.filter(|ours| ours != database) {
+            let detail = format!("the newest backup here is of database {database}, not of {ours}");
+            return Verdict::warn(detail, "give each database a path of its own (S3_PATH)");
+        }
+        if manifest.partial {
+            let arguments = manifest.pg_dump_arguments.join(" ");
+            let detail = format!("it holds a part of database {database} only ({arguments})");
+            return Verdict::warn(detail, "take a whole backup where all of it is wanted");
+        }
+        Verdict::ok(format!("of database {database} on PostgreSQL {server_version}"))
+    }
+
+    async fn look(&self, listed: &Listed, manifest: Option<&Manifest>) -> Verdict {
+        let head = match answered(self.deadline, self.destination.head(&listed.file_name)).await {
+            Ok(Some(head)) => head,
+            Ok(None) => {
+                return Verdict::fail(format!("{} is listed, but HEAD does not find it", listed.file_name), TAKE_ONE);
+            }
+            Err(trouble) => return trouble.verdict(Status::Warn),
+        };
+        if head.bytes != listed.bytes {
+            let detail = format!("HEAD says {} bytes, the listing {}", head.bytes, listed.bytes);
+            return Verdict::fail(detail, "check again, and look at the store if it says so again");
+        }
+        match manifest {
+            Some(manifest) => compare(&head, manifest),
+            None => Verdict::ok(format!("{} bytes; nothing to compare them with", head.bytes)),
+        }
+    }
+}
+
+/// What HEAD says against what was uploaded. The bytes themselves are not read.
+fn compare(head: &Head, manifest: &Manifest) -> Verdict {
+    if head.bytes != manifest.object_bytes {
+        let detail = format!("it has {} bytes, but {} were uploaded", head.bytes, manifest.object_bytes);
+        return Verdict::fail(detail, TAKE_ONE);
+    }
+    let parts = head.etag.as_deref().and_then(parts_of);
+    match &head.run_id {
+        Some(run_id) if *run_id != manifest.run_id => {
+            let detail = format!("it was uploaded by run {run_id}, not by {}, whose manifest this is", manifest.run_id);
+            Verdict::fail(detail, TAKE_ONE)
+        }
+        None if parts != Some(manifest.parts) => Verdict::warn(
+            "it has the size that was uploaded, but was written by another program since",
+            "`check --deep` tells whether its bytes are the same",
+        ),
+        Some(_) | None => Verdict::ok(format!("{} bytes, as they were uploaded", head.bytes)),
+    }
+}
+
+/// Number of parts in the ETag of an object of several: `"0123…-7"`.
+fn parts_of(etag: &str) -> Option<u32> {
+    etag.trim_matches('"').split_once('-')?.1.parse().ok()
+}
+
+fn judge_size(wishes: &Wishes, bytes: u64, before: Vec<u64>) -> Verdict {
+    let size = size_text(bytes);
+    if let Some(least) = wishes.min_size.map(super::MinSize::get).filter(|least| bytes < *least) {
+        let detail = format!("{size} is less than --min-size {}", size_text(least));
+        return Verdict::fail(detail, "look whether the database has lost data, and whose backup this is");
+    }
+    let Some(median) = median(before) else {
+        return Verdict::ok(format!("{size}; there is nothing to compare it with"));
+    };
+    match wishes.max_shrink.least(median) {
+        Some(least) if bytes < least => Verdict::fail(
+            format!(
+                "{size} is less than those before by more than {} (median {})",
+                wishes.max_shrink,
+                size_text(median)
+            ),
+            "look whether the database has lost data; where it was meant to, raise --max-shrink for a while",
+        ),
+        _ => Verdict::ok(format!("{size}; those before have {} (median)", size_text(median))),
+    }
+}
+
+/// The one in the middle; the lower of two.
+fn median(mut sizes: Vec<u64>) -> Option<u64> {
+    sizes.sort_unstable();
+    sizes.get(sizes.len().checked_sub(1)? / 2).copied()
+}
+
+fn size_text(bytes: u64) -> String {
+    ByteSize(bytes).display().iec().to_string()
+}
+
+/// To the minute, or to the second where that is all there is.
+fn words(time: TimeDelta) -> String {
+    let seconds = time.num_seconds().unsigned_abs();
+    let seconds = if seconds < 60 { seconds } else { seconds - seconds % 60 };
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_one_of_them() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![7]), Some(7));
+        assert_eq!(median(vec![9, 1]), Some(1));
+        assert_eq!(median(vec![5, 1, 9, 3, 7]), Some(5));
+    }
+
+    #[test]
+    fn the_parts_are_in_the_etag() {
+        assert_eq!(parts_of("\"d41d8cd98f00b204e9800998ecf8427e-12\""), Some(12));
+        assert_eq!(parts_of("\"d41d8cd98f00b204e9800998ecf8427e\""), None);
+    }
+}

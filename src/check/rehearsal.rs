@@ -1,0 +1,85 @@
+//! The rehearsal: the very `pg_dump` that a backup would run, with the user's arguments, but without the data and to nowhere.
+//!
+//! Called by [`super::source`]. It proves that this `pg_dump` connects, gets its locks and reads the catalogue to the end; the
+//! same scanner and the same judge as a backup's look at its output.
+
+use std::fs::File;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::time::timeout;
+
+use crate::pipeline::scanner::{ScanReport, Scanner};
+use crate::postgres::{Coverage, Dump, Facts, PostgresSettings, Tools};
+use crate::proof::{self, NotWhole};
+
+use super::finding::Verdict;
+
+/// A catalogue of a hundred thousand tables takes minutes.
+const DEADLINE: Duration = Duration::from_mins(10);
+/// `pg_dump` asks for its locks with a statement timeout.
+const LOOK: &str = "look at pg_dump's messages in the log; a statement timeout is a lock that another session holds for longer \
+than BACKUP_LOCK_WAIT_TIMEOUT";
+/// As much of the output as is in memory.
+const BLOCK: usize = 64 << 10;
+
+/// Why a rehearsal did not end well.
+#[derive(Debug, thiserror::Error)]
+enum Mishap {
+    #[error("read the output of pg_dump")]
+    Read(#[source] std::io::Error),
+    #[error("wait for pg_dump")]
+    Wait(#[source] std::io::Error),
+    #[error(transparent)]
+    NotWhole(NotWhole),
+}
+
+/// Runs it. Where it does not end in time, `pg_dump` is stopped; where the check is interrupted, it is killed.
+pub(super) async fn rehearse(tools: &Tools, settings: &PostgresSettings, facts: &Facts) -> Verdict {
+    let (mut dump, stdout) = match Dump::rehearse(tools, settings, &settings.pinned(facts)) {
+        Ok(started) => started,
+        Err(error) => return Verdict::error(&error),
+    };
+    let limit = DEADLINE.min(settings.stall_timeout);
+    let outcome = timeout(limit, follow(&mut dump, stdout)).await;
+    match outcome {
+        Ok(Ok(scan)) => praise(&scan, settings),
+        Ok(Err(mishap)) => {
+            dump.stop().await;
+            Verdict::fail(crate::error::Chain(&mishap).to_string(), LOOK)
+        }
+        Err(_) => {
+            dump.stop().await;
+            let detail = format!("pg_dump --schema-only did not end within {}", humantime::format_duration(limit));
+            Verdict::fail(detail, "look for sessions that hold locks (pg_locks), and at the server's load")
+        }
+    }
+}
+
+async fn follow(dump: &mut Dump, stdout: File) -> Result<ScanReport, Mishap> {
+    let mut stdout = tokio::fs::File::from_std(stdout);
+    let (mut scanner, mut block) = (Scanner::default(), vec![0; BLOCK]);
+    loop {
+        match stdout.read(&mut block).await.map_err(Mishap::Read)? {
+            0 => break,
+            count => scanner.scan(&block[..count]),
+        }
+    }
+    let scan = scanner.finish();
+    let end = dump.wait().await.map_err(Mishap::Wait)?;
+    proof::judge_end(&end, scan.clone()).map_err(Mishap::NotWhole)?;
+    Ok(scan)
+}
+
+fn praise(scan: &ScanReport, settings: &PostgresSettings) -> Verdict {
+    let words = settings.arguments.words().join(" ");
+    let with = if words.is_empty() { String::new() } else { format!(" with {words}") };
+    let detail = format!("pg_dump --schema-only{with} came whole ({} bytes)", scan.bytes);
+    match settings.arguments.coverage() {
+        Coverage::Whole => Verdict::ok(detail),
+        Coverage::Partial => {
+            let detail = format!("{detail}; its arguments leave a part of the database out");
+            Verdict::warn(detail, "take what leaves something out away from PG_DUMP_ARGS where all of it is wanted")
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! PostgreSQL: can it be reached, is there a `pg_dump` for it, and may this role read everything.
+//!
+//! Called by [`super::Check`]; ends with the rehearsal. What `backup` only warns of beforehand, because `pg_dump` decides, is a
+//! failure here where `pg_dump` is bound to fail on it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::postgres::preflight::{self, Concern, Severity};
+use crate::postgres::{Coverage, Facts, Installed, PostgresError, PostgresSettings, Session, Tools};
+
+use super::clock::Clock;
+use super::finding::{Findings, Probe, Verdict};
+use super::rehearsal;
+
+/// Seconds since 1970, as the server sees it.
+const CLOCK: &str = "SELECT extract(epoch FROM clock_timestamp())::bigint";
+
+/// Tries everything there is to try of the source; gives the database's name, where that was to be had.
+pub(super) async fn examine(settings: &PostgresSettings, findings: &mut Findings<'_>) -> Option<String> {
+    let installed = match Installed::find(settings.pg_dump_path.as_deref(), &settings.environment).await {
+        Ok(installed) => installed,
+        Err(error) => {
+            findings.add(Probe::PgDump, Verdict::error(&error));
+            return None;
+        }
+    };
+    let (mut session, facts) = match connect(&installed, settings).await {
+        Ok(connected) => connected,
+        Err(error) => {
+            findings.add(Probe::Postgres, Verdict::error(&error));
+            return None;
+        }
+    };
+    findings.add(Probe::Postgres, Verdict::ok(place(&facts)));
+    let tools = installed.choose(&facts.version());
+    findings
+        .add(Probe::PgDump, tools.as_ref().map_or_else(|error| Verdict::error(error), |tools| fitting(tools, &facts)));
+    match ask(&mut session, &facts, settings, findings).await {
+        Ok(()) => session.close().await,
+        Err(error) => findings.add(Probe::Postgres, Verdict::error(&error)),
+    }
+    if let Ok(tools) = &tools {
+        findings.add(Probe::Rehearsal, rehearsal::rehearse(tools, settings, &facts).await);
+    }
+    Some(facts.database)
+}
+
+/// The newest psql will do: whether the right `pg_dump` connects, the rehearsal tells.
+async fn connect(installed: &Installed, settings: &PostgresSettings) -> Result<(Session, Facts), PostgresError> {
+    let mut session = Session::connect(&installed.newest()?, settings).await?;
+    let facts = Facts::ask(&mut session).await?;
+    Ok((session, facts))
+}
+
+fn place(facts: &Facts) -> String {
+    let Facts { host, port, database, user, .. } = facts;
+    let role = if facts.in_recovery { "standby" } else { "primary" };
+    format!("PostgreSQL {} ({role}) at {host}:{port}, database {database} as {user}", facts.version())
+}
+
+fn fitting(tools: &Tools, facts: &Facts) -> Verdict {
+    let pg_dump = &tools.pg_dump;
+    Verdict::ok(format!("{} is {}, the server {}", pg_dump.path.display(), pg_dump.version, facts.version()))
+}
+
+async fn ask(
+    session: &mut Session,
+    facts: &Facts,
+    settings: &PostgresSettings,
+    findings: &mut Findings<'_>,
+) -> Result<(), PostgresError> {
+    let now = session.query(CLOCK).await?;
+    let theirs = now.first().and_then(|text| DateTime::from_timestamp(text.parse().ok()?, 0));
+    if let Some(theirs) = theirs {
+        findings.add(Probe::PostgresClock, Clock::Postgres.judge(whole_seconds(theirs - Utc::now())));
+    }
+    let concerns = preflight::concerns(session, facts, settings.arguments.role()).await?;
+    if concerns.is_empty() {
+        findings.add(Probe::Privileges, Verdict::ok("this role may read everything"));
+    }
+    for concern in concerns {
+        findings.add(Probe::Privileges, judge(concern, settings.arguments.coverage()));
+    }
+    Ok(())
+}
+
+/// Arguments that leave something out may leave out just what cannot be read: then the rehearsal decides.
+fn judge(concern: Concern, coverage: Coverage) -> Verdict {
+    match (concern.severity, coverage) {
+        (Severity::Stops, Coverage::Whole) => Verdict::fail(concern.text, concern.mend),
+        (Severity::Stops, Coverage::Partial) | (Severity::Spoils | Severity::Unknown, _) => {
+            Verdict::warn(concern.text, concern.mend)
+        }
+    }
+}
+
+fn whole_seconds(difference: TimeDelta) -> TimeDelta {
+    TimeDelta::seconds(difference.num_seconds())
+}

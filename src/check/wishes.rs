@@ -1,0 +1,148 @@
+//! What the newest backup must be like: the values of the command line's flags.
+//!
+//! Read by `cli`, judged by [`super::newest`].
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+/// A nightly backup, and two hours to be taken in (SPEC §8).
+const DEFAULT_MAX_AGE: Duration = Duration::from_hours(26);
+/// Nothing is backed up more seldom than once a decade, and clocks do not overflow by then.
+const LONGEST_AGE: Duration = Duration::from_hours(24 * 3653);
+/// The freeze rule of retention has the same (SPEC §7).
+const DEFAULT_MAX_SHRINK: &str = "50%";
+
+/// What is asked of the newest backup.
+#[derive(Clone, Copy, Debug)]
+pub struct Wishes {
+    /// No older than this.
+    pub max_age: MaxAge,
+    /// No smaller than this.
+    pub min_size: Option<MinSize>,
+    /// No smaller, against the median of those before, than by this.
+    pub max_shrink: MaxShrink,
+    /// Read it whole.
+    pub deep: bool,
+}
+
+/// `--max-age`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxAge(Option<Duration>);
+
+impl MaxAge {
+    /// Where the command line says nothing: twice the interval at which backups are taken, where that is known.
+    #[must_use]
+    pub fn usual(interval: Option<Duration>) -> Self {
+        Self(Some(interval.map_or(DEFAULT_MAX_AGE, |interval| interval * 2)))
+    }
+
+    /// The limit; `None` where any age will do.
+    #[must_use]
+    pub fn get(self) -> Option<Duration> {
+        self.0
+    }
+}
+
+impl FromStr for MaxAge {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        match humantime::parse_duration(text) {
+            Ok(age) if age <= LONGEST_AGE => Ok(Self(Some(age))),
+            Ok(_) => Err("must be ten years at most, or `none`".to_owned()),
+            Err(error) => Err(format!("must be a duration such as `26h` or `8d`, or `none`: {error}")),
+        }
+    }
+}
+
+/// `--min-size`, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinSize(u64);
+
+impl MinSize {
+    /// Bytes.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for MinSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size = ByteSize::from_str(text).map_err(|_| "must be a size such as `100MiB`".to_owned())?;
+        Ok(Self(size.as_u64()))
+    }
+}
+
+/// `--max-shrink`, in per cent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxShrink(Option<u32>);
+
+impl MaxShrink {
+    /// The least size in bytes, where those before it have this one in the middle.
+    #[must_use]
+    pub fn least(self, median: u64) -> Option<u64> {
+        let left = u128::from(100 - self.0?);
+        u64::try_from(u128::from(median) * left / 100).ok()
+    }
+}
+
+impl Default for MaxShrink {
+    fn default() -> Self {
+        DEFAULT_MAX_SHRINK.parse().unwrap_or(Self(None))
+    }
+}
+
+impl FromStr for MaxShrink {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        match text.strip_suffix('%').unwrap_or(text).parse() {
+            Ok(percent @ 0..=100) => Ok(Self(Some(percent))),
+            _ => Err("must be a share from `0%` to `100%`, or `none`".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for MaxShrink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(percent) => write!(f, "{percent}%"),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_read_as_people_write_them() {
+        assert_eq!("none".parse(), Ok(MaxAge(None)));
+        assert_eq!("8d".parse(), Ok(MaxAge(Some(Duration::from_hours(192)))));
+        assert!("soon".parse::<MaxAge>().is_err() && "11y".parse::<MaxAge>().is_err());
+        assert_eq!(MaxAge::usual(None).get(), Some(Duration::from_hours(26)));
+        assert_eq!(MaxAge::usual(Some(Duration::from_hours(1))).get(), Some(Duration::from_hours(2)));
+    }
+
+    #[test]
+    fn a_share_leaves_the_rest() {
+        let least = |text: &str, median| text.parse::<MaxShrink>().expect("a share").least(median);
+        assert_eq!(least("50%", 1001), Some(500));
+        assert_eq!((least("0%", 7), least("100", u64::MAX), least("none", 7)), (Some(7), Some(0), None));
+        assert_eq!(MaxShrink::default().least(100), Some(50));
+        assert!("101%".parse::<MaxShrink>().is_err() && "-1%".parse::<MaxShrink>().is_err());
+    }
+}

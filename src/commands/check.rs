@@ -1,0 +1,86 @@
+//! `check`: one line for each thing that was tried, as it is tried, or one JSON object.
+
+use crate::check::{Check, Findings, MaxAge, Wishes, impatient};
+use crate::cli::CheckArgs;
+use crate::config;
+use crate::error::Error;
+use crate::interrupt::Interrupts;
+use crate::postgres::PostgresSettings;
+use crate::storage::{Destination, Endpoint, S3Settings};
+
+use super::Context;
+
+/// Tries everything and prints what was found.
+///
+/// # Errors
+/// Where the settings cannot be used, or anything failed.
+pub async fn run(context: &Context<'_>, args: &CheckArgs, interrupts: Interrupts) -> Result<(), Error> {
+    let mut printed = Ok(());
+    let mut findings = Findings::new(|finding| {
+        // Where it went wrong, other programs' words stand in it; where it went well, only this program's own.
+        if finding.status != crate::check::Status::Ok {
+            finding.detail = context.writer.clean(&finding.detail);
+            finding.mend = finding.mend.as_ref().map(|mend| context.writer.clean(mend));
+        }
+        if !args.json && printed.is_ok() {
+            printed = context.print(&finding.to_string());
+        }
+    });
+    let outcome = examine(context, args, &interrupts, &mut findings).await;
+    let report = findings.report(&outcome);
+    if args.json {
+        let json = serde_json::to_string(&report).map_err(|error| Error::Internal(error.into()))?;
+        printed = context.print(&json);
+    }
+    outcome?;
+    report.verdict()?;
+    tracing::info!(tried = report.tried(), warnings = report.warnings(), "nothing failed");
+    printed
+}
+
+async fn examine(
+    context: &Context<'_>,
+    args: &CheckArgs,
+    interrupts: &Interrupts,
+    findings: &mut Findings<'_>,
+) -> Result<(), Error> {
+    let opened = tokio::select! {
+        opened = open(context, args) => opened.inspect_err(|error| findings.settings_are_bad(error))?,
+        interrupt = interrupts.received() => return Err(Error::Interrupted(interrupt)),
+    };
+    let Opened { s3, source, destination } = &opened;
+    let place = format!("backups are at {}", destination.location(&destination.key("")));
+    if s3.endpoint.as_ref().is_some_and(Endpoint::is_exposed) {
+        let detail = format!("{place}; S3_URL is plain http to another host");
+        findings.settings_are_doubtful(detail, "set S3_URL to https://, or backups cross the network in the clear");
+    } else {
+        findings.settings_are_good(place);
+    }
+    let wishes = Wishes {
+        // Whoever knows the interval of the backups gives it here.
+        max_age: args.max_age.unwrap_or_else(|| MaxAge::usual(None)),
+        min_size: args.min_size,
+        max_shrink: args.max_shrink,
+        deep: args.deep,
+    };
+    Check { destination, s3, source: source.as_ref(), wishes: &wishes }.run(interrupts, findings).await
+}
+
+/// What the settings come to.
+struct Opened {
+    s3: S3Settings,
+    source: Option<PostgresSettings>,
+    destination: Destination,
+}
+
+async fn open(context: &Context<'_>, args: &CheckArgs) -> Result<Opened, Error> {
+    let (s3, source) = if args.bucket_only {
+        (config::list(context.flags, context.environment).map_err(Error::Settings)?.s3, None)
+    } else {
+        let config = config::backup(context.flags, context.environment).map_err(Error::Settings)?;
+        (config.s3, Some(config.postgres))
+    };
+    let s3 = impatient(&s3);
+    let destination = Destination::open(&s3).await?;
+    Ok(Opened { s3, source, destination })
+}

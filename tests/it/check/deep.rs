@@ -1,0 +1,221 @@
+//! `--deep`: every byte of the newest backup, through whatever breaks off on the way.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::support::fake_pg_dump::{Body, FakeDump};
+use crate::support::faulty::{Stage, THREE_PARTS};
+use crate::support::program::Program;
+use crate::support::proxy::{Calls, Fault, ResetAt, Rule, S3Verb, StallAt, When};
+use crate::support::servers::database::Database;
+use crate::support::servers::{postgres, s3};
+use crate::support::setup::{hex, manifest, plain};
+
+use super::{Checked, backed_up, bucket_check, put};
+
+const SOON: Duration = Duration::from_mins(1);
+
+fn database() -> Database {
+    let database = postgres().create_database("deep");
+    database.psql("CREATE TABLE t AS SELECT n, md5(n::text) FROM generate_series(1, 5000) AS n").expect("a table");
+    database
+}
+
+fn deep(bucket: &str) -> Checked {
+    Checked::of(&bucket_check(bucket).arg("--deep"))
+}
+
+/// Puts something else under a backup's name, with its metadata, as a fault of the store would.
+fn damage(bucket: &str, key: &str, bytes: &[u8]) {
+    let run_id = manifest(bucket, key)["run_id"].as_str().expect("an id").to_owned();
+    let header = format!("x-amz-meta-run-id:{run_id}");
+    s3().request_with("PUT", &format!("/{bucket}/{key}"), &[&header], bytes).expect("stored");
+}
+
+/// Lets the manifest say what the object is now, so that only what is in it can tell.
+fn adapt_manifest(bucket: &str, key: &str, bytes: &[u8], change: impl FnOnce(&mut Value)) {
+    let mut told = manifest(bucket, key);
+    told["object_bytes"] = bytes.len().into();
+    told["object_sha256"] = hex(&Sha256::digest(bytes)).into();
+    change(&mut told);
+    put(bucket, &format!("{key}.json"), told.to_string().as_bytes());
+}
+
+fn packed(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(plain).expect("to memory");
+    encoder.finish().expect("to memory")
+}
+
+#[test]
+fn a_sound_backup_is_read_to_its_end_with_and_without_a_manifest() {
+    let (bucket, key) = backed_up(&database());
+    let checked = deep(&bucket);
+    checked.assert(&[], &[]).says("dump", &["5000 rows in 1 tables"]).says("content", &["sha256"]);
+    s3().request("DELETE", &format!("/{bucket}/{key}.json"), b"").expect("deleted");
+    deep(&bucket).assert(&[], &["manifest"]).says("dump", &["5000 rows"]).says("content", &["no sum to compare"]);
+}
+
+#[test]
+fn a_flipped_byte_is_found_by_reading_alone() {
+    let (bucket, key) = backed_up(&database());
+    let mut object = s3().get(&bucket, &key).expect("the backup");
+    let middle = object.len() / 2;
+    object[middle] ^= 0x10;
+    damage(&bucket, &key, &object);
+    Checked::of(&bucket_check(&bucket)).assert(&[], &[]);
+    deep(&bucket).assert(&["content", "gzip"], &[]).says("gzip", &["byte"]).says("content", &["sha256"]);
+    // Without a manifest gzip still knows.
+    s3().request("DELETE", &format!("/{bucket}/{key}.json"), b"").expect("deleted");
+    deep(&bucket).assert(&["gzip"], &["manifest"]);
+}
+
+#[test]
+fn a_backup_that_was_replaced_by_another_is_found_by_its_sum() {
+    let (mine, other) = (database(), postgres().create_database("other"));
+    other.psql("CREATE TABLE u AS SELECT generate_series(1, 9) AS n").expect("a table");
+    let ((bucket, key), (elsewhere, foreign)) = (backed_up(&mine), backed_up(&other));
+    damage(&bucket, &key, &s3().get(&elsewhere, &foreign).expect("the backup"));
+    deep(&bucket).assert(&["object", "content", "dump"], &[]).says("dump", &["bytes, but"]);
+}
+
+#[test]
+fn a_member_with_something_behind_it_or_cut_off_is_no_backup_whatever_its_sum() {
+    let (bucket, key) = backed_up(&database());
+    let object = s3().get(&bucket, &key).expect("the backup");
+    let twice = [object.clone(), object.clone()].concat();
+    let with_zeros = [object.clone(), vec![0; 512]].concat();
+    let cut = object[..object.len() - 8].to_vec();
+    for (bytes, word) in [(twice, "something follows"), (with_zeros, "something follows"), (cut, "has not ended")] {
+        damage(&bucket, &key, &bytes);
+        adapt_manifest(&bucket, &key, &bytes, |_| {});
+        deep(&bucket).assert(&["gzip"], &[]).says("gzip", &[word]);
+    }
+}
+
+#[test]
+fn a_dump_that_is_cut_within_a_sound_gzip_member_is_no_backup() {
+    let (bucket, key) = backed_up(&database());
+    let dump = plain(&bucket, &key);
+    for (length, word) in [(dump.len() / 2, "in the middle of the data of public.t"), (dump.len() - 2, "missing")] {
+        let bytes = packed(&dump[..length]);
+        damage(&bucket, &key, &bytes);
+        adapt_manifest(&bucket, &key, &bytes, |_| {});
+        deep(&bucket).assert(&["dump"], &[]).says("dump", &["not whole", word]);
+    }
+}
+
+#[test]
+fn a_dump_that_is_whole_but_not_what_was_dumped_is_told() {
+    let (bucket, key) = backed_up(&database());
+    let object = s3().get(&bucket, &key).expect("the backup");
+    let original = manifest(&bucket, &key);
+    for (word, place, value) in [
+        ("CRC-32", "/dump_crc32", Value::from("00000000")),
+        ("were dumped", "/dump_bytes", 7.into()),
+        ("public.t differs", "/tables/0/rows", 4999.into()),
+    ] {
+        adapt_manifest(&bucket, &key, &object, |told| *told.pointer_mut(place).expect("it is told") = value);
+        deep(&bucket).assert(&["dump"], &[]).says("dump", &[word]);
+        put(&bucket, &format!("{key}.json"), original.to_string().as_bytes());
+    }
+    deep(&bucket).assert(&[], &[]);
+}
+
+/// A backup of three parts behind a proxy whose faults meet reads of the backup alone.
+fn three_parts() -> (Stage, String) {
+    let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
+    stage.backup().run().assert_code(0);
+    let key = stage.backups().swap_remove(0);
+    (stage, key)
+}
+
+fn deep_program(stage: &Stage) -> Program {
+    let program = bucket_check(&stage.bucket).env("S3_URL", stage.proxy.url()).env("S3_PATH", "app");
+    program.env("S3_REQUEST_TIMEOUT", "2s").arg("--deep")
+}
+
+fn deep_through(stage: &Stage) -> Checked {
+    Checked::of(&deep_program(stage))
+}
+
+#[test]
+fn reading_goes_on_where_it_broke_off() {
+    let (stage, key) = three_parts();
+    for (name, fault) in [
+        ("reset", Fault::Reset { at: ResetAt::InAnswer }),
+        ("cut off", Fault::TruncatedAnswer),
+        ("stalled", Fault::Stall { at: StallAt::DuringAnswer }),
+        ("refused for a while", Fault::slow_down()),
+    ] {
+        stage.proxy.clear_rules();
+        stage.proxy.reset_counts();
+        let before = stage.proxy.log().len();
+        stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::First(2), fault.clone()).key_suffix(&key));
+        stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::EveryNth(3), fault).key_suffix(&key));
+        deep_through(&stage).assert(&[], &[]);
+        let log = stage.proxy.log().split_off(before);
+        let reads: Vec<_> = log.iter().filter(|seen| seen.verb == S3Verb::GetObject && seen.key() == key).collect();
+        assert!(reads.len() > 3, "{name}: {reads:#?}");
+        let resumed = reads.iter().filter(|seen| seen.header("range").is_some_and(|range| range.starts_with("bytes=")));
+        if name != "refused for a while" {
+            assert!(resumed.clone().count() > 0, "{name}: {reads:#?}");
+            assert!(resumed.clone().all(|seen| seen.header("if-match").is_some()), "{name}: pinned");
+        }
+    }
+}
+
+#[test]
+fn reading_that_never_gets_on_ends_within_the_budget() {
+    let (stage, key) = three_parts();
+    // Each answer begins well, and brings nothing.
+    let headers = [("ETag", "\"1-1\""), ("Content-Range", "bytes 0-999/1000")];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let nothing = Fault::Reply { status: 206, headers, body: vec![], when: When::Before };
+    stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, nothing).key_suffix(&key));
+    let checked = Checked::of(&deep_program(&stage).env("BACKUP_MAX_UPLOAD_OUTAGE", "2s"));
+    checked.assert(&["content"], &[]).says("content", &["read the backup", "the body ended early"]);
+}
+
+#[test]
+fn a_backup_that_is_replaced_while_it_is_read_is_never_a_mixture() {
+    let (stage, key) = three_parts();
+    let mut other = s3().get(&stage.bucket, &key).expect("the backup");
+    *other.last_mut().expect("a byte") ^= 1;
+    let reset = Fault::Reset { at: ResetAt::InAnswer };
+    stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::First(1), reset).key_suffix(&key));
+    stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::From(2), Fault::slow_down()).key_suffix(&key));
+    let running = deep_program(&stage).env("BACKUP_MAX_UPLOAD_OUTAGE", "1m").arg("--json").spawn();
+    let reads = || stage.proxy.log().iter().filter(|seen| seen.key() == key && seen.method == "GET").count();
+    while reads() < 2 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    damage(&stage.bucket, &key, &other);
+    stage.proxy.clear_rules();
+    Checked::from(running.wait()).assert(&["content"], &[]).says("content", &["replaced or deleted while it was read"]);
+}
+
+#[test]
+fn a_signal_ends_reading_at_once() {
+    let (stage, key) = three_parts();
+    let slow = Fault::Trickle { bytes_per_second: 100_000 };
+    stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, slow).key_suffix(&key));
+    let running = deep_program(&stage).spawn();
+    stage.proxy.wait_for(S3Verb::GetObject, 2, SOON);
+    running.signal("TERM");
+    running.wait().assert_code(143);
+}
+
+#[test]
+fn a_backup_larger_than_memory_is_read_in_little() {
+    let stage = Stage::new(FakeDump::new().body(Body::Whole(60 << 20)));
+    stage.backup().run().assert_code(0);
+    let checked = deep_through(&stage);
+    checked.assert(&[], &[]);
+    assert!(checked.outcome.peak_rss_bytes < 50 << 20, "{} bytes", checked.outcome.peak_rss_bytes);
+}

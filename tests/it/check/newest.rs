@@ -1,0 +1,173 @@
+//! The newest backup by its listing, its manifest and HEAD, with credentials that may only read.
+
+use chrono::{TimeDelta, Utc};
+
+use crate::support::fake_pg_dump::FakeDump;
+use crate::support::proxy::{Calls, Fault, FaultProxy, Rule, S3Verb};
+use crate::support::servers::{postgres, s3};
+use crate::support::setup::{backup_program, manifest};
+
+use super::{Checked, assert_untouched, backed_up, bucket_check, check_program, put};
+
+/// The name of a backup that was begun so long ago.
+fn aged(age: TimeDelta) -> String {
+    format!("postgres-backup-{}.sql.gz", (Utc::now() - age).format("%Y-%m-%d_%H-%M-%S"))
+}
+
+/// A bucket with one backup of 1,000 bytes, without a manifest.
+fn with_one(age: TimeDelta) -> String {
+    let bucket = s3().create_bucket("newest");
+    put(&bucket, &aged(age), &[b'x'; 1000]);
+    bucket
+}
+
+#[test]
+fn a_monitoring_host_needs_neither_postgresql_nor_a_key_that_writes() {
+    let database = postgres().create_database("monitored");
+    let (bucket, key) = backed_up(&database);
+    let keys = s3().keys(&bucket, "");
+    let proxy = FaultProxy::start(s3().addr());
+    let checked = Checked::of(&bucket_check(&bucket).env("S3_URL", proxy.url()).arg("--deep"));
+    let expected =
+        ["settings", "s3_list", "s3_clock", "newest", "manifest", "object", "size", "content", "gzip", "dump"];
+    assert_eq!(checked.assert(&[], &[]).with("ok"), expected);
+    checked.says("newest", &[&key]).says("manifest", &[&database.name]);
+    assert!(proxy.log().iter().all(|seen| matches!(&*seen.method, "GET" | "HEAD")), "{:#?}", proxy.log());
+    assert_untouched(&bucket, &keys);
+    // What it cannot see it fails on, where seeing is all that is asked.
+    let blind = bucket_check(&bucket)
+        .env("S3_ACCESS_KEY", &s3().writeonly_access_key)
+        .env("S3_SECRET_KEY", &s3().writeonly_secret_key);
+    Checked::of(&blind).assert(&["s3_list"], &[]);
+    bucket_check(&bucket).args(["--", "--no-owner"]).run().assert_code(64);
+}
+
+#[test]
+fn no_backup_at_all_fails() {
+    let bucket = s3().create_bucket("none");
+    for key in ["app2", "app/x", "app_test"] {
+        put(&bucket, &format!("{key}/{}", aged(TimeDelta::hours(1))), b"a neighbour's");
+    }
+    put(&bucket, "app/notes.sql.gz", b"foreign");
+    let checked = Checked::of(&bucket_check(&bucket).env("S3_PATH", "app"));
+    checked.assert(&["newest"], &[]).says("newest", &["there is no backup at", "app/"]);
+}
+
+#[test]
+fn a_backup_that_is_too_old_fails() {
+    let bucket = with_one(TimeDelta::hours(27));
+    Checked::of(&bucket_check(&bucket)).assert(&["newest"], &["manifest"]).says("newest", &["1day 3h old", "1day 2h"]);
+    for (limit, failed) in [("2d", vec![]), ("none", vec![]), ("26h 59m", vec!["newest"]), ("1m", vec!["newest"])] {
+        Checked::of(&bucket_check(&bucket).args(["--max-age", limit])).assert(&failed, &["manifest"]);
+    }
+    // A name decides, whatever the store says of when it was written; and it is the newest that counts.
+    put(&bucket, &aged(TimeDelta::hours(25)), &[b'x'; 1000]);
+    Checked::of(&bucket_check(&bucket)).assert(&[], &["manifest"]);
+    put(&bucket, &aged(TimeDelta::days(400)), &[b'x'; 1000]);
+    Checked::of(&bucket_check(&bucket)).assert(&[], &["manifest"]);
+}
+
+#[test]
+fn a_backup_from_the_future_is_told() {
+    let soon = with_one(-TimeDelta::minutes(30));
+    Checked::of(&bucket_check(&soon)).assert(&[], &["newest", "manifest"]).says("newest", &["in the future"]);
+    let late = with_one(-TimeDelta::hours(2));
+    Checked::of(&bucket_check(&late).args(["--max-age", "none"])).assert(&["newest"], &["manifest"]);
+}
+
+#[test]
+fn a_backup_that_shrank_fails_against_the_median_of_those_before() {
+    let bucket = s3().create_bucket("shrank");
+    // One that is far off moves no median.
+    for (days, bytes) in [(7, 3), (6, 1_000), (5, 900), (4, 1_100), (3, 100_000), (2, 1_000), (1, 1_000)] {
+        put(&bucket, &aged(TimeDelta::days(days)), &vec![b'x'; bytes]);
+    }
+    put(&bucket, &aged(TimeDelta::minutes(5)), &[b'x'; 499]);
+    let check = |args: &[&str]| Checked::of(&bucket_check(&bucket).args(args));
+    check(&[]).assert(&["size"], &["manifest"]).says("size", &["499 B", "median 1000 B", "50%"]);
+    check(&["--max-shrink", "49%"]).assert(&["size"], &["manifest"]);
+    check(&["--max-shrink", "51%"]).assert(&[], &["manifest"]);
+    check(&["--max-shrink", "none"]).assert(&[], &["manifest"]);
+    check(&["--max-shrink", "none", "--min-size", "500B"]).assert(&["size"], &["manifest"]);
+    check(&["--max-shrink", "none", "--min-size", "499B"]).assert(&[], &["manifest"]);
+    for wrong in [["--max-shrink", "half"], ["--min-size", "much"], ["--max-age", "soon"]] {
+        bucket_check(&bucket).args(wrong).run().assert_code(64);
+    }
+}
+
+#[test]
+fn a_manifest_that_is_missing_or_damaged_is_a_warning_and_that_of_another_a_failure() {
+    let database = postgres().create_database("manifests");
+    let (bucket, key) = backed_up(&database);
+    let sidecar = format!("{key}.json");
+    let told = s3().get(&bucket, &sidecar).expect("the manifest");
+    s3().request("DELETE", &format!("/{bucket}/{sidecar}"), b"").expect("deleted");
+    Checked::of(&bucket_check(&bucket)).assert(&[], &["manifest"]).says("manifest", &["there is no"]);
+    for damaged in [&b"{"[..], b"", b"[]", &told[..told.len() / 2]] {
+        put(&bucket, &sidecar, damaged);
+        Checked::of(&bucket_check(&bucket)).assert(&[], &["manifest"]).says("manifest", &["cannot be read"]);
+    }
+    let other = String::from_utf8_lossy(&told).replace(&key, &aged(TimeDelta::days(1)));
+    put(&bucket, &sidecar, other.as_bytes());
+    Checked::of(&bucket_check(&bucket)).assert(&["manifest"], &[]).says("manifest", &["is the manifest of"]);
+}
+
+#[test]
+fn what_may_not_be_looked_at_is_a_warning() {
+    let database = postgres().create_database("denied");
+    let (bucket, _) = backed_up(&database);
+    for (verb, probe) in [(S3Verb::HeadObject, "object"), (S3Verb::GetObject, "manifest")] {
+        let proxy = FaultProxy::start(s3().addr());
+        proxy.rule(Rule::on(verb, Calls::All, Fault::access_denied()));
+        let checked = Checked::of(&bucket_check(&bucket).env("S3_URL", proxy.url()));
+        checked.assert(&[], &[probe]).says(probe, &["allow these credentials"]);
+    }
+}
+
+#[test]
+fn a_truncated_object_is_found_by_its_size() {
+    let database = postgres().create_database("truncated");
+    let (bucket, key) = backed_up(&database);
+    let object = s3().get(&bucket, &key).expect("the backup");
+    put(&bucket, &key, &object[..object.len() - 1]);
+    Checked::of(&bucket_check(&bucket)).assert(&["object"], &[]).says("object", &["bytes, but", "were uploaded"]);
+}
+
+#[test]
+fn another_backup_under_this_name_is_found_by_its_run() {
+    let database = postgres().create_database("swapped");
+    // The very same dump twice, so that sizes and sums are the same.
+    let dump = FakeDump::new().install();
+    let (bucket, path) = (s3().create_bucket("swapped"), dump.path());
+    for place in ["a", "b"] {
+        backup_program(&database, &bucket).env("PG_DUMP_PATH", &path).env("S3_PATH", place).run().assert_code(0);
+    }
+    let [a, b] = ["a/", "b/"].map(|place| s3().keys(&bucket, place).swap_remove(0));
+    assert_eq!(manifest(&bucket, &a)["object_sha256"], manifest(&bucket, &b)["object_sha256"]);
+    let source = format!("x-amz-copy-source:/{bucket}/{a}");
+    s3().request_with("PUT", &format!("/{bucket}/{b}"), &[&source], b"").expect("copied");
+    let checked = Checked::of(&bucket_check(&bucket).env("S3_PATH", "b"));
+    let run = manifest(&bucket, &a)["run_id"].as_str().expect("an id").to_owned();
+    checked.assert(&["object"], &[]).says("object", &[&run]);
+    // Written again without its metadata, by a tool that copies buckets, say: only reading it can tell.
+    let object = s3().get(&bucket, &a).expect("the backup");
+    put(&bucket, &a, &object);
+    let copied = Checked::of(&bucket_check(&bucket).env("S3_PATH", "a").arg("--deep"));
+    copied.assert(&[], &["object"]).says("object", &["another program"]);
+}
+
+#[test]
+fn a_partial_backup_and_one_of_another_database_are_warnings() {
+    let (database, other) = (postgres().create_database("mine"), postgres().create_database("other"));
+    for index in 0..2 {
+        database.psql(&format!("CREATE TABLE t{index} AS SELECT generate_series(1, 9) AS n")).expect("a table");
+    }
+    let bucket = s3().create_bucket("partial");
+    put(&bucket, &aged(TimeDelta::days(1)), &vec![b'x'; 100_000]);
+    backup_program(&database, &bucket).args(["--", "-t", "t0"]).run().assert_code(0);
+    // A part is smaller than the whole: that is no shrinking.
+    let checked = Checked::of(&bucket_check(&bucket));
+    checked.assert(&[], &["manifest"]).says("manifest", &["a part of database", "-t t0"]);
+    let mixed = Checked::of(&check_program(&other, &bucket));
+    mixed.assert(&[], &["manifest"]).says("manifest", &[&database.name, &other.name, "S3_PATH"]);
+}

@@ -1,0 +1,241 @@
+//! S3: wrong buckets and keys, keys that may do only some of it, clocks, silence, and signals in the middle of a probe.
+
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+
+use crate::support::program::Program;
+use crate::support::proxy::{Calls, Fault, FaultProxy, Rule, S3Verb, StallAt, When};
+use crate::support::servers::database::Database;
+use crate::support::servers::{postgres, s3};
+
+use super::{Checked, PROBE, assert_untouched, backed_up, check_program};
+
+const SOON: Duration = Duration::from_mins(1);
+const WRITES: [S3Verb; 3] = [S3Verb::PutObject, S3Verb::CreateMultipartUpload, S3Verb::UploadPart];
+
+/// A backed-up database behind a proxy.
+struct Stage {
+    database: Database,
+    bucket: String,
+    proxy: FaultProxy,
+    keys: Vec<String>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let database = postgres().create_database("store");
+        let (bucket, _) = backed_up(&database);
+        let keys = s3().keys(&bucket, "");
+        Self { database, bucket, proxy: FaultProxy::start(s3().addr()), keys }
+    }
+
+    fn with(verb: S3Verb, fault: Fault) -> Self {
+        let stage = Self::new();
+        // Of the probes alone: the newest backup is looked at, too.
+        stage.proxy.rule(Rule::on(verb, Calls::All, fault).key_suffix(PROBE));
+        stage
+    }
+
+    fn program(&self) -> Program {
+        check_program(&self.database, &self.bucket)
+            .env("S3_URL", self.proxy.url())
+            .env("S3_REQUEST_TIMEOUT", "1s")
+            .env("BACKUP_MAX_UPLOAD_OUTAGE", "2s")
+    }
+
+    /// Of all that was written nothing is left.
+    #[track_caller]
+    fn assert_untouched(&self) {
+        assert_untouched(&self.bucket, &self.keys);
+    }
+}
+
+#[test]
+fn a_wrong_bucket_or_key_is_named_once_and_does_not_hide_the_state_of_postgresql() {
+    let database = postgres().create_database("wrong");
+    let (bucket, _) = backed_up(&database);
+    for (variable, value, reason) in [
+        ("S3_BUCKET", "there-is-no-such-bucket", "NoSuchBucket"),
+        ("S3_SECRET_KEY", "not-the-secret", "SignatureDoesNotMatch"),
+        ("S3_ACCESS_KEY", "AKwrong", "InvalidAccessKeyId"),
+    ] {
+        let checked = Checked::of(&check_program(&database, &bucket).env(variable, value));
+        checked.assert(&["s3_list"], &[]).says("s3_list", &[reason, variable]);
+        assert!(checked.with("ok").contains(&"rehearsal"), "{:#}", checked.report);
+        assert_eq!(checked.checks().last().expect("one")["probe"], "s3_clock");
+    }
+}
+
+#[test]
+fn an_s3_that_is_not_there_ends_within_its_own_short_budget() {
+    let database = postgres().create_database("dead");
+    let program = check_program(&database, "bucket").env("S3_URL", "http://127.0.0.1:9");
+    let checked = Checked::of(&program.env("BACKUP_MAX_UPLOAD_OUTAGE", "1s"));
+    checked.assert(&["s3_list"], &[]).says("s3_list", &["NoConnection", "look at the server"]);
+    assert!(checked.with("ok").contains(&"rehearsal"), "{:#}", checked.report);
+}
+
+#[test]
+fn a_key_that_may_only_read_fails_where_a_backup_writes() {
+    let database = postgres().create_database("read_only");
+    let (bucket, _) = backed_up(&database);
+    let keys = s3().keys(&bucket, "");
+    let program = check_program(&database, &bucket)
+        .env("S3_ACCESS_KEY", &s3().readonly_access_key)
+        .env("S3_SECRET_KEY", &s3().readonly_secret_key);
+    let checked = Checked::of(&program);
+    checked
+        .assert(&["s3_multipart"], &["s3_delete"])
+        .says("s3_multipart", &["AccessDenied", "allow these credentials"]);
+    assert!(checked.with("ok").contains(&"newest"), "{:#}", checked.report);
+    assert_untouched(&bucket, &keys);
+}
+
+#[test]
+fn a_key_that_may_only_write_is_enough_and_told_what_it_cannot_see() {
+    let database = postgres().create_database("write_only");
+    let (bucket, _) = backed_up(&database);
+    let keys = s3().keys(&bucket, "");
+    let program = check_program(&database, &bucket)
+        .env("S3_ACCESS_KEY", &s3().writeonly_access_key)
+        .env("S3_SECRET_KEY", &s3().writeonly_secret_key);
+    let checked = Checked::of(&program);
+    checked.assert(&[], &["s3_list", "s3_head", "s3_get"]).says("s3_list", &["check --bucket-only"]);
+    assert!(!checked.with("ok").contains(&"newest"), "{:#}", checked.report);
+    assert_untouched(&bucket, &keys);
+}
+
+#[test]
+fn what_may_not_be_deleted_is_not_put() {
+    let stage = Stage::with(S3Verb::DeleteObject, Fault::access_denied());
+    let checked = Checked::of(&stage.program());
+    checked.assert(&[], &["s3_delete"]).says("s3_delete", &["AccessDenied", "no probe object was put"]);
+    assert_eq!(stage.proxy.count(S3Verb::PutObject), 0);
+    stage.assert_untouched();
+}
+
+#[test]
+fn whatever_is_denied_of_a_write_fails_and_of_a_read_only_warns() {
+    for (verb, failed, warned) in [
+        (S3Verb::PutObject, vec!["s3_put"], vec![]),
+        (S3Verb::CreateMultipartUpload, vec!["s3_multipart"], vec![]),
+        (S3Verb::UploadPart, vec!["s3_multipart"], vec![]),
+        (S3Verb::HeadObject, vec![], vec!["s3_head"]),
+        (S3Verb::GetObject, vec![], vec!["s3_get"]),
+    ] {
+        let stage = Stage::with(verb, Fault::access_denied());
+        Checked::of(&stage.program()).assert(&failed, &warned);
+        stage.assert_untouched();
+    }
+    let stage = Stage::with(S3Verb::AbortMultipartUpload, Fault::access_denied());
+    Checked::of(&stage.program()).assert(&["s3_multipart"], &[]).says("s3_multipart", &["abort the upload"]);
+    assert_eq!(s3().open_uploads(&stage.bucket), [PROBE], "what may not be aborted stays, and is told");
+}
+
+#[test]
+fn a_store_that_does_not_give_back_what_it_took_fails() {
+    let nothing = Fault::Reply { status: 200, headers: vec![], body: b"else".to_vec(), when: When::Before };
+    let stage = Stage::with(S3Verb::GetObject, nothing);
+    Checked::of(&stage.program()).assert(&["s3_get"], &[]).says("s3_get", &["does not give what was just written"]);
+    stage.assert_untouched();
+}
+
+#[test]
+fn a_clock_that_is_off_is_told_and_fails_where_s3_would_refuse() {
+    for (minutes, failed, warned, word) in [
+        (-20, vec!["s3_clock"], vec![], "ahead of that of S3"),
+        (20, vec!["s3_clock"], vec![], "behind that of S3"),
+        (5, vec![], vec!["s3_clock"], "behind that of S3"),
+    ] {
+        let stage = Stage::new();
+        let date = Utc::now() + TimeDelta::minutes(minutes);
+        let date = date.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let skewed = Fault::ReplaceAnswerHeader("Date".to_owned(), date);
+        stage.proxy.rule(Rule::on(S3Verb::ListObjects, Calls::All, skewed));
+        Checked::of(&stage.program()).assert(&failed, &warned).says("s3_clock", &[word]);
+    }
+}
+
+#[test]
+fn silence_of_one_verb_is_bounded_hides_no_other_and_leaves_nothing() {
+    for (verb, probe) in [
+        (S3Verb::DeleteObject, "s3_delete"),
+        (S3Verb::PutObject, "s3_put"),
+        (S3Verb::HeadObject, "s3_head"),
+        (S3Verb::GetObject, "s3_get"),
+        (S3Verb::CreateMultipartUpload, "s3_multipart"),
+        (S3Verb::UploadPart, "s3_multipart"),
+    ] {
+        // Whatever is asked takes effect; its answer never comes.
+        let stage = Stage::with(verb, Fault::Stall { at: StallAt::BeforeAnswer });
+        let checked = Checked::of(&stage.program());
+        checked.assert(&[probe], &[]);
+        assert!(checked.with("ok").contains(&"newest"), "{verb:?}: {:#}", checked.report);
+        stage.assert_untouched();
+    }
+}
+
+#[test]
+fn an_outage_that_passes_fails_nothing() {
+    let stage = Stage::new();
+    stage.proxy.rule(Rule::any(Calls::EveryNth(3), Fault::slow_down()));
+    Checked::of(&stage.program().env("BACKUP_MAX_UPLOAD_OUTAGE", "20s")).assert(&[], &[]);
+    stage.assert_untouched();
+}
+
+#[test]
+fn a_signal_in_the_middle_of_a_write_leaves_nothing() {
+    for verb in WRITES {
+        let stage = Stage::with(verb, Fault::Stall { at: StallAt::BeforeAnswer });
+        let running = stage.program().env("S3_REQUEST_TIMEOUT", "60s").env("BACKUP_MAX_UPLOAD_OUTAGE", "60s").spawn();
+        stage.proxy.wait_for(verb, 1, SOON);
+        // It has taken effect.
+        while !stage.proxy.log().iter().any(|seen| seen.verb == verb && seen.upstream_status.is_some()) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        running.signal("TERM");
+        running.wait().assert_code(143).assert_no_children_left();
+        stage.assert_untouched();
+    }
+}
+
+#[test]
+fn a_signal_while_pg_dump_rehearses_ends_it() {
+    use crate::support::fake_pg_dump::{End, FakeDump};
+    let stage = Stage::new();
+    let dump = FakeDump::new().end(End::Hang).install();
+    let running = stage.program().env("PG_DUMP_PATH", dump.path()).arg("--json").spawn();
+    while dump.alive().is_empty() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    running.signal("INT");
+    let checked = Checked::from(running.wait());
+    checked.outcome.assert_code(130);
+    assert_eq!(checked.report["success"], false, "half a check is no success");
+    assert!(dump.alive().is_empty());
+}
+
+#[test]
+fn no_secret_is_shown_whatever_is_wrong() {
+    let database = postgres().create_database("hidden");
+    let (bucket, _) = backed_up(&database);
+    let sentinel = "zq7Kx9jR+/Wv3pLtHd";
+    let wrong = database.uri().replace(&database.server().password, "zq7Kx9jRWv3pLtHd");
+    let base = check_program(&database, &bucket);
+    for program in [
+        base.clone(),
+        base.clone().env("S3_SECRET_KEY", sentinel),
+        base.clone().env("S3_ACCESS_KEY", sentinel),
+        base.clone().env("POSTGRES_CONNECTION_STRING", wrong),
+        base.clone().env("POSTGRES_CONNECTION_STRING", format!("host=h nonsense password={sentinel}")),
+    ] {
+        for format in [["--log-format", "text"].as_slice(), &["--log-format", "json", "--json"]] {
+            let outcome = program.clone().env("LOG_LEVEL", "trace").args(format).run();
+            let shown = outcome.stdout_text() + &outcome.stderr;
+            for secret in ["zq7Kx9jR", "Wv3pLtHd", &s3().secret_key, &database.server().password] {
+                assert!(!shown.contains(secret), "{shown}");
+            }
+        }
+    }
+}
