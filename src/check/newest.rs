@@ -151,11 +151,17 @@ fn compare(head: &Head, manifest: &Manifest) -> Verdict {
             let detail = format!("it was uploaded by run {run_id}, not by {}, whose manifest this is", manifest.run_id);
             Verdict::fail(detail, TAKE_ONE)
         }
-        None if parts != Some(manifest.parts) => Verdict::warn(
+        // Stores whose ETags have another shape say nothing by them; one of another number of parts was written again.
+        Some(_) if parts.is_none_or(|parts| parts == manifest.parts) => {
+            Verdict::ok(format!("{} bytes, as they were uploaded", head.bytes))
+        }
+        None if parts == Some(manifest.parts) => {
+            Verdict::ok(format!("{} bytes in {} parts, as they were uploaded", head.bytes, manifest.parts))
+        }
+        Some(_) | None => Verdict::warn(
             "it has the size that was uploaded, but was written by another program since",
             "`check --deep` tells whether its bytes are the same",
         ),
-        Some(_) | None => Verdict::ok(format!("{} bytes, as they were uploaded", head.bytes)),
     }
 }
 

@@ -187,10 +187,10 @@ fn secrets_in_another_programs_words_are_hidden() {
 }
 
 /// A `psql` that holds a table's lock, so that `pg_dump` waits; killed with this value.
-struct Blocker(Child);
+pub struct Blocker(Child);
 
 impl Blocker {
-    fn of_table(database: &Database) -> Self {
+    pub fn of_table(database: &Database) -> Self {
         let mut psql = database.server().client("psql", &database.name);
         let mut child = psql.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("psql");
         child.stdin.as_mut().expect("its input").write_all(b"BEGIN;\nLOCK TABLE t;\n").expect("written");

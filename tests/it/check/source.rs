@@ -1,13 +1,13 @@
 //! PostgreSQL: what is well, what stops a dump, and that the statement which is named mends it.
 
 use std::io::Write as _;
-use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::process::Stdio;
 
+use crate::secrets::Blocker;
 use crate::support::fake_pg_dump::{CutAt, End, FakeDump};
 use crate::support::program::Program;
 use crate::support::servers::database::{Database, unique_name};
-use crate::support::servers::{own_postgres, postgres, s3};
+use crate::support::servers::{Postgres, own_postgres, postgres, s3};
 use crate::support::setup::{backup_program, repository_file};
 
 use super::{Checked, PROBE, assert_untouched, backed_up, check_program};
@@ -48,7 +48,11 @@ struct Reader {
 impl Reader {
     /// `sql` is run by a superuser before; `ROLE` stands for the role's name.
     fn new(sql: &str) -> Self {
-        let (database, role) = (postgres().create_database("read"), format!("\"{}\"", unique_name("O'Reader %s")));
+        Self::on(postgres(), sql)
+    }
+
+    fn on(server: &Postgres, sql: &str) -> Self {
+        let (database, role) = (server.create_database("read"), format!("\"{}\"", unique_name("O'Reader %s")));
         let sql = sql.replace("ROLE", &role);
         database.psql(&format!("CREATE ROLE {role} LOGIN PASSWORD 'reader'; {sql}")).expect("a role");
         let bucket = s3().create_bucket("read");
@@ -213,6 +217,15 @@ fn tables_and_sequences_that_cannot_be_read_are_mended_by_the_grant_that_is_name
 }
 
 #[test]
+fn before_postgresql_14_each_schema_is_granted() {
+    let server = own_postgres(&["--major", "13"]);
+    let tables = "CREATE SCHEMA \"Odd name\"; CREATE TABLE \"Odd name\".t (a serial); CREATE TABLE u (a serial)";
+    let reader = Reader::on(&server, tables);
+    let schemas = r#"GRANT USAGE ON SCHEMA \"Odd name\", public TO"#;
+    reader.assert_mended_by_its_own_words(&[schemas, "GRANT SELECT ON ALL TABLES IN SCHEMA"]);
+}
+
+#[test]
 fn large_objects_that_cannot_be_read_are_mended_by_the_grant_that_is_named() {
     let reader = Reader::new("SELECT lo_create(7001); SELECT lo_create(7002)");
     reader.assert_mended_by_its_own_words(&["2 large objects (7001, 7002)", "GRANT SELECT ON LARGE OBJECT 7001, 7002"]);
@@ -280,36 +293,26 @@ fn a_dump_that_does_not_come_whole_fails_the_rehearsal_whatever_pg_dump_says() {
     }
 }
 
-/// A session that holds a lock on `t`; it ends with this value.
-struct Blocker(Child);
-
-impl Blocker {
-    fn new(database: &Database) -> Self {
-        let mut child = database.server().client("psql", &database.name).stdin(Stdio::piped()).spawn().expect("psql");
-        child.stdin.as_mut().expect("its input").write_all(b"BEGIN; LOCK TABLE t;\n").expect("written");
-        let held =
-            "SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND granted AND mode LIKE 'AccessExcl%'";
-        while database.psql(held) != Ok("1".to_owned()) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self(child)
-    }
-}
-
-impl Drop for Blocker {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_lock_that_pg_dump_does_not_get_fails_the_rehearsal() {
     let database = shop();
     let (bucket, _) = backed_up(&database);
-    let _blocker = Blocker::new(&database);
+    let _blocker = Blocker::of_table(&database);
     let program = check_program(&database, &bucket).env("BACKUP_LOCK_WAIT_TIMEOUT", "500ms");
     Checked::of(&program)
         .assert(&["rehearsal"], &[])
         .says("rehearsal", &["statement timeout", "BACKUP_LOCK_WAIT_TIMEOUT"]);
+}
+
+#[test]
+fn a_pooler_is_a_warning() {
+    let database = shop();
+    let (bucket, _) = backed_up(&database);
+    let server = database.server();
+    let (host, port, user, password, name) =
+        (&server.host, server.port, &server.user, &server.password, &database.name);
+    let connection =
+        format!("host=pgbouncer.internal hostaddr={host} port={port} user={user} password='{password}' dbname={name}");
+    let checked = Checked::of(&check_program(&database, &bucket).env("POSTGRES_CONNECTION_STRING", connection));
+    checked.assert(&[], &["privileges"]).says("privileges", &["pgbouncer.internal", "connection pooler"]);
 }
