@@ -59,7 +59,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l log-f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l json -d 'Print JSON on stdout: an array, or with a name its manifest'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s q -l quiet -d 'Print the names alone, one a line'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-age -d 'Fail where the newest backup is older: `26h`, `8d`, or `none` [default: 26h]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-age -d 'Fail where the newest backup is older: `26h`, `8d`, or `none` [default: what `BACKUP_INTERVAL` leads to expect, else 26h]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-size -d 'Fail where the newest backup is smaller: `100MiB`' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-shrink -d 'Fail where it is smaller by more than this share than the median of the five before it, or `none`' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET] [default: required]' -r
@@ -72,6 +72,8 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l thre
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l part-size -d 'size of the upload\'s parts, from 5MiB to 5GiB; `auto` fits it to the database [env: BACKUP_PART_SIZE] [default: `auto`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l upload-concurrency -d 'parts in flight at once [env: BACKUP_UPLOAD_CONCURRENCY] [default: `4`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH] [default: the lowest installed version that is new enough]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l interval -d 'when to back up: a cron expression of five fields (six with seconds in front), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly` [env: BACKUP_INTERVAL] [default: required by `daemon`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l timezone -d 'time zone of the schedule by its IANA name, such as `Europe/Berlin` [env: BACKUP_TIMEZONE] [default: `UTC`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l metrics-file -d 'file to keep the metrics in, for the textfile collector of Prometheus\'s node exporter (`NAME.prom`) [env: METRICS_FILE] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-level -d '`error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL] [default: `info`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-format -d '`text` or `json` [env: LOG_FORMAT] [default: `text`]' -r
@@ -91,7 +93,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l thr
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l part-size -d 'size of the upload\'s parts, from 5MiB to 5GiB; `auto` fits it to the database [env: BACKUP_PART_SIZE] [default: `auto`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l upload-concurrency -d 'parts in flight at once [env: BACKUP_UPLOAD_CONCURRENCY] [default: `4`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH] [default: the lowest installed version that is new enough]' -r
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l interval -d 'when to back up: a cron expression of five fields (six with seconds in front), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly` [env: BACKUP_INTERVAL] [default: required]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l interval -d 'when to back up: a cron expression of five fields (six with seconds in front), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly` [env: BACKUP_INTERVAL] [default: required by `daemon`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l timezone -d 'time zone of the schedule by its IANA name, such as `Europe/Berlin` [env: BACKUP_TIMEZONE] [default: `UTC`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l listen -d 'address to serve `/livez`, `/healthz` and `/metrics` on; `:9187` is that port on all addresses [env: LISTEN] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l metrics-file -d 'file to keep the metrics in, for the textfile collector of Prometheus\'s node exporter (`NAME.prom`) [env: METRICS_FILE] [default: none]' -r

@@ -92,7 +92,7 @@ pub struct CheckArgs {
     /// Read the newest backup whole: its sum, gzip, and the dump to its end
     #[arg(long)]
     pub deep: bool,
-    /// Fail where the newest backup is older: `26h`, `8d`, or `none` [default: 26h]
+    /// Fail where the newest backup is older: `26h`, `8d`, or `none` [default: what `BACKUP_INTERVAL` leads to expect, else 26h]
     #[arg(long, value_name = "TIME|none")]
     pub max_age: Option<MaxAge>,
     /// Fail where the newest backup is smaller: `100MiB`

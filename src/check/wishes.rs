@@ -7,9 +7,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::scheduler::Schedule;
 
 /// A nightly backup, and two hours to be taken in (SPEC §8).
 const DEFAULT_MAX_AGE: Duration = Duration::from_hours(26);
+/// Whoever starts a backup need not have the very same time as whoever checks it.
+const GRACE: Duration = Duration::from_mins(5);
 /// Nothing is backed up more seldom than once a decade, and clocks do not overflow by then.
 const LONGEST_AGE: Duration = Duration::from_hours(24 * 3653);
 /// The freeze rule of retention has the same (SPEC §7).
@@ -33,10 +38,16 @@ pub struct Wishes {
 pub struct MaxAge(Option<Duration>);
 
 impl MaxAge {
-    /// Where the command line says nothing: twice the interval at which backups are taken, where that is known.
+    /// Where the command line says nothing: the last backup but one that was due must be there, so that none is missed but
+    /// one that may be running. With equal intervals, that is twice the interval.
     #[must_use]
-    pub fn usual(interval: Option<Duration>) -> Self {
-        Self(Some(interval.map_or(DEFAULT_MAX_AGE, |interval| interval * 2)))
+    pub fn usual(schedule: Option<&Schedule>, now: DateTime<Utc>) -> Self {
+        let due = schedule.and_then(|schedule| {
+            let last = schedule.last_until(now)?;
+            let last_but_one = schedule.last_until(last - TimeDelta::seconds(1))?;
+            (now - last_but_one).to_std().ok()
+        });
+        Self(Some(due.map_or(DEFAULT_MAX_AGE, |age| age + GRACE)))
     }
 
     /// The limit; `None` where any age will do.
@@ -133,8 +144,21 @@ mod tests {
         assert_eq!("none".parse(), Ok(MaxAge(None)));
         assert_eq!("8d".parse(), Ok(MaxAge(Some(Duration::from_hours(192)))));
         assert!("soon".parse::<MaxAge>().is_err() && "11y".parse::<MaxAge>().is_err());
-        assert_eq!(MaxAge::usual(None).get(), Some(Duration::from_hours(26)));
-        assert_eq!(MaxAge::usual(Some(Duration::from_hours(1))).get(), Some(Duration::from_hours(2)));
+    }
+
+    #[test]
+    fn the_usual_age_follows_the_schedule() {
+        let age = |text: &str, now: &str| {
+            let schedule = Schedule::parse(text, chrono_tz::Tz::UTC).expect("a schedule");
+            let now = now.parse::<DateTime<Utc>>().expect("a time");
+            MaxAge::usual(Some(&schedule), now).get().map(|age| age.as_secs() / 60)
+        };
+        assert_eq!(MaxAge::usual(None, Utc::now()).get(), Some(Duration::from_hours(26)));
+        // A minute before the next is due it is twice the interval, a minute after it once; and the grace.
+        assert_eq!(age("0 2 * * *", "2026-11-24T01:59:00Z"), Some(2 * 1440 - 1 + 5));
+        assert_eq!(age("0 2 * * *", "2026-11-24T02:01:00Z"), Some(1440 + 1 + 5));
+        // On a Sunday, of a schedule that knows no week-end: Thursday's must be there.
+        assert_eq!(age("0 2 * * 1-5", "2026-11-22T02:00:00Z"), Some(3 * 1440 + 5));
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use crate::check::{Check, Findings, MaxAge, Wishes, impatient};
 use crate::cli::CheckArgs;
-use crate::config;
+use crate::config::{self, Scope};
 use crate::error::Error;
 use crate::interrupt::Interrupts;
 use crate::postgres::PostgresSettings;
+use crate::scheduler::Schedule;
 use crate::storage::{Destination, Endpoint, S3Settings};
 
 use super::Context;
@@ -48,7 +49,7 @@ async fn examine(
         opened = open(context, args) => opened.inspect_err(|error| findings.settings_are_bad(error))?,
         interrupt = interrupts.received() => return Err(Error::Interrupted(interrupt)),
     };
-    let Opened { s3, source, destination } = &opened;
+    let Opened { s3, source, schedule, destination } = &opened;
     let place = format!("backups are at {}", destination.location(&destination.key("")));
     if s3.endpoint.as_ref().is_some_and(Endpoint::is_exposed) {
         let detail = format!("{place}; S3_URL is plain http to another host");
@@ -57,8 +58,7 @@ async fn examine(
         findings.settings_are_good(place);
     }
     let wishes = Wishes {
-        // Whoever knows the interval of the backups gives it here.
-        max_age: args.max_age.unwrap_or_else(|| MaxAge::usual(None)),
+        max_age: args.max_age.unwrap_or_else(|| MaxAge::usual(schedule.as_ref(), chrono::Utc::now())),
         min_size: args.min_size,
         max_shrink: args.max_shrink,
         deep: args.deep,
@@ -70,17 +70,14 @@ async fn examine(
 struct Opened {
     s3: S3Settings,
     source: Option<PostgresSettings>,
+    schedule: Option<Schedule>,
     destination: Destination,
 }
 
 async fn open(context: &Context<'_>, args: &CheckArgs) -> Result<Opened, Error> {
-    let (s3, source) = if args.bucket_only {
-        (config::list(context.flags, context.environment).map_err(Error::Settings)?.s3, None)
-    } else {
-        let config = config::backup(context.flags, context.environment).map_err(Error::Settings)?;
-        (config.s3, Some(config.postgres))
-    };
-    let s3 = impatient(&s3);
+    let scope = if args.bucket_only { Scope::Bucket } else { Scope::Everything };
+    let config = config::check(context.flags, context.environment, scope).map_err(Error::Settings)?;
+    let s3 = impatient(&config.s3);
     let destination = Destination::open(&s3).await?;
-    Ok(Opened { s3, source, destination })
+    Ok(Opened { s3, source: config.postgres, schedule: config.schedule, destination })
 }

@@ -78,11 +78,16 @@ pub(super) fn watchers_in(resolver: &mut Resolver<'_>) -> (Option<PathBuf>, Opti
 }
 
 fn schedule(resolver: &mut Resolver<'_>) -> Option<Schedule> {
+    let text = resolver.required(&table::BACKUP_INTERVAL);
+    schedule_of(resolver, text)
+}
+
+/// The schedule of an expression that is there, in the time zone that is set.
+pub(super) fn schedule_of(resolver: &mut Resolver<'_>, text: Option<String>) -> Option<Schedule> {
     let zone = resolver.parse(&table::BACKUP_TIMEZONE, |text| {
         Tz::from_str(text).map_err(|_| format!("`{text}` is no time zone such as `Europe/Berlin` or `UTC`"))
     });
-    let text = resolver.required(&table::BACKUP_INTERVAL)?;
-    match Schedule::parse(&text, zone.unwrap_or_default()) {
+    match Schedule::parse(&text?, zone.unwrap_or_default()) {
         Ok(schedule) => Some(schedule),
         Err(why) => {
             resolver.refuse(&table::BACKUP_INTERVAL, &why);

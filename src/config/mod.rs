@@ -3,6 +3,7 @@
 //! Called by `commands`, once at start. All problems are found in one go; nothing here touches the network, and
 //! nothing below imports a whole configuration: each room gets its own part.
 
+mod check;
 mod daemon;
 pub mod parse;
 mod resolve;
@@ -20,6 +21,7 @@ use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettin
 use crate::storage::{AtRest, ChecksumSetting, Encryption, S3Settings, StaticCredentials};
 use crate::telemetry::{LogFormat, LogSettings};
 
+pub use check::{CheckConfig, Scope, check};
 pub use daemon::{DaemonConfig, Watchers, daemon, watchers};
 pub use resolve::{Environment, Flags, Problem, Problems, Reported, Resolver, Shown, Source};
 

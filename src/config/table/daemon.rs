@@ -4,14 +4,16 @@ use super::{BASE, CommandName, Secrecy, Setting};
 use crate::error::ExitCode;
 
 const DAEMON: &[CommandName] = &[CommandName::Daemon];
+// `check` knows by it when a backup is too old.
+const SCHEDULED: &[CommandName] = &[CommandName::Check, CommandName::Daemon];
 
 /// `BACKUP_INTERVAL`
 pub const BACKUP_INTERVAL: Setting = Setting {
     variable: "BACKUP_INTERVAL",
     flag: Some("interval"),
     value: "CRON",
-    default: "required",
-    commands: DAEMON,
+    default: "required by `daemon`",
+    commands: SCHEDULED,
     refusal: ExitCode::InvalidCron,
     help: "when to back up: a cron expression of five fields (six with seconds in front), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`",
     ..BASE
@@ -22,7 +24,7 @@ pub const BACKUP_TIMEZONE: Setting = Setting {
     flag: Some("timezone"),
     value: "ZONE",
     default: "`UTC`",
-    commands: DAEMON,
+    commands: SCHEDULED,
     help: "time zone of the schedule by its IANA name, such as `Europe/Berlin`",
     ..BASE
 };

@@ -68,6 +68,19 @@ fn a_backup_that_is_too_old_fails() {
 }
 
 #[test]
+fn the_schedule_of_the_backups_says_what_is_too_old() {
+    let bucket = with_one(TimeDelta::hours(3));
+    let check = |name: &str, value: &str| Checked::of(&bucket_check(&bucket).env(name, value));
+    check("BACKUP_INTERVAL", "@hourly").assert(&["newest"], &["manifest"]);
+    check("BACKUP_INTERVAL", "@weekly").assert(&[], &["manifest"]);
+    let week_old = with_one(TimeDelta::days(8));
+    Checked::of(&bucket_check(&week_old)).assert(&["newest"], &["manifest"]);
+    Checked::of(&bucket_check(&week_old).args(["--interval", "0 0 1 1 *"])).assert(&[], &["manifest"]);
+    bucket_check(&bucket).env("BACKUP_INTERVAL", "0 0 31 2 *").run().assert_code(2);
+    bucket_check(&bucket).env("BACKUP_TIMEZONE", "Mars/Olympus").run().assert_code(4);
+}
+
+#[test]
 fn a_backup_from_the_future_is_told() {
     let soon = with_one(-TimeDelta::minutes(30));
     Checked::of(&bucket_check(&soon)).assert(&[], &["newest", "manifest"]).says("newest", &["in the future"]);
