@@ -22,6 +22,9 @@ _pg__s3__backup() {
             pg__s3__backup,check)
                 cmd="pg__s3__backup__subcmd__check"
                 ;;
+            pg__s3__backup,completions)
+                cmd="pg__s3__backup__subcmd__completions"
+                ;;
             pg__s3__backup,daemon)
                 cmd="pg__s3__backup__subcmd__daemon"
                 ;;
@@ -35,7 +38,7 @@ _pg__s3__backup() {
 
     case "${cmd}" in
         pg__s3__backup)
-            opts="-h -V --help --version backup list check daemon"
+            opts="-h -V --help --version completions backup list check daemon"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -193,6 +196,20 @@ _pg__s3__backup() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pg__s3__backup__subcmd__completions)
+            opts="-h --help bash elvish fish powershell zsh"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -39,6 +39,16 @@ pub const EXAMPLES: &[Example] = &[
     example(CommandName::List, "Show the newest backup, and how it is restored", "pg-s3-backup list latest"),
     example(CommandName::List, "Count all backups", "pg-s3-backup list --quiet --limit all | wc -l"),
     example(
+        CommandName::Check,
+        "Try whether everything is fit to back up, and read the newest backup whole",
+        "pg-s3-backup check --deep",
+    ),
+    example(
+        CommandName::Check,
+        "Watch over backups that are taken once a week, from a host that may only read",
+        "pg-s3-backup check --bucket-only --max-age 8d --json",
+    ),
+    example(
         CommandName::Completions,
         "Complete in this zsh user's shells (a directory of its fpath)",
         "pg-s3-backup completions zsh >_pg-s3-backup",
