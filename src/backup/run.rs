@@ -121,12 +121,7 @@ impl<'a> Backup<'a> {
 
     /// The one line that says what is about to happen, without secrets.
     fn announce(&self, source: &Source, plan: &PartPlan) {
-        let settings: Vec<String> = self
-            .config
-            .shown
-            .iter()
-            .map(|shown| format!("{}={} ({})", shown.variable, shown.value, shown.source))
-            .collect();
+        let settings: Vec<String> = self.config.shown.iter().map(ToString::to_string).collect();
         let Source { facts, tools, .. } = source;
         let memory = memory_estimate(self.config.pipeline.threads, plan);
         tracing::info!(

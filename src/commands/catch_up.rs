@@ -13,20 +13,27 @@ use crate::error::Chain;
 use crate::storage::{Destination, S3Settings, StorageError};
 use crate::telemetry::metrics::Ledger;
 
-/// Ticks wait for the look: S3 has so long to answer.
+/// How long S3 may answer nothing well during the look.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Ticks wait for the look, so it has an end: that of a listing of several hundred thousand objects, and of all that the
+/// AWS chain may ask for credentials.
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Looks, and says whether a backup is to be taken now. Without a last tick none ever is.
 pub(super) async fn is_due(s3: S3Settings, ledger: Arc<Ledger>, last_tick: Option<DateTime<Utc>>) -> bool {
-    let newest = match newest(s3, &ledger).await {
-        Ok(newest) => newest,
-        Err(error @ StorageError::Refused { .. }) => {
+    let newest = match tokio::time::timeout(LIMIT, newest(s3, &ledger)).await {
+        Ok(Ok(newest)) => newest,
+        Ok(Err(error @ StorageError::Refused { .. })) => {
             // Credentials that may only write: a backup at every start would be too many.
             tracing::info!(error = %Chain(&error), "the destination cannot be listed: there is no catching up");
             return false;
         }
-        Err(error) => {
+        Ok(Err(error)) => {
             tracing::warn!(error = %Chain(&error), "the destination does not answer: a backup will tell more");
+            return last_tick.is_some();
+        }
+        Err(_) => {
+            tracing::warn!(limit_s = LIMIT.as_secs(), "the look at the destination takes too long");
             return last_tick.is_some();
         }
     };

@@ -123,6 +123,12 @@ pub struct Shown {
     pub source: Source,
 }
 
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={} ({})", self.variable, self.value, self.source)
+    }
+}
+
 /// Resolves settings one after the other and remembers what it saw.
 pub struct Resolver<'a> {
     flags: &'a Flags,

@@ -31,6 +31,8 @@ const VARIABLES: &[&str] = &[
     "BACKUP_STALL_TIMEOUT",
     "BACKUP_LOCK_WAIT_TIMEOUT",
     "PG_DUMP_PATH",
+    "METRICS_FILE",
+    "PING_URL",
     "LOG_LEVEL",
     "LOG_FORMAT",
     "NO_COLOR",
@@ -85,6 +87,8 @@ fn help_and_version_succeed_and_show_no_value() {
         &["list", "-h"],
         &["check", "--help"],
         &["check", "-h"],
+        &["daemon", "--help"],
+        &["daemon", "-h"],
     ] {
         let outcome = all_set(&arguments.iter().copied().filter(|word| !word.is_empty()).collect::<Vec<_>>());
         outcome.assert_code(0);
@@ -98,7 +102,9 @@ fn help_and_version_succeed_and_show_no_value() {
 #[test]
 fn help_names_every_command_setting_and_exit_code() {
     let help = all_set(&["--help"]).stdout_text();
-    for word in ["backup", "list", "check", "missing setting", "PostgreSQL unavailable", "143"] {
+    for word in
+        ["backup", "list", "check", "daemon", "missing setting", "invalid cron", "PostgreSQL unavailable", "143"]
+    {
         assert!(help.contains(word), "{word}:\n{help}");
     }
     let help = all_set(&["backup", "--help"]).stdout_text();

@@ -13,6 +13,7 @@ use pg_s3_backup::commands::completions::script;
 use pg_s3_backup::config::table::{SETTINGS, Setting};
 use pg_s3_backup::error::EXIT_CODES;
 use pg_s3_backup::manual::{EXAMPLES, FILES};
+use pg_s3_backup::telemetry::metrics::{METRICS, Metric};
 
 /// The manual's date: that of the last change to what it says.
 const DATE: &str = "2026-11-23";
@@ -48,6 +49,7 @@ fn readme_tables() {
     let readme = std::fs::read_to_string(path("README.md")).expect("there is a README");
     let readme = with_section(&readme, "settings", &settings_table());
     let readme = with_section(&readme, "exit codes", &exit_codes_table());
+    let readme = with_section(&readme, "metrics", &metrics_table());
     assert_document("README.md", &readme);
 }
 
@@ -65,6 +67,15 @@ fn settings_table() -> String {
 fn exit_codes_table() -> String {
     let head = "| code | name | when |\n|---|---|---|\n".to_owned();
     EXIT_CODES.iter().fold(head, |table, row| table + &format!("| {} | {} | {} |\n", row.number, row.name, row.when))
+}
+
+fn metrics_table() -> String {
+    let row = |metric: &&Metric| {
+        let label = metric.label.map(|label| format!("`{label}`")).unwrap_or_default();
+        format!("| `{}` | {} | {label} | {} |\n", metric.name, metric.kind.word(), metric.help)
+    };
+    let head = "| metric | type | label | |\n|---|---|---|---|\n".to_owned();
+    METRICS.iter().map(row).fold(head, |table, row| table + &row)
 }
 
 #[test]

@@ -97,15 +97,6 @@ pub const KEPT: Metric = gauge("pg_s3_backup_kept_backups", "Backups in the dest
 /// How much that is.
 pub const KEPT_BYTES: Metric =
     gauge("pg_s3_backup_kept_bytes", "Stored bytes of all backups in the destination when it was last looked at");
-/// What retention deleted.
-pub const DELETED: Metric = counter("pg_s3_backup_deleted_backups_total", "Backups that retention has deleted");
-/// How much that was.
-pub const DELETED_BYTES: Metric =
-    counter("pg_s3_backup_deleted_bytes_total", "Stored bytes of the backups that retention has deleted");
-/// Retention refuses.
-pub const FROZEN: Metric =
-    gauge("pg_s3_backup_retention_frozen", "1 where retention deleted nothing because something looked wrong, else 0");
-
 /// Every metric, in the order of the text.
 pub const METRICS: &[&Metric] = &[
     &BUILD_INFO,
@@ -122,9 +113,6 @@ pub const METRICS: &[&Metric] = &[
     &NEXT_RUN,
     &KEPT,
     &KEPT_BYTES,
-    &DELETED,
-    &DELETED_BYTES,
-    &FROZEN,
 ];
 
 /// The values of the metrics: by name, and by the value of the metric's own label (empty where it has none).
