@@ -8,6 +8,7 @@ mod check;
 mod command_line;
 mod completions;
 mod connections;
+mod connections_tls;
 mod daemon;
 mod daemon_outages;
 mod daemon_start;

@@ -36,6 +36,8 @@ pub struct Postgres {
     pub data_dir: PathBuf,
     /// The authority of its certificate, where it was started with `--ssl`.
     pub ssl_root_cert: Option<PathBuf>,
+    /// The certificate of the role `cert_user` and its key, where it was started with `--ssl`.
+    pub ssl_client: Option<(PathBuf, PathBuf)>,
 }
 
 /// A running S3 server.
@@ -192,6 +194,10 @@ impl From<&Settings> for Postgres {
             pid: settings.number("PID"),
             data_dir: settings.text("DATADIR").into(),
             ssl_root_cert: settings.optional("PGSSLROOTCERT").map(PathBuf::from),
+            ssl_client: settings
+                .optional("PGSSLCERT")
+                .zip(settings.optional("PGSSLKEY"))
+                .map(|(cert, key)| (cert.into(), key.into())),
         }
     }
 }
