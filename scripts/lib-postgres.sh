@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The PostgreSQL part of scripts/server; sourced by it. Uses its DIR, MAJOR, TLS and STATEMENTS.
+# The PostgreSQL part of scripts/server; sourced by it. Uses its DIR, MAJOR, TLS, STATEMENTS and PRIMARY.
 
 # choose_user: sets AS to the words that run a command as a user whom PostgreSQL accepts (it refuses root).
 choose_user() {
@@ -41,6 +41,12 @@ make_cluster() {
     (cd "$DIR" && "${AS[@]}" "$BIN/initdb" -D "$DIR/data" -U postgres -A scram-sha-256 --pwfile="$DIR/pwfile" -E UTF8 \
         --locale="$locale" --no-sync) </dev/null >>"$DIR/log" 2>&1 || die "initdb failed"
     rm "$DIR/pwfile"
+}
+
+# copy_cluster: a standby of the server on port PRIMARY, whose password is in PGPASSWORD.
+copy_cluster() {
+    (cd "$DIR" && "${AS[@]}" "$BIN/pg_basebackup" -D "$DIR/data" -h 127.0.0.1 -p "$PRIMARY" -U postgres -w -R \
+        --checkpoint=fast --no-sync) </dev/null >>"$DIR/log" 2>&1 || die "pg_basebackup failed"
 }
 
 # make_client_certificate: for the role cert_user, of the authority in DIR/ca.pem; its key is for whoever calls us.
@@ -105,7 +111,8 @@ start_postgres() {
     prepare
     choose_user
     choose_programs
-    PASSWORD=$(secret)
+    PASSWORD=${PRIMARY:+${PGPASSWORD:?}}
+    : "${PASSWORD:=$(secret)}"
     SOCKETS=$DIR
     if ((${#DIR} > 85)); then # the path of a socket may have 107 bytes
         SOCKETS=$(mktemp -d /tmp/pgsocket.XXXXXX)
@@ -117,7 +124,7 @@ start_postgres() {
         make_client_certificate
         ((EUID != 0)) || chown --reference="$DIR" "$DIR"/server.*
     fi
-    make_cluster
+    if [[ -n $PRIMARY ]]; then copy_cluster; else make_cluster; fi
     write_settings
     start_on_free_port
     finish

@@ -30,5 +30,6 @@ mod secrets;
 mod settings;
 mod settings_sources;
 mod signals;
+mod standby;
 mod storage_faults;
 mod support;
