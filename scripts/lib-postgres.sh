@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The PostgreSQL part of scripts/server; sourced by it. Uses its DIR, MAJOR, TLS and STATEMENTS.
+# The PostgreSQL part of scripts/server; sourced by it. Uses its DIR, MAJOR, TLS, STATEMENTS and PRIMARY.
 
 # choose_user: sets AS to the words that run a command as a user whom PostgreSQL accepts (it refuses root).
 choose_user() {
@@ -43,6 +43,25 @@ make_cluster() {
     rm "$DIR/pwfile"
 }
 
+# copy_cluster: a standby of the server on port PRIMARY, whose password is in PGPASSWORD.
+copy_cluster() {
+    (cd "$DIR" && "${AS[@]}" "$BIN/pg_basebackup" -D "$DIR/data" -h 127.0.0.1 -p "$PRIMARY" -U postgres -w -R \
+        --checkpoint=fast --no-sync) </dev/null >>"$DIR/log" 2>&1 || die "pg_basebackup failed"
+}
+
+# make_client_certificate: for the role cert_user, of the authority in DIR/ca.pem; its key is for whoever calls us.
+make_client_certificate() {
+    (
+        cd "$DIR"
+        umask 077
+        openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=cert_user \
+            -keyout client.key -out client.csr
+        openssl x509 -req -in client.csr -CA ca.pem -CAkey ca.key -set_serial 3 -days 30 -out client.pem
+        rm client.csr ca.key
+    ) >>"$DIR/log" 2>&1 || die "openssl failed: $(tail -n 1 "$DIR/log")"
+    chmod 644 "$DIR/client.pem"
+}
+
 # write_settings: what differs from the default settings; the port is on the command line.
 write_settings() {
     {
@@ -55,9 +74,10 @@ write_settings() {
             printf '%s\n' 'log_statement = all' 'log_connections = on' 'log_disconnections = on'
         fi
         if [[ -n $TLS ]]; then
-            printf '%s\n' 'ssl = on' "ssl_cert_file = '$DIR/server.pem'" "ssl_key_file = '$DIR/server.key'"
+            printf '%s\n' 'ssl = on' "ssl_cert_file = '$DIR/server.pem'" "ssl_key_file = '$DIR/server.key'" "ssl_ca_file = '$DIR/ca.pem'"
         fi
     } >>"$DIR/data/postgresql.conf"
+    [[ -z $TLS ]] || sed -i '1i hostssl all cert_user 127.0.0.1/32 cert' "$DIR/data/pg_hba.conf"
 }
 
 # await_postgres: waits until the server says in its pid file that it is ready; status 1 where it died.
@@ -91,7 +111,8 @@ start_postgres() {
     prepare
     choose_user
     choose_programs
-    PASSWORD=$(secret)
+    PASSWORD=${PRIMARY:+${PGPASSWORD:?}}
+    : "${PASSWORD:=$(secret)}"
     SOCKETS=$DIR
     if ((${#DIR} > 85)); then # the path of a socket may have 107 bytes
         SOCKETS=$(mktemp -d /tmp/pgsocket.XXXXXX)
@@ -100,13 +121,14 @@ start_postgres() {
     fi
     if [[ -n $TLS ]]; then
         make_certificates
+        make_client_certificate
         ((EUID != 0)) || chown --reference="$DIR" "$DIR"/server.*
     fi
-    make_cluster
+    if [[ -n $PRIMARY ]]; then copy_cluster; else make_cluster; fi
     write_settings
     start_on_free_port
     finish
     printf '%s\n' PGHOST=127.0.0.1 "PGPORT=${PORTS[0]}" PGUSER=postgres "PGPASSWORD=$PASSWORD" "PGBIN=$BIN" \
         "PGSOCKETDIR=$SOCKETS" "PID=$CHILD" "DATADIR=$DIR/data"
-    [[ -z $TLS ]] || echo "PGSSLROOTCERT=$DIR/ca.pem"
+    [[ -z $TLS ]] || printf '%s\n' "PGSSLROOTCERT=$DIR/ca.pem" "PGSSLCERT=$DIR/client.pem" "PGSSLKEY=$DIR/client.key"
 }

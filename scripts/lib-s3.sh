@@ -95,7 +95,10 @@ start_s3_on_free_ports() {
 start_s3() {
     prepare
     "$SCRIPTS/install" s3 >&2
-    [[ -z $TLS ]] || make_certificates
+    if [[ -n $TLS ]]; then
+        make_certificates
+        rm "$DIR/ca.key"
+    fi
     write_identities
     SSE_KEY=$(secret)
     start_s3_on_free_ports

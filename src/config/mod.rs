@@ -17,7 +17,7 @@ use secrecy::SecretString;
 
 use crate::error::ExitCode;
 use crate::pipeline::{PartSettings, PipelineSettings};
-use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings};
+use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings, ServiceFile};
 use crate::storage::{AtRest, ChecksumSetting, Encryption, S3Settings, StaticCredentials};
 use crate::telemetry::{LogFormat, LogSettings};
 
@@ -210,6 +210,7 @@ fn postgres(resolver: &mut Resolver<'_>) -> Option<PostgresSettings> {
         }
         None => named_elsewhere.then(Conninfo::default),
     };
+    let (conninfo, environment) = hide_secrets(resolver, conninfo, environment);
     let pg_dump_path = resolver.text(&table::PG_DUMP_PATH).map(PathBuf::from);
     let arguments = resolver.parse(&table::PG_DUMP_ARGS, DumpArguments::parse).unwrap_or_default();
     let lock_wait = resolver.parse(&table::BACKUP_LOCK_WAIT_TIMEOUT, parse::duration);
@@ -222,6 +223,27 @@ fn postgres(resolver: &mut Resolver<'_>) -> Option<PostgresSettings> {
         lock_wait: lock_wait.unwrap_or(Duration::from_mins(1)),
         stall_timeout: stall_timeout.unwrap_or(Duration::from_mins(30)),
     })
+}
+
+/// Moves secrets that have no variable of libpq's to where children find them all the same.
+fn hide_secrets(
+    resolver: &mut Resolver<'_>,
+    conninfo: Option<Conninfo>,
+    environment: ClientEnvironment,
+) -> (Option<Conninfo>, ClientEnvironment) {
+    let Some(mut conninfo) = conninfo else { return (None, environment) };
+    if let Some(service) = environment.get("PGSERVICE").filter(|_| !conninfo.other_secrets().is_empty()) {
+        // libpq takes one service.
+        conninfo.set("service", service.to_string_lossy());
+    }
+    match ServiceFile::hide(&mut conninfo) {
+        Ok(None) => (Some(conninfo), environment),
+        Ok(Some(file)) => (Some(conninfo), environment.with_service_file(file)),
+        Err(why) => {
+            resolver.refuse(&table::POSTGRES_CONNECTION_STRING, &why.to_string());
+            (None, environment)
+        }
+    }
 }
 
 fn pipeline(resolver: &mut Resolver<'_>) -> PipelineSettings {

@@ -1,7 +1,8 @@
 //! Reads a libpq connection string, takes the secrets out, and writes the rest back as `key='value'` words.
 //!
 //! `config` parses, `session` and `dump` render. A secret must not stand in any process's arguments
-//! (`/proc/PID/cmdline` is world-readable), so `password` travels by `PGPASSWORD`, and the rest is safe to show.
+//! (`/proc/PID/cmdline` is world-readable), so `password` travels by `PGPASSWORD`, other secrets by a service file
+//! (`service_file`), and the rest is safe to show.
 //! The two grammars follow libpq's `conninfo_parse` and `conninfo_uri_parse_options` (`fe-connect.c`) step by step,
 //! since what `pg_dump` accepts must be accepted here, and mean the same. Nothing here connects.
 
@@ -48,16 +49,19 @@ pub enum ConninfoError {
     /// A NUL byte.
     #[error("holds a NUL byte")]
     Nul,
-    /// A secret other than the password, which has no safe way to the child yet.
-    #[error("holds {0}, which cannot be handed on without showing it: put it into a service file and set PGSERVICE")]
+    /// A secret other than the password, which cannot be handed on.
+    #[error(
+        "holds {0}, which cannot be handed on without showing it (beside a service, with a line break, or on this system): put it into a service file and set PGSERVICE"
+    )]
     OtherSecret(&'static str),
 }
 
-/// A connection string whose secret has been taken out.
+/// A connection string whose secrets have been taken out.
 #[derive(Clone, Debug, Default)]
 pub struct Conninfo {
     words: Vec<(String, String)>,
     password: Option<SecretString>,
+    other_secrets: Vec<(&'static str, SecretString)>,
 }
 
 /// Keywords of libpq 9.6 to 18 (`PQconninfoOptions`), less those of [`OTHER_SECRETS`]. libpq's `service` goes first
@@ -158,24 +162,40 @@ impl Conninfo {
         self.password.as_ref()
     }
 
+    /// Secrets other than the password, by their keywords.
+    #[must_use]
+    pub fn other_secrets(&self) -> &[(&'static str, SecretString)] {
+        &self.other_secrets
+    }
+
+    /// Takes those secrets away, to hand them on by another way.
+    pub(super) fn take_other_secrets(&mut self) -> Vec<(&'static str, SecretString)> {
+        std::mem::take(&mut self.other_secrets)
+    }
+
+    fn forget(&mut self, keyword: &str) {
+        self.remove(keyword);
+        self.other_secrets.retain(|(key, _)| *key != keyword);
+        if keyword == "password" {
+            self.password = None;
+        }
+    }
+
     fn from_words(words: Vec<(String, String)>) -> Result<Self, ConninfoError> {
         let mut conninfo = Self::default();
         for (index, (key, value)) in words.into_iter().enumerate() {
-            if let Some(secret) = OTHER_SECRETS.iter().find(|secret| **secret == key) {
-                return Err(ConninfoError::OtherSecret(secret));
-            }
-            if !KEYWORDS.contains(&key.as_str()) {
+            let other = OTHER_SECRETS.iter().find(|secret| **secret == key).copied();
+            if other.is_none() && !KEYWORDS.contains(&key.as_str()) {
                 return Err(ConninfoError::UnknownKeyword(index + 1));
             }
-            if key == "password" && !value.is_empty() {
-                conninfo.remove(&key);
-                conninfo.password = Some(SecretString::from(value));
-            } else if key == "password" {
+            // The last one counts, whatever it is.
+            conninfo.forget(&key);
+            match (other, key.as_str()) {
                 // No secret, and not the same as none: libpq does not look at PGPASSWORD then.
-                conninfo.password = None;
-                conninfo.set(&key, value);
-            } else {
-                conninfo.set(&key, value);
+                _ if value.is_empty() => conninfo.set(&key, value),
+                (Some(keyword), _) => conninfo.other_secrets.push((keyword, SecretString::from(value))),
+                (None, "password") => conninfo.password = Some(SecretString::from(value)),
+                (None, _) => conninfo.set(&key, value),
             }
         }
         Ok(conninfo)

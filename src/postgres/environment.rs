@@ -5,10 +5,13 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::Environment;
+
+use super::ServiceFile;
 
 /// What a child needs to run at all.
 const SYSTEM: &[&str] = &["PATH", "HOME", "LANG", "TZ"];
@@ -65,6 +68,7 @@ const LIBPQ: &[&str] = &[
 #[derive(Clone, Default)]
 pub struct ClientEnvironment {
     variables: Vec<(&'static str, OsString)>,
+    service_file: Option<Arc<ServiceFile>>,
 }
 
 impl ClientEnvironment {
@@ -73,7 +77,13 @@ impl ClientEnvironment {
     pub fn from_process(environment: &Environment) -> Self {
         let wanted = SYSTEM.iter().chain(LIBPQ);
         let variables = wanted.filter_map(|name| environment.get(name).map(|value| (*name, value.clone())));
-        Self { variables: variables.collect() }
+        Self { variables: variables.collect(), service_file: None }
+    }
+
+    /// The same with secrets that children find in a service file of their own.
+    #[must_use]
+    pub fn with_service_file(self, file: ServiceFile) -> Self {
+        Self { service_file: Some(Arc::new(file)), ..self }
     }
 
     /// Whether libpq would find a database without a connection string.
@@ -96,6 +106,9 @@ impl ClientEnvironment {
         if self.get("PGCONNECT_TIMEOUT").is_none() {
             // Seconds a host; three tries have to fit into 30 s.
             command.env("PGCONNECT_TIMEOUT", "8");
+        }
+        if let Some(file) = &self.service_file {
+            command.env("PGSERVICEFILE", file.path());
         }
         if let Some(password) = password {
             command.env("PGPASSWORD", password.expose_secret());

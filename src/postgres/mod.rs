@@ -1,6 +1,6 @@
 //! PostgreSQL Client: everything that is said to a server, always through PostgreSQL's own programs.
 //!
-//! `tools` finds the programs, `conninfo` keeps secrets out of their arguments, `session` is the control connection,
+//! `tools` finds the programs, `conninfo` and `service_file` keep secrets out of their arguments, `session` is the control connection,
 //! `facts`, `preflight`, `lock` and `blocking` use it, `dump` is the `pg_dump` child. Used by `backup`. No driver: only libpq means what
 //! `pg_dump` means (FACTS §3).
 
@@ -13,6 +13,7 @@ mod facts;
 pub mod lock;
 mod messages;
 pub mod preflight;
+mod service_file;
 mod session;
 mod tools;
 
@@ -24,6 +25,7 @@ pub use conninfo::{Conninfo, ConninfoError};
 pub use dump::{Dump, DumpEnd};
 pub use environment::ClientEnvironment;
 pub use facts::Facts;
+pub use service_file::ServiceFile;
 pub use session::Session;
 pub use tools::{Installed, Tool, Tools, Version};
 

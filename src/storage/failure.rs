@@ -9,6 +9,9 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use crate::error::Chain;
 
+/// Where AWS says which region a bucket is in.
+const BUCKET_REGION: &str = "x-amz-bucket-region";
+
 /// What kind of failure a request met with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
@@ -62,17 +65,28 @@ impl Failure {
     pub fn advice(&self) -> &'static str {
         match self.code.as_str() {
             "NoSuchBucket" => "create the bucket, or correct S3_BUCKET",
-            "InvalidAccessKeyId" => "correct S3_ACCESS_KEY",
+            // The second is Swift's.
+            "InvalidAccessKeyId" | "NotSignedUp" => "correct S3_ACCESS_KEY",
             "SignatureDoesNotMatch" => "correct S3_SECRET_KEY",
-            _ if self.is_denied() => "allow these credentials to use the bucket (the README has the policy)",
-            "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
-                "set S3_REGION to the bucket's region"
+            // Some servers say no more to a wrong key or secret.
+            _ if self.is_denied() => {
+                "correct S3_ACCESS_KEY and S3_SECRET_KEY, or allow these credentials to use the bucket (the README has the policy)"
             }
+            "PermanentRedirect"
+            | "TemporaryRedirect"
+            | "AuthorizationHeaderMalformed"
+            | "IllegalLocationConstraint"
+            | "IllegalLocationConstraintException" => "set S3_REGION to the bucket's region",
             "RequestTimeTooSkewed" => "set this machine's clock",
             "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "TokenRefreshRequired" => {
                 "renew the credentials"
             }
             "InvalidStorageClass" => "the store does not know this class: correct S3_STORAGE_CLASS, or leave it out",
+            "NotImplemented" | "InvalidArgument" | "InvalidRequest" | "InvalidEncryptionAlgorithmError" => {
+                "the store does not take this: leave out S3_STORAGE_CLASS, S3_SSE and S3_CHECKSUM, as far as they are set"
+            }
+            "InvalidPart" | "BadDigest" => "the store does not hold what was sent: run the backup again",
+            code if code.starts_with("KMS.") => "correct S3_SSE_KMS_KEY_ID, or allow these credentials to use the key",
             _ => "check the S3_ settings",
         }
     }
@@ -107,6 +121,8 @@ where
                 let status = status.unwrap_or_default();
                 let code = service.err().code().map_or_else(|| word_for(status).to_owned(), str::to_owned);
                 let message = service.err().message().unwrap_or_default().replace(['\n', '\r'], " ");
+                let region = service.raw().headers().get(BUCKET_REGION).filter(|_| is_redirection(status));
+                let message = region.map_or(message, |region| format!("the bucket is in {region}"));
                 (kind_of(status, &code), code, message)
             }
             SdkError::TimeoutError(_) => (FailureKind::Passing, "Timeout".to_owned(), "no answer in time".to_owned()),
@@ -118,6 +134,11 @@ where
     }
 }
 
+/// Whether another endpoint is asked for: AWS's answer to a wrong region.
+fn is_redirection(status: u16) -> bool {
+    (300..400).contains(&status)
+}
+
 /// The causes below the SDK's own sentence, which only says that something failed.
 fn cause_of(error: &(dyn std::error::Error + 'static)) -> String {
     error.source().map_or_else(|| Chain(error).to_string(), |source| Chain(source).to_string())
@@ -126,7 +147,7 @@ fn cause_of(error: &(dyn std::error::Error + 'static)) -> String {
 /// An answer to HEAD has no body, and so no code.
 fn word_for(status: u16) -> &'static str {
     match status {
-        301 | 307 => "PermanentRedirect",
+        status if is_redirection(status) => "PermanentRedirect",
         400 => "BadRequest",
         403 => "Forbidden",
         404 => "NotFound",

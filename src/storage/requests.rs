@@ -9,6 +9,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::operation::upload_part::UploadPartOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, ServerSideEncryption,
@@ -28,6 +29,8 @@ use super::settings::{AtRest, Encryption};
 const LEAST_BYTES_PER_SECOND: u64 = 256 << 10;
 /// A gzip file: `Content-Encoding` would make clients unpack it on the way.
 const CONTENT_TYPE: &str = "application/gzip";
+/// S3's code for a checksum that does not match.
+const BAD_DIGEST: &str = "BadDigest";
 /// Name of the metadata entry that says whose upload an object is.
 const RUN_ID: &str = "run-id";
 
@@ -120,12 +123,11 @@ impl Bucket {
         let request = request.body(ByteStream::from(part.bytes.clone())).customize();
         let request = request.config_override(Builder::new().timeout_config(timeouts));
         let answer = Box::pin(request.send()).await?;
+        if is_other(&answer, &part.digest, &part.bytes).await {
+            return Err(damaged("the store's checksum of the part is not that of what was sent"));
+        }
         // A success without an ETag is none: an error may be inside, which the SDK does not look for here.
         let etag = answer.e_tag.ok_or_else(|| damaged("the answer has no ETag"))?;
-        // Unencrypted, a part's ETag is the MD5 of what the store holds: one that took damaged bytes is caught here.
-        if answer.server_side_encryption.is_none() && is_other_md5(&etag, &part.digest) {
-            return Err(damaged("the part's ETag is not the MD5 of what was sent"));
-        }
         Ok(TakenPart { etag, digest: part.digest.clone(), bytes })
     }
 
@@ -144,7 +146,12 @@ impl Bucket {
             request = request.checksum_crc64_nvme(crc64_text(crc64)).checksum_type(ChecksumType::FullObject);
         }
         // Once: a repeated one that had taken effect is refused, and would be taken for a failure.
-        let answer = Box::pin(request.customize().config_override(once()).send()).await?;
+        let sending = Box::pin(request.customize().config_override(once()).send());
+        let answer = sending.await.map_err(|error| match Failure::from(error) {
+            // It is about the parts that the store holds, and those do not change.
+            failure if failure.code == BAD_DIGEST => Failure { kind: FailureKind::Refused, ..failure },
+            failure => failure,
+        })?;
         Ok(CompleteAnswer { etag: answer.e_tag, crc64: answer.checksum_crc64_nvme })
     }
 
@@ -252,11 +259,27 @@ pub(super) fn completed_part(number: u32, part: &TakenPart) -> CompletedPart {
     }
 }
 
-/// Whether an ETag looks like an MD5, and is another than the part's.
-fn is_other_md5(etag: &str, digest: &PartDigest) -> bool {
-    let etag = etag.trim_matches('"');
+/// Whether the store's answer to a part shows that it holds other bytes than were sent. Some stores look at no checksum
+/// that they do not know (FACTS §2), and with `S3_CHECKSUM=none` there is none to look at.
+async fn is_other(answer: &UploadPartOutput, digest: &PartDigest, bytes: &Bytes) -> bool {
+    if let (PartDigest::Crc64Nvme(crc), Some(theirs)) = (digest, answer.checksum_crc64_nvme()) {
+        return theirs != crc64_text(*crc);
+    }
+    // Unencrypted, a part's ETag is the MD5 of what the store holds; other ETags say nothing.
+    let etag = answer.e_tag().unwrap_or_default().trim_matches('"');
     let looks_like_md5 = etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-    matches!(digest, PartDigest::Md5(md5) if looks_like_md5 && !etag.eq_ignore_ascii_case(&super::hex(md5)))
+    if !looks_like_md5 || answer.server_side_encryption().is_some() {
+        return false;
+    }
+    let md5 = match digest {
+        PartDigest::Md5(md5) => Some(*md5),
+        PartDigest::Crc64Nvme(_) | PartDigest::None => {
+            let bytes = bytes.clone();
+            // A second for a part of 600 MiB: not between other requests.
+            tokio::task::spawn_blocking(move || Md5::digest(&bytes).into()).await.ok()
+        }
+    };
+    md5.is_none_or(|md5: [u8; 16]| !etag.eq_ignore_ascii_case(&super::hex(&md5)))
 }
 
 /// As S3 writes a CRC-64: big-endian, in base64.
@@ -275,5 +298,37 @@ pub(super) fn damaged(what: &str) -> Failure {
         message: what.to_owned(),
         status: None,
         request_id: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_is_judged_by_the_checksum_that_the_store_answers() {
+        let bytes = Bytes::from_static(b"part");
+        let md5: [u8; 16] = Md5::digest(&bytes).into();
+        let (ours, other) = (super::super::hex(&md5), "0123456789abcdef0123456789abcdef".to_owned());
+        let upper_case = format!("\"{}\"", ours.to_uppercase());
+        let digests = [PartDigest::Md5(md5), PartDigest::Crc64Nvme(7), PartDigest::None];
+        let plain = UploadPartOutput::builder;
+        let encrypted = || plain().server_side_encryption(ServerSideEncryption::AwsKms);
+        for (answer, is_damaged) in [
+            (plain().e_tag(&ours), false),
+            (plain().e_tag(&upper_case), false),
+            (plain().e_tag(&other), true),
+            (plain().e_tag("no MD5"), false),
+            (encrypted().e_tag(&other), false),
+        ] {
+            for digest in &digests {
+                let answer = answer.clone().build();
+                assert_eq!(is_other(&answer, digest, &bytes).await, is_damaged, "{answer:?}, {digest:?}");
+            }
+        }
+        for (crc, is_damaged) in [(7, false), (8, true)] {
+            let answer = encrypted().e_tag(&other).checksum_crc64_nvme(crc64_text(crc)).build();
+            assert_eq!(is_other(&answer, &PartDigest::Crc64Nvme(7), &bytes).await, is_damaged, "{crc}");
+        }
     }
 }

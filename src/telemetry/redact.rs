@@ -36,9 +36,12 @@ impl Redactor {
             .filter_map(|setting| resolver.text(setting))
             .collect();
         secrets.extend(OTHERS.iter().filter_map(|name| environment.get(name)?.to_str().map(str::to_owned)));
-        let passwords = secrets.iter().filter_map(|text| Conninfo::parse(text).ok()?.password().cloned());
-        let passwords: Vec<String> = passwords.map(|password| password.expose_secret().to_owned()).collect();
-        secrets.extend(passwords);
+        let parsed: Vec<Conninfo> = secrets.iter().filter_map(|text| Conninfo::parse(text).ok()).collect();
+        for conninfo in &parsed {
+            let others = conninfo.other_secrets().iter().map(|(_, secret)| secret);
+            secrets
+                .extend(conninfo.password().into_iter().chain(others).map(|secret| secret.expose_secret().to_owned()));
+        }
         secrets.extend(resolver.text(&PING_URL).iter().flat_map(|text| PingUrl::secrets(text)));
         Self::of(secrets)
     }

@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use crate::support::program::Program;
+use crate::support::proxy::{Calls, Fault, FaultProxy, Rule, S3Verb, StallAt};
 use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{manifest, only_backup, s3_program};
+use crate::support::tcp_proxy::TcpProxy;
 
 /// A password with every printable special character, and some that are not ASCII.
 pub const PASSWORD: &str = "a b!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~%41 é漢🐘";
@@ -172,4 +175,31 @@ fn a_unix_socket_is_a_host_like_any_other() {
         let program = program(&bucket).env("POSTGRES_CONNECTION_STRING", connection);
         assert_backs_up(&program, &bucket, &database);
     }
+}
+
+#[test]
+fn pg_dump_goes_to_the_host_that_was_chosen_even_when_another_comes_back() {
+    let (database, bucket) = (postgres().create_database("pinned"), s3().create_bucket("pinned"));
+    let server = database.server();
+    // The way by the first host is closed when the session connects, and open when pg_dump does.
+    let first = TcpProxy::start(&server.addr());
+    first.refuse();
+    let slow = FaultProxy::start(s3().addr());
+    slow.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::Nth(1), Fault::Stall { at: StallAt::BeforeEffect }));
+    let connection = format!(
+        "host=127.0.0.1,{} port={},{} user={} dbname={} password={}",
+        server.host,
+        first.address().port(),
+        server.port,
+        server.user,
+        database.name,
+        quoted(&server.password)
+    );
+    let program = program(&bucket).env("POSTGRES_CONNECTION_STRING", connection).env("S3_URL", slow.url());
+    let mut running = program.env("S3_REQUEST_TIMEOUT", "2s").spawn();
+    running.wait_for_stderr("backup starts", Duration::from_mins(1));
+    first.resume();
+    running.wait().assert_code(0);
+    assert_eq!(manifest(&bucket, &only_backup(&bucket))["database"], *database.name);
+    assert_eq!(first.bytes_to_client(), 0, "something went by the other host");
 }

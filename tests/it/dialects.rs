@@ -3,7 +3,7 @@
 //! The real test server does some of it; the fault proxy imitates the rest (FACTS §2).
 
 use crate::support::fake_pg_dump::FakeDump;
-use crate::support::faulty::{Stage, THREE_PARTS};
+use crate::support::faulty::{PART, Stage, THREE_PARTS};
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb, Seen, When};
 
 fn stage() -> Stage {
@@ -37,14 +37,6 @@ fn a_key_is_asked_for_with_kms_alone() {
     let kms = || stage.backup().env("S3_SSE_KMS_KEY_ID", "alias/backups");
     let refused = kms().run();
     stage.assert_failed(&refused, 3, "a key without kms").then_names(&["S3_SSE_KMS_KEY_ID"]);
-}
-
-#[test]
-fn a_class_that_the_store_does_not_know_is_a_misconfiguration() {
-    let stage = stage();
-    stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, status(400, "InvalidStorageClass")));
-    let outcome = stage.backup().env("S3_STORAGE_CLASS", "STANDARD_IA").run();
-    stage.assert_failed(&outcome, 3, "unknown class").then_names(&["InvalidStorageClass", "S3_STORAGE_CLASS"]);
 }
 
 #[test]
@@ -102,17 +94,125 @@ fn a_store_with_few_parts_gets_larger_ones_or_is_named() {
 }
 
 #[test]
-fn a_bucket_of_another_region_names_the_setting() {
-    let stage = stage();
-    stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, status(400, "AuthorizationHeaderMalformed")));
-    let outcome = stage.backup().run();
-    stage.assert_failed(&outcome, 3, "another region").then_names(&["S3_REGION"]);
-}
-
-#[test]
 fn credentials_that_expire_in_the_middle_are_a_storage_failure() {
     let stage = stage();
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::From(2), status(400, "ExpiredToken")));
     let outcome = stage.backup().run();
     stage.assert_failed(&outcome, 12, "expired").then_names(&["ExpiredToken", "renew the credentials"]);
+}
+
+#[test]
+fn a_part_that_the_store_takes_damaged_is_sent_again_whatever_the_checksum() {
+    for checksum in ["md5", "crc64nvme", "none"] {
+        for fault in [Fault::CorruptBody, Fault::CorruptUnchecked] {
+            let (stage, case) = (stage(), format!("{checksum}, {fault:?}"));
+            stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::Nth(2), fault));
+            stage.assert_committed(&stage.backup().env("S3_CHECKSUM", checksum).run(), &case);
+            assert_eq!(stage.proxy.count(S3Verb::UploadPart), 4, "{case}: one more than there are parts");
+        }
+    }
+}
+
+#[test]
+fn a_checksum_that_the_store_refuses_in_the_end_is_a_failure_at_once() {
+    let stage = stage();
+    stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::All, status(400, "BadDigest")));
+    let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").run();
+    stage.assert_failed(&outcome, 12, "the object's checksum").then_names(&["BadDigest"]);
+    assert_eq!(stage.proxy.count(S3Verb::CompleteMultipartUpload), 1);
+}
+
+#[test]
+fn a_store_that_refuses_trailers_and_streamed_signatures_gets_none() {
+    let kinds = [("S3_CHECKSUM", "md5"), ("S3_CHECKSUM", "crc64nvme"), ("S3_CHECKSUM", "none"), ("S3_SSE", "AES256")];
+    for (variable, value) in kinds {
+        let stage = stage();
+        for (header, part, code, s3_code) in [
+            ("x-amz-trailer", "", 400, "XAmzContentSHA256Mismatch"),
+            ("x-amz-content-sha256", "STREAMING", 400, "XAmzContentSHA256Mismatch"),
+            ("content-encoding", "aws-chunked", 501, "NotImplemented"),
+            ("transfer-encoding", "", 501, "NotImplemented"),
+        ] {
+            stage.proxy.rule(Rule::any(Calls::All, status(code, s3_code)).header(header, part));
+        }
+        stage.assert_committed(&stage.backup().env(variable, value).run(), &format!("{variable}={value}"));
+        assert!(stage.proxy.log().iter().all(|seen| seen.fault.is_none()), "{variable}={value}");
+    }
+}
+
+#[test]
+fn parts_are_equal_where_the_store_wants_it() {
+    let stage = stage();
+    stage.assert_committed(
+        &stage.backup().env("S3_EQUAL_PARTS", "true").env("S3_MAX_PARTS", "1000").run(),
+        "equal parts",
+    );
+    let mut sizes: Vec<u64> = stage
+        .proxy
+        .log()
+        .iter()
+        .filter(|seen| seen.verb == S3Verb::UploadPart)
+        .map(|seen| seen.request_body_len)
+        .collect();
+    sizes.sort_unstable();
+    assert!(sizes.len() == 3 && sizes[0] < PART && sizes[1..] == [PART, PART], "{sizes:?}");
+}
+
+#[test]
+fn a_store_that_encrypts_and_shows_no_etag_is_believed_by_size_and_owner() {
+    let stage = stage();
+    let encrypted = Fault::AddAnswerHeader("x-amz-server-side-encryption".to_owned(), "aws:kms".to_owned());
+    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, encrypted));
+    stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::From(2), Fault::StripAnswerHeader("ETag".to_owned())));
+    stage.assert_committed(&stage.backup().run(), "no ETags to go by");
+}
+
+#[test]
+fn what_a_store_refuses_at_first_is_an_invalid_configuration_with_the_setting_to_mend() {
+    let class = ("S3_STORAGE_CLASS", "STANDARD_IA");
+    let encryption = ("S3_SSE", "AES256");
+    let none = ("S3_CHECKSUM", "md5");
+    for (setting, code, s3_code, mend) in [
+        (class, 400, "InvalidStorageClass", "S3_STORAGE_CLASS"),
+        (class, 501, "NotImplemented", "S3_STORAGE_CLASS"),
+        (class, 400, "InvalidArgument", "S3_STORAGE_CLASS"),
+        (encryption, 501, "NotImplemented", "S3_SSE"),
+        (encryption, 400, "InvalidRequest", "S3_SSE"),
+        (encryption, 400, "InvalidEncryptionAlgorithmError", "S3_SSE"),
+        (("S3_SSE", "aws:kms"), 400, "KMS.NotFoundException", "S3_SSE_KMS_KEY_ID"),
+        (("S3_CHECKSUM", "crc64nvme"), 400, "InvalidRequest", "S3_CHECKSUM"),
+        (none, 400, "AuthorizationHeaderMalformed", "S3_REGION"),
+        (none, 400, "IllegalLocationConstraintException", "S3_REGION"),
+        (none, 301, "PermanentRedirect", "S3_REGION"),
+        (none, 307, "TemporaryRedirect", "S3_REGION"),
+        (none, 403, "InvalidAccessKeyId", "S3_ACCESS_KEY"),
+        (none, 403, "NotSignedUp", "S3_ACCESS_KEY"),
+        (none, 403, "SignatureDoesNotMatch", "S3_SECRET_KEY"),
+        (none, 403, "AccessDenied", "S3_SECRET_KEY"),
+        (none, 404, "NoSuchBucket", "S3_BUCKET"),
+    ] {
+        let (stage, (variable, value)) = (Stage::new(FakeDump::new()), setting);
+        stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, status(code, s3_code)));
+        let outcome = stage.backup().env(variable, value).run();
+        stage.assert_failed(&outcome, 3, s3_code).then_names(&[s3_code, mend]);
+        assert_eq!(stage.proxy.count(S3Verb::CreateMultipartUpload), 1, "{s3_code}: asked once");
+    }
+}
+
+#[test]
+fn a_store_that_denies_everything_alike_is_an_invalid_configuration() {
+    let stage = stage();
+    stage.proxy.rule(Rule::any(Calls::All, Fault::access_denied()));
+    let outcome = stage.backup().run();
+    stage.assert_failed(&outcome, 3, "a wrong key of Garage's").then_names(&["S3_ACCESS_KEY", "S3_SECRET_KEY"]);
+}
+
+#[test]
+fn the_region_that_a_redirection_names_is_told() {
+    let stage = stage();
+    let headers = vec![("x-amz-bucket-region".to_owned(), "eu-central-1".to_owned())];
+    stage
+        .proxy
+        .rule(Rule::any(Calls::All, Fault::Reply { status: 301, headers, body: Vec::new(), when: When::Before }));
+    stage.assert_failed(&stage.backup().run(), 3, "301").then_names(&["the bucket is in eu-central-1", "S3_REGION"]);
 }

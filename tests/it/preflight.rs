@@ -60,6 +60,19 @@ fn a_question_that_the_server_refuses_costs_neither_the_lock_nor_the_backup() {
 }
 
 #[test]
+fn a_host_that_is_called_a_pooler_is_named() {
+    let (database, bucket) = (postgres().create_database("pooler"), s3().create_bucket("pooler"));
+    let program = backup_program(&database, &bucket);
+    for (host, is_pooler) in [("PgBouncer.invalid", true), ("db-pooler.invalid", true), ("db.invalid", false)] {
+        let connection = format!("{}?hostaddr=127.0.0.1", database.uri_via(host, postgres().port));
+        let outcome = program.clone().env("POSTGRES_CONNECTION_STRING", connection).run();
+        outcome.assert_code(0);
+        let is_named = outcome.stderr.contains(&format!("{host}:{} looks like a connection pooler", postgres().port));
+        assert_eq!(is_named, is_pooler, "{host}: {}", outcome.stderr);
+    }
+}
+
+#[test]
 fn arguments_that_leave_something_out_make_a_partial_backup() {
     let database = postgres().create_database("partial");
     database.psql("CREATE TABLE a AS SELECT 1 AS n; CREATE TABLE b AS SELECT 2 AS n").expect("tables");

@@ -44,7 +44,6 @@ fn what_is_wrong_is_said_without_the_text() {
         ("postgres://h/d?novalue", ConninfoError::QueryParameter),
         ("host=a\0b", ConninfoError::Nul),
         ("postgres://u:%ff@h/d", ConninfoError::NotUtf8),
-        ("sslpassword=x host=h", ConninfoError::OtherSecret("sslpassword")),
     ];
     for (text, expected) in cases {
         assert_eq!(Conninfo::parse(text).err(), Some(expected), "{text:?}");
@@ -65,6 +64,17 @@ fn an_empty_password_is_handed_on_since_it_stands_before_pgpassword() {
     assert_eq!((conninfo.to_string().as_str(), conninfo.password().is_none()), ("host='h' password=''", true));
     let conninfo = Conninfo::parse("password='' password=secret host=h").expect("parses");
     assert_eq!((conninfo.to_string().as_str(), conninfo.password().is_some()), ("host='h'", true));
+}
+
+#[test]
+fn other_secrets_are_taken_out_and_the_last_of_each_counts() {
+    let conninfo = Conninfo::parse("sslpassword=first host=h sslpassword=second").expect("parses");
+    let [(keyword, secret)] = conninfo.other_secrets() else { panic!("one secret") };
+    assert_eq!(
+        (*keyword, secret.expose_secret(), conninfo.to_string().as_str()),
+        ("sslpassword", "second", "host='h'")
+    );
+    assert!(Conninfo::parse("sslpassword=first sslpassword=''").expect("parses").other_secrets().is_empty());
 }
 
 proptest! {

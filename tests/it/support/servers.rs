@@ -36,6 +36,8 @@ pub struct Postgres {
     pub data_dir: PathBuf,
     /// The authority of its certificate, where it was started with `--ssl`.
     pub ssl_root_cert: Option<PathBuf>,
+    /// The certificate of the role `cert_user` and its key, where it was started with `--ssl`.
+    pub ssl_client: Option<(PathBuf, PathBuf)>,
 }
 
 /// A running S3 server.
@@ -101,6 +103,17 @@ pub fn s3() -> &'static S3 {
 /// Where it does not start.
 pub fn own_postgres(args: &[&str]) -> OwnPostgres {
     Own::start("postgres", args)
+}
+
+/// A hot standby of a database server.
+///
+/// # Panics
+/// Where it does not start.
+pub fn own_standby(primary: &Postgres) -> OwnPostgres {
+    let dir = unique_dir("standby");
+    let password = [("PGPASSWORD", primary.password.as_str())];
+    let settings = start_with("postgres", &dir, &["--standby-of", &primary.port.to_string()], &password);
+    Own { server: Postgres::from(&settings), dir }
 }
 
 /// An S3 server of the test's own, with further arguments for the script (`--port P`, `--tls`).
@@ -192,6 +205,10 @@ impl From<&Settings> for Postgres {
             pid: settings.number("PID"),
             data_dir: settings.text("DATADIR").into(),
             ssl_root_cert: settings.optional("PGSSLROOTCERT").map(PathBuf::from),
+            ssl_client: settings
+                .optional("PGSSLCERT")
+                .zip(settings.optional("PGSSLKEY"))
+                .map(|(cert, key)| (cert.into(), key.into())),
         }
     }
 }
@@ -214,7 +231,12 @@ impl From<&Settings> for S3 {
 }
 
 fn start(kind: &str, dir: &Path, args: &[&str]) -> Settings {
+    start_with(kind, dir, args, &[])
+}
+
+fn start_with(kind: &str, dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> Settings {
     let mut command = Command::new(script());
+    command.envs(variables.iter().copied());
     command.arg(kind).arg(dir).arg("--owner").arg(std::process::id().to_string()).args(args).stdin(Stdio::null());
     let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     assert!(

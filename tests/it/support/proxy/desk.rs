@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::http::{Headers, RequestHead, header};
 use super::rules::{Fault, Rule};
-use super::session::Session;
+use super::session::{Session, unchecked};
 use super::verb::{S3Verb, key_of, split_target};
 
 /// One request as the proxy saw it.
@@ -81,9 +81,13 @@ impl Desk {
         lock(&self.sessions)
     }
 
-    /// The request as the server understands it: one with valid temporary credentials is signed anew.
-    pub fn translated(&self, request: RequestHead) -> RequestHead {
-        let bytes = self.sessions().iter().find_map(|session| session.resigned(&request));
+    /// The request as the server is to understand it: one with valid temporary credentials is signed anew, and so is one
+    /// whose body it is not to check.
+    pub fn translated(&self, request: RequestHead, fault: Option<&Fault>) -> RequestHead {
+        let bytes = match fault {
+            Some(Fault::CorruptUnchecked) => unchecked(&request),
+            _ => self.sessions().iter().find_map(|session| session.resigned(&request)),
+        };
         match bytes {
             Some(bytes) => RequestHead { bytes, ..request },
             None => request,

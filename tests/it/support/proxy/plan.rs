@@ -105,7 +105,9 @@ impl Plan {
             Fault::ReplaceAnswerHeader(name, value) => Self::relay(Edit::Replace(name.clone(), value.clone())),
             Fault::StripRequestHeader(name) => Self::edited(Edit::Strip(name.clone())),
             Fault::AddRequestHeader(name, value) => Self::edited(Edit::Add(name.clone(), value.clone())),
-            Fault::CorruptBody => Self::shaped(Shaping { flip_at: Some(half_of_body(request)), ..Shaping::default() }),
+            Fault::CorruptBody | Fault::CorruptUnchecked => {
+                Self::shaped(Shaping { flip_at: Some(half_of_body(request)), ..Shaping::default() })
+            }
         }
     }
 

@@ -38,7 +38,7 @@ impl Connection {
         while let Some(bytes) = self.client.head().await? {
             let request = RequestHead::parse(bytes)?;
             let ticket = desk.admit(&request);
-            let request = desk.translated(request);
+            let request = desk.translated(request, ticket.fault());
             if !self.exchange(&request, &ticket).await? {
                 break;
             }

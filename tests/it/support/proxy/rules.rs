@@ -170,6 +170,8 @@ pub enum Fault {
     AddRequestHeader(String, String),
     /// One byte in the middle of the request's body is flipped on its way (the first one, of a chunked body).
     CorruptBody,
+    /// The same, and the server takes it without looking at any checksum, as some do.
+    CorruptUnchecked,
 }
 
 impl Fault {

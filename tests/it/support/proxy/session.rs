@@ -1,5 +1,6 @@
-//! Temporary credentials, which the test's S3 server does not know: the proxy checks a request's signature, token and all, as
-//! S3 would, and signs it anew with a key that the server has. Used by [`super::desk`] for every request with a token.
+//! Requests that the proxy signs anew, with a key that the S3 server has. Used by [`super::desk`] for temporary credentials,
+//! which the test's server does not know (the proxy checks signature and token first, as S3 would), and for imitating a
+//! server that takes a body unchecked.
 
 use sha2::{Digest as _, Sha256};
 
@@ -51,19 +52,30 @@ impl Session {
         if !is_ours {
             return None;
         }
-        let signed: Vec<&str> = authorization.signed.iter().copied().filter(|name| *name != TOKEN_HEADER).collect();
-        let signature = signature(request, authorization.scope, &signed, &s3().secret_key)?;
-        let anew = format!(
-            "AWS4-HMAC-SHA256 Credential={}/{}, SignedHeaders={}, Signature={signature}",
-            s3().access_key,
-            authorization.scope,
-            signed.join(";")
-        );
-        let text = String::from_utf8(request.bytes.clone()).ok()?;
-        let is_token = |line: &&str| line.to_ascii_lowercase().starts_with(TOKEN_HEADER);
-        let lines = text.split_inclusive('\n').filter(|line| !is_token(line));
-        Some(lines.collect::<String>().replace(given, &anew).into_bytes())
+        signed_anew(request, |name| name == TOKEN_HEADER)
     }
+}
+
+/// The head without every checksum of its body, in headers and in the signature.
+pub fn unchecked(request: &RequestHead) -> Option<Vec<u8>> {
+    let text = String::from_utf8(request.bytes.clone()).ok()?;
+    let sum = header(&request.headers, "x-amz-content-sha256")?;
+    let request = RequestHead::parse(text.replace(sum, "UNSIGNED-PAYLOAD").into_bytes()).ok()?;
+    signed_anew(&request, |name| name == "content-md5" || name.contains("-checksum-"))
+}
+
+/// The head less the headers of these (lower-case) names, with the signature of a key that the server has.
+fn signed_anew(request: &RequestHead, is_dropped: impl Fn(&str) -> bool) -> Option<Vec<u8>> {
+    let given = header(&request.headers, "authorization")?;
+    let Authorization { scope, signed, .. } = Authorization::parse(given)?;
+    let signed: Vec<&str> = signed.into_iter().filter(|name| !is_dropped(name)).collect();
+    let signature = signature(request, scope, &signed, &s3().secret_key)?;
+    let (key, names) = (&s3().access_key, signed.join(";"));
+    let anew = format!("AWS4-HMAC-SHA256 Credential={key}/{scope}, SignedHeaders={names}, Signature={signature}");
+    let text = String::from_utf8(request.bytes.clone()).ok()?;
+    let name = |line: &str| line.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    let lines = text.split_inclusive('\n').filter(|line| !is_dropped(&name(line)));
+    Some(lines.collect::<String>().replace(given, &anew).into_bytes())
 }
 
 /// Signature Version 4 of these headers (AWS documentation, "Create a signed AWS API request").
