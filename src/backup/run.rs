@@ -18,6 +18,7 @@ use crate::storage::{Committed, Destination, StorageError, Upload};
 use super::limits::Limits;
 use super::manifest::{Manifest, RunFacts};
 use super::name::{BackupName, MANIFEST_SUFFIX};
+use super::neighbours::{self, Mixing};
 use super::report::{Attempt, Report};
 use super::stream::Job;
 
@@ -30,6 +31,7 @@ pub struct Backup<'a> {
     limits: Limits,
     progress: Arc<Progress>,
     display: Box<dyn Fn(u64) + Send + Sync + 'a>,
+    mixing: Mixing,
 }
 
 /// An open session on a server whose facts are known, with the tools that fit it.
@@ -48,7 +50,13 @@ impl<'a> Backup<'a> {
         progress: Arc<Progress>,
         display: impl Fn(u64) + Send + Sync + 'a,
     ) -> Self {
-        Self { config, limits, progress, display: Box::new(display) }
+        Self { config, limits, progress, display: Box::new(display), mixing: Mixing::default() }
+    }
+
+    /// What another database's backups in the destination mean.
+    #[must_use]
+    pub fn mixing(self, mixing: Mixing) -> Self {
+        Self { mixing, ..self }
     }
 
     /// Takes one backup.
@@ -65,6 +73,9 @@ impl<'a> Backup<'a> {
         let plan = PartPlan::new(&self.config.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
         self.limits.within(self.warn_of_concerns(&mut source)).await?;
+        if self.mixing == Mixing::Refused {
+            self.limits.within(neighbours::check(&destination, &source.facts)).await?;
+        }
         let (name, upload) = self.begin(&destination, &run_id).await?;
         attempt.begun(name, destination.location(upload.key()));
         (self.display)(source.facts.size_bytes);

@@ -18,6 +18,7 @@ mod examples;
 mod libpq;
 mod listing;
 mod memory;
+mod mixed;
 mod monitoring;
 mod packaging;
 mod pings;
