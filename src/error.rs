@@ -62,7 +62,7 @@ pub const EXIT_CODES: [ExitCodeRow; 13] = [
         ExitCode::Ok,
         0,
         "ok",
-        "all that was asked; for backup: the object is committed and checked (a manifest that could not be written is a warning)",
+        "all that was asked; for backup: the object is committed and checked (failed globals or a failed manifest after it are warnings)",
     ),
     row(ExitCode::MissingSetting, 1, "missing setting", "a required variable is absent (all are named at once)"),
     row(ExitCode::InvalidCron, 2, "invalid cron", "BACKUP_INTERVAL is no cron expression, or one that never fires"),

@@ -1,6 +1,6 @@
 //! Backup Manager: takes one backup, from connecting to the report.
 //!
-//! `run` is the story, `stream` its middle, `neighbours` whose backups lie where it goes, `name` and `manifest` what it leaves behind, `limits` and `watch` what may end it early.
+//! `run` is the story, `stream` its middle, `neighbours` whose backups lie where it goes, `name`, `manifest` and `sidecars` what it leaves behind, `limits` and `watch` what may end it early.
 //! Called by `commands::take`.
 
 mod limits;
@@ -9,6 +9,7 @@ pub mod name;
 mod neighbours;
 mod report;
 mod run;
+mod sidecars;
 mod stream;
 mod watch;
 

@@ -15,6 +15,8 @@ mod dialects;
 mod documents;
 mod dump_faults;
 mod examples;
+mod globals;
+mod globals_faults;
 mod libpq;
 mod listing;
 mod memory;

@@ -8,7 +8,7 @@ use crate::support::program::{Outcome, Program};
 use crate::support::proxy::{FaultProxy, S3Verb};
 use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
-use crate::support::setup::{backup_program, only_backup};
+use crate::support::setup::{backup_program, manifest, only_backup};
 
 fn put(bucket: &str, key: &str, body: &[u8]) {
     s3().request("PUT", &format!("/{bucket}/{key}"), body).expect("stored");
@@ -144,5 +144,5 @@ fn credentials_that_may_only_write_are_not_asked_for_more() {
     assert!(!outcome.stderr.contains(" WARN "), "{}", outcome.stderr);
     let told = outcome.stderr.lines().find(|line| line.contains("may not see whose backups"));
     assert!(told.is_some_and(|line| line.contains("DEBUG")), "{}", outcome.stderr);
-    only_backup(&bucket);
+    assert_eq!(manifest(&bucket, &only_backup(&bucket))["missing"], json!([]));
 }

@@ -84,7 +84,8 @@ fn a_fault_that_passes_costs_no_backup_whatever_the_verb() {
         S3Verb::PutObject,
     ];
     let cases = verbs.into_iter().flat_map(|verb| all_faults().into_iter().map(move |fault| (verb, fault))).collect();
-    // A HEAD that says 200 and nothing more is not told from one that is true: the name counts as taken.
+    // A HEAD that says 200 and nothing more is not told from one that is true: the name counts as taken. The first
+    // PutObject is that of the globals.
     each(cases, |(verb, fault)| passes(&small(), verb, Calls::First(1), fault));
 }
 
