@@ -10,6 +10,7 @@ use crate::postgres::{Extension, Facts, References, Tools};
 use crate::storage::{Committed, hex};
 
 use super::name::BackupName;
+use super::way_back;
 
 /// What the manifest says. Unknown fields are passed over when read, so that later versions may add some.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +64,12 @@ pub struct Manifest {
     pub collation: Option<String>,
     /// `datctype`
     pub character_type: Option<String>,
+    /// `datlocprovider` from PostgreSQL 15 on: `c`, `i` or `b`.
+    #[serde(default)]
+    pub locale_provider: Option<String>,
+    /// The locale of the providers `i` and `b`.
+    #[serde(default)]
+    pub locale: Option<String>,
     /// Rows of COPY data in all.
     pub rows: u64,
     /// Rows of each table, in the dump's order.
@@ -79,6 +86,9 @@ pub struct Manifest {
     /// The file with the cluster's globals and the database's own settings; `None` where there is none.
     #[serde(default)]
     pub globals: Option<GlobalsFile>,
+    /// How to restore it without this program, into an empty database `TARGET`: one command each.
+    #[serde(default)]
+    pub restore: Vec<String>,
     /// What is not known or could not be made, and why: `globals: pg_dumpall failed (exit code 1)`.
     #[serde(default)]
     pub missing: Vec<String>,
@@ -102,6 +112,8 @@ pub struct GlobalsFile {
 pub struct RunFacts<'a> {
     /// The backup's name.
     pub name: BackupName,
+    /// `s3://bucket/key`
+    pub location: String,
     /// The run's id.
     pub run_id: &'a str,
     /// The server and the database.
@@ -155,11 +167,14 @@ impl Manifest {
             encoding: run.facts.encoding.clone(),
             collation: run.facts.collation.clone(),
             character_type: run.facts.character_type.clone(),
+            locale_provider: run.facts.locale_provider.clone(),
+            locale: run.facts.locale.clone(),
             rows: scan.rows,
             tables: scan.tables.clone(),
             extensions,
             roles,
             tablespaces,
+            restore: way_back::commands(&run.location, Some(&hex(&totals.object_sha256)), run.globals.as_ref()),
             globals: run.globals,
             missing: run.missing,
         }

@@ -1,6 +1,7 @@
 //! Backup Manager: takes one backup, from connecting to the report.
 //!
-//! `run` is the story, `stream` its middle, `neighbours` whose backups lie where it goes, `name`, `manifest` and `sidecars` what it leaves behind, `limits` and `watch` what may end it early.
+//! `run` is the story, `stream` its middle, `neighbours` whose backups lie where it goes, `name`, `manifest`, `sidecars` and
+//! `way_back` what it leaves behind, `limits` and `watch` what may end it early.
 //! Called by `commands::take`.
 
 mod limits;
@@ -12,6 +13,7 @@ mod run;
 mod sidecars;
 mod stream;
 mod watch;
+pub mod way_back;
 
 use std::time::Duration;
 

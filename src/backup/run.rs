@@ -91,6 +91,7 @@ impl<'a> Backup<'a> {
 
         let mut run = RunFacts {
             name,
+            location: destination.location(committed.key()),
             run_id: &run_id,
             facts: &facts,
             tools: &tools,
@@ -98,9 +99,9 @@ impl<'a> Backup<'a> {
             part_bytes: plan.base(),
             is_partial: self.is_partial(),
             arguments: &Dump::arguments(&self.config.postgres),
-            references: None,
-            globals: None,
             missing: known.missing(),
+            references: known.references,
+            globals: None,
         };
         let finished = Utc::now();
         let sidecars = self.sidecars(name, &destination, &committed);
@@ -108,7 +109,6 @@ impl<'a> Backup<'a> {
             Ok(globals) => run.globals = Some(globals),
             Err(why) => run.missing.push(why),
         }
-        run.references = known.references;
         let manifest = Manifest::new(run, &committed, finished);
         sidecars.write_manifest(&manifest).await;
         Ok(Report::success(manifest, destination.location(committed.key()), began.elapsed()))

@@ -4,7 +4,7 @@ use bytesize::ByteSize;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::backup::manifest::Manifest;
-use crate::backup::name::GLOBALS_SUFFIX;
+use crate::backup::way_back;
 use crate::listing::StoredBackup;
 
 /// The width that every terminal has.
@@ -79,20 +79,10 @@ fn needs(manifest: &Manifest) -> Vec<(&'static str, String)> {
     lines.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
 
-/// Download, check, and the globals before the dump.
 fn restore_lines(backup: &StoredBackup, manifest: Option<&Manifest>) -> String {
-    let name = &backup.file_name;
+    let sha256 = manifest.map(|manifest| manifest.object_sha256.as_str());
     let globals = manifest.and_then(|manifest| manifest.globals.as_ref());
-    let mut files = vec![(name.clone(), manifest.map(|manifest| &manifest.object_sha256))];
-    let globals_name = format!("{name}{GLOBALS_SUFFIX}");
-    files.extend(globals.map(|globals| (globals_name.clone(), Some(&globals.sha256))));
-    let path = backup.s3_location.strip_suffix(name.as_str()).unwrap_or_default();
-    let mut lines: Vec<String> = files.iter().map(|(file, _)| format!("aws s3 cp {path}{file} .")).collect();
-    let sums = files.iter().filter_map(|(file, sum)| Some(format!("echo '{}  {file}' | sha256sum -c", (*sum)?)));
-    lines.extend(sums);
-    lines.extend(files.iter().map(|(file, _)| format!("gunzip -t {file}")));
-    lines.extend(globals.map(|_| format!("gunzip -c {globals_name} | psql -X -d TARGET")));
-    lines.push(format!("gunzip -c {name} | psql -X -1 -v ON_ERROR_STOP=1 -d TARGET"));
+    let lines = way_back::commands(&backup.s3_location, sha256, globals);
     lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
 }
 

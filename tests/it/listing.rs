@@ -211,6 +211,9 @@ fn one_backup_is_shown_in_full_with_the_way_back() {
     ];
     let places: Vec<_> = in_order.iter().map(|line| text.find(line.as_str())).collect();
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} in:\n{text}");
+    // The manifest says the same, for whoever has nothing but the bucket.
+    let restore = told["restore"].as_array().expect("commands");
+    assert!(in_order.iter().all(|line| restore.contains(&line.as_str().into())), "{restore:?}");
     let bare = list_program(&bucket).arg(OLDEST).run();
     assert!(bare.assert_code(0).stdout_text().contains("no manifest"), "{}", bare.stdout_text());
     assert!(!bare.stdout_text().contains("globals"), "{}", bare.stdout_text());

@@ -47,7 +47,7 @@ impl Stage {
             .env("PG_DUMP_PATH", self.dump.path())
     }
 
-    /// One backup and its manifest are there, and it is what `pg_dump` wrote.
+    /// One backup and its sidecars are there, and it is what `pg_dump` wrote.
     #[track_caller]
     fn assert_committed(&self, outcome: &Outcome) {
         outcome.assert_code(0);

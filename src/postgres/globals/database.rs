@@ -75,7 +75,7 @@ impl DatabaseSettings {
     /// Where the session is lost.
     pub(super) async fn ask(session: &mut Session) -> Result<Option<Self>, PostgresError> {
         let answer = session.query_if_allowed(QUESTION).await?;
-        answer.first().map(|line| serde_json::from_str(line).map_err(PostgresError::Answer)).transpose()
+        Ok(answer.first().and_then(|line| serde_json::from_str(line).ok()))
     }
 
     /// The statements, in UTF-8 as the answer was.
