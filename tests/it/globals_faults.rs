@@ -115,13 +115,18 @@ fn globals_that_s3_refuses_cost_a_warning_and_the_manifest_says_so() {
 #[test]
 fn a_signal_while_the_globals_are_made_ends_with_the_manifest_and_no_child() {
     let stage = Stage::new(FakeDump::new());
-    stage.dump.replace("pg_dumpall", "#!/bin/sh\ntouch \"${0%/*}/runs\"\nexec sleep 600\n");
+    stage.dump.replace("pg_dumpall", "#!/bin/sh\nexec sleep 600\n");
     let running = stage.backup().spawn();
-    while !stage.dump.dir().join("runs").exists() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let sleeper = loop {
+        let found = running.descendants().into_iter().find(|process| process.command_line() == "sleep 600");
+        match found {
+            Some(process) => break process,
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
     running.signal("TERM");
     assert_without_globals(&stage, &running.wait(), "the run had to end");
+    assert!(!sleeper.is_alive());
 }
 
 #[test]
