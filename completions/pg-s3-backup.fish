@@ -47,6 +47,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l log
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l log-format -d '`text` or `json` [env: LOG_FORMAT] [default: `text`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l no-progress -d 'Draw no progress bar; log progress every 30 s instead'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l allow-mixed -d 'Back up to a destination that holds another database\'s backups'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l limit -d 'Show the newest N, or `all`' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET] [default: required]' -r
@@ -100,4 +101,5 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l met
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l log-level -d '`error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL] [default: `info`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l log-format -d '`text` or `json` [env: LOG_FORMAT] [default: `text`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l run-on-start -d 'At the start, take a backup at once, whatever is there'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l allow-mixed -d 'Back up to a destination that holds another database\'s backups'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -s h -l help -d 'Print help (see more with \'--help\')'

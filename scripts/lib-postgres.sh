@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The PostgreSQL part of scripts/server; sourced by it. Uses its DIR, MAJOR, TLS, STATEMENTS and PRIMARY.
+# The PostgreSQL part of scripts/server; sourced by it. Uses its DIR, MAJOR, SUPERUSER, TLS, STATEMENTS and PRIMARY.
 
 # choose_user: sets AS to the words that run a command as a user whom PostgreSQL accepts (it refuses root).
 choose_user() {
@@ -38,8 +38,8 @@ make_cluster() {
         printf '%s\n' "$PASSWORD" >"$DIR/pwfile"
     )
     ((EUID != 0)) || chown --reference="$DIR" "$DIR/pwfile"
-    (cd "$DIR" && "${AS[@]}" "$BIN/initdb" -D "$DIR/data" -U postgres -A scram-sha-256 --pwfile="$DIR/pwfile" -E UTF8 \
-        --locale="$locale" --no-sync) </dev/null >>"$DIR/log" 2>&1 || die "initdb failed"
+    (cd "$DIR" && "${AS[@]}" "$BIN/initdb" -D "$DIR/data" -U "$SUPERUSER" -A scram-sha-256 --pwfile="$DIR/pwfile" \
+        -E UTF8 --locale="$locale" --no-sync) </dev/null >>"$DIR/log" 2>&1 || die "initdb failed"
     rm "$DIR/pwfile"
 }
 
@@ -128,7 +128,7 @@ start_postgres() {
     write_settings
     start_on_free_port
     finish
-    printf '%s\n' PGHOST=127.0.0.1 "PGPORT=${PORTS[0]}" PGUSER=postgres "PGPASSWORD=$PASSWORD" "PGBIN=$BIN" \
+    printf '%s\n' PGHOST=127.0.0.1 "PGPORT=${PORTS[0]}" "PGUSER=$SUPERUSER" "PGPASSWORD=$PASSWORD" "PGBIN=$BIN" \
         "PGSOCKETDIR=$SOCKETS" "PID=$CHILD" "DATADIR=$DIR/data"
     [[ -z $TLS ]] || printf '%s\n' "PGSSLROOTCERT=$DIR/ca.pem" "PGSSLCERT=$DIR/client.pem" "PGSSLKEY=$DIR/client.key"
 }

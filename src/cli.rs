@@ -47,6 +47,9 @@ pub struct BackupArgs {
     /// Draw no progress bar; log progress every 30 s instead
     #[arg(long)]
     pub no_progress: bool,
+    /// Back up to a destination that holds another database's backups
+    #[arg(long)]
+    pub allow_mixed: bool,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
     #[arg(last = true, value_name = "ARGS")]
     pub pg_dump_args: Vec<String>,
@@ -61,6 +64,9 @@ pub struct DaemonArgs {
     /// At the start, take a backup at once, whatever is there
     #[arg(long)]
     pub run_on_start: bool,
+    /// Back up to a destination that holds another database's backups
+    #[arg(long)]
+    pub allow_mixed: bool,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
     #[arg(last = true, value_name = "ARGS")]
     pub pg_dump_args: Vec<String>,

@@ -6,6 +6,7 @@
 use std::fmt::{self, Write as _};
 
 use crate::backup::DumpError;
+use crate::backup::name::BackupName;
 use crate::config::Problems;
 use crate::interrupt::Interrupt;
 use crate::postgres::PostgresError;
@@ -61,7 +62,7 @@ pub const EXIT_CODES: [ExitCodeRow; 13] = [
         ExitCode::Ok,
         0,
         "ok",
-        "all that was asked; for backup: the object is committed and checked (a manifest that could not be written is a warning)",
+        "all that was asked; for backup: the object is committed and checked (failed globals or a failed manifest after it are warnings)",
     ),
     row(ExitCode::MissingSetting, 1, "missing setting", "a required variable is absent (all are named at once)"),
     row(ExitCode::InvalidCron, 2, "invalid cron", "BACKUP_INTERVAL is no cron expression, or one that never fires"),
@@ -71,7 +72,12 @@ pub const EXIT_CODES: [ExitCodeRow; 13] = [
         "invalid S3 configuration",
         "an S3 setting is malformed, or the first request is refused as such: no such bucket, bad key or signature, access denied, wrong region",
     ),
-    row(ExitCode::InvalidSetting, 4, "invalid setting", "any other setting has a value that cannot be used"),
+    row(
+        ExitCode::InvalidSetting,
+        4,
+        "invalid setting",
+        "any other setting has a value that cannot be used, or the destination holds another database's backups",
+    ),
     row(
         ExitCode::PostgresUnavailable,
         10,
@@ -138,6 +144,20 @@ pub enum Error {
         /// `s3://bucket/path`.
         destination: String,
     },
+    /// The destination holds another database's backups.
+    #[error(
+        "{destination} holds backups of the database {holds} ({name}), not of {database}: give each database an S3_PATH of its own, or use --allow-mixed"
+    )]
+    Mixed {
+        /// `s3://bucket/path/`.
+        destination: String,
+        /// The newest backup there.
+        name: BackupName,
+        /// Whose it is.
+        holds: String,
+        /// The database to be backed up.
+        database: String,
+    },
     /// The backup that was named is not there.
     #[error("find {name}: no such backup here: `list` shows the names")]
     NoSuchBackup {
@@ -185,7 +205,7 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Settings(problems) => problems.exit_code(),
-            Self::Listen { .. } => ExitCode::InvalidSetting,
+            Self::Listen { .. } | Self::Mixed { .. } => ExitCode::InvalidSetting,
             Self::Postgres(_) => ExitCode::PostgresUnavailable,
             Self::Dump(_) | Self::TooLong { .. } | Self::Internal(_) => ExitCode::DumpFailed,
             Self::Storage(error) => match error.blame() {

@@ -6,10 +6,11 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline::scanner::TableRows;
-use crate::postgres::{Facts, Tools};
+use crate::postgres::{Extension, Facts, References, Tools};
 use crate::storage::{Committed, hex};
 
 use super::name::BackupName;
+use super::way_back;
 
 /// What the manifest says. Unknown fields are passed over when read, so that later versions may add some.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,10 +64,47 @@ pub struct Manifest {
     pub collation: Option<String>,
     /// `datctype`
     pub character_type: Option<String>,
+    /// `datlocprovider` from PostgreSQL 15 on: `c`, `i` or `b`.
+    #[serde(default)]
+    pub locale_provider: Option<String>,
+    /// The locale of the providers `i` and `b`.
+    #[serde(default)]
+    pub locale: Option<String>,
     /// Rows of COPY data in all.
     pub rows: u64,
     /// Rows of each table, in the dump's order.
     pub tables: Vec<TableRows>,
+    /// Extensions that the dump creates; of a partial one those of the whole database.
+    #[serde(default)]
+    pub extensions: Vec<Extension>,
+    /// Roles that must exist before the dump is restored; of a partial one those of the whole database.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// Tablespaces that must exist before; of a partial one those of the whole database.
+    #[serde(default)]
+    pub tablespaces: Vec<String>,
+    /// The file with the cluster's globals and the database's own settings; `None` where there is none.
+    #[serde(default)]
+    pub globals: Option<GlobalsFile>,
+    /// How to restore it without this program, into an empty database `TARGET`: one command each.
+    #[serde(default)]
+    pub restore: Vec<String>,
+    /// What is not known or could not be made, and why: `globals: pg_dumpall failed (exit code 1)`.
+    #[serde(default)]
+    pub missing: Vec<String>,
+}
+
+/// The globals beside the backup.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GlobalsFile {
+    /// Its file name.
+    pub file_name: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its sha256, in hexadecimal.
+    pub sha256: String,
+    /// Whether it has the roles' password verifiers.
+    pub role_passwords: bool,
 }
 
 /// What a run knows besides what it committed.
@@ -74,6 +112,8 @@ pub struct Manifest {
 pub struct RunFacts<'a> {
     /// The backup's name.
     pub name: BackupName,
+    /// `s3://bucket/key`
+    pub location: String,
     /// The run's id.
     pub run_id: &'a str,
     /// The server and the database.
@@ -88,13 +128,20 @@ pub struct RunFacts<'a> {
     pub is_partial: bool,
     /// `pg_dump`'s arguments, without the connection.
     pub arguments: &'a [String],
+    /// What the dump refers to, where the server tells.
+    pub references: Option<References>,
+    /// The globals, where they were made.
+    pub globals: Option<GlobalsFile>,
+    /// What is not known or could not be made.
+    pub missing: Vec<String>,
 }
 
 impl Manifest {
     /// Of a backup that was committed.
     #[must_use]
-    pub fn new(run: &RunFacts<'_>, committed: &Committed, finished: DateTime<Utc>) -> Self {
+    pub fn new(run: RunFacts<'_>, committed: &Committed, finished: DateTime<Utc>) -> Self {
         let (totals, scan) = (committed.whole().totals(), committed.whole().scan());
+        let References { extensions, roles, tablespaces } = run.references.unwrap_or_default();
         Self {
             file_name: run.name.to_string(),
             key: committed.key().to_owned(),
@@ -120,8 +167,16 @@ impl Manifest {
             encoding: run.facts.encoding.clone(),
             collation: run.facts.collation.clone(),
             character_type: run.facts.character_type.clone(),
+            locale_provider: run.facts.locale_provider.clone(),
+            locale: run.facts.locale.clone(),
             rows: scan.rows,
             tables: scan.tables.clone(),
+            extensions,
+            roles,
+            tablespaces,
+            restore: way_back::commands(&run.location, Some(&hex(&totals.object_sha256)), run.globals.as_ref()),
+            globals: run.globals,
+            missing: run.missing,
         }
     }
 }

@@ -1,19 +1,24 @@
 //! Backup Manager: takes one backup, from connecting to the report.
 //!
-//! `run` is the story, `stream` its middle, `name` and `manifest` what it leaves behind, `limits` and `watch` what may end it early.
+//! `run` is the story, `stream` its middle, `neighbours` whose backups lie where it goes, `name`, `manifest`, `sidecars` and
+//! `way_back` what it leaves behind, `limits` and `watch` what may end it early.
 //! Called by `commands::take`.
 
 mod limits;
 pub mod manifest;
 pub mod name;
+mod neighbours;
 mod report;
 mod run;
+mod sidecars;
 mod stream;
 mod watch;
+pub mod way_back;
 
 use std::time::Duration;
 
 pub use limits::Limits;
+pub use neighbours::Mixing;
 pub use report::{Attempt, Report};
 pub use run::Backup;
 

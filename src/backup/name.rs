@@ -13,6 +13,8 @@ const ENDING: &str = ".sql.gz";
 const PATTERN: &str = "%Y-%m-%d_%H-%M-%S";
 /// What the manifest's key has behind the backup's.
 pub const MANIFEST_SUFFIX: &str = ".json";
+/// What the key of the globals has behind the backup's.
+pub const GLOBALS_SUFFIX: &str = ".globals.sql.gz";
 
 /// `postgres-backup-2026-11-23_02-00-00.sql.gz`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +70,7 @@ mod tests {
         assert!(BackupName::parse("postgres-backup-2026-11-23_02-00-00.sql.gz").is_some());
         for other in [
             "postgres-backup-2026-11-23_02-00-00.sql.gz.json",
+            "postgres-backup-2026-11-23_02-00-00.sql.gz.globals.sql.gz",
             "postgres-backup-2026-11-23_02-00-00.sql",
             "postgres-backup-2026-13-23_02-00-00.sql.gz",
             "postgres-backup-2026-02-30_02-00-00.sql.gz",

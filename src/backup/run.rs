@@ -9,16 +9,18 @@ use chrono::Utc;
 use tracing::Instrument as _;
 
 use crate::config::BackupConfig;
-use crate::error::{Chain, Error};
+use crate::error::Error;
 use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::preflight::Severity;
-use crate::postgres::{Coverage, Dump, Facts, Installed, Session, Tools, blocking, lock, preflight};
+use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, blocking, lock, preflight};
 use crate::storage::{Committed, Destination, StorageError, Upload};
 
 use super::limits::Limits;
 use super::manifest::{Manifest, RunFacts};
-use super::name::{BackupName, MANIFEST_SUFFIX};
+use super::name::BackupName;
+use super::neighbours::{self, Mixing};
 use super::report::{Attempt, Report};
+use super::sidecars::{Known, Sidecars};
 use super::stream::Job;
 
 /// Backups take longer than a second: this many names in a row are taken only where a store says yes to everything.
@@ -30,6 +32,7 @@ pub struct Backup<'a> {
     limits: Limits,
     progress: Arc<Progress>,
     display: Box<dyn Fn(u64) + Send + Sync + 'a>,
+    mixing: Mixing,
 }
 
 /// An open session on a server whose facts are known, with the tools that fit it.
@@ -48,7 +51,13 @@ impl<'a> Backup<'a> {
         progress: Arc<Progress>,
         display: impl Fn(u64) + Send + Sync + 'a,
     ) -> Self {
-        Self { config, limits, progress, display: Box::new(display) }
+        Self { config, limits, progress, display: Box::new(display), mixing: Mixing::default() }
+    }
+
+    /// What another database's backups in the destination mean.
+    #[must_use]
+    pub fn mixing(self, mixing: Mixing) -> Self {
+        Self { mixing, ..self }
     }
 
     /// Takes one backup.
@@ -65,6 +74,7 @@ impl<'a> Backup<'a> {
         let plan = PartPlan::new(&self.config.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
         self.limits.within(self.warn_of_concerns(&mut source)).await?;
+        let known = self.limits.within(self.look_around(&mut source, &destination)).await?;
         let (name, upload) = self.begin(&destination, &run_id).await?;
         attempt.begun(name, destination.location(upload.key()));
         (self.display)(source.facts.size_bytes);
@@ -79,8 +89,9 @@ impl<'a> Backup<'a> {
         .instrument(span)
         .await?;
 
-        let run = RunFacts {
+        let mut run = RunFacts {
             name,
+            location: destination.location(committed.key()),
             run_id: &run_id,
             facts: &facts,
             tools: &tools,
@@ -88,9 +99,18 @@ impl<'a> Backup<'a> {
             part_bytes: plan.base(),
             is_partial: self.is_partial(),
             arguments: &Dump::arguments(&self.config.postgres),
+            missing: known.missing(),
+            references: known.references,
+            globals: None,
         };
-        let manifest = Manifest::new(&run, &committed, Utc::now());
-        self.describe(&destination, &committed, &manifest).await;
+        let finished = Utc::now();
+        let sidecars = self.sidecars(name, &destination, &committed);
+        match sidecars.write_globals(&tools, &self.source(&facts, &run_id), &facts, &known.origin).await {
+            Ok(globals) => run.globals = Some(globals),
+            Err(why) => run.missing.push(why),
+        }
+        let manifest = Manifest::new(run, &committed, finished);
+        sidecars.write_manifest(&manifest).await;
         Ok(Report::success(manifest, destination.location(committed.key()), began.elapsed()))
     }
 
@@ -109,6 +129,14 @@ impl<'a> Backup<'a> {
         let mut session = Session::connect(&tools, settings).await?;
         let facts = Facts::ask(&mut session).await?;
         Ok(Source { session, facts, tools })
+    }
+
+    /// Whose backups are there already, and what the sidecars will tell.
+    async fn look_around(&self, source: &mut Source, destination: &Destination) -> Result<Known, Error> {
+        if self.mixing == Mixing::Refused {
+            neighbours::check(destination, &source.facts).await?;
+        }
+        Ok(Known::ask(&mut source.session, &self.config.postgres.arguments).await?)
     }
 
     async fn lock(&self, source: &mut Source) -> Result<(), Error> {
@@ -185,12 +213,10 @@ impl<'a> Backup<'a> {
         upload: Upload,
         plan: &PartPlan,
     ) -> Result<Committed, Error> {
-        let mut connection = self.config.postgres.pinned(&source.facts);
         let application_name = blocking::application_name(upload.run_id());
-        connection.set("application_name", application_name.clone());
         let job = Job {
             postgres: &self.config.postgres,
-            source: &connection,
+            source: &self.source(&source.facts, upload.run_id()),
             tools: &source.tools,
             settings: &self.config.pipeline,
             plan: plan.clone(),
@@ -212,13 +238,20 @@ impl<'a> Backup<'a> {
         }
     }
 
-    /// Writes the manifest. The backup is committed: nothing here can make it fail.
-    async fn describe(&self, destination: &Destination, committed: &Committed, manifest: &Manifest) {
-        let body = serde_json::to_vec_pretty(manifest).unwrap_or_default();
-        let writing = committed.write_sidecar(MANIFEST_SUFFIX, body, destination.outage());
-        if let Err(error) = self.limits.within_grace(async { Ok(writing.await?) }).await {
-            tracing::warn!(key = committed.key(), error = %Chain(&error), "the backup is committed, but without its manifest");
-        }
+    /// Where the programs that dump connect to.
+    fn source(&self, facts: &Facts, run_id: &str) -> Conninfo {
+        let mut source = self.config.postgres.pinned(facts);
+        source.set("application_name", blocking::application_name(run_id));
+        source
+    }
+
+    fn sidecars<'b>(
+        &'b self,
+        name: BackupName,
+        destination: &'b Destination,
+        committed: &'b Committed,
+    ) -> Sidecars<'b> {
+        Sidecars { name, committed, destination, limits: &self.limits, postgres: &self.config.postgres }
     }
 }
 

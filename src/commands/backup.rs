@@ -1,6 +1,6 @@
 //! `backup`: one backup, reported as a line or as JSON.
 
-use crate::backup::Report;
+use crate::backup::{Mixing, Report};
 use crate::cli::BackupArgs;
 use crate::config;
 use crate::error::{Chain, Error};
@@ -9,7 +9,7 @@ use crate::telemetry::ProgressStyleChoice;
 use crate::telemetry::metrics::Ledger;
 
 use super::Context;
-use super::take::{Audience, Taken, take};
+use super::take::{Audience, Manner, Taken, take};
 
 /// Takes one backup and prints its report.
 ///
@@ -20,7 +20,8 @@ pub async fn run(context: &Context<'_>, args: &BackupArgs, interrupts: Interrupt
     let ledger = Ledger::open(&watchers.destination, watchers.metrics_file);
     let audience = Audience::begin(&ledger, watchers.ping);
     let choice = if args.no_progress { ProgressStyleChoice::Lines } else { ProgressStyleChoice::Auto };
-    let taken = take(context, choice, interrupts).await;
+    let manner = Manner { choice, mixing: Mixing::when(args.allow_mixed) };
+    let taken = take(context, manner, interrupts).await;
     let printed = print(context, args, &taken);
     audience.end(context, &taken).await;
     printed.and(taken.outcome.map(drop))

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 
+use crate::backup::Mixing;
 use crate::backup::manifest::time_text;
 use crate::cli::DaemonArgs;
 use crate::config::{self, DaemonConfig};
@@ -18,7 +19,7 @@ use crate::scheduler::{Agenda, Due, Ended, Launch, Missed, Opening, Pulse, Sched
 use crate::telemetry::metrics::{Ledger, RunResult};
 use crate::telemetry::{Pings, ProgressStyleChoice, Redactor, ping};
 
-use super::take::{Audience, Taken, take};
+use super::take::{Audience, Manner, Taken, take};
 use super::{Context, OwnedContext, catch_up, log_failure};
 
 /// Takes backups until a signal comes.
@@ -42,7 +43,8 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
     };
     let agenda = Agenda::new(config.schedule, config.retry_delays, Utc::now());
     let owned = Arc::new(OwnedContext::of(context));
-    let launch = launcher(Arc::clone(&owned), Arc::clone(&ledger), interrupts.clone());
+    let manner = Manner { choice: ProgressStyleChoice::Lines, mixing: Mixing::when(args.allow_mixed) };
+    let launch = launcher(Arc::clone(&owned), Arc::clone(&ledger), manner, interrupts.clone());
     let scheduler = Scheduler::new(agenda, pulse, launch, reporter(owned, ledger));
     Err(Error::Interrupted(Box::pin(scheduler.run(opening, &interrupts)).await))
 }
@@ -57,17 +59,23 @@ async fn listen(config: &DaemonConfig, pulse: &Arc<Pulse>) -> Result<Option<Serv
 }
 
 /// Starts runs.
-fn launcher(owned: Arc<OwnedContext>, ledger: Arc<Ledger>, interrupts: Interrupts) -> Launch {
-    Box::new(move |due| tokio::spawn(once(Arc::clone(&owned), Arc::clone(&ledger), due, interrupts.clone())))
+fn launcher(owned: Arc<OwnedContext>, ledger: Arc<Ledger>, manner: Manner, interrupts: Interrupts) -> Launch {
+    Box::new(move |due| tokio::spawn(once(Arc::clone(&owned), Arc::clone(&ledger), due, manner, interrupts.clone())))
 }
 
 /// One run. Its own panic is a failure like any other.
-async fn once(owned: Arc<OwnedContext>, ledger: Arc<Ledger>, due: Due, interrupts: Interrupts) -> Ended {
+async fn once(
+    owned: Arc<OwnedContext>,
+    ledger: Arc<Ledger>,
+    due: Due,
+    manner: Manner,
+    interrupts: Interrupts,
+) -> Ended {
     let context = owned.context();
     context.writer.learn(Redactor::new(context.flags, context.environment));
     let audience = Audience::begin(&ledger, config::watchers(context.flags, context.environment).ping);
     let inner = Arc::clone(&owned);
-    let run = async move { take(&inner.context(), ProgressStyleChoice::Lines, interrupts).await };
+    let run = async move { take(&inner.context(), manner, interrupts).await };
     let taken = match tokio::spawn(run).await {
         Ok(taken) => taken,
         Err(panic) => Taken::failed(Error::Internal(panic.into())),

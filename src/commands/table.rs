@@ -4,6 +4,7 @@ use bytesize::ByteSize;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::backup::manifest::Manifest;
+use crate::backup::way_back;
 use crate::listing::StoredBackup;
 
 /// The width that every terminal has.
@@ -51,6 +52,7 @@ pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>) -> String {
             ("encoding", manifest.encoding.clone()),
             ("sha256", manifest.object_sha256.clone()),
         ]);
+        lines.extend(needs(manifest));
     }
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     let facts: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect();
@@ -58,12 +60,29 @@ pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>) -> String {
     format!("{}\n\nTo restore it without this program, into an empty database:\n{}", facts.join("\n"), restore)
 }
 
+/// What must be there before a restore, and what is missing beside the backup.
+fn needs(manifest: &Manifest) -> Vec<(&'static str, String)> {
+    let list = |names: &[String]| names.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ");
+    let extensions =
+        manifest.extensions.iter().map(|extension| printable(&format!("{} {}", extension.name, extension.version)));
+    let globals = manifest.globals.as_ref().map(|globals| {
+        let without = if globals.role_passwords { "" } else { ", without role passwords" };
+        format!("{} bytes{without}", globals.bytes)
+    });
+    let lines = [
+        ("extensions", extensions.collect::<Vec<_>>().join(", ")),
+        ("roles", list(&manifest.roles)),
+        ("tablespaces", list(&manifest.tablespaces)),
+        ("globals", globals.unwrap_or_default()),
+        ("missing", list(&manifest.missing)),
+    ];
+    lines.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
 fn restore_lines(backup: &StoredBackup, manifest: Option<&Manifest>) -> String {
-    let name = &backup.file_name;
-    let mut lines = vec![format!("aws s3 cp {} .", backup.s3_location)];
-    lines.extend(manifest.map(|manifest| format!("echo '{}  {name}' | sha256sum -c", manifest.object_sha256)));
-    lines.push(format!("gunzip -t {name}"));
-    lines.push(format!("gunzip -c {name} | psql -X -1 -v ON_ERROR_STOP=1 -d TARGET"));
+    let sha256 = manifest.map(|manifest| manifest.object_sha256.as_str());
+    let globals = manifest.and_then(|manifest| manifest.globals.as_ref());
+    let lines = way_back::commands(&backup.s3_location, sha256, globals);
     lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
 }
 
@@ -112,7 +131,7 @@ mod tests {
         let started = DateTime::from_timestamp(1_700_000_000, 0).expect("in range");
         StoredBackup {
             file_name: BackupName::new(started).to_string(),
-            s3_location: "s3://b/app/x".to_owned(),
+            s3_location: format!("s3://b/app/{}", BackupName::new(started)),
             started_at: String::new(),
             file_size: 13 << 20,
             compression_ratio: Some(3.456),

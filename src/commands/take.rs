@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
-use crate::backup::{Attempt, Backup, Limits, Report};
+use crate::backup::{Attempt, Backup, Limits, Mixing, Report};
 use crate::config;
 use crate::error::{Chain, Error, ExitCode};
 use crate::interrupt::Interrupts;
@@ -14,6 +14,15 @@ use crate::telemetry::metrics::{Ledger, RunResult};
 use crate::telemetry::{Display, PingUrl, Pings, ProgressStyleChoice, ping};
 
 use super::Context;
+
+/// What the command line says about a run, beside the settings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    /// How progress is shown.
+    pub choice: ProgressStyleChoice,
+    /// What another database's backups in the destination mean.
+    pub mixing: Mixing,
+}
 
 /// One run and what came of it.
 pub(super) struct Taken {
@@ -33,16 +42,16 @@ impl Taken {
 }
 
 /// Takes one backup, with the settings as they are now: files that hold secrets may have changed.
-pub(super) async fn take(context: &Context<'_>, choice: ProgressStyleChoice, interrupts: Interrupts) -> Taken {
+pub(super) async fn take(context: &Context<'_>, manner: Manner, interrupts: Interrupts) -> Taken {
     let began = Instant::now();
     let mut attempt = Attempt::default();
-    let outcome = Box::pin(run(context, choice, interrupts, &mut attempt)).await;
+    let outcome = Box::pin(run(context, manner, interrupts, &mut attempt)).await;
     Taken { outcome, attempt, elapsed: began.elapsed() }
 }
 
 async fn run(
     context: &Context<'_>,
-    choice: ProgressStyleChoice,
+    manner: Manner,
     interrupts: Interrupts,
     attempt: &mut Attempt,
 ) -> Result<Report, Error> {
@@ -51,10 +60,11 @@ async fn run(
     let progress = Arc::new(Progress::default());
     let display = Mutex::new(None);
     let show = |estimate| {
-        let started = Display::start(context.writer.bars(), choice, Arc::clone(&progress), estimate);
+        let started = Display::start(context.writer.bars(), manner.choice, Arc::clone(&progress), estimate);
         *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
     };
-    Box::pin(Backup::new(&config, limits, Arc::clone(&progress), show).run(attempt)).await
+    let backup = Backup::new(&config, limits, Arc::clone(&progress), show).mixing(manner.mixing);
+    Box::pin(backup.run(attempt)).await
 }
 
 /// Those who are told of one run: the metrics' ledger, and whoever is behind `PING_URL`.

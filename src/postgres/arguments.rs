@@ -119,6 +119,28 @@ impl DumpArguments {
         role
     }
 
+    /// Whether the dump says whose everything is.
+    #[must_use]
+    pub fn has_owners(&self) -> bool {
+        !self.hold(&["--no-owner", "-O"])
+    }
+
+    /// Whether the dump holds grants.
+    #[must_use]
+    pub fn has_privileges(&self) -> bool {
+        !self.hold(&["--no-privileges", "--no-acl", "-x"])
+    }
+
+    /// Whether the dump names tablespaces.
+    #[must_use]
+    pub fn has_tablespaces(&self) -> bool {
+        !self.hold(&["--no-tablespaces"])
+    }
+
+    fn hold(&self, spellings: &[&str]) -> bool {
+        self.words.iter().any(|word| spellings.contains(&word.as_str()))
+    }
+
     /// How much of the database they let through.
     #[must_use]
     pub fn coverage(&self) -> Coverage {

@@ -1,9 +1,10 @@
-//! The `pg_dump` child: started in a group of its own, read to the end, stopped in order.
+//! The `pg_dump` child (or `pg_dumpall`): started in a group of its own, read to the end, stopped in order.
 //!
-//! `backup::stream` runs one. This says how the child ended; whether the dump is whole is `backup::proof`'s to say.
+//! `backup::stream` runs one, `globals` the other. This says how the child ended; whether the dump is whole is `backup::proof`'s to say.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ const MESSAGES_DEADLINE: Duration = Duration::from_secs(2);
 /// A running `pg_dump`.
 pub struct Dump {
     child: Child,
+    program: &'static str,
     group: Option<Pid>,
     messages: JoinHandle<Messages>,
 }
@@ -76,28 +78,36 @@ impl Dump {
         tools: &Tools,
         settings: &PostgresSettings,
         source: &Conninfo,
-        arguments: Vec<String>,
+        mut words: Vec<String>,
     ) -> Result<(Self, File), PostgresError> {
-        let mut command = settings.environment.command(&tools.pg_dump.path, settings.conninfo.password());
+        words.push(format!("--dbname={source}"));
+        Self::spawn(&tools.pg_dump.path, "pg_dump", &words, settings)
+    }
+
+    /// Starts one of PostgreSQL's programs with the source's password in its environment, and gives its output.
+    pub(super) fn spawn(
+        path: &Path,
+        program: &'static str,
+        words: &[String],
+        settings: &PostgresSettings,
+    ) -> Result<(Self, File), PostgresError> {
+        let mut command = settings.environment.command(path, settings.conninfo.password());
         command
-            .args(arguments)
-            .arg(format!("--dbname={source}"))
+            .args(words)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // The last resort: whatever happens here, no child outlives this value.
             .kill_on_drop(true);
-        let unusable = |error: std::io::Error| PostgresError::UnusableTool {
-            path: tools.pg_dump.path.clone(),
-            reason: error.to_string(),
-        };
+        let unusable =
+            |error: std::io::Error| PostgresError::UnusableTool { path: path.to_owned(), reason: error.to_string() };
         let mut child = command.spawn().map_err(unusable)?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(unusable(std::io::Error::other("its pipes are missing")));
         };
         let stdout = File::from(stdout.into_owned_fd().map_err(unusable)?);
-        let messages = tokio::spawn(Messages::gather(stderr, "pg_dump"));
-        Ok((Self { child, group, messages }, stdout))
+        let messages = tokio::spawn(Messages::gather(stderr, program));
+        Ok((Self { child, program, group, messages }, stdout))
     }
 
     /// What `pg_dump` is given beside the connection; for the manifest too.
@@ -123,13 +133,13 @@ impl Dump {
         if self.child.id().is_some() {
             self.signal(Signal::TERM);
             if timeout(STOP_DEADLINE, self.child.wait()).await.is_err() {
-                tracing::warn!("pg_dump does not end after SIGTERM: sending SIGKILL");
+                tracing::warn!("{} does not end after SIGTERM: sending SIGKILL", self.program);
             }
         }
         // Also where the child has ended: what it left behind in its group must go too.
         self.signal(Signal::KILL);
         if timeout(STOP_DEADLINE, self.child.wait()).await.is_err() {
-            tracing::warn!("pg_dump does not end after SIGKILL");
+            tracing::warn!("{} does not end after SIGKILL", self.program);
         }
     }
 

@@ -6,12 +6,14 @@ use serde::Deserialize;
 
 use super::{PostgresError, Session, Version};
 
-/// One line of JSON; `:'HOST'` and `:'PORT'` are psql's, the host really chosen among several.
+/// One line of JSON; `:'HOST'` and `:'PORT'` are psql's, the host really chosen among several. Columns that older servers
+/// do not have are asked of the row as JSON, where they are absent.
 const QUESTION: &str = "\
 SELECT json_build_object('server_version', current_setting('server_version'), 'database', current_database(), \
 'user', current_user, 'size_bytes', pg_database_size(oid), 'encoding', pg_encoding_to_char(encoding), \
-'collation', datcollate, 'character_type', datctype, 'in_recovery', pg_is_in_recovery(), \
-'host', :'HOST', 'port', :'PORT') FROM pg_database WHERE datname = current_database()";
+'collation', datcollate, 'character_type', datctype, 'locale_provider', to_jsonb(d) ->> 'datlocprovider', \
+'locale', coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'), 'in_recovery', pg_is_in_recovery(), \
+'host', :'HOST', 'port', :'PORT') FROM pg_database d WHERE datname = current_database()";
 /// Some hosted servers do not let everybody ask.
 const SYSTEM_IDENTIFIER: &str = "SELECT system_identifier FROM pg_control_system()";
 
@@ -32,6 +34,10 @@ pub struct Facts {
     pub collation: Option<String>,
     /// `datctype`
     pub character_type: Option<String>,
+    /// `datlocprovider`, from PostgreSQL 15 on.
+    pub locale_provider: Option<String>,
+    /// The locale of a provider other than libc.
+    pub locale: Option<String>,
     /// Whether the server is a standby.
     pub in_recovery: bool,
     /// The host really chosen, or the socket's directory.

@@ -1,8 +1,8 @@
 //! PostgreSQL Client: everything that is said to a server, always through PostgreSQL's own programs.
 //!
-//! `tools` finds the programs, `conninfo` and `service_file` keep secrets out of their arguments, `session` is the control connection,
-//! `facts`, `preflight`, `lock` and `blocking` use it, `dump` is the `pg_dump` child. Used by `backup`. No driver: only libpq means what
-//! `pg_dump` means (FACTS §3).
+//! `tools` finds the programs, `conninfo` and `service_file` keep secrets out of their arguments, `session` is the control
+//! connection, `facts`, `preflight`, `references`, `lock` and `blocking` use it, `dump` is the `pg_dump` child, `globals`
+//! what it lacks. Used by `backup` and `check`. No driver: only libpq means what `pg_dump` means (FACTS §3).
 
 mod arguments;
 pub mod blocking;
@@ -10,9 +10,11 @@ mod conninfo;
 mod dump;
 mod environment;
 mod facts;
+pub mod globals;
 pub mod lock;
 mod messages;
 pub mod preflight;
+mod references;
 mod service_file;
 mod session;
 mod tools;
@@ -25,6 +27,7 @@ pub use conninfo::{Conninfo, ConninfoError};
 pub use dump::{Dump, DumpEnd};
 pub use environment::ClientEnvironment;
 pub use facts::Facts;
+pub use references::{Extension, References};
 pub use service_file::ServiceFile;
 pub use session::Session;
 pub use tools::{Installed, Tool, Tools, Version};

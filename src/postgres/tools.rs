@@ -1,4 +1,4 @@
-//! Finds the installed `pg_dump` and `psql`, and chooses the right major for a server.
+//! Finds the installed `pg_dump`, `psql` and `pg_dumpall`, and chooses the right major for a server.
 //!
 //! `pg_dump` refuses any server newer than itself, and what a newer one writes an older server may refuse at restore:
 //! the lowest sufficient major is the right one (FACTS §3). Debian's `/usr/bin/pg_dump` is a perl wrapper that chooses
@@ -57,13 +57,15 @@ pub struct Tool {
     pub version: Version,
 }
 
-/// A `pg_dump` and the `psql` that goes with it.
+/// A `pg_dump`, and the `psql` and `pg_dumpall` that go with it.
 #[derive(Clone, Debug)]
 pub struct Tools {
     /// The dump program.
     pub pg_dump: Tool,
     /// From the same directory where there is one.
     pub psql: PathBuf,
+    /// The same, or another that is new enough.
+    pub pg_dumpall: Option<PathBuf>,
 }
 
 /// Every `pg_dump` that can be used.
@@ -71,6 +73,8 @@ pub struct Tools {
 pub struct Installed {
     dumps: Vec<Tool>,
     other_psql: Option<PathBuf>,
+    /// Looked for where a `pg_dump` has none beside it; the lowest major first.
+    other_dumpalls: Vec<Tool>,
 }
 
 impl Installed {
@@ -85,22 +89,16 @@ impl Installed {
             let path = if path.is_dir() { path.join("pg_dump") } else { path.to_owned() };
             dumps.push(version_of(path, environment).await?);
         } else {
-            let mut seen = BTreeSet::new();
-            for path in directories.iter().filter_map(|directory| program(directory, "pg_dump")) {
-                if seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
-                    match version_of(path, environment).await {
-                        Ok(tool) => dumps.push(tool),
-                        Err(error) => tracing::debug!(%error, "passed over a pg_dump"),
-                    }
-                }
-            }
+            dumps = all(&directories, "pg_dump", environment).await;
         }
         if dumps.is_empty() {
             return Err(PostgresError::NoTools { program: "pg_dump" });
         }
-        dumps.sort_by_key(|tool| tool.version.major);
+        let is_alone = |tool: &Tool| beside(tool, "pg_dumpall").is_none();
+        let other_dumpalls =
+            if dumps.iter().any(is_alone) { all(&directories, "pg_dumpall", environment).await } else { Vec::new() };
         let other_psql = directories.iter().rev().find_map(|directory| program(directory, "psql"));
-        Ok(Self { dumps, other_psql })
+        Ok(Self { dumps, other_psql, other_dumpalls })
     }
 
     /// The newest `pg_dump` and its `psql`: for a server whose version is not known yet.
@@ -109,7 +107,7 @@ impl Installed {
     /// Where there is no `psql`.
     pub fn newest(&self) -> Result<Tools, PostgresError> {
         let newest = self.dumps.last().ok_or(PostgresError::NoTools { program: "pg_dump" })?;
-        self.with_psql(newest)
+        self.with_companions(newest, &newest.version)
     }
 
     /// The lowest major that is at least the server's.
@@ -118,7 +116,7 @@ impl Installed {
     /// Where every installed `pg_dump` is older than the server, or there is no `psql`.
     pub fn choose(&self, server: &Version) -> Result<Tools, PostgresError> {
         match self.dumps.iter().find(|tool| tool.version.major >= server.major) {
-            Some(tool) => self.with_psql(tool),
+            Some(tool) => self.with_companions(tool, server),
             None => Err(PostgresError::TooOld {
                 server: server.clone(),
                 newest: self.dumps.last().map_or_else(String::new, |tool| tool.version.to_string()),
@@ -128,11 +126,33 @@ impl Installed {
         }
     }
 
-    fn with_psql(&self, pg_dump: &Tool) -> Result<Tools, PostgresError> {
-        let beside = pg_dump.path.parent().and_then(|directory| program(directory, "psql"));
-        let psql = beside.or_else(|| self.other_psql.clone()).ok_or(PostgresError::NoTools { program: "psql" })?;
-        Ok(Tools { pg_dump: pg_dump.clone(), psql })
+    fn with_companions(&self, pg_dump: &Tool, server: &Version) -> Result<Tools, PostgresError> {
+        let psql = beside(pg_dump, "psql").or_else(|| self.other_psql.clone());
+        let other = || self.other_dumpalls.iter().find(|tool| tool.version.major >= server.major);
+        let pg_dumpall = beside(pg_dump, "pg_dumpall").or_else(|| other().map(|tool| tool.path.clone()));
+        let psql = psql.ok_or(PostgresError::NoTools { program: "psql" })?;
+        Ok(Tools { pg_dump: pg_dump.clone(), psql, pg_dumpall })
     }
+}
+
+/// Every program of that name which answers, the lowest major first.
+async fn all(directories: &[PathBuf], name: &str, environment: &ClientEnvironment) -> Vec<Tool> {
+    let (mut seen, mut tools) = (BTreeSet::new(), Vec::new());
+    for path in directories.iter().filter_map(|directory| program(directory, name)) {
+        if seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
+            match version_of(path, environment).await {
+                Ok(tool) => tools.push(tool),
+                Err(error) => tracing::debug!(%error, "passed over a {name}"),
+            }
+        }
+    }
+    tools.sort_by_key(|tool| tool.version.major);
+    tools
+}
+
+/// The program of that name in a tool's own directory.
+fn beside(tool: &Tool, name: &str) -> Option<PathBuf> {
+    tool.path.parent().and_then(|directory| program(directory, name))
 }
 
 /// `PATH`, then the usual places in order of version.
@@ -199,11 +219,14 @@ mod tests {
     #[test]
     fn the_lowest_sufficient_major_is_chosen() {
         let dumps = vec![tool("13.22"), tool("16.1"), tool("18.0")];
-        let installed = Installed { dumps, other_psql: Some(PathBuf::from("/nowhere/psql")) };
+        let other_dumpalls = vec![tool("13.22"), tool("17.1"), tool("18.0")];
+        let installed = Installed { dumps, other_psql: Some(PathBuf::from("/nowhere/psql")), other_dumpalls };
         for (server, expected) in [("12.1", 13), ("13.30", 13), ("14.0", 16), ("16.9", 16), ("17.2", 18)] {
             let server = Version::parse(server).expect("version");
             assert_eq!(installed.choose(&server).expect("one fits").pg_dump.version.major, expected, "{server}");
         }
+        let tools = installed.choose(&Version::parse("16.9").expect("version")).expect("one fits");
+        assert_eq!(tools.pg_dumpall, Some(tool("17.1").path), "another that is new enough");
         let error = installed.choose(&Version::parse("19.1").expect("version")).expect_err("all too old");
         let text = error.to_string();
         assert!(text.contains("19.1") && text.contains("18.0"), "{text}");

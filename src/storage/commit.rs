@@ -51,15 +51,25 @@ impl Committed {
         &self.whole
     }
 
-    /// Writes a file beside the object: its key and `suffix`.
+    /// Writes a file beside the object.
     ///
     /// # Errors
     /// Where S3 refuses it or takes it not within the outage budget.
-    pub async fn write_sidecar(&self, suffix: &str, body: Vec<u8>, outage: &Outage) -> Result<(), StorageError> {
-        let (key, body) = (format!("{}{suffix}", self.key), bytes::Bytes::from(body));
-        let content_type = "application/json";
-        outage.persist("write the manifest", || self.bucket.put(&key, body.clone(), content_type)).await
+    pub async fn write_sidecar(&self, kind: Sidecar, body: Vec<u8>, outage: &Outage) -> Result<(), StorageError> {
+        let (key, body) = (format!("{}{}", self.key, kind.suffix), bytes::Bytes::from(body));
+        outage.persist(kind.action, || self.bucket.put(&key, body.clone(), kind.content_type)).await
     }
+}
+
+/// A kind of file beside a backup.
+#[derive(Clone, Copy, Debug)]
+pub struct Sidecar {
+    /// What its key has behind the backup's.
+    pub suffix: &'static str,
+    /// Its `Content-Type`.
+    pub content_type: &'static str,
+    /// What is done when it is written, for messages.
+    pub action: &'static str,
 }
 
 /// How sure an answer to Complete makes.

@@ -4,6 +4,7 @@
 //! requests share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -60,6 +61,12 @@ impl Destination {
         &self.outage
     }
 
+    /// The same destination with an outage budget of its own: no more than this, whatever else fails or succeeds.
+    #[must_use]
+    pub fn with_patience(&self, most: Duration) -> Self {
+        Self { outage: Arc::new(self.outage.at_most(most)), ..self.clone() }
+    }
+
     /// The key of a file below the prefix.
     #[must_use]
     pub fn key(&self, file_name: &str) -> String {
@@ -111,10 +118,23 @@ impl Destination {
     /// # Errors
     /// Refused is a misconfiguration; otherwise the outage budget was used up.
     pub async fn list(&self, beginning: &str, take: &mut impl FnMut(&str, u64)) -> Result<(), StorageError> {
-        let prefix = self.prefix.key(beginning);
+        self.list_after(beginning, None, take).await
+    }
+
+    /// As [`Self::list`], but only of the file names that sort behind `first`.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn list_after(
+        &self,
+        beginning: &str,
+        first: Option<&str>,
+        take: &mut impl FnMut(&str, u64),
+    ) -> Result<(), StorageError> {
+        let (prefix, first) = (self.prefix.key(beginning), first.map(|first| self.prefix.key(first)));
         let mut after = None;
         loop {
-            let request = || self.bucket.list(&prefix, after.clone());
+            let request = || self.bucket.list(&prefix, first.as_deref(), after.clone());
             let (objects, next) =
                 self.outage.persist("list the backups", request).await.map_err(StorageError::at_first_request)?;
             for object in &objects {

@@ -20,8 +20,8 @@ mod web;
 
 use std::time::Duration;
 
-pub use commit::Committed;
 pub(crate) use commit::hex;
+pub use commit::{Committed, Sidecar};
 pub use destination::Destination;
 pub use download::Download;
 pub use failure::{Failure, FailureKind};

@@ -214,13 +214,15 @@ impl Bucket {
         })
     }
 
-    /// One page of a listing, from behind `after`; empty where there is no more.
+    /// One page of a listing of the keys behind `first`, from the page `after` on; empty where there is no more.
     pub async fn list(
         &self,
         prefix: &str,
+        first: Option<&str>,
         after: Option<String>,
     ) -> Result<(Vec<ListedObject>, Option<String>), Failure> {
-        let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).set_continuation_token(after);
+        let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
+        let request = request.set_start_after(first.map(str::to_owned)).set_continuation_token(after);
         let answer = Box::pin(request.send()).await?;
         let next = if answer.is_truncated.unwrap_or_default() { answer.next_continuation_token } else { None };
         let objects = answer.contents.unwrap_or_default().into_iter().filter_map(|object| {

@@ -51,6 +51,12 @@ impl Outage {
         Self::new(self.budget).renewing(self.credentials.clone())
     }
 
+    /// A budget of its own that is no larger than this.
+    #[must_use]
+    pub fn at_most(&self, budget: Duration) -> Self {
+        Self::new(self.budget.min(budget)).renewing(self.credentials.clone())
+    }
+
     /// Sends a request until it succeeds, is refused, or the budget is used up.
     ///
     /// # Errors

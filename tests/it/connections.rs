@@ -8,7 +8,7 @@ use crate::support::program::Program;
 use crate::support::proxy::{Calls, Fault, FaultProxy, Rule, S3Verb, StallAt};
 use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
-use crate::support::setup::{manifest, only_backup, s3_program};
+use crate::support::setup::{clear, manifest, only_backup, s3_program};
 use crate::support::tcp_proxy::TcpProxy;
 
 /// A password with every printable special character, and some that are not ASCII.
@@ -63,9 +63,7 @@ fn assert_backs_up(program: &Program, bucket: &str, database: &Database) {
     program.run().assert_code(0).assert_no_children_left();
     let key = only_backup(bucket);
     assert_eq!(manifest(bucket, &key)["database"], *database.name);
-    for key in [format!("{key}.json"), key] {
-        s3().request("DELETE", &format!("/{bucket}/{key}"), b"").expect("deleted");
-    }
+    clear(bucket);
 }
 
 #[test]

@@ -93,6 +93,7 @@ fn only_this_tools_own_names_directly_below_the_path_are_listed() {
         "postgres-backup-latest.sql.gz",
         "xpostgres-backup-2026-01-01_00-00-00.sql.gz",
         "postgres-backup-2026-01-01_00-00-00.sql.gz.json",
+        "postgres-backup-2026-01-01_00-00-00.sql.gz.globals.sql.gz",
         "notes.txt",
     ];
     for name in near_misses {
@@ -197,8 +198,25 @@ fn one_backup_is_shown_in_full_with_the_way_back() {
     for word in [&*database.name, sum, "7 in 1 tables", "sha256sum -c", "gunzip -t", "psql -X"] {
         assert!(text.contains(word), "{word:?} wanted in:\n{text}");
     }
+    // The globals come before the dump, with a sum of their own.
+    let name = told["file_name"].as_str().expect("a name");
+    let sum = told["globals"]["sha256"].as_str().expect("a sum");
+    let in_order = [
+        format!("aws s3 cp s3://{bucket}/{name} ."),
+        format!("aws s3 cp s3://{bucket}/{name}.globals.sql.gz ."),
+        format!("echo '{sum}  {name}.globals.sql.gz' | sha256sum -c"),
+        format!("gunzip -t {name}.globals.sql.gz"),
+        format!("gunzip -c {name}.globals.sql.gz | psql -X -d TARGET"),
+        format!("gunzip -c {name} | psql -X -1 -v ON_ERROR_STOP=1 -d TARGET"),
+    ];
+    let places: Vec<_> = in_order.iter().map(|line| text.find(line.as_str())).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} in:\n{text}");
+    // The manifest says the same, for whoever has nothing but the bucket.
+    let restore = told["restore"].as_array().expect("commands");
+    assert!(in_order.iter().all(|line| restore.contains(&line.as_str().into())), "{restore:?}");
     let bare = list_program(&bucket).arg(OLDEST).run();
     assert!(bare.assert_code(0).stdout_text().contains("no manifest"), "{}", bare.stdout_text());
+    assert!(!bare.stdout_text().contains("globals"), "{}", bare.stdout_text());
     let missing = list_program(&bucket).arg(NEWEST).run();
     assert!(missing.assert_code(64).stderr.contains(NEWEST), "{}", missing.stderr);
 }

@@ -47,12 +47,12 @@ impl Stage {
             .env("PG_DUMP_PATH", self.dump.path())
     }
 
-    /// One backup and its manifest are there, and it is what `pg_dump` wrote.
+    /// One backup and its sidecars are there, and it is what `pg_dump` wrote.
     #[track_caller]
     fn assert_committed(&self, outcome: &Outcome) {
         outcome.assert_code(0);
         let keys = store().keys(&self.bucket, "");
-        assert_eq!(keys.len(), 2, "{keys:?}");
+        assert_eq!(keys.len(), 3, "{keys:?}");
         let object = store().get(&self.bucket, &keys[0]).expect("the backup");
         assert!(gunzipped(&object) == self.dump.output(), "the backup is not the dump");
     }
@@ -70,7 +70,7 @@ fn a_private_authority_is_trusted_by_its_bundle_alone() {
         assert!(outcome.stderr.contains("UnknownIssuer"), "{}", outcome.stderr);
     }
     stage.backup().env("S3_CA_BUNDLE", "/dev/null").run().assert_code(3);
-    assert_eq!(store().keys(&stage.bucket, "").len(), 2, "nothing was added");
+    assert_eq!(store().keys(&stage.bucket, "").len(), 3, "nothing was added");
 }
 
 /// The certificate of an authority that nobody here uses.

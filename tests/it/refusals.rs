@@ -7,7 +7,7 @@ use crate::support::fake_pg_dump::FakeDump;
 use crate::support::program::Outcome;
 use crate::support::servers::database::Database;
 use crate::support::servers::{own_postgres, postgres, s3};
-use crate::support::setup::{assert_empty, backup_program, manifest, only_backup, restored};
+use crate::support::setup::{assert_empty, backup_program, installed_clients, manifest, only_backup, restored};
 
 /// The one ERROR line of a failed run, which holds all these words.
 #[track_caller]
@@ -139,13 +139,6 @@ fn a_pg_dump_older_than_the_server_is_named_with_both_versions() {
     }
 }
 
-/// The directory of the client programs of a major version, installed where they are missing.
-fn installed_clients(major: &str) -> std::path::PathBuf {
-    let what = format!("clients-{major}");
-    crate::support::setup::installed(&what);
-    crate::support::setup::repository_file(&format!("target/tools/{what}/bin"))
-}
-
 #[test]
 fn of_two_backups_of_one_database_at_once_the_second_is_refused() {
     let (database, bucket) = (source(), s3().create_bucket("twice"));
@@ -161,10 +154,10 @@ fn of_two_backups_of_one_database_at_once_the_second_is_refused() {
     elsewhere.wait().assert_code(0);
     assert!(first.is_running(), "the first one ended too early for this test");
     first.wait().assert_code(0);
-    assert_eq!(s3().keys(&bucket, "postgres-backup-").len(), 2);
+    assert_eq!(s3().keys(&bucket, "postgres-backup-").len(), 3);
     // The lock went with the first one.
     program.run().assert_code(0);
-    assert_eq!(s3().keys(&bucket, "postgres-backup-").len(), 4);
+    assert_eq!(s3().keys(&bucket, "postgres-backup-").len(), 6);
 }
 
 #[test]

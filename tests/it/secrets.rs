@@ -14,7 +14,7 @@ use crate::support::process::Process;
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
-use crate::support::setup::{assert_empty, backup_program, list_program, only_backup, s3_program};
+use crate::support::setup::{assert_empty, backup_program, clear, gunzipped, list_program, only_backup, s3_program};
 
 const FIRST: &str = "zq7Kx9jR";
 const LAST: &str = "Wv3pLtHd";
@@ -81,11 +81,13 @@ fn a_backup_that_succeeds_shows_no_secret() {
             let key = only_backup(&bucket);
             let told = s3().get(&bucket, &format!("{key}.json")).expect("a manifest");
             assert_hidden(&String::from_utf8_lossy(&told), "the manifest");
-            for key in [format!("{key}.json"), key] {
+            let globals = s3().get(&bucket, &format!("{key}.globals.sql.gz")).expect("the globals");
+            assert_hidden(&String::from_utf8_lossy(&gunzipped(&globals)), "the globals");
+            for key in s3().keys(&bucket, "") {
                 let headers = s3().request("HEAD", &format!("/{bucket}/{key}"), b"").expect("its headers");
                 assert_hidden(&String::from_utf8_lossy(&headers), "the metadata");
-                s3().request("DELETE", &format!("/{bucket}/{key}"), b"").expect("deleted");
             }
+            clear(&bucket);
         }
     }
 }

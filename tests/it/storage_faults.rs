@@ -45,7 +45,7 @@ fn all_faults() -> Vec<(&'static str, Effect, Fault)> {
 }
 
 /// Runs cases four at a time: most of them wait.
-fn each<C: Send>(cases: Vec<C>, check: impl Fn(C) + Sync) {
+pub fn each<C: Send>(cases: Vec<C>, check: impl Fn(C) + Sync) {
     let cases = Mutex::new(cases);
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -76,6 +76,7 @@ fn passes(stage: &Stage, verb: S3Verb, calls: Calls, (name, _, fault): (&str, Ef
 #[test]
 fn a_fault_that_passes_costs_no_backup_whatever_the_verb() {
     let verbs = [
+        S3Verb::ListObjects,
         S3Verb::HeadObject,
         S3Verb::CreateMultipartUpload,
         S3Verb::UploadPart,
@@ -83,7 +84,8 @@ fn a_fault_that_passes_costs_no_backup_whatever_the_verb() {
         S3Verb::PutObject,
     ];
     let cases = verbs.into_iter().flat_map(|verb| all_faults().into_iter().map(move |fault| (verb, fault))).collect();
-    // A HEAD that says 200 and nothing more is not told from one that is true: the name counts as taken.
+    // A HEAD that says 200 and nothing more is not told from one that is true: the name counts as taken. The first
+    // PutObject is that of the globals.
     each(cases, |(verb, fault)| passes(&small(), verb, Calls::First(1), fault));
 }
 
@@ -120,8 +122,9 @@ fn lasts(verb: S3Verb, (name, effect, fault): (&str, Effect, Fault)) {
     let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "2s").env("S3_REQUEST_TIMEOUT", "1s").run();
     let case = format!("{verb:?} always: {name}");
     match (verb, effect) {
-        // The answer to Complete never comes, but HEAD shows that it took effect. A manifest is not worth a backup.
-        (S3Verb::CompleteMultipartUpload, Effect::Done) | (S3Verb::PutObject, _) => {
+        // The answer to Complete never comes, but HEAD shows that it took effect. Sidecars are not worth a backup, nor
+        // is the question whose backups are there.
+        (S3Verb::CompleteMultipartUpload, Effect::Done) | (S3Verb::PutObject | S3Verb::ListObjects, _) => {
             stage.assert_committed(&outcome, &case);
         }
         _ => {
@@ -133,7 +136,13 @@ fn lasts(verb: S3Verb, (name, effect, fault): (&str, Effect, Fault)) {
 
 #[test]
 fn a_fault_that_does_not_pass_is_a_clean_failure_or_a_commit() {
-    let verbs = [S3Verb::CreateMultipartUpload, S3Verb::UploadPart, S3Verb::CompleteMultipartUpload, S3Verb::PutObject];
+    let verbs = [
+        S3Verb::ListObjects,
+        S3Verb::CreateMultipartUpload,
+        S3Verb::UploadPart,
+        S3Verb::CompleteMultipartUpload,
+        S3Verb::PutObject,
+    ];
     let cases = verbs.into_iter().flat_map(|verb| all_faults().into_iter().map(move |fault| (verb, fault))).collect();
     each(cases, |(verb, fault)| lasts(verb, fault));
 }

@@ -215,6 +215,17 @@ impl FakePgDump {
         fs::read(self.dir.path().join("body")).expect("the prepared dump")
     }
 
+    /// Puts a script in the place of one of the real programs beside it.
+    ///
+    /// # Panics
+    /// Where the directory cannot be written.
+    pub fn replace(&self, tool: &str, script: &str) {
+        let path = self.dir.path().join(tool);
+        fs::remove_file(&path).expect("the link");
+        fs::write(&path, script).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the script's mode");
+    }
+
     /// The arguments of its last call, `--version` aside; empty before the first.
     pub fn args(&self) -> Vec<String> {
         self.read("args").lines().map(str::to_owned).collect()

@@ -56,9 +56,10 @@ impl Stage {
             .env("LOG_LEVEL", "debug")
     }
 
-    /// The keys of backups in the bucket, without their manifests.
+    /// The keys of backups in the bucket, without their sidecars.
     pub fn backups(&self) -> Vec<String> {
-        self.keys().into_iter().filter(|key| key.ends_with(".sql.gz")).collect()
+        let is_backup = |key: &String| key.ends_with(".sql.gz") && !key.ends_with(".globals.sql.gz");
+        self.keys().into_iter().filter(is_backup).collect()
     }
 
     /// Every key in the bucket.

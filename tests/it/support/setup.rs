@@ -2,8 +2,8 @@
 //! read back with nothing of the product's own (the S3 helper, sha256, gunzip, psql).
 
 use std::io::{Read, Write};
-use std::path::Path;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use flate2::read::GzDecoder;
 use serde_json::Value;
@@ -34,7 +34,7 @@ pub fn list_program(bucket: &str) -> Program {
     s3_program(bucket).arg("list")
 }
 
-/// The key of the one backup in a bucket, which holds nothing else but its manifest: no further object, no open upload.
+/// The key of the one backup in a bucket, which holds nothing else but its sidecars: no further object, no open upload.
 ///
 /// # Panics
 /// Where it holds something else.
@@ -43,8 +43,21 @@ pub fn only_backup(bucket: &str) -> String {
     let keys = s3().keys(bucket, "");
     assert_eq!(s3().open_uploads(bucket), [""; 0], "open uploads");
     match keys.as_slice() {
-        [key, manifest] if key.ends_with(".sql.gz") && *manifest == format!("{key}.json") => key.clone(),
-        _ => panic!("not one backup and its manifest: {keys:?}"),
+        [key, globals, manifest]
+            if key.ends_with(".sql.gz")
+                && *globals == format!("{key}.globals.sql.gz")
+                && *manifest == format!("{key}.json") =>
+        {
+            key.clone()
+        }
+        _ => panic!("not one backup and its sidecars: {keys:?}"),
+    }
+}
+
+/// Takes everything out of a bucket again.
+pub fn clear(bucket: &str) {
+    for key in s3().keys(bucket, "") {
+        s3().request("DELETE", &format!("/{bucket}/{key}"), b"").expect("deleted");
     }
 }
 
@@ -79,6 +92,20 @@ pub fn object(bucket: &str, key: &str) -> Vec<u8> {
     assert_eq!(manifest["object_bytes"], bytes.len(), "size");
     assert_eq!(manifest["object_sha256"], hex(&Sha256::digest(&bytes)), "sha256");
     bytes
+}
+
+/// The globals beside a backup, uncompressed, their size and sha256 checked against the manifest.
+///
+/// # Panics
+/// Where they are not there or not what the manifest says.
+#[track_caller]
+pub fn globals(bucket: &str, key: &str) -> Vec<u8> {
+    let told = &manifest(bucket, key)["globals"];
+    let name = told["file_name"].as_str().expect("their name");
+    let bytes =
+        s3().get(bucket, &format!("{}{name}", key.rfind('/').map_or("", |slash| &key[..=slash]))).expect("the globals");
+    assert_eq!((&told["bytes"], &told["sha256"]), (&bytes.len().into(), &hex(&Sha256::digest(&bytes)).into()));
+    gunzipped(&bytes)
 }
 
 /// The plain dump behind a backup: its one gzip member, with nothing behind it.
@@ -130,8 +157,18 @@ pub fn restored_into(database: Database, dump: &[u8]) -> Database {
     database
 }
 
+/// The directory of the client programs of a major version, installed where they are missing.
+///
+/// # Panics
+/// Where they cannot be installed.
+pub fn installed_clients(major: &str) -> PathBuf {
+    let what = format!("clients-{major}");
+    installed(&what);
+    repository_file(&format!("target/tools/{what}/bin"))
+}
+
 /// A file of the repository, by its path from the top.
-pub fn repository_file(path: &str) -> std::path::PathBuf {
+pub fn repository_file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
@@ -140,7 +177,7 @@ pub fn repository_file(path: &str) -> std::path::PathBuf {
 /// # Panics
 /// Where it cannot be had.
 pub fn installed(what: &str) {
-    let output = std::process::Command::new(repository_file("scripts/install")).arg(what).output().expect("the script");
+    let output = Command::new(repository_file("scripts/install")).arg(what).output().expect("the script");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

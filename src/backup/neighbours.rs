@@ -1,0 +1,121 @@
+//! Whose backups the destination holds. One `S3_PATH` holds one database (SPEC §4, "Name"): among the names of two, "the
+//! newest" and "the last seven" would mean nothing.
+//!
+//! Called by [`super::run`] before anything is begun. Decided by the newest manifest that can be read; where there is none,
+//! or nothing may be listed or read (write-only credentials), the backup goes on. It never costs a backup that S3 is slow
+//! with this question.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Deserialize;
+
+use crate::error::Error;
+use crate::postgres::Facts;
+use crate::storage::{Destination, StorageError};
+
+use super::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
+
+/// What another database's backups in the destination mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mixing {
+    /// The end of the run.
+    #[default]
+    Refused,
+    /// Nothing.
+    Allowed,
+}
+
+impl Mixing {
+    /// As the command line has `--allow-mixed` or not.
+    #[must_use]
+    pub fn when(is_allowed: bool) -> Self {
+        if is_allowed { Self::Allowed } else { Self::Refused }
+    }
+}
+
+/// So many of the newest manifests are tried: one may be damaged, several in a row are somebody else's.
+const TRIED: usize = 3;
+/// How far back to look, step by step: names sort by time, so that the newest of 100,000 are found with one small
+/// request as a rule.
+const STEPS: [Option<TimeDelta>; 4] =
+    [Some(TimeDelta::days(2)), Some(TimeDelta::days(60)), Some(TimeDelta::days(730)), None];
+/// How long S3 may answer nothing well before the question is left.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a manifest says about where a backup came from. Read alone, so that a manifest of any version will do.
+#[derive(Debug, Deserialize)]
+struct Origin {
+    database: String,
+    system_identifier: Option<String>,
+}
+
+/// Refuses a destination that holds another database's backups, and warns of another server's.
+pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<(), Error> {
+    let (name, origin) = match newest(&destination.with_patience(PATIENCE)).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(()),
+        Err(error @ StorageError::Refused { .. }) => {
+            tracing::debug!(%error, "these credentials may not see whose backups are here");
+            return Ok(());
+        }
+        Err(error) => {
+            tracing::warn!(%error, "it is not known whose backups are here: going on");
+            return Ok(());
+        }
+    };
+    if origin.database != facts.database {
+        let destination = destination.location(&destination.key(""));
+        return Err(Error::Mixed { destination, name, holds: origin.database, database: facts.database.clone() });
+    }
+    if let (Some(known), Some(here)) = (&origin.system_identifier, &facts.system_identifier)
+        && known != here
+    {
+        tracing::warn!(
+            newest = %name,
+            its_system_identifier = known,
+            system_identifier = here,
+            "the newest backup here is of the same database on another server: right after an upgrade or a move"
+        );
+    }
+    Ok(())
+}
+
+/// The newest backup whose manifest can be read.
+async fn newest(destination: &Destination) -> Result<Option<(BackupName, Origin)>, StorageError> {
+    let now = Utc::now();
+    for step in STEPS {
+        let names = described(destination, step.map(|step| now - step)).await?;
+        for name in names.iter().rev() {
+            let body = destination.read(&format!("{name}{MANIFEST_SUFFIX}")).await?;
+            if let Some(origin) = body.and_then(|body| serde_json::from_slice(&body).ok()) {
+                return Ok(Some((*name, origin)));
+            }
+            tracing::debug!(%name, "passed over a damaged manifest");
+        }
+        if !names.is_empty() {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// The newest backups with a manifest that were started since then.
+async fn described(
+    destination: &Destination,
+    since: Option<DateTime<Utc>>,
+) -> Result<BTreeSet<BackupName>, StorageError> {
+    let mut names = BTreeSet::new();
+    let mut take = |file_name: &str, _: u64| {
+        if let Some(name) = file_name.strip_suffix(MANIFEST_SUFFIX).and_then(BackupName::parse) {
+            names.insert(name);
+            if names.len() > TRIED {
+                names.pop_first();
+            }
+        }
+    };
+    let since = since.map(|time| BackupName::new(time).to_string());
+    destination.list_after(BEGINNING, since.as_deref(), &mut take).await?;
+    Ok(names)
+}

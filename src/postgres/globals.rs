@@ -1,0 +1,252 @@
+//! The globals: what a dump of one database lacks. The cluster's roles, memberships, tablespaces and parameter grants by
+//! `pg_dumpall --globals-only`, and the database's own settings and grants, which only `pg_dump --create` has.
+//!
+//! `backup::sidecars` makes them after the commit; nothing here can cost a backup. What comes out is one SQL script for
+//! `psql`, made to be run on an empty cluster whose superuser has another name: `script` rewrites the few statements of
+//! `pg_dumpall` that would stop there, `database` writes those of the database.
+
+mod database;
+mod script;
+
+use std::io::Write as _;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde::Deserialize;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe::Receiver;
+
+pub use database::DatabaseSettings;
+
+use super::dump::{Dump, DumpEnd};
+use super::{Conninfo, PostgresError, PostgresSettings, Session, Tools};
+
+/// A role is some 300 bytes: this is far above any cluster, and keeps this process's memory bounded.
+const MOST_BYTES: u64 = 64 << 20;
+/// The questions of `pg_dumpall` take milliseconds. A silence that ends `pg_dump` ends it too.
+const DEADLINE: Duration = Duration::from_mins(5);
+
+const OPENING: &[u8] = b"--\n-- PostgreSQL database cluster dump\n--\n";
+const CLOSING: &[u8] = b"--\n-- PostgreSQL database cluster dump complete\n--";
+
+/// The globals cannot be had. The words are this program's own, so that they may stand in the manifest; what others said
+/// is a cause beside them.
+#[derive(Debug, thiserror::Error)]
+pub enum GlobalsError {
+    /// No `pg_dumpall` is there.
+    #[error("no pg_dumpall is installed beside pg_dump, nor another that is new enough")]
+    NoTool,
+    /// It cannot be run.
+    #[error("pg_dumpall cannot be run")]
+    Start(#[source] PostgresError),
+    /// It ended badly.
+    #[error("pg_dumpall failed ({ended})")]
+    Failed {
+        /// How.
+        ended: String,
+        /// Its own words.
+        #[source]
+        cause: Option<Said>,
+    },
+    /// It takes too long.
+    #[error("pg_dumpall did not end within {}", humantime::format_duration(*.0))]
+    Deadline(Duration),
+    /// It writes too much.
+    #[error("pg_dumpall wrote more than {} MiB", MOST_BYTES >> 20)]
+    TooLarge,
+    /// It is not whole.
+    #[error("the output of pg_dumpall is not whole: {0}")]
+    NotWhole(&'static str),
+    /// It cannot be read or compressed.
+    #[error("the output of pg_dumpall cannot be read")]
+    Read(#[from] std::io::Error),
+}
+
+/// What another program said.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Said(String);
+
+/// What has to be known beforehand to make them.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Origin {
+    /// The role that the cluster was made with (OID 10).
+    bootstrap: String,
+    /// Whether role passwords (their verifiers) can be read.
+    reads_passwords: bool,
+    /// The database's own; `None` where the server does not tell.
+    #[serde(skip)]
+    pub database: Option<DatabaseSettings>,
+}
+
+/// For everybody; of a role that may not read `pg_authid` the view `pg_roles` hides the passwords alone.
+const QUESTION: &str = "SELECT json_build_object('bootstrap', pg_get_userbyid(10), \
+'reads_passwords', has_table_privilege('pg_catalog.pg_authid', 'SELECT'))";
+
+impl Origin {
+    /// Asks the server. What it does not tell stays at the careful side: no passwords.
+    ///
+    /// # Errors
+    /// Where the session is lost.
+    pub async fn ask(session: &mut Session) -> Result<Self, PostgresError> {
+        let answer = session.query_if_allowed(QUESTION).await?;
+        let mut origin: Self = answer.first().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+        origin.database = DatabaseSettings::ask(session).await?;
+        Ok(origin)
+    }
+
+    /// Whether the globals will hold role passwords.
+    #[must_use]
+    pub fn has_passwords(&self) -> bool {
+        self.reads_passwords
+    }
+}
+
+/// A running `pg_dumpall`.
+pub struct GlobalsDump {
+    child: Dump,
+    stdout: Receiver,
+    deadline: Duration,
+}
+
+impl GlobalsDump {
+    /// Starts `pg_dumpall`, connected to the database that was backed up: no other need be reachable.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be started.
+    pub fn start(
+        tools: &Tools,
+        settings: &PostgresSettings,
+        source: &Conninfo,
+        database: &str,
+        origin: &Origin,
+    ) -> Result<Self, GlobalsError> {
+        let path = tools.pg_dumpall.as_deref().ok_or(GlobalsError::NoTool)?;
+        // `--database` may be a connection string too, and a database's name may look like one.
+        let mut first = Conninfo::default();
+        first.set("dbname", database.to_owned());
+        let mut words = vec!["--globals-only".to_owned(), "--no-password".to_owned()];
+        if !origin.reads_passwords {
+            words.push("--no-role-passwords".to_owned());
+        }
+        words.push(format!("--database={first}"));
+        words.push(format!("--dbname={source}"));
+        let (child, stdout) = Dump::spawn(path, "pg_dumpall", &words, settings).map_err(GlobalsError::Start)?;
+        let stdout = Receiver::from_owned_fd(stdout.into())?;
+        Ok(Self { child, stdout, deadline: DEADLINE.min(settings.stall_timeout) })
+    }
+
+    /// Reads it to its end, and makes sure that it is whole. Where this fails it must be stopped.
+    ///
+    /// # Errors
+    /// Why there are no globals.
+    pub async fn read(&mut self) -> Result<Vec<u8>, GlobalsError> {
+        let deadline = self.deadline;
+        let reading = async {
+            let mut output = Vec::new();
+            (&mut self.stdout).take(MOST_BYTES + 1).read_to_end(&mut output).await?;
+            if output.len() as u64 > MOST_BYTES {
+                return Err(GlobalsError::TooLarge);
+            }
+            let end = self.child.wait().await?;
+            judge(&end, &output)?;
+            Ok(output)
+        };
+        tokio::time::timeout(deadline, reading).await.unwrap_or(Err(GlobalsError::Deadline(deadline)))
+    }
+
+    /// Ends it and everything in its group.
+    pub async fn stop(self) {
+        self.child.stop().await;
+    }
+}
+
+/// Whether `pg_dumpall` ended well, and its output has both its ends; current ones put the same key at both.
+fn judge(end: &DumpEnd, output: &[u8]) -> Result<(), GlobalsError> {
+    if !ExitStatus::success(&end.status) {
+        return Err(GlobalsError::Failed { ended: end.words(), cause: end.cause.clone().map(Said) });
+    }
+    let Some(body) = output.strip_prefix(OPENING) else {
+        return Err(GlobalsError::NotWhole("it does not begin as it should"));
+    };
+    let Some(body) = body.trim_ascii_end().strip_suffix(CLOSING) else {
+        return Err(GlobalsError::NotWhole("it ends before its closing line"));
+    };
+    let first = body.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
+    match first.strip_prefix(b"\\restrict ") {
+        Some(key) if !body.trim_ascii_end().ends_with(&[b"\n\\unrestrict ", key].concat()) => {
+            Err(GlobalsError::NotWhole("its \\unrestrict line is missing"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The script, compressed: a heading, the output of `pg_dumpall` made fit for any cluster, and the database's own.
+///
+/// # Errors
+/// None that memory could give: writing to it does not fail.
+pub fn compose(backup: &str, output: &[u8], origin: &Origin) -> std::io::Result<Vec<u8>> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(heading(backup, origin).as_bytes())?;
+    script::write(output, &origin.bootstrap, &mut gzip)?;
+    if let Some(database) = &origin.database {
+        gzip.write_all(database.script().as_bytes())?;
+    }
+    gzip.finish()
+}
+
+/// How to use the file, for whoever opens it years later.
+fn heading(backup: &str, origin: &Origin) -> String {
+    let passwords = if origin.reads_passwords {
+        "-- It holds the roles' password verifiers: keep it as you keep the backups."
+    } else {
+        "-- The roles have no passwords: the role that took the backup could not read them (pg_authid)."
+    };
+    format!(
+        "\
+-- What {backup} lacks: the roles with their settings and memberships,
+-- the tablespaces, and the database's own owner, settings, comment and grants.
+{passwords}
+--
+-- Run it before the dump is restored, as a superuser of any name, in the new and empty database:
+--     gunzip -c {backup}{} | psql -X -d TARGET
+-- Do not set ON_ERROR_STOP. A role that exists already is left as it is; a tablespace whose directory does not
+-- exist is an error, as one that exists already, and the rest goes on.
+
+",
+        crate::backup::name::GLOBALS_SUFFIX
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    fn judged(code: i32, output: &str) -> Option<String> {
+        let end = DumpEnd { status: ExitStatus::from_raw(code << 8), cause: Some("its words".to_owned()) };
+        judge(&end, output.as_bytes()).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn only_what_has_both_its_ends_and_ended_well_is_whole() {
+        let whole = "--\n-- PostgreSQL database cluster dump\n--\n\n\\restrict k3y\n\nCREATE ROLE a;\n\n\\unrestrict k3y\n\n\
+                     --\n-- PostgreSQL database cluster dump complete\n--\n\n";
+        assert_eq!(judged(0, whole), None);
+        assert_eq!(judged(0, &whole.replace("\\restrict k3y\n", "").replace("\\unrestrict k3y\n", "")), None);
+        for (code, output, why) in [
+            (1, whole.to_owned(), "exit code 1"),
+            (0, String::new(), "begin"),
+            (0, whole.replace(" cluster dump\n", " database dump\n"), "begin"),
+            (0, whole[..whole.len() - 10].to_owned(), "closing line"),
+            (0, whole.replace("\\unrestrict k3y", "\\unrestrict other"), "unrestrict"),
+            (0, whole.replace("\\unrestrict k3y", ""), "unrestrict"),
+        ] {
+            let said = judged(code, &output).unwrap_or_default();
+            assert!(said.contains(why) && !said.contains("its words"), "{why}: {said}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What a dump refers to and does not make itself: extensions, roles, tablespaces. A restore needs them beforehand.
+//!
+//! Asked once by `backup`, before the dump; recorded in the manifest. Asked of the catalogs: the dump itself is not
+//! searched for names. What other versions of the server lack is not asked for, so that one question serves 13 to 18.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DumpArguments, PostgresError, Session};
+
+/// As for the questions of `preflight`: catalogs of millions of objects are not worth holding the backup up.
+const QUESTION_TIMEOUT: &str = "10s";
+
+/// An extension that the dump creates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extension {
+    /// Its name.
+    pub name: String,
+    /// The version that is installed; a restore gets the newest that is there.
+    pub version: String,
+    /// The schema of its objects.
+    pub schema: String,
+}
+
+/// What the dump refers to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct References {
+    /// Extensions, less those that every database has.
+    pub extensions: Vec<Extension>,
+    /// Roles that own something, are granted something, or stand in a policy, default privileges or a user mapping.
+    pub roles: Vec<String>,
+    /// Tablespaces of tables and indexes, less the database's own.
+    pub tablespaces: Vec<String>,
+}
+
+impl References {
+    /// Asks the server; `None` where it does not tell. Of a *partial* dump they are those of the whole database: more,
+    /// never less.
+    ///
+    /// # Errors
+    /// Where the session is lost.
+    pub async fn ask(session: &mut Session, arguments: &DumpArguments) -> Result<Option<Self>, PostgresError> {
+        session.query(&format!("SET statement_timeout = '{QUESTION_TIMEOUT}'")).await?;
+        let answer = session.query_if_allowed(&question(arguments)).await?;
+        session.query("SET statement_timeout = 0").await?;
+        Ok(answer.first().and_then(|line| serde_json::from_str(line).ok()))
+    }
+}
+
+/// Objects with smaller numbers came with the server (`FirstNormalObjectId`); `pg_dump` does not make them.
+const FIRST_OWN: &str = "16384";
+/// `pg_database_owner`, which owns the schema `public` from 15 on; of such a one the dump says nothing.
+const DATABASE_OWNER: &str = "6171";
+
+/// The catalogs of what can be owned, and the columns with owner, grants and schema.
+const OWNABLE: &[(&str, &str, &str, &str)] = &[
+    ("pg_class", "relowner", "relacl", "relnamespace"),
+    ("pg_proc", "proowner", "proacl", "pronamespace"),
+    ("pg_type", "typowner", "typacl", "typnamespace"),
+    ("pg_operator", "oprowner", "NULL", "oprnamespace"),
+    ("pg_opclass", "opcowner", "NULL", "opcnamespace"),
+    ("pg_opfamily", "opfowner", "NULL", "opfnamespace"),
+    ("pg_collation", "collowner", "NULL", "collnamespace"),
+    ("pg_conversion", "conowner", "NULL", "connamespace"),
+    ("pg_statistic_ext", "stxowner", "NULL", "stxnamespace"),
+    ("pg_ts_config", "cfgowner", "NULL", "cfgnamespace"),
+    ("pg_ts_dict", "dictowner", "NULL", "dictnamespace"),
+    ("pg_language", "lanowner", "lanacl", ""),
+    ("pg_foreign_data_wrapper", "fdwowner", "fdwacl", ""),
+    ("pg_foreign_server", "srvowner", "srvacl", ""),
+    ("pg_event_trigger", "evtowner", "NULL", ""),
+    ("pg_publication", "pubowner", "NULL", ""),
+    ("pg_largeobject_metadata", "lomowner", "lomacl", ""),
+];
+
+/// One line of JSON. `pg_shdepend` would have most of it in one place, but says nothing of the bootstrap superuser and of
+/// the roles that come with the server.
+fn question(arguments: &DumpArguments) -> String {
+    let (owners, privileges) = (arguments.has_owners(), arguments.has_privileges());
+    let objects = OWNABLE.iter().fold(String::new(), |text, catalog| text + " UNION ALL " + &objects_of(catalog));
+    format!(
+        "WITH own AS (SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'), \
+         member AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'), \
+         object (class, id, owner, acl) AS (\
+         SELECT 'pg_namespace'::regclass::oid, oid, nspowner, nspacl FROM pg_namespace WHERE oid IN (SELECT oid FROM own) \
+         UNION ALL SELECT 'pg_subscription'::regclass::oid, {FIRST_OWN}, subowner, NULL FROM pg_subscription \
+         WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()){objects}), \
+         role (id) AS ({} UNION ALL {}) \
+         SELECT json_build_object('extensions', {EXTENSIONS}, 'roles', \
+         (SELECT coalesce(json_agg(rolname ORDER BY rolname), '[]') FROM pg_roles WHERE oid IN (SELECT id FROM role)), \
+         'tablespaces', {})",
+        owners_and_others(owners, privileges),
+        grants(privileges),
+        if arguments.has_tablespaces() { TABLESPACES } else { "'[]'::json" }
+    )
+}
+
+const EXTENSIONS: &str = "\
+(SELECT coalesce(json_agg(json_build_object('name', extname, 'version', extversion, 'schema', nspname) ORDER BY extname), \
+'[]') FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace WHERE e.oid >= 16384)";
+
+const TABLESPACES: &str = "\
+(SELECT coalesce(json_agg(spcname ORDER BY spcname), '[]') FROM pg_tablespace WHERE oid IN (SELECT reltablespace \
+FROM pg_class WHERE reltablespace <> 0 AND relnamespace IN (SELECT oid FROM own)))";
+
+fn objects_of((catalog, owner, acl, schema): &(&str, &str, &str, &str)) -> String {
+    let placed = if schema.is_empty() { String::new() } else { format!(" AND {schema} IN (SELECT oid FROM own)") };
+    // What an index owns is its table's.
+    let kinds = if *catalog == "pg_class" { " AND relkind NOT IN ('i', 'I')" } else { "" };
+    format!(
+        "SELECT '{catalog}'::regclass::oid, oid, {owner}, {acl} FROM {catalog} WHERE oid >= {FIRST_OWN}{placed}{kinds}"
+    )
+}
+
+/// `OWNER TO`, and what stands in the dump whatever its arguments: policies, and the users of user mappings. An owner is also
+/// named where it was taken a privilege of its own.
+fn owners_and_others(owners: bool, privileges: bool) -> String {
+    format!(
+        "SELECT owner FROM object WHERE ({owners} OR {privileges} AND acl IS NOT NULL) \
+         AND NOT (class = 'pg_namespace'::regclass AND owner = {DATABASE_OWNER}) \
+         AND NOT EXISTS (SELECT FROM member WHERE classid = class AND objid = object.id) \
+         UNION ALL SELECT unnest(polroles) FROM pg_policy UNION ALL SELECT umuser FROM pg_user_mappings"
+    )
+}
+
+/// `GRANT`, `REVOKE` and default privileges, less what an object or its extension came with. Of an object's owner the
+/// dump says nothing here.
+fn grants(wanted: bool) -> String {
+    format!(
+        "SELECT id FROM (SELECT o.owner, unnest(ARRAY[a.grantee, a.grantor]) AS id FROM object o \
+         LEFT JOIN pg_init_privs i ON i.classoid = o.class AND i.objoid = o.id AND i.objsubid = 0, aclexplode(o.acl) a \
+         WHERE o.acl IS DISTINCT FROM i.initprivs \
+         UNION ALL SELECT relowner, unnest(ARRAY[a.grantee, a.grantor]) FROM pg_attribute \
+         JOIN pg_class c ON c.oid = attrelid AND relnamespace IN (SELECT oid FROM own), aclexplode(attacl) a \
+         UNION ALL SELECT 0, unnest(ARRAY[defaclrole, a.grantee]) FROM pg_default_acl, aclexplode(defaclacl) a \
+         UNION ALL SELECT 0, defaclrole FROM pg_default_acl \
+         UNION ALL SELECT 0, refobjid FROM pg_shdepend WHERE dbid = (SELECT oid FROM pg_database \
+         WHERE datname = current_database()) AND refclassid = 'pg_authid'::regclass AND deptype = 'a' \
+         AND objid < {FIRST_OWN}) AS granted WHERE {wanted} AND id <> owner"
+    )
+}

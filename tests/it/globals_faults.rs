@@ -1,0 +1,158 @@
+//! Globals that cannot be had cost a warning, never the backup; and the manifest says what is missing, in this program's own
+//! words.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::storage_faults::each;
+use crate::support::fake_pg_dump::FakeDump;
+use crate::support::faulty::Stage;
+use crate::support::program::Outcome;
+use crate::support::proxy::{Calls, Fault, Rule, S3Verb, When};
+use crate::support::servers::{installed_tools, own_postgres, postgres, s3};
+use crate::support::setup::{backup_program, globals, installed_clients, manifest, only_backup};
+
+/// Stands in what `pg_dumpall` says, and must not stand in a manifest.
+const SAID: &str = "words of another program";
+
+/// A whole backup, a warning, and a manifest that says the same; gives that.
+#[track_caller]
+fn assert_without_globals(stage: &Stage, outcome: &Outcome, why: &str) -> Value {
+    stage.assert_committed(outcome, why);
+    let warning = outcome.stderr.lines().find(|line| line.contains("without the cluster's globals"));
+    assert!(warning.is_some_and(|line| line.contains(" WARN ") && line.contains(why)), "{why}: {}", outcome.stderr);
+    let key = stage.backups().remove(0);
+    assert_eq!(stage.keys(), [key.clone(), format!("{key}.json")], "{why}");
+    let told = manifest(&stage.bucket, &key);
+    assert_eq!(told["globals"], Value::Null, "{why}");
+    let missing = told["missing"][0].as_str().unwrap_or_default();
+    assert!(missing.starts_with("globals: ") && missing.contains(why), "{why}: {told}");
+    assert!(!told.to_string().contains(SAID), "{told}");
+    told
+}
+
+#[test]
+fn a_pg_dumpall_that_fails_in_any_way_costs_the_globals_alone() {
+    let real = installed_tools().expect("PostgreSQL").join("pg_dumpall");
+    let real = real.display();
+    let cases = vec![
+        (format!("echo 'pg_dumpall: error: {SAID}' >&2; exit 1"), "pg_dumpall failed (exit code 1)"),
+        ("kill -9 $$".to_owned(), "pg_dumpall failed (SIGKILL"),
+        (format!("{real} \"$@\"; exit 3"), "pg_dumpall failed (exit code 3)"),
+        (":".to_owned(), "not whole: it does not begin"),
+        (format!("{real} \"$@\" | head -c -20"), "not whole: it ends before its closing line"),
+        (format!("{real} \"$@\" | sed '/^.unrestrict/d'"), "not whole: its \\unrestrict line is missing"),
+        ("exec yes 'CREATE ROLE x;'".to_owned(), "wrote more than 64 MiB"),
+        ("exec sleep 600".to_owned(), "did not end within 2s"),
+        (format!("{real} \"$@\"; sleep 600 &"), "did not end within 2s"),
+    ];
+    each(cases, |(script, why)| {
+        let stage = Stage::new(FakeDump::new());
+        stage.dump.replace("pg_dumpall", &format!("#!/bin/sh\n{script}\n"));
+        let outcome = stage.backup().env("BACKUP_STALL_TIMEOUT", "2s").run();
+        assert_without_globals(&stage, &outcome, why);
+    });
+    let stage = Stage::new(FakeDump::new());
+    stage.dump.replace("pg_dumpall", "#!/no/such/interpreter\n");
+    assert_without_globals(&stage, &stage.backup().run(), "pg_dumpall cannot be run");
+}
+
+#[test]
+fn the_cause_is_in_the_log() {
+    let stage = Stage::new(FakeDump::new());
+    stage.dump.replace("pg_dumpall", &format!("#!/bin/sh\necho 'pg_dumpall: error: {SAID}' >&2; exit 1\n"));
+    let outcome = stage.backup().run();
+    let warning =
+        outcome.stderr.lines().find(|line| line.contains("without the cluster's globals")).expect("a warning");
+    assert!(warning.contains(SAID), "{warning}");
+}
+
+#[test]
+fn a_pg_dump_alone_takes_another_pg_dumpall_that_is_new_enough() {
+    let alone = |major: &str| {
+        let dir = tempfile::tempdir().expect("a directory");
+        for tool in ["pg_dump", "psql"] {
+            let real = if major == "18" { installed_clients("18") } else { installed_tools().expect("PostgreSQL") };
+            std::os::unix::fs::symlink(real.join(tool), dir.path().join(tool)).expect("a link");
+        }
+        dir
+    };
+    let database = postgres().create_database("alone");
+    let bucket = s3().create_bucket("alone");
+    let dir = alone("15");
+    let program = backup_program(&database, &bucket).env("PG_DUMP_PATH", dir.path());
+    program.run().assert_code(0);
+    globals(&bucket, &only_backup(&bucket));
+
+    let server = own_postgres(&["--major", "18"]);
+    let database = server.create_database("alone");
+    let bucket = s3().create_bucket("alone");
+    let dir = alone("18");
+    let program = backup_program(&database, &bucket).env("PG_DUMP_PATH", dir.path()).env("PATH", "/usr/bin:/bin");
+    let outcome = program.run();
+    outcome.assert_code(0);
+    assert!(outcome.stderr.contains("no pg_dumpall is installed"), "{}", outcome.stderr);
+    assert_eq!(s3().keys(&bucket, "").len(), 2, "no globals");
+}
+
+#[test]
+fn globals_that_s3_refuses_cost_a_warning_and_the_manifest_says_so() {
+    let stage = Stage::new(FakeDump::new());
+    let denied = Fault::Status { code: 403, s3_code: "AccessDenied", when: When::Before };
+    stage.proxy.rule(Rule::on(S3Verb::PutObject, Calls::Nth(1), denied.clone()));
+    assert_without_globals(&stage, &stage.backup().run(), "S3 did not take the file");
+    // The manifest's own failure does not take the globals away.
+    let stage = Stage::new(FakeDump::new());
+    stage.proxy.rule(Rule::on(S3Verb::PutObject, Calls::Nth(2), denied));
+    let outcome = stage.backup().run();
+    stage.assert_committed(&outcome, "the manifest is refused");
+    assert!(outcome.stderr.contains("but without its manifest"), "{}", outcome.stderr);
+    let key = stage.backups().remove(0);
+    assert_eq!(stage.keys(), [key.clone(), format!("{key}.globals.sql.gz")]);
+}
+
+#[test]
+fn a_signal_while_the_globals_are_made_ends_with_the_manifest_and_no_child() {
+    let stage = Stage::new(FakeDump::new());
+    stage.dump.replace("pg_dumpall", "#!/bin/sh\nexec sleep 600\n");
+    let running = stage.backup().spawn();
+    let sleeper = loop {
+        let found = running.descendants().into_iter().find(|process| process.command_line() == "sleep 600");
+        match found {
+            Some(process) => break process,
+            None => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    running.signal("TERM");
+    assert_without_globals(&stage, &running.wait(), "the run had to end");
+    assert!(!sleeper.is_alive());
+}
+
+#[test]
+fn a_role_that_may_not_read_passwords_gives_globals_without_them_and_no_warning() {
+    let database = postgres().create_database("poor");
+    let role = format!("{}_role", database.name);
+    database
+        .psql(&format!("CREATE TABLE t (a int); CREATE ROLE {role} LOGIN PASSWORD 'poor'; GRANT SELECT ON t TO {role}"))
+        .expect("a role");
+    let bucket = s3().create_bucket("poor");
+    let uri = format!("postgres://{role}:poor@{}/{}", postgres().addr(), database.name);
+    let poor = backup_program(&database, &bucket).env("POSTGRES_CONNECTION_STRING", uri).run();
+    let rich = backup_program(&database, &bucket).env("S3_PATH", "rich").run();
+    database.psql(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).expect("dropped");
+    poor.assert_code(0);
+    assert!(!poor.stderr.contains(" WARN ") && poor.stderr.contains("without role passwords"), "{}", poor.stderr);
+    rich.assert_code(0);
+    let rich_key = s3().keys(&bucket, "rich/").remove(0);
+    let poor_key = s3().keys(&bucket, "postgres-backup-").remove(0);
+    for (key, passwords) in [(poor_key, false), (rich_key, true)] {
+        let told = manifest(&bucket, &key);
+        assert_eq!(told["globals"]["role_passwords"], passwords);
+        assert_eq!(told["missing"], Value::Array(Vec::new()));
+        let script = String::from_utf8(globals(&bucket, &key)).expect("UTF-8");
+        assert!(script.contains(&format!("CREATE ROLE {role};")), "{script}");
+        assert_eq!(script.contains("SCRAM-SHA-256"), passwords, "{script}");
+        assert_eq!(script.contains("The roles have no passwords"), !passwords, "{script}");
+    }
+}
