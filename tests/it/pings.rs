@@ -44,11 +44,15 @@ fn a_backup_pings_at_its_beginning_and_at_its_end() {
 #[test]
 fn a_backup_that_fails_pings_with_its_cause_and_without_secrets() {
     let secret = "sentinel-password";
-    let dump = FakeDump::new().stderr_line(&format!("pg_dump: error: cannot use {secret} here")).end(End::Exit(1));
+    let dump = FakeDump::new()
+        .stderr_line(&format!("pg_dump: error: cannot use {secret} here, nor zq7Kx9jR-Wv3pLtHd"))
+        .end(End::Exit(1));
     let stage = Stage::new(dump);
     let inbox = taking();
     let backup = stage.backup().env("PING_URL", format!("{}{PATH}", inbox.url())).env("PGPASSWORD", secret);
-    stage.assert_failed(&backup.run(), 11, "a failing pg_dump");
+    let outcome = backup.run();
+    stage.assert_failed(&outcome, 11, "a failing pg_dump").then_names(&["nor [hidden]"]);
+    assert_hidden(&outcome.stderr);
     assert_eq!(targets(&inbox), [target("/start"), target("/fail")]);
     let body = &inbox.asked()[1].body;
     assert!(body.starts_with("exit code 11: ") && body.contains("cannot use [hidden] here"), "{body}");
