@@ -41,6 +41,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l com
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l threads -d 'compression threads [env: BACKUP_THREADS] [default: CPUs, at most 8]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l part-size -d 'size of the upload\'s parts, from 5MiB to 5GiB; `auto` fits it to the database [env: BACKUP_PART_SIZE] [default: `auto`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l upload-concurrency -d 'parts in flight at once [env: BACKUP_UPLOAD_CONCURRENCY] [default: `4`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l spool-dir -d 'directory that keeps parts until the backup is committed, so that S3 holds no dump up and a whole dump is never taken twice [env: BACKUP_SPOOL_DIR] [default: none: nothing touches the disk]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH] [default: the lowest installed version that is new enough]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l metrics-file -d 'file to keep the metrics in, for the textfile collector of Prometheus\'s node exporter (`NAME.prom`) [env: METRICS_FILE] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l log-level -d '`error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL] [default: `info`]' -r

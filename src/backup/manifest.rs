@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::pipeline::scanner::TableRows;
 use crate::postgres::{Facts, Tools};
-use crate::storage::{Committed, hex};
+use crate::proof::WholeDump;
+use crate::storage::hex;
 
-use super::name::BackupName;
+use super::name::{self, BackupName};
 
 /// What the manifest says. Unknown fields are passed over when read, so that later versions may add some.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,7 +73,7 @@ pub struct Manifest {
 /// What a run knows besides what it committed.
 #[derive(Debug)]
 pub struct RunFacts<'a> {
-    /// The backup's name.
+    /// The name after its start; the backup's own, unless something stood there.
     pub name: BackupName,
     /// The run's id.
     pub run_id: &'a str,
@@ -91,13 +92,13 @@ pub struct RunFacts<'a> {
 }
 
 impl Manifest {
-    /// Of a backup that was committed.
+    /// Of a dump that is whole, under its key.
     #[must_use]
-    pub fn new(run: &RunFacts<'_>, committed: &Committed, finished: DateTime<Utc>) -> Self {
-        let (totals, scan) = (committed.whole().totals(), committed.whole().scan());
+    pub fn new(run: &RunFacts<'_>, key: &str, whole: &WholeDump, finished: DateTime<Utc>) -> Self {
+        let (totals, scan) = (whole.totals(), whole.scan());
         Self {
-            file_name: run.name.to_string(),
-            key: committed.key().to_owned(),
+            file_name: name::file_name(key).to_owned(),
+            key: key.to_owned(),
             run_id: run.run_id.to_owned(),
             database: run.facts.database.clone(),
             system_identifier: run.facts.system_identifier.clone(),
@@ -123,6 +124,13 @@ impl Manifest {
             rows: scan.rows,
             tables: scan.tables.clone(),
         }
+    }
+
+    /// The same of a dump that waited in the spool: delivered later, perhaps under a later name.
+    #[must_use]
+    pub fn delivered(self, key: &str, finished: DateTime<Utc>) -> Self {
+        let file_name = name::file_name(key).to_owned();
+        Self { file_name, key: key.to_owned(), finished_at: time_text(finished), ..self }
     }
 }
 

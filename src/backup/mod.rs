@@ -1,14 +1,18 @@
 //! Backup Manager: takes one backup, from connecting to the report.
 //!
-//! `run` is the story, `stream` its middle, `name` and `manifest` what it leaves behind, `limits` and `watch` what may end it early.
-//! Called by `commands::take`.
+//! `run` is the story, `target` where the dump goes, `stream` the middle, or `spooled` with a spool, from which `resume`
+//! delivers what an earlier run left; `name` and `manifest` are what it leaves behind, `limits` and `watch` what may end
+//! it early. Called by `commands::take`.
 
 mod limits;
 pub mod manifest;
 pub mod name;
 mod report;
+mod resume;
 mod run;
+mod spooled;
 mod stream;
+mod target;
 mod watch;
 
 use std::time::Duration;
