@@ -10,6 +10,7 @@ use crate::backup::name::BackupName;
 use crate::config::Problems;
 use crate::interrupt::Interrupt;
 use crate::postgres::PostgresError;
+use crate::spool::SpoolError;
 use crate::storage::{Blame, StorageError};
 
 /// A documented exit code of the program.
@@ -136,6 +137,9 @@ pub enum Error {
     /// S3 refused or failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The spool cannot be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// Another backup of the same database to the same destination holds the lock.
     #[error("another backup of database {database} to {destination} is running: wait for it, or look for its process")]
     AlreadyRunning {
@@ -205,7 +209,9 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Settings(problems) => problems.exit_code(),
-            Self::Listen { .. } | Self::Mixed { .. } => ExitCode::InvalidSetting,
+            Self::Listen { .. } | Self::Mixed { .. } | Self::Spool(SpoolError::Unusable { .. }) => {
+                ExitCode::InvalidSetting
+            }
             Self::Postgres(_) => ExitCode::PostgresUnavailable,
             Self::Dump(_) | Self::TooLong { .. } | Self::Internal(_) => ExitCode::DumpFailed,
             Self::Storage(error) => match error.blame() {
@@ -213,11 +219,11 @@ impl Error {
                 Blame::Configuration => ExitCode::InvalidS3,
                 Blame::Storage => ExitCode::StorageFailed,
             },
-            Self::Output(_) => ExitCode::StorageFailed,
+            Self::AlreadyRunning { .. } | Self::Spool(SpoolError::Busy { .. }) => ExitCode::AlreadyRunning,
+            Self::Spool(_) | Self::Output(_) => ExitCode::StorageFailed,
             // A word of the command line names nothing.
             Self::NoSuchBackup { .. } => ExitCode::Usage,
             Self::CheckFailed { .. } => ExitCode::CheckFailed,
-            Self::AlreadyRunning { .. } => ExitCode::AlreadyRunning,
             Self::Interrupted(Interrupt::Int) => ExitCode::Interrupted,
             Self::Interrupted(Interrupt::Term) => ExitCode::Terminated,
         }

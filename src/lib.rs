@@ -14,6 +14,7 @@
 //! | [`postgres`] | finds `pg_dump` and `psql`, runs them, keeps secrets out of their arguments |
 //! | [`pipeline`] | reads the dump, scans it, deflates it on several threads, seals parts; bounded memory |
 //! | [`proof`] | judges whether the dump is whole |
+//! | [`spool`] | parts and a journal on disk, so that a whole dump outlives an absent S3 and a killed process |
 //! | [`storage`] | the only room that knows the AWS SDK: upload, commit, listing, outages |
 //! | [`listing`] | what is stored, joined by name |
 //! | [`check`] | tries everything that a backup needs, and looks at the newest one |
@@ -22,8 +23,8 @@
 //! | [`manual`] | examples and files, for help and manual |
 //! | [`error`], [`interrupt`] | exit codes; signals |
 //!
-//! Dependencies point one way: `commands -> backup | check -> listing | proof -> pipeline | postgres`, and `storage` beside
-//! them; nothing below `commands` sees a whole configuration but `backup`, which is configured by it.
+//! Dependencies point one way: `commands -> backup | check -> listing | proof -> pipeline | postgres`, and
+//! `storage -> spool` beside them; nothing below `commands` sees a whole configuration but `backup`, which is configured by it.
 
 pub mod backup;
 pub mod check;
@@ -39,6 +40,7 @@ pub mod pipeline;
 pub mod postgres;
 pub mod proof;
 pub mod scheduler;
+pub mod spool;
 pub mod storage;
 pub mod telemetry;
 

@@ -1,11 +1,13 @@
 //! The proof that a dump is whole: the only maker of [`WholeDump`], without which nothing can be committed.
 //!
-//! `backup::stream` brings the evidence: how `pg_dump` ended, what the scanner saw, what the collector produced.
-//! `storage` takes the proof. Nothing here does any work: it only judges.
+//! `backup::stream` brings the evidence: how `pg_dump` ended, what the scanner saw, what the collector produced. Of a
+//! dump that an earlier run proved and kept, [`Journal::whole`] is the judge. `storage` takes the proof. Nothing here does
+//! any work: it only judges.
 
 use crate::pipeline::Totals;
 use crate::pipeline::scanner::{Flaw, ScanReport};
 use crate::postgres::DumpEnd;
+use crate::spool::Journal;
 
 /// Why a dump is not taken for whole.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,9 @@ pub enum NotWhole {
         /// Bytes that the object holds.
         compressed: u64,
     },
+    /// A spool's journal does not prove it.
+    #[error("the spool does not hold a whole dump: {0}")]
+    NotKept(&'static str),
 }
 
 /// A dump that ended as a whole dump does; its object is not finished yet.
@@ -70,6 +75,25 @@ impl EndedDump {
         } else {
             Err(NotWhole::Lost { read: self.scan.bytes, compressed: totals.plain_bytes })
         }
+    }
+}
+
+impl Journal {
+    /// Judges what an earlier run kept: it was proved then, and the parts are those of the proof.
+    ///
+    /// # Errors
+    /// Why it is not whole.
+    pub fn whole(&self) -> Result<WholeDump, NotWhole> {
+        let proof = self.proof.as_ref().ok_or(NotWhole::NotKept("it was never proved"))?;
+        let (totals, scan) = (&proof.totals, &proof.scan);
+        let bytes = self.parts.values().try_fold(0u64, |sum, part| sum.checked_add(part.bytes));
+        if bytes != Some(totals.object_bytes) || !self.parts.keys().copied().eq(1..=totals.parts) {
+            return Err(NotWhole::NotKept("its parts are not those that were proved"));
+        }
+        if scan.bytes != totals.plain_bytes {
+            return Err(NotWhole::Lost { read: scan.bytes, compressed: totals.plain_bytes });
+        }
+        Ok(WholeDump { scan: scan.clone(), totals: totals.clone() })
     }
 }
 

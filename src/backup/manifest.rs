@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::pipeline::scanner::TableRows;
 use crate::postgres::{Extension, Facts, References, Tools};
-use crate::storage::{Committed, hex};
+use crate::proof::WholeDump;
+use crate::storage::hex;
 
-use super::name::BackupName;
+use super::name::{self, BackupName};
 use super::way_back;
 
 /// What the manifest says. Unknown fields are passed over when read, so that later versions may add some.
@@ -110,10 +111,8 @@ pub struct GlobalsFile {
 /// What a run knows besides what it committed.
 #[derive(Debug)]
 pub struct RunFacts<'a> {
-    /// The backup's name.
+    /// The name after its start; the backup's own, unless something stood there.
     pub name: BackupName,
-    /// `s3://bucket/key`
-    pub location: String,
     /// The run's id.
     pub run_id: &'a str,
     /// The server and the database.
@@ -129,22 +128,29 @@ pub struct RunFacts<'a> {
     /// `pg_dump`'s arguments, without the connection.
     pub arguments: &'a [String],
     /// What the dump refers to, where the server tells.
-    pub references: Option<References>,
-    /// The globals, where they were made.
-    pub globals: Option<GlobalsFile>,
-    /// What is not known or could not be made.
+    pub references: Option<&'a References>,
+    /// What is not known.
     pub missing: Vec<String>,
 }
 
+/// Where a backup stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The object's key.
+    pub key: &'a str,
+    /// `s3://bucket/key`
+    pub location: &'a str,
+}
+
 impl Manifest {
-    /// Of a backup that was committed.
+    /// Of a dump that is whole, under its key.
     #[must_use]
-    pub fn new(run: RunFacts<'_>, committed: &Committed, finished: DateTime<Utc>) -> Self {
-        let (totals, scan) = (committed.whole().totals(), committed.whole().scan());
-        let References { extensions, roles, tablespaces } = run.references.unwrap_or_default();
+    pub fn new(run: &RunFacts<'_>, place: &Place<'_>, whole: &WholeDump, finished: DateTime<Utc>) -> Self {
+        let (totals, scan) = (whole.totals(), whole.scan());
+        let References { extensions, roles, tablespaces } = run.references.cloned().unwrap_or_default();
         Self {
-            file_name: run.name.to_string(),
-            key: committed.key().to_owned(),
+            file_name: name::file_name(place.key).to_owned(),
+            key: place.key.to_owned(),
             run_id: run.run_id.to_owned(),
             database: run.facts.database.clone(),
             system_identifier: run.facts.system_identifier.clone(),
@@ -174,10 +180,30 @@ impl Manifest {
             extensions,
             roles,
             tablespaces,
-            restore: way_back::commands(&run.location, Some(&hex(&totals.object_sha256)), run.globals.as_ref()),
-            globals: run.globals,
-            missing: run.missing,
+            restore: way_back::commands(place.location, Some(&hex(&totals.object_sha256)), None),
+            globals: None,
+            missing: run.missing.clone(),
         }
+    }
+
+    /// With the globals that were made after the commit, or why there are none.
+    #[must_use]
+    pub fn with_globals(mut self, made: Result<GlobalsFile, String>, location: &str) -> Self {
+        match made {
+            Ok(globals) => self.globals = Some(globals),
+            Err(why) => self.missing.push(why),
+        }
+        self.restore = way_back::commands(location, Some(&self.object_sha256), self.globals.as_ref());
+        self
+    }
+
+    /// The same of a dump that waited in the spool: delivered later, perhaps under a later name, and without globals.
+    #[must_use]
+    pub fn delivered(self, place: &Place<'_>, finished: DateTime<Utc>) -> Self {
+        let (file_name, key) = (name::file_name(place.key).to_owned(), place.key.to_owned());
+        let finished_at = time_text(finished);
+        let without = "globals: the run that took the dump ended before it could make them".to_owned();
+        Self { file_name, key, finished_at, ..self }.with_globals(Err(without), place.location)
     }
 }
 

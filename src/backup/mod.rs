@@ -1,17 +1,20 @@
 //! Backup Manager: takes one backup, from connecting to the report.
 //!
-//! `run` is the story, `stream` its middle, `neighbours` whose backups lie where it goes, `name`, `manifest`, `sidecars` and
-//! `way_back` what it leaves behind, `limits` and `watch` what may end it early.
-//! Called by `commands::take`.
+//! `run` is the story, `target` where the dump goes, `stream` the middle, or `spooled` with a spool, from which `resume`
+//! delivers what an earlier run left; `neighbours` says whose backups lie where it goes; `name`, `manifest`, `sidecars` and
+//! `way_back` are what it leaves behind, `limits` and `watch` what may end it early. Called by `commands::take`.
 
 mod limits;
 pub mod manifest;
 pub mod name;
 mod neighbours;
 mod report;
+mod resume;
 mod run;
 mod sidecars;
+mod spooled;
 mod stream;
+mod target;
 mod watch;
 pub mod way_back;
 

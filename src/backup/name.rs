@@ -16,6 +16,12 @@ pub const MANIFEST_SUFFIX: &str = ".json";
 /// What the key of the globals has behind the backup's.
 pub const GLOBALS_SUFFIX: &str = ".globals.sql.gz";
 
+/// The file name of a key.
+#[must_use]
+pub fn file_name(key: &str) -> &str {
+    key.rsplit_once('/').map_or(key, |(_, file_name)| file_name)
+}
+
 /// `postgres-backup-2026-11-23_02-00-00.sql.gz`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BackupName {

@@ -8,19 +8,18 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 use super::manifest::Manifest;
-use super::name::BackupName;
 
 /// How far a run came, for the report of a failure.
 #[derive(Debug, Default)]
 pub struct Attempt {
-    name: Option<BackupName>,
+    file_name: Option<String>,
     location: Option<String>,
 }
 
 impl Attempt {
     /// The upload was begun.
-    pub fn begun(&mut self, name: BackupName, location: String) {
-        self.name = Some(name);
+    pub fn begun(&mut self, file_name: &str, location: String) {
+        self.file_name = Some(file_name.to_owned());
         self.location = Some(location);
     }
 }
@@ -71,7 +70,7 @@ impl Report {
     pub fn failure(attempt: &Attempt, error: String, elapsed: Duration) -> Self {
         Self {
             success: false,
-            file_name: attempt.name.map(|name| name.to_string()),
+            file_name: attempt.file_name.clone(),
             file_size: 0,
             s3_location: attempt.location.clone(),
             duration: seconds(elapsed),

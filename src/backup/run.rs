@@ -13,18 +13,19 @@ use crate::error::Error;
 use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::preflight::Severity;
 use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, blocking, lock, preflight};
-use crate::storage::{Committed, Destination, StorageError, Upload};
+use crate::proof::WholeDump;
+use crate::spool::SpoolDir;
+use crate::storage::{Committed, Destination};
 
 use super::limits::Limits;
-use super::manifest::{Manifest, RunFacts};
-use super::name::BackupName;
+use super::manifest::{Manifest, Place, RunFacts};
+use super::name::{self, BackupName};
 use super::neighbours::{self, Mixing};
 use super::report::{Attempt, Report};
-use super::sidecars::{Known, Sidecars};
+use super::resume;
+use super::sidecars::{Known, Sidecars, write_manifest};
 use super::stream::Job;
-
-/// Backups take longer than a second: this many names in a row are taken only where a store says yes to everything.
-const MOST_NAMES: u32 = 60;
+use super::target::{Target, Trip, warn_of_no_spool};
 
 /// One run of `backup`.
 pub struct Backup<'a> {
@@ -60,58 +61,63 @@ impl<'a> Backup<'a> {
         Self { mixing, ..self }
     }
 
-    /// Takes one backup.
+    /// Takes one backup, and before it delivers what an earlier run left in the spool.
     ///
     /// # Errors
     /// Why there is none. Then no object, no open upload and no child process is left, as far as that is in this
-    /// program's power; what is left is logged. `attempt` is told what was known by then.
+    /// program's power; what is left is logged, and so is a whole dump that is kept. `attempt` is told what was known
+    /// by then.
     pub async fn run(self, attempt: &mut Attempt) -> Result<Report, Error> {
         let began = Instant::now();
         let run_id = run_id()?;
         let destination = self.limits.within(async { Ok(Destination::open(&self.config.s3).await?) }).await?;
+        let room = self.open_spool()?;
+        if let Some(room) = &room {
+            resume::deliver(room, &destination, &self.config.parts, &self.limits).await?;
+        }
         let mut source = self.limits.within(self.connect()).await?;
         self.limits.within(self.lock(&mut source)).await?;
         let plan = PartPlan::new(&self.config.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
         self.limits.within(self.warn_of_concerns(&mut source)).await?;
         let known = self.limits.within(self.look_around(&mut source, &destination)).await?;
-        let (name, upload) = self.begin(&destination, &run_id).await?;
-        attempt.begun(name, destination.location(upload.key()));
+        let trip = Trip { destination: &destination, run_id: &run_id, name: BackupName::new(Utc::now()), plan: &plan };
+        let target = trip.begin(self.config, &self.limits, room.as_ref()).await?;
+        attempt.begun(name::file_name(target.key()), destination.location(target.key()));
         (self.display)(source.facts.size_bytes);
 
-        let span = tracing::info_span!("backup", database = source.facts.database, key = upload.key());
-        let (committed, facts, tools) = async {
-            let committed = self.dump_and_commit(&mut source, &destination, upload, &plan).await?;
+        let span = tracing::info_span!("backup", database = source.facts.database, key = target.key());
+        let kept = target.spool();
+        let (committed, manifest, facts, tools) = async {
+            let (committed, manifest) = self.dump_and_commit(&mut source, target, &trip, &known).await?;
             let Source { session, facts, tools } = source;
             session.close().await;
-            Ok::<_, Error>((committed, facts, tools))
+            Ok::<_, Error>((committed, manifest, facts, tools))
         }
         .instrument(span)
         .await?;
 
-        let mut run = RunFacts {
-            name,
-            location: destination.location(committed.key()),
-            run_id: &run_id,
-            facts: &facts,
-            tools: &tools,
-            level: self.config.pipeline.level,
-            part_bytes: plan.base(),
-            is_partial: self.is_partial(),
-            arguments: &Dump::arguments(&self.config.postgres),
-            missing: known.missing(),
-            references: known.references,
-            globals: None,
-        };
-        let finished = Utc::now();
-        let sidecars = self.sidecars(name, &destination, &committed);
-        match sidecars.write_globals(&tools, &self.source(&facts, &run_id), &facts, &known.origin).await {
-            Ok(globals) => run.globals = Some(globals),
-            Err(why) => run.missing.push(why),
+        let sidecars = self.sidecars(&destination, &committed);
+        let globals = sidecars.write_globals(&tools, &self.source(&facts, &run_id), &facts, &known.origin).await;
+        let location = destination.location(committed.key());
+        let manifest = manifest.with_globals(globals, &location);
+        write_manifest(&self.limits, &destination, &committed, &manifest).await;
+        if let Some(kept) = kept {
+            kept.delete();
         }
-        let manifest = Manifest::new(run, &committed, finished);
-        sidecars.write_manifest(&manifest).await;
-        Ok(Report::success(manifest, destination.location(committed.key()), began.elapsed()))
+        Ok(Report::success(manifest, location, began.elapsed()))
+    }
+
+    /// The room of this destination in the spool, where there is to be one.
+    fn open_spool(&self) -> Result<Option<SpoolDir>, Error> {
+        let Some(root) = &self.config.spool_dir else { return Ok(None) };
+        match SpoolDir::open(root, &self.config.s3.identity()) {
+            Err(error) if error.may_do_without() => {
+                warn_of_no_spool(&error);
+                Ok(None)
+            }
+            opened => Ok(Some(opened?)),
+        }
     }
 
     /// Connects with the newest psql to learn the server's version, then with the one beside the right `pg_dump`.
@@ -151,7 +157,8 @@ impl<'a> Backup<'a> {
     fn announce(&self, source: &Source, plan: &PartPlan) {
         let settings: Vec<String> = self.config.shown.iter().map(ToString::to_string).collect();
         let Source { facts, tools, .. } = source;
-        let memory = memory_estimate(self.config.pipeline.threads, plan);
+        let parts = if self.config.spool_dir.is_some() { plan.memory_with_spool() } else { plan.memory() };
+        let memory = memory_estimate(self.config.pipeline.threads, parts);
         tracing::info!(
             host = facts.host,
             port = facts.port,
@@ -190,52 +197,48 @@ impl<'a> Backup<'a> {
         self.config.postgres.arguments.coverage() == Coverage::Partial
     }
 
-    /// Begins the upload under the first free name.
-    async fn begin(&self, destination: &Destination, run_id: &str) -> Result<(BackupName, Upload), Error> {
-        let name = self.limits.within(free_name(destination)).await?;
-        let key = destination.key(&name.to_string());
-        match self.limits.within(async { Ok(destination.begin(&key, run_id).await?) }).await {
-            Ok(upload) => Ok((name, upload)),
-            Err(error) => {
-                // Stopped while the answer was on its way: S3 may have begun the upload all the same.
-                if matches!(error, Error::Interrupted(_) | Error::TooLong { .. }) {
-                    destination.abandon(&key).await;
-                }
-                Err(error)
-            }
-        }
-    }
-
     async fn dump_and_commit(
         &self,
         source: &mut Source,
-        destination: &Destination,
-        upload: Upload,
-        plan: &PartPlan,
-    ) -> Result<Committed, Error> {
-        let application_name = blocking::application_name(upload.run_id());
+        target: Target,
+        trip: &Trip<'_>,
+        known: &Known,
+    ) -> Result<(Committed, Manifest), Error> {
+        let Source { session, facts, tools } = source;
+        let application_name = blocking::application_name(trip.run_id);
         let job = Job {
             postgres: &self.config.postgres,
-            source: &self.source(&source.facts, upload.run_id()),
-            tools: &source.tools,
+            source: &self.source(facts, trip.run_id),
+            tools,
             settings: &self.config.pipeline,
-            plan: plan.clone(),
-            checksum: destination.checksum(),
+            plan: trip.plan.clone(),
+            checksum: trip.destination.checksum(),
             progress: &self.progress,
             limits: &self.limits,
             application_name: &application_name,
             max_blocking: self.config.max_blocking,
         };
-        let (upload, whole) = job.stream(upload, &mut source.session).await?;
-        tracing::debug!(bytes = whole.totals().object_bytes, "the dump is whole: committing");
-        let given_up = upload.clone();
-        match self.limits.within_grace(async { Ok(upload.commit(whole).await?) }).await {
-            Err(error @ (Error::Interrupted(_) | Error::TooLong { .. })) => {
-                given_up.abort().await;
-                Err(error)
-            }
-            other => other,
-        }
+        let arguments = Dump::arguments(&self.config.postgres);
+        let run = RunFacts {
+            name: trip.name,
+            run_id: trip.run_id,
+            facts,
+            tools,
+            level: self.config.pipeline.level,
+            part_bytes: trip.plan.base(),
+            is_partial: self.is_partial(),
+            arguments: &arguments,
+            references: known.references.as_ref(),
+            missing: known.missing(),
+        };
+        let key = target.key().to_owned();
+        let manifest = |key: &str, whole: &WholeDump| {
+            Manifest::new(&run, &Place { key, location: &trip.destination.location(key) }, whole, Utc::now())
+        };
+        let draft = |whole: &WholeDump| serde_json::to_value(manifest(&key, whole)).unwrap_or_default();
+        let committed = job.fill(target, session, draft).await?;
+        let manifest = manifest(committed.key(), committed.whole());
+        Ok((committed, manifest))
     }
 
     /// Where the programs that dump connect to.
@@ -245,27 +248,9 @@ impl<'a> Backup<'a> {
         source
     }
 
-    fn sidecars<'b>(
-        &'b self,
-        name: BackupName,
-        destination: &'b Destination,
-        committed: &'b Committed,
-    ) -> Sidecars<'b> {
-        Sidecars { name, committed, destination, limits: &self.limits, postgres: &self.config.postgres }
+    fn sidecars<'b>(&'b self, destination: &'b Destination, committed: &'b Committed) -> Sidecars<'b> {
+        Sidecars { committed, destination, limits: &self.limits, postgres: &self.config.postgres }
     }
-}
-
-/// The name of this second, or of the next that is free.
-async fn free_name(destination: &Destination) -> Result<BackupName, Error> {
-    let first = BackupName::new(Utc::now());
-    let mut name = first;
-    for _ in 0..MOST_NAMES {
-        if !destination.is_taken(&destination.key(&name.to_string())).await? {
-            return Ok(name);
-        }
-        name = name.next();
-    }
-    Err(StorageError::NoFreeName { key: destination.key(&first.to_string()), tried: MOST_NAMES }.into())
 }
 
 /// 128 random bits in hexadecimal: whose an object is.
@@ -276,10 +261,10 @@ fn run_id() -> Result<String, Error> {
 }
 
 /// SPEC §5's formula for this process's peak memory, in bytes.
-fn memory_estimate(threads: usize, plan: &PartPlan) -> u64 {
+fn memory_estimate(threads: usize, parts: u64) -> u64 {
     /// Code, runtime, TLS and listings.
     const BASE: u64 = 15 << 20;
     /// A block in, its deflated piece, and zlib's state.
     const THREAD: u64 = (23 << 20) / 10;
-    BASE + THREAD * threads as u64 + plan.memory()
+    BASE + THREAD * threads as u64 + parts
 }

@@ -1,6 +1,6 @@
 //! What lies beside a backup: the globals, and the manifest that names them. Written once each, after the commit.
 //!
-//! Called by [`super::run`]. Nothing here can make a backup fail (SPEC §4.8): what cannot be made is a warning, and named in
+//! Called by [`super::run`] and [`super::resume`]. Nothing here can make a backup fail (SPEC §4.8): what cannot be made is a warning, and named in
 //! the manifest.
 
 use sha2::{Digest, Sha256};
@@ -12,7 +12,7 @@ use crate::storage::{Committed, Destination, Sidecar, StorageError, hex};
 
 use super::limits::Limits;
 use super::manifest::{GlobalsFile, Manifest};
-use super::name::{BackupName, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
+use super::name::{self, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
 
 const MANIFEST: Sidecar =
     Sidecar { suffix: MANIFEST_SUFFIX, content_type: "application/json", action: "write the manifest" };
@@ -42,7 +42,6 @@ impl Known {
 
 /// A backup that is committed, and what its sidecars are made with.
 pub(super) struct Sidecars<'a> {
-    pub name: BackupName,
     pub committed: &'a Committed,
     pub destination: &'a Destination,
     pub limits: &'a Limits,
@@ -101,12 +100,12 @@ impl Sidecars<'_> {
         if !origin.has_passwords() {
             tracing::info!("this role may not read pg_authid: the globals are without role passwords");
         }
-        Ok(globals::compose(&self.name.to_string(), &output, origin).map_err(GlobalsError::Read)?)
+        Ok(globals::compose(self.file_name(), &output, origin).map_err(GlobalsError::Read)?)
     }
 
     async fn store_globals(&self, body: Vec<u8>, origin: &Origin) -> Result<GlobalsFile, NoGlobals> {
         let file = GlobalsFile {
-            file_name: format!("{}{GLOBALS_SUFFIX}", self.name),
+            file_name: format!("{}{GLOBALS_SUFFIX}", self.file_name()),
             bytes: body.len() as u64,
             sha256: hex(&Sha256::digest(&body)),
             role_passwords: origin.has_passwords(),
@@ -119,13 +118,22 @@ impl Sidecars<'_> {
         Ok(file)
     }
 
-    /// Writes the manifest.
-    pub async fn write_manifest(&self, manifest: &Manifest) {
-        let body = serde_json::to_vec_pretty(manifest).unwrap_or_default();
-        let writing = self.committed.write_sidecar(MANIFEST, body, self.destination.outage());
-        if let Err(error) = self.limits.within_grace(async { Ok(writing.await?) }).await {
-            let key = self.committed.key();
-            tracing::warn!(key, error = %Chain(&error), "the backup is committed, but without its manifest");
-        }
+    fn file_name(&self) -> &str {
+        name::file_name(self.committed.key())
+    }
+}
+
+/// Writes the manifest.
+pub(super) async fn write_manifest(
+    limits: &Limits,
+    destination: &Destination,
+    committed: &Committed,
+    manifest: &Manifest,
+) {
+    let body = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+    let writing = committed.write_sidecar(MANIFEST, body, destination.outage());
+    if let Err(error) = limits.within_grace(async { Ok(writing.await?) }).await {
+        let key = committed.key();
+        tracing::warn!(key, error = %Chain(&error), "the backup is committed, but without its manifest");
     }
 }

@@ -7,11 +7,14 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
-use crate::pipeline::{self, Intake, PartPlan, Pipeline, PipelineError, PipelineSettings, Progress};
+use crate::pipeline::{
+    self, Gate, Intake, PartPlan, Pipeline, PipelineError, PipelineSettings, Progress, ScanReport, Totals,
+};
 use crate::postgres::{Conninfo, Dump, PostgresSettings, Session, Tools};
 use crate::proof::{self, WholeDump};
 use crate::storage::Upload;
@@ -36,7 +39,7 @@ pub(super) struct Job<'a> {
 
 impl Job<'_> {
     /// Dumps into the upload and proves the dump.
-    pub async fn stream(self, mut upload: Upload, session: &mut Session) -> Result<(Upload, WholeDump), Error> {
+    pub async fn stream(&self, mut upload: Upload, session: &mut Session) -> Result<(Upload, WholeDump), Error> {
         let (mut dump, stdout) = match Dump::start(self.tools, self.postgres, self.source) {
             Ok(started) => started,
             Err(error) => {
@@ -67,36 +70,49 @@ impl Job<'_> {
         upload: &mut Upload,
         cancel: CancellationToken,
     ) -> Result<WholeDump, Error> {
+        let Pipeline { parts, scan, gate, totals } = self.start(stdout, self.plan.clone(), cancel)?;
+        let judged = self.judge(dump, scan, gate, totals);
+        let sent = async { upload.send_parts(parts, &self.plan, self.progress).await.map_err(Error::from) };
+        let (whole, ()) = tokio::try_join!(judged, sent)?;
+        Ok(whole)
+    }
+
+    /// Starts the pipeline on `pg_dump`'s output.
+    pub(super) fn start(&self, stdout: File, plan: PartPlan, cancel: CancellationToken) -> Result<Pipeline, Error> {
         let intake = Intake {
             stdout,
             stall_timeout: self.postgres.stall_timeout,
-            plan: self.plan.clone(),
+            plan,
             checksum: self.checksum,
             progress: Arc::clone(self.progress),
             cancel,
         };
-        let Pipeline { parts, scan, gate, totals } =
-            pipeline::start(self.settings, intake).map_err(DumpError::Pipeline)?;
+        Ok(pipeline::start(self.settings, intake).map_err(DumpError::Pipeline)?)
+    }
+
+    /// Waits for the dump's end, judges it, and lets the object be ended.
+    pub(super) async fn judge(
+        &self,
+        dump: &mut Dump,
+        scan: oneshot::Receiver<Result<ScanReport, PipelineError>>,
+        gate: Gate,
+        totals: oneshot::Receiver<Result<Totals, PipelineError>>,
+    ) -> Result<WholeDump, Error> {
         let totals = async { totals.await.unwrap_or(Err(PipelineError::WorkerDied)).map_err(DumpError::Pipeline) };
-        let judged = async {
-            let scan = match scan.await.unwrap_or(Err(PipelineError::WorkerDied)) {
-                Ok(scan) => scan,
-                // The reader was stopped by a stage behind it, which knows why.
-                Err(PipelineError::GivenUp) => {
-                    drop(gate);
-                    totals.await?;
-                    return Err(DumpError::Pipeline(PipelineError::GivenUp).into());
-                }
-                Err(error) => return Err(DumpError::Pipeline(error).into()),
-            };
-            let limit = self.postgres.stall_timeout;
-            let end = timeout(limit, dump.wait()).await.map_err(|_| DumpError::DoesNotEnd { limit })?;
-            let ended = proof::judge_end(&end.map_err(DumpError::Wait)?, scan).map_err(DumpError::NotWhole)?;
-            gate.open();
-            Ok(ended.became(totals.await?).map_err(DumpError::NotWhole)?)
+        let scan = match scan.await.unwrap_or(Err(PipelineError::WorkerDied)) {
+            Ok(scan) => scan,
+            // The reader was stopped by a stage behind it, which knows why.
+            Err(PipelineError::GivenUp) => {
+                drop(gate);
+                totals.await?;
+                return Err(DumpError::Pipeline(PipelineError::GivenUp).into());
+            }
+            Err(error) => return Err(DumpError::Pipeline(error).into()),
         };
-        let sent = async { upload.send_parts(parts, self.progress).await.map_err(Error::from) };
-        let (whole, ()) = tokio::try_join!(judged, sent)?;
-        Ok(whole)
+        let limit = self.postgres.stall_timeout;
+        let end = timeout(limit, dump.wait()).await.map_err(|_| DumpError::DoesNotEnd { limit })?;
+        let ended = proof::judge_end(&end.map_err(DumpError::Wait)?, scan).map_err(DumpError::NotWhole)?;
+        gate.open();
+        Ok(ended.became(totals.await?).map_err(DumpError::NotWhole)?)
     }
 }

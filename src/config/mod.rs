@@ -43,6 +43,8 @@ pub struct BackupConfig {
     pub pipeline: PipelineSettings,
     /// How the object is cut into parts.
     pub parts: PartSettings,
+    /// Where parts are kept until the object is committed.
+    pub spool_dir: Option<PathBuf>,
     /// Hard end of the run.
     pub max_duration: Option<Duration>,
     /// How long the dump may make others wait.
@@ -83,12 +85,13 @@ fn backup_in(resolver: &mut Resolver<'_>) -> Option<BackupConfig> {
     let postgres = postgres(resolver);
     let pipeline = pipeline(resolver);
     let parts = parts(resolver, s3.as_ref());
+    let spool_dir = resolver.text(&table::BACKUP_SPOOL_DIR).map(PathBuf::from);
     let max_duration = resolver.parse(&table::BACKUP_MAX_DURATION, parse::optional_duration).flatten();
     let max_blocking = resolver.parse(&table::BACKUP_MAX_BLOCKING, parse::optional_duration).flatten();
     daemon::watchers_in(resolver);
     log(resolver);
     let (s3, postgres) = s3.zip(postgres)?;
-    Some(BackupConfig { s3, postgres, pipeline, parts, max_duration, max_blocking, shown: Vec::new() })
+    Some(BackupConfig { s3, postgres, pipeline, parts, spool_dir, max_duration, max_blocking, shown: Vec::new() })
 }
 
 /// The configuration and what is shown of it, or every problem.

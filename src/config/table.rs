@@ -269,6 +269,15 @@ pub const BACKUP_UPLOAD_CONCURRENCY: Setting = Setting {
     help: "parts in flight at once",
     ..BASE
 };
+/// `BACKUP_SPOOL_DIR`
+pub const BACKUP_SPOOL_DIR: Setting = Setting {
+    variable: "BACKUP_SPOOL_DIR",
+    flag: Some("spool-dir"),
+    value: "DIR",
+    default: "none: nothing touches the disk",
+    help: "directory that keeps parts until the backup is committed, so that S3 holds no dump up and a whole dump is never taken twice",
+    ..BASE
+};
 /// `BACKUP_MAX_UPLOAD_OUTAGE`
 pub const BACKUP_MAX_UPLOAD_OUTAGE: Setting = Setting {
     variable: "BACKUP_MAX_UPLOAD_OUTAGE",
@@ -375,6 +384,7 @@ pub const SETTINGS: &[&Setting] = &[
     &BACKUP_THREADS,
     &BACKUP_PART_SIZE,
     &BACKUP_UPLOAD_CONCURRENCY,
+    &BACKUP_SPOOL_DIR,
     &BACKUP_MAX_UPLOAD_OUTAGE,
     &BACKUP_MAX_DURATION,
     &BACKUP_STALL_TIMEOUT,

@@ -17,7 +17,8 @@ use super::deflate::{GZIP_HEADER, PendingPiece, gzip_trailer};
 use super::{PartPlan, PipelineError, Progress};
 
 /// Which checksum a sealed part carries to the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PartChecksum {
     /// `Content-MD5`, which every S3 server enforces (FACTS §2). Also what a plain `ETag` is made of.
     Md5,
@@ -28,7 +29,8 @@ pub enum PartChecksum {
 }
 
 /// The checksum of one part's bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PartDigest {
     /// MD5, 16 bytes.
     Md5([u8; 16]),
@@ -51,7 +53,7 @@ pub struct SealedPart {
 }
 
 /// What the finished object is, as computed here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Totals {
     /// Length of the plain dump in bytes.
     pub plain_bytes: u64,

@@ -95,6 +95,26 @@ impl PartPlan {
         self.base * (u64::from(self.in_flight(1)) + 1)
     }
 
+    /// The same cut, with one sealed part at a time in memory: the others wait on disk.
+    #[must_use]
+    pub fn onto_disk(&self) -> Self {
+        Self { concurrency: 1, ..self.clone() }
+    }
+
+    /// How many parts may be in flight from disk while part `number` is: one less than from memory, as another is
+    /// being written to disk meanwhile.
+    #[must_use]
+    pub fn in_flight_from_disk(&self, number: u32) -> u32 {
+        self.in_flight(number).saturating_sub(1).max(1)
+    }
+
+    /// As [`Self::memory`] with a spool: the parts being filled and written, and those in flight. The same, where more
+    /// than one may be in flight.
+    #[must_use]
+    pub fn memory_with_spool(&self) -> u64 {
+        self.base * (u64::from(self.in_flight_from_disk(1)) + 2)
+    }
+
     /// Size in bytes of the first part.
     #[must_use]
     pub fn base(&self) -> u64 {

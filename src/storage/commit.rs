@@ -84,8 +84,8 @@ impl Upload {
     /// Completes the upload and checks what S3 has then. The only caller of Complete.
     ///
     /// # Errors
-    /// Where S3 does not end up holding exactly this object; then the upload is aborted. An object of this run that
-    /// is not what was sent is deleted again.
+    /// Where S3 does not end up holding exactly this object; then the upload is aborted, unless the spool has all of it
+    /// for the next run. An object of this run that is not what was sent is deleted again.
     pub async fn commit(self, whole: WholeDump) -> Result<Committed, StorageError> {
         let outcome = self.complete_and_check(&whole).await;
         match outcome {
@@ -96,9 +96,26 @@ impl Upload {
                 Ok(Committed { bucket: self.bucket, key: self.key, bytes: whole.totals().object_bytes, whole })
             }
             Err(error) => {
-                self.abort().await;
+                self.abort_unless_kept().await;
                 Err(error)
             }
+        }
+    }
+
+    /// Looks whether an earlier run has committed this upload, without a word of its own about it.
+    ///
+    /// # Errors
+    /// Where S3 does not say, or the object there is not what was sent.
+    pub async fn find_committed(&self, whole: WholeDump) -> Result<Option<Committed>, StorageError> {
+        let head = self.outage.persist("look for the backup", || self.bucket.head(&self.key)).await?;
+        let Some(head) = head else { return Ok(None) };
+        match Expected::new(self, &whole).judge(&head) {
+            Verdict::Ours => {
+                let (bucket, key, bytes) = (self.bucket.clone(), self.key.clone(), head.bytes);
+                Ok(Some(Committed { bucket, key, bytes, whole }))
+            }
+            Verdict::Damaged(what) => self.take_back(what).await.map(|()| None),
+            Verdict::Foreign => Ok(None),
         }
     }
 
@@ -218,10 +235,12 @@ struct Expected {
 
 impl Expected {
     fn new(upload: &Upload, whole: &WholeDump) -> Self {
+        // Of an upload that was taken up, not every part's ETag need be known.
+        let knows_all = upload.parts.keys().copied().eq(1..=whole.totals().parts);
         Self {
             bytes: whole.totals().object_bytes,
             run_id: upload.run_id.clone(),
-            etag: composite_etag(upload.parts.values()),
+            etag: composite_etag(upload.parts.values()).filter(|_| knows_all),
             crc64: whole.totals().object_crc64.map(crc64_text),
         }
     }

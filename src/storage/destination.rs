@@ -9,11 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::pipeline::PartChecksum;
+use crate::spool::Journal;
 
 use super::client::Built;
+use super::parts::PartStore;
 use super::requests::{Bucket, Head};
 use super::retry::Outage;
-use super::upload::{ABORT_DEADLINE, Upload, abort_twins};
+use super::upload::{ABORT_DEADLINE, Aborted, Beginning, Upload, abort_twins};
 use super::{Prefix, S3Settings, StorageError, client};
 
 /// A prefix of a bucket; cheap to clone.
@@ -95,21 +97,28 @@ impl Destination {
         }
     }
 
-    /// Begins an upload under a key. This is the write test: no probe objects.
+    /// Begins an upload. This is the write test: no probe objects.
     ///
     /// # Errors
     /// Refused is a misconfiguration; otherwise the outage budget was used up.
-    pub async fn begin(&self, key: &str, run_id: &str) -> Result<Upload, StorageError> {
-        Upload::begin(self.bucket.clone(), Arc::clone(&self.outage), key, run_id, self.checksum).await
+    pub async fn begin(&self, with: Beginning) -> Result<Upload, StorageError> {
+        Upload::begin(self.bucket.clone(), Arc::clone(&self.outage), with).await
+    }
+
+    /// The upload that an earlier run began, where it began one.
+    #[must_use]
+    pub fn take_up(&self, journal: &Journal, store: PartStore) -> Option<Upload> {
+        Upload::taken_up(self.bucket.clone(), Arc::clone(&self.outage), journal, store)
     }
 
     /// Aborts whatever uploads of this key are open, within a deadline; for a run that was stopped while its upload
     /// was being begun.
-    pub async fn abandon(&self, key: &str) {
+    pub async fn abandon(&self, key: &str) -> Aborted {
         let sweeping = abort_twins(&self.bucket, key, None);
-        if tokio::time::timeout(ABORT_DEADLINE, sweeping).await.is_err() {
+        tokio::time::timeout(ABORT_DEADLINE, sweeping).await.unwrap_or_else(|_| {
             tracing::warn!(key, "cannot look for an upload that may be left behind: no answer in time");
-        }
+            Aborted::NotYet
+        })
     }
 
     /// Shows `take` the file name and the size in bytes of every object directly below the prefix whose file name

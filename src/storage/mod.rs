@@ -1,6 +1,6 @@
 //! S3 Client: the only room that knows the AWS SDK.
 //!
-//! `client` builds it, `failure` tells its errors apart, `retry` waits outages out, `upload` and `commit` are one
+//! `client` builds it, `failure` tells its errors apart, `retry` waits outages out, `upload`, `parts` and `commit` are one
 //! multipart upload from first to last request, `destination` is what stands in the bucket, `download` reads an object of
 //! it, `probe` tries what is allowed; `web` lends the SDK's HTTP client to pings. Used by `backup`, `list` and `check`.
 
@@ -11,6 +11,7 @@ mod credentials;
 mod destination;
 mod download;
 mod failure;
+mod parts;
 mod probe;
 mod requests;
 mod retry;
@@ -20,18 +21,21 @@ mod web;
 
 use std::time::Duration;
 
+use crate::spool::SpoolError;
+
 pub(crate) use commit::hex;
 pub use commit::{Committed, Sidecar};
 pub use destination::Destination;
 pub use download::Download;
 pub use failure::{Failure, FailureKind};
+pub use parts::{Outgoing, PartStore};
 pub use probe::{FirstLook, PROBE_NAME, Probe};
 pub use requests::Head;
 pub use retry::Outage;
 pub use settings::{
     AtRest, CaBundle, ChecksumSetting, Encryption, Endpoint, Prefix, S3Settings, StaticCredentials, read_ca_bundle,
 };
-pub use upload::Upload;
+pub use upload::{Aborted, Beginning, Upload};
 pub use web::WebClient;
 
 /// Why S3 did not do what it was asked.
@@ -110,6 +114,9 @@ pub enum StorageError {
         /// The key.
         key: String,
     },
+    /// A part that waited on disk cannot be sent.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// S3 neither confirms nor denies that the object is there.
     #[error("commit {key}: S3 does not say whether it took the object ({last}): look for it with `list`")]
     Unknown {
@@ -145,6 +152,7 @@ impl StorageError {
             | Self::Mismatch { .. }
             | Self::Inconsistent { .. }
             | Self::Replaced { .. }
+            | Self::Spool(_)
             | Self::Unknown { .. } => Blame::Storage,
         }
     }

@@ -20,7 +20,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 
-use crate::pipeline::{PartChecksum, PartDigest, SealedPart};
+use crate::pipeline::{PartChecksum, PartDigest};
 
 use super::failure::{Failure, FailureKind};
 use super::settings::{AtRest, Encryption};
@@ -54,6 +54,14 @@ pub struct Head {
     pub crc64: Option<String>,
     /// The run that uploaded it.
     pub run_id: Option<String>,
+}
+
+/// A part as it is sent.
+#[derive(Clone, Debug)]
+pub(super) struct PartBody {
+    pub number: u32,
+    pub bytes: Bytes,
+    pub digest: PartDigest,
 }
 
 /// What the store answered to a part.
@@ -108,7 +116,7 @@ impl Bucket {
         answer.upload_id.ok_or_else(|| damaged("the answer has no upload id"))
     }
 
-    pub async fn upload_part(&self, key: &str, id: &str, part: &SealedPart) -> Result<TakenPart, Failure> {
+    pub async fn upload_part(&self, key: &str, id: &str, part: &PartBody) -> Result<TakenPart, Failure> {
         let number = i32::try_from(part.number).unwrap_or(i32::MAX);
         let request = self.client.upload_part().bucket(&self.name).key(key).upload_id(id).part_number(number);
         let request = match &part.digest {

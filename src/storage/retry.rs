@@ -4,9 +4,11 @@
 //! §1). Around it stands this loop, shared by all requests of a run: as long as any of them succeeds, there is no
 //! outage. Every request of `upload`, `commit` and `destination` goes through it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::StorageError;
@@ -23,6 +25,10 @@ pub struct Outage {
     budget: Duration,
     state: Mutex<State>,
     credentials: Option<Arc<RenewableCredentials>>,
+    /// Nothing waits for S3 now: the budget does not end anything.
+    is_suspended: AtomicBool,
+    /// An attempt has failed.
+    disturbed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -36,13 +42,29 @@ impl Outage {
     /// With `BACKUP_MAX_UPLOAD_OUTAGE` as budget.
     #[must_use]
     pub fn new(budget: Duration) -> Self {
-        Self { budget, state: Mutex::default(), credentials: None }
+        let (is_suspended, disturbed) = (AtomicBool::new(false), Notify::new());
+        Self { budget, state: Mutex::default(), credentials: None, is_suspended, disturbed }
     }
 
     /// With credentials that can be renewed when S3 says that they have expired.
     #[must_use]
     pub(super) fn renewing(self, credentials: Option<Arc<RenewableCredentials>>) -> Self {
         Self { credentials, ..self }
+    }
+
+    /// Lets no budget end anything until [`Self::resume`]: while a dump goes to disk, S3 may take its time.
+    pub fn suspend(&self) {
+        self.is_suspended.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets the budget count again; what was used of it meanwhile is used.
+    pub fn resume(&self) {
+        self.is_suspended.store(false, Ordering::Relaxed);
+    }
+
+    /// Waits for the next attempt that fails, from this call on.
+    pub fn disturbed(&self) -> impl Future<Output = ()> {
+        self.disturbed.notified()
     }
 
     /// A budget of its own, for a request that must not live on the success of others.
@@ -108,11 +130,12 @@ impl Outage {
         // Between half and one and a half times, so that many clients do not come back at once.
         let pause = pause.mul_f64(0.5 + fastrand::f64());
         let (lasted, failed) = self.failed(began);
-        if lasted >= self.budget {
-            return Err(StorageError::Outage { action, lasted, failed, last: failure });
-        }
-        // The last attempt falls on the end of the budget, not somewhere before it.
-        let pause = pause.min(self.budget.saturating_sub(lasted));
+        let pause = match self.budget.checked_sub(lasted).filter(|left| !left.is_zero()) {
+            // The last attempt falls on the end of the budget, not somewhere before it.
+            Some(left) => pause.min(left),
+            None if self.is_suspended.load(Ordering::Relaxed) => pause,
+            None => return Err(StorageError::Outage { action, lasted, failed, last: failure }),
+        };
         tracing::warn!(
             action,
             error = %failure,
@@ -142,6 +165,7 @@ impl Outage {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.failed += 1;
         let since = *state.since.get_or_insert(began);
+        self.disturbed.notify_waiters();
         (since.elapsed(), state.failed)
     }
 }
@@ -176,6 +200,20 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[tokio::test]
+    async fn a_suspended_budget_ends_nothing_until_it_is_resumed() {
+        let outage = Outage::new(Duration::from_millis(100));
+        outage.suspend();
+        let start = Instant::now();
+        let resuming = async {
+            outage.disturbed().await;
+            sleep(Duration::from_secs(1)).await;
+            outage.resume();
+        };
+        let (failed, ()) = tokio::join!(fail_for(&outage, Duration::from_mins(1)), resuming);
+        assert!(matches!(failed, Err(StorageError::Outage { .. })) && start.elapsed() >= Duration::from_secs(1));
     }
 
     #[tokio::test]

@@ -1,22 +1,22 @@
-//! One multipart upload: begun, filled with parts, and either committed or aborted.
+//! One multipart upload: begun, or taken up again, and either committed or aborted. `parts` fills it.
 //!
-//! `backup::stream` owns it. It can only be completed through [`Upload::commit`](super::commit), which takes a proof.
+//! `backup` owns it. It can only be completed through [`Upload::commit`](super::commit), which takes a proof.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::pipeline::{PartChecksum, Progress, SealedPart};
+use crate::pipeline::PartChecksum;
+use crate::spool::{Begun, Journal};
 
-use super::StorageError;
 use super::failure::FailureKind;
+use super::parts::PartStore;
 use super::requests::{Bucket, TakenPart};
 use super::retry::Outage;
+use super::{Failure, StorageError};
 
 /// What giving up may take in all (SPEC §6: SIGTERM to exit in 10 s; `pg_dump` is stopped at the same time).
 pub(super) const ABORT_DEADLINE: Duration = Duration::from_secs(8);
@@ -33,30 +33,41 @@ pub struct Upload {
     pub(super) parts: BTreeMap<u32, TakenPart>,
     /// Another attempt to begin may have left an upload of the same key behind.
     pub(super) has_twins: bool,
+    pub(super) store: PartStore,
+}
+
+/// What an upload is begun with.
+#[derive(Clone, Debug)]
+pub struct Beginning {
+    /// The object's key.
+    pub key: String,
+    /// The run's id, for the object's metadata.
+    pub run_id: String,
+    /// What its parts carry.
+    pub checksum: PartChecksum,
+    /// Where its parts are kept.
+    pub store: PartStore,
 }
 
 impl Upload {
-    pub(super) async fn begin(
-        bucket: Bucket,
-        outage: Arc<Outage>,
-        key: &str,
-        run_id: &str,
-        checksum: PartChecksum,
-    ) -> Result<Self, StorageError> {
+    pub(super) async fn begin(bucket: Bucket, outage: Arc<Outage>, with: Beginning) -> Result<Self, StorageError> {
+        let Beginning { key, run_id, checksum, store } = with;
         let ambiguous = AtomicBool::new(false);
         let created = outage
             .persist(CREATE, || async {
-                let result = bucket.create_upload(key, run_id, checksum).await;
-                if result.as_ref().is_err_and(super::Failure::is_ambiguous) {
+                let result = bucket.create_upload(&key, &run_id, checksum).await;
+                if result.as_ref().is_err_and(Failure::is_ambiguous) {
                     ambiguous.store(true, Ordering::Relaxed);
                 }
                 result
             })
             .await;
         let has_twins = ambiguous.into_inner();
-        let (key, run_id) = (key.to_owned(), run_id.to_owned());
         match created {
-            Ok(id) => Ok(Self { bucket, outage, key, id, run_id, parts: BTreeMap::new(), has_twins }),
+            Ok(id) => {
+                store.begun(Begun { key: key.clone(), upload_id: id.clone(), has_twins }).await;
+                Ok(Self { bucket, outage, key, id, run_id, parts: BTreeMap::new(), has_twins, store })
+            }
             Err(error) => {
                 if has_twins {
                     let _ = timeout(ABORT_DEADLINE, abort_twins(&bucket, &key, None)).await;
@@ -64,6 +75,24 @@ impl Upload {
                 Err(error.at_first_request())
             }
         }
+    }
+
+    /// The upload that an earlier run began, with the parts that S3 has taken of it.
+    pub(super) fn taken_up(bucket: Bucket, outage: Arc<Outage>, journal: &Journal, store: PartStore) -> Option<Self> {
+        let Begun { key, upload_id: id, has_twins } = journal.begun.clone()?;
+        let taken = |(number, etag): (&u32, &String)| {
+            let part = journal.parts.get(number)?;
+            Some((*number, TakenPart { etag: etag.clone(), digest: part.digest.clone(), bytes: part.bytes }))
+        };
+        let parts = journal.taken.iter().filter_map(taken).collect();
+        let run_id = journal.start.run_id.clone();
+        Some(Self { bucket, outage, key, id, run_id, parts, has_twins, store })
+    }
+
+    /// The same, begun by a run before which another may have begun one, unnoted.
+    #[must_use]
+    pub fn with_twins(self) -> Self {
+        Self { has_twins: true, ..self }
     }
 
     /// The object's key.
@@ -78,39 +107,22 @@ impl Upload {
         &self.run_id
     }
 
-    /// Sends parts as they come, until there are no more.
-    ///
-    /// # Errors
-    /// Where S3 refuses one, or takes none within the outage budget. Then the others are given up.
-    pub async fn send_parts(
-        &mut self,
-        mut parts: mpsc::UnboundedReceiver<SealedPart>,
-        progress: &Progress,
-    ) -> Result<(), StorageError> {
-        // Dropped with this call, and every part in flight with it.
-        let mut in_flight = JoinSet::new();
-        loop {
-            tokio::select! {
-                part = parts.recv() => match part {
-                    Some(part) => {
-                        let (bucket, outage) = (self.bucket.clone(), Arc::clone(&self.outage));
-                        let (key, id) = (self.key.clone(), self.id.clone());
-                        in_flight.spawn(async move { send(&bucket, &outage, (&key, &id), part).await });
-                    }
-                    None => break,
-                },
-                Some(sent) = in_flight.join_next() => self.take_in(sent, progress)?,
-            }
+    /// Whether S3 has taken this part.
+    #[must_use]
+    pub fn has(&self, part: u32) -> bool {
+        self.parts.contains_key(&part)
+    }
+
+    /// As [`Self::abort`], unless the spool has all of it for the next run.
+    pub async fn abort_unless_kept(self) {
+        if !self.store.is_whole() {
+            self.abort().await;
         }
-        while let Some(sent) = in_flight.join_next().await {
-            self.take_in(sent, progress)?;
-        }
-        Ok(())
     }
 
     /// Gives the upload up, within a deadline of its own. What cannot be removed is logged, never returned: the
-    /// cause of giving up must not be hidden by it.
-    pub async fn abort(self) {
+    /// cause of giving up must not be hidden by it. Whether another try could remove more is what comes back.
+    pub async fn abort(self) -> Aborted {
         let began = Instant::now();
         let aborting = async {
             let mut renewed = false;
@@ -129,52 +141,59 @@ impl Upload {
             }
         };
         let left = "an open upload is left behind: abort it, or set a lifecycle rule that does";
-        match timeout(ABORT_DEADLINE, aborting).await {
-            Ok(Ok(())) => tracing::debug!(key = self.key, "upload aborted"),
-            Ok(Err(error)) => tracing::warn!(key = self.key, upload_id = self.id, %error, "{left}"),
-            Err(_) => tracing::warn!(key = self.key, upload_id = self.id, error = "no answer in time", "{left}"),
-        }
+        let aborted = match timeout(ABORT_DEADLINE, aborting).await {
+            Ok(Ok(())) => {
+                tracing::debug!(key = self.key, "upload aborted");
+                Aborted::AsFarAsPossible
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(key = self.key, upload_id = self.id, %error, "{left}");
+                if error.kind == FailureKind::Passing { Aborted::NotYet } else { Aborted::AsFarAsPossible }
+            }
+            Err(_) => {
+                tracing::warn!(key = self.key, upload_id = self.id, error = "no answer in time", "{left}");
+                Aborted::NotYet
+            }
+        };
         if self.has_twins {
             let _ = timeout(ABORT_DEADLINE.saturating_sub(began.elapsed()), abort_twins(&self.bucket, &self.key, None))
                 .await;
         }
-    }
-
-    fn take_in(&mut self, sent: Result<Sent, tokio::task::JoinError>, progress: &Progress) -> Result<(), StorageError> {
-        let (number, part) = sent.map_err(|error| StorageError::Inconsistent {
-            key: self.key.clone(),
-            what: format!("an upload task ended: {error}"),
-        })??;
-        progress.add_uploaded(part.bytes);
-        self.parts.insert(number, part);
-        Ok(())
+        aborted
     }
 }
 
-type Sent = Result<(u32, TakenPart), StorageError>;
-
-async fn send(bucket: &Bucket, outage: &Outage, (key, id): (&str, &str), part: SealedPart) -> Sent {
-    let began = Instant::now();
-    let taken = outage.persist("upload a part", || bucket.upload_part(key, id, &part)).await?;
-    let elapsed_ms = began.elapsed().as_millis();
-    tracing::debug!(part = part.number, bytes = taken.bytes, elapsed_ms, "part uploaded");
-    Ok((part.number, taken))
+/// What came of giving an upload up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aborted {
+    /// It is gone, or S3 refuses to remove it.
+    AsFarAsPossible,
+    /// S3 did not answer: another try may help.
+    NotYet,
 }
 
 /// Aborts uploads of this very key but one: an attempt to begin whose answer was lost left them. The key carries the
 /// second of this run's start, and the destination is locked, so they are this run's own.
-pub(super) async fn abort_twins(bucket: &Bucket, key: &str, keep: Option<&str>) {
-    let twins = match bucket.open_uploads(key).await {
-        Ok(uploads) => uploads,
-        Err(error) => {
-            tracing::warn!(key, %error, "cannot look for uploads left behind by a lost answer");
-            return;
+pub(super) async fn abort_twins(bucket: &Bucket, key: &str, keep: Option<&str>) -> Aborted {
+    let mut aborted = Aborted::AsFarAsPossible;
+    let mut left_behind = |failure: &Failure| {
+        if failure.kind == FailureKind::Passing {
+            aborted = Aborted::NotYet;
         }
     };
+    let twins = bucket.open_uploads(key).await.unwrap_or_else(|error| {
+        left_behind(&error);
+        tracing::warn!(key, %error, "cannot look for uploads left behind by a lost answer");
+        Vec::new()
+    });
     for twin in twins.iter().filter(|upload| upload.key == key && Some(upload.id.as_str()) != keep) {
         match bucket.abort(key, &twin.id).await {
             Ok(()) => tracing::debug!(key, upload_id = twin.id, "aborted an upload whose beginning was not answered"),
-            Err(error) => tracing::warn!(key, upload_id = twin.id, %error, "an open upload is left behind"),
+            Err(error) => {
+                left_behind(&error);
+                tracing::warn!(key, upload_id = twin.id, %error, "an open upload is left behind");
+            }
         }
     }
+    aborted
 }

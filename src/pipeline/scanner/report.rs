@@ -14,7 +14,7 @@ pub struct TableRows {
 }
 
 /// Everything the scanner knows at the end of a dump.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ScanReport {
     /// Length of the plain dump in bytes.
     pub bytes: u64,
@@ -22,7 +22,8 @@ pub struct ScanReport {
     pub rows: u64,
     /// Rows of each table, in the dump's order; the first 20,000 tables.
     pub tables: Vec<TableRows>,
-    /// Why the dump is not whole; `None` where it is.
+    /// Why the dump is not whole; `None` where it is, and in a journal, which keeps whole ones alone.
+    #[serde(skip)]
     pub flaw: Option<Flaw>,
 }
 

@@ -12,6 +12,7 @@
 //! | [`setup`] | the usual `backup` of a database into a bucket, and the way back: download, check, gunzip, psql |
 //! | [`process`] | processes as seen in `/proc`: descendants, start times, signals |
 //! | [`client`] | plain HTTP requests, as monitoring sends them, and waiting until something is so |
+//! | [`faulty`], [`spooled`] | the stages of the fault tests: a bucket, a proxy, a dump; and a spool |
 //! | [`background`] | the thread with a small runtime on which the proxies live |
 //!
 //! Everything here may be used from a plain `#[test]`: nothing needs an async test.
@@ -28,5 +29,6 @@ pub mod program;
 pub mod proxy;
 pub mod servers;
 pub mod setup;
+pub mod spooled;
 pub mod tcp_proxy;
 pub mod web;

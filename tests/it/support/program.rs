@@ -52,6 +52,14 @@ impl Program {
         Self { executable, args: Vec::new(), env, stdin: Vec::new(), timeout: DEFAULT_TIMEOUT, home }
     }
 
+    /// Another executable with the same environment, and without arguments.
+    #[must_use]
+    pub fn executed_by(mut self, executable: &Path) -> Self {
+        executable.clone_into(&mut self.executable);
+        self.args.clear();
+        self
+    }
+
     /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {

@@ -1,0 +1,207 @@
+//! The middle of a backup with a spool: `pg_dump` into the pipeline onto the disk, and from there into the upload.
+//!
+//! Called by [`super::run`]. The dump never waits for S3: not for an upload to be begun, where S3 does not answer, nor
+//! for a part to be taken. What S3 refuses meanwhile is told once the dump is whole, for then nothing is lost. On every
+//! way out without a whole dump, `pg_dump` has been stopped, the upload aborted and the spool emptied when this returns.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Chain, Error};
+use crate::pipeline::{Pipeline, PipelineError, SealedPart};
+use crate::postgres::{Dump, Session};
+use crate::proof::WholeDump;
+use crate::spool::{self, Spool};
+use crate::storage::{Aborted, Destination, Outage, Outgoing, Upload};
+
+use super::DumpError;
+use super::stream::Job;
+use super::watch::watch;
+
+/// An upload that is begun, or is being begun while S3 does not answer.
+pub(super) enum Opening {
+    Done(Box<Upload>),
+    Going(JoinHandle<Result<Upload, Error>>),
+}
+
+/// Where a dump goes that is kept on disk.
+pub(super) struct Spooled {
+    pub destination: Destination,
+    pub spool: Arc<Spool>,
+    /// The key of the upload, where nothing stands there already.
+    pub key: String,
+    pub opening: Opening,
+}
+
+impl Spooled {
+    /// The key of the upload, or the one that it is to have.
+    pub fn key(&self) -> &str {
+        match &self.opening {
+            Opening::Done(upload) => upload.key(),
+            Opening::Going(_) => &self.key,
+        }
+    }
+}
+
+impl Job<'_> {
+    /// Dumps onto the disk and into the upload, and proves the dump. `describe` makes the manifest for the journal.
+    pub async fn stream_spooled(
+        &self,
+        mut target: Spooled,
+        session: &mut Session,
+        describe: impl FnOnce(&WholeDump) -> serde_json::Value,
+    ) -> Result<(Upload, WholeDump), Error> {
+        let (mut dump, stdout) = match Dump::start(self.tools, self.postgres, self.source) {
+            Ok(started) => started,
+            Err(error) => {
+                target.give_up().await;
+                return Err(error.into());
+            }
+        };
+        let cancel = CancellationToken::new();
+        target.destination.outage().suspend();
+        let outcome = tokio::select! {
+            outcome = self.flow_spooled(&mut dump, stdout, &mut target, (cancel.clone(), describe)) => outcome,
+            reason = self.limits.reached() => Err(reason),
+            reason = watch(session, self.application_name, self.max_blocking) => Err(reason.into()),
+        };
+        target.destination.outage().resume();
+        match (outcome, target.opening) {
+            (Ok(whole), Opening::Done(upload)) => Ok((*upload, whole)),
+            (Ok(_), Opening::Going(_)) => Err(Error::Internal(anyhow::anyhow!("sent without an upload"))),
+            (Err(cause), opening) => {
+                cancel.cancel();
+                let target = Spooled { opening, ..target };
+                tokio::join!(dump.stop(), target.give_up());
+                Err(cause)
+            }
+        }
+    }
+
+    async fn flow_spooled(
+        &self,
+        dump: &mut Dump,
+        stdout: File,
+        target: &mut Spooled,
+        (cancel, describe): (CancellationToken, impl FnOnce(&WholeDump) -> serde_json::Value),
+    ) -> Result<WholeDump, Error> {
+        let Spooled { destination, spool, opening, .. } = target;
+        let outage = destination.outage();
+        let Pipeline { parts, scan, gate, totals } = self.start(stdout, self.plan.onto_disk(), cancel)?;
+        let (queue, waiting) = mpsc::unbounded_channel();
+        let made = async {
+            let stored = store(spool, parts, queue, outage);
+            let (whole, ()) = tokio::try_join!(self.judge(dump, scan, gate, totals), stored)?;
+            let manifest = describe(&whole);
+            let whole = prove(spool, whole, manifest).await;
+            outage.resume();
+            whole
+        };
+        let sent = async {
+            let upload = opening.wait().await?;
+            Ok::<_, Error>(upload.send_parts(waiting, &self.plan, self.progress).await?)
+        };
+        tokio::pin!(made, sent);
+        let (whole, sent) = tokio::select! {
+            whole = &mut made => (Ok(whole?), sent.await),
+            sent = &mut sent => (made.await, sent),
+        };
+        match (whole, sent) {
+            // The parts had nowhere to go any more: the upload knows why.
+            (Err(Error::Dump(DumpError::Pipeline(PipelineError::GivenUp))) | Ok(_), Err(cause)) => Err(cause),
+            (whole, _) => whole,
+        }
+    }
+}
+
+impl Opening {
+    /// Waits until the upload is begun.
+    async fn wait(&mut self) -> Result<&mut Upload, Error> {
+        if let Self::Going(begun) = self {
+            let upload = begun.await.map_err(|error| Error::Internal(error.into()))??;
+            *self = Self::Done(Box::new(upload));
+        }
+        match self {
+            Self::Done(upload) => Ok(upload),
+            Self::Going(_) => Err(Error::Internal(anyhow::anyhow!("an upload that is begun is still being begun"))),
+        }
+    }
+}
+
+impl Spooled {
+    /// Ends the run without a commit: a whole dump is kept for the next run, anything else goes.
+    pub async fn give_up(self) {
+        if let Opening::Going(begun) = &self.opening {
+            begun.abort();
+        }
+        if self.spool.is_whole() {
+            return keep(&self.spool);
+        }
+        let aborted = match self.opening {
+            Opening::Done(upload) => upload.abort().await,
+            // S3 may have begun it all the same.
+            Opening::Going(_) => self.destination.abandon(&self.key).await,
+        };
+        discard(&self.spool, aborted);
+    }
+}
+
+/// Says once that nothing is lost.
+pub(super) fn keep(spool: &Spool) {
+    tracing::warn!(
+        spool = %spool.path().display(),
+        "the dump is whole and kept in the spool: the next backup to this destination delivers it"
+    );
+}
+
+/// Empties a run's spool. Of an upload that could not be aborted yet, the journal stays for the next run to try.
+pub(super) fn discard(spool: &Spool, aborted: Aborted) {
+    match aborted {
+        Aborted::AsFarAsPossible => spool.delete(),
+        Aborted::NotYet => spool.delete_parts(),
+    }
+}
+
+/// Puts parts on disk as they are sealed. Once the disk takes no more they go on from memory, as without a spool.
+async fn store(
+    spool: &Arc<Spool>,
+    mut parts: mpsc::UnboundedReceiver<SealedPart>,
+    queue: mpsc::UnboundedSender<Outgoing>,
+    outage: &Outage,
+) -> Result<(), Error> {
+    while let Some(part) = parts.recv().await {
+        let store = move |spool: &Spool| {
+            let stored = spool.store(&part);
+            Ok((part, stored))
+        };
+        match spool::blocking(spool, store).await? {
+            // Where nobody takes it any more it is still on disk: the next run can send it.
+            (_, Ok(stored)) => _ = queue.send(Outgoing::Spooled(stored)),
+            (part, Err(_)) => {
+                outage.resume();
+                let given_up = |_| DumpError::Pipeline(PipelineError::GivenUp);
+                queue.send(Outgoing::Sealed(part)).map_err(given_up)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Notes the proof. Where the spool was given up, or is now, the backup cannot be resumed, and goes on.
+async fn prove(spool: &Arc<Spool>, whole: WholeDump, manifest: serde_json::Value) -> Result<WholeDump, Error> {
+    let prove = move |spool: &Spool| {
+        match spool.prove(&whole, manifest) {
+            Ok(()) => {
+                let bytes = whole.totals().object_bytes;
+                tracing::info!(bytes, "the dump is whole and on disk: S3 may take its time");
+            }
+            Err(error) => tracing::debug!(error = %Chain(&error), "the proof is not kept"),
+        }
+        Ok(whole)
+    };
+    Ok(spool::blocking(spool, prove).await?)
+}

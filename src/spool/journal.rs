@@ -1,0 +1,193 @@
+//! The journal of one run: which parts stand on disk, which of them S3 has taken, and at the end the proof.
+//!
+//! Written by [`super::Spool`], read by the next run, judged by `proof`. Append-only, a record a line: the CRC-32 of the
+//! record's JSON in eight hexadecimal digits, a space, the JSON. A last line without its end is torn (the process or
+//! the machine died while it was written) and counts as not written; anything else that is wrong is damage. Nothing here
+//! touches a file, and nothing that is read is trusted: any bytes are a journal or are not.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::pipeline::{PartChecksum, PartDigest, ScanReport, Totals};
+
+/// The version of this format.
+const VERSION: u32 = 1;
+/// Digits of the CRC-32 and the space behind them.
+const CRC_BYTES: usize = 9;
+
+/// One line of the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Record {
+    Start(Start),
+    Begun(Begun),
+    Part(SpooledPart),
+    Taken { part: u32, etag: String },
+    Whole(Box<Proof>),
+}
+
+/// The run: the first record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    version: u32,
+    /// Endpoint, bucket and path in one text.
+    pub destination: String,
+    /// `s3://bucket/path`, for people.
+    pub location: String,
+    /// 128 random bits of the run, also in the object's metadata.
+    pub run_id: String,
+    /// The backup's file name, after its start time.
+    pub file_name: String,
+    /// What its parts carry.
+    pub checksum: PartChecksum,
+}
+
+impl Start {
+    /// Of a run that starts now.
+    #[must_use]
+    pub fn new(destination: String, location: String, run_id: &str, file_name: String, checksum: PartChecksum) -> Self {
+        Self { version: VERSION, destination, location, run_id: run_id.to_owned(), file_name, checksum }
+    }
+}
+
+/// An upload was begun: what was taken before belongs to an earlier one, which is no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The object's key.
+    pub key: String,
+    /// S3's id of the upload.
+    pub upload_id: String,
+    /// Another attempt to begin may have left an upload of the same key behind.
+    pub has_twins: bool,
+}
+
+/// A part that stands on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpooledPart {
+    /// From 1.
+    pub number: u32,
+    /// Its size.
+    pub bytes: u64,
+    /// What it carries to S3.
+    pub digest: PartDigest,
+    /// CRC-64/NVME of its bytes: that the disk gives back what it was given.
+    pub crc64: u64,
+}
+
+/// What `proof` knew when it found the dump whole, and what the manifest will say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proof {
+    /// What the object is.
+    pub totals: Totals,
+    /// What the scanner saw.
+    pub scan: ScanReport,
+    /// The manifest as it would be written now.
+    pub manifest: serde_json::Value,
+}
+
+/// What the records say together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Journal {
+    /// The run.
+    pub start: Start,
+    /// Its upload.
+    pub begun: Option<Begun>,
+    /// Parts on disk, without a gap.
+    pub parts: BTreeMap<u32, SpooledPart>,
+    /// ETags of the parts that the upload has.
+    pub taken: BTreeMap<u32, String>,
+    /// The proof; `None` where the dump never came to its end.
+    pub proof: Option<Proof>,
+}
+
+/// Where a journal stops making sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} {what}")]
+pub struct Damage {
+    /// From 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub what: &'static str,
+}
+
+/// A journal as it was found.
+#[derive(Debug)]
+pub struct Reading {
+    /// What its sound lines say; `None` where there is not one.
+    pub journal: Option<Journal>,
+    /// How many bytes its sound lines have.
+    pub sound_bytes: u64,
+    /// What is wrong behind them; a torn last line is nothing wrong.
+    pub damage: Option<Damage>,
+}
+
+/// Reads a journal up to its end or to the first damage.
+#[must_use]
+pub fn read(bytes: &[u8]) -> Reading {
+    let mut reading = Reading { journal: None, sound_bytes: 0, damage: None };
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
+    for (index, line) in lines.enumerate() {
+        match decode(line).and_then(|record| apply(&mut reading.journal, record)) {
+            Ok(()) => reading.sound_bytes += line.len() as u64 + 1,
+            Err(what) => {
+                reading.damage = Some(Damage { line: index + 1, what });
+                break;
+            }
+        }
+    }
+    reading
+}
+
+/// A record as a line.
+pub(super) fn encode(record: &Record) -> serde_json::Result<Vec<u8>> {
+    let json = serde_json::to_vec(record)?;
+    let mut line = format!("{:08x} ", crc32(&json)).into_bytes();
+    line.extend_from_slice(&json);
+    line.push(b'\n');
+    Ok(line)
+}
+
+fn decode(line: &[u8]) -> Result<Record, &'static str> {
+    let (head, json) = line.split_at_checked(CRC_BYTES).ok_or("is too short")?;
+    if head != format!("{:08x} ", crc32(json)).as_bytes() {
+        return Err("is not what was written: its checksum differs");
+    }
+    serde_json::from_slice(json).map_err(|_| "is no record that this version knows")
+}
+
+fn crc32(bytes: &[u8]) -> u64 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, bytes)
+}
+
+fn apply(journal: &mut Option<Journal>, record: Record) -> Result<(), &'static str> {
+    let Some(journal) = journal else {
+        let Record::Start(start) = record else { return Err("is not the start of a run") };
+        if start.version != VERSION {
+            return Err("is of another version of this program");
+        }
+        let (parts, taken) = (BTreeMap::new(), BTreeMap::new());
+        *journal = Some(Journal { start, begun: None, parts, taken, proof: None });
+        return Ok(());
+    };
+    let next = journal.parts.len() + 1;
+    match record {
+        Record::Start(_) => return Err("starts a second run"),
+        Record::Part(_) | Record::Whole(_) if journal.proof.is_some() => return Err("comes behind the end"),
+        Record::Part(part) if part.number as usize != next => return Err("leaves a part out"),
+        Record::Taken { part, .. } if journal.begun.is_none() || !journal.parts.contains_key(&part) => {
+            return Err("is of a part that was never sent");
+        }
+        Record::Begun(begun) => {
+            journal.begun = Some(begun);
+            journal.taken.clear();
+        }
+        Record::Part(part) => _ = journal.parts.insert(part.number, part),
+        Record::Taken { part, etag } => _ = journal.taken.insert(part, etag),
+        Record::Whole(proof) => journal.proof = Some(*proof),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

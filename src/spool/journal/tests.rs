@@ -1,0 +1,144 @@
+//! What a journal means, and what becomes of it when it is cut, damaged, or never was one.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::pipeline::scanner::TableRows;
+
+fn start() -> Start {
+    Start::new("url\nb\np".to_owned(), "s3://b/p".to_owned(), "id", "name".to_owned(), PartChecksum::Md5)
+}
+
+fn part(number: u32) -> Record {
+    Record::Part(SpooledPart { number, bytes: 7, digest: PartDigest::Md5([9; 16]), crc64: u64::MAX })
+}
+
+fn begun(upload_id: &str) -> Record {
+    Record::Begun(Begun { key: "p/name".to_owned(), upload_id: upload_id.to_owned(), has_twins: false })
+}
+
+fn taken(part: u32) -> Record {
+    Record::Taken { part, etag: "\"etag\"".to_owned() }
+}
+
+fn proof() -> Proof {
+    let totals = Totals {
+        plain_bytes: 20,
+        plain_crc32: 1,
+        object_bytes: 14,
+        object_sha256: [3; 32],
+        object_crc64: None,
+        parts: 2,
+    };
+    let tables = vec![TableRows { table: "public.\"a\nb\"".to_owned(), rows: 3 }];
+    let scan = ScanReport { bytes: 20, rows: 3, tables, flaw: None };
+    Proof { totals, scan, manifest: serde_json::json!({ "database": "d" }) }
+}
+
+fn whole() -> Vec<Record> {
+    let end = Record::Whole(Box::new(proof()));
+    vec![Record::Start(start()), begun("u"), part(1), taken(1), part(2), end, taken(2)]
+}
+
+fn bytes(records: &[Record]) -> Vec<u8> {
+    records.iter().flat_map(|record| encode(record).expect("JSON")).collect()
+}
+
+fn journal(records: &[Record]) -> Journal {
+    let reading = read(&bytes(records));
+    assert_eq!(reading.damage, None);
+    reading.journal.expect("a journal")
+}
+
+/// What is wrong, and in which line.
+fn damage(records: &[Record]) -> usize {
+    read(&bytes(records)).damage.expect("damage").line
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let journal = journal(&whole());
+    assert_eq!(journal.start, start());
+    assert_eq!((journal.parts.len(), journal.taken.len()), (2, 2));
+    assert_eq!(journal.proof.as_ref(), Some(&proof()));
+    let whole = journal.whole().expect("whole");
+    assert_eq!((whole.totals(), whole.scan()), (&proof().totals, &proof().scan));
+}
+
+#[test]
+fn a_journal_that_is_cut_anywhere_means_what_its_whole_lines_say() {
+    let (records, all) = (whole(), bytes(&whole()));
+    let ends: Vec<usize> = (0..=records.len()).map(|count| bytes(&records[..count]).len()).collect();
+    for length in 0..all.len() {
+        let reading = read(&all[..length]);
+        let lines = ends.iter().filter(|end| **end <= length).count() - 1;
+        assert_eq!(reading.damage, None, "cut at {length}");
+        assert_eq!(reading.sound_bytes, ends[lines] as u64, "cut at {length}");
+        assert_eq!(reading.journal, (lines > 0).then(|| journal(&records[..lines])), "cut at {length}");
+    }
+}
+
+#[test]
+fn a_new_upload_has_none_of_the_parts_that_the_earlier_one_had() {
+    let mut records = whole();
+    records.push(begun("v"));
+    let journal = journal(&records);
+    assert_eq!(journal.begun.map(|begun| begun.upload_id).as_deref(), Some("v"));
+    assert!(journal.taken.is_empty() && journal.proof.is_some());
+}
+
+#[test]
+fn records_that_cannot_follow_each_other_are_damage() {
+    let first = Record::Start(start());
+    assert_eq!(damage(&[begun("u")]), 1, "no start");
+    assert_eq!(damage(&[first.clone(), first.clone()]), 2, "two starts");
+    assert_eq!(damage(&[first.clone(), part(2)]), 2, "a part is missing");
+    assert_eq!(damage(&[first.clone(), part(1), taken(1)]), 3, "taken by no upload");
+    assert_eq!(damage(&[first.clone(), begun("u"), taken(1)]), 3, "taken before it was made");
+    assert_eq!(damage(&[whole(), vec![part(3)]].concat()), 8, "a part behind the end");
+    assert_eq!(damage(&[Record::Start(Start { version: 2, ..start() })]), 1, "another version");
+}
+
+#[test]
+fn only_a_journal_with_all_that_was_proved_is_whole() {
+    let not_whole = |change: &dyn Fn(&mut Journal)| {
+        let mut journal = journal(&whole());
+        change(&mut journal);
+        journal.whole().expect_err("not whole")
+    };
+    not_whole(&|journal| journal.proof = None);
+    not_whole(&|journal| _ = journal.parts.remove(&2));
+    not_whole(&|journal| _ = journal.parts.remove(&1));
+    let change = |change: fn(&mut Proof)| not_whole(&|journal| journal.proof.iter_mut().for_each(change));
+    change(|proof| proof.totals.object_bytes += 1);
+    change(|proof| proof.totals.parts = 1);
+    change(|proof| proof.scan.bytes += 1);
+    not_whole(&|journal| journal.parts.values_mut().for_each(|part| part.bytes = u64::MAX));
+}
+
+proptest! {
+    #[test]
+    fn a_flipped_bit_never_makes_another_journal(at in 0usize..4096, bit in 0u8..8) {
+        let mut all = bytes(&whole());
+        let at = at % all.len();
+        all[at] ^= 1 << bit;
+        let reading = read(&all);
+        // A lost line end tears the last line; anything else is seen.
+        prop_assert!(reading.damage.is_some() || reading.journal == Some(journal(&whole()[..6])), "byte {at}");
+    }
+
+    #[test]
+    fn any_bytes_are_a_journal_or_not(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let reading = read(&bytes);
+        prop_assert!(reading.journal.is_none() && reading.sound_bytes == 0);
+    }
+
+    #[test]
+    fn any_records_with_the_right_sums_are_a_journal_or_not(lines in proptest::collection::vec(".{0,60}", 0..5)) {
+        let bytes = lines.iter().fold(String::new(), |bytes, text| {
+            let text = text.replace('\n', " ");
+            bytes + &format!("{:08x} {text}\n", crc32(text.as_bytes()))
+        });
+        prop_assert!(read(bytes.as_bytes()).journal.is_none());
+    }
+}

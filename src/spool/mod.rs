@@ -1,0 +1,101 @@
+//! The spool: parts on disk until the object is committed, so that a slow or absent S3 never holds the database's
+//! snapshot open, and a process that is killed loses nothing once the dump is whole (SPEC §6).
+//!
+//! ```text
+//! BACKUP_SPOOL_DIR/                     made 0700 where it is not there
+//!   2f1b…/                              one destination: the sha256 of endpoint, bucket and path
+//!     lock                              held by the one run that may be there
+//!     7c9e…/                            one run, by its id
+//!       journal  part-00001  part-00002 …
+//! ```
+//!
+//! [`directory`] finds and locks, [`run`] writes one run's files, [`journal`] is what they mean. `backup` fills a spool
+//! and delivers what an earlier run left, `storage` reads parts from it and notes what S3 has taken. Everything here
+//! blocks on the disk, and is called off the runtime's own threads. It never decides what is whole: `proof` does.
+
+mod directory;
+pub mod journal;
+mod run;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use directory::{Found, Kept, SpoolDir, upload_ids};
+pub use journal::{Begun, Damage, Journal, Proof, SpooledPart, Start};
+pub use run::Spool;
+
+/// Makes a call that blocks on the disk, off the runtime's own threads.
+///
+/// # Errors
+/// The call's own.
+pub async fn blocking<T: Send + 'static>(
+    spool: &Arc<Spool>,
+    call: impl FnOnce(&Spool) -> Result<T, SpoolError> + Send + 'static,
+) -> Result<T, SpoolError> {
+    let spool = Arc::clone(spool);
+    let called = tokio::task::spawn_blocking(move || call(&spool)).await;
+    called.unwrap_or_else(|error| Err(SpoolError::Write(io::Error::other(error))))
+}
+
+/// Why the spool cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// The directory cannot be made, locked or read.
+    #[error("use the spool {}: set BACKUP_SPOOL_DIR to a directory that this user may write, or unset it", path.display())]
+    Unusable {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another run holds it.
+    #[error("another backup to this destination is using the spool {}: wait for it, or look for its process", path.display())]
+    Busy {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The disk does not take any more, or gives an error.
+    #[error("write to the spool")]
+    Write(#[source] io::Error),
+    /// There is less room than the next part needs.
+    #[error("write to the spool: {free} bytes are free, but {needed} are needed")]
+    Full {
+        /// Bytes that may still be written.
+        free: u64,
+        /// Bytes that are wanted.
+        needed: u64,
+    },
+    /// The spool was given up before.
+    #[error("the spool was given up")]
+    GivenUp,
+    /// A part is not what was written.
+    #[error("read part {number} from the spool: it is not what was written")]
+    Damaged {
+        /// Which part.
+        number: u32,
+    },
+    /// A part cannot be read.
+    #[error("read part {number} from the spool")]
+    Read {
+        /// Which part.
+        number: u32,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl SpoolError {
+    /// Whether the disk is at fault, without which a backup can still be taken, and not the setting or another run.
+    #[must_use]
+    pub fn may_do_without(&self) -> bool {
+        match self {
+            Self::Unusable { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+            ),
+            Self::Busy { .. } => false,
+            Self::Write(_) | Self::Full { .. } | Self::GivenUp | Self::Damaged { .. } | Self::Read { .. } => true,
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The spool: S3 never holds a dump up, and a dump that was whole is delivered, whatever ended the run.
+
+use std::time::Duration;
+
+use crate::support::fake_pg_dump::{Body, CutAt, End, FakeDump};
+use crate::support::faulty::THREE_PARTS;
+use crate::support::proxy::{Calls, Fault, Rule, S3Verb, When};
+use crate::support::servers::s3;
+use crate::support::spooled::{Spooled, WHOLE};
+
+const STORAGE_FAILED: i32 = 12;
+const SOON: Duration = Duration::from_mins(1);
+/// What a run says when it keeps a whole dump.
+const KEPT: &str = "the next backup to this destination delivers it";
+
+fn three_parts() -> Spooled {
+    Spooled::new(FakeDump::new().body(THREE_PARTS))
+}
+
+#[test]
+fn a_backup_through_the_spool_is_the_same_and_leaves_nothing_on_disk() {
+    for dump in [FakeDump::new(), FakeDump::new().body(THREE_PARTS)] {
+        for checksum in ["md5", "crc64nvme", "none"] {
+            let stage = Spooled::new(dump.clone());
+            let outcome = stage.backup().env("S3_CHECKSUM", checksum).run();
+            stage.assert_committed(&outcome, checksum);
+            stage.assert_delivered(&outcome, (1, 1), checksum);
+        }
+    }
+}
+
+#[test]
+fn a_dump_ends_while_s3_takes_nothing_however_large_it_is() {
+    // Ten times what is held in memory with one part in flight.
+    let stage = Spooled::new(FakeDump::new().body(Body::Whole(100 << 20)));
+    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
+    let patient = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").env("BACKUP_UPLOAD_CONCURRENCY", "1");
+    let mut running = patient.spawn();
+    running.wait_for_stderr(WHOLE, SOON);
+    assert!(stage.dump.alive().is_empty(), "pg_dump still holds its snapshot");
+    stage.proxy.clear_rules();
+    stage.assert_delivered(&running.wait(), (1, 1), "S3 came back");
+}
+
+#[test]
+fn s3_that_is_gone_from_the_start_ends_in_12_and_the_next_run_delivers() {
+    let stage = three_parts();
+    stage.proxy.pause();
+    let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "3s").run();
+    stage.assert_failed(&outcome, STORAGE_FAILED, "S3 is gone").then_names(&[
+        "the dump goes to the spool meanwhile",
+        WHOLE,
+        KEPT,
+        "BACKUP_MAX_UPLOAD_OUTAGE",
+    ]);
+    assert_eq!(stage.kept().len(), 1);
+    stage.proxy.resume();
+    let outcome = stage.backup().run();
+    stage.assert_delivered(&outcome, (2, 2), "S3 came back");
+    assert!(outcome.stderr.contains("the backup of an earlier run is delivered"), "{}", outcome.stderr);
+    // Under its own start time, and described as such.
+    let keys = stage.backups();
+    assert!(outcome.stdout_text().contains(&keys[1]), "the report is of the new one: {}", outcome.stdout_text());
+}
+
+#[test]
+fn an_outage_longer_than_the_budget_does_not_end_a_dump_that_goes_to_disk() {
+    let stage = Spooled::new(FakeDump::new().body(THREE_PARTS).pause_between(Duration::from_millis(600)));
+    stage.proxy.pause();
+    let mut running = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "1s").spawn();
+    running.wait_for_stderr("meanwhile", SOON);
+    let used_up = |log: &str| {
+        let outages = log.split("outage_s=").skip(1).filter_map(|rest| rest.split(' ').next()?.parse::<u32>().ok());
+        outages.max().is_some_and(|seconds| seconds >= 1)
+    };
+    while !used_up(&running.stderr_so_far()) {
+        assert!(running.is_running(), "{}", running.stderr_so_far());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!running.stderr_so_far().contains(WHOLE), "the dump takes longer: {}", running.stderr_so_far());
+    stage.proxy.resume();
+    stage.assert_delivered(&running.wait(), (1, 1), "S3 came back while the dump went on");
+}
+
+#[test]
+fn a_next_run_that_finds_s3_still_gone_keeps_the_dump_and_takes_no_other() {
+    let stage = three_parts();
+    stage.killed_from(1);
+    stage.proxy.pause();
+    let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "2s").run();
+    assert_eq!(outcome.code, Some(STORAGE_FAILED), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains(KEPT), "{}", outcome.stderr);
+    assert_eq!((stage.kept().len(), stage.dump.pids().len()), (1, 1));
+    stage.proxy.resume();
+    stage.assert_delivered(&stage.backup().run(), (2, 2), "S3 came back");
+}
+
+#[test]
+fn a_killed_run_whose_dump_was_whole_is_finished_without_sending_anything_twice() {
+    let stage = three_parts();
+    stage.killed_from(3);
+    let outcome = stage.backup().run();
+    stage.assert_delivered(&outcome, (2, 2), "killed with two parts taken");
+    let of_first = stage
+        .proxy
+        .log()
+        .into_iter()
+        .filter(|seen| seen.verb == S3Verb::UploadPart && seen.fault.is_none() && seen.key() == stage.backups()[0]);
+    assert_eq!(of_first.count(), 3, "each part of the first was taken once: {}", outcome.stderr);
+}
+
+#[test]
+fn a_killed_run_whose_dump_was_not_whole_leaves_nothing_to_the_next() {
+    let stage = Spooled::new(FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput));
+    let running = stage.backup().spawn();
+    stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);
+    running.signal("KILL");
+    running.wait();
+    assert_eq!((stage.kept().len(), s3().open_uploads(&stage.bucket).len()), (1, 1));
+    let whole = FakeDump::new().install();
+    let outcome = stage.backup().env("PG_DUMP_PATH", whole.path()).run();
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("stopped before its dump was whole"), "{}", outcome.stderr);
+    assert_eq!((stage.backups().len(), s3().open_uploads(&stage.bucket).len()), (1, 0));
+    stage.assert_nothing_kept("unfinished");
+}
+
+#[test]
+fn a_signal_keeps_a_whole_dump_and_nothing_else() {
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let stage = three_parts();
+        let running = stage.stuck_from(3);
+        running.signal(signal);
+        let outcome = running.wait();
+        assert_eq!(outcome.code, Some(code), "{signal}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(KEPT), "{signal}: {}", outcome.stderr);
+        assert_eq!(stage.keys(), Vec::<String>::new(), "{signal}");
+        stage.proxy.clear_rules();
+        stage.assert_delivered(&stage.backup().run(), (2, 2), signal);
+
+        let stage = Spooled::new(FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput));
+        let running = stage.backup().spawn();
+        stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);
+        running.signal(signal);
+        stage.assert_failed(&running.wait(), code, signal);
+        stage.assert_nothing_kept(signal);
+    }
+}
+
+#[test]
+fn a_signal_while_a_kept_dump_is_delivered_keeps_it() {
+    let stage = three_parts();
+    stage.killed_from(2);
+    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
+    let mut running = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").spawn();
+    running.wait_for_stderr("delivering it", SOON);
+    stage.proxy.wait_for(S3Verb::UploadPart, 4, SOON);
+    running.signal("TERM");
+    let outcome = running.wait();
+    assert_eq!(outcome.code, Some(143), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains(KEPT), "{}", outcome.stderr);
+    stage.proxy.clear_rules();
+    stage.assert_delivered(&stage.backup().run(), (2, 2), "stopped while it was delivered");
+}
+
+#[test]
+fn a_commit_that_took_effect_before_the_run_was_killed_is_found() {
+    let stage = three_parts();
+    // Nobody hears of it: the answer is lost, and HEAD with it.
+    stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::All, Fault::internal_error(When::After)));
+    stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::From(2), Fault::slow_down()));
+    let running = stage.backup().spawn();
+    stage.proxy.wait_for(S3Verb::HeadObject, 2, SOON);
+    running.signal("KILL");
+    running.wait();
+    assert_eq!((stage.backups().len(), stage.keys().len()), (1, 1), "committed, without a manifest");
+    stage.proxy.clear_rules();
+    let outcome = stage.backup().run();
+    stage.assert_delivered(&outcome, (2, 2), "committed already");
+    let sent = stage.proxy.log().into_iter().filter(|seen| seen.verb == S3Verb::UploadPart);
+    assert_eq!(sent.count(), 6, "three parts for each: {}", outcome.stderr);
+}
+
+#[test]
+fn an_upload_that_is_gone_is_begun_anew_from_disk() {
+    let stage = three_parts();
+    stage.killed_from(3);
+    let begun = stage.proxy.log().into_iter().find(|seen| seen.verb == S3Verb::UploadPart).expect("a part was sent");
+    let id = begun.query.split('&').find(|pair| pair.starts_with("uploadId=")).expect("an id");
+    s3().request("DELETE", &format!("{}?{id}", begun.path), b"").expect("aborted");
+    let outcome = stage.backup().run();
+    stage.assert_delivered(&outcome, (2, 2), "aborted by somebody else");
+}
+
+#[test]
+fn another_object_under_the_name_of_a_kept_dump_is_left_alone() {
+    let stage = three_parts();
+    stage.killed_from(3);
+    let key = stage.proxy.log().last().expect("a request").key();
+    s3().request("PUT", &format!("/{}/{key}", stage.bucket), b"something else").expect("stored");
+    let outcome = stage.backup().run();
+    outcome.assert_code(0);
+    assert_eq!(s3().get(&stage.bucket, &key).expect("it is there"), b"something else");
+    assert_eq!(stage.backups().len(), 3, "delivered under a later name: {}", outcome.stderr);
+    stage.assert_nothing_kept("delivered");
+}
+
+#[test]
+fn what_fails_before_the_dump_is_whole_leaves_nothing_on_disk() {
+    let half = FakeDump::new().body(THREE_PARTS).cut_at(CutAt::Fraction(0.7));
+    for (dump, code) in [(half.clone().end(End::Exit(1)), 11), (half, 11)] {
+        let stage = Spooled::new(dump);
+        stage.assert_failed(&stage.backup().run(), code, "a dump that fails");
+        stage.assert_nothing_kept("a dump that fails");
+    }
+    let stage = three_parts();
+    stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, Fault::access_denied()));
+    stage.assert_failed(&stage.backup().run(), 3, "refused at once");
+    stage.assert_nothing_kept("refused at once");
+    assert_eq!(stage.dump.pids(), [0; 0], "no dump was begun");
+}
+
+#[test]
+fn a_part_that_s3_refuses_does_not_cost_the_dump() {
+    let stage = three_parts();
+    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::From(2), Fault::access_denied()));
+    let outcome = stage.backup().run();
+    assert_eq!(outcome.code, Some(STORAGE_FAILED), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains(KEPT) && outcome.stderr.contains("AccessDenied"), "{}", outcome.stderr);
+    stage.proxy.clear_rules();
+    stage.assert_delivered(&stage.backup().run(), (2, 2), "allowed again");
+}

@@ -1,0 +1,106 @@
+//! A spool that is damaged, shared, full or not to be had: a good backup, or a clean error.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::fake_pg_dump::FakeDump;
+use crate::support::faulty::THREE_PARTS;
+use crate::support::servers::s3;
+use crate::support::spooled::Spooled;
+
+fn killed() -> Spooled {
+    let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
+    stage.killed_from(3);
+    stage
+}
+
+/// Flips a bit in the middle of a file.
+fn damage(path: &Path) {
+    let mut bytes = fs::read(path).expect("it is there");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).expect("written");
+}
+
+#[test]
+fn a_damaged_journal_is_reported_in_one_line_and_a_fresh_dump_is_taken() {
+    let stage = killed();
+    damage(&stage.only_kept().join("journal"));
+    let outcome = stage.backup().run();
+    stage.assert_delivered(&outcome, (1, 2), "a damaged journal");
+    let lines: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("is damaged")).collect();
+    assert_eq!(lines.len(), 1, "{}", outcome.stderr);
+}
+
+#[test]
+fn a_journal_without_its_end_is_no_damage() {
+    // The proof is torn: the dump was never proved, as far as anybody knows.
+    let stage = killed();
+    let journal = stage.only_kept().join("journal");
+    let text = fs::read_to_string(&journal).expect("it is there");
+    let torn = &text[..text.find("\"whole\"").expect("a proof") + 20];
+    fs::write(&journal, torn).expect("written");
+    stage.assert_delivered(&stage.backup().run(), (1, 2), "a torn proof");
+
+    // A torn ETag: that part is sent again.
+    let stage = killed();
+    let journal = stage.only_kept().join("journal");
+    let text = fs::read_to_string(&journal).expect("it is there");
+    fs::write(&journal, format!("{text}12345678 {{\"taken\":{{\"par")).expect("written");
+    stage.assert_delivered(&stage.backup().run(), (2, 2), "a torn ETag");
+}
+
+#[test]
+fn a_damaged_or_missing_part_is_never_sent() {
+    for (case, harm) in [("damaged", damage as fn(&Path)), ("missing", |path| fs::remove_file(path).expect("removed"))]
+    {
+        // None is taken yet: one that S3 has is not read again.
+        let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
+        stage.killed_from(1);
+        harm(&stage.only_kept().join("part-00003"));
+        let outcome = stage.backup().run();
+        stage.assert_delivered(&outcome, (1, 2), case);
+        assert!(outcome.stderr.contains("a fresh one is taken"), "{case}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_kept_dump_of_another_destination_is_named_and_left_alone() {
+    let stage = killed();
+    let outcome = stage.backup().env("S3_PATH", "another").run();
+    outcome.assert_code(0);
+    assert!(
+        outcome.stderr.contains("for another destination") && outcome.stderr.contains("/app"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!((stage.kept().len(), stage.backups().len()), (1, 1));
+    stage.assert_delivered(&stage.backup().run(), (3, 3), "its own destination");
+}
+
+#[test]
+fn two_runs_on_one_spool_exclude_each_other_if_they_have_one_destination() {
+    let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
+    let first = stage.stuck_from(1);
+    let second = stage.backup().run();
+    assert_eq!(second.code, Some(16), "{}", second.stderr);
+    assert!(second.stderr.contains("is using the spool"), "{}", second.stderr);
+    let another = s3().create_bucket("another");
+    let beside = stage.backup().env("S3_BUCKET", &another).env("S3_URL", &s3().url).run();
+    beside.assert_code(0);
+    assert!(!beside.stderr.contains("for another destination"), "it is being delivered: {}", beside.stderr);
+    stage.proxy.clear_rules();
+    stage.assert_delivered(&first.wait(), (1, 2), "the first");
+}
+
+#[test]
+fn a_spool_that_cannot_be_had_is_a_wrong_setting() {
+    let stage = Spooled::new(FakeDump::new());
+    let file = stage.dir().join("file");
+    fs::write(&file, "").expect("written");
+    for path in [file.as_path(), Path::new("/proc/spool"), &file.join("below")] {
+        let outcome = stage.backup().env("BACKUP_SPOOL_DIR", path).run();
+        stage.assert_failed(&outcome, 4, "no spool").then_names(&["BACKUP_SPOOL_DIR"]);
+    }
+    assert_eq!(stage.dump.pids(), [0; 0]);
+}

@@ -1,0 +1,117 @@
+//! The stage of [`super::faulty`] with a spool: what lies in it, and the ways in which a run is brought to leave a dump
+//! there. Used by the tests of the spool.
+
+use std::fs;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::fake_pg_dump::FakeDump;
+use super::faulty::Stage;
+use super::program::{Outcome, Program, Running};
+use super::proxy::{Calls, Fault, Rule, S3Verb};
+use super::servers::s3;
+use super::setup::{gunzipped, manifest};
+
+/// What the log says when a dump can be resumed.
+pub const WHOLE: &str = "the dump is whole and on disk";
+const SOON: Duration = Duration::from_mins(1);
+
+/// A stage with a spool of its own.
+pub struct Spooled {
+    stage: Stage,
+    dir: TempDir,
+}
+
+impl Spooled {
+    /// With a dump that is installed as `pg_dump`.
+    pub fn new(dump: FakeDump) -> Self {
+        Self { stage: Stage::new(dump), dir: tempfile::tempdir().expect("a directory") }
+    }
+
+    /// The spool's directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A `backup` with the spool.
+    pub fn backup(&self) -> Program {
+        self.stage.backup().env("BACKUP_SPOOL_DIR", self.dir())
+    }
+
+    /// A `backup` whose dump is whole in the spool, while S3 takes no part from the `nth` on.
+    pub fn stuck_from(&self, nth: usize) -> Running {
+        self.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::From(nth), Fault::slow_down()));
+        let mut running = self.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").spawn();
+        running.wait_for_stderr(WHOLE, SOON);
+        running
+    }
+
+    /// A `backup` that was killed when its dump was whole, while S3 took no part from the `nth` on. S3 works again.
+    pub fn killed_from(&self, nth: usize) {
+        let running = self.stuck_from(nth);
+        let journal = self.only_kept().join("journal");
+        let taken = || fs::read_to_string(&journal).expect("a journal").matches("{\"taken\"").count();
+        let deadline = Instant::now() + SOON;
+        while taken() < nth - 1 {
+            assert!(Instant::now() < deadline, "{} of {} parts are noted as taken", taken(), nth - 1);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        running.signal("KILL");
+        assert_eq!(running.wait().signal, Some(9));
+        self.proxy.clear_rules();
+        self.proxy.reset_counts();
+        assert_eq!(self.kept().len(), 1, "the dump is kept");
+    }
+
+    /// The directories of runs that left something.
+    pub fn kept(&self) -> Vec<PathBuf> {
+        let entries = |dir: &Path| fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
+        let rooms = entries(self.dir());
+        let runs = rooms.flat_map(|room| entries(&room).collect::<Vec<_>>()).filter(|path| path.is_dir());
+        runs.collect()
+    }
+
+    /// The one run's directory.
+    #[track_caller]
+    pub fn only_kept(&self) -> PathBuf {
+        let kept = self.kept();
+        let [run] = kept.as_slice() else { panic!("one run wanted: {kept:?}") };
+        run.clone()
+    }
+
+    /// Nothing of any run is in the spool.
+    #[track_caller]
+    pub fn assert_nothing_kept(&self, case: &str) {
+        assert_eq!(self.kept(), Vec::<PathBuf>::new(), "{case}");
+    }
+
+    /// Exit 0, and so many backups, each of them whole and with its manifest; nothing is open or kept, and `pg_dump` was
+    /// called so often.
+    #[track_caller]
+    pub fn assert_delivered(&self, outcome: &Outcome, (backups, dumps): (usize, usize), case: &str) {
+        assert_eq!(outcome.code, Some(0), "{case}: {}", outcome.stderr);
+        let keys = self.backups();
+        assert_eq!(keys.len(), backups, "{case}: {keys:?}\n{}", outcome.stderr);
+        for key in &keys {
+            let object = s3().get(&self.bucket, key).unwrap_or_else(|error| panic!("{case}: {error}"));
+            assert!(gunzipped(&object) == self.dump.output(), "{case}: {key} is not the dump");
+            let manifest = manifest(&self.bucket, key);
+            assert_eq!(manifest["key"], **key, "{case}");
+            assert_eq!(manifest["object_bytes"], object.len(), "{case}");
+        }
+        assert_eq!(self.dump.pids().len(), dumps, "{case}: calls of pg_dump\n{}", outcome.stderr);
+        assert_eq!(s3().open_uploads(&self.bucket), Vec::<String>::new(), "{case}: {}", outcome.stderr);
+        self.assert_nothing_kept(case);
+    }
+}
+
+impl Deref for Spooled {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        &self.stage
+    }
+}
