@@ -2,7 +2,8 @@
 //!
 //! `client` builds it, `failure` tells its errors apart, `retry` waits outages out, `upload` and `commit` are one
 //! multipart upload from first to last request, `destination` is what stands in the bucket, `download` reads an object of
-//! it, `probe` tries what is allowed; `web` lends the SDK's HTTP client to pings. Used by `backup`, `list` and `check`.
+//! it, `upkeep` takes things out of it, `probe` tries what is allowed; `web` lends the SDK's HTTP client to pings. Used by
+//! `backup`, `listing`, `retention` and `check`.
 
 mod client;
 mod commit;
@@ -15,6 +16,7 @@ mod probe;
 mod requests;
 mod retry;
 mod settings;
+mod upkeep;
 mod upload;
 mod web;
 
@@ -31,6 +33,7 @@ pub use retry::Outage;
 pub use settings::{
     AtRest, CaBundle, ChecksumSetting, Encryption, Endpoint, Prefix, S3Settings, StaticCredentials, read_ca_bundle,
 };
+pub use upkeep::{AbandonedUpload, Deletion};
 pub use upload::Upload;
 pub use web::WebClient;
 
