@@ -38,6 +38,7 @@ pub mod manual;
 pub mod pipeline;
 pub mod postgres;
 pub mod proof;
+pub mod retention;
 pub mod scheduler;
 pub mod storage;
 pub mod telemetry;
