@@ -27,6 +27,8 @@ mod packaging;
 mod pings;
 mod preflight;
 mod private_stores;
+mod prune;
+mod prune_faults;
 mod refusals;
 mod round_trip;
 mod secrets;

@@ -10,6 +10,7 @@
 //! | [`servers`] | the database server and the S3 server shared by the test process, and private ones that a test may stop |
 //! | [`program`] | [`program::Program`]: runs the built binary in an empty environment and watches it |
 //! | [`setup`] | the usual `backup` of a database into a bucket, and the way back: download, check, gunzip, psql |
+//! | [`stored`] | backups that were made long ago |
 //! | [`process`] | processes as seen in `/proc`: descendants, start times, signals |
 //! | [`client`] | plain HTTP requests, as monitoring sends them, and waiting until something is so |
 //! | [`background`] | the thread with a small runtime on which the proxies live |
@@ -28,5 +29,6 @@ pub mod program;
 pub mod proxy;
 pub mod servers;
 pub mod setup;
+pub mod stored;
 pub mod tcp_proxy;
 pub mod web;
