@@ -1,4 +1,4 @@
-//! The story of one backup, top to bottom (SPEC §4): connect, lock, begin, dump, prove, commit, describe.
+//! The story of one backup, top to bottom (SPEC §4): connect, lock, begin, dump, prove, commit, describe, retain.
 //!
 //! Called by `commands::backup`. Each step's work is in the room that it names.
 
@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::preflight::Severity;
 use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, blocking, lock, preflight};
+use crate::retention::{self, RetentionReport};
 use crate::storage::{Committed, Destination, StorageError, Upload};
 
 use super::limits::Limits;
@@ -111,7 +112,15 @@ impl<'a> Backup<'a> {
         }
         let manifest = Manifest::new(run, &committed, finished);
         sidecars.write_manifest(&manifest).await;
-        Ok(Report::success(manifest, destination.location(committed.key()), began.elapsed()))
+        let retention = self.retain(&destination).await;
+        let location = destination.location(committed.key());
+        Ok(Report::success(manifest, location, began.elapsed()).with_retention(retention))
+    }
+
+    /// Deletes what no rule keeps, and sweeps stale uploads. The backup is committed: nothing here can make it fail.
+    async fn retain(&self, destination: &Destination) -> Option<RetentionReport> {
+        let stop = || async { drop(self.limits.reached().await) };
+        Box::pin(retention::after_backup(destination, self.config.retention.as_ref(), stop)).await
     }
 
     /// Connects with the newest psql to learn the server's version, then with the one beside the right `pg_dump`.
