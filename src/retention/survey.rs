@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
-use crate::backup::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
+use crate::backup::name::{BEGINNING, BackupName, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
 use crate::storage::{Destination, StorageError};
 
 use super::freeze::{Freeze, freezes};
@@ -19,7 +19,7 @@ use super::plan::{Backup, Plan, Soundness};
 use super::policy::RetentionPolicy;
 
 /// What lies beside a backup, under its whole name and one of these: deleted after it. Anything else is not this tool's.
-pub(super) const SIDECARS: [&str; 3] = [MANIFEST_SUFFIX, ".globals.sql.gz", ".drill.json"];
+pub(super) const SIDECARS: [&str; 3] = [MANIFEST_SUFFIX, GLOBALS_SUFFIX, ".drill.json"];
 /// Requests at once (SPEC §7).
 pub(super) const AT_ONCE: usize = 16;
 /// From this round on, manifests are read ahead: where many backups are unsound, each round finds out about more of them.
