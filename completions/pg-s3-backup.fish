@@ -31,6 +31,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "backup" -
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "list" -d 'List the backups of this destination, newest first'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "check" -d 'Try whether everything is fit to back up, and the newest backup fresh and sound'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "daemon" -d 'Take backups on a schedule until stopped'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "prune" -d 'Delete the backups that no rule keeps, and abort this tool\'s own stale uploads'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET] [default: required]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-path -d 'key prefix of one database\'s backups; `backup` means `backup/`, never `backup2/` [env: S3_PATH] [default: the bucket\'s top]' -r
@@ -43,6 +44,14 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l par
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l upload-concurrency -d 'parts in flight at once [env: BACKUP_UPLOAD_CONCURRENCY] [default: `4`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l spool-dir -d 'directory that keeps parts until the backup is committed, so that S3 holds no dump up and a whole dump is never taken twice [env: BACKUP_SPOOL_DIR] [default: none: nothing touches the disk]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH] [default: the lowest installed version that is new enough]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l timezone -d 'time zone of the schedule, and of the days, weeks, months and years of retention, by its IANA name, such as `Europe/Berlin` [env: BACKUP_TIMEZONE] [default: `UTC`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l retention-days -d 'keep what is at most this many days older than the newest sound backup [env: BACKUP_RETENTION_DAYS] [default: none: without a rule nothing is deleted]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-weekly -d 'the same by ISO week [env: BACKUP_KEEP_WEEKLY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l min-keep -d 'whatever the rules say, the last N sound backups stay [env: BACKUP_MIN_KEEP] [default: `3`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l metrics-file -d 'file to keep the metrics in, for the textfile collector of Prometheus\'s node exporter (`NAME.prom`) [env: METRICS_FILE] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l log-level -d '`error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL] [default: `info`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l log-format -d '`text` or `json` [env: LOG_FORMAT] [default: `text`]' -r
@@ -76,7 +85,14 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l uplo
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l spool-dir -d 'directory that keeps parts until the backup is committed, so that S3 holds no dump up and a whole dump is never taken twice [env: BACKUP_SPOOL_DIR] [default: none: nothing touches the disk]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH] [default: the lowest installed version that is new enough]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l interval -d 'when to back up: a cron expression of five fields (six with seconds in front), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly` [env: BACKUP_INTERVAL] [default: required by `daemon`]' -r
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l timezone -d 'time zone of the schedule by its IANA name, such as `Europe/Berlin` [env: BACKUP_TIMEZONE] [default: `UTC`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l timezone -d 'time zone of the schedule, and of the days, weeks, months and years of retention, by its IANA name, such as `Europe/Berlin` [env: BACKUP_TIMEZONE] [default: `UTC`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l retention-days -d 'keep what is at most this many days older than the newest sound backup [env: BACKUP_RETENTION_DAYS] [default: none: without a rule nothing is deleted]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-weekly -d 'the same by ISO week [env: BACKUP_KEEP_WEEKLY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-keep -d 'whatever the rules say, the last N sound backups stay [env: BACKUP_MIN_KEEP] [default: `3`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l metrics-file -d 'file to keep the metrics in, for the textfile collector of Prometheus\'s node exporter (`NAME.prom`) [env: METRICS_FILE] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-level -d '`error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL] [default: `info`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-format -d '`text` or `json` [env: LOG_FORMAT] [default: `text`]' -r
@@ -98,7 +114,14 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l upl
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l spool-dir -d 'directory that keeps parts until the backup is committed, so that S3 holds no dump up and a whole dump is never taken twice [env: BACKUP_SPOOL_DIR] [default: none: nothing touches the disk]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH] [default: the lowest installed version that is new enough]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l interval -d 'when to back up: a cron expression of five fields (six with seconds in front), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly` [env: BACKUP_INTERVAL] [default: required by `daemon`]' -r
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l timezone -d 'time zone of the schedule by its IANA name, such as `Europe/Berlin` [env: BACKUP_TIMEZONE] [default: `UTC`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l timezone -d 'time zone of the schedule, and of the days, weeks, months and years of retention, by its IANA name, such as `Europe/Berlin` [env: BACKUP_TIMEZONE] [default: `UTC`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l retention-days -d 'keep what is at most this many days older than the newest sound backup [env: BACKUP_RETENTION_DAYS] [default: none: without a rule nothing is deleted]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-weekly -d 'the same by ISO week [env: BACKUP_KEEP_WEEKLY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l min-keep -d 'whatever the rules say, the last N sound backups stay [env: BACKUP_MIN_KEEP] [default: `3`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l listen -d 'address to serve `/livez`, `/healthz` and `/metrics` on; `:9187` is that port on all addresses [env: LISTEN] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l metrics-file -d 'file to keep the metrics in, for the textfile collector of Prometheus\'s node exporter (`NAME.prom`) [env: METRICS_FILE] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l log-level -d '`error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL] [default: `info`]' -r
@@ -106,3 +129,24 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l log
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l run-on-start -d 'At the start, take a backup at once, whatever is there'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l allow-mixed -d 'Back up to a destination that holds another database\'s backups'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l sweep-after -d 'Abort uploads of this tool that were begun, and last written to, longer ago than this' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET] [default: required]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-path -d 'key prefix of one database\'s backups; `backup` means `backup/`, never `backup2/` [env: S3_PATH] [default: the bucket\'s top]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-url -d 'endpoint of an S3-compatible server [env: S3_URL] [default: AWS]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-region -d 'region of the bucket [env: S3_REGION] [default: the AWS chain, else `us-east-1`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-force-path-style -d 'address the bucket in the path, not in the host name [env: S3_FORCE_PATH_STYLE] [default: `true` with `S3_URL`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l spool-dir -d 'directory that keeps parts until the backup is committed, so that S3 holds no dump up and a whole dump is never taken twice [env: BACKUP_SPOOL_DIR] [default: none: nothing touches the disk]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l timezone -d 'time zone of the schedule, and of the days, weeks, months and years of retention, by its IANA name, such as `Europe/Berlin` [env: BACKUP_TIMEZONE] [default: `UTC`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l retention-days -d 'keep what is at most this many days older than the newest sound backup [env: BACKUP_RETENTION_DAYS] [default: none: without a rule nothing is deleted]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-weekly -d 'the same by ISO week [env: BACKUP_KEEP_WEEKLY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l min-keep -d 'whatever the rules say, the last N sound backups stay [env: BACKUP_MIN_KEEP] [default: `3`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l log-level -d '`error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL] [default: `info`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l log-format -d '`text` or `json` [env: LOG_FORMAT] [default: `text`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l dry-run -d 'Delete nothing; print each backup with keep or delete, and why'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l force -d 'Delete although something speaks against it: a gap, a newest backup of half the size, most of the backups, a name in the future'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l json -d 'Print the result as one JSON object on stdout'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -s h -l help -d 'Print help (see more with \'--help\')'

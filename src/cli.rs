@@ -4,6 +4,7 @@
 //! neither `X_FILE`, nor how to report all problems at once, nor this program's exit codes.
 
 use std::fmt::{self, Write as _};
+use std::time::Duration;
 
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -34,6 +35,8 @@ pub enum Command {
     Daemon(DaemonArgs),
     /// Try whether everything is fit to back up, and the newest backup fresh and sound
     Check(CheckArgs),
+    /// Delete the backups that no rule keeps, and abort this tool's own stale uploads
+    Prune(PruneArgs),
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
 }
@@ -115,6 +118,48 @@ pub struct CheckArgs {
     pub pg_dump_args: Vec<String>,
 }
 
+/// Flags of `prune` that are not settings.
+#[derive(Debug, clap::Args)]
+pub struct PruneArgs {
+    /// Delete nothing; print each backup with keep or delete, and why
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Delete although something speaks against it: a gap, a newest backup of half the size, most of the backups, a name in
+    /// the future
+    #[arg(long)]
+    pub force: bool,
+    /// Abort uploads of this tool that were begun, and last written to, longer ago than this
+    #[arg(long, value_name = "TIME", default_value = "7d")]
+    pub sweep_after: Idle,
+    /// Print the result as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How long something was left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle(Duration);
+
+impl Idle {
+    /// The time.
+    #[must_use]
+    pub fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl std::str::FromStr for Idle {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match humantime::parse_duration(text) {
+            // What gets a part each moment must not look left alone.
+            Ok(idle) if idle >= Duration::from_secs(1) => Ok(Self(idle)),
+            _ => Err("must be a duration of at least 1s, such as `36h` or `7d`".to_owned()),
+        }
+    }
+}
+
 /// What `completions` wants to know.
 #[derive(Debug, clap::Args)]
 pub struct CompletionsArgs {
@@ -185,6 +230,7 @@ impl Command {
             Self::List(_) => CommandName::List,
             Self::Daemon(_) => CommandName::Daemon,
             Self::Check(_) => CommandName::Check,
+            Self::Prune(_) => CommandName::Prune,
             Self::Completions(_) => CommandName::Completions,
         }
     }
@@ -196,17 +242,15 @@ pub fn definition() -> clap::Command {
     let definition = Cli::command().after_help(exit_codes_help()).mut_subcommand("completions", |command| {
         command.after_long_help(examples_help(CommandName::Completions).trim_start().to_owned())
     });
-    [CommandName::Backup, CommandName::List, CommandName::Check, CommandName::Daemon].into_iter().fold(
-        definition,
-        |definition, name| {
-            definition.mut_subcommand(name.word(), |command| {
-                let flags =
-                    SETTINGS.iter().filter(|setting| setting.commands.contains(&name)).copied().filter_map(flag);
-                let long = environment_help(name) + &examples_help(name);
-                command.args(flags).after_help(environment_help(name)).after_long_help(long)
-            })
-        },
-    )
+    let commands =
+        [CommandName::Backup, CommandName::List, CommandName::Check, CommandName::Daemon, CommandName::Prune];
+    commands.into_iter().fold(definition, |definition, name| {
+        definition.mut_subcommand(name.word(), |command| {
+            let flags = SETTINGS.iter().filter(|setting| setting.commands.contains(&name)).copied().filter_map(flag);
+            let long = environment_help(name) + &examples_help(name);
+            command.args(flags).after_help(environment_help(name)).after_long_help(long)
+        })
+    })
 }
 
 /// Parses a command line (with the program's name first) into the command and the settings given as flags.

@@ -10,6 +10,7 @@ use crate::backup::name::BackupName;
 use crate::config::Problems;
 use crate::interrupt::Interrupt;
 use crate::postgres::PostgresError;
+use crate::retention::Shortfall;
 use crate::spool::SpoolError;
 use crate::storage::{Blame, StorageError};
 
@@ -32,6 +33,8 @@ pub enum ExitCode {
     DumpFailed,
     /// 12
     StorageFailed,
+    /// 13
+    PruneIncomplete,
     /// 14
     CheckFailed,
     /// 16
@@ -58,12 +61,12 @@ pub struct ExitCodeRow {
 }
 
 /// The one table of exit codes: `--help`, the manual, the README and the tests come from it.
-pub const EXIT_CODES: [ExitCodeRow; 13] = [
+pub const EXIT_CODES: [ExitCodeRow; 14] = [
     row(
         ExitCode::Ok,
         0,
         "ok",
-        "all that was asked; for backup: the object is committed and checked (failed globals or a failed manifest after it are warnings)",
+        "all that was asked; for backup: the object is committed and checked (failed globals, a failed manifest or failed retention after it are warnings)",
     ),
     row(ExitCode::MissingSetting, 1, "missing setting", "a required variable is absent (all are named at once)"),
     row(ExitCode::InvalidCron, 2, "invalid cron", "BACKUP_INTERVAL is no cron expression, or one that never fires"),
@@ -92,6 +95,7 @@ pub const EXIT_CODES: [ExitCodeRow; 13] = [
         "storage failed",
         "S3 did not take the backup within the outage budget, or credentials expired in the middle",
     ),
+    row(ExitCode::PruneIncomplete, 13, "prune incomplete", "could not, or refused to, delete everything the rules say"),
     row(ExitCode::CheckFailed, 14, "check failed", "at least one of the things that check tried is not well"),
     row(
         ExitCode::AlreadyRunning,
@@ -140,6 +144,9 @@ pub enum Error {
     /// The spool cannot be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// Not everything was deleted that the rules say.
+    #[error(transparent)]
+    PruneIncomplete(#[from] Shortfall),
     /// Another backup of the same database to the same destination holds the lock.
     #[error("another backup of database {database} to {destination} is running: wait for it, or look for its process")]
     AlreadyRunning {
@@ -221,6 +228,7 @@ impl Error {
             },
             Self::AlreadyRunning { .. } | Self::Spool(SpoolError::Busy { .. }) => ExitCode::AlreadyRunning,
             Self::Spool(_) | Self::Output(_) => ExitCode::StorageFailed,
+            Self::PruneIncomplete(_) => ExitCode::PruneIncomplete,
             // A word of the command line names nothing.
             Self::NoSuchBackup { .. } => ExitCode::Usage,
             Self::CheckFailed { .. } => ExitCode::CheckFailed,

@@ -17,13 +17,14 @@
 //! | [`spool`] | parts and a journal on disk, so that a whole dump outlives an absent S3 and a killed process |
 //! | [`storage`] | the only room that knows the AWS SDK: upload, commit, listing, outages |
 //! | [`listing`] | what is stored, joined by name |
+//! | [`retention`] | what is to be deleted, what speaks against it, and the deleting |
 //! | [`check`] | tries everything that a backup needs, and looks at the newest one |
 //! | [`scheduler`], [`health`] | the daemon's loop, and the HTTP server that shows how it is |
 //! | [`telemetry`] | log, progress, metrics, pings, without secrets |
 //! | [`manual`] | examples and files, for help and manual |
 //! | [`error`], [`interrupt`] | exit codes; signals |
 //!
-//! Dependencies point one way: `commands -> backup | check -> listing | proof -> pipeline | postgres`, and
+//! Dependencies point one way: `commands -> backup | check | retention -> listing | proof -> pipeline | postgres`, and
 //! `storage -> spool` beside them; nothing below `commands` sees a whole configuration but `backup`, which is configured by it.
 
 pub mod backup;
@@ -39,6 +40,7 @@ pub mod manual;
 pub mod pipeline;
 pub mod postgres;
 pub mod proof;
+pub mod retention;
 pub mod scheduler;
 pub mod spool;
 pub mod storage;
@@ -84,6 +86,7 @@ async fn dispatch(cli: &Cli, flags: &Flags, environment: &Environment, writer: &
     match &cli.command {
         Command::Backup(args) => Box::pin(commands::backup::run(&context, args, interrupts)).await,
         Command::Daemon(args) => Box::pin(commands::daemon::run(&context, args, interrupts)).await,
+        Command::Prune(args) => Box::pin(commands::prune::run(&context, args, interrupts)).await,
         Command::Check(args) => Box::pin(commands::check::run(&context, args, interrupts)).await,
         Command::Completions(args) => commands::completions::run(&context, args),
         Command::List(args) => {

@@ -49,6 +49,11 @@ pub const EXAMPLES: &[Example] = &[
         "pg-s3-backup check --bucket-only --max-age 8d --json",
     ),
     example(
+        CommandName::Prune,
+        "Show what these rules would keep and delete, and why",
+        "pg-s3-backup prune --dry-run --retention-days 14 --keep-monthly 12",
+    ),
+    example(
         CommandName::Completions,
         "Complete in this zsh user's shells (a directory of its fpath)",
         "pg-s3-backup completions zsh >_pg-s3-backup",

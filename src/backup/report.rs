@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::Serialize;
 
+use crate::retention::RetentionReport;
+
 use super::manifest::Manifest;
 
 /// How far a run came, for the report of a failure.
@@ -35,6 +37,9 @@ pub struct Report {
     /// Seconds.
     duration: f64,
     error: Option<String>,
+    /// What retention did afterwards, where a rule is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention: Option<RetentionReport>,
     /// Flattened; its `file_name` is the one above.
     #[serde(flatten)]
     manifest: Option<serde_json::Map<String, serde_json::Value>>,
@@ -60,9 +65,16 @@ impl Report {
             s3_location: Some(s3_location),
             duration: seconds(elapsed),
             error: None,
+            retention: None,
             manifest: Some(fields),
             dump_bytes,
         }
+    }
+
+    /// With what retention did afterwards.
+    #[must_use]
+    pub fn with_retention(self, retention: Option<RetentionReport>) -> Self {
+        Self { retention, ..self }
     }
 
     /// Of a run that failed.
@@ -75,6 +87,7 @@ impl Report {
             s3_location: attempt.location.clone(),
             duration: seconds(elapsed),
             error: Some(error),
+            retention: None,
             manifest: None,
             dump_bytes: 0,
         }

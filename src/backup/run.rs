@@ -1,4 +1,4 @@
-//! The story of one backup, top to bottom (SPEC §4): connect, lock, begin, dump, prove, commit, describe.
+//! The story of one backup, top to bottom (SPEC §4): connect, lock, begin, dump, prove, commit, describe, retain.
 //!
 //! Called by `commands::backup`. Each step's work is in the room that it names.
 
@@ -14,6 +14,7 @@ use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::preflight::Severity;
 use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, blocking, lock, preflight};
 use crate::proof::WholeDump;
+use crate::retention::{self, RetentionReport, SWEEP_AFTER, Sweep};
 use crate::spool::SpoolDir;
 use crate::storage::{Committed, Destination};
 
@@ -105,7 +106,15 @@ impl<'a> Backup<'a> {
         if let Some(kept) = kept {
             kept.delete();
         }
-        Ok(Report::success(manifest, location, began.elapsed()))
+        let retention = self.retain(&destination).await;
+        Ok(Report::success(manifest, location, began.elapsed()).with_retention(retention))
+    }
+
+    /// Deletes what no rule keeps, and sweeps stale uploads. The backup is committed: nothing here can make it fail.
+    async fn retain(&self, destination: &Destination) -> Option<RetentionReport> {
+        let stop = || async { drop(self.limits.reached().await) };
+        let sweep = Sweep::after(SWEEP_AFTER).sparing(self.config.spool_dir.as_deref());
+        Box::pin(retention::after_backup(destination, self.config.retention.as_ref(), &sweep, stop)).await
     }
 
     /// The room of this destination in the spool, where there is to be one.

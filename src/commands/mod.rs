@@ -6,6 +6,8 @@ pub mod check;
 pub mod completions;
 pub mod daemon;
 pub mod list;
+mod plan_table;
+pub mod prune;
 mod table;
 mod take;
 

@@ -8,7 +8,7 @@ use crate::backup::way_back;
 use crate::listing::StoredBackup;
 
 /// The width that every terminal has.
-const COLUMNS: usize = 80;
+pub(super) const COLUMNS: usize = 80;
 /// A database's name is cut no shorter than this.
 const LEAST_DATABASE: usize = 5;
 /// Where the database stands in a row.
@@ -103,7 +103,8 @@ fn printable(name: &str) -> String {
     name.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
 }
 
-fn cut(text: &str, width: usize) -> String {
+/// A text in so many columns.
+pub(super) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }

@@ -1,5 +1,6 @@
 //! What `check` needs: all that a backup needs, or a bucket alone; and when backups are due, where that is known.
 
+use super::retention::zone;
 use super::{Environment, Flags, Problems, Resolver, backup_in, daemon, finish, log, s3, table};
 use crate::postgres::PostgresSettings;
 use crate::scheduler::Schedule;
@@ -31,15 +32,16 @@ pub struct CheckConfig {
 /// Every problem at once; of everything, also those that only a backup would meet.
 pub fn check(flags: &Flags, environment: &Environment, scope: Scope) -> Result<CheckConfig, Problems> {
     let mut resolver = Resolver::new(flags, environment);
+    let zone = zone(&mut resolver);
     let parts = match scope {
-        Scope::Everything => backup_in(&mut resolver).map(|backup| (backup.s3, Some(backup.postgres))),
+        Scope::Everything => backup_in(&mut resolver, zone).map(|backup| (backup.s3, Some(backup.postgres))),
         Scope::Bucket => {
             log(&mut resolver);
             s3(&mut resolver).map(|s3| (s3, None))
         }
     };
     let text = resolver.text(&table::BACKUP_INTERVAL);
-    let schedule = daemon::schedule_of(&mut resolver, text);
+    let schedule = daemon::schedule_of(&mut resolver, text, zone);
     let config = parts.map(|(s3, postgres)| CheckConfig { s3, postgres, schedule });
     finish(resolver, config).map(|(config, _)| config)
 }

@@ -1,11 +1,11 @@
 //! What `daemon` needs beside a backup's settings, and where those who watch are told.
 
 use std::path::PathBuf;
-use std::str::FromStr as _;
 use std::time::Duration;
 
 use chrono_tz::Tz;
 
+use super::retention::zone;
 use super::{BackupConfig, Environment, Flags, Problems, Resolver, backup_in, finish, parse, table};
 use crate::scheduler::Schedule;
 use crate::telemetry::PingUrl;
@@ -43,8 +43,9 @@ pub struct Watchers {
 /// Every problem at once.
 pub fn daemon(flags: &Flags, environment: &Environment) -> Result<DaemonConfig, Problems> {
     let mut resolver = Resolver::new(flags, environment);
-    let backup = backup_in(&mut resolver);
-    let schedule = schedule(&mut resolver);
+    let zone = zone(&mut resolver);
+    let backup = backup_in(&mut resolver, zone);
+    let schedule = schedule(&mut resolver, zone);
     let retry_delays = resolver.parse(&table::BACKUP_RETRY_DELAYS, parse_delays);
     let listen = resolver.parse(&table::LISTEN, parse_address);
     let parts = backup.zip(schedule).map(|(backup, schedule)| DaemonConfig {
@@ -77,17 +78,14 @@ pub(super) fn watchers_in(resolver: &mut Resolver<'_>) -> (Option<PathBuf>, Opti
     (metrics_file, resolver.parse(&table::PING_URL, PingUrl::parse))
 }
 
-fn schedule(resolver: &mut Resolver<'_>) -> Option<Schedule> {
+fn schedule(resolver: &mut Resolver<'_>, zone: Tz) -> Option<Schedule> {
     let text = resolver.required(&table::BACKUP_INTERVAL);
-    schedule_of(resolver, text)
+    schedule_of(resolver, text, zone)
 }
 
-/// The schedule of an expression that is there, in the time zone that is set.
-pub(super) fn schedule_of(resolver: &mut Resolver<'_>, text: Option<String>) -> Option<Schedule> {
-    let zone = resolver.parse(&table::BACKUP_TIMEZONE, |text| {
-        Tz::from_str(text).map_err(|_| format!("`{text}` is no time zone such as `Europe/Berlin` or `UTC`"))
-    });
-    match Schedule::parse(&text?, zone.unwrap_or_default()) {
+/// The schedule of an expression that is there.
+pub(super) fn schedule_of(resolver: &mut Resolver<'_>, text: Option<String>, zone: Tz) -> Option<Schedule> {
+    match Schedule::parse(&text?, zone) {
         Ok(schedule) => Some(schedule),
         Err(why) => {
             resolver.refuse(&table::BACKUP_INTERVAL, &why);

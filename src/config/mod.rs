@@ -7,23 +7,27 @@ mod check;
 mod daemon;
 pub mod parse;
 mod resolve;
+mod retention;
 pub mod table;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use chrono_tz::Tz;
 use secrecy::SecretString;
 
 use crate::error::ExitCode;
 use crate::pipeline::{PartSettings, PipelineSettings};
 use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings, ServiceFile};
+use crate::retention::RetentionPolicy;
 use crate::storage::{AtRest, ChecksumSetting, Encryption, S3Settings, StaticCredentials};
 use crate::telemetry::{LogFormat, LogSettings};
 
 pub use check::{CheckConfig, Scope, check};
 pub use daemon::{DaemonConfig, Watchers, daemon, watchers};
 pub use resolve::{Environment, Flags, Problem, Problems, Reported, Resolver, Shown, Source};
+pub use retention::{PruneConfig, prune};
 
 /// Smallest part that S3 takes but for the last (AWS: "Amazon S3 multipart upload limits").
 const LEAST_PART: ByteSize = ByteSize::mib(5);
@@ -49,6 +53,8 @@ pub struct BackupConfig {
     pub max_duration: Option<Duration>,
     /// How long the dump may make others wait.
     pub max_blocking: Option<Duration>,
+    /// What is deleted afterwards; nothing where no rule is set.
+    pub retention: Option<RetentionPolicy>,
     /// Every value and its source, without secrets, for the start-up line.
     pub shown: Vec<Shown>,
 }
@@ -72,7 +78,8 @@ pub fn log_settings(flags: &Flags, environment: &Environment) -> LogSettings {
 /// Every problem at once.
 pub fn backup(flags: &Flags, environment: &Environment) -> Result<BackupConfig, Problems> {
     let mut resolver = Resolver::new(flags, environment);
-    let config = backup_in(&mut resolver);
+    let zone = retention::zone(&mut resolver);
+    let config = backup_in(&mut resolver, zone);
     finish(resolver, config).map(|(mut config, shown)| {
         config.shown = shown;
         config
@@ -80,7 +87,7 @@ pub fn backup(flags: &Flags, environment: &Environment) -> Result<BackupConfig, 
 }
 
 /// What `backup` and `daemon` have in common; without what is shown, which is known only when all is resolved.
-fn backup_in(resolver: &mut Resolver<'_>) -> Option<BackupConfig> {
+fn backup_in(resolver: &mut Resolver<'_>, zone: Tz) -> Option<BackupConfig> {
     let s3 = s3(resolver);
     let postgres = postgres(resolver);
     let pipeline = pipeline(resolver);
@@ -88,10 +95,12 @@ fn backup_in(resolver: &mut Resolver<'_>) -> Option<BackupConfig> {
     let spool_dir = resolver.text(&table::BACKUP_SPOOL_DIR).map(PathBuf::from);
     let max_duration = resolver.parse(&table::BACKUP_MAX_DURATION, parse::optional_duration).flatten();
     let max_blocking = resolver.parse(&table::BACKUP_MAX_BLOCKING, parse::optional_duration).flatten();
+    let retention = retention::policy(resolver, zone).ok().flatten();
     daemon::watchers_in(resolver);
     log(resolver);
     let (s3, postgres) = s3.zip(postgres)?;
-    Some(BackupConfig { s3, postgres, pipeline, parts, spool_dir, max_duration, max_blocking, shown: Vec::new() })
+    let shown = Vec::new();
+    Some(BackupConfig { s3, postgres, pipeline, parts, spool_dir, max_duration, max_blocking, retention, shown })
 }
 
 /// The configuration and what is shown of it, or every problem.

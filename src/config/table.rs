@@ -1,42 +1,17 @@
 //! The one table of settings. Parsing, `--help`, the README, the manual and the start-up line come from it.
 //!
 //! Used by `resolve` (values), `cli` (flags) and the documents' test. It holds no values and reads nothing. The settings
-//! of the daemon and of those who watch are in `daemon`.
+//! of the daemon and of those who watch are in `daemon`, those of retention in `retention`.
 
+mod command;
 mod daemon;
+mod retention;
 
 use crate::error::ExitCode;
 
+pub use command::CommandName;
 pub use daemon::{BACKUP_INTERVAL, BACKUP_RETRY_DELAYS, BACKUP_TIMEZONE, LISTEN, METRICS_FILE, PING_URL};
-
-/// A subcommand, as far as settings are concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommandName {
-    /// `backup`
-    Backup,
-    /// `list`
-    List,
-    /// `daemon`
-    Daemon,
-    /// `check`
-    Check,
-    /// `completions`, which has no settings
-    Completions,
-}
-
-impl CommandName {
-    /// The word on the command line.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Backup => "backup",
-            Self::List => "list",
-            Self::Daemon => "daemon",
-            Self::Check => "check",
-            Self::Completions => "completions",
-        }
-    }
-}
+pub use retention::*;
 
 /// Whether a value may ever be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +45,11 @@ pub struct Setting {
 
 // `check` tells whether `backup` would succeed, so it uses all of its settings.
 const BACKUP: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon];
-const STORAGE: &[CommandName] = &[CommandName::Backup, CommandName::List, CommandName::Check, CommandName::Daemon];
+const STORAGE: &[CommandName] =
+    &[CommandName::Backup, CommandName::List, CommandName::Check, CommandName::Daemon, CommandName::Prune];
 const ALL: &[CommandName] = STORAGE;
+// What waits in a spool, `prune` must leave alone.
+const SPOOL: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon, CommandName::Prune];
 
 /// A public setting with a flag; the constants below change what differs.
 const BASE: Setting = Setting {
@@ -275,6 +253,7 @@ pub const BACKUP_SPOOL_DIR: Setting = Setting {
     flag: Some("spool-dir"),
     value: "DIR",
     default: "none: nothing touches the disk",
+    commands: SPOOL,
     help: "directory that keeps parts until the backup is committed, so that S3 holds no dump up and a whole dump is never taken twice",
     ..BASE
 };
@@ -394,6 +373,13 @@ pub const SETTINGS: &[&Setting] = &[
     &PG_DUMP_ARGS,
     &BACKUP_INTERVAL,
     &BACKUP_TIMEZONE,
+    &BACKUP_RETENTION_DAYS,
+    &BACKUP_KEEP_LAST,
+    &BACKUP_KEEP_DAILY,
+    &BACKUP_KEEP_WEEKLY,
+    &BACKUP_KEEP_MONTHLY,
+    &BACKUP_KEEP_YEARLY,
+    &BACKUP_MIN_KEEP,
     &BACKUP_RETRY_DELAYS,
     &LISTEN,
     &METRICS_FILE,

@@ -21,9 +21,9 @@ use super::{Prefix, S3Settings, StorageError, client};
 /// A prefix of a bucket; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Destination {
-    bucket: Bucket,
-    prefix: Prefix,
-    outage: Arc<Outage>,
+    pub(super) bucket: Bucket,
+    pub(super) prefix: Prefix,
+    pub(super) outage: Arc<Outage>,
     checksum: PartChecksum,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! `client` builds it, `failure` tells its errors apart, `retry` waits outages out, `upload`, `parts` and `commit` are one
 //! multipart upload from first to last request, `destination` is what stands in the bucket, `download` reads an object of
-//! it, `probe` tries what is allowed; `web` lends the SDK's HTTP client to pings. Used by `backup`, `list` and `check`.
+//! it, `upkeep` takes things out of it, `probe` tries what is allowed; `web` lends the SDK's HTTP client to pings. Used by
+//! `backup`, `listing`, `retention` and `check`.
 
 mod client;
 mod commit;
@@ -16,6 +17,7 @@ mod probe;
 mod requests;
 mod retry;
 mod settings;
+mod upkeep;
 mod upload;
 mod web;
 
@@ -35,6 +37,7 @@ pub use retry::Outage;
 pub use settings::{
     AtRest, CaBundle, ChecksumSetting, Encryption, Endpoint, Prefix, S3Settings, StaticCredentials, read_ca_bundle,
 };
+pub use upkeep::{AbandonedUpload, Deletion};
 pub use upload::{Aborted, Beginning, Upload};
 pub use web::WebClient;
 

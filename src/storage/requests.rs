@@ -93,6 +93,8 @@ pub struct ListedObject {
 pub(super) struct OpenUpload {
     pub key: String,
     pub id: String,
+    /// When it was begun, where the store tells.
+    pub initiated: Option<chrono::DateTime<chrono::Utc>>,
 }
 
 // Each request's future is boxed: the SDK's are 17 KB each, and would add up in every caller's.
@@ -210,11 +212,6 @@ impl Bucket {
         }
     }
 
-    pub async fn delete(&self, key: &str) -> Result<(), Failure> {
-        Box::pin(self.client.delete_object().bucket(&self.name).key(key).send()).await?;
-        Ok(())
-    }
-
     fn encryption(&self) -> Option<ServerSideEncryption> {
         self.at_rest.encryption.map(|encryption| match encryption {
             Encryption::Aes256 => ServerSideEncryption::Aes256,
@@ -238,14 +235,6 @@ impl Bucket {
             Some(ListedObject { key: object.key?, bytes })
         });
         Ok((objects.collect(), next))
-    }
-
-    /// The open uploads of keys that begin with `prefix`; the first thousand, which is all that a run can meet.
-    pub async fn open_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, Failure> {
-        let request = self.client.list_multipart_uploads().bucket(&self.name).prefix(prefix);
-        let answer = Box::pin(request.send()).await?;
-        let uploads = answer.uploads.unwrap_or_default().into_iter();
-        Ok(uploads.filter_map(|upload| Some(OpenUpload { key: upload.key?, id: upload.upload_id? })).collect())
     }
 }
 

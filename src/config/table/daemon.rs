@@ -24,8 +24,8 @@ pub const BACKUP_TIMEZONE: Setting = Setting {
     flag: Some("timezone"),
     value: "ZONE",
     default: "`UTC`",
-    commands: SCHEDULED,
-    help: "time zone of the schedule by its IANA name, such as `Europe/Berlin`",
+    commands: super::retention::RETENTION,
+    help: "time zone of the schedule, and of the days, weeks, months and years of retention, by its IANA name, such as `Europe/Berlin`",
     ..BASE
 };
 /// `BACKUP_RETRY_DELAYS`

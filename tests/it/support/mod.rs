@@ -10,6 +10,7 @@
 //! | [`servers`] | the database server and the S3 server shared by the test process, and private ones that a test may stop |
 //! | [`program`] | [`program::Program`]: runs the built binary in an empty environment and watches it |
 //! | [`setup`] | the usual `backup` of a database into a bucket, and the way back: download, check, gunzip, psql |
+//! | [`stored`] | backups that were made long ago |
 //! | [`process`] | processes as seen in `/proc`: descendants, start times, signals |
 //! | [`client`] | plain HTTP requests, as monitoring sends them, and waiting until something is so |
 //! | [`faulty`], [`spooled`] | the stages of the fault tests: a bucket, a proxy, a dump; and a spool |
@@ -30,5 +31,6 @@ pub mod proxy;
 pub mod servers;
 pub mod setup;
 pub mod spooled;
+pub mod stored;
 pub mod tcp_proxy;
 pub mod web;

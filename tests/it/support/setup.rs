@@ -34,6 +34,11 @@ pub fn list_program(bucket: &str) -> Program {
     s3_program(bucket).arg("list")
 }
 
+/// `prune` of this bucket.
+pub fn prune_program(bucket: &str) -> Program {
+    s3_program(bucket).arg("prune")
+}
+
 /// The key of the one backup in a bucket, which holds nothing else but its sidecars: no further object, no open upload.
 ///
 /// # Panics

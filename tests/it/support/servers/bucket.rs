@@ -1,12 +1,13 @@
 //! Looking into the S3 server from outside the product, through `scripts/s3`: what a test needs to know whether a backup is
 //! there, whole, and nothing else with it.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::S3;
-use super::database::unique_name;
+use super::database::{percent_encoded, unique_name};
 
 impl S3 {
     /// The same server and credentials at another address, such as a proxy's.
@@ -29,14 +30,41 @@ impl S3 {
     /// # Panics
     /// Where the server refuses one.
     pub fn put_many(&self, bucket: &str, keys: &[String]) {
+        let objects: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "x")).collect();
+        self.put_all(bucket, &objects);
+    }
+
+    /// Makes many objects of one line each (key, content), several at once.
+    ///
+    /// # Panics
+    /// Where the server refuses one.
+    pub fn put_all(&self, bucket: &str, objects: &[(&str, &str)]) {
+        let targets: Vec<String> = objects.iter().map(|(key, body)| format!("/{bucket}/{key}\t{body}")).collect();
+        self.send_many("PUT", &targets);
+    }
+
+    /// Begins an upload under each of these keys, several at once.
+    ///
+    /// # Panics
+    /// Where the server refuses one.
+    pub fn begin_uploads(&self, bucket: &str, keys: &[String]) {
+        let targets: Vec<String> = keys.iter().map(|key| format!("/{bucket}/{key}?uploads=\t")).collect();
+        self.send_many("POST", &targets);
+    }
+
+    /// Sends a request for each line: its target, a tab, and its body.
+    fn send_many(&self, method: &str, lines: &[String]) {
         let script = "import sys; from concurrent.futures import ThreadPoolExecutor as Pool\n\
                       sys.dont_write_bytecode = True; from importlib.machinery import SourceFileLoader as Loader\n\
                       s3 = {}; exec(Loader('s3', sys.argv[1]).get_code('s3'), s3)\n\
-                      put = lambda key: s3['request']('PUT', '/' + sys.argv[2] + '/' + key, b'x')[0]\n\
-                      sys.exit(any(status != 200 for status in Pool(8).map(put, sys.stdin.read().split())))";
+                      def send(line):\n\
+                      \x20   target, _, body = line.partition('\\t')\n\
+                      \x20   return s3['request'](sys.argv[2], target, body.encode())[0]\n\
+                      lines = sys.stdin.read().split('\\n')\n\
+                      sys.exit(any(status != 200 for status in Pool(8).map(send, lines)))";
         let mut command = Command::new("python3");
-        command.args(["-c", script]).arg(script_file()).arg(bucket);
-        self.send(command, keys.join("\n").as_bytes()).expect("stored");
+        command.args(["-c", script]).arg(script_file()).arg(method);
+        self.send(command, lines.join("\n").as_bytes()).expect("stored");
     }
 
     /// One signed request; `target` is `/bucket/key?query`. Gives the answer's body (for HEAD, its headers).
@@ -93,6 +121,24 @@ impl S3 {
     pub fn keys(&self, bucket: &str, prefix: &str) -> Vec<String> {
         let target = format!("/{bucket}?list-type=2&prefix={}", prefix.replace('/', "%2F"));
         self.keys_in(&target)
+    }
+
+    /// Every key in a bucket, however many they are.
+    ///
+    /// # Panics
+    /// Where the server refuses.
+    pub fn every_key(&self, bucket: &str) -> BTreeSet<String> {
+        let mut keys: BTreeSet<String> = BTreeSet::new();
+        loop {
+            let after = keys.last().map(String::as_str).map(percent_encoded).unwrap_or_default();
+            let page = self.keys_in(&format!("/{bucket}?list-type=2&start-after={after}"));
+            let before = keys.len();
+            keys.extend(page);
+            // In a bucket with versions this server gives the last page again and again.
+            if keys.len() == before {
+                return keys;
+            }
+        }
     }
 
     /// The keys of all multipart uploads left open in a bucket.

@@ -135,7 +135,7 @@ fn finished(command: &mut Command) -> Result<String, String> {
 }
 
 /// Everything but letters, digits and `-._~`, as RFC 3986 wants it.
-fn percent_encoded(text: &str) -> String {
+pub(super) fn percent_encoded(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),

@@ -1,0 +1,111 @@
+//! `prune`: deletes what no rule keeps, and sweeps stale uploads; or shows what it would do.
+
+use chrono::Utc;
+use serde::Serialize;
+
+use crate::cli::PruneArgs;
+use crate::config::{self, PruneConfig};
+use crate::error::{Chain, Error};
+use crate::interrupt::Interrupts;
+use crate::retention::{self, OnFreeze, PlanReport, RetentionReport, Survey, Sweep};
+use crate::storage::Destination;
+
+use super::Context;
+use super::plan_table;
+
+/// What `prune --json` prints.
+#[derive(Debug, Default, Serialize)]
+struct Outcome {
+    success: bool,
+    s3_location: Option<String>,
+    #[serde(flatten)]
+    retention: RetentionReport,
+    uploads_aborted: usize,
+    error: Option<String>,
+}
+
+/// Prunes a destination, or shows what would be done.
+///
+/// # Errors
+/// Where the settings are wrong, nobody can say what is stored, or not everything was deleted that the rules say.
+pub async fn run(context: &Context<'_>, args: &PruneArgs, interrupts: Interrupts) -> Result<(), Error> {
+    if args.dry_run {
+        return unless_interrupted(&interrupts, preview(context, args)).await;
+    }
+    let mut outcome = Outcome::default();
+    let done = prune(context, args, &interrupts, &mut outcome).await;
+    outcome.success = done.is_ok();
+    // Other programs' words may stand in it.
+    outcome.error = done.as_ref().err().map(|error| context.writer.clean(&Chain(error).to_string()));
+    if args.json {
+        let printed = context.print(&json(&outcome)?);
+        return done.and(printed);
+    }
+    done?;
+    context.print(&plan_table::summary(&outcome.retention, outcome.s3_location.as_deref().unwrap_or_default()))
+}
+
+async fn prune(
+    context: &Context<'_>,
+    args: &PruneArgs,
+    interrupts: &Interrupts,
+    outcome: &mut Outcome,
+) -> Result<(), Error> {
+    let config = config::prune(context.flags, context.environment).map_err(Error::Settings)?;
+    announce(&config);
+    let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref());
+    let (destination, survey) = unless_interrupted(interrupts, survey(&config)).await?;
+    outcome.s3_location = Some(destination.location(&destination.key("")));
+    let on_freeze = if args.force { OnFreeze::Override } else { OnFreeze::Heed };
+    let stop = || async { _ = interrupts.received().await };
+    let enforced = retention::enforce(&destination, &survey, on_freeze, stop).await;
+    outcome.retention = enforced.report;
+    if enforced.is_stopped {
+        return Err(Error::Interrupted(interrupts.received().await));
+    }
+    let sweeping = async { Ok(sweep.run(&destination, Utc::now()).await) };
+    outcome.uploads_aborted = unless_interrupted(interrupts, sweeping).await?;
+    enforced.shortfall.map_or(Ok(()), |shortfall| Err(shortfall.into()))
+}
+
+async fn preview(context: &Context<'_>, args: &PruneArgs) -> Result<(), Error> {
+    let config = config::prune(context.flags, context.environment).map_err(Error::Settings)?;
+    let (destination, survey) = survey(&config).await?;
+    for freeze in survey.freezes() {
+        tracing::warn!("{freeze}");
+    }
+    let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref());
+    let stale = sweep.find(&destination, Utc::now()).await;
+    let stale: Vec<String> = stale.into_iter().map(|upload| upload.file_name).collect();
+    if args.json {
+        return context.print(&json(&PlanReport::new(&survey, stale))?);
+    }
+    context.print(&plan_table::of_plan(&survey, &stale, &destination.location(&destination.key(""))))
+}
+
+async fn survey(config: &PruneConfig) -> Result<(Destination, Survey), Error> {
+    let destination = Destination::open(&config.s3).await?;
+    let survey = Survey::make(&destination, &config.retention, Utc::now()).await?;
+    Ok((destination, survey))
+}
+
+/// The one line that says what is about to happen, without secrets.
+fn announce(config: &PruneConfig) {
+    let settings: Vec<String> =
+        config.shown.iter().map(|shown| format!("{}={} ({})", shown.variable, shown.value, shown.source)).collect();
+    tracing::info!(settings = settings.join(", "), "prune starts");
+}
+
+async fn unless_interrupted<T>(
+    interrupts: &Interrupts,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        done = work => done,
+        interrupt = interrupts.received() => Err(Error::Interrupted(interrupt)),
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::Internal(error.into()))
+}

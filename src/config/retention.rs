@@ -1,0 +1,83 @@
+//! What is to be kept: the policy of `backup`, `daemon` and `prune`, and what else `prune` needs.
+
+use std::path::PathBuf;
+use std::str::FromStr as _;
+
+use chrono_tz::Tz;
+
+use super::{Environment, Flags, Problems, Reported, Resolver, Shown, finish, log, parse, s3, table};
+use crate::error::ExitCode;
+use crate::retention::{RetentionPolicy, Rules};
+use crate::storage::S3Settings;
+
+/// What keeps backups; where none of these is set, nothing is deleted.
+const RULES: [&table::Setting; 6] = [
+    &table::BACKUP_RETENTION_DAYS,
+    &table::BACKUP_KEEP_LAST,
+    &table::BACKUP_KEEP_DAILY,
+    &table::BACKUP_KEEP_WEEKLY,
+    &table::BACKUP_KEEP_MONTHLY,
+    &table::BACKUP_KEEP_YEARLY,
+];
+/// More than a hundred years of backups a day: larger numbers are mistakes.
+const MOST_KEPT: u32 = 36_500;
+const DEFAULT_MIN_KEEP: u32 = 3;
+
+/// What `prune` needs.
+#[derive(Debug)]
+pub struct PruneConfig {
+    /// Where to look.
+    pub s3: S3Settings,
+    /// What to keep.
+    pub retention: RetentionPolicy,
+    /// Where dumps may wait whose uploads are not stale.
+    pub spool_dir: Option<PathBuf>,
+    /// Every value and its source, without secrets, for the start-up line.
+    pub shown: Vec<Shown>,
+}
+
+/// Resolves the settings of `prune`.
+///
+/// # Errors
+/// Every problem at once; that no rule is set is one.
+pub fn prune(flags: &Flags, environment: &Environment) -> Result<PruneConfig, Problems> {
+    let mut resolver = Resolver::new(flags, environment);
+    let s3 = s3(&mut resolver);
+    let zone = zone(&mut resolver);
+    let retention = policy(&mut resolver, zone);
+    if retention == Ok(None) {
+        let names: Vec<&str> = RULES.iter().map(|rule| rule.variable).collect();
+        let text = format!("no rule says what to keep: set one of {}", names.join(", "));
+        resolver.problem(ExitCode::MissingSetting, text);
+    }
+    let spool_dir = resolver.text(&table::BACKUP_SPOOL_DIR).map(PathBuf::from);
+    log(&mut resolver);
+    let parts = s3.zip(retention.ok().flatten());
+    let ((s3, retention), shown) = finish(resolver, parts)?;
+    Ok(PruneConfig { s3, retention, spool_dir, shown })
+}
+
+/// The time zone of the schedule and of the periods of retention.
+pub(super) fn zone(resolver: &mut Resolver<'_>) -> Tz {
+    let zone = resolver.parse(&table::BACKUP_TIMEZONE, |text| {
+        Tz::from_str(text).map_err(|_| format!("`{text}` is no time zone such as `Europe/Berlin` or `UTC`"))
+    });
+    zone.unwrap_or_default()
+}
+
+/// The policy; `None` where no rule is set.
+pub(super) fn policy(resolver: &mut Resolver<'_>, zone: Tz) -> Result<Option<RetentionPolicy>, Reported> {
+    let [days, last, daily, weekly, monthly, yearly] = RULES.map(|setting| kept(resolver, setting));
+    let min_keep = kept(resolver, &table::BACKUP_MIN_KEEP);
+    let rules = Rules { days: days?, last: last?, daily: daily?, weekly: weekly?, monthly: monthly?, yearly: yearly? };
+    Ok(RetentionPolicy::new(rules, min_keep?.unwrap_or(DEFAULT_MIN_KEEP), zone))
+}
+
+/// How many of something are kept. Not 0: the newest backup always stays, so that would promise what is not done.
+fn kept(resolver: &mut Resolver<'_>, setting: &table::Setting) -> Result<Option<u32>, Reported> {
+    let Some(text) = resolver.given(setting)? else { return Ok(None) };
+    parse::number(&text, 1, MOST_KEPT).map(Some).map_err(|why| {
+        resolver.refuse(setting, &why);
+        Reported
+    })
+}

@@ -1,0 +1,33 @@
+//! The subcommands, as the table of settings tells them apart. Part of the table.
+
+/// A subcommand, as far as settings are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandName {
+    /// `backup`
+    Backup,
+    /// `list`
+    List,
+    /// `daemon`
+    Daemon,
+    /// `check`
+    Check,
+    /// `prune`
+    Prune,
+    /// `completions`, which has no settings
+    Completions,
+}
+
+impl CommandName {
+    /// The word on the command line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::List => "list",
+            Self::Daemon => "daemon",
+            Self::Check => "check",
+            Self::Prune => "prune",
+            Self::Completions => "completions",
+        }
+    }
+}

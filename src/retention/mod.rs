@@ -1,0 +1,128 @@
+//! Retention Manager: what is to be deleted, what speaks against it, and the deleting.
+//!
+//! `policy` is what was configured, `plan` decides (pure, clock-free), `freeze` says when not to, `survey` finds out what is
+//! stored, `apply` deletes, `sweep` aborts this tool's own stale uploads, `report` tells. Called by `commands::prune`, and
+//! by `backup` as its last step (SPEC §7).
+//!
+//! Two at once are harmless, and so is a backup beside them: what one of them has deleted is no failure of the other, a
+//! backup that is made meanwhile is newer than all that either deletes, and the plan of each keeps what its rules keep.
+
+mod apply;
+mod freeze;
+mod plan;
+mod policy;
+mod report;
+mod survey;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+pub use apply::Deleted;
+pub use freeze::{Freeze, freezes};
+pub use plan::{Backup, Decision, Plan, Reason, Soundness, Verdict};
+pub use policy::{RetentionPolicy, Rules, Unit};
+pub use report::{PlanReport, RetentionReport, Shortfall};
+pub use survey::Survey;
+pub use sweep::{SWEEP_AFTER, Sweep};
+
+use std::time::Duration;
+
+use chrono::Utc;
+use tokio::time::timeout;
+
+use crate::error::Chain;
+use crate::storage::Destination;
+
+/// A backup does not wait longer for its sweep, which another one can do as well.
+const SWEEP_DEADLINE: Duration = Duration::from_mins(1);
+
+/// What to do where something speaks against the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFreeze {
+    /// Delete nothing.
+    Heed,
+    /// Delete all the same: somebody has looked at it.
+    Override,
+}
+
+/// What became of a survey's plan.
+#[derive(Clone, Debug)]
+pub struct Enforced {
+    /// For the report.
+    pub report: RetentionReport,
+    /// What the rules say and was not done.
+    pub shortfall: Option<Shortfall>,
+    /// The program was asked to stop before it was done.
+    pub is_stopped: bool,
+}
+
+/// Deletes what a survey's plan says, unless something speaks against it. `stop` ends when it is time to stop.
+pub async fn enforce<Waiting: Future<Output = ()>>(
+    destination: &Destination,
+    survey: &Survey,
+    on_freeze: OnFreeze,
+    stop: impl Fn() -> Waiting,
+) -> Enforced {
+    for freeze in survey.freezes() {
+        tracing::warn!("{freeze}");
+    }
+    if on_freeze == OnFreeze::Heed && !survey.freezes().is_empty() {
+        let shortfall =
+            Shortfall::Frozen { doomed: survey.plan().deletions().count(), reasons: survey.freezes().len() };
+        return Enforced { report: RetentionReport::frozen(survey), shortfall: Some(shortfall), is_stopped: false };
+    }
+    let deleted = apply::apply(destination, survey, stop).await;
+    let report = RetentionReport::carried_out(survey, &deleted);
+    let RetentionReport { kept, deleted: gone, deleted_bytes, .. } = report;
+    tracing::info!(kept, deleted = gone, deleted_bytes, failed = deleted.failed.len(), "retention");
+    let shortfall = deleted.failed.first().map(|(file_name, reason)| Shortfall::Failed {
+        failed: deleted.failed.len(),
+        untried: deleted.untried,
+        first: format!("{file_name} ({reason})"),
+    });
+    Enforced { report, shortfall, is_stopped: deleted.is_stopped }
+}
+
+/// The last step of `backup`: retention where a policy is set, and a sweep. Nothing that goes wrong here is more than a
+/// warning, as the backup is committed.
+pub async fn after_backup<Waiting: Future<Output = ()>>(
+    destination: &Destination,
+    policy: Option<&RetentionPolicy>,
+    sweep: &Sweep,
+    stop: impl Fn() -> Waiting,
+) -> Option<RetentionReport> {
+    let report = match policy {
+        Some(policy) => Some(retain(destination, policy, &stop).await),
+        None => None,
+    };
+    tokio::select! {
+        _ = timeout(SWEEP_DEADLINE, sweep.run(destination, Utc::now())) => {}
+        () = stop() => {}
+    }
+    report
+}
+
+async fn retain<Waiting: Future<Output = ()>>(
+    destination: &Destination,
+    policy: &RetentionPolicy,
+    stop: impl Fn() -> Waiting,
+) -> RetentionReport {
+    let survey = tokio::select! {
+        survey = Survey::make(destination, policy, Utc::now()) => survey,
+        () = stop() => return RetentionReport::failed("stopped before anything was deleted".to_owned()),
+    };
+    match survey {
+        Ok(survey) => {
+            let Enforced { report, shortfall, .. } = enforce(destination, &survey, OnFreeze::Heed, stop).await;
+            if let Some(shortfall) = shortfall {
+                tracing::warn!("retention: {shortfall}");
+            }
+            report
+        }
+        Err(error) => {
+            let reason = Chain(&error).to_string();
+            tracing::warn!(error = reason, "retention: nothing was deleted");
+            RetentionReport::failed(reason)
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What retention did, for `backup`'s and `prune`'s reports; and what it would do, for `prune --dry-run`.
+
+use serde::Serialize;
+
+use crate::backup::name::BackupName;
+
+use super::apply::Deleted;
+use super::plan::Decision;
+use super::survey::Survey;
+
+/// What became of a destination's backups, or would.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RetentionReport {
+    /// Backups that are left.
+    pub kept: usize,
+    /// Backups that were deleted.
+    pub deleted: usize,
+    /// Their bytes, with what lay beside them.
+    pub deleted_bytes: u64,
+    /// Something spoke against the plan, and nothing was deleted.
+    pub frozen: bool,
+    /// What spoke against it, or could not be deleted and why; one line each.
+    pub problems: Vec<String>,
+}
+
+/// The rules say more than was done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Shortfall {
+    /// Something speaks against it.
+    #[error("nothing was deleted, although the rules say to delete {doomed} backups: see to the {} above, or run `prune --force`", warnings(*.reasons))]
+    Frozen {
+        /// Backups that the rules do not keep.
+        doomed: usize,
+        /// How many things speak against it.
+        reasons: usize,
+    },
+    /// Not all could be deleted.
+    #[error(
+        "{failed} of the files to delete could not be deleted, the first is {first}; {untried} backups were not tried"
+    )]
+    Failed {
+        /// How many.
+        failed: usize,
+        /// Backups that were not tried any more.
+        untried: usize,
+        /// The first one's name and reason.
+        first: String,
+    },
+}
+
+fn warnings(count: usize) -> String {
+    if count == 1 { "warning".to_owned() } else { format!("{count} warnings") }
+}
+
+impl RetentionReport {
+    /// Of a survey whose plan is not carried out because something speaks against it.
+    #[must_use]
+    pub fn frozen(survey: &Survey) -> Self {
+        let problems = survey.freezes().iter().map(ToString::to_string).collect();
+        Self { kept: survey.plan().decisions().len(), frozen: true, problems, ..Self::default() }
+    }
+
+    /// Of a survey whose plan was carried out.
+    #[must_use]
+    pub fn carried_out(survey: &Survey, deleted: &Deleted) -> Self {
+        Self {
+            kept: survey.plan().decisions().len().saturating_sub(deleted.backups),
+            deleted: deleted.backups,
+            deleted_bytes: deleted.bytes,
+            frozen: false,
+            problems: deleted.failed.iter().map(|(file_name, reason)| format!("{file_name}: {reason}")).collect(),
+        }
+    }
+
+    /// Of a survey whose plan is only shown.
+    #[must_use]
+    pub fn foreseen(survey: &Survey) -> Self {
+        let deleted = survey.plan().deletions().count();
+        Self {
+            kept: survey.plan().decisions().len() - deleted,
+            deleted,
+            deleted_bytes: survey.doomed_bytes(),
+            frozen: !survey.freezes().is_empty(),
+            problems: survey.freezes().iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Where nobody knows what is stored.
+    #[must_use]
+    pub fn failed(reason: String) -> Self {
+        Self { problems: vec![reason], ..Self::default() }
+    }
+}
+
+/// One backup of a plan, as JSON.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedBackup {
+    file_name: String,
+    file_size: u64,
+    /// `null` where nothing hung on it, and so nobody looked.
+    soundness: Option<&'static str>,
+    action: &'static str,
+    reasons: Vec<String>,
+}
+
+impl From<&Decision> for PlannedBackup {
+    fn from(decision: &Decision) -> Self {
+        Self {
+            file_name: decision.backup.name.to_string(),
+            file_size: decision.backup.bytes,
+            soundness: decision.backup.soundness.map(super::Soundness::word),
+            action: decision.verdict.word(),
+            reasons: decision.reasons.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// A whole plan, as JSON.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanReport {
+    dry_run: bool,
+    #[serde(flatten)]
+    totals: RetentionReport,
+    backups: Vec<PlannedBackup>,
+    /// Names whose backup is gone while something still lies beside it.
+    orphans: Vec<String>,
+    stale_uploads: Vec<String>,
+}
+
+impl PlanReport {
+    /// Of a survey, and the file names of stale uploads.
+    #[must_use]
+    pub fn new(survey: &Survey, stale_uploads: Vec<String>) -> Self {
+        Self {
+            dry_run: true,
+            totals: RetentionReport::foreseen(survey),
+            backups: survey.plan().decisions().iter().map(PlannedBackup::from).collect(),
+            orphans: survey.orphans().map(|name: BackupName| name.to_string()).collect(),
+            stale_uploads,
+        }
+    }
+}

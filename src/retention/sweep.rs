@@ -1,0 +1,93 @@
+//! The sweep: this tool's own multipart uploads that nobody goes on with, left by a process that was killed outright. They
+//! are invisible, but cost what their parts weigh.
+//!
+//! Called by `commands::prune` and at the end of `backup`. It never fails anything: what it cannot do today it does another
+//! day. Stale is an upload under one of this tool's names that was begun, and last written to, long ago: one that still gets
+//! parts is a backup that takes its time.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::backup::name::{BEGINNING, BackupName};
+use crate::spool::upload_ids;
+use crate::storage::{AbandonedUpload, Destination, Failure, FailureKind};
+
+/// How long an upload must have been left alone, by default (SPEC §6).
+pub const SWEEP_AFTER: Duration = Duration::from_hours(7 * 24);
+
+/// What makes an upload stale.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    after: Duration,
+    spared: BTreeSet<String>,
+}
+
+impl Sweep {
+    /// Uploads that were left alone for so long.
+    #[must_use]
+    pub fn after(after: Duration) -> Self {
+        Self { after, spared: BTreeSet::new() }
+    }
+
+    /// But for those that a journal in this spool knows: the next backup means to go on with them.
+    #[must_use]
+    pub fn sparing(self, spool: Option<&Path>) -> Self {
+        Self { spared: spool.map(upload_ids).unwrap_or_default(), ..self }
+    }
+
+    /// The stale uploads of a destination. Where they cannot be looked for, none.
+    pub async fn find(&self, destination: &Destination, now: DateTime<Utc>) -> Vec<AbandonedUpload> {
+        let uploads = match destination.open_uploads(BEGINNING).await {
+            Ok(uploads) => uploads,
+            Err(failure) => {
+                tell(&failure, "stale uploads cannot be looked for");
+                return Vec::new();
+            }
+        };
+        let latest = TimeDelta::from_std(self.after).ok().and_then(|after| now.checked_sub_signed(after));
+        let Some(latest) = latest else { return Vec::new() };
+        let mut stale = Vec::new();
+        for upload in uploads {
+            let is_ours = BackupName::parse(&upload.file_name).is_some() && !self.spared.contains(&upload.id);
+            // A store that does not tell when it was begun leaves it to a lifecycle rule.
+            if !is_ours || upload.initiated.is_none_or(|initiated| initiated > latest) {
+                continue;
+            }
+            match destination.is_written_after(&upload, latest).await {
+                Ok(false) => stale.push(upload),
+                Ok(true) => {}
+                // Completed or aborted meanwhile.
+                Err(failure) if matches!(failure.kind, FailureKind::NoSuchUpload | FailureKind::NotFound) => {}
+                Err(failure) => tell(&failure, "nobody knows when this upload was last written to: it is spared"),
+            }
+        }
+        stale
+    }
+
+    /// Finds the stale uploads and aborts them; gives their number.
+    pub async fn run(&self, destination: &Destination, now: DateTime<Utc>) -> usize {
+        let mut aborted = 0;
+        for upload in self.find(destination, now).await {
+            match destination.abort_upload(&upload).await {
+                Ok(()) => {
+                    aborted += 1;
+                    tracing::info!(file_name = upload.file_name, upload_id = upload.id, "stale upload aborted");
+                }
+                Err(failure) => tell(&failure, "a stale upload cannot be aborted"),
+            }
+        }
+        aborted
+    }
+}
+
+/// Credentials that may not look are no news; a store that does not answer is.
+fn tell(failure: &Failure, what: &str) {
+    if failure.kind == FailureKind::Passing {
+        tracing::warn!(error = %failure, "{what}");
+    } else {
+        tracing::debug!(error = %failure, "{what}");
+    }
+}

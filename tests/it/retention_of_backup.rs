@@ -1,0 +1,133 @@
+//! Retention as the last step of `backup`: after the commit only, and never able to fail it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::fake_pg_dump::{End, FakeDump};
+use crate::support::faulty::Stage;
+use crate::support::program::Outcome;
+use crate::support::proxy::{Calls, Fault, Rule, S3Verb, StallAt};
+use crate::support::servers::s3;
+use crate::support::stored::{name_of_day, put_backups};
+
+/// A destination with old backups of these days, before a backup is taken.
+fn stage(days: &[u32]) -> Stage {
+    let stage = Stage::new(FakeDump::new());
+    put_backups(&stage.bucket, "app", days);
+    stage
+}
+
+/// Exit 0, and the new backup is there with its manifest; gives the days whose old backups are left, and the report.
+#[track_caller]
+fn after(stage: &Stage, outcome: &Outcome) -> (Vec<u32>, Value) {
+    outcome.assert_code(0);
+    let told: Value = serde_json::from_slice(&outcome.stdout).expect("one JSON object");
+    assert_eq!(told["success"], true, "{told}");
+    let keys = s3().every_key(&stage.bucket);
+    let new = format!("app/{}", told["file_name"].as_str().expect("a name"));
+    assert!(keys.contains(&new) && keys.contains(&format!("{new}.json")), "{keys:?}");
+    let left = (1..=10).filter(|day| keys.contains(&format!("app/{}", name_of_day(*day)))).collect();
+    (left, told["retention"].clone())
+}
+
+#[test]
+fn what_no_rule_keeps_goes_after_the_commit() {
+    let stage = stage(&[1, 2, 3, 4]);
+    let outcome = stage.backup().env("BACKUP_KEEP_LAST", "3").args(["--json", "--min-keep", "1"]).run();
+    let (left, report) = after(&stage, &outcome);
+    assert_eq!(left, [3, 4]);
+    assert_eq!((&report["kept"], &report["deleted"], &report["frozen"]), (&3.into(), &2.into(), &false.into()));
+    assert!(report["deleted_bytes"].as_u64().is_some_and(|bytes| bytes > 2), "{report}");
+    assert!(outcome.stderr.contains("retention") && outcome.stderr.contains("deleted=2"), "{}", outcome.stderr);
+    let log = stage.proxy.log();
+    let first = |verb| log.iter().position(|seen| seen.verb == verb).expect("sent");
+    assert!(first(S3Verb::CompleteMultipartUpload) < first(S3Verb::DeleteObject), "only then");
+}
+
+#[test]
+fn without_a_rule_nothing_is_looked_at_or_deleted_or_said() {
+    let stage = stage(&[1, 2, 3, 4]);
+    let outcome = stage.backup().env("BACKUP_MIN_KEEP", "1").arg("--json").run();
+    let (left, report) = after(&stage, &outcome);
+    assert_eq!((left.len(), report), (4, Value::Null));
+    let log = stage.proxy.log();
+    let commit = log.iter().position(|seen| seen.verb == S3Verb::CompleteMultipartUpload).expect("a commit");
+    assert!(log[commit..].iter().all(|seen| seen.verb != S3Verb::ListObjects), "what is listed is before the dump");
+    assert!(!outcome.stderr.contains("retention"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_backup_that_fails_deletes_nothing() {
+    let stage = Stage::new(FakeDump::new().end(End::Exit(1)));
+    put_backups(&stage.bucket, "app", &[1, 2, 3, 4]);
+    let before = s3().every_key(&stage.bucket);
+    stage.backup().env("BACKUP_KEEP_LAST", "1").run().assert_code(11);
+    assert_eq!(s3().every_key(&stage.bucket), before);
+}
+
+#[test]
+fn a_wrong_rule_is_told_before_anything_is_done() {
+    let stage = stage(&[1]);
+    let outcome = stage.backup().env("BACKUP_KEEP_DAILY", "-1").run();
+    outcome.assert_code(4);
+    assert!(outcome.stderr.contains("BACKUP_KEEP_DAILY"), "{}", outcome.stderr);
+    assert_eq!(stage.proxy.log().len(), 0);
+}
+
+#[test]
+fn a_denied_delete_is_a_warning() {
+    let stage = stage(&[1, 2, 3, 4]);
+    let denied = name_of_day(1);
+    stage.proxy.rule(Rule::on(S3Verb::DeleteObject, Calls::All, Fault::access_denied()).key_suffix(&denied));
+    let outcome = stage.backup().env("BACKUP_KEEP_LAST", "3").arg("--json").run();
+    let (left, report) = after(&stage, &outcome);
+    assert_eq!(left, [1, 3, 4]);
+    assert_eq!((&report["kept"], &report["deleted"]), (&4.into(), &1.into()));
+    assert_warned(&outcome, &denied);
+}
+
+#[test]
+fn a_freeze_is_a_warning() {
+    // The newest before it is months old: of backups that are kept for a week, all would go.
+    let stage = stage(&[1, 2, 3, 4, 5, 6]);
+    let outcome = stage.backup().env("BACKUP_RETENTION_DAYS", "7").arg("--json").run();
+    let (left, report) = after(&stage, &outcome);
+    assert_eq!(left.len(), 6);
+    assert_eq!((&report["kept"], &report["deleted"], &report["frozen"]), (&7.into(), &0.into(), &true.into()));
+    assert!(report["problems"][0].as_str().is_some_and(|problem| problem.contains("prune --force")), "{report}");
+    assert_warned(&outcome, "no sound backup in the");
+}
+
+#[test]
+fn a_listing_that_is_refused_or_not_answered_is_a_warning() {
+    for fault in [Fault::access_denied(), Fault::slow_down(), Fault::Stall { at: StallAt::BeforeAnswer }] {
+        let stage = stage(&[1, 2, 3, 4]);
+        stage.proxy.rule(Rule::on(S3Verb::ListObjects, Calls::All, fault));
+        let program = stage.backup().env("BACKUP_KEEP_LAST", "3").env("BACKUP_MAX_UPLOAD_OUTAGE", "2s");
+        let outcome = program.env("S3_REQUEST_TIMEOUT", "1s").arg("--json").run();
+        let (left, report) = after(&stage, &outcome);
+        assert_eq!(left.len(), 4);
+        assert_eq!(report["problems"].as_array().map(Vec::len), Some(1), "{report}");
+        assert_warned(&outcome, "nothing was deleted");
+    }
+}
+
+#[test]
+fn a_signal_during_retention_does_not_undo_the_backup() {
+    let stage = stage(&[1, 2, 3, 4]);
+    stage.proxy.rule(Rule::on(S3Verb::DeleteObject, Calls::All, Fault::Stall { at: StallAt::BeforeEffect }));
+    let program = stage.backup().env("BACKUP_KEEP_LAST", "3").env("S3_REQUEST_TIMEOUT", "60s");
+    let running = program.arg("--json").spawn();
+    stage.proxy.wait_for(S3Verb::DeleteObject, 2, Duration::from_mins(1));
+    running.signal("TERM");
+    let (left, _) = after(&stage, &running.wait());
+    assert_eq!(left.len(), 4);
+}
+
+/// A WARN line says it, and no ERROR line is there.
+#[track_caller]
+fn assert_warned(outcome: &Outcome, words: &str) {
+    let is_there = outcome.stderr.lines().any(|line| line.contains(" WARN ") && line.contains(words));
+    assert!(is_there && !outcome.stderr.contains(" ERROR "), "{words:?} wanted in:\n{}", outcome.stderr);
+}

@@ -1,0 +1,36 @@
+//! Backups that were made long ago: objects under the program's names, with manifests, put there without it. Used by the tests
+//! of retention.
+
+use super::servers::s3;
+
+/// As much of a manifest as says that an object of one byte is whole.
+pub const SOUND: &str = r#"{"object_bytes": 1, "partial": false}"#;
+
+/// The file name of a backup made at 2 o'clock of this day, counted from January 1st, 2026 (day 1).
+pub fn name_of_day(day: u32) -> String {
+    name_of_second((i64::from(day) - 1) * 86_400 + 7_200)
+}
+
+/// The file name of a backup made at the beginning of this hour, counted from January 1st, 2026 (hour 0).
+pub fn name_of_hour(hour: u32) -> String {
+    name_of_second(i64::from(hour) * 3_600)
+}
+
+fn name_of_second(second: i64) -> String {
+    const NEW_YEAR: i64 = 1_767_225_600;
+    let started = chrono::DateTime::from_timestamp(NEW_YEAR + second, 0).expect("a time");
+    pg_s3_backup::backup::name::BackupName::new(started).to_string()
+}
+
+/// Stores sound backups of one byte of these days below a path, each with its manifest.
+///
+/// # Panics
+/// Where the server refuses one.
+pub fn put_backups(bucket: &str, path: &str, days: &[u32]) {
+    let key = |day: &u32| if path.is_empty() { name_of_day(*day) } else { format!("{path}/{}", name_of_day(*day)) };
+    let keys: Vec<String> = days.iter().map(key).collect();
+    let manifests: Vec<String> = keys.iter().map(|key| format!("{key}.json")).collect();
+    let objects = keys.iter().map(|key| (key.as_str(), "x"));
+    let objects: Vec<(&str, &str)> = objects.chain(manifests.iter().map(|key| (key.as_str(), SOUND))).collect();
+    s3().put_all(bucket, &objects);
+}
