@@ -27,12 +27,23 @@ fn sample(database: &Database) {
 fn a_backup_in_a_hardened_container_is_whole() {
     let (database, bucket) = (postgres().create_database("image"), s3().create_bucket("image"));
     sample(&database);
-    let container = Container::hardened().memory("128m").without_shell().s3(&bucket).database(&database);
+    let container = Container::hardened().memory("128m").s3(&bucket).database(&database);
     container.run(&["backup"]).assert_code(0);
     let key = only_backup(&bucket);
     assert_eq!(restored(&bucket, &key).dump().expect("a dump"), database.dump().expect("a dump"));
     let listed = Container::hardened().s3(&bucket).run(&["list", "--quiet"]);
     assert_eq!(listed.assert_code(0).stdout_text().trim(), key);
+}
+
+#[test]
+#[ignore = "make image"]
+fn without_a_shell_only_the_globals_are_missing_because_pg_dumpall_wants_one() {
+    let (database, bucket) = (postgres().create_database("image"), s3().create_bucket("image"));
+    let outcome = Container::hardened().without_shell().s3(&bucket).database(&database).run(&["backup"]);
+    assert!(outcome.assert_code(0).stderr.contains("WARN"), "{}", outcome.stderr);
+    let keys = s3().keys(&bucket, "");
+    let [key, manifest] = keys.as_slice() else { panic!("a backup and its manifest wanted: {keys:?}") };
+    assert!(key.ends_with(".sql.gz") && *manifest == format!("{key}.json"), "{keys:?}");
 }
 
 #[test]
@@ -86,7 +97,8 @@ fn both_connections_are_encrypted_and_their_certificates_checked() {
     };
     let both = container().mount(&authority, "/run/certificates/postgres.pem");
     both.env("S3_CA_BUNDLE", "/run/certificates/s3.pem").run(&["backup"]).assert_code(0);
-    assert_eq!(store.keys(&bucket, "").len(), 2);
+    let keys = store.keys(&bucket, "");
+    assert!(keys.iter().any(|key| key.ends_with(".sql.gz.json")), "no backup with a manifest: {keys:?}");
     let stranger = container().mount(&authority, "/run/certificates/postgres.pem").run(&["backup"]);
     assert!(stranger.stderr.contains("UnknownIssuer"), "{}", stranger.stderr);
     let wrong = container().mount(store.ca_file.as_ref().expect("its authority"), "/run/certificates/postgres.pem");
@@ -117,6 +129,12 @@ fn stop_in_the_middle(arguments: &[&str], interval: &str) {
 #[ignore = "make image"]
 fn a_container_that_is_stopped_in_the_middle_of_a_backup_aborts_its_upload() {
     stop_in_the_middle(&["backup"], "");
+}
+
+#[test]
+#[ignore = "make image"]
+fn a_daemon_that_is_stopped_in_the_middle_of_a_backup_aborts_its_upload() {
+    stop_in_the_middle(&["daemon", "--run-on-start", "--listen", "127.0.0.1:0"], "@yearly");
 }
 
 #[test]
