@@ -1,7 +1,7 @@
 # What a person types. Everything is built in one profile (ci: optimised, without link-time optimisation) and into one
 # directory (target), so that dependencies are compiled once.
 .DEFAULT_GOAL := help
-.PHONY: help build install dist demo test check documents bench fmt clean cargo
+.PHONY: help build install dist image image-cold demo test check documents bench fmt clean cargo
 SHELL := /bin/bash
 export CARGO_TARGET_DIR := $(CURDIR)/target
 CARGO_FLAGS := --profile ci --locked
@@ -9,7 +9,7 @@ CARGO_FLAGS := --profile ci --locked
 export RUST_TEST_THREADS ?= 4
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 build: cargo ## Build the program: target/ci/pg-s3-backup
 	cargo build $(CARGO_FLAGS)
@@ -35,6 +35,12 @@ endif
 
 dist: ## Make the release's archive and checksum: target/dist
 	@scripts/dist $(PROGRAM)
+
+image: ## Build the container image around target/ci/pg-s3-backup, and test it (as root)
+	@scripts/image
+
+image-cold: ## The same with everything built inside, as docker build does
+	@scripts/image cold
 
 demo: ## Back up, list and restore a database, on servers made for it: no configuration needed
 	@scripts/demo

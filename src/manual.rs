@@ -54,6 +54,11 @@ pub const EXAMPLES: &[Example] = &[
         "pg-s3-backup prune --dry-run --retention-days 14 --keep-monthly 12",
     ),
     example(
+        CommandName::Daemon,
+        "Back up each night at 2 in Berlin, without another scheduler",
+        "pg-s3-backup daemon --interval '0 2 * * *' --timezone Europe/Berlin",
+    ),
+    example(
         CommandName::Completions,
         "Complete in this zsh user's shells (a directory of its fpath)",
         "pg-s3-backup completions zsh >_pg-s3-backup",

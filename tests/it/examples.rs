@@ -1,11 +1,13 @@
 //! The examples of manual and `--help` run as they are printed, in `sh`, with the program's directory in `PATH`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use pg_s3_backup::cli;
+use pg_s3_backup::config::table::CommandName;
 use pg_s3_backup::manual::EXAMPLES;
 
-use crate::support::program::Program;
+use crate::support::program::{Outcome, Program};
 use crate::support::servers::{postgres, s3};
 
 /// A shell in which the program is found, and PostgreSQL and S3 by their own variables.
@@ -30,10 +32,26 @@ fn every_example_of_the_manual_runs_as_printed() {
     postgres().psql("postgres", "CREATE DATABASE shop").expect("the examples' database");
     s3().request("PUT", "/backups", b"").expect("the examples' bucket");
     for example in EXAMPLES {
-        let outcome = s3_and_postgres(shell(example.line)).run();
-        assert_eq!(outcome.code, Some(0), "{}\n{}", example.line, outcome.stderr);
+        let program = s3_and_postgres(shell(example.line));
+        // The daemon runs until it is told to stop.
+        let (outcome, code) = match example.command {
+            CommandName::Daemon => (stopped_while_it_waits(&program), 143),
+            _ => (program.run(), 0),
+        };
+        assert_eq!(outcome.code, Some(code), "{}\n{}", example.line, outcome.stderr);
         outcome.assert_no_children_left();
     }
+}
+
+fn stopped_while_it_waits(program: &Program) -> Outcome {
+    let mut running = program.spawn();
+    running.wait_for_stderr("waiting", Duration::from_secs(30));
+    // The shell may stand between; both end by it.
+    for process in running.descendants() {
+        process.signal("TERM");
+    }
+    running.signal("TERM");
+    running.wait()
 }
 
 /// The settings that the examples leave to the environment.

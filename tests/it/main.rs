@@ -18,6 +18,7 @@ mod dump_faults;
 mod examples;
 mod globals;
 mod globals_faults;
+mod image;
 mod libpq;
 mod listing;
 mod memory;
