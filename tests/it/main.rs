@@ -21,6 +21,7 @@ mod globals_faults;
 mod image;
 mod libpq;
 mod listing;
+mod listing_large;
 mod memory;
 mod mixed;
 mod monitoring;

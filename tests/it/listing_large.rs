@@ -1,0 +1,85 @@
+//! `list` of 100,000 backups: what it costs is the requests of the listing, and a few bytes a backup.
+//!
+//! The store is a canned one: nobody's test server takes so many objects in a test's time.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::support::program::{Outcome, Program};
+use crate::support::web::{Asked, Reply, Web};
+
+/// Backups, each with its manifest: two keys.
+const BACKUPS: usize = 100_000;
+const KEYS: usize = BACKUPS * 2;
+/// As many as S3 gives at once (AWS: `ListObjectsV2`, `max-keys`).
+const PAGE: usize = 1_000;
+/// Manifests are read of so many (SPEC §8).
+const MANIFESTS: usize = 50;
+/// The bound on memory. The program with nothing to list takes about 20 MiB.
+const MEMORY: u64 = 64 << 20;
+
+/// The n-th backup's name, an hour after the one before it.
+fn name(n: usize) -> String {
+    let first: DateTime<Utc> = "2010-01-01T00:00:00Z".parse().expect("a time");
+    let started = first + TimeDelta::hours(i64::try_from(n).expect("a small number"));
+    format!("postgres-backup-{}.sql.gz", started.format("%Y-%m-%d_%H-%M-%S"))
+}
+
+/// A key in the order of the listing: a backup, its manifest, the next backup.
+fn key(n: usize) -> String {
+    let suffix = if n.is_multiple_of(2) { "" } else { ".json" };
+    format!("app/{}{suffix}", name(n / 2))
+}
+
+fn page(after: usize) -> Reply {
+    let end = (after + PAGE).min(KEYS);
+    let objects: String = (after..end)
+        .map(|n| format!("<Contents><Key>{}</Key><Size>{}</Size><ETag>\"x\"</ETag></Contents>", key(n), 1_000 + n))
+        .collect();
+    let more = if end < KEYS { format!("<NextContinuationToken>{end}</NextContinuationToken>") } else { String::new() };
+    let is_cut = end < KEYS;
+    Reply::ok(format!("<ListBucketResult><IsTruncated>{is_cut}</IsTruncated>{more}{objects}</ListBucketResult>"))
+}
+
+fn answer(asked: &Asked) -> Reply {
+    let parameter = |name: &str| -> Option<&str> {
+        let (_, query) = asked.target.split_once('?')?;
+        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+    };
+    if asked.target.contains("list-type=2") {
+        assert_eq!(parameter("prefix"), Some("app%2Fpostgres-backup-"), "only this tool's names: {}", asked.target);
+        return page(parameter("continuation-token").map_or(0, |token| token.parse().expect("our own token")));
+    }
+    if asked.target.contains("uploads") {
+        return Reply::ok("<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>");
+    }
+    Reply::status(404)
+}
+
+fn list(store: &Web, arguments: &[&str]) -> Outcome {
+    let program = Program::new()
+        .args(["list", "--s3-bucket", "b-1", "--s3-path", "app"])
+        .args(arguments)
+        .env("S3_URL", store.url())
+        .env("S3_ACCESS_KEY", "key")
+        .env("S3_SECRET_KEY", "secret");
+    let outcome = program.run();
+    outcome.assert_code(0);
+    assert!(outcome.peak_rss_bytes < MEMORY, "{arguments:?}: peak of {} bytes", outcome.peak_rss_bytes);
+    outcome
+}
+
+#[test]
+fn a_hundred_thousand_backups_cost_the_listing_alone() {
+    let store = Web::start(|asked, _| answer(asked));
+    let all = list(&store, &["--quiet", "--limit", "all"]).stdout_text();
+    let lines: Vec<&str> = all.lines().collect();
+    assert_eq!(lines.len(), BACKUPS);
+    assert_eq!((lines[0], lines[BACKUPS - 1]), (&*name(BACKUPS - 1), &*name(0)), "the newest first");
+    assert_eq!(store.asked().len(), KEYS / PAGE + 1, "the pages, and the open uploads");
+
+    let table = list(&store, &[]).stdout_text();
+    assert_eq!(table.lines().count(), 1 + 50, "a heading and the newest");
+    assert!(table.lines().nth(1).is_some_and(|line| line.starts_with(&name(BACKUPS - 1))), "{table}");
+    let requests = store.asked().len() - (KEYS / PAGE + 1);
+    assert_eq!(requests, KEYS / PAGE + 1 + MANIFESTS, "the same, and the manifests of the newest");
+}
