@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::fake_pg_dump::FakeDump;
-use crate::support::faulty::Stage;
+use crate::support::faulty::{Stage, THREE_PARTS};
 use crate::support::program::Program;
 use crate::support::proxy::{Calls, Fault, FaultProxy, Rule, S3Verb, When};
 use crate::support::servers::s3;
 use crate::support::setup::prune_program;
+use crate::support::spooled::Spooled;
 use crate::support::stored::name_of_day;
 
 /// A server's times have whole seconds, and what was begun a second ago is stale to `--sweep-after 1s` a second later.
@@ -84,6 +85,21 @@ fn an_upload_that_is_still_written_to_is_spared() {
     // Both were begun, and the silent one was last written to, 8 s ago.
     prune(&bucket).args(["--sweep-after", "6s"]).run().assert_code(0);
     assert_eq!(open(&bucket), [slow]);
+}
+
+#[test]
+fn an_upload_that_the_spool_means_to_go_on_with_is_spared() {
+    let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
+    stage.killed_from(2);
+    let kept = open(&stage.bucket);
+    assert_eq!(kept.len(), 1, "the upload of the whole dump on disk");
+    std::thread::sleep(UNTIL_STALE);
+    let sweep = prune(&stage.bucket).args(["--sweep-after", "1s"]);
+    sweep.clone().env("BACKUP_SPOOL_DIR", stage.dir()).run().assert_code(0);
+    assert_eq!(open(&stage.bucket), kept);
+    // To a host that knows no spool it is stale; the next backup sends its parts from disk again.
+    sweep.run().assert_code(0);
+    assert_eq!(open(&stage.bucket), [""; 0]);
 }
 
 #[test]
