@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use flate2::Crc;
 use md5::Md5;
 use sha2::{Digest, Sha256};
@@ -70,7 +70,7 @@ pub struct Totals {
 }
 
 /// Lets the collector end the object. Dropped without [`Gate::open`], no last part is ever made.
-pub struct Gate(pub(super) crossbeam_channel::Sender<()>);
+pub struct Gate(pub(super) Sender<()>);
 
 impl Gate {
     /// The dump is proved: the object may be ended.
@@ -88,6 +88,27 @@ pub(super) struct Collector {
     pub permits: Arc<Semaphore>,
     pub runtime: tokio::runtime::Handle,
     pub progress: Arc<Progress>,
+    pub buffers: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
+}
+
+/// A part's bytes, whose memory goes back to the collector once nobody sends them any more. Allocated anew for each part, it
+/// would stay with the allocator: glibc keeps up to two blocks of such a size, beyond the bound of SPEC §5.
+struct PartBuffer {
+    bytes: Vec<u8>,
+    home: Sender<Vec<u8>>,
+}
+
+impl AsRef<[u8]> for PartBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for PartBuffer {
+    fn drop(&mut self) {
+        // A collector that has ended needs none.
+        let _ = self.home.try_send(std::mem::take(&mut self.bytes));
+    }
 }
 
 impl Collector {
@@ -150,10 +171,23 @@ impl Collector {
         let wanted = Arc::clone(&self.permits).acquire_many_owned(self.plan.permits_of(number));
         let permit = self.runtime.block_on(wanted).map_err(|_| PipelineError::GivenUp)?;
         let next_bytes = part_capacity(self.plan.size_of(number + 1));
-        let bytes = Bytes::from(std::mem::replace(&mut object.part, Vec::with_capacity(next_bytes)));
+        let part = std::mem::take(&mut object.part);
+        let bytes = Bytes::from_owner(PartBuffer { bytes: part, home: self.buffers.0.clone() });
+        object.part = self.buffer(next_bytes);
         object.part_bytes = next_bytes;
         object.number += 1;
         self.parts.send(SealedPart { number, bytes, digest, permit }).map_err(|_| PipelineError::GivenUp)
+    }
+
+    /// A buffer that S3 is done with, or a new one.
+    fn buffer(&self, bytes: usize) -> Vec<u8> {
+        match self.buffers.1.try_recv() {
+            Ok(mut used) if used.capacity() >= bytes => {
+                used.clear();
+                used
+            }
+            _ => Vec::with_capacity(bytes),
+        }
     }
 
     fn digest(&self, object: &mut Object) -> PartDigest {

@@ -155,6 +155,7 @@ pub fn start(settings: &PipelineSettings, intake: Intake) -> Result<Pipeline, Pi
     let (totals_sender, totals) = oneshot::channel();
     let collector = collector::Collector {
         permits: Arc::new(Semaphore::new(intake.plan.permits() as usize)),
+        buffers: bounded(intake.plan.permits() as usize),
         plan: intake.plan,
         checksum: intake.checksum,
         parts: parts_sender,

@@ -32,24 +32,19 @@ fn every_example_of_the_manual_runs_as_printed() {
     postgres().psql("postgres", "CREATE DATABASE shop").expect("the examples' database");
     s3().request("PUT", "/backups", b"").expect("the examples' bucket");
     for example in EXAMPLES {
-        let program = s3_and_postgres(shell(example.line));
-        // The daemon runs until it is told to stop.
+        // The daemon runs until it is told to stop; in the shell's place, so that it is told and not the shell.
         let (outcome, code) = match example.command {
-            CommandName::Daemon => (stopped_while_it_waits(&program), 143),
-            _ => (program.run(), 0),
+            CommandName::Daemon => (stopped_while_it_waits(&format!("exec {}", example.line)), 143),
+            _ => (s3_and_postgres(shell(example.line)).run(), 0),
         };
         assert_eq!(outcome.code, Some(code), "{}\n{}", example.line, outcome.stderr);
         outcome.assert_no_children_left();
     }
 }
 
-fn stopped_while_it_waits(program: &Program) -> Outcome {
-    let mut running = program.spawn();
+fn stopped_while_it_waits(line: &str) -> Outcome {
+    let mut running = s3_and_postgres(shell(line)).spawn();
     running.wait_for_stderr("waiting", Duration::from_secs(30));
-    // The shell may stand between; both end by it.
-    for process in running.descendants() {
-        process.signal("TERM");
-    }
     running.signal("TERM");
     running.wait()
 }
