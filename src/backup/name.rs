@@ -39,6 +39,11 @@ impl BackupName {
     #[must_use]
     pub fn parse(file_name: &str) -> Option<Self> {
         let time = file_name.strip_prefix(BEGINNING)?.strip_suffix(ENDING)?;
+        // chrono reads years of more digits and before the first, too.
+        if !time.split('-').next().is_some_and(|year| year.len() == 4 && year.bytes().all(|byte| byte.is_ascii_digit()))
+        {
+            return None;
+        }
         let started = NaiveDateTime::parse_from_str(time, PATTERN).ok()?.and_utc();
         let name = Self { started };
         // chrono also reads `2026-1-2`, signs and leap seconds; a name that is written otherwise is somebody else's.
@@ -84,6 +89,10 @@ mod tests {
             "postgres-backup-2026-11-23_23-59-60.sql.gz",
             "postgres-backup-2026-1-23_02-00-00.sql.gz",
             "postgres-backup-+2026-11-23_02-00-00.sql.gz",
+            "postgres-backup-+262142-12-31_23-59-59.sql.gz",
+            "postgres-backup-12026-11-23_02-00-00.sql.gz",
+            "postgres-backup--0001-01-01_00-00-00.sql.gz",
+            "postgres-backup--262143-01-01_00-00-00.sql.gz",
             "xpostgres-backup-2026-11-23_02-00-00.sql.gz",
             "postgres-backup-.sql.gz",
             "",
