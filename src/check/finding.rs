@@ -25,6 +25,8 @@ pub enum Probe {
     Rehearsal,
     /// PostgreSQL's clock against this machine's.
     PostgresClock,
+    /// Whether the spool can be written, and has room.
+    Spool,
     /// A listing of the destination.
     S3List,
     /// S3's clock against this machine's.
@@ -66,6 +68,7 @@ impl Probe {
             Self::Privileges => "privileges",
             Self::Rehearsal => "rehearsal",
             Self::PostgresClock => "postgres_clock",
+            Self::Spool => "spool",
             Self::S3List => "s3_list",
             Self::S3Clock => "s3_clock",
             Self::S3Delete => "s3_delete",

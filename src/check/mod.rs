@@ -1,6 +1,6 @@
 //! Check: is everything fit to back up, and is the newest backup fresh and sound.
 //!
-//! `source` tries PostgreSQL and `rehearsal` a `pg_dump`, `store` tries S3, `newest` looks at the newest backup and `deep` reads it
+//! `source` tries PostgreSQL and `rehearsal` a `pg_dump`, `spool` the disk, `store` tries S3, `newest` looks at the newest backup and `deep` reads it
 //! whole. Each tells a [`Finding`] for each thing that it tried, and goes on after a failure as far as that makes sense: an S3
 //! that is dead must not hide what is wrong with PostgreSQL. Called by `commands::check`. It changes nothing but one probe
 //! object, which it deletes again.
@@ -12,9 +12,11 @@ mod finding;
 mod newest;
 mod rehearsal;
 mod source;
+mod spool;
 mod store;
 mod wishes;
 
+use std::path::Path;
 use std::time::Duration;
 
 pub use finding::{Finding, Findings, Probe, Report, Status};
@@ -44,6 +46,8 @@ pub struct Check<'a> {
     pub s3: &'a S3Settings,
     /// What is backed up; `None` where the bucket alone is looked at, and nothing is written.
     pub source: Option<&'a PostgresSettings>,
+    /// `BACKUP_SPOOL_DIR`
+    pub spool_dir: Option<&'a Path>,
     /// What the newest backup must be like.
     pub wishes: &'a Wishes,
 }
@@ -64,9 +68,12 @@ impl Check<'_> {
     }
 
     async fn try_all(&self, probe: &crate::storage::Probe, findings: &mut Findings<'_>) {
-        let mut database = None;
+        let mut source = None;
         if let Some(settings) = self.source {
-            database = source::examine(settings, findings).await;
+            source = source::examine(settings, findings).await;
+        }
+        if let Some(dir) = self.spool_dir {
+            findings.add(Probe::Spool, spool::examine(dir, source.as_ref().map(|facts| facts.size_bytes)));
         }
         let deadline = self.s3.max_outage + GRACE;
         let store = store::Store { probe, deadline, writes: self.source.is_some() };
@@ -74,7 +81,7 @@ impl Check<'_> {
             let newest = newest::Newest {
                 destination: self.destination,
                 wishes: self.wishes,
-                database: database.as_deref(),
+                database: source.as_ref().map(|facts| facts.database.as_str()),
                 deadline,
             };
             newest.examine(findings).await;

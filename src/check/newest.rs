@@ -110,7 +110,10 @@ impl Newest<'_> {
         let Manifest { database, server_version, .. } = manifest;
         if let Some(ours) = self.database.filter(|ours| ours != database) {
             let detail = format!("the newest backup here is of database {database}, not of {ours}");
-            return Verdict::warn(detail, "give each database a path of its own (S3_PATH)");
+            return Verdict::fail(
+                detail,
+                "give each database a path of its own (S3_PATH), or back up with --allow-mixed",
+            );
         }
         if manifest.partial {
             let arguments = manifest.pg_dump_arguments.join(" ");

@@ -15,8 +15,8 @@ use super::rehearsal;
 /// Seconds since 1970, as the server sees it.
 const CLOCK: &str = "SELECT extract(epoch FROM clock_timestamp())::bigint";
 
-/// Tries everything there is to try of the source; gives the database's name, where that was to be had.
-pub(super) async fn examine(settings: &PostgresSettings, findings: &mut Findings<'_>) -> Option<String> {
+/// Tries everything there is to try of the source; gives what the server says of it, where that was to be had.
+pub(super) async fn examine(settings: &PostgresSettings, findings: &mut Findings<'_>) -> Option<Facts> {
     let installed = match Installed::find(settings.pg_dump_path.as_deref(), &settings.environment).await {
         Ok(installed) => installed,
         Err(error) => {
@@ -42,7 +42,7 @@ pub(super) async fn examine(settings: &PostgresSettings, findings: &mut Findings
     if let Ok(tools) = &tools {
         findings.add(Probe::Rehearsal, rehearsal::rehearse(tools, settings, &facts).await);
     }
-    Some(facts.database)
+    Some(facts)
 }
 
 /// The newest psql will do: whether the right `pg_dump` connects, the rehearsal tells.

@@ -1,5 +1,7 @@
 //! `check`: one line for each thing that was tried, as it is tried, or one JSON object.
 
+use std::path::PathBuf;
+
 use crate::check::{Check, Findings, MaxAge, Wishes, impatient};
 use crate::cli::CheckArgs;
 use crate::config::{self, Scope};
@@ -49,7 +51,7 @@ async fn examine(
         opened = open(context, args) => opened.inspect_err(|error| findings.settings_are_bad(error))?,
         interrupt = interrupts.received() => return Err(Error::Interrupted(interrupt)),
     };
-    let Opened { s3, source, schedule, destination } = &opened;
+    let Opened { s3, source, spool_dir, schedule, destination } = &opened;
     let place = format!("backups are at {}", destination.location(&destination.key("")));
     if s3.endpoint.as_ref().is_some_and(Endpoint::is_exposed) {
         let detail = format!("{place}; S3_URL is plain http to another host");
@@ -63,13 +65,15 @@ async fn examine(
         max_shrink: args.max_shrink,
         deep: args.deep,
     };
-    Check { destination, s3, source: source.as_ref(), wishes: &wishes }.run(interrupts, findings).await
+    let (source, spool_dir) = (source.as_ref(), spool_dir.as_deref());
+    Check { destination, s3, source, spool_dir, wishes: &wishes }.run(interrupts, findings).await
 }
 
 /// What the settings come to.
 struct Opened {
     s3: S3Settings,
     source: Option<PostgresSettings>,
+    spool_dir: Option<PathBuf>,
     schedule: Option<Schedule>,
     destination: Destination,
 }
@@ -79,5 +83,5 @@ async fn open(context: &Context<'_>, args: &CheckArgs) -> Result<Opened, Error> 
     let config = config::check(context.flags, context.environment, scope).map_err(Error::Settings)?;
     let s3 = impatient(&config.s3);
     let destination = Destination::open(&s3).await?;
-    Ok(Opened { s3, source: config.postgres, schedule: config.schedule, destination })
+    Ok(Opened { s3, source: config.postgres, spool_dir: config.spool_dir, schedule: config.schedule, destination })
 }

@@ -1,5 +1,7 @@
 //! What `check` needs: all that a backup needs, or a bucket alone; and when backups are due, where that is known.
 
+use std::path::PathBuf;
+
 use super::retention::zone;
 use super::{Environment, Flags, Problems, Resolver, backup_in, daemon, finish, log, s3, table};
 use crate::postgres::PostgresSettings;
@@ -22,6 +24,8 @@ pub struct CheckConfig {
     pub s3: S3Settings,
     /// What is backed up; absent where the bucket alone is looked at.
     pub postgres: Option<PostgresSettings>,
+    /// Where parts are kept; absent where the bucket alone is looked at.
+    pub spool_dir: Option<PathBuf>,
     /// When backups are due, where `BACKUP_INTERVAL` says.
     pub schedule: Option<Schedule>,
 }
@@ -34,14 +38,16 @@ pub fn check(flags: &Flags, environment: &Environment, scope: Scope) -> Result<C
     let mut resolver = Resolver::new(flags, environment);
     let zone = zone(&mut resolver);
     let parts = match scope {
-        Scope::Everything => backup_in(&mut resolver, zone).map(|backup| (backup.s3, Some(backup.postgres))),
+        Scope::Everything => {
+            backup_in(&mut resolver, zone).map(|backup| (backup.s3, Some(backup.postgres), backup.spool_dir))
+        }
         Scope::Bucket => {
             log(&mut resolver);
-            s3(&mut resolver).map(|s3| (s3, None))
+            s3(&mut resolver).map(|s3| (s3, None, None))
         }
     };
     let text = resolver.text(&table::BACKUP_INTERVAL);
     let schedule = daemon::schedule_of(&mut resolver, text, zone);
-    let config = parts.map(|(s3, postgres)| CheckConfig { s3, postgres, schedule });
+    let config = parts.map(|(s3, postgres, spool_dir)| CheckConfig { s3, postgres, spool_dir, schedule });
     finish(resolver, config).map(|(config, _)| config)
 }

@@ -125,6 +125,20 @@ pub fn upload_ids(dir: &Path) -> BTreeSet<String> {
     journals.filter_map(|journal| Some(journal.begun?.upload_id)).collect()
 }
 
+/// Tries whether files can be written below this spool, which is made where it is not there; gives the bytes that may still
+/// be written. Leaves nothing but the directory.
+///
+/// # Errors
+/// [`SpoolError::Unusable`] where it cannot be written.
+pub fn room_in(dir: &Path) -> Result<u64, SpoolError> {
+    let unusable = |source| SpoolError::Unusable { path: dir.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable)?;
+    let probe = dir.join(format!("probe-{}", std::process::id()));
+    private().write(true).create(true).truncate(true).open(&probe).map_err(unusable)?;
+    fs::remove_file(&probe).map_err(unusable)?;
+    super::run::free_bytes(dir).map_err(unusable)
+}
+
 fn id_of(destination: &str) -> String {
     let digest: [u8; 32] = Sha256::digest(destination.as_bytes()).into();
     crate::storage::hex(&digest[..ROOM_BYTES])

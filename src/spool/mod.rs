@@ -21,7 +21,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use directory::{Found, Kept, SpoolDir, upload_ids};
+pub use directory::{Found, Kept, SpoolDir, room_in, upload_ids};
 pub use journal::{Begun, Damage, Journal, Proof, SpooledPart, Start};
 pub use run::Spool;
 

@@ -130,7 +130,8 @@ impl Spool {
         if self.is_given_up() {
             return Err(SpoolError::GivenUp);
         }
-        let (free, needed) = (self.free_bytes().map_err(SpoolError::Write)?, part.bytes.len() as u64 + MARGIN_BYTES);
+        let (free, needed) =
+            (free_bytes(&self.path).map_err(SpoolError::Write)?, part.bytes.len() as u64 + MARGIN_BYTES);
         if free < needed {
             return Err(SpoolError::Full { free, needed });
         }
@@ -241,11 +242,6 @@ impl Spool {
         }
     }
 
-    fn free_bytes(&self) -> io::Result<u64> {
-        let found = rustix::fs::statvfs(&self.path)?;
-        Ok(found.f_bavail.saturating_mul(found.f_frsize))
-    }
-
     fn finished(&self, number: u32) -> PathBuf {
         self.path.join(format!("part-{number:05}"))
     }
@@ -257,6 +253,12 @@ impl Spool {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Bytes that an unprivileged user may still write where a path is.
+pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Files for this user alone.

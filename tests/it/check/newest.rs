@@ -170,8 +170,8 @@ fn another_backup_under_this_name_is_found_by_its_run() {
 }
 
 #[test]
-fn a_partial_backup_and_one_of_another_database_are_warnings() {
-    let (database, other) = (postgres().create_database("mine"), postgres().create_database("other"));
+fn a_partial_backup_is_a_warning() {
+    let database = postgres().create_database("mine");
     for index in 0..2 {
         database.psql(&format!("CREATE TABLE t{index} AS SELECT generate_series(1, 9) AS n")).expect("a table");
     }
@@ -181,6 +181,13 @@ fn a_partial_backup_and_one_of_another_database_are_warnings() {
     // A part is smaller than the whole: that is no shrinking.
     let checked = Checked::of(&bucket_check(&bucket));
     checked.assert(&[], &["manifest"]).says("manifest", &["a part of database", "-t t0"]);
-    let mixed = Checked::of(&check_program(&other, &bucket));
-    mixed.assert(&[], &["manifest"]).says("manifest", &[&database.name, &other.name, "S3_PATH"]);
+}
+
+#[test]
+fn a_path_with_another_databases_backups_fails_as_the_next_backup_would() {
+    let (theirs, ours) = (postgres().create_database("theirs"), postgres().create_database("ours"));
+    let (bucket, _) = backed_up(&theirs);
+    let checked = Checked::of(&check_program(&ours, &bucket));
+    checked.assert(&["manifest"], &[]).says("manifest", &[&theirs.name, &ours.name, "S3_PATH"]);
+    backup_program(&ours, &bucket).run().assert_code(4);
 }

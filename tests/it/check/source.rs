@@ -316,3 +316,16 @@ fn a_pooler_is_a_warning() {
     let checked = Checked::of(&check_program(&database, &bucket).env("POSTGRES_CONNECTION_STRING", connection));
     checked.assert(&[], &["privileges"]).says("privileges", &["pgbouncer.internal", "connection pooler"]);
 }
+
+#[test]
+fn a_spool_that_cannot_be_written_fails_and_one_that_can_has_room() {
+    let database = postgres().create_database("spooling");
+    let (bucket, _) = backed_up(&database);
+    let dir = tempfile::tempdir().expect("a directory");
+    let check =
+        |spool: &std::path::Path| Checked::of(&check_program(&database, &bucket).env("BACKUP_SPOOL_DIR", spool));
+    check(dir.path()).assert(&[], &[]).says("spool", &["free in"]);
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").expect("a file");
+    check(&file).assert(&["spool"], &[]).says("spool", &["BACKUP_SPOOL_DIR"]);
+}
