@@ -51,18 +51,27 @@ struct Origin {
     system_identifier: Option<String>,
 }
 
+/// Whether it is known that a destination holds no other database's backups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// This database's, nobody's, or what the user allows.
+    Ours,
+    /// Nobody knows: nothing may be deleted here.
+    Unknown,
+}
+
 /// Refuses a destination that holds another database's backups, and warns of another server's.
-pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<(), Error> {
+pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Whose, Error> {
     let (name, origin) = match newest(&destination.with_patience(PATIENCE)).await {
         Ok(Some(found)) => found,
-        Ok(None) => return Ok(()),
+        Ok(None) => return Ok(Whose::Ours),
         Err(error @ StorageError::Refused { .. }) => {
             tracing::debug!(%error, "these credentials may not see whose backups are here");
-            return Ok(());
+            return Ok(Whose::Unknown);
         }
         Err(error) => {
             tracing::warn!(%error, "it is not known whose backups are here: going on");
-            return Ok(());
+            return Ok(Whose::Unknown);
         }
     };
     if origin.database != facts.database {
@@ -79,7 +88,7 @@ pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<()
             "the newest backup here is of the same database on another server: right after an upgrade or a move"
         );
     }
-    Ok(())
+    Ok(Whose::Ours)
 }
 
 /// The newest backup whose manifest can be read.

@@ -10,12 +10,12 @@ use crate::error::{Chain, Error};
 use crate::pipeline::{PartPlan, PartSettings, Progress};
 use crate::proof::WholeDump;
 use crate::spool::{Found, Kept, SpoolDir};
-use crate::storage::{Aborted, Beginning, Committed, Destination, PartStore, StorageError, Upload};
+use crate::storage::{Aborted, Beginning, Committed, Destination, FailureKind, PartStore, StorageError, Upload};
 
 use super::DumpError;
 use super::limits::Limits;
 use super::manifest::{Manifest, Place};
-use super::name::BackupName;
+use super::name::{self, BackupName, MANIFEST_SUFFIX};
 use super::sidecars::write_manifest;
 use super::spooled::{discard, keep};
 use super::target::{begin_under_free_name, commit};
@@ -147,6 +147,12 @@ impl Courier<'_> {
 
     /// Writes the manifest that the earlier run made.
     async fn describe(&self, kept: &Kept, committed: &Committed) {
+        // The run that was killed may have written a better one, with the globals.
+        let written = self.destination.read(&format!("{}{MANIFEST_SUFFIX}", name::file_name(committed.key()))).await;
+        let written: Option<Manifest> = written.ok().flatten().and_then(|body| serde_json::from_slice(&body).ok());
+        if written.is_some_and(|manifest| manifest.run_id == kept.journal.start.run_id) {
+            return;
+        }
         let draft = kept.journal.proof.as_ref().map(|proof| proof.manifest.clone()).unwrap_or_default();
         match serde_json::from_value::<Manifest>(draft) {
             Ok(draft) => {
@@ -177,7 +183,11 @@ impl Courier<'_> {
 fn may_be_delivered_later(error: &Error) -> bool {
     match error {
         Error::Interrupted(_) | Error::TooLong { .. } => true,
-        Error::Storage(error) => matches!(error, StorageError::Outage { .. } | StorageError::Refused { .. }),
+        // Something stands under its name already, its own object perhaps: trying again would find the same for ever.
+        Error::Storage(StorageError::Refused { failure, .. }) => {
+            !matches!(failure.kind, FailureKind::Exists | FailureKind::NoSuchUpload)
+        }
+        Error::Storage(error) => matches!(error, StorageError::Outage { .. }),
         _ => false,
     }
 }

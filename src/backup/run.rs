@@ -21,7 +21,7 @@ use crate::storage::{Committed, Destination};
 use super::limits::Limits;
 use super::manifest::{Manifest, Place, RunFacts};
 use super::name::{self, BackupName};
-use super::neighbours::{self, Mixing};
+use super::neighbours::{self, Mixing, Whose};
 use super::report::{Attempt, Report};
 use super::resume;
 use super::sidecars::{Known, Sidecars, write_manifest};
@@ -81,7 +81,7 @@ impl<'a> Backup<'a> {
         let plan = PartPlan::new(&self.config.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
         self.limits.within(self.warn_of_concerns(&mut source)).await?;
-        let known = self.limits.within(self.look_around(&mut source, &destination)).await?;
+        let (known, whose) = self.limits.within(self.look_around(&mut source, &destination)).await?;
         let trip = Trip { destination: &destination, run_id: &run_id, name: BackupName::new(Utc::now()), plan: &plan };
         let target = trip.begin(self.config, &self.limits, room.as_ref()).await?;
         attempt.begun(name::file_name(target.key()), destination.location(target.key()));
@@ -106,15 +106,22 @@ impl<'a> Backup<'a> {
         if let Some(kept) = kept {
             kept.delete();
         }
-        let retention = self.retain(&destination).await;
+        let retention = self.retain(&destination, &committed, whose).await;
         Ok(Report::success(manifest, location, began.elapsed()).with_retention(retention))
     }
 
     /// Deletes what no rule keeps, and sweeps stale uploads. The backup is committed: nothing here can make it fail.
-    async fn retain(&self, destination: &Destination) -> Option<RetentionReport> {
+    async fn retain(&self, destination: &Destination, committed: &Committed, whose: Whose) -> Option<RetentionReport> {
+        let policy = self.config.retention.as_ref();
+        if policy.is_some() && whose == Whose::Unknown {
+            let reason = "it is not known whose backups are here: nothing is deleted";
+            tracing::warn!("retention: {reason}");
+            return Some(RetentionReport::failed(reason.to_owned()));
+        }
+        let made = name::file_name(committed.key());
         let stop = || async { drop(self.limits.reached().await) };
         let sweep = Sweep::after(SWEEP_AFTER).sparing(self.config.spool_dir.as_deref());
-        Box::pin(retention::after_backup(destination, self.config.retention.as_ref(), &sweep, stop)).await
+        Box::pin(retention::after_backup(destination, policy.map(|policy| (policy, made)), &sweep, stop)).await
     }
 
     /// The room of this destination in the spool, where there is to be one.
@@ -147,11 +154,12 @@ impl<'a> Backup<'a> {
     }
 
     /// Whose backups are there already, and what the sidecars will tell.
-    async fn look_around(&self, source: &mut Source, destination: &Destination) -> Result<Known, Error> {
-        if self.mixing == Mixing::Refused {
-            neighbours::check(destination, &source.facts).await?;
-        }
-        Ok(Known::ask(&mut source.session, &self.config.postgres.arguments).await?)
+    async fn look_around(&self, source: &mut Source, destination: &Destination) -> Result<(Known, Whose), Error> {
+        let whose = match self.mixing {
+            Mixing::Refused => neighbours::check(destination, &source.facts).await?,
+            Mixing::Allowed => Whose::Ours,
+        };
+        Ok((Known::ask(&mut source.session, &self.config.postgres.arguments).await?, whose))
     }
 
     async fn lock(&self, source: &mut Source) -> Result<(), Error> {

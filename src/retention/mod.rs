@@ -83,16 +83,16 @@ pub async fn enforce<Waiting: Future<Output = ()>>(
     Enforced { report, shortfall, is_stopped: deleted.is_stopped }
 }
 
-/// The last step of `backup`: retention where a policy is set, and a sweep. Nothing that goes wrong here is more than a
+/// The last step of `backup`: retention where a policy is set (with the name that was just made), and a sweep. Nothing that goes wrong here is more than a
 /// warning, as the backup is committed.
 pub async fn after_backup<Waiting: Future<Output = ()>>(
     destination: &Destination,
-    policy: Option<&RetentionPolicy>,
+    policy: Option<(&RetentionPolicy, &str)>,
     sweep: &Sweep,
     stop: impl Fn() -> Waiting,
 ) -> Option<RetentionReport> {
     let report = match policy {
-        Some(policy) => Some(retain(destination, policy, &stop).await),
+        Some((policy, made)) => Some(retain(destination, policy, made, &stop).await),
         None => None,
     };
     tokio::select! {
@@ -105,6 +105,7 @@ pub async fn after_backup<Waiting: Future<Output = ()>>(
 async fn retain<Waiting: Future<Output = ()>>(
     destination: &Destination,
     policy: &RetentionPolicy,
+    made: &str,
     stop: impl Fn() -> Waiting,
 ) -> RetentionReport {
     let survey = tokio::select! {
@@ -112,6 +113,13 @@ async fn retain<Waiting: Future<Output = ()>>(
         () = stop() => return RetentionReport::failed("stopped before anything was deleted".to_owned()),
     };
     match survey {
+        // Names that lie in the future, by a clock that is or was wrong, make the backup of now an old one.
+        Ok(survey) if survey.plan().deletions().any(|backup| backup.name.to_string() == made) => {
+            let reason =
+                format!("the rules would delete {made}, which was just made: nothing is deleted; look at the clocks");
+            tracing::warn!("retention: {reason}");
+            RetentionReport::failed(reason)
+        }
         Ok(survey) => {
             let Enforced { report, shortfall, .. } = enforce(destination, &survey, OnFreeze::Heed, stop).await;
             if let Some(shortfall) = shortfall {

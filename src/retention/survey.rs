@@ -157,7 +157,12 @@ async fn ask(
 
 async fn read(destination: &Destination, name: BackupName) -> Result<Option<Brief>, StorageError> {
     let body = destination.read(&format!("{name}{MANIFEST_SUFFIX}")).await.map_err(StorageError::at_first_request)?;
-    Ok(body.and_then(|body| serde_json::from_slice(&body).ok()))
+    // It was listed. Taking its absence for "none" would make a damaged backup a sound one, and its betters go.
+    let Some(body) = body else {
+        let what = "its manifest is listed, but cannot be found: nothing is deleted on doubt".to_owned();
+        return Err(StorageError::Inconsistent { key: name.to_string(), what });
+    };
+    Ok(serde_json::from_slice(&body).ok())
 }
 
 fn judge(bytes: u64, brief: Option<&Brief>) -> Soundness {

@@ -208,7 +208,9 @@ impl Upload {
     /// HEAD after an unclean answer; where HEAD is denied, nobody knows.
     async fn look(&self, after: &Failure) -> Result<Option<Head>, StorageError> {
         match self.outage.persist(COMMIT, || self.bucket.head(&self.key)).await {
-            Err(StorageError::Refused { .. }) if after.is_ambiguous() || after.kind == FailureKind::NoSuchUpload => {
+            Err(StorageError::Refused { .. })
+                if after.is_ambiguous() || matches!(after.kind, FailureKind::NoSuchUpload | FailureKind::Exists) =>
+            {
                 Err(StorageError::Unknown { key: self.key.clone(), last: after.clone() })
             }
             Err(StorageError::Refused { .. }) => Ok(None),
