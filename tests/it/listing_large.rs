@@ -32,9 +32,9 @@ fn key(n: usize) -> String {
 
 fn page(after: usize) -> Reply {
     let end = (after + PAGE).min(KEYS);
-    let objects: String = (after..end)
-        .map(|n| format!("<Contents><Key>{}</Key><Size>{}</Size><ETag>\"x\"</ETag></Contents>", key(n), 1_000 + n))
-        .collect();
+    let objects = (after..end).fold(String::new(), |objects, n| {
+        objects + "<Contents><Key>" + &key(n) + "</Key><Size>" + &n.to_string() + "</Size></Contents>"
+    });
     let more = if end < KEYS { format!("<NextContinuationToken>{end}</NextContinuationToken>") } else { String::new() };
     let is_cut = end < KEYS;
     Reply::ok(format!("<ListBucketResult><IsTruncated>{is_cut}</IsTruncated>{more}{objects}</ListBucketResult>"))
