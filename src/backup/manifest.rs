@@ -5,6 +5,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::pipeline::Bottleneck;
 use crate::pipeline::scanner::TableRows;
 use crate::postgres::{Extension, Facts, References, Tools};
 use crate::proof::WholeDump;
@@ -55,6 +56,9 @@ pub struct Manifest {
     pub compression_ratio: f64,
     /// gzip level.
     pub compression_level: u32,
+    /// Who held the dump up, in per cent of its duration; earlier versions did not tell.
+    #[serde(default)]
+    pub bottleneck: Option<Bottleneck>,
     /// Size of the first part in bytes.
     pub part_bytes: u64,
     /// Number of parts.
@@ -168,6 +172,7 @@ impl Manifest {
             object_sha256: hex(&totals.object_sha256),
             compression_ratio: ratio(totals.plain_bytes, totals.object_bytes),
             compression_level: run.level,
+            bottleneck: None,
             part_bytes: run.part_bytes,
             parts: totals.parts,
             encoding: run.facts.encoding.clone(),
@@ -184,6 +189,12 @@ impl Manifest {
             globals: None,
             missing: run.missing.clone(),
         }
+    }
+
+    /// With who held the dump up.
+    #[must_use]
+    pub fn with_bottleneck(self, bottleneck: Bottleneck) -> Self {
+        Self { bottleneck: Some(bottleneck), ..self }
     }
 
     /// With the globals that were made after the commit, or why there are none.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::Serialize;
 
+use crate::pipeline::Bottleneck;
 use crate::retention::RetentionReport;
 
 use super::manifest::Manifest;
@@ -45,6 +46,8 @@ pub struct Report {
     manifest: Option<serde_json::Map<String, serde_json::Value>>,
     #[serde(skip)]
     dump_bytes: u64,
+    #[serde(skip)]
+    bottleneck: Option<Bottleneck>,
 }
 
 impl Report {
@@ -53,6 +56,7 @@ impl Report {
     pub fn success(manifest: Manifest, s3_location: String, elapsed: Duration) -> Self {
         let (file_name, file_size, dump_bytes) =
             (manifest.file_name.clone(), manifest.object_bytes, manifest.dump_bytes);
+        let bottleneck = manifest.bottleneck;
         let mut fields = match serde_json::to_value(manifest) {
             Ok(serde_json::Value::Object(fields)) => fields,
             _ => serde_json::Map::new(),
@@ -68,6 +72,7 @@ impl Report {
             retention: None,
             manifest: Some(fields),
             dump_bytes,
+            bottleneck,
         }
     }
 
@@ -90,6 +95,7 @@ impl Report {
             retention: None,
             manifest: None,
             dump_bytes: 0,
+            bottleneck: None,
         }
     }
 
@@ -99,6 +105,18 @@ impl Report {
         self.success.then_some((self.dump_bytes, self.file_size))
     }
 
+    /// What retention did after the backup, where a rule is set.
+    #[must_use]
+    pub fn retention(&self) -> Option<&RetentionReport> {
+        self.retention.as_ref()
+    }
+
+    /// Who held the dump up.
+    #[must_use]
+    pub fn bottleneck(&self) -> Option<Bottleneck> {
+        self.bottleneck
+    }
+
     /// One line for people.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -106,8 +124,12 @@ impl Report {
         let stored = ByteSize(self.file_size).display().iec();
         let plain = ByteSize(self.dump_bytes).display().iec();
         let ratio = self.manifest.as_ref().and_then(|fields| fields.get("compression_ratio")?.as_f64());
+        let bottleneck = match self.bottleneck.as_ref().and_then(Bottleneck::largest) {
+            Some((stage, percent)) => format!(", bottleneck: {stage} {percent} %"),
+            None => String::new(),
+        };
         format!(
-            "{location}: {stored} ({plain} of dump, ratio {:.2}) in {:.1} s",
+            "{location}: {stored} ({plain} of dump, ratio {:.2}) in {:.1} s{bottleneck}",
             ratio.unwrap_or_default(),
             self.duration
         )

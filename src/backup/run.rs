@@ -250,7 +250,8 @@ impl<'a> Backup<'a> {
         };
         let key = target.key().to_owned();
         let manifest = |key: &str, whole: &WholeDump| {
-            Manifest::new(&run, &Place { key, location: &trip.destination.location(key) }, whole, Utc::now())
+            let place = Place { key, location: &trip.destination.location(key) };
+            Manifest::new(&run, &place, whole, Utc::now()).with_bottleneck(self.progress.bottleneck())
         };
         let draft = |whole: &WholeDump| serde_json::to_value(manifest(&key, whole)).unwrap_or_default();
         let committed = job.fill(target, session, draft).await?;

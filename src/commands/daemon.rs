@@ -96,7 +96,7 @@ fn reporter(owned: Arc<OwnedContext>, ledger: Arc<Ledger>) -> Missed {
         let (scheduled, in_a_row) = (time_text(skipped.scheduled), skipped.in_a_row);
         let cause = format!("{in_a_row} backups in a row were skipped, because the one before them still runs");
         tracing::error!(exit_code, scheduled, in_a_row, "{cause}: this counts as a failed backup");
-        ledger.ended(&RunResult { ended: Utc::now(), elapsed: Duration::ZERO, exit_code, bytes: None });
+        ledger.ended(&RunResult::without_backup(Utc::now(), Duration::ZERO, exit_code));
         if let Some(url) = config::watchers(&owned.flags, &owned.environment).ping {
             let text = format!("exit code {exit_code}: {cause}");
             tokio::spawn(async move { Pings::only(url).failed(text, ping::PATIENCE).await });

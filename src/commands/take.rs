@@ -82,11 +82,14 @@ impl<'a> Audience<'a> {
     /// Says how it ended.
     pub async fn end(self, context: &Context<'_>, taken: &Taken) {
         let code = taken.outcome.as_ref().map_or_else(Error::exit_code, |_| ExitCode::Ok);
+        let report = taken.outcome.as_ref().ok();
         self.ledger.ended(&RunResult {
             ended: Utc::now(),
             elapsed: taken.elapsed,
             exit_code: code.number(),
-            bytes: taken.outcome.as_ref().ok().and_then(Report::bytes),
+            bytes: report.and_then(Report::bytes),
+            bottleneck: report.and_then(Report::bottleneck),
+            retention: report.and_then(Report::retention),
         });
         let Some(pings) = self.pings else { return };
         match &taken.outcome {

@@ -5,6 +5,7 @@
 //! ([`Gate`]), so that a dump that failed never ends its object.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
@@ -169,7 +170,9 @@ impl Collector {
         }
         let digest = self.digest(object);
         let wanted = Arc::clone(&self.permits).acquire_many_owned(self.plan.permits_of(number));
+        let since = Instant::now();
         let permit = self.runtime.block_on(wanted).map_err(|_| PipelineError::GivenUp)?;
+        self.progress.waits.add_part(since);
         let next_bytes = part_capacity(self.plan.size_of(number + 1));
         let part = std::mem::take(&mut object.part);
         let bytes = Bytes::from_owner(PartBuffer { bytes: part, home: self.buffers.0.clone() });

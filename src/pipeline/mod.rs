@@ -8,6 +8,7 @@
 //! collector, which stops the workers, which stop the reader, which stops `pg_dump`. This room knows nothing of S3 and
 //! decides nothing about the dump: it reports what it saw.
 
+mod bottleneck;
 mod collector;
 mod deflate;
 mod parts;
@@ -23,6 +24,7 @@ use crossbeam_channel::bounded;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub use bottleneck::Bottleneck;
 pub use collector::{Gate, PartChecksum, PartDigest, SealedPart, Totals};
 pub use deflate::DeflateError;
 pub use parts::{PartPlan, PartSettings};
@@ -72,12 +74,14 @@ pub enum PipelineError {
     Thread(#[source] std::io::Error),
 }
 
-/// How far the run has come, in bytes. Written by the pipeline and the upload, read by the progress display.
+/// How far the run has come, in bytes, and who held it up. Written by the pipeline and the upload, read by the progress
+/// display and the report.
 #[derive(Debug, Default)]
 pub struct Progress {
     dumped: AtomicU64,
     stored: AtomicU64,
     uploaded: AtomicU64,
+    waits: bottleneck::Waits,
 }
 
 impl Progress {
@@ -102,6 +106,12 @@ impl Progress {
     /// Counts bytes that S3 has taken.
     pub fn add_uploaded(&self, bytes: u64) {
         self.uploaded.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Who held the pipeline up, once the dump is at its end.
+    #[must_use]
+    pub fn bottleneck(&self) -> Bottleneck {
+        self.waits.bottleneck()
     }
 
     fn add_dumped(&self, bytes: u64) {

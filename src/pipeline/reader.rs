@@ -38,6 +38,7 @@ impl Reader {
         if let Err(error) = rustix::pipe::fcntl_setpipe_size(&self.stdout, PIPE_BYTES) {
             tracing::debug!(%error, "the pipe keeps its size");
         }
+        let began = Instant::now();
         let mut scanner = Scanner::default();
         let mut window: Vec<u8> = Vec::with_capacity(WINDOW_BYTES);
         loop {
@@ -47,6 +48,7 @@ impl Reader {
             self.fill(&mut buffer, window_bytes)?;
             let plain = &buffer[window_bytes..];
             if plain.is_empty() {
+                self.progress.waits.end(began);
                 return Ok(scanner.finish());
             }
             scanner.scan(plain);
@@ -54,8 +56,10 @@ impl Reader {
             window.clear();
             window.extend_from_slice(&buffer[buffer.len().saturating_sub(WINDOW_BYTES)..]);
             let block = Block { buffer, window: window_bytes, level: self.level };
+            let handed_on = Instant::now();
             let pending = deflaters.submit(block).ok_or(PipelineError::GivenUp)?;
             order.send(pending).map_err(|_| PipelineError::GivenUp)?;
+            self.progress.waits.add_blocked(handed_on);
         }
     }
 
@@ -92,7 +96,10 @@ impl Reader {
             let mut fds = [PollFd::from_borrowed_fd(self.stdout.as_fd(), PollFlags::IN)];
             match poll(&mut fds, Some(&timeout)) {
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                Ok(_) => return Ok(()),
+                Ok(_) => {
+                    self.progress.waits.add_dump(since);
+                    return Ok(());
+                }
                 Err(error) => return Err(PipelineError::Read(error.into())),
             }
         }

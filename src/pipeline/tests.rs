@@ -23,6 +23,41 @@ struct Run {
     scan: Result<ScanReport, PipelineError>,
 }
 
+/// Who held a pipeline up: `pause` before each 64 KiB of input, and each part kept for `hold` before it is taken.
+async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration) -> Bottleneck {
+    let (reader, mut writer) = std::io::pipe().expect("pipe");
+    let progress = Arc::<Progress>::default();
+    let intake = Intake {
+        stdout: File::from(std::os::fd::OwnedFd::from(reader)),
+        stall_timeout: Duration::from_secs(20),
+        plan: PartPlan::new(&PartSettings { concurrency: 1, ..parts_of(1 << 20) }, 0),
+        checksum: PartChecksum::Md5,
+        progress: Arc::clone(&progress),
+        cancel: CancellationToken::new(),
+    };
+    let Pipeline { mut parts, scan, gate, totals } = start(&settings, intake).expect("starts");
+    let writing = std::thread::spawn(move || {
+        // Paused, sixteen pieces are enough.
+        let input = dump(if pause.is_zero() { 600_000 } else { 16_000 });
+        for piece in input.chunks(64 << 10) {
+            std::thread::sleep(pause);
+            writer.write_all(piece).expect("read to the end");
+        }
+    });
+    let taking = tokio::spawn(async move {
+        while let Some(part) = parts.recv().await {
+            tokio::time::sleep(hold).await;
+            drop(part);
+        }
+    });
+    scan.await.expect("reader reports").expect("read");
+    gate.open();
+    totals.await.expect("collector reports").expect("whole");
+    taking.await.expect("all taken");
+    writing.join().expect("all written");
+    progress.bottleneck()
+}
+
 /// Runs a pipeline over `input`, opening the gate only where `open` says so.
 async fn run(input: Vec<u8>, threads: usize, settings: PartSettings, open: bool) -> Run {
     let (reader, mut writer) = std::io::pipe().expect("pipe");
@@ -107,4 +142,15 @@ async fn an_empty_dump_is_an_empty_member() {
     let mut plain = Vec::new();
     GzDecoder::new(&run.object[..]).read_to_end(&mut plain).expect("one member");
     assert!(plain.is_empty() && run.scan.expect("read").flaw.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_held_the_pipeline_up_is_known() {
+    let (none, fast) = (Duration::ZERO, PipelineSettings { level: 1, threads: 2 });
+    let slow_dump = bottleneck(fast.clone(), Duration::from_millis(50), none).await;
+    assert!(slow_dump.dump > 50 && slow_dump.upload < 20, "{slow_dump:?}");
+    let slow_upload = bottleneck(fast, none, Duration::from_millis(300)).await;
+    assert_eq!(slow_upload.largest().map(|(stage, _)| stage), Some("upload"), "{slow_upload:?}");
+    let slow_compression = bottleneck(PipelineSettings { level: 9, threads: 1 }, none, none).await;
+    assert!(slow_compression.compression > slow_compression.upload, "{slow_compression:?}");
 }

@@ -23,6 +23,8 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Deleted {
     /// Backups that are gone.
     pub backups: usize,
+    /// Their own bytes.
+    pub backup_bytes: u64,
     /// Their bytes, with what lay beside them.
     pub bytes: u64,
     /// Of these, the bytes that stay as noncurrent versions.
@@ -48,6 +50,7 @@ enum Job {
 #[derive(Default)]
 struct Done {
     backups: usize,
+    backup_bytes: u64,
     bytes: u64,
     hidden_bytes: u64,
     failed: Option<(String, StorageError)>,
@@ -112,6 +115,7 @@ impl Deleted {
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
         self.backups += done.backups;
+        self.backup_bytes += done.backup_bytes;
         self.bytes += done.bytes;
         self.hidden_bytes += done.hidden_bytes;
         let Some((file_name, error)) = done.failed else { return Goes::On };
@@ -146,6 +150,7 @@ impl Job {
                 let bytes = entry.backup.unwrap_or_default();
                 done.delete(destination, name.to_string(), bytes).await?;
                 done.backups += 1;
+                done.backup_bytes += bytes;
                 tracing::info!(file_name = %name, bytes, "backup deleted");
                 (name, entry)
             }

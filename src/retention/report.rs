@@ -13,6 +13,8 @@ use super::survey::Survey;
 pub struct RetentionReport {
     /// Backups that are left.
     pub kept: usize,
+    /// Their bytes, without what lies beside them.
+    pub kept_bytes: u64,
     /// Backups that were deleted.
     pub deleted: usize,
     /// Their bytes, with what lay beside them.
@@ -48,6 +50,11 @@ pub enum Shortfall {
     },
 }
 
+/// Bytes of all backups before anything is deleted.
+fn stored_bytes(survey: &Survey) -> u64 {
+    survey.plan().decisions().iter().map(|decision| decision.backup.bytes).sum()
+}
+
 fn warnings(count: usize) -> String {
     if count == 1 { "warning".to_owned() } else { format!("{count} warnings") }
 }
@@ -57,7 +64,13 @@ impl RetentionReport {
     #[must_use]
     pub fn frozen(survey: &Survey) -> Self {
         let problems = survey.freezes().iter().map(ToString::to_string).collect();
-        Self { kept: survey.plan().decisions().len(), frozen: true, problems, ..Self::default() }
+        Self {
+            kept: survey.plan().decisions().len(),
+            kept_bytes: stored_bytes(survey),
+            frozen: true,
+            problems,
+            ..Self::default()
+        }
     }
 
     /// Of a survey whose plan was carried out.
@@ -65,6 +78,7 @@ impl RetentionReport {
     pub fn carried_out(survey: &Survey, deleted: &Deleted) -> Self {
         Self {
             kept: survey.plan().decisions().len().saturating_sub(deleted.backups),
+            kept_bytes: stored_bytes(survey).saturating_sub(deleted.backup_bytes),
             deleted: deleted.backups,
             deleted_bytes: deleted.bytes,
             frozen: false,
@@ -78,6 +92,7 @@ impl RetentionReport {
         let deleted = survey.plan().deletions().count();
         Self {
             kept: survey.plan().decisions().len() - deleted,
+            kept_bytes: stored_bytes(survey).saturating_sub(survey.plan().deletions().map(|backup| backup.bytes).sum()),
             deleted,
             deleted_bytes: survey.doomed_bytes(),
             frozen: !survey.freezes().is_empty(),
@@ -89,6 +104,18 @@ impl RetentionReport {
     #[must_use]
     pub fn failed(reason: String) -> Self {
         Self { problems: vec![reason], ..Self::default() }
+    }
+
+    /// Whether it was found out what is stored. After a backup that is something, at least the backup itself.
+    #[must_use]
+    pub fn knows_what_is_kept(&self) -> bool {
+        self.kept > 0
+    }
+
+    /// Whether something could not be looked at or deleted; a freeze is no failure.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        !self.frozen && !self.problems.is_empty()
     }
 }
 

@@ -105,7 +105,10 @@ mod tests {
         let ledger = Arc::new(Ledger::open("s3://b/", None));
         let pulse = Pulse::new(schedule, Arc::clone(&ledger));
         assert!(!pulse.health(at("23T12:00:00")).is_healthy, "nothing is known");
-        let run = |ended, exit_code, bytes| RunResult { ended, elapsed: Duration::ZERO, exit_code, bytes };
+        let run = |ended, exit_code, bytes| {
+            let run = RunResult::without_backup(ended, Duration::ZERO, exit_code);
+            RunResult { bytes, ..run }
+        };
         ledger.ended(&run(at("22T02:10:00"), 0, Some((10, 1))));
         for (now, healthy) in
             [("22T03:00:00", true), ("23T03:00:00", true), ("24T01:59:59", true), ("24T02:00:00", false)]

@@ -4,6 +4,7 @@
 
 mod aws_chain;
 mod blocking;
+mod bottleneck;
 mod check;
 mod command_line;
 mod completions;

@@ -17,7 +17,9 @@ use crate::support::fake_pg_dump::{End, FakeDump};
 use crate::support::faulty::Stage;
 use crate::support::program::Running;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
+use crate::support::servers::s3;
 use crate::support::setup::repository_file;
+use crate::support::stored::put_backups;
 
 /// Prometheus's tool, installed where it is missing.
 fn promtool() -> Command {
@@ -201,6 +203,35 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
     let names: Vec<_> =
         dir.path().read_dir().expect("the directory").flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(names, ["backup.prom"], "no temporary file is left");
+}
+
+#[test]
+fn a_metrics_file_tells_what_retention_did() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("backup.prom");
+    let stage = Stage::new(FakeDump::new());
+    put_backups(&stage.bucket, "app", &[1, 2, 3, 4, 5, 6]);
+    let backup = stage.backup().arg("--metrics-file").arg(&file);
+    let destination = format!("s3://{}/app", stage.bucket);
+    let after = |text: &str| {
+        let names = ["retention_frozen", "retention_failed", "kept_backups", "retention_deleted_backups_total"];
+        assert_sound_metrics(text);
+        names.map(|name| sample(text, name, &destination, ""))
+    };
+    let read = || std::fs::read_to_string(&file).expect("the file");
+    // All older ones would go: of backups that are kept for a week, the newest before this one is months old.
+    backup.clone().env("BACKUP_RETENTION_DAYS", "7").run().assert_code(0);
+    assert_eq!(after(&read()), [1.0, 0.0, 7.0, 0.0].map(Some));
+    backup.env("BACKUP_KEEP_LAST", "4").run().assert_code(0);
+    let text = read();
+    assert_eq!(after(&text), [0.0, 0.0, 4.0, 4.0].map(Some));
+    let objects = stage.backups().into_iter().map(|key| s3().get(&stage.bucket, &key).expect("a backup").len());
+    let kept: usize = objects.sum();
+    assert_eq!(sample(&text, "kept_bytes", &destination, "").map(|bytes| format!("{bytes}")), Some(kept.to_string()));
+    assert!(
+        sample(&text, "retention_deleted_bytes_total", &destination, "").is_some_and(|bytes| bytes > 0.0),
+        "{text}"
+    );
 }
 
 #[test]

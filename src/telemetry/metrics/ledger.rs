@@ -12,16 +12,20 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{
-    BUILD_INFO, IN_PROGRESS, KEPT, KEPT_BYTES, LAST_DUMP_BYTES, LAST_DURATION, LAST_EXIT_CODE, LAST_FAILURE,
-    LAST_RATIO, LAST_RUN, LAST_STORED_BYTES, LAST_SUCCESS, NEXT_RUN, RUNS, Record,
+    BOTTLENECK, BUILD_INFO, DELETED, DELETED_BYTES, FROZEN, IN_PROGRESS, KEPT, KEPT_BYTES, LAST_DUMP_BYTES,
+    LAST_DURATION, LAST_EXIT_CODE, LAST_FAILURE, LAST_RATIO, LAST_RUN, LAST_STORED_BYTES, LAST_SUCCESS, NEXT_RUN,
+    RETENTION_FAILED, RUNS, Record,
 };
+
+use crate::pipeline::Bottleneck;
+use crate::retention::RetentionReport;
 
 /// A collector runs as another user.
 const MODE: u32 = 0o644;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug)]
-pub struct RunResult {
+pub struct RunResult<'a> {
     /// When.
     pub ended: DateTime<Utc>,
     /// How long it took.
@@ -30,6 +34,18 @@ pub struct RunResult {
     pub exit_code: u8,
     /// Plain and stored bytes of the backup; where there is none, nothing.
     pub bytes: Option<(u64, u64)>,
+    /// Who held the dump up.
+    pub bottleneck: Option<Bottleneck>,
+    /// What retention did after it, where a rule is set.
+    pub retention: Option<&'a RetentionReport>,
+}
+
+impl RunResult<'_> {
+    /// Of a run that came to nothing.
+    #[must_use]
+    pub fn without_backup(ended: DateTime<Utc>, elapsed: Duration, exit_code: u8) -> Self {
+        Self { ended, elapsed, exit_code, bytes: None, bottleneck: None, retention: None }
+    }
 }
 
 /// The record of a destination.
@@ -69,7 +85,7 @@ impl Ledger {
     }
 
     /// A run has ended.
-    pub fn ended(&self, run: &RunResult) {
+    pub fn ended(&self, run: &RunResult<'_>) {
         self.with(|record| {
             let ended = unix(run.ended);
             record.set(&LAST_RUN, ended);
@@ -85,10 +101,15 @@ impl Ledger {
             record.set(&LAST_STORED_BYTES, float(stored_bytes));
             record.set(&LAST_RATIO, rounded(float(dump_bytes) / float(stored_bytes.max(1))));
             record.add(&RUNS, "success", 1.0);
+            record.remove(&BOTTLENECK);
+            for (stage, percent) in run.bottleneck.iter().flat_map(Bottleneck::shares) {
+                record.set_for(&BOTTLENECK, stage, f64::from(percent) / 100.0);
+            }
             if record.get(&KEPT).is_some() {
                 record.add(&KEPT, "", 1.0);
                 record.add(&KEPT_BYTES, "", float(stored_bytes));
             }
+            retained(record, run.retention);
         });
         self.save();
     }
@@ -138,6 +159,23 @@ impl Ledger {
     }
 }
 
+/// What retention did. Without a rule there is none that could be frozen: an alert on an earlier one ends.
+fn retained(record: &mut Record, report: Option<&RetentionReport>) {
+    let Some(report) = report else {
+        record.remove(&FROZEN);
+        record.remove(&RETENTION_FAILED);
+        return;
+    };
+    record.set(&FROZEN, f64::from(u8::from(report.frozen)));
+    record.set(&RETENTION_FAILED, f64::from(u8::from(report.is_failed())));
+    record.add(&DELETED, "", float(report.deleted as u64));
+    record.add(&DELETED_BYTES, "", float(report.deleted_bytes));
+    if report.knows_what_is_kept() {
+        record.set(&KEPT, float(report.kept as u64));
+        record.set(&KEPT_BYTES, float(report.kept_bytes));
+    }
+}
+
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // Hidden, and not `.prom`: no collector takes it for one of its files.
@@ -170,4 +208,46 @@ fn float(count: u64) -> f64 {
 /// To three digits.
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Metric;
+    use super::*;
+
+    fn backup(retention: Option<&RetentionReport>) -> RunResult<'_> {
+        let run = RunResult::without_backup(Utc::now(), Duration::ZERO, 0);
+        let bottleneck = Some(Bottleneck { dump: 83, compression: 10, upload: 0 });
+        RunResult { bytes: Some((1000, 100)), bottleneck, retention, ..run }
+    }
+
+    fn values(ledger: &Ledger, metrics: [&Metric; 6]) -> [Option<f64>; 6] {
+        metrics.map(|metric| ledger.with(|record| record.get(metric)))
+    }
+
+    #[test]
+    fn what_is_kept_is_counted_and_after_retention_known() {
+        let ledger = Ledger::open("s3://b/", None);
+        let seen = || values(&ledger, [&KEPT, &KEPT_BYTES, &DELETED, &DELETED_BYTES, &FROZEN, &RETENTION_FAILED]);
+        ledger.ended(&backup(None));
+        assert_eq!(seen(), [None; 6], "nobody has looked");
+        ledger.looked(3, 300, None);
+        ledger.ended(&backup(None));
+        assert_eq!(seen(), [Some(4.0), Some(400.0), None, None, None, None]);
+
+        let report =
+            RetentionReport { kept: 3, kept_bytes: 290, deleted: 2, deleted_bytes: 230, ..RetentionReport::default() };
+        ledger.ended(&backup(Some(&report)));
+        assert_eq!(seen(), [3.0, 290.0, 2.0, 230.0, 0.0, 0.0].map(Some));
+        ledger.ended(&backup(Some(&RetentionReport::failed("denied".to_owned()))));
+        assert_eq!(seen(), [4.0, 390.0, 2.0, 230.0, 0.0, 1.0].map(Some), "nobody knows: counted on");
+        let problems = vec!["a gap".to_owned()];
+        let frozen = RetentionReport { kept: 5, kept_bytes: 490, frozen: true, problems, ..RetentionReport::default() };
+        ledger.ended(&backup(Some(&frozen)));
+        ledger.ended(&RunResult::without_backup(Utc::now(), Duration::ZERO, 12));
+        assert_eq!(seen(), [5.0, 490.0, 2.0, 230.0, 1.0, 0.0].map(Some), "a failure changes nothing");
+        ledger.ended(&backup(None));
+        assert_eq!(seen()[4..], [None; 2], "no rule, no freeze");
+        assert!(ledger.render().contains("_bottleneck_ratio{destination=\"s3://b/\",stage=\"dump\"} 0.83\n"));
+    }
 }

@@ -73,6 +73,14 @@ pub const LAST_STORED_BYTES: Metric =
 /// One by the other.
 pub const LAST_RATIO: Metric =
     gauge("pg_s3_backup_last_success_compression_ratio", "Plain bytes for each stored byte of the last backup");
+/// Who held it up.
+pub const BOTTLENECK: Metric = Metric {
+    label: Some("stage"),
+    ..gauge(
+        "pg_s3_backup_last_success_bottleneck_ratio",
+        "Share of the last dump's duration, 0 to 1, that was waited for a stage: dump, compression, or upload",
+    )
+};
 /// The last run, however it ended.
 pub const LAST_RUN: Metric = gauge("pg_s3_backup_last_run_timestamp_seconds", "When the last run ended, in Unix time");
 /// How it ended.
@@ -97,6 +105,24 @@ pub const KEPT: Metric = gauge("pg_s3_backup_kept_backups", "Backups in the dest
 /// How much that is.
 pub const KEPT_BYTES: Metric =
     gauge("pg_s3_backup_kept_bytes", "Stored bytes of all backups in the destination when it was last looked at");
+/// What retention deleted.
+pub const DELETED: Metric =
+    counter("pg_s3_backup_retention_deleted_backups_total", "Backups that retention deleted after a backup");
+/// How much that was.
+pub const DELETED_BYTES: Metric = counter(
+    "pg_s3_backup_retention_deleted_bytes_total",
+    "Stored bytes that retention deleted after a backup, with what lay beside the backups",
+);
+/// Whether retention heeded a warning.
+pub const FROZEN: Metric = gauge(
+    "pg_s3_backup_retention_frozen",
+    "1 where the last retention deleted nothing because something spoke against it, else 0",
+);
+/// Whether retention failed.
+pub const RETENTION_FAILED: Metric = gauge(
+    "pg_s3_backup_retention_failed",
+    "1 where the last retention could not delete all that the rules say, else 0",
+);
 /// Every metric, in the order of the text.
 pub const METRICS: &[&Metric] = &[
     &BUILD_INFO,
@@ -105,6 +131,7 @@ pub const METRICS: &[&Metric] = &[
     &LAST_DUMP_BYTES,
     &LAST_STORED_BYTES,
     &LAST_RATIO,
+    &BOTTLENECK,
     &LAST_RUN,
     &LAST_EXIT_CODE,
     &LAST_FAILURE,
@@ -113,6 +140,10 @@ pub const METRICS: &[&Metric] = &[
     &NEXT_RUN,
     &KEPT,
     &KEPT_BYTES,
+    &DELETED,
+    &DELETED_BYTES,
+    &FROZEN,
+    &RETENTION_FAILED,
 ];
 
 /// The values of the metrics: by name, and by the value of the metric's own label (empty where it has none).

@@ -1,0 +1,116 @@
+//! Who held the pipeline up: `pg_dump`, compression or the upload, in per cent of the dump's duration (SPEC §5).
+//!
+//! The reader and the collector count their waiting here, a clock's two readings at each wait; `backup` puts the shares
+//! into manifest, summary and metrics.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+/// Shares of the dump's duration in per cent; what is missing to 100 is the reader's own work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bottleneck {
+    /// Waiting for `pg_dump`'s output.
+    pub dump: u8,
+    /// Waiting for a compression thread.
+    pub compression: u8,
+    /// Waiting for a part to be taken: by S3, or by the spool's disk where there is one.
+    pub upload: u8,
+}
+
+impl Bottleneck {
+    /// Each stage with its share.
+    #[must_use]
+    pub fn shares(&self) -> [(&'static str, u8); 3] {
+        [("dump", self.dump), ("compression", self.compression), ("upload", self.upload)]
+    }
+
+    /// The stage that held the pipeline up most, and its share; `None` where nothing was waited for.
+    #[must_use]
+    pub fn largest(&self) -> Option<(&'static str, u8)> {
+        self.shares().into_iter().filter(|(_, share)| *share > 0).max_by_key(|(_, share)| *share)
+    }
+
+    /// Of microseconds. A part that is waited for while the reader is not held up (there is room in between) costs
+    /// nothing, so the upload has its share of what the reader was blocked at most.
+    fn of(dump: u64, blocked: u64, part: u64, whole: u64) -> Self {
+        let upload = part.min(blocked);
+        let share = |micros: u64| {
+            let percent = micros.saturating_mul(100).checked_div(whole).unwrap_or_default();
+            u8::try_from(percent.min(100)).unwrap_or_default()
+        };
+        Self { dump: share(dump), compression: share(blocked - upload), upload: share(upload) }
+    }
+}
+
+/// What is waited for, in microseconds.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    dump: AtomicU64,
+    blocked: AtomicU64,
+    part: AtomicU64,
+    /// The dump's duration; 0 until its end.
+    whole: AtomicU64,
+}
+
+impl Waits {
+    /// The reader waited for output.
+    pub fn add_dump(&self, since: Instant) {
+        add(&self.dump, since);
+    }
+
+    /// The reader waited for room behind it.
+    pub fn add_blocked(&self, since: Instant) {
+        add(&self.blocked, since);
+    }
+
+    /// The collector waited for a part in flight to be taken. A wait that ends after the dump has held nothing up.
+    pub fn add_part(&self, since: Instant) {
+        if self.whole.load(Ordering::Relaxed) == 0 {
+            add(&self.part, since);
+        }
+    }
+
+    /// The dump has come to its end.
+    pub fn end(&self, began: Instant) {
+        self.whole.store(micros(began.elapsed()).max(1), Ordering::Relaxed);
+    }
+
+    /// The shares, once the dump is at its end.
+    pub fn bottleneck(&self) -> Bottleneck {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Bottleneck::of(read(&self.dump), read(&self.blocked), read(&self.part), read(&self.whole))
+    }
+}
+
+fn add(count: &AtomicU64, since: Instant) {
+    count.fetch_add(micros(since.elapsed()), Ordering::Relaxed);
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_of_the_dumps_duration_and_never_more_than_it() {
+        let shares = |dump, blocked, part, whole| {
+            let Bottleneck { dump, compression, upload } = Bottleneck::of(dump, blocked, part, whole);
+            (dump, compression, upload)
+        };
+        assert_eq!(shares(500, 300, 100, 1000), (50, 20, 10));
+        assert_eq!(shares(100, 200, 900, 1000), (10, 0, 20), "parts that wait while nothing is held up");
+        assert_eq!(shares(2000, 0, 0, 1000), (100, 0, 0));
+        assert_eq!(shares(5, 5, 5, 0), (0, 0, 0), "before the end");
+    }
+
+    #[test]
+    fn the_largest_is_named_where_there_is_one() {
+        assert_eq!(Bottleneck { dump: 10, compression: 60, upload: 30 }.largest(), Some(("compression", 60)));
+        assert_eq!(Bottleneck::default().largest(), None);
+    }
+}
