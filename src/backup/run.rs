@@ -114,7 +114,7 @@ impl<'a> Backup<'a> {
     async fn retain(&self, destination: &Destination, committed: &Committed, whose: Whose) -> Option<RetentionReport> {
         let policy = self.config.retention.as_ref();
         if policy.is_some() && whose == Whose::Unknown {
-            let reason = "it is not known whose backups are here: nothing is deleted";
+            let reason = "it is not known whose backups are here: nothing was deleted";
             tracing::warn!("retention: {reason}");
             return Some(RetentionReport::failed(reason.to_owned()));
         }

@@ -116,7 +116,7 @@ async fn retain<Waiting: Future<Output = ()>>(
         // Names that lie in the future, by a clock that is or was wrong, make the backup of now an old one.
         Ok(survey) if survey.plan().deletions().any(|backup| backup.name.to_string() == made) => {
             let reason =
-                format!("the rules would delete {made}, which was just made: nothing is deleted; look at the clocks");
+                format!("the rules would delete {made}, which was just made: nothing was deleted; look at the clocks");
             tracing::warn!("retention: {reason}");
             RetentionReport::failed(reason)
         }

@@ -1,5 +1,5 @@
 //! What is stored and what is to become of it: the listing, the few manifests that matter, the plan, and what speaks
-//! against it. Reads only; [`super::apply()`] acts on it.
+//! against it. Reads only; `apply` acts on it.
 //!
 //! Whatever 100,000 backups cost in listing requests, manifests are read of those alone on which a decision hangs: of the
 //! newest, and of those that stand for a period. One that is damaged is none; one that cannot be had stops everything, as

@@ -9,7 +9,7 @@
 //!       journal  part-00001  part-00002 …
 //! ```
 //!
-//! [`directory`] finds and locks, [`run`] writes one run's files, [`journal`] is what they mean. `backup` fills a spool
+//! `directory` finds and locks, `run` writes one run's files, [`journal`] is what they mean. `backup` fills a spool
 //! and delivers what an earlier run left, `storage` reads parts from it and notes what S3 has taken. Everything here
 //! blocks on the disk, and is called off the runtime's own threads. It never decides what is whole: `proof` does.
 

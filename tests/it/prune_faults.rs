@@ -122,6 +122,8 @@ fn nothing_is_deleted_on_a_doubt() {
         (Fault::access_denied(), 3, "AccessDenied"),
         (Fault::slow_down(), 12, "BACKUP_MAX_UPLOAD_OUTAGE"),
         (Fault::Stall { at: StallAt::BeforeAnswer }, 12, "BACKUP_MAX_UPLOAD_OUTAGE"),
+        // What was listed and is not found is no backup without a manifest, which would count as sound.
+        (Fault::Status { code: 404, s3_code: "NoSuchKey", when: When::Before }, 12, "cannot be found"),
     ] {
         let stage = Stage::new();
         stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, fault).key_suffix(&manifest));

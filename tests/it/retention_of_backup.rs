@@ -131,3 +131,30 @@ fn assert_warned(outcome: &Outcome, words: &str) {
     let is_there = outcome.stderr.lines().any(|line| line.contains(" WARN ") && line.contains(words));
     assert!(is_there && !outcome.stderr.contains(" ERROR "), "{words:?} wanted in:\n{}", outcome.stderr);
 }
+
+#[test]
+fn names_in_the_near_future_never_cost_the_backup_that_was_just_made() {
+    let stage = Stage::new(FakeDump::new());
+    // A clock that was ahead, by less than what freezes the plan.
+    for minutes in [10, 20, 30] {
+        let started = chrono::Utc::now() + chrono::TimeDelta::minutes(minutes);
+        let name = pg_s3_backup::backup::name::BackupName::new(started);
+        s3().request("PUT", &format!("/{}/app/{name}", stage.bucket), b"x").expect("stored");
+    }
+    let outcome = stage.backup().env("BACKUP_KEEP_LAST", "1").args(["--json", "--min-keep", "1"]).run();
+    let (_, report) = after(&stage, &outcome);
+    assert_eq!(report["deleted"], 0, "{report}");
+    assert!(outcome.stderr.contains("which was just made"), "{}", outcome.stderr);
+    assert_eq!(stage.backups().len(), 4);
+}
+
+#[test]
+fn where_nobody_knows_whose_backups_they_are_none_is_deleted() {
+    let stage = stage(&[1, 2, 3, 4]);
+    // Only the question before the dump goes unanswered; a later listing would show what to delete.
+    stage.proxy.rule(Rule::on(S3Verb::ListObjects, Calls::Nth(1), Fault::access_denied()));
+    let outcome = stage.backup().env("BACKUP_KEEP_LAST", "1").args(["--json", "--min-keep", "1"]).run();
+    let (left, report) = after(&stage, &outcome);
+    assert_eq!((left.len(), &report["deleted"]), (4, &0.into()), "{report}");
+    assert!(outcome.stderr.contains("not known whose backups are here"), "{}", outcome.stderr);
+}
