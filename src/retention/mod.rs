@@ -75,6 +75,9 @@ pub async fn enforce<Waiting: Future<Output = ()>>(
     let report = RetentionReport::carried_out(survey, &deleted);
     let RetentionReport { kept, deleted: gone, deleted_bytes, .. } = report;
     tracing::info!(kept, deleted = gone, deleted_bytes, failed = deleted.failed.len(), "retention");
+    if deleted.is_stopped {
+        tracing::warn!(untried = deleted.untried, "retention was stopped: the next run deletes the rest");
+    }
     let shortfall = deleted.failed.first().map(|(file_name, reason)| Shortfall::Failed {
         failed: deleted.failed.len(),
         untried: deleted.untried,

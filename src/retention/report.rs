@@ -76,13 +76,15 @@ impl RetentionReport {
     /// Of a survey whose plan was carried out.
     #[must_use]
     pub fn carried_out(survey: &Survey, deleted: &Deleted) -> Self {
+        let failed = deleted.failed.iter().map(|(file_name, reason)| format!("{file_name}: {reason}"));
+        let stopped = deleted.is_stopped.then(|| format!("stopped: {} backups were not tried", deleted.untried));
         Self {
             kept: survey.plan().decisions().len().saturating_sub(deleted.backups),
             kept_bytes: stored_bytes(survey).saturating_sub(deleted.backup_bytes),
             deleted: deleted.backups,
             deleted_bytes: deleted.bytes,
             frozen: false,
-            problems: deleted.failed.iter().map(|(file_name, reason)| format!("{file_name}: {reason}")).collect(),
+            problems: failed.chain(stopped).collect(),
         }
     }
 

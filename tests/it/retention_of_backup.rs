@@ -121,8 +121,9 @@ fn a_signal_during_retention_does_not_undo_the_backup() {
     let running = program.arg("--json").spawn();
     stage.proxy.wait_for(S3Verb::DeleteObject, 2, Duration::from_mins(1));
     running.signal("TERM");
-    let (left, _) = after(&stage, &running.wait());
+    let (left, report) = after(&stage, &running.wait());
     assert_eq!(left.len(), 4);
+    assert!(report["problems"].to_string().contains("stopped: 2 backups were not tried"), "{report}");
 }
 
 /// A WARN line says it, and no ERROR line is there.
