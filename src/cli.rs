@@ -11,7 +11,7 @@ use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::backup::name::BackupName;
 use crate::check::{MaxAge, MaxShrink, MinSize};
 use crate::config::Flags;
-use crate::config::table::{CommandName, PG_DUMP_ARGS, SETTINGS, Setting};
+use crate::config::table::{self, CommandName, PG_DUMP_ARGS, SETTINGS, Setting};
 use crate::error::EXIT_CODES;
 use crate::manual::examples_help;
 
@@ -242,9 +242,7 @@ pub fn definition() -> clap::Command {
     let definition = Cli::command().after_help(exit_codes_help()).mut_subcommand("completions", |command| {
         command.after_long_help(examples_help(CommandName::Completions).trim_start().to_owned())
     });
-    let commands =
-        [CommandName::Backup, CommandName::List, CommandName::Check, CommandName::Daemon, CommandName::Prune];
-    commands.into_iter().fold(definition, |definition, name| {
+    table::ALL.iter().copied().fold(definition, |definition, name| {
         definition.mut_subcommand(name.word(), |command| {
             let flags = SETTINGS.iter().filter(|setting| setting.commands.contains(&name)).copied().filter_map(flag);
             let long = environment_help(name) + &examples_help(name);

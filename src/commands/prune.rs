@@ -91,8 +91,7 @@ async fn survey(config: &PruneConfig) -> Result<(Destination, Survey), Error> {
 
 /// The one line that says what is about to happen, without secrets.
 fn announce(config: &PruneConfig) {
-    let settings: Vec<String> =
-        config.shown.iter().map(|shown| format!("{}={} ({})", shown.variable, shown.value, shown.source)).collect();
+    let settings: Vec<String> = config.shown.iter().map(ToString::to_string).collect();
     tracing::info!(settings = settings.join(", "), "prune starts");
 }
 

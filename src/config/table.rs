@@ -47,7 +47,8 @@ pub struct Setting {
 const BACKUP: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon];
 const STORAGE: &[CommandName] =
     &[CommandName::Backup, CommandName::List, CommandName::Check, CommandName::Daemon, CommandName::Prune];
-const ALL: &[CommandName] = STORAGE;
+/// Every subcommand that has settings.
+pub const ALL: &[CommandName] = STORAGE;
 // What waits in a spool, `prune` must leave alone.
 const SPOOL: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon, CommandName::Prune];
 
