@@ -44,7 +44,9 @@ RUN set -e; \
     done
 
 FROM debian:trixie-slim
-# What libpq and the programs want, and the public certificate authorities.
+# What libpq and the programs want, and the public certificate authorities. Versions are not pinned: a rebuild shall
+# bring Debian's security updates.
+# hadolint ignore=DL3008
 RUN apt-get update -q -o Acquire::Languages=none \
     && apt-get install -qy --no-install-recommends \
         ca-certificates libgssapi-krb5-2 libldap2 liblz4-1 libreadline8t64 libssl3t64 libzstd1 zlib1g \

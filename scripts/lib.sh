@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the scripts beside this file share. Sourced, not run:
 #   source "${BASH_SOURCE[0]%/*}/lib.sh"
-# Sets SCRIPTS, ROOT and TOOLS; gives die, need_cargo, has_all, find_postgres, server_bin and process_start.
+# Sets SCRIPTS, ROOT and TOOLS; gives die, need_cargo, python_tool, has_all, find_postgres, server_bin and process_start.
 
 SCRIPTS=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 ROOT=$(dirname -- "$SCRIPTS")
@@ -18,6 +18,12 @@ need_cargo() {
     type -P cargo >/dev/null || die "cargo is missing: install Rust 1.94.1 or later from https://rustup.rs (Debian: apt-get install rustup && rustup default stable)"
     type -P cc >/dev/null || die "a C compiler is missing: please install one (Debian: apt-get install gcc libc6-dev)"
     export CARGO_TARGET_DIR=$ROOT/target
+}
+
+# python_tool NAME ARGUMENT...: runs a Python module that scripts/install put into TOOLS/NAME.
+python_tool() {
+    local module=${1//-/_}
+    PYTHONPATH=$TOOLS/$1 python3 -B -m "$module" "${@:2}"
 }
 
 # has_all DIR PROGRAM...: are all these programs in DIR?
