@@ -180,3 +180,28 @@ impl<'a> Listing<'a> {
         Some(manifest)
     }
 }
+
+/// The median of backups' sizes, in bytes: what the newest is compared with, by `check` and by retention before it
+/// deletes. Of an even number the mean of the two in the middle; none of none.
+#[must_use]
+pub fn median(sizes: impl IntoIterator<Item = u64>) -> Option<u64> {
+    let mut sizes: Vec<u64> = sizes.into_iter().collect();
+    sizes.sort_unstable();
+    let upper = sizes.len() / 2;
+    let lower = sizes.len().checked_sub(1)? / 2;
+    Some(u64::midpoint(*sizes.get(lower)?, *sizes.get(upper)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_in_the_middle() {
+        assert_eq!(median([]), None);
+        assert_eq!(median([7]), Some(7));
+        assert_eq!(median([9, 1]), Some(5));
+        assert_eq!(median([5, 1, 9, 3, 7]), Some(5));
+        assert_eq!(median([u64::MAX, u64::MAX]), Some(u64::MAX));
+    }
+}

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::backup::manifest::Manifest;
 use crate::backup::name::{BackupName, MANIFEST_SUFFIX};
-use crate::listing::Listing;
+use crate::listing::{self, Listing};
 use crate::storage::{Destination, Head};
 
 use super::answer::answered;
@@ -179,7 +179,7 @@ fn judge_size(wishes: &Wishes, bytes: u64, before: Vec<u64>) -> Verdict {
         let detail = format!("{size} is less than --min-size {}", size_text(least));
         return Verdict::fail(detail, "look whether the database has lost data, and whose backup this is");
     }
-    let Some(median) = median(before) else {
+    let Some(median) = listing::median(before) else {
         return Verdict::ok(format!("{size}; there is nothing to compare it with"));
     };
     match wishes.max_shrink.least(median) {
@@ -193,12 +193,6 @@ fn judge_size(wishes: &Wishes, bytes: u64, before: Vec<u64>) -> Verdict {
         ),
         _ => Verdict::ok(format!("{size}; those before have {} (median)", size_text(median))),
     }
-}
-
-/// The one in the middle; the lower of two.
-fn median(mut sizes: Vec<u64>) -> Option<u64> {
-    sizes.sort_unstable();
-    sizes.get(sizes.len().checked_sub(1)? / 2).copied()
 }
 
 fn size_text(bytes: u64) -> String {
@@ -215,14 +209,6 @@ fn words(time: TimeDelta) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_median_is_one_of_them() {
-        assert_eq!(median(vec![]), None);
-        assert_eq!(median(vec![7]), Some(7));
-        assert_eq!(median(vec![9, 1]), Some(1));
-        assert_eq!(median(vec![5, 1, 9, 3, 7]), Some(5));
-    }
 
     #[test]
     fn the_parts_are_in_the_etag() {

@@ -9,8 +9,9 @@ use bytesize::ByteSize;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::backup::name::BackupName;
+use crate::listing;
 
-use super::plan::{Backup, Plan};
+use super::plan::Plan;
 use super::policy::RetentionPolicy;
 
 /// How far a clock may be wrong before its backups' names are taken for wrong (SPEC §7).
@@ -104,7 +105,7 @@ fn gap(plan: &Plan, policy: &RetentionPolicy) -> Option<Freeze> {
 
 fn shrunk(plan: &Plan) -> Option<Freeze> {
     let (newest, before) = plan.compared().split_first()?;
-    let median = median(before)?;
+    let median = listing::median(before.iter().map(|backup| backup.bytes))?;
     (newest.bytes.saturating_mul(2) < median).then_some(Freeze::Shrunk {
         name: newest.name,
         bytes: newest.bytes,
@@ -115,13 +116,4 @@ fn shrunk(plan: &Plan) -> Option<Freeze> {
 fn most(plan: &Plan) -> Option<Freeze> {
     let (deleted, total) = (plan.deletions().count(), plan.decisions().len());
     (total > FEW && deleted * 2 > total).then_some(Freeze::Most { deleted, total })
-}
-
-/// The median size; of an even number of backups the mean of the two in the middle.
-fn median(backups: &[Backup]) -> Option<u64> {
-    let mut sizes: Vec<u64> = backups.iter().map(|backup| backup.bytes).collect();
-    sizes.sort_unstable();
-    let upper = sizes.len() / 2;
-    let lower = sizes.len().checked_sub(1)? / 2;
-    Some(u64::midpoint(*sizes.get(lower)?, *sizes.get(upper)?))
 }
