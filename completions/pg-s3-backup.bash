@@ -28,6 +28,9 @@ _pg__s3__backup() {
             pg__s3__backup,daemon)
                 cmd="pg__s3__backup__subcmd__daemon"
                 ;;
+            pg__s3__backup,health)
+                cmd="pg__s3__backup__subcmd__health"
+                ;;
             pg__s3__backup,list)
                 cmd="pg__s3__backup__subcmd__list"
                 ;;
@@ -41,7 +44,7 @@ _pg__s3__backup() {
 
     case "${cmd}" in
         pg__s3__backup)
-            opts="-h -V --help --version completions backup list check daemon prune"
+            opts="-h -V --help --version completions backup list check daemon health prune"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -384,6 +387,32 @@ _pg__s3__backup() {
                     return 0
                     ;;
                 --metrics-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pg__s3__backup__subcmd__health)
+            opts="-h --listen --log-level --log-format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --listen)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

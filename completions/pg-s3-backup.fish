@@ -31,6 +31,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "backup" -
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "list" -d 'List the backups of this destination, newest first'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "check" -d 'Try whether everything is fit to back up, and the newest backup fresh and sound'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "daemon" -d 'Take backups on a schedule until stopped'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "health" -d 'Ask the daemon on this host whether it is alive: for a container\'s health check'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "prune" -d 'Delete the backups that no rule keeps, and abort this tool\'s own stale uploads'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET] [default: required]' -r
@@ -129,6 +130,10 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l log
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l run-on-start -d 'At the start, take a backup at once, whatever is there'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l allow-mixed -d 'Back up to a destination that holds another database\'s backups'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l listen -d 'address to serve `/livez`, `/healthz` and `/metrics` on; `:9187` is that port on all addresses [env: LISTEN] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l log-level -d '`error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL] [default: `info`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l log-format -d '`text` or `json` [env: LOG_FORMAT] [default: `text`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l sweep-after -d 'Abort uploads of this tool that were begun, and last written to, longer ago than this' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET] [default: required]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-path -d 'key prefix of one database\'s backups; `backup` means `backup/`, never `backup2/` [env: S3_PATH] [default: the bucket\'s top]' -r

@@ -33,6 +33,8 @@ pub enum Command {
     List(ListArgs),
     /// Take backups on a schedule until stopped
     Daemon(DaemonArgs),
+    /// Ask the daemon on this host whether it is alive: for a container's health check
+    Health,
     /// Try whether everything is fit to back up, and the newest backup fresh and sound
     Check(CheckArgs),
     /// Delete the backups that no rule keeps, and abort this tool's own stale uploads
@@ -229,6 +231,7 @@ impl Command {
             Self::Backup(_) => CommandName::Backup,
             Self::List(_) => CommandName::List,
             Self::Daemon(_) => CommandName::Daemon,
+            Self::Health => CommandName::Health,
             Self::Check(_) => CommandName::Check,
             Self::Prune(_) => CommandName::Prune,
             Self::Completions(_) => CommandName::Completions,

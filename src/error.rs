@@ -8,6 +8,7 @@ use std::fmt::{self, Write as _};
 use crate::backup::DumpError;
 use crate::backup::name::BackupName;
 use crate::config::Problems;
+use crate::health::probe::NotAlive;
 use crate::interrupt::Interrupt;
 use crate::postgres::PostgresError;
 use crate::retention::Shortfall;
@@ -96,7 +97,12 @@ pub const EXIT_CODES: [ExitCodeRow; 14] = [
         "S3 did not take the backup within the outage budget, or credentials expired in the middle",
     ),
     row(ExitCode::PruneIncomplete, 13, "prune incomplete", "could not, or refused to, delete everything the rules say"),
-    row(ExitCode::CheckFailed, 14, "check failed", "at least one of the things that check tried is not well"),
+    row(
+        ExitCode::CheckFailed,
+        14,
+        "check failed",
+        "at least one of the things that check tried is not well; for health: the daemon does not say that its loop turns",
+    ),
     row(
         ExitCode::AlreadyRunning,
         16,
@@ -185,6 +191,9 @@ pub enum Error {
         /// Which.
         probes: String,
     },
+    /// The daemon does not say that it is alive.
+    #[error(transparent)]
+    NotAlive(#[from] NotAlive),
     /// A signal asked the program to stop.
     #[error("stopped by {0}")]
     Interrupted(Interrupt),
@@ -231,7 +240,7 @@ impl Error {
             Self::PruneIncomplete(_) => ExitCode::PruneIncomplete,
             // A word of the command line names nothing.
             Self::NoSuchBackup { .. } => ExitCode::Usage,
-            Self::CheckFailed { .. } => ExitCode::CheckFailed,
+            Self::CheckFailed { .. } | Self::NotAlive(_) => ExitCode::CheckFailed,
             Self::Interrupted(Interrupt::Int) => ExitCode::Interrupted,
             Self::Interrupted(Interrupt::Term) => ExitCode::Terminated,
         }

@@ -89,13 +89,16 @@ async fn dispatch(cli: &Cli, flags: &Flags, environment: &Environment, writer: &
         Command::Prune(args) => Box::pin(commands::prune::run(&context, args, interrupts)).await,
         Command::Check(args) => Box::pin(commands::check::run(&context, args, interrupts)).await,
         Command::Completions(args) => commands::completions::run(&context, args),
-        Command::List(args) => {
-            let listing = Box::pin(commands::list::run(&context, args));
-            tokio::select! {
-                listed = listing => listed,
-                interrupt = interrupts.received() => Err(Error::Interrupted(interrupt)),
-            }
-        }
+        Command::Health => unless(interrupts, commands::health::run(&context)).await,
+        Command::List(args) => unless(interrupts, Box::pin(commands::list::run(&context, args))).await,
+    }
+}
+
+/// The work to its end, or to the first signal: there is nothing to clean up.
+async fn unless(interrupts: Interrupts, work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    tokio::select! {
+        done = work => done,
+        interrupt = interrupts.received() => Err(Error::Interrupted(interrupt)),
     }
 }
 

@@ -59,6 +59,11 @@ pub const EXAMPLES: &[Example] = &[
         "pg-s3-backup daemon --interval '0 2 * * *' --timezone Europe/Berlin",
     ),
     example(
+        CommandName::Health,
+        "Ask the daemon that listens on `LISTEN` whether it is alive, within 3 s",
+        "pg-s3-backup health",
+    ),
+    example(
         CommandName::Completions,
         "Complete in this zsh user's shells (a directory of its fpath)",
         "pg-s3-backup completions zsh >_pg-s3-backup",

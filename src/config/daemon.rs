@@ -1,4 +1,4 @@
-//! What `daemon` needs beside a backup's settings, and where those who watch are told.
+//! What `daemon` needs beside a backup's settings, where `health` asks it, and where those who watch are told.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 
 use super::retention::zone;
-use super::{BackupConfig, Environment, Flags, Problems, Resolver, backup_in, finish, parse, table};
+use super::{BackupConfig, Environment, Flags, Problems, Resolver, backup_in, finish, log, parse, table};
 use crate::scheduler::Schedule;
 use crate::telemetry::PingUrl;
 
@@ -60,6 +60,23 @@ pub fn daemon(flags: &Flags, environment: &Environment) -> Result<DaemonConfig, 
     })
 }
 
+/// Resolves the settings of `health`: where the daemon listens.
+///
+/// # Errors
+/// Every problem at once.
+pub fn health(flags: &Flags, environment: &Environment) -> Result<String, Problems> {
+    let mut resolver = Resolver::new(flags, environment);
+    let address = resolver.required(&table::LISTEN).and_then(|text| match parse_asked(&text) {
+        Ok(address) => Some(address),
+        Err(why) => {
+            resolver.refuse(&table::LISTEN, &why);
+            None
+        }
+    });
+    log(&mut resolver);
+    finish(resolver, address).map(|(address, _)| address)
+}
+
 /// Who is to be told, whatever may be wrong with the other settings: a run that ends with those is a failed run, too.
 #[must_use]
 pub fn watchers(flags: &Flags, environment: &Environment) -> Watchers {
@@ -110,6 +127,15 @@ fn parse_address(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// An address at which somebody else listens already.
+fn parse_asked(text: &str) -> Result<String, String> {
+    let address = parse_address(text)?;
+    if address.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|digit| digit == b'0')) {
+        return Err(format!("`{text}` is whatever port was free: only the daemon knows which"));
+    }
+    Ok(address)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +154,7 @@ mod tests {
         for right in [":9187", "127.0.0.1:0", "[::1]:9187", "localhost:9187"] {
             assert!(parse_address(right).is_ok(), "{right}");
         }
+        assert!(parse_asked("127.0.0.1:0").is_err() && parse_asked(":00").is_err() && parse_asked(":10").is_ok());
         for wrong in ["9187", "localhost", "::1:9187", "http://h:9187", "h:99999", "h:", ":x"] {
             assert!(parse_address(wrong).is_err(), "{wrong}");
         }

@@ -25,7 +25,7 @@ use crate::storage::{AtRest, ChecksumSetting, Encryption, S3Settings, StaticCred
 use crate::telemetry::{LogFormat, LogSettings};
 
 pub use check::{CheckConfig, Scope, check};
-pub use daemon::{DaemonConfig, Watchers, daemon, watchers};
+pub use daemon::{DaemonConfig, Watchers, daemon, health, watchers};
 pub use resolve::{Environment, Flags, Problem, Problems, Reported, Resolver, Shown, Source};
 pub use retention::{PruneConfig, prune};
 

@@ -9,7 +9,7 @@ mod retention;
 
 use crate::error::ExitCode;
 
-pub use command::CommandName;
+pub use command::{ALL, CommandName};
 pub use daemon::{BACKUP_INTERVAL, BACKUP_RETRY_DELAYS, BACKUP_TIMEZONE, LISTEN, METRICS_FILE, PING_URL};
 pub use retention::*;
 
@@ -47,8 +47,6 @@ pub struct Setting {
 const BACKUP: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon];
 const STORAGE: &[CommandName] =
     &[CommandName::Backup, CommandName::List, CommandName::Check, CommandName::Daemon, CommandName::Prune];
-/// Every subcommand that has settings.
-pub const ALL: &[CommandName] = STORAGE;
 // What waits in a spool, `prune` must leave alone.
 const SPOOL: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon, CommandName::Prune];
 

@@ -1,9 +1,10 @@
-//! The daemon's HTTP server: `/livez`, `/healthz` and `/metrics`, nothing else.
+//! The daemon's HTTP server: `/livez`, `/healthz` and `/metrics`, nothing else; and in [`probe`] who asks it.
 //!
 //! Started by `commands::daemon`, shows what [`Pulse`] knows. It only reads, holds no secret, and cannot be kept busy:
 //! headers have a size and a deadline, a connection has an end, and where there are too many the oldest goes.
 
 mod pages;
+pub mod probe;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

@@ -89,6 +89,8 @@ fn help_and_version_succeed_and_show_no_value() {
         &["check", "-h"],
         &["daemon", "--help"],
         &["daemon", "-h"],
+        &["health", "--help"],
+        &["health", "-h"],
     ] {
         let outcome = all_set(&arguments.iter().copied().filter(|word| !word.is_empty()).collect::<Vec<_>>());
         outcome.assert_code(0);

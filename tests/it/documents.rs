@@ -16,7 +16,7 @@ use pg_s3_backup::manual::{EXAMPLES, FILES};
 use pg_s3_backup::telemetry::metrics::{METRICS, Metric};
 
 /// The manual's date: that of the last change to what it says.
-const DATE: &str = "2026-11-23";
+const DATE: &str = "2026-11-24";
 
 fn path(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)

@@ -7,6 +7,7 @@ use pg_s3_backup::cli;
 use pg_s3_backup::config::table::CommandName;
 use pg_s3_backup::manual::EXAMPLES;
 
+use crate::health::free_port;
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::{postgres, s3};
 
@@ -35,6 +36,7 @@ fn every_example_of_the_manual_runs_as_printed() {
         // The daemon runs until it is told to stop; in the shell's place, so that it is told and not the shell.
         let (outcome, code) = match example.command {
             CommandName::Daemon => (stopped_while_it_waits(&format!("exec {}", example.line)), 143),
+            CommandName::Health => (beside_a_daemon(example.line), 0),
             _ => (s3_and_postgres(shell(example.line)).run(), 0),
         };
         assert_eq!(outcome.code, Some(code), "{}\n{}", example.line, outcome.stderr);
@@ -47,6 +49,15 @@ fn stopped_while_it_waits(line: &str) -> Outcome {
     running.wait_for_stderr("waiting", Duration::from_secs(30));
     running.signal("TERM");
     running.wait()
+}
+
+/// With the daemon that it asks.
+fn beside_a_daemon(line: &str) -> Outcome {
+    let listen = format!("127.0.0.1:{}", free_port());
+    let daemon = s3_and_postgres(shell("exec pg-s3-backup daemon --interval @yearly --catch-up=false"));
+    let mut running = daemon.env("LISTEN", &listen).spawn();
+    running.wait_for_stderr("listening", Duration::from_secs(30));
+    s3_and_postgres(shell(line)).env("LISTEN", &listen).run()
 }
 
 /// The settings that the examples leave to the environment.

@@ -19,6 +19,7 @@ mod dump_faults;
 mod examples;
 mod globals;
 mod globals_faults;
+mod health;
 mod image;
 mod libpq;
 mod listing;

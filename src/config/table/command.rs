@@ -1,5 +1,15 @@
 //! The subcommands, as the table of settings tells them apart. Part of the table.
 
+/// Every subcommand that has settings.
+pub const ALL: &[CommandName] = &[
+    CommandName::Backup,
+    CommandName::List,
+    CommandName::Check,
+    CommandName::Daemon,
+    CommandName::Health,
+    CommandName::Prune,
+];
+
 /// A subcommand, as far as settings are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandName {
@@ -11,6 +21,8 @@ pub enum CommandName {
     Daemon,
     /// `check`
     Check,
+    /// `health`
+    Health,
     /// `prune`
     Prune,
     /// `completions`, which has no settings
@@ -26,6 +38,7 @@ impl CommandName {
             Self::List => "list",
             Self::Daemon => "daemon",
             Self::Check => "check",
+            Self::Health => "health",
             Self::Prune => "prune",
             Self::Completions => "completions",
         }

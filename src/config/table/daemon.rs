@@ -4,6 +4,8 @@ use super::{BASE, CommandName, Secrecy, Setting};
 use crate::error::ExitCode;
 
 const DAEMON: &[CommandName] = &[CommandName::Daemon];
+// Where the one listens, the other asks.
+const LISTENING: &[CommandName] = &[CommandName::Daemon, CommandName::Health];
 // `check` knows by it when a backup is too old.
 const SCHEDULED: &[CommandName] = &[CommandName::Check, CommandName::Daemon];
 
@@ -43,7 +45,7 @@ pub const LISTEN: Setting = Setting {
     flag: Some("listen"),
     value: "HOST:PORT",
     default: "none",
-    commands: DAEMON,
+    commands: LISTENING,
     help: "address to serve `/livez`, `/healthz` and `/metrics` on; `:9187` is that port on all addresses",
     ..BASE
 };

@@ -1,0 +1,156 @@
+//! The other side of [`super::Server`]: asks a daemon on this host whether its loop turns.
+//!
+//! Used by `commands::health`, which a container's health check runs every few seconds. So it is one plain request, without
+//! an HTTP client, TLS or S3. It asks nobody but the address of `LISTEN`, and changes nothing.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// `/livez` answers in a few hundred bytes; who says more is somebody else.
+const MOST_BYTES: u64 = 8 << 10;
+/// Sent to every address: the daemon serves no names.
+const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+
+/// Why a daemon does not count as alive.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAlive {
+    /// Nobody takes the connection, or it breaks off.
+    #[error("the daemon at {address} does not answer: does it run, with this LISTEN?")]
+    Unreachable {
+        /// `LISTEN`
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// No whole answer in time.
+    #[error("the daemon at {address} did not answer within {}: it hangs", humantime::format_duration(*.patience))]
+    Silent {
+        /// `LISTEN`
+        address: String,
+        /// How long it was waited for.
+        patience: Duration,
+    },
+    /// The daemon itself says that its loop is stuck.
+    #[error("the daemon at {address} says that its loop no longer turns: {body}")]
+    Stuck {
+        /// `LISTEN`
+        address: String,
+        /// What it says.
+        body: String,
+    },
+    /// An answer that the daemon does not give.
+    #[error("what listens at {address} is no daemon of pg-s3-backup: set LISTEN to the daemon's address")]
+    Stranger {
+        /// `LISTEN`
+        address: String,
+    },
+}
+
+/// Asks the daemon that listens on this address (as `LISTEN` spells it), for at most this long.
+///
+/// # Errors
+/// Where it does not say that it is alive.
+pub async fn ask(address: &str, patience: Duration) -> Result<(), NotAlive> {
+    // One deadline for all: looking a name up, connecting, each byte of the answer.
+    match timeout(patience, fetch(&candidates(address))).await {
+        Ok(Ok(answer)) => judge(address, &answer),
+        Ok(Err(source)) => Err(NotAlive::Unreachable { address: address.to_owned(), source }),
+        Err(_) => Err(NotAlive::Silent { address: address.to_owned(), patience }),
+    }
+}
+
+/// Where a daemon that listens there is reached from this host: all addresses of it are not one to connect to.
+fn candidates(address: &str) -> Vec<String> {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+    let hosts: &[&str] = match host {
+        "" => &["127.0.0.1", "[::1]"],
+        "0.0.0.0" => &["127.0.0.1"],
+        // Where it is for both families, the first may be turned off.
+        "[::]" => &["[::1]", "127.0.0.1"],
+        host => &[host],
+    };
+    hosts.iter().map(|host| format!("{host}:{port}")).collect()
+}
+
+/// The answer of the first that takes the connection.
+async fn fetch(candidates: &[String]) -> io::Result<Vec<u8>> {
+    let mut stream = connect(candidates).await?;
+    stream.write_all(REQUEST).await?;
+    let mut answer = Vec::new();
+    stream.take(MOST_BYTES).read_to_end(&mut answer).await?;
+    Ok(answer)
+}
+
+async fn connect(candidates: &[String]) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for candidate in candidates {
+        match TcpStream::connect(candidate).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn judge(address: &str, answer: &[u8]) -> Result<(), NotAlive> {
+    let address = address.to_owned();
+    let text = String::from_utf8_lossy(answer);
+    let Some((status, alive, body)) = read(&text) else { return Err(NotAlive::Stranger { address }) };
+    match (status, alive) {
+        (200, true) => Ok(()),
+        (503, false) => Err(NotAlive::Stuck { address, body: body.to_owned() }),
+        _ => Err(NotAlive::Stranger { address }),
+    }
+}
+
+/// Status, `alive` and the body itself of an answer in the daemon's form.
+fn read(text: &str) -> Option<(u16, bool, &str)> {
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let json: serde_json::Value = serde_json::from_str(body).ok()?;
+    Some((status, json.get("alive")?.as_bool()?, body.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_addresses_of_this_host_are_asked_at_its_loopback() {
+        for (listen, asked) in [
+            (":9187", ["127.0.0.1:9187", "[::1]:9187"].as_slice()),
+            ("0.0.0.0:9187", &["127.0.0.1:9187"]),
+            ("[::]:9187", &["[::1]:9187", "127.0.0.1:9187"]),
+            ("127.0.0.1:1", &["127.0.0.1:1"]),
+            ("[::1]:1", &["[::1]:1"]),
+            ("db.example.com:80", &["db.example.com:80"]),
+        ] {
+            assert_eq!(candidates(listen), asked, "{listen}");
+        }
+    }
+
+    #[test]
+    fn only_the_daemons_own_words_count() {
+        let judged = |answer: &str| judge(":9187", answer.as_bytes()).err().map(|why| why.to_string());
+        assert_eq!(judged("HTTP/1.1 200 OK\r\na: b\r\n\r\n{\"alive\":true,\"loop_turned_ms_ago\":3}\n"), None);
+        let stuck = judged("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"alive\":false}\n").expect("not alive");
+        assert!(stuck.ends_with("no longer turns: {\"alive\":false}"), "{stuck}");
+        for stranger in [
+            "",
+            "SSH-2.0-OpenSSH_9.2\r\n",
+            "HTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n\r\n<html>",
+            "HTTP/1.1 200 OK\r\n\r\n{\"alive\":false}",
+            "HTTP/1.1 200 OK\r\n\r\n{\"alive\":\"true\"}",
+            "HTTP/1.1 404 Not Found\r\n\r\n{\"alive\":true}",
+            "HTTP/1.1 20é OK\r\n\r\n{\"alive\":true}",
+        ] {
+            let why = judged(stranger).unwrap_or_else(|| panic!("taken for alive: {stranger}"));
+            assert!(why.contains("no daemon of pg-s3-backup"), "{stranger}: {why}");
+        }
+    }
+}
