@@ -52,7 +52,8 @@ RUN apt-get update -q -o Acquire::Languages=none \
         ca-certificates libgssapi-krb5-2 libldap2 liblz4-1 libreadline8t64 libssl3t64 libzstd1 zlib1g \
     && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* \
     && echo 'backup:x:65532:65532:pg-s3-backup:/nonexistent:/usr/sbin/nologin' >>/etc/passwd \
-    && echo 'backup:x:65532:' >>/etc/group
+    && echo 'backup:x:65532:' >>/etc/group \
+    && install -d -m 700 -o 65532 -g 65532 /spool
 COPY --from=clients /all /
 # A program that misses a library is a broken image, not a broken night.
 RUN set -e; for program in /usr/lib/postgresql/*/bin/*; do "$program" --version; done
@@ -67,6 +68,8 @@ LABEL org.opencontainers.image.title="pg-s3-backup" \
 # Health and metrics of the daemon; the other subcommands do not use it.
 ENV LISTEN=:9187
 EXPOSE 9187
+# Of the daemon, too: where an orchestrator acts on it, run other subcommands with --no-healthcheck.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 CMD ["pg-s3-backup", "health"]
 USER 65532:65532
 # It stops pg_dump and aborts the upload in 10 s at most; give it 30.
 STOPSIGNAL SIGTERM

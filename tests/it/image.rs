@@ -1,12 +1,15 @@
 //! The container image as it ships, on a real PostgreSQL and the real S3 server: without capabilities, as another user,
 //! with nothing that it could write to. Only `make image` runs these: it builds the image, and says where it is.
 
+mod compose;
 mod container;
 
 use std::time::Duration;
 
 use container::{Container, image, podman};
 
+use crate::health::free_port;
+use crate::support::client::eventually;
 use crate::support::proxy::{Calls, Fault, FaultProxy, Rule, S3Verb, StallAt};
 use crate::support::servers::database::Database;
 use crate::support::servers::{own_postgres, own_s3, postgres, s3};
@@ -52,6 +55,9 @@ fn nothing_in_the_container_can_be_written_and_its_memory_is_limited() {
     let find = "find / -xdev -writable -not -type l -not -path '/proc/*' -not -path '/dev/*'; id -u";
     let found = Container::hardened().entrypoint("/bin/sh").run(&["-c", find]);
     assert_eq!(found.assert_code(0).stdout_text(), "65532\n");
+    // Docker gives a new volume the owner of what the image has there; podman would give it the right one by itself.
+    let spool = Container::hardened().entrypoint("/bin/sh").run(&["-c", "stat -c '%u:%g %a' /spool"]);
+    assert_eq!(spool.assert_code(0).stdout_text(), "65532:65532 700\n");
     // Of cgroups 2, or of cgroups 1.
     let limit = "cd /sys/fs/cgroup; cat memory.max 2>/dev/null || cat memory/memory.limit_in_bytes";
     let limit = Container::hardened().memory("128m").entrypoint("/bin/sh").run(&["-c", limit]);
@@ -139,6 +145,25 @@ fn a_daemon_that_is_stopped_in_the_middle_of_a_backup_aborts_its_upload() {
 
 #[test]
 #[ignore = "make image"]
+fn the_images_own_health_check_tells_a_daemon_that_is_alive_from_one_that_hangs() {
+    let (database, bucket) = (postgres().create_database("image"), s3().create_bucket("image"));
+    // No shell, and nothing but the environment says where it listens.
+    let container = Container::hardened().without_shell().s3(&bucket).database(&database);
+    let container = container.env("BACKUP_INTERVAL", "@yearly").env("LISTEN", &format!(":{}", free_port()));
+    let running = container.program(&["daemon", "--catch-up=false"]).spawn();
+    eventually(|| running.stderr_so_far().contains("waiting"), || running.stderr_so_far());
+    let check = || podman().args(["healthcheck", "run", container.name()]).run();
+    check().assert_code(0);
+    podman().args(["kill", "--signal=STOP", container.name()]).run().assert_code(0);
+    check().assert_code(1);
+    podman().args(["kill", "--signal=CONT", container.name()]).run().assert_code(0);
+    check().assert_code(0);
+    podman().args(["stop", "--time=30", container.name()]).run().assert_code(0);
+    running.wait().assert_code(143);
+}
+
+#[test]
+#[ignore = "make image"]
 fn the_image_tells_its_user_its_signal_and_what_it_is() {
     let inspected = podman().args(["image", "inspect", &image()]).run().assert_code(0).stdout_text();
     let all: serde_json::Value = serde_json::from_str(&inspected).expect("JSON");
@@ -147,6 +172,9 @@ fn the_image_tells_its_user_its_signal_and_what_it_is() {
     assert_eq!(config["StopSignal"], "SIGTERM");
     assert_eq!(config["Entrypoint"], serde_json::json!(["pg-s3-backup"]));
     assert_eq!(config["Cmd"], serde_json::json!(["daemon"]));
+    assert!(config["Env"].as_array().expect("variables").contains(&"LISTEN=:9187".into()), "{config}");
+    assert!(config["ExposedPorts"]["9187/tcp"].is_object(), "{config}");
+    assert_eq!(all[0]["Healthcheck"]["Test"], serde_json::json!(["CMD", "pg-s3-backup", "health"]));
     for label in ["title", "description", "source", "licenses", "revision"] {
         let value = labels[format!("org.opencontainers.image.{label}")].as_str();
         assert!(value.is_some_and(|text| !text.is_empty()), "{label}: {labels}");

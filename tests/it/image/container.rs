@@ -18,7 +18,9 @@ pub fn image() -> String {
 pub fn podman() -> Program {
     let inherited = ["CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF"];
     let set = inherited.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-    set.fold(Program::at(Path::new("/usr/bin/podman")), |program, (name, value)| program.env(name, value))
+    // Health checks are run by the tests themselves: there may be no systemd here whose timers would.
+    let podman = Program::at(Path::new("/usr/bin/podman")).env("DISABLE_HC_SYSTEMD", "true");
+    set.fold(podman, |program, (name, value)| program.env(name, value))
 }
 
 /// A container to be run once.
@@ -31,15 +33,20 @@ pub struct Container {
 impl Container {
     /// Another user, no capability, nothing to write to: not even `/tmp`.
     pub fn hardened() -> Self {
+        let options = "--read-only --read-only-tmpfs=false --user 65532:65532 --cap-drop ALL \
+                       --security-opt no-new-privileges";
+        options.split(' ').fold(Self::bare(), |container, option| container.option(option.to_owned()))
+    }
+
+    /// As podman runs it by itself, in this machine's own network.
+    pub fn bare() -> Self {
         let name = unique_name("image");
-        let options = format!(
-            "--rm --name {name} --network host --read-only --read-only-tmpfs=false --user 65532:65532 --cap-drop ALL \
-             --security-opt no-new-privileges"
-        );
+        let options = format!("--rm --name {name} --network host");
         Self { name, options: options.split(' ').map(str::to_owned).collect() }
     }
 
-    fn option(mut self, option: String) -> Self {
+    /// One more option of `podman run`.
+    pub fn option(mut self, option: String) -> Self {
         self.options.push(option);
         self
     }
@@ -102,5 +109,14 @@ impl Container {
     /// Its name, for other commands of podman's.
     pub fn name(&self) -> &str {
         &self.name
+    }
+}
+
+/// A test that fails in the middle leaves no container behind.
+impl Drop for Container {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            podman().args(["rm", "--force", "--ignore", "--time=0", self.name()]).run();
+        }
     }
 }
