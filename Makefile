@@ -53,7 +53,7 @@ test: cargo ## Run all tests, on servers that they start themselves
 check: ## Format, lints, documents, dependencies, scripts: what must hold before a commit
 	@scripts/check
 
-documents: cargo ## Write the generated parts of README.md, man/ and completions/ anew
+documents: cargo ## Write the generated parts of README.md, man/, completions/ and k8s/ anew
 	UPDATE_DOCUMENTS=1 cargo test $(CARGO_FLAGS) --test it -- documents::
 
 bench: ## Compare speed, memory and size with the pipelines of the usual tools (about 6 minutes)

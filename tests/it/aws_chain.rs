@@ -18,20 +18,23 @@ const HOUR: Duration = Duration::from_hours(1);
 
 /// Temporary credentials, which the proxy in front of the S3 server knows.
 #[derive(Clone, Copy, Debug)]
-struct Key {
-    access: &'static str,
+pub struct Key {
+    /// The access key.
+    pub access: &'static str,
     secret: &'static str,
     token: &'static str,
 }
 
 /// The first that a source gives.
-const FIRST: Key = Key { access: "ASIAFIRST00000000001", secret: "fIrSt/sEcReT+key=", token: "first//session+token==" };
+pub const FIRST: Key =
+    Key { access: "ASIAFIRST00000000001", secret: "fIrSt/sEcReT+key=", token: "first//session+token==" };
 /// The next.
 const SECOND: Key =
     Key { access: "ASIASECOND0000000002", secret: "sEcOnD/sEcReT+key", token: "second//session+token==" };
 
 impl Key {
-    fn session(self) -> Session {
+    /// As the proxy knows it.
+    pub fn session(self) -> Session {
         let Self { access, secret, token } = self;
         Session { access_key: access.to_owned(), secret_key: secret.to_owned(), token: token.to_owned() }
     }
@@ -47,7 +50,7 @@ impl Key {
     }
 
     /// As STS words it.
-    fn xml(self, action: &str) -> String {
+    pub fn xml(self, action: &str) -> String {
         let Self { access, secret, token } = self;
         let expiration = (chrono::Utc::now() + HOUR).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
         format!(
@@ -87,7 +90,7 @@ fn home_file(program: &Program, path: &str, content: &str) -> PathBuf {
 }
 
 /// The key that signed a request.
-fn signer(seen: &Seen) -> String {
+pub fn signer(seen: &Seen) -> String {
     let authorization = seen.header("authorization").unwrap_or_default();
     let key = authorization.split_once("Credential=").and_then(|(_, rest)| rest.split_once('/'));
     key.map(|(key, _)| key.to_owned()).unwrap_or_default()

@@ -217,3 +217,14 @@ fn completions() {
     assert_document("completions/_pg-s3-backup", &script(Shell::Zsh));
     assert_document("completions/pg-s3-backup.fish", &script(Shell::Fish));
 }
+
+#[test]
+fn alerts_for_kubernetes() {
+    let alerts = std::fs::read_to_string(path("monitoring/alerts.yml")).expect("the alerts");
+    let (_, groups) = alerts.split_once("\ngroups:\n").expect("groups of alerts");
+    let head = "# Made from monitoring/alerts.yml by `make documents`.\napiVersion: monitoring.coreos.com/v1\n\
+                kind: PrometheusRule\nmetadata:\n  name: pg-s3-backup\nspec:\n  groups:\n";
+    let indented = |line: &str| if line.is_empty() { "\n".to_owned() } else { format!("  {line}\n") };
+    let rules: String = groups.lines().map(indented).collect();
+    assert_document("k8s/components/prometheus/prometheusrule.yaml", &format!("{head}{rules}"));
+}

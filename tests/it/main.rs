@@ -21,6 +21,7 @@ mod globals;
 mod globals_faults;
 mod health;
 mod image;
+mod kubernetes;
 mod libpq;
 mod listing;
 mod listing_large;
