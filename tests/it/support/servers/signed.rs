@@ -38,16 +38,19 @@ fn exchange(
     headers: &[&str],
     body: &[u8],
 ) -> Result<Answer, std::io::Error> {
-    let mut head = format!("{method} {} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", encoded(target), server.addr());
+    let (target, host, sum) = (encoded(target), server.addr(), hex(&Sha256::digest(body)));
     let date = chrono::Utc::now().format("%Y%m%dT%H%M%SZ");
-    head += &format!("x-amz-date: {date}\r\nx-amz-content-sha256: {}\r\n", hex(&Sha256::digest(body)));
-    for pair in headers {
-        head += &format!("{}\r\n", pair.replacen(':', ": ", 1));
-    }
-    if matches!(method, "PUT" | "POST") {
-        head += &format!("content-length: {}\r\n", body.len());
-    }
-    let head = signed_head(head + "\r\n", server)?;
+    let length = matches!(method, "PUT" | "POST").then(|| format!("content-length: {}", body.len()));
+    let lines = [
+        format!("{method} {target} HTTP/1.1"),
+        format!("host: {host}"),
+        "connection: close".to_owned(),
+        format!("x-amz-date: {date}"),
+        format!("x-amz-content-sha256: {sum}"),
+    ];
+    let more = headers.iter().map(|pair| pair.replacen(':', ": ", 1));
+    let lines: Vec<String> = lines.into_iter().chain(length).chain(more).collect();
+    let head = signed_head(lines.join("\r\n") + "\r\n\r\n", server)?;
     let mut stream = TcpStream::connect(server.addr())?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -100,13 +103,11 @@ fn unchunked(mut rest: &[u8]) -> Option<Vec<u8>> {
 /// The target with its path percent-encoded, as it is signed.
 fn encoded(target: &str) -> String {
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let mut encoded = String::new();
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded += &format!("%{byte:02X}");
-        }
-    }
+    let escaped = |byte: u8| match byte {
+        b'/' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    let encoded: String = path.bytes().map(escaped).collect();
     query.map_or(encoded.clone(), |query| format!("{encoded}?{query}"))
 }
