@@ -91,7 +91,10 @@ impl Trip<'_> {
     async fn begin_spooled(&self, limits: &Limits, spool: Arc<Spool>) -> Result<Spooled, Error> {
         let with = self.beginning(PartStore::Spool(Arc::clone(&spool)));
         let (destination, key) = (self.destination.clone(), with.key.clone());
-        let disturbed = self.destination.outage().disturbed();
+        let outage = self.destination.outage();
+        // A first attempt may take longer than the whole budget: that must not end a run that can dump meanwhile.
+        outage.suspend();
+        let disturbed = outage.disturbed();
         let mut going = tokio::spawn(begin_under_free_name(destination.clone(), self.name, with));
         let begun = tokio::select! {
             begun = &mut going => Some(begun.unwrap_or_else(|error| Err(Error::Internal(error.into())))),
@@ -104,6 +107,7 @@ impl Trip<'_> {
         let opening = match begun {
             Some(Ok(upload)) => Opening::Done(Box::new(upload)),
             Some(Err(error)) => {
+                outage.resume();
                 spool.delete();
                 return Err(error);
             }

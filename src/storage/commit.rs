@@ -129,8 +129,10 @@ impl Upload {
                 Ok(head) => head,
                 // HEAD is denied (write-only credentials) or out of reach: S3's own word on Complete is the proof,
                 // where it is the checksum computed here.
-                Err(StorageError::Refused { .. } | StorageError::Outage { .. }) if expected.is_proved_by(&answer) => {
-                    tracing::info!("HEAD is not to be had: the checksum that S3 answered to Complete is the proof");
+                Err(error @ (StorageError::Refused { .. } | StorageError::Outage { .. }))
+                    if expected.is_proved_by(&answer) =>
+                {
+                    tracing::info!(%error, "HEAD is not to be had: the checksum that S3 answered to Complete is the proof");
                     return Ok(());
                 }
                 Err(error) => return Err(error),

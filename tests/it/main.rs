@@ -17,6 +17,7 @@ mod dialects;
 mod documents;
 mod dump_faults;
 mod examples;
+mod fault_matrix;
 mod globals;
 mod globals_faults;
 mod health;

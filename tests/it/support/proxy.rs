@@ -26,8 +26,9 @@ use tokio::sync::watch;
 use super::background::{Background, reset_on_close};
 use desk::Desk;
 pub use desk::Seen;
+pub use http::has_no_body;
 pub use rules::{Calls, Fault, ResetAt, Rule, StallAt, When};
-pub use session::Session;
+pub use session::{Session, signed_head};
 pub use verb::S3Verb;
 
 /// A running proxy; dropping it closes every connection.

@@ -4,6 +4,7 @@
 
 mod bucket;
 pub mod database;
+mod signed;
 #[cfg(test)]
 mod tests;
 

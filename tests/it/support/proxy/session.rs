@@ -1,12 +1,15 @@
-//! Requests that the proxy signs anew, with a key that the S3 server has. Used by [`super::desk`] for temporary credentials,
+//! Signatures. Requests that the proxy signs anew, with a key that the S3 server has. Used by [`super::desk`] for temporary credentials,
 //! which the test's server does not know (the proxy checks signature and token first, as S3 would), and for imitating a
-//! server that takes a body unchecked.
+//! server that takes a body unchecked. And the tests' own requests.
+
+use std::io;
 
 use sha2::{Digest as _, Sha256};
 
-use super::http::{RequestHead, header};
+use super::http::{RequestHead, header, invalid};
+use super::plan::Edit;
 use super::verb::split_target;
-use crate::support::servers::s3;
+use crate::support::servers::{S3, s3};
 use crate::support::setup::hex;
 
 const TOKEN_HEADER: &str = "x-amz-security-token";
@@ -62,6 +65,25 @@ pub fn unchecked(request: &RequestHead) -> Option<Vec<u8>> {
     let sum = header(&request.headers, "x-amz-content-sha256")?;
     let request = RequestHead::parse(text.replace(sum, "UNSIGNED-PAYLOAD").into_bytes()).ok()?;
     signed_anew(&request, |name| name == "content-md5" || name.contains("-checksum-"))
+}
+
+/// A head without a signature, with the one of the key that may do everything.
+///
+/// # Errors
+/// Where it is no head.
+pub fn signed_head(head: String, server: &S3) -> io::Result<Vec<u8>> {
+    let request = RequestHead::parse(head.into_bytes())?;
+    let mut signed: Vec<String> = request.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    signed.retain(|name| name != "connection");
+    signed.sort();
+    let names: Vec<&str> = signed.iter().map(String::as_str).collect();
+    let day = header(&request.headers, "x-amz-date").unwrap_or_default().get(..8).unwrap_or_default();
+    let scope = format!("{day}/{}/s3/aws4_request", server.region);
+    let signature =
+        signature(&request, &scope, &names, &server.secret_key).ok_or_else(|| invalid("a header is missing"))?;
+    let (key, names) = (&server.access_key, names.join(";"));
+    let line = format!("AWS4-HMAC-SHA256 Credential={key}/{scope}, SignedHeaders={names}, Signature={signature}");
+    Ok(Edit::Add("authorization".to_owned(), line).apply(&request.bytes))
 }
 
 /// The head less the headers of these (lower-case) names, with the signature of a key that the server has.

@@ -1,0 +1,249 @@
+//! One cell of the matrix, and the rule that says what must come of it. The rule is written down before anything runs: a cell
+//! whose outcome is another one fails. Used by [`super::sheet`].
+
+use std::fmt;
+
+use super::faults::{Effect, Trouble};
+use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
+
+/// What is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scene {
+    /// `backup`, streamed, with retention; old backups are there.
+    Streamed,
+    /// The same through a spool, without retention.
+    Spooled,
+    /// `backup` whose `pg_dump` fails at its end.
+    FailedDump,
+    /// `prune` with a sweep; old backups and an abandoned upload are there.
+    Prune,
+}
+
+/// Which calls of the verb meet with the fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Span {
+    /// The call of this number.
+    Once,
+    /// That one and all behind it.
+    FromThenOn,
+}
+
+/// How many parts a dump has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// One; it is small.
+    One,
+    /// Three.
+    Three,
+}
+
+/// One cell.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    /// What is run.
+    pub scene: Scene,
+    /// Whose calls fail.
+    pub verb: S3Verb,
+    /// From which call on, counted from 1.
+    pub call: usize,
+    /// How many calls there are where nothing fails.
+    pub of: usize,
+    /// Whether it passes.
+    pub span: Span,
+    /// What goes wrong.
+    pub trouble: Trouble,
+}
+
+/// What came of a run, or must come of it.
+#[expect(clippy::struct_excessive_bools, reason = "each is there or is not, whatever the others are")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The exit code.
+    pub code: i32,
+    /// The backup that was to be made is there, whole: it is what `pg_dump` wrote.
+    pub backup: bool,
+    /// The globals are beside it.
+    pub globals: bool,
+    /// The manifest is beside it.
+    pub manifest: bool,
+    /// Retention deleted all that no rule keeps.
+    pub pruned: bool,
+    /// An upload is left open.
+    pub open: bool,
+    /// A whole dump is left in the spool.
+    pub kept: bool,
+}
+
+impl Outcome {
+    /// All is done, and nothing is left.
+    pub const DONE: Self =
+        Self { code: 0, backup: true, globals: true, manifest: true, pruned: true, open: false, kept: false };
+
+    /// Nothing is done, and nothing is left.
+    pub fn failed(code: i32) -> Self {
+        Self { code, backup: false, globals: false, manifest: false, pruned: false, open: false, kept: false }
+    }
+
+    /// Whether the next run has something to finish or to sweep.
+    pub fn leaves_work(&self, scene: Scene) -> bool {
+        self.open || self.kept || (!self.pruned && scene == Scene::Prune)
+    }
+}
+
+impl Cell {
+    /// What the proxy is told.
+    pub fn rule(&self) -> Rule {
+        let calls = match self.span {
+            Span::Once => Calls::Nth(self.call),
+            Span::FromThenOn => Calls::From(self.call),
+        };
+        Rule::on(self.verb, calls, self.trouble.fault.clone())
+    }
+
+    /// Several parts where it is a part that fails; but one that stalls has time by its size.
+    pub fn parts(&self) -> Parts {
+        if self.verb == S3Verb::UploadPart && !self.is_stall() { Parts::Three } else { Parts::One }
+    }
+
+    /// Whether it takes a timeout to notice the fault.
+    pub fn is_stall(&self) -> bool {
+        matches!(self.trouble.fault, Fault::Stall { .. })
+    }
+
+    /// What must come of it.
+    pub fn expected(&self) -> Outcome {
+        match self.scene {
+            Scene::Streamed => self.of_streamed(),
+            Scene::Spooled => self.of_spooled(),
+            Scene::FailedDump => self.of_failed_dump(),
+            Scene::Prune => self.of_prune(),
+        }
+    }
+
+    /// Whether it is a fault that does not pass, and that can be told from a success: the log must tell of it.
+    pub fn hinders(&self) -> bool {
+        self.span == Span::FromThenOn && self.trouble.effect != Effect::Slow && !self.is_mistaken_for_success()
+    }
+
+    /// What GetObject answers with 200 is the object, whatever it says: a manifest that is damaged.
+    fn is_mistaken_for_success(&self) -> bool {
+        self.verb == S3Verb::GetObject && matches!(self.trouble.fault, Fault::OkWithError { .. })
+    }
+
+    /// 400 and 403 without a body, to HEAD, say that nobody may look; other faults, that S3 is not there.
+    fn is_taken_for_refusal(&self) -> bool {
+        self.verb == S3Verb::HeadObject && matches!(self.trouble.status(), Some(400 | 403))
+    }
+
+    fn of_streamed(&self) -> Outcome {
+        let done = Outcome::DONE;
+        if !self.hinders() || self.is_taken_for_refusal() {
+            return done;
+        }
+        let is_done = self.trouble.effect == Effect::Done;
+        match self.verb {
+            S3Verb::CreateMultipartUpload | S3Verb::UploadPart => Outcome::failed(12),
+            // Where it took effect, HEAD shows it.
+            S3Verb::CompleteMultipartUpload if !is_done => Outcome::failed(12),
+            // Whether the name is free must be known; behind the commit, S3's own checksum is proof enough.
+            S3Verb::HeadObject if self.call == 1 => Outcome::failed(12),
+            // What lies beside a backup is not worth one.
+            S3Verb::PutObject => Outcome { globals: is_done || self.call > 1, manifest: is_done, ..done },
+            // Nothing is deleted where nobody knows whose backups are there, or what they are.
+            S3Verb::ListObjects | S3Verb::GetObject => Outcome { pruned: false, ..done },
+            S3Verb::DeleteObject => Outcome { pruned: is_done && self.call == self.of, ..done },
+            _ => done,
+        }
+    }
+
+    fn of_spooled(&self) -> Outcome {
+        // A whole dump is kept for the next run, and so is its upload once it was begun.
+        let kept = |open| Outcome { kept: true, open, ..Outcome::failed(12) };
+        match Self::of_streamed(self) {
+            Outcome { code: 0, .. } => Outcome::DONE,
+            _ if self.verb == S3Verb::HeadObject => kept(false),
+            _ if self.verb == S3Verb::CreateMultipartUpload => kept(false),
+            _ => kept(true),
+        }
+    }
+
+    fn of_failed_dump(&self) -> Outcome {
+        let is_lost = self.span == Span::FromThenOn && self.trouble.effect == Effect::Lost;
+        Outcome { open: is_lost, ..Outcome::failed(11) }
+    }
+
+    fn of_prune(&self) -> Outcome {
+        let done = Outcome { backup: false, globals: false, manifest: false, ..Outcome::DONE };
+        let is_done = self.trouble.effect == Effect::Done;
+        match self.verb {
+            // The sweep asks once, and leaves it to another day.
+            S3Verb::ListMultipartUploads | S3Verb::ListParts if self.hinders() || self.outlasts_the_sdk() => {
+                Outcome { open: true, ..done }
+            }
+            S3Verb::AbortMultipartUpload if self.hinders() || self.outlasts_the_sdk() => {
+                Outcome { open: !is_done, ..done }
+            }
+            _ if !self.hinders() => done,
+            S3Verb::DeleteObject => Outcome { pruned: is_done && self.call == self.of, ..Outcome::failed(13) },
+            // Nothing is deleted on a doubt.
+            S3Verb::ListObjects | S3Verb::GetObject => Outcome { open: true, ..Outcome::failed(12) },
+            _ => done,
+        }
+    }
+
+    /// Whether the SDK's own three attempts do not get over it.
+    fn outlasts_the_sdk(&self) -> bool {
+        matches!(self.trouble.status(), Some(429 | 403)) || self.trouble.fault == Fault::GarbageAnswer
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exit {}", self.code)?;
+        if self.backup {
+            write!(f, ", whole")?;
+            match (self.globals, self.manifest) {
+                (true, true) => {}
+                (true, false) => write!(f, ", no manifest")?,
+                (false, true) => write!(f, ", no globals")?,
+                (false, false) => write!(f, ", no manifest and globals")?,
+            }
+        }
+        if !self.pruned && matches!(self.code, 0 | 13) {
+            write!(f, ", old ones left to the next run")?;
+        }
+        match (self.open, self.kept) {
+            (_, true) => write!(f, ", kept in the spool: the next run delivered it")?,
+            (true, _) => write!(f, ", an open upload: the next run swept it")?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Scene {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Streamed => "`backup`, streamed, with retention",
+            Self::Spooled => "`backup` through a spool",
+            Self::FailedDump => "`backup` whose `pg_dump` fails",
+            Self::Prune => "`prune` with a sweep",
+        })
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Once => "once",
+            Self::FromThenOn => "from then on",
+        })
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scene, verb, call, of, span, trouble } = self;
+        write!(f, "{scene}: {verb:?}, call {call} of {of}, {span}: {}", trouble.name)
+    }
+}

@@ -1,0 +1,110 @@
+//! What can go wrong with one answer of S3: the columns of the fault matrix. Plain data, read by [`super::cell`].
+
+use crate::support::proxy::{Fault, ResetAt, S3Verb, StallAt, When};
+
+/// What a fault does to the request that meets with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It never takes effect.
+    Lost,
+    /// It takes effect, and its answer is lost.
+    Done,
+    /// It takes effect, and the answer comes late.
+    Slow,
+}
+
+/// A fault with its name in the table.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub effect: Effect,
+    /// What the proxy does.
+    pub fault: Fault,
+    /// One of these is in the log of a run that it ended.
+    pub signs: &'static [&'static str],
+}
+
+impl Trouble {
+    /// The status of an error answer; `None` where there is no clean one.
+    pub fn status(&self) -> Option<u16> {
+        match self.fault {
+            Fault::Status { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+}
+
+/// Answers that are wrong, cut, or late: those that this verb's answers can have.
+pub fn answers(verb: S3Verb) -> Vec<Trouble> {
+    const BROKEN: &[&str] = &["NoConnection", "DamagedAnswer"];
+    let status = |name, code, s3_code, effect, signs| {
+        let when = if effect == Effect::Lost { When::Before } else { When::After };
+        Trouble { name, effect, fault: Fault::Status { code, s3_code, when }, signs }
+    };
+    let reset = |name, effect, at| Trouble { name, effect, fault: Fault::Reset { at }, signs: BROKEN };
+    let inside = |name, effect, when| Trouble {
+        name,
+        effect,
+        fault: Fault::OkWithError { when },
+        signs: &["HTTP 200", "DamagedAnswer"],
+    };
+    let broken = |name, fault| Trouble { name, effect: Effect::Done, fault, signs: BROKEN };
+    let all = vec![
+        status("500", 500, "InternalError", Effect::Lost, &["HTTP 500"]),
+        status("500 after the effect", 500, "InternalError", Effect::Done, &["HTTP 500"]),
+        status("503 SlowDown", 503, "SlowDown", Effect::Lost, &["HTTP 503"]),
+        status("429", 429, "TooManyRequests", Effect::Lost, &["HTTP 429"]),
+        status("400 RequestTimeout", 400, "RequestTimeout", Effect::Lost, &["HTTP 400"]),
+        status("403 RequestTimeTooSkewed", 403, "RequestTimeTooSkewed", Effect::Lost, &["HTTP 403"]),
+        inside("200 with an error inside", Effect::Lost, When::Before),
+        inside("200 with an error inside, after the effect", Effect::Done, When::After),
+        reset("reset before the request", Effect::Lost, ResetAt::BeforeRequest),
+        reset("reset in the request's body", Effect::Lost, ResetAt::InRequestBody),
+        reset("reset after the effect", Effect::Done, ResetAt::AfterEffect),
+        reset("reset in the answer", Effect::Done, ResetAt::InAnswer),
+        broken("truncated answer", Fault::TruncatedAnswer),
+        broken("garbage for an answer", Fault::GarbageAnswer),
+        Trouble { name: "trickle", effect: Effect::Slow, fault: trickle(verb), signs: &[] },
+    ];
+    all.into_iter().filter(|trouble| is_possible(verb, &trouble.fault)).collect()
+}
+
+/// Connections that fall silent.
+pub fn stalls() -> Vec<Trouble> {
+    let stall = |name, effect, at| Trouble {
+        name,
+        effect,
+        fault: Fault::Stall { at },
+        signs: &["Timeout", "NoConnection", "DamagedAnswer", "no answer in time"],
+    };
+    vec![
+        stall("stall before the effect", Effect::Lost, StallAt::BeforeEffect),
+        stall("stall before the answer", Effect::Done, StallAt::BeforeAnswer),
+        stall("stall during the answer", Effect::Done, StallAt::DuringAnswer),
+    ]
+}
+
+/// About half a second for what this verb sends or gets.
+fn trickle(verb: S3Verb) -> Fault {
+    let bytes_per_second = match verb {
+        S3Verb::UploadPart => 10 << 20,
+        S3Verb::CreateMultipartUpload | S3Verb::CompleteMultipartUpload => 1 << 10,
+        _ => 4 << 10,
+    };
+    Fault::Trickle { bytes_per_second }
+}
+
+/// Whether requests and answers of this verb have what the fault needs.
+fn is_possible(verb: S3Verb, fault: &Fault) -> bool {
+    let sends_body = matches!(verb, S3Verb::UploadPart | S3Verb::CompleteMultipartUpload | S3Verb::PutObject);
+    let has_no_answer = matches!(verb, S3Verb::HeadObject | S3Verb::DeleteObject | S3Verb::AbortMultipartUpload);
+    match fault {
+        Fault::Reset { at: ResetAt::InRequestBody } => sends_body,
+        Fault::Trickle { .. } => !has_no_answer,
+        // An answer to HEAD has no body for an error to be inside.
+        Fault::OkWithError { .. } => verb != S3Verb::HeadObject,
+        _ => true,
+    }
+}

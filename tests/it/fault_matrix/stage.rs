@@ -1,0 +1,247 @@
+//! Runs one cell and looks at what came of it: exit code, object, sidecars, old backups, uploads, spool, processes, log. Used by
+//! [`super::sheet`].
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::cell::{Cell, Outcome, Parts, Scene};
+use crate::support::fake_pg_dump::{Body, End, FakeDump, FakePgDump};
+use crate::support::faulty::THREE_PARTS;
+use crate::support::program::{self, Program};
+use crate::support::proxy::{FaultProxy, S3Verb};
+use crate::support::servers::{postgres, s3};
+use crate::support::setup::gunzipped;
+use crate::support::stored::name_of_day;
+
+/// Days of the backups that lie there already. Three are to be left: these and the new one, or these.
+const OLD: std::ops::RangeInclusive<u32> = 1..=5;
+/// What `--keep-last` says.
+const KEEP: &str = "3";
+/// The day of the upload that `prune` is to sweep.
+const ABANDONED: u32 = 9;
+/// A server's times have whole seconds: what was begun so long ago is stale to `--sweep-after 1s`.
+pub const UNTIL_STALE: Duration = Duration::from_millis(2_100);
+/// As much of a manifest as retention and the next backup look at.
+const MANIFEST: &[u8] = br#"{"object_bytes": 1, "partial": false, "database": "postgres"}"#;
+
+/// What a worker runs its cells with, one after the other.
+pub struct Dumps {
+    small: FakePgDump,
+    three_parts: FakePgDump,
+    failing: FakePgDump,
+}
+
+impl Dumps {
+    /// Fresh ones.
+    pub fn new() -> Self {
+        let install = |body, end| FakeDump::new().body(body).end(end).install();
+        Self {
+            small: install(Body::Whole(16 << 10), End::Exit(0)),
+            three_parts: install(THREE_PARTS, End::Exit(0)),
+            failing: install(Body::Whole(16 << 10), End::Exit(1)),
+        }
+    }
+
+    fn of(&self, scene: Scene, parts: Parts) -> &FakePgDump {
+        match (scene, parts) {
+            (Scene::FailedDump, _) => &self.failing,
+            (_, Parts::Three) => &self.three_parts,
+            (_, Parts::One) => &self.small,
+        }
+    }
+}
+
+/// A destination of its own, and a way to it of its own.
+pub struct Stage<'a> {
+    scene: Scene,
+    bucket: &'a str,
+    path: String,
+    proxy: FaultProxy,
+    dump: &'a FakePgDump,
+    spool: TempDir,
+}
+
+/// Puts there what a run is to find: old backups, an abandoned upload.
+pub fn prepare(scene: Scene, bucket: &str, path: &str) {
+    let put = |name: &str, body: &[u8]| {
+        s3().request("PUT", &format!("/{bucket}/{path}/{name}"), body).expect("stored");
+    };
+    if matches!(scene, Scene::Streamed | Scene::Prune) {
+        for name in OLD.map(name_of_day) {
+            put(&name, b"x");
+            put(&format!("{name}.json"), MANIFEST);
+        }
+    }
+    if scene == Scene::Prune {
+        let upload = format!("/{bucket}/{path}/{}?uploads=", name_of_day(ABANDONED));
+        s3().request("POST", &upload, b"").expect("begun");
+    }
+}
+
+impl<'a> Stage<'a> {
+    /// For a run of this scene.
+    pub fn new((scene, parts): (Scene, Parts), (bucket, path): (&'a str, String), dumps: &'a Dumps) -> Self {
+        let spool = tempfile::tempdir().expect("a directory");
+        Self { scene, bucket, path, proxy: FaultProxy::start(s3().addr()), dump: dumps.of(scene, parts), spool }
+    }
+
+    /// Every call, in order, where nothing fails.
+    pub fn calls(&self) -> Vec<S3Verb> {
+        let outcome = self.program().run();
+        let wanted = if self.scene == Scene::FailedDump { 11 } else { 0 };
+        outcome.assert_code(wanted);
+        self.proxy.log().into_iter().map(|seen| seen.verb).collect()
+    }
+
+    /// Runs a cell and gives what came of it.
+    pub fn run(&self, cell: &Cell) -> Outcome {
+        self.proxy.rule(cell.rule());
+        // What is not looked at must not fail on a busy machine; three attempts that stall take longer than 5 s.
+        let timeout = if cell.is_stall() { "2s" } else { "20s" };
+        let budget = match (cell.hinders(), cell.is_stall()) {
+            (false, _) => "60s",
+            (true, true) => "5s",
+            (true, false) => "300ms",
+        };
+        let program = self.program().env("S3_REQUEST_TIMEOUT", timeout).env("BACKUP_MAX_UPLOAD_OUTAGE", budget);
+        let run = program.run();
+        let case = || format!("{cell}\n{}", run.stderr);
+        assert!(self.proxy.log().iter().any(|seen| seen.fault.is_some()), "the fault was never met: {}", case());
+        let is_told = cell.trouble.signs.iter().any(|sign| run.stderr.contains(sign));
+        assert!(is_told || !cell.hinders(), "the log does not tell the cause: {}", case());
+        assert!(run.leftover_children().is_empty() && self.dump.alive().is_empty(), "left running: {}", case());
+        let outcome = self.look(&run);
+        assert!(outcome == cell.expected(), "wanted: {:?}\nfound:  {outcome:?}\n{}", cell.expected(), case());
+        if outcome.leaves_work(self.scene) {
+            self.finish(cell);
+        }
+        outcome
+    }
+
+    /// What the next run does, once S3 is well again: nothing is left then.
+    fn finish(&self, cell: &Cell) {
+        self.proxy.clear_rules();
+        let run = if self.scene == Scene::Spooled {
+            self.program().run()
+        } else {
+            if self.scene == Scene::FailedDump {
+                std::thread::sleep(UNTIL_STALE);
+            }
+            self.prune().run()
+        };
+        let case = || format!("the next run behind {cell}\n{}", run.stderr);
+        assert_eq!(run.code, Some(0), "{}", case());
+        if self.scene == Scene::Spooled {
+            let keys = self.backups();
+            assert_eq!((keys.len(), self.kept()), (2, 0), "{keys:?}: {}", case());
+            assert!(keys.iter().all(|key| self.is_whole(key)), "{keys:?}: {}", case());
+        }
+        if self.scene == Scene::Prune {
+            assert!(self.is_pruned(), "{}", case());
+        }
+        assert!(!self.is_open(), "an upload is left open: {}", case());
+    }
+
+    fn program(&self) -> Program {
+        match self.scene {
+            Scene::Prune => self.prune(),
+            Scene::Streamed => self.backup().env("BACKUP_KEEP_LAST", KEEP),
+            Scene::Spooled => self.backup().env("BACKUP_SPOOL_DIR", self.spool.path()),
+            Scene::FailedDump => self.backup(),
+        }
+    }
+
+    fn backup(&self) -> Program {
+        let program = self.s3_program().arg("backup").env("BACKUP_PART_SIZE", "5MiB");
+        program.env("POSTGRES_CONNECTION_STRING", postgres().uri("postgres")).env("PG_DUMP_PATH", self.dump.path())
+    }
+
+    fn prune(&self) -> Program {
+        self.s3_program().args(["prune", "--sweep-after=1s", "--keep-last", KEEP])
+    }
+
+    fn s3_program(&self) -> Program {
+        Program::new()
+            .env("S3_URL", self.proxy.url())
+            .env("S3_ACCESS_KEY", &s3().access_key)
+            .env("S3_SECRET_KEY", &s3().secret_key)
+            .env("S3_BUCKET", self.bucket)
+            .env("S3_PATH", &self.path)
+            .env("LOG_LEVEL", "debug")
+    }
+
+    /// What came of it. An object under a backup's name that is not whole is never an outcome.
+    fn look(&self, run: &program::Outcome) -> Outcome {
+        let code = run.code.unwrap_or_else(|| panic!("ended by signal {:?}", run.signal));
+        let keys = self.keys();
+        let backups = self.backups();
+        assert!(backups.len() <= 1, "{backups:?}");
+        let backup = backups.first();
+        if let Some(key) = backup {
+            assert!(self.is_whole(key), "{key} is not what pg_dump wrote\n{}", run.stderr);
+            assert!(code != 0 || run.stdout_text().contains(key.as_str()), "the report: {}", run.stdout_text());
+        }
+        let beside = |suffix: &str| backup.is_some_and(|key| keys.contains(&format!("{key}{suffix}")));
+        assert!(
+            backup.is_some() || self.scene == Scene::Prune || code != 0,
+            "success without a backup\n{}",
+            run.stderr
+        );
+        Outcome {
+            code,
+            backup: backup.is_some(),
+            globals: beside(".globals.sql.gz"),
+            manifest: beside(".json"),
+            pruned: if self.scene == Scene::Spooled { code == 0 } else { self.is_pruned() },
+            open: self.is_open(),
+            kept: self.kept() > 0,
+        }
+    }
+
+    fn keys(&self) -> Vec<String> {
+        s3().keys(self.bucket, &format!("{}/", self.path))
+    }
+
+    /// The keys of backups that were not there before.
+    fn backups(&self) -> Vec<String> {
+        let old: Vec<String> = OLD.map(|day| format!("{}/{}", self.path, name_of_day(day))).collect();
+        let is_new = |key: &String| {
+            key.ends_with(".sql.gz") && !key.ends_with(".globals.sql.gz") && !old.iter().any(|old| old == key)
+        };
+        self.keys().into_iter().filter(is_new).collect()
+    }
+
+    fn is_whole(&self, key: &str) -> bool {
+        gunzipped(&s3().get(self.bucket, key).expect("it is there")) == self.dump.output()
+    }
+
+    /// Whether retention has deleted all that it should. What it should not delete is there in any case.
+    fn is_pruned(&self) -> bool {
+        if !matches!(self.scene, Scene::Streamed | Scene::Prune) {
+            return false;
+        }
+        let keys = self.keys();
+        let files = |day: u32| {
+            let name = format!("{}/{}", self.path, name_of_day(day));
+            [format!("{name}.json"), name]
+        };
+        let to_be_left = if self.scene == Scene::Streamed { 2 } else { 3 };
+        let (left, doomed): (Vec<u32>, Vec<u32>) = OLD.partition(|day| day + to_be_left > *OLD.end());
+        let lost: Vec<String> = left.into_iter().flat_map(files).filter(|key| !keys.contains(key)).collect();
+        assert!(lost.is_empty(), "deleted against the rules: {lost:?}");
+        doomed.into_iter().flat_map(files).all(|key| !keys.contains(&key))
+    }
+
+    fn is_open(&self) -> bool {
+        let prefix = format!("{}/", self.path);
+        s3().open_uploads(self.bucket).iter().any(|key| key.starts_with(&prefix))
+    }
+
+    /// How many dumps are in the spool.
+    fn kept(&self) -> usize {
+        let entries = |path: &std::path::Path| std::fs::read_dir(path).into_iter().flatten().flatten();
+        let rooms = entries(self.spool.path()).map(|room| room.path());
+        rooms.flat_map(|room| entries(&room).filter(|entry| entry.path().is_dir()).collect::<Vec<_>>()).count()
+    }
+}
