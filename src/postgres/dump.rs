@@ -13,6 +13,7 @@ use tokio::process::Child;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::keepalives::with_keepalives;
 use super::messages::Messages;
 use super::{Conninfo, PostgresError, PostgresSettings, Tools};
 
@@ -80,7 +81,7 @@ impl Dump {
         source: &Conninfo,
         mut words: Vec<String>,
     ) -> Result<(Self, File), PostgresError> {
-        words.push(format!("--dbname={source}"));
+        words.push(format!("--dbname={}", with_keepalives(source, &settings.environment, tools)));
         Self::spawn(&tools.pg_dump.path, "pg_dump", &words, settings)
     }
 

@@ -11,6 +11,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::keepalives::with_keepalives;
 use super::messages::Messages;
 use super::{Conninfo, PostgresError, PostgresSettings, Tools};
 
@@ -61,7 +62,7 @@ impl Session {
 
     async fn open(tools: &Tools, settings: &PostgresSettings) -> Result<Self, PostgresError> {
         let mut command = settings.environment.command(&tools.psql, settings.conninfo.password());
-        let mut conninfo = settings.conninfo.clone();
+        let mut conninfo = with_keepalives(&settings.conninfo, &settings.environment, tools);
         // Answers are read as UTF-8, whatever the database's encoding, or the one that the user wants for the dump.
         conninfo.set("client_encoding", "UTF8");
         command

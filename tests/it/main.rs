@@ -20,6 +20,7 @@ mod examples;
 mod globals;
 mod globals_faults;
 mod image;
+mod keepalives;
 mod libpq;
 mod listing;
 mod listing_large;
