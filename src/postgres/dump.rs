@@ -133,6 +133,8 @@ impl Dump {
     pub async fn stop(mut self) {
         if self.child.id().is_some() {
             self.signal(Signal::TERM);
+            // One that is stopped hears nothing until it goes on.
+            self.signal(Signal::CONT);
             if timeout(STOP_DEADLINE, self.child.wait()).await.is_err() {
                 tracing::warn!("{} does not end after SIGTERM: sending SIGKILL", self.program);
             }

@@ -43,6 +43,7 @@ mod signals;
 mod spool;
 mod spool_damage;
 mod spool_full;
+mod stall;
 mod standby;
 mod storage_faults;
 mod support;
