@@ -13,6 +13,7 @@ mod resume;
 mod run;
 mod sidecars;
 mod spooled;
+pub mod stall;
 mod stream;
 mod target;
 mod watch;
@@ -42,6 +43,27 @@ pub enum DumpError {
     DoesNotEnd {
         /// How long was waited.
         limit: Duration,
+    },
+    /// It does not move any more.
+    #[error(
+        "pg_dump wrote nothing for {}, and {finding}: look at what holds it up, or raise BACKUP_STALL_TIMEOUT",
+        humantime::format_duration(*.limit)
+    )]
+    Stalled {
+        /// `BACKUP_STALL_TIMEOUT`
+        limit: Duration,
+        /// What the server says.
+        finding: stall::Finding,
+    },
+    /// It ended while it waited for another's lock.
+    #[error(
+        "{failure}; it waited for a lock of another session ({holder}): end that, back up at a quieter time, or raise BACKUP_LOCK_WAIT_TIMEOUT"
+    )]
+    Locked {
+        /// How it ended.
+        failure: NotWhole,
+        /// The session in its way.
+        holder: String,
     },
     /// Others waited for its locks for too long.
     #[error(

@@ -20,7 +20,7 @@ use crate::storage::{Aborted, Destination, Outage, Outgoing, Upload};
 
 use super::DumpError;
 use super::stream::Job;
-use super::watch::watch;
+use super::watch::Watch;
 
 /// An upload that is begun, or is being begun while S3 does not answer.
 pub(super) enum Opening {
@@ -63,11 +63,12 @@ impl Job<'_> {
             }
         };
         let cancel = CancellationToken::new();
+        let watch = Watch::new(self, session);
         target.destination.outage().suspend();
         let outcome = tokio::select! {
             outcome = self.flow_spooled(&mut dump, stdout, &mut target, (cancel.clone(), describe)) => outcome,
             reason = self.limits.reached() => Err(reason),
-            reason = watch(session, self.application_name, self.max_blocking) => Err(reason.into()),
+            reason = watch.run() => Err(reason.into()),
         };
         target.destination.outage().resume();
         match (outcome, target.opening) {
@@ -76,7 +77,7 @@ impl Job<'_> {
             (Err(cause), opening) => {
                 cancel.cancel();
                 let target = Spooled { opening, ..target };
-                tokio::join!(dump.stop(), target.give_up());
+                let (cause, ()) = tokio::join!(watch.conclude(dump, cause), target.give_up());
                 Err(cause)
             }
         }

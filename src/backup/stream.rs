@@ -21,7 +21,7 @@ use crate::storage::Upload;
 
 use super::DumpError;
 use super::limits::Limits;
-use super::watch::watch;
+use super::watch::Watch;
 
 /// What one dump is made with.
 pub(super) struct Job<'a> {
@@ -48,16 +48,17 @@ impl Job<'_> {
             }
         };
         let cancel = CancellationToken::new();
+        let watch = Watch::new(self, session);
         let outcome = tokio::select! {
             outcome = self.flow(&mut dump, stdout, &mut upload, cancel.clone()) => outcome,
             reason = self.limits.reached() => Err(reason),
-            reason = watch(session, self.application_name, self.max_blocking) => Err(reason.into()),
+            reason = watch.run() => Err(reason.into()),
         };
         match outcome {
             Ok(whole) => Ok((upload, whole)),
             Err(cause) => {
                 cancel.cancel();
-                tokio::join!(dump.stop(), upload.abort());
+                let (cause, _) = tokio::join!(watch.conclude(dump, cause), upload.abort());
                 Err(cause)
             }
         }
@@ -79,14 +80,7 @@ impl Job<'_> {
 
     /// Starts the pipeline on `pg_dump`'s output.
     pub(super) fn start(&self, stdout: File, plan: PartPlan, cancel: CancellationToken) -> Result<Pipeline, Error> {
-        let intake = Intake {
-            stdout,
-            stall_timeout: self.postgres.stall_timeout,
-            plan,
-            checksum: self.checksum,
-            progress: Arc::clone(self.progress),
-            cancel,
-        };
+        let intake = Intake { stdout, plan, checksum: self.checksum, progress: Arc::clone(self.progress), cancel };
         Ok(pipeline::start(self.settings, intake).map_err(DumpError::Pipeline)?)
     }
 

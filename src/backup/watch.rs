@@ -1,44 +1,133 @@
-//! Looks after a running dump from the control session: is the session still there, and whom does the dump block?
+//! Looks after a running dump from the control session: is the session still there, whom does the dump block, who blocks
+//! the dump, and (`stall`) does it still move?
 //!
-//! Runs beside `stream`. It ends only to say that the dump must give way; everything else it only logs.
+//! Runs beside `stream`. It ends only to say that the dump must end; everything else it only logs.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::error::Chain;
-use crate::postgres::Session;
+use crate::error::{Chain, Error};
+use crate::pipeline::Progress;
+use crate::postgres::backend::Backend;
 use crate::postgres::blocking::{Waiting, waiting_for};
+use crate::postgres::{Dump, PostgresError, Session};
+use crate::proof::NotWhole;
 
 use super::DumpError;
+use super::stream::Job;
 
 /// How often to look (SPEC §4). Also what tells that the session is alive: an idle psql does not notice that it is not.
 const EVERY: Duration = Duration::from_secs(5);
 /// How long somebody waits before it is worth a warning (SPEC §2).
 const WARN_AFTER: Duration = Duration::from_secs(10);
+/// How long an answer may take: a server that is drowning is slow in this too.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+/// How long the last order may take: the whole way out has 10 s (SPEC §6).
+const END_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Watches until the dump must give way. Losing the session costs the lock and this watch, not the backup (SPEC §4.3).
-pub(super) async fn watch(session: &mut Session, application_name: &str, limit: Option<Duration>) -> DumpError {
-    let mut known: HashMap<i32, Waiter> = HashMap::new();
-    let every = limit.map_or(EVERY, |limit| EVERY.min(limit / 2));
-    loop {
-        sleep(every).await;
-        let waiting = match waiting_for(session, application_name).await {
-            Ok(waiting) => waiting,
+/// A dump, seen from the control session.
+pub(super) struct Watch<'a> {
+    /// `None` once it is lost.
+    session: tokio::sync::Mutex<Option<&'a mut Session>>,
+    application_name: &'a str,
+    max_blocking: Option<Duration>,
+    lock_wait: Duration,
+    pub(super) stall_timeout: Duration,
+    pub(super) progress: &'a Progress,
+    /// Who held the lock that the dump waited for when it was last looked at.
+    lock_holder: Mutex<Option<String>>,
+}
+
+impl<'a> Watch<'a> {
+    /// Of a dump that is about to begin.
+    pub fn new(job: &Job<'a>, session: &'a mut Session) -> Self {
+        Self {
+            session: tokio::sync::Mutex::new(Some(session)),
+            application_name: job.application_name,
+            max_blocking: job.max_blocking,
+            lock_wait: job.postgres.lock_wait,
+            stall_timeout: job.postgres.stall_timeout,
+            progress: job.progress,
+            lock_holder: Mutex::new(None),
+        }
+    }
+
+    /// Watches until the dump must end.
+    pub async fn run(&self) -> DumpError {
+        tokio::select! {
+            gave_way = self.locks() => gave_way,
+            stalled = self.stalled() => stalled,
+        }
+    }
+
+    /// Ends a dump that failed, here and on the server; the error then says who was in its way.
+    pub async fn conclude(&self, dump: Dump, error: Error) -> Error {
+        dump.stop().await;
+        let end = self.ask(async |session, name| Backend::terminate(session, name).await);
+        if timeout(END_DEADLINE, end).await.is_err() {
+            tracing::debug!("the server does not say whether pg_dump's session has ended");
+        }
+        let holder = self.lock_holder.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (error, holder) {
+            (Error::Dump(DumpError::NotWhole(failure @ NotWhole::Failed { .. })), Some(holder)) => {
+                DumpError::Locked { failure, holder }.into()
+            }
+            (error, _) => error,
+        }
+    }
+
+    /// Asks something on the control session; `None` once that is lost, which costs the lock and this watch, not the
+    /// backup (SPEC §4.3).
+    pub(super) async fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(&mut Session, &str) -> Result<T, PostgresError>,
+    ) -> Option<T> {
+        let mut session = self.session.lock().await;
+        let deadline = ANSWER_DEADLINE.min(self.stall_timeout);
+        let answer = timeout(deadline, question(session.as_deref_mut()?, self.application_name)).await;
+        match answer.unwrap_or(Err(PostgresError::Silent { deadline })) {
+            Ok(answer) => Some(answer),
             Err(error) => {
                 let error = Chain(&error).to_string();
                 tracing::warn!(error, "the control session and its lock are lost; the dump goes on");
-                return std::future::pending().await;
-            }
-        };
-        known.retain(|pid, _| waiting.iter().any(|session| session.pid == *pid));
-        for session in waiting {
-            let waiter = known.entry(session.pid).or_insert_with(Waiter::new);
-            if let Some(error) = waiter.look_at(session, limit) {
-                return error;
+                *session = None;
+                None
             }
         }
+    }
+
+    /// Who waits for whom; until the dump must give way.
+    async fn locks(&self) -> DumpError {
+        let mut known: HashMap<i32, Waiter> = HashMap::new();
+        let every = EVERY.min(self.lock_wait / 2).min(self.max_blocking.map_or(EVERY, |limit| limit / 2));
+        loop {
+            sleep(every).await;
+            let looked = self
+                .ask(async |session, name| Ok((waiting_for(session, name).await?, Backend::ask(session, name).await?)));
+            let Some((waiting, backend)) = looked.await else { return std::future::pending().await };
+            self.note_lock_holder(backend.as_ref());
+            known.retain(|pid, _| waiting.iter().any(|session| session.pid == *pid));
+            for session in waiting {
+                let waiter = known.entry(session.pid).or_insert_with(Waiter::new);
+                if let Some(error) = waiter.look_at(session, self.max_blocking) {
+                    return error;
+                }
+            }
+        }
+    }
+
+    /// Remembers who is in the dump's way, and says so once.
+    fn note_lock_holder(&self, backend: Option<&Backend>) {
+        let holder = backend.and_then(Backend::lock_holder);
+        let mut noted = self.lock_holder.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(holder) = holder.as_ref().filter(|holder| noted.as_ref() != Some(*holder)) {
+            let query = backend.and_then(|backend| backend.query.as_deref());
+            tracing::warn!(holder, query, "pg_dump waits for a lock of another session");
+        }
+        *noted = holder;
     }
 }
 

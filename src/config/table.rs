@@ -273,7 +273,7 @@ pub const BACKUP_STALL_TIMEOUT: Setting = Setting {
     variable: "BACKUP_STALL_TIMEOUT",
     value: "TIME",
     default: "`30m`",
-    help: "how long `pg_dump` may write nothing while this program is ready to read",
+    help: "how long `pg_dump` may write nothing, and the server do nothing for it, while this program is ready to read",
     ..BASE
 };
 /// `BACKUP_LOCK_WAIT_TIMEOUT`

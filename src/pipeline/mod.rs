@@ -14,11 +14,12 @@ mod deflate;
 mod parts;
 mod reader;
 pub mod scanner;
+mod silence;
 
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::Instant;
 
 use crossbeam_channel::bounded;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -48,12 +49,6 @@ pub enum PipelineError {
     /// `pg_dump`'s output could not be read.
     #[error("read the output of pg_dump")]
     Read(#[source] std::io::Error),
-    /// `pg_dump` wrote nothing for too long.
-    #[error("pg_dump wrote nothing for {}: look at what its session waits for, or raise BACKUP_STALL_TIMEOUT", humantime::format_duration(*.limit))]
-    Stalled {
-        /// `BACKUP_STALL_TIMEOUT`.
-        limit: Duration,
-    },
     /// A block could not be compressed.
     #[error(transparent)]
     Deflate(#[from] DeflateError),
@@ -82,6 +77,7 @@ pub struct Progress {
     stored: AtomicU64,
     uploaded: AtomicU64,
     waits: bottleneck::Waits,
+    silence: silence::Silence,
 }
 
 impl Progress {
@@ -101,6 +97,13 @@ impl Progress {
     #[must_use]
     pub fn uploaded(&self) -> u64 {
         self.uploaded.load(Ordering::Relaxed)
+    }
+
+    /// Since when `pg_dump` has written nothing although it would be read; `None` where it writes, or has ended, or is held
+    /// up by what comes behind it.
+    #[must_use]
+    pub fn silent_since(&self) -> Option<Instant> {
+        self.silence.since()
     }
 
     /// Counts bytes that S3 has taken.
@@ -127,8 +130,6 @@ impl Progress {
 pub struct Intake {
     /// `pg_dump`'s output.
     pub stdout: File,
-    /// How long it may be silent.
-    pub stall_timeout: Duration,
     /// How the object is cut.
     pub plan: PartPlan,
     /// What each part carries.
@@ -174,7 +175,6 @@ pub fn start(settings: &PipelineSettings, intake: Intake) -> Result<Pipeline, Pi
     };
     let reader = reader::Reader {
         stdout: intake.stdout,
-        stall_timeout: intake.stall_timeout,
         level: settings.level,
         cancel: intake.cancel,
         progress: intake.progress,

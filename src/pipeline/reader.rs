@@ -1,7 +1,7 @@
 //! Reads `pg_dump`'s output, lets the scanner see every byte, and cuts it into blocks for the workers.
 //!
-//! One thread. It waits for bytes with a deadline, so that a `pg_dump` that hangs is noticed, and for room in the
-//! pipeline without one: a slow S3 must stop `pg_dump`, and that waiting is never a stall.
+//! One thread. While it waits for bytes it says so (`silence`), and whoever watches the dump ends the wait; it waits for
+//! room in the pipeline without a word: a slow S3 must stop `pg_dump`, and that waiting is never a stall.
 
 use std::fs::File;
 use std::io::Read;
@@ -25,7 +25,6 @@ const PIPE_BYTES: usize = 1 << 20;
 /// What the reader works with.
 pub(super) struct Reader {
     pub stdout: File,
-    pub stall_timeout: Duration,
     pub level: u32,
     pub cancel: CancellationToken,
     pub progress: Arc<Progress>,
@@ -80,22 +79,23 @@ impl Reader {
         Ok(())
     }
 
-    /// Waits for output, its end, the order to stop, or the stall timeout.
+    /// Waits for output, its end, or the order to stop.
     fn wait(&self) -> Result<(), PipelineError> {
         let since = Instant::now();
+        let waited = self.wait_since(since);
+        self.progress.silence.ends();
+        waited
+    }
+
+    fn wait_since(&self, since: Instant) -> Result<(), PipelineError> {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
         loop {
             if self.cancel.is_cancelled() {
                 return Err(PipelineError::GivenUp);
             }
-            let waited = since.elapsed();
-            if waited >= self.stall_timeout {
-                return Err(PipelineError::Stalled { limit: self.stall_timeout });
-            }
-            let tick = TICK.min(self.stall_timeout.saturating_sub(waited));
-            let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(tick.subsec_nanos().max(1)) };
             let mut fds = [PollFd::from_borrowed_fd(self.stdout.as_fd(), PollFlags::IN)];
             match poll(&mut fds, Some(&timeout)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(0) | Err(rustix::io::Errno::INTR) => self.progress.silence.lasts_since(since),
                 Ok(_) => {
                     self.progress.waits.add_dump(since);
                     return Ok(());

@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 
 use flate2::read::GzDecoder;
 
+use std::time::Duration;
+
 use super::*;
 
 const DUMP_HEAD: &str = "--\n-- PostgreSQL database dump\n--\n\nCOPY public.t (a) FROM stdin;\n";
@@ -29,7 +31,6 @@ async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration)
     let progress = Arc::<Progress>::default();
     let intake = Intake {
         stdout: File::from(std::os::fd::OwnedFd::from(reader)),
-        stall_timeout: Duration::from_secs(20),
         plan: PartPlan::new(&PartSettings { concurrency: 1, ..parts_of(1 << 20) }, 0),
         checksum: PartChecksum::Md5,
         progress: Arc::clone(&progress),
@@ -64,7 +65,6 @@ async fn run(input: Vec<u8>, threads: usize, settings: PartSettings, open: bool)
     std::thread::spawn(move || writer.write_all(&input));
     let intake = Intake {
         stdout: File::from(std::os::fd::OwnedFd::from(reader)),
-        stall_timeout: Duration::from_secs(20),
         plan: PartPlan::new(&settings, 0),
         checksum: PartChecksum::Md5,
         progress: Arc::default(),

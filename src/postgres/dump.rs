@@ -13,6 +13,7 @@ use tokio::process::Child;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::keepalives::with_keepalives;
 use super::messages::Messages;
 use super::{Conninfo, PostgresError, PostgresSettings, Tools};
 
@@ -80,7 +81,7 @@ impl Dump {
         source: &Conninfo,
         mut words: Vec<String>,
     ) -> Result<(Self, File), PostgresError> {
-        words.push(format!("--dbname={source}"));
+        words.push(format!("--dbname={}", with_keepalives(source, &settings.environment, tools)));
         Self::spawn(&tools.pg_dump.path, "pg_dump", &words, settings)
     }
 
@@ -132,6 +133,8 @@ impl Dump {
     pub async fn stop(mut self) {
         if self.child.id().is_some() {
             self.signal(Signal::TERM);
+            // One that is stopped hears nothing until it goes on.
+            self.signal(Signal::CONT);
             if timeout(STOP_DEADLINE, self.child.wait()).await.is_err() {
                 tracing::warn!("{} does not end after SIGTERM: sending SIGKILL", self.program);
             }

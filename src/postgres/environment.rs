@@ -86,6 +86,11 @@ impl ClientEnvironment {
         Self { service_file: Some(Arc::new(file)), ..self }
     }
 
+    /// Whether children find secrets in a service file of their own.
+    pub(super) fn has_service_file(&self) -> bool {
+        self.service_file.is_some()
+    }
+
     /// Whether libpq would find a database without a connection string.
     #[must_use]
     pub fn names_a_database(&self) -> bool {

@@ -21,6 +21,7 @@ use tokio::net::unix::pipe::Receiver;
 pub use database::DatabaseSettings;
 
 use super::dump::{Dump, DumpEnd};
+use super::keepalives::with_keepalives;
 use super::{Conninfo, PostgresError, PostgresSettings, Session, Tools};
 
 /// A role is some 300 bytes: this is far above any cluster, and keeps this process's memory bounded.
@@ -132,7 +133,7 @@ impl GlobalsDump {
             words.push("--no-role-passwords".to_owned());
         }
         words.push(format!("--database={first}"));
-        words.push(format!("--dbname={source}"));
+        words.push(format!("--dbname={}", with_keepalives(source, &settings.environment, tools)));
         let (child, stdout) = Dump::spawn(path, "pg_dumpall", &words, settings).map_err(GlobalsError::Start)?;
         let stdout = Receiver::from_owned_fd(stdout.into())?;
         Ok(Self { child, stdout, deadline: DEADLINE.min(settings.stall_timeout) })

@@ -6,6 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
+use super::keepalives::{IDLE_SECONDS, INTERVAL_SECONDS, PROBES};
 use super::{PostgresError, Session};
 
 /// Whatever the server's defaults, nothing may end the idle control session. Unknown names (older servers) fall out.
@@ -18,9 +19,20 @@ const NO_TIMEOUTS: &str = "SELECT count(set_config(name, '0', false)) FROM pg_se
 /// Where the session is lost.
 pub async fn try_lock(session: &mut Session, destination: &str) -> Result<bool, PostgresError> {
     session.query(NO_TIMEOUTS).await?;
+    session.query(&keepalives()).await?;
     let key = key(destination);
     let sql = format!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_try_advisory_xact_lock({key})");
     Ok(session.query(&sql).await?.last().is_some_and(|line| line == "t"))
+}
+
+/// Has the server notice within two minutes when this host is gone: the lock would stay for hours. What is set lower stays;
+/// a Unix socket has 0.
+fn keepalives() -> String {
+    format!(
+        "SELECT count(set_config(name, least(setting::int, value)::text, false)) FROM pg_settings JOIN (VALUES \
+         ('tcp_keepalives_idle', {IDLE_SECONDS}), ('tcp_keepalives_interval', {INTERVAL_SECONDS}), \
+         ('tcp_keepalives_count', {PROBES})) AS wanted (name, value) USING (name) WHERE setting <> '0'"
+    )
 }
 
 /// The lock's key: 64 bits of the destination's sha256.

@@ -1,16 +1,18 @@
 //! PostgreSQL Client: everything that is said to a server, always through PostgreSQL's own programs.
 //!
-//! `tools` finds the programs, `conninfo` and `service_file` keep secrets out of their arguments, `session` is the control
-//! connection, `facts`, `preflight`, `references`, `lock` and `blocking` use it, `dump` is the `pg_dump` child, `globals`
+//! `tools` finds the programs, `conninfo` and `service_file` keep secrets out of their arguments, `keepalives` has dead
+//! connections noticed, `session` is the control connection, `facts`, `preflight`, `references`, `lock`, `blocking` and `backend` use it, `dump` is the `pg_dump` child, `globals`
 //! what it lacks. Used by `backup` and `check`. No driver: only libpq means what `pg_dump` means (FACTS §3).
 
 mod arguments;
+pub mod backend;
 pub mod blocking;
 mod conninfo;
 mod dump;
 mod environment;
 mod facts;
 pub mod globals;
+mod keepalives;
 pub mod lock;
 mod messages;
 pub mod preflight;

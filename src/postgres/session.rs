@@ -11,6 +11,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::keepalives::with_keepalives;
 use super::messages::Messages;
 use super::{Conninfo, PostgresError, PostgresSettings, Tools};
 
@@ -23,8 +24,9 @@ const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 const QUERY_DEADLINE: Duration = Duration::from_secs(30);
 /// How long `psql` may take to end after its input did.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
-/// Cannot occur in an answer: answers are JSON on one line, or single words.
-const MARKER: &str = "--- pg-s3-backup: end of answer ---";
+/// Stands before the number of the question whose answer ends there. Cannot occur in an answer: answers are JSON on one
+/// line, or single words.
+const MARKER: &str = "--- pg-s3-backup: end of answer";
 
 /// An open session.
 pub struct Session {
@@ -32,6 +34,8 @@ pub struct Session {
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
     messages: JoinHandle<Messages>,
+    /// How many questions were asked.
+    asked: u64,
 }
 
 impl Session {
@@ -61,7 +65,7 @@ impl Session {
 
     async fn open(tools: &Tools, settings: &PostgresSettings) -> Result<Self, PostgresError> {
         let mut command = settings.environment.command(&tools.psql, settings.conninfo.password());
-        let mut conninfo = settings.conninfo.clone();
+        let mut conninfo = with_keepalives(&settings.conninfo, &settings.environment, tools);
         // Answers are read as UTF-8, whatever the database's encoding, or the one that the user wants for the dump.
         conninfo.set("client_encoding", "UTF8");
         command
@@ -79,7 +83,7 @@ impl Session {
         };
         let lines = BufReader::new(stdout).lines();
         let messages = tokio::spawn(Messages::gather(stderr, "psql"));
-        let mut session = Self { child, stdin, lines, messages };
+        let mut session = Self { child, stdin, lines, messages, asked: 0 };
         match session.query("SELECT 1").await {
             Ok(_) => Ok(session),
             Err(PostgresError::SessionLost { reason }) => {
@@ -118,14 +122,18 @@ impl Session {
     }
 
     async fn exchange(&mut self, sql: &str) -> Result<Vec<String>, PostgresError> {
-        let text = format!("{sql}\n;\n\\echo '{MARKER}'\n");
+        self.asked += 1;
+        let own = format!("{MARKER} {}", self.asked);
+        let text = format!("{sql}\n;\n\\echo '{own}'\n");
         if self.stdin.write_all(text.as_bytes()).await.is_err() || self.stdin.flush().await.is_err() {
             return Err(self.lost().await);
         }
         let mut answer = Vec::new();
         loop {
             match self.lines.next_line().await {
-                Ok(Some(line)) if line == MARKER => return Ok(answer),
+                Ok(Some(line)) if line == own => return Ok(answer),
+                // The answer to a question before, for which nobody waited any longer.
+                Ok(Some(line)) if line.starts_with(MARKER) => answer.clear(),
                 Ok(Some(line)) => answer.push(line),
                 Ok(None) | Err(_) => return Err(self.lost().await),
             }
@@ -145,5 +153,52 @@ fn target(conninfo: &Conninfo) -> String {
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (Some(host), None) => host.to_owned(),
         (None, _) => "its default address".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::super::{DumpArguments, Tool, Version};
+    use super::*;
+
+    /// Answers each line with itself, after a while where it is told so, and `\echo` as psql does.
+    const PSQL: &str = r#"#!/bin/sh
+while IFS= read -r line; do
+    case $line in
+        slow) sleep 0.5; echo slow ;;
+        \\echo*) line=${line#*\'}; echo "${line%\'}" ;;
+        ';') ;;
+        *) echo "$line" ;;
+    esac
+done
+"#;
+
+    async fn session(directory: &std::path::Path) -> Session {
+        let psql = directory.join("psql");
+        std::fs::write(&psql, PSQL).expect("written");
+        std::fs::set_permissions(&psql, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+        let pg_dump = Tool { path: psql.clone(), version: Version::parse("15.18").expect("a version") };
+        let tools = Tools { pg_dump, psql, pg_dumpall: None };
+        let settings = PostgresSettings {
+            conninfo: Conninfo::default(),
+            environment: super::super::ClientEnvironment::default(),
+            pg_dump_path: None,
+            arguments: DumpArguments::default(),
+            lock_wait: Duration::ZERO,
+            stall_timeout: Duration::ZERO,
+        };
+        Session::connect(&tools, &settings).await.expect("connected")
+    }
+
+    #[tokio::test]
+    async fn the_answer_to_a_question_that_was_given_up_is_nobody_elses() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut session = session(directory.path()).await;
+        assert_eq!(session.query("one").await.expect("answered"), ["one"]);
+        let given_up = timeout(Duration::from_millis(50), session.query("slow")).await;
+        assert!(given_up.is_err(), "{given_up:?}");
+        assert_eq!(session.query("two").await.expect("answered"), ["two"]);
     }
 }

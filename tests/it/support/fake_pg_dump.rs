@@ -76,6 +76,7 @@ pub struct FakeDump {
     pub(super) pause: Option<Duration>,
     pub(super) on_term: OnTerm,
     pub(super) grandchild: Grandchild,
+    pub(super) first: String,
 }
 
 impl FakeDump {
@@ -92,6 +93,7 @@ impl FakeDump {
             pause: None,
             on_term: OnTerm::Die,
             grandchild: Grandchild::None,
+            first: ":".to_owned(),
         }
     }
 
@@ -162,6 +164,14 @@ impl FakeDump {
     #[must_use]
     pub fn with_grandchild(mut self) -> Self {
         self.grandchild = Grandchild::HoldsStdout;
+        self
+    }
+
+    /// Runs these lines of shell before its output. `$connection` is the connection string it was given, `$here/psql` is
+    /// beside it, `$forever` a number of seconds.
+    #[must_use]
+    pub fn first(mut self, shell: &str) -> Self {
+        shell.clone_into(&mut self.first);
         self
     }
 

@@ -6,6 +6,7 @@
 //! | [`web`] | [`web::Web`]: a small HTTP server with canned answers: what AWS has beside S3 |
 //! | [`connect_proxy`] | [`connect_proxy::ConnectProxy`]: an HTTP proxy that tunnels, and resolves names itself |
 //! | [`tcp_proxy`] | [`tcp_proxy::TcpProxy`]: a plain TCP forwarder in front of the database that cuts, stalls and refuses |
+//! | [`session`] | [`session::Session`]: a `psql` that stays open, to hold locks |
 //! | [`fake_pg_dump`] | [`fake_pg_dump::FakeDump`]: a `pg_dump` that writes a prepared dump and ends as told |
 //! | [`servers`] | the database server and the S3 server shared by the test process, and private ones that a test may stop |
 //! | [`program`] | [`program::Program`]: runs the built binary in an empty environment and watches it |
@@ -29,6 +30,7 @@ pub mod process;
 pub mod program;
 pub mod proxy;
 pub mod servers;
+pub mod session;
 pub mod setup;
 pub mod spooled;
 pub mod stored;

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -32,6 +32,10 @@ struct State {
     /// Bytes from server to client until the next cut.
     budget: AtomicU64,
     to_client: AtomicU64,
+    /// A connection that has carried so many bytes to its client falls silent.
+    hold: watch::Sender<u64>,
+    /// Connections that have.
+    held: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +57,8 @@ impl TcpProxy {
             cuts: watch::Sender::new(0),
             budget: AtomicU64::new(UNLIMITED),
             to_client: AtomicU64::new(0),
+            hold: watch::Sender::new(UNLIMITED),
+            held: AtomicU64::new(0),
         });
         let shared = Arc::clone(&state);
         let (address, background) = Background::listen("tcp-proxy", move |listener| accept(listener, shared));
@@ -99,6 +105,29 @@ impl TcpProxy {
         self.state.mode.send_replace(Mode::Refusing);
     }
 
+    /// Falls silent on each connection that has carried `bytes` to its client, both ways; the others go on.
+    pub fn hold_after_bytes(&self, bytes: u64) {
+        self.state.hold.send_replace(bytes);
+    }
+
+    /// Waits until a connection is held.
+    ///
+    /// # Panics
+    /// Where none is within `timeout`.
+    pub fn wait_until_held(&self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        while self.state.held.load(Ordering::SeqCst) == 0 {
+            assert!(Instant::now() < deadline, "no connection is held after {timeout:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Forwards on the connections that are held, and holds no others.
+    pub fn let_go(&self) {
+        self.state.hold.send_replace(UNLIMITED);
+        self.state.held.store(0, Ordering::SeqCst);
+    }
+
     /// Forwards and accepts again.
     pub fn resume(&self) {
         self.state.mode.send_replace(Mode::Forward);
@@ -141,11 +170,12 @@ async fn serve(client: TcpStream, state: Arc<State>) {
         return reset_on_close(&client);
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let carried = AtomicU64::new(0);
     let was_cut = tokio::select! {
         biased;
         _ = cuts.changed() => true,
-        () = to_server(&client, &server, &state) => false,
-        () = to_client(&server, &client, &state) => false,
+        () = to_server(&client, &server, (&state, &carried)) => false,
+        () = to_client(&server, &client, (&state, &carried)) => false,
     };
     if was_cut {
         reset_on_close(&client);
@@ -154,24 +184,27 @@ async fn serve(client: TcpStream, state: Arc<State>) {
 }
 
 /// Ends where either side closes or fails; the database's protocol has no half-closed connections.
-async fn to_server(client: &TcpStream, server: &TcpStream, state: &State) {
-    let mut mode = state.mode.subscribe();
+async fn to_server(client: &TcpStream, server: &TcpStream, (state, carried): (&State, &AtomicU64)) {
+    let mut gate = Gate::of(state, carried);
     let mut buffer = vec![0; BUFFER_BYTES];
     while let Ok(count @ 1..) = read_some(client, &mut buffer).await {
-        let _ = mode.wait_for(|mode| *mode != Mode::Paused).await;
+        gate.pass().await;
         if write_all(server, &buffer[..count]).await.is_err() {
             return;
         }
     }
+    // Neither does a farewell pass where nothing passes.
+    gate.pass().await;
 }
 
-async fn to_client(server: &TcpStream, client: &TcpStream, state: &State) {
-    let mut mode = state.mode.subscribe();
+async fn to_client(server: &TcpStream, client: &TcpStream, (state, carried): (&State, &AtomicU64)) {
+    let mut gate = Gate::of(state, carried);
     let mut buffer = vec![0; BUFFER_BYTES];
     while let Ok(count @ 1..) = read_some(server, &mut buffer).await {
-        let _ = mode.wait_for(|mode| *mode != Mode::Paused).await;
+        gate.pass().await;
         let (allowed, is_last) = state.spend(count);
         state.to_client.fetch_add(allowed as u64, Ordering::SeqCst);
+        carried.fetch_add(allowed as u64, Ordering::SeqCst);
         if write_all(client, &buffer[..allowed]).await.is_err() {
             return;
         }
@@ -182,6 +215,30 @@ async fn to_client(server: &TcpStream, client: &TcpStream, state: &State) {
             state.cut();
             return std::future::pending().await;
         }
+    }
+    gate.pass().await;
+}
+
+/// Where bytes wait while nothing is forwarded.
+struct Gate<'a> {
+    mode: watch::Receiver<Mode>,
+    hold: watch::Receiver<u64>,
+    state: &'a State,
+    carried: &'a AtomicU64,
+}
+
+impl<'a> Gate<'a> {
+    fn of(state: &'a State, carried: &'a AtomicU64) -> Self {
+        Self { mode: state.mode.subscribe(), hold: state.hold.subscribe(), state, carried }
+    }
+
+    async fn pass(&mut self) {
+        let is_open = |limit: &u64| self.carried.load(Ordering::SeqCst) < *limit;
+        if !is_open(&self.hold.borrow_and_update()) {
+            self.state.held.fetch_add(1, Ordering::SeqCst);
+            let _ = self.hold.wait_for(is_open).await;
+        }
+        let _ = self.mode.wait_for(|mode| *mode != Mode::Paused).await;
     }
 }
 
@@ -240,6 +297,20 @@ mod tests {
         assert_eq!((error.kind(), rest.as_slice()), (ErrorKind::ConnectionReset, b"po".as_slice()));
         assert_eq!(proxy.bytes_to_client(), 6);
         ping(&mut connect(&proxy)).expect("only once");
+    }
+
+    #[test]
+    fn it_holds_a_connection_that_has_carried_enough_and_no_other() {
+        let proxy = TcpProxy::start(&echo());
+        proxy.hold_after_bytes(8);
+        let (mut busy, mut quiet) = (connect(&proxy), connect(&proxy));
+        ping(&mut busy).expect("4 of 8 bytes");
+        ping(&mut busy).expect("8 of 8 bytes");
+        assert_eq!(ping(&mut busy).expect_err("silence").kind(), ErrorKind::WouldBlock);
+        proxy.wait_until_held(Duration::from_secs(10));
+        ping(&mut quiet).expect("the other goes on");
+        proxy.let_go();
+        busy.read_exact(&mut [0; 4]).expect("the late echo");
     }
 
     #[test]

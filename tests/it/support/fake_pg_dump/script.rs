@@ -74,6 +74,11 @@ echo $$ >>"$here/pids"
 {trap}
 {grandchild}
 {hang}
+for argument; do
+    case $argument in --dbname=*) connection=${{argument#--dbname=}} ;; esac
+done
+forever={forever}
+{first}
 cat "$here/stderr.before" >&2
 cat "$here/stderr.during" 1>&2 &
 warnings=$!
@@ -83,6 +88,7 @@ cat "$here/stderr.end" >&2
 {end}
 "#,
         here = dir.display(),
+        first = fake.first,
         output = output(fake, length),
     )
 }

@@ -1,0 +1,209 @@
+//! A silent `pg_dump`: slow where the server works for it or it talks to the server, stalled where neither is so; and a slow
+//! S3 is no silence of `pg_dump`'s.
+//!
+//! The fakes open real sessions with the connection string that they were given, so the server has something to tell.
+
+use std::time::{Duration, Instant};
+
+use crate::support::fake_pg_dump::{Body, End, FakeDump};
+use crate::support::faulty::Stage;
+use crate::support::program::Running;
+use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
+use crate::support::servers::database::Database;
+use crate::support::servers::postgres;
+use crate::support::session::Session;
+use crate::support::tcp_proxy::TcpProxy;
+
+const STALLED: i32 = 11;
+const SOON: Duration = Duration::from_mins(1);
+const WORKS: &str = "pg_dump writes nothing, but the server works for it";
+/// What the dump's connection carries before it is stopped.
+const FLOWED: u64 = 1 << 20;
+
+/// A stage with a fake that does something on the server first, and a database of its own.
+fn stage(first: &str, end: End) -> (Stage, Database) {
+    (Stage::new(FakeDump::new().first(first).end(end)), postgres().create_database("stall"))
+}
+
+fn backup(stage: &Stage, database: &Database) -> crate::support::program::Program {
+    stage.backup().env("POSTGRES_CONNECTION_STRING", database.uri()).env("BACKUP_STALL_TIMEOUT", "5s")
+}
+
+/// A table that is larger than the buffers between server and client.
+fn large_table(database: &Database) {
+    let sql =
+        "CREATE TABLE large AS SELECT n, md5(n::text) || md5((n + 1)::text) AS t FROM generate_series(1, 600000) n";
+    database.psql(sql).expect("a table");
+}
+
+/// Nothing of the dump is left on the server.
+#[track_caller]
+fn assert_no_session_left(database: &Database) {
+    let question = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND application_name LIKE 'pg_s3_backup %'",
+        database.name
+    );
+    let deadline = Instant::now() + SOON;
+    while postgres().psql("postgres", &question) != Ok("0".to_owned()) {
+        assert!(Instant::now() < deadline, "the dump's session is still there");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_dump_whose_query_runs_is_waited_for() {
+    let (stage, database) =
+        stage(r#""$here/psql" -X -d "$connection" -c 'SELECT pg_sleep(12)' >/dev/null"#, End::Exit(0));
+    let outcome = backup(&stage, &database).run();
+    stage.assert_committed(&outcome, "a query of 12 s");
+    for words in [WORKS, "Timeout:PgSleep", "SELECT pg_sleep(12)"] {
+        assert!(outcome.stderr.contains(words), "{words:?} wanted in:\n{}", outcome.stderr);
+    }
+    // Once in each stall timeout.
+    let told = outcome.stderr.matches(WORKS).count();
+    assert!((1..=3).contains(&told), "{told} times:\n{}", outcome.stderr);
+}
+
+#[test]
+fn a_dump_that_asks_one_short_question_after_the_other_is_waited_for() {
+    let questions = r#"
+        { for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24; do echo "SELECT $n;"; sleep 0.5; done; } |
+        "$here/psql" -X -d "$connection" >/dev/null"#;
+    let (stage, database) = stage(questions, End::Exit(0));
+    let outcome = backup(&stage, &database).run();
+    stage.assert_committed(&outcome, "12 s of short questions");
+    assert!(outcome.stderr.contains("pg_dump writes nothing, but talks to the server"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_dump_whose_session_idles_is_stalled() {
+    let idle = r#"{ echo 'BEGIN; SELECT 4711;'; sleep "$forever"; } | "$here/psql" -X -d "$connection" >/dev/null"#;
+    let (stage, database) = stage(idle, End::Exit(0));
+    let outcome = backup(&stage, &database).run();
+    stage.assert_failed(&outcome, STALLED, "idle in transaction").then_names(&[
+        "pg_dump wrote nothing for 5s, and the server waits for it",
+        "idle in transaction for ",
+        "Client:ClientRead",
+        "SELECT 4711",
+        "BACKUP_STALL_TIMEOUT",
+    ]);
+    assert_no_session_left(&database);
+}
+
+#[test]
+fn without_a_control_session_silence_alone_decides() {
+    let (stage, database) =
+        stage(r#""$here/psql" -X -d "$connection" -c "SELECT pg_sleep(600)" >/dev/null"#, End::Exit(0));
+    let running = backup(&stage, &database).spawn();
+    let sleeps = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND query = 'SELECT pg_sleep(600)'",
+        database.name
+    );
+    let deadline = Instant::now() + SOON;
+    while postgres().psql("postgres", &sleeps) != Ok("1".to_owned()) {
+        assert!(Instant::now() < deadline, "{}", running.stderr_so_far());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'";
+    assert_eq!(
+        database
+            .psql(&format!("{end} AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"))
+            .as_deref(),
+        Ok("t")
+    );
+    let outcome = running.wait();
+    stage.assert_failed(&outcome, STALLED, "the control session is lost").then_names(&[
+        "the control session and its lock are lost; the dump goes on",
+        "terminating connection due to administrator command",
+        "pg_dump wrote nothing for 5s, and the server cannot be asked what it does",
+    ]);
+}
+
+#[test]
+fn a_slow_s3_is_no_silence_of_pg_dump() {
+    // Six parts, one at a time: more than fits between S3 and pg_dump.
+    let stage = Stage::new(FakeDump::new().body(Body::Whole(30 << 20)));
+    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
+    let program = stage.backup().env("BACKUP_UPLOAD_CONCURRENCY", "1").env("BACKUP_THREADS", "1");
+    let mut running = program.env("BACKUP_STALL_TIMEOUT", "5s").env("BACKUP_MAX_UPLOAD_OUTAGE", "5m").spawn();
+    stage.proxy.wait_for(S3Verb::UploadPart, 1, SOON);
+    std::thread::sleep(Duration::from_secs(12));
+    assert!(running.is_running() && !stage.dump.alive().is_empty(), "pg_dump is held up: {}", running.stderr_so_far());
+    stage.proxy.clear_rules();
+    let outcome = running.wait();
+    stage.assert_committed(&outcome, "a slow S3");
+    assert!(!outcome.stderr.contains("writes nothing"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_real_dump_that_waits_in_the_middle_for_a_lock_is_waited_for() {
+    let (stage, database) = (Stage::new(FakeDump::new()), postgres().create_database("stall"));
+    // Values too large for their rows: COPY looks for them by an index that the other session has locked.
+    let sql = "CREATE TABLE a AS SELECT 1 AS n; CREATE TABLE b (t text); ALTER TABLE b ALTER t SET STORAGE EXTERNAL; \
+               INSERT INTO b SELECT repeat(md5(n::text), 200) FROM generate_series(1, 20) n";
+    database.psql(sql).expect("tables");
+    let toast = database.psql("SELECT reltoastrelid::regclass FROM pg_class WHERE relname = 'b'").expect("its name");
+    let mut other = Session::open(&database);
+    other.run(&format!("BEGIN; REINDEX TABLE {toast}"));
+    let mut running = backup(&stage, &database).env_remove("PG_DUMP_PATH").spawn();
+    running.wait_for_stderr(WORKS, SOON);
+    running.wait_for_stderr("pg_dump waits for a lock of another session", SOON);
+    let told = running.stderr_so_far();
+    assert!(told.contains("Lock:relation held by pid ") && told.contains("REINDEX TABLE pg_toast."), "{told}");
+    drop(other);
+    running.wait().assert_code(0).assert_no_children_left();
+    assert_eq!(stage.backups().len(), 1);
+}
+
+/// A real dump through a proxy that holds its connection in the middle.
+fn held(stage: &Stage, database: &Database) -> (TcpProxy, Running) {
+    large_table(database);
+    let proxy = TcpProxy::start(&postgres().addr());
+    proxy.hold_after_bytes(FLOWED);
+    let uri = database.uri_via(&proxy.host(), proxy.port());
+    let running = backup(stage, database).env("POSTGRES_CONNECTION_STRING", uri).env_remove("PG_DUMP_PATH").spawn();
+    proxy.wait_until_held(SOON);
+    (proxy, running)
+}
+
+#[test]
+fn a_dump_whose_connection_is_a_black_hole_is_stalled() {
+    let (stage, database) = (Stage::new(FakeDump::new()), postgres().create_database("stall"));
+    let (proxy, running) = held(&stage, &database);
+    let outcome = running.wait();
+    stage.assert_failed(&outcome, STALLED, "the dump's connection alone").then_names(&[
+        "the server waits for it",
+        "Client:ClientWrite",
+        "COPY public.large",
+    ]);
+    assert!(proxy.bytes_to_client() >= FLOWED);
+    // Nothing tells the server that the other end is gone, but for the control session.
+    assert_no_session_left(&database);
+}
+
+#[test]
+fn where_the_whole_network_is_a_black_hole_the_dump_is_stalled() {
+    let (stage, database) = (Stage::new(FakeDump::new()), postgres().create_database("stall"));
+    let (proxy, running) = held(&stage, &database);
+    proxy.pause();
+    let outcome = running.wait();
+    stage.assert_failed(&outcome, STALLED, "all connections").then_names(&[
+        "the control session and its lock are lost; the dump goes on",
+        "the server cannot be asked what it does",
+    ]);
+}
+
+#[test]
+fn a_pg_dump_that_is_stopped_is_stalled_and_ended() {
+    let (stage, database) = (Stage::new(FakeDump::new()), postgres().create_database("stall"));
+    let (proxy, running) = held(&stage, &database);
+    let is_dump = |command: &str| command.contains("pg_dump") && command.contains("--format=plain");
+    let mut dumps = running.descendants().into_iter().filter(|process| is_dump(&process.command_line()));
+    let pg_dump = dumps.next().expect("pg_dump runs");
+    pg_dump.signal("STOP");
+    proxy.let_go();
+    let outcome = running.wait();
+    stage.assert_failed(&outcome, STALLED, "SIGSTOP").then_names(&["the server waits for it", "Client:ClientWrite"]);
+    assert!(!outcome.stderr.contains("sending SIGKILL"), "it ended in order: {}", outcome.stderr);
+    assert_no_session_left(&database);
+}

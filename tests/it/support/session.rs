@@ -1,0 +1,49 @@
+//! [`Session`]: a `psql` that stays open, to hold what a transaction holds. Used by the tests of locks.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use super::servers::database::Database;
+
+const MARKER: &str = "--- done ---";
+
+/// An open session; closed, and its transaction rolled back, with this value.
+#[derive(Debug)]
+pub struct Session {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Session {
+    /// Opens one as a superuser.
+    ///
+    /// # Panics
+    /// Where `psql` cannot be started.
+    pub fn open(database: &Database) -> Self {
+        let mut psql = database.server().client("psql", &database.name);
+        let mut child = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql");
+        let (stdin, stdout) = (child.stdin.take().expect("its input"), child.stdout.take().expect("its output"));
+        Self { child, stdin, stdout: BufReader::new(stdout) }
+    }
+
+    /// Runs SQL and waits for its end.
+    ///
+    /// # Panics
+    /// Where it fails.
+    pub fn run(&mut self, sql: &str) {
+        writeln!(self.stdin, "{sql};\n\\echo {MARKER}").expect("psql reads");
+        let mut line = String::new();
+        while line.trim() != MARKER {
+            line.clear();
+            assert!(self.stdout.read_line(&mut line).expect("psql writes") > 0, "psql ended at {sql:?}");
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
