@@ -3,6 +3,7 @@
 
 mod compose;
 mod container;
+mod pods;
 
 use std::time::Duration;
 

@@ -77,6 +77,7 @@ fn nothing_ends_a_backup_that_is_merely_slow() {
         let Some(daemon) = manifests.find("Deployment") else { continue };
         assert_eq!(daemon["spec"]["strategy"], json!({"type": "Recreate"}), "{name}");
         assert_eq!(daemon["spec"]["replicas"], 1, "{name}");
+        assert_eq!(daemon["spec"]["selector"]["matchLabels"], manifests.template()["metadata"]["labels"], "{name}");
         for probe in ["startupProbe", "livenessProbe"] {
             let asked = &manifests.container()[probe]["httpGet"];
             assert_eq!(*asked, json!({"path": "/livez", "port": "metrics"}), "{name}: {probe}");
@@ -193,14 +194,14 @@ fn the_network_lets_through_what_a_backup_needs_and_no_more() {
         let endpoint = manifests.the("ConfigMap")["data"]["S3_URL"].as_str().and_then(|url| url.rsplit_once(':'));
         out.extend(endpoint.map(|(_, port)| port.parse::<u64>().expect("a port")));
         assert_eq!(ports("egress"), out, "{name}");
-        let served = manifests.the("ConfigMap")["data"]["LISTEN"].as_str();
+        let served = items(&manifests.container()["env"]).iter().find(|entry| entry["name"] == "LISTEN");
         let Some(address) = served else {
             assert_eq!(ports("ingress"), Vec::<u64>::new(), "{name}");
             continue;
         };
         assert_eq!(ports("ingress"), [u64::from(PORT)], "{name}");
         assert_eq!(manifests.container()["ports"], json!([{"name": "metrics", "containerPort": PORT}]), "{name}");
-        assert_eq!(address, format!(":{PORT}"), "{name}");
+        assert_eq!(address["value"], format!(":{PORT}"), "{name}");
     }
 }
 

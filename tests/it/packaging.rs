@@ -75,7 +75,8 @@ fn make_dist_gives_an_archive_that_its_checksum_proves() {
         assert!(licences.contains(package), "no {package}");
     }
     assert!(!licences.contains("proptest "), "what only tests use is not linked");
-    for file in ["LICENSE", "README.md", "man/pg-s3-backup.1", "systemd/pg-s3-backup@.service"] {
+    for file in ["LICENSE", "README.md", "man/pg-s3-backup.1", "systemd/pg-s3-backup@.service", "k8s/base/cronjob.yaml"]
+    {
         assert!(top.join(file).exists(), "no {file}");
     }
     let again = in_repository(&format!(

@@ -18,12 +18,14 @@ pub struct Manifests {
 }
 
 impl Manifests {
-    /// Of a directory below `k8s/`.
+    /// Of a directory below `k8s/`: the base, or an overlay.
     ///
     /// # Panics
-    /// Where kustomize does not take it.
+    /// Where there is none, or kustomize does not take one of them.
     pub fn of(directory: &str) -> Self {
-        Self::at(&repository_file("k8s").join(directory))
+        let name = repository_file("k8s").join(directory).display().to_string();
+        let found = Self::all().iter().find(|manifests| manifests.name == name);
+        found.unwrap_or_else(|| panic!("no k8s/{directory}")).clone()
     }
 
     /// Of any directory.
@@ -44,10 +46,13 @@ impl Manifests {
     ///
     /// # Panics
     /// Where kustomize does not take one.
-    pub fn all() -> Vec<Self> {
-        let overlays = std::fs::read_dir(repository_file("k8s/overlays")).expect("the overlays");
-        let overlays = overlays.map(|entry| Self::at(&entry.expect("an overlay").path()));
-        std::iter::once(Self::of("base")).chain(overlays).collect()
+    pub fn all() -> &'static [Self] {
+        static ALL: LazyLock<Vec<Manifests>> = LazyLock::new(|| {
+            let overlays = std::fs::read_dir(repository_file("k8s/overlays")).expect("the overlays");
+            let overlays = overlays.map(|entry| Manifests::at(&entry.expect("an overlay").path()));
+            std::iter::once(Manifests::at(&repository_file("k8s/base"))).chain(overlays).collect()
+        });
+        &ALL
     }
 
     /// The one object of a kind; `None` where there is none.
@@ -105,10 +110,13 @@ impl Manifests {
 /// # Panics
 /// Where they are not YAML.
 pub fn from_yaml(text: &str) -> Vec<Value> {
-    installed("yamllint");
+    static MODULES: LazyLock<PathBuf> = LazyLock::new(|| {
+        installed("yamllint");
+        repository_file("target/tools/yamllint")
+    });
     let script = "import json, sys, yaml; json.dump([d for d in yaml.safe_load_all(sys.stdin) if d], sys.stdout)";
     let mut python = Command::new("python3");
-    python.args(["-B", "-c", script]).env("PYTHONPATH", repository_file("target/tools/yamllint"));
+    python.args(["-B", "-c", script]).env("PYTHONPATH", &*MODULES);
     let mut child = python.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3");
     let mut stdin = child.stdin.take().expect("its input");
     let output = std::thread::scope(|scope| {

@@ -26,6 +26,8 @@ pub struct Mount {
     pub source: PathBuf,
     /// Whether the container may write to it.
     pub writable: bool,
+    /// The mode of its files; none for a disk, whose files are the container's own.
+    pub mode: Option<u32>,
 }
 
 /// A node with what is in the cluster. Its files go with it.
@@ -146,7 +148,7 @@ impl Node {
                 }
             }
             let target = text(&mount["mountPath"]).to_owned();
-            Mount { target, source, writable: mount["readOnly"] != true }
+            Mount { target, source, writable: mount["readOnly"] != true, mode: mode(volume) }
         };
         items(&self.container()["volumeMounts"]).iter().map(mount).collect()
     }
@@ -162,6 +164,18 @@ impl Node {
         };
         let environment = self.environment();
         let program = environment.iter().fold(Program::new(), |program, (name, value)| program.env(name, here(value)));
-        program.args(items(&self.container()["args"]).iter().map(text))
+        program.args(self.arguments())
     }
+
+    /// The program's arguments.
+    pub fn arguments(&self) -> Vec<&str> {
+        items(&self.container()["args"]).iter().map(text).collect()
+    }
+}
+
+/// The mode of a volume's files, as Kubernetes has it by default or as it says itself.
+fn mode(volume: &Value) -> Option<u32> {
+    let files = volume.get("secret").or_else(|| volume.get("configMap"))?;
+    let mode = files["defaultMode"].as_u64().map_or(0o644, |mode| u32::try_from(mode).expect("a mode"));
+    Some(mode)
 }

@@ -178,8 +178,8 @@ fn the_daemon_spools_to_its_volume() {
     assert!(fs::read_dir(&spool.source).expect("the spool").next().is_some(), "nothing was spooled");
 }
 
-/// The kustomization that `k8s/README.md` shows, beside a copy of `k8s/` and with secrets.
-fn as_the_readme_says(directory: &Path, connection_string: &str, components: &str) -> Manifests {
+/// The kustomization that `k8s/README.md` shows, `changed`, beside a copy of `k8s/` and with secrets.
+fn as_the_readme_says(directory: &Path, connection_string: &str, changed: impl Fn(&str) -> String) -> Manifests {
     let readme = fs::read_to_string(repository_file("k8s/README.md")).expect("the README");
     let (_, example) = readme.split_once("<!-- example: tested as it stands here -->\n```yaml\n").expect("the example");
     let (example, _) = example.split_once("```").expect("its end");
@@ -188,7 +188,7 @@ fn as_the_readme_says(directory: &Path, connection_string: &str, components: &st
     copied.assert_code(0);
     let own = directory.join("backup");
     fs::create_dir(&own).expect("a directory");
-    fs::write(own.join("kustomization.yaml"), format!("{example}{components}")).expect("written");
+    fs::write(own.join("kustomization.yaml"), changed(example)).expect("written");
     for (file, content) in
         [("connection-string", connection_string), ("access-key", &s3().access_key), ("secret-key", &s3().secret_key)]
     {
@@ -201,7 +201,7 @@ fn as_the_readme_says(directory: &Path, connection_string: &str, components: &st
 fn the_readmes_kustomization_backs_up() {
     let directory = tempfile::tempdir().expect("a directory");
     let (database, bucket) = (postgres().create_database("own"), s3().create_bucket("own"));
-    let manifests = as_the_readme_says(directory.path(), &database.uri(), "");
+    let manifests = as_the_readme_says(directory.path(), &database.uri(), str::to_owned);
     assert!(manifests.objects.iter().all(|object| object["metadata"]["namespace"] == "backup"));
     assert!(text(&manifests.container()["image"]).starts_with("ghcr.io/me/pg-s3-backup:"));
     let node = Node::new(manifests).set("S3_BUCKET", &bucket).set("S3_URL", &s3().url);
@@ -219,14 +219,17 @@ fn the_daemon_takes_every_component() {
             .concat();
     let shipped = fs::read_dir(repository_file("k8s/components")).expect("the components").count();
     assert_eq!(all.lines().count() - 1, shipped, "a component is not tested");
-    let manifests = as_the_readme_says(directory.path(), "dbname=shop", &all);
+    let manifests = as_the_readme_says(directory.path(), "dbname=shop", |example| {
+        example.replace("BACKUP_RETENTION_DAYS=30", "BACKUP_INTERVAL=@hourly") + &all
+    });
     assert!(manifests.find("CronJob").is_none());
     let node = Node::new(manifests).with("configMap", "pg-s3-backup-ca", &[("ca.pem", "")]);
     let targets: Vec<String> = node.mounts().into_iter().map(|mount| mount.target).collect();
     assert_eq!(targets, ["/run/secrets/backup", "/var/spool/pg-s3-backup", "/run/certificates"]);
     let environment = node.environment();
+    assert_eq!(environment["BACKUP_INTERVAL"], "@hourly", "one's own schedule");
     assert!(!environment.contains_key("S3_ACCESS_KEY_FILE") && !environment.contains_key("S3_SECRET_KEY_FILE"));
-    for variable in ["BACKUP_INTERVAL", "BACKUP_SPOOL_DIR", "S3_CA_BUNDLE", "POSTGRES_CONNECTION_STRING_FILE"] {
+    for variable in ["BACKUP_SPOOL_DIR", "S3_CA_BUNDLE", "POSTGRES_CONNECTION_STRING_FILE"] {
         assert!(environment.contains_key(variable), "no {variable}: {environment:?}");
     }
 }
