@@ -225,7 +225,7 @@ fn the_daemon_takes_every_component() {
     assert!(manifests.find("CronJob").is_none());
     let node = Node::new(manifests).with("configMap", "pg-s3-backup-ca", &[("ca.pem", "")]);
     let targets: Vec<String> = node.mounts().into_iter().map(|mount| mount.target).collect();
-    assert_eq!(targets, ["/run/secrets/backup", "/var/spool/pg-s3-backup", "/run/certificates"]);
+    assert_eq!(targets, ["/run/secrets/backup", "/spool", "/run/certificates"]);
     let environment = node.environment();
     assert_eq!(environment["BACKUP_INTERVAL"], "@hourly", "one's own schedule");
     assert!(!environment.contains_key("S3_ACCESS_KEY_FILE") && !environment.contains_key("S3_SECRET_KEY_FILE"));
