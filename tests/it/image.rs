@@ -3,6 +3,7 @@
 
 mod compose;
 mod container;
+mod readme;
 
 use std::time::Duration;
 
