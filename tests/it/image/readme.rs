@@ -8,12 +8,13 @@ use serde_json::Value;
 
 use super::container::{Container, image, podman};
 use crate::health::free_port;
+use crate::kubernetes::manifests::from_yaml;
 use crate::readme::blocks::block_after;
 use crate::support::client::eventually;
 use crate::support::program::Program;
 use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
-use crate::support::setup::{installed, only_backup, repository_file, restored};
+use crate::support::setup::{only_backup, restored};
 
 /// The container's name in README.md.
 struct Named(&'static str);
@@ -77,21 +78,12 @@ fn docker_run_as_printed_backs_up_and_stops_in_order() {
     assert_eq!(restored(&bucket, &key).dump().expect("a dump"), database.dump().expect("a dump"));
 }
 
-/// A YAML document as JSON.
-fn json(yaml: &str) -> Value {
-    installed("kubernetes-validate");
-    let script = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)";
-    let python = Program::at(Path::new("/usr/bin/env")).args(["python3", "-B", "-c", script]).stdin(yaml);
-    let outcome = python.env("PYTHONPATH", repository_file("target/tools/kubernetes-validate")).run();
-    serde_json::from_str(&outcome.assert_code(0).stdout_text()).expect("JSON")
-}
-
 #[test]
 #[ignore = "make image"]
 fn the_container_of_the_cron_job_backs_up() {
     let (database, bucket) = (postgres().create_database("image"), s3().create_bucket("image"));
     let directory = secrets(&database);
-    let pod = &json(&block_after("**Kubernetes**"))["jobTemplate"]["spec"]["template"]["spec"];
+    let pod = &from_yaml(&block_after("**Kubernetes**"))[0]["jobTemplate"]["spec"]["template"]["spec"];
     let spec = &pod["containers"][0];
     let list = |value: &Value| value.as_array().expect("a list").clone();
     let text = |value: &Value| value.as_str().expect("text").to_owned();
