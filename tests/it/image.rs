@@ -4,6 +4,7 @@
 mod compose;
 mod container;
 mod pods;
+mod readme;
 
 use std::time::Duration;
 

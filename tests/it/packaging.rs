@@ -49,6 +49,7 @@ fn make_install_puts_everything_where_it_belongs() {
         "usr/lib/systemd/system/pg-s3-backup@.service",
         "usr/lib/systemd/system/pg-s3-backup@.timer",
         "usr/lib/systemd/system/pg-s3-backup-daemon@.service",
+        "usr/share/doc/pg-s3-backup/environment.example",
     ] {
         assert!(files.contains(file), "no {file}: {files:#?}");
     }
