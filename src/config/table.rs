@@ -199,7 +199,7 @@ pub const S3_REQUEST_TIMEOUT: Setting = Setting {
     variable: "S3_REQUEST_TIMEOUT",
     value: "TIME",
     default: "`30s`",
-    help: "longest wait for one answer of S3; a part gets its size / 256 KiB/s on top",
+    help: "longest wait for one answer of S3; a part gets its size / 256 KiB/s on top, the commit 60 ms for each part",
     ..S3
 };
 /// `POSTGRES_CONNECTION_STRING`

@@ -85,7 +85,7 @@ impl Sweep {
 
 /// Credentials that may not look are no news; a store that does not answer is.
 fn tell(failure: &Failure, what: &str) {
-    if failure.kind == FailureKind::Passing {
+    if failure.may_pass() {
         tracing::warn!(error = %failure, "{what}");
     } else {
         tracing::debug!(error = %failure, "{what}");

@@ -184,7 +184,7 @@ impl Upload {
         };
         // HEAD succeeds each time: that must not make a Complete that never does go on for ever.
         let outage = self.outage.afresh();
-        let mut renewed = false;
+        let (mut renewed, mut is_sent) = (false, false);
         loop {
             let began = Instant::now();
             let failure = match self.bucket.complete(&self.key, &completion).await {
@@ -198,13 +198,34 @@ impl Upload {
             if let Some(head) = self.look(&failure).await? {
                 return Ok(Answer::Found(head));
             }
+            if failure.is_ambiguous() {
+                is_sent = true;
+            }
             match failure.kind {
-                FailureKind::Passing => outage.wait(COMMIT, began, failure, PAUSE).await?,
+                FailureKind::Passing | FailureKind::Untrusted => outage.wait(COMMIT, began, failure, PAUSE).await?,
+                // S3 is still at an earlier one, whose answer was lost.
+                FailureKind::NoSuchUpload | FailureKind::Exists if is_sent => {
+                    let patience = self.bucket.complete_timeout(self.parts.len());
+                    return self.look_for(patience, failure).await.map(Answer::Found);
+                }
                 FailureKind::Expired if !renewed && outage.renew(began).await => renewed = true,
                 FailureKind::NotImplemented if completion.conditional => completion.conditional = false,
                 _ => return Err(StorageError::Refused { action: COMMIT, failure, first: false }),
             }
         }
+    }
+
+    /// HEAD again and again, where S3 has the upload no more, and not yet the object.
+    async fn look_for(&self, patience: Duration, failure: Failure) -> Result<Head, StorageError> {
+        let began = Instant::now();
+        tracing::warn!(error = %failure, patience_s = patience.as_secs(), "an earlier Complete may still take effect: looking for it");
+        while began.elapsed() < patience {
+            tokio::time::sleep(PAUSE).await;
+            if let Some(head) = self.look(&failure).await? {
+                return Ok(head);
+            }
+        }
+        Err(StorageError::Refused { action: COMMIT, failure, first: false })
     }
 
     /// HEAD after an unclean answer; where HEAD is denied, nobody knows.

@@ -12,6 +12,12 @@ use crate::error::Chain;
 /// Where AWS says which region a bucket is in.
 const BUCKET_REGION: &str = "x-amz-bucket-region";
 
+/// Codes of this program's own for certificates.
+const UNKNOWN_AUTHORITY: &str = "UnknownCertificateAuthority";
+const EXPIRED_CERTIFICATE: &str = "ExpiredCertificate";
+const OTHER_NAME: &str = "CertificateOfAnotherName";
+const BAD_CERTIFICATE: &str = "BadCertificate";
+
 /// What kind of failure a request met with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
@@ -21,6 +27,8 @@ pub enum FailureKind {
     Refused,
     /// The credentials have expired.
     Expired,
+    /// The server's certificate is not to be trusted.
+    Untrusted,
     /// 404 without a more telling code.
     NotFound,
     /// The upload does not exist (any more).
@@ -54,6 +62,12 @@ impl Failure {
             || self.status.is_some_and(|status| status < 300)
     }
 
+    /// Whether the same request may succeed later, without anything being set otherwise.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self.kind, FailureKind::Passing | FailureKind::Untrusted)
+    }
+
     /// Whether these credentials are good, but may not do this.
     #[must_use]
     pub fn is_denied(&self) -> bool {
@@ -78,6 +92,10 @@ impl Failure {
             | "IllegalLocationConstraint"
             | "IllegalLocationConstraintException" => "set S3_REGION to the bucket's region",
             "RequestTimeTooSkewed" => "set this machine's clock",
+            UNKNOWN_AUTHORITY => "set S3_CA_BUNDLE to the certificates of its authority, or correct S3_URL",
+            EXPIRED_CERTIFICATE => "have the server's certificate renewed, or set this machine's clock",
+            OTHER_NAME => "correct S3_URL: the server's certificate has other names",
+            BAD_CERTIFICATE => "have the server's certificate mended, or correct S3_URL and S3_CA_BUNDLE",
             "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "TokenRefreshRequired" => {
                 "renew the credentials"
             }
@@ -85,6 +103,7 @@ impl Failure {
             "NotImplemented" | "InvalidArgument" | "InvalidRequest" | "InvalidEncryptionAlgorithmError" => {
                 "the store does not take this: leave out S3_STORAGE_CLASS, S3_SSE and S3_CHECKSUM, as far as they are set"
             }
+            "NoSuchUpload" => "something aborted the upload, such as a lifecycle rule: run the backup again",
             "InvalidPart" | "BadDigest" => "the store does not hold what was sent: run the backup again",
             code if code.starts_with("KMS.") => "correct S3_SSE_KMS_KEY_ID, or allow these credentials to use the key",
             _ => "check the S3_ settings",
@@ -126,7 +145,13 @@ where
                 (kind_of(status, &code), code, message)
             }
             SdkError::TimeoutError(_) => (FailureKind::Passing, "Timeout".to_owned(), "no answer in time".to_owned()),
-            SdkError::DispatchFailure(_) => (FailureKind::Passing, "NoConnection".to_owned(), cause_of(&error)),
+            SdkError::DispatchFailure(_) => {
+                let cause = cause_of(&error);
+                match distrust(&cause) {
+                    Some(code) => (FailureKind::Untrusted, code.to_owned(), cause),
+                    None => (FailureKind::Passing, "NoConnection".to_owned(), cause),
+                }
+            }
             SdkError::ResponseError(_) => (FailureKind::Passing, "DamagedAnswer".to_owned(), cause_of(&error)),
             _ => (FailureKind::Refused, "InvalidRequest".to_owned(), cause_of(&error)),
         };
@@ -137,6 +162,21 @@ where
 /// Whether another endpoint is asked for: AWS's answer to a wrong region.
 fn is_redirection(status: u16) -> bool {
     (300..400).contains(&status)
+}
+
+/// What is wrong with the server's certificate, where that is the cause. By rustls's own words for it: its type lies behind
+/// an `io::Error`, and a dependency on its version would be needed to name it.
+fn distrust(cause: &str) -> Option<&'static str> {
+    let (_, why) = cause.split_once("invalid peer certificate: ")?;
+    let begins = |words: &[&str]| words.iter().any(|word| why.starts_with(word));
+    Some(match () {
+        () if begins(&["UnknownIssuer"]) => UNKNOWN_AUTHORITY,
+        () if begins(&["Expired", "certificate expired", "NotValidYet", "certificate not valid yet"]) => {
+            EXPIRED_CERTIFICATE
+        }
+        () if begins(&["NotValidForName", "certificate not valid for name"]) => OTHER_NAME,
+        () => BAD_CERTIFICATE,
+    })
 }
 
 /// The causes below the SDK's own sentence, which only says that something failed.
@@ -153,6 +193,7 @@ fn word_for(status: u16) -> &'static str {
         404 => "NotFound",
         412 => "PreconditionFailed",
         501 => "NotImplemented",
+        429 => "TooManyRequests",
         503 => "ServiceUnavailable",
         500.. => "ServerError",
         _ => "Refused",
@@ -209,6 +250,22 @@ mod tests {
             (301, "PermanentRedirect", FailureKind::Refused),
         ] {
             assert_eq!(kind_of(status, code), kind, "{status} {code}");
+        }
+    }
+    #[test]
+    fn certificates_are_told_from_other_causes() {
+        for (cause, code) in [
+            ("client error (Connect): invalid peer certificate: UnknownIssuer", Some(UNKNOWN_AUTHORITY)),
+            (
+                "invalid peer certificate: certificate expired: verification time 1 (UNIX), but certificate is not valid after 0",
+                Some(EXPIRED_CERTIFICATE),
+            ),
+            ("invalid peer certificate: certificate not valid for name \"a\"; it is valid for \"b\"", Some(OTHER_NAME)),
+            ("TLS handshake failed: invalid peer certificate: Expired", Some(EXPIRED_CERTIFICATE)),
+            ("invalid peer certificate: BadSignature", Some(BAD_CERTIFICATE)),
+            ("client error (Connect): tcp connect error: Connection refused", None),
+        ] {
+            assert_eq!(distrust(cause), code, "{cause}");
         }
     }
 }

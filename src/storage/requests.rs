@@ -1,7 +1,8 @@
 //! One function for each S3 request that this program sends; each is one call with one [`Failure`].
 //!
 //! Called by `upload`, `commit` and `destination`, through `retry` where a failure may pass. Deadlines are set here: an
-//! answer is waited for as long as `S3_REQUEST_TIMEOUT`, and a part's as long as its bytes need at 256 KiB/s on top.
+//! answer is waited for as long as `S3_REQUEST_TIMEOUT`, and a part's as long as its bytes need at 256 KiB/s on top; Complete's
+//! as long as its number of parts may take.
 
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ use super::settings::{AtRest, Encryption};
 
 /// The slowest upload that is still an upload (SPEC §2, `S3_REQUEST_TIMEOUT`), in bytes a second.
 const LEAST_BYTES_PER_SECOND: u64 = 256 << 10;
+/// What Complete may take for each part, beside `S3_REQUEST_TIMEOUT`: ten minutes for 10,000. The S3 API reference has it as
+/// "several minutes"; the store sends white space meanwhile, which is no whole answer.
+const COMPLETE_PER_PART: Duration = Duration::from_millis(60);
 /// A gzip file: `Content-Encoding` would make clients unpack it on the way.
 const CONTENT_TYPE: &str = "application/gzip";
 /// S3's code for a checksum that does not match.
@@ -155,14 +159,21 @@ impl Bucket {
         if let Some(crc64) = upload.crc64 {
             request = request.checksum_crc64_nvme(crc64_text(crc64)).checksum_type(ChecksumType::FullObject);
         }
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(self.complete_timeout(upload.parts.len()));
         // Once: a repeated one that had taken effect is refused, and would be taken for a failure.
-        let sending = Box::pin(request.customize().config_override(once()).send());
+        let config = once().timeout_config(timeouts.build());
+        let sending = Box::pin(request.customize().config_override(config).send());
         let answer = sending.await.map_err(|error| match Failure::from(error) {
             // It is about the parts that the store holds, and those do not change.
             failure if failure.code == BAD_DIGEST => Failure { kind: FailureKind::Refused, ..failure },
             failure => failure,
         })?;
         Ok(CompleteAnswer { etag: answer.e_tag, crc64: answer.checksum_crc64_nvme })
+    }
+
+    /// How long Complete of so many parts may take.
+    pub fn complete_timeout(&self, parts: usize) -> Duration {
+        complete_timeout(self.request_timeout, parts)
     }
 
     pub async fn abort(&self, key: &str, id: &str) -> Result<(), Failure> {
@@ -286,6 +297,10 @@ pub(super) fn crc64_text(crc: u64) -> String {
     BASE64_STANDARD.encode(crc.to_be_bytes())
 }
 
+fn complete_timeout(request_timeout: Duration, parts: usize) -> Duration {
+    request_timeout + COMPLETE_PER_PART.saturating_mul(u32::try_from(parts).unwrap_or(u32::MAX))
+}
+
 fn once() -> Builder {
     Builder::new().retry_config(RetryConfig::disabled())
 }
@@ -329,5 +344,10 @@ mod tests {
             let answer = encrypted().e_tag(&other).checksum_crc64_nvme(crc64_text(crc)).build();
             assert_eq!(is_other(&answer, &PartDigest::Crc64Nvme(7), &bytes).await, is_damaged, "{crc}");
         }
+    }
+    #[test]
+    fn complete_has_minutes_for_thousands_of_parts() {
+        let patience = |parts| complete_timeout(Duration::from_secs(30), parts).as_secs();
+        assert_eq!((patience(1), patience(1_000), patience(10_000)), (30, 90, 630));
     }
 }

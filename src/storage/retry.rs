@@ -29,6 +29,8 @@ pub struct Outage {
     is_suspended: AtomicBool,
     /// An attempt has failed.
     disturbed: Notify,
+    /// S3 has answered in this run: shared with the budgets that come from this one.
+    has_answered: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -42,8 +44,14 @@ impl Outage {
     /// With `BACKUP_MAX_UPLOAD_OUTAGE` as budget.
     #[must_use]
     pub fn new(budget: Duration) -> Self {
-        let (is_suspended, disturbed) = (AtomicBool::new(false), Notify::new());
-        Self { budget, state: Mutex::default(), credentials: None, is_suspended, disturbed }
+        Self {
+            budget,
+            state: Mutex::default(),
+            credentials: None,
+            is_suspended: AtomicBool::new(false),
+            disturbed: Notify::new(),
+            has_answered: Arc::default(),
+        }
     }
 
     /// With credentials that can be renewed when S3 says that they have expired.
@@ -70,13 +78,15 @@ impl Outage {
     /// A budget of its own, for a request that must not live on the success of others.
     #[must_use]
     pub fn afresh(&self) -> Self {
-        Self::new(self.budget).renewing(self.credentials.clone())
+        self.at_most(self.budget)
     }
 
     /// A budget of its own that is no larger than this.
     #[must_use]
     pub fn at_most(&self, budget: Duration) -> Self {
-        Self::new(self.budget.min(budget)).renewing(self.credentials.clone())
+        let has_answered = Arc::clone(&self.has_answered);
+        let fresh = Self::new(self.budget.min(budget)).renewing(self.credentials.clone());
+        Self { has_answered, ..fresh }
     }
 
     /// Sends a request until it succeeds, is refused, or the budget is used up.
@@ -105,7 +115,10 @@ impl Outage {
                     renewed = true;
                     continue;
                 }
-                Err(failure) if failure.kind != FailureKind::Passing => {
+                Err(failure) if failure.kind == FailureKind::Untrusted && !self.has_answered() => {
+                    return Err(StorageError::Refused { action, failure, first: true });
+                }
+                Err(failure) if !failure.may_pass() => {
                     // An answer is an answer: S3 is there.
                     self.succeeded();
                     return Err(StorageError::Refused { action, failure, first: false });
@@ -158,7 +171,14 @@ impl Outage {
 
     /// Takes note of a request that was answered well.
     pub fn succeeded(&self) {
+        self.has_answered.store(true, Ordering::Relaxed);
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
+    }
+
+    /// Whether S3 has answered anything in this run. Who was trusted then may be trusted again: a certificate that is
+    /// renewed too late, a proxy that comes in between, is an outage.
+    fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
     }
 
     fn failed(&self, began: Instant) -> (Duration, u32) {
@@ -228,6 +248,19 @@ mod tests {
         };
         let (kept, ()) = tokio::join!(fail_for(&outage, Duration::from_secs(5)), other);
         assert_eq!(kept.ok(), Some(7));
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_waited_on_only_where_s3_has_answered_before() {
+        let distrusted = || async { Err::<(), _>(failure(FailureKind::Untrusted)) };
+        let outage = Outage::new(Duration::from_mins(1));
+        let first = outage.persist("try", distrusted).await;
+        assert!(matches!(first, Err(StorageError::Refused { first: true, .. })), "{first:?}");
+        outage.succeeded();
+        for later in [outage.at_most(Duration::from_secs(1)), outage.afresh().at_most(Duration::from_secs(1))] {
+            let waited = later.persist("try", distrusted).await;
+            assert!(matches!(waited, Err(StorageError::Outage { .. })), "{waited:?}");
+        }
     }
 
     #[tokio::test]

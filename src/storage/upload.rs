@@ -134,7 +134,7 @@ impl Upload {
                     {
                         renewed = true;
                     }
-                    Err(failure) if failure.kind != FailureKind::Passing => return Err(failure),
+                    Err(failure) if !failure.may_pass() => return Err(failure),
                     Err(failure) if began.elapsed() > ABORT_DEADLINE / 2 => return Err(failure),
                     Err(_) => tokio::time::sleep(Duration::from_millis(300)).await,
                 }
@@ -148,7 +148,7 @@ impl Upload {
             }
             Ok(Err(error)) => {
                 tracing::warn!(key = self.key, upload_id = self.id, %error, "{left}");
-                if error.kind == FailureKind::Passing { Aborted::NotYet } else { Aborted::AsFarAsPossible }
+                if error.may_pass() { Aborted::NotYet } else { Aborted::AsFarAsPossible }
             }
             Err(_) => {
                 tracing::warn!(key = self.key, upload_id = self.id, error = "no answer in time", "{left}");
@@ -177,7 +177,7 @@ pub enum Aborted {
 pub(super) async fn abort_twins(bucket: &Bucket, key: &str, keep: Option<&str>) -> Aborted {
     let mut aborted = Aborted::AsFarAsPossible;
     let mut left_behind = |failure: &Failure| {
-        if failure.kind == FailureKind::Passing {
+        if failure.may_pass() {
             aborted = Aborted::NotYet;
         }
     };

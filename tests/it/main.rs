@@ -30,6 +30,7 @@ mod listing_large;
 mod memory;
 mod mixed;
 mod monitoring;
+mod outages;
 mod packaging;
 mod pings;
 mod preflight;

@@ -3,6 +3,8 @@
 //!
 //! Names below `localhost` do not resolve on every machine. Here the proxy resolves them, as a company's does.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 
 use crate::support::connect_proxy::ConnectProxy;
@@ -35,16 +37,33 @@ impl Stage {
 
     /// `backup`, with the authority trusted.
     fn backup(&self) -> Program {
+        self.command("backup")
+            .env("POSTGRES_CONNECTION_STRING", postgres().uri("postgres"))
+            .env("PG_DUMP_PATH", self.dump.path())
+    }
+
+    /// Any command, with the authority trusted.
+    fn command(&self, command: &str) -> Program {
         Program::new()
-            .arg("backup")
+            .arg(command)
             .env("S3_URL", &store().url)
             .env("S3_BUCKET", &self.bucket)
             .env("S3_ACCESS_KEY", &store().access_key)
             .env("S3_SECRET_KEY", &store().secret_key)
             .env("S3_CA_BUNDLE", store().ca_file.as_ref().expect("a CA file"))
             .env("BACKUP_MAX_UPLOAD_OUTAGE", "20s")
-            .env("POSTGRES_CONNECTION_STRING", postgres().uri("postgres"))
-            .env("PG_DUMP_PATH", self.dump.path())
+    }
+
+    /// A wrong configuration, told at once: nobody waits for the certificate to become another, and nothing is dumped.
+    #[track_caller]
+    fn assert_distrusted(&self, program: Program, words: &[&str]) {
+        let dumps = self.dump.pids().len();
+        // Longer than a run may take here.
+        let outcome = program.env("BACKUP_MAX_UPLOAD_OUTAGE", "1h").run();
+        outcome.assert_code(3);
+        let last = outcome.stderr.lines().last().unwrap_or_default();
+        assert!(words.iter().all(|word| last.contains(word)), "{words:?} wanted: {}", outcome.stderr);
+        assert_eq!(self.dump.pids().len(), dumps, "no dump was begun");
     }
 
     /// One backup and its sidecars are there, and it is what `pg_dump` wrote.
@@ -62,21 +81,82 @@ impl Stage {
 fn a_private_authority_is_trusted_by_its_bundle_alone() {
     let stage = Stage::new();
     stage.assert_committed(&stage.backup().run());
-    let impatient = || stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "1s");
-    let other = own_authority();
-    for program in [impatient().env_remove("S3_CA_BUNDLE"), impatient().env("S3_CA_BUNDLE", other.path())] {
-        let outcome = program.run();
-        outcome.assert_code(12);
-        assert!(outcome.stderr.contains("UnknownIssuer"), "{}", outcome.stderr);
-    }
+    let (other, distrusted) = (own_authority(), "UnknownCertificateAuthority");
+    let advice = "set S3_CA_BUNDLE to the certificates of its authority";
+    stage.assert_distrusted(stage.backup().env_remove("S3_CA_BUNDLE"), &[distrusted, "UnknownIssuer", advice]);
+    stage.assert_distrusted(stage.backup().env("S3_CA_BUNDLE", other.path()), &[distrusted, "UnknownIssuer", advice]);
     stage.backup().env("S3_CA_BUNDLE", "/dev/null").run().assert_code(3);
     assert_eq!(store().keys(&stage.bucket, "").len(), 3, "nothing was added");
+}
+
+#[test]
+fn a_certificate_of_another_name_is_refused_at_once() {
+    let (stage, proxy) = (Stage::new(), ConnectProxy::start(store().addr()));
+    let url = format!("https://other.localhost:{}", port());
+    let program = stage.backup().env("S3_URL", url).env("HTTPS_PROXY", proxy.url());
+    stage.assert_distrusted(program, &["CertificateOfAnotherName", "correct S3_URL"]);
+}
+
+#[test]
+fn an_expired_certificate_is_refused_at_once_by_every_command() {
+    let (stage, server) = (Stage::new(), ExpiredServer::start());
+    let url = format!("https://{}", server.address);
+    let aimed = |program: Program| program.env("S3_URL", &url).env("S3_CA_BUNDLE", server.dir.path().join("ca.pem"));
+    let words = ["ExpiredCertificate", "have the server's certificate renewed"];
+    stage.assert_distrusted(aimed(stage.backup()), &words);
+    for arguments in [vec!["list"], vec!["prune", "--keep-last=3"]] {
+        let outcome = aimed(stage.command(arguments[0])).args(&arguments[1..]).run();
+        outcome.assert_code(3);
+        assert!(words.iter().all(|word| outcome.stderr.contains(word)), "{}", outcome.stderr);
+    }
+    let outcome = aimed(stage.command("check")).arg("--bucket-only").run();
+    outcome.assert_code(14);
+    assert!(outcome.stdout_text().contains(words[0]), "{}", outcome.stdout_text());
+}
+
+/// A TLS server whose certificate has expired. Nobody gets further than the handshake.
+struct ExpiredServer {
+    address: String,
+    dir: tempfile::TempDir,
+    process: Child,
+}
+
+impl ExpiredServer {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+        let made = |arguments: &[&str]| {
+            let output = Command::new("openssl").args(arguments).current_dir(dir.path()).output().expect("openssl");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        };
+        made(&[&["req", "-x509", "-subj", "/CN=CA", "-keyout", "ca.key", "-out", "ca.pem"], &key[..]].concat());
+        made(&[&["req", "-new", "-subj", "/CN=S3", "-keyout", "s3.key", "-out", "s3.csr"], &key[..]].concat());
+        std::fs::write(dir.path().join("extensions"), "subjectAltName=IP:127.0.0.1").expect("written");
+        let signed = ["x509", "-req", "-in", "s3.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-set_serial", "2"];
+        made(&[&signed[..], &["-days", "-1", "-extfile", "extensions", "-out", "s3.pem"]].concat());
+        let mut server = Command::new("openssl");
+        server.args(["s_server", "-accept", "127.0.0.1:0", "-cert", "s3.pem", "-key", "s3.key"]);
+        server.current_dir(dir.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = server.spawn().expect("a server");
+        let mut lines = BufReader::new(process.stdout.take().expect("its output")).lines().map_while(Result::ok);
+        let address = lines.find_map(|line| Some(line.strip_prefix("ACCEPT ")?.to_owned())).expect("its address");
+        // What it goes on to say must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { address, dir, process }
+    }
+}
+
+impl Drop for ExpiredServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 /// The certificate of an authority that nobody here uses.
 fn own_authority() -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    let mut openssl = std::process::Command::new("openssl");
+    let mut openssl = Command::new("openssl");
     openssl.args([
         "req",
         "-x509",
@@ -108,9 +188,8 @@ fn a_bundle_and_a_proxy_hold_together() {
 
     // The proxy does not change whom to trust.
     let seen = targets.len();
-    let distrusting = program.env_remove("S3_CA_BUNDLE").env("BACKUP_MAX_UPLOAD_OUTAGE", "1s").run();
-    distrusting.assert_code(12);
-    assert!(distrusting.stderr.contains("UnknownIssuer") && proxy.targets().len() > seen, "{}", distrusting.stderr);
+    stage.assert_distrusted(program.env_remove("S3_CA_BUNDLE"), &["UnknownIssuer"]);
+    assert!(proxy.targets().len() > seen, "it went through the proxy");
 }
 
 #[test]

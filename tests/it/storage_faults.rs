@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::fake_pg_dump::{End, FakeDump};
 use crate::support::faulty::{Stage, THREE_PARTS};
 use crate::support::program::Outcome;
-use crate::support::proxy::{Calls, Fault, ResetAt, Rule, S3Verb, When};
+use crate::support::proxy::{Calls, Fault, ResetAt, Rule, S3Verb, StallAt, When};
 use crate::support::servers::s3;
 
 const STORAGE_FAILED: i32 = 12;
@@ -127,4 +127,35 @@ fn a_store_that_drops_metadata_is_believed_by_its_checksum() {
     let drops = Fault::StripAnswerHeader("x-amz-meta-run-id".to_owned());
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, drops));
     stage.assert_committed(&stage.backup().run(), "no metadata");
+}
+
+/// A Complete whose answer never comes, and whose upload is gone for the next; HEAD says 404 for some calls.
+fn slow_to_complete(stage: &Stage, at: StallAt, not_yet: std::ops::RangeInclusive<usize>) -> Outcome {
+    let complete = |calls, fault| Rule::on(S3Verb::CompleteMultipartUpload, calls, fault);
+    let gone = Fault::Status { code: 404, s3_code: "NoSuchUpload", when: When::Before };
+    stage.proxy.rule(complete(Calls::Nth(1), Fault::Stall { at }));
+    stage.proxy.rule(complete(Calls::From(2), gone));
+    for call in not_yet {
+        let absent = Fault::Status { code: 404, s3_code: "NotFound", when: When::Before };
+        stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::Nth(call), absent));
+    }
+    let outcome = stage.backup().env("S3_REQUEST_TIMEOUT", "4s").run();
+    assert_eq!(stage.proxy.count(S3Verb::CompleteMultipartUpload), 2, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("may still take effect"), "{}", outcome.stderr);
+    outcome
+}
+
+#[test]
+fn a_complete_that_takes_effect_after_its_own_deadline_is_found() {
+    let stage = small();
+    // The first HEAD is for the name, the second and third follow the two answers.
+    let outcome = slow_to_complete(&stage, StallAt::BeforeAnswer, 2..=4);
+    stage.assert_committed(&outcome, "seen by the fifth HEAD");
+}
+
+#[test]
+fn a_complete_that_never_takes_effect_is_not_looked_for_for_ever() {
+    let stage = small();
+    let outcome = slow_to_complete(&stage, StallAt::BeforeEffect, 2..=2);
+    stage.assert_failed(&outcome, STORAGE_FAILED, "the upload is lost").then_names(&["NoSuchUpload"]);
 }

@@ -14,8 +14,8 @@ use crate::support::proxy::S3Verb;
 use crate::support::servers::s3;
 use crate::support::setup::repository_file;
 
-/// Cells at once in the whole test process, however many tests run.
-const AT_ONCE: usize = 4;
+/// Cells at once in the whole test process, however many tests run: they wait for half of their time.
+const AT_ONCE: usize = 6;
 /// Cells that stall at once, beside them: they only wait.
 const STALLED_AT_ONCE: usize = 12;
 /// So many failed cells are told in full.

@@ -64,6 +64,13 @@ pub enum Calls {
     First(usize),
     /// The n-th, the 2n-th, the 3n-th …
     EveryNth(usize),
+    /// So many in a thousand, drawn by the call's number and a seed: the same ones each time.
+    Drawn {
+        /// Which ones.
+        seed: u64,
+        /// How many.
+        per_mille: u64,
+    },
 }
 
 impl Calls {
@@ -74,8 +81,17 @@ impl Calls {
             Self::All => true,
             Self::First(n) => call <= n,
             Self::EveryNth(n) => n > 0 && call.is_multiple_of(n),
+            Self::Drawn { seed, per_mille } => mixed(seed ^ call as u64) % 1_000 < per_mille,
         }
     }
+}
+
+/// Numbers that look random: the finaliser of `SplitMix64`.
+fn mixed(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 /// Whether the S3 server gets to see the request.
@@ -203,5 +219,14 @@ mod tests {
         assert_eq!(among_six(Calls::All).len(), 6);
         assert_eq!(among_six(Calls::First(2)), [1, 2]);
         assert_eq!(among_six(Calls::EveryNth(3)), [3, 6]);
+    }
+
+    #[test]
+    fn calls_are_drawn_at_their_rate_and_always_the_same() {
+        let drawn =
+            |seed| (1..=100_000).filter(|&n| Calls::Drawn { seed, per_mille: 10 }.include(n)).collect::<Vec<_>>();
+        let (once, again, other) = (drawn(1 << 32), drawn(1 << 32), drawn(2 << 32));
+        assert!((900..1_100).contains(&once.len()), "{}", once.len());
+        assert!(once == again && once != other);
     }
 }
