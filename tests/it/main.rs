@@ -32,6 +32,7 @@ mod mixed;
 mod monitoring;
 mod packaging;
 mod pings;
+mod postgres_faults;
 mod preflight;
 mod private_stores;
 mod prune;
