@@ -4,12 +4,14 @@
 mod scene;
 mod table;
 
+use std::time::Duration;
+
 use crate::support::client::eventually;
 use crate::support::process;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb, StallAt};
 use crate::support::servers::database::unique_name;
 use crate::support::servers::restarted::{Restarted, Shutdown};
-use crate::support::servers::{own_postgres, postgres};
+use crate::support::servers::{own_postgres, own_standby, postgres};
 use crate::support::session::Session;
 use scene::{BOTH, SOON, Scene};
 
@@ -141,5 +143,31 @@ fn a_server_that_is_gone_when_pg_dump_connects() {
         scene.proxy.resume();
         let fault = "the server refuses the dump's connection";
         scene.assert_failed_and_next_succeeds(fault, &outcome, &["connection to server at"]);
+    }
+}
+
+#[test]
+fn a_standby_whose_replay_needs_what_the_dump_holds() {
+    let primary = own_postgres(&[]);
+    let standby = own_standby(&primary);
+    let on_standby = |sql: &str| standby.psql("postgres", sql).expect("an answer");
+    on_standby("ALTER SYSTEM SET max_standby_streaming_delay = 0");
+    on_standby("SELECT pg_reload_conf()");
+    for keeping in BOTH {
+        let scene = Scene::new(&primary, keeping).dumped_from(&standby);
+        let at = primary.psql("postgres", "SELECT pg_current_wal_insert_lsn()").expect("a place");
+        let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{at}'");
+        eventually(|| on_standby(&replayed) == "t", || "the standby lags behind".to_owned());
+        let running = scene.held();
+        let lock = "BEGIN; LOCK TABLE large IN ACCESS EXCLUSIVE MODE; CREATE TABLE later (); SET LOCAL synchronous_commit = on; COMMIT";
+        scene.database.psql(lock).expect("on the primary");
+        let at = primary.psql("postgres", "SELECT pg_current_wal_insert_lsn()").expect("a place");
+        let received = format!("SELECT pg_last_wal_receive_lsn() >= '{at}'");
+        eventually(|| on_standby(&received) == "t", || "the standby lags behind".to_owned());
+        // Now replay cancels the dump's query, at once or when that is no longer held; nothing tells that it is about to.
+        std::thread::sleep(Duration::from_secs(1));
+        scene.proxy.let_go();
+        let causes = ["canceling statement due to conflict with recovery"];
+        scene.assert_failed_and_next_succeeds("a standby's replay cancels the dump", &running.wait(), &causes);
     }
 }

@@ -39,6 +39,8 @@ pub struct Scene {
     pub stage: Stage,
     pub database: Database,
     pub proxy: TcpProxy,
+    /// Where the dump's session is.
+    server: Postgres,
     keeping: Keeping,
     spool: TempDir,
 }
@@ -53,7 +55,12 @@ impl Scene {
         database.psql(&sql).expect("a table");
         let spool = tempfile::tempdir().expect("a directory");
         let proxy = TcpProxy::start(&server.addr());
-        Self { stage: Stage::new(FakeDump::new()), database, proxy, keeping, spool }
+        Self { stage: Stage::new(FakeDump::new()), database, proxy, server: server.clone(), keeping, spool }
+    }
+
+    /// The same, dumped from a standby of the server.
+    pub fn dumped_from(self, standby: &Postgres) -> Self {
+        Self { proxy: TcpProxy::start(&standby.addr()), server: standby.clone(), ..self }
     }
 
     /// A `backup` of the database by the real `pg_dump`, through the proxy.
@@ -138,8 +145,7 @@ impl Scene {
             "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND application_name LIKE 'pg_s3_backup %'",
             self.database.name
         );
-        let server = self.database.server();
-        eventually(|| server.psql("postgres", &question) == Ok("0".to_owned()), || case.to_owned());
+        eventually(|| self.server.psql("postgres", &question) == Ok("0".to_owned()), || case.to_owned());
     }
 }
 
