@@ -12,10 +12,14 @@ const KEPT_LINES: usize = 20;
 /// Longer lines are cut: an error quotes the statement, which may hold megabytes.
 const LONGEST_LINE: usize = 2_000;
 
+/// What `pg_dump` puts before the server's (or libpq's) own words, in a line behind its complaint.
+const SERVERS_WORDS: &str = "Error message from server: ";
+
 /// The end of what a child wrote, and its first complaint.
 #[derive(Debug, Default)]
 pub struct Messages {
     first_error: Option<String>,
+    servers_words: Option<String>,
     last: VecDeque<String>,
     line: Vec<u8>,
 }
@@ -35,10 +39,14 @@ impl Messages {
         messages
     }
 
-    /// The cause in one line: the first complaint, else the last line.
+    /// The cause in one line: the first complaint, with the server's words where they follow; else the last line.
     #[must_use]
     pub fn cause(&self) -> Option<String> {
-        self.first_error.clone().or_else(|| self.last.back().cloned())
+        let complaint = self.first_error.as_deref().map(|complaint| match &self.servers_words {
+            Some(words) => format!("{}: {words}", complaint.trim_end_matches('.')),
+            None => complaint.to_owned(),
+        });
+        complaint.or_else(|| self.last.back().cloned())
     }
 
     fn take(&mut self, bytes: &[u8], program: &str) {
@@ -62,6 +70,10 @@ impl Messages {
             tracing::warn!(program, line, "message");
         } else {
             tracing::info!(program, line, "message");
+        }
+        let words = line.split_once(SERVERS_WORDS).map(|(_, words)| words);
+        if let Some(words) = words.filter(|words| !words.is_empty() && self.servers_words.is_none()) {
+            self.servers_words = Some(words.to_owned());
         }
         if is_error && self.first_error.is_none() {
             self.first_error = Some(line.clone());
@@ -87,6 +99,20 @@ mod tests {
         assert_eq!(cause(text).await.as_deref(), Some("pg_dump: error: no permission"));
         assert_eq!(cause(b"one\ntwo").await.as_deref(), Some("two"));
         assert_eq!(cause(b"\n\n").await, None);
+    }
+
+    #[tokio::test]
+    async fn the_servers_words_belong_to_the_complaint_before_them() {
+        let failed = "pg_dump: error: Dumping the contents of table \"t\" failed: PQgetCopyData() failed";
+        let wanted = format!("{failed}: FATAL:  terminating connection");
+        // Since PostgreSQL 14, and before.
+        for kind in ["detail", "error"] {
+            let server = format!("pg_dump: {kind}: Error message from server: FATAL:  terminating connection");
+            let text = format!("{failed}.\n{server}\nserver closed\npg_dump: {kind}: Command was: COPY\n");
+            assert_eq!(cause(text.as_bytes()).await.as_deref(), Some(&*wanted), "{kind}");
+        }
+        let text = format!("{failed}.\npg_dump: detail: Error message from server: \n");
+        assert_eq!(cause(text.as_bytes()).await.as_deref(), Some(&*format!("{failed}.")));
     }
 
     #[tokio::test]

@@ -1,15 +1,13 @@
 //! What breaks while the daemon runs is logged and tried again: it stays, and the next backup is there when it is mended.
 
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use crate::daemon::{YEARLY, count, stop, wait_for};
 use crate::support::client::eventually;
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::Stage;
-use crate::support::servers::{OwnPostgres, S3, own_postgres, own_s3, postgres};
+use crate::support::servers::restarted::{Restarted, Shutdown};
+use crate::support::servers::{S3, own_postgres, own_s3, postgres};
 use crate::support::setup::repository_file;
 use crate::support::tcp_proxy::TcpProxy;
 
@@ -57,40 +55,6 @@ fn an_s3_server_that_is_stopped_and_comes_back_with_other_keys() {
     }
 }
 
-/// A server of the test's own that is stopped and started again; stopped for good with this value.
-struct Restarted<'a>(&'a OwnPostgres);
-
-impl Restarted<'_> {
-    fn pg_ctl(&self, words: &[&str]) {
-        let data = std::fs::metadata(&self.0.data_dir).expect("a data directory");
-        let mut pg_ctl = Command::new(self.0.bin.join("pg_ctl"));
-        pg_ctl.arg("-D").arg(&self.0.data_dir).args(["-w", "-s"]).args(words);
-        pg_ctl.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        if data.uid() != std::fs::metadata("/proc/self").expect("ourselves").uid() {
-            pg_ctl.uid(data.uid()).gid(data.gid());
-        }
-        assert!(pg_ctl.status().expect("pg_ctl runs").success(), "pg_ctl {words:?}");
-    }
-
-    fn stop(&self) {
-        self.pg_ctl(&["stop", "-m", "immediate"]);
-    }
-
-    fn start(&self) {
-        self.pg_ctl(&["start", "-o", &format!("-p {}", self.0.port)]);
-    }
-}
-
-impl Drop for Restarted<'_> {
-    fn drop(&mut self) {
-        // It may be stopped already; the watchdog does not know the second server's number.
-        let process = std::fs::read_to_string(self.0.data_dir.join("postmaster.pid")).unwrap_or_default();
-        if let Some(pid) = process.lines().next() {
-            crate::support::process::signal(pid, "QUIT");
-        }
-    }
-}
-
 #[test]
 fn a_database_server_that_is_stopped_and_started_again() {
     let server = own_postgres(&[]);
@@ -99,7 +63,7 @@ fn a_database_server_that_is_stopped_and_started_again() {
     let daemon = stage.daemon("*/2 * * * * *").env("POSTGRES_CONNECTION_STRING", server.uri("postgres"));
     let running = daemon.env("BACKUP_RETRY_DELAYS", "off").spawn();
     eventually(|| !stage.backups().is_empty(), || running.stderr_so_far());
-    restarted.stop();
+    restarted.stop(Shutdown::Immediate);
     wait_for(&running, "exit_code=10", 1);
     let before = stage.backups().len();
     restarted.start();

@@ -33,6 +33,7 @@ mod monitoring;
 mod outages;
 mod packaging;
 mod pings;
+mod postgres_faults;
 mod preflight;
 mod private_stores;
 mod prune;

@@ -3,8 +3,9 @@
 //!
 //! The fakes open real sessions with the connection string that they were given, so the server has something to tell.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::support::client::eventually;
 use crate::support::fake_pg_dump::{Body, End, FakeDump};
 use crate::support::faulty::Stage;
 use crate::support::program::Running;
@@ -43,11 +44,8 @@ fn assert_no_session_left(database: &Database) {
         "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND application_name LIKE 'pg_s3_backup %'",
         database.name
     );
-    let deadline = Instant::now() + SOON;
-    while postgres().psql("postgres", &question) != Ok("0".to_owned()) {
-        assert!(Instant::now() < deadline, "the dump's session is still there");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let count = || postgres().psql("postgres", &question);
+    eventually(|| count() == Ok("0".to_owned()), || "the dump's session is still there".to_owned());
 }
 
 #[test]
@@ -99,11 +97,7 @@ fn without_a_control_session_silence_alone_decides() {
         "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND query = 'SELECT pg_sleep(600)'",
         database.name
     );
-    let deadline = Instant::now() + SOON;
-    while postgres().psql("postgres", &sleeps) != Ok("1".to_owned()) {
-        assert!(Instant::now() < deadline, "{}", running.stderr_so_far());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    eventually(|| postgres().psql("postgres", &sleeps) == Ok("1".to_owned()), || running.stderr_so_far());
     let end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'";
     assert_eq!(
         database

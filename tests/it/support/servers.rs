@@ -4,6 +4,7 @@
 
 mod bucket;
 pub mod database;
+pub mod restarted;
 mod signed;
 #[cfg(test)]
 mod tests;

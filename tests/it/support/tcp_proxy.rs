@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 use super::background::{Background, read_some, reset_on_close, write_all};
@@ -166,7 +166,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 
 async fn serve(client: TcpStream, state: Arc<State>) {
     let mut cuts = state.cuts.subscribe();
-    let Ok(server) = TcpStream::connect(&state.upstream).await else {
+    let Ok(server) = connect(&state.upstream).await else {
         return reset_on_close(&client);
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
@@ -181,6 +181,14 @@ async fn serve(client: TcpStream, state: Arc<State>) {
         reset_on_close(&client);
         reset_on_close(&server);
     }
+}
+
+/// With a receive buffer of a known size: the kernel's own grows to tens of megabytes, and what is held would not be.
+async fn connect(upstream: &str) -> std::io::Result<TcpStream> {
+    let address = tokio::net::lookup_host(upstream).await?.next().ok_or(std::io::ErrorKind::NotFound)?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_recv_buffer_size(256 * 1024)?;
+    socket.connect(address).await
 }
 
 /// Ends where either side closes or fails; the database's protocol has no half-closed connections.
