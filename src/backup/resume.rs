@@ -116,7 +116,8 @@ impl Courier<'_> {
             return Err(DumpError::NotWhole(crate::proof::NotWhole::NotKept("its name is no backup's")).into());
         };
         let key = self.destination.key(&start.file_name);
-        let with = Beginning { key, run_id: start.run_id.clone(), checksum: start.checksum, store };
+        let is_partial = kept.journal.proof.as_ref().is_some_and(|proof| proof.manifest["partial"] == true);
+        let with = Beginning { key, run_id: start.run_id.clone(), is_partial, checksum: start.checksum, store };
         let begun = self.limits.within(begin_under_free_name(self.destination.clone(), name, with)).await?;
         // The run that was killed may have begun one that it could not note.
         Ok(begun.with_twins())

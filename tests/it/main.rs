@@ -36,6 +36,7 @@ mod preflight;
 mod private_stores;
 mod prune;
 mod prune_faults;
+mod prune_partial;
 mod refusals;
 mod retention_of_backup;
 mod round_trip;
