@@ -149,8 +149,20 @@ impl Courier<'_> {
     /// Writes the manifest that the earlier run made.
     async fn describe(&self, kept: &Kept, committed: &Committed) {
         // The run that was killed may have written a better one, with the globals.
-        let written = self.destination.read(&format!("{}{MANIFEST_SUFFIX}", name::file_name(committed.key()))).await;
-        let written: Option<Manifest> = written.ok().flatten().and_then(|body| serde_json::from_slice(&body).ok());
+        let written = match self
+            .destination
+            .read(&format!("{}{MANIFEST_SUFFIX}", name::file_name(committed.key())))
+            .await
+        {
+            Ok(body) => body,
+            // Who may not read has committed it just now, by the answer alone: nothing can be there.
+            Err(StorageError::Refused { .. }) => None,
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "the backup is committed; whether its manifest is there is not known");
+                return;
+            }
+        };
+        let written: Option<Manifest> = written.and_then(|body| serde_json::from_slice(&body).ok());
         if written.is_some_and(|manifest| manifest.run_id == kept.journal.start.run_id) {
             return;
         }

@@ -47,6 +47,7 @@ mod signals;
 mod spool;
 mod spool_damage;
 mod spool_full;
+mod spool_promises;
 mod stall;
 mod standby;
 mod storage_faults;
