@@ -118,12 +118,16 @@ impl<'a> Listing<'a> {
         self.entries.iter().rev().filter_map(|(name, entry)| Some((*name, entry.bytes?)))
     }
 
-    /// The newest backups, newest first, with what the manifests of the newest 50 know.
+    /// The newest backups, newest first, with what the manifests of the newest 50 know, or the objects themselves.
     pub async fn newest(&self, limit: usize) -> Vec<StoredBackup> {
         let newest = self.entries.iter().rev().take(limit);
         let mut backups: Vec<StoredBackup> = newest.map(|(name, entry)| self.backup(*name, *entry)).collect();
-        for backup in backups.iter_mut().take(MANIFESTS).filter(|backup| backup.state == State::Ok) {
-            self.describe(backup).await;
+        for backup in backups.iter_mut().take(MANIFESTS) {
+            match backup.state {
+                State::Ok => _ = self.describe(backup).await,
+                State::NoManifest => self.look(backup).await,
+                State::Partial | State::WrongSize | State::Uploading => {}
+            }
         }
         backups
     }
@@ -133,7 +137,12 @@ impl<'a> Listing<'a> {
         let mut stored = self.entries.iter().rev().filter(|(_, entry)| entry.bytes.is_some());
         let (name, entry) = stored.find(|(name, _)| wanted.is_none_or(|wanted| wanted == **name))?;
         let mut backup = self.backup(*name, *entry);
-        let manifest = if entry.has_manifest { self.describe(&mut backup).await } else { None };
+        let manifest = if entry.has_manifest {
+            self.describe(&mut backup).await
+        } else {
+            self.look(&mut backup).await;
+            None
+        };
         Some((backup, manifest))
     }
 
@@ -156,6 +165,17 @@ impl<'a> Listing<'a> {
         }
     }
 
+    /// Adds what the object itself tells where it has no manifest. Credentials that may not look take nothing from it.
+    async fn look(&self, backup: &mut StoredBackup) {
+        match self.destination.head(&backup.file_name).await {
+            Ok(Some(head)) if head.is_partial => backup.state = State::Partial,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(file_name = backup.file_name, %error, "nobody knows whether it is partial");
+            }
+        }
+    }
+
     /// Adds what the manifest knows. One that is damaged or cannot be read takes nothing from the backup.
     async fn describe(&self, backup: &mut StoredBackup) -> Option<Manifest> {
         let read = self.destination.read(&format!("{}{MANIFEST_SUFFIX}", backup.file_name)).await;
@@ -168,6 +188,7 @@ impl<'a> Listing<'a> {
         };
         let Some(manifest) = manifest else {
             backup.state = State::NoManifest;
+            self.look(backup).await;
             return None;
         };
         if manifest.object_bytes != backup.file_size {

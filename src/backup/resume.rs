@@ -116,7 +116,8 @@ impl Courier<'_> {
             return Err(DumpError::NotWhole(crate::proof::NotWhole::NotKept("its name is no backup's")).into());
         };
         let key = self.destination.key(&start.file_name);
-        let with = Beginning { key, run_id: start.run_id.clone(), checksum: start.checksum, store };
+        let is_partial = kept.journal.proof.as_ref().is_some_and(|proof| proof.manifest["partial"] == true);
+        let with = Beginning { key, run_id: start.run_id.clone(), is_partial, checksum: start.checksum, store };
         let begun = self.limits.within(begin_under_free_name(self.destination.clone(), name, with)).await?;
         // The run that was killed may have begun one that it could not note.
         Ok(begun.with_twins())
@@ -148,8 +149,20 @@ impl Courier<'_> {
     /// Writes the manifest that the earlier run made.
     async fn describe(&self, kept: &Kept, committed: &Committed) {
         // The run that was killed may have written a better one, with the globals.
-        let written = self.destination.read(&format!("{}{MANIFEST_SUFFIX}", name::file_name(committed.key()))).await;
-        let written: Option<Manifest> = written.ok().flatten().and_then(|body| serde_json::from_slice(&body).ok());
+        let written = match self
+            .destination
+            .read(&format!("{}{MANIFEST_SUFFIX}", name::file_name(committed.key())))
+            .await
+        {
+            Ok(body) => body,
+            // Who may not read has committed it just now, by the answer alone: nothing can be there.
+            Err(StorageError::Refused { .. }) => None,
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "the backup is committed; whether its manifest is there is not known");
+                return;
+            }
+        };
+        let written: Option<Manifest> = written.and_then(|body| serde_json::from_slice(&body).ok());
         if written.is_some_and(|manifest| manifest.run_id == kept.journal.start.run_id) {
             return;
         }

@@ -82,7 +82,8 @@ impl<'a> Backup<'a> {
         self.announce(&source, &plan);
         self.limits.within(self.warn_of_concerns(&mut source)).await?;
         let (known, whose) = self.limits.within(self.look_around(&mut source, &destination)).await?;
-        let trip = Trip { destination: &destination, run_id: &run_id, name: BackupName::new(Utc::now()), plan: &plan };
+        let (name, is_partial) = (BackupName::new(Utc::now()), self.is_partial());
+        let trip = Trip { destination: &destination, run_id: &run_id, name, plan: &plan, is_partial };
         let target = trip.begin(self.config, &self.limits, room.as_ref()).await?;
         attempt.begun(name::file_name(target.key()), destination.location(target.key()));
         (self.display)(source.facts.size_bytes);
@@ -243,7 +244,7 @@ impl<'a> Backup<'a> {
             tools,
             level: self.config.pipeline.level,
             part_bytes: trip.plan.base(),
-            is_partial: self.is_partial(),
+            is_partial: trip.is_partial,
             arguments: &arguments,
             references: known.references.as_ref(),
             missing: known.missing(),

@@ -33,6 +33,8 @@ pub(super) struct Trip<'a> {
     /// After the start time.
     pub name: BackupName,
     pub plan: &'a PartPlan,
+    /// The dump leaves a part of its database out.
+    pub is_partial: bool,
 }
 
 impl Target {
@@ -121,7 +123,13 @@ impl Trip<'_> {
 
     fn beginning(&self, store: PartStore) -> Beginning {
         let key = self.destination.key(&self.name.to_string());
-        Beginning { key, run_id: self.run_id.to_owned(), checksum: self.destination.checksum(), store }
+        Beginning {
+            key,
+            run_id: self.run_id.to_owned(),
+            is_partial: self.is_partial,
+            checksum: self.destination.checksum(),
+            store,
+        }
     }
 }
 

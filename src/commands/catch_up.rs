@@ -1,7 +1,9 @@
-//! The daemon's look at the destination when it starts: is the newest backup older than the last tick?
+//! The daemon's look at the destination when it starts: is the newest backup older than the last tick? And at the spool:
+//! does a whole dump wait there, which a backup delivers?
 //!
 //! What it finds is also the first that the metrics and `/healthz` know.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use chrono::{DateTime, Utc};
 use crate::backup::manifest::time_text;
 use crate::backup::name::{BEGINNING, BackupName};
 use crate::error::Chain;
+use crate::spool::holds_whole;
 use crate::storage::{Destination, S3Settings, StorageError};
 use crate::telemetry::metrics::Ledger;
 
@@ -40,6 +43,16 @@ pub(super) async fn is_due(s3: S3Settings, ledger: Arc<Ledger>, last_tick: Optio
     let is_due = last_tick.is_some_and(|last_tick| newest.is_none_or(|newest| newest < last_tick));
     tracing::info!(newest = newest.map(time_text), last_tick = last_tick.map(time_text), is_due, "looked for backups");
     is_due
+}
+
+/// Says whether a whole dump for this destination waits in the spool: that is delivered at once, whatever the schedule.
+pub(super) async fn is_kept(spool: Option<PathBuf>, destination: String) -> bool {
+    let Some(spool) = spool else { return false };
+    let is_kept = tokio::task::spawn_blocking(move || holds_whole(&spool, &destination)).await.unwrap_or_default();
+    if is_kept {
+        tracing::info!("a whole dump waits in the spool: a backup starts at once, and delivers it");
+    }
+    is_kept
 }
 
 /// When the newest backup was started.

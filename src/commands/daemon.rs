@@ -39,7 +39,9 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
         Opening::Start
     } else {
         let last_tick = config.schedule.last_until(Utc::now()).filter(|_| args.catch_up);
-        Opening::Look(tokio::spawn(catch_up::is_due(config.backup.s3, Arc::clone(&ledger), last_tick)))
+        let kept = catch_up::is_kept(config.backup.spool_dir, config.backup.s3.identity());
+        let look = catch_up::is_due(config.backup.s3, Arc::clone(&ledger), last_tick);
+        Opening::Look(tokio::spawn(async { kept.await | look.await }))
     };
     let agenda = Agenda::new(config.schedule, config.retry_delays, Utc::now());
     let owned = Arc::new(OwnedContext::of(context));

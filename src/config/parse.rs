@@ -107,7 +107,7 @@ pub fn bucket(text: &str) -> Result<String, String> {
 /// Where S3 or its tools could not address keys below it.
 pub fn prefix(text: &str) -> Result<Prefix, String> {
     let inner = text.trim_matches('/');
-    if text.starts_with("s3:") {
+    if inner.starts_with("s3:") {
         return Err("must be the prefix alone, without scheme and bucket".to_owned());
     }
     if inner.split('/').any(|part| matches!(part, "." | "..")) || inner.contains("//") {
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_prefix_has_its_slashes_set_right() {
         assert_eq!(prefix("/backup/"), Ok(Prefix::new("backup")));
-        for wrong in ["a//b", "../a", "a/./b", "a\nb", "s3://b/a"] {
+        for wrong in ["a//b", "../a", "a/./b", "a\nb", "s3://b/a", "/s3:b/a"] {
             assert!(prefix(wrong).is_err(), "{wrong}");
         }
     }

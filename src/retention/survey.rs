@@ -2,8 +2,8 @@
 //! against it. Reads only; `apply` acts on it.
 //!
 //! Whatever 100,000 backups cost in listing requests, manifests are read of those alone on which a decision hangs: of the
-//! newest, and of those that stand for a period. One that is damaged is none; one that cannot be had stops everything, as
-//! nothing is deleted on a doubt.
+//! newest, and of those that stand for a period; where there is none, the object itself is asked whether it is partial. A
+//! manifest that is damaged is none; one that cannot be had stops everything, as nothing is deleted on a doubt.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use crate::backup::name::{BEGINNING, BackupName, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
-use crate::storage::{Destination, StorageError};
+use crate::storage::{Destination, FailureKind, StorageError};
 
 use super::freeze::{Freeze, freezes};
 use super::plan::{Backup, Plan, Soundness};
@@ -59,10 +59,10 @@ impl Survey {
         now: DateTime<Utc>,
     ) -> Result<Self, StorageError> {
         let entries = list(destination).await?;
-        let stored = entries.iter().rev().filter_map(|(name, entry)| {
-            let soundness = entry.sidecars[0].is_none().then_some(Soundness::Sound);
-            Some(Backup { name: *name, bytes: entry.backup?, soundness })
-        });
+        let stored = entries
+            .iter()
+            .rev()
+            .filter_map(|(name, entry)| Some(Backup { name: *name, bytes: entry.backup?, soundness: None }));
         let mut backups: Vec<Backup> = stored.collect();
         let mut round = 0;
         let plan = loop {
@@ -71,7 +71,7 @@ impl Survey {
                 break plan;
             }
             let ahead = 1_usize.checked_shl(round).filter(|_| round >= PATIENT_ROUNDS).unwrap_or_default();
-            ask(destination, &mut backups, plan.assumed(), ahead).await?;
+            ask((destination, &entries), &mut backups, plan.assumed(), ahead).await?;
             round += 1;
         };
         let freezes = freezes(&plan, policy, now);
@@ -123,9 +123,9 @@ async fn list(destination: &Destination) -> Result<BTreeMap<BackupName, Entry>, 
     Ok(entries)
 }
 
-/// Reads the manifests of the wanted backups, and of the next `ahead` older ones behind the last of them.
+/// Finds out about the wanted backups, and about the next `ahead` older ones behind the last of them.
 async fn ask(
-    destination: &Destination,
+    (destination, entries): (&Destination, &BTreeMap<BackupName, Entry>),
     backups: &mut [Backup],
     wanted: &[BackupName],
     ahead: usize,
@@ -141,34 +141,56 @@ async fn ask(
         while reading.len() < AT_ONCE
             && let Some(name) = waiting.next()
         {
-            let destination = destination.clone();
-            reading.spawn(async move { (name, read(&destination, name).await) });
+            let (destination, entry) = (destination.clone(), entries.get(&name).copied().unwrap_or_default());
+            reading.spawn(async move { (name, soundness(&destination, name, entry).await) });
         }
         let Some(read) = reading.join_next().await else { return Ok(()) };
-        let (name, brief) = match read {
-            Ok((name, brief)) => (name, brief?),
+        let (name, soundness) = match read {
+            Ok((name, soundness)) => (name, soundness?),
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
         if let Some(index) = places.get(&name) {
-            backups[*index].soundness = Some(judge(backups[*index].bytes, brief.as_ref()));
+            backups[*index].soundness = Some(soundness);
         }
+    }
+}
+
+/// What the manifest says of a backup; of one without, or whose manifest is damaged, what the object itself does.
+async fn soundness(destination: &Destination, name: BackupName, entry: Entry) -> Result<Soundness, StorageError> {
+    let brief = match entry.sidecars[0] {
+        Some(_) => read(destination, name).await?,
+        None => None,
+    };
+    match brief {
+        Some(brief) if Some(brief.object_bytes) != entry.backup => Ok(Soundness::WrongSize),
+        Some(brief) if brief.partial => Ok(Soundness::Partial),
+        Some(_) => Ok(Soundness::Sound),
+        None => look(destination, name).await,
     }
 }
 
 async fn read(destination: &Destination, name: BackupName) -> Result<Option<Brief>, StorageError> {
     let body = destination.read(&format!("{name}{MANIFEST_SUFFIX}")).await.map_err(StorageError::at_first_request)?;
     // It was listed. Taking its absence for "none" would make a damaged backup a sound one, and its betters go.
-    let Some(body) = body else {
-        let what = "its manifest is listed, but cannot be found: nothing is deleted on doubt".to_owned();
-        return Err(StorageError::Inconsistent { key: name.to_string(), what });
-    };
+    let body =
+        body.ok_or_else(|| gone(name, "its manifest is listed, but cannot be found: nothing is deleted on doubt"))?;
     Ok(serde_json::from_slice(&body).ok())
 }
 
-fn judge(bytes: u64, brief: Option<&Brief>) -> Soundness {
-    match brief {
-        Some(brief) if brief.object_bytes != bytes => Soundness::WrongSize,
-        Some(brief) if brief.partial => Soundness::Partial,
-        Some(_) | None => Soundness::Sound,
+/// Asks the object. Whoever may read manifests alone takes it for sound, as of old: no more is known of it.
+async fn look(destination: &Destination, name: BackupName) -> Result<Soundness, StorageError> {
+    match destination.head(&name.to_string()).await {
+        Ok(Some(head)) if head.is_partial => Ok(Soundness::Partial),
+        Ok(Some(_)) => Ok(Soundness::Sound),
+        Ok(None) => Err(gone(name, "it is listed, but cannot be found: nothing is deleted on doubt")),
+        Err(StorageError::Refused { failure, .. }) if failure.kind == FailureKind::Refused => {
+            tracing::warn!(%name, error = %failure, "without a manifest, and nobody may look at it: taken for a sound backup");
+            Ok(Soundness::Sound)
+        }
+        Err(error) => Err(error.at_first_request()),
     }
+}
+
+fn gone(name: BackupName, what: &str) -> StorageError {
+    StorageError::Inconsistent { key: name.to_string(), what: what.to_owned() }
 }

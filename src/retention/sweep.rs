@@ -12,6 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::backup::name::{BEGINNING, BackupName};
+use crate::error::Chain;
 use crate::spool::upload_ids;
 use crate::storage::{AbandonedUpload, Destination, Failure, FailureKind};
 
@@ -22,24 +23,35 @@ pub const SWEEP_AFTER: Duration = Duration::from_hours(7 * 24);
 #[derive(Clone, Debug)]
 pub struct Sweep {
     after: Duration,
-    spared: BTreeSet<String>,
+    /// `None` where nobody knows.
+    spared: Option<BTreeSet<String>>,
 }
 
 impl Sweep {
     /// Uploads that were left alone for so long.
     #[must_use]
     pub fn after(after: Duration) -> Self {
-        Self { after, spared: BTreeSet::new() }
+        Self { after, spared: Some(BTreeSet::new()) }
     }
 
-    /// But for those that a journal in this spool knows: the next backup means to go on with them.
+    /// But for those that a journal in this spool knows: the next backup means to go on with them. Where it cannot be read,
+    /// nothing is stale.
     #[must_use]
     pub fn sparing(self, spool: Option<&Path>) -> Self {
-        Self { spared: spool.map(upload_ids).unwrap_or_default(), ..self }
+        let spared = match spool.map(upload_ids) {
+            None => Some(BTreeSet::new()),
+            Some(Ok(ids)) => Some(ids),
+            Some(Err(error)) => {
+                tracing::warn!(error = %Chain(&error), "no stale upload is aborted: one of them may wait in the spool");
+                None
+            }
+        };
+        Self { spared, ..self }
     }
 
     /// The stale uploads of a destination. Where they cannot be looked for, none.
     pub async fn find(&self, destination: &Destination, now: DateTime<Utc>) -> Vec<AbandonedUpload> {
+        let Some(spared) = &self.spared else { return Vec::new() };
         let uploads = match destination.open_uploads(BEGINNING).await {
             Ok(uploads) => uploads,
             Err(failure) => {
@@ -51,7 +63,7 @@ impl Sweep {
         let Some(latest) = latest else { return Vec::new() };
         let mut stale = Vec::new();
         for upload in uploads {
-            let is_ours = BackupName::parse(&upload.file_name).is_some() && !self.spared.contains(&upload.id);
+            let is_ours = BackupName::parse(&upload.file_name).is_some() && !spared.contains(&upload.id);
             // A store that does not tell when it was begun leaves it to a lifecycle rule.
             if !is_ours || upload.initiated.is_none_or(|initiated| initiated > latest) {
                 continue;

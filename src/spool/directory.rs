@@ -116,13 +116,38 @@ impl SpoolDir {
     }
 }
 
-/// The ids of all uploads that a journal below this spool knows, whatever their destination: these are not stale.
+/// Whether a whole dump for this destination waits below this spool, and nobody is delivering it.
 #[must_use]
-pub fn upload_ids(dir: &Path) -> BTreeSet<String> {
-    let rooms = subdirectories(dir).unwrap_or_default();
-    let runs = rooms.into_iter().flat_map(|room| runs(&room).unwrap_or_default());
-    let journals = runs.filter_map(|run| read_journal(&run).ok()?.journal);
-    journals.filter_map(|journal| Some(journal.begun?.upload_id)).collect()
+pub fn holds_whole(dir: &Path, destination: &str) -> bool {
+    let room = dir.join(id_of(destination));
+    let is_whole = |run: &PathBuf| {
+        let journal = read_journal(run).ok().and_then(|reading| reading.journal);
+        journal.is_some_and(|journal| journal.proof.is_some())
+    };
+    !is_locked(&room) && runs(&room).is_ok_and(|runs| runs.iter().any(is_whole))
+}
+
+/// The ids of all uploads that a journal below this spool knows, whatever their destination: these are not stale.
+///
+/// # Errors
+/// [`SpoolError::Unusable`] where a part of it cannot be read, as by another user: nobody knows then which they are.
+pub fn upload_ids(dir: &Path) -> Result<BTreeSet<String>, SpoolError> {
+    let mut ids = BTreeSet::new();
+    for room in unless_gone(dir, subdirectories(dir))? {
+        for run in unless_gone(&room, runs(&room))? {
+            let reading = unless_gone(&run, read_journal(&run).map(Some))?;
+            ids.extend(reading.and_then(|reading| Some(reading.journal?.begun?.upload_id)));
+        }
+    }
+    Ok(ids)
+}
+
+/// What is not there holds nothing: no run has been here yet, or one has just ended.
+fn unless_gone<T: Default>(path: &Path, read: io::Result<T>) -> Result<T, SpoolError> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
+        read => read.map_err(|source| SpoolError::Unusable { path: path.to_owned(), source }),
+    }
 }
 
 /// Tries whether files can be written below this spool, which is made where it is not there; gives the bytes that may still

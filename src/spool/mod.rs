@@ -13,6 +13,7 @@
 //! and delivers what an earlier run left, `storage` reads parts from it and notes what S3 has taken. Everything here
 //! blocks on the disk, and is called off the runtime's own threads. It never decides what is whole: `proof` does.
 
+mod buffers;
 mod directory;
 pub mod journal;
 mod run;
@@ -21,7 +22,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use directory::{Found, Kept, SpoolDir, room_in, upload_ids};
+pub use directory::{Found, Kept, SpoolDir, holds_whole, room_in, upload_ids};
 pub use journal::{Begun, Damage, Journal, Proof, SpooledPart, Start};
 pub use run::Spool;
 

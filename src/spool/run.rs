@@ -5,7 +5,7 @@
 //! on from memory.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use crate::error::Chain;
 use crate::pipeline::SealedPart;
 use crate::proof::WholeDump;
 
+use super::buffers::Buffers;
 use super::journal::{self, Begun, Proof, Record, SpooledPart, Start};
 use super::{Journal, SpoolError};
 
@@ -28,6 +29,7 @@ const MARGIN_BYTES: u64 = 8 << 20;
 pub struct Spool {
     path: PathBuf,
     state: Mutex<State>,
+    buffers: Buffers,
 }
 
 #[derive(Debug)]
@@ -76,7 +78,7 @@ impl Spool {
         let unusable = |source: io::Error| SpoolError::Unusable { path: path.clone(), source };
         let journal = Some(make().map_err(unusable)?);
         let state = State { journal, journal_bytes: 0, keeps: Keeps::Parts };
-        let spool = Self { path: path.clone(), state: Mutex::new(state) };
+        let spool = Self { path: path.clone(), state: Mutex::new(state), buffers: Buffers::default() };
         match spool.append(&Record::Start(start)) {
             Ok(()) => Ok(spool),
             Err(error) => {
@@ -93,7 +95,7 @@ impl Spool {
         file.set_len(sound_bytes)?;
         let keeps = if journal.proof.is_some() { Keeps::Whole } else { Keeps::Parts };
         let state = State { journal: Some(file), journal_bytes: sound_bytes, keeps };
-        Ok(Self { path: path.to_owned(), state: Mutex::new(state) })
+        Ok(Self { path: path.to_owned(), state: Mutex::new(state), buffers: Buffers::default() })
     }
 
     /// Where the files are.
@@ -160,9 +162,16 @@ impl Spool {
     /// Where it cannot be read, or is not what was written.
     pub fn read(&self, part: &SpooledPart) -> Result<Bytes, SpoolError> {
         let number = part.number;
-        let bytes = fs::read(self.finished(number)).map_err(|source| SpoolError::Read { number, source })?;
+        let read = || {
+            let mut file = File::open(self.finished(number))?;
+            // What the file has, not what the journal says: that is not trusted with memory.
+            let mut bytes = self.buffers.take(usize::try_from(file.metadata()?.len()).unwrap_or_default());
+            file.read_to_end(&mut bytes)?;
+            Ok(self.buffers.lend(bytes))
+        };
+        let bytes = read().map_err(|source| SpoolError::Read { number, source })?;
         if bytes.len() as u64 == part.bytes && crc64(&bytes) == part.crc64 {
-            Ok(Bytes::from(bytes))
+            Ok(bytes)
         } else {
             Err(SpoolError::Damaged { number })
         }

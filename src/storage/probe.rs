@@ -19,8 +19,8 @@ use crate::pipeline::{PartChecksum, PartDigest};
 use super::failure::Failure;
 use super::requests::{Bucket, PartBody};
 use super::retry::Outage;
-use super::upload::{ABORT_DEADLINE, abort_twins};
-use super::{Destination, StorageError};
+use super::upload::{ABORT_DEADLINE, Beginning, abort_twins};
+use super::{Destination, PartStore, StorageError};
 
 /// The probe object's file name: begins and ends as no backup does.
 pub const PROBE_NAME: &str = "pg-s3-backup-check-probe";
@@ -130,8 +130,15 @@ impl Probe {
     pub async fn begin_upload(&self) -> Result<(), StorageError> {
         self.left().has_unknown_upload = true;
         let ambiguous = AtomicBool::new(false);
+        let with = Beginning {
+            key: self.key.clone(),
+            run_id: "check".to_owned(),
+            is_partial: false,
+            checksum: self.checksum,
+            store: PartStore::Memory,
+        };
         let create = || async {
-            let created = self.bucket.create_upload(&self.key, "check", self.checksum).await;
+            let created = self.bucket.create_upload(&with).await;
             ambiguous.fetch_or(created.as_ref().is_err_and(Failure::is_ambiguous), Ordering::Relaxed);
             created
         };

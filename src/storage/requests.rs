@@ -25,6 +25,7 @@ use crate::pipeline::{PartChecksum, PartDigest};
 
 use super::failure::{Failure, FailureKind};
 use super::settings::{AtRest, Encryption};
+use super::upload::Beginning;
 
 /// The slowest upload that is still an upload (SPEC §2, `S3_REQUEST_TIMEOUT`), in bytes a second.
 const LEAST_BYTES_PER_SECOND: u64 = 256 << 10;
@@ -37,6 +38,8 @@ const CONTENT_TYPE: &str = "application/gzip";
 const BAD_DIGEST: &str = "BadDigest";
 /// Name of the metadata entry that says whose upload an object is.
 const RUN_ID: &str = "run-id";
+/// Name of the one that an object has which holds a part of its database only; its value is `true`.
+const PARTIAL: &str = "partial";
 
 /// The bucket and the client for it.
 #[derive(Clone, Debug)]
@@ -58,6 +61,8 @@ pub struct Head {
     pub crc64: Option<String>,
     /// The run that uploaded it.
     pub run_id: Option<String>,
+    /// It was uploaded as one that holds a part of its database only; earlier versions did not tell.
+    pub is_partial: bool,
 }
 
 /// A part as it is sent.
@@ -103,18 +108,21 @@ pub(super) struct OpenUpload {
 
 // Each request's future is boxed: the SDK's are 17 KB each, and would add up in every caller's.
 impl Bucket {
-    pub async fn create_upload(&self, key: &str, run_id: &str, checksum: PartChecksum) -> Result<String, Failure> {
+    pub async fn create_upload(&self, with: &Beginning) -> Result<String, Failure> {
         let mut request = self
             .client
             .create_multipart_upload()
             .bucket(&self.name)
-            .key(key)
+            .key(&with.key)
             .content_type(CONTENT_TYPE)
             .set_storage_class(self.at_rest.storage_class.as_deref().map(StorageClass::from))
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(self.at_rest.kms_key.clone())
-            .metadata(RUN_ID, run_id);
-        if checksum == PartChecksum::Crc64Nvme {
+            .metadata(RUN_ID, &with.run_id);
+        if with.is_partial {
+            request = request.metadata(PARTIAL, "true");
+        }
+        if with.checksum == PartChecksum::Crc64Nvme {
             request = request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject);
         }
         // Not idempotent: a repeated one leaves an upload behind, so each attempt must be seen by the caller.
@@ -190,6 +198,9 @@ impl Bucket {
             Ok(answer) => Ok(Some(Head {
                 bytes: answer.content_length.and_then(|length| u64::try_from(length).ok()).unwrap_or_default(),
                 run_id: answer.metadata().and_then(|metadata| metadata.get(RUN_ID)).cloned(),
+                is_partial: answer
+                    .metadata()
+                    .is_some_and(|metadata| metadata.get(PARTIAL).is_some_and(|value| value == "true")),
                 etag: answer.e_tag,
                 crc64: answer.checksum_crc64_nvme,
             })),

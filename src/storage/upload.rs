@@ -43,6 +43,8 @@ pub struct Beginning {
     pub key: String,
     /// The run's id, for the object's metadata.
     pub run_id: String,
+    /// The dump leaves a part of its database out, which the object's metadata says, too: its manifest may get lost.
+    pub is_partial: bool,
     /// What its parts carry.
     pub checksum: PartChecksum,
     /// Where its parts are kept.
@@ -51,11 +53,10 @@ pub struct Beginning {
 
 impl Upload {
     pub(super) async fn begin(bucket: Bucket, outage: Arc<Outage>, with: Beginning) -> Result<Self, StorageError> {
-        let Beginning { key, run_id, checksum, store } = with;
         let ambiguous = AtomicBool::new(false);
         let created = outage
             .persist(CREATE, || async {
-                let result = bucket.create_upload(&key, &run_id, checksum).await;
+                let result = bucket.create_upload(&with).await;
                 if result.as_ref().is_err_and(Failure::is_ambiguous) {
                     ambiguous.store(true, Ordering::Relaxed);
                 }
@@ -63,6 +64,7 @@ impl Upload {
             })
             .await;
         let has_twins = ambiguous.into_inner();
+        let Beginning { key, run_id, store, .. } = with;
         match created {
             Ok(id) => {
                 store.begun(Begun { key: key.clone(), upload_id: id.clone(), has_twins }).await;

@@ -43,7 +43,7 @@ fn a_run_that_ended_is_found_with_all_that_it_noted() {
     let [Found::Unfinished(kept)] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!(kept.journal.taken.get(&1).map(String::as_str), Some("etag"));
     assert_eq!(kept.spool.read(&kept.journal.parts[&1]).expect("the part"), "a part");
-    assert_eq!(upload_ids(dir.path()).into_iter().collect::<Vec<_>>(), ["u"]);
+    assert_eq!(upload_ids(dir.path()).expect("read").into_iter().collect::<Vec<_>>(), ["u"]);
     kept.spool.delete();
     assert!(room.found().expect("found").is_empty());
 }

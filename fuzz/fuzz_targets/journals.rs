@@ -1,0 +1,68 @@
+//! Journals: whatever stands in one, only parts without a gap count, only the sound lines before the first damage, and
+//! only what was proved is whole.
+//!
+//! Input: the journal's bytes; where its first byte is `#`, lines that are given their right checksums here, or no mutation
+//! would ever pass them.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pg_s3_backup::spool::Journal;
+use pg_s3_backup::spool::journal::{Reading, read};
+
+fuzz_target!(|input: &[u8]| {
+    let bytes = match input.strip_prefix(b"#") {
+        Some(lines) => lines.split(|byte| *byte == b'\n').flat_map(summed).collect(),
+        None => input.to_vec(),
+    };
+    let reading = read(&bytes);
+    if let Some(journal) = &reading.journal {
+        judge(journal);
+    }
+    let sound = usize::try_from(reading.sound_bytes).expect("a length");
+    assert!(sound <= bytes.len() && (sound == 0 || bytes[sound - 1] == b'\n'));
+    assert_eq!(reading.journal.is_some(), sound > 0);
+    // Resuming cuts the journal there: it must mean the same then.
+    same(&read(&bytes[..sound]), &reading);
+    // A last line that is torn is nothing wrong; anything else behind the sound lines is.
+    assert_eq!(reading.damage.is_some(), bytes[sound..].contains(&b'\n'));
+    if let Some(last) = bytes[..sound].iter().rposition(|byte| *byte == b'\n') {
+        let torn = read(&bytes[..last]);
+        assert!(torn.damage.is_none() && torn.sound_bytes <= last as u64, "a torn line is not damage");
+        let mut flipped = bytes[..sound].to_vec();
+        let at = input.iter().map(|byte| usize::from(*byte)).sum::<usize>() % last;
+        flipped[at] ^= 1;
+        // Where it made or took a line end, the two halves have wrong sums all the same.
+        let flipped = read(&flipped);
+        assert!(
+            flipped.damage.is_some() || flipped.sound_bytes < reading.sound_bytes,
+            "byte {at} is not what was written"
+        );
+    }
+});
+
+fn same(cut: &Reading, whole: &Reading) {
+    assert!(cut.damage.is_none());
+    assert_eq!((&cut.journal, cut.sound_bytes), (&whole.journal, whole.sound_bytes));
+}
+
+fn judge(journal: &Journal) {
+    assert!(journal.parts.keys().copied().eq(1..=u32::try_from(journal.parts.len()).expect("a count")));
+    assert!(journal.parts.iter().all(|(number, part)| *number == part.number));
+    assert!(journal.taken.keys().all(|number| journal.parts.contains_key(number)));
+    assert!(journal.taken.is_empty() || journal.begun.is_some());
+    let Ok(whole) = journal.whole() else { return };
+    let proof = journal.proof.as_ref().expect("nothing is whole without a proof");
+    let bytes: u128 = journal.parts.values().map(|part| u128::from(part.bytes)).sum();
+    assert_eq!(bytes, u128::from(whole.totals().object_bytes));
+    assert_eq!(journal.parts.len(), whole.totals().parts as usize);
+    assert_eq!((whole.totals(), whole.scan()), (&proof.totals, &proof.scan));
+    assert_eq!(whole.scan().bytes, whole.totals().plain_bytes);
+}
+
+/// A line of a journal around this JSON.
+fn summed(json: &[u8]) -> Vec<u8> {
+    let crc = !json.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    });
+    [format!("{crc:08x} ").as_bytes(), json, b"\n"].concat()
+}

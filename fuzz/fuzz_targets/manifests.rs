@@ -1,0 +1,38 @@
+//! Manifests: any bytes are one or not, and what was read is what would be written, also of a dump delivered later.
+//!
+//! Input: the JSON.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pg_s3_backup::backup::manifest::{Manifest, Place};
+use pg_s3_backup::backup::way_back;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) else { return };
+    let again = written_and_read(&manifest);
+    assert_eq!(again, manifest);
+    let (key, location) =
+        ("p/postgres-backup-2026-11-23_02-00-00.sql.gz", "s3://b/p/postgres-backup-2026-11-23_02-00-00.sql.gz");
+    let delivered = manifest.clone().delivered(&Place { key, location }, chrono::DateTime::UNIX_EPOCH);
+    assert_eq!((delivered.key.as_str(), delivered.file_name.as_str()), (key, &key[2..]));
+    // What was proved stays what it was.
+    assert_eq!(
+        (delivered.object_bytes, &delivered.object_sha256, delivered.partial, &delivered.tables),
+        (manifest.object_bytes, &manifest.object_sha256, manifest.partial, &manifest.tables)
+    );
+    assert_eq!(delivered.missing.len(), manifest.missing.len() + 1, "the globals are missing");
+    assert_eq!(
+        delivered.restore,
+        way_back::commands(location, Some(&delivered.object_sha256), delivered.globals.as_ref())
+    );
+    assert_eq!(written_and_read(&delivered), delivered);
+});
+
+fn written_and_read(manifest: &Manifest) -> Manifest {
+    let json = serde_json::to_vec(manifest).expect("JSON");
+    let again: Manifest = serde_json::from_slice(&json).expect("what was written can be read");
+    // serde_json reads a float to the last digit but one.
+    let ratio = manifest.compression_ratio;
+    assert!((again.compression_ratio - ratio).abs() <= ratio.abs() * 1e-15);
+    Manifest { compression_ratio: ratio, ..again }
+}

@@ -1,0 +1,153 @@
+//! Settings: what is taken lies within its bounds and is taken again as it is written, and a refusal of what may hold a
+//! secret does not repeat it. `PG_DUMP_ARGS` lets nothing through that is not on its list.
+//!
+//! Input: the setting's text, tried as each.
+#![no_main]
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use libfuzzer_sys::fuzz_target;
+use pg_s3_backup::config::parse;
+use pg_s3_backup::postgres::{Coverage, DumpArguments};
+
+/// All that is taken (SPEC §4.5), by the whole name: `pg_dump` would also take the beginning of one.
+const WHOLE: &[&str] = &[
+    "--no-owner",
+    "--no-privileges",
+    "--no-acl",
+    "--no-tablespaces",
+    "--no-comments",
+    "--no-publications",
+    "--no-subscriptions",
+    "--no-security-labels",
+    "--no-toast-compression",
+    "--quote-all-identifiers",
+    "--extra-float-digits",
+    "--inserts",
+    "--column-inserts",
+    "--attribute-inserts",
+    "--rows-per-insert",
+    "--on-conflict-do-nothing",
+    "--role",
+    "--encoding",
+    "--verbose",
+    "-O",
+    "-x",
+    "-E",
+    "-v",
+];
+const PARTIAL: &[&str] = &[
+    "-n",
+    "-N",
+    "-t",
+    "-T",
+    "-e",
+    "--schema",
+    "--exclude-schema",
+    "--table",
+    "--exclude-table",
+    "--extension",
+    "--exclude-extension",
+    "--exclude-table-data",
+    "--filter",
+    "--no-large-objects",
+    "--no-blobs",
+    "-B",
+];
+
+fuzz_target!(|text: &str| {
+    bounds(text);
+    places(text);
+    arguments(text);
+});
+
+fn bounds(text: &str) {
+    if let Ok(duration) = parse::duration(text) {
+        assert!((Duration::from_millis(1)..=Duration::from_hours(24 * 24)).contains(&duration));
+    }
+    assert!(parse::duration(text).is_err() || parse::optional_duration(text).is_ok_and(|some| some.is_some()));
+    if let Ok(size) = parse::size(text, ByteSize::mib(5), ByteSize::gib(5)) {
+        assert!((5 << 20..=5 << 30).contains(&size));
+    }
+    assert!(
+        parse::number(text, 1, 9).is_ok_and(|number| (1..=9).contains(&number)) || parse::number(text, 1, 9).is_err()
+    );
+    let _ = parse::boolean(text);
+}
+
+fn places(text: &str) {
+    if let Ok(prefix) = parse::prefix(text) {
+        assert_eq!(parse::prefix(&prefix.to_string()), Ok(prefix.clone()));
+        assert_eq!(prefix.file_name(&prefix.key("name")), Some("name"));
+        assert!(
+            prefix.key("name").len() < 1000
+                && !prefix.key("name").split('/').any(|part| matches!(part, "" | "." | ".."))
+        );
+    }
+    if let Ok(bucket) = parse::bucket(text) {
+        assert_eq!(bucket, text);
+    }
+    if let Ok(region) = parse::region(text) {
+        assert!(region.is_ascii() && !region.contains(['/', ' ', '\n']));
+    }
+    match parse::endpoint(text) {
+        Ok(endpoint) => {
+            let (_, rest) = endpoint.url().split_once("://").expect("a scheme");
+            assert!(
+                !rest.split('/').next().is_some_and(|authority| authority.contains('@')),
+                "user information is taken"
+            );
+        }
+        // It may hold one, so nothing of it may be told.
+        Err(why) => assert!(text.len() < 24 || !why.contains(text), "the refusal repeats the URL"),
+    }
+}
+
+fn arguments(text: &str) {
+    let Ok(arguments) = DumpArguments::parse(text) else { return };
+    let words = arguments.words();
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
+    let again = DumpArguments::parse(&quoted.join(" ")).expect("what was taken is taken again");
+    assert_eq!(again, arguments);
+    let mut is_value = false;
+    for word in words {
+        if std::mem::take(&mut is_value) {
+            continue;
+        }
+        let name = if word.starts_with("--") {
+            word.split('=').next().unwrap_or_default()
+        } else {
+            word.get(..2).unwrap_or_default()
+        };
+        let is_partial = PARTIAL.contains(&name);
+        assert!(is_partial || WHOLE.contains(&name), "{word} is taken");
+        assert!(!is_partial || arguments.coverage() == Coverage::Partial, "{word} leaves something out");
+        is_value = takes_next_word(word);
+    }
+}
+
+/// Options whose value is the next word.
+fn takes_next_word(word: &str) -> bool {
+    const VALUED: &[&str] = &[
+        "-n",
+        "-N",
+        "-t",
+        "-T",
+        "-e",
+        "-E",
+        "--schema",
+        "--exclude-schema",
+        "--table",
+        "--exclude-table",
+        "--extension",
+        "--exclude-extension",
+        "--exclude-table-data",
+        "--filter",
+        "--role",
+        "--encoding",
+        "--extra-float-digits",
+        "--rows-per-insert",
+    ];
+    VALUED.contains(&word)
+}

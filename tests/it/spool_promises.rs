@@ -1,0 +1,181 @@
+//! What the spool promises beside its deliveries: the daemon delivers at its start, a key that may only write suffices, a
+//! manifest is never made worse, nothing on disk holds a secret, and a spool that cannot be read is no empty one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::daemon::{YEARLY, wait_for};
+use crate::support::client::eventually;
+use crate::support::fake_pg_dump::FakeDump;
+use crate::support::faulty::THREE_PARTS;
+use crate::support::program::Program;
+use crate::support::proxy::{Calls, Fault, Rule, S3Verb, StallAt};
+use crate::support::servers::{postgres, s3};
+use crate::support::setup::{gunzipped, manifest};
+use crate::support::spooled::{Spooled, WHOLE};
+
+const SOON: Duration = Duration::from_mins(1);
+
+fn three_parts() -> Spooled {
+    Spooled::new(FakeDump::new().body(THREE_PARTS))
+}
+
+#[test]
+fn a_daemon_delivers_at_its_start_what_a_killed_one_left_whatever_the_schedule() {
+    let stage = three_parts();
+    let daemon = stage.daemon(YEARLY).env("BACKUP_SPOOL_DIR", stage.dir()).env("BACKUP_MAX_UPLOAD_OUTAGE", "10m");
+    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
+    let mut running = daemon.clone().arg("--run-on-start").spawn();
+    running.wait_for_stderr(WHOLE, SOON);
+    running.signal("KILL");
+    assert_eq!(running.wait().signal, Some(9));
+    stage.proxy.clear_rules();
+    assert_eq!((stage.kept().len(), stage.backups().len()), (1, 0));
+
+    let running = daemon.clone().arg("--catch-up=false").spawn();
+    wait_for(&running, "the backup is there", 1);
+    assert!(running.stderr_so_far().contains("the backup of an earlier run is delivered"));
+    running.signal("TERM");
+    running.wait().assert_code(143).assert_no_children_left();
+    stage.assert_nothing_kept("delivered");
+    let keys = stage.backups();
+    assert_eq!((keys.len(), stage.dump.pids().len()), (2, 2), "{keys:?}");
+    for key in keys {
+        assert!(gunzipped(&s3().get(&stage.bucket, &key).expect("the backup")) == stage.dump.output(), "{key}");
+    }
+
+    // With nothing in the spool it waits.
+    let running = daemon.arg("--catch-up=false").spawn();
+    wait_for(&running, "looked for backups", 1);
+    running.signal("TERM");
+    let outcome = running.wait();
+    assert!(!outcome.stderr.contains("waits in the spool"), "{}", outcome.stderr);
+    assert_eq!(stage.dump.pids().len(), 2, "{}", outcome.stderr);
+}
+
+#[test]
+fn a_key_that_may_only_write_delivers_what_waits() {
+    let write_only = |program: Program| {
+        program.env("S3_ACCESS_KEY", &s3().writeonly_access_key).env("S3_SECRET_KEY", &s3().writeonly_secret_key)
+    };
+    let stage = three_parts();
+    stage.killed_from(2);
+    stage.assert_delivered(&write_only(stage.backup()).run(), (2, 2), "its own upload");
+
+    // Somebody has aborted it: nobody may look for the object, and it is sent anew.
+    let stage = three_parts();
+    stage.killed_from(3);
+    let begun = stage.proxy.log().into_iter().find(|seen| seen.verb == S3Verb::UploadPart).expect("a part was sent");
+    let id = begun.query.split('&').find(|pair| pair.starts_with("uploadId=")).expect("an id");
+    s3().request("DELETE", &format!("{}?{id}", begun.path), b"").expect("aborted");
+    stage.assert_delivered(&write_only(stage.backup()).run(), (2, 2), "aborted by somebody else");
+}
+
+/// Killed behind its manifest, before the spool was emptied.
+fn killed_behind_the_manifest() -> (Spooled, String) {
+    let stage = three_parts();
+    let stalled = Rule::on(S3Verb::PutObject, Calls::All, Fault::Stall { at: StallAt::BeforeAnswer });
+    stage.proxy.rule(stalled.key_suffix(".gz.json"));
+    let running = stage.backup().env("S3_REQUEST_TIMEOUT", "60s").spawn();
+    let written = || {
+        let keys = stage.keys();
+        keys.into_iter().find(|key| key.ends_with(".gz.json"))
+    };
+    eventually(|| written().is_some(), || running.stderr_so_far());
+    running.signal("KILL");
+    assert_eq!(running.wait().signal, Some(9));
+    stage.proxy.clear_rules();
+    let key = stage.backups()[0].clone();
+    assert_eq!(stage.kept().len(), 1);
+    assert!(!manifest(&stage.bucket, &key)["globals"].is_null(), "it knows its globals");
+    (stage, key)
+}
+
+#[test]
+fn a_delivery_never_makes_a_manifest_worse() {
+    let (stage, key) = killed_behind_the_manifest();
+    let before = manifest(&stage.bucket, &key);
+    stage.assert_delivered(&stage.backup().run(), (2, 2), "committed already");
+    assert_eq!(manifest(&stage.bucket, &key), before);
+
+    // Nor where nobody can see whether there is one.
+    let (stage, key) = killed_behind_the_manifest();
+    let before = manifest(&stage.bucket, &key);
+    let unreadable = Rule::on(S3Verb::GetObject, Calls::All, Fault::slow_down());
+    stage.proxy.rule(unreadable.key_suffix(&format!("{key}.json")));
+    let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "2s").args(["--allow-mixed"]).run();
+    assert!(outcome.stderr.contains("whether its manifest is there is not known"), "{}", outcome.stderr);
+    stage.proxy.clear_rules();
+    assert_eq!(manifest(&stage.bucket, &key), before);
+}
+
+/// Every file below a directory.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn nothing_on_disk_holds_a_secret() {
+    let stage = three_parts();
+    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::From(3), Fault::slow_down()));
+    let connection = format!("{}?sslpassword=sentinel-sslpassword", postgres().uri("postgres"));
+    let program = stage
+        .backup()
+        .env("POSTGRES_CONNECTION_STRING", &connection)
+        .env("PING_URL", "http://127.0.0.1:9/sentinel-ping")
+        .env("RESTORE_CONNECTION_STRING", "postgres://r:sentinel-restore@h/d")
+        .env("AWS_SECRET_ACCESS_KEY", "sentinel-aws")
+        .env("BACKUP_MAX_UPLOAD_OUTAGE", "10m")
+        .args(["--", "--no-owner"]);
+    let mut running = program.spawn();
+    running.wait_for_stderr(WHOLE, SOON);
+    running.signal("KILL");
+    running.wait();
+    stage.only_kept();
+    let files = files(stage.dir());
+    assert!(files.iter().any(|file| file.ends_with("journal")) && files.len() >= 5, "{files:?}");
+    let secrets = [
+        "sentinel",
+        &connection,
+        "postgres://",
+        "postgresql://",
+        &postgres().password,
+        &s3().access_key,
+        &s3().secret_key,
+    ];
+    for file in files {
+        let text = String::from_utf8_lossy(&fs::read(&file).expect("read")).into_owned() + &file.to_string_lossy();
+        for secret in secrets {
+            assert!(!text.contains(secret), "{secret} in {}", file.display());
+        }
+    }
+}
+
+#[test]
+fn a_spool_that_cannot_be_read_is_no_reason_to_abort_what_may_wait_in_it() {
+    let stage = three_parts();
+    stage.killed_from(2);
+    let kept = s3().open_uploads(&stage.bucket);
+    assert_eq!(kept.len(), 1);
+    // Root reads everything, but no user reads a directory as a file: what an unreadable journal looks like to anybody.
+    let journal = stage.only_kept().join("journal");
+    let aside = stage.dir().join("aside");
+    fs::rename(&journal, &aside).expect("moved");
+    fs::create_dir(&journal).expect("made");
+    std::thread::sleep(Duration::from_millis(2_100));
+    let sweep = crate::support::setup::prune_program(&stage.bucket).env("S3_PATH", "app");
+    let sweep = sweep.args(["--keep-last=1", "--sweep-after", "1s"]);
+    let outcome = sweep.clone().env("BACKUP_SPOOL_DIR", stage.dir()).run();
+    outcome.assert_code(0);
+    assert!(outcome.stderr.contains("no stale upload is aborted"), "{}", outcome.stderr);
+    assert_eq!(s3().open_uploads(&stage.bucket), kept);
+    // Once it can be read, the sweep knows what to spare.
+    fs::remove_dir(&journal).expect("removed");
+    fs::rename(&aside, &journal).expect("moved back");
+    let outcome = sweep.env("BACKUP_SPOOL_DIR", stage.dir()).run();
+    outcome.assert_code(0);
+    assert!(!outcome.stderr.contains("no stale upload is aborted"), "{}", outcome.stderr);
+    assert_eq!(s3().open_uploads(&stage.bucket), kept, "it is known, and spared");
+}
