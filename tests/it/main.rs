@@ -24,6 +24,7 @@ mod health;
 mod image;
 mod keepalives;
 mod kubernetes;
+mod kill;
 mod libpq;
 mod listing;
 mod listing_large;
