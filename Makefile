@@ -1,7 +1,7 @@
 # What a person types. Everything is built in one profile (ci: optimised, without link-time optimisation) and into one
 # directory (target), so that dependencies are compiled once.
 .DEFAULT_GOAL := help
-.PHONY: help build install dist image image-cold demo test fuzz check documents bench fmt clean cargo
+.PHONY: help build install dist image image-cold demo test test-kill fuzz check documents bench fmt clean cargo
 SHELL := /bin/bash
 export CARGO_TARGET_DIR := $(CURDIR)/target
 CARGO_FLAGS := --profile ci --locked
@@ -49,6 +49,13 @@ test: cargo ## Run all tests, on servers that they start themselves
 	@scripts/install postgres s3
 	cargo test $(CARGO_FLAGS) --doc
 	cargo test $(CARGO_FLAGS) --lib --bins --tests
+
+# Above what a run of all tests takes; a seed of one's own repeats the instants of another run.
+KILL_ROUNDS ?= 200
+
+test-kill: cargo ## Kill 200 streamed and 200 spooled backups (KILL_ROUNDS, KILL_SEED): target/kill-table.md
+	@scripts/install postgres s3
+	KILL_ROUNDS=$(KILL_ROUNDS) cargo test $(CARGO_FLAGS) --test it -- kill:: --nocapture
 
 fuzz: ## Fuzz the parsers of others' bytes, ten minutes each (FUZZ_SECONDS=600)
 	@scripts/fuzz

@@ -42,6 +42,8 @@ pub enum ExitCode {
     AlreadyRunning,
     /// 64
     Usage,
+    /// 129
+    HungUp,
     /// 130
     Interrupted,
     /// 143
@@ -62,7 +64,7 @@ pub struct ExitCodeRow {
 }
 
 /// The one table of exit codes: `--help`, the manual, the README and the tests come from it.
-pub const EXIT_CODES: [ExitCodeRow; 14] = [
+pub const EXIT_CODES: [ExitCodeRow; 15] = [
     row(
         ExitCode::Ok,
         0,
@@ -110,7 +112,13 @@ pub const EXIT_CODES: [ExitCodeRow; 14] = [
         "another backup of this database to this destination is running",
     ),
     row(ExitCode::Usage, 64, "usage", "the command line is wrong"),
-    row(ExitCode::Interrupted, 130, "interrupted", "SIGINT, after cleaning up"),
+    row(
+        ExitCode::HungUp,
+        129,
+        "hung up",
+        "SIGHUP (the terminal is gone), after cleaning up; under nohup it is ignored",
+    ),
+    row(ExitCode::Interrupted, 130, "interrupted", "SIGINT, after cleaning up; a second one ends without"),
     row(ExitCode::Terminated, 143, "terminated", "SIGTERM, after cleaning up"),
 ];
 
@@ -241,6 +249,7 @@ impl Error {
             // A word of the command line names nothing.
             Self::NoSuchBackup { .. } => ExitCode::Usage,
             Self::CheckFailed { .. } | Self::NotAlive(_) => ExitCode::CheckFailed,
+            Self::Interrupted(Interrupt::Hup) => ExitCode::HungUp,
             Self::Interrupted(Interrupt::Int) => ExitCode::Interrupted,
             Self::Interrupted(Interrupt::Term) => ExitCode::Terminated,
         }

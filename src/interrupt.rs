@@ -1,15 +1,25 @@
 //! Signals that ask the program to stop.
 //!
-//! `lib` listens once; `backup` waits on the result beside its work and cleans up in order.
+//! `lib` listens once; `backup` waits on the result beside its work and cleans up in order. Who presses Ctrl-C again does
+//! not want to wait for that: the run is dropped where it stands. Nothing here ends the process.
 
 use std::fmt;
+use std::io::IsTerminal as _;
+use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+/// A terminal sends Ctrl-C to a whole process group, and wrappers pass it on once more: what comes so soon is the same
+/// wish, not a more urgent one.
+const SAME_WISH: Duration = Duration::from_millis(300);
 
 /// Which signal came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupt {
+    /// SIGHUP: the terminal is gone.
+    Hup,
     /// SIGINT: Ctrl-C.
     Int,
     /// SIGTERM: an orchestrator, systemd, `kill`.
@@ -19,43 +29,127 @@ pub enum Interrupt {
 impl fmt::Display for Interrupt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Hup => "SIGHUP",
             Self::Int => "SIGINT",
             Self::Term => "SIGTERM",
         })
     }
 }
 
+/// What SIGHUP means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HangUp {
+    /// Stop: whoever started this has gone.
+    Stop,
+    /// Nothing: a service is told in this way to read its settings anew, which the daemon does for each run.
+    GoOn,
+    /// The system's own business: it is ignored (`nohup`), or nobody can say whether it is.
+    LeftAlone,
+}
+
+impl HangUp {
+    /// For a command that does one thing, or for one that stays.
+    #[must_use]
+    pub fn of(is_daemon: bool) -> Self {
+        let has_terminal = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
+        match is_ignored(SignalKind::hangup()) {
+            Some(false) if is_daemon && !has_terminal => Self::GoOn,
+            Some(false) => Self::Stop,
+            Some(true) | None => Self::LeftAlone,
+        }
+    }
+}
+
 /// The signals of this process, as a value; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Interrupts(watch::Receiver<Option<Interrupt>>);
+pub struct Interrupts(watch::Receiver<Wish>);
+
+/// What was asked for so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wish {
+    stop: Option<Interrupt>,
+    at_once: Option<Interrupt>,
+}
 
 impl Interrupts {
     /// Begins to listen. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// Where the system refuses a handler.
-    pub fn listen() -> std::io::Result<Self> {
-        let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let (sender, receiver) = watch::channel(None);
+    pub fn listen(hang_up: HangUp) -> std::io::Result<Self> {
+        let (mut int, term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let hup = match hang_up {
+            HangUp::LeftAlone => None,
+            HangUp::Stop | HangUp::GoOn => Some((signal(SignalKind::hangup())?, hang_up)),
+        };
+        let (sender, receiver) = watch::channel(Wish::default());
         tokio::spawn(async move {
-            let interrupt = tokio::select! {
-                _ = int.recv() => Interrupt::Int,
-                _ = term.recv() => Interrupt::Term,
-            };
-            tracing::warn!(signal = %interrupt, "stopping");
-            sender.send_replace(Some(interrupt));
+            let stop = Some(first(&mut int, term, hup).await);
+            sender.send_replace(Wish { stop, at_once: None });
+            let first_came = Instant::now();
+            while first_came.elapsed() < SAME_WISH {
+                tokio::select! {
+                    _ = int.recv() => {}
+                    () = sleep_until(first_came + SAME_WISH) => {}
+                }
+            }
+            int.recv().await;
+            tracing::warn!("SIGINT again: stopping at once. What was begun in S3 may be left open, invisibly");
+            sender.send_replace(Wish { stop, at_once: Some(Interrupt::Int) });
             // Kept open, so that waiting on it does not end by itself.
             sender.closed().await;
         });
         Ok(Self(receiver))
     }
 
-    /// Waits for a signal.
+    /// Waits for a signal that asks to stop.
     pub async fn received(&self) -> Interrupt {
+        self.wish(|wish| wish.stop).await
+    }
+
+    /// Waits for a signal that asks to stop without cleaning up.
+    pub async fn insisted(&self) -> Interrupt {
+        self.wish(|wish| wish.at_once).await
+    }
+
+    async fn wish(&self, of: impl Fn(&Wish) -> Option<Interrupt>) -> Interrupt {
         let mut receiver = self.0.clone();
-        match receiver.wait_for(Option::is_some).await.map(|interrupt| *interrupt) {
+        match receiver.wait_for(|wish| of(wish).is_some()).await.map(|wish| of(&wish)) {
             Ok(Some(interrupt)) => interrupt,
             Ok(None) | Err(_) => std::future::pending().await,
         }
     }
+}
+
+/// The first signal that asks to stop; a SIGHUP that does not is told on the way.
+async fn first(int: &mut Signal, mut term: Signal, mut hup: Option<(Signal, HangUp)>) -> Interrupt {
+    loop {
+        let hung = async {
+            match &mut hup {
+                Some((signal, meaning)) => signal.recv().await.map(|()| *meaning),
+                None => std::future::pending().await,
+            }
+        };
+        let interrupt = tokio::select! {
+            _ = int.recv() => Interrupt::Int,
+            _ = term.recv() => Interrupt::Term,
+            meaning = hung => {
+                if meaning == Some(HangUp::GoOn) {
+                    tracing::info!("SIGHUP: each backup reads its settings anew, so there is nothing to do");
+                    continue;
+                }
+                Interrupt::Hup
+            }
+        };
+        tracing::warn!(signal = %interrupt, "stopping");
+        return interrupt;
+    }
+}
+
+/// Whether whoever started this process has it ignore a signal; `None` where the system does not tell.
+fn is_ignored(kind: SignalKind) -> Option<bool> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+    Some(mask >> (kind.as_raw_value() - 1) & 1 == 1)
 }

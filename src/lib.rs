@@ -50,9 +50,9 @@ use std::ffi::OsString;
 
 use cli::{Cli, Command};
 use commands::Context;
-use config::{Environment, Flags};
+use config::Environment;
 use error::{Error, ExitCode};
-use interrupt::Interrupts;
+use interrupt::{HangUp, Interrupts};
 use telemetry::{LogWriter, Redactor, without_credentials};
 
 /// Threads for S3, children and signals; dumping and compressing have their own.
@@ -70,7 +70,8 @@ pub fn run(arguments: &[OsString], environment: &Environment) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => {
-            let outcome = runtime.block_on(dispatch(&cli, &flags, environment, &writer));
+            let context = Context { flags: &flags, environment, writer: &writer };
+            let outcome = runtime.block_on(unless_told_twice(&cli, &context));
             // Whatever still runs (a name look-up in a thread of its own) must not hold the exit up.
             runtime.shutdown_background();
             outcome
@@ -80,17 +81,25 @@ pub fn run(arguments: &[OsString], environment: &Environment) -> ExitCode {
     outcome.map_or_else(|error| report(&cli, &error), |()| ExitCode::Ok)
 }
 
-async fn dispatch(cli: &Cli, flags: &Flags, environment: &Environment, writer: &LogWriter) -> Result<(), Error> {
-    let interrupts = Interrupts::listen().map_err(|error| Error::Internal(error.into()))?;
-    let context = Context { flags, environment, writer };
+/// Runs the command. A second Ctrl-C drops it where it stands, and its children with it.
+async fn unless_told_twice(cli: &Cli, context: &Context<'_>) -> Result<(), Error> {
+    let hang_up = HangUp::of(matches!(cli.command, Command::Daemon(_)));
+    let interrupts = Interrupts::listen(hang_up).map_err(|error| Error::Internal(error.into()))?;
+    tokio::select! {
+        outcome = dispatch(cli, context, interrupts.clone()) => outcome,
+        interrupt = interrupts.insisted() => Err(Error::Interrupted(interrupt)),
+    }
+}
+
+async fn dispatch(cli: &Cli, context: &Context<'_>, interrupts: Interrupts) -> Result<(), Error> {
     match &cli.command {
-        Command::Backup(args) => Box::pin(commands::backup::run(&context, args, interrupts)).await,
-        Command::Daemon(args) => Box::pin(commands::daemon::run(&context, args, interrupts)).await,
-        Command::Prune(args) => Box::pin(commands::prune::run(&context, args, interrupts)).await,
-        Command::Check(args) => Box::pin(commands::check::run(&context, args, interrupts)).await,
-        Command::Completions(args) => commands::completions::run(&context, args),
-        Command::Health => unless(interrupts, commands::health::run(&context)).await,
-        Command::List(args) => unless(interrupts, Box::pin(commands::list::run(&context, args))).await,
+        Command::Backup(args) => Box::pin(commands::backup::run(context, args, interrupts)).await,
+        Command::Daemon(args) => Box::pin(commands::daemon::run(context, args, interrupts)).await,
+        Command::Prune(args) => Box::pin(commands::prune::run(context, args, interrupts)).await,
+        Command::Check(args) => Box::pin(commands::check::run(context, args, interrupts)).await,
+        Command::Completions(args) => commands::completions::run(context, args),
+        Command::Health => unless(interrupts, commands::health::run(context)).await,
+        Command::List(args) => unless(interrupts, Box::pin(commands::list::run(context, args))).await,
     }
 }
 

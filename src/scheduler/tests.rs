@@ -4,6 +4,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 
+use crate::interrupt::HangUp;
 use crate::telemetry::metrics::Ledger;
 
 /// A loop whose runs are `work`; what is launched and missed comes out of the channel.
@@ -32,7 +33,7 @@ async fn events(receiver: &mut mpsc::UnboundedReceiver<&'static str>, count: usi
 }
 
 async fn until<T>(scheduler: Scheduler, opening: Opening, done: impl Future<Output = T>) -> T {
-    let interrupts = Interrupts::listen().expect("signals");
+    let interrupts = Interrupts::listen(HangUp::LeftAlone).expect("signals");
     tokio::select! {
         _ = scheduler.run(opening, &interrupts) => panic!("the loop ended by itself"),
         done = done => done,

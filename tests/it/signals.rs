@@ -1,9 +1,13 @@
 //! A run that is told to stop: exit 143 or 130, and nothing left behind, wherever it was.
 
+use std::net::TcpListener;
+use std::path::Path;
 use std::time::Duration;
 
+use crate::support::client::eventually;
 use crate::support::fake_pg_dump::{Body, End, FakeDump};
 use crate::support::faulty::{Stage, THREE_PARTS};
+use crate::support::program::Outcome;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb, StallAt};
 
 const SIGNALS: [(&str, i32); 2] = [("TERM", 143), ("INT", 130)];
@@ -71,4 +75,63 @@ fn a_signal_during_the_commit_ends_in_a_commit_or_in_nothing() {
     stage.proxy.wait_for(S3Verb::CompleteMultipartUpload, 1, SOON);
     running.signal("TERM");
     stage.assert_committed(&running.wait(), "Complete is answered in time");
+}
+
+/// Where a run waits for a request that nobody answers, and how it is to end.
+fn stopped_while_silent(verb: S3Verb, suffix: &str) -> (Stage, Outcome) {
+    let stage = Stage::new(FakeDump::new());
+    stage.proxy.rule(Rule::on(verb, Calls::All, Fault::Stall { at: StallAt::BeforeEffect }).key_suffix(suffix));
+    let running = stage.backup().env("S3_REQUEST_TIMEOUT", "60s").spawn();
+    let is_there = || stage.proxy.log().iter().any(|seen| seen.verb == verb && seen.key().ends_with(suffix));
+    eventually(is_there, || format!("no {verb:?} *{suffix}: {}", running.stderr_so_far()));
+    running.signal("TERM");
+    let outcome = running.wait();
+    (stage, outcome)
+}
+
+#[test]
+fn a_signal_before_anything_is_begun_leaves_nothing() {
+    for verb in [S3Verb::ListObjects, S3Verb::HeadObject] {
+        let (stage, outcome) = stopped_while_silent(verb, "");
+        stage.assert_failed(&outcome, 143, &format!("{verb:?}"));
+        assert_eq!(stage.dump.pids(), [0; 0], "{verb:?}");
+    }
+}
+
+#[test]
+fn a_signal_behind_the_commit_costs_no_backup() {
+    for sidecar in [".globals.sql.gz", ".sql.gz.json"] {
+        let (stage, outcome) = stopped_while_silent(S3Verb::PutObject, sidecar);
+        stage.assert_committed(&outcome, sidecar);
+    }
+}
+
+#[test]
+fn a_signal_while_the_database_does_not_answer_ends_the_run() {
+    let silent = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    silent.set_nonblocking(true).expect("a listener that does not wait");
+    let stage = Stage::new(FakeDump::new());
+    let source = format!("postgresql://u:p@{}/d", silent.local_addr().expect("its address"));
+    let running = stage.backup().env("POSTGRES_CONNECTION_STRING", source).spawn();
+    let mut connected = None;
+    eventually(
+        || {
+            connected = connected.take().or_else(|| silent.accept().ok());
+            connected.is_some()
+        },
+        || running.stderr_so_far(),
+    );
+    running.signal("TERM");
+    stage.assert_failed(&running.wait(), 143, "connecting");
+}
+
+#[test]
+fn a_signal_ends_a_listing_that_does_not_come() {
+    let stage = Stage::new(FakeDump::new());
+    stage.proxy.rule(Rule::on(S3Verb::ListObjects, Calls::All, Fault::Stall { at: StallAt::BeforeEffect }));
+    let program = Path::new(env!("CARGO_BIN_EXE_pg-s3-backup"));
+    let running = stage.backup().executed_by(program).arg("list").env("S3_REQUEST_TIMEOUT", "60s").spawn();
+    stage.proxy.wait_for(S3Verb::ListObjects, 1, SOON);
+    running.signal("TERM");
+    running.wait().assert_code(143);
 }

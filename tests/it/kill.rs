@@ -1,0 +1,54 @@
+//! SIGKILL at seeded instants over the whole of a run: no visible object that is not whole, ever; the next run always
+//! succeeds; with a spool, a dump that was whole is delivered and not dumped again.
+//!
+//! `make test` takes [`DEFAULT_ROUNDS`] of each kind, `make test-kill` 200. `KILL_ROUNDS` and `KILL_SEED` set both; the seed
+//! in use is printed, and what became of the rounds is written to `target/kill-table.md`.
+
+mod aim;
+mod round;
+mod table;
+
+use std::path::Path;
+
+use aim::Aims;
+use round::{Mode, Rounds};
+use table::Table;
+
+/// Enough for each aim once, and for as many instants again.
+const DEFAULT_ROUNDS: usize = 15;
+
+fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the seed and the table are what one wants to see of it")]
+fn a_run_that_is_killed_at_any_instant_says_nothing_false_and_loses_nothing_whole() {
+    let seed: u64 = setting("KILL_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let rounds = setting("KILL_ROUNDS").unwrap_or(DEFAULT_ROUNDS);
+    println!("KILL_SEED={seed} KILL_ROUNDS={rounds}");
+    let mut table = Table::default();
+    std::thread::scope(|scope| {
+        let modes = [Mode::Streamed, Mode::Spooled];
+        let runs = modes.map(|mode| {
+            scope.spawn(move || {
+                let rounds_of_mode = Rounds::new(mode);
+                let aims = Aims::new(seed, rounds, &rounds_of_mode);
+                let case = |number, aim: &_| format!("{mode:?} round {number} of KILL_SEED={seed}: {aim:?}");
+                let play = |(number, aim)| rounds_of_mode.play(&aim, &case(number, &aim));
+                let fates: Vec<_> = aims.enumerate().map(play).collect();
+                (fates, rounds_of_mode.sweep())
+            })
+        });
+        for (mode, run) in modes.into_iter().zip(runs) {
+            let (fates, swept) = run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            table.add(mode, (&fates, swept));
+        }
+    });
+    let text = format!("Seed {seed}, {rounds} rounds of each kind.\n\n{table}");
+    println!("{text}");
+    let target = Path::new(env!("CARGO_BIN_EXE_pg-s3-backup")).ancestors().nth(2).expect("the target directory");
+    std::fs::write(target.join("kill-table.md"), text).expect("written");
+    table.assert_that_kills_landed_everywhere();
+}

@@ -1,0 +1,83 @@
+//! When the kills come: half of them at instants spread evenly over the length of a run, half at what a run does (a request
+//! that S3 has in hand, a proof that is being noted). The same seed gives the same aims; where exactly they hit is up to
+//! the machine.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::round::{MANIFEST, Mode, Rounds};
+use crate::support::proxy::{S3Verb, StallAt};
+
+/// How long after an event a kill comes at most.
+const SHORTLY: u64 = 25;
+/// Runs that are killed take a little longer than the calm one that was measured, at times.
+const BEYOND: f64 = 1.05;
+
+/// When one run is to be killed.
+#[derive(Clone, Debug)]
+pub enum Aim {
+    /// So long after its start.
+    After(Duration),
+    /// So long after so many requests were begun.
+    Requests(usize, Duration),
+    /// So long after the proof was noted in the spool.
+    Whole(Duration),
+    /// While a request has no answer yet: before or after it took effect. The suffix is of its key.
+    Unanswered(S3Verb, &'static str, StallAt),
+}
+
+/// All aims of one kind of run.
+pub struct Aims {
+    rng: Rng,
+    next: usize,
+    rounds: usize,
+    length: Duration,
+    requests: usize,
+    mode: Mode,
+}
+
+impl Aims {
+    /// So many, for runs that last as long as a calm one did.
+    pub fn new(seed: u64, rounds: usize, calm: &Rounds) -> Self {
+        let rng = Rng::with_seed(seed ^ calm.mode as u64);
+        Self { rng, next: 0, rounds, length: calm.length, requests: calm.requests, mode: calm.mode }
+    }
+
+    /// An instant in the `number`-th of as many equal spans as there are such aims.
+    fn instant(&mut self, number: usize) -> Aim {
+        let spans = self.rounds.div_ceil(2).max(1);
+        #[expect(clippy::cast_precision_loss, reason = "some hundred spans")]
+        let part = (number as f64 + self.rng.f64()) / spans as f64;
+        Aim::After(self.length.mul_f64(part * BEYOND))
+    }
+
+    fn event(&mut self, number: usize) -> Aim {
+        let at = if self.rng.bool() { StallAt::BeforeEffect } else { StallAt::BeforeAnswer };
+        let shortly = Duration::from_millis(self.rng.u64(..SHORTLY));
+        match number % 8 {
+            0 => Aim::Unanswered(S3Verb::CompleteMultipartUpload, "", StallAt::BeforeEffect),
+            1 if self.mode == Mode::Spooled => Aim::Whole(shortly),
+            2 => Aim::Unanswered(S3Verb::CompleteMultipartUpload, "", StallAt::BeforeAnswer),
+            3 => Aim::Unanswered(S3Verb::UploadPart, "", at),
+            4 => Aim::Unanswered(S3Verb::CreateMultipartUpload, "", at),
+            5 => Aim::Unanswered(S3Verb::PutObject, if self.rng.bool() { MANIFEST } else { ".globals.sql.gz" }, at),
+            6 => Aim::Requests(1, Duration::ZERO),
+            _ => Aim::Requests(self.rng.usize(1..=self.requests), shortly),
+        }
+    }
+}
+
+impl Iterator for Aims {
+    type Item = Aim;
+
+    fn next(&mut self) -> Option<Aim> {
+        let number = self.next;
+        self.next += 1;
+        match number {
+            number if number >= self.rounds => None,
+            number if number.is_multiple_of(2) => Some(self.instant(number / 2)),
+            number => Some(self.event(number / 2)),
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! One round: a run that is killed, a look at what it left, and the next run. Played by the test of [`super`].
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::aim::Aim;
+use crate::support::client::eventually;
+use crate::support::fake_pg_dump::{Body, FakeDump};
+use crate::support::faulty::Stage;
+use crate::support::program::{Outcome, Program, Running};
+use crate::support::proxy::{Calls, Fault, Rule, S3Verb, Seen, StallAt};
+use crate::support::servers::s3;
+use crate::support::setup::{clear, gunzipped, manifest};
+use crate::support::spooled::Spooled;
+
+const SOON: Duration = Duration::from_mins(1);
+const POLL: Duration = Duration::from_millis(1);
+/// Two parts.
+const BODY: Body = Body::Whole(6 << 20);
+/// A quarter of a second for the dump, so that instants fall into it.
+const PAUSE: Duration = Duration::from_millis(15);
+
+/// How the manifest's key ends.
+pub const MANIFEST: &str = ".sql.gz.json";
+
+/// Whether the runs have a spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// From memory.
+    Streamed,
+    /// Onto the disk first.
+    Spooled,
+}
+
+/// How far a run had come when it was killed, as S3 saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Landing {
+    /// No upload was asked for.
+    BeforeUpload,
+    /// The upload was asked for, no part yet.
+    Begun,
+    /// Parts were on their way, or taken.
+    Parts,
+    /// Complete was sent and not answered.
+    Completing,
+    /// Complete was answered, the manifest not yet.
+    Committed,
+    /// The manifest was answered: the run was about to end, or had ended.
+    Described,
+}
+
+/// What became of one round.
+#[derive(Clone, Copy, Debug)]
+pub struct Fate {
+    /// Where the kill landed.
+    pub landing: Landing,
+    /// The run had ended by itself.
+    pub was_over: bool,
+    /// The backup of the killed run was visible before the next.
+    pub was_visible: bool,
+    /// What the spool knew of its dump.
+    pub dump: Dump,
+}
+
+/// How far the dump of a killed run had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dump {
+    /// `pg_dump` was not called.
+    NotBegun,
+    /// It was, and has ended since; no proof stands in the spool.
+    Begun,
+    /// The proof stands in the spool.
+    Whole,
+}
+
+/// The rounds of one kind, one after the other, in one bucket.
+pub struct Rounds {
+    /// Of which kind.
+    pub mode: Mode,
+    /// How long a run lasts that nobody kills.
+    pub length: Duration,
+    /// How many requests it sends.
+    pub requests: usize,
+    stage: Spooled,
+}
+
+impl Rounds {
+    /// Measures a run that nobody kills, behind one that warms everything up.
+    pub fn new(mode: Mode) -> Self {
+        let stage = Spooled::new(FakeDump::new().body(BODY).pause_between(PAUSE));
+        let rounds = Self { mode, length: Duration::ZERO, requests: 0, stage };
+        rounds.backup().run().assert_code(0);
+        let warm_up = rounds.stage.proxy.log().len();
+        let calm = rounds.backup().run();
+        calm.assert_code(0);
+        let requests = rounds.stage.proxy.log().len() - warm_up;
+        clear(&rounds.stage.bucket);
+        Self { length: calm.elapsed, requests, ..rounds }
+    }
+
+    /// Kills a run, and takes the next.
+    pub fn play(&self, aim: &Aim, case: &str) -> Fate {
+        let (log_from, dumps_before) = (self.stage.proxy.log().len(), self.stage.dump.pids().len());
+        let (killed, log) = self.kill(aim, log_from);
+        assert!(killed.signal == Some(9) || killed.code == Some(0), "{case}: {:?} {}", killed.code, killed.stderr);
+        self.stage.proxy.clear_rules();
+        self.await_end_of_children(&killed, case);
+        let dumps = self.stage.dump.pids().len();
+        let visible = self.assert_that_all_visible_is_whole(case);
+        let whole = self.whole_in_spool();
+        let fate = Fate {
+            landing: landing(&log),
+            was_over: killed.signal.is_none(),
+            was_visible: !visible.is_empty(),
+            dump: match &whole {
+                Some(_) => Dump::Whole,
+                None if dumps > dumps_before => Dump::Begun,
+                None => Dump::NotBegun,
+            },
+        };
+        let next = self.backup().run();
+        let case = format!("{case}\n{fate:?}\nkilled:\n{}\nnext", killed.stderr);
+        next.assert_code(0);
+        // One more: what was whole is not dumped again.
+        match self.mode {
+            Mode::Streamed => self.assert_streamed(&next, (fate, &log), dumps + 1, &case),
+            Mode::Spooled => self.assert_spooled(&next, (fate, whole), dumps + 1, &case),
+        }
+        clear(&self.stage.bucket);
+        fate
+    }
+
+    fn backup(&self) -> Program {
+        match self.mode {
+            Mode::Streamed => Stage::backup(&self.stage),
+            Mode::Spooled => self.stage.backup(),
+        }
+    }
+
+    /// Gives what the proxy had seen of the run when it was dead.
+    fn kill(&self, aim: &Aim, log_from: usize) -> (Outcome, Vec<Seen>) {
+        let log = || self.stage.proxy.log().split_off(log_from);
+        self.stage.proxy.reset_counts();
+        if let Aim::Unanswered(verb, suffix, at) = aim {
+            self.stage.proxy.rule(Rule::on(*verb, Calls::All, Fault::Stall { at: *at }).key_suffix(suffix));
+        }
+        let mut running = self.backup().spawn();
+        match aim {
+            Aim::After(time) => std::thread::sleep(*time),
+            Aim::Requests(count, time) => wait(&mut running, *time, || log().len() >= *count),
+            Aim::Whole(time) => wait(&mut running, *time, || self.whole_in_spool().is_some()),
+            Aim::Unanswered(verb, suffix, at) => {
+                let is_it = |seen: &Seen| {
+                    let effect = *at == StallAt::BeforeEffect || seen.upstream_status.is_some();
+                    seen.verb == *verb && seen.key().ends_with(suffix) && effect
+                };
+                wait(&mut running, Duration::ZERO, || log().iter().any(is_it));
+            }
+        }
+        running.signal("KILL");
+        (running.wait(), log())
+    }
+
+    /// Whoever the run had started finds out by itself that nobody reads any more.
+    fn await_end_of_children(&self, killed: &Outcome, case: &str) {
+        let alive = || (killed.leftover_children(), self.stage.dump.alive());
+        eventually(|| alive() == (BTreeSet::new(), Vec::new()), || format!("{case}: still there: {:?}", alive()));
+    }
+
+    /// Every backup is exactly what `pg_dump` wrote, and nothing lies there that is not beside one.
+    fn assert_that_all_visible_is_whole(&self, case: &str) -> Vec<String> {
+        let keys = self.stage.keys();
+        let is_backup = |key: &&String| key.ends_with(".sql.gz") && !key.ends_with(".globals.sql.gz");
+        let backups: Vec<String> = keys.iter().filter(is_backup).cloned().collect();
+        for key in &backups {
+            let object = s3().get(&self.stage.bucket, key).unwrap_or_else(|error| panic!("{case}: {key}: {error}"));
+            assert!(gunzipped(&object) == self.stage.dump.output(), "{case}: {key} is not the dump");
+        }
+        let is_beside_one = |key: &String| backups.iter().any(|backup| key.starts_with(backup.as_str()));
+        assert!(keys.iter().all(is_beside_one), "{case}: without a backup: {keys:?}");
+        backups
+    }
+
+    /// The id of the run whose proof stands in the spool.
+    fn whole_in_spool(&self) -> Option<String> {
+        let is_whole = |line: &&str| line.contains(" {\"whole\":") && line.ends_with('\n');
+        self.stage.kept().into_iter().find_map(|run| {
+            let journal = fs::read_to_string(run.join("journal")).ok()?;
+            journal.split_inclusive('\n').any(|line| is_whole(&line)).then_some(())?;
+            Some(run.file_name()?.to_string_lossy().into_owned())
+        })
+    }
+
+    /// One more backup.
+    fn assert_streamed(&self, next: &Outcome, (fate, log): (Fate, &[Seen]), dumps: usize, case: &str) {
+        let backups = self.assert_that_all_visible_is_whole(case).len();
+        let expected = 1 + usize::from(fate.was_visible);
+        let may_come_later = fate.landing == Landing::Completing && log.iter().all(|seen| !is_done(seen));
+        let is_right = backups == expected || (may_come_later && backups == expected + 1);
+        assert!(is_right, "{case}: {backups} backups, {expected} wanted\n{}", next.stderr);
+        assert_eq!(self.stage.dump.pids().len(), dumps, "{case}");
+    }
+
+    /// Sweeps what killed runs left open, and gives the number: nothing of it may stay.
+    pub fn sweep(&self) -> usize {
+        let open = || s3().open_uploads(&self.stage.bucket);
+        let left = open().len();
+        let prune = self.backup().executed_by(env!("CARGO_BIN_EXE_pg-s3-backup").as_ref());
+        let prune = prune.args(["prune", "--sweep-after", "1s", "--keep-last", "9"]);
+        eventually(
+            || {
+                prune.run().assert_code(0);
+                open().is_empty()
+            },
+            || format!("cannot be swept: {:?}", open()),
+        );
+        left
+    }
+
+    /// What was whole is delivered without another dump, under its own run's id, and nothing is left.
+    fn assert_spooled(&self, next: &Outcome, (fate, whole): (Fate, Option<String>), dumps: usize, case: &str) {
+        let backups = 1 + usize::from(fate.was_visible || fate.dump == Dump::Whole);
+        self.stage.assert_delivered(next, (backups, dumps), case);
+        let run_ids = self.stage.backups().into_iter().map(|key| manifest(&self.stage.bucket, &key)["run_id"].clone());
+        let run_ids: Vec<_> = run_ids.collect();
+        assert!(whole.is_none_or(|run| run_ids.contains(&run.into())), "{case}: another's: {run_ids:?}");
+    }
+}
+
+/// Waits until something is so, and then some time more; no longer than the run lasts.
+fn wait(running: &mut Running, more: Duration, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !is_so() && running.is_running() {
+        assert!(Instant::now() < deadline, "nothing to see:\n{}", running.stderr_so_far());
+        std::thread::sleep(POLL);
+    }
+    std::thread::sleep(more);
+}
+
+/// Complete was answered by the server itself, or never came to it.
+fn is_done(seen: &Seen) -> bool {
+    let never_comes = seen.fault == Some(Fault::Stall { at: StallAt::BeforeEffect });
+    seen.verb == S3Verb::CompleteMultipartUpload && (never_comes || seen.upstream_status.is_some())
+}
+
+fn landing(log: &[Seen]) -> Landing {
+    let of = |verb: S3Verb| log.iter().filter(move |seen| seen.verb == verb);
+    let is_answered = |seen: &Seen| seen.status == Some(200);
+    let is_manifest = |seen: &&Seen| seen.key().ends_with(MANIFEST);
+    if of(S3Verb::PutObject).filter(is_manifest).any(is_answered) {
+        Landing::Described
+    } else if of(S3Verb::CompleteMultipartUpload).any(is_answered) {
+        Landing::Committed
+    } else if of(S3Verb::CompleteMultipartUpload).next().is_some() {
+        Landing::Completing
+    } else if of(S3Verb::UploadPart).next().is_some() {
+        Landing::Parts
+    } else if of(S3Verb::CreateMultipartUpload).next().is_some() {
+        Landing::Begun
+    } else {
+        Landing::BeforeUpload
+    }
+}

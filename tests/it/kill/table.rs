@@ -1,0 +1,73 @@
+//! Where the kills landed and what became of the runs, as a table in Markdown; and whether they landed everywhere.
+
+use std::fmt;
+
+use super::round::{Dump, Fate, Landing, Mode};
+
+const LANDINGS: [(Landing, &str); 6] = [
+    (Landing::BeforeUpload, "before the upload"),
+    (Landing::Begun, "upload begun, no part yet"),
+    (Landing::Parts, "during the parts"),
+    (Landing::Completing, "Complete sent, not answered"),
+    (Landing::Committed, "committed, no manifest yet"),
+    (Landing::Described, "manifest written, or over"),
+];
+
+/// The fates of all rounds.
+#[derive(Debug, Default)]
+pub struct Table {
+    streamed: Vec<Fate>,
+    spooled: Vec<Fate>,
+    swept: usize,
+}
+
+impl Table {
+    /// Adds those of one kind, and how many open uploads were swept behind them.
+    pub fn add(&mut self, mode: Mode, (fates, swept): (&[Fate], usize)) {
+        self.swept += swept;
+        match mode {
+            Mode::Streamed => self.streamed.extend(fates),
+            Mode::Spooled => self.spooled.extend(fates),
+        }
+    }
+
+    /// Kills that all come too early or too late prove nothing.
+    pub fn assert_that_kills_landed_everywhere(&self) {
+        for (fates, kind) in [(&self.streamed, "streamed"), (&self.spooled, "spooled")] {
+            for (landing, name) in LANDINGS {
+                assert!(count(fates, |fate| fate.landing == landing) > 0, "{kind}: no kill landed: {name}\n{self}");
+            }
+            assert!(count(fates, |fate| fate.was_over) < fates.len() / 2, "{kind}: most kills came too late\n{self}");
+        }
+        let is_redelivered = |fate: &Fate| fate.dump == Dump::Whole && !fate.was_visible;
+        assert!(count(&self.spooled, is_redelivered) > 0, "no dump was kept and delivered\n{self}");
+        let is_cut_off = |fate: &Fate| fate.dump == Dump::Begun && !fate.was_visible;
+        assert!(count(&self.spooled, is_cut_off) > 0, "no dump was cut off\n{self}");
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "| where SIGKILL landed | streamed | visible, whole | spooled | visible, whole | kept whole, delivered by the next run without a dump |"
+        )?;
+        writeln!(f, "|---|---|---|---|---|---|")?;
+        let mut row = |name: &str, is_in: &dyn Fn(&Fate) -> bool| {
+            let visible = |fates| count(fates, |fate| is_in(fate) && fate.was_visible);
+            let kept = count(&self.spooled, |fate| is_in(fate) && fate.dump == Dump::Whole && !fate.was_visible);
+            let (streamed, spooled) = (count(&self.streamed, is_in), count(&self.spooled, is_in));
+            let (seen, also_seen) = (visible(&self.streamed), visible(&self.spooled));
+            writeln!(f, "| {name} | {streamed} | {seen} | {spooled} | {also_seen} | {kept} |")
+        };
+        for (landing, name) in LANDINGS {
+            row(name, &|fate| fate.landing == landing)?;
+        }
+        row("all", &|_| true)?;
+        writeln!(f, "\nThe next run succeeded each time. {} uploads were left open, and swept.", self.swept)
+    }
+}
+
+fn count(fates: &[Fate], is_so: impl Fn(&Fate) -> bool) -> usize {
+    fates.iter().filter(|fate| is_so(fate)).count()
+}
