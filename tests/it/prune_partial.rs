@@ -16,7 +16,7 @@ fn state(bucket: &str) -> String {
     let outcome = list_program(bucket).env("S3_PATH", "app").arg("--json").run();
     outcome.assert_code(0);
     let told: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
-    told[0]["state"].as_str().map(str::to_owned).unwrap_or_else(|| panic!("a state: {told}"))
+    told[0]["state"].as_str().unwrap_or_else(|| panic!("a state: {told}")).to_owned()
 }
 
 /// A partial backup without its manifest, in front of sound ones of some days.
