@@ -61,8 +61,8 @@ mod tests {
         let bytes = buffers.lend(first);
         let copy = bytes.clone();
         drop(bytes);
-        let other = buffers.take(1000);
-        assert_ne!(other.as_ptr(), place, "it is still held");
+        let second = buffers.take(1000);
+        assert_ne!(second.as_ptr(), place, "it is still held");
         assert_eq!(copy, "a part");
         drop(copy);
         let again = buffers.take(900);
