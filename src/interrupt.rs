@@ -4,12 +4,14 @@
 //! not want to wait for that: the run is dropped where it stands. Nothing here ends the process.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io::IsTerminal as _;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 
 /// A terminal sends Ctrl-C to a whole process group, and wrappers pass it on once more: what comes so soon is the same
 /// wish, not a more urgent one.
@@ -86,14 +88,7 @@ impl Interrupts {
         tokio::spawn(async move {
             let stop = Some(first(&mut int, term, hup).await);
             sender.send_replace(Wish { stop, at_once: None });
-            let first_came = Instant::now();
-            while first_came.elapsed() < SAME_WISH {
-                tokio::select! {
-                    _ = int.recv() => {}
-                    () = sleep_until(first_came + SAME_WISH) => {}
-                }
-            }
-            int.recv().await;
+            once_more(|context| int.poll_recv(context), SAME_WISH).await;
             tracing::warn!("SIGINT again: stopping at once. What was begun in S3 may be left open, invisibly");
             sender.send_replace(Wish { stop, at_once: Some(Interrupt::Int) });
             // Kept open, so that waiting on it does not end by itself.
@@ -146,10 +141,46 @@ async fn first(int: &mut Signal, mut term: Signal, mut hup: Option<(Signal, Hang
     }
 }
 
+/// Waits for what comes after `same_wish` has passed.
+async fn once_more(mut poll: impl FnMut(&mut Context<'_>) -> Poll<Option<()>>, same_wish: Duration) {
+    let end = Instant::now() + same_wish;
+    while Instant::now() < end {
+        // One that comes so soon counts as little as none.
+        let _ = timeout_at(end, poll_fn(&mut poll)).await;
+    }
+    poll_fn(poll).await;
+}
+
 /// Whether whoever started this process has it ignore a signal; `None` where the system does not tell.
 fn is_ignored(kind: SignalKind) -> Option<bool> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
     let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
     Some(mask >> (kind.as_raw_value() - 1) & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_comes_twice_at_once_is_one_wish_and_what_comes_later_another() {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        sender.send(()).expect("it is there");
+        let waited =
+            timeout(Duration::from_millis(20), once_more(|context| receiver.poll_recv(context), SAME_WISH * 1000));
+        assert!(waited.await.is_err(), "the same wish");
+        sender.send(()).expect("it is there");
+        once_more(|context| receiver.poll_recv(context), Duration::ZERO).await;
+    }
+
+    #[test]
+    fn whether_a_signal_is_ignored_is_what_the_system_says() {
+        // Rust's own start has every program ignore SIGPIPE; nobody can ignore SIGKILL.
+        assert_eq!(is_ignored(SignalKind::pipe()), Some(true));
+        assert_eq!(is_ignored(SignalKind::from_raw(9)), Some(false));
+    }
 }

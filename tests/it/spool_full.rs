@@ -3,17 +3,48 @@
 //! fails.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::{Stage, THREE_PARTS};
 use crate::support::program::{Outcome, Program};
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
+use crate::support::servers::s3;
+use crate::support::setup::gunzipped;
 
 /// Mounts the disk, runs the program, and lists what it leaves there.
 const SCRIPT: &str = r#"
 mount -t tmpfs -o "$1" tmpfs "$2" || exit 99
 "$3" backup
 status=$?
+find "$2" -type f ! -name lock -printf 'left behind: %p\n' >&2
+exit "$status"
+"#;
+/// The same, and fills the disk up as soon as the run's journal has a line like `$4`.
+const FILLED_AT: &str = r#"
+mount -t tmpfs -o "$1" tmpfs "$2" || exit 99
+(until grep -qs -- "$4" "$2"/*/*/journal; do sleep 0.01; done; cat /dev/zero >"$2/filler" 2>/dev/null) &
+filler=$!
+"$3" backup
+status=$?
+kill "$filler" 2>/dev/null
+wait "$filler"
+rm -f "$2/filler"
+find "$2" -type f ! -name lock -printf 'left behind: %p\n' >&2
+exit "$status"
+"#;
+/// Kills a run once its journal has a line like `$4`, fills the disk up, and runs another.
+const RESUMED: &str = r#"
+mount -t tmpfs -o "$1" tmpfs "$2" || exit 99
+"$3" backup 2>/dev/null &
+killed=$!
+until grep -qs -- "$4" "$2"/*/*/journal; do kill -0 "$killed" || exit 98; sleep 0.01; done
+kill -s KILL "$killed"
+wait "$killed"
+cat /dev/zero >"$2/filler" 2>/dev/null
+"$3" backup
+status=$?
+rm -f "$2/filler"
 find "$2" -type f ! -name lock -printf 'left behind: %p\n' >&2
 exit "$status"
 "#;
@@ -28,14 +59,19 @@ const UNSPOOLED: &str = "cannot be resumed";
 
 /// A backup whose spool is on a disk with these options.
 fn on_disk(backup: &Program, options: &str) -> Outcome {
+    in_namespace(backup, (SCRIPT, ""), options)
+}
+
+/// A script of this file on a disk with these options; the script's last argument is a pattern.
+fn in_namespace(backup: &Program, (script, pattern): (&str, &str), options: &str) -> Outcome {
     let mount = tempfile::tempdir().expect("a directory");
     let program = env!("CARGO_BIN_EXE_pg-s3-backup");
     backup
         .clone()
         .executed_by(Path::new("/bin/sh"))
-        .args(["-c", NAMESPACE, "sh", SCRIPT, "sh", options])
+        .args(["-c", NAMESPACE, "sh", script, "sh", options])
         .arg(mount.path())
-        .arg(program)
+        .args([program, pattern])
         .env("BACKUP_SPOOL_DIR", mount.path())
         .run()
 }
@@ -44,9 +80,10 @@ fn on_disk(backup: &Program, options: &str) -> Outcome {
 fn phases() -> Vec<(String, usize)> {
     // One inode is the disk's own; then there are the room, its lock, the run, the journal, and each part.
     let inodes = (1..=8).map(|count| (format!("size=64m,nr_inodes={count}"), usize::from(count < 8)));
-    // 13 MiB must be free for a part of 5 MiB.
-    let sizes = ["12k", "1m", "12m", "14m", "18m"].map(|size| (format!("size={size}"), 1));
-    inodes.chain(sizes).chain([(ENOUGH.to_owned(), 0)]).collect()
+    let pages = ["4k", "8k", "12k", "16k", "20k", "1m"].map(|size| (format!("size={size}"), 1));
+    // Behind parts of 5, 5 and 1 MiB another 8 must be free each time.
+    let sizes = (10..=24).step_by(2).map(|mebibytes| (format!("size={mebibytes}m"), usize::from(mebibytes < 20)));
+    inodes.chain(pages).chain(sizes).chain([(ENOUGH.to_owned(), 0)]).collect()
 }
 
 #[test]
@@ -70,5 +107,36 @@ fn a_full_disk_and_an_s3_that_fails_is_a_clean_failure() {
         let outcome = on_disk(&backup, options);
         stage.assert_failed(&outcome, 12, options);
         assert!(!outcome.stderr.contains("left behind") && outcome.stderr.contains(UNSPOOLED), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_in_the_middle_costs_no_backup() {
+    let mut told = Vec::new();
+    for line in ["{\"start\"", "{\"begun\"", "\"number\":1,", "\"number\":2,", "\"number\":3,", "{\"whole\""] {
+        let stage = Stage::new(FakeDump::new().body(THREE_PARTS).pause_between(Duration::from_millis(30)));
+        // The ETags come when the dump is whole.
+        stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::First(4), Fault::slow_down()));
+        let outcome = in_namespace(&stage.backup(), (FILLED_AT, line), "size=40m");
+        stage.assert_committed(&outcome, line);
+        assert!(!outcome.stderr.contains("left behind"), "{line}: {}", outcome.stderr);
+        told.push(outcome.stderr.lines().filter(|line| line.contains(UNSPOOLED)).count());
+    }
+    assert!(told[0] == 1 && told[5] == 0 && told.iter().all(|count| *count < 2), "how often it was said: {told:?}");
+}
+
+#[test]
+fn a_whole_dump_is_delivered_from_a_full_disk() {
+    let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
+    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::First(8), Fault::slow_down()));
+    let outcome = in_namespace(&stage.backup(), (RESUMED, "{\"whole\""), "size=40m");
+    outcome.assert_code(0);
+    assert!(outcome.stderr.contains("the backup of an earlier run is delivered"), "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains("left behind"), "{}", outcome.stderr);
+    let backups = stage.backups();
+    assert_eq!((backups.len(), stage.dump.pids().len()), (2, 2), "{}", outcome.stderr);
+    for key in backups {
+        let object = s3().get(&stage.bucket, &key).expect("it is there");
+        assert!(gunzipped(&object) == stage.dump.output(), "{key} is not the dump");
     }
 }
