@@ -114,6 +114,27 @@ fn an_expired_certificate_is_refused_at_once_by_every_command() {
     assert!(outcome.stdout_text().contains(words[0]), "{}", outcome.stdout_text());
 }
 
+#[test]
+fn a_dump_in_the_spool_outlives_a_certificate_that_is_not_trusted() {
+    let (stage, spool) = (Stage::new(), tempfile::tempdir().expect("a directory"));
+    let program = stage.backup().env("BACKUP_SPOOL_DIR", spool.path());
+    let away = program.clone().env("HTTPS_PROXY", "http://127.0.0.1:9").env("BACKUP_MAX_UPLOAD_OUTAGE", "1s").run();
+    away.assert_code(12);
+    assert!(away.stderr.contains("the next backup to this destination delivers it"), "{}", away.stderr);
+    // Not delivered, not lost, and no other is made meanwhile.
+    let distrusting = program.clone().env_remove("S3_CA_BUNDLE").run();
+    distrusting.assert_code(3);
+    assert!(distrusting.stderr.contains("the next backup to this destination delivers it"), "{}", distrusting.stderr);
+    assert_eq!(stage.dump.pids().len(), 1, "{}", distrusting.stderr);
+    program.run().assert_code(0);
+    let is_backup = |key: &String| key.ends_with(".sql.gz") && !key.ends_with(".globals.sql.gz");
+    let backups: Vec<String> = store().keys(&stage.bucket, "").into_iter().filter(is_backup).collect();
+    assert_eq!(backups.len(), 2, "the one that was kept, and a fresh one: {backups:?}");
+    for key in backups {
+        assert!(gunzipped(&store().get(&stage.bucket, &key).expect("it is there")) == stage.dump.output(), "{key}");
+    }
+}
+
 /// A TLS server whose certificate has expired. Nobody gets further than the handshake.
 struct ExpiredServer {
     address: String,

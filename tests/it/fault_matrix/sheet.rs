@@ -127,7 +127,9 @@ impl Sheet {
              byte for byte what `pg_dump` wrote. *Once*: the SDK or the program tries again. *From then on*: no such call \
              succeeds any more; the outage budget is 300 ms then (5 s for stalls), the exit code the documented one, and the cause is in the \
              log. No process is left behind, and where nothing else is said, no object, no open upload and no file; of an upload \
-             or a dump that is left, the next run was seen to sweep or to deliver it.\n"
+             or a dump that is left, the next run was seen to sweep or to deliver it. Left out is what cannot be: an error inside \
+             an answer to HEAD, a reset in a body that is not sent, a trickle without a body; and a stall anywhere but at a \
+             verb's first call.\n"
         );
         let text: String = std::iter::once(head).chain(sections.values().map(|(_, text)| text.clone())).collect();
         std::fs::write(repository_file("target/fault-table.md"), text).expect("the table is written");
