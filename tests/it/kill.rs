@@ -10,12 +10,12 @@ mod table;
 
 use std::path::Path;
 
-use aim::Aims;
+use aim::{Aims, EVENTS};
 use round::{Mode, Rounds};
 use table::Table;
 
 /// Enough for each aim once, and for as many instants again.
-const DEFAULT_ROUNDS: usize = 15;
+const DEFAULT_ROUNDS: usize = 2 * EVENTS;
 
 fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;

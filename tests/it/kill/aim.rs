@@ -11,6 +11,8 @@ use crate::support::proxy::{S3Verb, StallAt};
 
 /// How long after an event a kill comes at most.
 const SHORTLY: u64 = 25;
+/// How many of what a run does are aimed at, one after the other: so many rounds twice, and kills landed everywhere.
+pub const EVENTS: usize = 9;
 /// Runs that are killed take a little longer than the calm one that was measured, at times.
 const BEYOND: f64 = 1.05;
 
@@ -23,6 +25,8 @@ pub enum Aim {
     Requests(usize, Duration),
     /// So long after the proof was noted in the spool.
     Whole(Duration),
+    /// As soon as the manifest is written, when nothing is left but retention and the report.
+    Described,
     /// While a request has no answer yet: before or after it took effect. The suffix is of its key.
     Unanswered(S3Verb, &'static str, StallAt),
 }
@@ -55,7 +59,7 @@ impl Aims {
     fn event(&mut self, number: usize) -> Aim {
         let at = if self.rng.bool() { StallAt::BeforeEffect } else { StallAt::BeforeAnswer };
         let shortly = Duration::from_millis(self.rng.u64(..SHORTLY));
-        match number % 8 {
+        match number % EVENTS {
             0 => Aim::Unanswered(S3Verb::CompleteMultipartUpload, "", StallAt::BeforeEffect),
             1 if self.mode == Mode::Spooled => Aim::Whole(shortly),
             2 => Aim::Unanswered(S3Verb::CompleteMultipartUpload, "", StallAt::BeforeAnswer),
@@ -63,6 +67,7 @@ impl Aims {
             4 => Aim::Unanswered(S3Verb::CreateMultipartUpload, "", at),
             5 => Aim::Unanswered(S3Verb::PutObject, if self.rng.bool() { MANIFEST } else { ".globals.sql.gz" }, at),
             6 => Aim::Requests(1, Duration::ZERO),
+            7 => Aim::Described,
             _ => Aim::Requests(self.rng.usize(1..=self.requests), shortly),
         }
     }

@@ -150,6 +150,7 @@ impl Rounds {
             Aim::After(time) => std::thread::sleep(*time),
             Aim::Requests(count, time) => wait(&mut running, *time, || log().len() >= *count),
             Aim::Whole(time) => wait(&mut running, *time, || self.whole_in_spool().is_some()),
+            Aim::Described => wait(&mut running, Duration::ZERO, || landing(&log()) == Landing::Described),
             Aim::Unanswered(verb, suffix, at) => {
                 let is_it = |seen: &Seen| {
                     let effect = *at == StallAt::BeforeEffect || seen.upstream_status.is_some();
