@@ -44,6 +44,25 @@ fn row_level_security_is_named_before_pg_dump_refuses_it() {
 }
 
 #[test]
+fn a_server_that_ends_connections_which_are_not_read_is_named_where_the_dump_may_wait_for_s3() {
+    let (database, bucket) = (postgres().create_database("impatient"), s3().create_bucket("impatient"));
+    let set = |value| database.psql(&format!("ALTER DATABASE \"{}\" SET tcp_user_timeout = '{value}'", database.name));
+    let words = "ends a connection from which nothing is read for 90000 ms";
+    let backup = || backup_program(&database, &bucket);
+    set("90s").expect("set");
+    let told = backup().run();
+    told.assert_code(0);
+    says(&told, &[words, "BACKUP_SPOOL_DIR", "SET tcp_user_timeout = 0"]);
+    let spool = tempfile::tempdir().expect("a directory");
+    let spooled = backup().env("BACKUP_SPOOL_DIR", spool.path().to_str().expect("a path")).run();
+    set("0").expect("set");
+    for untold in [spooled, backup().run()] {
+        untold.assert_code(0);
+        assert!(!untold.stderr.contains("nothing is read"), "{}", untold.stderr);
+    }
+}
+
+#[test]
 fn a_role_that_may_read_everything_is_not_warned() {
     let (outcome, _database) = as_role("CREATE TABLE t (a int); GRANT pg_read_all_data TO ROLE");
     outcome.assert_code(0);
