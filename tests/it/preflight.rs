@@ -44,6 +44,23 @@ fn row_level_security_is_named_before_pg_dump_refuses_it() {
 }
 
 #[test]
+fn a_table_whose_name_is_no_utf8_is_named_as_well_as_may_be() {
+    let without = "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
+    let database = postgres().create_database_with("preflight", without);
+    let role = format!("{}_reader", database.name);
+    // Latin-1: the server converts nothing.
+    let table = r"quote_ident('gr' || convert_from('\xf6', 'SQL_ASCII') || 'n')";
+    let create = format!("DO $$ BEGIN EXECUTE 'CREATE TABLE ' || {table} || ' ()'; END $$");
+    database.psql(&format!("CREATE ROLE {role} LOGIN PASSWORD 'reader'; {create}")).expect("a table");
+    let uri = format!("postgres://{role}:reader@{}/{}", postgres().addr(), database.name);
+    let bucket = s3().create_bucket("preflight");
+    let outcome = backup_program(&database, &bucket).env("POSTGRES_CONNECTION_STRING", uri).run();
+    database.psql(&format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}")).expect("dropped");
+    assert_eq!(outcome.code, Some(11), "{}", outcome.stderr);
+    says(&outcome, &["1 tables (public.\"gr\u{fffd}n\")"]);
+}
+
+#[test]
 fn a_server_that_ends_connections_which_are_not_read_is_named_where_the_dump_may_wait_for_s3() {
     let (database, bucket) = (postgres().create_database("impatient"), s3().create_bucket("impatient"));
     let set = |value| database.psql(&format!("ALTER DATABASE \"{}\" SET tcp_user_timeout = '{value}'", database.name));
