@@ -47,6 +47,7 @@ pub mod storage;
 pub mod telemetry;
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use cli::{Cli, Command};
 use commands::Context;
@@ -57,6 +58,8 @@ use telemetry::{LogWriter, Redactor, without_credentials};
 
 /// Threads for S3, children and signals; dumping and compressing have their own.
 const RUNTIME_THREADS: usize = 2;
+/// How long a thread that does not come to its end may hold the exit up.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs the program with a command line (its own name first) and an environment.
 #[must_use]
@@ -72,8 +75,9 @@ pub fn run(arguments: &[OsString], environment: &Environment) -> ExitCode {
         Ok(runtime) => {
             let context = Context { flags: &flags, environment, writer: &writer };
             let outcome = runtime.block_on(unless_told_twice(&cli, &context));
-            // Whatever still runs (a name look-up in a thread of its own) must not hold the exit up.
-            runtime.shutdown_background();
+            // Drops what still runs, and its children with it: at a second Ctrl-C that is the daemon's backup. A name look-up
+            // in a thread of its own must not hold the exit up.
+            runtime.shutdown_timeout(LAST_WAIT);
             outcome
         }
         Err(error) => Err(Error::Internal(error.into())),

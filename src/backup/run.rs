@@ -201,7 +201,11 @@ impl<'a> Backup<'a> {
     /// What could stop or spoil the dump. Only warnings: `pg_dump` decides.
     async fn warn_of_concerns(&self, source: &mut Source) -> Result<(), Error> {
         let role = self.config.postgres.arguments.role();
-        for concern in preflight::concerns(&mut source.session, &source.facts, role).await? {
+        let mut concerns = preflight::concerns(&mut source.session, &source.facts, role).await?;
+        if self.config.spool_dir.is_none() {
+            concerns.extend(preflight::impatience(&mut source.session, &source.facts).await?);
+        }
+        for concern in concerns {
             match concern.severity {
                 // psql has told it already.
                 Severity::Unknown => tracing::debug!("{}", concern.text),

@@ -21,6 +21,8 @@ use super::stream::Job;
 
 /// How often to look (SPEC §4). Also what tells that the session is alive: an idle psql does not notice that it is not.
 const EVERY: Duration = Duration::from_secs(5);
+/// And never more often, however short the limits are: each look is a question to a server that has other work.
+const AT_MOST_EVERY: Duration = Duration::from_millis(250);
 /// How long somebody waits before it is worth a warning (SPEC §2).
 const WARN_AFTER: Duration = Duration::from_secs(10);
 /// How long an answer may take: a server that is drowning is slow in this too.
@@ -66,9 +68,16 @@ impl<'a> Watch<'a> {
     /// Ends a dump that failed, here and on the server; the error then says who was in its way.
     pub async fn conclude(&self, dump: Dump, error: Error) -> Error {
         dump.stop().await;
-        let end = self.ask(async |session, name| Backend::terminate(session, name).await);
-        if timeout(END_DEADLINE, end).await.is_err() {
-            tracing::debug!("the server does not say whether pg_dump's session has ended");
+        let end = async {
+            match self.session.lock().await.as_deref_mut() {
+                Some(session) => Backend::terminate(session, self.application_name).await,
+                None => Ok(()),
+            }
+        };
+        let ended = timeout(END_DEADLINE, end).await.unwrap_or(Err(PostgresError::Silent { deadline: END_DEADLINE }));
+        if let Err(error) = ended {
+            let error = Chain(&error).to_string();
+            tracing::debug!(error, "the server does not say whether pg_dump's session has ended");
         }
         let holder = self.lock_holder.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (error, holder) {
@@ -102,7 +111,7 @@ impl<'a> Watch<'a> {
     /// Who waits for whom; until the dump must give way.
     async fn locks(&self) -> DumpError {
         let mut known: HashMap<i32, Waiter> = HashMap::new();
-        let every = EVERY.min(self.lock_wait / 2).min(self.max_blocking.map_or(EVERY, |limit| limit / 2));
+        let every = pace(self.lock_wait, self.max_blocking);
         loop {
             sleep(every).await;
             let looked = self
@@ -129,6 +138,12 @@ impl<'a> Watch<'a> {
         }
         *noted = holder;
     }
+}
+
+/// How often to look: before what may happen at either limit has happened.
+fn pace(lock_wait: Duration, max_blocking: Option<Duration>) -> Duration {
+    let soonest = max_blocking.map_or(lock_wait, |limit| limit.min(lock_wait));
+    (soonest / 2).clamp(AT_MOST_EVERY, EVERY)
 }
 
 /// A session that was seen waiting.
@@ -160,5 +175,24 @@ impl Waiter {
             );
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_looked_in_time_and_not_too_often() {
+        let millis = Duration::from_millis;
+        for (lock_wait, max_blocking, every) in [
+            (millis(60_000), None, EVERY),
+            (millis(4_000), None, millis(2_000)),
+            (millis(60_000), Some(millis(3_000)), millis(1_500)),
+            (millis(1), None, AT_MOST_EVERY),
+            (millis(60_000), Some(millis(1)), AT_MOST_EVERY),
+        ] {
+            assert_eq!(pace(lock_wait, max_blocking), every, "{lock_wait:?} {max_blocking:?}");
+        }
     }
 }

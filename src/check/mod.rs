@@ -70,7 +70,7 @@ impl Check<'_> {
     async fn try_all(&self, probe: &crate::storage::Probe, findings: &mut Findings<'_>) {
         let mut source = None;
         if let Some(settings) = self.source {
-            source = source::examine(settings, findings).await;
+            source = source::examine(settings, self.spool_dir.is_some(), findings).await;
         }
         if let Some(dir) = self.spool_dir {
             findings.add(Probe::Spool, spool::examine(dir, source.as_ref().map(|facts| facts.size_bytes)));

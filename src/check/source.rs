@@ -15,8 +15,13 @@ use super::rehearsal;
 /// Seconds since 1970, as the server sees it.
 const CLOCK: &str = "SELECT extract(epoch FROM clock_timestamp())::bigint";
 
-/// Tries everything there is to try of the source; gives what the server says of it, where that was to be had.
-pub(super) async fn examine(settings: &PostgresSettings, findings: &mut Findings<'_>) -> Option<Facts> {
+/// Tries everything there is to try of the source, whose dump goes to a spool or not; gives what the server says of it, where
+/// that was to be had.
+pub(super) async fn examine(
+    settings: &PostgresSettings,
+    has_spool: bool,
+    findings: &mut Findings<'_>,
+) -> Option<Facts> {
     let installed = match Installed::find(settings.pg_dump_path.as_deref(), &settings.environment).await {
         Ok(installed) => installed,
         Err(error) => {
@@ -35,7 +40,7 @@ pub(super) async fn examine(settings: &PostgresSettings, findings: &mut Findings
     let tools = installed.choose(&facts.version());
     findings
         .add(Probe::PgDump, tools.as_ref().map_or_else(|error| Verdict::error(error), |tools| fitting(tools, &facts)));
-    match ask(&mut session, &facts, settings, findings).await {
+    match ask(&mut session, &facts, (settings, has_spool), findings).await {
         Ok(()) => session.close().await,
         Err(error) => findings.add(Probe::Postgres, Verdict::error(&error)),
     }
@@ -66,7 +71,7 @@ fn fitting(tools: &Tools, facts: &Facts) -> Verdict {
 async fn ask(
     session: &mut Session,
     facts: &Facts,
-    settings: &PostgresSettings,
+    (settings, has_spool): (&PostgresSettings, bool),
     findings: &mut Findings<'_>,
 ) -> Result<(), PostgresError> {
     let now = session.query(CLOCK).await?;
@@ -78,7 +83,8 @@ async fn ask(
     if concerns.is_empty() {
         findings.add(Probe::Privileges, Verdict::ok("this role may read everything"));
     }
-    for concern in concerns {
+    let impatience = if has_spool { None } else { preflight::impatience(session, facts).await? };
+    for concern in concerns.into_iter().chain(impatience) {
         findings.add(Probe::Privileges, judge(concern, settings.arguments.coverage()));
     }
     Ok(())

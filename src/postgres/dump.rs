@@ -97,7 +97,7 @@ impl Dump {
             .args(words)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // The last resort: whatever happens here, no child outlives this value.
+            // The last resort, as is `drop`: whatever happens here, no child outlives this value.
             .kill_on_drop(true);
         let unusable =
             |error: std::io::Error| PostgresError::UnusableTool { path: path.to_owned(), reason: error.to_string() };
@@ -152,6 +152,16 @@ impl Dump {
         {
             // As a rule: no such process, because all of them have ended.
             tracing::trace!(%error, "no process to signal");
+        }
+    }
+}
+
+impl Drop for Dump {
+    /// Where it is dropped instead of stopped, as at a second Ctrl-C: what a wrapper of `pg_dump` has started must end too.
+    fn drop(&mut self) {
+        // Its number is its own until it is waited for.
+        if self.child.id().is_some() {
+            self.signal(Signal::KILL);
         }
     }
 }

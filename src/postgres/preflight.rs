@@ -243,6 +243,24 @@ fn pooler(facts: &Facts) -> Option<Concern> {
     })
 }
 
+/// A server with `tcp_user_timeout` ends a connection that is not read for so long, which is what a dump does that waits for
+/// S3. Not asked where a spool takes the dump. On a Unix socket it is 0.
+///
+/// # Errors
+/// Where the session is lost.
+pub async fn impatience(session: &mut Session, facts: &Facts) -> Result<Option<Concern>, PostgresError> {
+    let question = "SELECT setting FROM pg_settings WHERE name = 'tcp_user_timeout' AND setting <> '0'";
+    let answer = session.query_if_allowed(question).await?;
+    Ok(answer.first().map(|milliseconds| Concern {
+        severity: Severity::Spoils,
+        text: format!(
+            "the server (tcp_user_timeout) ends a connection from which nothing is read for {milliseconds} ms: so it does \
+             with a dump that waits for S3 that long"
+        ),
+        mend: format!("set BACKUP_SPOOL_DIR, or ALTER ROLE {} SET tcp_user_timeout = 0", quoted(&facts.user)),
+    }))
+}
+
 /// A role's name as SQL writes it.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

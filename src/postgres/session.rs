@@ -6,7 +6,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Split};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -27,12 +27,16 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// Stands before the number of the question whose answer ends there. Cannot occur in an answer: answers are JSON on one
 /// line, or single words.
 const MARKER: &str = "--- pg-s3-backup: end of answer";
+/// A database without an encoding may hold any bytes. The server refuses to give those as UTF-8 that are none, and with the
+/// refused question the session would be lost. The first question: it is also whether there is a session at all.
+const NO_CONVERSION: &str = "SELECT set_config('client_encoding', 'SQL_ASCII', false) \
+WHERE current_setting('server_encoding') = 'SQL_ASCII'";
 
 /// An open session.
 pub struct Session {
     child: Child,
     stdin: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: Split<BufReader<ChildStdout>>,
     messages: JoinHandle<Messages>,
     /// How many questions were asked.
     asked: u64,
@@ -81,10 +85,10 @@ impl Session {
         else {
             return Err(spawn_error("its pipes are missing".to_owned()));
         };
-        let lines = BufReader::new(stdout).lines();
+        let lines = BufReader::new(stdout).split(b'\n');
         let messages = tokio::spawn(Messages::gather(stderr, "psql"));
         let mut session = Self { child, stdin, lines, messages, asked: 0 };
-        match session.query("SELECT 1").await {
+        match session.query(NO_CONVERSION).await {
             Ok(_) => Ok(session),
             Err(PostgresError::SessionLost { reason }) => {
                 Err(PostgresError::Connect { target: target(&settings.conninfo), reason, tried: 1 })
@@ -130,12 +134,17 @@ impl Session {
         }
         let mut answer = Vec::new();
         loop {
-            match self.lines.next_line().await {
-                Ok(Some(line)) if line == own => return Ok(answer),
+            let Ok(Some(line)) = self.lines.next_segment().await else { return Err(self.lost().await) };
+            // A name or a query may hold bytes that are no UTF-8: that must not cost the session.
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if line == own {
+                return Ok(answer);
+            }
+            if line.starts_with(MARKER) {
                 // The answer to a question before, for which nobody waited any longer.
-                Ok(Some(line)) if line.starts_with(MARKER) => answer.clear(),
-                Ok(Some(line)) => answer.push(line),
-                Ok(None) | Err(_) => return Err(self.lost().await),
+                answer.clear();
+            } else {
+                answer.push(line);
             }
         }
     }
@@ -168,6 +177,7 @@ mod tests {
 while IFS= read -r line; do
     case $line in
         slow) sleep 0.5; echo slow ;;
+        latin) printf 'gr\366n\n' ;;
         \\echo*) line=${line#*\'}; echo "${line%\'}" ;;
         ';') ;;
         *) echo "$line" ;;
@@ -200,5 +210,12 @@ done
         let given_up = timeout(Duration::from_millis(50), session.query("slow")).await;
         assert!(given_up.is_err(), "{given_up:?}");
         assert_eq!(session.query("two").await.expect("answered"), ["two"]);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_utf8_is_an_answer() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut session = session(directory.path()).await;
+        assert_eq!(session.query("latin").await.expect("answered"), ["gr\u{fffd}n"]);
     }
 }

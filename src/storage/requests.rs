@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{Builder, StalledStreamProtectionConfig};
 use aws_sdk_s3::operation::upload_part::UploadPartOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
@@ -169,7 +169,10 @@ impl Bucket {
         }
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(self.complete_timeout(upload.parts.len()));
         // Once: a repeated one that had taken effect is refused, and would be taken for a failure.
-        let config = once().timeout_config(timeouts.build());
+        // An answer may begin at once, and pause until all is put together: the SDK would give it up after 20 s.
+        let config = once()
+            .timeout_config(timeouts.build())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         let sending = Box::pin(request.customize().config_override(config).send());
         let answer = sending.await.map_err(|error| match Failure::from(error) {
             // It is about the parts that the store holds, and those do not change.

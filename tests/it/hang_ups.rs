@@ -151,7 +151,9 @@ fn a_backup_goes_on_when_its_parent_dies() {
 
 #[test]
 fn a_second_sigint_ends_the_run_at_once() {
-    let stage = Stage::new(FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput).ignore_sigterm());
+    // A wrapper of pg_dump's, with a child of its own.
+    let dump = FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput).ignore_sigterm().with_grandchild();
+    let stage = Stage::new(dump);
     stage.proxy.rule(Rule::on(S3Verb::AbortMultipartUpload, Calls::All, Fault::Stall { at: StallAt::BeforeEffect }));
     let mut running = stage.backup().env("S3_REQUEST_TIMEOUT", "60s").spawn();
     stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);
@@ -178,4 +180,21 @@ fn a_sigint_that_comes_twice_for_one_ctrl_c_is_one() {
     let kill = Program::at(Path::new("/bin/sh")).args(["-c", "kill -s INT \"$1\" \"$1\"", "sh", &pid]);
     kill.run().assert_code(0);
     stage.assert_failed(&running.wait(), 130, "twice at once");
+}
+
+#[test]
+fn a_second_sigint_ends_a_daemon_and_the_backup_that_it_takes() {
+    let dump = FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput).ignore_sigterm().with_grandchild();
+    let stage = Stage::new(dump);
+    let mut running = stage.daemon("0 0 1 1 *").arg("--run-on-start").spawn();
+    stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);
+    running.signal("INT");
+    running.wait_for_stderr("stopping", SOON);
+    std::thread::sleep(LATER);
+    running.signal("INT");
+    let outcome = running.wait();
+    assert_eq!(outcome.code, Some(130), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("SIGINT again"), "{}", outcome.stderr);
+    eventually(|| stage.dump.alive().is_empty(), || "pg_dump still runs".to_owned());
+    outcome.assert_no_children_left();
 }

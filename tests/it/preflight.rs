@@ -44,6 +44,42 @@ fn row_level_security_is_named_before_pg_dump_refuses_it() {
 }
 
 #[test]
+fn a_table_whose_name_is_no_utf8_is_named_as_well_as_may_be() {
+    let without = "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
+    let database = postgres().create_database_with("preflight", without);
+    let role = format!("{}_reader", database.name);
+    // Latin-1: the server converts nothing.
+    let table = r"quote_ident('gr' || convert_from('\xf6', 'SQL_ASCII') || 'n')";
+    let create = format!("DO $$ BEGIN EXECUTE 'CREATE TABLE ' || {table} || ' ()'; END $$");
+    database.psql(&format!("CREATE ROLE {role} LOGIN PASSWORD 'reader'; {create}")).expect("a table");
+    let uri = format!("postgres://{role}:reader@{}/{}", postgres().addr(), database.name);
+    let bucket = s3().create_bucket("preflight");
+    let outcome = backup_program(&database, &bucket).env("POSTGRES_CONNECTION_STRING", uri).run();
+    database.psql(&format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}")).expect("dropped");
+    assert_eq!(outcome.code, Some(11), "{}", outcome.stderr);
+    says(&outcome, &["1 tables (public.\"gr\u{fffd}n\")"]);
+}
+
+#[test]
+fn a_server_that_ends_connections_which_are_not_read_is_named_where_the_dump_may_wait_for_s3() {
+    let (database, bucket) = (postgres().create_database("impatient"), s3().create_bucket("impatient"));
+    let set = |value| database.psql(&format!("ALTER DATABASE \"{}\" SET tcp_user_timeout = '{value}'", database.name));
+    let words = "ends a connection from which nothing is read for 90000 ms";
+    let backup = || backup_program(&database, &bucket);
+    set("90s").expect("set");
+    let told = backup().run();
+    told.assert_code(0);
+    says(&told, &[words, "BACKUP_SPOOL_DIR", "SET tcp_user_timeout = 0"]);
+    let spool = tempfile::tempdir().expect("a directory");
+    let spooled = backup().env("BACKUP_SPOOL_DIR", spool.path().to_str().expect("a path")).run();
+    set("0").expect("set");
+    for untold in [spooled, backup().run()] {
+        untold.assert_code(0);
+        assert!(!untold.stderr.contains("nothing is read"), "{}", untold.stderr);
+    }
+}
+
+#[test]
 fn a_role_that_may_read_everything_is_not_warned() {
     let (outcome, _database) = as_role("CREATE TABLE t (a int); GRANT pg_read_all_data TO ROLE");
     outcome.assert_code(0);

@@ -63,6 +63,18 @@ fn a_dump_whose_query_runs_is_waited_for() {
 }
 
 #[test]
+fn a_query_whose_bytes_are_no_utf8_does_not_cost_the_control_session() {
+    // Latin-1 in a database without an encoding: the server converts nothing.
+    let query = r#"query=$(printf 'SELECT pg_sleep(12) AS "gr\366n"'); "$here/psql" -X -d "$connection" -c "$query" >/dev/null"#;
+    let stage = Stage::new(FakeDump::new().first(query));
+    let without = "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
+    let database = postgres().create_database_with("stall", without);
+    let outcome = backup(&stage, &database).run();
+    stage.assert_committed(&outcome, "a query of 12 s");
+    assert!(outcome.stderr.contains(WORKS) && !outcome.stderr.contains("its lock are lost"), "{}", outcome.stderr);
+}
+
+#[test]
 fn a_dump_that_asks_one_short_question_after_the_other_is_waited_for() {
     let questions = r#"
         { for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24; do echo "SELECT $n;"; sleep 0.5; done; } |

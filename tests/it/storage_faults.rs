@@ -159,3 +159,18 @@ fn a_complete_that_never_takes_effect_is_not_looked_for_for_ever() {
     let outcome = slow_to_complete(&stage, StallAt::BeforeEffect, 2..=2);
     stage.assert_failed(&outcome, STORAGE_FAILED, "the upload is lost").then_names(&["NoSuchUpload"]);
 }
+
+#[test]
+fn a_complete_whose_answer_pauses_has_all_of_its_time() {
+    // The SDK's own patience with an answer that has begun is 20 s.
+    let stage = small();
+    let pause = Fault::Stall { at: StallAt::DuringAnswer };
+    stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::Nth(1), pause));
+    let outcome = stage.backup().env("S3_REQUEST_TIMEOUT", "24s").run();
+    stage.assert_committed(&outcome, "seen by HEAD");
+    assert!(
+        outcome.stderr.contains("is not clean: HEAD decides error=Timeout: no answer in time"),
+        "{}",
+        outcome.stderr
+    );
+}

@@ -318,6 +318,18 @@ fn a_pooler_is_a_warning() {
 }
 
 #[test]
+fn a_server_that_ends_connections_which_are_not_read_is_a_warning_without_a_spool() {
+    let database = shop();
+    let (bucket, _) = backed_up(&database);
+    let set = format!("ALTER DATABASE \"{}\" SET tcp_user_timeout = '90s'", database.name);
+    database.psql(&set).expect("set");
+    let program = check_program(&database, &bucket);
+    Checked::of(&program).assert(&[], &["privileges"]).says("privileges", &["tcp_user_timeout", "90000 ms"]);
+    let spool = tempfile::tempdir().expect("a directory");
+    Checked::of(&program.env("BACKUP_SPOOL_DIR", spool.path())).assert(&[], &[]);
+}
+
+#[test]
 fn a_spool_that_cannot_be_written_fails_and_one_that_can_has_room() {
     let database = postgres().create_database("spooling");
     let (bucket, _) = backed_up(&database);
