@@ -351,7 +351,7 @@ mod tests {
         assert_eq!(resolver.text(&table::S3_BUCKET), None);
         assert_eq!(resolver.text(&table::S3_PATH).as_deref(), Some("it's"));
         assert_eq!(resolver.text(&table::S3_SECRET_KEY).as_deref(), Some("'k'"));
-        assert_eq!(resolver.text(&table::PG_DUMP_ARGS).as_deref(), Some("'--no-owner'"));
+        assert_eq!(resolver.text(&PG_DUMP_ARGS).as_deref(), Some("'--no-owner'"));
         let problems = resolver.finish().expect_err("the bucket's quotes");
         assert_eq!(problems.exit_code(), ExitCode::InvalidS3);
         assert!(problems.to_string().starts_with("S3_BUCKET: begins and ends with a quote"), "{problems}");
