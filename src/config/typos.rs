@@ -73,8 +73,8 @@ mod tests {
             ("BACKUP_KEEP_WEEKY", "BACKUP_KEEP_WEEKLY"),
             ("S3_BUCKTE", "S3_BUCKET"),
             ("s3_bucket", "S3_BUCKET"),
-            ("S3_ACESS_KEY_FILE", "S3_ACCESS_KEY_FILE"),
-            ("POSTGRES_CONECTION_STRING", "POSTGRES_CONNECTION_STRING"),
+            ("S3_ACCESSKEY_FILE", "S3_ACCESS_KEY_FILE"),
+            ("POSTGRES_CONNECTIONSTRING", "POSTGRES_CONNECTION_STRING"),
             ("PG_DUMP_ARG", "PG_DUMP_ARGS"),
         ] {
             let told = typos_of(&[wrong]);
