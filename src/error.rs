@@ -184,10 +184,14 @@ pub enum Error {
         database: String,
     },
     /// The backup that was named is not there.
-    #[error("find {name}: no such backup here: `list` shows the names")]
+    #[error(
+        "find {name}: there is no such backup at {location}: `list` shows the names, and S3_PATH says where to look"
+    )]
     NoSuchBackup {
         /// What was asked for.
         name: String,
+        /// `s3://bucket/path/`.
+        location: String,
     },
     /// A check found something that is not well.
     #[error("{failed} of {tried} failed: {probes}")]

@@ -96,6 +96,11 @@ async fn unless_told_twice(cli: &Cli, context: &Context<'_>) -> Result<(), Error
 }
 
 async fn dispatch(cli: &Cli, context: &Context<'_>, interrupts: Interrupts) -> Result<(), Error> {
+    if !matches!(cli.command, Command::Health | Command::Completions(_)) {
+        for typo in config::typos(context.environment) {
+            tracing::warn!("{typo}");
+        }
+    }
     match &cli.command {
         Command::Backup(args) => Box::pin(commands::backup::run(context, args, interrupts)).await,
         Command::Daemon(args) => Box::pin(commands::daemon::run(context, args, interrupts)).await,

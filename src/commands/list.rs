@@ -17,8 +17,11 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     let config = config::list(context.flags, context.environment).map_err(Error::Settings)?;
     let destination = Destination::open(&config.s3).await?;
     let listing = Listing::read(&destination).await?;
+    let location = destination.location(&destination.key(""));
     if let Some(wanted) = args.name {
-        return show(context, args, &listing, wanted).await;
+        return show(context, args, &listing, wanted)
+            .await?
+            .ok_or(Error::NoSuchBackup { name: wanted.to_string(), location });
     }
     if args.quiet {
         let names: Vec<String> = listing.names(args.limit.get()).collect();
@@ -29,27 +32,30 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
         return context.print(&json(&backups)?);
     }
     if backups.is_empty() {
-        tracing::info!(location = destination.location(&destination.key("")), "no backups");
+        tracing::info!(location, "no backups");
         return Ok(());
     }
     context.print(&table::of_backups(&backups, chrono::Utc::now()))
 }
 
-async fn show(context: &Context<'_>, args: &ListArgs, listing: &Listing<'_>, wanted: Wanted) -> Result<(), Error> {
+/// Prints one backup in full; `None` where it is not there.
+async fn show(
+    context: &Context<'_>,
+    args: &ListArgs,
+    listing: &Listing<'_>,
+    wanted: Wanted,
+) -> Result<Option<()>, Error> {
     let name = match wanted {
         Wanted::Latest => None,
         Wanted::Named(name) => Some(name),
     };
-    let Some((backup, manifest)) = listing.find(name).await else {
-        return Err(Error::NoSuchBackup { name: wanted.to_string() });
+    let Some((backup, manifest)) = listing.find(name).await else { return Ok(None) };
+    let text = match (args.json, &manifest) {
+        (true, Some(manifest)) => json(manifest)?,
+        (true, None) => json(&backup)?,
+        (false, manifest) => table::of_one(&backup, manifest.as_ref()),
     };
-    if args.json {
-        return match manifest {
-            Some(manifest) => context.print(&json(&manifest)?),
-            None => context.print(&json(&backup)?),
-        };
-    }
-    context.print(&table::of_one(&backup, manifest.as_ref()))
+    context.print(&text).map(Some)
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Error> {

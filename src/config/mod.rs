@@ -9,6 +9,7 @@ pub mod parse;
 mod resolve;
 mod retention;
 pub mod table;
+mod typos;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub use check::{CheckConfig, Scope, check};
 pub use daemon::{DaemonConfig, Watchers, daemon, health, watchers};
 pub use resolve::{Environment, Flags, Problem, Problems, Reported, Resolver, Shown, Source};
 pub use retention::{PruneConfig, prune};
+pub use typos::typos;
 
 /// Smallest part that S3 takes but for the last (AWS: "Amazon S3 multipart upload limits").
 const LEAST_PART: ByteSize = ByteSize::mib(5);

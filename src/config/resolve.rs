@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::error::ExitCode;
 
-use super::table::{Secrecy, Setting};
+use super::table::{PG_DUMP_ARGS, Secrecy, Setting};
 
 /// The flags given on the command line, by the setting's variable.
 pub type Flags = BTreeMap<&'static str, String>;
@@ -31,6 +31,11 @@ impl Environment {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&OsString> {
         self.variables.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty())
+    }
+
+    /// The names of all variables that are set.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.variables.iter().filter(|(_, value)| !value.is_empty()).filter_map(|(name, _)| name.to_str())
     }
 }
 
@@ -95,8 +100,9 @@ impl Problems {
         self.0.iter().map(|problem| problem.text.as_str())
     }
 
-    /// Adds a problem.
+    /// Adds a problem; it stays one line, whatever the value in it holds.
     pub fn push(&mut self, code: ExitCode, text: String) {
+        let text = if text.contains(char::is_control) { in_one_line(&text) } else { text };
         self.0.push(Problem { code, text });
     }
 }
@@ -171,6 +177,10 @@ impl<'a> Resolver<'a> {
     /// Where it is set, but cannot be had; the problem has been reported.
     pub fn given(&mut self, setting: &Setting) -> Result<Option<String>, Reported> {
         match self.find(setting) {
+            Ok((Some(value), _)) if is_in_quotes(setting, &value) => {
+                self.refuse(setting, "begins and ends with a quote: take the quotes off (only a shell does so itself)");
+                Err(Reported)
+            }
             Ok((value, source)) => {
                 self.show(setting, value.as_deref(), source);
                 Ok(value)
@@ -236,8 +246,11 @@ impl<'a> Resolver<'a> {
             return Ok((Some(text.to_owned()), Source::Environment));
         }
         let Some(path) = file else { return Ok((None, Source::Default)) };
-        let content = std::fs::read_to_string(Path::new(path))
-            .map_err(|error| format!("{file_variable}: cannot read {}: {error}", Path::new(path).display()))?;
+        let path = Path::new(path);
+        let content = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidData => format!("{file_variable}: {} is not text in UTF-8", path.display()),
+            _ => format!("{file_variable}: cannot read {}: {error}", path.display()),
+        })?;
         let value = strip_newline(&content);
         if value.is_empty() {
             return Ok((None, Source::Default));
@@ -252,6 +265,20 @@ impl<'a> Resolver<'a> {
 /// The text less one trailing newline (of either kind), as Docker and Kubernetes secrets need it.
 fn strip_newline(content: &str) -> &str {
     content.strip_suffix('\n').map_or(content, |text| text.strip_suffix('\r').unwrap_or(text))
+}
+
+/// Control characters as they are written in source code.
+fn in_one_line(text: &str) -> String {
+    let escaped =
+        |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() };
+    text.chars().map(escaped).collect()
+}
+
+/// Whether quotes were left around a value, as in files for `docker run --env-file`, which takes them for a part of it.
+/// A secret may be anything, and arguments are quoted like a shell's.
+fn is_in_quotes(setting: &Setting, value: &str) -> bool {
+    let marked = |mark| value.len() > 1 && value.starts_with(mark) && value.ends_with(mark);
+    setting.secrecy == Secrecy::Public && setting.variable != PG_DUMP_ARGS.variable && (marked('"') || marked('\''))
 }
 
 #[cfg(test)]
@@ -302,5 +329,31 @@ mod tests {
         assert_eq!(strip_newline("secret\r\n"), "secret");
         assert_eq!(strip_newline("secret\n\n"), "secret\n");
         assert_eq!(strip_newline("secret "), "secret ");
+    }
+
+    #[test]
+    fn a_problem_is_one_line_whatever_the_value_holds() {
+        let mut problems = Problems::default();
+        problems.push(ExitCode::InvalidSetting, "`a\nERROR b\u{1b}[0m` is wrong".to_owned());
+        assert_eq!(problems.to_string(), "`a\\nERROR b\\u{1b}[0m` is wrong");
+    }
+
+    #[test]
+    fn quotes_that_no_shell_took_off_are_told_and_those_of_arguments_and_secrets_are_theirs() {
+        let flags = Flags::new();
+        let variables = environment(&[
+            ("S3_BUCKET", "\"backups\""),
+            ("S3_PATH", "it's"),
+            ("S3_SECRET_KEY", "'k'"),
+            ("PG_DUMP_ARGS", "'--no-owner'"),
+        ]);
+        let mut resolver = Resolver::new(&flags, &variables);
+        assert_eq!(resolver.text(&table::S3_BUCKET), None);
+        assert_eq!(resolver.text(&table::S3_PATH).as_deref(), Some("it's"));
+        assert_eq!(resolver.text(&table::S3_SECRET_KEY).as_deref(), Some("'k'"));
+        assert_eq!(resolver.text(&PG_DUMP_ARGS).as_deref(), Some("'--no-owner'"));
+        let problems = resolver.finish().expect_err("the bucket's quotes");
+        assert_eq!(problems.exit_code(), ExitCode::InvalidS3);
+        assert!(problems.to_string().starts_with("S3_BUCKET: begins and ends with a quote"), "{problems}");
     }
 }

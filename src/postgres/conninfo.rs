@@ -27,7 +27,9 @@ pub enum ConninfoError {
     #[error("a quoted value is not closed: close it with ', and write ' within it as \\'")]
     OpenQuote,
     /// A keyword that libpq does not know.
-    #[error("word {0} does not begin with a keyword of libpq: quote a value with spaces, or correct the keyword")]
+    #[error(
+        "word {0} (in a URI: a parameter behind the ?) does not begin with a keyword of libpq: correct the keyword, or quote a value with spaces"
+    )]
     UnknownKeyword(usize),
     /// A `%` is not followed by two hexadecimal digits, or is `%00`.
     #[error("has a % that is not followed by two hexadecimal digits: write % as %25 and percent-encode the password")]

@@ -63,8 +63,11 @@ impl Schedule {
             None => trimmed,
         };
         let fields: Vec<&str> = expanded.split_whitespace().collect();
-        let [.., hour, day, _, weekday] = fields.as_slice() else {
-            return Err(format!("`{trimmed}` is not a cron expression: it has fewer than 5 fields"));
+        let ([hour, day, _, weekday] | [_, hour, day, _, weekday]) = fields.get(1..).unwrap_or_default() else {
+            return Err(format!(
+                "`{trimmed}` is not a cron expression: it has {} fields, not 5 (minute, hour, day, month, day of the week) or 6 (a second in front)",
+                fields.len()
+            ));
         };
         // As cron has it: of two lists of days either will do, but a `*` at the beginning of one makes it a condition.
         let are_both_asked = day.starts_with('*') || weekday.starts_with('*');

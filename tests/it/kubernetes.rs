@@ -45,7 +45,7 @@ fn every_pod_holds_the_restricted_level() {
     for manifests in Manifests::all() {
         let (pod, container, name) = (&manifests.template()["spec"], manifests.container(), &manifests.name);
         let user = json!({"runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"}});
+            "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"}});
         assert_eq!(pod["securityContext"], user, "{name}");
         let confined = json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
             "capabilities": {"drop": ["ALL"]}});

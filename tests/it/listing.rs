@@ -219,6 +219,9 @@ fn one_backup_is_shown_in_full_with_the_way_back() {
     assert!(!bare.stdout_text().contains("globals"), "{}", bare.stdout_text());
     let missing = list_program(&bucket).arg(NEWEST).run();
     assert!(missing.assert_code(64).stderr.contains(NEWEST), "{}", missing.stderr);
+    let elsewhere = list_program(&bucket).arg("latest").env("S3_PATH", "a/typo").run();
+    let place = format!("find latest: there is no such backup at s3://{bucket}/a/typo/");
+    assert!(elsewhere.assert_code(64).stderr.contains(&place), "{}", elsewhere.stderr);
 }
 
 #[test]

@@ -169,3 +169,17 @@ fn the_service_backs_up_with_the_settings_and_system_calls_that_its_unit_gives_i
     assert!(used.contains("execve") && used.len() > 30, "strace saw little: {used:?}");
     assert_eq!(&used - &allowed, BTreeSet::new(), "system calls that the unit forbids");
 }
+
+#[test]
+fn the_units_may_write_where_the_example_spools_to_and_nowhere_else() {
+    let example = std::fs::read_to_string(repository_file("systemd/environment.example")).expect("the example");
+    assert!(example.contains("\n#BACKUP_SPOOL_DIR=/var/lib/pg-s3-backup/shop\n"), "{example}");
+    for name in ["pg-s3-backup@.service", "pg-s3-backup-daemon@.service"] {
+        let unit = std::fs::read_to_string(repository_file(&format!("systemd/{name}"))).expect("the unit");
+        // Below /var/lib, with the instance's name; the rest of the file system is read-only.
+        assert_eq!(values(&unit, "StateDirectory"), ["pg-s3-backup/%i"], "{name}");
+        assert_eq!(values(&unit, "StateDirectoryMode"), ["0700"], "{name}");
+        assert_eq!(values(&unit, "ProtectSystem"), ["strict"], "{name}");
+        assert!(values(&unit, "ReadWritePaths").is_empty(), "{name}");
+    }
+}

@@ -94,6 +94,17 @@ fn each_missing_setting_alone_is_named() {
 }
 
 #[test]
+fn a_variable_that_is_nearly_a_setting_is_told_but_for_the_health_check() {
+    let program = Program::new().env("S3_BUCKTE", "sentinel").env("BACKUP_RETENTION_DAY", "sentinel");
+    let outcome = program.clone().arg("list").run();
+    let told = ["BACKUP_RETENTION_DAY is set, but", "is S3_BUCKET meant?", "S3_BUCKET is not set"];
+    assert_named(&outcome, 1, &told);
+    assert_eq!(outcome.stderr.matches(" WARN ").count(), 2, "{}", outcome.stderr);
+    // It runs every half minute.
+    assert_named(&program.arg("health").run(), 1, &["LISTEN is not set"]);
+}
+
+#[test]
 fn one_half_of_the_credentials_is_a_missing_setting() {
     for (given, missing) in [("S3_ACCESS_KEY", "S3_SECRET_KEY"), ("S3_SECRET_KEY", "S3_ACCESS_KEY")] {
         let program = valid().env_remove(missing).env(given, "sentinel");

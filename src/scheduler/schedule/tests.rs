@@ -181,6 +181,8 @@ fn what_is_no_expression_or_never_fires_is_refused() {
         let why = Schedule::parse(wrong, Tz::UTC).expect_err(wrong);
         assert!(!why.is_empty());
     }
+    let why = Schedule::parse("0 2 * *", Tz::UTC).expect_err("four fields");
+    assert!(why.contains("it has 4 fields, not 5 (minute, hour,"), "{why}");
     for never in ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6,9,11 *"] {
         let why = Schedule::parse(never, Tz::UTC).expect_err(never);
         assert!(why.contains("never fires"), "{why}");
