@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{PostgresError, Session};
+use super::{PostgresError, Session, foreign_query};
 
 /// The backend that serves `pg_dump`. What this role may not know is absent.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -38,7 +38,8 @@ pub struct Blocker {
     pub user: Option<String>,
     /// Such as `idle in transaction`.
     pub state: Option<String>,
-    /// Its query, or the last one.
+    /// Its query, or the last one; without literals.
+    #[serde(default, deserialize_with = "foreign_query::shown")]
     pub query: Option<String>,
 }
 
@@ -56,7 +57,7 @@ impl Backend {
              'unchanged_s', extract(epoch FROM clock_timestamp() - state_change)::float8, \
              'query', regexp_replace(left(query, 300), E'\\\\s+', ' ', 'g'), \
              'blockers', (SELECT json_agg(json_build_object('pid', b.pid, 'user', b.usename, 'state', b.state, \
-             'query', regexp_replace(left(b.query, 300), E'\\\\s+', ' ', 'g'))) FROM pg_stat_activity b \
+             'query', left(b.query, 300))) FROM pg_stat_activity b \
              WHERE to_jsonb(a) ->> 'wait_event_type' = 'Lock' AND b.pid = ANY (pg_blocking_pids(a.pid)))) \
              FROM pg_stat_activity a WHERE application_name = '{application_name}'"
         );

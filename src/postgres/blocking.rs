@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::{PostgresError, Session};
+use super::{PostgresError, Session, foreign_query};
 
 /// A session that waits for `pg_dump`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -14,7 +14,8 @@ pub struct Waiting {
     pub pid: i32,
     /// Its user, where this role may know.
     pub user: Option<String>,
-    /// Its query, where this role may know; the first 300 characters, on one line.
+    /// Its query, where this role may know; the first 300 characters, on one line and without literals.
+    #[serde(default, deserialize_with = "foreign_query::shown")]
     pub query: Option<String>,
 }
 
@@ -32,7 +33,7 @@ pub async fn waiting_for(session: &mut Session, application_name: &str) -> Resul
     // Ungranted locks first: they are few, everybody may see them, and pg_blocking_pids() is not cheap.
     let question = format!(
         "SELECT json_build_object('pid', a.pid, 'user', a.usename, \
-         'query', regexp_replace(left(a.query, 300), E'\\\\s+', ' ', 'g')) FROM pg_stat_activity a \
+         'query', left(a.query, 300)) FROM pg_stat_activity a \
          WHERE a.pid IN (SELECT l.pid FROM pg_locks l WHERE NOT l.granted) AND EXISTS (SELECT FROM pg_stat_activity d \
          WHERE d.application_name = '{application_name}' AND d.pid = ANY (pg_blocking_pids(a.pid)))"
     );

@@ -11,6 +11,7 @@ mod conninfo;
 mod dump;
 mod environment;
 mod facts;
+mod foreign_query;
 pub mod globals;
 mod keepalives;
 pub mod lock;

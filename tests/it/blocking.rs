@@ -20,7 +20,8 @@ fn blocked(stage: &Stage, database: &Database, backup: Program) -> (Running, std
     let running = backup.env("POSTGRES_CONNECTION_STRING", database.uri()).env_remove("PG_DUMP_PATH").spawn();
     stage.proxy.wait_for(S3Verb::UploadPart, 1, SOON);
     let mut alter = postgres().client("psql", &database.name);
-    let alter = alter.args(["-X", "-c", "ALTER TABLE busy ADD COLUMN later int"]).spawn().expect("psql");
+    let alter =
+        alter.args(["-X", "-c", "ALTER TABLE busy ADD COLUMN later text DEFAULT 'a secret'"]).spawn().expect("psql");
     (running, alter)
 }
 
@@ -34,7 +35,8 @@ fn a_blocked_session_is_named_with_its_query_and_the_backup_goes_on() {
     let backup = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "5m").env("BACKUP_UPLOAD_CONCURRENCY", "1");
     let (mut running, mut alter) = blocked(&stage, &database, backup);
     running.wait_for_stderr("a session waits for the dump's locks", SOON);
-    assert!(running.stderr_so_far().contains("ALTER TABLE busy ADD COLUMN later int"), "{}", running.stderr_so_far());
+    let told = running.stderr_so_far();
+    assert!(told.contains("ALTER TABLE busy ADD COLUMN later text DEFAULT '…'"), "its literals are hidden: {told}");
     stage.proxy.clear_rules();
     running.wait().assert_code(0);
     assert!(alter.wait().expect("psql ends").success(), "it went on after the dump");
