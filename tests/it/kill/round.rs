@@ -8,6 +8,7 @@ use super::aim::Aim;
 use crate::support::client::eventually;
 use crate::support::fake_pg_dump::{Body, FakeDump};
 use crate::support::faulty::Stage;
+use crate::support::process::{self, Process};
 use crate::support::program::{Outcome, Program, Running};
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb, Seen, StallAt};
 use crate::support::servers::s3;
@@ -165,8 +166,19 @@ impl Rounds {
 
     /// Whoever the run had started finds out by itself that nobody reads any more.
     fn await_end_of_children(&self, killed: &Outcome, case: &str) {
-        let alive = || (killed.leftover_children(), self.stage.dump.alive());
-        eventually(|| alive() == (BTreeSet::new(), Vec::new()), || format!("{case}: still there: {:?}", alive()));
+        let alive = || (killed.leftover_children(), self.stage.dump.alive(), self.just_started());
+        let nobody = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+        eventually(|| alive() == nobody, || format!("{case}: still there: {:?}", alive()));
+    }
+
+    /// Whoever the run started at the very end was seen by nobody: a child that still is what it was forked from, or a
+    /// `pg_dump` that has not noted its number yet.
+    fn just_started(&self) -> BTreeSet<Process> {
+        let bucket = format!("S3_BUCKET={}", self.stage.bucket);
+        let directory = self.stage.dump.dir().to_string_lossy().into_owned();
+        let is_one =
+            |process: &Process| process.environ().contains(&bucket) || process.command_line().contains(&directory);
+        process::all().into_iter().filter(is_one).collect()
     }
 
     /// Every backup is exactly what `pg_dump` wrote, and nothing lies there that is not beside one.

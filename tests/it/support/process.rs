@@ -73,12 +73,17 @@ pub fn descendants(root: u32) -> BTreeSet<Process> {
 
 /// All living processes of a process group.
 pub fn group(id: u32) -> BTreeSet<Process> {
+    let is_member = |process: &Process| stat(process.pid).is_some_and(|stat| stat.group == id);
+    all().into_iter().filter(is_member).collect()
+}
+
+/// All living processes.
+pub fn all() -> BTreeSet<Process> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return BTreeSet::new();
     };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let members = pids.filter(|&pid| stat(pid).is_some_and(|stat| stat.group == id));
-    members.filter_map(Process::of).filter(Process::is_alive).collect()
+    pids.filter_map(Process::of).filter(Process::is_alive).collect()
 }
 
 /// Sends a signal by `kill`'s rules: a process id, or `-N` for the process group N. One that is gone is no error.
