@@ -125,7 +125,7 @@ impl Sheet {
              fault was met, and each outcome is what the cell's rule says; one of which that is not so is **FAILED**, and the \
              test with it.\n\n*whole*: the object is there, and unpacked it is \
              byte for byte what `pg_dump` wrote. *Once*: the SDK or the program tries again. *From then on*: no such call \
-             succeeds any more; the outage budget is 300 ms then (5 s for stalls), the exit code the documented one, and the cause is in the \
+             succeeds any more; the outage budget is 300 ms then (12 s for stalls), the exit code the documented one, and the cause is in the \
              log. No process is left behind, and where nothing else is said, no object, no open upload and no file; of an upload \
              or a dump that is left, the next run was seen to sweep or to deliver it. Left out is what cannot be: an error inside \
              an answer to HEAD, a reset in a body that is not sent, a trickle without a body; and a stall anywhere but at a \

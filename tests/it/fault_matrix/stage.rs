@@ -97,11 +97,11 @@ impl<'a> Stage<'a> {
     /// Runs a cell and gives what came of it.
     pub fn run(&self, cell: &Cell) -> Outcome {
         self.proxy.rule(cell.rule());
-        // What is not looked at must not fail on a busy machine; three attempts that stall take longer than 5 s.
-        let timeout = if cell.is_stall() { "2s" } else { "20s" };
+        // What is not looked at must not fail on a busy machine; three attempts that stall take longer than 12 s.
+        let timeout = if cell.is_stall() { "5s" } else { "20s" };
         let budget = match (cell.hinders(), cell.is_stall()) {
             (false, _) => "60s",
-            (true, true) => "5s",
+            (true, true) => "12s",
             (true, false) => "300ms",
         };
         let program = self.program().env("S3_REQUEST_TIMEOUT", timeout).env("BACKUP_MAX_UPLOAD_OUTAGE", budget);
