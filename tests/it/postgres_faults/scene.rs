@@ -49,8 +49,9 @@ impl Scene {
     /// On this server.
     pub fn new(server: &Postgres, keeping: Keeping) -> Self {
         let database = server.create_database("faults");
+        // The test servers commit asynchronously: a crash right behind that would take the table along.
         let sql = format!(
-            "CREATE TABLE large AS SELECT n, md5(n::text) || md5((-n)::text) AS t FROM generate_series(1, {ROWS}) n"
+            "SET synchronous_commit = on; CREATE TABLE large AS SELECT n, md5(n::text) || md5((-n)::text) AS t FROM generate_series(1, {ROWS}) n"
         );
         database.psql(&sql).expect("a table");
         let spool = tempfile::tempdir().expect("a directory");

@@ -78,9 +78,13 @@ fn an_open_upload_is_seen() {
 
 #[test]
 fn an_own_server_can_be_stopped() {
-    let own = own_s3(&[]);
-    assert!(TcpStream::connect(own.addr()).is_ok());
-    own.stop();
-    let address = own.addr().parse().expect("an address");
-    assert!(TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err());
+    // Another test's server may have got the port meanwhile; that of three in a row it may not.
+    let is_gone = || {
+        let own = own_s3(&[]);
+        assert!(TcpStream::connect(own.addr()).is_ok());
+        own.stop();
+        let address = own.addr().parse().expect("an address");
+        TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err()
+    };
+    assert!((0..3).any(|_| is_gone()));
 }
