@@ -27,7 +27,7 @@ fn of_name(name: &str) -> Option<String> {
         return None;
     }
     let tolerance = if bare.len() < LONG_NAME { 1 } else { 2 };
-    let (distance, meant) = names().map(|known| (distance(bare, known), known)).min()?;
+    let (distance, meant) = names().map(|known| (strsim::osa_distance(bare, known), known)).min()?;
     let file = if bare.len() < upper.len() { "_FILE" } else { "" };
     (distance <= tolerance)
         .then(|| format!("{name} is set, but is no setting and has no effect: is {meant}{file} meant?"))
@@ -35,25 +35,6 @@ fn of_name(name: &str) -> Option<String> {
 
 fn is_own(name: &str) -> bool {
     OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-}
-
-/// How many letters must be put in, taken out, exchanged for another, or for their neighbour, to get from one to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let (from, to) = (from.as_bytes(), to.as_bytes());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=to.len()).collect()];
-    for i in 1..=from.len() {
-        let mut row = vec![i];
-        for j in 1..=to.len() {
-            let exchanged = rows[i - 1][j - 1] + usize::from(from[i - 1] != to[j - 1]);
-            let mut least = exchanged.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[from.len()][to.len()]
 }
 
 #[cfg(test)]
