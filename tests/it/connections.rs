@@ -180,8 +180,7 @@ fn pg_dump_goes_to_the_host_that_was_chosen_even_when_another_comes_back() {
     let (database, bucket) = (postgres().create_database("pinned"), s3().create_bucket("pinned"));
     let server = database.server();
     // The way by the first host is closed when the session connects, and open when pg_dump does.
-    let first = TcpProxy::start(&server.addr());
-    first.refuse();
+    let first = TcpProxy::start_closed(&server.addr());
     let slow = FaultProxy::start(s3().addr());
     slow.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::Nth(1), Fault::Stall { at: StallAt::BeforeEffect }));
     let connection = format!(
@@ -197,6 +196,7 @@ fn pg_dump_goes_to_the_host_that_was_chosen_even_when_another_comes_back() {
     let mut running = program.env("S3_REQUEST_TIMEOUT", "2s").spawn();
     running.wait_for_stderr("backup starts", Duration::from_mins(1));
     first.resume();
+    first.wait_until_open();
     running.wait().assert_code(0);
     assert_eq!(manifest(&bucket, &only_backup(&bucket))["database"], *database.name);
     assert_eq!(first.bytes_to_client(), 0, "something went by the other host");

@@ -28,19 +28,31 @@ impl Background {
         let listener = StdListener::bind(("127.0.0.1", 0)).expect("a free loopback port");
         let address = listener.local_addr().expect("the listener's address");
         listener.set_nonblocking(true).expect("a non-blocking listener");
+        let serve = move || async move { serve(TcpListener::from_std(listener).expect("the listener in tokio")).await };
+        (address, Self::run(name, serve))
+    }
+
+    /// Runs `serve` on a thread of its own.
+    ///
+    /// # Panics
+    /// Where no thread or no runtime can be had.
+    pub fn run<F, S>(name: &str, serve: S) -> Self
+    where
+        S: FnOnce() -> F + Send + 'static,
+        F: Future<Output = ()>,
+    {
         let (stop, stopped) = oneshot::channel();
         let body = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a tokio runtime");
             runtime.block_on(async move {
-                let listener = TcpListener::from_std(listener).expect("the listener in tokio");
                 tokio::select! {
-                    () = serve(listener) => {}
+                    () = serve() => {}
                     _ = stopped => {}
                 }
             });
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body).expect("a thread");
-        (address, Self { stop: Some(stop), thread: Some(thread) })
+        Self { stop: Some(stop), thread: Some(thread) }
     }
 }
 

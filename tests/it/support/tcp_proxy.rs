@@ -43,6 +43,8 @@ enum Mode {
     Forward,
     Paused,
     Refusing,
+    /// Nobody listens yet.
+    Closed,
 }
 
 impl TcpProxy {
@@ -51,18 +53,29 @@ impl TcpProxy {
     /// # Panics
     /// Where no port or thread can be had.
     pub fn start(upstream: &str) -> Self {
-        let state = Arc::new(State {
-            upstream: upstream.to_owned(),
-            mode: watch::Sender::new(Mode::Forward),
-            cuts: watch::Sender::new(0),
-            budget: AtomicU64::new(UNLIMITED),
-            to_client: AtomicU64::new(0),
-            hold: watch::Sender::new(UNLIMITED),
-            held: AtomicU64::new(0),
-        });
+        let state = State::new(upstream, Mode::Forward);
         let shared = Arc::clone(&state);
         let (address, background) = Background::listen("tcp-proxy", move |listener| accept(listener, shared));
         Self { state, address, _background: background }
+    }
+
+    /// A forwarder whose port is taken and where nobody listens until [`Self::resume`]: the kernel refuses every connection,
+    /// which [`Self::refuse`] cannot do, as its connections live for a moment.
+    ///
+    /// # Panics
+    /// Where no port or thread can be had.
+    pub fn start_closed(upstream: &str) -> Self {
+        let state = State::new(upstream, Mode::Closed);
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("a free loopback port");
+        let address = socket.local_addr().expect("its address");
+        let shared = Arc::clone(&state);
+        let serve = move || async move {
+            // The sender lives as long as the state.
+            let _ = shared.mode.subscribe().wait_for(|mode| *mode != Mode::Closed).await;
+            accept(socket.listen(128).expect("a listener"), shared).await;
+        };
+        Self { state, address, _background: Background::run("tcp-proxy", serve) }
     }
 
     /// The address to connect to.
@@ -100,7 +113,8 @@ impl TcpProxy {
         self.state.mode.send_replace(Mode::Paused);
     }
 
-    /// Resets every new connection; open ones live on (see [`Self::cut`]).
+    /// Resets every new connection as soon as it is there (to a client, it was there for a moment); open ones live on (see
+    /// [`Self::cut`]).
     pub fn refuse(&self) {
         self.state.mode.send_replace(Mode::Refusing);
     }
@@ -132,9 +146,33 @@ impl TcpProxy {
     pub fn resume(&self) {
         self.state.mode.send_replace(Mode::Forward);
     }
+
+    /// Waits until somebody listens on the port of [`Self::start_closed`].
+    ///
+    /// # Panics
+    /// Where nobody does within ten seconds.
+    pub fn wait_until_open(&self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while std::net::TcpStream::connect(self.address).is_err() {
+            assert!(Instant::now() < deadline, "nobody listens on {}", self.address);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 impl State {
+    fn new(upstream: &str, mode: Mode) -> Arc<Self> {
+        Arc::new(Self {
+            upstream: upstream.to_owned(),
+            mode: watch::Sender::new(mode),
+            cuts: watch::Sender::new(0),
+            budget: AtomicU64::new(UNLIMITED),
+            to_client: AtomicU64::new(0),
+            hold: watch::Sender::new(UNLIMITED),
+            held: AtomicU64::new(0),
+        })
+    }
+
     fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
@@ -319,6 +357,16 @@ mod tests {
         ping(&mut quiet).expect("the other goes on");
         proxy.let_go();
         busy.read_exact(&mut [0; 4]).expect("the late echo");
+    }
+
+    #[test]
+    fn it_is_closed_until_it_is_opened() {
+        let proxy = TcpProxy::start_closed(&echo());
+        let error = TcpStream::connect(proxy.address()).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        proxy.resume();
+        proxy.wait_until_open();
+        ping(&mut connect(&proxy)).expect("an echo");
     }
 
     #[test]
