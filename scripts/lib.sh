@@ -68,14 +68,15 @@ server_bin() {
 }
 
 # process_start PID: sets STARTED to the start time of a living process (in ticks since boot), which tells it from a
-# later one with the same number; status 1 where it is gone or a zombie.
+# later one with the same number; status 1 where it is gone or a zombie. One whose first thread alone has ended is a
+# zombie by its state, too, but still listens where it did.
 process_start() {
     local stat=
     local -a field
     STARTED=
     { read -rd '' stat <"/proc/$1/stat"; } 2>/dev/null || [[ -n $stat ]] || return 1
     read -ra field <<<"${stat##*) }"
-    [[ ${field[0]} != [ZX] ]] || return 1
+    [[ ${field[0]} != [ZX] ]] || ((field[17] > 1)) || return 1
     # shellcheck disable=SC2034 # read by the callers
     STARTED=${field[19]}
 }
