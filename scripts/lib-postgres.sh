@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The PostgreSQL part of scripts/server; sourced by it. Uses its DIR, MAJOR, SUPERUSER, TLS, STATEMENTS and PRIMARY.
+# The PostgreSQL part of scripts/server; sourced by it. Uses its DIR, PORT, MAJOR, SUPERUSER, TLS, STATEMENTS and PRIMARY.
 
 # choose_user: sets AS to the words that run a command as a user whom PostgreSQL accepts (it refuses root).
 choose_user() {
@@ -98,6 +98,7 @@ start_on_free_port() {
     local try
     for try in 1 2 3 4 5; do
         free_ports 1
+        [[ -z $PORT ]] || PORTS[0]=$PORT
         detach "${AS[@]}" "$BIN/postgres" -D "$DIR/data" -p "${PORTS[0]}"
         ! remember postgres "$CHILD" || ! await_postgres || return 0
         grep -qi 'address already in use\|could not create any TCP/IP sockets' "$DIR/log" ||

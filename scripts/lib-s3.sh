@@ -86,10 +86,9 @@ start_s3_on_free_ports() {
         fi
         kill_remembered s3 KILL
         kill_remembered volume KILL
-        [[ -z $PORT ]] || die "SeaweedFS did not start on port $PORT"
         sleep "0.$try"
     done
-    die "SeaweedFS did not start"
+    die "SeaweedFS did not start${PORT:+ on port $PORT}"
 }
 
 start_s3() {

@@ -7,7 +7,7 @@ use pg_s3_backup::cli;
 use pg_s3_backup::config::table::CommandName;
 use pg_s3_backup::manual::EXAMPLES;
 
-use crate::health::free_port;
+use crate::support::port::own_port;
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::{postgres, s3};
 
@@ -46,17 +46,17 @@ fn every_example_of_the_manual_runs_as_printed() {
 
 fn stopped_while_it_waits(line: &str) -> Outcome {
     let mut running = s3_and_postgres(shell(line)).spawn();
-    running.wait_for_stderr("waiting", Duration::from_secs(30));
+    running.wait_for_stderr("waiting", Duration::from_mins(1));
     running.signal("TERM");
     running.wait()
 }
 
 /// With the daemon that it asks.
 fn beside_a_daemon(line: &str) -> Outcome {
-    let listen = format!("127.0.0.1:{}", free_port());
+    let listen = format!("127.0.0.1:{}", own_port());
     let daemon = s3_and_postgres(shell("exec pg-s3-backup daemon --interval @yearly --catch-up=false"));
     let mut running = daemon.env("LISTEN", &listen).spawn();
-    running.wait_for_stderr("listening", Duration::from_secs(30));
+    running.wait_for_stderr("listening", Duration::from_mins(1));
     s3_and_postgres(shell(line)).env("LISTEN", &listen).run()
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::daemon::{YEARLY, stop, wait_for};
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::Stage;
+use crate::support::port::own_port;
 use crate::support::program::{Outcome, Program};
 
 const CHECK_FAILED: i32 = 14;
@@ -25,11 +26,6 @@ fn assert_one_line(outcome: &Outcome, code: i32, words: &[&str]) {
     for word in words {
         assert!(outcome.stderr.contains(word), "{word:?} wanted in {}", outcome.stderr);
     }
-}
-
-/// A port that is free now.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// Somebody who takes connections at a port of this host and does as told with them.
@@ -53,7 +49,7 @@ fn answering(answer: &'static str) -> String {
 fn a_daemon_is_alive_until_it_stops_wherever_it_listens() {
     let stage = Stage::new(FakeDump::new());
     for host in ["", "0.0.0.0", "127.0.0.1", "localhost"] {
-        let listen = format!("{host}:{}", free_port());
+        let listen = format!("{host}:{}", own_port());
         assert_one_line(&health(&listen).run(), CHECK_FAILED, &["Connection refused", &listen]);
         let daemon = stage.daemon(YEARLY).arg("--catch-up=false").env("LISTEN", &listen).spawn();
         wait_for(&daemon, "listening address=", 1);

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use container::{Container, image, podman};
 
-use crate::health::free_port;
 use crate::support::client::eventually;
+use crate::support::port::own_port;
 use crate::support::proxy::{Calls, Fault, FaultProxy, Rule, S3Verb, StallAt};
 use crate::support::servers::database::Database;
 use crate::support::servers::{own_postgres, own_s3, postgres, s3};
@@ -151,7 +151,7 @@ fn the_images_own_health_check_tells_a_daemon_that_is_alive_from_one_that_hangs(
     let (database, bucket) = (postgres().create_database("image"), s3().create_bucket("image"));
     // No shell, and nothing but the environment says where it listens.
     let container = Container::hardened().without_shell().s3(&bucket).database(&database);
-    let container = container.env("BACKUP_INTERVAL", "@yearly").env("LISTEN", &format!(":{}", free_port()));
+    let container = container.env("BACKUP_INTERVAL", "@yearly").env("LISTEN", &format!(":{}", own_port()));
     let running = container.program(&["daemon", "--catch-up=false"]).spawn();
     eventually(|| running.stderr_so_far().contains("waiting"), || running.stderr_so_far());
     let check = || podman().args(["healthcheck", "run", container.name()]).run();

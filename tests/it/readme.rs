@@ -12,8 +12,8 @@ use blocks::{Crontab, block_after, blocks, readme};
 use pg_s3_backup::scheduler::Schedule;
 
 use crate::examples::shell;
-use crate::health::free_port;
 use crate::support::client::get;
+use crate::support::port::own_port;
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::{OwnPostgres, own_postgres, postgres, s3};
 use crate::support::setup::{backup_program, installed, object, only_backup, repository_file};
@@ -212,7 +212,7 @@ fn the_steps_with_systemd_make_what_the_units_read() {
 #[test]
 fn the_daemon_in_a_shell() {
     let (database, bucket) = (postgres().create_database("readme"), s3().create_bucket("readme"));
-    let address = format!("127.0.0.1:{}", free_port());
+    let address = format!("127.0.0.1:{}", own_port());
     let text = block_after("## Daemon").replace("127.0.0.1:9187", &address);
     // In the shell's place, so that it gets the signal.
     let text = text.replace("\npg-s3-backup daemon", "\nexec pg-s3-backup daemon");

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::container::{Container, podman};
-use crate::health::free_port;
 use crate::support::client::eventually;
+use crate::support::port::own_port;
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
@@ -118,7 +118,7 @@ fn up_and_down(project: &Project, bucket: &str, database: &Database) -> Outcome 
     ]);
     let resolved = project.resolved(&[("S3_URL", &s3.url), ("S3_BUCKET", bucket)]);
     // This machine's own network has one port 9187 for all.
-    let daemon = container(&resolved, "postgres-backup").env("LISTEN", &format!(":{}", free_port()));
+    let daemon = container(&resolved, "postgres-backup").env("LISTEN", &format!(":{}", own_port()));
     let running = daemon.program(&[]).spawn();
     eventually(|| running.stderr_so_far().contains("the backup is there"), || running.stderr_so_far());
     podman().args(["healthcheck", "run", daemon.name()]).run().assert_code(0);
@@ -171,5 +171,5 @@ fn the_database_of_compose_is_waited_for_until_it_takes_connections() {
         program.env("PGPORT", port.to_string()).run().code
     };
     assert_eq!(ready(postgres().port), Some(0));
-    assert_eq!(ready(free_port()), Some(2), "nobody listens there");
+    assert_eq!(ready(own_port()), Some(2), "nobody listens there");
 }

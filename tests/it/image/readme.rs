@@ -7,10 +7,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::container::{Container, image, podman};
-use crate::health::free_port;
 use crate::kubernetes::manifests::from_yaml;
 use crate::readme::blocks::block_after;
 use crate::support::client::eventually;
+use crate::support::port::own_port;
 use crate::support::program::Program;
 use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
@@ -51,7 +51,7 @@ fn docker(text: &str) -> Program {
     std::fs::write(&path, script).expect("a script");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
     let path = format!("{}:{}", shell.home().display(), std::env::var("PATH").unwrap_or_default());
-    shell.env("PATH", path).env("S3_URL", &s3().url).env("LISTEN", format!(":{}", free_port()))
+    shell.env("PATH", path).env("S3_URL", &s3().url).env("LISTEN", format!(":{}", own_port()))
 }
 
 #[test]

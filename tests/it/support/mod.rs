@@ -12,6 +12,7 @@
 //! | [`program`] | [`program::Program`]: runs the built binary in an empty environment and watches it |
 //! | [`setup`] | the usual `backup` of a database into a bucket, and the way back: download, check, gunzip, psql |
 //! | [`stored`] | backups that were made long ago |
+//! | [`port`] | ports that nobody else gets, for servers that come and go |
 //! | [`process`] | processes as seen in `/proc`: descendants, start times, signals |
 //! | [`client`] | plain HTTP requests, as monitoring sends them, and waiting until something is so |
 //! | [`faulty`], [`spooled`] | the stages of the fault tests: a bucket, a proxy, a dump; and a spool |
@@ -26,6 +27,7 @@ pub mod client;
 pub mod connect_proxy;
 pub mod fake_pg_dump;
 pub mod faulty;
+pub mod port;
 pub mod process;
 pub mod program;
 pub mod proxy;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
+use super::port::own_port;
 use database::unique_name;
 
 /// A running database server.
@@ -114,7 +115,8 @@ pub fn own_postgres(args: &[&str]) -> OwnPostgres {
 pub fn own_standby(primary: &Postgres) -> OwnPostgres {
     let dir = unique_dir("standby");
     let password = [("PGPASSWORD", primary.password.as_str())];
-    let settings = start_with("postgres", &dir, &["--standby-of", &primary.port.to_string()], &password);
+    let (port, primary) = (own_port().to_string(), primary.port.to_string());
+    let settings = start_with("postgres", &dir, &["--port", &port, "--standby-of", &primary], &password);
     Own { server: Postgres::from(&settings), dir }
 }
 
@@ -141,7 +143,10 @@ pub struct Own<S> {
 impl<S: for<'a> From<&'a Settings>> Own<S> {
     fn start(kind: &str, args: &[&str]) -> Self {
         let dir = unique_dir(kind);
-        let server = S::from(&start(kind, &dir, args));
+        // Where it is stopped, its port must not be another's.
+        let port = own_port().to_string();
+        let port = if args.contains(&"--port") { Vec::new() } else { vec!["--port", &port] };
+        let server = S::from(&start(kind, &dir, &[args, &port].concat()));
         Self { server, dir }
     }
 }
