@@ -278,15 +278,15 @@ fn a_question_that_the_server_refuses_is_not_taken_for_an_answer() {
 fn a_dump_that_does_not_come_whole_fails_the_rehearsal_whatever_pg_dump_says() {
     let database = shop();
     let (bucket, _) = backed_up(&database);
-    for (dump, word) in [
-        (FakeDump::new().cut_at(CutAt::FromEnd(20)), "not whole"),
-        (FakeDump::new().stderr_line("pg_dump: error: the cause").end(End::Exit(1)), "the cause"),
-        (FakeDump::new().end(End::Hang), "did not end within 2s"),
-        (FakeDump::new().end(End::HangAfterOutput), "did not end within 2s"),
+    for (dump, limit, word) in [
+        (FakeDump::new().cut_at(CutAt::FromEnd(20)), "30m", "not whole"),
+        (FakeDump::new().stderr_line("pg_dump: error: the cause").end(End::Exit(1)), "30m", "the cause"),
+        (FakeDump::new().end(End::Hang), "5s", "did not end within 5s"),
+        (FakeDump::new().end(End::HangAfterOutput), "5s", "did not end within 5s"),
     ] {
         let dump = dump.install();
         let program =
-            check_program(&database, &bucket).env("PG_DUMP_PATH", dump.path()).env("BACKUP_STALL_TIMEOUT", "2s");
+            check_program(&database, &bucket).env("PG_DUMP_PATH", dump.path()).env("BACKUP_STALL_TIMEOUT", limit);
         Checked::of(&program).assert(&["rehearsal"], &[]).says("rehearsal", &[word]);
         assert!(dump.alive().is_empty(), "{word}");
         assert!(dump.args().contains(&"--schema-only".to_owned()), "{:?}", dump.args());
