@@ -40,6 +40,15 @@ fn unhurried() -> FakeDump {
     FakeDump::new().body(Body::Whole(6 << 20)).pause_between(Duration::from_millis(60))
 }
 
+/// A dump that does not go on before [`let_go`]: what is done meanwhile is done in the middle of it.
+fn held() -> FakeDump {
+    FakeDump::new().body(Body::Whole(6 << 20)).first("until [ -e \"$here/go\" ]; do sleep 0.05; done")
+}
+
+fn let_go(stage: &Stage) {
+    fs::write(stage.dump.dir().join("go"), "").expect("written");
+}
+
 /// One backup, and it is what was dumped.
 #[track_caller]
 fn assert_one_whole(stage: &Stage, case: &str) {
@@ -67,10 +76,11 @@ fn a_hang_up_stops_a_backup_as_sigterm_does() {
 
 #[test]
 fn a_hang_up_under_nohup_is_ignored() {
-    let stage = Stage::new(unhurried());
+    let stage = Stage::new(held());
     let running = with_hang_up(&stage.backup(), "ignore", &["backup"]).spawn();
     eventually(|| !stage.dump.alive().is_empty(), || "no pg_dump".to_owned());
     running.signal("HUP");
+    let_go(&stage);
     stage.assert_committed(&running.wait(), "nohup");
 }
 
@@ -140,11 +150,12 @@ fn a_listing_that_nobody_reads_ends_quietly() {
 
 #[test]
 fn a_backup_goes_on_when_its_parent_dies() {
-    let stage = Stage::new(unhurried());
+    let stage = Stage::new(held());
     let parent = in_shell(&stage.backup(), "\"$1\" backup & wait", Path::new("")).spawn();
     eventually(|| !stage.dump.alive().is_empty(), || "no pg_dump".to_owned());
     parent.signal("KILL");
     assert_eq!(parent.wait().signal, Some(9));
+    let_go(&stage);
     eventually(|| stage.keys().iter().any(|key| key.ends_with(".sql.gz.json")), || format!("{:?}", stage.keys()));
     assert_one_whole(&stage, "the parent died");
 }
@@ -186,7 +197,9 @@ fn a_sigint_that_comes_twice_for_one_ctrl_c_is_one() {
 fn a_second_sigint_ends_a_daemon_and_the_backup_that_it_takes() {
     let dump = FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput).ignore_sigterm().with_grandchild();
     let stage = Stage::new(dump);
-    let mut running = stage.daemon("0 0 1 1 *").arg("--run-on-start").spawn();
+    // So that the first takes the whole of its 10 s, and the second cannot come too late.
+    stage.proxy.rule(Rule::on(S3Verb::AbortMultipartUpload, Calls::All, Fault::Stall { at: StallAt::BeforeEffect }));
+    let mut running = stage.daemon("0 0 1 1 *").arg("--run-on-start").env("S3_REQUEST_TIMEOUT", "60s").spawn();
     stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);
     running.signal("INT");
     running.wait_for_stderr("stopping", SOON);

@@ -1,9 +1,8 @@
 //! `list`: this tool's own backups of this destination, newest first, with what is known of each; and nothing else.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
+use crate::support::client::eventually;
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::program::Outcome;
 use crate::support::servers::{postgres, s3};
@@ -147,18 +146,16 @@ fn a_backup_of_another_size_than_its_manifest_says_stands_out() {
 fn an_open_upload_is_uploading_until_it_is_a_backup() {
     let database = postgres().create_database("uploading");
     let bucket = s3().create_bucket("uploading");
-    let fake = FakeDump::new().pause_between(Duration::from_millis(200)).install();
+    // The dump goes on once its upload was seen.
+    let fake = FakeDump::new().first("until [ -e \"$here/go\" ]; do sleep 0.05; done").install();
     let program = backup_program(&database, &bucket).env("PG_DUMP_PATH", fake.path()).env("S3_PATH", "app");
     let running = program.spawn();
     let list = || rows(&list_program(&bucket).env("S3_PATH", "app").run());
-    let listed = loop {
-        let listed = list();
-        if !listed.is_empty() {
-            break listed;
-        }
-        assert_eq!(s3().keys(&bucket, ""), [""; 0], "never seen uploading");
-    };
+    eventually(|| !s3().open_uploads(&bucket).is_empty(), || running.stderr_so_far());
+    let listed = list();
+    assert_eq!(listed.len(), 1, "{listed:?}");
     assert_eq!(listed[0][2..], ["0B", "-", "-", "uploading"]);
+    std::fs::write(fake.dir().join("go"), "").expect("written");
     running.wait().assert_code(0);
     let after = list();
     assert_eq!((names(&after), &*after[0][5]), (names(&listed), "ok"));
