@@ -76,7 +76,8 @@ fn a_newest_backup_older_than_the_last_tick_is_caught_up_with() {
 #[test]
 fn an_empty_destination_is_caught_up_with() {
     let stage = Stage::new(FakeDump::new());
-    assert!(catches_up(&stage.daemon("@hourly").env("BACKUP_TIMEZONE", "Australia/Lord_Howe")));
+    // No tick comes within the test, as one of each hour may.
+    assert!(catches_up(&stage.daemon("@monthly").env("BACKUP_TIMEZONE", "Australia/Lord_Howe")));
     assert_eq!(stage.backups().len(), 1);
 }
 
