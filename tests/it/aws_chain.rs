@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::support::fake_pg_dump::{Body, FakeDump};
@@ -345,15 +347,18 @@ fn credentials_are_renewed_before_they_expire() {
 #[test]
 fn a_source_that_is_out_of_reach_for_a_moment_costs_no_backup() {
     let stage = slow();
-    let service = Web::start(|_, before| match before {
+    let is_back = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&is_back);
+    let service = Web::start(move |_, before| match before {
         0 => Reply::ok(FIRST.json(Duration::from_secs(2))),
-        1..8 => Reply::status(503),
-        _ => Reply::ok(SECOND.json(HOUR)),
+        _ if asked.load(Ordering::SeqCst) => Reply::ok(SECOND.json(HOUR)),
+        _ => Reply::status(503),
     });
     let program = backup(&stage).env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/v1", service.url()));
-    let outcome = program.run();
-    stage.assert_committed(&outcome, "the source is away");
-    assert!(outcome.stderr.contains("error occurred while loading credentials"), "{}", outcome.stderr);
+    let mut running = program.spawn();
+    running.wait_for_stderr("error occurred while loading credentials", Duration::from_mins(1));
+    is_back.store(true, Ordering::SeqCst);
+    stage.assert_committed(&running.wait(), "the source is away");
 }
 
 #[test]
