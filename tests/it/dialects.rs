@@ -4,10 +4,16 @@
 
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::{PART, Stage, THREE_PARTS};
+use crate::support::program::Program;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb, Seen, When};
 
 fn stage() -> Stage {
     Stage::new(FakeDump::new().body(THREE_PARTS))
+}
+
+/// With the time that S3 has by default: requests are counted here, and one that a busy machine answers late is sent again.
+fn backup(stage: &Stage) -> Program {
+    stage.backup().env_remove("S3_REQUEST_TIMEOUT")
 }
 
 fn only(stage: &Stage, verb: S3Verb) -> Seen {
@@ -21,7 +27,7 @@ fn status(code: u16, s3_code: &'static str) -> Fault {
 #[test]
 fn class_and_encryption_are_asked_for_where_they_are_set_and_only_for_the_backup() {
     let stage = stage();
-    let outcome = stage.backup().env("S3_STORAGE_CLASS", "STANDARD_IA").env("S3_SSE", "AES256").run();
+    let outcome = backup(&stage).env("S3_STORAGE_CLASS", "STANDARD_IA").env("S3_SSE", "AES256").run();
     stage.assert_committed(&outcome, "class and encryption");
     let create = only(&stage, S3Verb::CreateMultipartUpload);
     assert_eq!(create.header("x-amz-storage-class"), Some("STANDARD_IA"));
@@ -37,7 +43,7 @@ fn class_and_encryption_are_asked_for_where_they_are_set_and_only_for_the_backup
 #[test]
 fn a_key_is_asked_for_with_kms_alone() {
     let stage = stage();
-    let kms = || stage.backup().env("S3_SSE_KMS_KEY_ID", "alias/backups");
+    let kms = || backup(&stage).env("S3_SSE_KMS_KEY_ID", "alias/backups");
     let refused = kms().run();
     stage.assert_failed(&refused, 3, "a key without kms").then_names(&["S3_SSE_KMS_KEY_ID"]);
 }
@@ -46,13 +52,13 @@ fn a_key_is_asked_for_with_kms_alone() {
 fn parts_carry_plain_checksum_headers_and_no_trailer() {
     for (kind, header) in [("md5", "content-md5"), ("crc64nvme", "x-amz-checksum-crc64nvme")] {
         let stage = stage();
-        stage.assert_committed(&stage.backup().env("S3_CHECKSUM", kind).run(), kind);
+        stage.assert_committed(&backup(&stage).env("S3_CHECKSUM", kind).run(), kind);
         let part = only(&stage, S3Verb::UploadPart);
         assert!(part.header(header).is_some(), "{kind}: {:?}", part.headers);
         assert_eq!((part.header("x-amz-trailer"), part.header("content-encoding")), (None, None), "{kind}");
     }
     let stage = stage();
-    stage.assert_committed(&stage.backup().env("S3_CHECKSUM", "none").run(), "none");
+    stage.assert_committed(&backup(&stage).env("S3_CHECKSUM", "none").run(), "none");
     assert_eq!(only(&stage, S3Verb::UploadPart).header("content-md5"), None);
 }
 
@@ -60,7 +66,7 @@ fn parts_carry_plain_checksum_headers_and_no_trailer() {
 fn a_store_that_does_not_know_conditions_is_asked_without() {
     let stage = stage();
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::Nth(1), status(501, "NotImplemented")));
-    stage.assert_committed(&stage.backup().run(), "501 to If-None-Match");
+    stage.assert_committed(&backup(&stage).run(), "501 to If-None-Match");
     let completes: Vec<Seen> =
         stage.proxy.log().into_iter().filter(|seen| seen.verb == S3Verb::CompleteMultipartUpload).collect();
     let conditions: Vec<Option<&str>> = completes.iter().map(|seen| seen.header("if-none-match")).collect();
@@ -71,7 +77,7 @@ fn a_store_that_does_not_know_conditions_is_asked_without() {
 fn a_store_that_denies_head_is_believed_by_the_checksum_that_it_returns() {
     let stage = stage();
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, status(403, "AccessDenied")));
-    stage.assert_committed(&stage.backup().run(), "HEAD denied");
+    stage.assert_committed(&backup(&stage).run(), "HEAD denied");
 }
 
 #[test]
@@ -79,7 +85,7 @@ fn a_store_that_denies_head_and_listing_has_the_answer_to_complete_as_its_only_w
     let stage = stage();
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, status(403, "AccessDenied")));
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::All, Fault::internal_error(When::After)));
-    let outcome = stage.backup().run();
+    let outcome = backup(&stage).run();
     assert_eq!(outcome.code, Some(12), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("does not say whether it took the object"), "{}", outcome.stderr);
 }
@@ -88,11 +94,11 @@ fn a_store_that_denies_head_and_listing_has_the_answer_to_complete_as_its_only_w
 fn a_store_with_few_parts_gets_larger_ones_or_is_named() {
     let stage = stage();
     // Three parts of 5 MiB do not fit into two; doubled after half the limit they do.
-    stage.assert_committed(&stage.backup().env("S3_MAX_PARTS", "2").run(), "two parts");
+    stage.assert_committed(&backup(&stage).env("S3_MAX_PARTS", "2").run(), "two parts");
     assert_eq!(stage.proxy.count(S3Verb::UploadPart), 2);
 
     let stage = self::stage();
-    let outcome = stage.backup().env("S3_MAX_PARTS", "2").env("S3_EQUAL_PARTS", "true").run();
+    let outcome = backup(&stage).env("S3_MAX_PARTS", "2").env("S3_EQUAL_PARTS", "true").run();
     stage.assert_failed(&outcome, 11, "two equal parts").then_names(&["more than 2 parts", "BACKUP_PART_SIZE"]);
 }
 
@@ -100,7 +106,7 @@ fn a_store_with_few_parts_gets_larger_ones_or_is_named() {
 fn credentials_that_expire_in_the_middle_are_a_storage_failure() {
     let stage = stage();
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::From(2), status(400, "ExpiredToken")));
-    let outcome = stage.backup().run();
+    let outcome = backup(&stage).run();
     stage.assert_failed(&outcome, 12, "expired").then_names(&["ExpiredToken", "renew the credentials"]);
 }
 
@@ -110,7 +116,7 @@ fn a_part_that_the_store_takes_damaged_is_sent_again_whatever_the_checksum() {
         for fault in [Fault::CorruptBody, Fault::CorruptUnchecked] {
             let (stage, case) = (stage(), format!("{checksum}, {fault:?}"));
             stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::Nth(2), fault));
-            stage.assert_committed(&stage.backup().env("S3_CHECKSUM", checksum).run(), &case);
+            stage.assert_committed(&backup(&stage).env("S3_CHECKSUM", checksum).run(), &case);
             assert_eq!(stage.proxy.count(S3Verb::UploadPart), 4, "{case}: one more than there are parts");
         }
     }
@@ -120,7 +126,7 @@ fn a_part_that_the_store_takes_damaged_is_sent_again_whatever_the_checksum() {
 fn a_checksum_that_the_store_refuses_in_the_end_is_a_failure_at_once() {
     let stage = stage();
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::All, status(400, "BadDigest")));
-    let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").run();
+    let outcome = backup(&stage).env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").run();
     stage.assert_failed(&outcome, 12, "the object's checksum").then_names(&["BadDigest"]);
     assert_eq!(stage.proxy.count(S3Verb::CompleteMultipartUpload), 1);
 }
@@ -138,7 +144,7 @@ fn a_store_that_refuses_trailers_and_streamed_signatures_gets_none() {
         ] {
             stage.proxy.rule(Rule::any(Calls::All, status(code, s3_code)).header(header, part));
         }
-        stage.assert_committed(&stage.backup().env(variable, value).run(), &format!("{variable}={value}"));
+        stage.assert_committed(&backup(&stage).env(variable, value).run(), &format!("{variable}={value}"));
         assert!(stage.proxy.log().iter().all(|seen| seen.fault.is_none()), "{variable}={value}");
     }
 }
@@ -147,7 +153,7 @@ fn a_store_that_refuses_trailers_and_streamed_signatures_gets_none() {
 fn parts_are_equal_where_the_store_wants_it() {
     let stage = stage();
     stage.assert_committed(
-        &stage.backup().env("S3_EQUAL_PARTS", "true").env("S3_MAX_PARTS", "1000").run(),
+        &backup(&stage).env("S3_EQUAL_PARTS", "true").env("S3_MAX_PARTS", "1000").run(),
         "equal parts",
     );
     let mut sizes: Vec<u64> = stage
@@ -167,7 +173,7 @@ fn a_store_that_encrypts_and_shows_no_etag_is_believed_by_size_and_owner() {
     let encrypted = Fault::AddAnswerHeader("x-amz-server-side-encryption".to_owned(), "aws:kms".to_owned());
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, encrypted));
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::From(2), Fault::StripAnswerHeader("ETag".to_owned())));
-    stage.assert_committed(&stage.backup().run(), "no ETags to go by");
+    stage.assert_committed(&backup(&stage).run(), "no ETags to go by");
 }
 
 #[test]
@@ -196,7 +202,7 @@ fn what_a_store_refuses_at_first_is_an_invalid_configuration_with_the_setting_to
     ] {
         let (stage, (variable, value)) = (Stage::new(FakeDump::new()), setting);
         stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, status(code, s3_code)));
-        let outcome = stage.backup().env(variable, value).run();
+        let outcome = backup(&stage).env(variable, value).run();
         stage.assert_failed(&outcome, 3, s3_code).then_names(&[s3_code, mend]);
         assert_eq!(stage.proxy.count(S3Verb::CreateMultipartUpload), 1, "{s3_code}: asked once");
     }
@@ -206,7 +212,7 @@ fn what_a_store_refuses_at_first_is_an_invalid_configuration_with_the_setting_to
 fn a_store_that_denies_everything_alike_is_an_invalid_configuration() {
     let stage = stage();
     stage.proxy.rule(Rule::any(Calls::All, Fault::access_denied()));
-    let outcome = stage.backup().run();
+    let outcome = backup(&stage).run();
     stage.assert_failed(&outcome, 3, "a wrong key of Garage's").then_names(&["S3_ACCESS_KEY", "S3_SECRET_KEY"]);
 }
 
@@ -217,5 +223,5 @@ fn the_region_that_a_redirection_names_is_told() {
     stage
         .proxy
         .rule(Rule::any(Calls::All, Fault::Reply { status: 301, headers, body: Vec::new(), when: When::Before }));
-    stage.assert_failed(&stage.backup().run(), 3, "301").then_names(&["the bucket is in eu-central-1", "S3_REGION"]);
+    stage.assert_failed(&backup(&stage).run(), 3, "301").then_names(&["the bucket is in eu-central-1", "S3_REGION"]);
 }
