@@ -12,7 +12,7 @@ use crate::support::proxy::{S3Verb, StallAt};
 /// How long after an event a kill comes at most.
 const SHORTLY: u64 = 25;
 /// How many of what a run does are aimed at, one after the other: so many rounds twice, and kills landed everywhere.
-pub const EVENTS: usize = 9;
+pub const EVENTS: usize = 10;
 /// Runs that are killed take a little longer than the calm one that was measured, at times.
 const BEYOND: f64 = 1.05;
 
@@ -23,6 +23,8 @@ pub enum Aim {
     After(Duration),
     /// So long after so many requests were begun.
     Requests(usize, Duration),
+    /// While `pg_dump` has written nothing yet.
+    Dumping,
     /// So long after the proof was noted in the spool.
     Whole(Duration),
     /// As soon as the manifest is written, when nothing is left but retention and the report.
@@ -32,20 +34,17 @@ pub enum Aim {
 }
 
 /// All aims of one kind of run.
-pub struct Aims {
+pub struct Aims<'a> {
     rng: Rng,
     next: usize,
     rounds: usize,
-    length: Duration,
-    requests: usize,
-    mode: Mode,
+    calm: &'a Rounds,
 }
 
-impl Aims {
+impl<'a> Aims<'a> {
     /// So many, for runs that last as long as a calm one did.
-    pub fn new(seed: u64, rounds: usize, calm: &Rounds) -> Self {
-        let rng = Rng::with_seed(seed ^ calm.mode as u64);
-        Self { rng, next: 0, rounds, length: calm.length, requests: calm.requests, mode: calm.mode }
+    pub fn new(seed: u64, rounds: usize, calm: &'a Rounds) -> Self {
+        Self { rng: Rng::with_seed(seed ^ calm.mode as u64), next: 0, rounds, calm }
     }
 
     /// An instant in the `number`-th of as many equal spans as there are such aims.
@@ -53,7 +52,7 @@ impl Aims {
         let spans = self.rounds.div_ceil(2).max(1);
         #[expect(clippy::cast_precision_loss, reason = "some hundred spans")]
         let part = (number as f64 + self.rng.f64()) / spans as f64;
-        Aim::After(self.length.mul_f64(part * BEYOND))
+        Aim::After(self.calm.length.get().mul_f64(part * BEYOND))
     }
 
     fn event(&mut self, number: usize) -> Aim {
@@ -61,19 +60,21 @@ impl Aims {
         let shortly = Duration::from_millis(self.rng.u64(..SHORTLY));
         match number % EVENTS {
             0 => Aim::Unanswered(S3Verb::CompleteMultipartUpload, "", StallAt::BeforeEffect),
-            1 if self.mode == Mode::Spooled => Aim::Whole(shortly),
+            1 if self.calm.mode == Mode::Spooled => Aim::Whole(shortly),
             2 => Aim::Unanswered(S3Verb::CompleteMultipartUpload, "", StallAt::BeforeAnswer),
             3 => Aim::Unanswered(S3Verb::UploadPart, "", at),
             4 => Aim::Unanswered(S3Verb::CreateMultipartUpload, "", at),
             5 => Aim::Unanswered(S3Verb::PutObject, if self.rng.bool() { MANIFEST } else { ".globals.sql.gz" }, at),
-            6 => Aim::Requests(1, Duration::ZERO),
+            // The first of all requests.
+            6 => Aim::Unanswered(S3Verb::ListObjects, "", at),
             7 => Aim::Described,
-            _ => Aim::Requests(self.rng.usize(1..=self.requests), shortly),
+            8 => Aim::Dumping,
+            _ => Aim::Requests(self.rng.usize(1..=self.calm.requests), shortly),
         }
     }
 }
 
-impl Iterator for Aims {
+impl Iterator for Aims<'_> {
     type Item = Aim;
 
     fn next(&mut self) -> Option<Aim> {

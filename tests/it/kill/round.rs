@@ -1,5 +1,6 @@
 //! One round: a run that is killed, a look at what it left, and the next run. Played by the test of [`super`].
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -21,6 +22,9 @@ const POLL: Duration = Duration::from_millis(1);
 const BODY: Body = Body::Whole(6 << 20);
 /// A quarter of a second for the dump, so that instants fall into it.
 const PAUSE: Duration = Duration::from_millis(15);
+
+/// While this file lies beside `pg_dump`, it writes nothing.
+const HELD: &str = "held";
 
 /// How the manifest's key ends.
 pub const MANIFEST: &str = ".sql.gz.json";
@@ -79,8 +83,8 @@ pub enum Dump {
 pub struct Rounds {
     /// Of which kind.
     pub mode: Mode,
-    /// How long a run lasts that nobody kills.
-    pub length: Duration,
+    /// How long a run lasts that nobody kills: the shortest so far, for the machine may have been busy at the first.
+    pub length: Cell<Duration>,
     /// How many requests it sends.
     pub requests: usize,
     stage: Spooled,
@@ -89,15 +93,16 @@ pub struct Rounds {
 impl Rounds {
     /// Measures a run that nobody kills, behind one that warms everything up.
     pub fn new(mode: Mode) -> Self {
-        let stage = Spooled::new(FakeDump::new().body(BODY).pause_between(PAUSE));
-        let rounds = Self { mode, length: Duration::ZERO, requests: 0, stage };
+        let dump = FakeDump::new().body(BODY).pause_between(PAUSE);
+        let dump = dump.first(&format!("while [ -e \"$here/{HELD}\" ]; do sleep 0.01; done"));
+        let rounds = Self { mode, length: Cell::default(), requests: 0, stage: Spooled::new(dump) };
         rounds.backup().run().assert_code(0);
         let warm_up = rounds.stage.proxy.log().len();
         let calm = rounds.backup().run();
         calm.assert_code(0);
         let requests = rounds.stage.proxy.log().len() - warm_up;
         clear(&rounds.stage.bucket);
-        Self { length: calm.elapsed, requests, ..rounds }
+        Self { length: Cell::new(calm.elapsed), requests, ..rounds }
     }
 
     /// Kills a run, and takes the next.
@@ -146,9 +151,16 @@ impl Rounds {
         if let Aim::Unanswered(verb, suffix, at) = aim {
             self.stage.proxy.rule(Rule::on(*verb, Calls::All, Fault::Stall { at: *at }).key_suffix(suffix));
         }
+        let held = self.stage.dump.dir().join(HELD);
+        if matches!(aim, Aim::Dumping) {
+            fs::write(&held, "").expect("written");
+        }
+        let dumps = self.stage.dump.pids().len();
+        let began = Instant::now();
         let mut running = self.backup().spawn();
         match aim {
-            Aim::After(time) => std::thread::sleep(*time),
+            Aim::After(time) => wait(&mut running, Duration::ZERO, || began.elapsed() >= *time),
+            Aim::Dumping => wait(&mut running, Duration::ZERO, || self.stage.dump.pids().len() > dumps),
             Aim::Requests(count, time) => wait(&mut running, *time, || log().len() >= *count),
             Aim::Whole(time) => wait(&mut running, *time, || self.whole_in_spool().is_some()),
             Aim::Described => wait(&mut running, Duration::ZERO, || landing(&log()) == Landing::Described),
@@ -160,8 +172,16 @@ impl Rounds {
                 wait(&mut running, Duration::ZERO, || log().iter().any(is_it));
             }
         }
-        running.signal("KILL");
-        (running.wait(), log())
+        // The number of one that has ended may be another's.
+        if running.is_running() {
+            running.signal("KILL");
+        }
+        let killed = running.wait();
+        let _ = fs::remove_file(held);
+        if matches!(aim, Aim::After(_)) && killed.signal.is_none() {
+            self.length.set(self.length.get().min(killed.elapsed));
+        }
+        (killed, log())
     }
 
     /// Whoever the run had started finds out by itself that nobody reads any more.
