@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use crate::support::process::Process;
 use crate::support::program::{Outcome, Program};
@@ -125,6 +126,7 @@ fn the_passphrase_of_a_key_is_handed_on_without_being_shown() {
     let mut shown = Vec::new();
     while running.is_running() {
         shown.extend(running.descendants().iter().map(Process::command_line));
+        std::thread::sleep(Duration::from_millis(2));
     }
     let outcome = running.wait();
     outcome.assert_code(0);
