@@ -167,8 +167,6 @@ fn target(conninfo: &Conninfo) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::super::{DumpArguments, Tool, Version};
     use super::*;
 
@@ -187,8 +185,10 @@ done
 
     async fn session(directory: &std::path::Path) -> Session {
         let psql = directory.join("psql");
-        std::fs::write(&psql, PSQL).expect("written");
-        std::fs::set_permissions(&psql, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+        // By a child: what another test starts while this process writes it would keep it from being run for a moment.
+        let mut shell = tokio::process::Command::new("/bin/sh");
+        shell.args(["-c", "printf %s \"$2\" >\"$1\" && chmod 755 \"$1\"", "sh"]).arg(&psql).arg(PSQL);
+        assert!(shell.status().await.expect("a shell").success());
         let pg_dump = Tool { path: psql.clone(), version: Version::parse("15.18").expect("a version") };
         let tools = Tools { pg_dump, psql, pg_dumpall: None };
         let settings = PostgresSettings {

@@ -14,6 +14,7 @@ use pg_s3_backup::scheduler::Schedule;
 use crate::examples::shell;
 use crate::support::client::get;
 use crate::support::port::own_port;
+use crate::support::process::write_script;
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::{OwnPostgres, own_postgres, postgres, s3};
 use crate::support::setup::{backup_program, installed, object, only_backup, repository_file};
@@ -51,8 +52,7 @@ fn written(program: &Program, name: &str, content: &str) -> String {
 fn with_stand_ins(program: Program, names: &[&str]) -> Program {
     for name in names {
         let script = "#!/bin/sh\necho \"${0##*/} $*\" >>\"$HOME/calls\"\n";
-        let path = written(&program, name, script);
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+        write_script(&program.home().join(name), script);
     }
     let path = format!("{}:{}", program.home().display(), path_of_shell());
     program.env("PATH", path)
@@ -242,8 +242,7 @@ fn the_restore_without_this_program() {
     let text = text.replace("postgres-backup-2026-11-23_02-00-00.sql.gz", key.trim_start_matches("shop/"));
     installed("aws");
     let program = Program::at(Path::new("/bin/bash")).args(["-c", &text]);
-    let aws = written(&program, "aws", "#!/bin/sh\nexec python3 -B -m awscli \"$@\"\n");
-    std::fs::set_permissions(aws, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    write_script(&program.home().join("aws"), "#!/bin/sh\nexec python3 -B -m awscli \"$@\"\n");
     let path = format!("{}:{}:{}", program.home().display(), other.bin.display(), path_of_shell());
     let program = program.env("PATH", path).env("PYTHONPATH", repository_file("target/tools/aws"));
     let program = program.env("AWS_ENDPOINT_URL", &s3().url).env("AWS_DEFAULT_REGION", &s3().region);

@@ -11,6 +11,7 @@ use crate::kubernetes::manifests::from_yaml;
 use crate::readme::blocks::block_after;
 use crate::support::client::eventually;
 use crate::support::port::own_port;
+use crate::support::process::write_script;
 use crate::support::program::Program;
 use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
@@ -47,9 +48,7 @@ fn docker(text: &str) -> Program {
                   build) echo \"build $*\" ;;\n\
                   run) exec /usr/bin/podman run --network host -e S3_URL -e LISTEN \"$@\" ;;\n\
                   *) exit 2 ;;\nesac\n";
-    let path = shell.home().join("docker");
-    std::fs::write(&path, script).expect("a script");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    write_script(&shell.home().join("docker"), script);
     let path = format!("{}:{}", shell.home().display(), std::env::var("PATH").unwrap_or_default());
     shell.env("PATH", path).env("S3_URL", &s3().url).env("LISTEN", format!(":{}", own_port()))
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::process::Process;
+use super::process::{Process, write_script};
 use super::servers::installed_tools;
 pub use body::Body;
 
@@ -232,8 +232,7 @@ impl FakePgDump {
     pub fn replace(&self, tool: &str, script: &str) {
         let path = self.dir.path().join(tool);
         fs::remove_file(&path).expect("the link");
-        fs::write(&path, script).expect("written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the script's mode");
+        write_script(&path, script);
     }
 
     /// The arguments of its last call, `--version` aside; empty before the first.

@@ -1,8 +1,10 @@
-//! Processes as `/proc` shows them: who descends from whom, who still lives. Used by [`super::program`] and
+//! Processes as `/proc` shows them: who descends from whom, who still lives; and scripts to be run as such. Used by [`super::program`] and
 //! [`super::fake_pg_dump`]. Linux only, as the tests are.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A process, told from a later one with the same number by its start time.
@@ -91,6 +93,21 @@ pub fn signal(target: &str, name: &str) {
     let mut kill = Command::new("/bin/sh");
     kill.args(["-c", "kill -s \"$1\" -- \"$2\"", "sh", name, target]);
     let _ = kill.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+}
+
+/// Writes a script that can be run at once.
+///
+/// A child writes it: whatever another thread starts while this process itself holds the file open for writing would hold it
+/// open, too, until it has become what it is to be, and to run the script meanwhile is refused (`Text file busy`).
+///
+/// # Panics
+/// Where it cannot be written.
+pub fn write_script(path: &Path, text: &str) {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"]).arg(path).stdin(Stdio::piped());
+    let mut shell = shell.spawn().expect("a shell");
+    shell.stdin.take().expect("its input").write_all(text.as_bytes()).expect("written");
+    assert!(shell.wait().expect("its end").success(), "{} was not written", path.display());
 }
 
 /// The kernel lists children under the thread that started them.

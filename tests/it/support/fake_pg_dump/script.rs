@@ -2,9 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use super::super::process::write_script;
 use super::body;
 use super::{CutAt, End, FakeDump, Grandchild, OnTerm};
 
@@ -37,9 +37,7 @@ pub fn write(fake: &FakeDump, dir: &Path, length: u64, forever: &str) {
     text("stderr.before", before);
     text("stderr.during", during);
     text("stderr.end", fake.stderr_lines.iter().flat_map(|line| [line, "\n"]).collect::<String>().as_bytes());
-    let path = dir.join("pg_dump");
-    fs::write(&path, script(fake, dir, (length, forever))).expect("written");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the script's mode");
+    write_script(&dir.join("pg_dump"), &script(fake, dir, (length, forever)));
 }
 
 fn script(fake: &FakeDump, dir: &Path, (length, forever): (u64, &str)) -> String {
