@@ -13,14 +13,14 @@ use super::program::Program;
 use super::servers::database::Database;
 use super::servers::{postgres, s3};
 
-/// The program with the destination set (and times that suit a test), without a subcommand.
+/// The program with the destination set (and times that suit a test on a busy machine), without a subcommand.
 pub fn s3_program(bucket: &str) -> Program {
     Program::new()
         .env("S3_URL", &s3().url)
         .env("S3_ACCESS_KEY", &s3().access_key)
         .env("S3_SECRET_KEY", &s3().secret_key)
         .env("S3_BUCKET", bucket)
-        .env("S3_REQUEST_TIMEOUT", "5s")
+        .env("S3_REQUEST_TIMEOUT", "20s")
         .env("BACKUP_MAX_UPLOAD_OUTAGE", "20s")
 }
 
