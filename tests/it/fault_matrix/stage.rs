@@ -98,7 +98,12 @@ impl<'a> Stage<'a> {
     pub fn run(&self, cell: &Cell) -> Outcome {
         self.proxy.rule(cell.rule());
         // What is not looked at must not fail on a busy machine; three attempts that stall take longer than 12 s.
-        let timeout = if cell.is_stall() { "5s" } else { "20s" };
+        let timeout = match (cell.is_stall(), cell.scene) {
+            (false, _) => "20s",
+            // An upload is given up within 8 s: a second attempt must have time enough behind one that stalls.
+            (true, Scene::FailedDump) => "2s",
+            (true, _) => "5s",
+        };
         let budget = match (cell.hinders(), cell.is_stall()) {
             (false, _) => "60s",
             (true, true) => "12s",
