@@ -2,8 +2,8 @@
 //! newest" and "the last seven" would mean nothing.
 //!
 //! Called by [`super::run`] before anything is begun. Decided by the newest manifest that can be read; where there is none,
-//! or nothing may be listed or read (write-only credentials), the backup goes on. It never costs a backup that S3 is slow
-//! with this question.
+//! or nothing may be listed or read (write-only credentials), the backup goes on; where there are some and none can be read,
+//! too, but nothing is deleted then. It never costs a backup that S3 is slow with this question.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -63,8 +63,12 @@ pub(super) enum Whose {
 /// Refuses a destination that holds another database's backups, and warns of another server's.
 pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Whose, Error> {
     let (name, origin) = match newest(&destination.with_patience(PATIENCE)).await {
-        Ok(Some(found)) => found,
-        Ok(None) => return Ok(Whose::Ours),
+        Ok(Newest::Of(name, origin)) => (name, origin),
+        Ok(Newest::Nobodys) => return Ok(Whose::Ours),
+        Ok(Newest::Unreadable(name)) => {
+            tracing::warn!(newest = %name, "no manifest here can be read, so it is not known whose backups these are: going on");
+            return Ok(Whose::Unknown);
+        }
         Err(error @ StorageError::Refused { .. }) => {
             tracing::debug!(%error, "these credentials may not see whose backups are here");
             return Ok(Whose::Unknown);
@@ -91,23 +95,33 @@ pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Wh
     Ok(Whose::Ours)
 }
 
+/// What the newest manifests tell.
+enum Newest {
+    /// The newest that can be read.
+    Of(BackupName, Origin),
+    /// There is none.
+    Nobodys,
+    /// There are some, none of which can be read; the newest.
+    Unreadable(BackupName),
+}
+
 /// The newest backup whose manifest can be read.
-async fn newest(destination: &Destination) -> Result<Option<(BackupName, Origin)>, StorageError> {
+async fn newest(destination: &Destination) -> Result<Newest, StorageError> {
     let now = Utc::now();
     for step in STEPS {
         let names = described(destination, step.map(|step| now - step)).await?;
         for name in names.iter().rev() {
             let body = destination.read(&format!("{name}{MANIFEST_SUFFIX}")).await?;
             if let Some(origin) = body.and_then(|body| serde_json::from_slice(&body).ok()) {
-                return Ok(Some((*name, origin)));
+                return Ok(Newest::Of(*name, origin));
             }
             tracing::debug!(%name, "passed over a damaged manifest");
         }
-        if !names.is_empty() {
-            break;
+        if let Some(name) = names.last() {
+            return Ok(Newest::Unreadable(*name));
         }
     }
-    Ok(None)
+    Ok(Newest::Nobodys)
 }
 
 /// The newest backups with a manifest that were started since then.

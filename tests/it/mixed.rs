@@ -84,11 +84,16 @@ fn what_no_manifest_tells_costs_no_backup() {
     let database = postgres().create_database("untold");
     for damaged in ["", "{", "[]", "null", "{\"database\": 7}"] {
         let bucket = s3().create_bucket("untold");
-        put(&bucket, &key_of(0), b"x");
-        put(&bucket, &format!("{}.json", key_of(0)), damaged.as_bytes());
-        let outcome = program(&database, &bucket).run();
-        outcome.assert_code(0);
-        assert!(!outcome.stderr.contains(" WARN "), "{damaged}: {}", outcome.stderr);
+        for days in [0, 30, 60] {
+            put(&bucket, &key_of(days), b"x");
+            put(&bucket, &format!("{}.json", key_of(days)), damaged.as_bytes());
+        }
+        // They may be anybody's: none is deleted, though the rule keeps none of them.
+        let outcome = program(&database, &bucket).args(["--retention-days", "1", "--min-keep", "1"]).run();
+        let warned = outcome.assert_code(0).stderr.contains("no manifest here can be read");
+        assert!(warned && outcome.stderr.contains("nothing was deleted"), "{damaged}: {}", outcome.stderr);
+        let kept = s3().keys(&bucket, "app/").len();
+        assert_eq!(kept, 3 * 2 + 3, "{damaged}: each of them, and the new backup with its two sidecars");
     }
     // Backups of a service that wrote no manifests, and what only looks like a backup.
     let bucket = s3().create_bucket("untold");

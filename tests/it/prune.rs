@@ -198,14 +198,14 @@ fn a_dry_run_shows_each_backup_and_deletes_nothing() {
          postgres-backup-2026-01-20_02-00-00.sql.gz   1B keep   days\n\
          postgres-backup-2026-01-02_02-00-00.sql.gz   1B delete 21 days old\n\
          postgres-backup-2026-01-01_02-00-00.sql.gz   1B delete 22 days old\n\
-         s3://{bucket}/app/: 4 backups to keep, 2 to delete (76 B)\n"
+         s3://{bucket}/app/: 4 backups to keep, 2 to delete (124 B)\n"
     );
     assert_eq!(text, expected);
     let all = program.clone().args(["--keep-last=2", "--keep-daily=2", "--keep-weekly=2", "--keep-monthly=2"]);
     let text = all.arg("--keep-yearly=2").run().stdout_text();
     assert!(text.lines().rev().skip(1).all(|line| line.chars().count() <= 80), "{text}");
     let told = json(&program.arg("--json").run(), 0);
-    assert_eq!((&told["kept"], &told["deleted"], &told["deleted_bytes"]), (&4.into(), &2.into(), &76.into()));
+    assert_eq!((&told["kept"], &told["deleted"], &told["deleted_bytes"]), (&4.into(), &2.into(), &124.into()));
     assert_eq!(told["backups"][5]["reasons"], serde_json::json!(["22 days old"]));
     assert_eq!((&told["dry_run"], &told["frozen"]), (&true.into(), &false.into()));
     assert_eq!(s3().every_key(&bucket), before);

@@ -4,7 +4,7 @@
 use super::servers::s3;
 
 /// As much of a manifest as says that an object of one byte is whole.
-pub const SOUND: &str = r#"{"object_bytes": 1, "partial": false}"#;
+pub const SOUND: &str = r#"{"database": "postgres", "object_bytes": 1, "partial": false}"#;
 
 /// The file name of a backup made at 2 o'clock of this day, counted from January 1st, 2026 (day 1).
 pub fn name_of_day(day: u32) -> String {
