@@ -69,7 +69,7 @@ pub struct Interrupts(watch::Receiver<Wish>);
 /// What was asked for so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct Wish {
-    stop: Option<Interrupt>,
+    stop: Option<(Interrupt, Instant)>,
     at_once: Option<Interrupt>,
 }
 
@@ -86,7 +86,8 @@ impl Interrupts {
         };
         let (sender, receiver) = watch::channel(Wish::default());
         tokio::spawn(async move {
-            let stop = Some(first(&mut int, term, hup).await);
+            let interrupt = first(&mut int, term, hup).await;
+            let stop = Some((interrupt, Instant::now()));
             sender.send_replace(Wish { stop, at_once: None });
             once_more(|context| int.poll_recv(context), SAME_WISH).await;
             tracing::warn!("SIGINT again: stopping at once. What was begun in S3 may be left open, invisibly");
@@ -99,6 +100,11 @@ impl Interrupts {
 
     /// Waits for a signal that asks to stop.
     pub async fn received(&self) -> Interrupt {
+        self.received_at().await.0
+    }
+
+    /// As [`Self::received`], with the moment when it came.
+    pub async fn received_at(&self) -> (Interrupt, Instant) {
         self.wish(|wish| wish.stop).await
     }
 
@@ -107,10 +113,10 @@ impl Interrupts {
         self.wish(|wish| wish.at_once).await
     }
 
-    async fn wish(&self, of: impl Fn(&Wish) -> Option<Interrupt>) -> Interrupt {
+    async fn wish<T>(&self, of: impl Fn(&Wish) -> Option<T>) -> T {
         let mut receiver = self.0.clone();
         match receiver.wait_for(|wish| of(wish).is_some()).await.map(|wish| of(&wish)) {
-            Ok(Some(interrupt)) => interrupt,
+            Ok(Some(wished)) => wished,
             Ok(None) | Err(_) => std::future::pending().await,
         }
     }

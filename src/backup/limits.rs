@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::error::Error;
 use crate::interrupt::Interrupts;
 
-/// How long a commit that has begun may go on after a signal: SPEC §6 gives the whole way out 10 s.
-const COMMIT_GRACE: Duration = Duration::from_secs(6);
+/// What everything that is still done once a limit is reached may take in all (SPEC §6).
+pub(super) const WAY_OUT: Duration = Duration::from_secs(10);
+/// How much of it a commit that has begun may go on for; the rest is for giving it up.
+pub(super) const COMMIT_GRACE: Duration = Duration::from_secs(6);
 
 /// The limits of one run.
 #[derive(Debug)]
@@ -26,19 +28,30 @@ impl Limits {
 
     /// Waits until a limit is reached, and says which.
     pub async fn reached(&self) -> Error {
+        self.reached_at().await.0
+    }
+
+    /// As [`Self::reached`], with the moment since when it is.
+    async fn reached_at(&self) -> (Error, Instant) {
         let too_long = async {
             match self.end {
                 Some((end, limit)) => {
                     sleep_until(end).await;
-                    Error::TooLong { limit }
+                    (Error::TooLong { limit }, end)
                 }
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            interrupt = self.interrupts.received() => Error::Interrupted(interrupt),
-            error = too_long => error,
+            (interrupt, at) = self.interrupts.received_at() => (Error::Interrupted(interrupt), at),
+            reached = too_long => reached,
         }
+    }
+
+    /// What is left of the way out, once a limit is reached.
+    pub(super) async fn time_left(&self) -> Duration {
+        let (_, at) = self.reached_at().await;
+        WAY_OUT.saturating_sub(at.elapsed())
     }
 
     /// Does some work unless a limit is reached first.
@@ -52,14 +65,53 @@ impl Limits {
         }
     }
 
-    /// As [`Self::within`], but a limit gives the work a few seconds more: what is nearly done is better ended well.
+    /// As [`Self::within`], but the work may go on until `grace` after a limit: what is nearly done is better ended
+    /// well.
     ///
     /// # Errors
     /// The work's own, or the limit.
-    pub async fn within_grace<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    pub async fn within_grace<T>(
+        &self,
+        grace: Duration,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
         tokio::select! {
             done = work => done,
-            reason = async { let reason = self.reached().await; sleep(COMMIT_GRACE).await; reason } => Err(reason),
+            reason = async { let (reason, at) = self.reached_at().await; sleep_until(at + grace).await; reason } => Err(reason),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interrupt::HangUp;
+
+    /// Limits of which one was reached so long ago.
+    fn reached(ago: Duration) -> Limits {
+        let interrupts = Interrupts::listen(HangUp::LeftAlone).expect("handlers");
+        Limits { interrupts, end: Instant::now().checked_sub(ago).map(|end| (end, Duration::from_mins(1))) }
+    }
+
+    #[tokio::test]
+    async fn the_way_out_is_counted_from_the_limit_whatever_came_since() {
+        let never = std::future::pending::<Result<(), Error>>;
+        let limits = reached(COMMIT_GRACE);
+        let ended = limits.within_grace(COMMIT_GRACE, never()).await;
+        assert!(matches!(ended, Err(Error::TooLong { .. })), "{ended:?}");
+        assert!(limits.time_left().await + COMMIT_GRACE <= WAY_OUT, "the commit's time is spent twice");
+        let limits = reached(WAY_OUT);
+        assert_eq!(limits.time_left().await, Duration::ZERO);
+        assert!(limits.within_grace(WAY_OUT, never()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_has_its_grace_left_is_not_cut_off() {
+        let work = async {
+            tokio::task::yield_now().await;
+            Ok(())
+        };
+        let done = reached(Duration::ZERO).within_grace(WAY_OUT, work).await;
+        assert!(done.is_ok(), "{done:?}");
     }
 }

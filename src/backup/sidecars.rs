@@ -10,7 +10,7 @@ use crate::postgres::globals::{self, GlobalsDump, GlobalsError, Origin};
 use crate::postgres::{Conninfo, DumpArguments, Facts, PostgresError, PostgresSettings, References, Session, Tools};
 use crate::storage::{Committed, Destination, Sidecar, StorageError, hex};
 
-use super::limits::Limits;
+use super::limits::{Limits, WAY_OUT};
 use super::manifest::{GlobalsFile, Manifest};
 use super::name::{self, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
 
@@ -132,7 +132,7 @@ pub(super) async fn write_manifest(
 ) {
     let body = serde_json::to_vec_pretty(manifest).unwrap_or_default();
     let writing = committed.write_sidecar(MANIFEST, body, destination.outage());
-    if let Err(error) = limits.within_grace(async { Ok(writing.await?) }).await {
+    if let Err(error) = limits.within_grace(WAY_OUT, async { Ok(writing.await?) }).await {
         let key = committed.key();
         tracing::warn!(key, error = %Chain(&error), "the backup is committed, but without its manifest");
     }

@@ -12,7 +12,7 @@ use crate::proof::WholeDump;
 use crate::spool::{Spool, SpoolDir, SpoolError, Start};
 use crate::storage::{Beginning, Committed, Destination, PartStore, StorageError, Upload};
 
-use super::limits::Limits;
+use super::limits::{COMMIT_GRACE, Limits};
 use super::name::BackupName;
 use super::spooled::{Opening, Spooled, keep};
 use super::stream::Job;
@@ -163,9 +163,9 @@ impl Job<'_> {
 pub(super) async fn commit(limits: &Limits, upload: Upload, whole: WholeDump) -> Result<Committed, Error> {
     tracing::debug!(bytes = whole.totals().object_bytes, "the dump is whole: committing");
     let given_up = upload.clone();
-    let committed = limits.within_grace(async { Ok(upload.commit(whole).await?) }).await;
+    let committed = limits.within_grace(COMMIT_GRACE, async { Ok(upload.commit(whole).await?) }).await;
     if matches!(committed, Err(Error::Interrupted(_) | Error::TooLong { .. })) {
-        given_up.abort_unless_kept().await;
+        given_up.abort_unless_kept(limits.time_left().await).await;
     }
     committed
 }

@@ -14,7 +14,7 @@ use crate::proof::WholeDump;
 
 use super::failure::{Failure, FailureKind};
 use super::requests::{Bucket, CompleteAnswer, Completion, Head, TakenPart, completed_part, crc64_text};
-use super::upload::{Upload, abort_twins};
+use super::upload::{ABORT_DEADLINE, Upload, abort_twins};
 use super::{Outage, StorageError};
 
 const COMMIT: &str = "commit the backup";
@@ -96,7 +96,7 @@ impl Upload {
                 Ok(Committed { bucket: self.bucket, key: self.key, bytes: whole.totals().object_bytes, whole })
             }
             Err(error) => {
-                self.abort_unless_kept().await;
+                self.abort_unless_kept(ABORT_DEADLINE).await;
                 Err(error)
             }
         }

@@ -115,17 +115,22 @@ impl Upload {
         self.parts.contains_key(&part)
     }
 
-    /// As [`Self::abort`], unless the spool has all of it for the next run.
-    pub async fn abort_unless_kept(self) {
+    /// As [`Self::abort`], within this time at most, unless the spool has all of it for the next run.
+    pub async fn abort_unless_kept(self, limit: Duration) {
         if !self.store.is_whole() {
-            self.abort().await;
+            self.abort_within(limit.min(ABORT_DEADLINE)).await;
         }
     }
 
     /// Gives the upload up, within a deadline of its own. What cannot be removed is logged, never returned: the
     /// cause of giving up must not be hidden by it. Whether another try could remove more is what comes back.
     pub async fn abort(self) -> Aborted {
+        self.abort_within(ABORT_DEADLINE).await
+    }
+
+    async fn abort_within(self, limit: Duration) -> Aborted {
         let began = Instant::now();
+        let mut last = None;
         let aborting = async {
             let mut renewed = false;
             loop {
@@ -137,13 +142,16 @@ impl Upload {
                         renewed = true;
                     }
                     Err(failure) if !failure.may_pass() => return Err(failure),
-                    Err(failure) if began.elapsed() > ABORT_DEADLINE / 2 => return Err(failure),
-                    Err(_) => tokio::time::sleep(Duration::from_millis(300)).await,
+                    Err(failure) if began.elapsed() > limit / 2 => return Err(failure),
+                    Err(failure) => {
+                        last = Some(failure);
+                        tokio::time::sleep(Duration::from_millis(300)).await;
+                    }
                 }
             }
         };
         let left = "an open upload is left behind: abort it, or set a lifecycle rule that does";
-        let aborted = match timeout(ABORT_DEADLINE, aborting).await {
+        let aborted = match timeout(limit, aborting).await {
             Ok(Ok(())) => {
                 tracing::debug!(key = self.key, "upload aborted");
                 Aborted::AsFarAsPossible
@@ -153,13 +161,13 @@ impl Upload {
                 if error.may_pass() { Aborted::NotYet } else { Aborted::AsFarAsPossible }
             }
             Err(_) => {
-                tracing::warn!(key = self.key, upload_id = self.id, error = "no answer in time", "{left}");
+                let before = last.map(|failure| format!("; before: {failure}")).unwrap_or_default();
+                tracing::warn!(key = self.key, upload_id = self.id, error = %format!("no answer in time{before}"), "{left}");
                 Aborted::NotYet
             }
         };
         if self.has_twins {
-            let _ = timeout(ABORT_DEADLINE.saturating_sub(began.elapsed()), abort_twins(&self.bucket, &self.key, None))
-                .await;
+            let _ = timeout(limit.saturating_sub(began.elapsed()), abort_twins(&self.bucket, &self.key, None)).await;
         }
         aborted
     }
