@@ -136,7 +136,8 @@ fn a_server_that_is_gone_when_pg_dump_connects() {
         // While S3 does not answer, nothing goes on.
         let stall = Fault::Stall { at: StallAt::BeforeEffect };
         scene.stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::Nth(1), stall));
-        let running = scene.backup().spawn();
+        // Time enough to close the way.
+        let running = scene.backup().env("S3_REQUEST_TIMEOUT", "10s").spawn();
         scene.stage.proxy.wait_for(S3Verb::CreateMultipartUpload, 1, SOON);
         scene.proxy.refuse();
         let outcome = running.wait();

@@ -48,7 +48,7 @@ impl Stage {
             .env("S3_SECRET_KEY", &s3().secret_key)
             .env("S3_BUCKET", &self.bucket)
             .env("S3_PATH", "app")
-            .env("S3_REQUEST_TIMEOUT", "2s")
+            .env("S3_REQUEST_TIMEOUT", "20s")
             .env("BACKUP_PART_SIZE", "5MiB")
             .env("BACKUP_MAX_UPLOAD_OUTAGE", "30s")
             .env("POSTGRES_CONNECTION_STRING", postgres().uri("postgres"))
