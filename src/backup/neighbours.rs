@@ -66,7 +66,7 @@ pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Wh
         Ok(Newest::Of(name, origin)) => (name, origin),
         Ok(Newest::Nobodys) => return Ok(Whose::Ours),
         Ok(Newest::Unreadable(name)) => {
-            tracing::warn!(newest = %name, "no manifest here can be read, so it is not known whose backups these are: going on");
+            tracing::warn!(newest = %name, "the newest manifests here are damaged, so it is not known whose backups these are: going on");
             return Ok(Whose::Unknown);
         }
         Err(error @ StorageError::Refused { .. }) => {

@@ -90,7 +90,7 @@ fn what_no_manifest_tells_costs_no_backup() {
         }
         // They may be anybody's: none is deleted, though the rule keeps none of them.
         let outcome = program(&database, &bucket).args(["--retention-days", "1", "--min-keep", "1"]).run();
-        let warned = outcome.assert_code(0).stderr.contains("no manifest here can be read");
+        let warned = outcome.assert_code(0).stderr.contains("the newest manifests here are damaged");
         assert!(warned && outcome.stderr.contains("nothing was deleted"), "{damaged}: {}", outcome.stderr);
         let kept = s3().keys(&bucket, "app/").len();
         assert_eq!(kept, 3 * 2 + 3, "{damaged}: each of them, and the new backup with its two sidecars");
