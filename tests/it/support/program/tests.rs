@@ -46,7 +46,7 @@ fn signals_and_waiting_for_words() {
 
 #[test]
 fn a_child_in_a_session_of_its_own_is_noticed() {
-    let outcome = shell("setsid sleep 61 >/dev/null 2>&1 & sleep 0.3").run();
+    let outcome = shell("setsid sleep 61 >/dev/null 2>&1 & sleep 3").run();
     let left = outcome.leftover_children();
     for process in &left {
         process.signal("KILL");
