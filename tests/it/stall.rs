@@ -167,7 +167,9 @@ fn held(stage: &Stage, database: &Database) -> (TcpProxy, Running) {
     let proxy = TcpProxy::start(&postgres().addr());
     proxy.hold_after_bytes(FLOWED);
     let uri = database.uri_via(&proxy.host(), proxy.port());
-    let running = backup(stage, database).env("POSTGRES_CONNECTION_STRING", uri).env_remove("PG_DUMP_PATH").spawn();
+    // Time enough to do more to it before it is stalled.
+    let backup = backup(stage, database).env("POSTGRES_CONNECTION_STRING", uri).env("BACKUP_STALL_TIMEOUT", "15s");
+    let running = backup.env_remove("PG_DUMP_PATH").spawn();
     proxy.wait_until_held(SOON);
     (proxy, running)
 }
