@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 
 use flate2::read::GzDecoder;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -147,9 +147,13 @@ async fn an_empty_dump_is_an_empty_member() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_held_the_pipeline_up_is_known() {
     let (none, fast) = (Duration::ZERO, PipelineSettings { level: 1, threads: 2 });
-    let slow_dump = bottleneck(fast.clone(), Duration::from_millis(50), none).await;
+    // Slow is what is so beside all the rest, however long that takes on a busy machine.
+    let began = Instant::now();
+    bottleneck(fast.clone(), none, none).await;
+    let rest = began.elapsed();
+    let slow_dump = bottleneck(fast.clone(), (rest / 8).max(Duration::from_millis(50)), none).await;
     assert!(slow_dump.dump > 50 && slow_dump.upload < 20, "{slow_dump:?}");
-    let slow_upload = bottleneck(fast, none, Duration::from_millis(300)).await;
+    let slow_upload = bottleneck(fast, none, (rest / 2).max(Duration::from_millis(300))).await;
     assert_eq!(slow_upload.largest().map(|(stage, _)| stage), Some("upload"), "{slow_upload:?}");
     let slow_compression = bottleneck(PipelineSettings { level: 9, threads: 1 }, none, none).await;
     assert!(slow_compression.compression > slow_compression.upload, "{slow_compression:?}");

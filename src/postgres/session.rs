@@ -170,11 +170,11 @@ mod tests {
     use super::super::{DumpArguments, Tool, Version};
     use super::*;
 
-    /// Answers each line with itself, after a while where it is told so, and `\echo` as psql does.
+    /// Answers each line with itself, once there is a file where it is told so, and `\echo` as psql does.
     const PSQL: &str = r#"#!/bin/sh
 while IFS= read -r line; do
     case $line in
-        slow) sleep 0.5; echo slow ;;
+        slow) until [ -e "$0.go" ]; do sleep 0.05; done; echo slow ;;
         latin) printf 'gr\366n\n' ;;
         \\echo*) line=${line#*\'}; echo "${line%\'}" ;;
         ';') ;;
@@ -209,6 +209,7 @@ done
         assert_eq!(session.query("one").await.expect("answered"), ["one"]);
         let given_up = timeout(Duration::from_millis(50), session.query("slow")).await;
         assert!(given_up.is_err(), "{given_up:?}");
+        std::fs::write(directory.path().join("psql.go"), "").expect("written");
         assert_eq!(session.query("two").await.expect("answered"), ["two"]);
     }
 

@@ -238,16 +238,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_success_of_another_request_begins_the_budget_anew() {
-        let outage = Outage::new(Duration::from_secs(3));
-        let start = Instant::now();
-        let other = async {
-            while start.elapsed() < Duration::from_secs(5) {
-                sleep(Duration::from_millis(100)).await;
-                outage.succeeded();
-            }
-        };
-        let (kept, ()) = tokio::join!(fail_for(&outage, Duration::from_secs(5)), other);
-        assert_eq!(kept.ok(), Some(7));
+        let outage = Outage::new(Duration::from_secs(30));
+        let Some(long_ago) = Instant::now().checked_sub(Duration::from_secs(30)) else { return };
+        let wait = |began| outage.wait("try", began, failure(FailureKind::Passing), Duration::from_millis(1));
+        for began in [long_ago, Instant::now()] {
+            let ended = wait(began).await;
+            assert!(matches!(ended, Err(StorageError::Outage { .. })), "used up: {ended:?}");
+        }
+        outage.succeeded();
+        let kept = wait(Instant::now()).await;
+        assert!(kept.is_ok(), "{kept:?}");
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! S3 that is away for a while, throttles all the time, or resets connections now and then, in the middle of a backup: it costs
 //! time alone. Longer than `BACKUP_MAX_UPLOAD_OUTAGE`, it ends the run, and the run says how long it was and what was tried.
 //!
-//! Two minutes of a real outage are four seconds here, with a budget of twenty.
+//! Two minutes of a real outage are four seconds here, with a budget of a minute.
 
 use std::time::Duration;
 
@@ -22,6 +22,21 @@ fn seven_parts() -> Stage {
     Stage::new(FakeDump::new().body(Body::Whole(31 << 20)))
 }
 
+/// Begins an outage in the middle of the upload, however late this test's thread is: only one part is taken until then.
+fn begin_outage(stage: &Stage) {
+    stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);
+    stage.proxy.pause();
+    stage.proxy.clear_rules();
+}
+
+/// A stage of which [`begin_outage`] is to come.
+fn with_outage() -> Stage {
+    let stage = seven_parts();
+    let reset = Fault::Reset { at: ResetAt::BeforeRequest };
+    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::From(2), reset));
+    stage
+}
+
 /// Lets so many requests in a thousand meet a reset: before it, in it, and after it took effect.
 fn reset_some(stage: &Stage, per_mille: u64) {
     for (number, at) in (1..).zip([ResetAt::BeforeRequest, ResetAt::InRequestBody, ResetAt::AfterEffect]) {
@@ -37,10 +52,9 @@ fn met(stage: &Stage) -> usize {
 
 #[test]
 fn an_outage_in_the_middle_costs_time_alone() {
-    let stage = seven_parts();
-    let running = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "20s").spawn();
-    stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);
-    stage.proxy.pause();
+    let stage = with_outage();
+    let running = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "1m").spawn();
+    begin_outage(&stage);
     std::thread::sleep(OUTAGE);
     stage.proxy.resume();
     let outcome = running.wait();
@@ -52,7 +66,7 @@ fn an_outage_in_the_middle_costs_time_alone() {
 fn throttling_all_the_time_costs_time_alone() {
     let stage = seven_parts();
     stage.proxy.rule(Rule::any(Calls::EveryNth(3), Fault::slow_down()));
-    let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "20s").run();
+    let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "1m").run();
     stage.assert_committed(&outcome, "every third request a 503");
     assert!(met(&stage) >= 5, "{} requests were throttled", met(&stage));
 }
@@ -62,7 +76,7 @@ fn resets_now_and_then_cost_time_alone() {
     let stage = seven_parts();
     // A backup of seven parts sends some twenty requests: one in five, so that some meet with it.
     reset_some(&stage, 200);
-    let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "20s").run();
+    let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "1m").run();
     stage.assert_committed(&outcome, "one request in five is reset");
     assert!(met(&stage) >= 2, "{} requests were reset", met(&stage));
 }
@@ -89,7 +103,7 @@ fn all_of_it_at_once_costs_time_alone() {
     let stage = seven_parts();
     reset_some(&stage, 50);
     stage.proxy.rule(Rule::any(Calls::EveryNth(3), Fault::slow_down()));
-    let running = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "20s").spawn();
+    let running = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "1m").spawn();
     stage.proxy.wait_for(S3Verb::UploadPart, 3, SOON);
     stage.proxy.pause();
     std::thread::sleep(OUTAGE);
@@ -100,16 +114,15 @@ fn all_of_it_at_once_costs_time_alone() {
 
 #[test]
 fn an_outage_longer_than_the_budget_ends_the_run_with_how_long_and_what_was_tried() {
-    let stage = seven_parts();
-    let running = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "3s").spawn();
-    stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);
-    stage.proxy.pause();
+    let stage = with_outage();
+    let running = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "6s").spawn();
+    begin_outage(&stage);
     let outcome = running.wait();
     assert_eq!(outcome.code, Some(12), "{}", outcome.stderr);
     let last = outcome.stderr.lines().last().unwrap_or_default();
     let (_, told) = last.split_once("upload a part: S3 took nothing for ").unwrap_or_else(|| panic!("{last}"));
     let (lasted, told) = told.split_once(" (").expect("how often");
-    assert!(humantime::parse_duration(lasted).is_ok_and(|lasted| lasted >= Duration::from_secs(3)), "{last}");
+    assert!(humantime::parse_duration(lasted).is_ok_and(|lasted| lasted >= Duration::from_secs(6)), "{last}");
     let (attempts, told) = told.split_once(" attempts failed): ").expect("what was tried last");
     assert!(attempts.parse::<u32>().is_ok_and(|attempts| attempts > 1), "{last}");
     assert!(told.contains("NoConnection") && told.contains("BACKUP_MAX_UPLOAD_OUTAGE"), "{last}");

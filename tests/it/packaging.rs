@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::database::Database;
@@ -10,10 +11,13 @@ use crate::support::setup::{only_backup, repository_file};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg-s3-backup");
 
+/// Some install what they need, and strip, compress and trace on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(10);
+
 /// A command with the tools of this machine (and those that install themselves) at hand.
 fn tool(name: &str) -> Program {
     let home = std::env::var_os("HOME").unwrap_or_default();
-    Program::at(Path::new("/usr/bin/env")).env("HOME", home).arg(name)
+    Program::at(Path::new("/usr/bin/env")).env("HOME", home).arg(name).timeout(PATIENCE)
 }
 
 fn in_repository(line: &str) -> Outcome {
@@ -154,7 +158,8 @@ fn the_service_backs_up_with_the_settings_and_system_calls_that_its_unit_gives_i
     write_settings(directory.path(), &bucket, &database);
     in_repository("scripts/install strace systemd-analyze");
     let trace = directory.path().join("trace");
-    let traced = Program::at(Path::new("/usr/bin/env")).args(["strace", "-f", "-qq", "-o"]).arg(&trace);
+    let traced =
+        Program::at(Path::new("/usr/bin/env")).args(["strace", "-f", "-qq", "-o"]).arg(&trace).timeout(PATIENCE);
     as_systemd_would(&unit, directory.path(), traced).run().assert_code(0).assert_no_children_left();
     only_backup(&bucket);
 

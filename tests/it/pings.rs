@@ -4,6 +4,7 @@ use crate::daemon::{YEARLY, stop, wait_for};
 use crate::support::client::eventually;
 use crate::support::fake_pg_dump::{End, FakeDump};
 use crate::support::faulty::Stage;
+use crate::support::program::{Outcome, Program, Running};
 use crate::support::servers::own_s3;
 use crate::support::web::{Reply, Web};
 
@@ -23,6 +24,34 @@ fn target(suffix: &str) -> String {
     format!("/ping/zq7Kx9jR-Wv3pLtHd{suffix}?create=1")
 }
 
+/// A dump that does not go on before [`let_go`].
+fn held() -> FakeDump {
+    FakeDump::new().first("until [ -e \"$here/go\" ]; do sleep 0.05; done")
+}
+
+/// Lets a run go on to its end once its beginning was told: where it ends sooner, that is not told any more.
+fn let_go(stage: &Stage, inbox: &Web, running: &Running) {
+    eventually(|| !targets(inbox).is_empty(), || running.stderr_so_far());
+    std::fs::write(stage.dump.dir().join("go"), "").expect("written");
+}
+
+/// As [`let_go`], for a run that is to be started.
+fn ended(backup: &Program, stage: &Stage, inbox: &Web) -> Outcome {
+    let running = backup.spawn();
+    let_go(stage, inbox, &running);
+    running.wait()
+}
+
+/// These were sent, in this order; again only where the log says that no answer came in time.
+#[track_caller]
+fn assert_sent(inbox: &Web, log: &str, wanted: &[String]) {
+    let mut sent = targets(inbox);
+    let count = sent.len();
+    sent.dedup();
+    assert_eq!(sent, wanted, "{log}");
+    assert!(count - sent.len() <= log.matches("PING_URL was not reached yet").count(), "{:?}\n{log}", targets(inbox));
+}
+
 #[track_caller]
 fn assert_hidden(text: &str) {
     assert!(!text.contains("zq7Kx9jR"), "the ping's path is shown:\n{text}");
@@ -30,31 +59,32 @@ fn assert_hidden(text: &str) {
 
 #[test]
 fn a_backup_pings_at_its_beginning_and_at_its_end() {
-    let stage = Stage::new(FakeDump::new());
-    let inbox = taking();
-    let outcome = stage.backup().env("PING_URL", format!("{}{PATH}", inbox.url())).env("LOG_LEVEL", "trace").run();
+    let (stage, inbox) = (Stage::new(held()), taking());
+    let backup = stage.backup().env("PING_URL", format!("{}{PATH}", inbox.url())).env("LOG_LEVEL", "trace");
+    let outcome = ended(&backup, &stage, &inbox);
     stage.assert_committed(&outcome, "with a ping");
-    assert_eq!(targets(&inbox), [target("/start"), target("")]);
+    assert_sent(&inbox, &outcome.stderr, &[target("/start"), target("")]);
     let asked = inbox.asked();
     assert!(asked.iter().all(|asked| asked.method == "POST"), "{asked:?}");
-    assert!(asked[1].body.contains("s3://") && asked[1].body.contains("ratio"), "{asked:?}");
+    let body = &asked.last().expect("a ping").body;
+    assert!(body.contains("s3://") && body.contains("ratio"), "{asked:?}");
     assert_hidden(&outcome.stderr);
 }
 
 #[test]
 fn a_backup_that_fails_pings_with_its_cause_and_without_secrets() {
     let secret = "sentinel-password";
-    let dump = FakeDump::new()
+    let dump = held()
         .stderr_line(&format!("pg_dump: error: cannot use {secret} here, nor zq7Kx9jR-Wv3pLtHd"))
         .end(End::Exit(1));
     let stage = Stage::new(dump);
     let inbox = taking();
     let backup = stage.backup().env("PING_URL", format!("{}{PATH}", inbox.url())).env("PGPASSWORD", secret);
-    let outcome = backup.run();
+    let outcome = ended(&backup, &stage, &inbox);
     stage.assert_failed(&outcome, 11, "a failing pg_dump").then_names(&["nor [hidden]"]);
     assert_hidden(&outcome.stderr);
-    assert_eq!(targets(&inbox), [target("/start"), target("/fail")]);
-    let body = &inbox.asked()[1].body;
+    assert_sent(&inbox, &outcome.stderr, &[target("/start"), target("/fail")]);
+    let body = inbox.asked().pop().expect("a ping").body;
     assert!(body.starts_with("exit code 11: ") && body.contains("cannot use [hidden] here"), "{body}");
     // Settings that cannot be used are a failed backup, too.
     let inbox = taking();
@@ -109,31 +139,38 @@ fn https_is_trusted_by_the_systems_roots_alone() {
 #[test]
 fn a_proxy_of_the_environment_is_used() {
     let proxy = taking();
-    let stage = Stage::new(FakeDump::new());
+    let stage = Stage::new(held());
     let backup = stage.backup().env("PING_URL", "http://pings.invalid/zq7Kx9jR").env("HTTP_PROXY", proxy.url());
-    stage.assert_committed(&backup.env("NO_PROXY", "127.0.0.1").run(), "by way of a proxy");
-    assert_eq!(targets(&proxy), ["http://pings.invalid/zq7Kx9jR/start", "http://pings.invalid/zq7Kx9jR"]);
+    let outcome = ended(&backup.env("NO_PROXY", "127.0.0.1"), &stage, &proxy);
+    stage.assert_committed(&outcome, "by way of a proxy");
+    let wanted = ["http://pings.invalid/zq7Kx9jR/start", "http://pings.invalid/zq7Kx9jR"].map(str::to_owned);
+    assert_sent(&proxy, &outcome.stderr, &wanted);
 }
 
 #[test]
 fn the_daemon_pings_for_each_of_its_runs() {
-    let stage = Stage::new(FakeDump::new());
-    let inbox = taking();
+    let (stage, inbox) = (Stage::new(held()), taking());
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("ping-url");
     std::fs::write(&file, format!("{}{PATH}", inbox.url())).expect("written");
     let running = stage.daemon(YEARLY).env("PING_URL_FILE", &file).env("LOG_LEVEL", "trace").spawn();
-    eventually(|| targets(&inbox) == [target("/start"), target("")], || running.stderr_so_far());
+    let_go(&stage, &inbox, &running);
+    eventually(|| targets(&inbox).contains(&target("")), || running.stderr_so_far());
     wait_for(&running, " waiting ", 2);
-    assert_hidden(&stop(running, "TERM", 143));
+    let log = stop(running, "TERM", 143);
+    assert_sent(&inbox, &log, &[target("/start"), target("")]);
+    assert_hidden(&log);
 
     // Stopped in the middle: it says so, quickly.
     let stage = Stage::new(FakeDump::new().end(End::HangAfterOutput));
     let inbox = taking();
-    let running = stage.daemon(YEARLY).env("PING_URL", format!("{}{PATH}", inbox.url())).spawn();
-    eventually(|| !stage.dump.alive().is_empty(), || running.stderr_so_far());
+    let daemon = stage.daemon(YEARLY).env("PING_URL", format!("{}{PATH}", inbox.url())).env("LOG_LEVEL", "debug");
+    let running = daemon.spawn();
+    let is_told = || !targets(&inbox).is_empty();
+    eventually(|| is_told() && !stage.dump.alive().is_empty(), || running.stderr_so_far());
     running.signal("TERM");
-    stage.assert_failed(&running.wait(), 143, "stopped");
-    assert_eq!(targets(&inbox), [target("/start"), target("/fail")]);
-    assert!(inbox.asked()[1].body.contains("stopped by SIGTERM"), "{:?}", inbox.asked());
+    let outcome = running.wait();
+    stage.assert_failed(&outcome, 143, "stopped");
+    assert_sent(&inbox, &outcome.stderr, &[target("/start"), target("/fail")]);
+    assert!(inbox.asked().pop().expect("a ping").body.contains("stopped by SIGTERM"), "{:?}", inbox.asked());
 }

@@ -92,7 +92,7 @@ fn of_2500_backups_only_those_go_that_no_rule_keeps_and_no_neighbour_ever() {
     // Few of 2,500 manifests are read: of the last 10, the newest of 30 days, and none twice.
     assert!(proxy.count(S3Verb::GetObject) <= 40, "{} manifests read", proxy.count(S3Verb::GetObject));
 
-    let forced = program.arg("--force").timeout(Duration::from_mins(5)).run();
+    let forced = program.arg("--force").timeout(Duration::from_mins(10)).run();
     forced.assert_code(0);
     assert_eq!(s3().every_key(&bucket), expected);
     assert!(forced.stdout_text().contains("38 backups kept, 2462 deleted"), "{}", forced.stdout_text());
@@ -144,7 +144,7 @@ fn a_backup_whose_object_turns_up_is_no_orphan() {
     assert_eq!(preview["orphans"], serde_json::json!([name_of_day(1), name_of_day(2)]));
     proxy.reset_counts();
     proxy.rule(Rule::on(S3Verb::ListObjects, Calls::From(2), Fault::slow_down()));
-    let running = program.spawn();
+    let running = program.env("BACKUP_MAX_UPLOAD_OUTAGE", "1m").spawn();
     // The listings of single names, by which orphans are looked at once more, are held up until one's backup is there.
     proxy.wait_for(S3Verb::ListObjects, 4, Duration::from_mins(1));
     s3().put_many(&bucket, &[format!("app/{}", name_of_day(2))]);

@@ -25,7 +25,7 @@ impl Stage {
 
     fn prune(&self) -> Program {
         let program = prune_program(&self.bucket).env("S3_URL", self.proxy.url()).env("S3_PATH", "app");
-        program.env("S3_REQUEST_TIMEOUT", "2s").arg("--keep-last=5")
+        program.arg("--keep-last=5")
     }
 
     /// The days whose backups are left, and of these the ones that have a manifest.
@@ -96,7 +96,9 @@ fn faults_that_pass_cost_time_alone_whatever_the_verb() {
             stage.proxy.rule(Rule::on(verb, Calls::Nth(1 + 2 * index), fault.clone()));
         }
         stage.proxy.rule(Rule::on(verb, Calls::First(5), Fault::slow_down()));
-        stage.prune().run().assert_code(0);
+        // Where S3 falls silent once, it still has a few seconds for what it answers.
+        let program = stage.prune().env("S3_REQUEST_TIMEOUT", "4s").env("BACKUP_MAX_UPLOAD_OUTAGE", "1m");
+        program.run().assert_code(0);
         let kept = vec![6, 7, 8, 9, 10];
         assert_eq!(stage.left(), (kept.clone(), kept), "{verb:?}");
         assert!(stage.proxy.log().iter().filter(|seen| seen.fault.is_some()).count() >= 5, "{verb:?}: faults were met");
@@ -126,8 +128,10 @@ fn nothing_is_deleted_on_a_doubt() {
         (Fault::Status { code: 404, s3_code: "NoSuchKey", when: When::Before }, 12, "cannot be found"),
     ] {
         let stage = Stage::new();
+        // Only silence is worth a short patience: what is answered has as much time as a busy machine takes.
+        let patience = if matches!(fault, Fault::Stall { .. }) { "1s" } else { "20s" };
         stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, fault).key_suffix(&manifest));
-        let program = stage.prune().env("BACKUP_MAX_UPLOAD_OUTAGE", "1s").env("S3_REQUEST_TIMEOUT", "1s");
+        let program = stage.prune().env("BACKUP_MAX_UPLOAD_OUTAGE", "1s").env("S3_REQUEST_TIMEOUT", patience);
         let outcome = program.arg("--force").run();
         outcome.assert_code(code);
         assert!(outcome.stderr.contains(words), "{}", outcome.stderr);

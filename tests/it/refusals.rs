@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::support::fake_pg_dump::FakeDump;
+use crate::support::client::eventually;
+use crate::support::fake_pg_dump::{End, FakeDump};
 use crate::support::program::Outcome;
 use crate::support::servers::database::Database;
 use crate::support::servers::{own_postgres, postgres, s3};
@@ -62,7 +63,7 @@ fn a_key_that_may_only_write_suffices_for_a_backup() {
     let key = only_backup(&bucket);
     assert_eq!(restored(&bucket, &key).dump(), database.dump());
     // And what fails in the middle can still be taken back.
-    let fake = FakeDump::new().end(crate::support::fake_pg_dump::End::Exit(1)).install();
+    let fake = FakeDump::new().end(End::Exit(1)).install();
     program.env("PG_DUMP_PATH", fake.path()).run().assert_code(11);
     assert_eq!(only_backup(&bucket), key);
 }
@@ -142,17 +143,18 @@ fn a_pg_dump_older_than_the_server_is_named_with_both_versions() {
 #[test]
 fn of_two_backups_of_one_database_at_once_the_second_is_refused() {
     let (database, bucket) = (source(), s3().create_bucket("twice"));
-    let slow = FakeDump::new().pause_between(Duration::from_millis(300)).install();
+    let held = FakeDump::new().first("until [ -e \"$here/go\" ]; do sleep 0.05; done").install();
     let program = backup_program(&database, &bucket);
-    let mut first = program.clone().env("PG_DUMP_PATH", slow.path()).spawn();
-    first.wait_for_stderr("backup starts", Duration::from_secs(30));
+    let mut first = program.clone().env("PG_DUMP_PATH", held.path()).spawn();
+    first.wait_for_stderr("backup starts", Duration::from_mins(1));
     assert_said(&program.run(), 16, &[&database.name, &format!("s3://{bucket}/"), "is running"]);
     // Another database to the same place, and the same database to another place, are other backups.
     let other = source();
     let elsewhere = program.clone().env("S3_PATH", "elsewhere").spawn();
     backup_program(&other, &bucket).env("S3_PATH", "other").run().assert_code(0);
     elsewhere.wait().assert_code(0);
-    assert!(first.is_running(), "the first one ended too early for this test");
+    assert!(first.is_running(), "{}", first.stderr_so_far());
+    std::fs::write(held.dir().join("go"), "").expect("written");
     first.wait().assert_code(0);
     assert_eq!(s3().keys(&bucket, "postgres-backup-").len(), 3);
     // The lock went with the first one.
@@ -163,16 +165,15 @@ fn of_two_backups_of_one_database_at_once_the_second_is_refused() {
 #[test]
 fn a_lock_does_not_outlive_a_killed_backup() {
     let (database, bucket) = (source(), s3().create_bucket("killed"));
-    let slow = FakeDump::new().pause_between(Duration::from_millis(300)).install();
+    let hanging = FakeDump::new().end(End::Hang).install();
     let program = backup_program(&database, &bucket);
-    let mut first = program.clone().env("PG_DUMP_PATH", slow.path()).spawn();
-    first.wait_for_stderr("backup starts", Duration::from_secs(30));
+    let mut first = program.clone().env("PG_DUMP_PATH", hanging.path()).spawn();
+    first.wait_for_stderr("backup starts", Duration::from_mins(1));
     first.signal("KILL");
     assert_eq!(first.wait().signal, Some(9));
-    // psql notices the end of its input within moments.
-    let is_held = || database.psql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") != Ok("0".to_owned());
-    while is_held() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    // psql notices the end of its input within moments. Other tests hold such locks in their databases.
+    let held = "SELECT count(*) FROM pg_locks JOIN pg_database d ON database = d.oid \
+                WHERE locktype = 'advisory' AND datname = current_database()";
+    eventually(|| database.psql(held) == Ok("0".to_owned()), || "the lock is still held".to_owned());
     program.run().assert_code(0);
 }

@@ -9,9 +9,10 @@ use crate::support::fake_pg_dump::{Body, End, FakeDump};
 use crate::support::faulty::{Stage, THREE_PARTS};
 use crate::support::program::Outcome;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb, StallAt};
+use crate::support::servers::s3;
 
 const SIGNALS: [(&str, i32); 2] = [("TERM", 143), ("INT", 130)];
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_mins(1);
 
 #[test]
 fn a_signal_in_the_middle_of_a_dump_leaves_nothing() {
@@ -44,8 +45,8 @@ fn a_signal_while_the_upload_is_being_begun_leaves_nothing() {
     stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, stall));
     let running = stage.backup().env("S3_REQUEST_TIMEOUT", "60s").spawn();
     stage.proxy.wait_for(S3Verb::CreateMultipartUpload, 1, SOON);
-    // Long enough for the request to take effect at the server.
-    std::thread::sleep(Duration::from_secs(1));
+    // It has taken effect at the server.
+    eventually(|| !s3().open_uploads(&stage.bucket).is_empty(), || running.stderr_so_far());
     running.signal("TERM");
     stage.assert_failed(&running.wait(), 143, "while it is begun");
 }

@@ -20,10 +20,10 @@ status=$?
 find "$2" -type f ! -name lock -printf 'left behind: %p\n' >&2
 exit "$status"
 "#;
-/// The same, and fills the disk up as soon as the run's journal has a line like `$4`.
+/// The same, and fills the disk up as soon as the run's journal has a line like `$4`. Then there is a file `$FILLED`.
 const FILLED_AT: &str = r#"
 mount -t tmpfs -o "$1" tmpfs "$2" || exit 99
-(until grep -qs -- "$4" "$2"/*/*/journal; do sleep 0.01; done; cat /dev/zero >"$2/filler" 2>/dev/null) &
+(until grep -qs -- "$4" "$2"/*/*/journal; do sleep 0.01; done; cat /dev/zero >"$2/filler" 2>/dev/null; : >"$FILLED") &
 filler=$!
 "$3" backup
 status=$?
@@ -33,7 +33,7 @@ rm -f "$2/filler"
 find "$2" -type f ! -name lock -printf 'left behind: %p\n' >&2
 exit "$status"
 "#;
-/// Kills a run once its journal has a line like `$4`, fills the disk up, and runs another.
+/// Kills a run once its journal has a line like `$4`, fills the disk up, says so, and runs another.
 const RESUMED: &str = r#"
 mount -t tmpfs -o "$1" tmpfs "$2" || exit 99
 "$3" backup 2>/dev/null &
@@ -42,6 +42,7 @@ until grep -qs -- "$4" "$2"/*/*/journal; do kill -0 "$killed" || exit 98; sleep 
 kill -s KILL "$killed"
 wait "$killed"
 cat /dev/zero >"$2/filler" 2>/dev/null
+echo 'the disk is full' >&2
 "$3" backup
 status=$?
 rm -f "$2/filler"
@@ -63,17 +64,21 @@ fn on_disk(backup: &Program, options: &str) -> Outcome {
 }
 
 /// A script of this file on a disk with these options; the script's last argument is a pattern.
-fn in_namespace(backup: &Program, (script, pattern): (&str, &str), options: &str) -> Outcome {
+fn in_namespace(backup: &Program, script: (&str, &str), options: &str) -> Outcome {
     let mount = tempfile::tempdir().expect("a directory");
+    mounted(backup, script, options, mount.path()).run()
+}
+
+/// The same with the directory that the disk is to be in.
+fn mounted(backup: &Program, (script, pattern): (&str, &str), options: &str, mount: &Path) -> Program {
     let program = env!("CARGO_BIN_EXE_pg-s3-backup");
     backup
         .clone()
         .executed_by(Path::new("/bin/sh"))
         .args(["-c", NAMESPACE, "sh", script, "sh", options])
-        .arg(mount.path())
+        .arg(mount)
         .args([program, pattern])
-        .env("BACKUP_SPOOL_DIR", mount.path())
-        .run()
+        .env("BACKUP_SPOOL_DIR", mount)
 }
 
 /// Each phase with how often the log says that the run cannot be resumed.
@@ -114,10 +119,15 @@ fn a_full_disk_and_an_s3_that_fails_is_a_clean_failure() {
 fn a_disk_that_fills_up_in_the_middle_costs_no_backup() {
     let mut told = Vec::new();
     for line in ["{\"start\"", "{\"begun\"", "\"number\":1,", "\"number\":2,", "\"number\":3,", "{\"whole\""] {
-        let stage = Stage::new(FakeDump::new().body(THREE_PARTS).pause_between(Duration::from_millis(30)));
+        let dump = FakeDump::new().body(THREE_PARTS).pause_between(Duration::from_millis(30));
+        // What is full from the start must be so before there is a part.
+        let is_first = line == "{\"start\"";
+        let waits = if is_first { "until [ -e \"$here/filled\" ]; do sleep 0.05; done" } else { ":" };
+        let stage = Stage::new(dump.first(waits));
         // The ETags come when the dump is whole.
         stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::First(4), Fault::slow_down()));
-        let outcome = in_namespace(&stage.backup(), (FILLED_AT, line), "size=40m");
+        let backup = stage.backup().env("FILLED", stage.dump.dir().join("filled"));
+        let outcome = in_namespace(&backup, (FILLED_AT, line), "size=40m");
         stage.assert_committed(&outcome, line);
         assert!(!outcome.stderr.contains("left behind"), "{line}: {}", outcome.stderr);
         told.push(outcome.stderr.lines().filter(|line| line.contains(UNSPOOLED)).count());
@@ -128,8 +138,14 @@ fn a_disk_that_fills_up_in_the_middle_costs_no_backup() {
 #[test]
 fn a_whole_dump_is_delivered_from_a_full_disk() {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
-    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::First(8), Fault::slow_down()));
-    let outcome = in_namespace(&stage.backup(), (RESUMED, "{\"whole\""), "size=40m");
+    // Until the first run is dead, nothing is delivered.
+    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
+    let (mount, backup) = (tempfile::tempdir().expect("a directory"), stage.backup());
+    let backup = backup.env("BACKUP_MAX_UPLOAD_OUTAGE", "1m");
+    let mut running = mounted(&backup, (RESUMED, "{\"whole\""), "size=40m", mount.path()).spawn();
+    running.wait_for_stderr("the disk is full", Duration::from_mins(1));
+    stage.proxy.clear_rules();
+    let outcome = running.wait();
     outcome.assert_code(0);
     assert!(outcome.stderr.contains("the backup of an earlier run is delivered"), "{}", outcome.stderr);
     assert!(!outcome.stderr.contains("left behind"), "{}", outcome.stderr);

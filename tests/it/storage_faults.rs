@@ -139,7 +139,7 @@ fn slow_to_complete(stage: &Stage, at: StallAt, not_yet: std::ops::RangeInclusiv
         let absent = Fault::Status { code: 404, s3_code: "NotFound", when: When::Before };
         stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::Nth(call), absent));
     }
-    let outcome = stage.backup().env("S3_REQUEST_TIMEOUT", "4s").run();
+    let outcome = stage.backup().env("S3_REQUEST_TIMEOUT", "8s").run();
     assert_eq!(stage.proxy.count(S3Verb::CompleteMultipartUpload), 2, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("may still take effect"), "{}", outcome.stderr);
     outcome

@@ -80,10 +80,10 @@ fn an_upload_that_is_still_written_to_is_spared() {
     };
     let ids = [&slow, &silent].map(|key| begin(&bucket, key));
     put(&silent, &ids[1]);
-    std::thread::sleep(Duration::from_secs(8));
+    std::thread::sleep(Duration::from_secs(24));
     put(&slow, &ids[0]);
-    // Both were begun, and the silent one was last written to, 8 s ago.
-    prune(&bucket).args(["--sweep-after", "6s"]).run().assert_code(0);
+    // Both were begun, and the silent one was last written to, 24 s ago; there is time to sweep before the slow one is as old.
+    prune(&bucket).args(["--sweep-after", "20s"]).run().assert_code(0);
     assert_eq!(open(&bucket), [slow]);
 }
 

@@ -4,8 +4,6 @@
 mod scene;
 mod table;
 
-use std::time::Duration;
-
 use crate::support::client::eventually;
 use crate::support::process;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb, StallAt};
@@ -103,7 +101,7 @@ fn a_table_that_another_session_has_locked() {
         let scene = Scene::new(postgres(), keeping);
         let mut other = Session::open(&scene.database);
         other.run("BEGIN; LOCK TABLE large IN ACCESS EXCLUSIVE MODE");
-        let outcome = scene.backup().env("BACKUP_LOCK_WAIT_TIMEOUT", "4s").run();
+        let outcome = scene.backup().env("BACKUP_LOCK_WAIT_TIMEOUT", "12s").run();
         drop(other);
         for words in ["pg_dump waits for a lock of another session", "LOCK TABLE large IN ACCESS EXCLUSIVE MODE"] {
             assert!(outcome.stderr.contains(words), "{words:?} wanted in:\n{}", outcome.stderr);
@@ -163,10 +161,12 @@ fn a_standby_whose_replay_needs_what_the_dump_holds() {
         let lock = "BEGIN; LOCK TABLE large IN ACCESS EXCLUSIVE MODE; CREATE TABLE later (); SET LOCAL synchronous_commit = on; COMMIT";
         scene.database.psql(lock).expect("on the primary");
         let at = primary.psql("postgres", "SELECT pg_current_wal_insert_lsn()").expect("a place");
-        let received = format!("SELECT pg_last_wal_receive_lsn() >= '{at}'");
-        eventually(|| on_standby(&received) == "t", || "the standby lags behind".to_owned());
-        // Now replay cancels the dump's query, at once or when that is no longer held; nothing tells that it is about to.
-        std::thread::sleep(Duration::from_secs(1));
+        let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{at}'");
+        // Replay cancels the dump's query at once, and goes on; or it waits until that is no longer held, and says so in
+        // its process's title.
+        let is_replay = |title: &str| title.contains("startup") && title.contains("waiting");
+        let waits = || process::descendants(standby.pid).iter().any(|process| is_replay(&process.command_line()));
+        eventually(|| waits() || on_standby(&replayed) == "t", || "replay has not come to the lock".to_owned());
         scene.proxy.let_go();
         let causes = ["canceling statement due to conflict with recovery"];
         scene.assert_failed_and_next_succeeds("a standby's replay cancels the dump", &running.wait(), &causes);

@@ -149,7 +149,7 @@ mod tests {
             if let Some(process) = found {
                 break process;
             }
-            assert!(started.elapsed() < Duration::from_secs(10), "no sleep below the shell");
+            assert!(started.elapsed() < Duration::from_mins(1), "no sleep below the shell");
         };
         assert!(sleeper.is_alive() && sleeper.peak_rss_bytes().is_some_and(|bytes| bytes > 0));
         assert!(descendants(std::process::id()).contains(&sleeper));

@@ -120,7 +120,7 @@ impl FaultProxy {
     /// Begins an outage: every open connection is reset, every new one is accepted and reset. Returns when all are gone.
     pub fn pause(&self) {
         self.outage.send_replace(Outage::Yes);
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while self.connections.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }

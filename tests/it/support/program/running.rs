@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// How long output pipes may stay open after the program's end before somebody else must be holding them.
 const PIPE_GRACE: Duration = Duration::from_secs(5);
 /// How long killed children may take to disappear.
-const CHILD_GRACE: Duration = Duration::from_secs(2);
+const CHILD_GRACE: Duration = Duration::from_secs(10);
 
 /// A program that runs; dropping it kills it with all its children.
 #[derive(Debug)]
@@ -271,7 +271,7 @@ impl Outcome {
         self
     }
 
-    /// Processes it left behind that are still alive after two seconds: every descendant seen while it ran (looked for every
+    /// Processes it left behind that are still alive after ten seconds: every descendant seen while it ran (looked for every
     /// 20 ms) and everything in its process group.
     pub fn leftover_children(&self) -> BTreeSet<Process> {
         let deadline = Instant::now() + CHILD_GRACE;

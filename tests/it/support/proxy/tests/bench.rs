@@ -14,8 +14,8 @@ pub const CHUNKED: &[u8] =
     b"PUT /b/k HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nTrailer: t\r\n\r\n";
 pub const ANSWER: &str = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 10\r\n\r\n0123456789";
 
-/// Long enough for any answer on a busy machine; only the stall tests wait for its end.
-pub const SILENCE: Duration = Duration::from_secs(1);
+/// Long enough for any answer on a busy machine; nothing waits for its end.
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What reached the upstream, request by request, heads and bodies as on the wire.
 pub type Arrived = Arc<Mutex<Vec<String>>>;
@@ -97,7 +97,7 @@ impl Bench {
             proxy.rule(rule);
         }
         let client = TcpStream::connect(proxy.address()).expect("a connection");
-        client.set_read_timeout(Some(SILENCE)).expect("a timeout");
+        client.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         Self { proxy, arrived, client }
     }
 
@@ -126,11 +126,18 @@ impl Bench {
         answer + &String::from_utf8_lossy(&body)
     }
 
-    /// Everything that comes until the end, a reset or silence, and which of them it was.
+    /// Everything that comes until the end or a reset, and which of them it was.
     pub fn rest(&mut self) -> (String, Option<ErrorKind>) {
         let mut bytes = Vec::new();
         let error = self.client.read_to_end(&mut bytes).err().map(|error| error.kind());
         (String::from_utf8_lossy(&bytes).into_owned(), error)
+    }
+
+    /// Nothing more comes for a moment, and no end.
+    pub fn expect_silence(&mut self) {
+        self.client.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+        let error = self.client.read(&mut [0]).expect_err("silence");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
     }
 
     pub fn arrived(&self) -> Vec<String> {
