@@ -193,7 +193,7 @@ mod tests {
             let left = expiry.duration_since(held.renew_at.expect("they are renewed")).expect("before the end");
             let wanted = Duration::from_secs(life - renewed_after);
             // A little of its life has passed before it was taken up.
-            assert!(left <= wanted && wanted - left <= began.elapsed(), "{life}: {left:?} left");
+            assert!(left <= wanted && wanted.abs_diff(left) <= began.elapsed(), "{life}: {left:?} left");
             assert!(held.is_fresh() && held.is_valid(), "{life}");
         }
         assert!(held(None).is_fresh());
