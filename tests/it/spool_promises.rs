@@ -24,12 +24,12 @@ fn three_parts() -> Spooled {
 #[test]
 fn a_daemon_delivers_at_its_start_what_a_killed_one_left_whatever_the_schedule() {
     let stage = three_parts();
-    let daemon = stage.daemon(YEARLY).env("BACKUP_SPOOL_DIR", stage.dir()).env("BACKUP_MAX_UPLOAD_OUTAGE", "10m");
+    let daemon = stage.daemon(YEARLY).env("POSTGRES_CONNECTION_STRING", stage.named_source());
+    let daemon = daemon.env("BACKUP_SPOOL_DIR", stage.dir()).env("BACKUP_MAX_UPLOAD_OUTAGE", "10m");
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let mut running = daemon.clone().arg("--run-on-start").spawn();
     running.wait_for_stderr(WHOLE, SOON);
-    running.signal("KILL");
-    assert_eq!(running.wait().signal, Some(9));
+    stage.kill(running);
     stage.proxy.clear_rules();
     assert_eq!((stage.kept().len(), stage.backups().len()), (1, 0));
 
@@ -83,8 +83,10 @@ fn killed_behind_the_manifest() -> (Spooled, String) {
         keys.into_iter().find(|key| key.ends_with(".gz.json"))
     };
     eventually(|| written().is_some(), || running.stderr_so_far());
+    // It has given up its lock, and with that its session, in order.
     running.signal("KILL");
     assert_eq!(running.wait().signal, Some(9));
+    stage.wait_for_end_of_sessions();
     stage.proxy.clear_rules();
     let key = stage.backups()[0].clone();
     assert_eq!(stage.kept().len(), 1);
