@@ -1,7 +1,9 @@
 //! One `S3_PATH` holds one database: another's is refused before anything is begun, another server's is a warning, and what
 //! cannot be known costs nothing.
 
-use chrono::{TimeDelta, Utc};
+use std::sync::LazyLock;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::support::program::{Outcome, Program};
@@ -14,9 +16,10 @@ fn put(bucket: &str, key: &str, body: &[u8]) {
     s3().request("PUT", &format!("/{bucket}/{key}"), body).expect("stored");
 }
 
-/// The key of a backup that was started so many days ago.
+/// The key of a backup that was started so many days ago: the same in all of a test, which goes on into another second.
 fn key_of(days: i64) -> String {
-    let started = Utc::now() - TimeDelta::days(days) - TimeDelta::hours(1);
+    static NOW: LazyLock<DateTime<Utc>> = LazyLock::new(Utc::now);
+    let started = *NOW - TimeDelta::days(days) - TimeDelta::hours(1);
     format!("app/postgres-backup-{}.sql.gz", started.format("%Y-%m-%d_%H-%M-%S"))
 }
 

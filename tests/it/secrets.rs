@@ -9,6 +9,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::connections::{Role, percent_encoded, quoted};
+use crate::support::client::eventually;
 use crate::support::fake_pg_dump::{End, FakeDump};
 use crate::support::process::Process;
 use crate::support::program::{Outcome, Program};
@@ -198,9 +199,7 @@ impl Blocker {
         child.stdin.as_mut().expect("its input").write_all(b"BEGIN;\nLOCK TABLE t;\n").expect("written");
         let held =
             "SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND mode = 'AccessExclusiveLock' AND granted";
-        while database.psql(held) != Ok("1".to_owned()) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        eventually(|| database.psql(held) == Ok("1".to_owned()), || "nobody holds the lock".to_owned());
         Self(child)
     }
 }
@@ -219,7 +218,8 @@ fn children(running: &crate::support::program::Running) -> Vec<(String, Vec<Stri
     loop {
         // The arguments first: one that has not become another program yet still has ours, and our environment.
         let look = |process: Process| (process.command_line(), process.environ());
-        let seen: Vec<_> = running.descendants().into_iter().map(look).collect();
+        let is_child = |(arguments, _): &(String, _)| !arguments.starts_with(env!("CARGO_BIN_EXE_pg-s3-backup"));
+        let seen: Vec<_> = running.descendants().into_iter().map(look).filter(is_child).collect();
         let has = |words: &str| seen.iter().any(|(arguments, _)| arguments.contains(words));
         if has("psql -X") && has("pg_dump --format=plain") {
             return seen;

@@ -116,8 +116,7 @@ fn a_killed_run_whose_dump_was_not_whole_leaves_nothing_to_the_next() {
     let stage = Spooled::new(FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput));
     let running = stage.backup().spawn();
     stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);
-    running.signal("KILL");
-    running.wait();
+    stage.kill(running);
     assert_eq!((stage.kept().len(), s3().open_uploads(&stage.bucket).len()), (1, 1));
     let whole = FakeDump::new().install();
     let outcome = stage.backup().env("PG_DUMP_PATH", whole.path()).run();
@@ -173,8 +172,7 @@ fn a_commit_that_took_effect_before_the_run_was_killed_is_found() {
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::From(2), Fault::slow_down()));
     let running = stage.backup().spawn();
     stage.proxy.wait_for(S3Verb::HeadObject, 2, SOON);
-    running.signal("KILL");
-    running.wait();
+    stage.kill(running);
     assert_eq!((stage.backups().len(), stage.keys().len()), (1, 1), "committed, without a manifest");
     stage.proxy.clear_rules();
     let outcome = stage.backup().run();

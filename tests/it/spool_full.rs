@@ -33,7 +33,7 @@ rm -f "$2/filler"
 find "$2" -type f ! -name lock -printf 'left behind: %p\n' >&2
 exit "$status"
 "#;
-/// Kills a run once its journal has a line like `$4`, fills the disk up, says so, and runs another.
+/// Kills a run once its journal has a line like `$4`, fills the disk up, says so, and runs another as soon as there is `go`.
 const RESUMED: &str = r#"
 mount -t tmpfs -o "$1" tmpfs "$2" || exit 99
 "$3" backup 2>/dev/null &
@@ -43,6 +43,7 @@ kill -s KILL "$killed"
 wait "$killed"
 cat /dev/zero >"$2/filler" 2>/dev/null
 echo 'the disk is full' >&2
+until [ -e "$HOME/go" ]; do sleep 0.01; done
 "$3" backup
 status=$?
 rm -f "$2/filler"
@@ -141,10 +142,12 @@ fn a_whole_dump_is_delivered_from_a_full_disk() {
     // Until the first run is dead, nothing is delivered.
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let (mount, backup) = (tempfile::tempdir().expect("a directory"), stage.backup());
-    let backup = backup.env("BACKUP_MAX_UPLOAD_OUTAGE", "1m");
+    let backup = backup.env("BACKUP_MAX_UPLOAD_OUTAGE", "1m").env("POSTGRES_CONNECTION_STRING", stage.named_source());
     let mut running = mounted(&backup, (RESUMED, "{\"whole\""), "size=40m", mount.path()).spawn();
     running.wait_for_stderr("the disk is full", Duration::from_mins(1));
     stage.proxy.clear_rules();
+    stage.wait_for_end_of_sessions();
+    std::fs::write(backup.home().join("go"), "").expect("written");
     let outcome = running.wait();
     outcome.assert_code(0);
     assert!(outcome.stderr.contains("the backup of an earlier run is delivered"), "{}", outcome.stderr);

@@ -24,12 +24,12 @@ fn three_parts() -> Spooled {
 #[test]
 fn a_daemon_delivers_at_its_start_what_a_killed_one_left_whatever_the_schedule() {
     let stage = three_parts();
-    let daemon = stage.daemon(YEARLY).env("BACKUP_SPOOL_DIR", stage.dir()).env("BACKUP_MAX_UPLOAD_OUTAGE", "10m");
+    let daemon = stage.daemon(YEARLY).env("POSTGRES_CONNECTION_STRING", stage.named_source());
+    let daemon = daemon.env("BACKUP_SPOOL_DIR", stage.dir()).env("BACKUP_MAX_UPLOAD_OUTAGE", "10m");
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let mut running = daemon.clone().arg("--run-on-start").spawn();
     running.wait_for_stderr(WHOLE, SOON);
-    running.signal("KILL");
-    assert_eq!(running.wait().signal, Some(9));
+    stage.kill(running);
     stage.proxy.clear_rules();
     assert_eq!((stage.kept().len(), stage.backups().len()), (1, 0));
 
@@ -54,6 +54,12 @@ fn a_daemon_delivers_at_its_start_what_a_killed_one_left_whatever_the_schedule()
     assert_eq!(stage.dump.pids().len(), 2, "{}", outcome.stderr);
 }
 
+/// Backups are named by the second in which they began, and who may only write cannot look whether a name is taken: the next
+/// one must not begin in that of the one before.
+fn another_second() {
+    std::thread::sleep(Duration::from_secs(1));
+}
+
 #[test]
 fn a_key_that_may_only_write_delivers_what_waits() {
     let write_only = |program: Program| {
@@ -61,6 +67,7 @@ fn a_key_that_may_only_write_delivers_what_waits() {
     };
     let stage = three_parts();
     stage.killed_from(2);
+    another_second();
     stage.assert_delivered(&write_only(stage.backup()).run(), (2, 2), "its own upload");
 
     // Somebody has aborted it: nobody may look for the object, and it is sent anew.
@@ -69,6 +76,7 @@ fn a_key_that_may_only_write_delivers_what_waits() {
     let begun = stage.proxy.log().into_iter().find(|seen| seen.verb == S3Verb::UploadPart).expect("a part was sent");
     let id = begun.query.split('&').find(|pair| pair.starts_with("uploadId=")).expect("an id");
     s3().request("DELETE", &format!("{}?{id}", begun.path), b"").expect("aborted");
+    another_second();
     stage.assert_delivered(&write_only(stage.backup()).run(), (2, 2), "aborted by somebody else");
 }
 
@@ -83,8 +91,10 @@ fn killed_behind_the_manifest() -> (Spooled, String) {
         keys.into_iter().find(|key| key.ends_with(".gz.json"))
     };
     eventually(|| written().is_some(), || running.stderr_so_far());
+    // It has given up its lock, and with that its session, in order.
     running.signal("KILL");
     assert_eq!(running.wait().signal, Some(9));
+    stage.wait_for_end_of_sessions();
     stage.proxy.clear_rules();
     let key = stage.backups()[0].clone();
     assert_eq!(stage.kept().len(), 1);

@@ -16,7 +16,7 @@ use crate::support::session::Session;
 use crate::support::tcp_proxy::TcpProxy;
 
 const STALLED: i32 = 11;
-const SOON: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_mins(2);
 const WORKS: &str = "pg_dump writes nothing, but the server works for it";
 /// What the dump's connection carries before it is stopped.
 const FLOWED: u64 = 1 << 20;
@@ -87,7 +87,13 @@ fn a_dump_that_asks_one_short_question_after_the_other_is_waited_for() {
 
 #[test]
 fn a_dump_whose_session_idles_is_stalled() {
-    let idle = r#"{ echo 'BEGIN; SELECT 4711;'; sleep "$forever"; } | "$here/psql" -X -d "$connection" >/dev/null"#;
+    // Its silence begins when the session idles, however long psql takes to come so far.
+    let idle = r#"
+        { echo 'BEGIN; SELECT 4711;'; echo '\echo idle'; sleep "$forever"; } |
+        "$here/psql" -X -d "$connection" >"$here/answers" &
+        until grep -q idle "$here/answers"; do sleep 0.05; done
+        echo --
+        wait"#;
     let (stage, database) = stage(idle, End::Exit(0));
     let outcome = backup(&stage, &database).run();
     stage.assert_failed(&outcome, STALLED, "idle in transaction").then_names(&[
@@ -153,9 +159,11 @@ fn a_real_dump_that_waits_in_the_middle_for_a_lock_is_waited_for() {
     other.run(&format!("BEGIN; REINDEX TABLE {toast}"));
     let mut running = backup(&stage, &database).env_remove("PG_DUMP_PATH").spawn();
     running.wait_for_stderr(WORKS, SOON);
+    // What it is waiting on is told once in each stall timeout; the first time it may not have come so far.
+    running.wait_for_stderr("Lock:relation held by pid ", SOON);
     running.wait_for_stderr("pg_dump waits for a lock of another session", SOON);
     let told = running.stderr_so_far();
-    assert!(told.contains("Lock:relation held by pid ") && told.contains("REINDEX TABLE pg_toast."), "{told}");
+    assert!(told.contains("REINDEX TABLE pg_toast."), "{told}");
     drop(other);
     running.wait().assert_code(0).assert_no_children_left();
     assert_eq!(stage.backups().len(), 1);

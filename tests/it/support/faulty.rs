@@ -3,8 +3,9 @@
 
 use std::io::Read as _;
 
+use super::client::eventually;
 use super::fake_pg_dump::{Body, FakeDump, FakePgDump};
-use super::program::{Outcome, Program};
+use super::program::{Outcome, Program, Running};
 use super::proxy::FaultProxy;
 use super::servers::{postgres, s3};
 
@@ -54,6 +55,30 @@ impl Stage {
             .env("POSTGRES_CONNECTION_STRING", postgres().uri("postgres"))
             .env("PG_DUMP_PATH", self.dump.path())
             .env("LOG_LEVEL", "debug")
+    }
+
+    /// The server's connection string, with the bucket's name as that of a run's sessions: for [`Self::kill`].
+    pub fn named_source(&self) -> String {
+        format!("{}?application_name={}", postgres().uri("postgres"), self.bucket)
+    }
+
+    /// Kills a run of [`Self::named_source`], and waits until the server has noticed: as long as it has not, the run's lock
+    /// keeps the next one out.
+    pub fn kill(&self, running: Running) {
+        assert_ne!(self.sessions(), "0", "the run has a session: {}", running.stderr_so_far());
+        running.signal("KILL");
+        assert_eq!(running.wait().signal, Some(9));
+        self.wait_for_end_of_sessions();
+    }
+
+    /// Waits until the server has no session of [`Self::named_source`] any more.
+    pub fn wait_for_end_of_sessions(&self) {
+        eventually(|| self.sessions() == "0", || "the server has not noticed that the run is dead".to_owned());
+    }
+
+    fn sessions(&self) -> String {
+        let question = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{}'", self.bucket);
+        postgres().psql("postgres", &question).expect("a count")
     }
 
     /// The keys of backups in the bucket, without their sidecars.

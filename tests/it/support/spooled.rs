@@ -17,7 +17,7 @@ use super::setup::{gunzipped, manifest};
 
 /// What the log says when a dump can be resumed.
 pub const WHOLE: &str = "the dump is whole and on disk";
-const SOON: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_mins(3);
 
 /// A stage with a spool of its own.
 pub struct Spooled {
@@ -38,7 +38,8 @@ impl Spooled {
 
     /// A `backup` with the spool.
     pub fn backup(&self) -> Program {
-        self.stage.backup().env("BACKUP_SPOOL_DIR", self.dir())
+        let backup = self.stage.backup().env("POSTGRES_CONNECTION_STRING", self.named_source());
+        backup.env("BACKUP_SPOOL_DIR", self.dir())
     }
 
     /// A `backup` whose dump is whole in the spool, while S3 takes no part from the `nth` on.
@@ -59,8 +60,7 @@ impl Spooled {
             assert!(Instant::now() < deadline, "{} of {} parts are noted as taken", taken(), nth - 1);
             std::thread::sleep(Duration::from_millis(5));
         }
-        running.signal("KILL");
-        assert_eq!(running.wait().signal, Some(9));
+        self.kill(running);
         self.proxy.clear_rules();
         self.proxy.reset_counts();
         assert_eq!(self.kept().len(), 1, "the dump is kept");

@@ -68,8 +68,9 @@ for argument; do
 done
 cat "/proc/$$/environ" >"$here/environ"
 for argument; do printf '%s\n' "$argument"; done >"$here/args"
-echo $$ >>"$here/pids"
 {trap}
+# Who has read the number may send a signal at once.
+echo $$ >>"$here/pids"
 {grandchild}
 {hang}
 for argument; do
