@@ -4,7 +4,10 @@
 //! (SPEC §4.3). A transaction-level advisory lock in a READ COMMITTED transaction holds no snapshot, so it does not
 //! hold vacuum back, and it cannot leak behind a pooler (FACTS §3).
 
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
+use tokio::time::{Instant, sleep};
 
 use super::keepalives::{IDLE_SECONDS, INTERVAL_SECONDS, PROBES};
 use super::{PostgresError, Session};
@@ -13,7 +16,11 @@ use super::{PostgresError, Session};
 const NO_TIMEOUTS: &str = "SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name IN \
 ('idle_in_transaction_session_timeout', 'statement_timeout', 'transaction_timeout', 'idle_session_timeout')";
 
-/// Tries to take the lock; `false` where another session holds it.
+/// A session outlives the run that had it for a moment, above all one that was killed: so long it is no other backup yet.
+const PATIENCE: Duration = Duration::from_secs(5);
+const EVERY: Duration = Duration::from_millis(200);
+
+/// Tries to take the lock; `false` where another session holds it for more than a moment.
 ///
 /// # Errors
 /// Where the session is lost.
@@ -21,8 +28,17 @@ pub async fn try_lock(session: &mut Session, destination: &str) -> Result<bool, 
     session.query(NO_TIMEOUTS).await?;
     session.query(&keepalives()).await?;
     let key = key(destination);
-    let sql = format!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_try_advisory_xact_lock({key})");
-    Ok(session.query(&sql).await?.last().is_some_and(|line| line == "t"))
+    session.query("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+    let (sql, began) = (format!("SELECT pg_try_advisory_xact_lock({key})"), Instant::now());
+    loop {
+        if session.query(&sql).await?.last().is_some_and(|line| line == "t") {
+            return Ok(true);
+        }
+        if began.elapsed() >= PATIENCE {
+            return Ok(false);
+        }
+        sleep(EVERY).await;
+    }
 }
 
 /// Has the server notice within two minutes when this host is gone: the lock would stay for hours. What is set lower stays;
