@@ -40,15 +40,6 @@ fn unhurried() -> FakeDump {
     FakeDump::new().body(Body::Whole(6 << 20)).pause_between(Duration::from_millis(60))
 }
 
-/// A dump that does not go on before [`let_go`]: what is done meanwhile is done in the middle of it.
-fn held() -> FakeDump {
-    FakeDump::new().body(Body::Whole(6 << 20)).first("until [ -e \"$here/go\" ]; do sleep 0.05; done")
-}
-
-fn let_go(stage: &Stage) {
-    fs::write(stage.dump.dir().join("go"), "").expect("written");
-}
-
 /// One backup, and it is what was dumped.
 #[track_caller]
 fn assert_one_whole(stage: &Stage, case: &str) {
@@ -76,11 +67,11 @@ fn a_hang_up_stops_a_backup_as_sigterm_does() {
 
 #[test]
 fn a_hang_up_under_nohup_is_ignored() {
-    let stage = Stage::new(held());
+    let stage = Stage::new(FakeDump::new().body(Body::Whole(6 << 20)).held());
     let running = with_hang_up(&stage.backup(), "ignore", &["backup"]).spawn();
     eventually(|| !stage.dump.alive().is_empty(), || "no pg_dump".to_owned());
     running.signal("HUP");
-    let_go(&stage);
+    stage.dump.let_go();
     stage.assert_committed(&running.wait(), "nohup");
 }
 
@@ -150,12 +141,12 @@ fn a_listing_that_nobody_reads_ends_quietly() {
 
 #[test]
 fn a_backup_goes_on_when_its_parent_dies() {
-    let stage = Stage::new(held());
+    let stage = Stage::new(FakeDump::new().body(Body::Whole(6 << 20)).held());
     let parent = in_shell(&stage.backup(), "\"$1\" backup & wait", Path::new("")).spawn();
     eventually(|| !stage.dump.alive().is_empty(), || "no pg_dump".to_owned());
     parent.signal("KILL");
     assert_eq!(parent.wait().signal, Some(9));
-    let_go(&stage);
+    stage.dump.let_go();
     eventually(|| stage.keys().iter().any(|key| key.ends_with(".sql.gz.json")), || format!("{:?}", stage.keys()));
     assert_one_whole(&stage, "the parent died");
 }

@@ -147,7 +147,7 @@ fn an_open_upload_is_uploading_until_it_is_a_backup() {
     let database = postgres().create_database("uploading");
     let bucket = s3().create_bucket("uploading");
     // The dump goes on once its upload was seen.
-    let fake = FakeDump::new().first("until [ -e \"$here/go\" ]; do sleep 0.05; done").install();
+    let fake = FakeDump::new().held().install();
     let program = backup_program(&database, &bucket).env("PG_DUMP_PATH", fake.path()).env("S3_PATH", "app");
     let running = program.spawn();
     let list = || rows(&list_program(&bucket).env("S3_PATH", "app").run());
@@ -155,7 +155,7 @@ fn an_open_upload_is_uploading_until_it_is_a_backup() {
     let listed = list();
     assert_eq!(listed.len(), 1, "{listed:?}");
     assert_eq!(listed[0][2..], ["0B", "-", "-", "uploading"]);
-    std::fs::write(fake.dir().join("go"), "").expect("written");
+    fake.let_go();
     running.wait().assert_code(0);
     let after = list();
     assert_eq!((names(&after), &*after[0][5]), (names(&listed), "ok"));

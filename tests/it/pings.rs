@@ -24,15 +24,10 @@ fn target(suffix: &str) -> String {
     format!("/ping/zq7Kx9jR-Wv3pLtHd{suffix}?create=1")
 }
 
-/// A dump that does not go on before [`let_go`].
-fn held() -> FakeDump {
-    FakeDump::new().first("until [ -e \"$here/go\" ]; do sleep 0.05; done")
-}
-
 /// Lets a run go on to its end once its beginning was told: where it ends sooner, that is not told any more.
 fn let_go(stage: &Stage, inbox: &Web, running: &Running) {
     eventually(|| !targets(inbox).is_empty(), || running.stderr_so_far());
-    std::fs::write(stage.dump.dir().join("go"), "").expect("written");
+    stage.dump.let_go();
 }
 
 /// As [`let_go`], for a run that is to be started.
@@ -59,7 +54,7 @@ fn assert_hidden(text: &str) {
 
 #[test]
 fn a_backup_pings_at_its_beginning_and_at_its_end() {
-    let (stage, inbox) = (Stage::new(held()), taking());
+    let (stage, inbox) = (Stage::new(FakeDump::new().held()), taking());
     let backup = stage.backup().env("PING_URL", format!("{}{PATH}", inbox.url())).env("LOG_LEVEL", "trace");
     let outcome = ended(&backup, &stage, &inbox);
     stage.assert_committed(&outcome, "with a ping");
@@ -74,7 +69,8 @@ fn a_backup_pings_at_its_beginning_and_at_its_end() {
 #[test]
 fn a_backup_that_fails_pings_with_its_cause_and_without_secrets() {
     let secret = "sentinel-password";
-    let dump = held()
+    let dump = FakeDump::new()
+        .held()
         .stderr_line(&format!("pg_dump: error: cannot use {secret} here, nor zq7Kx9jR-Wv3pLtHd"))
         .end(End::Exit(1));
     let stage = Stage::new(dump);
@@ -139,7 +135,7 @@ fn https_is_trusted_by_the_systems_roots_alone() {
 #[test]
 fn a_proxy_of_the_environment_is_used() {
     let proxy = taking();
-    let stage = Stage::new(held());
+    let stage = Stage::new(FakeDump::new().held());
     let backup = stage.backup().env("PING_URL", "http://pings.invalid/zq7Kx9jR").env("HTTP_PROXY", proxy.url());
     let outcome = ended(&backup.env("NO_PROXY", "127.0.0.1"), &stage, &proxy);
     stage.assert_committed(&outcome, "by way of a proxy");
@@ -149,7 +145,7 @@ fn a_proxy_of_the_environment_is_used() {
 
 #[test]
 fn the_daemon_pings_for_each_of_its_runs() {
-    let (stage, inbox) = (Stage::new(held()), taking());
+    let (stage, inbox) = (Stage::new(FakeDump::new().held()), taking());
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("ping-url");
     std::fs::write(&file, format!("{}{PATH}", inbox.url())).expect("written");

@@ -143,7 +143,7 @@ fn a_pg_dump_older_than_the_server_is_named_with_both_versions() {
 #[test]
 fn of_two_backups_of_one_database_at_once_the_second_is_refused() {
     let (database, bucket) = (source(), s3().create_bucket("twice"));
-    let held = FakeDump::new().first("until [ -e \"$here/go\" ]; do sleep 0.05; done").install();
+    let held = FakeDump::new().held().install();
     let program = backup_program(&database, &bucket);
     let mut first = program.clone().env("PG_DUMP_PATH", held.path()).spawn();
     first.wait_for_stderr("backup starts", Duration::from_mins(1));
@@ -154,7 +154,7 @@ fn of_two_backups_of_one_database_at_once_the_second_is_refused() {
     backup_program(&other, &bucket).env("S3_PATH", "other").run().assert_code(0);
     elsewhere.wait().assert_code(0);
     assert!(first.is_running(), "{}", first.stderr_so_far());
-    std::fs::write(held.dir().join("go"), "").expect("written");
+    held.let_go();
     first.wait().assert_code(0);
     assert_eq!(s3().keys(&bucket, "postgres-backup-").len(), 3);
     // The lock went with the first one.

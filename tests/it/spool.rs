@@ -65,8 +65,7 @@ fn s3_that_is_gone_from_the_start_ends_in_12_and_the_next_run_delivers() {
 
 #[test]
 fn an_outage_longer_than_the_budget_does_not_end_a_dump_that_goes_to_disk() {
-    let held = "until [ -e \"$here/go\" ]; do sleep 0.05; done";
-    let stage = Spooled::new(FakeDump::new().body(THREE_PARTS).first(held));
+    let stage = Spooled::new(FakeDump::new().body(THREE_PARTS).held());
     stage.proxy.pause();
     let mut running = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "1s").spawn();
     running.wait_for_stderr("meanwhile", SOON);
@@ -80,7 +79,7 @@ fn an_outage_longer_than_the_budget_does_not_end_a_dump_that_goes_to_disk() {
     }
     assert!(!running.stderr_so_far().contains(WHOLE), "the dump takes longer: {}", running.stderr_so_far());
     stage.proxy.resume();
-    std::fs::write(stage.dump.dir().join("go"), "").expect("written");
+    stage.dump.let_go();
     stage.assert_delivered(&running.wait(), (1, 1), "S3 came back while the dump went on");
 }
 

@@ -175,6 +175,12 @@ impl FakeDump {
         self
     }
 
+    /// Does not go on before [`FakePgDump::let_go`]: what is done meanwhile is done in the middle of it.
+    #[must_use]
+    pub fn held(self) -> Self {
+        self.first("until [ -e \"$here/go\" ]; do sleep 0.05; done")
+    }
+
     /// Writes the script and the dump into a fresh directory.
     ///
     /// # Panics
@@ -213,6 +219,14 @@ impl FakePgDump {
     /// The executable, for `PG_DUMP_PATH`.
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("pg_dump")
+    }
+
+    /// Lets all of its runs go on, for [`FakeDump::held`].
+    ///
+    /// # Panics
+    /// Where its directory cannot be written.
+    pub fn let_go(&self) {
+        fs::write(self.dir.path().join("go"), "").expect("written");
     }
 
     /// Its directory, for the front of `PATH`.

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 use super::background::{Background, read_some, reset_on_close, write_all};
+use super::client::eventually;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 /// "No limit" for the bytes that may still pass.
@@ -152,11 +153,8 @@ impl TcpProxy {
     /// # Panics
     /// Where nobody does within a minute.
     pub fn wait_until_open(&self) {
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while std::net::TcpStream::connect(self.address).is_err() {
-            assert!(Instant::now() < deadline, "nobody listens on {}", self.address);
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let is_open = || std::net::TcpStream::connect(self.address).is_ok();
+        eventually(is_open, || format!("nobody listens on {}", self.address));
     }
 }
 
