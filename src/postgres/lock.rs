@@ -56,3 +56,28 @@ fn key(destination: &str) -> i64 {
     let digest: [u8; 32] = Sha256::digest(destination.as_bytes()).into();
     digest.iter().take(8).fold(0, |key, byte| (key << 8) | i64::from(*byte))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::session::tests::session;
+    use super::*;
+
+    /// The lock is another's when it is asked for first, and free from then on.
+    const PSQL: &str = r#"#!/bin/sh
+while IFS= read -r line; do
+    case $line in
+        *pg_try_advisory_xact_lock*) if [ -e "$0.asked" ]; then echo t; else echo f; fi; echo asked >>"$0.asked" ;;
+        \\echo*) line=${line#*\'}; echo "${line%\'}" ;;
+    esac
+done
+"#;
+
+    #[tokio::test]
+    async fn a_lock_that_a_run_leaves_behind_for_a_moment_is_waited_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut session = session(directory.path(), PSQL).await;
+        assert!(try_lock(&mut session, "s3://bucket/path").await.expect("answered"));
+        let asked = std::fs::read_to_string(directory.path().join("psql.asked")).expect("asked");
+        assert_eq!(asked.lines().count(), 2);
+    }
+}

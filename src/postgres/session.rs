@@ -166,7 +166,7 @@ fn target(conninfo: &Conninfo) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::{DumpArguments, Tool, Version};
     use super::*;
 
@@ -183,11 +183,12 @@ while IFS= read -r line; do
 done
 "#;
 
-    async fn session(directory: &std::path::Path) -> Session {
+    /// A session with this script for `psql`, in this directory.
+    pub(in super::super) async fn session(directory: &std::path::Path, script: &str) -> Session {
         let psql = directory.join("psql");
         // By a child: what another test starts while this process writes it would keep it from being run for a moment.
         let mut shell = tokio::process::Command::new("/bin/sh");
-        shell.args(["-c", "printf %s \"$2\" >\"$1\" && chmod 755 \"$1\"", "sh"]).arg(&psql).arg(PSQL);
+        shell.args(["-c", "printf %s \"$2\" >\"$1\" && chmod 755 \"$1\"", "sh"]).arg(&psql).arg(script);
         assert!(shell.status().await.expect("a shell").success());
         let pg_dump = Tool { path: psql.clone(), version: Version::parse("15.18").expect("a version") };
         let tools = Tools { pg_dump, psql, pg_dumpall: None };
@@ -205,7 +206,7 @@ done
     #[tokio::test]
     async fn the_answer_to_a_question_that_was_given_up_is_nobody_elses() {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut session = session(directory.path()).await;
+        let mut session = session(directory.path(), PSQL).await;
         assert_eq!(session.query("one").await.expect("answered"), ["one"]);
         let given_up = timeout(Duration::from_millis(50), session.query("slow")).await;
         assert!(given_up.is_err(), "{given_up:?}");
@@ -216,7 +217,7 @@ done
     #[tokio::test]
     async fn an_answer_that_is_no_utf8_is_an_answer() {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut session = session(directory.path()).await;
+        let mut session = session(directory.path(), PSQL).await;
         assert_eq!(session.query("latin").await.expect("answered"), ["gr\u{fffd}n"]);
     }
 }
