@@ -11,9 +11,10 @@ use crate::retention::{RetentionPolicy, Rules};
 use crate::storage::S3Settings;
 
 /// What keeps backups; where none of these is set, nothing is deleted.
-const RULES: [&table::Setting; 6] = [
+const RULES: [&table::Setting; 7] = [
     &table::BACKUP_RETENTION_DAYS,
     &table::BACKUP_KEEP_LAST,
+    &table::BACKUP_KEEP_HOURLY,
     &table::BACKUP_KEEP_DAILY,
     &table::BACKUP_KEEP_WEEKLY,
     &table::BACKUP_KEEP_MONTHLY,
@@ -67,9 +68,10 @@ pub(super) fn zone(resolver: &mut Resolver<'_>) -> Tz {
 
 /// The policy; `None` where no rule is set.
 pub(super) fn policy(resolver: &mut Resolver<'_>, zone: Tz) -> Result<Option<RetentionPolicy>, Reported> {
-    let [days, last, daily, weekly, monthly, yearly] = RULES.map(|setting| kept(resolver, setting));
+    let [days, last, hourly, daily, weekly, monthly, yearly] = RULES.map(|setting| kept(resolver, setting));
     let min_keep = kept(resolver, &table::BACKUP_MIN_KEEP);
-    let rules = Rules { days: days?, last: last?, daily: daily?, weekly: weekly?, monthly: monthly?, yearly: yearly? };
+    let (hourly, daily, weekly, monthly, yearly) = (hourly?, daily?, weekly?, monthly?, yearly?);
+    let rules = Rules { days: days?, last: last?, hourly, daily, weekly, monthly, yearly };
     Ok(RetentionPolicy::new(rules, min_keep?.unwrap_or(DEFAULT_MIN_KEEP), zone))
 }
 

@@ -1,6 +1,6 @@
 //! What is to be kept, as configured. Filled by `config`, used by [`super::plan`].
 
-use chrono::{DateTime, Datelike as _, Days, NaiveDate, NaiveDateTime, Utc};
+use chrono::{DateTime, Datelike as _, Days, NaiveDate, NaiveDateTime, TimeDelta, Timelike as _, Utc};
 use chrono_tz::Tz;
 
 /// The rules. They form a union: what any of them keeps is kept.
@@ -10,6 +10,8 @@ pub struct Rules {
     pub days: Option<u32>,
     /// The last so many.
     pub last: Option<u32>,
+    /// One an hour, of the last so many hours that have one.
+    pub hourly: Option<u32>,
     /// One a day, of the last so many days that have one.
     pub daily: Option<u32>,
     /// One an ISO week.
@@ -25,6 +27,7 @@ impl Rules {
     pub(super) fn units(&self) -> impl Iterator<Item = (Unit, usize)> + use<> {
         let counts = [
             (Unit::Last, self.last),
+            (Unit::Hour, self.hourly),
             (Unit::Day, self.daily),
             (Unit::Week, self.weekly),
             (Unit::Month, self.monthly),
@@ -56,11 +59,17 @@ impl RetentionPolicy {
         (self.date(later) - self.date(earlier)).num_days()
     }
 
-    /// The period of a kind in which a time lies, named by its first moment in the policy's time zone.
+    /// The period of a kind in which a time lies, named by its first moment: of an hour in UTC, as the clocks of autumn
+    /// show an hour twice and each is one of its own; of the others in the policy's time zone.
     pub(super) fn period(&self, unit: Unit, time: DateTime<Utc>) -> NaiveDateTime {
         let date = self.date(time);
         let first = match unit {
             Unit::Last => return time.naive_utc(),
+            Unit::Hour => {
+                let local = time.with_timezone(&self.zone);
+                let into = TimeDelta::seconds((local.minute() * 60 + local.second()).into());
+                return time.naive_utc() - into;
+            }
             Unit::Day => date,
             Unit::Week => date - Days::new(u64::from(date.weekday().num_days_from_monday())),
             Unit::Month => date - Days::new(u64::from(date.day0())),
@@ -79,6 +88,8 @@ impl RetentionPolicy {
 pub enum Unit {
     /// Each backup is a period of its own.
     Last,
+    /// An hour of the time zone's clock.
+    Hour,
     /// A calendar day.
     Day,
     /// An ISO week, which begins on Monday.
@@ -95,6 +106,7 @@ impl Unit {
     pub fn word(self) -> &'static str {
         match self {
             Self::Last => "last",
+            Self::Hour => "hour",
             Self::Day => "day",
             Self::Week => "week",
             Self::Month => "month",

@@ -19,13 +19,16 @@ pub const BACKUP_RETENTION_DAYS: Setting = Setting {
 /// `BACKUP_KEEP_LAST`
 pub const BACKUP_KEEP_LAST: Setting =
     Setting { variable: "BACKUP_KEEP_LAST", flag: Some("keep-last"), help: "keep the last N backups", ..KEEP };
-/// `BACKUP_KEEP_DAILY`
-pub const BACKUP_KEEP_DAILY: Setting = Setting {
-    variable: "BACKUP_KEEP_DAILY",
-    flag: Some("keep-daily"),
-    help: "keep the newest backup of each of the last N days that have one",
+/// `BACKUP_KEEP_HOURLY`
+pub const BACKUP_KEEP_HOURLY: Setting = Setting {
+    variable: "BACKUP_KEEP_HOURLY",
+    flag: Some("keep-hourly"),
+    help: "keep the newest backup of each of the last N hours that have one",
     ..KEEP
 };
+/// `BACKUP_KEEP_DAILY`
+pub const BACKUP_KEEP_DAILY: Setting =
+    Setting { variable: "BACKUP_KEEP_DAILY", flag: Some("keep-daily"), help: "the same by day", ..KEEP };
 /// `BACKUP_KEEP_WEEKLY`
 pub const BACKUP_KEEP_WEEKLY: Setting =
     Setting { variable: "BACKUP_KEEP_WEEKLY", flag: Some("keep-weekly"), help: "the same by ISO week", ..KEEP };

@@ -12,7 +12,8 @@ use super::{every, policy, time};
 
 const DAY: TimeDelta = TimeDelta::days(1);
 const HOUR: TimeDelta = TimeDelta::hours(1);
-const NO_RULES: Rules = Rules { days: None, last: None, daily: None, weekly: None, monthly: None, yearly: None };
+const NO_RULES: Rules =
+    Rules { days: None, last: None, hourly: None, daily: None, weekly: None, monthly: None, yearly: None };
 
 /// Compares the plan with its table.
 #[track_caller]
@@ -81,6 +82,19 @@ fn last() {
 }
 
 #[test]
+fn hourly() {
+    let backups = every(TimeDelta::minutes(20), "2026-10-30 21:00:00", "2026-10-31 02:10:00");
+    let rules = Rules { hourly: Some(3), ..NO_RULES };
+    assert_table("hourly", "Hourly 3; one every 20 minutes.", &backups, &policy(rules, 1, Tz::UTC));
+    let about = "Hourly 3 in Kathmandu, 5:45 ahead of UTC; one every 20 minutes.";
+    assert_table("hourly-kathmandu", about, &backups, &policy(rules, 1, Tz::Asia__Kathmandu));
+    let backups = every(TimeDelta::minutes(30), "2026-10-24 23:00:00", "2026-10-25 02:30:00");
+    let about = "Hourly 4 in Berlin, over the change of the clock in autumn: both hours from 2 to 3 count.";
+    let rules = Rules { hourly: Some(4), ..NO_RULES };
+    assert_table("hourly-berlin", about, &backups, &policy(rules, 1, Tz::Europe__Berlin));
+}
+
+#[test]
 fn daily() {
     let backups = every(HOUR * 6, "2026-02-20 01:00:00", "2026-03-02 13:00:00");
     let rules = Rules { daily: Some(4), ..NO_RULES };
@@ -115,8 +129,8 @@ fn yearly_with_years_left_out() {
 #[test]
 fn all_rules_together() {
     let backups = every(HOUR * 12, "2021-06-01 02:00:00", "2026-11-23 14:00:00");
-    let rules =
-        Rules { days: Some(2), last: Some(3), daily: Some(7), weekly: Some(5), monthly: Some(12), yearly: Some(4) };
+    let (days, last, daily) = (Some(2), Some(3), Some(7));
+    let rules = Rules { days, last, daily, weekly: Some(5), monthly: Some(12), yearly: Some(4), ..NO_RULES };
     let about = "Days 2, last 3, daily 7, weekly 5, monthly 12, yearly 4, min-keep 3; two a day for five years.";
     assert_table("combined", about, &backups, &policy(rules, 3, Tz::UTC));
 }

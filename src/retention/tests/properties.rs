@@ -38,8 +38,17 @@ fn count(most: u32) -> impl Strategy<Value = Option<u32>> {
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
-    (count(400), count(20), count(20), count(12), count(12), count(5))
-        .prop_map(|(days, last, daily, weekly, monthly, yearly)| Rules { days, last, daily, weekly, monthly, yearly })
+    (count(400), count(20), count(48), count(20), count(12), count(12), count(5)).prop_map(
+        |(days, last, hourly, daily, weekly, monthly, yearly)| Rules {
+            days,
+            last,
+            hourly,
+            daily,
+            weekly,
+            monthly,
+            yearly,
+        },
+    )
 }
 
 fn zone() -> impl Strategy<Value = Tz> {
@@ -64,6 +73,7 @@ fn enlarged(rules: Rules, by: Rules) -> Rules {
     Rules {
         days: more(rules.days, by.days),
         last: more(rules.last, by.last),
+        hourly: more(rules.hourly, by.hourly),
         daily: more(rules.daily, by.daily),
         weekly: more(rules.weekly, by.weekly),
         monthly: more(rules.monthly, by.monthly),
@@ -162,7 +172,7 @@ proptest! {
         };
         let plan = Plan::new(&(0..count).map(hourly).collect::<Vec<_>>(), &policy);
         let rules = policy.rules;
-        let counts = [rules.last, rules.daily, rules.weekly, rules.monthly, rules.yearly];
+        let counts = [rules.last, rules.hourly, rules.daily, rules.weekly, rules.monthly, rules.yearly];
         let bound = policy.min_keep.max(6) + counts.iter().flatten().sum::<u32>() as usize;
         prop_assert!(plan.assumed().len() <= bound, "{} asked for, {bound} at most", plan.assumed().len());
     }
