@@ -3,7 +3,8 @@
 //! `commands::list` shows it, `check` looks at the newest. Names and sizes come from the listing alone, of which only a few bytes a backup are kept, so
 //! that 100,000 of them are no matter; what only a manifest knows comes from the manifests of the newest.
 
-use std::collections::BTreeMap;
+mod entries;
+mod soundness;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -11,6 +12,9 @@ use serde::Serialize;
 use crate::backup::manifest::{Manifest, time_text};
 use crate::backup::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
 use crate::storage::{Destination, StorageError};
+
+pub use entries::{Entries, Entry, SIDECARS, list_entries};
+pub use soundness::{SMALLEST_DUMP, Soundness, is_too_small};
 
 /// Manifests are read of the newest this many (SPEC §8): each is a request.
 const MANIFESTS: usize = 50;
@@ -49,6 +53,10 @@ pub enum State {
     Partial,
     /// It is there, but has another size than its manifest says.
     WrongSize,
+    /// It is there, without a manifest, and too small to hold a dump.
+    Empty,
+    /// Its name lies in the future.
+    Future,
     /// Its upload is open.
     Uploading,
 }
@@ -62,22 +70,31 @@ impl State {
             Self::NoManifest => "no manifest",
             Self::Partial => "partial",
             Self::WrongSize => "WRONG SIZE",
+            Self::Empty => "EMPTY",
+            Self::Future => "FUTURE",
             Self::Uploading => "uploading",
         }
     }
 }
 
-/// What the listing says of one name.
-#[derive(Clone, Copy, Debug, Default)]
-struct Entry {
-    bytes: Option<u64>,
-    has_manifest: bool,
+impl From<Soundness> for State {
+    fn from(soundness: Soundness) -> Self {
+        match soundness {
+            Soundness::Sound => Self::Ok,
+            Soundness::Partial => Self::Partial,
+            Soundness::WrongSize => Self::WrongSize,
+            Soundness::Empty => Self::Empty,
+            Soundness::Future => Self::Future,
+        }
+    }
 }
 
 /// Everything below a destination, by name.
 pub struct Listing<'a> {
     destination: &'a Destination,
-    entries: BTreeMap<BackupName, Entry>,
+    entries: Entries,
+    /// When it was listed: what lies in the future.
+    now: DateTime<Utc>,
 }
 
 impl<'a> Listing<'a> {
@@ -87,17 +104,9 @@ impl<'a> Listing<'a> {
     /// Where the listing is refused, or not to be had within the outage budget. Open uploads that cannot be listed are
     /// a warning.
     pub async fn read(destination: &'a Destination) -> Result<Self, StorageError> {
-        let mut entries: BTreeMap<BackupName, Entry> = BTreeMap::new();
-        let mut take = |file_name: &str, bytes: u64| {
-            if let Some(name) = BackupName::parse(file_name) {
-                entries.entry(name).or_default().bytes = Some(bytes);
-            } else if let Some(name) = file_name.strip_suffix(MANIFEST_SUFFIX).and_then(BackupName::parse) {
-                entries.entry(name).or_default().has_manifest = true;
-            }
-        };
-        destination.list(BEGINNING, &mut take).await?;
-        // A manifest without its backup is none.
-        entries.retain(|_, entry| entry.bytes.is_some());
+        let mut entries = list_entries(destination).await?;
+        // A sidecar without its backup is none.
+        entries.retain(|_, entry| entry.backup.is_some());
         match destination.uploading(BEGINNING).await {
             Ok(names) => {
                 let names = names.iter().filter_map(|name| BackupName::parse(name));
@@ -105,17 +114,19 @@ impl<'a> Listing<'a> {
             }
             Err(error) => tracing::warn!(%error, "open uploads cannot be listed"),
         }
-        Ok(Self { destination, entries })
+        Ok(Self { destination, entries, now: Utc::now() })
     }
 
     /// The file names of the newest backups, newest first; not of those that are being uploaded.
     pub fn names(&self, limit: usize) -> impl Iterator<Item = String> {
-        self.stored().take(limit).map(|(name, _)| name.to_string())
+        self.stored().take(limit).map(|(name, ..)| name.to_string())
     }
 
-    /// Every backup and its size in bytes, newest first; not those that are being uploaded.
-    pub fn stored(&self) -> impl Iterator<Item = (BackupName, u64)> {
-        self.entries.iter().rev().filter_map(|(name, entry)| Some((*name, entry.bytes?)))
+    /// Every backup, its size in bytes, and its soundness where the listing tells it; newest first. Not those that are
+    /// being uploaded.
+    pub fn stored(&self) -> impl Iterator<Item = (BackupName, u64, Option<Soundness>)> {
+        let entries = self.entries.iter().rev();
+        entries.filter_map(|(name, entry)| Some((*name, entry.backup?, Soundness::listed(*name, entry, self.now))))
     }
 
     /// The newest backups, newest first, with what the manifests of the newest 50 know, or the objects themselves.
@@ -124,40 +135,59 @@ impl<'a> Listing<'a> {
         let mut backups: Vec<StoredBackup> = newest.map(|(name, entry)| self.backup(*name, *entry)).collect();
         for backup in backups.iter_mut().take(MANIFESTS) {
             match backup.state {
-                State::Ok => _ = self.describe(backup).await,
+                State::Ok | State::Future => _ = self.describe(backup).await,
                 State::NoManifest => self.look(backup).await,
-                State::Partial | State::WrongSize | State::Uploading => {}
+                State::Partial | State::WrongSize | State::Empty | State::Uploading => {}
             }
         }
         backups
     }
 
-    /// One backup, or the newest where none is named, and its manifest; not one that is being uploaded.
+    /// One backup, or the latest where none is named, and its manifest; not one that is being uploaded. The latest is the
+    /// newest valid one; where none of the newest 50 is, the newest partial one.
     pub async fn find(&self, wanted: Option<BackupName>) -> Option<(StoredBackup, Option<Manifest>)> {
-        let mut stored = self.entries.iter().rev().filter(|(_, entry)| entry.bytes.is_some());
-        let (name, entry) = stored.find(|(name, _)| wanted.is_none_or(|wanted| wanted == **name))?;
-        let mut backup = self.backup(*name, *entry);
-        let manifest = if entry.has_manifest {
+        if let Some(name) = wanted {
+            let entry = self.entries.get(&name).filter(|entry| entry.backup.is_some())?;
+            return Some(self.full(name, *entry).await);
+        }
+        let stored = self.stored().filter(|(_, _, soundness)| soundness.is_none());
+        let mut partial = None;
+        for (name, ..) in stored.take(MANIFESTS) {
+            let found = self.full(name, self.entries.get(&name).copied()?).await;
+            match found.0.state {
+                State::Ok | State::NoManifest => return Some(found),
+                State::Partial => partial = partial.or(Some(found)),
+                State::WrongSize | State::Empty | State::Future | State::Uploading => {}
+            }
+        }
+        partial
+    }
+
+    /// A backup with what its manifest, or the object itself, knows.
+    async fn full(&self, name: BackupName, entry: Entry) -> (StoredBackup, Option<Manifest>) {
+        let mut backup = self.backup(name, entry);
+        let manifest = if entry.has_manifest() {
             self.describe(&mut backup).await
         } else {
             self.look(&mut backup).await;
             None
         };
-        Some((backup, manifest))
+        (backup, manifest)
     }
 
     fn backup(&self, name: BackupName, entry: Entry) -> StoredBackup {
         let file_name = name.to_string();
-        let state = match entry {
-            Entry { bytes: None, .. } => State::Uploading,
-            Entry { has_manifest: false, .. } => State::NoManifest,
-            Entry { .. } => State::Ok,
+        let state = match (entry.backup, Soundness::listed(name, &entry, self.now)) {
+            (None, _) => State::Uploading,
+            (Some(_), Some(soundness)) => soundness.into(),
+            (Some(_), None) if entry.has_manifest() => State::Ok,
+            (Some(_), None) => State::NoManifest,
         };
         StoredBackup {
             s3_location: self.destination.location(&self.destination.key(&file_name)),
             file_name,
             started_at: time_text(name.started()),
-            file_size: entry.bytes.unwrap_or_default(),
+            file_size: entry.backup.unwrap_or_default(),
             compression_ratio: None,
             database: None,
             state,
@@ -167,6 +197,9 @@ impl<'a> Listing<'a> {
 
     /// Adds what the object itself tells where it has no manifest. Credentials that may not look take nothing from it.
     async fn look(&self, backup: &mut StoredBackup) {
+        if matches!(backup.state, State::Empty | State::Future) {
+            return;
+        }
         match self.destination.head(&backup.file_name).await {
             Ok(Some(head)) if head.is_partial => backup.state = State::Partial,
             Ok(_) => {}
@@ -187,14 +220,14 @@ impl<'a> Listing<'a> {
             }
         };
         let Some(manifest) = manifest else {
-            backup.state = State::NoManifest;
+            if backup.state != State::Future {
+                backup.state = if is_too_small(backup.file_size) { State::Empty } else { State::NoManifest };
+            }
             self.look(backup).await;
             return None;
         };
-        if manifest.object_bytes != backup.file_size {
-            backup.state = State::WrongSize;
-        } else if manifest.partial {
-            backup.state = State::Partial;
+        if backup.state != State::Future {
+            backup.state = Soundness::by_manifest(backup.file_size, manifest.object_bytes, manifest.partial).into();
         }
         backup.compression_ratio = Some(manifest.compression_ratio);
         backup.database = Some(manifest.database.clone());

@@ -16,6 +16,9 @@ pub const MANIFEST_SUFFIX: &str = ".json";
 /// What the key of the globals has behind the backup's.
 pub const GLOBALS_SUFFIX: &str = ".globals.sql.gz";
 
+/// A name further ahead than this lies in the future: no clock that sets itself is that far off (SPEC §7).
+pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::hours(1);
+
 /// The file name of a key.
 #[must_use]
 pub fn file_name(key: &str) -> &str {
@@ -55,6 +58,13 @@ impl BackupName {
     #[must_use]
     pub fn started(&self) -> DateTime<Utc> {
         self.started
+    }
+
+    /// Whether the name lies in the future: more than an hour ahead, by a clock that is or was wrong. Nobody knows when
+    /// such a backup was made.
+    #[must_use]
+    pub fn is_in_future(&self, now: DateTime<Utc>) -> bool {
+        self.started > now + CLOCK_TOLERANCE
     }
 
     /// The name a second later, where this one is taken.

@@ -105,11 +105,12 @@ enum Newest {
     Unreadable(BackupName),
 }
 
-/// The newest backup whose manifest can be read.
+/// The newest backup whose manifest can be read. Names that lie in the future are asked only where there is no other.
 async fn newest(destination: &Destination) -> Result<Newest, StorageError> {
     let now = Utc::now();
     for step in STEPS {
-        let names = described(destination, step.map(|step| now - step)).await?;
+        let Described { past, future } = described(destination, step.map(|step| now - step), now).await?;
+        let names = if step.is_none() && past.is_empty() { future } else { past };
         for name in names.iter().rev() {
             let body = destination.read(&format!("{name}{MANIFEST_SUFFIX}")).await?;
             if let Some(origin) = body.and_then(|body| serde_json::from_slice(&body).ok()) {
@@ -124,14 +125,23 @@ async fn newest(destination: &Destination) -> Result<Newest, StorageError> {
     Ok(Newest::Nobodys)
 }
 
+/// The newest backups that have a manifest, and those whose names lie in the future.
+#[derive(Default)]
+struct Described {
+    past: BTreeSet<BackupName>,
+    future: BTreeSet<BackupName>,
+}
+
 /// The newest backups with a manifest that were started since then.
 async fn described(
     destination: &Destination,
     since: Option<DateTime<Utc>>,
-) -> Result<BTreeSet<BackupName>, StorageError> {
-    let mut names = BTreeSet::new();
+    now: DateTime<Utc>,
+) -> Result<Described, StorageError> {
+    let mut described = Described::default();
     let mut take = |file_name: &str, _: u64| {
         if let Some(name) = file_name.strip_suffix(MANIFEST_SUFFIX).and_then(BackupName::parse) {
+            let names = if name.is_in_future(now) { &mut described.future } else { &mut described.past };
             names.insert(name);
             if names.len() > TRIED {
                 names.pop_first();
@@ -140,5 +150,5 @@ async fn described(
     };
     let since = since.map(|time| BackupName::new(time).to_string());
     destination.list_after(BEGINNING, since.as_deref(), &mut take).await?;
-    Ok(names)
+    Ok(described)
 }

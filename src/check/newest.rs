@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::backup::manifest::Manifest;
 use crate::backup::name::{BackupName, MANIFEST_SUFFIX};
-use crate::listing::{self, Listing};
+use crate::listing::{self, Listing, SMALLEST_DUMP, Soundness};
 use crate::storage::{Destination, Head};
 
 use super::answer::answered;
@@ -20,9 +20,10 @@ use super::{Wishes, deep};
 const LISTING_DEADLINE: Duration = Duration::from_mins(5);
 /// The median of so many before it is what a backup is compared with, as in the freeze rules (SPEC §7).
 const BEFORE: usize = 5;
-/// Clocks that set themselves may be that far apart; a later name is nobody's clock's fault any more (SPEC §7).
+/// Clocks that set themselves may be that far apart.
 const FUTURE_NOTICED: TimeDelta = TimeDelta::minutes(1);
-const FUTURE_REFUSED: TimeDelta = TimeDelta::hours(1);
+const SET_THE_CLOCK: &str =
+    "set the clock of the machine that takes the backups, or of this one; delete what was never taken";
 const TAKE_ONE: &str = "take a new backup, and look at the store";
 
 /// The newest backup of a destination.
@@ -48,14 +49,16 @@ impl Newest<'_> {
             Ok(listing) => listing,
             Err(trouble) => return findings.add(Probe::Newest, trouble.verdict(Status::Fail)),
         };
-        let mut stored = listing.stored();
-        let Some((name, bytes)) = stored.next() else {
-            let place = self.destination.location(&self.destination.key(""));
-            let mend = "take one with `backup`, or correct S3_BUCKET and S3_PATH";
-            return findings.add(Probe::Newest, Verdict::fail(format!("there is no backup at {place}"), mend));
+        let is_future = |soundness: Option<Soundness>| soundness == Some(Soundness::Future);
+        let future = listing.stored().next().filter(|(.., soundness)| is_future(*soundness)).map(|(name, ..)| name);
+        let mut stored = listing.stored().skip_while(|(.., soundness)| is_future(*soundness));
+        let Some((name, bytes, _)) = stored.next() else {
+            return findings.add(Probe::Newest, self.judge_absence(future));
         };
-        let before: Vec<u64> = stored.map(|(_, bytes)| bytes).take(BEFORE).collect();
-        findings.add(Probe::Newest, self.judge_age(name, Utc::now()));
+        // What cannot hold a dump is nothing to compare with.
+        let before = stored.filter(|(.., soundness)| soundness.is_none()).map(|(_, bytes, _)| bytes);
+        let before: Vec<u64> = before.take(BEFORE).collect();
+        findings.add(Probe::Newest, self.judge_age(name, future, Utc::now()));
         let listed = Listed { file_name: name.to_string(), bytes };
         let (verdict, manifest) = self.read_manifest(&listed.file_name).await;
         findings.add(Probe::Manifest, verdict);
@@ -67,21 +70,40 @@ impl Newest<'_> {
         }
     }
 
-    fn judge_age(&self, name: BackupName, now: DateTime<Utc>) -> Verdict {
+    fn judge_absence(&self, future: Option<BackupName>) -> Verdict {
+        let place = self.destination.location(&self.destination.key(""));
+        match future {
+            Some(name) => {
+                Verdict::fail(format!("{name} lies in the future, and no other backup is at {place}"), SET_THE_CLOCK)
+            }
+            None => Verdict::fail(
+                format!("there is no backup at {place}"),
+                "take one with `backup`, or correct S3_BUCKET and S3_PATH",
+            ),
+        }
+    }
+
+    /// How old the newest backup is. Names that lie further ahead than clocks differ say nothing of that.
+    fn judge_age(&self, name: BackupName, future: Option<BackupName>, now: DateTime<Utc>) -> Verdict {
         let age = now - name.started();
         let since = words(age.abs());
         if age < -FUTURE_NOTICED {
-            let detail = format!("{name} lies {since} in the future");
-            let mend =
-                "set the clock of the machine that takes the backups, or of this one; delete what was never taken";
-            return if age < -FUTURE_REFUSED { Verdict::fail(detail, mend) } else { Verdict::warn(detail, mend) };
+            return Verdict::warn(format!("{name} lies {since} in the future"), SET_THE_CLOCK);
         }
         match self.wishes.max_age.get() {
             Some(limit) if age > TimeDelta::from_std(limit).unwrap_or(TimeDelta::MAX) => Verdict::fail(
                 format!("{name} is {since} old, more than {}", humantime::format_duration(limit)),
                 "look at the log of the last `backup`, and whether its scheduler runs; --max-age sets the limit",
             ),
-            _ => Verdict::ok(format!("{name} is {since} old")),
+            _ => match future {
+                Some(ahead) => Verdict::warn(
+                    format!(
+                        "{name} is {since} old; {ahead} lies in the future, is not counted, and holds up retention"
+                    ),
+                    SET_THE_CLOCK,
+                ),
+                None => Verdict::ok(format!("{name} is {since} old")),
+            },
         }
     }
 
@@ -175,6 +197,12 @@ fn parts_of(etag: &str) -> Option<u32> {
 
 fn judge_size(wishes: &Wishes, bytes: u64, before: Vec<u64>) -> Verdict {
     let size = size_text(bytes);
+    if listing::is_too_small(bytes) {
+        let detail = format!(
+            "{size} cannot hold a dump, which has {SMALLEST_DUMP} bytes at least: it is what a program that failed leaves"
+        );
+        return Verdict::fail(detail, TAKE_ONE);
+    }
     if let Some(least) = wishes.min_size.map(super::MinSize::get).filter(|least| bytes < *least) {
         let detail = format!("{size} is less than --min-size {}", size_text(least));
         return Verdict::fail(detail, "look whether the database has lost data, and whose backup this is");

@@ -10,8 +10,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::backup::manifest::time_text;
-use crate::backup::name::{BEGINNING, BackupName};
 use crate::error::Chain;
+use crate::listing::{self, Soundness};
 use crate::spool::holds_whole;
 use crate::storage::{Destination, S3Settings, StorageError};
 use crate::telemetry::metrics::Ledger;
@@ -55,20 +55,16 @@ pub(super) async fn is_kept(spool: Option<PathBuf>, destination: String) -> bool
     is_kept
 }
 
-/// When the newest backup was started.
+/// When the newest backup was started. One whose name lies in the future, or that is too small to hold a dump, is no
+/// success of anybody's.
 async fn newest(s3: S3Settings, ledger: &Ledger) -> Result<Option<DateTime<Utc>>, StorageError> {
     let max_outage = s3.max_outage.min(PATIENCE);
     let destination = Box::pin(Destination::open(&S3Settings { max_outage, ..s3 })).await?;
-    let (mut newest, mut count, mut sum) = (None, 0, 0);
-    let mut take = |file_name: &str, bytes: u64| {
-        if let Some(name) = BackupName::parse(file_name) {
-            newest = newest.max(Some(name));
-            count += 1;
-            sum += bytes;
-        }
-    };
-    destination.list(BEGINNING, &mut take).await?;
-    let newest = newest.map(|name| name.started());
-    ledger.looked(count, sum, newest);
+    let entries = listing::list_entries(&destination).await?;
+    let now = Utc::now();
+    let stored = || entries.iter().filter_map(|(name, entry)| Some((name, entry, entry.backup?)));
+    let valid = stored().rev().find(|(name, entry, _)| Soundness::listed(**name, entry, now).is_none());
+    let newest = valid.map(|(name, ..)| name.started());
+    ledger.looked(stored().count() as u64, stored().map(|(.., bytes)| bytes).sum(), newest);
     Ok(newest)
 }

@@ -7,7 +7,7 @@ use crate::retention::{Decision, RetentionReport, Survey};
 use super::table::{COLUMNS, cut};
 
 /// The whole plan, newest first, and what else would be done.
-pub fn of_plan(survey: &Survey, stale_uploads: &[String], location: &str) -> String {
+pub fn of_plan(survey: &Survey, stale_uploads: &[String], report: &RetentionReport, location: &str) -> String {
     let decisions = survey.plan().decisions();
     let mut lines = Vec::new();
     if !decisions.is_empty() {
@@ -23,7 +23,7 @@ pub fn of_plan(survey: &Survey, stale_uploads: &[String], location: &str) -> Str
     let orphans = survey.orphans().map(|name| format!("{name} is gone: what lies beside it would be deleted"));
     lines.extend(orphans);
     lines.extend(stale_uploads.iter().map(|file_name| format!("{file_name}: its stale upload would be aborted")));
-    lines.push(foreseen(&RetentionReport::foreseen(survey), location));
+    lines.push(foreseen(report, location));
     lines.join("\n")
 }
 

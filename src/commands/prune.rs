@@ -56,9 +56,8 @@ async fn prune(
     let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref());
     let (destination, survey) = unless_interrupted(interrupts, survey(&config)).await?;
     outcome.s3_location = Some(destination.location(&destination.key("")));
-    let on_freeze = if args.force { OnFreeze::Override } else { OnFreeze::Heed };
     let stop = || async { _ = interrupts.received().await };
-    let enforced = retention::enforce(&destination, &survey, on_freeze, stop).await;
+    let enforced = retention::enforce(&destination, &survey, on_freeze(args), stop).await;
     outcome.retention = enforced.report;
     if enforced.is_stopped {
         return Err(Error::Interrupted(interrupts.received().await));
@@ -71,16 +70,19 @@ async fn prune(
 async fn preview(context: &Context<'_>, args: &PruneArgs) -> Result<(), Error> {
     let config = config::prune(context.flags, context.environment).map_err(Error::Settings)?;
     let (destination, survey) = survey(&config).await?;
-    for freeze in survey.freezes() {
-        tracing::warn!("{freeze}");
-    }
+    retention::announce(&survey, on_freeze(args));
     let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref());
     let stale = sweep.find(&destination, Utc::now()).await;
     let stale: Vec<String> = stale.into_iter().map(|upload| upload.file_name).collect();
     if args.json {
-        return context.print(&json(&PlanReport::new(&survey, stale))?);
+        return context.print(&json(&PlanReport::new(&survey, stale, on_freeze(args)))?);
     }
-    context.print(&plan_table::of_plan(&survey, &stale, &destination.location(&destination.key(""))))
+    let report = RetentionReport::foreseen(&survey, on_freeze(args));
+    context.print(&plan_table::of_plan(&survey, &stale, &report, &destination.location(&destination.key(""))))
+}
+
+fn on_freeze(args: &PruneArgs) -> OnFreeze {
+    if args.force { OnFreeze::Override } else { OnFreeze::Heed }
 }
 
 async fn survey(config: &PruneConfig) -> Result<(Destination, Survey), Error> {

@@ -11,9 +11,10 @@ use tokio::time::timeout;
 
 use crate::backup::name::BackupName;
 use crate::error::Chain;
+use crate::listing::{Entry, SIDECARS};
 use crate::storage::{Deletion, Destination, StorageError};
 
-use super::survey::{AT_ONCE, Entry, SIDECARS, Survey};
+use super::survey::{AT_ONCE, Survey};
 
 /// How long deletes that are under way may go on once the program was asked to stop.
 const GRACE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! What speaks against a plan: signs that not the backups are old, but something is wrong. Then nothing is deleted.
+//! Safety checks: signs that not the backups are old, but something is wrong. Then nothing is deleted.
 //!
 //! Asked by [`super::survey`] about every plan that would delete something. Retention that ran on after backups had
 //! failed has cost others all they had (FACTS §6).
@@ -6,39 +6,41 @@
 use std::fmt;
 
 use bytesize::ByteSize;
-use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::backup::name::BackupName;
-use crate::listing;
 
 use super::plan::Plan;
 use super::policy::RetentionPolicy;
 
-/// How far a clock may be wrong before its backups' names are taken for wrong (SPEC §7).
-const CLOCK_TOLERANCE: TimeDelta = TimeDelta::hours(1);
 /// Up to so many backups may be halved by one plan (SPEC §7).
 const FEW: usize = 5;
+/// How a person overrides a safety check, once, wherever the program runs.
+const ACCEPT: &str = "run `pg-s3-backup prune --force` with the same settings (in a container: `docker exec CONTAINER pg-s3-backup prune --force`)";
 
-/// A reason to delete nothing.
+/// A reason to delete nothing. Displayed, it says what was found; [`Freeze::advice`] says what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freeze {
-    /// A name lies in the future: ages counted from it mean nothing.
+    /// A name lies in the future: a clock is or was wrong.
     Future {
         /// The name.
         name: BackupName,
     },
-    /// There was no sound backup for longer than backups are kept.
+    /// There was no valid backup for longer than backups are kept, and few have been made since.
     Gap {
-        /// The newest sound backup.
+        /// The oldest valid backup on this side of the gap.
         name: BackupName,
         /// Days between it and the one before.
         days: i64,
         /// `BACKUP_RETENTION_DAYS`
         kept: u32,
+        /// Valid backups on this side of the gap.
+        since: usize,
+        /// `BACKUP_MIN_KEEP`
+        min_keep: usize,
     },
     /// The newest backup is much smaller than those before it.
     Shrunk {
-        /// The newest sound backup.
+        /// The newest valid backup.
         name: BackupName,
         /// Its size in bytes.
         bytes: u64,
@@ -57,60 +59,80 @@ pub enum Freeze {
 impl fmt::Display for Freeze {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Future { name } => {
-                write!(f, "{name} lies in the future: set the clock of the host that made it and remove it, or")
-            }
-            Self::Gap { name, days, kept } => write!(
+            Self::Future { name } => write!(f, "{name} lies in the future"),
+            Self::Gap { name, days, kept, since, min_keep } => write!(
                 f,
-                "there is no sound backup in the {days} days before {name}, but they are kept for {kept}: see why backups had stopped, then"
+                "there is no valid backup in the {days} days before {name}, but backups are kept for {kept}, and only {since} of BACKUP_MIN_KEEP={min_keep} valid ones have been made since"
             ),
             Self::Shrunk { name, bytes, median } => write!(
                 f,
-                "{name} has {}, less than half of the {} that those before it have: see whether the database was emptied, then",
+                "{name} has {}, less than half of the {} that those before it have",
                 ByteSize(*bytes).display().iec(),
                 ByteSize(*median).display().iec()
             ),
             Self::Most { deleted, total } => {
-                write!(
-                    f,
-                    "{deleted} of {total} backups would be deleted, more than half: look at `prune --dry-run`, then"
-                )
+                write!(f, "{deleted} of {total} backups would be deleted, more than half")
             }
-        }?;
-        f.write_str(" run `prune --force`")
+        }
     }
 }
 
-/// Everything that speaks against a plan; nothing where it deletes nothing. `now` is needed to know the future alone.
+impl Freeze {
+    /// What to look at, when it ends by itself, and how to delete all the same.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        let first = match self {
+            Self::Future { .. } => {
+                "set the clock of the host that made it, and remove it from the bucket if it is not wanted"
+            }
+            Self::Gap { .. } => "find out why backups had stopped; once there are as many, old ones are deleted again",
+            Self::Shrunk { .. } => {
+                "find out whether the database was emptied; once backups of the new size span 7 days, old ones are deleted again"
+            }
+            Self::Most { .. } => "look at `pg-s3-backup prune --dry-run`; a first run over a backlog is accepted once",
+        };
+        format!("{first}. To delete now: {ACCEPT}")
+    }
+
+    /// What was found and what to do, in one line.
+    #[must_use]
+    pub fn explained(&self) -> String {
+        format!("{self}: {}", self.advice())
+    }
+}
+
+/// Everything that speaks against a plan; nothing where it deletes nothing.
 #[must_use]
-pub fn freezes(plan: &Plan, policy: &RetentionPolicy, now: DateTime<Utc>) -> Vec<Freeze> {
+pub fn freezes(plan: &Plan, policy: &RetentionPolicy) -> Vec<Freeze> {
     if plan.deletions().next().is_none() {
         return Vec::new();
     }
-    [future(plan, now), gap(plan, policy), shrunk(plan), most(plan)].into_iter().flatten().collect()
+    let future = plan.future().map(|name| Freeze::Future { name });
+    [future, gap(plan, policy), shrunk(plan), most(plan)].into_iter().flatten().collect()
 }
 
-fn future(plan: &Plan, now: DateTime<Utc>) -> Option<Freeze> {
-    let name = plan.decisions().first()?.backup.name;
-    (name.started() > now + CLOCK_TOLERANCE).then_some(Freeze::Future { name })
-}
-
-/// Only age dooms backups while none are made; the other rules count those that are there.
+/// Only age dooms backups while none are made; the other rules count those that are there. A gap blocks until as many valid
+/// backups as always stay have been made since: one run must not end it.
 fn gap(plan: &Plan, policy: &RetentionPolicy) -> Option<Freeze> {
     let kept = policy.rules.days?;
-    let [newest, before, ..] = plan.compared() else { return None };
-    let days = policy.days_between(before.name.started(), newest.name.started());
-    (days > i64::from(kept)).then_some(Freeze::Gap { name: newest.name, days, kept })
+    let pairs = plan.newest_valid().windows(2).zip(1..);
+    let mut gaps = pairs.filter_map(|(pair, since)| {
+        let [newer, older] = [pair.first()?, pair.last()?];
+        let days = policy.days_between(older.name.started(), newer.name.started());
+        (days > i64::from(kept)).then_some(Freeze::Gap {
+            name: newer.name,
+            days,
+            kept,
+            since,
+            min_keep: policy.min_keep,
+        })
+    });
+    gaps.next()
 }
 
 fn shrunk(plan: &Plan) -> Option<Freeze> {
-    let (newest, before) = plan.compared().split_first()?;
-    let median = listing::median(before.iter().map(|backup| backup.bytes))?;
-    (newest.bytes.saturating_mul(2) < median).then_some(Freeze::Shrunk {
-        name: newest.name,
-        bytes: newest.bytes,
-        median,
-    })
+    let shrink = plan.shrink()?;
+    Some(Freeze::Shrunk { name: shrink.newest.name, bytes: shrink.newest.bytes, median: shrink.median })
 }
 
 fn most(plan: &Plan) -> Option<Freeze> {

@@ -17,9 +17,10 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
+pub use crate::listing::Soundness;
 pub use apply::Deleted;
 pub use freeze::{Freeze, freezes};
-pub use plan::{Backup, Decision, Plan, Reason, Soundness, Verdict};
+pub use plan::{Backup, Decision, Plan, Reason, Verdict};
 pub use policy::{RetentionPolicy, Rules, Unit};
 pub use report::{PlanReport, RetentionReport, Shortfall};
 pub use survey::Survey;
@@ -63,16 +64,14 @@ pub async fn enforce<Waiting: Future<Output = ()>>(
     on_freeze: OnFreeze,
     stop: impl Fn() -> Waiting,
 ) -> Enforced {
-    for freeze in survey.freezes() {
-        tracing::warn!("{freeze}");
-    }
+    announce(survey, on_freeze);
     if on_freeze == OnFreeze::Heed && !survey.freezes().is_empty() {
         let shortfall =
             Shortfall::Frozen { doomed: survey.plan().deletions().count(), reasons: survey.freezes().len() };
         return Enforced { report: RetentionReport::frozen(survey), shortfall: Some(shortfall), is_stopped: false };
     }
     let deleted = apply::apply(destination, survey, stop).await;
-    let report = RetentionReport::carried_out(survey, &deleted);
+    let report = RetentionReport::carried_out(survey, &deleted, on_freeze);
     let RetentionReport { kept, deleted: gone, deleted_bytes, .. } = report;
     tracing::info!(kept, deleted = gone, deleted_bytes, failed = deleted.failed.len(), "retention");
     if deleted.is_stopped {
@@ -84,6 +83,16 @@ pub async fn enforce<Waiting: Future<Output = ()>>(
         first: format!("{file_name} ({reason})"),
     });
     Enforced { report, shortfall, is_stopped: deleted.is_stopped }
+}
+
+/// Says what speaks against a plan, and what to do; or that it is overridden.
+pub fn announce(survey: &Survey, on_freeze: OnFreeze) {
+    for freeze in survey.freezes() {
+        match on_freeze {
+            OnFreeze::Heed => tracing::warn!("{}", freeze.explained()),
+            OnFreeze::Override => tracing::warn!("overridden by --force: {freeze}"),
+        }
+    }
 }
 
 /// The last step of `backup`: retention where a policy is set (with the name that was just made), and a sweep. Nothing that goes wrong here is more than a

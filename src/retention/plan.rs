@@ -7,37 +7,17 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::NaiveDateTime;
+use chrono::{NaiveDateTime, TimeDelta};
 
 use crate::backup::name::BackupName;
+use crate::listing::{self, Soundness};
 
 use super::policy::{RetentionPolicy, Unit};
 
-/// How many of the newest sound backups the freeze rules look at: the newest, and five to compare it with (SPEC §7).
-pub(super) const COMPARED: usize = 6;
-
-/// What is known about a backup's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Soundness {
-    /// Whole by size, as far as a manifest tells; without a manifest, too.
-    Sound,
-    /// Its arguments left something out.
-    Partial,
-    /// It has another size than its manifest says.
-    WrongSize,
-}
-
-impl Soundness {
-    /// The word for it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Sound => "sound",
-            Self::Partial => "partial",
-            Self::WrongSize => "wrong_size",
-        }
-    }
-}
+/// The newest backup is compared with the median of so many before it (SPEC §7).
+const BEFORE: usize = 5;
+/// Backups of a new size whose names span so many days make it the usual one (SPEC §7).
+const SETTLED: TimeDelta = TimeDelta::days(7);
 
 /// A backup, as the plan sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +33,8 @@ pub struct Backup {
 /// Why a backup is kept or deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// Kept, and counted by no rule: its name lies in the future.
+    Future,
     /// Kept: it is the newest of all.
     Newest,
     /// Kept: it is one of the newest sound ones, of which `BACKUP_MIN_KEEP` stay.
@@ -72,6 +54,7 @@ pub enum Reason {
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Future => f.write_str("in the future"),
             Self::Newest => f.write_str("newest"),
             Self::MinKeep => f.write_str("min-keep"),
             Self::Days => f.write_str("days"),
@@ -119,17 +102,33 @@ pub struct Decision {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     decisions: Vec<Decision>,
-    compared: Vec<Backup>,
+    newest_valid: Vec<Backup>,
+    shrink: Option<Shrink>,
     assumed: Vec<BackupName>,
 }
 
+/// The newest backups are much smaller than those before them, and have not been so for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shrink {
+    /// The newest valid backup.
+    pub newest: Backup,
+    /// The median size of the five before those of the new size, in bytes.
+    pub median: u64,
+}
+
 impl Plan {
-    /// Makes a plan. The order of the backups does not matter.
+    /// Makes a plan. The order of the backups does not matter. Those of the future are kept and count for nothing: neither
+    /// as the newest, nor for a rule, nor as what ages are counted from.
     #[must_use]
     pub fn new(backups: &[Backup], policy: &RetentionPolicy) -> Self {
         let mut newest_first = backups.to_vec();
         newest_first.sort_unstable_by_key(|backup| std::cmp::Reverse(backup.name));
-        Planning { backups: &newest_first, policy, assumed: RefCell::default() }.plan()
+        let (future, backups): (Vec<Backup>, Vec<Backup>) =
+            newest_first.into_iter().partition(|backup| backup.soundness == Some(Soundness::Future));
+        let mut plan = Planning { backups: &backups, policy, assumed: RefCell::default() }.plan();
+        let keep = |backup| Decision { backup, verdict: Verdict::Keep, reasons: vec![Reason::Future] };
+        plan.decisions.splice(..0, future.into_iter().map(keep));
+        plan
     }
 
     /// Every backup, newest first.
@@ -149,9 +148,20 @@ impl Plan {
         &self.assumed
     }
 
-    /// The newest sound backups, newest first; where none is sound, the newest of all.
-    pub(super) fn compared(&self) -> &[Backup] {
-        &self.compared
+    /// The newest backup whose name lies in the future.
+    pub(super) fn future(&self) -> Option<BackupName> {
+        let first = self.decisions.first().map(|decision| decision.backup)?;
+        (first.soundness == Some(Soundness::Future)).then_some(first.name)
+    }
+
+    /// The newest valid backups, newest first, `BACKUP_MIN_KEEP` of them; where none is valid, the newest of all.
+    pub(super) fn newest_valid(&self) -> &[Backup] {
+        &self.newest_valid
+    }
+
+    /// Whether the newest valid backup is much smaller than those before.
+    pub(super) fn shrink(&self) -> Option<Shrink> {
+        self.shrink
     }
 }
 
@@ -165,9 +175,9 @@ struct Planning<'a> {
 
 impl Planning<'_> {
     fn plan(self) -> Plan {
-        let sound = self.newest_sound(self.policy.min_keep.max(COMPARED));
+        let sound = self.newest_sound(self.policy.min_keep);
         let choices: Vec<Choice> = self.policy.rules.units().map(|(unit, count)| self.choose(unit, count)).collect();
-        let floor: BTreeSet<usize> = sound.iter().copied().take(self.policy.min_keep).collect();
+        let floor: BTreeSet<usize> = sound.iter().copied().collect();
         let origin = sound.first().copied().unwrap_or_default();
         let decide = |index: usize| {
             let mut keeps = Vec::new();
@@ -189,10 +199,31 @@ impl Planning<'_> {
             Decision { backup: self.backups[index], verdict, reasons }
         };
         let decisions = (0..self.backups.len()).map(decide).collect();
-        let compared: Vec<usize> = if sound.is_empty() { (0..self.backups.len()).collect() } else { sound };
-        let compared = compared.into_iter().take(COMPARED).map(|index| self.backups[index]).collect();
+        let shrink = self.shrink(&sound);
+        let newest =
+            if sound.is_empty() { (0..self.backups.len()).take(self.policy.min_keep).collect() } else { sound };
+        let newest_valid = newest.into_iter().map(|index| self.backups[index]).collect();
         let assumed = self.assumed.into_inner().into_iter().map(|index| self.backups[index].name).collect();
-        Plan { decisions, compared, assumed }
+        Plan { decisions, newest_valid, shrink, assumed }
+    }
+
+    /// Compares the newest valid backup, and with it those that have no more than twice its size, with the five before
+    /// these. Sizes are known from the listing: only where one of them is larger does anything hang on soundness.
+    fn shrink(&self, sound: &[usize]) -> Option<Shrink> {
+        // Where none is valid, all are compared.
+        let counts = |index: &usize| sound.is_empty() || self.is_sound(*index);
+        let newest = sound.first().copied().unwrap_or_default();
+        let most = self.backups.get(newest)?.bytes.saturating_mul(2);
+        let is_larger = |index: &usize| self.backups[*index].bytes > most;
+        let larger = (newest..self.backups.len()).filter(is_larger).find(counts)?;
+        let since = (newest..larger).rev().filter(|index| !is_larger(index)).find(counts).unwrap_or(newest);
+        let span = self.backups[newest].name.started() - self.backups[since].name.started();
+        if span >= SETTLED {
+            return None;
+        }
+        let before = (larger..self.backups.len()).filter(counts).take(BEFORE);
+        let median = listing::median(before.map(|index| self.backups[index].bytes))?;
+        (most < median).then_some(Shrink { newest: self.backups[newest], median })
     }
 
     /// Whether a backup is sound; what is not known is assumed, and noted.

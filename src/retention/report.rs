@@ -4,7 +4,9 @@ use serde::Serialize;
 
 use crate::backup::name::BackupName;
 
+use super::OnFreeze;
 use super::apply::Deleted;
+use super::freeze::Freeze;
 use super::plan::Decision;
 use super::survey::Survey;
 
@@ -23,6 +25,8 @@ pub struct RetentionReport {
     pub frozen: bool,
     /// What spoke against it, or could not be deleted and why; one line each.
     pub problems: Vec<String>,
+    /// What spoke against it and was overridden by `--force`; one line each.
+    pub overridden: Vec<String>,
 }
 
 /// The rules say more than was done.
@@ -55,6 +59,12 @@ fn stored_bytes(survey: &Survey) -> u64 {
     survey.plan().decisions().iter().map(|decision| decision.backup.bytes).sum()
 }
 
+/// What `--force` overrides, without the advice to use it.
+fn overridden(survey: &Survey, on_freeze: OnFreeze) -> Vec<String> {
+    let overridden = if on_freeze == OnFreeze::Override { survey.freezes() } else { &[] };
+    overridden.iter().map(ToString::to_string).collect()
+}
+
 fn warnings(count: usize) -> String {
     if count == 1 { "warning".to_owned() } else { format!("{count} warnings") }
 }
@@ -63,19 +73,18 @@ impl RetentionReport {
     /// Of a survey whose plan is not carried out because something speaks against it.
     #[must_use]
     pub fn frozen(survey: &Survey) -> Self {
-        let problems = survey.freezes().iter().map(ToString::to_string).collect();
         Self {
             kept: survey.plan().decisions().len(),
             kept_bytes: stored_bytes(survey),
             frozen: true,
-            problems,
+            problems: survey.freezes().iter().map(Freeze::explained).collect(),
             ..Self::default()
         }
     }
 
     /// Of a survey whose plan was carried out.
     #[must_use]
-    pub fn carried_out(survey: &Survey, deleted: &Deleted) -> Self {
+    pub fn carried_out(survey: &Survey, deleted: &Deleted, on_freeze: OnFreeze) -> Self {
         let failed = deleted.failed.iter().map(|(file_name, reason)| format!("{file_name}: {reason}"));
         let stopped = deleted.is_stopped.then(|| format!("stopped: {} backups were not tried", deleted.untried));
         Self {
@@ -85,20 +94,23 @@ impl RetentionReport {
             deleted_bytes: deleted.bytes,
             frozen: false,
             problems: failed.chain(stopped).collect(),
+            overridden: overridden(survey, on_freeze),
         }
     }
 
     /// Of a survey whose plan is only shown.
     #[must_use]
-    pub fn foreseen(survey: &Survey) -> Self {
+    pub fn foreseen(survey: &Survey, on_freeze: OnFreeze) -> Self {
         let deleted = survey.plan().deletions().count();
+        let heeded = if on_freeze == OnFreeze::Heed { survey.freezes() } else { &[] };
         Self {
             kept: survey.plan().decisions().len() - deleted,
             kept_bytes: stored_bytes(survey).saturating_sub(survey.plan().deletions().map(|backup| backup.bytes).sum()),
             deleted,
             deleted_bytes: survey.doomed_bytes(),
-            frozen: !survey.freezes().is_empty(),
-            problems: survey.freezes().iter().map(ToString::to_string).collect(),
+            frozen: !heeded.is_empty(),
+            problems: heeded.iter().map(Freeze::explained).collect(),
+            overridden: overridden(survey, on_freeze),
         }
     }
 
@@ -159,10 +171,10 @@ pub struct PlanReport {
 impl PlanReport {
     /// Of a survey, and the file names of stale uploads.
     #[must_use]
-    pub fn new(survey: &Survey, stale_uploads: Vec<String>) -> Self {
+    pub fn new(survey: &Survey, stale_uploads: Vec<String>, on_freeze: OnFreeze) -> Self {
         Self {
             dry_run: true,
-            totals: RetentionReport::foreseen(survey),
+            totals: RetentionReport::foreseen(survey, on_freeze),
             backups: survey.plan().decisions().iter().map(PlannedBackup::from).collect(),
             orphans: survey.orphans().map(|name: BackupName| name.to_string()).collect(),
             stale_uploads,

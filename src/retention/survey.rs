@@ -11,26 +11,18 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
-use crate::backup::name::{BEGINNING, BackupName, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
+use crate::backup::name::{BackupName, MANIFEST_SUFFIX};
+use crate::listing::{self, Entries, Entry, Soundness};
 use crate::storage::{Destination, FailureKind, StorageError};
 
 use super::freeze::{Freeze, freezes};
-use super::plan::{Backup, Plan, Soundness};
+use super::plan::{Backup, Plan};
 use super::policy::RetentionPolicy;
 
-/// What lies beside a backup, under its whole name and one of these: deleted after it. Anything else is not this tool's.
-pub(super) const SIDECARS: [&str; 3] = [MANIFEST_SUFFIX, GLOBALS_SUFFIX, ".drill.json"];
 /// Requests at once (SPEC §7).
 pub(super) const AT_ONCE: usize = 16;
 /// From this round on, manifests are read ahead: where many backups are unsound, each round finds out about more of them.
 const PATIENT_ROUNDS: u32 = 2;
-
-/// What a listing says of one name: the sizes in bytes of the backup and of what lies beside it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Entry {
-    pub backup: Option<u64>,
-    pub sidecars: [Option<u64>; SIDECARS.len()],
-}
 
 /// What a manifest says of its backup's soundness; the rest of it does not matter here, and may be of any version.
 #[derive(Deserialize)]
@@ -43,7 +35,7 @@ struct Brief {
 /// A destination, looked through.
 #[derive(Debug)]
 pub struct Survey {
-    pub(super) entries: BTreeMap<BackupName, Entry>,
+    pub(super) entries: Entries,
     plan: Plan,
     freezes: Vec<Freeze>,
 }
@@ -58,11 +50,10 @@ impl Survey {
         policy: &RetentionPolicy,
         now: DateTime<Utc>,
     ) -> Result<Self, StorageError> {
-        let entries = list(destination).await?;
-        let stored = entries
-            .iter()
-            .rev()
-            .filter_map(|(name, entry)| Some(Backup { name: *name, bytes: entry.backup?, soundness: None }));
+        let entries = listing::list_entries(destination).await?;
+        let stored = entries.iter().rev().filter_map(|(name, entry)| {
+            Some(Backup { name: *name, bytes: entry.backup?, soundness: Soundness::listed(*name, entry, now) })
+        });
         let mut backups: Vec<Backup> = stored.collect();
         let mut round = 0;
         let plan = loop {
@@ -74,7 +65,7 @@ impl Survey {
             ask((destination, &entries), &mut backups, plan.assumed(), ahead).await?;
             round += 1;
         };
-        let freezes = freezes(&plan, policy, now);
+        let freezes = freezes(&plan, policy);
         Ok(Self { entries, plan, freezes })
     }
 
@@ -97,35 +88,19 @@ impl Survey {
         entries.map(|entry| entry.backup.unwrap_or_default() + entry.sidecars.iter().flatten().sum::<u64>()).sum()
     }
 
-    /// The names whose backup is gone while something still lies beside it. Only of those older than the newest backup: what
-    /// is newer may belong to one that is just being made.
+    /// The names whose backup is gone while something still lies beside it. Only of those older than the newest backup that
+    /// does not lie in the future: what is newer may belong to one that is just being made.
     pub fn orphans(&self) -> impl Iterator<Item = BackupName> {
-        let newest = self.plan.decisions().first().map(|decision| decision.backup.name);
+        let mut backups = self.plan.decisions().iter().map(|decision| decision.backup);
+        let newest = backups.find(|backup| backup.soundness != Some(Soundness::Future)).map(|backup| backup.name);
         let older = self.entries.iter().take_while(move |(name, _)| Some(**name) < newest);
         older.filter(|(_, entry)| entry.backup.is_none()).map(|(name, _)| *name)
     }
 }
 
-async fn list(destination: &Destination) -> Result<BTreeMap<BackupName, Entry>, StorageError> {
-    let mut entries: BTreeMap<BackupName, Entry> = BTreeMap::new();
-    let mut take = |file_name: &str, bytes: u64| {
-        if let Some(name) = BackupName::parse(file_name) {
-            entries.entry(name).or_default().backup = Some(bytes);
-            return;
-        }
-        for (index, suffix) in SIDECARS.iter().enumerate() {
-            if let Some(name) = file_name.strip_suffix(suffix).and_then(BackupName::parse) {
-                entries.entry(name).or_default().sidecars[index] = Some(bytes);
-            }
-        }
-    };
-    destination.list(BEGINNING, &mut take).await?;
-    Ok(entries)
-}
-
 /// Finds out about the wanted backups, and about the next `ahead` older ones behind the last of them.
 async fn ask(
-    (destination, entries): (&Destination, &BTreeMap<BackupName, Entry>),
+    (destination, entries): (&Destination, &Entries),
     backups: &mut [Backup],
     wanted: &[BackupName],
     ahead: usize,
@@ -157,15 +132,12 @@ async fn ask(
 
 /// What the manifest says of a backup; of one without, or whose manifest is damaged, what the object itself does.
 async fn soundness(destination: &Destination, name: BackupName, entry: Entry) -> Result<Soundness, StorageError> {
-    let brief = match entry.sidecars[0] {
-        Some(_) => read(destination, name).await?,
-        None => None,
-    };
+    let bytes = entry.backup.unwrap_or_default();
+    let brief = if entry.has_manifest() { read(destination, name).await? } else { None };
     match brief {
-        Some(brief) if Some(brief.object_bytes) != entry.backup => Ok(Soundness::WrongSize),
-        Some(brief) if brief.partial => Ok(Soundness::Partial),
-        Some(_) => Ok(Soundness::Sound),
-        None => look(destination, name).await,
+        Some(brief) => Ok(Soundness::by_manifest(bytes, brief.object_bytes, brief.partial)),
+        None if listing::is_too_small(bytes) => Ok(Soundness::Empty),
+        None => Ok(Soundness::without_manifest(bytes, is_partial(destination, name).await?)),
     }
 }
 
@@ -177,15 +149,15 @@ async fn read(destination: &Destination, name: BackupName) -> Result<Option<Brie
     Ok(serde_json::from_slice(&body).ok())
 }
 
-/// Asks the object. Whoever may read manifests alone takes it for sound, as of old: no more is known of it.
-async fn look(destination: &Destination, name: BackupName) -> Result<Soundness, StorageError> {
+/// Asks the object whether it is partial. Whoever may read manifests alone takes it for a whole one, as of old: no more is
+/// known of it.
+async fn is_partial(destination: &Destination, name: BackupName) -> Result<bool, StorageError> {
     match destination.head(&name.to_string()).await {
-        Ok(Some(head)) if head.is_partial => Ok(Soundness::Partial),
-        Ok(Some(_)) => Ok(Soundness::Sound),
+        Ok(Some(head)) => Ok(head.is_partial),
         Ok(None) => Err(gone(name, "it is listed, but cannot be found: nothing is deleted on doubt")),
         Err(StorageError::Refused { failure, .. }) if failure.kind == FailureKind::Refused => {
-            tracing::warn!(%name, error = %failure, "without a manifest, and nobody may look at it: taken for a sound backup");
-            Ok(Soundness::Sound)
+            tracing::warn!(%name, error = %failure, "without a manifest, and nobody may look at it: taken for a valid backup");
+            Ok(false)
         }
         Err(error) => Err(error.at_first_request()),
     }

@@ -5,6 +5,7 @@ use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::Stage;
 use crate::support::program::Program;
 use crate::support::servers::s3;
+use crate::support::stored::FUTURE;
 
 #[test]
 fn what_is_wrong_with_the_settings_ends_the_start_with_its_code() {
@@ -57,20 +58,22 @@ fn catches_up(program: &Program) -> bool {
 fn a_newest_backup_older_than_the_last_tick_is_caught_up_with() {
     let stage = Stage::new(FakeDump::new());
     let daemon = stage.daemon(YEARLY);
-    let put = |name: &str| s3().request("PUT", &format!("/{}/app/{name}", stage.bucket), b"x").expect("stored");
+    let put = |name: &str| s3().request("PUT", &format!("/{}/app/{name}", stage.bucket), &[b'x'; 300]).expect("stored");
     put("postgres-backup-2025-12-31_23-59-59.sql.gz");
+    // By a clock that was wrong.
+    put(FUTURE);
     // Somebody else's, whatever their times.
     put("postgres-backup-2099-01-01_00-00-00.sql.gz.json");
     put("sub/postgres-backup-2099-01-01_00-00-00.sql.gz");
     assert!(!catches_up(&daemon.clone().arg("--catch-up=false")), "it is turned off");
-    assert_eq!(stage.backups().len(), 2);
-    assert!(catches_up(&daemon), "the newest is of another year");
     assert_eq!(stage.backups().len(), 3);
+    assert!(catches_up(&daemon), "the newest is of another year");
+    assert_eq!(stage.backups().len(), 4);
     assert!(!catches_up(&daemon), "there is one now");
     let running = daemon.clone().arg("--run-on-start").spawn();
     wait_for(&running, " waiting ", 2);
     stop(running, "TERM", 143);
-    assert_eq!(stage.backups().len(), 4, "whatever is there");
+    assert_eq!(stage.backups().len(), 5, "whatever is there");
 }
 
 #[test]

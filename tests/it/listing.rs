@@ -7,6 +7,7 @@ use crate::support::fake_pg_dump::FakeDump;
 use crate::support::program::Outcome;
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{backup_program, list_program, manifest, s3_program};
+use crate::support::stored::{EMPTY_GZIP, FUTURE};
 
 const NEWEST: &str = "postgres-backup-2026-03-01_00-00-00.sql.gz";
 const MIDDLE: &str = "postgres-backup-2026-02-01_12-30-59.sql.gz";
@@ -117,16 +118,16 @@ fn only_this_tools_own_names_directly_below_the_path_are_listed() {
 fn a_backup_without_a_sound_manifest_is_still_listed() {
     let bucket = s3().create_bucket("manifests");
     let damaged = ["", "{", "[]", "null", "{\"object_bytes\": 3}", "\u{0}\u{1}"];
-    put(&bucket, NEWEST, b"abc");
+    put(&bucket, NEWEST, &[b'x'; 300]);
     for (day, body) in damaged.iter().enumerate() {
         let key = format!("postgres-backup-2026-01-{:02}_00-00-00.sql.gz", day + 1);
-        put(&bucket, &key, b"abc");
+        put(&bucket, &key, &[b'x'; 300]);
         put(&bucket, &format!("{key}.json"), body.as_bytes());
     }
     let rows = rows(&list_program(&bucket).run());
     assert_eq!(rows.len(), 1 + damaged.len());
     for row in rows {
-        assert_eq!(row[2..], ["3B", "-", "-", "no", "manifest"]);
+        assert_eq!(row[2..], ["300B", "-", "-", "no", "manifest"]);
     }
 }
 
@@ -184,8 +185,18 @@ fn one_backup_is_shown_in_full_with_the_way_back() {
     let database = postgres().create_database("shown");
     database.psql("CREATE TABLE t AS SELECT generate_series(1, 7) AS n").expect("a table");
     let bucket = s3().create_bucket("shown");
-    put(&bucket, OLDEST, b"x");
+    put(&bucket, OLDEST, &[b'x'; 300]);
     backup_program(&database, &bucket).run().assert_code(0);
+    // Newer than the latest by their names: what a failed pipe left, and what nobody knows the time of.
+    let soon = chrono::Utc::now() + chrono::TimeDelta::minutes(30);
+    let empty = pg_s3_backup::backup::name::BackupName::new(soon).to_string();
+    put(&bucket, &empty, EMPTY_GZIP);
+    put(&bucket, FUTURE, &[b'x'; 300]);
+    let table = list_program(&bucket).run().stdout_text();
+    assert!(table.contains(" FUTURE\n") && table.contains(" EMPTY\n"), "{table}");
+    let told = json(&list_program(&bucket).arg("--json").run());
+    let states: Vec<_> = told.iter().map(|backup| &backup["state"]).collect();
+    assert_eq!(states, ["future", "empty", "ok", "no_manifest"]);
     let latest = list_program(&bucket).arg("latest").run();
     latest.assert_code(0);
     let text = latest.stdout_text();

@@ -83,6 +83,18 @@ fn the_newest_backup_counts_however_old_it_is() {
 }
 
 #[test]
+fn a_name_in_the_future_decides_only_where_there_is_no_other() {
+    let database = postgres().create_database("ahead");
+    let bucket = s3().create_bucket("ahead");
+    put_foreign(&bucket, -4_000);
+    assert_refused(&program(&database, &bucket).run(), &database, &bucket);
+    put(&bucket, &key_of(100), b"x");
+    let ours = json!({"database": database.name});
+    put(&bucket, &format!("{}.json", key_of(100)), ours.to_string().as_bytes());
+    program(&database, &bucket).run().assert_code(0);
+}
+
+#[test]
 fn what_no_manifest_tells_costs_no_backup() {
     let database = postgres().create_database("untold");
     for damaged in ["", "{", "[]", "null", "{\"database\": 7}"] {

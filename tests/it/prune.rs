@@ -10,7 +10,7 @@ use crate::support::program::{Outcome, Program};
 use crate::support::proxy::{Calls, Fault, FaultProxy, Rule, S3Verb, Seen};
 use crate::support::servers::s3;
 use crate::support::setup::{prune_program, s3_program};
-use crate::support::stored::{SOUND, name_of_day, name_of_hour, put_backups};
+use crate::support::stored::{EMPTY_GZIP, FUTURE, SOUND, name_of_day, name_of_hour, put_backups};
 
 /// What is in the destination's neighbourhood and is none of its backups, whatever it looks like.
 fn neighbours() -> Vec<String> {
@@ -159,13 +159,14 @@ fn a_backup_whose_object_turns_up_is_no_orphan() {
 fn unsound_backups_are_told_by_their_manifests() {
     let bucket = s3().create_bucket("unsound");
     put_backups(&bucket, "app", &[1, 2, 3, 4]);
-    let partial = r#"{"object_bytes": 1, "partial": true}"#;
+    let partial = r#"{"object_bytes": 900, "partial": true}"#;
     let wrong_size = r#"{"object_bytes": 2, "partial": false}"#;
     let [damaged, empty] = ["{\"object_bytes\": ", ""];
     let manifests = [(5, partial), (6, damaged), (7, wrong_size), (8, empty), (9, partial)];
     let backups = manifests.map(|(day, manifest)| (format!("app/{}", name_of_day(day)), manifest));
     let beside = backups.clone().map(|(key, manifest)| (key + ".json", manifest));
-    let objects = backups.iter().map(|(key, _)| (key.as_str(), "x"));
+    let body = "x".repeat(900);
+    let objects = backups.iter().map(|(key, _)| (key.as_str(), body.as_str()));
     let objects: Vec<(&str, &str)> = objects.chain(beside.iter().map(|(key, body)| (key.as_str(), *body))).collect();
     s3().put_all(&bucket, &objects);
     let program = prune_program(&bucket).env("S3_PATH", "app").args(["--keep-last=3", "--min-keep=3"]);
@@ -211,6 +212,53 @@ fn a_dry_run_shows_each_backup_and_deletes_nothing() {
     assert_eq!(s3().every_key(&bucket), before);
 }
 
+#[test]
+fn what_failed_pipes_left_neither_stands_for_a_backup_nor_hides_what_it_is() {
+    // Eight empty files since the last of three backups; of the newest the manifest is damaged.
+    for (rules, left) in [(["--keep-last=3", "--min-keep=1"], 3), (["--retention-days=4", "--min-keep=3"], 8)] {
+        let bucket = s3().create_bucket("pipes");
+        put_backups(&bucket, "app", &[1, 2, 3]);
+        for day in 4..12 {
+            let body = if day == 7 { b"" } else { EMPTY_GZIP };
+            s3().request("PUT", &format!("/{bucket}/app/{}", name_of_day(day)), body).expect("stored");
+        }
+        s3().request("PUT", &format!("/{bucket}/app/{}.json", name_of_day(11)), b"{").expect("stored");
+        let program = prune_program(&bucket).env("S3_PATH", "app").args(rules);
+        let plan = json(&program.clone().args(["--dry-run", "--json"]).run(), 0);
+        assert_eq!(
+            (&plan["backups"][0]["soundness"], &plan["backups"][10]["action"]),
+            (&"empty".into(), &"keep".into())
+        );
+        program.run().assert_code(0);
+        let keys = s3().every_key(&bucket);
+        for day in 1..4 {
+            assert!(keys.contains(&format!("app/{}", name_of_day(day))), "{rules:?}: {keys:?}");
+        }
+        // The files go by the same rules: the last three, or all younger than the days allow.
+        let files = (4..12).filter(|day| keys.contains(&format!("app/{}", name_of_day(*day)))).count();
+        assert_eq!(files, left, "{rules:?}: {keys:?}");
+    }
+}
+
+#[test]
+fn nothing_is_counted_from_a_name_in_the_future() {
+    let bucket = s3().create_bucket("ahead");
+    put_backups(&bucket, "app", &[1, 8, 9, 10, 11]);
+    s3().put_many(&bucket, &[format!("app/{FUTURE}"), format!("app/{FUTURE}.json")]);
+    let program = prune_program(&bucket).env("S3_PATH", "app").args(["--retention-days=7", "--min-keep=1"]);
+    let dry = program.clone().args(["--dry-run", "--force"]).run();
+    let text = dry.assert_code(0).stdout_text();
+    assert!(text.contains(&format!("{FUTURE}   1B keep   in the future\n")), "{text}");
+    assert!(text.contains("5 backups to keep, 1 to delete") && !text.contains("without --force"), "{text}");
+    program.arg("--force").run().assert_code(0);
+    let keys = s3().every_key(&bucket);
+    let kept = [8, 9, 10, 11].into_iter().flat_map(|day| [name_of_day(day), format!("{}.json", name_of_day(day))]);
+    assert_eq!(
+        keys,
+        kept.chain([FUTURE.to_owned(), format!("{FUTURE}.json")]).map(|name| format!("app/{name}")).collect()
+    );
+}
+
 /// The backups of these days under `app`, each of so many bytes.
 fn with_sizes(bucket: &str, sizes: &[(u32, usize)]) {
     let objects: Vec<(String, String)> =
@@ -220,13 +268,13 @@ fn with_sizes(bucket: &str, sizes: &[(u32, usize)]) {
 
 #[test]
 fn each_reason_to_freeze_is_named_and_can_be_overridden() {
-    let gap: &[_] = &[(1, 9), (2, 9), (3, 9), (4, 9), (5, 9), (25, 9)];
-    let shrunk: &[_] = &[(1, 9), (2, 9), (3, 9), (4, 9), (5, 9), (6, 9), (7, 4)];
-    let most: &[_] = &[(1, 9), (2, 9), (3, 9), (4, 9), (5, 9), (6, 9), (7, 9)];
-    let future: &[_] = &[(1, 9), (2, 9), (3, 9), (4, 9), (5, 9), (31 * 12 * 60, 9)];
+    let gap: &[_] = &[(1, 900), (2, 900), (3, 900), (4, 900), (5, 900), (25, 900), (26, 900)];
+    let shrunk: &[_] = &[(1, 900), (2, 900), (3, 900), (4, 900), (5, 900), (6, 900), (7, 400)];
+    let most: &[_] = &[(1, 900), (2, 900), (3, 900), (4, 900), (5, 900), (6, 900), (7, 900)];
+    let future: &[_] = &[(1, 900), (2, 900), (3, 900), (4, 900), (5, 900), (31 * 12 * 60, 900)];
     let cases = [
-        (gap, "--retention-days=7", "no sound backup in the 20 days before"),
-        (shrunk, "--keep-last=5", "has 4 B, less than half of the 9 B"),
+        (gap, "--retention-days=7", "no valid backup in the 20 days before"),
+        (shrunk, "--keep-last=5", "has 400 B, less than half of the 900 B"),
         (most, "--keep-last=3", "4 of 7 backups would be deleted"),
         (future, "--keep-last=3", "lies in the future"),
     ];
@@ -251,8 +299,12 @@ fn each_reason_to_freeze_is_named_and_can_be_overridden() {
         dry.assert_code(0);
         assert!(dry.stderr.contains(reason) && dry.stdout_text().contains("without --force"), "{}", dry.stdout_text());
         assert_eq!(s3().every_key(&bucket), before, "{reason}: nothing is deleted");
-        let forced = program.arg("--force").run();
-        forced.assert_code(0);
+        let forced = program.args(["--force", "--json"]).run();
+        let told = json(&forced, 0);
+        assert!(told["overridden"][0].as_str().is_some_and(|overridden| overridden.contains(reason)), "{told}");
+        assert_eq!((&told["frozen"], &told["problems"]), (&false.into(), &serde_json::json!([])));
+        assert!(forced.stderr.contains("overridden by --force: "), "{}", forced.stderr);
+        assert!(!forced.stderr.contains("prune --force"), "what it is told to do it has done: {}", forced.stderr);
         assert!(s3().every_key(&bucket).len() < before.len(), "{reason}: {}", forced.stderr);
     }
 }

@@ -97,7 +97,11 @@ fn a_freeze_is_a_warning() {
     assert_eq!(left.len(), 6);
     assert_eq!((&report["kept"], &report["deleted"], &report["frozen"]), (&7.into(), &0.into(), &true.into()));
     assert!(report["problems"][0].as_str().is_some_and(|problem| problem.contains("prune --force")), "{report}");
-    assert_warned(&outcome, "no sound backup in the");
+    assert_warned(&outcome, "no valid backup in the");
+    // One run more does not end what many have to.
+    let again = stage.backup().env("BACKUP_RETENTION_DAYS", "7").arg("--json").run();
+    assert_eq!(after(&stage, &again).1["frozen"], true);
+    assert_warned(&again, "only 2 of BACKUP_MIN_KEEP=3 valid ones");
 }
 
 #[test]
@@ -144,7 +148,7 @@ fn names_in_the_near_future_never_cost_the_backup_that_was_just_made() {
     for minutes in [10, 20, 30] {
         let started = chrono::Utc::now() + chrono::TimeDelta::minutes(minutes);
         let name = pg_s3_backup::backup::name::BackupName::new(started);
-        s3().request("PUT", &format!("/{}/app/{name}", stage.bucket), b"x").expect("stored");
+        s3().request("PUT", &format!("/{}/app/{name}", stage.bucket), &[b'x'; 1000]).expect("stored");
     }
     let outcome = stage.backup().env("BACKUP_KEEP_LAST", "1").args(["--json", "--min-keep", "1"]).run();
     let (_, report) = after(&stage, &outcome);

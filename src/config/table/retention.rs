@@ -13,7 +13,7 @@ pub const BACKUP_RETENTION_DAYS: Setting = Setting {
     flag: Some("retention-days"),
     value: "DAYS",
     default: "none: without a rule nothing is deleted",
-    help: "keep what is at most this many days older than the newest sound backup",
+    help: "keep what is at most this many days older than the newest valid backup",
     ..KEEP
 };
 /// `BACKUP_KEEP_LAST`
@@ -43,6 +43,6 @@ pub const BACKUP_MIN_KEEP: Setting = Setting {
     variable: "BACKUP_MIN_KEEP",
     flag: Some("min-keep"),
     default: "`3`",
-    help: "whatever the rules say, the last N sound backups stay",
+    help: "whatever the rules say, the last N valid backups stay",
     ..KEEP
 };

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
-use super::super::{Backup, Freeze, Plan, RetentionPolicy, Rules, Soundness, freezes};
+use super::super::{Backup, Decision, Freeze, Plan, Reason, RetentionPolicy, Rules, Soundness, Verdict, freezes};
 use super::{every, policy, sound, time};
 use crate::backup::name::BackupName;
 
@@ -18,8 +18,15 @@ fn days(days: u32) -> RetentionPolicy {
     policy(Rules { days: Some(days), ..Rules::default() }, 1, Tz::UTC)
 }
 
+/// As a survey at this time finds them.
+fn seen(backups: &[Backup], now: DateTime<Utc>) -> Vec<Backup> {
+    let is_future = |backup: &Backup| backup.name.is_in_future(now);
+    let soundness = |backup: &Backup| if is_future(backup) { Some(Soundness::Future) } else { backup.soundness };
+    backups.iter().map(|backup| Backup { soundness: soundness(backup), ..*backup }).collect()
+}
+
 fn found(backups: &[Backup], policy: &RetentionPolicy, now: DateTime<Utc>) -> Vec<Freeze> {
-    freezes(&Plan::new(backups, policy), policy, now)
+    freezes(&Plan::new(&seen(backups, now), policy), policy)
 }
 
 fn now() -> DateTime<Utc> {
@@ -34,20 +41,18 @@ fn nothing_speaks_against_an_ordinary_plan() {
 }
 
 #[test]
-fn a_gap_longer_than_backups_are_kept() {
-    let with_gap = |gap: i64| {
+fn a_gap_longer_than_backups_are_kept_until_as_many_as_always_stay_were_made_since() {
+    // Some stay for being the last, so that no more than half would go.
+    let policy = policy(Rules { days: Some(7), last: Some(8), ..Rules::default() }, 3, Tz::UTC);
+    let with_gap = |gap: i64, since: i64| {
         let mut backups = ten_days();
-        backups.push(sound(time(NEWEST) + TimeDelta::days(gap), 1000));
-        // Some that are newer than the gap, so that no more than half would go.
-        found(
-            &backups,
-            &policy(Rules { days: Some(7), last: Some(6), ..Rules::default() }, 1, Tz::UTC),
-            time("2027-01-01 00:00:00"),
-        )
+        backups.extend((0..since).map(|day| sound(time(NEWEST) + TimeDelta::days(gap + day), 1000)));
+        found(&backups, &policy, time("2027-01-01 00:00:00"))
     };
-    assert_eq!(with_gap(7), []);
+    assert_eq!(with_gap(7, 1), []);
     let name = BackupName::new(time("2026-11-08 02:00:00"));
-    assert_eq!(with_gap(8), [Freeze::Gap { name, days: 8, kept: 7 }]);
+    let gap = |since| vec![Freeze::Gap { name, days: 8, kept: 7, since, min_keep: 3 }];
+    assert_eq!([with_gap(8, 1), with_gap(8, 2), with_gap(8, 3)], [gap(1), gap(2), Vec::new()]);
 }
 
 #[test]
@@ -66,9 +71,10 @@ fn only_sound_backups_fill_a_gap() {
         |day: i64| Backup { soundness: Some(Soundness::Partial), ..sound(time(NEWEST) + TimeDelta::days(day), 1000) };
     backups.extend((1..20).map(partial));
     backups.push(sound(time(NEWEST) + TimeDelta::days(20), 1000));
-    let reasons = found(&backups, &days(14), time("2027-01-01 00:00:00"));
+    let policy = policy(Rules { days: Some(14), ..Rules::default() }, 2, Tz::UTC);
+    let reasons = found(&backups, &policy, time("2027-01-01 00:00:00"));
     let name = BackupName::new(time("2026-11-20 02:00:00"));
-    assert_eq!(reasons, [Freeze::Gap { name, days: 20, kept: 14 }]);
+    assert_eq!(reasons, [Freeze::Gap { name, days: 20, kept: 14, since: 1, min_keep: 2 }]);
 }
 
 #[test]
@@ -86,6 +92,40 @@ fn a_newest_backup_of_less_than_half_the_size() {
     let shrunk = |bytes, median| vec![Freeze::Shrunk { name, bytes, median }];
     assert_eq!(with_sizes([9000, 9000, 9000, 9000, 10, 20, 1000, 1001, 5000, 499]), shrunk(499, 1000));
     assert_eq!(with_sizes([1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 0]), shrunk(0, 1000));
+}
+
+#[test]
+fn a_new_size_is_accepted_once_backups_of_it_span_seven_days() {
+    // Ten days of large backups, and then small ones.
+    let with_small = |step: TimeDelta, count: i32, bytes: &dyn Fn(i32) -> u64| {
+        let mut backups = ten_days();
+        let started = |index: i32| time(NEWEST) + TimeDelta::days(1) + step * index;
+        backups.extend((0..count).map(|index| sound(started(index), bytes(index))));
+        found(&backups, &days(7), time("2027-01-01 00:00:00"))
+            .iter()
+            .any(|freeze| matches!(freeze, Freeze::Shrunk { .. }))
+    };
+    let (hour, day) = (TimeDelta::hours(1), TimeDelta::days(1));
+    for (step, blocked, accepted) in [(day, 7, 8), (hour, 168, 169), (day * 7, 1, 2)] {
+        assert!(with_small(step, 1, &|_| 10) && with_small(step, blocked, &|_| 10), "{step}");
+        assert!(!with_small(step, accepted, &|_| 10), "{step}");
+    }
+    // It may grow meanwhile; and what shrinks once more is new again.
+    assert!(with_small(day, 7, &|index| 10 << index.min(5)) && !with_small(day, 8, &|index| 10 << index.min(5)));
+    assert!(with_small(day, 12, &|index| if index == 11 { 1 } else { 10 }));
+}
+
+#[test]
+fn an_invalid_backup_neither_is_nor_hides_a_new_size() {
+    let mut backups = ten_days();
+    let empty =
+        |day: i64| Backup { soundness: Some(Soundness::Empty), ..sound(time(NEWEST) + TimeDelta::days(day), 20) };
+    backups.extend((1..9).map(empty));
+    let rule = policy(Rules { last: Some(9), ..Rules::default() }, 1, Tz::UTC);
+    assert_eq!(found(&backups, &rule, time("2027-01-01 00:00:00")), []);
+    backups.push(sound(time(NEWEST) + TimeDelta::days(9), 30));
+    let reasons = found(&backups, &rule, time("2027-01-01 00:00:00"));
+    assert!(matches!(reasons[..], [Freeze::Shrunk { bytes: 30, median: 1000, .. }]), "{reasons:?}");
 }
 
 #[test]
@@ -115,8 +155,23 @@ fn most_of_more_than_five_would_go() {
 fn a_name_in_the_future() {
     let backups = ten_days();
     assert_eq!(found(&backups, &days(7), time("2026-10-31 01:00:00")), []);
+    // Where that one is not counted, too, something would be deleted.
     let name = BackupName::new(time(NEWEST));
     assert_eq!(found(&backups, &days(7), time("2026-10-31 00:59:59")), [Freeze::Future { name }]);
+}
+
+#[test]
+fn a_backup_of_the_future_is_kept_and_nothing_is_counted_from_it() {
+    let future = sound(time("2036-10-31 02:00:00"), 1000);
+    let backups: Vec<Backup> = ten_days().into_iter().chain([future]).collect();
+    for rules in [Rules { days: Some(7), ..Rules::default() }, Rules { last: Some(8), ..Rules::default() }] {
+        let policy = policy(rules, 1, Tz::UTC);
+        let plan = Plan::new(&seen(&backups, now()), &policy);
+        let [first, rest @ ..] = plan.decisions() else { panic!("no decision") };
+        let Decision { backup, verdict, reasons } = first;
+        assert_eq!((backup.name, *verdict, &reasons[..]), (future.name, Verdict::Keep, &[Reason::Future][..]));
+        assert_eq!(rest, Plan::new(&ten_days(), &policy).decisions(), "as if it were not there");
+    }
 }
 
 #[test]
@@ -130,9 +185,15 @@ fn nothing_speaks_against_a_plan_that_deletes_nothing() {
 #[test]
 fn several_signs_are_all_named_and_each_says_what_to_do() {
     let mut backups = ten_days();
-    backups.push(sound(time("2036-10-31 02:00:00"), 0));
-    let reasons = found(&backups, &days(7), now());
-    let texts: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    backups.extend([sound(time("2026-11-30 02:00:00"), 0), sound(time("2036-10-31 02:00:00"), 0)]);
+    let reasons =
+        found(&backups, &policy(Rules { days: Some(7), ..Rules::default() }, 2, Tz::UTC), time("2026-11-30 03:00:00"));
+    let texts: Vec<String> = reasons.iter().map(Freeze::explained).collect();
     assert_eq!(reasons.len(), 4, "{texts:#?}");
-    assert!(texts.iter().all(|text| text.ends_with("`prune --force`") && !text.contains('\n')), "{texts:#?}");
+    let commands = ["`pg-s3-backup prune --force`", "`docker exec CONTAINER pg-s3-backup prune --force`"];
+    for text in texts {
+        assert!(commands.iter().all(|command| text.contains(command)) && !text.contains('\n'), "{text}");
+    }
+    // What was found is told without the advice where the advice was taken.
+    assert!(reasons.iter().all(|reason| !reason.to_string().contains("--force")), "{reasons:?}");
 }

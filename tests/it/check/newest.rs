@@ -6,6 +6,7 @@ use crate::support::fake_pg_dump::FakeDump;
 use crate::support::proxy::{Calls, Fault, FaultProxy, Rule, S3Verb};
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{backup_program, manifest};
+use crate::support::stored::{EMPTY_GZIP, FUTURE};
 
 use super::{Checked, assert_untouched, backed_up, bucket_check, check_program, put};
 
@@ -85,7 +86,25 @@ fn a_backup_from_the_future_is_told() {
     let soon = with_one(-TimeDelta::minutes(30));
     Checked::of(&bucket_check(&soon)).assert(&[], &["newest", "manifest"]).says("newest", &["in the future"]);
     let late = with_one(-TimeDelta::hours(2));
-    Checked::of(&bucket_check(&late).args(["--max-age", "none"])).assert(&["newest"], &["manifest"]);
+    let checked = Checked::of(&bucket_check(&late).args(["--max-age", "none"]));
+    checked.assert(&["newest"], &[]).says("newest", &["lies in the future, and no other backup"]);
+    // It says nothing of how fresh backups are, and is not what is looked at.
+    put(&late, &aged(TimeDelta::hours(1)), &[b'x'; 1000]);
+    let checked = Checked::of(&bucket_check(&late));
+    checked.assert(&[], &["newest", "manifest"]).says("newest", &["is 1h old", "lies in the future, is not counted"]);
+    let old = with_one(TimeDelta::hours(27));
+    put(&old, FUTURE, &[b'x'; 1000]);
+    Checked::of(&bucket_check(&old)).assert(&["newest"], &["manifest"]).says("newest", &["1day 3h old"]);
+}
+
+#[test]
+fn a_backup_that_cannot_hold_a_dump_fails() {
+    for body in [b"", EMPTY_GZIP] {
+        let bucket = with_one(TimeDelta::hours(5));
+        put(&bucket, &aged(TimeDelta::hours(1)), body);
+        let checked = Checked::of(&bucket_check(&bucket));
+        checked.assert(&["size"], &["manifest"]).says("size", &["cannot hold a dump"]);
+    }
 }
 
 #[test]

@@ -22,6 +22,12 @@ fn name_of_second(second: i64) -> String {
     pg_s3_backup::backup::name::BackupName::new(started).to_string()
 }
 
+/// The file name of a backup in a year that no clock shows yet.
+pub const FUTURE: &str = "postgres-backup-2036-01-01_00-00-00.sql.gz";
+
+/// What `pg_dump | gzip` leaves where `pg_dump` fails: an empty gzip file of 20 bytes.
+pub const EMPTY_GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0";
+
 /// Stores sound backups of one byte of these days below a path, each with its manifest.
 ///
 /// # Panics
