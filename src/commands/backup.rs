@@ -17,7 +17,7 @@ use super::take::{Audience, Manner, Taken, take};
 /// Why there is no backup.
 pub async fn run(context: &Context<'_>, args: &BackupArgs, interrupts: Interrupts) -> Result<(), Error> {
     let watchers = config::watchers(context.flags, context.environment);
-    let ledger = Ledger::open(&watchers.destination, watchers.metrics_file);
+    let ledger = Ledger::open(watchers.destination.as_deref(), watchers.metrics_file);
     let audience = Audience::begin(&ledger, watchers.ping);
     let choice = if args.no_progress { ProgressStyleChoice::Lines } else { ProgressStyleChoice::Auto };
     let manner = Manner { choice, mixing: Mixing::when(args.allow_mixed) };

@@ -29,7 +29,7 @@ use super::{Context, OwnedContext, catch_up, log_failure};
 pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupts) -> Result<(), Error> {
     let config = config::daemon(context.flags, context.environment).map_err(Error::Settings)?;
     let watchers = config::watchers(context.flags, context.environment);
-    let ledger = Arc::new(Ledger::open(&watchers.destination, watchers.metrics_file));
+    let ledger = Arc::new(Ledger::open(watchers.destination.as_deref(), watchers.metrics_file));
     let pulse = Arc::new(Pulse::new(config.schedule.clone(), Arc::clone(&ledger)));
     // Served as long as it lives.
     let _server = listen(&config, &pulse).await?;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use chrono_tz::Tz;
 
 use super::retention::zone;
-use super::{BackupConfig, Environment, Flags, Problems, Resolver, backup_in, finish, log, parse, table};
+use super::{BackupConfig, Environment, Flags, Problems, Reported, Resolver, backup_in, finish, log, parse, table};
 use crate::scheduler::Schedule;
+use crate::storage::Prefix;
 use crate::telemetry::PingUrl;
 
 /// SPEC §9.
@@ -29,8 +30,8 @@ pub struct DaemonConfig {
 /// Who is told how a run went.
 #[derive(Debug)]
 pub struct Watchers {
-    /// The destination, for labels.
-    pub destination: String,
+    /// The destination, for labels; `None` where its settings cannot be used.
+    pub destination: Option<String>,
     /// `METRICS_FILE`
     pub metrics_file: Option<PathBuf>,
     /// `PING_URL`
@@ -81,10 +82,15 @@ pub fn health(flags: &Flags, environment: &Environment) -> Result<String, Proble
 #[must_use]
 pub fn watchers(flags: &Flags, environment: &Environment) -> Watchers {
     let mut resolver = Resolver::new(flags, environment);
-    let bucket = resolver.text(&table::S3_BUCKET).unwrap_or_default();
-    let prefix = resolver.parse(&table::S3_PATH, parse::prefix).unwrap_or_default();
+    let bucket = resolver.parse(&table::S3_BUCKET, parse::bucket);
+    let prefix = match resolver.given(&table::S3_PATH) {
+        Ok(None) => Some(Prefix::default()),
+        Ok(Some(text)) => parse::prefix(&text).ok(),
+        Err(Reported) => None,
+    };
+    let destination = bucket.zip(prefix).map(|(bucket, prefix)| format!("s3://{bucket}/{prefix}"));
     let (metrics_file, ping) = watchers_in(&mut resolver);
-    Watchers { destination: format!("s3://{bucket}/{prefix}"), metrics_file, ping }
+    Watchers { destination, metrics_file, ping }
 }
 
 pub(super) fn watchers_in(resolver: &mut Resolver<'_>) -> (Option<PathBuf>, Option<PingUrl>) {

@@ -80,7 +80,7 @@ impl Pulse {
         let State { running_since, next, .. } = self.with(|state| *state);
         let last = self.schedule.last_until(now);
         let wanted_since = last.and_then(|last| self.schedule.last_until(last - TimeDelta::seconds(1)));
-        let last_success = self.ledger.last_success();
+        let last_success = self.ledger.last_success(now);
         let is_healthy = last_success.is_some_and(|success| wanted_since.is_none_or(|since| success >= since));
         Health { is_healthy, last_success, wanted_since, running_since, next_run: next }
     }
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_backup_since_the_tick_before_last_is_healthy() {
         let schedule = Schedule::parse("0 2 * * *", chrono_tz::Tz::UTC).expect("a schedule");
-        let ledger = Arc::new(Ledger::open("s3://b/", None));
+        let ledger = Arc::new(Ledger::open(Some("s3://b/"), None));
         let pulse = Pulse::new(schedule, Arc::clone(&ledger));
         assert!(!pulse.health(at("23T12:00:00")).is_healthy, "nothing is known");
         let run = |ended, exit_code, bytes| {
@@ -124,9 +124,27 @@ mod tests {
     }
 
     #[test]
+    fn a_success_in_the_future_is_none() {
+        let schedule = Schedule::parse("0 2 * * *", chrono_tz::Tz::UTC).expect("a schedule");
+        let ledger = Arc::new(Ledger::open(Some("s3://b/"), None));
+        let pulse = Pulse::new(schedule, Arc::clone(&ledger));
+        // Committed while the clock was wrong.
+        ledger.ended(&RunResult {
+            bytes: Some((10, 1)),
+            ..RunResult::without_backup(at("24T02:10:00"), Duration::ZERO, 0)
+        });
+        let health = pulse.health(at("23T12:00:00"));
+        assert_eq!((health.is_healthy, health.last_success), (false, None));
+        assert!(pulse.health(at("24T01:10:00")).is_healthy, "clocks may differ by an hour");
+        // And metrics do not tell it any more, or an alert would stay quiet until then.
+        ledger.ended(&RunResult::without_backup(at("23T12:00:00"), Duration::ZERO, 10));
+        assert!(!ledger.render().contains("last_success_timestamp"), "{}", ledger.render());
+    }
+
+    #[test]
     fn a_loop_that_does_not_turn_is_not_alive() {
         let schedule = Schedule::parse("0 2 * * *", chrono_tz::Tz::UTC).expect("a schedule");
-        let pulse = Pulse::new(schedule, Arc::new(Ledger::open("s3://b/", None)));
+        let pulse = Pulse::new(schedule, Arc::new(Ledger::open(Some("s3://b/"), None)));
         assert!(pulse.alive().0);
         let Some(long_ago) = Instant::now().checked_sub(ALIVE) else { return };
         pulse.with(|state| state.beat = long_ago);

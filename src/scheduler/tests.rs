@@ -13,7 +13,7 @@ fn scheduler(
     work: impl Fn(Due) -> JoinHandle<Ended> + Send + 'static,
 ) -> (Scheduler, mpsc::UnboundedReceiver<&'static str>) {
     let schedule = Schedule::parse("* * * * * *", chrono_tz::Tz::UTC).expect("a schedule");
-    let pulse = Arc::new(Pulse::new(schedule.clone(), Arc::new(Ledger::open("s3://b/", None))));
+    let pulse = Arc::new(Pulse::new(schedule.clone(), Arc::new(Ledger::open(Some("s3://b/"), None))));
     let (sender, receiver) = mpsc::unbounded_channel();
     let missed = sender.clone();
     let launch: Launch = Box::new(move |due| {

@@ -19,7 +19,7 @@ use crate::support::program::Running;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
 use crate::support::servers::s3;
 use crate::support::setup::repository_file;
-use crate::support::stored::put_backups;
+use crate::support::stored::{EMPTY_GZIP, FUTURE, put_backups};
 
 /// Prometheus's tool, installed where it is missing.
 fn promtool() -> Command {
@@ -156,12 +156,34 @@ fn health_ends_with_the_second_tick_without_a_backup() {
 #[test]
 fn what_stands_in_the_destination_is_known_from_the_start() {
     let stage = Stage::new(FakeDump::new());
-    stage.assert_committed(&stage.backup().run(), "beforehand");
-    let running = stage.daemon(YEARLY).args(["--listen", "127.0.0.1:0", "--catch-up=false"]).spawn();
+    // Nobody's success: the name of a wrong clock, and what a failed pipe left just now.
+    let just_now = pg_s3_backup::backup::name::BackupName::new(chrono::Utc::now()).to_string();
+    for (name, body) in [(FUTURE, &[b'x'; 900][..]), (&*just_now, EMPTY_GZIP)] {
+        s3().request("PUT", &format!("/{}/app/{name}", stage.bucket), body).expect("stored");
+    }
+    let daemon = stage.daemon(YEARLY).args(["--listen", "127.0.0.1:0", "--catch-up=false"]);
+    let running = daemon.spawn();
     let address = address(&running);
+    wait_for(&running, "looked for backups", 1);
+    let health = health_with(&running, &address, 503).body;
+    assert!(health.contains("no backup is known yet"), "{health}");
+    let metrics = get(&address, "/metrics").body;
+    assert!(!metrics.contains("last_success_timestamp"), "{metrics}");
+    let destination = format!("s3://{}/app", stage.bucket);
+    for result in ["success", "failure", "skipped"] {
+        let own = format!(",result=\"{result}\"");
+        assert_eq!(sample(&metrics, "runs_total", &destination, &own), Some(0.0), "{metrics}");
+    }
+    assert_sound_metrics(&metrics);
+    stop(running, "TERM", 143);
+    for name in [FUTURE, &just_now] {
+        s3().request("DELETE", &format!("/{}/app/{name}", stage.bucket), b"").expect("deleted");
+    }
+    stage.assert_committed(&stage.backup().run(), "beforehand");
+    let running = daemon.spawn();
+    let address = self::address(&running);
     eventually(|| get(&address, "/healthz").status == 200, || running.stderr_so_far());
     let metrics = get(&address, "/metrics").body;
-    let destination = format!("s3://{}/app", stage.bucket);
     assert_eq!(sample(&metrics, "kept_backups", &destination, ""), Some(1.0), "{metrics}");
     assert!(sample(&metrics, "kept_bytes", &destination, "").is_some_and(|bytes| bytes > 100.0), "{metrics}");
     let log = stop(running, "INT", 130);
@@ -225,6 +247,25 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
         let own = format!(",exit_code=\"{code}\"");
         assert!(sample(&text, "last_failure_timestamp_seconds", &destination, &own).is_some(), "{text}");
     }
+    // Nor does one that does not even know the destination, or was told another one.
+    let wrong = [("S3_BUCKET", ""), ("S3_BUCKET", "s3://x"), ("S3_PATH", "a//b"), ("S3_PATH_FILE", "/no/such/file")];
+    for (variable, value) in wrong {
+        let program = if variable == "S3_PATH_FILE" { backup.clone().env_remove("S3_PATH") } else { backup.clone() };
+        let outcome = program.env(variable, value).run();
+        assert!(matches!(outcome.code, Some(1..=4)), "{variable}={value}: {}", outcome.stderr);
+    }
+    backup.clone().env("S3_PATH", "elsewhere").env("PG_DUMP_PATH", failing.path()).run().assert_code(11);
+    let text = std::fs::read_to_string(&file).expect("the file");
+    assert_sound_metrics(&text);
+    assert_eq!(sample(&text, "last_success_timestamp_seconds", &destination, ""), Some(success), "{text}");
+    assert_eq!(sample(&text, "runs_total", &destination, ",result=\"failure\""), Some(6.0), "{text}");
+    let elsewhere = format!("s3://{}/elsewhere", stage.bucket);
+    assert_eq!(sample(&text, "runs_total", &elsewhere, ",result=\"failure\""), Some(1.0), "{text}");
+    // A backup there says that it was meant.
+    backup.clone().env("S3_PATH", "elsewhere").run().assert_code(0);
+    let text = std::fs::read_to_string(&file).expect("the file");
+    assert_eq!(sample(&text, "last_success_timestamp_seconds", &destination, ""), None, "{text}");
+    assert!(sample(&text, "last_success_timestamp_seconds", &elsewhere, "").is_some(), "{text}");
     let names: Vec<_> =
         dir.path().read_dir().expect("the directory").flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(names, ["backup.prom"], "no temporary file is left");

@@ -1,12 +1,14 @@
 //! The record of one destination's runs, shared by whoever writes and reads it, and its file (`METRICS_FILE`).
 //!
-//! A one-shot run reads the file that the run before it left, so that a failure does not hide when the last success was.
-//! The file is replaced whole, since a collector may read it at any moment. Nothing here can fail a backup.
+//! A one-shot run reads the file that the run before it left, so that a failure does not hide when the last success was:
+//! neither one of this destination nor, where a setting is wrong, one of another. The file is replaced whole, since a
+//! collector may read it at any moment. Nothing here can fail a backup.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -14,9 +16,10 @@ use chrono::{DateTime, Utc};
 use super::{
     BOTTLENECK, BUILD_INFO, DELETED, DELETED_BYTES, FROZEN, IN_PROGRESS, KEPT, KEPT_BYTES, LAST_DUMP_BYTES,
     LAST_DURATION, LAST_EXIT_CODE, LAST_FAILURE, LAST_RATIO, LAST_RUN, LAST_STORED_BYTES, LAST_SUCCESS, NEXT_RUN,
-    RETENTION_FAILED, RUNS, Record,
+    RETENTION_FAILED, RUNS, Record, parse, render,
 };
 
+use crate::backup::name::CLOCK_TOLERANCE;
 use crate::pipeline::Bottleneck;
 use crate::retention::RetentionReport;
 
@@ -53,35 +56,53 @@ impl RunResult<'_> {
 pub struct Ledger {
     destination: String,
     file: Option<PathBuf>,
-    record: Mutex<Record>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Of this destination.
+    record: Record,
+    /// What else the file holds. It stays until there is a backup in this destination: a run that failed may have been
+    /// told the wrong one.
+    others: BTreeMap<String, Record>,
 }
 
 impl Ledger {
-    /// For a destination, with what its file holds.
+    /// For a destination, with what its file holds. Where a setting is wrong and nobody knows which destination was meant,
+    /// it is the one that the file is of; where that is not known either, the file stays as it is.
     #[must_use]
-    pub fn open(destination: &str, file: Option<PathBuf>) -> Self {
+    pub fn open(destination: Option<&str>, file: Option<PathBuf>) -> Self {
         let text = file.as_deref().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
-        let mut record = Record::parse(&text, destination);
+        let mut others = parse(&text);
+        let only = others.keys().next().filter(|_| others.len() == 1).cloned();
+        let known = destination.map(str::to_owned).or(only);
+        let file = file.filter(|_| known.is_some());
+        let destination = known.unwrap_or_default();
+        let mut record = others.remove(&destination).unwrap_or_default();
+        record.begin_counters();
+        forget_future(&mut record, Utc::now());
         record.remove(&BUILD_INFO);
         record.set_for(&BUILD_INFO, env!("CARGO_PKG_VERSION"), 1.0);
         // Of a daemon that is no more.
         record.remove(&NEXT_RUN);
         record.remove(&IN_PROGRESS);
-        Self { destination: destination.to_owned(), file, record: Mutex::new(record) }
+        Self { destination, file, state: Mutex::new(State { record, others }) }
     }
 
     /// The text for Prometheus.
     #[must_use]
     pub fn render(&self) -> String {
-        self.with(|record| record.render(&self.destination))
+        self.with(|record| render(&[(&self.destination, record)]))
     }
 
-    /// When the last success was, as far as is known.
+    /// When the last success was, as far as is known at this time.
     #[must_use]
-    pub fn last_success(&self) -> Option<DateTime<Utc>> {
+    pub fn last_success(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let seconds = self.with(|record| record.get(&LAST_SUCCESS))?;
         #[expect(clippy::cast_possible_truncation, reason = "a time of ours, or out of chrono's range and nothing")]
-        DateTime::from_timestamp_millis((seconds * 1000.0) as i64)
+        let time = DateTime::from_timestamp_millis((seconds * 1000.0) as i64)?;
+        (time <= now + CLOCK_TOLERANCE).then_some(time)
     }
 
     /// A run has ended.
@@ -91,6 +112,7 @@ impl Ledger {
             record.set(&LAST_RUN, ended);
             record.set(&LAST_EXIT_CODE, f64::from(run.exit_code));
             let Some((dump_bytes, stored_bytes)) = run.bytes else {
+                forget_future(record, run.ended);
                 record.set_for(&LAST_FAILURE, &run.exit_code.to_string(), ended);
                 record.add(&RUNS, "failure", 1.0);
                 return;
@@ -111,6 +133,9 @@ impl Ledger {
             }
             retained(record, run.retention);
         });
+        if run.bytes.is_some() {
+            self.state().others.clear();
+        }
         self.save();
     }
 
@@ -123,6 +148,7 @@ impl Ledger {
     /// The destination was looked at: so many backups, of so many bytes, the newest of this time.
     pub fn looked(&self, backups: u64, bytes: u64, newest: Option<DateTime<Utc>>) {
         self.with(|record| {
+            forget_future(record, Utc::now());
             record.set(&KEPT, float(backups));
             record.set(&KEPT_BYTES, float(bytes));
             if let Some(newest) = newest.map(unix)
@@ -147,15 +173,31 @@ impl Ledger {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Record) -> T) -> T {
-        work(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.state().record)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Replaces the file. The backup is what counts: a file that cannot be written is a warning.
     fn save(&self) {
         let Some(path) = &self.file else { return };
-        if let Err(error) = replace(path, &self.render()) {
+        let text = {
+            let state = self.state();
+            let others = state.others.iter().map(|(destination, record)| (destination.as_str(), record));
+            render(&std::iter::once((self.destination.as_str(), &state.record)).chain(others).collect::<Vec<_>>())
+        };
+        if let Err(error) = replace(path, &text) {
             tracing::warn!(path = %path.display(), %error, "METRICS_FILE cannot be written");
         }
+    }
+}
+
+/// A success that lies in the future, by a clock or a name that was wrong, would keep alerts quiet until then.
+fn forget_future(record: &mut Record, now: DateTime<Utc>) {
+    if record.get(&LAST_SUCCESS).is_some_and(|success| success > unix(now + CLOCK_TOLERANCE)) {
+        record.remove(&LAST_SUCCESS);
     }
 }
 
@@ -227,13 +269,14 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_counted_and_after_retention_known() {
-        let ledger = Ledger::open("s3://b/", None);
+        let ledger = Ledger::open(Some("s3://b/"), None);
         let seen = || values(&ledger, [&KEPT, &KEPT_BYTES, &DELETED, &DELETED_BYTES, &FROZEN, &RETENTION_FAILED]);
         ledger.ended(&backup(None));
-        assert_eq!(seen(), [None; 6], "nobody has looked");
+        let none_deleted = [None, None, Some(0.0), Some(0.0), None, None];
+        assert_eq!(seen(), none_deleted, "nobody has looked");
         ledger.looked(3, 300, None);
         ledger.ended(&backup(None));
-        assert_eq!(seen(), [Some(4.0), Some(400.0), None, None, None, None]);
+        assert_eq!(seen(), [Some(4.0), Some(400.0), Some(0.0), Some(0.0), None, None]);
 
         let report =
             RetentionReport { kept: 3, kept_bytes: 290, deleted: 2, deleted_bytes: 230, ..RetentionReport::default() };

@@ -41,16 +41,18 @@ pub struct Metric {
     pub kind: Kind,
     /// The label that it has beside `destination`.
     pub label: Option<&'static str>,
+    /// The values of that label which a counter has from the start; one empty one where it has no label.
+    pub counted: &'static [&'static str],
     /// What it is, in one sentence without a full stop.
     pub help: &'static str,
 }
 
 const fn gauge(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Gauge, label: None, help }
+    Metric { name, kind: Kind::Gauge, label: None, counted: &[], help }
 }
 
 const fn counter(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Counter, label: None, help }
+    Metric { name, kind: Kind::Counter, label: None, counted: &[""], help }
 }
 
 /// Which program it is.
@@ -93,6 +95,7 @@ pub const LAST_FAILURE: Metric = Metric {
 /// How many runs.
 pub const RUNS: Metric = Metric {
     label: Some("result"),
+    counted: &["success", "failure", "skipped"],
     ..counter("pg_s3_backup_runs_total", "Runs by result: success, failure, or skipped (a tick while a backup ran)")
 };
 /// Is one running?
@@ -177,47 +180,75 @@ impl Record {
         self.0.get(metric.name)?.get("").copied()
     }
 
-    /// The text for Prometheus.
-    #[must_use]
-    pub fn render(&self, destination: &str) -> String {
-        let mut text = String::new();
-        for metric in METRICS {
-            let Some(samples) = self.0.get(metric.name) else { continue };
-            let Metric { name, kind, help, .. } = metric;
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} {}", kind.word());
-            for (label, value) in samples {
+    /// Sets every counter that is not there to 0, for each of its labels: what does not exist cannot be seen to increase.
+    pub fn begin_counters(&mut self) {
+        for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Counter) {
+            for label in metric.counted {
+                self.add(metric, label, 0.0);
+            }
+        }
+    }
+}
+
+/// The text for Prometheus: each metric once, with the samples of every destination.
+#[must_use]
+pub fn render(records: &[(&str, &Record)]) -> String {
+    let mut text = String::new();
+    for metric in METRICS {
+        let Metric { name, kind, help, .. } = metric;
+        let mut is_headed = false;
+        for (destination, record) in records {
+            for (label, value) in record.0.get(name).into_iter().flatten() {
+                // Writing to a String cannot fail.
+                if !std::mem::replace(&mut is_headed, true) {
+                    let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} {}", kind.word());
+                }
                 let own = metric.label.map(|name| format!(",{name}=\"{}\"", escaped(label))).unwrap_or_default();
                 let _ = writeln!(text, "{name}{{destination=\"{}\"{own}}} {value}", escaped(destination));
             }
         }
-        text
     }
+    text
+}
 
-    /// Reads what [`Self::render`] wrote; passes over what it does not know.
-    #[must_use]
-    pub fn parse(text: &str, destination: &str) -> Self {
-        let mut record = Self::default();
-        let beginning = format!("destination=\"{}\"", escaped(destination));
-        for line in text.lines() {
-            let Some((name, rest)) = line.split_once('{') else { continue };
-            let Some(metric) = METRICS.iter().find(|metric| metric.name == name) else { continue };
-            let Some((own, value)) = rest.strip_prefix(&beginning).and_then(|rest| rest.rsplit_once("} ")) else {
-                continue;
-            };
-            let label = metric.label.and_then(|label| {
-                let quoted = own.strip_prefix(&format!(",{label}=\""))?.strip_suffix('"')?;
-                Some(quoted.to_owned())
-            });
-            if let Ok(value) = value.parse::<f64>()
-                && value.is_finite()
-                && label.is_some() == metric.label.is_some()
-            {
-                record.set_for(metric, &label.unwrap_or_default(), value);
-            }
-        }
-        record
+/// Reads what [`render`] wrote, by destination; passes over what it does not know.
+#[must_use]
+pub fn parse(text: &str) -> BTreeMap<String, Record> {
+    let mut records: BTreeMap<String, Record> = BTreeMap::new();
+    for (destination, metric, label, value) in text.lines().filter_map(sample) {
+        records.entry(destination).or_default().set_for(metric, &label, value);
     }
+    records
+}
+
+/// The destination, the metric, the value of its own label (empty where it has none) and the value of one line.
+fn sample(line: &str) -> Option<(String, &'static Metric, String, f64)> {
+    let (name, rest) = line.split_once('{')?;
+    let metric = METRICS.iter().find(|metric| metric.name == name)?;
+    let (destination, rest) = unescaped(rest.strip_prefix("destination=\"")?)?;
+    let (label, rest) = match metric.label {
+        Some(own) => unescaped(rest.strip_prefix(',')?.strip_prefix(own)?.strip_prefix("=\"")?)?,
+        None => (String::new(), rest),
+    };
+    let value = rest.strip_prefix("} ")?.parse::<f64>().ok().filter(|value| value.is_finite())?;
+    Some((destination, metric, label, value))
+}
+
+/// A label's value up to its closing quote, and what follows that.
+fn unescaped(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut letters = text.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '"' => return Some((value, &text[at + 1..])),
+            '\\' => value.push(match letters.next()?.1 {
+                'n' => '\n',
+                other => other,
+            }),
+            other => value.push(other),
+        }
+    }
+    None
 }
 
 /// A label's value as the format wants it.
@@ -238,9 +269,13 @@ mod tests {
         record.add(&RUNS, "success", 1.0);
         record.add(&RUNS, "success", 1.0);
         let destination = "s3://b/a \"path\" with \\ and } 1";
-        let text = record.render(destination);
-        assert_eq!(Record::parse(&text, destination), record, "{text}");
-        assert_eq!(Record::parse(&text, "s3://b/another"), Record::default());
+        let mut other = Record::default();
+        other.add(&RUNS, "success", 5.0);
+        let records = BTreeMap::from([(destination.to_owned(), record), ("s3://b/another".to_owned(), other)]);
+        let text =
+            render(&records.iter().map(|(destination, record)| (destination.as_str(), record)).collect::<Vec<_>>());
+        assert_eq!(parse(&text), records, "{text}");
+        assert_eq!(text.matches("# TYPE pg_s3_backup_runs_total").count(), 1, "{text}");
         assert!(text.contains("# TYPE pg_s3_backup_runs_total counter\n"), "{text}");
         assert!(text.contains("_last_success_timestamp_seconds{destination=\"s3://b/a \\\"path\\\" with"), "{text}");
         assert!(text.contains(" 1795000000.25\n"), "{text}");
@@ -253,7 +288,20 @@ mod tests {
                     else{destination=\"d\"} 1\n{} {\n}\npg_s3_backup_kept_backups{destination=\"d\"} 7";
         let mut wanted = Record::default();
         wanted.set(&KEPT, 7.0);
-        assert_eq!(Record::parse(text, "d"), wanted);
+        assert_eq!(parse(text), BTreeMap::from([("d".to_owned(), wanted)]));
+    }
+
+    #[test]
+    fn every_counter_begins_at_zero_and_goes_on_where_it_was() {
+        let mut record = Record::default();
+        record.add(&RUNS, "failure", 3.0);
+        record.begin_counters();
+        let counts = ["success", "failure", "skipped"].map(|result| record.0[RUNS.name].get(result).copied());
+        assert_eq!(counts, [0.0, 3.0, 0.0].map(Some));
+        assert_eq!([&DELETED, &DELETED_BYTES].map(|metric| record.get(metric)), [Some(0.0); 2]);
+        for metric in METRICS {
+            assert_eq!(metric.counted.is_empty(), metric.kind == Kind::Gauge, "{}", metric.name);
+        }
     }
 
     #[test]
