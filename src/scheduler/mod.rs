@@ -11,7 +11,7 @@ mod schedule;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use tokio::task::JoinHandle;
 
 use crate::backup::manifest::time_text;
@@ -38,7 +38,8 @@ pub enum Ended {
 
 /// Starts a run.
 pub type Launch = Box<dyn FnMut(Due) -> JoinHandle<Ended> + Send>;
-/// Is told of a tick that counts as a failed run: it was skipped, and not the first in a row.
+/// Is told of a tick that counts as a failed run: it was skipped, not the first in a row, and backups do not come as they
+/// should.
 pub type Missed = Box<dyn FnMut(Skipped) + Send>;
 
 /// The loop with what it needs.
@@ -159,7 +160,9 @@ impl Scheduler {
         let (scheduled, in_a_row) = (time_text(skipped.scheduled), skipped.in_a_row);
         tracing::warn!(scheduled, in_a_row, next = self.next(), "skipped: the backup before it still runs");
         self.pulse.ledger().skipped();
-        if in_a_row > 1 {
+        // As it was right before this tick: a backup that takes its time is fine while the one before it is fresh.
+        let before = skipped.scheduled - TimeDelta::seconds(1);
+        if in_a_row > 1 && !self.pulse.health(before).is_healthy {
             (self.missed)(skipped);
         }
     }

@@ -81,6 +81,22 @@ async fn a_second_tick_that_is_skipped_in_a_row_is_reported() {
 }
 
 #[tokio::test]
+async fn skipped_ticks_are_no_failure_while_a_backup_is_fresh() {
+    let work = |_| tokio::spawn(std::future::pending());
+    let (scheduler, mut receiver) = scheduler(Vec::new(), work);
+    let pulse = Arc::clone(&scheduler.pulse);
+    // Fresh for longer than the test takes: ahead, but by less than clocks differ.
+    pulse.ledger().looked(1, 1, Some(Utc::now() + TimeDelta::minutes(30)));
+    let four_skipped = async {
+        while !pulse.ledger().render().contains("result=\"skipped\"} 4\n") {
+            tokio::time::sleep(STEP / 10).await;
+        }
+    };
+    until(scheduler, Opening::Start, four_skipped).await;
+    assert_eq!((receiver.try_recv(), receiver.try_recv().is_err()), (Ok("start"), true), "no tick was missed");
+}
+
+#[tokio::test]
 async fn a_look_that_finds_old_backups_is_followed_by_one_at_once() {
     let work = |_| tokio::spawn(async { Ended::Well });
     let (scheduler, mut receiver) = scheduler(Vec::new(), work);
