@@ -1,4 +1,5 @@
-//! What a person gets who does not build it: `make install` and `make dist`, and the units of systemd among it.
+//! What a person gets who does not build it: `make install` and `make dist`, and the units of systemd among it, which a
+//! systemd of the test's own starts.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,7 @@ fn make_install_puts_everything_where_it_belongs() {
         "usr/share/fish/vendor_completions.d/pg-s3-backup.fish",
         "usr/lib/systemd/system/pg-s3-backup@.service",
         "usr/lib/systemd/system/pg-s3-backup@.timer",
+        "usr/lib/systemd/system/pg-s3-backup-retry@.timer",
         "usr/lib/systemd/system/pg-s3-backup-daemon@.service",
         "usr/share/doc/pg-s3-backup/environment.example",
     ] {
@@ -173,6 +175,60 @@ fn the_service_backs_up_with_the_settings_and_system_calls_that_its_unit_gives_i
     let used: BTreeSet<String> = calls.map(|(name, _)| name).filter(is_name).map(str::to_owned).collect();
     assert!(used.contains("execve") && used.len() > 30, "strace saw little: {used:?}");
     assert_eq!(&used - &allowed, BTreeSet::new(), "system calls that the unit forbids");
+}
+
+/// A user's systemd in a mount namespace of its own, where nobody else's is seen: it starts the service with each of several
+/// ends, and prints after each how often the service has run.
+const OWN_SYSTEMD: &str = r#"set -eu
+cd "$1"
+mount -t tmpfs none /run && mkdir -p /run/systemd/system /run/user/0
+export HOME=$PWD XDG_RUNTIME_DIR=/run/user/0 SYSTEMD_UNIT_PATH=$PWD/units:/usr/lib/systemd/user SYSTEMD_LOG_TARGET=console
+systemd=$(ls /usr/lib/systemd/systemd /lib/systemd/systemd 2>/dev/null | head -n 1)
+"$systemd" --user --unit=basic.target 2>manager.log &
+trap 'systemctl --user exit; wait' EXIT
+until systemctl --user --quiet is-active basic.target; do sleep 0.1; done
+systemctl --user start pg-s3-backup@shop.timer
+: >runs
+ends() { echo "$2" >code; for _ in $(seq "$1"); do systemctl --user start pg-s3-backup@shop.service || true; done; }
+told() { echo "$1 $(wc -l <runs) $(systemctl --user is-active pg-s3-backup-retry@shop.timer || true)"; }
+ends 7 0; told succeeded
+ends 1 143; told stopped
+ends 1 11
+until systemctl --user --quiet is-failed pg-s3-backup-retry@shop.timer; do sleep 0.1; done
+told failed
+ends 4 11; told failed-again
+ends 4 0; told succeeded-again
+"#;
+
+#[test]
+fn only_tries_after_a_failure_are_limited() {
+    in_repository("scripts/install systemd-analyze");
+    let directory = tempfile::tempdir().expect("a directory");
+    let units = directory.path().join("units");
+    std::fs::create_dir(&units).expect("a directory");
+    let read = |name: &str| std::fs::read_to_string(repository_file(&format!("systemd/{name}"))).expect("the unit");
+    // What decides on starts is the unit's own; what it runs is the test's, and may do as it likes.
+    let service = read("pg-s3-backup@.service");
+    let decides = ["[Unit]", "StartLimit", "OnFailure=", "[Service]", "Type=", "SuccessExitStatus=", "Restart"];
+    let kept = service.lines().filter(|line| decides.iter().any(|word| line.starts_with(word)));
+    let script = "ExecStart=/bin/sh -c 'echo run >>runs; exit $(cat code)'";
+    let place = format!("WorkingDirectory={}", directory.path().display());
+    let lines: Vec<&str> = kept.chain([script, &place]).collect();
+    let timer = read("pg-s3-backup-retry@.timer");
+    assert_eq!(values(&timer, "OnActiveSec"), ["15min"]);
+    let timer = timer.replace("OnActiveSec=15min", "OnActiveSec=100ms\nAccuracySec=10ms");
+    std::fs::write(units.join("pg-s3-backup@.service"), lines.join("\n")).expect("written");
+    std::fs::write(units.join("pg-s3-backup-retry@.timer"), timer).expect("written");
+    // While it is there systemd forgets no start of the service. It does not elapse within the test.
+    let nightly = read("pg-s3-backup@.timer").replace("*-*-* 02:00:00 UTC", "2099-01-01 02:00:00 UTC");
+    std::fs::write(units.join("pg-s3-backup@.timer"), nightly).expect("written");
+    let unshare = if rustix::process::geteuid().is_root() { tool("unshare") } else { tool("sudo").arg("unshare") };
+    let unshare = unshare.args(["--mount", "--propagation", "private", "bash", "-c", OWN_SYSTEMD, "bash"]);
+    let outcome = unshare.arg(directory.path()).timeout(Duration::from_mins(2)).run();
+    let told = outcome.assert_code(0).stdout_text();
+    // One try and two more; then those by hand alone, none of which is refused.
+    let expected = "succeeded 7 inactive\nstopped 8 inactive\nfailed 11 failed\nfailed-again 15 failed\nsucceeded-again 19 failed\n";
+    assert_eq!(told, expected, "{}", outcome.stderr);
 }
 
 #[test]
