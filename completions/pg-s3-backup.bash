@@ -58,7 +58,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__backup)
-            opts="-h --json --no-progress --allow-mixed --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --compression-level --threads --part-size --upload-concurrency --spool-dir --pg-dump-path --timezone --retention-days --keep-last --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --metrics-file --log-level --log-format --help"
+            opts="-h --json --no-progress --allow-mixed --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --compression-level --threads --part-size --upload-concurrency --spool-dir --pg-dump-path --timezone --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --metrics-file --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -120,6 +120,10 @@ _pg__s3__backup() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --keep-hourly)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --keep-daily)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -160,7 +164,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__check)
-            opts="-h --bucket-only --deep --max-age --min-size --max-shrink --json --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --compression-level --threads --part-size --upload-concurrency --spool-dir --pg-dump-path --interval --timezone --retention-days --keep-last --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --metrics-file --log-level --log-format --help"
+            opts="-h --bucket-only --deep --max-age --min-size --max-shrink --json --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --compression-level --threads --part-size --upload-concurrency --spool-dir --pg-dump-path --interval --timezone --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --metrics-file --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -238,6 +242,10 @@ _pg__s3__backup() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --keep-hourly)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --keep-daily)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -292,7 +300,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__daemon)
-            opts="-h --catch-up --run-on-start --allow-mixed --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --compression-level --threads --part-size --upload-concurrency --spool-dir --pg-dump-path --interval --timezone --retention-days --keep-last --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --listen --metrics-file --log-level --log-format --help"
+            opts="-h --catch-up --run-on-start --allow-mixed --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --compression-level --threads --part-size --upload-concurrency --spool-dir --pg-dump-path --interval --timezone --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --listen --metrics-file --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -359,6 +367,10 @@ _pg__s3__backup() {
                     return 0
                     ;;
                 --keep-last)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-hourly)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -478,7 +490,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__prune)
-            opts="-h --dry-run --force --sweep-after --json --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --spool-dir --timezone --retention-days --keep-last --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --log-level --log-format --help"
+            opts="-h --dry-run --force --sweep-after --json --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --spool-dir --timezone --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -521,6 +533,10 @@ _pg__s3__backup() {
                     return 0
                     ;;
                 --keep-last)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --keep-hourly)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -46,13 +46,14 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l upl
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l spool-dir -d 'directory that keeps parts until the backup is committed, so that S3 holds no dump up and a whole dump is never taken twice [env: BACKUP_SPOOL_DIR] [default: none: nothing touches the disk]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH] [default: the lowest installed version that is new enough]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l timezone -d 'time zone of the schedule, and of the days, weeks, months and years of retention, by its IANA name, such as `Europe/Berlin` [env: BACKUP_TIMEZONE] [default: `UTC`]' -r
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l retention-days -d 'keep what is at most this many days older than the newest sound backup [env: BACKUP_RETENTION_DAYS] [default: none: without a rule nothing is deleted]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l retention-days -d 'keep what is at most this many days older than the newest valid backup [env: BACKUP_RETENTION_DAYS] [default: none: without a rule nothing is deleted]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST] [default: none]' -r
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-hourly -d 'keep the newest backup of each of the last N hours that have one [env: BACKUP_KEEP_HOURLY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-daily -d 'the same by day [env: BACKUP_KEEP_DAILY] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-weekly -d 'the same by ISO week [env: BACKUP_KEEP_WEEKLY] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY] [default: none]' -r
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l min-keep -d 'whatever the rules say, the last N sound backups stay [env: BACKUP_MIN_KEEP] [default: `3`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l min-keep -d 'whatever the rules say, the last N valid backups stay [env: BACKUP_MIN_KEEP] [default: `3`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l metrics-file -d 'file to keep the metrics in, for the textfile collector of Prometheus\'s node exporter (`NAME.prom`) [env: METRICS_FILE] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l log-level -d '`error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL] [default: `info`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l log-format -d '`text` or `json` [env: LOG_FORMAT] [default: `text`]' -r
@@ -87,13 +88,14 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l spoo
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH] [default: the lowest installed version that is new enough]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l interval -d 'when to back up: a cron expression of five fields (six with seconds in front), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly` [env: BACKUP_INTERVAL] [default: required by `daemon`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l timezone -d 'time zone of the schedule, and of the days, weeks, months and years of retention, by its IANA name, such as `Europe/Berlin` [env: BACKUP_TIMEZONE] [default: `UTC`]' -r
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l retention-days -d 'keep what is at most this many days older than the newest sound backup [env: BACKUP_RETENTION_DAYS] [default: none: without a rule nothing is deleted]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l retention-days -d 'keep what is at most this many days older than the newest valid backup [env: BACKUP_RETENTION_DAYS] [default: none: without a rule nothing is deleted]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST] [default: none]' -r
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-hourly -d 'keep the newest backup of each of the last N hours that have one [env: BACKUP_KEEP_HOURLY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-daily -d 'the same by day [env: BACKUP_KEEP_DAILY] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-weekly -d 'the same by ISO week [env: BACKUP_KEEP_WEEKLY] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY] [default: none]' -r
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-keep -d 'whatever the rules say, the last N sound backups stay [env: BACKUP_MIN_KEEP] [default: `3`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-keep -d 'whatever the rules say, the last N valid backups stay [env: BACKUP_MIN_KEEP] [default: `3`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l metrics-file -d 'file to keep the metrics in, for the textfile collector of Prometheus\'s node exporter (`NAME.prom`) [env: METRICS_FILE] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-level -d '`error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL] [default: `info`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-format -d '`text` or `json` [env: LOG_FORMAT] [default: `text`]' -r
@@ -116,13 +118,14 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l spo
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH] [default: the lowest installed version that is new enough]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l interval -d 'when to back up: a cron expression of five fields (six with seconds in front), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly` [env: BACKUP_INTERVAL] [default: required by `daemon`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l timezone -d 'time zone of the schedule, and of the days, weeks, months and years of retention, by its IANA name, such as `Europe/Berlin` [env: BACKUP_TIMEZONE] [default: `UTC`]' -r
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l retention-days -d 'keep what is at most this many days older than the newest sound backup [env: BACKUP_RETENTION_DAYS] [default: none: without a rule nothing is deleted]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l retention-days -d 'keep what is at most this many days older than the newest valid backup [env: BACKUP_RETENTION_DAYS] [default: none: without a rule nothing is deleted]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST] [default: none]' -r
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-hourly -d 'keep the newest backup of each of the last N hours that have one [env: BACKUP_KEEP_HOURLY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-daily -d 'the same by day [env: BACKUP_KEEP_DAILY] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-weekly -d 'the same by ISO week [env: BACKUP_KEEP_WEEKLY] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY] [default: none]' -r
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l min-keep -d 'whatever the rules say, the last N sound backups stay [env: BACKUP_MIN_KEEP] [default: `3`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l min-keep -d 'whatever the rules say, the last N valid backups stay [env: BACKUP_MIN_KEEP] [default: `3`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l listen -d 'address to serve `/livez`, `/healthz` and `/metrics` on; `:9187` is that port on all addresses [env: LISTEN] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l metrics-file -d 'file to keep the metrics in, for the textfile collector of Prometheus\'s node exporter (`NAME.prom`) [env: METRICS_FILE] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l log-level -d '`error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL] [default: `info`]' -r
@@ -142,13 +145,14 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-force-path-style -d 'address the bucket in the path, not in the host name [env: S3_FORCE_PATH_STYLE] [default: `true` with `S3_URL`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l spool-dir -d 'directory that keeps parts until the backup is committed, so that S3 holds no dump up and a whole dump is never taken twice [env: BACKUP_SPOOL_DIR] [default: none: nothing touches the disk]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l timezone -d 'time zone of the schedule, and of the days, weeks, months and years of retention, by its IANA name, such as `Europe/Berlin` [env: BACKUP_TIMEZONE] [default: `UTC`]' -r
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l retention-days -d 'keep what is at most this many days older than the newest sound backup [env: BACKUP_RETENTION_DAYS] [default: none: without a rule nothing is deleted]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l retention-days -d 'keep what is at most this many days older than the newest valid backup [env: BACKUP_RETENTION_DAYS] [default: none: without a rule nothing is deleted]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST] [default: none]' -r
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-hourly -d 'keep the newest backup of each of the last N hours that have one [env: BACKUP_KEEP_HOURLY] [default: none]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-daily -d 'the same by day [env: BACKUP_KEEP_DAILY] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-weekly -d 'the same by ISO week [env: BACKUP_KEEP_WEEKLY] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY] [default: none]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY] [default: none]' -r
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l min-keep -d 'whatever the rules say, the last N sound backups stay [env: BACKUP_MIN_KEEP] [default: `3`]' -r
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l min-keep -d 'whatever the rules say, the last N valid backups stay [env: BACKUP_MIN_KEEP] [default: `3`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l log-level -d '`error`, `warn`, `info`, `debug` or `trace` [env: LOG_LEVEL] [default: `info`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l log-format -d '`text` or `json` [env: LOG_FORMAT] [default: `text`]' -r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l dry-run -d 'Delete nothing; print each backup with keep or delete, and why'
