@@ -16,6 +16,7 @@ fn what_is_wrong_with_the_settings_ends_the_start_with_its_code() {
         (daemon().env_remove("BACKUP_INTERVAL"), 1, "BACKUP_INTERVAL"),
         (daemon().env("BACKUP_INTERVAL", "every day"), 2, "BACKUP_INTERVAL"),
         (daemon().env("BACKUP_INTERVAL", "0 0 31 2 *"), 2, "never fires"),
+        (daemon().env("BACKUP_INTERVAL", "@every 6h"), 2, "`0 */6 * * *`"),
         (daemon().args(["--interval", "61 * * * *"]), 2, "BACKUP_INTERVAL"),
         (daemon().env("S3_URL", "nonsense"), 3, "S3_URL"),
         (daemon().env("BACKUP_TIMEZONE", "Europe/Atlantis"), 4, "BACKUP_TIMEZONE"),
