@@ -97,8 +97,8 @@ async fn unless_told_twice(cli: &Cli, context: &Context<'_>) -> Result<(), Error
 
 async fn dispatch(cli: &Cli, context: &Context<'_>, interrupts: Interrupts) -> Result<(), Error> {
     if !matches!(cli.command, Command::Health | Command::Completions(_)) {
-        for typo in config::typos(context.environment) {
-            tracing::warn!("{typo}");
+        for warning in config::warnings(cli.command.name(), context.flags, context.environment) {
+            tracing::warn!("{warning}");
         }
     }
     match &cli.command {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::check::{Check, Findings, MaxAge, Wishes, impatient};
 use crate::cli::CheckArgs;
+use crate::config::table::CommandName;
 use crate::config::{self, Scope};
 use crate::error::Error;
 use crate::interrupt::Interrupts;
@@ -47,6 +48,9 @@ async fn examine(
     interrupts: &Interrupts,
     findings: &mut Findings<'_>,
 ) -> Result<(), Error> {
+    for warning in config::warnings(CommandName::Check, context.flags, context.environment) {
+        findings.settings_are_doubtful(warning.what, &warning.hint);
+    }
     let opened = tokio::select! {
         opened = open(context, args) => opened.inspect_err(|error| findings.settings_are_bad(error))?,
         interrupt = interrupts.received() => return Err(Error::Interrupted(interrupt)),

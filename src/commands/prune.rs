@@ -52,7 +52,8 @@ async fn prune(
     outcome: &mut Outcome,
 ) -> Result<(), Error> {
     let config = config::prune(context.flags, context.environment).map_err(Error::Settings)?;
-    announce(&config);
+    config.effective.announce();
+    tracing::info!("prune starts");
     let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref());
     let (destination, survey) = unless_interrupted(interrupts, survey(&config)).await?;
     outcome.s3_location = Some(destination.location(&destination.key("")));
@@ -87,12 +88,6 @@ async fn survey(config: &PruneConfig) -> Result<(Destination, Survey), Error> {
     let destination = Destination::open(&config.s3).await?;
     let survey = Survey::make(&destination, &config.retention, Utc::now()).await?;
     Ok((destination, survey))
-}
-
-/// The one line that says what is about to happen, without secrets.
-fn announce(config: &PruneConfig) {
-    let settings: Vec<String> = config.shown.iter().map(ToString::to_string).collect();
-    tracing::info!(settings = settings.join(", "), "prune starts");
 }
 
 async fn unless_interrupted<T>(

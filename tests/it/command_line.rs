@@ -236,7 +236,7 @@ fn every_line_of_a_json_log_is_an_object() {
 fn a_log_level_shows_nothing_below_it() {
     let database = postgres().create_database("level");
     let bucket = s3().create_bucket("level");
-    let quiet = backup_program(&database, &bucket).env("LOG_LEVEL", "warn").run();
+    let quiet = backup_program(&database, &bucket).env("LOG_LEVEL", "warning").run();
     quiet.assert_code(0);
     assert_eq!(quiet.stderr, "");
     let usual = backup_program(&database, &bucket).run();

@@ -276,7 +276,7 @@ fn without_a_rule_prune_names_the_variables() {
 #[test]
 fn settings_that_cannot_be_used_are_all_named() {
     let wrong = |program: Program| {
-        let program = program.env("BACKUP_RETENTION_DAYS", "0").env("BACKUP_KEEP_WEEKLY", "many");
+        let program = program.env("BACKUP_RETENTION_DAYS", "-1").env("BACKUP_KEEP_WEEKLY", "many");
         program.env("BACKUP_MIN_KEEP", "0").env("BACKUP_TIMEZONE", "Europe/Atlantis").env_remove("S3_BUCKET")
     };
     let outcome = wrong(s3_program("unused").arg("prune")).run();
