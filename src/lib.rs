@@ -108,7 +108,10 @@ async fn dispatch(cli: &Cli, context: &Context<'_>, interrupts: Interrupts) -> R
         Command::Check(args) => Box::pin(commands::check::run(context, args, interrupts)).await,
         Command::Completions(args) => commands::completions::run(context, args),
         Command::Health => unless(interrupts, commands::health::run(context)).await,
-        Command::List(args) => unless(interrupts, Box::pin(commands::list::run(context, args))).await,
+        Command::List(args) => {
+            let listed = unless(interrupts, Box::pin(commands::list::run(context, args))).await;
+            listed.inspect_err(|error| context.print_failure(args.json, error))
+        }
     }
 }
 

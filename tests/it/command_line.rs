@@ -91,6 +91,8 @@ fn help_and_version_succeed_and_show_no_value() {
         &["daemon", "-h"],
         &["health", "--help"],
         &["health", "-h"],
+        &["help"],
+        &["help", "backup"],
     ] {
         let outcome = all_set(&arguments.iter().copied().filter(|word| !word.is_empty()).collect::<Vec<_>>());
         outcome.assert_code(0);
@@ -122,6 +124,7 @@ fn a_wrong_command_line_is_a_usage_error() {
     for arguments in [
         ["--nonsense"].as_slice(),
         &["nonsense"],
+        &["help", "nonsense"],
         &["backup", "extra"],
         &["backup", "--nonsense"],
         &["backup", "--threads"],
