@@ -211,6 +211,27 @@ fn failure_as_json_has_the_cause() {
 }
 
 #[test]
+fn every_command_with_json_says_in_json_why_it_failed() {
+    for arguments in [
+        ["list", "--json"].as_slice(),
+        &["list", "latest", "--json"],
+        &["prune", "--json"],
+        &["prune", "--dry-run", "--json"],
+        &["check", "--json"],
+        &["check", "--bucket-only", "--json"],
+        &["backup", "--json"],
+    ] {
+        let outcome = Program::new().args(arguments).run();
+        outcome.assert_code(1);
+        let stdout = outcome.stdout_text();
+        let told: Value = serde_json::from_str(&stdout).expect("one JSON object");
+        assert_eq!(stdout.lines().count(), 1, "{stdout}");
+        assert_eq!(told["success"], false, "{arguments:?}: {stdout}");
+        assert!(told["error"].as_str().is_some_and(|text| text.contains("S3_BUCKET is not set")), "{stdout}");
+    }
+}
+
+#[test]
 fn every_line_of_a_json_log_is_an_object() {
     let database = postgres().create_database("log");
     let bucket = s3().create_bucket("log");
