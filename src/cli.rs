@@ -3,21 +3,23 @@
 //! Called by `lib.rs`. Settings stay text here: resolving and judging them is `config`'s work, because clap knows
 //! neither `X_FILE`, nor how to report all problems at once, nor this program's exit codes.
 
-use std::fmt::{self, Write as _};
-use std::time::Duration;
+mod flags;
+mod values;
 
-use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::builder::TypedValueParser as _;
+use clap::{ArgMatches, FromArgMatches, Parser, Subcommand, ValueHint};
 
-use crate::backup::name::BackupName;
 use crate::check::{MaxAge, MaxShrink, MinSize};
 use crate::config::Flags;
-use crate::config::table::{self, CommandName, PG_DUMP_ARGS, SETTINGS, Setting};
-use crate::error::EXIT_CODES;
-use crate::manual::examples_help;
+use crate::config::table::{CommandName, PG_DUMP_ARGS, SETTINGS, Setting};
+
+use flags::Suggested;
+pub use flags::definition;
+pub use values::{Idle, Limit, Wanted};
 
 /// PostgreSQL backups in S3 whose names are proofs: a backup that is listed is whole and restorable.
 #[derive(Debug, Parser)]
-#[command(name = "pg-s3-backup", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(name = "pg-s3-backup", version, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -80,12 +82,12 @@ pub struct DaemonArgs {
 /// Flags of `list` that are not settings.
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {
-    /// Show one backup in full: its file name, or `latest`
-    #[arg(conflicts_with_all = ["limit", "quiet"])]
+    /// Show one backup in full: its name, its key, its s3:// URL, or `latest`
+    #[arg(conflicts_with_all = ["limit", "quiet"], value_parser = Suggested(vec!["latest"]).try_map(|text| text.parse::<Wanted>()), hide_possible_values = true)]
     pub name: Option<Wanted>,
-    /// Show the newest N, or `all`
-    #[arg(long, value_name = "N|all", default_value = "50")]
-    pub limit: Limit,
+    /// Show the newest N with what their manifests say, or `all` [default: 50 on a terminal, else all; manifests of 50]
+    #[arg(long, value_name = "N|all", value_parser = Suggested(vec!["all"]).try_map(|text| text.parse::<Limit>()), hide_possible_values = true)]
+    pub limit: Option<Limit>,
     /// Print JSON on stdout: an array, or with a name its manifest
     #[arg(long)]
     pub json: bool,
@@ -104,13 +106,13 @@ pub struct CheckArgs {
     #[arg(long)]
     pub deep: bool,
     /// Fail where the newest backup is older: `26h`, `8d`, or `none` [default: what `BACKUP_INTERVAL` leads to expect, else 26h]
-    #[arg(long, value_name = "TIME|none")]
+    #[arg(long, value_name = "TIME|none", value_parser = Suggested(vec!["none"]).try_map(|text| text.parse::<MaxAge>()), hide_possible_values = true)]
     pub max_age: Option<MaxAge>,
     /// Fail where the newest backup is smaller: `100MiB`
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_hint = ValueHint::Other)]
     pub min_size: Option<MinSize>,
     /// Fail where it is smaller by more than this share than the median of the five before it, or `none`
-    #[arg(long, value_name = "SHARE|none", default_value_t)]
+    #[arg(long, value_name = "SHARE|none", default_value_t, value_parser = Suggested(vec!["none"]).try_map(|text| text.parse::<MaxShrink>()), hide_possible_values = true)]
     pub max_shrink: MaxShrink,
     /// Print the result as one JSON object on stdout
     #[arg(long)]
@@ -131,35 +133,11 @@ pub struct PruneArgs {
     #[arg(long)]
     pub force: bool,
     /// Abort uploads of this tool that were begun, and last written to, longer ago than this
-    #[arg(long, value_name = "TIME", default_value = "7d")]
+    #[arg(long, value_name = "TIME", default_value = "7d", value_hint = ValueHint::Other)]
     pub sweep_after: Idle,
     /// Print the result as one JSON object on stdout
     #[arg(long)]
     pub json: bool,
-}
-
-/// How long something was left alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Idle(Duration);
-
-impl Idle {
-    /// The time.
-    #[must_use]
-    pub fn get(self) -> Duration {
-        self.0
-    }
-}
-
-impl std::str::FromStr for Idle {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match humantime::parse_duration(text) {
-            // What gets a part each moment must not look left alone.
-            Ok(idle) if idle >= Duration::from_secs(1) => Ok(Self(idle)),
-            _ => Err("must be a duration of at least 1s, such as `36h` or `7d`".to_owned()),
-        }
-    }
 }
 
 /// What `completions` wants to know.
@@ -167,60 +145,6 @@ impl std::str::FromStr for Idle {
 pub struct CompletionsArgs {
     /// The shell to complete in
     pub shell: clap_complete::Shell,
-}
-
-/// Which backup is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// The newest by name.
-    Latest,
-    /// This one.
-    Named(BackupName),
-}
-
-impl std::str::FromStr for Wanted {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "latest" {
-            return Ok(Self::Latest);
-        }
-        BackupName::parse(text)
-            .map(Self::Named)
-            .ok_or_else(|| "must be `latest`, or a name as `list` shows it".to_owned())
-    }
-}
-
-impl fmt::Display for Wanted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Latest => f.write_str("latest"),
-            Self::Named(name) => name.fmt(f),
-        }
-    }
-}
-
-/// How many backups to show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit(usize);
-
-impl Limit {
-    /// The number.
-    #[must_use]
-    pub fn get(self) -> usize {
-        self.0
-    }
-}
-
-impl std::str::FromStr for Limit {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "all" {
-            return Ok(Self(usize::MAX));
-        }
-        text.parse().map(Self).map_err(|_| "must be a whole number, or `all`".to_owned())
-    }
 }
 
 impl Command {
@@ -237,21 +161,6 @@ impl Command {
             Self::Completions(_) => CommandName::Completions,
         }
     }
-}
-
-/// The whole command line's definition, with the settings' flags in it.
-#[must_use]
-pub fn definition() -> clap::Command {
-    let definition = Cli::command().after_help(exit_codes_help()).mut_subcommand("completions", |command| {
-        command.after_long_help(examples_help(CommandName::Completions).trim_start().to_owned())
-    });
-    table::ALL.iter().copied().fold(definition, |definition, name| {
-        definition.mut_subcommand(name.word(), |command| {
-            let flags = SETTINGS.iter().filter(|setting| setting.commands.contains(&name)).copied().filter_map(flag);
-            let long = environment_help(name) + &examples_help(name);
-            command.args(flags).after_help(environment_help(name)).after_long_help(long)
-        })
-    })
 }
 
 /// Parses a command line (with the program's name first) into the command and the settings given as flags.
@@ -283,33 +192,6 @@ fn settings_in(matches: &ArgMatches) -> Flags {
     SETTINGS.iter().filter_map(given).collect()
 }
 
-fn flag(setting: &'static Setting) -> Option<Arg> {
-    let arg = Arg::new(setting.variable).long(setting.flag?).value_name(setting.value);
-    let arg = if setting.value == "BOOL" {
-        arg.num_args(0..=1).require_equals(true).default_missing_value("true")
-    } else {
-        arg
-    };
-    Some(arg.help(format!("{} [env: {}] [default: {}]", setting.help, setting.variable, setting.default)))
-}
-
-fn environment_help(command: CommandName) -> String {
-    let mut text = String::from("Settings by environment alone:\n");
-    for setting in SETTINGS.iter().filter(|setting| setting.flag.is_none() && setting.commands.contains(&command)) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {}\n          {} [default: {}]", setting.variable, setting.help, setting.default);
-    }
-    text + "\nEvery variable X also works as X_FILE: the path of a file that holds the value."
-}
-
-fn exit_codes_help() -> String {
-    let mut text = String::from("Exit codes:\n");
-    for row in EXIT_CODES {
-        let _ = writeln!(text, "  {:>3}  {}: {}", row.number, row.name, row.when);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,6 +218,28 @@ mod tests {
     fn words_behind_the_dashes_are_for_pg_dump() {
         let (_, flags) = parsed(&["backup", "--json", "--", "-t", "my table"]).expect("parses");
         assert_eq!(flags.get("PG_DUMP_ARGS").map(String::as_str), Some("-t 'my table'"));
+    }
+
+    #[test]
+    fn the_short_help_is_short_and_the_long_one_has_each_setting_and_exit_code() {
+        let shown = |words: &[&str]| parsed(words).expect_err("help").to_string();
+        for command in crate::config::table::ALL {
+            let short = shown(&[command.word(), "-h"]);
+            assert!(short.lines().count() <= 60, "{} lines:\n{short}", short.lines().count());
+            let long = shown(&["help", command.word()]);
+            assert_eq!(long, shown(&[command.word(), "--help"]));
+            for setting in SETTINGS.iter().filter(|setting| setting.commands.contains(command)) {
+                assert!(long.contains(setting.variable), "{}:\n{long}", setting.variable);
+                let is_shown = setting.flag.is_some_and(|flag| short.contains(&format!("--{flag} ")));
+                assert_eq!(is_shown, setting.is_common, "{}:\n{short}", setting.variable);
+            }
+        }
+        let short = shown(&["backup", "-h"]);
+        let headings = ["Options:", "Destination:", "Backup:", "Retention:", "Monitoring:", "Output:"];
+        let places: Vec<_> = headings.iter().map(|heading| short.find(heading)).collect();
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}:\n{short}");
+        assert!(crate::error::EXIT_CODES.iter().all(|row| shown(&["help"]).contains(row.name)));
+        assert!(shown(&["-h"]).lines().count() <= 25, "{}", shown(&["-h"]));
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub enum ExitCode {
     PruneIncomplete,
     /// 14
     CheckFailed,
+    /// 15
+    RestoreFailed,
     /// 16
     AlreadyRunning,
     /// 64
@@ -64,7 +66,7 @@ pub struct ExitCodeRow {
 }
 
 /// The one table of exit codes: `--help`, the manual, the README and the tests come from it.
-pub const EXIT_CODES: [ExitCodeRow; 15] = [
+pub const EXIT_CODES: [ExitCodeRow; 16] = [
     row(
         ExitCode::Ok,
         0,
@@ -105,6 +107,7 @@ pub const EXIT_CODES: [ExitCodeRow; 15] = [
         "check failed",
         "at least one of the things that check tried is not well; for health: the daemon does not say that its loop turns",
     ),
+    row(ExitCode::RestoreFailed, 15, "restore failed", "no such backup at this destination (also for list)"),
     row(
         ExitCode::AlreadyRunning,
         16,
@@ -193,6 +196,14 @@ pub enum Error {
         /// `s3://bucket/path/`.
         location: String,
     },
+    /// The backup that was named, by its key or its URL, is another destination's.
+    #[error("find {name}: this destination is {location}: set S3_BUCKET and S3_PATH to that backup's")]
+    BackupElsewhere {
+        /// What was asked for.
+        name: String,
+        /// `s3://bucket/path/`.
+        location: String,
+    },
     /// A check found something that is not well.
     #[error("{failed} of {tried} failed: {probes}")]
     CheckFailed {
@@ -250,8 +261,7 @@ impl Error {
             Self::AlreadyRunning { .. } | Self::Spool(SpoolError::Busy { .. }) => ExitCode::AlreadyRunning,
             Self::Spool(_) | Self::Output(_) => ExitCode::StorageFailed,
             Self::PruneIncomplete(_) => ExitCode::PruneIncomplete,
-            // A word of the command line names nothing.
-            Self::NoSuchBackup { .. } => ExitCode::Usage,
+            Self::NoSuchBackup { .. } | Self::BackupElsewhere { .. } => ExitCode::RestoreFailed,
             Self::CheckFailed { .. } | Self::NotAlive(_) => ExitCode::CheckFailed,
             Self::Interrupted(Interrupt::Hup) => ExitCode::HungUp,
             Self::Interrupted(Interrupt::Int) => ExitCode::Interrupted,

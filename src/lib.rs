@@ -97,8 +97,8 @@ async fn unless_told_twice(cli: &Cli, context: &Context<'_>) -> Result<(), Error
 
 async fn dispatch(cli: &Cli, context: &Context<'_>, interrupts: Interrupts) -> Result<(), Error> {
     if !matches!(cli.command, Command::Health | Command::Completions(_)) {
-        for typo in config::typos(context.environment) {
-            tracing::warn!("{typo}");
+        for warning in config::warnings(cli.command.name(), context.flags, context.environment) {
+            tracing::warn!("{warning}");
         }
     }
     match &cli.command {
@@ -108,7 +108,10 @@ async fn dispatch(cli: &Cli, context: &Context<'_>, interrupts: Interrupts) -> R
         Command::Check(args) => Box::pin(commands::check::run(context, args, interrupts)).await,
         Command::Completions(args) => commands::completions::run(context, args),
         Command::Health => unless(interrupts, commands::health::run(context)).await,
-        Command::List(args) => unless(interrupts, Box::pin(commands::list::run(context, args))).await,
+        Command::List(args) => {
+            let listed = unless(interrupts, Box::pin(commands::list::run(context, args))).await;
+            listed.inspect_err(|error| context.print_failure(args.json, error))
+        }
     }
 }
 

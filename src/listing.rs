@@ -6,6 +6,8 @@
 mod entries;
 mod soundness;
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
@@ -16,8 +18,8 @@ use crate::storage::{Destination, StorageError};
 pub use entries::{Entries, Entry, SIDECARS, list_entries};
 pub use soundness::{SMALLEST_DUMP, Soundness, is_too_small};
 
-/// Manifests are read of the newest this many (SPEC §8): each is a request.
-const MANIFESTS: usize = 50;
+/// Manifests are read of the newest this many where nobody asks for more (SPEC §8): each is a request.
+pub const MANIFESTS: usize = 50;
 
 /// One backup, or one that is being uploaded.
 #[derive(Clone, Debug, Serialize)]
@@ -129,18 +131,24 @@ impl<'a> Listing<'a> {
         entries.filter_map(|(name, entry)| Some((*name, entry.backup?, Soundness::listed(*name, entry, self.now))))
     }
 
-    /// The newest backups, newest first, with what the manifests of the newest 50 know, or the objects themselves.
-    pub async fn newest(&self, limit: usize) -> Vec<StoredBackup> {
-        let newest = self.entries.iter().rev().take(limit);
-        let mut backups: Vec<StoredBackup> = newest.map(|(name, entry)| self.backup(*name, *entry)).collect();
-        for backup in backups.iter_mut().take(MANIFESTS) {
+    /// How many backups there are, with those that are being uploaded, and how many bytes they have in all.
+    #[must_use]
+    pub fn totals(&self) -> (usize, u64) {
+        (self.entries.len(), self.stored().map(|(_, bytes, _)| bytes).sum())
+    }
+
+    /// The newest backups, newest first, with what the manifests of so many of them know, or the objects themselves.
+    pub async fn newest(&self, limit: usize, manifests: usize) -> Newest<'_> {
+        let described = self.entries.iter().rev().take(limit.min(manifests));
+        let mut described: Vec<StoredBackup> = described.map(|(name, entry)| self.backup(*name, *entry)).collect();
+        for backup in &mut described {
             match backup.state {
                 State::Ok | State::Future => _ = self.describe(backup).await,
                 State::NoManifest => self.look(backup).await,
                 State::Partial | State::WrongSize | State::Empty | State::Uploading => {}
             }
         }
-        backups
+        Newest { listing: self, described, count: limit.min(self.entries.len()) }
     }
 
     /// One backup, or the latest where none is named, and its manifest; not one that is being uploaded. The latest is the
@@ -232,6 +240,35 @@ impl<'a> Listing<'a> {
         backup.compression_ratio = Some(manifest.compression_ratio);
         backup.database = Some(manifest.database.clone());
         Some(manifest)
+    }
+}
+
+/// The newest backups, newest first. Those whose manifests were not read are made as they are asked for: there may be a
+/// hundred thousand of them.
+pub struct Newest<'a> {
+    listing: &'a Listing<'a>,
+    described: Vec<StoredBackup>,
+    count: usize,
+}
+
+impl Newest<'_> {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = Cow<'_, StoredBackup>> {
+        let others = self.listing.entries.iter().rev().take(self.count).skip(self.described.len());
+        let others = others.map(|(name, entry)| Cow::Owned(self.listing.backup(*name, *entry)));
+        self.described.iter().map(Cow::Borrowed).chain(others)
+    }
+}
+
+impl Serialize for Newest<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
     }
 }
 

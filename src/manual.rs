@@ -37,7 +37,7 @@ pub const EXAMPLES: &[Example] = &[
         "pg-s3-backup backup -- --exclude-table-data=audit",
     ),
     example(CommandName::List, "Show the newest backup, and how it is restored", "pg-s3-backup list latest"),
-    example(CommandName::List, "Count all backups", "pg-s3-backup list --quiet --limit all | wc -l"),
+    example(CommandName::List, "Count all backups", "pg-s3-backup list --quiet | wc -l"),
     example(
         CommandName::Check,
         "Try whether everything is fit to back up, and read the newest backup whole",

@@ -70,6 +70,7 @@ impl<'a> Backup<'a> {
     /// by then.
     pub async fn run(self, attempt: &mut Attempt) -> Result<Report, Error> {
         let began = Instant::now();
+        self.config.effective.announce();
         let run_id = run_id()?;
         let destination = self.limits.within(async { Ok(Destination::open(&self.config.s3).await?) }).await?;
         let room = self.open_spool()?;
@@ -173,13 +174,12 @@ impl<'a> Backup<'a> {
 
     /// The one line that says what is about to happen, without secrets.
     fn announce(&self, source: &Source, plan: &PartPlan) {
-        let settings: Vec<String> = self.config.shown.iter().map(ToString::to_string).collect();
         let Source { facts, tools, .. } = source;
         let parts = if self.config.spool_dir.is_some() { plan.memory_with_spool() } else { plan.memory() };
         let memory = memory_estimate(self.config.pipeline.threads, parts);
         tracing::info!(
             host = facts.host,
-            port = facts.port,
+            port = facts.port.parse::<u16>().ok(),
             database = facts.database,
             user = facts.user,
             server_version = facts.server_version,
@@ -189,7 +189,6 @@ impl<'a> Backup<'a> {
             pg_dump_version = %tools.pg_dump.version,
             part_bytes = plan.base(),
             peak_memory_bytes = memory,
-            settings = settings.join(", "),
             "backup starts"
         );
         if self.is_partial() {

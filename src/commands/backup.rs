@@ -22,27 +22,21 @@ pub async fn run(context: &Context<'_>, args: &BackupArgs, interrupts: Interrupt
     let choice = if args.no_progress { ProgressStyleChoice::Lines } else { ProgressStyleChoice::Auto };
     let manner = Manner { choice, mixing: Mixing::when(args.allow_mixed) };
     let taken = take(context, manner, interrupts).await;
-    let printed = print(context, args, &taken);
+    print(context, args, &taken);
     audience.end(context, &taken).await;
-    printed.and(taken.outcome.map(drop))
+    taken.outcome.map(drop)
 }
 
-fn print(context: &Context<'_>, args: &BackupArgs, taken: &Taken) -> Result<(), Error> {
+fn print(context: &Context<'_>, args: &BackupArgs, taken: &Taken) {
     if args.json {
-        let report = taken.outcome.as_ref().map_or_else(
-            |error| {
-                // Other programs' words may stand in it.
-                let cause = context.writer.clean(&Chain(error).to_string());
-                Report::failure(&taken.attempt, cause, taken.elapsed)
-            },
-            Report::clone,
-        );
-        let json = serde_json::to_string(&report).map_err(|error| Error::Internal(error.into()))?;
-        warn_of(context.print(&json));
+        let report = taken
+            .outcome
+            .as_ref()
+            .map_or_else(|error| Report::failure(&taken.attempt, context.cause(error), taken.elapsed), Report::clone);
+        warn_of(context.print_json(&report));
     } else if let Ok(report) = &taken.outcome {
         warn_of(context.print(&report.summary()));
     }
-    Ok(())
 }
 
 /// The backup is what counts: a report that cannot be written does not undo it.

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::check::{Check, Findings, MaxAge, Wishes, impatient};
+use serde::Serialize;
+
+use crate::check::{Check, Findings, MaxAge, Report, Wishes, impatient};
 use crate::cli::CheckArgs;
+use crate::config::table::CommandName;
 use crate::config::{self, Scope};
 use crate::error::Error;
 use crate::interrupt::Interrupts;
@@ -31,12 +34,12 @@ pub async fn run(context: &Context<'_>, args: &CheckArgs, interrupts: Interrupts
     });
     let outcome = examine(context, args, &interrupts, &mut findings).await;
     let report = findings.report(&outcome);
+    let outcome = outcome.and_then(|()| report.verdict());
     if args.json {
-        let json = serde_json::to_string(&report).map_err(|error| Error::Internal(error.into()))?;
-        printed = context.print(&json);
+        let error = outcome.as_ref().err().map(|error| context.cause(error));
+        printed = context.print_json(&Answer { report: &report, error });
     }
     outcome?;
-    report.verdict()?;
     tracing::info!(tried = report.tried(), warnings = report.warnings(), "nothing failed");
     printed
 }
@@ -47,6 +50,9 @@ async fn examine(
     interrupts: &Interrupts,
     findings: &mut Findings<'_>,
 ) -> Result<(), Error> {
+    for warning in config::warnings(CommandName::Check, context.flags, context.environment) {
+        findings.settings_are_doubtful(warning.what, &warning.hint);
+    }
     let opened = tokio::select! {
         opened = open(context, args) => opened.inspect_err(|error| findings.settings_are_bad(error))?,
         interrupt = interrupts.received() => return Err(Error::Interrupted(interrupt)),
@@ -67,6 +73,15 @@ async fn examine(
     };
     let (source, spool_dir) = (source.as_ref(), spool_dir.as_deref());
     Check { destination, s3, source, spool_dir, wishes: &wishes }.run(interrupts, findings).await
+}
+
+/// What `check --json` prints.
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 /// What the settings come to.

@@ -33,8 +33,8 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
     let pulse = Arc::new(Pulse::new(config.schedule.clone(), Arc::clone(&ledger)));
     // Served as long as it lives.
     let _server = listen(&config, &pulse).await?;
-    let settings: Vec<String> = config.backup.shown.iter().map(ToString::to_string).collect();
-    tracing::info!(schedule = %config.schedule, settings = settings.join(", "), "the daemon starts");
+    config.backup.effective.announce();
+    tracing::info!(schedule = %config.schedule, "the daemon starts");
     let opening = if args.run_on_start {
         Opening::Start
     } else {

@@ -1,13 +1,13 @@
 //! `list`: what is stored, as a table, as names, or as JSON; or one backup in full.
 
-use crate::cli::{ListArgs, Wanted};
+use crate::backup::name::BackupName;
+use crate::cli::{Limit, ListArgs, Wanted};
 use crate::config;
 use crate::error::Error;
-use crate::listing::Listing;
+use crate::listing::{Listing, MANIFESTS};
 use crate::storage::Destination;
 
-use super::Context;
-use super::table;
+use super::{Context, columns, table};
 
 /// Lists the backups, newest first, or shows one.
 ///
@@ -16,48 +16,65 @@ use super::table;
 pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     let config = config::list(context.flags, context.environment).map_err(Error::Settings)?;
     let destination = Destination::open(&config.s3).await?;
-    let listing = Listing::read(&destination).await?;
     let location = destination.location(&destination.key(""));
-    if let Some(wanted) = args.name {
-        return show(context, args, &listing, wanted)
+    if let Some(wanted) = &args.name {
+        let name = name_in(&destination, wanted)?;
+        let listing = Listing::read(&destination).await?;
+        return show(context, args, &listing, name)
             .await?
             .ok_or(Error::NoSuchBackup { name: wanted.to_string(), location });
     }
+    let listing = Listing::read(&destination).await?;
+    let columns = columns();
+    let (limit, manifests) = match args.limit {
+        Some(Limit::Newest(count)) => (count.get(), count.get()),
+        // A person sees the newest, and that there are others; a program gets all.
+        None if columns.is_some() && !args.quiet && !args.json => (MANIFESTS, MANIFESTS),
+        Some(Limit::All) | None => (usize::MAX, MANIFESTS),
+    };
     if args.quiet {
-        let names: Vec<String> = listing.names(args.limit.get()).collect();
+        let names: Vec<String> = listing.names(limit).collect();
         return if names.is_empty() { Ok(()) } else { context.print(&names.join("\n")) };
     }
-    let backups = listing.newest(args.limit.get()).await;
+    let backups = listing.newest(limit, manifests).await;
     if args.json {
-        return context.print(&json(&backups)?);
+        return context.print_json(&backups);
     }
-    if backups.is_empty() {
+    if backups.count() == 0 {
         tracing::info!(location, "no backups");
         return Ok(());
     }
-    context.print(&table::of_backups(&backups, chrono::Utc::now()))
+    context.print(&table::of_backups(|| backups.iter(), chrono::Utc::now(), columns))?;
+    if columns.is_some() {
+        let (count, bytes) = listing.totals();
+        context.print(&table::totals(backups.count(), count, bytes))?;
+    }
+    Ok(())
 }
 
-/// Prints one backup in full; `None` where it is not there.
+/// The name of the backup that is wanted; `None` for the newest.
+fn name_in(destination: &Destination, wanted: &Wanted) -> Result<Option<BackupName>, Error> {
+    let Wanted::Named { name, text } = wanted else { return Ok(None) };
+    let key = destination.key(&name.to_string());
+    if [&name.to_string(), &key, &destination.location(&key)].contains(&text) {
+        return Ok(Some(*name));
+    }
+    let location = destination.location(&destination.key(""));
+    Err(Error::BackupElsewhere { name: text.clone(), location })
+}
+
+/// Prints one backup in full, the newest where none is named; `None` where it is not there.
 async fn show(
     context: &Context<'_>,
     args: &ListArgs,
     listing: &Listing<'_>,
-    wanted: Wanted,
+    name: Option<BackupName>,
 ) -> Result<Option<()>, Error> {
-    let name = match wanted {
-        Wanted::Latest => None,
-        Wanted::Named(name) => Some(name),
-    };
     let Some((backup, manifest)) = listing.find(name).await else { return Ok(None) };
-    let text = match (args.json, &manifest) {
-        (true, Some(manifest)) => json(manifest)?,
-        (true, None) => json(&backup)?,
-        (false, manifest) => table::of_one(&backup, manifest.as_ref()),
+    let shown = match (args.json, &manifest) {
+        (true, Some(manifest)) => context.print_json(manifest),
+        (true, None) => context.print_json(&backup),
+        (false, manifest) => context.print(&table::of_one(&backup, manifest.as_ref())),
     };
-    context.print(&text).map(Some)
-}
-
-fn json(value: &impl serde::Serialize) -> Result<String, Error> {
-    serde_json::to_string_pretty(value).map_err(|error| Error::Internal(error.into()))
+    shown.map(Some)
 }

@@ -12,7 +12,9 @@ pub mod prune;
 mod table;
 mod take;
 
-use std::io::Write as _;
+use std::io::{BufWriter, IsTerminal as _, Write as _};
+
+use serde::Serialize;
 
 use crate::config::{Environment, Flags};
 use crate::error::{Chain, Error};
@@ -54,11 +56,55 @@ impl Context<'_> {
     /// Where stdout cannot be written; a reader that has gone (`| head`) is no error.
     pub fn print(&self, text: &str) -> Result<(), Error> {
         let mut stdout = std::io::stdout().lock();
-        match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.map_err(Error::Output),
+        ended(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
+    }
+
+    /// Writes a result to stdout as JSON in one line.
+    ///
+    /// # Errors
+    /// As [`Self::print`].
+    pub fn print_json(&self, value: &impl Serialize) -> Result<(), Error> {
+        let mut stdout = BufWriter::new(std::io::stdout().lock());
+        let written = serde_json::to_writer(&mut stdout, value).map_err(std::io::Error::from);
+        ended(written.and_then(|()| writeln!(stdout)).and_then(|()| stdout.flush()))
+    }
+
+    /// What an error says, for a result: other programs' words may stand in it, and secrets in those.
+    #[must_use]
+    pub fn cause(&self, error: &Error) -> String {
+        self.writer.clean(&Chain(error).to_string())
+    }
+
+    /// Writes that a command failed, and why, where its result was wanted as JSON and there is none.
+    pub fn print_failure(&self, is_json: bool, error: &Error) {
+        let failure = Failure { success: false, error: self.cause(error) };
+        if is_json && let Err(error) = self.print_json(&failure) {
+            tracing::warn!(error = %Chain(&error), "the report was not written");
         }
     }
+}
+
+/// How writing to stdout ended; a reader that has gone is no error.
+fn ended(written: std::io::Result<()>) -> Result<(), Error> {
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(Error::Output),
+    }
+}
+
+/// The width that every terminal has.
+const COLUMNS: usize = 80;
+
+/// How wide a table on stdout may be; off a terminal as wide as it is.
+fn columns() -> Option<usize> {
+    std::io::stdout().is_terminal().then_some(COLUMNS)
+}
+
+/// What `--json` prints where a command has nothing but its failure to tell.
+#[derive(Serialize)]
+struct Failure {
+    success: bool,
+    error: String,
 }
 
 /// Logs the error that ends a run: once, and each problem of the settings on its own line.

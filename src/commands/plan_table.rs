@@ -1,30 +1,54 @@
-//! How a plan looks on a terminal: a line a backup that fits 80 columns, and the sums below.
+//! How a plan looks: a line a backup, its reasons on further lines where they do not fit the terminal, and the sums below.
 
 use bytesize::ByteSize;
 
 use crate::retention::{Decision, RetentionReport, Survey};
 
-use super::table::{COLUMNS, cut};
-
-/// The whole plan, newest first, and what else would be done.
-pub fn of_plan(survey: &Survey, stale_uploads: &[String], report: &RetentionReport, location: &str) -> String {
+/// The whole plan, newest first, and what else would be done; the reasons in so many columns, or in one line.
+pub fn of_plan(
+    survey: &Survey,
+    stale_uploads: &[String],
+    report: &RetentionReport,
+    (location, columns): (&str, Option<usize>),
+) -> String {
     let decisions = survey.plan().decisions();
-    let mut lines = Vec::new();
-    if !decisions.is_empty() {
-        let heading = ["NAME", "SIZE", "PLAN", "WHY"].map(str::to_owned);
-        let rows: Vec<[String; 4]> = std::iter::once(heading).chain(decisions.iter().map(row)).collect();
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-        let [w0, w1, w2] = [width(0), width(1), width(2)];
-        lines.extend(
-            rows.iter()
-                .map(|[name, size, plan, why]| cut(&format!("{name:<w0$} {size:>w1$} {plan:<w2$} {why}"), COLUMNS)),
-        );
-    }
+    let mut lines = if decisions.is_empty() { Vec::new() } else { of_rows(decisions.iter().map(row), columns) };
     let orphans = survey.orphans().map(|name| format!("{name} is gone: what lies beside it would be deleted"));
     lines.extend(orphans);
     lines.extend(stale_uploads.iter().map(|file_name| format!("{file_name}: its stale upload would be aborted")));
     lines.push(foreseen(report, location));
     lines.join("\n")
+}
+
+/// The rows below their heading. Reasons that do not fit go on in further lines of their own column.
+fn of_rows(rows: impl Iterator<Item = ([String; 3], Vec<String>)>, columns: Option<usize>) -> Vec<String> {
+    let heading = (["NAME", "SIZE", "PLAN"].map(str::to_owned), vec!["WHY".to_owned()]);
+    let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|(row, _)| row[column].chars().count()).max().unwrap_or_default();
+    let [w0, w1, w2] = [width(0), width(1), width(2)];
+    let left = columns.map(|columns| columns.saturating_sub(w0 + w1 + w2 + 3));
+    let mut lines = Vec::new();
+    for ([name, size, plan], reasons) in rows {
+        for (index, why) in wrapped(&reasons, left).iter().enumerate() {
+            let [name, size, plan] = if index == 0 { [&*name, &*size, &*plan] } else { [""; 3] };
+            lines.push(format!("{name:<w0$} {size:>w1$} {plan:<w2$} {why}"));
+        }
+    }
+    lines
+}
+
+/// Reasons with commas between, in lines of at most this width where there is one. A reason is never divided.
+fn wrapped(reasons: &[String], width: Option<usize>) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for (index, reason) in reasons.iter().enumerate() {
+        let comma = if index + 1 < reasons.len() { "," } else { "" };
+        let fits = |line: &&mut String| width.is_none_or(|width| line.len() + 1 + reason.len() + comma.len() <= width);
+        match lines.last_mut().filter(fits) {
+            Some(line) => line.extend([" ", reason, comma]),
+            None => lines.push(format!("{reason}{comma}")),
+        }
+    }
+    lines
 }
 
 /// What was done, in one line.
@@ -39,12 +63,30 @@ fn foreseen(report: &RetentionReport, location: &str) -> String {
     format!("{location}: {} backups to keep, {} to delete ({size}){verdict}", report.kept, report.deleted)
 }
 
-fn row(decision: &Decision) -> [String; 4] {
-    let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
-    [
+fn row(decision: &Decision) -> ([String; 3], Vec<String>) {
+    let columns = [
         decision.backup.name.to_string(),
         ByteSize(decision.backup.bytes).display().iec_short().to_string(),
         decision.verdict.word().to_owned(),
-        reasons.join(", "),
-    ]
+    ];
+    (columns, decision.reasons.iter().map(ToString::to_string).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_told_in_full_and_in_further_lines_on_a_terminal() {
+        let reasons = ["61 days old", "before the last 7 days", "before the last 4 weeks", "another of its month"];
+        let reasons: Vec<String> = reasons.map(str::to_owned).to_vec();
+        let name = "postgres-backup-2026-11-23_02-00-00.sql.gz";
+        let rows = || std::iter::once(([name, "13.0M", "delete"].map(str::to_owned), reasons.clone()));
+        let in_full = of_rows(rows(), None);
+        assert_eq!(in_full[1], format!("{name} 13.0M delete {}", reasons.join(", ")));
+        let on_terminal = of_rows(rows(), Some(80));
+        assert!(on_terminal.iter().all(|line| line.chars().count() <= 80), "{on_terminal:#?}");
+        let told: Vec<&str> = on_terminal.iter().flat_map(|line| line.split_whitespace()).collect();
+        assert_eq!(told.join(" "), format!("NAME SIZE PLAN WHY {name} 13.0M delete {}", reasons.join(", ")));
+    }
 }

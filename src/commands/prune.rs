@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::cli::PruneArgs;
 use crate::config::{self, PruneConfig};
-use crate::error::{Chain, Error};
+use crate::error::Error;
 use crate::interrupt::Interrupts;
 use crate::retention::{self, OnFreeze, PlanReport, RetentionReport, Survey, Sweep};
 use crate::storage::Destination;
@@ -30,15 +30,15 @@ struct Outcome {
 /// Where the settings are wrong, nobody can say what is stored, or not everything was deleted that the rules say.
 pub async fn run(context: &Context<'_>, args: &PruneArgs, interrupts: Interrupts) -> Result<(), Error> {
     if args.dry_run {
-        return unless_interrupted(&interrupts, preview(context, args)).await;
+        let shown = unless_interrupted(&interrupts, preview(context, args)).await;
+        return shown.inspect_err(|error| context.print_failure(args.json, error));
     }
     let mut outcome = Outcome::default();
     let done = prune(context, args, &interrupts, &mut outcome).await;
     outcome.success = done.is_ok();
-    // Other programs' words may stand in it.
-    outcome.error = done.as_ref().err().map(|error| context.writer.clean(&Chain(error).to_string()));
+    outcome.error = done.as_ref().err().map(|error| context.cause(error));
     if args.json {
-        let printed = context.print(&json(&outcome)?);
+        let printed = context.print_json(&outcome);
         return done.and(printed);
     }
     done?;
@@ -52,9 +52,13 @@ async fn prune(
     outcome: &mut Outcome,
 ) -> Result<(), Error> {
     let config = config::prune(context.flags, context.environment).map_err(Error::Settings)?;
-    announce(&config);
-    let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref());
-    let (destination, survey) = unless_interrupted(interrupts, survey(&config)).await?;
+    config.effective.announce();
+    tracing::info!("prune starts");
+    let looking = async {
+        let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref());
+        Ok((sweep, survey(&config).await?))
+    };
+    let (sweep, (destination, survey)) = unless_interrupted(interrupts, looking).await?;
     outcome.s3_location = Some(destination.location(&destination.key("")));
     let stop = || async { _ = interrupts.received().await };
     let enforced = retention::enforce(&destination, &survey, on_freeze(args), stop).await;
@@ -75,10 +79,11 @@ async fn preview(context: &Context<'_>, args: &PruneArgs) -> Result<(), Error> {
     let stale = sweep.find(&destination, Utc::now()).await;
     let stale: Vec<String> = stale.into_iter().map(|upload| upload.file_name).collect();
     if args.json {
-        return context.print(&json(&PlanReport::new(&survey, stale, on_freeze(args)))?);
+        return context.print_json(&PlanReport::new(&survey, stale, on_freeze(args)));
     }
     let report = RetentionReport::foreseen(&survey, on_freeze(args));
-    context.print(&plan_table::of_plan(&survey, &stale, &report, &destination.location(&destination.key(""))))
+    let location = destination.location(&destination.key(""));
+    context.print(&plan_table::of_plan(&survey, &stale, &report, (&location, super::columns())))
 }
 
 fn on_freeze(args: &PruneArgs) -> OnFreeze {
@@ -91,12 +96,6 @@ async fn survey(config: &PruneConfig) -> Result<(Destination, Survey), Error> {
     Ok((destination, survey))
 }
 
-/// The one line that says what is about to happen, without secrets.
-fn announce(config: &PruneConfig) {
-    let settings: Vec<String> = config.shown.iter().map(ToString::to_string).collect();
-    tracing::info!(settings = settings.join(", "), "prune starts");
-}
-
 async fn unless_interrupted<T>(
     interrupts: &Interrupts,
     work: impl Future<Output = Result<T, Error>>,
@@ -105,8 +104,4 @@ async fn unless_interrupted<T>(
         done = work => done,
         interrupt = interrupts.received() => Err(Error::Interrupted(interrupt)),
     }
-}
-
-fn json(value: &impl Serialize) -> Result<String, Error> {
-    serde_json::to_string(value).map_err(|error| Error::Internal(error.into()))
 }

@@ -1,4 +1,6 @@
-//! How backups look on a terminal: a table that fits 80 columns, and one backup in full with the way back.
+//! How backups look: a table that fits the terminal, and one backup in full with the way back.
+
+use std::borrow::Cow;
 
 use bytesize::ByteSize;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -7,29 +9,47 @@ use crate::backup::manifest::Manifest;
 use crate::backup::way_back;
 use crate::listing::StoredBackup;
 
-/// The width that every terminal has.
-pub(super) const COLUMNS: usize = 80;
 /// A database's name is cut no shorter than this.
 const LEAST_DATABASE: usize = 5;
 /// Where the database stands in a row.
 const DATABASE: usize = 4;
 
-/// The table; each column as wide as it must be, and the database's name cut where the line would pass 80 columns.
-pub fn of_backups(backups: &[StoredBackup], now: DateTime<Utc>) -> String {
-    let heading = ["NAME", "AGE", "SIZE", "RATIO", "DATABASE", "STATE"].map(str::to_owned);
-    let rows: Vec<[String; 6]> =
-        std::iter::once(heading).chain(backups.iter().map(|backup| row(backup, now))).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let mut widths: [usize; 6] = std::array::from_fn(width);
-    let others: usize = widths.iter().sum::<usize>() - widths[DATABASE] + widths.len() - 1;
-    widths[DATABASE] = widths[DATABASE].min(COLUMNS.saturating_sub(others).max(LEAST_DATABASE));
-    let line = |row: &[String; 6]| {
-        let [name, age, size, ratio, database, state] = row;
+/// The table; each column as wide as it must be, and the database's name cut where the line would pass so many columns.
+/// The backups are gone through twice, instead of keeping a hundred thousand rows.
+pub fn of_backups<'a, I: Iterator<Item = Cow<'a, StoredBackup>>>(
+    backups: impl Fn() -> I,
+    now: DateTime<Utc>,
+    columns: Option<usize>,
+) -> String {
+    let heading = || ["NAME", "AGE", "SIZE", "RATIO", "DATABASE", "STATE"].map(str::to_owned);
+    let rows = || std::iter::once(heading()).chain(backups().map(|backup| row(&backup, now)));
+    let mut widths = rows().fold([0; 6], |widths: [usize; 6], row| {
+        std::array::from_fn(|column| widths[column].max(row[column].chars().count()))
+    });
+    if let Some(columns) = columns {
+        let others: usize = widths.iter().sum::<usize>() - widths[DATABASE] + widths.len() - 1;
+        widths[DATABASE] = widths[DATABASE].min(columns.saturating_sub(others).max(LEAST_DATABASE));
+    }
+    let mut table = String::new();
+    for [name, age, size, ratio, database, state] in rows() {
         let [w0, w1, w2, w3, w4, _] = widths;
-        let database = cut(database, w4);
-        format!("{name:<w0$} {age:>w1$} {size:>w2$} {ratio:>w3$} {database:<w4$} {state}").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+        let database = cut(&database, w4);
+        let line = format!("{name:<w0$} {age:>w1$} {size:>w2$} {ratio:>w3$} {database:<w4$} {state}");
+        table += line.trim_end();
+        table.push('\n');
+    }
+    table.truncate(table.trim_end().len());
+    table
+}
+
+/// The last line below a table: how many backups there are, how many of them are shown, and their bytes in all.
+pub fn totals(shown: usize, count: usize, bytes: u64) -> String {
+    let size = ByteSize(bytes).display().iec();
+    if shown < count {
+        format!("{shown} of {count} shown (--limit all shows the others too), {size} in all")
+    } else {
+        format!("{count} shown, {size} in all")
+    }
 }
 
 /// One backup: what its manifest says, and how to restore it without this program.
@@ -104,7 +124,7 @@ fn printable(name: &str) -> String {
 }
 
 /// A text in so many columns.
-pub(super) fn cut(text: &str, width: usize) -> String {
+fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -142,8 +162,12 @@ mod tests {
         }
     }
 
+    fn of(backups: &[StoredBackup], now: DateTime<Utc>, columns: Option<usize>) -> String {
+        of_backups(|| backups.iter().map(Cow::Borrowed), now, columns)
+    }
+
     fn table(backups: &[StoredBackup]) -> Vec<String> {
-        let text = of_backups(backups, backups[0].started + TimeDelta::hours(30));
+        let text = of(backups, backups[0].started + TimeDelta::hours(30), Some(80));
         text.lines().map(str::to_owned).collect()
     }
 
@@ -163,7 +187,15 @@ mod tests {
             let lines = table(&[backup(long, state), backup("x\ny", state)]);
             assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
             assert!(lines[1].contains('…') && lines[2].contains("x?y"), "{lines:#?}");
+            let in_full = of(&[backup(long, state)], Utc::now(), None);
+            assert!(in_full.contains(long) && !in_full.contains('…'), "{in_full}");
         }
+    }
+
+    #[test]
+    fn the_last_line_says_what_is_not_shown() {
+        assert_eq!(totals(50, 312, 3 << 30), "50 of 312 shown (--limit all shows the others too), 3.0 GiB in all");
+        assert_eq!(totals(2, 2, 1 << 20), "2 shown, 1.0 MiB in all");
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub fn check(flags: &Flags, environment: &Environment, scope: Scope) -> Result<C
     let zone = zone(&mut resolver);
     let parts = match scope {
         Scope::Everything => {
+            daemon::address(&mut resolver);
             backup_in(&mut resolver, zone).map(|backup| (backup.s3, Some(backup.postgres), backup.spool_dir))
         }
         Scope::Bucket => {

@@ -48,15 +48,15 @@ pub fn daemon(flags: &Flags, environment: &Environment) -> Result<DaemonConfig, 
     let backup = backup_in(&mut resolver, zone);
     let schedule = schedule(&mut resolver, zone);
     let retry_delays = resolver.parse(&table::BACKUP_RETRY_DELAYS, parse_delays);
-    let listen = resolver.parse(&table::LISTEN, parse_address);
+    let listen = address(&mut resolver);
     let parts = backup.zip(schedule).map(|(backup, schedule)| DaemonConfig {
         backup,
         schedule,
         retry_delays: retry_delays.unwrap_or_else(|| RETRY_DELAYS.to_vec()),
         listen,
     });
-    finish(resolver, parts).map(|(mut config, shown)| {
-        config.backup.shown = shown;
+    finish(resolver, parts).map(|(mut config, effective)| {
+        config.backup.effective = effective;
         config
     })
 }
@@ -118,10 +118,15 @@ pub(super) fn schedule_of(resolver: &mut Resolver<'_>, text: Option<String>, zon
 }
 
 fn parse_delays(text: &str) -> Result<Vec<Duration>, String> {
-    if text.eq_ignore_ascii_case("off") {
+    if parse::is_off(text) {
         return Ok(Vec::new());
     }
     text.split(',').map(|delay| parse::duration(delay.trim())).collect()
+}
+
+/// Where a daemon listens.
+pub(super) fn address(resolver: &mut Resolver<'_>) -> Option<String> {
+    resolver.parse(&table::LISTEN, parse_address)
 }
 
 fn parse_address(text: &str) -> Result<String, String> {
@@ -149,7 +154,7 @@ mod tests {
     #[test]
     fn delays_are_a_list_or_off() {
         assert_eq!(parse_delays("5m, 15m,45m"), Ok(RETRY_DELAYS.to_vec()));
-        assert_eq!(parse_delays("off"), Ok(Vec::new()));
+        assert_eq!((parse_delays("off"), parse_delays("0")), (Ok(Vec::new()), Ok(Vec::new())));
         for wrong in ["", "5m,", "soon", "5m 15m,x"] {
             assert!(parse_delays(wrong).is_err(), "{wrong}");
         }

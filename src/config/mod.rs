@@ -5,11 +5,14 @@
 
 mod check;
 mod daemon;
+mod effective;
+mod given;
 pub mod parse;
 mod resolve;
 mod retention;
 pub mod table;
 mod typos;
+mod warnings;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,14 +25,15 @@ use crate::error::ExitCode;
 use crate::pipeline::{PartSettings, PipelineSettings};
 use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings, ServiceFile};
 use crate::retention::RetentionPolicy;
-use crate::storage::{AtRest, ChecksumSetting, Encryption, S3Settings, StaticCredentials};
+use crate::storage::{AtRest, ChecksumSetting, Encryption, Endpoint, S3Settings, StaticCredentials};
 use crate::telemetry::{LogFormat, LogSettings};
 
 pub use check::{CheckConfig, Scope, check};
 pub use daemon::{DaemonConfig, Watchers, daemon, health, watchers};
-pub use resolve::{Environment, Flags, Problem, Problems, Reported, Resolver, Shown, Source};
+pub use effective::Effective;
+pub use resolve::{Environment, Flags, Problem, Problems, Reported, Resolver};
 pub use retention::{PruneConfig, prune};
-pub use typos::typos;
+pub use warnings::{Warning, warnings};
 
 /// Smallest part that S3 takes but for the last (AWS: "Amazon S3 multipart upload limits").
 const LEAST_PART: ByteSize = ByteSize::mib(5);
@@ -57,8 +61,8 @@ pub struct BackupConfig {
     pub max_blocking: Option<Duration>,
     /// What is deleted afterwards; nothing where no rule is set.
     pub retention: Option<RetentionPolicy>,
-    /// Every value and its source, without secrets, for the start-up line.
-    pub shown: Vec<Shown>,
+    /// Every value as it is used, without secrets, for the log.
+    pub effective: Effective,
 }
 
 /// What `list` needs.
@@ -82,13 +86,10 @@ pub fn backup(flags: &Flags, environment: &Environment) -> Result<BackupConfig, 
     let mut resolver = Resolver::new(flags, environment);
     let zone = retention::zone(&mut resolver);
     let config = backup_in(&mut resolver, zone);
-    finish(resolver, config).map(|(mut config, shown)| {
-        config.shown = shown;
-        config
-    })
+    finish(resolver, config).map(|(config, effective)| BackupConfig { effective, ..config })
 }
 
-/// What `backup` and `daemon` have in common; without what is shown, which is known only when all is resolved.
+/// What `backup` and `daemon` have in common; without the values for the log, which are known only when all is resolved.
 fn backup_in(resolver: &mut Resolver<'_>, zone: Tz) -> Option<BackupConfig> {
     let s3 = s3(resolver);
     let postgres = postgres(resolver);
@@ -101,14 +102,14 @@ fn backup_in(resolver: &mut Resolver<'_>, zone: Tz) -> Option<BackupConfig> {
     daemon::watchers_in(resolver);
     log(resolver);
     let (s3, postgres) = s3.zip(postgres)?;
-    let shown = Vec::new();
-    Some(BackupConfig { s3, postgres, pipeline, parts, spool_dir, max_duration, max_blocking, retention, shown })
+    let effective = Effective::default();
+    Some(BackupConfig { s3, postgres, pipeline, parts, spool_dir, max_duration, max_blocking, retention, effective })
 }
 
-/// The configuration and what is shown of it, or every problem.
-fn finish<T>(resolver: Resolver<'_>, config: Option<T>) -> Result<(T, Vec<Shown>), Problems> {
-    let shown = resolver.finish()?;
-    config.map(|config| (config, shown)).ok_or_else(unexplained)
+/// The configuration and its values for the log, or every problem.
+fn finish<T>(resolver: Resolver<'_>, config: Option<T>) -> Result<(T, Effective), Problems> {
+    let effective = resolver.finish()?;
+    config.map(|config| (config, effective)).ok_or_else(unexplained)
 }
 
 /// Resolves the settings of `list`.
@@ -139,19 +140,23 @@ fn s3(resolver: &mut Resolver<'_>) -> Option<S3Settings> {
             None
         }
     });
-    let prefix = resolver.parse(&table::S3_PATH, parse::prefix).unwrap_or_default();
-    let endpoint = resolver.parse(&table::S3_URL, parse::endpoint);
+    let prefix = resolver.parse(&table::S3_PATH, parse::prefix);
+    if let Some(prefix) = &prefix {
+        resolver.used(&table::S3_PATH, prefix);
+    }
+    let endpoint = endpoint(resolver);
     let region = resolver.parse(&table::S3_REGION, parse::region);
     let credentials = credentials(resolver);
     let force_path_style = resolver.parse(&table::S3_FORCE_PATH_STYLE, parse::boolean).unwrap_or(endpoint.is_some());
+    resolver.used(&table::S3_FORCE_PATH_STYLE, force_path_style);
     let ca_bundle = resolver.parse(&table::S3_CA_BUNDLE, crate::storage::read_ca_bundle);
     let checksum = resolver.parse(&table::S3_CHECKSUM, |text| parse::word(text, ChecksumSetting::WORDS));
     let at_rest = at_rest(resolver);
-    let request_timeout = resolver.parse(&table::S3_REQUEST_TIMEOUT, parse::duration);
-    let max_outage = resolver.parse(&table::BACKUP_MAX_UPLOAD_OUTAGE, parse::duration);
+    let request_timeout = duration(resolver, &table::S3_REQUEST_TIMEOUT);
+    let max_outage = duration(resolver, &table::BACKUP_MAX_UPLOAD_OUTAGE);
     Some(S3Settings {
         bucket: bucket?,
-        prefix,
+        prefix: prefix.unwrap_or_default(),
         endpoint,
         region,
         credentials,
@@ -162,6 +167,45 @@ fn s3(resolver: &mut Resolver<'_>) -> Option<S3Settings> {
         request_timeout: request_timeout.unwrap_or(Duration::from_secs(30)),
         max_outage: max_outage.unwrap_or(Duration::from_mins(15)),
     })
+}
+
+/// `S3_URL`, else what the AWS SDK's own variables name: all that follows from an endpoint follows from theirs, too.
+fn endpoint(resolver: &mut Resolver<'_>) -> Option<Endpoint> {
+    match resolver.given(&table::S3_URL) {
+        Ok(Some(text)) => match parse::endpoint(&text) {
+            Ok(endpoint) => {
+                resolver.used(&table::S3_URL, endpoint.url());
+                Some(endpoint)
+            }
+            Err(why) => {
+                resolver.refuse(&table::S3_URL, &why);
+                None
+            }
+        },
+        Ok(None) => {
+            let (variable, text) = aws_endpoint(resolver.environment())?;
+            match parse::endpoint(&text) {
+                Ok(endpoint) => {
+                    resolver.given_elsewhere(&table::S3_URL, endpoint.url());
+                    Some(endpoint)
+                }
+                Err(why) => {
+                    resolver.problem(ExitCode::InvalidS3, format!("{variable}: {why}"));
+                    None
+                }
+            }
+        }
+        Err(Reported) => None,
+    }
+}
+
+/// The endpoint that the AWS SDK would take from the environment, and the variable that names it.
+fn aws_endpoint(environment: &Environment) -> Option<(&'static str, String)> {
+    let value = |name| environment.get(name)?.to_str().map(str::trim).map(str::to_owned);
+    if value("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
+        return None;
+    }
+    ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| Some((name, value(name)?)))
 }
 
 fn at_rest(resolver: &mut Resolver<'_>) -> AtRest {
@@ -227,8 +271,8 @@ fn postgres(resolver: &mut Resolver<'_>) -> Option<PostgresSettings> {
     let (conninfo, environment) = hide_secrets(resolver, conninfo, environment);
     let pg_dump_path = resolver.text(&table::PG_DUMP_PATH).map(PathBuf::from);
     let arguments = resolver.parse(&table::PG_DUMP_ARGS, DumpArguments::parse).unwrap_or_default();
-    let lock_wait = resolver.parse(&table::BACKUP_LOCK_WAIT_TIMEOUT, parse::duration);
-    let stall_timeout = resolver.parse(&table::BACKUP_STALL_TIMEOUT, parse::duration);
+    let lock_wait = duration(resolver, &table::BACKUP_LOCK_WAIT_TIMEOUT);
+    let stall_timeout = duration(resolver, &table::BACKUP_STALL_TIMEOUT);
     Some(PostgresSettings {
         conninfo: conninfo?,
         environment,
@@ -264,10 +308,9 @@ fn pipeline(resolver: &mut Resolver<'_>) -> PipelineSettings {
     let level = resolver.parse(&table::BACKUP_COMPRESSION_LEVEL, |text| parse::number(text, 1, 9));
     let threads = resolver.parse(&table::BACKUP_THREADS, |text| parse::number(text, 1, 64));
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    PipelineSettings {
-        level: level.unwrap_or(crate::pipeline::DEFAULT_LEVEL),
-        threads: threads.map_or(cpus.min(MOST_DEFAULT_THREADS), |threads| threads as usize),
-    }
+    let threads = threads.map_or(cpus.min(MOST_DEFAULT_THREADS), |threads| threads as usize);
+    resolver.used(&table::BACKUP_THREADS, threads);
+    PipelineSettings { level: level.unwrap_or(crate::pipeline::DEFAULT_LEVEL), threads }
 }
 
 fn parts(resolver: &mut Resolver<'_>, s3: Option<&S3Settings>) -> PartSettings {
@@ -277,12 +320,24 @@ fn parts(resolver: &mut Resolver<'_>, s3: Option<&S3Settings>) -> PartSettings {
     let max_parts = resolver.parse(&table::S3_MAX_PARTS, |text| parse::number(text, 1, 10_000));
     let equal = resolver.parse(&table::S3_EQUAL_PARTS, parse::boolean);
     let concurrency = resolver.parse(&table::BACKUP_UPLOAD_CONCURRENCY, |text| parse::number(text, 1, 64));
+    let equal = equal.unwrap_or_else(|| s3.is_some_and(S3Settings::is_r2));
+    resolver.used(&table::S3_EQUAL_PARTS, equal);
     PartSettings {
         base: base.flatten(),
         max_parts: max_parts.unwrap_or(10_000),
-        equal: equal.unwrap_or_else(|| s3.is_some_and(S3Settings::is_r2)),
+        equal,
         concurrency: concurrency.unwrap_or(4),
     }
+}
+
+/// A time limit that is always there: `0` and `off` are an invalid setting, S3's too (SPEC §2).
+fn duration(resolver: &mut Resolver<'_>, setting: &table::Setting) -> Option<Duration> {
+    let limit = resolver.parse(setting, parse::optional_duration)?;
+    if limit.is_none() {
+        let text = format!("{}: cannot be off: give a time such as {}", setting.variable, setting.default);
+        resolver.problem(ExitCode::InvalidSetting, text);
+    }
+    limit
 }
 
 fn log(resolver: &mut Resolver<'_>) -> LogSettings {

@@ -28,12 +28,19 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A duration that may also be `off`.
+/// A duration that may also be `off`, or 0, which is the same.
 ///
 /// # Errors
 /// Where it is neither.
 pub fn optional_duration(text: &str) -> Result<Option<Duration>, String> {
-    if text.eq_ignore_ascii_case("off") { Ok(None) } else { duration(text).map(Some) }
+    let is_zero = humantime::parse_duration(text).is_ok_and(|duration| duration.is_zero());
+    if is_zero || is_off(text) { Ok(None) } else { duration(text).map(Some) }
+}
+
+/// Whether a value turns off what its setting asks for.
+#[must_use]
+pub fn is_off(text: &str) -> bool {
+    text.eq_ignore_ascii_case("off") || text.trim() == "0"
 }
 
 /// A size in bytes within bounds, as people write it.
@@ -174,7 +181,10 @@ mod tests {
         assert_eq!(duration("36h"), Ok(Duration::from_hours(36)));
         assert!(duration("0s").is_err() && duration("soon").is_err());
         assert!(duration("500us").is_err() && duration("25d").is_err() && duration("584542046090y").is_err());
-        assert_eq!(optional_duration("off"), Ok(None));
+        for off in ["off", "OFF", "0", "0s", "0ms"] {
+            assert_eq!(optional_duration(off), Ok(None), "{off}");
+        }
+        assert!(optional_duration("1us").is_err() && optional_duration("-1h").is_err());
     }
 
     #[test]

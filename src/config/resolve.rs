@@ -9,7 +9,9 @@ use std::path::Path;
 
 use crate::error::ExitCode;
 
-use super::table::{PG_DUMP_ARGS, Secrecy, Setting};
+use super::effective::Effective;
+use super::given;
+use super::table::Setting;
 
 /// The flags given on the command line, by the setting's variable.
 pub type Flags = BTreeMap<&'static str, String>;
@@ -42,30 +44,6 @@ impl Environment {
 impl FromIterator<(OsString, OsString)> for Environment {
     fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Self {
         Self { variables: variables.into_iter().collect() }
-    }
-}
-
-/// Where a value came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A command-line flag.
-    Flag,
-    /// The variable itself.
-    Environment,
-    /// The file that `X_FILE` names.
-    File,
-    /// Not set.
-    Default,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Flag => "flag",
-            Self::Environment => "environment",
-            Self::File => "file",
-            Self::Default => "default",
-        })
     }
 }
 
@@ -118,36 +96,19 @@ impl fmt::Display for Problems {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reported;
 
-/// A value and where it came from, for the start-up line.
-#[derive(Clone, Debug)]
-pub struct Shown {
-    /// The setting's variable.
-    pub variable: &'static str,
-    /// The value, or `set` for a secret.
-    pub value: String,
-    /// Where it came from.
-    pub source: Source,
-}
-
-impl fmt::Display for Shown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={} ({})", self.variable, self.value, self.source)
-    }
-}
-
 /// Resolves settings one after the other and remembers what it saw.
 pub struct Resolver<'a> {
     flags: &'a Flags,
     environment: &'a Environment,
     problems: Problems,
-    shown: Vec<Shown>,
+    effective: Effective,
 }
 
 impl<'a> Resolver<'a> {
     /// Starts with nothing resolved.
     #[must_use]
     pub fn new(flags: &'a Flags, environment: &'a Environment) -> Self {
-        Self { flags, environment, problems: Problems::default(), shown: Vec::new() }
+        Self { flags, environment, problems: Problems::default(), effective: Effective::default() }
     }
 
     /// The environment that values come from.
@@ -176,21 +137,17 @@ impl<'a> Resolver<'a> {
     /// # Errors
     /// Where it is set, but cannot be had; the problem has been reported.
     pub fn given(&mut self, setting: &Setting) -> Result<Option<String>, Reported> {
-        match self.find(setting) {
-            Ok((Some(value), _)) if is_in_quotes(setting, &value) => {
-                self.refuse(setting, "begins and ends with a quote: take the quotes off (only a shell does so itself)");
-                Err(Reported)
-            }
-            Ok((value, source)) => {
-                self.show(setting, value.as_deref(), source);
-                Ok(value)
-            }
-            Err(why) => {
-                // What cannot be read cannot be judged by its content: always an invalid setting (SPEC §2).
-                self.problems.push(ExitCode::InvalidSetting, why);
-                Err(Reported)
-            }
+        let value = self.find(setting).map_err(|why| {
+            // What cannot be read cannot be judged by its content: always an invalid setting (SPEC §2).
+            self.problems.push(ExitCode::InvalidSetting, why);
+            Reported
+        })?;
+        if let Some(why) = value.as_deref().and_then(|value| given::fault(setting, value)) {
+            self.refuse(setting, why);
+            return Err(Reported);
         }
+        self.effective.note(setting, value.as_deref());
+        Ok(value)
     }
 
     /// As [`Self::text`], and reports a missing setting.
@@ -214,57 +171,73 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// What was found: every value with its source, or every problem.
+    /// Takes down for the log what a public setting comes to, where that is not what was given.
+    pub fn used(&mut self, setting: &Setting, value: impl fmt::Display) {
+        self.effective.used(setting, &value.to_string());
+    }
+
+    /// Takes down for the log a public setting's value that another program's variable gave.
+    pub fn given_elsewhere(&mut self, setting: &Setting, value: &str) {
+        self.effective.note(setting, Some(value));
+    }
+
+    /// What was found: every value as it is used, or every problem.
     ///
     /// # Errors
     /// The problems, where there are any.
-    pub fn finish(self) -> Result<Vec<Shown>, Problems> {
-        if self.problems.is_empty() { Ok(self.shown) } else { Err(self.problems) }
+    pub fn finish(self) -> Result<Effective, Problems> {
+        if self.problems.is_empty() { Ok(self.effective) } else { Err(self.problems) }
     }
 
-    fn show(&mut self, setting: &Setting, value: Option<&str>, source: Source) {
-        let value = match (value, setting.secrecy) {
-            (None, _) => setting.default.replace('`', ""),
-            (Some(_), Secrecy::Secret) => "set".to_owned(),
-            (Some(text), Secrecy::Public) => text.to_owned(),
-        };
-        self.shown.push(Shown { variable: setting.variable, value, source });
+    /// Whatever was given for a setting, right or wrong, in every form in which it may come by: for the redactor.
+    #[must_use]
+    pub fn every_form(&self, setting: &Setting) -> Vec<String> {
+        let plain = self.environment.get(setting.variable).map(|value| value.to_string_lossy().into_owned());
+        let file = self.environment.get(&file_variable(setting)).and_then(|path| std::fs::read(path).ok());
+        let file = file.map(|content| String::from_utf8_lossy(&content).into_owned());
+        let mut forms = Vec::new();
+        for given in plain.into_iter().chain(file) {
+            let taken = given::without_blank_lines(&given).to_owned();
+            forms.extend(given::without_quotes(&taken).map(str::to_owned));
+            forms.extend([taken, given]);
+        }
+        forms
     }
 
-    fn find(&self, setting: &Setting) -> Result<(Option<String>, Source), String> {
-        let file_variable = format!("{}_FILE", setting.variable);
+    fn find(&self, setting: &Setting) -> Result<Option<String>, String> {
+        let value = self.find_as_given(setting)?;
+        // An empty value is none, wherever it stands.
+        Ok(value.map(|value| given::without_blank_lines(&value).to_owned()).filter(|value| !value.is_empty()))
+    }
+
+    fn find_as_given(&self, setting: &Setting) -> Result<Option<String>, String> {
+        let file_variable = file_variable(setting);
         let plain = self.environment.get(setting.variable);
         let file = self.environment.get(&file_variable);
         if plain.is_some() && file.is_some() {
             return Err(format!("{} and {file_variable} are both set: unset one", setting.variable));
         }
         if let Some(flag) = self.flags.get(setting.variable).filter(|value| !value.is_empty()) {
-            return Ok((Some(flag.clone()), Source::Flag));
+            return Ok(Some(flag.clone()));
         }
         if let Some(value) = plain {
             let text = value.to_str().ok_or_else(|| format!("{} is not valid UTF-8", setting.variable))?;
-            return Ok((Some(text.to_owned()), Source::Environment));
+            return Ok(Some(text.to_owned()));
         }
-        let Some(path) = file else { return Ok((None, Source::Default)) };
-        let path = Path::new(path);
+        let Some(path) = file.map(Path::new) else { return Ok(None) };
         let content = std::fs::read_to_string(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::InvalidData => format!("{file_variable}: {} is not text in UTF-8", path.display()),
             _ => format!("{file_variable}: cannot read {}: {error}", path.display()),
         })?;
-        let value = strip_newline(&content);
-        if value.is_empty() {
-            return Ok((None, Source::Default));
-        }
-        if value.contains('\0') {
+        if content.contains('\0') {
             return Err(format!("{file_variable}: the file holds a NUL byte"));
         }
-        Ok((Some(value.to_owned()), Source::File))
+        Ok(Some(content))
     }
 }
 
-/// The text less one trailing newline (of either kind), as Docker and Kubernetes secrets need it.
-fn strip_newline(content: &str) -> &str {
-    content.strip_suffix('\n').map_or(content, |text| text.strip_suffix('\r').unwrap_or(text))
+fn file_variable(setting: &Setting) -> String {
+    format!("{}_FILE", setting.variable)
 }
 
 /// Control characters as they are written in source code.
@@ -272,13 +245,6 @@ fn in_one_line(text: &str) -> String {
     let escaped =
         |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() };
     text.chars().map(escaped).collect()
-}
-
-/// Whether quotes were left around a value, as in files for `docker run --env-file`, which takes them for a part of it.
-/// A secret may be anything, and arguments are quoted like a shell's.
-fn is_in_quotes(setting: &Setting, value: &str) -> bool {
-    let marked = |mark| value.len() > 1 && value.starts_with(mark) && value.ends_with(mark);
-    setting.secrecy == Secrecy::Public && setting.variable != PG_DUMP_ARGS.variable && (marked('"') || marked('\''))
 }
 
 #[cfg(test)]
@@ -324,11 +290,34 @@ mod tests {
     }
 
     #[test]
-    fn one_trailing_newline_goes() {
-        assert_eq!(strip_newline("secret\n"), "secret");
-        assert_eq!(strip_newline("secret\r\n"), "secret");
-        assert_eq!(strip_newline("secret\n\n"), "secret\n");
-        assert_eq!(strip_newline("secret "), "secret ");
+    fn a_line_break_at_the_end_goes_in_the_environment_and_in_files() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("secret");
+        for given in ["secret\n", "secret\r\n", "secret\n\n"] {
+            std::fs::write(&path, given).expect("written");
+            let flags = Flags::new();
+            let path = path.display().to_string();
+            for variable in [("S3_SECRET_KEY", given), ("S3_SECRET_KEY_FILE", &path)] {
+                let variables = environment(&[variable, ("S3_PATH", "\n")]);
+                let mut resolver = Resolver::new(&flags, &variables);
+                assert_eq!(resolver.text(&table::S3_SECRET_KEY).as_deref(), Some("secret"), "{given:?}");
+                assert_eq!(resolver.text(&table::S3_PATH), None, "nothing but a line break is nothing");
+                let forms = resolver.every_form(&table::S3_SECRET_KEY);
+                assert_eq!(forms, ["secret", given]);
+                assert!(resolver.finish().is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_known_to_the_redactor() {
+        let (flags, variables) = (Flags::new(), environment(&[("S3_SECRET_KEY", "'secret'\n")]));
+        let mut resolver = Resolver::new(&flags, &variables);
+        assert_eq!(resolver.text(&table::S3_SECRET_KEY), None);
+        assert_eq!(resolver.every_form(&table::S3_SECRET_KEY), ["secret", "'secret'", "'secret'\n"]);
+        let problems = resolver.finish().expect_err("quotes");
+        assert_eq!(problems.exit_code(), ExitCode::InvalidS3);
+        assert!(problems.to_string().starts_with("S3_SECRET_KEY: begins and ends with a quote"), "{problems}");
     }
 
     #[test]
@@ -336,24 +325,5 @@ mod tests {
         let mut problems = Problems::default();
         problems.push(ExitCode::InvalidSetting, "`a\nERROR b\u{1b}[0m` is wrong".to_owned());
         assert_eq!(problems.to_string(), "`a\\nERROR b\\u{1b}[0m` is wrong");
-    }
-
-    #[test]
-    fn quotes_that_no_shell_took_off_are_told_and_those_of_arguments_and_secrets_are_theirs() {
-        let flags = Flags::new();
-        let variables = environment(&[
-            ("S3_BUCKET", "\"backups\""),
-            ("S3_PATH", "it's"),
-            ("S3_SECRET_KEY", "'k'"),
-            ("PG_DUMP_ARGS", "'--no-owner'"),
-        ]);
-        let mut resolver = Resolver::new(&flags, &variables);
-        assert_eq!(resolver.text(&table::S3_BUCKET), None);
-        assert_eq!(resolver.text(&table::S3_PATH).as_deref(), Some("it's"));
-        assert_eq!(resolver.text(&table::S3_SECRET_KEY).as_deref(), Some("'k'"));
-        assert_eq!(resolver.text(&PG_DUMP_ARGS).as_deref(), Some("'--no-owner'"));
-        let problems = resolver.finish().expect_err("the bucket's quotes");
-        assert_eq!(problems.exit_code(), ExitCode::InvalidS3);
-        assert!(problems.to_string().starts_with("S3_BUCKET: begins and ends with a quote"), "{problems}");
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr as _;
 
 use chrono_tz::Tz;
 
-use super::{Environment, Flags, Problems, Reported, Resolver, Shown, finish, log, parse, s3, table};
+use super::{Effective, Environment, Flags, Problems, Reported, Resolver, finish, log, parse, s3, table};
 use crate::error::ExitCode;
 use crate::retention::{RetentionPolicy, Rules};
 use crate::storage::S3Settings;
@@ -33,8 +33,13 @@ pub struct PruneConfig {
     pub retention: RetentionPolicy,
     /// Where dumps may wait whose uploads are not stale.
     pub spool_dir: Option<PathBuf>,
-    /// Every value and its source, without secrets, for the start-up line.
-    pub shown: Vec<Shown>,
+    /// Every value as it is used, without secrets, for the log.
+    pub effective: Effective,
+}
+
+/// The rules that count the time zone's periods.
+pub(super) fn calendar_rules() -> impl Iterator<Item = &'static table::Setting> {
+    RULES.into_iter().filter(|rule| rule.variable != table::BACKUP_KEEP_LAST.variable)
 }
 
 /// Resolves the settings of `prune`.
@@ -54,8 +59,8 @@ pub fn prune(flags: &Flags, environment: &Environment) -> Result<PruneConfig, Pr
     let spool_dir = resolver.text(&table::BACKUP_SPOOL_DIR).map(PathBuf::from);
     log(&mut resolver);
     let parts = s3.zip(retention.ok().flatten());
-    let ((s3, retention), shown) = finish(resolver, parts)?;
-    Ok(PruneConfig { s3, retention, spool_dir, shown })
+    let ((s3, retention), effective) = finish(resolver, parts)?;
+    Ok(PruneConfig { s3, retention, spool_dir, effective })
 }
 
 /// The time zone of the schedule and of the periods of retention.
@@ -68,11 +73,16 @@ pub(super) fn zone(resolver: &mut Resolver<'_>) -> Tz {
 
 /// The policy; `None` where no rule is set.
 pub(super) fn policy(resolver: &mut Resolver<'_>, zone: Tz) -> Result<Option<RetentionPolicy>, Reported> {
-    let [days, last, hourly, daily, weekly, monthly, yearly] = RULES.map(|setting| kept(resolver, setting));
+    let [days, last, hourly, daily, weekly, monthly, yearly] = RULES.map(|setting| rule(resolver, setting));
     let min_keep = kept(resolver, &table::BACKUP_MIN_KEEP);
     let (hourly, daily, weekly, monthly, yearly) = (hourly?, daily?, weekly?, monthly?, yearly?);
     let rules = Rules { days: days?, last: last?, hourly, daily, weekly, monthly, yearly };
     Ok(RetentionPolicy::new(rules, min_keep?.unwrap_or(DEFAULT_MIN_KEEP), zone))
+}
+
+/// How many of something a rule keeps; `0` and `off` are no rule, as if it were not set.
+fn rule(resolver: &mut Resolver<'_>, setting: &table::Setting) -> Result<Option<u32>, Reported> {
+    if resolver.given(setting)?.is_some_and(|text| parse::is_off(&text)) { Ok(None) } else { kept(resolver, setting) }
 }
 
 /// How many of something are kept. Not 0: the newest backup always stays, so that would promise what is not done.

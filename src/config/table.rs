@@ -5,43 +5,17 @@
 
 mod command;
 mod daemon;
+mod output;
 mod retention;
+mod setting;
 
 use crate::error::ExitCode;
 
 pub use command::{ALL, CommandName};
 pub use daemon::{BACKUP_INTERVAL, BACKUP_RETRY_DELAYS, BACKUP_TIMEZONE, LISTEN, METRICS_FILE, PING_URL};
+pub use output::{LOG_FORMAT, LOG_LEVEL, NO_COLOR};
 pub use retention::*;
-
-/// Whether a value may ever be shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Secrecy {
-    /// May be printed; may have a flag.
-    Public,
-    /// Never printed, never on a command line.
-    Secret,
-}
-
-/// One setting: an environment variable, perhaps with a flag of the same meaning.
-#[derive(Debug)]
-pub struct Setting {
-    /// The environment variable. With `_FILE` behind it, the path of a file that holds the value.
-    pub variable: &'static str,
-    /// The long flag without its dashes.
-    pub flag: Option<&'static str>,
-    /// What stands for the value in help texts.
-    pub value: &'static str,
-    /// The default in words; empty where there is none.
-    pub default: &'static str,
-    /// Whether the value may be shown.
-    pub secrecy: Secrecy,
-    /// The subcommands that use it.
-    pub commands: &'static [CommandName],
-    /// The exit code of a value that cannot be used.
-    pub refusal: ExitCode,
-    /// What it does, in one sentence without a full stop.
-    pub help: &'static str,
-}
+pub use setting::{Completion, Group, Secrecy, Setting};
 
 // `check` tells whether `backup` would succeed, so it uses all of its settings.
 const BACKUP: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon];
@@ -59,9 +33,14 @@ const BASE: Setting = Setting {
     secrecy: Secrecy::Public,
     commands: BACKUP,
     refusal: ExitCode::InvalidSetting,
+    group: Group::Backup,
+    is_common: false,
+    completion: Completion::None,
     help: "",
 };
-const S3: Setting = Setting { commands: STORAGE, refusal: ExitCode::InvalidS3, ..BASE };
+const S3: Setting = Setting { commands: STORAGE, refusal: ExitCode::InvalidS3, group: Group::Destination, ..BASE };
+/// The words of a switch, as completions offer them; others mean the same.
+const SWITCH: Completion = Completion::Words(|| vec!["true", "false"]);
 
 /// `S3_BUCKET`
 pub const S3_BUCKET: Setting = Setting {
@@ -70,6 +49,7 @@ pub const S3_BUCKET: Setting = Setting {
     value: "BUCKET",
     default: "required",
     help: "bucket that holds the backups",
+    is_common: true,
     ..S3
 };
 /// `S3_PATH`
@@ -79,6 +59,7 @@ pub const S3_PATH: Setting = Setting {
     value: "PREFIX",
     default: "the bucket's top",
     help: "key prefix of one database's backups; `backup` means `backup/`, never `backup2/`",
+    is_common: true,
     ..S3
 };
 /// `S3_URL`
@@ -88,6 +69,8 @@ pub const S3_URL: Setting = Setting {
     value: "URL",
     default: "AWS",
     help: "endpoint of an S3-compatible server",
+    is_common: true,
+    completion: Completion::Url,
     ..S3
 };
 /// `S3_REGION`
@@ -97,6 +80,7 @@ pub const S3_REGION: Setting = Setting {
     value: "REGION",
     default: "the AWS chain, else `us-east-1`",
     help: "region of the bucket",
+    is_common: true,
     ..S3
 };
 /// `S3_ACCESS_KEY`
@@ -130,6 +114,7 @@ pub const S3_FORCE_PATH_STYLE: Setting = Setting {
     value: "BOOL",
     default: "`true` with `S3_URL`",
     help: "address the bucket in the path, not in the host name",
+    completion: SWITCH,
     ..S3
 };
 /// `S3_CA_BUNDLE`
@@ -208,6 +193,7 @@ pub const POSTGRES_CONNECTION_STRING: Setting = Setting {
     secrecy: Secrecy::Secret,
     default: "required, unless `PGDATABASE` or `PGSERVICE` is set",
     help: "the database to back up: a URI or `key=value` words, exactly what libpq accepts",
+    group: Group::Source,
     ..BASE
 };
 /// `BACKUP_COMPRESSION_LEVEL`
@@ -217,6 +203,7 @@ pub const BACKUP_COMPRESSION_LEVEL: Setting = Setting {
     value: "LEVEL",
     default: "`2`",
     help: "gzip level from 1 (fast) to 9 (small)",
+    is_common: true,
     ..BASE
 };
 /// `BACKUP_THREADS`
@@ -235,6 +222,7 @@ pub const BACKUP_PART_SIZE: Setting = Setting {
     value: "SIZE",
     default: "`auto`",
     help: "size of the upload's parts, from 5MiB to 5GiB; `auto` fits it to the database",
+    completion: Completion::Words(|| vec!["auto"]),
     ..BASE
 };
 /// `BACKUP_UPLOAD_CONCURRENCY`
@@ -254,6 +242,8 @@ pub const BACKUP_SPOOL_DIR: Setting = Setting {
     default: "none: nothing touches the disk",
     commands: SPOOL,
     help: "directory that keeps parts until the backup is committed, so that S3 holds no dump up and a whole dump is never taken twice",
+    is_common: true,
+    completion: Completion::Directory,
     ..BASE
 };
 /// `BACKUP_MAX_UPLOAD_OUTAGE`
@@ -299,6 +289,8 @@ pub const PG_DUMP_PATH: Setting = Setting {
     value: "FILE",
     default: "the lowest installed version that is new enough",
     help: "the `pg_dump` to use",
+    group: Group::Source,
+    completion: Completion::Program,
     ..BASE
 };
 /// `PG_DUMP_ARGS`
@@ -307,40 +299,31 @@ pub const PG_DUMP_ARGS: Setting = Setting {
     value: "ARGS",
     default: "none",
     help: "arguments for `pg_dump`, in a shell's quoting, or behind `--`; one that leaves something out makes the backup *partial*",
+    group: Group::Source,
     ..BASE
 };
-/// `LOG_LEVEL`
-pub const LOG_LEVEL: Setting = Setting {
-    variable: "LOG_LEVEL",
-    flag: Some("log-level"),
-    value: "LEVEL",
-    default: "`info`",
-    commands: ALL,
-    help: "`error`, `warn`, `info`, `debug` or `trace`",
-    ..BASE
-};
-/// `LOG_FORMAT`
-pub const LOG_FORMAT: Setting = Setting {
-    variable: "LOG_FORMAT",
-    flag: Some("log-format"),
-    value: "FORMAT",
-    default: "`text`",
-    commands: ALL,
-    help: "`text` or `json`",
-    ..BASE
-};
-/// `NO_COLOR`
-pub const NO_COLOR: Setting = Setting {
-    variable: "NO_COLOR",
-    value: "ANY",
-    default: "unset",
-    commands: ALL,
-    help: "any value turns colours off",
-    ..BASE
-};
+/// Makes the table, and the event that shows values: `tracing` wants the names of an event's fields where it is written.
+macro_rules! settings {
+    ($(&$setting:ident),* $(,)?) => {
+        /// Every setting, in the order of the documents.
+        pub const SETTINGS: &[&Setting] = &[$(&$setting),*];
 
-/// Every setting, in the order of the documents.
-pub const SETTINGS: &[&Setting] = &[
+        /// Logs one event with a field for each setting that has a value: at INFO, or at DEBUG.
+        pub(super) fn log_values<'a>(
+            is_debug: bool,
+            message: &str,
+            value: impl Fn(&Setting) -> Option<&'a dyn tracing::Value>,
+        ) {
+            if is_debug {
+                tracing::debug!($($setting = value(&$setting),)* "{message}");
+            } else {
+                tracing::info!($($setting = value(&$setting),)* "{message}");
+            }
+        }
+    };
+}
+
+settings![
     &S3_BUCKET,
     &S3_PATH,
     &S3_URL,

@@ -1,40 +1,156 @@
-//! Variables that look like a setting whose name was mistyped. An unknown variable is no error (an environment is full of
-//! other programs' own), but `BACKUP_RETENTION_DAY=14` that deletes nothing for a year must not pass in silence.
+//! Variables that look like a setting and are none: mistyped ones, and those of other tools. An unknown variable is no
+//! error (an environment is full of other programs' own), but `BACKUP_RETENTION_DAY=14` that deletes nothing for a year
+//! must not pass in silence, nor a `PASSPHRASE` that encrypts nothing.
 //!
-//! Called by [`crate::run`], once. It looks at names alone, never at values.
+//! Called by [`super::warnings()`]. It looks at names alone, never at values.
 
 use super::resolve::Environment;
-use super::table::SETTINGS;
+use super::table::{SETTINGS, Setting};
+use super::warnings::Warning;
 
-/// What the names of settings begin with that are unlikely to be another program's.
-const OWN_PREFIXES: &[&str] = &["S3_", "BACKUP_", "POSTGRES_CONN", "PG_DUMP_"];
+/// What the names of settings begin with that are unlikely to be another program's: each that is unknown is told.
+const OWN_PREFIXES: &[&str] = &["S3_", "BACKUP_"];
+/// What Kubernetes puts into a container beside a service that is called `s3` or `backup`.
+const OF_SERVICES: &[&str] = &["_SERVICE_", "_PORT"];
 /// From this length on a name may differ in two places.
 const LONG_NAME: usize = 10;
 
-/// One warning for each variable that is set, is no setting, and is nearly one.
-#[must_use]
-pub fn typos(environment: &Environment) -> Vec<String> {
-    let mut found: Vec<String> = environment.names().filter_map(of_name).collect();
-    found.sort_unstable();
+/// What other tools call a setting.
+const FOREIGN: &[(&str, &[&str])] = &[
+    (
+        "S3_URL",
+        &[
+            "S3_ENDPOINT",
+            "S3_ENDPOINT_URL",
+            "S3_HOST",
+            "S3_SERVER",
+            "AWS_ENDPOINT",
+            "AWS_S3_ENDPOINT",
+            "MINIO_ENDPOINT",
+        ],
+    ),
+    ("S3_PATH", &["S3_PREFIX", "S3_FOLDER", "S3_KEY_PREFIX", "S3_BUCKET_PATH", "S3_BUCKET_PREFIX", "AWS_S3_PATH"]),
+    ("S3_BUCKET", &["S3_BUCKET_NAME", "AWS_S3_BUCKET", "AWS_S3_BUCKET_NAME"]),
+    ("S3_ACCESS_KEY", &["S3_ACCESS_KEY_ID", "S3_KEY_ID", "S3_KEY", "S3_USER"]),
+    ("S3_SECRET_KEY", &["S3_SECRET_ACCESS_KEY", "S3_SECRET", "S3_PASSWORD"]),
+    ("S3_SESSION_TOKEN", &["S3_TOKEN"]),
+    ("S3_REGION", &["S3_DEFAULT_REGION"]),
+    ("S3_FORCE_PATH_STYLE", &["S3_PATH_STYLE", "S3_USE_PATH_STYLE"]),
+    ("S3_CA_BUNDLE", &["S3_CA", "S3_CA_CERT", "S3_CACERT"]),
+    ("S3_SSE", &["S3_ENCRYPTION", "S3_SERVER_SIDE_ENCRYPTION"]),
+    (
+        "BACKUP_INTERVAL",
+        &[
+            "SCHEDULE",
+            "BACKUP_SCHEDULE",
+            "BACKUP_CRON",
+            "BACKUP_CRON_EXPRESSION",
+            "BACKUP_CRON_SCHEDULE",
+            "BACKUP_FREQUENCY",
+            "CRON",
+            "CRON_EXPRESSION",
+            "CRON_SCHEDULE",
+        ],
+    ),
+    ("BACKUP_TIMEZONE", &["BACKUP_TZ"]),
+    (
+        "BACKUP_RETENTION_DAYS",
+        &["BACKUP_RETENTION", "BACKUP_RETENTION_PERIOD", "BACKUP_KEEP_DAYS", "RETENTION_DAYS", "KEEP_DAYS"],
+    ),
+    ("BACKUP_KEEP_LAST", &["BACKUP_KEEP", "BACKUP_KEEP_COUNT", "BACKUP_RETENTION_COUNT", "BACKUP_MAX_BACKUPS"]),
+    ("BACKUP_COMPRESSION_LEVEL", &["BACKUP_LEVEL", "BACKUP_GZIP_LEVEL", "COMPRESSION_LEVEL"]),
+    (
+        "PG_DUMP_ARGS",
+        &[
+            "PG_DUMP_OPTIONS",
+            "PG_DUMP_OPTS",
+            "PG_DUMP_EXTRA_ARGS",
+            "PG_DUMP_EXTRA_OPTS",
+            "PGDUMP_ARGS",
+            "PGDUMP_OPTIONS",
+            "PGDUMP_OPTS",
+            "PGDUMP_EXTRA_OPTS",
+            "POSTGRES_EXTRA_OPTS",
+            "BACKUP_OPTIONS",
+        ],
+    ),
+    ("PING_URL", &["HEALTHCHECK_URL", "HEALTHCHECKS_URL", "BACKUP_PING_URL", "BACKUP_HEALTHCHECK_URL"]),
+];
+
+/// What other tools encrypt with. Whoever sets one of these believes that the backups are encrypted.
+const OF_ENCRYPTION: &[&str] = &[
+    "PASSPHRASE",
+    "BACKUP_PASSPHRASE",
+    "BACKUP_PASSWORD",
+    "BACKUP_ENCRYPTION",
+    "BACKUP_ENCRYPTION_KEY",
+    "BACKUP_ENCRYPTION_PASSPHRASE",
+    "BACKUP_ENCRYPTION_PASSWORD",
+    "BACKUP_ENCRYPT_KEY",
+    "BACKUP_AGE_RECIPIENT",
+    "BACKUP_AGE_RECIPIENTS",
+    "BACKUP_AGE_PUBLIC_KEY",
+    "BACKUP_GPG_RECIPIENT",
+    "BACKUP_GPG_KEY",
+    "GPG_PASSPHRASE",
+    "GPG_RECIPIENT",
+    "AGE_PASSPHRASE",
+    "AGE_PUBLIC_KEYS",
+    "AGE_RECIPIENTS",
+    "ENCRYPTION_PASSPHRASE",
+];
+
+/// One warning for each variable that is set and no setting, but was probably meant to be one. `is_set` says whether a
+/// setting has a value.
+pub(super) fn typos(environment: &Environment, is_set: impl Fn(&Setting) -> bool) -> Vec<Warning> {
+    let mut found: Vec<Warning> = environment.names().filter_map(|name| of_name(name, &is_set)).collect();
+    found.sort_unstable_by(|one, other| one.what.cmp(&other.what));
     found
 }
 
-fn of_name(name: &str) -> Option<String> {
+fn of_name(name: &str, is_set: impl Fn(&Setting) -> bool) -> Option<Warning> {
     let upper = name.to_ascii_uppercase();
-    let bare = upper.strip_suffix("_FILE").unwrap_or(&upper);
-    let names = || SETTINGS.iter().map(|setting| setting.variable).filter(|known| is_own(known));
-    if upper == name && names().any(|known| known == bare) {
+    let (bare, file) = upper.strip_suffix("_FILE").map_or((upper.as_str(), ""), |bare| (bare, "_FILE"));
+    let is_own = OWN_PREFIXES.iter().any(|prefix| bare.starts_with(prefix));
+    if upper == name && (is_setting(bare) || is_setting(&upper))
+        || is_own && OF_SERVICES.iter().any(|part| bare.contains(part))
+    {
         return None;
     }
-    let tolerance = if bare.len() < LONG_NAME { 1 } else { 2 };
-    let (distance, meant) = names().map(|known| (strsim::osa_distance(bare, known), known)).min()?;
-    let file = if bare.len() < upper.len() { "_FILE" } else { "" };
-    (distance <= tolerance)
-        .then(|| format!("{name} is set, but is no setting and has no effect: is {meant}{file} meant?"))
+    let what = format!("{name} is set, but is no setting and has no effect");
+    if OF_ENCRYPTION.contains(&bare) {
+        let hint =
+            "this program does not encrypt, and what it stores is not encrypted by that: S3_SSE has the store do it";
+        return Some(Warning { what, hint: hint.to_owned() });
+    }
+    let theirs = foreign(bare).filter(|meant| is_own || !is_set(meant));
+    // The name of one setting ends with `_FILE` itself.
+    let nearly = || nearest(&upper).map(|meant| (meant, "")).or_else(|| Some((nearest(bare)?, file)));
+    match theirs.map(|meant| (meant, file)).or_else(nearly) {
+        Some((meant, file)) => Some(Warning { what, hint: format!("is {}{file} meant?", meant.variable) }),
+        None if is_own && upper == name => {
+            Some(Warning { what, hint: "unset it, or see `pg-s3-backup help COMMAND` for what is meant".to_owned() })
+        }
+        None => None,
+    }
 }
 
-fn is_own(name: &str) -> bool {
-    OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+fn is_setting(name: &str) -> bool {
+    SETTINGS.iter().any(|setting| setting.variable == name)
+}
+
+/// The setting that other tools call so.
+fn foreign(name: &str) -> Option<&'static Setting> {
+    let (ours, _) = FOREIGN.iter().find(|(_, theirs)| theirs.contains(&name))?;
+    SETTINGS.iter().copied().find(|setting| setting.variable == *ours)
+}
+
+/// The setting whose name is nearly this one.
+fn nearest(name: &str) -> Option<&'static Setting> {
+    let tolerance = if name.len() < LONG_NAME { 1 } else { 2 };
+    let distance = |setting: &Setting| strsim::osa_distance(name, setting.variable);
+    let nearest = SETTINGS.iter().copied().min_by_key(|setting| distance(setting))?;
+    (distance(nearest) <= tolerance).then_some(nearest)
 }
 
 #[cfg(test)]
@@ -44,7 +160,8 @@ mod tests {
     use super::*;
 
     fn typos_of(names: &[&str]) -> Vec<String> {
-        typos(&names.iter().map(|name| (OsString::from(name), OsString::from("value"))).collect())
+        let environment = names.iter().map(|name| (OsString::from(name), OsString::from("value"))).collect();
+        typos(&environment, |setting| names.contains(&setting.variable)).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -52,11 +169,16 @@ mod tests {
         for (wrong, meant) in [
             ("BACKUP_RETENTION_DAY", "BACKUP_RETENTION_DAYS"),
             ("BACKUP_KEEP_WEEKY", "BACKUP_KEEP_WEEKLY"),
+            ("BACKUP_KEEP_MONTHS", "BACKUP_KEEP_MONTHLY"),
             ("S3_BUCKTE", "S3_BUCKET"),
             ("s3_bucket", "S3_BUCKET"),
             ("S3_ACCESSKEY_FILE", "S3_ACCESS_KEY_FILE"),
             ("POSTGRES_CONNECTIONSTRING", "POSTGRES_CONNECTION_STRING"),
             ("PG_DUMP_ARG", "PG_DUMP_ARGS"),
+            ("LOG_LEVL", "LOG_LEVEL"),
+            ("LOGLEVEL", "LOG_LEVEL"),
+            ("METRIC_FILE", "METRICS_FILE"),
+            ("LISTN", "LISTEN"),
         ] {
             let told = typos_of(&[wrong]);
             assert_eq!(told.len(), 1, "{wrong}: {told:?}");
@@ -66,14 +188,62 @@ mod tests {
     }
 
     #[test]
+    fn what_other_tools_call_a_setting_is_told_with_ours() {
+        for (theirs, ours) in [
+            ("S3_ENDPOINT", "S3_URL"),
+            ("S3_ENDPOINT_URL", "S3_URL"),
+            ("S3_PREFIX", "S3_PATH"),
+            ("S3_ACCESS_KEY_ID", "S3_ACCESS_KEY"),
+            ("S3_SECRET_ACCESS_KEY", "S3_SECRET_KEY"),
+            ("S3_SECRET_ACCESS_KEY_FILE", "S3_SECRET_KEY_FILE"),
+            ("BACKUP_KEEP_DAYS", "BACKUP_RETENTION_DAYS"),
+            ("BACKUP_RETENTION", "BACKUP_RETENTION_DAYS"),
+            ("SCHEDULE", "BACKUP_INTERVAL"),
+            ("BACKUP_SCHEDULE", "BACKUP_INTERVAL"),
+            ("BACKUP_CRON", "BACKUP_INTERVAL"),
+            ("PG_DUMP_OPTIONS", "PG_DUMP_ARGS"),
+        ] {
+            let told = typos_of(&[theirs]);
+            assert_eq!(told.len(), 1, "{theirs}: {told:?}");
+            assert!(told[0].ends_with(&format!("is {ours} meant?")), "{told:?}");
+        }
+        // Where ours is set, `SCHEDULE` is another program's; what begins as ours is not.
+        assert_eq!(typos_of(&["SCHEDULE", "BACKUP_INTERVAL"]), [""; 0]);
+        assert_eq!(typos_of(&["BACKUP_SCHEDULE", "BACKUP_INTERVAL"]).len(), 1);
+        for (ours, theirs) in FOREIGN {
+            assert!(is_setting(ours), "{ours}");
+            assert!(theirs.iter().chain(OF_ENCRYPTION).all(|name| !is_setting(name)), "{theirs:?}");
+        }
+    }
+
+    #[test]
+    fn who_thinks_that_backups_are_encrypted_is_told_that_they_are_not() {
+        for name in ["PASSPHRASE", "PASSPHRASE_FILE", "BACKUP_ENCRYPTION_KEY"] {
+            let told = typos_of(&[name]);
+            assert!(told.len() == 1 && told[0].contains("not encrypted"), "{name}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_that_begins_as_a_setting_is_told_without_a_guess() {
+        for name in ["S3_ANYTHING_ELSE", "BACKUP_NOTHING_OF_OURS", "BACKUP_NOTHING_OF_OURS_FILE"] {
+            let told = typos_of(&[name]);
+            assert!(told.len() == 1 && told[0].starts_with(name) && !told[0].contains("meant?"), "{told:?}");
+        }
+    }
+
+    #[test]
     fn settings_and_what_other_programs_have_are_left_alone() {
         let settings = SETTINGS.iter().map(|setting| setting.variable.to_owned());
         let files = SETTINGS.iter().map(|setting| format!("{}_FILE", setting.variable));
         let known: Vec<String> = settings.chain(files).collect();
         assert_eq!(typos_of(&known.iter().map(String::as_str).collect::<Vec<_>>()), Vec::<String>::new());
-        // Kubernetes puts the first three beside a service that is called `backup`.
+        // Kubernetes puts these beside services that are called `backup` and `s3`.
+        let services =
+            ["BACKUP_SERVICE_HOST", "BACKUP_SERVICE_PORT_HTTP", "BACKUP_PORT", "BACKUP_PORT_5432_TCP", "S3_PORT"];
+        assert_eq!(typos_of(&services), Vec::<String>::new());
         let others =
-            ["BACKUP_SERVICE_HOST", "BACKUP_PORT", "BACKUP_PORT_5432_TCP", "S3_PORT", "S3_HOST", "LOGLEVEL", "PATH"];
+            ["LISTEN_FDS", "LISTEN_PID", "PATH", "HOME", "TZ", "LS_COLORS", "LOG_DIR", "PGUSER", "POSTGRES_USER"];
         assert_eq!(typos_of(&others), Vec::<String>::new());
     }
 }

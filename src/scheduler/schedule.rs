@@ -6,6 +6,8 @@
 //! both. The expression itself is croner's; it only ever sees the plain calendar, and the clocks' changes are dealt with
 //! here, because its own rules for them treat `15 2 * * *` and `15 2,3 * * *` differently (FACTS §5).
 
+mod advice;
+
 use std::fmt;
 
 use chrono::{DateTime, NaiveDateTime, Offset as _, SubsecRound as _, TimeDelta, TimeZone as _, Utc};
@@ -55,6 +57,9 @@ impl Schedule {
     /// Why it is none, or that it never fires.
     pub fn parse(text: &str, zone: Tz) -> Result<Self, String> {
         let trimmed = text.trim();
+        if let Some(why) = advice::advice(trimmed) {
+            return Err(why);
+        }
         let expanded = match MACROS.iter().find(|(name, _)| name.eq_ignore_ascii_case(trimmed)) {
             Some((_, expression)) => expression,
             None if trimmed.starts_with('@') => {
@@ -69,8 +74,12 @@ impl Schedule {
                 fields.len()
             ));
         };
-        // As cron has it: of two lists of days either will do, but a `*` at the beginning of one makes it a condition.
-        let are_both_asked = day.starts_with('*') || weekday.starts_with('*');
+        if let Some(why) = advice::idle_step(&fields) {
+            return Err(why);
+        }
+        // As cron has it: of two lists of days either will do, but a `*` at the beginning of one makes it a condition. So
+        // does Quartz's `?`, which means the same.
+        let are_both_asked = [day, weekday].iter().any(|field| field.starts_with(['*', '?']));
         let parser =
             CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).dom_and_dow(are_both_asked).build();
         let cron = parser.parse(expanded).map_err(|error| format!("`{trimmed}` is not a cron expression: {error}"))?;

@@ -43,6 +43,7 @@ impl LogSettings {
     pub const LEVELS: &'static [(&'static str, Level)] = &[
         ("error", Level::ERROR),
         ("warn", Level::WARN),
+        ("warning", Level::WARN),
         ("info", Level::INFO),
         ("debug", Level::DEBUG),
         ("trace", Level::TRACE),

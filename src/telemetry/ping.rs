@@ -38,10 +38,12 @@ impl PingUrl {
     /// # Errors
     /// Why it cannot be used; never with the URL in it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let uri: Uri = text.parse().map_err(|_| "is not a URL such as https://hc-ping.com/uuid".to_owned())?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        // No example of a path: where it is the user's own, the redactor takes it out of this very message.
+        if text.split_once("://").is_none_or(|(scheme, _)| !matches!(scheme, "http" | "https")) {
             return Err("must begin with https:// or http://".to_owned());
         }
+        let uri: Uri =
+            text.parse().map_err(|_| "is not a URL: look for white space and for a wrong port".to_owned())?;
         if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
             return Err("must name a host, without user and password".to_owned());
         }
@@ -53,15 +55,21 @@ impl PingUrl {
         Ok(Self { base: base.trim_end_matches('/').to_owned().into(), query: query.into() })
     }
 
-    /// What of a URL would let somebody else ping: for the redactor.
+    /// What of a URL would let somebody else ping, the URL itself and all that stands behind its host, whatever may be
+    /// wrong with it: for the redactor.
     pub fn secrets(text: &str) -> impl Iterator<Item = String> {
         /// Shorter pieces are words such as `ping`.
         const SHORTEST: usize = 8;
-        let uri: Option<Uri> = text.parse().ok();
-        let path = uri.as_ref().map(|uri| uri.path().trim_matches('/').to_owned()).unwrap_or_default();
-        let query = uri.as_ref().and_then(Uri::query).unwrap_or_default().to_owned();
-        let pieces = path.split('/').chain(query.split(['&', '='])).map(str::to_owned).collect::<Vec<_>>();
-        pieces.into_iter().chain([path, query]).filter(|piece| piece.len() >= SHORTEST)
+        let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+        let (host, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let behind = behind.trim_matches('/');
+        let (path, query) = behind.split_once('?').unwrap_or((behind, ""));
+        let pieces = path.split('/').chain(query.split(['&', '='])).chain([path, query]);
+        let pieces = pieces.filter(|piece| piece.len() >= SHORTEST);
+        // A host alone lets nobody ping; a bare word may be the identifier without its URL.
+        let is_host = behind.is_empty() && !host.contains('@') && (!scheme.is_empty() || host.contains('.'));
+        let whole = (!is_host).then_some(text);
+        pieces.chain(whole).map(str::to_owned).collect::<Vec<_>>().into_iter()
     }
 
     fn with(&self, suffix: &str) -> SecretString {
@@ -166,6 +174,23 @@ mod tests {
     #[test]
     fn the_path_and_its_pieces_are_secrets() {
         let secrets: Vec<String> = PingUrl::secrets("https://h/ping/0123-4567-89/x?rid=abcdefgh").collect();
-        assert_eq!(secrets, ["0123-4567-89", "abcdefgh", "ping/0123-4567-89/x", "rid=abcdefgh"]);
+        let url = "https://h/ping/0123-4567-89/x?rid=abcdefgh";
+        assert_eq!(secrets, ["0123-4567-89", "abcdefgh", "ping/0123-4567-89/x", "rid=abcdefgh", url]);
+        let secrets = |text: &str| PingUrl::secrets(text).collect::<Vec<_>>();
+        // However wrong the URL is; its host and its scheme may be named.
+        assert_eq!(secrets("hc-ping.com/0123-4567-89"), ["0123-4567-89", "0123-4567-89", "hc-ping.com/0123-4567-89"]);
+        assert_eq!(secrets("0123-4567-89"), ["0123-4567-89"]);
+        for harmless in ["https://", "https://hc-ping.com", "hc-ping.com", "https://hc-ping.com/"] {
+            assert_eq!(secrets(harmless), [""; 0], "{harmless}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_can_be_read_although_the_url_is_hidden() {
+        for (url, why) in [("hc-ping.com/uuid", "must begin with https://"), ("https://h/a b", "is not a URL")] {
+            let text = PingUrl::parse(url).expect_err(url);
+            assert!(text.contains(why), "{text}");
+            assert!(PingUrl::secrets(url).all(|secret| !text.contains(&secret)), "{text}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use secrecy::ExposeSecret;
 
-use crate::config::table::{PING_URL, SETTINGS, Secrecy};
+use crate::config::table::{PING_URL, SETTINGS, Secrecy, Setting};
 use crate::config::{Environment, Flags, Resolver};
 use crate::postgres::Conninfo;
 
@@ -29,12 +29,11 @@ impl Redactor {
     /// Gathers the secrets among the settings, whatever may be wrong with them.
     #[must_use]
     pub fn new(flags: &Flags, environment: &Environment) -> Self {
-        let mut resolver = Resolver::new(flags, environment);
-        let mut secrets: Vec<String> = SETTINGS
-            .iter()
-            .filter(|setting| setting.secrecy == Secrecy::Secret)
-            .filter_map(|setting| resolver.text(setting))
-            .collect();
+        let resolver = Resolver::new(flags, environment);
+        // Of a URL to ping only what lets somebody ping is a secret: its host must be nameable.
+        let is_secret = |setting: &Setting| setting.secrecy == Secrecy::Secret && setting.variable != PING_URL.variable;
+        let settings = SETTINGS.iter().filter(|setting| is_secret(setting));
+        let mut secrets: Vec<String> = settings.flat_map(|setting| resolver.every_form(setting)).collect();
         secrets.extend(OTHERS.iter().filter_map(|name| environment.get(name)?.to_str().map(str::to_owned)));
         let parsed: Vec<Conninfo> = secrets.iter().filter_map(|text| Conninfo::parse(text).ok()).collect();
         for conninfo in &parsed {
@@ -42,7 +41,7 @@ impl Redactor {
             secrets
                 .extend(conninfo.password().into_iter().chain(others).map(|secret| secret.expose_secret().to_owned()));
         }
-        secrets.extend(resolver.text(&PING_URL).iter().flat_map(|text| PingUrl::secrets(text)));
+        secrets.extend(resolver.every_form(&PING_URL).iter().flat_map(|text| PingUrl::secrets(text)));
         Self::of(secrets)
     }
 

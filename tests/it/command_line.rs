@@ -91,6 +91,8 @@ fn help_and_version_succeed_and_show_no_value() {
         &["daemon", "-h"],
         &["health", "--help"],
         &["health", "-h"],
+        &["help"],
+        &["help", "backup"],
     ] {
         let outcome = all_set(&arguments.iter().copied().filter(|word| !word.is_empty()).collect::<Vec<_>>());
         outcome.assert_code(0);
@@ -122,6 +124,7 @@ fn a_wrong_command_line_is_a_usage_error() {
     for arguments in [
         ["--nonsense"].as_slice(),
         &["nonsense"],
+        &["help", "nonsense"],
         &["backup", "extra"],
         &["backup", "--nonsense"],
         &["backup", "--threads"],
@@ -208,6 +211,27 @@ fn failure_as_json_has_the_cause() {
 }
 
 #[test]
+fn every_command_with_json_says_in_json_why_it_failed() {
+    for arguments in [
+        ["list", "--json"].as_slice(),
+        &["list", "latest", "--json"],
+        &["prune", "--json"],
+        &["prune", "--dry-run", "--json"],
+        &["check", "--json"],
+        &["check", "--bucket-only", "--json"],
+        &["backup", "--json"],
+    ] {
+        let outcome = Program::new().args(arguments).run();
+        outcome.assert_code(1);
+        let stdout = outcome.stdout_text();
+        let told: Value = serde_json::from_str(&stdout).expect("one JSON object");
+        assert_eq!(stdout.lines().count(), 1, "{stdout}");
+        assert_eq!(told["success"], false, "{arguments:?}: {stdout}");
+        assert!(told["error"].as_str().is_some_and(|text| text.contains("S3_BUCKET is not set")), "{stdout}");
+    }
+}
+
+#[test]
 fn every_line_of_a_json_log_is_an_object() {
     let database = postgres().create_database("log");
     let bucket = s3().create_bucket("log");
@@ -236,7 +260,7 @@ fn every_line_of_a_json_log_is_an_object() {
 fn a_log_level_shows_nothing_below_it() {
     let database = postgres().create_database("level");
     let bucket = s3().create_bucket("level");
-    let quiet = backup_program(&database, &bucket).env("LOG_LEVEL", "warn").run();
+    let quiet = backup_program(&database, &bucket).env("LOG_LEVEL", "warning").run();
     quiet.assert_code(0);
     assert_eq!(quiet.stderr, "");
     let usual = backup_program(&database, &bucket).run();

@@ -6,13 +6,16 @@ use crate::support::program::Program;
 use crate::support::setup::repository_file;
 
 /// What the last of the words typed so far becomes by one press of TAB.
-const TYPED: [(&str, &str); 3] = [
+const TYPED: [(&str, &str); 5] = [
+    ("pg-s3-backup list --log-format j", "json"),
+    ("pg-s3-backup daemon --interval @mon", "@monthly"),
     ("pg-s3-backup list --s3-p", "--s3-path"),
     ("pg-s3-backup backup --compression-l", "--compression-level"),
     ("pg-s3-backup comp", "completions"),
 ];
 /// Fish is not told the values of arguments by clap_complete 4.6.
-const TYPED_NOT_IN_FISH: (&str, &str) = ("pg-s3-backup completions zs", "zsh");
+const TYPED_NOT_IN_FISH: [(&str, &str); 2] =
+    [("pg-s3-backup completions zs", "zsh"), ("pg-s3-backup list lat", "latest")];
 
 /// Runs a shell that `scripts/install` installs where it is missing.
 fn shell(name: &str) -> Program {
@@ -44,7 +47,7 @@ fn bash_completes() {
         "$function" pg-s3-backup "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
         echo "${COMPREPLY[@]}""#;
     let file = completions("pg-s3-backup.bash");
-    for (typed, expected) in TYPED.into_iter().chain([TYPED_NOT_IN_FISH]) {
+    for (typed, expected) in TYPED.into_iter().chain(TYPED_NOT_IN_FISH) {
         let outcome = Program::at(Path::new("/bin/bash")).args(["-c", SCRIPT, "bash", &file, typed]).run();
         outcome.assert_code(0);
         assert_eq!(outcome.stdout_text().trim(), expected, "{typed}\n{}", outcome.stderr);
@@ -58,9 +61,9 @@ fn fish_completes() {
     for (typed, expected) in TYPED {
         let outcome = shell("fish").args(["--no-config", "-c", SCRIPT, &file, typed]).run();
         outcome.assert_code(0);
-        // The description follows a tab.
+        // A description, where there is one, follows a tab.
         let answer = outcome.stdout_text();
-        assert_eq!(answer.split('\t').next(), Some(expected), "{typed}: {answer}\n{}", outcome.stderr);
+        assert_eq!(answer.split(['\t', '\n']).next(), Some(expected), "{typed}: {answer}\n{}", outcome.stderr);
     }
 }
 
@@ -81,7 +84,7 @@ fn zsh_completes() {
         zpty -w -n terminal "$1"$'\t\x18'
         zpty -r -m terminal answer '*<<<*>>>*'
         print -r -- "$answer""#;
-    for (typed, expected) in TYPED.into_iter().chain([TYPED_NOT_IN_FISH]) {
+    for (typed, expected) in TYPED.into_iter().chain(TYPED_NOT_IN_FISH) {
         let zsh = shell("zsh").env("COMPLETIONS", completions("")).args(["-f", "-c", SCRIPT, "zsh", typed]);
         std::fs::write(zsh.home().join(".zshrc"), ZSHRC).expect("the .zshrc");
         let outcome = zsh.run();

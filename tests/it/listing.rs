@@ -1,5 +1,7 @@
 //! `list`: this tool's own backups of this destination, newest first, with what is known of each; and nothing else.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::support::client::eventually;
@@ -177,7 +179,27 @@ fn a_limit_shows_the_newest_and_quiet_their_names_alone() {
     assert_eq!(rows(&list_program(&bucket).args(["--limit", "all"]).run()).len(), 3);
     let quiet = list_program(&bucket).arg("--quiet").run();
     assert_eq!(quiet.stdout_text(), format!("{NEWEST}\n{MIDDLE}\n{OLDEST}\n"));
-    list_program(&bucket).args(["--limit", "few"]).run().assert_code(64);
+    for limit in ["few", "0"] {
+        list_program(&bucket).args(["--limit", limit]).run().assert_code(64);
+    }
+}
+
+#[test]
+fn a_program_gets_every_name_and_a_person_the_newest_with_their_number() {
+    let bucket = s3().create_bucket("number");
+    let keys: Vec<String> = (0..52).map(name_number).collect();
+    s3().put_many(&bucket, &keys);
+    let newest_first: Vec<&str> = keys.iter().rev().map(String::as_str).collect();
+    assert_eq!(names(&rows(&list_program(&bucket).run())), newest_first);
+    assert_eq!(list_program(&bucket).arg("--quiet").run().stdout_text().lines().collect::<Vec<_>>(), newest_first);
+    assert_eq!(json(&list_program(&bucket).arg("--json").run()).len(), newest_first.len());
+    let line = format!("{} list", env!("CARGO_BIN_EXE_pg-s3-backup"));
+    // At a terminal of its own.
+    let script = s3_program(&bucket).executed_by(Path::new("/usr/bin/script"));
+    let text = script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).run().assert_code(0).stdout_text();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 1 + 50 + 1, "{text}");
+    assert!(lines[51].starts_with("50 of 52 shown"), "{text}");
 }
 
 #[test]
@@ -226,10 +248,30 @@ fn one_backup_is_shown_in_full_with_the_way_back() {
     assert!(bare.assert_code(0).stdout_text().contains("no manifest"), "{}", bare.stdout_text());
     assert!(!bare.stdout_text().contains("globals"), "{}", bare.stdout_text());
     let missing = list_program(&bucket).arg(NEWEST).run();
-    assert!(missing.assert_code(64).stderr.contains(NEWEST), "{}", missing.stderr);
+    assert!(missing.assert_code(15).stderr.contains(NEWEST), "{}", missing.stderr);
     let elsewhere = list_program(&bucket).arg("latest").env("S3_PATH", "a/typo").run();
     let place = format!("find latest: there is no such backup at s3://{bucket}/a/typo/");
-    assert!(elsewhere.assert_code(64).stderr.contains(&place), "{}", elsewhere.stderr);
+    assert!(elsewhere.assert_code(15).stderr.contains(&place), "{}", elsewhere.stderr);
+}
+
+#[test]
+fn a_backup_is_found_by_what_backup_printed_and_not_in_another_destination() {
+    let bucket = s3().create_bucket("named");
+    put(&bucket, &format!("app/{OLDEST}"), b"x");
+    let list = |text: &str| list_program(&bucket).env("S3_PATH", "app").args(["--json", text]).run();
+    for text in [OLDEST.to_owned(), format!("app/{OLDEST}"), format!("s3://{bucket}/app/{OLDEST}")] {
+        let found: Value = serde_json::from_slice(&list(&text).assert_code(0).stdout).expect("JSON");
+        assert_eq!(found["file_name"], OLDEST, "{text}");
+    }
+    for text in [format!("other/{OLDEST}"), format!("s3://{bucket}/{OLDEST}"), format!("s3://other/app/{OLDEST}")] {
+        let outcome = list(&text);
+        assert!(outcome.assert_code(15).stderr.contains(&format!("this destination is s3://{bucket}/app/")), "{text}");
+        let told: Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+        assert!(told["success"] == false && told["error"].to_string().contains(&text), "{told}");
+    }
+    for text in ["newest", "app/", "https://h/app/x.sql.gz"] {
+        list(text).assert_code(64);
+    }
 }
 
 #[test]

@@ -22,10 +22,10 @@ const WRONG: &[(&str, &str, i32)] = &[
     ("S3_URL", "https://sentinel@s3.example.com", 3),
     ("S3_URL", "http://127.0.0.1:99999", 3),
     ("S3_URL", "http://127.0.0.1:port", 3),
-    ("S3_REGION", "us-east-1\n", 3),
+    ("S3_REGION", "us-east\n-1", 3),
     ("S3_REGION", "eu central", 3),
     ("S3_ACCESS_KEY", "sentinel\nsentinel", 3),
-    ("S3_SECRET_KEY", "sentinel\r", 3),
+    ("S3_SECRET_KEY", "sentinel\rsentinel", 3),
     ("S3_SESSION_TOKEN", "sentinel\u{1}", 3),
     ("S3_FORCE_PATH_STYLE", "perhaps", 3),
     ("S3_CA_BUNDLE", "/does/not/exist.pem", 3),
@@ -35,7 +35,7 @@ const WRONG: &[(&str, &str, i32)] = &[
     ("S3_MAX_PARTS", "10001", 3),
     ("S3_EQUAL_PARTS", "2", 3),
     ("S3_REQUEST_TIMEOUT", "soon", 3),
-    ("S3_REQUEST_TIMEOUT", "0s", 3),
+    ("S3_REQUEST_TIMEOUT", "0", 4),
     ("POSTGRES_CONNECTION_STRING", "nonsense", 4),
     ("BACKUP_COMPRESSION_LEVEL", "10", 4),
     ("BACKUP_COMPRESSION_LEVEL", "0", 4),
@@ -47,6 +47,7 @@ const WRONG: &[(&str, &str, i32)] = &[
     ("BACKUP_UPLOAD_CONCURRENCY", "0", 4),
     ("BACKUP_UPLOAD_CONCURRENCY", "many", 4),
     ("BACKUP_MAX_UPLOAD_OUTAGE", "15", 4),
+    ("BACKUP_MAX_UPLOAD_OUTAGE", "off", 4),
     ("BACKUP_MAX_DURATION", "-1h", 4),
     ("BACKUP_STALL_TIMEOUT", "30 minuets", 4),
     ("BACKUP_LOCK_WAIT_TIMEOUT", "0ms", 4),
@@ -102,6 +103,62 @@ fn a_variable_that_is_nearly_a_setting_is_told_but_for_the_health_check() {
     assert_eq!(outcome.stderr.matches(" WARN ").count(), 2, "{}", outcome.stderr);
     // It runs every half minute.
     assert_named(&program.arg("health").run(), 1, &["LISTEN is not set"]);
+}
+
+#[test]
+fn what_other_tools_call_a_setting_is_told_at_the_start_and_by_check() {
+    let theirs = [
+        ("S3_ENDPOINT", "is S3_URL meant?"),
+        ("S3_PREFIX", "is S3_PATH meant?"),
+        ("SCHEDULE", "is BACKUP_INTERVAL meant?"),
+        ("PASSPHRASE", "not encrypted"),
+        ("LOG_LEVL", "is LOG_LEVEL meant?"),
+        ("BACKUP_ANYTHING_ELSE", "has no effect"),
+    ];
+    let program = theirs.iter().fold(Program::new(), |program, (name, _)| program.env(name, "sentinel"));
+    // Kubernetes puts this beside a service that is called `backup`.
+    let program = program.env("BACKUP_SERVICE_HOST", "sentinel").args(["check", "--bucket-only", "--json"]);
+    let outcome = program.run();
+    outcome.assert_code(1);
+    let told: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    assert_eq!(told["warnings"], theirs.len(), "{told}");
+    for (name, words) in theirs {
+        let line = outcome.stderr.lines().find(|line| line.contains(&format!(" WARN {name} is set")));
+        assert!(line.is_some_and(|line| line.contains(words)), "{name}: {}", outcome.stderr);
+        let of_name = |check: &&serde_json::Value| check["detail"].as_str().is_some_and(|text| text.starts_with(name));
+        let check = told["checks"].as_array().expect("checks").iter().find(of_name).expect(name);
+        assert!(check["status"] == "warn" && check.to_string().contains(words), "{check}");
+    }
+    assert!(!outcome.stderr.contains("sentinel") && !outcome.stdout_text().contains("sentinel"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_time_zone_of_the_system_that_nothing_follows_is_told_once() {
+    let outcome = Program::new().arg("daemon").env("TZ", "America/Los_Angeles").env("BACKUP_INTERVAL", "@daily").run();
+    outcome.assert_code(1);
+    let told: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains(" WARN ")).collect();
+    assert!(told.len() == 1 && told[0].contains("set BACKUP_TIMEZONE to America/Los_Angeles"), "{}", outcome.stderr);
+}
+
+#[test]
+fn quotes_that_a_file_of_settings_left_around_a_value_are_to_be_taken_off() {
+    // Each of field case 26: `docker run --env-file` and ConfigMaps keep them.
+    for (variable, value, code) in [
+        ("POSTGRES_CONNECTION_STRING", "postgres://user:sentinel@127.0.0.1:9/database?sslmode=prefer", 4),
+        ("S3_BUCKET", "bucket", 3),
+        ("S3_URL", "http://127.0.0.1:9", 3),
+        ("S3_ACCESS_KEY", "sentinel", 3),
+        ("S3_SECRET_KEY", "sentinel", 3),
+        ("S3_REGION", "us-east-1", 3),
+        ("S3_PATH", "app", 3),
+        ("PING_URL", "https://hc-ping.com/sentinel", 4),
+        ("PG_DUMP_ARGS", "--no-owner --no-privileges", 4),
+    ] {
+        for quoted in [format!("\"{value}\""), format!("'{value}'"), format!("'{value}'\n")] {
+            let outcome = valid().env(variable, &quoted).run();
+            assert_named(&outcome, code, &[&format!("{variable}: begins and ends with a quote: take the quotes off")]);
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::support::program::Program;
 use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
@@ -47,22 +49,39 @@ fn all_settings(database: &Database, bucket: &str) -> Vec<(&'static str, String)
     ]
 }
 
+/// A setting's field in a line of the log, as it is used.
+fn shown(name: &str, value: &str) -> String {
+    let is_secret = ["KEY", "STRING"].iter().any(|part| name.ends_with(part));
+    let value = if is_secret { "set" } else { value };
+    match value {
+        "yes" | "on" => format!(" {name}=true"),
+        value if value.parse::<u32>().is_ok() => format!(" {name}={value}"),
+        value => format!(" {name}=\"{value}\""),
+    }
+}
+
 #[test]
-fn every_variable_also_works_as_a_file_less_one_newline() {
+fn every_variable_also_works_as_a_file_and_line_breaks_around_values_go() {
     let database = postgres().create_database("files");
-    for newline in ["\n", "\r\n", ""] {
+    for (is_file, before, after) in [(true, "\n", "\n\n"), (true, "", "\r\n"), (false, "", "\n"), (true, "", "")] {
         let bucket = s3().create_bucket("files");
         let dir = tempfile::tempdir().expect("a directory");
         let settings = all_settings(&database, &bucket);
         let program = settings.iter().fold(Program::new(), |program, (name, value)| {
-            program.env(format!("{name}_FILE"), file(dir.path(), name, format!("{value}{newline}")))
+            let given = format!("{before}{value}{after}");
+            if is_file {
+                program.env(format!("{name}_FILE"), file(dir.path(), name, given))
+            } else {
+                program.env(name, given)
+            }
         });
         let outcome = program.clone().arg("backup").run();
         outcome.assert_code(0);
+        // One event with a field a setting; none is at its default.
+        let line = outcome.stderr.lines().find(|line| line.contains(" INFO settings ")).expect("the settings");
         for (name, value) in &settings {
-            let is_secret = ["KEY", "STRING"].iter().any(|part| name.ends_with(part));
-            let shown = format!("{name}={} (file)", if is_secret { "set" } else { value });
-            assert!(outcome.stderr.contains(&shown), "{shown} is not in:\n{}", outcome.stderr);
+            let field = shown(name, value);
+            assert!(line.contains(&field), "{field} is not in:\n{line}");
         }
         let key = only_backup(&bucket);
         assert!(key.starts_with("by/file/"), "{key}");
@@ -115,13 +134,19 @@ fn an_empty_variable_is_an_unset_one() {
     });
     // An empty variable does not stand in the way of its file, nor an empty flag in that of its variable.
     let path = file(dir.path(), "bucket", format!("{bucket}\n"));
-    let outcome = program.env("S3_BUCKET", "").env("S3_BUCKET_FILE", path).arg("--s3-bucket=").run();
+    let program = program.env("S3_BUCKET", "").env("S3_BUCKET_FILE", path).arg("--s3-bucket=");
+    let outcome = program.env("LOG_LEVEL", "debug").run();
     outcome.assert_code(0);
     only_backup(&bucket);
+    let line = |words: &str| outcome.stderr.lines().find(|line| line.contains(words)).expect("a line of settings");
     for name in optional {
-        assert!(outcome.stderr.contains(&format!("{name}=")), "{}", outcome.stderr);
-        assert!(!outcome.stderr.contains(&format!("{name}= (")), "{}", outcome.stderr);
+        assert!(!line(" INFO settings ").contains(&format!(" {name}=")), "{}", outcome.stderr);
+        assert!(line(" DEBUG settings at their defaults ").contains(&format!(" {name}=")), "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains(&format!("{name}=\"\"")), "{}", outcome.stderr);
     }
+    // As it is used: a number, not what the documents say of it.
+    let threads = line(" DEBUG settings at their defaults ").split(" BACKUP_THREADS=").nth(1).expect("the threads");
+    assert!(threads.split(' ').next().is_some_and(|number| number.parse::<u32>().is_ok()), "{threads}");
     let empty = file(dir.path(), "empty", "\n");
     let outcome = backup_program(&database, &bucket).env_remove("S3_BUCKET").env("S3_BUCKET_FILE", empty).run();
     outcome.assert_code(1);
@@ -139,16 +164,18 @@ fn a_flag_wins_over_the_environment_and_that_over_the_default() {
         .env("BACKUP_THREADS", "1")
         .env("BACKUP_COMPRESSION_LEVEL_FILE", path)
         .env("BACKUP_UPLOAD_CONCURRENCY", "2")
+        .env("LOG_LEVEL", "debug")
         .run();
     outcome.assert_code(0);
-    for shown in [
-        "BACKUP_THREADS=3 (flag)",
-        "BACKUP_COMPRESSION_LEVEL=5 (flag)",
-        "BACKUP_UPLOAD_CONCURRENCY=2 (environment)",
-        "S3_CHECKSUM=auto (default)",
-        "POSTGRES_CONNECTION_STRING=set (environment)",
+    for (level, shown) in [
+        ("INFO", "BACKUP_THREADS=3"),
+        ("INFO", "BACKUP_COMPRESSION_LEVEL=5"),
+        ("INFO", "BACKUP_UPLOAD_CONCURRENCY=2"),
+        ("INFO", "POSTGRES_CONNECTION_STRING=\"set\""),
+        ("DEBUG", "S3_CHECKSUM=\"auto\""),
     ] {
-        assert!(outcome.stderr.contains(shown), "{shown} is not in:\n{}", outcome.stderr);
+        let mut lines = outcome.stderr.lines().filter(|line| line.contains(&format!(" {level} settings")));
+        assert!(lines.any(|line| line.contains(shown)), "{shown} is not in:\n{}", outcome.stderr);
     }
     assert_eq!(manifest(&bucket, &only_backup(&bucket))["compression_level"], 5);
     assert_eq!(s3().keys(&other, ""), [""; 0]);
@@ -167,8 +194,12 @@ fn sizes_and_durations_are_read_as_people_write_them() {
             .env("BACKUP_STALL_TIMEOUT", "36h")
             .env("BACKUP_LOCK_WAIT_TIMEOUT", "1500ms")
             .env("BACKUP_MAX_DURATION", "OFF")
+            .env("BACKUP_MAX_BLOCKING", "0")
+            .env("BACKUP_KEEP_DAILY", "0")
+            .env("BACKUP_KEEP_LAST", "off")
             .run();
         outcome.assert_code(0);
+        assert!(!outcome.stderr.contains("retention"), "no rule is set: {}", outcome.stderr);
         let told = manifest(&bucket, &only_backup(&bucket));
         assert_eq!(told["part_bytes"], bytes, "{size}");
         assert!(told["pg_dump_arguments"].to_string().contains("--lock-wait-timeout=1500"), "{told}");
@@ -185,4 +216,24 @@ fn list_needs_no_settings_of_postgresql() {
     let outcome = s3_program(&bucket).env_remove("S3_BUCKET").arg("list").run();
     outcome.assert_code(1);
     assert!(outcome.stderr.contains("S3_BUCKET is not set"), "{}", outcome.stderr);
+}
+
+#[test]
+fn an_endpoint_of_the_aws_sdk_is_what_is_used_and_what_is_shown() {
+    let bucket = s3().create_bucket("endpoint");
+    let program = s3_program(&bucket).arg("prune").env("BACKUP_KEEP_LAST", "3").env("LOG_FORMAT", "json");
+    let of_aws = program.clone().env_remove("S3_URL").env("AWS_ENDPOINT_URL", &s3().url).run();
+    for (outcome, warnings) in [(of_aws, 1), (program.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9").run(), 0)] {
+        outcome.assert_code(0);
+        let events = outcome.stderr.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let (told, others): (Vec<Value>, Vec<Value>) = events.partition(|event| event["message"] == "settings");
+        let [told] = told.as_slice() else { panic!("one event: {told:?}") };
+        assert_eq!((&told["S3_URL"], &told["BACKUP_KEEP_LAST"]), (&s3().url.as_str().into(), &3.into()), "{told}");
+        assert!(told["S3_BUCKET"] == *bucket && told["S3_PATH"].is_null(), "{told}");
+        let of_endpoint = |event: &&Value| event["level"] == "WARN" && event.to_string().contains("set S3_URL");
+        assert_eq!(others.iter().filter(of_endpoint).count(), warnings, "{others:?}");
+    }
+    let malformed =
+        s3_program(&bucket).env_remove("S3_URL").arg("list").env("AWS_ENDPOINT_URL_S3", "s3.example.com").run();
+    assert!(malformed.assert_code(3).stderr.contains("AWS_ENDPOINT_URL_S3: must begin with"), "{}", malformed.stderr);
 }

@@ -1,11 +1,11 @@
 //! The settings of `daemon`, and those of whoever watches backups: metrics and pings. Part of the table.
 
-use super::{BASE, CommandName, Secrecy, Setting};
+use super::{BASE, CommandName, Completion, Group, Secrecy, Setting};
 use crate::error::ExitCode;
 
 const DAEMON: &[CommandName] = &[CommandName::Daemon];
-// Where the one listens, the other asks.
-const LISTENING: &[CommandName] = &[CommandName::Daemon, CommandName::Health];
+// Where the one listens, the other asks; `check` judges it.
+const LISTENING: &[CommandName] = &[CommandName::Check, CommandName::Daemon, CommandName::Health];
 // `check` knows by it when a backup is too old.
 const SCHEDULED: &[CommandName] = &[CommandName::Check, CommandName::Daemon];
 
@@ -18,6 +18,9 @@ pub const BACKUP_INTERVAL: Setting = Setting {
     commands: SCHEDULED,
     refusal: ExitCode::InvalidCron,
     help: "when to back up: a cron expression of five fields (six with seconds in front), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`",
+    group: Group::Schedule,
+    is_common: true,
+    completion: Completion::Words(|| vec!["@hourly", "@daily", "@weekly", "@monthly", "@yearly"]),
     ..BASE
 };
 /// `BACKUP_TIMEZONE`
@@ -28,6 +31,8 @@ pub const BACKUP_TIMEZONE: Setting = Setting {
     default: "`UTC`",
     commands: super::retention::RETENTION,
     help: "time zone of the schedule, and of the days, weeks, months and years of retention, by its IANA name, such as `Europe/Berlin`",
+    group: Group::Schedule,
+    is_common: true,
     ..BASE
 };
 /// `BACKUP_RETRY_DELAYS`
@@ -37,6 +42,7 @@ pub const BACKUP_RETRY_DELAYS: Setting = Setting {
     default: "`5m,15m,45m`",
     commands: DAEMON,
     help: "how long after a failed backup it is tried again, one time for each attempt, while the schedule's next is further away; or `off`",
+    group: Group::Schedule,
     ..BASE
 };
 /// `LISTEN`
@@ -47,6 +53,8 @@ pub const LISTEN: Setting = Setting {
     default: "none",
     commands: LISTENING,
     help: "address to serve `/livez`, `/healthz` and `/metrics` on; `:9187` is that port on all addresses",
+    group: Group::Monitoring,
+    is_common: true,
     ..BASE
 };
 /// `METRICS_FILE`
@@ -56,6 +64,9 @@ pub const METRICS_FILE: Setting = Setting {
     value: "FILE",
     default: "none",
     help: "file to keep the metrics in, for the textfile collector of Prometheus's node exporter (`NAME.prom`)",
+    group: Group::Monitoring,
+    is_common: true,
+    completion: Completion::File,
     ..BASE
 };
 /// `PING_URL`
@@ -65,5 +76,6 @@ pub const PING_URL: Setting = Setting {
     default: "none",
     secrecy: Secrecy::Secret,
     help: "URL to ping in the style of healthchecks.io: `/start` behind it when a backup begins, as it is when it is there, `/fail` with the error when it is not",
+    group: Group::Monitoring,
     ..BASE
 };

@@ -1,11 +1,12 @@
 //! The settings of retention. Part of [`super`]'s table.
 
-use super::{BASE, CommandName, Setting};
+use super::{BASE, CommandName, Group, Setting};
 
 /// The commands that delete backups, and `check`, which judges their settings.
 pub(super) const RETENTION: &[CommandName] =
     &[CommandName::Backup, CommandName::Check, CommandName::Daemon, CommandName::Prune];
-const KEEP: Setting = Setting { commands: RETENTION, value: "N", default: "none", ..BASE };
+const KEEP: Setting =
+    Setting { commands: RETENTION, value: "N", default: "none", group: Group::Retention, is_common: true, ..BASE };
 
 /// `BACKUP_RETENTION_DAYS`
 pub const BACKUP_RETENTION_DAYS: Setting = Setting {
@@ -43,6 +44,6 @@ pub const BACKUP_MIN_KEEP: Setting = Setting {
     variable: "BACKUP_MIN_KEEP",
     flag: Some("min-keep"),
     default: "`3`",
-    help: "whatever the rules say, the last N valid backups stay",
+    help: "the last N valid backups stay, whatever the rules say",
     ..KEEP
 };

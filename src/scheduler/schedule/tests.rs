@@ -320,3 +320,38 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_other_schedulers_know_is_taken_right_or_refused_with_what_to_write_instead() {
+    for (text, instead) in [
+        ("@every 6h", "`0 */6 * * *`"),
+        ("@every 15m", "`*/15 * * * *`"),
+        ("@every 24h", "`@daily`"),
+        ("@every 7h", "times of the clock"),
+        ("@reboot", "--run-on-start"),
+        ("TZ=Europe/Rome 0 2 * * *", "write `0 2 * * *`, and set BACKUP_TIMEZONE to Europe/Rome"),
+        ("CRON_TZ=Europe/Rome 0 2 * * *", "set BACKUP_TIMEZONE to Europe/Rome"),
+        ("*/90 * * * *", "`*/90` is not a step"),
+        ("0 0-23/24 * * *", "hour"),
+        ("0 0 31 2 *", "never fires"),
+        ("@fortnightly", "@weekly"),
+    ] {
+        let why = Schedule::parse(text, Tz::UTC).expect_err(text);
+        assert!(why.contains(instead) && !why.contains('\n'), "{text}: {why}");
+    }
+    // 2026-03-01 is a Sunday.
+    for (text, days) in [
+        ("0 2 ? * MON", ["03-02", "03-09"]),
+        ("0 2 10 * ?", ["03-10", "04-10"]),
+        ("0 2 * * 7", ["03-01", "03-08"]),
+        ("0 2 * * SUN", ["03-01", "03-08"]),
+        ("0 2 * * 1-5", ["03-02", "03-03"]),
+        ("0 2 3 * 1", ["03-02", "03-03"]),
+        ("0 2 L * *", ["03-31", "04-30"]),
+        ("*/45 2 1 * *", ["03-01", "03-01"]),
+    ] {
+        let ticks = ticks(text, Tz::UTC, "2026-03-01 00:00", 2);
+        let found: Vec<&str> = ticks.iter().filter_map(|tick| tick.split(' ').next()).collect();
+        assert_eq!(found, days, "{text}");
+    }
+}

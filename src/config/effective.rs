@@ -1,0 +1,107 @@
+//! The effective configuration: each setting's value as it is used, for the log.
+//!
+//! Filled by [`super::Resolver`], announced by the commands once the settings are found to be right (SPEC §4.1).
+
+use std::collections::BTreeMap;
+
+use super::table::{self, Secrecy, Setting};
+
+/// Each setting that a command uses, with its value; never a secret.
+#[derive(Clone, Debug, Default)]
+pub struct Effective {
+    values: BTreeMap<&'static str, Shown>,
+}
+
+#[derive(Clone, Debug)]
+struct Shown {
+    value: Value,
+    is_default: bool,
+}
+
+/// A value, as JSON knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Value {
+    Number(u64),
+    Switch(bool),
+    Text(String),
+}
+
+impl Value {
+    fn of(text: &str) -> Self {
+        match (text.parse(), text.parse()) {
+            (Ok(number), _) => Self::Number(number),
+            (_, Ok(switch)) => Self::Switch(switch),
+            _ => Self::Text(text.to_owned()),
+        }
+    }
+
+    fn field(&self) -> &dyn tracing::Value {
+        match self {
+            Self::Number(number) => number,
+            Self::Switch(switch) => switch,
+            Self::Text(text) => text,
+        }
+    }
+}
+
+impl Effective {
+    /// Takes down what was given for a setting, or that nothing was.
+    pub(super) fn note(&mut self, setting: &Setting, given: Option<&str>) {
+        let value = match (given, setting.secrecy) {
+            (None, _) => Value::of(default_value(setting)),
+            (Some(_), Secrecy::Secret) => Value::Text("set".to_owned()),
+            (Some(text), Secrecy::Public) => Value::of(text),
+        };
+        self.values.insert(setting.variable, Shown { value, is_default: given.is_none() });
+    }
+
+    /// Takes down what a public setting comes to, whatever was given.
+    pub(super) fn used(&mut self, setting: &Setting, value: &str) {
+        if let Some(shown) = self.values.get_mut(setting.variable) {
+            shown.value = Value::of(value);
+        }
+    }
+
+    /// Logs the settings that are not at their defaults at INFO, the others at DEBUG: one event each, a field a setting.
+    pub fn announce(&self) {
+        let values = |is_default: bool| {
+            move |setting: &Setting| {
+                let shown = self.values.get(setting.variable).filter(|shown| shown.is_default == is_default)?;
+                Some(shown.value.field())
+            }
+        };
+        table::log_values(false, "settings", values(false));
+        table::log_values(true, "settings at their defaults", values(true));
+    }
+}
+
+/// A default as it can be given, where there is one; else what the documents say of it.
+fn default_value(setting: &Setting) -> &str {
+    let value = setting.default.strip_prefix('`').and_then(|text| text.split_once('`'));
+    value.map_or(setting.default, |(value, _)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(effective: &Effective, setting: &Setting) -> (Value, bool) {
+        let Shown { value, is_default } = effective.values[setting.variable].clone();
+        (value, is_default)
+    }
+
+    #[test]
+    fn values_are_those_that_are_used_and_no_secret_is_among_them() {
+        let mut effective = Effective::default();
+        effective.note(&table::S3_SECRET_KEY, Some("sentinel"));
+        assert_eq!(value(&effective, &table::S3_SECRET_KEY), (Value::Text("set".to_owned()), false));
+        effective.note(&table::BACKUP_THREADS, None);
+        effective.used(&table::BACKUP_THREADS, "4");
+        assert_eq!(value(&effective, &table::BACKUP_THREADS), (Value::Number(4), true));
+        effective.note(&table::BACKUP_MAX_BLOCKING, None);
+        assert_eq!(value(&effective, &table::BACKUP_MAX_BLOCKING), (Value::Text("off".to_owned()), true));
+        effective.note(&table::S3_PATH, Some("/app/"));
+        effective.used(&table::S3_PATH, "app");
+        assert_eq!(value(&effective, &table::S3_PATH), (Value::Text("app".to_owned()), false));
+    }
+}

@@ -1,0 +1,104 @@
+//! A value as it was given, whatever its setting: line breaks and quotes that its file left around it.
+//!
+//! Called by [`super::resolve`] for every setting from every source, and by the redactor, which must know both forms.
+
+use super::table::{PG_DUMP_ARGS, POSTGRES_CONNECTION_STRING, Setting};
+
+/// The text without blank lines around it and without the line break at its end: `echo`, editors, Docker and Kubernetes
+/// leave them there. Spaces beside the text stay: they may be a part of a secret.
+pub(super) fn without_blank_lines(text: &str) -> &str {
+    let mut text = text;
+    while let Some((_, rest)) = text.split_once(is_break).filter(|(line, _)| line.trim().is_empty()) {
+        text = rest;
+    }
+    while let Some((rest, _)) = text.rsplit_once(is_break).filter(|(_, line)| line.trim().is_empty()) {
+        text = rest;
+    }
+    text
+}
+
+/// What is between quotes that stand around the whole text.
+pub(super) fn without_quotes(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let between = |mark| text.strip_prefix(mark)?.strip_suffix(mark);
+    between('"').or_else(|| between('\''))
+}
+
+/// Why a value cannot be meant as it was given.
+pub(super) fn fault(setting: &Setting, value: &str) -> Option<&'static str> {
+    if without_quotes(value).is_some_and(|inner| !are_a_shells(setting, inner)) {
+        return Some("begins and ends with a quote: take the quotes off (only a shell does so itself)");
+    }
+    (value.contains(is_break) && !may_have_lines(setting, value)).then_some("holds a line break: give it as one line")
+}
+
+fn is_break(letter: char) -> bool {
+    matches!(letter, '\n' | '\r')
+}
+
+/// Whether quotes around all arguments are a shell's, around one argument; not so where the one would be several.
+fn are_a_shells(setting: &Setting, inner: &str) -> bool {
+    let mut words = inner.split_whitespace();
+    let is_short = words.next().is_some_and(|first| first.len() == 2 && first.starts_with('-'));
+    let are_several = words.any(|word| word.starts_with('-') || is_short);
+    setting.variable == PG_DUMP_ARGS.variable && (!are_several || inner.contains(['"', '\'']))
+}
+
+/// Line breaks separate a shell's words and those of a connection string as other white space does.
+fn may_have_lines(setting: &Setting, value: &str) -> bool {
+    let is_uri = value.starts_with("postgresql://") || value.starts_with("postgres://");
+    setting.variable == PG_DUMP_ARGS.variable || setting.variable == POSTGRES_CONNECTION_STRING.variable && !is_uri
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::{S3_PATH, S3_SECRET_KEY};
+    use super::*;
+
+    #[test]
+    fn blank_lines_around_a_value_go_and_spaces_stay() {
+        for (given, taken) in [
+            ("secret\n", "secret"),
+            ("secret\r\n", "secret"),
+            ("secret\r", "secret"),
+            ("\n \t\r\nsecret\n\n  \n", "secret"),
+            (" secret ", " secret "),
+            (" secret \n", " secret "),
+            ("two\nlines\n", "two\nlines"),
+            ("\n\n", ""),
+            ("", ""),
+        ] {
+            assert_eq!(without_blank_lines(given), taken, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn quotes_that_no_shell_took_off_are_a_fault_of_secrets_too() {
+        for value in ["\"backups\"", "'backups'", " \"backups\" ", "''"] {
+            for setting in [&S3_PATH, &S3_SECRET_KEY, &POSTGRES_CONNECTION_STRING] {
+                assert!(fault(setting, value).is_some_and(|why| why.contains("take the quotes off")), "{value}");
+            }
+        }
+        for value in ["it's", "'", "\"open", "'mixed\"", "host='a' dbname='b'"] {
+            assert_eq!(fault(&POSTGRES_CONNECTION_STRING, value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn quotes_of_a_shell_around_one_argument_are_its_own() {
+        for arguments in ["'--no-owner'", "'--exclude-table=a b'", "'-t' 'a b'", "-t '\"A b\"'", "--no-owner"] {
+            assert_eq!(fault(&PG_DUMP_ARGS, arguments), None, "{arguments}");
+        }
+        for arguments in ["\"--no-owner --no-privileges\"", "'-n public'", "'-n public -n app'"] {
+            assert!(fault(&PG_DUMP_ARGS, arguments).is_some(), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn a_line_break_within_a_value_is_a_fault_but_where_it_is_white_space() {
+        assert!(fault(&S3_SECRET_KEY, "one\ntwo").is_some_and(|why| why.contains("line break")));
+        assert!(fault(&POSTGRES_CONNECTION_STRING, "postgresql://u@h/\nd").is_some());
+        assert_eq!(fault(&POSTGRES_CONNECTION_STRING, "host=h\ndbname=d"), None);
+        assert_eq!(fault(&PG_DUMP_ARGS, "--no-owner\n-x"), None);
+    }
+}

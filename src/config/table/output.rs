@@ -1,0 +1,32 @@
+//! The settings of what is written to the terminal. Part of [`super`]'s table.
+
+use super::{ALL, BASE, Completion, Group, Setting};
+use crate::telemetry::{LogFormat, LogSettings};
+
+const OUTPUT: Setting = Setting { commands: ALL, group: Group::Output, ..BASE };
+
+/// `LOG_LEVEL`
+pub const LOG_LEVEL: Setting = Setting {
+    variable: "LOG_LEVEL",
+    flag: Some("log-level"),
+    value: "LEVEL",
+    default: "`info`",
+    help: "what is logged: `error`, `warn`, `info`, `debug` or `trace`",
+    is_common: true,
+    completion: Completion::Words(|| LogSettings::LEVELS.iter().map(|(word, _)| *word).collect()),
+    ..OUTPUT
+};
+/// `LOG_FORMAT`
+pub const LOG_FORMAT: Setting = Setting {
+    variable: "LOG_FORMAT",
+    flag: Some("log-format"),
+    value: "FORMAT",
+    default: "`text`",
+    help: "`text` or `json`",
+    is_common: true,
+    completion: Completion::Words(|| LogFormat::WORDS.iter().map(|(word, _)| *word).collect()),
+    ..OUTPUT
+};
+/// `NO_COLOR`
+pub const NO_COLOR: Setting =
+    Setting { variable: "NO_COLOR", value: "ANY", default: "unset", help: "any value turns colours off", ..OUTPUT };
