@@ -115,8 +115,6 @@ pub struct GlobalsFile {
 /// What a run knows besides what it committed.
 #[derive(Debug)]
 pub struct RunFacts<'a> {
-    /// The name after its start; the backup's own, unless something stood there.
-    pub name: BackupName,
     /// The run's id.
     pub run_id: &'a str,
     /// The server and the database.
@@ -140,7 +138,7 @@ pub struct RunFacts<'a> {
 /// Where a backup stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
-    /// The object's key.
+    /// The object's key, which has its start time.
     pub key: &'a str,
     /// `s3://bucket/key`
     pub location: &'a str,
@@ -158,7 +156,7 @@ impl Manifest {
             run_id: run.run_id.to_owned(),
             database: run.facts.database.clone(),
             system_identifier: run.facts.system_identifier.clone(),
-            started_at: time_text(run.name.started()),
+            started_at: time_text(started(place.key).unwrap_or(finished)),
             finished_at: time_text(finished),
             server_version: run.facts.server_version.clone(),
             pg_dump_version: run.tools.pg_dump.version.to_string(),
@@ -212,10 +210,15 @@ impl Manifest {
     #[must_use]
     pub fn delivered(self, place: &Place<'_>, finished: DateTime<Utc>) -> Self {
         let (file_name, key) = (name::file_name(place.key).to_owned(), place.key.to_owned());
-        let finished_at = time_text(finished);
+        let (started_at, finished_at) = (started(place.key).map_or(self.started_at, time_text), time_text(finished));
         let without = "globals: the run that took the dump ended before it could make them".to_owned();
-        Self { file_name, key, finished_at, ..self }.with_globals(Err(without), place.location)
+        Self { file_name, key, started_at, finished_at, ..self }.with_globals(Err(without), place.location)
     }
+}
+
+/// When the backup of a key was started. A name that was taken is waited past, so the name says it, and nothing else does.
+fn started(key: &str) -> Option<DateTime<Utc>> {
+    BackupName::parse(name::file_name(key)).map(|name| name.started())
 }
 
 /// RFC 3339 in UTC, to the second.

@@ -67,10 +67,16 @@ impl BackupName {
         self.started > now + CLOCK_TOLERANCE
     }
 
-    /// The name a second later, where this one is taken.
+    /// The name so many seconds later, where this one is taken.
     #[must_use]
-    pub fn next(&self) -> Self {
-        Self { started: self.started + TimeDelta::seconds(1) }
+    pub fn later(&self, seconds: u32) -> Self {
+        Self { started: self.started + TimeDelta::seconds(seconds.into()) }
+    }
+
+    /// What every name of this second begins with, whatever its suffix: `postgres-backup-2026-11-23_02-00-00.`
+    #[must_use]
+    pub fn second(&self) -> String {
+        format!("{BEGINNING}{}.", self.started.format(PATTERN))
     }
 }
 

@@ -3,13 +3,15 @@
 //! Called by [`super::run`] before it connects to PostgreSQL. A whole dump that S3 cannot take now is kept and ends the
 //! run: the disk has room for one. One that cannot be delivered at all is dropped, for a fresh backup is what follows.
 
+use std::sync::Arc;
+
 use chrono::Utc;
 use tokio::sync::mpsc;
 
 use crate::error::{Chain, Error};
 use crate::pipeline::{PartPlan, PartSettings, Progress};
 use crate::proof::WholeDump;
-use crate::spool::{Found, Kept, SpoolDir};
+use crate::spool::{self, Found, Kept, Spool, SpoolDir};
 use crate::storage::{Aborted, Beginning, Committed, Destination, FailureKind, PartStore, StorageError, Upload};
 
 use super::DumpError;
@@ -58,6 +60,23 @@ pub(super) async fn deliver(
     Ok(())
 }
 
+/// Sends a dump that this run has on disk, as another upload.
+///
+/// # Errors
+/// As any upload; the dump is kept then.
+pub(super) async fn send_again(
+    spool: &Arc<Spool>,
+    (destination, parts): (&Destination, &PartSettings),
+    limits: &Limits,
+) -> Result<Committed, Error> {
+    let journal = spool::blocking(spool, Spool::journal).await?;
+    let kept = Kept { spool: Arc::clone(spool), journal };
+    let whole = kept.journal.whole().map_err(|error| Error::from(DumpError::NotWhole(error)))?;
+    let courier = Courier { destination, parts, limits };
+    let upload = courier.begin(&kept, PartStore::Spool(Arc::clone(spool))).await?;
+    courier.finish(upload, &kept, whole).await
+}
+
 /// Takes kept dumps to S3.
 struct Courier<'a> {
     destination: &'a Destination,
@@ -92,7 +111,7 @@ impl Courier<'_> {
     /// Ends the upload that the earlier run began, or begins another.
     async fn send(&self, kept: &Kept) -> Result<Committed, Error> {
         let whole = || kept.journal.whole().map_err(|error| Error::from(DumpError::NotWhole(error)));
-        let store = PartStore::Spool(std::sync::Arc::clone(&kept.spool));
+        let store = PartStore::Spool(Arc::clone(&kept.spool));
         if let Some(upload) = self.destination.take_up(&kept.journal, store.clone()) {
             let given_up = upload.clone();
             let error = match self.finish(upload, kept, whole()?).await {
@@ -118,9 +137,7 @@ impl Courier<'_> {
         let key = self.destination.key(&start.file_name);
         let is_partial = kept.journal.proof.as_ref().is_some_and(|proof| proof.manifest["partial"] == true);
         let with = Beginning { key, run_id: start.run_id.clone(), is_partial, checksum: start.checksum, store };
-        let begun = self.limits.within(begin_under_free_name(self.destination.clone(), name, with)).await?;
-        // The run that was killed may have begun one that it could not note.
-        Ok(begun.with_twins())
+        begin_under_free_name(self.destination, name, &with, Some(self.limits)).await
     }
 
     /// Sends the parts that S3 does not have, and commits.
@@ -182,8 +199,8 @@ impl Courier<'_> {
         let removing = async {
             Ok(match self.destination.take_up(&kept.journal, PartStore::Memory) {
                 Some(upload) => upload.abort().await,
-                // It may have begun one that it could not note.
-                None => self.destination.abandon(&self.destination.key(&kept.journal.start.file_name)).await,
+                // It may have begun one that it could not note, without parts: that is the sweep's.
+                None => Aborted::AsFarAsPossible,
             })
         };
         let removed = self.limits.within(removing).await;
@@ -200,7 +217,7 @@ fn may_be_delivered_later(error: &Error) -> bool {
         Error::Storage(StorageError::Refused { failure, .. }) => {
             !matches!(failure.kind, FailureKind::Exists | FailureKind::NoSuchUpload)
         }
-        Error::Storage(error) => matches!(error, StorageError::Outage { .. }),
+        Error::Storage(error) => matches!(error, StorageError::Outage { .. } | StorageError::NotEncrypted { .. }),
         _ => false,
     }
 }

@@ -233,6 +233,7 @@ impl<'a> Backup<'a> {
             tools,
             settings: &self.config.pipeline,
             plan: trip.plan.clone(),
+            parts: &self.config.parts,
             checksum: trip.destination.checksum(),
             progress: &self.progress,
             limits: &self.limits,
@@ -241,7 +242,6 @@ impl<'a> Backup<'a> {
         };
         let arguments = Dump::arguments(&self.config.postgres);
         let run = RunFacts {
-            name: trip.name,
             run_id: trip.run_id,
             facts,
             tools,

@@ -142,10 +142,14 @@ impl Spooled {
         if self.spool.is_whole() {
             return keep(&self.spool);
         }
-        let aborted = match self.opening {
-            Opening::Done(upload) => upload.abort().await,
-            // S3 may have begun it all the same.
-            Opening::Going(_) => self.destination.abandon(&self.key).await,
+        let upload = match self.opening {
+            Opening::Done(upload) => Some(*upload),
+            // S3 may have begun it all the same, without parts: its id is not known.
+            Opening::Going(begun) => begun.await.ok().and_then(Result::ok),
+        };
+        let aborted = match upload {
+            Some(upload) => upload.abort().await,
+            None => Aborted::AsFarAsPossible,
         };
         discard(&self.spool, aborted);
     }

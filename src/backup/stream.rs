@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::pipeline::{
-    self, Gate, Intake, PartPlan, Pipeline, PipelineError, PipelineSettings, Progress, ScanReport, Totals,
+    self, Gate, Intake, PartPlan, PartSettings, Pipeline, PipelineError, PipelineSettings, Progress, ScanReport, Totals,
 };
 use crate::postgres::{Conninfo, Dump, PostgresSettings, Session, Tools};
 use crate::proof::{self, WholeDump};
@@ -30,6 +30,8 @@ pub(super) struct Job<'a> {
     pub tools: &'a Tools,
     pub settings: &'a PipelineSettings,
     pub plan: PartPlan,
+    /// For parts that are sent again from disk.
+    pub parts: &'a PartSettings,
     pub checksum: pipeline::PartChecksum,
     pub progress: &'a Arc<Progress>,
     pub limits: &'a Limits,

@@ -4,21 +4,24 @@
 
 use std::sync::Arc;
 
+use chrono::Utc;
+
 use crate::config::BackupConfig;
 use crate::error::{Chain, Error};
 use crate::pipeline::PartPlan;
 use crate::postgres::Session;
 use crate::proof::WholeDump;
 use crate::spool::{Spool, SpoolDir, SpoolError, Start};
-use crate::storage::{Beginning, Committed, Destination, PartStore, StorageError, Upload};
+use crate::storage::{Beginning, Committed, Destination, FailureKind, PartStore, StorageError, Upload};
 
 use super::limits::{COMMIT_GRACE, Limits};
 use super::name::BackupName;
+use super::resume;
 use super::spooled::{Opening, Spooled, keep};
 use super::stream::Job;
 
-/// Backups take longer than a second: this many names in a row are taken only where a store says yes to everything.
-const MOST_NAMES: u32 = 60;
+/// Runs to one path seldom begin in the same second: so many names in a row are taken only where a store says yes to everything.
+const MOST_NAMES: u32 = 10;
 
 /// Where one dump goes.
 pub(super) enum Target {
@@ -70,15 +73,7 @@ impl Trip<'_> {
     }
 
     async fn begin_in_memory(&self, limits: &Limits) -> Result<Upload, Error> {
-        let name = limits.within(free_name(self.destination, self.name)).await?;
-        let with = Beginning { key: self.destination.key(&name.to_string()), ..self.beginning(PartStore::Memory) };
-        let key = with.key.clone();
-        let begun = limits.within(async { Ok(self.destination.begin(with).await?) }).await;
-        if matches!(begun, Err(Error::Interrupted(_) | Error::TooLong { .. })) {
-            // Stopped while the answer was on its way: S3 may have begun the upload all the same.
-            self.destination.abandon(&key).await;
-        }
-        begun
+        begin_under_free_name(self.destination, self.name, &self.beginning(PartStore::Memory), Some(limits)).await
     }
 
     /// Makes this run's files; where the disk has no room for them, the run goes on without.
@@ -97,7 +92,8 @@ impl Trip<'_> {
         // A first attempt may take longer than the whole budget: that must not end a run that can dump meanwhile.
         outage.suspend();
         let disturbed = outage.disturbed();
-        let mut going = tokio::spawn(begin_under_free_name(destination.clone(), self.name, with));
+        let (there, name) = (destination.clone(), self.name);
+        let mut going = tokio::spawn(async move { begin_under_free_name(&there, name, &with, None).await });
         let begun = tokio::select! {
             begun = &mut going => Some(begun.unwrap_or_else(|error| Err(Error::Internal(error.into())))),
             () = disturbed => None,
@@ -147,15 +143,35 @@ impl Job<'_> {
                 commit(self.limits, upload, whole).await
             }
             Target::Spooled(target) => {
-                let spool = Arc::clone(&target.spool);
+                let (spool, destination) = (Arc::clone(&target.spool), target.destination.clone());
                 let (upload, whole) = self.stream_spooled(target, session, describe).await?;
-                let committed = commit(self.limits, upload, whole).await;
+                let given_up = upload.clone();
+                let committed = match commit(self.limits, upload, whole).await {
+                    Err(error) if spool.is_whole() && wants_another_upload(&error) => {
+                        tracing::warn!(error = %Chain(&error), "the upload cannot become the backup: sending the dump again from disk");
+                        given_up.abort().await;
+                        resume::send_again(&spool, (&destination, self.parts), self.limits).await
+                    }
+                    committed => committed,
+                };
                 if committed.is_err() {
                     if spool.is_whole() { keep(&spool) } else { spool.delete() }
                 }
                 committed
             }
         }
+    }
+}
+
+/// Whether the same parts can become the backup in another upload: S3 wants them again, has lost them, or another backup has got
+/// the name.
+fn wants_another_upload(error: &Error) -> bool {
+    match error {
+        Error::Storage(StorageError::Refused { failure, .. }) => {
+            matches!(failure.kind, FailureKind::Conflict | FailureKind::NoSuchUpload)
+        }
+        Error::Storage(StorageError::Foreign { .. }) => true,
+        _ => false,
     }
 }
 
@@ -170,27 +186,57 @@ pub(super) async fn commit(limits: &Limits, upload: Upload, whole: WholeDump) ->
     committed
 }
 
-/// Begins an upload under the first name that is free, from the one of its key on.
+/// Begins an upload under the first name that is free, from one on: no object has it, and, where uploads may be listed, no other
+/// upload that is open. Waits for the second of each name, so that no name is later than what its manifest tells.
 pub(super) async fn begin_under_free_name(
-    destination: Destination,
-    name: BackupName,
-    with: Beginning,
+    destination: &Destination,
+    first: BackupName,
+    with: &Beginning,
+    limits: Option<&Limits>,
 ) -> Result<Upload, Error> {
-    let name = free_name(&destination, name).await?;
-    let key = destination.key(&name.to_string());
-    Ok(destination.begin(Beginning { key, ..with }).await?)
-}
-
-/// The name of this second, or of the next that is free.
-async fn free_name(destination: &Destination, first: BackupName) -> Result<BackupName, Error> {
     let mut name = first;
-    for _ in 0..MOST_NAMES {
-        if !destination.is_taken(&destination.key(&name.to_string())).await? {
-            return Ok(name);
+    for attempt in 1..=MOST_NAMES {
+        let waiting = async {
+            wait_for(name).await;
+            Ok(())
+        };
+        within(limits, waiting).await?;
+        let key = destination.key(&name.to_string());
+        if within(limits, async { Ok(destination.is_taken(&key).await?) }).await? {
+            name = name.later(1);
+            continue;
         }
-        name = name.next();
+        let with = Beginning { key, ..with.clone() };
+        let upload = within(limits, async { Ok(destination.begin(with).await?) }).await?;
+        match within(limits, async { Ok(upload.is_alone(&destination.key(&name.second())).await) }).await {
+            Ok(true) => return Ok(upload),
+            Ok(false) => tracing::info!(key = upload.key(), "another run has this second: taking a later one"),
+            Err(reason) => {
+                upload.abort().await;
+                return Err(reason);
+            }
+        }
+        upload.abort().await;
+        // The other run may have seen this one, and does the same: two must not go on side by side.
+        name = name.later(1 + fastrand::u32(..=attempt));
     }
     Err(StorageError::NoFreeName { key: destination.key(&first.to_string()), tried: MOST_NAMES }.into())
+}
+
+/// Does some work; where there are limits, unless one is reached first.
+async fn within<T>(limits: Option<&Limits>, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match limits {
+        Some(limits) => limits.within(work).await,
+        None => work.await,
+    }
+}
+
+/// Waits until the second of a name has come.
+async fn wait_for(name: BackupName) {
+    // Negative where it has.
+    if let Ok(time) = (name.started() - Utc::now()).to_std() {
+        tokio::time::sleep(time).await;
+    }
 }
 
 /// The disk is no reason to have no backup.

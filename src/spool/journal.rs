@@ -58,8 +58,6 @@ pub struct Begun {
     pub key: String,
     /// S3's id of the upload.
     pub upload_id: String,
-    /// Another attempt to begin may have left an upload of the same key behind.
-    pub has_twins: bool,
 }
 
 /// A part that stands on disk.

@@ -104,6 +104,15 @@ impl Spool {
         &self.path
     }
 
+    /// What the journal says by now.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is not what was written.
+    pub fn journal(&self) -> Result<Journal, SpoolError> {
+        let bytes = fs::read(self.path.join(JOURNAL)).map_err(SpoolError::Write)?;
+        journal::read(&bytes).journal.ok_or(SpoolError::GivenUp)
+    }
+
     /// Whether the next run can deliver what is here.
     #[must_use]
     pub fn is_whole(&self) -> bool {

@@ -12,10 +12,11 @@ use crate::pipeline::PartChecksum;
 use crate::spool::Journal;
 
 use super::client::Built;
+use super::head::Head;
 use super::parts::PartStore;
-use super::requests::{Bucket, Head};
+use super::requests::Bucket;
 use super::retry::Outage;
-use super::upload::{ABORT_DEADLINE, Aborted, Beginning, Upload, abort_twins};
+use super::upload::{Beginning, Upload};
 use super::{Prefix, S3Settings, StorageError, client};
 
 /// A prefix of a bucket; cheap to clone.
@@ -24,7 +25,6 @@ pub struct Destination {
     pub(super) bucket: Bucket,
     pub(super) prefix: Prefix,
     pub(super) outage: Arc<Outage>,
-    checksum: PartChecksum,
 }
 
 impl Destination {
@@ -39,6 +39,7 @@ impl Destination {
             name: settings.bucket.clone(),
             request_timeout: settings.request_timeout,
             at_rest: settings.at_rest.clone(),
+            checksum: settings.part_checksum(),
         };
         if settings.endpoint.as_ref().is_some_and(super::Endpoint::is_exposed) {
             tracing::warn!("S3_URL is plain http to another host: backups cross the network in the clear");
@@ -47,14 +48,13 @@ impl Destination {
             bucket,
             prefix: settings.prefix.clone(),
             outage: Arc::new(Outage::new(settings.max_outage).renewing(renewable)),
-            checksum: settings.part_checksum(),
         })
     }
 
     /// The checksum that parts must carry.
     #[must_use]
     pub fn checksum(&self) -> PartChecksum {
-        self.checksum
+        self.bucket.checksum
     }
 
     /// The outage budget of this run.
@@ -87,10 +87,10 @@ impl Destination {
     /// # Errors
     /// Where S3 answers nothing well within the outage budget.
     pub async fn is_taken(&self, key: &str) -> Result<bool, StorageError> {
-        match self.outage.persist("look for the name", || self.bucket.head(key)).await {
-            Ok(head) => Ok(head.is_some()),
+        match self.outage.persist("look for the name", || self.bucket.find(key)).await {
+            Ok(_) => Ok(true),
             Err(StorageError::Refused { failure, .. }) => {
-                tracing::debug!(key, error = %failure, "HEAD is refused");
+                tracing::debug!(key, %failure, "HEAD finds nothing, or is refused");
                 Ok(false)
             }
             Err(error) => Err(error),
@@ -109,16 +109,6 @@ impl Destination {
     #[must_use]
     pub fn take_up(&self, journal: &Journal, store: PartStore) -> Option<Upload> {
         Upload::taken_up(self.bucket.clone(), Arc::clone(&self.outage), journal, store)
-    }
-
-    /// Aborts whatever uploads of this key are open, within a deadline; for a run that was stopped while its upload
-    /// was being begun.
-    pub async fn abandon(&self, key: &str) -> Aborted {
-        let sweeping = abort_twins(&self.bucket, key, None);
-        tokio::time::timeout(ABORT_DEADLINE, sweeping).await.unwrap_or_else(|_| {
-            tracing::warn!(key, "cannot look for an upload that may be left behind: no answer in time");
-            Aborted::NotYet
-        })
     }
 
     /// Shows `take` the file name and the size in bytes of every object directly below the prefix whose file name

@@ -51,9 +51,15 @@ impl Destination {
     /// Where S3 refuses it, or answers nothing well within the outage budget.
     pub async fn download(&self, file_name: &str) -> Result<Option<Download>, StorageError> {
         let (bucket, outage) = self.parts();
-        let key = self.key(file_name);
+        Download::open(bucket, outage, self.key(file_name)).await
+    }
+}
+
+impl Download {
+    /// Begins to read the object under a key; `None` where there is none.
+    pub(super) async fn open(bucket: Bucket, outage: Arc<Outage>, key: String) -> Result<Option<Self>, StorageError> {
         let opened = outage.persist(READ, || bucket.open(&key, 0, None)).await?;
-        Ok(opened.map(|opened| Download {
+        Ok(opened.map(|opened| Self {
             bucket,
             progress: outage.afresh(),
             outage,
@@ -64,9 +70,7 @@ impl Destination {
             body: Some(opened.body),
         }))
     }
-}
 
-impl Download {
     /// Size of the object in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -29,12 +29,16 @@ pub enum FailureKind {
     Expired,
     /// The server's certificate is not to be trusted.
     Untrusted,
-    /// 404 without a more telling code.
+    /// The object does not exist.
     NotFound,
+    /// A 4xx without an S3 error code in it: a proxy or a load balancer answered, not the store.
+    NotFromS3,
     /// The upload does not exist (any more).
     NoSuchUpload,
     /// A condition was not met: something is there already.
     Exists,
+    /// Another request came in between a conditional Complete: S3 wants every part again, in a new upload.
+    Conflict,
     /// The server does not know what was asked.
     NotImplemented,
 }
@@ -52,20 +56,33 @@ pub struct Failure {
     pub status: Option<u16>,
     /// For the operator of the server.
     pub request_id: Option<String>,
+    /// The store itself answered: its code was in the answer. Not so at silence, at half an answer, and at what a proxy says; nor
+    /// at HEAD, whose answers have no body.
+    pub is_from_s3: bool,
 }
 
 impl Failure {
     /// Whether the request may have taken effect all the same.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
-        self.kind == FailureKind::Passing && !matches!(self.status, Some(429 | 503))
-            || self.status.is_some_and(|status| status < 300)
+        match self.status {
+            None => self.kind == FailureKind::Passing,
+            // What was throttled was not begun.
+            Some(503) => false,
+            Some(status) => status < 300 || status >= 500 && self.kind == FailureKind::Passing,
+        }
     }
 
     /// Whether the same request may succeed later, without anything being set otherwise.
     #[must_use]
     pub fn may_pass(&self) -> bool {
-        matches!(self.kind, FailureKind::Passing | FailureKind::Untrusted)
+        self.kind == FailureKind::Passing || self.may_pass_later()
+    }
+
+    /// Whether it is an outage where S3 has answered well before, and a wrong setting where it has not: a certificate, or an
+    /// answer that is not the store's.
+    pub(super) fn may_pass_later(&self) -> bool {
+        matches!(self.kind, FailureKind::Untrusted | FailureKind::NotFromS3)
     }
 
     /// Whether these credentials are good, but may not do this.
@@ -78,6 +95,9 @@ impl Failure {
     #[must_use]
     pub fn advice(&self) -> &'static str {
         match self.code.as_str() {
+            _ if self.kind == FailureKind::NotFromS3 => {
+                "this is no answer of S3's: correct S3_URL, or look at the proxy or load balancer before the store"
+            }
             "NoSuchBucket" => "create the bucket, or correct S3_BUCKET",
             // The second is Swift's.
             "InvalidAccessKeyId" | "NotSignedUp" => "correct S3_ACCESS_KEY",
@@ -102,6 +122,9 @@ impl Failure {
             "InvalidStorageClass" => "the store does not know this class: correct S3_STORAGE_CLASS, or leave it out",
             "NotImplemented" | "InvalidArgument" | "InvalidRequest" | "InvalidEncryptionAlgorithmError" => {
                 "the store does not take this: leave out S3_STORAGE_CLASS, S3_SSE and S3_CHECKSUM, as far as they are set"
+            }
+            "ConditionalRequestConflict" => {
+                "S3 wants every part again: run the backup again (with BACKUP_SPOOL_DIR they are sent again from disk)"
             }
             "NoSuchUpload" => "something aborted the upload, such as a lifecycle rule: run the backup again",
             "InvalidPart" | "BadDigest" => "the store does not hold what was sent: run the backup again",
@@ -135,14 +158,18 @@ where
     fn from(error: SdkError<E, HttpResponse>) -> Self {
         let status = error.raw_response().map(|response| response.status().as_u16());
         let request_id = error.request_id().map(str::to_owned);
+        let mut is_from_s3 = false;
         let (kind, code, message) = match &error {
             SdkError::ServiceError(service) => {
                 let status = status.unwrap_or_default();
-                let code = service.err().code().map_or_else(|| word_for(status).to_owned(), str::to_owned);
+                // The SDK makes up a code for a 404 without a body.
+                let has_body = service.raw().body().bytes().is_none_or(|body| !body.is_empty());
+                let s3_code = service.err().code().filter(|_| has_body);
+                is_from_s3 = s3_code.is_some();
                 let message = service.err().message().unwrap_or_default().replace(['\n', '\r'], " ");
                 let region = service.raw().headers().get(BUCKET_REGION).filter(|_| is_redirection(status));
                 let message = region.map_or(message, |region| format!("the bucket is in {region}"));
-                (kind_of(status, &code), code, message)
+                (kind_of(status, s3_code), s3_code.unwrap_or_else(|| word_for(status)).to_owned(), message)
             }
             SdkError::TimeoutError(_) => (FailureKind::Passing, "Timeout".to_owned(), "no answer in time".to_owned()),
             SdkError::DispatchFailure(_) => {
@@ -155,7 +182,7 @@ where
             SdkError::ResponseError(_) => (FailureKind::Passing, "DamagedAnswer".to_owned(), cause_of(&error)),
             _ => (FailureKind::Refused, "InvalidRequest".to_owned(), cause_of(&error)),
         };
-        Self { kind, code, message, status, request_id }
+        Self { kind, code, message, status, request_id, is_from_s3 }
     }
 }
 
@@ -184,7 +211,7 @@ fn cause_of(error: &(dyn std::error::Error + 'static)) -> String {
     error.source().map_or_else(|| Chain(error).to_string(), |source| Chain(source).to_string())
 }
 
-/// An answer to HEAD has no body, and so no code.
+/// For an answer without a code: any to HEAD, which has no body, and a proxy's.
 fn word_for(status: u16) -> &'static str {
     match status {
         status if is_redirection(status) => "PermanentRedirect",
@@ -200,29 +227,33 @@ fn word_for(status: u16) -> &'static str {
     }
 }
 
-fn kind_of(status: u16, code: &str) -> FailureKind {
+fn kind_of(status: u16, code: Option<&str>) -> FailureKind {
     match code {
-        "NoSuchUpload" => FailureKind::NoSuchUpload,
-        "PreconditionFailed" | "ConditionalRequestConflict" => FailureKind::Exists,
-        "NotImplemented" => FailureKind::NotImplemented,
-        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => FailureKind::Expired,
+        Some("NoSuchUpload") => FailureKind::NoSuchUpload,
+        Some("PreconditionFailed") => FailureKind::Exists,
+        Some("ConditionalRequestConflict") => FailureKind::Conflict,
+        Some("NotImplemented") => FailureKind::NotImplemented,
+        Some("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired") => FailureKind::Expired,
         // 400 and 403 that are about this one attempt: damaged on the way, too slow, or a clock the SDK now allows for.
-        "RequestTimeout"
-        | "RequestTimeTooSkewed"
-        | "BadDigest"
-        | "XAmzContentSHA256Mismatch"
-        | "IncompleteBody"
-        | "SlowDown"
-        | "Throttling"
-        | "ThrottlingException"
-        | "RequestLimitExceeded"
-        | "InternalError" => FailureKind::Passing,
+        Some(
+            "RequestTimeout"
+            | "RequestTimeTooSkewed"
+            | "BadDigest"
+            | "XAmzContentSHA256Mismatch"
+            | "IncompleteBody"
+            | "SlowDown"
+            | "Throttling"
+            | "ThrottlingException"
+            | "RequestLimitExceeded"
+            | "InternalError",
+        ) => FailureKind::Passing,
         _ => match status {
-            404 if code == "NotFound" || code == "NoSuchKey" => FailureKind::NotFound,
+            404 if matches!(code, Some("NotFound" | "NoSuchKey")) => FailureKind::NotFound,
             412 => FailureKind::Exists,
             501 => FailureKind::NotImplemented,
             // A success with an error inside (status below 300) is as good as no answer.
             0..300 | 408 | 429 | 500.. => FailureKind::Passing,
+            400..500 if code.is_none() => FailureKind::NotFromS3,
             _ => FailureKind::Refused,
         },
     }
@@ -242,16 +273,53 @@ mod tests {
             (403, "RequestTimeTooSkewed", FailureKind::Passing),
             (403, "AccessDenied", FailureKind::Refused),
             (404, "NoSuchBucket", FailureKind::Refused),
-            (404, "NotFound", FailureKind::NotFound),
+            (404, "NoSuchKey", FailureKind::NotFound),
             (404, "NoSuchUpload", FailureKind::NoSuchUpload),
             (412, "PreconditionFailed", FailureKind::Exists),
+            (409, "ConditionalRequestConflict", FailureKind::Conflict),
             (501, "NotImplemented", FailureKind::NotImplemented),
+            (400, "NotImplemented", FailureKind::NotImplemented),
             (400, "ExpiredToken", FailureKind::Expired),
             (301, "PermanentRedirect", FailureKind::Refused),
         ] {
-            assert_eq!(kind_of(status, code), kind, "{status} {code}");
+            assert_eq!(kind_of(status, Some(code)), kind, "{status} {code}");
         }
     }
+
+    #[test]
+    fn answers_without_a_code_are_a_proxys_unless_the_status_says_enough() {
+        for (status, kind) in [
+            (400, FailureKind::NotFromS3),
+            (403, FailureKind::NotFromS3),
+            (404, FailureKind::NotFromS3),
+            (412, FailureKind::Exists),
+            (501, FailureKind::NotImplemented),
+            (502, FailureKind::Passing),
+            (302, FailureKind::Refused),
+        ] {
+            assert_eq!(kind_of(status, None), kind, "{status}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_neither_refused_nor_throttled_may_have_taken_effect() {
+        for (status, code, is_ambiguous) in [
+            (None, None, true),
+            (Some(200), Some("InternalError"), true),
+            (Some(500), Some("InternalError"), true),
+            (Some(502), None, true),
+            (Some(503), Some("SlowDown"), false),
+            (Some(400), Some("RequestTimeout"), false),
+            (Some(404), Some("NoSuchUpload"), false),
+            (Some(501), Some("NotImplemented"), false),
+        ] {
+            let kind = status.map_or(FailureKind::Passing, |status| kind_of(status, code));
+            let (code, message, request_id, is_from_s3) = (String::new(), String::new(), None, code.is_some());
+            let failure = Failure { kind, code, message, status, request_id, is_from_s3 };
+            assert_eq!(failure.is_ambiguous(), is_ambiguous, "{failure:?}");
+        }
+    }
+
     #[test]
     fn certificates_are_told_from_other_causes() {
         for (cause, code) in [

@@ -1,17 +1,20 @@
 //! S3 Client: the only room that knows the AWS SDK.
 //!
-//! `client` builds it, `failure` tells its errors apart, `retry` waits outages out, `upload`, `parts` and `commit` are one
-//! multipart upload from first to last request, `destination` is what stands in the bucket, `download` reads an object of
+//! `client` builds it, `failure` tells its errors apart, `retry` waits outages out, `upload`, `parts`, `complete`
+//! and `commit` are one multipart upload from first to last request (`head` and `expected` are what the last one goes by), `destination` is what stands in the bucket, `download` reads an object of
 //! it, `upkeep` takes things out of it, `probe` tries what is allowed; `web` lends the SDK's HTTP client to pings. Used by
 //! `backup`, `listing`, `retention` and `check`.
 
 mod client;
 mod commit;
+mod complete;
 mod connector;
 mod credentials;
 mod destination;
 mod download;
+mod expected;
 mod failure;
+mod head;
 mod parts;
 mod probe;
 mod requests;
@@ -30,9 +33,10 @@ pub use commit::{Committed, Sidecar};
 pub use destination::Destination;
 pub use download::Download;
 pub use failure::{Failure, FailureKind};
+pub use head::{Head, etag_parts};
 pub use parts::{Outgoing, PartStore};
 pub use probe::{FirstLook, PROBE_NAME, Probe};
-pub use requests::Head;
+
 pub use retry::Outage;
 pub use settings::{
     AtRest, CaBundle, ChecksumSetting, Encryption, Endpoint, Prefix, S3Settings, StaticCredentials, read_ca_bundle,
@@ -65,6 +69,17 @@ pub enum StorageError {
         failure: Failure,
         /// Whether it was the first thing asked, so that the configuration is at fault.
         first: bool,
+    },
+    /// The store does not say that it encrypts as it was asked to.
+    #[error(
+        "begin the upload: S3_SSE={asked} was asked for, but the store answers {}: unset S3_SSE, or set it to what this store can do",
+        answered.as_deref().unwrap_or("without a word of encryption")
+    )]
+    NotEncrypted {
+        /// `S3_SSE`
+        asked: &'static str,
+        /// What the store says that it does.
+        answered: Option<String>,
     },
     /// S3 answered nothing well for too long.
     #[error(
@@ -147,7 +162,9 @@ impl StorageError {
     pub fn blame(&self) -> Blame {
         match self {
             Self::NoCredentials { .. } => Blame::Absent,
-            Self::TrustStore { .. } | Self::Refused { first: true, .. } => Blame::Configuration,
+            Self::TrustStore { .. } | Self::NotEncrypted { .. } | Self::Refused { first: true, .. } => {
+                Blame::Configuration
+            }
             Self::Refused { first: false, .. }
             | Self::Outage { .. }
             | Self::NoFreeName { .. }

@@ -19,7 +19,7 @@ use crate::pipeline::{PartChecksum, PartDigest};
 use super::failure::Failure;
 use super::requests::{Bucket, PartBody};
 use super::retry::Outage;
-use super::upload::{ABORT_DEADLINE, Beginning, abort_twins};
+use super::upload::{ABORT_DEADLINE, Beginning};
 use super::{Destination, PartStore, StorageError};
 
 /// The probe object's file name: begins and ends as no backup does.
@@ -111,7 +111,7 @@ impl Probe {
     /// As [`Self::delete`].
     pub async fn head(&self) -> Result<bool, StorageError> {
         let head = self.outage.persist("look at the probe", || self.bucket.head(&self.key)).await?;
-        Ok(head.is_some_and(|head| head.bytes == CONTENT.len() as u64))
+        Ok(head.is_some_and(|head| head.bytes.is_none_or(|bytes| bytes == CONTENT.len() as u64)))
     }
 
     /// GET of what was put; whether it is that.
@@ -146,8 +146,9 @@ impl Probe {
         if matches!(created, Ok(_) | Err(StorageError::Refused { .. })) {
             self.left().has_unknown_upload = ambiguous.into_inner();
         }
-        self.left().upload = Some(created?);
-        Ok(())
+        let created = created?;
+        self.left().upload = Some(created.id.clone());
+        self.bucket.confirm_encryption(&created)
     }
 
     /// Uploads one small part with its checksum.
@@ -184,11 +185,24 @@ impl Probe {
                 tracing::warn!(key = self.key, upload_id = id, %error, "an open upload is left behind");
             }
             if has_unknown_upload {
-                abort_twins(&self.bucket, &self.key, None).await;
+                self.abort_unknown().await;
             }
         };
         if timeout(ABORT_DEADLINE, cleaning).await.is_err() {
             tracing::warn!(key = self.key, "the probe object or an open upload may be left behind: no answer in time");
+        }
+    }
+
+    /// Aborts the uploads of the probe's key, whose ids never came. No backup has that key, so at worst one is another check's.
+    async fn abort_unknown(&self) {
+        let uploads = self.bucket.open_uploads(&self.key).await.unwrap_or_else(|error| {
+            tracing::warn!(key = self.key, %error, "cannot look for an upload that a lost answer left behind");
+            Vec::new()
+        });
+        for upload in uploads.iter().filter(|upload| upload.key == self.key) {
+            if let Err(error) = self.bucket.abort(&self.key, &upload.id).await {
+                tracing::warn!(key = self.key, upload_id = upload.id, %error, "an open upload is left behind");
+            }
         }
     }
 

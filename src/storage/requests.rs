@@ -1,21 +1,18 @@
 //! One function for each S3 request that this program sends; each is one call with one [`Failure`].
 //!
 //! Called by `upload`, `commit` and `destination`, through `retry` where a failure may pass. Deadlines are set here: an
-//! answer is waited for as long as `S3_REQUEST_TIMEOUT`, and a part's as long as its bytes need at 256 KiB/s on top; Complete's
-//! as long as its number of parts may take.
+//! answer is waited for as long as `S3_REQUEST_TIMEOUT`, and a part's as long as its bytes need at 256 KiB/s on top. `head` and
+//! `complete` have the two that need more words.
 
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{Builder, StalledStreamProtectionConfig};
 use aws_sdk_s3::operation::upload_part::UploadPartOutput;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{
-    ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, ServerSideEncryption,
-    StorageClass,
-};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, ServerSideEncryption, StorageClass};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -29,17 +26,12 @@ use super::upload::Beginning;
 
 /// The slowest upload that is still an upload (SPEC §2, `S3_REQUEST_TIMEOUT`), in bytes a second.
 const LEAST_BYTES_PER_SECOND: u64 = 256 << 10;
-/// What Complete may take for each part, beside `S3_REQUEST_TIMEOUT`: ten minutes for 10,000. The S3 API reference has it as
-/// "several minutes"; the store sends white space meanwhile, which is no whole answer.
-const COMPLETE_PER_PART: Duration = Duration::from_millis(60);
 /// A gzip file: `Content-Encoding` would make clients unpack it on the way.
 const CONTENT_TYPE: &str = "application/gzip";
-/// S3's code for a checksum that does not match.
-const BAD_DIGEST: &str = "BadDigest";
-/// Name of the metadata entry that says whose upload an object is.
-const RUN_ID: &str = "run-id";
+/// Name of the metadata entry that says whose upload an object is. Letters alone: Azure takes no others.
+pub(super) const RUN_ID: &str = "runid";
 /// Name of the one that an object has which holds a part of its database only; its value is `true`.
-const PARTIAL: &str = "partial";
+pub(super) const PARTIAL: &str = "partial";
 
 /// The bucket and the client for it.
 #[derive(Clone, Debug)]
@@ -48,21 +40,8 @@ pub(super) struct Bucket {
     pub name: String,
     pub request_timeout: Duration,
     pub at_rest: AtRest,
-}
-
-/// What HEAD says of an object.
-#[derive(Clone, Debug)]
-pub struct Head {
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// Its ETag, in quotes as a rule.
-    pub etag: Option<String>,
-    /// Its CRC-64/NVME in base64, where the store keeps one.
-    pub crc64: Option<String>,
-    /// The run that uploaded it.
-    pub run_id: Option<String>,
-    /// It was uploaded as one that holds a part of its database only; earlier versions did not tell.
-    pub is_partial: bool,
+    /// What parts carry to the store.
+    pub checksum: PartChecksum,
 }
 
 /// A part as it is sent.
@@ -81,11 +60,12 @@ pub(super) struct TakenPart {
     pub bytes: u64,
 }
 
-/// What the store answered to a clean Complete.
+/// What the store answered to CreateMultipartUpload.
 #[derive(Clone, Debug)]
-pub(super) struct CompleteAnswer {
-    pub etag: Option<String>,
-    pub crc64: Option<String>,
+pub(super) struct Created {
+    pub id: String,
+    /// How it will encrypt the object, in its own words.
+    pub encryption: Option<String>,
 }
 
 /// An object in a listing.
@@ -108,7 +88,8 @@ pub(super) struct OpenUpload {
 
 // Each request's future is boxed: the SDK's are 17 KB each, and would add up in every caller's.
 impl Bucket {
-    pub async fn create_upload(&self, with: &Beginning) -> Result<String, Failure> {
+    /// Begins an upload; its id, and the encryption that the store confirms.
+    pub async fn create_upload(&self, with: &Beginning) -> Result<Created, Failure> {
         let mut request = self
             .client
             .create_multipart_upload()
@@ -127,7 +108,8 @@ impl Bucket {
         }
         // Not idempotent: a repeated one leaves an upload behind, so each attempt must be seen by the caller.
         let answer = Box::pin(request.customize().config_override(once()).send()).await?;
-        answer.upload_id.ok_or_else(|| damaged("the answer has no upload id"))
+        let id = answer.upload_id.ok_or_else(|| damaged("the answer has no upload id"))?;
+        Ok(Created { id, encryption: answer.server_side_encryption.map(|encryption| encryption.as_str().to_owned()) })
     }
 
     pub async fn upload_part(&self, key: &str, id: &str, part: &PartBody) -> Result<TakenPart, Failure> {
@@ -153,64 +135,11 @@ impl Bucket {
         Ok(TakenPart { etag, digest: part.digest.clone(), bytes })
     }
 
-    pub async fn complete(&self, key: &str, upload: &Completion<'_>) -> Result<CompleteAnswer, Failure> {
-        let mut request = self
-            .client
-            .complete_multipart_upload()
-            .bucket(&self.name)
-            .key(key)
-            .upload_id(upload.id)
-            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(upload.parts.clone())).build());
-        if upload.conditional {
-            request = request.if_none_match("*");
-        }
-        if let Some(crc64) = upload.crc64 {
-            request = request.checksum_crc64_nvme(crc64_text(crc64)).checksum_type(ChecksumType::FullObject);
-        }
-        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(self.complete_timeout(upload.parts.len()));
-        // Once: a repeated one that had taken effect is refused, and would be taken for a failure.
-        // An answer may begin at once, and pause until all is put together: the SDK would give it up after 20 s.
-        let config = once()
-            .timeout_config(timeouts.build())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        let sending = Box::pin(request.customize().config_override(config).send());
-        let answer = sending.await.map_err(|error| match Failure::from(error) {
-            // It is about the parts that the store holds, and those do not change.
-            failure if failure.code == BAD_DIGEST => Failure { kind: FailureKind::Refused, ..failure },
-            failure => failure,
-        })?;
-        Ok(CompleteAnswer { etag: answer.e_tag, crc64: answer.checksum_crc64_nvme })
-    }
-
-    /// How long Complete of so many parts may take.
-    pub fn complete_timeout(&self, parts: usize) -> Duration {
-        complete_timeout(self.request_timeout, parts)
-    }
-
     pub async fn abort(&self, key: &str, id: &str) -> Result<(), Failure> {
         let request = self.client.abort_multipart_upload().bucket(&self.name).key(key).upload_id(id);
         match Box::pin(request.send()).await.map_err(Failure::from) {
             Err(failure) if !matches!(failure.kind, FailureKind::NoSuchUpload | FailureKind::NotFound) => Err(failure),
             _ => Ok(()),
-        }
-    }
-
-    pub async fn head(&self, key: &str) -> Result<Option<Head>, Failure> {
-        let request = self.client.head_object().bucket(&self.name).key(key).checksum_mode(ChecksumMode::Enabled);
-        match Box::pin(request.send()).await.map_err(Failure::from) {
-            Ok(answer) => Ok(Some(Head {
-                bytes: answer.content_length.and_then(|length| u64::try_from(length).ok()).unwrap_or_default(),
-                run_id: answer.metadata().and_then(|metadata| metadata.get(RUN_ID)).cloned(),
-                is_partial: answer
-                    .metadata()
-                    .is_some_and(|metadata| metadata.get(PARTIAL).is_some_and(|value| value == "true")),
-                etag: answer.e_tag,
-                crc64: answer.checksum_crc64_nvme,
-            })),
-            Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),
-            // An answer to HEAD has no body to say why; expired credentials are the one 400 that may be mended.
-            Err(failure) if failure.status == Some(400) => Err(Failure { kind: FailureKind::Expired, ..failure }),
-            Err(failure) => Err(failure),
         }
     }
 
@@ -263,26 +192,6 @@ impl Bucket {
     }
 }
 
-/// What Complete is asked with.
-#[derive(Clone, Debug)]
-pub(super) struct Completion<'a> {
-    pub id: &'a str,
-    pub parts: Vec<CompletedPart>,
-    pub crc64: Option<u64>,
-    /// Send `If-None-Match: *`.
-    pub conditional: bool,
-}
-
-/// The part's entry in the list that Complete sends.
-pub(super) fn completed_part(number: u32, part: &TakenPart) -> CompletedPart {
-    let number = i32::try_from(number).unwrap_or(i32::MAX);
-    let entry = CompletedPart::builder().part_number(number).e_tag(part.etag.clone());
-    match part.digest {
-        PartDigest::Crc64Nvme(crc) => entry.checksum_crc64_nvme(crc64_text(crc)).build(),
-        PartDigest::Md5(_) | PartDigest::None => entry.build(),
-    }
-}
-
 /// Whether the store's answer to a part shows that it holds other bytes than were sent. Some stores look at no checksum
 /// that they do not know (FACTS §2), and with `S3_CHECKSUM=none` there is none to look at.
 async fn is_other(answer: &UploadPartOutput, digest: &PartDigest, bytes: &Bytes) -> bool {
@@ -311,11 +220,8 @@ pub(super) fn crc64_text(crc: u64) -> String {
     BASE64_STANDARD.encode(crc.to_be_bytes())
 }
 
-fn complete_timeout(request_timeout: Duration, parts: usize) -> Duration {
-    request_timeout + COMPLETE_PER_PART.saturating_mul(u32::try_from(parts).unwrap_or(u32::MAX))
-}
-
-fn once() -> Builder {
+/// Without the SDK's own retries.
+pub(super) fn once() -> Builder {
     Builder::new().retry_config(RetryConfig::disabled())
 }
 
@@ -326,6 +232,7 @@ pub(super) fn damaged(what: &str) -> Failure {
         message: what.to_owned(),
         status: None,
         request_id: None,
+        is_from_s3: false,
     }
 }
 
@@ -358,10 +265,5 @@ mod tests {
             let answer = encrypted().e_tag(&other).checksum_crc64_nvme(crc64_text(crc)).build();
             assert_eq!(is_other(&answer, &PartDigest::Crc64Nvme(7), &bytes).await, is_damaged, "{crc}");
         }
-    }
-    #[test]
-    fn complete_has_minutes_for_thousands_of_parts() {
-        let patience = |parts| complete_timeout(Duration::from_secs(30), parts).as_secs();
-        assert_eq!((patience(1), patience(1_000), patience(10_000)), (30, 90, 630));
     }
 }

@@ -17,7 +17,7 @@ use super::failure::{Failure, FailureKind};
 
 /// SPEC §6: pauses from 0.5 s to 20 s, with jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
 /// The state of a run's connection to S3.
 #[derive(Debug)]
@@ -115,12 +115,12 @@ impl Outage {
                     renewed = true;
                     continue;
                 }
-                Err(failure) if failure.kind == FailureKind::Untrusted && !self.has_answered() => {
+                Err(failure) if failure.may_pass_later() && !self.has_answered() => {
                     return Err(StorageError::Refused { action, failure, first: true });
                 }
                 Err(failure) if !failure.may_pass() => {
                     // An answer is an answer: S3 is there.
-                    self.succeeded();
+                    self.refused(&failure);
                     return Err(StorageError::Refused { action, failure, first: false });
                 }
                 Err(failure) => self.wait(action, began, failure, pause).await?,
@@ -172,11 +172,23 @@ impl Outage {
     /// Takes note of a request that was answered well.
     pub fn succeeded(&self) {
         self.has_answered.store(true, Ordering::Relaxed);
+        self.end_outage();
+    }
+
+    /// Takes note of a request that was answered, but not done. Only the store's own code shows that it was the store.
+    fn refused(&self, failure: &Failure) {
+        if failure.is_from_s3 {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
+        self.end_outage();
+    }
+
+    fn end_outage(&self) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
     }
 
-    /// Whether S3 has answered anything in this run. Who was trusted then may be trusted again: a certificate that is
-    /// renewed too late, a proxy that comes in between, is an outage.
+    /// Whether S3 has answered anything well in this run. Who was trusted then may be trusted again: a certificate that is
+    /// renewed too late, a proxy that answers in S3's place, is an outage.
     fn has_answered(&self) -> bool {
         self.has_answered.load(Ordering::Relaxed)
     }
@@ -195,7 +207,8 @@ mod tests {
     use super::*;
 
     fn failure(kind: FailureKind) -> Failure {
-        Failure { kind, code: "SlowDown".to_owned(), message: String::new(), status: Some(503), request_id: None }
+        let (code, message, status, request_id) = ("SlowDown".to_owned(), String::new(), Some(503), None);
+        Failure { kind, code, message, status, request_id, is_from_s3: true }
     }
 
     /// A request that fails for a while. Real time: tokio's paused clock is a feature that would build the SDK twice.
@@ -261,6 +274,22 @@ mod tests {
             let waited = later.persist("try", distrusted).await;
             assert!(matches!(waited, Err(StorageError::Outage { .. })), "{waited:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_from_s3_is_waited_on_only_where_s3_has_answered_before() {
+        let bare = |kind| Failure { is_from_s3: false, ..failure(kind) };
+        let outage = Outage::new(Duration::from_secs(1));
+        // HEAD of what is not there: any server that knows nothing says as much.
+        let absent = outage.persist("try", || async { Err::<(), _>(bare(FailureKind::NotFound)) }).await;
+        assert!(matches!(absent, Err(StorageError::Refused { .. })), "{absent:?}");
+        let try_it = || outage.persist("try", || async { Err::<(), _>(bare(FailureKind::NotFromS3)) });
+        let first = try_it().await;
+        assert!(matches!(first, Err(StorageError::Refused { first: true, .. })), "{first:?}");
+        let refused = outage.persist("try", || async { Err::<(), _>(failure(FailureKind::Refused)) }).await;
+        assert!(matches!(refused, Err(StorageError::Refused { .. })), "{refused:?}");
+        let later = try_it().await;
+        assert!(matches!(later, Err(StorageError::Outage { .. })), "{later:?}");
     }
 
     #[tokio::test]

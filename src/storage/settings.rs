@@ -204,6 +204,19 @@ pub enum Encryption {
 impl Encryption {
     /// The words of the setting.
     pub const WORDS: &'static [(&'static str, Self)] = &[("AES256", Self::Aes256), ("aws:kms", Self::Kms)];
+
+    /// The word of the setting.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, encryption)| *encryption == self).map_or("", |(word, _)| *word)
+    }
+
+    /// Whether a store does as asked that says that it encrypts so. A key of the key service is more than the store's own.
+    #[must_use]
+    pub fn is_confirmed_by(self, answered: Option<&str>) -> bool {
+        let is_kms = answered.is_some_and(|word| word == "aws:kms" || word == "aws:kms:dsse");
+        is_kms || self == Self::Aes256 && answered == Some("AES256")
+    }
 }
 
 /// `S3_CHECKSUM`
@@ -240,6 +253,15 @@ mod tests {
         }
         assert_eq!(Prefix::default().file_name("x"), Some("x"));
         assert_eq!(Prefix::default().file_name("app/x"), None);
+    }
+
+    #[test]
+    fn encryption_is_confirmed_by_the_stores_own_word() {
+        let confirmed = |encryption: Encryption| {
+            [None, Some("AES256"), Some("aws:kms"), Some("")].map(|word| encryption.is_confirmed_by(word))
+        };
+        assert_eq!(confirmed(Encryption::Aes256), [false, true, true, false]);
+        assert_eq!(confirmed(Encryption::Kms), [false, false, true, false]);
     }
 
     #[test]

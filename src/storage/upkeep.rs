@@ -65,6 +65,16 @@ impl Bucket {
         }
     }
 
+    /// Whether an upload is open no more.
+    pub async fn is_gone(&self, key: &str, id: &str) -> Result<bool, Failure> {
+        let request = self.client.list_parts().bucket(&self.name).key(key).upload_id(id).max_parts(1);
+        match Box::pin(request.send()).await.map_err(Failure::from) {
+            Ok(_) => Ok(false),
+            Err(failure) if failure.kind == FailureKind::NoSuchUpload => Ok(true),
+            Err(failure) => Err(failure),
+        }
+    }
+
     /// Whether a part of an upload was written after a time; looks at pages of a thousand parts until it knows.
     pub async fn is_written_after(&self, key: &str, id: &str, earliest: DateTime<Utc>) -> Result<bool, Failure> {
         let mut after = None;

@@ -14,7 +14,7 @@ use crate::spool::{Begun, Journal};
 
 use super::failure::FailureKind;
 use super::parts::PartStore;
-use super::requests::{Bucket, TakenPart};
+use super::requests::{Bucket, Created, OpenUpload, TakenPart};
 use super::retry::Outage;
 use super::{Failure, StorageError};
 
@@ -31,8 +31,8 @@ pub struct Upload {
     pub(super) id: String,
     pub(super) run_id: String,
     pub(super) parts: BTreeMap<u32, TakenPart>,
-    /// Another attempt to begin may have left an upload of the same key behind.
-    pub(super) has_twins: bool,
+    /// A Complete was sent of which nobody knows yet whether it takes effect: until then nothing is aborted. Shared with clones.
+    pub(super) may_take_effect: Arc<AtomicBool>,
     pub(super) store: PartStore,
 }
 
@@ -52,49 +52,49 @@ pub struct Beginning {
 }
 
 impl Upload {
+    /// Begins an upload. Where an answer is lost, an upload without parts may be left behind, to the sweep: its id is not known.
     pub(super) async fn begin(bucket: Bucket, outage: Arc<Outage>, with: Beginning) -> Result<Self, StorageError> {
-        let ambiguous = AtomicBool::new(false);
-        let created = outage
-            .persist(CREATE, || async {
-                let result = bucket.create_upload(&with).await;
-                if result.as_ref().is_err_and(Failure::is_ambiguous) {
-                    ambiguous.store(true, Ordering::Relaxed);
-                }
-                result
-            })
-            .await;
-        let has_twins = ambiguous.into_inner();
+        let created = outage.persist(CREATE, || bucket.create_upload(&with)).await;
+        let created = created.map_err(StorageError::at_first_request)?;
+        let confirmed = bucket.confirm_encryption(&created);
         let Beginning { key, run_id, store, .. } = with;
-        match created {
-            Ok(id) => {
-                store.begun(Begun { key: key.clone(), upload_id: id.clone(), has_twins }).await;
-                Ok(Self { bucket, outage, key, id, run_id, parts: BTreeMap::new(), has_twins, store })
-            }
-            Err(error) => {
-                if has_twins {
-                    let _ = timeout(ABORT_DEADLINE, abort_twins(&bucket, &key, None)).await;
-                }
-                Err(error.at_first_request())
-            }
+        let (parts, may_take_effect) = (BTreeMap::new(), Arc::default());
+        let upload = Self { bucket, outage, key, id: created.id, run_id, parts, may_take_effect, store };
+        if let Err(error) = confirmed {
+            upload.abort().await;
+            return Err(error);
         }
+        upload.store.begun(Begun { key: upload.key.clone(), upload_id: upload.id.clone() }).await;
+        Ok(upload)
     }
 
     /// The upload that an earlier run began, with the parts that S3 has taken of it.
     pub(super) fn taken_up(bucket: Bucket, outage: Arc<Outage>, journal: &Journal, store: PartStore) -> Option<Self> {
-        let Begun { key, upload_id: id, has_twins } = journal.begun.clone()?;
+        let Begun { key, upload_id: id } = journal.begun.clone()?;
         let taken = |(number, etag): (&u32, &String)| {
             let part = journal.parts.get(number)?;
             Some((*number, TakenPart { etag: etag.clone(), digest: part.digest.clone(), bytes: part.bytes }))
         };
         let parts = journal.taken.iter().filter_map(taken).collect();
         let run_id = journal.start.run_id.clone();
-        Some(Self { bucket, outage, key, id, run_id, parts, has_twins, store })
+        let may_take_effect = Arc::default();
+        Some(Self { bucket, outage, key, id, run_id, parts, may_take_effect, store })
     }
 
-    /// The same, begun by a run before which another may have begun one, unnoted.
-    #[must_use]
-    pub fn with_twins(self) -> Self {
-        Self { has_twins: true, ..self }
+    /// Whether nobody else goes for this name, as far as the store lets one see: no other upload of the key is open, and no
+    /// object has a key that begins with `second`, the key up to the time. Asked once, behind the upload's own beginning: of
+    /// two that do so at the same time, one at least sees the other.
+    pub async fn is_alone(&self, second: &str) -> bool {
+        let unknown =
+            |failure: Failure| tracing::debug!(key = self.key, error = %failure, "who else is here is not known");
+        // By the exact key: MinIO lists the uploads of no other prefix.
+        let uploads = self.bucket.open_uploads(&self.key).await.map_err(unknown).unwrap_or_default();
+        let is_other = |upload: &OpenUpload| upload.key == self.key && upload.id != self.id;
+        if uploads.iter().any(is_other) {
+            return false;
+        }
+        let objects = self.bucket.list(second, None, None).await.map_err(unknown).unwrap_or_default().0;
+        objects.iter().all(|object| !object.key.starts_with(second))
     }
 
     /// The object's key.
@@ -129,6 +129,14 @@ impl Upload {
     }
 
     async fn abort_within(self, limit: Duration) -> Aborted {
+        if self.may_take_effect.load(Ordering::Relaxed) {
+            tracing::warn!(
+                key = self.key,
+                upload_id = self.id,
+                "the upload is not aborted: its Complete may still take effect; where it does not, a sweep takes it away"
+            );
+            return Aborted::AsFarAsPossible;
+        }
         let began = Instant::now();
         let mut last = None;
         let aborting = async {
@@ -151,7 +159,7 @@ impl Upload {
             }
         };
         let left = "an open upload is left behind: abort it, or set a lifecycle rule that does";
-        let aborted = match timeout(limit, aborting).await {
+        match timeout(limit, aborting).await {
             Ok(Ok(())) => {
                 tracing::debug!(key = self.key, "upload aborted");
                 Aborted::AsFarAsPossible
@@ -165,11 +173,7 @@ impl Upload {
                 tracing::warn!(key = self.key, upload_id = self.id, error = %format!("no answer in time{before}"), "{left}");
                 Aborted::NotYet
             }
-        };
-        if self.has_twins {
-            let _ = timeout(limit.saturating_sub(began.elapsed()), abort_twins(&self.bucket, &self.key, None)).await;
         }
-        aborted
     }
 }
 
@@ -182,28 +186,17 @@ pub enum Aborted {
     NotYet,
 }
 
-/// Aborts uploads of this very key but one: an attempt to begin whose answer was lost left them. The key carries the
-/// second of this run's start, and the destination is locked, so they are this run's own.
-pub(super) async fn abort_twins(bucket: &Bucket, key: &str, keep: Option<&str>) -> Aborted {
-    let mut aborted = Aborted::AsFarAsPossible;
-    let mut left_behind = |failure: &Failure| {
-        if failure.may_pass() {
-            aborted = Aborted::NotYet;
-        }
-    };
-    let twins = bucket.open_uploads(key).await.unwrap_or_else(|error| {
-        left_behind(&error);
-        tracing::warn!(key, %error, "cannot look for uploads left behind by a lost answer");
-        Vec::new()
-    });
-    for twin in twins.iter().filter(|upload| upload.key == key && Some(upload.id.as_str()) != keep) {
-        match bucket.abort(key, &twin.id).await {
-            Ok(()) => tracing::debug!(key, upload_id = twin.id, "aborted an upload whose beginning was not answered"),
-            Err(error) => {
-                left_behind(&error);
-                tracing::warn!(key, upload_id = twin.id, %error, "an open upload is left behind");
+impl Bucket {
+    /// The store must say itself that it encrypts: some take the header, and pass over it.
+    ///
+    /// # Errors
+    /// [`StorageError::NotEncrypted`]
+    pub(super) fn confirm_encryption(&self, created: &Created) -> Result<(), StorageError> {
+        match self.at_rest.encryption {
+            Some(asked) if !asked.is_confirmed_by(created.encryption.as_deref()) => {
+                Err(StorageError::NotEncrypted { asked: asked.word(), answered: created.encryption.clone() })
             }
+            _ => Ok(()),
         }
     }
-    aborted
 }

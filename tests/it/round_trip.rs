@@ -183,7 +183,7 @@ fn the_object_is_gzip_and_carries_the_run_id() {
         |name: &str| headers.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")).map(str::to_owned));
     let run_id = manifest(&bucket, &key)["run_id"].as_str().expect("an id").to_owned();
     assert!(run_id.len() == 32 && run_id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{run_id}");
-    assert_eq!(header("x-amz-meta-run-id"), Some(run_id));
+    assert_eq!(header("x-amz-meta-runid"), Some(run_id));
     assert_eq!(header("content-type").as_deref(), Some("application/gzip"));
     assert_eq!(header("content-encoding"), None);
     let two = [s3().create_bucket("second"), bucket].map(|bucket| {

@@ -48,7 +48,7 @@ fn a_signal_while_the_upload_is_being_begun_leaves_nothing() {
     // It has taken effect at the server.
     eventually(|| !s3().open_uploads(&stage.bucket).is_empty(), || running.stderr_so_far());
     running.signal("TERM");
-    stage.assert_failed(&running.wait(), 143, "while it is begun");
+    stage.assert_failed(&running.wait(), 143, "while it is begun: its id never came, and it has no part");
 }
 
 #[test]
@@ -68,7 +68,11 @@ fn a_signal_during_the_commit_ends_in_a_commit_or_in_nothing() {
     let running = stage.backup().env("S3_REQUEST_TIMEOUT", "60s").spawn();
     stage.proxy.wait_for(S3Verb::CompleteMultipartUpload, 1, SOON);
     running.signal("TERM");
-    stage.assert_failed(&running.wait(), 143, "Complete is never answered");
+    let outcome = running.wait();
+    outcome.assert_code(143).assert_no_children_left();
+    assert!(outcome.stderr.contains("its Complete may still take effect"), "{}", outcome.stderr);
+    let (keys, aborts) = (stage.keys(), stage.proxy.count(S3Verb::AbortMultipartUpload));
+    assert_eq!((keys.len(), aborts), (0, 0), "what the store may be at is not taken from under it: {keys:?}");
 
     let stage = Stage::new(FakeDump::new());
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::Nth(1), Fault::slow_down()));

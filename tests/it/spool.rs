@@ -168,9 +168,9 @@ fn a_commit_that_took_effect_before_the_run_was_killed_is_found() {
     let stage = three_parts();
     // Nobody hears of it: the answer is lost, and HEAD with it.
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::All, Fault::internal_error(When::After)));
-    stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::From(2), Fault::slow_down()));
+    stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::From(3), Fault::slow_down()));
     let running = stage.backup().spawn();
-    stage.proxy.wait_for(S3Verb::HeadObject, 2, SOON);
+    stage.proxy.wait_for(S3Verb::HeadObject, 3, SOON);
     stage.kill(running);
     assert_eq!((stage.backups().len(), stage.keys().len()), (1, 1), "committed, without a manifest");
     stage.proxy.clear_rules();

@@ -91,14 +91,15 @@ fn a_part_that_is_damaged_on_its_way_is_sent_again() {
 /// Runs a backup up to its commit, puts something else under its name with `run_id` of the metadata there, and lets the
 /// check behind the commit see that.
 fn overwritten_behind_the_commit(stage: &Stage, run_id: impl FnOnce(String) -> String) -> Outcome {
-    stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::From(2), Fault::slow_down()));
+    // The first HEAD is for the name, the second comes right before Complete.
+    stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::From(3), Fault::slow_down()));
     let running = stage.backup().spawn();
-    stage.proxy.wait_for(S3Verb::HeadObject, 2, Duration::from_mins(1));
+    stage.proxy.wait_for(S3Verb::HeadObject, 3, Duration::from_mins(1));
     let key = stage.backups().pop().expect("it is committed");
     let target = format!("/{}/{key}", stage.bucket);
     let head = String::from_utf8_lossy(&s3().request("HEAD", &target, b"").expect("it is there")).to_lowercase();
-    let id = head.lines().find_map(|line| line.strip_prefix("x-amz-meta-run-id:")).expect("a run-id").trim().to_owned();
-    let header = format!("x-amz-meta-run-id:{}", run_id(id));
+    let id = head.lines().find_map(|line| line.strip_prefix("x-amz-meta-runid:")).expect("a run id").trim().to_owned();
+    let header = format!("x-amz-meta-runid:{}", run_id(id));
     s3().request_with("PUT", &target, &[&header], b"something else").expect("overwritten");
     stage.proxy.clear_rules();
     running.wait()
@@ -110,6 +111,7 @@ fn an_object_that_is_not_what_was_sent_does_not_stay() {
     let outcome = overwritten_behind_the_commit(&stage, |ours| ours);
     stage.assert_failed(&outcome, STORAGE_FAILED, "damaged behind the commit");
     assert!(outcome.stderr.contains("it has 14 bytes"), "{}", outcome.stderr);
+    assert!(stage.proxy.count(S3Verb::GetObject) > 0, "deleted without having been read");
 }
 
 #[test]
@@ -124,7 +126,7 @@ fn an_object_of_another_run_is_left_alone() {
 #[test]
 fn a_store_that_drops_metadata_is_believed_by_its_checksum() {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
-    let drops = Fault::StripAnswerHeader("x-amz-meta-run-id".to_owned());
+    let drops = Fault::StripAnswerHeader("x-amz-meta-runid".to_owned());
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, drops));
     stage.assert_committed(&stage.backup().run(), "no metadata");
 }
@@ -139,7 +141,8 @@ fn slow_to_complete(stage: &Stage, at: StallAt, not_yet: std::ops::RangeInclusiv
         let absent = Fault::Status { code: 404, s3_code: "NotFound", when: When::Before };
         stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::Nth(call), absent));
     }
-    let outcome = stage.backup().env("S3_REQUEST_TIMEOUT", "8s").run();
+    let backup = stage.backup().env("S3_REQUEST_TIMEOUT", "8s").env("BACKUP_MAX_UPLOAD_OUTAGE", "14s");
+    let outcome = backup.run();
     assert_eq!(stage.proxy.count(S3Verb::CompleteMultipartUpload), 2, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("may still take effect"), "{}", outcome.stderr);
     outcome
@@ -148,15 +151,15 @@ fn slow_to_complete(stage: &Stage, at: StallAt, not_yet: std::ops::RangeInclusiv
 #[test]
 fn a_complete_that_takes_effect_after_its_own_deadline_is_found() {
     let stage = small();
-    // The first HEAD is for the name, the second and third follow the two answers.
-    let outcome = slow_to_complete(&stage, StallAt::BeforeAnswer, 2..=4);
-    stage.assert_committed(&outcome, "seen by the fifth HEAD");
+    // The first two HEADs find the name free; the third and the fourth stand between the two Completes, the fifth behind them.
+    let outcome = slow_to_complete(&stage, StallAt::BeforeAnswer, 3..=5);
+    stage.assert_committed(&outcome, "seen by the sixth HEAD");
 }
 
 #[test]
 fn a_complete_that_never_takes_effect_is_not_looked_for_for_ever() {
     let stage = small();
-    let outcome = slow_to_complete(&stage, StallAt::BeforeEffect, 2..=2);
+    let outcome = slow_to_complete(&stage, StallAt::BeforeEffect, 1..=1);
     stage.assert_failed(&outcome, STORAGE_FAILED, "the upload is lost").then_names(&["NoSuchUpload"]);
 }
 

@@ -14,7 +14,7 @@ fn part(number: u32) -> Record {
 }
 
 fn begun(upload_id: &str) -> Record {
-    Record::Begun(Begun { key: "p/name".to_owned(), upload_id: upload_id.to_owned(), has_twins: false })
+    Record::Begun(Begun { key: "p/name".to_owned(), upload_id: upload_id.to_owned() })
 }
 
 fn taken(part: u32) -> Record {

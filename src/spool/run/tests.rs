@@ -28,7 +28,7 @@ fn run_id(digit: u32) -> String {
 /// A run with a part and an upload.
 fn run(room: &SpoolDir) -> Arc<Spool> {
     let spool = room.create(start(&run_id(1))).expect("files");
-    spool.begun(Begun { key: "k".to_owned(), upload_id: "u".to_owned(), has_twins: false }).expect("noted");
+    spool.begun(Begun { key: "k".to_owned(), upload_id: "u".to_owned() }).expect("noted");
     spool.store(&sealed(1)).expect("stored");
     spool.taken(1, "etag").expect("noted");
     spool

@@ -107,7 +107,7 @@ impl Cell {
 
     /// Whether it takes a timeout to notice the fault.
     pub fn is_stall(&self) -> bool {
-        matches!(self.trouble.fault, Fault::Stall { .. })
+        matches!(self.trouble.fault, Fault::Stall { .. } | Fault::Late { .. })
     }
 
     /// What must come of it.
@@ -122,7 +122,8 @@ impl Cell {
 
     /// Whether it is a fault that does not pass, and that can be told from a success: the log must tell of it.
     pub fn hinders(&self) -> bool {
-        self.span == Span::FromThenOn && self.trouble.effect != Effect::Slow && !self.is_mistaken_for_success()
+        let is_fault = !matches!(self.trouble.effect, Effect::Slow | Effect::Odd);
+        self.span == Span::FromThenOn && is_fault && !self.is_mistaken_for_success()
     }
 
     /// What GetObject answers with 200 is the object, whatever it says: a manifest that is damaged.
@@ -135,8 +136,27 @@ impl Cell {
         self.verb == S3Verb::HeadObject && matches!(self.trouble.status(), Some(400 | 403))
     }
 
+    /// A server that answers the very first request so is no S3 at all: a wrong setting.
+    fn is_taken_for_no_s3(&self) -> bool {
+        self.trouble.fault == Fault::bare_404() && self.verb == S3Verb::ListObjects && self.call == 1
+    }
+
+    /// An upload that began without an answer: nobody knows its id.
+    fn leaves_empty_upload(&self) -> bool {
+        self.verb == S3Verb::CreateMultipartUpload && self.trouble.effect == Effect::Done
+    }
+
+    /// Whether the store may still be at a request that it neither did nor refused.
+    fn may_come_late(&self) -> bool {
+        self.trouble.effect == Effect::Lost && !matches!(self.trouble.status(), Some(400 | 403 | 404 | 429 | 503))
+    }
+
     fn of_streamed(&self) -> Outcome {
-        let done = Outcome::DONE;
+        let done = Outcome { open: self.leaves_empty_upload(), ..Outcome::DONE };
+        // Nobody knows whose backups are here, where the first listing says nothing.
+        if self.is_taken_for_no_s3() {
+            return Outcome { pruned: false, ..done };
+        }
         // Where no manifest at all can be read, the backups may be anybody's.
         if self.is_mistaken_for_success() && self.call == 1 && self.span == Span::FromThenOn {
             return Outcome { pruned: false, ..done };
@@ -146,11 +166,14 @@ impl Cell {
         }
         let is_done = self.trouble.effect == Effect::Done;
         match self.verb {
-            S3Verb::CreateMultipartUpload | S3Verb::UploadPart => Outcome::failed(12),
+            S3Verb::CreateMultipartUpload => Outcome { open: is_done, ..Outcome::failed(12) },
+            S3Verb::UploadPart => Outcome::failed(12),
             // Where it took effect, HEAD shows it.
-            S3Verb::CompleteMultipartUpload if !is_done => Outcome::failed(12),
+            S3Verb::CompleteMultipartUpload if !is_done => {
+                Outcome { open: self.may_come_late(), ..Outcome::failed(12) }
+            }
             // Whether the name is free must be known; behind the commit, S3's own checksum is proof enough.
-            S3Verb::HeadObject if self.call == 1 => Outcome::failed(12),
+            S3Verb::HeadObject if self.call < self.of => Outcome::failed(12),
             // What lies beside a backup is not worth one.
             S3Verb::PutObject => Outcome { globals: is_done || self.call > 1, manifest: is_done, ..done },
             // Nothing is deleted where nobody knows whose backups are there, or what they are.
@@ -164,9 +187,9 @@ impl Cell {
         // A whole dump is kept for the next run, and so is its upload once it was begun.
         let kept = |open| Outcome { kept: true, open, ..Outcome::failed(12) };
         match Self::of_streamed(self) {
-            Outcome { code: 0, .. } => Outcome::DONE,
-            _ if self.verb == S3Verb::HeadObject => kept(false),
-            _ if self.verb == S3Verb::CreateMultipartUpload => kept(false),
+            Outcome { code: 0, open, .. } => Outcome { open, ..Outcome::DONE },
+            _ if self.verb == S3Verb::HeadObject => kept(self.call > 1),
+            Outcome { open, .. } if self.verb == S3Verb::CreateMultipartUpload => kept(open),
             _ => kept(true),
         }
     }
@@ -187,6 +210,7 @@ impl Cell {
             S3Verb::AbortMultipartUpload if self.hinders() || self.outlasts_the_sdk() => {
                 Outcome { open: !is_done, ..done }
             }
+            S3Verb::ListObjects if self.is_taken_for_no_s3() => Outcome { open: true, ..Outcome::failed(3) },
             _ if !self.hinders() => done,
             S3Verb::DeleteObject => Outcome { pruned: is_done && self.call == self.of, ..Outcome::failed(13) },
             // Nothing is deleted on a doubt.
@@ -197,7 +221,7 @@ impl Cell {
 
     /// Whether the SDK's own three attempts do not get over it.
     fn outlasts_the_sdk(&self) -> bool {
-        matches!(self.trouble.status(), Some(429 | 403)) || self.trouble.fault == Fault::GarbageAnswer
+        matches!(self.trouble.status(), Some(429 | 403 | 404)) || self.trouble.fault == Fault::GarbageAnswer
     }
 }
 

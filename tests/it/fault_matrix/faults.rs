@@ -1,5 +1,7 @@
 //! What can go wrong with one answer of S3: the columns of the fault matrix. Plain data, read by [`super::cell`].
 
+use std::time::Duration;
+
 use crate::support::proxy::{Fault, ResetAt, S3Verb, StallAt, When};
 
 /// What a fault does to the request that meets with it.
@@ -11,6 +13,8 @@ pub enum Effect {
     Done,
     /// It takes effect, and the answer comes late.
     Slow,
+    /// It is answered well, in a store's own way.
+    Odd,
 }
 
 /// A fault with its name in the table.
@@ -31,6 +35,7 @@ impl Trouble {
     pub fn status(&self) -> Option<u16> {
         match self.fault {
             Fault::Status { code, .. } => Some(code),
+            Fault::Reply { status, .. } => Some(status),
             _ => None,
         }
     }
@@ -51,6 +56,8 @@ pub fn answers(verb: S3Verb) -> Vec<Trouble> {
         signs: &["HTTP 200", "DamagedAnswer"],
     };
     let broken = |name, fault| Trouble { name, effect: Effect::Done, fault, signs: BROKEN };
+    let odd = |name, fault| Trouble { name, effect: Effect::Odd, fault, signs: &[] };
+    let etag = |etag: &str| Fault::ReplaceAnswerHeader("ETag".to_owned(), etag.to_owned());
     let all = vec![
         status("500", 500, "InternalError", Effect::Lost, &["HTTP 500"]),
         status("500 after the effect", 500, "InternalError", Effect::Done, &["HTTP 500"]),
@@ -66,24 +73,34 @@ pub fn answers(verb: S3Verb) -> Vec<Trouble> {
         reset("reset in the answer", Effect::Done, ResetAt::InAnswer),
         broken("truncated answer", Fault::TruncatedAnswer),
         broken("garbage for an answer", Fault::GarbageAnswer),
+        Trouble { name: "bare 404", effect: Effect::Lost, fault: Fault::bare_404(), signs: &["HTTP 404"] },
+        odd("an ETag as Google's", etag("\"-CKicn4fknbUCEAE=\"")),
+        odd("an ETag as Azure's", etag("\"0x8DD3F4A5F0B2C1E-1\"")),
+        odd("an ETag that looks like the one, and is another", etag("\"0123456789abcdef0123456789abcdef-1\"")),
+        odd("no Content-Length", Fault::StripAnswerHeader("Content-Length".to_owned())),
         Trouble { name: "trickle", effect: Effect::Slow, fault: trickle(verb), signs: &[] },
     ];
     all.into_iter().filter(|trouble| is_possible(verb, &trouble.fault)).collect()
 }
 
-/// Connections that fall silent.
-pub fn stalls() -> Vec<Trouble> {
+/// Connections that fall silent, and a Complete that takes effect when nobody waits for it any more.
+pub fn stalls(verb: S3Verb) -> Vec<Trouble> {
     let stall = |name, effect, at| Trouble {
         name,
         effect,
         fault: Fault::Stall { at },
         signs: &["Timeout", "NoConnection", "DamagedAnswer", "no answer in time"],
     };
-    vec![
+    let late = Fault::Late { after: Duration::from_secs(2) };
+    let late =
+        Trouble { name: "takes effect 2 s after the client gave up", effect: Effect::Slow, fault: late, signs: &[] };
+    let mut all = vec![
         stall("stall before the effect", Effect::Lost, StallAt::BeforeEffect),
         stall("stall before the answer", Effect::Done, StallAt::BeforeAnswer),
         stall("stall during the answer", Effect::Done, StallAt::DuringAnswer),
-    ]
+    ];
+    all.extend((verb == S3Verb::CompleteMultipartUpload).then_some(late));
+    all
 }
 
 /// About half a second for what this verb sends or gets.
@@ -103,8 +120,9 @@ fn is_possible(verb: S3Verb, fault: &Fault) -> bool {
     match fault {
         Fault::Reset { at: ResetAt::InRequestBody } => sends_body,
         Fault::Trickle { .. } => !has_no_answer,
-        // An answer to HEAD has no body for an error to be inside.
-        Fault::OkWithError { .. } => verb != S3Verb::HeadObject,
+        // An answer to HEAD has no body for an error to be inside, and a 404 without one is S3's.
+        Fault::OkWithError { .. } | Fault::Reply { .. } => verb != S3Verb::HeadObject,
+        Fault::ReplaceAnswerHeader(..) | Fault::StripAnswerHeader(_) => verb == S3Verb::HeadObject,
         _ => true,
     }
 }

@@ -54,7 +54,7 @@ impl Sheet {
     pub fn stalls(scene: Scene, verbs: &[S3Verb]) -> Self {
         let cells = verbs.iter().flat_map(|&verb| {
             let of = calls(scene, verb, Parts::One);
-            cells(scene, verb, (1, of), faults::stalls())
+            cells(scene, verb, (1, of), faults::stalls(verb))
         });
         Self { scene, title: "stalls", cells: cells.collect(), at_once: STALLED_AT_ONCE }
     }
@@ -127,8 +127,10 @@ impl Sheet {
              byte for byte what `pg_dump` wrote. *Once*: the SDK or the program tries again. *From then on*: no such call \
              succeeds any more; the outage budget is 300 ms then (12 s for stalls), the exit code the documented one, and the cause is in the \
              log. No process is left behind, and where nothing else is said, no object, no open upload and no file; of an upload \
-             or a dump that is left, the next run was seen to sweep or to deliver it. Left out is what cannot be: an error inside \
-             an answer to HEAD, a reset in a body that is not sent, a trickle without a body; and a stall anywhere but at a \
+             or a dump that is left, the next run was seen to sweep or to deliver it. A \
+             CreateMultipartUpload whose answer is lost leaves an upload without parts, whose id nobody knows; and of one whose \
+             Complete may still take effect nothing is aborted. Left out is what cannot be: an error inside \
+             an answer to HEAD, a 404 to HEAD that is not S3's, a reset in a body that is not sent, a trickle without a body; and a stall anywhere but at a \
              verb's first call.\n"
         );
         let text: String = std::iter::once(head).chain(sections.values().map(|(_, text)| text.clone())).collect();

@@ -117,6 +117,11 @@ impl FaultProxy {
         }
     }
 
+    /// Lets go on every request that waits by [`Fault::Hold`], and whatever would wait from now on.
+    pub fn release(&self) {
+        self.desk.release();
+    }
+
     /// Begins an outage: every open connection is reset, every new one is accepted and reset. Returns when all are gone.
     pub fn pause(&self) {
         self.outage.send_replace(Outage::Yes);

@@ -103,7 +103,7 @@ impl Spooled {
             assert_eq!(manifest["object_bytes"], object.len(), "{case}");
         }
         assert_eq!(self.dump.pids().len(), dumps, "{case}: calls of pg_dump\n{}", outcome.stderr);
-        assert_eq!(s3().open_uploads(&self.bucket), Vec::<String>::new(), "{case}: {}", outcome.stderr);
+        self.assert_nothing_open(outcome, case);
         self.assert_nothing_kept(case);
     }
 }

@@ -3,9 +3,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
+
 use super::http::{Headers, RequestHead, header};
 use super::rules::{Fault, Rule};
-use super::session::{Session, unchecked};
+use super::session::{Session, unchecked, without};
 use super::verb::{S3Verb, key_of, split_target};
 
 /// One request as the proxy saw it.
@@ -52,6 +54,8 @@ pub struct Desk {
     rules: Mutex<Vec<Rule>>,
     sessions: Mutex<Vec<Session>>,
     log: Mutex<Log>,
+    /// Whether what is held may go on.
+    released: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +72,13 @@ impl Desk {
             rules: Mutex::default(),
             sessions: Mutex::default(),
             log: Mutex::default(),
+            released: watch::Sender::new(false),
         }
+    }
+
+    /// Lets go on what is held, and whatever would be.
+    pub fn release(&self) {
+        self.released.send_replace(true);
     }
 
     /// The rules, for adding and clearing.
@@ -86,6 +96,7 @@ impl Desk {
     pub fn translated(&self, request: RequestHead, fault: Option<&Fault>) -> RequestHead {
         let bytes = match fault {
             Some(Fault::CorruptUnchecked) => unchecked(&request),
+            Some(Fault::IgnoreRequestHeader(name)) => without(&request, name),
             _ => self.sessions().iter().find_map(|session| session.resigned(&request)),
         };
         match bytes {
@@ -151,6 +162,14 @@ impl Ticket {
     /// The fault it is to have.
     pub fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
+    }
+
+    /// Waits where the request is held.
+    pub async fn hold(&self) {
+        if self.fault == Some(Fault::Hold) {
+            // The sender is the desk's, which outlives this.
+            let _ = self.desk.released.subscribe().wait_for(|released| *released).await;
+        }
     }
 
     /// The S3 server, `host:port`.

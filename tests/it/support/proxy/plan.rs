@@ -18,6 +18,8 @@ pub enum RequestPlan {
     Forward(Shaping),
     /// Its body is read and thrown away.
     Drain,
+    /// It is read, and goes to the server once the client is gone.
+    Keep,
     /// Its body is not even read.
     Ignore,
 }
@@ -99,7 +101,9 @@ impl Plan {
             Fault::Stall { at } => Self::stall(*at),
             Fault::TruncatedAnswer => Self::forward(AnswerPlan::RelayHalf, Ending::Close),
             Fault::GarbageAnswer => Self::forward(AnswerPlan::Discard, Ending::Garbage),
-            Fault::Trickle { .. } => Self::through(),
+            // What is special about these is done before and around it.
+            Fault::Trickle { .. } | Fault::IgnoreRequestHeader(_) | Fault::Hold => Self::through(),
+            Fault::Late { .. } => Self::without_server(RequestPlan::Keep, Ending::Stall),
             Fault::StripAnswerHeader(name) => Self::relay(Edit::Strip(name.clone())),
             Fault::AddAnswerHeader(name, value) => Self::relay(Edit::Add(name.clone(), value.clone())),
             Fault::ReplaceAnswerHeader(name, value) => Self::relay(Edit::Replace(name.clone(), value.clone())),

@@ -48,10 +48,12 @@ impl Connection {
 
     /// One request and its answer; whether the connection goes on.
     async fn exchange(&mut self, request: &RequestHead, ticket: &Ticket) -> io::Result<bool> {
+        ticket.hold().await;
         let plan = Plan::of(ticket.fault(), request);
         let keep = match &plan.request {
             RequestPlan::Ignore => false,
             RequestPlan::Drain => self.drain(request, ticket).await?,
+            RequestPlan::Keep => return self.send_late(request, ticket).await,
             RequestPlan::Forward(shaping) => self.forward(request, ticket, (shaping, &plan.answer)).await?,
         };
         self.finish(&plan.ending, request, ticket).await.map(|goes_on| goes_on && keep && request.keep_alive)
@@ -67,6 +69,27 @@ impl Connection {
             ticket.add_body(if piece.payload { piece.length } else { 0 });
         }
         Ok(true)
+    }
+
+    /// Sends the request when the client has given up; its answer is only looked at.
+    async fn send_late(&mut self, request: &RequestHead, ticket: &Ticket) -> io::Result<bool> {
+        let mut bytes = request.bytes.clone();
+        let mut body = Body::of_request(&request.headers)?;
+        while let Some(piece) = body.next(&mut self.client).await? {
+            bytes.extend_from_slice(&self.client.available()[..piece.length]);
+            self.client.consume(piece.length);
+        }
+        let (client, mut ignored) = (self.client.stream(), [0; 4096]);
+        while read_some(&client, &mut ignored).await.is_ok_and(|read| read > 0) {}
+        if let Some(Fault::Late { after }) = ticket.fault() {
+            tokio::time::sleep(*after).await;
+        }
+        let mut server = Reader::new(Arc::new(TcpStream::connect(ticket.upstream()).await?));
+        write_all(&server.stream(), &bytes).await?;
+        if let Some(head) = server.head().await? {
+            ticket.upstream_answered(AnswerHead::parse(head)?.status);
+        }
+        Ok(false)
     }
 
     async fn forward(

@@ -1,6 +1,8 @@
 //! What a test may ask of the proxy: which requests ([`Rule`], [`Calls`]) get which [`Fault`]. Plain data, used by the tests
 //! and read by [`super::plan`].
 
+use std::time::Duration;
+
 use super::desk::Seen;
 use super::verb::S3Verb;
 
@@ -184,6 +186,16 @@ pub enum Fault {
     StripRequestHeader(String),
     /// The server gets the request with this header more.
     AddRequestHeader(String, String),
+    /// The server gets the request without this header (in lower case), signed anew: a store that passes over it.
+    IgnoreRequestHeader(String),
+    /// The client hears nothing, and the server gets the request only so long after the client has given up: a Complete that
+    /// takes its time.
+    Late {
+        /// How long.
+        after: Duration,
+    },
+    /// The request waits for [`super::FaultProxy::release`] and then goes its way.
+    Hold,
     /// One byte in the middle of the request's body is flipped on its way (the first one, of a chunked body).
     CorruptBody,
     /// The same, and the server takes it without looking at any checksum, as some do.
@@ -199,6 +211,12 @@ impl Fault {
     /// 500 `InternalError`.
     pub fn internal_error(when: When) -> Self {
         Self::Status { code: 500, s3_code: "InternalError", when }
+    }
+
+    /// A 404 as a load balancer gives it that has nowhere to go: without a code of S3's.
+    pub fn bare_404() -> Self {
+        let headers = vec![("Content-Type".to_owned(), "text/plain".to_owned())];
+        Self::Reply { status: 404, headers, body: b"default backend - 404".to_vec(), when: When::Before }
     }
 
     /// 403 `AccessDenied`, not forwarded.

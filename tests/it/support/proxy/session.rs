@@ -67,6 +67,11 @@ pub fn unchecked(request: &RequestHead) -> Option<Vec<u8>> {
     signed_anew(&request, |name| name == "content-md5" || name.contains("-checksum-"))
 }
 
+/// The head without the header of this (lower-case) name.
+pub fn without(request: &RequestHead, name: &str) -> Option<Vec<u8>> {
+    signed_anew(request, |header| header == name)
+}
+
 /// A head without a signature, with the one of the key that may do everything.
 ///
 /// # Errors

@@ -153,6 +153,25 @@ impl S3 {
         self.keys_in(&format!("/{bucket}?uploads="))
     }
 
+    /// Key and id of each multipart upload left open in a bucket that has no part and whose key begins with a prefix.
+    ///
+    /// # Panics
+    /// Where the server refuses.
+    pub fn empty_uploads(&self, bucket: &str, prefix: &str) -> Vec<(String, String)> {
+        let text =
+            |target: &str| String::from_utf8_lossy(&self.request("GET", target, b"").expect("a listing")).into_owned();
+        let between = |xml: &str, name: &str| {
+            let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+            Some(rest.split_once(&format!("</{name}>"))?.0.to_owned())
+        };
+        let uploads = text(&format!("/{bucket}?uploads="));
+        let uploads = uploads.split("<Upload>").skip(1);
+        let uploads = uploads.filter_map(|upload| between(upload, "Key").zip(between(upload, "UploadId")));
+        // Others come and go meanwhile.
+        let uploads = uploads.filter(|(key, _)| key.starts_with(prefix));
+        uploads.filter(|(key, id)| !text(&format!("/{bucket}/{key}?uploadId={id}")).contains("<Part>")).collect()
+    }
+
     fn keys_in(&self, target: &str) -> Vec<String> {
         let answer = self.request("GET", target, b"").expect("a listing");
         let xml = String::from_utf8_lossy(&answer);

@@ -1,0 +1,209 @@
+//! What the commit goes by, where a store says less, something else, or nothing of what was sent (SPEC §4.7): no backup is deleted
+//! for a word about it, and none is taken for one that is not there.
+
+use crate::support::fake_pg_dump::FakeDump;
+use crate::support::faulty::{Stage, THREE_PARTS};
+use crate::support::program::Outcome;
+use crate::support::proxy::{Calls, Fault, Rule, S3Verb, When};
+use crate::support::spooled::Spooled;
+
+const STORAGE_FAILED: i32 = 12;
+const INVALID_S3: i32 = 3;
+/// An ETag of S3's form for one part, of other bytes.
+const OTHER_ETAG: &str = "\"0123456789abcdef0123456789abcdef-1\"";
+
+fn small() -> Stage {
+    Stage::new(FakeDump::new())
+}
+
+fn status(code: u16, s3_code: &'static str) -> Fault {
+    Fault::Status { code, s3_code, when: When::Before }
+}
+
+fn on_complete(calls: Calls, fault: Fault) -> Rule {
+    Rule::on(S3Verb::CompleteMultipartUpload, calls, fault)
+}
+
+fn with_header(name: &str, value: &str) -> Fault {
+    Fault::ReplaceAnswerHeader(name.to_owned(), value.to_owned())
+}
+
+/// How many objects were read.
+fn reads(stage: &Stage) -> usize {
+    stage.proxy.log().iter().filter(|seen| seen.verb == S3Verb::GetObject && seen.key().ends_with(".sql.gz")).count()
+}
+
+#[track_caller]
+fn assert_said(outcome: &Outcome, words: &[&str]) {
+    for word in words {
+        assert!(outcome.stderr.contains(word), "{word:?} wanted in:\n{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn an_etag_that_looks_like_another_objects_is_settled_by_reading_the_backup() {
+    let stage = small();
+    stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, with_header("ETag", OTHER_ETAG)));
+    let outcome = stage.backup().run();
+    stage.assert_committed(&outcome, "another ETag");
+    assert_eq!(reads(&stage), 1, "{}", outcome.stderr);
+    assert_said(&outcome, &["its ETag is", "is what was sent"]);
+
+    let stage = small();
+    stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, with_header("ETag", OTHER_ETAG)));
+    stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, Fault::access_denied()));
+    let outcome = stage.backup().run();
+    stage.assert_committed(&outcome, "another ETag, and nobody may read");
+    assert_said(&outcome, &["its ETag is", "may not be read back"]);
+}
+
+#[test]
+fn an_etag_of_another_form_and_a_size_that_is_not_given_are_not_even_looked_at() {
+    for etag in ["\"-CKicn4fknbUCEAE=\"", "\"0x8DD3F4A5F0B2C1E-1\"", "\"0123456789abcdef0123456789abcdef-9\""] {
+        let stage = small();
+        stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, with_header("ETag", etag)));
+        let outcome = stage.backup().run();
+        stage.assert_committed(&outcome, etag);
+        assert_eq!(reads(&stage), 0, "{etag}: {}", outcome.stderr);
+    }
+    let stage = small();
+    let no_size = Fault::StripAnswerHeader("Content-Length".to_owned());
+    stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, no_size));
+    let outcome = stage.backup().run();
+    stage.assert_committed(&outcome, "no Content-Length");
+    assert_eq!(reads(&stage), 0, "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains("does not confirm"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_store_that_drops_metadata_and_has_etags_of_its_own_is_settled_by_reading() {
+    let stage = small();
+    let drops = Fault::StripAnswerHeader("x-amz-meta-runid".to_owned());
+    // Size and metadata are the store's, the ETag of a single PUT.
+    stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, drops));
+    let outcome = stage.backup().env("S3_CHECKSUM", "none").run();
+    stage.assert_committed(&outcome, "no metadata, and no checksum to go by");
+    assert_eq!(reads(&stage), 1, "{}", outcome.stderr);
+}
+
+#[test]
+fn where_head_is_denied_the_answer_to_complete_is_the_proof() {
+    for fault in [None, Some(Fault::internal_error(When::Before)), Some(Fault::slow_down())] {
+        let stage = small();
+        stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, Fault::access_denied()));
+        if let Some(fault) = fault.clone() {
+            stage.proxy.rule(on_complete(Calls::Nth(1), fault));
+        }
+        // Without a checksum that the answer could name.
+        let outcome = stage.backup().env("S3_CHECKSUM", "none").run();
+        stage.assert_committed(&outcome, &format!("HEAD denied, {fault:?}"));
+        assert_said(&outcome, &["the answer to Complete is the proof"]);
+    }
+}
+
+#[test]
+fn a_condition_that_the_store_refuses_is_left_out_once() {
+    for (code, s3_code) in [(400, "NotImplemented"), (400, "InvalidArgument"), (501, "NotImplemented")] {
+        let stage = small();
+        stage.proxy.rule(on_complete(Calls::All, status(code, s3_code)).header("if-none-match", "*"));
+        stage.assert_committed(&stage.backup().run(), s3_code);
+        assert_eq!(stage.proxy.count(S3Verb::CompleteMultipartUpload), 2, "{code} {s3_code}");
+    }
+}
+
+#[test]
+fn what_came_in_between_a_complete_costs_the_parts_not_the_backup_where_they_are_on_disk() {
+    for (code, s3_code) in [(409, "ConditionalRequestConflict"), (404, "NoSuchUpload")] {
+        let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
+        stage.proxy.rule(on_complete(Calls::Nth(1), status(code, s3_code)));
+        let outcome = stage.backup().run();
+        stage.assert_delivered(&outcome, (1, 1), s3_code);
+        let parts = stage.proxy.log().into_iter().filter(|seen| seen.verb == S3Verb::UploadPart);
+        assert_eq!(parts.count(), 6, "{s3_code}: in two uploads\n{}", outcome.stderr);
+
+        let stage = small();
+        stage.proxy.rule(on_complete(Calls::All, status(code, s3_code)));
+        let outcome = stage.backup().run();
+        stage.assert_failed(&outcome, STORAGE_FAILED, s3_code).then_names(&[s3_code, "run the backup again"]);
+        assert_eq!(stage.proxy.count(S3Verb::CompleteMultipartUpload), 1, "{s3_code}");
+    }
+}
+
+#[test]
+fn an_upload_that_is_gone_is_found_out_whatever_complete_answers() {
+    // Ceph's two answers to Complete of an upload that is no more.
+    let empty = "<CompleteMultipartUploadResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><ETag>\"\"</ETag>\
+                 </CompleteMultipartUploadResult>";
+    let headers = vec![("Content-Type".to_owned(), "application/xml".to_owned())];
+    let empty = Fault::Reply { status: 200, headers, body: empty.as_bytes().to_vec(), when: When::Before };
+    for (fault, word) in [(status(500, "InternalError"), "InternalError"), (empty, "NoETag")] {
+        let stage = small();
+        stage.proxy.rule(on_complete(Calls::All, fault));
+        stage.proxy.rule(Rule::on(S3Verb::ListParts, Calls::All, status(404, "NoSuchUpload")));
+        // Decided at once, not after the ten minutes in which no test would wait for it.
+        let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").run();
+        stage.assert_failed(&outcome, STORAGE_FAILED, word).then_names(&[word]);
+        assert_eq!(stage.proxy.count(S3Verb::CompleteMultipartUpload), 1, "{word}");
+    }
+}
+
+#[test]
+fn encryption_that_the_store_does_not_confirm_ends_the_run_before_the_dump() {
+    for asked in ["AES256", "aws:kms"] {
+        let stage = small();
+        // As Ceph 16 does.
+        let ignored = Fault::IgnoreRequestHeader("x-amz-server-side-encryption".to_owned());
+        stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, ignored));
+        let outcome = stage.backup().env("S3_SSE", asked).run();
+        stage.assert_failed(&outcome, INVALID_S3, asked).then_names(&[&format!("S3_SSE={asked}")]);
+        assert_eq!(stage.dump.pids(), [0; 0], "{asked}: no dump was begun");
+    }
+}
+
+#[test]
+fn a_storage_class_that_the_store_does_not_confirm_is_a_warning() {
+    let class = "x-amz-storage-class";
+    for (fault, is_told) in
+        [(Fault::StripAnswerHeader(class.to_owned()), true), (with_header(class, "STANDARD_IA"), false)]
+    {
+        let stage = small();
+        stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, fault.clone()));
+        let outcome = stage.backup().env("S3_STORAGE_CLASS", "STANDARD_IA").run();
+        stage.assert_committed(&outcome, "a storage class");
+        let told = outcome.stderr.contains("does not confirm S3_STORAGE_CLASS");
+        assert_eq!(told, is_told, "{fault:?}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_store_that_refuses_to_be_asked_for_a_checksum_is_asked_without() {
+    let stage = small();
+    let refuses = Fault::Reply { status: 400, headers: Vec::new(), body: Vec::new(), when: When::Before };
+    stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, refuses).header("x-amz-checksum-mode", "ENABLED"));
+    stage.assert_committed(&stage.backup().env("S3_CHECKSUM", "crc64nvme").run(), "crc64nvme");
+    let asked = stage.proxy.log().into_iter().filter(|seen| seen.fault.is_some()).count();
+    assert!(asked > 0, "it was asked for at first");
+
+    let stage = small();
+    stage.assert_committed(&stage.backup().env("S3_CHECKSUM", "md5").run(), "md5");
+    let asks = |verb| {
+        move |seen: &crate::support::proxy::Seen| seen.verb == verb && seen.header("x-amz-checksum-mode").is_some()
+    };
+    assert!(!stage.proxy.log().iter().any(asks(S3Verb::HeadObject)), "asked for a checksum that no part carries");
+}
+
+#[test]
+fn an_answer_that_is_not_from_s3_is_a_wrong_setting_at_first_and_an_outage_later() {
+    let stage = small();
+    stage.proxy.rule(Rule::any(Calls::All, Fault::bare_404()));
+    let outcome = stage.backup().run();
+    stage.assert_failed(&outcome, INVALID_S3, "no S3 at all").then_names(&["no answer of S3's", "S3_URL"]);
+
+    let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
+    let headers = vec![("Content-Type".to_owned(), "text/html".to_owned())];
+    let bare_400 =
+        Fault::Reply { status: 400, headers, body: b"<html>400 Bad Request</html>".to_vec(), when: When::Before };
+    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::Nth(2), bare_400));
+    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::Nth(3), Fault::bare_404()));
+    stage.assert_committed(&stage.backup().run(), "a load balancer's answers to two parts");
+}
