@@ -3,7 +3,7 @@
 //! A one-shot run reads the file that the run before it left, so that a failure does not hide when the last success was.
 //! The file is replaced whole, since a collector may read it at any moment. Nothing here can fail a backup.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -17,11 +17,14 @@ use super::{
     RETENTION_FAILED, RUNS, Record,
 };
 
+use crate::disk::{Disk, DiskError};
 use crate::pipeline::Bottleneck;
 use crate::retention::RetentionReport;
 
 /// A collector runs as another user.
 const MODE: u32 = 0o644;
+/// How long its disk may take: of the 10 s that a run has to stop (SPEC §6), little is left when its end is noted.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +63,15 @@ impl Ledger {
     /// For a destination, with what its file holds.
     #[must_use]
     pub fn open(destination: &str, file: Option<PathBuf>) -> Self {
-        let text = file.as_deref().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+        let (file, text) = match file.map(read) {
+            Some(Ok((file, text))) => (Some(file), text),
+            // Not to be overwritten with less than it holds.
+            Some(Err(error)) => {
+                tracing::warn!(%error, "METRICS_FILE cannot be read, and is not written from now on");
+                (None, String::new())
+            }
+            None => (None, String::new()),
+        };
         let mut record = Record::parse(&text, destination);
         record.remove(&BUILD_INFO);
         record.set_for(&BUILD_INFO, env!("CARGO_PKG_VERSION"), 1.0);
@@ -153,7 +164,10 @@ impl Ledger {
     /// Replaces the file. The backup is what counts: a file that cannot be written is a warning.
     fn save(&self) {
         let Some(path) = &self.file else { return };
-        if let Err(error) = replace(path, &self.render()) {
+        let (disk, text, file) = (disk_of(path), self.render(), path.clone());
+        let replaced =
+            disk.call_here(move || replace(&file, &text)).unwrap_or_else(|error| Err(io::Error::other(error)));
+        if let Err(error) = replaced {
             tracing::warn!(path = %path.display(), %error, "METRICS_FILE cannot be written");
         }
     }
@@ -176,7 +190,19 @@ fn retained(record: &mut Record, report: Option<&RetentionReport>) {
     }
 }
 
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+/// Nothing here may hold a run up that is on its way out.
+fn disk_of(path: &Path) -> Disk {
+    Disk::of(path).within(PATIENCE)
+}
+
+/// What a file holds; one that is not there, or is another user's, holds nothing.
+fn read(path: PathBuf) -> Result<(PathBuf, String), DiskError> {
+    let file = path.clone();
+    let text = disk_of(&path).call_here(move || std::fs::read_to_string(file))?;
+    Ok((path, text.unwrap_or_default()))
+}
+
+fn replace(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // Hidden, and not `.prom`: no collector takes it for one of its files.
     let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
