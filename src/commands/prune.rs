@@ -53,8 +53,11 @@ async fn prune(
 ) -> Result<(), Error> {
     let config = config::prune(context.flags, context.environment).map_err(Error::Settings)?;
     announce(&config);
-    let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref());
-    let (destination, survey) = unless_interrupted(interrupts, survey(&config)).await?;
+    let looking = async {
+        let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref()).await;
+        Ok((sweep, survey(&config).await?))
+    };
+    let (sweep, (destination, survey)) = unless_interrupted(interrupts, looking).await?;
     outcome.s3_location = Some(destination.location(&destination.key("")));
     let on_freeze = if args.force { OnFreeze::Override } else { OnFreeze::Heed };
     let stop = || async { _ = interrupts.received().await };
@@ -74,7 +77,7 @@ async fn preview(context: &Context<'_>, args: &PruneArgs) -> Result<(), Error> {
     for freeze in survey.freezes() {
         tracing::warn!("{freeze}");
     }
-    let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref());
+    let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref()).await;
     let stale = sweep.find(&destination, Utc::now()).await;
     let stale: Vec<String> = stale.into_iter().map(|upload| upload.file_name).collect();
     if args.json {
