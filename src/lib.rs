@@ -23,6 +23,7 @@
 //! | [`telemetry`] | log, progress, metrics, pings, without secrets |
 //! | [`manual`] | examples and files, for help and manual |
 //! | [`error`], [`interrupt`] | exit codes; signals |
+//! | [`disk`] | calls to file systems that may hang, each with a deadline |
 //!
 //! Dependencies point one way: `commands -> backup | check | retention -> listing | proof -> pipeline | postgres`, and
 //! `storage -> spool` beside them; nothing below `commands` sees a whole configuration but `backup`, which is configured by it.
@@ -32,6 +33,7 @@ pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod disk;
 pub mod error;
 pub mod health;
 pub mod interrupt;
@@ -47,19 +49,29 @@ pub mod storage;
 pub mod telemetry;
 
 use std::ffi::OsString;
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
+use tokio::runtime;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, sleep_until};
+
 use cli::{Cli, Command};
-use commands::Context;
+use commands::{Context, OwnedContext};
 use config::Environment;
 use error::{Error, ExitCode};
-use interrupt::{HangUp, Interrupts};
+use interrupt::{HangUp, Interrupt, Interrupts};
 use telemetry::{LogWriter, Redactor, without_credentials};
 
 /// Threads for S3, children and signals; dumping and compressing have their own.
 const RUNTIME_THREADS: usize = 2;
+/// Stack of the thread that runs the command: as the system gives the first one.
+const STACK_BYTES: usize = 8 << 20;
 /// How long a thread that does not come to its end may hold the exit up.
 const LAST_WAIT: Duration = Duration::from_secs(1);
+/// From a signal to the end, whatever hangs then (SPEC §6).
+const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// Runs the program with a command line (its own name first) and an environment.
 #[must_use]
@@ -70,25 +82,66 @@ pub fn run(arguments: &[OsString], environment: &Environment) -> ExitCode {
     };
     let writer = LogWriter::new(Redactor::new(&flags, environment));
     telemetry::install(&config::log_settings(&flags, environment), writer.clone());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
-    let outcome = match runtime {
-        Ok(runtime) => {
-            let context = Context { flags: &flags, environment, writer: &writer };
-            let outcome = runtime.block_on(unless_told_twice(&cli, &context));
-            // Drops what still runs, and its children with it: at a second Ctrl-C that is the daemon's backup. A name look-up
-            // in a thread of its own must not hold the exit up.
-            runtime.shutdown_timeout(LAST_WAIT);
-            outcome
-        }
-        Err(error) => Err(Error::Internal(error.into())),
-    };
+    let context = OwnedContext { flags, environment: environment.clone(), writer };
+    let cli = Arc::new(cli);
+    let outcome = supervise(&cli, context);
     outcome.map_or_else(|error| report(&cli, &error), |()| ExitCode::Ok)
 }
 
+/// Runs the command in a thread of its own, and listens for signals in this one: what the kernel holds there, in a file
+/// system that hangs or anywhere else, cannot keep this one from ending the process.
+fn supervise(cli: &Arc<Cli>, context: OwnedContext) -> Result<(), Error> {
+    let internal = |error: std::io::Error| Error::Internal(error.into());
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
+    runtime.block_on(async {
+        let hang_up = HangUp::of(matches!(cli.command, Command::Daemon(_)));
+        let interrupts = Interrupts::listen(hang_up).map_err(internal)?;
+        let (sender, ended) = oneshot::channel();
+        let (cli, heard) = (Arc::clone(cli), interrupts.clone());
+        let work = move || _ = sender.send(work(&cli, &context, &heard));
+        thread::Builder::new().name("command".to_owned()).stack_size(STACK_BYTES).spawn(work).map_err(internal)?;
+        tokio::select! {
+            biased;
+            outcome = ended => outcome.unwrap_or_else(|_| Err(Error::Internal(anyhow::anyhow!("it broke off")))),
+            interrupt = overdue(&interrupts) => {
+                tracing::warn!("something does not stop, such as a file system that hangs: ending without it");
+                Err(Error::Interrupted(interrupt))
+            }
+        }
+    })
+}
+
+/// Waits until a command that was told to stop must have stopped.
+async fn overdue(interrupts: &Interrupts) -> Interrupt {
+    let told = async {
+        let (interrupt, at) = interrupts.received_at().await;
+        sleep_until(at + STOP_WITHIN).await;
+        interrupt
+    };
+    let insisted = async {
+        let interrupt = interrupts.insisted().await;
+        sleep(LAST_WAIT * 2).await;
+        interrupt
+    };
+    tokio::select! {
+        interrupt = told => interrupt,
+        interrupt = insisted => interrupt,
+    }
+}
+
+/// Runs the command to its end, in a runtime of its own.
+fn work(cli: &Cli, context: &OwnedContext, interrupts: &Interrupts) -> Result<(), Error> {
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
+    let runtime = runtime.map_err(|error| Error::Internal(error.into()))?;
+    let outcome = runtime.block_on(unless_told_twice(cli, &context.context(), interrupts));
+    // Drops what still runs, and its children with it: at a second Ctrl-C that is the daemon's backup. A name look-up
+    // in a thread of its own must not hold the exit up.
+    runtime.shutdown_timeout(LAST_WAIT);
+    outcome
+}
+
 /// Runs the command. A second Ctrl-C drops it where it stands, and its children with it.
-async fn unless_told_twice(cli: &Cli, context: &Context<'_>) -> Result<(), Error> {
-    let hang_up = HangUp::of(matches!(cli.command, Command::Daemon(_)));
-    let interrupts = Interrupts::listen(hang_up).map_err(|error| Error::Internal(error.into()))?;
+async fn unless_told_twice(cli: &Cli, context: &Context<'_>, interrupts: &Interrupts) -> Result<(), Error> {
     tokio::select! {
         outcome = dispatch(cli, context, interrupts.clone()) => outcome,
         interrupt = interrupts.insisted() => Err(Error::Interrupted(interrupt)),

@@ -1,13 +1,13 @@
 //! The proof that a dump is whole: the only maker of [`WholeDump`], without which nothing can be committed.
 //!
 //! `backup::stream` brings the evidence: how `pg_dump` ended, what the scanner saw, what the collector produced. Of a
-//! dump that an earlier run proved and kept, [`Journal::whole`] is the judge. `storage` takes the proof. Nothing here does
-//! any work: it only judges.
+//! dump that an earlier run proved and kept, [`Journal::whole`] is the judge, and [`WholeDump::cut_anew`] where it is sent in
+//! other parts. `storage` takes the proof. Nothing here does any work: it only judges.
 
 use crate::pipeline::Totals;
 use crate::pipeline::scanner::{Flaw, ScanReport};
 use crate::postgres::DumpEnd;
-use crate::spool::Journal;
+use crate::spool::{Cut, Journal};
 
 /// Why a dump is not taken for whole.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +98,18 @@ impl Journal {
 }
 
 impl WholeDump {
+    /// Judges the same dump in other parts: not a byte of it has changed.
+    ///
+    /// # Errors
+    /// Where it is not what was proved.
+    pub fn cut_anew(self, cut: &Cut) -> Result<Self, NotWhole> {
+        if (cut.bytes, cut.sha256) != (self.totals.object_bytes, self.totals.object_sha256) {
+            return Err(NotWhole::NotKept("its parts together are not the object that was proved"));
+        }
+        let totals = Totals { parts: cut.parts, object_crc64: cut.crc64, ..self.totals };
+        Ok(Self { totals, ..self })
+    }
+
     /// What the object is.
     #[must_use]
     pub fn totals(&self) -> &Totals {

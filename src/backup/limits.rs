@@ -7,8 +7,11 @@ use tokio::time::{Instant, sleep_until};
 use crate::error::Error;
 use crate::interrupt::Interrupts;
 
-/// What everything that is still done once a limit is reached may take in all (SPEC §6).
-pub(super) const WAY_OUT: Duration = Duration::from_secs(10);
+/// What everything that is still done once a limit is reached may take in all: the rest of the 10 s of SPEC §6 is for telling
+/// of it.
+pub(super) const WAY_OUT: Duration = Duration::from_secs(8);
+/// How long files may take to be deleted then.
+const MOMENT: Duration = Duration::from_secs(1);
 /// How much of it a commit that has begun may go on for; the rest is for giving it up.
 pub(super) const COMMIT_GRACE: Duration = Duration::from_secs(6);
 
@@ -78,6 +81,22 @@ impl Limits {
         tokio::select! {
             done = work => done,
             reason = async { let (reason, at) = self.reached_at().await; sleep_until(at + grace).await; reason } => Err(reason),
+        }
+    }
+}
+
+impl Limits {
+    /// Waits for work that is no reason to end otherwise: to its end, but no more than a moment once a limit is reached. Work
+    /// of [`crate::disk`] goes on by itself.
+    pub(super) async fn to_the_end(&self, work: impl Future<Output = ()>) {
+        let asked = Instant::now();
+        let given_up = async {
+            let (_, at) = self.reached_at().await;
+            sleep_until(at.max(asked) + MOMENT).await;
+        };
+        tokio::select! {
+            () = work => {}
+            () = given_up => {}
         }
     }
 }

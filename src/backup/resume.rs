@@ -1,7 +1,8 @@
 //! Delivers what an earlier run left in the spool: a whole dump is sent and committed, anything else goes.
 //!
 //! Called by [`super::run`] before it connects to PostgreSQL. A whole dump that S3 cannot take now is kept and ends the
-//! run: the disk has room for one. One that cannot be delivered at all is dropped, for a fresh backup is what follows.
+//! run: the disk has room for one. One that S3 does not take at all is set aside, and one that the disk does not give back is
+//! dropped: neither is in the way of the fresh backup that follows. Each wait ends with a signal.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::error::{Chain, Error};
 use crate::pipeline::{PartPlan, PartSettings, Progress};
 use crate::proof::WholeDump;
-use crate::spool::{self, Found, Kept, Spool, SpoolDir};
+use crate::spool::{Aside, CutAnew, Found, Kept, Spool, SpoolDir, SpoolError};
 use crate::storage::{Aborted, Beginning, Committed, Destination, FailureKind, PartStore, StorageError, Upload};
 
 use super::DumpError;
@@ -22,24 +23,38 @@ use super::sidecars::write_manifest;
 use super::spooled::{discard, keep};
 use super::target::{begin_under_free_name, commit};
 
-/// Delivers or removes everything that earlier runs to this destination left.
+/// Delivers, removes or sets aside everything that earlier runs to this destination left. Gives the names of what was
+/// delivered.
 ///
 /// # Errors
-/// Where a whole dump is kept, but S3 does not take it now, or the run is stopped.
+/// Where a whole dump is kept, but S3 does not take it now; where the disk does not answer; or where the run is stopped.
 pub(super) async fn deliver(
     room: &SpoolDir,
     destination: &Destination,
     parts: &PartSettings,
     limits: &Limits,
-) -> Result<(), Error> {
-    for (path, location) in room.strangers() {
-        let path = path.display();
-        tracing::warn!(%path, location, "a whole dump for another destination waits in the spool: it is left alone");
-    }
+) -> Result<Vec<BackupName>, Error> {
+    let found = async {
+        for (path, location) in room.strangers().await? {
+            let path = path.display();
+            tracing::warn!(%path, location, "a whole dump for another destination waits in the spool: it is left alone");
+        }
+        for path in room.aside().await? {
+            let path = path.display();
+            tracing::warn!(%path, "a dump that was set aside lies in the spool: look at it, then delete it");
+        }
+        Ok(room.found().await?)
+    };
     let courier = Courier { destination, parts, limits };
-    for found in room.found()? {
+    let mut delivered = Vec::new();
+    for found in limits.within(found).await? {
         match found {
-            Found::Whole(kept) => courier.deliver(&kept).await?,
+            Found::Whole(kept, damage) => {
+                if let Some(damage) = damage {
+                    tracing::warn!(%damage, "the journal of an earlier run is damaged, but for nothing that its dump needs");
+                }
+                delivered.extend(courier.deliver(room, &kept).await?);
+            }
             Found::Unfinished(kept) => {
                 let file_name = &kept.journal.start.file_name;
                 tracing::info!(
@@ -54,10 +69,11 @@ pub(super) async fn deliver(
                     courier.remove(&kept).await?;
                 }
             }
+            Found::Foreign(path, why) => courier.set_aside((room, &path), why, why.words()).await?,
             Found::Nothing => {}
         }
     }
-    Ok(())
+    Ok(delivered)
 }
 
 /// Sends a dump that this run has on disk, as another upload.
@@ -69,12 +85,11 @@ pub(super) async fn send_again(
     (destination, parts): (&Destination, &PartSettings),
     limits: &Limits,
 ) -> Result<Committed, Error> {
-    let journal = spool::blocking(spool, Spool::journal).await?;
+    let journal = limits.within(async { Ok(spool.journal().await?) }).await?;
     let kept = Kept { spool: Arc::clone(spool), journal };
-    let whole = kept.journal.whole().map_err(|error| Error::from(DumpError::NotWhole(error)))?;
     let courier = Courier { destination, parts, limits };
     let upload = courier.begin(&kept, PartStore::Spool(Arc::clone(spool))).await?;
-    courier.finish(upload, &kept, whole).await
+    courier.finish(upload, &kept).await
 }
 
 /// Takes kept dumps to S3.
@@ -84,49 +99,90 @@ struct Courier<'a> {
     limits: &'a Limits,
 }
 
+/// What becomes of a dump that was not delivered.
+enum Fate {
+    /// Another run can do what this one cannot: S3 is away, does not take these credentials, or a signal came.
+    Kept,
+    /// S3 does not take it, whoever tries.
+    SetAside,
+    /// There is no whole dump any more.
+    Dropped,
+}
+
 impl Courier<'_> {
-    async fn deliver(&self, kept: &Kept) -> Result<(), Error> {
+    async fn deliver(&self, room: &SpoolDir, kept: &Kept) -> Result<Option<BackupName>, Error> {
         let file_name = &kept.journal.start.file_name;
         tracing::info!(file_name, parts = kept.journal.parts.len(), "a whole dump waits in the spool: delivering it");
-        match self.send(kept).await {
+        let delivered = match self.send(kept).await {
+            Ok((committed, part_bytes)) => self.describe(kept, &committed, part_bytes).await.map(|()| committed),
+            Err(error) => Err(error),
+        };
+        let error = match delivered {
             Ok(committed) => {
-                self.describe(kept, &committed).await;
                 let location = self.destination.location(committed.key());
                 tracing::info!(location, bytes = committed.bytes(), "the backup of an earlier run is delivered");
-                kept.spool.delete();
-                Ok(())
+                self.limits.to_the_end(kept.spool.delete()).await;
+                return Ok(BackupName::parse(name::file_name(committed.key())));
             }
-            Err(error) if may_be_delivered_later(&error) => {
+            Err(error) => error,
+        };
+        let cause = Chain(&error).to_string();
+        match fate(&error) {
+            Fate::Kept => {
                 keep(&kept.spool);
-                Err(error)
+                return Err(error);
             }
-            Err(error) => {
-                let error = Chain(&error).to_string();
-                tracing::warn!(file_name, error, "the dump in the spool cannot be delivered: a fresh one is taken");
-                self.remove(kept).await
+            Fate::SetAside => self.set_aside((room, kept.spool.path()), Aside::Refused, &cause).await?,
+            Fate::Dropped => {
+                tracing::warn!(
+                    file_name,
+                    error = cause,
+                    "the dump in the spool cannot be delivered: a fresh one is taken"
+                );
+                self.remove(kept).await?;
             }
         }
+        Ok(None)
     }
 
-    /// Ends the upload that the earlier run began, or begins another.
-    async fn send(&self, kept: &Kept) -> Result<Committed, Error> {
-        let whole = || kept.journal.whole().map_err(|error| Error::from(DumpError::NotWhole(error)));
+    /// Ends the upload that the earlier run began, or begins another; gives the part size where it is cut anew.
+    async fn send(&self, kept: &Kept) -> Result<(Committed, Option<u64>), Error> {
         let store = PartStore::Spool(Arc::clone(&kept.spool));
+        let mut is_cut_right = self.is_cut_right(kept);
         if let Some(upload) = self.destination.take_up(&kept.journal, store.clone()) {
             let given_up = upload.clone();
-            let error = match self.finish(upload, kept, whole()?).await {
-                Err(error) if is_the_uploads_fault(&error) => error,
-                other => return other,
-            };
-            let error = Chain(&error).to_string();
-            tracing::warn!(error, "the upload of the earlier run cannot be ended: looking whether it was");
-            if let Some(committed) = self.find(&given_up, whole()?).await? {
-                return Ok(committed);
+            if is_cut_right {
+                let error = match self.finish(upload, kept).await {
+                    Err(error) if is_the_uploads_fault(&error) => error,
+                    other => return Ok((other?, None)),
+                };
+                is_cut_right = !is_invalid(&error);
+                let error = Chain(&error).to_string();
+                tracing::warn!(error, "the upload of the earlier run cannot be ended: looking whether it was");
             }
-            given_up.abort().await;
+            if let Some(committed) = self.find(&given_up, whole(kept)?).await? {
+                return Ok((committed, None));
+            }
+            self.limits.within(async { Ok(given_up.abort().await) }).await?;
         }
         let upload = self.begin(kept, store).await?;
-        self.finish(upload, kept, whole()?).await
+        let begun = upload.clone();
+        let plan = (!is_cut_right).then(|| self.parts.plan_for(object_bytes(kept)));
+        let part_bytes = plan.as_ref().map(PartPlan::base);
+        let sent = match plan {
+            None => self.finish(upload, kept).await,
+            Some(plan) => self.finish_cut_anew(upload, kept, plan).await,
+        };
+        if sent.as_ref().is_err_and(|error| !matches!(fate(error), Fate::Kept)) {
+            self.limits.within(async { Ok(begun.abort().await) }).await?;
+        }
+        Ok((sent?, part_bytes))
+    }
+
+    /// Whether its parts are such as the settings now say.
+    fn is_cut_right(&self, kept: &Kept) -> bool {
+        let sizes: Vec<u64> = kept.journal.parts.values().map(|part| part.bytes).collect();
+        self.parts.allow(&sizes) && kept.journal.start.checksum == self.destination.checksum()
     }
 
     async fn begin(&self, kept: &Kept, store: PartStore) -> Result<Upload, Error> {
@@ -136,12 +192,14 @@ impl Courier<'_> {
         };
         let key = self.destination.key(&start.file_name);
         let is_partial = kept.journal.proof.as_ref().is_some_and(|proof| proof.manifest["partial"] == true);
-        let with = Beginning { key, run_id: start.run_id.clone(), is_partial, checksum: start.checksum, store };
+        let checksum = self.destination.checksum();
+        let with = Beginning { key, run_id: start.run_id.clone(), is_partial, checksum, store };
         begin_under_free_name(self.destination, name, &with, Some(self.limits)).await
     }
 
     /// Sends the parts that S3 does not have, and commits.
-    async fn finish(&self, mut upload: Upload, kept: &Kept, whole: WholeDump) -> Result<Committed, Error> {
+    async fn finish(&self, mut upload: Upload, kept: &Kept) -> Result<Committed, Error> {
+        let whole = whole(kept)?;
         let (queue, waiting) = mpsc::unbounded_channel();
         let missing = kept.journal.parts.values().filter(|part| !upload.has(part.number));
         // The receiver is here.
@@ -155,82 +213,181 @@ impl Courier<'_> {
         commit(self.limits, upload, whole).await
     }
 
+    /// Sends the dump in other parts than it is kept in, and commits.
+    async fn finish_cut_anew(&self, mut upload: Upload, kept: &Kept, plan: PartPlan) -> Result<Committed, Error> {
+        let part_bytes = plan.base();
+        tracing::info!(
+            part_bytes,
+            "cutting the dump in the spool into other parts: the settings have changed, or S3 takes no others"
+        );
+        let (queue, waiting) = mpsc::unbounded_channel();
+        let cutting = CutAnew::new(kept, plan.clone(), self.destination.checksum()).run(queue);
+        let progress = Progress::default();
+        let sent = async {
+            let cutting = async { cutting.await.map_err(StorageError::from) };
+            let (cut, ()) = tokio::try_join!(cutting, upload.send_parts(waiting, &plan, &progress))?;
+            Ok(cut)
+        };
+        let cut = self.limits.within(sent).await?;
+        let whole = whole(kept)?.cut_anew(&cut).map_err(DumpError::NotWhole)?;
+        commit(self.limits, upload, whole).await
+    }
+
     async fn find(&self, upload: &Upload, whole: WholeDump) -> Result<Option<Committed>, Error> {
         match self.limits.within(async { Ok(upload.find_committed(whole).await?) }).await {
             // HEAD is denied: nobody knows, and another upload may be refused because it was.
             Err(Error::Storage(StorageError::Refused { .. })) => Ok(None),
+            // What stood there is deleted again.
+            Err(Error::Storage(error @ StorageError::Mismatch { .. })) => {
+                tracing::warn!(error = %Chain(&error), "what S3 made of the dump in the spool is not what was sent");
+                Ok(None)
+            }
             other => other,
         }
     }
 
     /// Writes the manifest that the earlier run made.
-    async fn describe(&self, kept: &Kept, committed: &Committed) {
+    async fn describe(&self, kept: &Kept, committed: &Committed, part_bytes: Option<u64>) -> Result<(), Error> {
         // The run that was killed may have written a better one, with the globals.
-        let written = match self
-            .destination
-            .read(&format!("{}{MANIFEST_SUFFIX}", name::file_name(committed.key())))
-            .await
-        {
+        let file_name = format!("{}{MANIFEST_SUFFIX}", name::file_name(committed.key()));
+        let written = match self.limits.within(async { Ok(self.destination.read(&file_name).await?) }).await {
             Ok(body) => body,
             // Who may not read has committed it just now, by the answer alone: nothing can be there.
-            Err(StorageError::Refused { .. }) => None,
-            Err(error) => {
+            Err(Error::Storage(StorageError::Refused { .. })) => None,
+            Err(error @ Error::Storage(_)) => {
                 tracing::warn!(error = %Chain(&error), "the backup is committed; whether its manifest is there is not known");
-                return;
+                return Ok(());
             }
+            Err(stopped) => return Err(stopped),
         };
         let written: Option<Manifest> = written.and_then(|body| serde_json::from_slice(&body).ok());
         if written.is_some_and(|manifest| manifest.run_id == kept.journal.start.run_id) {
-            return;
+            return Ok(());
         }
         let draft = kept.journal.proof.as_ref().map(|proof| proof.manifest.clone()).unwrap_or_default();
         match serde_json::from_value::<Manifest>(draft) {
             Ok(draft) => {
                 let location = self.destination.location(committed.key());
+                let parts = committed.whole().totals().parts;
+                let draft = Manifest { parts, part_bytes: part_bytes.unwrap_or(draft.part_bytes), ..draft };
                 let manifest = draft.delivered(&Place { key: committed.key(), location: &location }, Utc::now());
                 write_manifest(self.limits, self.destination, committed, &manifest).await;
             }
             Err(error) => tracing::warn!(%error, "the backup is committed, but without its manifest"),
         }
+        Ok(())
     }
 
     /// Removes what cannot be delivered: its upload, and its files.
     async fn remove(&self, kept: &Kept) -> Result<(), Error> {
-        let removing = async {
+        let removed = self.abort(kept).await;
+        discard(&kept.spool, *removed.as_ref().unwrap_or(&Aborted::NotYet), self.limits).await;
+        removed.map(drop)
+    }
+
+    async fn abort(&self, kept: &Kept) -> Result<Aborted, Error> {
+        let aborting = async {
             Ok(match self.destination.take_up(&kept.journal, PartStore::Memory) {
                 Some(upload) => upload.abort().await,
                 // It may have begun one that it could not note, without parts: that is the sweep's.
                 None => Aborted::AsFarAsPossible,
             })
         };
-        let removed = self.limits.within(removing).await;
-        discard(&kept.spool, *removed.as_ref().unwrap_or(&Aborted::NotYet));
-        removed.map(drop)
+        self.limits.within(aborting).await
+    }
+
+    /// Takes what this run may neither deliver nor delete out of the way.
+    async fn set_aside(&self, (room, run): (&SpoolDir, &std::path::Path), why: Aside, cause: &str) -> Result<(), Error> {
+        let place = self.limits.within(async { Ok(room.set_aside(run, why).await?) }).await?;
+        let place = place.display();
+        tracing::warn!(
+            %place,
+            error = cause,
+            "what an earlier run left in the spool is set aside, and a fresh backup is taken: once the cause is fixed, \
+             rename the directory to its last 32 digits to have it delivered, or delete it"
+        );
+        Ok(())
     }
 }
 
-/// Whether another run can do what this one cannot: S3 is away, does not take these credentials, or a signal came.
-fn may_be_delivered_later(error: &Error) -> bool {
+fn object_bytes(kept: &Kept) -> u64 {
+    kept.journal.parts.values().map(|part| part.bytes).sum()
+}
+
+fn whole(kept: &Kept) -> Result<WholeDump, Error> {
+    Ok(kept.journal.whole().map_err(DumpError::NotWhole)?)
+}
+
+fn fate(error: &Error) -> Fate {
     match error {
-        Error::Interrupted(_) | Error::TooLong { .. } => true,
-        // Something stands under its name already, its own object perhaps: trying again would find the same for ever.
-        Error::Storage(StorageError::Refused { failure, .. }) => {
-            !matches!(failure.kind, FailureKind::Exists | FailureKind::NoSuchUpload)
+        Error::Interrupted(_)
+        | Error::TooLong { .. }
+        | Error::Storage(StorageError::Outage { .. } | StorageError::NotEncrypted { .. }) => Fate::Kept,
+        Error::Spool(error) | Error::Storage(StorageError::Spool(error)) => match error {
+            SpoolError::Damaged { .. } | SpoolError::Read { .. } => Fate::Dropped,
+            _ => Fate::Kept,
+        },
+        Error::Dump(_) => Fate::Dropped,
+        Error::Storage(StorageError::Refused { .. }) if !is_the_uploads_fault(error) => Fate::Kept,
+        _ => Fate::SetAside,
+    }
+}
+
+/// Whether another upload of the same dump may fare better.
+fn is_the_uploads_fault(error: &Error) -> bool {
+    let Error::Storage(error) = error else { return false };
+    match error {
+        StorageError::Refused { failure, first, .. } => {
+            !first && (failure.is_invalid() || matches!(failure.kind, FailureKind::Exists | FailureKind::NoSuchUpload))
         }
-        Error::Storage(error) => matches!(error, StorageError::Outage { .. } | StorageError::NotEncrypted { .. }),
+        StorageError::Foreign { .. }
+        | StorageError::Mismatch { .. }
+        | StorageError::Inconsistent { .. }
+        | StorageError::Unknown { .. } => true,
         _ => false,
     }
 }
 
-/// Whether another upload of the same parts may fare better.
-fn is_the_uploads_fault(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Storage(
-            StorageError::Refused { .. }
-                | StorageError::Foreign { .. }
-                | StorageError::Mismatch { .. }
-                | StorageError::Inconsistent { .. }
-        )
-    )
+/// Whether S3 does not take the parts as they are.
+fn is_invalid(error: &Error) -> bool {
+    matches!(error, Error::Storage(StorageError::Refused { failure, .. }) if failure.is_invalid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::DiskError;
+    use crate::storage::Failure;
+
+    fn refused(status: u16, code: &str, kind: FailureKind, first: bool) -> Error {
+        let code = code.to_owned();
+        let failure = Failure { kind, code, message: String::new(), status: Some(status), request_id: None, is_from_s3: true };
+        StorageError::Refused { action: "try", failure, first }.into()
+    }
+
+    #[test]
+    fn what_becomes_of_a_dump_follows_from_whose_fault_it_is() {
+        let spool = |error| Error::Storage(StorageError::Spool(error));
+        let hangs = DiskError::Stuck { path: "p".into(), limit: super::super::limits::WAY_OUT };
+        for (error, is_kept, is_set_aside) in [
+            (refused(403, "AccessDenied", FailureKind::Refused, false), true, false),
+            (refused(400, "InvalidStorageClass", FailureKind::Refused, true), true, false),
+            (refused(400, "InvalidArgument", FailureKind::Refused, true), true, false),
+            (refused(400, "InvalidPart", FailureKind::Refused, false), false, true),
+            (refused(400, "EntityTooSmall", FailureKind::Refused, false), false, true),
+            (refused(404, "NoSuchUpload", FailureKind::NoSuchUpload, false), false, true),
+            (refused(412, "PreconditionFailed", FailureKind::Exists, false), false, true),
+            (StorageError::Foreign { key: "k".to_owned() }.into(), false, true),
+            (spool(hangs.into()), true, false),
+            (spool(SpoolError::Damaged { number: 1 }), false, false),
+            (DumpError::NotWhole(crate::proof::NotWhole::NotKept("it is not")).into(), false, false),
+        ] {
+            let fate = fate(&error);
+            assert_eq!(
+                (matches!(fate, Fate::Kept), matches!(fate, Fate::SetAside)),
+                (is_kept, is_set_aside),
+                "{error}"
+            );
+        }
+    }
 }

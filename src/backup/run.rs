@@ -3,7 +3,7 @@
 //! Called by `commands::backup`. Each step's work is in the room that it names.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use tracing::Instrument as _;
@@ -16,7 +16,7 @@ use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools
 use crate::proof::WholeDump;
 use crate::retention::{self, RetentionReport, SWEEP_AFTER, Sweep};
 use crate::spool::SpoolDir;
-use crate::storage::{Committed, Destination};
+use crate::storage::{Committed, Destination, StorageError};
 
 use super::limits::Limits;
 use super::manifest::{Manifest, Place, RunFacts};
@@ -27,6 +27,9 @@ use super::resume;
 use super::sidecars::{Known, Sidecars, write_manifest};
 use super::stream::Job;
 use super::target::{Target, Trip, warn_of_no_spool};
+
+/// How often the clock is looked at until its second has passed.
+const CLOCK_STEP: Duration = Duration::from_millis(50);
 
 /// One run of `backup`.
 pub struct Backup<'a> {
@@ -73,17 +76,15 @@ impl<'a> Backup<'a> {
         self.config.effective.announce();
         let run_id = run_id()?;
         let destination = self.limits.within(async { Ok(Destination::open(&self.config.s3).await?) }).await?;
-        let room = self.open_spool()?;
-        if let Some(room) = &room {
-            resume::deliver(room, &destination, &self.config.parts, &self.limits).await?;
-        }
+        let (room, delivered) = self.deliver_kept(&destination).await?;
         let mut source = self.limits.within(self.connect()).await?;
         self.limits.within(self.lock(&mut source)).await?;
         let plan = PartPlan::new(&self.config.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
         self.limits.within(self.warn_of_concerns(&mut source)).await?;
         let (known, whose) = self.limits.within(self.look_around(&mut source, &destination)).await?;
-        let (name, is_partial) = (BackupName::new(Utc::now()), self.is_partial());
+        let name = self.limits.within(async { Ok(name_beside(&delivered).await) }).await?;
+        let is_partial = self.is_partial();
         let trip = Trip { destination: &destination, run_id: &run_id, name, plan: &plan, is_partial };
         let target = trip.begin(self.config, &self.limits, room.as_ref()).await?;
         attempt.begun(name::file_name(target.key()), destination.location(target.key()));
@@ -106,7 +107,7 @@ impl<'a> Backup<'a> {
         let manifest = manifest.with_globals(globals, &location);
         write_manifest(&self.limits, &destination, &committed, &manifest).await;
         if let Some(kept) = kept {
-            kept.delete();
+            self.limits.to_the_end(kept.delete()).await;
         }
         let retention = self.retain(&destination, &committed, whose).await;
         Ok(Report::success(manifest, location, began.elapsed()).with_retention(retention))
@@ -122,19 +123,27 @@ impl<'a> Backup<'a> {
         }
         let made = name::file_name(committed.key());
         let stop = || async { drop(self.limits.reached().await) };
-        let sweep = Sweep::after(SWEEP_AFTER).sparing(self.config.spool_dir.as_deref());
+        let sparing = Sweep::after(SWEEP_AFTER).sparing(self.config.spool_dir.as_deref());
+        let sweep = self.limits.within(async { Ok(sparing.await) }).await.unwrap_or_else(|_| Sweep::of_nothing());
         Box::pin(retention::after_backup(destination, policy.map(|policy| (policy, made)), &sweep, stop)).await
     }
 
-    /// The room of this destination in the spool, where there is to be one.
-    fn open_spool(&self) -> Result<Option<SpoolDir>, Error> {
-        let Some(root) = &self.config.spool_dir else { return Ok(None) };
-        match SpoolDir::open(root, &self.config.s3.identity()) {
-            Err(error) if error.may_do_without() => {
+    /// The room of this destination in the spool, where there is to be one, and what was delivered out of it. The disk is no
+    /// reason to have no backup.
+    async fn deliver_kept(&self, destination: &Destination) -> Result<(Option<SpoolDir>, Vec<BackupName>), Error> {
+        let Some(dir) = &self.config.spool_dir else { return Ok((None, Vec::new())) };
+        let delivering = async {
+            let identity = self.config.s3.identity();
+            let room = self.limits.within(async { Ok(SpoolDir::open(dir, &identity).await?) }).await?;
+            let delivered = resume::deliver(&room, destination, &self.config.parts, &self.limits).await?;
+            Ok((Some(room), delivered))
+        };
+        match delivering.await {
+            Err(Error::Spool(error) | Error::Storage(StorageError::Spool(error))) if error.may_do_without() => {
                 warn_of_no_spool(&error);
-                Ok(None)
+                Ok((None, Vec::new()))
             }
-            opened => Ok(Some(opened?)),
+            delivered => delivered,
         }
     }
 
@@ -275,6 +284,18 @@ impl<'a> Backup<'a> {
     }
 }
 
+/// The name of a backup that starts now. Where what was just delivered has it, a later one: who may only write cannot see that
+/// it is taken.
+async fn name_beside(delivered: &[BackupName]) -> BackupName {
+    loop {
+        let name = BackupName::new(Utc::now());
+        if !delivered.contains(&name) {
+            return name;
+        }
+        tokio::time::sleep(CLOCK_STEP).await;
+    }
+}
+
 /// 128 random bits in hexadecimal: whose an object is.
 fn run_id() -> Result<String, Error> {
     let mut bytes = [0; 16];
@@ -289,4 +310,19 @@ fn memory_estimate(threads: usize, parts: u64) -> u64 {
     /// A block in, its deflated piece, and zlib's state.
     const THREAD: u64 = (23 << 20) / 10;
     BASE + THREAD * threads as u64 + parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_backup_never_has_the_name_of_what_was_just_delivered() {
+        // One of the three is that of the second in which this is called.
+        let now = BackupName::new(Utc::now());
+        let delivered = [now, now.later(1)];
+        let name = name_beside(&delivered).await;
+        assert!(name == now.later(1).later(1) && name.started() <= Utc::now(), "{name}");
+        assert!(name_beside(&[now]).await > now);
+    }
 }

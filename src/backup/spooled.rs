@@ -15,10 +15,11 @@ use crate::error::{Chain, Error};
 use crate::pipeline::{Pipeline, PipelineError, SealedPart};
 use crate::postgres::{Dump, Session};
 use crate::proof::WholeDump;
-use crate::spool::{self, Spool};
+use crate::spool::Spool;
 use crate::storage::{Aborted, Destination, Outage, Outgoing, Upload};
 
 use super::DumpError;
+use super::limits::Limits;
 use super::stream::Job;
 use super::watch::Watch;
 
@@ -58,7 +59,7 @@ impl Job<'_> {
         let (mut dump, stdout) = match Dump::start(self.tools, self.postgres, self.source) {
             Ok(started) => started,
             Err(error) => {
-                target.give_up().await;
+                target.give_up(self.limits).await;
                 return Err(error.into());
             }
         };
@@ -77,7 +78,7 @@ impl Job<'_> {
             (Err(cause), opening) => {
                 cancel.cancel();
                 let target = Spooled { opening, ..target };
-                let (cause, ()) = tokio::join!(watch.conclude(dump, cause), target.give_up());
+                let (cause, ()) = tokio::join!(watch.conclude(dump, cause), target.give_up(self.limits));
                 Err(cause)
             }
         }
@@ -98,9 +99,9 @@ impl Job<'_> {
             let stored = store(spool, parts, queue, outage);
             let (whole, ()) = tokio::try_join!(self.judge(dump, scan, gate, totals), stored)?;
             let manifest = describe(&whole);
-            let whole = prove(spool, whole, manifest).await;
+            prove(spool, &whole, manifest).await;
             outage.resume();
-            whole
+            Ok(whole)
         };
         let sent = async {
             let upload = opening.wait().await?;
@@ -135,7 +136,7 @@ impl Opening {
 
 impl Spooled {
     /// Ends the run without a commit: a whole dump is kept for the next run, anything else goes.
-    pub async fn give_up(self) {
+    pub async fn give_up(self, limits: &Limits) {
         if let Opening::Going(begun) = &self.opening {
             begun.abort();
         }
@@ -151,7 +152,7 @@ impl Spooled {
             Some(upload) => upload.abort().await,
             None => Aborted::AsFarAsPossible,
         };
-        discard(&self.spool, aborted);
+        discard(&self.spool, aborted, limits).await;
     }
 }
 
@@ -164,10 +165,10 @@ pub(super) fn keep(spool: &Spool) {
 }
 
 /// Empties a run's spool. Of an upload that could not be aborted yet, the journal stays for the next run to try.
-pub(super) fn discard(spool: &Spool, aborted: Aborted) {
+pub(super) async fn discard(spool: &Arc<Spool>, aborted: Aborted, limits: &Limits) {
     match aborted {
-        Aborted::AsFarAsPossible => spool.delete(),
-        Aborted::NotYet => spool.delete_parts(),
+        Aborted::AsFarAsPossible => limits.to_the_end(spool.delete()).await,
+        Aborted::NotYet => limits.to_the_end(spool.delete_parts()).await,
     }
 }
 
@@ -179,34 +180,25 @@ async fn store(
     outage: &Outage,
 ) -> Result<(), Error> {
     while let Some(part) = parts.recv().await {
-        let store = move |spool: &Spool| {
-            let stored = spool.store(&part);
-            Ok((part, stored))
-        };
-        match spool::blocking(spool, store).await? {
+        if let Ok(stored) = spool.store(&part).await {
             // Where nobody takes it any more it is still on disk: the next run can send it.
-            (_, Ok(stored)) => _ = queue.send(Outgoing::Spooled(stored)),
-            (part, Err(_)) => {
-                outage.resume();
-                let given_up = |_| DumpError::Pipeline(PipelineError::GivenUp);
-                queue.send(Outgoing::Sealed(part)).map_err(given_up)?;
-            }
+            let _ = queue.send(Outgoing::Spooled(stored));
+        } else {
+            outage.resume();
+            let given_up = |_| DumpError::Pipeline(PipelineError::GivenUp);
+            queue.send(Outgoing::Sealed(part)).map_err(given_up)?;
         }
     }
     Ok(())
 }
 
 /// Notes the proof. Where the spool was given up, or is now, the backup cannot be resumed, and goes on.
-async fn prove(spool: &Arc<Spool>, whole: WholeDump, manifest: serde_json::Value) -> Result<WholeDump, Error> {
-    let prove = move |spool: &Spool| {
-        match spool.prove(&whole, manifest) {
-            Ok(()) => {
-                let bytes = whole.totals().object_bytes;
-                tracing::info!(bytes, "the dump is whole and on disk: S3 may take its time");
-            }
-            Err(error) => tracing::debug!(error = %Chain(&error), "the proof is not kept"),
+async fn prove(spool: &Arc<Spool>, whole: &WholeDump, manifest: serde_json::Value) {
+    match spool.prove(whole, manifest).await {
+        Ok(()) => {
+            let bytes = whole.totals().object_bytes;
+            tracing::info!(bytes, "the dump is whole and on disk: S3 may take its time");
         }
-        Ok(whole)
-    };
-    Ok(spool::blocking(spool, prove).await?)
+        Err(error) => tracing::debug!(error = %Chain(&error), "the proof is not kept"),
+    }
 }

@@ -66,7 +66,11 @@ impl Trip<'_> {
         limits: &Limits,
         room: Option<&SpoolDir>,
     ) -> Result<Target, Error> {
-        match room.and_then(|room| self.spool(config, room)) {
+        let spool = match room {
+            Some(room) => self.spool(config, limits, room).await?,
+            None => None,
+        };
+        match spool {
             Some(spool) => self.begin_spooled(limits, spool).await.map(Target::Spooled),
             None => self.begin_in_memory(limits).await.map(|upload| Target::Memory(Box::new(upload))),
         }
@@ -77,11 +81,17 @@ impl Trip<'_> {
     }
 
     /// Makes this run's files; where the disk has no room for them, the run goes on without.
-    fn spool(&self, config: &BackupConfig, room: &SpoolDir) -> Option<Arc<Spool>> {
+    async fn spool(
+        &self,
+        config: &BackupConfig,
+        limits: &Limits,
+        room: &SpoolDir,
+    ) -> Result<Option<Arc<Spool>>, Error> {
         let location = self.destination.location(&self.destination.key(""));
         let (identity, checksum) = (config.s3.identity(), self.destination.checksum());
-        let made = room.create(Start::new(identity, location, self.run_id, self.name.to_string(), checksum));
-        made.inspect_err(warn_of_no_spool).ok()
+        let start = Start::new(identity, location, self.run_id, self.name.to_string(), checksum);
+        let made = limits.within(async { Ok(room.create(start).await) }).await?;
+        Ok(made.inspect_err(warn_of_no_spool).ok())
     }
 
     /// Where S3 does not answer, the upload goes on being begun beside the dump.
@@ -98,7 +108,7 @@ impl Trip<'_> {
             begun = &mut going => Some(begun.unwrap_or_else(|error| Err(Error::Internal(error.into())))),
             () = disturbed => None,
             reason = limits.reached() => {
-                Spooled { destination, spool, key, opening: Opening::Going(going) }.give_up().await;
+                Spooled { destination, spool, key, opening: Opening::Going(going) }.give_up(limits).await;
                 return Err(reason);
             }
         };
@@ -106,7 +116,7 @@ impl Trip<'_> {
             Some(Ok(upload)) => Opening::Done(Box::new(upload)),
             Some(Err(error)) => {
                 outage.resume();
-                spool.delete();
+                limits.to_the_end(spool.delete()).await;
                 return Err(error);
             }
             None => {
@@ -155,7 +165,7 @@ impl Job<'_> {
                     committed => committed,
                 };
                 if committed.is_err() {
-                    if spool.is_whole() { keep(&spool) } else { spool.delete() }
+                    if spool.is_whole() { keep(&spool) } else { self.limits.to_the_end(spool.delete()).await }
                 }
                 committed
             }

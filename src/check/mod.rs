@@ -73,7 +73,8 @@ impl Check<'_> {
             source = source::examine(settings, self.spool_dir.is_some(), findings).await;
         }
         if let Some(dir) = self.spool_dir {
-            findings.add(Probe::Spool, spool::examine(dir, source.as_ref().map(|facts| facts.size_bytes)));
+            let verdict = spool::examine(dir, source.as_ref().map(|facts| facts.size_bytes)).await;
+            findings.add(Probe::Spool, verdict);
         }
         let deadline = self.s3.max_outage + GRACE;
         let store = store::Store { probe, deadline, writes: self.source.is_some() };

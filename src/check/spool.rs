@@ -15,8 +15,8 @@ use super::finding::Verdict;
 const RATIO: u64 = 3;
 
 /// Tries to write there, and looks how much more could be written.
-pub(super) fn examine(dir: &Path, database_bytes: Option<u64>) -> Verdict {
-    let (free, place) = match spool::room_in(dir) {
+pub(super) async fn examine(dir: &Path, database_bytes: Option<u64>) -> Verdict {
+    let (free, place) = match spool::room_in(dir).await {
         Ok(free) => (free, dir.display()),
         Err(error) => return Verdict::error(&error),
     };
@@ -34,16 +34,16 @@ mod tests {
     use super::super::finding::Status;
     use super::*;
 
-    #[test]
-    fn room_for_a_dump_is_judged_by_the_databases_size() {
+    #[tokio::test]
+    async fn room_for_a_dump_is_judged_by_the_databases_size() {
         let dir = tempfile::tempdir().expect("a directory");
         let spool = dir.path().join("made/by/the/check");
-        assert_eq!(examine(&spool, Some(3)).status, Status::Ok);
-        assert_eq!(examine(&spool, None).status, Status::Ok);
-        let huge = examine(&spool, Some(u64::MAX));
+        assert_eq!(examine(&spool, Some(3)).await.status, Status::Ok);
+        assert_eq!(examine(&spool, None).await.status, Status::Ok);
+        let huge = examine(&spool, Some(u64::MAX)).await;
         assert!(huge.status == Status::Warn && huge.detail.contains("may take"), "{}", huge.detail);
         assert_eq!(std::fs::read_dir(&spool).expect("it is there").count(), 0, "nothing stays in it");
         std::fs::write(dir.path().join("file"), "").expect("a file");
-        assert_eq!(examine(&dir.path().join("file"), None).status, Status::Fail);
+        assert_eq!(examine(&dir.path().join("file"), None).await.status, Status::Fail);
     }
 }

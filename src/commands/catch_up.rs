@@ -48,7 +48,7 @@ pub(super) async fn is_due(s3: S3Settings, ledger: Arc<Ledger>, last_tick: Optio
 /// Says whether a whole dump for this destination waits in the spool: that is delivered at once, whatever the schedule.
 pub(super) async fn is_kept(spool: Option<PathBuf>, destination: String) -> bool {
     let Some(spool) = spool else { return false };
-    let is_kept = tokio::task::spawn_blocking(move || holds_whole(&spool, &destination)).await.unwrap_or_default();
+    let is_kept = holds_whole(&spool, &destination).await;
     if is_kept {
         tracing::info!("a whole dump waits in the spool: a backup starts at once, and delivers it");
     }

@@ -30,11 +30,11 @@ pub struct Context<'a> {
     pub writer: &'a LogWriter,
 }
 
-/// The same for what outlives its caller: the runs of the daemon.
-struct OwnedContext {
-    flags: Flags,
-    environment: Environment,
-    writer: LogWriter,
+/// The same for what outlives its caller: a thread, or the runs of the daemon.
+pub(crate) struct OwnedContext {
+    pub flags: Flags,
+    pub environment: Environment,
+    pub writer: LogWriter,
 }
 
 impl OwnedContext {
@@ -43,7 +43,8 @@ impl OwnedContext {
         Self { flags: flags.clone(), environment: environment.clone(), writer: writer.clone() }
     }
 
-    fn context(&self) -> Context<'_> {
+    /// What is lent of it.
+    pub fn context(&self) -> Context<'_> {
         Context { flags: &self.flags, environment: &self.environment, writer: &self.writer }
     }
 }

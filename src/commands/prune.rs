@@ -55,7 +55,7 @@ async fn prune(
     config.effective.announce();
     tracing::info!("prune starts");
     let looking = async {
-        let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref());
+        let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref()).await;
         Ok((sweep, survey(&config).await?))
     };
     let (sweep, (destination, survey)) = unless_interrupted(interrupts, looking).await?;
@@ -75,7 +75,7 @@ async fn preview(context: &Context<'_>, args: &PruneArgs) -> Result<(), Error> {
     let config = config::prune(context.flags, context.environment).map_err(Error::Settings)?;
     let (destination, survey) = survey(&config).await?;
     retention::announce(&survey, on_freeze(args));
-    let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref());
+    let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref()).await;
     let stale = sweep.find(&destination, Utc::now()).await;
     let stale: Vec<String> = stale.into_iter().map(|upload| upload.file_name).collect();
     if args.json {

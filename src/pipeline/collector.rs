@@ -29,6 +29,18 @@ pub enum PartChecksum {
     None,
 }
 
+impl PartChecksum {
+    /// That of a part's bytes.
+    #[must_use]
+    pub fn of(self, bytes: &[u8]) -> PartDigest {
+        match self {
+            Self::Md5 => PartDigest::Md5(Md5::digest(bytes).into()),
+            Self::Crc64Nvme => PartDigest::Crc64Nvme(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes)),
+            Self::None => PartDigest::None,
+        }
+    }
+}
+
 /// The checksum of one part's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -194,16 +206,12 @@ impl Collector {
     }
 
     fn digest(&self, object: &mut Object) -> PartDigest {
-        match self.checksum {
-            PartChecksum::Md5 => PartDigest::Md5(Md5::digest(&object.part).into()),
-            PartChecksum::Crc64Nvme => {
-                let algorithm = crc_fast::CrcAlgorithm::Crc64Nvme;
-                let crc = crc_fast::checksum(algorithm, &object.part);
-                object.crc64 = crc_fast::checksum_combine(algorithm, object.crc64, crc, object.part.len() as u64);
-                PartDigest::Crc64Nvme(crc)
-            }
-            PartChecksum::None => PartDigest::None,
+        let digest = self.checksum.of(&object.part);
+        if let PartDigest::Crc64Nvme(crc) = digest {
+            let (algorithm, bytes) = (crc_fast::CrcAlgorithm::Crc64Nvme, object.part.len() as u64);
+            object.crc64 = crc_fast::checksum_combine(algorithm, object.crc64, crc, bytes);
         }
+        digest
     }
 }
 

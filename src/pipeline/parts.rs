@@ -22,6 +22,26 @@ pub struct PartSettings {
     pub concurrency: u32,
 }
 
+impl PartSettings {
+    /// Whether the store takes an object in parts of these sizes, in order, as far as these settings say.
+    #[must_use]
+    pub fn allow(&self, sizes: &[u64]) -> bool {
+        let Some((last, others)) = sizes.split_last() else { return true };
+        let are_equal =
+            others.iter().all(|size| *size == others[0]) && others.first().is_none_or(|first| last <= first);
+        let is_base = self.base.is_none_or(|base| others.first().map_or(*last <= base, |first| *first == base));
+        sizes.len() <= self.max_parts as usize && is_base && (!self.equal || are_equal)
+    }
+
+    /// The plan for an object of which the size in bytes is known: parts of one size, which every store takes.
+    #[must_use]
+    pub fn plan_for(&self, object_bytes: u64) -> PartPlan {
+        let needed = object_bytes.div_ceil(u64::from(self.max_parts.max(1)));
+        let base = self.base.unwrap_or(LEAST_AUTO_PART).max(needed);
+        PartPlan::new(&Self { base: Some(base), equal: true, ..self.clone() }, 0)
+    }
+}
+
 /// The plan for one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartPlan {
@@ -149,6 +169,32 @@ mod tests {
         const TIB: u64 = 1 << 40;
         assert!(capacity(&PartPlan::new(&settings(), 0)) > 3 * TIB);
         assert!(capacity(&PartPlan::new(&settings(), TIB / 2)) > 5 * TIB, "S3's largest object had 5 TiB for long");
+    }
+
+    #[test]
+    fn what_was_cut_for_other_limits_is_noticed_and_cut_so_that_every_store_takes_it() {
+        const MIB: u64 = 1 << 20;
+        let equal = PartSettings { equal: true, ..settings() };
+        let few = PartSettings { max_parts: 2, ..settings() };
+        let own = PartSettings { base: Some(12 * MIB), ..settings() };
+        for (sizes, allowed) in [
+            (&[12, 12, 3][..], [true, true, false, true]),
+            (&[12, 12], [true, true, true, true]),
+            (&[12, 24, 3], [true, false, false, true]),
+            (&[12, 24], [true, false, true, true]),
+            (&[5, 5, 3], [true, true, false, false]),
+            (&[24], [true, true, true, false]),
+            (&[3], [true, true, true, true]),
+        ] {
+            let sizes: Vec<u64> = sizes.iter().map(|size| size * MIB).collect();
+            let answers = [&settings(), &equal, &few, &own].map(|settings| settings.allow(&sizes));
+            assert_eq!(answers, allowed, "{sizes:?}");
+        }
+        for (settings, bytes, base) in [(&settings(), 99, 12), (&few, 99, 50), (&own, 99, 12), (&equal, 200_000, 20)] {
+            let plan = settings.plan_for(bytes * MIB);
+            assert_eq!(plan.base().div_ceil(MIB), base, "{settings:?}");
+            assert!(capacity(&plan) >= bytes * MIB && plan.size_of(1) == plan.size_of(plan.max_parts()));
+        }
     }
 
     #[test]

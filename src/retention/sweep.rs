@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::backup::name::{BEGINNING, BackupName};
 use crate::error::Chain;
-use crate::spool::upload_ids;
+use crate::spool::{SpoolError, upload_ids};
 use crate::storage::{AbandonedUpload, Destination, Failure, FailureKind};
 
 /// How long an upload must have been left alone, by default (SPEC §6).
@@ -34,18 +34,23 @@ impl Sweep {
         Self { after, spared: Some(BTreeSet::new()) }
     }
 
+    /// None, whatever there is.
+    #[must_use]
+    pub fn of_nothing() -> Self {
+        Self { after: SWEEP_AFTER, spared: None }
+    }
+
     /// But for those that a journal in this spool knows: the next backup means to go on with them. Where it cannot be read,
     /// nothing is stale.
-    #[must_use]
-    pub fn sparing(self, spool: Option<&Path>) -> Self {
-        let spared = match spool.map(upload_ids) {
-            None => Some(BTreeSet::new()),
-            Some(Ok(ids)) => Some(ids),
-            Some(Err(error)) => {
-                tracing::warn!(error = %Chain(&error), "no stale upload is aborted: one of them may wait in the spool");
-                None
-            }
+    pub async fn sparing(self, spool: Option<&Path>) -> Self {
+        let ids = match spool {
+            None => Ok(BTreeSet::new()),
+            Some(spool) => upload_ids(spool).await,
         };
+        let warn = |error: &SpoolError| {
+            tracing::warn!(error = %Chain(error), "no stale upload is aborted: one of them may wait in the spool");
+        };
+        let spared = ids.inspect_err(warn).ok();
         Self { spared, ..self }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Written by [`super::Spool`], read by the next run, judged by `proof`. Append-only, a record a line: the CRC-32 of the
 //! record's JSON in eight hexadecimal digits, a space, the JSON. A last line without its end is torn (the process or
-//! the machine died while it was written) and counts as not written; anything else that is wrong is damage. Nothing here
-//! touches a file, and nothing that is read is trusted: any bytes are a journal or are not.
+//! the machine died while it was written) and counts as not written; any other line that is wrong is damage, and costs what
+//! it said. Nothing here touches a file, and nothing that is read is trusted: any bytes are a journal or are not.
 
 use std::collections::BTreeMap;
 
@@ -99,7 +99,7 @@ pub struct Journal {
     pub proof: Option<Proof>,
 }
 
-/// Where a journal stops making sense.
+/// The first line of a journal that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} {what}")]
 pub struct Damage {
@@ -112,26 +112,41 @@ pub struct Damage {
 /// A journal as it was found.
 #[derive(Debug)]
 pub struct Reading {
-    /// What its sound lines say; `None` where there is not one.
+    /// What its sound lines say; `None` where nobody can say whose it is.
     pub journal: Option<Journal>,
-    /// How many bytes its sound lines have.
-    pub sound_bytes: u64,
-    /// What is wrong behind them; a torn last line is nothing wrong.
+    /// How many bytes its lines have that came to their end; what stands behind them is torn.
+    pub line_bytes: u64,
+    /// What is wrong with them.
     pub damage: Option<Damage>,
+    /// A line says that its dump is whole, even where no other makes sense.
+    pub has_proof: bool,
+    /// It was written as it should be, by a version of this program whose journals this one does not know.
+    pub is_of_another_version: bool,
 }
 
-/// Reads a journal up to its end or to the first damage.
+/// What is wrong with a line.
+enum Flaw {
+    Damaged(&'static str),
+    OfAnotherVersion,
+}
+
+/// Reads a journal to its end. A damaged line costs what it said and no more: whether that can be done without is for
+/// [`Journal::whole`] to judge.
 #[must_use]
 pub fn read(bytes: &[u8]) -> Reading {
-    let mut reading = Reading { journal: None, sound_bytes: 0, damage: None };
+    let mut reading =
+        Reading { journal: None, line_bytes: 0, damage: None, has_proof: false, is_of_another_version: false };
     let lines = bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
     for (index, line) in lines.enumerate() {
-        match decode(line).and_then(|record| apply(&mut reading.journal, record)) {
-            Ok(()) => reading.sound_bytes += line.len() as u64 + 1,
-            Err(what) => {
-                reading.damage = Some(Damage { line: index + 1, what });
-                break;
-            }
+        reading.line_bytes += line.len() as u64 + 1;
+        let read = decode(line).and_then(|record| {
+            reading.has_proof |= matches!(record, Record::Whole(_));
+            apply(&mut reading.journal, record)
+        });
+        match read {
+            Ok(()) => {}
+            Err(Flaw::Damaged(what)) => _ = reading.damage.get_or_insert(Damage { line: index + 1, what }),
+            Err(Flaw::OfAnotherVersion) => reading.is_of_another_version = true,
         }
     }
     reading
@@ -146,43 +161,49 @@ pub(super) fn encode(record: &Record) -> serde_json::Result<Vec<u8>> {
     Ok(line)
 }
 
-fn decode(line: &[u8]) -> Result<Record, &'static str> {
-    let (head, json) = line.split_at_checked(CRC_BYTES).ok_or("is too short")?;
+fn decode(line: &[u8]) -> Result<Record, Flaw> {
+    let (head, json) = line.split_at_checked(CRC_BYTES).ok_or(Flaw::Damaged("is too short"))?;
     if head != format!("{:08x} ", crc32(json)).as_bytes() {
-        return Err("is not what was written: its checksum differs");
+        return Err(Flaw::Damaged("is not what was written: its checksum differs"));
     }
-    serde_json::from_slice(json).map_err(|_| "is no record that this version knows")
+    // It is as it was written, so whoever wrote it knows more than this version.
+    serde_json::from_slice(json).map_err(|_| Flaw::OfAnotherVersion)
 }
 
 fn crc32(bytes: &[u8]) -> u64 {
     crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, bytes)
 }
 
-fn apply(journal: &mut Option<Journal>, record: Record) -> Result<(), &'static str> {
+fn apply(journal: &mut Option<Journal>, record: Record) -> Result<(), Flaw> {
     let Some(journal) = journal else {
-        let Record::Start(start) = record else { return Err("is not the start of a run") };
+        let Record::Start(start) = record else { return Err(Flaw::Damaged("is not the start of a run")) };
         if start.version != VERSION {
-            return Err("is of another version of this program");
+            return Err(Flaw::OfAnotherVersion);
         }
         let (parts, taken) = (BTreeMap::new(), BTreeMap::new());
         *journal = Some(Journal { start, begun: None, parts, taken, proof: None });
         return Ok(());
     };
     let next = journal.parts.len() + 1;
-    match record {
-        Record::Start(_) => return Err("starts a second run"),
-        Record::Part(_) | Record::Whole(_) if journal.proof.is_some() => return Err("comes behind the end"),
-        Record::Part(part) if part.number as usize != next => return Err("leaves a part out"),
-        Record::Taken { part, .. } if journal.begun.is_none() || !journal.parts.contains_key(&part) => {
-            return Err("is of a part that was never sent");
+    let flaw = match &record {
+        Record::Start(_) => Some("starts a second run"),
+        Record::Part(_) | Record::Whole(_) if journal.proof.is_some() => Some("comes behind the end"),
+        Record::Part(part) if part.number as usize != next => Some("leaves a part out"),
+        Record::Taken { part, .. } if journal.begun.is_none() || !journal.parts.contains_key(part) => {
+            Some("is of a part that was never sent")
         }
-        Record::Begun(begun) => {
+        _ => None,
+    };
+    match (flaw, record) {
+        (Some(what), _) => return Err(Flaw::Damaged(what)),
+        (None, Record::Start(_)) => {}
+        (None, Record::Begun(begun)) => {
             journal.begun = Some(begun);
             journal.taken.clear();
         }
-        Record::Part(part) => _ = journal.parts.insert(part.number, part),
-        Record::Taken { part, etag } => _ = journal.taken.insert(part, etag),
-        Record::Whole(proof) => journal.proof = Some(*proof),
+        (None, Record::Part(part)) => _ = journal.parts.insert(part.number, part),
+        (None, Record::Taken { part, etag }) => _ = journal.taken.insert(part, etag),
+        (None, Record::Whole(proof)) => journal.proof = Some(*proof),
     }
     Ok(())
 }

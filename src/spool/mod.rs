@@ -7,37 +7,29 @@
 //!     lock                              held by the one run that may be there
 //!     7c9e…/                            one run, by its id
 //!       journal  part-00001  part-00002 …
+//!     refused-5d0a…/                    one that cannot be delivered: set aside for a person to look at
 //! ```
 //!
-//! `directory` finds and locks, `run` writes one run's files, [`journal`] is what they mean. `backup` fills a spool
-//! and delivers what an earlier run left, `storage` reads parts from it and notes what S3 has taken. Everything here
-//! blocks on the disk, and is called off the runtime's own threads. It never decides what is whole: `proof` does.
+//! `directory` finds and locks, `run` writes one run's files, [`journal`] is what they mean, `cut` cuts a kept dump anew.
+//! `backup` fills a spool and delivers what an earlier run left, `storage` reads parts from it and notes what S3 has taken.
+//! What waits for the disk waits in a thread of [`crate::disk`], with a deadline. Nothing here decides what is whole: `proof`
+//! does.
 
 mod buffers;
+mod cut;
 mod directory;
 pub mod journal;
 mod run;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-pub use directory::{Found, Kept, SpoolDir, holds_whole, room_in, upload_ids};
+use crate::disk::DiskError;
+
+pub use cut::{Cut, CutAnew};
+pub use directory::{Aside, Found, Kept, SpoolDir, holds_whole, room_in, upload_ids};
 pub use journal::{Begun, Damage, Journal, Proof, SpooledPart, Start};
 pub use run::Spool;
-
-/// Makes a call that blocks on the disk, off the runtime's own threads.
-///
-/// # Errors
-/// The call's own.
-pub async fn blocking<T: Send + 'static>(
-    spool: &Arc<Spool>,
-    call: impl FnOnce(&Spool) -> Result<T, SpoolError> + Send + 'static,
-) -> Result<T, SpoolError> {
-    let spool = Arc::clone(spool);
-    let called = tokio::task::spawn_blocking(move || call(&spool)).await;
-    called.unwrap_or_else(|error| Err(SpoolError::Write(io::Error::other(error))))
-}
 
 /// Why the spool cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +45,18 @@ pub enum SpoolError {
     /// Another run holds it.
     #[error("another backup to this destination is using the spool {}: wait for it, or look for its process", path.display())]
     Busy {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The disk does not answer.
+    #[error("use the spool")]
+    Disk(#[from] DiskError),
+    /// An earlier run was another version's: nobody here knows which uploads it means to go on with.
+    #[error(
+        "read the spool {}: another version of pg-s3-backup wrote it: run that version, or delete the directory",
+        path.display()
+    )]
+    OfAnotherVersion {
         /// Where.
         path: PathBuf,
     },
@@ -95,8 +99,13 @@ impl SpoolError {
                 source.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
             ),
-            Self::Busy { .. } => false,
-            Self::Write(_) | Self::Full { .. } | Self::GivenUp | Self::Damaged { .. } | Self::Read { .. } => true,
+            Self::Busy { .. } | Self::OfAnotherVersion { .. } => false,
+            Self::Disk(_)
+            | Self::Write(_)
+            | Self::Full { .. }
+            | Self::GivenUp
+            | Self::Damaged { .. }
+            | Self::Read { .. } => true,
         }
     }
 }

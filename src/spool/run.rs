@@ -5,15 +5,16 @@
 //! on from memory.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use crate::disk::{Disk, HeldFile};
 use crate::error::Chain;
-use crate::pipeline::SealedPart;
+use crate::pipeline::{PartDigest, SealedPart};
 use crate::proof::WholeDump;
 
 use super::buffers::Buffers;
@@ -24,20 +25,24 @@ pub(super) const JOURNAL: &str = "journal";
 /// What must stay free beside the next part: for the journal, whose longest line has the rows of 20,000 tables twice.
 const MARGIN_BYTES: u64 = 8 << 20;
 
-/// The files of one run. Every call blocks on the disk.
+/// The files of one run.
 #[derive(Debug)]
 pub struct Spool {
     path: PathBuf,
-    state: Mutex<State>,
-    buffers: Buffers,
+    disk: Disk,
+    /// Never held while the disk is at work: anybody may ask.
+    keeps: Mutex<Keeps>,
+    journal: Mutex<JournalFile>,
+    /// Held while a part is written: what is half written cannot be deleted.
+    parts: Mutex<()>,
+    pub(super) buffers: Buffers,
 }
 
 #[derive(Debug)]
-struct State {
-    /// `None` where half a line stands at its end, behind which nothing may follow.
-    journal: Option<File>,
-    journal_bytes: u64,
-    keeps: Keeps,
+struct JournalFile {
+    /// Empty where half a line stands at its end, behind which nothing may follow.
+    file: HeldFile,
+    bytes: u64,
 }
 
 /// What the files are good for.
@@ -51,53 +56,15 @@ enum Keeps {
     Nothing,
 }
 
-impl State {
-    /// Says once that this run cannot be resumed. A whole dump stays one: no more than an ETag could not be noted.
-    fn give_up(&mut self, error: &SpoolError) {
-        if self.keeps == Keeps::Parts {
-            self.keeps = Keeps::Nothing;
-            tracing::warn!(
-                error = %Chain(error),
-                "the spool takes no more: the backup goes on without it, and cannot be resumed should it be stopped"
-            );
-        }
-    }
+/// A part that is to be written.
+struct Unwritten {
+    number: u32,
+    bytes: Bytes,
+    digest: PartDigest,
 }
 
+// What may be called from anywhere: each call waits for the disk no longer than `disk` allows.
 impl Spool {
-    /// Makes the files of a new run below a destination's directory.
-    pub(super) fn create(below: &Path, start: Start) -> Result<Self, SpoolError> {
-        let path = below.join(&start.run_id);
-        let make = || {
-            DirBuilder::new().mode(0o700).create(&path)?;
-            let journal = private().append(true).create_new(true).open(path.join(JOURNAL))?;
-            sync_dir(&path)?;
-            sync_dir(below)?;
-            Ok(journal)
-        };
-        let unusable = |source: io::Error| SpoolError::Unusable { path: path.clone(), source };
-        let journal = Some(make().map_err(unusable)?);
-        let state = State { journal, journal_bytes: 0, keeps: Keeps::Parts };
-        let spool = Self { path: path.clone(), state: Mutex::new(state), buffers: Buffers::default() };
-        match spool.append(&Record::Start(start)) {
-            Ok(()) => Ok(spool),
-            Err(error) => {
-                spool.delete();
-                Err(error)
-            }
-        }
-    }
-
-    /// Opens the files of an earlier run, whose journal has so many sound bytes.
-    pub(super) fn reopen(path: &Path, sound_bytes: u64, journal: &Journal) -> io::Result<Self> {
-        let file = private().append(true).open(path.join(JOURNAL))?;
-        // What is torn must not stand in front of what is written next.
-        file.set_len(sound_bytes)?;
-        let keeps = if journal.proof.is_some() { Keeps::Whole } else { Keeps::Parts };
-        let state = State { journal: Some(file), journal_bytes: sound_bytes, keeps };
-        Ok(Self { path: path.to_owned(), state: Mutex::new(state), buffers: Buffers::default() })
-    }
-
     /// Where the files are.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -108,36 +75,184 @@ impl Spool {
     ///
     /// # Errors
     /// Where it cannot be read, or is not what was written.
-    pub fn journal(&self) -> Result<Journal, SpoolError> {
-        let bytes = fs::read(self.path.join(JOURNAL)).map_err(SpoolError::Write)?;
+    pub async fn journal(self: &Arc<Self>) -> Result<Journal, SpoolError> {
+        let path = self.path.join(JOURNAL);
+        let bytes = self.disk.insist(0, move || fs::read(path)).await?.map_err(SpoolError::Write)?;
         journal::read(&bytes).journal.ok_or(SpoolError::GivenUp)
     }
 
     /// Whether the next run can deliver what is here.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.state().keeps == Keeps::Whole
+        *self.keeps() == Keeps::Whole
     }
 
     /// Whether an error has come in between.
     #[must_use]
     pub fn is_given_up(&self) -> bool {
-        self.state().keeps == Keeps::Nothing
+        *self.keeps() == Keeps::Nothing
     }
 
     /// Takes a part.
     ///
     /// # Errors
     /// Where the disk does not take it; then the spool is given up.
-    pub fn store(&self, part: &SealedPart) -> Result<SpooledPart, SpoolError> {
+    pub async fn store(self: &Arc<Self>, part: &SealedPart) -> Result<SpooledPart, SpoolError> {
+        let part = Unwritten { number: part.number, bytes: part.bytes.clone(), digest: part.digest.clone() };
+        let bytes = part.bytes.len() as u64;
+        self.on_disk(bytes, move |spool| spool.store_now(&part)).await
+    }
+
+    /// Gives a part back. It is waited for longer than anything else: there is no other copy of it.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is not what was written.
+    pub async fn read(self: &Arc<Self>, part: SpooledPart) -> Result<Bytes, SpoolError> {
+        let (spool, bytes) = (Arc::clone(self), part.bytes);
+        self.disk.insist(bytes, move || spool.read_now(&part)).await?
+    }
+
+    /// Notes the upload. Where that cannot be written the spool is given up: what S3 takes could not be told apart.
+    ///
+    /// # Errors
+    /// Where the disk does not take it.
+    pub async fn begun(self: &Arc<Self>, begun: Begun) -> Result<(), SpoolError> {
+        self.on_disk(0, move |spool| spool.append(&Record::Begun(begun))).await
+    }
+
+    /// Notes that S3 has taken a part.
+    ///
+    /// # Errors
+    /// Where the disk does not take it.
+    pub async fn taken(self: &Arc<Self>, part: u32, etag: String) -> Result<(), SpoolError> {
+        self.on_disk(0, move |spool| spool.append(&Record::Taken { part, etag })).await
+    }
+
+    /// Notes the proof, from which on the next run can deliver what is here. All parts must have been stored.
+    ///
+    /// # Errors
+    /// Where the disk does not take it.
+    pub async fn prove(self: &Arc<Self>, whole: &WholeDump, manifest: serde_json::Value) -> Result<(), SpoolError> {
+        let proof = Proof { totals: whole.totals().clone(), scan: whole.scan().clone(), manifest };
+        self.on_disk(0, move |spool| {
+            spool.append(&Record::Whole(Box::new(proof)))?;
+            let mut keeps = spool.keeps();
+            // Nothing, where it took too long: then the run has gone on without it.
+            if *keeps == Keeps::Parts {
+                *keeps = Keeps::Whole;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes everything. What cannot be deleted costs room, not a backup: it is logged.
+    pub async fn delete(self: &Arc<Self>) {
+        self.delete_by(Self::delete_now).await;
+    }
+
+    /// Deletes the parts alone, so that the next run still learns from the journal which upload to abort.
+    pub async fn delete_parts(self: &Arc<Self>) {
+        self.delete_by(Self::delete_parts_now).await;
+    }
+
+    /// Where its calls are made.
+    pub(super) fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    async fn delete_by(self: &Arc<Self>, delete: fn(&Self) -> io::Result<()>) {
+        *self.keeps() = Keeps::Nothing;
+        let spool = Arc::clone(self);
+        match self.disk.call(0, move || delete(&spool)).await {
+            Ok(deleted) => report(&self.path, deleted),
+            Err(error) => report(&self.path, Err(io::Error::other(error))),
+        }
+    }
+
+    async fn on_disk<T: Send + 'static>(
+        self: &Arc<Self>,
+        bytes: u64,
+        call: impl FnOnce(&Self) -> Result<T, SpoolError> + Send + 'static,
+    ) -> Result<T, SpoolError> {
+        if self.is_given_up() {
+            return Err(SpoolError::GivenUp);
+        }
+        let spool = Arc::clone(self);
+        let done = self.disk.call(bytes, move || call(&spool)).await;
+        done.unwrap_or_else(|error| {
+            let error = SpoolError::from(error);
+            self.give_up(&error);
+            Err(error)
+        })
+    }
+
+    /// Says once that this run cannot be resumed. A whole dump stays one: no more than an ETag could not be noted.
+    fn give_up(&self, error: &SpoolError) {
+        let mut keeps = self.keeps();
+        if *keeps == Keeps::Parts {
+            *keeps = Keeps::Nothing;
+            tracing::warn!(
+                error = %Chain(error),
+                "the spool takes no more: the backup goes on without it, and cannot be resumed should it be stopped"
+            );
+        }
+    }
+
+    fn keeps(&self) -> MutexGuard<'_, Keeps> {
+        self.keeps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// What waits for the disk: called in its threads alone.
+impl Spool {
+    /// Makes the files of a new run below a destination's directory.
+    pub(super) fn create(disk: Disk, below: &Path, start: Start) -> Result<Self, SpoolError> {
+        let path = below.join(&start.run_id);
+        let make = || {
+            DirBuilder::new().mode(0o700).create(&path)?;
+            let journal = private().append(true).create_new(true).open(path.join(JOURNAL))?;
+            sync_dir(&path)?;
+            sync_dir(below)?;
+            Ok(journal)
+        };
+        let unusable = |source: io::Error| SpoolError::Unusable { path: path.clone(), source };
+        let journal = make().map_err(unusable)?;
+        let spool = Self::of(path.clone(), disk, (journal, 0), Keeps::Parts);
+        match spool.append(&Record::Start(start)) {
+            Ok(()) => Ok(spool),
+            Err(error) => {
+                report(&path, spool.delete_now());
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the files of an earlier run, whose journal has so many bytes of lines that came to their end.
+    pub(super) fn reopen(disk: Disk, path: &Path, line_bytes: u64, journal: &Journal) -> io::Result<Self> {
+        let file = private().append(true).open(path.join(JOURNAL))?;
+        // What is torn must not stand in front of what is written next.
+        file.set_len(line_bytes)?;
+        let keeps = if journal.proof.is_some() { Keeps::Whole } else { Keeps::Parts };
+        Ok(Self::of(path.to_owned(), disk, (file, line_bytes), keeps))
+    }
+
+    fn of(path: PathBuf, disk: Disk, (file, bytes): (File, u64), keeps: Keeps) -> Self {
+        let journal = JournalFile { file: HeldFile::new(Some(file)), bytes };
+        let (keeps, journal) = (Mutex::new(keeps), Mutex::new(journal));
+        Self { path, disk, keeps, journal, parts: Mutex::new(()), buffers: Buffers::default() }
+    }
+
+    fn store_now(&self, part: &Unwritten) -> Result<SpooledPart, SpoolError> {
+        let _writing = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         self.write_part(part).inspect_err(|error| {
-            self.state().give_up(error);
+            self.give_up(error);
             // Half a part: its room is wanted.
             let _ = fs::remove_file(self.unfinished(part.number));
         })
     }
 
-    fn write_part(&self, part: &SealedPart) -> Result<SpooledPart, SpoolError> {
+    fn write_part(&self, part: &Unwritten) -> Result<SpooledPart, SpoolError> {
         if self.is_given_up() {
             return Err(SpoolError::GivenUp);
         }
@@ -165,11 +280,7 @@ impl Spool {
         Ok(stored)
     }
 
-    /// Gives a part back.
-    ///
-    /// # Errors
-    /// Where it cannot be read, or is not what was written.
-    pub fn read(&self, part: &SpooledPart) -> Result<Bytes, SpoolError> {
+    fn read_now(&self, part: &SpooledPart) -> Result<Bytes, SpoolError> {
         let number = part.number;
         let read = || {
             let mut file = File::open(self.finished(number))?;
@@ -186,75 +297,50 @@ impl Spool {
         }
     }
 
-    /// Notes the upload. Where that cannot be written the spool is given up: what S3 takes could not be told apart.
-    ///
-    /// # Errors
-    /// Where the disk does not take it.
-    pub fn begun(&self, begun: Begun) -> Result<(), SpoolError> {
-        self.append(&Record::Begun(begun))
+    /// Appends so many bytes of a part, from an offset on, as they stand on disk; fewer where the file ends.
+    pub(super) fn read_piece(&self, number: u32, (from, count): (u64, u64), into: &mut Vec<u8>) -> io::Result<()> {
+        let mut file = File::open(self.finished(number))?;
+        file.seek(SeekFrom::Start(from))?;
+        file.take(count).read_to_end(into).map(drop)
     }
 
-    /// Notes that S3 has taken a part.
-    ///
-    /// # Errors
-    /// Where the disk does not take it.
-    pub fn taken(&self, part: u32, etag: &str) -> Result<(), SpoolError> {
-        self.append(&Record::Taken { part, etag: etag.to_owned() })
+    /// The journal goes first: parts without one are nothing.
+    fn delete_now(&self) -> io::Result<()> {
+        let _nobody_writes = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        fs::remove_file(self.path.join(JOURNAL))?;
+        sync_dir(&self.path)?;
+        fs::remove_dir_all(&self.path)
     }
 
-    /// Notes the proof, from which on the next run can deliver what is here. All parts must have been stored.
-    ///
-    /// # Errors
-    /// Where the disk does not take it.
-    pub fn prove(&self, whole: &WholeDump, manifest: serde_json::Value) -> Result<(), SpoolError> {
-        let proof = Proof { totals: whole.totals().clone(), scan: whole.scan().clone(), manifest };
-        self.append(&Record::Whole(Box::new(proof)))?;
-        self.state().keeps = Keeps::Whole;
-        Ok(())
-    }
-
-    /// Deletes everything, the journal first: parts without one are nothing.
-    pub fn delete(&self) {
-        let delete = || {
-            fs::remove_file(self.path.join(JOURNAL))?;
-            sync_dir(&self.path)?;
-            fs::remove_dir_all(&self.path)
-        };
-        report(&self.path, delete());
-    }
-
-    /// Deletes the parts alone, so that the next run still learns from the journal which upload to abort.
-    pub fn delete_parts(&self) {
-        let delete = || {
-            for entry in fs::read_dir(&self.path)? {
-                let entry = entry?;
-                if entry.file_name() != JOURNAL {
-                    fs::remove_file(entry.path())?;
-                }
+    fn delete_parts_now(&self) -> io::Result<()> {
+        let _nobody_writes = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_name() != JOURNAL {
+                fs::remove_file(entry.path())?;
             }
-            Ok(())
-        };
-        report(&self.path, delete());
+        }
+        Ok(())
     }
 
     fn append(&self, record: &Record) -> Result<(), SpoolError> {
         let line = journal::encode(record).map_err(|error| SpoolError::Write(error.into()))?;
-        let mut guard = self.state();
-        let state = &mut *guard;
-        let Some(journal) = state.journal.as_mut().filter(|_| state.keeps != Keeps::Nothing) else {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = journal.bytes;
+        let Some(file) = journal.file.as_mut().filter(|_| !self.is_given_up()) else {
             return Err(SpoolError::GivenUp);
         };
-        match journal.write_all(&line).and_then(|()| journal.sync_data()) {
+        match file.write_all(&line).and_then(|()| file.sync_data()) {
             Ok(()) => {
-                state.journal_bytes += line.len() as u64;
+                journal.bytes += line.len() as u64;
                 Ok(())
             }
             Err(error) => {
-                if journal.set_len(state.journal_bytes).is_err() {
-                    state.journal = None;
+                if file.set_len(before).is_err() {
+                    journal.file = HeldFile::new(None);
                 }
                 let error = SpoolError::Write(error);
-                state.give_up(&error);
+                self.give_up(&error);
                 Err(error)
             }
         }
@@ -266,10 +352,6 @@ impl Spool {
 
     fn unfinished(&self, number: u32) -> PathBuf {
         self.path.join(format!("part-{number:05}.unfinished"))
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -291,7 +373,7 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-fn crc64(bytes: &[u8]) -> u64 {
+pub(super) fn crc64(bytes: &[u8]) -> u64 {
     crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes)
 }
 
@@ -303,4 +385,4 @@ pub(super) fn report(path: &Path, deleted: io::Result<()>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

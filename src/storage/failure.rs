@@ -91,6 +91,27 @@ impl Failure {
         matches!(self.code.as_str(), "AccessDenied" | "AllAccessDisabled" | "Forbidden")
     }
 
+    /// Whether it is about what was sent, which is the same however often it is sent: the parts, their number, their sizes
+    /// or their checksums.
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        self.kind == FailureKind::Refused
+            && (self.status == Some(413)
+                || matches!(
+                    self.code.as_str(),
+                    "InvalidPart"
+                        | "InvalidPartOrder"
+                        | "InvalidPartNumber"
+                        | "EntityTooSmall"
+                        | "EntityTooLarge"
+                        | "InvalidRequest"
+                        | "InvalidArgument"
+                        | "InvalidDigest"
+                        | "BadDigest"
+                        | "MalformedXML"
+                ))
+    }
+
     /// What a person can do about it, to end a message with.
     #[must_use]
     pub fn advice(&self) -> &'static str {
@@ -127,7 +148,12 @@ impl Failure {
                 "S3 wants every part again: run the backup again (with BACKUP_SPOOL_DIR they are sent again from disk)"
             }
             "NoSuchUpload" => "something aborted the upload, such as a lifecycle rule: run the backup again",
-            "InvalidPart" | "BadDigest" => "the store does not hold what was sent: run the backup again",
+            "InvalidPart" | "BadDigest" => {
+                "the store does not hold what was sent, or takes only equal parts: run the backup again, with S3_EQUAL_PARTS=true"
+            }
+            "EntityTooSmall" | "EntityTooLarge" => {
+                "the store takes no parts of this size: set BACKUP_PART_SIZE, and S3_EQUAL_PARTS and S3_MAX_PARTS as the store needs them"
+            }
             code if code.starts_with("KMS.") => "correct S3_SSE_KMS_KEY_ID, or allow these credentials to use the key",
             _ => "check the S3_ settings",
         }

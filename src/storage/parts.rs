@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::pipeline::{PartPlan, Progress, SealedPart};
-use crate::spool::{self, Begun, Spool, SpoolError, SpooledPart};
+use crate::spool::{Begun, Spool, SpoolError, SpooledPart};
 
 use super::StorageError;
 use super::requests::{Bucket, PartBody, TakenPart};
@@ -42,11 +42,10 @@ impl PartStore {
 
     /// Notes the upload. What cannot be noted costs the chance to resume, not the backup.
     pub(super) async fn begun(&self, begun: Begun) {
-        if let Self::Spool(spool) = self {
-            let noted = spool::blocking(spool, move |spool| spool.begun(begun)).await;
-            if let Err(error) = noted {
-                tracing::debug!(error = %crate::error::Chain(&error), "the upload is not noted in the spool");
-            }
+        if let Self::Spool(spool) = self
+            && let Err(error) = spool.begun(begun).await
+        {
+            tracing::debug!(error = %crate::error::Chain(&error), "the upload is not noted in the spool");
         }
     }
 }
@@ -175,11 +174,10 @@ impl Courier {
     async fn send_spooled(&self, part: SpooledPart) -> Sent {
         let PartStore::Spool(spool) = &self.store else { return Err(SpoolError::GivenUp.into()) };
         let (number, digest) = (part.number, part.digest.clone());
-        let bytes = spool::blocking(spool, move |spool| spool.read(&part)).await?;
+        let bytes = spool.read(part).await?;
         let taken = self.put(PartBody { number, bytes, digest }).await?;
-        let etag = taken.etag.clone();
         // Without this note the next run sends the part again: no more than time is lost.
-        if let Err(error) = spool::blocking(spool, move |spool| spool.taken(number, &etag)).await {
+        if let Err(error) = spool.taken(number, taken.etag.clone()).await {
             tracing::debug!(part = number, error = %crate::error::Chain(&error), "the part is not noted as taken");
         }
         Ok((number, taken))

@@ -19,7 +19,7 @@ use super::retry::Outage;
 use super::{Failure, StorageError};
 
 /// What giving up may take in all (SPEC §6: SIGTERM to exit in 10 s; `pg_dump` is stopped at the same time).
-pub(super) const ABORT_DEADLINE: Duration = Duration::from_secs(8);
+pub(super) const ABORT_DEADLINE: Duration = Duration::from_secs(7);
 const CREATE: &str = "begin the upload";
 
 /// A multipart upload that is open.

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// All attempts together, at the end of a run.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The same where the program is being stopped.
-pub const SHORT_PATIENCE: Duration = Duration::from_secs(3);
+pub const SHORT_PATIENCE: Duration = Duration::from_secs(2);
 /// healthchecks.io keeps the first 100 kB.
 const LONGEST_BODY: usize = 10_000;
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::support::client::eventually;
 use crate::support::fake_pg_dump::{Body, CutAt, End, FakeDump};
 use crate::support::faulty::THREE_PARTS;
-use crate::support::proxy::{Calls, Fault, Rule, S3Verb, When};
+use crate::support::proxy::{Calls, Fault, Rule, S3Verb, StallAt, When};
 use crate::support::servers::s3;
 use crate::support::spooled::{Spooled, WHOLE};
 
@@ -149,18 +150,30 @@ fn a_signal_keeps_a_whole_dump_and_nothing_else() {
 
 #[test]
 fn a_signal_while_a_kept_dump_is_delivered_keeps_it() {
-    let stage = three_parts();
-    stage.killed_from(2);
-    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
-    let mut running = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").spawn();
-    running.wait_for_stderr("delivering it", SOON);
-    stage.proxy.wait_for(S3Verb::UploadPart, 4, SOON);
-    running.signal("TERM");
-    let outcome = running.wait();
-    assert_eq!(outcome.code, Some(143), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains(KEPT), "{}", outcome.stderr);
-    stage.proxy.clear_rules();
-    stage.assert_delivered(&stage.backup().run(), (2, 2), "stopped while it was delivered");
+    let stalls = || Fault::Stall { at: StallAt::BeforeEffect };
+    for (verb, suffix, fault) in [
+        (S3Verb::UploadPart, ".sql.gz", Fault::slow_down()),
+        (S3Verb::UploadPart, ".sql.gz", stalls()),
+        (S3Verb::HeadObject, ".sql.gz", stalls()),
+        (S3Verb::GetObject, ".json", stalls()),
+    ] {
+        let case = format!("{verb:?} {fault:?}");
+        let stage = three_parts();
+        stage.killed_from(2);
+        stage.proxy.rule(Rule::on(verb, Calls::All, fault).key_suffix(suffix));
+        let from = stage.proxy.log().len();
+        let backup = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").env("S3_REQUEST_TIMEOUT", "5m");
+        let running = backup.spawn();
+        let is_there =
+            || stage.proxy.log()[from..].iter().any(|seen| seen.verb == verb && seen.key().ends_with(suffix));
+        eventually(is_there, || format!("{case}: {}", running.stderr_so_far()));
+        running.signal("TERM");
+        let outcome = running.wait();
+        assert_eq!(outcome.code, Some(143), "{case}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(KEPT), "{case}: {}", outcome.stderr);
+        stage.proxy.clear_rules();
+        stage.assert_delivered(&stage.backup().run(), (2, 2), &case);
+    }
 }
 
 #[test]

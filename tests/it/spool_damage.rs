@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::THREE_PARTS;
+use crate::support::proxy::S3Verb;
 use crate::support::servers::s3;
 use crate::support::spooled::Spooled;
 
@@ -30,6 +31,43 @@ fn a_damaged_journal_is_reported_in_one_line_and_a_fresh_dump_is_taken() {
     stage.assert_delivered(&outcome, (1, 2), "a damaged journal");
     let lines: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("is damaged")).collect();
     assert_eq!(lines.len(), 1, "{}", outcome.stderr);
+}
+
+#[test]
+fn a_damaged_line_behind_the_proof_costs_what_it_said() {
+    let stage = killed();
+    let journal = stage.only_kept().join("journal");
+    let mut bytes = fs::read(&journal).expect("it is there");
+    let last = bytes.len() - 10;
+    assert!(bytes.ends_with(b"\\\"\"}}\n"), "an ETag: {}", String::from_utf8_lossy(&bytes));
+    bytes[last] ^= 1;
+    fs::write(journal, bytes).expect("written");
+    let outcome = stage.backup().run();
+    stage.assert_delivered(&outcome, (2, 2), "a damaged ETag");
+    assert!(outcome.stderr.contains("for nothing that its dump needs"), "{}", outcome.stderr);
+    let sent = stage.proxy.log().into_iter().filter(|seen| seen.verb == S3Verb::UploadPart && seen.fault.is_none());
+    let of_first = sent.filter(|seen| seen.key() == stage.backups()[0]).count();
+    assert_eq!(of_first, 4, "the one part is sent again: {}", outcome.stderr);
+}
+
+#[test]
+fn a_journal_of_another_version_is_set_aside_with_all_that_is_beside_it() {
+    let stage = killed();
+    let kept = stage.only_kept();
+    let mut before: Vec<_> =
+        fs::read_dir(&kept).expect("a directory").flatten().map(|entry| entry.file_name()).collect();
+    fs::write(kept.join("journal"), "ba21246b {\"start\":{\"version\":2}}\n").expect("written");
+    let outcome = stage.backup().run();
+    outcome.assert_code(0);
+    assert_eq!((stage.backups().len(), stage.dump.pids().len()), (1, 2), "a fresh one is taken: {}", outcome.stderr);
+    let aside = stage.only_kept();
+    let name = aside.file_name().expect("a name").to_string_lossy().into_owned();
+    assert!(name.starts_with("other-version-") && outcome.stderr.contains(&name), "{name}: {}", outcome.stderr);
+    let mut after: Vec<_> =
+        fs::read_dir(&aside).expect("a directory").flatten().map(|entry| entry.file_name()).collect();
+    before.sort();
+    after.sort();
+    assert_eq!(after, before);
 }
 
 #[test]

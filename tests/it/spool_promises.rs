@@ -54,12 +54,6 @@ fn a_daemon_delivers_at_its_start_what_a_killed_one_left_whatever_the_schedule()
     assert_eq!(stage.dump.pids().len(), 2, "{}", outcome.stderr);
 }
 
-/// Backups are named by the second in which they began, and who may only write cannot look whether a name is taken: the next
-/// one must not begin in that of the one before.
-fn another_second() {
-    std::thread::sleep(Duration::from_secs(1));
-}
-
 #[test]
 fn a_key_that_may_only_write_delivers_what_waits() {
     let write_only = |program: Program| {
@@ -67,7 +61,6 @@ fn a_key_that_may_only_write_delivers_what_waits() {
     };
     let stage = three_parts();
     stage.killed_from(2);
-    another_second();
     stage.assert_delivered(&write_only(stage.backup()).run(), (2, 2), "its own upload");
 
     // Somebody has aborted it: nobody may look for the object, and it is sent anew.
@@ -76,7 +69,6 @@ fn a_key_that_may_only_write_delivers_what_waits() {
     let begun = stage.proxy.log().into_iter().find(|seen| seen.verb == S3Verb::UploadPart).expect("a part was sent");
     let id = begun.query.split('&').find(|pair| pair.starts_with("uploadId=")).expect("an id");
     s3().request("DELETE", &format!("{}?{id}", begun.path), b"").expect("aborted");
-    another_second();
     stage.assert_delivered(&write_only(stage.backup()).run(), (2, 2), "aborted by somebody else");
 }
 

@@ -73,7 +73,7 @@ fn a_journal_that_is_cut_anywhere_means_what_its_whole_lines_say() {
         let reading = read(&all[..length]);
         let lines = ends.iter().filter(|end| **end <= length).count() - 1;
         assert_eq!(reading.damage, None, "cut at {length}");
-        assert_eq!(reading.sound_bytes, ends[lines] as u64, "cut at {length}");
+        assert_eq!(reading.line_bytes, ends[lines] as u64, "cut at {length}");
         assert_eq!(reading.journal, (lines > 0).then(|| journal(&records[..lines])), "cut at {length}");
     }
 }
@@ -96,7 +96,51 @@ fn records_that_cannot_follow_each_other_are_damage() {
     assert_eq!(damage(&[first.clone(), part(1), taken(1)]), 3, "taken by no upload");
     assert_eq!(damage(&[first.clone(), begun("u"), taken(1)]), 3, "taken before it was made");
     assert_eq!(damage(&[whole(), vec![part(3)]].concat()), 8, "a part behind the end");
-    assert_eq!(damage(&[Record::Start(Start { version: 2, ..start() })]), 1, "another version");
+}
+
+#[test]
+fn a_damaged_line_costs_what_it_said() {
+    let end = Record::Whole(Box::new(proof()));
+    let records = [Record::Start(start()), begun("u"), part(1), taken(1), part(2), end, taken(2), begun("v"), taken(1)];
+    let lines: Vec<Vec<u8>> = records.iter().map(|record| bytes(std::slice::from_ref(record))).collect();
+    let read_damaged = |line: usize| {
+        let mut lines = lines.clone();
+        let middle = lines[line].len() / 2;
+        lines[line][middle] ^= 1;
+        let reading = read(&lines.concat());
+        assert_eq!(reading.damage.map(|damage| damage.line), Some(line + 1));
+        assert_eq!((reading.line_bytes, reading.is_of_another_version), (lines.concat().len() as u64, false));
+        (reading.journal, reading.has_proof)
+    };
+    for (line, is_whole, upload, taken) in [
+        (1, true, "v", [1].as_slice()),
+        (2, false, "v", &[]),
+        (3, true, "v", &[1]),
+        (4, false, "v", &[1]),
+        (5, false, "v", &[1]),
+        (6, true, "v", &[1]),
+        // The ETag of another upload: S3 refuses it with the upload, and both are done without.
+        (7, true, "u", &[1, 2]),
+        (8, true, "v", &[]),
+    ] {
+        let (journal, _) = read_damaged(line);
+        let journal = journal.expect("it is known whose it is");
+        assert_eq!(journal.whole().is_ok(), is_whole, "line {line}");
+        assert_eq!(journal.begun.map(|begun| begun.upload_id).as_deref(), Some(upload), "line {line}");
+        assert_eq!(journal.taken.keys().copied().collect::<Vec<_>>(), taken, "line {line}");
+    }
+    assert_eq!(read_damaged(0), (None, true), "there is a dump, but nobody knows whose");
+}
+
+#[test]
+fn what_another_version_wrote_is_no_damage() {
+    let newer = Record::Start(Start { version: 2, ..start() });
+    let unknown = |json: &str| format!("{:08x} {json}\n", crc32(json.as_bytes())).into_bytes();
+    let more = [bytes(&whole()), unknown(r#"{"globals":{"bytes":1}}"#)].concat();
+    for written in [bytes(&[newer]), unknown(r#"{"start":{"version":"new"}}"#), more] {
+        assert!(read(&written).is_of_another_version, "{}", String::from_utf8_lossy(&written));
+    }
+    assert!(!read(&bytes(&whole())).is_of_another_version);
 }
 
 #[test]
@@ -130,7 +174,7 @@ proptest! {
     #[test]
     fn any_bytes_are_a_journal_or_not(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let reading = read(&bytes);
-        prop_assert!(reading.journal.is_none() && reading.sound_bytes == 0);
+        prop_assert!(reading.journal.is_none() && !reading.is_of_another_version);
     }
 
     #[test]

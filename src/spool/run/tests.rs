@@ -1,13 +1,13 @@
 //! One run's files on a real disk: what is written, to whom it is readable, and what is noticed.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::super::{Found, SpoolDir, upload_ids};
+use super::super::{Aside, Found, Kept, SpoolDir, upload_ids};
 use super::*;
-use crate::pipeline::{PartChecksum, PartDigest};
+use crate::pipeline::PartChecksum;
 
 const DESTINATION: &str = "http://s3\nbucket\napp";
 
@@ -17,8 +17,25 @@ fn start(run_id: &str) -> Start {
 }
 
 fn sealed(number: u32) -> SealedPart {
+    sealed_of(number, b"a part")
+}
+
+fn sealed_of(number: u32, bytes: &'static [u8]) -> SealedPart {
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a permit");
-    SealedPart { number, bytes: Bytes::from_static(b"a part"), digest: PartDigest::None, permit }
+    SealedPart { number, bytes: Bytes::from_static(bytes), digest: PartDigest::None, permit }
+}
+
+/// A run with these parts, as the next one finds it.
+pub(in crate::spool) async fn kept(dir: &Path, parts: &[&'static [u8]]) -> Kept {
+    let room = SpoolDir::open(dir, DESTINATION).await.expect("a room");
+    let spool = room.create(start(&run_id(1))).await.expect("files");
+    for (number, bytes) in (1..).zip(parts) {
+        spool.store(&sealed_of(number, bytes)).await.expect("stored");
+    }
+    match room.found().await.expect("found").pop() {
+        Some(Found::Unfinished(kept)) => kept,
+        found => panic!("{found:?}"),
+    }
 }
 
 fn run_id(digit: u32) -> String {
@@ -26,34 +43,34 @@ fn run_id(digit: u32) -> String {
 }
 
 /// A run with a part and an upload.
-fn run(room: &SpoolDir) -> Arc<Spool> {
-    let spool = room.create(start(&run_id(1))).expect("files");
-    spool.begun(Begun { key: "k".to_owned(), upload_id: "u".to_owned() }).expect("noted");
-    spool.store(&sealed(1)).expect("stored");
-    spool.taken(1, "etag").expect("noted");
+async fn run(room: &SpoolDir) -> Arc<Spool> {
+    let spool = room.create(start(&run_id(1))).await.expect("files");
+    spool.begun(Begun { key: "k".to_owned(), upload_id: "u".to_owned() }).await.expect("noted");
+    spool.store(&sealed(1)).await.expect("stored");
+    spool.taken(1, "etag".to_owned()).await.expect("noted");
     spool
 }
 
-#[test]
-fn a_run_that_ended_is_found_with_all_that_it_noted() {
+#[tokio::test]
+async fn a_run_that_ended_is_found_with_all_that_it_noted() {
     let dir = tempfile::tempdir().expect("a directory");
-    let room = SpoolDir::open(dir.path(), DESTINATION).expect("a room");
-    run(&room);
-    let found = room.found().expect("found");
+    let room = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    run(&room).await;
+    let found = room.found().await.expect("found");
     let [Found::Unfinished(kept)] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!(kept.journal.taken.get(&1).map(String::as_str), Some("etag"));
-    assert_eq!(kept.spool.read(&kept.journal.parts[&1]).expect("the part"), "a part");
-    assert_eq!(upload_ids(dir.path()).expect("read").into_iter().collect::<Vec<_>>(), ["u"]);
-    kept.spool.delete();
-    assert!(room.found().expect("found").is_empty());
+    assert_eq!(kept.spool.read(kept.journal.parts[&1].clone()).await.expect("the part"), "a part");
+    assert_eq!(upload_ids(dir.path()).await.expect("read").into_iter().collect::<Vec<_>>(), ["u"]);
+    kept.spool.delete().await;
+    assert!(room.found().await.expect("found").is_empty());
 }
 
-#[test]
-fn nobody_else_may_read_it() {
+#[tokio::test]
+async fn nobody_else_may_read_it() {
     let dir = tempfile::tempdir().expect("a directory");
     let spool_dir = dir.path().join("made/here");
-    let room = SpoolDir::open(&spool_dir, DESTINATION).expect("a room");
-    let spool = run(&room);
+    let room = SpoolDir::open(&spool_dir, DESTINATION).await.expect("a room");
+    let spool = run(&room).await;
     let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
     let room_path = spool.path().parent().expect("a room");
     for directory in [spool_dir.as_path(), room_path, spool.path()] {
@@ -64,72 +81,154 @@ fn nobody_else_may_read_it() {
     }
 }
 
-#[test]
-fn two_runs_of_one_destination_exclude_each_other_and_two_destinations_do_not() {
+#[tokio::test]
+async fn two_runs_of_one_destination_exclude_each_other_and_two_destinations_do_not() {
     let dir = tempfile::tempdir().expect("a directory");
-    let room = SpoolDir::open(dir.path(), DESTINATION).expect("a room");
-    assert!(matches!(SpoolDir::open(dir.path(), DESTINATION), Err(SpoolError::Busy { .. })));
-    SpoolDir::open(dir.path(), "another").expect("its own room");
+    let room = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    assert!(matches!(SpoolDir::open(dir.path(), DESTINATION).await, Err(SpoolError::Busy { .. })));
+    SpoolDir::open(dir.path(), "another").await.expect("its own room");
     drop(room);
-    SpoolDir::open(dir.path(), DESTINATION).expect("free again");
+    SpoolDir::open(dir.path(), DESTINATION).await.expect("free again");
 }
 
-#[test]
-fn a_part_that_the_disk_changed_is_not_given_back() {
+#[tokio::test]
+async fn a_part_that_the_disk_changed_is_not_given_back() {
     let dir = tempfile::tempdir().expect("a directory");
-    let room = SpoolDir::open(dir.path(), DESTINATION).expect("a room");
-    let spool = room.create(start(&run_id(1))).expect("files");
-    let part = spool.store(&sealed(1)).expect("stored");
+    let room = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    let spool = room.create(start(&run_id(1))).await.expect("files");
+    let part = spool.store(&sealed(1)).await.expect("stored");
     for content in ["b part", "a par", ""] {
         fs::write(spool.path().join("part-00001"), content).expect("written");
-        assert!(matches!(spool.read(&part), Err(SpoolError::Damaged { number: 1 })), "{content:?}");
+        assert!(matches!(spool.read(part.clone()).await, Err(SpoolError::Damaged { number: 1 })), "{content:?}");
     }
     fs::remove_file(spool.path().join("part-00001")).expect("removed");
-    assert!(matches!(spool.read(&part), Err(SpoolError::Read { number: 1, .. })));
+    assert!(matches!(spool.read(part.clone()).await, Err(SpoolError::Read { number: 1, .. })));
 }
 
-#[test]
-fn the_first_error_gives_the_spool_up_for_good() {
+#[tokio::test]
+async fn the_first_error_gives_the_spool_up_for_good() {
     let dir = tempfile::tempdir().expect("a directory");
-    let room = SpoolDir::open(dir.path(), DESTINATION).expect("a room");
-    let spool = run(&room);
+    let room = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    let spool = run(&room).await;
     // Something stands where the part would be written.
     fs::create_dir(spool.unfinished(2)).expect("made");
-    assert!(matches!(spool.store(&sealed(2)), Err(SpoolError::Write(_))));
+    assert!(matches!(spool.store(&sealed(2)).await, Err(SpoolError::Write(_))));
     fs::remove_dir(spool.unfinished(2)).expect("removed");
-    assert!(matches!(spool.store(&sealed(2)), Err(SpoolError::GivenUp)));
+    assert!(matches!(spool.store(&sealed(2)).await, Err(SpoolError::GivenUp)));
     assert!(spool.is_given_up() && !spool.is_whole());
-    let found = room.found().expect("found");
+    let found = room.found().await.expect("found");
     assert!(matches!(found.as_slice(), [Found::Unfinished(_)]), "{found:?}");
 }
 
-#[test]
-fn a_torn_line_is_taken_back_before_another_is_written() {
+#[tokio::test]
+async fn a_torn_line_is_taken_back_before_another_is_written() {
     let dir = tempfile::tempdir().expect("a directory");
-    let room = SpoolDir::open(dir.path(), DESTINATION).expect("a room");
-    let spool = run(&room);
+    let room = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    let spool = run(&room).await;
     private().append(true).open(spool.path().join(JOURNAL)).expect("open").write_all(b"torn").expect("written");
-    let found = room.found().expect("found");
+    let found = room.found().await.expect("found");
     let [Found::Unfinished(kept)] = found.as_slice() else { panic!("{found:?}") };
-    kept.spool.store(&sealed(2)).expect("stored");
-    let found = room.found().expect("found");
+    kept.spool.store(&sealed(2)).await.expect("stored");
+    let found = room.found().await.expect("found");
     let [Found::Unfinished(kept)] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!(kept.journal.parts.len(), 2);
 }
 
-#[test]
-fn files_without_a_journal_and_journals_without_a_line_are_removed() {
+#[tokio::test]
+async fn files_without_a_journal_and_journals_without_a_line_are_removed() {
     let dir = tempfile::tempdir().expect("a directory");
-    let room = SpoolDir::open(dir.path(), DESTINATION).expect("a room");
-    let spool = run(&room);
+    let room = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    let spool = run(&room).await;
     fs::remove_file(spool.path().join(JOURNAL)).expect("removed");
-    let empty = room.create(start(&run_id(2))).expect("files");
+    let empty = room.create(start(&run_id(2))).await.expect("files");
     fs::write(empty.path().join(JOURNAL), "00000000 {").expect("written");
-    let found = room.found().expect("found");
+    let found = room.found().await.expect("found");
     assert!(matches!(found.as_slice(), [Found::Nothing, Found::Nothing]), "{found:?}");
     assert!(!spool.path().exists() && !empty.path().exists());
     // What is not a run's is not touched.
     let other = spool.path().with_file_name("notes");
     fs::create_dir(&other).expect("made");
-    assert!(room.found().expect("found").is_empty() && other.exists());
+    assert!(room.found().await.expect("found").is_empty() && other.exists());
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_gives_the_spool_up_and_holds_nobody_who_asks() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let disk = Disk::of(dir.path()).within(Duration::from_millis(200));
+    let spool = Arc::new(Spool::create(disk, dir.path(), start(&run_id(1))).expect("files"));
+    let part = spool.store(&sealed(1)).await.expect("stored");
+    // Nobody reads from it, so whoever wants to write waits.
+    let hangs = spool.unfinished(2);
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &hangs, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
+    assert!(matches!(spool.store(&sealed(2)).await, Err(SpoolError::Disk(_))));
+    assert!(spool.is_given_up() && !spool.is_whole());
+    assert!(matches!(spool.taken(1, "etag".to_owned()).await, Err(SpoolError::GivenUp)));
+    assert_eq!(spool.read(part).await.expect("what stands there can be read all the same"), "a part");
+    // Not waited for either; what is left behind is logged.
+    spool.delete().await;
+    assert!(spool.path().exists());
+    File::open(hangs).expect("a reader, which lets it go on");
+}
+
+#[tokio::test]
+async fn what_may_be_neither_delivered_nor_deleted_is_set_aside_and_seen_there() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let spool = kept(dir.path(), &[b"a part"]).await.spool;
+    let journal = spool.path().join(JOURNAL);
+    let text = fs::read(&journal).expect("it is there");
+    let line = |record: &str| {
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, record.as_bytes());
+        format!("{crc:08x} {record}\n").into_bytes()
+    };
+    let newer = [line(r#"{"start":{"version":2,"run":"7"}}"#), line(r#"{"begun":{"upload":"u"}}"#)].concat();
+    let unknown = [&text[..], &line(r#"{"globals":{"bytes":7}}"#)].concat();
+    let start = Start::new("another".to_owned(), String::new(), &run_id(1), "n".to_owned(), PartChecksum::Md5);
+    let stray = journal::encode(&Record::Start(start)).expect("JSON");
+    for (content, expected) in
+        [(newer, Aside::OfAnotherVersion), (unknown, Aside::OfAnotherVersion), (stray, Aside::OfAnotherDestination)]
+    {
+        fs::write(&journal, &content).expect("written");
+        let room = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+        let found = room.found().await.expect("found");
+        let [Found::Foreign(path, why)] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((path.as_path(), *why), (spool.path(), expected));
+        let ids = upload_ids(dir.path()).await;
+        assert_eq!(ids.is_err(), expected == Aside::OfAnotherVersion, "nobody knows which uploads are wanted: {ids:?}");
+        let place = room.set_aside(path, *why).await.expect("set aside");
+        assert!(room.found().await.expect("found").is_empty(), "in nobody's way");
+        assert_eq!(room.aside().await.expect("seen"), [place.as_path()]);
+        assert_eq!(fs::read(place.join(JOURNAL)).expect("all of it is there"), content);
+        assert!(place.join("part-00001").exists());
+        fs::rename(place, spool.path()).expect("as the message says");
+    }
+}
+
+#[tokio::test]
+async fn what_the_first_release_wrote_is_delivered() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/spool-version-1");
+    let reading = journal::read(&fs::read(fixture.join("three-parts.journal")).expect("the fixture"));
+    assert_eq!((&reading.damage, reading.is_of_another_version), (&None, false));
+    let journal = reading.journal.expect("a journal");
+    assert_eq!((journal.parts.len(), journal.taken.len()), (3, 2));
+    assert!(journal.begun.as_ref().is_some_and(|begun| begun.key == format!("app/{}", journal.start.file_name)));
+    assert_eq!(journal.whole().expect("whole").totals().object_bytes, 11_466_114);
+
+    let text = fs::read(fixture.join(JOURNAL)).expect("the fixture");
+    let start = journal::read(&text).journal.expect("a journal").start;
+    let dir = tempfile::tempdir().expect("a directory");
+    let room = SpoolDir::open(dir.path(), &start.destination).await.expect("a room");
+    let spool =
+        room.create(Start::new(start.destination, start.location, &start.run_id, start.file_name, start.checksum));
+    let run = spool.await.expect("files").path().to_owned();
+    for file in [JOURNAL, "part-00001"] {
+        fs::copy(fixture.join(file), run.join(file)).expect("copied");
+    }
+    let found = room.found().await.expect("found");
+    let [Found::Whole(kept, None)] = found.as_slice() else { panic!("{found:?}") };
+    let part = kept.journal.parts[&1].clone();
+    assert_eq!(kept.spool.read(part).await.expect("its part").len(), 16_007);
+    let manifest = kept.journal.proof.clone().expect("a proof").manifest;
+    let manifest: crate::backup::manifest::Manifest = serde_json::from_value(manifest).expect("a manifest");
+    assert_eq!(manifest.object_bytes, 16_007);
 }

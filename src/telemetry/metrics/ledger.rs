@@ -5,7 +5,7 @@
 //! collector may read it at any moment. Nothing here can fail a backup.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,11 +20,14 @@ use super::{
 };
 
 use crate::backup::name::CLOCK_TOLERANCE;
+use crate::disk::{Disk, DiskError};
 use crate::pipeline::Bottleneck;
 use crate::retention::RetentionReport;
 
 /// A collector runs as another user.
 const MODE: u32 = 0o644;
+/// How long its disk may take: of the 10 s that a run has to stop (SPEC §6), little is left when its end is noted.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +76,15 @@ impl Ledger {
     /// it is the one that the file is of; where that is not known either, the file stays as it is.
     #[must_use]
     pub fn open(destination: Option<&str>, file: Option<PathBuf>) -> Self {
-        let text = file.as_deref().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+        let (file, text) = match file.map(read) {
+            Some(Ok((file, text))) => (Some(file), text),
+            // Not to be overwritten with less than it holds.
+            Some(Err(error)) => {
+                tracing::warn!(%error, "METRICS_FILE cannot be read, and is not written from now on");
+                (None, String::new())
+            }
+            None => (None, String::new()),
+        };
         let mut others = parse(&text);
         let only = others.keys().next().filter(|_| others.len() == 1).cloned();
         let known = destination.map(str::to_owned).or(only);
@@ -188,7 +199,10 @@ impl Ledger {
             let others = state.others.iter().map(|(destination, record)| (destination.as_str(), record));
             render(&std::iter::once((self.destination.as_str(), &state.record)).chain(others).collect::<Vec<_>>())
         };
-        if let Err(error) = replace(path, &text) {
+        let (disk, file) = (disk_of(path), path.clone());
+        let replaced =
+            disk.call_here(move || replace(&file, &text)).unwrap_or_else(|error| Err(io::Error::other(error)));
+        if let Err(error) = replaced {
             tracing::warn!(path = %path.display(), %error, "METRICS_FILE cannot be written");
         }
     }
@@ -218,7 +232,19 @@ fn retained(record: &mut Record, report: Option<&RetentionReport>) {
     }
 }
 
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+/// Nothing here may hold a run up that is on its way out.
+fn disk_of(path: &Path) -> Disk {
+    Disk::of(path).within(PATIENCE)
+}
+
+/// What a file holds; one that is not there, or is another user's, holds nothing.
+fn read(path: PathBuf) -> Result<(PathBuf, String), DiskError> {
+    let file = path.clone();
+    let text = disk_of(&path).call_here(move || std::fs::read_to_string(file))?;
+    Ok((path, text.unwrap_or_default()))
+}
+
+fn replace(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // Hidden, and not `.prom`: no collector takes it for one of its files.
     let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));

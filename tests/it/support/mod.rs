@@ -16,6 +16,7 @@
 //! | [`process`] | processes as seen in `/proc`: descendants, start times, signals |
 //! | [`client`] | plain HTTP requests, as monitoring sends them, and waiting until something is so |
 //! | [`faulty`], [`spooled`] | the stages of the fault tests: a bucket, a proxy, a dump; and a spool |
+//! | [`hanging_disk`] | [`hanging_disk::HangingDisk`]: a file system that holds the calls it is told to |
 //! | [`background`] | the thread with a small runtime on which the proxies live |
 //!
 //! Everything here may be used from a plain `#[test]`: nothing needs an async test.
@@ -27,6 +28,7 @@ pub mod client;
 pub mod connect_proxy;
 pub mod fake_pg_dump;
 pub mod faulty;
+pub mod hanging_disk;
 pub mod port;
 pub mod process;
 pub mod program;

@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub struct Program {
     args: Vec<OsString>,
     env: BTreeMap<OsString, OsString>,
     stdin: Vec<u8>,
+    stdin_file: Option<Arc<File>>,
     timeout: Duration,
     home: Arc<TempDir>,
 }
@@ -49,7 +51,7 @@ impl Program {
             inherited.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))).collect();
         env.insert("HOME".into(), home.path().into());
         let executable = executable.to_owned();
-        Self { executable, args: Vec::new(), env, stdin: Vec::new(), timeout: DEFAULT_TIMEOUT, home }
+        Self { executable, args: Vec::new(), env, stdin: Vec::new(), stdin_file: None, timeout: DEFAULT_TIMEOUT, home }
     }
 
     /// Another executable with the same environment, and without arguments.
@@ -95,6 +97,13 @@ impl Program {
         self
     }
 
+    /// What its stdin is, instead of bytes.
+    #[must_use]
+    pub fn stdin_file(mut self, file: Arc<File>) -> Self {
+        self.stdin_file = Some(file);
+        self
+    }
+
     /// After this time the run is killed and the test panics; 120 s otherwise.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -122,7 +131,11 @@ impl Program {
     pub fn spawn(&self) -> Running {
         let mut command = Command::new(&self.executable);
         command.args(&self.args).env_clear().envs(&self.env).current_dir(self.home());
-        command.stdin(if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() });
+        command.stdin(match &self.stdin_file {
+            Some(file) => file.try_clone().expect("the same file once more").into(),
+            None if self.stdin.is_empty() => Stdio::null(),
+            None => Stdio::piped(),
+        });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         Running::start(command, &self.stdin, self.timeout, Arc::clone(&self.home))

@@ -1,0 +1,113 @@
+//! A dump that waits in the spool, and a store that does not take it as it is: it is cut anew where that helps, and set aside
+//! where nothing does. It never stands in the way of the next backup.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::fake_pg_dump::FakeDump;
+use crate::support::faulty::THREE_PARTS;
+use crate::support::proxy::{Calls, Fault, Rule, S3Verb, When};
+use crate::support::servers::s3;
+use crate::support::setup::manifest;
+use crate::support::spooled::Spooled;
+
+const STORAGE_FAILED: i32 = 12;
+
+fn three_parts() -> Spooled {
+    Spooled::new(FakeDump::new().body(THREE_PARTS))
+}
+
+fn invalid() -> Fault {
+    Fault::Status { code: 400, s3_code: "InvalidPart", when: When::Before }
+}
+
+/// How many parts of an object S3 took.
+fn sent(stage: &Spooled, key: &str) -> usize {
+    let log = stage.proxy.log();
+    log.iter().filter(|seen| seen.verb == S3Verb::UploadPart && seen.fault.is_none() && seen.key() == key).count()
+}
+
+#[test]
+fn a_dump_that_s3_refuses_for_good_is_set_aside_and_blocks_no_backup() {
+    let stage = three_parts();
+    let refused = Rule::on(S3Verb::CompleteMultipartUpload, Calls::All, invalid());
+    stage.proxy.rule(refused.clone());
+    let first = stage.backup().run();
+    assert_eq!(first.code, Some(STORAGE_FAILED), "{}", first.stderr);
+    assert!(first.stderr.contains("S3_EQUAL_PARTS"), "it says what to do: {}", first.stderr);
+    let run_id = stage.only_kept().file_name().expect("a name").to_string_lossy().into_owned();
+    let key = stage.proxy.log().last().expect("a request").key();
+    stage.proxy.clear_rules();
+    stage.proxy.rule(refused.key_suffix(&key));
+
+    let second = stage.backup().run();
+    second.assert_code(0);
+    let aside = stage.only_kept();
+    assert!(aside.ends_with(format!("refused-{run_id}")), "{}", aside.display());
+    assert!(second.stderr.contains(&aside.display().to_string()), "{}", second.stderr);
+    assert_eq!((stage.backups().len(), stage.dump.pids().len()), (1, 2), "a fresh one is taken: {}", second.stderr);
+    assert_eq!(s3().open_uploads(&stage.bucket), Vec::<String>::new(), "{}", second.stderr);
+
+    let third = stage.backup().run();
+    third.assert_code(0);
+    assert!(third.stderr.contains("was set aside"), "it is not forgotten: {}", third.stderr);
+    assert_eq!((stage.backups().len(), stage.kept().len()), (2, 1), "{}", third.stderr);
+
+    // As the message says.
+    stage.proxy.clear_rules();
+    fs::rename(&aside, aside.with_file_name(run_id)).expect("renamed");
+    stage.assert_delivered(&stage.backup().run(), (4, 4), "the cause is fixed");
+}
+
+#[test]
+fn a_dump_whose_parts_s3_refuses_is_cut_anew() {
+    let stage = three_parts();
+    stage.killed_from(1);
+    stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::Nth(1), invalid()));
+    let outcome = stage.backup().run();
+    stage.assert_delivered(&outcome, (2, 2), "refused once");
+    assert!(outcome.stderr.contains("cutting the dump in the spool into other parts"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_dump_is_cut_anew_where_the_limits_have_changed() {
+    for (settings, part_bytes, parts) in [
+        (&[("BACKUP_PART_SIZE", "6MiB"), ("S3_CHECKSUM", "crc64nvme")][..], 6 << 20, 2),
+        (&[("S3_MAX_PARTS", "2"), ("BACKUP_PART_SIZE", "5MiB")], 5_733_057, 2),
+        (&[("S3_CHECKSUM", "none")], 5 << 20, 3),
+    ] {
+        let stage = three_parts();
+        // Two parts are taken already, of an upload that is of no use any more.
+        stage.killed_from(3);
+        let program = settings.iter().fold(stage.backup(), |program, (name, value)| program.env(name, value));
+        // What is dumped beside it is small, as it need not fit into two parts of 5 MiB.
+        let small = FakeDump::new().install();
+        let outcome = program.env("PG_DUMP_PATH", small.path()).run();
+        outcome.assert_code(0);
+        let key = stage.backups()[0].clone();
+        let told = manifest(&stage.bucket, &key);
+        assert_eq!((&told["part_bytes"], &told["parts"]), (&part_bytes.into(), &parts.into()), "{settings:?}");
+        assert_eq!(sent(&stage, &key), 2 + parts, "{settings:?}: {}", outcome.stderr);
+        assert!(crate::support::setup::plain(&stage.bucket, &key) == stage.dump.output(), "{settings:?}");
+        assert_eq!(s3().open_uploads(&stage.bucket), Vec::<String>::new(), "{settings:?}");
+        stage.assert_nothing_kept("delivered");
+    }
+}
+
+#[test]
+fn a_damaged_part_is_noticed_while_it_is_cut_anew() {
+    let stage = three_parts();
+    stage.killed_from(1);
+    let part = stage.only_kept().join("part-00002");
+    damage(&part);
+    let outcome = stage.backup().env("BACKUP_PART_SIZE", "6MiB").run();
+    stage.assert_delivered(&outcome, (1, 2), "damaged");
+    assert!(outcome.stderr.contains("a fresh one is taken"), "{}", outcome.stderr);
+}
+
+fn damage(path: &Path) {
+    let mut bytes = fs::read(path).expect("it is there");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).expect("written");
+}
