@@ -45,6 +45,14 @@ pub enum Command {
     Completions(CompletionsArgs),
 }
 
+/// What a transaction pooler between this program and the server means.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct PoolerArgs {
+    /// Go on behind a transaction pooler: the dump may fail, its settings may reach other sessions, globals are not made
+    #[arg(long)]
+    pub allow_pooler: bool,
+}
+
 /// Flags of `backup` that are not settings.
 #[derive(Debug, clap::Args)]
 pub struct BackupArgs {
@@ -57,6 +65,9 @@ pub struct BackupArgs {
     /// Back up to a destination that holds another database's backups
     #[arg(long)]
     pub allow_mixed: bool,
+    /// What a transaction pooler means.
+    #[command(flatten)]
+    pub pooler: PoolerArgs,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
     #[arg(last = true, value_name = "ARGS")]
     pub pg_dump_args: Vec<String>,
@@ -74,6 +85,9 @@ pub struct DaemonArgs {
     /// Back up to a destination that holds another database's backups
     #[arg(long)]
     pub allow_mixed: bool,
+    /// What a transaction pooler means.
+    #[command(flatten)]
+    pub pooler: PoolerArgs,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
     #[arg(last = true, value_name = "ARGS")]
     pub pg_dump_args: Vec<String>,
@@ -102,6 +116,9 @@ pub struct CheckArgs {
     /// Look at the bucket alone: nothing is written, and no setting of PostgreSQL is needed
     #[arg(long)]
     pub bucket_only: bool,
+    /// What a transaction pooler means.
+    #[command(flatten)]
+    pub pooler: PoolerArgs,
     /// Read the newest backup whole: its sum, gzip, and the dump to its end
     #[arg(long)]
     pub deep: bool,

@@ -85,13 +85,13 @@ pub const EXIT_CODES: [ExitCodeRow; 16] = [
         ExitCode::InvalidSetting,
         4,
         "invalid setting",
-        "any other setting has a value that cannot be used, or the destination holds another database's backups",
+        "any other setting has a value that cannot be used, the destination holds another database's backups, or the connection goes by a transaction pooler",
     ),
     row(
         ExitCode::PostgresUnavailable,
         10,
         "PostgreSQL unavailable",
-        "cannot connect or authenticate (three tries in 30 s), or no installed pg_dump is new enough",
+        "cannot connect or authenticate (up to three tries in 30 s), or no installed pg_dump is new enough",
     ),
     row(ExitCode::DumpFailed, 11, "dump failed", "pg_dump ended badly, stalled, or its output is not whole"),
     row(
@@ -251,6 +251,7 @@ impl Error {
             Self::Listen { .. } | Self::Mixed { .. } | Self::Spool(SpoolError::Unusable { .. }) => {
                 ExitCode::InvalidSetting
             }
+            Self::Postgres(PostgresError::TransactionPooler { .. }) => ExitCode::InvalidSetting,
             Self::Postgres(_) => ExitCode::PostgresUnavailable,
             Self::Dump(_) | Self::TooLong { .. } | Self::Internal(_) => ExitCode::DumpFailed,
             Self::Storage(error) => match error.blame() {

@@ -187,8 +187,8 @@ impl<'a> Backup<'a> {
         let parts = if self.config.spool_dir.is_some() { plan.memory_with_spool() } else { plan.memory() };
         let memory = memory_estimate(self.config.pipeline.threads, parts);
         tracing::info!(
-            host = facts.host,
-            port = facts.port.parse::<u16>().ok(),
+            host = facts.place.host,
+            port = facts.place.port.parse::<u16>().ok(),
             database = facts.database,
             user = facts.user,
             server_version = facts.server_version,
@@ -274,7 +274,7 @@ impl<'a> Backup<'a> {
 
     /// Where the programs that dump connect to.
     fn source(&self, facts: &Facts, run_id: &str) -> Conninfo {
-        let mut source = self.config.postgres.pinned(facts);
+        let mut source = self.config.postgres.pinned(&facts.place);
         source.set("application_name", blocking::application_name(run_id));
         source
     }

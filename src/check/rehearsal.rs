@@ -36,7 +36,7 @@ enum Mishap {
 
 /// Runs it. Where it does not end in time, `pg_dump` is stopped; where the check is interrupted, it is killed.
 pub(super) async fn rehearse(tools: &Tools, settings: &PostgresSettings, facts: &Facts) -> Verdict {
-    let (mut dump, stdout) = match Dump::rehearse(tools, settings, &settings.pinned(facts)) {
+    let (mut dump, stdout) = match Dump::rehearse(tools, settings, &settings.pinned(&facts.place)) {
         Ok(started) => started,
         Err(error) => return Verdict::error(&error),
     };

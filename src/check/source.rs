@@ -6,14 +6,14 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::postgres::preflight::{self, Concern, Severity};
-use crate::postgres::{Coverage, Facts, Installed, PostgresError, PostgresSettings, Session, Tools};
+use crate::postgres::{Coverage, Facts, Installed, Place, PostgresError, PostgresSettings, Session, Tools};
 
 use super::clock::Clock;
 use super::finding::{Findings, Probe, Verdict};
 use super::rehearsal;
 
 /// Seconds since 1970, as the server sees it.
-const CLOCK: &str = "SELECT extract(epoch FROM clock_timestamp())::bigint";
+const CLOCK: &str = "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::bigint";
 
 /// Tries everything there is to try of the source, whose dump goes to a spool or not; gives what the server says of it, where
 /// that was to be had.
@@ -58,7 +58,7 @@ async fn connect(installed: &Installed, settings: &PostgresSettings) -> Result<(
 }
 
 fn place(facts: &Facts) -> String {
-    let Facts { host, port, database, user, .. } = facts;
+    let Facts { place: Place { host, port, .. }, database, user, .. } = facts;
     let role = if facts.in_recovery { "standby" } else { "primary" };
     format!("PostgreSQL {} ({role}) at {host}:{port}, database {database} as {user}", facts.version())
 }

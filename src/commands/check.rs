@@ -98,5 +98,6 @@ async fn open(context: &Context<'_>, args: &CheckArgs) -> Result<Opened, Error> 
     let config = config::check(context.flags, context.environment, scope).map_err(Error::Settings)?;
     let s3 = impatient(&config.s3);
     let destination = Destination::open(&s3).await?;
-    Ok(Opened { s3, source: config.postgres, spool_dir: config.spool_dir, schedule: config.schedule, destination })
+    let source = config.postgres.map(|source| PostgresSettings { allows_pooler: args.pooler.allow_pooler, ..source });
+    Ok(Opened { s3, source, spool_dir: config.spool_dir, schedule: config.schedule, destination })
 }

@@ -45,7 +45,11 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
     };
     let agenda = Agenda::new(config.schedule, config.retry_delays, Utc::now());
     let owned = Arc::new(OwnedContext::of(context));
-    let manner = Manner { choice: ProgressStyleChoice::Lines, mixing: Mixing::when(args.allow_mixed) };
+    let manner = Manner {
+        choice: ProgressStyleChoice::Lines,
+        mixing: Mixing::when(args.allow_mixed),
+        allows_pooler: args.pooler.allow_pooler,
+    };
     let launch = launcher(Arc::clone(&owned), Arc::clone(&ledger), manner, interrupts.clone());
     let scheduler = Scheduler::new(agenda, pulse, launch, reporter(owned, ledger));
     Err(Error::Interrupted(Box::pin(scheduler.run(opening, &interrupts)).await))

@@ -22,6 +22,8 @@ pub(super) struct Manner {
     pub choice: ProgressStyleChoice,
     /// What another database's backups in the destination mean.
     pub mixing: Mixing,
+    /// Whether a transaction pooler is no reason to refuse.
+    pub allows_pooler: bool,
 }
 
 /// One run and what came of it.
@@ -55,7 +57,8 @@ async fn run(
     interrupts: Interrupts,
     attempt: &mut Attempt,
 ) -> Result<Report, Error> {
-    let config = config::backup(context.flags, context.environment).map_err(Error::Settings)?;
+    let mut config = config::backup(context.flags, context.environment).map_err(Error::Settings)?;
+    config.postgres.allows_pooler = manner.allows_pooler;
     let limits = Limits::new(interrupts, config.max_duration);
     let progress = Arc::new(Progress::default());
     let display = Mutex::new(None);

@@ -280,6 +280,7 @@ fn postgres(resolver: &mut Resolver<'_>) -> Option<PostgresSettings> {
         arguments,
         lock_wait: lock_wait.unwrap_or(Duration::from_mins(1)),
         stall_timeout: stall_timeout.unwrap_or(Duration::from_mins(30)),
+        allows_pooler: false,
     })
 }
 

@@ -50,19 +50,17 @@ impl Backend {
     /// # Errors
     /// Where the session is lost.
     pub async fn ask(session: &mut Session, application_name: &str) -> Result<Option<Self>, PostgresError> {
-        // Columns as JSON: what an older server does not have is absent.
         let question = format!(
-            "SELECT json_build_object('pid', pid, 'state', state, 'wait_class', to_jsonb(a) ->> 'wait_event_type', \
-             'wait', to_jsonb(a) ->> 'wait_event', \
-             'unchanged_s', extract(epoch FROM clock_timestamp() - state_change)::float8, \
-             'query', regexp_replace(left(query, 300), E'\\\\s+', ' ', 'g'), \
-             'blockers', (SELECT json_agg(json_build_object('pid', b.pid, 'user', b.usename, 'state', b.state, \
-             'query', left(b.query, 300))) FROM pg_stat_activity b \
-             WHERE to_jsonb(a) ->> 'wait_event_type' = 'Lock' AND b.pid = ANY (pg_blocking_pids(a.pid)))) \
-             FROM pg_stat_activity a WHERE application_name = '{application_name}'"
+            "SELECT pg_catalog.json_build_object('pid', a.pid, 'state', a.state, 'wait_class', a.wait_event_type, \
+             'wait', a.wait_event, 'unchanged_s', extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change), \
+             'query', pg_catalog.regexp_replace(pg_catalog.left(a.query, 300), '[[:space:]]+', ' ', 'g'), \
+             'blockers', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('pid', b.pid, 'user', b.usename, \
+             'state', b.state, 'query', pg_catalog.left(b.query, 300))) FROM pg_catalog.pg_stat_activity b \
+             WHERE a.wait_event_type = 'Lock' AND b.pid = ANY (pg_catalog.pg_blocking_pids(a.pid)))) \
+             FROM pg_catalog.pg_stat_activity a WHERE a.application_name = '{application_name}'"
         );
         // The session is in a transaction, where pg_stat_activity stays as it was first seen.
-        session.query("SELECT pg_stat_clear_snapshot()").await?;
+        session.query("SELECT pg_catalog.pg_stat_clear_snapshot()").await?;
         let answer = session.query(&question).await?;
         let backends = answer.iter().map(|line| serde_json::from_str(line).map_err(PostgresError::Answer));
         let backends: Vec<Self> = backends.collect::<Result<_, _>>()?;
@@ -76,9 +74,10 @@ impl Backend {
     /// Where the session is lost.
     pub async fn terminate(session: &mut Session, application_name: &str) -> Result<(), PostgresError> {
         let order = format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{application_name}'"
+            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
+             WHERE application_name = '{application_name}'"
         );
-        session.query("SELECT pg_stat_clear_snapshot()").await?;
+        session.query("SELECT pg_catalog.pg_stat_clear_snapshot()").await?;
         let ended = session.query(&order).await?;
         if !ended.is_empty() {
             tracing::debug!("the session that pg_dump left on the server is ended");

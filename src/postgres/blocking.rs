@@ -32,13 +32,13 @@ pub fn application_name(run_id: &str) -> String {
 pub async fn waiting_for(session: &mut Session, application_name: &str) -> Result<Vec<Waiting>, PostgresError> {
     // Ungranted locks first: they are few, everybody may see them, and pg_blocking_pids() is not cheap.
     let question = format!(
-        "SELECT json_build_object('pid', a.pid, 'user', a.usename, \
-         'query', left(a.query, 300)) FROM pg_stat_activity a \
-         WHERE a.pid IN (SELECT l.pid FROM pg_locks l WHERE NOT l.granted) AND EXISTS (SELECT FROM pg_stat_activity d \
-         WHERE d.application_name = '{application_name}' AND d.pid = ANY (pg_blocking_pids(a.pid)))"
+        "SELECT pg_catalog.json_build_object('pid', a.pid, 'user', a.usename, 'query', pg_catalog.left(a.query, 300)) \
+         FROM pg_catalog.pg_stat_activity a WHERE a.pid IN (SELECT l.pid FROM pg_catalog.pg_locks l WHERE NOT l.granted) \
+         AND EXISTS (SELECT FROM pg_catalog.pg_stat_activity d WHERE d.application_name = '{application_name}' \
+         AND d.pid = ANY (pg_catalog.pg_blocking_pids(a.pid)))"
     );
     // The session is in a transaction (it holds the lock), where pg_stat_activity stays as it was first seen.
-    session.query("SELECT pg_stat_clear_snapshot()").await?;
+    session.query("SELECT pg_catalog.pg_stat_clear_snapshot()").await?;
     let answer = session.query(&question).await?;
     answer.iter().map(|line| serde_json::from_str(line).map_err(PostgresError::Answer)).collect()
 }

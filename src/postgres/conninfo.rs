@@ -20,6 +20,9 @@ pub enum ConninfoError {
     /// Neither of the two forms.
     #[error("is neither a URI (postgresql://user@host/database) nor `key=value` words")]
     NeitherForm,
+    /// A URI of another program or driver.
+    #[error("begins with {0}://, which libpq does not know: write postgresql:// instead")]
+    ForeignScheme(String),
     /// A word has no `=`.
     #[error("word {0} has no `=`: quote a value with spaces, as in password='two words'")]
     NoEquals(usize),
@@ -27,16 +30,35 @@ pub enum ConninfoError {
     #[error("a quoted value is not closed: close it with ', and write ' within it as \\'")]
     OpenQuote,
     /// A keyword that libpq does not know.
-    #[error(
-        "word {0} (in a URI: a parameter behind the ?) does not begin with a keyword of libpq: correct the keyword, or quote a value with spaces"
-    )]
+    #[error("word {0} does not begin with a keyword of libpq: correct the keyword, or quote a value with spaces")]
     UnknownKeyword(usize),
+    /// A parameter of a URI that libpq does not know, and whose name is no secret.
+    #[error("has the parameter {0}, which libpq does not know (another driver's, as a rule): remove it")]
+    ForeignParameter(String),
+    /// A parameter of a URI that libpq does not know, whose name may be a piece of a secret.
+    #[error(
+        "parameter {0} after the ? is none of libpq's: remove it, or write & within the password as %26 and = as %3D"
+    )]
+    UnknownParameter(usize),
     /// A `%` is not followed by two hexadecimal digits, or is `%00`.
     #[error("has a % that is not followed by two hexadecimal digits: write % as %25 and percent-encode the password")]
     Percent,
-    /// The host part of the URI holds an `@`.
-    #[error("has more than one @ before the database: write an @ within the password as %40")]
-    SecondAt,
+    /// A character that ends the user or the password of a URI stands in it as it is.
+    #[error(
+        "has a character in its user or password that ends it there: write / within the password as %2F, @ as %40, ? as %3F, # as %23, [ as %5B, : as %3A, a space as %20 and % as %25 (an @ within the database's name is %40, too)"
+    )]
+    Unescaped,
+    /// A number that is none.
+    #[error("{0} is not a whole number that it can be")]
+    Number(&'static str),
+    /// A port that is none.
+    #[error(
+        "has a port that is not a number from 1 to 65535: where that is a piece of a password, write / within the password as %2F, : as %3A and @ as %40"
+    )]
+    Port,
+    /// An `sslmode` that is none.
+    #[error("sslmode must be one of {}", SSL_MODES.join(", "))]
+    SslMode,
     /// A bracket of an IPv6 address is not closed, or is followed by something else.
     #[error("has an IPv6 address whose brackets are not closed or are followed by something else than a port")]
     Brackets,
@@ -120,6 +142,17 @@ const KEYWORDS: &[&str] = &[
     "tty",
     "user",
 ];
+/// All of libpq; it refuses another when it connects.
+const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+/// What libpq reads as a number of 32 bits when it connects.
+const NUMBERS: &[&str] = &[
+    "connect_timeout",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "tcp_user_timeout",
+];
 const OTHER_SECRETS: &[&str] = &["sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"];
 
 impl Conninfo {
@@ -133,6 +166,8 @@ impl Conninfo {
         }
         let words = if let Some(rest) = uri::body(text) {
             uri::parse(rest)?
+        } else if let Some(scheme) = uri::foreign_scheme(text) {
+            return Err(ConninfoError::ForeignScheme(scheme.to_owned()));
         } else if text.contains('=') {
             words::parse(text)?
         } else {
@@ -187,7 +222,7 @@ impl Conninfo {
         let mut conninfo = Self::default();
         for (index, (key, value)) in words.into_iter().enumerate() {
             let other = OTHER_SECRETS.iter().find(|secret| **secret == key).copied();
-            if other.is_none() && !KEYWORDS.contains(&key.as_str()) {
+            if !is_known(&key) {
                 return Err(ConninfoError::UnknownKeyword(index + 1));
             }
             // The last one counts, whatever it is.
@@ -200,8 +235,48 @@ impl Conninfo {
                 (None, _) => conninfo.set(&key, value),
             }
         }
+        conninfo.validate()?;
         Ok(conninfo)
     }
+
+    /// What libpq finds out when it connects: no other try would help, and it would print the value, which may be a piece
+    /// of a password.
+    fn validate(&self) -> Result<(), ConninfoError> {
+        if !self.get("port").unwrap_or_default().split(',').all(is_port) {
+            return Err(ConninfoError::Port);
+        }
+        let is_number =
+            |keyword: &str| self.get(keyword).is_none_or(|value| value.is_empty() || number(value).is_some());
+        if let Some(keyword) = NUMBERS.iter().find(|keyword| !is_number(keyword)) {
+            return Err(ConninfoError::Number(keyword));
+        }
+        // The old `requiressl` stands for an `sslmode`.
+        let mode = self.get("sslmode").filter(|mode| !mode.is_empty() && self.get("requiressl").is_none());
+        if mode.is_some_and(|mode| !SSL_MODES.contains(&mode)) {
+            return Err(ConninfoError::SslMode);
+        }
+        Ok(())
+    }
+}
+
+/// Whether it is a keyword of libpq.
+fn is_known(key: &str) -> bool {
+    KEYWORDS.contains(&key) || is_secret(key)
+}
+
+/// Whether what belongs to the keyword is a secret.
+fn is_secret(key: &str) -> bool {
+    key == "password" || OTHER_SECRETS.contains(&key)
+}
+
+/// libpq's `pqParseIntParam`: C's white space around the number is none of its.
+fn number(text: &str) -> Option<i32> {
+    text.trim_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']).parse().ok()
+}
+
+/// Empty where the default is meant.
+fn is_port(text: &str) -> bool {
+    text.is_empty() || number(text).is_some_and(|port| (1..=65_535).contains(&port))
 }
 
 impl fmt::Display for Conninfo {

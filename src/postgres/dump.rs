@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::keepalives::with_keepalives;
-use super::messages::Messages;
+use super::messages::{Loudness, Messages};
 use super::{Conninfo, PostgresError, PostgresSettings, Tools};
 
 /// How long `pg_dump` may take to end by itself after SIGTERM, before SIGKILL. SPEC §6 gives the whole clean-up 10 s.
@@ -107,7 +107,7 @@ impl Dump {
             return Err(unusable(std::io::Error::other("its pipes are missing")));
         };
         let stdout = File::from(stdout.into_owned_fd().map_err(unusable)?);
-        let messages = tokio::spawn(Messages::gather(stderr, program));
+        let messages = tokio::spawn(Messages::gather(stderr, program, Loudness::loud()));
         Ok((Self { child, program, group, messages }, stdout))
     }
 

@@ -4,18 +4,26 @@
 
 use serde::Deserialize;
 
-use super::{PostgresError, Session, Version};
+use super::{Place, Pooling, PostgresError, Session, Version};
 
-/// One line of JSON; `:'HOST'` and `:'PORT'` are psql's, the host really chosen among several. Columns that older servers
-/// do not have are asked of the row as JSON, where they are absent.
+/// One line of JSON. Columns that older servers do not have are asked of the row as JSON, where they are absent.
 const QUESTION: &str = "\
-SELECT json_build_object('server_version', current_setting('server_version'), 'database', current_database(), \
-'user', current_user, 'size_bytes', pg_database_size(oid), 'encoding', pg_encoding_to_char(encoding), \
-'collation', datcollate, 'character_type', datctype, 'locale_provider', to_jsonb(d) ->> 'datlocprovider', \
-'locale', coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'), 'in_recovery', pg_is_in_recovery(), \
-'host', :'HOST', 'port', :'PORT') FROM pg_database d WHERE datname = current_database()";
+SELECT pg_catalog.json_build_object('server_version', pg_catalog.current_setting('server_version'), \
+'database', pg_catalog.current_database(), 'user', current_user, \
+'encoding', pg_catalog.pg_encoding_to_char(d.encoding), 'collation', d.datcollate, 'character_type', d.datctype, \
+'locale_provider', pg_catalog.to_jsonb(d) ->> 'datlocprovider', \
+'locale', coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'), \
+'in_recovery', pg_catalog.pg_is_in_recovery()) \
+FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
 /// Some hosted servers do not let everybody ask.
-const SYSTEM_IDENTIFIER: &str = "SELECT system_identifier FROM pg_control_system()";
+const SYSTEM_IDENTIFIER: &str = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
+/// The server looks at each of the database's files, of which there may be a million.
+const SIZE: &str = "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())";
+/// What is known without a look at the disk: as of the last `VACUUM` or `ANALYZE`.
+const SIZE_BY_CATALOG: &str = "SELECT pg_catalog.sum(c.relpages::pg_catalog.int8) \
+* pg_catalog.current_setting('block_size')::pg_catalog.int8 FROM pg_catalog.pg_class c";
+/// For each of the two: the size is only an estimate. Well under the session's own deadline for an answer.
+const SIZE_TIMEOUT: &str = "5s";
 
 /// The server and the database.
 #[derive(Clone, Debug, Deserialize)]
@@ -26,7 +34,9 @@ pub struct Facts {
     pub database: String,
     /// The role that was connected as.
     pub user: String,
-    /// `pg_database_size`: an estimate of the dump's size, not a bound.
+    /// `pg_database_size`: an estimate of the dump's size, not a bound. Where that takes too long it is what the catalog
+    /// has, and 0 where that is not known either.
+    #[serde(skip)]
     pub size_bytes: u64,
     /// Such as `UTF8`.
     pub encoding: String,
@@ -40,10 +50,12 @@ pub struct Facts {
     pub locale: Option<String>,
     /// Whether the server is a standby.
     pub in_recovery: bool,
-    /// The host really chosen, or the socket's directory.
-    pub host: String,
-    /// Its port.
-    pub port: String,
+    /// Where the session is, and `pg_dump` is sent.
+    #[serde(skip)]
+    pub place: Place,
+    /// What is between this program and the server.
+    #[serde(skip)]
+    pub pooling: Pooling,
     /// `pg_control_system()`: the same for a server's whole life and for its standbys.
     #[serde(skip)]
     pub system_identifier: Option<String>,
@@ -59,6 +71,8 @@ impl Facts {
         let line = answer.first().map(String::as_str).unwrap_or_default();
         let mut facts: Self = serde_json::from_str(line).map_err(PostgresError::Answer)?;
         facts.system_identifier = session.query_if_allowed(SYSTEM_IDENTIFIER).await?.pop();
+        facts.size_bytes = size(session).await?.unwrap_or_default();
+        (facts.place, facts.pooling) = (session.place().clone(), session.pooling());
         Ok(facts)
     }
 
@@ -67,4 +81,20 @@ impl Facts {
     pub fn version(&self) -> Version {
         Version::parse(&self.server_version).unwrap_or(Version { major: 0, text: self.server_version.clone() })
     }
+}
+
+/// An estimate, which is no reason to fail.
+async fn size(session: &mut Session) -> Result<Option<u64>, PostgresError> {
+    session.query(&format!("SET LOCAL statement_timeout = '{SIZE_TIMEOUT}'")).await?;
+    let mut size = None;
+    for question in [SIZE, SIZE_BY_CATALOG] {
+        let answer = session.query_if_allowed(question).await?;
+        size = answer.first().and_then(|line| line.parse().ok());
+        if size.is_some() {
+            break;
+        }
+        tracing::info!("the server does not tell the database's size in time: it is estimated");
+    }
+    session.query("SET LOCAL statement_timeout = 0").await?;
+    Ok(size)
 }

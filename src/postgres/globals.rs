@@ -22,7 +22,7 @@ pub use database::DatabaseSettings;
 
 use super::dump::{Dump, DumpEnd};
 use super::keepalives::with_keepalives;
-use super::{Conninfo, PostgresError, PostgresSettings, Session, Tools};
+use super::{Conninfo, Pooling, PostgresError, PostgresSettings, Session, Tools};
 
 /// A role is some 300 bytes: this is far above any cluster, and keeps this process's memory bounded.
 const MOST_BYTES: u64 = 64 << 20;
@@ -39,6 +39,9 @@ pub enum GlobalsError {
     /// No `pg_dumpall` is there.
     #[error("no pg_dumpall is installed beside pg_dump, nor another that is new enough")]
     NoTool,
+    /// It would change sessions that others use.
+    #[error("not made behind a transaction pooler, in whose sessions pg_dumpall would leave an empty search_path")]
+    Pooler,
     /// It cannot be run.
     #[error("pg_dumpall cannot be run")]
     Start(#[source] PostgresError),
@@ -77,6 +80,9 @@ pub struct Origin {
     bootstrap: String,
     /// Whether role passwords (their verifiers) can be read.
     reads_passwords: bool,
+    /// Whether there is a transaction pooler between.
+    #[serde(skip)]
+    is_behind_pooler: bool,
     /// The database's own; `None` where the server does not tell.
     #[serde(skip)]
     pub database: Option<DatabaseSettings>,
@@ -95,6 +101,7 @@ impl Origin {
         let answer = session.query_if_allowed(QUESTION).await?;
         let mut origin: Self = answer.first().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
         origin.database = DatabaseSettings::ask(session).await?;
+        origin.is_behind_pooler = session.pooling() == Pooling::Transaction;
         Ok(origin)
     }
 
@@ -124,6 +131,9 @@ impl GlobalsDump {
         database: &str,
         origin: &Origin,
     ) -> Result<Self, GlobalsError> {
+        if origin.is_behind_pooler {
+            return Err(GlobalsError::Pooler);
+        }
         let path = tools.pg_dumpall.as_deref().ok_or(GlobalsError::NoTool)?;
         // `--database` may be a connection string too, and a database's name may look like one.
         let mut first = Conninfo::default();

@@ -1,8 +1,8 @@
 //! The lock that keeps two backups of one database to one destination apart.
 //!
 //! Taken by `backup` on the control session. It saves work; it is not the safety, which is unique names and the commit
-//! (SPEC §4.3). A transaction-level advisory lock in a READ COMMITTED transaction holds no snapshot, so it does not
-//! hold vacuum back, and it cannot leak behind a pooler (FACTS §3).
+//! (SPEC §4.3). A transaction-level advisory lock in a READ COMMITTED transaction (the session's own) holds no snapshot, so it
+//! does not hold vacuum back, and it cannot leak behind a pooler (FACTS §3).
 
 use std::time::Duration;
 
@@ -11,10 +11,6 @@ use tokio::time::{Instant, sleep};
 
 use super::keepalives::{IDLE_SECONDS, INTERVAL_SECONDS, PROBES};
 use super::{PostgresError, Session};
-
-/// Whatever the server's defaults, nothing may end the idle control session. Unknown names (older servers) fall out.
-const NO_TIMEOUTS: &str = "SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name IN \
-('idle_in_transaction_session_timeout', 'statement_timeout', 'transaction_timeout', 'idle_session_timeout')";
 
 /// A session outlives the run that had it for a moment, above all one that was killed: so long it is no other backup yet.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,11 +21,9 @@ const EVERY: Duration = Duration::from_millis(200);
 /// # Errors
 /// Where the session is lost.
 pub async fn try_lock(session: &mut Session, destination: &str) -> Result<bool, PostgresError> {
-    session.query(NO_TIMEOUTS).await?;
     session.query(&keepalives()).await?;
     let key = key(destination);
-    session.query("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
-    let (sql, began) = (format!("SELECT pg_try_advisory_xact_lock({key})"), Instant::now());
+    let (sql, began) = (format!("SELECT pg_catalog.pg_try_advisory_xact_lock({key})"), Instant::now());
     loop {
         if session.query(&sql).await?.last().is_some_and(|line| line == "t") {
             return Ok(true);
@@ -45,9 +39,10 @@ pub async fn try_lock(session: &mut Session, destination: &str) -> Result<bool, 
 /// a Unix socket has 0.
 fn keepalives() -> String {
     format!(
-        "SELECT count(set_config(name, least(setting::int, value)::text, false)) FROM pg_settings JOIN (VALUES \
-         ('tcp_keepalives_idle', {IDLE_SECONDS}), ('tcp_keepalives_interval', {INTERVAL_SECONDS}), \
-         ('tcp_keepalives_count', {PROBES})) AS wanted (name, value) USING (name) WHERE setting <> '0'"
+        "SELECT pg_catalog.count(pg_catalog.set_config(name, least(setting::int, value)::pg_catalog.text, false)) \
+         FROM pg_catalog.pg_settings JOIN (VALUES ('tcp_keepalives_idle', {IDLE_SECONDS}), \
+         ('tcp_keepalives_interval', {INTERVAL_SECONDS}), ('tcp_keepalives_count', {PROBES})) AS wanted (name, value) \
+         USING (name) WHERE setting <> '0'"
     )
 }
 

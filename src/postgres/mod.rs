@@ -1,7 +1,8 @@
 //! PostgreSQL Client: everything that is said to a server, always through PostgreSQL's own programs.
 //!
 //! `tools` finds the programs, `conninfo` and `service_file` keep secrets out of their arguments, `keepalives` has dead
-//! connections noticed, `session` is the control connection, `facts`, `preflight`, `references`, `lock`, `blocking` and `backend` use it, `dump` is the `pg_dump` child, `globals`
+//! connections noticed, `psql` begins each session and `session` is one (`place`: where it is, `pooler`: what is between,
+//! `refusal`: why there is none), `facts`, `preflight`, `references`, `lock`, `blocking` and `backend` use it, `dump` is the `pg_dump` child, `globals`
 //! what it lacks. Used by `backup` and `check`. No driver: only libpq means what `pg_dump` means (FACTS §3).
 
 mod arguments;
@@ -16,8 +17,12 @@ pub mod globals;
 mod keepalives;
 pub mod lock;
 mod messages;
+mod place;
+mod pooler;
 pub mod preflight;
+mod psql;
 mod references;
+mod refusal;
 mod service_file;
 mod session;
 mod tools;
@@ -30,6 +35,9 @@ pub use conninfo::{Conninfo, ConninfoError};
 pub use dump::{Dump, DumpEnd};
 pub use environment::ClientEnvironment;
 pub use facts::Facts;
+pub use place::Place;
+pub use pooler::Pooling;
+pub use psql::Psql;
 pub use references::{Extension, References};
 pub use service_file::ServiceFile;
 pub use session::Session;
@@ -50,30 +58,16 @@ pub struct PostgresSettings {
     pub lock_wait: Duration,
     /// How long `pg_dump` may be silent.
     pub stall_timeout: Duration,
+    /// Whether a transaction pooler is no reason to refuse.
+    pub allows_pooler: bool,
 }
 
 impl PostgresSettings {
-    /// The connection string for `pg_dump`: the host that the session really chose, so that both see one server.
+    /// The connection string for `pg_dump`: the host and address that the session really chose, so that both see one server.
     #[must_use]
-    pub fn pinned(&self, facts: &Facts) -> Conninfo {
+    pub fn pinned(&self, place: &Place) -> Conninfo {
         let mut source = self.conninfo.clone();
-        if facts.host.is_empty() {
-            return source;
-        }
-        // Where the string is silent, libpq asks the environment.
-        let given = |keyword: &str, variable: &str| -> String {
-            let variable = || self.environment.get(variable).map(|value| value.to_string_lossy().into_owned());
-            source.get(keyword).map(str::to_owned).or_else(variable).unwrap_or_default()
-        };
-        let (hosts, addresses) = (given("host", "PGHOST"), given("hostaddr", "PGHOSTADDR"));
-        if addresses.contains(',') {
-            // Addresses and hosts go in pairs; without hosts the address is what the session calls its host.
-            let place = hosts.split(',').position(|host| host == facts.host);
-            let address = place.and_then(|place| addresses.split(',').nth(place)).unwrap_or(&facts.host).to_owned();
-            source.set("hostaddr", address);
-        }
-        source.set("host", facts.host.clone());
-        source.set("port", facts.port.clone());
+        place.pin(&mut source, &self.environment);
         source
     }
 }
@@ -111,14 +105,31 @@ pub enum PostgresError {
         wanted: u32,
     },
     /// No connection.
-    #[error("connect to PostgreSQL at {target} (tried {tried} times): {reason}")]
+    #[error(
+        "connect to PostgreSQL at {target}{}: {reason}{}",
+        if *.tried > 1 { format!(" (tried {} times)", .tried) } else { String::new() },
+        .hint.map(|hint| format!(": {hint}")).unwrap_or_default()
+    )]
     Connect {
         /// `host:port`
         target: String,
         /// libpq's or the server's words.
         reason: String,
+        /// What to do, where no other try would help.
+        hint: Option<&'static str>,
         /// How often.
         tried: u32,
+    },
+    /// There is a transaction pooler between this program and the server.
+    #[error(
+        "{host}:{port} is a transaction pooler, which gives each transaction another session: connect to the server itself \
+         or to a session pool, or use --allow-pooler (the dump may fail, globals are not made)"
+    )]
+    TransactionPooler {
+        /// The pooler's host.
+        host: String,
+        /// Its port.
+        port: String,
     },
     /// The control session ended.
     #[error("ask PostgreSQL: {reason}")]
@@ -140,12 +151,12 @@ pub enum PostgresError {
 impl PostgresError {
     /// Whether another try can help: not where a program is missing.
     fn may_pass(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::SessionLost { .. } | Self::Silent { .. })
+        matches!(self, Self::Connect { hint: None, .. } | Self::SessionLost { .. } | Self::Silent { .. })
     }
 
     fn after(self, tries: u32) -> Self {
         match self {
-            Self::Connect { target, reason, .. } => Self::Connect { target, reason, tried: tries },
+            Self::Connect { target, reason, hint, .. } => Self::Connect { target, reason, hint, tried: tries },
             other => other,
         }
     }

@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::{Facts, PostgresError, Session};
+use super::{Facts, Place, Pooling, PostgresError, Session};
 
 /// Relations of the user's that `pg_dump` reads, less those of extensions and of other sessions.
 const RELATIONS: &str = "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -231,16 +231,22 @@ async fn on_standby(session: &mut Session) -> Result<Vec<Concern>, PostgresError
     Ok(concerns)
 }
 
-/// The usual ports and names of poolers. A transaction pooler hands each transaction another server session, which
-/// breaks `pg_dump`'s own settings.
+/// A pooler that was found by asking, or has the usual port or name of one. A transaction pooler hands each transaction
+/// another server session, which breaks `pg_dump`'s own settings.
 fn pooler(facts: &Facts) -> Option<Concern> {
-    let is_pooler = matches!(facts.port.as_str(), "6432" | "6543")
-        || ["pooler", "pgbouncer", "pgcat"].iter().any(|word| facts.host.to_ascii_lowercase().contains(word));
-    is_pooler.then(|| Concern {
-        severity: Severity::Spoils,
-        text: format!("{}:{} looks like a connection pooler", facts.host, facts.port),
-        mend: "connect to the server itself: a transaction pooler breaks pg_dump".to_owned(),
-    })
+    let Place { host, port, .. } = &facts.place;
+    let looks_like_one = matches!(port.as_str(), "6432" | "6543")
+        || ["pooler", "pgbouncer", "pgcat"].iter().any(|word| host.to_ascii_lowercase().contains(word));
+    let text = match facts.pooling {
+        Pooling::Transaction => format!("{host}:{port} is a transaction pooler"),
+        Pooling::Session => {
+            format!("{host}:{port} is a connection pooler: its session with the server is older than this one")
+        }
+        Pooling::None if looks_like_one => format!("{host}:{port} looks like a connection pooler"),
+        Pooling::None => return None,
+    };
+    let mend = "connect to the server itself: a transaction pooler breaks pg_dump".to_owned();
+    Some(Concern { severity: Severity::Spoils, text, mend })
 }
 
 /// A server with `tcp_user_timeout` ends a connection that is not read for so long, which is what a dump does that waits for

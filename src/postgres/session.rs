@@ -3,7 +3,6 @@
 //! `psql` and not a driver, because only libpq means by a connection string what `pg_dump` means (FACTS §3). Queries go to
 //! its stdin, answers come back up to a marker. `backup` opens it; it never sees the dump.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Split};
@@ -12,10 +11,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::keepalives::with_keepalives;
-use super::messages::Messages;
-use super::{Conninfo, PostgresError, PostgresSettings, Tools};
+use super::messages::{Loudness, Messages};
+use super::place::{Place, without_statement_timeout};
+use super::pooler::{self, Backend, Pooling};
+use super::psql::{MARKER, OPENING, Running};
+use super::{Conninfo, PostgresError, PostgresSettings, Tools, refusal};
 
-/// SPEC §3: three tries in 30 s.
+/// SPEC §4.2: three tries in 30 s, where another can help.
 const TRIES: u32 = 3;
 const TRIES_DEADLINE: Duration = Duration::from_secs(30);
 /// Pauses between the tries: a server that restarts is back within seconds.
@@ -24,36 +26,35 @@ const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 const QUERY_DEADLINE: Duration = Duration::from_secs(30);
 /// How long `psql` may take to end after its input did.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
-/// Stands before the number of the question whose answer ends there. Cannot occur in an answer: answers are JSON on one
-/// line, or single words.
-const MARKER: &str = "--- pg-s3-backup: end of answer";
-/// A database without an encoding may hold any bytes. The server refuses to give those as UTF-8 that are none, and with the
-/// refused question the session would be lost. The first question: it is also whether there is a session at all.
-const NO_CONVERSION: &str = "SELECT set_config('client_encoding', 'SQL_ASCII', false) \
-WHERE current_setting('server_encoding') = 'SQL_ASCII'";
 
-/// An open session.
+/// An open session, in a transaction that holds no snapshot and is rolled back at its end.
 pub struct Session {
     child: Child,
     stdin: ChildStdin,
     lines: Split<BufReader<ChildStdout>>,
-    messages: JoinHandle<Messages>,
+    /// `None` once it was asked for its last words.
+    messages: Option<JoinHandle<Messages>>,
     /// How many questions were asked.
     asked: u64,
+    opened: Instant,
+    place: Place,
+    pooling: Pooling,
 }
 
 impl Session {
-    /// Connects, three times at most.
+    /// Connects, three times at most, and looks whether there is a pooler between.
     ///
     /// # Errors
-    /// Where the last try failed: [`PostgresError::Connect`] with the server's or libpq's words.
+    /// Where the last try failed: [`PostgresError::Connect`] with the server's or libpq's words. And
+    /// [`PostgresError::TransactionPooler`], unless one is allowed.
     pub async fn connect(tools: &Tools, settings: &PostgresSettings) -> Result<Self, PostgresError> {
         let deadline = Instant::now() + TRIES_DEADLINE;
+        let mut source = settings.conninfo.clone();
         let mut tried = 0;
         loop {
             tried += 1;
             let left = deadline.saturating_duration_since(Instant::now());
-            let error = match timeout(left, Self::open(tools, settings)).await {
+            let error = match timeout(left, Self::connect_once(tools, settings, &source)).await {
                 Ok(Ok(session)) => return Ok(session),
                 Ok(Err(error)) => error,
                 Err(_) => PostgresError::Silent { deadline: TRIES_DEADLINE },
@@ -62,39 +63,81 @@ impl Session {
             if tried == TRIES || Instant::now() + pause >= deadline || !error.may_pass() {
                 return Err(error.after(tried));
             }
+            if error.to_string().contains("statement timeout") {
+                without_statement_timeout(&mut source, &settings.environment);
+            }
             tracing::warn!(error = %crate::error::Chain(&error), "cannot connect to PostgreSQL yet");
             sleep(pause).await;
         }
     }
 
-    async fn open(tools: &Tools, settings: &PostgresSettings) -> Result<Self, PostgresError> {
-        let mut command = settings.environment.command(&tools.psql, settings.conninfo.password());
-        let mut conninfo = with_keepalives(&settings.conninfo, &settings.environment, tools);
-        // Answers are read as UTF-8, whatever the database's encoding, or the one that the user wants for the dump.
-        conninfo.set("client_encoding", "UTF8");
-        command
-            // A question that is refused must not end the transaction, and the lock with it: hence the savepoints.
-            .args(["-XAtqw", "-v", "ON_ERROR_STOP=1", "-v", "ON_ERROR_ROLLBACK=on", "-d", &conninfo.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let spawn_error = |reason: String| PostgresError::UnusableTool { path: tools.psql.clone(), reason };
-        let mut child = command.spawn().map_err(|error| spawn_error(error.to_string()))?;
-        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
-            return Err(spawn_error("its pipes are missing".to_owned()));
-        };
-        let lines = BufReader::new(stdout).split(b'\n');
-        let messages = tokio::spawn(Messages::gather(stderr, "psql"));
-        let mut session = Self { child, stdin, lines, messages, asked: 0 };
-        match session.query(NO_CONVERSION).await {
-            Ok(_) => Ok(session),
-            Err(PostgresError::SessionLost { reason }) => {
-                Err(PostgresError::Connect { target: target(&settings.conninfo), reason, tried: 1 })
-            }
-            Err(error) => Err(error),
+    async fn connect_once(
+        tools: &Tools,
+        settings: &PostgresSettings,
+        source: &Conninfo,
+    ) -> Result<Self, PostgresError> {
+        let mut session = Self::open(tools, settings, source).await?;
+        let conninfo = session.answer("\\conninfo\n").await?;
+        let first = Backend::ask(&mut session).await?;
+        let (host, port) = (first.host.clone(), first.host_port.clone());
+        session.place = Place::new(host, port, &conninfo, &first.statement_timeout);
+        session.pooling = pooler::find(&mut session, &first, tools, settings).await?;
+        if session.pooling == Pooling::Transaction && !settings.allows_pooler {
+            let Place { host, port, .. } = session.place.clone();
+            session.close().await;
+            return Err(PostgresError::TransactionPooler { host, port });
         }
+        Ok(session)
+    }
+
+    /// Opens a session, once, and asks nothing of it.
+    pub(super) async fn open(
+        tools: &Tools,
+        settings: &PostgresSettings,
+        source: &Conninfo,
+    ) -> Result<Self, PostgresError> {
+        let opened = Instant::now();
+        let conninfo = with_keepalives(source, &settings.environment, tools);
+        let Running { child, stdin, stdout, stderr } = tools.psql.start(&settings.environment, &conninfo).await?;
+        let loudness = Loudness::quiet();
+        let messages = Some(tokio::spawn(Messages::gather(stderr, "psql", loudness.clone())));
+        let lines = BufReader::new(stdout).split(b'\n');
+        let (place, pooling) = (Place::default(), Pooling::default());
+        let mut session = Self { child, stdin, lines, messages, asked: 0, opened, place, pooling };
+        match timeout(QUERY_DEADLINE, session.exchange("")).await {
+            Ok(Ok(_)) => {
+                loudness.raise();
+                Ok(session)
+            }
+            Ok(Err(Ended)) => Err(session.refused(target(source)).await),
+            Err(_) => Err(PostgresError::Silent { deadline: QUERY_DEADLINE }),
+        }
+    }
+
+    /// What is between this program and the server.
+    #[must_use]
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
+    }
+
+    /// Where it is.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// How long ago its connection was begun, at most.
+    pub(super) fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// Begins the next transaction as the first.
+    pub(super) async fn begin_anew(&mut self) -> Result<(), PostgresError> {
+        self.answer(&format!("ROLLBACK;\n{OPENING}")).await.map(drop)
+    }
+
+    /// Ends the transaction. Nothing may be asked before [`Self::begin_anew`].
+    pub(super) async fn rest(&mut self) -> Result<(), PostgresError> {
+        self.query("ROLLBACK").await.map(drop)
     }
 
     /// Runs one or more statements and gives the lines of their answers.
@@ -102,8 +145,14 @@ impl Session {
     /// # Errors
     /// [`PostgresError::SessionLost`] where `psql` ended: the statement failed, or the connection.
     pub async fn query(&mut self, sql: &str) -> Result<Vec<String>, PostgresError> {
-        match timeout(QUERY_DEADLINE, self.exchange(sql)).await {
-            Ok(answer) => answer,
+        self.answer(&format!("{sql}\n;\n")).await
+    }
+
+    /// What psql answers to whole commands, each with its end.
+    async fn answer(&mut self, text: &str) -> Result<Vec<String>, PostgresError> {
+        match timeout(QUERY_DEADLINE, self.exchange(text)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Ended)) => Err(self.lost().await),
             Err(_) => Err(PostgresError::Silent { deadline: QUERY_DEADLINE }),
         }
     }
@@ -113,11 +162,17 @@ impl Session {
     /// # Errors
     /// As [`Self::query`], but for a statement that failed.
     pub async fn query_if_allowed(&mut self, sql: &str) -> Result<Vec<String>, PostgresError> {
-        self.query(&format!("\\set ON_ERROR_STOP 0\n{sql};\n\\set ON_ERROR_STOP 1")).await
+        // With a savepoint, or the transaction would end, and the lock with it.
+        let (before, after) =
+            ("\\set ON_ERROR_STOP 0\n\\set ON_ERROR_ROLLBACK on", "\\set ON_ERROR_ROLLBACK off\n\\set ON_ERROR_STOP 1");
+        self.answer(&format!("{before}\n{sql}\n;\n{after}\n")).await
     }
 
-    /// Ends the session in order; what it held (the lock) is free afterwards.
+    /// Ends the session in order; what it held (the lock) and what it had set is undone.
     pub async fn close(mut self) {
+        if let Err(error) = self.stdin.write_all(b"ROLLBACK;\n").await {
+            tracing::trace!(%error, "psql has ended already");
+        }
         drop(self.stdin);
         if timeout(CLOSE_DEADLINE, self.child.wait()).await.is_err() {
             // Killed by `kill_on_drop`.
@@ -125,16 +180,16 @@ impl Session {
         }
     }
 
-    async fn exchange(&mut self, sql: &str) -> Result<Vec<String>, PostgresError> {
+    async fn exchange(&mut self, text: &str) -> Result<Vec<String>, Ended> {
         self.asked += 1;
         let own = format!("{MARKER} {}", self.asked);
-        let text = format!("{sql}\n;\n\\echo '{own}'\n");
+        let text = format!("{text}\\echo '{own}'\n");
         if self.stdin.write_all(text.as_bytes()).await.is_err() || self.stdin.flush().await.is_err() {
-            return Err(self.lost().await);
+            return Err(Ended);
         }
         let mut answer = Vec::new();
         loop {
-            let Ok(Some(line)) = self.lines.next_segment().await else { return Err(self.lost().await) };
+            let Ok(Some(line)) = self.lines.next_segment().await else { return Err(Ended) };
             // A name or a query may hold bytes that are no UTF-8: that must not cost the session.
             let line = String::from_utf8_lossy(&line).into_owned();
             if line == own {
@@ -150,10 +205,29 @@ impl Session {
     }
 
     async fn lost(&mut self) -> PostgresError {
-        let said = timeout(CLOSE_DEADLINE, &mut self.messages).await;
-        let reason = said.ok().and_then(Result::ok).and_then(|messages| messages.cause());
-        PostgresError::SessionLost { reason: reason.unwrap_or_else(|| "psql ended without a word".to_owned()) }
+        let reason = self.last_messages().await.cause();
+        PostgresError::SessionLost { reason: reason.unwrap_or_else(without_a_word) }
     }
+
+    /// Why there is no session.
+    async fn refused(&mut self, target: String) -> PostgresError {
+        let said = self.last_messages().await;
+        let hint = refusal::hint(&said);
+        PostgresError::Connect { target, reason: said.cause().unwrap_or_else(without_a_word), hint, tried: 1 }
+    }
+
+    /// What it said to its end; asked again, nothing.
+    async fn last_messages(&mut self) -> Messages {
+        let Some(mut messages) = self.messages.take() else { return Messages::default() };
+        timeout(CLOSE_DEADLINE, &mut messages).await.ok().and_then(Result::ok).unwrap_or_default()
+    }
+}
+
+/// `psql` has ended, and so the session.
+struct Ended;
+
+fn without_a_word() -> String {
+    "psql ended without a word".to_owned()
 }
 
 /// `host:port` for messages, as far as the connection string has it.
@@ -167,7 +241,7 @@ fn target(conninfo: &Conninfo) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::{DumpArguments, Tool, Version};
+    use super::super::{DumpArguments, Psql, Tool, Version};
     use super::*;
 
     /// Answers each line with itself, once there is a file where it is told so, and `\echo` as psql does.
@@ -191,7 +265,7 @@ done
         shell.args(["-c", "printf %s \"$2\" >\"$1\" && chmod 755 \"$1\"", "sh"]).arg(&psql).arg(script);
         assert!(shell.status().await.expect("a shell").success());
         let pg_dump = Tool { path: psql.clone(), version: Version::parse("15.18").expect("a version") };
-        let tools = Tools { pg_dump, psql, pg_dumpall: None };
+        let tools = Tools { pg_dump, psql: Psql::at(psql), pg_dumpall: None };
         let settings = PostgresSettings {
             conninfo: Conninfo::default(),
             environment: super::super::ClientEnvironment::default(),
@@ -199,8 +273,9 @@ done
             arguments: DumpArguments::default(),
             lock_wait: Duration::ZERO,
             stall_timeout: Duration::ZERO,
+            allows_pooler: false,
         };
-        Session::connect(&tools, &settings).await.expect("connected")
+        Session::open(&tools, &settings, &settings.conninfo).await.expect("opened")
     }
 
     #[tokio::test]

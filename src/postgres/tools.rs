@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{ClientEnvironment, PostgresError};
+use super::{ClientEnvironment, PostgresError, Psql};
 
 /// Where distributions put the programs, with `*` for one directory. Debian; Alpine and RHEL; Homebrew.
 const PLACES: &[(&str, &str, &str)] = &[
@@ -63,7 +63,7 @@ pub struct Tools {
     /// The dump program.
     pub pg_dump: Tool,
     /// From the same directory where there is one.
-    pub psql: PathBuf,
+    pub psql: Psql,
     /// The same, or another that is new enough.
     pub pg_dumpall: Option<PathBuf>,
 }
@@ -131,7 +131,7 @@ impl Installed {
         let other = || self.other_dumpalls.iter().find(|tool| tool.version.major >= server.major);
         let pg_dumpall = beside(pg_dump, "pg_dumpall").or_else(|| other().map(|tool| tool.path.clone()));
         let psql = psql.ok_or(PostgresError::NoTools { program: "psql" })?;
-        Ok(Tools { pg_dump: pg_dump.clone(), psql, pg_dumpall })
+        Ok(Tools { pg_dump: pg_dump.clone(), psql: Psql::at(psql), pg_dumpall })
     }
 }
 

@@ -56,6 +56,8 @@ fn the_servers_certificate_is_checked_as_the_connection_string_says() {
     for words in [
         format!("host=127.0.0.1 sslmode=verify-full sslrootcert='{authority}'"),
         format!("host=localhost hostaddr=127.0.0.1 sslmode=verify-full sslrootcert='{authority}'"),
+        // The address that was chosen goes to pg_dump with the name, which the certificate is checked by.
+        format!("host=localhost sslmode=verify-full sslrootcert='{authority}'"),
         format!("host=other.invalid hostaddr=127.0.0.1 sslmode=verify-ca sslrootcert='{authority}'"),
         "host=127.0.0.1 sslmode=require".to_owned(),
     ] {

@@ -77,6 +77,15 @@ fn where_the_user_gives_some_all_are_the_users() {
 }
 
 #[test]
+fn what_dumps_is_sent_to_the_address_that_was_chosen_and_keeps_the_name() {
+    let stage = stage();
+    let uri = postgres().uri("postgres").replace("127.0.0.1", "localhost");
+    for connection in run(&stage, &stage.backup().env("POSTGRES_CONNECTION_STRING", uri)).split_off(1) {
+        assert!(connection.contains("host='localhost'") && connection.contains("hostaddr='127.0.0.1'"), "{connection}");
+    }
+}
+
+#[test]
 fn a_service_goes_before_them_where_it_gives_some() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("services");

@@ -176,10 +176,20 @@ fn uri() -> impl Strategy<Value = String> {
 }
 
 /// What is refused here though libpq takes it, and why that is meant so.
-fn is_refused_on_purpose(error: &ConninfoError, text: &str) -> bool {
+fn is_refused_on_purpose(error: &ConninfoError, text: &str, theirs: &BTreeMap<String, Option<String>>) -> bool {
+    let of = |keyword: &str| theirs.get(keyword).and_then(Option::as_deref).unwrap_or_default();
     match error {
-        // No host's name has an `@`, but a password cut off in its middle does: it would be printed as a host.
-        ConninfoError::SecondAt => text.matches('@').count() > 1 || text.contains('['),
+        // A password that was cut off in its middle makes such a host or database, and would be printed.
+        ConninfoError::Unescaped => {
+            let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+            let after_user =
+                rest.find(['@', '/']).filter(|&at| rest[at..].starts_with('@')).map_or(rest, |at| &rest[at + 1..]);
+            after_user.split('?').next().is_some_and(|place| place.contains('@'))
+        }
+        // libpq refuses these when it connects.
+        ConninfoError::Port => of("port").split(',').any(|port| !matches!(port.trim().parse(), Ok(1_u16..))),
+        ConninfoError::Number(keyword) => of(keyword).trim().parse::<i32>().is_err(),
+        ConninfoError::SslMode => !["disable", "allow", "prefer", "require"].contains(&of("sslmode")),
         // It cannot be written into arguments that are text.
         ConninfoError::NotUtf8 => {
             text.split('%').skip(1).any(|code| code.starts_with(|c| matches!(c, '8'..='9' | 'a'..='f' | 'A'..='F')))
@@ -196,7 +206,7 @@ fn same_as_libpq(libpq: &mut Libpq, text: &str) -> Result<(), TestCaseError> {
             Err(TestCaseError::fail(format!("libpq refuses it ({why}), we read {ours}")))
         }
         (Reading::Values(theirs), Err(error)) => {
-            prop_assert!(is_refused_on_purpose(&error, text), "libpq reads {theirs:?}, we say: {error}");
+            prop_assert!(is_refused_on_purpose(&error, text, &theirs), "libpq reads {theirs:?}, we say: {error}");
             Ok(())
         }
         (Reading::Values(theirs), Ok(ours)) => {

@@ -39,7 +39,9 @@ fn what_is_wrong_is_said_without_the_text() {
         ("password='open", ConninfoError::OpenQuote),
         ("password=a sentinel=b", ConninfoError::UnknownKeyword(2)),
         ("postgres://u:p%zz@h/d", ConninfoError::Percent),
-        ("postgres://u:p@ss@h/d", ConninfoError::SecondAt),
+        ("host=h port=sentinel", ConninfoError::Port),
+        ("host=h connect_timeout=10s", ConninfoError::Number("connect_timeout")),
+        ("host=h sslmode=no-verify", ConninfoError::SslMode),
         ("postgres://[::1/d", ConninfoError::Brackets),
         ("postgres://h/d?novalue", ConninfoError::QueryParameter),
         ("host=a\0b", ConninfoError::Nul),
@@ -48,6 +50,70 @@ fn what_is_wrong_is_said_without_the_text() {
     for (text, expected) in cases {
         assert_eq!(Conninfo::parse(text).err(), Some(expected), "{text:?}");
     }
+}
+
+#[test]
+fn a_password_that_is_cut_off_where_a_uri_is_split_is_refused() {
+    for text in [
+        "postgresql://harbor:k9/Quay-77@127.0.0.1:55471/harbor_db",
+        "postgresql://harbor:4711/Quay-77@127.0.0.1:55471/harbor_db",
+        "postgresql://har/bor:Quay@h/d",
+        "postgres://u:p@ss@h/d",
+        "postgres://u:p@ss/word@h:5432/d",
+        "postgres://u:p@ss:w@h:5432/d",
+        "postgres://u:p@[x@h/d",
+        "postgres://u:1,2/Quay@h/d",
+        "postgres://u:1?Quay/7@h/d",
+        "postgres://u:1/q?Quay=7@h/d",
+        "postgres://u:12/Quay@localhost",
+    ] {
+        assert_eq!(Conninfo::parse(text).err(), Some(ConninfoError::Unescaped), "{text}");
+    }
+    for text in ["postgres://u:Quay", "postgres://u:k9/Quay", "postgres://u:Quay?seven=7", "postgres://h:99999/d"] {
+        assert_eq!(Conninfo::parse(text).err(), Some(ConninfoError::Port), "{text}");
+    }
+}
+
+#[test]
+fn what_libpq_reads_as_it_was_meant_is_taken() {
+    for (text, secret, database) in [
+        ("postgres://u:a:b?c#d[e]f,g h@host/db", Some("a:b?c#d[e]f,g h"), "db"),
+        ("postgres://host/app@prod", None, "app@prod"),
+        ("postgres://host:5432/d?user=me@corp&password=p@ss", Some("p@ss"), "d"),
+        ("postgres://u:p%2Fq%40r@host/app%40prod", Some("p/q@r"), "app@prod"),
+        ("postgres://u:pw@h1:5432,h2: 5433 /db?connect_timeout=%2010", Some("pw"), "db"),
+    ] {
+        assert_eq!(password(text).as_deref(), secret, "{text}");
+        assert_eq!(Conninfo::parse(text).expect("parses").get("dbname"), Some(database), "{text}");
+    }
+}
+
+#[test]
+fn what_other_drivers_understand_is_named_and_what_may_be_a_secret_is_not() {
+    for (text, parameter) in [
+        ("?schema=tickets", "schema"),
+        ("?pgbouncer=true&connection_limit=1", "pgbouncer"),
+        ("?sslmode=require&uselibpqcompat=true", "uselibpqcompat"),
+        ("?application_name=x&search_path=tickets", "search_path"),
+        ("?ssl=false", "ssl"),
+        ("?statement-cache-capacity=9", "statement-cache-capacity"),
+    ] {
+        let error = Conninfo::parse(&format!("postgresql://u:pw@h:5432/d{text}")).err();
+        assert_eq!(error, Some(ConninfoError::ForeignParameter(parameter.to_owned())), "{text}");
+    }
+    for text in ["postgres://h/d?password=a&b=c", "postgres://h/d?%00x=1", "postgres://h/d?two%20words=1"] {
+        let error = Conninfo::parse(text).expect_err("refused");
+        assert!(matches!(error, ConninfoError::UnknownParameter(_) | ConninfoError::Percent), "{text}: {error}");
+    }
+    for scheme in
+        ["postgresql+asyncpg", "postgres+psycopg2", "jdbc:postgresql", "prisma+postgres", "POSTGRESQL", "mysql"]
+    {
+        for tail in ["u:pw@h/d", "u:pw@h/d?a=b"] {
+            let error = Conninfo::parse(&format!("{scheme}://{tail}")).err();
+            assert_eq!(error, Some(ConninfoError::ForeignScheme(scheme.to_owned())));
+        }
+    }
+    assert_eq!(Conninfo::parse("Quay77://x").err(), Some(ConninfoError::NeitherForm));
 }
 
 #[test]

@@ -3,41 +3,62 @@
 //! Called by [`super::Conninfo::parse`] alone. Spaces in a URI are read as libpq 16 and older do; later ones trim or
 //! refuse them.
 
-use super::{ConninfoError, into_text};
+use super::{ConninfoError, into_text, is_known, is_port, is_secret};
 
 type Words = Vec<(String, String)>;
+
+/// No driver's parameter has a longer name, but what is longer may be anything.
+const LONGEST_NAME: usize = 40;
 
 /// What stands behind the scheme, where the text is a URI.
 pub(super) fn body(text: &str) -> Option<&str> {
     text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"))
 }
 
-/// The words that a URI stands for, from behind its scheme.
+/// The scheme of a URI that is another program's: of SQLAlchemy, JDBC, Prisma, another database.
+pub(super) fn foreign_scheme(text: &str) -> Option<&str> {
+    let (scheme, _) = text.split_once("://")?;
+    let is_scheme = scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | ':' | '_'));
+    // A word of its own must not be a piece of a secret.
+    let lower = scheme.to_ascii_lowercase();
+    let is_database = ["postg", "pgsql", "sql", "jdbc", "prisma"].iter().any(|word| lower.contains(word));
+    (is_scheme && is_database && scheme.len() <= LONGEST_NAME).then_some(scheme)
+}
+
+/// The words that a URI stands for, from after its scheme.
 pub(super) fn parse(rest: &str) -> Result<Words, ConninfoError> {
     let mut words = Vec::new();
     // libpq looks for user information up to the first `@` or `/`, whichever comes first.
-    let rest = match rest.find(['@', '/']) {
-        Some(at) if rest.as_bytes()[at] == b'@' => {
-            let (user, password) = rest[..at].split_once(':').unwrap_or((&rest[..at], ""));
-            push_decoded(&mut words, "user", user)?;
-            push_decoded(&mut words, "password", password)?;
-            &rest[at + 1..]
-        }
-        _ => rest,
+    let (information, rest) = match rest.find(['@', '/']) {
+        Some(at) if rest.as_bytes()[at] == b'@' => (&rest[..at], &rest[at + 1..]),
+        _ => ("", rest),
     };
+    refuse_cut_password(information, rest)?;
+    let (user, password) = information.split_once(':').unwrap_or((information, ""));
+    push_decoded(&mut words, "user", user)?;
+    push_decoded(&mut words, "password", password)?;
     let Authority { hosts, ports, tail } = authority(rest)?;
-    // libpq takes it for a piece of the host's name, which it then prints: as a rule the end of a password.
-    if hosts.contains('@') || ports.contains('@') {
-        return Err(ConninfoError::SecondAt);
-    }
     push_decoded(&mut words, "host", &hosts)?;
     push_decoded(&mut words, "port", &ports)?;
     let (database, query) = tail.split_once('?').map_or((tail, None), |(database, query)| (database, Some(query)));
     push_decoded(&mut words, "dbname", database.strip_prefix('/').unwrap_or(database))?;
     if let Some(query) = query {
-        parse_query(&mut words, query)?;
+        parse_query(&mut words, query).map_err(|error| cause(error, query, &ports))?;
     }
     Ok(words)
+}
+
+/// Refuses what libpq takes though a piece of a password has become a host, a port or a database's name in it, which are
+/// printed: an `@` in a host's name, which none has; and one in the database's name where a `:` before it may begin a
+/// password.
+fn refuse_cut_password(information: &str, rest: &str) -> Result<(), ConninfoError> {
+    let place = rest.split_once('?').map_or(rest, |(place, _)| place);
+    let (authority, database) = place.split_once('/').unwrap_or((place, ""));
+    let may_be_cut = authority.contains('@')
+        || database
+            .rsplit_once('@')
+            .is_some_and(|(before, _)| [information, authority, before].iter().any(|text| text.contains(':')));
+    if may_be_cut { Err(ConninfoError::Unescaped) } else { Ok(()) }
 }
 
 /// What stands between user information and database, and from where the database does.
@@ -85,25 +106,44 @@ fn cut<'a>(text: &mut &'a str, is_end: impl Fn(char) -> bool) -> &'a str {
     before
 }
 
+/// What is wrong behind the `?` is, as a rule, that this `?` is a password's: where the `@` comes after it, or the password
+/// has become the port. Then nothing of it may be named.
+fn cause(error: ConninfoError, query: &str, ports: &str) -> ConninfoError {
+    match error {
+        _ if query.contains('@') => ConninfoError::Unescaped,
+        _ if !ports.split(',').all(is_port) => ConninfoError::Port,
+        error => error,
+    }
+}
+
 /// `conninfo_uri_parse_params`.
 fn parse_query(words: &mut Words, query: &str) -> Result<(), ConninfoError> {
     if query.is_empty() {
         return Ok(());
     }
-    for parameter in query.strip_suffix('&').unwrap_or(query).split('&') {
-        let (key, value) = parameter.split_once('=').ok_or(ConninfoError::QueryParameter)?;
-        if value.contains('=') {
-            return Err(ConninfoError::QueryParameter);
-        }
+    let own = words.len();
+    for (index, parameter) in query.strip_suffix('&').unwrap_or(query).split('&').enumerate() {
+        let pair = parameter.split_once('=').filter(|(_, value)| !value.contains('='));
+        let (key, value) = pair.ok_or(ConninfoError::QueryParameter)?;
         let (key, value) = (decode(key)?, decode(value)?);
         // libpq takes JDBC's `ssl=true` for `sslmode=require`.
         if key == "ssl" && value == "true" {
             words.push(("sslmode".to_owned(), "require".to_owned()));
-        } else {
+        } else if is_known(&key) {
             words.push((key, value));
+        } else if is_name(&key) && !words[own..].iter().any(|(before, _)| is_secret(before)) {
+            return Err(ConninfoError::ForeignParameter(key));
+        } else {
+            return Err(ConninfoError::UnknownParameter(index + 1));
         }
     }
     Ok(())
+}
+
+/// Whether it looks like a parameter's name, as drivers have them.
+fn is_name(key: &str) -> bool {
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    key.starts_with(|c: char| c.is_ascii_alphabetic()) && key.chars().all(is_letter) && key.len() <= LONGEST_NAME
 }
 
 fn push_decoded(words: &mut Words, key: &str, value: &str) -> Result<(), ConninfoError> {

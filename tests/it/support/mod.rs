@@ -6,6 +6,7 @@
 //! | [`web`] | [`web::Web`]: a small HTTP server with canned answers: what AWS has beside S3 |
 //! | [`connect_proxy`] | [`connect_proxy::ConnectProxy`]: an HTTP proxy that tunnels, and resolves names itself |
 //! | [`tcp_proxy`] | [`tcp_proxy::TcpProxy`]: a plain TCP forwarder in front of the database that cuts, stalls and refuses |
+//! | [`pgbouncer`] | [`pgbouncer::PgBouncer`]: a real connection pooler in front of the database |
 //! | [`session`] | [`session::Session`]: a `psql` that stays open, to hold locks |
 //! | [`fake_pg_dump`] | [`fake_pg_dump::FakeDump`]: a `pg_dump` that writes a prepared dump and ends as told |
 //! | [`servers`] | the database server and the S3 server shared by the test process, and private ones that a test may stop |
@@ -29,6 +30,7 @@ pub mod connect_proxy;
 pub mod fake_pg_dump;
 pub mod faulty;
 pub mod hanging_disk;
+pub mod pgbouncer;
 pub mod port;
 pub mod process;
 pub mod program;

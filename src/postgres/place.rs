@@ -1,0 +1,111 @@
+//! Where a session really is: the host and the address that libpq chose among several, and how programs after it get there.
+//!
+//! Asked by [`super::Session`]; `pg_dump` and `pg_dumpall` are sent to the same place ([`super::PostgresSettings::pinned`]).
+
+use std::net::IpAddr;
+
+use super::{ClientEnvironment, Conninfo};
+
+/// A statement that is given less than this, in milliseconds, may be ended while a program sets up its session.
+const SHORT_TIMEOUT: u64 = 1_000;
+
+/// Where a session is, and what it needs there.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// The host that libpq chose, or the socket's directory.
+    pub host: String,
+    /// Its port.
+    pub port: String,
+    /// The address that it chose among the host's; `None` for a Unix socket.
+    pub address: Option<IpAddr>,
+    /// Whether role or database give a statement too little time to set a session up.
+    has_short_timeout: bool,
+}
+
+impl Place {
+    /// From what `\conninfo` says, and the time-out of a statement that the session came with, in milliseconds.
+    pub(super) fn new(host: String, port: String, conninfo: &[String], statement_timeout: &str) -> Self {
+        let address = address_in(conninfo).or_else(|| host.parse().ok());
+        let has_short_timeout = statement_timeout.parse().is_ok_and(|time| (1..=SHORT_TIMEOUT).contains(&time));
+        Self { host, port, address, has_short_timeout }
+    }
+
+    /// Sends a connection there: to one address of a host that has several, and with its name, by which certificates and
+    /// passwords are looked up.
+    pub(super) fn pin(&self, source: &mut Conninfo, environment: &ClientEnvironment) {
+        if self.host.is_empty() {
+            return;
+        }
+        source.set("host", self.host.clone());
+        source.set("port", self.port.clone());
+        match self.address {
+            Some(address) => source.set("hostaddr", address.to_string()),
+            // Also where the environment has one.
+            None => source.set("hostaddr", ""),
+        }
+        if self.has_short_timeout {
+            without_statement_timeout(source, environment);
+        }
+    }
+}
+
+/// Turns the time-out for a statement off before the first one. Not for everybody, because poolers refuse options.
+pub(super) fn without_statement_timeout(source: &mut Conninfo, environment: &ClientEnvironment) {
+    let of_environment = || environment.get("PGOPTIONS").map(|value| value.to_string_lossy().into_owned());
+    let given = source.get("options").map(str::to_owned).or_else(of_environment).unwrap_or_default();
+    source.set("options", format!("{given} -c statement_timeout=0").trim_start());
+}
+
+/// The address in what `\conninfo` prints, a sentence up to psql 17 and a table since. The last that there is: a database's
+/// name comes before it, and may hold anything.
+fn address_in(conninfo: &[String]) -> Option<IpAddr> {
+    let address = |line: &String| {
+        let of_table = line.strip_prefix("Host Address|");
+        let of_sentence = || line.rsplit_once("(address \"")?.1.split_once('"').map(|(address, _)| address);
+        of_table.or_else(of_sentence)?.parse().ok()
+    };
+    conninfo.iter().rev().find_map(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(host: &str, conninfo: &str, statement_timeout: &str) -> Place {
+        let lines: Vec<String> = conninfo.lines().map(str::to_owned).collect();
+        Place::new(host.to_owned(), "5432".to_owned(), &lines, statement_timeout)
+    }
+
+    #[test]
+    fn the_address_is_read_from_what_each_psql_prints() {
+        let sentence = "You are connected to database \"a\" as user \"(address \"1.1.1.1\")\" on host";
+        for (host, conninfo, address) in [
+            ("db", format!("{sentence} \"db\" (address \"10.0.0.7\") at port \"5432\"."), Some("10.0.0.7")),
+            ("db", format!("{sentence} \"db\" (address \"fd00::7\") at port \"5432\".\nSSL"), Some("fd00::7")),
+            (
+                "db",
+                "Database|\nHost Address|1.1.1.1\nHost|db\nHost Address|10.0.0.7\nSSL|on".to_owned(),
+                Some("10.0.0.7"),
+            ),
+            ("10.0.0.7", "Database|d\nHost|10.0.0.7\nSSL|on".to_owned(), Some("10.0.0.7")),
+            ("/run/pg", "Database|d\nSocket Directory|/run/pg".to_owned(), None),
+        ] {
+            assert_eq!(place(host, &conninfo, "0").address.map(|ip| ip.to_string()).as_deref(), address, "{conninfo}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_sent_to_host_and_address_whatever_was_given() {
+        let pinned = |place: Place, text: &str| {
+            let mut source = Conninfo::parse(text).expect("parses");
+            place.pin(&mut source, &ClientEnvironment::default());
+            source.to_string()
+        };
+        let several = "dbname=d host=a,b hostaddr=1.1.1.1,2.2.2.2 port=1,2 options='-c x=y'";
+        let at = place("b", "Host Address|2.2.2.2", "0");
+        assert_eq!(pinned(at, several), "dbname='d' options='-c x=y' host='b' port='5432' hostaddr='2.2.2.2'");
+        let short = pinned(place("b", "Host Address|2.2.2.2", "1000"), several);
+        assert!(short.ends_with("options='-c x=y -c statement_timeout=0'"), "{short}");
+        assert_eq!(pinned(place("/run", "", "1001"), "dbname=d"), "dbname='d' host='/run' port='5432' hostaddr=''");
+    }
+}

@@ -1,0 +1,96 @@
+//! `psql`: the only program by which a server is asked anything, and how each of its sessions begins.
+//!
+//! [`super::Tools`] has it, [`super::Session`] runs it. Only this file can start it, and what it reads first is [`OPENING`]:
+//! no later code can ask on a session that has not begun so.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
+
+use super::{ClientEnvironment, Conninfo, PostgresError};
+
+/// Stands before the number of the question whose answer ends there. Cannot occur in an answer: answers are JSON on one
+/// line, or single words.
+pub(super) const MARKER: &str = "--- pg-s3-backup: end of answer";
+
+/// How each session begins.
+///
+/// Nothing of the user's is run: with an empty `search_path` a function, an operator or a type that its owner has planted
+/// in a schema of the role's or the database's path is not found, however much better than `pg_catalog`'s own it fits.
+/// Nothing ends the session but this program, whatever time-outs the role and the database set: that of a statement is
+/// turned off before the others, since it may be too short for their question. And what changes the meaning of a question or an answer is as usual.
+/// What an older server does not have is passed over.
+///
+/// A database without an encoding may hold any bytes: the server refuses to give those as UTF-8 that are none, and with the
+/// refused answer the session would be lost.
+///
+/// All this is in a transaction that never commits, at whose end it is undone: behind a pooler the server's session is
+/// another's next, and must be left as it was found. It goes out as one message (hence `\;`), so that a pooler gives it to
+/// one session, and that it takes one round trip. (`BEGIN` and `SET` look nothing up.)
+pub(super) const OPENING: &str = "\
+BEGIN ISOLATION LEVEL READ COMMITTED \\;
+SELECT pg_catalog.set_config('search_path', '', false) \\;
+SET LOCAL statement_timeout = 0 \\;
+SELECT pg_catalog.count(pg_catalog.set_config(s.name, w.value, false)) FROM pg_catalog.pg_settings s JOIN (VALUES \
+('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'), \
+('idle_session_timeout', '0'), ('standard_conforming_strings', 'on'), ('quote_all_identifiers', 'off'), \
+('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'), ('extra_float_digits', '1')) AS w (name, value) USING (name) \\;
+SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
+WHERE pg_catalog.current_setting('server_encoding') = 'SQL_ASCII';
+";
+
+/// An installed `psql`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Psql(PathBuf);
+
+/// A `psql` that runs; killed with this value.
+pub(super) struct Running {
+    pub child: Child,
+    pub stdin: ChildStdin,
+    pub stdout: ChildStdout,
+    pub stderr: ChildStderr,
+}
+
+impl Psql {
+    /// The program at that place.
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Starts it. What it answers to [`OPENING`] ends with [`MARKER`] and 0.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub(super) async fn start(
+        &self,
+        environment: &ClientEnvironment,
+        source: &Conninfo,
+    ) -> Result<Running, PostgresError> {
+        let unusable =
+            |error: std::io::Error| PostgresError::UnusableTool { path: self.0.clone(), reason: error.to_string() };
+        let mut conninfo = source.clone();
+        // Answers are read as UTF-8, whatever the database's encoding, or the one that the user wants for the dump.
+        conninfo.set("client_encoding", "UTF8");
+        let mut command = environment.command(&self.0, source.password());
+        command
+            .args(["-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", &conninfo.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().map_err(unusable)?;
+        let (Some(mut stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(unusable(std::io::Error::other("its pipes are missing")));
+        };
+        let opening = format!("{OPENING}\\echo '{MARKER} 0'\n");
+        if let Err(error) = stdin.write_all(opening.as_bytes()).await {
+            // It has ended already; its own words say why.
+            tracing::trace!(%error, "psql does not read");
+        }
+        Ok(Running { child, stdin, stdout, stderr })
+    }
+}
