@@ -228,7 +228,11 @@ mod tests {
     use super::*;
 
     fn judged(code: i32, output: &str) -> Option<String> {
-        let end = DumpEnd { status: ExitStatus::from_raw(code << 8), cause: Some("its words".to_owned()) };
+        let end = DumpEnd {
+            status: ExitStatus::from_raw(code << 8),
+            cause: Some("its words".to_owned()),
+            warnings: Vec::new(),
+        };
         judge(&end, output.as_bytes()).err().map(|error| error.to_string())
     }
 
