@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 use crate::config::BackupConfig;
 use crate::error::Error;
 use crate::pipeline::{PartPlan, Progress};
-use crate::postgres::preflight::Severity;
+use crate::postgres::preflight::{Severity, Subject};
 use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, blocking, lock, preflight};
 use crate::proof::WholeDump;
 use crate::retention::{self, RetentionReport, SWEEP_AFTER, Sweep};
@@ -199,16 +199,20 @@ impl<'a> Backup<'a> {
 
     /// What could stop or spoil the dump. Only warnings: `pg_dump` decides.
     async fn warn_of_concerns(&self, source: &mut Source) -> Result<(), Error> {
-        let role = self.config.postgres.arguments.role();
-        let mut concerns = preflight::concerns(&mut source.session, &source.facts, role).await?;
+        let Source { session, facts, tools } = source;
+        let arguments = &self.config.postgres.arguments;
+        let subject = Subject { facts, arguments, pg_dump: Some(tools.pg_dump.version.major) };
+        let mut concerns = preflight::concerns(session, subject).await?;
         if self.config.spool_dir.is_none() {
-            concerns.extend(preflight::impatience(&mut source.session, &source.facts).await?);
+            concerns.extend(preflight::impatience(session, facts).await?);
         }
         for concern in concerns {
             match concern.severity {
                 // psql has told it already.
                 Severity::Unknown => tracing::debug!("{}", concern.text),
-                Severity::Stops | Severity::Spoils => tracing::warn!(mend = concern.mend, "{}", concern.text),
+                Severity::Stops | Severity::Spoils | Severity::LeavesOut => {
+                    tracing::warn!(mend = concern.mend, "{}", concern.text);
+                }
             }
         }
         Ok(())
