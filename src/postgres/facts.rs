@@ -12,7 +12,7 @@ const QUESTION: &str = "\
 SELECT json_build_object('server_version', current_setting('server_version'), 'database', current_database(), \
 'user', current_user, 'size_bytes', pg_database_size(oid), 'encoding', pg_encoding_to_char(encoding), \
 'collation', datcollate, 'character_type', datctype, 'locale_provider', to_jsonb(d) ->> 'datlocprovider', \
-'locale', coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'), 'in_recovery', pg_is_in_recovery(), \
+'locale', coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'), 'icu_rules', to_jsonb(d) ->> 'daticurules', 'in_recovery', pg_is_in_recovery(), \
 'host', :'HOST', 'port', :'PORT') FROM pg_database d WHERE datname = current_database()";
 /// Some hosted servers do not let everybody ask.
 const SYSTEM_IDENTIFIER: &str = "SELECT system_identifier FROM pg_control_system()";
@@ -38,6 +38,8 @@ pub struct Facts {
     pub locale_provider: Option<String>,
     /// The locale of a provider other than libc.
     pub locale: Option<String>,
+    /// `daticurules`, from PostgreSQL 16 on.
+    pub icu_rules: Option<String>,
     /// Whether the server is a standby.
     pub in_recovery: bool,
     /// The host really chosen, or the socket's directory.

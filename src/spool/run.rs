@@ -21,6 +21,7 @@ use super::journal::{self, Begun, Proof, Record, SpooledPart, Start};
 use super::{Journal, SpoolError};
 
 pub(super) const JOURNAL: &str = "journal";
+const GLOBALS: &str = "globals.sql.gz";
 /// What must stay free beside the next part: for the journal, whose longest line has the rows of 20,000 tables twice.
 const MARGIN_BYTES: u64 = 8 << 20;
 
@@ -137,15 +138,7 @@ impl Spool {
         if free < needed {
             return Err(SpoolError::Full { free, needed });
         }
-        let unfinished = self.unfinished(part.number);
-        let write = || {
-            let mut file = private().write(true).create(true).truncate(true).open(&unfinished)?;
-            file.write_all(&part.bytes)?;
-            file.sync_all()?;
-            fs::rename(&unfinished, self.finished(part.number))?;
-            sync_dir(&self.path)
-        };
-        write().map_err(SpoolError::Write)?;
+        self.write_file(&part.bytes, &self.unfinished(part.number), &self.finished(part.number))?;
         let stored = SpooledPart {
             number: part.number,
             bytes: part.bytes.len() as u64,
@@ -154,6 +147,41 @@ impl Spool {
         };
         self.append(&Record::Part(stored.clone()))?;
         Ok(stored)
+    }
+
+    /// Takes the globals, which are sent after the object.
+    ///
+    /// # Errors
+    /// Where the disk does not take them. That gives nothing up: the dump is worth more.
+    pub fn store_globals(&self, script: &[u8]) -> Result<(), SpoolError> {
+        if self.is_given_up() {
+            return Err(SpoolError::GivenUp);
+        }
+        let unfinished = self.path.join(format!("{GLOBALS}.unfinished"));
+        self.write_file(script, &unfinished, &self.path.join(GLOBALS)).inspect_err(|_| {
+            // Half a file: its room is wanted.
+            let _ = fs::remove_file(&unfinished);
+        })
+    }
+
+    /// Gives the globals back; `None` where they are not there in this length, or cannot be read.
+    #[must_use]
+    pub fn read_globals(&self, bytes: u64) -> Option<Vec<u8>> {
+        let path = self.path.join(GLOBALS);
+        let has_length = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes);
+        has_length.then(|| fs::read(path).ok()).flatten()
+    }
+
+    /// Writes a file that is there whole or not at all.
+    fn write_file(&self, bytes: &[u8], unfinished: &Path, finished: &Path) -> Result<(), SpoolError> {
+        let write = || {
+            let mut file = private().write(true).create(true).truncate(true).open(unfinished)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(unfinished, finished)?;
+            sync_dir(&self.path)
+        };
+        write().map_err(SpoolError::Write)
     }
 
     /// Gives a part back.
