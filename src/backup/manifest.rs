@@ -99,7 +99,7 @@ pub struct Manifest {
     /// The file with the cluster's globals and the database's own settings; `None` where there is none.
     #[serde(default)]
     pub globals: Option<GlobalsFile>,
-    /// How to restore it without this program, into an empty database `TARGET`: one command each.
+    /// How to restore it without this program: the lines of one script for bash.
     #[serde(default)]
     pub restore: Vec<String>,
     /// What is not known, could not be made or was left out, and why: `globals: pg_dumpall failed (exit code 1)`,
@@ -233,7 +233,7 @@ impl Manifest {
     /// With the commands that restore it from where it is.
     #[must_use]
     pub fn with_restore(mut self, place: &Place<'_>) -> Self {
-        self.restore = way_back::commands(place.location, Some(&self.object_sha256), self.globals.as_ref());
+        self.restore = way_back::commands(place, Some(&self));
         self
     }
 
