@@ -2,6 +2,8 @@
 //!
 //! Written by `backup` after the commit, read by `list`. A convenience, never the proof: a backup without one is a backup.
 
+use std::sync::OnceLock;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +15,9 @@ use crate::storage::hex;
 
 use super::name::{self, BackupName};
 use super::way_back;
+
+/// How what is said of the globals begins.
+pub(super) const GLOBALS_WORD: &str = "globals";
 
 /// What the manifest says. Unknown fields are passed over when read, so that later versions may add some.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,6 +80,9 @@ pub struct Manifest {
     /// The locale of the providers `i` and `b`.
     #[serde(default)]
     pub locale: Option<String>,
+    /// `daticurules` from PostgreSQL 16 on: what the provider `i` sorts by beside its locale.
+    #[serde(default)]
+    pub icu_rules: Option<String>,
     /// Rows of COPY data in all.
     pub rows: u64,
     /// Rows of each table, in the dump's order.
@@ -91,10 +99,11 @@ pub struct Manifest {
     /// The file with the cluster's globals and the database's own settings; `None` where there is none.
     #[serde(default)]
     pub globals: Option<GlobalsFile>,
-    /// How to restore it without this program, into an empty database `TARGET`: one command each.
+    /// How to restore it without this program: the lines of one script for bash.
     #[serde(default)]
     pub restore: Vec<String>,
-    /// What is not known or could not be made, and why: `globals: pg_dumpall failed (exit code 1)`.
+    /// What is not known, could not be made or was left out, and why: `globals: pg_dumpall failed (exit code 1)`,
+    /// `pg_dump warned: subscriptions not dumped because current user is not a superuser`.
     #[serde(default)]
     pub missing: Vec<String>,
 }
@@ -131,32 +140,35 @@ pub struct RunFacts<'a> {
     pub arguments: &'a [String],
     /// What the dump refers to, where the server tells.
     pub references: Option<&'a References>,
-    /// What is not known.
+    /// What is not known or left out.
     pub missing: Vec<String>,
+    /// What `pg_dump` warned of.
+    pub warnings: &'a OnceLock<Vec<String>>,
 }
 
 /// Where a backup stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
-    /// The object's key, which has its start time.
-    pub key: &'a str,
     /// `s3://bucket/key`
     pub location: &'a str,
+    /// The URL of a store other than AWS.
+    pub endpoint: Option<&'a str>,
 }
 
 impl Manifest {
-    /// Of a dump that is whole, under its key.
+    /// Of a dump that is whole, under its key; the globals, and the commands that restore it, are still to come.
     #[must_use]
-    pub fn new(run: &RunFacts<'_>, place: &Place<'_>, whole: &WholeDump, finished: DateTime<Utc>) -> Self {
+    pub fn new(run: &RunFacts<'_>, key: &str, whole: &WholeDump, finished: DateTime<Utc>) -> Self {
         let (totals, scan) = (whole.totals(), whole.scan());
         let References { extensions, roles, tablespaces } = run.references.cloned().unwrap_or_default();
+        let warned = run.warnings.get().into_iter().flatten().map(|warning| format!("pg_dump warned: {warning}"));
         Self {
-            file_name: name::file_name(place.key).to_owned(),
-            key: place.key.to_owned(),
+            file_name: name::file_name(key).to_owned(),
+            key: key.to_owned(),
             run_id: run.run_id.to_owned(),
             database: run.facts.database.clone(),
             system_identifier: run.facts.system_identifier.clone(),
-            started_at: time_text(started(place.key).unwrap_or(finished)),
+            started_at: time_text(started(key).unwrap_or(finished)),
             finished_at: time_text(finished),
             server_version: run.facts.server_version.clone(),
             pg_dump_version: run.tools.pg_dump.version.to_string(),
@@ -178,14 +190,15 @@ impl Manifest {
             character_type: run.facts.character_type.clone(),
             locale_provider: run.facts.locale_provider.clone(),
             locale: run.facts.locale.clone(),
+            icu_rules: run.facts.icu_rules.clone(),
             rows: scan.rows,
             tables: scan.tables.clone(),
             extensions,
             roles,
             tablespaces,
-            restore: way_back::commands(place.location, Some(&hex(&totals.object_sha256)), None),
+            restore: Vec::new(),
             globals: None,
-            missing: run.missing.clone(),
+            missing: run.missing.iter().cloned().chain(warned).collect(),
         }
     }
 
@@ -195,24 +208,44 @@ impl Manifest {
         Self { bottleneck: Some(bottleneck), ..self }
     }
 
-    /// With the globals that were made after the commit, or why there are none.
+    /// With the globals, or why there are none.
     #[must_use]
-    pub fn with_globals(mut self, made: Result<GlobalsFile, String>, location: &str) -> Self {
+    pub fn with_globals(mut self, made: Result<GlobalsFile, String>) -> Self {
         match made {
             Ok(globals) => self.globals = Some(globals),
-            Err(why) => self.missing.push(why),
+            Err(why) => {
+                self.globals = None;
+                self.missing.push(why);
+            }
         }
-        self.restore = way_back::commands(location, Some(&self.object_sha256), self.globals.as_ref());
         self
     }
 
-    /// The same of a dump that waited in the spool: delivered later, perhaps under a later name, and without globals.
+    /// With what `pg_dumpall` warned of.
     #[must_use]
-    pub fn delivered(self, place: &Place<'_>, finished: DateTime<Utc>) -> Self {
-        let (file_name, key) = (name::file_name(place.key).to_owned(), place.key.to_owned());
-        let (started_at, finished_at) = (started(place.key).map_or(self.started_at, time_text), time_text(finished));
-        let without = "globals: the run that took the dump ended before it could make them".to_owned();
-        Self { file_name, key, started_at, finished_at, ..self }.with_globals(Err(without), place.location)
+    pub fn with_warnings_of_globals(mut self, warnings: &[String]) -> Self {
+        self.missing.extend(warnings.iter().map(|warning| format!("{GLOBALS_WORD}: pg_dumpall warned: {warning}")));
+        self
+    }
+
+    /// With the commands that restore it from where it is.
+    #[must_use]
+    pub fn with_restore(mut self, place: &Place<'_>) -> Self {
+        self.restore = way_back::commands(place, Some(&self));
+        self
+    }
+
+    /// The same of a dump that waited in the spool: delivered later, perhaps under a later name.
+    #[must_use]
+    pub fn delivered(self, key: &str, finished: DateTime<Utc>) -> Self {
+        let (file_name, key) = (name::file_name(key).to_owned(), key.to_owned());
+        let (started_at, finished_at) = (started(&key).map_or(self.started_at, time_text), time_text(finished));
+        let is_told = self.globals.is_some() || self.missing.iter().any(|what| what.starts_with(GLOBALS_WORD));
+        let manifest = Self { file_name, key, started_at, finished_at, ..self };
+        if is_told {
+            return manifest;
+        }
+        manifest.with_globals(Err(format!("{GLOBALS_WORD}: the run that took the dump ended before it had made them")))
     }
 }
 

@@ -19,7 +19,7 @@ use super::DumpError;
 use super::limits::Limits;
 use super::manifest::{Manifest, Place};
 use super::name::{self, BackupName, MANIFEST_SUFFIX};
-use super::sidecars::write_manifest;
+use super::sidecars::{Sidecars, write_manifest};
 use super::spooled::{discard, keep};
 use super::target::{begin_under_free_name, commit};
 
@@ -270,7 +270,11 @@ impl Courier<'_> {
                 let location = self.destination.location(committed.key());
                 let parts = committed.whole().totals().parts;
                 let draft = Manifest { parts, part_bytes: part_bytes.unwrap_or(draft.part_bytes), ..draft };
-                let manifest = draft.delivered(&Place { key: committed.key(), location: &location }, Utc::now());
+                let place = Place { location: &location, endpoint: self.destination.endpoint() };
+                let sidecars = Sidecars { committed, destination: self.destination, limits: self.limits };
+                let manifest =
+                    sidecars.write_kept_globals(&kept.spool, draft.delivered(committed.key(), Utc::now())).await;
+                let manifest = manifest.with_restore(&place);
                 write_manifest(self.limits, self.destination, committed, &manifest).await;
             }
             Err(error) => tracing::warn!(%error, "the backup is committed, but without its manifest"),

@@ -2,7 +2,7 @@
 //!
 //! Called by `commands::backup`. Each step's work is in the room that it names.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 use crate::config::BackupConfig;
 use crate::error::Error;
 use crate::pipeline::{PartPlan, Progress};
-use crate::postgres::preflight::Severity;
+use crate::postgres::preflight::{Concern, Severity, Subject};
 use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, blocking, lock, preflight};
 use crate::proof::WholeDump;
 use crate::retention::{self, RetentionReport, SWEEP_AFTER, Sweep};
@@ -24,7 +24,7 @@ use super::name::{self, BackupName};
 use super::neighbours::{self, Mixing, Whose};
 use super::report::{Attempt, Report};
 use super::resume;
-use super::sidecars::{Known, Sidecars, write_manifest};
+use super::sidecars::{GlobalsMaker, GlobalsOfRun, Known, Sidecars, write_manifest};
 use super::stream::Job;
 use super::target::{Target, Trip, warn_of_no_spool};
 
@@ -45,6 +45,16 @@ struct Source {
     session: Session,
     facts: Facts,
     tools: Tools,
+}
+
+/// What one dump is made of and for.
+struct Dumping<'a> {
+    facts: &'a Facts,
+    tools: &'a Tools,
+    source: &'a Conninfo,
+    trip: &'a Trip<'a>,
+    known: &'a Known,
+    globals: &'a GlobalsOfRun,
 }
 
 impl<'a> Backup<'a> {
@@ -81,8 +91,8 @@ impl<'a> Backup<'a> {
         self.limits.within(self.lock(&mut source)).await?;
         let plan = PartPlan::new(&self.config.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
-        self.limits.within(self.warn_of_concerns(&mut source)).await?;
-        let (known, whose) = self.limits.within(self.look_around(&mut source, &destination)).await?;
+        let concerns = self.limits.within(self.warn_of_concerns(&mut source)).await?;
+        let (known, whose) = self.limits.within(self.look_around(&mut source, &destination, &concerns)).await?;
         let name = self.limits.within(async { Ok(name_beside(&delivered).await) }).await?;
         let is_partial = self.is_partial();
         let trip = Trip { destination: &destination, run_id: &run_id, name, plan: &plan, is_partial };
@@ -92,19 +102,12 @@ impl<'a> Backup<'a> {
 
         let span = tracing::info_span!("backup", database = source.facts.database, key = target.key());
         let kept = target.spool();
-        let (committed, manifest, facts, tools) = async {
-            let (committed, manifest) = self.dump_and_commit(&mut source, target, &trip, &known).await?;
-            let Source { session, facts, tools } = source;
-            session.close().await;
-            Ok::<_, Error>((committed, manifest, facts, tools))
-        }
-        .instrument(span)
-        .await?;
-
-        let sidecars = self.sidecars(&destination, &committed);
-        let globals = sidecars.write_globals(&tools, &self.source(&facts, &run_id), &facts, &known.origin).await;
+        let (committed, manifest, globals) =
+            self.dump_with_globals(source, target, &trip, &known).instrument(span).await?;
+        let sidecars = Sidecars { committed: &committed, destination: &destination, limits: &self.limits };
         let location = destination.location(committed.key());
-        let manifest = manifest.with_globals(globals, &location);
+        let place = Place { location: &location, endpoint: destination.endpoint() };
+        let manifest = globals.write(&sidecars, manifest).await.with_restore(&place);
         write_manifest(&self.limits, &destination, &committed, &manifest).await;
         if let Some(kept) = kept {
             self.limits.to_the_end(kept.delete()).await;
@@ -165,12 +168,17 @@ impl<'a> Backup<'a> {
     }
 
     /// Whose backups are there already, and what the sidecars will tell.
-    async fn look_around(&self, source: &mut Source, destination: &Destination) -> Result<(Known, Whose), Error> {
+    async fn look_around(
+        &self,
+        source: &mut Source,
+        destination: &Destination,
+        concerns: &[Concern],
+    ) -> Result<(Known, Whose), Error> {
         let whose = match self.mixing {
             Mixing::Refused => neighbours::check(destination, &source.facts).await?,
             Mixing::Allowed => Whose::Ours,
         };
-        Ok((Known::ask(&mut source.session, &self.config.postgres.arguments).await?, whose))
+        Ok((Known::ask(&mut source.session, &self.config.postgres.arguments, concerns).await?, whose))
     }
 
     async fn lock(&self, source: &mut Source) -> Result<(), Error> {
@@ -207,38 +215,69 @@ impl<'a> Backup<'a> {
     }
 
     /// What could stop or spoil the dump. Only warnings: `pg_dump` decides.
-    async fn warn_of_concerns(&self, source: &mut Source) -> Result<(), Error> {
-        let role = self.config.postgres.arguments.role();
-        let mut concerns = preflight::concerns(&mut source.session, &source.facts, role).await?;
+    async fn warn_of_concerns(&self, source: &mut Source) -> Result<Vec<Concern>, Error> {
+        let Source { session, facts, tools } = source;
+        let arguments = &self.config.postgres.arguments;
+        let subject = Subject { facts, arguments, pg_dump: Some(tools.pg_dump.version.major) };
+        let mut concerns = preflight::concerns(session, subject).await?;
         if self.config.spool_dir.is_none() {
-            concerns.extend(preflight::impatience(&mut source.session, &source.facts).await?);
+            concerns.extend(preflight::impatience(session, facts).await?);
         }
-        for concern in concerns {
+        for concern in &concerns {
             match concern.severity {
                 // psql has told it already.
                 Severity::Unknown => tracing::debug!("{}", concern.text),
-                Severity::Stops | Severity::Spoils => tracing::warn!(mend = concern.mend, "{}", concern.text),
+                Severity::Stops | Severity::Spoils | Severity::LeavesOut => {
+                    tracing::warn!(mend = concern.mend, "{}", concern.text);
+                }
             }
         }
-        Ok(())
+        Ok(concerns)
     }
 
     fn is_partial(&self) -> bool {
         self.config.postgres.arguments.coverage() == Coverage::Partial
     }
 
-    async fn dump_and_commit(
+    /// Dumps and commits, while the globals are made beside it. Where the dump fails they are given up.
+    async fn dump_with_globals(
         &self,
-        source: &mut Source,
+        source: Source,
         target: Target,
         trip: &Trip<'_>,
         known: &Known,
+    ) -> Result<(Committed, Manifest, GlobalsOfRun), Error> {
+        let Source { mut session, facts, tools } = source;
+        let globals = GlobalsOfRun::default();
+        let (source, limits) = (self.source(&facts, trip.run_id), &self.limits);
+        let postgres = &self.config.postgres;
+        let maker =
+            GlobalsMaker { tools: &tools, postgres, source: &source, facts: &facts, origin: &known.origin, limits };
+        let dump = Dumping { facts: &facts, tools: &tools, source: &source, trip, known, globals: &globals };
+        let dumping = async {
+            let committed = self.dump_and_commit(&mut session, target, &dump).await?;
+            session.close().await;
+            Ok::<_, Error>(committed)
+        };
+        let making = async {
+            globals.make(&maker).await;
+            Ok(())
+        };
+        let ((committed, manifest), ()) = tokio::try_join!(dumping, making)?;
+        Ok((committed, manifest, globals))
+    }
+
+    async fn dump_and_commit(
+        &self,
+        session: &mut Session,
+        target: Target,
+        dumping: &Dumping<'_>,
     ) -> Result<(Committed, Manifest), Error> {
-        let Source { session, facts, tools } = source;
-        let application_name = blocking::application_name(trip.run_id);
+        let Dumping { facts, tools, source, trip, known, globals } = *dumping;
+        let (application_name, warnings) = (blocking::application_name(trip.run_id), OnceLock::new());
         let job = Job {
             postgres: &self.config.postgres,
-            source: &self.source(facts, trip.run_id),
+            source,
             tools,
             settings: &self.config.pipeline,
             plan: trip.plan.clone(),
@@ -248,6 +287,7 @@ impl<'a> Backup<'a> {
             limits: &self.limits,
             application_name: &application_name,
             max_blocking: self.config.max_blocking,
+            warnings: &warnings,
         };
         let arguments = Dump::arguments(&self.config.postgres);
         let run = RunFacts {
@@ -260,13 +300,16 @@ impl<'a> Backup<'a> {
             arguments: &arguments,
             references: known.references.as_ref(),
             missing: known.missing(),
+            warnings: &warnings,
         };
-        let key = target.key().to_owned();
+        let (key, spool) = (target.key().to_owned(), target.spool());
         let manifest = |key: &str, whole: &WholeDump| {
-            let place = Place { key, location: &trip.destination.location(key) };
-            Manifest::new(&run, &place, whole, Utc::now()).with_bottleneck(self.progress.bottleneck())
+            Manifest::new(&run, key, whole, Utc::now()).with_bottleneck(self.progress.bottleneck())
         };
-        let draft = |whole: &WholeDump| serde_json::to_value(manifest(&key, whole)).unwrap_or_default();
+        let draft = async |whole: &WholeDump| {
+            let manifest = globals.keep(spool.as_ref(), manifest(&key, whole)).await;
+            serde_json::to_value(manifest).unwrap_or_default()
+        };
         let committed = job.fill(target, session, draft).await?;
         let manifest = manifest(committed.key(), committed.whole());
         Ok((committed, manifest))
@@ -277,10 +320,6 @@ impl<'a> Backup<'a> {
         let mut source = self.config.postgres.pinned(&facts.place);
         source.set("application_name", blocking::application_name(run_id));
         source
-    }
-
-    fn sidecars<'b>(&'b self, destination: &'b Destination, committed: &'b Committed) -> Sidecars<'b> {
-        Sidecars { committed, destination, limits: &self.limits, postgres: &self.config.postgres }
     }
 }
 

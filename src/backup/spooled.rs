@@ -54,7 +54,7 @@ impl Job<'_> {
         &self,
         mut target: Spooled,
         session: &mut Session,
-        describe: impl FnOnce(&WholeDump) -> serde_json::Value,
+        describe: impl AsyncFnOnce(&WholeDump) -> serde_json::Value,
     ) -> Result<(Upload, WholeDump), Error> {
         let (mut dump, stdout) = match Dump::start(self.tools, self.postgres, self.source) {
             Ok(started) => started,
@@ -89,7 +89,7 @@ impl Job<'_> {
         dump: &mut Dump,
         stdout: File,
         target: &mut Spooled,
-        (cancel, describe): (CancellationToken, impl FnOnce(&WholeDump) -> serde_json::Value),
+        (cancel, describe): (CancellationToken, impl AsyncFnOnce(&WholeDump) -> serde_json::Value),
     ) -> Result<WholeDump, Error> {
         let Spooled { destination, spool, opening, .. } = target;
         let outage = destination.outage();
@@ -98,7 +98,7 @@ impl Job<'_> {
         let made = async {
             let stored = store(spool, parts, queue, outage);
             let (whole, ()) = tokio::try_join!(self.judge(dump, scan, gate, totals), stored)?;
-            let manifest = describe(&whole);
+            let manifest = describe(&whole).await;
             prove(spool, &whole, manifest).await;
             outage.resume();
             Ok(whole)

@@ -4,7 +4,7 @@
 //! returns, each within its own deadline, and the error is the first cause.
 
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -37,6 +37,8 @@ pub(super) struct Job<'a> {
     pub limits: &'a Limits,
     pub application_name: &'a str,
     pub max_blocking: Option<Duration>,
+    /// What `pg_dump` warned of, once it has ended.
+    pub warnings: &'a OnceLock<Vec<String>>,
 }
 
 impl Job<'_> {
@@ -107,7 +109,10 @@ impl Job<'_> {
         };
         let limit = self.postgres.stall_timeout;
         let end = timeout(limit, dump.wait()).await.map_err(|_| DumpError::DoesNotEnd { limit })?;
-        let ended = proof::judge_end(&end.map_err(DumpError::Wait)?, scan).map_err(DumpError::NotWhole)?;
+        let end = end.map_err(DumpError::Wait)?;
+        let ended = proof::judge_end(&end, scan).map_err(DumpError::NotWhole)?;
+        // Nobody else sets it.
+        let _ = self.warnings.set(end.warnings);
         gate.open();
         Ok(ended.became(totals.await?).map_err(DumpError::NotWhole)?)
     }

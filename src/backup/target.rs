@@ -145,7 +145,7 @@ impl Job<'_> {
         &self,
         target: Target,
         session: &mut Session,
-        describe: impl FnOnce(&WholeDump) -> serde_json::Value,
+        describe: impl AsyncFnOnce(&WholeDump) -> serde_json::Value,
     ) -> Result<Committed, Error> {
         match target {
             Target::Memory(upload) => {

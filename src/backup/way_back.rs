@@ -1,19 +1,218 @@
 //! How a backup is restored without this program: the commands, for the manifest and for `list NAME`.
+//!
+//! They are lines of one script for bash, each of which is run only where the one before it ended well: a database of that
+//! name that is there already must not be restored into. Everything that a user chose is quoted, and no line holds a line break.
 
-use super::manifest::GlobalsFile;
+use super::manifest::{Manifest, Place};
 use super::name::GLOBALS_SUFFIX;
 
-/// Download, check, and the globals before the dump. `location` is the backup's `s3://bucket/key`.
+/// Databases that every server has, and that are therefore not made anew.
+const ALWAYS_THERE: [&str; 3] = ["postgres", "template0", "template1"];
+/// The database's name where no manifest tells it.
+const UNKNOWN: &str = "restored";
+
+/// Download, check, an empty database with the old one's locale, the globals, and then the dump.
+///
+/// Never `psql -1`: large objects' own `COMMIT` would end its transaction, and all of a large dump's locks at once are more than
+/// a server has room for.
 #[must_use]
-pub fn commands(location: &str, sha256: Option<&str>, globals: Option<&GlobalsFile>) -> Vec<String> {
-    let (path, name) = location.rsplit_once('/').unwrap_or(("", location));
-    let globals_name = format!("{name}{GLOBALS_SUFFIX}");
-    let mut files = vec![(name, sha256)];
-    files.extend(globals.map(|globals| (globals_name.as_str(), Some(globals.sha256.as_str()))));
-    let mut lines: Vec<String> = files.iter().map(|(file, _)| format!("aws s3 cp {path}/{file} .")).collect();
-    lines.extend(files.iter().filter_map(|(file, sum)| Some(format!("echo '{}  {file}' | sha256sum -c", (*sum)?))));
-    lines.extend(files.iter().map(|(file, _)| format!("gunzip -t {file}")));
-    lines.extend(globals.map(|_| format!("gunzip -c {globals_name} | psql -X -d TARGET")));
-    lines.push(format!("gunzip -c {name} | psql -X -1 -v ON_ERROR_STOP=1 -d TARGET"));
+pub fn commands(place: &Place<'_>, manifest: Option<&Manifest>) -> Vec<String> {
+    let (path, name) = place.location.rsplit_once('/').unwrap_or(("", place.location));
+    let globals = manifest.and_then(|manifest| manifest.globals.as_ref());
+    let globals_name = globals.map(|_| format!("{name}{GLOBALS_SUFFIX}"));
+    let database = manifest.map_or_else(|| UNKNOWN.to_owned(), target);
+    let target = word(&connection(&database));
+
+    let mut files = vec![(name, manifest.map(|manifest| manifest.object_sha256.as_str()))];
+    files.extend(globals_name.as_deref().zip(globals).map(|(name, globals)| (name, Some(globals.sha256.as_str()))));
+    let endpoint = place.endpoint.map_or_else(String::new, |url| format!(" --endpoint-url {}", word(url)));
+    let mut lines: Vec<String> =
+        files.iter().map(|(file, _)| format!("aws{endpoint} s3 cp {} .", word(&format!("{path}/{file}")))).collect();
+    lines.extend(files.iter().map(|(file, sum)| match sum {
+        Some(sum) => format!("echo {} | sha256sum -c", word(&format!("{sum}  {file}"))),
+        None => format!("gunzip -t {}", word(file)),
+    }));
+    lines.push(format!("createdb -T template0{} {}", options(manifest), operand(&database)));
+    match (&globals_name, manifest) {
+        (Some(globals), _) => lines.push(format!("gunzip -c {} | psql -X -d {target}", word(globals))),
+        (None, Some(manifest)) => lines.extend(roles(manifest, &target)),
+        (None, None) => {}
+    }
+    // Whatever the globals have set for the database or a role, the dump must be able to write.
+    let psql = format!("PGOPTIONS='-c default_transaction_read_only=off' psql -X -v ON_ERROR_STOP=1 -d {target}");
+    lines.push(format!("(set -o pipefail; gunzip -c {} | {psql})", word(name)));
+    let last = lines.len() - 1;
+    lines[..last].iter_mut().for_each(|line| line.push_str(" &&"));
     lines
+}
+
+/// The new database's name: the old one's, where such a database can be made.
+fn target(manifest: &Manifest) -> String {
+    if ALWAYS_THERE.contains(&manifest.database.as_str()) {
+        format!("{}_{UNKNOWN}", manifest.database)
+    } else {
+        manifest.database.clone()
+    }
+}
+
+/// Encoding and locale for `createdb`. From version 15 on they have a provider, which another cluster may have set otherwise.
+fn options(manifest: Option<&Manifest>) -> String {
+    let Some(manifest) = manifest else { return String::new() };
+    let locale = manifest.locale.as_deref();
+    let (provider, icu, builtin) = match manifest.locale_provider.as_deref() {
+        Some("c") => (Some("libc"), None, None),
+        Some("i") => (Some("icu"), locale, None),
+        Some("b") => (Some("builtin"), None, locale),
+        _ => (None, None, None),
+    };
+    let values = [
+        ("encoding", Some(manifest.encoding.as_str())),
+        ("locale-provider", provider),
+        ("icu-locale", icu),
+        ("icu-rules", icu.and(manifest.icu_rules.as_deref())),
+        ("builtin-locale", builtin),
+        ("lc-collate", manifest.collation.as_deref()),
+        ("lc-ctype", manifest.character_type.as_deref()),
+    ];
+    let given = values.iter().filter_map(|(name, value)| Some(format!(" --{name}={}", word((*value)?))));
+    given.collect()
+}
+
+/// Makes the roles that the dump refers to where there are no globals, and goes on where one is there already.
+fn roles(manifest: &Manifest, target: &str) -> Option<String> {
+    let create = |role: &String| word(&format!("CREATE ROLE \"{}\";", role.replace('"', "\"\"")));
+    let statements: Vec<String> = manifest.roles.iter().map(create).collect();
+    (!statements.is_empty()).then(|| format!("printf '%s\\n' {} | psql -X -d {target}", statements.join(" ")))
+}
+
+/// A database's name as psql takes it behind `-d`, where a name may look like a connection string.
+fn connection(database: &str) -> String {
+    if database.contains('=') || database.contains("://") || database.is_empty() {
+        format!("dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
+    } else {
+        database.to_owned()
+    }
+}
+
+/// A word that a program must not take for an option.
+fn operand(text: &str) -> String {
+    if text.starts_with('-') { format!("-- {}", word(text)) } else { word(text) }
+}
+
+/// A word in the quoting of bash, in one line.
+fn word(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_-./:@%+,=".contains(letter);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    if !text.chars().any(char::is_control) {
+        return format!("'{}'", text.replace('\'', r"'\''"));
+    }
+    // `$'…'` by bytes: names need not be printable.
+    let escaped = text.chars().map(|letter| match letter {
+        '\'' | '\\' => format!("\\{letter}"),
+        letter if letter.is_control() => {
+            letter.to_string().bytes().fold(String::new(), |text, byte| text + &format!("\\{byte:03o}"))
+        }
+        letter => letter.to_string(),
+    });
+    format!("$'{}'", escaped.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Place<'_> = Place { location: "s3://b/app/NAME.sql.gz", endpoint: None };
+
+    fn manifest(fields: &[(&str, serde_json::Value)]) -> Manifest {
+        let mut json = serde_json::json!({
+            "file_name": "NAME.sql.gz", "key": "app/NAME.sql.gz", "run_id": "1", "database": "shop", "partial": false,
+            "started_at": "", "finished_at": "", "server_version": "13", "pg_dump_version": "15", "tool_version": "1",
+            "pg_dump_arguments": [], "database_bytes": 1, "dump_bytes": 1, "dump_crc32": "", "object_bytes": 1,
+            "object_sha256": "5ac", "compression_ratio": 1.0, "compression_level": 1, "part_bytes": 1, "parts": 1,
+            "encoding": "UTF8", "collation": "de_DE.UTF-8", "character_type": "C.UTF-8", "rows": 0, "tables": [],
+            "globals": {"file_name": "NAME.sql.gz.globals.sql.gz", "bytes": 1, "sha256": "61a", "role_passwords": true},
+        });
+        for (name, value) in fields {
+            json[*name] = value.clone();
+        }
+        serde_json::from_value(json).expect("a manifest")
+    }
+
+    #[test]
+    fn each_line_is_run_only_where_the_one_before_ended_well() {
+        let place = Place { location: "s3://b/my path/NAME.sql.gz", endpoint: Some("http://s3.example:9000") };
+        let aws = "aws --endpoint-url http://s3.example:9000 s3 cp 's3://b/my path/NAME.sql.gz";
+        let writable = "PGOPTIONS='-c default_transaction_read_only=off'";
+        let wanted = [
+            format!("{aws}' . &&"),
+            format!("{aws}.globals.sql.gz' . &&"),
+            "echo '5ac  NAME.sql.gz' | sha256sum -c &&".to_owned(),
+            "echo '61a  NAME.sql.gz.globals.sql.gz' | sha256sum -c &&".to_owned(),
+            "createdb -T template0 --encoding=UTF8 --lc-collate=de_DE.UTF-8 --lc-ctype=C.UTF-8 shop &&".to_owned(),
+            "gunzip -c NAME.sql.gz.globals.sql.gz | psql -X -d shop &&".to_owned(),
+            format!("(set -o pipefail; gunzip -c NAME.sql.gz | {writable} psql -X -v ON_ERROR_STOP=1 -d shop)"),
+        ];
+        assert_eq!(commands(&place, Some(&manifest(&[]))), wanted);
+    }
+
+    fn createdb(fields: &[(&str, serde_json::Value)]) -> String {
+        let lines = commands(&PLACE, Some(&manifest(fields)));
+        let line = lines.into_iter().find(|line| line.starts_with("createdb")).expect("a line");
+        line.trim_end_matches(" &&").to_owned()
+    }
+
+    #[test]
+    fn each_locale_provider_has_its_own_options() {
+        let libc = "createdb -T template0 --encoding=UTF8 --lc-collate=de_DE.UTF-8 --lc-ctype=C.UTF-8 shop";
+        assert_eq!(createdb(&[]), libc, "before PostgreSQL 15");
+        let with = |provider: &str, locale: Option<&str>, rules: Option<&str>| {
+            let line = createdb(&[
+                ("locale_provider", provider.into()),
+                ("locale", locale.into()),
+                ("icu_rules", rules.into()),
+            ]);
+            line.replace("createdb -T template0 --encoding=UTF8 ", "")
+                .replace(" --lc-collate=de_DE.UTF-8 --lc-ctype=C.UTF-8 shop", "")
+        };
+        assert_eq!(with("c", None, None), "--locale-provider=libc");
+        assert_eq!(with("i", Some("und"), None), "--locale-provider=icu --icu-locale=und");
+        assert_eq!(
+            with("i", Some("de-u-co-phonebk"), Some("&a < b")),
+            "--locale-provider=icu --icu-locale=de-u-co-phonebk --icu-rules='&a < b'"
+        );
+        assert_eq!(with("b", Some("C.UTF-8"), None), "--locale-provider=builtin --builtin-locale=C.UTF-8");
+    }
+
+    #[test]
+    fn a_database_that_every_server_has_gets_another_name() {
+        assert!(createdb(&[("database", "postgres".into())]).ends_with(" postgres_restored"));
+        assert!(createdb(&[("database", "-x".into())]).ends_with(" -- -x"));
+    }
+
+    #[test]
+    fn without_globals_the_roles_are_made() {
+        let fields = [("globals", serde_json::Value::Null), ("roles", vec!["a", "b \"c'"].into())];
+        let lines = commands(&PLACE, Some(&manifest(&fields)));
+        let wanted = r#"printf '%s\n' 'CREATE ROLE "a";' 'CREATE ROLE "b ""c'\''";' | psql -X -d shop &&"#;
+        assert!(lines.iter().any(|line| line == wanted), "{lines:#?}");
+    }
+
+    #[test]
+    fn any_name_is_one_word_in_one_line() {
+        for (text, wanted) in [
+            ("shop_1", "shop_1"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's $HOME `x`", r"'it'\''s $HOME `x`'"),
+            ("ünï 漢字", "'ünï 漢字'"),
+            ("a\nb'\\\u{1b}\u{9b}", r"$'a\012b\'\\\033\302\233'"),
+        ] {
+            assert_eq!(word(text), wanted);
+        }
+        assert_eq!(connection("host=x y='z'\\"), r"dbname='host=x y=\'z\'\\'");
+        assert_eq!(connection("postgres://h/d"), "dbname='postgres://h/d'");
+        assert_eq!(connection("a b"), "a b");
+    }
 }

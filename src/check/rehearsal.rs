@@ -17,9 +17,6 @@ use super::finding::Verdict;
 
 /// A catalogue of a hundred thousand tables takes minutes.
 const DEADLINE: Duration = Duration::from_mins(10);
-/// `pg_dump` asks for its locks with a statement timeout.
-const LOOK: &str = "look at pg_dump's messages in the log; a statement timeout is a lock that another session holds for longer \
-than BACKUP_LOCK_WAIT_TIMEOUT";
 /// As much of the output as is in memory.
 const BLOCK: usize = 64 << 10;
 
@@ -46,7 +43,9 @@ pub(super) async fn rehearse(tools: &Tools, settings: &PostgresSettings, facts: 
         Ok(Ok(scan)) => praise(&scan, settings),
         Ok(Err(mishap)) => {
             dump.stop().await;
-            Verdict::fail(crate::error::Chain(&mishap).to_string(), LOOK)
+            let detail = crate::error::Chain(&mishap).to_string();
+            let mend = advice(&detail);
+            Verdict::fail(detail, mend)
         }
         Err(_) => {
             dump.stop().await;
@@ -71,6 +70,22 @@ async fn follow(dump: &mut Dump, stdout: File) -> Result<ScanReport, Mishap> {
     Ok(scan)
 }
 
+/// What would mend it, after the server's words in `pg_dump`'s.
+fn advice(detail: &str) -> &'static str {
+    let has = |words: &[&str]| words.iter().any(|word| detail.contains(word));
+    if has(&["max_locks_per_transaction", "out of shared memory"]) {
+        "raise max_locks_per_transaction, and restart the server: a dump locks every table at once"
+    } else if has(&["statement timeout", "lock timeout", "could not obtain lock"]) {
+        // `pg_dump` asks for its locks with a statement timeout.
+        "a statement timeout is a lock that another session holds for longer than BACKUP_LOCK_WAIT_TIMEOUT: look at \
+         pg_locks, or raise it"
+    } else if has(&["permission denied", "row-level security"]) {
+        "grant the role what `privileges` names, or back up as another"
+    } else {
+        "look at pg_dump's messages in the log"
+    }
+}
+
 fn praise(scan: &ScanReport, settings: &PostgresSettings) -> Verdict {
     let words = settings.arguments.words().join(" ");
     let with = if words.is_empty() { String::new() } else { format!(" with {words}") };
@@ -80,6 +95,25 @@ fn praise(scan: &ScanReport, settings: &PostgresSettings) -> Verdict {
         Coverage::Partial => {
             let detail = format!("{detail}; its arguments leave a part of the database out");
             Verdict::warn(detail, "take what leaves something out away from PG_DUMP_ARGS where all of it is wanted")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::advice;
+
+    #[test]
+    fn the_advice_follows_the_servers_words() {
+        let memory = "pg_dump: error: query failed: ERROR:  out of shared memory; HINT:  You might need to increase \
+                      max_locks_per_transaction.";
+        for (detail, word) in [
+            (memory, "max_locks_per_transaction"),
+            ("ERROR:  canceling statement due to statement timeout", "BACKUP_LOCK_WAIT_TIMEOUT"),
+            ("ERROR:  permission denied for table pg_subscription", "privileges"),
+            ("its dump is not whole", "in the log"),
+        ] {
+            assert!(advice(detail).contains(word), "{detail}: {}", advice(detail));
         }
     }
 }

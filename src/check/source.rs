@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::postgres::preflight::{self, Concern, Severity};
+use crate::postgres::preflight::{self, Concern, Severity, Subject};
 use crate::postgres::{Coverage, Facts, Installed, Place, PostgresError, PostgresSettings, Session, Tools};
 
 use super::clock::Clock;
@@ -13,7 +13,7 @@ use super::finding::{Findings, Probe, Verdict};
 use super::rehearsal;
 
 /// Seconds since 1970, as the server sees it.
-const CLOCK: &str = "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::bigint";
+const CLOCK: &str = "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::pg_catalog.int8";
 
 /// Tries everything there is to try of the source, whose dump goes to a spool or not; gives what the server says of it, where
 /// that was to be had.
@@ -40,7 +40,9 @@ pub(super) async fn examine(
     let tools = installed.choose(&facts.version());
     findings
         .add(Probe::PgDump, tools.as_ref().map_or_else(|error| Verdict::error(error), |tools| fitting(tools, &facts)));
-    match ask(&mut session, &facts, (settings, has_spool), findings).await {
+    let pg_dump = tools.as_ref().ok().map(|tools| tools.pg_dump.version.major);
+    let subject = Subject { facts: &facts, arguments: &settings.arguments, pg_dump };
+    match ask(&mut session, subject, has_spool, findings).await {
         Ok(()) => session.close().await,
         Err(error) => findings.add(Probe::Postgres, Verdict::error(&error)),
     }
@@ -70,8 +72,8 @@ fn fitting(tools: &Tools, facts: &Facts) -> Verdict {
 
 async fn ask(
     session: &mut Session,
-    facts: &Facts,
-    (settings, has_spool): (&PostgresSettings, bool),
+    subject: Subject<'_>,
+    has_spool: bool,
     findings: &mut Findings<'_>,
 ) -> Result<(), PostgresError> {
     let now = session.query(CLOCK).await?;
@@ -79,13 +81,16 @@ async fn ask(
     if let Some(theirs) = theirs {
         findings.add(Probe::PostgresClock, Clock::Postgres.judge(whole_seconds(theirs - Utc::now())));
     }
-    let concerns = preflight::concerns(session, facts, settings.arguments.role()).await?;
+    let mut concerns = preflight::concerns(session, subject).await?;
     if concerns.is_empty() {
         findings.add(Probe::Privileges, Verdict::ok("this role may read everything"));
     }
-    let impatience = if has_spool { None } else { preflight::impatience(session, facts).await? };
-    for concern in concerns.into_iter().chain(impatience) {
-        findings.add(Probe::Privileges, judge(concern, settings.arguments.coverage()));
+    if !has_spool {
+        concerns.extend(preflight::impatience(session, subject.facts).await?);
+    }
+    concerns.extend(preflight::advice(session, subject).await?);
+    for concern in concerns {
+        findings.add(Probe::Privileges, judge(concern, subject.arguments.coverage()));
     }
     Ok(())
 }
@@ -94,7 +99,7 @@ async fn ask(
 fn judge(concern: Concern, coverage: Coverage) -> Verdict {
     match (concern.severity, coverage) {
         (Severity::Stops, Coverage::Whole) => Verdict::fail(concern.text, concern.mend),
-        (Severity::Stops, Coverage::Partial) | (Severity::Spoils | Severity::Unknown, _) => {
+        (Severity::Stops, Coverage::Partial) | (Severity::Spoils | Severity::LeavesOut | Severity::Unknown, _) => {
             Verdict::warn(concern.text, concern.mend)
         }
     }

@@ -20,7 +20,7 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     if let Some(wanted) = &args.name {
         let name = name_in(&destination, wanted)?;
         let listing = Listing::read(&destination).await?;
-        return show(context, args, &listing, name)
+        return show(context, args, &listing, (name, destination.endpoint()))
             .await?
             .ok_or(Error::NoSuchBackup { name: wanted.to_string(), location });
     }
@@ -68,13 +68,13 @@ async fn show(
     context: &Context<'_>,
     args: &ListArgs,
     listing: &Listing<'_>,
-    name: Option<BackupName>,
+    (name, endpoint): (Option<BackupName>, Option<&str>),
 ) -> Result<Option<()>, Error> {
     let Some((backup, manifest)) = listing.find(name).await else { return Ok(None) };
     let shown = match (args.json, &manifest) {
         (true, Some(manifest)) => context.print_json(manifest),
         (true, None) => context.print_json(&backup),
-        (false, manifest) => context.print(&table::of_one(&backup, manifest.as_ref())),
+        (false, manifest) => context.print(&table::of_one(&backup, manifest.as_ref(), endpoint)),
     };
     shown.map(Some)
 }

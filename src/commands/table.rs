@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytesize::ByteSize;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::backup::manifest::Manifest;
+use crate::backup::manifest::{Manifest, Place};
 use crate::backup::way_back;
 use crate::listing::StoredBackup;
 
@@ -53,7 +53,8 @@ pub fn totals(shown: usize, count: usize, bytes: u64) -> String {
 }
 
 /// One backup: what its manifest says, and how to restore it without this program.
-pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>) -> String {
+/// `endpoint` is the URL of a store other than AWS.
+pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>, endpoint: Option<&str>) -> String {
     let mut lines = vec![
         ("name", backup.file_name.clone()),
         ("location", backup.s3_location.clone()),
@@ -76,8 +77,12 @@ pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>) -> String {
     }
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     let facts: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect();
-    let restore = restore_lines(backup, manifest);
-    format!("{}\n\nTo restore it without this program, into an empty database:\n{}", facts.join("\n"), restore)
+    let place = Place { location: &backup.s3_location, endpoint };
+    let commands = way_back::commands(&place, manifest).iter().fold(String::new(), |text, line| text + "\n  " + line);
+    format!(
+        "{}\n\nTo restore it without this program, in bash, as a superuser of the new server (see docs/restore.md):{commands}",
+        facts.join("\n")
+    )
 }
 
 /// What must be there before a restore, and what is missing beside the backup.
@@ -97,13 +102,6 @@ fn needs(manifest: &Manifest) -> Vec<(&'static str, String)> {
         ("missing", list(&manifest.missing)),
     ];
     lines.into_iter().filter(|(_, value)| !value.is_empty()).collect()
-}
-
-fn restore_lines(backup: &StoredBackup, manifest: Option<&Manifest>) -> String {
-    let sha256 = manifest.map(|manifest| manifest.object_sha256.as_str());
-    let globals = manifest.and_then(|manifest| manifest.globals.as_ref());
-    let lines = way_back::commands(&backup.s3_location, sha256, globals);
-    lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
 }
 
 fn row(backup: &StoredBackup, now: DateTime<Utc>) -> [String; 6] {
@@ -200,7 +198,7 @@ mod tests {
 
     #[test]
     fn one_backup_says_how_to_restore_it() {
-        let text = of_one(&backup("shop", State::NoManifest), None);
+        let text = of_one(&backup("shop", State::NoManifest), None, None);
         assert!(text.contains("gunzip -t postgres-backup-2023-11-14_22-13-20.sql.gz"), "{text}");
         assert!(!text.contains("sha256sum"), "without a manifest there is no sum: {text}");
     }

@@ -3,7 +3,11 @@
 //! Read by `config`, handed to `dump`, recorded in the manifest. An allow-list and not a deny-list, because `--schema-only`,
 //! `--section`, `--enable-row-security` and their kind all end with success and a perfect trailer while half the
 //! database is missing (FACTS §3). Options that leave out something the user names are taken, and make the backup a
-//! *partial* one.
+//! *partial* one. The list itself is in `options`.
+
+mod options;
+
+pub use options::{DumpOption, PG_DUMP_OPTIONS};
 
 /// How much of the database the arguments let through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,61 +23,10 @@ pub enum Coverage {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DumpArguments {
     words: Vec<String>,
+    /// Long names and values, in the order in which they were given.
+    options: Vec<(&'static str, Option<String>)>,
     coverage: Coverage,
 }
-
-/// An option of `pg_dump`.
-struct Known {
-    long: &'static str,
-    short: Option<char>,
-    takes_value: bool,
-    coverage: Coverage,
-}
-
-const fn flag(long: &'static str, short: Option<char>) -> Known {
-    Known { long, short, takes_value: false, coverage: Coverage::Whole }
-}
-
-const fn valued(long: &'static str, short: Option<char>) -> Known {
-    Known { long, short, takes_value: true, coverage: Coverage::Whole }
-}
-
-const fn partial(long: &'static str, short: Option<char>) -> Known {
-    Known { long, short, takes_value: true, coverage: Coverage::Partial }
-}
-
-/// SPEC §4.5, with `pg_dump`'s own short forms and older names.
-const ALLOWED: &[Known] = &[
-    flag("no-owner", Some('O')),
-    flag("no-privileges", Some('x')),
-    flag("no-acl", None),
-    flag("no-tablespaces", None),
-    flag("no-comments", None),
-    flag("no-publications", None),
-    flag("no-subscriptions", None),
-    flag("no-security-labels", None),
-    flag("no-toast-compression", None),
-    flag("quote-all-identifiers", None),
-    flag("inserts", None),
-    flag("column-inserts", None),
-    flag("attribute-inserts", None),
-    flag("on-conflict-do-nothing", None),
-    flag("verbose", Some('v')),
-    valued("extra-float-digits", None),
-    valued("rows-per-insert", None),
-    valued("role", None),
-    valued("encoding", Some('E')),
-    partial("schema", Some('n')),
-    partial("exclude-schema", Some('N')),
-    partial("table", Some('t')),
-    partial("exclude-table", Some('T')),
-    partial("extension", Some('e')),
-    partial("exclude-extension", None),
-    partial("exclude-table-data", None),
-    partial("filter", None),
-    Known { long: "no-large-objects", short: Some('B'), takes_value: false, coverage: Coverage::Partial },
-    Known { long: "no-blobs", short: None, takes_value: false, coverage: Coverage::Partial },
-];
 
 impl DumpArguments {
     /// Reads words in the quoting of a shell.
@@ -85,15 +38,18 @@ impl DumpArguments {
         let mut arguments = Self::default();
         let mut rest = words.into_iter();
         while let Some(word) = rest.next() {
-            let (known, has_value) = recognise(&word)?;
-            if known.coverage == Coverage::Partial {
+            let (option, attached) = recognise(&word)?;
+            let mut value = attached.map(str::to_owned);
+            arguments.words.push(word);
+            if option.value.is_some() && value.is_none() {
+                let next = rest.next().ok_or_else(|| format!("--{} lacks its value", option.long))?;
+                arguments.words.push(next.clone());
+                value = Some(next);
+            }
+            if option.coverage == Coverage::Partial {
                 arguments.coverage = Coverage::Partial;
             }
-            arguments.words.push(word);
-            if known.takes_value && !has_value {
-                let missing = || format!("--{} lacks its value", known.long);
-                arguments.words.push(rest.next().ok_or_else(missing)?);
-            }
+            arguments.options.push((option.long, value));
         }
         Ok(arguments)
     }
@@ -107,38 +63,42 @@ impl DumpArguments {
     /// The role that `pg_dump` takes on before it reads.
     #[must_use]
     pub fn role(&self) -> Option<&str> {
-        let mut words = self.words.iter();
-        let mut role = None;
-        while let Some(word) = words.next() {
-            match word.strip_prefix("--role") {
-                Some("") => role = words.next().map(String::as_str),
-                Some(attached) => role = attached.strip_prefix('='),
-                None => {}
-            }
-        }
-        role
+        let last = self.options.iter().rfind(|(long, _)| *long == "role");
+        last.and_then(|(_, value)| value.as_deref())
     }
 
     /// Whether the dump says whose everything is.
     #[must_use]
     pub fn has_owners(&self) -> bool {
-        !self.hold(&["--no-owner", "-O"])
+        !self.has(&["no-owner"])
     }
 
     /// Whether the dump holds grants.
     #[must_use]
     pub fn has_privileges(&self) -> bool {
-        !self.hold(&["--no-privileges", "--no-acl", "-x"])
+        !self.has(&["no-privileges", "no-acl"])
     }
 
     /// Whether the dump names tablespaces.
     #[must_use]
     pub fn has_tablespaces(&self) -> bool {
-        !self.hold(&["--no-tablespaces"])
+        !self.has(&["no-tablespaces"])
     }
 
-    fn hold(&self, spellings: &[&str]) -> bool {
-        self.words.iter().any(|word| spellings.contains(&word.as_str()))
+    /// Whether the dump holds subscriptions, where the role may dump them.
+    #[must_use]
+    pub fn has_subscriptions(&self) -> bool {
+        !self.has(&["no-subscriptions"])
+    }
+
+    /// Whether rows of partitions find their partition anew when they are restored.
+    #[must_use]
+    pub fn loads_via_partition_root(&self) -> bool {
+        self.has(&["load-via-partition-root"])
+    }
+
+    fn has(&self, names: &[&str]) -> bool {
+        self.options.iter().any(|(long, _)| names.contains(long))
     }
 
     /// How much of the database they let through.
@@ -148,35 +108,57 @@ impl DumpArguments {
     }
 }
 
-/// Which option a word is, and whether its value is in the same word.
-fn recognise(word: &str) -> Result<(&'static Known, bool), String> {
-    // A bare word may be a connection string, so it is not repeated.
-    if !word.starts_with('-') {
-        return Err("holds a word that is no option: the database is named by POSTGRES_CONNECTION_STRING".to_owned());
+/// Which option a word is, and the value that is in the same word. No message repeats a value, which may be a connection
+/// string.
+fn recognise(word: &str) -> Result<(&'static DumpOption, Option<&str>), String> {
+    if let Some(long) = word.strip_prefix("--") {
+        return recognise_long(long);
     }
-    let refused = || {
-        // The value may be a connection string, so it is not repeated, however it is attached.
-        let name = if word.starts_with("--") {
-            word.split('=').next().unwrap_or(word).to_owned()
-        } else {
-            word.chars().take(2).collect()
-        };
-        format!(
-            "`{name}` is not taken: it may leave a part of the database out or change the format; see the manual for what is"
-        )
+    let Some(letters) = word.strip_prefix('-') else {
+        return Err("holds a word that is no option: the database is named by POSTGRES_CONNECTION_STRING".to_owned());
     };
-    let found = if let Some(long) = word.strip_prefix("--") {
-        let (name, value) = long.split_once('=').map_or((long, None), |(name, value)| (name, Some(value)));
-        let known = ALLOWED.iter().find(|known| known.long == name && (known.takes_value || value.is_none()));
-        known.map(|known| (known, value.is_some()))
-    } else {
-        let mut letters = word.strip_prefix('-').unwrap_or_default().chars();
-        let known = letters.next().and_then(|letter| ALLOWED.iter().find(|known| known.short == Some(letter)));
-        let has_value = letters.next().is_some();
-        // `-Ox` would be two options in one word: spelled out they are taken.
-        known.filter(|known| known.takes_value || !has_value).map(|known| (known, has_value))
+    let letter = letters.chars().next();
+    let behind = letters.get(letter.map_or(0, char::len_utf8)..).filter(|behind| !behind.is_empty());
+    let known = PG_DUMP_OPTIONS.iter().find(|option| letter.is_some() && option.short == letter);
+    let spelling = letter.map_or_else(|| word.to_owned(), |letter| format!("-{letter}"));
+    match known {
+        None => Err(refusal(&spelling)),
+        Some(option) if option.value.is_none() && behind.is_some() => {
+            Err(format!("`{spelling}` takes no value: write each option as a word of its own"))
+        }
+        Some(option) => Ok((option, behind)),
+    }
+}
+
+fn recognise_long(word: &str) -> Result<(&'static DumpOption, Option<&str>), String> {
+    let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+    match PG_DUMP_OPTIONS.iter().find(|option| option.long == name) {
+        Some(option) if option.value.is_none() && value.is_some() => Err(format!("`--{name}` takes no value")),
+        Some(option) => Ok((option, value)),
+        // `pg_dump` takes any beginning that is one option's alone; which that is depends on its version.
+        None if !name.is_empty() && PG_DUMP_OPTIONS.iter().any(|option| option.long.starts_with(name)) => {
+            Err(format!("`--{name}` is not written in full; {}", taken()))
+        }
+        None => Err(refusal(&format!("--{name}"))),
+    }
+}
+
+fn refusal(spelling: &str) -> String {
+    let why = "it may leave a part of the database out or change the format";
+    format!("`{spelling}` is not taken: {why}; {}", taken())
+}
+
+/// The list, in one line.
+fn taken() -> String {
+    let list = |coverage: Coverage| {
+        let options = PG_DUMP_OPTIONS.iter().filter(|option| option.coverage == coverage);
+        options.map(DumpOption::spelling).collect::<Vec<_>>().join(" ")
     };
-    found.ok_or_else(refused)
+    format!(
+        "taken are {}; and, for a partial backup, {} (docs/pg-dump-arguments.md)",
+        list(Coverage::Whole),
+        list(Coverage::Partial)
+    )
 }
 
 #[cfg(test)]
@@ -185,9 +167,16 @@ mod tests {
 
     #[test]
     fn what_leaves_nothing_out_is_taken() {
-        for text in
-            ["", "--no-owner -x", "--role=backup -E UTF8", "-EUTF8 --rows-per-insert 100", "--verbose --inserts"]
-        {
+        let of_partitions_and_snapshots = "--load-via-partition-root --serializable-deferrable --no-table-access-method \
+                             --disable-dollar-quoting --strict-names";
+        for text in [
+            "",
+            "--no-owner -x",
+            "--role=backup -E UTF8",
+            "-EUTF8 --rows-per-insert 100",
+            "--verbose --inserts",
+            of_partitions_and_snapshots,
+        ] {
             let arguments = DumpArguments::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"));
             assert_eq!(arguments.coverage(), Coverage::Whole, "{text}");
         }
@@ -195,8 +184,17 @@ mod tests {
 
     #[test]
     fn what_leaves_something_out_makes_the_backup_partial() {
-        for text in ["-n public", "-npublic", "--exclude-table-data='audit.*'", "-T 'a b'", "--no-large-objects", "-B"]
-        {
+        for text in [
+            "-n public",
+            "-npublic",
+            "--exclude-table-data='audit.*'",
+            "-T 'a b'",
+            "--no-large-objects",
+            "-B",
+            "--exclude-table-data-and-children=a",
+            "--exclude-table-and-children a",
+            "--table-and-children=a",
+        ] {
             let arguments = DumpArguments::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"));
             assert_eq!(arguments.coverage(), Coverage::Partial, "{text}");
         }
@@ -255,6 +253,23 @@ mod tests {
             assert!(why.contains(name), "{text}: {why}");
         }
         assert!(DumpArguments::parse("-n").is_err() && DumpArguments::parse("-n 'open").is_err());
+    }
+
+    #[test]
+    fn a_refusal_lists_what_is_taken() {
+        for text in ["--schema-only", "-s", "--no-own"] {
+            let why = DumpArguments::parse(text).expect_err("refused");
+            for option in PG_DUMP_OPTIONS {
+                assert!(why.contains(&option.spelling()), "{text}: {} wanted in {why}", option.spelling());
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_is_not_taken_for_an_option() {
+        let arguments = DumpArguments::parse("-t --no-owner -T -x -n --role=x").expect("taken");
+        assert!(arguments.has_owners() && arguments.has_privileges() && arguments.role().is_none());
+        assert!(DumpArguments::parse("-O").is_ok_and(|arguments| !arguments.has_owners()));
     }
 
     #[test]

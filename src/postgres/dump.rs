@@ -37,6 +37,8 @@ pub struct DumpEnd {
     pub status: ExitStatus,
     /// The cause it gave on stderr, in one line.
     pub cause: Option<String>,
+    /// What it warned of on stderr: as a rule something that its output lacks.
+    pub warnings: Vec<String>,
 }
 
 impl DumpEnd {
@@ -126,7 +128,8 @@ impl Dump {
     pub async fn wait(&mut self) -> std::io::Result<DumpEnd> {
         let status = self.child.wait().await?;
         let messages = timeout(MESSAGES_DEADLINE, &mut self.messages).await.ok().and_then(Result::ok);
-        Ok(DumpEnd { status, cause: messages.and_then(|messages| messages.cause()) })
+        let messages = messages.unwrap_or_default();
+        Ok(DumpEnd { status, cause: messages.cause(), warnings: messages.warnings() })
     }
 
     /// Ends the child and everything in its group: SIGTERM, then SIGKILL.

@@ -13,7 +13,7 @@ SELECT pg_catalog.json_build_object('server_version', pg_catalog.current_setting
 'encoding', pg_catalog.pg_encoding_to_char(d.encoding), 'collation', d.datcollate, 'character_type', d.datctype, \
 'locale_provider', pg_catalog.to_jsonb(d) ->> 'datlocprovider', \
 'locale', coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'), \
-'in_recovery', pg_catalog.pg_is_in_recovery()) \
+'icu_rules', pg_catalog.to_jsonb(d) ->> 'daticurules', 'in_recovery', pg_catalog.pg_is_in_recovery()) \
 FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
 /// Some hosted servers do not let everybody ask.
 const SYSTEM_IDENTIFIER: &str = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
@@ -48,6 +48,8 @@ pub struct Facts {
     pub locale_provider: Option<String>,
     /// The locale of a provider other than libc.
     pub locale: Option<String>,
+    /// `daticurules`, from PostgreSQL 16 on.
+    pub icu_rules: Option<String>,
     /// Whether the server is a standby.
     pub in_recovery: bool,
     /// Where the session is, and `pg_dump` is sent.

@@ -1,9 +1,10 @@
 //! The globals: what a dump of one database lacks. The cluster's roles, memberships, tablespaces and parameter grants by
 //! `pg_dumpall --globals-only`, and the database's own settings and grants, which only `pg_dump --create` has.
 //!
-//! `backup::sidecars` makes them after the commit; nothing here can cost a backup. What comes out is one SQL script for
-//! `psql`, made to be run on an empty cluster whose superuser has another name: `script` rewrites the few statements of
-//! `pg_dumpall` that would stop there, `database` writes those of the database.
+//! `backup::sidecars` makes them while the dump runs, because a login may not work hours later; nothing here can cost a
+//! backup. What comes out is one SQL script for `psql`, compressed as it comes, made to be run on an empty cluster whose
+//! superuser has another name: `script` rewrites the few statements of `pg_dumpall` that would stop there, `database` writes
+//! those of the database.
 
 mod database;
 mod script;
@@ -23,9 +24,14 @@ pub use database::DatabaseSettings;
 use super::dump::{Dump, DumpEnd};
 use super::keepalives::with_keepalives;
 use super::{Conninfo, Pooling, PostgresError, PostgresSettings, Session, Tools};
+use script::Rewriter;
 
-/// A role is some 300 bytes: this is far above any cluster, and keeps this process's memory bounded.
+/// A role is some 300 bytes: this is far above any cluster. What is kept of it in memory is compressed, to a third at worst.
 const MOST_BYTES: u64 = 64 << 20;
+/// As much of the output as is in memory before it is compressed, but for a longer statement.
+const BLOCK: usize = 64 << 10;
+/// As much of the output's beginning and end as is looked at.
+const END_BYTES: usize = 1 << 10;
 /// The questions of `pg_dumpall` take milliseconds. A silence that ends `pg_dump` ends it too.
 const DEADLINE: Duration = Duration::from_mins(5);
 
@@ -89,8 +95,8 @@ pub struct Origin {
 }
 
 /// For everybody; of a role that may not read `pg_authid` the view `pg_roles` hides the passwords alone.
-const QUESTION: &str = "SELECT json_build_object('bootstrap', pg_get_userbyid(10), \
-'reads_passwords', has_table_privilege('pg_catalog.pg_authid', 'SELECT'))";
+const QUESTION: &str = "SELECT pg_catalog.json_build_object('bootstrap', pg_catalog.pg_get_userbyid(10), \
+'reads_passwords', pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT'))";
 
 impl Origin {
     /// Asks the server. What it does not tell stays at the careful side: no passwords.
@@ -104,12 +110,17 @@ impl Origin {
         origin.is_behind_pooler = session.pooling() == Pooling::Transaction;
         Ok(origin)
     }
+}
 
-    /// Whether the globals will hold role passwords.
-    #[must_use]
-    pub fn has_passwords(&self) -> bool {
-        self.reads_passwords
-    }
+/// The globals, made.
+#[derive(Debug)]
+pub struct Globals {
+    /// The script, compressed.
+    pub script: Vec<u8>,
+    /// Whether it has the roles' password verifiers.
+    pub has_passwords: bool,
+    /// What `pg_dumpall` warned of: as a rule something that it left out.
+    pub warnings: Vec<String>,
 }
 
 /// A running `pg_dumpall`.
@@ -120,7 +131,7 @@ pub struct GlobalsDump {
 }
 
 impl GlobalsDump {
-    /// Starts `pg_dumpall`, connected to the database that was backed up: no other need be reachable.
+    /// Starts `pg_dumpall`, connected to the database that is backed up: no other need be reachable.
     ///
     /// # Errors
     /// Where there is none, or it cannot be started.
@@ -149,21 +160,25 @@ impl GlobalsDump {
         Ok(Self { child, stdout, deadline: DEADLINE.min(settings.stall_timeout) })
     }
 
-    /// Reads it to its end, and makes sure that it is whole. Where this fails it must be stopped.
+    /// Reads it to its end, makes sure that it is whole, and adds what is the database's own. Where this fails it must be
+    /// stopped.
     ///
     /// # Errors
     /// Why there are no globals.
-    pub async fn read(&mut self) -> Result<Vec<u8>, GlobalsError> {
+    pub async fn read(&mut self, origin: &Origin) -> Result<Globals, GlobalsError> {
         let deadline = self.deadline;
         let reading = async {
-            let mut output = Vec::new();
-            (&mut self.stdout).take(MOST_BYTES + 1).read_to_end(&mut output).await?;
-            if output.len() as u64 > MOST_BYTES {
-                return Err(GlobalsError::TooLarge);
+            let (mut composer, mut block) = (Composer::new(origin)?, vec![0; BLOCK]);
+            loop {
+                match self.stdout.read(&mut block).await? {
+                    0 => break,
+                    count => composer.take(&block[..count])?,
+                }
             }
             let end = self.child.wait().await?;
-            judge(&end, &output)?;
-            Ok(output)
+            judge(&end, &composer.ends)?;
+            let has_passwords = origin.reads_passwords;
+            Ok(Globals { script: composer.finish(origin)?, has_passwords, warnings: end.warnings })
         };
         tokio::time::timeout(deadline, reading).await.unwrap_or(Err(GlobalsError::Deadline(deadline)))
     }
@@ -174,18 +189,68 @@ impl GlobalsDump {
     }
 }
 
+/// The script as it comes: a heading, the output of `pg_dumpall` made fit for any cluster, and the database's own.
+struct Composer {
+    gzip: GzEncoder<Vec<u8>>,
+    rewriter: Rewriter,
+    ends: Ends,
+}
+
+impl Composer {
+    fn new(origin: &Origin) -> std::io::Result<Self> {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(heading(origin).as_bytes())?;
+        Ok(Self { gzip, rewriter: Rewriter::new(&origin.bootstrap), ends: Ends::default() })
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), GlobalsError> {
+        self.ends.take(bytes);
+        if self.ends.bytes > MOST_BYTES {
+            return Err(GlobalsError::TooLarge);
+        }
+        Ok(self.rewriter.take(bytes, &mut self.gzip)?)
+    }
+
+    fn finish(mut self, origin: &Origin) -> std::io::Result<Vec<u8>> {
+        self.rewriter.finish(&mut self.gzip)?;
+        if let Some(database) = &origin.database {
+            self.gzip.write_all(database.script().as_bytes())?;
+        }
+        self.gzip.finish()
+    }
+}
+
+/// The beginning and the end of an output, and its length.
+#[derive(Debug, Default)]
+struct Ends {
+    first: Vec<u8>,
+    last: Vec<u8>,
+    bytes: u64,
+}
+
+impl Ends {
+    fn take(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        let room = END_BYTES - self.first.len();
+        self.first.extend(bytes.iter().take(room));
+        self.last.extend(&bytes[bytes.len().saturating_sub(END_BYTES)..]);
+        self.last.drain(..self.last.len().saturating_sub(END_BYTES));
+    }
+}
+
 /// Whether `pg_dumpall` ended well, and its output has both its ends; current ones put the same key at both.
-fn judge(end: &DumpEnd, output: &[u8]) -> Result<(), GlobalsError> {
+fn judge(end: &DumpEnd, output: &Ends) -> Result<(), GlobalsError> {
     if !ExitStatus::success(&end.status) {
         return Err(GlobalsError::Failed { ended: end.words(), cause: end.cause.clone().map(Said) });
     }
-    let Some(body) = output.strip_prefix(OPENING) else {
+    let Some(beginning) = output.first.strip_prefix(OPENING) else {
         return Err(GlobalsError::NotWhole("it does not begin as it should"));
     };
-    let Some(body) = body.trim_ascii_end().strip_suffix(CLOSING) else {
+    let is_long_enough = output.bytes >= (OPENING.len() + CLOSING.len()) as u64;
+    let Some(body) = output.last.trim_ascii_end().strip_suffix(CLOSING).filter(|_| is_long_enough) else {
         return Err(GlobalsError::NotWhole("it ends before its closing line"));
     };
-    let first = body.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let first = beginning.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
     match first.strip_prefix(b"\\restrict ") {
         Some(key) if !body.trim_ascii_end().ends_with(&[b"\n\\unrestrict ", key].concat()) => {
             Err(GlobalsError::NotWhole("its \\unrestrict line is missing"))
@@ -194,22 +259,8 @@ fn judge(end: &DumpEnd, output: &[u8]) -> Result<(), GlobalsError> {
     }
 }
 
-/// The script, compressed: a heading, the output of `pg_dumpall` made fit for any cluster, and the database's own.
-///
-/// # Errors
-/// None that memory could give: writing to it does not fail.
-pub fn compose(backup: &str, output: &[u8], origin: &Origin) -> std::io::Result<Vec<u8>> {
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-    gzip.write_all(heading(backup, origin).as_bytes())?;
-    script::write(output, &origin.bootstrap, &mut gzip)?;
-    if let Some(database) = &origin.database {
-        gzip.write_all(database.script().as_bytes())?;
-    }
-    gzip.finish()
-}
-
 /// How to use the file, for whoever opens it years later.
-fn heading(backup: &str, origin: &Origin) -> String {
+fn heading(origin: &Origin) -> String {
     let passwords = if origin.reads_passwords {
         "-- It holds the roles' password verifiers: keep it as you keep the backups."
     } else {
@@ -217,17 +268,16 @@ fn heading(backup: &str, origin: &Origin) -> String {
     };
     format!(
         "\
--- What {backup} lacks: the roles with their settings and memberships,
+-- What the backup beside this file lacks: the roles with their settings and memberships,
 -- the tablespaces, and the database's own owner, settings, comment and grants.
 {passwords}
 --
 -- Run it before the dump is restored, as a superuser of any name, in the new and empty database:
---     gunzip -c {backup}{} | psql -X -d TARGET
+--     gunzip -c THIS_FILE | psql -X -d TARGET
 -- Do not set ON_ERROR_STOP. A role that exists already is left as it is; a tablespace whose directory does not
 -- exist is an error, as one that exists already, and the rest goes on.
 
-",
-        crate::backup::name::GLOBALS_SUFFIX
+"
     )
 }
 
@@ -238,8 +288,11 @@ mod tests {
     use super::*;
 
     fn judged(code: i32, output: &str) -> Option<String> {
-        let end = DumpEnd { status: ExitStatus::from_raw(code << 8), cause: Some("its words".to_owned()) };
-        judge(&end, output.as_bytes()).err().map(|error| error.to_string())
+        let status = ExitStatus::from_raw(code << 8);
+        let end = DumpEnd { status, cause: Some("its words".to_owned()), warnings: Vec::new() };
+        let mut ends = Ends::default();
+        output.as_bytes().chunks(3).for_each(|bytes| ends.take(bytes));
+        judge(&end, &ends).err().map(|error| error.to_string())
     }
 
     #[test]
@@ -247,6 +300,7 @@ mod tests {
         let whole = "--\n-- PostgreSQL database cluster dump\n--\n\n\\restrict k3y\n\nCREATE ROLE a;\n\n\\unrestrict k3y\n\n\
                      --\n-- PostgreSQL database cluster dump complete\n--\n\n";
         assert_eq!(judged(0, whole), None);
+        assert_eq!(judged(0, &whole.replace("CREATE ROLE a;", &"x".repeat(3 * END_BYTES))), None);
         assert_eq!(judged(0, &whole.replace("\\restrict k3y\n", "").replace("\\unrestrict k3y\n", "")), None);
         for (code, output, why) in [
             (1, whole.to_owned(), "exit code 1"),
@@ -255,6 +309,11 @@ mod tests {
             (0, whole[..whole.len() - 10].to_owned(), "closing line"),
             (0, whole.replace("\\unrestrict k3y", "\\unrestrict other"), "unrestrict"),
             (0, whole.replace("\\unrestrict k3y", ""), "unrestrict"),
+            (
+                0,
+                whole.replace("CREATE ROLE a;", &"x".repeat(3 * END_BYTES))[..2 * END_BYTES].to_owned(),
+                "closing line",
+            ),
         ] {
             let said = judged(code, &output).unwrap_or_default();
             assert!(said.contains(why) && !said.contains("its words"), "{why}: {said}");

@@ -14,6 +14,13 @@ const KEPT_LINES: usize = 20;
 /// Longer lines are cut: an error quotes the statement, which may hold megabytes.
 const LONGEST_LINE: usize = 2_000;
 
+/// Warnings kept for the manifest, and how much of each.
+const KEPT_WARNINGS: usize = 50;
+const LONGEST_WARNING: usize = 500;
+
+/// DETAIL and HINT, of the server and of the program.
+const KEPT_EXPLANATIONS: usize = 4;
+
 /// What `pg_dump` puts before the server's (or libpq's) own words, in a line behind its complaint.
 const SERVERS_WORDS: &str = "Error message from server: ";
 
@@ -50,7 +57,7 @@ impl Loudness {
     }
 }
 
-/// The end of what a child wrote, and its first complaint.
+/// The end of what a child wrote, its first complaint, and its warnings.
 #[derive(Debug, Default)]
 pub struct Messages {
     first_error: Option<String>,
@@ -58,8 +65,68 @@ pub struct Messages {
     /// The attempts to connect that failed.
     attempts: Vec<String>,
     warning: Option<String>,
+    /// DETAIL and HINT of the first complaint.
+    explanations: Vec<String>,
+    /// Which message an explanation belongs to.
+    explained: Explained,
+    warnings: Vec<String>,
+    further_warnings: usize,
     last: VecDeque<String>,
     line: Vec<u8>,
+}
+
+/// The message before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Explained {
+    /// One that needs no attention.
+    #[default]
+    Notice,
+    /// A warning, or an error that is not the first.
+    Alarm,
+    FirstError,
+}
+
+/// What a line is.
+#[derive(Debug, PartialEq, Eq)]
+enum Kind<'a> {
+    Error,
+    /// What the server or libpq said of the error before.
+    ServersWords(&'a str),
+    Warning(&'a str),
+    Notice,
+    /// `HINT:  …` of the server; `pg_dump: hint: …`
+    Explanation(&'a str),
+    /// What belongs to the message before, and is of no use in an error: the query.
+    Aside,
+    Other,
+}
+
+impl<'a> Kind<'a> {
+    fn of(line: &'a str, program: &str) -> Self {
+        // `pg_dump-18: …` where the file is called so.
+        let own = line.split_once(": ").filter(|(name, _)| name.starts_with(program) && !name.contains(' '));
+        let own = own.map(|(_, own)| own);
+        if let Some(words) = line.split_once(SERVERS_WORDS).map(|(_, words)| words).filter(|words| !words.is_empty()) {
+            return Self::ServersWords(words);
+        }
+        if let Some(text) = own.and_then(|own| own.strip_prefix("warning:")) {
+            return Self::Warning(text.trim());
+        }
+        if own.is_some_and(|own| own.starts_with("detail:")) {
+            return Self::Aside;
+        }
+        let hint = own.filter(|own| own.starts_with("hint:"));
+        if let Some(text) = hint.or(Some(line).filter(|line| line.starts_with("DETAIL:") || line.starts_with("HINT:")))
+        {
+            return Self::Explanation(text);
+        }
+        let has = |words: &[&str]| words.iter().any(|word| line.contains(word));
+        match () {
+            () if has(&["error:", "ERROR:", "FATAL:"]) => Self::Error,
+            () if has(&["warning:", "WARNING:", "NOTICE:"]) => Self::Notice,
+            () => Self::Other,
+        }
+    }
 }
 
 impl Messages {
@@ -77,20 +144,29 @@ impl Messages {
         messages
     }
 
-    /// The cause in one line: the first complaint, with the server's words where they follow, with the other attempts to
-    /// connect, and with what libpq warned of; else the last line.
+    /// The cause in one line: the first complaint, with the server's words, DETAIL and HINT where they follow, with the other
+    /// attempts to connect, and with what libpq warned of; else the last line.
     #[must_use]
     pub fn cause(&self) -> Option<String> {
         let complaint = self.first_error.as_deref().map(|complaint| match &self.servers_words {
             Some(words) => format!("{}: {words}", complaint.trim_end_matches('.')),
             None => complaint.to_owned(),
         });
+        let explained = complaint
+            .map(|complaint| self.explanations.iter().fold(complaint, |text, explanation| text + "; " + explanation));
         let further = || self.attempts.iter().skip(1).chain(&self.warning);
-        let complaint = complaint.map(|complaint| {
+        let told = explained.map(|complaint| {
             // With several addresses, as a rule the same of each.
             further().fold(complaint, |text, line| if text.contains(line) { text } else { format!("{text}; {line}") })
         });
-        complaint.or_else(|| self.last.back().cloned())
+        told.or_else(|| self.last.back().cloned())
+    }
+
+    /// What it warned of, each in one line: as a rule something that the dump lacks.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let more = (self.further_warnings > 0).then(|| format!("{} more warnings", self.further_warnings));
+        self.warnings.iter().cloned().chain(more).collect()
     }
 
     /// Each attempt to connect that failed; or the first complaint, where it does not say of what.
@@ -115,31 +191,50 @@ impl Messages {
         if line.is_empty() {
             return;
         }
-        let is_error = ["error:", "ERROR:", "FATAL:"].iter().any(|word| line.contains(word));
+        let kind = Kind::of(&line, program);
+        let belongs = matches!(kind, Kind::Explanation(_) | Kind::Aside) && self.explained != Explained::Notice;
+        let is_alarm = matches!(kind, Kind::Error | Kind::ServersWords(_) | Kind::Warning(_));
         if !loudness.is_loud() {
             tracing::debug!(program, line, "message");
-        } else if is_error || line.contains("warning:") {
+        } else if belongs || is_alarm || line.contains("warning:") {
             tracing::warn!(program, line, "message");
         } else {
             tracing::info!(program, line, "message");
         }
-        let words = line.split_once(SERVERS_WORDS).map(|(_, words)| words);
-        if let Some(words) = words.filter(|words| !words.is_empty() && self.servers_words.is_none()) {
-            self.servers_words = Some(words.to_owned());
-        }
+        self.note(&line, &kind);
         if line.contains(ATTEMPT) && self.attempts.len() < KEPT_ATTEMPTS {
             self.attempts.push(line.clone());
         }
         if line.starts_with(WARNING) && self.warning.is_none() {
             self.warning = Some(line.clone());
         }
-        if is_error && self.first_error.is_none() {
-            self.first_error = Some(line.clone());
-        }
         if self.last.len() == KEPT_LINES {
             self.last.pop_front();
         }
         self.last.push_back(line);
+    }
+
+    fn note(&mut self, line: &str, kind: &Kind<'_>) {
+        match kind {
+            Kind::ServersWords(words) if self.servers_words.is_none() => self.servers_words = Some((*words).to_owned()),
+            Kind::Explanation(text)
+                if self.explained == Explained::FirstError && self.explanations.len() < KEPT_EXPLANATIONS =>
+            {
+                self.explanations.push((*text).to_owned());
+            }
+            Kind::Warning(_) if self.warnings.len() == KEPT_WARNINGS => self.further_warnings += 1,
+            Kind::Warning(text) => self.warnings.push(text.chars().take(LONGEST_WARNING).collect()),
+            _ => {}
+        }
+        match kind {
+            Kind::Error | Kind::ServersWords(_) if self.first_error.is_none() => {
+                self.first_error = Some(line.to_owned());
+                self.explained = Explained::FirstError;
+            }
+            Kind::Error | Kind::Warning(_) => self.explained = Explained::Alarm,
+            Kind::Notice => self.explained = Explained::Notice,
+            _ => {}
+        }
     }
 }
 
@@ -180,6 +275,34 @@ mod tests {
         let warning = "WARNING: password file \"/p\" has group or world access";
         let text = format!("{warning}\n{refused}\n\tIs the server running?\n{no_password}\n{no_password}\n");
         assert_eq!(cause(text.as_bytes()).await, Some(format!("{refused}; {no_password}; {warning}")));
+    }
+
+    #[tokio::test]
+    async fn the_servers_detail_and_hint_belong_to_the_error() {
+        let server = "ERROR:  out of shared memory\nLINE 1: LOCK t\n             ^\nDETAIL:  no room\nHINT:  raise it";
+        let wanted = "out of shared memory; DETAIL:  no room; HINT:  raise it";
+        let query = "pg_dump: detail: Query was: LOCK t\n";
+        let failed = format!("NOTICE:  x\nHINT:  of x\npg_dump: error: query failed: {server}\n{query}");
+        let later = "pg_dump: error: another\nHINT:  of another\n";
+        assert_eq!(
+            cause(format!("{failed}{later}").as_bytes()).await,
+            Some(format!("pg_dump: error: query failed: ERROR:  {wanted}"))
+        );
+        let copy = format!("pg_dump: error: COPY failed.\npg_dump: detail: Error message from server: {server}\n");
+        assert_eq!(cause(copy.as_bytes()).await, Some(format!("pg_dump: error: COPY failed: ERROR:  {wanted}")));
+        let own = b"pg_dump: error: no match\npg_dump: hint: Try more\n";
+        assert_eq!(cause(own).await.as_deref(), Some("pg_dump: error: no match; hint: Try more"));
+    }
+
+    #[tokio::test]
+    async fn warnings_are_kept_and_are_no_cause() {
+        let text = b"pg_dump: warning: subscriptions not dumped: ERROR: x\npg_dump: error: the cause\n";
+        let messages = Messages::gather(&text[..], "pg_dump", Loudness::loud()).await;
+        assert_eq!(messages.warnings(), ["subscriptions not dumped: ERROR: x"]);
+        assert_eq!(messages.cause().as_deref(), Some("pg_dump: error: the cause"));
+        let many = "pg_dump: warning: one\n".repeat(KEPT_WARNINGS + 3);
+        let warnings = Messages::gather(many.as_bytes(), "pg_dump", Loudness::loud()).await.warnings();
+        assert_eq!((warnings.len(), warnings.last().map(String::as_str)), (KEPT_WARNINGS + 1, Some("3 more warnings")));
     }
 
     #[tokio::test]

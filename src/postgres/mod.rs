@@ -30,7 +30,7 @@ mod tools;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use arguments::{Coverage, DumpArguments};
+pub use arguments::{Coverage, DumpArguments, DumpOption, PG_DUMP_OPTIONS};
 pub use conninfo::{Conninfo, ConninfoError};
 pub use dump::{Dump, DumpEnd};
 pub use environment::ClientEnvironment;

@@ -78,36 +78,44 @@ fn question(arguments: &DumpArguments) -> String {
     let (owners, privileges) = (arguments.has_owners(), arguments.has_privileges());
     let objects = OWNABLE.iter().fold(String::new(), |text, catalog| text + " UNION ALL " + &objects_of(catalog));
     format!(
-        "WITH own AS (SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'), \
-         member AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'), \
+        "WITH own AS (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'), \
+         member AS (SELECT classid, objid FROM pg_catalog.pg_depend WHERE deptype = 'e'), \
          object (class, id, owner, acl) AS (\
-         SELECT 'pg_namespace'::regclass::oid, oid, nspowner, nspacl FROM pg_namespace WHERE oid IN (SELECT oid FROM own) \
-         UNION ALL SELECT 'pg_subscription'::regclass::oid, {FIRST_OWN}, subowner, NULL FROM pg_subscription \
-         WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()){objects}), \
+         SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass::pg_catalog.oid, oid, nspowner, nspacl \
+         FROM pg_catalog.pg_namespace WHERE oid IN (SELECT oid FROM own) \
+         {}{objects}), \
          role (id) AS ({} UNION ALL {}) \
-         SELECT json_build_object('extensions', {EXTENSIONS}, 'roles', \
-         (SELECT coalesce(json_agg(rolname ORDER BY rolname), '[]') FROM pg_roles WHERE oid IN (SELECT id FROM role)), \
+         SELECT pg_catalog.json_build_object('extensions', {EXTENSIONS}, 'roles', \
+         (SELECT coalesce(pg_catalog.json_agg(rolname ORDER BY rolname), '[]') FROM pg_catalog.pg_roles WHERE oid IN (SELECT id FROM role)), \
          'tablespaces', {})",
+        if arguments.has_subscriptions() { SUBSCRIPTIONS } else { "" },
         owners_and_others(owners, privileges),
         grants(privileges),
-        if arguments.has_tablespaces() { TABLESPACES } else { "'[]'::json" }
+        if arguments.has_tablespaces() { TABLESPACES } else { "'[]'::pg_catalog.json" }
     )
 }
 
+/// Some managed services let nobody read these.
+const SUBSCRIPTIONS: &str = "\
+UNION ALL SELECT 'pg_catalog.pg_subscription'::pg_catalog.regclass::pg_catalog.oid, 16384, subowner, NULL \
+FROM pg_catalog.pg_subscription \
+WHERE subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())";
+
 const EXTENSIONS: &str = "\
-(SELECT coalesce(json_agg(json_build_object('name', extname, 'version', extversion, 'schema', nspname) ORDER BY extname), \
-'[]') FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace WHERE e.oid >= 16384)";
+(SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('name', extname, 'version', extversion, \
+'schema', nspname) ORDER BY extname), '[]') FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = extnamespace WHERE e.oid >= 16384)";
 
 const TABLESPACES: &str = "\
-(SELECT coalesce(json_agg(spcname ORDER BY spcname), '[]') FROM pg_tablespace WHERE oid IN (SELECT reltablespace \
-FROM pg_class WHERE reltablespace <> 0 AND relnamespace IN (SELECT oid FROM own)))";
+(SELECT coalesce(pg_catalog.json_agg(spcname ORDER BY spcname), '[]') FROM pg_catalog.pg_tablespace WHERE oid IN (SELECT reltablespace \
+FROM pg_catalog.pg_class WHERE reltablespace <> 0 AND relnamespace IN (SELECT oid FROM own)))";
 
 fn objects_of((catalog, owner, acl, schema): &(&str, &str, &str, &str)) -> String {
     let placed = if schema.is_empty() { String::new() } else { format!(" AND {schema} IN (SELECT oid FROM own)") };
     // What an index owns is its table's.
     let kinds = if *catalog == "pg_class" { " AND relkind NOT IN ('i', 'I')" } else { "" };
     format!(
-        "SELECT '{catalog}'::regclass::oid, oid, {owner}, {acl} FROM {catalog} WHERE oid >= {FIRST_OWN}{placed}{kinds}"
+        "SELECT 'pg_catalog.{catalog}'::pg_catalog.regclass::pg_catalog.oid, oid, {owner}, {acl} \
+         FROM pg_catalog.{catalog} WHERE oid >= {FIRST_OWN}{placed}{kinds}"
     )
 }
 
@@ -116,9 +124,10 @@ fn objects_of((catalog, owner, acl, schema): &(&str, &str, &str, &str)) -> Strin
 fn owners_and_others(owners: bool, privileges: bool) -> String {
     format!(
         "SELECT owner FROM object WHERE ({owners} OR {privileges} AND acl IS NOT NULL) \
-         AND NOT (class = 'pg_namespace'::regclass AND owner = {DATABASE_OWNER}) \
+         AND NOT (class = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND owner = {DATABASE_OWNER}) \
          AND NOT EXISTS (SELECT FROM member WHERE classid = class AND objid = object.id) \
-         UNION ALL SELECT unnest(polroles) FROM pg_policy UNION ALL SELECT umuser FROM pg_user_mappings"
+         UNION ALL SELECT pg_catalog.unnest(polroles) FROM pg_catalog.pg_policy \
+         UNION ALL SELECT umuser FROM pg_catalog.pg_user_mappings"
     )
 }
 
@@ -126,15 +135,15 @@ fn owners_and_others(owners: bool, privileges: bool) -> String {
 /// dump says nothing here.
 fn grants(wanted: bool) -> String {
     format!(
-        "SELECT id FROM (SELECT o.owner, unnest(ARRAY[a.grantee, a.grantor]) AS id FROM object o \
-         LEFT JOIN pg_init_privs i ON i.classoid = o.class AND i.objoid = o.id AND i.objsubid = 0, aclexplode(o.acl) a \
+        "SELECT id FROM (SELECT o.owner, pg_catalog.unnest(ARRAY[a.grantee, a.grantor]) AS id FROM object o \
+         LEFT JOIN pg_catalog.pg_init_privs i ON i.classoid = o.class AND i.objoid = o.id AND i.objsubid = 0, pg_catalog.aclexplode(o.acl) a \
          WHERE o.acl IS DISTINCT FROM i.initprivs \
-         UNION ALL SELECT relowner, unnest(ARRAY[a.grantee, a.grantor]) FROM pg_attribute \
-         JOIN pg_class c ON c.oid = attrelid AND relnamespace IN (SELECT oid FROM own), aclexplode(attacl) a \
-         UNION ALL SELECT 0, unnest(ARRAY[defaclrole, a.grantee]) FROM pg_default_acl, aclexplode(defaclacl) a \
-         UNION ALL SELECT 0, defaclrole FROM pg_default_acl \
-         UNION ALL SELECT 0, refobjid FROM pg_shdepend WHERE dbid = (SELECT oid FROM pg_database \
-         WHERE datname = current_database()) AND refclassid = 'pg_authid'::regclass AND deptype = 'a' \
+         UNION ALL SELECT relowner, pg_catalog.unnest(ARRAY[a.grantee, a.grantor]) FROM pg_catalog.pg_attribute \
+         JOIN pg_catalog.pg_class c ON c.oid = attrelid AND relnamespace IN (SELECT oid FROM own), pg_catalog.aclexplode(attacl) a \
+         UNION ALL SELECT 0, pg_catalog.unnest(ARRAY[defaclrole, a.grantee]) FROM pg_catalog.pg_default_acl, pg_catalog.aclexplode(defaclacl) a \
+         UNION ALL SELECT 0, defaclrole FROM pg_catalog.pg_default_acl \
+         UNION ALL SELECT 0, refobjid FROM pg_catalog.pg_shdepend WHERE dbid = (SELECT oid FROM pg_catalog.pg_database \
+         WHERE datname = pg_catalog.current_database()) AND refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND deptype = 'a' \
          AND objid < {FIRST_OWN}) AS granted WHERE {wanted} AND id <> owner"
     )
 }

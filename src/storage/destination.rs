@@ -25,6 +25,7 @@ pub struct Destination {
     pub(super) bucket: Bucket,
     pub(super) prefix: Prefix,
     pub(super) outage: Arc<Outage>,
+    endpoint: Option<Arc<str>>,
 }
 
 impl Destination {
@@ -48,6 +49,7 @@ impl Destination {
             bucket,
             prefix: settings.prefix.clone(),
             outage: Arc::new(Outage::new(settings.max_outage).renewing(renewable)),
+            endpoint: settings.endpoint.as_ref().map(|endpoint| endpoint.url().into()),
         })
     }
 
@@ -79,6 +81,12 @@ impl Destination {
     #[must_use]
     pub fn location(&self, key: &str) -> String {
         format!("s3://{}/{key}", self.bucket.name)
+    }
+
+    /// The URL of a store other than AWS.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&str> {
+        self.endpoint.as_deref()
     }
 
     /// Whether an object stands under this key. `false` also where these credentials may not know: the commit is

@@ -1,4 +1,4 @@
-//! The documents that are made from the code: the README's tables, the manual in `man/`, the completions.
+//! The documents that are made from the code: the README's tables, those of `docs/`, the manual in `man/`, the completions.
 //!
 //! Each test fails where the file is not what the code says, and writes it anew with `UPDATE_DOCUMENTS=1`
 //! (`make documents`). The settings and exit codes come from the program's own tables, the rest from its command line.
@@ -13,6 +13,7 @@ use pg_s3_backup::commands::completions::script;
 use pg_s3_backup::config::table::{SETTINGS, Setting};
 use pg_s3_backup::error::EXIT_CODES;
 use pg_s3_backup::manual::{EXAMPLES, FILES};
+use pg_s3_backup::postgres::{Coverage, DumpOption, PG_DUMP_OPTIONS};
 use pg_s3_backup::telemetry::metrics::{METRICS, Metric};
 
 /// The manual's date: that of the last change to what it says.
@@ -76,6 +77,25 @@ fn metrics_table() -> String {
     };
     let head = "| metric | type | label | |\n|---|---|---|---|\n".to_owned();
     METRICS.iter().map(row).fold(head, |table, row| table + &row)
+}
+
+#[test]
+fn pg_dump_arguments() {
+    let page = std::fs::read_to_string(path("docs/pg-dump-arguments.md")).expect("there is such a page");
+    let page = with_section(&page, "complete", &arguments_table(Coverage::Whole));
+    let page = with_section(&page, "partial", &arguments_table(Coverage::Partial));
+    assert_document("docs/pg-dump-arguments.md", &page);
+}
+
+fn arguments_table(coverage: Coverage) -> String {
+    let row = |option: &DumpOption| {
+        let short = option.short.map(|short| format!("`-{short}`")).unwrap_or_default();
+        let value = option.value.map(|value| format!("={value}")).unwrap_or_default();
+        let since = option.since.map(|major| format!("{major}")).unwrap_or_default();
+        format!("| `--{}{value}` | {short} | {since} | {} |\n", option.long, option.help)
+    };
+    let head = "| option | letter | `pg_dump` from | |\n|---|---|---|---|\n".to_owned();
+    PG_DUMP_OPTIONS.iter().filter(|option| option.coverage == coverage).fold(head, |table, option| table + &row(option))
 }
 
 #[test]

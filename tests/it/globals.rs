@@ -6,10 +6,12 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::restore_commands::{Aws, printed, run};
 use crate::support::servers::database::Database;
 use crate::support::servers::{OwnPostgres, Postgres, own_postgres, postgres, s3};
 use crate::support::setup::{
-    backup_program, globals, installed_clients, manifest, only_backup, plain, repository_file, restored_into,
+    backup_program, globals, installed_clients, list_program, manifest, only_backup, plain, repository_file,
+    restored_into,
 };
 
 /// The superuser of the empty cluster: another than the old one's.
@@ -90,11 +92,20 @@ fn two_servers(major: &str) -> (OwnPostgres, OwnPostgres) {
     servers
 }
 
+/// A locale of each provider that this major has.
+fn locale(major: &str) -> &'static str {
+    match major {
+        "15" => "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'de-u-co-phonebk' LOCALE 'C'",
+        "18" => "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'",
+        _ => "TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'",
+    }
+}
+
 /// A cluster's life: filled, backed up, lost; and another made of the backup alone.
 fn comes_back(major: &str) {
     let (old, new) = two_servers(major);
     let clients = clients(major);
-    let source = old.create_database("it's the \"old one\" = 漢");
+    let source = old.create_database_with("it's the \"old one\" = 漢", locale(major));
     load(&source, "tests/fixtures/cluster.sql");
     let bucket = s3().create_bucket("cluster");
     let path = format!("{}:/usr/bin:/bin", clients.display());
@@ -114,7 +125,7 @@ fn comes_back(major: &str) {
     old.stop();
 
     let script = globals(&bucket, &key);
-    let target = new.create_database("it's the \"new one\" = 漢");
+    let target = new.create_database_with("it's the \"new one\" = 漢", locale(major));
     assert_eq!(run_globals(&script, &target), [""; 0]);
     let target = restored_into(target, &plain(&bucket, &key));
     assert_same(&cluster(&new, &clients), &old_cluster);
@@ -129,6 +140,11 @@ fn comes_back(major: &str) {
     let are_tablespaces = complaints.iter().all(|line| line.contains("tablespace \"fast; disk\" already exists"));
     assert!(are_tablespaces, "{complaints:#?}");
     assert_eq!(target.psql(verifier), before);
+
+    // As it is printed, beside the other.
+    let outcome = run(&printed(&list_program(&bucket).arg("latest")), &new, &clients, Aws::StandIn);
+    outcome.assert_code(0);
+    assert_same(&said(&new, &clients, "pg_dump --create", &source.name), &old_dump);
 }
 
 #[test]

@@ -1,17 +1,21 @@
 //! Globals that cannot be had cost a warning, never the backup; and the manifest says what is missing, in this program's own
 //! words.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::storage_faults::each;
+use crate::support::client::eventually;
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::Stage;
 use crate::support::program::Outcome;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb, When};
+use crate::support::servers::database::unique_name;
 use crate::support::servers::{installed_tools, own_postgres, postgres, s3};
 use crate::support::setup::{backup_program, globals, installed_clients, manifest, only_backup};
+use crate::support::spooled::Spooled;
 
 /// Stands in what `pg_dumpall` says, and must not stand in a manifest.
 const SAID: &str = "words of another program";
@@ -129,9 +133,84 @@ fn a_signal_while_the_globals_are_made_ends_with_the_manifest_and_no_child() {
             None => std::thread::sleep(Duration::from_millis(10)),
         }
     };
+    // Before the commit it would end the backup.
+    eventually(|| stage.backups().len() == 1, || running.stderr_so_far());
     running.signal("TERM");
     assert_without_globals(&stage, &running.wait(), "the run had to end");
     assert!(!sleeper.is_alive());
+}
+
+/// A script in the place of `pg_dumpall` that does what that does, and then makes a file.
+fn noting_its_end(stage: &Stage) -> PathBuf {
+    let (real, done) = (installed_tools().expect("PostgreSQL").join("pg_dumpall"), stage.dump.dir().join("done"));
+    let script = format!("#!/bin/sh\n{} \"$@\" && touch '{}'\n", real.display(), done.display());
+    stage.dump.replace("pg_dumpall", &script);
+    done
+}
+
+#[test]
+fn a_login_that_works_no_longer_when_the_dump_ends_costs_no_globals() {
+    let role = unique_name("expiring");
+    postgres().psql("postgres", &format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'token'")).expect("a role");
+    let stage = Stage::new(FakeDump::new().held());
+    let done = noting_its_end(&stage);
+    let uri = format!("postgres://{role}:token@{}/postgres", postgres().addr());
+    let running = stage.backup().env("POSTGRES_CONNECTION_STRING", uri).spawn();
+    eventually(|| done.exists(), || running.stderr_so_far());
+    postgres().psql("postgres", &format!("ALTER ROLE {role} PASSWORD 'another'")).expect("expired");
+    stage.dump.let_go();
+    let outcome = running.wait();
+    postgres().psql("postgres", &format!("DROP ROLE {role}")).expect("dropped");
+    stage.assert_committed(&outcome, "expired");
+    assert!(!outcome.stderr.contains(" WARN "), "{}", outcome.stderr);
+    let script = globals(&stage.bucket, &stage.backups()[0]);
+    assert!(String::from_utf8_lossy(&script).contains(&role));
+}
+
+#[test]
+fn a_dump_that_waits_in_the_spool_keeps_its_globals() {
+    let stage = Spooled::new(FakeDump::new());
+    stage.killed_from(1);
+    assert!(stage.only_kept().join("globals.sql.gz").exists());
+    // Those of the fresh backup that follows are not meant.
+    let failing = "#!/bin/sh\nexit 1\n";
+    stage.dump.replace("pg_dumpall", failing);
+    stage.assert_delivered(&stage.backup().run(), (2, 2), "delivered");
+    let script = globals(&stage.bucket, &stage.backups()[0]);
+    assert!(String::from_utf8_lossy(&script).contains("CREATE ROLE"), "{script:?}");
+    let told = manifest(&stage.bucket, &stage.backups()[0]);
+    assert_eq!(told["missing"], Value::Array(Vec::new()));
+    let restore = told["restore"].to_string();
+    assert!(restore.contains(told["globals"]["file_name"].as_str().expect("a name")), "{restore}");
+}
+
+#[test]
+fn globals_that_the_spool_has_lost_cost_a_warning() {
+    let stage = Spooled::new(FakeDump::new());
+    stage.killed_from(1);
+    let path = stage.only_kept().join("globals.sql.gz");
+    let mut bytes = std::fs::read(&path).expect("the globals");
+    bytes[30] ^= 1;
+    std::fs::write(&path, bytes).expect("harmed");
+    let outcome = stage.backup().run();
+    stage.assert_delivered(&outcome, (2, 2), "delivered");
+    assert!(outcome.stderr.contains("without the cluster's globals"), "{}", outcome.stderr);
+    let told = manifest(&stage.bucket, &stage.backups()[0]);
+    assert_eq!(told["globals"], Value::Null);
+    assert_eq!(told["missing"][0], "globals: the spool does not have the file that it had");
+}
+
+#[test]
+fn what_the_programs_leave_out_stands_in_the_manifest() {
+    let left_out = "subscriptions not dumped because current user is not a superuser";
+    let stage = Stage::new(FakeDump::new().stderr_line(&format!("pg_dump: warning: {left_out}")));
+    let real = installed_tools().expect("PostgreSQL").join("pg_dumpall");
+    let script = format!("#!/bin/sh\necho 'pg_dumpall: warning: x' >&2\nexec {} \"$@\"\n", real.display());
+    stage.dump.replace("pg_dumpall", &script);
+    stage.assert_committed(&stage.backup().run(), "with warnings");
+    let told = manifest(&stage.bucket, &stage.backups()[0]);
+    let wanted = [format!("pg_dump warned: {left_out}"), "globals: pg_dumpall warned: x".to_owned()];
+    assert_eq!(told["missing"], serde_json::json!(wanted));
 }
 
 #[test]

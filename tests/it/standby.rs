@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::program::Outcome;
 use crate::support::servers::{OwnPostgres, Postgres, own_postgres, own_standby, s3};
-use crate::support::setup::{only_backup, plain, s3_program};
+use crate::support::setup::{manifest, only_backup, plain, s3_program};
 
 /// Both servers log every statement.
 struct Pair {
@@ -93,7 +93,8 @@ fn what_a_standby_lacks_and_what_may_cancel_the_dump_are_named() {
     ] {
         assert!(outcome.stderr.contains(words), "{words:?} wanted in:\n{}", outcome.stderr);
     }
-    only_backup(&bucket);
+    let missing = &manifest(&bucket, &only_backup(&bucket))["missing"];
+    assert!(missing[0].as_str().is_some_and(|text| text.contains("unlogged tables")), "{missing}");
     // With feedback it is not warned of.
     pair.standby.psql("postgres", "ALTER SYSTEM SET hot_standby_feedback = on").expect("set");
     pair.standby.psql("postgres", "SELECT pg_reload_conf()").expect("reloaded");

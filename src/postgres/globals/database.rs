@@ -12,15 +12,20 @@ use crate::postgres::{PostgresError, Session};
 
 /// One line of JSON; the same for servers from 13 to 18.
 const QUESTION: &str = "\
-SELECT json_build_object('owner', pg_get_userbyid(datdba), 'connection_limit', datconnlimit, 'is_template', datistemplate, \
-'comment', shobj_description(d.oid, 'pg_database'), 'grants', CASE WHEN datacl IS NOT NULL THEN \
-(SELECT coalesce(json_agg(json_build_object('grantor', pg_get_userbyid(a.grantor), 'grantee', CASE WHEN a.grantee <> 0 \
-THEN pg_get_userbyid(a.grantee) END, 'privilege', a.privilege_type, 'grantable', a.is_grantable) ORDER BY a.ordinality), '[]') \
-FROM aclexplode(datacl) WITH ORDINALITY AS a) END, 'settings', (SELECT coalesce(json_agg(json_build_object('role', \
-CASE WHEN setrole <> 0 THEN pg_get_userbyid(setrole) END, 'values', setconfig) ORDER BY setrole), '[]') \
-FROM pg_db_role_setting WHERE setdatabase = d.oid), 'labels', (SELECT coalesce(json_agg(json_build_object('provider', \
-provider, 'label', label) ORDER BY provider), '[]') FROM pg_shseclabel WHERE objoid = d.oid AND \
-classoid = 'pg_database'::regclass)) FROM pg_database d WHERE datname = current_database()";
+SELECT pg_catalog.json_build_object('owner', pg_catalog.pg_get_userbyid(datdba), 'connection_limit', datconnlimit, \
+'is_template', datistemplate, 'comment', pg_catalog.shobj_description(d.oid, 'pg_database'), \
+'grants', CASE WHEN datacl IS NOT NULL THEN (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(\
+'grantor', pg_catalog.pg_get_userbyid(a.grantor), \
+'grantee', CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee) END, \
+'privilege', a.privilege_type, 'grantable', a.is_grantable) ORDER BY a.ordinality), '[]') \
+FROM pg_catalog.aclexplode(datacl) WITH ORDINALITY AS a) END, \
+'settings', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(\
+'role', CASE WHEN setrole <> 0 THEN pg_catalog.pg_get_userbyid(setrole) END, 'values', setconfig) ORDER BY setrole), '[]') \
+FROM pg_catalog.pg_db_role_setting WHERE setdatabase = d.oid), \
+'labels', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('provider', provider, 'label', label) \
+ORDER BY provider), '[]') FROM pg_catalog.pg_shseclabel \
+WHERE objoid = d.oid AND classoid = 'pg_catalog.pg_database'::pg_catalog.regclass)) \
+FROM pg_catalog.pg_database d WHERE datname = pg_catalog.current_database()";
 
 /// Settings whose value is a list of names, each a literal of its own (`variable_is_guc_list_quote` in `pg_dump`).
 const LISTS: &[&str] = &[

@@ -7,68 +7,93 @@
 
 use std::io::{self, Write};
 
-/// Writes the output of `pg_dumpall` with these statements rewritten.
-pub(super) fn write(output: &[u8], bootstrap: &str, to: &mut impl Write) -> io::Result<()> {
-    let mut created: Option<&[u8]> = None;
-    for piece in Pieces(output) {
-        if let Some(create) = created.take() {
-            if piece.trim_ascii().is_empty() {
-                created = Some(create);
-                continue;
+/// Rewrites the output of `pg_dumpall` as it comes: no more of it is in memory than a statement.
+#[derive(Debug, Default)]
+pub(super) struct Rewriter {
+    bootstrap: String,
+    /// What is not a whole piece yet.
+    rest: Vec<u8>,
+    /// How much of a statement in `rest` was looked through, and the quote that is open there.
+    scanned: usize,
+    quote: Option<u8>,
+    /// A `CREATE ROLE` that waits for its `ALTER ROLE`.
+    created: Option<Vec<u8>>,
+}
+
+impl Rewriter {
+    /// For the output of a cluster that was made with this role.
+    pub fn new(bootstrap: &str) -> Self {
+        Self { bootstrap: bootstrap.to_owned(), ..Self::default() }
+    }
+
+    /// Takes the next bytes, and writes what is known by now.
+    pub fn take(&mut self, bytes: &[u8], to: &mut impl Write) -> io::Result<()> {
+        self.rest.extend_from_slice(bytes);
+        let mut taken = 0;
+        while let Some(length) = self.piece(taken) {
+            let piece = self.rest[taken..taken + length].to_vec();
+            taken += length;
+            (self.scanned, self.quote) = (0, None);
+            self.write(&piece, to)?;
+        }
+        self.rest.drain(..taken);
+        Ok(())
+    }
+
+    /// Writes what is left at the end.
+    pub fn finish(mut self, to: &mut impl Write) -> io::Result<()> {
+        let rest = std::mem::take(&mut self.rest);
+        if !rest.is_empty() {
+            self.write(&rest, to)?;
+        }
+        self.created.map_or(Ok(()), |create| to.write_all(&guarded(&create, None)))
+    }
+
+    /// The length of the next whole piece behind `from`: a statement with its semicolon, or what stands between statements:
+    /// white space, a comment, a command of psql.
+    fn piece(&mut self, from: usize) -> Option<usize> {
+        let text = self.rest.get(from..)?;
+        match text {
+            [] | [b'-'] => None,
+            [byte, ..] if byte.is_ascii_whitespace() => text.iter().position(|byte| !byte.is_ascii_whitespace()),
+            [b'-', b'-', ..] | [b'\\', ..] => text.iter().position(|byte| *byte == b'\n'),
+            _ => self.statement(from),
+        }
+    }
+
+    /// Up to the semicolon outside quotes. Quotes within quotes are doubled, in `E''` too, so that counting them suffices.
+    fn statement(&mut self, from: usize) -> Option<usize> {
+        while let Some(byte) = self.rest.get(from + self.scanned) {
+            self.scanned += 1;
+            match (self.quote, byte) {
+                (None, b';') => return Some(self.scanned),
+                (None, b'\'' | b'"') => self.quote = Some(*byte),
+                (Some(quote), byte) if quote == *byte => self.quote = None,
+                _ => {}
             }
-            let is_of_the_same = alter_of(create).is_some_and(|beginning| piece.starts_with(&beginning));
-            to.write_all(&guarded(create, is_of_the_same.then_some(piece)))?;
+        }
+        None
+    }
+
+    fn write(&mut self, piece: &[u8], to: &mut impl Write) -> io::Result<()> {
+        if let Some(create) = self.created.take() {
+            if piece.trim_ascii().is_empty() {
+                self.created = Some(create);
+                return Ok(());
+            }
+            let is_of_the_same = alter_of(&create).is_some_and(|beginning| piece.starts_with(&beginning));
+            to.write_all(&guarded(&create, is_of_the_same.then_some(piece)))?;
             to.write_all(b"\n")?;
             if is_of_the_same {
-                continue;
+                return Ok(());
             }
         }
         if piece.starts_with(b"CREATE ROLE ") {
-            created = Some(piece);
-        } else {
-            to.write_all(&without_grantor(piece, bootstrap))?;
+            self.created = Some(piece.to_vec());
+            return Ok(());
         }
+        to.write_all(&without_grantor(piece, &self.bootstrap))
     }
-    created.map_or(Ok(()), |create| to.write_all(&guarded(create, None)))
-}
-
-/// Statements with their semicolon, and what stands between them: white space, comments, commands of psql.
-struct Pieces<'a>(&'a [u8]);
-
-impl<'a> Iterator for Pieces<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let length = match self.0 {
-            [] => return None,
-            [byte, ..] if byte.is_ascii_whitespace() => {
-                self.0.iter().take_while(|byte| byte.is_ascii_whitespace()).count()
-            }
-            [b'-', b'-', ..] | [b'\\', ..] => line_length(self.0),
-            _ => statement_length(self.0),
-        };
-        let (piece, rest) = self.0.split_at(length);
-        self.0 = rest;
-        Some(piece)
-    }
-}
-
-fn line_length(text: &[u8]) -> usize {
-    text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len())
-}
-
-/// Up to the semicolon outside quotes. Quotes within quotes are doubled, in `E''` too, so that counting them suffices.
-fn statement_length(text: &[u8]) -> usize {
-    let mut open = None;
-    for (index, byte) in text.iter().enumerate() {
-        match (open, byte) {
-            (None, b';') => return index + 1,
-            (None, b'\'' | b'"') => open = Some(*byte),
-            (Some(quote), byte) if quote == *byte => open = None,
-            _ => {}
-        }
-    }
-    text.len()
 }
 
 /// How the statement begins that gives a role its attributes.
@@ -105,10 +130,22 @@ fn without_grantor(statement: &[u8], bootstrap: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn written(text: &str, bootstrap: &str) -> String {
-        let mut output = Vec::new();
-        write(text.as_bytes(), bootstrap, &mut output).expect("memory takes it");
+    fn written_in(text: &str, bootstrap: &str, piece: usize) -> String {
+        let (mut output, mut rewriter) = (Vec::new(), Rewriter::new(bootstrap));
+        for bytes in text.as_bytes().chunks(piece) {
+            rewriter.take(bytes, &mut output).expect("memory takes it");
+        }
+        rewriter.finish(&mut output).expect("memory takes it");
         String::from_utf8(output).expect("UTF-8")
+    }
+
+    /// The same, however it is cut.
+    fn written(text: &str, bootstrap: &str) -> String {
+        let whole = written_in(text, bootstrap, usize::MAX);
+        for piece in [1, 2, 3, 7] {
+            assert_eq!(written_in(text, bootstrap, piece), whole, "in pieces of {piece}");
+        }
+        whole
     }
 
     #[test]

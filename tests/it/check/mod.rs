@@ -3,6 +3,7 @@
 
 mod deep;
 mod newest;
+mod reads;
 mod source;
 mod store;
 

@@ -39,19 +39,19 @@ fn shop() -> Database {
 }
 
 /// A role of little power in a database of its own, and `check` as that role.
-struct Reader {
-    role: String,
-    database: Database,
-    bucket: String,
+pub(super) struct Reader {
+    pub role: String,
+    pub database: Database,
+    pub bucket: String,
 }
 
 impl Reader {
     /// `sql` is run by a superuser before; `ROLE` stands for the role's name.
-    fn new(sql: &str) -> Self {
+    pub fn new(sql: &str) -> Self {
         Self::on(postgres(), sql)
     }
 
-    fn on(server: &Postgres, sql: &str) -> Self {
+    pub fn on(server: &Postgres, sql: &str) -> Self {
         let (database, role) = (server.create_database("read"), format!("\"{}\"", unique_name("O'Reader %s")));
         let sql = sql.replace("ROLE", &role);
         database.psql(&format!("CREATE ROLE {role} LOGIN PASSWORD 'reader'; {sql}")).expect("a role");
@@ -61,17 +61,21 @@ impl Reader {
         Self { role, database, bucket }
     }
 
-    fn program(&self) -> Program {
+    /// The role's connection string.
+    pub fn uri(&self) -> String {
         let user = self.role.trim_matches('"').replace('\'', "\\'");
         let server = self.database.server();
         let (host, port, name) = (&server.host, server.port, &self.database.name);
-        let connection = format!("host={host} port={port} dbname={name} user='{user}' password=reader");
-        check_program(&self.database, &self.bucket).env("POSTGRES_CONNECTION_STRING", connection)
+        format!("host={host} port={port} dbname={name} user='{user}' password=reader")
+    }
+
+    pub fn program(&self) -> Program {
+        check_program(&self.database, &self.bucket).env("POSTGRES_CONNECTION_STRING", self.uri())
     }
 
     /// The check fails for what it may not read, and the statements that it names mend it.
     #[track_caller]
-    fn assert_mended_by_its_own_words(&self, words: &[&str]) {
+    pub fn assert_mended_by_its_own_words(&self, words: &[&str]) {
         let broken = Checked::of(&self.program());
         let failed = broken.with("fail");
         assert!(failed.contains(&"privileges"), "{:#}", broken.report);
