@@ -37,8 +37,13 @@ pub const BACKUP_KEEP_WEEKLY: Setting =
 pub const BACKUP_KEEP_MONTHLY: Setting =
     Setting { variable: "BACKUP_KEEP_MONTHLY", flag: Some("keep-monthly"), help: "the same by month", ..KEEP };
 /// `BACKUP_KEEP_YEARLY`
-pub const BACKUP_KEEP_YEARLY: Setting =
-    Setting { variable: "BACKUP_KEEP_YEARLY", flag: Some("keep-yearly"), help: "the same by year", ..KEEP };
+pub const BACKUP_KEEP_YEARLY: Setting = Setting {
+    variable: "BACKUP_KEEP_YEARLY",
+    flag: Some("keep-yearly"),
+    help: "the same by year",
+    is_common: false,
+    ..KEEP
+};
 /// `BACKUP_MIN_KEEP`
 pub const BACKUP_MIN_KEEP: Setting = Setting {
     variable: "BACKUP_MIN_KEEP",
