@@ -48,13 +48,14 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l upl
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l spool-dir -d 'directory that keeps parts until the backup is committed [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l timezone -d 'time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l retention-days -d 'keep what is at most this many days older than the newest sound backup [env: BACKUP_RETENTION_DAYS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l retention-days -d 'keep what is at most this many days older than the newest valid backup [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-hourly -d 'keep the newest backup of each of the last N hours that have one [env: BACKUP_KEEP_HOURLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-daily -d 'the same by day [env: BACKUP_KEEP_DAILY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-weekly -d 'the same by ISO week [env: BACKUP_KEEP_WEEKLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l min-keep -d 'the last N sound backups stay [env: BACKUP_MIN_KEEP]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l min-keep -d 'the last N valid backups stay [env: BACKUP_MIN_KEEP]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l metrics-file -d 'file to keep the metrics in [env: METRICS_FILE]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
@@ -67,6 +68,7 @@ json\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l no-progress -d 'Draw no progress bar; log progress every 30 s instead'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l allow-mixed -d 'Back up to a destination that holds another database\'s backups'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l allow-pooler -d 'Go on behind a transaction pooler: the dump may fail, its settings may reach other sessions, globals are not made'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l limit -d 'Show the newest N with what their manifests say, or `all` [default: 50 on a terminal, else all; manifests of 50]' -r -f -a "all\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET]' -r -f
@@ -107,13 +109,14 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l inte
 @monthly\t''
 @yearly\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l timezone -d 'time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l retention-days -d 'keep what is at most this many days older than the newest sound backup [env: BACKUP_RETENTION_DAYS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l retention-days -d 'keep what is at most this many days older than the newest valid backup [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-hourly -d 'keep the newest backup of each of the last N hours that have one [env: BACKUP_KEEP_HOURLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-daily -d 'the same by day [env: BACKUP_KEEP_DAILY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-weekly -d 'the same by ISO week [env: BACKUP_KEEP_WEEKLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-keep -d 'the last N sound backups stay [env: BACKUP_MIN_KEEP]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-keep -d 'the last N valid backups stay [env: BACKUP_MIN_KEEP]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l listen -d 'address to serve `/livez`, `/healthz` and `/metrics` on [env: LISTEN]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l metrics-file -d 'file to keep the metrics in [env: METRICS_FILE]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
@@ -125,6 +128,7 @@ trace\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-format -d '`text` or `json` [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l bucket-only -d 'Look at the bucket alone: nothing is written, and no setting of PostgreSQL is needed'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l allow-pooler -d 'Go on behind a transaction pooler: the dump may fail, its settings may reach other sessions, globals are not made'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l deep -d 'Read the newest backup whole: its sum, gzip, and the dump to its end'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -148,13 +152,14 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l int
 @monthly\t''
 @yearly\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l timezone -d 'time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l retention-days -d 'keep what is at most this many days older than the newest sound backup [env: BACKUP_RETENTION_DAYS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l retention-days -d 'keep what is at most this many days older than the newest valid backup [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-hourly -d 'keep the newest backup of each of the last N hours that have one [env: BACKUP_KEEP_HOURLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-daily -d 'the same by day [env: BACKUP_KEEP_DAILY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-weekly -d 'the same by ISO week [env: BACKUP_KEEP_WEEKLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l min-keep -d 'the last N sound backups stay [env: BACKUP_MIN_KEEP]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l min-keep -d 'the last N valid backups stay [env: BACKUP_MIN_KEEP]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l listen -d 'address to serve `/livez`, `/healthz` and `/metrics` on [env: LISTEN]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l metrics-file -d 'file to keep the metrics in [env: METRICS_FILE]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
@@ -167,6 +172,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l log
 json\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l run-on-start -d 'At the start, take a backup at once, whatever is there'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l allow-mixed -d 'Back up to a destination that holds another database\'s backups'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l allow-pooler -d 'Go on behind a transaction pooler: the dump may fail, its settings may reach other sessions, globals are not made'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l listen -d 'address to serve `/livez`, `/healthz` and `/metrics` on [env: LISTEN]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
@@ -187,13 +193,14 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-f
 false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l spool-dir -d 'directory that keeps parts until the backup is committed [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l timezone -d 'time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l retention-days -d 'keep what is at most this many days older than the newest sound backup [env: BACKUP_RETENTION_DAYS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l retention-days -d 'keep what is at most this many days older than the newest valid backup [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-hourly -d 'keep the newest backup of each of the last N hours that have one [env: BACKUP_KEEP_HOURLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-daily -d 'the same by day [env: BACKUP_KEEP_DAILY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-weekly -d 'the same by ISO week [env: BACKUP_KEEP_WEEKLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l min-keep -d 'the last N sound backups stay [env: BACKUP_MIN_KEEP]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l min-keep -d 'the last N valid backups stay [env: BACKUP_MIN_KEEP]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
 warning\t''

@@ -301,7 +301,12 @@ impl Courier<'_> {
     }
 
     /// Takes what this run may neither deliver nor delete out of the way.
-    async fn set_aside(&self, (room, run): (&SpoolDir, &std::path::Path), why: Aside, cause: &str) -> Result<(), Error> {
+    async fn set_aside(
+        &self,
+        (room, run): (&SpoolDir, &std::path::Path),
+        why: Aside,
+        cause: &str,
+    ) -> Result<(), Error> {
         let place = self.limits.within(async { Ok(room.set_aside(run, why).await?) }).await?;
         let place = place.display();
         tracing::warn!(
@@ -365,7 +370,8 @@ mod tests {
 
     fn refused(status: u16, code: &str, kind: FailureKind, first: bool) -> Error {
         let code = code.to_owned();
-        let failure = Failure { kind, code, message: String::new(), status: Some(status), request_id: None, is_from_s3: true };
+        let failure =
+            Failure { kind, code, message: String::new(), status: Some(status), request_id: None, is_from_s3: true };
         StorageError::Refused { action: "try", failure, first }.into()
     }
 

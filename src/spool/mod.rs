@@ -18,7 +18,8 @@
 mod buffers;
 mod cut;
 mod directory;
-pub mod journal;
+pub mod globals;
+mod journal;
 mod run;
 
 use std::io;

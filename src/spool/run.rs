@@ -22,7 +22,6 @@ use super::journal::{self, Begun, Proof, Record, SpooledPart, Start};
 use super::{Journal, SpoolError};
 
 pub(super) const JOURNAL: &str = "journal";
-const GLOBALS: &str = "globals.sql.gz";
 /// What must stay free beside the next part: for the journal, whose longest line has the rows of 20,000 tables twice.
 const MARGIN_BYTES: u64 = 8 << 20;
 
@@ -111,24 +110,6 @@ impl Spool {
     pub async fn read(self: &Arc<Self>, part: SpooledPart) -> Result<Bytes, SpoolError> {
         let (spool, bytes) = (Arc::clone(self), part.bytes);
         self.disk.insist(bytes, move || spool.read_now(&part)).await?
-    }
-
-    /// Takes the globals, which are sent after the object.
-    ///
-    /// # Errors
-    /// Where the disk does not take them. That gives nothing up: the dump is worth more.
-    pub async fn store_globals(self: &Arc<Self>, script: Vec<u8>) -> Result<(), SpoolError> {
-        if self.is_given_up() {
-            return Err(SpoolError::GivenUp);
-        }
-        let spool = Arc::clone(self);
-        self.disk.call(script.len() as u64, move || spool.store_globals_now(&script)).await?
-    }
-
-    /// Gives the globals back; `None` where they are not there in this length, or cannot be read.
-    pub async fn read_globals(self: &Arc<Self>, bytes: u64) -> Option<Vec<u8>> {
-        let spool = Arc::clone(self);
-        self.disk.call(bytes, move || spool.read_globals_now(bytes)).await.ok().flatten()
     }
 
     /// Notes the upload. Where that cannot be written the spool is given up: what S3 takes could not be told apart.
@@ -291,22 +272,8 @@ impl Spool {
         Ok(stored)
     }
 
-    fn store_globals_now(&self, script: &[u8]) -> Result<(), SpoolError> {
-        let unfinished = self.path.join(format!("{GLOBALS}.unfinished"));
-        self.write_file(script, &unfinished, &self.path.join(GLOBALS)).inspect_err(|_| {
-            // Half a file: its room is wanted.
-            let _ = fs::remove_file(&unfinished);
-        })
-    }
-
-    fn read_globals_now(&self, bytes: u64) -> Option<Vec<u8>> {
-        let path = self.path.join(GLOBALS);
-        let has_length = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == bytes);
-        has_length.then(|| fs::read(path).ok()).flatten()
-    }
-
     /// Writes a file that is there whole or not at all.
-    fn write_file(&self, bytes: &[u8], unfinished: &Path, finished: &Path) -> Result<(), SpoolError> {
+    pub(super) fn write_file(&self, bytes: &[u8], unfinished: &Path, finished: &Path) -> Result<(), SpoolError> {
         let write = || {
             let mut file = private().write(true).create(true).truncate(true).open(unfinished)?;
             file.write_all(bytes)?;
