@@ -347,7 +347,9 @@ fn is_the_uploads_fault(error: &Error) -> bool {
     let Error::Storage(error) = error else { return false };
     match error {
         StorageError::Refused { failure, first, .. } => {
-            !first && (failure.is_invalid() || matches!(failure.kind, FailureKind::Exists | FailureKind::NoSuchUpload))
+            !first
+                && (failure.is_invalid()
+                    || matches!(failure.kind, FailureKind::Conflict | FailureKind::Exists | FailureKind::NoSuchUpload))
         }
         StorageError::Foreign { .. }
         | StorageError::Mismatch { .. }
