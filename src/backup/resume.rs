@@ -166,12 +166,9 @@ impl Courier<'_> {
     /// Writes the manifest that the earlier run made.
     async fn describe(&self, kept: &Kept, committed: &Committed) {
         // The run that was killed may have written a better one, with the globals.
-        let written = match self
-            .destination
-            .read(&format!("{}{MANIFEST_SUFFIX}", name::file_name(committed.key())))
-            .await
-        {
-            Ok(body) => body,
+        let file_name = format!("{}{MANIFEST_SUFFIX}", name::file_name(committed.key()));
+        let written = match self.destination.read_manifest::<Manifest>(&file_name).await {
+            Ok(manifest) => manifest.and_then(Result::ok),
             // Who may not read has committed it just now, by the answer alone: nothing can be there.
             Err(StorageError::Refused { .. }) => None,
             Err(error) => {
@@ -179,7 +176,6 @@ impl Courier<'_> {
                 return;
             }
         };
-        let written: Option<Manifest> = written.and_then(|body| serde_json::from_slice(&body).ok());
         if written.is_some_and(|manifest| manifest.run_id == kept.journal.start.run_id) {
             return;
         }
