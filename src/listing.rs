@@ -219,9 +219,9 @@ impl<'a> Listing<'a> {
 
     /// Adds what the manifest knows. One that is damaged or cannot be read takes nothing from the backup.
     async fn describe(&self, backup: &mut StoredBackup) -> Option<Manifest> {
-        let read = self.destination.read(&format!("{}{MANIFEST_SUFFIX}", backup.file_name)).await;
+        let read = self.destination.read_manifest(&format!("{}{MANIFEST_SUFFIX}", backup.file_name)).await;
         let manifest: Option<Manifest> = match read {
-            Ok(body) => body.and_then(|body| serde_json::from_slice(&body).ok()),
+            Ok(manifest) => manifest.and_then(Result::ok),
             Err(error) => {
                 tracing::warn!(file_name = backup.file_name, %error, "the manifest cannot be read");
                 None

@@ -69,8 +69,11 @@ pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Wh
             tracing::warn!(newest = %name, "the newest manifests here are damaged, so it is not known whose backups these are: going on");
             return Ok(Whose::Unknown);
         }
-        Err(error @ StorageError::Refused { .. }) => {
-            tracing::debug!(%error, "these credentials may not see whose backups are here");
+        Err(StorageError::Refused { action, failure, .. }) if failure.is_bucket_in_url() => {
+            return Err(StorageError::Refused { action, failure, first: true }.into());
+        }
+        Err(StorageError::Refused { failure, .. }) if !failure.is_broken_listing() => {
+            tracing::debug!(error = %failure, "these credentials may not see whose backups are here");
             return Ok(Whose::Unknown);
         }
         Err(error) => {
@@ -112,8 +115,8 @@ async fn newest(destination: &Destination) -> Result<Newest, StorageError> {
         let Described { past, future } = described(destination, step.map(|step| now - step), now).await?;
         let names = if step.is_none() && past.is_empty() { future } else { past };
         for name in names.iter().rev() {
-            let body = destination.read(&format!("{name}{MANIFEST_SUFFIX}")).await?;
-            if let Some(origin) = body.and_then(|body| serde_json::from_slice(&body).ok()) {
+            let manifest = destination.read_manifest(&format!("{name}{MANIFEST_SUFFIX}")).await?;
+            if let Some(origin) = manifest.and_then(Result::ok) {
                 return Ok(Newest::Of(*name, origin));
             }
             tracing::debug!(%name, "passed over a damaged manifest");

@@ -250,8 +250,9 @@ impl Courier<'_> {
     async fn describe(&self, kept: &Kept, committed: &Committed, part_bytes: Option<u64>) -> Result<(), Error> {
         // The run that was killed may have written a better one, with the globals.
         let file_name = format!("{}{MANIFEST_SUFFIX}", name::file_name(committed.key()));
-        let written = match self.limits.within(async { Ok(self.destination.read(&file_name).await?) }).await {
-            Ok(body) => body,
+        let reading = async { Ok(self.destination.read_manifest::<Manifest>(&file_name).await?) };
+        let written = match self.limits.within(reading).await {
+            Ok(manifest) => manifest.and_then(Result::ok),
             // Who may not read has committed it just now, by the answer alone: nothing can be there.
             Err(Error::Storage(StorageError::Refused { .. })) => None,
             Err(error @ Error::Storage(_)) => {
@@ -260,7 +261,6 @@ impl Courier<'_> {
             }
             Err(stopped) => return Err(stopped),
         };
-        let written: Option<Manifest> = written.and_then(|body| serde_json::from_slice(&body).ok());
         if written.is_some_and(|manifest| manifest.run_id == kept.journal.start.run_id) {
             return Ok(());
         }

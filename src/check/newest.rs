@@ -110,15 +110,15 @@ impl Newest<'_> {
     /// A backup without a manifest is a backup: what is wrong with a manifest is a warning, unless it is another's.
     async fn read_manifest(&self, file_name: &str) -> (Verdict, Option<Manifest>) {
         let name = format!("{file_name}{MANIFEST_SUFFIX}");
-        let body = match answered(self.deadline, self.destination.read(&name)).await {
-            Ok(Some(body)) => body,
+        let manifest = match answered(self.deadline, self.destination.read_manifest::<Manifest>(&name)).await {
+            Ok(Some(manifest)) => manifest,
             Ok(None) => {
                 let mend = "the backup can be restored, but not compared: look at the log of its run";
                 return (Verdict::warn(format!("there is no {name}"), mend), None);
             }
             Err(trouble) => return (trouble.verdict(Status::Warn), None),
         };
-        match serde_json::from_slice::<Manifest>(&body) {
+        match manifest {
             Ok(manifest) if manifest.file_name == file_name => (self.judge_manifest(&manifest), Some(manifest)),
             Ok(manifest) => {
                 let detail = format!("{name} is the manifest of {}", manifest.file_name);

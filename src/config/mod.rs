@@ -25,7 +25,7 @@ use crate::error::ExitCode;
 use crate::pipeline::{PartSettings, PipelineSettings};
 use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings, ServiceFile};
 use crate::retention::RetentionPolicy;
-use crate::storage::{AtRest, ChecksumSetting, Encryption, Endpoint, S3Settings, StaticCredentials};
+use crate::storage::{AtRest, ChecksumSetting, Encryption, Endpoint, MAX_PARTS, S3Settings, StaticCredentials};
 use crate::telemetry::{LogFormat, LogSettings};
 
 pub use check::{CheckConfig, Scope, check};
@@ -147,8 +147,10 @@ fn s3(resolver: &mut Resolver<'_>) -> Option<S3Settings> {
     let endpoint = endpoint(resolver);
     let region = resolver.parse(&table::S3_REGION, parse::region);
     let credentials = credentials(resolver);
-    let force_path_style = resolver.parse(&table::S3_FORCE_PATH_STYLE, parse::boolean).unwrap_or(endpoint.is_some());
+    let path_style = resolver.parse(&table::S3_FORCE_PATH_STYLE, parse::boolean);
+    let force_path_style = path_style.unwrap_or(endpoint.is_some());
     resolver.used(&table::S3_FORCE_PATH_STYLE, force_path_style);
+    refuse_bucket_in_url(resolver, bucket.as_deref().zip(endpoint.as_ref()), path_style);
     let ca_bundle = resolver.parse(&table::S3_CA_BUNDLE, crate::storage::read_ca_bundle);
     let checksum = resolver.parse(&table::S3_CHECKSUM, |text| parse::word(text, ChecksumSetting::WORDS));
     let at_rest = at_rest(resolver);
@@ -157,10 +159,10 @@ fn s3(resolver: &mut Resolver<'_>) -> Option<S3Settings> {
     Some(S3Settings {
         bucket: bucket?,
         prefix: prefix.unwrap_or_default(),
+        force_path_style,
         endpoint,
         region,
         credentials,
-        force_path_style,
         ca_bundle,
         checksum: checksum.unwrap_or_default(),
         at_rest,
@@ -206,6 +208,15 @@ fn aws_endpoint(environment: &Environment) -> Option<(&'static str, String)> {
         return None;
     }
     ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| Some((name, value(name)?)))
+}
+
+/// A bucket that is named twice would get its backups under other keys than are listed. Whoever asks for path style by name
+/// is taken at his word: a server may have a bucket's name.
+fn refuse_bucket_in_url(resolver: &mut Resolver<'_>, url: Option<(&str, &Endpoint)>, path_style: Option<bool>) {
+    if path_style != Some(true) && url.is_some_and(|(bucket, endpoint)| endpoint.holds_bucket(bucket)) {
+        let why = "holds the bucket, which S3_BUCKET names already: take the bucket out of S3_URL (where the server itself has that name, set S3_FORCE_PATH_STYLE=true)";
+        resolver.refuse(&table::S3_URL, why);
+    }
 }
 
 fn at_rest(resolver: &mut Resolver<'_>) -> AtRest {
@@ -318,17 +329,14 @@ fn parts(resolver: &mut Resolver<'_>, s3: Option<&S3Settings>) -> PartSettings {
     let base = resolver.parse(&table::BACKUP_PART_SIZE, |text| {
         if text.eq_ignore_ascii_case("auto") { Ok(None) } else { parse::size(text, LEAST_PART, LARGEST_PART).map(Some) }
     });
-    let max_parts = resolver.parse(&table::S3_MAX_PARTS, |text| parse::number(text, 1, 10_000));
+    let max_parts = resolver.parse(&table::S3_MAX_PARTS, |text| parse::number(text, 1, MAX_PARTS));
     let equal = resolver.parse(&table::S3_EQUAL_PARTS, parse::boolean);
     let concurrency = resolver.parse(&table::BACKUP_UPLOAD_CONCURRENCY, |text| parse::number(text, 1, 64));
-    let equal = equal.unwrap_or_else(|| s3.is_some_and(S3Settings::is_r2));
+    let max_parts = max_parts.unwrap_or_else(|| s3.map_or(MAX_PARTS, S3Settings::max_parts));
+    resolver.used(&table::S3_MAX_PARTS, max_parts);
+    let equal = equal.unwrap_or_else(|| s3.is_some_and(S3Settings::wants_equal_parts));
     resolver.used(&table::S3_EQUAL_PARTS, equal);
-    PartSettings {
-        base: base.flatten(),
-        max_parts: max_parts.unwrap_or(10_000),
-        equal,
-        concurrency: concurrency.unwrap_or(4),
-    }
+    PartSettings { base: base.flatten(), max_parts, equal, concurrency: concurrency.unwrap_or(4) }
 }
 
 /// A time limit that is always there: `0` and `off` are an invalid setting, S3's too (SPEC §2).

@@ -68,7 +68,7 @@ pub const S3_URL: Setting = Setting {
     flag: Some("s3-url"),
     value: "URL",
     default: "AWS",
-    help: "endpoint of an S3-compatible server",
+    help: "endpoint of an S3-compatible server, without the bucket; it may have a path",
     is_common: true,
     completion: Completion::Url,
     ..S3
@@ -165,7 +165,7 @@ pub const S3_SSE_KMS_KEY_ID: Setting = Setting {
 pub const S3_MAX_PARTS: Setting = Setting {
     variable: "S3_MAX_PARTS",
     value: "N",
-    default: "`10000`",
+    default: "`10000`, on Scaleway `1000`",
     commands: BACKUP,
     help: "most parts of one upload that the store takes",
     ..S3

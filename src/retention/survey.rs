@@ -142,11 +142,12 @@ async fn soundness(destination: &Destination, name: BackupName, entry: Entry) ->
 }
 
 async fn read(destination: &Destination, name: BackupName) -> Result<Option<Brief>, StorageError> {
-    let body = destination.read(&format!("{name}{MANIFEST_SUFFIX}")).await.map_err(StorageError::at_first_request)?;
+    let read = destination.read_manifest(&format!("{name}{MANIFEST_SUFFIX}")).await;
     // It was listed. Taking its absence for "none" would make a damaged backup a sound one, and its betters go.
-    let body =
-        body.ok_or_else(|| gone(name, "its manifest is listed, but cannot be found: nothing is deleted on doubt"))?;
-    Ok(serde_json::from_slice(&body).ok())
+    let manifest = read.map_err(StorageError::at_first_request)?;
+    let manifest = manifest
+        .ok_or_else(|| gone(name, "its manifest is listed, but cannot be found: nothing is deleted on doubt"))?;
+    Ok(manifest.ok())
 }
 
 /// Asks the object whether it is partial. Whoever may read manifests alone takes it for a whole one, as of old: no more is

@@ -100,9 +100,9 @@ impl Sweep {
     }
 }
 
-/// Credentials that may not look are no news; a store that does not answer is.
+/// Credentials that may not look are no news; a store that does not answer, or half, is.
 fn tell(failure: &Failure, what: &str) {
-    if failure.may_pass() {
+    if failure.may_pass() || failure.is_broken_listing() {
         tracing::warn!(error = %failure, "{what}");
     } else {
         tracing::debug!(error = %failure, "{what}");

@@ -70,7 +70,7 @@ pub(super) async fn build(settings: &S3Settings) -> Result<Built, StorageError> 
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     if let Some(endpoint) = &settings.endpoint {
-        builder = builder.endpoint_url(endpoint.url());
+        builder = builder.endpoint_url(endpoint.url_before_bucket());
     }
     if let Some(bundle) = &settings.ca_bundle {
         builder = builder.http_client(connector::trusting(bundle)?);

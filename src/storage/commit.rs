@@ -93,6 +93,7 @@ impl Upload {
         match self.complete_and_check(&whole).await {
             Ok(()) => Ok(Committed { bucket: self.bucket, key: self.key, whole }),
             Err(error) => {
+                let error = self.because_of_sizes(error);
                 self.abort_unless_kept(ABORT_DEADLINE).await;
                 Err(error)
             }

@@ -6,18 +6,37 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use crate::pipeline::PartChecksum;
 use crate::spool::Journal;
 
 use super::client::Built;
+use super::download::Small;
 use super::head::Head;
 use super::parts::PartStore;
 use super::requests::Bucket;
 use super::retry::Outage;
 use super::upload::{Beginning, Upload};
 use super::{Prefix, S3Settings, StorageError, client};
+
+/// Nearly all manifests are smaller, in bytes: 10,000 tables with names of 50 bytes.
+const USUAL_MANIFEST: usize = 1 << 20;
+/// No manifest is larger, in bytes: 90,000 tables of schema and name in 63 bytes each (the most that PostgreSQL takes) have
+/// 180 bytes a row in it. What is larger is no manifest.
+const LARGEST_MANIFEST: usize = 16 << 20;
+
+/// Why a manifest cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Damaged {
+    /// It is no JSON, or not that of a manifest.
+    #[error(transparent)]
+    NotJson(serde_json::Error),
+    /// It is too large to be one.
+    #[error("it has more than {} MiB", LARGEST_MANIFEST >> 20)]
+    TooLarge,
+}
 
 /// A prefix of a bucket; cheap to clone.
 #[derive(Clone, Debug)]
@@ -26,6 +45,8 @@ pub struct Destination {
     pub(super) prefix: Prefix,
     pub(super) outage: Arc<Outage>,
     endpoint: Option<Arc<str>>,
+    /// For manifests that are larger than usual: one at a time.
+    large_manifests: Arc<Semaphore>,
 }
 
 impl Destination {
@@ -50,6 +71,7 @@ impl Destination {
             prefix: settings.prefix.clone(),
             outage: Arc::new(Outage::new(settings.max_outage).renewing(renewable)),
             endpoint: settings.endpoint.as_ref().map(|endpoint| endpoint.url().into()),
+            large_manifests: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -128,7 +150,7 @@ impl Destination {
         self.list_after(beginning, None, take).await
     }
 
-    /// As [`Self::list`], but only of the file names that sort behind `first`.
+    /// As [`Self::list`], but only of the file names that sort behind `first`. One may be shown twice.
     ///
     /// # Errors
     /// As [`Self::list`].
@@ -138,16 +160,25 @@ impl Destination {
         first: Option<&str>,
         take: &mut impl FnMut(&str, u64),
     ) -> Result<(), StorageError> {
-        let (prefix, first) = (self.prefix.key(beginning), first.map(|first| self.prefix.key(first)));
-        let mut after = None;
+        let (prefix, start) = (self.prefix.key(beginning), first.map(|first| self.prefix.key(first)));
+        let (mut start_after, mut after) = (start.as_deref(), None);
+        let mut previous = start.clone().unwrap_or_default();
         loop {
-            let request = || self.bucket.list(&prefix, first.as_deref(), after.clone());
-            let (objects, next) =
-                self.outage.persist("list the backups", request).await.map_err(StorageError::at_first_request)?;
-            for object in &objects {
-                if let Some(file_name) = self.prefix.file_name(&object.key) {
+            let request = || self.bucket.list(&prefix, start_after, after.clone());
+            let (objects, next) = self.outage.persist("list the backups", request).await.map_err(of_listing)?;
+            let mut is_in_order = true;
+            for object in objects {
+                is_in_order &= previous < object.key;
+                let file_name = self.prefix.file_name(&object.key);
+                if let Some(file_name) = file_name.filter(|_| start.as_ref().is_none_or(|start| *start < object.key)) {
                     take(file_name, object.bytes);
                 }
+                previous = object.key;
+            }
+            if start_after.is_some() && !is_in_order {
+                // A store with an order of its own (Storj's is that of encrypted keys) begins anywhere: all of it, then.
+                (start_after, after) = (None, None);
+                continue;
             }
             after = next;
             if after.is_none() {
@@ -156,23 +187,44 @@ impl Destination {
         }
     }
 
-    /// The keys of the uploads that are open below the prefix and whose file name begins with `beginning`.
+    /// The names of the uploads that are open below the prefix and whose file name begins with `beginning`, as far as the
+    /// store tells.
     ///
     /// # Errors
     /// As [`Self::list`].
     pub async fn uploading(&self, beginning: &str) -> Result<Vec<String>, StorageError> {
-        let prefix = self.prefix.key(beginning);
-        let uploads = self.outage.persist("list the uploads", || self.bucket.open_uploads(&prefix)).await?;
-        Ok(uploads.iter().filter_map(|upload| self.prefix.file_name(&upload.key)).map(str::to_owned).collect())
+        let uploads = self.outage.persist("list the uploads", || self.open_uploads(beginning)).await?;
+        Ok(uploads.into_iter().map(|upload| upload.file_name).collect())
     }
 
-    /// A whole small object, where it is there.
+    /// What a manifest says, where there is one; an inner error is one that cannot be read as such: it is damaged.
     ///
     /// # Errors
     /// As [`Self::list`].
-    pub async fn read(&self, file_name: &str) -> Result<Option<Bytes>, StorageError> {
+    pub async fn read_manifest<T: DeserializeOwned>(
+        &self,
+        file_name: &str,
+    ) -> Result<Option<Result<T, Damaged>>, StorageError> {
         let key = self.prefix.key(file_name);
-        self.outage.persist("read a manifest", || self.bucket.get(&key)).await
+        let read = async |most| self.outage.persist("read a manifest", || self.bucket.get(&key, most)).await;
+        let (mut manifest, mut _alone) = (read(USUAL_MANIFEST).await?, None);
+        if matches!(manifest, Small::TooLarge) {
+            // Several are read at once, and must not fill the memory.
+            _alone = self.large_manifests.acquire().await.ok();
+            manifest = read(LARGEST_MANIFEST).await?;
+        }
+        Ok(match manifest {
+            Small::Absent => None,
+            Small::Whole(body) => Some(serde_json::from_slice(&body).map_err(Damaged::NotJson)),
+            Small::TooLarge => {
+                tracing::warn!(
+                    file_name,
+                    most = LARGEST_MANIFEST,
+                    "this manifest is too large to be one: taken for damaged"
+                );
+                Some(Err(Damaged::TooLarge))
+            }
+        })
     }
 
     /// What HEAD says of an object, where it is there.
@@ -187,5 +239,13 @@ impl Destination {
     /// What the other files of this room send their own requests with.
     pub(super) fn parts(&self) -> (Bucket, Arc<Outage>) {
         (self.bucket.clone(), Arc::clone(&self.outage))
+    }
+}
+
+/// A listing that is refused is a misconfiguration; one that breaks off is the store's fault.
+fn of_listing(error: StorageError) -> StorageError {
+    match error {
+        StorageError::Refused { ref failure, .. } if failure.is_broken_listing() => error,
+        error => error.at_first_request(),
     }
 }

@@ -1,6 +1,6 @@
 //! One object, read from its first byte to its last: pinned to its ETag, resumed where it broke off, in bounded memory.
 //!
-//! `check --deep` reads backups through it. An object that is replaced in the middle is an error, never a mixture of two. What
+//! `check --deep` reads backups through it; small objects come whole ([`Small`]). An object that is replaced in the middle is an error, never a mixture of two. What
 //! comes is handed on as it came: what it must be is for the reader to judge.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::config::{Builder, StalledStreamProtectionConfig};
 use aws_sdk_s3::primitives::ByteStream;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout};
 
 use super::failure::{Failure, FailureKind};
@@ -17,6 +17,8 @@ use super::retry::Outage;
 use super::{Destination, StorageError};
 
 const READ: &str = "read the backup";
+/// This program's own code for an answer that does not say how long the object is.
+const NO_LENGTH: &str = "NoLength";
 /// Pause before a body that broke off is asked for again; the outage budget bounds how often nothing comes.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -32,6 +34,17 @@ pub struct Download {
     bytes: u64,
     at: u64,
     body: Option<ByteStream>,
+}
+
+/// An object that fits into memory, or does not.
+#[derive(Clone, Debug)]
+pub(super) enum Small {
+    /// There is none.
+    Absent,
+    /// All of it.
+    Whole(Bytes),
+    /// It has more bytes than are wanted.
+    TooLarge,
 }
 
 /// The first answer to GET, or a later one from some byte on.
@@ -137,10 +150,42 @@ impl Download {
 }
 
 impl Bucket {
+    /// A small object: what it holds, unless that is more than `most` bytes, which are never in memory.
+    pub async fn get(&self, key: &str, most: usize) -> Result<Small, Failure> {
+        let request = self.client.get_object().bucket(&self.name).key(key);
+        let mut answer = match Box::pin(request.send()).await.map_err(Failure::from) {
+            Ok(answer) => answer,
+            Err(failure) if failure.kind == FailureKind::NotFound => return Ok(Small::Absent),
+            Err(failure) => return Err(failure),
+        };
+        let told = answer.content_length.and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+        if told > most {
+            return Ok(Small::TooLarge);
+        }
+        let mut body = BytesMut::with_capacity(told);
+        while let Some(piece) = answer.body.next().await {
+            let piece = piece.map_err(|error| damaged(&error.to_string()))?;
+            // A store need not tell the length.
+            if body.len() + piece.len() > most {
+                return Ok(Small::TooLarge);
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(Small::Whole(body.freeze()))
+    }
+
     /// GET of an object from a byte on, if it still is the one with this ETag.
     async fn open(&self, key: &str, from: u64, etag: Option<&str>) -> Result<Option<Opened>, Failure> {
+        match self.open_range(key, (from > 0).then_some(from), etag).await {
+            // An answer without a length (Google and R2 leave it out where they might pack the body) has one in its range.
+            Err(failure) if failure.code == NO_LENGTH => self.open_range(key, Some(from), etag).await,
+            other => other,
+        }
+    }
+
+    async fn open_range(&self, key: &str, from: Option<u64>, etag: Option<&str>) -> Result<Option<Opened>, Failure> {
         let request = self.client.get_object().bucket(&self.name).key(key).set_if_match(etag.map(str::to_owned));
-        let request = request.set_range((from > 0).then(|| format!("bytes={from}-")));
+        let request = request.set_range(from.map(|from| format!("bytes={from}-")));
         // Stalls are watched for where the body is read.
         let unwatched = Builder::new().stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         match Box::pin(request.customize().config_override(unwatched).send()).await.map_err(Failure::from) {
@@ -149,7 +194,7 @@ impl Bucket {
                 let range = answer.content_range.as_deref().and_then(Range::parse);
                 let Range { from, whole } = range
                     .or_else(|| Some(Range { from: 0, whole: length? }))
-                    .ok_or_else(|| damaged("the answer has no length"))?;
+                    .ok_or_else(|| Failure { code: NO_LENGTH.to_owned(), ..damaged("the answer has no length") })?;
                 Ok(Some(Opened { body: answer.body, etag: answer.e_tag, bytes: whole, from }))
             }
             Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),

@@ -9,6 +9,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use crate::error::Chain;
 
+use super::pages::{BROKEN_LISTING, BUCKET_IS_KEY};
+
 /// Where AWS says which region a bucket is in.
 const BUCKET_REGION: &str = "x-amz-bucket-region";
 
@@ -146,6 +148,14 @@ impl Failure {
             }
             "ConditionalRequestConflict" => {
                 "S3 wants every part again: run the backup again (with BACKUP_SPOOL_DIR they are sent again from disk)"
+            }
+            // Alibaba's and Tencent's.
+            "SecondLevelDomainForbidden" | "PathStyleDomainForbidden" => {
+                "set S3_FORCE_PATH_STYLE=false: the store wants the bucket in the host's name"
+            }
+            BUCKET_IS_KEY => "take the bucket out of S3_URL, which leads to an object of it",
+            BROKEN_LISTING => {
+                "have the store or the proxy in front of it fixed: nothing is deleted or decided by a part of a listing"
             }
             "NoSuchUpload" => "something aborted the upload, such as a lifecycle rule: run the backup again",
             "InvalidPart" | "BadDigest" => {

@@ -1,8 +1,9 @@
 //! S3 Client: the only room that knows the AWS SDK.
 //!
-//! `client` builds it, `failure` tells its errors apart, `retry` waits outages out, `upload`, `parts`, `complete`
-//! and `commit` are one multipart upload from first to last request (`head` and `expected` are what the last one goes by), `destination` is what stands in the bucket, `download` reads an object of
-//! it, `upkeep` takes things out of it, `probe` tries what is allowed; `web` lends the SDK's HTTP client to pings. Used by
+//! `client` builds it, `failure` tells its errors apart, `retry` waits outages out, `upload`, `parts`, `complete` and `commit`
+//! are one multipart upload from first to last request (`head` and `expected` are what the last one goes by), `destination` is
+//! what stands in the bucket, `pages` are its listings, `download` reads an object of it, `upkeep` takes things out of it,
+//! `probe` tries what is allowed; `web` lends the SDK's HTTP client to pings. Used by
 //! `backup`, `listing`, `retention` and `check`.
 
 mod client;
@@ -15,6 +16,7 @@ mod download;
 mod expected;
 mod failure;
 mod head;
+mod pages;
 mod parts;
 mod probe;
 mod requests;
@@ -30,16 +32,16 @@ use crate::spool::SpoolError;
 
 pub(crate) use commit::hex;
 pub use commit::{Committed, Sidecar};
-pub use destination::Destination;
+pub use destination::{Damaged, Destination};
 pub use download::Download;
 pub use failure::{Failure, FailureKind};
 pub use head::{Head, etag_parts};
 pub use parts::{Outgoing, PartStore};
 pub use probe::{FirstLook, PROBE_NAME, Probe};
-
 pub use retry::Outage;
 pub use settings::{
-    AtRest, CaBundle, ChecksumSetting, Encryption, Endpoint, Prefix, S3Settings, StaticCredentials, read_ca_bundle,
+    AtRest, CaBundle, ChecksumSetting, Encryption, Endpoint, MAX_PARTS, Prefix, S3Settings, StaticCredentials,
+    read_ca_bundle,
 };
 pub use upkeep::{AbandonedUpload, Deletion};
 pub use upload::{Aborted, Beginning, Upload};
@@ -126,6 +128,16 @@ pub enum StorageError {
         /// What differs.
         what: String,
     },
+    /// The store refuses parts that it has taken before, and they are not all of one size.
+    #[error(
+        "commit {key}: {last}: the parts grew with the dump, and this store may want them equal: set S3_EQUAL_PARTS=true"
+    )]
+    UnequalParts {
+        /// The key.
+        key: String,
+        /// What the store said.
+        last: Failure,
+    },
     /// The object that is being read is not there any more.
     #[error("read {key}: it was replaced or deleted while it was read: read it again")]
     Replaced {
@@ -171,6 +183,7 @@ impl StorageError {
             | Self::Foreign { .. }
             | Self::Mismatch { .. }
             | Self::Inconsistent { .. }
+            | Self::UnequalParts { .. }
             | Self::Replaced { .. }
             | Self::Spool(_)
             | Self::Unknown { .. } => Blame::Storage,

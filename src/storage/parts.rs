@@ -101,6 +101,22 @@ impl Upload {
         Ok(())
     }
 
+    /// A refusal of the parts with its likely cause, where they have grown: a store that wants them equal says so at the end
+    /// alone, and not in these words.
+    pub(super) fn because_of_sizes(&self, error: StorageError) -> StorageError {
+        let mut sizes = self.parts.values().map(|part| part.bytes);
+        let first = sizes.next().unwrap_or_default();
+        let has_grown = sizes.any(|size| size > first);
+        match error {
+            StorageError::Refused { failure, .. }
+                if has_grown && matches!(failure.code.as_str(), "InvalidPart" | "EntityTooSmall") =>
+            {
+                StorageError::UnequalParts { key: self.key.clone(), last: failure }
+            }
+            other => other,
+        }
+    }
+
     fn courier(&self) -> Courier {
         Courier {
             bucket: self.bucket.clone(),

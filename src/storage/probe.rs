@@ -16,7 +16,9 @@ use tokio::time::timeout;
 
 use crate::pipeline::{PartChecksum, PartDigest};
 
+use super::download::Small;
 use super::failure::Failure;
+use super::pages::of_listing;
 use super::requests::{Bucket, PartBody};
 use super::retry::Outage;
 use super::upload::{ABORT_DEADLINE, Beginning};
@@ -119,8 +121,8 @@ impl Probe {
     /// # Errors
     /// As [`Self::delete`].
     pub async fn get(&self) -> Result<bool, StorageError> {
-        let body = self.outage.persist("read the probe", || self.bucket.get(&self.key)).await?;
-        Ok(body.is_some_and(|body| body == CONTENT))
+        let body = self.outage.persist("read the probe", || self.bucket.get(&self.key, CONTENT.len())).await?;
+        Ok(matches!(body, Small::Whole(body) if body == CONTENT))
     }
 
     /// Begins a multipart upload as a backup does: with its storage class, encryption and checksum.
@@ -226,8 +228,8 @@ impl Bucket {
     /// One entry of a listing at most; `clock` sees the answer.
     async fn list_one(&self, prefix: &str, clock: AnswerClock) -> Result<(), Failure> {
         let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).max_keys(1);
-        Box::pin(request.customize().interceptor(clock).send()).await?;
-        Ok(())
+        let listed = Box::pin(request.customize().interceptor(clock).send()).await;
+        listed.map(drop).map_err(|error| of_listing(error.into()))
     }
 }
 

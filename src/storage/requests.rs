@@ -68,24 +68,6 @@ pub(super) struct Created {
     pub encryption: Option<String>,
 }
 
-/// An object in a listing.
-#[derive(Clone, Debug)]
-pub struct ListedObject {
-    /// Its key.
-    pub key: String,
-    /// Its size in bytes.
-    pub bytes: u64,
-}
-
-/// An upload that is neither completed nor aborted.
-#[derive(Clone, Debug)]
-pub(super) struct OpenUpload {
-    pub key: String,
-    pub id: String,
-    /// When it was begun, where the store tells.
-    pub initiated: Option<chrono::DateTime<chrono::Utc>>,
-}
-
 // Each request's future is boxed: the SDK's are 17 KB each, and would add up in every caller's.
 impl Bucket {
     /// Begins an upload; its id, and the encryption that the store confirms.
@@ -154,41 +136,11 @@ impl Bucket {
         Ok(())
     }
 
-    pub async fn get(&self, key: &str) -> Result<Option<Bytes>, Failure> {
-        let request = self.client.get_object().bucket(&self.name).key(key);
-        match Box::pin(request.send()).await.map_err(Failure::from) {
-            Ok(answer) => match answer.body.collect().await {
-                Ok(body) => Ok(Some(body.into_bytes())),
-                Err(error) => Err(damaged(&error.to_string())),
-            },
-            Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),
-            Err(failure) => Err(failure),
-        }
-    }
-
     fn encryption(&self) -> Option<ServerSideEncryption> {
         self.at_rest.encryption.map(|encryption| match encryption {
             Encryption::Aes256 => ServerSideEncryption::Aes256,
             Encryption::Kms => ServerSideEncryption::AwsKms,
         })
-    }
-
-    /// One page of a listing of the keys behind `first`, from the page `after` on; empty where there is no more.
-    pub async fn list(
-        &self,
-        prefix: &str,
-        first: Option<&str>,
-        after: Option<String>,
-    ) -> Result<(Vec<ListedObject>, Option<String>), Failure> {
-        let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
-        let request = request.set_start_after(first.map(str::to_owned)).set_continuation_token(after);
-        let answer = Box::pin(request.send()).await?;
-        let next = if answer.is_truncated.unwrap_or_default() { answer.next_continuation_token } else { None };
-        let objects = answer.contents.unwrap_or_default().into_iter().filter_map(|object| {
-            let bytes = object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
-            Some(ListedObject { key: object.key?, bytes })
-        });
-        Ok((objects.collect(), next))
     }
 }
 

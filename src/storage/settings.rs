@@ -11,6 +11,27 @@ use secrecy::SecretString;
 
 use crate::pipeline::PartChecksum;
 
+/// Most parts of one upload on AWS, and on most stores (AWS: "Amazon S3 multipart upload limits").
+pub const MAX_PARTS: u32 = 10_000;
+/// A host that is told apart from a bucket's name before it has this many labels at least: `fra1.digitaloceanspaces.com`. A
+/// shorter one is more likely a server's own, such as `backups.example.com`.
+const LEAST_LABELS_OF_A_SERVICE: usize = 3;
+
+/// The rules for parts of a store, where they are not AWS's.
+struct PartRules {
+    /// The end of its hosts' names.
+    host: &'static str,
+    max_parts: u32,
+    equal: bool,
+}
+
+const PART_RULES: &[PartRules] = &[
+    // developers.cloudflare.com/r2/objects/multipart-objects; a jurisdiction stands in front, as in ACCOUNT.eu.r2….
+    PartRules { host: ".r2.cloudflarestorage.com", max_parts: MAX_PARTS, equal: true },
+    // scaleway.com/en/docs/object-storage/api-cli/multipart-uploads
+    PartRules { host: ".scw.cloud", max_parts: 1_000, equal: false },
+];
+
 /// The destination, as configured.
 #[derive(Clone, Debug)]
 pub struct S3Settings {
@@ -39,10 +60,21 @@ pub struct S3Settings {
 }
 
 impl S3Settings {
-    /// Whether the endpoint is Cloudflare R2, which needs parts of equal size (FACTS §2).
+    /// Most parts of one upload that the store takes, as far as its host's name tells.
     #[must_use]
-    pub fn is_r2(&self) -> bool {
-        self.endpoint.as_ref().is_some_and(|endpoint| endpoint.host.ends_with(".r2.cloudflarestorage.com"))
+    pub fn max_parts(&self) -> u32 {
+        self.part_rules().map_or(MAX_PARTS, |rules| rules.max_parts)
+    }
+
+    /// Whether the store wants all parts but the last to have the same size, as far as its host's name tells.
+    #[must_use]
+    pub fn wants_equal_parts(&self) -> bool {
+        self.part_rules().is_some_and(|rules| rules.equal)
+    }
+
+    fn part_rules(&self) -> Option<&'static PartRules> {
+        let host = &self.endpoint.as_ref()?.host;
+        PART_RULES.iter().find(|rules| host.ends_with(rules.host))
     }
 
     /// Whether the store is AWS's own.
@@ -119,10 +151,30 @@ impl Endpoint {
         Self { url, host, is_plain: uri.scheme_str() == Some("http") }
     }
 
-    /// The URL.
+    /// The URL, without a slash at its end.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The URL as the SDK wants it: it joins path and bucket without a slash between them.
+    pub(super) fn url_before_bucket(&self) -> String {
+        format!("{}/", self.url)
+    }
+
+    /// Whether this is the address of a bucket, as some stores show it (`https://BUCKET.fra1.digitaloceanspaces.com`,
+    /// `https://host/BUCKET`), and not that of the store.
+    #[must_use]
+    pub fn holds_bucket(&self, bucket: &str) -> bool {
+        let bucket = bucket.to_ascii_lowercase();
+        let in_host = self.host.strip_prefix(&bucket).and_then(|rest| rest.strip_prefix('.')).is_some_and(|store| {
+            let labels = store.split('.').collect::<Vec<_>>();
+            // The names of a Kubernetes cluster's services have no bucket in front.
+            labels.len() >= LEAST_LABELS_OF_A_SERVICE && !labels.contains(&"svc")
+        });
+        let is_address = self.host.parse::<std::net::Ipv4Addr>().is_ok();
+        let path = self.url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map(|(_, path)| path);
+        in_host && !is_address || path.is_some_and(|path| path.eq_ignore_ascii_case(&bucket))
     }
 
     /// Whether backups would cross a network in the clear: plain `http` off this host.
@@ -253,6 +305,70 @@ mod tests {
         }
         assert_eq!(Prefix::default().file_name("x"), Some("x"));
         assert_eq!(Prefix::default().file_name("app/x"), None);
+    }
+
+    fn endpoint(url: &str) -> Endpoint {
+        Endpoint::new(&url.parse().expect("URL"))
+    }
+
+    #[test]
+    fn the_address_of_a_bucket_is_told_from_that_of_a_store() {
+        for (bucket, url, holds) in [
+            ("shop", "https://shop.fra1.digitaloceanspaces.com", true),
+            ("shop", "https://SHOP.s3.eu-central-1.amazonaws.com/", true),
+            ("my.shop", "https://my.shop.s3.example.com:9000", true),
+            ("shop", "https://fsn1.your-objectstorage.com/shop", true),
+            ("shop", "https://fsn1.your-objectstorage.com/Shop/", true),
+            ("shop", "https://fra1.digitaloceanspaces.com", false),
+            ("shop", "https://shopping.fra1.digitaloceanspaces.com", false),
+            ("s3", "https://s3.amazonaws.com", false),
+            ("nyc3", "https://nyc3.digitaloceanspaces.com", false),
+            ("backups", "http://backups.example.com", false),
+            ("minio", "http://minio:9000", false),
+            ("minio", "http://minio.storage.svc.cluster.local:9000", false),
+            ("127", "http://127.0.0.1:9000", false),
+            ("storage", "https://project.supabase.co/storage/v1/s3", false),
+        ] {
+            assert_eq!(endpoint(url).holds_bucket(bucket), holds, "{bucket} in {url}");
+        }
+    }
+
+    #[test]
+    fn part_rules_are_known_by_the_host() {
+        let of = |url: &str| {
+            let settings = S3Settings { endpoint: Some(endpoint(url)), ..settings() };
+            (settings.max_parts(), settings.wants_equal_parts())
+        };
+        assert_eq!(of("https://account.r2.cloudflarestorage.com"), (10_000, true));
+        assert_eq!(of("https://account.eu.R2.cloudflarestorage.com"), (10_000, true));
+        assert_eq!(of("https://s3.fr-par.scw.cloud"), (1_000, false));
+        assert_eq!(of("https://s3.scw.cloud.example.com"), (10_000, false));
+        assert_eq!((settings().max_parts(), settings().wants_equal_parts()), (10_000, false));
+    }
+
+    #[test]
+    fn a_path_is_parted_from_the_bucket_however_it_ends() {
+        for url in ["https://host/storage/v1/s3", "https://host/storage/v1/s3/", "https://host/storage/v1/s3//"] {
+            let endpoint = endpoint(url);
+            assert_eq!(endpoint.url_before_bucket(), "https://host/storage/v1/s3/");
+            assert_eq!(endpoint.url(), "https://host/storage/v1/s3", "one lock for all of them");
+        }
+    }
+
+    fn settings() -> S3Settings {
+        S3Settings {
+            bucket: "shop".to_owned(),
+            prefix: Prefix::default(),
+            endpoint: None,
+            region: None,
+            credentials: None,
+            force_path_style: false,
+            ca_bundle: None,
+            checksum: ChecksumSetting::Auto,
+            at_rest: AtRest::default(),
+            request_timeout: Duration::from_secs(30),
+            max_outage: Duration::from_mins(15),
+        }
     }
 
     #[test]

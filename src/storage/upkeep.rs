@@ -3,13 +3,12 @@
 //! Called by `retention`, and by `upload` and `commit` for what they clean up themselves. What may be taken away is decided
 //! there; here no key is touched but the one that is given.
 
-use aws_sdk_s3::primitives::DateTime as SdkTime;
 use chrono::{DateTime, Utc};
 
 use super::StorageError;
 use super::destination::Destination;
 use super::failure::{Failure, FailureKind};
-use super::requests::{Bucket, OpenUpload};
+use super::requests::Bucket;
 
 /// What a delete came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,28 +42,6 @@ impl Bucket {
         }
     }
 
-    /// The open uploads of keys that begin with `prefix`.
-    pub async fn open_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, Failure> {
-        let mut found = Vec::new();
-        let mut after: (Option<String>, Option<String>) = (None, None);
-        loop {
-            let request = self.client.list_multipart_uploads().bucket(&self.name).prefix(prefix);
-            let request = request.set_key_marker(after.0.clone()).set_upload_id_marker(after.1.clone());
-            let answer = Box::pin(request.send()).await?;
-            let is_more = answer.is_truncated.unwrap_or_default();
-            let next = (answer.next_key_marker, answer.next_upload_id_marker);
-            found.extend(answer.uploads.unwrap_or_default().into_iter().filter_map(|upload| {
-                let initiated = upload.initiated.as_ref().and_then(time);
-                Some(OpenUpload { key: upload.key?, id: upload.upload_id?, initiated })
-            }));
-            // A store that says that there is more, but not where, has no more to say.
-            if !is_more || next == after || next.0.is_none() {
-                return Ok(found);
-            }
-            after = next;
-        }
-    }
-
     /// Whether an upload is open no more.
     pub async fn is_gone(&self, key: &str, id: &str) -> Result<bool, Failure> {
         let request = self.client.list_parts().bucket(&self.name).key(key).upload_id(id).max_parts(1);
@@ -72,25 +49,6 @@ impl Bucket {
             Ok(_) => Ok(false),
             Err(failure) if failure.kind == FailureKind::NoSuchUpload => Ok(true),
             Err(failure) => Err(failure),
-        }
-    }
-
-    /// Whether a part of an upload was written after a time; looks at pages of a thousand parts until it knows.
-    pub async fn is_written_after(&self, key: &str, id: &str, earliest: DateTime<Utc>) -> Result<bool, Failure> {
-        let mut after = None;
-        loop {
-            let request = self.client.list_parts().bucket(&self.name).key(key).upload_id(id);
-            let answer = Box::pin(request.set_part_number_marker(after.clone()).send()).await?;
-            let mut parts = answer.parts.unwrap_or_default().into_iter();
-            // A part without a time may be new.
-            if parts.any(|part| part.last_modified.as_ref().and_then(time).is_none_or(|written| written > earliest)) {
-                return Ok(true);
-            }
-            let next = answer.next_part_number_marker.filter(|_| answer.is_truncated.unwrap_or_default());
-            if next.is_none() || next == after {
-                return Ok(false);
-            }
-            after = next;
         }
     }
 }
@@ -105,15 +63,16 @@ impl Destination {
         self.outage.persist("delete", || self.bucket.delete(&key)).await
     }
 
-    /// The open uploads directly below the prefix whose file name begins with `beginning`. Asked once: what is looked for
-    /// by this can be looked for another day.
+    /// The open uploads directly below the prefix whose file name begins with `beginning`, as far as the store tells. Asked
+    /// once: what is looked for by this can be looked for another day.
     ///
     /// # Errors
     /// Where S3 does not answer well.
     pub async fn open_uploads(&self, beginning: &str) -> Result<Vec<AbandonedUpload>, Failure> {
-        let uploads = self.bucket.open_uploads(&self.prefix.key(beginning)).await?;
+        // Some stores know no prefix but one that ends with a slash, or a whole key (docs/storage.md): the rest is done here.
+        let uploads = self.bucket.open_uploads(&self.prefix.key("")).await?;
         let ours = uploads.into_iter().filter_map(|upload| {
-            let file_name = self.prefix.file_name(&upload.key)?.to_owned();
+            let file_name = self.prefix.file_name(&upload.key).filter(|name| name.starts_with(beginning))?.to_owned();
             Some(AbandonedUpload { file_name, id: upload.id, initiated: upload.initiated })
         });
         Ok(ours.collect())
@@ -134,8 +93,4 @@ impl Destination {
     pub async fn abort_upload(&self, upload: &AbandonedUpload) -> Result<(), Failure> {
         self.bucket.abort(&self.prefix.key(&upload.file_name), &upload.id).await
     }
-}
-
-fn time(time: &SdkTime) -> Option<DateTime<Utc>> {
-    DateTime::from_timestamp(time.secs(), time.subsec_nanos())
 }

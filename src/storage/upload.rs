@@ -13,8 +13,9 @@ use crate::pipeline::PartChecksum;
 use crate::spool::{Begun, Journal};
 
 use super::failure::FailureKind;
+use super::pages::OpenUpload;
 use super::parts::PartStore;
-use super::requests::{Bucket, Created, OpenUpload, TakenPart};
+use super::requests::{Bucket, Created, TakenPart};
 use super::retry::Outage;
 use super::{Failure, StorageError};
 

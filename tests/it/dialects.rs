@@ -1,6 +1,11 @@
 //! Stores that differ: what they know, what they ignore, and what they refuse. A whole backup, or exit 3 with the reason.
 //!
-//! The real test server does some of it; the fault proxy imitates the rest (FACTS §2).
+//! The real test server does some of it; the fault proxy imitates the rest (FACTS §2). [`stores`] is the table of
+//! `docs/storage.md`, a test for each store; the tests here are of single habits.
+
+mod addresses;
+mod listings;
+mod stores;
 
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::{PART, Stage, THREE_PARTS};

@@ -41,7 +41,8 @@ impl Stage {
         self.command("daemon").env("BACKUP_INTERVAL", interval).env("LOG_LEVEL", "info")
     }
 
-    fn command(&self, command: &str) -> Program {
+    /// Another command on the same bucket, with the same settings.
+    pub fn command(&self, command: &str) -> Program {
         Program::new()
             .arg(command)
             .env("S3_URL", self.proxy.url())

@@ -6,6 +6,7 @@
 //! cannot be reached, the client's connection is reset.
 
 mod desk;
+mod dialect;
 mod http;
 mod plan;
 mod relay;
@@ -14,6 +15,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod verb;
+mod xml;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use tokio::sync::watch;
 use super::background::{Background, reset_on_close};
 use desk::Desk;
 pub use desk::Seen;
+pub use dialect::{Etag, Habit, Uploads};
 pub use http::has_no_body;
 pub use rules::{Calls, Fault, ResetAt, Rule, StallAt, When};
 pub use session::{Session, signed_head};
@@ -76,6 +79,12 @@ impl FaultProxy {
     /// Adds a rule behind those already there; the first that fits a request is applied.
     pub fn rule(&self, rule: Rule) -> &Self {
         self.desk.rules().push(rule);
+        self
+    }
+
+    /// Talks like another store from now on: all of these habits, on every request that no rule is for.
+    pub fn speak(&self, habits: &[Habit]) -> &Self {
+        *self.desk.dialect() = dialect::Dialect::new(habits);
         self
     }
 

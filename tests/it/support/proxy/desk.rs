@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use super::http::{Headers, RequestHead, header};
+use super::dialect::Dialect;
+use super::http::{AnswerHead, Headers, RequestHead, header};
 use super::rules::{Fault, Rule};
 use super::session::{Session, unchecked, without};
 use super::verb::{S3Verb, key_of, split_target};
@@ -53,6 +54,7 @@ pub struct Desk {
     upstream: String,
     rules: Mutex<Vec<Rule>>,
     sessions: Mutex<Vec<Session>>,
+    dialect: Mutex<Dialect>,
     log: Mutex<Log>,
     /// Whether what is held may go on.
     released: watch::Sender<bool>,
@@ -71,6 +73,7 @@ impl Desk {
             upstream: upstream.to_owned(),
             rules: Mutex::default(),
             sessions: Mutex::default(),
+            dialect: Mutex::default(),
             log: Mutex::default(),
             released: watch::Sender::new(false),
         }
@@ -91,13 +94,24 @@ impl Desk {
         lock(&self.sessions)
     }
 
+    /// How the store talks, for setting.
+    pub fn dialect(&self) -> MutexGuard<'_, Dialect> {
+        lock(&self.dialect)
+    }
+
+    /// The request at the server's own address.
+    pub fn localized(&self, request: RequestHead) -> RequestHead {
+        self.dialect().localized(request, &self.upstream)
+    }
+
     /// The request as the server is to understand it: one with valid temporary credentials is signed anew, and so is one
     /// whose body it is not to check.
     pub fn translated(&self, request: RequestHead, fault: Option<&Fault>) -> RequestHead {
+        let resigned = || self.sessions().iter().find_map(|session| session.resigned(&request));
         let bytes = match fault {
             Some(Fault::CorruptUnchecked) => unchecked(&request),
             Some(Fault::IgnoreRequestHeader(name)) => without(&request, name),
-            _ => self.sessions().iter().find_map(|session| session.resigned(&request)),
+            _ => resigned().or_else(|| self.dialect().translated(&request)),
         };
         match bytes {
             Some(bytes) => RequestHead { bytes, ..request },
@@ -142,7 +156,8 @@ impl Desk {
         let call_of = |rule: &Rule| 1 + counted.iter().filter(|earlier| rule.concerns(earlier)).count();
         let rules = self.rules();
         let rule = rules.iter().find(|rule| rule.concerns(&seen) && rule.calls.include(call_of(rule)));
-        seen.fault = rule.map(|rule| rule.fault.clone());
+        let fault = rule.map(|rule| rule.fault.clone());
+        seen.fault = fault.or_else(|| self.dialect().fault(&seen, &log.seen, &self.upstream));
         drop(rules);
         let fault = seen.fault.clone();
         log.seen.push(seen);
@@ -175,6 +190,18 @@ impl Ticket {
     /// The S3 server, `host:port`.
     pub fn upstream(&self) -> &str {
         &self.desk.upstream
+    }
+
+    /// Whether the store has a way of its own to answer this request.
+    pub fn is_changed(&self) -> bool {
+        let verb = lock(&self.desk.log).seen[self.index].verb;
+        self.desk.dialect().changes(verb)
+    }
+
+    /// The bytes of such an answer.
+    pub fn changed(&self, head: &AnswerHead, body: Vec<u8>) -> Vec<u8> {
+        let seen = lock(&self.desk.log).seen[self.index].clone();
+        self.desk.dialect().changed(&seen, head, body)
     }
 
     /// Counts body bytes.

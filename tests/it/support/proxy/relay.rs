@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::desk::{Desk, Ticket};
 use super::http::{AnswerHead, Body, Headers, Reader, RequestHead, header};
-use super::plan::{AnswerPlan, Ending, Plan, RequestPlan, Shaping};
+use super::plan::{AnswerPlan, Edit, Ending, Plan, RequestPlan, Shaping};
 use super::rules::Fault;
 use crate::support::background::{read_some, reset_on_close, write_all};
 
@@ -36,7 +36,7 @@ struct Connection {
 impl Connection {
     async fn serve(&mut self, desk: &Arc<Desk>) -> io::Result<()> {
         while let Some(bytes) = self.client.head().await? {
-            let request = RequestHead::parse(bytes)?;
+            let request = desk.localized(RequestHead::parse(bytes)?);
             let ticket = desk.admit(&request);
             let request = desk.translated(request, ticket.fault());
             if !self.exchange(&request, &ticket).await? {
@@ -215,6 +215,15 @@ async fn relay_answer(
     let mut body = Body::of_answer(head.status, &request.method, &head.headers)?;
     let until_close = matches!(body, Body::UntilClose);
     match plan {
+        AnswerPlan::Relay(Edit::Nothing) if ticket.is_changed() => {
+            let mut whole = Vec::new();
+            while let Some(piece) = body.next(upstream).await? {
+                whole.extend_from_slice(if piece.payload { &upstream.available()[..piece.length] } else { &[] });
+                upstream.consume(piece.length);
+            }
+            ticket.answered(head.status);
+            write_all(client, &ticket.changed(&head, whole)).await?;
+        }
         AnswerPlan::Relay(edit) => {
             ticket.answered(head.status);
             write_all(client, &edit.apply(&head.bytes)).await?;

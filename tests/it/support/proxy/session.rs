@@ -91,8 +91,21 @@ pub fn signed_head(head: String, server: &S3) -> io::Result<Vec<u8>> {
     Ok(Edit::Add("authorization".to_owned(), line).apply(&request.bytes))
 }
 
+/// The head at another address, with a signature for that; nothing where it is not rightly signed as it came.
+pub fn readdressed(request: &RequestHead, target: &str, host: &str) -> Option<RequestHead> {
+    let authorization = Authorization::parse(header(&request.headers, "authorization")?)?;
+    let expected = signature(request, authorization.scope, &authorization.signed, &s3().secret_key)?;
+    if authorization.access_key != s3().access_key || expected != authorization.signature {
+        return None;
+    }
+    let text = String::from_utf8(request.bytes.clone()).ok()?;
+    let text = text.replacen(&format!(" {} ", request.target), &format!(" {target} "), 1).into_bytes();
+    let moved = Edit::Replace("host".to_owned(), host.to_owned()).apply(&text);
+    RequestHead::parse(signed_anew(&RequestHead::parse(moved).ok()?, |_| false)?).ok()
+}
+
 /// The head less the headers of these (lower-case) names, with the signature of a key that the server has.
-fn signed_anew(request: &RequestHead, is_dropped: impl Fn(&str) -> bool) -> Option<Vec<u8>> {
+pub fn signed_anew(request: &RequestHead, is_dropped: impl Fn(&str) -> bool) -> Option<Vec<u8>> {
     let given = header(&request.headers, "authorization")?;
     let Authorization { scope, signed, .. } = Authorization::parse(given)?;
     let signed: Vec<&str> = signed.into_iter().filter(|name| !is_dropped(name)).collect();

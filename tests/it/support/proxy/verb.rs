@@ -105,7 +105,17 @@ pub fn split_path(path: &str) -> (&str, &str) {
 
 /// The object's key, percent-decoded; empty for a request to the bucket itself.
 pub fn key_of(path: &str) -> String {
-    let raw = split_path(path).1.as_bytes();
+    decoded(split_path(path).1)
+}
+
+/// A parameter of a query, percent-decoded; `None` where it is not there.
+pub fn parameter(query: &str, name: &str) -> Option<String> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(found, _)| *found == name).map(|(_, value)| decoded(value))
+}
+
+fn decoded(text: &str) -> String {
+    let raw = text.as_bytes();
     let mut decoded = Vec::with_capacity(raw.len());
     let mut at = 0;
     while let Some(&byte) = raw.get(at) {

@@ -1,0 +1,158 @@
+//! Listings, a page at a time: of objects, of open uploads, and of an upload's parts.
+//!
+//! Called by `destination`, `upkeep` and `upload`. A page that says that there are more, but not where, is a failure: nothing
+//! may be deleted or decided by a part of a listing. In which order a store lists is left to it.
+
+use aws_sdk_s3::primitives::DateTime as SdkTime;
+use chrono::{DateTime, Utc};
+
+use super::failure::{Failure, FailureKind};
+use super::requests::Bucket;
+
+/// S3's code for an object that is not there.
+const NO_SUCH_KEY: &str = "NoSuchKey";
+/// This program's own code for a listing that breaks off.
+pub(super) const BROKEN_LISTING: &str = "BrokenListing";
+/// This program's own code for a bucket that the store takes for an object.
+pub(super) const BUCKET_IS_KEY: &str = "BucketIsKey";
+
+/// An object in a listing.
+#[derive(Clone, Debug)]
+pub(super) struct ListedObject {
+    pub key: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// A page of objects, and where the next one begins; `None` behind the last.
+pub(super) type Page = (Vec<ListedObject>, Option<String>);
+
+/// An upload that is neither completed nor aborted.
+#[derive(Clone, Debug)]
+pub(super) struct OpenUpload {
+    pub key: String,
+    pub id: String,
+    /// When it was begun, where the store tells.
+    pub initiated: Option<DateTime<Utc>>,
+}
+
+impl Failure {
+    /// Whether the answers were good, but less than all of them is known.
+    #[must_use]
+    pub fn is_broken_listing(&self) -> bool {
+        self.code == BROKEN_LISTING
+    }
+
+    /// Whether the bucket's address is that of an object to the store: its name stands in `S3_URL`, too.
+    #[must_use]
+    pub fn is_bucket_in_url(&self) -> bool {
+        self.code == BUCKET_IS_KEY
+    }
+}
+
+impl Bucket {
+    /// One page of a listing of the keys behind `first`, from the page `after` on.
+    pub async fn list(&self, prefix: &str, first: Option<&str>, after: Option<String>) -> Result<Page, Failure> {
+        let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
+        let request = request.set_start_after(first.map(str::to_owned)).set_continuation_token(after.clone());
+        let answer = Box::pin(request.send()).await.map_err(|error| of_listing(error.into()))?;
+        let token = answer.next_continuation_token.filter(|token| !token.is_empty());
+        let next = next_page(answer.is_truncated, token, after.as_ref())?;
+        let objects = answer.contents.unwrap_or_default().into_iter().filter_map(|object| {
+            let bytes = object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+            Some(ListedObject { key: object.key?, bytes })
+        });
+        Ok((objects.collect(), next))
+    }
+
+    /// The open uploads of keys that begin with `prefix`, as far as the store tells.
+    pub async fn open_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, Failure> {
+        let mut found = Vec::new();
+        let mut after: Option<(String, Option<String>)> = None;
+        loop {
+            let (key, id) = after.clone().unzip();
+            let request = self.client.list_multipart_uploads().bucket(&self.name).prefix(prefix);
+            let request = request.set_key_marker(key).set_upload_id_marker(id.flatten());
+            let answer = Box::pin(request.send()).await?;
+            let key = answer.next_key_marker.filter(|key| !key.is_empty());
+            let marker = key.map(|key| (key, answer.next_upload_id_marker));
+            let next = next_page(answer.is_truncated, marker, after.as_ref())?;
+            found.extend(answer.uploads.unwrap_or_default().into_iter().filter_map(|upload| {
+                let initiated = upload.initiated.as_ref().and_then(time);
+                Some(OpenUpload { key: upload.key?, id: upload.upload_id?, initiated })
+            }));
+            if next.is_none() {
+                return Ok(found);
+            }
+            after = next;
+        }
+    }
+
+    /// Whether a part of an upload was written after a time; looks at pages of a thousand parts until it knows.
+    pub async fn is_written_after(&self, key: &str, id: &str, earliest: DateTime<Utc>) -> Result<bool, Failure> {
+        let mut after = None;
+        loop {
+            let request = self.client.list_parts().bucket(&self.name).key(key).upload_id(id);
+            let answer = Box::pin(request.set_part_number_marker(after.clone()).send()).await?;
+            let mut parts = answer.parts.unwrap_or_default().into_iter();
+            // A part without a time may be new.
+            if parts.any(|part| part.last_modified.as_ref().and_then(time).is_none_or(|written| written > earliest)) {
+                return Ok(true);
+            }
+            let next = next_page(answer.is_truncated, answer.next_part_number_marker, after.as_ref())?;
+            if next.is_none() {
+                return Ok(false);
+            }
+            after = next;
+        }
+    }
+}
+
+/// A listing that is answered like the reading of an object.
+pub(super) fn of_listing(failure: Failure) -> Failure {
+    if failure.code == NO_SUCH_KEY {
+        return Failure { kind: FailureKind::Refused, code: BUCKET_IS_KEY.to_owned(), ..failure };
+    }
+    failure
+}
+
+/// Where the next page begins; `None` behind the last one. A store that says that there is more, but not where, or that it
+/// is at the same place again, has broken its listing off.
+fn next_page<T: PartialEq>(
+    is_truncated: Option<bool>,
+    next: Option<T>,
+    this: Option<&T>,
+) -> Result<Option<T>, Failure> {
+    if !is_truncated.unwrap_or_default() {
+        return Ok(None);
+    }
+    match next {
+        Some(next) if Some(&next) != this => Ok(Some(next)),
+        _ => Err(Failure {
+            kind: FailureKind::Refused,
+            code: BROKEN_LISTING.to_owned(),
+            message: "the listing goes on, but the store does not say where".to_owned(),
+            status: None,
+            request_id: None,
+            is_from_s3: true,
+        }),
+    }
+}
+
+fn time(time: &SdkTime) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(time.secs(), time.subsec_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_page_that_says_so_is_the_last() {
+        assert_eq!(next_page(Some(false), Some("b"), None).ok(), Some(None));
+        assert_eq!(next_page::<&str>(None, None, None).ok(), Some(None));
+        assert_eq!(next_page(Some(true), Some("b"), Some(&"a")).ok(), Some(Some("b")));
+        assert!(next_page(Some(true), Some("a"), Some(&"a")).is_err_and(|failure| failure.is_broken_listing()));
+        assert!(next_page::<&str>(Some(true), None, Some(&"a")).is_err_and(|failure| failure.is_broken_listing()));
+    }
+}
