@@ -10,7 +10,7 @@ use chrono::Utc;
 use tokio::sync::mpsc;
 
 use crate::error::{Chain, Error};
-use crate::pipeline::{PartPlan, PartSettings, Progress};
+use crate::pipeline::{PartMemory, PartPlan, PartSettings, Progress};
 use crate::proof::WholeDump;
 use crate::spool::{Aside, CutAnew, Found, Kept, Spool, SpoolDir, SpoolError};
 use crate::storage::{Aborted, Beginning, Committed, Destination, FailureKind, PartStore, StorageError, Upload};
@@ -208,7 +208,8 @@ impl Courier<'_> {
         // They were cut for another run's settings: as many at once as their own size allows.
         let largest = kept.journal.parts.values().map(|part| part.bytes).max();
         let plan = PartPlan::new(&PartSettings { base: largest, ..self.parts.clone() }, 0);
-        let sent = async { Ok(upload.send_parts(waiting, &plan, &Progress::default()).await?) };
+        let memory = PartMemory::new(&plan);
+        let sent = async { Ok(upload.send_parts(waiting, &memory, &Progress::default()).await?) };
         self.limits.within(sent).await?;
         commit(self.limits, upload, whole).await
     }
@@ -221,11 +222,12 @@ impl Courier<'_> {
             "cutting the dump in the spool into other parts: the settings have changed, or S3 takes no others"
         );
         let (queue, waiting) = mpsc::unbounded_channel();
-        let cutting = CutAnew::new(kept, plan.clone(), self.destination.checksum()).run(queue);
+        let memory = PartMemory::new(&plan);
+        let cutting = CutAnew::new(kept, memory.clone(), self.destination.checksum()).run(queue);
         let progress = Progress::default();
         let sent = async {
             let cutting = async { cutting.await.map_err(StorageError::from) };
-            let (cut, ()) = tokio::try_join!(cutting, upload.send_parts(waiting, &plan, &progress))?;
+            let (cut, ()) = tokio::try_join!(cutting, upload.send_parts(waiting, &memory, &progress))?;
             Ok(cut)
         };
         let cut = self.limits.within(sent).await?;

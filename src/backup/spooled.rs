@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Chain, Error};
-use crate::pipeline::{Pipeline, PipelineError, SealedPart};
+use crate::pipeline::{PartMemory, Pipeline, PipelineError, SealedPart};
 use crate::postgres::{Dump, Session};
 use crate::proof::WholeDump;
 use crate::spool::Spool;
@@ -93,7 +93,8 @@ impl Job<'_> {
     ) -> Result<WholeDump, Error> {
         let Spooled { destination, spool, opening, .. } = target;
         let outage = destination.outage();
-        let Pipeline { parts, scan, gate, totals } = self.start(stdout, self.plan.onto_disk(), cancel)?;
+        let memory = PartMemory::new(&self.plan);
+        let Pipeline { parts, scan, gate, totals } = self.start(stdout, memory.clone(), cancel)?;
         let (queue, waiting) = mpsc::unbounded_channel();
         let made = async {
             let stored = store(spool, parts, queue, outage);
@@ -105,7 +106,7 @@ impl Job<'_> {
         };
         let sent = async {
             let upload = opening.wait().await?;
-            Ok::<_, Error>(upload.send_parts(waiting, &self.plan, self.progress).await?)
+            Ok::<_, Error>(upload.send_parts(waiting, &memory, self.progress).await?)
         };
         tokio::pin!(made, sent);
         let (whole, sent) = tokio::select! {

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::pipeline::{
-    self, Gate, Intake, PartPlan, PartSettings, Pipeline, PipelineError, PipelineSettings, Progress, ScanReport, Totals,
+    self, Gate, Intake, PartMemory, PartPlan, PartSettings, Pipeline, PipelineError, PipelineSettings, Progress,
+    ScanReport, Totals,
 };
 use crate::postgres::{Conninfo, Dump, PostgresSettings, Session, Tools};
 use crate::proof::{self, WholeDump};
@@ -75,16 +76,17 @@ impl Job<'_> {
         upload: &mut Upload,
         cancel: CancellationToken,
     ) -> Result<WholeDump, Error> {
-        let Pipeline { parts, scan, gate, totals } = self.start(stdout, self.plan.clone(), cancel)?;
+        let memory = PartMemory::new(&self.plan);
+        let Pipeline { parts, scan, gate, totals } = self.start(stdout, memory.clone(), cancel)?;
         let judged = self.judge(dump, scan, gate, totals);
-        let sent = async { upload.send_parts(parts, &self.plan, self.progress).await.map_err(Error::from) };
+        let sent = async { upload.send_parts(parts, &memory, self.progress).await.map_err(Error::from) };
         let (whole, ()) = tokio::try_join!(judged, sent)?;
         Ok(whole)
     }
 
     /// Starts the pipeline on `pg_dump`'s output.
-    pub(super) fn start(&self, stdout: File, plan: PartPlan, cancel: CancellationToken) -> Result<Pipeline, Error> {
-        let intake = Intake { stdout, plan, checksum: self.checksum, progress: Arc::clone(self.progress), cancel };
+    pub(super) fn start(&self, stdout: File, memory: PartMemory, cancel: CancellationToken) -> Result<Pipeline, Error> {
+        let intake = Intake { stdout, memory, checksum: self.checksum, progress: Arc::clone(self.progress), cancel };
         Ok(pipeline::start(self.settings, intake).map_err(DumpError::Pipeline)?)
     }
 

@@ -12,10 +12,10 @@ use crossbeam_channel::{Receiver, Sender};
 use flate2::Crc;
 use md5::Md5;
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::deflate::{GZIP_HEADER, PendingPiece, gzip_trailer};
-use super::{PartPlan, PipelineError, Progress};
+use super::{PartBuffer, PartMemory, PipelineError, Progress};
 
 /// Which checksum a sealed part carries to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -57,12 +57,10 @@ pub enum PartDigest {
 pub struct SealedPart {
     /// From 1.
     pub number: u32,
-    /// Its bytes; cheap to clone.
+    /// Its bytes; cheap to clone. Their room in memory is free again once no clone is left.
     pub bytes: Bytes,
     /// Its checksum.
     pub digest: PartDigest,
-    /// Its place among the parts in flight, free again when this is dropped.
-    pub permit: OwnedSemaphorePermit,
 }
 
 /// What the finished object is, as computed here.
@@ -95,39 +93,19 @@ impl Gate {
 
 /// What the collector works with.
 pub(super) struct Collector {
-    pub plan: PartPlan,
+    pub memory: PartMemory,
     pub checksum: PartChecksum,
     pub parts: mpsc::UnboundedSender<SealedPart>,
-    pub permits: Arc<Semaphore>,
     pub runtime: tokio::runtime::Handle,
     pub progress: Arc<Progress>,
-    pub buffers: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
-}
-
-/// A part's bytes, whose memory goes back to the collector once nobody sends them any more. Allocated anew for each part, it
-/// would stay with the allocator: glibc keeps up to two blocks of such a size, beyond the bound of SPEC §5.
-struct PartBuffer {
-    bytes: Vec<u8>,
-    home: Sender<Vec<u8>>,
-}
-
-impl AsRef<[u8]> for PartBuffer {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for PartBuffer {
-    fn drop(&mut self) {
-        // A collector that has ended needs none.
-        let _ = self.home.try_send(std::mem::take(&mut self.bytes));
-    }
+    /// Where the memory of pieces goes that are taken.
+    pub spent: Sender<Vec<u8>>,
 }
 
 impl Collector {
     /// Runs until the last piece, or until any side gives up.
     pub fn run(self, pieces: &Receiver<PendingPiece>, gate: &Receiver<()>) -> Result<Totals, PipelineError> {
-        let mut object = Object::new(self.plan.size_of(1));
+        let mut object = Object::new();
         let mut crc = Crc::new();
         let mut plain_bytes = 0u64;
         self.append(&mut object, &GZIP_HEADER)?;
@@ -136,6 +114,8 @@ impl Collector {
             plain_bytes += u64::from(piece.crc.amount());
             crc.combine(&piece.crc);
             self.append(&mut object, &piece.deflated)?;
+            // Workers that have ended need none.
+            let _ = self.spent.try_send(piece.deflated);
         }
         // Pieces have ended; whether that is the dump's end is not for this thread to say.
         gate.recv().map_err(|_| PipelineError::GivenUp)?;
@@ -156,59 +136,52 @@ impl Collector {
         object.bytes += bytes.len() as u64;
         self.progress.add_stored(bytes.len() as u64);
         while !bytes.is_empty() {
-            let room = object.part_bytes - object.part.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            object.part.extend_from_slice(now);
+            let part_bytes = part_capacity(self.memory.plan().size_of(object.number));
+            let part = match &mut object.part {
+                Some(part) => part.bytes(),
+                next => next.insert(self.buffer(object.number)).bytes(),
+            };
+            let (now, later) = bytes.split_at((part_bytes - part.len()).min(bytes.len()));
+            part.extend_from_slice(now);
             bytes = later;
-            if object.part.len() == object.part_bytes && !bytes.is_empty() {
+            if part.len() == part_bytes && !bytes.is_empty() {
                 self.seal(object)?;
             }
         }
         Ok(())
     }
 
-    /// Hands the current part over; waits until few enough are in flight.
+    /// A buffer for a part; waits for room among those in flight.
+    fn buffer(&self, number: u32) -> PartBuffer {
+        let since = Instant::now();
+        let buffer = self.runtime.block_on(self.memory.take(self.memory.plan().size_of(number)));
+        self.progress.waits.add_part(since);
+        buffer
+    }
+
+    /// Hands the current part over.
     fn seal(&self, object: &mut Object) -> Result<(), PipelineError> {
-        let number = object.number;
-        if number > self.plan.max_parts() {
-            return Err(PipelineError::TooManyParts { limit: self.plan.max_parts() });
+        let (number, plan) = (object.number, self.memory.plan());
+        if number > plan.max_parts() {
+            return Err(PipelineError::TooManyParts { limit: plan.max_parts() });
         }
-        if self.plan.is_nearly_full(number) {
+        if plan.is_nearly_full(number) {
             tracing::warn!(
                 part = number,
-                limit = self.plan.max_parts(),
+                limit = plan.max_parts(),
                 "80 % of the parts are used: set BACKUP_PART_SIZE higher"
             );
         }
-        let digest = self.digest(object);
-        let wanted = Arc::clone(&self.permits).acquire_many_owned(self.plan.permits_of(number));
-        let since = Instant::now();
-        let permit = self.runtime.block_on(wanted).map_err(|_| PipelineError::GivenUp)?;
-        self.progress.waits.add_part(since);
-        let next_bytes = part_capacity(self.plan.size_of(number + 1));
-        let part = std::mem::take(&mut object.part);
-        let bytes = Bytes::from_owner(PartBuffer { bytes: part, home: self.buffers.0.clone() });
-        object.part = self.buffer(next_bytes);
-        object.part_bytes = next_bytes;
+        let bytes = object.part.take().map(PartBuffer::seal).unwrap_or_default();
+        let digest = self.digest(&bytes, object);
         object.number += 1;
-        self.parts.send(SealedPart { number, bytes, digest, permit }).map_err(|_| PipelineError::GivenUp)
+        self.parts.send(SealedPart { number, bytes, digest }).map_err(|_| PipelineError::GivenUp)
     }
 
-    /// A buffer that S3 is done with, or a new one.
-    fn buffer(&self, bytes: usize) -> Vec<u8> {
-        match self.buffers.1.try_recv() {
-            Ok(mut used) if used.capacity() >= bytes => {
-                used.clear();
-                used
-            }
-            _ => Vec::with_capacity(bytes),
-        }
-    }
-
-    fn digest(&self, object: &mut Object) -> PartDigest {
-        let digest = self.checksum.of(&object.part);
+    fn digest(&self, part: &Bytes, object: &mut Object) -> PartDigest {
+        let digest = self.checksum.of(part);
         if let PartDigest::Crc64Nvme(crc) = digest {
-            let (algorithm, bytes) = (crc_fast::CrcAlgorithm::Crc64Nvme, object.part.len() as u64);
+            let (algorithm, bytes) = (crc_fast::CrcAlgorithm::Crc64Nvme, part.len() as u64);
             object.crc64 = crc_fast::checksum_combine(algorithm, object.crc64, crc, bytes);
         }
         digest
@@ -217,8 +190,8 @@ impl Collector {
 
 /// The object as it grows.
 struct Object {
-    part: Vec<u8>,
-    part_bytes: usize,
+    /// The part that is being filled; its buffer is taken with its first byte.
+    part: Option<PartBuffer>,
     number: u32,
     bytes: u64,
     sha256: Sha256,
@@ -226,9 +199,8 @@ struct Object {
 }
 
 impl Object {
-    fn new(part_bytes: u64) -> Self {
-        let part_bytes = part_capacity(part_bytes);
-        Self { part: Vec::with_capacity(part_bytes), part_bytes, number: 1, bytes: 0, sha256: Sha256::new(), crc64: 0 }
+    fn new() -> Self {
+        Self { part: None, number: 1, bytes: 0, sha256: Sha256::new(), crc64: 0 }
     }
 }
 

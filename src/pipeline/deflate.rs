@@ -9,9 +9,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
 /// Plain bytes of one block: enough to hide the thread hops, little enough for bounded memory (SPEC §5).
-pub const BLOCK_BYTES: usize = 1 << 20;
+pub const BLOCK_BYTES: usize = 512 << 10;
 /// Deflate's window (RFC 1951): how far back a block may refer.
 pub const WINDOW_BYTES: usize = 32 << 10;
+
+/// Room for a deflated block that cannot be compressed: five bytes for each 64 KiB of stored data (RFC 1951), and the flush; and
+/// what zlib's own estimate has beside it.
+const PIECE_BYTES: usize = BLOCK_BYTES + (4 << 10);
 
 /// A block on its way to a worker: the window before it, and its own bytes behind that.
 pub struct Block {
@@ -51,6 +55,7 @@ type Job = (Block, Sender<Result<Piece, DeflateError>>);
 pub struct Deflaters {
     jobs: Sender<Job>,
     recycled: Receiver<Vec<u8>>,
+    spent: Sender<Vec<u8>>,
 }
 
 impl Deflaters {
@@ -59,13 +64,17 @@ impl Deflaters {
     /// # Errors
     /// Where the system has no thread left.
     pub fn start(threads: usize) -> std::io::Result<Self> {
-        let (jobs, queue) = bounded::<Job>(threads);
+        // One block at each worker, one that waits, one that is read: so many buffers there are, and no more.
+        let (jobs, queue) = bounded::<Job>(1);
         let (recycle, recycled) = bounded(threads + 2);
+        // One at each place in the collector's order, one at each worker, one that is collected.
+        let (spent, fresh) = bounded(2 * threads + 1);
         for number in 0..threads {
-            let (queue, recycle) = (queue.clone(), recycle.clone());
-            std::thread::Builder::new().name(format!("deflate-{number}")).spawn(move || work(&queue, &recycle))?;
+            let (queue, recycle, fresh) = (queue.clone(), recycle.clone(), fresh.clone());
+            let work = move || work(&queue, &recycle, &fresh);
+            std::thread::Builder::new().name(format!("deflate-{number}")).spawn(work)?;
         }
-        Ok(Self { jobs, recycled })
+        Ok(Self { jobs, recycled, spent })
     }
 
     /// Hands a block in and gives its place in the order; waits while all workers are busy.
@@ -78,6 +87,11 @@ impl Deflaters {
         self.jobs.send((block, sender)).ok().map(|()| receiver)
     }
 
+    /// Where the memory of pieces goes that nobody needs any more.
+    pub fn spent(&self) -> Sender<Vec<u8>> {
+        self.spent.clone()
+    }
+
     /// A buffer for a block: one that a worker is done with, or a new one.
     #[must_use]
     pub fn buffer(&self) -> Vec<u8> {
@@ -87,10 +101,11 @@ impl Deflaters {
     }
 }
 
-fn work(queue: &Receiver<Job>, recycle: &Sender<Vec<u8>>) {
+fn work(queue: &Receiver<Job>, recycle: &Sender<Vec<u8>>, fresh: &Receiver<Vec<u8>>) {
     let mut worker = Worker { compress: None };
     while let Ok((block, place)) = queue.recv() {
-        let result = worker.deflate(&block);
+        let output = fresh.try_recv().unwrap_or_else(|_| Vec::with_capacity(PIECE_BYTES));
+        let result = worker.deflate(&block, output);
         // A collector or reader that has gone has its own reasons, which it reports itself.
         let _ = place.send(result);
         let _ = recycle.try_send(block.buffer);
@@ -102,14 +117,14 @@ struct Worker {
 }
 
 impl Worker {
-    fn deflate(&mut self, block: &Block) -> Result<Piece, DeflateError> {
+    /// Deflates a block into memory that was used before.
+    fn deflate(&mut self, block: &Block, mut deflated: Vec<u8>) -> Result<Piece, DeflateError> {
         let (window, plain) = block.buffer.split_at(block.window);
         let compress = self.compressor(block.level);
         if !window.is_empty() {
             compress.set_dictionary(window)?;
         }
-        // Room for data that cannot be compressed, and for the flush: then one call does it.
-        let mut deflated = Vec::with_capacity(plain.len() / 3 + 4096);
+        deflated.clear();
         loop {
             let used = usize::try_from(compress.total_in()).unwrap_or(usize::MAX);
             let before = deflated.len();
@@ -122,7 +137,7 @@ impl Worker {
             if status == Status::BufError && deflated.len() == before && deflated.len() < deflated.capacity() {
                 return Err(DeflateError::NoProgress);
             }
-            deflated.reserve(plain.len() / 3 + 4096);
+            deflated.reserve(PIECE_BYTES / 16);
         }
         let mut crc = Crc::new();
         crc.update(plain);

@@ -1,7 +1,7 @@
 //! From `pg_dump`'s stdout to sealed parts: read, scan, deflate, collect, in bounded memory and in order.
 //!
 //! ```text
-//! stdout -> reader (1 MiB blocks, scanner) -> N deflaters -> collector (order, CRC-32, sha256, parts) -> upload
+//! stdout -> reader (blocks of 512 KiB, scanner) -> N deflaters -> collector (order, CRC-32, sha256, parts) -> upload
 //! ```
 //!
 //! `backup::stream` starts one pipeline for a run. Back-pressure is a bounded channel at each hop: a slow S3 stops the
@@ -11,6 +11,7 @@
 mod bottleneck;
 mod collector;
 mod deflate;
+mod memory;
 mod parts;
 mod reader;
 pub mod scanner;
@@ -22,12 +23,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::bounded;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use bottleneck::Bottleneck;
 pub use collector::{Gate, PartChecksum, PartDigest, SealedPart, Totals};
 pub use deflate::DeflateError;
+pub use memory::{PartBuffer, PartMemory};
 pub use parts::{PartPlan, PartSettings};
 pub use scanner::ScanReport;
 
@@ -130,8 +132,8 @@ impl Progress {
 pub struct Intake {
     /// `pg_dump`'s output.
     pub stdout: File,
-    /// How the object is cut.
-    pub plan: PartPlan,
+    /// The memory for parts, and how the object is cut into them.
+    pub memory: PartMemory,
     /// What each part carries.
     pub checksum: PartChecksum,
     /// Where to count.
@@ -165,13 +167,12 @@ pub fn start(settings: &PipelineSettings, intake: Intake) -> Result<Pipeline, Pi
     let (scan_sender, scan) = oneshot::channel();
     let (totals_sender, totals) = oneshot::channel();
     let collector = collector::Collector {
-        permits: Arc::new(Semaphore::new(intake.plan.permits() as usize)),
-        buffers: bounded(intake.plan.permits() as usize),
-        plan: intake.plan,
+        memory: intake.memory,
         checksum: intake.checksum,
         parts: parts_sender,
         runtime: tokio::runtime::Handle::current(),
         progress: Arc::clone(&intake.progress),
+        spent: deflaters.spent(),
     };
     let reader = reader::Reader {
         stdout: intake.stdout,

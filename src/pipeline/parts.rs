@@ -1,6 +1,6 @@
 //! How an object is cut into parts: sizes that always fit the store's limits, and memory that stays bounded.
 //!
-//! The collector asks for each part's size, the upload for how many may be in flight. Pure arithmetic (SPEC §5).
+//! The collector asks for each part's size, the parts' memory for how many may be in flight. Pure arithmetic (SPEC §5).
 
 /// Below this, requests cost more than they carry; 10,000 of them hold 117 GiB (SPEC §5).
 const LEAST_AUTO_PART: u64 = 12 << 20;
@@ -81,19 +81,18 @@ impl PartPlan {
     /// How many parts may be in flight while part `number` is: as configured, fewer where memory would grow.
     #[must_use]
     pub fn in_flight(&self, number: u32) -> u32 {
-        let fitting = (MOST_MEMORY / self.size_of(number)).saturating_sub(1).max(1);
+        self.in_flight_of(self.size_of(number))
+    }
+
+    /// How many parts of this size in bytes may be in flight.
+    pub(super) fn in_flight_of(&self, bytes: u64) -> u32 {
+        let fitting = (MOST_MEMORY / bytes.max(1)).saturating_sub(1).max(1);
         u32::try_from(fitting).unwrap_or(u32::MAX).min(self.concurrency)
     }
 
-    /// How many of the [`Self::permits`] part `number` takes, so that no more than [`Self::in_flight`] fit.
+    /// Most parts in flight, as configured.
     #[must_use]
-    pub fn permits_of(&self, number: u32) -> u32 {
-        self.concurrency.div_ceil(self.in_flight(number))
-    }
-
-    /// Permits in all.
-    #[must_use]
-    pub fn permits(&self) -> u32 {
+    pub fn concurrency(&self) -> u32 {
         self.concurrency
     }
 
@@ -115,24 +114,11 @@ impl PartPlan {
         self.base * (u64::from(self.in_flight(1)) + 1)
     }
 
-    /// The same cut, with one sealed part at a time in memory: the others wait on disk.
-    #[must_use]
-    pub fn onto_disk(&self) -> Self {
-        Self { concurrency: 1, ..self.clone() }
-    }
-
     /// How many parts may be in flight from disk while part `number` is: one less than from memory, as another is
-    /// being written to disk meanwhile.
+    /// being written to disk meanwhile. A single one leaves room for one that is filled and written by turns.
     #[must_use]
     pub fn in_flight_from_disk(&self, number: u32) -> u32 {
         self.in_flight(number).saturating_sub(1).max(1)
-    }
-
-    /// As [`Self::memory`] with a spool: the parts being filled and written, and those in flight. The same, where more
-    /// than one may be in flight.
-    #[must_use]
-    pub fn memory_with_spool(&self) -> u64 {
-        self.base * (u64::from(self.in_flight_from_disk(1)) + 2)
     }
 
     /// Size in bytes of the first part.
@@ -216,10 +202,11 @@ mod tests {
         }
 
         #[test]
-        fn permits_hold_the_bound(base in 5u64..200, concurrency in 1u32..=64, number in 1u32..=10_000) {
+        fn memory_never_shrinks_while_parts_grow(base in 5u64..200, concurrency in 1u32..=64, number in 2u32..=10_000) {
             let plan = PartPlan::new(&PartSettings { base: Some(base << 20), concurrency, ..settings() }, 0);
-            prop_assert!(plan.permits() / plan.permits_of(number) <= plan.in_flight(number));
-            prop_assert!(plan.permits_of(number) <= plan.permits());
+            let together = |number| plan.size_of(number) * (u64::from(plan.in_flight(number)) + 1);
+            prop_assert!(together(number) >= together(number - 1));
+            prop_assert!(plan.in_flight(number) <= concurrency);
         }
     }
 }

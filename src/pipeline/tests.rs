@@ -31,7 +31,7 @@ async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration)
     let progress = Arc::<Progress>::default();
     let intake = Intake {
         stdout: File::from(std::os::fd::OwnedFd::from(reader)),
-        plan: PartPlan::new(&PartSettings { concurrency: 1, ..parts_of(1 << 20) }, 0),
+        memory: PartMemory::new(&PartPlan::new(&PartSettings { concurrency: 1, ..parts_of(1 << 20) }, 0)),
         checksum: PartChecksum::Md5,
         progress: Arc::clone(&progress),
         cancel: CancellationToken::new(),
@@ -65,7 +65,7 @@ async fn run(input: Vec<u8>, threads: usize, settings: PartSettings, open: bool)
     std::thread::spawn(move || writer.write_all(&input));
     let intake = Intake {
         stdout: File::from(std::os::fd::OwnedFd::from(reader)),
-        plan: PartPlan::new(&settings, 0),
+        memory: PartMemory::new(&PartPlan::new(&settings, 0)),
         checksum: PartChecksum::Md5,
         progress: Arc::default(),
         cancel: CancellationToken::new(),

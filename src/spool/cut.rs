@@ -11,16 +11,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum_combine};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
-use crate::pipeline::{PartChecksum, PartDigest, PartPlan, SealedPart};
+use crate::pipeline::{PartBuffer, PartChecksum, PartDigest, PartMemory, SealedPart};
 
 use super::{Kept, Spool, SpoolError, SpooledPart};
 
 /// A kept dump on its way into other parts.
 pub struct CutAnew {
     stream: Stream,
-    plan: PartPlan,
+    memory: PartMemory,
     checksum: PartChecksum,
 }
 
@@ -49,19 +49,13 @@ struct Stream {
 }
 
 impl CutAnew {
-    /// By this plan, into parts that carry these checksums.
+    /// By the plan of this memory, into parts that live there and carry these checksums.
     #[must_use]
-    pub fn new(kept: &Kept, plan: PartPlan, checksum: PartChecksum) -> Self {
+    pub fn new(kept: &Kept, memory: PartMemory, checksum: PartChecksum) -> Self {
         let parts = kept.journal.parts.values().cloned().collect();
         let crc64 = crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme);
         let stream = Stream { spool: Arc::clone(&kept.spool), parts, offset: 0, crc64, sha256: Sha256::new() };
-        Self { stream, plan, checksum }
-    }
-
-    /// How the parts are cut.
-    #[must_use]
-    pub fn plan(&self) -> &PartPlan {
-        &self.plan
+        Self { stream, memory, checksum }
     }
 
     /// Hands the parts over, each as soon as there is a place for it.
@@ -69,15 +63,15 @@ impl CutAnew {
     /// # Errors
     /// Where a part on disk cannot be read, or is not what was written.
     pub async fn run(self, queue: mpsc::UnboundedSender<SealedPart>) -> Result<Cut, SpoolError> {
-        let Self { mut stream, plan, checksum } = self;
-        let places = Arc::new(Semaphore::new(plan.onto_disk().permits() as usize));
+        let Self { mut stream, memory, checksum } = self;
         let mut cut = Cut { bytes: 0, sha256: [0; 32], crc64: None, parts: 0 };
         while !stream.parts.is_empty() {
-            let permit = Arc::clone(&places).acquire_owned().await.map_err(|_| SpoolError::GivenUp)?;
-            let (number, size, disk) = (cut.parts + 1, plan.size_of(cut.parts + 1), stream.spool.disk().clone());
+            let (number, disk) = (cut.parts + 1, stream.spool.disk().clone());
+            let size = memory.plan().size_of(number);
+            let buffer = memory.take(size).await;
             let (rest, part) = disk
                 .insist(size, move || {
-                    let bytes = stream.next(size);
+                    let bytes = stream.next(size, buffer);
                     (stream, bytes.map(|bytes| (checksum.of(&bytes), bytes)))
                 })
                 .await?;
@@ -85,7 +79,7 @@ impl CutAnew {
             let (digest, bytes) = part?;
             cut.add(&digest, bytes.len() as u64);
             // Who takes them no more says why.
-            queue.send(SealedPart { number, bytes, digest, permit }).map_err(|_| SpoolError::GivenUp)?;
+            queue.send(SealedPart { number, bytes, digest }).map_err(|_| SpoolError::GivenUp)?;
         }
         Ok(Cut { sha256: stream.sha256.finalize().into(), ..cut })
     }
@@ -104,14 +98,14 @@ impl Cut {
 
 impl Stream {
     /// The next bytes, so many at most; fewer where there are no more.
-    fn next(&mut self, most: u64) -> Result<Bytes, SpoolError> {
-        let mut bytes = self.spool.buffers.take(usize::try_from(most).unwrap_or_default());
+    fn next(&mut self, most: u64, mut buffer: PartBuffer) -> Result<Bytes, SpoolError> {
+        let bytes = buffer.bytes();
         while let Some(part) = self.parts.front()
             && (bytes.len() as u64) < most
         {
             let (number, before) = (part.number, bytes.len());
             let wanted = (part.bytes - self.offset).min(most - before as u64);
-            let read = self.spool.read_piece(number, (self.offset, wanted), &mut bytes);
+            let read = self.spool.read_piece(number, (self.offset, wanted), bytes);
             read.map_err(|source| SpoolError::Read { number, source })?;
             let piece = &bytes[before..];
             self.crc64.update(piece);
@@ -128,7 +122,7 @@ impl Stream {
                 self.parts.pop_front();
             }
         }
-        Ok(self.spool.buffers.lend(bytes))
+        Ok(buffer.seal())
     }
 }
 
@@ -136,7 +130,7 @@ impl Stream {
 mod tests {
     use super::super::run::tests::kept;
     use super::*;
-    use crate::pipeline::PartSettings;
+    use crate::pipeline::{PartPlan, PartSettings};
 
     const PARTS: [&[u8]; 3] = [b"first..", b"second.", b"end"];
 
@@ -144,13 +138,12 @@ mod tests {
     async fn cut(kept: &Kept, base: u64, checksum: PartChecksum) -> Result<(Vec<(u32, Bytes)>, Cut), SpoolError> {
         let settings = PartSettings { base: Some(base), max_parts: 100, equal: true, concurrency: 2 };
         let (queue, mut waiting) = mpsc::unbounded_channel();
-        let running = CutAnew::new(kept, PartPlan::new(&settings, 0), checksum).run(queue);
+        let running = CutAnew::new(kept, PartMemory::new(&PartPlan::new(&settings, 0)), checksum).run(queue);
         let taking = async {
             let mut parts = Vec::new();
-            while let Some(SealedPart { number, bytes, digest, permit }) = waiting.recv().await {
+            while let Some(SealedPart { number, bytes, digest }) = waiting.recv().await {
                 assert_eq!(digest, checksum.of(&bytes));
-                parts.push((number, bytes));
-                drop(permit);
+                parts.push((number, Bytes::copy_from_slice(&bytes)));
             }
             parts
         };

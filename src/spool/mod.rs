@@ -15,7 +15,6 @@
 //! What waits for the disk waits in a thread of [`crate::disk`], with a deadline. Nothing here decides what is whole: `proof`
 //! does.
 
-mod buffers;
 mod cut;
 mod directory;
 pub mod globals;

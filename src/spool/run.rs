@@ -14,10 +14,9 @@ use bytes::Bytes;
 
 use crate::disk::{Disk, HeldFile};
 use crate::error::Chain;
-use crate::pipeline::{PartDigest, SealedPart};
+use crate::pipeline::{PartBuffer, PartDigest, SealedPart};
 use crate::proof::WholeDump;
 
-use super::buffers::Buffers;
 use super::journal::{self, Begun, Proof, Record, SpooledPart, Start};
 use super::{Journal, SpoolError};
 
@@ -35,7 +34,6 @@ pub struct Spool {
     journal: Mutex<JournalFile>,
     /// Held while a part is written: what is half written cannot be deleted.
     parts: Mutex<()>,
-    pub(super) buffers: Buffers,
 }
 
 #[derive(Debug)]
@@ -103,13 +101,13 @@ impl Spool {
         self.on_disk(bytes, move |spool| spool.store_now(&part)).await
     }
 
-    /// Gives a part back. It is waited for longer than anything else: there is no other copy of it.
+    /// Gives a part back, in a buffer of its size. It is waited for longer than anything else: there is no other copy of it.
     ///
     /// # Errors
     /// Where it cannot be read, or is not what was written.
-    pub async fn read(self: &Arc<Self>, part: SpooledPart) -> Result<Bytes, SpoolError> {
+    pub async fn read(self: &Arc<Self>, part: SpooledPart, buffer: PartBuffer) -> Result<Bytes, SpoolError> {
         let (spool, bytes) = (Arc::clone(self), part.bytes);
-        self.disk.insist(bytes, move || spool.read_now(&part)).await?
+        self.disk.insist(bytes, move || spool.read_now(&part, buffer)).await?
     }
 
     /// Notes the upload. Where that cannot be written the spool is given up: what S3 takes could not be told apart.
@@ -240,7 +238,7 @@ impl Spool {
     fn of(path: PathBuf, disk: Disk, (file, bytes): (File, u64), keeps: Keeps) -> Self {
         let journal = JournalFile { file: HeldFile::new(Some(file)), bytes };
         let (keeps, journal) = (Mutex::new(keeps), Mutex::new(journal));
-        Self { path, disk, keeps, journal, parts: Mutex::new(()), buffers: Buffers::default() }
+        Self { path, disk, keeps, journal, parts: Mutex::new(()) }
     }
 
     fn store_now(&self, part: &Unwritten) -> Result<SpooledPart, SpoolError> {
@@ -284,16 +282,12 @@ impl Spool {
         write().map_err(SpoolError::Write)
     }
 
-    fn read_now(&self, part: &SpooledPart) -> Result<Bytes, SpoolError> {
+    fn read_now(&self, part: &SpooledPart, mut buffer: PartBuffer) -> Result<Bytes, SpoolError> {
         let number = part.number;
-        let read = || {
-            let mut file = File::open(self.finished(number))?;
-            // What the file has, not what the journal says: that is not trusted with memory.
-            let mut bytes = self.buffers.take(usize::try_from(file.metadata()?.len()).unwrap_or_default());
-            file.read_to_end(&mut bytes)?;
-            Ok(self.buffers.lend(bytes))
-        };
-        let bytes = read().map_err(|source| SpoolError::Read { number, source })?;
+        // No more than the journal says, and a byte: that the file has more is damage, too.
+        let mut read = || File::open(self.finished(number))?.take(part.bytes + 1).read_to_end(buffer.bytes());
+        read().map_err(|source| SpoolError::Read { number, source })?;
+        let bytes = buffer.seal();
         if bytes.len() as u64 == part.bytes && crc64(&bytes) == part.crc64 {
             Ok(bytes)
         } else {

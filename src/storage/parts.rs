@@ -1,7 +1,7 @@
 //! Fills an upload with its parts: from memory as they are sealed, or from the spool.
 //!
-//! From memory, the pipeline's permits bound how many are in flight, and a slow S3 stops the pipeline. From the spool,
-//! the pipeline never waits for S3: parts are read when their turn comes, and as many are in flight as memory allows.
+//! From memory, the room in it bounds how many are in flight, and a slow S3 stops the pipeline. From the spool, the pipeline
+//! never waits for S3: parts are read when their turn comes, and leave room for those that are being made.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::pipeline::{PartPlan, Progress, SealedPart};
+use crate::pipeline::{PartMemory, PartPlan, Progress, SealedPart};
 use crate::spool::{Begun, Spool, SpoolError, SpooledPart};
 
 use super::StorageError;
@@ -28,7 +28,7 @@ pub enum PartStore {
 
 /// A part on its way to S3.
 pub enum Outgoing {
-    /// In memory, with its place among the parts in flight.
+    /// In memory.
     Sealed(SealedPart),
     /// On disk.
     Spooled(SpooledPart),
@@ -62,6 +62,16 @@ impl From<SealedPart> for Outgoing {
     }
 }
 
+impl Outgoing {
+    /// How many parts may be on their way with this one. Those from disk wait there; one in memory has its room already.
+    fn most_at_once(&self, plan: &PartPlan) -> usize {
+        match self {
+            Self::Spooled(part) => plan.in_flight_from_disk(part.number) as usize,
+            Self::Sealed(_) => usize::MAX,
+        }
+    }
+}
+
 impl Upload {
     /// Sends parts as they come, until there are no more.
     ///
@@ -70,25 +80,23 @@ impl Upload {
     pub async fn send_parts<Part: Into<Outgoing>>(
         &mut self,
         mut parts: mpsc::UnboundedReceiver<Part>,
-        plan: &PartPlan,
+        memory: &PartMemory,
         progress: &Progress,
     ) -> Result<(), StorageError> {
         // Dropped with this call, and every part in flight with it.
         let mut in_flight = JoinSet::new();
-        let mut places = Places::OfDisk;
         loop {
             tokio::select! {
                 part = parts.recv() => match part {
                     Some(part) => {
                         let part = part.into();
-                        let most = places.most_beside(&part, plan, &self.store);
-                        while in_flight.len() > most {
+                        let most = part.most_at_once(memory.plan());
+                        while in_flight.len() >= most {
                             if let Some(sent) = in_flight.join_next().await {
                                 self.take_in(sent, progress)?;
                             }
                         }
-                        places.take(&part, plan, &self.store);
-                        in_flight.spawn(self.courier().send(part));
+                        in_flight.spawn(self.courier(memory).send(part));
                     }
                     None => break,
                 },
@@ -117,12 +125,13 @@ impl Upload {
         }
     }
 
-    fn courier(&self) -> Courier {
+    fn courier(&self, memory: &PartMemory) -> Courier {
         Courier {
             bucket: self.bucket.clone(),
             outage: Arc::clone(&self.outage),
             upload: (self.key.clone(), self.id.clone()),
             store: self.store.clone(),
+            memory: memory.clone(),
         }
     }
 
@@ -137,34 +146,6 @@ impl Upload {
     }
 }
 
-/// Who may be in flight.
-enum Places {
-    /// Parts from disk, so far; or from memory, which bring their own permits.
-    OfDisk,
-    /// The spool was given up: parts come from memory, with the places of those from disk.
-    OfMemory,
-}
-
-impl Places {
-    /// How many may be in flight beside a part that comes next.
-    fn most_beside(&self, part: &Outgoing, plan: &PartPlan, store: &PartStore) -> usize {
-        match (part, store, self) {
-            (Outgoing::Spooled(part), ..) => plan.in_flight_from_disk(part.number).saturating_sub(1) as usize,
-            // The first one from memory: those from disk must have left its place.
-            (Outgoing::Sealed(_), PartStore::Spool(_), Self::OfDisk) => 0,
-            (Outgoing::Sealed(_), ..) => usize::MAX,
-        }
-    }
-
-    /// Notes a part. At the first one from memory, the pipeline gets the places that those from disk had.
-    fn take(&mut self, part: &Outgoing, plan: &PartPlan, store: &PartStore) {
-        if let (Outgoing::Sealed(part), PartStore::Spool(_), Self::OfDisk) = (part, store, &self) {
-            *self = Self::OfMemory;
-            part.permit.semaphore().add_permits(plan.in_flight_from_disk(part.number) as usize);
-        }
-    }
-}
-
 type Sent = Result<(u32, TakenPart), StorageError>;
 
 /// Takes one part to S3.
@@ -173,15 +154,14 @@ struct Courier {
     outage: Arc<Outage>,
     upload: (String, String),
     store: PartStore,
+    memory: PartMemory,
 }
 
 impl Courier {
     async fn send(self, part: Outgoing) -> Sent {
         match part {
-            Outgoing::Sealed(SealedPart { number, bytes, digest, permit }) => {
-                let taken = self.put(PartBody { number, bytes, digest }).await?;
-                drop(permit);
-                Ok((number, taken))
+            Outgoing::Sealed(SealedPart { number, bytes, digest }) => {
+                Ok((number, self.put(PartBody { number, bytes, digest }).await?))
             }
             Outgoing::Spooled(part) => self.send_spooled(part).await,
         }
@@ -190,7 +170,8 @@ impl Courier {
     async fn send_spooled(&self, part: SpooledPart) -> Sent {
         let PartStore::Spool(spool) = &self.store else { return Err(SpoolError::GivenUp.into()) };
         let (number, digest) = (part.number, part.digest.clone());
-        let bytes = spool.read(part).await?;
+        let buffer = self.memory.take(part.bytes.min(self.memory.plan().size_of(number))).await;
+        let bytes = spool.read(part, buffer).await?;
         let taken = self.put(PartBody { number, bytes, digest }).await?;
         // Without this note the next run sends the part again: no more than time is lost.
         if let Err(error) = spool.taken(number, taken.etag.clone()).await {

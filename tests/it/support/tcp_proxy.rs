@@ -1,9 +1,10 @@
 //! [`TcpProxy`]: a plain TCP forwarder in front of the database (or anything else) that cuts, stalls and refuses connections.
-//! Used by the tests of a dying or silent database connection. It understands nothing of what it carries, TLS included.
+//! Used by the tests of a dying or silent database connection, and as a slow link to S3. It understands nothing of what it
+//! carries, TLS included.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -13,6 +14,8 @@ use super::background::{Background, read_some, reset_on_close, write_all};
 use super::client::eventually;
 
 const BUFFER_BYTES: usize = 64 * 1024;
+/// What a slow link takes at once, and what its kernel buffers hold of a connection: more would hide that it is slow.
+const SLOW_BYTES: u32 = 16 * 1024;
 /// "No limit" for the bytes that may still pass.
 const UNLIMITED: u64 = u64::MAX;
 
@@ -37,6 +40,29 @@ struct State {
     hold: watch::Sender<u64>,
     /// Connections that have.
     held: AtomicU64,
+    /// Of a slow link.
+    uplink: Option<Uplink>,
+}
+
+/// What goes from client to server over all connections together.
+#[derive(Debug)]
+struct Uplink {
+    bytes_per_second: u32,
+    /// When it is free again.
+    free: Mutex<Instant>,
+}
+
+impl Uplink {
+    /// Waits until so many bytes have gone over it.
+    async fn carry(&self, bytes: usize) {
+        let takes = Duration::from_secs(1) * u32::try_from(bytes).expect("a buffer's size") / self.bytes_per_second;
+        let done = {
+            let mut free = self.free.lock().expect("no panic");
+            *free = Instant::now().max(*free) + takes;
+            *free
+        };
+        tokio::time::sleep_until(done.into()).await;
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +84,22 @@ impl TcpProxy {
         let shared = Arc::clone(&state);
         let (address, background) = Background::listen("tcp-proxy", move |listener| accept(listener, shared));
         Self { state, address, _background: background }
+    }
+
+    /// A forwarder over a link that takes so many bytes a second from all clients together.
+    ///
+    /// # Panics
+    /// Where no port or thread can be had.
+    pub fn start_slow(upstream: &str, bytes_per_second: u32) -> Self {
+        let uplink = Uplink { bytes_per_second, free: Mutex::new(Instant::now()) };
+        let state = Arc::new(State { uplink: Some(uplink), ..State::of(upstream, Mode::Forward) });
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(SLOW_BYTES).expect("set");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("a free loopback port");
+        let address = socket.local_addr().expect("its address");
+        let shared = Arc::clone(&state);
+        let serve = move || async move { accept(socket.listen(128).expect("a listener"), shared).await };
+        Self { state, address, _background: Background::run("slow-link", serve) }
     }
 
     /// A forwarder whose port is taken and where nobody listens until [`Self::resume`]: the kernel refuses every connection,
@@ -160,7 +202,11 @@ impl TcpProxy {
 
 impl State {
     fn new(upstream: &str, mode: Mode) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::of(upstream, mode))
+    }
+
+    fn of(upstream: &str, mode: Mode) -> Self {
+        Self {
             upstream: upstream.to_owned(),
             mode: watch::Sender::new(mode),
             cuts: watch::Sender::new(0),
@@ -168,7 +214,8 @@ impl State {
             to_client: AtomicU64::new(0),
             hold: watch::Sender::new(UNLIMITED),
             held: AtomicU64::new(0),
-        })
+            uplink: None,
+        }
     }
 
     fn cut(&self) {
@@ -230,9 +277,12 @@ async fn connect(upstream: &str) -> std::io::Result<TcpStream> {
 /// Ends where either side closes or fails; the database's protocol has no half-closed connections.
 async fn to_server(client: &TcpStream, server: &TcpStream, (state, carried): (&State, &AtomicU64)) {
     let mut gate = Gate::of(state, carried);
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; if state.uplink.is_some() { SLOW_BYTES as usize } else { BUFFER_BYTES }];
     while let Ok(count @ 1..) = read_some(client, &mut buffer).await {
         gate.pass().await;
+        if let Some(uplink) = &state.uplink {
+            uplink.carry(count).await;
+        }
         if write_all(server, &buffer[..count]).await.is_err() {
             return;
         }
@@ -287,107 +337,4 @@ impl<'a> Gate<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{ErrorKind, Read, Write};
-    use std::net::{TcpListener, TcpStream};
-    use std::time::Duration;
-
-    use super::TcpProxy;
-
-    /// Sends back whatever it gets, on every connection.
-    fn echo() -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address").to_string();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                std::thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
-            }
-        });
-        address
-    }
-
-    fn connect(proxy: &TcpProxy) -> TcpStream {
-        let stream = TcpStream::connect(proxy.address()).expect("a connection");
-        stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a timeout");
-        stream
-    }
-
-    /// Sends something to which nothing comes back for a moment.
-    #[track_caller]
-    fn assert_silent(stream: &TcpStream) {
-        let wait = |time| stream.set_read_timeout(Some(time)).expect("a timeout");
-        wait(Duration::from_millis(300));
-        assert_eq!(ping(&mut &*stream).expect_err("silence").kind(), ErrorKind::WouldBlock);
-        wait(Duration::from_mins(1));
-    }
-
-    fn ping(stream: &mut (impl Read + Write)) -> std::io::Result<()> {
-        stream.write_all(b"ping")?;
-        stream.read_exact(&mut [0; 4])
-    }
-
-    #[test]
-    fn it_forwards_and_cuts() {
-        let proxy = TcpProxy::start(&echo());
-        let mut stream = connect(&proxy);
-        ping(&mut stream).expect("an echo");
-        assert_eq!(proxy.bytes_to_client(), 4);
-        proxy.cut();
-        let error = stream.read(&mut [0; 4]).expect_err("a reset");
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-        ping(&mut connect(&proxy)).expect("a new connection works");
-    }
-
-    #[test]
-    fn it_cuts_after_exactly_so_many_bytes() {
-        let proxy = TcpProxy::start(&echo());
-        proxy.cut_after_bytes(6);
-        let mut stream = connect(&proxy);
-        ping(&mut stream).expect("four of six bytes");
-        stream.write_all(b"pong").expect("written");
-        let mut rest = Vec::new();
-        let error = stream.read_to_end(&mut rest).expect_err("a reset");
-        assert_eq!((error.kind(), rest.as_slice()), (ErrorKind::ConnectionReset, b"po".as_slice()));
-        assert_eq!(proxy.bytes_to_client(), 6);
-        ping(&mut connect(&proxy)).expect("only once");
-    }
-
-    #[test]
-    fn it_holds_a_connection_that_has_carried_enough_and_no_other() {
-        let proxy = TcpProxy::start(&echo());
-        proxy.hold_after_bytes(8);
-        let (mut busy, mut quiet) = (connect(&proxy), connect(&proxy));
-        ping(&mut busy).expect("4 of 8 bytes");
-        ping(&mut busy).expect("8 of 8 bytes");
-        assert_silent(&busy);
-        proxy.wait_until_held(Duration::from_secs(10));
-        ping(&mut quiet).expect("the other goes on");
-        proxy.let_go();
-        busy.read_exact(&mut [0; 4]).expect("the late echo");
-    }
-
-    #[test]
-    fn it_is_closed_until_it_is_opened() {
-        let proxy = TcpProxy::start_closed(&echo());
-        let error = TcpStream::connect(proxy.address()).expect_err("refused");
-        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-        proxy.resume();
-        proxy.wait_until_open();
-        ping(&mut connect(&proxy)).expect("an echo");
-    }
-
-    #[test]
-    fn it_pauses_refuses_and_resumes() {
-        let proxy = TcpProxy::start(&echo());
-        let mut stream = connect(&proxy);
-        proxy.pause();
-        assert_silent(&stream);
-        proxy.resume();
-        stream.read_exact(&mut [0; 4]).expect("the late echo");
-        proxy.refuse();
-        assert!(ping(&mut connect(&proxy)).is_err());
-        ping(&mut stream).expect("the old connection lives");
-        proxy.resume();
-        ping(&mut connect(&proxy)).expect("a new connection");
-    }
-}
+mod tests;

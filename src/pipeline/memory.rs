@@ -1,0 +1,181 @@
+//! The memory of parts: one budget in bytes for all of them, whether they are filled, written to disk, read back or sent.
+//!
+//! The collector takes a buffer before it fills one, the upload before it reads a part from disk; each waits while others
+//! hold what there is (SPEC §5). A buffer's memory stays here and is used again: allocated anew for each part, it would stay
+//! with the allocator, as glibc keeps blocks of such a size, beyond the bound.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::PartPlan;
+
+/// What is counted, in bytes: a semaphore's permits are 32 bits wide, and a part has up to 5 GiB.
+const UNIT: u64 = 1 << 10;
+
+/// The memory of one upload's parts; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct PartMemory(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    plan: PartPlan,
+    room: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Units that there are in all.
+    units: u32,
+    /// Buffers that nobody uses at the moment.
+    free: Vec<Vec<u8>>,
+}
+
+/// A part's bytes and their place in memory, free for others once this is dropped.
+#[derive(Debug)]
+pub struct PartBuffer {
+    bytes: Vec<u8>,
+    room: Option<OwnedSemaphorePermit>,
+    home: PartMemory,
+}
+
+impl PartMemory {
+    /// For parts that are cut by this plan.
+    #[must_use]
+    pub fn new(plan: &PartPlan) -> Self {
+        let shared = Shared { plan: plan.clone(), room: Arc::new(Semaphore::new(0)), state: Mutex::default() };
+        Self(Arc::new(shared))
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &PartPlan {
+        &self.0.plan
+    }
+
+    /// An empty buffer for a part of this size, once there is room for it.
+    pub async fn take(&self, part_bytes: u64) -> PartBuffer {
+        // A small part takes a whole buffer: there are no others.
+        let bytes = part_bytes.max(self.0.plan.base());
+        let units = units(bytes);
+        self.grow(units.saturating_mul(self.0.plan.in_flight_of(bytes) + 1));
+        // Never closed.
+        let room = Arc::clone(&self.0.room).acquire_many_owned(units).await.ok();
+        let capacity = usize::try_from(bytes).unwrap_or(usize::MAX / 2);
+        let mut state = self.state();
+        // Too small: an earlier part's, before they grew.
+        state.free.retain(|buffer| buffer.capacity() >= capacity);
+        let bytes = state.free.pop().unwrap_or_else(|| Vec::with_capacity(capacity));
+        drop(state);
+        PartBuffer { bytes, room, home: self.clone() }
+    }
+
+    /// Parts grow, and so does what they may take together: never less than one that is filled and one that is sent.
+    fn grow(&self, units: u32) {
+        let mut state = self.state();
+        let more = units.saturating_sub(state.units);
+        state.units += more;
+        self.0.room.add_permits(more as usize);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+impl PartBuffer {
+    /// The bytes, to be filled; not beyond what was asked for.
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// The bytes, to be shared and sent. The room is free again once nobody holds them any more.
+    #[must_use]
+    pub fn seal(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for PartBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for PartBuffer {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        self.home.state().free.push(bytes);
+        drop(self.room.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::super::PartSettings;
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn memory(base: u64, concurrency: u32) -> PartMemory {
+        let settings = PartSettings { base: Some(base), max_parts: 100, equal: false, concurrency };
+        PartMemory::new(&PartPlan::new(&settings, 0))
+    }
+
+    /// How many buffers for parts of this size are given before one has to wait.
+    async fn given(memory: &PartMemory, bytes: u64) -> Vec<PartBuffer> {
+        let mut given = Vec::new();
+        while let Ok(buffer) = timeout(Duration::from_millis(20), memory.take(bytes)).await {
+            given.push(buffer);
+        }
+        given
+    }
+
+    #[tokio::test]
+    async fn one_is_filled_beside_those_in_flight_whatever_their_size() {
+        for (base, concurrency, most) in [(5, 4, 5), (12, 1, 2), (24, 4, 4), (200, 4, 2)] {
+            let memory = memory(base * MIB, concurrency);
+            assert_eq!(given(&memory, base * MIB).await.len(), most, "{base} MiB, {concurrency} in flight");
+            assert_eq!(given(&memory, MIB).await.len(), most, "smaller ones take no less room");
+        }
+        let growing = memory(12 * MIB, 4);
+        let small = given(&growing, 12 * MIB).await;
+        assert_eq!(small.len(), 5);
+        let beside = given(&growing, 24 * MIB).await;
+        assert_eq!(beside.len(), 1, "96 MiB in all, of which five times 12 are taken");
+        drop((small, beside));
+        assert_eq!(given(&growing, 24 * MIB).await.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn memory_is_used_again_once_nobody_holds_it() {
+        let memory = memory(5 * MIB, 4);
+        let mut first = memory.take(5 * MIB).await;
+        first.bytes().extend_from_slice(b"a part");
+        let place = first.bytes().as_ptr();
+        let bytes = first.seal();
+        let copy = bytes.clone();
+        drop(bytes);
+        let mut second = memory.take(5 * MIB).await;
+        assert_ne!(second.bytes().as_ptr(), place, "it is still held");
+        assert_eq!(copy, "a part");
+        drop(copy);
+        let mut again = memory.take(MIB).await;
+        assert_eq!((again.bytes().as_ptr(), again.bytes().len()), (place, 0));
+        drop((again, second));
+        let mut larger = memory.take(6 * MIB).await;
+        assert!(larger.bytes().capacity() as u64 >= 6 * MIB, "too small for this one");
+        assert!(memory.state().free.is_empty(), "and given up");
+    }
+}
