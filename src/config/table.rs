@@ -184,7 +184,7 @@ pub const S3_REQUEST_TIMEOUT: Setting = Setting {
     variable: "S3_REQUEST_TIMEOUT",
     value: "TIME",
     default: "`30s`",
-    help: "longest wait for one answer of S3; a part gets its size / 256 KiB/s on top, the commit 60 ms for each part",
+    help: "longest time without progress of one request to S3, however slow the link; the commit gets 60 ms for each part on top",
     ..S3
 };
 /// `POSTGRES_CONNECTION_STRING`
@@ -252,7 +252,7 @@ pub const BACKUP_MAX_UPLOAD_OUTAGE: Setting = Setting {
     value: "TIME",
     default: "`15m`",
     commands: STORAGE,
-    help: "how long S3 may answer nothing well before the run gives up",
+    help: "longest time without a successful S3 response; a part whose bytes move is waited for",
     ..BASE
 };
 /// `BACKUP_MAX_DURATION`

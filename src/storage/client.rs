@@ -46,14 +46,15 @@ pub(super) async fn build(settings: &S3Settings) -> Result<Built, StorageError> 
     let region = region(settings).await;
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT.min(settings.request_timeout))
-        .operation_attempt_timeout(settings.request_timeout)
+        // The longest time without progress, as `watchdog` counts it: the SDK's own timeouts count what moves, too.
+        .read_timeout(settings.request_timeout)
         .build();
     let loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .region(region.clone())
         // `retry_mode=legacy` in a profile would panic in the SDK without this.
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_BACKOFF))
         .timeout_config(timeouts)
-        .stalled_stream_protection(StalledStreamProtectionConfig::enabled().upload_enabled(false).build());
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
     let (loader, renewable) = if let Some(credentials) = &settings.credentials {
         (loader.credentials_provider(static_credentials(credentials)), None)
     } else {
@@ -64,6 +65,7 @@ pub(super) async fn build(settings: &S3Settings) -> Result<Built, StorageError> 
     };
     let config = loader.load().await;
     let mut builder = Builder::from(&config)
+        .http_client(connector::watched(settings.ca_bundle.as_ref())?)
         .force_path_style(settings.force_path_style)
         // Checksums are computed where parts are sealed and sent as plain headers: no `aws-chunked` trailer, which
         // several servers refuse or store (FACTS §2).
@@ -71,9 +73,6 @@ pub(super) async fn build(settings: &S3Settings) -> Result<Built, StorageError> 
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     if let Some(endpoint) = &settings.endpoint {
         builder = builder.endpoint_url(endpoint.url_before_bucket());
-    }
-    if let Some(bundle) = &settings.ca_bundle {
-        builder = builder.http_client(connector::trusting(bundle)?);
     }
     Ok(Built { client: Client::from_conf(builder.build()), renewable })
 }

@@ -7,7 +7,6 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::types::{ChecksumType, CompletedMultipartUpload, CompletedPart};
 use tokio::time::{Instant, sleep};
@@ -240,10 +239,9 @@ impl Bucket {
         }
         let timeout = complete_timeout(self.request_timeout, upload.parts.len());
         // Once: a repeated one that had taken effect is refused, and would be taken for a failure.
-        // An answer may begin at once, and pause until all is put together: the SDK would give it up after 20 s.
-        let config = once()
-            .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(timeout).build())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        // An answer may begin at once, and pause until all is put together.
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(timeout).read_timeout(timeout);
+        let config = once().timeout_config(timeouts.build());
         let sending = Box::pin(request.customize().config_override(config).send());
         let answer = sending.await.map_err(|error| match Failure::from(error) {
             // It is about the parts that the store holds, and those do not change.

@@ -1,5 +1,5 @@
-//! HTTP clients for the SDK, where its own will not do: one that trusts a bundle, one that leaves the proxy out for the
-//! sources of credentials that stand beside this host.
+//! HTTP clients for the SDK, where its own will not do: one that watches its requests and may trust a bundle, one that leaves
+//! the proxy out for the sources of credentials that stand beside this host.
 //!
 //! Called by `client` and `credentials`. Proxies come from the environment, as everywhere.
 
@@ -15,24 +15,27 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use http::Uri;
 
+use super::watchdog::Watched;
 use super::{CaBundle, StorageError};
 
 /// The network of EC2's own IPv6 addresses, which its metadata service has one of (EC2 user guide, "Access instance
 /// metadata").
 const EC2_NETWORK: [u16; 2] = [0xfd00, 0xec2];
 
-/// An HTTP client that trusts a bundle and nothing else. `build_https()` would drop the proxy settings (FACTS §1), so
-/// the connector is made by hand.
+/// The HTTP client for S3: its requests are watched, and it trusts the system's roots, or a bundle and nothing else.
+/// `build_https()` would drop the proxy settings (FACTS §1), so the connector is made by hand.
 ///
 /// # Errors
 /// [`StorageError::TrustStore`] where the bundle cannot be used.
-pub(super) fn trusting(bundle: &CaBundle) -> Result<SharedHttpClient, StorageError> {
-    let store = TrustStore::empty().with_pem_certificate(bundle.pem());
-    let context = TlsContext::builder()
-        .with_trust_store(store)
-        .build()
-        .map_err(|error| StorageError::TrustStore { reason: crate::error::Chain(&error).to_string() })?;
-    Ok(proxied(context))
+pub(super) fn watched(bundle: Option<&CaBundle>) -> Result<SharedHttpClient, StorageError> {
+    let context = match bundle {
+        None => TlsContext::default(),
+        Some(bundle) => TlsContext::builder()
+            .with_trust_store(TrustStore::empty().with_pem_certificate(bundle.pem()))
+            .build()
+            .map_err(|error| StorageError::TrustStore { reason: crate::error::Chain(&error).to_string() })?,
+    };
+    Ok(SharedHttpClient::new(Watched(proxied(context))))
 }
 
 /// An HTTP client with the system's roots that asks metadata services without the proxy. What a proxy would answer for

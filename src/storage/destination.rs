@@ -69,7 +69,7 @@ impl Destination {
         Ok(Self {
             bucket,
             prefix: settings.prefix.clone(),
-            outage: Arc::new(Outage::new(settings.max_outage).renewing(renewable)),
+            outage: Arc::new(Outage::new(settings.max_outage, settings.request_timeout).renewing(renewable)),
             endpoint: settings.endpoint.as_ref().map(|endpoint| endpoint.url().into()),
             large_manifests: Arc::new(Semaphore::new(1)),
         })

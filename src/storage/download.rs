@@ -6,10 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_s3::config::{Builder, StalledStreamProtectionConfig};
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::{Bytes, BytesMut};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::failure::{Failure, FailureKind};
 use super::requests::{Bucket, damaged};
@@ -112,21 +111,19 @@ impl Download {
         Ok(None)
     }
 
-    /// A piece of the body, or why it broke off. Only the time in which this program is ready to read counts, so a reader
-    /// that takes its time costs nothing (the SDK's own protection would end the body after 5 s, FACTS §1).
+    /// A piece of the body, or why it broke off.
     async fn piece(&mut self) -> Result<Result<Bytes, Failure>, StorageError> {
         let mut body = match self.body.take() {
             Some(body) => body,
             None => self.resume().await?,
         };
-        let piece = match timeout(self.bucket.request_timeout, body.next()).await {
-            Err(_) => Err(damaged("the body stalled")),
-            Ok(None) => Err(damaged("the body ended early")),
-            Ok(Some(Err(error))) => Err(damaged(&crate::error::Chain(&error).to_string())),
-            Ok(Some(Ok(piece))) if piece.len() as u64 > self.bytes - self.at => {
+        let piece = match body.next().await {
+            None => Err(damaged("the body ended early")),
+            Some(Err(error)) => Err(damaged(&crate::error::Chain(&error).to_string())),
+            Some(Ok(piece)) if piece.len() as u64 > self.bytes - self.at => {
                 Err(damaged("the body is longer than the object"))
             }
-            Ok(Some(Ok(piece))) => Ok(piece),
+            Some(Ok(piece)) => Ok(piece),
         };
         self.body = Some(body);
         Ok(piece)
@@ -186,9 +183,7 @@ impl Bucket {
     async fn open_range(&self, key: &str, from: Option<u64>, etag: Option<&str>) -> Result<Option<Opened>, Failure> {
         let request = self.client.get_object().bucket(&self.name).key(key).set_if_match(etag.map(str::to_owned));
         let request = request.set_range(from.map(|from| format!("bytes={from}-")));
-        // Stalls are watched for where the body is read.
-        let unwatched = Builder::new().stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        match Box::pin(request.customize().config_override(unwatched).send()).await.map_err(Failure::from) {
+        match Box::pin(request.send()).await.map_err(Failure::from) {
             Ok(answer) => {
                 let length = answer.content_length.and_then(|length| u64::try_from(length).ok());
                 let range = answer.content_range.as_deref().and_then(Range::parse);

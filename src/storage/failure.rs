@@ -14,6 +14,8 @@ use super::pages::{BROKEN_LISTING, BUCKET_IS_KEY};
 /// Where AWS says which region a bucket is in.
 const BUCKET_REGION: &str = "x-amz-bucket-region";
 
+/// This program's own code for a request in which nothing moved, or that was not answered in time.
+const TIMEOUT: &str = "Timeout";
 /// Codes of this program's own for certificates.
 const UNKNOWN_AUTHORITY: &str = "UnknownCertificateAuthority";
 const EXPIRED_CERTIFICATE: &str = "ExpiredCertificate";
@@ -85,6 +87,18 @@ impl Failure {
     /// answer that is not the store's.
     pub(super) fn may_pass_later(&self) -> bool {
         matches!(self.kind, FailureKind::Untrusted | FailureKind::NotFromS3)
+    }
+
+    /// One that did not come to an end in time.
+    pub(super) fn timeout(message: &str) -> Self {
+        let (code, message) = (TIMEOUT.to_owned(), message.to_owned());
+        Self { kind: FailureKind::Passing, code, message, status: None, request_id: None, is_from_s3: false }
+    }
+
+    /// Whether nothing came of it in time.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.code == TIMEOUT
     }
 
     /// Whether these credentials are good, but may not do this.
@@ -207,7 +221,8 @@ where
                 let message = region.map_or(message, |region| format!("the bucket is in {region}"));
                 (kind_of(status, s3_code), s3_code.unwrap_or_else(|| word_for(status)).to_owned(), message)
             }
-            SdkError::TimeoutError(_) => (FailureKind::Passing, "Timeout".to_owned(), "no answer in time".to_owned()),
+            SdkError::TimeoutError(_) => return Self::timeout("no answer in time"),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => return Self::timeout(&cause_of(&error)),
             SdkError::DispatchFailure(_) => {
                 let cause = cause_of(&error);
                 match distrust(&cause) {

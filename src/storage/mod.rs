@@ -1,9 +1,10 @@
 //! S3 Client: the only room that knows the AWS SDK.
 //!
-//! `client` builds it, `failure` tells its errors apart, `retry` waits outages out, `upload`, `parts`, `complete` and `commit`
-//! are one multipart upload from first to last request (`head` and `expected` are what the last one goes by), `destination` is
-//! what stands in the bucket, `pages` are its listings, `download` reads an object of it, `upkeep` takes things out of it,
-//! `probe` tries what is allowed; `web` lends the SDK's HTTP client to pings. Used by
+//! `client` builds it, `watchdog` ends requests in which nothing moves, `failure` tells its errors apart, `retry` waits
+//! outages out, `upload`, `parts`, `complete` and `commit` are one multipart upload from first to last request (`head` and
+//! `expected` are what the last one goes by), `destination` is what stands in the bucket, `pages` are its listings, `download`
+//! reads an object of it, `upkeep` takes things out of it, `probe` tries what is allowed; `web` lends the SDK's HTTP client to
+//! pings. Used by
 //! `backup`, `listing`, `retention` and `check`.
 
 mod client;
@@ -16,14 +17,17 @@ mod download;
 mod expected;
 mod failure;
 mod head;
+mod lanes;
 mod pages;
 mod parts;
 mod probe;
 mod requests;
 mod retry;
 mod settings;
+mod unacknowledged;
 mod upkeep;
 mod upload;
+mod watchdog;
 mod web;
 
 use std::time::Duration;

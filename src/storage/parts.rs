@@ -13,6 +13,7 @@ use crate::pipeline::{PartMemory, PartPlan, Progress, SealedPart};
 use crate::spool::{Begun, Spool, SpoolError, SpooledPart};
 
 use super::StorageError;
+use super::lanes::Lanes;
 use super::requests::{Bucket, PartBody, TakenPart};
 use super::retry::Outage;
 use super::upload::Upload;
@@ -85,6 +86,7 @@ impl Upload {
     ) -> Result<(), StorageError> {
         // Dropped with this call, and every part in flight with it.
         let mut in_flight = JoinSet::new();
+        let lanes = Arc::new(Lanes::new(memory.plan().concurrency()));
         loop {
             tokio::select! {
                 part = parts.recv() => match part {
@@ -96,7 +98,7 @@ impl Upload {
                                 self.take_in(sent, progress)?;
                             }
                         }
-                        in_flight.spawn(self.courier(memory).send(part));
+                        in_flight.spawn(self.courier(memory, &lanes).send(part));
                     }
                     None => break,
                 },
@@ -125,13 +127,14 @@ impl Upload {
         }
     }
 
-    fn courier(&self, memory: &PartMemory) -> Courier {
+    fn courier(&self, memory: &PartMemory, lanes: &Arc<Lanes>) -> Courier {
         Courier {
             bucket: self.bucket.clone(),
             outage: Arc::clone(&self.outage),
             upload: (self.key.clone(), self.id.clone()),
             store: self.store.clone(),
             memory: memory.clone(),
+            lanes: Arc::clone(lanes),
         }
     }
 
@@ -155,6 +158,7 @@ struct Courier {
     upload: (String, String),
     store: PartStore,
     memory: PartMemory,
+    lanes: Arc<Lanes>,
 }
 
 impl Courier {
@@ -183,7 +187,8 @@ impl Courier {
     async fn put(&self, part: PartBody) -> Result<TakenPart, StorageError> {
         let began = Instant::now();
         let (key, id) = &self.upload;
-        let taken = self.outage.persist("upload a part", || self.bucket.upload_part(key, id, &part)).await?;
+        let attempt = || self.lanes.send(self.bucket.upload_part(key, id, &part));
+        let taken = self.outage.persist_while_moving("upload a part", attempt).await?;
         let elapsed_ms = began.elapsed().as_millis();
         tracing::debug!(part = part.number, bytes = taken.bytes, elapsed_ms, "part uploaded");
         Ok(taken)

@@ -160,7 +160,10 @@ impl Probe {
     pub async fn upload_part(&self) -> Result<(), StorageError> {
         let Some(id) = self.left().upload.clone() else { return Ok(()) };
         let part = self.part();
-        self.outage.persist("upload a part", || self.bucket.upload_part(&self.key, &id, &part)).await.map(drop)
+        self.outage
+            .persist_while_moving("upload a part", || self.bucket.upload_part(&self.key, &id, &part))
+            .await
+            .map(drop)
     }
 
     /// Aborts the upload.

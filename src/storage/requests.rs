@@ -1,15 +1,13 @@
 //! One function for each S3 request that this program sends; each is one call with one [`Failure`].
 //!
-//! Called by `upload`, `commit` and `destination`, through `retry` where a failure may pass. Deadlines are set here: an
-//! answer is waited for as long as `S3_REQUEST_TIMEOUT`, and a part's as long as its bytes need at 256 KiB/s on top. `head` and
-//! `complete` have the two that need more words.
+//! Called by `upload`, `commit` and `destination`, through `retry` where a failure may pass. None has a deadline as long as its
+//! bytes move (`watchdog`). `head` and `complete` have the two that need more words.
 
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::operation::upload_part::UploadPartOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, ServerSideEncryption, StorageClass};
@@ -24,8 +22,6 @@ use super::failure::{Failure, FailureKind};
 use super::settings::{AtRest, Encryption};
 use super::upload::Beginning;
 
-/// The slowest upload that is still an upload (SPEC §2, `S3_REQUEST_TIMEOUT`), in bytes a second.
-const LEAST_BYTES_PER_SECOND: u64 = 256 << 10;
 /// A gzip file: `Content-Encoding` would make clients unpack it on the way.
 const CONTENT_TYPE: &str = "application/gzip";
 /// Name of the metadata entry that says whose upload an object is. Letters alone: Azure takes no others.
@@ -103,11 +99,8 @@ impl Bucket {
             PartDigest::None => request,
         };
         let bytes = part.bytes.len() as u64;
-        let timeout = self.request_timeout + Duration::from_secs(bytes / LEAST_BYTES_PER_SECOND);
-        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(timeout).build();
-        // Bytes in memory are sent with a plain checksum header and may be sent again (FACTS §1).
-        let request = request.body(ByteStream::from(part.bytes.clone())).customize();
-        let request = request.config_override(Builder::new().timeout_config(timeouts));
+        // Bytes in memory are sent with a plain checksum header (FACTS §1). Once: before it goes out again, fewer may be due.
+        let request = request.body(ByteStream::from(part.bytes.clone())).customize().config_override(once());
         let answer = Box::pin(request.send()).await?;
         if is_other(&answer, &part.digest, &part.bytes).await {
             return Err(damaged("the store's checksum of the part is not that of what was sent"));

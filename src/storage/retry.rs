@@ -1,16 +1,20 @@
 //! The outer of two retry layers: waits an outage out, until its budget is used up.
 //!
-//! The SDK tries each request three times within seconds, and its token bucket empties after about 50 timeouts (FACTS
+//! The SDK tries most requests three times within seconds, and its token bucket empties after about 50 timeouts (FACTS
 //! §1). Around it stands this loop, shared by all requests of a run: as long as any of them succeeds, there is no
 //! outage. Every request of `upload`, `commit` and `destination` goes through it.
+//!
+//! An outage begins when something moved last in the first attempt that failed, and ends with a success. It ends the run at its
+//! budget, or within one request timeout after it: then an attempt goes on only while its bytes move (`watchdog`). Bytes that
+//! move are no success: S3 may refuse all that it takes. Nor are they an outage: what is slow is waited for.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::StorageError;
 use super::credentials::RenewableCredentials;
@@ -24,6 +28,8 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Outage {
     budget: Duration,
+    /// The longest time in which nothing moves in an attempt.
+    request_timeout: Duration,
     state: Mutex<State>,
     credentials: Option<Arc<RenewableCredentials>>,
     /// Nothing waits for S3 now: the budget does not end anything.
@@ -36,17 +42,18 @@ pub struct Outage {
 
 #[derive(Debug, Default)]
 struct State {
-    /// When the first of the attempts began that have all failed since.
+    /// When something moved last in the first of the attempts that have all failed since.
     since: Option<Instant>,
     failed: u32,
 }
 
 impl Outage {
-    /// With `BACKUP_MAX_UPLOAD_OUTAGE` as budget.
+    /// With `BACKUP_MAX_UPLOAD_OUTAGE` as budget, and `S3_REQUEST_TIMEOUT`.
     #[must_use]
-    pub fn new(budget: Duration) -> Self {
+    pub fn new(budget: Duration, request_timeout: Duration) -> Self {
         Self {
             budget,
+            request_timeout,
             state: Mutex::default(),
             credentials: None,
             is_suspended: AtomicBool::new(false),
@@ -86,7 +93,7 @@ impl Outage {
     #[must_use]
     pub fn at_most(&self, budget: Duration) -> Self {
         let has_answered = Arc::clone(&self.has_answered);
-        let fresh = Self::new(self.budget.min(budget)).renewing(self.credentials.clone());
+        let fresh = Self::new(self.budget.min(budget), self.request_timeout).renewing(self.credentials.clone());
         Self { has_answered, ..fresh }
     }
 
@@ -103,13 +110,62 @@ impl Outage {
         Request: FnMut() -> Sending,
         Sending: Future<Output = Result<T, Failure>> + Send,
     {
+        let attempt = || {
+            let (began, sending) = (Instant::now(), request());
+            async move {
+                // The SDK's own attempts count, too: they must not carry the end away.
+                let answer = tokio::select! {
+                    answer = sending => answer,
+                    () = self.overdrawn(began) => Err(Failure::timeout("the outage budget is used up")),
+                };
+                (answer, began)
+            }
+        };
+        self.keep_trying(action, attempt).await
+    }
+
+    /// As [`Self::persist`], for a request that is one attempt and may take as long as its bytes move.
+    ///
+    /// # Errors
+    /// As [`Self::persist`].
+    pub(super) async fn persist_while_moving<T, Request, Sending>(
+        &self,
+        action: &'static str,
+        mut request: Request,
+    ) -> Result<T, StorageError>
+    where
+        Request: FnMut() -> Sending,
+        Sending: Future<Output = Result<T, Failure>> + Send,
+    {
+        let attempt = || {
+            let (began, sending) = (Instant::now(), request());
+            async move {
+                let answer = sending.await;
+                // While it went on, something moved in it within each request timeout.
+                let moved = Instant::now().checked_sub(self.request_timeout);
+                (answer, moved.map_or(began, |moved| moved.max(began)))
+            }
+        };
+        self.keep_trying(action, attempt).await
+    }
+
+    /// Tries until one of the attempts succeeds; each says, too, when something moved in it last.
+    async fn keep_trying<T, Sending>(
+        &self,
+        action: &'static str,
+        mut attempt: impl FnMut() -> Sending,
+    ) -> Result<T, StorageError>
+    where
+        Sending: Future<Output = (Result<T, Failure>, Instant)> + Send,
+    {
         let mut pause = FIRST_PAUSE;
         let mut renewed = false;
         loop {
             let began = Instant::now();
-            // A type of its own: the SDK's futures are nested so deeply that the compiler gives up above a few layers more.
-            let sending: Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + '_>> = Box::pin(request());
-            match sending.await {
+            // A type of its own: the SDK's futures are nested so deeply that the compiler gives up a few layers above.
+            let attempt: Pin<Box<dyn Future<Output = (Result<T, Failure>, Instant)> + Send + '_>> = Box::pin(attempt());
+            let (outcome, moved) = attempt.await;
+            match outcome {
                 Ok(answer) => {
                     self.succeeded();
                     return Ok(answer);
@@ -126,26 +182,26 @@ impl Outage {
                     self.refused(&failure);
                     return Err(StorageError::Refused { action, failure, first: false });
                 }
-                Err(failure) => self.wait(action, began, failure, pause).await?,
+                Err(failure) => self.wait(action, moved, failure, pause).await?,
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// Takes note of a failed attempt and waits, or gives up.
+    /// Takes note of a failed attempt, in which something moved last at this time, and waits, or gives up.
     ///
     /// # Errors
     /// [`StorageError::Outage`] where the budget is used up.
     pub async fn wait(
         &self,
         action: &'static str,
-        began: Instant,
+        moved: Instant,
         failure: Failure,
         pause: Duration,
     ) -> Result<(), StorageError> {
         // Between half and one and a half times, so that many clients do not come back at once.
         let pause = pause.mul_f64(0.5 + fastrand::f64());
-        let (lasted, failed) = self.failed(began);
+        let (lasted, failed) = self.failed(moved);
         let pause = match self.budget.checked_sub(lasted).filter(|left| !left.is_zero()) {
             // The last attempt falls on the end of the budget, not somewhere before it.
             Some(left) => pause.min(left),
@@ -162,6 +218,18 @@ impl Outage {
         );
         sleep(pause).await;
         Ok(())
+    }
+
+    /// Waits until an attempt that began then has gone on for a request timeout beyond the budget.
+    async fn overdrawn(&self, began: Instant) {
+        loop {
+            let since = self.state().since.unwrap_or(began);
+            let end = since + self.budget + self.request_timeout;
+            if end <= Instant::now() && !self.is_suspended.load(Ordering::Relaxed) {
+                return;
+            }
+            sleep_until(end.max(Instant::now() + self.request_timeout / 4)).await;
+        }
     }
 
     /// Whether the credentials of a request that began then, and was told that they have expired, have been renewed.
@@ -187,7 +255,7 @@ impl Outage {
     }
 
     fn end_outage(&self) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
+        *self.state() = State::default();
     }
 
     /// Whether S3 has answered anything well in this run. Who was trusted then may be trusted again: a certificate that is
@@ -196,18 +264,24 @@ impl Outage {
         self.has_answered.load(Ordering::Relaxed)
     }
 
-    fn failed(&self, began: Instant) -> (Duration, u32) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    fn failed(&self, moved: Instant) -> (Duration, u32) {
+        let mut state = self.state();
         state.failed += 1;
-        let since = *state.since.get_or_insert(began);
+        let since = *state.since.get_or_insert(moved);
         self.disturbed.notify_waiters();
         (since.elapsed(), state.failed)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(300);
 
     fn failure(kind: FailureKind) -> Failure {
         let (code, message, status, request_id) = ("SlowDown".to_owned(), String::new(), Some(503), None);
@@ -223,13 +297,13 @@ mod tests {
 
     #[tokio::test]
     async fn an_outage_shorter_than_the_budget_costs_time_alone() {
-        let outage = Outage::new(Duration::from_mins(1));
+        let outage = Outage::new(Duration::from_mins(1), TIMEOUT);
         assert_eq!(fail_for(&outage, Duration::from_secs(1)).await.ok(), Some(7));
     }
 
     #[tokio::test]
     async fn a_longer_one_ends_with_how_long_and_how_often() {
-        let outage = Outage::new(Duration::from_secs(2));
+        let outage = Outage::new(Duration::from_secs(2), TIMEOUT);
         match fail_for(&outage, Duration::from_mins(1)).await {
             Err(StorageError::Outage { lasted, failed, .. }) => {
                 assert!(lasted >= Duration::from_secs(2) && failed > 1, "{lasted:?}, {failed}");
@@ -239,8 +313,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_attempt_that_does_not_end_carries_the_end_no_further_than_a_request_timeout() {
+        let outage = Outage::new(Duration::from_secs(1), TIMEOUT);
+        let ended = outage.persist("try", std::future::pending::<Result<(), _>>).await;
+        match ended {
+            Err(StorageError::Outage { lasted, .. }) => assert!(lasted < Duration::from_secs(2), "{lasted:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_time_in_which_an_attempts_bytes_moved_is_no_outage() {
+        let outage = Outage::new(Duration::from_secs(1), Duration::from_millis(100));
+        let attempt = async || {
+            sleep(Duration::from_millis(1_500)).await;
+            Err::<(), _>(failure(FailureKind::Passing))
+        };
+        // The first costs a request timeout of the budget; the second begins within it, and is not cut off.
+        match outage.persist_while_moving("try", attempt).await {
+            Err(StorageError::Outage { lasted, failed, .. }) => assert!(failed == 2, "{lasted:?}, {failed}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
     async fn a_suspended_budget_ends_nothing_until_it_is_resumed() {
-        let outage = Outage::new(Duration::from_millis(100));
+        let outage = Outage::new(Duration::from_millis(100), TIMEOUT);
         outage.suspend();
         let start = Instant::now();
         let resuming = async {
@@ -254,7 +352,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_success_of_another_request_begins_the_budget_anew() {
-        let outage = Outage::new(Duration::from_secs(30));
+        let outage = Outage::new(Duration::from_secs(30), Duration::from_mins(1));
         let long_ago = Instant::now().checked_sub(Duration::from_secs(30)).expect("a clock that is older");
         let wait = |began| outage.wait("try", began, failure(FailureKind::Passing), Duration::from_millis(1));
         for began in [long_ago, Instant::now()] {
@@ -269,7 +367,7 @@ mod tests {
     #[tokio::test]
     async fn a_certificate_is_waited_on_only_where_s3_has_answered_before() {
         let distrusted = || async { Err::<(), _>(failure(FailureKind::Untrusted)) };
-        let outage = Outage::new(Duration::from_mins(1));
+        let outage = Outage::new(Duration::from_mins(1), TIMEOUT);
         let first = outage.persist("try", distrusted).await;
         assert!(matches!(first, Err(StorageError::Refused { first: true, .. })), "{first:?}");
         outage.succeeded();
@@ -282,7 +380,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_is_not_from_s3_is_waited_on_only_where_s3_has_answered_before() {
         let bare = |kind| Failure { is_from_s3: false, ..failure(kind) };
-        let outage = Outage::new(Duration::from_secs(1));
+        let outage = Outage::new(Duration::from_secs(1), TIMEOUT);
         // HEAD of what is not there: any server that knows nothing says as much.
         let absent = outage.persist("try", || async { Err::<(), _>(bare(FailureKind::NotFound)) }).await;
         assert!(matches!(absent, Err(StorageError::Refused { .. })), "{absent:?}");
@@ -297,7 +395,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_not_waited_on() {
-        let outage = Outage::new(Duration::from_mins(1));
+        let outage = Outage::new(Duration::from_mins(1), TIMEOUT);
         let calls = std::sync::atomic::AtomicU32::new(0);
         let request = || async {
             calls.fetch_add(1, Ordering::Relaxed);

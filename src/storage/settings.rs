@@ -53,9 +53,9 @@ pub struct S3Settings {
     pub checksum: ChecksumSetting,
     /// How the backup lies in the store.
     pub at_rest: AtRest,
-    /// Longest wait for an answer, less what a body needs.
+    /// Longest time without progress of one request.
     pub request_timeout: Duration,
-    /// How long S3 may answer nothing well.
+    /// Longest time without a successful response.
     pub max_outage: Duration,
 }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use crate::support::fake_pg_dump::{Body, FakeDump};
 use crate::support::faulty::{Stage, THREE_PARTS};
-use crate::support::proxy::{Calls, Fault, ResetAt, Rule, S3Verb};
+use crate::support::proxy::{Calls, Fault, ResetAt, Rule, S3Verb, StallAt};
 use crate::support::servers::s3;
 use crate::support::setup::prune_program;
 use crate::support::stored::put_backups;
+use crate::support::tcp_proxy::TcpProxy;
 
 const SOON: Duration = Duration::from_mins(1);
 const OUTAGE: Duration = Duration::from_secs(4);
@@ -136,4 +137,30 @@ fn an_outage_longer_than_the_budget_ends_the_run_with_how_long_and_what_was_trie
     let sweep = prune_program(&stage.bucket).env("S3_PATH", "app").args(["--keep-last=1", "--sweep-after=1s"]);
     sweep.run().assert_code(0);
     assert_eq!(s3().open_uploads(&stage.bucket), Vec::<String>::new());
+}
+
+#[test]
+fn a_slow_link_costs_time_alone() {
+    let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
+    // Each part takes several request timeouts, whether all share the link or each has it for itself.
+    let link = TcpProxy::start_slow(&stage.proxy.address().to_string(), 1_200_000);
+    let backup = stage.backup().env("S3_URL", format!("http://{}", link.address()));
+    let outcome = backup.env("S3_REQUEST_TIMEOUT", "1s").env("BACKUP_MAX_UPLOAD_OUTAGE", "4s").run();
+    stage.assert_committed(&outcome, "a slow link");
+    assert_eq!(stage.proxy.count(S3Verb::UploadPart), 3, "each part went out once: {}", outcome.stderr);
+}
+
+#[test]
+fn an_attempt_in_flight_does_not_carry_the_end_of_the_budget_away() {
+    let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
+    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::Stall { at: StallAt::BeforeEffect }));
+    let outcome = stage.backup().env("S3_REQUEST_TIMEOUT", "3s").env("BACKUP_MAX_UPLOAD_OUTAGE", "4s").run();
+    assert_eq!(outcome.code, Some(12), "{}", outcome.stderr);
+    let last = outcome.stderr.lines().last().unwrap_or_default();
+    let (_, told) = last.split_once("upload a part: S3 took nothing for ").unwrap_or_else(|| panic!("{last}"));
+    let lasted =
+        told.split_once(" (").and_then(|(lasted, _)| humantime::parse_duration(lasted).ok()).expect("how long");
+    // A request timeout beyond it, and a second for a busy machine.
+    assert!(lasted <= Duration::from_secs(4 + 3 + 1), "{last}");
+    assert!(outcome.stderr.contains("fewer go out at once"), "{}", outcome.stderr);
 }

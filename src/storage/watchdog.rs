@@ -1,0 +1,281 @@
+//! Ends a request in which nothing moves, however long it takes while bytes move (SPEC §6).
+//!
+//! Stands between the SDK and its HTTP client, behind the signature: a request's body goes out in slices, an answer's body is
+//! watched as it is read. The limit is what the SDK calls its read timeout (`S3_REQUEST_TIMEOUT`; Complete has one of its
+//! own): the SDK itself would count an upload's own time in it (FACTS §1). What the peer acknowledged is progress, which
+//! [`super::unacknowledged`] asks of the kernel; see [`Movement::limit`] for what is waited where that cannot be told.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use aws_sdk_s3::config::{HttpClient, RuntimeComponents, SharedHttpClient};
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::primitives::SdkBody;
+use aws_smithy_runtime_api::client::connection::CaptureSmithyConnection;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use bytes::{Buf as _, Bytes};
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use super::unacknowledged::{Socket, unacknowledged};
+
+/// How much of a body is handed out at once.
+const SLICE_BYTES: usize = 64 << 10;
+/// What a kernel holds of what was written to a connection, at most (Linux: `net.ipv4.tcp_wmem`).
+const KERNEL_BYTES: u64 = 4 << 20;
+/// The slowest link that is still one, 0.5 Mbit/s (SPEC §6), in bytes a second.
+const LEAST_BYTES_PER_SECOND: u64 = 62_500;
+/// How many times within a limit the kernel is asked.
+const LOOKS: u32 = 20;
+
+/// Why a request was ended.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing moved for {:.1} s", .0.as_secs_f64())]
+struct Stalled(Duration);
+
+/// An HTTP client whose requests are watched.
+#[derive(Debug)]
+pub(super) struct Watched(pub SharedHttpClient);
+
+#[derive(Debug)]
+struct WatchedConnector {
+    inner: SharedHttpConnector,
+    limit: Duration,
+}
+
+impl HttpClient for Watched {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        let mut others = HttpConnectorSettings::builder();
+        others.set_connect_timeout(settings.connect_timeout());
+        let inner = self.0.http_connector(&others.build(), components);
+        match settings.read_timeout() {
+            Some(limit) => SharedHttpConnector::new(WatchedConnector { inner, limit }),
+            None => inner,
+        }
+    }
+}
+
+impl HttpConnector for WatchedConnector {
+    fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
+        let movement = Arc::new(Movement::new());
+        let connection = request.extension::<CaptureSmithyConnection>().cloned();
+        let body = std::mem::replace(request.body_mut(), SdkBody::taken());
+        let source = Arc::new(Source(Mutex::new(Some(Left { body, piece: Bytes::new() }))));
+        let slices = Slices { source: Arc::clone(&source), movement: Arc::clone(&movement) };
+        *request.body_mut() = SdkBody::from_body_1_x(slices);
+        let (answer, limit) = (self.inner.call(request), self.limit);
+        // Whatever ends the request, its bytes are let go of: a connection that is stuck must not hold a part.
+        let lent = Lent(source);
+        HttpConnectorFuture::new(async move {
+            tokio::select! {
+                answer = answer => Ok(watched(answer?, limit, lent)),
+                lasted = movement.stalled(limit, connection) => Err(ConnectorError::timeout(Box::new(Stalled(lasted)))),
+            }
+        })
+    }
+}
+
+fn watched(mut answer: HttpResponse, limit: Duration, lent: Lent) -> HttpResponse {
+    let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
+    *answer.body_mut() = if Body::is_end_stream(&body) {
+        body
+    } else {
+        SdkBody::from_body_1_x(Answer { body, limit, silence: None, lent: Some(lent) })
+    };
+    answer
+}
+
+/// How far a request has come.
+#[derive(Debug)]
+struct Movement(Mutex<Moved>);
+
+#[derive(Clone, Copy, Debug)]
+struct Moved {
+    /// When the first of its body was handed out; until then, when it began.
+    began: Instant,
+    last: Instant,
+    /// Bytes of the body that were handed out.
+    handed: u64,
+    /// Bytes of it that the peer has not acknowledged, where the kernel says so.
+    held: Option<u64>,
+}
+
+impl Movement {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self(Mutex::new(Moved { began: now, last: now, handed: 0, held: None }))
+    }
+
+    fn hand(&self, bytes: usize) {
+        let mut moved = self.state();
+        moved.last = Instant::now();
+        if moved.handed == 0 {
+            moved.began = moved.last;
+        }
+        moved.handed += bytes as u64;
+    }
+
+    /// Waits until nothing has moved for too long, and says for how long.
+    async fn stalled(&self, limit: Duration, connection: Option<CaptureSmithyConnection>) -> Duration {
+        loop {
+            let moved = *self.state();
+            let end = moved.last + moved.limit(limit);
+            let now = Instant::now();
+            if end <= now {
+                return now - moved.last;
+            }
+            sleep_until(end.min(now + limit / LOOKS)).await;
+            if self.state().handed > 0 {
+                self.look(connection.as_ref());
+            }
+        }
+    }
+
+    /// Asks the kernel. What it holds changes with what is handed to it and with what the peer takes.
+    fn look(&self, connection: Option<&CaptureSmithyConnection>) {
+        let socket = connection
+            .and_then(CaptureSmithyConnection::get)
+            .and_then(|connection| Some(Socket { local: connection.local_addr()?, remote: connection.remote_addr()? }));
+        let held = socket.and_then(unacknowledged);
+        let mut moved = self.state();
+        if held != moved.held {
+            moved.last = Instant::now();
+        }
+        moved.held = held;
+    }
+
+    fn state(&self) -> MutexGuard<'_, Moved> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Moved {
+    /// How long nothing may move: as long as is set, and as long as what may be held unseen takes at the rate so far.
+    ///
+    /// What our own kernel has not been rid of is seen to move. Where all of it is acknowledged, a relay (a proxy, a tunnel)
+    /// may hold a buffer of it; where our kernel does not say, it may be our own, which looked like progress at first.
+    fn limit(&self, limit: Duration) -> Duration {
+        let gone = match self.held {
+            Some(1..) => return limit,
+            Some(0) => self.handed,
+            None => self.handed.saturating_sub(KERNEL_BYTES),
+        };
+        let unseen = self.handed.min(KERNEL_BYTES);
+        let least = Duration::from_millis(unseen * 1000 / LEAST_BYTES_PER_SECOND);
+        let elapsed = u64::try_from((self.last - self.began).as_micros()).unwrap_or(u64::MAX);
+        let drained = elapsed.saturating_mul(unseen).checked_div(gone).map(Duration::from_micros);
+        limit + drained.map_or(least, |drained| drained.min(least))
+    }
+}
+
+/// What is left of a request's body; nothing, once the request has ended.
+#[derive(Debug)]
+struct Source(Mutex<Option<Left>>);
+
+#[derive(Debug)]
+struct Left {
+    body: SdkBody,
+    piece: Bytes,
+}
+
+impl Source {
+    fn left(&self) -> MutexGuard<'_, Option<Left>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that goes on; dropped with it.
+#[derive(Debug)]
+struct Lent(Arc<Source>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.left().take();
+    }
+}
+
+/// A request's body, handed out slice by slice. Each is a copy: what a connection keeps of a part does not keep the part.
+struct Slices {
+    source: Arc<Source>,
+    movement: Arc<Movement>,
+}
+
+impl Body for Slices {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut source = self.source.left();
+        let Some(left) = source.as_mut() else {
+            return Poll::Ready(Some(Err("the request has ended".into())));
+        };
+        if left.piece.is_empty() {
+            match ready!(Pin::new(&mut left.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(piece) => left.piece = piece,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                other => return Poll::Ready(other),
+            }
+        }
+        let count = left.piece.len().min(SLICE_BYTES);
+        let slice = Bytes::copy_from_slice(&left.piece[..count]);
+        left.piece.advance(count);
+        self.movement.hand(count);
+        Poll::Ready(Some(Ok(Frame::data(slice))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.left().as_ref().is_some_and(|left| left.piece.is_empty() && Body::is_end_stream(&left.body))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.source.left().as_ref() {
+            Some(left) => {
+                let (hint, piece) = (Body::size_hint(&left.body), left.piece.len() as u64);
+                hint.exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + piece))
+            }
+            None => SizeHint::default(),
+        }
+    }
+}
+
+/// An answer's body. Only the time counts in which its reader waits for it.
+struct Answer {
+    body: SdkBody,
+    limit: Duration,
+    silence: Option<Pin<Box<Sleep>>>,
+    lent: Option<Lent>,
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            this.silence = None;
+            if frame.is_none() {
+                this.lent = None;
+            }
+            return Poll::Ready(frame);
+        }
+        let limit = this.limit;
+        ready!(this.silence.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx));
+        Poll::Ready(Some(Err(Stalled(limit).into())))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        Body::size_hint(&self.body)
+    }
+}
+
+#[cfg(test)]
+mod tests;
