@@ -4,6 +4,8 @@
 //! run: the disk has room for one. One that S3 does not take at all is set aside, and one that the disk does not give back is
 //! dropped: neither is in the way of the fresh backup that follows. Each wait ends with a signal.
 
+mod fate;
+
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -12,9 +14,10 @@ use tokio::sync::mpsc;
 use crate::error::{Chain, Error};
 use crate::pipeline::{PartMemory, PartPlan, PartSettings, Progress};
 use crate::proof::WholeDump;
-use crate::spool::{Aside, CutAnew, Found, Kept, Spool, SpoolDir, SpoolError};
-use crate::storage::{Aborted, Beginning, Committed, Destination, FailureKind, PartStore, StorageError, Upload};
+use crate::spool::{Aside, CutAnew, Found, Kept, Spool, SpoolDir};
+use crate::storage::{Aborted, Beginning, Committed, Destination, PartStore, StorageError, Upload};
 
+use self::fate::{Fate, fate, is_invalid, is_the_uploads_fault};
 use super::DumpError;
 use super::limits::Limits;
 use super::manifest::{Manifest, Place};
@@ -97,16 +100,6 @@ struct Courier<'a> {
     destination: &'a Destination,
     parts: &'a PartSettings,
     limits: &'a Limits,
-}
-
-/// What becomes of a dump that was not delivered.
-enum Fate {
-    /// Another run can do what this one cannot: S3 is away, does not take these credentials, or a signal came.
-    Kept,
-    /// S3 does not take it, whoever tries.
-    SetAside,
-    /// There is no whole dump any more.
-    Dropped,
 }
 
 impl Courier<'_> {
@@ -327,81 +320,4 @@ fn object_bytes(kept: &Kept) -> u64 {
 
 fn whole(kept: &Kept) -> Result<WholeDump, Error> {
     Ok(kept.journal.whole().map_err(DumpError::NotWhole)?)
-}
-
-fn fate(error: &Error) -> Fate {
-    match error {
-        Error::Interrupted(_)
-        | Error::TooLong { .. }
-        | Error::Storage(StorageError::Outage { .. } | StorageError::NotEncrypted { .. }) => Fate::Kept,
-        Error::Spool(error) | Error::Storage(StorageError::Spool(error)) => match error {
-            SpoolError::Damaged { .. } | SpoolError::Read { .. } => Fate::Dropped,
-            _ => Fate::Kept,
-        },
-        Error::Dump(_) => Fate::Dropped,
-        Error::Storage(StorageError::Refused { .. }) if !is_the_uploads_fault(error) => Fate::Kept,
-        _ => Fate::SetAside,
-    }
-}
-
-/// Whether another upload of the same dump may fare better.
-fn is_the_uploads_fault(error: &Error) -> bool {
-    let Error::Storage(error) = error else { return false };
-    match error {
-        StorageError::Refused { failure, first, .. } => {
-            !first
-                && (failure.is_invalid()
-                    || matches!(failure.kind, FailureKind::Conflict | FailureKind::Exists | FailureKind::NoSuchUpload))
-        }
-        StorageError::Foreign { .. }
-        | StorageError::Mismatch { .. }
-        | StorageError::Inconsistent { .. }
-        | StorageError::Unknown { .. } => true,
-        _ => false,
-    }
-}
-
-/// Whether S3 does not take the parts as they are.
-fn is_invalid(error: &Error) -> bool {
-    matches!(error, Error::Storage(StorageError::Refused { failure, .. }) if failure.is_invalid())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::disk::DiskError;
-    use crate::storage::Failure;
-
-    fn refused(status: u16, code: &str, kind: FailureKind, first: bool) -> Error {
-        let code = code.to_owned();
-        let failure =
-            Failure { kind, code, message: String::new(), status: Some(status), request_id: None, is_from_s3: true };
-        StorageError::Refused { action: "try", failure, first }.into()
-    }
-
-    #[test]
-    fn what_becomes_of_a_dump_follows_from_whose_fault_it_is() {
-        let spool = |error| Error::Storage(StorageError::Spool(error));
-        let hangs = DiskError::Stuck { path: "p".into(), limit: super::super::limits::WAY_OUT };
-        for (error, is_kept, is_set_aside) in [
-            (refused(403, "AccessDenied", FailureKind::Refused, false), true, false),
-            (refused(400, "InvalidStorageClass", FailureKind::Refused, true), true, false),
-            (refused(400, "InvalidArgument", FailureKind::Refused, true), true, false),
-            (refused(400, "InvalidPart", FailureKind::Refused, false), false, true),
-            (refused(400, "EntityTooSmall", FailureKind::Refused, false), false, true),
-            (refused(404, "NoSuchUpload", FailureKind::NoSuchUpload, false), false, true),
-            (refused(412, "PreconditionFailed", FailureKind::Exists, false), false, true),
-            (StorageError::Foreign { key: "k".to_owned() }.into(), false, true),
-            (spool(hangs.into()), true, false),
-            (spool(SpoolError::Damaged { number: 1 }), false, false),
-            (DumpError::NotWhole(crate::proof::NotWhole::NotKept("it is not")).into(), false, false),
-        ] {
-            let fate = fate(&error);
-            assert_eq!(
-                (matches!(fate, Fate::Kept), matches!(fate, Fate::SetAside)),
-                (is_kept, is_set_aside),
-                "{error}"
-            );
-        }
-    }
 }

@@ -1,0 +1,128 @@
+//! The outage budget: what it waits for, what ends it, and when.
+
+use super::*;
+
+const TIMEOUT: Duration = Duration::from_millis(300);
+
+fn failure(kind: FailureKind) -> Failure {
+    let (code, message, status, request_id) = ("SlowDown".to_owned(), String::new(), Some(503), None);
+    Failure { kind, code, message, status, request_id, is_from_s3: true }
+}
+
+/// A request that fails for a while. Real time: tokio's paused clock is a feature that would build the SDK twice.
+async fn fail_for(outage: &Outage, time: Duration) -> Result<u32, StorageError> {
+    let start = Instant::now();
+    let request = || async { if start.elapsed() < time { Err(failure(FailureKind::Passing)) } else { Ok(7) } };
+    outage.persist("try", request).await
+}
+
+#[tokio::test]
+async fn an_outage_shorter_than_the_budget_costs_time_alone() {
+    let outage = Outage::new(Duration::from_mins(1), TIMEOUT);
+    assert_eq!(fail_for(&outage, Duration::from_secs(1)).await.ok(), Some(7));
+}
+
+#[tokio::test]
+async fn a_longer_one_ends_with_how_long_and_how_often() {
+    let outage = Outage::new(Duration::from_secs(2), TIMEOUT);
+    match fail_for(&outage, Duration::from_mins(1)).await {
+        Err(StorageError::Outage { lasted, failed, .. }) => {
+            assert!(lasted >= Duration::from_secs(2) && failed > 1, "{lasted:?}, {failed}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_does_not_end_carries_the_end_no_further_than_a_request_timeout() {
+    let outage = Outage::new(Duration::from_secs(1), TIMEOUT);
+    let ended = outage.persist("try", std::future::pending::<Result<(), _>>).await;
+    match ended {
+        Err(StorageError::Outage { lasted, .. }) => assert!(lasted < Duration::from_secs(2), "{lasted:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_time_in_which_an_attempts_bytes_moved_is_no_outage() {
+    let outage = Outage::new(Duration::from_secs(1), Duration::from_millis(100));
+    let attempt = async || {
+        sleep(Duration::from_millis(1_500)).await;
+        Err::<(), _>(failure(FailureKind::Passing))
+    };
+    // The first costs a request timeout of the budget; the second begins within it, and is not cut off.
+    match outage.persist_while_moving("try", attempt).await {
+        Err(StorageError::Outage { lasted, failed, .. }) => assert!(failed == 2, "{lasted:?}, {failed}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_suspended_budget_ends_nothing_until_it_is_resumed() {
+    let outage = Outage::new(Duration::from_millis(100), TIMEOUT);
+    outage.suspend();
+    let start = Instant::now();
+    let resuming = async {
+        outage.disturbed().await;
+        sleep(Duration::from_secs(1)).await;
+        outage.resume();
+    };
+    let (failed, ()) = tokio::join!(fail_for(&outage, Duration::from_mins(1)), resuming);
+    assert!(matches!(failed, Err(StorageError::Outage { .. })) && start.elapsed() >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_success_of_another_request_begins_the_budget_anew() {
+    let outage = Outage::new(Duration::from_secs(30), Duration::from_mins(1));
+    let long_ago = Instant::now().checked_sub(Duration::from_secs(30)).expect("a clock that is older");
+    let wait = |began| outage.wait("try", began, failure(FailureKind::Passing), Duration::from_millis(1));
+    for began in [long_ago, Instant::now()] {
+        let ended = wait(began).await;
+        assert!(matches!(ended, Err(StorageError::Outage { .. })), "used up: {ended:?}");
+    }
+    outage.succeeded();
+    let kept = wait(Instant::now()).await;
+    assert!(kept.is_ok(), "{kept:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_is_waited_on_only_where_s3_has_answered_before() {
+    let distrusted = || async { Err::<(), _>(failure(FailureKind::Untrusted)) };
+    let outage = Outage::new(Duration::from_mins(1), TIMEOUT);
+    let first = outage.persist("try", distrusted).await;
+    assert!(matches!(first, Err(StorageError::Refused { first: true, .. })), "{first:?}");
+    outage.succeeded();
+    for later in [outage.at_most(Duration::from_secs(1)), outage.afresh().at_most(Duration::from_secs(1))] {
+        let waited = later.persist("try", distrusted).await;
+        assert!(matches!(waited, Err(StorageError::Outage { .. })), "{waited:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_from_s3_is_waited_on_only_where_s3_has_answered_before() {
+    let bare = |kind| Failure { is_from_s3: false, ..failure(kind) };
+    let outage = Outage::new(Duration::from_secs(1), TIMEOUT);
+    // HEAD of what is not there: any server that knows nothing says as much.
+    let absent = outage.persist("try", || async { Err::<(), _>(bare(FailureKind::NotFound)) }).await;
+    assert!(matches!(absent, Err(StorageError::Refused { .. })), "{absent:?}");
+    let try_it = || outage.persist("try", || async { Err::<(), _>(bare(FailureKind::NotFromS3)) });
+    let first = try_it().await;
+    assert!(matches!(first, Err(StorageError::Refused { first: true, .. })), "{first:?}");
+    let refused = outage.persist("try", || async { Err::<(), _>(failure(FailureKind::Refused)) }).await;
+    assert!(matches!(refused, Err(StorageError::Refused { .. })), "{refused:?}");
+    let later = try_it().await;
+    assert!(matches!(later, Err(StorageError::Outage { .. })), "{later:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_waited_on() {
+    let outage = Outage::new(Duration::from_mins(1), TIMEOUT);
+    let calls = std::sync::atomic::AtomicU32::new(0);
+    let request = || async {
+        calls.fetch_add(1, Ordering::Relaxed);
+        Err(failure(FailureKind::Refused))
+    };
+    let result: Result<(), _> = outage.persist("try", request).await;
+    assert!(matches!(result, Err(StorageError::Refused { .. })));
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+}
