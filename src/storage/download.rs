@@ -161,7 +161,7 @@ impl Bucket {
         }
         let mut body = BytesMut::with_capacity(told);
         while let Some(piece) = answer.body.next().await {
-            let piece = piece.map_err(|error| damaged(&error.to_string()))?;
+            let piece = piece.map_err(|error| damaged(&crate::error::Chain(&error).to_string()))?;
             // A store need not tell the length.
             if body.len() + piece.len() > most {
                 return Ok(Small::TooLarge);
