@@ -52,7 +52,7 @@ fn answer(asked: &Asked) -> Reply {
     if asked.target.contains("uploads") {
         return Reply::ok("<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>");
     }
-    Reply::status(404)
+    Reply { status: 404, ..Reply::ok("<Error><Code>NoSuchKey</Code></Error>") }
 }
 
 fn list(store: &Web, arguments: &[&str]) -> Outcome {
