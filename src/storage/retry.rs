@@ -220,11 +220,12 @@ impl Outage {
         Ok(())
     }
 
-    /// Waits until an attempt that began then has gone on for a request timeout beyond the budget.
+    /// Waits until an attempt that began then has gone on for a request timeout beyond the budget. One that begins behind that,
+    /// for something else, has a request timeout all the same.
     async fn overdrawn(&self, began: Instant) {
         loop {
             let since = self.state().since.unwrap_or(began);
-            let end = since + self.budget + self.request_timeout;
+            let end = (since + self.budget).max(began) + self.request_timeout;
             if end <= Instant::now() && !self.is_suspended.load(Ordering::Relaxed) {
                 return;
             }

@@ -23,7 +23,7 @@ const ABANDONED: u32 = 9;
 /// A server's times have whole seconds: what was begun so long ago is stale to `--sweep-after 1s`.
 pub const UNTIL_STALE: Duration = Duration::from_millis(2_100);
 /// As much of a manifest as retention and the next backup look at.
-const MANIFEST: &[u8] = br#"{"object_bytes": 1, "partial": false, "database": "postgres"}"#;
+const MANIFEST: &[u8] = br#"{"object_bytes": 300, "partial": false, "database": "postgres"}"#;
 
 /// What a worker runs its cells with, one after the other.
 pub struct Dumps {
@@ -69,7 +69,7 @@ pub fn prepare(scene: Scene, bucket: &str, path: &str) {
     };
     if matches!(scene, Scene::Streamed | Scene::Prune) {
         for name in OLD.map(name_of_day) {
-            put(&name, b"x");
+            put(&name, &[b'x'; 300]);
             put(&format!("{name}.json"), MANIFEST);
         }
     }
