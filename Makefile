@@ -63,7 +63,7 @@ fuzz: ## Fuzz the parsers of others' bytes, ten minutes each (FUZZ_SECONDS=600)
 check: ## Format, lints, documents, dependencies, scripts: what must hold before a commit
 	@scripts/check
 
-documents: cargo ## Write the generated parts of README.md, man/, completions/ and k8s/ anew
+documents: cargo ## Write the generated parts of docs/, man/, completions/ and k8s/ anew
 	UPDATE_DOCUMENTS=1 cargo test $(CARGO_FLAGS) --test it -- documents::
 
 bench: ## Compare speed, memory and size with the pipelines of the usual tools (about 6 minutes)

@@ -1,4 +1,4 @@
-//! The documents that are made from the code: the README's tables, those of `docs/`, the manual in `man/`, the completions.
+//! The documents that are made from the code: the tables of docs/, those of `docs/`, the manual in `man/`, the completions.
 //!
 //! Each test fails where the file is not what the code says, and writes it anew with `UPDATE_DOCUMENTS=1`
 //! (`make documents`). The settings and exit codes come from the program's own tables, the rest from its command line.
@@ -46,12 +46,15 @@ fn with_section(document: &str, name: &str, content: &str) -> String {
 }
 
 #[test]
-fn readme_tables() {
-    let readme = std::fs::read_to_string(path("README.md")).expect("there is a README");
-    let readme = with_section(&readme, "settings", &settings_table());
-    let readme = with_section(&readme, "exit codes", &exit_codes_table());
-    let readme = with_section(&readme, "metrics", &metrics_table());
-    assert_document("README.md", &readme);
+fn tables_of_the_pages() {
+    for (page, name, table) in [
+        ("docs/configuration.md", "settings", settings_table()),
+        ("docs/exit-codes.md", "exit codes", exit_codes_table()),
+        ("docs/monitoring.md", "metrics", metrics_table()),
+    ] {
+        let text = std::fs::read_to_string(path(page)).expect("there is the page");
+        assert_document(page, &with_section(&text, name, &table));
+    }
 }
 
 fn settings_table() -> String {

@@ -175,8 +175,8 @@ fn one_image_of_this_version_everywhere() {
     for manifests in Manifests::all() {
         assert_eq!(manifests.container()["image"], expected, "{}", manifests.name);
     }
-    let readme = std::fs::read_to_string(repository_file("README.md")).expect("the README");
-    assert!(readme.contains(&format!("image: {expected}\n")), "the README's example has another image");
+    let readme = std::fs::read_to_string(repository_file("docs/installation.md")).expect("the page");
+    assert!(readme.contains(&format!("image: {expected}\n")), "the example of docs/installation.md has another image");
 }
 
 #[test]
@@ -275,8 +275,8 @@ fn is_part(small: &Value, big: &Value) -> bool {
 
 #[test]
 fn the_readmes_cronjob_is_a_part_of_the_base() {
-    let readme = std::fs::read_to_string(repository_file("README.md")).expect("the README");
-    let (_, section) = readme.split_once("**Kubernetes**").expect("the README speaks of Kubernetes");
+    let readme = std::fs::read_to_string(repository_file("docs/installation.md")).expect("the page");
+    let (_, section) = readme.split_once("## Kubernetes").expect("it speaks of Kubernetes");
     let (_, example) = section.split_once("```yaml\n").expect("an example");
     let (example, _) = example.split_once("```").expect("its end");
     let example = &from_yaml(example)[0];

@@ -1,14 +1,15 @@
-//! The examples of README.md run as they are printed: in a shell, or as cron runs them. What is replaced is names: of the
-//! bucket, of directories of the system, of the host of the database, of a backup. What must not be run on a test's machine
-//! (`make install`, `systemctl`) is a stand-in that writes down how it was called.
+//! The examples of README.md and docs/ run as they are printed: in a shell, or as cron runs them. Only names are replaced: of
+//! the bucket, of directories of the system, of the host of the database, of a backup. What must not run on a test's machine
+//! (`make install`, `systemctl`) is a stand-in that writes down how it was called. Every link leads somewhere.
 
 pub mod blocks;
+mod links;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use blocks::{Crontab, block_after, blocks, readme};
+use blocks::{Crontab, block_after, blocks, page};
 use pg_s3_backup::scheduler::Schedule;
 
 use crate::examples::shell;
@@ -20,25 +21,51 @@ use crate::support::servers::{OwnPostgres, own_postgres, postgres, s3};
 use crate::support::setup::{backup_program, installed, object, only_backup, repository_file};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg-s3-backup");
-/// Of the role that backs up in README.md.
+/// Of the role that backs up in the README.
 const PASSWORD: &str = "not so secret";
-/// Behind what each block stands, and whether it is tested here (as printed), by its own `make` target, or only shown.
-const BLOCKS: [&str; 15] = [
-    "See it work",           // `.ci/run` runs both
-    "## Use",                //
-    "**cron**",              //
-    "**systemd**",           //
-    "**Container**",         // `image::readme`
-    "**Kubernetes**",        // `image::readme`, and here
-    "## Check",              // what `check` prints
-    "**Monitoring**",        //
-    "## Daemon",             //
-    "## Restore",            //
-    "## Retention",          //
-    "so that it cannot",     // policies, from here on
-    "Then the checksum",     //
-    "nothing more: it says", //
-    "`prune`, and `backup` with a retention rule, need",
+const README: &str = "README.md";
+const INSTALLATION: &str = "docs/installation.md";
+const CHECK: &str = "docs/check-and-drill.md";
+const SECURITY: &str = "docs/security.md";
+/// After what each block of a page stands. A block is tested here as printed, or by its own `make` target, or only shown.
+const BLOCKS: [(&str, &[&str]); 8] = [
+    (
+        README,
+        &[
+            "It streams `pg_dump`", // a session, shown
+            "See it work",          // `.ci/run` runs both
+            "**Laptop**",
+            "**Docker Compose**", // shown; `image::compose` runs the file
+            "**Kubernetes**",     // shown; k8s/README.md has the tested one
+            "**cron**",           // part of the one in docs/installation.md
+            "**systemd**",        // part of the one in docs/installation.md
+            "## Restore",
+        ],
+    ),
+    (
+        INSTALLATION,
+        &[
+            "## From source",
+            "## cron",
+            "## systemd",
+            "## Container",  // `image::readme`
+            "## Kubernetes", // `image::readme`, and here
+        ],
+    ),
+    (CHECK, &["# Check", "## From another host"]),
+    ("docs/monitoring.md", &["## Daemon"]),
+    ("docs/architecture.md", &["## One backup"]),
+    (
+        SECURITY,
+        &[
+            "so that it\ncannot",
+            "Then S3's answer",
+            "everything, and still",
+            "`prune`, and `backup` with a retention rule, need",
+        ],
+    ),
+    ("docs/exit-codes.md", &[]),
+    ("CONTRIBUTING.md", &["# Contributing"]), // the targets exist, and `.ci/run` runs them
 ];
 
 /// A file of a program's home.
@@ -69,13 +96,13 @@ fn calls(program: &Program) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// The S3 server that README.md leaves to AWS.
+/// The S3 server that the pages leave to AWS.
 fn with_s3(program: Program) -> Program {
     let s3 = s3();
     program.env("S3_URL", &s3.url).env("S3_ACCESS_KEY", &s3.access_key).env("S3_SECRET_KEY", &s3.secret_key)
 }
 
-/// A server with the database shop and, as README.md wants it, a role that may read everything.
+/// A server with the database shop and, as the README wants it, a role that may read everything.
 fn shop() -> OwnPostgres {
     let server = own_postgres(&["--ssl"]);
     server.psql("postgres", "CREATE DATABASE shop").expect("the database");
@@ -85,38 +112,39 @@ fn shop() -> OwnPostgres {
     server
 }
 
-/// What libpq needs to be told of that server beside the connection string of README.md.
+/// What libpq needs to be told of that server beside the connection string of the README.
 fn with_shop(program: Program, shop: &OwnPostgres) -> Program {
     let authority = shop.ssl_root_cert.as_ref().expect("its authority");
     program.env("PGPORT", shop.port.to_string()).env("PGPASSWORD", PASSWORD).env("PGSSLROOTCERT", authority)
 }
 
 #[test]
-fn every_block_is_known_here() {
-    let readme = readme();
-    let found = blocks(&readme);
-    for ((before, block), marker) in found.iter().zip(BLOCKS) {
-        assert!(before.contains(marker), "README.md has a block that no test knows behind {marker:?}:\n{block}");
+fn every_block_is_known() {
+    for (path, markers) in BLOCKS {
+        let page = page(path);
+        let found = blocks(&page);
+        for ((before, block), marker) in found.iter().zip(markers) {
+            assert!(before.contains(marker), "{path} has a block that no test knows after {marker:?}:\n{block}");
+        }
+        assert_eq!(found.len(), markers.len(), "blocks of {path}");
     }
-    assert_eq!(found.len(), BLOCKS.len(), "blocks of README.md");
 }
 
+/// What the README shows of a longer example.
 #[test]
-fn every_make_target_that_is_named_exists() {
-    let (readme, makefile) = (readme(), std::fs::read_to_string(repository_file("Makefile")).expect("Makefile"));
-    let named: Vec<&str> = ["`make ", "\nmake "].iter().flat_map(|mark| readme.split(mark).skip(1)).collect();
-    assert!(named.len() > 8, "{}", named.len());
-    for behind in named {
-        let target =
-            behind.split(|letter: char| !letter.is_ascii_lowercase() && letter != '-').next().unwrap_or_default();
-        assert!(makefile.contains(&format!("\n{target}:")), "make {target}");
+fn short_examples_are_part_of_the_long_ones() {
+    for (short, long) in [("**cron**", "## cron"), ("**systemd**", "## systemd")] {
+        let (short, long) = (block_after(README, short), block_after(INSTALLATION, long));
+        for line in short.lines() {
+            assert!(long.lines().any(|known| known.trim_end() == line.trim_end()), "{line}");
+        }
     }
 }
 
 #[test]
 fn the_first_steps() {
     let (shop, bucket) = (shop(), s3().create_bucket("readme"));
-    let text = block_after("## Use").replace("S3_BUCKET=backups", &format!("S3_BUCKET={bucket}"));
+    let text = block_after(README, "**Laptop**").replace("S3_BUCKET=backups", &format!("S3_BUCKET={bucket}"));
     let text = text.replace("db.example.com", "127.0.0.1");
     let program = with_stand_ins(with_shop(with_s3(shell(&format!("set -e\n{text}"))), &shop), &["make"]);
     let outcome = program.run();
@@ -124,7 +152,7 @@ fn the_first_steps() {
     let key = only_backup(&bucket);
     let name = key.strip_prefix("shop/").expect("in its path");
     let listed = outcome.stdout_text();
-    assert_eq!(listed.matches(name).count(), 2, "the result, and the list: {listed}");
+    assert_eq!(listed.matches(name).count(), 3, "the result, the list, and the check: {listed}");
     assert_eq!(calls(&program), ["make install"]);
 }
 
@@ -145,7 +173,7 @@ fn as_cron(crontab: &Crontab, line: usize, replaced: &[(&str, &str)], more: &[(&
 #[test]
 fn cron_backs_up_and_sends_mail_only_where_something_is_wrong() {
     let (database, bucket) = (postgres().create_database("readme"), s3().create_bucket("readme"));
-    let crontab = Crontab::parse(&block_after("**cron**"));
+    let crontab = Crontab::parse(&block_after(INSTALLATION, "## cron"));
     let etc = tempfile::tempdir().expect("a directory");
     let directory = etc.path().display().to_string();
     let secrets = [
@@ -170,7 +198,7 @@ fn cron_backs_up_and_sends_mail_only_where_something_is_wrong() {
 #[test]
 fn cron_watches_with_a_key_that_may_only_read() {
     let (database, bucket) = (postgres().create_database("readme"), s3().create_bucket("readme"));
-    let crontab = Crontab::parse(&block_after("**Monitoring**"));
+    let crontab = Crontab::parse(&block_after(CHECK, "## From another host"));
     assert_eq!(crontab.lines.len(), 2);
     let replaced = [("/usr/local/bin/pg-s3-backup", PROGRAM), ("backups", &*bucket)];
     let keys = [("S3_ACCESS_KEY", &*s3().readonly_access_key), ("S3_SECRET_KEY", &*s3().readonly_secret_key)];
@@ -190,7 +218,7 @@ fn cron_watches_with_a_key_that_may_only_read() {
 fn the_steps_with_systemd_make_what_the_units_read() {
     let etc = tempfile::tempdir().expect("a directory");
     let folder = etc.path().join("shop");
-    let text = block_after("**systemd**").replace("/etc/pg-s3-backup", &etc.path().display().to_string());
+    let text = block_after(INSTALLATION, "## systemd").replace("/etc/pg-s3-backup", &etc.path().display().to_string());
     let documents = repository_file("systemd").display().to_string();
     let text = text.replace("/usr/local/share/doc/pg-s3-backup", &documents);
     let program = with_stand_ins(shell(&format!("set -e\n{text}")), &["editor", "systemctl", "journalctl"]);
@@ -213,7 +241,7 @@ fn the_steps_with_systemd_make_what_the_units_read() {
 fn the_daemon_in_a_shell() {
     let (database, bucket) = (postgres().create_database("readme"), s3().create_bucket("readme"));
     let address = format!("127.0.0.1:{}", own_port());
-    let text = block_after("## Daemon").replace("127.0.0.1:9187", &address);
+    let text = block_after("docs/monitoring.md", "## Daemon").replace("127.0.0.1:9187", &address);
     // In the shell's place, so that it gets the signal.
     let text = text.replace("\npg-s3-backup daemon", "\nexec pg-s3-backup daemon");
     let program = with_s3(shell(&text)).env("S3_BUCKET", &bucket).env("POSTGRES_CONNECTION_STRING", database.uri());
@@ -238,7 +266,7 @@ fn the_restore_without_this_program() {
     object(&bucket, &key);
 
     let other = own_postgres(&[]);
-    let text = block_after("## Restore").replace("s3://backups/", &format!("s3://{bucket}/"));
+    let text = block_after(README, "## Restore").replace("s3://backups/", &format!("s3://{bucket}/"));
     let text = text.replace("postgres-backup-2026-11-23_02-00-00.sql.gz", key.trim_start_matches("shop/"));
     installed("aws");
     let program = Program::at(Path::new("/bin/bash")).args(["-c", &text]);
@@ -250,7 +278,6 @@ fn the_restore_without_this_program() {
     let program = program.env("PGHOST", &other.host).env("PGPORT", other.port.to_string());
     let outcome = program.env("PGUSER", &other.user).env("PGPASSWORD", &other.password).run();
     outcome.assert_code(0);
-    assert_eq!(outcome.stdout_text().matches(".gz: OK\n").count(), 2, "sums of two files: {}", outcome.stdout_text());
     let dumped = |server: &OwnPostgres, database: &str| {
         let output = server.client("pg_dump", database).output().expect("pg_dump");
         let text = String::from_utf8(output.stdout).expect("text");
@@ -265,7 +292,8 @@ fn the_restore_without_this_program() {
 fn retention_is_shown_beforehand() {
     let (database, bucket) = (postgres().create_database("readme"), s3().create_bucket("readme"));
     backup_program(&database, &bucket).run().assert_code(0);
-    let program = with_s3(shell(&format!("set -e\n{}", block_after("## Retention")))).env("S3_BUCKET", &bucket);
+    let program = with_s3(shell(&format!("set -e\n{}", block_after("docs/retention.md", "# Retention"))))
+        .env("S3_BUCKET", &bucket);
     let outcome = program.run();
     assert!(outcome.assert_code(0).stdout_text().contains("keep"), "{}", outcome.stdout_text());
     only_backup(&bucket);
@@ -301,8 +329,8 @@ fn the_policies_are_json_that_iam_can_read() {
 }
 
 fn block_after_each_policy() -> Vec<String> {
-    let readme = readme();
-    let of_policies = blocks(&readme).into_iter().map(|(_, block)| block).filter(|block| block.starts_with('{'));
+    let page = page(SECURITY);
+    let of_policies = blocks(&page).into_iter().map(|(_, block)| block).filter(|block| block.starts_with('{'));
     of_policies.map(str::to_owned).collect()
 }
 
@@ -310,7 +338,7 @@ fn block_after_each_policy() -> Vec<String> {
 fn the_cron_job_is_one_that_kubernetes_takes() {
     installed("kubernetes-validate");
     let head = "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: backup}\nspec:\n".to_owned();
-    let text = block_after("**Kubernetes**").lines().fold(head, |text, line| text + "  " + line + "\n");
+    let text = block_after(INSTALLATION, "## Kubernetes").lines().fold(head, |text, line| text + "  " + line + "\n");
     let validate = Program::at(Path::new("/usr/bin/env"));
     let file = written(&validate, "job.yaml", &text);
     let validate = validate.env("PYTHONPATH", repository_file("target/tools/kubernetes-validate"));

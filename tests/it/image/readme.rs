@@ -1,4 +1,4 @@
-//! What README.md says of containers, as printed: `docker run`, with podman in Docker's place, and the CronJob's container.
+//! What docs/installation.md says of containers, as printed: `docker run`, with podman in Docker's place, and the CronJob's container.
 //! Replaced are the directory of the secrets and the bucket; added is where this machine's S3 server is.
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,7 +17,7 @@ use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{only_backup, restored};
 
-/// The container's name in README.md.
+/// The container's name in docs/installation.md.
 struct Named(&'static str);
 
 impl Drop for Named {
@@ -59,7 +59,8 @@ fn docker_run_as_printed_backs_up_and_stops_in_order() {
     let (database, bucket) = (postgres().create_database("image"), s3().create_bucket("image"));
     super::sample(&database);
     let directory = secrets(&database);
-    let text = block_after("**Container**").replace("S3_BUCKET=backups", &format!("S3_BUCKET={bucket}"));
+    let text = block_after("docs/installation.md", "## Container")
+        .replace("S3_BUCKET=backups", &format!("S3_BUCKET={bucket}"));
     let text = text.replace("/etc/pg-s3-backup/shop", &directory.path().display().to_string());
     podman().args(["tag", &image(), "localhost/pg-s3-backup"]).run().assert_code(0);
     let container = Named("backup");
@@ -82,11 +83,12 @@ fn docker_run_as_printed_backs_up_and_stops_in_order() {
 fn the_container_of_the_cron_job_backs_up() {
     let (database, bucket) = (postgres().create_database("image"), s3().create_bucket("image"));
     let directory = secrets(&database);
-    let pod = &from_yaml(&block_after("**Kubernetes**"))[0]["jobTemplate"]["spec"]["template"]["spec"];
+    let pod =
+        &from_yaml(&block_after("docs/installation.md", "## Kubernetes"))[0]["jobTemplate"]["spec"]["template"]["spec"];
     let spec = &pod["containers"][0];
     let list = |value: &Value| value.as_array().expect("a list").clone();
     let text = |value: &Value| value.as_str().expect("text").to_owned();
-    // Credentials are the pod's own in README.md.
+    // Credentials are the pod's own in docs/installation.md.
     let mut container = Container::hardened().s3(&bucket);
     for variable in list(&spec["env"]).iter().filter(|variable| variable["name"] != "S3_BUCKET") {
         container = container.env(&text(&variable["name"]), &text(&variable["value"]));

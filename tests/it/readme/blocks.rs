@@ -1,10 +1,24 @@
-//! The fenced blocks of README.md, as a reader would copy them.
+//! The pages of the documentation, and the fenced blocks in them, as a reader would copy them.
 
 use crate::support::setup::repository_file;
 
-/// What README.md says.
-pub fn readme() -> String {
-    std::fs::read_to_string(repository_file("README.md")).expect("README.md")
+/// What a page of the repository says.
+///
+/// # Panics
+/// Where it is not there.
+pub fn page(path: &str) -> String {
+    std::fs::read_to_string(repository_file(path)).unwrap_or_else(|why| panic!("{path}: {why}"))
+}
+
+/// The pages that people read, by their paths in the repository.
+pub fn pages() -> Vec<String> {
+    let docs = std::fs::read_dir(repository_file("docs")).expect("docs/");
+    let names = docs.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
+    let mut pages: Vec<String> =
+        names.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}")).collect();
+    pages.extend(["README.md", "CONTRIBUTING.md", "SECURITY.md", "k8s/README.md"].map(str::to_owned));
+    pages.sort();
+    pages
 }
 
 /// The fenced blocks of a document: each with what stands before it since the last one.
@@ -12,21 +26,21 @@ pub fn blocks(document: &str) -> Vec<(&str, &str)> {
     let mut pieces = document.split("\n```");
     let mut blocks = Vec::new();
     while let (Some(before), Some(block)) = (pieces.next(), pieces.next()) {
-        // Behind the fence stands the language.
+        // After the fence stands the language.
         blocks.push((before, block.split_once('\n').map_or("", |(_, text)| text)));
     }
     blocks
 }
 
-/// The first block behind a marker: a heading, or the words in bold that begin a paragraph.
+/// The first block after a marker: a heading, or words of the text.
 ///
 /// # Panics
 /// Where there is none.
-pub fn block_after(marker: &str) -> String {
-    let readme = readme();
-    let (_, rest) = readme.split_once(marker).unwrap_or_else(|| panic!("README.md has no {marker}"));
+pub fn block_after(path: &str, marker: &str) -> String {
+    let page = page(path);
+    let (_, rest) = page.split_once(marker).unwrap_or_else(|| panic!("{path} has no {marker}"));
     let text = blocks(rest).first().map(|(_, block)| format!("{block}\n"));
-    text.unwrap_or_else(|| panic!("README.md has no block behind {marker}"))
+    text.unwrap_or_else(|| panic!("{path} has no block after {marker}"))
 }
 
 /// A file for `/etc/cron.d`: its variables, and its lines as schedule, user and command.
