@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_is_hardly_older_is_not_taken_for_anothers() {
+    fn a_session_that_is_hardly_older_is_not_taken_for_another_ones() {
         let backend = backend(None, "5432");
         assert!(backend.is_older_than(Duration::from_millis(100)));
         assert!(!backend.is_older_than(Duration::from_millis(1600)));

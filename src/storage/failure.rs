@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_without_a_code_are_a_proxys_unless_the_status_says_enough() {
+    fn answers_without_a_code_are_of_a_proxy_unless_the_status_says_enough() {
         for (status, kind) in [
             (400, FailureKind::NotFromS3),
             (403, FailureKind::NotFromS3),
