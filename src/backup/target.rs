@@ -26,7 +26,7 @@ const MOST_NAMES: u32 = 10;
 /// Where one dump goes.
 pub(super) enum Target {
     Memory(Box<Upload>),
-    Spooled(Spooled),
+    Spooled(Box<Spooled>),
 }
 
 /// One run's way to the destination.
@@ -71,7 +71,7 @@ impl Trip<'_> {
             None => None,
         };
         match spool {
-            Some(spool) => self.begin_spooled(limits, spool).await.map(Target::Spooled),
+            Some(spool) => self.begin_spooled(limits, spool).await.map(|spooled| Target::Spooled(Box::new(spooled))),
             None => self.begin_in_memory(limits).await.map(|upload| Target::Memory(Box::new(upload))),
         }
     }
@@ -154,7 +154,7 @@ impl Job<'_> {
             }
             Target::Spooled(target) => {
                 let (spool, destination) = (Arc::clone(&target.spool), target.destination.clone());
-                let (upload, whole) = self.stream_spooled(target, session, describe).await?;
+                let (upload, whole) = self.stream_spooled(*target, session, describe).await?;
                 let given_up = upload.clone();
                 let committed = match commit(self.limits, upload, whole).await {
                     Err(error) if spool.is_whole() && wants_another_upload(&error) => {

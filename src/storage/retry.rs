@@ -24,6 +24,9 @@ use super::failure::{Failure, FailureKind};
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
+/// One attempt, as a type of its own: the SDK's futures are nested so deeply that the compiler gives up a few layers above.
+type Attempt<'a, T> = Pin<Box<dyn Future<Output = (Result<T, Failure>, Instant)> + Send + 'a>>;
+
 /// The state of a run's connection to S3.
 #[derive(Debug)]
 pub struct Outage {
@@ -162,8 +165,7 @@ impl Outage {
         let mut renewed = false;
         loop {
             let began = Instant::now();
-            // A type of its own: the SDK's futures are nested so deeply that the compiler gives up a few layers above.
-            let attempt: Pin<Box<dyn Future<Output = (Result<T, Failure>, Instant)> + Send + '_>> = Box::pin(attempt());
+            let attempt: Attempt<'_, T> = Box::pin(attempt());
             let (outcome, moved) = attempt.await;
             match outcome {
                 Ok(answer) => {

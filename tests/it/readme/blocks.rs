@@ -1,5 +1,7 @@
 //! The pages of the documentation, and the fenced blocks in them, as a reader would copy them.
 
+use std::path::Path;
+
 use crate::support::setup::repository_file;
 
 /// What a page of the repository says.
@@ -14,8 +16,10 @@ pub fn page(path: &str) -> String {
 pub fn pages() -> Vec<String> {
     let docs = std::fs::read_dir(repository_file("docs")).expect("docs/");
     let names = docs.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
-    let mut pages: Vec<String> =
-        names.filter(|name| name.ends_with(".md")).map(|name| format!("docs/{name}")).collect();
+    let mut pages: Vec<String> = names
+        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "md"))
+        .map(|name| format!("docs/{name}"))
+        .collect();
     pages.extend(["README.md", "CONTRIBUTING.md", "SECURITY.md", "k8s/README.md"].map(str::to_owned));
     pages.sort();
     pages
