@@ -345,7 +345,7 @@ fn run_id() -> Result<String, Error> {
 fn memory_estimate(threads: usize, parts: u64) -> u64 {
     /// Code, runtime, TLS, listings, and two blocks on their way, measured as the kernel counts (`VmHWM`): 16 MiB of it are the
     /// program's own pages and the C library's, which the page cache has anyway.
-    const BASE: u64 = 24 << 20;
+    const BASE: u64 = 27 << 20;
     /// A block in, its deflated piece, and zlib's state.
     const THREAD: u64 = (3 << 20) / 2;
     BASE + THREAD * threads as u64 + parts

@@ -110,6 +110,8 @@ fn cut<'a>(text: &mut &'a str, is_end: impl Fn(char) -> bool) -> &'a str {
 /// has become the port. Then nothing of it may be named.
 fn cause(error: ConninfoError, query: &str, ports: &str) -> ConninfoError {
     match error {
+        // Holds no text, and is right wherever it comes from.
+        ConninfoError::NotUtf8 => error,
         _ if query.contains('@') => ConninfoError::Unescaped,
         _ if !ports.split(',').all(is_port) => ConninfoError::Port,
         error => error,
