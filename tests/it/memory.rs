@@ -24,7 +24,11 @@ fn by_default(program: Program) -> Program {
 #[expect(clippy::print_stdout, reason = "the figures are worth reading in the log of a run")]
 fn assert_as_announced(outcome: &Outcome, case: &str) {
     let announced = outcome.stderr.split("peak_memory_bytes=").nth(1).expect("announced");
-    let announced: u64 = announced.split(|letter: char| !letter.is_ascii_digit()).next().and_then(|bytes| bytes.parse().ok()).expect("a number");
+    let announced: u64 = announced
+        .split(|letter: char| !letter.is_ascii_digit())
+        .next()
+        .and_then(|bytes| bytes.parse().ok())
+        .expect("a number");
     let peak = outcome.peak_rss_bytes;
     println!("{case}: peak of {} KiB, {} announced, in {:?}", peak >> 10, announced >> 10, outcome.elapsed);
     assert!(announced <= BOUND, "{case}: {announced} bytes announced, {BOUND} allowed");
