@@ -17,8 +17,8 @@
 
 mod cut;
 mod directory;
-pub mod globals;
-mod journal;
+mod globals;
+pub mod journal;
 mod run;
 
 use std::io;

@@ -3,7 +3,7 @@
 //! Stands between the SDK and its HTTP client, behind the signature: a request's body goes out in slices, an answer's body is
 //! watched as it is read. The limit is what the SDK calls its read timeout (`S3_REQUEST_TIMEOUT`; Complete has one of its
 //! own): the SDK itself would count an upload's own time in it (FACTS §1). What the peer acknowledged is progress, which
-//! [`super::unacknowledged`] asks of the kernel; see [`Movement::limit`] for what is waited where that cannot be told.
+//! [`super::unacknowledged`] asks of the kernel; see `Movement` for what is waited where that cannot be told.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
