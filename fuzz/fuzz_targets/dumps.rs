@@ -46,7 +46,7 @@ fn scan<'a>(blocks: impl Iterator<Item = &'a [u8]>) -> ScanReport {
 /// The judges' word: the dump's end, and that all of it is in the object.
 fn is_whole(report: &ScanReport, wait_status: i32) -> bool {
     let judge = || {
-        let end = DumpEnd { status: ExitStatus::from_raw(wait_status), cause: None };
+        let end = DumpEnd { status: ExitStatus::from_raw(wait_status), cause: None, warnings: Vec::new() };
         judge_end(&end, report.clone())
     };
     let totals = |plain_bytes| Totals {
