@@ -104,15 +104,11 @@ impl Outage {
     ///
     /// # Errors
     /// [`StorageError::Refused`] with the last answer, or [`StorageError::Outage`].
-    pub async fn persist<T, Request, Sending>(
+    pub async fn persist<T, Sending: Future<Output = Result<T, Failure>> + Send>(
         &self,
         action: &'static str,
-        mut request: Request,
-    ) -> Result<T, StorageError>
-    where
-        Request: FnMut() -> Sending,
-        Sending: Future<Output = Result<T, Failure>> + Send,
-    {
+        mut request: impl FnMut() -> Sending,
+    ) -> Result<T, StorageError> {
         let attempt = || {
             let (began, sending) = (Instant::now(), request());
             async move {
@@ -131,15 +127,11 @@ impl Outage {
     ///
     /// # Errors
     /// As [`Self::persist`].
-    pub(super) async fn persist_while_moving<T, Request, Sending>(
+    pub(super) async fn persist_while_moving<T, Sending: Future<Output = Result<T, Failure>> + Send>(
         &self,
         action: &'static str,
-        mut request: Request,
-    ) -> Result<T, StorageError>
-    where
-        Request: FnMut() -> Sending,
-        Sending: Future<Output = Result<T, Failure>> + Send,
-    {
+        mut request: impl FnMut() -> Sending,
+    ) -> Result<T, StorageError> {
         let attempt = || {
             let (began, sending) = (Instant::now(), request());
             async move {
