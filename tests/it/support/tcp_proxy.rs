@@ -98,8 +98,15 @@ impl TcpProxy {
         socket.bind(([127, 0, 0, 1], 0).into()).expect("a free loopback port");
         let address = socket.local_addr().expect("its address");
         let shared = Arc::clone(&state);
-        let serve = move || async move { accept(socket.listen(128).expect("a listener"), shared).await };
-        Self { state, address, _background: Background::run("slow-link", serve) }
+        let (listens, listening) = std::sync::mpsc::channel();
+        let serve = move || async move {
+            let listener = socket.listen(128).expect("a listener");
+            listens.send(()).expect("somebody waits for it");
+            accept(listener, shared).await;
+        };
+        let background = Background::run("slow-link", serve);
+        listening.recv().expect("the slow link listens");
+        Self { state, address, _background: background }
     }
 
     /// A forwarder whose port is taken and where nobody listens until [`Self::resume`]: the kernel refuses every connection,
