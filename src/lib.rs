@@ -1,7 +1,7 @@
 //! PostgreSQL backups in S3 whose names are proofs.
 //!
 //! *A name in the bucket is a proof*: if `postgres-backup-2026-11-23_02-00-00.sql.gz` exists, a whole, restorable dump is
-//! behind it. What carries that promise is [`proof::WholeDump`]: it has two judges for its only makers, and
+//! behind it. What carries that promise is [`proof::VerifiedDump`]: it has two judges for its only makers, and
 //! [`storage::Upload::commit`], the only caller of S3's Complete, takes nothing else.
 //!
 //! The rooms, in the order in which a backup passes through them:

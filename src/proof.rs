@@ -1,7 +1,7 @@
-//! The proof that a dump is whole: the only maker of [`WholeDump`], without which nothing can be committed.
+//! The proof that a dump is whole: the only maker of [`VerifiedDump`], without which nothing can be committed.
 //!
 //! `backup::stream` brings the evidence: how `pg_dump` ended, what the scanner saw, what the collector produced. Of a
-//! dump that an earlier run proved and kept, [`Journal::whole`] is the judge, and [`WholeDump::cut_anew`] where it is sent in
+//! dump that an earlier run proved and kept, [`Journal::whole`] is the judge, and [`VerifiedDump::cut_anew`] where it is sent in
 //! other parts. `storage` takes the proof. Nothing here does any work: it only judges.
 
 use crate::pipeline::Totals;
@@ -44,7 +44,7 @@ pub struct EndedDump {
 
 /// A dump that is whole, and the object that it became.
 #[derive(Debug)]
-pub struct WholeDump {
+pub struct VerifiedDump {
     scan: ScanReport,
     totals: Totals,
 }
@@ -69,9 +69,9 @@ impl EndedDump {
     ///
     /// # Errors
     /// Where bytes were lost.
-    pub fn became(self, totals: Totals) -> Result<WholeDump, NotWhole> {
+    pub fn became(self, totals: Totals) -> Result<VerifiedDump, NotWhole> {
         if self.scan.bytes == totals.plain_bytes {
-            Ok(WholeDump { scan: self.scan, totals })
+            Ok(VerifiedDump { scan: self.scan, totals })
         } else {
             Err(NotWhole::Lost { read: self.scan.bytes, compressed: totals.plain_bytes })
         }
@@ -83,7 +83,7 @@ impl Journal {
     ///
     /// # Errors
     /// Why it is not whole.
-    pub fn whole(&self) -> Result<WholeDump, NotWhole> {
+    pub fn whole(&self) -> Result<VerifiedDump, NotWhole> {
         let proof = self.proof.as_ref().ok_or(NotWhole::NotKept("it was never proved"))?;
         let (totals, scan) = (&proof.totals, &proof.scan);
         let bytes = self.parts.values().try_fold(0u64, |sum, part| sum.checked_add(part.bytes));
@@ -93,11 +93,11 @@ impl Journal {
         if scan.bytes != totals.plain_bytes {
             return Err(NotWhole::Lost { read: scan.bytes, compressed: totals.plain_bytes });
         }
-        Ok(WholeDump { scan: scan.clone(), totals: totals.clone() })
+        Ok(VerifiedDump { scan: scan.clone(), totals: totals.clone() })
     }
 }
 
-impl WholeDump {
+impl VerifiedDump {
     /// Judges the same dump in other parts: not a byte of it has changed.
     ///
     /// # Errors

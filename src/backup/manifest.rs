@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::pipeline::Bottleneck;
 use crate::pipeline::scanner::TableRows;
 use crate::postgres::{Extension, Facts, References, Tools};
-use crate::proof::WholeDump;
+use crate::proof::VerifiedDump;
 use crate::storage::hex;
 
 use super::name::{self, BackupName};
@@ -158,7 +158,7 @@ pub struct Place<'a> {
 impl Manifest {
     /// Of a dump that is whole, under its key; the globals, and the commands that restore it, are still to come.
     #[must_use]
-    pub fn new(run: &RunFacts<'_>, key: &str, whole: &WholeDump, finished: DateTime<Utc>) -> Self {
+    pub fn new(run: &RunFacts<'_>, key: &str, whole: &VerifiedDump, finished: DateTime<Utc>) -> Self {
         let (totals, scan) = (whole.totals(), whole.scan());
         let References { extensions, roles, tablespaces } = run.references.cloned().unwrap_or_default();
         let warned = run.warnings.get().into_iter().flatten().map(|warning| format!("pg_dump warned: {warning}"));

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::error::{Chain, Error};
 use crate::pipeline::{PartMemory, PartPlan, PartSettings, Progress};
-use crate::proof::WholeDump;
+use crate::proof::VerifiedDump;
 use crate::spool::{Aside, CutAnew, Found, Kept, Spool, SpoolDir};
 use crate::storage::{Aborted, Beginning, Committed, Destination, PartStore, StorageError, Upload};
 
@@ -228,7 +228,7 @@ impl Courier<'_> {
         commit(self.limits, upload, whole).await
     }
 
-    async fn find(&self, upload: &Upload, whole: WholeDump) -> Result<Option<Committed>, Error> {
+    async fn find(&self, upload: &Upload, whole: VerifiedDump) -> Result<Option<Committed>, Error> {
         match self.limits.within(async { Ok(upload.find_committed(whole).await?) }).await {
             // HEAD is denied: nobody knows, and another upload may be refused because it was.
             Err(Error::Storage(StorageError::Refused { .. })) => Ok(None),
@@ -318,6 +318,6 @@ fn object_bytes(kept: &Kept) -> u64 {
     kept.journal.parts.values().map(|part| part.bytes).sum()
 }
 
-fn whole(kept: &Kept) -> Result<WholeDump, Error> {
+fn whole(kept: &Kept) -> Result<VerifiedDump, Error> {
     Ok(kept.journal.whole().map_err(DumpError::NotWhole)?)
 }

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::preflight::{Concern, Severity, Subject};
 use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, blocking, lock, preflight};
-use crate::proof::WholeDump;
+use crate::proof::VerifiedDump;
 use crate::retention::{self, RetentionReport, SWEEP_AFTER, Sweep};
 use crate::spool::SpoolDir;
 use crate::storage::{Committed, Destination, StorageError};
@@ -302,10 +302,10 @@ impl<'a> Backup<'a> {
             warnings: &warnings,
         };
         let (key, spool) = (target.key().to_owned(), target.spool());
-        let manifest = |key: &str, whole: &WholeDump| {
+        let manifest = |key: &str, whole: &VerifiedDump| {
             Manifest::new(&run, key, whole, Utc::now()).with_bottleneck(self.progress.bottleneck())
         };
-        let draft = async |whole: &WholeDump| {
+        let draft = async |whole: &VerifiedDump| {
             let manifest = globals.keep(spool.as_ref(), manifest(&key, whole)).await;
             serde_json::to_value(manifest).unwrap_or_default()
         };

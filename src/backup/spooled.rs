@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Chain, Error};
 use crate::pipeline::{PartMemory, Pipeline, PipelineError, SealedPart};
 use crate::postgres::{Dump, Session};
-use crate::proof::WholeDump;
+use crate::proof::VerifiedDump;
 use crate::spool::Spool;
 use crate::storage::{Aborted, Destination, Outage, Outgoing, Upload};
 
@@ -54,8 +54,8 @@ impl Job<'_> {
         &self,
         mut target: Spooled,
         session: &mut Session,
-        describe: impl AsyncFnOnce(&WholeDump) -> serde_json::Value,
-    ) -> Result<(Upload, WholeDump), Error> {
+        describe: impl AsyncFnOnce(&VerifiedDump) -> serde_json::Value,
+    ) -> Result<(Upload, VerifiedDump), Error> {
         let (mut dump, stdout) = match Dump::start(self.tools, self.postgres, self.source) {
             Ok(started) => started,
             Err(error) => {
@@ -89,8 +89,8 @@ impl Job<'_> {
         dump: &mut Dump,
         stdout: File,
         target: &mut Spooled,
-        (cancel, describe): (CancellationToken, impl AsyncFnOnce(&WholeDump) -> serde_json::Value),
-    ) -> Result<WholeDump, Error> {
+        (cancel, describe): (CancellationToken, impl AsyncFnOnce(&VerifiedDump) -> serde_json::Value),
+    ) -> Result<VerifiedDump, Error> {
         let Spooled { destination, spool, opening, .. } = target;
         let outage = destination.outage();
         let memory = PartMemory::new(&self.plan);
@@ -194,7 +194,7 @@ async fn store(
 }
 
 /// Notes the proof. Where the spool was given up, or is now, the backup cannot be resumed, and goes on.
-async fn prove(spool: &Arc<Spool>, whole: &WholeDump, manifest: serde_json::Value) {
+async fn prove(spool: &Arc<Spool>, whole: &VerifiedDump, manifest: serde_json::Value) {
     match spool.prove(whole, manifest).await {
         Ok(()) => {
             let bytes = whole.totals().object_bytes;

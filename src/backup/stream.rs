@@ -17,7 +17,7 @@ use crate::pipeline::{
     ScanReport, Totals,
 };
 use crate::postgres::{Conninfo, Dump, PostgresSettings, Session, Tools};
-use crate::proof::{self, WholeDump};
+use crate::proof::{self, VerifiedDump};
 use crate::storage::Upload;
 
 use super::DumpError;
@@ -44,7 +44,7 @@ pub(super) struct Job<'a> {
 
 impl Job<'_> {
     /// Dumps into the upload and proves the dump.
-    pub async fn stream(&self, mut upload: Upload, session: &mut Session) -> Result<(Upload, WholeDump), Error> {
+    pub async fn stream(&self, mut upload: Upload, session: &mut Session) -> Result<(Upload, VerifiedDump), Error> {
         let (mut dump, stdout) = match Dump::start(self.tools, self.postgres, self.source) {
             Ok(started) => started,
             Err(error) => {
@@ -75,7 +75,7 @@ impl Job<'_> {
         stdout: File,
         upload: &mut Upload,
         cancel: CancellationToken,
-    ) -> Result<WholeDump, Error> {
+    ) -> Result<VerifiedDump, Error> {
         let memory = PartMemory::new(&self.plan);
         let Pipeline { parts, scan, gate, totals } = self.start(stdout, memory.clone(), cancel)?;
         let judged = self.judge(dump, scan, gate, totals);
@@ -97,7 +97,7 @@ impl Job<'_> {
         scan: oneshot::Receiver<Result<ScanReport, PipelineError>>,
         gate: Gate,
         totals: oneshot::Receiver<Result<Totals, PipelineError>>,
-    ) -> Result<WholeDump, Error> {
+    ) -> Result<VerifiedDump, Error> {
         let totals = async { totals.await.unwrap_or(Err(PipelineError::WorkerDied)).map_err(DumpError::Pipeline) };
         let scan = match scan.await.unwrap_or(Err(PipelineError::WorkerDied)) {
             Ok(scan) => scan,

@@ -10,7 +10,7 @@ use crate::config::BackupConfig;
 use crate::error::{Chain, Error};
 use crate::pipeline::PartPlan;
 use crate::postgres::Session;
-use crate::proof::WholeDump;
+use crate::proof::VerifiedDump;
 use crate::spool::{Spool, SpoolDir, SpoolError, Start};
 use crate::storage::{Beginning, Committed, Destination, FailureKind, PartStore, StorageError, Upload};
 
@@ -145,7 +145,7 @@ impl Job<'_> {
         &self,
         target: Target,
         session: &mut Session,
-        describe: impl AsyncFnOnce(&WholeDump) -> serde_json::Value,
+        describe: impl AsyncFnOnce(&VerifiedDump) -> serde_json::Value,
     ) -> Result<Committed, Error> {
         match target {
             Target::Memory(upload) => {
@@ -186,7 +186,7 @@ fn wants_another_upload(error: &Error) -> bool {
 }
 
 /// Commits an upload; a limit gives it some seconds more.
-pub(super) async fn commit(limits: &Limits, upload: Upload, whole: WholeDump) -> Result<Committed, Error> {
+pub(super) async fn commit(limits: &Limits, upload: Upload, whole: VerifiedDump) -> Result<Committed, Error> {
     tracing::debug!(bytes = whole.totals().object_bytes, "the dump is whole: committing");
     let given_up = upload.clone();
     let committed = limits.within_grace(COMMIT_GRACE, async { Ok(upload.commit(whole).await?) }).await;

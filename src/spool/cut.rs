@@ -2,7 +2,7 @@
 //!
 //! Called by `backup::resume`. The parts on disk are read as one stream, each proved against the sum in the journal, and cut
 //! again with checksums of their own; the cut parts live in memory alone, as many at a time as those of a dump that is being
-//! made. Whether it still is the dump that was proved is for [`WholeDump::cut_anew`](crate::proof::WholeDump::cut_anew) to
+//! made. Whether it still is the dump that was proved is for [`VerifiedDump::cut_anew`](crate::proof::VerifiedDump::cut_anew) to
 //! judge.
 
 use std::collections::VecDeque;

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::disk::{Disk, HeldFile};
 use crate::error::Chain;
 use crate::pipeline::{PartBuffer, PartDigest, SealedPart};
-use crate::proof::WholeDump;
+use crate::proof::VerifiedDump;
 
 use super::journal::{self, Begun, Proof, Record, SpooledPart, Start};
 use super::{Journal, SpoolError};
@@ -130,7 +130,7 @@ impl Spool {
     ///
     /// # Errors
     /// Where the disk does not take it.
-    pub async fn prove(self: &Arc<Self>, whole: &WholeDump, manifest: serde_json::Value) -> Result<(), SpoolError> {
+    pub async fn prove(self: &Arc<Self>, whole: &VerifiedDump, manifest: serde_json::Value) -> Result<(), SpoolError> {
         let proof = Proof { totals: whole.totals().clone(), scan: whole.scan().clone(), manifest };
         self.on_disk(0, move |spool| {
             spool.append(&Record::Whole(Box::new(proof)))?;

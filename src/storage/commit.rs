@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::proof::WholeDump;
+use crate::proof::VerifiedDump;
 
 use super::complete::{COMMIT, Completed, PAUSE};
 use super::download::Download;
@@ -30,7 +30,7 @@ const STANDARD: &str = "STANDARD";
 pub struct Committed {
     pub(super) bucket: Bucket,
     key: String,
-    whole: WholeDump,
+    whole: VerifiedDump,
 }
 
 impl Committed {
@@ -48,7 +48,7 @@ impl Committed {
 
     /// What is in it.
     #[must_use]
-    pub fn whole(&self) -> &WholeDump {
+    pub fn whole(&self) -> &VerifiedDump {
         &self.whole
     }
 
@@ -89,7 +89,7 @@ impl Upload {
     /// # Errors
     /// Where S3 does not end up holding exactly this object; then the upload is aborted, unless the spool has all of it
     /// for the next run, or a Complete may still take effect. An object of this run that is not what was sent is deleted again.
-    pub async fn commit(self, whole: WholeDump) -> Result<Committed, StorageError> {
+    pub async fn commit(self, whole: VerifiedDump) -> Result<Committed, StorageError> {
         match self.complete_and_check(&whole).await {
             Ok(()) => Ok(Committed { bucket: self.bucket, key: self.key, whole }),
             Err(error) => {
@@ -104,7 +104,7 @@ impl Upload {
     ///
     /// # Errors
     /// Where S3 does not say, or the object there is not what was sent.
-    pub async fn find_committed(&self, whole: WholeDump) -> Result<Option<Committed>, StorageError> {
+    pub async fn find_committed(&self, whole: VerifiedDump) -> Result<Option<Committed>, StorageError> {
         let head = self.outage.persist("look for the backup", || self.bucket.head(&self.key)).await?;
         let Some(head) = head else { return Ok(None) };
         match self.settle(&Expected::new(self, &whole), &whole, head).await {
@@ -114,7 +114,7 @@ impl Upload {
         }
     }
 
-    async fn complete_and_check(&self, whole: &WholeDump) -> Result<(), StorageError> {
+    async fn complete_and_check(&self, whole: &VerifiedDump) -> Result<(), StorageError> {
         self.check_parts(whole)?;
         let expected = Expected::new(self, whole);
         let answer = match self.complete(whole).await? {
@@ -158,7 +158,7 @@ impl Upload {
     }
 
     /// Decides by what HEAD says, and by the object itself where that says something else than was sent.
-    async fn settle(&self, expected: &Expected, whole: &WholeDump, head: Head) -> Result<(), StorageError> {
+    async fn settle(&self, expected: &Expected, whole: &VerifiedDump, head: Head) -> Result<(), StorageError> {
         let bytes = match head.bytes {
             None => self.bucket.listed_size(&self.key).await,
             given => given,
@@ -183,7 +183,7 @@ impl Upload {
     }
 
     /// Of an object of this run, of which the store says something else than was sent.
-    async fn settle_difference(&self, whole: &WholeDump, what: String) -> Result<(), StorageError> {
+    async fn settle_difference(&self, whole: &VerifiedDump, what: String) -> Result<(), StorageError> {
         match self.read_back(whole, &what).await? {
             ReadBack::Same => Ok(()),
             ReadBack::Other => self.take_back(what).await,
@@ -195,7 +195,7 @@ impl Upload {
     }
 
     /// Reads the object from first to last byte.
-    async fn read_back(&self, whole: &WholeDump, why: &str) -> Result<ReadBack, StorageError> {
+    async fn read_back(&self, whole: &VerifiedDump, why: &str) -> Result<ReadBack, StorageError> {
         tracing::warn!(
             key = self.key,
             difference = why,
@@ -230,7 +230,7 @@ impl Upload {
     }
 
     /// The sum of the parts must be the sum produced, without a gap.
-    fn check_parts(&self, whole: &WholeDump) -> Result<(), StorageError> {
+    fn check_parts(&self, whole: &VerifiedDump) -> Result<(), StorageError> {
         let totals = whole.totals();
         let sum: u64 = self.parts.values().map(|part| part.bytes).sum();
         let is_contiguous = self.parts.keys().copied().eq(1..=totals.parts);

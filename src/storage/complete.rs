@@ -12,7 +12,7 @@ use aws_sdk_s3::types::{ChecksumType, CompletedMultipartUpload, CompletedPart};
 use tokio::time::{Instant, sleep};
 
 use crate::pipeline::PartDigest;
-use crate::proof::WholeDump;
+use crate::proof::VerifiedDump;
 
 use super::failure::{Failure, FailureKind};
 use super::head::Head;
@@ -85,7 +85,7 @@ impl Upload {
     /// # Errors
     /// [`StorageError::Unknown`] where nobody says whether it took effect, [`StorageError::Outage`] where it did not within the
     /// outage budget, [`StorageError::Refused`] where it never will.
-    pub(super) async fn complete(&self, whole: &WholeDump) -> Result<Completed, StorageError> {
+    pub(super) async fn complete(&self, whole: &VerifiedDump) -> Result<Completed, StorageError> {
         let completion = Completion {
             id: &self.id,
             parts: self.parts.iter().map(|(number, part)| completed_part(*number, part)).collect(),

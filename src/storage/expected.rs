@@ -5,7 +5,7 @@
 use md5::{Digest, Md5};
 
 use crate::pipeline::PartDigest;
-use crate::proof::WholeDump;
+use crate::proof::VerifiedDump;
 
 use super::head::{Head, etag_parts};
 use super::hex;
@@ -35,7 +35,7 @@ pub(super) enum Verdict {
 }
 
 impl Expected {
-    pub fn new(upload: &Upload, whole: &WholeDump) -> Self {
+    pub fn new(upload: &Upload, whole: &VerifiedDump) -> Self {
         // Of an upload that was taken up, not every part's ETag need be known.
         let knows_all = upload.parts.keys().copied().eq(1..=whole.totals().parts);
         Self {
