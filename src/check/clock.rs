@@ -5,7 +5,7 @@
 
 use chrono::TimeDelta;
 
-use super::finding::Verdict;
+use super::result::Outcome;
 
 /// More than the seconds that an answer may have been on its way, and that `Date` is rounded to.
 const NOTICED: TimeDelta = TimeDelta::minutes(1);
@@ -24,20 +24,20 @@ pub(super) enum Clock {
 
 impl Clock {
     /// The verdict where it is `ahead` of this machine's.
-    pub fn judge(self, ahead: TimeDelta) -> Verdict {
+    pub fn judge(self, ahead: TimeDelta) -> Outcome {
         let name = match self {
             Self::S3 => "S3",
             Self::Postgres => "PostgreSQL",
         };
         let apart = ahead.abs();
         if apart <= NOTICED {
-            return Verdict::ok(format!("within {} s of this machine's clock", NOTICED.num_seconds()));
+            return Outcome::ok(format!("within {} s of this machine's clock", NOTICED.num_seconds()));
         }
         let direction = if ahead < TimeDelta::zero() { "ahead of" } else { "behind" };
         let seconds = apart.num_seconds().unsigned_abs();
         let apart_text = humantime::format_duration(std::time::Duration::from_secs(seconds));
         let detail = format!("this machine's clock is {apart_text} {direction} that of {name}");
-        if self == Self::S3 && apart > REFUSED { Verdict::fail(detail, MEND) } else { Verdict::warn(detail, MEND) }
+        if self == Self::S3 && apart > REFUSED { Outcome::fail(detail, MEND) } else { Outcome::warn(detail, MEND) }
     }
 }
 

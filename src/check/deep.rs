@@ -14,8 +14,8 @@ use crate::backup::manifest::Manifest;
 use crate::pipeline::scanner::{ScanReport, Scanner};
 use crate::storage::{Destination, Download, StorageError, hex};
 
-use super::answer::Trouble;
-use super::finding::{Findings, Probe, Status, Verdict};
+use super::request::RequestError;
+use super::result::{CheckName, CheckResults, Outcome, Status};
 
 const LOG_EVERY: Duration = Duration::from_secs(30);
 const TAKE_ONE: &str = "do not count on this backup: keep those before it, take a new one, and look at the store";
@@ -25,24 +25,26 @@ pub(super) async fn read(
     destination: &Destination,
     file_name: &str,
     manifest: Option<&Manifest>,
-    findings: &mut Findings<'_>,
+    results: &mut CheckResults<'_>,
 ) {
     let download = match destination.download(file_name).await {
         Ok(Some(download)) => download,
-        Ok(None) => return findings.add(Probe::Content, Verdict::fail(format!("{file_name} is not there"), TAKE_ONE)),
-        Err(error) => return findings.add(Probe::Content, Trouble::from(error).verdict(Status::Fail)),
+        Ok(None) => {
+            return results.add(CheckName::Checksum, Outcome::fail(format!("{file_name} is not there"), TAKE_ONE));
+        }
+        Err(error) => return results.add(CheckName::Checksum, RequestError::from(error).verdict(Status::Fail)),
     };
     let whole = match drain(download, Reading::default()).await {
         Ok(reading) => reading.finish(),
-        Err(error) => return findings.add(Probe::Content, Trouble::from(error).verdict(Status::Fail)),
+        Err(error) => return results.add(CheckName::Checksum, RequestError::from(error).verdict(Status::Fail)),
     };
-    findings.add(Probe::Content, whole.judge_content(manifest));
+    results.add(CheckName::Checksum, whole.judge_content(manifest));
     match &whole.unpacked {
         Ok(dump) => {
-            findings.add(Probe::Gzip, Verdict::ok("one whole gzip member, and nothing behind it"));
-            findings.add(Probe::Dump, dump.judge(manifest));
+            results.add(CheckName::Gzip, Outcome::ok("one whole gzip member, and nothing behind it"));
+            results.add(CheckName::DumpIntegrity, dump.judge(manifest));
         }
-        Err(flaw) => findings.add(Probe::Gzip, Verdict::fail(flaw.clone(), TAKE_ONE)),
+        Err(flaw) => results.add(CheckName::Gzip, Outcome::fail(flaw.clone(), TAKE_ONE)),
     }
 }
 
@@ -135,18 +137,18 @@ struct Whole {
 }
 
 impl Whole {
-    fn judge_content(&self, manifest: Option<&Manifest>) -> Verdict {
+    fn judge_content(&self, manifest: Option<&Manifest>) -> Outcome {
         let Self { bytes, sha256, .. } = self;
         match manifest {
             Some(manifest) if *bytes != manifest.object_bytes => {
-                Verdict::fail(format!("{bytes} bytes were read, but {} were uploaded", manifest.object_bytes), TAKE_ONE)
+                Outcome::fail(format!("{bytes} bytes were read, but {} were uploaded", manifest.object_bytes), TAKE_ONE)
             }
-            Some(manifest) if *sha256 != manifest.object_sha256 => Verdict::fail(
+            Some(manifest) if *sha256 != manifest.object_sha256 => Outcome::fail(
                 format!("its sha256 is {sha256}, but what was uploaded has {}", manifest.object_sha256),
                 TAKE_ONE,
             ),
-            Some(_) => Verdict::ok(format!("{bytes} bytes with the sha256 of what was uploaded")),
-            None => Verdict::ok(format!("{bytes} bytes were read; without a manifest there is no sum to compare with")),
+            Some(_) => Outcome::ok(format!("{bytes} bytes with the sha256 of what was uploaded")),
+            None => Outcome::ok(format!("{bytes} bytes were read; without a manifest there is no sum to compare with")),
         }
     }
 }
@@ -158,15 +160,15 @@ struct Dump {
 }
 
 impl Dump {
-    fn judge(&self, manifest: Option<&Manifest>) -> Verdict {
+    fn judge(&self, manifest: Option<&Manifest>) -> Outcome {
         if let Some(flaw) = &self.scan.flaw {
-            return Verdict::fail(format!("the dump is not whole: {flaw}"), TAKE_ONE);
+            return Outcome::fail(format!("the dump is not whole: {flaw}"), TAKE_ONE);
         }
         if let Some(difference) = manifest.and_then(|manifest| self.difference(manifest)) {
-            return Verdict::fail(difference, TAKE_ONE);
+            return Outcome::fail(difference, TAKE_ONE);
         }
         let ScanReport { bytes, rows, tables, .. } = &self.scan;
-        Verdict::ok(format!("whole to its closing line: {bytes} bytes, {rows} rows in {} tables", tables.len()))
+        Outcome::ok(format!("whole to its closing line: {bytes} bytes, {rows} rows in {} tables", tables.len()))
     }
 
     fn difference(&self, manifest: &Manifest) -> Option<String> {

@@ -1,26 +1,26 @@
 //! Check: is everything fit to back up, and is the newest backup fresh and sound.
 //!
 //! `source` tries PostgreSQL and `rehearsal` a `pg_dump`, `spool` the disk, `store` tries S3, `newest` looks at the newest backup and `deep` reads it
-//! whole. Each tells a [`Finding`] for each thing that it tried, and goes on after a failure as far as that makes sense: an S3
+//! whole. Each tells a [`CheckResult`] for each thing that it tried, and goes on after a failure as far as that makes sense: an S3
 //! that is dead must not hide what is wrong with PostgreSQL. Called by `commands::check`. It changes nothing but one probe
 //! object, which it deletes again.
 
-mod answer;
 mod clock;
 mod deep;
-mod finding;
 mod newest;
-mod rehearsal;
+mod request;
+mod result;
+mod schema_dump;
 mod source;
 mod spool;
 mod store;
-mod wishes;
+mod thresholds;
 
 use std::path::Path;
 use std::time::Duration;
 
-pub use finding::{Finding, Findings, Probe, Report, Status};
-pub use wishes::{MaxAge, MaxShrink, MinSize, Wishes};
+pub use result::{CheckName, CheckResult, CheckResults, Report, Status};
+pub use thresholds::{MaxAge, MaxShrink, MinSize, Thresholds};
 
 use crate::error::Error;
 use crate::interrupt::Interrupts;
@@ -49,43 +49,43 @@ pub struct Check<'a> {
     /// `BACKUP_SPOOL_DIR`
     pub spool_dir: Option<&'a Path>,
     /// What the newest backup must be like.
-    pub wishes: &'a Wishes,
+    pub thresholds: &'a Thresholds,
 }
 
 impl Check<'_> {
-    /// Tries everything, and tells `findings`.
+    /// Tries everything, and tells `results`.
     ///
     /// # Errors
     /// A signal. Then, too, the probe object and the probe upload are taken away, and children end.
-    pub async fn run(&self, interrupts: &Interrupts, findings: &mut Findings<'_>) -> Result<(), Error> {
+    pub async fn run(&self, interrupts: &Interrupts, results: &mut CheckResults<'_>) -> Result<(), Error> {
         let probe = self.destination.probe();
         let outcome = tokio::select! {
-            () = Box::pin(self.try_all(&probe, findings)) => Ok(()),
+            () = Box::pin(self.try_all(&probe, results)) => Ok(()),
             interrupt = interrupts.received() => Err(Error::Interrupted(interrupt)),
         };
         probe.clean_up().await;
         outcome
     }
 
-    async fn try_all(&self, probe: &crate::storage::Probe, findings: &mut Findings<'_>) {
+    async fn try_all(&self, probe: &crate::storage::Probe, results: &mut CheckResults<'_>) {
         let mut source = None;
         if let Some(settings) = self.source {
-            source = source::examine(settings, self.spool_dir.is_some(), findings).await;
+            source = source::examine(settings, self.spool_dir.is_some(), results).await;
         }
         if let Some(dir) = self.spool_dir {
             let verdict = spool::examine(dir, source.as_ref().map(|facts| facts.size_bytes)).await;
-            findings.add(Probe::Spool, verdict);
+            results.add(CheckName::Spool, verdict);
         }
         let deadline = self.s3.max_outage + GRACE;
         let store = store::Store { probe, deadline, writes: self.source.is_some() };
-        if store.examine(findings).await == store::Access::Lists {
-            let newest = newest::Newest {
+        if store.examine(results).await == store::Access::Lists {
+            let newest = newest::Freshness {
                 destination: self.destination,
-                wishes: self.wishes,
+                thresholds: self.thresholds,
                 database: source.as_ref().map(|facts| facts.database.as_str()),
                 deadline,
             };
-            newest.examine(findings).await;
+            newest.examine(results).await;
         }
     }
 }

@@ -12,9 +12,9 @@ use crate::backup::name::{BackupName, MANIFEST_SUFFIX};
 use crate::listing::{self, Listing, SMALLEST_DUMP, Soundness};
 use crate::storage::{Destination, Head, etag_parts};
 
-use super::answer::answered;
-use super::finding::{Findings, Probe, Status, Verdict};
-use super::{Wishes, deep};
+use super::request::answered;
+use super::result::{CheckName, CheckResults, Outcome, Status};
+use super::{Thresholds, deep};
 
 /// A listing of a hundred thousand objects is a hundred requests.
 const LISTING_DEADLINE: Duration = Duration::from_mins(5);
@@ -27,9 +27,9 @@ const SET_THE_CLOCK: &str =
 const TAKE_ONE: &str = "take a new backup, and look at the store";
 
 /// The newest backup of a destination.
-pub(super) struct Newest<'a> {
+pub(super) struct Freshness<'a> {
     pub destination: &'a Destination,
-    pub wishes: &'a Wishes,
+    pub thresholds: &'a Thresholds,
     /// The database that is backed up to here, where it is known.
     pub database: Option<&'a str>,
     /// For each request with its repetitions.
@@ -42,41 +42,41 @@ struct Listed {
     bytes: u64,
 }
 
-impl Newest<'_> {
+impl Freshness<'_> {
     /// Looks for it, and at it.
-    pub async fn examine(&self, findings: &mut Findings<'_>) {
+    pub async fn examine(&self, results: &mut CheckResults<'_>) {
         let listing = match answered(LISTING_DEADLINE, Listing::read(self.destination)).await {
             Ok(listing) => listing,
-            Err(trouble) => return findings.add(Probe::Newest, trouble.verdict(Status::Fail)),
+            Err(trouble) => return results.add(CheckName::Freshness, trouble.verdict(Status::Fail)),
         };
         let is_future = |soundness: Option<Soundness>| soundness == Some(Soundness::Future);
         let future = listing.stored().next().filter(|(.., soundness)| is_future(*soundness)).map(|(name, ..)| name);
         let mut stored = listing.stored().skip_while(|(.., soundness)| is_future(*soundness));
         let Some((name, bytes, _)) = stored.next() else {
-            return findings.add(Probe::Newest, self.judge_absence(future));
+            return results.add(CheckName::Freshness, self.judge_absence(future));
         };
         // What cannot hold a dump is nothing to compare with.
         let before = stored.filter(|(.., soundness)| soundness.is_none()).map(|(_, bytes, _)| bytes);
         let before: Vec<u64> = before.take(BEFORE).collect();
-        findings.add(Probe::Newest, self.judge_age(name, future, Utc::now()));
+        results.add(CheckName::Freshness, self.judge_age(name, future, Utc::now()));
         let listed = Listed { file_name: name.to_string(), bytes };
         let (verdict, manifest) = self.read_manifest(&listed.file_name).await;
-        findings.add(Probe::Manifest, verdict);
-        findings.add(Probe::Object, self.look(&listed, manifest.as_ref()).await);
+        results.add(CheckName::Manifest, verdict);
+        results.add(CheckName::Object, self.look(&listed, manifest.as_ref()).await);
         let before = if manifest.as_ref().is_some_and(|manifest| manifest.partial) { Vec::new() } else { before };
-        findings.add(Probe::Size, judge_size(self.wishes, bytes, before));
-        if self.wishes.deep {
-            deep::read(self.destination, &listed.file_name, manifest.as_ref(), findings).await;
+        results.add(CheckName::Size, judge_size(self.thresholds, bytes, before));
+        if self.thresholds.deep {
+            deep::read(self.destination, &listed.file_name, manifest.as_ref(), results).await;
         }
     }
 
-    fn judge_absence(&self, future: Option<BackupName>) -> Verdict {
+    fn judge_absence(&self, future: Option<BackupName>) -> Outcome {
         let place = self.destination.location(&self.destination.key(""));
         match future {
             Some(name) => {
-                Verdict::fail(format!("{name} lies in the future, and no other backup is at {place}"), SET_THE_CLOCK)
+                Outcome::fail(format!("{name} lies in the future, and no other backup is at {place}"), SET_THE_CLOCK)
             }
-            None => Verdict::fail(
+            None => Outcome::fail(
                 format!("there is no backup at {place}"),
                 "take one with `backup`, or correct S3_BUCKET and S3_PATH",
             ),
@@ -84,37 +84,37 @@ impl Newest<'_> {
     }
 
     /// How old the newest backup is. Names that lie further ahead than clocks differ say nothing of that.
-    fn judge_age(&self, name: BackupName, future: Option<BackupName>, now: DateTime<Utc>) -> Verdict {
+    fn judge_age(&self, name: BackupName, future: Option<BackupName>, now: DateTime<Utc>) -> Outcome {
         let age = now - name.started();
         let since = words(age.abs());
         if age < -FUTURE_NOTICED {
-            return Verdict::warn(format!("{name} lies {since} in the future"), SET_THE_CLOCK);
+            return Outcome::warn(format!("{name} lies {since} in the future"), SET_THE_CLOCK);
         }
-        match self.wishes.max_age.get() {
-            Some(limit) if age > TimeDelta::from_std(limit).unwrap_or(TimeDelta::MAX) => Verdict::fail(
+        match self.thresholds.max_age.get() {
+            Some(limit) if age > TimeDelta::from_std(limit).unwrap_or(TimeDelta::MAX) => Outcome::fail(
                 format!("{name} is {since} old, more than {}", humantime::format_duration(limit)),
                 "look at the log of the last `backup`, and whether its scheduler runs; --max-age sets the limit",
             ),
             _ => match future {
-                Some(ahead) => Verdict::warn(
+                Some(ahead) => Outcome::warn(
                     format!(
                         "{name} is {since} old; {ahead} lies in the future, is not counted, and holds up retention"
                     ),
                     SET_THE_CLOCK,
                 ),
-                None => Verdict::ok(format!("{name} is {since} old")),
+                None => Outcome::ok(format!("{name} is {since} old")),
             },
         }
     }
 
     /// A backup without a manifest is a backup: what is wrong with a manifest is a warning, unless it is another's.
-    async fn read_manifest(&self, file_name: &str) -> (Verdict, Option<Manifest>) {
+    async fn read_manifest(&self, file_name: &str) -> (Outcome, Option<Manifest>) {
         let name = format!("{file_name}{MANIFEST_SUFFIX}");
         let manifest = match answered(self.deadline, self.destination.read_manifest::<Manifest>(&name)).await {
             Ok(Some(manifest)) => manifest,
             Ok(None) => {
-                let mend = "the backup can be restored, but not compared: look at the log of its run";
-                return (Verdict::warn(format!("there is no {name}"), mend), None);
+                let hint = "the backup can be restored, but not compared: look at the log of its run";
+                return (Outcome::warn(format!("there is no {name}"), hint), None);
             }
             Err(trouble) => return (trouble.verdict(Status::Warn), None),
         };
@@ -122,17 +122,17 @@ impl Newest<'_> {
             Ok(manifest) if manifest.file_name == file_name => (self.judge_manifest(&manifest), Some(manifest)),
             Ok(manifest) => {
                 let detail = format!("{name} is the manifest of {}", manifest.file_name);
-                (Verdict::fail(detail, TAKE_ONE), None)
+                (Outcome::fail(detail, TAKE_ONE), None)
             }
-            Err(error) => (Verdict::warn(format!("{name} cannot be read: {error}"), TAKE_ONE), None),
+            Err(error) => (Outcome::warn(format!("{name} cannot be read: {error}"), TAKE_ONE), None),
         }
     }
 
-    fn judge_manifest(&self, manifest: &Manifest) -> Verdict {
+    fn judge_manifest(&self, manifest: &Manifest) -> Outcome {
         let Manifest { database, server_version, .. } = manifest;
         if let Some(ours) = self.database.filter(|ours| ours != database) {
             let detail = format!("the newest backup here is of database {database}, not of {ours}");
-            return Verdict::fail(
+            return Outcome::fail(
                 detail,
                 "give each database a path of its own (S3_PATH), or back up with --allow-mixed",
             );
@@ -140,82 +140,82 @@ impl Newest<'_> {
         if manifest.partial {
             let arguments = manifest.pg_dump_arguments.join(" ");
             let detail = format!("it holds a part of database {database} only ({arguments})");
-            return Verdict::warn(detail, "take a whole backup where all of it is wanted");
+            return Outcome::warn(detail, "take a whole backup where all of it is wanted");
         }
-        Verdict::ok(format!("of database {database} on PostgreSQL {server_version}"))
+        Outcome::ok(format!("of database {database} on PostgreSQL {server_version}"))
     }
 
-    async fn look(&self, listed: &Listed, manifest: Option<&Manifest>) -> Verdict {
+    async fn look(&self, listed: &Listed, manifest: Option<&Manifest>) -> Outcome {
         let head = match answered(self.deadline, self.destination.head(&listed.file_name)).await {
             Ok(Some(head)) => head,
             Ok(None) => {
-                return Verdict::fail(format!("{} is listed, but HEAD does not find it", listed.file_name), TAKE_ONE);
+                return Outcome::fail(format!("{} is listed, but HEAD does not find it", listed.file_name), TAKE_ONE);
             }
             Err(trouble) => return trouble.verdict(Status::Warn),
         };
         // Some stores give a size in the listing alone.
         if let Some(bytes) = head.bytes.filter(|bytes| *bytes != listed.bytes) {
             let detail = format!("HEAD says {bytes} bytes, the listing {}", listed.bytes);
-            return Verdict::fail(detail, "check again, and look at the store if it says so again");
+            return Outcome::fail(detail, "check again, and look at the store if it says so again");
         }
         match manifest {
             Some(manifest) => compare(&head, listed.bytes, manifest),
-            None => Verdict::ok(format!("{} bytes; nothing to compare them with", listed.bytes)),
+            None => Outcome::ok(format!("{} bytes; nothing to compare them with", listed.bytes)),
         }
     }
 }
 
 /// What HEAD says against what was uploaded. The bytes themselves are not read.
-fn compare(head: &Head, bytes: u64, manifest: &Manifest) -> Verdict {
+fn compare(head: &Head, bytes: u64, manifest: &Manifest) -> Outcome {
     if bytes != manifest.object_bytes {
         let detail = format!("it has {bytes} bytes, but {} were uploaded", manifest.object_bytes);
-        return Verdict::fail(detail, TAKE_ONE);
+        return Outcome::fail(detail, TAKE_ONE);
     }
     let parts = head.etag.as_deref().and_then(etag_parts);
     match &head.run_id {
         Some(run_id) if *run_id != manifest.run_id => {
             let detail = format!("it was uploaded by run {run_id}, not by {}, whose manifest this is", manifest.run_id);
-            Verdict::fail(detail, TAKE_ONE)
+            Outcome::fail(detail, TAKE_ONE)
         }
         // Stores whose ETags have another shape say nothing by them; one of another number of parts was written again.
         Some(_) if parts.is_none_or(|parts| parts == manifest.parts) => {
-            Verdict::ok(format!("{bytes} bytes, as they were uploaded"))
+            Outcome::ok(format!("{bytes} bytes, as they were uploaded"))
         }
         None if parts == Some(manifest.parts) => {
-            Verdict::ok(format!("{bytes} bytes in {} parts, as they were uploaded", manifest.parts))
+            Outcome::ok(format!("{bytes} bytes in {} parts, as they were uploaded", manifest.parts))
         }
-        Some(_) | None => Verdict::warn(
+        Some(_) | None => Outcome::warn(
             "it has the size that was uploaded, but was written by another program since",
             "`check --deep` tells whether its bytes are the same",
         ),
     }
 }
 
-fn judge_size(wishes: &Wishes, bytes: u64, before: Vec<u64>) -> Verdict {
+fn judge_size(thresholds: &Thresholds, bytes: u64, before: Vec<u64>) -> Outcome {
     let size = size_text(bytes);
     if listing::is_too_small(bytes) {
         let detail = format!(
             "{size} cannot hold a dump, which has {SMALLEST_DUMP} bytes at least: it is what a program that failed leaves"
         );
-        return Verdict::fail(detail, TAKE_ONE);
+        return Outcome::fail(detail, TAKE_ONE);
     }
-    if let Some(least) = wishes.min_size.map(super::MinSize::get).filter(|least| bytes < *least) {
+    if let Some(least) = thresholds.min_size.map(super::MinSize::get).filter(|least| bytes < *least) {
         let detail = format!("{size} is less than --min-size {}", size_text(least));
-        return Verdict::fail(detail, "look whether the database has lost data, and whose backup this is");
+        return Outcome::fail(detail, "look whether the database has lost data, and whose backup this is");
     }
     let Some(median) = listing::median(before) else {
-        return Verdict::ok(format!("{size}; there is nothing to compare it with"));
+        return Outcome::ok(format!("{size}; there is nothing to compare it with"));
     };
-    match wishes.max_shrink.least(median) {
-        Some(least) if bytes < least => Verdict::fail(
+    match thresholds.max_shrink.least(median) {
+        Some(least) if bytes < least => Outcome::fail(
             format!(
                 "{size} is less than those before by more than {} (median {})",
-                wishes.max_shrink,
+                thresholds.max_shrink,
                 size_text(median)
             ),
             "look whether the database has lost data; where it was meant to, raise --max-shrink for a while",
         ),
-        _ => Verdict::ok(format!("{size}; those before have {} (median)", size_text(median))),
+        _ => Outcome::ok(format!("{size}; those before have {} (median)", size_text(median))),
     }
 }
 

@@ -9,8 +9,8 @@ use crate::postgres::preflight::{self, Concern, Severity, Subject};
 use crate::postgres::{Coverage, Facts, Installed, Place, PostgresError, PostgresSettings, Session, Tools};
 
 use super::clock::Clock;
-use super::finding::{Findings, Probe, Verdict};
-use super::rehearsal;
+use super::result::{CheckName, CheckResults, Outcome};
+use super::schema_dump;
 
 /// Seconds since 1970, as the server sees it.
 const CLOCK: &str = "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::pg_catalog.int8";
@@ -20,34 +20,36 @@ const CLOCK: &str = "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::pg
 pub(super) async fn examine(
     settings: &PostgresSettings,
     has_spool: bool,
-    findings: &mut Findings<'_>,
+    results: &mut CheckResults<'_>,
 ) -> Option<Facts> {
     let installed = match Installed::find(settings.pg_dump_path.as_deref(), &settings.environment).await {
         Ok(installed) => installed,
         Err(error) => {
-            findings.add(Probe::PgDump, Verdict::error(&error));
+            results.add(CheckName::PgDump, Outcome::error(&error));
             return None;
         }
     };
     let (mut session, facts) = match connect(&installed, settings).await {
         Ok(connected) => connected,
         Err(error) => {
-            findings.add(Probe::Postgres, Verdict::error(&error));
+            results.add(CheckName::Postgres, Outcome::error(&error));
             return None;
         }
     };
-    findings.add(Probe::Postgres, Verdict::ok(place(&facts)));
+    results.add(CheckName::Postgres, Outcome::ok(place(&facts)));
     let tools = installed.choose(&facts.version());
-    findings
-        .add(Probe::PgDump, tools.as_ref().map_or_else(|error| Verdict::error(error), |tools| fitting(tools, &facts)));
+    results.add(
+        CheckName::PgDump,
+        tools.as_ref().map_or_else(|error| Outcome::error(error), |tools| fitting(tools, &facts)),
+    );
     let pg_dump = tools.as_ref().ok().map(|tools| tools.pg_dump.version.major);
     let subject = Subject { facts: &facts, arguments: &settings.arguments, pg_dump };
-    match ask(&mut session, subject, has_spool, findings).await {
+    match ask(&mut session, subject, has_spool, results).await {
         Ok(()) => session.close().await,
-        Err(error) => findings.add(Probe::Postgres, Verdict::error(&error)),
+        Err(error) => results.add(CheckName::Postgres, Outcome::error(&error)),
     }
     if let Ok(tools) = &tools {
-        findings.add(Probe::Rehearsal, rehearsal::rehearse(tools, settings, &facts).await);
+        results.add(CheckName::SchemaDump, schema_dump::dump_schema(tools, settings, &facts).await);
     }
     Some(facts)
 }
@@ -65,42 +67,42 @@ fn place(facts: &Facts) -> String {
     format!("PostgreSQL {} ({role}) at {host}:{port}, database {database} as {user}", facts.version())
 }
 
-fn fitting(tools: &Tools, facts: &Facts) -> Verdict {
+fn fitting(tools: &Tools, facts: &Facts) -> Outcome {
     let pg_dump = &tools.pg_dump;
-    Verdict::ok(format!("{} is {}, the server {}", pg_dump.path.display(), pg_dump.version, facts.version()))
+    Outcome::ok(format!("{} is {}, the server {}", pg_dump.path.display(), pg_dump.version, facts.version()))
 }
 
 async fn ask(
     session: &mut Session,
     subject: Subject<'_>,
     has_spool: bool,
-    findings: &mut Findings<'_>,
+    results: &mut CheckResults<'_>,
 ) -> Result<(), PostgresError> {
     let now = session.query(CLOCK).await?;
     let theirs = now.first().and_then(|text| DateTime::from_timestamp(text.parse().ok()?, 0));
     if let Some(theirs) = theirs {
-        findings.add(Probe::PostgresClock, Clock::Postgres.judge(whole_seconds(theirs - Utc::now())));
+        results.add(CheckName::PostgresClock, Clock::Postgres.judge(whole_seconds(theirs - Utc::now())));
     }
     let mut concerns = preflight::concerns(session, subject).await?;
     if concerns.is_empty() {
-        findings.add(Probe::Privileges, Verdict::ok("this role may read everything"));
+        results.add(CheckName::Privileges, Outcome::ok("this role may read everything"));
     }
     if !has_spool {
         concerns.extend(preflight::impatience(session, subject.facts).await?);
     }
     concerns.extend(preflight::advice(session, subject).await?);
     for concern in concerns {
-        findings.add(Probe::Privileges, judge(concern, subject.arguments.coverage()));
+        results.add(CheckName::Privileges, judge(concern, subject.arguments.coverage()));
     }
     Ok(())
 }
 
 /// Arguments that leave something out may leave out just what cannot be read: then the rehearsal decides.
-fn judge(concern: Concern, coverage: Coverage) -> Verdict {
+fn judge(concern: Concern, coverage: Coverage) -> Outcome {
     match (concern.severity, coverage) {
-        (Severity::Stops, Coverage::Whole) => Verdict::fail(concern.text, concern.mend),
+        (Severity::Stops, Coverage::Whole) => Outcome::fail(concern.text, concern.hint),
         (Severity::Stops, Coverage::Partial) | (Severity::Spoils | Severity::LeavesOut | Severity::Unknown, _) => {
-            Verdict::warn(concern.text, concern.mend)
+            Outcome::warn(concern.text, concern.hint)
         }
     }
 }

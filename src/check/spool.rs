@@ -9,29 +9,29 @@ use bytesize::ByteSize;
 
 use crate::spool;
 
-use super::finding::Verdict;
+use super::result::Outcome;
 
 /// Dumps compress to a third of the database or less as a rule: what the size of parts is planned by, too (SPEC §5).
 const RATIO: u64 = 3;
 
 /// Tries to write there, and looks how much more could be written.
-pub(super) async fn examine(dir: &Path, database_bytes: Option<u64>) -> Verdict {
+pub(super) async fn examine(dir: &Path, database_bytes: Option<u64>) -> Outcome {
     let (free, place) = match spool::room_in(dir).await {
         Ok(free) => (free, dir.display()),
-        Err(error) => return Verdict::error(&error),
+        Err(error) => return Outcome::error(&error),
     };
     let needed = database_bytes.unwrap_or_default() / RATIO;
     let words = |bytes| ByteSize(bytes).display().iec();
     if free < needed {
         let detail = format!("{} free in {place}, a compressed dump may take {}", words(free), words(needed));
-        return Verdict::warn(detail, "make room: a backup that does not fit goes on, but cannot be resumed");
+        return Outcome::warn(detail, "make room: a backup that does not fit goes on, but cannot be resumed");
     }
-    Verdict::ok(format!("{} free in {place}", words(free)))
+    Outcome::ok(format!("{} free in {place}", words(free)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Status;
+    use super::super::result::Status;
     use super::*;
 
     #[tokio::test]

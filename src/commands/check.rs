@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::check::{Check, Findings, MaxAge, Report, Wishes, impatient};
+use crate::check::{Check, CheckResults, MaxAge, Report, Thresholds, impatient};
 use crate::cli::CheckArgs;
 use crate::config::table::CommandName;
 use crate::config::{self, Scope};
@@ -22,18 +22,18 @@ use super::Context;
 /// Where the settings cannot be used, or anything failed.
 pub async fn run(context: &Context<'_>, args: &CheckArgs, interrupts: Interrupts) -> Result<(), Error> {
     let mut printed = Ok(());
-    let mut findings = Findings::new(|finding| {
+    let mut results = CheckResults::new(|finding| {
         // Where it went wrong, other programs' words stand in it; where it went well, only this program's own.
         if finding.status != crate::check::Status::Ok {
             finding.detail = context.writer.clean(&finding.detail);
-            finding.mend = finding.mend.as_ref().map(|mend| context.writer.clean(mend));
+            finding.hint = finding.hint.as_ref().map(|hint| context.writer.clean(hint));
         }
         if !args.json && printed.is_ok() {
             printed = context.print(&finding.to_string());
         }
     });
-    let outcome = examine(context, args, &interrupts, &mut findings).await;
-    let report = findings.report(&outcome);
+    let outcome = examine(context, args, &interrupts, &mut results).await;
+    let report = results.report(&outcome);
     let outcome = outcome.and_then(|()| report.verdict());
     if args.json {
         let error = outcome.as_ref().err().map(|error| context.cause(error));
@@ -48,31 +48,31 @@ async fn examine(
     context: &Context<'_>,
     args: &CheckArgs,
     interrupts: &Interrupts,
-    findings: &mut Findings<'_>,
+    results: &mut CheckResults<'_>,
 ) -> Result<(), Error> {
     for warning in config::warnings(CommandName::Check, context.flags, context.environment) {
-        findings.settings_are_doubtful(warning.what, &warning.hint);
+        results.settings_are_doubtful(warning.what, &warning.hint);
     }
     let opened = tokio::select! {
-        opened = open(context, args) => opened.inspect_err(|error| findings.settings_are_bad(error))?,
+        opened = open(context, args) => opened.inspect_err(|error| results.settings_are_bad(error))?,
         interrupt = interrupts.received() => return Err(Error::Interrupted(interrupt)),
     };
     let Opened { s3, source, spool_dir, schedule, destination } = &opened;
     let place = format!("backups are at {}", destination.location(&destination.key("")));
     if s3.endpoint.as_ref().is_some_and(Endpoint::is_exposed) {
         let detail = format!("{place}; S3_URL is plain http to another host");
-        findings.settings_are_doubtful(detail, "set S3_URL to https://, or backups cross the network in the clear");
+        results.settings_are_doubtful(detail, "set S3_URL to https://, or backups cross the network in the clear");
     } else {
-        findings.settings_are_good(place);
+        results.settings_are_good(place);
     }
-    let wishes = Wishes {
+    let thresholds = Thresholds {
         max_age: args.max_age.unwrap_or_else(|| MaxAge::usual(schedule.as_ref(), chrono::Utc::now())),
         min_size: args.min_size,
         max_shrink: args.max_shrink,
         deep: args.deep,
     };
     let (source, spool_dir) = (source.as_ref(), spool_dir.as_deref());
-    Check { destination, s3, source, spool_dir, wishes: &wishes }.run(interrupts, findings).await
+    Check { destination, s3, source, spool_dir, thresholds: &thresholds }.run(interrupts, results).await
 }
 
 /// What `check --json` prints.

@@ -67,7 +67,7 @@ impl Dump {
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn rehearse(
+    pub fn schema_only(
         tools: &Tools,
         settings: &PostgresSettings,
         source: &Conninfo,

@@ -13,7 +13,7 @@ use crate::pipeline::scanner::{ScanReport, Scanner};
 use crate::postgres::{Coverage, Dump, Facts, PostgresSettings, Tools};
 use crate::proof::{self, NotWhole};
 
-use super::finding::Verdict;
+use super::result::Outcome;
 
 /// A catalogue of a hundred thousand tables takes minutes.
 const DEADLINE: Duration = Duration::from_mins(10);
@@ -32,25 +32,25 @@ enum Mishap {
 }
 
 /// Runs it. Where it does not end in time, `pg_dump` is stopped; where the check is interrupted, it is killed.
-pub(super) async fn rehearse(tools: &Tools, settings: &PostgresSettings, facts: &Facts) -> Verdict {
-    let (mut dump, stdout) = match Dump::rehearse(tools, settings, &settings.pinned(&facts.place)) {
+pub(super) async fn dump_schema(tools: &Tools, settings: &PostgresSettings, facts: &Facts) -> Outcome {
+    let (mut dump, stdout) = match Dump::schema_only(tools, settings, &settings.pinned(&facts.place)) {
         Ok(started) => started,
-        Err(error) => return Verdict::error(&error),
+        Err(error) => return Outcome::error(&error),
     };
     let limit = DEADLINE.min(settings.stall_timeout);
     let outcome = timeout(limit, follow(&mut dump, stdout)).await;
     match outcome {
-        Ok(Ok(scan)) => praise(&scan, settings),
+        Ok(Ok(scan)) => passed(&scan, settings),
         Ok(Err(mishap)) => {
             dump.stop().await;
             let detail = crate::error::Chain(&mishap).to_string();
-            let mend = advice(&detail);
-            Verdict::fail(detail, mend)
+            let hint = advice(&detail);
+            Outcome::fail(detail, hint)
         }
         Err(_) => {
             dump.stop().await;
             let detail = format!("pg_dump --schema-only did not end within {}", humantime::format_duration(limit));
-            Verdict::fail(detail, "look for sessions that hold locks (pg_locks), and at the server's load")
+            Outcome::fail(detail, "look for sessions that hold locks (pg_locks), and at the server's load")
         }
     }
 }
@@ -70,7 +70,7 @@ async fn follow(dump: &mut Dump, stdout: File) -> Result<ScanReport, Mishap> {
     Ok(scan)
 }
 
-/// What would mend it, after the server's words in `pg_dump`'s.
+/// What would hint it, after the server's words in `pg_dump`'s.
 fn advice(detail: &str) -> &'static str {
     let has = |words: &[&str]| words.iter().any(|word| detail.contains(word));
     if has(&["max_locks_per_transaction", "out of shared memory"]) {
@@ -86,15 +86,15 @@ fn advice(detail: &str) -> &'static str {
     }
 }
 
-fn praise(scan: &ScanReport, settings: &PostgresSettings) -> Verdict {
+fn passed(scan: &ScanReport, settings: &PostgresSettings) -> Outcome {
     let words = settings.arguments.words().join(" ");
     let with = if words.is_empty() { String::new() } else { format!(" with {words}") };
     let detail = format!("pg_dump --schema-only{with} came whole ({} bytes)", scan.bytes);
     match settings.arguments.coverage() {
-        Coverage::Whole => Verdict::ok(detail),
+        Coverage::Whole => Outcome::ok(detail),
         Coverage::Partial => {
             let detail = format!("{detail}; its arguments leave a part of the database out");
-            Verdict::warn(detail, "take what leaves something out away from PG_DUMP_ARGS where all of it is wanted")
+            Outcome::warn(detail, "take what leaves something out away from PG_DUMP_ARGS where all of it is wanted")
         }
     }
 }

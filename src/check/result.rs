@@ -1,4 +1,4 @@
-//! What a check found: one [`Finding`] for each thing that was tried, and the [`Report`] of all.
+//! What a check found: one [`CheckResult`] for each thing that was tried, and the [`Report`] of all.
 //!
 //! Made by the other files of this room, shown by `commands::check`.
 
@@ -12,7 +12,7 @@ use crate::error::Error;
 /// What was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Probe {
+pub enum CheckName {
     /// The settings of this program.
     Settings,
     /// A connection to PostgreSQL.
@@ -22,7 +22,7 @@ pub enum Probe {
     /// Whether this role may read everything, and other concerns.
     Privileges,
     /// A `pg_dump` without data.
-    Rehearsal,
+    SchemaDump,
     /// PostgreSQL's clock against this machine's.
     PostgresClock,
     /// Whether the spool can be written, and has room.
@@ -42,7 +42,7 @@ pub enum Probe {
     /// Begin, one part and abort of an upload.
     S3Multipart,
     /// The newest backup, and its age.
-    Newest,
+    Freshness,
     /// Its size against what is asked, and against those before it.
     Size,
     /// Its manifest.
@@ -50,14 +50,14 @@ pub enum Probe {
     /// What HEAD says of it, against the manifest.
     Object,
     /// All of its bytes against the manifest.
-    Content,
+    Checksum,
     /// Whether it is one whole gzip member.
     Gzip,
     /// The plain dump in it: its end, and its length, sum and rows against the manifest.
-    Dump,
+    DumpIntegrity,
 }
 
-impl Probe {
+impl CheckName {
     /// Its name, in the table and in JSON.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -66,7 +66,7 @@ impl Probe {
             Self::Postgres => "postgres",
             Self::PgDump => "pg_dump",
             Self::Privileges => "privileges",
-            Self::Rehearsal => "rehearsal",
+            Self::SchemaDump => "schema_dump",
             Self::PostgresClock => "postgres_clock",
             Self::Spool => "spool",
             Self::S3List => "s3_list",
@@ -76,13 +76,13 @@ impl Probe {
             Self::S3Head => "s3_head",
             Self::S3Get => "s3_get",
             Self::S3Multipart => "s3_multipart",
-            Self::Newest => "newest",
+            Self::Freshness => "freshness",
             Self::Size => "size",
             Self::Manifest => "manifest",
             Self::Object => "object",
-            Self::Content => "content",
+            Self::Checksum => "checksum",
             Self::Gzip => "gzip",
-            Self::Dump => "dump",
+            Self::DumpIntegrity => "dump_integrity",
         }
     }
 }
@@ -113,51 +113,51 @@ impl Status {
 
 /// What came of one probe.
 #[derive(Clone, Debug)]
-pub(super) struct Verdict {
+pub(super) struct Outcome {
     pub status: Status,
     pub detail: String,
-    pub mend: Option<String>,
+    pub hint: Option<String>,
 }
 
-impl Verdict {
+impl Outcome {
     pub fn ok(detail: impl Into<String>) -> Self {
-        Self { status: Status::Ok, detail: detail.into(), mend: None }
+        Self { status: Status::Ok, detail: detail.into(), hint: None }
     }
 
-    pub fn warn(detail: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { status: Status::Warn, detail: detail.into(), mend: Some(mend.into()) }
+    pub fn warn(detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { status: Status::Warn, detail: detail.into(), hint: Some(hint.into()) }
     }
 
-    pub fn fail(detail: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { status: Status::Fail, detail: detail.into(), mend: Some(mend.into()) }
+    pub fn fail(detail: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { status: Status::Fail, detail: detail.into(), hint: Some(hint.into()) }
     }
 
     /// Of an error, whose text ends with what mends it.
     pub fn error(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self { status: Status::Fail, detail: crate::error::Chain(error).to_string(), mend: None }
+        Self { status: Status::Fail, detail: crate::error::Chain(error).to_string(), hint: None }
     }
 }
 
 /// One thing that was tried.
 #[derive(Clone, Debug, Serialize)]
-pub struct Finding {
+pub struct CheckResult {
     /// What was tried.
-    pub probe: Probe,
+    pub probe: CheckName,
     /// How it went.
     pub status: Status,
     /// What was found.
     pub detail: String,
-    /// What would mend it.
-    pub mend: Option<String>,
+    /// What would hint it.
+    pub hint: Option<String>,
     /// How long it took.
     pub elapsed_ms: u64,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for CheckResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<4}  {:<14}  {}", self.status.word(), self.probe.word(), one_line(&self.detail))?;
-        match &self.mend {
-            Some(mend) => write!(f, "\n{:22}-> {}", "", one_line(mend)),
+        match &self.hint {
+            Some(hint) => write!(f, "\n{:22}-> {}", "", one_line(hint)),
             None => Ok(()),
         }
     }
@@ -168,40 +168,40 @@ fn one_line(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
-/// Findings as they come.
-pub struct Findings<'a> {
-    found: Vec<Finding>,
-    show: Box<dyn FnMut(&mut Finding) + 'a>,
+/// CheckResults as they come.
+pub struct CheckResults<'a> {
+    found: Vec<CheckResult>,
+    show: Box<dyn FnMut(&mut CheckResult) + 'a>,
     since: Instant,
 }
 
-impl<'a> Findings<'a> {
+impl<'a> CheckResults<'a> {
     /// With what is called for each as it comes, which may take secrets out of it, and show it.
-    pub fn new(show: impl FnMut(&mut Finding) + 'a) -> Self {
+    pub fn new(show: impl FnMut(&mut CheckResult) + 'a) -> Self {
         Self { found: Vec::new(), show: Box::new(show), since: Instant::now() }
     }
 
     /// Settings that can be used.
     pub fn settings_are_good(&mut self, detail: String) {
-        self.add(Probe::Settings, Verdict::ok(detail));
+        self.add(CheckName::Settings, Outcome::ok(detail));
     }
 
     /// Settings that can be used, but should not.
-    pub fn settings_are_doubtful(&mut self, detail: String, mend: &str) {
-        self.add(Probe::Settings, Verdict::warn(detail, mend));
+    pub fn settings_are_doubtful(&mut self, detail: String, hint: &str) {
+        self.add(CheckName::Settings, Outcome::warn(detail, hint));
     }
 
     /// Settings that cannot be used.
     pub fn settings_are_bad(&mut self, error: &Error) {
-        self.add(Probe::Settings, Verdict::error(error));
+        self.add(CheckName::Settings, Outcome::error(error));
     }
 
     /// Takes down what came of a probe; it took the time since the one before.
-    pub(super) fn add(&mut self, probe: Probe, verdict: Verdict) {
+    pub(super) fn add(&mut self, probe: CheckName, verdict: Outcome) {
         let now = Instant::now();
         let elapsed = now - std::mem::replace(&mut self.since, now);
-        let Verdict { status, detail, mend } = verdict;
-        let mut finding = Finding { probe, status, detail, mend, elapsed_ms: millis(elapsed) };
+        let Outcome { status, detail, hint } = verdict;
+        let mut finding = CheckResult { probe, status, detail, hint, elapsed_ms: millis(elapsed) };
         (self.show)(&mut finding);
         self.found.push(finding);
     }
@@ -221,7 +221,7 @@ pub struct Report {
     success: bool,
     failed: usize,
     warnings: usize,
-    checks: Vec<Finding>,
+    checks: Vec<CheckResult>,
 }
 
 impl Report {
@@ -262,11 +262,11 @@ mod tests {
 
     #[test]
     fn a_finding_is_one_line_and_one_for_what_mends_it() {
-        let finding = Finding {
-            probe: Probe::S3Put,
+        let finding = CheckResult {
+            probe: CheckName::S3Put,
             status: Status::Fail,
             detail: "a\nb".to_owned(),
-            mend: Some("do this".to_owned()),
+            hint: Some("do this".to_owned()),
             elapsed_ms: 1,
         };
         assert_eq!(finding.to_string(), "fail  s3_put          a b\n                      -> do this");
@@ -274,20 +274,26 @@ mod tests {
 
     #[test]
     fn names_in_json_are_those_of_the_table() {
-        for probe in [Probe::Settings, Probe::PgDump, Probe::PostgresClock, Probe::S3Multipart, Probe::S3List] {
+        for probe in [
+            CheckName::Settings,
+            CheckName::PgDump,
+            CheckName::PostgresClock,
+            CheckName::S3Multipart,
+            CheckName::S3List,
+        ] {
             assert_eq!(serde_json::to_value(probe).expect("JSON"), probe.word());
         }
     }
 
     #[test]
     fn one_failure_fails_the_check_and_a_warning_does_not() {
-        let mut findings = Findings::new(|_| {});
-        findings.add(Probe::S3Get, Verdict::warn("w", "m"));
-        assert!(findings.report(&Ok(())).verdict().is_ok());
-        let mut findings = Findings::new(|_| {});
-        findings.add(Probe::S3Put, Verdict::fail("f", "m"));
-        findings.add(Probe::S3Get, Verdict::ok("fine"));
-        let report = findings.report(&Ok(()));
+        let mut results = CheckResults::new(|_| {});
+        results.add(CheckName::S3Get, Outcome::warn("w", "m"));
+        assert!(results.report(&Ok(())).verdict().is_ok());
+        let mut results = CheckResults::new(|_| {});
+        results.add(CheckName::S3Put, Outcome::fail("f", "m"));
+        results.add(CheckName::S3Get, Outcome::ok("fine"));
+        let report = results.report(&Ok(()));
         assert!(!report.success && report.verdict().is_err());
     }
 }

@@ -9,47 +9,47 @@ use tokio::time::timeout;
 
 use crate::storage::StorageError;
 
-use super::finding::{Status, Verdict};
+use super::result::{Outcome, Status};
 
 /// Why there is no answer to build on.
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(super) struct RequestError {
     /// The credentials are good, but may not do this.
     pub is_denied: bool,
     detail: String,
-    mend: Option<String>,
+    hint: Option<String>,
 }
 
-impl Trouble {
+impl RequestError {
     /// A failure; where it was denied, `if_denied`.
-    pub fn verdict(self, if_denied: Status) -> Verdict {
+    pub fn verdict(self, if_denied: Status) -> Outcome {
         let status = if self.is_denied { if_denied } else { Status::Fail };
-        Verdict { status, detail: self.detail, mend: self.mend }
+        Outcome { status, detail: self.detail, hint: self.hint }
     }
 
     /// With what mends it in the words of the probe, where it was denied.
-    pub fn or_if_denied(mut self, mend: &str) -> Self {
+    pub fn or_if_denied(mut self, hint: &str) -> Self {
         if self.is_denied {
-            self.mend = Some(mend.to_owned());
+            self.hint = Some(hint.to_owned());
         }
         self
     }
 }
 
-impl From<StorageError> for Trouble {
+impl From<StorageError> for RequestError {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Refused { action, failure, .. } => Self {
                 is_denied: failure.is_denied(),
                 detail: format!("{action}: {failure}"),
-                mend: Some(failure.advice().to_owned()),
+                hint: Some(failure.advice().to_owned()),
             },
             StorageError::Outage { action, last, failed, .. } => Self {
                 is_denied: false,
                 detail: format!("{action}: {last} ({failed} attempts)"),
-                mend: Some("look at the server, and at the network and proxies on the way to it".to_owned()),
+                hint: Some("look at the server, and at the network and proxies on the way to it".to_owned()),
             },
-            other => Self { is_denied: false, detail: crate::error::Chain(&other).to_string(), mend: None },
+            other => Self { is_denied: false, detail: crate::error::Chain(&other).to_string(), hint: None },
         }
     }
 }
@@ -58,13 +58,13 @@ impl From<StorageError> for Trouble {
 pub(super) async fn answered<T>(
     deadline: Duration,
     request: impl Future<Output = Result<T, StorageError>>,
-) -> Result<T, Trouble> {
+) -> Result<T, RequestError> {
     match timeout(deadline, request).await {
-        Ok(answer) => answer.map_err(Trouble::from),
-        Err(_) => Err(Trouble {
+        Ok(answer) => answer.map_err(RequestError::from),
+        Err(_) => Err(RequestError {
             is_denied: false,
             detail: format!("no answer within {}", humantime::format_duration(deadline)),
-            mend: Some("look at the server, and at the network and proxies on the way to it".to_owned()),
+            hint: Some("look at the server, and at the network and proxies on the way to it".to_owned()),
         }),
     }
 }

@@ -22,7 +22,7 @@ const DEFAULT_MAX_SHRINK: &str = "50%";
 
 /// What is asked of the newest backup.
 #[derive(Clone, Copy, Debug)]
-pub struct Wishes {
+pub struct Thresholds {
     /// No older than this.
     pub max_age: MaxAge,
     /// No smaller than this.
