@@ -181,7 +181,7 @@ pub enum Error {
         destination: String,
         /// The newest backup there.
         name: BackupName,
-        /// Whose it is.
+        /// Ownership it is.
         holds: String,
         /// The database to be backed up.
         database: String,

@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pg_s3_backup::backup::manifest::{Manifest, Place};
-use pg_s3_backup::backup::way_back;
+use pg_s3_backup::backup::restore_instructions;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) else { return };
@@ -23,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
     );
     let told = delivered.missing.len() - manifest.missing.len();
     assert!(told <= 1 && (told == 0 || manifest.globals.is_none()), "only missing globals are told");
-    assert_eq!(delivered.restore, way_back::commands(&place, Some(&delivered)));
+    assert_eq!(delivered.restore, restore_instructions::commands(&place, Some(&delivered)));
     assert_eq!(written_and_read(&delivered), delivered);
 });
 

@@ -14,7 +14,7 @@ use crate::proof::VerifiedDump;
 use crate::storage::hex;
 
 use super::name::{self, BackupName};
-use super::way_back;
+use super::restore_instructions;
 
 /// How what is said of the globals begins.
 pub(super) const GLOBALS_WORD: &str = "globals";
@@ -231,7 +231,7 @@ impl Manifest {
     /// With the commands that restore it from where it is.
     #[must_use]
     pub fn with_restore(mut self, place: &Place<'_>) -> Self {
-        self.restore = way_back::commands(place, Some(&self));
+        self.restore = restore_instructions::commands(place, Some(&self));
         self
     }
 

@@ -1,28 +1,28 @@
 //! Backup Manager: takes one backup, from connecting to the report.
 //!
 //! `run` is the story, `target` where the dump goes, `stream` the middle, or `spooled` with a spool, from which `resume`
-//! delivers what an earlier run left; `neighbours` says whose backups lie where it goes; `name`, `manifest`, `sidecars` and
-//! `way_back` are what it leaves behind, `limits` and `watch` what may end it early. Called by `commands::take`.
+//! delivers what an earlier run left; `ownership` says whose backups lie where it goes; `name`, `manifest`, `sidecars` and
+//! `restore_instructions` are what it leaves behind, `limits` and `watch` what may end it early. Called by `commands::take`.
 
 mod limits;
 pub mod manifest;
 pub mod name;
-mod neighbours;
+mod ownership;
 mod report;
+pub mod restore_instructions;
 mod resume;
 mod run;
 mod sidecars;
 mod spooled;
 pub mod stall;
 mod stream;
-mod target;
+mod upload_target;
 mod watch;
-pub mod way_back;
 
 use std::time::Duration;
 
 pub use limits::Limits;
-pub use neighbours::Mixing;
+pub use ownership::MixedDatabases;
 pub use report::{Attempt, Report};
 pub use run::Backup;
 

@@ -24,7 +24,7 @@ use super::manifest::{Manifest, Place};
 use super::name::{self, BackupName, MANIFEST_SUFFIX};
 use super::sidecars::{Sidecars, write_manifest};
 use super::spooled::{discard, keep};
-use super::target::{begin_under_free_name, commit};
+use super::upload_target::{begin_under_free_name, commit};
 
 /// Delivers, removes or sets aside everything that earlier runs to this destination left. Gives the names of what was
 /// delivered.

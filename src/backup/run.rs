@@ -21,12 +21,12 @@ use crate::storage::{Committed, Destination, StorageError};
 use super::limits::Limits;
 use super::manifest::{Manifest, Place, RunFacts};
 use super::name::{self, BackupName};
-use super::neighbours::{self, Mixing, Whose};
+use super::ownership::{self, MixedDatabases, Ownership};
 use super::report::{Attempt, Report};
 use super::resume;
 use super::sidecars::{GlobalsMaker, GlobalsOfRun, Known, Sidecars, write_manifest};
 use super::stream::Job;
-use super::target::{Target, Trip, warn_of_no_spool};
+use super::upload_target::{Target, UploadPlan, warn_of_no_spool};
 
 /// How often the clock is looked at until its second has passed.
 const CLOCK_STEP: Duration = Duration::from_millis(50);
@@ -37,7 +37,7 @@ pub struct Backup<'a> {
     limits: Limits,
     progress: Arc<Progress>,
     display: Box<dyn Fn(u64) + Send + Sync + 'a>,
-    mixing: Mixing,
+    mixed_databases: MixedDatabases,
 }
 
 /// An open session on a server whose facts are known, with the tools that fit it.
@@ -52,7 +52,7 @@ struct Dumping<'a> {
     facts: &'a Facts,
     tools: &'a Tools,
     source: &'a Conninfo,
-    trip: &'a Trip<'a>,
+    upload_plan: &'a UploadPlan<'a>,
     known: &'a Known,
     globals: &'a GlobalsOfRun,
 }
@@ -66,13 +66,13 @@ impl<'a> Backup<'a> {
         progress: Arc<Progress>,
         display: impl Fn(u64) + Send + Sync + 'a,
     ) -> Self {
-        Self { config, limits, progress, display: Box::new(display), mixing: Mixing::default() }
+        Self { config, limits, progress, display: Box::new(display), mixed_databases: MixedDatabases::default() }
     }
 
     /// What another database's backups in the destination mean.
     #[must_use]
-    pub fn mixing(self, mixing: Mixing) -> Self {
-        Self { mixing, ..self }
+    pub fn mixed_databases(self, mixed_databases: MixedDatabases) -> Self {
+        Self { mixed_databases, ..self }
     }
 
     /// Takes one backup, and before it delivers what an earlier run left in the spool.
@@ -95,15 +95,15 @@ impl<'a> Backup<'a> {
         let (known, whose) = self.limits.within(self.look_around(&mut source, &destination, &concerns)).await?;
         let name = self.limits.within(async { Ok(name_beside(&delivered).await) }).await?;
         let is_partial = self.is_partial();
-        let trip = Trip { destination: &destination, run_id: &run_id, name, plan: &plan, is_partial };
-        let target = trip.begin(self.config, &self.limits, room.as_ref()).await?;
+        let upload_plan = UploadPlan { destination: &destination, run_id: &run_id, name, plan: &plan, is_partial };
+        let target = upload_plan.begin(self.config, &self.limits, room.as_ref()).await?;
         attempt.begun(name::file_name(target.key()), destination.location(target.key()));
         (self.display)(source.facts.size_bytes);
 
         let span = tracing::info_span!("backup", database = source.facts.database, key = target.key());
         let kept = target.spool();
         let (committed, manifest, globals) =
-            self.dump_with_globals(source, target, &trip, &known).instrument(span).await?;
+            self.dump_with_globals(source, target, &upload_plan, &known).instrument(span).await?;
         let sidecars = Sidecars { committed: &committed, destination: &destination, limits: &self.limits };
         let location = destination.location(committed.key());
         let place = Place { location: &location, endpoint: destination.endpoint() };
@@ -117,9 +117,14 @@ impl<'a> Backup<'a> {
     }
 
     /// Deletes what no rule keeps, and sweeps stale uploads. The backup is committed: nothing here can make it fail.
-    async fn retain(&self, destination: &Destination, committed: &Committed, whose: Whose) -> Option<RetentionReport> {
+    async fn retain(
+        &self,
+        destination: &Destination,
+        committed: &Committed,
+        whose: Ownership,
+    ) -> Option<RetentionReport> {
         let policy = self.config.retention.as_ref();
-        if policy.is_some() && whose == Whose::Unknown {
+        if policy.is_some() && whose == Ownership::Unknown {
             let reason = "it is not known whose backups are here: nothing was deleted";
             tracing::warn!("retention: {reason}");
             return Some(RetentionReport::failed(reason.to_owned()));
@@ -167,16 +172,16 @@ impl<'a> Backup<'a> {
         Ok(Source { session, facts, tools })
     }
 
-    /// Whose backups are there already, and what the sidecars will tell.
+    /// Ownership backups are there already, and what the sidecars will tell.
     async fn look_around(
         &self,
         source: &mut Source,
         destination: &Destination,
         concerns: &[Concern],
-    ) -> Result<(Known, Whose), Error> {
-        let whose = match self.mixing {
-            Mixing::Refused => neighbours::check(destination, &source.facts).await?,
-            Mixing::Allowed => Whose::Ours,
+    ) -> Result<(Known, Ownership), Error> {
+        let whose = match self.mixed_databases {
+            MixedDatabases::Refused => ownership::check(destination, &source.facts).await?,
+            MixedDatabases::Allowed => Ownership::Ours,
         };
         Ok((Known::ask(&mut source.session, &self.config.postgres.arguments, concerns).await?, whose))
     }
@@ -243,16 +248,16 @@ impl<'a> Backup<'a> {
         &self,
         source: Source,
         target: Target,
-        trip: &Trip<'_>,
+        upload_plan: &UploadPlan<'_>,
         known: &Known,
     ) -> Result<(Committed, Manifest, GlobalsOfRun), Error> {
         let Source { mut session, facts, tools } = source;
         let globals = GlobalsOfRun::default();
-        let (source, limits) = (self.source(&facts, trip.run_id), &self.limits);
+        let (source, limits) = (self.source(&facts, upload_plan.run_id), &self.limits);
         let postgres = &self.config.postgres;
         let maker =
             GlobalsMaker { tools: &tools, postgres, source: &source, facts: &facts, origin: &known.origin, limits };
-        let dump = Dumping { facts: &facts, tools: &tools, source: &source, trip, known, globals: &globals };
+        let dump = Dumping { facts: &facts, tools: &tools, source: &source, upload_plan, known, globals: &globals };
         let dumping = async {
             let committed = self.dump_and_commit(&mut session, target, &dump).await?;
             session.close().await;
@@ -272,16 +277,16 @@ impl<'a> Backup<'a> {
         target: Target,
         dumping: &Dumping<'_>,
     ) -> Result<(Committed, Manifest), Error> {
-        let Dumping { facts, tools, source, trip, known, globals } = *dumping;
-        let (application_name, warnings) = (blocking::application_name(trip.run_id), OnceLock::new());
+        let Dumping { facts, tools, source, upload_plan, known, globals } = *dumping;
+        let (application_name, warnings) = (blocking::application_name(upload_plan.run_id), OnceLock::new());
         let job = Job {
             postgres: &self.config.postgres,
             source,
             tools,
             settings: &self.config.pipeline,
-            plan: trip.plan.clone(),
+            plan: upload_plan.plan.clone(),
             parts: &self.config.parts,
-            checksum: trip.destination.checksum(),
+            checksum: upload_plan.destination.checksum(),
             progress: &self.progress,
             limits: &self.limits,
             application_name: &application_name,
@@ -290,12 +295,12 @@ impl<'a> Backup<'a> {
         };
         let arguments = Dump::arguments(&self.config.postgres);
         let run = RunFacts {
-            run_id: trip.run_id,
+            run_id: upload_plan.run_id,
             facts,
             tools,
             level: self.config.pipeline.level,
-            part_bytes: trip.plan.base(),
-            is_partial: trip.is_partial,
+            part_bytes: upload_plan.plan.base(),
+            is_partial: upload_plan.is_partial,
             arguments: &arguments,
             references: known.references.as_ref(),
             missing: known.missing(),

@@ -1,6 +1,6 @@
 //! `backup`: one backup, reported as a line or as JSON.
 
-use crate::backup::{Mixing, Report};
+use crate::backup::{MixedDatabases, Report};
 use crate::cli::BackupArgs;
 use crate::config;
 use crate::error::{Chain, Error};
@@ -20,7 +20,11 @@ pub async fn run(context: &Context<'_>, args: &BackupArgs, interrupts: Interrupt
     let ledger = Ledger::open(watchers.destination.as_deref(), watchers.metrics_file);
     let audience = Audience::begin(&ledger, watchers.ping);
     let choice = if args.no_progress { ProgressStyleChoice::Lines } else { ProgressStyleChoice::Auto };
-    let manner = Manner { choice, mixing: Mixing::when(args.allow_mixed), allows_pooler: args.pooler.allow_pooler };
+    let manner = Manner {
+        choice,
+        mixed_databases: MixedDatabases::when(args.allow_mixed),
+        allows_pooler: args.pooler.allow_pooler,
+    };
     let taken = take(context, manner, interrupts).await;
     print(context, args, &taken);
     audience.end(context, &taken).await;

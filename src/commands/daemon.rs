@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 
-use crate::backup::Mixing;
+use crate::backup::MixedDatabases;
 use crate::backup::manifest::time_text;
 use crate::cli::DaemonArgs;
 use crate::config::{self, DaemonConfig};
@@ -47,7 +47,7 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
     let owned = Arc::new(OwnedContext::of(context));
     let manner = Manner {
         choice: ProgressStyleChoice::Lines,
-        mixing: Mixing::when(args.allow_mixed),
+        mixed_databases: MixedDatabases::when(args.allow_mixed),
         allows_pooler: args.pooler.allow_pooler,
     };
     let launch = launcher(Arc::clone(&owned), Arc::clone(&ledger), manner, interrupts.clone());

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::backup::manifest::{Manifest, Place};
-use crate::backup::way_back;
+use crate::backup::restore_instructions;
 use crate::listing::StoredBackup;
 
 /// A database's name is cut no shorter than this.
@@ -78,7 +78,8 @@ pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>, endpoint: Opti
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     let facts: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect();
     let place = Place { location: &backup.s3_location, endpoint };
-    let commands = way_back::commands(&place, manifest).iter().fold(String::new(), |text, line| text + "\n  " + line);
+    let commands =
+        restore_instructions::commands(&place, manifest).iter().fold(String::new(), |text, line| text + "\n  " + line);
     format!(
         "{}\n\nTo restore it without this program, in bash, as a superuser of the new server (see docs/restore.md):{commands}",
         facts.join("\n")

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
-use crate::backup::{Attempt, Backup, Limits, Mixing, Report};
+use crate::backup::{Attempt, Backup, Limits, MixedDatabases, Report};
 use crate::config;
 use crate::error::{Chain, Error, ExitCode};
 use crate::interrupt::Interrupts;
@@ -21,7 +21,7 @@ pub(super) struct Manner {
     /// How progress is shown.
     pub choice: ProgressStyleChoice,
     /// What another database's backups in the destination mean.
-    pub mixing: Mixing,
+    pub mixed_databases: MixedDatabases,
     /// Whether a transaction pooler is no reason to refuse.
     pub allows_pooler: bool,
 }
@@ -66,7 +66,7 @@ async fn run(
         let started = Display::start(context.writer.bars(), manner.choice, Arc::clone(&progress), estimate);
         *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
     };
-    let backup = Backup::new(&config, limits, Arc::clone(&progress), show).mixing(manner.mixing);
+    let backup = Backup::new(&config, limits, Arc::clone(&progress), show).mixed_databases(manner.mixed_databases);
     Box::pin(backup.run(attempt)).await
 }
 

@@ -1,4 +1,4 @@
-//! Whose backups the destination holds. One `S3_PATH` holds one database (SPEC §4, "Name"): among the names of two, "the
+//! Ownership backups the destination holds. One `S3_PATH` holds one database (SPEC §4, "Name"): among the names of two, "the
 //! newest" and "the last seven" would mean nothing.
 //!
 //! Called by [`super::run`] before anything is begun. Decided by the newest manifest that can be read; where there is none,
@@ -19,7 +19,7 @@ use super::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
 
 /// What another database's backups in the destination mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mixing {
+pub enum MixedDatabases {
     /// The end of the run.
     #[default]
     Refused,
@@ -27,7 +27,7 @@ pub enum Mixing {
     Allowed,
 }
 
-impl Mixing {
+impl MixedDatabases {
     /// As the command line has `--allow-mixed` or not.
     #[must_use]
     pub fn when(is_allowed: bool) -> Self {
@@ -53,7 +53,7 @@ struct Origin {
 
 /// Whether it is known that a destination holds no other database's backups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(super) enum Ownership {
     /// This database's, nobody's, or what the user allows.
     Ours,
     /// Nobody knows: nothing may be deleted here.
@@ -61,24 +61,24 @@ pub(super) enum Whose {
 }
 
 /// Refuses a destination that holds another database's backups, and warns of another server's.
-pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Whose, Error> {
+pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Ownership, Error> {
     let (name, origin) = match newest(&destination.with_patience(PATIENCE)).await {
         Ok(Newest::Of(name, origin)) => (name, origin),
-        Ok(Newest::Nobodys) => return Ok(Whose::Ours),
+        Ok(Newest::Nobodys) => return Ok(Ownership::Ours),
         Ok(Newest::Unreadable(name)) => {
             tracing::warn!(newest = %name, "the newest manifests here are damaged, so it is not known whose backups these are: going on");
-            return Ok(Whose::Unknown);
+            return Ok(Ownership::Unknown);
         }
         Err(StorageError::Refused { action, failure, .. }) if failure.is_bucket_in_url() => {
             return Err(StorageError::Refused { action, failure, first: true }.into());
         }
         Err(StorageError::Refused { failure, .. }) if !failure.is_broken_listing() => {
             tracing::debug!(error = %failure, "these credentials may not see whose backups are here");
-            return Ok(Whose::Unknown);
+            return Ok(Ownership::Unknown);
         }
         Err(error) => {
             tracing::warn!(%error, "it is not known whose backups are here: going on");
-            return Ok(Whose::Unknown);
+            return Ok(Ownership::Unknown);
         }
     };
     if origin.database != facts.database {
@@ -95,7 +95,7 @@ pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Wh
             "the newest backup here is of the same database on another server: right after an upgrade or a move"
         );
     }
-    Ok(Whose::Ours)
+    Ok(Ownership::Ours)
 }
 
 /// What the newest manifests tell.

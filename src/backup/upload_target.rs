@@ -30,7 +30,7 @@ pub(super) enum Target {
 }
 
 /// One run's way to the destination.
-pub(super) struct Trip<'a> {
+pub(super) struct UploadPlan<'a> {
     pub destination: &'a Destination,
     pub run_id: &'a str,
     /// After the start time.
@@ -58,7 +58,7 @@ impl Target {
     }
 }
 
-impl Trip<'_> {
+impl UploadPlan<'_> {
     /// Begins the upload under the first free name; with a room in the spool, beside files of its own.
     pub async fn begin(
         &self,
