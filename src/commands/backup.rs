@@ -9,29 +9,29 @@ use crate::telemetry::ProgressStyleChoice;
 use crate::telemetry::metrics::Ledger;
 
 use super::Context;
-use super::take::{Audience, Manner, Taken, take};
+use super::run_backup::{Notifiers, RunOptions, RunOutcome, run_backup};
 
 /// Takes one backup and prints its report.
 ///
 /// # Errors
 /// Why there is no backup.
 pub async fn run(context: &Context<'_>, args: &BackupArgs, interrupts: Interrupts) -> Result<(), Error> {
-    let watchers = config::watchers(context.flags, context.environment);
-    let ledger = Ledger::open(watchers.destination.as_deref(), watchers.metrics_file);
-    let audience = Audience::begin(&ledger, watchers.ping);
+    let notifications = config::notifications(context.flags, context.environment);
+    let ledger = Ledger::open(notifications.destination.as_deref(), notifications.metrics_file);
+    let notifiers = Notifiers::begin(&ledger, notifications.ping);
     let choice = if args.no_progress { ProgressStyleChoice::Lines } else { ProgressStyleChoice::Auto };
-    let manner = Manner {
+    let options = RunOptions {
         choice,
         mixed_databases: MixedDatabases::when(args.allow_mixed),
         allows_pooler: args.pooler.allow_pooler,
     };
-    let taken = take(context, manner, interrupts).await;
+    let taken = run_backup(context, options, interrupts).await;
     print(context, args, &taken);
-    audience.end(context, &taken).await;
+    notifiers.end(context, &taken).await;
     taken.outcome.map(drop)
 }
 
-fn print(context: &Context<'_>, args: &BackupArgs, taken: &Taken) {
+fn print(context: &Context<'_>, args: &BackupArgs, taken: &RunOutcome) {
     if args.json {
         let report = taken
             .outcome

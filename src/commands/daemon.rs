@@ -19,7 +19,7 @@ use crate::scheduler::{Agenda, Due, Ended, Launch, Missed, Opening, Pulse, Sched
 use crate::telemetry::metrics::{Ledger, RunResult};
 use crate::telemetry::{Pings, ProgressStyleChoice, Redactor, ping};
 
-use super::take::{Audience, Manner, Taken, take};
+use super::run_backup::{Notifiers, RunOptions, RunOutcome, run_backup};
 use super::{Context, OwnedContext, catch_up, log_failure};
 
 /// Takes backups until a signal comes.
@@ -28,8 +28,8 @@ use super::{Context, OwnedContext, catch_up, log_failure};
 /// Settings that cannot be used, an address that cannot be listened on; in the end, the signal.
 pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupts) -> Result<(), Error> {
     let config = config::daemon(context.flags, context.environment).map_err(Error::Settings)?;
-    let watchers = config::watchers(context.flags, context.environment);
-    let ledger = Arc::new(Ledger::open(watchers.destination.as_deref(), watchers.metrics_file));
+    let notifications = config::notifications(context.flags, context.environment);
+    let ledger = Arc::new(Ledger::open(notifications.destination.as_deref(), notifications.metrics_file));
     let pulse = Arc::new(Pulse::new(config.schedule.clone(), Arc::clone(&ledger)));
     // Served as long as it lives.
     let _server = listen(&config, &pulse).await?;
@@ -45,12 +45,12 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
     };
     let agenda = Agenda::new(config.schedule, config.retry_delays, Utc::now());
     let owned = Arc::new(OwnedContext::of(context));
-    let manner = Manner {
+    let options = RunOptions {
         choice: ProgressStyleChoice::Lines,
         mixed_databases: MixedDatabases::when(args.allow_mixed),
         allows_pooler: args.pooler.allow_pooler,
     };
-    let launch = launcher(Arc::clone(&owned), Arc::clone(&ledger), manner, interrupts.clone());
+    let launch = launcher(Arc::clone(&owned), Arc::clone(&ledger), options, interrupts.clone());
     let scheduler = Scheduler::new(agenda, pulse, launch, reporter(owned, ledger));
     Err(Error::Interrupted(Box::pin(scheduler.run(opening, &interrupts)).await))
 }
@@ -65,8 +65,8 @@ async fn listen(config: &DaemonConfig, pulse: &Arc<Pulse>) -> Result<Option<Serv
 }
 
 /// Starts runs.
-fn launcher(owned: Arc<OwnedContext>, ledger: Arc<Ledger>, manner: Manner, interrupts: Interrupts) -> Launch {
-    Box::new(move |due| tokio::spawn(once(Arc::clone(&owned), Arc::clone(&ledger), due, manner, interrupts.clone())))
+fn launcher(owned: Arc<OwnedContext>, ledger: Arc<Ledger>, options: RunOptions, interrupts: Interrupts) -> Launch {
+    Box::new(move |due| tokio::spawn(once(Arc::clone(&owned), Arc::clone(&ledger), due, options, interrupts.clone())))
 }
 
 /// One run. Its own panic is a failure like any other.
@@ -74,24 +74,24 @@ async fn once(
     owned: Arc<OwnedContext>,
     ledger: Arc<Ledger>,
     due: Due,
-    manner: Manner,
+    options: RunOptions,
     interrupts: Interrupts,
 ) -> Ended {
     let context = owned.context();
     context.writer.learn(Redactor::new(context.flags, context.environment));
-    let audience = Audience::begin(&ledger, config::watchers(context.flags, context.environment).ping);
+    let notifiers = Notifiers::begin(&ledger, config::notifications(context.flags, context.environment).ping);
     let inner = Arc::clone(&owned);
-    let run = async move { take(&inner.context(), manner, interrupts).await };
+    let run = async move { run_backup(&inner.context(), options, interrupts).await };
     let taken = match tokio::spawn(run).await {
         Ok(taken) => taken,
-        Err(panic) => Taken::failed(Error::Internal(panic.into())),
+        Err(panic) => RunOutcome::failed(Error::Internal(panic.into())),
     };
     let reason = due.reason();
     match &taken.outcome {
         Ok(report) => tracing::info!(reason, result = report.summary(), "the backup is there"),
         Err(error) => log_failure("backup", error),
     }
-    audience.end(&context, &taken).await;
+    notifiers.end(&context, &taken).await;
     if taken.outcome.is_ok() { Ended::Well } else { Ended::Badly }
 }
 
@@ -103,7 +103,7 @@ fn reporter(owned: Arc<OwnedContext>, ledger: Arc<Ledger>) -> Missed {
         let cause = format!("{in_a_row} backups in a row were skipped, because the one before them still runs");
         tracing::error!(exit_code, scheduled, in_a_row, "{cause}: this counts as a failed backup");
         ledger.ended(&RunResult::without_backup(Utc::now(), Duration::ZERO, exit_code));
-        if let Some(url) = config::watchers(&owned.flags, &owned.environment).ping {
+        if let Some(url) = config::notifications(&owned.flags, &owned.environment).ping {
             let text = format!("exit code {exit_code}: {cause}");
             tokio::spawn(async move { Pings::only(url).failed(text, ping::PATIENCE).await });
         }

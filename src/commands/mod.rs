@@ -9,8 +9,8 @@ pub mod health;
 pub mod list;
 mod plan_table;
 pub mod prune;
+mod run_backup;
 mod table;
-mod take;
 
 use std::io::{BufWriter, IsTerminal as _, Write as _};
 

@@ -29,7 +29,7 @@ pub struct DaemonConfig {
 
 /// Who is told how a run went.
 #[derive(Debug)]
-pub struct Watchers {
+pub struct Notifications {
     /// The destination, for labels; `None` where its settings cannot be used.
     pub destination: Option<String>,
     /// `METRICS_FILE`
@@ -80,7 +80,7 @@ pub fn health(flags: &Flags, environment: &Environment) -> Result<String, Proble
 
 /// Who is to be told, whatever may be wrong with the other settings: a run that ends with those is a failed run, too.
 #[must_use]
-pub fn watchers(flags: &Flags, environment: &Environment) -> Watchers {
+pub fn notifications(flags: &Flags, environment: &Environment) -> Notifications {
     let mut resolver = Resolver::new(flags, environment);
     let bucket = resolver.parse(&table::S3_BUCKET, parse::bucket);
     let prefix = match resolver.given(&table::S3_PATH) {
@@ -89,11 +89,11 @@ pub fn watchers(flags: &Flags, environment: &Environment) -> Watchers {
         Err(Reported) => None,
     };
     let destination = bucket.zip(prefix).map(|(bucket, prefix)| format!("s3://{bucket}/{prefix}"));
-    let (metrics_file, ping) = watchers_in(&mut resolver);
-    Watchers { destination, metrics_file, ping }
+    let (metrics_file, ping) = notifications_in(&mut resolver);
+    Notifications { destination, metrics_file, ping }
 }
 
-pub(super) fn watchers_in(resolver: &mut Resolver<'_>) -> (Option<PathBuf>, Option<PingUrl>) {
+pub(super) fn notifications_in(resolver: &mut Resolver<'_>) -> (Option<PathBuf>, Option<PingUrl>) {
     let metrics_file = resolver.parse(&table::METRICS_FILE, |text| {
         let path = PathBuf::from(text);
         if path.file_name().is_some() { Ok(path) } else { Err("must be the path of a file".to_owned()) }

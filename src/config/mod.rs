@@ -29,7 +29,7 @@ use crate::storage::{AtRest, ChecksumSetting, Encryption, Endpoint, MAX_PARTS, S
 use crate::telemetry::{LogFormat, LogSettings};
 
 pub use check::{CheckConfig, Scope, check};
-pub use daemon::{DaemonConfig, Watchers, daemon, health, watchers};
+pub use daemon::{DaemonConfig, Notifications, daemon, health, notifications};
 pub use effective::Effective;
 pub use resolve::{Environment, Flags, Problem, Problems, Reported, Resolver};
 pub use retention::{PruneConfig, prune};
@@ -99,7 +99,7 @@ fn backup_in(resolver: &mut Resolver<'_>, zone: Tz) -> Option<BackupConfig> {
     let max_duration = resolver.parse(&table::BACKUP_MAX_DURATION, parse::optional_duration).flatten();
     let max_blocking = resolver.parse(&table::BACKUP_MAX_BLOCKING, parse::optional_duration).flatten();
     let retention = retention::policy(resolver, zone).ok().flatten();
-    daemon::watchers_in(resolver);
+    daemon::notifications_in(resolver);
     log(resolver);
     let (s3, postgres) = s3.zip(postgres)?;
     let effective = Effective::default();

@@ -17,7 +17,7 @@ use super::Context;
 
 /// What the command line says about a run, beside the settings.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Manner {
+pub(super) struct RunOptions {
     /// How progress is shown.
     pub choice: ProgressStyleChoice,
     /// What another database's backups in the destination mean.
@@ -27,7 +27,7 @@ pub(super) struct Manner {
 }
 
 /// One run and what came of it.
-pub(super) struct Taken {
+pub(super) struct RunOutcome {
     /// The report of a success, or why there is no backup.
     pub outcome: Result<Report, Error>,
     /// How far it came.
@@ -36,7 +36,7 @@ pub(super) struct Taken {
     pub elapsed: Duration,
 }
 
-impl Taken {
+impl RunOutcome {
     /// A run that did not come far enough to have more to tell.
     pub fn failed(error: Error) -> Self {
         Self { outcome: Err(error), attempt: Attempt::default(), elapsed: Duration::ZERO }
@@ -44,46 +44,46 @@ impl Taken {
 }
 
 /// Takes one backup, with the settings as they are now: files that hold secrets may have changed.
-pub(super) async fn take(context: &Context<'_>, manner: Manner, interrupts: Interrupts) -> Taken {
+pub(super) async fn run_backup(context: &Context<'_>, options: RunOptions, interrupts: Interrupts) -> RunOutcome {
     let began = Instant::now();
     let mut attempt = Attempt::default();
-    let outcome = Box::pin(run(context, manner, interrupts, &mut attempt)).await;
-    Taken { outcome, attempt, elapsed: began.elapsed() }
+    let outcome = Box::pin(run(context, options, interrupts, &mut attempt)).await;
+    RunOutcome { outcome, attempt, elapsed: began.elapsed() }
 }
 
 async fn run(
     context: &Context<'_>,
-    manner: Manner,
+    options: RunOptions,
     interrupts: Interrupts,
     attempt: &mut Attempt,
 ) -> Result<Report, Error> {
     let mut config = config::backup(context.flags, context.environment).map_err(Error::Settings)?;
-    config.postgres.allows_pooler = manner.allows_pooler;
+    config.postgres.allows_pooler = options.allows_pooler;
     let limits = Limits::new(interrupts, config.max_duration);
     let progress = Arc::new(Progress::default());
     let display = Mutex::new(None);
     let show = |estimate| {
-        let started = Display::start(context.writer.bars(), manner.choice, Arc::clone(&progress), estimate);
+        let started = Display::start(context.writer.bars(), options.choice, Arc::clone(&progress), estimate);
         *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
     };
-    let backup = Backup::new(&config, limits, Arc::clone(&progress), show).mixed_databases(manner.mixed_databases);
+    let backup = Backup::new(&config, limits, Arc::clone(&progress), show).mixed_databases(options.mixed_databases);
     Box::pin(backup.run(attempt)).await
 }
 
 /// Those who are told of one run: the metrics' ledger, and whoever is behind `PING_URL`.
-pub(super) struct Audience<'a> {
+pub(super) struct Notifiers<'a> {
     ledger: &'a Ledger,
     pings: Option<Pings>,
 }
 
-impl<'a> Audience<'a> {
+impl<'a> Notifiers<'a> {
     /// Says that the run begins. Must be called within a tokio runtime.
     pub fn begin(ledger: &'a Ledger, ping: Option<PingUrl>) -> Self {
         Self { ledger, pings: ping.map(Pings::begin) }
     }
 
     /// Says how it ended.
-    pub async fn end(self, context: &Context<'_>, taken: &Taken) {
+    pub async fn end(self, context: &Context<'_>, taken: &RunOutcome) {
         let code = taken.outcome.as_ref().map_or_else(Error::exit_code, |_| ExitCode::Ok);
         let report = taken.outcome.as_ref().ok();
         self.ledger.ended(&RunResult {
