@@ -6,7 +6,7 @@ use crate::config;
 use crate::error::{Chain, Error};
 use crate::interrupt::Interrupts;
 use crate::telemetry::ProgressStyleChoice;
-use crate::telemetry::metrics::Ledger;
+use crate::telemetry::metrics::MetricsStore;
 
 use super::Context;
 use super::run_backup::{Notifiers, RunOptions, RunOutcome, run_backup};
@@ -17,8 +17,8 @@ use super::run_backup::{Notifiers, RunOptions, RunOutcome, run_backup};
 /// Why there is no backup.
 pub async fn run(context: &Context<'_>, args: &BackupArgs, interrupts: Interrupts) -> Result<(), Error> {
     let notifications = config::notifications(context.flags, context.environment);
-    let ledger = Ledger::open(notifications.destination.as_deref(), notifications.metrics_file);
-    let notifiers = Notifiers::begin(&ledger, notifications.ping);
+    let metrics = MetricsStore::open(notifications.destination.as_deref(), notifications.metrics_file);
+    let notifiers = Notifiers::begin(&metrics, notifications.ping);
     let choice = if args.no_progress { ProgressStyleChoice::Lines } else { ProgressStyleChoice::Auto };
     let options = RunOptions {
         choice,

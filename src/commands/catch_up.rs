@@ -14,7 +14,7 @@ use crate::error::Chain;
 use crate::listing::{self, Soundness};
 use crate::spool::holds_whole;
 use crate::storage::{Destination, S3Settings, StorageError};
-use crate::telemetry::metrics::Ledger;
+use crate::telemetry::metrics::MetricsStore;
 
 /// How long S3 may answer nothing well during the look.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// Looks, and says whether a backup is to be taken now. Without a last tick none ever is.
-pub(super) async fn is_due(s3: S3Settings, ledger: Arc<Ledger>, last_tick: Option<DateTime<Utc>>) -> bool {
-    let newest = match tokio::time::timeout(LIMIT, newest(s3, &ledger)).await {
+pub(super) async fn is_due(s3: S3Settings, metrics: Arc<MetricsStore>, last_tick: Option<DateTime<Utc>>) -> bool {
+    let newest = match tokio::time::timeout(LIMIT, newest(s3, &metrics)).await {
         Ok(Ok(newest)) => newest,
         Ok(Err(error @ StorageError::Refused { .. })) => {
             // Credentials that may only write: a backup at every start would be too many.
@@ -57,7 +57,7 @@ pub(super) async fn is_kept(spool: Option<PathBuf>, destination: String) -> bool
 
 /// When the newest backup was started. One whose name lies in the future, or that is too small to hold a dump, is no
 /// success of anybody's.
-async fn newest(s3: S3Settings, ledger: &Ledger) -> Result<Option<DateTime<Utc>>, StorageError> {
+async fn newest(s3: S3Settings, metrics: &MetricsStore) -> Result<Option<DateTime<Utc>>, StorageError> {
     let max_outage = s3.max_outage.min(PATIENCE);
     let destination = Box::pin(Destination::open(&S3Settings { max_outage, ..s3 })).await?;
     let entries = listing::list_entries(&destination).await?;
@@ -65,6 +65,6 @@ async fn newest(s3: S3Settings, ledger: &Ledger) -> Result<Option<DateTime<Utc>>
     let stored = || entries.iter().filter_map(|(name, entry)| Some((name, entry, entry.backup?)));
     let valid = stored().rev().find(|(name, entry, _)| Soundness::listed(**name, entry, now).is_none());
     let newest = valid.map(|(name, ..)| name.started());
-    ledger.looked(stored().count() as u64, stored().map(|(.., bytes)| bytes).sum(), newest);
+    metrics.looked(stored().count() as u64, stored().map(|(.., bytes)| bytes).sum(), newest);
     Ok(newest)
 }

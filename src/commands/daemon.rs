@@ -15,8 +15,8 @@ use crate::config::{self, DaemonConfig};
 use crate::error::{Error, ExitCode};
 use crate::health::Server;
 use crate::interrupt::Interrupts;
-use crate::scheduler::{Agenda, Due, Ended, Launch, Missed, Opening, Pulse, Scheduler};
-use crate::telemetry::metrics::{Ledger, RunResult};
+use crate::scheduler::{Due, Ended, Heartbeat, Launch, Missed, Opening, RunQueue, Scheduler};
+use crate::telemetry::metrics::{MetricsStore, RunResult};
 use crate::telemetry::{Pings, ProgressStyleChoice, Redactor, ping};
 
 use super::run_backup::{Notifiers, RunOptions, RunOutcome, run_backup};
@@ -29,10 +29,10 @@ use super::{Context, OwnedContext, catch_up, log_failure};
 pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupts) -> Result<(), Error> {
     let config = config::daemon(context.flags, context.environment).map_err(Error::Settings)?;
     let notifications = config::notifications(context.flags, context.environment);
-    let ledger = Arc::new(Ledger::open(notifications.destination.as_deref(), notifications.metrics_file));
-    let pulse = Arc::new(Pulse::new(config.schedule.clone(), Arc::clone(&ledger)));
+    let metrics = Arc::new(MetricsStore::open(notifications.destination.as_deref(), notifications.metrics_file));
+    let heartbeat = Arc::new(Heartbeat::new(config.schedule.clone(), Arc::clone(&metrics)));
     // Served as long as it lives.
-    let _server = listen(&config, &pulse).await?;
+    let _server = listen(&config, &heartbeat).await?;
     config.backup.effective.announce();
     tracing::info!(schedule = %config.schedule, "the daemon starts");
     let opening = if args.run_on_start {
@@ -40,24 +40,24 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
     } else {
         let last_tick = config.schedule.last_until(Utc::now()).filter(|_| args.catch_up);
         let kept = catch_up::is_kept(config.backup.spool_dir, config.backup.s3.identity());
-        let look = catch_up::is_due(config.backup.s3, Arc::clone(&ledger), last_tick);
+        let look = catch_up::is_due(config.backup.s3, Arc::clone(&metrics), last_tick);
         Opening::Look(tokio::spawn(async { kept.await | look.await }))
     };
-    let agenda = Agenda::new(config.schedule, config.retry_delays, Utc::now());
+    let run_queue = RunQueue::new(config.schedule, config.retry_delays, Utc::now());
     let owned = Arc::new(OwnedContext::of(context));
     let options = RunOptions {
         choice: ProgressStyleChoice::Lines,
         mixed_databases: MixedDatabases::when(args.allow_mixed),
         allows_pooler: args.pooler.allow_pooler,
     };
-    let launch = launcher(Arc::clone(&owned), Arc::clone(&ledger), options, interrupts.clone());
-    let scheduler = Scheduler::new(agenda, pulse, launch, reporter(owned, ledger));
+    let launch = launcher(Arc::clone(&owned), Arc::clone(&metrics), options, interrupts.clone());
+    let scheduler = Scheduler::new(run_queue, heartbeat, launch, reporter(owned, metrics));
     Err(Error::Interrupted(Box::pin(scheduler.run(opening, &interrupts)).await))
 }
 
-async fn listen(config: &DaemonConfig, pulse: &Arc<Pulse>) -> Result<Option<Server>, Error> {
+async fn listen(config: &DaemonConfig, heartbeat: &Arc<Heartbeat>) -> Result<Option<Server>, Error> {
     let Some(address) = &config.listen else { return Ok(None) };
-    let server = Server::start(address, Arc::clone(pulse))
+    let server = Server::start(address, Arc::clone(heartbeat))
         .await
         .map_err(|source| Error::Listen { address: address.clone(), source })?;
     tracing::info!(address = %server.address(), "listening");
@@ -65,21 +65,26 @@ async fn listen(config: &DaemonConfig, pulse: &Arc<Pulse>) -> Result<Option<Serv
 }
 
 /// Starts runs.
-fn launcher(owned: Arc<OwnedContext>, ledger: Arc<Ledger>, options: RunOptions, interrupts: Interrupts) -> Launch {
-    Box::new(move |due| tokio::spawn(once(Arc::clone(&owned), Arc::clone(&ledger), due, options, interrupts.clone())))
+fn launcher(
+    owned: Arc<OwnedContext>,
+    metrics: Arc<MetricsStore>,
+    options: RunOptions,
+    interrupts: Interrupts,
+) -> Launch {
+    Box::new(move |due| tokio::spawn(once(Arc::clone(&owned), Arc::clone(&metrics), due, options, interrupts.clone())))
 }
 
 /// One run. Its own panic is a failure like any other.
 async fn once(
     owned: Arc<OwnedContext>,
-    ledger: Arc<Ledger>,
+    metrics: Arc<MetricsStore>,
     due: Due,
     options: RunOptions,
     interrupts: Interrupts,
 ) -> Ended {
     let context = owned.context();
     context.writer.learn(Redactor::new(context.flags, context.environment));
-    let notifiers = Notifiers::begin(&ledger, config::notifications(context.flags, context.environment).ping);
+    let notifiers = Notifiers::begin(&metrics, config::notifications(context.flags, context.environment).ping);
     let inner = Arc::clone(&owned);
     let run = async move { run_backup(&inner.context(), options, interrupts).await };
     let taken = match tokio::spawn(run).await {
@@ -96,13 +101,13 @@ async fn once(
 }
 
 /// Reports a tick that counts as a failed run, as if a backup had found another one running.
-fn reporter(owned: Arc<OwnedContext>, ledger: Arc<Ledger>) -> Missed {
+fn reporter(owned: Arc<OwnedContext>, metrics: Arc<MetricsStore>) -> Missed {
     Box::new(move |skipped| {
         let exit_code = ExitCode::AlreadyRunning.number();
         let (scheduled, in_a_row) = (time_text(skipped.scheduled), skipped.in_a_row);
         let cause = format!("{in_a_row} backups in a row were skipped, because the one before them still runs");
         tracing::error!(exit_code, scheduled, in_a_row, "{cause}: this counts as a failed backup");
-        ledger.ended(&RunResult::without_backup(Utc::now(), Duration::ZERO, exit_code));
+        metrics.ended(&RunResult::without_backup(Utc::now(), Duration::ZERO, exit_code));
         if let Some(url) = config::notifications(&owned.flags, &owned.environment).ping {
             let text = format!("exit code {exit_code}: {cause}");
             tokio::spawn(async move { Pings::only(url).failed(text, ping::PATIENCE).await });

@@ -10,7 +10,7 @@ use crate::config;
 use crate::error::{Chain, Error, ExitCode};
 use crate::interrupt::Interrupts;
 use crate::pipeline::Progress;
-use crate::telemetry::metrics::{Ledger, RunResult};
+use crate::telemetry::metrics::{MetricsStore, RunResult};
 use crate::telemetry::{Display, PingUrl, Pings, ProgressStyleChoice, ping};
 
 use super::Context;
@@ -70,23 +70,23 @@ async fn run(
     Box::pin(backup.run(attempt)).await
 }
 
-/// Those who are told of one run: the metrics' ledger, and whoever is behind `PING_URL`.
+/// Those who are told of one run: the metrics' metrics, and whoever is behind `PING_URL`.
 pub(super) struct Notifiers<'a> {
-    ledger: &'a Ledger,
+    metrics: &'a MetricsStore,
     pings: Option<Pings>,
 }
 
 impl<'a> Notifiers<'a> {
     /// Says that the run begins. Must be called within a tokio runtime.
-    pub fn begin(ledger: &'a Ledger, ping: Option<PingUrl>) -> Self {
-        Self { ledger, pings: ping.map(Pings::begin) }
+    pub fn begin(metrics: &'a MetricsStore, ping: Option<PingUrl>) -> Self {
+        Self { metrics, pings: ping.map(Pings::begin) }
     }
 
     /// Says how it ended.
     pub async fn end(self, context: &Context<'_>, taken: &RunOutcome) {
         let code = taken.outcome.as_ref().map_or_else(Error::exit_code, |_| ExitCode::Ok);
         let report = taken.outcome.as_ref().ok();
-        self.ledger.ended(&RunResult {
+        self.metrics.ended(&RunResult {
             ended: Utc::now(),
             elapsed: taken.elapsed,
             exit_code: code.number(),

@@ -1,6 +1,6 @@
 //! The daemon's HTTP server: `/livez`, `/healthz` and `/metrics`, nothing else; and in [`probe`] who asks it.
 //!
-//! Started by `commands::daemon`, shows what [`Pulse`] knows. It only reads, holds no secret, and cannot be kept busy:
+//! Started by `commands::daemon`, shows what [`Heartbeat`] knows. It only reads, holds no secret, and cannot be kept busy:
 //! headers have a size and a deadline, a connection has an end, and where there are too many the oldest goes.
 
 mod pages;
@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::scheduler::Pulse;
+use crate::scheduler::Heartbeat;
 
 /// How long a client may take for its request's head.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ impl Server {
     ///
     /// # Errors
     /// Where the address cannot be listened on.
-    pub async fn start(address: &str, pulse: Arc<Pulse>) -> io::Result<Self> {
+    pub async fn start(address: &str, heartbeat: Arc<Heartbeat>) -> io::Result<Self> {
         let listener = match address.strip_prefix(':') {
             None => TcpListener::bind(address).await?,
             // Both families where the system has both.
@@ -53,7 +53,7 @@ impl Server {
             },
         };
         let address = listener.local_addr()?;
-        let task = tokio::spawn(accept(listener, pulse)).abort_handle();
+        let task = tokio::spawn(accept(listener, heartbeat)).abort_handle();
         Ok(Self { task, address })
     }
 
@@ -70,7 +70,7 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, pulse: Arc<Pulse>) {
+async fn accept(listener: TcpListener, heartbeat: Arc<Heartbeat>) {
     let mut connections: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let stream = match listener.accept().await {
@@ -88,13 +88,13 @@ async fn accept(listener: TcpListener, pulse: Arc<Pulse>) {
         {
             oldest.abort();
         }
-        connections.push_back(tokio::spawn(serve(stream, Arc::clone(&pulse))).abort_handle());
+        connections.push_back(tokio::spawn(serve(stream, Arc::clone(&heartbeat))).abort_handle());
     }
 }
 
-async fn serve(stream: TcpStream, pulse: Arc<Pulse>) {
+async fn serve(stream: TcpStream, heartbeat: Arc<Heartbeat>) {
     let service = service_fn(|request| {
-        let page = pages::answer(&request, &pulse);
+        let page = pages::answer(&request, &heartbeat);
         async { Ok::<_, Infallible>(page) }
     });
     let mut builder = http1::Builder::new();

@@ -8,7 +8,7 @@ use hyper::body::{Bytes, Incoming};
 use serde_json::json;
 
 use crate::backup::manifest::time_text;
-use crate::scheduler::{Health, Pulse};
+use crate::scheduler::{Health, Heartbeat};
 
 /// Of Prometheus's text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -16,7 +16,7 @@ const JSON_TYPE: &str = "application/json";
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// Answers a request; its body is not read.
-pub(super) fn answer(request: &Request<Incoming>, pulse: &Pulse) -> Response<Full<Bytes>> {
+pub(super) fn answer(request: &Request<Incoming>, heartbeat: &Heartbeat) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut page = page(StatusCode::METHOD_NOT_ALLOWED, TEXT_TYPE, "GET or HEAD\n".to_owned());
         page.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -24,15 +24,15 @@ pub(super) fn answer(request: &Request<Incoming>, pulse: &Pulse) -> Response<Ful
     }
     match request.uri().path() {
         "/livez" => {
-            let (is_alive, age) = pulse.alive();
+            let (is_alive, age) = heartbeat.alive();
             let text = json!({ "alive": is_alive, "loop_turned_ms_ago": u64::try_from(age.as_millis()).ok() });
             page(status(is_alive), JSON_TYPE, format!("{text}\n"))
         }
         "/healthz" => {
-            let health = pulse.health(Utc::now());
+            let health = heartbeat.health(Utc::now());
             page(status(health.is_healthy), JSON_TYPE, format!("{}\n", described(&health)))
         }
-        "/metrics" => page(StatusCode::OK, METRICS_TYPE, pulse.ledger().render()),
+        "/metrics" => page(StatusCode::OK, METRICS_TYPE, heartbeat.metrics().render()),
         _ => page(StatusCode::NOT_FOUND, TEXT_TYPE, "/livez, /healthz or /metrics\n".to_owned()),
     }
 }

@@ -1,11 +1,11 @@
 //! Cron Scheduler: the daemon's loop. It waits for what the [`Schedule`] says, launches runs, and never ends by itself.
 //!
-//! Called by `commands::daemon`, which says what a run is. [`Agenda`] decides, this file keeps the time: it sleeps in short
+//! Called by `commands::daemon`, which says what a run is. [`RunQueue`] decides, this file keeps the time: it sleeps in short
 //! steps and looks at the wall clock after each, since machines suspend and clocks are set. A run is a task of its own, so
-//! that neither its blocking nor its panic stops the loop, whose turning is what [`Pulse`] and systemd's watchdog see.
+//! that neither its blocking nor its panic stops the loop, whose turning is what [`Heartbeat`] and systemd's watchdog see.
 
-mod agenda;
-mod pulse;
+mod heartbeat;
+mod run_queue;
 mod schedule;
 
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use crate::backup::manifest::time_text;
 use crate::interrupt::{Interrupt, Interrupts};
 use crate::telemetry::Notifier;
 
-pub use agenda::{Agenda, Due, Skipped};
-pub use pulse::{Health, Pulse};
+pub use heartbeat::{Health, Heartbeat};
+pub use run_queue::{Due, RunQueue, Skipped};
 pub use schedule::Schedule;
 
 /// How often the loop looks at the clock.
@@ -44,8 +44,8 @@ pub type Missed = Box<dyn FnMut(Skipped) + Send>;
 
 /// The loop with what it needs.
 pub struct Scheduler {
-    agenda: Agenda,
-    pulse: Arc<Pulse>,
+    run_queue: RunQueue,
+    heartbeat: Arc<Heartbeat>,
     notifier: Notifier,
     launch: Launch,
     missed: Missed,
@@ -71,17 +71,17 @@ pub enum Opening {
 impl Scheduler {
     /// A loop that has not begun.
     #[must_use]
-    pub fn new(agenda: Agenda, pulse: Arc<Pulse>, launch: Launch, missed: Missed) -> Self {
+    pub fn new(run_queue: RunQueue, heartbeat: Arc<Heartbeat>, launch: Launch, missed: Missed) -> Self {
         let notifier = Notifier::of_process();
         let step = notifier.every().map_or(STEP, |every| STEP.min(every / 4));
-        Self { agenda, pulse, notifier, launch, missed, step }
+        Self { run_queue, heartbeat, notifier, launch, missed, step }
     }
 
     /// Goes round until a signal comes, and gives a running backup time to stop.
     pub async fn run(mut self, opening: Opening, interrupts: &Interrupts) -> Interrupt {
         self.notifier.ready(&self.waiting());
         tracing::info!(next = self.next(), "waiting");
-        self.pulse.planned(None, self.agenda.next());
+        self.heartbeat.planned(None, self.run_queue.next());
         let mut occupation = match opening {
             Opening::Look(look) => Occupation::Looking(look),
             Opening::Start => self.start(Due::Start),
@@ -107,7 +107,7 @@ impl Scheduler {
                     tracing::error!(%error, "the look at the destination broke off");
                     false
                 });
-                match self.agenda.due(Utc::now()) {
+                match self.run_queue.due(Utc::now()) {
                     Some(due) => self.start(due),
                     None if is_needed => self.start(Due::CatchUp),
                     None => Occupation::Nothing,
@@ -122,13 +122,13 @@ impl Scheduler {
                 Occupation::Nothing
             }
             Occupation::Running(run) => {
-                if let Some(skipped) = self.agenda.skip(Utc::now()) {
+                if let Some(skipped) = self.run_queue.skip(Utc::now()) {
                     self.skip(skipped);
                 }
                 Occupation::Running(run)
             }
             Occupation::Looking(look) => Occupation::Looking(look),
-            Occupation::Nothing => match self.agenda.due(Utc::now()) {
+            Occupation::Nothing => match self.run_queue.due(Utc::now()) {
                 Some(due) => self.start(due),
                 None => Occupation::Nothing,
             },
@@ -139,17 +139,17 @@ impl Scheduler {
         let (now, scheduled) = (Utc::now(), due.scheduled().map(time_text));
         tracing::info!(reason = due.reason(), scheduled, next = self.next(), "a backup is due");
         self.notifier.status(&format!("a backup runs since {}", time_text(now)));
-        self.pulse.planned(Some(now), self.agenda.next());
+        self.heartbeat.planned(Some(now), self.run_queue.next());
         Occupation::Running((self.launch)(due))
     }
 
     fn ended(&mut self, ended: Ended) {
         match ended {
-            Ended::Well => self.agenda.succeeded(),
-            Ended::Badly => self.agenda.failed(Utc::now()),
+            Ended::Well => self.run_queue.succeeded(),
+            Ended::Badly => self.run_queue.failed(Utc::now()),
         }
         tracing::info!(next = self.next(), "waiting");
-        self.pulse.planned(None, self.agenda.next());
+        self.heartbeat.planned(None, self.run_queue.next());
         self.notifier.status(&match ended {
             Ended::Well => self.waiting(),
             Ended::Badly => format!("the last backup failed; {}", self.waiting()),
@@ -159,10 +159,10 @@ impl Scheduler {
     fn skip(&mut self, skipped: Skipped) {
         let (scheduled, in_a_row) = (time_text(skipped.scheduled), skipped.in_a_row);
         tracing::warn!(scheduled, in_a_row, next = self.next(), "skipped: the backup before it still runs");
-        self.pulse.ledger().skipped();
+        self.heartbeat.metrics().skipped();
         // As it was right before this tick: a backup that takes its time is fine while the one before it is fresh.
         let before = skipped.scheduled - TimeDelta::seconds(1);
-        if in_a_row > 1 && !self.pulse.health(before).is_healthy {
+        if in_a_row > 1 && !self.heartbeat.health(before).is_healthy {
             (self.missed)(skipped);
         }
     }
@@ -187,12 +187,12 @@ impl Scheduler {
     }
 
     fn beat(&mut self) {
-        self.pulse.beat();
+        self.heartbeat.beat();
         self.notifier.beat();
     }
 
     fn next(&self) -> String {
-        self.agenda.next().map_or_else(|| "never".to_owned(), time_text)
+        self.run_queue.next().map_or_else(|| "never".to_owned(), time_text)
     }
 
     fn waiting(&self) -> String {

@@ -1,6 +1,6 @@
 //! A schedule: a cron expression in a time zone. Says when it fires; holds no clock.
 //!
-//! Made by `config`, asked by [`super::Agenda`] and by whoever wants to know how old the newest backup may be. Daylight
+//! Made by `config`, asked by [`super::RunQueue`] and by whoever wants to know how old the newest backup may be. Daylight
 //! saving (SPEC §9): a time of day that is skipped runs once, when the clocks have gone forward; one that comes twice runs
 //! the first time only. An expression whose hour is `*` means every real hour and knows no time of day: it runs through
 //! both. The expression itself is croner's; it only ever sees the plain calendar, and the clocks' changes are dealt with

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use super::*;
 
 use crate::interrupt::HangUp;
-use crate::telemetry::metrics::Ledger;
+use crate::telemetry::metrics::MetricsStore;
 
 /// A loop whose runs are `work`; what is launched and missed comes out of the channel.
 fn scheduler(
@@ -13,7 +13,7 @@ fn scheduler(
     work: impl Fn(Due) -> JoinHandle<Ended> + Send + 'static,
 ) -> (Scheduler, mpsc::UnboundedReceiver<&'static str>) {
     let schedule = Schedule::parse("* * * * * *", chrono_tz::Tz::UTC).expect("a schedule");
-    let pulse = Arc::new(Pulse::new(schedule.clone(), Arc::new(Ledger::open(Some("s3://b/"), None))));
+    let heartbeat = Arc::new(Heartbeat::new(schedule.clone(), Arc::new(MetricsStore::open(Some("s3://b/"), None))));
     let (sender, receiver) = mpsc::unbounded_channel();
     let missed = sender.clone();
     let launch: Launch = Box::new(move |due| {
@@ -21,7 +21,7 @@ fn scheduler(
         work(due)
     });
     let missed: Missed = Box::new(move |_| missed.send("missed").expect("somebody listens"));
-    (Scheduler::new(Agenda::new(schedule, delays, Utc::now()), pulse, launch, missed), receiver)
+    (Scheduler::new(RunQueue::new(schedule, delays, Utc::now()), heartbeat, launch, missed), receiver)
 }
 
 async fn events(receiver: &mut mpsc::UnboundedReceiver<&'static str>, count: usize) -> Vec<&'static str> {
@@ -61,7 +61,7 @@ async fn a_failure_is_retried_before_the_next_tick_and_a_success_is_not() {
     let (mut scheduler, mut receiver) = scheduler(delays.clone(), work);
     // No tick comes between a failure and its retry, even where the machine pauses.
     let schedule = Schedule::parse("*/5 * * * * *", chrono_tz::Tz::UTC).expect("a schedule");
-    scheduler.agenda = Agenda::new(schedule, delays, Utc::now());
+    scheduler.run_queue = RunQueue::new(schedule, delays, Utc::now());
     let events = until(scheduler, look(false), events(&mut receiver, 4)).await;
     assert_eq!(events, ["schedule", "retry", "schedule", "retry"]);
 }
@@ -70,10 +70,10 @@ async fn a_failure_is_retried_before_the_next_tick_and_a_success_is_not() {
 async fn a_second_tick_that_is_skipped_in_a_row_is_reported() {
     let work = |_| tokio::spawn(std::future::pending());
     let (scheduler, mut receiver) = scheduler(Vec::new(), work);
-    let pulse = Arc::clone(&scheduler.pulse);
+    let heartbeat = Arc::clone(&scheduler.heartbeat);
     let events = until(scheduler, Opening::Start, events(&mut receiver, 3)).await;
     assert_eq!(events, ["start", "missed", "missed"]);
-    let metrics = pulse.ledger().render();
+    let metrics = heartbeat.metrics().render();
     // Each that was told, further ones included, and the first.
     let further = std::iter::from_fn(|| receiver.try_recv().ok()).count();
     assert!(metrics.contains(&format!("result=\"skipped\"}} {}\n", 3 + further)), "{metrics}");
@@ -84,11 +84,11 @@ async fn a_second_tick_that_is_skipped_in_a_row_is_reported() {
 async fn skipped_ticks_are_no_failure_while_a_backup_is_fresh() {
     let work = |_| tokio::spawn(std::future::pending());
     let (scheduler, mut receiver) = scheduler(Vec::new(), work);
-    let pulse = Arc::clone(&scheduler.pulse);
+    let heartbeat = Arc::clone(&scheduler.heartbeat);
     // Fresh for longer than the test takes: ahead, but by less than clocks differ.
-    pulse.ledger().looked(1, 1, Some(Utc::now() + TimeDelta::minutes(30)));
+    heartbeat.metrics().looked(1, 1, Some(Utc::now() + TimeDelta::minutes(30)));
     let four_skipped = async {
-        while !pulse.ledger().render().contains("result=\"skipped\"} 4\n") {
+        while !heartbeat.metrics().render().contains("result=\"skipped\"} 4\n") {
             tokio::time::sleep(STEP / 10).await;
         }
     };
@@ -108,6 +108,6 @@ async fn a_look_that_finds_old_backups_is_followed_by_one_at_once() {
     assert_eq!(until(scheduler, slow, events(&mut receiver, 1)).await, ["schedule"]);
     let schedule = Schedule::parse("@yearly", chrono_tz::Tz::UTC).expect("a schedule");
     let (mut scheduler, mut receiver) = self::scheduler(Vec::new(), |_| tokio::spawn(async { Ended::Well }));
-    scheduler.agenda = Agenda::new(schedule, Vec::new(), Utc::now());
+    scheduler.run_queue = RunQueue::new(schedule, Vec::new(), Utc::now());
     assert_eq!(until(scheduler, look(true), events(&mut receiver, 1)).await, ["catch-up"]);
 }

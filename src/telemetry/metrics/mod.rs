@@ -1,16 +1,16 @@
 //! Metrics for Prometheus: the one table of them, a record of their values, and the text that Prometheus reads.
 //!
 //! Written by `commands` after each run, read by `health` (`/metrics`) and by node_exporter's textfile collector
-//! (`METRICS_FILE`, see [`Ledger`]). The text is the plain exposition format: that collector reads no OpenMetrics, which
+//! (`METRICS_FILE`, see [`MetricsStore`]). The text is the plain exposition format: that collector reads no OpenMetrics, which
 //! is the only format that the client libraries write. Each sample says by `destination` whose it is, since a host may
 //! write several files.
 
-mod ledger;
+mod store;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-pub use ledger::{Ledger, RunResult};
+pub use store::{MetricsStore, RunResult};
 
 /// How a metric behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,9 +151,9 @@ pub const METRICS: &[&Metric] = &[
 
 /// The values of the metrics: by name, and by the value of the metric's own label (empty where it has none).
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Record(BTreeMap<&'static str, BTreeMap<String, f64>>);
+pub struct Samples(BTreeMap<&'static str, BTreeMap<String, f64>>);
 
-impl Record {
+impl Samples {
     /// Sets a metric without a label of its own.
     pub fn set(&mut self, metric: &Metric, value: f64) {
         self.set_for(metric, "", value);
@@ -192,7 +192,7 @@ impl Record {
 
 /// The text for Prometheus: each metric once, with the samples of every destination.
 #[must_use]
-pub fn render(records: &[(&str, &Record)]) -> String {
+pub fn render(records: &[(&str, &Samples)]) -> String {
     let mut text = String::new();
     for metric in METRICS {
         let Metric { name, kind, help, .. } = metric;
@@ -213,8 +213,8 @@ pub fn render(records: &[(&str, &Record)]) -> String {
 
 /// Reads what [`render`] wrote, by destination; passes over what it does not know.
 #[must_use]
-pub fn parse(text: &str) -> BTreeMap<String, Record> {
-    let mut records: BTreeMap<String, Record> = BTreeMap::new();
+pub fn parse(text: &str) -> BTreeMap<String, Samples> {
+    let mut records: BTreeMap<String, Samples> = BTreeMap::new();
     for (destination, metric, label, value) in text.lines().filter_map(sample) {
         records.entry(destination).or_default().set_for(metric, &label, value);
     }
@@ -262,14 +262,14 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let mut record = Record::default();
+        let mut record = Samples::default();
         record.set(&LAST_SUCCESS, 1_795_000_000.25);
         record.set_for(&LAST_FAILURE, "12", 1_795_000_001.0);
         record.set_for(&LAST_FAILURE, "143", 1.0);
         record.add(&RUNS, "success", 1.0);
         record.add(&RUNS, "success", 1.0);
         let destination = "s3://b/a \"path\" with \\ and } 1";
-        let mut other = Record::default();
+        let mut other = Samples::default();
         other.add(&RUNS, "success", 5.0);
         let records = BTreeMap::from([(destination.to_owned(), record), ("s3://b/another".to_owned(), other)]);
         let text =
@@ -286,14 +286,14 @@ mod tests {
         let text = "pg_s3_backup_last_success_timestamp_seconds{destination=\"d\"} NaN\n\
                     pg_s3_backup_runs_total{destination=\"d\"} 3\npg_s3_backup_runs_total{destination=\"d\",result=\"x\n\
                     else{destination=\"d\"} 1\n{} {\n}\npg_s3_backup_kept_backups{destination=\"d\"} 7";
-        let mut wanted = Record::default();
+        let mut wanted = Samples::default();
         wanted.set(&KEPT, 7.0);
         assert_eq!(parse(text), BTreeMap::from([("d".to_owned(), wanted)]));
     }
 
     #[test]
     fn every_counter_begins_at_zero_and_goes_on_where_it_was() {
-        let mut record = Record::default();
+        let mut record = Samples::default();
         record.add(&RUNS, "failure", 3.0);
         record.begin_counters();
         let counts = ["success", "failure", "skipped"].map(|result| record.0[RUNS.name].get(result).copied());

@@ -65,7 +65,7 @@ pub struct Skipped {
 
 /// The times that lie ahead.
 #[derive(Clone, Debug)]
-pub struct Agenda {
+pub struct RunQueue {
     schedule: Schedule,
     delays: Vec<Duration>,
     tick: Option<DateTime<Utc>>,
@@ -75,7 +75,7 @@ pub struct Agenda {
     seen: DateTime<Utc>,
 }
 
-impl Agenda {
+impl RunQueue {
     /// From now on, with the waiting times before each retry of a failed backup.
     #[must_use]
     pub fn new(schedule: Schedule, delays: Vec<Duration>, now: DateTime<Utc>) -> Self {
@@ -154,86 +154,86 @@ mod tests {
         format!("2026-11-23T{text}Z").parse().expect("a time")
     }
 
-    fn agenda(expression: &str, now: &str) -> Agenda {
+    fn run_queue(expression: &str, now: &str) -> RunQueue {
         let schedule = Schedule::parse(expression, chrono_tz::Tz::UTC).expect("a schedule");
-        Agenda::new(schedule, DELAYS.to_vec(), at(now))
+        RunQueue::new(schedule, DELAYS.to_vec(), at(now))
     }
 
     #[test]
     fn a_tick_is_due_once() {
-        let mut agenda = agenda("0 2 * * *", "01:59:59");
-        assert_eq!(agenda.due(at("01:59:59")), None);
-        assert_eq!(agenda.due(at("02:00:00")), Some(Due::Tick { scheduled: at("02:00:00") }));
-        assert_eq!(agenda.due(at("02:00:00")), None);
-        assert_eq!(agenda.next(), Some(at("02:00:00") + TimeDelta::days(1)));
+        let mut run_queue = run_queue("0 2 * * *", "01:59:59");
+        assert_eq!(run_queue.due(at("01:59:59")), None);
+        assert_eq!(run_queue.due(at("02:00:00")), Some(Due::Tick { scheduled: at("02:00:00") }));
+        assert_eq!(run_queue.due(at("02:00:00")), None);
+        assert_eq!(run_queue.next(), Some(at("02:00:00") + TimeDelta::days(1)));
     }
 
     #[test]
     fn a_failure_is_retried_three_times_while_the_next_tick_is_further_away() {
-        let mut agenda = agenda("0 2 * * *", "01:00:00");
-        agenda.due(at("02:00:00")).expect("the tick");
-        agenda.failed(at("02:01:00"));
-        assert_eq!(agenda.due(at("02:05:59")), None);
-        assert_eq!(agenda.due(at("02:06:00")), Some(Due::Retry { number: 1, scheduled: at("02:06:00") }));
-        agenda.failed(at("02:07:00"));
-        assert_eq!(agenda.next(), Some(at("02:22:00")));
-        assert_eq!(agenda.due(at("02:22:00")), Some(Due::Retry { number: 2, scheduled: at("02:22:00") }));
-        agenda.failed(at("02:23:00"));
-        assert_eq!(agenda.due(at("03:08:00")), Some(Due::Retry { number: 3, scheduled: at("03:08:00") }));
-        agenda.failed(at("03:09:00"));
-        assert_eq!(agenda.next(), Some(at("02:00:00") + TimeDelta::days(1)), "no fourth");
+        let mut run_queue = run_queue("0 2 * * *", "01:00:00");
+        run_queue.due(at("02:00:00")).expect("the tick");
+        run_queue.failed(at("02:01:00"));
+        assert_eq!(run_queue.due(at("02:05:59")), None);
+        assert_eq!(run_queue.due(at("02:06:00")), Some(Due::Retry { number: 1, scheduled: at("02:06:00") }));
+        run_queue.failed(at("02:07:00"));
+        assert_eq!(run_queue.next(), Some(at("02:22:00")));
+        assert_eq!(run_queue.due(at("02:22:00")), Some(Due::Retry { number: 2, scheduled: at("02:22:00") }));
+        run_queue.failed(at("02:23:00"));
+        assert_eq!(run_queue.due(at("03:08:00")), Some(Due::Retry { number: 3, scheduled: at("03:08:00") }));
+        run_queue.failed(at("03:09:00"));
+        assert_eq!(run_queue.next(), Some(at("02:00:00") + TimeDelta::days(1)), "no fourth");
         // The next tick begins anew.
-        agenda.due(at("02:00:00") + TimeDelta::days(1)).expect("the tick");
-        agenda.failed(at("02:00:00") + TimeDelta::days(1));
-        assert_eq!(agenda.next(), Some(at("02:05:00") + TimeDelta::days(1)));
+        run_queue.due(at("02:00:00") + TimeDelta::days(1)).expect("the tick");
+        run_queue.failed(at("02:00:00") + TimeDelta::days(1));
+        assert_eq!(run_queue.next(), Some(at("02:05:00") + TimeDelta::days(1)));
     }
 
     #[test]
     fn no_retry_stands_where_the_next_tick_comes_first() {
-        let mut agenda = agenda("*/10 * * * *", "02:00:00");
-        agenda.due(at("02:10:00")).expect("the tick");
-        agenda.failed(at("02:14:00"));
-        assert_eq!(agenda.next(), Some(at("02:19:00")));
-        agenda.due(at("02:19:00")).expect("the first retry");
-        agenda.failed(at("02:19:30"));
-        assert_eq!(agenda.next(), Some(at("02:20:00")));
-        assert_eq!(agenda.due(at("02:20:00")), Some(Due::Tick { scheduled: at("02:20:00") }));
-        agenda.failed(at("02:20:01"));
-        agenda.succeeded();
-        assert_eq!(agenda.next(), Some(at("02:30:00")));
+        let mut run_queue = run_queue("*/10 * * * *", "02:00:00");
+        run_queue.due(at("02:10:00")).expect("the tick");
+        run_queue.failed(at("02:14:00"));
+        assert_eq!(run_queue.next(), Some(at("02:19:00")));
+        run_queue.due(at("02:19:00")).expect("the first retry");
+        run_queue.failed(at("02:19:30"));
+        assert_eq!(run_queue.next(), Some(at("02:20:00")));
+        assert_eq!(run_queue.due(at("02:20:00")), Some(Due::Tick { scheduled: at("02:20:00") }));
+        run_queue.failed(at("02:20:01"));
+        run_queue.succeeded();
+        assert_eq!(run_queue.next(), Some(at("02:30:00")));
     }
 
     #[test]
     fn ticks_during_a_run_are_skipped_and_counted_until_one_is_taken() {
-        let mut agenda = agenda("* * * * *", "02:00:00");
-        agenda.due(at("02:01:00")).expect("the tick");
-        assert_eq!(agenda.skip(at("02:01:59")), None);
-        assert_eq!(agenda.skip(at("02:02:00")), Some(Skipped { scheduled: at("02:02:00"), in_a_row: 1 }));
-        assert_eq!(agenda.skip(at("02:03:00")), Some(Skipped { scheduled: at("02:03:00"), in_a_row: 2 }));
-        agenda.succeeded();
-        agenda.due(at("02:04:00")).expect("the tick");
-        assert_eq!(agenda.skip(at("02:05:00")), Some(Skipped { scheduled: at("02:05:00"), in_a_row: 1 }));
+        let mut run_queue = run_queue("* * * * *", "02:00:00");
+        run_queue.due(at("02:01:00")).expect("the tick");
+        assert_eq!(run_queue.skip(at("02:01:59")), None);
+        assert_eq!(run_queue.skip(at("02:02:00")), Some(Skipped { scheduled: at("02:02:00"), in_a_row: 1 }));
+        assert_eq!(run_queue.skip(at("02:03:00")), Some(Skipped { scheduled: at("02:03:00"), in_a_row: 2 }));
+        run_queue.succeeded();
+        run_queue.due(at("02:04:00")).expect("the tick");
+        assert_eq!(run_queue.skip(at("02:05:00")), Some(Skipped { scheduled: at("02:05:00"), in_a_row: 1 }));
     }
 
     #[test]
     fn a_machine_that_slept_takes_one_backup_for_all_that_it_missed() {
-        let mut agenda = agenda("0 * * * *", "02:30:00");
-        assert_eq!(agenda.due(at("09:20:00")), Some(Due::Tick { scheduled: at("09:00:00") }));
-        assert_eq!(agenda.due(at("09:20:01")), None);
-        assert_eq!(agenda.next(), Some(at("10:00:00")));
+        let mut run_queue = run_queue("0 * * * *", "02:30:00");
+        assert_eq!(run_queue.due(at("09:20:00")), Some(Due::Tick { scheduled: at("09:00:00") }));
+        assert_eq!(run_queue.due(at("09:20:01")), None);
+        assert_eq!(run_queue.next(), Some(at("10:00:00")));
     }
 
     #[test]
     fn a_clock_that_was_wrong_does_not_stop_the_schedule() {
-        let mut agenda = agenda("0 2 * * *", "01:00:00");
+        let mut run_queue = run_queue("0 2 * * *", "01:00:00");
         let wrong = at("01:00:00") + TimeDelta::days(3650);
-        agenda.due(wrong).expect("a tick of the wrong year");
-        agenda.failed(wrong);
-        assert_eq!(agenda.due(at("01:00:01")), None);
-        assert_eq!(agenda.next(), Some(at("01:05:01")), "the retry has moved with the clock");
-        assert_eq!(agenda.due(at("02:00:00")), Some(Due::Tick { scheduled: at("02:00:00") }));
+        run_queue.due(wrong).expect("a tick of the wrong year");
+        run_queue.failed(wrong);
+        assert_eq!(run_queue.due(at("01:00:01")), None);
+        assert_eq!(run_queue.next(), Some(at("01:05:01")), "the retry has moved with the clock");
+        assert_eq!(run_queue.due(at("02:00:00")), Some(Due::Tick { scheduled: at("02:00:00") }));
         // A small step back does not run it twice.
-        assert_eq!(agenda.due(at("01:59:58")), None);
-        assert_eq!(agenda.due(at("02:00:00")), None);
+        assert_eq!(run_queue.due(at("01:59:58")), None);
+        assert_eq!(run_queue.due(at("02:00:00")), None);
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::telemetry::metrics::Ledger;
+use crate::telemetry::metrics::MetricsStore;
 
 use super::Schedule;
 
@@ -14,9 +14,9 @@ const ALIVE: Duration = Duration::from_secs(30);
 
 /// The state of the daemon.
 #[derive(Debug)]
-pub struct Pulse {
+pub struct Heartbeat {
     schedule: Schedule,
-    ledger: Arc<Ledger>,
+    metrics: Arc<MetricsStore>,
     state: Mutex<State>,
 }
 
@@ -42,18 +42,18 @@ pub struct Health {
     pub next_run: Option<DateTime<Utc>>,
 }
 
-impl Pulse {
+impl Heartbeat {
     /// Of a daemon that starts now.
     #[must_use]
-    pub fn new(schedule: Schedule, ledger: Arc<Ledger>) -> Self {
+    pub fn new(schedule: Schedule, metrics: Arc<MetricsStore>) -> Self {
         let state = State { beat: Instant::now(), running_since: None, next: None };
-        Self { schedule, ledger, state: Mutex::new(state) }
+        Self { schedule, metrics, state: Mutex::new(state) }
     }
 
     /// The record of runs.
     #[must_use]
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+    pub fn metrics(&self) -> &MetricsStore {
+        &self.metrics
     }
 
     /// The loop has turned.
@@ -64,7 +64,7 @@ impl Pulse {
     /// What runs, and what comes next.
     pub fn planned(&self, running_since: Option<DateTime<Utc>>, next: Option<DateTime<Utc>>) {
         self.with(|state| (state.running_since, state.next) = (running_since, next));
-        self.ledger.planned(running_since, next);
+        self.metrics.planned(running_since, next);
     }
 
     /// Whether the loop turns, and how long ago it last did.
@@ -80,7 +80,7 @@ impl Pulse {
         let State { running_since, next, .. } = self.with(|state| *state);
         let last = self.schedule.last_until(now);
         let wanted_since = last.and_then(|last| self.schedule.last_until(last - TimeDelta::seconds(1)));
-        let last_success = self.ledger.last_success(now);
+        let last_success = self.metrics.last_success(now);
         let is_healthy = last_success.is_some_and(|success| wanted_since.is_none_or(|since| success >= since));
         Health { is_healthy, last_success, wanted_since, running_since, next_run: next }
     }
@@ -102,54 +102,54 @@ mod tests {
     #[test]
     fn a_backup_since_the_tick_before_last_is_healthy() {
         let schedule = Schedule::parse("0 2 * * *", chrono_tz::Tz::UTC).expect("a schedule");
-        let ledger = Arc::new(Ledger::open(Some("s3://b/"), None));
-        let pulse = Pulse::new(schedule, Arc::clone(&ledger));
-        assert!(!pulse.health(at("23T12:00:00")).is_healthy, "nothing is known");
+        let metrics = Arc::new(MetricsStore::open(Some("s3://b/"), None));
+        let heartbeat = Heartbeat::new(schedule, Arc::clone(&metrics));
+        assert!(!heartbeat.health(at("23T12:00:00")).is_healthy, "nothing is known");
         let run = |ended, exit_code, bytes| {
             let run = RunResult::without_backup(ended, Duration::ZERO, exit_code);
             RunResult { bytes, ..run }
         };
-        ledger.ended(&run(at("22T02:10:00"), 0, Some((10, 1))));
+        metrics.ended(&run(at("22T02:10:00"), 0, Some((10, 1))));
         for (now, healthy) in
             [("22T03:00:00", true), ("23T03:00:00", true), ("24T01:59:59", true), ("24T02:00:00", false)]
         {
-            assert_eq!(pulse.health(at(now)).is_healthy, healthy, "{now}");
+            assert_eq!(heartbeat.health(at(now)).is_healthy, healthy, "{now}");
         }
-        ledger.ended(&run(at("24T02:00:30"), 10, None));
-        assert!(!pulse.health(at("24T02:01:00")).is_healthy, "a failure changes nothing");
-        ledger.looked(3, 30, Some(at("23T02:00:00")));
-        assert!(pulse.health(at("24T02:01:00")).is_healthy, "one of somebody else's is a backup, too");
-        ledger.looked(2, 20, Some(at("20T02:00:00")));
-        assert!(pulse.health(at("24T02:01:00")).is_healthy, "an older one changes nothing");
+        metrics.ended(&run(at("24T02:00:30"), 10, None));
+        assert!(!heartbeat.health(at("24T02:01:00")).is_healthy, "a failure changes nothing");
+        metrics.looked(3, 30, Some(at("23T02:00:00")));
+        assert!(heartbeat.health(at("24T02:01:00")).is_healthy, "one of somebody else's is a backup, too");
+        metrics.looked(2, 20, Some(at("20T02:00:00")));
+        assert!(heartbeat.health(at("24T02:01:00")).is_healthy, "an older one changes nothing");
     }
 
     #[test]
     fn a_success_in_the_future_is_none() {
         let schedule = Schedule::parse("0 2 * * *", chrono_tz::Tz::UTC).expect("a schedule");
-        let ledger = Arc::new(Ledger::open(Some("s3://b/"), None));
-        let pulse = Pulse::new(schedule, Arc::clone(&ledger));
+        let metrics = Arc::new(MetricsStore::open(Some("s3://b/"), None));
+        let heartbeat = Heartbeat::new(schedule, Arc::clone(&metrics));
         // Committed while the clock was wrong.
-        ledger.ended(&RunResult {
+        metrics.ended(&RunResult {
             bytes: Some((10, 1)),
             ..RunResult::without_backup(at("24T02:10:00"), Duration::ZERO, 0)
         });
-        let health = pulse.health(at("23T12:00:00"));
+        let health = heartbeat.health(at("23T12:00:00"));
         assert_eq!((health.is_healthy, health.last_success), (false, None));
-        assert!(pulse.health(at("24T01:10:00")).is_healthy, "clocks may differ by an hour");
+        assert!(heartbeat.health(at("24T01:10:00")).is_healthy, "clocks may differ by an hour");
         // And metrics do not tell it any more, or an alert would stay quiet until then.
-        ledger.ended(&RunResult::without_backup(at("23T12:00:00"), Duration::ZERO, 10));
-        assert!(!ledger.render().contains("last_success_timestamp"), "{}", ledger.render());
+        metrics.ended(&RunResult::without_backup(at("23T12:00:00"), Duration::ZERO, 10));
+        assert!(!metrics.render().contains("last_success_timestamp"), "{}", metrics.render());
     }
 
     #[test]
     fn a_loop_that_does_not_turn_is_not_alive() {
         let schedule = Schedule::parse("0 2 * * *", chrono_tz::Tz::UTC).expect("a schedule");
-        let pulse = Pulse::new(schedule, Arc::new(Ledger::open(Some("s3://b/"), None)));
-        assert!(pulse.alive().0);
+        let heartbeat = Heartbeat::new(schedule, Arc::new(MetricsStore::open(Some("s3://b/"), None)));
+        assert!(heartbeat.alive().0);
         let Some(long_ago) = Instant::now().checked_sub(ALIVE) else { return };
-        pulse.with(|state| state.beat = long_ago);
-        assert!(!pulse.alive().0);
-        pulse.beat();
-        assert!(pulse.alive().0);
+        heartbeat.with(|state| state.beat = long_ago);
+        assert!(!heartbeat.alive().0);
+        heartbeat.beat();
+        assert!(heartbeat.alive().0);
     }
 }

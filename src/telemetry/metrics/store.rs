@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use super::{
     BOTTLENECK, BUILD_INFO, DELETED, DELETED_BYTES, FROZEN, IN_PROGRESS, KEPT, KEPT_BYTES, LAST_DUMP_BYTES,
     LAST_DURATION, LAST_EXIT_CODE, LAST_FAILURE, LAST_RATIO, LAST_RUN, LAST_STORED_BYTES, LAST_SUCCESS, NEXT_RUN,
-    RETENTION_FAILED, RUNS, Record, parse, render,
+    RETENTION_FAILED, RUNS, Samples, parse, render,
 };
 
 use crate::backup::name::CLOCK_TOLERANCE;
@@ -56,7 +56,7 @@ impl RunResult<'_> {
 
 /// The record of a destination.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct MetricsStore {
     destination: String,
     file: Option<PathBuf>,
     state: Mutex<State>,
@@ -65,13 +65,13 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct State {
     /// Of this destination.
-    record: Record,
+    record: Samples,
     /// What else the file holds. It stays until there is a backup in this destination: a run that failed may have been
     /// told the wrong one.
-    others: BTreeMap<String, Record>,
+    others: BTreeMap<String, Samples>,
 }
 
-impl Ledger {
+impl MetricsStore {
     /// For a destination, with what its file holds. Where a setting is wrong and nobody knows which destination was meant,
     /// it is the one that the file is of; where that is not known either, the file stays as it is.
     #[must_use]
@@ -183,7 +183,7 @@ impl Ledger {
         self.save();
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Record) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut Samples) -> T) -> T {
         work(&mut self.state().record)
     }
 
@@ -209,14 +209,14 @@ impl Ledger {
 }
 
 /// A success that lies in the future, by a clock or a name that was wrong, would keep alerts quiet until then.
-fn forget_future(record: &mut Record, now: DateTime<Utc>) {
+fn forget_future(record: &mut Samples, now: DateTime<Utc>) {
     if record.get(&LAST_SUCCESS).is_some_and(|success| success > unix(now + CLOCK_TOLERANCE)) {
         record.remove(&LAST_SUCCESS);
     }
 }
 
 /// What retention did. Without a rule there is none that could be frozen: an alert on an earlier one ends.
-fn retained(record: &mut Record, report: Option<&RetentionReport>) {
+fn retained(record: &mut Samples, report: Option<&RetentionReport>) {
     let Some(report) = report else {
         record.remove(&FROZEN);
         record.remove(&RETENTION_FAILED);
@@ -289,34 +289,34 @@ mod tests {
         RunResult { bytes: Some((1000, 100)), bottleneck, retention, ..run }
     }
 
-    fn values(ledger: &Ledger, metrics: [&Metric; 6]) -> [Option<f64>; 6] {
-        metrics.map(|metric| ledger.with(|record| record.get(metric)))
+    fn values(store: &MetricsStore, metrics: [&Metric; 6]) -> [Option<f64>; 6] {
+        metrics.map(|metric| store.with(|record| record.get(metric)))
     }
 
     #[test]
     fn what_is_kept_is_counted_and_after_retention_known() {
-        let ledger = Ledger::open(Some("s3://b/"), None);
-        let seen = || values(&ledger, [&KEPT, &KEPT_BYTES, &DELETED, &DELETED_BYTES, &FROZEN, &RETENTION_FAILED]);
-        ledger.ended(&backup(None));
+        let store = MetricsStore::open(Some("s3://b/"), None);
+        let seen = || values(&store, [&KEPT, &KEPT_BYTES, &DELETED, &DELETED_BYTES, &FROZEN, &RETENTION_FAILED]);
+        store.ended(&backup(None));
         let none_deleted = [None, None, Some(0.0), Some(0.0), None, None];
         assert_eq!(seen(), none_deleted, "nobody has looked");
-        ledger.looked(3, 300, None);
-        ledger.ended(&backup(None));
+        store.looked(3, 300, None);
+        store.ended(&backup(None));
         assert_eq!(seen(), [Some(4.0), Some(400.0), Some(0.0), Some(0.0), None, None]);
 
         let report =
             RetentionReport { kept: 3, kept_bytes: 290, deleted: 2, deleted_bytes: 230, ..RetentionReport::default() };
-        ledger.ended(&backup(Some(&report)));
+        store.ended(&backup(Some(&report)));
         assert_eq!(seen(), [3.0, 290.0, 2.0, 230.0, 0.0, 0.0].map(Some));
-        ledger.ended(&backup(Some(&RetentionReport::failed("denied".to_owned()))));
+        store.ended(&backup(Some(&RetentionReport::failed("denied".to_owned()))));
         assert_eq!(seen(), [4.0, 390.0, 2.0, 230.0, 0.0, 1.0].map(Some), "nobody knows: counted on");
         let problems = vec!["a gap".to_owned()];
         let frozen = RetentionReport { kept: 5, kept_bytes: 490, frozen: true, problems, ..RetentionReport::default() };
-        ledger.ended(&backup(Some(&frozen)));
-        ledger.ended(&RunResult::without_backup(Utc::now(), Duration::ZERO, 12));
+        store.ended(&backup(Some(&frozen)));
+        store.ended(&RunResult::without_backup(Utc::now(), Duration::ZERO, 12));
         assert_eq!(seen(), [5.0, 490.0, 2.0, 230.0, 1.0, 0.0].map(Some), "a failure changes nothing");
-        ledger.ended(&backup(None));
+        store.ended(&backup(None));
         assert_eq!(seen()[4..], [None; 2], "no rule, no freeze");
-        assert!(ledger.render().contains("_bottleneck_ratio{destination=\"s3://b/\",stage=\"dump\"} 0.83\n"));
+        assert!(store.render().contains("_bottleneck_ratio{destination=\"s3://b/\",stage=\"dump\"} 0.83\n"));
     }
 }
