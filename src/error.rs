@@ -11,7 +11,7 @@ use crate::config::Problems;
 use crate::health::probe::NotAlive;
 use crate::interrupt::Interrupt;
 use crate::postgres::PostgresError;
-use crate::retention::Shortfall;
+use crate::retention::PruneError;
 use crate::spool::SpoolError;
 use crate::storage::{Blame, StorageError};
 
@@ -163,7 +163,7 @@ pub enum Error {
     Spool(#[from] SpoolError),
     /// Not everything was deleted that the rules say.
     #[error(transparent)]
-    PruneIncomplete(#[from] Shortfall),
+    PruneIncomplete(#[from] PruneError),
     /// Another backup of the same database to the same destination holds the lock.
     #[error("another backup of database {database} to {destination} is running: wait for it, or look for its process")]
     AlreadyRunning {

@@ -2,21 +2,21 @@
 
 use bytesize::ByteSize;
 
-use crate::retention::{Decision, RetentionReport, Survey};
+use crate::retention::{Decision, Inventory, RetentionReport};
 
 /// The whole plan, newest first, and what else would be done; the reasons in so many columns, or in one line.
 pub fn of_plan(
-    survey: &Survey,
+    inventory: &Inventory,
     stale_uploads: &[String],
     report: &RetentionReport,
     (location, columns): (&str, Option<usize>),
 ) -> String {
-    let decisions = survey.plan().decisions();
+    let decisions = inventory.plan().decisions();
     let mut lines = if decisions.is_empty() { Vec::new() } else { of_rows(decisions.iter().map(row), columns) };
-    let orphans = survey.orphans().map(|name| format!("{name} is gone: what lies beside it would be deleted"));
+    let orphans = inventory.orphans().map(|name| format!("{name} is gone: what lies beside it would be deleted"));
     lines.extend(orphans);
     lines.extend(stale_uploads.iter().map(|file_name| format!("{file_name}: its stale upload would be aborted")));
-    lines.push(foreseen(report, location));
+    lines.push(planned(report, location));
     lines.join("\n")
 }
 
@@ -57,7 +57,7 @@ pub fn summary(report: &RetentionReport, location: &str) -> String {
     format!("{location}: {} backups kept, {} deleted ({size})", report.kept, report.deleted)
 }
 
-fn foreseen(report: &RetentionReport, location: &str) -> String {
+fn planned(report: &RetentionReport, location: &str) -> String {
     let size = ByteSize(report.deleted_bytes).display().iec();
     let verdict = if report.frozen { "; nothing would be deleted without --force" } else { "" };
     format!("{location}: {} backups to keep, {} to delete ({size}){verdict}", report.kept, report.deleted)

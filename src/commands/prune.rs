@@ -7,7 +7,7 @@ use crate::cli::PruneArgs;
 use crate::config::{self, PruneConfig};
 use crate::error::Error;
 use crate::interrupt::Interrupts;
-use crate::retention::{self, OnFreeze, PlanReport, RetentionReport, Survey, Sweep};
+use crate::retention::{self, Inventory, PlanReport, RetentionReport, Safety, Sweep};
 use crate::storage::Destination;
 
 use super::Context;
@@ -56,12 +56,12 @@ async fn prune(
     tracing::info!("prune starts");
     let looking = async {
         let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref()).await;
-        Ok((sweep, survey(&config).await?))
+        Ok((sweep, inventory(&config).await?))
     };
-    let (sweep, (destination, survey)) = unless_interrupted(interrupts, looking).await?;
+    let (sweep, (destination, inventory)) = unless_interrupted(interrupts, looking).await?;
     outcome.s3_location = Some(destination.location(&destination.key("")));
     let stop = || async { _ = interrupts.received().await };
-    let enforced = retention::enforce(&destination, &survey, on_freeze(args), stop).await;
+    let enforced = retention::enforce(&destination, &inventory, on_freeze(args), stop).await;
     outcome.retention = enforced.report;
     if enforced.is_stopped {
         return Err(Error::Interrupted(interrupts.received().await));
@@ -73,27 +73,27 @@ async fn prune(
 
 async fn preview(context: &Context<'_>, args: &PruneArgs) -> Result<(), Error> {
     let config = config::prune(context.flags, context.environment).map_err(Error::Settings)?;
-    let (destination, survey) = survey(&config).await?;
-    retention::announce(&survey, on_freeze(args));
+    let (destination, inventory) = inventory(&config).await?;
+    retention::announce(&inventory, on_freeze(args));
     let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref()).await;
     let stale = sweep.find(&destination, Utc::now()).await;
     let stale: Vec<String> = stale.into_iter().map(|upload| upload.file_name).collect();
     if args.json {
-        return context.print_json(&PlanReport::new(&survey, stale, on_freeze(args)));
+        return context.print_json(&PlanReport::new(&inventory, stale, on_freeze(args)));
     }
-    let report = RetentionReport::foreseen(&survey, on_freeze(args));
+    let report = RetentionReport::planned(&inventory, on_freeze(args));
     let location = destination.location(&destination.key(""));
-    context.print(&plan_table::of_plan(&survey, &stale, &report, (&location, super::columns())))
+    context.print(&plan_table::of_plan(&inventory, &stale, &report, (&location, super::columns())))
 }
 
-fn on_freeze(args: &PruneArgs) -> OnFreeze {
-    if args.force { OnFreeze::Override } else { OnFreeze::Heed }
+fn on_freeze(args: &PruneArgs) -> Safety {
+    if args.force { Safety::Override } else { Safety::Enforce }
 }
 
-async fn survey(config: &PruneConfig) -> Result<(Destination, Survey), Error> {
+async fn inventory(config: &PruneConfig) -> Result<(Destination, Inventory), Error> {
     let destination = Destination::open(&config.s3).await?;
-    let survey = Survey::make(&destination, &config.retention, Utc::now()).await?;
-    Ok((destination, survey))
+    let inventory = Inventory::make(&destination, &config.retention, Utc::now()).await?;
+    Ok((destination, inventory))
 }
 
 async fn unless_interrupted<T>(

@@ -1,6 +1,6 @@
-//! The deleting: each doomed backup, and behind it what lies beside it; single deletes, several at once.
+//! The deleting: each to_delete backup, and behind it what lies beside it; single deletes, several at once.
 //!
-//! Called by `commands::prune` and by `backup`. It deletes nothing but whole keys that [`super::survey`] made out of this
+//! Called by `commands::prune` and by `backup`. It deletes nothing but whole keys that [`super::inventory`] made out of this
 //! tool's own names. A delete that is refused is named, and the rest go on; an outage that outlasts its budget ends it.
 
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use crate::error::Chain;
 use crate::listing::{Entry, SIDECARS};
 use crate::storage::{Deletion, Destination, StorageError};
 
-use super::survey::{AT_ONCE, Survey};
+use super::inventory::{AT_ONCE, Inventory};
 
 /// How long deletes that are under way may go on once the program was asked to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -57,18 +57,18 @@ struct Done {
     failed: Option<(String, StorageError)>,
 }
 
-/// Deletes what the survey's plan says, until it is done or told to stop. Whether something speaks against the plan is the
+/// Deletes what the inventory's plan says, until it is done or told to stop. Whether something speaks against the plan is the
 /// caller's to judge.
 pub(super) async fn apply<Waiting: Future<Output = ()>>(
     destination: &Destination,
-    survey: &Survey,
+    inventory: &Inventory,
     stop: impl Fn() -> Waiting,
 ) -> Deleted {
-    let entry = |name: &BackupName| survey.entries.get(name).copied().unwrap_or_default();
-    let doomed = survey.plan().deletions().map(|backup| Job::Backup(backup.name, entry(&backup.name)));
-    let orphans = survey.orphans().map(|name| Job::Orphan(name, entry(&name)));
+    let entry = |name: &BackupName| inventory.entries.get(name).copied().unwrap_or_default();
+    let to_delete = inventory.plan().deletions().map(|backup| Job::Backup(backup.name, entry(&backup.name)));
+    let orphans = inventory.orphans().map(|name| Job::Orphan(name, entry(&name)));
     // The oldest first: should it be cut short, the better ones are left.
-    let mut waiting: VecDeque<Job> = doomed.chain(orphans).collect();
+    let mut waiting: VecDeque<Job> = to_delete.chain(orphans).collect();
     let mut deleted = Deleted::default();
     let mut running = JoinSet::new();
     loop {

@@ -1,6 +1,6 @@
 //! Retention Manager: what is to be deleted, what speaks against it, and the deleting.
 //!
-//! `policy` is what was configured, `plan` decides (pure, clock-free), `freeze` says when not to, `survey` finds out what is
+//! `policy` is what was configured, `plan` decides (pure, clock-free), `freeze` says when not to, `inventory` finds out what is
 //! stored, `apply` deletes, `sweep` aborts this tool's own stale uploads, `report` tells. Called by `commands::prune`, and
 //! by `backup` as its last step (SPEC §7).
 //!
@@ -8,22 +8,22 @@
 //! backup that is made meanwhile is newer than all that either deletes, and the plan of each keeps what its rules keep.
 
 mod apply;
-mod freeze;
+mod inventory;
 mod plan;
 mod policy;
 mod report;
-mod survey;
+mod safety;
 mod sweep;
 #[cfg(test)]
 mod tests;
 
 pub use crate::listing::Soundness;
 pub use apply::Deleted;
-pub use freeze::{Freeze, freezes};
+pub use inventory::Inventory;
 pub use plan::{Backup, Decision, Plan, Reason, Verdict};
 pub use policy::{RetentionPolicy, Rules, Unit};
-pub use report::{PlanReport, RetentionReport, Shortfall};
-pub use survey::Survey;
+pub use report::{PlanReport, PruneError, RetentionReport};
+pub use safety::{SafetyCheck, safety_checks};
 pub use sweep::{SWEEP_AFTER, Sweep};
 
 use std::time::Duration;
@@ -39,45 +39,47 @@ const SWEEP_DEADLINE: Duration = Duration::from_mins(1);
 
 /// What to do where something speaks against the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFreeze {
+pub enum Safety {
     /// Delete nothing.
-    Heed,
+    Enforce,
     /// Delete all the same: somebody has looked at it.
     Override,
 }
 
-/// What became of a survey's plan.
+/// What became of a inventory's plan.
 #[derive(Clone, Debug)]
 pub struct Enforced {
     /// For the report.
     pub report: RetentionReport,
     /// What the rules say and was not done.
-    pub shortfall: Option<Shortfall>,
+    pub shortfall: Option<PruneError>,
     /// The program was asked to stop before it was done.
     pub is_stopped: bool,
 }
 
-/// Deletes what a survey's plan says, unless something speaks against it. `stop` ends when it is time to stop.
+/// Deletes what a inventory's plan says, unless something speaks against it. `stop` ends when it is time to stop.
 pub async fn enforce<Waiting: Future<Output = ()>>(
     destination: &Destination,
-    survey: &Survey,
-    on_freeze: OnFreeze,
+    inventory: &Inventory,
+    on_freeze: Safety,
     stop: impl Fn() -> Waiting,
 ) -> Enforced {
-    announce(survey, on_freeze);
-    if on_freeze == OnFreeze::Heed && !survey.freezes().is_empty() {
-        let shortfall =
-            Shortfall::Frozen { doomed: survey.plan().deletions().count(), reasons: survey.freezes().len() };
-        return Enforced { report: RetentionReport::frozen(survey), shortfall: Some(shortfall), is_stopped: false };
+    announce(inventory, on_freeze);
+    if on_freeze == Safety::Enforce && !inventory.safety_checks().is_empty() {
+        let shortfall = PruneError::Frozen {
+            to_delete: inventory.plan().deletions().count(),
+            reasons: inventory.safety_checks().len(),
+        };
+        return Enforced { report: RetentionReport::frozen(inventory), shortfall: Some(shortfall), is_stopped: false };
     }
-    let deleted = apply::apply(destination, survey, stop).await;
-    let report = RetentionReport::carried_out(survey, &deleted, on_freeze);
+    let deleted = apply::apply(destination, inventory, stop).await;
+    let report = RetentionReport::carried_out(inventory, &deleted, on_freeze);
     let RetentionReport { kept, deleted: gone, deleted_bytes, .. } = report;
     tracing::info!(kept, deleted = gone, deleted_bytes, failed = deleted.failed.len(), "retention");
     if deleted.is_stopped {
         tracing::warn!(untried = deleted.untried, "retention was stopped: the next run deletes the rest");
     }
-    let shortfall = deleted.failed.first().map(|(file_name, reason)| Shortfall::Failed {
+    let shortfall = deleted.failed.first().map(|(file_name, reason)| PruneError::Failed {
         failed: deleted.failed.len(),
         untried: deleted.untried,
         first: format!("{file_name} ({reason})"),
@@ -86,11 +88,11 @@ pub async fn enforce<Waiting: Future<Output = ()>>(
 }
 
 /// Says what speaks against a plan, and what to do; or that it is overridden.
-pub fn announce(survey: &Survey, on_freeze: OnFreeze) {
-    for freeze in survey.freezes() {
+pub fn announce(inventory: &Inventory, on_freeze: Safety) {
+    for freeze in inventory.safety_checks() {
         match on_freeze {
-            OnFreeze::Heed => tracing::warn!("{}", freeze.explained()),
-            OnFreeze::Override => tracing::warn!("overridden by --force: {freeze}"),
+            Safety::Enforce => tracing::warn!("{}", freeze.explained()),
+            Safety::Override => tracing::warn!("overridden by --force: {freeze}"),
         }
     }
 }
@@ -120,20 +122,20 @@ async fn retain<Waiting: Future<Output = ()>>(
     made: &str,
     stop: impl Fn() -> Waiting,
 ) -> RetentionReport {
-    let survey = tokio::select! {
-        survey = Survey::make(destination, policy, Utc::now()) => survey,
+    let inventory = tokio::select! {
+        inventory = Inventory::make(destination, policy, Utc::now()) => inventory,
         () = stop() => return RetentionReport::failed("stopped before anything was deleted".to_owned()),
     };
-    match survey {
+    match inventory {
         // Names that lie in the future, by a clock that is or was wrong, make the backup of now an old one.
-        Ok(survey) if survey.plan().deletions().any(|backup| backup.name.to_string() == made) => {
+        Ok(inventory) if inventory.plan().deletions().any(|backup| backup.name.to_string() == made) => {
             let reason =
                 format!("the rules would delete {made}, which was just made: nothing was deleted; look at the clocks");
             tracing::warn!("retention: {reason}");
             RetentionReport::failed(reason)
         }
-        Ok(survey) => {
-            let Enforced { report, shortfall, .. } = enforce(destination, &survey, OnFreeze::Heed, stop).await;
+        Ok(inventory) => {
+            let Enforced { report, shortfall, .. } = enforce(destination, &inventory, Safety::Enforce, stop).await;
             if let Some(shortfall) = shortfall {
                 tracing::warn!("retention: {shortfall}");
             }

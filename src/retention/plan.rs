@@ -1,6 +1,6 @@
 //! The plan: backups and a policy in; for each backup keep or delete, with the reasons, out. Pure: no clock, no store.
 //!
-//! Called by [`super::survey`], which finds out what the plan had to assume. Only a manifest tells whether a backup is
+//! Called by [`super::inventory`], which finds out what the plan had to assume. Only a manifest tells whether a backup is
 //! sound, and each is a request: so the plan takes for sound what it does not know, says for which backups that mattered,
 //! and is made again once those are known. It is final when it assumed nothing.
 
@@ -176,7 +176,8 @@ struct Planning<'a> {
 impl Planning<'_> {
     fn plan(self) -> Plan {
         let sound = self.newest_sound(self.policy.min_keep);
-        let choices: Vec<Choice> = self.policy.rules.units().map(|(unit, count)| self.choose(unit, count)).collect();
+        let choices: Vec<RuleSelection> =
+            self.policy.rules.units().map(|(unit, count)| self.choose(unit, count)).collect();
         let floor: BTreeSet<usize> = sound.iter().copied().collect();
         let origin = sound.first().copied().unwrap_or_default();
         let decide = |index: usize| {
@@ -186,12 +187,12 @@ impl Planning<'_> {
             let age = self.policy.days_between(self.backups[index].name.started(), self.backups[origin].name.started());
             let too_old = self.policy.rules.days.map(|days| age > i64::from(days));
             keeps.extend((too_old == Some(false)).then_some(Reason::Days));
-            keeps.extend(choices.iter().filter(|choice| choice.chosen.contains(&index)).map(Choice::kept));
+            keeps.extend(choices.iter().filter(|choice| choice.chosen.contains(&index)).map(RuleSelection::kept));
             let (verdict, reasons) = if keeps.is_empty() {
                 let age = (too_old == Some(true)).then_some(Reason::TooOld(age));
                 (
                     Verdict::Delete,
-                    age.into_iter().chain(choices.iter().map(|choice| choice.passed_over(index))).collect(),
+                    age.into_iter().chain(choices.iter().map(|choice| choice.rejected_by(index))).collect(),
                 )
             } else {
                 (Verdict::Keep, keeps)
@@ -242,7 +243,7 @@ impl Planning<'_> {
     /// Of the newest `count` periods that have a sound backup the newest sound one; and of those among the newest `count`
     /// periods at all that have none, the newest one: an unsound backup never stands in a sound one's place, and where
     /// all are partial the rules hold as well.
-    fn choose(&self, unit: Unit, count: usize) -> Choice {
+    fn choose(&self, unit: Unit, count: usize) -> RuleSelection {
         let periods: Vec<NaiveDateTime> =
             self.backups.iter().map(|backup| self.policy.period(unit, backup.name.started())).collect();
         let mut sizes: BTreeMap<NaiveDateTime, usize> = BTreeMap::new();
@@ -266,12 +267,12 @@ impl Planning<'_> {
         }
         unsound.retain(|period, _| !sound.contains_key(period));
         let represented: BTreeMap<NaiveDateTime, usize> = sound.into_iter().chain(unsound).collect();
-        Choice { unit, count, chosen: represented.values().copied().collect(), represented, periods }
+        RuleSelection { unit, count, chosen: represented.values().copied().collect(), represented, periods }
     }
 }
 
 /// What one rule keeps.
-struct Choice {
+struct RuleSelection {
     unit: Unit,
     count: usize,
     chosen: BTreeSet<usize>,
@@ -280,13 +281,13 @@ struct Choice {
     periods: Vec<NaiveDateTime>,
 }
 
-impl Choice {
+impl RuleSelection {
     fn kept(&self) -> Reason {
         Reason::Chosen(self.unit)
     }
 
     /// Why the rule does not keep this one.
-    fn passed_over(&self, index: usize) -> Reason {
+    fn rejected_by(&self, index: usize) -> Reason {
         if self.represented.contains_key(&self.periods[index]) {
             Reason::Another(self.unit)
         } else {

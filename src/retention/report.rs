@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use crate::backup::name::BackupName;
 
-use super::OnFreeze;
+use super::Safety;
 use super::apply::Deleted;
-use super::freeze::Freeze;
+use super::inventory::Inventory;
 use super::plan::Decision;
-use super::survey::Survey;
+use super::safety::SafetyCheck;
 
 /// What became of a destination's backups, or would.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -31,12 +31,12 @@ pub struct RetentionReport {
 
 /// The rules say more than was done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Shortfall {
+pub enum PruneError {
     /// Something speaks against it.
-    #[error("nothing was deleted, although the rules say to delete {doomed} backups: see to the {} above, or run `prune --force`", warnings(*.reasons))]
+    #[error("nothing was deleted, although the rules say to delete {to_delete} backups: see to the {} above, or run `prune --force`", warnings(*.reasons))]
     Frozen {
         /// Backups that the rules do not keep.
-        doomed: usize,
+        to_delete: usize,
         /// How many things speak against it.
         reasons: usize,
     },
@@ -55,13 +55,13 @@ pub enum Shortfall {
 }
 
 /// Bytes of all backups before anything is deleted.
-fn stored_bytes(survey: &Survey) -> u64 {
-    survey.plan().decisions().iter().map(|decision| decision.backup.bytes).sum()
+fn stored_bytes(inventory: &Inventory) -> u64 {
+    inventory.plan().decisions().iter().map(|decision| decision.backup.bytes).sum()
 }
 
 /// What `--force` overrides, without the advice to use it.
-fn overridden(survey: &Survey, on_freeze: OnFreeze) -> Vec<String> {
-    let overridden = if on_freeze == OnFreeze::Override { survey.freezes() } else { &[] };
+fn overridden(inventory: &Inventory, on_freeze: Safety) -> Vec<String> {
+    let overridden = if on_freeze == Safety::Override { inventory.safety_checks() } else { &[] };
     overridden.iter().map(ToString::to_string).collect()
 }
 
@@ -70,47 +70,48 @@ fn warnings(count: usize) -> String {
 }
 
 impl RetentionReport {
-    /// Of a survey whose plan is not carried out because something speaks against it.
+    /// Of a inventory whose plan is not carried out because something speaks against it.
     #[must_use]
-    pub fn frozen(survey: &Survey) -> Self {
+    pub fn frozen(inventory: &Inventory) -> Self {
         Self {
-            kept: survey.plan().decisions().len(),
-            kept_bytes: stored_bytes(survey),
+            kept: inventory.plan().decisions().len(),
+            kept_bytes: stored_bytes(inventory),
             frozen: true,
-            problems: survey.freezes().iter().map(Freeze::explained).collect(),
+            problems: inventory.safety_checks().iter().map(SafetyCheck::explained).collect(),
             ..Self::default()
         }
     }
 
-    /// Of a survey whose plan was carried out.
+    /// Of a inventory whose plan was carried out.
     #[must_use]
-    pub fn carried_out(survey: &Survey, deleted: &Deleted, on_freeze: OnFreeze) -> Self {
+    pub fn carried_out(inventory: &Inventory, deleted: &Deleted, on_freeze: Safety) -> Self {
         let failed = deleted.failed.iter().map(|(file_name, reason)| format!("{file_name}: {reason}"));
         let stopped = deleted.is_stopped.then(|| format!("stopped: {} backups were not tried", deleted.untried));
         Self {
-            kept: survey.plan().decisions().len().saturating_sub(deleted.backups),
-            kept_bytes: stored_bytes(survey).saturating_sub(deleted.backup_bytes),
+            kept: inventory.plan().decisions().len().saturating_sub(deleted.backups),
+            kept_bytes: stored_bytes(inventory).saturating_sub(deleted.backup_bytes),
             deleted: deleted.backups,
             deleted_bytes: deleted.bytes,
             frozen: false,
             problems: failed.chain(stopped).collect(),
-            overridden: overridden(survey, on_freeze),
+            overridden: overridden(inventory, on_freeze),
         }
     }
 
-    /// Of a survey whose plan is only shown.
+    /// Of a inventory whose plan is only shown.
     #[must_use]
-    pub fn foreseen(survey: &Survey, on_freeze: OnFreeze) -> Self {
-        let deleted = survey.plan().deletions().count();
-        let heeded = if on_freeze == OnFreeze::Heed { survey.freezes() } else { &[] };
+    pub fn planned(inventory: &Inventory, on_freeze: Safety) -> Self {
+        let deleted = inventory.plan().deletions().count();
+        let heeded = if on_freeze == Safety::Enforce { inventory.safety_checks() } else { &[] };
         Self {
-            kept: survey.plan().decisions().len() - deleted,
-            kept_bytes: stored_bytes(survey).saturating_sub(survey.plan().deletions().map(|backup| backup.bytes).sum()),
+            kept: inventory.plan().decisions().len() - deleted,
+            kept_bytes: stored_bytes(inventory)
+                .saturating_sub(inventory.plan().deletions().map(|backup| backup.bytes).sum()),
             deleted,
-            deleted_bytes: survey.doomed_bytes(),
+            deleted_bytes: inventory.doomed_bytes(),
             frozen: !heeded.is_empty(),
-            problems: heeded.iter().map(Freeze::explained).collect(),
-            overridden: overridden(survey, on_freeze),
+            problems: heeded.iter().map(SafetyCheck::explained).collect(),
+            overridden: overridden(inventory, on_freeze),
         }
     }
 
@@ -169,14 +170,14 @@ pub struct PlanReport {
 }
 
 impl PlanReport {
-    /// Of a survey, and the file names of stale uploads.
+    /// Of a inventory, and the file names of stale uploads.
     #[must_use]
-    pub fn new(survey: &Survey, stale_uploads: Vec<String>, on_freeze: OnFreeze) -> Self {
+    pub fn new(inventory: &Inventory, stale_uploads: Vec<String>, on_freeze: Safety) -> Self {
         Self {
             dry_run: true,
-            totals: RetentionReport::foreseen(survey, on_freeze),
-            backups: survey.plan().decisions().iter().map(PlannedBackup::from).collect(),
-            orphans: survey.orphans().map(|name: BackupName| name.to_string()).collect(),
+            totals: RetentionReport::planned(inventory, on_freeze),
+            backups: inventory.plan().decisions().iter().map(PlannedBackup::from).collect(),
+            orphans: inventory.orphans().map(|name: BackupName| name.to_string()).collect(),
             stale_uploads,
         }
     }

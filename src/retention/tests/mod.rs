@@ -1,8 +1,8 @@
 //! Tests of the plan and of what speaks against it: tables to check by hand, and properties that always hold.
 
-mod freeze;
 mod golden;
 mod properties;
+mod safety;
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use chrono_tz::Tz;

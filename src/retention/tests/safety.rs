@@ -3,7 +3,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
-use super::super::{Backup, Decision, Freeze, Plan, Reason, RetentionPolicy, Rules, Soundness, Verdict, freezes};
+use super::super::{
+    Backup, Decision, Plan, Reason, RetentionPolicy, Rules, SafetyCheck, Soundness, Verdict, safety_checks,
+};
 use super::{every, policy, sound, time};
 use crate::backup::name::BackupName;
 
@@ -18,15 +20,15 @@ fn days(days: u32) -> RetentionPolicy {
     policy(Rules { days: Some(days), ..Rules::default() }, 1, Tz::UTC)
 }
 
-/// As a survey at this time finds them.
+/// As a inventory at this time finds them.
 fn seen(backups: &[Backup], now: DateTime<Utc>) -> Vec<Backup> {
     let is_future = |backup: &Backup| backup.name.is_in_future(now);
     let soundness = |backup: &Backup| if is_future(backup) { Some(Soundness::Future) } else { backup.soundness };
     backups.iter().map(|backup| Backup { soundness: soundness(backup), ..*backup }).collect()
 }
 
-fn found(backups: &[Backup], policy: &RetentionPolicy, now: DateTime<Utc>) -> Vec<Freeze> {
-    freezes(&Plan::new(&seen(backups, now), policy), policy)
+fn found(backups: &[Backup], policy: &RetentionPolicy, now: DateTime<Utc>) -> Vec<SafetyCheck> {
+    safety_checks(&Plan::new(&seen(backups, now), policy), policy)
 }
 
 fn now() -> DateTime<Utc> {
@@ -51,7 +53,7 @@ fn a_gap_longer_than_backups_are_kept_until_as_many_as_always_stay_were_made_sin
     };
     assert_eq!(with_gap(7, 1), []);
     let name = BackupName::new(time("2026-11-08 02:00:00"));
-    let gap = |since| vec![Freeze::Gap { name, days: 8, kept: 7, since, min_keep: 3 }];
+    let gap = |since| vec![SafetyCheck::Gap { name, days: 8, kept: 7, since, min_keep: 3 }];
     assert_eq!([with_gap(8, 1), with_gap(8, 2), with_gap(8, 3)], [gap(1), gap(2), Vec::new()]);
 }
 
@@ -74,7 +76,7 @@ fn only_sound_backups_fill_a_gap() {
     let policy = policy(Rules { days: Some(14), ..Rules::default() }, 2, Tz::UTC);
     let reasons = found(&backups, &policy, time("2027-01-01 00:00:00"));
     let name = BackupName::new(time("2026-11-20 02:00:00"));
-    assert_eq!(reasons, [Freeze::Gap { name, days: 20, kept: 14, since: 1, min_keep: 2 }]);
+    assert_eq!(reasons, [SafetyCheck::Gap { name, days: 20, kept: 14, since: 1, min_keep: 2 }]);
 }
 
 #[test]
@@ -89,7 +91,7 @@ fn a_newest_backup_of_less_than_half_the_size() {
     // The median of the five before the newest is 1,000, whatever the older ones have.
     assert_eq!(with_sizes([9000, 9000, 9000, 9000, 10, 20, 1000, 1001, 5000, 500]), []);
     let name = BackupName::new(time(NEWEST));
-    let shrunk = |bytes, median| vec![Freeze::Shrunk { name, bytes, median }];
+    let shrunk = |bytes, median| vec![SafetyCheck::Shrunk { name, bytes, median }];
     assert_eq!(with_sizes([9000, 9000, 9000, 9000, 10, 20, 1000, 1001, 5000, 499]), shrunk(499, 1000));
     assert_eq!(with_sizes([1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 0]), shrunk(0, 1000));
 }
@@ -103,7 +105,7 @@ fn a_new_size_is_accepted_once_backups_of_it_span_seven_days() {
         backups.extend((0..count).map(|index| sound(started(index), bytes(index))));
         found(&backups, &days(7), time("2027-01-01 00:00:00"))
             .iter()
-            .any(|freeze| matches!(freeze, Freeze::Shrunk { .. }))
+            .any(|freeze| matches!(freeze, SafetyCheck::Shrunk { .. }))
     };
     let (hour, day) = (TimeDelta::hours(1), TimeDelta::days(1));
     for (step, blocked, accepted) in [(day, 7, 8), (hour, 168, 169), (day * 7, 1, 2)] {
@@ -125,7 +127,7 @@ fn an_invalid_backup_neither_is_nor_hides_a_new_size() {
     assert_eq!(found(&backups, &rule, time("2027-01-01 00:00:00")), []);
     backups.push(sound(time(NEWEST) + TimeDelta::days(9), 30));
     let reasons = found(&backups, &rule, time("2027-01-01 00:00:00"));
-    assert!(matches!(reasons[..], [Freeze::Shrunk { bytes: 30, median: 1000, .. }]), "{reasons:?}");
+    assert!(matches!(reasons[..], [SafetyCheck::Shrunk { bytes: 30, median: 1000, .. }]), "{reasons:?}");
 }
 
 #[test]
@@ -137,7 +139,7 @@ fn a_partial_backup_is_not_compared() {
     // And does not hide that the newest sound one is too small.
     backups.push(Backup { soundness: Some(Soundness::Partial), ..sound(time("2026-10-31 02:30:00"), 1000) });
     backups[9] = sound(time(NEWEST), 1);
-    assert!(matches!(found(&backups, &days(7), now())[..], [Freeze::Shrunk { bytes: 1, .. }]));
+    assert!(matches!(found(&backups, &days(7), now())[..], [SafetyCheck::Shrunk { bytes: 1, .. }]));
 }
 
 #[test]
@@ -145,10 +147,10 @@ fn most_of_more_than_five_would_go() {
     let backups = ten_days();
     let last = |count: u32| policy(Rules { last: Some(count), ..Rules::default() }, 1, Tz::UTC);
     assert_eq!(found(&backups, &last(5), now()), []);
-    assert_eq!(found(&backups, &last(4), now()), [Freeze::Most { deleted: 6, total: 10 }]);
+    assert_eq!(found(&backups, &last(4), now()), [SafetyCheck::Most { deleted: 6, total: 10 }]);
     // Of five or fewer, as many may go as the rules say.
     assert_eq!(found(&backups[5..], &last(1), now()), []);
-    assert_eq!(found(&backups[4..], &last(1), now()), [Freeze::Most { deleted: 5, total: 6 }]);
+    assert_eq!(found(&backups[4..], &last(1), now()), [SafetyCheck::Most { deleted: 5, total: 6 }]);
 }
 
 #[test]
@@ -157,7 +159,7 @@ fn a_name_in_the_future() {
     assert_eq!(found(&backups, &days(7), time("2026-10-31 01:00:00")), []);
     // Where that one is not counted, too, something would be deleted.
     let name = BackupName::new(time(NEWEST));
-    assert_eq!(found(&backups, &days(7), time("2026-10-31 00:59:59")), [Freeze::Future { name }]);
+    assert_eq!(found(&backups, &days(7), time("2026-10-31 00:59:59")), [SafetyCheck::Future { name }]);
 }
 
 #[test]
@@ -188,7 +190,7 @@ fn several_signs_are_all_named_and_each_says_what_to_do() {
     backups.extend([sound(time("2026-11-30 02:00:00"), 0), sound(time("2036-10-31 02:00:00"), 0)]);
     let reasons =
         found(&backups, &policy(Rules { days: Some(7), ..Rules::default() }, 2, Tz::UTC), time("2026-11-30 03:00:00"));
-    let texts: Vec<String> = reasons.iter().map(Freeze::explained).collect();
+    let texts: Vec<String> = reasons.iter().map(SafetyCheck::explained).collect();
     assert_eq!(reasons.len(), 4, "{texts:#?}");
     let commands = ["`pg-s3-backup prune --force`", "`docker exec CONTAINER pg-s3-backup prune --force`"];
     for text in texts {

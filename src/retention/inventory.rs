@@ -15,9 +15,9 @@ use crate::backup::name::{BackupName, MANIFEST_SUFFIX};
 use crate::listing::{self, Entries, Entry, Soundness};
 use crate::storage::{Destination, FailureKind, StorageError};
 
-use super::freeze::{Freeze, freezes};
 use super::plan::{Backup, Plan};
 use super::policy::RetentionPolicy;
+use super::safety::{SafetyCheck, safety_checks};
 
 /// Requests at once (SPEC §7).
 pub(super) const AT_ONCE: usize = 16;
@@ -26,7 +26,7 @@ const PATIENT_ROUNDS: u32 = 2;
 
 /// What a manifest says of its backup's soundness; the rest of it does not matter here, and may be of any version.
 #[derive(Deserialize)]
-struct Brief {
+struct ManifestSummary {
     object_bytes: u64,
     #[serde(default)]
     partial: bool,
@@ -34,13 +34,13 @@ struct Brief {
 
 /// A destination, looked through.
 #[derive(Debug)]
-pub struct Survey {
+pub struct Inventory {
     pub(super) entries: Entries,
     plan: Plan,
-    freezes: Vec<Freeze>,
+    safety_checks: Vec<SafetyCheck>,
 }
 
-impl Survey {
+impl Inventory {
     /// Lists a destination and makes the plan for it.
     ///
     /// # Errors
@@ -65,8 +65,8 @@ impl Survey {
             ask((destination, &entries), &mut backups, plan.assumed(), ahead).await?;
             round += 1;
         };
-        let freezes = freezes(&plan, policy);
-        Ok(Self { entries, plan, freezes })
+        let safety_checks = safety_checks(&plan, policy);
+        Ok(Self { entries, plan, safety_checks })
     }
 
     /// What is to become of each backup.
@@ -77,8 +77,8 @@ impl Survey {
 
     /// What speaks against the plan.
     #[must_use]
-    pub fn freezes(&self) -> &[Freeze] {
-        &self.freezes
+    pub fn safety_checks(&self) -> &[SafetyCheck] {
+        &self.safety_checks
     }
 
     /// How many bytes the plan's deletions take away, with what lies beside them.
@@ -141,7 +141,7 @@ async fn soundness(destination: &Destination, name: BackupName, entry: Entry) ->
     }
 }
 
-async fn read(destination: &Destination, name: BackupName) -> Result<Option<Brief>, StorageError> {
+async fn read(destination: &Destination, name: BackupName) -> Result<Option<ManifestSummary>, StorageError> {
     let read = destination.read_manifest(&format!("{name}{MANIFEST_SUFFIX}")).await;
     // It was listed. Taking its absence for "none" would make a damaged backup a sound one, and its betters go.
     let manifest = read.map_err(StorageError::at_first_request)?;

@@ -1,6 +1,6 @@
 //! Safety checks: signs that not the backups are old, but something is wrong. Then nothing is deleted.
 //!
-//! Asked by [`super::survey`] about every plan that would delete something. Retention that ran on after backups had
+//! Asked by [`super::inventory`] about every plan that would delete something. Retention that ran on after backups had
 //! failed has cost others all they had (FACTS §6).
 
 use std::fmt;
@@ -17,9 +17,9 @@ const FEW: usize = 5;
 /// How a person overrides a safety check, once, wherever the program runs.
 const ACCEPT: &str = "run `pg-s3-backup prune --force` with the same settings (in a container: `docker exec CONTAINER pg-s3-backup prune --force`)";
 
-/// A reason to delete nothing. Displayed, it says what was found; [`Freeze::advice`] says what to do.
+/// A reason to delete nothing. Displayed, it says what was found; [`SafetyCheck::advice`] says what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freeze {
+pub enum SafetyCheck {
     /// A name lies in the future: a clock is or was wrong.
     Future {
         /// The name.
@@ -56,7 +56,7 @@ pub enum Freeze {
     },
 }
 
-impl fmt::Display for Freeze {
+impl fmt::Display for SafetyCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Future { name } => write!(f, "{name} lies in the future"),
@@ -77,7 +77,7 @@ impl fmt::Display for Freeze {
     }
 }
 
-impl Freeze {
+impl SafetyCheck {
     /// What to look at, when it ends by itself, and how to delete all the same.
     #[must_use]
     pub fn advice(&self) -> String {
@@ -103,23 +103,23 @@ impl Freeze {
 
 /// Everything that speaks against a plan; nothing where it deletes nothing.
 #[must_use]
-pub fn freezes(plan: &Plan, policy: &RetentionPolicy) -> Vec<Freeze> {
+pub fn safety_checks(plan: &Plan, policy: &RetentionPolicy) -> Vec<SafetyCheck> {
     if plan.deletions().next().is_none() {
         return Vec::new();
     }
-    let future = plan.future().map(|name| Freeze::Future { name });
+    let future = plan.future().map(|name| SafetyCheck::Future { name });
     [future, gap(plan, policy), shrunk(plan), most(plan)].into_iter().flatten().collect()
 }
 
 /// Only age dooms backups while none are made; the other rules count those that are there. A gap blocks until as many valid
 /// backups as always stay have been made since: one run must not end it.
-fn gap(plan: &Plan, policy: &RetentionPolicy) -> Option<Freeze> {
+fn gap(plan: &Plan, policy: &RetentionPolicy) -> Option<SafetyCheck> {
     let kept = policy.rules.days?;
     let pairs = plan.newest_valid().windows(2).zip(1..);
     let mut gaps = pairs.filter_map(|(pair, since)| {
         let [newer, older] = [pair.first()?, pair.last()?];
         let days = policy.days_between(older.name.started(), newer.name.started());
-        (days > i64::from(kept)).then_some(Freeze::Gap {
+        (days > i64::from(kept)).then_some(SafetyCheck::Gap {
             name: newer.name,
             days,
             kept,
@@ -130,12 +130,12 @@ fn gap(plan: &Plan, policy: &RetentionPolicy) -> Option<Freeze> {
     gaps.next()
 }
 
-fn shrunk(plan: &Plan) -> Option<Freeze> {
+fn shrunk(plan: &Plan) -> Option<SafetyCheck> {
     let shrink = plan.shrink()?;
-    Some(Freeze::Shrunk { name: shrink.newest.name, bytes: shrink.newest.bytes, median: shrink.median })
+    Some(SafetyCheck::Shrunk { name: shrink.newest.name, bytes: shrink.newest.bytes, median: shrink.median })
 }
 
-fn most(plan: &Plan) -> Option<Freeze> {
+fn most(plan: &Plan) -> Option<SafetyCheck> {
     let (deleted, total) = (plan.deletions().count(), plan.decisions().len());
-    (total > FEW && deleted * 2 > total).then_some(Freeze::Most { deleted, total })
+    (total > FEW && deleted * 2 > total).then_some(SafetyCheck::Most { deleted, total })
 }
