@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 use crate::config::BackupConfig;
 use crate::error::Error;
 use crate::pipeline::{PartPlan, Progress};
-use crate::postgres::preflight::{Concern, Severity, Subject};
+use crate::postgres::preflight::{PreflightIssue, Severity, Subject};
 use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, blocking, lock, preflight};
 use crate::proof::VerifiedDump;
 use crate::retention::{self, RetentionReport, SWEEP_AFTER, Sweep};
@@ -91,8 +91,8 @@ impl<'a> Backup<'a> {
         self.limits.within(self.lock(&mut source)).await?;
         let plan = PartPlan::new(&self.config.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
-        let concerns = self.limits.within(self.warn_of_concerns(&mut source)).await?;
-        let (known, whose) = self.limits.within(self.look_around(&mut source, &destination, &concerns)).await?;
+        let issues = self.limits.within(self.warn_of_concerns(&mut source)).await?;
+        let (known, whose) = self.limits.within(self.look_around(&mut source, &destination, &issues)).await?;
         let name = self.limits.within(async { Ok(name_beside(&delivered).await) }).await?;
         let is_partial = self.is_partial();
         let upload_plan = UploadPlan { destination: &destination, run_id: &run_id, name, plan: &plan, is_partial };
@@ -177,13 +177,13 @@ impl<'a> Backup<'a> {
         &self,
         source: &mut Source,
         destination: &Destination,
-        concerns: &[Concern],
+        issues: &[PreflightIssue],
     ) -> Result<(Known, Ownership), Error> {
         let whose = match self.mixed_databases {
             MixedDatabases::Refused => ownership::check(destination, &source.facts).await?,
             MixedDatabases::Allowed => Ownership::Ours,
         };
-        Ok((Known::ask(&mut source.session, &self.config.postgres.arguments, concerns).await?, whose))
+        Ok((Known::ask(&mut source.session, &self.config.postgres.arguments, issues).await?, whose))
     }
 
     async fn lock(&self, source: &mut Source) -> Result<(), Error> {
@@ -219,24 +219,24 @@ impl<'a> Backup<'a> {
     }
 
     /// What could stop or spoil the dump. Only warnings: `pg_dump` decides.
-    async fn warn_of_concerns(&self, source: &mut Source) -> Result<Vec<Concern>, Error> {
+    async fn warn_of_concerns(&self, source: &mut Source) -> Result<Vec<PreflightIssue>, Error> {
         let Source { session, facts, tools } = source;
         let arguments = &self.config.postgres.arguments;
         let subject = Subject { facts, arguments, pg_dump: Some(tools.pg_dump.version.major) };
-        let mut concerns = preflight::concerns(session, subject).await?;
+        let mut issues = preflight::issues(session, subject).await?;
         if self.config.spool_dir.is_none() {
-            concerns.extend(preflight::impatience(session, facts).await?);
+            issues.extend(preflight::short_timeouts(session, facts).await?);
         }
-        for concern in &concerns {
-            match concern.severity {
+        for issue in &issues {
+            match issue.severity {
                 // psql has told it already.
-                Severity::Unknown => tracing::debug!("{}", concern.text),
-                Severity::Stops | Severity::Spoils | Severity::LeavesOut => {
-                    tracing::warn!(mend = concern.mend, "{}", concern.text);
+                Severity::Unknown => tracing::debug!("{}", issue.text),
+                Severity::Fatal | Severity::Degraded | Severity::LeavesOut => {
+                    tracing::warn!(mend = issue.mend, "{}", issue.text);
                 }
             }
         }
-        Ok(concerns)
+        Ok(issues)
     }
 
     fn is_partial(&self) -> bool {

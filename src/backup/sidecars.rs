@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::error::{Chain, Error};
 use crate::postgres::globals::{Globals, GlobalsDump, GlobalsError, Origin};
-use crate::postgres::preflight::{Concern, Severity};
+use crate::postgres::preflight::{PreflightIssue, Severity};
 use crate::postgres::{Conninfo, DumpArguments, Facts, PostgresError, PostgresSettings, References, Session, Tools};
 use crate::spool::{Spool, SpoolError};
 use crate::storage::{Committed, Destination, Sidecar, StorageError, hex};
@@ -39,14 +39,14 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Asks the server; of the concerns about the dump it keeps what the manifest must tell.
+    /// Asks the server; of the issues about the dump it keeps what the manifest must tell.
     pub async fn ask(
         session: &mut Session,
         arguments: &DumpArguments,
-        concerns: &[Concern],
+        issues: &[PreflightIssue],
     ) -> Result<Self, PostgresError> {
-        let left_out = concerns.iter().filter(|concern| concern.severity == Severity::LeavesOut);
-        let left_out = left_out.map(|concern| concern.text.clone()).collect();
+        let left_out = issues.iter().filter(|issue| issue.severity == Severity::LeavesOut);
+        let left_out = left_out.map(|issue| issue.text.clone()).collect();
         let references = References::ask(session, arguments).await?;
         Ok(Self { references, origin: Origin::ask(session).await?, left_out })
     }

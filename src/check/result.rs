@@ -19,7 +19,7 @@ pub enum CheckName {
     Postgres,
     /// A `pg_dump` that is new enough.
     PgDump,
-    /// Whether this role may read everything, and other concerns.
+    /// Whether this role may read everything, and other issues.
     Privileges,
     /// A `pg_dump` without data.
     SchemaDump,

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::postgres::preflight::{self, Concern, Severity, Subject};
+use crate::postgres::preflight::{self, PreflightIssue, Severity, Subject};
 use crate::postgres::{Coverage, Facts, Installed, Place, PostgresError, PostgresSettings, Session, Tools};
 
 use super::clock::Clock;
@@ -83,26 +83,26 @@ async fn ask(
     if let Some(theirs) = theirs {
         results.add(CheckName::PostgresClock, Clock::Postgres.judge(whole_seconds(theirs - Utc::now())));
     }
-    let mut concerns = preflight::concerns(session, subject).await?;
-    if concerns.is_empty() {
+    let mut issues = preflight::issues(session, subject).await?;
+    if issues.is_empty() {
         results.add(CheckName::Privileges, Outcome::ok("this role may read everything"));
     }
     if !has_spool {
-        concerns.extend(preflight::impatience(session, subject.facts).await?);
+        issues.extend(preflight::short_timeouts(session, subject.facts).await?);
     }
-    concerns.extend(preflight::advice(session, subject).await?);
-    for concern in concerns {
-        results.add(CheckName::Privileges, judge(concern, subject.arguments.coverage()));
+    issues.extend(preflight::advice(session, subject).await?);
+    for issue in issues {
+        results.add(CheckName::Privileges, judge(issue, subject.arguments.coverage()));
     }
     Ok(())
 }
 
 /// Arguments that leave something out may leave out just what cannot be read: then the rehearsal decides.
-fn judge(concern: Concern, coverage: Coverage) -> Outcome {
-    match (concern.severity, coverage) {
-        (Severity::Stops, Coverage::Whole) => Outcome::fail(concern.text, concern.hint),
-        (Severity::Stops, Coverage::Partial) | (Severity::Spoils | Severity::LeavesOut | Severity::Unknown, _) => {
-            Outcome::warn(concern.text, concern.hint)
+fn judge(issue: PreflightIssue, coverage: Coverage) -> Outcome {
+    match (issue.severity, coverage) {
+        (Severity::Fatal, Coverage::Whole) => Outcome::fail(issue.text, issue.hint),
+        (Severity::Fatal, Coverage::Partial) | (Severity::Degraded | Severity::LeavesOut | Severity::Unknown, _) => {
+            Outcome::warn(issue.text, issue.hint)
         }
     }
 }

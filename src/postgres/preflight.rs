@@ -11,7 +11,7 @@ mod server;
 use serde::Deserialize;
 
 pub use partitions::advice;
-pub use server::impatience;
+pub use server::short_timeouts;
 
 use super::{DumpArguments, Facts, PostgresError, Session};
 
@@ -29,13 +29,13 @@ const QUESTION_TIMEOUT: &str = "10s";
 /// Objects that are named; of more there is the number.
 const EXAMPLES: &str = "[1:5]";
 
-/// What a concern comes to, if it is left as it is.
+/// What a issue comes to, if it is left as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// `pg_dump` fails on it.
-    Stops,
+    Fatal,
     /// The dump may be spoiled, or fail at a bad moment.
-    Spoils,
+    Degraded,
     /// The dump lacks it, and `pg_dump` says nothing: for the manifest too.
     LeavesOut,
     /// The server does not tell whether there is anything to be concerned about.
@@ -44,7 +44,7 @@ pub enum Severity {
 
 /// One thing that may stop or spoil the dump.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Concern {
+pub struct PreflightIssue {
     /// What it comes to.
     pub severity: Severity,
     /// What is wrong and where, in one line.
@@ -93,16 +93,16 @@ impl Found {
 ///
 /// # Errors
 /// Where the session is lost.
-pub async fn concerns(session: &mut Session, subject: Subject<'_>) -> Result<Vec<Concern>, PostgresError> {
+pub async fn issues(session: &mut Session, subject: Subject<'_>) -> Result<Vec<PreflightIssue>, PostgresError> {
     session.query(&format!("SET statement_timeout = '{QUESTION_TIMEOUT}'")).await?;
     if let Some(role) = subject.arguments.role() {
         session.query_if_allowed(&format!("SET ROLE {}", quoted(role))).await?;
     }
-    let mut concerns = privileges::concerns(session, subject).await?;
-    concerns.extend(partitions::concerns(session, subject).await?);
-    concerns.extend(server::concerns(session, subject.facts).await?);
+    let mut issues = privileges::issues(session, subject).await?;
+    issues.extend(partitions::issues(session, subject).await?);
+    issues.extend(server::issues(session, subject.facts).await?);
     session.query("RESET ROLE; SET statement_timeout = 0").await?;
-    Ok(concerns)
+    Ok(issues)
 }
 
 /// A question about relations.

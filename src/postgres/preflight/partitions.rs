@@ -4,7 +4,7 @@
 //! The hash of an enum's label is that of its number, which a restore does not keep; so is that of `regclass` and its kind.
 //! From version 16 on `pg_dump` sees keys that are enums themselves, but does not look into composite types, arrays and ranges.
 
-use super::{Answer, Concern, Severity, Subject, ask};
+use super::{Answer, PreflightIssue, Severity, Subject, ask};
 use crate::postgres::{PostgresError, Session};
 
 /// From here on `pg_dump` loads tables by their root whose key is an enum.
@@ -70,7 +70,7 @@ fn by_order_of_libc() -> String {
 }
 
 /// Rows that no restore would put where they were.
-pub(super) async fn concerns(session: &mut Session, subject: Subject<'_>) -> Result<Vec<Concern>, PostgresError> {
+pub(super) async fn issues(session: &mut Session, subject: Subject<'_>) -> Result<Vec<PreflightIssue>, PostgresError> {
     let question = by_unstable_hash(subject.pg_dump);
     Ok(of(session, subject, &question, |tables| {
         format!("rows of {tables} move to other partitions in a restore, which fails: they are hashed by numbers that change")
@@ -84,7 +84,7 @@ pub(super) async fn concerns(session: &mut Session, subject: Subject<'_>) -> Res
 ///
 /// # Errors
 /// Where the session is lost.
-pub async fn advice(session: &mut Session, subject: Subject<'_>) -> Result<Option<Concern>, PostgresError> {
+pub async fn advice(session: &mut Session, subject: Subject<'_>) -> Result<Option<PreflightIssue>, PostgresError> {
     of(session, subject, &by_order_of_libc(), |tables| {
         format!(
             "ranges of {tables} follow the C library's order of text: where the system that restores has another, rows belong \
@@ -99,14 +99,14 @@ async fn of(
     subject: Subject<'_>,
     question: &str,
     text: impl Fn(&str) -> String,
-) -> Result<Option<Concern>, PostgresError> {
+) -> Result<Option<PreflightIssue>, PostgresError> {
     if subject.arguments.loads_via_partition_root() {
         return Ok(None);
     }
     Ok(match ask(session, question).await? {
         Answer::Found(found) => {
             let text = text(&found.words("partitioned tables"));
-            Some(Concern { severity: Severity::Spoils, text, mend: MEND.to_owned() })
+            Some(PreflightIssue { severity: Severity::Degraded, text, mend: MEND.to_owned() })
         }
         // psql has logged why. No more than a suggestion is lost.
         Answer::Nothing | Answer::Refused => None,

@@ -1,6 +1,6 @@
 //! What the role that dumps may not read, or may not dump at all.
 
-use super::{Answer, Concern, Found, Severity, Subject, ask, objects, quoted, relations};
+use super::{Answer, Found, PreflightIssue, Severity, Subject, ask, objects, quoted, relations};
 use crate::postgres::{PostgresError, Session};
 
 /// From here on a sequence is read by `pg_get_sequence_data`, which asks for no right on the schema.
@@ -74,24 +74,24 @@ impl Kind {
         }
     }
 
-    fn concern(self, found: &Found, reader: &Reader) -> Concern {
+    fn issue(self, found: &Found, reader: &Reader) -> PreflightIssue {
         let Reader { name, .. } = reader;
         let unreadable = || format!("this role may not read {}", found.words(self.words()));
         let (severity, text, mend) = match self {
-            Self::Tables => (Severity::Stops, unreadable(), grant("TABLES", found, reader)),
-            Self::Sequences => (Severity::Stops, unreadable(), grant("SEQUENCES", found, reader)),
+            Self::Tables => (Severity::Fatal, unreadable(), grant("TABLES", found, reader)),
+            Self::Sequences => (Severity::Fatal, unreadable(), grant("SEQUENCES", found, reader)),
             Self::Rows => (
-                Severity::Stops,
+                Severity::Fatal,
                 format!("row-level security would hide rows of {}: pg_dump refuses them", found.words("tables")),
                 format!("ALTER ROLE {name} BYPASSRLS"),
             ),
-            Self::LargeObjects => (Severity::Stops, unreadable(), grant_large_objects(found, reader)),
+            Self::LargeObjects => (Severity::Fatal, unreadable(), grant_large_objects(found, reader)),
             Self::SubscriptionCatalog => {
-                (Severity::Stops, unreadable(), "add --no-subscriptions to PG_DUMP_ARGS".to_owned())
+                (Severity::Fatal, unreadable(), "add --no-subscriptions to PG_DUMP_ARGS".to_owned())
             }
             // `pg_dump` says so too, and what it warns of is in the manifest.
             Self::Subscriptions => (
-                Severity::Spoils,
+                Severity::Degraded,
                 format!("pg_dump leaves out {}: only a superuser may dump them", found.words(self.words())),
                 "back up as a superuser, or add --no-subscriptions to PG_DUMP_ARGS and make them anew after a restore"
                     .to_owned(),
@@ -105,7 +105,7 @@ impl Kind {
                 "back up as a superuser, or give the options anew after a restore (ALTER USER MAPPING)".to_owned(),
             ),
         };
-        Concern { severity, text, mend }
+        PreflightIssue { severity, text, mend }
     }
 }
 
@@ -132,10 +132,10 @@ AND NOT (pg_catalog.pg_has_role(s.srvowner, 'USAGE') AND m.umuser = 0 OR m.usena
 AND (pg_catalog.pg_has_role(s.srvowner, 'USAGE') OR pg_catalog.has_server_privilege(s.oid, 'USAGE')))";
 
 /// What this role may not read or dump.
-pub(super) async fn concerns(session: &mut Session, subject: Subject<'_>) -> Result<Vec<Concern>, PostgresError> {
+pub(super) async fn issues(session: &mut Session, subject: Subject<'_>) -> Result<Vec<PreflightIssue>, PostgresError> {
     let name = quoted(subject.arguments.role().unwrap_or(&subject.facts.user));
     let reader = Reader { name, major: subject.facts.version().major };
-    let (mut concerns, mut asks_subscriptions) = (Vec::new(), subject.arguments.has_subscriptions());
+    let (mut issues, mut asks_subscriptions) = (Vec::new(), subject.arguments.has_subscriptions());
     for kind in Kind::ALL {
         if !asks_subscriptions && matches!(kind, Kind::SubscriptionCatalog | Kind::Subscriptions) {
             continue;
@@ -144,16 +144,16 @@ pub(super) async fn concerns(session: &mut Session, subject: Subject<'_>) -> Res
             Answer::Nothing => {}
             Answer::Found(found) => {
                 asks_subscriptions &= kind != Kind::SubscriptionCatalog;
-                concerns.push(kind.concern(&found, &reader));
+                issues.push(kind.issue(&found, &reader));
             }
-            Answer::Refused => concerns.push(Concern {
+            Answer::Refused => issues.push(PreflightIssue {
                 severity: Severity::Unknown,
                 text: format!("the server does not tell about {} that this role may not read", kind.words()),
                 mend: "look at the messages of psql in the log".to_owned(),
             }),
         }
     }
-    Ok(concerns)
+    Ok(issues)
 }
 
 /// The statements that let the reader read relations.

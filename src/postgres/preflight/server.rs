@@ -2,16 +2,16 @@
 
 use serde::Deserialize;
 
-use super::{Answer, Concern, Severity, ask, quoted, relations};
+use super::{Answer, PreflightIssue, Severity, ask, quoted, relations};
 use crate::postgres::{Facts, Place, Pooling, PostgresError, Session};
 
-pub(super) async fn concerns(session: &mut Session, facts: &Facts) -> Result<Vec<Concern>, PostgresError> {
-    let mut concerns: Vec<Concern> = locks(session).await?.into_iter().collect();
+pub(super) async fn issues(session: &mut Session, facts: &Facts) -> Result<Vec<PreflightIssue>, PostgresError> {
+    let mut issues: Vec<PreflightIssue> = locks(session).await?.into_iter().collect();
     if facts.in_recovery {
-        concerns.extend(on_standby(session).await?);
+        issues.extend(on_standby(session).await?);
     }
-    concerns.extend(pooler(facts));
-    Ok(concerns)
+    issues.extend(pooler(facts));
+    Ok(issues)
 }
 
 /// The lock table, and what a dump puts into it.
@@ -24,14 +24,14 @@ struct Locks {
 
 impl Locks {
     /// By the rule of PostgreSQL's documentation; a little more fits as a rule, and others need some.
-    fn concern(&self) -> Option<Concern> {
+    fn issue(&self) -> Option<PreflightIssue> {
         let room = self.per_transaction.saturating_mul(self.sessions);
         if self.relations <= room || self.sessions == 0 {
             return None;
         }
         let wanted = self.relations.div_ceil(self.sessions) + self.per_transaction;
-        Some(Concern {
-            severity: Severity::Spoils,
+        Some(PreflightIssue {
+            severity: Severity::Degraded,
             text: format!(
                 "a dump locks {} tables and sequences at once, and this server has room for about {room} locks \
                  (max_locks_per_transaction {} x {} sessions)",
@@ -43,7 +43,7 @@ impl Locks {
 }
 
 /// A dump locks every table, and reads every sequence, in one transaction.
-async fn locks(session: &mut Session) -> Result<Option<Concern>, PostgresError> {
+async fn locks(session: &mut Session) -> Result<Option<PreflightIssue>, PostgresError> {
     let setting = |name: &str| format!("pg_catalog.current_setting('{name}')::pg_catalog.int8");
     let question = format!(
         "SELECT pg_catalog.json_build_object('relations', pg_catalog.count(*), 'per_transaction', {}, 'sessions', {} + {}) \
@@ -55,15 +55,15 @@ async fn locks(session: &mut Session) -> Result<Option<Concern>, PostgresError> 
     );
     let answer = session.query_if_allowed(&question).await?;
     let locks: Option<Locks> = answer.first().and_then(|line| serde_json::from_str(line).ok());
-    Ok(locks.and_then(|locks| locks.concern()))
+    Ok(locks.and_then(|locks| locks.issue()))
 }
 
 /// A standby has no unlogged data, and may cancel a long query.
-async fn on_standby(session: &mut Session) -> Result<Vec<Concern>, PostgresError> {
-    let mut concerns = Vec::new();
+async fn on_standby(session: &mut Session) -> Result<Vec<PreflightIssue>, PostgresError> {
+    let mut issues = Vec::new();
     let unlogged = relations("c.relkind IN ('r', 'p') AND c.relpersistence = 'u'");
     if let Answer::Found(found) = ask(session, &unlogged).await? {
-        concerns.push(Concern {
+        issues.push(PreflightIssue {
             severity: Severity::LeavesOut,
             text: format!("a standby has no rows of unlogged tables: {} will be empty", found.words("tables")),
             mend: "back up the primary where they matter".to_owned(),
@@ -72,18 +72,18 @@ async fn on_standby(session: &mut Session) -> Result<Vec<Concern>, PostgresError
     let delay = "SELECT setting::pg_catalog.int8 FROM pg_catalog.pg_settings WHERE name = 'max_standby_streaming_delay' \
                  AND setting::pg_catalog.int8 BETWEEN 0 AND 3600000 AND pg_catalog.current_setting('hot_standby_feedback') = 'off'";
     if let Some(milliseconds) = session.query_if_allowed(delay).await?.first() {
-        concerns.push(Concern {
-            severity: Severity::Spoils,
+        issues.push(PreflightIssue {
+            severity: Severity::Degraded,
             text: format!("this standby cancels queries that conflict with replay after {milliseconds} ms"),
             mend: "set hot_standby_feedback = on, or raise max_standby_streaming_delay".to_owned(),
         });
     }
-    Ok(concerns)
+    Ok(issues)
 }
 
 /// A pooler that was found by asking, or has the usual port or name of one. A transaction pooler hands each transaction
 /// another server session, which breaks `pg_dump`'s own settings.
-fn pooler(facts: &Facts) -> Option<Concern> {
+fn pooler(facts: &Facts) -> Option<PreflightIssue> {
     let Place { host, port, .. } = &facts.place;
     let looks_like_one = matches!(port.as_str(), "6432" | "6543")
         || ["pooler", "pgbouncer", "pgcat"].iter().any(|word| host.to_ascii_lowercase().contains(word));
@@ -96,7 +96,7 @@ fn pooler(facts: &Facts) -> Option<Concern> {
         Pooling::None => return None,
     };
     let mend = "connect to the server itself: a transaction pooler breaks pg_dump".to_owned();
-    Some(Concern { severity: Severity::Spoils, text, mend })
+    Some(PreflightIssue { severity: Severity::Degraded, text, mend })
 }
 
 /// A server with `tcp_user_timeout` ends a connection that is not read for so long, which is what a dump does that waits for
@@ -104,11 +104,11 @@ fn pooler(facts: &Facts) -> Option<Concern> {
 ///
 /// # Errors
 /// Where the session is lost.
-pub async fn impatience(session: &mut Session, facts: &Facts) -> Result<Option<Concern>, PostgresError> {
+pub async fn short_timeouts(session: &mut Session, facts: &Facts) -> Result<Option<PreflightIssue>, PostgresError> {
     let question = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'tcp_user_timeout' AND setting <> '0'";
     let answer = session.query_if_allowed(question).await?;
-    Ok(answer.first().map(|milliseconds| Concern {
-        severity: Severity::Spoils,
+    Ok(answer.first().map(|milliseconds| PreflightIssue {
+        severity: Severity::Degraded,
         text: format!(
             "the server (tcp_user_timeout) ends a connection from which nothing is read for {milliseconds} ms: so it does \
              with a dump that waits for S3 that long"
@@ -124,10 +124,10 @@ mod tests {
     #[test]
     fn more_relations_than_locks_are_a_concern_and_the_setting_that_is_named_suffices() {
         let locks = |relations, per_transaction| Locks { relations, per_transaction, sessions: 20 };
-        assert_eq!(locks(1280, 64).concern(), None);
-        let concern = locks(7200, 64).concern().expect("a concern");
-        assert!(concern.text.contains("7200 tables") && concern.text.contains("about 1280 locks"), "{concern:?}");
-        assert!(concern.mend.contains("max_locks_per_transaction to 424"), "{concern:?}");
-        assert_eq!(locks(7200, 424).concern(), None);
+        assert_eq!(locks(1280, 64).issue(), None);
+        let issue = locks(7200, 64).issue().expect("a issue");
+        assert!(issue.text.contains("7200 tables") && issue.text.contains("about 1280 locks"), "{issue:?}");
+        assert!(issue.mend.contains("max_locks_per_transaction to 424"), "{issue:?}");
+        assert_eq!(locks(7200, 424).issue(), None);
     }
 }
