@@ -15,7 +15,7 @@ use crate::config::table::{CommandName, PG_DUMP_ARGS, SETTINGS, Setting};
 
 use flags::Suggested;
 pub use flags::definition;
-pub use values::{Idle, Limit, Wanted};
+pub use values::{BackupRef, Limit, MinIdle};
 
 /// PostgreSQL backups in S3 whose names are proofs: a backup that is listed is whole and restorable.
 #[derive(Debug, Parser)]
@@ -97,8 +97,8 @@ pub struct DaemonArgs {
 #[derive(Debug, clap::Args)]
 pub struct ListArgs {
     /// Show one backup in full: its name, its key, its s3:// URL, or `latest`
-    #[arg(conflicts_with_all = ["limit", "quiet"], value_parser = Suggested(vec!["latest"]).try_map(|text| text.parse::<Wanted>()), hide_possible_values = true)]
-    pub name: Option<Wanted>,
+    #[arg(conflicts_with_all = ["limit", "quiet"], value_parser = Suggested(vec!["latest"]).try_map(|text| text.parse::<BackupRef>()), hide_possible_values = true)]
+    pub name: Option<BackupRef>,
     /// Show the newest N with what their manifests say, or `all` [default: 50 on a terminal, else all; manifests of 50]
     #[arg(long, value_name = "N|all", value_parser = Suggested(vec!["all"]).try_map(|text| text.parse::<Limit>()), hide_possible_values = true)]
     pub limit: Option<Limit>,
@@ -151,7 +151,7 @@ pub struct PruneArgs {
     pub force: bool,
     /// Abort uploads of this tool that were begun, and last written to, longer ago than this
     #[arg(long, value_name = "TIME", default_value = "7d", value_hint = ValueHint::Other)]
-    pub sweep_after: Idle,
+    pub sweep_after: MinIdle,
     /// Print the result as one JSON object on stdout
     #[arg(long)]
     pub json: bool,

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 /// A terminal sends Ctrl-C to a whole process group, and wrappers pass it on once more: what comes so soon is the same
-/// wish, not a more urgent one.
-const SAME_WISH: Duration = Duration::from_millis(300);
+/// request, not a more urgent one.
+const SAME_REQUEST: Duration = Duration::from_millis(300);
 
 /// Which signal came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,11 +64,11 @@ impl HangUp {
 
 /// The signals of this process, as a value; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Interrupts(watch::Receiver<Wish>);
+pub struct Interrupts(watch::Receiver<StopRequest>);
 
 /// What was asked for so far.
 #[derive(Clone, Copy, Debug, Default)]
-struct Wish {
+struct StopRequest {
     stop: Option<(Interrupt, Instant)>,
     at_once: Option<Interrupt>,
 }
@@ -84,14 +84,14 @@ impl Interrupts {
             HangUp::LeftAlone => None,
             HangUp::Stop | HangUp::GoOn => Some((signal(SignalKind::hangup())?, hang_up)),
         };
-        let (sender, receiver) = watch::channel(Wish::default());
+        let (sender, receiver) = watch::channel(StopRequest::default());
         tokio::spawn(async move {
             let interrupt = first(&mut int, term, hup).await;
             let stop = Some((interrupt, Instant::now()));
-            sender.send_replace(Wish { stop, at_once: None });
-            once_more(|context| int.poll_recv(context), SAME_WISH).await;
+            sender.send_replace(StopRequest { stop, at_once: None });
+            once_more(|context| int.poll_recv(context), SAME_REQUEST).await;
             tracing::warn!("SIGINT again: stopping at once. What was begun in S3 may be left open, invisibly");
-            sender.send_replace(Wish { stop, at_once: Some(Interrupt::Int) });
+            sender.send_replace(StopRequest { stop, at_once: Some(Interrupt::Int) });
             // Kept open, so that waiting on it does not end by itself.
             sender.closed().await;
         });
@@ -105,17 +105,17 @@ impl Interrupts {
 
     /// As [`Self::received`], with the moment when it came.
     pub async fn received_at(&self) -> (Interrupt, Instant) {
-        self.wish(|wish| wish.stop).await
+        self.request(|request| request.stop).await
     }
 
     /// Waits for a signal that asks to stop without cleaning up.
-    pub async fn insisted(&self) -> Interrupt {
-        self.wish(|wish| wish.at_once).await
+    pub async fn forced(&self) -> Interrupt {
+        self.request(|request| request.at_once).await
     }
 
-    async fn wish<T>(&self, of: impl Fn(&Wish) -> Option<T>) -> T {
+    async fn request<T>(&self, of: impl Fn(&StopRequest) -> Option<T>) -> T {
         let mut receiver = self.0.clone();
-        match receiver.wait_for(|wish| of(wish).is_some()).await.map(|wish| of(&wish)) {
+        match receiver.wait_for(|request| of(request).is_some()).await.map(|request| of(&request)) {
             Ok(Some(wished)) => wished,
             Ok(None) | Err(_) => std::future::pending().await,
         }
@@ -177,8 +177,8 @@ mod tests {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         sender.send(()).expect("it is there");
         let waited =
-            timeout(Duration::from_millis(20), once_more(|context| receiver.poll_recv(context), SAME_WISH * 1000));
-        assert!(waited.await.is_err(), "the same wish");
+            timeout(Duration::from_millis(20), once_more(|context| receiver.poll_recv(context), SAME_REQUEST * 1000));
+        assert!(waited.await.is_err(), "the same request");
         sender.send(()).expect("it is there");
         once_more(|context| receiver.poll_recv(context), Duration::ZERO).await;
     }

@@ -118,14 +118,14 @@ async fn overdue(interrupts: &Interrupts) -> Interrupt {
         sleep_until(at + STOP_WITHIN).await;
         interrupt
     };
-    let insisted = async {
-        let interrupt = interrupts.insisted().await;
+    let forced = async {
+        let interrupt = interrupts.forced().await;
         sleep(LAST_WAIT * 2).await;
         interrupt
     };
     tokio::select! {
         interrupt = told => interrupt,
-        interrupt = insisted => interrupt,
+        interrupt = forced => interrupt,
     }
 }
 
@@ -133,7 +133,7 @@ async fn overdue(interrupts: &Interrupts) -> Interrupt {
 fn work(cli: &Cli, context: &OwnedContext, interrupts: &Interrupts) -> Result<(), Error> {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
     let runtime = runtime.map_err(|error| Error::Internal(error.into()))?;
-    let outcome = runtime.block_on(unless_told_twice(cli, &context.context(), interrupts));
+    let outcome = runtime.block_on(run_until_second_signal(cli, &context.context(), interrupts));
     // Drops what still runs, and its children with it: at a second Ctrl-C that is the daemon's backup. A name look-up
     // in a thread of its own must not hold the exit up.
     runtime.shutdown_timeout(LAST_WAIT);
@@ -141,10 +141,10 @@ fn work(cli: &Cli, context: &OwnedContext, interrupts: &Interrupts) -> Result<()
 }
 
 /// Runs the command. A second Ctrl-C drops it where it stands, and its children with it.
-async fn unless_told_twice(cli: &Cli, context: &Context<'_>, interrupts: &Interrupts) -> Result<(), Error> {
+async fn run_until_second_signal(cli: &Cli, context: &Context<'_>, interrupts: &Interrupts) -> Result<(), Error> {
     tokio::select! {
         outcome = dispatch(cli, context, interrupts.clone()) => outcome,
-        interrupt = interrupts.insisted() => Err(Error::Interrupted(interrupt)),
+        interrupt = interrupts.forced() => Err(Error::Interrupted(interrupt)),
     }
 }
 

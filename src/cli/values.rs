@@ -8,9 +8,9 @@ use crate::backup::name::{BackupName, file_name};
 
 /// How long something was left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Idle(Duration);
+pub struct MinIdle(Duration);
 
-impl Idle {
+impl MinIdle {
     /// The time.
     #[must_use]
     pub fn get(self) -> Duration {
@@ -18,7 +18,7 @@ impl Idle {
     }
 }
 
-impl std::str::FromStr for Idle {
+impl std::str::FromStr for MinIdle {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -32,7 +32,7 @@ impl std::str::FromStr for Idle {
 
 /// Which backup is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum BackupRef {
     /// The newest by name.
     Latest,
     /// This one.
@@ -44,7 +44,7 @@ pub enum Wanted {
     },
 }
 
-impl std::str::FromStr for Wanted {
+impl std::str::FromStr for BackupRef {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -60,7 +60,7 @@ impl std::str::FromStr for Wanted {
     }
 }
 
-impl fmt::Display for Wanted {
+impl fmt::Display for BackupRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Latest => f.write_str("latest"),
@@ -97,13 +97,13 @@ mod tests {
     fn a_backup_is_named_by_its_name_its_key_or_its_url() {
         let name = "postgres-backup-2026-11-23_02-00-00.sql.gz";
         for text in [name.to_owned(), format!("app/{name}"), format!("s3://b/app/{name}"), format!("s3://b/{name}")] {
-            let wanted: Wanted = text.parse().expect("a backup");
-            assert!(matches!(&wanted, Wanted::Named { name: known, .. } if known.to_string() == name), "{wanted:?}");
+            let wanted: BackupRef = text.parse().expect("a backup");
+            assert!(matches!(&wanted, BackupRef::Named { name: known, .. } if known.to_string() == name), "{wanted:?}");
             assert_eq!(wanted.to_string(), text);
         }
-        assert_eq!("latest".parse(), Ok(Wanted::Latest));
+        assert_eq!("latest".parse(), Ok(BackupRef::Latest));
         for text in ["", "newest", "s3://b/app/", &format!("https://h/{name}"), &format!("s3://k:secret@b/{name}")] {
-            assert!(text.parse::<Wanted>().is_err(), "{text}");
+            assert!(text.parse::<BackupRef>().is_err(), "{text}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! `list`: what is stored, as a table, as names, or as JSON; or one backup in full.
 
 use crate::backup::name::BackupName;
-use crate::cli::{Limit, ListArgs, Wanted};
+use crate::cli::{BackupRef, Limit, ListArgs};
 use crate::config;
 use crate::error::Error;
 use crate::listing::{Listing, MANIFESTS};
@@ -53,8 +53,8 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
 }
 
 /// The name of the backup that is wanted; `None` for the newest.
-fn name_in(destination: &Destination, wanted: &Wanted) -> Result<Option<BackupName>, Error> {
-    let Wanted::Named { name, text } = wanted else { return Ok(None) };
+fn name_in(destination: &Destination, wanted: &BackupRef) -> Result<Option<BackupName>, Error> {
+    let BackupRef::Named { name, text } = wanted else { return Ok(None) };
     let key = destination.key(&name.to_string());
     if [&name.to_string(), &key, &destination.location(&key)].contains(&text) {
         return Ok(Some(*name));

@@ -9,11 +9,11 @@ use super::table::{self, Secrecy, Setting};
 /// Each setting that a command uses, with its value; never a secret.
 #[derive(Clone, Debug, Default)]
 pub struct Effective {
-    values: BTreeMap<&'static str, Shown>,
+    values: BTreeMap<&'static str, ResolvedSetting>,
 }
 
 #[derive(Clone, Debug)]
-struct Shown {
+struct ResolvedSetting {
     value: Value,
     is_default: bool,
 }
@@ -52,7 +52,7 @@ impl Effective {
             (Some(_), Secrecy::Secret) => Value::Text("set".to_owned()),
             (Some(text), Secrecy::Public) => Value::of(text),
         };
-        self.values.insert(setting.variable, Shown { value, is_default: given.is_none() });
+        self.values.insert(setting.variable, ResolvedSetting { value, is_default: given.is_none() });
     }
 
     /// Takes down what a public setting comes to, whatever was given.
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     fn value(effective: &Effective, setting: &Setting) -> (Value, bool) {
-        let Shown { value, is_default } = effective.values[setting.variable].clone();
+        let ResolvedSetting { value, is_default } = effective.values[setting.variable].clone();
         (value, is_default)
     }
 

@@ -44,7 +44,7 @@ pub enum NotAlive {
     },
     /// An answer that the daemon does not give.
     #[error("what listens at {address} is no daemon of pg-s3-backup: set LISTEN to the daemon's address")]
-    Stranger {
+    UnexpectedService {
         /// `LISTEN`
         address: String,
     },
@@ -99,11 +99,11 @@ async fn connect(candidates: &[String]) -> io::Result<TcpStream> {
 fn judge(address: &str, answer: &[u8]) -> Result<(), NotAlive> {
     let address = address.to_owned();
     let text = String::from_utf8_lossy(answer);
-    let Some((status, alive, body)) = read(&text) else { return Err(NotAlive::Stranger { address }) };
+    let Some((status, alive, body)) = read(&text) else { return Err(NotAlive::UnexpectedService { address }) };
     match (status, alive) {
         (200, true) => Ok(()),
         (503, false) => Err(NotAlive::Stuck { address, body: body.to_owned() }),
-        _ => Err(NotAlive::Stranger { address }),
+        _ => Err(NotAlive::UnexpectedService { address }),
     }
 }
 
