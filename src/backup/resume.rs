@@ -48,7 +48,7 @@ pub(super) async fn deliver(
         }
         Ok(room.found().await?)
     };
-    let courier = Courier { destination, parts, limits };
+    let uploader = PartUploader { destination, parts, limits };
     let mut delivered = Vec::new();
     for found in limits.within(found).await? {
         match found {
@@ -56,7 +56,7 @@ pub(super) async fn deliver(
                 if let Some(damage) = damage {
                     tracing::warn!(%damage, "the journal of an earlier run is damaged, but for nothing that its dump needs");
                 }
-                delivered.extend(courier.deliver(room, &kept).await?);
+                delivered.extend(uploader.deliver(room, &kept).await?);
             }
             Found::Unfinished(kept) => {
                 let file_name = &kept.journal.start.file_name;
@@ -64,15 +64,15 @@ pub(super) async fn deliver(
                     file_name,
                     "an earlier run was stopped before its dump was whole: removing what it left"
                 );
-                courier.remove(&kept).await?;
+                uploader.remove(&kept).await?;
             }
             Found::Damaged(damage, kept) => {
                 tracing::warn!(%damage, "the journal of an earlier run is damaged: removing what it left");
                 if let Some(kept) = kept {
-                    courier.remove(&kept).await?;
+                    uploader.remove(&kept).await?;
                 }
             }
-            Found::Foreign(path, why) => courier.set_aside((room, &path), why, why.words()).await?,
+            Found::Foreign(path, why) => uploader.set_aside((room, &path), why, why.words()).await?,
             Found::Nothing => {}
         }
     }
@@ -90,19 +90,19 @@ pub(super) async fn send_again(
 ) -> Result<Committed, Error> {
     let journal = limits.within(async { Ok(spool.journal().await?) }).await?;
     let kept = Kept { spool: Arc::clone(spool), journal };
-    let courier = Courier { destination, parts, limits };
-    let upload = courier.begin(&kept, PartStore::Spool(Arc::clone(spool))).await?;
-    courier.finish(upload, &kept).await
+    let uploader = PartUploader { destination, parts, limits };
+    let upload = uploader.begin(&kept, PartStore::Spool(Arc::clone(spool))).await?;
+    uploader.finish(upload, &kept).await
 }
 
 /// Takes kept dumps to S3.
-struct Courier<'a> {
+struct PartUploader<'a> {
     destination: &'a Destination,
     parts: &'a PartSettings,
     limits: &'a Limits,
 }
 
-impl Courier<'_> {
+impl PartUploader<'_> {
     async fn deliver(&self, room: &SpoolDir, kept: &Kept) -> Result<Option<BackupName>, Error> {
         let file_name = &kept.journal.start.file_name;
         tracing::info!(file_name, parts = kept.journal.parts.len(), "a whole dump waits in the spool: delivering it");

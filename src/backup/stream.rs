@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::pipeline::{
-    self, Gate, Intake, PartMemory, PartPlan, PartSettings, Pipeline, PipelineError, PipelineSettings, Progress,
-    ScanReport, Totals,
+    self, FinishGate, PartMemory, PartPlan, PartSettings, Pipeline, PipelineError, PipelineInput, PipelineSettings,
+    Progress, ScanReport, Totals,
 };
 use crate::postgres::{Conninfo, Dump, PostgresSettings, Session, Tools};
 use crate::proof::{self, VerifiedDump};
@@ -86,8 +86,9 @@ impl Job<'_> {
 
     /// Starts the pipeline on `pg_dump`'s output.
     pub(super) fn start(&self, stdout: File, memory: PartMemory, cancel: CancellationToken) -> Result<Pipeline, Error> {
-        let intake = Intake { stdout, memory, checksum: self.checksum, progress: Arc::clone(self.progress), cancel };
-        Ok(pipeline::start(self.settings, intake).map_err(DumpError::Pipeline)?)
+        let input =
+            PipelineInput { stdout, memory, checksum: self.checksum, progress: Arc::clone(self.progress), cancel };
+        Ok(pipeline::start(self.settings, input).map_err(DumpError::Pipeline)?)
     }
 
     /// Waits for the dump's end, judges it, and lets the object be ended.
@@ -95,7 +96,7 @@ impl Job<'_> {
         &self,
         dump: &mut Dump,
         scan: oneshot::Receiver<Result<ScanReport, PipelineError>>,
-        gate: Gate,
+        gate: FinishGate,
         totals: oneshot::Receiver<Result<Totals, PipelineError>>,
     ) -> Result<VerifiedDump, Error> {
         let totals = async { totals.await.unwrap_or(Err(PipelineError::WorkerDied)).map_err(DumpError::Pipeline) };

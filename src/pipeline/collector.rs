@@ -2,7 +2,7 @@
 //!
 //! One thread, between the workers and the upload. What is hashed here is hashed once: a part's MD5 or CRC-64/NVME
 //! when it is sealed, sha256 of the object as it grows. The last part is sealed only after the dump has been proved
-//! ([`Gate`]), so that a dump that failed never ends its object.
+//! ([`FinishGate`]), so that a dump that failed never ends its object.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -80,10 +80,10 @@ pub struct Totals {
     pub parts: u32,
 }
 
-/// Lets the collector end the object. Dropped without [`Gate::open`], no last part is ever made.
-pub struct Gate(pub(super) Sender<()>);
+/// Lets the collector end the object. Dropped without [`FinishGate::open`], no last part is ever made.
+pub struct FinishGate(pub(super) Sender<()>);
 
-impl Gate {
+impl FinishGate {
     /// The dump is proved: the object may be ended.
     pub fn open(self) {
         // A collector that has ended says why itself.

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use bottleneck::Bottleneck;
-pub use collector::{Gate, PartChecksum, PartDigest, SealedPart, Totals};
+pub use collector::{FinishGate, PartChecksum, PartDigest, SealedPart, Totals};
 pub use deflate::DeflateError;
 pub use memory::{PartBuffer, PartMemory};
 pub use parts::{PartPlan, PartSettings};
@@ -79,7 +79,7 @@ pub struct Progress {
     stored: AtomicU64,
     uploaded: AtomicU64,
     waits: bottleneck::Waits,
-    silence: silence::Silence,
+    silence: silence::OutputSilence,
 }
 
 impl Progress {
@@ -129,7 +129,7 @@ impl Progress {
 }
 
 /// What one pipeline is started with.
-pub struct Intake {
+pub struct PipelineInput {
     /// `pg_dump`'s output.
     pub stdout: File,
     /// The memory for parts, and how the object is cut into them.
@@ -149,7 +149,7 @@ pub struct Pipeline {
     /// What the scanner saw, at the end of the output.
     pub scan: oneshot::Receiver<Result<ScanReport, PipelineError>>,
     /// Lets the last part be made.
-    pub gate: Gate,
+    pub gate: FinishGate,
     /// What the object is, after the last part.
     pub totals: oneshot::Receiver<Result<Totals, PipelineError>>,
 }
@@ -158,7 +158,7 @@ pub struct Pipeline {
 ///
 /// # Errors
 /// Where the system refuses a thread.
-pub fn start(settings: &PipelineSettings, intake: Intake) -> Result<Pipeline, PipelineError> {
+pub fn start(settings: &PipelineSettings, input: PipelineInput) -> Result<Pipeline, PipelineError> {
     let deflaters = deflate::Deflaters::start(settings.threads).map_err(PipelineError::Thread)?;
     // As many places as workers, so that each can be done with a block before its turn comes.
     let (order, pieces) = bounded(settings.threads);
@@ -167,19 +167,15 @@ pub fn start(settings: &PipelineSettings, intake: Intake) -> Result<Pipeline, Pi
     let (scan_sender, scan) = oneshot::channel();
     let (totals_sender, totals) = oneshot::channel();
     let collector = collector::Collector {
-        memory: intake.memory,
-        checksum: intake.checksum,
+        memory: input.memory,
+        checksum: input.checksum,
         parts: parts_sender,
         runtime: tokio::runtime::Handle::current(),
-        progress: Arc::clone(&intake.progress),
+        progress: Arc::clone(&input.progress),
         spent: deflaters.spent(),
     };
-    let reader = reader::Reader {
-        stdout: intake.stdout,
-        level: settings.level,
-        cancel: intake.cancel,
-        progress: intake.progress,
-    };
+    let reader =
+        reader::Reader { stdout: input.stdout, level: settings.level, cancel: input.cancel, progress: input.progress };
     // A receiver that has gone belongs to a run that has ended already: nothing is left to tell it.
     spawn("collect", move || {
         let _ = totals_sender.send(collector.run(&pieces, &gate_opened));
@@ -187,7 +183,7 @@ pub fn start(settings: &PipelineSettings, intake: Intake) -> Result<Pipeline, Pi
     spawn("read", move || {
         let _ = scan_sender.send(reader.run(&deflaters, &order));
     })?;
-    Ok(Pipeline { parts, scan, gate: Gate(gate), totals })
+    Ok(Pipeline { parts, scan, gate: FinishGate(gate), totals })
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), PipelineError> {

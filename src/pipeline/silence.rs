@@ -8,9 +8,9 @@ use std::time::Instant;
 
 /// The silence that goes on, if any.
 #[derive(Debug, Default)]
-pub(super) struct Silence(Mutex<Option<Instant>>);
+pub(super) struct OutputSilence(Mutex<Option<Instant>>);
 
-impl Silence {
+impl OutputSilence {
     /// The reader has waited since then.
     pub fn lasts_since(&self, since: Instant) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(since);

@@ -29,14 +29,14 @@ struct Run {
 async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration) -> Bottleneck {
     let (reader, mut writer) = std::io::pipe().expect("pipe");
     let progress = Arc::<Progress>::default();
-    let intake = Intake {
+    let input = PipelineInput {
         stdout: File::from(std::os::fd::OwnedFd::from(reader)),
         memory: PartMemory::new(&PartPlan::new(&PartSettings { concurrency: 1, ..parts_of(1 << 20) }, 0)),
         checksum: PartChecksum::Md5,
         progress: Arc::clone(&progress),
         cancel: CancellationToken::new(),
     };
-    let Pipeline { mut parts, scan, gate, totals } = start(&settings, intake).expect("starts");
+    let Pipeline { mut parts, scan, gate, totals } = start(&settings, input).expect("starts");
     let writing = std::thread::spawn(move || {
         // Paused, sixteen pieces are enough.
         let input = dump(if pause.is_zero() { 600_000 } else { 16_000 });
@@ -63,14 +63,14 @@ async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration)
 async fn run(input: Vec<u8>, threads: usize, settings: PartSettings, open: bool) -> Run {
     let (reader, mut writer) = std::io::pipe().expect("pipe");
     std::thread::spawn(move || writer.write_all(&input));
-    let intake = Intake {
+    let input = PipelineInput {
         stdout: File::from(std::os::fd::OwnedFd::from(reader)),
         memory: PartMemory::new(&PartPlan::new(&settings, 0)),
         checksum: PartChecksum::Md5,
         progress: Arc::default(),
         cancel: CancellationToken::new(),
     };
-    let pipeline = start(&PipelineSettings { level: 2, threads }, intake).expect("starts");
+    let pipeline = start(&PipelineSettings { level: 2, threads }, input).expect("starts");
     let Pipeline { mut parts, scan, gate, totals } = pipeline;
     let collecting = tokio::spawn(async move {
         let mut taken: Vec<Vec<u8>> = Vec::new();

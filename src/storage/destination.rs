@@ -138,7 +138,7 @@ impl Destination {
     /// The upload that an earlier run began, where it began one.
     #[must_use]
     pub fn take_up(&self, journal: &Journal, store: PartStore) -> Option<Upload> {
-        Upload::taken_up(self.bucket.clone(), Arc::clone(&self.outage), journal, store)
+        Upload::resumed(self.bucket.clone(), Arc::clone(&self.outage), journal, store)
     }
 
     /// Shows `take` the file name and the size in bytes of every object directly below the prefix whose file name

@@ -98,7 +98,7 @@ impl Upload {
                                 self.take_in(sent, progress)?;
                             }
                         }
-                        in_flight.spawn(self.courier(memory, &lanes).send(part));
+                        in_flight.spawn(self.uploader(memory, &lanes).send(part));
                     }
                     None => break,
                 },
@@ -127,8 +127,8 @@ impl Upload {
         }
     }
 
-    fn courier(&self, memory: &PartMemory, lanes: &Arc<Lanes>) -> Courier {
-        Courier {
+    fn uploader(&self, memory: &PartMemory, lanes: &Arc<Lanes>) -> PartUploader {
+        PartUploader {
             bucket: self.bucket.clone(),
             outage: Arc::clone(&self.outage),
             upload: (self.key.clone(), self.id.clone()),
@@ -152,7 +152,7 @@ impl Upload {
 type Sent = Result<(u32, TakenPart), StorageError>;
 
 /// Takes one part to S3.
-struct Courier {
+struct PartUploader {
     bucket: Bucket,
     outage: Arc<Outage>,
     upload: (String, String),
@@ -161,7 +161,7 @@ struct Courier {
     lanes: Arc<Lanes>,
 }
 
-impl Courier {
+impl PartUploader {
     async fn send(self, part: Outgoing) -> Sent {
         match part {
             Outgoing::Sealed(SealedPart { number, bytes, digest }) => {

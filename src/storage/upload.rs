@@ -70,7 +70,7 @@ impl Upload {
     }
 
     /// The upload that an earlier run began, with the parts that S3 has taken of it.
-    pub(super) fn taken_up(bucket: Bucket, outage: Arc<Outage>, journal: &Journal, store: PartStore) -> Option<Self> {
+    pub(super) fn resumed(bucket: Bucket, outage: Arc<Outage>, journal: &Journal, store: PartStore) -> Option<Self> {
         let Begun { key, upload_id: id } = journal.begun.clone()?;
         let taken = |(number, etag): (&u32, &String)| {
             let part = journal.parts.get(number)?;
