@@ -4,7 +4,7 @@
 //! that 100,000 of them are no matter; what only a manifest knows comes from the manifests of the newest.
 
 mod entries;
-mod soundness;
+mod status;
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use crate::backup::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
 use crate::storage::{Destination, StorageError};
 
 pub use entries::{Entries, Entry, SIDECARS, list_entries};
-pub use soundness::{SMALLEST_DUMP, Soundness, is_too_small};
+pub use status::{BackupStatus, SMALLEST_DUMP, is_too_small};
 
 /// Manifests are read of the newest this many where nobody asks for more (SPEC §8): each is a request.
 pub const MANIFESTS: usize = 50;
@@ -54,7 +54,7 @@ pub enum State {
     /// It is there, but holds only a part of its database.
     Partial,
     /// It is there, but has another size than its manifest says.
-    WrongSize,
+    SizeMismatch,
     /// It is there, without a manifest, and too small to hold a dump.
     Empty,
     /// Its name lies in the future.
@@ -71,7 +71,7 @@ impl State {
             Self::Ok => "ok",
             Self::NoManifest => "no manifest",
             Self::Partial => "partial",
-            Self::WrongSize => "WRONG SIZE",
+            Self::SizeMismatch => "WRONG SIZE",
             Self::Empty => "EMPTY",
             Self::Future => "FUTURE",
             Self::Uploading => "uploading",
@@ -79,14 +79,14 @@ impl State {
     }
 }
 
-impl From<Soundness> for State {
-    fn from(soundness: Soundness) -> Self {
-        match soundness {
-            Soundness::Sound => Self::Ok,
-            Soundness::Partial => Self::Partial,
-            Soundness::WrongSize => Self::WrongSize,
-            Soundness::Empty => Self::Empty,
-            Soundness::Future => Self::Future,
+impl From<BackupStatus> for State {
+    fn from(status: BackupStatus) -> Self {
+        match status {
+            BackupStatus::Valid => Self::Ok,
+            BackupStatus::Partial => Self::Partial,
+            BackupStatus::SizeMismatch => Self::SizeMismatch,
+            BackupStatus::Empty => Self::Empty,
+            BackupStatus::Future => Self::Future,
         }
     }
 }
@@ -124,11 +124,11 @@ impl<'a> Listing<'a> {
         self.stored().take(limit).map(|(name, ..)| name.to_string())
     }
 
-    /// Every backup, its size in bytes, and its soundness where the listing tells it; newest first. Not those that are
+    /// Every backup, its size in bytes, and its status where the listing tells it; newest first. Not those that are
     /// being uploaded.
-    pub fn stored(&self) -> impl Iterator<Item = (BackupName, u64, Option<Soundness>)> {
+    pub fn stored(&self) -> impl Iterator<Item = (BackupName, u64, Option<BackupStatus>)> {
         let entries = self.entries.iter().rev();
-        entries.filter_map(|(name, entry)| Some((*name, entry.backup?, Soundness::listed(*name, entry, self.now))))
+        entries.filter_map(|(name, entry)| Some((*name, entry.backup?, BackupStatus::listed(*name, entry, self.now))))
     }
 
     /// How many backups there are, with those that are being uploaded, and how many bytes they have in all.
@@ -145,7 +145,7 @@ impl<'a> Listing<'a> {
             match backup.state {
                 State::Ok | State::Future => _ = self.describe(backup).await,
                 State::NoManifest => self.look(backup).await,
-                State::Partial | State::WrongSize | State::Empty | State::Uploading => {}
+                State::Partial | State::SizeMismatch | State::Empty | State::Uploading => {}
             }
         }
         Newest { listing: self, described, count: limit.min(self.entries.len()) }
@@ -158,14 +158,14 @@ impl<'a> Listing<'a> {
             let entry = self.entries.get(&name).filter(|entry| entry.backup.is_some())?;
             return Some(self.full(name, *entry).await);
         }
-        let stored = self.stored().filter(|(_, _, soundness)| soundness.is_none());
+        let stored = self.stored().filter(|(_, _, status)| status.is_none());
         let mut partial = None;
         for (name, ..) in stored.take(MANIFESTS) {
             let found = self.full(name, self.entries.get(&name).copied()?).await;
             match found.0.state {
                 State::Ok | State::NoManifest => return Some(found),
                 State::Partial => partial = partial.or(Some(found)),
-                State::WrongSize | State::Empty | State::Future | State::Uploading => {}
+                State::SizeMismatch | State::Empty | State::Future | State::Uploading => {}
             }
         }
         partial
@@ -185,9 +185,9 @@ impl<'a> Listing<'a> {
 
     fn backup(&self, name: BackupName, entry: Entry) -> StoredBackup {
         let file_name = name.to_string();
-        let state = match (entry.backup, Soundness::listed(name, &entry, self.now)) {
+        let state = match (entry.backup, BackupStatus::listed(name, &entry, self.now)) {
             (None, _) => State::Uploading,
-            (Some(_), Some(soundness)) => soundness.into(),
+            (Some(_), Some(status)) => status.into(),
             (Some(_), None) if entry.has_manifest() => State::Ok,
             (Some(_), None) => State::NoManifest,
         };
@@ -235,7 +235,7 @@ impl<'a> Listing<'a> {
             return None;
         };
         if backup.state != State::Future {
-            backup.state = Soundness::by_manifest(backup.file_size, manifest.object_bytes, manifest.partial).into();
+            backup.state = BackupStatus::by_manifest(backup.file_size, manifest.object_bytes, manifest.partial).into();
         }
         backup.compression_ratio = Some(manifest.compression_ratio);
         backup.database = Some(manifest.database.clone());

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::backup::manifest::Manifest;
 use crate::backup::name::{BackupName, MANIFEST_SUFFIX};
-use crate::listing::{self, Listing, SMALLEST_DUMP, Soundness};
+use crate::listing::{self, BackupStatus, Listing, SMALLEST_DUMP};
 use crate::storage::{Destination, Head, etag_parts};
 
 use super::request::answered;
@@ -49,14 +49,14 @@ impl Freshness<'_> {
             Ok(listing) => listing,
             Err(trouble) => return results.add(CheckName::Freshness, trouble.verdict(Status::Fail)),
         };
-        let is_future = |soundness: Option<Soundness>| soundness == Some(Soundness::Future);
-        let future = listing.stored().next().filter(|(.., soundness)| is_future(*soundness)).map(|(name, ..)| name);
-        let mut stored = listing.stored().skip_while(|(.., soundness)| is_future(*soundness));
+        let is_future = |status: Option<BackupStatus>| status == Some(BackupStatus::Future);
+        let future = listing.stored().next().filter(|(.., status)| is_future(*status)).map(|(name, ..)| name);
+        let mut stored = listing.stored().skip_while(|(.., status)| is_future(*status));
         let Some((name, bytes, _)) = stored.next() else {
             return results.add(CheckName::Freshness, self.judge_absence(future));
         };
         // What cannot hold a dump is nothing to compare with.
-        let before = stored.filter(|(.., soundness)| soundness.is_none()).map(|(_, bytes, _)| bytes);
+        let before = stored.filter(|(.., status)| status.is_none()).map(|(_, bytes, _)| bytes);
         let before: Vec<u64> = before.take(BEFORE).collect();
         results.add(CheckName::Freshness, self.judge_age(name, future, Utc::now()));
         let listed = Listed { file_name: name.to_string(), bytes };

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use crate::backup::manifest::time_text;
 use crate::error::Chain;
-use crate::listing::{self, Soundness};
+use crate::listing::{self, BackupStatus};
 use crate::spool::holds_whole;
 use crate::storage::{Destination, S3Settings, StorageError};
 use crate::telemetry::metrics::MetricsStore;
@@ -63,7 +63,7 @@ async fn newest(s3: S3Settings, metrics: &MetricsStore) -> Result<Option<DateTim
     let entries = listing::list_entries(&destination).await?;
     let now = Utc::now();
     let stored = || entries.iter().filter_map(|(name, entry)| Some((name, entry, entry.backup?)));
-    let valid = stored().rev().find(|(name, entry, _)| Soundness::listed(**name, entry, now).is_none());
+    let valid = stored().rev().find(|(name, entry, _)| BackupStatus::listed(**name, entry, now).is_none());
     let newest = valid.map(|(name, ..)| name.started());
     metrics.looked(stored().count() as u64, stored().map(|(.., bytes)| bytes).sum(), newest);
     Ok(newest)

@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn the_table_fits_80_columns_whatever_the_database_is_called() {
         let long = "a_database_with_quite_a_long_name_and_a_ü_in_it";
-        for state in [State::Ok, State::NoManifest, State::Partial, State::WrongSize, State::Uploading] {
+        for state in [State::Ok, State::NoManifest, State::Partial, State::SizeMismatch, State::Uploading] {
             let lines = table(&[backup(long, state), backup("x\ny", state)]);
             assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
             assert!(lines[1].contains('…') && lines[2].contains("x?y"), "{lines:#?}");

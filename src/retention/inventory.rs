@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use crate::backup::name::{BackupName, MANIFEST_SUFFIX};
-use crate::listing::{self, Entries, Entry, Soundness};
+use crate::listing::{self, BackupStatus, Entries, Entry};
 use crate::storage::{Destination, FailureKind, StorageError};
 
 use super::plan::{Backup, Plan};
@@ -24,7 +24,7 @@ pub(super) const AT_ONCE: usize = 16;
 /// From this round on, manifests are read ahead: where many backups are unsound, each round finds out about more of them.
 const PATIENT_ROUNDS: u32 = 2;
 
-/// What a manifest says of its backup's soundness; the rest of it does not matter here, and may be of any version.
+/// What a manifest says of its backup's status; the rest of it does not matter here, and may be of any version.
 #[derive(Deserialize)]
 struct ManifestSummary {
     object_bytes: u64,
@@ -52,7 +52,7 @@ impl Inventory {
     ) -> Result<Self, StorageError> {
         let entries = listing::list_entries(destination).await?;
         let stored = entries.iter().rev().filter_map(|(name, entry)| {
-            Some(Backup { name: *name, bytes: entry.backup?, soundness: Soundness::listed(*name, entry, now) })
+            Some(Backup { name: *name, bytes: entry.backup?, status: BackupStatus::listed(*name, entry, now) })
         });
         let mut backups: Vec<Backup> = stored.collect();
         let mut round = 0;
@@ -92,7 +92,7 @@ impl Inventory {
     /// does not lie in the future: what is newer may belong to one that is just being made.
     pub fn orphans(&self) -> impl Iterator<Item = BackupName> {
         let mut backups = self.plan.decisions().iter().map(|decision| decision.backup);
-        let newest = backups.find(|backup| backup.soundness != Some(Soundness::Future)).map(|backup| backup.name);
+        let newest = backups.find(|backup| backup.status != Some(BackupStatus::Future)).map(|backup| backup.name);
         let older = self.entries.iter().take_while(move |(name, _)| Some(**name) < newest);
         older.filter(|(_, entry)| entry.backup.is_none()).map(|(name, _)| *name)
     }
@@ -106,7 +106,7 @@ async fn ask(
     ahead: usize,
 ) -> Result<(), StorageError> {
     let last = wanted.last().copied();
-    let older = backups.iter().filter(|backup| backup.soundness.is_none() && Some(backup.name) < last);
+    let older = backups.iter().filter(|backup| backup.status.is_none() && Some(backup.name) < last);
     let ahead: Vec<BackupName> = older.take(ahead).map(|backup| backup.name).collect();
     let places: BTreeMap<BackupName, usize> =
         backups.iter().enumerate().map(|(index, backup)| (backup.name, index)).collect();
@@ -117,27 +117,27 @@ async fn ask(
             && let Some(name) = waiting.next()
         {
             let (destination, entry) = (destination.clone(), entries.get(&name).copied().unwrap_or_default());
-            reading.spawn(async move { (name, soundness(&destination, name, entry).await) });
+            reading.spawn(async move { (name, status(&destination, name, entry).await) });
         }
         let Some(read) = reading.join_next().await else { return Ok(()) };
-        let (name, soundness) = match read {
-            Ok((name, soundness)) => (name, soundness?),
+        let (name, status) = match read {
+            Ok((name, status)) => (name, status?),
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
         if let Some(index) = places.get(&name) {
-            backups[*index].soundness = Some(soundness);
+            backups[*index].status = Some(status);
         }
     }
 }
 
 /// What the manifest says of a backup; of one without, or whose manifest is damaged, what the object itself does.
-async fn soundness(destination: &Destination, name: BackupName, entry: Entry) -> Result<Soundness, StorageError> {
+async fn status(destination: &Destination, name: BackupName, entry: Entry) -> Result<BackupStatus, StorageError> {
     let bytes = entry.backup.unwrap_or_default();
     let brief = if entry.has_manifest() { read(destination, name).await? } else { None };
     match brief {
-        Some(brief) => Ok(Soundness::by_manifest(bytes, brief.object_bytes, brief.partial)),
-        None if listing::is_too_small(bytes) => Ok(Soundness::Empty),
-        None => Ok(Soundness::without_manifest(bytes, is_partial(destination, name).await?)),
+        Some(brief) => Ok(BackupStatus::by_manifest(bytes, brief.object_bytes, brief.partial)),
+        None if listing::is_too_small(bytes) => Ok(BackupStatus::Empty),
+        None => Ok(BackupStatus::without_manifest(bytes, is_partial(destination, name).await?)),
     }
 }
 

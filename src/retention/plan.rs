@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{NaiveDateTime, TimeDelta};
 
 use crate::backup::name::BackupName;
-use crate::listing::{self, Soundness};
+use crate::listing::{self, BackupStatus};
 
 use super::policy::{RetentionPolicy, Unit};
 
@@ -27,7 +27,7 @@ pub struct Backup {
     /// Its size in bytes.
     pub bytes: u64,
     /// Whether it is sound, where that is known.
-    pub soundness: Option<Soundness>,
+    pub status: Option<BackupStatus>,
 }
 
 /// Why a backup is kept or deleted.
@@ -124,7 +124,7 @@ impl Plan {
         let mut newest_first = backups.to_vec();
         newest_first.sort_unstable_by_key(|backup| std::cmp::Reverse(backup.name));
         let (future, backups): (Vec<Backup>, Vec<Backup>) =
-            newest_first.into_iter().partition(|backup| backup.soundness == Some(Soundness::Future));
+            newest_first.into_iter().partition(|backup| backup.status == Some(BackupStatus::Future));
         let mut plan = Planning { backups: &backups, policy, assumed: RefCell::default() }.plan();
         let keep = |backup| Decision { backup, verdict: Verdict::Keep, reasons: vec![Reason::Future] };
         plan.decisions.splice(..0, future.into_iter().map(keep));
@@ -151,7 +151,7 @@ impl Plan {
     /// The newest backup whose name lies in the future.
     pub(super) fn future(&self) -> Option<BackupName> {
         let first = self.decisions.first().map(|decision| decision.backup)?;
-        (first.soundness == Some(Soundness::Future)).then_some(first.name)
+        (first.status == Some(BackupStatus::Future)).then_some(first.name)
     }
 
     /// The newest valid backups, newest first, `BACKUP_MIN_KEEP` of them; where none is valid, the newest of all.
@@ -209,7 +209,7 @@ impl Planning<'_> {
     }
 
     /// Compares the newest valid backup, and with it those that have no more than twice its size, with the five before
-    /// these. Sizes are known from the listing: only where one of them is larger does anything hang on soundness.
+    /// these. Sizes are known from the listing: only where one of them is larger does anything hang on status.
     fn shrink(&self, sound: &[usize]) -> Option<Shrink> {
         // Where none is valid, all are compared.
         let counts = |index: &usize| sound.is_empty() || self.is_sound(*index);
@@ -229,11 +229,11 @@ impl Planning<'_> {
 
     /// Whether a backup is sound; what is not known is assumed, and noted.
     fn is_sound(&self, index: usize) -> bool {
-        let soundness = self.backups[index].soundness;
-        if soundness.is_none() {
+        let status = self.backups[index].status;
+        if status.is_none() {
             self.assumed.borrow_mut().insert(index);
         }
-        soundness.is_none_or(|soundness| soundness == Soundness::Sound)
+        status.is_none_or(|status| status == BackupStatus::Valid)
     }
 
     fn newest_sound(&self, count: usize) -> Vec<usize> {
@@ -257,7 +257,7 @@ impl Planning<'_> {
             if sound.contains_key(period) || sound.len() >= count && rank >= count {
                 continue;
             }
-            // Nothing hangs on the soundness of one that is alone in its period where no period is left out.
+            // Nothing hangs on the status of one that is alone in its period where no period is left out.
             let is_sure = sizes.len() <= count && sizes.get(period) == Some(&1);
             if is_sure || self.is_sound(index) {
                 sound.insert(*period, index);

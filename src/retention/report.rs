@@ -140,7 +140,7 @@ pub struct PlannedBackup {
     file_name: String,
     file_size: u64,
     /// `null` where nothing hung on it, and so nobody looked.
-    soundness: Option<&'static str>,
+    status: Option<&'static str>,
     action: &'static str,
     reasons: Vec<String>,
 }
@@ -150,7 +150,7 @@ impl From<&Decision> for PlannedBackup {
         Self {
             file_name: decision.backup.name.to_string(),
             file_size: decision.backup.bytes,
-            soundness: decision.backup.soundness.map(super::Soundness::word),
+            status: decision.backup.status.map(super::BackupStatus::word),
             action: decision.verdict.word(),
             reasons: decision.reasons.iter().map(ToString::to_string).collect(),
         }

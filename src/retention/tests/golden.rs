@@ -7,7 +7,7 @@ use std::path::Path;
 use chrono::TimeDelta;
 use chrono_tz::Tz;
 
-use super::super::{Backup, Decision, Plan, RetentionPolicy, Rules, Soundness, Verdict};
+use super::super::{Backup, BackupStatus, Decision, Plan, RetentionPolicy, Rules, Verdict};
 use super::{every, policy, time};
 
 const DAY: TimeDelta = TimeDelta::days(1);
@@ -49,9 +49,9 @@ fn table(about: &str, plan: &Plan, policy: &RetentionPolicy) -> String {
 
 fn line(decision: &Decision, policy: &RetentionPolicy) -> String {
     let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
-    let soundness = decision.backup.soundness.filter(|soundness| *soundness != Soundness::Sound);
-    let soundness = soundness.map(|soundness| format!(" ({})", soundness.word())).unwrap_or_default();
-    format!("{} {}{soundness}: {}", local(decision, policy), decision.verdict.word(), reasons.join(", "))
+    let status = decision.backup.status.filter(|status| *status != BackupStatus::Valid);
+    let status = status.map(|status| format!(" ({})", status.word())).unwrap_or_default();
+    format!("{} {}{status}: {}", local(decision, policy), decision.verdict.word(), reasons.join(", "))
 }
 
 fn local(decision: &Decision, policy: &RetentionPolicy) -> String {
@@ -186,11 +186,11 @@ fn unsound_backups_never_stand_in_a_sound_ones_place() {
     let mut backups = every(HOUR * 8, "2026-10-20 02:00:00", "2026-10-26 18:00:00");
     for backup in &mut backups {
         let started = backup.name.started().format("%d %H").to_string();
-        backup.soundness = Some(match &*started {
+        backup.status = Some(match &*started {
             // The last of a day, a whole day, and the newest of all.
-            "23 18" | "24 02" | "24 10" | "24 18" | "26 18" => Soundness::Partial,
-            "25 18" => Soundness::WrongSize,
-            _ => Soundness::Sound,
+            "23 18" | "24 02" | "24 10" | "24 18" | "26 18" => BackupStatus::Partial,
+            "25 18" => BackupStatus::SizeMismatch,
+            _ => BackupStatus::Valid,
         });
     }
     let rules = Rules { last: Some(2), daily: Some(4), ..NO_RULES };
@@ -203,7 +203,7 @@ fn unsound_backups_never_stand_in_a_sound_ones_place() {
 fn where_all_are_partial_the_rules_hold_as_well() {
     let mut backups = every(DAY, "2026-10-01 02:00:00", "2026-10-31 02:00:00");
     for backup in &mut backups {
-        backup.soundness = Some(Soundness::Partial);
+        backup.status = Some(BackupStatus::Partial);
     }
     let rules = Rules { days: Some(2), last: Some(2), weekly: Some(3), ..NO_RULES };
     let about = "Days 2, last 2, weekly 3, min-keep 3; one a day, and each leaves something out.";

@@ -7,7 +7,7 @@ mod safety;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
-use super::{Backup, Plan, RetentionPolicy, Rules, Soundness};
+use super::{Backup, BackupStatus, Plan, RetentionPolicy, Rules};
 use crate::backup::name::BackupName;
 
 /// A time in UTC, as `2026-11-23 02:00:00`.
@@ -15,14 +15,14 @@ fn time(text: &str) -> DateTime<Utc> {
     NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").expect("a time").and_utc()
 }
 
-/// Sound backups of 1,000 bytes, at regular times from the first to the last.
+/// Valid backups of 1,000 bytes, at regular times from the first to the last.
 fn every(step: TimeDelta, from: &str, to: &str) -> Vec<Backup> {
     let times = std::iter::successors(Some(time(from)), |time| Some(*time + step));
     times.take_while(|time_of_one| *time_of_one <= time(to)).map(|started| sound(started, 1000)).collect()
 }
 
 fn sound(started: DateTime<Utc>, bytes: u64) -> Backup {
-    Backup { name: BackupName::new(started), bytes, soundness: Some(Soundness::Sound) }
+    Backup { name: BackupName::new(started), bytes, status: Some(BackupStatus::Valid) }
 }
 
 fn policy(rules: Rules, min_keep: u32, zone: Tz) -> RetentionPolicy {

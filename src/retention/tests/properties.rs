@@ -6,7 +6,7 @@ use chrono::DateTime;
 use chrono_tz::Tz;
 use proptest::prelude::*;
 
-use super::super::{Backup, Plan, RetentionPolicy, Rules, Soundness};
+use super::super::{Backup, BackupStatus, Plan, RetentionPolicy, Rules};
 use super::kept;
 use crate::backup::name::BackupName;
 
@@ -14,19 +14,19 @@ use crate::backup::name::BackupName;
 const SPAN: i64 = 4 * 366 * 86_400;
 const BEGIN: i64 = 1_700_000_000;
 
-fn soundness() -> impl Strategy<Value = Soundness> {
-    prop_oneof![4 => Just(Soundness::Sound), 1 => Just(Soundness::Partial), 1 => Just(Soundness::WrongSize), 1 => Just(Soundness::Empty)]
+fn status() -> impl Strategy<Value = BackupStatus> {
+    prop_oneof![4 => Just(BackupStatus::Valid), 1 => Just(BackupStatus::Partial), 1 => Just(BackupStatus::SizeMismatch), 1 => Just(BackupStatus::Empty)]
 }
 
 /// Backups at any times, in any order; each name once. Some crowd, as backups by hand do.
 fn backups() -> impl Strategy<Value = Vec<Backup>> {
     let seconds = prop_oneof![0..SPAN, (0..SPAN / 86_400).prop_map(|day| day * 86_400 + 7_200), SPAN - 200_000..SPAN];
-    proptest::collection::btree_map(seconds, (soundness(), 0_u64..2_000), 0..60)
+    proptest::collection::btree_map(seconds, (status(), 0_u64..2_000), 0..60)
         .prop_map(|drawn| {
-            let backup = |(seconds, (soundness, bytes)): (i64, (Soundness, u64))| Backup {
+            let backup = |(seconds, (status, bytes)): (i64, (BackupStatus, u64))| Backup {
                 name: BackupName::new(DateTime::from_timestamp(BEGIN + seconds, 0).expect("in range")),
                 bytes,
-                soundness: Some(soundness),
+                status: Some(status),
             };
             drawn.into_iter().map(backup).collect::<Vec<_>>()
         })
@@ -82,7 +82,7 @@ fn enlarged(rules: Rules, by: Rules) -> Rules {
 }
 
 fn sound_names(backups: &[Backup]) -> BTreeSet<BackupName> {
-    let sound = backups.iter().filter(|backup| backup.soundness == Some(Soundness::Sound));
+    let sound = backups.iter().filter(|backup| backup.status == Some(BackupStatus::Valid));
     sound.map(|backup| backup.name).collect()
 }
 
@@ -144,7 +144,7 @@ proptest! {
         policy in policies(),
     ) {
         let known = Plan::new(&backups, &policy);
-        let mut asked: Vec<Backup> = backups.iter().map(|backup| Backup { soundness: None, ..*backup }).collect();
+        let mut asked: Vec<Backup> = backups.iter().map(|backup| Backup { status: None, ..*backup }).collect();
         let last = loop {
             let plan = Plan::new(&asked, &policy);
             if plan.assumed().is_empty() {
@@ -152,8 +152,8 @@ proptest! {
             }
             for place in &mut asked {
                 if plan.assumed().contains(&place.name) {
-                    prop_assert_eq!(place.soundness, None, "asked twice");
-                    place.soundness = backups.iter().find(|backup| backup.name == place.name).expect("it").soundness;
+                    prop_assert_eq!(place.status, None, "asked twice");
+                    place.status = backups.iter().find(|backup| backup.name == place.name).expect("it").status;
                 }
             }
         };
@@ -168,7 +168,7 @@ proptest! {
         let hourly = |hour: usize| Backup {
             name: BackupName::new(DateTime::from_timestamp(BEGIN + 3_600 * i64::try_from(hour).expect("small"), 0).expect("in range")),
             bytes: 1,
-            soundness: None,
+            status: None,
         };
         let plan = Plan::new(&(0..count).map(hourly).collect::<Vec<_>>(), &policy);
         let rules = policy.rules;

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use super::super::{
-    Backup, Decision, Plan, Reason, RetentionPolicy, Rules, SafetyCheck, Soundness, Verdict, safety_checks,
+    Backup, BackupStatus, Decision, Plan, Reason, RetentionPolicy, Rules, SafetyCheck, Verdict, safety_checks,
 };
 use super::{every, policy, sound, time};
 use crate::backup::name::BackupName;
@@ -23,8 +23,8 @@ fn days(days: u32) -> RetentionPolicy {
 /// As a inventory at this time finds them.
 fn seen(backups: &[Backup], now: DateTime<Utc>) -> Vec<Backup> {
     let is_future = |backup: &Backup| backup.name.is_in_future(now);
-    let soundness = |backup: &Backup| if is_future(backup) { Some(Soundness::Future) } else { backup.soundness };
-    backups.iter().map(|backup| Backup { soundness: soundness(backup), ..*backup }).collect()
+    let status = |backup: &Backup| if is_future(backup) { Some(BackupStatus::Future) } else { backup.status };
+    backups.iter().map(|backup| Backup { status: status(backup), ..*backup }).collect()
 }
 
 fn found(backups: &[Backup], policy: &RetentionPolicy, now: DateTime<Utc>) -> Vec<SafetyCheck> {
@@ -70,7 +70,7 @@ fn a_gap_is_nothing_to_rules_that_count_what_is_there() {
 fn only_sound_backups_fill_a_gap() {
     let mut backups = ten_days();
     let partial =
-        |day: i64| Backup { soundness: Some(Soundness::Partial), ..sound(time(NEWEST) + TimeDelta::days(day), 1000) };
+        |day: i64| Backup { status: Some(BackupStatus::Partial), ..sound(time(NEWEST) + TimeDelta::days(day), 1000) };
     backups.extend((1..20).map(partial));
     backups.push(sound(time(NEWEST) + TimeDelta::days(20), 1000));
     let policy = policy(Rules { days: Some(14), ..Rules::default() }, 2, Tz::UTC);
@@ -121,7 +121,7 @@ fn a_new_size_is_accepted_once_backups_of_it_span_seven_days() {
 fn an_invalid_backup_neither_is_nor_hides_a_new_size() {
     let mut backups = ten_days();
     let empty =
-        |day: i64| Backup { soundness: Some(Soundness::Empty), ..sound(time(NEWEST) + TimeDelta::days(day), 20) };
+        |day: i64| Backup { status: Some(BackupStatus::Empty), ..sound(time(NEWEST) + TimeDelta::days(day), 20) };
     backups.extend((1..9).map(empty));
     let rule = policy(Rules { last: Some(9), ..Rules::default() }, 1, Tz::UTC);
     assert_eq!(found(&backups, &rule, time("2027-01-01 00:00:00")), []);
@@ -134,10 +134,10 @@ fn an_invalid_backup_neither_is_nor_hides_a_new_size() {
 fn a_partial_backup_is_not_compared() {
     let mut backups = ten_days();
     let newest = backups.last_mut().expect("it");
-    (newest.bytes, newest.soundness) = (1, Some(Soundness::Partial));
+    (newest.bytes, newest.status) = (1, Some(BackupStatus::Partial));
     assert_eq!(found(&backups, &days(7), now()), []);
     // And does not hide that the newest sound one is too small.
-    backups.push(Backup { soundness: Some(Soundness::Partial), ..sound(time("2026-10-31 02:30:00"), 1000) });
+    backups.push(Backup { status: Some(BackupStatus::Partial), ..sound(time("2026-10-31 02:30:00"), 1000) });
     backups[9] = sound(time(NEWEST), 1);
     assert!(matches!(found(&backups, &days(7), now())[..], [SafetyCheck::Shrunk { bytes: 1, .. }]));
 }

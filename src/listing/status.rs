@@ -16,20 +16,20 @@ pub const SMALLEST_DUMP: u64 = 200;
 
 /// What is known of a backup's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Soundness {
+pub enum BackupStatus {
     /// Valid: its size is its manifest's; without a manifest, it is large enough to hold a dump.
-    Sound,
+    Valid,
     /// Its arguments left something out.
     Partial,
     /// It has another size than its manifest says.
-    WrongSize,
+    SizeMismatch,
     /// It has no manifest, and is too small to hold any dump.
     Empty,
     /// Its name lies in the future, so nobody knows when it was made.
     Future,
 }
 
-impl Soundness {
+impl BackupStatus {
     /// As far as the listing alone tells; `None` where a manifest, or the object, knows more.
     #[must_use]
     pub fn listed(name: BackupName, entry: &Entry, now: DateTime<Utc>) -> Option<Self> {
@@ -43,9 +43,9 @@ impl Soundness {
     #[must_use]
     pub fn by_manifest(bytes: u64, object_bytes: u64, is_partial: bool) -> Self {
         match (bytes == object_bytes, is_partial) {
-            (false, _) => Self::WrongSize,
+            (false, _) => Self::SizeMismatch,
             (true, true) => Self::Partial,
-            (true, false) => Self::Sound,
+            (true, false) => Self::Valid,
         }
     }
 
@@ -55,7 +55,7 @@ impl Soundness {
         match (is_too_small(bytes), is_partial) {
             (true, _) => Self::Empty,
             (false, true) => Self::Partial,
-            (false, false) => Self::Sound,
+            (false, false) => Self::Valid,
         }
     }
 
@@ -63,9 +63,9 @@ impl Soundness {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
-            Self::Sound => "sound",
+            Self::Valid => "valid",
             Self::Partial => "partial",
-            Self::WrongSize => "wrong_size",
+            Self::SizeMismatch => "size_mismatch",
             Self::Empty => "empty",
             Self::Future => "future",
         }
@@ -107,26 +107,26 @@ mod tests {
 
     #[test]
     fn a_manifest_is_believed_and_without_one_the_size_decides() {
-        use Soundness::{Empty, Partial, Sound, WrongSize};
-        let by_manifest = |bytes, partial| Soundness::by_manifest(bytes, 1, partial);
-        assert_eq!([by_manifest(1, false), by_manifest(1, true), by_manifest(2, true)], [Sound, Partial, WrongSize]);
-        let without = Soundness::without_manifest;
+        use BackupStatus::{Empty, Partial, SizeMismatch, Valid};
+        let by_manifest = |bytes, partial| BackupStatus::by_manifest(bytes, 1, partial);
+        assert_eq!([by_manifest(1, false), by_manifest(1, true), by_manifest(2, true)], [Valid, Partial, SizeMismatch]);
+        let without = BackupStatus::without_manifest;
         assert_eq!(
             [without(20, false), without(20, true), without(200, true), without(200, false)],
-            [Empty, Empty, Partial, Sound]
+            [Empty, Empty, Partial, Valid]
         );
     }
 
     #[test]
     fn the_listing_alone_tells_what_is_empty_or_in_the_future() {
         let now: DateTime<Utc> = "2026-11-28T02:00:00Z".parse().expect("a time");
-        let soundness = |seconds: i64, backup, manifest| {
+        let status = |seconds: i64, backup, manifest| {
             let entry = Entry { backup: Some(backup), sidecars: [manifest, None, None] };
-            Soundness::listed(BackupName::new(now + chrono::TimeDelta::seconds(seconds)), &entry, now)
+            BackupStatus::listed(BackupName::new(now + chrono::TimeDelta::seconds(seconds)), &entry, now)
         };
-        assert_eq!(soundness(3601, 1000, Some(9)), Some(Soundness::Future));
-        assert_eq!(soundness(3600, 1000, Some(9)), None);
-        assert_eq!(soundness(-60, 20, None), Some(Soundness::Empty));
-        assert_eq!(soundness(-60, 20, Some(9)), None, "its manifest decides");
+        assert_eq!(status(3601, 1000, Some(9)), Some(BackupStatus::Future));
+        assert_eq!(status(3600, 1000, Some(9)), None);
+        assert_eq!(status(-60, 20, None), Some(BackupStatus::Empty));
+        assert_eq!(status(-60, 20, Some(9)), None, "its manifest decides");
     }
 }
