@@ -232,7 +232,7 @@ impl<'a> Backup<'a> {
                 // psql has told it already.
                 Severity::Unknown => tracing::debug!("{}", issue.text),
                 Severity::Fatal | Severity::Degraded | Severity::LeavesOut => {
-                    tracing::warn!(mend = issue.mend, "{}", issue.text);
+                    tracing::warn!(hint = issue.hint, "{}", issue.text);
                 }
             }
         }

@@ -11,7 +11,7 @@ use super::result::Outcome;
 const NOTICED: TimeDelta = TimeDelta::minutes(1);
 /// AWS, "Signature Version 4": the request's time must be within 15 minutes of the server's.
 const REFUSED: TimeDelta = TimeDelta::minutes(15);
-const MEND: &str = "let NTP set the clocks of both machines";
+const HINT: &str = "let NTP set the clocks of both machines";
 
 /// Whose clock it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Clock {
         let seconds = apart.num_seconds().unsigned_abs();
         let apart_text = humantime::format_duration(std::time::Duration::from_secs(seconds));
         let detail = format!("this machine's clock is {apart_text} {direction} that of {name}");
-        if self == Self::S3 && apart > REFUSED { Outcome::fail(detail, MEND) } else { Outcome::warn(detail, MEND) }
+        if self == Self::S3 && apart > REFUSED { Outcome::fail(detail, HINT) } else { Outcome::warn(detail, HINT) }
     }
 }
 

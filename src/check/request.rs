@@ -27,7 +27,7 @@ impl RequestError {
         Outcome { status, detail: self.detail, hint: self.hint }
     }
 
-    /// With what mends it in the words of the probe, where it was denied.
+    /// With what fixes it in the words of the probe, where it was denied.
     pub fn or_if_denied(mut self, hint: &str) -> Self {
         if self.is_denied {
             self.hint = Some(hint.to_owned());

@@ -132,7 +132,7 @@ impl Outcome {
         Self { status: Status::Fail, detail: detail.into(), hint: Some(hint.into()) }
     }
 
-    /// Of an error, whose text ends with what mends it.
+    /// Of an error, whose text ends with what fixes it.
     pub fn error(error: &(dyn std::error::Error + 'static)) -> Self {
         Self { status: Status::Fail, detail: crate::error::Chain(error).to_string(), hint: None }
     }
@@ -142,7 +142,7 @@ impl Outcome {
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckResult {
     /// What was tried.
-    pub probe: CheckName,
+    pub check: CheckName,
     /// How it went.
     pub status: Status,
     /// What was found.
@@ -155,7 +155,7 @@ pub struct CheckResult {
 
 impl fmt::Display for CheckResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<4}  {:<14}  {}", self.status.word(), self.probe.word(), one_line(&self.detail))?;
+        write!(f, "{:<4}  {:<14}  {}", self.status.word(), self.check.word(), one_line(&self.detail))?;
         match &self.hint {
             Some(hint) => write!(f, "\n{:22}-> {}", "", one_line(hint)),
             None => Ok(()),
@@ -197,19 +197,19 @@ impl<'a> CheckResults<'a> {
     }
 
     /// Takes down what came of a probe; it took the time since the one before.
-    pub(super) fn add(&mut self, probe: CheckName, verdict: Outcome) {
+    pub(super) fn add(&mut self, check: CheckName, verdict: Outcome) {
         let now = Instant::now();
         let elapsed = now - std::mem::replace(&mut self.since, now);
         let Outcome { status, detail, hint } = verdict;
-        let mut finding = CheckResult { probe, status, detail, hint, elapsed_ms: millis(elapsed) };
-        (self.show)(&mut finding);
-        self.found.push(finding);
+        let mut result = CheckResult { check, status, detail, hint, elapsed_ms: millis(elapsed) };
+        (self.show)(&mut result);
+        self.found.push(result);
     }
 
     /// The report of all; `outcome` is how the check ended.
     #[must_use]
     pub fn report(self, outcome: &Result<(), Error>) -> Report {
-        let count = |status: Status| self.found.iter().filter(|finding| finding.status == status).count();
+        let count = |status: Status| self.found.iter().filter(|result| result.status == status).count();
         let (failed, warnings) = (count(Status::Fail), count(Status::Warn));
         Report { success: outcome.is_ok() && failed == 0, failed, warnings, checks: self.found }
     }
@@ -242,8 +242,8 @@ impl Report {
     /// # Errors
     /// [`Error::CheckFailed`] where anything failed.
     pub fn verdict(&self) -> Result<(), Error> {
-        let failed = self.checks.iter().filter(|finding| finding.status == Status::Fail);
-        let mut words: Vec<&str> = failed.map(|finding| finding.probe.word()).collect();
+        let failed = self.checks.iter().filter(|result| result.status == Status::Fail);
+        let mut words: Vec<&str> = failed.map(|result| result.check.word()).collect();
         if words.is_empty() {
             return Ok(());
         }
@@ -262,14 +262,14 @@ mod tests {
 
     #[test]
     fn a_finding_is_one_line_and_one_for_what_mends_it() {
-        let finding = CheckResult {
-            probe: CheckName::S3Put,
+        let result = CheckResult {
+            check: CheckName::S3Put,
             status: Status::Fail,
             detail: "a\nb".to_owned(),
             hint: Some("do this".to_owned()),
             elapsed_ms: 1,
         };
-        assert_eq!(finding.to_string(), "fail  s3_put          a b\n                      -> do this");
+        assert_eq!(result.to_string(), "fail  s3_put          a b\n                      -> do this");
     }
 
     #[test]

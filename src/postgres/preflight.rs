@@ -1,6 +1,6 @@
 //! What could stop or spoil a dump, found before it: asked of the server.
 //!
-//! `backup` logs them as warnings, for `pg_dump` decides; `check` fails on what stops it. Each says what is wrong, where, and what would mend it. None of it is asked twice,
+//! `backup` logs them as warnings, for `pg_dump` decides; `check` fails on what stops it. Each says what is wrong, where, and what would fix it. None of it is asked twice,
 //! and a question that the server refuses is no answer, not a failure. `privileges` is about what the role may not read or
 //! dump, `partitions` about rows that would not find their partition in a restore, `server` about the server itself.
 
@@ -49,8 +49,8 @@ pub struct PreflightIssue {
     pub severity: Severity,
     /// What is wrong and where, in one line.
     pub text: String,
-    /// What would mend it.
-    pub mend: String,
+    /// What would fix it.
+    pub hint: String,
 }
 
 /// What is going to be dumped, and by which `pg_dump`.

@@ -1,4 +1,4 @@
-//! What breaks while the daemon runs is logged and tried again: it stays, and the next backup is there when it is mended.
+//! What breaks while the daemon runs is logged and tried again: it stays, and the next backup is there when it is fixed.
 
 use std::path::Path;
 

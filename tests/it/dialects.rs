@@ -195,7 +195,7 @@ fn what_a_store_refuses_at_first_is_an_invalid_configuration_with_the_setting_to
     let class = ("S3_STORAGE_CLASS", "STANDARD_IA");
     let encryption = ("S3_SSE", "AES256");
     let none = ("S3_CHECKSUM", "md5");
-    for (setting, code, s3_code, mend) in [
+    for (setting, code, s3_code, hint) in [
         (class, 400, "InvalidStorageClass", "S3_STORAGE_CLASS"),
         (class, 501, "NotImplemented", "S3_STORAGE_CLASS"),
         (class, 400, "InvalidArgument", "S3_STORAGE_CLASS"),
@@ -217,7 +217,7 @@ fn what_a_store_refuses_at_first_is_an_invalid_configuration_with_the_setting_to
         let (stage, (variable, value)) = (Stage::new(FakeDump::new()), setting);
         stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, status(code, s3_code)));
         let outcome = backup(&stage).env(variable, value).run();
-        stage.assert_failed(&outcome, 3, s3_code).then_names(&[s3_code, mend]);
+        stage.assert_failed(&outcome, 3, s3_code).then_names(&[s3_code, hint]);
         assert_eq!(stage.proxy.count(S3Verb::CreateMultipartUpload), 1, "{s3_code}: asked once");
     }
 }

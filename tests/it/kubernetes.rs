@@ -87,7 +87,7 @@ fn nothing_ends_a_backup_that_is_merely_slow() {
 
 #[test]
 fn a_job_runs_alone_in_time_and_is_tried_again_only_where_that_may_help() {
-    // Settings, and a backup that runs already: another try mends neither.
+    // Settings, and a backup that runs already: another try fixes neither.
     let final_codes = [1, 2, 3, 4, 16, 64];
     assert!(final_codes.iter().all(|code| EXIT_CODES.iter().any(|row| u64::from(row.number) == *code)));
     for manifests in Manifests::all().iter().filter(|manifests| manifests.find("CronJob").is_some()) {

@@ -1,4 +1,4 @@
-//! What could stop or spoil a dump is named before it, with what would mend it; `pg_dump` decides.
+//! What could stop or spoil a dump is named before it, with what would fix it; `pg_dump` decides.
 
 use crate::support::program::Outcome;
 use crate::support::servers::database::Database;

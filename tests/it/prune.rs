@@ -160,9 +160,9 @@ fn unsound_backups_are_told_by_their_manifests() {
     let bucket = s3().create_bucket("unsound");
     put_backups(&bucket, "app", &[1, 2, 3, 4]);
     let partial = r#"{"object_bytes": 900, "partial": true}"#;
-    let wrong_size = r#"{"object_bytes": 2, "partial": false}"#;
+    let size_mismatch = r#"{"object_bytes": 2, "partial": false}"#;
     let [damaged, empty] = ["{\"object_bytes\": ", ""];
-    let manifests = [(5, partial), (6, damaged), (7, wrong_size), (8, empty), (9, partial)];
+    let manifests = [(5, partial), (6, damaged), (7, size_mismatch), (8, empty), (9, partial)];
     let backups = manifests.map(|(day, manifest)| (format!("app/{}", name_of_day(day)), manifest));
     let beside = backups.clone().map(|(key, manifest)| (key + ".json", manifest));
     let body = "x".repeat(900);
@@ -172,10 +172,9 @@ fn unsound_backups_are_told_by_their_manifests() {
     let program = prune_program(&bucket).env("S3_PATH", "app").args(["--keep-last=3", "--min-keep=3"]);
     let plan = json(&program.clone().args(["--dry-run", "--json"]).run(), 0);
     let rows = plan["backups"].as_array().expect("rows").iter();
-    let rows: Vec<String> =
-        rows.map(|row| format!("{} {}", row["action"], row["soundness"]).replace('"', "")).collect();
+    let rows: Vec<String> = rows.map(|row| format!("{} {}", row["action"], row["status"]).replace('"', "")).collect();
     // The last three, and the last three that are sound: a damaged manifest is none, and no reason for doubt.
-    let expected = ["keep partial", "keep sound", "keep wrong_size", "keep sound", "delete partial", "keep sound"];
+    let expected = ["keep partial", "keep valid", "keep size_mismatch", "keep valid", "delete partial", "keep valid"];
     assert_eq!(rows[..6], expected);
     program.run().assert_code(0);
     let keys = s3().every_key(&bucket);
@@ -226,10 +225,7 @@ fn what_failed_pipes_left_neither_stands_for_a_backup_nor_hides_what_it_is() {
         s3().request("PUT", &format!("/{bucket}/app/{}.json", name_of_day(11)), b"{").expect("stored");
         let program = prune_program(&bucket).env("S3_PATH", "app").args(rules);
         let plan = json(&program.clone().args(["--dry-run", "--json"]).run(), 0);
-        assert_eq!(
-            (&plan["backups"][0]["soundness"], &plan["backups"][10]["action"]),
-            (&"empty".into(), &"keep".into())
-        );
+        assert_eq!((&plan["backups"][0]["status"], &plan["backups"][10]["action"]), (&"empty".into(), &"keep".into()));
         program.run().assert_code(0);
         let keys = s3().every_key(&bucket);
         for day in 1..4 {

@@ -135,7 +135,7 @@ fn they_restore_what_is_large_and_odd_into_a_server_with_few_locks() {
     assert_ne!(again.code, Some(0), "{}", again.stderr);
     assert!(again.stderr.contains("already exists") && !again.stdout_text().contains("SET"), "{}", again.stderr);
 
-    // And a dump of it there has no room for its locks: all say what would mend that.
+    // And a dump of it there has no room for its locks: all say what would fix that.
     let uri = server.uri(&source.name);
     let of_server = |command: &str| s3_program(&bucket).env("POSTGRES_CONNECTION_STRING", &uri).arg(command);
     let other = s3().create_bucket("locks");
@@ -198,8 +198,8 @@ fn the_ways_out_of_the_docs_restore_what_a_plain_dump_does_not() {
     server.psql("postgres", &format!("CREATE ROLE {tenant} LOGIN PASSWORD 'tenant'")).expect("a role");
     let target = server.create_database_with("ways", &options);
     target.psql(&format!("CREATE EXTENSION citext; GRANT CREATE ON SCHEMA public TO {tenant}")).expect("made");
-    let mend = source.psql("ALTER FUNCTION note_count() SET search_path = pg_catalog, public");
-    mend.expect("mended in the old database");
+    let hint = source.psql("ALTER FUNCTION note_count() SET search_path = pg_catalog, public");
+    hint.expect("mended in the old database");
     clear(&bucket);
     backup_program(&source, &bucket).run().assert_code(0);
     std::fs::write(&file, object(&bucket, &only_backup(&bucket))).expect("written");

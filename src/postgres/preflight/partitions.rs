@@ -10,7 +10,7 @@ use crate::postgres::{PostgresError, Session};
 /// From here on `pg_dump` loads tables by their root whose key is an enum.
 const SEES_ENUMS: u32 = 16;
 
-const MEND: &str = "add --load-via-partition-root to PG_DUMP_ARGS";
+const HINT: &str = "add --load-via-partition-root to PG_DUMP_ARGS";
 
 /// Columns of partition keys with their type, that of the operator class where the key is an expression.
 const KEYS: &str = "SELECT c.oid AS relid, n.nspname, c.relname, p.partstrat, o.oid AS class, o.opcname, \
@@ -106,7 +106,7 @@ async fn of(
     Ok(match ask(session, question).await? {
         Answer::Found(found) => {
             let text = text(&found.words("partitioned tables"));
-            Some(PreflightIssue { severity: Severity::Degraded, text, mend: MEND.to_owned() })
+            Some(PreflightIssue { severity: Severity::Degraded, text, hint: HINT.to_owned() })
         }
         // psql has logged why. No more than a suggestion is lost.
         Answer::Nothing | Answer::Refused => None,

@@ -77,7 +77,7 @@ impl Kind {
     fn issue(self, found: &Found, reader: &Reader) -> PreflightIssue {
         let Reader { name, .. } = reader;
         let unreadable = || format!("this role may not read {}", found.words(self.words()));
-        let (severity, text, mend) = match self {
+        let (severity, text, hint) = match self {
             Self::Tables => (Severity::Fatal, unreadable(), grant("TABLES", found, reader)),
             Self::Sequences => (Severity::Fatal, unreadable(), grant("SEQUENCES", found, reader)),
             Self::Rows => (
@@ -105,7 +105,7 @@ impl Kind {
                 "back up as a superuser, or give the options anew after a restore (ALTER USER MAPPING)".to_owned(),
             ),
         };
-        PreflightIssue { severity, text, mend }
+        PreflightIssue { severity, text, hint }
     }
 }
 
@@ -149,7 +149,7 @@ pub(super) async fn issues(session: &mut Session, subject: Subject<'_>) -> Resul
             Answer::Refused => issues.push(PreflightIssue {
                 severity: Severity::Unknown,
                 text: format!("the server does not tell about {} that this role may not read", kind.words()),
-                mend: "look at the messages of psql in the log".to_owned(),
+                hint: "look at the messages of psql in the log".to_owned(),
             }),
         }
     }

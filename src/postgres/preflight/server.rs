@@ -37,7 +37,7 @@ impl Locks {
                  (max_locks_per_transaction {} x {} sessions)",
                 self.relations, self.per_transaction, self.sessions
             ),
-            mend: format!("raise max_locks_per_transaction to {wanted}, and restart the server"),
+            hint: format!("raise max_locks_per_transaction to {wanted}, and restart the server"),
         })
     }
 }
@@ -66,7 +66,7 @@ async fn on_standby(session: &mut Session) -> Result<Vec<PreflightIssue>, Postgr
         issues.push(PreflightIssue {
             severity: Severity::LeavesOut,
             text: format!("a standby has no rows of unlogged tables: {} will be empty", found.words("tables")),
-            mend: "back up the primary where they matter".to_owned(),
+            hint: "back up the primary where they matter".to_owned(),
         });
     }
     let delay = "SELECT setting::pg_catalog.int8 FROM pg_catalog.pg_settings WHERE name = 'max_standby_streaming_delay' \
@@ -75,7 +75,7 @@ async fn on_standby(session: &mut Session) -> Result<Vec<PreflightIssue>, Postgr
         issues.push(PreflightIssue {
             severity: Severity::Degraded,
             text: format!("this standby cancels queries that conflict with replay after {milliseconds} ms"),
-            mend: "set hot_standby_feedback = on, or raise max_standby_streaming_delay".to_owned(),
+            hint: "set hot_standby_feedback = on, or raise max_standby_streaming_delay".to_owned(),
         });
     }
     Ok(issues)
@@ -95,8 +95,8 @@ fn pooler(facts: &Facts) -> Option<PreflightIssue> {
         Pooling::None if looks_like_one => format!("{host}:{port} looks like a connection pooler"),
         Pooling::None => return None,
     };
-    let mend = "connect to the server itself: a transaction pooler breaks pg_dump".to_owned();
-    Some(PreflightIssue { severity: Severity::Degraded, text, mend })
+    let hint = "connect to the server itself: a transaction pooler breaks pg_dump".to_owned();
+    Some(PreflightIssue { severity: Severity::Degraded, text, hint })
 }
 
 /// A server with `tcp_user_timeout` ends a connection that is not read for so long, which is what a dump does that waits for
@@ -113,7 +113,7 @@ pub async fn short_timeouts(session: &mut Session, facts: &Facts) -> Result<Opti
             "the server (tcp_user_timeout) ends a connection from which nothing is read for {milliseconds} ms: so it does \
              with a dump that waits for S3 that long"
         ),
-        mend: format!("set BACKUP_SPOOL_DIR, or ALTER ROLE {} SET tcp_user_timeout = 0", quoted(&facts.user)),
+        hint: format!("set BACKUP_SPOOL_DIR, or ALTER ROLE {} SET tcp_user_timeout = 0", quoted(&facts.user)),
     }))
 }
 
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(locks(1280, 64).issue(), None);
         let issue = locks(7200, 64).issue().expect("a issue");
         assert!(issue.text.contains("7200 tables") && issue.text.contains("about 1280 locks"), "{issue:?}");
-        assert!(issue.mend.contains("max_locks_per_transaction to 424"), "{issue:?}");
+        assert!(issue.hint.contains("max_locks_per_transaction to 424"), "{issue:?}");
         assert_eq!(locks(7200, 424).issue(), None);
     }
 }

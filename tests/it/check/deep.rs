@@ -56,9 +56,12 @@ fn packed(plain: &[u8]) -> Vec<u8> {
 fn a_sound_backup_is_read_to_its_end_with_and_without_a_manifest() {
     let (bucket, key) = backed_up(&database());
     let checked = deep(&bucket);
-    checked.assert(&[], &[]).says("dump", &["5000 rows in 1 tables"]).says("content", &["sha256"]);
+    checked.assert(&[], &[]).says("dump_integrity", &["5000 rows in 1 tables"]).says("checksum", &["sha256"]);
     s3().request("DELETE", &format!("/{bucket}/{key}.json"), b"").expect("deleted");
-    deep(&bucket).assert(&[], &["manifest"]).says("dump", &["5000 rows"]).says("content", &["no sum to compare"]);
+    deep(&bucket)
+        .assert(&[], &["manifest"])
+        .says("dump_integrity", &["5000 rows"])
+        .says("checksum", &["no sum to compare"]);
 }
 
 #[test]
@@ -69,7 +72,7 @@ fn a_flipped_byte_is_found_by_reading_alone() {
     object[middle] ^= 0x10;
     damage(&bucket, &key, &object);
     Checked::of(&bucket_check(&bucket)).assert(&[], &[]);
-    deep(&bucket).assert(&["content", "gzip"], &[]).says("gzip", &["byte"]).says("content", &["sha256"]);
+    deep(&bucket).assert(&["checksum", "gzip"], &[]).says("gzip", &["byte"]).says("checksum", &["sha256"]);
     // Without a manifest gzip still knows.
     s3().request("DELETE", &format!("/{bucket}/{key}.json"), b"").expect("deleted");
     deep(&bucket).assert(&["gzip"], &["manifest"]);
@@ -81,7 +84,7 @@ fn a_backup_that_was_replaced_by_another_is_found_by_its_sum() {
     other.psql("CREATE TABLE u AS SELECT generate_series(1, 9) AS n").expect("a table");
     let ((bucket, key), (elsewhere, foreign)) = (backed_up(&mine), backed_up(&other));
     damage(&bucket, &key, &s3().get(&elsewhere, &foreign).expect("the backup"));
-    deep(&bucket).assert(&["object", "content", "dump"], &[]).says("dump", &["bytes, but"]);
+    deep(&bucket).assert(&["object", "checksum", "dump_integrity"], &[]).says("dump_integrity", &["bytes, but"]);
 }
 
 #[test]
@@ -106,7 +109,7 @@ fn a_dump_that_is_cut_within_a_sound_gzip_member_is_no_backup() {
         let bytes = packed(&dump[..length]);
         damage(&bucket, &key, &bytes);
         adapt_manifest(&bucket, &key, &bytes, |_| {});
-        deep(&bucket).assert(&["dump"], &[]).says("dump", &["not whole", word]);
+        deep(&bucket).assert(&["dump_integrity"], &[]).says("dump_integrity", &["not whole", word]);
     }
 }
 
@@ -121,7 +124,7 @@ fn a_dump_that_is_whole_but_not_what_was_dumped_is_told() {
         ("public.t differs", "/tables/0/rows", 4999.into()),
     ] {
         adapt_manifest(&bucket, &key, &object, |told| *told.pointer_mut(place).expect("it is told") = value);
-        deep(&bucket).assert(&["dump"], &[]).says("dump", &[word]);
+        deep(&bucket).assert(&["dump_integrity"], &[]).says("dump_integrity", &[word]);
         put(&bucket, &format!("{key}.json"), original.to_string().as_bytes());
     }
     deep(&bucket).assert(&[], &[]);
@@ -179,7 +182,7 @@ fn reading_that_never_gets_on_ends_within_the_budget() {
     let nothing = Fault::Reply { status: 206, headers, body: vec![], when: When::Before };
     stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, nothing).key_suffix(&key));
     let checked = Checked::of(&deep_program(&stage).env("BACKUP_MAX_UPLOAD_OUTAGE", "2s"));
-    checked.assert(&["content"], &[]).says("content", &["read the backup", "the body ended early"]);
+    checked.assert(&["checksum"], &[]).says("checksum", &["read the backup", "the body ended early"]);
 }
 
 #[test]
@@ -197,7 +200,9 @@ fn a_backup_that_is_replaced_while_it_is_read_is_never_a_mixture() {
     }
     damage(&stage.bucket, &key, &other);
     stage.proxy.clear_rules();
-    Checked::from(running.wait()).assert(&["content"], &[]).says("content", &["replaced or deleted while it was read"]);
+    Checked::from(running.wait())
+        .assert(&["checksum"], &[])
+        .says("checksum", &["replaced or deleted while it was read"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `check` against everything that can be broken, one thing at a time: that one is named, with what mends it, and nothing else;
+//! `check` against everything that can be broken, one thing at a time: that one is named, with what fixes it, and nothing else;
 //! and nothing of the check stays in the bucket.
 
 mod deep;
@@ -59,7 +59,7 @@ impl Checked {
     /// The probes with this status, in order.
     fn with(&self, status: &str) -> Vec<&str> {
         let checks = self.checks().iter().filter(|check| check["status"] == status);
-        checks.map(|check| check["probe"].as_str().expect("a name")).collect()
+        checks.map(|check| check["check"].as_str().expect("a name")).collect()
     }
 
     /// Exactly these failed and these warn; the exit code and `success` go with it.
@@ -78,18 +78,18 @@ impl Checked {
     #[track_caller]
     fn says(&self, probe: &str, words: &[&str]) -> &Self {
         let told: Vec<String> =
-            self.checks().iter().filter(|check| check["probe"] == probe).map(Value::to_string).collect();
+            self.checks().iter().filter(|check| check["check"] == probe).map(Value::to_string).collect();
         for word in words {
             assert!(told.iter().any(|line| line.contains(word)), "{word:?} wanted in {probe}: {told:#?}");
         }
         self
     }
 
-    /// What mends the first finding of this probe that is not well.
+    /// What fixes the first finding of this probe that is not well.
     #[track_caller]
-    fn mend(&self, probe: &str) -> String {
-        let broken = self.checks().iter().find(|check| check["probe"] == probe && check["status"] != "ok");
-        broken.and_then(|check| check["mend"].as_str()).expect("something that mends it").to_owned()
+    fn hint(&self, probe: &str) -> String {
+        let broken = self.checks().iter().find(|check| check["check"] == probe && check["status"] != "ok");
+        broken.and_then(|check| check["hint"].as_str()).expect("something that fixes it").to_owned()
     }
 }
 

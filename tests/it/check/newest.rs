@@ -29,10 +29,20 @@ fn a_monitoring_host_needs_neither_postgresql_nor_a_key_that_writes() {
     let keys = s3().keys(&bucket, "");
     let proxy = FaultProxy::start(s3().addr());
     let checked = Checked::of(&bucket_check(&bucket).env("S3_URL", proxy.url()).arg("--deep"));
-    let expected =
-        ["settings", "s3_list", "s3_clock", "newest", "manifest", "object", "size", "content", "gzip", "dump"];
+    let expected = [
+        "settings",
+        "s3_list",
+        "s3_clock",
+        "freshness",
+        "manifest",
+        "object",
+        "size",
+        "checksum",
+        "gzip",
+        "dump_integrity",
+    ];
     assert_eq!(checked.assert(&[], &[]).with("ok"), expected);
-    checked.says("newest", &[&key]).says("manifest", &[&database.name]);
+    checked.says("freshness", &[&key]).says("manifest", &[&database.name]);
     assert!(proxy.log().iter().all(|seen| matches!(&*seen.method, "GET" | "HEAD")), "{:#?}", proxy.log());
     assert_untouched(&bucket, &keys);
     // What it cannot see it fails on, where seeing is all that is asked.
@@ -51,14 +61,17 @@ fn no_backup_at_all_fails() {
     }
     put(&bucket, "app/notes.sql.gz", b"foreign");
     let checked = Checked::of(&bucket_check(&bucket).env("S3_PATH", "app"));
-    checked.assert(&["newest"], &[]).says("newest", &["there is no backup at", "app/"]);
+    checked.assert(&["freshness"], &[]).says("freshness", &["there is no backup at", "app/"]);
 }
 
 #[test]
 fn a_backup_that_is_too_old_fails() {
     let bucket = with_one(TimeDelta::hours(27));
-    Checked::of(&bucket_check(&bucket)).assert(&["newest"], &["manifest"]).says("newest", &["1day 3h old", "1day 2h"]);
-    for (limit, failed) in [("2d", vec![]), ("none", vec![]), ("26h 59m", vec!["newest"]), ("1m", vec!["newest"])] {
+    Checked::of(&bucket_check(&bucket))
+        .assert(&["freshness"], &["manifest"])
+        .says("freshness", &["1day 3h old", "1day 2h"]);
+    for (limit, failed) in [("2d", vec![]), ("none", vec![]), ("26h 59m", vec!["freshness"]), ("1m", vec!["freshness"])]
+    {
         Checked::of(&bucket_check(&bucket).args(["--max-age", limit])).assert(&failed, &["manifest"]);
     }
     // A name decides, whatever the store says of when it was written; and it is the newest that counts.
@@ -72,10 +85,10 @@ fn a_backup_that_is_too_old_fails() {
 fn the_schedule_of_the_backups_says_what_is_too_old() {
     let bucket = with_one(TimeDelta::hours(3));
     let check = |name: &str, value: &str| Checked::of(&bucket_check(&bucket).env(name, value));
-    check("BACKUP_INTERVAL", "@hourly").assert(&["newest"], &["manifest"]);
+    check("BACKUP_INTERVAL", "@hourly").assert(&["freshness"], &["manifest"]);
     check("BACKUP_INTERVAL", "@weekly").assert(&[], &["manifest"]);
     let week_old = with_one(TimeDelta::days(8));
-    Checked::of(&bucket_check(&week_old)).assert(&["newest"], &["manifest"]);
+    Checked::of(&bucket_check(&week_old)).assert(&["freshness"], &["manifest"]);
     Checked::of(&bucket_check(&week_old).args(["--interval", "0 0 1 1 *"])).assert(&[], &["manifest"]);
     bucket_check(&bucket).env("BACKUP_INTERVAL", "0 0 31 2 *").run().assert_code(2);
     bucket_check(&bucket).env("BACKUP_TIMEZONE", "Mars/Olympus").run().assert_code(4);
@@ -84,17 +97,19 @@ fn the_schedule_of_the_backups_says_what_is_too_old() {
 #[test]
 fn a_backup_from_the_future_is_told() {
     let soon = with_one(-TimeDelta::minutes(30));
-    Checked::of(&bucket_check(&soon)).assert(&[], &["newest", "manifest"]).says("newest", &["in the future"]);
+    Checked::of(&bucket_check(&soon)).assert(&[], &["freshness", "manifest"]).says("freshness", &["in the future"]);
     let late = with_one(-TimeDelta::hours(2));
     let checked = Checked::of(&bucket_check(&late).args(["--max-age", "none"]));
-    checked.assert(&["newest"], &[]).says("newest", &["lies in the future, and no other backup"]);
+    checked.assert(&["freshness"], &[]).says("freshness", &["lies in the future, and no other backup"]);
     // It says nothing of how fresh backups are, and is not what is looked at.
     put(&late, &aged(TimeDelta::hours(1)), &[b'x'; 1000]);
     let checked = Checked::of(&bucket_check(&late));
-    checked.assert(&[], &["newest", "manifest"]).says("newest", &["is 1h old", "lies in the future, is not counted"]);
+    checked
+        .assert(&[], &["freshness", "manifest"])
+        .says("freshness", &["is 1h old", "lies in the future, is not counted"]);
     let old = with_one(TimeDelta::hours(27));
     put(&old, FUTURE, &[b'x'; 1000]);
-    Checked::of(&bucket_check(&old)).assert(&["newest"], &["manifest"]).says("newest", &["1day 3h old"]);
+    Checked::of(&bucket_check(&old)).assert(&["freshness"], &["manifest"]).says("freshness", &["1day 3h old"]);
 }
 
 #[test]

@@ -81,8 +81,8 @@ fn what_only_a_superuser_may_dump_is_a_warning_and_stands_in_the_manifest() {
     let close = "REVOKE SELECT (subdbid) ON pg_subscription FROM PUBLIC; REVOKE pg_read_all_data FROM";
     reader.database.psql(&format!("{close} {}", reader.role)).expect("closed");
     let closed = Checked::of(&reader.program());
-    closed.assert(&["privileges", "rehearsal"], &["privileges"]).says("privileges", &["pg_subscription"]);
-    assert_eq!(closed.mend("privileges"), "add --no-subscriptions to PG_DUMP_ARGS");
+    closed.assert(&["privileges", "schema_dump"], &["privileges"]).says("privileges", &["pg_subscription"]);
+    assert_eq!(closed.hint("privileges"), "add --no-subscriptions to PG_DUMP_ARGS");
     Checked::of(&without).assert(&[], &["privileges"]);
     reader.database.psql("DROP SUBSCRIPTION tide").expect("dropped");
 }
@@ -108,7 +108,7 @@ fn partitions_whose_rows_would_move_are_named_with_the_argument_that_helps() {
             "ranges of 1 partitioned tables (public.guests)",
         ],
     );
-    assert_eq!(checked.mend("privileges"), "add --load-via-partition-root to PG_DUMP_ARGS");
+    assert_eq!(checked.hint("privileges"), "add --load-via-partition-root to PG_DUMP_ARGS");
     let remedied = reader.program().env("PG_DUMP_ARGS", "--load-via-partition-root");
     Checked::of(&remedied).assert(&[], &[]);
     // Later ones see a key that is an enum by themselves.

@@ -1,4 +1,4 @@
-//! PostgreSQL: what is well, what stops a dump, and that the statement which is named mends it.
+//! PostgreSQL: what is well, what stops a dump, and that the statement which is named fixes it.
 
 use std::io::Write as _;
 use std::process::Stdio;
@@ -19,7 +19,7 @@ const ALL: [&str; 16] = [
     "pg_dump",
     "postgres_clock",
     "privileges",
-    "rehearsal",
+    "schema_dump",
     "s3_list",
     "s3_clock",
     "s3_delete",
@@ -27,7 +27,7 @@ const ALL: [&str; 16] = [
     "s3_head",
     "s3_get",
     "s3_multipart",
-    "newest",
+    "freshness",
     "manifest",
     "object",
 ];
@@ -73,15 +73,15 @@ impl Reader {
         check_program(&self.database, &self.bucket).env("POSTGRES_CONNECTION_STRING", self.uri())
     }
 
-    /// The check fails for what it may not read, and the statements that it names mend it.
+    /// The check fails for what it may not read, and the statements that it names fix it.
     #[track_caller]
     pub fn assert_mended_by_its_own_words(&self, words: &[&str]) {
         let broken = Checked::of(&self.program());
         let failed = broken.with("fail");
         assert!(failed.contains(&"privileges"), "{:#}", broken.report);
         broken.says("privileges", words);
-        for check in broken.checks().iter().filter(|check| check["probe"] == "privileges") {
-            self.database.psql(check["mend"].as_str().expect("a statement")).expect("it can be run");
+        for check in broken.checks().iter().filter(|check| check["check"] == "privileges") {
+            self.database.psql(check["hint"].as_str().expect("a statement")).expect("it can be run");
         }
         Checked::of(&self.program()).assert(&[], &[]).says("privileges", &["may read everything"]);
     }
@@ -103,7 +103,7 @@ fn everything_that_is_well_is_ok_and_leaves_nothing() {
     let expected: Vec<&str> = ALL.into_iter().chain(["size"]).collect();
     assert_eq!(checked.assert(&[], &[]).with("ok"), expected);
     checked.says("postgres", &[&database.name, "127.0.0.1", "primary"]);
-    checked.says("rehearsal", &["--schema-only", "came whole"]);
+    checked.says("schema_dump", &["--schema-only", "came whole"]);
     assert_untouched(&bucket, &keys);
 }
 
@@ -198,7 +198,7 @@ fn a_stopped_server_does_not_hide_the_state_of_s3() {
     server.stop();
     let checked = Checked::of(&check_program(&database, &bucket));
     checked.assert(&["postgres"], &[]).says("postgres", &["refused", &server.addr()]);
-    assert!(checked.with("ok").contains(&"s3_multipart") && checked.with("ok").contains(&"newest"));
+    assert!(checked.with("ok").contains(&"s3_multipart") && checked.with("ok").contains(&"freshness"));
 }
 
 #[test]
@@ -235,8 +235,8 @@ fn large_objects_that_cannot_be_read_are_mended_by_the_grant_that_is_named() {
     reader.assert_mended_by_its_own_words(&["2 large objects (7001, 7002)", "GRANT SELECT ON LARGE OBJECT 7001, 7002"]);
     // Of more than a few, psql makes the statements itself.
     let reader = Reader::new("SELECT lo_create(0) FROM generate_series(1, 8)");
-    let mend = Checked::of(&reader.program()).mend("privileges");
-    let script = mend.strip_suffix(" (in psql)").expect("for psql");
+    let hint = Checked::of(&reader.program()).hint("privileges");
+    let script = hint.strip_suffix(" (in psql)").expect("for psql");
     let mut psql = reader.database.server().client("psql", &reader.database.name);
     let mut child = psql.stdin(Stdio::piped()).spawn().expect("psql");
     child.stdin.take().expect("its input").write_all(script.as_bytes()).expect("written");
@@ -268,7 +268,7 @@ fn a_role_that_pg_dump_takes_on_is_the_one_that_must_read() {
 fn what_partial_arguments_leave_out_need_not_be_read() {
     let reader = Reader::new("CREATE TABLE t (a int); CREATE TABLE hidden (a int); GRANT SELECT ON t TO ROLE");
     let checked = Checked::of(&reader.program().env("PG_DUMP_ARGS", "-T hidden"));
-    checked.assert(&[], &["privileges", "rehearsal"]).says("rehearsal", &["-T hidden", "leave a part"]);
+    checked.assert(&[], &["privileges", "schema_dump"]).says("schema_dump", &["-T hidden", "leave a part"]);
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn a_dump_that_does_not_come_whole_fails_the_rehearsal_whatever_pg_dump_says() {
         let dump = dump.install();
         let program =
             check_program(&database, &bucket).env("PG_DUMP_PATH", dump.path()).env("BACKUP_STALL_TIMEOUT", limit);
-        Checked::of(&program).assert(&["rehearsal"], &[]).says("rehearsal", &[word]);
+        Checked::of(&program).assert(&["schema_dump"], &[]).says("schema_dump", &[word]);
         assert!(dump.alive().is_empty(), "{word}");
         assert!(dump.args().contains(&"--schema-only".to_owned()), "{:?}", dump.args());
     }
@@ -304,8 +304,8 @@ fn a_lock_that_pg_dump_does_not_get_fails_the_rehearsal() {
     let _blocker = Blocker::of_table(&database);
     let program = check_program(&database, &bucket).env("BACKUP_LOCK_WAIT_TIMEOUT", "500ms");
     Checked::of(&program)
-        .assert(&["rehearsal"], &[])
-        .says("rehearsal", &["statement timeout", "BACKUP_LOCK_WAIT_TIMEOUT"]);
+        .assert(&["schema_dump"], &[])
+        .says("schema_dump", &["statement timeout", "BACKUP_LOCK_WAIT_TIMEOUT"]);
 }
 
 #[test]

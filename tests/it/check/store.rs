@@ -63,8 +63,8 @@ fn a_wrong_bucket_or_key_is_named_once_and_does_not_hide_the_state_of_postgresql
     ] {
         let checked = Checked::of(&check_program(&database, &bucket).env(variable, value));
         checked.assert(&["s3_list"], &[]).says("s3_list", &[reason, variable]);
-        assert!(checked.with("ok").contains(&"rehearsal"), "{:#}", checked.report);
-        assert_eq!(checked.checks().last().expect("one")["probe"], "s3_clock");
+        assert!(checked.with("ok").contains(&"schema_dump"), "{:#}", checked.report);
+        assert_eq!(checked.checks().last().expect("one")["check"], "s3_clock");
     }
 }
 
@@ -74,7 +74,7 @@ fn an_s3_that_is_not_there_ends_within_its_own_short_budget() {
     let program = check_program(&database, "bucket").env("S3_URL", "http://127.0.0.1:9");
     let checked = Checked::of(&program.env("BACKUP_MAX_UPLOAD_OUTAGE", "1s"));
     checked.assert(&["s3_list"], &[]).says("s3_list", &["NoConnection", "look at the server"]);
-    assert!(checked.with("ok").contains(&"rehearsal"), "{:#}", checked.report);
+    assert!(checked.with("ok").contains(&"schema_dump"), "{:#}", checked.report);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_key_that_may_only_read_fails_where_a_backup_writes() {
     checked
         .assert(&["s3_multipart"], &["s3_delete"])
         .says("s3_multipart", &["AccessDenied", "allow these credentials"]);
-    assert!(checked.with("ok").contains(&"newest"), "{:#}", checked.report);
+    assert!(checked.with("ok").contains(&"freshness"), "{:#}", checked.report);
     assert_untouched(&bucket, &keys);
 }
 
@@ -103,7 +103,7 @@ fn a_key_that_may_only_write_is_enough_and_told_what_it_cannot_see() {
         .env("S3_SECRET_KEY", &s3().writeonly_secret_key);
     let checked = Checked::of(&program);
     checked.assert(&[], &["s3_list", "s3_head", "s3_get"]).says("s3_list", &["check --bucket-only"]);
-    assert!(!checked.with("ok").contains(&"newest"), "{:#}", checked.report);
+    assert!(!checked.with("ok").contains(&"freshness"), "{:#}", checked.report);
     assert_untouched(&bucket, &keys);
 }
 
@@ -174,7 +174,7 @@ fn silence_of_one_verb_is_bounded_hides_no_other_and_leaves_nothing() {
         let program = stage.program().env("S3_REQUEST_TIMEOUT", "4s").env("BACKUP_MAX_UPLOAD_OUTAGE", "8s");
         let checked = Checked::of(&program);
         checked.assert(&[probe], &[]);
-        assert!(checked.with("ok").contains(&"newest"), "{verb:?}: {:#}", checked.report);
+        assert!(checked.with("ok").contains(&"freshness"), "{verb:?}: {:#}", checked.report);
         stage.assert_untouched();
     });
 }
