@@ -71,7 +71,7 @@ impl State {
             Self::Ok => "ok",
             Self::NoManifest => "no manifest",
             Self::Partial => "partial",
-            Self::SizeMismatch => "WRONG SIZE",
+            Self::SizeMismatch => "SIZE MISMATCH",
             Self::Empty => "EMPTY",
             Self::Future => "FUTURE",
             Self::Uploading => "uploading",

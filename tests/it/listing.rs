@@ -142,7 +142,7 @@ fn a_backup_of_another_size_than_its_manifest_says_stands_out() {
     put(&bucket, &key, b"cut");
     // The database's name is cut: the state is what must be seen.
     let rows = rows(&list_program(&bucket).run());
-    assert_eq!(rows[0][5..], ["WRONG", "SIZE"]);
+    assert_eq!(rows[0][5..], ["SIZE", "MISMATCH"]);
 }
 
 #[test]

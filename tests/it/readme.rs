@@ -205,7 +205,7 @@ fn cron_watches_with_a_key_that_may_only_read() {
     let more = [("S3_URL", &*s3().url), keys[0], keys[1]];
     for line in 0..2 {
         let alarm = as_cron(&crontab, line, &replaced, &more);
-        assert!(alarm.stdout_text().contains("fail  newest"), "{}", alarm.stdout_text());
+        assert!(alarm.stdout_text().contains("fail  freshness"), "{}", alarm.stdout_text());
     }
     backup_program(&database, &bucket).env("S3_PATH", "shop").run().assert_code(0);
     for line in 0..2 {
