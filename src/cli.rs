@@ -255,7 +255,7 @@ mod tests {
         let headings = ["Options:", "Destination:", "Backup:", "Retention:", "Monitoring:", "Output:"];
         let places: Vec<_> = headings.iter().map(|heading| short.find(heading)).collect();
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}:\n{short}");
-        assert!(crate::error::EXIT_CODES.iter().all(|row| shown(&["help"]).contains(row.name)));
+        assert!(crate::exit_code::EXIT_CODES.iter().all(|row| shown(&["help"]).contains(row.name)));
         assert!(shown(&["-h"]).lines().count() <= 25, "{}", shown(&["-h"]));
     }
 

@@ -35,6 +35,8 @@ pub mod commands;
 pub mod config;
 pub mod disk;
 pub mod error;
+pub mod error_chain;
+pub mod exit_code;
 pub mod health;
 pub mod interrupt;
 pub mod listing;
@@ -60,7 +62,8 @@ use tokio::time::{sleep, sleep_until};
 use cli::{Cli, Command};
 use commands::{Context, OwnedContext};
 use config::Environment;
-use error::{Error, ExitCode};
+use error::Error;
+use exit_code::ExitCode;
 use interrupt::{HangUp, Interrupt, Interrupts};
 use telemetry::{LogWriter, Redactor, without_credentials};
 

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use chrono::Utc;
 use tokio::sync::mpsc;
 
-use crate::error::{Chain, Error};
+use crate::error::Error;
+use crate::error_chain::Chain;
 use crate::pipeline::{PartMemory, PartPlan, PartSettings, Progress};
 use crate::proof::VerifiedDump;
 use crate::spool::{Aside, CutAnew, Found, Kept, Spool, SpoolDir};

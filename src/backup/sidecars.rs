@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::SetOnce;
 use tokio::time::timeout;
 
-use crate::error::{Chain, Error};
+use crate::error::Error;
+use crate::error_chain::Chain;
 use crate::postgres::globals::{Globals, GlobalsDump, GlobalsError, Origin};
 use crate::postgres::preflight::{PreflightIssue, Severity};
 use crate::postgres::{Conninfo, DumpArguments, Facts, PostgresError, PostgresSettings, References, Session, Tools};

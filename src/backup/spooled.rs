@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{Chain, Error};
+use crate::error::Error;
+use crate::error_chain::Chain;
 use crate::pipeline::{PartMemory, Pipeline, PipelineError, SealedPart};
 use crate::postgres::{Dump, Session};
 use crate::proof::VerifiedDump;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use chrono::Utc;
 
 use crate::config::BackupConfig;
-use crate::error::{Chain, Error};
+use crate::error::Error;
+use crate::error_chain::Chain;
 use crate::pipeline::PartPlan;
 use crate::postgres::Session;
 use crate::proof::VerifiedDump;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::error::{Chain, Error};
+use crate::error::Error;
+use crate::error_chain::Chain;
 use crate::pipeline::Progress;
 use crate::postgres::backend::Backend;
 use crate::postgres::blocking::{Waiting, waiting_for};

@@ -49,7 +49,7 @@ impl From<StorageError> for RequestError {
                 detail: format!("{action}: {last} ({failed} attempts)"),
                 hint: Some("look at the server, and at the network and proxies on the way to it".to_owned()),
             },
-            other => Self { is_denied: false, detail: crate::error::Chain(&other).to_string(), hint: None },
+            other => Self { is_denied: false, detail: crate::error_chain::Chain(&other).to_string(), hint: None },
         }
     }
 }

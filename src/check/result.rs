@@ -134,7 +134,7 @@ impl Outcome {
 
     /// Of an error, whose text ends with what fixes it.
     pub fn error(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self { status: Status::Fail, detail: crate::error::Chain(error).to_string(), hint: None }
+        Self { status: Status::Fail, detail: crate::error_chain::Chain(error).to_string(), hint: None }
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) async fn dump_schema(tools: &Tools, settings: &PostgresSettings, fact
         Ok(Ok(scan)) => passed(&scan, settings),
         Ok(Err(mishap)) => {
             dump.stop().await;
-            let detail = crate::error::Chain(&mishap).to_string();
+            let detail = crate::error_chain::Chain(&mishap).to_string();
             let hint = advice(&detail);
             Outcome::fail(detail, hint)
         }

@@ -6,7 +6,7 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Command, CommandFactory, ValueHint};
 
 use crate::config::table::{self, CommandName, Completion, SETTINGS, Setting};
-use crate::error::EXIT_CODES;
+use crate::exit_code::EXIT_CODES;
 use crate::manual::examples_help;
 
 use super::Cli;

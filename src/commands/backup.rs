@@ -3,7 +3,8 @@
 use crate::backup::{MixedDatabases, Report};
 use crate::cli::BackupArgs;
 use crate::config;
-use crate::error::{Chain, Error};
+use crate::error::Error;
+use crate::error_chain::Chain;
 use crate::interrupt::Interrupts;
 use crate::telemetry::ProgressStyleChoice;
 use crate::telemetry::metrics::MetricsStore;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::backup::manifest::time_text;
-use crate::error::Chain;
+use crate::error_chain::Chain;
 use crate::listing::{self, BackupStatus};
 use crate::spool::holds_whole;
 use crate::storage::{Destination, S3Settings, StorageError};

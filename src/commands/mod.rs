@@ -17,7 +17,8 @@ use std::io::{BufWriter, IsTerminal as _, Write as _};
 use serde::Serialize;
 
 use crate::config::{Environment, Flags};
-use crate::error::{Chain, Error};
+use crate::error::Error;
+use crate::error_chain::Chain;
 use crate::telemetry::LogWriter;
 
 /// What every subcommand gets.

@@ -7,7 +7,9 @@ use chrono::Utc;
 
 use crate::backup::{Attempt, Backup, Limits, MixedDatabases, Report};
 use crate::config;
-use crate::error::{Chain, Error, ExitCode};
+use crate::error::Error;
+use crate::error_chain::Chain;
+use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupts;
 use crate::pipeline::Progress;
 use crate::telemetry::metrics::{MetricsStore, RunResult};

@@ -21,7 +21,7 @@ use bytesize::ByteSize;
 use chrono_tz::Tz;
 use secrecy::SecretString;
 
-use crate::error::ExitCode;
+use crate::exit_code::ExitCode;
 use crate::pipeline::{PartSettings, PipelineSettings};
 use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings, ServiceFile};
 use crate::retention::RetentionPolicy;

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
-use crate::error::ExitCode;
+use crate::exit_code::ExitCode;
 
 use super::effective::Effective;
 use super::given;

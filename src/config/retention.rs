@@ -6,7 +6,7 @@ use std::str::FromStr as _;
 use chrono_tz::Tz;
 
 use super::{Effective, Environment, Flags, Problems, Reported, Resolver, finish, log, parse, s3, table};
-use crate::error::ExitCode;
+use crate::exit_code::ExitCode;
 use crate::retention::{RetentionPolicy, Rules};
 use crate::storage::S3Settings;
 

@@ -9,7 +9,7 @@ mod output;
 mod retention;
 mod setting;
 
-use crate::error::ExitCode;
+use crate::exit_code::ExitCode;
 
 pub use command::{ALL, CommandName};
 pub use daemon::{BACKUP_INTERVAL, BACKUP_RETRY_DELAYS, BACKUP_TIMEZONE, LISTEN, METRICS_FILE, PING_URL};

@@ -111,7 +111,7 @@ async fn is_met_again(
     let other = match timeout(SECOND_SESSION, other).await {
         Ok(Ok(other)) => Some(other),
         Ok(Err(error)) => {
-            tracing::debug!(error = %crate::error::Chain(&error), "a second session, to look for a pooler, did not come");
+            tracing::debug!(error = %crate::error_chain::Chain(&error), "a second session, to look for a pooler, did not come");
             None
         }
         Err(_) => None,

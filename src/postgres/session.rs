@@ -66,7 +66,7 @@ impl Session {
             if error.to_string().contains("statement timeout") {
                 without_statement_timeout(&mut source, &settings.environment);
             }
-            tracing::warn!(error = %crate::error::Chain(&error), "cannot connect to PostgreSQL yet");
+            tracing::warn!(error = %crate::error_chain::Chain(&error), "cannot connect to PostgreSQL yet");
             sleep(pause).await;
         }
     }

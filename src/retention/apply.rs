@@ -10,7 +10,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use crate::backup::name::BackupName;
-use crate::error::Chain;
+use crate::error_chain::Chain;
 use crate::listing::{Entry, SIDECARS};
 use crate::storage::{Deletion, Destination, StorageError};
 

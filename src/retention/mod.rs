@@ -31,7 +31,7 @@ use std::time::Duration;
 use chrono::Utc;
 use tokio::time::timeout;
 
-use crate::error::Chain;
+use crate::error_chain::Chain;
 use crate::storage::Destination;
 
 /// A backup does not wait longer for its sweep, which another one can do as well.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::backup::name::{BEGINNING, BackupName};
-use crate::error::Chain;
+use crate::error_chain::Chain;
 use crate::spool::{SpoolError, upload_ids};
 use crate::storage::{AbandonedUpload, Destination, Failure, FailureKind};
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::disk::{Disk, HeldFile};
-use crate::error::Chain;
+use crate::error_chain::Chain;
 use crate::pipeline::{PartBuffer, PartDigest, SealedPart};
 use crate::proof::VerifiedDump;
 

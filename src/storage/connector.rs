@@ -33,7 +33,7 @@ pub(super) fn watched(bundle: Option<&CaBundle>) -> Result<SharedHttpClient, Sto
         Some(bundle) => TlsContext::builder()
             .with_trust_store(TrustStore::empty().with_pem_certificate(bundle.pem()))
             .build()
-            .map_err(|error| StorageError::TrustStore { reason: crate::error::Chain(&error).to_string() })?,
+            .map_err(|error| StorageError::TrustStore { reason: crate::error_chain::Chain(&error).to_string() })?,
     };
     Ok(SharedHttpClient::new(Watched(proxied(context))))
 }

@@ -18,7 +18,7 @@ use aws_sdk_s3::config::{Credentials, ProvideCredentials, Region, SharedCredenti
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use crate::error::Chain;
+use crate::error_chain::Chain;
 
 use super::{StorageError, connector};
 

@@ -119,7 +119,7 @@ impl Download {
         };
         let piece = match body.next().await {
             None => Err(damaged("the body ended early")),
-            Some(Err(error)) => Err(damaged(&crate::error::Chain(&error).to_string())),
+            Some(Err(error)) => Err(damaged(&crate::error_chain::Chain(&error).to_string())),
             Some(Ok(piece)) if piece.len() as u64 > self.bytes - self.at => {
                 Err(damaged("the body is longer than the object"))
             }
@@ -161,7 +161,7 @@ impl Bucket {
         }
         let mut body = BytesMut::with_capacity(told);
         while let Some(piece) = answer.body.next().await {
-            let piece = piece.map_err(|error| damaged(&crate::error::Chain(&error).to_string()))?;
+            let piece = piece.map_err(|error| damaged(&crate::error_chain::Chain(&error).to_string()))?;
             // A store need not tell the length.
             if body.len() + piece.len() > most {
                 return Ok(Small::TooLarge);

@@ -7,7 +7,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use crate::error::Chain;
+use crate::error_chain::Chain;
 
 use super::pages::{BROKEN_LISTING, BUCKET_IS_KEY};
 

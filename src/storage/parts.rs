@@ -46,7 +46,7 @@ impl PartStore {
         if let Self::Spool(spool) = self
             && let Err(error) = spool.begun(begun).await
         {
-            tracing::debug!(error = %crate::error::Chain(&error), "the upload is not noted in the spool");
+            tracing::debug!(error = %crate::error_chain::Chain(&error), "the upload is not noted in the spool");
         }
     }
 }
@@ -179,7 +179,7 @@ impl PartUploader {
         let taken = self.put(PartBody { number, bytes, digest }).await?;
         // Without this note the next run sends the part again: no more than time is lost.
         if let Err(error) = spool.taken(number, taken.etag.clone()).await {
-            tracing::debug!(part = number, error = %crate::error::Chain(&error), "the part is not noted as taken");
+            tracing::debug!(part = number, error = %crate::error_chain::Chain(&error), "the part is not noted as taken");
         }
         Ok((number, taken))
     }

@@ -11,7 +11,7 @@ use aws_smithy_runtime_api::client::http::HttpConnector as _;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::error::Chain;
+use crate::error_chain::Chain;
 
 /// A client for a request now and then.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use clap_mangen::roff::{Inline, Roff, bold, roman};
 use pg_s3_backup::cli;
 use pg_s3_backup::commands::completions::script;
 use pg_s3_backup::config::table::{SETTINGS, Setting};
-use pg_s3_backup::error::EXIT_CODES;
+use pg_s3_backup::exit_code::EXIT_CODES;
 use pg_s3_backup::manual::{EXAMPLES, FILES};
 use pg_s3_backup::postgres::{Coverage, DumpOption, PG_DUMP_OPTIONS};
 use pg_s3_backup::telemetry::metrics::{METRICS, Metric};

@@ -8,7 +8,7 @@ mod runs;
 use std::collections::BTreeSet;
 
 use pg_s3_backup::config::table::{SETTINGS, Secrecy};
-use pg_s3_backup::error::EXIT_CODES;
+use pg_s3_backup::exit_code::EXIT_CODES;
 use pg_s3_backup::scheduler::Schedule;
 use serde_json::{Value, json};
 

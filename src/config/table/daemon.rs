@@ -1,7 +1,7 @@
 //! The settings of `daemon`, and those of whoever watches backups: metrics and pings. Part of the table.
 
 use super::{BASE, CommandName, Completion, Group, Secrecy, Setting};
-use crate::error::ExitCode;
+use crate::exit_code::ExitCode;
 
 const DAEMON: &[CommandName] = &[CommandName::Daemon];
 // Where the one listens, the other asks; `check` judges it.

@@ -1,7 +1,7 @@
 //! What a row of the table of settings says. Part of the table.
 
 use super::CommandName;
-use crate::error::ExitCode;
+use crate::exit_code::ExitCode;
 
 /// Whether a value may ever be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
