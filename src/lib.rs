@@ -34,6 +34,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod disk;
+pub mod environment;
 pub mod error;
 pub mod error_chain;
 pub mod exit_code;
@@ -61,7 +62,7 @@ use tokio::time::{sleep, sleep_until};
 
 use cli::{Cli, Command};
 use commands::{Context, OwnedContext};
-use config::Environment;
+use environment::Environment;
 use error::Error;
 use exit_code::ExitCode;
 use interrupt::{HangUp, Interrupt, Interrupts};
@@ -83,7 +84,7 @@ pub fn run(arguments: &[OsString], environment: &Environment) -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => return show(&error),
     };
-    let writer = LogWriter::new(Redactor::new(&flags, environment));
+    let writer = LogWriter::new(Redactor::new(config::secrets(&flags, environment)));
     telemetry::install(&config::log_settings(&flags, environment), writer.clone());
     let context = OwnedContext { flags, environment: environment.clone(), writer };
     let cli = Arc::new(cli);

@@ -84,7 +84,7 @@ async fn once(
     interrupts: Interrupts,
 ) -> Ended {
     let context = owned.context();
-    context.writer.learn(Redactor::new(context.flags, context.environment));
+    context.writer.learn(Redactor::new(config::secrets(context.flags, context.environment)));
     let notifiers = Notifiers::begin(&metrics, config::notifications(context.flags, context.environment).ping);
     let inner = Arc::clone(&owned);
     let run = async move { run_backup(&inner.context(), options, interrupts).await };

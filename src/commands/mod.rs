@@ -16,7 +16,8 @@ use std::io::{BufWriter, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
-use crate::config::{Environment, Flags};
+use crate::config::Flags;
+use crate::environment::Environment;
 use crate::error::Error;
 use crate::error_chain::Chain;
 use crate::telemetry::LogWriter;

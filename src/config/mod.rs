@@ -10,6 +10,7 @@ mod given;
 pub mod parse;
 mod resolve;
 mod retention;
+mod secrets;
 pub mod table;
 mod typos;
 mod warnings;
@@ -21,6 +22,7 @@ use bytesize::ByteSize;
 use chrono_tz::Tz;
 use secrecy::SecretString;
 
+use crate::environment::Environment;
 use crate::exit_code::ExitCode;
 use crate::pipeline::{PartSettings, PipelineSettings};
 use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings, ServiceFile};
@@ -31,8 +33,9 @@ use crate::telemetry::{LogFormat, LogSettings};
 pub use check::{CheckConfig, Scope, check};
 pub use daemon::{DaemonConfig, Notifications, daemon, health, notifications};
 pub use effective::Effective;
-pub use resolve::{Environment, Flags, Problem, Problems, Reported, Resolver};
+pub use resolve::{Flags, Problem, Problems, Reported, Resolver};
 pub use retention::{PruneConfig, prune};
+pub use secrets::secrets;
 pub use warnings::{Warning, warnings};
 
 /// Smallest part that S3 takes but for the last (AWS: "Amazon S3 multipart upload limits").

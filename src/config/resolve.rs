@@ -2,11 +2,11 @@
 //!
 //! Called by [`super`] alone. It reads no file but those that `X_FILE` names, and never puts a value in a problem.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsString;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use crate::environment::Environment;
 use crate::exit_code::ExitCode;
 
 use super::effective::Effective;
@@ -15,37 +15,6 @@ use super::table::Setting;
 
 /// The flags given on the command line, by the setting's variable.
 pub type Flags = BTreeMap<&'static str, String>;
-
-/// A snapshot of the process's environment; passed in, so that nothing below reads globals.
-#[derive(Clone, Default)]
-pub struct Environment {
-    variables: HashMap<OsString, OsString>,
-}
-
-impl Environment {
-    /// The environment of this process.
-    #[must_use]
-    pub fn of_process() -> Self {
-        std::env::vars_os().collect()
-    }
-
-    /// A variable's value; an empty variable is an unset one.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&OsString> {
-        self.variables.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty())
-    }
-
-    /// The names of all variables that are set.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.variables.iter().filter(|(_, value)| !value.is_empty()).filter_map(|(name, _)| name.to_str())
-    }
-}
-
-impl FromIterator<(OsString, OsString)> for Environment {
-    fn from_iter<I: IntoIterator<Item = (OsString, OsString)>>(variables: I) -> Self {
-        Self { variables: variables.into_iter().collect() }
-    }
-}
 
 /// One thing that is wrong with the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -251,6 +220,7 @@ fn in_one_line(text: &str) -> String {
 mod tests {
     use super::super::table;
     use super::*;
+    use std::ffi::OsString;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
         variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()

@@ -4,9 +4,9 @@
 //!
 //! Called by [`super::warnings()`]. It looks at names alone, never at values.
 
-use super::resolve::Environment;
 use super::table::{SETTINGS, Setting};
 use super::warnings::Warning;
+use crate::environment::Environment;
 
 /// What the names of settings begin with that are unlikely to be another program's: each that is unknown is told.
 const OWN_PREFIXES: &[&str] = &["S3_", "BACKUP_"];

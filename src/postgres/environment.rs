@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::config::Environment;
+use crate::environment::Environment;
 
 use super::ServiceFile;
 

@@ -1,22 +1,13 @@
 //! The last line of defence: takes known secrets out of whatever is about to be written.
 //!
 //! No message is built with a secret in it (values are `SecretString`s, and errors never quote them); but other
-//! programs' words are passed on: `pg_dump`'s, the server's, S3's. `log` and `commands` write through this.
+//! programs' words are passed on: `pg_dump`'s, the server's, S3's. `log` and `commands` write through this. Which values
+//! are secret, `config` knows.
 
 use std::borrow::Cow;
 
-use secrecy::ExposeSecret;
-
-use crate::config::table::{PING_URL, SETTINGS, Secrecy, Setting};
-use crate::config::{Environment, Flags, Resolver};
-use crate::postgres::Conninfo;
-
-use super::PingUrl;
-
 /// Shorter ones occur in words; taking them out would garble every message and hide nothing.
 const SHORTEST: usize = 4;
-/// Secrets that reach this process past its own settings.
-const OTHERS: &[&str] = &["PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 const MASK: &str = "[hidden]";
 
 /// Knows the secrets of this process.
@@ -26,32 +17,15 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// Gathers the secrets among the settings, whatever may be wrong with them.
-    #[must_use]
-    pub fn new(flags: &Flags, environment: &Environment) -> Self {
-        let resolver = Resolver::new(flags, environment);
-        // Of a URL to ping only what lets somebody ping is a secret: its host must be nameable.
-        let is_secret = |setting: &Setting| setting.secrecy == Secrecy::Secret && setting.variable != PING_URL.variable;
-        let settings = SETTINGS.iter().filter(|setting| is_secret(setting));
-        let mut secrets: Vec<String> = settings.flat_map(|setting| resolver.every_form(setting)).collect();
-        secrets.extend(OTHERS.iter().filter_map(|name| environment.get(name)?.to_str().map(str::to_owned)));
-        let parsed: Vec<Conninfo> = secrets.iter().filter_map(|text| Conninfo::parse(text).ok()).collect();
-        for conninfo in &parsed {
-            let others = conninfo.other_secrets().iter().map(|(_, secret)| secret);
-            secrets
-                .extend(conninfo.password().into_iter().chain(others).map(|secret| secret.expose_secret().to_owned()));
-        }
-        secrets.extend(resolver.every_form(&PING_URL).iter().flat_map(|text| PingUrl::secrets(text)));
-        Self::of(secrets)
-    }
-
     /// Knows another's secrets, too: those of before may still come by.
     pub fn learn(&mut self, other: Self) {
         self.secrets.extend(other.secrets);
         self.sort();
     }
 
-    fn of(secrets: Vec<String>) -> Self {
+    /// Knows these secrets, in plain text and as JSON and Debug write them.
+    #[must_use]
+    pub fn new(secrets: Vec<String>) -> Self {
         // JSON and Debug write some characters otherwise.
         let escaped: Vec<String> = secrets
             .iter()
@@ -128,7 +102,7 @@ mod tests {
 
     #[test]
     fn secrets_go_in_every_spelling() {
-        let redactor = Redactor::of(vec!["s3\"cr\\et".to_owned(), "abc".to_owned(), "s3\"cr\\et-longer".to_owned()]);
+        let redactor = Redactor::new(vec!["s3\"cr\\et".to_owned(), "abc".to_owned(), "s3\"cr\\et-longer".to_owned()]);
         assert_eq!(redactor.clean("a s3\"cr\\et b"), "a [hidden] b");
         assert_eq!(redactor.clean(r#"{"m":"s3\"cr\\et"}"#), r#"{"m":"[hidden]"}"#);
         assert_eq!(redactor.clean("x s3\"cr\\et-longer"), "x [hidden]");
@@ -137,15 +111,15 @@ mod tests {
 
     #[test]
     fn what_is_learned_is_added() {
-        let mut redactor = Redactor::of(vec!["first".to_owned()]);
-        redactor.learn(Redactor::of(vec!["first".to_owned(), "first-and-second".to_owned()]));
+        let mut redactor = Redactor::new(vec!["first".to_owned()]);
+        redactor.learn(Redactor::new(vec!["first".to_owned(), "first-and-second".to_owned()]));
         assert_eq!(redactor.clean("first first-and-second"), "[hidden] [hidden]");
         assert_eq!(redactor.secrets.len(), 2);
     }
 
     #[test]
     fn a_line_of_json_stays_json() {
-        let redactor = Redactor::of(["true", "level", "12345"].map(str::to_owned).to_vec());
+        let redactor = Redactor::new(["true", "level", "12345"].map(str::to_owned).to_vec());
         let line = "{\"level\":\"INFO\",\"standby\":true,\"bytes\":1234567,\"error\":\"it is true\"}\n";
         let clean = redactor.clean_line(line);
         let value: serde_json::Value = serde_json::from_str(&clean).expect("JSON");
