@@ -3,8 +3,8 @@
 //! Only [`crate::commands`] and the entry point see it. Each module has its own error type, which is a source of this one.
 //! Nothing here prints, and nothing decides by a message's text.
 
+use crate::archive::name::BackupName;
 use crate::backup::DumpError;
-use crate::backup::name::BackupName;
 use crate::config::Problems;
 use crate::exit_code::ExitCode;
 use crate::health::probe::NotAlive;

@@ -16,7 +16,7 @@
 //! | [`proof`] | judges whether the dump is whole |
 //! | [`spool`] | parts and a journal on disk, so that a whole dump outlives an absent S3 and a killed process |
 //! | [`storage`] | the only room that knows the AWS SDK: upload, commit, listing, outages |
-//! | [`listing`] | what is stored, joined by name |
+//! | [`archive`] | stored backups: names, manifests, restore instructions, and what a destination holds |
 //! | [`retention`] | what is to be deleted, what speaks against it, and the deleting |
 //! | [`check`] | tries everything that a backup needs, and looks at the newest one |
 //! | [`scheduler`], [`health`] | the daemon's loop, and the HTTP server that shows how it is |
@@ -28,6 +28,7 @@
 //! Dependencies point one way: `commands -> backup | check | retention -> listing | proof -> pipeline | postgres`, and
 //! `storage -> spool` beside them; nothing below `commands` sees a whole configuration but `backup`, which is configured by it.
 
+pub mod archive;
 pub mod backup;
 pub mod check;
 pub mod cli;
@@ -40,7 +41,6 @@ pub mod error_chain;
 pub mod exit_code;
 pub mod health;
 pub mod interrupt;
-pub mod listing;
 pub mod manual;
 pub mod pipeline;
 pub mod postgres;

@@ -4,8 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pg_s3_backup::backup::manifest::{Manifest, Place};
-use pg_s3_backup::backup::restore_instructions;
+use pg_s3_backup::archive::manifest::{Manifest, Place};
+use pg_s3_backup::archive::restore_instructions;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes) else { return };

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pg_s3_backup::backup::name::{BackupName, file_name};
+use pg_s3_backup::archive::name::{BackupName, file_name};
 
 fuzz_target!(|text: &str| {
     let (one, other) = text.split_once('\n').unwrap_or((text, text));

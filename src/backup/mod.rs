@@ -5,11 +5,8 @@
 //! `restore_instructions` are what it leaves behind, `limits` and `watch` what may end it early. Called by `commands::take`.
 
 mod limits;
-pub mod manifest;
-pub mod name;
 mod ownership;
 mod report;
-pub mod restore_instructions;
 mod resume;
 mod run;
 mod sidecars;

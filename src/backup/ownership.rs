@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::postgres::Facts;
 use crate::storage::{Destination, StorageError};
 
-use super::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
+use crate::archive::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
 
 /// What another database's backups in the destination mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

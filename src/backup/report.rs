@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::pipeline::Bottleneck;
 use crate::retention::RetentionReport;
 
-use super::manifest::Manifest;
+use crate::archive::manifest::Manifest;
 
 /// How far a run came, for the report of a failure.
 #[derive(Debug, Default)]

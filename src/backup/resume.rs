@@ -21,11 +21,11 @@ use crate::storage::{Aborted, Beginning, Committed, Destination, PartStore, Stor
 use self::fate::{Fate, fate, is_invalid, is_the_uploads_fault};
 use super::DumpError;
 use super::limits::Limits;
-use super::manifest::{Manifest, Place};
-use super::name::{self, BackupName, MANIFEST_SUFFIX};
 use super::sidecars::{Sidecars, write_manifest};
 use super::spooled::{discard, keep};
 use super::upload_target::{begin_under_free_name, commit};
+use crate::archive::manifest::{Manifest, Place};
+use crate::archive::name::{self, BackupName, MANIFEST_SUFFIX};
 
 /// Delivers, removes or sets aside everything that earlier runs to this destination left. Gives the names of what was
 /// delivered.

@@ -19,14 +19,14 @@ use crate::spool::SpoolDir;
 use crate::storage::{Committed, Destination, StorageError};
 
 use super::limits::Limits;
-use super::manifest::{Manifest, Place, RunFacts};
-use super::name::{self, BackupName};
 use super::ownership::{self, MixedDatabases, Ownership};
 use super::report::{Attempt, Report};
 use super::resume;
 use super::sidecars::{GlobalsMaker, GlobalsOfRun, Known, Sidecars, write_manifest};
 use super::stream::Job;
 use super::upload_target::{Target, UploadPlan, warn_of_no_spool};
+use crate::archive::manifest::{Manifest, Place, RunFacts};
+use crate::archive::name::{self, BackupName};
 
 /// How often the clock is looked at until its second has passed.
 const CLOCK_STEP: Duration = Duration::from_millis(50);

@@ -20,8 +20,8 @@ use crate::spool::{Spool, SpoolError};
 use crate::storage::{Committed, Destination, Sidecar, StorageError, hex};
 
 use super::limits::{Limits, WAY_OUT};
-use super::manifest::{GLOBALS_WORD, GlobalsFile, Manifest};
-use super::name::{self, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
+use crate::archive::manifest::{GLOBALS_WORD, GlobalsFile, Manifest};
+use crate::archive::name::{self, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
 
 const MANIFEST: Sidecar =
     Sidecar { suffix: MANIFEST_SUFFIX, content_type: "application/json", action: "write the manifest" };

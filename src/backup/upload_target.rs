@@ -16,10 +16,10 @@ use crate::spool::{Spool, SpoolDir, SpoolError, Start};
 use crate::storage::{Beginning, Committed, Destination, FailureKind, PartStore, StorageError, Upload};
 
 use super::limits::{COMMIT_GRACE, Limits};
-use super::name::BackupName;
 use super::resume;
 use super::spooled::{Opening, Spooled, keep};
 use super::stream::Job;
+use crate::archive::name::BackupName;
 
 /// Runs to one path seldom begin in the same second: so many names in a row are taken only where a store says yes to everything.
 const MOST_NAMES: u32 = 10;

@@ -10,7 +10,7 @@ use flate2::Crc;
 use flate2::write::GzDecoder;
 use sha2::{Digest, Sha256};
 
-use crate::backup::manifest::Manifest;
+use crate::archive::manifest::Manifest;
 use crate::pipeline::scanner::{ScanReport, Scanner};
 use crate::storage::{Destination, Download, StorageError, hex};
 

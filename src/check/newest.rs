@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::backup::manifest::Manifest;
-use crate::backup::name::{BackupName, MANIFEST_SUFFIX};
-use crate::listing::{self, BackupStatus, Listing, SMALLEST_DUMP};
+use crate::archive::manifest::Manifest;
+use crate::archive::name::{BackupName, MANIFEST_SUFFIX};
+use crate::archive::{self, BackupStatus, Listing, SMALLEST_DUMP};
 use crate::storage::{Destination, Head, etag_parts};
 
 use super::request::answered;
@@ -193,7 +193,7 @@ fn compare(head: &Head, bytes: u64, manifest: &Manifest) -> Outcome {
 
 fn judge_size(thresholds: &Thresholds, bytes: u64, before: Vec<u64>) -> Outcome {
     let size = size_text(bytes);
-    if listing::is_too_small(bytes) {
+    if archive::is_too_small(bytes) {
         let detail = format!(
             "{size} cannot hold a dump, which has {SMALLEST_DUMP} bytes at least: it is what a program that failed leaves"
         );
@@ -203,7 +203,7 @@ fn judge_size(thresholds: &Thresholds, bytes: u64, before: Vec<u64>) -> Outcome 
         let detail = format!("{size} is less than --min-size {}", size_text(least));
         return Outcome::fail(detail, "look whether the database has lost data, and whose backup this is");
     }
-    let Some(median) = listing::median(before) else {
+    let Some(median) = archive::median(before) else {
         return Outcome::ok(format!("{size}; there is nothing to compare it with"));
     };
     match thresholds.max_shrink.least(median) {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use crate::backup::name::{BackupName, file_name};
+use crate::archive::name::{BackupName, file_name};
 
 /// How long something was left alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

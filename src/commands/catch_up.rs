@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::backup::manifest::time_text;
+use crate::archive::manifest::time_text;
+use crate::archive::{self, BackupStatus};
 use crate::error_chain::Chain;
-use crate::listing::{self, BackupStatus};
 use crate::spool::holds_whole;
 use crate::storage::{Destination, S3Settings, StorageError};
 use crate::telemetry::metrics::MetricsStore;
@@ -60,7 +60,7 @@ pub(super) async fn is_kept(spool: Option<PathBuf>, destination: String) -> bool
 async fn newest(s3: S3Settings, metrics: &MetricsStore) -> Result<Option<DateTime<Utc>>, StorageError> {
     let max_outage = s3.max_outage.min(PATIENCE);
     let destination = Box::pin(Destination::open(&S3Settings { max_outage, ..s3 })).await?;
-    let entries = listing::list_entries(&destination).await?;
+    let entries = archive::list_entries(&destination).await?;
     let now = Utc::now();
     let stored = || entries.iter().filter_map(|(name, entry)| Some((name, entry, entry.backup?)));
     let valid = stored().rev().find(|(name, entry, _)| BackupStatus::listed(**name, entry, now).is_none());

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use chrono::Utc;
 
+use crate::archive::manifest::time_text;
 use crate::backup::MixedDatabases;
-use crate::backup::manifest::time_text;
 use crate::cli::DaemonArgs;
 use crate::config::{self, DaemonConfig};
 use crate::error::Error;

@@ -1,10 +1,10 @@
 //! `list`: what is stored, as a table, as names, or as JSON; or one backup in full.
 
-use crate::backup::name::BackupName;
+use crate::archive::name::BackupName;
+use crate::archive::{Listing, MANIFESTS};
 use crate::cli::{BackupRef, Limit, ListArgs};
 use crate::config;
 use crate::error::Error;
-use crate::listing::{Listing, MANIFESTS};
 use crate::storage::Destination;
 
 use super::{Context, columns, table};

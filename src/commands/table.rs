@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use bytesize::ByteSize;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::backup::manifest::{Manifest, Place};
-use crate::backup::restore_instructions;
-use crate::listing::StoredBackup;
+use crate::archive::StoredBackup;
+use crate::archive::manifest::{Manifest, Place};
+use crate::archive::restore_instructions;
 
 /// A database's name is cut no shorter than this.
 const LEAST_DATABASE: usize = 5;
@@ -144,8 +144,8 @@ fn age(age: TimeDelta) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::name::BackupName;
-    use crate::listing::State;
+    use crate::archive::State;
+    use crate::archive::name::BackupName;
 
     fn backup(database: &str, state: State) -> StoredBackup {
         let started = DateTime::from_timestamp(1_700_000_000, 0).expect("in range");

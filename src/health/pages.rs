@@ -7,7 +7,7 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use serde_json::json;
 
-use crate::backup::manifest::time_text;
+use crate::archive::manifest::time_text;
 use crate::scheduler::{Health, Heartbeat};
 
 /// Of Prometheus's text format.

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
-use crate::backup::name::BackupName;
+use crate::archive::name::BackupName;
+use crate::archive::{Entry, SIDECARS};
 use crate::error_chain::Chain;
-use crate::listing::{Entry, SIDECARS};
 use crate::storage::{Deletion, Destination, StorageError};
 
 use super::inventory::{AT_ONCE, Inventory};

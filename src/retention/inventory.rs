@@ -11,8 +11,8 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
-use crate::backup::name::{BackupName, MANIFEST_SUFFIX};
-use crate::listing::{self, BackupStatus, Entries, Entry};
+use crate::archive::name::{BackupName, MANIFEST_SUFFIX};
+use crate::archive::{self, BackupStatus, Entries, Entry};
 use crate::storage::{Destination, FailureKind, StorageError};
 
 use super::plan::{Backup, Plan};
@@ -50,7 +50,7 @@ impl Inventory {
         policy: &RetentionPolicy,
         now: DateTime<Utc>,
     ) -> Result<Self, StorageError> {
-        let entries = listing::list_entries(destination).await?;
+        let entries = archive::list_entries(destination).await?;
         let stored = entries.iter().rev().filter_map(|(name, entry)| {
             Some(Backup { name: *name, bytes: entry.backup?, status: BackupStatus::listed(*name, entry, now) })
         });
@@ -136,7 +136,7 @@ async fn status(destination: &Destination, name: BackupName, entry: Entry) -> Re
     let brief = if entry.has_manifest() { read(destination, name).await? } else { None };
     match brief {
         Some(brief) => Ok(BackupStatus::by_manifest(bytes, brief.object_bytes, brief.partial)),
-        None if listing::is_too_small(bytes) => Ok(BackupStatus::Empty),
+        None if archive::is_too_small(bytes) => Ok(BackupStatus::Empty),
         None => Ok(BackupStatus::without_manifest(bytes, is_partial(destination, name).await?)),
     }
 }

@@ -17,7 +17,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
-pub use crate::listing::BackupStatus;
+pub use crate::archive::BackupStatus;
 pub use apply::Deleted;
 pub use inventory::Inventory;
 pub use plan::{Backup, Decision, Plan, Reason, Verdict};

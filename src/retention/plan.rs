@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{NaiveDateTime, TimeDelta};
 
-use crate::backup::name::BackupName;
-use crate::listing::{self, BackupStatus};
+use crate::archive::name::BackupName;
+use crate::archive::{self, BackupStatus};
 
 use super::policy::{RetentionPolicy, Unit};
 
@@ -223,7 +223,7 @@ impl Planning<'_> {
             return None;
         }
         let before = (larger..self.backups.len()).filter(counts).take(BEFORE);
-        let median = listing::median(before.map(|index| self.backups[index].bytes))?;
+        let median = archive::median(before.map(|index| self.backups[index].bytes))?;
         (most < median).then_some(Shrink { newest: self.backups[newest], median })
     }
 

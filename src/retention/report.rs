@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::backup::name::BackupName;
+use crate::archive::name::BackupName;
 
 use super::Safety;
 use super::apply::Deleted;

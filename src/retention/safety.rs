@@ -7,7 +7,7 @@ use std::fmt;
 
 use bytesize::ByteSize;
 
-use crate::backup::name::BackupName;
+use crate::archive::name::BackupName;
 
 use super::plan::Plan;
 use super::policy::RetentionPolicy;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::backup::name::{BEGINNING, BackupName};
+use crate::archive::name::{BEGINNING, BackupName};
 use crate::error_chain::Chain;
 use crate::spool::{SpoolError, upload_ids};
 use crate::storage::{AbandonedUpload, Destination, Failure, FailureKind};

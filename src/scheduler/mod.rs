@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use chrono::{TimeDelta, Utc};
 use tokio::task::JoinHandle;
 
-use crate::backup::manifest::time_text;
+use crate::archive::manifest::time_text;
 use crate::interrupt::{Interrupt, Interrupts};
 use crate::telemetry::Notifier;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pg_s3_backup::backup::manifest::Manifest;
+use pg_s3_backup::archive::manifest::Manifest;
 use serde_json::Value;
 
 use crate::support::fake_pg_dump::{Body, FakeDump};

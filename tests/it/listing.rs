@@ -211,7 +211,7 @@ fn one_backup_is_shown_in_full_with_the_way_back() {
     backup_program(&database, &bucket).run().assert_code(0);
     // Newer than the latest by their names: what a failed pipe left, and what nobody knows the time of.
     let soon = chrono::Utc::now() + chrono::TimeDelta::minutes(30);
-    let empty = pg_s3_backup::backup::name::BackupName::new(soon).to_string();
+    let empty = pg_s3_backup::archive::name::BackupName::new(soon).to_string();
     put(&bucket, &empty, EMPTY_GZIP);
     put(&bucket, FUTURE, &[b'x'; 300]);
     let table = list_program(&bucket).run().stdout_text();

@@ -157,7 +157,7 @@ fn health_ends_with_the_second_tick_without_a_backup() {
 fn what_stands_in_the_destination_is_known_from_the_start() {
     let stage = Stage::new(FakeDump::new());
     // Nobody's success: the name of a wrong clock, and what a failed pipe left just now.
-    let just_now = pg_s3_backup::backup::name::BackupName::new(chrono::Utc::now()).to_string();
+    let just_now = pg_s3_backup::archive::name::BackupName::new(chrono::Utc::now()).to_string();
     for (name, body) in [(FUTURE, &[b'x'; 900][..]), (&*just_now, EMPTY_GZIP)] {
         s3().request("PUT", &format!("/{}/app/{name}", stage.bucket), body).expect("stored");
     }

@@ -147,7 +147,7 @@ fn names_in_the_near_future_never_cost_the_backup_that_was_just_made() {
     // A clock that was ahead, by less than what freezes the plan.
     for minutes in [10, 20, 30] {
         let started = chrono::Utc::now() + chrono::TimeDelta::minutes(minutes);
-        let name = pg_s3_backup::backup::name::BackupName::new(started);
+        let name = pg_s3_backup::archive::name::BackupName::new(started);
         s3().request("PUT", &format!("/{}/app/{name}", stage.bucket), &[b'x'; 1000]).expect("stored");
     }
     let outcome = stage.backup().env("BACKUP_KEEP_LAST", "1").args(["--json", "--min-keep", "1"]).run();

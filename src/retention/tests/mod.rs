@@ -8,7 +8,7 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use super::{Backup, BackupStatus, Plan, RetentionPolicy, Rules};
-use crate::backup::name::BackupName;
+use crate::archive::name::BackupName;
 
 /// A time in UTC, as `2026-11-23 02:00:00`.
 fn time(text: &str) -> DateTime<Utc> {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::super::{Backup, BackupStatus, Plan, RetentionPolicy, Rules};
 use super::kept;
-use crate::backup::name::BackupName;
+use crate::archive::name::BackupName;
 
 /// Four years of seconds: enough for every kind of period to repeat.
 const SPAN: i64 = 4 * 366 * 86_400;

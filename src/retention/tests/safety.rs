@@ -7,7 +7,7 @@ use super::super::{
     Backup, BackupStatus, Decision, Plan, Reason, RetentionPolicy, Rules, SafetyCheck, Verdict, safety_checks,
 };
 use super::{every, policy, sound, time};
-use crate::backup::name::BackupName;
+use crate::archive::name::BackupName;
 
 const NEWEST: &str = "2026-10-31 02:00:00";
 

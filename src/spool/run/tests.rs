@@ -233,6 +233,6 @@ async fn what_the_first_release_wrote_is_delivered() {
     let part = kept.journal.parts[&1].clone();
     assert_eq!(read(&kept.spool, &part).await.expect("its part").len(), 16_007);
     let manifest = kept.journal.proof.clone().expect("a proof").manifest;
-    let manifest: crate::backup::manifest::Manifest = serde_json::from_value(manifest).expect("a manifest");
+    let manifest: crate::archive::manifest::Manifest = serde_json::from_value(manifest).expect("a manifest");
     assert_eq!(manifest.object_bytes, 16_007);
 }

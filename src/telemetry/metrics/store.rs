@@ -19,7 +19,7 @@ use super::{
     RETENTION_FAILED, RUNS, Samples, parse, render,
 };
 
-use crate::backup::name::CLOCK_TOLERANCE;
+use crate::archive::name::CLOCK_TOLERANCE;
 use crate::disk::{Disk, DiskError};
 use crate::pipeline::Bottleneck;
 use crate::retention::RetentionReport;

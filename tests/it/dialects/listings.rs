@@ -1,7 +1,7 @@
 //! Listings that break off, and manifests that are none: nothing is decided by a part of what there is.
 
 use chrono::{TimeDelta, Utc};
-use pg_s3_backup::backup::name::BackupName;
+use pg_s3_backup::archive::name::BackupName;
 
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::Stage;

@@ -19,7 +19,7 @@ pub fn name_of_hour(hour: u32) -> String {
 fn name_of_second(second: i64) -> String {
     const NEW_YEAR: i64 = 1_767_225_600;
     let started = chrono::DateTime::from_timestamp(NEW_YEAR + second, 0).expect("a time");
-    pg_s3_backup::backup::name::BackupName::new(started).to_string()
+    pg_s3_backup::archive::name::BackupName::new(started).to_string()
 }
 
 /// The file name of a backup in a year that no clock shows yet.

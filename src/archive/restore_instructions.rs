@@ -46,6 +46,15 @@ pub fn commands(place: &Place<'_>, manifest: Option<&Manifest>) -> Vec<String> {
     lines
 }
 
+impl Manifest {
+    /// With the commands that restore it from where it is.
+    #[must_use]
+    pub fn with_restore(mut self, place: &Place<'_>) -> Self {
+        self.restore = commands(place, Some(&self));
+        self
+    }
+}
+
 /// The new database's name: the old one's, where such a database can be made.
 fn target(manifest: &Manifest) -> String {
     if ALWAYS_THERE.contains(&manifest.database.as_str()) {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::backup::name::{BEGINNING, BackupName, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
+use super::name::{BEGINNING, BackupName, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
 use crate::storage::{Destination, StorageError};
 
 /// The sidecars of a backup, each under its whole name and one of these. Anything else is not this tool's. The manifest

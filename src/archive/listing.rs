@@ -1,22 +1,19 @@
 //! What is stored: the destination's objects joined by name into backups.
 //!
-//! `commands::list` shows it, `check` looks at the newest. Names and sizes come from the listing alone, of which only a few bytes a backup are kept, so
-//! that 100,000 of them are no matter; what only a manifest knows comes from the manifests of the newest.
-
-mod entries;
-mod status;
+//! `commands::list` shows it, `check` looks at the newest. Names and sizes come from the listing alone, of which a few bytes a
+//! backup are kept, so that 100,000 of them fit; what only a manifest knows comes from the manifests of the newest.
 
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::backup::manifest::{Manifest, time_text};
-use crate::backup::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
 use crate::storage::{Destination, StorageError};
 
-pub use entries::{Entries, Entry, SIDECARS, list_entries};
-pub use status::{BackupStatus, SMALLEST_DUMP, is_too_small};
+use super::entries::{Entries, Entry, list_entries};
+use super::manifest::{Manifest, time_text};
+use super::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
+use super::status::{BackupStatus, is_too_small};
 
 /// Manifests are read of the newest this many where nobody asks for more (SPEC §8): each is a request.
 pub const MANIFESTS: usize = 50;

@@ -14,10 +14,9 @@ use crate::proof::VerifiedDump;
 use crate::storage::hex;
 
 use super::name::{self, BackupName};
-use super::restore_instructions;
 
 /// How what is said of the globals begins.
-pub(super) const GLOBALS_WORD: &str = "globals";
+pub(crate) const GLOBALS_WORD: &str = "globals";
 
 /// What the manifest says. Unknown fields are passed over when read, so that later versions may add some.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -225,13 +224,6 @@ impl Manifest {
     #[must_use]
     pub fn with_warnings_of_globals(mut self, warnings: &[String]) -> Self {
         self.missing.extend(warnings.iter().map(|warning| format!("{GLOBALS_WORD}: pg_dumpall warned: {warning}")));
-        self
-    }
-
-    /// With the commands that restore it from where it is.
-    #[must_use]
-    pub fn with_restore(mut self, place: &Place<'_>) -> Self {
-        self.restore = restore_instructions::commands(place, Some(&self));
         self
     }
 

@@ -4,7 +4,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::backup::name::BackupName;
+use super::name::BackupName;
 
 use super::entries::Entry;
 

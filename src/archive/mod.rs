@@ -1,0 +1,17 @@
+//! Stored backups: their names, manifests and sidecars, and what a destination holds.
+//!
+//! [`name`] is the only place that knows the pattern of names, and [`manifest`] what is recorded beside an object.
+//! [`list_entries`] joins the listing of a destination by name: the one inventory from which [`Listing`], `retention`,
+//! `check` and the daemon decide, all by the same [`BackupStatus`]. Called by `backup`, `retention`, `check`, `commands`.
+//! Nothing here writes to S3.
+
+mod entries;
+mod listing;
+pub mod manifest;
+pub mod name;
+pub mod restore_instructions;
+mod status;
+
+pub use entries::{Entries, Entry, SIDECARS, list_entries};
+pub use listing::{Listing, MANIFESTS, State, StoredBackup, median};
+pub use status::{BackupStatus, SMALLEST_DUMP, is_too_small};
