@@ -13,6 +13,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use crate::exit_code::ExitCode;
+
 /// A terminal sends Ctrl-C to a whole process group, and wrappers pass it on once more: what comes so soon is the same
 /// request, not a more urgent one.
 const SAME_REQUEST: Duration = Duration::from_millis(300);
@@ -26,6 +28,18 @@ pub enum Interrupt {
     Int,
     /// SIGTERM: an orchestrator, systemd, `kill`.
     Term,
+}
+
+impl Interrupt {
+    /// The exit code of a process that it ended.
+    #[must_use]
+    pub fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Hup => ExitCode::HungUp,
+            Self::Int => ExitCode::Interrupted,
+            Self::Term => ExitCode::Terminated,
+        }
+    }
 }
 
 impl fmt::Display for Interrupt {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::error::Error;
 use crate::interrupt::Interrupts;
+
+use super::BackupError;
 
 /// What everything that is still done once a limit is reached may take in all: the rest of the 10 s of SPEC §6 is for telling
 /// of it.
@@ -30,23 +31,23 @@ impl Limits {
     }
 
     /// Waits until a limit is reached, and says which.
-    pub async fn reached(&self) -> Error {
+    pub async fn reached(&self) -> BackupError {
         self.reached_at().await.0
     }
 
     /// As [`Self::reached`], with the moment since when it is.
-    async fn reached_at(&self) -> (Error, Instant) {
+    async fn reached_at(&self) -> (BackupError, Instant) {
         let too_long = async {
             match self.end {
                 Some((end, limit)) => {
                     sleep_until(end).await;
-                    (Error::TooLong { limit }, end)
+                    (BackupError::TooLong { limit }, end)
                 }
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            (interrupt, at) = self.interrupts.received_at() => (Error::Interrupted(interrupt), at),
+            (interrupt, at) = self.interrupts.received_at() => (BackupError::Interrupted(interrupt), at),
             reached = too_long => reached,
         }
     }
@@ -61,7 +62,7 @@ impl Limits {
     ///
     /// # Errors
     /// The work's own, or the limit.
-    pub async fn within<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    pub async fn within<T>(&self, work: impl Future<Output = Result<T, BackupError>>) -> Result<T, BackupError> {
         tokio::select! {
             done = work => done,
             reason = self.reached() => Err(reason),
@@ -76,8 +77,8 @@ impl Limits {
     pub async fn within_grace<T>(
         &self,
         grace: Duration,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
+        work: impl Future<Output = Result<T, BackupError>>,
+    ) -> Result<T, BackupError> {
         tokio::select! {
             done = work => done,
             reason = async { let (reason, at) = self.reached_at().await; sleep_until(at + grace).await; reason } => Err(reason),
@@ -116,17 +117,17 @@ mod tests {
 
     #[tokio::test]
     async fn the_way_out_is_counted_from_the_limit_whatever_came_since() {
-        let never = std::future::pending::<Result<(), Error>>;
+        let never = std::future::pending::<Result<(), BackupError>>;
         // Shorter than any grace: what is used up ends at once, before the clock is even looked at.
         let soon = Duration::from_secs(3);
         let limits = reached(COMMIT_GRACE);
         let ended = timeout(soon, limits.within_grace(COMMIT_GRACE, never())).await.expect("no grace anew");
-        assert!(matches!(ended, Err(Error::TooLong { .. })), "{ended:?}");
+        assert!(matches!(ended, Err(BackupError::TooLong { .. })), "{ended:?}");
         assert!(limits.time_left().await + COMMIT_GRACE <= WAY_OUT, "the commit's time is spent twice");
         let limits = reached(WAY_OUT);
         assert_eq!(limits.time_left().await, Duration::ZERO);
         let ended = timeout(soon, limits.within_grace(WAY_OUT, never())).await.expect("no way out anew");
-        assert!(matches!(ended, Err(Error::TooLong { .. })), "{ended:?}");
+        assert!(matches!(ended, Err(BackupError::TooLong { .. })), "{ended:?}");
     }
 
     #[tokio::test]

@@ -11,11 +11,12 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
-use crate::error::Error;
 use crate::postgres::Facts;
 use crate::storage::{Destination, StorageError};
 
 use crate::archive::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
+
+use super::BackupError;
 
 /// What another database's backups in the destination mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +62,7 @@ pub(super) enum Ownership {
 }
 
 /// Refuses a destination that holds another database's backups, and warns of another server's.
-pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Ownership, Error> {
+pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Ownership, BackupError> {
     let (name, origin) = match newest(&destination.with_patience(PATIENCE)).await {
         Ok(Newest::Of(name, origin)) => (name, origin),
         Ok(Newest::Nobodys) => return Ok(Ownership::Ours),
@@ -83,7 +84,7 @@ pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Ow
     };
     if origin.database != facts.database {
         let destination = destination.location(&destination.key(""));
-        return Err(Error::Mixed { destination, name, holds: origin.database, database: facts.database.clone() });
+        return Err(BackupError::Mixed { destination, name, holds: origin.database, database: facts.database.clone() });
     }
     if let (Some(known), Some(here)) = (&origin.system_identifier, &facts.system_identifier)
         && known != here

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use chrono::Utc;
 use tokio::sync::mpsc;
 
-use crate::error::Error;
 use crate::error_chain::Chain;
 use crate::pipeline::{PartMemory, PartPlan, PartSettings, Progress};
 use crate::proof::VerifiedDump;
@@ -19,11 +18,11 @@ use crate::spool::{Aside, CutAnew, Found, Kept, Spool, SpoolDir};
 use crate::storage::{Aborted, Beginning, Committed, Destination, PartStore, StorageError, Upload};
 
 use self::fate::{Fate, fate, is_invalid, is_the_uploads_fault};
-use super::DumpError;
 use super::limits::Limits;
 use super::sidecars::{Sidecars, write_manifest};
 use super::spooled::{discard, keep};
 use super::upload_target::{begin_under_free_name, commit};
+use super::{BackupError, DumpError};
 use crate::archive::manifest::{Manifest, Place};
 use crate::archive::name::{self, BackupName, MANIFEST_SUFFIX};
 
@@ -37,7 +36,7 @@ pub(super) async fn deliver(
     destination: &Destination,
     parts: &PartSettings,
     limits: &Limits,
-) -> Result<Vec<BackupName>, Error> {
+) -> Result<Vec<BackupName>, BackupError> {
     let found = async {
         for (path, location) in room.strangers().await? {
             let path = path.display();
@@ -88,7 +87,7 @@ pub(super) async fn send_again(
     spool: &Arc<Spool>,
     (destination, parts): (&Destination, &PartSettings),
     limits: &Limits,
-) -> Result<Committed, Error> {
+) -> Result<Committed, BackupError> {
     let journal = limits.within(async { Ok(spool.journal().await?) }).await?;
     let kept = Kept { spool: Arc::clone(spool), journal };
     let uploader = PartUploader { destination, parts, limits };
@@ -104,7 +103,7 @@ struct PartUploader<'a> {
 }
 
 impl PartUploader<'_> {
-    async fn deliver(&self, room: &SpoolDir, kept: &Kept) -> Result<Option<BackupName>, Error> {
+    async fn deliver(&self, room: &SpoolDir, kept: &Kept) -> Result<Option<BackupName>, BackupError> {
         let file_name = &kept.journal.start.file_name;
         tracing::info!(file_name, parts = kept.journal.parts.len(), "a whole dump waits in the spool: delivering it");
         let delivered = match self.send(kept).await {
@@ -140,7 +139,7 @@ impl PartUploader<'_> {
     }
 
     /// Ends the upload that the earlier run began, or begins another; gives the part size where it is cut anew.
-    async fn send(&self, kept: &Kept) -> Result<(Committed, Option<u64>), Error> {
+    async fn send(&self, kept: &Kept) -> Result<(Committed, Option<u64>), BackupError> {
         let store = PartStore::Spool(Arc::clone(&kept.spool));
         let mut is_cut_right = self.is_cut_right(kept);
         if let Some(upload) = self.destination.take_up(&kept.journal, store.clone()) {
@@ -179,7 +178,7 @@ impl PartUploader<'_> {
         self.parts.allow(&sizes) && kept.journal.start.checksum == self.destination.checksum()
     }
 
-    async fn begin(&self, kept: &Kept, store: PartStore) -> Result<Upload, Error> {
+    async fn begin(&self, kept: &Kept, store: PartStore) -> Result<Upload, BackupError> {
         let start = &kept.journal.start;
         let Some(name) = BackupName::parse(&start.file_name) else {
             return Err(DumpError::NotWhole(crate::proof::NotWhole::NotKept("its name is no backup's")).into());
@@ -192,7 +191,7 @@ impl PartUploader<'_> {
     }
 
     /// Sends the parts that S3 does not have, and commits.
-    async fn finish(&self, mut upload: Upload, kept: &Kept) -> Result<Committed, Error> {
+    async fn finish(&self, mut upload: Upload, kept: &Kept) -> Result<Committed, BackupError> {
         let whole = whole(kept)?;
         let (queue, waiting) = mpsc::unbounded_channel();
         let missing = kept.journal.parts.values().filter(|part| !upload.has(part.number));
@@ -209,7 +208,7 @@ impl PartUploader<'_> {
     }
 
     /// Sends the dump in other parts than it is kept in, and commits.
-    async fn finish_cut_anew(&self, mut upload: Upload, kept: &Kept, plan: PartPlan) -> Result<Committed, Error> {
+    async fn finish_cut_anew(&self, mut upload: Upload, kept: &Kept, plan: PartPlan) -> Result<Committed, BackupError> {
         let part_bytes = plan.base();
         tracing::info!(
             part_bytes,
@@ -229,12 +228,12 @@ impl PartUploader<'_> {
         commit(self.limits, upload, whole).await
     }
 
-    async fn find(&self, upload: &Upload, whole: VerifiedDump) -> Result<Option<Committed>, Error> {
+    async fn find(&self, upload: &Upload, whole: VerifiedDump) -> Result<Option<Committed>, BackupError> {
         match self.limits.within(async { Ok(upload.find_committed(whole).await?) }).await {
             // HEAD is denied: nobody knows, and another upload may be refused because it was.
-            Err(Error::Storage(StorageError::Refused { .. })) => Ok(None),
+            Err(BackupError::Storage(StorageError::Refused { .. })) => Ok(None),
             // What stood there is deleted again.
-            Err(Error::Storage(error @ StorageError::Mismatch { .. })) => {
+            Err(BackupError::Storage(error @ StorageError::Mismatch { .. })) => {
                 tracing::warn!(error = %Chain(&error), "what S3 made of the dump in the spool is not what was sent");
                 Ok(None)
             }
@@ -243,15 +242,15 @@ impl PartUploader<'_> {
     }
 
     /// Writes the manifest that the earlier run made.
-    async fn describe(&self, kept: &Kept, committed: &Committed, part_bytes: Option<u64>) -> Result<(), Error> {
+    async fn describe(&self, kept: &Kept, committed: &Committed, part_bytes: Option<u64>) -> Result<(), BackupError> {
         // The run that was killed may have written a better one, with the globals.
         let file_name = format!("{}{MANIFEST_SUFFIX}", name::file_name(committed.key()));
         let reading = async { Ok(self.destination.read_manifest::<Manifest>(&file_name).await?) };
         let written = match self.limits.within(reading).await {
             Ok(manifest) => manifest.and_then(Result::ok),
             // Who may not read has committed it just now, by the answer alone: nothing can be there.
-            Err(Error::Storage(StorageError::Refused { .. })) => None,
-            Err(error @ Error::Storage(_)) => {
+            Err(BackupError::Storage(StorageError::Refused { .. })) => None,
+            Err(error @ BackupError::Storage(_)) => {
                 tracing::warn!(error = %Chain(&error), "the backup is committed; whether its manifest is there is not known");
                 return Ok(());
             }
@@ -279,13 +278,13 @@ impl PartUploader<'_> {
     }
 
     /// Removes what cannot be delivered: its upload, and its files.
-    async fn remove(&self, kept: &Kept) -> Result<(), Error> {
+    async fn remove(&self, kept: &Kept) -> Result<(), BackupError> {
         let removed = self.abort(kept).await;
         discard(&kept.spool, *removed.as_ref().unwrap_or(&Aborted::NotYet), self.limits).await;
         removed.map(drop)
     }
 
-    async fn abort(&self, kept: &Kept) -> Result<Aborted, Error> {
+    async fn abort(&self, kept: &Kept) -> Result<Aborted, BackupError> {
         let aborting = async {
             Ok(match self.destination.take_up(&kept.journal, PartStore::Memory) {
                 Some(upload) => upload.abort().await,
@@ -302,7 +301,7 @@ impl PartUploader<'_> {
         (room, run): (&SpoolDir, &std::path::Path),
         why: Aside,
         cause: &str,
-    ) -> Result<(), Error> {
+    ) -> Result<(), BackupError> {
         let place = self.limits.within(async { Ok(room.set_aside(run, why).await?) }).await?;
         let place = place.display();
         tracing::warn!(
@@ -319,6 +318,6 @@ fn object_bytes(kept: &Kept) -> u64 {
     kept.journal.parts.values().map(|part| part.bytes).sum()
 }
 
-fn whole(kept: &Kept) -> Result<VerifiedDump, Error> {
+fn whole(kept: &Kept) -> Result<VerifiedDump, BackupError> {
     Ok(kept.journal.whole().map_err(DumpError::NotWhole)?)
 }

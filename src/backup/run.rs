@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use tracing::Instrument as _;
 
-use crate::config::BackupConfig;
-use crate::error::Error;
 use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::preflight::{PreflightIssue, Severity, Subject};
 use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, blocking, lock, preflight};
@@ -18,10 +16,12 @@ use crate::retention::{self, RetentionReport, SWEEP_AFTER, Sweep};
 use crate::spool::SpoolDir;
 use crate::storage::{Committed, Destination, StorageError};
 
+use super::BackupError;
 use super::limits::Limits;
 use super::ownership::{self, MixedDatabases, Ownership};
 use super::report::{Attempt, Report};
 use super::resume;
+use super::settings::BackupSettings;
 use super::sidecars::{GlobalsMaker, GlobalsOfRun, Known, Sidecars, write_manifest};
 use super::stream::Job;
 use super::upload_target::{Target, UploadPlan, warn_of_no_spool};
@@ -33,7 +33,7 @@ const CLOCK_STEP: Duration = Duration::from_millis(50);
 
 /// One run of `backup`.
 pub struct Backup<'a> {
-    config: &'a BackupConfig,
+    settings: &'a BackupSettings,
     limits: Limits,
     progress: Arc<Progress>,
     display: Box<dyn Fn(u64) + Send + Sync + 'a>,
@@ -61,12 +61,12 @@ impl<'a> Backup<'a> {
     /// A run with its configuration, what may end it, and what shows its progress: called once, with the database's
     /// size in bytes, when the dump begins.
     pub fn new(
-        config: &'a BackupConfig,
+        settings: &'a BackupSettings,
         limits: Limits,
         progress: Arc<Progress>,
         display: impl Fn(u64) + Send + Sync + 'a,
     ) -> Self {
-        Self { config, limits, progress, display: Box::new(display), mixed_databases: MixedDatabases::default() }
+        Self { settings, limits, progress, display: Box::new(display), mixed_databases: MixedDatabases::default() }
     }
 
     /// What another database's backups in the destination mean.
@@ -81,22 +81,21 @@ impl<'a> Backup<'a> {
     /// Why there is none. Then no object, no open upload and no child process is left, as far as that is in this
     /// program's power; what is left is logged, and so is a whole dump that is kept. `attempt` is told what was known
     /// by then.
-    pub async fn run(self, attempt: &mut Attempt) -> Result<Report, Error> {
+    pub async fn run(self, attempt: &mut Attempt) -> Result<Report, BackupError> {
         let began = Instant::now();
-        self.config.effective.announce();
         let run_id = run_id()?;
-        let destination = self.limits.within(async { Ok(Destination::open(&self.config.s3).await?) }).await?;
+        let destination = self.limits.within(async { Ok(Destination::open(&self.settings.s3).await?) }).await?;
         let (room, delivered) = self.deliver_kept(&destination).await?;
         let mut source = self.limits.within(self.connect()).await?;
         self.limits.within(self.lock(&mut source)).await?;
-        let plan = PartPlan::new(&self.config.parts, source.facts.size_bytes);
+        let plan = PartPlan::new(&self.settings.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
         let issues = self.limits.within(self.warn_of_concerns(&mut source)).await?;
         let (known, whose) = self.limits.within(self.look_around(&mut source, &destination, &issues)).await?;
         let name = self.limits.within(async { Ok(name_beside(&delivered).await) }).await?;
         let is_partial = self.is_partial();
         let upload_plan = UploadPlan { destination: &destination, run_id: &run_id, name, plan: &plan, is_partial };
-        let target = upload_plan.begin(self.config, &self.limits, room.as_ref()).await?;
+        let target = upload_plan.begin(self.settings, &self.limits, room.as_ref()).await?;
         attempt.begun(name::file_name(target.key()), destination.location(target.key()));
         (self.display)(source.facts.size_bytes);
 
@@ -123,7 +122,7 @@ impl<'a> Backup<'a> {
         committed: &Committed,
         whose: Ownership,
     ) -> Option<RetentionReport> {
-        let policy = self.config.retention.as_ref();
+        let policy = self.settings.retention.as_ref();
         if policy.is_some() && whose == Ownership::Unknown {
             let reason = "it is not known whose backups are here: nothing was deleted";
             tracing::warn!("retention: {reason}");
@@ -131,23 +130,28 @@ impl<'a> Backup<'a> {
         }
         let made = name::file_name(committed.key());
         let stop = || async { drop(self.limits.reached().await) };
-        let sparing = Sweep::after(SWEEP_AFTER).sparing(self.config.spool_dir.as_deref());
+        let sparing = Sweep::after(SWEEP_AFTER).sparing(self.settings.spool_dir.as_deref());
         let sweep = self.limits.within(async { Ok(sparing.await) }).await.unwrap_or_else(|_| Sweep::of_nothing());
         Box::pin(retention::after_backup(destination, policy.map(|policy| (policy, made)), &sweep, stop)).await
     }
 
     /// The room of this destination in the spool, where there is to be one, and what was delivered out of it. The disk is no
     /// reason to have no backup.
-    async fn deliver_kept(&self, destination: &Destination) -> Result<(Option<SpoolDir>, Vec<BackupName>), Error> {
-        let Some(dir) = &self.config.spool_dir else { return Ok((None, Vec::new())) };
+    async fn deliver_kept(
+        &self,
+        destination: &Destination,
+    ) -> Result<(Option<SpoolDir>, Vec<BackupName>), BackupError> {
+        let Some(dir) = &self.settings.spool_dir else { return Ok((None, Vec::new())) };
         let delivering = async {
-            let identity = self.config.s3.identity();
+            let identity = self.settings.s3.identity();
             let room = self.limits.within(async { Ok(SpoolDir::open(dir, &identity).await?) }).await?;
-            let delivered = resume::deliver(&room, destination, &self.config.parts, &self.limits).await?;
+            let delivered = resume::deliver(&room, destination, &self.settings.parts, &self.limits).await?;
             Ok((Some(room), delivered))
         };
         match delivering.await {
-            Err(Error::Spool(error) | Error::Storage(StorageError::Spool(error))) if error.may_do_without() => {
+            Err(BackupError::Spool(error) | BackupError::Storage(StorageError::Spool(error)))
+                if error.may_do_without() =>
+            {
                 warn_of_no_spool(&error);
                 Ok((None, Vec::new()))
             }
@@ -156,8 +160,8 @@ impl<'a> Backup<'a> {
     }
 
     /// Connects with the newest psql to learn the server's version, then with the one beside the right `pg_dump`.
-    async fn connect(&self) -> Result<Source, Error> {
-        let settings = &self.config.postgres;
+    async fn connect(&self) -> Result<Source, BackupError> {
+        let settings = &self.settings.postgres;
         let installed = Installed::find(settings.pg_dump_path.as_deref(), &settings.environment).await?;
         let first = installed.newest()?;
         let mut session = Session::connect(&first, settings).await?;
@@ -178,26 +182,26 @@ impl<'a> Backup<'a> {
         source: &mut Source,
         destination: &Destination,
         issues: &[PreflightIssue],
-    ) -> Result<(Known, Ownership), Error> {
+    ) -> Result<(Known, Ownership), BackupError> {
         let whose = match self.mixed_databases {
             MixedDatabases::Refused => ownership::check(destination, &source.facts).await?,
             MixedDatabases::Allowed => Ownership::Ours,
         };
-        Ok((Known::ask(&mut source.session, &self.config.postgres.arguments, issues).await?, whose))
+        Ok((Known::ask(&mut source.session, &self.settings.postgres.arguments, issues).await?, whose))
     }
 
-    async fn lock(&self, source: &mut Source) -> Result<(), Error> {
-        if lock::try_lock(&mut source.session, &self.config.s3.identity()).await? {
+    async fn lock(&self, source: &mut Source) -> Result<(), BackupError> {
+        if lock::try_lock(&mut source.session, &self.settings.s3.identity()).await? {
             return Ok(());
         }
-        let destination = format!("s3://{}/{}", self.config.s3.bucket, self.config.s3.prefix);
-        Err(Error::AlreadyRunning { database: source.facts.database.clone(), destination })
+        let destination = format!("s3://{}/{}", self.settings.s3.bucket, self.settings.s3.prefix);
+        Err(BackupError::AlreadyRunning { database: source.facts.database.clone(), destination })
     }
 
     /// The one line that says what is about to happen, without secrets.
     fn announce(&self, source: &Source, plan: &PartPlan) {
         let Source { facts, tools, .. } = source;
-        let memory = memory_estimate(self.config.pipeline.threads, plan.memory());
+        let memory = memory_estimate(self.settings.pipeline.threads, plan.memory());
         tracing::info!(
             host = facts.place.host,
             port = facts.place.port.parse::<u16>().ok(),
@@ -213,18 +217,18 @@ impl<'a> Backup<'a> {
             "backup starts"
         );
         if self.is_partial() {
-            let arguments = self.config.postgres.arguments.words().join(" ");
+            let arguments = self.settings.postgres.arguments.words().join(" ");
             tracing::warn!(arguments, "PG_DUMP_ARGS leave a part of the database out: this backup is partial");
         }
     }
 
     /// What could stop or spoil the dump. Only warnings: `pg_dump` decides.
-    async fn warn_of_concerns(&self, source: &mut Source) -> Result<Vec<PreflightIssue>, Error> {
+    async fn warn_of_concerns(&self, source: &mut Source) -> Result<Vec<PreflightIssue>, BackupError> {
         let Source { session, facts, tools } = source;
-        let arguments = &self.config.postgres.arguments;
+        let arguments = &self.settings.postgres.arguments;
         let subject = Subject { facts, arguments, pg_dump: Some(tools.pg_dump.version.major) };
         let mut issues = preflight::issues(session, subject).await?;
-        if self.config.spool_dir.is_none() {
+        if self.settings.spool_dir.is_none() {
             issues.extend(preflight::short_timeouts(session, facts).await?);
         }
         for issue in &issues {
@@ -240,7 +244,7 @@ impl<'a> Backup<'a> {
     }
 
     fn is_partial(&self) -> bool {
-        self.config.postgres.arguments.coverage() == Coverage::Partial
+        self.settings.postgres.arguments.coverage() == Coverage::Partial
     }
 
     /// Dumps and commits, while the globals are made beside it. Where the dump fails they are given up.
@@ -250,18 +254,18 @@ impl<'a> Backup<'a> {
         target: Target,
         upload_plan: &UploadPlan<'_>,
         known: &Known,
-    ) -> Result<(Committed, Manifest, GlobalsOfRun), Error> {
+    ) -> Result<(Committed, Manifest, GlobalsOfRun), BackupError> {
         let Source { mut session, facts, tools } = source;
         let globals = GlobalsOfRun::default();
         let (source, limits) = (self.source(&facts, upload_plan.run_id), &self.limits);
-        let postgres = &self.config.postgres;
+        let postgres = &self.settings.postgres;
         let maker =
             GlobalsMaker { tools: &tools, postgres, source: &source, facts: &facts, origin: &known.origin, limits };
         let dump = Dumping { facts: &facts, tools: &tools, source: &source, upload_plan, known, globals: &globals };
         let dumping = async {
             let committed = self.dump_and_commit(&mut session, target, &dump).await?;
             session.close().await;
-            Ok::<_, Error>(committed)
+            Ok::<_, BackupError>(committed)
         };
         let making = async {
             globals.make(&maker).await;
@@ -276,29 +280,29 @@ impl<'a> Backup<'a> {
         session: &mut Session,
         target: Target,
         dumping: &Dumping<'_>,
-    ) -> Result<(Committed, Manifest), Error> {
+    ) -> Result<(Committed, Manifest), BackupError> {
         let Dumping { facts, tools, source, upload_plan, known, globals } = *dumping;
         let (application_name, warnings) = (blocking::application_name(upload_plan.run_id), OnceLock::new());
         let job = Job {
-            postgres: &self.config.postgres,
+            postgres: &self.settings.postgres,
             source,
             tools,
-            settings: &self.config.pipeline,
+            settings: &self.settings.pipeline,
             plan: upload_plan.plan.clone(),
-            parts: &self.config.parts,
+            parts: &self.settings.parts,
             checksum: upload_plan.destination.checksum(),
             progress: &self.progress,
             limits: &self.limits,
             application_name: &application_name,
-            max_blocking: self.config.max_blocking,
+            max_blocking: self.settings.max_blocking,
             warnings: &warnings,
         };
-        let arguments = Dump::arguments(&self.config.postgres);
+        let arguments = Dump::arguments(&self.settings.postgres);
         let run = RunFacts {
             run_id: upload_plan.run_id,
             facts,
             tools,
-            level: self.config.pipeline.level,
+            level: self.settings.pipeline.level,
             part_bytes: upload_plan.plan.base(),
             is_partial: upload_plan.is_partial,
             arguments: &arguments,
@@ -321,7 +325,7 @@ impl<'a> Backup<'a> {
 
     /// Where the programs that dump connect to.
     fn source(&self, facts: &Facts, run_id: &str) -> Conninfo {
-        let mut source = self.config.postgres.pinned(&facts.place);
+        let mut source = self.settings.postgres.pinned(&facts.place);
         source.set("application_name", blocking::application_name(run_id));
         source
     }
@@ -340,9 +344,10 @@ async fn name_beside(delivered: &[BackupName]) -> BackupName {
 }
 
 /// 128 random bits in hexadecimal: whose an object is.
-fn run_id() -> Result<String, Error> {
+fn run_id() -> Result<String, BackupError> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| Error::Internal(anyhow::anyhow!("draw a random number: {error}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| BackupError::Internal(anyhow::anyhow!("draw a random number: {error}")))?;
     Ok(crate::storage::hex(&bytes))
 }
 

@@ -11,7 +11,6 @@ use sha2::{Digest, Sha256};
 use tokio::sync::SetOnce;
 use tokio::time::timeout;
 
-use crate::error::Error;
 use crate::error_chain::Chain;
 use crate::postgres::globals::{Globals, GlobalsDump, GlobalsError, Origin};
 use crate::postgres::preflight::{PreflightIssue, Severity};
@@ -19,6 +18,7 @@ use crate::postgres::{Conninfo, DumpArguments, Facts, PostgresError, PostgresSet
 use crate::spool::{Spool, SpoolError};
 use crate::storage::{Committed, Destination, Sidecar, StorageError, hex};
 
+use super::BackupError;
 use super::limits::{Limits, WAY_OUT};
 use crate::archive::manifest::{GLOBALS_WORD, GlobalsFile, Manifest};
 use crate::archive::name::{self, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
@@ -73,7 +73,7 @@ pub(super) enum NoGlobals {
     #[error("the spool does not have the file that it had")]
     Lost,
     #[error("the run had to end")]
-    Stopped(#[source] Box<Error>),
+    Stopped(#[source] Box<BackupError>),
 }
 
 impl NoGlobals {

@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Error;
 use crate::error_chain::Chain;
 use crate::pipeline::{PartMemory, Pipeline, PipelineError, SealedPart};
 use crate::postgres::{Dump, Session};
@@ -19,15 +18,15 @@ use crate::proof::VerifiedDump;
 use crate::spool::Spool;
 use crate::storage::{Aborted, Destination, Outage, Outgoing, Upload};
 
-use super::DumpError;
 use super::limits::Limits;
 use super::stream::Job;
 use super::watch::Watch;
+use super::{BackupError, DumpError};
 
 /// An upload that is begun, or is being begun while S3 does not answer.
 pub(super) enum Opening {
     Done(Box<Upload>),
-    Going(JoinHandle<Result<Upload, Error>>),
+    Going(JoinHandle<Result<Upload, BackupError>>),
 }
 
 /// Where a dump goes that is kept on disk.
@@ -56,7 +55,7 @@ impl Job<'_> {
         mut target: Spooled,
         session: &mut Session,
         describe: impl AsyncFnOnce(&VerifiedDump) -> serde_json::Value,
-    ) -> Result<(Upload, VerifiedDump), Error> {
+    ) -> Result<(Upload, VerifiedDump), BackupError> {
         let (mut dump, stdout) = match Dump::start(self.tools, self.postgres, self.source) {
             Ok(started) => started,
             Err(error) => {
@@ -75,7 +74,7 @@ impl Job<'_> {
         target.destination.outage().resume();
         match (outcome, target.opening) {
             (Ok(whole), Opening::Done(upload)) => Ok((*upload, whole)),
-            (Ok(_), Opening::Going(_)) => Err(Error::Internal(anyhow::anyhow!("sent without an upload"))),
+            (Ok(_), Opening::Going(_)) => Err(BackupError::Internal(anyhow::anyhow!("sent without an upload"))),
             (Err(cause), opening) => {
                 cancel.cancel();
                 let target = Spooled { opening, ..target };
@@ -91,7 +90,7 @@ impl Job<'_> {
         stdout: File,
         target: &mut Spooled,
         (cancel, describe): (CancellationToken, impl AsyncFnOnce(&VerifiedDump) -> serde_json::Value),
-    ) -> Result<VerifiedDump, Error> {
+    ) -> Result<VerifiedDump, BackupError> {
         let Spooled { destination, spool, opening, .. } = target;
         let outage = destination.outage();
         let memory = PartMemory::new(&self.plan);
@@ -107,7 +106,7 @@ impl Job<'_> {
         };
         let sent = async {
             let upload = opening.wait().await?;
-            Ok::<_, Error>(upload.send_parts(waiting, &memory, self.progress).await?)
+            Ok::<_, BackupError>(upload.send_parts(waiting, &memory, self.progress).await?)
         };
         tokio::pin!(made, sent);
         let (whole, sent) = tokio::select! {
@@ -116,7 +115,7 @@ impl Job<'_> {
         };
         match (whole, sent) {
             // The parts had nowhere to go any more: the upload knows why.
-            (Err(Error::Dump(DumpError::Pipeline(PipelineError::GivenUp))) | Ok(_), Err(cause)) => Err(cause),
+            (Err(BackupError::Dump(DumpError::Pipeline(PipelineError::GivenUp))) | Ok(_), Err(cause)) => Err(cause),
             (whole, _) => whole,
         }
     }
@@ -124,14 +123,16 @@ impl Job<'_> {
 
 impl Opening {
     /// Waits until the upload is begun.
-    async fn wait(&mut self) -> Result<&mut Upload, Error> {
+    async fn wait(&mut self) -> Result<&mut Upload, BackupError> {
         if let Self::Going(begun) = self {
-            let upload = begun.await.map_err(|error| Error::Internal(error.into()))??;
+            let upload = begun.await.map_err(|error| BackupError::Internal(error.into()))??;
             *self = Self::Done(Box::new(upload));
         }
         match self {
             Self::Done(upload) => Ok(upload),
-            Self::Going(_) => Err(Error::Internal(anyhow::anyhow!("an upload that is begun is still being begun"))),
+            Self::Going(_) => {
+                Err(BackupError::Internal(anyhow::anyhow!("an upload that is begun is still being begun")))
+            }
         }
     }
 }
@@ -180,7 +181,7 @@ async fn store(
     mut parts: mpsc::UnboundedReceiver<SealedPart>,
     queue: mpsc::UnboundedSender<Outgoing>,
     outage: &Outage,
-) -> Result<(), Error> {
+) -> Result<(), BackupError> {
     while let Some(part) = parts.recv().await {
         if let Ok(stored) = spool.store(&part).await {
             // Where nobody takes it any more it is still on disk: the next run can send it.

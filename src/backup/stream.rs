@@ -11,7 +11,6 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Error;
 use crate::pipeline::{
     self, FinishGate, PartMemory, PartPlan, PartSettings, Pipeline, PipelineError, PipelineInput, PipelineSettings,
     Progress, ScanReport, Totals,
@@ -20,9 +19,9 @@ use crate::postgres::{Conninfo, Dump, PostgresSettings, Session, Tools};
 use crate::proof::{self, VerifiedDump};
 use crate::storage::Upload;
 
-use super::DumpError;
 use super::limits::Limits;
 use super::watch::Watch;
+use super::{BackupError, DumpError};
 
 /// What one dump is made with.
 pub(super) struct Job<'a> {
@@ -44,7 +43,11 @@ pub(super) struct Job<'a> {
 
 impl Job<'_> {
     /// Dumps into the upload and proves the dump.
-    pub async fn stream(&self, mut upload: Upload, session: &mut Session) -> Result<(Upload, VerifiedDump), Error> {
+    pub async fn stream(
+        &self,
+        mut upload: Upload,
+        session: &mut Session,
+    ) -> Result<(Upload, VerifiedDump), BackupError> {
         let (mut dump, stdout) = match Dump::start(self.tools, self.postgres, self.source) {
             Ok(started) => started,
             Err(error) => {
@@ -75,17 +78,22 @@ impl Job<'_> {
         stdout: File,
         upload: &mut Upload,
         cancel: CancellationToken,
-    ) -> Result<VerifiedDump, Error> {
+    ) -> Result<VerifiedDump, BackupError> {
         let memory = PartMemory::new(&self.plan);
         let Pipeline { parts, scan, gate, totals } = self.start(stdout, memory.clone(), cancel)?;
         let judged = self.judge(dump, scan, gate, totals);
-        let sent = async { upload.send_parts(parts, &memory, self.progress).await.map_err(Error::from) };
+        let sent = async { upload.send_parts(parts, &memory, self.progress).await.map_err(BackupError::from) };
         let (whole, ()) = tokio::try_join!(judged, sent)?;
         Ok(whole)
     }
 
     /// Starts the pipeline on `pg_dump`'s output.
-    pub(super) fn start(&self, stdout: File, memory: PartMemory, cancel: CancellationToken) -> Result<Pipeline, Error> {
+    pub(super) fn start(
+        &self,
+        stdout: File,
+        memory: PartMemory,
+        cancel: CancellationToken,
+    ) -> Result<Pipeline, BackupError> {
         let input =
             PipelineInput { stdout, memory, checksum: self.checksum, progress: Arc::clone(self.progress), cancel };
         Ok(pipeline::start(self.settings, input).map_err(DumpError::Pipeline)?)
@@ -98,7 +106,7 @@ impl Job<'_> {
         scan: oneshot::Receiver<Result<ScanReport, PipelineError>>,
         gate: FinishGate,
         totals: oneshot::Receiver<Result<Totals, PipelineError>>,
-    ) -> Result<VerifiedDump, Error> {
+    ) -> Result<VerifiedDump, BackupError> {
         let totals = async { totals.await.unwrap_or(Err(PipelineError::WorkerDied)).map_err(DumpError::Pipeline) };
         let scan = match scan.await.unwrap_or(Err(PipelineError::WorkerDied)) {
             Ok(scan) => scan,

@@ -6,8 +6,6 @@ use std::sync::Arc;
 
 use chrono::Utc;
 
-use crate::config::BackupConfig;
-use crate::error::Error;
 use crate::error_chain::Chain;
 use crate::pipeline::PartPlan;
 use crate::postgres::Session;
@@ -15,8 +13,10 @@ use crate::proof::VerifiedDump;
 use crate::spool::{Spool, SpoolDir, SpoolError, Start};
 use crate::storage::{Beginning, Committed, Destination, FailureKind, PartStore, StorageError, Upload};
 
+use super::BackupError;
 use super::limits::{COMMIT_GRACE, Limits};
 use super::resume;
+use super::settings::BackupSettings;
 use super::spooled::{Opening, Spooled, keep};
 use super::stream::Job;
 use crate::archive::name::BackupName;
@@ -63,12 +63,12 @@ impl UploadPlan<'_> {
     /// Begins the upload under the first free name; with a room in the spool, beside files of its own.
     pub async fn begin(
         &self,
-        config: &BackupConfig,
+        settings: &BackupSettings,
         limits: &Limits,
         room: Option<&SpoolDir>,
-    ) -> Result<Target, Error> {
+    ) -> Result<Target, BackupError> {
         let spool = match room {
-            Some(room) => self.spool(config, limits, room).await?,
+            Some(room) => self.spool(settings, limits, room).await?,
             None => None,
         };
         match spool {
@@ -77,26 +77,26 @@ impl UploadPlan<'_> {
         }
     }
 
-    async fn begin_in_memory(&self, limits: &Limits) -> Result<Upload, Error> {
+    async fn begin_in_memory(&self, limits: &Limits) -> Result<Upload, BackupError> {
         begin_under_free_name(self.destination, self.name, &self.beginning(PartStore::Memory), Some(limits)).await
     }
 
     /// Makes this run's files; where the disk has no room for them, the run goes on without.
     async fn spool(
         &self,
-        config: &BackupConfig,
+        settings: &BackupSettings,
         limits: &Limits,
         room: &SpoolDir,
-    ) -> Result<Option<Arc<Spool>>, Error> {
+    ) -> Result<Option<Arc<Spool>>, BackupError> {
         let location = self.destination.location(&self.destination.key(""));
-        let (identity, checksum) = (config.s3.identity(), self.destination.checksum());
+        let (identity, checksum) = (settings.s3.identity(), self.destination.checksum());
         let start = Start::new(identity, location, self.run_id, self.name.to_string(), checksum);
         let made = limits.within(async { Ok(room.create(start).await) }).await?;
         Ok(made.inspect_err(warn_of_no_spool).ok())
     }
 
     /// Where S3 does not answer, the upload goes on being begun beside the dump.
-    async fn begin_spooled(&self, limits: &Limits, spool: Arc<Spool>) -> Result<Spooled, Error> {
+    async fn begin_spooled(&self, limits: &Limits, spool: Arc<Spool>) -> Result<Spooled, BackupError> {
         let with = self.beginning(PartStore::Spool(Arc::clone(&spool)));
         let (destination, key) = (self.destination.clone(), with.key.clone());
         let outage = self.destination.outage();
@@ -106,7 +106,7 @@ impl UploadPlan<'_> {
         let (there, name) = (destination.clone(), self.name);
         let mut going = tokio::spawn(async move { begin_under_free_name(&there, name, &with, None).await });
         let begun = tokio::select! {
-            begun = &mut going => Some(begun.unwrap_or_else(|error| Err(Error::Internal(error.into())))),
+            begun = &mut going => Some(begun.unwrap_or_else(|error| Err(BackupError::Internal(error.into())))),
             () = disturbed => None,
             reason = limits.reached() => {
                 Spooled { destination, spool, key, opening: Opening::Going(going) }.give_up(limits).await;
@@ -147,7 +147,7 @@ impl Job<'_> {
         target: Target,
         session: &mut Session,
         describe: impl AsyncFnOnce(&VerifiedDump) -> serde_json::Value,
-    ) -> Result<Committed, Error> {
+    ) -> Result<Committed, BackupError> {
         match target {
             Target::Memory(upload) => {
                 let (upload, whole) = self.stream(*upload, session).await?;
@@ -176,22 +176,22 @@ impl Job<'_> {
 
 /// Whether the same parts can become the backup in another upload: S3 wants them again, has lost them, or another backup has got
 /// the name.
-fn wants_another_upload(error: &Error) -> bool {
+fn wants_another_upload(error: &BackupError) -> bool {
     match error {
-        Error::Storage(StorageError::Refused { failure, .. }) => {
+        BackupError::Storage(StorageError::Refused { failure, .. }) => {
             matches!(failure.kind, FailureKind::Conflict | FailureKind::NoSuchUpload)
         }
-        Error::Storage(StorageError::Foreign { .. }) => true,
+        BackupError::Storage(StorageError::Foreign { .. }) => true,
         _ => false,
     }
 }
 
 /// Commits an upload; a limit gives it some seconds more.
-pub(super) async fn commit(limits: &Limits, upload: Upload, whole: VerifiedDump) -> Result<Committed, Error> {
+pub(super) async fn commit(limits: &Limits, upload: Upload, whole: VerifiedDump) -> Result<Committed, BackupError> {
     tracing::debug!(bytes = whole.totals().object_bytes, "the dump is whole: committing");
     let given_up = upload.clone();
     let committed = limits.within_grace(COMMIT_GRACE, async { Ok(upload.commit(whole).await?) }).await;
-    if matches!(committed, Err(Error::Interrupted(_) | Error::TooLong { .. })) {
+    if matches!(committed, Err(BackupError::Interrupted(_) | BackupError::TooLong { .. })) {
         given_up.abort_unless_kept(limits.time_left().await).await;
     }
     committed
@@ -204,7 +204,7 @@ pub(super) async fn begin_under_free_name(
     first: BackupName,
     with: &Beginning,
     limits: Option<&Limits>,
-) -> Result<Upload, Error> {
+) -> Result<Upload, BackupError> {
     let mut name = first;
     for attempt in 1..=MOST_NAMES {
         let waiting = async {
@@ -235,7 +235,10 @@ pub(super) async fn begin_under_free_name(
 }
 
 /// Does some work; where there are limits, unless one is reached first.
-async fn within<T>(limits: Option<&Limits>, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+async fn within<T>(
+    limits: Option<&Limits>,
+    work: impl Future<Output = Result<T, BackupError>>,
+) -> Result<T, BackupError> {
     match limits {
         Some(limits) => limits.within(work).await,
         None => work.await,

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::error::Error;
 use crate::error_chain::Chain;
 use crate::pipeline::Progress;
 use crate::postgres::backend::Backend;
@@ -17,8 +16,8 @@ use crate::postgres::blocking::{Waiting, waiting_for};
 use crate::postgres::{Dump, PostgresError, Session};
 use crate::proof::NotWhole;
 
-use super::DumpError;
 use super::stream::Job;
+use super::{BackupError, DumpError};
 
 /// How often to look (SPEC §4). Also what tells that the session is alive: an idle psql does not notice that it is not.
 const EVERY: Duration = Duration::from_secs(5);
@@ -67,7 +66,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Ends a dump that failed, here and on the server; the error then says who was in its way.
-    pub async fn conclude(&self, dump: Dump, error: Error) -> Error {
+    pub async fn conclude(&self, dump: Dump, error: BackupError) -> BackupError {
         dump.stop().await;
         let end = async {
             match self.session.lock().await.as_deref_mut() {
@@ -82,7 +81,7 @@ impl<'a> Watch<'a> {
         }
         let holder = self.lock_holder.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (error, holder) {
-            (Error::Dump(DumpError::NotWhole(failure @ NotWhole::Failed { .. })), Some(holder)) => {
+            (BackupError::Dump(DumpError::NotWhole(failure @ NotWhole::Failed { .. })), Some(holder)) => {
                 DumpError::Locked { failure, holder }.into()
             }
             (error, _) => error,

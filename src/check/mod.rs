@@ -7,6 +7,7 @@
 
 mod clock;
 mod deep;
+mod error;
 mod newest;
 mod request;
 mod result;
@@ -19,10 +20,10 @@ mod thresholds;
 use std::path::Path;
 use std::time::Duration;
 
+pub use error::CheckError;
 pub use result::{CheckName, CheckResult, CheckResults, Report, Status};
 pub use thresholds::{MaxAge, MaxShrink, MinSize, Thresholds};
 
-use crate::error::Error;
 use crate::interrupt::Interrupts;
 use crate::postgres::PostgresSettings;
 use crate::storage::{Destination, S3Settings};
@@ -57,11 +58,11 @@ impl Check<'_> {
     ///
     /// # Errors
     /// A signal. Then, too, the probe object and the probe upload are taken away, and children end.
-    pub async fn run(&self, interrupts: &Interrupts, results: &mut CheckResults<'_>) -> Result<(), Error> {
+    pub async fn run(&self, interrupts: &Interrupts, results: &mut CheckResults<'_>) -> Result<(), CheckError> {
         let probe = self.destination.probe();
         let outcome = tokio::select! {
             () = Box::pin(self.try_all(&probe, results)) => Ok(()),
-            interrupt = interrupts.received() => Err(Error::Interrupted(interrupt)),
+            interrupt = interrupts.received() => Err(CheckError::Interrupted(interrupt)),
         };
         probe.clean_up().await;
         outcome

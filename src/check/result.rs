@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::error::Error;
+use super::error::CheckError;
 
 /// What was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -192,7 +192,7 @@ impl<'a> CheckResults<'a> {
     }
 
     /// Settings that cannot be used.
-    pub fn settings_are_bad(&mut self, error: &Error) {
+    pub fn settings_are_bad(&mut self, error: &(dyn std::error::Error + 'static)) {
         self.add(CheckName::Settings, Outcome::error(error));
     }
 
@@ -208,7 +208,7 @@ impl<'a> CheckResults<'a> {
 
     /// The report of all; `outcome` is how the check ended.
     #[must_use]
-    pub fn report(self, outcome: &Result<(), Error>) -> Report {
+    pub fn report<E>(self, outcome: &Result<(), E>) -> Report {
         let count = |status: Status| self.found.iter().filter(|result| result.status == status).count();
         let (failed, warnings) = (count(Status::Fail), count(Status::Warn));
         Report { success: outcome.is_ok() && failed == 0, failed, warnings, checks: self.found }
@@ -240,15 +240,15 @@ impl Report {
     /// What the check ends with.
     ///
     /// # Errors
-    /// [`Error::CheckFailed`] where anything failed.
-    pub fn verdict(&self) -> Result<(), Error> {
+    /// [`CheckError::Failed`] where anything failed.
+    pub fn verdict(&self) -> Result<(), CheckError> {
         let failed = self.checks.iter().filter(|result| result.status == Status::Fail);
         let mut words: Vec<&str> = failed.map(|result| result.check.word()).collect();
         if words.is_empty() {
             return Ok(());
         }
         words.dedup();
-        Err(Error::CheckFailed { failed: self.failed, tried: self.checks.len(), probes: words.join(", ") })
+        Err(CheckError::Failed { failed: self.failed, tried: self.checks.len(), checks: words.join(", ") })
     }
 }
 
@@ -289,7 +289,7 @@ mod tests {
     fn one_failure_fails_the_check_and_a_warning_does_not() {
         let mut results = CheckResults::new(|_| {});
         results.add(CheckName::S3Get, Outcome::warn("w", "m"));
-        assert!(results.report(&Ok(())).verdict().is_ok());
+        assert!(results.report(&Ok::<_, CheckError>(())).verdict().is_ok());
         let mut results = CheckResults::new(|_| {});
         results.add(CheckName::S3Put, Outcome::fail("f", "m"));
         results.add(CheckName::S3Get, Outcome::ok("fine"));

@@ -34,7 +34,7 @@ pub async fn run(context: &Context<'_>, args: &CheckArgs, interrupts: Interrupts
     });
     let outcome = examine(context, args, &interrupts, &mut results).await;
     let report = results.report(&outcome);
-    let outcome = outcome.and_then(|()| report.verdict());
+    let outcome = outcome.and_then(|()| Ok(report.verdict()?));
     if args.json {
         let error = outcome.as_ref().err().map(|error| context.cause(error));
         printed = context.print_json(&Answer { report: &report, error });
@@ -72,7 +72,7 @@ async fn examine(
         deep: args.deep,
     };
     let (source, spool_dir) = (source.as_ref(), spool_dir.as_deref());
-    Check { destination, s3, source, spool_dir, thresholds: &thresholds }.run(interrupts, results).await
+    Ok(Check { destination, s3, source, spool_dir, thresholds: &thresholds }.run(interrupts, results).await?)
 }
 
 /// What `check --json` prints.

@@ -34,7 +34,7 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
     let heartbeat = Arc::new(Heartbeat::new(config.schedule.clone(), Arc::clone(&metrics)));
     // Served as long as it lives.
     let _server = listen(&config, &heartbeat).await?;
-    config.backup.effective.announce();
+    config.effective.announce();
     tracing::info!(schedule = %config.schedule, "the daemon starts");
     let opening = if args.run_on_start {
         Opening::Start

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 
 use crate::backup::{Attempt, Backup, Limits, MixedDatabases, Report};
-use crate::config;
+use crate::config::{self, BackupConfig};
 use crate::error::Error;
 use crate::error_chain::Chain;
 use crate::exit_code::ExitCode;
@@ -59,17 +59,19 @@ async fn run(
     interrupts: Interrupts,
     attempt: &mut Attempt,
 ) -> Result<Report, Error> {
-    let mut config = config::backup(context.flags, context.environment).map_err(Error::Settings)?;
-    config.postgres.allows_pooler = options.allows_pooler;
-    let limits = Limits::new(interrupts, config.max_duration);
+    let BackupConfig { mut settings, effective } =
+        config::backup(context.flags, context.environment).map_err(Error::Settings)?;
+    settings.postgres.allows_pooler = options.allows_pooler;
+    effective.announce();
+    let limits = Limits::new(interrupts, settings.max_duration);
     let progress = Arc::new(Progress::default());
     let display = Mutex::new(None);
     let show = |estimate| {
         let started = Display::start(context.writer.bars(), options.choice, Arc::clone(&progress), estimate);
         *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
     };
-    let backup = Backup::new(&config, limits, Arc::clone(&progress), show).mixed_databases(options.mixed_databases);
-    Box::pin(backup.run(attempt)).await
+    let backup = Backup::new(&settings, limits, Arc::clone(&progress), show).mixed_databases(options.mixed_databases);
+    Ok(Box::pin(backup.run(attempt)).await?)
 }
 
 /// Those who are told of one run: the metrics' metrics, and whoever is behind `PING_URL`.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use chrono_tz::Tz;
 
 use super::retention::zone;
-use super::{BackupConfig, Environment, Flags, Problems, Reported, Resolver, backup_in, finish, log, parse, table};
+use super::{Effective, Environment, Flags, Problems, Reported, Resolver, backup_in, finish, log, parse, table};
+use crate::backup::BackupSettings;
 use crate::scheduler::Schedule;
 use crate::storage::Prefix;
 use crate::telemetry::PingUrl;
@@ -18,13 +19,15 @@ const RETRY_DELAYS: [Duration; 3] = [Duration::from_mins(5), Duration::from_mins
 #[derive(Debug)]
 pub struct DaemonConfig {
     /// What each backup needs, as it is now.
-    pub backup: BackupConfig,
+    pub backup: BackupSettings,
     /// When.
     pub schedule: Schedule,
     /// How long after each failure in a row it is tried again.
     pub retry_delays: Vec<Duration>,
     /// Where to serve health and metrics.
     pub listen: Option<String>,
+    /// Every value as it is used, without secrets, for the log.
+    pub effective: Effective,
 }
 
 /// Who is told how a run went.
@@ -54,11 +57,9 @@ pub fn daemon(flags: &Flags, environment: &Environment) -> Result<DaemonConfig, 
         schedule,
         retry_delays: retry_delays.unwrap_or_else(|| RETRY_DELAYS.to_vec()),
         listen,
+        effective: Effective::default(),
     });
-    finish(resolver, parts).map(|(mut config, effective)| {
-        config.backup.effective = effective;
-        config
-    })
+    finish(resolver, parts).map(|(config, effective)| DaemonConfig { effective, ..config })
 }
 
 /// Resolves the settings of `health`: where the daemon listens.

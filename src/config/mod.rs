@@ -22,11 +22,11 @@ use bytesize::ByteSize;
 use chrono_tz::Tz;
 use secrecy::SecretString;
 
+use crate::backup::BackupSettings;
 use crate::environment::Environment;
 use crate::exit_code::ExitCode;
 use crate::pipeline::{PartSettings, PipelineSettings};
 use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings, ServiceFile};
-use crate::retention::RetentionPolicy;
 use crate::storage::{AtRest, ChecksumSetting, Encryption, Endpoint, MAX_PARTS, S3Settings, StaticCredentials};
 use crate::telemetry::{LogFormat, LogSettings};
 
@@ -48,22 +48,8 @@ const MOST_DEFAULT_THREADS: usize = 8;
 /// What `backup` needs.
 #[derive(Debug)]
 pub struct BackupConfig {
-    /// The destination.
-    pub s3: S3Settings,
-    /// The source.
-    pub postgres: PostgresSettings,
-    /// Compression.
-    pub pipeline: PipelineSettings,
-    /// How the object is cut into parts.
-    pub parts: PartSettings,
-    /// Where parts are kept until the object is committed.
-    pub spool_dir: Option<PathBuf>,
-    /// Hard end of the run.
-    pub max_duration: Option<Duration>,
-    /// How long the dump may make others wait.
-    pub max_blocking: Option<Duration>,
-    /// What is deleted afterwards; nothing where no rule is set.
-    pub retention: Option<RetentionPolicy>,
+    /// What the run needs.
+    pub settings: BackupSettings,
     /// Every value as it is used, without secrets, for the log.
     pub effective: Effective,
 }
@@ -88,12 +74,12 @@ pub fn log_settings(flags: &Flags, environment: &Environment) -> LogSettings {
 pub fn backup(flags: &Flags, environment: &Environment) -> Result<BackupConfig, Problems> {
     let mut resolver = Resolver::new(flags, environment);
     let zone = retention::zone(&mut resolver);
-    let config = backup_in(&mut resolver, zone);
-    finish(resolver, config).map(|(config, effective)| BackupConfig { effective, ..config })
+    let settings = backup_in(&mut resolver, zone);
+    finish(resolver, settings).map(|(settings, effective)| BackupConfig { settings, effective })
 }
 
 /// What `backup` and `daemon` have in common; without the values for the log, which are known only when all is resolved.
-fn backup_in(resolver: &mut Resolver<'_>, zone: Tz) -> Option<BackupConfig> {
+fn backup_in(resolver: &mut Resolver<'_>, zone: Tz) -> Option<BackupSettings> {
     let s3 = s3(resolver);
     let postgres = postgres(resolver);
     let pipeline = pipeline(resolver);
@@ -105,8 +91,7 @@ fn backup_in(resolver: &mut Resolver<'_>, zone: Tz) -> Option<BackupConfig> {
     daemon::notifications_in(resolver);
     log(resolver);
     let (s3, postgres) = s3.zip(postgres)?;
-    let effective = Effective::default();
-    Some(BackupConfig { s3, postgres, pipeline, parts, spool_dir, max_duration, max_blocking, retention, effective })
+    Some(BackupSettings { s3, postgres, pipeline, parts, spool_dir, max_duration, max_blocking, retention })
 }
 
 /// The configuration and its values for the log, or every problem.

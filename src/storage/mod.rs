@@ -32,6 +32,7 @@ mod web;
 
 use std::time::Duration;
 
+use crate::exit_code::ExitCode;
 use crate::spool::SpoolError;
 
 pub(crate) use commit::hex;
@@ -161,25 +162,15 @@ pub enum StorageError {
     },
 }
 
-/// What a [`StorageError`] is the fault of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
-    /// A setting that is not there.
-    Absent,
-    /// A setting that is wrong: the first request was refused.
-    Configuration,
-    /// S3, the network, or what happened in the middle.
-    Storage,
-}
-
 impl StorageError {
-    /// What is at fault, which decides the exit code.
+    /// The exit code that a command with this error ends with: a missing setting, a wrong one where the first request was
+    /// refused, else storage.
     #[must_use]
-    pub fn blame(&self) -> Blame {
+    pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::NoCredentials { .. } => Blame::Absent,
+            Self::NoCredentials { .. } => ExitCode::MissingSetting,
             Self::TrustStore { .. } | Self::NotEncrypted { .. } | Self::Refused { first: true, .. } => {
-                Blame::Configuration
+                ExitCode::InvalidS3
             }
             Self::Refused { first: false, .. }
             | Self::Outage { .. }
@@ -190,7 +181,7 @@ impl StorageError {
             | Self::UnequalParts { .. }
             | Self::Replaced { .. }
             | Self::Spool(_)
-            | Self::Unknown { .. } => Blame::Storage,
+            | Self::Unknown { .. } => ExitCode::StorageFailed,
         }
     }
 

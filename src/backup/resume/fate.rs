@@ -2,9 +2,10 @@
 //!
 //! Called by [`super`]. Decides by whose fault it is, never by a message's text.
 
-use crate::error::Error;
 use crate::spool::SpoolError;
 use crate::storage::{FailureKind, StorageError};
+
+use crate::backup::BackupError;
 
 /// What becomes of a dump that was not delivered.
 pub(super) enum Fate {
@@ -17,24 +18,24 @@ pub(super) enum Fate {
 }
 
 /// What becomes of a dump, by why it was not delivered.
-pub(super) fn fate(error: &Error) -> Fate {
+pub(super) fn fate(error: &BackupError) -> Fate {
     match error {
-        Error::Interrupted(_)
-        | Error::TooLong { .. }
-        | Error::Storage(StorageError::Outage { .. } | StorageError::NotEncrypted { .. }) => Fate::Kept,
-        Error::Spool(error) | Error::Storage(StorageError::Spool(error)) => match error {
+        BackupError::Interrupted(_)
+        | BackupError::TooLong { .. }
+        | BackupError::Storage(StorageError::Outage { .. } | StorageError::NotEncrypted { .. }) => Fate::Kept,
+        BackupError::Spool(error) | BackupError::Storage(StorageError::Spool(error)) => match error {
             SpoolError::Damaged { .. } | SpoolError::Read { .. } => Fate::Dropped,
             _ => Fate::Kept,
         },
-        Error::Dump(_) => Fate::Dropped,
-        Error::Storage(StorageError::Refused { .. }) if !is_the_uploads_fault(error) => Fate::Kept,
+        BackupError::Dump(_) => Fate::Dropped,
+        BackupError::Storage(StorageError::Refused { .. }) if !is_the_uploads_fault(error) => Fate::Kept,
         _ => Fate::SetAside,
     }
 }
 
 /// Whether another upload of the same dump may fare better.
-pub(super) fn is_the_uploads_fault(error: &Error) -> bool {
-    let Error::Storage(error) = error else { return false };
+pub(super) fn is_the_uploads_fault(error: &BackupError) -> bool {
+    let BackupError::Storage(error) = error else { return false };
     match error {
         StorageError::Refused { failure, first, .. } => {
             !first
@@ -51,10 +52,10 @@ pub(super) fn is_the_uploads_fault(error: &Error) -> bool {
 }
 
 /// Whether S3 does not take the parts as they are.
-pub(super) fn is_invalid(error: &Error) -> bool {
+pub(super) fn is_invalid(error: &BackupError) -> bool {
     match error {
-        Error::Storage(StorageError::UnequalParts { .. }) => true,
-        Error::Storage(StorageError::Refused { failure, .. }) => failure.is_invalid(),
+        BackupError::Storage(StorageError::UnequalParts { .. }) => true,
+        BackupError::Storage(StorageError::Refused { failure, .. }) => failure.is_invalid(),
         _ => false,
     }
 }
@@ -66,7 +67,7 @@ mod tests {
     use crate::disk::DiskError;
     use crate::storage::Failure;
 
-    fn refused(status: u16, code: &str, kind: FailureKind, first: bool) -> Error {
+    fn refused(status: u16, code: &str, kind: FailureKind, first: bool) -> BackupError {
         let code = code.to_owned();
         let failure =
             Failure { kind, code, message: String::new(), status: Some(status), request_id: None, is_from_s3: true };
@@ -75,7 +76,7 @@ mod tests {
 
     #[test]
     fn what_becomes_of_a_dump_follows_from_whose_fault_it_is() {
-        let spool = |error| Error::Storage(StorageError::Spool(error));
+        let spool = |error| BackupError::Storage(StorageError::Spool(error));
         let hangs = DiskError::Stuck { path: "p".into(), limit: crate::backup::limits::WAY_OUT };
         for (error, is_kept, is_set_aside) in [
             (refused(403, "AccessDenied", FailureKind::Refused, false), true, false),

@@ -1,0 +1,137 @@
+//! Why a run ended without a backup.
+
+use std::time::Duration;
+
+use crate::archive::name::BackupName;
+use crate::exit_code::ExitCode;
+use crate::interrupt::Interrupt;
+use crate::pipeline::PipelineError;
+use crate::postgres::PostgresError;
+use crate::proof::NotWhole;
+use crate::spool::SpoolError;
+use crate::storage::StorageError;
+
+use super::stall;
+
+/// Why there is no backup.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// PostgreSQL could not be used.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// The dump did not come whole.
+    #[error(transparent)]
+    Dump(#[from] DumpError),
+    /// S3 refused or failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The spool cannot be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// Another backup of the same database to the same destination holds the lock.
+    #[error("another backup of database {database} to {destination} is running: wait for it, or look for its process")]
+    AlreadyRunning {
+        /// The database being backed up.
+        database: String,
+        /// `s3://bucket/path`.
+        destination: String,
+    },
+    /// The destination holds another database's backups.
+    #[error(
+        "{destination} holds backups of the database {holds} ({name}), not of {database}: give each database an S3_PATH of its own, or use --allow-mixed"
+    )]
+    Mixed {
+        /// `s3://bucket/path/`.
+        destination: String,
+        /// The newest backup there.
+        name: BackupName,
+        /// Ownership it is.
+        holds: String,
+        /// The database to be backed up.
+        database: String,
+    },
+    /// The run took longer than `BACKUP_MAX_DURATION`.
+    #[error("the backup was stopped after {}: raise BACKUP_MAX_DURATION", humantime::format_duration(*.limit))]
+    TooLong {
+        /// The configured limit.
+        limit: Duration,
+    },
+    /// A signal asked the program to stop.
+    #[error("stopped by {0}")]
+    Interrupted(Interrupt),
+    /// A part of this program failed in a way that its author did not foresee.
+    #[error("internal failure")]
+    Internal(#[source] anyhow::Error),
+}
+
+impl BackupError {
+    /// The exit code that a run with this error ends with.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Mixed { .. }
+            | Self::Spool(SpoolError::Unusable { .. })
+            | Self::Postgres(PostgresError::TransactionPooler { .. }) => ExitCode::InvalidSetting,
+            Self::Postgres(_) => ExitCode::PostgresUnavailable,
+            Self::Dump(_) | Self::TooLong { .. } | Self::Internal(_) => ExitCode::DumpFailed,
+            Self::Storage(error) => error.exit_code(),
+            Self::AlreadyRunning { .. } | Self::Spool(SpoolError::Busy { .. }) => ExitCode::AlreadyRunning,
+            Self::Spool(_) => ExitCode::StorageFailed,
+            Self::Interrupted(interrupt) => interrupt.exit_code(),
+        }
+    }
+}
+
+/// Why there is no whole dump.
+#[derive(Debug, thiserror::Error)]
+pub enum DumpError {
+    /// The evidence is against it.
+    #[error(transparent)]
+    NotWhole(NotWhole),
+    /// It could not be read or compressed.
+    #[error(transparent)]
+    Pipeline(PipelineError),
+    /// `pg_dump` closed its output and went on.
+    #[error("pg_dump closed its output, but did not end within {}", humantime::format_duration(*.limit))]
+    DoesNotEnd {
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// It does not move any more.
+    #[error(
+        "pg_dump wrote nothing for {}, and {finding}: look at what holds it up, or raise BACKUP_STALL_TIMEOUT",
+        humantime::format_duration(*.limit)
+    )]
+    Stalled {
+        /// `BACKUP_STALL_TIMEOUT`
+        limit: Duration,
+        /// What the server says.
+        finding: stall::Finding,
+    },
+    /// It ended while it waited for another's lock.
+    #[error(
+        "{failure}; it waited for a lock of another session ({holder}): end that, back up at a quieter time, or raise BACKUP_LOCK_WAIT_TIMEOUT"
+    )]
+    Locked {
+        /// How it ended.
+        failure: NotWhole,
+        /// The session in its way.
+        holder: String,
+    },
+    /// Others waited for its locks for too long.
+    #[error(
+        "the dump gave way after it had blocked another session (pid {pid}: {query}) for {}: back up at a quieter time, or raise BACKUP_MAX_BLOCKING",
+        humantime::format_duration(*.limit)
+    )]
+    GaveWay {
+        /// `BACKUP_MAX_BLOCKING`
+        limit: Duration,
+        /// The backend that waited.
+        pid: i32,
+        /// What it wanted to do.
+        query: String,
+    },
+    /// The system does not say how it ended.
+    #[error("wait for pg_dump")]
+    Wait(#[source] std::io::Error),
+}

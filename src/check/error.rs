@@ -1,0 +1,33 @@
+//! Why a check did not pass.
+
+use crate::exit_code::ExitCode;
+use crate::interrupt::Interrupt;
+
+/// Why a check did not pass.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// At least one check failed.
+    #[error("{failed} of {tried} checks failed: {checks}")]
+    Failed {
+        /// How many failed.
+        failed: usize,
+        /// How many were tried.
+        tried: usize,
+        /// Which failed, separated by commas.
+        checks: String,
+    },
+    /// A signal asked the program to stop.
+    #[error("stopped by {0}")]
+    Interrupted(Interrupt),
+}
+
+impl CheckError {
+    /// The exit code that `check` ends with.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Failed { .. } => ExitCode::CheckFailed,
+            Self::Interrupted(interrupt) => interrupt.exit_code(),
+        }
+    }
+}
