@@ -11,7 +11,6 @@ use crate::pipeline::Bottleneck;
 use crate::pipeline::scanner::TableRows;
 use crate::postgres::{Extension, Facts, References, Tools};
 use crate::proof::VerifiedDump;
-use crate::storage::hex;
 
 use super::name::{self, BackupName};
 
@@ -178,7 +177,7 @@ impl Manifest {
             dump_bytes: totals.plain_bytes,
             dump_crc32: format!("{:08x}", totals.plain_crc32),
             object_bytes: totals.object_bytes,
-            object_sha256: hex(&totals.object_sha256),
+            object_sha256: hex::encode(&totals.object_sha256),
             compression_ratio: ratio(totals.plain_bytes, totals.object_bytes),
             compression_level: run.level,
             bottleneck: None,

@@ -293,7 +293,7 @@ mod tests {
         let mut results = CheckResults::new(|_| {});
         results.add(CheckName::S3Put, Outcome::fail("f", "m"));
         results.add(CheckName::S3Get, Outcome::ok("fine"));
-        let report = results.report(&Ok(()));
+        let report = results.report(&Ok::<_, CheckError>(()));
         assert!(!report.success && report.verdict().is_err());
     }
 }

@@ -35,7 +35,6 @@ use std::time::Duration;
 use crate::exit_code::ExitCode;
 use crate::spool::SpoolError;
 
-pub(crate) use commit::hex;
 pub use commit::{Committed, Sidecar};
 pub use destination::{Damaged, Destination};
 pub use download::Download;

@@ -164,7 +164,7 @@ fn people_get_a_line_for_each_thing_and_one_for_what_mends_it() {
     assert!(lines[16].starts_with("fail  size            ") && lines[17].contains("-> look whether"), "{text}");
     let errors: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains(" ERROR ")).collect();
     assert_eq!(errors.len(), 1, "{}", outcome.stderr);
-    assert!(errors[0].contains("1 of 17 failed: size") && errors[0].contains("exit_code=14"), "{}", errors[0]);
+    assert!(errors[0].contains("1 of 17 checks failed: size") && errors[0].contains("exit_code=14"), "{}", errors[0]);
 }
 
 #[test]
