@@ -1,13 +1,13 @@
 //! The proof that a dump is whole: the only maker of [`VerifiedDump`], without which nothing can be committed.
 //!
 //! `backup::stream` brings the evidence: how `pg_dump` ended, what the scanner saw, what the collector produced. Of a
-//! dump that an earlier run proved and kept, [`Journal::whole`] is the judge, and [`VerifiedDump::cut_anew`] where it is sent in
-//! other parts. `storage` takes the proof. Nothing here does any work: it only judges.
+//! dump that an earlier run verified and kept, the journal of the spool brings it to [`verify_kept`], and
+//! [`VerifiedDump::cut_anew`] judges the same dump in other parts. `storage` takes the proof. Nothing here does any work: it
+//! only judges.
 
 use crate::pipeline::Totals;
 use crate::pipeline::scanner::{Flaw, ScanReport};
 use crate::postgres::DumpEnd;
-use crate::spool::{Cut, Journal};
 
 /// Why a dump is not taken for whole.
 #[derive(Debug, thiserror::Error)]
@@ -78,23 +78,36 @@ impl EndedDump {
     }
 }
 
-impl Journal {
-    /// Judges what an earlier run kept: it was proved then, and the parts are those of the proof.
-    ///
-    /// # Errors
-    /// Why it is not whole.
-    pub fn whole(&self) -> Result<VerifiedDump, NotWhole> {
-        let proof = self.proof.as_ref().ok_or(NotWhole::NotKept("it was never proved"))?;
-        let (totals, scan) = (&proof.totals, &proof.scan);
-        let bytes = self.parts.values().try_fold(0u64, |sum, part| sum.checked_add(part.bytes));
-        if bytes != Some(totals.object_bytes) || !self.parts.keys().copied().eq(1..=totals.parts) {
-            return Err(NotWhole::NotKept("its parts are not those that were proved"));
-        }
-        if scan.bytes != totals.plain_bytes {
-            return Err(NotWhole::Lost { read: scan.bytes, compressed: totals.plain_bytes });
-        }
-        Ok(VerifiedDump { scan: scan.clone(), totals: totals.clone() })
+/// Verifies what an earlier run kept: it was verified then, and the parts (number and bytes, in order) are those of the proof.
+///
+/// # Errors
+/// Why it is not complete.
+pub(crate) fn verify_kept(
+    proof: Option<(&Totals, &ScanReport)>,
+    parts: impl Iterator<Item = (u32, u64)> + Clone,
+) -> Result<VerifiedDump, NotWhole> {
+    let (totals, scan) = proof.ok_or(NotWhole::NotKept("it was never proved"))?;
+    let bytes = parts.clone().try_fold(0u64, |sum, (_, bytes)| sum.checked_add(bytes));
+    if bytes != Some(totals.object_bytes) || !parts.map(|(number, _)| number).eq(1..=totals.parts) {
+        return Err(NotWhole::NotKept("its parts are not those that were proved"));
     }
+    if scan.bytes != totals.plain_bytes {
+        return Err(NotWhole::Lost { read: scan.bytes, compressed: totals.plain_bytes });
+    }
+    Ok(VerifiedDump { scan: scan.clone(), totals: totals.clone() })
+}
+
+/// A kept dump in other parts.
+#[derive(Debug)]
+pub struct Cut {
+    /// Bytes in all.
+    pub bytes: u64,
+    /// Their sha256.
+    pub sha256: [u8; 32],
+    /// Their CRC-64/NVME, where the parts carry it.
+    pub crc64: Option<u64>,
+    /// Number of parts.
+    pub parts: u32,
 }
 
 impl VerifiedDump {

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use crate::pipeline::{PartBuffer, PartChecksum, PartDigest, PartMemory, SealedPart};
+use crate::proof::Cut;
 
 use super::{Kept, Spool, SpoolError, SpooledPart};
 
@@ -22,19 +23,6 @@ pub struct CutAnew {
     stream: Stream,
     memory: PartMemory,
     checksum: PartChecksum,
-}
-
-/// What came of it.
-#[derive(Debug)]
-pub struct Cut {
-    /// Bytes in all.
-    pub bytes: u64,
-    /// Their sha256.
-    pub sha256: [u8; 32],
-    /// Their CRC-64/NVME, where the parts carry it.
-    pub crc64: Option<u64>,
-    /// Number of parts.
-    pub parts: u32,
 }
 
 /// The bytes of all parts on disk, one behind the other.

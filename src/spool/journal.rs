@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline::{PartChecksum, PartDigest, ScanReport, Totals};
+use crate::proof::{self, NotWhole, VerifiedDump};
 
 /// The version of this format.
 const VERSION: u32 = 1;
@@ -97,6 +98,17 @@ pub struct Journal {
     pub taken: BTreeMap<u32, String>,
     /// The proof; `None` where the dump never came to its end.
     pub proof: Option<Proof>,
+}
+
+impl Journal {
+    /// Verifies what an earlier run kept.
+    ///
+    /// # Errors
+    /// Why it is not complete.
+    pub fn whole(&self) -> Result<VerifiedDump, NotWhole> {
+        let proof = self.proof.as_ref().map(|proof| (&proof.totals, &proof.scan));
+        proof::verify_kept(proof, self.parts.iter().map(|(number, part)| (*number, part.bytes)))
+    }
 }
 
 /// The first line of a journal that makes no sense.

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 
 use crate::disk::DiskError;
 
-pub use cut::{Cut, CutAnew};
+pub use cut::CutAnew;
 pub use directory::{Aside, Found, Kept, SpoolDir, holds_whole, room_in, upload_ids};
 pub use journal::{Begun, Damage, Journal, Proof, SpooledPart, Start};
 pub use run::Spool;

@@ -15,10 +15,11 @@ use crate::spool::Journal;
 use super::client::Built;
 use super::download::Small;
 use super::head::Head;
-use super::parts::PartStore;
+use super::part_store::PartStore;
+use super::requests::Beginning;
 use super::requests::Bucket;
 use super::retry::Outage;
-use super::upload::{Beginning, Upload};
+use super::upload::Upload;
 use super::{Prefix, S3Settings, StorageError, client};
 
 /// Nearly all manifests are smaller, in bytes: 10,000 tables with names of 50 bytes.

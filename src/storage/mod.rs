@@ -19,6 +19,7 @@ mod failure;
 mod head;
 mod lanes;
 mod pages;
+mod part_store;
 mod parts;
 mod probe;
 mod requests;
@@ -40,15 +41,17 @@ pub use destination::{Damaged, Destination};
 pub use download::Download;
 pub use failure::{Failure, FailureKind};
 pub use head::{Head, etag_parts};
-pub use parts::{Outgoing, PartStore};
+pub use part_store::PartStore;
+pub use parts::Outgoing;
 pub use probe::{FirstLook, PROBE_NAME, Probe};
+pub use requests::Beginning;
 pub use retry::Outage;
 pub use settings::{
     AtRest, CaBundle, ChecksumSetting, Encryption, Endpoint, MAX_PARTS, Prefix, S3Settings, StaticCredentials,
     read_ca_bundle,
 };
 pub use upkeep::{AbandonedUpload, Deletion};
-pub use upload::{Aborted, Beginning, Upload};
+pub use upload::{Aborted, Upload};
 pub use web::WebClient;
 
 /// Why S3 did not do what it was asked.

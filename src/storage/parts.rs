@@ -10,22 +10,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::pipeline::{PartMemory, PartPlan, Progress, SealedPart};
-use crate::spool::{Begun, Spool, SpoolError, SpooledPart};
+use crate::spool::{SpoolError, SpooledPart};
 
 use super::StorageError;
 use super::lanes::Lanes;
+use super::part_store::PartStore;
 use super::requests::{Bucket, PartBody, TakenPart};
 use super::retry::Outage;
 use super::upload::Upload;
-
-/// Where the parts of an upload are kept until its object is committed.
-#[derive(Clone, Debug)]
-pub enum PartStore {
-    /// Nowhere but in memory, until S3 has taken them.
-    Memory,
-    /// On disk.
-    Spool(Arc<Spool>),
-}
 
 /// A part on its way to S3.
 pub enum Outgoing {
@@ -33,22 +25,6 @@ pub enum Outgoing {
     Sealed(SealedPart),
     /// On disk.
     Spooled(SpooledPart),
-}
-
-impl PartStore {
-    /// Whether the parts outlive this process, and the upload should, too.
-    pub(super) fn is_whole(&self) -> bool {
-        matches!(self, Self::Spool(spool) if spool.is_whole())
-    }
-
-    /// Notes the upload. What cannot be noted costs the chance to resume, not the backup.
-    pub(super) async fn begun(&self, begun: Begun) {
-        if let Self::Spool(spool) = self
-            && let Err(error) = spool.begun(begun).await
-        {
-            tracing::debug!(error = %crate::error_chain::Chain(&error), "the upload is not noted in the spool");
-        }
-    }
 }
 
 impl From<SpooledPart> for Outgoing {

@@ -19,9 +19,10 @@ use crate::pipeline::{PartChecksum, PartDigest};
 use super::download::Small;
 use super::failure::Failure;
 use super::pages::of_listing;
+use super::requests::Beginning;
 use super::requests::{Bucket, PartBody};
 use super::retry::Outage;
-use super::upload::{ABORT_DEADLINE, Beginning};
+use super::upload::ABORT_DEADLINE;
 use super::{Destination, PartStore, StorageError};
 
 /// The probe object's file name: begins and ends as no backup does.

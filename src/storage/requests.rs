@@ -19,8 +19,8 @@ use md5::{Digest, Md5};
 use crate::pipeline::{PartChecksum, PartDigest};
 
 use super::failure::{Failure, FailureKind};
+use super::part_store::PartStore;
 use super::settings::{AtRest, Encryption};
-use super::upload::Beginning;
 
 /// A gzip file: `Content-Encoding` would make clients unpack it on the way.
 const CONTENT_TYPE: &str = "application/gzip";
@@ -62,6 +62,21 @@ pub(super) struct Created {
     pub id: String,
     /// How it will encrypt the object, in its own words.
     pub encryption: Option<String>,
+}
+
+/// What an upload is begun with.
+#[derive(Clone, Debug)]
+pub struct Beginning {
+    /// The object's key.
+    pub key: String,
+    /// The run's id, for the object's metadata.
+    pub run_id: String,
+    /// The dump leaves a part of its database out, which the object's metadata says, too: its manifest may get lost.
+    pub is_partial: bool,
+    /// What its parts carry.
+    pub checksum: PartChecksum,
+    /// Where its parts are kept.
+    pub store: PartStore,
 }
 
 // Each request's future is boxed: the SDK's are 17 KB each, and would add up in every caller's.

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use crate::pipeline::PartChecksum;
 use crate::spool::{Begun, Journal};
 
 use super::failure::FailureKind;
 use super::pages::OpenUpload;
-use super::parts::PartStore;
-use super::requests::{Bucket, Created, TakenPart};
+use super::part_store::PartStore;
+use super::requests::{Beginning, Bucket, Created, TakenPart};
 use super::retry::Outage;
 use super::{Failure, StorageError};
 
@@ -35,21 +34,6 @@ pub struct Upload {
     /// A Complete was sent of which nobody knows yet whether it takes effect: until then nothing is aborted. Shared with clones.
     pub(super) may_take_effect: Arc<AtomicBool>,
     pub(super) store: PartStore,
-}
-
-/// What an upload is begun with.
-#[derive(Clone, Debug)]
-pub struct Beginning {
-    /// The object's key.
-    pub key: String,
-    /// The run's id, for the object's metadata.
-    pub run_id: String,
-    /// The dump leaves a part of its database out, which the object's metadata says, too: its manifest may get lost.
-    pub is_partial: bool,
-    /// What its parts carry.
-    pub checksum: PartChecksum,
-    /// Where its parts are kept.
-    pub store: PartStore,
 }
 
 impl Upload {

@@ -1,0 +1,31 @@
+//! Where the parts of an upload are kept until its object is committed: in memory, or in the spool.
+
+use std::sync::Arc;
+
+use crate::error_chain::Chain;
+use crate::spool::{Begun, Spool};
+
+/// The store of an upload's parts.
+#[derive(Clone, Debug)]
+pub enum PartStore {
+    /// Nowhere but in memory, until S3 has taken them.
+    Memory,
+    /// On disk.
+    Spool(Arc<Spool>),
+}
+
+impl PartStore {
+    /// Whether the parts outlive this process, and the upload should, too.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self, Self::Spool(spool) if spool.is_whole())
+    }
+
+    /// Notes the upload. What cannot be noted costs the chance to resume, not the backup.
+    pub(super) async fn begun(&self, begun: Begun) {
+        if let Self::Spool(spool) = self
+            && let Err(error) = spool.begun(begun).await
+        {
+            tracing::debug!(error = %Chain(&error), "the upload is not noted in the spool");
+        }
+    }
+}
