@@ -103,7 +103,7 @@ impl From<CheckError> for Error {
     fn from(error: CheckError) -> Self {
         match error {
             CheckError::Interrupted(interrupt) => Self::Interrupted(interrupt),
-            error => Self::Check(error),
+            error @ CheckError::Failed { .. } => Self::Check(error),
         }
     }
 }

@@ -1,32 +1,50 @@
-//! PostgreSQL backups in S3 whose names are proofs.
+//! PostgreSQL backups in S3: complete and restorable, or not there.
 //!
-//! *A name in the bucket is a proof*: if `postgres-backup-2026-11-23_02-00-00.sql.gz` exists, a whole, restorable dump is
-//! behind it. What carries that promise is [`proof::VerifiedDump`]: it has two judges for its only makers, and
-//! [`storage::Upload::commit`], the only caller of S3's Complete, takes nothing else.
+//! *A name in the bucket is a proof*: if `postgres-backup-2026-11-23_02-00-00.sql.gz` exists, a complete, restorable dump is
+//! behind it. [`proof::VerifiedDump`] carries that promise: only [`proof`] makes one, and [`storage::Upload::commit`], the only
+//! caller of S3's CompleteMultipartUpload, takes nothing else.
 //!
-//! The rooms, in the order in which a backup passes through them:
+//! # Modules
 //!
-//! | room | what it is for |
+//! | module | what it manages |
 //! |---|---|
-//! | [`cli`], [`config`] | command line and environment into each room's own settings; every problem at once |
+//! | [`cli`], [`config`] | command line and environment into each module's own settings; every problem at once |
 //! | [`commands`] | one file a subcommand: builds the parts, calls one, prints the result |
-//! | [`backup`] | the story of one backup, its name and its manifest |
-//! | [`postgres`] | finds `pg_dump` and `psql`, runs them, keeps secrets out of their arguments |
-//! | [`pipeline`] | reads the dump, scans it, deflates it on several threads, seals parts; bounded memory |
-//! | [`proof`] | judges whether the dump is whole |
-//! | [`spool`] | parts and a journal on disk, so that a whole dump outlives an absent S3 and a killed process |
-//! | [`storage`] | the only room that knows the AWS SDK: upload, commit, listing, outages |
+//! | [`backup`] | one backup, from connecting to the report |
+//! | [`postgres`] | `pg_dump` and `psql`: finds them, runs them, keeps secrets out of their arguments |
+//! | [`pipeline`] | reads the dump, scans it, compresses it on several threads, seals parts; bounded memory |
+//! | [`proof`] | decides whether a dump is complete |
+//! | [`spool`] | parts and a journal on disk, so that a complete dump outlives an absent S3 and a killed process |
+//! | [`storage`] | the only module that knows the AWS SDK: uploads, commit, listings, outages |
 //! | [`archive`] | stored backups: names, manifests, restore instructions, and what a destination holds |
-//! | [`retention`] | what is to be deleted, what speaks against it, and the deleting |
-//! | [`check`] | tries everything that a backup needs, and looks at the newest one |
-//! | [`scheduler`], [`health`] | the daemon's loop, and the HTTP server that shows how it is |
+//! | [`retention`] | the plan of deletions, the safety checks that block it, and the deleting |
+//! | [`check`] | verifies everything that a backup needs, and the latest backup |
+//! | [`scheduler`], [`health`] | the daemon's loop, and its HTTP server |
 //! | [`telemetry`] | log, progress, metrics, pings, without secrets |
 //! | [`manual`] | examples and files, for help and manual |
-//! | [`error`], [`interrupt`] | exit codes; signals |
-//! | [`disk`] | calls to file systems that may hang, each with a deadline |
+//! | [`error`] | why a command failed; only [`commands`] sees it, each module has its own error |
+//! | [`exit_code`], [`error_chain`], [`environment`], [`interrupt`], [`disk`] | leaves: the table of exit codes, errors as text, the process's environment, signals, file system calls with a deadline |
 //!
-//! Dependencies point one way: `commands -> backup | check | retention -> listing | proof -> pipeline | postgres`, and
-//! `storage -> spool` beside them; nothing below `commands` sees a whole configuration but `backup`, which is configured by it.
+//! Dependencies point one way, which a test holds: `commands -> backup | check | scheduler -> retention -> archive -> storage ->
+//! spool -> proof -> pipeline | postgres`. [`config`] fills the settings of all of them and is seen by [`cli`], [`manual`] and
+//! [`commands`] alone.
+//!
+//! # One command, followed
+//!
+//! - **`backup`**: [`commands::backup`] resolves the settings ([`config::backup`]) and calls [`backup::Backup::run`]. That delivers
+//!   what an earlier run left in the spool ([`spool::SpoolDir`]), connects ([`postgres::Session`]), takes the lock
+//!   ([`postgres::lock`]), looks for what could stop a dump ([`postgres::preflight`]), begins the upload
+//!   ([`storage::Destination::begin`]) and starts `pg_dump` ([`postgres::Dump`]). [`pipeline::Pipeline`] compresses its output
+//!   into parts, which [`storage::Upload`] sends, from memory or from the spool. [`proof`] judges the end; the commit follows,
+//!   then the manifest ([`archive::manifest`]), the globals and [`retention`].
+//! - **`prune`**: [`commands::prune`] makes an [`retention::Inventory`] of the destination: listing, the manifests that decide,
+//!   the plan and the safety checks. [`retention`] then deletes, and aborts abandoned uploads.
+//! - **`list`**: [`commands::list`] reads an [`archive::Listing`] and the manifests of the newest backups.
+//! - **`check`**: [`check::Check::run`] tries each thing that a backup needs and adds a [`check::CheckResult`] for each; with
+//!   `--deep` it downloads the latest backup ([`storage::Download`]) and scans it as the pipeline does.
+//! - **`daemon`**: [`scheduler::Scheduler`] starts the same run as `backup` at each tick of its [`scheduler::Schedule`];
+//!   [`health::Server`] answers over HTTP from the [`scheduler::Heartbeat`].
+//! - **`health`**: [`health::probe`] asks a local daemon.
 
 pub mod archive;
 pub mod backup;

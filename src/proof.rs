@@ -82,7 +82,7 @@ impl EndedDump {
 ///
 /// # Errors
 /// Why it is not complete.
-pub(crate) fn verify_kept(
+pub fn verify_kept(
     proof: Option<(&Totals, &ScanReport)>,
     parts: impl Iterator<Item = (u32, u64)> + Clone,
 ) -> Result<VerifiedDump, NotWhole> {

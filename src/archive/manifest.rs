@@ -177,7 +177,7 @@ impl Manifest {
             dump_bytes: totals.plain_bytes,
             dump_crc32: format!("{:08x}", totals.plain_crc32),
             object_bytes: totals.object_bytes,
-            object_sha256: hex::encode(&totals.object_sha256),
+            object_sha256: hex::encode(totals.object_sha256),
             compression_ratio: ratio(totals.plain_bytes, totals.object_bytes),
             compression_level: run.level,
             bottleneck: None,

@@ -348,7 +348,7 @@ fn run_id() -> Result<String, BackupError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
         .map_err(|error| BackupError::Internal(anyhow::anyhow!("draw a random number: {error}")))?;
-    Ok(hex::encode(&bytes))
+    Ok(hex::encode(bytes))
 }
 
 /// This process's peak memory in bytes: what it takes by itself, and a codec for each thread, beside its parts.

@@ -169,7 +169,7 @@ impl Sidecars<'_> {
         let Some(file) = manifest.globals.clone() else { return manifest };
         let bytes = file.bytes;
         let kept = spool.read_globals(bytes).await;
-        let written = match kept.filter(|script| hex::encode(&Sha256::digest(script)) == file.sha256) {
+        let written = match kept.filter(|script| hex::encode(Sha256::digest(script)) == file.sha256) {
             Some(script) => {
                 let file = globals_file(self.file_name(), &script, file.role_passwords);
                 self.write_globals(script).await.map(|()| file)
@@ -205,7 +205,7 @@ fn globals_file(backup: &str, script: &[u8], role_passwords: bool) -> GlobalsFil
     GlobalsFile {
         file_name: format!("{backup}{GLOBALS_SUFFIX}"),
         bytes: script.len() as u64,
-        sha256: hex::encode(&Sha256::digest(script)),
+        sha256: hex::encode(Sha256::digest(script)),
         role_passwords,
     }
 }

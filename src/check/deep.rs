@@ -106,7 +106,7 @@ impl Reading {
             Some(flaw) => Err(flaw),
             None => ended.map(|()| Dump { crc32: plain.crc.sum(), scan: plain.scanner.finish() }),
         };
-        Whole { bytes: self.bytes, sha256: hex::encode(&self.sha256.finalize()), unpacked }
+        Whole { bytes: self.bytes, sha256: hex::encode(self.sha256.finalize()), unpacked }
     }
 }
 
@@ -210,7 +210,7 @@ mod tests {
             let mut reading = Reading::default();
             object.chunks(size).for_each(|piece| reading.take(piece));
             let whole = reading.finish();
-            assert_eq!(whole.sha256, hex::encode(&Sha256::digest(object)));
+            assert_eq!(whole.sha256, hex::encode(Sha256::digest(object)));
             whole.unpacked.map(|dump| dump.scan.flaw.map(|flaw| flaw.to_string()))
         });
         let first = outcomes[0].clone();

@@ -95,13 +95,13 @@ fn composite_etag<'a>(parts: impl ExactSizeIterator<Item = &'a TakenPart>) -> Op
     let mut all = Md5::new();
     for part in parts {
         let PartDigest::Md5(md5) = part.digest else { return None };
-        if !is_same_etag(&hex::encode(&md5), &part.etag) {
+        if !is_same_etag(&hex::encode(md5), &part.etag) {
             return None;
         }
         all.update(md5);
     }
     let md5: [u8; 16] = all.finalize().into();
-    Some(format!("{}-{count}", hex::encode(&md5)))
+    Some(format!("{}-{count}", hex::encode(md5)))
 }
 
 #[cfg(test)]
@@ -130,8 +130,8 @@ mod tests {
         // md5("a") and md5("b"); then md5 of both digests: as aws s3api shows for two such parts.
         let (a, b): ([u8; 16], [u8; 16]) = (Md5::digest(b"a").into(), Md5::digest(b"b").into());
         let both: [u8; 16] = Md5::digest([a, b].concat()).into();
-        let parts = [part(a, &format!("\"{}\"", hex::encode(&a))), part(b, &hex::encode(&b).to_uppercase())];
-        assert_eq!(composite_etag(parts.iter()), Some(format!("{}-2", hex::encode(&both))));
+        let parts = [part(a, &format!("\"{}\"", hex::encode(a))), part(b, &hex::encode(b).to_uppercase())];
+        assert_eq!(composite_etag(parts.iter()), Some(format!("{}-2", hex::encode(both))));
     }
 
     #[test]

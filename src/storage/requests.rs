@@ -172,7 +172,7 @@ async fn is_other(answer: &UploadPartOutput, digest: &PartDigest, bytes: &Bytes)
             tokio::task::spawn_blocking(move || Md5::digest(&bytes).into()).await.ok()
         }
     };
-    md5.is_none_or(|md5: [u8; 16]| !etag.eq_ignore_ascii_case(&hex::encode(&md5)))
+    md5.is_none_or(|md5: [u8; 16]| !etag.eq_ignore_ascii_case(&hex::encode(md5)))
 }
 
 /// As S3 writes a CRC-64: big-endian, in base64.
@@ -204,7 +204,7 @@ mod tests {
     async fn a_part_is_judged_by_the_checksum_that_the_store_answers() {
         let bytes = Bytes::from_static(b"part");
         let md5: [u8; 16] = Md5::digest(&bytes).into();
-        let (ours, other) = (hex::encode(&md5), "0123456789abcdef0123456789abcdef".to_owned());
+        let (ours, other) = (hex::encode(md5), "0123456789abcdef0123456789abcdef".to_owned());
         let upper_case = format!("\"{}\"", ours.to_uppercase());
         let digests = [PartDigest::Md5(md5), PartDigest::Crc64Nvme(7), PartDigest::None];
         let plain = UploadPartOutput::builder;

@@ -35,6 +35,7 @@ mod listing;
 mod listing_large;
 mod memory;
 mod mixed;
+mod modules;
 mod monitoring;
 mod names;
 mod outages;
