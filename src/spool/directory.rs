@@ -280,7 +280,7 @@ fn lock(room: &Path) -> Result<HeldFile, SpoolError> {
 
 fn id_of(destination: &str) -> String {
     let digest: [u8; 32] = Sha256::digest(destination.as_bytes()).into();
-    hex::encode(digest[..ROOM_BYTES])
+    hex::encode(&digest[..ROOM_BYTES])
 }
 
 /// Directories whose names are a room's or a run's. Whatever else lies there is not ours.
