@@ -61,7 +61,7 @@ impl Backend {
         );
         // The session is in a transaction, where pg_stat_activity stays as it was first seen.
         session.query("SELECT pg_catalog.pg_stat_clear_snapshot()").await?;
-        let answer = session.query(&question).await?;
+        let answer = session.query_as_login(&question).await?;
         let backends = answer.iter().map(|line| serde_json::from_str(line).map_err(PostgresError::Answer));
         let backends: Vec<Self> = backends.collect::<Result<_, _>>()?;
         Ok(backends.into_iter().max_by_key(Self::is_at_work))
@@ -78,7 +78,7 @@ impl Backend {
              WHERE application_name = '{application_name}'"
         );
         session.query("SELECT pg_catalog.pg_stat_clear_snapshot()").await?;
-        let ended = session.query(&order).await?;
+        let ended = session.query_as_login(&order).await?;
         if !ended.is_empty() {
             tracing::debug!("the session that pg_dump left on the server is ended");
         }

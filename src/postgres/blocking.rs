@@ -39,6 +39,6 @@ pub async fn waiting_for(session: &mut Session, application_name: &str) -> Resul
     );
     // The session is in a transaction (it holds the lock), where pg_stat_activity stays as it was first seen.
     session.query("SELECT pg_catalog.pg_stat_clear_snapshot()").await?;
-    let answer = session.query(&question).await?;
+    let answer = session.query_as_login(&question).await?;
     answer.iter().map(|line| serde_json::from_str(line).map_err(PostgresError::Answer)).collect()
 }

@@ -27,6 +27,10 @@ const SERVERS_WORDS: &str = "Error message from server: ";
 /// In each of libpq's lines about an attempt to connect that failed: one for each address of each host.
 const ATTEMPT: &str = "connection to server ";
 const KEPT_ATTEMPTS: usize = 8;
+/// How the server refuses a connection.
+const FATAL: &str = "FATAL:";
+/// What the server sends only where `client_min_messages` asks for it: a database's owner can set that for everybody.
+const DEBUG: [&str; 2] = ["DEBUG:", "LOG:"];
 /// How libpq begins what it warns of: a password file that it does not read.
 const WARNING: &str = "WARNING:";
 
@@ -69,6 +73,8 @@ pub struct Messages {
     explanations: Vec<String>,
     /// Which message an explanation belongs to.
     explained: Explained,
+    /// The line before belongs to a refused connection. The message may go on: a name may hold line breaks.
+    may_go_on: bool,
     warnings: Vec<String>,
     further_warnings: usize,
     last: VecDeque<String>,
@@ -81,6 +87,8 @@ enum Explained {
     /// One that needs no attention.
     #[default]
     Notice,
+    /// One that only `client_min_messages` asked for.
+    Debug,
     /// A warning, or an error that is not the first.
     Alarm,
     FirstError,
@@ -94,6 +102,8 @@ enum Kind<'a> {
     ServersWords(&'a str),
     Warning(&'a str),
     Notice,
+    /// A `DEBUG:  …` of the server.
+    Debug,
     /// `HINT:  …` of the server; `pg_dump: hint: …`
     Explanation(&'a str),
     /// What belongs to the message before, and is of no use in an error: the query.
@@ -106,6 +116,9 @@ impl<'a> Kind<'a> {
         // `pg_dump-18: …` where the file is called so.
         let own = line.split_once(": ").filter(|(name, _)| name.starts_with(program) && !name.contains(' '));
         let own = own.map(|(_, own)| own);
+        if DEBUG.iter().any(|word| own.unwrap_or(line).starts_with(word)) {
+            return Self::Debug;
+        }
         if let Some(words) = line.split_once(SERVERS_WORDS).map(|(_, words)| words).filter(|words| !words.is_empty()) {
             return Self::ServersWords(words);
         }
@@ -122,7 +135,7 @@ impl<'a> Kind<'a> {
         }
         let has = |words: &[&str]| words.iter().any(|word| line.contains(word));
         match () {
-            () if has(&["error:", "ERROR:", "FATAL:"]) => Self::Error,
+            () if has(&["error:", "ERROR:", FATAL]) => Self::Error,
             () if has(&["warning:", "WARNING:", "NOTICE:"]) => Self::Notice,
             () => Self::Other,
         }
@@ -169,7 +182,7 @@ impl Messages {
         self.warnings.iter().cloned().chain(more).collect()
     }
 
-    /// Each attempt to connect that failed; or the first complaint, where it does not say of what.
+    /// The complete message of each attempt to connect that failed; or the first complaint, where it does not say of what.
     pub fn refusals(&self) -> impl Iterator<Item = &str> {
         let first = self.first_error.iter().filter(|_| self.attempts.is_empty());
         self.attempts.iter().chain(first).map(String::as_str)
@@ -192,9 +205,17 @@ impl Messages {
             return;
         }
         let kind = Kind::of(&line, program);
-        let belongs = matches!(kind, Kind::Explanation(_) | Kind::Aside) && self.explained != Explained::Notice;
+        // libpq's own advice is indented.
+        if self.may_go_on && kind == Kind::Other && !bytes.starts_with(b"\t") {
+            self.go_on(&line);
+        }
+        let is_explanation = matches!(kind, Kind::Explanation(_) | Kind::Aside);
+        let belongs = is_explanation && matches!(self.explained, Explained::Alarm | Explained::FirstError);
+        let is_debug = kind == Kind::Debug
+            || self.explained == Explained::Debug
+                && (is_explanation || kind == Kind::Other && !line.starts_with(program));
         let is_alarm = matches!(kind, Kind::Error | Kind::ServersWords(_) | Kind::Warning(_));
-        if !loudness.is_loud() {
+        if !loudness.is_loud() || is_debug {
             tracing::debug!(program, line, "message");
         } else if belongs || is_alarm || line.contains("warning:") {
             tracing::warn!(program, line, "message");
@@ -202,6 +223,11 @@ impl Messages {
             tracing::info!(program, line, "message");
         }
         self.note(&line, &kind);
+        if kind == Kind::Debug {
+            return;
+        }
+        let is_refusal = !loudness.is_loud() && (line.contains(ATTEMPT) || line.contains(FATAL));
+        self.may_go_on = is_refusal || self.may_go_on && kind == Kind::Other;
         if line.contains(ATTEMPT) && self.attempts.len() < KEPT_ATTEMPTS {
             self.attempts.push(line.clone());
         }
@@ -233,7 +259,19 @@ impl Messages {
             }
             Kind::Error | Kind::Warning(_) => self.explained = Explained::Alarm,
             Kind::Notice => self.explained = Explained::Notice,
+            Kind::Debug => self.explained = Explained::Debug,
             _ => {}
+        }
+    }
+
+    /// Appends a further line to the refusal before it.
+    fn go_on(&mut self, line: &str) {
+        let is_first = self.attempts.len() <= 1;
+        let first = self.first_error.iter_mut().filter(|_| is_first);
+        for message in first.chain(self.attempts.last_mut()) {
+            if message.len() + line.len() < LONGEST_LINE {
+                *message = format!("{message} {line}");
+            }
         }
     }
 }
@@ -303,6 +341,15 @@ mod tests {
         let many = "pg_dump: warning: one\n".repeat(KEPT_WARNINGS + 3);
         let warnings = Messages::gather(many.as_bytes(), "pg_dump", Loudness::loud()).await.warnings();
         assert_eq!((warnings.len(), warnings.last().map(String::as_str)), (KEPT_WARNINGS + 1, Some("3 more warnings")));
+    }
+
+    #[tokio::test]
+    async fn the_servers_debug_messages_are_no_cause() {
+        let text = b"DEBUG:  ERROR: in a query\nDETAIL:  x\nLOG:  statement: FATAL:\n\
+            pg_dump: error: the cause\nDEBUG:  last\n";
+        assert_eq!(cause(text).await.as_deref(), Some("pg_dump: error: the cause"));
+        assert_eq!(cause(b"killed\nDEBUG:  last\n").await.as_deref(), Some("killed"));
+        assert_eq!(Kind::of("psql:<stdin>:1: DEBUG:  ERROR: y", "psql"), Kind::Debug);
     }
 
     #[tokio::test]

@@ -33,9 +33,10 @@ pub enum Pooling {
 /// The session of the server's that a transaction meets.
 #[derive(Debug, Deserialize)]
 pub(super) struct Backend {
-    /// Its process and when that began: no other session of any server has the same.
+    /// Its process and, where this role may know, when that began: no other session of any server has the same.
     identity: String,
-    age_s: f64,
+    /// `None` where this role may not know.
+    age_s: Option<f64>,
     /// Where the server itself says that it was reached; `None` by a Unix socket.
     address: Option<String>,
     port: String,
@@ -59,7 +60,7 @@ FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_catalog.pg_backend_pid()";
 
 impl Backend {
     pub(super) async fn ask(session: &mut Session) -> Result<Self, PostgresError> {
-        let answer = session.query(QUESTION).await?;
+        let answer = session.query_as_login(QUESTION).await?;
         serde_json::from_str(answer.first().map(String::as_str).unwrap_or_default()).map_err(PostgresError::Answer)
     }
 
@@ -69,9 +70,9 @@ impl Backend {
         self.port == self.host_port && theirs.map(|ip| ip.to_canonical()) == address.map(|ip| ip.to_canonical())
     }
 
-    /// Whether it was there before the connection, which is at most so old.
-    fn is_older_than(&self, connection: Duration) -> bool {
-        self.age_s > (connection + OLDER).as_secs_f64()
+    /// Whether it was there before the connection, which is at most so old; `None` where its age is unknown.
+    fn is_older_than(&self, connection: Duration) -> Option<bool> {
+        self.age_s.map(|age| age > (connection + OLDER).as_secs_f64())
     }
 }
 
@@ -83,7 +84,7 @@ pub(super) async fn find(
     settings: &PostgresSettings,
 ) -> Result<Pooling, PostgresError> {
     let is_older = first.is_older_than(session.age());
-    if !is_older && first.is_at(session.place().address) {
+    if is_older == Some(false) && first.is_at(session.place().address) {
         return Ok(Pooling::None);
     }
     session.begin_anew().await?;
@@ -91,7 +92,7 @@ pub(super) async fn find(
     if second.identity != first.identity || is_met_again(session, &second, tools, settings).await? {
         return Ok(Pooling::Transaction);
     }
-    Ok(if is_older { Pooling::Session } else { Pooling::None })
+    Ok(if is_older == Some(true) { Pooling::Session } else { Pooling::None })
 }
 
 /// Whether the transaction of a second connection meets the session of the first, which is between two transactions and
@@ -134,7 +135,7 @@ mod tests {
     fn backend(address: Option<&str>, port: &str) -> Backend {
         Backend {
             identity: "7 1".to_owned(),
-            age_s: 2.5,
+            age_s: Some(2.5),
             address: address.map(str::to_owned),
             port: port.to_owned(),
             host: "db".to_owned(),
@@ -162,7 +163,15 @@ mod tests {
     #[test]
     fn a_session_that_is_hardly_older_is_not_taken_for_another_ones() {
         let backend = backend(None, "5432");
-        assert!(backend.is_older_than(Duration::from_millis(100)));
-        assert!(!backend.is_older_than(Duration::from_millis(1600)));
+        assert_eq!(backend.is_older_than(Duration::from_millis(100)), Some(true));
+        assert_eq!(backend.is_older_than(Duration::from_millis(1600)), Some(false));
+    }
+
+    #[test]
+    fn a_hidden_age_is_unknown() {
+        let answer = r#"{"identity": "7 ", "age_s": null, "address": null, "port": "5432", "host": "/run",
+            "host_port": "5432", "statement_timeout": "0"}"#;
+        let backend: Backend = serde_json::from_str(answer).expect("an answer");
+        assert_eq!(backend.is_older_than(Duration::ZERO), None);
     }
 }

@@ -21,6 +21,7 @@ pub(super) const MARKER: &str = "--- pg-s3-backup: end of answer";
 /// in a schema of the role's or the database's path is not found, however much better than `pg_catalog`'s own it fits.
 /// Nothing ends the session but this program, whatever time-outs the role and the database set: that of a statement is
 /// turned off before the others, since it may be too short for their question. And what changes the meaning of a question or an answer is as usual.
+/// The server's DEBUG messages do not reach the log, whatever the role and the database set.
 /// What an older server does not have is passed over.
 ///
 /// A database without an encoding may hold any bytes: the server refuses to give those as UTF-8 that are none, and with the
@@ -35,8 +36,8 @@ SELECT pg_catalog.set_config('search_path', '', false) \\;
 SET LOCAL statement_timeout = 0 \\;
 SELECT pg_catalog.count(pg_catalog.set_config(s.name, w.value, false)) FROM pg_catalog.pg_settings s JOIN (VALUES \
 ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'), \
-('idle_session_timeout', '0'), ('standard_conforming_strings', 'on'), ('quote_all_identifiers', 'off'), \
-('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'), ('extra_float_digits', '1')) AS w (name, value) USING (name) \\;
+('idle_session_timeout', '0'), ('client_min_messages', 'notice'), ('standard_conforming_strings', 'on'), \
+('quote_all_identifiers', 'off'), ('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'), ('extra_float_digits', '1')) AS w (name, value) USING (name) \\;
 SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
 WHERE pg_catalog.current_setting('server_encoding') = 'SQL_ASCII';
 ";

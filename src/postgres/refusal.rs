@@ -68,6 +68,12 @@ mod tests {
         let wrong = "FATAL:  password authentication failed for user \"u\"";
         assert!(told(&format!("psql: error: {at}{wrong}\n{at}{wrong}\n")).await.is_some());
         assert!(told(&format!("psql: error: {at}Connection refused\n{at}{wrong}\n")).await.is_none());
+        let broken = "FATAL:  database \"no\nsuch\n\nbase\" does not exist";
+        let advice = "\tIs the server running on that host?";
+        for said in [format!("{at}{broken}"), broken.to_owned(), format!("{at}{broken}\n{at}{broken}")] {
+            assert!(told(&format!("psql: error: {said}\n")).await.is_some(), "{said}");
+        }
+        assert!(told(&format!("psql: error: {at}{broken}\n{at}Connection refused\n{advice}\n")).await.is_none());
         assert!(told("").await.is_none());
     }
 }

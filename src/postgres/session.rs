@@ -148,6 +148,13 @@ impl Session {
         self.answer(&format!("{sql}\n;\n")).await
     }
 
+    /// As [`Self::query`], as the role that logged in: the one that `SET ROLE` leads to (a role's or database's setting) may
+    /// see nothing of this program's own sessions and may not end them.
+    pub(super) async fn query_as_login(&mut self, sql: &str) -> Result<Vec<String>, PostgresError> {
+        self.query(&format!("SAVEPOINT as_login; SET LOCAL ROLE NONE;\n{sql};\nROLLBACK TO as_login; RELEASE as_login"))
+            .await
+    }
+
     /// What psql answers to whole commands, each with its end.
     async fn answer(&mut self, text: &str) -> Result<Vec<String>, PostgresError> {
         match timeout(QUERY_DEADLINE, self.exchange(text)).await {

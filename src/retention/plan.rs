@@ -37,7 +37,7 @@ pub enum Reason {
     Future,
     /// Kept: it is the newest of all.
     Newest,
-    /// Kept: it is one of the newest sound ones, of which `BACKUP_MIN_KEEP` stay.
+    /// Kept: it is one of the newest valid ones, of which `BACKUP_MIN_KEEP` stay; where there are fewer, of the newest others.
     MinKeep,
     /// Kept: it is young enough.
     Days,
@@ -178,7 +178,7 @@ impl Planning<'_> {
         let sound = self.newest_sound(self.policy.min_keep);
         let choices: Vec<RuleSelection> =
             self.policy.rules.units().map(|(unit, count)| self.choose(unit, count)).collect();
-        let floor: BTreeSet<usize> = sound.iter().copied().collect();
+        let floor = self.floor(&sound);
         let origin = sound.first().copied().unwrap_or_default();
         let decide = |index: usize| {
             let mut keeps = Vec::new();
@@ -238,6 +238,14 @@ impl Planning<'_> {
 
     fn newest_sound(&self, count: usize) -> Vec<usize> {
         (0..self.backups.len()).filter(|index| self.is_sound(*index)).take(count).collect()
+    }
+
+    /// The newest valid backups, `BACKUP_MIN_KEEP` of them; where there are fewer, the newest others as well. What looks invalid
+    /// may be all there is.
+    fn floor(&self, sound: &[usize]) -> BTreeSet<usize> {
+        let missing = self.policy.min_keep.saturating_sub(sound.len());
+        let others = (0..self.backups.len()).filter(|index| !sound.contains(index)).take(missing);
+        sound.iter().copied().chain(others).collect()
     }
 
     /// Of the newest `count` periods that have a sound backup the newest sound one; and of those among the newest `count`

@@ -2,22 +2,19 @@
 //!
 //! `complete` sends the request; here is decided what stands there then. Committed is this run's id and, where the store gives
 //! one, this object's size (SPEC §4.7). Every part was taken with its own checksum, so what the store says otherwise of the whole
-//! is no ground to delete it: the object is read back, and its sha256 decides. What comes back, [`Committed`], is needed to
+//! is no ground to delete it: the object is read back (`read_back`), and its sha256 decides. What comes back, [`Committed`], is needed to
 //! write anything beside the object.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::proof::VerifiedDump;
 
 use super::complete::{COMMIT, Completed, PAUSE};
-use super::download::Download;
 use super::expected::{Expected, Verdict};
-use super::failure::Failure;
 use super::head::Head;
+use super::read_back::ReadBack;
 use super::requests::{Bucket, damaged};
 use super::upload::{ABORT_DEADLINE, Upload};
 use super::{Outage, StorageError};
@@ -73,16 +70,6 @@ pub struct Sidecar {
     pub action: &'static str,
 }
 
-/// What reading the object back came to.
-enum ReadBack {
-    /// It is what was sent.
-    Same,
-    /// It is something else.
-    Other,
-    /// These credentials may not read.
-    Denied(Failure),
-}
-
 impl Upload {
     /// Completes the upload and checks what S3 has then. The only caller of Complete.
     ///
@@ -129,7 +116,7 @@ impl Upload {
             Err(error @ StorageError::Refused { .. }) => {
                 tracing::info!(%error, "HEAD is denied: the answer to Complete is the proof");
                 match expected.difference(&answer) {
-                    Some(what) => self.settle_difference(whole, what).await,
+                    Some(what) => self.settle_difference(whole, &answer, what).await,
                     None => Ok(()),
                 }
             }
@@ -166,14 +153,20 @@ impl Upload {
         let head = Head { bytes, ..head };
         match expected.judge(&head) {
             Verdict::Ours => {}
-            Verdict::Differs(what) => self.settle_difference(whole, what).await?,
+            Verdict::Differs(what) => self.settle_difference(whole, &head, what).await?,
             Verdict::Foreign => return Err(StorageError::Foreign { key: self.key.clone() }),
-            Verdict::Unnamed => match self.read_back(whole, "it has no run id").await? {
+            Verdict::Unnamed => match self.read_back(whole, &head, "it has no run id").await? {
                 ReadBack::Same => {}
                 ReadBack::Denied(failure) if bytes.is_some() => {
                     tracing::warn!(key = self.key, %failure, "the object has no run id and may not be read: taken for this backup by its size");
                 }
-                ReadBack::Denied(_) | ReadBack::Other => {
+                ReadBack::Unproven if bytes.is_some() => {
+                    tracing::warn!(
+                        key = self.key,
+                        "the object has no run id, and the answers to GET are not the object: taken for this backup by its size"
+                    );
+                }
+                ReadBack::Denied(_) | ReadBack::Unproven | ReadBack::Other => {
                     return Err(StorageError::Foreign { key: self.key.clone() });
                 }
             },
@@ -183,41 +176,23 @@ impl Upload {
     }
 
     /// Of an object of this run, of which the store says something else than was sent.
-    async fn settle_difference(&self, whole: &VerifiedDump, what: String) -> Result<(), StorageError> {
-        match self.read_back(whole, &what).await? {
+    async fn settle_difference(&self, whole: &VerifiedDump, head: &Head, what: String) -> Result<(), StorageError> {
+        match self.read_back(whole, head, &what).await? {
             ReadBack::Same => Ok(()),
             ReadBack::Other => self.take_back(what).await,
+            ReadBack::Unproven => {
+                tracing::warn!(
+                    key = self.key,
+                    difference = what,
+                    "the store says something else of the backup than was sent, and the answers to GET are not the object (a proxy's?): it is kept, `check --deep` tells whether it is intact"
+                );
+                Ok(())
+            }
             ReadBack::Denied(failure) => {
                 tracing::warn!(key = self.key, difference = what, %failure, "the store says something else of the backup than was sent, and it may not be read back: `check --deep` with other credentials tells whether it is whole");
                 Ok(())
             }
         }
-    }
-
-    /// Reads the object from first to last byte.
-    async fn read_back(&self, whole: &VerifiedDump, why: &str) -> Result<ReadBack, StorageError> {
-        tracing::warn!(
-            key = self.key,
-            difference = why,
-            "the store does not confirm what was sent: reading the backup back"
-        );
-        let opened = Download::open(self.bucket.clone(), Arc::clone(&self.outage), self.key.clone()).await;
-        let mut download = match opened {
-            Ok(Some(download)) => download,
-            Ok(None) => return Err(StorageError::Replaced { key: self.key.clone() }),
-            Err(StorageError::Refused { failure, .. }) => return Ok(ReadBack::Denied(failure)),
-            Err(error) => return Err(error),
-        };
-        let mut sha256 = Sha256::new();
-        while let Some(piece) = download.next().await? {
-            sha256.update(&piece);
-        }
-        let sha256: [u8; 32] = sha256.finalize().into();
-        if sha256 != whole.totals().object_sha256 {
-            return Ok(ReadBack::Other);
-        }
-        tracing::warn!(key = self.key, "the backup was read back and is what was sent, whatever the store says of it");
-        Ok(ReadBack::Same)
     }
 
     /// Says where the object does not lie as it should.

@@ -11,11 +11,12 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::failure::{Failure, FailureKind};
+use super::head::{Head, run_id};
 use super::requests::{Bucket, damaged};
 use super::retry::Outage;
 use super::{Destination, StorageError};
 
-const READ: &str = "read the backup";
+pub(super) const READ: &str = "read the backup";
 /// This program's own code for an answer that does not say how long the object is.
 const NO_LENGTH: &str = "NoLength";
 /// Pause before a body that broke off is asked for again; the outage budget bounds how often nothing comes.
@@ -30,6 +31,7 @@ pub struct Download {
     progress: Outage,
     key: String,
     etag: Option<String>,
+    run_id: Option<String>,
     bytes: u64,
     at: u64,
     body: Option<ByteStream>,
@@ -50,6 +52,7 @@ pub(super) enum Small {
 struct Opened {
     body: ByteStream,
     etag: Option<String>,
+    run_id: Option<String>,
     /// Size of the whole object in bytes.
     bytes: u64,
     /// The byte that the body begins with.
@@ -77,6 +80,7 @@ impl Download {
             outage,
             key,
             etag: opened.etag,
+            run_id: opened.run_id,
             bytes: opened.bytes,
             at: 0,
             body: Some(opened.body),
@@ -87,6 +91,13 @@ impl Download {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Whether the answer is provably of the object that HEAD said this of: a proxy may have answered in the store's place.
+    pub(super) fn is_of(&self, head: &Head) -> bool {
+        let is_equal = |ours: &Option<String>, theirs: &Option<String>| ours.is_some() && ours == theirs;
+        let is_named = is_equal(&self.run_id, &head.run_id) || is_equal(&self.etag, &head.etag);
+        is_named && head.bytes.is_none_or(|bytes| bytes == self.bytes)
     }
 
     /// The next piece; `None` after the last byte.
@@ -190,7 +201,8 @@ impl Bucket {
                 let Range { from, whole } = range
                     .or_else(|| Some(Range { from: 0, whole: length? }))
                     .ok_or_else(|| Failure { code: NO_LENGTH.to_owned(), ..damaged("the answer has no length") })?;
-                Ok(Some(Opened { body: answer.body, etag: answer.e_tag, bytes: whole, from }))
+                let run_id = answer.metadata.as_ref().and_then(run_id);
+                Ok(Some(Opened { body: answer.body, etag: answer.e_tag, run_id, bytes: whole, from }))
             }
             Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),
             Err(failure) => Err(failure),

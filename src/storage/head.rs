@@ -41,11 +41,16 @@ impl Head {
             bytes: answer.content_length.and_then(|length| u64::try_from(length).ok()),
             etag: answer.e_tag,
             crc64: answer.checksum_crc64_nvme.filter(|_| !is_composite),
-            run_id: entry(&metadata, RUN_ID).or_else(|| entry(&metadata, OLD_RUN_ID)),
+            run_id: run_id(&metadata),
             is_partial: entry(&metadata, PARTIAL).is_some_and(|value| value == "true"),
             storage_class: answer.storage_class.map(|class| class.as_str().to_owned()),
         }
     }
+}
+
+/// The run that uploaded an object with this metadata.
+pub(super) fn run_id(metadata: &HashMap<String, String>) -> Option<String> {
+    entry(metadata, RUN_ID).or_else(|| entry(metadata, OLD_RUN_ID))
 }
 
 fn entry(metadata: &HashMap<String, String>, name: &str) -> Option<String> {

@@ -4,6 +4,7 @@
 //! may be deleted or decided by a part of a listing. In which order a store lists is left to it.
 
 use aws_sdk_s3::primitives::DateTime as SdkTime;
+use aws_sdk_s3::types::Object;
 use chrono::{DateTime, Utc};
 
 use super::failure::{Failure, FailureKind};
@@ -58,11 +59,8 @@ impl Bucket {
         let answer = Box::pin(request.send()).await.map_err(|error| of_listing(error.into()))?;
         let token = answer.next_continuation_token.filter(|token| !token.is_empty());
         let next = next_page(answer.is_truncated, token, after.as_ref())?;
-        let objects = answer.contents.unwrap_or_default().into_iter().filter_map(|object| {
-            let bytes = object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
-            Some(ListedObject { key: object.key?, bytes })
-        });
-        Ok((objects.collect(), next))
+        let objects = answer.contents.unwrap_or_default().into_iter().map(listed);
+        Ok((objects.collect::<Result<_, _>>()?, next))
     }
 
     /// The open uploads of keys that begin with `prefix`, as far as the store tells.
@@ -123,19 +121,32 @@ fn next_page<T: PartialEq>(
     next: Option<T>,
     this: Option<&T>,
 ) -> Result<Option<T>, Failure> {
-    if !is_truncated.unwrap_or_default() {
+    if !is_truncated.unwrap_or(next.is_some()) {
         return Ok(None);
     }
     match next {
         Some(next) if Some(&next) != this => Ok(Some(next)),
-        _ => Err(Failure {
-            kind: FailureKind::Refused,
-            code: BROKEN_LISTING.to_owned(),
-            message: "the listing goes on, but the store does not say where".to_owned(),
-            status: None,
-            request_id: None,
-            is_from_s3: true,
-        }),
+        _ => Err(broken("the listing goes on, but the store does not say where")),
+    }
+}
+
+/// What a listing says of an object. A size that is not given is unknown, not zero: an empty backup is deleted before others.
+fn listed(object: Object) -> Result<ListedObject, Failure> {
+    match (object.key, object.size.map(u64::try_from)) {
+        (Some(key), Some(Ok(bytes))) => Ok(ListedObject { key, bytes }),
+        (Some(key), _) => Err(broken(&format!("the listing has no size of {key}"))),
+        (None, _) => Err(broken("the listing has an object without a name")),
+    }
+}
+
+fn broken(message: &str) -> Failure {
+    Failure {
+        kind: FailureKind::Refused,
+        code: BROKEN_LISTING.to_owned(),
+        message: message.to_owned(),
+        status: None,
+        request_id: None,
+        is_from_s3: true,
     }
 }
 
@@ -151,8 +162,18 @@ mod tests {
     fn only_a_page_that_says_so_is_the_last() {
         assert_eq!(next_page(Some(false), Some("b"), None).ok(), Some(None));
         assert_eq!(next_page::<&str>(None, None, None).ok(), Some(None));
+        assert_eq!(next_page(None, Some("b"), None).ok(), Some(Some("b")), "it says where it goes on");
         assert_eq!(next_page(Some(true), Some("b"), Some(&"a")).ok(), Some(Some("b")));
         assert!(next_page(Some(true), Some("a"), Some(&"a")).is_err_and(|failure| failure.is_broken_listing()));
         assert!(next_page::<&str>(Some(true), None, Some(&"a")).is_err_and(|failure| failure.is_broken_listing()));
+    }
+
+    #[test]
+    fn a_size_that_is_not_given_is_not_zero() {
+        let listed = |size| listed(Object::builder().key("k").set_size(size).build()).map(|object| object.bytes);
+        assert_eq!(listed(Some(0)).ok(), Some(0));
+        for size in [None, Some(-1)] {
+            assert!(listed(size).is_err_and(|failure| failure.is_broken_listing()), "{size:?}");
+        }
     }
 }

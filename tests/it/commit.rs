@@ -5,6 +5,7 @@ use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::{Stage, THREE_PARTS};
 use crate::support::program::Outcome;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb, When};
+use crate::support::servers::s3;
 use crate::support::spooled::Spooled;
 
 const STORAGE_FAILED: i32 = 12;
@@ -206,4 +207,50 @@ fn an_answer_that_is_not_from_s3_is_a_wrong_setting_at_first_and_an_outage_later
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::Nth(2), bare_400));
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::Nth(3), Fault::bare_404()));
     stage.assert_committed(&stage.backup().run(), "a load balancer's answers to two parts");
+}
+
+/// An answer to GET with this ETag and body.
+fn answer_of(etag: Option<&str>, body: Vec<u8>) -> Fault {
+    let etag = etag.map(|etag| ("ETag".to_owned(), etag.to_owned()));
+    let headers = etag.into_iter().chain([("Content-Type".to_owned(), "text/html".to_owned())]).collect();
+    Fault::Reply { status: 200, headers, body, when: When::Before }
+}
+
+/// A store whose ETags look like another object's, and which answers GET so.
+fn read_back(calls: Calls, fault: Fault) -> Stage {
+    let stage = small();
+    stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, with_header("ETag", OTHER_ETAG)));
+    stage.proxy.rule(Rule::on(S3Verb::GetObject, calls, fault).key_suffix(".sql.gz"));
+    stage
+}
+
+#[test]
+fn a_wrong_answer_to_the_reading_does_not_cost_the_backup() {
+    let login_page = || answer_of(None, b"<html>log in</html>".to_vec());
+    for (calls, word) in [(Calls::All, "the answers to GET are not the object"), (Calls::Nth(1), "is what was sent")] {
+        let stage = read_back(calls, login_page());
+        let outcome = stage.backup().run();
+        stage.assert_committed(&outcome, word);
+        assert_said(&outcome, &[word]);
+    }
+    let stage = read_back(Calls::Nth(1), status(404, "NoSuchKey"));
+    let outcome = stage.backup().run();
+    stage.assert_committed(&outcome, "GET finds it the second time");
+    assert_said(&outcome, &["is what was sent"]);
+}
+
+#[test]
+fn an_object_is_deleted_only_where_it_was_read_twice_as_something_else() {
+    let stage = small();
+    stage.assert_committed(&stage.backup().run(), "to know its size");
+    let size = s3().get(&stage.bucket, &stage.backups()[0]).expect("the backup").len();
+    let other = || answer_of(Some(OTHER_ETAG), vec![0; size]);
+    let stage = read_back(Calls::Nth(1), other());
+    let outcome = stage.backup().run();
+    stage.assert_committed(&outcome, "once");
+    assert_eq!(reads(&stage), 2, "{}", outcome.stderr);
+    let stage = read_back(Calls::All, other());
+    let outcome = stage.backup().run();
+    stage.assert_failed(&outcome, STORAGE_FAILED, "twice").then_names(&["its ETag is", "it was deleted"]);
+    assert_eq!(reads(&stage), 2, "{}", outcome.stderr);
 }

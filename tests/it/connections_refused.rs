@@ -197,3 +197,11 @@ fn a_size_that_the_server_does_not_tell_is_estimated() {
     let bytes = manifest(&bucket, &only_backup(&bucket))["database_bytes"].as_u64();
     assert!(bytes.is_some_and(|bytes| bytes > 300_000), "{bytes:?}");
 }
+
+#[test]
+fn a_database_name_with_a_line_break_is_tried_once() {
+    let (database, bucket) = (postgres().create_database("broken"), s3().create_bucket("broken"));
+    let connection = format!("{}%0Ano_such_line", database.uri());
+    let error = only_error(&backup_program(&database, &bucket).env("POSTGRES_CONNECTION_STRING", connection).run());
+    assert!(error.contains("no_such_line") && error.contains("PGDATABASE") && !error.contains("tried"), "{error}");
+}

@@ -54,6 +54,7 @@ mod restore_commands;
 mod retention_of_backup;
 mod round_trip;
 mod secrets;
+mod set_role;
 mod settings;
 mod settings_sources;
 mod signals;

@@ -199,3 +199,20 @@ fn several_signs_are_all_named_and_each_says_what_to_do() {
     // What was found is told without the advice where the advice was taken.
     assert!(reasons.iter().all(|reason| !reason.to_string().contains("--force")), "{reasons:?}");
 }
+
+#[test]
+fn where_fewer_are_valid_than_always_stay_the_newest_others_stay_too() {
+    let kept = |valid: &[usize]| {
+        let mut backups = ten_days();
+        for (index, backup) in backups.iter_mut().rev().enumerate().filter(|(index, _)| !valid.contains(index)) {
+            backup.status = Some(if index % 2 == 0 { BackupStatus::Empty } else { BackupStatus::SizeMismatch });
+        }
+        let last = policy(Rules { last: Some(1), ..Rules::default() }, 3, Tz::UTC);
+        let plan = Plan::new(&backups, &last);
+        let kept = plan.decisions().iter().enumerate().filter(|(_, decision)| decision.verdict == Verdict::Keep);
+        kept.map(|(index, _)| index).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&[]), [0, 1, 2]);
+    assert_eq!(kept(&[8]), [0, 1, 8]);
+    assert_eq!(kept(&[2, 5, 8]), [0, 2, 5, 8]);
+}

@@ -50,6 +50,20 @@ fn a_listing_that_breaks_off_deletes_nothing_and_passes_for_no_other() {
 }
 
 #[test]
+fn a_listing_without_a_size_deletes_nothing() {
+    let stage = Stage::new(FakeDump::new());
+    put_backups(&stage.bucket, "app", &[1, 2, 3]);
+    let before = stage.keys();
+    let entry = |day, size| format!("<Contents><Key>app/{}</Key>{size}</Contents>", name_of_day(day));
+    let entries = entry(1, "<Size>300</Size>") + &entry(2, "<Size>300</Size>") + &entry(3, "");
+    let page = xml(&format!("<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"));
+    stage.proxy.rule(Rule::on(S3Verb::ListObjects, Calls::All, page));
+    let pruned = prune(&stage);
+    assert_eq!((pruned.code, stage.keys()), (Some(12), before), "{}", pruned.stderr);
+    assert!(pruned.stderr.contains(&format!("no size of app/{}", name_of_day(3))), "{}", pruned.stderr);
+}
+
+#[test]
 fn the_newest_backup_is_found_in_whatever_order_a_store_lists() {
     let stage = Stage::new(FakeDump::new());
     stage.proxy.speak(&[Habit::Unordered]);

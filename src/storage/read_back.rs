@@ -1,0 +1,121 @@
+//! Reads a committed object back, where the store does not confirm what was sent.
+//!
+//! Called by `commit`, which deletes an object that holds other bytes. So that a proxy's answer in its place costs no backup,
+//! it takes two equal answers that are provably of this object.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, sleep};
+
+use crate::proof::VerifiedDump;
+
+use super::StorageError;
+use super::complete::PAUSE;
+use super::download::{Download, READ};
+use super::failure::Failure;
+use super::head::Head;
+use super::requests::damaged;
+use super::upload::Upload;
+
+/// Readings that do not agree with what was sent, at most.
+const READINGS: u32 = 3;
+
+/// What reading the object back came to.
+pub(super) enum ReadBack {
+    /// It is what was sent.
+    Same,
+    /// It is something else.
+    Other,
+    /// The answers are something else, but not provably this object.
+    Unproven,
+    /// These credentials may not read.
+    Denied(Failure),
+}
+
+/// What one reading came to.
+enum Reading {
+    Same,
+    /// The object has this sha256.
+    Other([u8; 32]),
+    Unproven,
+    Denied(Failure),
+}
+
+impl Upload {
+    /// Reads the object from first to last byte, which HEAD said this of.
+    ///
+    /// # Errors
+    /// Where the object cannot be read within the outage budget.
+    pub(super) async fn read_back(
+        &self,
+        whole: &VerifiedDump,
+        head: &Head,
+        why: &str,
+    ) -> Result<ReadBack, StorageError> {
+        tracing::warn!(
+            key = self.key,
+            difference = why,
+            "the store does not confirm what was sent: reading the backup back"
+        );
+        let mut before = None;
+        for nth in 1..=READINGS {
+            match self.read_once(whole, head).await? {
+                Reading::Same => {
+                    tracing::warn!(
+                        key = self.key,
+                        "the backup was read back and is what was sent, whatever the store says of it"
+                    );
+                    return Ok(ReadBack::Same);
+                }
+                Reading::Denied(failure) => return Ok(ReadBack::Denied(failure)),
+                Reading::Other(sha256) if before == Some(sha256) => return Ok(ReadBack::Other),
+                Reading::Other(sha256) => before = Some(sha256),
+                Reading::Unproven => {}
+            }
+            if nth < READINGS {
+                sleep(PAUSE).await;
+            }
+        }
+        Ok(ReadBack::Unproven)
+    }
+
+    async fn read_once(&self, whole: &VerifiedDump, head: &Head) -> Result<Reading, StorageError> {
+        match self.read_object(whole, head).await {
+            Err(StorageError::Refused { failure, .. }) => Ok(Reading::Denied(failure)),
+            Err(StorageError::Replaced { .. }) => Ok(Reading::Unproven),
+            other => other,
+        }
+    }
+
+    async fn read_object(&self, whole: &VerifiedDump, head: &Head) -> Result<Reading, StorageError> {
+        let mut download = self.open().await?;
+        let is_proven = download.is_of(head);
+        if !is_proven && download.bytes() != whole.totals().object_bytes {
+            return Ok(Reading::Unproven);
+        }
+        let mut sha256 = Sha256::new();
+        while let Some(piece) = download.next().await? {
+            sha256.update(&piece);
+        }
+        let sha256: [u8; 32] = sha256.finalize().into();
+        Ok(match sha256 == whole.totals().object_sha256 {
+            true => Reading::Same,
+            false if is_proven => Reading::Other(sha256),
+            false => Reading::Unproven,
+        })
+    }
+
+    /// GET of an object that HEAD has found: some stores take their time to show what they have.
+    async fn open(&self) -> Result<Download, StorageError> {
+        let outage = self.outage.afresh();
+        loop {
+            let began = Instant::now();
+            let opened = Download::open(self.bucket.clone(), Arc::clone(&self.outage), self.key.clone()).await?;
+            if let Some(download) = opened {
+                return Ok(download);
+            }
+            outage.wait(READ, began, damaged("HEAD finds the object, but GET does not"), PAUSE).await?;
+        }
+    }
+}
