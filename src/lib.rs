@@ -21,6 +21,7 @@
 //! | [`check`] | tries everything that a backup needs, and looks at the newest one |
 //! | [`scheduler`], [`health`] | the daemon's loop, and the HTTP server that shows how it is |
 //! | [`telemetry`] | log, progress, metrics, pings, without secrets |
+//! | [`printable`] | text of others without what would control a terminal |
 //! | [`manual`] | examples and files, for help and manual |
 //! | [`error`], [`interrupt`] | exit codes; signals |
 //! | [`disk`] | calls to file systems that may hang, each with a deadline |
@@ -41,6 +42,7 @@ pub mod listing;
 pub mod manual;
 pub mod pipeline;
 pub mod postgres;
+pub mod printable;
 pub mod proof;
 pub mod retention;
 pub mod scheduler;
@@ -62,6 +64,7 @@ use commands::{Context, OwnedContext};
 use config::Environment;
 use error::{Error, ExitCode};
 use interrupt::{HangUp, Interrupt, Interrupts};
+use printable::printable_lines;
 use telemetry::{LogWriter, Redactor, without_credentials};
 
 /// Threads for S3, children and signals; dumping and compressing have their own.
@@ -200,7 +203,7 @@ fn show(error: &clap::Error) -> ExitCode {
         clap::error::ContextValue::String(text) => Some(text.as_str()),
         _ => None,
     });
-    let text = without_credentials(&error.render().to_string(), quoted);
+    let text = printable_lines(&without_credentials(&error.render().to_string(), quoted));
     let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), text.as_bytes());
     ExitCode::Usage
 }

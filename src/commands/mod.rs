@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::config::{Environment, Flags};
 use crate::error::{Chain, Error};
+use crate::printable::{PrintableJson, printable_lines};
 use crate::telemetry::LogWriter;
 
 /// What every subcommand gets.
@@ -51,11 +52,20 @@ impl OwnedContext {
 
 impl Context<'_> {
     /// Writes a result to stdout. It is made of this program's own values, none of which is a secret, and is not
-    /// searched for any: a bucket that is called as its key must not turn names into something else.
+    /// searched for any: a bucket that is called as its key must not turn names into something else. Names of others stand in
+    /// it: no line of it controls the terminal.
     ///
     /// # Errors
     /// Where stdout cannot be written; a reader that has gone (`| head`) is no error.
     pub fn print(&self, text: &str) -> Result<(), Error> {
+        self.print_verbatim(&printable_lines(text))
+    }
+
+    /// Writes this program's own text to stdout as it is.
+    ///
+    /// # Errors
+    /// As [`Self::print`].
+    pub fn print_verbatim(&self, text: &str) -> Result<(), Error> {
         let mut stdout = std::io::stdout().lock();
         ended(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
     }
@@ -66,7 +76,8 @@ impl Context<'_> {
     /// As [`Self::print`].
     pub fn print_json(&self, value: &impl Serialize) -> Result<(), Error> {
         let mut stdout = BufWriter::new(std::io::stdout().lock());
-        let written = serde_json::to_writer(&mut stdout, value).map_err(std::io::Error::from);
+        let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut stdout, PrintableJson));
+        let written = written.map_err(std::io::Error::from);
         ended(written.and_then(|()| writeln!(stdout)).and_then(|()| stdout.flush()))
     }
 

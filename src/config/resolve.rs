@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::error::ExitCode;
+use crate::printable::printable;
 
 use super::effective::Effective;
 use super::given;
@@ -80,8 +81,7 @@ impl Problems {
 
     /// Adds a problem; it stays one line, whatever the value in it holds.
     pub fn push(&mut self, code: ExitCode, text: String) {
-        let text = if text.contains(char::is_control) { in_one_line(&text) } else { text };
-        self.0.push(Problem { code, text });
+        self.0.push(Problem { code, text: printable(&text).into_owned() });
     }
 }
 
@@ -238,13 +238,6 @@ impl<'a> Resolver<'a> {
 
 fn file_variable(setting: &Setting) -> String {
     format!("{}_FILE", setting.variable)
-}
-
-/// Control characters as they are written in source code.
-fn in_one_line(text: &str) -> String {
-    let escaped =
-        |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() };
-    text.chars().map(escaped).collect()
 }
 
 #[cfg(test)]
