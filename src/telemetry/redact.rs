@@ -16,7 +16,9 @@ use super::PingUrl;
 /// Shorter ones occur in words; taking them out would garble every message and hide nothing.
 const SHORTEST: usize = 4;
 /// Secrets that reach this process past its own settings.
-const OTHERS: &[&str] = &["PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+const OTHERS: &[&str] = &["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+/// Names that are shown.
+const NAMES: [&str; 2] = ["PGUSER", "PGDATABASE"];
 const MASK: &str = "[hidden]";
 
 /// Knows the secrets of this process.
@@ -36,11 +38,10 @@ impl Redactor {
         let mut secrets: Vec<String> = settings.flat_map(|setting| resolver.every_form(setting)).collect();
         secrets.extend(OTHERS.iter().filter_map(|name| environment.get(name)?.to_str().map(str::to_owned)));
         let parsed: Vec<Conninfo> = secrets.iter().filter_map(|text| Conninfo::parse(text).ok()).collect();
-        for conninfo in &parsed {
-            let others = conninfo.other_secrets().iter().map(|(_, secret)| secret);
-            secrets
-                .extend(conninfo.password().into_iter().chain(others).map(|secret| secret.expose_secret().to_owned()));
-        }
+        let others =
+            parsed.iter().flat_map(Conninfo::other_secrets).map(|(_, secret)| secret.expose_secret().to_owned());
+        secrets.extend(others);
+        secrets.extend(passwords(&parsed, environment));
         secrets.extend(resolver.every_form(&PING_URL).iter().flat_map(|text| PingUrl::secrets(text)));
         Self::of(secrets)
     }
@@ -97,6 +98,16 @@ impl Redactor {
     }
 }
 
+/// Every password of a connection, but one that is also the name of the user or of the database: those are shown in many places,
+/// and a mask there would tell the password.
+fn passwords(parsed: &[Conninfo], environment: &Environment) -> Vec<String> {
+    let variable = |name: &&str| environment.get(name).map(|value| value.to_string_lossy().into_owned());
+    let names = parsed.iter().flat_map(|conninfo| [conninfo.get("user"), conninfo.get("dbname")]);
+    let names: Vec<String> = names.flatten().map(str::to_owned).chain(NAMES.iter().filter_map(variable)).collect();
+    let given = parsed.iter().filter_map(Conninfo::password).map(|password| password.expose_secret().to_owned());
+    given.chain(variable(&"PGPASSWORD")).filter(|password| !names.contains(password)).collect()
+}
+
 fn clean_strings(redactor: &Redactor, value: &mut serde_json::Value) {
     match value {
         serde_json::Value::String(text) => *text = redactor.clean(text).into_owned(),
@@ -133,6 +144,33 @@ mod tests {
         assert_eq!(redactor.clean(r#"{"m":"s3\"cr\\et"}"#), r#"{"m":"[hidden]"}"#);
         assert_eq!(redactor.clean("x s3\"cr\\et-longer"), "x [hidden]");
         assert_eq!(redactor.clean("abc stays"), "abc stays");
+    }
+
+    #[test]
+    fn a_password_that_is_a_name_is_not_hidden_where_the_name_is_shown() {
+        let of = |variables: &[(&str, &str)]| {
+            let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            Redactor::new(&Flags::new(), &variables.collect())
+        };
+        let string = |text| of(&[("POSTGRES_CONNECTION_STRING", text)]);
+        let grant = "GRANT SELECT ON t TO \"backup\"";
+        for redactor in [
+            string("postgresql://backup:backup@h/shop"),
+            string("host=h user=x dbname=backup password=backup"),
+            of(&[("PGUSER", "backup"), ("PGPASSWORD", "backup")]),
+            of(&[("PGDATABASE", "backup"), ("POSTGRES_CONNECTION_STRING", "postgresql://x:backup@h")]),
+        ] {
+            assert_eq!(redactor.clean(grant), grant);
+        }
+        let uri = "postgresql://backup:backup@h/shop";
+        assert_eq!(string(uri).clean(uri), MASK, "the whole string is a secret all the same");
+        for redactor in [
+            string("postgresql://backup2:backup@h/shop"),
+            of(&[("PGPASSWORD", "backup")]),
+            of(&[("PGUSER", "backup"), ("S3_SECRET_KEY", "backup")]),
+        ] {
+            assert_eq!(redactor.clean(grant), "GRANT SELECT ON t TO \"[hidden]\"");
+        }
     }
 
     #[test]
