@@ -81,7 +81,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 pub fn run(arguments: &[OsString], environment: &Environment) -> ExitCode {
     let (cli, flags) = match cli::parse(arguments) {
         Ok(parsed) => parsed,
-        Err(error) => return show(&error),
+        Err(error) => return show(&error, arguments),
     };
     let writer = LogWriter::new(Redactor::new(&flags, environment));
     telemetry::install(&config::log_settings(&flags, environment), writer.clone());
@@ -190,8 +190,13 @@ fn report(cli: &Cli, error: &Error) -> ExitCode {
     code
 }
 
+/// Whether a command line that could not be read has `--json` in it, before what is for `pg_dump`.
+fn wants_json(arguments: &[OsString]) -> bool {
+    arguments.iter().skip(1).take_while(|argument| *argument != "--").any(|argument| argument == "--json")
+}
+
 /// What clap has to say: help and version on stdout, a wrong command line on stderr.
-fn show(error: &clap::Error) -> ExitCode {
+fn show(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     let is_asked_for =
         matches!(error.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion);
     if is_asked_for {
@@ -205,5 +210,8 @@ fn show(error: &clap::Error) -> ExitCode {
     });
     let text = printable_lines(&without_credentials(&error.render().to_string(), quoted));
     let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), text.as_bytes());
+    if wants_json(arguments) {
+        commands::print_usage_failure(&text);
+    }
     ExitCode::Usage
 }

@@ -55,6 +55,12 @@ pub fn printable_lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
+/// A number of things in words: `1 backup`, `2 backups`.
+#[must_use]
+pub fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 /// JSON in which each unprintable character is escaped. Only a string can hold one, once its line breaks are escaped.
 #[must_use]
 pub fn printable_json(json: &str) -> Cow<'_, str> {
@@ -83,6 +89,11 @@ fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn one_thing_is_not_several() {
+        assert_eq!([0, 1, 2].map(|count| counted(count, "backup")), ["0 backups", "1 backup", "2 backups"]);
+    }
+
     use serde::Serialize as _;
 
     use super::*;

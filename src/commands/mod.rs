@@ -75,10 +75,7 @@ impl Context<'_> {
     /// # Errors
     /// As [`Self::print`].
     pub fn print_json(&self, value: &impl Serialize) -> Result<(), Error> {
-        let mut stdout = BufWriter::new(std::io::stdout().lock());
-        let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut stdout, PrintableJson));
-        let written = written.map_err(std::io::Error::from);
-        ended(written.and_then(|()| writeln!(stdout)).and_then(|()| stdout.flush()))
+        print_json(value)
     }
 
     /// What an error says, for a result: other programs' words may stand in it, and secrets in those.
@@ -94,6 +91,13 @@ impl Context<'_> {
             tracing::warn!(error = %Chain(&error), "the report was not written");
         }
     }
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), Error> {
+    let mut stdout = BufWriter::new(std::io::stdout().lock());
+    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut stdout, PrintableJson));
+    let written = written.map_err(std::io::Error::from);
+    ended(written.and_then(|()| writeln!(stdout)).and_then(|()| stdout.flush()))
 }
 
 /// How writing to stdout ended; a reader that has gone is no error.
@@ -117,6 +121,14 @@ fn columns() -> Option<usize> {
 struct Failure {
     success: bool,
     error: String,
+}
+
+/// Writes what is wrong with a command line that asks for JSON: the first line of its message, without its heading.
+pub(crate) fn print_usage_failure(text: &str) {
+    let line = text.lines().next().unwrap_or_default();
+    let failure = Failure { success: false, error: line.trim_start_matches("error: ").to_owned() };
+    // Whoever cannot be written to has the message on stderr.
+    drop(print_json(&failure));
 }
 
 /// Logs the error that ends a run: once, and each problem of the settings on its own line.

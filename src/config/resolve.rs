@@ -119,7 +119,9 @@ impl<'a> Resolver<'a> {
 
     /// Reports a problem of a setting whose value was resolved before.
     pub fn refuse(&mut self, setting: &Setting, why: &str) {
-        self.problems.push(setting.refusal, format!("{}: {why}", setting.variable));
+        let flag = setting.flag.filter(|_| self.flags.get(setting.variable).is_some_and(|value| !value.is_empty()));
+        let flag = flag.map_or_else(String::new, |flag| format!(" (--{flag})"));
+        self.problems.push(setting.refusal, format!("{}{flag}: {why}", setting.variable));
     }
 
     /// Reports a problem that is not one setting's.
