@@ -100,7 +100,7 @@ pub struct ListArgs {
     #[arg(conflicts_with_all = ["limit", "quiet"], value_parser = Suggested(vec!["latest"]).try_map(|text| text.parse::<BackupRef>()), hide_possible_values = true)]
     pub name: Option<BackupRef>,
     /// Show the newest N with what their manifests say, or `all` [default: 50 on a terminal, else all; manifests of 50]
-    #[arg(long, value_name = "N|all", value_parser = Suggested(vec!["all"]).try_map(|text| text.parse::<Limit>()), hide_possible_values = true)]
+    #[arg(long, value_name = "N|all", allow_negative_numbers = true, value_parser = Suggested(vec!["all"]).try_map(|text| text.parse::<Limit>()), hide_possible_values = true)]
     pub limit: Option<Limit>,
     /// Print JSON on stdout: an array, or with a name its manifest
     #[arg(long)]
@@ -123,13 +123,13 @@ pub struct CheckArgs {
     #[arg(long)]
     pub deep: bool,
     /// Fail where the newest backup is older: `26h`, `8d`, or `none` [default: what `BACKUP_INTERVAL` leads to expect, else 26h]
-    #[arg(long, value_name = "TIME|none", value_parser = Suggested(vec!["none"]).try_map(|text| text.parse::<MaxAge>()), hide_possible_values = true)]
+    #[arg(long, value_name = "TIME|none", allow_negative_numbers = true, value_parser = Suggested(vec!["none"]).try_map(|text| text.parse::<MaxAge>()), hide_possible_values = true)]
     pub max_age: Option<MaxAge>,
     /// Fail where the newest backup is smaller: `100MiB`
-    #[arg(long, value_name = "SIZE", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_hint = ValueHint::Other)]
     pub min_size: Option<MinSize>,
     /// Fail where it is smaller by more than this share than the median of the five before it, or `none`
-    #[arg(long, value_name = "SHARE|none", default_value_t, value_parser = Suggested(vec!["none"]).try_map(|text| text.parse::<MaxShrink>()), hide_possible_values = true)]
+    #[arg(long, value_name = "SHARE|none", allow_negative_numbers = true, default_value_t, value_parser = Suggested(vec!["none"]).try_map(|text| text.parse::<MaxShrink>()), hide_possible_values = true)]
     pub max_shrink: MaxShrink,
     /// Print the result as one JSON object on stdout
     #[arg(long)]
@@ -150,7 +150,7 @@ pub struct PruneArgs {
     #[arg(long)]
     pub force: bool,
     /// Abort uploads of this tool that were begun, and last written to, longer ago than this
-    #[arg(long, value_name = "TIME", default_value = "7d", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, default_value = "7d", value_hint = ValueHint::Other)]
     pub sweep_after: MinIdle,
     /// Print the result as one JSON object on stdout
     #[arg(long)]

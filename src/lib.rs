@@ -21,6 +21,7 @@
 //! | [`check`] | verifies everything that a backup needs, and the latest backup |
 //! | [`scheduler`], [`health`] | the daemon's loop, and its HTTP server |
 //! | [`telemetry`] | log, progress, metrics, pings, without secrets |
+//! | [`printable`] | text of others without what would control a terminal |
 //! | [`manual`] | examples and files, for help and manual |
 //! | [`error`] | why a command failed; only [`commands`] sees it, each module has its own error |
 //! | [`exit_code`], [`error_chain`], [`environment`], [`interrupt`], [`disk`] | leaves: the table of exit codes, errors as text, the process's environment, signals, file system calls with a deadline |
@@ -62,6 +63,7 @@ pub mod interrupt;
 pub mod manual;
 pub mod pipeline;
 pub mod postgres;
+pub mod printable;
 pub mod proof;
 pub mod retention;
 pub mod scheduler;
@@ -84,6 +86,7 @@ use environment::Environment;
 use error::Error;
 use exit_code::ExitCode;
 use interrupt::{HangUp, Interrupt, Interrupts};
+use printable::printable_lines;
 use telemetry::{LogWriter, Redactor, without_credentials};
 
 /// Threads for S3, children and signals; dumping and compressing have their own.
@@ -100,7 +103,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 pub fn run(arguments: &[OsString], environment: &Environment) -> ExitCode {
     let (cli, flags) = match cli::parse(arguments) {
         Ok(parsed) => parsed,
-        Err(error) => return show(&error),
+        Err(error) => return show(&error, arguments),
     };
     let writer = LogWriter::new(Redactor::new(config::secrets(&flags, environment)));
     telemetry::install(&config::log_settings(&flags, environment), writer.clone());
@@ -209,8 +212,13 @@ fn report(cli: &Cli, error: &Error) -> ExitCode {
     code
 }
 
+/// Whether a command line that could not be read has `--json` in it, before what is for `pg_dump`.
+fn wants_json(arguments: &[OsString]) -> bool {
+    arguments.iter().skip(1).take_while(|argument| *argument != "--").any(|argument| argument == "--json")
+}
+
 /// What clap has to say: help and version on stdout, a wrong command line on stderr.
-fn show(error: &clap::Error) -> ExitCode {
+fn show(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     let is_asked_for =
         matches!(error.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion);
     if is_asked_for {
@@ -222,7 +230,10 @@ fn show(error: &clap::Error) -> ExitCode {
         clap::error::ContextValue::String(text) => Some(text.as_str()),
         _ => None,
     });
-    let text = without_credentials(&error.render().to_string(), quoted);
+    let text = printable_lines(&without_credentials(&error.render().to_string(), quoted));
     let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), text.as_bytes());
+    if wants_json(arguments) {
+        commands::print_usage_failure(&text);
+    }
     ExitCode::Usage
 }

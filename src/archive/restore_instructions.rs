@@ -1,10 +1,12 @@
 //! How a backup is restored without this program: the commands, for the manifest and for `list NAME`.
 //!
 //! They are lines of one script for bash, each of which is run only where the one before it ended well: a database of that
-//! name that is there already must not be restored into. Everything that a user chose is quoted, and no line holds a line break.
+//! name that is there already must not be restored into. Everything that a user chose is quoted for any POSIX shell. One that
+//! knows no `pipefail` ends with an error before the dump is restored.
 
 use super::manifest::{Manifest, Place};
 use super::name::GLOBALS_SUFFIX;
+use crate::printable::is_unprintable;
 
 /// Databases that every server has, and that are therefore not made anew.
 const ALWAYS_THERE: [&str; 3] = ["postgres", "template0", "template1"];
@@ -108,24 +110,35 @@ fn operand(text: &str) -> String {
     if text.starts_with('-') { format!("-- {}", word(text)) } else { word(text) }
 }
 
-/// A word in the quoting of bash, in one line.
+/// A word in the quoting of every POSIX shell. `$'…'` is none: a shell that does not know it runs what is behind the quote.
+///
+/// Nothing in it controls the terminal: `printf` makes such characters when the command is run. Line breaks at the very end
+/// alone stand as they are, between quotes: a shell takes them off what `printf` has made.
 fn word(text: &str) -> String {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_-./:@%+,=".contains(letter);
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();
     }
-    if !text.chars().any(char::is_control) {
-        return format!("'{}'", text.replace('\'', r"'\''"));
-    }
-    // `$'…'` by bytes: names need not be printable.
+    let begin = text.trim_end_matches('\n');
+    let begin = if begin.contains(is_unprintable) { made_by_printf(begin) } else { quoted(begin) };
+    let end = &text[text.trim_end_matches('\n').len()..];
+    if end.is_empty() { begin } else { format!("{begin}'{end}'") }
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn made_by_printf(text: &str) -> String {
+    // By bytes, always three digits. All that means something to `printf` or to the quotes is written so, too; and a dash,
+    // which may begin an option.
+    let octal = |letter: char| letter.to_string().bytes().map(|byte| format!("\\{byte:03o}")).collect();
     let escaped = text.chars().map(|letter| match letter {
-        '\'' | '\\' => format!("\\{letter}"),
-        letter if letter.is_control() => {
-            letter.to_string().bytes().fold(String::new(), |text, byte| text + &format!("\\{byte:03o}"))
-        }
+        '\'' | '\\' | '%' | '-' => octal(letter),
+        letter if is_unprintable(letter) => octal(letter),
         letter => letter.to_string(),
     });
-    format!("$'{}'", escaped.collect::<String>())
+    format!("\"$(printf '{}')\"", escaped.collect::<String>())
 }
 
 #[cfg(test)]
@@ -209,19 +222,71 @@ mod tests {
     }
 
     #[test]
-    fn any_name_is_one_word_in_one_line() {
+    fn any_name_is_one_word() {
         for (text, wanted) in [
             ("shop_1", "shop_1"),
             ("", "''"),
             ("a b", "'a b'"),
             ("it's $HOME `x`", r"'it'\''s $HOME `x`'"),
             ("ünï 漢字", "'ünï 漢字'"),
-            ("a\nb'\\\u{1b}\u{9b}", r"$'a\012b\'\\\033\302\233'"),
+            ("-a\nb'%\\\u{1b}\u{9b}\u{202e}", r#""$(printf '\055a\012b\047\045\134\033\302\233\342\200\256')""#),
+            ("a b\n", "'a b''\n'"),
         ] {
             assert_eq!(word(text), wanted);
         }
         assert_eq!(connection("host=x y='z'\\"), r"dbname='host=x y=\'z\'\\'");
         assert_eq!(connection("postgres://h/d"), "dbname='postgres://h/d'");
         assert_eq!(connection("a b"), "a b");
+    }
+
+    /// What these shells read a script's words as.
+    fn read_by(shell: &str, script: &str) -> String {
+        let output = std::process::Command::new(shell).args(["-c", script]).output().expect("a shell");
+        assert!(output.status.success(), "{shell}: {script}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    #[test]
+    fn no_name_runs_anything_in_any_shell() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mark = dir.path().join("PWNED");
+        let touch = format!("touch {}", mark.display());
+        for name in [
+            format!("a\n'; {touch} #"),
+            format!("a\n\\'; {touch} #"),
+            format!("\n\"; {touch} #\n"),
+            format!("$({touch})"),
+            format!("\u{1b}`{touch}`$({touch})\u{7}"),
+            format!("-n\n{touch}\n%s%n\\c\\0101\n\n"),
+            "\u{202e}漢\u{9b}é\u{85}".to_owned(),
+            "\n".to_owned(),
+            "'\n'".to_owned(),
+            "\r\n".to_owned(),
+        ] {
+            for shell in ["sh", "bash"] {
+                assert_eq!(read_by(shell, &format!("printf '%s|' {}", word(&name))), format!("{name}|"), "{shell}");
+                let roles = [
+                    ("database", name.as_str().into()),
+                    ("globals", serde_json::Value::Null),
+                    ("roles", vec![name.as_str()].into()),
+                ];
+                let commands = commands(&PLACE, Some(&manifest(&roles))).join("\n");
+                let stubs = "aws() { :; }; sha256sum() { :; }; gunzip() { :; }; psql() { :; }; createdb() { printf '%s|' \"$@\"; };";
+                let script = format!("{stubs}\n{commands} || :");
+                let arguments = read_by(shell, &script);
+                assert!(arguments.ends_with(&format!("|{name}|")), "{shell}: {arguments:?} of {commands}");
+                assert!(!mark.exists(), "{shell} ran what is in {name:?}: {commands}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_shell_without_pipefail_says_so_and_restores_nothing() {
+        let commands = commands(&PLACE, Some(&manifest(&[]))).join("\n");
+        let stubs = "aws() { :; }; sha256sum() { :; }; createdb() { :; }; gunzip() { false; }; psql() { :; };";
+        for shell in ["sh", "bash"] {
+            let ended = std::process::Command::new(shell).args(["-c", &format!("{stubs}\n{commands}")]).output();
+            assert!(!ended.expect("a shell").status.success(), "{shell}: a backup that cannot be unpacked");
+        }
     }
 }

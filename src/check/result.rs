@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::error::CheckError;
+use crate::printable::printable;
 
 /// What was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -155,17 +156,12 @@ pub struct CheckResult {
 
 impl fmt::Display for CheckResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<4}  {:<14}  {}", self.status.word(), self.check.word(), one_line(&self.detail))?;
+        write!(f, "{:<4}  {:<14}  {}", self.status.word(), self.check.word(), printable(&self.detail))?;
         match &self.hint {
-            Some(hint) => write!(f, "\n{:22}-> {}", "", one_line(hint)),
+            Some(hint) => write!(f, "\n{:22}-> {}", "", printable(hint)),
             None => Ok(()),
         }
     }
-}
-
-/// Names of databases and tables can hold line breaks, and worse.
-fn one_line(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
 /// CheckResults as they come.
@@ -269,7 +265,7 @@ mod tests {
             hint: Some("do this".to_owned()),
             elapsed_ms: 1,
         };
-        assert_eq!(result.to_string(), "fail  s3_put          a b\n                      -> do this");
+        assert_eq!(result.to_string(), "fail  s3_put          a\\nb\n                      -> do this");
     }
 
     #[test]

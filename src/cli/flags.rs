@@ -34,7 +34,8 @@ fn used_by(command: CommandName) -> impl Iterator<Item = &'static Setting> {
 }
 
 fn flag(setting: &'static Setting) -> Option<Arg> {
-    let arg = Arg::new(setting.variable).long(setting.flag?).value_name(setting.value);
+    // A negative number is judged with the setting's name and bounds, not taken for a flag.
+    let arg = Arg::new(setting.variable).long(setting.flag?).value_name(setting.value).allow_negative_numbers(true);
     let arg = if setting.value == "BOOL" {
         arg.num_args(0..=1).require_equals(true).default_missing_value("true")
     } else {

@@ -14,7 +14,7 @@ use super::Context;
 /// # Errors
 /// Where stdout cannot be written.
 pub fn run(context: &Context<'_>, args: &CompletionsArgs) -> Result<(), Error> {
-    context.print(script(args.shell).trim_end())
+    context.print_verbatim(script(args.shell).trim_end())
 }
 
 /// The completion script for a shell.

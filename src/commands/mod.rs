@@ -20,6 +20,7 @@ use crate::config::Flags;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::error_chain::Chain;
+use crate::printable::{PrintableJson, printable_lines};
 use crate::telemetry::LogWriter;
 
 /// What every subcommand gets.
@@ -53,11 +54,20 @@ impl OwnedContext {
 
 impl Context<'_> {
     /// Writes a result to stdout. It is made of this program's own values, none of which is a secret, and is not
-    /// searched for any: a bucket that is called as its key must not turn names into something else.
+    /// searched for any: a bucket that is called as its key must not turn names into something else. Names of others stand in
+    /// it: no line of it controls the terminal.
     ///
     /// # Errors
     /// Where stdout cannot be written; a reader that has gone (`| head`) is no error.
     pub fn print(&self, text: &str) -> Result<(), Error> {
+        self.print_verbatim(&printable_lines(text))
+    }
+
+    /// Writes this program's own text to stdout as it is.
+    ///
+    /// # Errors
+    /// As [`Self::print`].
+    pub fn print_verbatim(&self, text: &str) -> Result<(), Error> {
         let mut stdout = std::io::stdout().lock();
         ended(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
     }
@@ -67,9 +77,7 @@ impl Context<'_> {
     /// # Errors
     /// As [`Self::print`].
     pub fn print_json(&self, value: &impl Serialize) -> Result<(), Error> {
-        let mut stdout = BufWriter::new(std::io::stdout().lock());
-        let written = serde_json::to_writer(&mut stdout, value).map_err(std::io::Error::from);
-        ended(written.and_then(|()| writeln!(stdout)).and_then(|()| stdout.flush()))
+        print_json(value)
     }
 
     /// What an error says, for a result: other programs' words may stand in it, and secrets in those.
@@ -85,6 +93,13 @@ impl Context<'_> {
             tracing::warn!(error = %Chain(&error), "the report was not written");
         }
     }
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), Error> {
+    let mut stdout = BufWriter::new(std::io::stdout().lock());
+    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut stdout, PrintableJson));
+    let written = written.map_err(std::io::Error::from);
+    ended(written.and_then(|()| writeln!(stdout)).and_then(|()| stdout.flush()))
 }
 
 /// How writing to stdout ended; a reader that has gone is no error.
@@ -108,6 +123,14 @@ fn columns() -> Option<usize> {
 struct Failure {
     success: bool,
     error: String,
+}
+
+/// Writes what is wrong with a command line that asks for JSON: the first line of its message, without its heading.
+pub(crate) fn print_usage_failure(text: &str) {
+    let line = text.lines().next().unwrap_or_default();
+    let failure = Failure { success: false, error: line.trim_start_matches("error: ").to_owned() };
+    // Whoever cannot be written to has the message on stderr.
+    drop(print_json(&failure));
 }
 
 /// Logs the error that ends a run: once, and each problem of the settings on its own line.

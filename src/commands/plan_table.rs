@@ -2,6 +2,7 @@
 
 use bytesize::ByteSize;
 
+use crate::printable::counted;
 use crate::retention::{Decision, Inventory, RetentionReport};
 
 /// The whole plan, newest first, and what else would be done; the reasons in so many columns, or in one line.
@@ -54,13 +55,13 @@ fn wrapped(reasons: &[String], width: Option<usize>) -> Vec<String> {
 /// What was done, in one line.
 pub fn summary(report: &RetentionReport, location: &str) -> String {
     let size = ByteSize(report.deleted_bytes).display().iec();
-    format!("{location}: {} backups kept, {} deleted ({size})", report.kept, report.deleted)
+    format!("{location}: {} kept, {} deleted ({size})", counted(report.kept, "backup"), report.deleted)
 }
 
 fn planned(report: &RetentionReport, location: &str) -> String {
     let size = ByteSize(report.deleted_bytes).display().iec();
     let verdict = if report.frozen { "; nothing would be deleted without --force" } else { "" };
-    format!("{location}: {} backups to keep, {} to delete ({size}){verdict}", report.kept, report.deleted)
+    format!("{location}: {} to keep, {} to delete ({size}){verdict}", counted(report.kept, "backup"), report.deleted)
 }
 
 fn row(decision: &Decision) -> ([String; 3], Vec<String>) {

@@ -7,7 +7,7 @@ use crate::cli::PruneArgs;
 use crate::config::{self, PruneConfig};
 use crate::error::Error;
 use crate::interrupt::Interrupts;
-use crate::retention::{self, Inventory, PlanReport, RetentionReport, Safety, Sweep};
+use crate::retention::{self, Inventory, Occasion, PlanReport, RetentionReport, Safety, Sweep};
 use crate::storage::Destination;
 
 use super::Context;
@@ -74,7 +74,7 @@ async fn prune(
 async fn preview(context: &Context<'_>, args: &PruneArgs) -> Result<(), Error> {
     let config = config::prune(context.flags, context.environment).map_err(Error::Settings)?;
     let (destination, inventory) = inventory(&config).await?;
-    retention::announce(&inventory, on_freeze(args));
+    retention::announce(&inventory, on_freeze(args), Occasion::DryRun);
     let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref()).await;
     let stale = sweep.find(&destination, Utc::now()).await;
     let stale: Vec<String> = stale.into_iter().map(|upload| upload.file_name).collect();

@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::archive::StoredBackup;
 use crate::archive::manifest::{Manifest, Place};
 use crate::archive::restore_instructions;
+use crate::printable::printable;
 
 /// A database's name is cut no shorter than this.
 const LEAST_DATABASE: usize = 5;
@@ -65,7 +66,7 @@ pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>, endpoint: Opti
     if let Some(manifest) = manifest {
         lines.extend([
             ("finished", manifest.finished_at.clone()),
-            ("database", printable(&manifest.database)),
+            ("database", manifest.database.clone()),
             ("dump", format!("{} bytes, CRC-32 {}", manifest.dump_bytes, manifest.dump_crc32)),
             ("rows", format!("{} in {} tables", manifest.rows, manifest.tables.len())),
             ("server", manifest.server_version.clone()),
@@ -76,7 +77,8 @@ pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>, endpoint: Opti
         lines.extend(needs(manifest));
     }
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    let facts: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect();
+    let facts: Vec<String> =
+        lines.iter().map(|(name, value)| format!("{name:<width$}  {}", printable(value))).collect();
     let place = Place { location: &backup.s3_location, endpoint };
     let commands =
         restore_instructions::commands(&place, manifest).iter().fold(String::new(), |text, line| text + "\n  " + line);
@@ -88,9 +90,8 @@ pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>, endpoint: Opti
 
 /// What must be there before a restore, and what is missing beside the backup.
 fn needs(manifest: &Manifest) -> Vec<(&'static str, String)> {
-    let list = |names: &[String]| names.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ");
-    let extensions =
-        manifest.extensions.iter().map(|extension| printable(&format!("{} {}", extension.name, extension.version)));
+    let list = |names: &[String]| names.join(", ");
+    let extensions = manifest.extensions.iter().map(|extension| format!("{} {}", extension.name, extension.version));
     let globals = manifest.globals.as_ref().map(|globals| {
         let without = if globals.role_passwords { "" } else { ", without role passwords" };
         format!("{} bytes{without}", globals.bytes)
@@ -112,14 +113,9 @@ fn row(backup: &StoredBackup, now: DateTime<Utc>) -> [String; 6] {
         age(now - backup.started),
         ByteSize(backup.file_size).display().iec_short().to_string(),
         backup.compression_ratio.map_or_else(nothing, |ratio| format!("{ratio:.1}")),
-        backup.database.as_deref().map_or_else(nothing, printable),
+        backup.database.as_deref().map_or_else(nothing, |name| printable(name).into_owned()),
         backup.state.words().to_owned(),
     ]
-}
-
-/// A name as it may stand in a table: a database's name can hold a line break.
-fn printable(name: &str) -> String {
-    name.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
 }
 
 /// A text in so many columns.
@@ -185,7 +181,7 @@ mod tests {
         for state in [State::Ok, State::NoManifest, State::Partial, State::SizeMismatch, State::Uploading] {
             let lines = table(&[backup(long, state), backup("x\ny", state)]);
             assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
-            assert!(lines[1].contains('…') && lines[2].contains("x?y"), "{lines:#?}");
+            assert!(lines[1].contains('…') && lines[2].contains(r"x\ny"), "{lines:#?}");
             let in_full = of(&[backup(long, state)], Utc::now(), None);
             assert!(in_full.contains(long) && !in_full.contains('…'), "{in_full}");
         }

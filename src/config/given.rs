@@ -2,7 +2,9 @@
 //!
 //! Called by [`super::resolve`] for every setting from every source, and by the redactor, which must know both forms.
 
-use super::table::{PG_DUMP_ARGS, POSTGRES_CONNECTION_STRING, Setting};
+use std::path::Path;
+
+use super::table::{PG_DUMP_ARGS, POSTGRES_CONNECTION_STRING, Secrecy, Setting};
 
 /// The text without blank lines around it and without the line break at its end: `echo`, editors, Docker and Kubernetes
 /// leave them there. Spaces beside the text stay: they may be a part of a secret.
@@ -30,6 +32,15 @@ pub(super) fn fault(setting: &Setting, value: &str) -> Option<&'static str> {
         return Some("begins and ends with a quote: take the quotes off (only a shell does so itself)");
     }
     (value.contains(is_break) && !may_have_lines(setting, value)).then_some("holds a line break: give it as one line")
+}
+
+/// Whether the value itself may have been given where its file's path belongs: nothing is there, and it is no absolute path
+/// that begins with a directory of this host. A random key may begin with a slash.
+pub(super) fn may_be_the_value(setting: &Setting, path: &Path) -> bool {
+    let top = path.strip_prefix("/").ok().and_then(|inner| inner.parent()?.components().next());
+    let is_path = top.is_some_and(|top| Path::new("/").join(top).is_dir());
+    let is_delicate = setting.secrecy == Secrecy::Secret || path.to_string_lossy().contains("://");
+    is_delicate && !is_path && !path.exists()
 }
 
 fn is_break(letter: char) -> bool {

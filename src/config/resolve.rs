@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::environment::Environment;
 use crate::exit_code::ExitCode;
+use crate::printable::printable;
 
 use super::effective::Effective;
 use super::given;
@@ -49,8 +50,7 @@ impl Problems {
 
     /// Adds a problem; it stays one line, whatever the value in it holds.
     pub fn push(&mut self, code: ExitCode, text: String) {
-        let text = if text.contains(char::is_control) { in_one_line(&text) } else { text };
-        self.0.push(Problem { code, text });
+        self.0.push(Problem { code, text: printable(&text).into_owned() });
     }
 }
 
@@ -88,7 +88,9 @@ impl<'a> Resolver<'a> {
 
     /// Reports a problem of a setting whose value was resolved before.
     pub fn refuse(&mut self, setting: &Setting, why: &str) {
-        self.problems.push(setting.refusal, format!("{}: {why}", setting.variable));
+        let flag = setting.flag.filter(|_| self.flags.get(setting.variable).is_some_and(|value| !value.is_empty()));
+        let flag = flag.map_or_else(String::new, |flag| format!(" (--{flag})"));
+        self.problems.push(setting.refusal, format!("{}{flag}: {why}", setting.variable));
     }
 
     /// Reports a problem that is not one setting's.
@@ -162,10 +164,13 @@ impl<'a> Resolver<'a> {
     #[must_use]
     pub fn every_form(&self, setting: &Setting) -> Vec<String> {
         let plain = self.environment.get(setting.variable).map(|value| value.to_string_lossy().into_owned());
-        let file = self.environment.get(&file_variable(setting)).and_then(|path| std::fs::read(path).ok());
+        let path = self.environment.get(&file_variable(setting)).map(Path::new);
+        let file = path.and_then(|path| std::fs::read(path).ok());
         let file = file.map(|content| String::from_utf8_lossy(&content).into_owned());
+        let misplaced =
+            path.filter(|path| given::may_be_the_value(setting, path)).map(|path| path.display().to_string());
         let mut forms = Vec::new();
-        for given in plain.into_iter().chain(file) {
+        for given in plain.into_iter().chain(file).chain(misplaced) {
             let taken = given::without_blank_lines(&given).to_owned();
             forms.extend(given::without_quotes(&taken).map(str::to_owned));
             forms.extend([taken, given]);
@@ -195,6 +200,9 @@ impl<'a> Resolver<'a> {
         }
         let Some(path) = file.map(Path::new) else { return Ok(None) };
         let content = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+            _ if given::may_be_the_value(setting, path) => {
+                format!("{file_variable} names no file: a path belongs here")
+            }
             std::io::ErrorKind::InvalidData => format!("{file_variable}: {} is not text in UTF-8", path.display()),
             _ => format!("{file_variable}: cannot read {}: {error}", path.display()),
         })?;
@@ -207,13 +215,6 @@ impl<'a> Resolver<'a> {
 
 fn file_variable(setting: &Setting) -> String {
     format!("{}_FILE", setting.variable)
-}
-
-/// Control characters as they are written in source code.
-fn in_one_line(text: &str) -> String {
-    let escaped =
-        |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() };
-    text.chars().map(escaped).collect()
 }
 
 #[cfg(test)]
@@ -288,6 +289,37 @@ mod tests {
         let problems = resolver.finish().expect_err("quotes");
         assert_eq!(problems.exit_code(), ExitCode::InvalidS3);
         assert!(problems.to_string().starts_with("S3_SECRET_KEY: begins and ends with a quote"), "{problems}");
+    }
+
+    #[test]
+    fn a_secret_in_the_place_of_its_path_is_not_shown() {
+        for (setting, value) in [
+            (&table::POSTGRES_CONNECTION_STRING, "postgresql://u:sentinel@h/d"),
+            (&table::POSTGRES_CONNECTION_STRING, "host=h password=sentinel"),
+            (&table::S3_SECRET_KEY, "sentinel"),
+            (&table::S3_SECRET_KEY, "/sentinel"),
+            (&table::S3_SECRET_KEY, "/sen/tinel+/sentinel"),
+            (&table::PING_URL, "https://h/sentinel"),
+            (&table::S3_URL, "https://u:sentinel@h"),
+        ] {
+            let variable = file_variable(setting);
+            let (flags, variables) = (Flags::new(), environment(&[(&variable, value)]));
+            let mut resolver = Resolver::new(&flags, &variables);
+            assert_eq!(resolver.text(setting), None);
+            assert_eq!(resolver.every_form(setting).last().map(String::as_str), Some(value));
+            let problems = resolver.finish().expect_err("no file").to_string();
+            assert_eq!(problems, format!("{variable} names no file: a path belongs here"));
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        for path in [dir.path().join("missing"), dir.path().to_owned(), "/etc/no/such/secret".into()] {
+            let path = path.display().to_string();
+            let (flags, variables) = (Flags::new(), environment(&[("S3_SECRET_KEY_FILE", &path)]));
+            let mut resolver = Resolver::new(&flags, &variables);
+            assert_eq!(resolver.text(&table::S3_SECRET_KEY), None);
+            assert_eq!(resolver.every_form(&table::S3_SECRET_KEY), [""; 0]);
+            let problems = resolver.finish().expect_err("unreadable").to_string();
+            assert!(problems.starts_with(&format!("S3_SECRET_KEY_FILE: cannot read {path}: ")), "{problems}");
+        }
     }
 
     #[test]

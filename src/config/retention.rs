@@ -52,8 +52,12 @@ pub fn prune(flags: &Flags, environment: &Environment) -> Result<PruneConfig, Pr
     let zone = zone(&mut resolver);
     let retention = policy(&mut resolver, zone);
     if retention == Ok(None) {
+        let off: Vec<&str> =
+            RULES.iter().filter(|rule| resolver.text(rule).is_some()).map(|rule| rule.variable).collect();
+        let off =
+            if off.is_empty() { String::new() } else { format!(" ({} is off: `0` turns a rule off)", off.join(", ")) };
         let names: Vec<&str> = RULES.iter().map(|rule| rule.variable).collect();
-        let text = format!("no rule says what to keep: set one of {}", names.join(", "));
+        let text = format!("no rule says what to keep{off}: set one of {}", names.join(", "));
         resolver.problem(ExitCode::MissingSetting, text);
     }
     let spool_dir = resolver.text(&table::BACKUP_SPOOL_DIR).map(PathBuf::from);

@@ -10,7 +10,9 @@ use super::table::{PING_URL, SETTINGS, Secrecy, Setting};
 use super::{Flags, Resolver};
 
 /// Secrets that reach this process past its own settings.
-const OTHERS: &[&str] = &["PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+const OTHERS: &[&str] = &["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+/// Names that are shown.
+const NAMES: [&str; 2] = ["PGUSER", "PGDATABASE"];
 
 /// The secrets among the settings, whatever may be wrong with them, and those of libpq and the AWS chain.
 #[must_use]
@@ -22,10 +24,53 @@ pub fn secrets(flags: &Flags, environment: &Environment) -> Vec<String> {
     let mut secrets: Vec<String> = settings.flat_map(|setting| resolver.every_form(setting)).collect();
     secrets.extend(OTHERS.iter().filter_map(|name| environment.get(name)?.to_str().map(str::to_owned)));
     let parsed: Vec<Conninfo> = secrets.iter().filter_map(|text| Conninfo::parse(text).ok()).collect();
-    for conninfo in &parsed {
-        let others = conninfo.other_secrets().iter().map(|(_, secret)| secret);
-        secrets.extend(conninfo.password().into_iter().chain(others).map(|secret| secret.expose_secret().to_owned()));
-    }
+    let others = parsed.iter().flat_map(Conninfo::other_secrets).map(|(_, secret)| secret.expose_secret().to_owned());
+    secrets.extend(others);
+    secrets.extend(passwords(&parsed, environment));
     secrets.extend(resolver.every_form(&PING_URL).iter().flat_map(|text| PingUrl::secrets(text)));
     secrets
+}
+
+/// Every password of a connection, but one that is also the name of the user or of the database: those are shown in many places,
+/// and a mask there would tell the password.
+fn passwords(parsed: &[Conninfo], environment: &Environment) -> Vec<String> {
+    let variable = |name: &&str| environment.get(name).map(|value| value.to_string_lossy().into_owned());
+    let names = parsed.iter().flat_map(|conninfo| [conninfo.get("user"), conninfo.get("dbname")]);
+    let names: Vec<String> = names.flatten().map(str::to_owned).chain(NAMES.iter().filter_map(variable)).collect();
+    let given = parsed.iter().filter_map(Conninfo::password).map(|password| password.expose_secret().to_owned());
+    given.chain(variable(&"PGPASSWORD")).filter(|password| !names.contains(password)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::telemetry::Redactor;
+
+    use super::*;
+
+    #[test]
+    fn a_password_that_is_a_name_is_not_hidden_where_the_name_is_shown() {
+        let of = |variables: &[(&str, &str)]| {
+            let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            Redactor::new(secrets(&Flags::new(), &variables.collect()))
+        };
+        let string = |text| of(&[("POSTGRES_CONNECTION_STRING", text)]);
+        let grant = "GRANT SELECT ON t TO \"backup\"";
+        for redactor in [
+            string("postgresql://backup:backup@h/shop"),
+            string("host=h user=x dbname=backup password=backup"),
+            of(&[("PGUSER", "backup"), ("PGPASSWORD", "backup")]),
+            of(&[("PGDATABASE", "backup"), ("POSTGRES_CONNECTION_STRING", "postgresql://x:backup@h")]),
+        ] {
+            assert_eq!(redactor.clean(grant), grant);
+        }
+        let uri = "postgresql://backup:backup@h/shop";
+        assert_eq!(string(uri).clean(uri), "[hidden]", "the whole string is a secret all the same");
+        for redactor in [
+            string("postgresql://backup2:backup@h/shop"),
+            of(&[("PGPASSWORD", "backup")]),
+            of(&[("PGUSER", "backup"), ("S3_SECRET_KEY", "backup")]),
+        ] {
+            assert_eq!(redactor.clean(grant), "GRANT SELECT ON t TO \"[hidden]\"");
+        }
+    }
 }

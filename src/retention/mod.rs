@@ -23,7 +23,7 @@ pub use inventory::Inventory;
 pub use plan::{Backup, Decision, Plan, Reason, Verdict};
 pub use policy::{RetentionPolicy, Rules, Unit};
 pub use report::{PlanReport, PruneError, RetentionReport};
-pub use safety::{SafetyCheck, safety_checks};
+pub use safety::{Occasion, SafetyCheck, safety_checks};
 pub use sweep::{SWEEP_AFTER, Sweep};
 
 use std::time::Duration;
@@ -64,7 +64,7 @@ pub async fn enforce<Waiting: Future<Output = ()>>(
     on_freeze: Safety,
     stop: impl Fn() -> Waiting,
 ) -> Enforced {
-    announce(inventory, on_freeze);
+    announce(inventory, on_freeze, Occasion::Deletion);
     if on_freeze == Safety::Enforce && !inventory.safety_checks().is_empty() {
         let shortfall = PruneError::Frozen {
             to_delete: inventory.plan().deletions().count(),
@@ -88,10 +88,10 @@ pub async fn enforce<Waiting: Future<Output = ()>>(
 }
 
 /// Says what speaks against a plan, and what to do; or that it is overridden.
-pub fn announce(inventory: &Inventory, on_freeze: Safety) {
+pub fn announce(inventory: &Inventory, on_freeze: Safety, occasion: Occasion) {
     for freeze in inventory.safety_checks() {
         match on_freeze {
-            Safety::Enforce => tracing::warn!("{}", freeze.explained()),
+            Safety::Enforce => tracing::warn!("{}", freeze.explained(occasion)),
             Safety::Override => tracing::warn!("overridden by --force: {freeze}"),
         }
     }

@@ -3,12 +3,13 @@
 use serde::Serialize;
 
 use crate::archive::name::BackupName;
+use crate::printable::counted;
 
 use super::Safety;
 use super::apply::Deleted;
 use super::inventory::Inventory;
 use super::plan::Decision;
-use super::safety::SafetyCheck;
+use super::safety::{Occasion, SafetyCheck};
 
 /// What became of a destination's backups, or would.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -33,7 +34,7 @@ pub struct RetentionReport {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PruneError {
     /// Something speaks against it.
-    #[error("nothing was deleted, although the rules say to delete {to_delete} backups: see to the {} above, or run `prune --force`", warnings(*.reasons))]
+    #[error("nothing was deleted, although the rules say to delete {}: see to the {} above, or run `prune --force`", counted(*.to_delete, "backup"), warnings(*.reasons))]
     Frozen {
         /// Backups that the rules do not keep.
         to_delete: usize,
@@ -42,7 +43,9 @@ pub enum PruneError {
     },
     /// Not all could be deleted.
     #[error(
-        "{failed} of the files to delete could not be deleted, the first is {first}; {untried} backups were not tried"
+        "{} could not be deleted, the first is {first}; {} not tried",
+        counted(*.failed, "file"),
+        counted(*.untried, "backup")
     )]
     Failed {
         /// How many.
@@ -65,6 +68,10 @@ fn overridden(inventory: &Inventory, on_freeze: Safety) -> Vec<String> {
     overridden.iter().map(ToString::to_string).collect()
 }
 
+fn explained(checks: &[SafetyCheck], occasion: Occasion) -> Vec<String> {
+    checks.iter().map(|check| check.explained(occasion)).collect()
+}
+
 fn warnings(count: usize) -> String {
     if count == 1 { "warning".to_owned() } else { format!("{count} warnings") }
 }
@@ -77,7 +84,7 @@ impl RetentionReport {
             kept: inventory.plan().decisions().len(),
             kept_bytes: stored_bytes(inventory),
             frozen: true,
-            problems: inventory.safety_checks().iter().map(SafetyCheck::explained).collect(),
+            problems: explained(inventory.safety_checks(), Occasion::Deletion),
             ..Self::default()
         }
     }
@@ -86,7 +93,7 @@ impl RetentionReport {
     #[must_use]
     pub fn carried_out(inventory: &Inventory, deleted: &Deleted, on_freeze: Safety) -> Self {
         let failed = deleted.failed.iter().map(|(file_name, reason)| format!("{file_name}: {reason}"));
-        let stopped = deleted.is_stopped.then(|| format!("stopped: {} backups were not tried", deleted.untried));
+        let stopped = deleted.is_stopped.then(|| format!("stopped: {} not tried", counted(deleted.untried, "backup")));
         Self {
             kept: inventory.plan().decisions().len().saturating_sub(deleted.backups),
             kept_bytes: stored_bytes(inventory).saturating_sub(deleted.backup_bytes),
@@ -110,7 +117,7 @@ impl RetentionReport {
             deleted,
             deleted_bytes: inventory.doomed_bytes(),
             frozen: !heeded.is_empty(),
-            problems: heeded.iter().map(SafetyCheck::explained).collect(),
+            problems: explained(heeded, Occasion::DryRun),
             overridden: overridden(inventory, on_freeze),
         }
     }

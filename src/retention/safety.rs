@@ -17,6 +17,15 @@ const FEW: usize = 5;
 /// How a person overrides a safety check, once, wherever the program runs.
 const ACCEPT: &str = "run `pg-s3-backup prune --force` with the same settings (in a container: `docker exec CONTAINER pg-s3-backup prune --force`)";
 
+/// When a safety check is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// Instead of a deletion.
+    Deletion,
+    /// With the plan of `prune --dry-run`.
+    DryRun,
+}
+
 /// A reason to delete nothing. Displayed, it says what was found; [`SafetyCheck::advice`] says what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SafetyCheck {
@@ -80,7 +89,7 @@ impl fmt::Display for SafetyCheck {
 impl SafetyCheck {
     /// What to look at, when it ends by itself, and how to delete all the same.
     #[must_use]
-    pub fn advice(&self) -> String {
+    pub fn advice(&self, occasion: Occasion) -> String {
         let first = match self {
             Self::Future { .. } => {
                 "set the clock of the host that made it, and remove it from the bucket if it is not wanted"
@@ -89,6 +98,9 @@ impl SafetyCheck {
             Self::Shrunk { .. } => {
                 "find out whether the database was emptied; once backups of the new size span 7 days, old ones are deleted again"
             }
+            Self::Most { .. } if occasion == Occasion::DryRun => {
+                "look at the backups in this plan; a first run over a backlog is accepted once"
+            }
             Self::Most { .. } => "look at `pg-s3-backup prune --dry-run`; a first run over a backlog is accepted once",
         };
         format!("{first}. To delete now: {ACCEPT}")
@@ -96,8 +108,8 @@ impl SafetyCheck {
 
     /// What was found and what to do, in one line.
     #[must_use]
-    pub fn explained(&self) -> String {
-        format!("{self}: {}", self.advice())
+    pub fn explained(&self, occasion: Occasion) -> String {
+        format!("{self}: {}", self.advice(occasion))
     }
 }
 

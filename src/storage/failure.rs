@@ -141,7 +141,7 @@ impl Failure {
             "SignatureDoesNotMatch" => "correct S3_SECRET_KEY",
             // Some servers say no more to a wrong key or secret.
             _ if self.is_denied() => {
-                "correct S3_ACCESS_KEY and S3_SECRET_KEY, or allow these credentials to use the bucket (the README has the policy)"
+                "correct S3_ACCESS_KEY and S3_SECRET_KEY, or allow these credentials to use the bucket (docs/security.md has the policies)"
             }
             "PermanentRedirect"
             | "TemporaryRedirect"

@@ -3,15 +3,22 @@
 //! Set up once by `lib`. Only this program's own events are logged below WARN: the SDK's and hyper's show headers. What
 //! the SDK warns of while it looks for credentials and region is in this program's own error, or no problem.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use indicatif::MultiProgress;
 use tracing::Level;
+use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
+
+use crate::printable::{printable, printable_json};
 
 use super::Redactor;
 
@@ -67,7 +74,8 @@ pub fn install(settings: &LogSettings, writer: LogWriter) {
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let installed = match settings.format {
         LogFormat::Text => {
-            let layer = layer.with_ansi(settings.is_coloured).with_target(false);
+            let fields = debug_fn(write_field).delimited(" ");
+            let layer = layer.with_ansi(settings.is_coloured).with_target(false).fmt_fields(fields);
             tracing::subscriber::set_global_default(registry.with(layer))
         }
         LogFormat::Json => {
@@ -77,6 +85,17 @@ pub fn install(settings: &LogSettings, writer: LogWriter) {
     };
     if let Err(error) = installed {
         tracing::warn!(%error, "the logger was installed before");
+    }
+}
+
+/// Writes a field of a line of text. A value can hold others' words, which must not control the terminal.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let text = format!("{value:?}");
+    let text = printable(&text);
+    match (field.name(), writer.has_ansi_escapes()) {
+        ("message", _) => writer.write_str(&text),
+        (name, true) => write!(writer, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m{text}"),
+        (name, false) => write!(writer, "{name}={text}"),
     }
 }
 
@@ -143,6 +162,11 @@ impl Drop for Line<'_> {
         let clean = {
             let redactor = self.writer.redactor.read().unwrap_or_else(PoisonError::into_inner);
             redactor.clean_line(&text)
+        };
+        // A line of text was made printable field by field, around its own colours.
+        let clean = match clean.strip_suffix('\n').filter(|line| line.starts_with('{')) {
+            Some(json) => Cow::Owned(format!("{}\n", printable_json(json))),
+            None => clean,
         };
         // Where stderr is closed there is nobody left to tell.
         self.writer.bars.suspend(|| drop(io::stderr().lock().write_all(clean.as_bytes())));

@@ -232,6 +232,26 @@ fn every_command_with_json_says_in_json_why_it_failed() {
 }
 
 #[test]
+fn a_wrong_command_line_with_json_is_an_object_too() {
+    for (arguments, cause) in [
+        (["list", "--json", "--no-such"].as_slice(), "unexpected argument '--no-such' found"),
+        (&["list", "--limit", "-1", "--json"], "invalid value '-1' for '--limit <N|all>'"),
+        (&["backup", "--json", "password=sentinel"], "unexpected argument"),
+        (&["check", "--json", "--max-age", "soon"], "--max-age"),
+    ] {
+        let outcome = Program::new().args(arguments).run();
+        let stdout = outcome.assert_code(64).stdout_text();
+        let told: Value = serde_json::from_str(&stdout).expect("one JSON object");
+        assert_eq!((stdout.lines().count(), &told["success"]), (1, &false.into()), "{stdout}");
+        let error = told["error"].as_str().expect("a text");
+        assert!(error.contains(cause) && !error.starts_with("error") && !stdout.contains("sentinel"), "{stdout}");
+        assert!(outcome.stderr.contains(error), "people have it on stderr: {}", outcome.stderr);
+    }
+    let outcome = Program::new().args(["backup", "--no-such", "--", "--json"]).run();
+    assert_eq!(outcome.assert_code(64).stdout_text(), "", "that one is for pg_dump");
+}
+
+#[test]
 fn every_line_of_a_json_log_is_an_object() {
     let database = postgres().create_database("log");
     let bucket = s3().create_bucket("log");

@@ -12,6 +12,7 @@ mod completions;
 mod connections;
 mod connections_refused;
 mod connections_tls;
+mod control_characters;
 mod daemon;
 mod daemon_outages;
 mod daemon_start;

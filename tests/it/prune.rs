@@ -295,6 +295,7 @@ fn each_reason_to_freeze_is_named_and_can_be_overridden() {
         let dry = program.clone().arg("--dry-run").run();
         dry.assert_code(0);
         assert!(dry.stderr.contains(reason) && dry.stdout_text().contains("without --force"), "{}", dry.stdout_text());
+        assert!(!dry.stderr.contains("--dry-run"), "that is what it is: {}", dry.stderr);
         assert_eq!(s3().every_key(&bucket), before, "{reason}: nothing is deleted");
         let forced = program.args(["--force", "--json"]).run();
         let told = json(&forced, 0);
@@ -318,6 +319,15 @@ fn without_a_rule_prune_names_the_variables() {
         for variable in ["BACKUP_RETENTION_DAYS", "BACKUP_KEEP_LAST", "BACKUP_KEEP_YEARLY"] {
             assert!(outcome.stderr.contains(variable), "{}", outcome.stderr);
         }
+    }
+    let outcome = prune_program(&bucket).args(["--keep-last=0", "--keep-daily", "off"]).run();
+    let stderr = &outcome.assert_code(1).stderr;
+    assert!(stderr.contains("BACKUP_KEEP_LAST, BACKUP_KEEP_DAILY is off: `0` turns a rule off"), "{stderr}");
+    for number in ["-1", "-36500"] {
+        let outcome = prune_program(&bucket).args(["--keep-last", number]).run();
+        let stderr = &outcome.assert_code(4).stderr;
+        let refusal = format!("BACKUP_KEEP_LAST (--keep-last): `{number}` is not a whole number from 1 to 36500");
+        assert!(stderr.contains(&refusal), "{stderr}");
     }
     assert_eq!(s3().every_key(&bucket), before);
 }

@@ -68,7 +68,7 @@ fn what_cannot_be_asked_deletes_nothing_and_what_may_not_be_asked_is_taken_for_s
     assert_ne!(outcome.code, Some(0), "{}", outcome.stderr);
     assert_eq!(stage.backups().len(), 3, "{}", outcome.stderr);
     stage.proxy.clear_rules();
-    // A key that may read manifests alone, as the README has it.
+    // A key that may read manifests alone, as docs/security.md has it.
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, Fault::access_denied()));
     let outcome = prune.run();
     outcome.assert_code(0);

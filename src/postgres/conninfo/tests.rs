@@ -105,6 +105,10 @@ fn what_other_drivers_understand_is_named_and_what_may_be_a_secret_is_not() {
         let error = Conninfo::parse(text).expect_err("refused");
         assert!(matches!(error, ConninfoError::UnknownParameter(_) | ConninfoError::Percent), "{text}: {error}");
     }
+    for (text, place) in [("u:12?S3CRN=1", 1), ("u:12?sslmode=require&S3CRN=1", 2), ("u:1/2?S3CRN=1", 1)] {
+        let error = Conninfo::parse(&format!("postgresql://{text}")).err();
+        assert_eq!(error, Some(ConninfoError::UnknownParameter(place)), "a password without its host: {text}");
+    }
     for scheme in
         ["postgresql+asyncpg", "postgres+psycopg2", "jdbc:postgresql", "prisma+postgres", "POSTGRESQL", "mysql"]
     {

@@ -43,7 +43,8 @@ pub(super) fn parse(rest: &str) -> Result<Words, ConninfoError> {
     let (database, query) = tail.split_once('?').map_or((tail, None), |(database, query)| (database, Some(query)));
     push_decoded(&mut words, "dbname", database.strip_prefix('/').unwrap_or(database))?;
     if let Some(query) = query {
-        parse_query(&mut words, query).map_err(|error| cause(error, query, &ports))?;
+        let error = |error| without_pieces(cause(error, query, &ports), (information, &ports), query);
+        parse_query(&mut words, query).map_err(error)?;
     }
     Ok(words)
 }
@@ -114,6 +115,18 @@ fn cause(error: ConninfoError, query: &str, ports: &str) -> ConninfoError {
         ConninfoError::NotUtf8 => error,
         _ if query.contains('@') => ConninfoError::Unescaped,
         _ if !ports.split(',').all(is_port) => ConninfoError::Port,
+        error => error,
+    }
+}
+
+/// Without any user information, what looks like a port may be the beginning of a password that lacks its `@host`, and the
+/// parameter's name another piece of it.
+fn without_pieces(error: ConninfoError, (information, ports): (&str, &str), query: &str) -> ConninfoError {
+    match error {
+        ConninfoError::ForeignParameter(name) if information.is_empty() && !ports.is_empty() => {
+            let is_named = |pair: &str| pair.split_once('=').is_some_and(|(key, _)| decode(key).as_ref() == Ok(&name));
+            ConninfoError::UnknownParameter(query.split('&').position(is_named).unwrap_or_default() + 1)
+        }
         error => error,
     }
 }

@@ -1,5 +1,6 @@
 //! Each sign that something is wrong, one step before it and one behind.
 
+use crate::retention::Occasion;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
@@ -190,7 +191,7 @@ fn several_signs_are_all_named_and_each_says_what_to_do() {
     backups.extend([sound(time("2026-11-30 02:00:00"), 0), sound(time("2036-10-31 02:00:00"), 0)]);
     let reasons =
         found(&backups, &policy(Rules { days: Some(7), ..Rules::default() }, 2, Tz::UTC), time("2026-11-30 03:00:00"));
-    let texts: Vec<String> = reasons.iter().map(SafetyCheck::explained).collect();
+    let texts: Vec<String> = reasons.iter().map(|check| check.explained(Occasion::Deletion)).collect();
     assert_eq!(reasons.len(), 4, "{texts:#?}");
     let commands = ["`pg-s3-backup prune --force`", "`docker exec CONTAINER pg-s3-backup prune --force`"];
     for text in texts {
