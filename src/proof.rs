@@ -1,7 +1,7 @@
 //! The proof that a dump is whole: the only maker of [`VerifiedDump`], without which nothing can be committed.
 //!
 //! `backup::stream` brings the evidence: how `pg_dump` ended, what the scanner saw, what the collector produced. Of a
-//! dump that an earlier run proved and kept, [`Journal::whole`] is the judge, and [`VerifiedDump::cut_anew`] where it is sent in
+//! dump that an earlier run proved and kept, [`Journal::verified`] is the judge, and [`VerifiedDump::cut_anew`] where it is sent in
 //! other parts. `storage` takes the proof. Nothing here does any work: it only judges.
 
 use crate::pipeline::Totals;
@@ -83,7 +83,7 @@ impl Journal {
     ///
     /// # Errors
     /// Why it is not whole.
-    pub fn whole(&self) -> Result<VerifiedDump, NotWhole> {
+    pub fn verified(&self) -> Result<VerifiedDump, NotWhole> {
         let proof = self.proof.as_ref().ok_or(NotWhole::NotKept("it was never proved"))?;
         let (totals, scan) = (&proof.totals, &proof.scan);
         let bytes = self.parts.values().try_fold(0u64, |sum, part| sum.checked_add(part.bytes));

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::pipeline::{PartMemory, PartPlan, Progress, SealedPart};
-use crate::spool::{Begun, Spool, SpoolError, SpooledPart};
+use crate::spool::{Spool, SpoolError, SpooledPart, StartedUpload};
 
 use super::StorageError;
 use super::lanes::Lanes;
@@ -42,9 +42,9 @@ impl PartStore {
     }
 
     /// Notes the upload. What cannot be noted costs the chance to resume, not the backup.
-    pub(super) async fn begun(&self, begun: Begun) {
+    pub(super) async fn started(&self, upload: StartedUpload) {
         if let Self::Spool(spool) = self
-            && let Err(error) = spool.begun(begun).await
+            && let Err(error) = spool.started(upload).await
         {
             tracing::debug!(error = %crate::error::Chain(&error), "the upload is not noted in the spool");
         }
@@ -178,7 +178,7 @@ impl PartUploader {
         let bytes = spool.read(part, buffer).await?;
         let taken = self.put(PartBody { number, bytes, digest }).await?;
         // Without this note the next run sends the part again: no more than time is lost.
-        if let Err(error) = spool.taken(number, taken.etag.clone()).await {
+        if let Err(error) = spool.uploaded(number, taken.etag.clone()).await {
             tracing::debug!(part = number, error = %crate::error::Chain(&error), "the part is not noted as taken");
         }
         Ok((number, taken))

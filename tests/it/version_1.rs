@@ -2,15 +2,19 @@
 //! that version (`tests/fixtures/version-1/README.md`).
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use chrono::{TimeDelta, Utc};
 use pg_s3_backup::backup::name::BackupName;
 use serde_json::Value;
 
 use crate::restore_commands::{Aws, printed, run};
+use crate::support::fake_pg_dump::FakeDump;
+use crate::support::proxy::S3Verb;
 use crate::support::servers::{own_postgres, s3};
-use crate::support::setup::{list_program, prune_program, repository_file, s3_program};
+use crate::support::setup::{hex, list_program, manifest, prune_program, repository_file, s3_program};
+use crate::support::spooled::Spooled;
 
 /// The name that the fixtures were written under.
 const NAME: &str = "postgres-backup-2026-11-28_04-57-35.sql.gz";
@@ -120,4 +124,75 @@ fn the_printed_commands_restore_such_a_backup() {
     let commands = printed(&list_program(&bucket).env("S3_PATH", "app").arg(&complete));
     run(&commands, &server, &server.bin, Aws::StandIn).assert_code(0);
     assert_eq!(server.psql("shop_29911_1", "SELECT count(*) FROM orders").as_deref(), Ok("100"));
+}
+
+/// The JSON of a journal's lines.
+fn records(journal: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(journal).expect("the journal");
+    text.lines().map(|line| serde_json::from_str(&line[9..]).expect("JSON")).collect()
+}
+
+/// A line of a journal.
+fn line(record: &Value) -> String {
+    let json = record.to_string();
+    let mut crc = flate2::Crc::new();
+    crc.update(json.as_bytes());
+    format!("{:08x} {json}\n", crc.sum())
+}
+
+/// Starts the upload that the journal names, with its one part, as the killed run had done.
+fn upload(bucket: &str, records: &[Value], part: &[u8]) -> String {
+    let key = records[1]["begun"]["key"].as_str().expect("a key");
+    let run_id = format!("x-amz-meta-runid:{}", records[0]["start"]["run_id"].as_str().expect("an id"));
+    let started = s3().request_with("POST", &format!("/{bucket}/{key}?uploads="), &[&run_id], b"").expect("started");
+    let started = String::from_utf8(started).expect("XML");
+    let (_, rest) = started.split_once("<UploadId>").expect("an id");
+    let id = rest.split_once('<').expect("its end").0.to_owned();
+    s3().request("PUT", &format!("/{bucket}/{key}?partNumber=1&uploadId={id}"), part).expect("uploaded");
+    id
+}
+
+#[test]
+fn resumes_a_spooled_dump_where_its_run_was_killed() {
+    let fixture = repository_file("tests/fixtures/spool-version-1");
+    let part = fs::read(fixture.join("part-00001")).expect("the part");
+    for is_uploaded in [false, true] {
+        let stage = Spooled::new(FakeDump::new());
+        stage.backup().run().assert_code(0);
+        let room = fs::read_dir(stage.dir()).expect("the spool").next().expect("one").expect("an entry").path();
+        let mut records = records(&fixture.join("journal"));
+        let file_name = records[0]["start"]["file_name"].as_str().expect("a name").to_owned();
+        records[0]["start"]["destination"] = format!("{}\n{}\napp", stage.proxy.url(), stage.bucket).into();
+        records[0]["start"]["location"] = format!("s3://{}/app/", stage.bucket).into();
+        records[3]["whole"]["manifest"]["missing"] = serde_json::json!(["a warning of the killed run"]);
+        if is_uploaded {
+            records[1]["begun"]["upload_id"] = upload(&stage.bucket, &records, &part).into();
+            let md5 = records[2]["part"]["digest"]["md5"].as_array().expect("bytes").iter();
+            let md5: Vec<u8> = md5.map(|byte| u8::try_from(byte.as_u64().expect("a byte")).expect("a byte")).collect();
+            records.push(serde_json::json!({"taken": {"part": 1, "etag": format!("\"{}\"", hex(&md5))}}));
+        }
+        let run = room.join(records[0]["start"]["run_id"].as_str().expect("an id"));
+        fs::create_dir(&run).expect("made");
+        fs::set_permissions(&run, fs::Permissions::from_mode(0o700)).expect("set");
+        fs::write(run.join("journal"), records.iter().map(line).collect::<String>()).expect("written");
+        fs::write(run.join("part-00001"), &part).expect("written");
+        stage.proxy.reset_counts();
+
+        let from = stage.proxy.log().len();
+        let outcome = stage.backup().run();
+        outcome.assert_code(0);
+        assert!(outcome.stderr.contains("the backup of an earlier run is delivered"), "{}", outcome.stderr);
+        let key = format!("app/{file_name}");
+        assert_eq!(s3().get(&stage.bucket, &key).as_ref(), Ok(&part), "{is_uploaded}");
+        let sent = stage.proxy.log()[from..]
+            .iter()
+            .filter(|seen| seen.verb == S3Verb::UploadPart && seen.key() == key)
+            .count();
+        assert_eq!(sent == 0, is_uploaded, "{}", outcome.stderr);
+        let written = manifest(&stage.bucket, &key);
+        assert_eq!((&written["manifest_version"], &written["ctype"]), (&2.into(), &"C.UTF-8".into()), "{written}");
+        assert_eq!(written["warnings"][0], "a warning of the killed run", "{written}");
+        assert_eq!(stage.backups().len(), 3);
+        stage.assert_nothing_kept("delivered");
+    }
 }
