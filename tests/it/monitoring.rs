@@ -121,7 +121,7 @@ fn the_daemon_shows_its_health_and_its_metrics() {
     for name in ["last_success_timestamp_seconds", "last_run_timestamp_seconds", "next_run_timestamp_seconds"] {
         assert!((i64::try_from(whole(name, "")).expect("a time") - now).abs() < 60, "{name}");
     }
-    assert!(whole("kept_backups", "") >= 2, "{}", page.body);
+    assert!(whole("stored_backups", "") >= 2, "{}", page.body);
     assert_eq!(whole("build_info", concat!(",version=\"", env!("CARGO_PKG_VERSION"), "\"")), 1);
 
     assert_eq!(request(&address, "POST", "/metrics").status, 405);
@@ -184,8 +184,8 @@ fn what_stands_in_the_destination_is_known_from_the_start() {
     let address = self::address(&running);
     eventually(|| get(&address, "/healthz").status == 200, || running.stderr_so_far());
     let metrics = get(&address, "/metrics").body;
-    assert_eq!(sample(&metrics, "kept_backups", &destination, ""), Some(1.0), "{metrics}");
-    assert!(sample(&metrics, "kept_bytes", &destination, "").is_some_and(|bytes| bytes > 100.0), "{metrics}");
+    assert_eq!(sample(&metrics, "stored_backups", &destination, ""), Some(1.0), "{metrics}");
+    assert!(sample(&metrics, "stored_bytes", &destination, "").is_some_and(|bytes| bytes > 100.0), "{metrics}");
     let log = stop(running, "INT", 130);
     assert!(!log.contains("a backup is due"), "{log}");
 }
@@ -229,8 +229,9 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
     let destination = format!("s3://{}/app", stage.bucket);
     let text = std::fs::read_to_string(&file).expect("the file");
     assert_sound_metrics(&text);
-    let mode = std::fs::metadata(&file).expect("the file").permissions().mode() & 0o777;
-    assert_eq!(mode, 0o644);
+    for file in [&file, &dir.path().join("backup.prom.state.json")] {
+        assert_eq!(std::fs::metadata(file).expect("the file").permissions().mode() & 0o777, 0o644);
+    }
     let success = sample(&text, "last_success_timestamp_seconds", &destination, "").expect("a success");
     assert_eq!(sample(&text, "runs_total", &destination, ",result=\"success\""), Some(1.0));
 
@@ -266,9 +267,10 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
     let text = std::fs::read_to_string(&file).expect("the file");
     assert_eq!(sample(&text, "last_success_timestamp_seconds", &destination, ""), None, "{text}");
     assert!(sample(&text, "last_success_timestamp_seconds", &elsewhere, "").is_some(), "{text}");
-    let names: Vec<_> =
+    let mut names: Vec<_> =
         dir.path().read_dir().expect("the directory").flatten().map(|entry| entry.file_name()).collect();
-    assert_eq!(names, ["backup.prom"], "no temporary file is left");
+    names.sort();
+    assert_eq!(names, ["backup.prom", "backup.prom.state.json"], "no temporary file is left");
 }
 
 #[test]
@@ -280,7 +282,7 @@ fn a_metrics_file_tells_what_retention_did() {
     let backup = stage.backup().arg("--metrics-file").arg(&file);
     let destination = format!("s3://{}/app", stage.bucket);
     let after = |text: &str| {
-        let names = ["retention_frozen", "retention_failed", "kept_backups", "retention_deleted_backups_total"];
+        let names = ["retention_blocked", "retention_failed", "stored_backups", "retention_deleted_backups_total"];
         assert_sound_metrics(text);
         names.map(|name| sample(text, name, &destination, ""))
     };
@@ -293,7 +295,7 @@ fn a_metrics_file_tells_what_retention_did() {
     assert_eq!(after(&text), [0.0, 0.0, 4.0, 4.0].map(Some));
     let objects = stage.backups().into_iter().map(|key| s3().get(&stage.bucket, &key).expect("a backup").len());
     let kept: usize = objects.sum();
-    assert_eq!(sample(&text, "kept_bytes", &destination, "").map(|bytes| format!("{bytes}")), Some(kept.to_string()));
+    assert_eq!(sample(&text, "stored_bytes", &destination, "").map(|bytes| format!("{bytes}")), Some(kept.to_string()));
     assert!(
         sample(&text, "retention_deleted_bytes_total", &destination, "").is_some_and(|bytes| bytes > 0.0),
         "{text}"

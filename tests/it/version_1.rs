@@ -10,7 +10,8 @@ use pg_s3_backup::backup::name::BackupName;
 use serde_json::Value;
 
 use crate::restore_commands::{Aws, printed, run};
-use crate::support::fake_pg_dump::FakeDump;
+use crate::support::fake_pg_dump::{End, FakeDump};
+use crate::support::faulty::Stage;
 use crate::support::proxy::S3Verb;
 use crate::support::servers::{own_postgres, s3};
 use crate::support::setup::{hex, list_program, manifest, prune_program, repository_file, s3_program};
@@ -194,5 +195,44 @@ fn resumes_a_spooled_dump_where_its_run_was_killed() {
         assert_eq!(written["warnings"][0], "a warning of the killed run", "{written}");
         assert_eq!(stage.backups().len(), 3);
         stage.assert_nothing_kept("delivered");
+    }
+}
+
+/// What a failed run and a run with a wrong setting leave of a metrics file of version 1.
+#[test]
+fn carries_over_the_last_success_of_a_metrics_file() {
+    let stage = Stage::new(FakeDump::new());
+    let destination = format!("s3://{}/app", stage.bucket);
+    let dir = tempfile::tempdir().expect("a directory");
+    for (case, failures) in [("metrics-after-success.prom", 0), ("metrics-after-failure.prom", 2)] {
+        let file = dir.path().join(case);
+        let written = fs::read_to_string(fixture(case)).expect("the fixture");
+        let (_, rest) = written.split_once("last_success_timestamp_seconds{destination=\"").expect("a success");
+        let of_fixture = rest.split_once('"').expect("a destination").0;
+        let written = written.replace(of_fixture, &destination);
+        fs::write(&file, &written).expect("written");
+        let success =
+            written.lines().find(|line| line.starts_with("pg_s3_backup_last_success_timestamp")).expect("one");
+        let wrong = stage.backup().env("METRICS_FILE", &file).env("S3_BUCKET", "");
+        wrong.run().assert_code(1);
+        let failing = FakeDump::new().end(End::Exit(1)).install();
+        stage.backup().env("METRICS_FILE", &file).env("PG_DUMP_PATH", failing.path()).run().assert_code(11);
+        let text = fs::read_to_string(&file).expect("the file");
+        let failed =
+            format!("pg_s3_backup_runs_total{{destination=\"{destination}\",result=\"failure\"}} {}", failures + 2);
+        for line in [success, &failed] {
+            assert!(text.lines().any(|found| found == line), "{line} wanted in {text}");
+        }
+        let stored = written.lines().find(|line| line.starts_with("pg_s3_backup_kept_backups{")).expect("a count");
+        let stored = stored.replace("kept_backups", "stored_backups");
+        assert!(text.contains(&stored) && !text.contains("kept_"), "{stored} wanted in {text}");
+        // From now on the state counts, and not the text.
+        fs::remove_file(&file).expect("removed");
+        wrong.run().assert_code(1);
+        assert!(fs::read_to_string(&file).expect("written again").contains(success));
+        // Where the state is damaged, the text is read.
+        fs::write(dir.path().join(format!("{case}.state.json")), "{").expect("damaged");
+        wrong.run().assert_code(1);
+        assert!(fs::read_to_string(&file).expect("the file").contains(success));
     }
 }
