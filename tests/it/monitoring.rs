@@ -66,16 +66,16 @@ fn address(running: &Running) -> String {
     rest.lines().next().expect("the line").to_owned()
 }
 
-/// Its health, once that has this status.
+/// Its status page, once that has this HTTP status.
 #[track_caller]
-fn health_with(running: &Running, address: &str, status: u16) -> Answer {
-    let mut health = get(address, "/healthz");
+fn status_with(running: &Running, address: &str, status: u16) -> Answer {
+    let mut page = get(address, "/status");
     let is_so = || {
-        health = get(address, "/healthz");
-        health.status == status
+        page = get(address, "/status");
+        page.status == status
     };
     eventually(is_so, || running.stderr_so_far());
-    health
+    page
 }
 
 /// Its metrics, once they are as wanted.
@@ -95,10 +95,14 @@ fn the_daemon_shows_its_health_and_its_metrics() {
     let stage = Stage::new(FakeDump::new().end(End::Exit(0)));
     let running = stage.daemon("*/2 * * * * *").args(["--listen", "127.0.0.1:0", "--catch-up=false"]).spawn();
     let address = address(&running);
-    let live = get(&address, "/livez");
-    assert!(live.status == 200 && live.body.contains("\"alive\":true"), "{live:?}");
-    let health: Value = serde_json::from_str(&health_with(&running, &address, 200).body).expect("JSON");
+    for path in ["/livez", "/healthz"] {
+        let live = get(&address, path);
+        assert!(live.status == 200 && live.body.contains("\"alive\":true"), "{live:?}");
+        assert!(live.body.contains("\"heartbeat_age_ms\":"), "{live:?}");
+    }
+    let health: Value = serde_json::from_str(&status_with(&running, &address, 200).body).expect("JSON");
     assert!(health["healthy"] == true && health["last_success"].is_string() && health["next_run"].is_string());
+    assert!(health["expected_since"].is_string() && health["heartbeat_age_ms"].is_u64(), "{health}");
 
     let destination = format!("s3://{}/app", stage.bucket);
     // A run is counted a moment after it has said what came of it.
@@ -137,12 +141,14 @@ fn health_ends_with_the_second_tick_without_a_backup() {
     let daemon = stage.daemon("*/2 * * * * *").args(["--listen", "127.0.0.1:0"]);
     let running = daemon.env("BACKUP_MAX_UPLOAD_OUTAGE", "1ms").env("BACKUP_RETRY_DELAYS", "off").spawn();
     let address = address(&running);
-    eventually(|| get(&address, "/healthz").status == 200, || running.stderr_so_far());
+    eventually(|| get(&address, "/status").status == 200, || running.stderr_so_far());
     let fault = Fault::slow_down();
     stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, fault));
-    let health = health_with(&running, &address, 503).body;
+    let health = status_with(&running, &address, 503).body;
     assert!(health.contains("no backup since the tick before last"), "{health}");
-    assert_eq!(get(&address, "/livez").status, 200, "the loop turns all the same");
+    for path in ["/livez", "/healthz"] {
+        assert_eq!(get(&address, path).status, 200, "{path}: a failed backup must not restart the daemon");
+    }
     let destination = format!("s3://{}/app", stage.bucket);
     // The first run that fails may still be at it.
     let metrics = page_with(&running, &address, |page| {
@@ -165,7 +171,7 @@ fn what_stands_in_the_destination_is_known_from_the_start() {
     let running = daemon.spawn();
     let address = address(&running);
     wait_for(&running, "looked for backups", 1);
-    let health = health_with(&running, &address, 503).body;
+    let health = status_with(&running, &address, 503).body;
     assert!(health.contains("no backup is known yet"), "{health}");
     let metrics = get(&address, "/metrics").body;
     assert!(!metrics.contains("last_success_timestamp"), "{metrics}");
@@ -182,7 +188,7 @@ fn what_stands_in_the_destination_is_known_from_the_start() {
     stage.assert_committed(&stage.backup().run(), "beforehand");
     let running = daemon.spawn();
     let address = self::address(&running);
-    eventually(|| get(&address, "/healthz").status == 200, || running.stderr_so_far());
+    eventually(|| get(&address, "/status").status == 200, || running.stderr_so_far());
     let metrics = get(&address, "/metrics").body;
     assert_eq!(sample(&metrics, "stored_backups", &destination, ""), Some(1.0), "{metrics}");
     assert!(sample(&metrics, "stored_bytes", &destination, "").is_some_and(|bytes| bytes > 100.0), "{metrics}");
