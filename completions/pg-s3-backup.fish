@@ -117,7 +117,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-keep -d 'the last N valid backups stay [env: BACKUP_MIN_KEEP]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l listen -d 'address to serve `/livez`, `/healthz` and `/metrics` on [env: LISTEN]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l listen -d 'address to serve `/livez`, `/healthz`, `/status` and `/metrics` on [env: LISTEN]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l metrics-file -d 'file to keep the metrics in [env: METRICS_FILE]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
@@ -160,7 +160,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l kee
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l min-keep -d 'the last N valid backups stay [env: BACKUP_MIN_KEEP]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l listen -d 'address to serve `/livez`, `/healthz` and `/metrics` on [env: LISTEN]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l listen -d 'address to serve `/livez`, `/healthz`, `/status` and `/metrics` on [env: LISTEN]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l metrics-file -d 'file to keep the metrics in [env: METRICS_FILE]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
@@ -174,7 +174,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l run
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l allow-mixed -d 'Back up to a destination that holds another database\'s backups'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l allow-pooler -d 'Go on behind a transaction pooler: the dump may fail, its settings may reach other sessions, globals are not made'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l listen -d 'address to serve `/livez`, `/healthz` and `/metrics` on [env: LISTEN]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l listen -d 'address to serve `/livez`, `/healthz`, `/status` and `/metrics` on [env: LISTEN]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
 warning\t''

@@ -41,9 +41,9 @@ fuzz_target!(|input: &[u8]| {
 fn judge(journal: &Journal) {
     assert!(journal.parts.keys().copied().eq(1..=u32::try_from(journal.parts.len()).expect("a count")));
     assert!(journal.parts.iter().all(|(number, part)| *number == part.number));
-    assert!(journal.taken.keys().all(|number| journal.parts.contains_key(number)));
-    assert!(journal.taken.is_empty() || journal.begun.is_some());
-    let Ok(whole) = journal.whole() else { return };
+    assert!(journal.uploaded.keys().all(|number| journal.parts.contains_key(number)));
+    assert!(journal.uploaded.is_empty() || journal.started.is_some());
+    let Ok(whole) = journal.verified() else { return };
     let proof = journal.proof.as_ref().expect("nothing is whole without a proof");
     let bytes: u128 = journal.parts.values().map(|part| u128::from(part.bytes)).sum();
     assert_eq!(bytes, u128::from(whole.totals().object_bytes));

@@ -17,9 +17,15 @@ use super::name::{self, BackupName};
 /// How what is said of the globals begins.
 pub(crate) const GLOBALS_WORD: &str = "globals";
 
-/// What the manifest says. Unknown fields are passed over when read, so that later versions may add some.
+/// The version of this format. Version 1 had no number, `missing` for `warnings`, and `character_type` for `ctype`.
+const VERSION: u32 = 2;
+
+/// What the manifest says. Reads every version: it ignores unknown fields, so that later versions may add some.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// The version of the names below, in which it is written. An older manifest gets these names when it is read.
+    #[serde(skip_deserializing, default = "version")]
+    pub manifest_version: u32,
     /// The backup's file name.
     pub file_name: String,
     /// The object's key.
@@ -71,7 +77,8 @@ pub struct Manifest {
     /// `datcollate`
     pub collation: Option<String>,
     /// `datctype`
-    pub character_type: Option<String>,
+    #[serde(alias = "character_type")]
+    pub ctype: Option<String>,
     /// `datlocprovider` from PostgreSQL 15 on: `c`, `i` or `b`.
     #[serde(default)]
     pub locale_provider: Option<String>,
@@ -102,8 +109,12 @@ pub struct Manifest {
     pub restore: Vec<String>,
     /// What is not known, could not be made or was left out, and why: `globals: pg_dumpall failed (exit code 1)`,
     /// `pg_dump warned: subscriptions not dumped because current user is not a superuser`.
-    #[serde(default)]
-    pub missing: Vec<String>,
+    #[serde(default, alias = "missing")]
+    pub warnings: Vec<String>,
+}
+
+fn version() -> u32 {
+    VERSION
 }
 
 /// The globals beside the backup.
@@ -139,9 +150,9 @@ pub struct RunFacts<'a> {
     /// What the dump refers to, where the server tells.
     pub references: Option<&'a References>,
     /// What is not known or left out.
-    pub missing: Vec<String>,
+    pub warnings: Vec<String>,
     /// What `pg_dump` warned of.
-    pub warnings: &'a OnceLock<Vec<String>>,
+    pub pg_dump_warnings: &'a OnceLock<Vec<String>>,
 }
 
 /// Where a backup stands.
@@ -159,8 +170,10 @@ impl Manifest {
     pub fn new(run: &RunFacts<'_>, key: &str, whole: &VerifiedDump, finished: DateTime<Utc>) -> Self {
         let (totals, scan) = (whole.totals(), whole.scan());
         let References { extensions, roles, tablespaces } = run.references.cloned().unwrap_or_default();
-        let warned = run.warnings.get().into_iter().flatten().map(|warning| format!("pg_dump warned: {warning}"));
+        let of_pg_dump = run.pg_dump_warnings.get().into_iter().flatten();
+        let of_pg_dump = of_pg_dump.map(|warning| format!("pg_dump warned: {warning}"));
         Self {
+            manifest_version: VERSION,
             file_name: name::file_name(key).to_owned(),
             key: key.to_owned(),
             run_id: run.run_id.to_owned(),
@@ -185,7 +198,7 @@ impl Manifest {
             parts: totals.parts,
             encoding: run.facts.encoding.clone(),
             collation: run.facts.collation.clone(),
-            character_type: run.facts.character_type.clone(),
+            ctype: run.facts.ctype.clone(),
             locale_provider: run.facts.locale_provider.clone(),
             locale: run.facts.locale.clone(),
             icu_rules: run.facts.icu_rules.clone(),
@@ -196,7 +209,7 @@ impl Manifest {
             tablespaces,
             restore: Vec::new(),
             globals: None,
-            missing: run.missing.iter().cloned().chain(warned).collect(),
+            warnings: run.warnings.iter().cloned().chain(of_pg_dump).collect(),
         }
     }
 
@@ -213,7 +226,7 @@ impl Manifest {
             Ok(globals) => self.globals = Some(globals),
             Err(why) => {
                 self.globals = None;
-                self.missing.push(why);
+                self.warnings.push(why);
             }
         }
         self
@@ -222,7 +235,7 @@ impl Manifest {
     /// With what `pg_dumpall` warned of.
     #[must_use]
     pub fn with_warnings_of_globals(mut self, warnings: &[String]) -> Self {
-        self.missing.extend(warnings.iter().map(|warning| format!("{GLOBALS_WORD}: pg_dumpall warned: {warning}")));
+        self.warnings.extend(warnings.iter().map(|warning| format!("{GLOBALS_WORD}: pg_dumpall warned: {warning}")));
         self
     }
 
@@ -231,7 +244,7 @@ impl Manifest {
     pub fn delivered(self, key: &str, finished: DateTime<Utc>) -> Self {
         let (file_name, key) = (name::file_name(key).to_owned(), key.to_owned());
         let (started_at, finished_at) = (started(&key).map_or(self.started_at, time_text), time_text(finished));
-        let is_told = self.globals.is_some() || self.missing.iter().any(|what| what.starts_with(GLOBALS_WORD));
+        let is_told = self.globals.is_some() || self.warnings.iter().any(|what| what.starts_with(GLOBALS_WORD));
         let manifest = Self { file_name, key, started_at, finished_at, ..self };
         if is_told {
             return manifest;

@@ -83,7 +83,7 @@ fn options(manifest: Option<&Manifest>) -> String {
         ("icu-rules", icu.and(manifest.icu_rules.as_deref())),
         ("builtin-locale", builtin),
         ("lc-collate", manifest.collation.as_deref()),
-        ("lc-ctype", manifest.character_type.as_deref()),
+        ("lc-ctype", manifest.ctype.as_deref()),
     ];
     let given = values.iter().filter_map(|(name, value)| Some(format!(" --{name}={}", word((*value)?))));
     given.collect()
@@ -153,7 +153,7 @@ mod tests {
             "started_at": "", "finished_at": "", "server_version": "13", "pg_dump_version": "15", "tool_version": "1",
             "pg_dump_arguments": [], "database_bytes": 1, "dump_bytes": 1, "dump_crc32": "", "object_bytes": 1,
             "object_sha256": "5ac", "compression_ratio": 1.0, "compression_level": 1, "part_bytes": 1, "parts": 1,
-            "encoding": "UTF8", "collation": "de_DE.UTF-8", "character_type": "C.UTF-8", "rows": 0, "tables": [],
+            "encoding": "UTF8", "collation": "de_DE.UTF-8", "ctype": "C.UTF-8", "rows": 0, "tables": [],
             "globals": {"file_name": "NAME.sql.gz.globals.sql.gz", "bytes": 1, "sha256": "61a", "role_passwords": true},
         });
         for (name, value) in fields {

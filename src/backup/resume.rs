@@ -319,5 +319,5 @@ fn object_bytes(kept: &Kept) -> u64 {
 }
 
 fn whole(kept: &Kept) -> Result<VerifiedDump, BackupError> {
-    Ok(kept.journal.whole().map_err(DumpError::NotWhole)?)
+    Ok(kept.journal.verified().map_err(DumpError::NotWhole)?)
 }

@@ -282,7 +282,7 @@ impl<'a> Backup<'a> {
         dumping: &Dumping<'_>,
     ) -> Result<(Committed, Manifest), BackupError> {
         let Dumping { facts, tools, source, upload_plan, known, globals } = *dumping;
-        let (application_name, warnings) = (blocking::application_name(upload_plan.run_id), OnceLock::new());
+        let (application_name, pg_dump_warnings) = (blocking::application_name(upload_plan.run_id), OnceLock::new());
         let job = Job {
             postgres: &self.settings.postgres,
             source,
@@ -295,7 +295,7 @@ impl<'a> Backup<'a> {
             limits: &self.limits,
             application_name: &application_name,
             max_blocking: self.settings.max_blocking,
-            warnings: &warnings,
+            warnings: &pg_dump_warnings,
         };
         let arguments = Dump::arguments(&self.settings.postgres);
         let run = RunFacts {
@@ -307,8 +307,8 @@ impl<'a> Backup<'a> {
             is_partial: upload_plan.is_partial,
             arguments: &arguments,
             references: known.references.as_ref(),
-            missing: known.missing(),
-            warnings: &warnings,
+            warnings: known.warnings(),
+            pg_dump_warnings: &pg_dump_warnings,
         };
         let (key, spool) = (target.key().to_owned(), target.spool());
         let manifest = |key: &str, whole: &VerifiedDump| {

@@ -53,11 +53,11 @@ impl Known {
     }
 
     /// What the server did not tell, and what the dump lacks, for the manifest.
-    pub fn missing(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         let database = self.origin.database.is_none().then_some("the database's own settings and grants");
         let references = self.references.is_none().then_some("extensions, roles and tablespaces");
-        let missing = [database, references].into_iter().flatten();
-        missing.map(|what| format!("{what}: the server did not tell")).chain(self.left_out.iter().cloned()).collect()
+        let unknown = [database, references].into_iter().flatten();
+        unknown.map(|what| format!("{what}: the server did not tell")).chain(self.left_out.iter().cloned()).collect()
     }
 }
 

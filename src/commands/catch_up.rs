@@ -1,7 +1,7 @@
 //! The daemon's look at the destination when it starts: is the newest backup older than the last tick? And at the spool:
 //! does a whole dump wait there, which a backup delivers?
 //!
-//! What it finds is also the first that the metrics and `/healthz` know.
+//! What it finds is also the first that the metrics and `/status` know.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -88,7 +88,7 @@ pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>, endpoint: Opti
     )
 }
 
-/// What must be there before a restore, and what is missing beside the backup.
+/// What must be there before a restore, and the warnings of the run.
 fn needs(manifest: &Manifest) -> Vec<(&'static str, String)> {
     let list = |names: &[String]| names.join(", ");
     let extensions = manifest.extensions.iter().map(|extension| format!("{} {}", extension.name, extension.version));
@@ -101,7 +101,7 @@ fn needs(manifest: &Manifest) -> Vec<(&'static str, String)> {
         ("roles", list(&manifest.roles)),
         ("tablespaces", list(&manifest.tablespaces)),
         ("globals", globals.unwrap_or_default()),
-        ("missing", list(&manifest.missing)),
+        ("warnings", list(&manifest.warnings)),
     ];
     lines.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }

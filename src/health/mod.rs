@@ -1,4 +1,4 @@
-//! The daemon's HTTP server: `/livez`, `/healthz` and `/metrics`, nothing else; and in [`probe`] who asks it.
+//! The daemon's HTTP server: `/livez`, `/healthz`, `/status` and `/metrics`, nothing else; and in [`probe`] who asks it.
 //!
 //! Started by `commands::daemon`, shows what [`Heartbeat`] knows. It only reads, holds no secret, and cannot be kept busy:
 //! headers have a size and a deadline, a connection has an end, and where there are too many the oldest goes.

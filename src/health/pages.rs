@@ -1,5 +1,7 @@
 //! What each path answers.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -23,17 +25,18 @@ pub(super) fn answer(request: &Request<Incoming>, heartbeat: &Heartbeat) -> Resp
         return page;
     }
     match request.uri().path() {
-        "/livez" => {
+        // One meaning, as everywhere in Kubernetes: the process is alive. What S3 or the database does is no part of it.
+        "/livez" | "/healthz" => {
             let (is_alive, age) = heartbeat.alive();
-            let text = json!({ "alive": is_alive, "loop_turned_ms_ago": u64::try_from(age.as_millis()).ok() });
+            let text = json!({ "alive": is_alive, "heartbeat_age_ms": milliseconds(age) });
             page(status(is_alive), JSON_TYPE, format!("{text}\n"))
         }
-        "/healthz" => {
-            let health = heartbeat.health(Utc::now());
-            page(status(health.is_healthy), JSON_TYPE, format!("{}\n", described(&health)))
+        "/status" => {
+            let (health, (_, age)) = (heartbeat.health(Utc::now()), heartbeat.alive());
+            page(status(health.is_healthy), JSON_TYPE, format!("{}\n", described(&health, age)))
         }
         "/metrics" => page(StatusCode::OK, METRICS_TYPE, heartbeat.metrics().render()),
-        _ => page(StatusCode::NOT_FOUND, TEXT_TYPE, "/livez, /healthz or /metrics\n".to_owned()),
+        _ => page(StatusCode::NOT_FOUND, TEXT_TYPE, "/livez, /healthz, /status or /metrics\n".to_owned()),
     }
 }
 
@@ -41,7 +44,7 @@ fn status(is_well: bool) -> StatusCode {
     if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
-fn described(health: &Health) -> serde_json::Value {
+fn described(health: &Health, heartbeat_age: Duration) -> serde_json::Value {
     let text = |time: Option<DateTime<Utc>>| time.map(time_text);
     let reason = match (health.is_healthy, health.last_success) {
         (true, _) => "there is a backup since the tick before last",
@@ -52,10 +55,15 @@ fn described(health: &Health) -> serde_json::Value {
         "healthy": health.is_healthy,
         "reason": reason,
         "last_success": text(health.last_success),
-        "wanted_since": text(health.wanted_since),
+        "expected_since": text(health.expected_since),
         "running_since": text(health.running_since),
         "next_run": text(health.next_run),
+        "heartbeat_age_ms": milliseconds(heartbeat_age),
     })
+}
+
+fn milliseconds(age: Duration) -> Option<u64> {
+    u64::try_from(age.as_millis()).ok()
 }
 
 fn page(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {

@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn only_the_daemons_own_words_count() {
         let judged = |answer: &str| judge(":9187", answer.as_bytes()).err().map(|why| why.to_string());
-        assert_eq!(judged("HTTP/1.1 200 OK\r\na: b\r\n\r\n{\"alive\":true,\"loop_turned_ms_ago\":3}\n"), None);
+        assert_eq!(judged("HTTP/1.1 200 OK\r\na: b\r\n\r\n{\"alive\":true,\"heartbeat_age_ms\":3}\n"), None);
         let stuck = judged("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"alive\":false}\n").expect("not alive");
         assert!(stuck.ends_with("no longer turns: {\"alive\":false}"), "{stuck}");
         for stranger in [

@@ -10,7 +10,7 @@ use super::{Place, Pooling, PostgresError, Session, Version};
 const QUESTION: &str = "\
 SELECT pg_catalog.json_build_object('server_version', pg_catalog.current_setting('server_version'), \
 'database', pg_catalog.current_database(), 'user', current_user, \
-'encoding', pg_catalog.pg_encoding_to_char(d.encoding), 'collation', d.datcollate, 'character_type', d.datctype, \
+'encoding', pg_catalog.pg_encoding_to_char(d.encoding), 'collation', d.datcollate, 'ctype', d.datctype, \
 'locale_provider', pg_catalog.to_jsonb(d) ->> 'datlocprovider', \
 'locale', coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'), \
 'icu_rules', pg_catalog.to_jsonb(d) ->> 'daticurules', 'in_recovery', pg_catalog.pg_is_in_recovery()) \
@@ -43,7 +43,7 @@ pub struct Facts {
     /// `datcollate`
     pub collation: Option<String>,
     /// `datctype`
-    pub character_type: Option<String>,
+    pub ctype: Option<String>,
     /// `datlocprovider`, from PostgreSQL 15 on.
     pub locale_provider: Option<String>,
     /// The locale of a provider other than libc.

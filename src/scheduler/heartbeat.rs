@@ -35,7 +35,7 @@ pub struct Health {
     /// When the last success was.
     pub last_success: Option<DateTime<Utc>>,
     /// The tick before last.
-    pub wanted_since: Option<DateTime<Utc>>,
+    pub expected_since: Option<DateTime<Utc>>,
     /// Since when a backup runs.
     pub running_since: Option<DateTime<Utc>>,
     /// When the next is due.
@@ -79,10 +79,10 @@ impl Heartbeat {
     pub fn health(&self, now: DateTime<Utc>) -> Health {
         let State { running_since, next, .. } = self.with(|state| *state);
         let last = self.schedule.last_until(now);
-        let wanted_since = last.and_then(|last| self.schedule.last_until(last - TimeDelta::seconds(1)));
+        let expected_since = last.and_then(|last| self.schedule.last_until(last - TimeDelta::seconds(1)));
         let last_success = self.metrics.last_success(now);
-        let is_healthy = last_success.is_some_and(|success| wanted_since.is_none_or(|since| success >= since));
-        Health { is_healthy, last_success, wanted_since, running_since, next_run: next }
+        let is_healthy = last_success.is_some_and(|success| expected_since.is_none_or(|since| success >= since));
+        Health { is_healthy, last_success, expected_since, running_since, next_run: next }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {

@@ -227,7 +227,7 @@ pub async fn upload_ids(dir: &Path) -> Result<BTreeSet<String>, SpoolError> {
                 if reading.is_of_another_version {
                     return Err(SpoolError::OfAnotherVersion { path: run });
                 }
-                ids.extend(reading.journal.and_then(|journal| Some(journal.begun?.upload_id)));
+                ids.extend(reading.journal.and_then(|journal| Some(journal.started?.upload_id)));
             }
         }
         Ok(ids)
@@ -340,7 +340,7 @@ fn look(disk: &Disk, run: &Path, destination: &str) -> Found {
         Ok(spool) => Arc::new(spool),
         Err(_) => return damaged("cannot be written", None),
     };
-    let is_whole = journal.whole().is_ok();
+    let is_whole = journal.verified().is_ok();
     let kept = Kept { spool, journal };
     match reading.damage {
         damage if is_whole => Found::Whole(kept, damage),

@@ -1,4 +1,4 @@
-//! The journal of one run: which parts stand on disk, which of them S3 has taken, and at the end the proof.
+//! The journal of one run: which parts stand on disk, which of them S3 has, and at the end the proof.
 //!
 //! Written by [`super::Spool`], read by the next run, judged by `proof`. Append-only, a record a line: the CRC-32 of the
 //! record's JSON in eight hexadecimal digits, a space, the JSON. A last line without its end is torn (the process or
@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::pipeline::{PartChecksum, PartDigest, ScanReport, Totals};
 use crate::proof::{self, NotWhole, VerifiedDump};
 
-/// The version of this format.
-const VERSION: u32 = 1;
+/// The version of this format. Version 1 has the same records under the names that [`Record`] reads as aliases.
+const VERSION: u32 = 2;
+/// The oldest version that is read and resumed.
+const OLDEST_VERSION: u32 = 1;
 /// Digits of the CRC-32 and the space behind them.
 const CRC_BYTES: usize = 9;
 
@@ -22,10 +24,16 @@ const CRC_BYTES: usize = 9;
 #[serde(rename_all = "snake_case")]
 pub(super) enum Record {
     Start(Start),
-    Begun(Begun),
+    #[serde(alias = "begun")]
+    Started(StartedUpload),
     Part(SpooledPart),
-    Taken { part: u32, etag: String },
-    Whole(Box<Proof>),
+    #[serde(alias = "taken")]
+    Uploaded {
+        part: u32,
+        etag: String,
+    },
+    #[serde(alias = "whole")]
+    Verified(Box<Proof>),
 }
 
 /// The run: the first record.
@@ -52,9 +60,9 @@ impl Start {
     }
 }
 
-/// An upload was begun: what was taken before belongs to an earlier one, which is no more.
+/// An upload was started. The parts that were uploaded before belong to an earlier upload, which is gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Begun {
+pub struct StartedUpload {
     /// The object's key.
     pub key: String,
     /// S3's id of the upload.
@@ -91,11 +99,11 @@ pub struct Journal {
     /// The run.
     pub start: Start,
     /// Its upload.
-    pub begun: Option<Begun>,
+    pub started: Option<StartedUpload>,
     /// Parts on disk, without a gap.
     pub parts: BTreeMap<u32, SpooledPart>,
     /// ETags of the parts that the upload has.
-    pub taken: BTreeMap<u32, String>,
+    pub uploaded: BTreeMap<u32, String>,
     /// The proof; `None` where the dump never came to its end.
     pub proof: Option<Proof>,
 }
@@ -105,7 +113,7 @@ impl Journal {
     ///
     /// # Errors
     /// Why it is not complete.
-    pub fn whole(&self) -> Result<VerifiedDump, NotWhole> {
+    pub fn verified(&self) -> Result<VerifiedDump, NotWhole> {
         let proof = self.proof.as_ref().map(|proof| (&proof.totals, &proof.scan));
         proof::verify_kept(proof, self.parts.iter().map(|(number, part)| (*number, part.bytes)))
     }
@@ -143,7 +151,7 @@ enum Flaw {
 }
 
 /// Reads a journal to its end. A damaged line costs what it said and no more: whether that can be done without is for
-/// [`Journal::whole`] to judge.
+/// [`Journal::verified`] to judge.
 #[must_use]
 pub fn read(bytes: &[u8]) -> Reading {
     let mut reading =
@@ -152,7 +160,7 @@ pub fn read(bytes: &[u8]) -> Reading {
     for (index, line) in lines.enumerate() {
         reading.line_bytes += line.len() as u64 + 1;
         let read = decode(line).and_then(|record| {
-            reading.has_proof |= matches!(record, Record::Whole(_));
+            reading.has_proof |= matches!(record, Record::Verified(_));
             apply(&mut reading.journal, record)
         });
         match read {
@@ -189,19 +197,19 @@ fn crc32(bytes: &[u8]) -> u64 {
 fn apply(journal: &mut Option<Journal>, record: Record) -> Result<(), Flaw> {
     let Some(journal) = journal else {
         let Record::Start(start) = record else { return Err(Flaw::Damaged("is not the start of a run")) };
-        if start.version != VERSION {
+        if !(OLDEST_VERSION..=VERSION).contains(&start.version) {
             return Err(Flaw::OfAnotherVersion);
         }
-        let (parts, taken) = (BTreeMap::new(), BTreeMap::new());
-        *journal = Some(Journal { start, begun: None, parts, taken, proof: None });
+        let (parts, uploaded) = (BTreeMap::new(), BTreeMap::new());
+        *journal = Some(Journal { start, started: None, parts, uploaded, proof: None });
         return Ok(());
     };
     let next = journal.parts.len() + 1;
     let flaw = match &record {
         Record::Start(_) => Some("starts a second run"),
-        Record::Part(_) | Record::Whole(_) if journal.proof.is_some() => Some("comes behind the end"),
+        Record::Part(_) | Record::Verified(_) if journal.proof.is_some() => Some("comes behind the end"),
         Record::Part(part) if part.number as usize != next => Some("leaves a part out"),
-        Record::Taken { part, .. } if journal.begun.is_none() || !journal.parts.contains_key(part) => {
+        Record::Uploaded { part, .. } if journal.started.is_none() || !journal.parts.contains_key(part) => {
             Some("is of a part that was never sent")
         }
         _ => None,
@@ -209,13 +217,13 @@ fn apply(journal: &mut Option<Journal>, record: Record) -> Result<(), Flaw> {
     match (flaw, record) {
         (Some(what), _) => return Err(Flaw::Damaged(what)),
         (None, Record::Start(_)) => {}
-        (None, Record::Begun(begun)) => {
-            journal.begun = Some(begun);
-            journal.taken.clear();
+        (None, Record::Started(upload)) => {
+            journal.started = Some(upload);
+            journal.uploaded.clear();
         }
         (None, Record::Part(part)) => _ = journal.parts.insert(part.number, part),
-        (None, Record::Taken { part, etag }) => _ = journal.taken.insert(part, etag),
-        (None, Record::Whole(proof)) => journal.proof = Some(*proof),
+        (None, Record::Uploaded { part, etag }) => _ = journal.uploaded.insert(part, etag),
+        (None, Record::Verified(proof)) => journal.proof = Some(*proof),
     }
     Ok(())
 }

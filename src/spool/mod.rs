@@ -28,7 +28,7 @@ use crate::disk::DiskError;
 
 pub use cut::CutAnew;
 pub use directory::{Aside, Found, Kept, SpoolDir, holds_whole, room_in, upload_ids};
-pub use journal::{Begun, Damage, Journal, Proof, SpooledPart, Start};
+pub use journal::{Damage, Journal, Proof, SpooledPart, Start, StartedUpload};
 pub use run::Spool;
 
 /// Why the spool cannot be used.

@@ -17,7 +17,7 @@ use crate::error_chain::Chain;
 use crate::pipeline::{PartBuffer, PartDigest, SealedPart};
 use crate::proof::VerifiedDump;
 
-use super::journal::{self, Begun, Proof, Record, SpooledPart, Start};
+use super::journal::{self, Proof, Record, SpooledPart, Start, StartedUpload};
 use super::{Journal, SpoolError};
 
 pub(super) const JOURNAL: &str = "journal";
@@ -114,16 +114,16 @@ impl Spool {
     ///
     /// # Errors
     /// Where the disk does not take it.
-    pub async fn begun(self: &Arc<Self>, begun: Begun) -> Result<(), SpoolError> {
-        self.on_disk(0, move |spool| spool.append(&Record::Begun(begun))).await
+    pub async fn started(self: &Arc<Self>, upload: StartedUpload) -> Result<(), SpoolError> {
+        self.on_disk(0, move |spool| spool.append(&Record::Started(upload))).await
     }
 
     /// Notes that S3 has taken a part.
     ///
     /// # Errors
     /// Where the disk does not take it.
-    pub async fn taken(self: &Arc<Self>, part: u32, etag: String) -> Result<(), SpoolError> {
-        self.on_disk(0, move |spool| spool.append(&Record::Taken { part, etag })).await
+    pub async fn uploaded(self: &Arc<Self>, part: u32, etag: String) -> Result<(), SpoolError> {
+        self.on_disk(0, move |spool| spool.append(&Record::Uploaded { part, etag })).await
     }
 
     /// Notes the proof, from which on the next run can deliver what is here. All parts must have been stored.
@@ -133,7 +133,7 @@ impl Spool {
     pub async fn prove(self: &Arc<Self>, whole: &VerifiedDump, manifest: serde_json::Value) -> Result<(), SpoolError> {
         let proof = Proof { totals: whole.totals().clone(), scan: whole.scan().clone(), manifest };
         self.on_disk(0, move |spool| {
-            spool.append(&Record::Whole(Box::new(proof)))?;
+            spool.append(&Record::Verified(Box::new(proof)))?;
             let mut keeps = spool.keeps();
             // Nothing, where it took too long: then the run has gone on without it.
             if *keeps == Keeps::Parts {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error_chain::Chain;
-use crate::spool::{Begun, Spool};
+use crate::spool::{Spool, StartedUpload};
 
 /// The store of an upload's parts.
 #[derive(Clone, Debug)]
@@ -21,9 +21,9 @@ impl PartStore {
     }
 
     /// Notes the upload. What cannot be noted costs the chance to resume, not the backup.
-    pub(super) async fn begun(&self, begun: Begun) {
+    pub(super) async fn started(&self, upload: StartedUpload) {
         if let Self::Spool(spool) = self
-            && let Err(error) = spool.begun(begun).await
+            && let Err(error) = spool.started(upload).await
         {
             tracing::debug!(error = %Chain(&error), "the upload is not noted in the spool");
         }

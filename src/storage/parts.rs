@@ -154,7 +154,7 @@ impl PartUploader {
         let bytes = spool.read(part, buffer).await?;
         let taken = self.put(PartBody { number, bytes, digest }).await?;
         // Without this note the next run sends the part again: no more than time is lost.
-        if let Err(error) = spool.taken(number, taken.etag.clone()).await {
+        if let Err(error) = spool.uploaded(number, taken.etag.clone()).await {
             tracing::debug!(part = number, error = %crate::error_chain::Chain(&error), "the part is not noted as taken");
         }
         Ok((number, taken))

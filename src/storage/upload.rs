@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use crate::spool::{Begun, Journal};
+use crate::spool::{Journal, StartedUpload};
 
 use super::failure::FailureKind;
 use super::pages::OpenUpload;
@@ -49,18 +49,18 @@ impl Upload {
             upload.abort().await;
             return Err(error);
         }
-        upload.store.begun(Begun { key: upload.key.clone(), upload_id: upload.id.clone() }).await;
+        upload.store.started(StartedUpload { key: upload.key.clone(), upload_id: upload.id.clone() }).await;
         Ok(upload)
     }
 
     /// The upload that an earlier run began, with the parts that S3 has taken of it.
     pub(super) fn resumed(bucket: Bucket, outage: Arc<Outage>, journal: &Journal, store: PartStore) -> Option<Self> {
-        let Begun { key, upload_id: id } = journal.begun.clone()?;
+        let StartedUpload { key, upload_id: id } = journal.started.clone()?;
         let taken = |(number, etag): (&u32, &String)| {
             let part = journal.parts.get(number)?;
             Some((*number, TakenPart { etag: etag.clone(), digest: part.digest.clone(), bytes: part.bytes }))
         };
-        let parts = journal.taken.iter().filter_map(taken).collect();
+        let parts = journal.uploaded.iter().filter_map(taken).collect();
         let run_id = journal.start.run_id.clone();
         let may_take_effect = Arc::default();
         Some(Self { bucket, outage, key, id, run_id, parts, may_take_effect, store })

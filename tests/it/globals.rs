@@ -239,5 +239,5 @@ fn the_manifest_names_extensions_and_tablespaces() {
     assert_eq!(extensions, known);
     // What an extension owns is none of the dump's: nobody owns anything here but what stands in the dump.
     assert_eq!(names(&told["roles"]), ["postgres"], "of the schema");
-    assert_eq!((names(&told["tablespaces"]), names(&told["missing"])), (Vec::new(), Vec::new()));
+    assert_eq!((names(&told["tablespaces"]), names(&told["warnings"])), (Vec::new(), Vec::new()));
 }

@@ -33,8 +33,8 @@ fn assert_without_globals(stage: &Stage, outcome: &Outcome, why: &str) -> Value 
     assert_eq!(stage.keys(), [key.clone(), format!("{key}.json")], "{why}");
     let told = manifest(&stage.bucket, &key);
     assert_eq!(told["globals"], Value::Null, "{why}");
-    let missing = told["missing"][0].as_str().unwrap_or_default();
-    assert!(missing.starts_with("globals: ") && missing.contains(why), "{why}: {told}");
+    let warnings = told["warnings"][0].as_str().unwrap_or_default();
+    assert!(warnings.starts_with("globals: ") && warnings.contains(why), "{why}: {told}");
     assert!(!told.to_string().contains(SAID), "{told}");
     told
 }
@@ -179,7 +179,7 @@ fn a_dump_that_waits_in_the_spool_keeps_its_globals() {
     let script = globals(&stage.bucket, &stage.backups()[0]);
     assert!(String::from_utf8_lossy(&script).contains("CREATE ROLE"), "{script:?}");
     let told = manifest(&stage.bucket, &stage.backups()[0]);
-    assert_eq!(told["missing"], Value::Array(Vec::new()));
+    assert_eq!(told["warnings"], Value::Array(Vec::new()));
     let restore = told["restore"].to_string();
     assert!(restore.contains(told["globals"]["file_name"].as_str().expect("a name")), "{restore}");
 }
@@ -197,7 +197,7 @@ fn globals_that_the_spool_has_lost_cost_a_warning() {
     assert!(outcome.stderr.contains("without the cluster's globals"), "{}", outcome.stderr);
     let told = manifest(&stage.bucket, &stage.backups()[0]);
     assert_eq!(told["globals"], Value::Null);
-    assert_eq!(told["missing"][0], "globals: the spool does not have the file that it had");
+    assert_eq!(told["warnings"][0], "globals: the spool does not have the file that it had");
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn what_the_programs_leave_out_stands_in_the_manifest() {
     stage.assert_committed(&stage.backup().run(), "with warnings");
     let told = manifest(&stage.bucket, &stage.backups()[0]);
     let wanted = [format!("pg_dump warned: {left_out}"), "globals: pg_dumpall warned: x".to_owned()];
-    assert_eq!(told["missing"], serde_json::json!(wanted));
+    assert_eq!(told["warnings"], serde_json::json!(wanted));
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_role_that_may_not_read_passwords_gives_globals_without_them_and_no_warning(
     for (key, passwords) in [(poor_key, false), (rich_key, true)] {
         let told = manifest(&bucket, &key);
         assert_eq!(told["globals"]["role_passwords"], passwords);
-        assert_eq!(told["missing"], Value::Array(Vec::new()));
+        assert_eq!(told["warnings"], Value::Array(Vec::new()));
         let script = String::from_utf8(globals(&bucket, &key)).expect("UTF-8");
         assert!(script.contains(&format!("CREATE ROLE {role};")), "{script}");
         assert_eq!(script.contains("SCRAM-SHA-256"), passwords, "{script}");

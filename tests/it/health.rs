@@ -79,8 +79,8 @@ fn it_is_asked_with_the_daemons_environment_whatever_that_holds() {
 
 #[test]
 fn whoever_answers_anything_else_is_not_alive() {
-    let page = "HTTP/1.1 503 Service Unavailable\r\n\r\n{\"alive\":false,\"loop_turned_ms_ago\":31000}\n";
-    let stuck = ["its loop no longer turns", "\"loop_turned_ms_ago\":31000"];
+    let page = "HTTP/1.1 503 Service Unavailable\r\n\r\n{\"alive\":false,\"heartbeat_age_ms\":31000}\n";
+    let stuck = ["its loop no longer turns", "\"heartbeat_age_ms\":31000"];
     assert_one_line(&health(&answering(page)).run(), CHECK_FAILED, &stuck);
     for answer in ["", "SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 200 OK\r\n\r\nhello", "HTTP/1.1 404 Not Found\r\n\r\n{}"] {
         let outcome = health(&answering(answer)).run();

@@ -69,3 +69,4 @@ mod standby;
 mod storage_faults;
 mod support;
 mod sweep;
+mod version_1;

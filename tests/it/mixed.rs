@@ -164,5 +164,5 @@ fn credentials_that_may_only_write_are_not_asked_for_more() {
     assert!(!outcome.stderr.contains(" WARN "), "{}", outcome.stderr);
     let told = outcome.stderr.lines().find(|line| line.contains("may not see whose backups"));
     assert!(told.is_some_and(|line| line.contains("DEBUG")), "{}", outcome.stderr);
-    assert_eq!(manifest(&bucket, &only_backup(&bucket))["missing"], json!([]));
+    assert_eq!(manifest(&bucket, &only_backup(&bucket))["warnings"], json!([]));
 }

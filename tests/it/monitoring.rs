@@ -66,16 +66,16 @@ fn address(running: &Running) -> String {
     rest.lines().next().expect("the line").to_owned()
 }
 
-/// Its health, once that has this status.
+/// Its status page, once that has this HTTP status.
 #[track_caller]
-fn health_with(running: &Running, address: &str, status: u16) -> Answer {
-    let mut health = get(address, "/healthz");
+fn status_with(running: &Running, address: &str, status: u16) -> Answer {
+    let mut page = get(address, "/status");
     let is_so = || {
-        health = get(address, "/healthz");
-        health.status == status
+        page = get(address, "/status");
+        page.status == status
     };
     eventually(is_so, || running.stderr_so_far());
-    health
+    page
 }
 
 /// Its metrics, once they are as wanted.
@@ -95,10 +95,14 @@ fn the_daemon_shows_its_health_and_its_metrics() {
     let stage = Stage::new(FakeDump::new().end(End::Exit(0)));
     let running = stage.daemon("*/2 * * * * *").args(["--listen", "127.0.0.1:0", "--catch-up=false"]).spawn();
     let address = address(&running);
-    let live = get(&address, "/livez");
-    assert!(live.status == 200 && live.body.contains("\"alive\":true"), "{live:?}");
-    let health: Value = serde_json::from_str(&health_with(&running, &address, 200).body).expect("JSON");
+    for path in ["/livez", "/healthz"] {
+        let live = get(&address, path);
+        assert!(live.status == 200 && live.body.contains("\"alive\":true"), "{live:?}");
+        assert!(live.body.contains("\"heartbeat_age_ms\":"), "{live:?}");
+    }
+    let health: Value = serde_json::from_str(&status_with(&running, &address, 200).body).expect("JSON");
     assert!(health["healthy"] == true && health["last_success"].is_string() && health["next_run"].is_string());
+    assert!(health["expected_since"].is_string() && health["heartbeat_age_ms"].is_u64(), "{health}");
 
     let destination = format!("s3://{}/app", stage.bucket);
     // A run is counted a moment after it has said what came of it.
@@ -121,7 +125,7 @@ fn the_daemon_shows_its_health_and_its_metrics() {
     for name in ["last_success_timestamp_seconds", "last_run_timestamp_seconds", "next_run_timestamp_seconds"] {
         assert!((i64::try_from(whole(name, "")).expect("a time") - now).abs() < 60, "{name}");
     }
-    assert!(whole("kept_backups", "") >= 2, "{}", page.body);
+    assert!(whole("stored_backups", "") >= 2, "{}", page.body);
     assert_eq!(whole("build_info", concat!(",version=\"", env!("CARGO_PKG_VERSION"), "\"")), 1);
 
     assert_eq!(request(&address, "POST", "/metrics").status, 405);
@@ -137,12 +141,14 @@ fn health_ends_with_the_second_tick_without_a_backup() {
     let daemon = stage.daemon("*/2 * * * * *").args(["--listen", "127.0.0.1:0"]);
     let running = daemon.env("BACKUP_MAX_UPLOAD_OUTAGE", "1ms").env("BACKUP_RETRY_DELAYS", "off").spawn();
     let address = address(&running);
-    eventually(|| get(&address, "/healthz").status == 200, || running.stderr_so_far());
+    eventually(|| get(&address, "/status").status == 200, || running.stderr_so_far());
     let fault = Fault::slow_down();
     stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, fault));
-    let health = health_with(&running, &address, 503).body;
+    let health = status_with(&running, &address, 503).body;
     assert!(health.contains("no backup since the tick before last"), "{health}");
-    assert_eq!(get(&address, "/livez").status, 200, "the loop turns all the same");
+    for path in ["/livez", "/healthz"] {
+        assert_eq!(get(&address, path).status, 200, "{path}: a failed backup must not restart the daemon");
+    }
     let destination = format!("s3://{}/app", stage.bucket);
     // The first run that fails may still be at it.
     let metrics = page_with(&running, &address, |page| {
@@ -165,7 +171,7 @@ fn what_stands_in_the_destination_is_known_from_the_start() {
     let running = daemon.spawn();
     let address = address(&running);
     wait_for(&running, "looked for backups", 1);
-    let health = health_with(&running, &address, 503).body;
+    let health = status_with(&running, &address, 503).body;
     assert!(health.contains("no backup is known yet"), "{health}");
     let metrics = get(&address, "/metrics").body;
     assert!(!metrics.contains("last_success_timestamp"), "{metrics}");
@@ -182,10 +188,10 @@ fn what_stands_in_the_destination_is_known_from_the_start() {
     stage.assert_committed(&stage.backup().run(), "beforehand");
     let running = daemon.spawn();
     let address = self::address(&running);
-    eventually(|| get(&address, "/healthz").status == 200, || running.stderr_so_far());
+    eventually(|| get(&address, "/status").status == 200, || running.stderr_so_far());
     let metrics = get(&address, "/metrics").body;
-    assert_eq!(sample(&metrics, "kept_backups", &destination, ""), Some(1.0), "{metrics}");
-    assert!(sample(&metrics, "kept_bytes", &destination, "").is_some_and(|bytes| bytes > 100.0), "{metrics}");
+    assert_eq!(sample(&metrics, "stored_backups", &destination, ""), Some(1.0), "{metrics}");
+    assert!(sample(&metrics, "stored_bytes", &destination, "").is_some_and(|bytes| bytes > 100.0), "{metrics}");
     let log = stop(running, "INT", 130);
     assert!(!log.contains("a backup is due"), "{log}");
 }
@@ -229,8 +235,9 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
     let destination = format!("s3://{}/app", stage.bucket);
     let text = std::fs::read_to_string(&file).expect("the file");
     assert_sound_metrics(&text);
-    let mode = std::fs::metadata(&file).expect("the file").permissions().mode() & 0o777;
-    assert_eq!(mode, 0o644);
+    for file in [&file, &dir.path().join("backup.prom.state.json")] {
+        assert_eq!(std::fs::metadata(file).expect("the file").permissions().mode() & 0o777, 0o644);
+    }
     let success = sample(&text, "last_success_timestamp_seconds", &destination, "").expect("a success");
     assert_eq!(sample(&text, "runs_total", &destination, ",result=\"success\""), Some(1.0));
 
@@ -266,9 +273,10 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
     let text = std::fs::read_to_string(&file).expect("the file");
     assert_eq!(sample(&text, "last_success_timestamp_seconds", &destination, ""), None, "{text}");
     assert!(sample(&text, "last_success_timestamp_seconds", &elsewhere, "").is_some(), "{text}");
-    let names: Vec<_> =
+    let mut names: Vec<_> =
         dir.path().read_dir().expect("the directory").flatten().map(|entry| entry.file_name()).collect();
-    assert_eq!(names, ["backup.prom"], "no temporary file is left");
+    names.sort();
+    assert_eq!(names, ["backup.prom", "backup.prom.state.json"], "no temporary file is left");
 }
 
 #[test]
@@ -280,7 +288,7 @@ fn a_metrics_file_tells_what_retention_did() {
     let backup = stage.backup().arg("--metrics-file").arg(&file);
     let destination = format!("s3://{}/app", stage.bucket);
     let after = |text: &str| {
-        let names = ["retention_frozen", "retention_failed", "kept_backups", "retention_deleted_backups_total"];
+        let names = ["retention_blocked", "retention_failed", "stored_backups", "retention_deleted_backups_total"];
         assert_sound_metrics(text);
         names.map(|name| sample(text, name, &destination, ""))
     };
@@ -293,7 +301,7 @@ fn a_metrics_file_tells_what_retention_did() {
     assert_eq!(after(&text), [0.0, 0.0, 4.0, 4.0].map(Some));
     let objects = stage.backups().into_iter().map(|key| s3().get(&stage.bucket, &key).expect("a backup").len());
     let kept: usize = objects.sum();
-    assert_eq!(sample(&text, "kept_bytes", &destination, "").map(|bytes| format!("{bytes}")), Some(kept.to_string()));
+    assert_eq!(sample(&text, "stored_bytes", &destination, "").map(|bytes| format!("{bytes}")), Some(kept.to_string()));
     assert!(
         sample(&text, "retention_deleted_bytes_total", &destination, "").is_some_and(|bytes| bytes > 0.0),
         "{text}"

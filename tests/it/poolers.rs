@@ -80,8 +80,8 @@ fn a_transaction_pooler_that_is_allowed_is_warned_of_and_left_as_it_was() {
     assert_application_finds_its_tables(&database, &pooler, "after the backup");
     let keys = s3().keys(&bucket, "");
     assert_eq!(keys.len(), 2, "the backup and its manifest, without globals: {keys:?}");
-    let missing = manifest(&bucket, &keys[0])["missing"].to_string();
-    assert!(missing.contains("pg_dumpall") && missing.contains("transaction pooler"), "{missing}");
+    let warnings = manifest(&bucket, &keys[0])["warnings"].to_string();
+    assert!(warnings.contains("pg_dumpall") && warnings.contains("transaction pooler"), "{warnings}");
     let checked = program.args(["check", "--allow-pooler"]).run();
     let told = checked.assert_code(0).stdout_text();
     assert!(told.contains("warn  privileges") && told.contains("is a transaction pooler"), "{told}");

@@ -160,7 +160,7 @@ fn the_manifest_says_what_is_true() {
         ("server_version", "SHOW server_version"),
         ("system_identifier", "SELECT system_identifier FROM pg_control_system()"),
         ("collation", "SELECT datcollate FROM pg_database WHERE datname = current_database()"),
-        ("character_type", "SELECT datctype FROM pg_database WHERE datname = current_database()"),
+        ("ctype", "SELECT datctype FROM pg_database WHERE datname = current_database()"),
     ] {
         assert_eq!(told[fact].as_str().map(str::to_owned), database.psql(sql).ok(), "{fact}");
     }

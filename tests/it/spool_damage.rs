@@ -56,7 +56,7 @@ fn a_journal_of_another_version_is_set_aside_with_all_that_is_beside_it() {
     let kept = stage.only_kept();
     let mut before: Vec<_> =
         fs::read_dir(&kept).expect("a directory").flatten().map(|entry| entry.file_name()).collect();
-    fs::write(kept.join("journal"), "ba21246b {\"start\":{\"version\":2}}\n").expect("written");
+    fs::write(kept.join("journal"), "bbe34e5c {\"start\":{\"version\":3}}\n").expect("written");
     let outcome = stage.backup().run();
     outcome.assert_code(0);
     assert_eq!((stage.backups().len(), stage.dump.pids().len()), (1, 2), "a fresh one is taken: {}", outcome.stderr);
@@ -76,7 +76,7 @@ fn a_journal_without_its_end_is_no_damage() {
     let stage = killed();
     let journal = stage.only_kept().join("journal");
     let text = fs::read_to_string(&journal).expect("it is there");
-    let torn = &text[..text.find("\"whole\"").expect("a proof") + 20];
+    let torn = &text[..text.find("\"verified\"").expect("a proof") + 20];
     fs::write(&journal, torn).expect("written");
     stage.assert_delivered(&stage.backup().run(), (1, 2), "a torn proof");
 
@@ -84,7 +84,7 @@ fn a_journal_without_its_end_is_no_damage() {
     let stage = killed();
     let journal = stage.only_kept().join("journal");
     let text = fs::read_to_string(&journal).expect("it is there");
-    fs::write(&journal, format!("{text}12345678 {{\"taken\":{{\"par")).expect("written");
+    fs::write(&journal, format!("{text}12345678 {{\"uploaded\":{{\"par")).expect("written");
     stage.assert_delivered(&stage.backup().run(), (2, 2), "a torn ETag");
 }
 

@@ -119,7 +119,7 @@ fn a_full_disk_and_an_s3_that_fails_is_a_clean_failure() {
 #[test]
 fn a_disk_that_fills_up_in_the_middle_costs_no_backup() {
     let mut told = Vec::new();
-    for line in ["{\"start\"", "{\"begun\"", "\"number\":1,", "\"number\":2,", "\"number\":3,", "{\"whole\""] {
+    for line in ["{\"start\"", "{\"started\"", "\"number\":1,", "\"number\":2,", "\"number\":3,", "{\"verified\""] {
         let dump = FakeDump::new().body(THREE_PARTS).pause_between(Duration::from_millis(30));
         // What is full from the start must be so before there is a part.
         let is_first = line == "{\"start\"";
@@ -143,7 +143,7 @@ fn a_whole_dump_is_delivered_from_a_full_disk() {
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let (mount, backup) = (tempfile::tempdir().expect("a directory"), stage.backup());
     let backup = backup.env("BACKUP_MAX_UPLOAD_OUTAGE", "1m").env("POSTGRES_CONNECTION_STRING", stage.named_source());
-    let mut running = mounted(&backup, (RESUMED, "{\"whole\""), "size=40m", mount.path()).spawn();
+    let mut running = mounted(&backup, (RESUMED, "{\"verified\""), "size=40m", mount.path()).spawn();
     running.wait_for_stderr("the disk is full", Duration::from_mins(1));
     stage.proxy.clear_rules();
     stage.wait_for_end_of_sessions();

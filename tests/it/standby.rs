@@ -93,8 +93,8 @@ fn what_a_standby_lacks_and_what_may_cancel_the_dump_are_named() {
     ] {
         assert!(outcome.stderr.contains(words), "{words:?} wanted in:\n{}", outcome.stderr);
     }
-    let missing = &manifest(&bucket, &only_backup(&bucket))["missing"];
-    assert!(missing[0].as_str().is_some_and(|text| text.contains("unlogged tables")), "{missing}");
+    let warnings = &manifest(&bucket, &only_backup(&bucket))["warnings"];
+    assert!(warnings[0].as_str().is_some_and(|text| text.contains("unlogged tables")), "{warnings}");
     // With feedback it is not warned of.
     pair.standby.psql("postgres", "ALTER SYSTEM SET hot_standby_feedback = on").expect("set");
     pair.standby.psql("postgres", "SELECT pg_reload_conf()").expect("reloaded");

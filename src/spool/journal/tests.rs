@@ -13,12 +13,12 @@ fn part(number: u32) -> Record {
     Record::Part(SpooledPart { number, bytes: 7, digest: PartDigest::Md5([9; 16]), crc64: u64::MAX })
 }
 
-fn begun(upload_id: &str) -> Record {
-    Record::Begun(Begun { key: "p/name".to_owned(), upload_id: upload_id.to_owned() })
+fn started(upload_id: &str) -> Record {
+    Record::Started(StartedUpload { key: "p/name".to_owned(), upload_id: upload_id.to_owned() })
 }
 
-fn taken(part: u32) -> Record {
-    Record::Taken { part, etag: "\"etag\"".to_owned() }
+fn uploaded(part: u32) -> Record {
+    Record::Uploaded { part, etag: "\"etag\"".to_owned() }
 }
 
 fn proof() -> Proof {
@@ -36,8 +36,8 @@ fn proof() -> Proof {
 }
 
 fn whole() -> Vec<Record> {
-    let end = Record::Whole(Box::new(proof()));
-    vec![Record::Start(start()), begun("u"), part(1), taken(1), part(2), end, taken(2)]
+    let end = Record::Verified(Box::new(proof()));
+    vec![Record::Start(start()), started("u"), part(1), uploaded(1), part(2), end, uploaded(2)]
 }
 
 fn bytes(records: &[Record]) -> Vec<u8> {
@@ -59,9 +59,9 @@ fn damage(records: &[Record]) -> usize {
 fn what_is_written_is_read() {
     let journal = journal(&whole());
     assert_eq!(journal.start, start());
-    assert_eq!((journal.parts.len(), journal.taken.len()), (2, 2));
+    assert_eq!((journal.parts.len(), journal.uploaded.len()), (2, 2));
     assert_eq!(journal.proof.as_ref(), Some(&proof()));
-    let whole = journal.whole().expect("whole");
+    let whole = journal.verified().expect("whole");
     assert_eq!((whole.totals(), whole.scan()), (&proof().totals, &proof().scan));
 }
 
@@ -81,27 +81,37 @@ fn a_journal_that_is_cut_anywhere_means_what_its_whole_lines_say() {
 #[test]
 fn a_new_upload_has_none_of_the_parts_that_the_earlier_one_had() {
     let mut records = whole();
-    records.push(begun("v"));
+    records.push(started("v"));
     let journal = journal(&records);
-    assert_eq!(journal.begun.map(|begun| begun.upload_id).as_deref(), Some("v"));
-    assert!(journal.taken.is_empty() && journal.proof.is_some());
+    assert_eq!(journal.started.map(|upload| upload.upload_id).as_deref(), Some("v"));
+    assert!(journal.uploaded.is_empty() && journal.proof.is_some());
 }
 
 #[test]
 fn records_that_cannot_follow_each_other_are_damage() {
     let first = Record::Start(start());
-    assert_eq!(damage(&[begun("u")]), 1, "no start");
+    assert_eq!(damage(&[started("u")]), 1, "no start");
     assert_eq!(damage(&[first.clone(), first.clone()]), 2, "two starts");
     assert_eq!(damage(&[first.clone(), part(2)]), 2, "a part is missing");
-    assert_eq!(damage(&[first.clone(), part(1), taken(1)]), 3, "taken by no upload");
-    assert_eq!(damage(&[first.clone(), begun("u"), taken(1)]), 3, "taken before it was made");
+    assert_eq!(damage(&[first.clone(), part(1), uploaded(1)]), 3, "taken by no upload");
+    assert_eq!(damage(&[first.clone(), started("u"), uploaded(1)]), 3, "taken before it was made");
     assert_eq!(damage(&[whole(), vec![part(3)]].concat()), 8, "a part behind the end");
 }
 
 #[test]
 fn a_damaged_line_costs_what_it_said() {
-    let end = Record::Whole(Box::new(proof()));
-    let records = [Record::Start(start()), begun("u"), part(1), taken(1), part(2), end, taken(2), begun("v"), taken(1)];
+    let end = Record::Verified(Box::new(proof()));
+    let records = [
+        Record::Start(start()),
+        started("u"),
+        part(1),
+        uploaded(1),
+        part(2),
+        end,
+        uploaded(2),
+        started("v"),
+        uploaded(1),
+    ];
     let lines: Vec<Vec<u8>> = records.iter().map(|record| bytes(std::slice::from_ref(record))).collect();
     let read_damaged = |line: usize| {
         let mut lines = lines.clone();
@@ -125,22 +135,39 @@ fn a_damaged_line_costs_what_it_said() {
     ] {
         let (journal, _) = read_damaged(line);
         let journal = journal.expect("it is known whose it is");
-        assert_eq!(journal.whole().is_ok(), is_whole, "line {line}");
-        assert_eq!(journal.begun.map(|begun| begun.upload_id).as_deref(), Some(upload), "line {line}");
-        assert_eq!(journal.taken.keys().copied().collect::<Vec<_>>(), taken, "line {line}");
+        assert_eq!(journal.verified().is_ok(), is_whole, "line {line}");
+        assert_eq!(journal.started.map(|upload| upload.upload_id).as_deref(), Some(upload), "line {line}");
+        assert_eq!(journal.uploaded.keys().copied().collect::<Vec<_>>(), taken, "line {line}");
     }
     assert_eq!(read_damaged(0), (None, true), "there is a dump, but nobody knows whose");
 }
 
 #[test]
 fn what_another_version_wrote_is_no_damage() {
-    let newer = Record::Start(Start { version: 2, ..start() });
+    let newer = Record::Start(Start { version: VERSION + 1, ..start() });
     let unknown = |json: &str| format!("{:08x} {json}\n", crc32(json.as_bytes())).into_bytes();
     let more = [bytes(&whole()), unknown(r#"{"globals":{"bytes":1}}"#)].concat();
-    for written in [bytes(&[newer]), unknown(r#"{"start":{"version":"new"}}"#), more] {
+    let none = Record::Start(Start { version: 0, ..start() });
+    for written in [bytes(&[newer]), bytes(&[none]), unknown(r#"{"start":{"version":"new"}}"#), more] {
         assert!(read(&written).is_of_another_version, "{}", String::from_utf8_lossy(&written));
     }
     assert!(!read(&bytes(&whole())).is_of_another_version);
+}
+
+#[test]
+fn reads_version_1_under_its_own_names() {
+    let text = String::from_utf8(bytes(&whole())).expect("text");
+    let line = |line: &str| {
+        let json = &line[CRC_BYTES..];
+        let json = json.replace("{\"version\":2", "{\"version\":1").replace("{\"started\"", "{\"begun\"");
+        let json = json.replace("{\"uploaded\"", "{\"taken\"").replace("{\"verified\"", "{\"whole\"");
+        format!("{:08x} {json}\n", crc32(json.as_bytes()))
+    };
+    let reading = read(text.lines().map(line).collect::<String>().as_bytes());
+    assert_eq!((&reading.damage, reading.is_of_another_version), (&None, false));
+    let mut expected = journal(&whole());
+    expected.start.version = 1;
+    assert_eq!(reading.journal, Some(expected));
 }
 
 #[test]
@@ -148,7 +175,7 @@ fn only_a_journal_with_all_that_was_proved_is_whole() {
     let not_whole = |change: &dyn Fn(&mut Journal)| {
         let mut journal = journal(&whole());
         change(&mut journal);
-        journal.whole().expect_err("not whole")
+        journal.verified().expect_err("not whole")
     };
     not_whole(&|journal| journal.proof = None);
     not_whole(&|journal| _ = journal.parts.remove(&2));

@@ -49,9 +49,9 @@ fn run_id(digit: u32) -> String {
 /// A run with a part and an upload.
 async fn run(room: &SpoolDir) -> Arc<Spool> {
     let spool = room.create(start(&run_id(1))).await.expect("files");
-    spool.begun(Begun { key: "k".to_owned(), upload_id: "u".to_owned() }).await.expect("noted");
+    spool.started(StartedUpload { key: "k".to_owned(), upload_id: "u".to_owned() }).await.expect("noted");
     spool.store(&sealed(1)).await.expect("stored");
-    spool.taken(1, "etag".to_owned()).await.expect("noted");
+    spool.uploaded(1, "etag".to_owned()).await.expect("noted");
     spool
 }
 
@@ -62,7 +62,7 @@ async fn a_run_that_ended_is_found_with_all_that_it_noted() {
     run(&room).await;
     let found = room.found().await.expect("found");
     let [Found::Unfinished(kept)] = found.as_slice() else { panic!("{found:?}") };
-    assert_eq!(kept.journal.taken.get(&1).map(String::as_str), Some("etag"));
+    assert_eq!(kept.journal.uploaded.get(&1).map(String::as_str), Some("etag"));
     assert_eq!(read(&kept.spool, &kept.journal.parts[&1]).await.expect("the part"), "a part");
     assert_eq!(upload_ids(dir.path()).await.expect("read").into_iter().collect::<Vec<_>>(), ["u"]);
     kept.spool.delete().await;
@@ -167,7 +167,7 @@ async fn a_disk_that_hangs_gives_the_spool_up_and_holds_nobody_who_asks() {
     rustix::fs::mknodat(rustix::fs::CWD, &hangs, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
     assert!(matches!(spool.store(&sealed(2)).await, Err(SpoolError::Disk(_))));
     assert!(spool.is_given_up() && !spool.is_whole());
-    assert!(matches!(spool.taken(1, "etag".to_owned()).await, Err(SpoolError::GivenUp)));
+    assert!(matches!(spool.uploaded(1, "etag".to_owned()).await, Err(SpoolError::GivenUp)));
     assert_eq!(read(&spool, &part).await.expect("what stands there can be read all the same"), "a part");
     // Not waited for either; what is left behind is logged.
     spool.delete().await;
@@ -185,7 +185,7 @@ async fn what_may_be_neither_delivered_nor_deleted_is_set_aside_and_seen_there()
         let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, record.as_bytes());
         format!("{crc:08x} {record}\n").into_bytes()
     };
-    let newer = [line(r#"{"start":{"version":2,"run":"7"}}"#), line(r#"{"begun":{"upload":"u"}}"#)].concat();
+    let newer = [line(r#"{"start":{"version":3,"run":"7"}}"#), line(r#"{"started":{"upload":"u"}}"#)].concat();
     let unknown = [&text[..], &line(r#"{"globals":{"bytes":7}}"#)].concat();
     let start = Start::new("another".to_owned(), String::new(), &run_id(1), "n".to_owned(), PartChecksum::Md5);
     let stray = journal::encode(&Record::Start(start)).expect("JSON");
@@ -214,9 +214,9 @@ async fn what_the_first_release_wrote_is_delivered() {
     let reading = journal::read(&fs::read(fixture.join("three-parts.journal")).expect("the fixture"));
     assert_eq!((&reading.damage, reading.is_of_another_version), (&None, false));
     let journal = reading.journal.expect("a journal");
-    assert_eq!((journal.parts.len(), journal.taken.len()), (3, 2));
-    assert!(journal.begun.as_ref().is_some_and(|begun| begun.key == format!("app/{}", journal.start.file_name)));
-    assert_eq!(journal.whole().expect("whole").totals().object_bytes, 11_466_114);
+    assert_eq!((journal.parts.len(), journal.uploaded.len()), (3, 2));
+    assert!(journal.started.as_ref().is_some_and(|upload| upload.key == format!("app/{}", journal.start.file_name)));
+    assert_eq!(journal.verified().expect("whole").totals().object_bytes, 11_466_114);
 
     let text = fs::read(fixture.join(JOURNAL)).expect("the fixture");
     let start = journal::read(&text).journal.expect("a journal").start;

@@ -1,11 +1,13 @@
 //! Metrics for Prometheus: the one table of them, a record of their values, and the text that Prometheus reads.
 //!
 //! Written by `commands` after each run, read by `health` (`/metrics`) and by node_exporter's textfile collector
-//! (`METRICS_FILE`, see [`MetricsStore`]). The text is the plain exposition format: that collector reads no OpenMetrics, which
+//! (`METRICS_FILE`, see [`MetricsStore`]). `state` keeps the values from run to run as JSON beside that file. The text is the plain exposition format: that collector reads no OpenMetrics, which
 //! is the only format that the client libraries write. Each sample says by `destination` whose it is, since a host may
 //! write several files.
 
+mod state;
 mod store;
+mod text;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -104,23 +106,22 @@ pub const IN_PROGRESS: Metric = gauge("pg_s3_backup_run_in_progress", "1 while t
 pub const NEXT_RUN: Metric =
     gauge("pg_s3_backup_next_run_timestamp_seconds", "When the daemon takes its next backup, in Unix time");
 /// What is stored.
-pub const KEPT: Metric = gauge("pg_s3_backup_kept_backups", "Backups in the destination when it was last looked at");
+pub const STORED: Metric =
+    gauge("pg_s3_backup_stored_backups", "Backups in the destination when it was last looked at");
 /// How much that is.
-pub const KEPT_BYTES: Metric =
-    gauge("pg_s3_backup_kept_bytes", "Stored bytes of all backups in the destination when it was last looked at");
+pub const STORED_BYTES: Metric =
+    gauge("pg_s3_backup_stored_bytes", "Stored bytes of all backups in the destination when it was last looked at");
 /// What retention deleted.
 pub const DELETED: Metric =
     counter("pg_s3_backup_retention_deleted_backups_total", "Backups that retention deleted after a backup");
 /// How much that was.
 pub const DELETED_BYTES: Metric = counter(
     "pg_s3_backup_retention_deleted_bytes_total",
-    "Stored bytes that retention deleted after a backup, with what lay beside the backups",
+    "Stored bytes that retention deleted after a backup, with the backups' sidecars",
 );
-/// Whether retention heeded a warning.
-pub const FROZEN: Metric = gauge(
-    "pg_s3_backup_retention_frozen",
-    "1 where the last retention deleted nothing because something spoke against it, else 0",
-);
+/// Whether a safety check blocked retention.
+pub const RETENTION_BLOCKED: Metric =
+    gauge("pg_s3_backup_retention_blocked", "1 if a safety check blocked the last retention, else 0");
 /// Whether retention failed.
 pub const RETENTION_FAILED: Metric = gauge(
     "pg_s3_backup_retention_failed",
@@ -141,11 +142,11 @@ pub const METRICS: &[&Metric] = &[
     &RUNS,
     &IN_PROGRESS,
     &NEXT_RUN,
-    &KEPT,
-    &KEPT_BYTES,
+    &STORED,
+    &STORED_BYTES,
     &DELETED,
     &DELETED_BYTES,
-    &FROZEN,
+    &RETENTION_BLOCKED,
     &RETENTION_FAILED,
 ];
 
@@ -211,46 +212,6 @@ pub fn render(records: &[(&str, &Samples)]) -> String {
     text
 }
 
-/// Reads what [`render`] wrote, by destination; passes over what it does not know.
-#[must_use]
-pub fn parse(text: &str) -> BTreeMap<String, Samples> {
-    let mut records: BTreeMap<String, Samples> = BTreeMap::new();
-    for (destination, metric, label, value) in text.lines().filter_map(sample) {
-        records.entry(destination).or_default().set_for(metric, &label, value);
-    }
-    records
-}
-
-/// The destination, the metric, the value of its own label (empty where it has none) and the value of one line.
-fn sample(line: &str) -> Option<(String, &'static Metric, String, f64)> {
-    let (name, rest) = line.split_once('{')?;
-    let metric = METRICS.iter().find(|metric| metric.name == name)?;
-    let (destination, rest) = unescaped(rest.strip_prefix("destination=\"")?)?;
-    let (label, rest) = match metric.label {
-        Some(own) => unescaped(rest.strip_prefix(',')?.strip_prefix(own)?.strip_prefix("=\"")?)?,
-        None => (String::new(), rest),
-    };
-    let value = rest.strip_prefix("} ")?.parse::<f64>().ok().filter(|value| value.is_finite())?;
-    Some((destination, metric, label, value))
-}
-
-/// A label's value up to its closing quote, and what follows that.
-fn unescaped(text: &str) -> Option<(String, &str)> {
-    let mut value = String::new();
-    let mut letters = text.char_indices();
-    while let Some((at, letter)) = letters.next() {
-        match letter {
-            '"' => return Some((value, &text[at + 1..])),
-            '\\' => value.push(match letters.next()?.1 {
-                'n' => '\n',
-                other => other,
-            }),
-            other => value.push(other),
-        }
-    }
-    None
-}
-
 /// A label's value as the format wants it.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
@@ -261,34 +222,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
-        let mut record = Samples::default();
-        record.set(&LAST_SUCCESS, 1_795_000_000.25);
-        record.set_for(&LAST_FAILURE, "12", 1_795_000_001.0);
-        record.set_for(&LAST_FAILURE, "143", 1.0);
-        record.add(&RUNS, "success", 1.0);
-        record.add(&RUNS, "success", 1.0);
-        let destination = "s3://b/a \"path\" with \\ and } 1";
-        let mut other = Samples::default();
+    fn renders_each_metric_once_with_escaped_labels() {
+        let (mut one, mut other) = (Samples::default(), Samples::default());
+        one.set(&LAST_SUCCESS, 1_795_000_000.25);
+        one.add(&RUNS, "success", 2.0);
         other.add(&RUNS, "success", 5.0);
-        let records = BTreeMap::from([(destination.to_owned(), record), ("s3://b/another".to_owned(), other)]);
-        let text =
-            render(&records.iter().map(|(destination, record)| (destination.as_str(), record)).collect::<Vec<_>>());
-        assert_eq!(parse(&text), records, "{text}");
-        assert_eq!(text.matches("# TYPE pg_s3_backup_runs_total").count(), 1, "{text}");
-        assert!(text.contains("# TYPE pg_s3_backup_runs_total counter\n"), "{text}");
+        let text = render(&[("s3://b/a \"path\" with \\ and } 1", &one), ("s3://b/another", &other)]);
+        assert_eq!(text.matches("# TYPE pg_s3_backup_runs_total counter\n").count(), 1, "{text}");
         assert!(text.contains("_last_success_timestamp_seconds{destination=\"s3://b/a \\\"path\\\" with"), "{text}");
         assert!(text.contains(" 1795000000.25\n"), "{text}");
-    }
-
-    #[test]
-    fn what_is_damaged_is_passed_over() {
-        let text = "pg_s3_backup_last_success_timestamp_seconds{destination=\"d\"} NaN\n\
-                    pg_s3_backup_runs_total{destination=\"d\"} 3\npg_s3_backup_runs_total{destination=\"d\",result=\"x\n\
-                    else{destination=\"d\"} 1\n{} {\n}\npg_s3_backup_kept_backups{destination=\"d\"} 7";
-        let mut wanted = Samples::default();
-        wanted.set(&KEPT, 7.0);
-        assert_eq!(parse(text), BTreeMap::from([("d".to_owned(), wanted)]));
     }
 
     #[test]

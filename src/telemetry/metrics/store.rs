@@ -1,8 +1,9 @@
-//! The record of one destination's runs, shared by whoever writes and reads it, and its file (`METRICS_FILE`).
+//! The record of one destination's runs, shared by whoever writes and reads it, and its files: `METRICS_FILE`, and the state
+//! beside it.
 //!
-//! A one-shot run reads the file that the run before it left, so that a failure does not hide when the last success was:
-//! neither one of this destination nor, where a setting is wrong, one of another. The file is replaced whole, since a
-//! collector may read it at any moment. Nothing here can fail a backup.
+//! A one-shot run reads the state that the run before it left, so that a failure does not hide when the last success was:
+//! neither one of this destination nor, where a setting is wrong, one of another. Each file is replaced atomically, since a
+//! collector may read at any moment. Nothing here can fail a backup.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -14,9 +15,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{
-    BOTTLENECK, BUILD_INFO, DELETED, DELETED_BYTES, FROZEN, IN_PROGRESS, KEPT, KEPT_BYTES, LAST_DUMP_BYTES,
-    LAST_DURATION, LAST_EXIT_CODE, LAST_FAILURE, LAST_RATIO, LAST_RUN, LAST_STORED_BYTES, LAST_SUCCESS, NEXT_RUN,
-    RETENTION_FAILED, RUNS, Samples, parse, render,
+    BOTTLENECK, BUILD_INFO, DELETED, DELETED_BYTES, IN_PROGRESS, LAST_DUMP_BYTES, LAST_DURATION, LAST_EXIT_CODE,
+    LAST_FAILURE, LAST_RATIO, LAST_RUN, LAST_STORED_BYTES, LAST_SUCCESS, NEXT_RUN, RETENTION_BLOCKED, RETENTION_FAILED,
+    RUNS, STORED, STORED_BYTES, Samples, render, state, text,
 };
 
 use crate::archive::name::CLOCK_TOLERANCE;
@@ -76,16 +77,15 @@ impl MetricsStore {
     /// it is the one that the file is of; where that is not known either, the file stays as it is.
     #[must_use]
     pub fn open(destination: Option<&str>, file: Option<PathBuf>) -> Self {
-        let (file, text) = match file.map(read) {
-            Some(Ok((file, text))) => (Some(file), text),
+        let (file, mut others) = match file.map(read) {
+            Some(Ok((file, records))) => (Some(file), records),
             // Not to be overwritten with less than it holds.
             Some(Err(error)) => {
                 tracing::warn!(%error, "METRICS_FILE cannot be read, and is not written from now on");
-                (None, String::new())
+                (None, BTreeMap::new())
             }
-            None => (None, String::new()),
+            None => (None, BTreeMap::new()),
         };
-        let mut others = parse(&text);
         let only = others.keys().next().filter(|_| others.len() == 1).cloned();
         let known = destination.map(str::to_owned).or(only);
         let file = file.filter(|_| known.is_some());
@@ -138,9 +138,9 @@ impl MetricsStore {
             for (stage, percent) in run.bottleneck.iter().flat_map(Bottleneck::shares) {
                 record.set_for(&BOTTLENECK, stage, f64::from(percent) / 100.0);
             }
-            if record.get(&KEPT).is_some() {
-                record.add(&KEPT, "", 1.0);
-                record.add(&KEPT_BYTES, "", float(stored_bytes));
+            if record.get(&STORED).is_some() {
+                record.add(&STORED, "", 1.0);
+                record.add(&STORED_BYTES, "", float(stored_bytes));
             }
             retained(record, run.retention);
         });
@@ -160,8 +160,8 @@ impl MetricsStore {
     pub fn looked(&self, backups: u64, bytes: u64, newest: Option<DateTime<Utc>>) {
         self.with(|record| {
             forget_future(record, Utc::now());
-            record.set(&KEPT, float(backups));
-            record.set(&KEPT_BYTES, float(bytes));
+            record.set(&STORED, float(backups));
+            record.set(&STORED_BYTES, float(bytes));
             if let Some(newest) = newest.map(unix)
                 && record.get(&LAST_SUCCESS).is_none_or(|known| known < newest)
             {
@@ -191,17 +191,18 @@ impl MetricsStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces the file. The backup is what counts: a file that cannot be written is a warning.
+    /// Replaces the files. The backup is what counts: a file that cannot be written is a warning.
     fn save(&self) {
         let Some(path) = &self.file else { return };
-        let text = {
+        let (kept, text) = {
             let state = self.state();
             let others = state.others.iter().map(|(destination, record)| (destination.as_str(), record));
-            render(&std::iter::once((self.destination.as_str(), &state.record)).chain(others).collect::<Vec<_>>())
+            let records: Vec<_> = std::iter::once((self.destination.as_str(), &state.record)).chain(others).collect();
+            (state::encode(&records), render(&records))
         };
         let (disk, file) = (disk_of(path), path.clone());
-        let replaced =
-            disk.call_here(move || replace(&file, &text)).unwrap_or_else(|error| Err(io::Error::other(error)));
+        let replace = move || replace(&state::path_of(&file), &kept).and_then(|()| replace(&file, &text));
+        let replaced = disk.call_here(replace).unwrap_or_else(|error| Err(io::Error::other(error)));
         if let Err(error) = replaced {
             tracing::warn!(path = %path.display(), %error, "METRICS_FILE cannot be written");
         }
@@ -215,20 +216,20 @@ fn forget_future(record: &mut Samples, now: DateTime<Utc>) {
     }
 }
 
-/// What retention did. Without a rule there is none that could be frozen: an alert on an earlier one ends.
+/// What retention did. Without a rule nothing can be blocked: an alert on an earlier one ends.
 fn retained(record: &mut Samples, report: Option<&RetentionReport>) {
     let Some(report) = report else {
-        record.remove(&FROZEN);
+        record.remove(&RETENTION_BLOCKED);
         record.remove(&RETENTION_FAILED);
         return;
     };
-    record.set(&FROZEN, f64::from(u8::from(report.frozen)));
+    record.set(&RETENTION_BLOCKED, f64::from(u8::from(report.frozen)));
     record.set(&RETENTION_FAILED, f64::from(u8::from(report.is_failed())));
     record.add(&DELETED, "", float(report.deleted as u64));
     record.add(&DELETED_BYTES, "", float(report.deleted_bytes));
     if report.knows_what_is_kept() {
-        record.set(&KEPT, float(report.kept as u64));
-        record.set(&KEPT_BYTES, float(report.kept_bytes));
+        record.set(&STORED, float(report.kept as u64));
+        record.set(&STORED_BYTES, float(report.kept_bytes));
     }
 }
 
@@ -237,11 +238,16 @@ fn disk_of(path: &Path) -> Disk {
     Disk::of(path).within(PATIENCE)
 }
 
-/// What a file holds; one that is not there, or is another user's, holds nothing.
-fn read(path: PathBuf) -> Result<(PathBuf, String), DiskError> {
+/// What the files hold: the state, or the text where version 1 wrote it and where the state is damaged. A file that is not
+/// there, or is another user's, holds nothing.
+fn read(path: PathBuf) -> Result<(PathBuf, BTreeMap<String, Samples>), DiskError> {
     let file = path.clone();
-    let text = disk_of(&path).call_here(move || std::fs::read_to_string(file))?;
-    Ok((path, text.unwrap_or_default()))
+    let records = disk_of(&path).call_here(move || {
+        let kept = std::fs::read_to_string(state::path_of(&file)).ok();
+        let kept = kept.and_then(|kept| state::decode(&kept));
+        kept.unwrap_or_else(|| text::parse(&std::fs::read_to_string(&file).unwrap_or_default()))
+    })?;
+    Ok((path, records))
 }
 
 fn replace(path: &Path, text: &str) -> io::Result<()> {
@@ -296,7 +302,9 @@ mod tests {
     #[test]
     fn what_is_kept_is_counted_and_after_retention_known() {
         let store = MetricsStore::open(Some("s3://b/"), None);
-        let seen = || values(&store, [&KEPT, &KEPT_BYTES, &DELETED, &DELETED_BYTES, &FROZEN, &RETENTION_FAILED]);
+        let seen = || {
+            values(&store, [&STORED, &STORED_BYTES, &DELETED, &DELETED_BYTES, &RETENTION_BLOCKED, &RETENTION_FAILED])
+        };
         store.ended(&backup(None));
         let none_deleted = [None, None, Some(0.0), Some(0.0), None, None];
         assert_eq!(seen(), none_deleted, "nobody has looked");

@@ -67,15 +67,15 @@ fn what_only_a_superuser_may_dump_is_a_warning_and_stands_in_the_manifest() {
     let backup = s3_program(&bucket).env("POSTGRES_CONNECTION_STRING", reader.uri()).arg("backup").run();
     backup.assert_code(0);
     let told = manifest(&bucket, &s3().keys(&bucket, "").remove(0));
-    let missing = told["missing"].to_string();
+    let warnings = told["warnings"].to_string();
     for words in ["pg_dump warned: subscriptions not dumped", "options (passwords) of 1 user mappings"] {
-        assert!(missing.contains(words), "{words:?} wanted in {missing}");
+        assert!(warnings.contains(words), "{words:?} wanted in {warnings}");
     }
     // A superuser dumps all of it.
     let bucket = s3().create_bucket("subscription");
     backup_program(&reader.database, &bucket).run().assert_code(0);
     let told = manifest(&bucket, &s3().keys(&bucket, "").remove(0));
-    assert_eq!(told["missing"].to_string(), "[]");
+    assert_eq!(told["warnings"].to_string(), "[]");
 
     // Some managed services close the catalog to everybody else.
     let close = "REVOKE SELECT (subdbid) ON pg_subscription FROM PUBLIC; REVOKE pg_read_all_data FROM";

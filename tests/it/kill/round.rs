@@ -217,7 +217,7 @@ impl Rounds {
 
     /// The id of the run whose proof stands in the spool.
     fn whole_in_spool(&self) -> Option<String> {
-        let is_whole = |line: &&str| line.contains(" {\"whole\":") && line.ends_with('\n');
+        let is_whole = |line: &&str| line.contains(" {\"verified\":") && line.ends_with('\n');
         self.stage.kept().into_iter().find_map(|run| {
             let journal = fs::read_to_string(run.join("journal")).ok()?;
             journal.split_inclusive('\n').any(|line| is_whole(&line)).then_some(())?;

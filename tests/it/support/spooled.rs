@@ -54,10 +54,10 @@ impl Spooled {
     pub fn killed_from(&self, nth: usize) {
         let running = self.stuck_from(nth);
         let journal = self.only_kept().join("journal");
-        let taken = || fs::read_to_string(&journal).expect("a journal").matches("{\"taken\"").count();
+        let uploaded = || fs::read_to_string(&journal).expect("a journal").matches("{\"uploaded\"").count();
         let deadline = Instant::now() + SOON;
-        while taken() < nth - 1 {
-            assert!(Instant::now() < deadline, "{} of {} parts are noted as taken", taken(), nth - 1);
+        while uploaded() < nth - 1 {
+            assert!(Instant::now() < deadline, "{} of {} parts are noted as uploaded", uploaded(), nth - 1);
             std::thread::sleep(Duration::from_millis(5));
         }
         self.kill(running);

@@ -1,0 +1,80 @@
+//! The state of the metrics: what the next run needs to know, as JSON beside `METRICS_FILE`.
+//!
+//! Read and written by [`super::MetricsStore`]. The text for Prometheus is made of it and never has to be read.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{METRICS, Samples};
+
+/// The version of this format.
+const VERSION: u32 = 1;
+/// Appended to the metrics file's name. No collector takes it for one of its files.
+const SUFFIX: &str = ".state.json";
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    version: u32,
+    /// By destination, by metric, by the value of the metric's own label (empty where it has none).
+    destinations: BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>,
+}
+
+/// Where the state of a metrics file is.
+pub(super) fn path_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(SUFFIX);
+    name.into()
+}
+
+/// The state as JSON.
+pub(super) fn encode(records: &[(&str, &Samples)]) -> String {
+    let own = |samples: &Samples| samples.0.iter().map(|(name, values)| ((*name).to_owned(), values.clone())).collect();
+    let destinations = records.iter().map(|(destination, samples)| ((*destination).to_owned(), own(samples))).collect();
+    let json = serde_json::to_string_pretty(&State { version: VERSION, destinations });
+    // Texts and finite numbers are always JSON.
+    json.unwrap_or_default() + "\n"
+}
+
+/// Reads a state, by destination. Ignores metrics that it does not know; `None` where it is no state.
+pub(super) fn decode(text: &str) -> Option<BTreeMap<String, Samples>> {
+    let State { destinations, .. } = serde_json::from_str(text).ok()?;
+    let known = |metrics: BTreeMap<String, BTreeMap<String, f64>>| {
+        let known = metrics.into_iter().filter_map(|(name, values)| {
+            let metric = METRICS.iter().find(|metric| metric.name == name)?;
+            Some((metric.name, values))
+        });
+        Samples(known.collect())
+    };
+    Some(destinations.into_iter().map(|(destination, metrics)| (destination, known(metrics))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{LAST_FAILURE, LAST_SUCCESS, RUNS};
+    use super::*;
+
+    #[test]
+    fn reads_what_is_written() {
+        let (mut one, mut other) = (Samples::default(), Samples::default());
+        one.set(&LAST_SUCCESS, 1_795_000_000.25);
+        one.set_for(&LAST_FAILURE, "143", 1.0);
+        other.add(&RUNS, "success", 5.0);
+        let text = encode(&[("s3://b/a \"path\"\n", &one), ("s3://b/another", &other)]);
+        let read = decode(&text).expect("a state");
+        assert_eq!(
+            read,
+            BTreeMap::from([("s3://b/a \"path\"\n".to_owned(), one), ("s3://b/another".to_owned(), other)])
+        );
+    }
+
+    #[test]
+    fn ignores_metrics_that_it_does_not_know_and_rejects_what_is_no_state() {
+        let newer = r#"{"version": 2, "new": 1, "destinations": {"d": {"else": {"": 1}}}}"#;
+        assert_eq!(decode(newer), Some(BTreeMap::from([("d".to_owned(), Samples::default())])));
+        for damaged in ["", "{}", "nonsense", r#"{"version": 1, "destinations": {"d": {"#] {
+            assert_eq!(decode(damaged), None, "{damaged}");
+        }
+    }
+}

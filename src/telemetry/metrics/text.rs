@@ -1,0 +1,99 @@
+//! Reads the metrics back from the text for Prometheus, where no state is beside it.
+//!
+//! Called by [`super::MetricsStore`]. Version 1 kept its state in that text alone: its last success is carried over.
+
+use std::collections::BTreeMap;
+
+use super::{METRICS, Metric, Samples};
+
+/// Names of version 1 and today's.
+const RENAMED: [(&str, &str); 3] = [
+    ("pg_s3_backup_kept_backups", "pg_s3_backup_stored_backups"),
+    ("pg_s3_backup_kept_bytes", "pg_s3_backup_stored_bytes"),
+    ("pg_s3_backup_retention_frozen", "pg_s3_backup_retention_blocked"),
+];
+
+/// Reads the text, by destination. Ignores what it does not know.
+pub(super) fn parse(text: &str) -> BTreeMap<String, Samples> {
+    let mut records: BTreeMap<String, Samples> = BTreeMap::new();
+    for (destination, metric, label, value) in text.lines().filter_map(sample) {
+        records.entry(destination).or_default().set_for(metric, &label, value);
+    }
+    records
+}
+
+/// The destination, the metric, the value of its own label (empty where it has none) and the value of one line.
+fn sample(line: &str) -> Option<(String, &'static Metric, String, f64)> {
+    let (name, rest) = line.split_once('{')?;
+    let name = RENAMED.iter().find(|(old, _)| *old == name).map_or(name, |(_, new)| *new);
+    let metric = METRICS.iter().find(|metric| metric.name == name)?;
+    let (destination, rest) = unescaped(rest.strip_prefix("destination=\"")?)?;
+    let (label, rest) = match metric.label {
+        Some(own) => unescaped(rest.strip_prefix(',')?.strip_prefix(own)?.strip_prefix("=\"")?)?,
+        None => (String::new(), rest),
+    };
+    let value = rest.strip_prefix("} ")?.parse::<f64>().ok().filter(|value| value.is_finite())?;
+    Some((destination, metric, label, value))
+}
+
+/// A label's value up to its closing quote, and what follows that.
+fn unescaped(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut letters = text.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '"' => return Some((value, &text[at + 1..])),
+            '\\' => value.push(match letters.next()?.1 {
+                'n' => '\n',
+                other => other,
+            }),
+            other => value.push(other),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{LAST_FAILURE, LAST_SUCCESS, RETENTION_BLOCKED, RUNS, STORED, STORED_BYTES, render};
+    use super::*;
+
+    #[test]
+    fn reads_what_is_rendered() {
+        let mut record = Samples::default();
+        record.set(&LAST_SUCCESS, 1_795_000_000.25);
+        record.set_for(&LAST_FAILURE, "12", 1_795_000_001.0);
+        record.set_for(&LAST_FAILURE, "143", 1.0);
+        record.add(&RUNS, "success", 1.0);
+        record.add(&RUNS, "success", 1.0);
+        let destination = "s3://b/a \"path\" with \\ and } 1";
+        let mut other = Samples::default();
+        other.add(&RUNS, "success", 5.0);
+        let records = BTreeMap::from([(destination.to_owned(), record), ("s3://b/another".to_owned(), other)]);
+        let text =
+            render(&records.iter().map(|(destination, record)| (destination.as_str(), record)).collect::<Vec<_>>());
+        assert_eq!(parse(&text), records, "{text}");
+    }
+
+    #[test]
+    fn ignores_damaged_lines() {
+        let text = "pg_s3_backup_last_success_timestamp_seconds{destination=\"d\"} NaN\n\
+                    pg_s3_backup_runs_total{destination=\"d\"} 3\npg_s3_backup_runs_total{destination=\"d\",result=\"x\n\
+                    else{destination=\"d\"} 1\n{} {\n}\npg_s3_backup_kept_backups{destination=\"d\"} 7";
+        let mut wanted = Samples::default();
+        wanted.set(&STORED, 7.0);
+        assert_eq!(parse(text), BTreeMap::from([("d".to_owned(), wanted)]));
+    }
+
+    #[test]
+    fn reads_version_1_under_todays_names() {
+        let records = parse(include_str!("../../../tests/fixtures/version-1/metrics-after-failure.prom"));
+        let record = &records["s3://faults-29911-5/app"];
+        assert_eq!(record.get(&LAST_SUCCESS), Some(1_795_841_858.056));
+        assert_eq!(
+            [&STORED, &STORED_BYTES, &RETENTION_BLOCKED].map(|metric| record.get(metric)),
+            [Some(3.0), Some(48_021.0), Some(0.0)]
+        );
+        assert_eq!(record.0[RUNS.name]["failure"].to_bits(), 2.0f64.to_bits());
+    }
+}
