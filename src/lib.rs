@@ -13,6 +13,7 @@
 //! | [`backup`] | the story of one backup, its name and its manifest |
 //! | [`postgres`] | finds `pg_dump` and `psql`, runs them, keeps secrets out of their arguments |
 //! | [`pipeline`] | reads the dump, scans it, deflates it on several threads, seals parts; bounded memory |
+//! | [`sql`] | the lexer that cuts a dump into spans |
 //! | [`proof`] | judges whether the dump is whole |
 //! | [`spool`] | parts and a journal on disk, so that a whole dump outlives an absent S3 and a killed process |
 //! | [`storage`] | the only room that knows the AWS SDK: upload, commit, listing, outages |
@@ -45,6 +46,7 @@ pub mod proof;
 pub mod retention;
 pub mod scheduler;
 pub mod spool;
+pub mod sql;
 pub mod storage;
 pub mod telemetry;
 
