@@ -13,6 +13,7 @@
 //! | [`backup`] | one backup, from connecting to the report |
 //! | [`postgres`] | `pg_dump` and `psql`: finds them, runs them, keeps secrets out of their arguments |
 //! | [`pipeline`] | reads the dump, scans it, compresses it on several threads, seals parts; bounded memory |
+//! | [`sql`] | the lexer that cuts a dump into spans |
 //! | [`proof`] | decides whether a dump is complete |
 //! | [`spool`] | parts and a journal on disk, so that a complete dump outlives an absent S3 and a killed process |
 //! | [`storage`] | the only module that knows the AWS SDK: uploads, commit, listings, outages |
@@ -68,6 +69,7 @@ pub mod proof;
 pub mod retention;
 pub mod scheduler;
 pub mod spool;
+pub mod sql;
 pub mod storage;
 pub mod telemetry;
 

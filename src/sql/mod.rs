@@ -1,0 +1,52 @@
+//! The lexer of a plain dump: cuts its text into spans, as `psql` reads it.
+//!
+//! `pipeline::scanner` judges a dump's end with it. The rules are those of PostgreSQL's `psqlscan.l`, because psql is what
+//! runs a plain dump: strings, dollar quotes, quoted names, comments, parentheses, `BEGIN ATOMIC`, COPY data. The lexer
+//! knows nothing of what statements mean, and keeps no more of them than it needs to classify them.
+
+mod comment;
+mod copy_data;
+mod lexer;
+mod statement;
+
+pub use lexer::Lexer;
+
+/// What a span of a dump is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpanKind {
+    /// White space between other spans.
+    Space,
+    /// A statement up to its `;`, with the comments inside it.
+    Statement,
+    /// A statement `COPY … FROM stdin;` with the end of its line: rows follow.
+    CopyBegin,
+    /// Rows of COPY data, each with its line's end.
+    CopyRows,
+    /// The line `\.`, which ends COPY data.
+    CopyEnd,
+    /// A psql command, such as `\restrict KEY`, with the end of its line.
+    PsqlCommand,
+    /// A comment outside statements; `-- …` with the end of its line.
+    Comment,
+    /// The comment that names an entry: `-- Name: …; Type: …`.
+    EntryHead,
+}
+
+/// A piece of a span. The pieces of a dump, in order, are its bytes.
+///
+/// A span whose kind shows only at its end has [`SpanKind::Statement`] or [`SpanKind::Comment`] until its last piece, and
+/// that piece has the kind of the span. A psql command may stand inside a statement, between two of its pieces.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// Kind of the span.
+    pub kind: SpanKind,
+    /// The bytes of this piece.
+    pub bytes: &'a [u8],
+    /// The beginning of the span in the piece that ends it; `None` in others, in white space and in rows.
+    ///
+    /// 64 KiB of a comment or a psql command are kept, 256 KiB of a COPY statement, 64 bytes of any other.
+    pub text: Option<&'a [u8]>,
+}
+
+#[cfg(test)]
+mod tests;
