@@ -13,8 +13,8 @@ use crate::check::{MaxAge, MaxShrink, MinSize};
 use crate::config::Flags;
 use crate::config::table::{CommandName, PG_DUMP_ARGS, SETTINGS, Setting};
 
-use flags::Suggested;
 pub use flags::definition;
+use flags::{Suggested, accepted_arguments};
 pub use values::{BackupRef, Limit, MinIdle};
 
 /// PostgreSQL backups in S3 whose names are proofs: a backup that is listed is whole and restorable.
@@ -69,7 +69,7 @@ pub struct BackupArgs {
     #[command(flatten)]
     pub pooler: PoolerArgs,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
-    #[arg(last = true, value_name = "ARGS")]
+    #[arg(last = true, value_name = "ARGS", long_help = accepted_arguments())]
     pub pg_dump_args: Vec<String>,
 }
 
@@ -89,7 +89,7 @@ pub struct DaemonArgs {
     #[command(flatten)]
     pub pooler: PoolerArgs,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
-    #[arg(last = true, value_name = "ARGS")]
+    #[arg(last = true, value_name = "ARGS", long_help = accepted_arguments())]
     pub pg_dump_args: Vec<String>,
 }
 
@@ -135,7 +135,7 @@ pub struct CheckArgs {
     #[arg(long)]
     pub json: bool,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
-    #[arg(last = true, value_name = "ARGS", conflicts_with = "bucket_only")]
+    #[arg(last = true, value_name = "ARGS", long_help = accepted_arguments(), conflicts_with = "bucket_only")]
     pub pg_dump_args: Vec<String>,
 }
 
