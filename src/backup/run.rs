@@ -17,6 +17,7 @@ use crate::proof::VerifiedDump;
 use crate::retention::{self, RetentionReport, SWEEP_AFTER, Sweep};
 use crate::spool::SpoolDir;
 use crate::storage::{Committed, Destination, StorageError};
+use crate::telemetry::{FOR_MACHINES, FOR_PEOPLE};
 
 use super::limits::Limits;
 use super::manifest::{Manifest, Place, RunFacts};
@@ -199,6 +200,16 @@ impl<'a> Backup<'a> {
         let Source { facts, tools, .. } = source;
         let memory = memory_estimate(self.config.pipeline.threads, plan.memory());
         tracing::info!(
+            target: FOR_PEOPLE,
+            "backing up {} at {}:{} to s3://{}/{}",
+            facts.database,
+            facts.place.host,
+            facts.place.port,
+            self.config.s3.bucket,
+            self.config.s3.prefix
+        );
+        tracing::info!(
+            target: FOR_MACHINES,
             host = facts.place.host,
             port = facts.place.port.parse::<u16>().ok(),
             database = facts.database,

@@ -68,3 +68,4 @@ mod standby;
 mod storage_faults;
 mod support;
 mod sweep;
+mod terminal;
