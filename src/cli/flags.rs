@@ -18,7 +18,7 @@ pub fn definition() -> Command {
     let completions =
         |command: Command| command.after_long_help(examples_help(CommandName::Completions).trim_start().to_owned());
     let definition = Cli::command()
-        .after_help("`pg-s3-backup help COMMAND` tells all of one command, `--help` the exit codes.")
+        .after_help("`pg-s3-backup help COMMAND` describes a command in full, `--help` the exit codes.")
         .after_long_help(exit_codes_help())
         .mut_subcommand("completions", completions);
     table::ALL.iter().copied().fold(definition, |definition, name| {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::{postgres, s3};
-use crate::support::setup::{backup_program, list_program};
+use crate::support::setup::{backup_program, list_program, repository_file};
 
 /// The program as it would be started with these arguments at a terminal, which `script` makes.
 fn at_terminal(program: &Program, arguments: &str) -> Program {
@@ -52,4 +52,41 @@ fn an_error_is_one_line_that_ends_with_what_to_do() {
     let [error] = shown.as_slice() else { panic!("{shown:#?}") };
     assert!(error.starts_with("error: list failed: list the backups: NoSuchBucket"), "{error}");
     assert!(error.ends_with(": create the bucket, or correct S3_BUCKET"), "{error}");
+}
+
+/// The words of a line, without numbers and units, and with what differs from run to run by another name.
+fn skeleton(line: &str, names: &[(&str, &str)]) -> Vec<String> {
+    let line = names.iter().fold(line.to_owned(), |line, (ours, theirs)| line.replace(ours, theirs));
+    let letters =
+        line.chars().map(|letter| if letter.is_ascii_digit() || ".-_".contains(letter) { ' ' } else { letter });
+    let letters: String = letters.collect();
+    let is_unit = |word: &&str| ["B", "K", "KiB", "M", "MiB", "s", "ms"].contains(&word.trim_start_matches('('));
+    letters.split_whitespace().filter(|word| !is_unit(word)).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_session_in_the_readme_is_what_the_program_prints() {
+    let readme = std::fs::read_to_string(repository_file("README.md")).expect("README.md");
+    let (_, session) = readme.split_once("```console\n").expect("a session");
+    let (session, _) = session.split_once("\n```").expect("its end");
+    let database = postgres().create_database("readme");
+    let bucket = s3().create_bucket("readme");
+    let program = backup_program(&database, &bucket).env("S3_PATH", "shop");
+    let address = postgres().addr();
+    let at_bucket = format!("s3://{bucket}/");
+    let names = [
+        (&*database.name, "shop"),
+        (&at_bucket, "s3://backups/"),
+        (&address, "db.example.com:5432"),
+        (" as postgres", " as backup"),
+    ];
+    for part in session.split("$ pg-s3-backup ").skip(1) {
+        let (command, wanted) = part.split_once('\n').expect("what it prints");
+        let flags = if command == "backup" { " --no-progress" } else { "" };
+        let shown = at_terminal(&program, &format!("{command}{flags}")).run();
+        let shown: Vec<_> = lines(shown.assert_code(0)).iter().map(|line| skeleton(line, &names)).collect();
+        for (index, line) in wanted.lines().take_while(|line| *line != "…").enumerate() {
+            assert_eq!(shown[index], skeleton(line, &[]), "{command}: {line}");
+        }
+    }
 }
