@@ -14,10 +14,11 @@ help: ## Show this list
 build: cargo ## Build the program: target/ci/pg-s3-backup
 	cargo build $(CARGO_FLAGS)
 
-# Where to install, and what: PROGRAM is a binary that is there already; without it the release is built.
+# Where to install, and what: PROGRAM is a binary that is there already, as in the release's archive; without it the release
+# is built.
 PREFIX ?= /usr/local
 DESTDIR ?=
-PROGRAM ?=
+PROGRAM ?= $(wildcard pg-s3-backup)
 UNITS := $(wildcard systemd/*.service systemd/*.timer)
 
 install: ## Install program, manual, completions and systemd units (PREFIX=/usr/local, DESTDIR=)

@@ -27,12 +27,12 @@ end
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -s V -l version -d 'Print version'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "backup" -d 'Take one backup: dump, compress, upload, prove, commit'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "backup" -d 'Take one backup: dump, compress, upload, verify, commit'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "list" -d 'List the backups of this destination, newest first'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "check" -d 'Try whether everything is fit to back up, and the newest backup fresh and sound'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "check" -d 'Verify configuration, connectivity and the latest backup'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "daemon" -d 'Take backups on a schedule until stopped'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "health" -d 'Ask the daemon on this host whether it is alive: for a container\'s health check'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "prune" -d 'Delete the backups that no rule keeps, and abort this tool\'s own stale uploads'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "prune" -d 'Delete the backups that no rule keeps, and abort this tool\'s own abandoned uploads'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET]' -r -f
@@ -51,10 +51,10 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l tim
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l retention-days -d 'keep what is at most this many days older than the newest valid backup [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-hourly -d 'keep the newest backup of each of the last N hours that have one [env: BACKUP_KEEP_HOURLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-daily -d 'the same by day [env: BACKUP_KEEP_DAILY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-weekly -d 'the same by ISO week [env: BACKUP_KEEP_WEEKLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-weekly -d 'keep the newest backup of each of the last N ISO weeks that have one [env: BACKUP_KEEP_WEEKLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-monthly -d 'keep the newest backup of each of the last N months that have one [env: BACKUP_KEEP_MONTHLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-yearly -d 'keep the newest backup of each of the last N years that have one [env: BACKUP_KEEP_YEARLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l min-keep -d 'the last N valid backups stay [env: BACKUP_MIN_KEEP]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l metrics-file -d 'file to keep the metrics in [env: METRICS_FILE]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
@@ -88,8 +88,8 @@ json\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l json -d 'Print JSON on stdout: an array, or with a name its manifest'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s q -l quiet -d 'Print the names alone, one a line'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-age -d 'Fail where the newest backup is older: `26h`, `8d`, or `none` [default: what `BACKUP_INTERVAL` leads to expect, else 26h]' -r -f -a "none\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-size -d 'Fail where the newest backup is smaller: `100MiB`' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-age -d 'Fail where the latest backup is older: `26h`, `8d`, or `none` [default: what `BACKUP_INTERVAL` leads to expect, else 26h]' -r -f -a "none\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-size -d 'Fail where the latest backup is smaller: `100MiB`' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-shrink -d 'Fail where it is smaller by more than this share than the median of the five before it, or `none`' -r -f -a "none\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-path -d 'key prefix of one database\'s backups [env: S3_PATH]' -r -f
@@ -112,10 +112,10 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l time
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l retention-days -d 'keep what is at most this many days older than the newest valid backup [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-hourly -d 'keep the newest backup of each of the last N hours that have one [env: BACKUP_KEEP_HOURLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-daily -d 'the same by day [env: BACKUP_KEEP_DAILY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-weekly -d 'the same by ISO week [env: BACKUP_KEEP_WEEKLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-weekly -d 'keep the newest backup of each of the last N ISO weeks that have one [env: BACKUP_KEEP_WEEKLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-monthly -d 'keep the newest backup of each of the last N months that have one [env: BACKUP_KEEP_MONTHLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-yearly -d 'keep the newest backup of each of the last N years that have one [env: BACKUP_KEEP_YEARLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-keep -d 'the last N valid backups stay [env: BACKUP_MIN_KEEP]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l listen -d 'address to serve `/livez`, `/healthz`, `/status` and `/metrics` on [env: LISTEN]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l metrics-file -d 'file to keep the metrics in [env: METRICS_FILE]' -r -F
@@ -127,9 +127,9 @@ debug\t''
 trace\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-format -d '`text` or `json` [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l bucket-only -d 'Look at the bucket alone: nothing is written, and no setting of PostgreSQL is needed'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l bucket-only -d 'Check the bucket alone: nothing is written, and no setting of PostgreSQL is needed'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l allow-pooler -d 'Go on behind a transaction pooler: the dump may fail, its settings may reach other sessions, globals are not made'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l deep -d 'Read the newest backup whole: its sum, gzip, and the dump to its end'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l deep -d 'Read the latest backup completely: its checksum, gzip, and the dump to its end'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l catch-up -d 'At the start, take a backup at once where the newest is older than the schedule\'s last time' -r -f -a "true\t''
@@ -155,10 +155,10 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l tim
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l retention-days -d 'keep what is at most this many days older than the newest valid backup [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-hourly -d 'keep the newest backup of each of the last N hours that have one [env: BACKUP_KEEP_HOURLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-daily -d 'the same by day [env: BACKUP_KEEP_DAILY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-weekly -d 'the same by ISO week [env: BACKUP_KEEP_WEEKLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-weekly -d 'keep the newest backup of each of the last N ISO weeks that have one [env: BACKUP_KEEP_WEEKLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-monthly -d 'keep the newest backup of each of the last N months that have one [env: BACKUP_KEEP_MONTHLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-yearly -d 'keep the newest backup of each of the last N years that have one [env: BACKUP_KEEP_YEARLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l min-keep -d 'the last N valid backups stay [env: BACKUP_MIN_KEEP]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l listen -d 'address to serve `/livez`, `/healthz`, `/status` and `/metrics` on [env: LISTEN]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l metrics-file -d 'file to keep the metrics in [env: METRICS_FILE]' -r -F
@@ -184,7 +184,7 @@ trace\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l log-format -d '`text` or `json` [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l sweep-after -d 'Abort uploads of this tool that were begun, and last written to, longer ago than this' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l sweep-after -d 'Abort abandoned uploads of this tool: begun, and last written to, longer ago than this' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-path -d 'key prefix of one database\'s backups [env: S3_PATH]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-url -d 'endpoint of an S3-compatible server [env: S3_URL]' -r -f
@@ -196,10 +196,10 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l time
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l retention-days -d 'keep what is at most this many days older than the newest valid backup [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-hourly -d 'keep the newest backup of each of the last N hours that have one [env: BACKUP_KEEP_HOURLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-daily -d 'the same by day [env: BACKUP_KEEP_DAILY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-weekly -d 'the same by ISO week [env: BACKUP_KEEP_WEEKLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-monthly -d 'the same by month [env: BACKUP_KEEP_MONTHLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-yearly -d 'the same by year [env: BACKUP_KEEP_YEARLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-weekly -d 'keep the newest backup of each of the last N ISO weeks that have one [env: BACKUP_KEEP_WEEKLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-monthly -d 'keep the newest backup of each of the last N months that have one [env: BACKUP_KEEP_MONTHLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-yearly -d 'keep the newest backup of each of the last N years that have one [env: BACKUP_KEEP_YEARLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l min-keep -d 'the last N valid backups stay [env: BACKUP_MIN_KEEP]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
@@ -210,14 +210,14 @@ trace\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l log-format -d '`text` or `json` [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l dry-run -d 'Delete nothing; print each backup with keep or delete, and why'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l force -d 'Delete although something speaks against it: a gap, a newest backup of half the size, most of the backups, a name in the future'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l force -d 'Delete although a safety check blocks it: a gap, a newest backup of half the size, most of the backups, a name in the future'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "completions" -d 'Print the completion script of a shell'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "backup" -d 'Take one backup: dump, compress, upload, prove, commit'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "backup" -d 'Take one backup: dump, compress, upload, verify, commit'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "list" -d 'List the backups of this destination, newest first'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "check" -d 'Try whether everything is fit to back up, and the newest backup fresh and sound'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "check" -d 'Verify configuration, connectivity and the latest backup'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "daemon" -d 'Take backups on a schedule until stopped'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "health" -d 'Ask the daemon on this host whether it is alive: for a container\'s health check'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "prune" -d 'Delete the backups that no rule keeps, and abort this tool\'s own stale uploads'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "prune" -d 'Delete the backups that no rule keeps, and abort this tool\'s own abandoned uploads'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

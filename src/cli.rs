@@ -13,11 +13,11 @@ use crate::check::{MaxAge, MaxShrink, MinSize};
 use crate::config::Flags;
 use crate::config::table::{CommandName, PG_DUMP_ARGS, SETTINGS, Setting};
 
-use flags::Suggested;
 pub use flags::definition;
+use flags::{Suggested, accepted_arguments};
 pub use values::{BackupRef, Limit, MinIdle};
 
-/// PostgreSQL backups in S3 whose names are proofs: a backup that is listed is whole and restorable.
+/// PostgreSQL backups in S3; a backup that is listed is complete and restorable.
 #[derive(Debug, Parser)]
 #[command(name = "pg-s3-backup", version, max_term_width = 100)]
 pub struct Cli {
@@ -29,7 +29,7 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Take one backup: dump, compress, upload, prove, commit
+    /// Take one backup: dump, compress, upload, verify, commit
     Backup(BackupArgs),
     /// List the backups of this destination, newest first
     List(ListArgs),
@@ -37,9 +37,9 @@ pub enum Command {
     Daemon(DaemonArgs),
     /// Ask the daemon on this host whether it is alive: for a container's health check
     Health,
-    /// Try whether everything is fit to back up, and the newest backup fresh and sound
+    /// Verify configuration, connectivity and the latest backup
     Check(CheckArgs),
-    /// Delete the backups that no rule keeps, and abort this tool's own stale uploads
+    /// Delete the backups that no rule keeps, and abort this tool's own abandoned uploads
     Prune(PruneArgs),
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
@@ -69,7 +69,7 @@ pub struct BackupArgs {
     #[command(flatten)]
     pub pooler: PoolerArgs,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
-    #[arg(last = true, value_name = "ARGS")]
+    #[arg(last = true, value_name = "ARGS", long_help = accepted_arguments())]
     pub pg_dump_args: Vec<String>,
 }
 
@@ -89,7 +89,7 @@ pub struct DaemonArgs {
     #[command(flatten)]
     pub pooler: PoolerArgs,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
-    #[arg(last = true, value_name = "ARGS")]
+    #[arg(last = true, value_name = "ARGS", long_help = accepted_arguments())]
     pub pg_dump_args: Vec<String>,
 }
 
@@ -113,19 +113,19 @@ pub struct ListArgs {
 /// Flags of `check` that are not settings.
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
-    /// Look at the bucket alone: nothing is written, and no setting of PostgreSQL is needed
+    /// Check the bucket alone: nothing is written, and no setting of PostgreSQL is needed
     #[arg(long)]
     pub bucket_only: bool,
     /// What a transaction pooler means.
     #[command(flatten)]
     pub pooler: PoolerArgs,
-    /// Read the newest backup whole: its sum, gzip, and the dump to its end
+    /// Read the latest backup completely: its checksum, gzip, and the dump to its end
     #[arg(long)]
     pub deep: bool,
-    /// Fail where the newest backup is older: `26h`, `8d`, or `none` [default: what `BACKUP_INTERVAL` leads to expect, else 26h]
+    /// Fail where the latest backup is older: `26h`, `8d`, or `none` [default: what `BACKUP_INTERVAL` leads to expect, else 26h]
     #[arg(long, value_name = "TIME|none", allow_negative_numbers = true, value_parser = Suggested(vec!["none"]).try_map(|text| text.parse::<MaxAge>()), hide_possible_values = true)]
     pub max_age: Option<MaxAge>,
-    /// Fail where the newest backup is smaller: `100MiB`
+    /// Fail where the latest backup is smaller: `100MiB`
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_hint = ValueHint::Other)]
     pub min_size: Option<MinSize>,
     /// Fail where it is smaller by more than this share than the median of the five before it, or `none`
@@ -135,7 +135,7 @@ pub struct CheckArgs {
     #[arg(long)]
     pub json: bool,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
-    #[arg(last = true, value_name = "ARGS", conflicts_with = "bucket_only")]
+    #[arg(last = true, value_name = "ARGS", long_help = accepted_arguments(), conflicts_with = "bucket_only")]
     pub pg_dump_args: Vec<String>,
 }
 
@@ -145,11 +145,11 @@ pub struct PruneArgs {
     /// Delete nothing; print each backup with keep or delete, and why
     #[arg(long)]
     pub dry_run: bool,
-    /// Delete although something speaks against it: a gap, a newest backup of half the size, most of the backups, a name in
+    /// Delete although a safety check blocks it: a gap, a newest backup of half the size, most of the backups, a name in
     /// the future
     #[arg(long)]
     pub force: bool,
-    /// Abort uploads of this tool that were begun, and last written to, longer ago than this
+    /// Abort abandoned uploads of this tool: begun, and last written to, longer ago than this
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, default_value = "7d", value_hint = ValueHint::Other)]
     pub sweep_after: MinIdle,
     /// Print the result as one JSON object on stdout

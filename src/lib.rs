@@ -108,7 +108,9 @@ pub fn run(arguments: &[OsString], environment: &Environment) -> ExitCode {
         Err(error) => return show(&error, arguments),
     };
     let writer = LogWriter::new(Redactor::new(config::secrets(&flags, environment)));
-    telemetry::install(&config::log_settings(&flags, environment), writer.clone());
+    let settings = config::log_settings(&flags, environment);
+    let settings = if matches!(cli.command, Command::Daemon(_)) { settings.of_daemon() } else { settings };
+    telemetry::install(&settings, writer.clone());
     let context = OwnedContext { flags, environment: environment.clone(), writer };
     let cli = Arc::new(cli);
     let outcome = supervise(&cli, context);
@@ -178,7 +180,7 @@ async fn run_until_second_signal(cli: &Cli, context: &Context<'_>, interrupts: &
 async fn dispatch(cli: &Cli, context: &Context<'_>, interrupts: Interrupts) -> Result<(), Error> {
     if !matches!(cli.command, Command::Health | Command::Completions(_)) {
         for warning in config::warnings(cli.command.name(), context.flags, context.environment) {
-            tracing::warn!("{warning}");
+            tracing::warn!(hint = warning.hint, "{}", warning.what);
         }
     }
     match &cli.command {

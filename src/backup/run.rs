@@ -15,6 +15,7 @@ use crate::proof::VerifiedDump;
 use crate::retention::{self, RetentionReport, SWEEP_AFTER, Sweep};
 use crate::spool::SpoolDir;
 use crate::storage::{Committed, Destination, StorageError};
+use crate::telemetry::{FOR_MACHINES, FOR_PEOPLE};
 
 use super::BackupError;
 use super::limits::Limits;
@@ -203,6 +204,16 @@ impl<'a> Backup<'a> {
         let Source { facts, tools, .. } = source;
         let memory = memory_estimate(self.settings.pipeline.threads, plan.memory());
         tracing::info!(
+            target: FOR_PEOPLE,
+            "backing up {} at {}:{} to s3://{}/{}",
+            facts.database,
+            facts.place.host,
+            facts.place.port,
+            self.settings.s3.bucket,
+            self.settings.s3.prefix
+        );
+        tracing::info!(
+            target: FOR_MACHINES,
             host = facts.place.host,
             port = facts.place.port.parse::<u16>().ok(),
             database = facts.database,

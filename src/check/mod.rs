@@ -1,6 +1,6 @@
 //! Check: is everything fit to back up, and is the newest backup fresh and sound.
 //!
-//! `source` tries PostgreSQL and `rehearsal` a `pg_dump`, `spool` the disk, `store` tries S3, `newest` looks at the newest backup and `deep` reads it
+//! `source` tries PostgreSQL and `rehearsal` a `pg_dump`, `spool` the disk, `monitoring` what others watch, `store` tries S3, `newest` looks at the newest backup and `deep` reads it
 //! whole. Each tells a [`CheckResult`] for each thing that it tried, and goes on after a failure as far as that makes sense: an S3
 //! that is dead must not hide what is wrong with PostgreSQL. Called by `commands::check`. It changes nothing but one probe
 //! object, which it deletes again.
@@ -8,6 +8,7 @@
 mod clock;
 mod deep;
 mod error;
+mod monitoring;
 mod newest;
 mod request;
 mod result;
@@ -21,6 +22,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use error::CheckError;
+pub use monitoring::Monitoring;
 pub use result::{CheckName, CheckResult, CheckResults, Report, Status};
 pub use thresholds::{MaxAge, MaxShrink, MinSize, Thresholds};
 
@@ -47,6 +49,8 @@ pub struct Check<'a> {
     pub s3: &'a S3Settings,
     /// What is backed up; `None` where the bucket alone is looked at, and nothing is written.
     pub source: Option<&'a PostgresSettings>,
+    /// Where those who watch are told.
+    pub monitoring: &'a Monitoring,
     /// `BACKUP_SPOOL_DIR`
     pub spool_dir: Option<&'a Path>,
     /// What the newest backup must be like.
@@ -69,6 +73,7 @@ impl Check<'_> {
     }
 
     async fn try_all(&self, probe: &crate::storage::Probe, results: &mut CheckResults<'_>) {
+        self.monitoring.examine(results).await;
         let mut source = None;
         if let Some(settings) = self.source {
             source = source::examine(settings, self.spool_dir.is_some(), results).await;

@@ -47,7 +47,7 @@ impl From<StorageError> for RequestError {
             StorageError::Outage { action, last, failed, .. } => Self {
                 is_denied: false,
                 detail: format!("{action}: {last} ({failed} attempts)"),
-                hint: Some("look at the server, and at the network and proxies on the way to it".to_owned()),
+                hint: Some(last.outage_advice().to_owned()),
             },
             other => Self { is_denied: false, detail: crate::error_chain::Chain(&other).to_string(), hint: None },
         }

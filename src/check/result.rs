@@ -16,6 +16,12 @@ use crate::printable::printable;
 pub enum CheckName {
     /// The settings of this program.
     Settings,
+    /// Whether `METRICS_FILE` can be written.
+    MetricsFile,
+    /// Whether `LISTEN` can be listened on.
+    Listen,
+    /// Whether the host of `PING_URL` can be reached.
+    PingUrl,
     /// A connection to PostgreSQL.
     Postgres,
     /// A `pg_dump` that is new enough.
@@ -64,6 +70,9 @@ impl CheckName {
     pub fn word(self) -> &'static str {
         match self {
             Self::Settings => "settings",
+            Self::MetricsFile => "metrics_file",
+            Self::Listen => "listen",
+            Self::PingUrl => "ping_url",
             Self::Postgres => "postgres",
             Self::PgDump => "pg_dump",
             Self::Privileges => "privileges",

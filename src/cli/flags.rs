@@ -8,6 +8,7 @@ use clap::{Arg, Command, CommandFactory, ValueHint};
 use crate::config::table::{self, CommandName, Completion, SETTINGS, Setting};
 use crate::exit_code::EXIT_CODES;
 use crate::manual::examples_help;
+use crate::postgres::{Coverage, DumpOption, PG_DUMP_OPTIONS};
 
 use super::Cli;
 
@@ -17,7 +18,7 @@ pub fn definition() -> Command {
     let completions =
         |command: Command| command.after_long_help(examples_help(CommandName::Completions).trim_start().to_owned());
     let definition = Cli::command()
-        .after_help("`pg-s3-backup help COMMAND` tells all of one command, `--help` the exit codes.")
+        .after_help("`pg-s3-backup help COMMAND` describes a command in full, `--help` the exit codes.")
         .after_long_help(exit_codes_help())
         .mut_subcommand("completions", completions);
     table::ALL.iter().copied().fold(definition, |definition, name| {
@@ -53,6 +54,19 @@ fn flag(setting: &'static Setting) -> Option<Arg> {
     let arg = arg.help_heading(setting.group.heading()).hide_short_help(!setting.is_common);
     let arg = arg.help(format!("{short} [env: {}]", setting.variable));
     Some(arg.long_help(format!("{} [env: {}] [default: {}]", setting.help, setting.variable, setting.default)))
+}
+
+/// What may be given `pg_dump`: the list behind the error for everything else.
+pub(super) fn accepted_arguments() -> String {
+    let list = |coverage: Coverage| {
+        let options = PG_DUMP_OPTIONS.iter().filter(|option| option.coverage == coverage);
+        options.map(DumpOption::spelling).collect::<Vec<_>>().join(" ")
+    };
+    format!(
+        "Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`. Accepted: {}; and, for a partial backup: {}",
+        list(Coverage::Whole),
+        list(Coverage::Partial)
+    )
 }
 
 /// A sentence up to its first mark. A comma after something quoted goes on with a list.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::check::{Check, CheckResults, MaxAge, Report, Thresholds, impatient};
+use crate::check::{Check, CheckResults, MaxAge, Monitoring, Report, Thresholds, impatient};
 use crate::cli::CheckArgs;
 use crate::config::table::CommandName;
 use crate::config::{self, Scope};
@@ -57,7 +57,7 @@ async fn examine(
         opened = open(context, args) => opened.inspect_err(|error| results.settings_are_bad(error))?,
         interrupt = interrupts.received() => return Err(Error::Interrupted(interrupt)),
     };
-    let Opened { s3, source, spool_dir, schedule, destination } = &opened;
+    let Opened { s3, source, spool_dir, monitoring, schedule, destination } = &opened;
     let place = format!("backups are at {}", destination.location(&destination.key("")));
     if s3.endpoint.as_ref().is_some_and(Endpoint::is_exposed) {
         let detail = format!("{place}; S3_URL is plain http to another host");
@@ -72,7 +72,9 @@ async fn examine(
         deep: args.deep,
     };
     let (source, spool_dir) = (source.as_ref(), spool_dir.as_deref());
-    Ok(Check { destination, s3, source, spool_dir, thresholds: &thresholds }.run(interrupts, results).await?)
+    Ok(Check { destination, s3, source, monitoring, spool_dir, thresholds: &thresholds }
+        .run(interrupts, results)
+        .await?)
 }
 
 /// What `check --json` prints.
@@ -89,6 +91,7 @@ struct Opened {
     s3: S3Settings,
     source: Option<PostgresSettings>,
     spool_dir: Option<PathBuf>,
+    monitoring: Monitoring,
     schedule: Option<Schedule>,
     destination: Destination,
 }
@@ -99,5 +102,13 @@ async fn open(context: &Context<'_>, args: &CheckArgs) -> Result<Opened, Error> 
     let s3 = impatient(&config.s3);
     let destination = Destination::open(&s3).await?;
     let source = config.postgres.map(|source| PostgresSettings { allows_pooler: args.pooler.allow_pooler, ..source });
-    Ok(Opened { s3, source, spool_dir: config.spool_dir, schedule: config.schedule, destination })
+    let monitoring = match scope {
+        Scope::Everything => {
+            let notifications = config::notifications(context.flags, context.environment);
+            let (metrics_file, ping) = (notifications.metrics_file, notifications.ping);
+            Monitoring { metrics_file, listen: config.listen, ping }
+        }
+        Scope::Bucket => Monitoring::default(),
+    };
+    Ok(Opened { s3, source, spool_dir: config.spool_dir, monitoring, schedule: config.schedule, destination })
 }

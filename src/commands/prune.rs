@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::interrupt::Interrupts;
 use crate::retention::{self, Inventory, Occasion, PlanReport, RetentionReport, Safety, Sweep};
 use crate::storage::Destination;
+use crate::telemetry::FOR_MACHINES;
 
 use super::Context;
 use super::plan_table;
@@ -53,7 +54,7 @@ async fn prune(
 ) -> Result<(), Error> {
     let config = config::prune(context.flags, context.environment).map_err(Error::Settings)?;
     config.effective.announce();
-    tracing::info!("prune starts");
+    tracing::info!(target: FOR_MACHINES, "prune starts");
     let looking = async {
         let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref()).await;
         Ok((sweep, inventory(&config).await?))

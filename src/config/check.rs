@@ -26,6 +26,8 @@ pub struct CheckConfig {
     pub postgres: Option<PostgresSettings>,
     /// Where parts are kept; absent where the bucket alone is looked at.
     pub spool_dir: Option<PathBuf>,
+    /// Where a daemon listens; absent where the bucket alone is looked at.
+    pub listen: Option<String>,
     /// When backups are due, where `BACKUP_INTERVAL` says.
     pub schedule: Option<Schedule>,
 }
@@ -37,9 +39,10 @@ pub struct CheckConfig {
 pub fn check(flags: &Flags, environment: &Environment, scope: Scope) -> Result<CheckConfig, Problems> {
     let mut resolver = Resolver::new(flags, environment);
     let zone = zone(&mut resolver);
+    let mut listen = None;
     let parts = match scope {
         Scope::Everything => {
-            daemon::address(&mut resolver);
+            listen = daemon::address(&mut resolver);
             backup_in(&mut resolver, zone).map(|backup| (backup.s3, Some(backup.postgres), backup.spool_dir))
         }
         Scope::Bucket => {
@@ -49,6 +52,6 @@ pub fn check(flags: &Flags, environment: &Environment, scope: Scope) -> Result<C
     };
     let text = resolver.text(&table::BACKUP_INTERVAL);
     let schedule = daemon::schedule_of(&mut resolver, text, zone);
-    let config = parts.map(|(s3, postgres, spool_dir)| CheckConfig { s3, postgres, spool_dir, schedule });
+    let config = parts.map(|(s3, postgres, spool_dir)| CheckConfig { s3, postgres, spool_dir, listen, schedule });
     finish(resolver, config).map(|(config, _)| config)
 }

@@ -3,8 +3,10 @@
 //! Filled by [`super::Resolver`], announced by the commands once the settings are found to be right (SPEC §4.1).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::table::{self, Secrecy, Setting};
+use crate::telemetry::FOR_PEOPLE;
 
 /// Each setting that a command uses, with its value; never a secret.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,16 @@ enum Value {
     Number(u64),
     Switch(bool),
     Text(String),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Switch(switch) => write!(f, "{switch}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
 }
 
 impl Value {
@@ -62,7 +74,8 @@ impl Effective {
         }
     }
 
-    /// Logs the settings that are not at their defaults at INFO, the others at DEBUG: one event each, a field a setting.
+    /// Logs the settings that are not at their defaults at INFO, the others at DEBUG: one event each, a field a setting. A person
+    /// at a terminal gets the former at DEBUG, a line each.
     pub fn announce(&self) {
         let values = |is_default: bool| {
             move |setting: &Setting| {
@@ -70,6 +83,9 @@ impl Effective {
                 Some(shown.value.field())
             }
         };
+        for (variable, shown) in self.values.iter().filter(|(_, shown)| !shown.is_default) {
+            tracing::debug!(target: FOR_PEOPLE, "{variable}={}", shown.value);
+        }
         table::log_values(false, "settings", values(false));
         table::log_values(true, "settings at their defaults", values(true));
     }

@@ -44,6 +44,8 @@ const LEAST_PART: ByteSize = ByteSize::mib(5);
 const LARGEST_PART: ByteSize = ByteSize::gib(5);
 /// More than 8 threads outrun any one `pg_dump` (FACTS §4: 140 MB/s against 144 MB/s a core).
 const MOST_DEFAULT_THREADS: usize = 8;
+/// What others call a connection string.
+const OF_OTHERS: [&str; 5] = ["DATABASE_URL", "POSTGRES_URL", "POSTGRESQL_URL", "POSTGRES_URI", "DATABASE_URI"];
 
 /// What `backup` needs.
 #[derive(Debug)]
@@ -254,11 +256,8 @@ fn credential(resolver: &mut Resolver<'_>, setting: &table::Setting) -> Result<O
 fn postgres(resolver: &mut Resolver<'_>) -> Option<PostgresSettings> {
     let environment = ClientEnvironment::from_process(resolver.environment());
     let named_elsewhere = environment.names_a_database();
-    let text = if named_elsewhere {
-        resolver.text(&table::POSTGRES_CONNECTION_STRING)
-    } else {
-        resolver.required(&table::POSTGRES_CONNECTION_STRING)
-    };
+    let text =
+        if named_elsewhere { resolver.text(&table::POSTGRES_CONNECTION_STRING) } else { required_connection(resolver) };
     let conninfo = match text.as_deref().map(Conninfo::parse) {
         Some(Ok(conninfo)) => Some(conninfo),
         Some(Err(why)) => {
@@ -281,6 +280,19 @@ fn postgres(resolver: &mut Resolver<'_>) -> Option<PostgresSettings> {
         stall_timeout: stall_timeout.unwrap_or(Duration::from_mins(30)),
         allows_pooler: false,
     })
+}
+
+/// The connection string. Where it is missing, a variable that another program takes for it is named.
+fn required_connection(resolver: &mut Resolver<'_>) -> Option<String> {
+    let setting = &table::POSTGRES_CONNECTION_STRING;
+    let text = resolver.given(setting).ok()?;
+    if text.is_none() {
+        let theirs = OF_OTHERS.iter().find(|name| resolver.environment().get(name).is_some());
+        let hint =
+            theirs.map_or_else(String::new, |name| format!(" ({name} is set: give its value as {})", setting.variable));
+        resolver.problem(ExitCode::MissingSetting, format!("{} is not set{hint}: {}", setting.variable, setting.help));
+    }
+    text
 }
 
 /// Moves secrets that have no variable of libpq's to where children find them all the same.

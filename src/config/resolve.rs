@@ -88,8 +88,12 @@ impl<'a> Resolver<'a> {
 
     /// Reports a problem of a setting whose value was resolved before.
     pub fn refuse(&mut self, setting: &Setting, why: &str) {
-        let flag = setting.flag.filter(|_| self.flags.get(setting.variable).is_some_and(|value| !value.is_empty()));
-        let flag = flag.map_or_else(String::new, |flag| format!(" (--{flag})"));
+        let flag = self.flags.get(setting.variable).filter(|value| !value.is_empty()).map(|_| match setting.flag {
+            Some(flag) => format!(" (--{flag})"),
+            // The one that is given as words.
+            None => " (-- ARGS)".to_owned(),
+        });
+        let flag = flag.unwrap_or_default();
         self.problems.push(setting.refusal, format!("{}{flag}: {why}", setting.variable));
     }
 

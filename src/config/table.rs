@@ -10,6 +10,7 @@ mod retention;
 mod setting;
 
 use crate::exit_code::ExitCode;
+use crate::telemetry::FOR_MACHINES;
 
 pub use command::{ALL, CommandName};
 pub use daemon::{BACKUP_INTERVAL, BACKUP_RETRY_DELAYS, BACKUP_TIMEZONE, LISTEN, METRICS_FILE, PING_URL};
@@ -315,9 +316,9 @@ macro_rules! settings {
             value: impl Fn(&Setting) -> Option<&'a dyn tracing::Value>,
         ) {
             if is_debug {
-                tracing::debug!($($setting = value(&$setting),)* "{message}");
+                tracing::debug!(target: FOR_MACHINES, $($setting = value(&$setting),)* "{message}");
             } else {
-                tracing::info!($($setting = value(&$setting),)* "{message}");
+                tracing::info!(target: FOR_MACHINES, $($setting = value(&$setting),)* "{message}");
             }
         }
     };

@@ -44,14 +44,7 @@ impl Server {
     /// # Errors
     /// Where the address cannot be listened on.
     pub async fn start(address: &str, heartbeat: Arc<Heartbeat>) -> io::Result<Self> {
-        let listener = match address.strip_prefix(':') {
-            None => TcpListener::bind(address).await?,
-            // Both families where the system has both.
-            Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
-                Ok(listener) => listener,
-                Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await?,
-            },
-        };
+        let listener = bind(address).await?;
         let address = listener.local_addr()?;
         let task = tokio::spawn(accept(listener, heartbeat)).abort_handle();
         Ok(Self { task, address })
@@ -67,6 +60,21 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Listens at an address. `:PORT` means all addresses of this host.
+///
+/// # Errors
+/// Where it cannot be listened on.
+pub async fn bind(address: &str) -> io::Result<TcpListener> {
+    match address.strip_prefix(':') {
+        None => TcpListener::bind(address).await,
+        // Both families where the system has both.
+        Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
+            Ok(listener) => Ok(listener),
+            Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await,
+        },
     }
 }
 

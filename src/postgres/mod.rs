@@ -106,9 +106,9 @@ pub enum PostgresError {
     },
     /// No connection.
     #[error(
-        "connect to PostgreSQL at {target}{}: {reason}{}",
+        "connect to PostgreSQL at {target}{}: {reason}: {}",
         if *.tried > 1 { format!(" (tried {} times)", .tried) } else { String::new() },
-        .hint.map(|hint| format!(": {hint}")).unwrap_or_default()
+        .hint.unwrap_or_else(|| refusal::advice(reason))
     )]
     Connect {
         /// `host:port`

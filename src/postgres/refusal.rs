@@ -33,6 +33,25 @@ const REFUSALS: &[(&[&str], &str)] = &[
     (&["unsupported startup parameter"], "connect to the server itself, not to its pooler"),
 ];
 
+/// What may pass: any of these words, and what to do where it does not.
+const OUTAGES: &[(&[&str], &str)] = &[
+    (&["Connection refused", "No such file or directory"], "start the server, or correct its host and port"),
+    (&["could not translate host name"], "correct the host, or look at the DNS of this machine"),
+    (
+        &["timeout expired", "timed out", "unreachable", "No route to host"],
+        "look at the network and firewalls on the way",
+    ),
+    (&["starting up", "shutting down", "in recovery"], "wait until the server accepts connections"),
+    (&["too many", "remaining connection slots"], "raise max_connections or the role's limit, or end other sessions"),
+];
+
+/// What to do about a connection that did not come about in several tries.
+pub(super) fn advice(reason: &str) -> &'static str {
+    let is_said = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    let known = OUTAGES.iter().find(|(words, _)| is_said(words));
+    known.map_or("look at the server and its log", |(_, advice)| advice)
+}
+
 /// What to do, where each of the complaints is one that stays: of several hosts another may come back.
 pub(super) fn hint(said: &Messages) -> Option<&'static str> {
     let of = |line: &str| {

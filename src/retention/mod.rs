@@ -91,7 +91,7 @@ pub async fn enforce<Waiting: Future<Output = ()>>(
 pub fn announce(inventory: &Inventory, on_freeze: Safety, occasion: Occasion) {
     for freeze in inventory.safety_checks() {
         match on_freeze {
-            Safety::Enforce => tracing::warn!("{}", freeze.explained(occasion)),
+            Safety::Enforce => tracing::warn!(hint = freeze.advice(occasion), "{freeze}"),
             Safety::Override => tracing::warn!("overridden by --force: {freeze}"),
         }
     }

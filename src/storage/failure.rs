@@ -1,7 +1,9 @@
 //! What one request to S3 came to, where it came to nothing: told apart once, by status and code.
 //!
 //! Every call in this room turns the SDK's error into a [`Failure`]; `retry` waits on some, `commit` looks closer at
-//! others. Nothing else in the program sees an SDK error.
+//! others. Nothing else in the program sees an SDK error. What fails before S3 answers is in `transit`.
+
+mod transit;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId;
@@ -16,11 +18,6 @@ const BUCKET_REGION: &str = "x-amz-bucket-region";
 
 /// This program's own code for a request in which nothing moved, or that was not answered in time.
 const TIMEOUT: &str = "Timeout";
-/// Codes of this program's own for certificates.
-const UNKNOWN_AUTHORITY: &str = "UnknownCertificateAuthority";
-const EXPIRED_CERTIFICATE: &str = "ExpiredCertificate";
-const OTHER_NAME: &str = "CertificateOfAnotherName";
-const BAD_CERTIFICATE: &str = "BadCertificate";
 
 /// What kind of failure a request met with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +28,7 @@ pub enum FailureKind {
     Refused,
     /// The credentials have expired.
     Expired,
-    /// The server's certificate is not to be trusted.
+    /// The server's certificate is not to be trusted, or it does not speak TLS.
     Untrusted,
     /// The object does not exist.
     NotFound,
@@ -128,9 +125,19 @@ impl Failure {
                 ))
     }
 
+    /// What a person can do about an outage that this was the last failure of.
+    #[must_use]
+    pub fn outage_advice(&self) -> &'static str {
+        transit::advice(&self.code, &self.message)
+            .unwrap_or("look at the server, at S3_URL, and at the network and proxies on the way")
+    }
+
     /// What a person can do about it, to end a message with.
     #[must_use]
     pub fn advice(&self) -> &'static str {
+        if let Some(advice) = transit::advice(&self.code, &self.message) {
+            return advice;
+        }
         match self.code.as_str() {
             _ if self.kind == FailureKind::NotFromS3 => {
                 "this is no answer of S3's: correct S3_URL, or look at the proxy or load balancer before the store"
@@ -149,10 +156,6 @@ impl Failure {
             | "IllegalLocationConstraint"
             | "IllegalLocationConstraintException" => "set S3_REGION to the bucket's region",
             "RequestTimeTooSkewed" => "set this machine's clock",
-            UNKNOWN_AUTHORITY => "set S3_CA_BUNDLE to the certificates of its authority, or correct S3_URL",
-            EXPIRED_CERTIFICATE => "have the server's certificate renewed, or set this machine's clock",
-            OTHER_NAME => "correct S3_URL: the server's certificate has other names",
-            BAD_CERTIFICATE => "have the server's certificate mended, or correct S3_URL and S3_CA_BUNDLE",
             "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "TokenRefreshRequired" => {
                 "renew the credentials"
             }
@@ -225,9 +228,9 @@ where
             SdkError::DispatchFailure(failure) if failure.is_timeout() => return Self::timeout(&cause_of(&error)),
             SdkError::DispatchFailure(_) => {
                 let cause = cause_of(&error);
-                match distrust(&cause) {
+                match transit::distrust(&cause) {
                     Some(code) => (FailureKind::Untrusted, code.to_owned(), cause),
-                    None => (FailureKind::Passing, "NoConnection".to_owned(), cause),
+                    None => (FailureKind::Passing, transit::NO_CONNECTION.to_owned(), cause),
                 }
             }
             SdkError::ResponseError(_) => (FailureKind::Passing, "DamagedAnswer".to_owned(), cause_of(&error)),
@@ -240,21 +243,6 @@ where
 /// Whether another endpoint is asked for: AWS's answer to a wrong region.
 fn is_redirection(status: u16) -> bool {
     (300..400).contains(&status)
-}
-
-/// What is wrong with the server's certificate, where that is the cause. By rustls's own words for it: its type lies behind
-/// an `io::Error`, and a dependency on its version would be needed to name it.
-fn distrust(cause: &str) -> Option<&'static str> {
-    let (_, why) = cause.split_once("invalid peer certificate: ")?;
-    let begins = |words: &[&str]| words.iter().any(|word| why.starts_with(word));
-    Some(match () {
-        () if begins(&["UnknownIssuer"]) => UNKNOWN_AUTHORITY,
-        () if begins(&["Expired", "certificate expired", "NotValidYet", "certificate not valid yet"]) => {
-            EXPIRED_CERTIFICATE
-        }
-        () if begins(&["NotValidForName", "certificate not valid for name"]) => OTHER_NAME,
-        () => BAD_CERTIFICATE,
-    })
 }
 
 /// The causes below the SDK's own sentence, which only says that something failed.
@@ -368,23 +356,6 @@ mod tests {
             let (code, message, request_id, is_from_s3) = (String::new(), String::new(), None, code.is_some());
             let failure = Failure { kind, code, message, status, request_id, is_from_s3 };
             assert_eq!(failure.is_ambiguous(), is_ambiguous, "{failure:?}");
-        }
-    }
-
-    #[test]
-    fn certificates_are_told_from_other_causes() {
-        for (cause, code) in [
-            ("client error (Connect): invalid peer certificate: UnknownIssuer", Some(UNKNOWN_AUTHORITY)),
-            (
-                "invalid peer certificate: certificate expired: verification time 1 (UNIX), but certificate is not valid after 0",
-                Some(EXPIRED_CERTIFICATE),
-            ),
-            ("invalid peer certificate: certificate not valid for name \"a\"; it is valid for \"b\"", Some(OTHER_NAME)),
-            ("TLS handshake failed: invalid peer certificate: Expired", Some(EXPIRED_CERTIFICATE)),
-            ("invalid peer certificate: BadSignature", Some(BAD_CERTIFICATE)),
-            ("client error (Connect): tcp connect error: Connection refused", None),
-        ] {
-            assert_eq!(distrust(cause), code, "{cause}");
         }
     }
 }

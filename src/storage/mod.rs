@@ -93,8 +93,9 @@ pub enum StorageError {
     },
     /// S3 answered nothing well for too long.
     #[error(
-        "{action}: S3 took nothing for {} ({failed} attempts failed): {last}: look at the server and S3_URL, or raise BACKUP_MAX_UPLOAD_OUTAGE",
-        humantime::format_duration(Duration::from_secs(lasted.as_secs()))
+        "{action}: S3 took nothing for {} ({failed} attempts failed): {last}: {}, or raise BACKUP_MAX_UPLOAD_OUTAGE",
+        humantime::format_duration(Duration::from_secs(lasted.as_secs())),
+        last.outage_advice()
     )]
     Outage {
         /// What was tried last.

@@ -21,6 +21,12 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use crate::printable::{printable, printable_json};
 
 use super::Redactor;
+use super::terminal::ForPeople;
+
+/// The target of events that only a person at a terminal gets: short, without fields.
+pub const FOR_PEOPLE: &str = concat!(env!("CARGO_CRATE_NAME"), "::for_people");
+/// The target of events that only a log gets: one event with all its fields.
+pub const FOR_MACHINES: &str = concat!(env!("CARGO_CRATE_NAME"), "::for_machines");
 
 /// `LOG_LEVEL`, `LOG_FORMAT` and `NO_COLOR`.
 #[derive(Clone, Debug)]
@@ -28,6 +34,7 @@ pub struct LogSettings {
     level: Level,
     format: LogFormat,
     is_coloured: bool,
+    is_for_people: bool,
 }
 
 /// `LOG_FORMAT`
@@ -59,8 +66,15 @@ impl LogSettings {
     /// With the defaults where a value is absent.
     #[must_use]
     pub fn new(level: Option<Level>, format: Option<LogFormat>, no_color: bool) -> Self {
-        let is_coloured = !no_color && io::stderr().is_terminal();
-        Self { level: level.unwrap_or(Level::INFO), format: format.unwrap_or_default(), is_coloured }
+        let (is_terminal, format) = (io::stderr().is_terminal(), format.unwrap_or_default());
+        let (is_coloured, is_for_people) = (!no_color && is_terminal, is_terminal && format == LogFormat::Text);
+        Self { level: level.unwrap_or(Level::INFO), format, is_coloured, is_for_people }
+    }
+
+    /// The same for what runs for days: each line has its time and its fields, on a terminal too.
+    #[must_use]
+    pub fn of_daemon(self) -> Self {
+        Self { is_for_people: false, ..self }
     }
 }
 
@@ -69,10 +83,15 @@ pub fn install(settings: &LogSettings, writer: LogWriter) {
     let targets = Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("aws_config", LevelFilter::ERROR)
-        .with_target(env!("CARGO_CRATE_NAME"), settings.level);
+        .with_target(env!("CARGO_CRATE_NAME"), settings.level)
+        .with_target(if settings.is_for_people { FOR_MACHINES } else { FOR_PEOPLE }, LevelFilter::OFF);
     let registry = tracing_subscriber::registry().with(targets);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let installed = match settings.format {
+        LogFormat::Text if settings.is_for_people => {
+            let layer = layer.with_ansi(settings.is_coloured).event_format(ForPeople);
+            tracing::subscriber::set_global_default(registry.with(layer))
+        }
         LogFormat::Text => {
             let fields = debug_fn(write_field).delimited(" ");
             let layer = layer.with_ansi(settings.is_coloured).with_target(false).fmt_fields(fields);

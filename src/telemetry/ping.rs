@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::Uri;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::storage::WebClient;
@@ -72,6 +73,25 @@ impl PingUrl {
         pieces.chain(whole).map(str::to_owned).collect::<Vec<_>>().into_iter()
     }
 
+    /// Connects to its host, and sends nothing; says how that went, with no more of the URL than host and port.
+    ///
+    /// # Errors
+    /// Why the host cannot be reached.
+    pub async fn connect(&self, limit: Duration) -> Result<String, String> {
+        let uri: Uri = self.base.expose_secret().parse().map_err(|_| "it is not a URL".to_owned())?;
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
+        let host = uri.host().unwrap_or_default();
+        if let Some(variable) = proxy_in_force() {
+            return Ok(format!("pings go to {host}:{port} by the proxy of {variable}, which was not tried"));
+        }
+        let address = (host.trim_matches(['[', ']']).to_owned(), port);
+        match tokio::time::timeout(limit, TcpStream::connect(address)).await {
+            Ok(Ok(_)) => Ok(format!("{host}:{port} accepts connections; no ping was sent")),
+            Ok(Err(error)) => Err(format!("{host}:{port} cannot be reached: {error}")),
+            Err(_) => Err(format!("{host}:{port} does not answer within {}", humantime::format_duration(limit))),
+        }
+    }
+
     fn with(&self, suffix: &str) -> SecretString {
         format!("{}{suffix}{}", self.base.expose_secret(), self.query.expose_secret()).into()
     }
@@ -126,6 +146,12 @@ impl Pings {
             }
         }
     }
+}
+
+/// The variable that sends pings through a proxy, as [`WebClient`] reads them.
+fn proxy_in_force() -> Option<&'static str> {
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].into_iter().find(is_set)
 }
 
 async fn send(url: SecretString, text: String) {

@@ -59,7 +59,7 @@ fn a_hostile_manifest_is_escaped_in_the_list() {
     for field in ["server_version", "pg_dump_version", "encoding", "object_sha256", "finished_at", "dump_crc32"] {
         forged[field] = HOSTILE.into();
     }
-    for field in ["pg_dump_arguments", "roles", "tablespaces", "missing"] {
+    for field in ["pg_dump_arguments", "roles", "tablespaces", "warnings"] {
         forged[field] = vec![HOSTILE].into();
     }
     s3().request("PUT", &format!("/{bucket}/{key}.json"), forged.to_string().as_bytes()).expect("forged");

@@ -86,6 +86,19 @@ fn make_dist_gives_an_archive_that_its_checksum_proves() {
     {
         assert!(top.join(file).exists(), "no {file}");
     }
+    let pages = std::fs::read_to_string(top.join("docs/installation.md")).expect("how to install it");
+    for link in pages.split("](../").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+        // What builds an image is of use to those who have the source.
+        assert!(link == "Dockerfile" || top.join(link).exists(), "the archive's docs lead to {link}");
+    }
+    assert!(top.join("monitoring/alerts.yml").exists());
+    let (_, command) = pages.split_once("`make install PROGRAM").expect("the command");
+    let command = format!("make install PROGRAM{}", command.split('`').next().expect("its end"));
+    let destination = tempfile::tempdir().expect("a directory");
+    let (top, directory) = (top.display(), destination.path().display());
+    in_repository(&format!("cd '{top}' && {command} DESTDIR='{directory}' PREFIX=/usr"));
+    let version = Program::at(&destination.path().join("usr/bin/pg-s3-backup")).arg("--version").run();
+    version.assert_code(0);
     let again = in_repository(&format!(
         "sum=$(<target/dist/SHA256SUMS); make --silent dist PROGRAM='{PROGRAM}' >/dev/null; \
                                         [[ $sum == $(<target/dist/SHA256SUMS) ]] && echo the same"

@@ -28,19 +28,31 @@ pub const BACKUP_KEEP_HOURLY: Setting = Setting {
     ..KEEP
 };
 /// `BACKUP_KEEP_DAILY`
-pub const BACKUP_KEEP_DAILY: Setting =
-    Setting { variable: "BACKUP_KEEP_DAILY", flag: Some("keep-daily"), help: "the same by day", ..KEEP };
+pub const BACKUP_KEEP_DAILY: Setting = Setting {
+    variable: "BACKUP_KEEP_DAILY",
+    flag: Some("keep-daily"),
+    help: "keep the newest backup of each of the last N days that have one",
+    ..KEEP
+};
 /// `BACKUP_KEEP_WEEKLY`
-pub const BACKUP_KEEP_WEEKLY: Setting =
-    Setting { variable: "BACKUP_KEEP_WEEKLY", flag: Some("keep-weekly"), help: "the same by ISO week", ..KEEP };
+pub const BACKUP_KEEP_WEEKLY: Setting = Setting {
+    variable: "BACKUP_KEEP_WEEKLY",
+    flag: Some("keep-weekly"),
+    help: "keep the newest backup of each of the last N ISO weeks that have one",
+    ..KEEP
+};
 /// `BACKUP_KEEP_MONTHLY`
-pub const BACKUP_KEEP_MONTHLY: Setting =
-    Setting { variable: "BACKUP_KEEP_MONTHLY", flag: Some("keep-monthly"), help: "the same by month", ..KEEP };
+pub const BACKUP_KEEP_MONTHLY: Setting = Setting {
+    variable: "BACKUP_KEEP_MONTHLY",
+    flag: Some("keep-monthly"),
+    help: "keep the newest backup of each of the last N months that have one",
+    ..KEEP
+};
 /// `BACKUP_KEEP_YEARLY`
 pub const BACKUP_KEEP_YEARLY: Setting = Setting {
     variable: "BACKUP_KEEP_YEARLY",
     flag: Some("keep-yearly"),
-    help: "the same by year",
+    help: "keep the newest backup of each of the last N years that have one",
     is_common: false,
     ..KEEP
 };

@@ -73,6 +73,15 @@ struct State {
 }
 
 impl MetricsStore {
+    /// Tries whether the file of metrics can be written, without a change to it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn try_to_write(path: &Path) -> io::Result<()> {
+        let file = path.to_owned();
+        disk_of(path).call_here(move || try_to_replace(&file)).unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
     /// For a destination, with what its file holds. Where a setting is wrong and nobody knows which destination was meant,
     /// it is the one that the file is of; where that is not known either, the file stays as it is.
     #[must_use]
@@ -250,10 +259,24 @@ fn read(path: PathBuf) -> Result<(PathBuf, BTreeMap<String, Samples>), DiskError
     Ok((path, records))
 }
 
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+/// Whether such a file can be made beside it, and renamed to it; the file itself stays as it is.
+fn try_to_replace(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
+    }
+    let temporary = beside(path);
+    let made = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&temporary);
+    made.and_then(|_| std::fs::remove_file(&temporary))
+}
+
+/// Hidden, and not `.prom`: no collector takes it for one of its files.
+fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // Hidden, and not `.prom`: no collector takes it for one of its files.
-    let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+    path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
+}
+
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let temporary = beside(path);
     let written = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&temporary);
     let replaced = written.and_then(|mut file| {
         // The umask may have taken something from it.

@@ -2,6 +2,7 @@
 //! and nothing of the check stays in the bucket.
 
 mod deep;
+mod monitoring;
 mod newest;
 mod reads;
 mod source;

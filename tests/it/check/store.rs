@@ -73,7 +73,7 @@ fn an_s3_that_is_not_there_ends_within_its_own_short_budget() {
     let database = postgres().create_database("dead");
     let program = check_program(&database, "bucket").env("S3_URL", "http://127.0.0.1:9");
     let checked = Checked::of(&program.env("BACKUP_MAX_UPLOAD_OUTAGE", "1s"));
-    checked.assert(&["s3_list"], &[]).says("s3_list", &["NoConnection", "look at the server"]);
+    checked.assert(&["s3_list"], &[]).says("s3_list", &["NoConnection", "start the server"]);
     assert!(checked.with("ok").contains(&"schema_dump"), "{:#}", checked.report);
 }
 

@@ -1,0 +1,88 @@
+//! Log lines for a person at a terminal: the message, what goes with it, and what to do about it on a line of its own.
+//!
+//! Used by [`super::log`] where stderr is a terminal and the log is text. Events for machines do not come here.
+
+use std::fmt;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::printable::printable;
+
+/// Fields that a person at a terminal knows: what was typed, and what the shell has.
+const KNOWN: [&str; 2] = ["command", "exit_code"];
+
+/// The format.
+pub(super) struct ForPeople;
+
+impl<S, N> FormatEvent<S, N> for ForPeople
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut parts = Parts::default();
+        event.record(&mut parts);
+        let (word, colour) = match *event.metadata().level() {
+            Level::ERROR => ("error: ", "\u{1b}[1;31m"),
+            Level::WARN => ("warning: ", "\u{1b}[1;33m"),
+            Level::INFO => ("", ""),
+            Level::DEBUG => ("debug: ", "\u{1b}[2m"),
+            Level::TRACE => ("trace: ", "\u{1b}[2m"),
+        };
+        if writer.has_ansi_escapes() && !word.is_empty() {
+            write!(writer, "{colour}{word}\u{1b}[0m")?;
+        } else {
+            writer.write_str(word)?;
+        }
+        writer.write_str(&parts.message)?;
+        if let Some(error) = &parts.error {
+            write!(writer, ": {error}")?;
+        }
+        if !parts.others.is_empty() {
+            write!(writer, " ({})", parts.others)?;
+        }
+        if let Some(hint) = &parts.hint {
+            write!(writer, "\n   -> {hint}")?;
+        }
+        writeln!(writer)
+    }
+}
+
+/// What an event holds, printable.
+#[derive(Default)]
+struct Parts {
+    message: String,
+    error: Option<String>,
+    hint: Option<String>,
+    others: String,
+}
+
+impl Parts {
+    fn take(&mut self, field: &Field, text: &str) {
+        let text = printable(text);
+        match field.name() {
+            "message" => self.message = text.into_owned(),
+            "error" => self.error = Some(text.into_owned()),
+            "hint" => self.hint = Some(text.into_owned()),
+            name if KNOWN.contains(&name) => {}
+            name => {
+                let comma = if self.others.is_empty() { "" } else { ", " };
+                self.others += &format!("{comma}{name} {text}");
+            }
+        }
+    }
+}
+
+impl Visit for Parts {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.take(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.take(field, &format!("{value:?}"));
+    }
+}

@@ -1,0 +1,92 @@
+//! What a person sees at a terminal: few lines, each for a person; and that a log for machines is another.
+
+use std::path::Path;
+
+use crate::support::program::{Outcome, Program};
+use crate::support::servers::{postgres, s3};
+use crate::support::setup::{backup_program, list_program, repository_file};
+
+/// The program as it would be started with these arguments at a terminal, which `script` makes.
+fn at_terminal(program: &Program, arguments: &str) -> Program {
+    let line = format!("{} {arguments}", env!("CARGO_BIN_EXE_pg-s3-backup"));
+    program.clone().executed_by(Path::new("/usr/bin/script")).args(["-qec", &line, "/dev/null"]).env("NO_COLOR", "1")
+}
+
+fn lines(outcome: &Outcome) -> Vec<String> {
+    outcome.stdout_text().lines().map(|line| line.trim_end_matches('\r').to_owned()).collect()
+}
+
+#[test]
+fn a_backup_is_two_lines_and_a_warning_has_its_hint_below() {
+    let database = postgres().create_database("person");
+    let bucket = s3().create_bucket("person");
+    let program = backup_program(&database, &bucket).env("S3_PATH", "app").env("BACKUP_RETENTION_DAY", "7");
+    let shown = at_terminal(&program, "backup --no-progress").run();
+    let shown = lines(shown.assert_code(0));
+    let [warning, hint, first, last] = shown.as_slice() else { panic!("{shown:#?}") };
+    assert_eq!(warning, "warning: BACKUP_RETENTION_DAY is set, but is no setting and has no effect");
+    assert_eq!(hint, "   -> is BACKUP_RETENTION_DAYS meant?");
+    let server = postgres();
+    assert_eq!(*first, format!("backing up {} at {} to s3://{bucket}/app", database.name, server.addr()));
+    assert!(last.starts_with(&format!("s3://{bucket}/app/postgres-backup-")) && last.contains(" of dump"), "{last}");
+
+    let debug = at_terminal(&program, "backup --no-progress --log-level debug").run();
+    let debug = lines(debug.assert_code(0));
+    for setting in
+        [format!("debug: S3_BUCKET={bucket}"), "debug: S3_PATH=app".to_owned(), "debug: S3_SECRET_KEY=set".to_owned()]
+    {
+        assert!(debug.contains(&setting), "{setting}: {debug:#?}");
+    }
+    let json = at_terminal(&program, "backup --no-progress --log-format json").run();
+    let json = lines(json.assert_code(0));
+    let logs: Vec<serde_json::Value> = json.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let settings = logs.iter().find(|log| log["message"] == "settings").expect("one event with fields");
+    assert_eq!(settings["S3_PATH"], "app");
+    assert!(!json.iter().any(|line| line.contains("backing up")), "{json:#?}");
+}
+
+#[test]
+fn an_error_is_one_line_that_ends_with_what_to_do() {
+    let program = list_program("no-such-bucket");
+    let shown = lines(at_terminal(&program, "list").run().assert_code(3));
+    let [error] = shown.as_slice() else { panic!("{shown:#?}") };
+    assert!(error.starts_with("error: list failed: list the backups: NoSuchBucket"), "{error}");
+    assert!(error.ends_with(": create the bucket, or correct S3_BUCKET"), "{error}");
+}
+
+/// The words of a line, without numbers and units, and with what differs from run to run by another name.
+fn skeleton(line: &str, names: &[(&str, &str)]) -> Vec<String> {
+    let line = names.iter().fold(line.to_owned(), |line, (ours, theirs)| line.replace(ours, theirs));
+    let letters =
+        line.chars().map(|letter| if letter.is_ascii_digit() || ".-_".contains(letter) { ' ' } else { letter });
+    let letters: String = letters.collect();
+    let is_unit = |word: &&str| ["B", "K", "KiB", "M", "MiB", "s", "ms"].contains(&word.trim_start_matches('('));
+    letters.split_whitespace().filter(|word| !is_unit(word)).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_session_in_the_readme_is_what_the_program_prints() {
+    let readme = std::fs::read_to_string(repository_file("README.md")).expect("README.md");
+    let (_, session) = readme.split_once("```console\n").expect("a session");
+    let (session, _) = session.split_once("\n```").expect("its end");
+    let database = postgres().create_database("readme");
+    let bucket = s3().create_bucket("readme");
+    let program = backup_program(&database, &bucket).env("S3_PATH", "shop");
+    let address = postgres().addr();
+    let at_bucket = format!("s3://{bucket}/");
+    let names = [
+        (&*database.name, "shop"),
+        (&at_bucket, "s3://backups/"),
+        (&address, "db.example.com:5432"),
+        (" as postgres", " as backup"),
+    ];
+    for part in session.split("$ pg-s3-backup ").skip(1) {
+        let (command, wanted) = part.split_once('\n').expect("what it prints");
+        let flags = if command == "backup" { " --no-progress" } else { "" };
+        let shown = at_terminal(&program, &format!("{command}{flags}")).run();
+        let shown: Vec<_> = lines(shown.assert_code(0)).iter().map(|line| skeleton(line, &names)).collect();
+        for (index, line) in wanted.lines().take_while(|line| *line != "…").enumerate() {
+            assert_eq!(shown[index], skeleton(line, &[]), "{command}: {line}");
+        }
+    }
+}
