@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fmt;
+use std::io::Read as _;
 use std::path::Path;
 
 use crate::error::ExitCode;
@@ -12,6 +13,9 @@ use crate::error::ExitCode;
 use super::effective::Effective;
 use super::given;
 use super::table::Setting;
+
+/// No file that `X_FILE` names is larger, in bytes.
+const LARGEST_FILE: u64 = 1 << 20;
 
 /// The flags given on the command line, by the setting's variable.
 pub type Flags = BTreeMap<&'static str, String>;
@@ -193,7 +197,7 @@ impl<'a> Resolver<'a> {
     #[must_use]
     pub fn every_form(&self, setting: &Setting) -> Vec<String> {
         let plain = self.environment.get(setting.variable).map(|value| value.to_string_lossy().into_owned());
-        let file = self.environment.get(&file_variable(setting)).and_then(|path| std::fs::read(path).ok());
+        let file = self.environment.get(&file_variable(setting)).and_then(|path| read(Path::new(path)).ok());
         let file = file.map(|content| String::from_utf8_lossy(&content).into_owned());
         let mut forms = Vec::new();
         for given in plain.into_iter().chain(file) {
@@ -225,15 +229,29 @@ impl<'a> Resolver<'a> {
             return Ok(Some(text.to_owned()));
         }
         let Some(path) = file.map(Path::new) else { return Ok(None) };
-        let content = std::fs::read_to_string(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::InvalidData => format!("{file_variable}: {} is not text in UTF-8", path.display()),
+        let content = read(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::FileTooLarge => {
+                format!("{file_variable}: {} has more than 1 MiB, and is no setting", path.display())
+            }
             _ => format!("{file_variable}: cannot read {}: {error}", path.display()),
         })?;
+        let content = String::from_utf8(content)
+            .map_err(|_| format!("{file_variable}: {} is not text in UTF-8", path.display()))?;
         if content.contains('\0') {
             return Err(format!("{file_variable}: the file holds a NUL byte"));
         }
         Ok(Some(content))
     }
+}
+
+/// What a file of settings holds. Never more than the longest: a device has no end.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    std::fs::File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > LARGEST_FILE {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(content)
 }
 
 fn file_variable(setting: &Setting) -> String {
