@@ -44,6 +44,8 @@ pub enum ExitCode {
     AlreadyRunning,
     /// 64
     Usage,
+    /// 74
+    OutputFailed,
     /// 129
     HungUp,
     /// 130
@@ -66,7 +68,7 @@ pub struct ExitCodeRow {
 }
 
 /// The one table of exit codes: `--help`, the manual, the README and the tests come from it.
-pub const EXIT_CODES: [ExitCodeRow; 16] = [
+pub const EXIT_CODES: [ExitCodeRow; 17] = [
     row(
         ExitCode::Ok,
         0,
@@ -115,6 +117,12 @@ pub const EXIT_CODES: [ExitCodeRow; 16] = [
         "another backup of this database to this destination is running",
     ),
     row(ExitCode::Usage, 64, "usage", "the command line is wrong"),
+    row(
+        ExitCode::OutputFailed,
+        74,
+        "output failed",
+        "the result could not be written to stdout, such as to a full disk; for backup a warning",
+    ),
     row(
         ExitCode::HungUp,
         129,
@@ -235,7 +243,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A result could not be written to stdout.
-    #[error("write the result to stdout")]
+    #[error("write the result to stdout: look at the disk or the program that it goes to")]
     Output(#[source] std::io::Error),
     /// A part of this program failed in a way that its author did not foresee.
     #[error("internal failure")]
@@ -260,7 +268,8 @@ impl Error {
                 Blame::Storage => ExitCode::StorageFailed,
             },
             Self::AlreadyRunning { .. } | Self::Spool(SpoolError::Busy { .. }) => ExitCode::AlreadyRunning,
-            Self::Spool(_) | Self::Output(_) => ExitCode::StorageFailed,
+            Self::Spool(_) => ExitCode::StorageFailed,
+            Self::Output(_) => ExitCode::OutputFailed,
             Self::PruneIncomplete(_) => ExitCode::PruneIncomplete,
             Self::NoSuchBackup { .. } | Self::BackupElsewhere { .. } => ExitCode::RestoreFailed,
             Self::CheckFailed { .. } | Self::NotAlive(_) => ExitCode::CheckFailed,
