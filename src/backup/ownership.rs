@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::error::Error;
 use crate::postgres::Facts;
-use crate::storage::{Destination, StorageError};
+use crate::storage::{Destination, OutageLimit, StorageError};
 
 use super::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
 
@@ -76,6 +76,7 @@ pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Ow
             tracing::debug!(error = %failure, "these credentials may not see whose backups are here");
             return Ok(Ownership::Unknown);
         }
+        Err(error @ StorageError::Outage { limit: OutageLimit::FirstContact, .. }) => return Err(error.into()),
         Err(error) => {
             tracing::warn!(%error, "it is not known whose backups are here: going on");
             return Ok(Ownership::Unknown);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::storage::StorageError;
+use crate::storage::{OutageLimit, StorageError};
 
 use super::result::{Outcome, Status};
 
@@ -44,10 +44,15 @@ impl From<StorageError> for RequestError {
                 detail: format!("{action}: {failure}"),
                 hint: Some(failure.advice().to_owned()),
             },
-            StorageError::Outage { action, last, failed, .. } => Self {
+            StorageError::Outage { action, last, failed, limit, .. } => Self {
                 is_denied: false,
                 detail: format!("{action}: {last} ({failed} attempts)"),
-                hint: Some("look at the server, and at the network and proxies on the way to it".to_owned()),
+                hint: Some(match limit {
+                    OutageLimit::FirstContact => limit.advice().to_owned(),
+                    OutageLimit::Budget => {
+                        "look at the server, and at the network and proxies on the way to it".to_owned()
+                    }
+                }),
             },
             other => Self { is_denied: false, detail: crate::error::Chain(&other).to_string(), hint: None },
         }

@@ -24,6 +24,7 @@ pub async fn run(context: &Context<'_>, args: &BackupArgs, interrupts: Interrupt
         choice,
         mixed_databases: MixedDatabases::when(args.allow_mixed),
         allows_pooler: args.pooler.allow_pooler,
+        is_unattended: false,
     };
     let taken = run_backup(context, options, interrupts).await;
     print(context, args, &taken);

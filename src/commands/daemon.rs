@@ -49,6 +49,7 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
         choice: ProgressStyleChoice::Lines,
         mixed_databases: MixedDatabases::when(args.allow_mixed),
         allows_pooler: args.pooler.allow_pooler,
+        is_unattended: true,
     };
     let launch = launcher(Arc::clone(&owned), Arc::clone(&metrics), options, interrupts.clone());
     let scheduler = Scheduler::new(run_queue, heartbeat, launch, reporter(owned, metrics));

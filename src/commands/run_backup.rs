@@ -24,6 +24,8 @@ pub(super) struct RunOptions {
     pub mixed_databases: MixedDatabases,
     /// Whether a transaction pooler is no reason to refuse.
     pub allows_pooler: bool,
+    /// Whether an S3 that has never answered is waited for as long as any other: nobody is there to correct its address.
+    pub is_unattended: bool,
 }
 
 /// One run and what came of it.
@@ -59,6 +61,10 @@ async fn run(
 ) -> Result<Report, Error> {
     let mut config = config::backup(context.flags, context.environment).map_err(Error::Settings)?;
     config.postgres.allows_pooler = options.allows_pooler;
+    // With a spool the dump goes to disk, whether S3 is there or not.
+    if options.is_unattended || config.spool_dir.is_some() {
+        config.s3.first_contact = None;
+    }
     let limits = Limits::new(interrupts, config.max_duration);
     let progress = Arc::new(Progress::default());
     let display = Mutex::new(None);

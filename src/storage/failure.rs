@@ -16,6 +16,8 @@ const BUCKET_REGION: &str = "x-amz-bucket-region";
 
 /// This program's own code for a request in which nothing moved, or that was not answered in time.
 const TIMEOUT: &str = "Timeout";
+/// This program's own code for a connection that was refused or reset.
+const NO_CONNECTION: &str = "NoConnection";
 /// Codes of this program's own for certificates.
 const UNKNOWN_AUTHORITY: &str = "UnknownCertificateAuthority";
 const EXPIRED_CERTIFICATE: &str = "ExpiredCertificate";
@@ -99,6 +101,11 @@ impl Failure {
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.code == TIMEOUT
+    }
+
+    /// Whether no connection came about: refused, or the host's name is unknown.
+    pub(super) fn is_no_connection(&self) -> bool {
+        self.code == NO_CONNECTION
     }
 
     /// Whether these credentials are good, but may not do this.
@@ -227,7 +234,7 @@ where
                 let cause = cause_of(&error);
                 match distrust(&cause) {
                     Some(code) => (FailureKind::Untrusted, code.to_owned(), cause),
-                    None => (FailureKind::Passing, "NoConnection".to_owned(), cause),
+                    None => (FailureKind::Passing, NO_CONNECTION.to_owned(), cause),
                 }
             }
             SdkError::ResponseError(_) => (FailureKind::Passing, "DamagedAnswer".to_owned(), cause_of(&error)),

@@ -43,7 +43,7 @@ pub use failure::{Failure, FailureKind};
 pub use head::{Head, etag_parts};
 pub use parts::{Outgoing, PartStore};
 pub use probe::{FirstLook, PROBE_NAME, Probe};
-pub use retry::Outage;
+pub use retry::{FIRST_CONTACT, Outage, OutageLimit};
 pub use settings::{
     AtRest, CaBundle, ChecksumSetting, Encryption, Endpoint, MAX_PARTS, Prefix, S3Settings, StaticCredentials,
     read_ca_bundle,
@@ -90,8 +90,9 @@ pub enum StorageError {
     },
     /// S3 answered nothing well for too long.
     #[error(
-        "{action}: S3 took nothing for {} ({failed} attempts failed): {last}: look at the server and S3_URL, or raise BACKUP_MAX_UPLOAD_OUTAGE",
-        humantime::format_duration(Duration::from_secs(lasted.as_secs()))
+        "{action}: S3 took nothing for {} ({failed} attempts failed): {last}: {}",
+        humantime::format_duration(Duration::from_secs(lasted.as_secs())),
+        limit.advice()
     )]
     Outage {
         /// What was tried last.
@@ -102,6 +103,8 @@ pub enum StorageError {
         failed: u32,
         /// The last failure.
         last: Failure,
+        /// What ended the waiting.
+        limit: OutageLimit,
     },
     /// Every name that was tried is taken.
     #[error("look for a free name: {tried} names from {key} on are taken: look at what stands there")]
