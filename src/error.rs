@@ -63,7 +63,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A result could not be written to stdout.
-    #[error("write the result to stdout")]
+    #[error("write the result to stdout: look at the disk or the program that it goes to")]
     Output(#[source] std::io::Error),
     /// A part of this program failed in a way that its author did not foresee.
     #[error("internal failure")]
@@ -80,7 +80,7 @@ impl Error {
             Self::Backup(error) => error.exit_code(),
             Self::Check(error) => error.exit_code(),
             Self::Storage(error) => error.exit_code(),
-            Self::Output(_) => ExitCode::StorageFailed,
+            Self::Output(_) => ExitCode::OutputFailed,
             Self::PruneIncomplete(_) => ExitCode::PruneIncomplete,
             Self::NoSuchBackup { .. } | Self::BackupElsewhere { .. } => ExitCode::RestoreFailed,
             Self::NotAlive(_) => ExitCode::CheckFailed,

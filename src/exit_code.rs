@@ -31,6 +31,8 @@ pub enum ExitCode {
     AlreadyRunning,
     /// 64
     Usage,
+    /// 74
+    OutputFailed,
     /// 129
     HungUp,
     /// 130
@@ -53,7 +55,7 @@ pub struct ExitCodeRow {
 }
 
 /// The one table of exit codes: `--help`, the manual, the README and the tests come from it.
-pub const EXIT_CODES: [ExitCodeRow; 16] = [
+pub const EXIT_CODES: [ExitCodeRow; 17] = [
     row(
         ExitCode::Ok,
         0,
@@ -102,6 +104,12 @@ pub const EXIT_CODES: [ExitCodeRow; 16] = [
         "another backup of this database to this destination is running",
     ),
     row(ExitCode::Usage, 64, "usage", "the command line is wrong"),
+    row(
+        ExitCode::OutputFailed,
+        74,
+        "output failed",
+        "the result could not be written to stdout, such as to a full disk; for backup a warning",
+    ),
     row(
         ExitCode::HungUp,
         129,

@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
 use crate::postgres::Facts;
-use crate::storage::{Destination, StorageError};
+use crate::storage::{Destination, OutageLimit, StorageError};
 
 use crate::archive::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
 
@@ -77,6 +77,7 @@ pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Ow
             tracing::debug!(error = %failure, "these credentials may not see whose backups are here");
             return Ok(Ownership::Unknown);
         }
+        Err(error @ StorageError::Outage { limit: OutageLimit::FirstContact, .. }) => return Err(error.into()),
         Err(error) => {
             tracing::warn!(%error, "it is not known whose backups are here: going on");
             return Ok(Ownership::Unknown);

@@ -1,7 +1,7 @@
 //! Delivers what an earlier run left in the spool: a whole dump is sent and committed, anything else goes.
 //!
 //! Called by [`super::run`] before it connects to PostgreSQL. A whole dump that S3 cannot take now is kept and ends the
-//! run: the disk has room for one. One that S3 does not take at all is set aside, and one that the disk does not give back is
+//! run: the disk has room for one. One that S3 does not take at all, or that cannot be read, is set aside; one that is damaged is
 //! dropped: neither is in the way of the fresh backup that follows. Each wait ends with a signal.
 
 mod fate;
@@ -125,7 +125,7 @@ impl PartUploader<'_> {
                 keep(&kept.spool);
                 return Err(error);
             }
-            Fate::SetAside => self.set_aside((room, kept.spool.path()), Aside::Refused, &cause).await?,
+            Fate::SetAside(why) => self.set_aside((room, kept.spool.path()), why, &cause).await?,
             Fate::Dropped => {
                 tracing::warn!(
                     file_name,

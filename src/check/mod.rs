@@ -27,7 +27,7 @@ pub use result::{CheckName, CheckResult, CheckResults, Report, Status};
 pub use thresholds::{MaxAge, MaxShrink, MinSize, Thresholds};
 
 use crate::interrupt::Interrupts;
-use crate::postgres::PostgresSettings;
+use crate::postgres::{Coverage, PostgresSettings};
 use crate::storage::{Destination, S3Settings};
 
 /// An outage of S3 is not waited out as in a backup: what does not answer now is what a check is there to tell.
@@ -89,6 +89,7 @@ impl Check<'_> {
                 destination: self.destination,
                 thresholds: self.thresholds,
                 database: source.as_ref().map(|facts| facts.database.as_str()),
+                wants_partial: self.source.is_some_and(|source| source.arguments.coverage() == Coverage::Partial),
                 deadline,
             };
             newest.examine(results).await;

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::timeout;
 
 use crate::archive::manifest::Manifest;
 use crate::archive::name::{BackupName, MANIFEST_SUFFIX};
-use crate::archive::{self, BackupStatus, Listing, SMALLEST_DUMP};
+use crate::archive::{self, BackupStatus, Listing, SMALLEST_DUMP, State};
 use crate::storage::{Destination, Head, etag_parts};
 
 use super::request::answered;
@@ -32,6 +33,8 @@ pub(super) struct Freshness<'a> {
     pub thresholds: &'a Thresholds,
     /// The database that is backed up to here, where it is known.
     pub database: Option<&'a str>,
+    /// Backups are to leave something out, as `PG_DUMP_ARGS` says: a partial one is as good as any.
+    pub wants_partial: bool,
     /// For each request with its repetitions.
     pub deadline: Duration,
 }
@@ -55,19 +58,39 @@ impl Freshness<'_> {
         let Some((name, bytes, _)) = stored.next() else {
             return results.add(CheckName::Freshness, self.judge_absence(future));
         };
-        // What cannot hold a dump is nothing to compare with.
-        let before = stored.filter(|(.., status)| status.is_none()).map(|(_, bytes, _)| bytes);
-        let before: Vec<u64> = before.take(BEFORE).collect();
-        results.add(CheckName::Freshness, self.judge_age(name, future, Utc::now()));
         let listed = Listed { file_name: name.to_string(), bytes };
         let (verdict, manifest) = self.read_manifest(&listed.file_name).await;
+        let valid = self.newest_valid(&listing, (name, bytes), manifest.as_ref()).await;
+        let (judged, judged_bytes) = valid.unwrap_or((name, bytes));
+        // What cannot hold a dump is nothing to compare with, and a part is nothing to compare.
+        let before = stored.filter(|(name, _, status)| *name < judged && status.is_none()).map(|(_, bytes, _)| bytes);
+        let is_partial = judged == name && manifest.as_ref().is_some_and(|manifest| manifest.partial);
+        let before: Vec<u64> = before.take(if is_partial { 0 } else { BEFORE }).collect();
+        results.add(CheckName::Freshness, self.judge_age(judged, future, Utc::now()));
         results.add(CheckName::Manifest, verdict);
         results.add(CheckName::Object, self.look(&listed, manifest.as_ref()).await);
-        let before = if manifest.as_ref().is_some_and(|manifest| manifest.partial) { Vec::new() } else { before };
-        results.add(CheckName::Size, judge_size(self.thresholds, bytes, before));
+        let judged_bytes = if archive::is_too_small(bytes) { bytes } else { judged_bytes };
+        results.add(CheckName::Size, judge_size(self.thresholds, judged_bytes, before));
         if self.thresholds.deep {
             deep::read(self.destination, &listed.file_name, manifest.as_ref(), results).await;
         }
+    }
+
+    /// The backup that age and size are judged by, as `list latest` finds it; `None` where none of the newest is valid. The
+    /// newest backup itself needs no further request where its manifest says that it is valid.
+    async fn newest_valid(
+        &self,
+        listing: &Listing<'_>,
+        (name, bytes): (BackupName, u64),
+        manifest: Option<&Manifest>,
+    ) -> Option<(BackupName, u64)> {
+        let status = manifest.map(|manifest| BackupStatus::by_manifest(bytes, manifest.object_bytes, manifest.partial));
+        if status == Some(BackupStatus::Valid) || status == Some(BackupStatus::Partial) && self.wants_partial {
+            return Some((name, bytes));
+        }
+        let (backup, _) = timeout(LISTING_DEADLINE, listing.find(None)).await.ok()??;
+        let is_valid = matches!(backup.state, State::Ok | State::NoManifest);
+        BackupName::parse(&backup.file_name).filter(|_| is_valid).map(|name| (name, backup.file_size))
     }
 
     fn judge_absence(&self, future: Option<BackupName>) -> Outcome {

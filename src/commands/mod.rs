@@ -89,7 +89,11 @@ impl Context<'_> {
     /// Writes that a command failed, and why, where its result was wanted as JSON and there is none.
     pub fn print_failure(&self, is_json: bool, error: &Error) {
         let failure = Failure { success: false, error: self.cause(error) };
-        if is_json && let Err(error) = self.print_json(&failure) {
+        // Where the result could not be written, its failure cannot either.
+        if is_json
+            && !matches!(error, Error::Output(_))
+            && let Err(error) = self.print_json(&failure)
+        {
             tracing::warn!(error = %Chain(&error), "the report was not written");
         }
     }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read as _;
 use std::path::Path;
 
 use crate::environment::Environment;
@@ -13,6 +14,9 @@ use crate::printable::printable;
 use super::effective::Effective;
 use super::given;
 use super::table::Setting;
+
+/// No file that `X_FILE` names is larger, in bytes.
+const LARGEST_FILE: u64 = 1 << 20;
 
 /// The flags given on the command line, by the setting's variable.
 pub type Flags = BTreeMap<&'static str, String>;
@@ -169,7 +173,7 @@ impl<'a> Resolver<'a> {
     pub fn every_form(&self, setting: &Setting) -> Vec<String> {
         let plain = self.environment.get(setting.variable).map(|value| value.to_string_lossy().into_owned());
         let path = self.environment.get(&file_variable(setting)).map(Path::new);
-        let file = path.and_then(|path| std::fs::read(path).ok());
+        let file = path.and_then(|path| read(path).ok());
         let file = file.map(|content| String::from_utf8_lossy(&content).into_owned());
         let misplaced =
             path.filter(|path| given::may_be_the_value(setting, path)).map(|path| path.display().to_string());
@@ -203,18 +207,32 @@ impl<'a> Resolver<'a> {
             return Ok(Some(text.to_owned()));
         }
         let Some(path) = file.map(Path::new) else { return Ok(None) };
-        let content = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        let content = read(path).map_err(|error| match error.kind() {
             _ if given::may_be_the_value(setting, path) => {
                 format!("{file_variable} names no file: a path belongs here")
             }
-            std::io::ErrorKind::InvalidData => format!("{file_variable}: {} is not text in UTF-8", path.display()),
+            std::io::ErrorKind::FileTooLarge => {
+                format!("{file_variable}: {} has more than 1 MiB, and is no setting", path.display())
+            }
             _ => format!("{file_variable}: cannot read {}: {error}", path.display()),
         })?;
+        let content = String::from_utf8(content)
+            .map_err(|_| format!("{file_variable}: {} is not text in UTF-8", path.display()))?;
         if content.contains('\0') {
             return Err(format!("{file_variable}: the file holds a NUL byte"));
         }
         Ok(Some(content))
     }
+}
+
+/// What a file of settings holds. Never more than the longest: a device has no end.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    std::fs::File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > LARGEST_FILE {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(content)
 }
 
 fn file_variable(setting: &Setting) -> String {

@@ -40,6 +40,8 @@ const BASE: Setting = Setting {
     help: "",
 };
 const S3: Setting = Setting { commands: STORAGE, refusal: ExitCode::InvalidS3, group: Group::Destination, ..BASE };
+/// A number, a time or a switch: wrong like that of any other setting.
+const S3_VALUE: Setting = Setting { refusal: ExitCode::InvalidSetting, ..S3 };
 /// The words of a switch, as completions offer them; others mean the same.
 const SWITCH: Completion = Completion::Words(|| vec!["true", "false"]);
 
@@ -116,7 +118,7 @@ pub const S3_FORCE_PATH_STYLE: Setting = Setting {
     default: "`true` with `S3_URL`",
     help: "address the bucket in the path, not in the host name",
     completion: SWITCH,
-    ..S3
+    ..S3_VALUE
 };
 /// `S3_CA_BUNDLE`
 pub const S3_CA_BUNDLE: Setting = Setting {
@@ -169,7 +171,7 @@ pub const S3_MAX_PARTS: Setting = Setting {
     default: "`10000`, on Scaleway `1000`",
     commands: BACKUP,
     help: "most parts of one upload that the store takes",
-    ..S3
+    ..S3_VALUE
 };
 /// `S3_EQUAL_PARTS`
 pub const S3_EQUAL_PARTS: Setting = Setting {
@@ -178,7 +180,7 @@ pub const S3_EQUAL_PARTS: Setting = Setting {
     default: "`true` on R2",
     commands: BACKUP,
     help: "all parts but the last must have the same size",
-    ..S3
+    ..S3_VALUE
 };
 /// `S3_REQUEST_TIMEOUT`
 pub const S3_REQUEST_TIMEOUT: Setting = Setting {
@@ -186,7 +188,7 @@ pub const S3_REQUEST_TIMEOUT: Setting = Setting {
     value: "TIME",
     default: "`30s`",
     help: "longest time without progress of one request to S3, however slow the link; the commit gets 60 ms for each part on top",
-    ..S3
+    ..S3_VALUE
 };
 /// `POSTGRES_CONNECTION_STRING`
 pub const POSTGRES_CONNECTION_STRING: Setting = Setting {

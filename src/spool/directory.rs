@@ -58,6 +58,8 @@ pub enum Found {
 pub enum Aside {
     /// The dump cannot be delivered.
     Refused,
+    /// The disk does not give a part of it back. It may be intact.
+    Unreadable,
     /// Another version of this program wrote the journal.
     OfAnotherVersion,
     /// It is in this destination's room, but another's.
@@ -67,12 +69,14 @@ pub enum Aside {
 }
 
 impl Aside {
-    const ALL: [Self; 4] = [Self::Refused, Self::OfAnotherVersion, Self::OfAnotherDestination, Self::Damaged];
+    const ALL: [Self; 5] =
+        [Self::Refused, Self::Unreadable, Self::OfAnotherVersion, Self::OfAnotherDestination, Self::Damaged];
 
     /// What the directory's name has in front of the run's id.
     fn beginning(self) -> &'static str {
         match self {
             Self::Refused => "refused-",
+            Self::Unreadable => "unreadable-",
             Self::OfAnotherVersion => "other-version-",
             Self::OfAnotherDestination => "other-destination-",
             Self::Damaged => "damaged-",
@@ -84,6 +88,7 @@ impl Aside {
     pub fn words(self) -> &'static str {
         match self {
             Self::Refused => "S3 does not take it",
+            Self::Unreadable => "the disk does not give it back",
             Self::OfAnotherVersion => {
                 "another version of pg-s3-backup wrote its journal: run that version to deliver it"
             }

@@ -67,10 +67,12 @@ impl Destination {
         if settings.endpoint.as_ref().is_some_and(super::Endpoint::is_exposed) {
             tracing::warn!("S3_URL is plain http to another host: backups cross the network in the clear");
         }
+        let outage =
+            Outage::new(settings.max_outage, settings.request_timeout).with_first_contact(settings.first_contact);
         Ok(Self {
             bucket,
             prefix: settings.prefix.clone(),
-            outage: Arc::new(Outage::new(settings.max_outage, settings.request_timeout).renewing(renewable)),
+            outage: Arc::new(outage.renewing(renewable)),
             endpoint: settings.endpoint.as_ref().map(|endpoint| endpoint.url().into()),
             large_manifests: Arc::new(Semaphore::new(1)),
         })

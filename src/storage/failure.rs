@@ -98,6 +98,11 @@ impl Failure {
         self.code == TIMEOUT
     }
 
+    /// Whether no connection came about: refused, or the host's name is unknown.
+    pub(super) fn is_no_connection(&self) -> bool {
+        self.code == transit::NO_CONNECTION
+    }
+
     /// Whether these credentials are good, but may not do this.
     #[must_use]
     pub fn is_denied(&self) -> bool {

@@ -46,7 +46,7 @@ pub use part_store::PartStore;
 pub use parts::Outgoing;
 pub use probe::{FirstLook, PROBE_NAME, Probe};
 pub use requests::Beginning;
-pub use retry::Outage;
+pub use retry::{FIRST_CONTACT, Outage, OutageLimit};
 pub use settings::{
     AtRest, CaBundle, ChecksumSetting, Encryption, Endpoint, MAX_PARTS, Prefix, S3Settings, StaticCredentials,
     read_ca_bundle,
@@ -93,9 +93,9 @@ pub enum StorageError {
     },
     /// S3 answered nothing well for too long.
     #[error(
-        "{action}: S3 took nothing for {} ({failed} attempts failed): {last}: {}, or raise BACKUP_MAX_UPLOAD_OUTAGE",
+        "{action}: S3 took nothing for {} ({failed} attempts failed): {last}: {}",
         humantime::format_duration(Duration::from_secs(lasted.as_secs())),
-        last.outage_advice()
+        limit.advice(last)
     )]
     Outage {
         /// What was tried last.
@@ -106,6 +106,8 @@ pub enum StorageError {
         failed: u32,
         /// The last failure.
         last: Failure,
+        /// What ended the waiting.
+        limit: OutageLimit,
     },
     /// Every name that was tried is taken.
     #[error("look for a free name: {tried} names from {key} on are taken: look at what stands there")]

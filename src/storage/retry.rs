@@ -24,6 +24,29 @@ use super::failure::{Failure, FailureKind};
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
+/// How long a server is waited for that cannot be connected to and has never answered: as a rule its address is wrong.
+pub const FIRST_CONTACT: Duration = Duration::from_secs(30);
+
+/// What ends the waiting for S3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutageLimit {
+    /// `BACKUP_MAX_UPLOAD_OUTAGE`
+    Budget,
+    /// The time for a first connection.
+    FirstContact,
+}
+
+impl OutageLimit {
+    /// What to do after an outage whose last failure this was.
+    #[must_use]
+    pub fn advice(self, last: &Failure) -> String {
+        match self {
+            Self::Budget => format!("{}, or raise BACKUP_MAX_UPLOAD_OUTAGE", last.outage_advice()),
+            Self::FirstContact => last.outage_advice().to_owned(),
+        }
+    }
+}
+
 /// One attempt, as a type of its own: the SDK's futures are nested so deeply that the compiler gives up a few layers above.
 type Attempt<'a, T> = Pin<Box<dyn Future<Output = (Result<T, Failure>, Instant)> + Send + 'a>>;
 
@@ -33,6 +56,8 @@ pub struct Outage {
     budget: Duration,
     /// The longest time in which nothing moves in an attempt.
     request_timeout: Duration,
+    /// The longest time without a connection, until S3 has answered.
+    first_contact: Option<Duration>,
     state: Mutex<State>,
     credentials: Option<Arc<RenewableCredentials>>,
     /// Nothing waits for S3 now: the budget does not end anything.
@@ -57,12 +82,19 @@ impl Outage {
         Self {
             budget,
             request_timeout,
+            first_contact: None,
             state: Mutex::default(),
             credentials: None,
             is_suspended: AtomicBool::new(false),
             disturbed: Notify::new(),
             has_answered: Arc::default(),
         }
+    }
+
+    /// With a limit for a server that cannot be connected to, as long as it has never answered.
+    #[must_use]
+    pub(super) fn with_first_contact(self, first_contact: Option<Duration>) -> Self {
+        Self { first_contact, ..self }
     }
 
     /// With credentials that can be renewed when S3 says that they have expired.
@@ -97,7 +129,7 @@ impl Outage {
     pub fn at_most(&self, budget: Duration) -> Self {
         let has_answered = Arc::clone(&self.has_answered);
         let fresh = Self::new(self.budget.min(budget), self.request_timeout).renewing(self.credentials.clone());
-        Self { has_answered, ..fresh }
+        Self { has_answered, first_contact: self.first_contact, ..fresh }
     }
 
     /// Sends a request until it succeeds, is refused, or the budget is used up.
@@ -196,22 +228,32 @@ impl Outage {
         // Between half and one and a half times, so that many clients do not come back at once.
         let pause = pause.mul_f64(0.5 + fastrand::f64());
         let (lasted, failed) = self.failed(moved);
-        let pause = match self.budget.checked_sub(lasted).filter(|left| !left.is_zero()) {
+        let (budget, limit) = self.limit(&failure);
+        let pause = match budget.checked_sub(lasted).filter(|left| !left.is_zero()) {
             // The last attempt falls on the end of the budget, not somewhere before it.
             Some(left) => pause.min(left),
             None if self.is_suspended.load(Ordering::Relaxed) => pause,
-            None => return Err(StorageError::Outage { action, lasted, failed, last: failure }),
+            None => return Err(StorageError::Outage { action, lasted, failed, last: failure, limit }),
         };
         tracing::warn!(
             action,
             error = %failure,
             outage_s = lasted.as_secs(),
-            budget_s = self.budget.as_secs(),
+            budget_s = budget.as_secs(),
             backoff_ms = pause.as_millis(),
-            "S3 does not take it yet"
+            "S3 request failed, retrying"
         );
         sleep(pause).await;
         Ok(())
+    }
+
+    /// How long S3 may fail like this.
+    fn limit(&self, failure: &Failure) -> (Duration, OutageLimit) {
+        let is_first = failure.is_no_connection() && !self.has_answered();
+        match self.first_contact.filter(|limit| is_first && *limit <= self.budget) {
+            Some(limit) => (limit, OutageLimit::FirstContact),
+            None => (self.budget, OutageLimit::Budget),
+        }
     }
 
     /// Waits until an attempt that began then has gone on for a request timeout beyond the budget. One that begins behind that,

@@ -57,6 +57,8 @@ pub struct S3Settings {
     pub request_timeout: Duration,
     /// Longest time without a successful response.
     pub max_outage: Duration,
+    /// The same for a server that cannot be connected to, as long as it has never answered.
+    pub first_contact: Option<Duration>,
 }
 
 impl S3Settings {
@@ -368,6 +370,7 @@ mod tests {
             at_rest: AtRest::default(),
             request_timeout: Duration::from_secs(30),
             max_outage: Duration::from_mins(15),
+            first_contact: None,
         }
     }
 

@@ -98,7 +98,7 @@ fn a_signal_during_the_look_at_the_start_ends_it_at_once() {
     let stage = Stage::new(FakeDump::new());
     // Nothing listens there: the look tries for 20 s.
     let running = stage.daemon(YEARLY).env("S3_URL", "http://127.0.0.1:9").spawn();
-    wait_for(&running, "S3 does not take it yet", 1);
+    wait_for(&running, "S3 request failed, retrying", 1);
     let log = stop(running, "INT", 130);
     assert!(!log.contains("a backup is due"), "{log}");
 }

@@ -140,6 +140,25 @@ fn a_listing_that_nobody_reads_ends_quietly() {
 }
 
 #[test]
+fn a_result_that_cannot_be_written_is_no_failure_of_s3() {
+    let stage = Stage::new(FakeDump::new());
+    stage.backup().run().assert_code(0);
+    let dir = tempfile::tempdir().expect("a directory");
+    for list in ["list", "list --quiet", "list --json", "list latest"] {
+        let code = dir.path().join(list.replace(' ', "_"));
+        let script = format!("\"$1\" {list} >/dev/full; echo $? >\"$2\"");
+        let outcome = in_shell(&stage.backup(), &script, &code).env("LOG_LEVEL", "info").run();
+        assert_eq!(written_code(&code), "74", "{list}: {}", outcome.stderr);
+        let lines: Vec<&str> = outcome.stderr.lines().collect();
+        assert!(
+            matches!(lines[..], [line] if line.contains("write the result to stdout")),
+            "{list}: {}",
+            outcome.stderr
+        );
+    }
+}
+
+#[test]
 fn a_backup_goes_on_when_its_parent_dies() {
     let stage = Stage::new(FakeDump::new().body(Body::Whole(6 << 20)).held());
     let parent = in_shell(&stage.backup(), "\"$1\" backup & wait", Path::new("")).spawn();

@@ -60,7 +60,7 @@ fn an_outage_in_the_middle_costs_time_alone() {
     stage.proxy.resume();
     let outcome = running.wait();
     stage.assert_committed(&outcome, "an outage");
-    assert!(outcome.stderr.contains("S3 does not take it yet"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("S3 request failed, retrying"), "{}", outcome.stderr);
 }
 
 #[test]

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use crate::support::client::eventually;
 use crate::support::fake_pg_dump::{End, FakeDump};
-use crate::support::program::Outcome;
+use crate::support::program::{Outcome, Program};
 use crate::support::servers::database::Database;
 use crate::support::servers::{own_postgres, postgres, s3};
-use crate::support::setup::{assert_empty, backup_program, installed_clients, manifest, only_backup, restored};
+use crate::support::setup::{
+    assert_empty, backup_program, installed_clients, list_program, manifest, only_backup, prune_program, restored,
+};
 
 /// The one ERROR line of a failed run, which holds all these words.
 #[track_caller]
@@ -74,6 +76,20 @@ fn an_s3_server_that_is_not_there_is_a_storage_failure() {
     let program = backup_program(&database, &bucket).env("S3_URL", "http://127.0.0.1:9");
     let outcome = program.env("BACKUP_MAX_UPLOAD_OUTAGE", "1s").run();
     assert_said(&outcome, 12, &["BACKUP_MAX_UPLOAD_OUTAGE"]);
+}
+
+#[test]
+fn an_s3_server_that_has_never_answered_is_waited_for_briefly() {
+    let bucket = s3().create_bucket("never-there");
+    let programs = [list_program(&bucket), prune_program(&bucket).arg("--keep-last=1")];
+    let wrong =
+        |program: &Program, url| program.clone().env_remove("BACKUP_MAX_UPLOAD_OUTAGE").env("S3_URL", url).spawn();
+    let urls = ["http://127.0.0.1:9", "http://no-such-host.invalid"];
+    let running: Vec<_> = programs.iter().flat_map(|program| urls.map(|url| wrong(program, url))).collect();
+    for outcome in running.into_iter().map(crate::support::program::Running::wait) {
+        assert_said(&outcome, 12, &["correct S3_URL"]);
+        assert!(outcome.stderr.contains("S3 request failed, retrying"), "{}", outcome.stderr);
+    }
 }
 
 #[test]

@@ -47,9 +47,9 @@ impl Drop for Owned {
 #[test]
 fn backs_up_where_sessions_run_as_another_role() {
     let (owned, bucket) = (Owned::new(), s3().create_bucket("set_role"));
-    let database = &owned.database().name;
+    let (database, app) = (&owned.database().name, &owned.owner);
     let set = |sql: &str| postgres().psql("postgres", sql).expect("set");
-    let (owner, login) = (&owned.owner, &owned.login);
+    let login = &owned.login;
     let back_up = |options: &str, case: &str| {
         let outcome = owned.program("backup", &bucket, options).run();
         assert_eq!(outcome.code, Some(0), "{case}: {}", outcome.stderr);
@@ -58,10 +58,10 @@ fn backs_up_where_sessions_run_as_another_role() {
         assert_eq!(checked.code, Some(0), "{case}: {}", checked.stdout_text());
         clear(&bucket);
     };
-    back_up(&format!("?options=-c%20role%3D{owner}"), "options");
-    set(&format!("ALTER DATABASE \"{database}\" SET role = '{owner}'"));
+    back_up(&format!("?options=-c%20role%3D{app}"), "options");
+    set(&format!("ALTER DATABASE \"{database}\" SET role = '{app}'"));
     back_up("", "the database's setting");
-    set(&format!("ALTER DATABASE \"{database}\" RESET role; ALTER ROLE {login} SET role = '{owner}'"));
+    set(&format!("ALTER DATABASE \"{database}\" RESET role; ALTER ROLE {login} SET role = '{app}'"));
     back_up("", "the role's setting");
 }
 

@@ -237,3 +237,17 @@ fn an_endpoint_of_the_aws_sdk_is_what_is_used_and_what_is_shown() {
         s3_program(&bucket).env_remove("S3_URL").arg("list").env("AWS_ENDPOINT_URL_S3", "s3.example.com").run();
     assert!(malformed.assert_code(3).stderr.contains("AWS_ENDPOINT_URL_S3: must begin with"), "{}", malformed.stderr);
 }
+
+#[test]
+fn a_file_that_is_too_large_for_a_setting_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let large = file(dir.path(), "large", "");
+    for length in [(1 << 20) + 1, 300 << 20] {
+        fs::File::options().write(true).open(&large).and_then(|file| file.set_len(length)).expect("sparse");
+        for variable in ["S3_BUCKET_FILE", "S3_SECRET_KEY_FILE"] {
+            let outcome = Program::new().arg("list").env(variable, &large).env("S3_ACCESS_KEY", "key").run();
+            let lines: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains(variable)).collect();
+            assert!(matches!(lines[..], [line] if line.contains("has more than 1 MiB")), "{}", outcome.stderr);
+        }
+    }
+}

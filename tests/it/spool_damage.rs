@@ -71,6 +71,33 @@ fn a_journal_of_another_version_is_set_aside_with_all_that_is_beside_it() {
 }
 
 #[test]
+fn a_part_that_cannot_be_read_costs_no_dump() {
+    let stage = killed();
+    // Reading a directory is an error of another kind than that of a file that is gone.
+    let parts = |run: &Path, from: &str, to: &str| {
+        for number in 1..=3 {
+            let part = |name: &str| run.join(format!("{name}{number:05}"));
+            fs::rename(part(from), part(to)).expect("renamed");
+        }
+    };
+    let kept = stage.only_kept();
+    parts(&kept, "part-", "away-");
+    (1..=3).for_each(|number| fs::create_dir(kept.join(format!("part-{number:05}"))).expect("in its place"));
+    let outcome = stage.backup().run();
+    outcome.assert_code(0);
+    assert_eq!((stage.backups().len(), stage.dump.pids().len()), (1, 2), "a fresh one is taken: {}", outcome.stderr);
+    let aside = stage.only_kept();
+    let name = aside.file_name().expect("a name").to_string_lossy().into_owned();
+    assert!(name.starts_with("unreadable-") && outcome.stderr.contains(&name), "{name}: {}", outcome.stderr);
+    // Once the disk works again it is delivered as the warning says.
+    (1..=3).for_each(|number| fs::remove_dir(aside.join(format!("part-{number:05}"))).expect("removed"));
+    parts(&aside, "away-", "part-");
+    fs::rename(&aside, aside.with_file_name(&name[name.len() - 32..])).expect("its name");
+    let outcome = stage.backup().run();
+    stage.assert_delivered(&outcome, (3, 3), "the disk works again");
+}
+
+#[test]
 fn a_journal_without_its_end_is_no_damage() {
     // The proof is torn: the dump was never proved, as far as anybody knows.
     let stage = killed();

@@ -2,7 +2,9 @@
 //!
 //! Called by [`super`]. Decides by whose fault it is, never by a message's text.
 
-use crate::spool::SpoolError;
+use std::io::ErrorKind;
+
+use crate::spool::{Aside, SpoolError};
 use crate::storage::{FailureKind, StorageError};
 
 use crate::backup::BackupError;
@@ -11,8 +13,8 @@ use crate::backup::BackupError;
 pub(super) enum Fate {
     /// Another run can do what this one cannot: S3 is away, does not take these credentials, or a signal came.
     Kept,
-    /// S3 does not take it, whoever tries.
-    SetAside,
+    /// S3 does not take it, whoever tries; or the disk does not give it back, which may pass.
+    SetAside(Aside),
     /// There is no whole dump any more.
     Dropped,
 }
@@ -24,12 +26,15 @@ pub(super) fn fate(error: &BackupError) -> Fate {
         | BackupError::TooLong { .. }
         | BackupError::Storage(StorageError::Outage { .. } | StorageError::NotEncrypted { .. }) => Fate::Kept,
         BackupError::Spool(error) | BackupError::Storage(StorageError::Spool(error)) => match error {
-            SpoolError::Damaged { .. } | SpoolError::Read { .. } => Fate::Dropped,
+            SpoolError::Damaged { .. } => Fate::Dropped,
+            // Only a file that is gone proves damage: another error of the disk may pass, and the dump may be intact.
+            SpoolError::Read { source, .. } if source.kind() == ErrorKind::NotFound => Fate::Dropped,
+            SpoolError::Read { .. } => Fate::SetAside(Aside::Unreadable),
             _ => Fate::Kept,
         },
         BackupError::Dump(_) => Fate::Dropped,
         BackupError::Storage(StorageError::Refused { .. }) if !is_the_uploads_fault(error) => Fate::Kept,
-        _ => Fate::SetAside,
+        _ => Fate::SetAside(Aside::Refused),
     }
 }
 
@@ -89,11 +94,14 @@ mod tests {
             (StorageError::Foreign { key: "k".to_owned() }.into(), false, true),
             (spool(hangs.into()), true, false),
             (spool(SpoolError::Damaged { number: 1 }), false, false),
+            (spool(SpoolError::Read { number: 1, source: ErrorKind::NotFound.into() }), false, false),
+            (spool(SpoolError::Read { number: 1, source: std::io::Error::from_raw_os_error(5) }), false, true),
+            (spool(SpoolError::Read { number: 1, source: ErrorKind::StaleNetworkFileHandle.into() }), false, true),
             (DumpError::NotWhole(crate::proof::NotWhole::NotKept("it is not")).into(), false, false),
         ] {
             let fate = fate(&error);
             assert_eq!(
-                (matches!(fate, Fate::Kept), matches!(fate, Fate::SetAside)),
+                (matches!(fate, Fate::Kept), matches!(fate, Fate::SetAside(_))),
                 (is_kept, is_set_aside),
                 "{error}"
             );

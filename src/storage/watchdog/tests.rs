@@ -41,6 +41,7 @@ async fn bucket(serve: impl Fn(TcpStream) + Send + 'static) -> Bucket {
         at_rest: AtRest::default(),
         request_timeout: LIMIT,
         max_outage: LIMIT,
+        first_contact: None,
     };
     let client = client::build(&settings).await.expect("a client").client;
     let checksum = settings.part_checksum();

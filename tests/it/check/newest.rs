@@ -123,6 +123,22 @@ fn a_backup_that_cannot_hold_a_dump_fails() {
 }
 
 #[test]
+fn a_partial_backup_hides_neither_the_age_nor_the_size_of_the_newest_valid_one() {
+    let (database, bucket) = (postgres().create_database("partial"), s3().create_bucket("partial"));
+    let leave_out = ["--", "--exclude-table-data", "x"];
+    backup_program(&database, &bucket).args(leave_out).run().assert_code(0);
+    // Where there is no other, the newest partial one is judged.
+    Checked::of(&bucket_check(&bucket)).assert(&[], &["manifest"]);
+    put(&bucket, &aged(TimeDelta::hours(27)), &[b'x'; 1000]);
+    let checked = Checked::of(&bucket_check(&bucket));
+    checked.assert(&["freshness"], &["manifest"]).says("freshness", &["1day 3h old"]);
+    let wanted = Checked::of(&check_program(&database, &bucket).env("PG_DUMP_ARGS", "--exclude-table-data x"));
+    assert!(!wanted.with("fail").contains(&"freshness"), "PG_DUMP_ARGS ask for it: {:?}", wanted.with("fail"));
+    put(&bucket, &aged(TimeDelta::hours(28)), &[b'x'; 5000]);
+    Checked::of(&bucket_check(&bucket)).assert(&["freshness", "size"], &["manifest"]).says("size", &["1000 B"]);
+}
+
+#[test]
 fn a_backup_that_shrank_fails_against_the_median_of_those_before() {
     let bucket = s3().create_bucket("shrank");
     // One that is far off moves no median.
