@@ -54,13 +54,13 @@ fn wrapped(reasons: &[String], width: Option<usize>) -> Vec<String> {
 /// What was done, in one line.
 pub fn summary(report: &RetentionReport, location: &str) -> String {
     let size = ByteSize(report.deleted_bytes).display().iec();
-    format!("{location}: {} backups kept, {} deleted ({size})", report.kept, report.deleted)
+    format!("{location}: {} backups kept, {} deleted ({size})", report.retained, report.deleted)
 }
 
 fn planned(report: &RetentionReport, location: &str) -> String {
     let size = ByteSize(report.deleted_bytes).display().iec();
-    let verdict = if report.frozen { "; nothing would be deleted without --force" } else { "" };
-    format!("{location}: {} backups to keep, {} to delete ({size}){verdict}", report.kept, report.deleted)
+    let verdict = if report.blocked { "; nothing would be deleted without --force" } else { "" };
+    format!("{location}: {} backups to keep, {} to delete ({size}){verdict}", report.retained, report.deleted)
 }
 
 fn row(decision: &Decision) -> ([String; 3], Vec<String>) {
