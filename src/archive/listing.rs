@@ -33,21 +33,21 @@ pub struct StoredBackup {
     pub compression_ratio: Option<f64>,
     /// The database, from the manifest.
     pub database: Option<String>,
-    /// What is to be known about it.
-    pub state: State,
+    /// What is known of it.
+    pub status: ListedStatus,
     /// The start time.
     #[serde(skip)]
     pub started: DateTime<Utc>,
 }
 
-/// What is to be known about a backup.
+/// What is known of a backup that is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
-    /// It is there, and its manifest is.
-    Ok,
-    /// It is there, without a manifest.
-    NoManifest,
+pub enum ListedStatus {
+    /// It is there, with a manifest that says its size.
+    Valid,
+    /// It is there, without a manifest to verify it by.
+    Unverified,
     /// It is there, but holds only a part of its database.
     Partial,
     /// It is there, but has another size than its manifest says.
@@ -60,13 +60,13 @@ pub enum State {
     Uploading,
 }
 
-impl State {
+impl ListedStatus {
     /// For the table.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
-            Self::Ok => "ok",
-            Self::NoManifest => "no manifest",
+            Self::Valid => "valid",
+            Self::Unverified => "unverified",
             Self::Partial => "partial",
             Self::SizeMismatch => "SIZE MISMATCH",
             Self::Empty => "EMPTY",
@@ -76,10 +76,10 @@ impl State {
     }
 }
 
-impl From<BackupStatus> for State {
+impl From<BackupStatus> for ListedStatus {
     fn from(status: BackupStatus) -> Self {
         match status {
-            BackupStatus::Valid => Self::Ok,
+            BackupStatus::Valid => Self::Valid,
             BackupStatus::Partial => Self::Partial,
             BackupStatus::SizeMismatch => Self::SizeMismatch,
             BackupStatus::Empty => Self::Empty,
@@ -139,10 +139,10 @@ impl<'a> Listing<'a> {
         let described = self.entries.iter().rev().take(limit.min(manifests));
         let mut described: Vec<StoredBackup> = described.map(|(name, entry)| self.backup(*name, *entry)).collect();
         for backup in &mut described {
-            match backup.state {
-                State::Ok | State::Future => _ = self.describe(backup).await,
-                State::NoManifest => self.look(backup).await,
-                State::Partial | State::SizeMismatch | State::Empty | State::Uploading => {}
+            match backup.status {
+                ListedStatus::Valid | ListedStatus::Future => _ = self.describe(backup).await,
+                ListedStatus::Unverified => self.look(backup).await,
+                ListedStatus::Partial | ListedStatus::SizeMismatch | ListedStatus::Empty | ListedStatus::Uploading => {}
             }
         }
         Newest { listing: self, described, count: limit.min(self.entries.len()) }
@@ -159,10 +159,10 @@ impl<'a> Listing<'a> {
         let mut partial = None;
         for (name, ..) in stored.take(MANIFESTS) {
             let found = self.full(name, self.entries.get(&name).copied()?).await;
-            match found.0.state {
-                State::Ok | State::NoManifest => return Some(found),
-                State::Partial => partial = partial.or(Some(found)),
-                State::SizeMismatch | State::Empty | State::Future | State::Uploading => {}
+            match found.0.status {
+                ListedStatus::Valid | ListedStatus::Unverified => return Some(found),
+                ListedStatus::Partial => partial = partial.or(Some(found)),
+                ListedStatus::SizeMismatch | ListedStatus::Empty | ListedStatus::Future | ListedStatus::Uploading => {}
             }
         }
         partial
@@ -182,11 +182,11 @@ impl<'a> Listing<'a> {
 
     fn backup(&self, name: BackupName, entry: Entry) -> StoredBackup {
         let file_name = name.to_string();
-        let state = match (entry.backup, BackupStatus::listed(name, &entry, self.now)) {
-            (None, _) => State::Uploading,
+        let status = match (entry.backup, BackupStatus::listed(name, &entry, self.now)) {
+            (None, _) => ListedStatus::Uploading,
             (Some(_), Some(status)) => status.into(),
-            (Some(_), None) if entry.has_manifest() => State::Ok,
-            (Some(_), None) => State::NoManifest,
+            (Some(_), None) if entry.has_manifest() => ListedStatus::Valid,
+            (Some(_), None) => ListedStatus::Unverified,
         };
         StoredBackup {
             s3_location: self.destination.location(&self.destination.key(&file_name)),
@@ -195,18 +195,18 @@ impl<'a> Listing<'a> {
             file_size: entry.backup.unwrap_or_default(),
             compression_ratio: None,
             database: None,
-            state,
+            status,
             started: name.started(),
         }
     }
 
     /// Adds what the object itself tells where it has no manifest. Credentials that may not look take nothing from it.
     async fn look(&self, backup: &mut StoredBackup) {
-        if matches!(backup.state, State::Empty | State::Future) {
+        if matches!(backup.status, ListedStatus::Empty | ListedStatus::Future) {
             return;
         }
         match self.destination.head(&backup.file_name).await {
-            Ok(Some(head)) if head.is_partial => backup.state = State::Partial,
+            Ok(Some(head)) if head.is_partial => backup.status = ListedStatus::Partial,
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(file_name = backup.file_name, %error, "nobody knows whether it is partial");
@@ -225,14 +225,15 @@ impl<'a> Listing<'a> {
             }
         };
         let Some(manifest) = manifest else {
-            if backup.state != State::Future {
-                backup.state = if is_too_small(backup.file_size) { State::Empty } else { State::NoManifest };
+            if backup.status != ListedStatus::Future {
+                backup.status =
+                    if is_too_small(backup.file_size) { ListedStatus::Empty } else { ListedStatus::Unverified };
             }
             self.look(backup).await;
             return None;
         };
-        if backup.state != State::Future {
-            backup.state = BackupStatus::by_manifest(backup.file_size, manifest.object_bytes, manifest.partial).into();
+        if backup.status != ListedStatus::Future {
+            backup.status = BackupStatus::by_manifest(backup.file_size, manifest.object_bytes, manifest.partial).into();
         }
         backup.compression_ratio = Some(manifest.compression_ratio);
         backup.database = Some(manifest.database.clone());

@@ -13,5 +13,5 @@ pub mod restore_instructions;
 mod status;
 
 pub use entries::{Entries, Entry, SIDECARS, list_entries};
-pub use listing::{Listing, MANIFESTS, State, StoredBackup, median};
+pub use listing::{ListedStatus, Listing, MANIFESTS, StoredBackup, median};
 pub use status::{BackupStatus, SMALLEST_DUMP, is_too_small};

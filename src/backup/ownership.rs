@@ -92,7 +92,7 @@ pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Ow
     {
         tracing::warn!(
             newest = %name,
-            its_system_identifier = known,
+            previous_system_identifier = known,
             system_identifier = here,
             "the newest backup here is of the same database on another server: right after an upgrade or a move"
         );

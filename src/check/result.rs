@@ -215,8 +215,8 @@ impl<'a> CheckResults<'a> {
     #[must_use]
     pub fn report<E>(self, outcome: &Result<(), E>) -> Report {
         let count = |status: Status| self.found.iter().filter(|result| result.status == status).count();
-        let (failed, warnings) = (count(Status::Fail), count(Status::Warn));
-        Report { success: outcome.is_ok() && failed == 0, failed, warnings, checks: self.found }
+        let (failed, warned) = (count(Status::Fail), count(Status::Warn));
+        Report { success: outcome.is_ok() && failed == 0, failed, warned, checks: self.found }
     }
 }
 
@@ -225,7 +225,7 @@ impl<'a> CheckResults<'a> {
 pub struct Report {
     success: bool,
     failed: usize,
-    warnings: usize,
+    warned: usize,
     checks: Vec<CheckResult>,
 }
 
@@ -238,8 +238,8 @@ impl Report {
 
     /// How many went well enough, but not well.
     #[must_use]
-    pub fn warnings(&self) -> usize {
-        self.warnings
+    pub fn warned(&self) -> usize {
+        self.warned
     }
 
     /// What the check ends with.

@@ -40,7 +40,7 @@ pub async fn run(context: &Context<'_>, args: &CheckArgs, interrupts: Interrupts
         printed = context.print_json(&Answer { report: &report, error });
     }
     outcome?;
-    tracing::info!(tried = report.tried(), warnings = report.warnings(), "nothing failed");
+    tracing::info!(tried = report.tried(), warned = report.warned(), "nothing failed");
     printed
 }
 

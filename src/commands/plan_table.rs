@@ -55,13 +55,17 @@ fn wrapped(reasons: &[String], width: Option<usize>) -> Vec<String> {
 /// What was done, in one line.
 pub fn summary(report: &RetentionReport, location: &str) -> String {
     let size = ByteSize(report.deleted_bytes).display().iec();
-    format!("{location}: {} kept, {} deleted ({size})", counted(report.kept, "backup"), report.deleted)
+    format!("{location}: {} kept, {} deleted ({size})", counted(report.retained, "backup"), report.deleted)
 }
 
 fn planned(report: &RetentionReport, location: &str) -> String {
     let size = ByteSize(report.deleted_bytes).display().iec();
-    let verdict = if report.frozen { "; nothing would be deleted without --force" } else { "" };
-    format!("{location}: {} to keep, {} to delete ({size}){verdict}", counted(report.kept, "backup"), report.deleted)
+    let verdict = if report.blocked { "; nothing would be deleted without --force" } else { "" };
+    format!(
+        "{location}: {} to keep, {} to delete ({size}){verdict}",
+        counted(report.retained, "backup"),
+        report.deleted
+    )
 }
 
 fn row(decision: &Decision) -> ([String; 3], Vec<String>) {

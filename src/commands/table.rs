@@ -22,7 +22,7 @@ pub fn of_backups<'a, I: Iterator<Item = Cow<'a, StoredBackup>>>(
     now: DateTime<Utc>,
     columns: Option<usize>,
 ) -> String {
-    let heading = || ["NAME", "AGE", "SIZE", "RATIO", "DATABASE", "STATE"].map(str::to_owned);
+    let heading = || ["NAME", "AGE", "SIZE", "RATIO", "DATABASE", "STATUS"].map(str::to_owned);
     let rows = || std::iter::once(heading()).chain(backups().map(|backup| row(&backup, now)));
     let mut widths = rows().fold([0; 6], |widths: [usize; 6], row| {
         std::array::from_fn(|column| widths[column].max(row[column].chars().count()))
@@ -32,10 +32,10 @@ pub fn of_backups<'a, I: Iterator<Item = Cow<'a, StoredBackup>>>(
         widths[DATABASE] = widths[DATABASE].min(columns.saturating_sub(others).max(LEAST_DATABASE));
     }
     let mut table = String::new();
-    for [name, age, size, ratio, database, state] in rows() {
+    for [name, age, size, ratio, database, status] in rows() {
         let [w0, w1, w2, w3, w4, _] = widths;
         let database = cut(&database, w4);
-        let line = format!("{name:<w0$} {age:>w1$} {size:>w2$} {ratio:>w3$} {database:<w4$} {state}");
+        let line = format!("{name:<w0$} {age:>w1$} {size:>w2$} {ratio:>w3$} {database:<w4$} {status}");
         table += line.trim_end();
         table.push('\n');
     }
@@ -61,7 +61,7 @@ pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>, endpoint: Opti
         ("location", backup.s3_location.clone()),
         ("started", backup.started_at.clone()),
         ("size", format!("{} ({} bytes)", ByteSize(backup.file_size).display().iec(), backup.file_size)),
-        ("state", backup.state.words().to_owned()),
+        ("status", backup.status.words().to_owned()),
     ];
     if let Some(manifest) = manifest {
         lines.extend([
@@ -114,7 +114,7 @@ fn row(backup: &StoredBackup, now: DateTime<Utc>) -> [String; 6] {
         ByteSize(backup.file_size).display().iec_short().to_string(),
         backup.compression_ratio.map_or_else(nothing, |ratio| format!("{ratio:.1}")),
         backup.database.as_deref().map_or_else(nothing, |name| printable(name).into_owned()),
-        backup.state.words().to_owned(),
+        backup.status.words().to_owned(),
     ]
 }
 
@@ -140,10 +140,10 @@ fn age(age: TimeDelta) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::State;
+    use crate::archive::ListedStatus;
     use crate::archive::name::BackupName;
 
-    fn backup(database: &str, state: State) -> StoredBackup {
+    fn backup(database: &str, status: ListedStatus) -> StoredBackup {
         let started = DateTime::from_timestamp(1_700_000_000, 0).expect("in range");
         StoredBackup {
             file_name: BackupName::new(started).to_string(),
@@ -152,7 +152,7 @@ mod tests {
             file_size: 13 << 20,
             compression_ratio: Some(3.456),
             database: Some(database.to_owned()),
-            state,
+            status,
             started,
         }
     }
@@ -168,21 +168,27 @@ mod tests {
 
     #[test]
     fn the_table_stands_in_columns() {
-        let bare = StoredBackup { compression_ratio: None, database: None, ..backup("", State::NoManifest) };
-        let lines = table(&[backup("shop", State::Ok), bare]);
-        assert_eq!(lines[0], "NAME                                       AGE  SIZE RATIO DATABASE STATE");
-        assert_eq!(lines[1], "postgres-backup-2023-11-14_22-13-20.sql.gz 30h 13.0M   3.5 shop     ok");
-        assert_eq!(lines[2], "postgres-backup-2023-11-14_22-13-20.sql.gz 30h 13.0M     - -        no manifest");
+        let bare = StoredBackup { compression_ratio: None, database: None, ..backup("", ListedStatus::Unverified) };
+        let lines = table(&[backup("shop", ListedStatus::Valid), bare]);
+        assert_eq!(lines[0], "NAME                                       AGE  SIZE RATIO DATABASE STATUS");
+        assert_eq!(lines[1], "postgres-backup-2023-11-14_22-13-20.sql.gz 30h 13.0M   3.5 shop     valid");
+        assert_eq!(lines[2], "postgres-backup-2023-11-14_22-13-20.sql.gz 30h 13.0M     - -        unverified");
     }
 
     #[test]
     fn the_table_fits_80_columns_whatever_the_database_is_called() {
         let long = "a_database_with_quite_a_long_name_and_a_ü_in_it";
-        for state in [State::Ok, State::NoManifest, State::Partial, State::SizeMismatch, State::Uploading] {
-            let lines = table(&[backup(long, state), backup("x\ny", state)]);
+        for status in [
+            ListedStatus::Valid,
+            ListedStatus::Unverified,
+            ListedStatus::Partial,
+            ListedStatus::SizeMismatch,
+            ListedStatus::Uploading,
+        ] {
+            let lines = table(&[backup(long, status), backup("x\ny", status)]);
             assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
             assert!(lines[1].contains('…') && lines[2].contains(r"x\ny"), "{lines:#?}");
-            let in_full = of(&[backup(long, state)], Utc::now(), None);
+            let in_full = of(&[backup(long, status)], Utc::now(), None);
             assert!(in_full.contains(long) && !in_full.contains('…'), "{in_full}");
         }
     }
@@ -195,7 +201,7 @@ mod tests {
 
     #[test]
     fn one_backup_says_how_to_restore_it() {
-        let text = of_one(&backup("shop", State::NoManifest), None, None);
+        let text = of_one(&backup("shop", ListedStatus::Unverified), None, None);
         assert!(text.contains("gunzip -t postgres-backup-2023-11-14_22-13-20.sql.gz"), "{text}");
         assert!(!text.contains("sha256sum"), "without a manifest there is no sum: {text}");
     }

@@ -215,13 +215,8 @@ impl Messages {
             || self.explained == Explained::Debug
                 && (is_explanation || kind == Kind::Other && !line.starts_with(program));
         let is_alarm = matches!(kind, Kind::Error | Kind::ServersWords(_) | Kind::Warning(_));
-        if !loudness.is_loud() || is_debug {
-            tracing::debug!(program, line, "message");
-        } else if belongs || is_alarm || line.contains("warning:") {
-            tracing::warn!(program, line, "message");
-        } else {
-            tracing::info!(program, line, "message");
-        }
+        let is_warning = belongs || is_alarm || line.contains("warning:");
+        log(program, &line, (loudness.is_loud() && !is_debug).then_some(is_warning));
         self.note(&line, &kind);
         if kind == Kind::Debug {
             return;
@@ -273,6 +268,18 @@ impl Messages {
                 *message = format!("{message} {line}");
             }
         }
+    }
+}
+
+/// Logs a line under the name of who wrote it; `pg_dumpall` runs `pg_dump` itself. A warning, a notice, or where it is
+/// expected only for debugging.
+fn log(program: &str, line: &str, is_warning: Option<bool>) {
+    let of_pg_dump = program.starts_with("pg_dump");
+    let (pg_dump_stderr, psql_stderr) = (of_pg_dump.then_some(line), (!of_pg_dump).then_some(line));
+    match is_warning {
+        Some(true) => tracing::warn!(program, pg_dump_stderr, psql_stderr, "message"),
+        Some(false) => tracing::info!(program, pg_dump_stderr, psql_stderr, "message"),
+        None => tracing::debug!(program, pg_dump_stderr, psql_stderr, "message"),
     }
 }
 

@@ -33,7 +33,7 @@ pub struct Deleted {
     /// File names that could not be deleted, each with the reason.
     pub failed: Vec<(String, String)>,
     /// Backups that were not tried any more.
-    pub untried: usize,
+    pub remaining: usize,
     /// The program was asked to stop.
     pub is_stopped: bool,
 }
@@ -90,14 +90,14 @@ pub(super) async fn apply<Waiting: Future<Output = ()>>(
             break;
         }
     }
-    deleted.untried = waiting.iter().filter(|job| matches!(job, Job::Backup(..))).count();
+    deleted.remaining = waiting.iter().filter(|job| matches!(job, Job::Backup(..))).count();
     let ending = async {
         while let Some(done) = running.join_next().await {
             deleted.take_in(done);
         }
     };
     let _ = timeout(GRACE, ending).await;
-    deleted.untried += running.len();
+    deleted.remaining += running.len();
     deleted.tell();
     deleted
 }

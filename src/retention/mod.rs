@@ -66,22 +66,22 @@ pub async fn enforce<Waiting: Future<Output = ()>>(
 ) -> Enforced {
     announce(inventory, on_freeze, Occasion::Deletion);
     if on_freeze == Safety::Enforce && !inventory.safety_checks().is_empty() {
-        let shortfall = PruneError::Frozen {
+        let shortfall = PruneError::Blocked {
             to_delete: inventory.plan().deletions().count(),
             reasons: inventory.safety_checks().len(),
         };
-        return Enforced { report: RetentionReport::frozen(inventory), shortfall: Some(shortfall), is_stopped: false };
+        return Enforced { report: RetentionReport::blocked(inventory), shortfall: Some(shortfall), is_stopped: false };
     }
     let deleted = apply::apply(destination, inventory, stop).await;
     let report = RetentionReport::carried_out(inventory, &deleted, on_freeze);
-    let RetentionReport { kept, deleted: gone, deleted_bytes, .. } = report;
-    tracing::info!(kept, deleted = gone, deleted_bytes, failed = deleted.failed.len(), "retention");
+    let RetentionReport { retained, deleted: gone, deleted_bytes, .. } = report;
+    tracing::info!(retained, deleted = gone, deleted_bytes, failed = deleted.failed.len(), "retention");
     if deleted.is_stopped {
-        tracing::warn!(untried = deleted.untried, "retention was stopped: the next run deletes the rest");
+        tracing::warn!(remaining = deleted.remaining, "retention was stopped: the next run deletes the rest");
     }
     let shortfall = deleted.failed.first().map(|(file_name, reason)| PruneError::Failed {
         failed: deleted.failed.len(),
-        untried: deleted.untried,
+        remaining: deleted.remaining,
         first: format!("{file_name} ({reason})"),
     });
     Enforced { report, shortfall, is_stopped: deleted.is_stopped }

@@ -15,15 +15,15 @@ use super::safety::{Occasion, SafetyCheck};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RetentionReport {
     /// Backups that are left.
-    pub kept: usize,
+    pub retained: usize,
     /// Their bytes, without what lies beside them.
-    pub kept_bytes: u64,
+    pub retained_bytes: u64,
     /// Backups that were deleted.
     pub deleted: usize,
     /// Their bytes, with what lay beside them.
     pub deleted_bytes: u64,
-    /// Something spoke against the plan, and nothing was deleted.
-    pub frozen: bool,
+    /// A safety check blocked the plan: nothing was deleted.
+    pub blocked: bool,
     /// What spoke against it, or could not be deleted and why; one line each.
     pub problems: Vec<String>,
     /// What spoke against it and was overridden by `--force`; one line each.
@@ -35,7 +35,7 @@ pub struct RetentionReport {
 pub enum PruneError {
     /// Something speaks against it.
     #[error("nothing was deleted, although the rules say to delete {}: see to the {} above, or run `prune --force`", counted(*.to_delete, "backup"), warnings(*.reasons))]
-    Frozen {
+    Blocked {
         /// Backups that the rules do not keep.
         to_delete: usize,
         /// How many things speak against it.
@@ -45,13 +45,13 @@ pub enum PruneError {
     #[error(
         "{} could not be deleted, the first is {first}; {} not tried",
         counted(*.failed, "file"),
-        counted(*.untried, "backup")
+        counted(*.remaining, "backup")
     )]
     Failed {
         /// How many.
         failed: usize,
         /// Backups that were not tried any more.
-        untried: usize,
+        remaining: usize,
         /// The first one's name and reason.
         first: String,
     },
@@ -79,11 +79,11 @@ fn warnings(count: usize) -> String {
 impl RetentionReport {
     /// Of a inventory whose plan is not carried out because something speaks against it.
     #[must_use]
-    pub fn frozen(inventory: &Inventory) -> Self {
+    pub fn blocked(inventory: &Inventory) -> Self {
         Self {
-            kept: inventory.plan().decisions().len(),
-            kept_bytes: stored_bytes(inventory),
-            frozen: true,
+            retained: inventory.plan().decisions().len(),
+            retained_bytes: stored_bytes(inventory),
+            blocked: true,
             problems: explained(inventory.safety_checks(), Occasion::Deletion),
             ..Self::default()
         }
@@ -93,13 +93,14 @@ impl RetentionReport {
     #[must_use]
     pub fn carried_out(inventory: &Inventory, deleted: &Deleted, on_freeze: Safety) -> Self {
         let failed = deleted.failed.iter().map(|(file_name, reason)| format!("{file_name}: {reason}"));
-        let stopped = deleted.is_stopped.then(|| format!("stopped: {} not tried", counted(deleted.untried, "backup")));
+        let stopped =
+            deleted.is_stopped.then(|| format!("stopped: {} not tried", counted(deleted.remaining, "backup")));
         Self {
-            kept: inventory.plan().decisions().len().saturating_sub(deleted.backups),
-            kept_bytes: stored_bytes(inventory).saturating_sub(deleted.backup_bytes),
+            retained: inventory.plan().decisions().len().saturating_sub(deleted.backups),
+            retained_bytes: stored_bytes(inventory).saturating_sub(deleted.backup_bytes),
             deleted: deleted.backups,
             deleted_bytes: deleted.bytes,
-            frozen: false,
+            blocked: false,
             problems: failed.chain(stopped).collect(),
             overridden: overridden(inventory, on_freeze),
         }
@@ -111,12 +112,12 @@ impl RetentionReport {
         let deleted = inventory.plan().deletions().count();
         let heeded = if on_freeze == Safety::Enforce { inventory.safety_checks() } else { &[] };
         Self {
-            kept: inventory.plan().decisions().len() - deleted,
-            kept_bytes: stored_bytes(inventory)
+            retained: inventory.plan().decisions().len() - deleted,
+            retained_bytes: stored_bytes(inventory)
                 .saturating_sub(inventory.plan().deletions().map(|backup| backup.bytes).sum()),
             deleted,
             deleted_bytes: inventory.doomed_bytes(),
-            frozen: !heeded.is_empty(),
+            blocked: !heeded.is_empty(),
             problems: explained(heeded, Occasion::DryRun),
             overridden: overridden(inventory, on_freeze),
         }
@@ -130,14 +131,14 @@ impl RetentionReport {
 
     /// Whether it was found out what is stored. After a backup that is something, at least the backup itself.
     #[must_use]
-    pub fn knows_what_is_kept(&self) -> bool {
-        self.kept > 0
+    pub fn knows_what_is_stored(&self) -> bool {
+        self.retained > 0
     }
 
-    /// Whether something could not be looked at or deleted; a freeze is no failure.
+    /// Whether something could not be looked at or deleted; a safety check that blocks it is no failure.
     #[must_use]
     pub fn is_failed(&self) -> bool {
-        !self.frozen && !self.problems.is_empty()
+        !self.blocked && !self.problems.is_empty()
     }
 }
 

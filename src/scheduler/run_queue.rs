@@ -137,7 +137,7 @@ impl RunQueue {
         let back = self.seen - now;
         self.seen = now;
         if back > SMALL_STEP {
-            tracing::warn!(back_s = back.num_seconds(), "the clock was set back: the schedule begins anew");
+            tracing::warn!(clock_step_s = back.num_seconds(), "the clock was set back: the schedule begins anew");
             self.tick = self.schedule.next_after(now);
             self.retry = self.retry.map(|(number, time)| (number, time - back));
         }

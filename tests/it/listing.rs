@@ -28,7 +28,7 @@ fn rows(outcome: &Outcome) -> Vec<Vec<String>> {
     if let Some(heading) = lines.next() {
         assert_eq!(
             heading.split_whitespace().collect::<Vec<_>>(),
-            ["NAME", "AGE", "SIZE", "RATIO", "DATABASE", "STATE"]
+            ["NAME", "AGE", "SIZE", "RATIO", "DATABASE", "STATUS"]
         );
     }
     lines.map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
@@ -57,7 +57,7 @@ fn a_backup_is_listed_with_what_its_manifest_knows() {
     assert_eq!(format!("app/{}", row[0]), key);
     assert!(row[1].ends_with('s') || row[1].ends_with('m'), "an age: {row:?}");
     assert_eq!(row[3], format!("{:.1}", told["compression_ratio"].as_f64().expect("a ratio")));
-    assert_eq!(row[4..], [&*database.name, "ok"]);
+    assert_eq!(row[4..], [&*database.name, "valid"]);
     let listed = json(&list_program(&bucket).env("S3_PATH", "app").arg("--json").run());
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0]["file_size"], told["object_bytes"]);
@@ -65,7 +65,7 @@ fn a_backup_is_listed_with_what_its_manifest_knows() {
     for field in ["file_name", "started_at", "database", "compression_ratio"] {
         assert_eq!(listed[0][field], told[field], "{field}");
     }
-    assert_eq!(listed[0]["state"], "ok");
+    assert_eq!(listed[0]["status"], "valid");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_backup_without_a_sound_manifest_is_still_listed() {
     let rows = rows(&list_program(&bucket).run());
     assert_eq!(rows.len(), 1 + damaged.len());
     for row in rows {
-        assert_eq!(row[2..], ["300B", "-", "-", "no", "manifest"]);
+        assert_eq!(row[2..], ["300B", "-", "-", "unverified"]);
     }
 }
 
@@ -161,7 +161,7 @@ fn an_open_upload_is_uploading_until_it_is_a_backup() {
     fake.let_go();
     running.wait().assert_code(0);
     let after = list();
-    assert_eq!((names(&after), &*after[0][5]), (names(&listed), "ok"));
+    assert_eq!((names(&after), &*after[0][5]), (names(&listed), "valid"));
     // A neighbour's upload, and one of another name, are none of ours.
     for key in [format!("app2/{NEWEST}"), format!("app/x/{NEWEST}"), "app/postgres-backup-x".to_owned()] {
         s3().request("POST", &format!("/{bucket}/{key}?uploads="), b"").expect("an upload begins");
@@ -217,8 +217,8 @@ fn one_backup_is_shown_in_full_with_the_way_back() {
     let table = list_program(&bucket).run().stdout_text();
     assert!(table.contains(" FUTURE\n") && table.contains(" EMPTY\n"), "{table}");
     let told = json(&list_program(&bucket).arg("--json").run());
-    let states: Vec<_> = told.iter().map(|backup| &backup["state"]).collect();
-    assert_eq!(states, ["future", "empty", "ok", "no_manifest"]);
+    let states: Vec<_> = told.iter().map(|backup| &backup["status"]).collect();
+    assert_eq!(states, ["future", "empty", "valid", "unverified"]);
     let latest = list_program(&bucket).arg("latest").run();
     latest.assert_code(0);
     let text = latest.stdout_text();
@@ -248,7 +248,7 @@ fn one_backup_is_shown_in_full_with_the_way_back() {
     let has = |line: &String| restore.iter().any(|command| command.as_str().is_some_and(|text| text.contains(&**line)));
     assert!(in_order.iter().all(has), "{restore:?}");
     let bare = list_program(&bucket).arg(OLDEST).run();
-    assert!(bare.assert_code(0).stdout_text().contains("no manifest"), "{}", bare.stdout_text());
+    assert!(bare.assert_code(0).stdout_text().contains("unverified"), "{}", bare.stdout_text());
     assert!(!bare.stdout_text().contains("globals"), "{}", bare.stdout_text());
     assert!(bare.stdout_text().contains(&format!("gunzip -t {OLDEST} &&")), "{}", bare.stdout_text());
     let missing = list_program(&bucket).arg(NEWEST).run();

@@ -206,9 +206,9 @@ fn a_dry_run_shows_each_backup_and_deletes_nothing() {
     // As this is no terminal, nothing is cut.
     assert!(text.contains("22 days old, not of the last 2, before the last 2 days, another of its week, "), "{text}");
     let told = json(&program.arg("--json").run(), 0);
-    assert_eq!((&told["kept"], &told["deleted"], &told["deleted_bytes"]), (&4.into(), &2.into(), &124.into()));
+    assert_eq!((&told["retained"], &told["deleted"], &told["deleted_bytes"]), (&4.into(), &2.into(), &124.into()));
     assert_eq!(told["backups"][5]["reasons"], serde_json::json!(["22 days old"]));
-    assert_eq!((&told["dry_run"], &told["frozen"]), (&true.into(), &false.into()));
+    assert_eq!((&told["dry_run"], &told["blocked"]), (&true.into(), &false.into()));
     assert_eq!(s3().every_key(&bucket), before);
 }
 
@@ -290,7 +290,7 @@ fn each_reason_to_freeze_is_named_and_can_be_overridden() {
         );
         assert_eq!(frozen.stdout_text(), "");
         let told = json(&program.clone().arg("--json").run(), 13);
-        assert_eq!((&told["success"], &told["frozen"], &told["deleted"]), (&false.into(), &true.into(), &0.into()));
+        assert_eq!((&told["success"], &told["blocked"], &told["deleted"]), (&false.into(), &true.into(), &0.into()));
         assert!(told["problems"][0].as_str().is_some_and(|problem| problem.contains(reason)), "{told}");
         let dry = program.clone().arg("--dry-run").run();
         dry.assert_code(0);
@@ -300,7 +300,7 @@ fn each_reason_to_freeze_is_named_and_can_be_overridden() {
         let forced = program.args(["--force", "--json"]).run();
         let told = json(&forced, 0);
         assert!(told["overridden"][0].as_str().is_some_and(|overridden| overridden.contains(reason)), "{told}");
-        assert_eq!((&told["frozen"], &told["problems"]), (&false.into(), &serde_json::json!([])));
+        assert_eq!((&told["blocked"], &told["problems"]), (&false.into(), &serde_json::json!([])));
         assert!(forced.stderr.contains("overridden by --force: "), "{}", forced.stderr);
         assert!(!forced.stderr.contains("prune --force"), "what it is told to do it has done: {}", forced.stderr);
         assert!(s3().every_key(&bucket).len() < before.len(), "{reason}: {}", forced.stderr);
@@ -357,7 +357,7 @@ fn an_empty_destination_and_one_that_is_small_enough_are_no_failure() {
     assert!(program.clone().arg("--dry-run").run().assert_code(0).stdout_text().contains("0 backups to keep"));
     put_backups(&bucket, "", &[1, 2, 3]);
     let told = json(&program.arg("--json").run(), 0);
-    assert_eq!((&told["success"], &told["kept"], &told["deleted"]), (&true.into(), &3.into(), &0.into()));
+    assert_eq!((&told["success"], &told["retained"], &told["deleted"]), (&true.into(), &3.into(), &0.into()));
     assert_eq!(s3().every_key(&bucket).len(), 6);
 }
 

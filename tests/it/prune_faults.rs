@@ -47,7 +47,7 @@ fn one_delete_that_is_denied_is_named_and_the_rest_goes_on() {
     outcome.assert_code(13);
     assert!(outcome.stderr.contains(&denied) && outcome.stderr.contains("AccessDenied"), "{}", outcome.stderr);
     let told: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
-    assert_eq!((&told["kept"], &told["deleted"], &told["frozen"]), (&6.into(), &4.into(), &false.into()));
+    assert_eq!((&told["retained"], &told["deleted"], &told["blocked"]), (&6.into(), &4.into(), &false.into()));
     assert!(told["problems"][0].as_str().is_some_and(|problem| problem.contains(&denied)), "{told}");
     // What lies beside it stays with it.
     let left = vec![3, 6, 7, 8, 9, 10];

@@ -16,7 +16,7 @@ fn state(bucket: &str) -> String {
     let outcome = list_program(bucket).env("S3_PATH", "app").arg("--json").run();
     outcome.assert_code(0);
     let told: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
-    told[0]["state"].as_str().unwrap_or_else(|| panic!("a state: {told}")).to_owned()
+    told[0]["status"].as_str().unwrap_or_else(|| panic!("a status: {told}")).to_owned()
 }
 
 /// A partial backup without its manifest, in front of sound ones of some days.
@@ -50,7 +50,7 @@ fn a_whole_backup_without_a_manifest_is_a_sound_one() {
     stage.proxy.rule(Rule::on(S3Verb::PutObject, Calls::All, Fault::access_denied()).key_suffix(".gz.json"));
     stage.backup().run().assert_code(0);
     stage.proxy.clear_rules();
-    assert_eq!(state(&stage.bucket), "no_manifest");
+    assert_eq!(state(&stage.bucket), "unverified");
     put_backups(&stage.bucket, "app", &[1, 2]);
     let prune = prune_program(&stage.bucket).env("S3_PATH", "app").args(["--keep-last=1", "--min-keep=1", "--force"]);
     prune.run().assert_code(0);
@@ -90,5 +90,5 @@ fn a_partial_dump_that_is_sent_anew_from_the_spool_is_partial() {
     let headers = s3().request("HEAD", &format!("/{}/{}", stage.bucket, keys[0]), b"").expect("its headers");
     let headers = String::from_utf8_lossy(&headers).to_lowercase();
     assert!(headers.contains("x-amz-meta-partial: true"), "{headers}");
-    assert_eq!(state(&stage.bucket), "no_manifest", "the second is whole");
+    assert_eq!(state(&stage.bucket), "unverified", "the second is whole");
 }

@@ -38,7 +38,7 @@ fn what_no_rule_keeps_goes_after_the_commit() {
     let outcome = stage.backup().env("BACKUP_KEEP_LAST", "3").args(["--json", "--min-keep", "1"]).run();
     let (left, report) = after(&stage, &outcome);
     assert_eq!(left, [3, 4]);
-    assert_eq!((&report["kept"], &report["deleted"], &report["frozen"]), (&3.into(), &2.into(), &false.into()));
+    assert_eq!((&report["retained"], &report["deleted"], &report["blocked"]), (&3.into(), &2.into(), &false.into()));
     assert!(report["deleted_bytes"].as_u64().is_some_and(|bytes| bytes > 2), "{report}");
     assert!(outcome.stderr.contains("retention") && outcome.stderr.contains("deleted=2"), "{}", outcome.stderr);
     let log = stage.proxy.log();
@@ -84,7 +84,7 @@ fn a_denied_delete_is_a_warning() {
     let outcome = stage.backup().env("BACKUP_KEEP_LAST", "3").arg("--json").run();
     let (left, report) = after(&stage, &outcome);
     assert_eq!(left, [1, 3, 4]);
-    assert_eq!((&report["kept"], &report["deleted"]), (&4.into(), &1.into()));
+    assert_eq!((&report["retained"], &report["deleted"]), (&4.into(), &1.into()));
     assert_warned(&outcome, &denied);
 }
 
@@ -95,12 +95,12 @@ fn a_freeze_is_a_warning() {
     let outcome = stage.backup().env("BACKUP_RETENTION_DAYS", "7").arg("--json").run();
     let (left, report) = after(&stage, &outcome);
     assert_eq!(left.len(), 6);
-    assert_eq!((&report["kept"], &report["deleted"], &report["frozen"]), (&7.into(), &0.into(), &true.into()));
+    assert_eq!((&report["retained"], &report["deleted"], &report["blocked"]), (&7.into(), &0.into(), &true.into()));
     assert!(report["problems"][0].as_str().is_some_and(|problem| problem.contains("prune --force")), "{report}");
     assert_warned(&outcome, "no valid backup in the");
     // One run more does not end what many have to.
     let again = stage.backup().env("BACKUP_RETENTION_DAYS", "7").arg("--json").run();
-    assert_eq!(after(&stage, &again).1["frozen"], true);
+    assert_eq!(after(&stage, &again).1["blocked"], true);
     assert_warned(&again, "only 2 of BACKUP_MIN_KEEP=3 valid ones");
 }
 

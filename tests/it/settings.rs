@@ -122,7 +122,7 @@ fn what_other_tools_call_a_setting_is_told_at_the_start_and_by_check() {
     let outcome = program.run();
     outcome.assert_code(1);
     let told: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
-    assert_eq!(told["warnings"], theirs.len(), "{told}");
+    assert_eq!(told["warned"], theirs.len(), "{told}");
     for (name, words) in theirs {
         let line = outcome.stderr.lines().find(|line| line.contains(&format!(" WARN {name} is set")));
         assert!(line.is_some_and(|line| line.contains(words)), "{name}: {}", outcome.stderr);

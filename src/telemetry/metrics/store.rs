@@ -232,13 +232,13 @@ fn retained(record: &mut Samples, report: Option<&RetentionReport>) {
         record.remove(&RETENTION_FAILED);
         return;
     };
-    record.set(&RETENTION_BLOCKED, f64::from(u8::from(report.frozen)));
+    record.set(&RETENTION_BLOCKED, f64::from(u8::from(report.blocked)));
     record.set(&RETENTION_FAILED, f64::from(u8::from(report.is_failed())));
     record.add(&DELETED, "", float(report.deleted as u64));
     record.add(&DELETED_BYTES, "", float(report.deleted_bytes));
-    if report.knows_what_is_kept() {
-        record.set(&STORED, float(report.kept as u64));
-        record.set(&STORED_BYTES, float(report.kept_bytes));
+    if report.knows_what_is_stored() {
+        record.set(&STORED, float(report.retained as u64));
+        record.set(&STORED_BYTES, float(report.retained_bytes));
     }
 }
 
@@ -335,19 +335,25 @@ mod tests {
         store.ended(&backup(None));
         assert_eq!(seen(), [Some(4.0), Some(400.0), Some(0.0), Some(0.0), None, None]);
 
-        let report =
-            RetentionReport { kept: 3, kept_bytes: 290, deleted: 2, deleted_bytes: 230, ..RetentionReport::default() };
+        let report = RetentionReport {
+            retained: 3,
+            retained_bytes: 290,
+            deleted: 2,
+            deleted_bytes: 230,
+            ..RetentionReport::default()
+        };
         store.ended(&backup(Some(&report)));
         assert_eq!(seen(), [3.0, 290.0, 2.0, 230.0, 0.0, 0.0].map(Some));
         store.ended(&backup(Some(&RetentionReport::failed("denied".to_owned()))));
         assert_eq!(seen(), [4.0, 390.0, 2.0, 230.0, 0.0, 1.0].map(Some), "nobody knows: counted on");
         let problems = vec!["a gap".to_owned()];
-        let frozen = RetentionReport { kept: 5, kept_bytes: 490, frozen: true, problems, ..RetentionReport::default() };
-        store.ended(&backup(Some(&frozen)));
+        let blocked =
+            RetentionReport { retained: 5, retained_bytes: 490, blocked: true, problems, ..RetentionReport::default() };
+        store.ended(&backup(Some(&blocked)));
         store.ended(&RunResult::without_backup(Utc::now(), Duration::ZERO, 12));
         assert_eq!(seen(), [5.0, 490.0, 2.0, 230.0, 1.0, 0.0].map(Some), "a failure changes nothing");
         store.ended(&backup(None));
-        assert_eq!(seen()[4..], [None; 2], "no rule, no freeze");
+        assert_eq!(seen()[4..], [None; 2], "without a rule nothing is blocked");
         assert!(store.render().contains("_bottleneck_ratio{destination=\"s3://b/\",stage=\"dump\"} 0.83\n"));
     }
 }
