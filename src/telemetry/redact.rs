@@ -10,6 +10,7 @@ use secrecy::ExposeSecret;
 use crate::config::table::{PING_URL, SETTINGS, Secrecy, Setting};
 use crate::config::{Environment, Flags, Resolver};
 use crate::postgres::Conninfo;
+use crate::printable::printable;
 
 use super::PingUrl;
 
@@ -53,11 +54,12 @@ impl Redactor {
     }
 
     fn of(secrets: Vec<String>) -> Self {
-        // JSON and Debug write some characters otherwise.
+        // JSON and Debug write some characters otherwise, and lines of text are made printable before they come here.
         let escaped: Vec<String> = secrets
             .iter()
             .filter_map(|secret| serde_json::to_string(secret).ok())
             .map(|text| text.trim_matches('"').to_owned())
+            .chain(secrets.iter().map(|secret| printable(secret).into_owned()))
             .collect();
         let secrets = secrets.into_iter().chain(escaped).filter(|secret| secret.len() >= SHORTEST).collect();
         let mut redactor = Self { secrets };
@@ -144,6 +146,8 @@ mod tests {
         assert_eq!(redactor.clean(r#"{"m":"s3\"cr\\et"}"#), r#"{"m":"[hidden]"}"#);
         assert_eq!(redactor.clean("x s3\"cr\\et-longer"), "x [hidden]");
         assert_eq!(redactor.clean("abc stays"), "abc stays");
+        let redactor = Redactor::of(vec!["a\"\tb\u{202e}c\\".to_owned()]);
+        assert_eq!(redactor.clean(r#"a"\tb\u{202e}c\"#), "[hidden]", "as a printable line has it");
     }
 
     #[test]
