@@ -236,7 +236,9 @@ fn show(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     });
     let text = printable_lines(&without_credentials(&error.render().to_string(), quoted));
     let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), text.as_bytes());
-    if wants_json(arguments) {
+    // Not where the command knows no such flag.
+    let refused = error.get(clap::error::ContextKind::InvalidArg).map(ToString::to_string);
+    if wants_json(arguments) && refused.as_deref() != Some("--json") {
         commands::print_usage_failure(&text);
     }
     ExitCode::Usage

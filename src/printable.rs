@@ -66,7 +66,7 @@ pub fn counted(count: usize, noun: &str) -> String {
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     escaped(json, |letter| {
         let mut units = [0; 2];
-        letter.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+        letter.encode_utf16(&mut units).iter().fold(String::new(), |text, unit| text + &format!("\\u{unit:04x}"))
     })
 }
 

@@ -132,7 +132,8 @@ fn quoted(text: &str) -> String {
 fn made_by_printf(text: &str) -> String {
     // By bytes, always three digits. All that means something to `printf` or to the quotes is written so, too; and a dash,
     // which may begin an option.
-    let octal = |letter: char| letter.to_string().bytes().map(|byte| format!("\\{byte:03o}")).collect();
+    let octal =
+        |letter: char| letter.to_string().bytes().fold(String::new(), |text, byte| text + &format!("\\{byte:03o}"));
     let escaped = text.chars().map(|letter| match letter {
         '\'' | '\\' | '%' | '-' => octal(letter),
         letter if is_unprintable(letter) => octal(letter),

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::environment::Environment;
 use crate::exit_code::ExitCode;
-use crate::printable::printable;
+use crate::printable::{is_unprintable, printable};
 
 use super::effective::Effective;
 use super::given;
@@ -54,7 +54,8 @@ impl Problems {
 
     /// Adds a problem; it stays one line, whatever the value in it holds.
     pub fn push(&mut self, code: ExitCode, text: String) {
-        self.0.push(Problem { code, text: printable(&text).into_owned() });
+        let text = if text.contains(is_unprintable) { printable(&text).into_owned() } else { text };
+        self.0.push(Problem { code, text });
     }
 }
 

@@ -151,13 +151,11 @@ fn recognise_long(word: &str) -> Result<(&'static DumpOption, Option<&str>), Str
 fn refusal(spelling: &str) -> String {
     let distance = |option: &&DumpOption| strsim::osa_distance(spelling, &format!("--{}", option.long));
     let nearest = PG_DUMP_OPTIONS.iter().min_by_key(distance).filter(|option| distance(option) <= TYPO);
-    match nearest.filter(|_| spelling.starts_with("--")) {
-        Some(option) => format!("`{spelling}` is not accepted (did you mean `--{}`?); {LIST}", option.long),
-        None => {
-            let why = "it may leave a part of the database out or change the format";
-            format!("`{spelling}` is not accepted: {why}; {LIST}")
-        }
+    if let Some(option) = nearest.filter(|_| spelling.starts_with("--")) {
+        return format!("`{spelling}` is not accepted (did you mean `--{}`?); {LIST}", option.long);
     }
+    let why = "it may leave a part of the database out or change the format";
+    format!("`{spelling}` is not accepted: {why}; {LIST}")
 }
 
 #[cfg(test)]
@@ -257,7 +255,7 @@ mod tests {
     #[test]
     fn a_refusal_is_short_and_names_what_was_meant() {
         for (text, wanted) in [
-            ("--scema=x", "`--scema` is not accepted (did you mean `--schema`?); see "),
+            ("--schemas=x", "`--schemas` is not accepted (did you mean `--schema`?); see "),
             ("--no-ownr", "`--no-ownr` is not accepted (did you mean `--no-owner`?); see "),
             ("--schema-only", "`--schema-only` is not accepted: it may leave"),
             ("-s", "`-s` is not accepted: it may leave"),

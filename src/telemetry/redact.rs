@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use crate::printable::printable;
+
 /// Shorter ones occur in words; taking them out would garble every message and hide nothing.
 const SHORTEST: usize = 4;
 const MASK: &str = "[hidden]";
@@ -26,11 +28,12 @@ impl Redactor {
     /// Knows these secrets, in plain text and as JSON and Debug write them.
     #[must_use]
     pub fn new(secrets: Vec<String>) -> Self {
-        // JSON and Debug write some characters otherwise.
+        // JSON and Debug write some characters otherwise, and lines of text are made printable before they come here.
         let escaped: Vec<String> = secrets
             .iter()
             .filter_map(|secret| serde_json::to_string(secret).ok())
             .map(|text| text.trim_matches('"').to_owned())
+            .chain(secrets.iter().map(|secret| printable(secret).into_owned()))
             .collect();
         let secrets = secrets.into_iter().chain(escaped).filter(|secret| secret.len() >= SHORTEST).collect();
         let mut redactor = Self { secrets };
@@ -107,6 +110,8 @@ mod tests {
         assert_eq!(redactor.clean(r#"{"m":"s3\"cr\\et"}"#), r#"{"m":"[hidden]"}"#);
         assert_eq!(redactor.clean("x s3\"cr\\et-longer"), "x [hidden]");
         assert_eq!(redactor.clean("abc stays"), "abc stays");
+        let redactor = Redactor::new(vec!["a\"\tb\u{202e}c\\".to_owned()]);
+        assert_eq!(redactor.clean(r#"a"\tb\u{202e}c\"#), "[hidden]", "as a printable line has it");
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Parts {
             name if KNOWN.contains(&name) => {}
             name => {
                 let comma = if self.others.is_empty() { "" } else { ", " };
-                self.others += &format!("{comma}{name} {text}");
+                self.others.extend([comma, name, " ", &text]);
             }
         }
     }

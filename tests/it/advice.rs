@@ -75,12 +75,12 @@ fn a_connection_string_in_another_programs_variable_is_named() {
 
 #[test]
 fn a_refused_argument_of_pg_dump_is_named_with_its_place() {
-    let wrong = "`--scema` is not accepted (did you mean `--schema`?); see ";
+    let wrong = "`--schemas` is not accepted (did you mean `--schema`?); see ";
     let program = || s3_program("bucket").arg("backup").env("POSTGRES_CONNECTION_STRING", "postgresql://h/d");
     let end = "docs/pg-dump-arguments.md for what is";
-    let by_words = program().args(["--", "--scema=x"]).run();
+    let by_words = program().args(["--", "--schemas=x"]).run();
     assert_ends_with(&by_words, 4, &[&format!("PG_DUMP_ARGS (-- ARGS): {wrong}")], end);
-    let by_variable = program().env("PG_DUMP_ARGS", "--scema=x").run();
+    let by_variable = program().env("PG_DUMP_ARGS", "--schemas=x").run();
     assert_ends_with(&by_variable, 4, &[&format!("PG_DUMP_ARGS: {wrong}")], end);
     let help = Program::new().args(["help", "backup"]).run();
     let help = help.assert_code(0).stdout_text().split_whitespace().collect::<Vec<_>>().join(" ");
