@@ -113,13 +113,13 @@ pub struct ListArgs {
 /// Flags of `check` that are not settings.
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
-    /// Check the bucket alone: nothing is written, and no setting of PostgreSQL is needed
+    /// Check the bucket alone: writes nothing, needs no PostgreSQL
     #[arg(long)]
     pub bucket_only: bool,
     /// What a transaction pooler means.
     #[command(flatten)]
     pub pooler: PoolerArgs,
-    /// Read the latest backup completely: its checksum, gzip, and the dump to its end
+    /// Read the latest backup completely: checksum, gzip, dump
     #[arg(long)]
     pub deep: bool,
     /// Fail where the latest backup is older: `26h`, `8d`, or `none` [default: what `BACKUP_INTERVAL` leads to expect, else 26h]

@@ -17,7 +17,7 @@
 //! | [`proof`] | decides whether a dump is complete |
 //! | [`spool`] | parts and a journal on disk, so that a complete dump outlives an absent S3 and a killed process |
 //! | [`storage`] | the only module that knows the AWS SDK: uploads, commit, listings, outages |
-//! | [`archive`] | stored backups: names, manifests, restore instructions, and what a destination holds |
+//! | [`archive`] | stored backups: names, manifests, restore instructions, what a destination holds, and the reader |
 //! | [`retention`] | the plan of deletions, the safety checks that block it, and the deleting |
 //! | [`check`] | verifies everything that a backup needs, and the latest backup |
 //! | [`scheduler`], [`health`] | the daemon's loop, and its HTTP server |
@@ -43,7 +43,8 @@
 //!   the plan and the safety checks. [`retention`] then deletes, and aborts abandoned uploads.
 //! - **`list`**: [`commands::list`] reads an [`archive::Listing`] and the manifests of the newest backups.
 //! - **`check`**: [`check::Check::run`] tries each thing that a backup needs and adds a [`check::CheckResult`] for each; with
-//!   `--deep` it downloads the latest backup ([`storage::Download`]) and scans it as the pipeline does.
+//!   `--deep` it reads the latest backup ([`archive::Reader`]): downloads it in parallel ranges, unpacks it, and judges the dump
+//!   as the pipeline does.
 //! - **`daemon`**: [`scheduler::Scheduler`] starts the same run as `backup` at each tick of its [`scheduler::Schedule`];
 //!   [`health::Server`] answers over HTTP from the [`scheduler::Heartbeat`].
 //! - **`health`**: [`health::probe`] asks a local daemon.

@@ -3,7 +3,7 @@
 //! `client` builds it, `watchdog` ends requests in which nothing moves, `failure` tells its errors apart, `retry` waits
 //! outages out, `upload`, `parts`, `complete` and `commit` are one multipart upload from first to last request (`head`,
 //! `expected` and `read_back` are what the last one goes by), `destination` is what stands in the bucket, `pages` are its listings, `download`
-//! reads an object of it, `upkeep` takes things out of it, `probe` tries what is allowed; `web` lends the SDK's HTTP client to
+//! reads an object of it in ranges (`range`), `upkeep` takes things out of it, `probe` tries what is allowed; `web` lends the SDK's HTTP client to
 //! pings. Used by
 //! `backup`, `listing`, `retention` and `check`.
 
@@ -22,6 +22,7 @@ mod pages;
 mod part_store;
 mod parts;
 mod probe;
+mod range;
 mod read_back;
 mod requests;
 mod retry;

@@ -12,9 +12,10 @@ use crate::proof::VerifiedDump;
 
 use super::StorageError;
 use super::complete::PAUSE;
-use super::download::{Download, READ};
+use super::download::Download;
 use super::failure::Failure;
 use super::head::Head;
+use super::range::READ;
 use super::requests::damaged;
 use super::upload::Upload;
 

@@ -145,7 +145,8 @@ fn short_examples_are_part_of_the_long_ones() {
 fn the_first_steps() {
     let (shop, bucket) = (shop(), s3().create_bucket("readme"));
     let text = block_after(README, "**Laptop**").replace("S3_BUCKET=backups", &format!("S3_BUCKET={bucket}"));
-    let text = text.replace("db.example.com", "127.0.0.1");
+    let authority = shop.ssl_root_cert.as_ref().expect("its authority").display().to_string();
+    let text = text.replace("db.example.com", "127.0.0.1").replace("/path/to/ca.pem", &authority);
     let program = with_stand_ins(with_shop(with_s3(shell(&format!("set -e\n{text}"))), &shop), &["make"]);
     let outcome = program.run();
     outcome.assert_code(0);

@@ -87,7 +87,7 @@ fn an_s3_server_that_has_never_answered_is_waited_for_briefly() {
     let urls = ["http://127.0.0.1:9", "http://no-such-host.invalid"];
     let running: Vec<_> = programs.iter().flat_map(|program| urls.map(|url| wrong(program, url))).collect();
     for outcome in running.into_iter().map(crate::support::program::Running::wait) {
-        assert_said(&outcome, 12, &["correct S3_URL"]);
+        assert_said(&outcome, 12, &["in S3_URL"]);
         assert!(outcome.stderr.contains("S3 request failed, retrying"), "{}", outcome.stderr);
     }
 }

@@ -52,7 +52,7 @@ pub const LISTEN: Setting = Setting {
     value: "HOST:PORT",
     default: "none",
     commands: LISTENING,
-    help: "address to serve `/livez`, `/healthz`, `/status` and `/metrics` on; `:9187` is that port on all addresses",
+    help: "address of `/livez`, `/healthz`, `/status` and `/metrics`; `:9187` is that port on all addresses",
     group: Group::Monitoring,
     is_common: true,
     ..BASE

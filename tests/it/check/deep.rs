@@ -8,10 +8,11 @@ use flate2::write::GzEncoder;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::support::client::eventually;
 use crate::support::fake_pg_dump::{Body, FakeDump};
 use crate::support::faulty::{Stage, THREE_PARTS};
 use crate::support::program::Program;
-use crate::support::proxy::{Calls, Fault, ResetAt, Rule, S3Verb, StallAt, When};
+use crate::support::proxy::{Calls, Fault, ResetAt, Rule, S3Verb, Seen, StallAt, When};
 use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{hex, manifest, plain};
@@ -19,6 +20,10 @@ use crate::support::setup::{hex, manifest, plain};
 use super::{Checked, backed_up, bucket_check, put};
 
 const SOON: Duration = Duration::from_mins(1);
+/// Bytes of a range.
+const RANGE: usize = 4 << 20;
+/// Ranges that are read at once.
+const RANGES: usize = 4;
 
 fn database() -> Database {
     let database = postgres().create_database("deep");
@@ -165,10 +170,12 @@ fn reading_goes_on_where_it_broke_off() {
         let log = stage.proxy.log().split_off(before);
         let reads: Vec<_> = log.iter().filter(|seen| seen.verb == S3Verb::GetObject && seen.key() == key).collect();
         assert!(reads.len() > 3, "{name}: {reads:#?}");
-        let resumed = reads.iter().filter(|seen| seen.header("range").is_some_and(|range| range.starts_with("bytes=")));
+        // Where the first answer has not come, nothing is known of the object.
+        let later = reads.iter().filter(|seen| first_byte(seen) > 0);
+        assert!(later.clone().all(|seen| seen.header("if-match").is_some()), "{name}: pinned");
         if name != "refused for a while" {
-            assert!(resumed.clone().count() > 0, "{name}: {reads:#?}");
-            assert!(resumed.clone().all(|seen| seen.header("if-match").is_some()), "{name}: pinned");
+            let resumed = later.filter(|seen| !first_byte(seen).is_multiple_of(RANGE));
+            assert!(resumed.count() > 0, "{name}: {reads:#?}");
         }
     }
 }
@@ -214,6 +221,66 @@ fn a_signal_ends_reading_at_once() {
     stage.proxy.wait_for(S3Verb::GetObject, 2, SOON);
     running.signal("TERM");
     running.wait().assert_code(143);
+}
+
+/// The reads of the backup so far.
+fn reads(stage: &Stage, key: &str) -> Vec<Seen> {
+    stage.proxy.log().into_iter().filter(|seen| seen.verb == S3Verb::GetObject && seen.key() == key).collect()
+}
+
+#[test]
+fn reads_several_ranges_at_once_and_keeps_their_order_when_one_is_slow() {
+    let stage = Stage::new(FakeDump::new().body(Body::Whole(30 << 20)));
+    stage.backup().run().assert_code(0);
+    let key = stage.backups().swap_remove(0);
+    let before = reads(&stage, &key).len();
+    stage.proxy.reset_counts();
+    stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::Nth(2), Fault::Hold).key_suffix(&key));
+    let running = deep_program(&stage).env("S3_REQUEST_TIMEOUT", "1m").arg("--json").spawn();
+    let seen = || reads(&stage, &key).split_off(before);
+    // The second request may be that of any range of the first four. Those before it are handed on, and after it three are read.
+    let most =
+        |seen: &[Seen]| seen.iter().find(|seen| seen.fault.is_some()).map(|held| first_byte(held) / RANGE + RANGES);
+    eventually(
+        || {
+            let seen = seen();
+            let answered = seen.iter().filter(|seen| seen.status == Some(206)).count();
+            most(&seen) == Some(seen.len()) && answered == seen.len() - 1
+        },
+        || format!("{:#?}", seen()),
+    );
+    // What is read ahead of a slow range is bounded.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(Some(seen().len()), most(&seen()));
+    stage.proxy.release();
+    Checked::from(running.wait()).assert(&[], &[]).says("checksum", &["with the sha256"]);
+    let mut ranges: Vec<usize> = seen().iter().map(first_byte).collect();
+    ranges.sort_unstable();
+    assert!(ranges.into_iter().eq((0..8).map(|number| number * RANGE)), "each once: {:#?}", seen());
+}
+
+/// The first byte of the range that was asked for.
+fn first_byte(seen: &Seen) -> usize {
+    let range =
+        seen.header("range").and_then(|range| range.strip_prefix("bytes=")?.split('-').next()).expect("a range");
+    range.parse().expect("a number")
+}
+
+#[test]
+fn reads_from_a_store_that_passes_over_ranges() {
+    let (stage, key) = three_parts();
+    let whole = Fault::IgnoreRequestHeader("range".to_owned());
+    stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, whole).key_suffix(&key));
+    deep_through(&stage).assert(&[], &[]);
+    assert_eq!(reads(&stage, &key).len(), 1);
+}
+
+#[test]
+fn an_empty_object_is_read_although_it_has_no_ranges() {
+    let (bucket, key) = backed_up(&database());
+    damage(&bucket, &key, b"");
+    let checked = deep(&bucket);
+    checked.assert(&["object", "size", "checksum", "gzip"], &[]).says("checksum", &["0 bytes were read"]);
 }
 
 #[test]

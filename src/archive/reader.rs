@@ -1,0 +1,78 @@
+//! Reads a stored backup to its end: downloads it on the runtime, and unpacks it beside that on a thread of its own.
+//!
+//! Memory is that of a [`Download`] (4 ranges of 4 MiB), and [`PIECES`] pieces between the two.
+
+use std::panic::resume_unwind;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::storage::{Destination, Download, StorageError};
+
+use super::contents::{Contents, Unpacker};
+
+const LOG_EVERY: Duration = Duration::from_secs(30);
+/// Pieces that wait to be unpacked. A piece is what a connection brought at once: some hundred KiB.
+const PIECES: usize = 8;
+
+/// A stored backup that is being read.
+#[derive(Debug)]
+pub struct Reader {
+    download: Download,
+}
+
+impl Reader {
+    /// Begins to read a backup; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where S3 refuses it, or answers nothing well within the outage budget.
+    pub async fn open(destination: &Destination, file_name: &str) -> Result<Option<Self>, StorageError> {
+        Ok(destination.download(file_name).await?.map(|download| Self { download }))
+    }
+
+    /// Reads all of it, and says what it is. Dropped, it stops reading.
+    ///
+    /// # Errors
+    /// Where the object was replaced or deleted meanwhile, S3 refuses it, or nothing comes within the outage budget.
+    pub async fn read(mut self) -> Result<Contents, StorageError> {
+        let (pieces, received) = mpsc::channel(PIECES);
+        let unpacking = spawn_blocking(|| unpack(received));
+        let mut progress = Progress { bytes: 0, logged: Instant::now() };
+        while let Some(piece) = self.download.next().await? {
+            progress.add(piece.len(), self.download.bytes());
+            // The thread ends first only where it panics, which it says at its end.
+            if pieces.send(piece).await.is_err() {
+                break;
+            }
+        }
+        drop(pieces);
+        // Nobody aborts it.
+        Ok(unpacking.await.unwrap_or_else(|error: JoinError| resume_unwind(error.into_panic())))
+    }
+}
+
+fn unpack(mut pieces: mpsc::Receiver<Bytes>) -> Contents {
+    let mut unpacker = Unpacker::default();
+    while let Some(piece) = pieces.blocking_recv() {
+        unpacker.take(&piece);
+    }
+    unpacker.finish()
+}
+
+/// How far the reading is, for the log.
+struct Progress {
+    bytes: u64,
+    logged: Instant,
+}
+
+impl Progress {
+    fn add(&mut self, piece: usize, of: u64) {
+        self.bytes += piece as u64;
+        if self.logged.elapsed() > LOG_EVERY {
+            self.logged = Instant::now();
+            tracing::info!(read_bytes = self.bytes, bytes = of, "reading the backup goes on");
+        }
+    }
+}
