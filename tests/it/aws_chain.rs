@@ -338,7 +338,7 @@ fn credentials_that_expire_in_the_middle_are_renewed_whatever_the_request() {
 
 /// A dump that takes five seconds, in several parts.
 fn slow() -> Stage {
-    with_sessions(FakeDump::new().body(Body::Whole(22 << 20)).pause_between(Duration::from_millis(300)))
+    with_sessions(FakeDump::new().body(Body::Random(22 << 20)).pause_between(Duration::from_millis(300)))
 }
 
 #[test]

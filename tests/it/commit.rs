@@ -157,22 +157,22 @@ fn encryption_that_the_store_does_not_confirm_ends_the_run_before_the_dump() {
         stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, ignored));
         let outcome = stage.backup().env("S3_SSE", asked).run();
         stage.assert_failed(&outcome, INVALID_S3, asked).then_names(&[&format!("S3_SSE={asked}")]);
-        assert_eq!(stage.dump.pids(), [0; 0], "{asked}: no dump was begun");
+        assert_eq!(stage.dump.pids(), [0; 0], "{asked}: no dump was started");
     }
 }
 
 #[test]
 fn a_storage_class_that_the_store_does_not_confirm_is_a_warning() {
     let class = "x-amz-storage-class";
-    for (fault, is_told) in
+    for (fault, should_be_logged) in
         [(Fault::StripAnswerHeader(class.to_owned()), true), (with_header(class, "STANDARD_IA"), false)]
     {
         let stage = small();
         stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, fault.clone()));
         let outcome = stage.backup().env("S3_STORAGE_CLASS", "STANDARD_IA").run();
         stage.assert_committed(&outcome, "a storage class");
-        let told = outcome.stderr.contains("does not confirm S3_STORAGE_CLASS");
-        assert_eq!(told, is_told, "{fault:?}: {}", outcome.stderr);
+        let is_logged = outcome.stderr.contains("does not confirm S3_STORAGE_CLASS");
+        assert_eq!(is_logged, should_be_logged, "{fault:?}: {}", outcome.stderr);
     }
 }
 

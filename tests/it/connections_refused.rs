@@ -21,13 +21,13 @@ fn runs(bucket: &str, connection: &str) -> Vec<Outcome> {
 fn assert_refused(bucket: &str, connection: &str, words: &[&str], pieces: &[&str]) {
     for outcome in runs(bucket, connection) {
         outcome.assert_code(4);
-        let told = format!("{}{}", outcome.stderr, outcome.stdout_text());
-        assert!(!told.contains("cannot connect"), "nothing is tried: {told}");
+        let output = format!("{}{}", outcome.stderr, outcome.stdout_text());
+        assert!(!output.contains("cannot connect"), "nothing is tried: {output}");
         for word in words {
-            assert!(told.contains(word), "{word:?} wanted in {told}");
+            assert!(output.contains(word), "{word:?} wanted in {output}");
         }
         for piece in pieces {
-            assert!(!told.contains(piece), "{piece:?} of {connection:?} is shown: {told}");
+            assert!(!output.contains(piece), "{piece:?} of {connection:?} is shown: {output}");
         }
     }
 }

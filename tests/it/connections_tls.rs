@@ -133,8 +133,8 @@ fn the_passphrase_of_a_key_is_handed_on_without_being_shown() {
     let outcome = running.wait();
     outcome.assert_code(0);
     assert!(shown.iter().any(|arguments| arguments.contains("psql -X")), "no child was seen");
-    let told = s3().get(&bucket, &format!("{}.json", only_backup(&bucket))).expect("the manifest");
-    shown.extend([outcome.stderr.clone(), outcome.stdout_text(), String::from_utf8_lossy(&told).into_owned()]);
+    let manifest = s3().get(&bucket, &format!("{}.json", only_backup(&bucket))).expect("the manifest");
+    shown.extend([outcome.stderr.clone(), outcome.stdout_text(), String::from_utf8_lossy(&manifest).into_owned()]);
     for text in &shown {
         assert!(!text.contains("zq7Kx9jR") && !text.contains("Wv3pLtHd"), "{text}");
     }

@@ -29,7 +29,7 @@ fn status(code: u16, s3_code: &'static str) -> Fault {
     Fault::Status { code, s3_code, when: When::Before }
 }
 
-/// The test's server encrypts, but says so at parts alone; S3 says so when the upload is begun.
+/// The test's server encrypts, but says so at parts alone; S3 says so when the upload is started.
 fn confirms_encryption(stage: &Stage) {
     let confirmed = Fault::AddAnswerHeader("x-amz-server-side-encryption".to_owned(), "AES256".to_owned());
     stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, confirmed));

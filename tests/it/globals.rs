@@ -113,10 +113,10 @@ fn comes_back(major: &str) {
     outcome.assert_code(0).assert_no_children_left();
     assert!(!outcome.stderr.contains(" WARN "), "{}", outcome.stderr);
     let key = only_backup(&bucket);
-    let told = manifest(&bucket, &key);
+    let manifest = manifest(&bucket, &key);
     for version in ["pg_dump_version", "server_version"] {
         let lowest = if version == "pg_dump_version" && major == "13" { "15" } else { major };
-        assert!(told[version].as_str().is_some_and(|text| text.starts_with(lowest)), "{version}: {told}");
+        assert!(manifest[version].as_str().is_some_and(|text| text.starts_with(lowest)), "{version}: {manifest}");
     }
 
     // The old cluster is asked for what must come back, and is gone then.
@@ -163,8 +163,8 @@ fn a_database_of_postgresql_18_comes_back_on_an_empty_cluster_with_another_super
 }
 
 /// The manifest's names.
-fn names(told: &Value) -> Vec<String> {
-    told.as_array().expect("names").iter().map(|name| name.as_str().expect("a name").to_owned()).collect()
+fn names(array: &Value) -> Vec<String> {
+    array.as_array().expect("names").iter().map(|name| name.as_str().expect("a name").to_owned()).collect()
 }
 
 fn quoted(name: &str) -> String {
@@ -220,11 +220,11 @@ fn the_manifest_names_extensions_and_tablespaces() {
     source.psql("CREATE SCHEMA s; CREATE EXTENSION hstore SCHEMA s; CREATE EXTENSION pgcrypto").expect("extensions");
     let bucket = s3().create_bucket("extensions");
     backup_program(&source, &bucket).run().assert_code(0);
-    let told = manifest(&bucket, &only_backup(&bucket));
+    let manifest = manifest(&bucket, &only_backup(&bucket));
     let known = source.psql(
         "SELECT extname, extversion, nspname FROM pg_extension e, pg_namespace n WHERE n.oid = extnamespace ORDER BY 1",
     );
-    let extensions: Vec<String> = told["extensions"]
+    let extensions: Vec<String> = manifest["extensions"]
         .as_array()
         .expect("a list")
         .iter()
@@ -238,6 +238,6 @@ fn the_manifest_names_extensions_and_tablespaces() {
         known.expect("extensions").lines().filter(|line| !line.starts_with("plpgsql")).map(str::to_owned).collect();
     assert_eq!(extensions, known);
     // What an extension owns is none of the dump's: nobody owns anything here but what stands in the dump.
-    assert_eq!(names(&told["roles"]), ["postgres"], "of the schema");
-    assert_eq!((names(&told["tablespaces"]), names(&told["warnings"])), (Vec::new(), Vec::new()));
+    assert_eq!(names(&manifest["roles"]), ["postgres"], "of the schema");
+    assert_eq!((names(&manifest["tablespaces"]), names(&manifest["warnings"])), (Vec::new(), Vec::new()));
 }

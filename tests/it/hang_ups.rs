@@ -37,12 +37,12 @@ fn in_shell(program: &Program, script: &str, code: &Path) -> Program {
 
 /// A dump that takes a second at least.
 fn unhurried() -> FakeDump {
-    FakeDump::new().body(Body::Whole(6 << 20)).pause_between(Duration::from_millis(60))
+    FakeDump::new().body(Body::Random(6 << 20)).pause_between(Duration::from_millis(60))
 }
 
 /// One backup, and it is what was dumped.
 #[track_caller]
-fn assert_one_whole(stage: &Stage, case: &str) {
+fn assert_one_complete_backup(stage: &Stage, case: &str) {
     let backups = stage.backups();
     assert_eq!(backups.len(), 1, "{case}: {backups:?}");
     let object = s3().get(&stage.bucket, &backups[0]).expect("it is there");
@@ -67,7 +67,7 @@ fn a_hang_up_stops_a_backup_as_sigterm_does() {
 
 #[test]
 fn a_hang_up_under_nohup_is_ignored() {
-    let stage = Stage::new(FakeDump::new().body(Body::Whole(6 << 20)).held());
+    let stage = Stage::new(FakeDump::new().body(Body::Random(6 << 20)).held());
     let running = with_hang_up(&stage.backup(), "ignore", &["backup"]).spawn();
     eventually(|| !stage.dump.alive().is_empty(), || "no pg_dump".to_owned());
     running.signal("HUP");
@@ -121,7 +121,7 @@ fn output_that_nobody_reads_costs_no_backup() {
         let outcome = in_shell(&stage.backup(), &script, &code).run();
         assert_eq!(written_code(&code), "0", "{redirection}: {}", outcome.stderr);
         assert!(!outcome.stderr.contains("panicked"), "{redirection}: {}", outcome.stderr);
-        assert_one_whole(&stage, redirection);
+        assert_one_complete_backup(&stage, redirection);
     }
 }
 
@@ -141,14 +141,14 @@ fn a_listing_that_nobody_reads_ends_quietly() {
 
 #[test]
 fn a_backup_goes_on_when_its_parent_dies() {
-    let stage = Stage::new(FakeDump::new().body(Body::Whole(6 << 20)).held());
+    let stage = Stage::new(FakeDump::new().body(Body::Random(6 << 20)).held());
     let parent = in_shell(&stage.backup(), "\"$1\" backup & wait", Path::new("")).spawn();
     eventually(|| !stage.dump.alive().is_empty(), || "no pg_dump".to_owned());
     parent.signal("KILL");
     assert_eq!(parent.wait().signal, Some(9));
     stage.dump.let_go();
     eventually(|| stage.keys().iter().any(|key| key.ends_with(".sql.gz.json")), || format!("{:?}", stage.keys()));
-    assert_one_whole(&stage, "the parent died");
+    assert_one_complete_backup(&stage, "the parent died");
 }
 
 #[test]

@@ -42,13 +42,13 @@ fn backup(stage: &Stage, disk: &HangingDisk, (variable, below): (&str, &str)) ->
 fn a_signal_ends_a_run_whatever_hangs_and_a_hang_alone_costs_no_backup() {
     std::thread::scope(|scope| {
         for case in &CASES {
-            scope.spawn(|| told_to_stop(case));
+            scope.spawn(|| stops_on_signal(case));
         }
         scope.spawn(left_alone);
     });
 }
 
-fn told_to_stop(case: &Case) {
+fn stops_on_signal(case: &Case) {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
     let disk = HangingDisk::new(case.call, case.name);
     let backup = backup(&stage, &disk, case.setting);

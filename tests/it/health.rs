@@ -29,7 +29,7 @@ fn assert_one_line(outcome: &Outcome, code: i32, words: &[&str]) {
 }
 
 /// Somebody who takes connections at a port of this host and does as told with them.
-fn somebody(act: impl Fn(TcpStream) + Send + 'static) -> String {
+fn listener(act: impl Fn(TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address").to_string();
     std::thread::spawn(move || listener.incoming().filter_map(Result::ok).for_each(act));
@@ -38,7 +38,7 @@ fn somebody(act: impl Fn(TcpStream) + Send + 'static) -> String {
 
 /// Somebody who answers this.
 fn answering(answer: &'static str) -> String {
-    somebody(move |mut stream| {
+    listener(move |mut stream| {
         // The request first: what is closed with it unread is reset.
         let _ = std::io::Read::read(&mut stream, &mut [0; 1024]);
         let _ = stream.write_all(answer.as_bytes());
@@ -90,15 +90,15 @@ fn whoever_answers_anything_else_is_not_alive() {
 
 #[test]
 fn whoever_never_stops_talking_or_never_starts_holds_nobody_up() {
-    let trickle = somebody(|mut stream| {
+    let trickle = listener(|mut stream| {
         while stream.write_all(b" ").is_ok() {
             std::thread::sleep(Duration::from_millis(100));
         }
     });
     assert_one_line(&health(&trickle).run(), CHECK_FAILED, &["did not answer within 3s"]);
-    let flood = somebody(|mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {});
+    let flood = listener(|mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {});
     assert_one_line(&health(&flood).run(), CHECK_FAILED, &["no daemon of pg-s3-backup"]);
-    let silent = somebody(|stream| {
+    let silent = listener(|stream| {
         std::thread::spawn(|| {
             std::thread::sleep(Duration::from_mins(5));
             drop(stream);

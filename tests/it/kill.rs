@@ -38,12 +38,12 @@ fn a_run_that_is_killed_at_any_instant_says_nothing_false_and_loses_nothing_whol
                 let case = |number, aim: &_| format!("{mode:?} round {number} of KILL_SEED={seed}: {aim:?}");
                 let play = |(number, aim)| rounds_of_mode.play(&aim, &case(number, &aim));
                 let fates: Vec<_> = aims.enumerate().map(play).collect();
-                (fates, rounds_of_mode.sweep())
+                (fates, rounds_of_mode.clean_up_uploads())
             })
         });
         for (mode, run) in modes.into_iter().zip(runs) {
-            let (fates, swept) = run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            table.add(mode, (&fates, swept));
+            let (fates, aborted) = run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            table.add(mode, (&fates, aborted));
         }
     });
     let text = format!("Seed {seed}, {rounds} rounds of each kind.\n\n{table}");

@@ -2,6 +2,7 @@
 //!
 //! One binary, a module a theme. `make test` runs them; the servers are started by the project's own scripts.
 
+mod abandoned_uploads;
 mod aws_chain;
 mod blocking;
 mod bottleneck;
@@ -68,5 +69,4 @@ mod stall;
 mod standby;
 mod storage_faults;
 mod support;
-mod sweep;
 mod version_1;

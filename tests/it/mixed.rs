@@ -1,4 +1,4 @@
-//! One `S3_PATH` holds one database: another's is refused before anything is begun, another server's is a warning, and what
+//! One `S3_PATH` holds one database: another's is refused before anything is started, another server's is a warning, and what
 //! cannot be known costs nothing.
 
 use std::sync::LazyLock;
@@ -46,7 +46,7 @@ fn assert_refused(outcome: &Outcome, database: &Database, bucket: &str) {
 }
 
 #[test]
-fn another_databases_destination_is_refused_before_anything_is_begun() {
+fn another_databases_destination_is_refused_before_anything_is_started() {
     let database = postgres().create_database("mixed");
     let bucket = s3().create_bucket("mixed");
     let proxy = FaultProxy::start(s3().addr());
@@ -162,7 +162,7 @@ fn credentials_that_may_only_write_are_not_asked_for_more() {
         .run();
     outcome.assert_code(0);
     assert!(!outcome.stderr.contains(" WARN "), "{}", outcome.stderr);
-    let told = outcome.stderr.lines().find(|line| line.contains("may not see whose backups"));
-    assert!(told.is_some_and(|line| line.contains("DEBUG")), "{}", outcome.stderr);
+    let logged = outcome.stderr.lines().find(|line| line.contains("may not see whose backups"));
+    assert!(logged.is_some_and(|line| line.contains("DEBUG")), "{}", outcome.stderr);
     assert_eq!(manifest(&bucket, &only_backup(&bucket))["warnings"], json!([]));
 }

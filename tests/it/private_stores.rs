@@ -63,7 +63,7 @@ impl Stage {
         outcome.assert_code(3);
         let last = outcome.stderr.lines().last().unwrap_or_default();
         assert!(words.iter().all(|word| last.contains(word)), "{words:?} wanted: {}", outcome.stderr);
-        assert_eq!(self.dump.pids().len(), dumps, "no dump was begun");
+        assert_eq!(self.dump.pids().len(), dumps, "no dump was started");
     }
 
     /// One backup and its sidecars are there, and it is what `pg_dump` wrote.

@@ -46,9 +46,9 @@ fn one_delete_that_is_denied_is_named_and_the_rest_goes_on() {
     let outcome = stage.prune().arg("--json").run();
     outcome.assert_code(13);
     assert!(outcome.stderr.contains(&denied) && outcome.stderr.contains("AccessDenied"), "{}", outcome.stderr);
-    let told: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
-    assert_eq!((&told["kept"], &told["deleted"], &told["frozen"]), (&6.into(), &4.into(), &false.into()));
-    assert!(told["problems"][0].as_str().is_some_and(|problem| problem.contains(&denied)), "{told}");
+    let report: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    assert_eq!((&report["kept"], &report["deleted"], &report["frozen"]), (&6.into(), &4.into(), &false.into()));
+    assert!(report["problems"][0].as_str().is_some_and(|problem| problem.contains(&denied)), "{report}");
     // What lies beside it stays with it.
     let left = vec![3, 6, 7, 8, 9, 10];
     assert_eq!(stage.left(), (left.clone(), left));

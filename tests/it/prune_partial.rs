@@ -15,8 +15,8 @@ use crate::support::stored::{name_of_day, put_backups};
 fn state(bucket: &str) -> String {
     let outcome = list_program(bucket).env("S3_PATH", "app").arg("--json").run();
     outcome.assert_code(0);
-    let told: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
-    told[0]["state"].as_str().unwrap_or_else(|| panic!("a state: {told}")).to_owned()
+    let report: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    report[0]["state"].as_str().unwrap_or_else(|| panic!("a state: {report}")).to_owned()
 }
 
 /// A partial backup without its manifest, in front of sound ones of some days.

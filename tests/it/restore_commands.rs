@@ -101,8 +101,8 @@ fn archive(role: &str) -> Database {
     database
 }
 
-fn names(told: &Value, name: &str) -> Vec<String> {
-    let names = told[name].as_array().expect("an array").iter();
+fn names(manifest: &Value, name: &str) -> Vec<String> {
+    let names = manifest[name].as_array().expect("an array").iter();
     names.map(|name| name.as_str().expect("a text").to_owned()).collect()
 }
 
@@ -121,8 +121,8 @@ fn they_restore_what_is_large_and_odd_into_a_server_with_few_locks() {
     let outcome = run(&commands, &server, &server.bin, Aws::Real);
     outcome.assert_code(0);
     let key = s3().keys(&bucket, "").into_iter().find(|key| key.ends_with(".sql.gz.json")).expect("a manifest");
-    let told = manifest(&bucket, key.trim_end_matches(".json"));
-    assert_eq!(names(&told, "restore").join("\n"), commands.trim_end().replace("\n  ", "\n").trim_start());
+    let manifest = manifest(&bucket, key.trim_end_matches(".json"));
+    assert_eq!(names(&manifest, "restore").join("\n"), commands.trim_end().replace("\n  ", "\n").trim_start());
 
     let encoding = "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database WHERE datname = current_database()";
     let large = "SELECT count(*), sum(length(lo_get(oid))) FROM pg_largeobject_metadata";

@@ -23,13 +23,13 @@ fn stage(days: &[u32]) -> Stage {
 #[track_caller]
 fn after(stage: &Stage, outcome: &Outcome) -> (Vec<u32>, Value) {
     outcome.assert_code(0);
-    let told: Value = serde_json::from_slice(&outcome.stdout).expect("one JSON object");
-    assert_eq!(told["success"], true, "{told}");
+    let report: Value = serde_json::from_slice(&outcome.stdout).expect("one JSON object");
+    assert_eq!(report["success"], true, "{report}");
     let keys = s3().every_key(&stage.bucket);
-    let new = format!("app/{}", told["file_name"].as_str().expect("a name"));
+    let new = format!("app/{}", report["file_name"].as_str().expect("a name"));
     assert!(keys.contains(&new) && keys.contains(&format!("{new}.json")), "{keys:?}");
     let left = (1..=10).filter(|day| keys.contains(&format!("app/{}", name_of_day(*day)))).collect();
-    (left, told["retention"].clone())
+    (left, report["retention"].clone())
 }
 
 #[test]

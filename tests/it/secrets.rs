@@ -80,8 +80,8 @@ fn a_backup_that_succeeds_shows_no_secret() {
             outcome.assert_code(0);
             assert_nothing_shown(&outcome);
             let key = only_backup(&bucket);
-            let told = s3().get(&bucket, &format!("{key}.json")).expect("a manifest");
-            assert_hidden(&String::from_utf8_lossy(&told), "the manifest");
+            let manifest = s3().get(&bucket, &format!("{key}.json")).expect("a manifest");
+            assert_hidden(&String::from_utf8_lossy(&manifest), "the manifest");
             let globals = s3().get(&bucket, &format!("{key}.globals.sql.gz")).expect("the globals");
             assert_hidden(&String::from_utf8_lossy(&gunzipped(&globals)), "the globals");
             for key in s3().keys(&bucket, "") {

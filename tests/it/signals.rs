@@ -39,7 +39,7 @@ fn a_signal_ends_a_pg_dump_that_ignores_sigterm() {
 }
 
 #[test]
-fn a_signal_while_the_upload_is_being_begun_leaves_nothing() {
+fn a_signal_while_the_upload_is_being_started_leaves_nothing() {
     let stage = Stage::new(FakeDump::new());
     let stall = Fault::Stall { at: StallAt::BeforeAnswer };
     stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, stall));
@@ -48,12 +48,12 @@ fn a_signal_while_the_upload_is_being_begun_leaves_nothing() {
     // It has taken effect at the server.
     eventually(|| !s3().open_uploads(&stage.bucket).is_empty(), || running.stderr_so_far());
     running.signal("TERM");
-    stage.assert_failed(&running.wait(), 143, "while it is begun: its id never came, and it has no part");
+    stage.assert_failed(&running.wait(), 143, "while it is started: its id never came, and it has no part");
 }
 
 #[test]
 fn a_signal_while_s3_takes_nothing_does_not_wait_for_the_outage_to_end() {
-    let stage = Stage::new(FakeDump::new().body(Body::Whole(30 << 20)));
+    let stage = Stage::new(FakeDump::new().body(Body::Random(30 << 20)));
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let running = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").spawn();
     stage.proxy.wait_for(S3Verb::UploadPart, 5, SOON);
@@ -95,7 +95,7 @@ fn stopped_while_silent(verb: S3Verb, suffix: &str) -> (Stage, Outcome) {
 }
 
 #[test]
-fn a_signal_before_anything_is_begun_leaves_nothing() {
+fn a_signal_before_anything_is_started_leaves_nothing() {
     for verb in [S3Verb::ListObjects, S3Verb::HeadObject] {
         let (stage, outcome) = stopped_while_silent(verb, "");
         stage.assert_failed(&outcome, 143, &format!("{verb:?}"));

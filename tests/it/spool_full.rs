@@ -118,7 +118,7 @@ fn a_full_disk_and_an_s3_that_fails_is_a_clean_failure() {
 
 #[test]
 fn a_disk_that_fills_up_in_the_middle_costs_no_backup() {
-    let mut told = Vec::new();
+    let mut counts = Vec::new();
     for line in ["{\"start\"", "{\"started\"", "\"number\":1,", "\"number\":2,", "\"number\":3,", "{\"verified\""] {
         let dump = FakeDump::new().body(THREE_PARTS).pause_between(Duration::from_millis(30));
         // What is full from the start must be so before there is a part.
@@ -131,9 +131,12 @@ fn a_disk_that_fills_up_in_the_middle_costs_no_backup() {
         let outcome = in_namespace(&backup, (FILLED_AT, line), "size=40m");
         stage.assert_committed(&outcome, line);
         assert!(!outcome.stderr.contains("left behind"), "{line}: {}", outcome.stderr);
-        told.push(outcome.stderr.lines().filter(|line| line.contains(UNSPOOLED)).count());
+        counts.push(outcome.stderr.lines().filter(|line| line.contains(UNSPOOLED)).count());
     }
-    assert!(told[0] == 1 && told[5] == 0 && told.iter().all(|count| *count < 2), "how often it was said: {told:?}");
+    assert!(
+        counts[0] == 1 && counts[5] == 0 && counts.iter().all(|count| *count < 2),
+        "how often it was said: {counts:?}"
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::support::program::Program;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb, StallAt};
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{gunzipped, manifest};
-use crate::support::spooled::{Spooled, WHOLE};
+use crate::support::spooled::{DUMP_ON_DISK, Spooled};
 
 const SOON: Duration = Duration::from_mins(1);
 
@@ -28,7 +28,7 @@ fn a_daemon_delivers_at_its_start_what_a_killed_one_left_whatever_the_schedule()
     let daemon = daemon.env("BACKUP_SPOOL_DIR", stage.dir()).env("BACKUP_MAX_UPLOAD_OUTAGE", "10m");
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let mut running = daemon.clone().arg("--run-on-start").spawn();
-    running.wait_for_stderr(WHOLE, SOON);
+    running.wait_for_stderr(DUMP_ON_DISK, SOON);
     stage.kill(running);
     stage.proxy.clear_rules();
     assert_eq!((stage.kept().len(), stage.backups().len()), (1, 0));
@@ -66,9 +66,9 @@ fn a_key_that_may_only_write_delivers_what_waits() {
     // Somebody has aborted it: nobody may look for the object, and it is sent anew.
     let stage = three_parts();
     stage.killed_from(3);
-    let begun = stage.proxy.log().into_iter().find(|seen| seen.verb == S3Verb::UploadPart).expect("a part was sent");
-    let id = begun.query.split('&').find(|pair| pair.starts_with("uploadId=")).expect("an id");
-    s3().request("DELETE", &format!("{}?{id}", begun.path), b"").expect("aborted");
+    let part = stage.proxy.log().into_iter().find(|seen| seen.verb == S3Verb::UploadPart).expect("a part was sent");
+    let id = part.query.split('&').find(|pair| pair.starts_with("uploadId=")).expect("an id");
+    s3().request("DELETE", &format!("{}?{id}", part.path), b"").expect("aborted");
     stage.assert_delivered(&write_only(stage.backup()).run(), (2, 2), "aborted by somebody else");
 }
 
@@ -132,7 +132,7 @@ fn nothing_on_disk_holds_a_secret() {
         .env("BACKUP_MAX_UPLOAD_OUTAGE", "10m")
         .args(["--", "--no-owner"]);
     let mut running = program.spawn();
-    running.wait_for_stderr(WHOLE, SOON);
+    running.wait_for_stderr(DUMP_ON_DISK, SOON);
     running.signal("KILL");
     running.wait();
     stage.only_kept();
@@ -167,16 +167,16 @@ fn a_spool_that_cannot_be_read_is_no_reason_to_abort_what_may_wait_in_it() {
     fs::rename(&journal, &aside).expect("moved");
     fs::create_dir(&journal).expect("made");
     std::thread::sleep(Duration::from_millis(2_100));
-    let sweep = crate::support::setup::prune_program(&stage.bucket).env("S3_PATH", "app");
-    let sweep = sweep.args(["--keep-last=1", "--sweep-after", "1s"]);
-    let outcome = sweep.clone().env("BACKUP_SPOOL_DIR", stage.dir()).run();
+    let prune = crate::support::setup::prune_program(&stage.bucket).env("S3_PATH", "app");
+    let prune = prune.args(["--keep-last=1", "--sweep-after", "1s"]);
+    let outcome = prune.clone().env("BACKUP_SPOOL_DIR", stage.dir()).run();
     outcome.assert_code(0);
     assert!(outcome.stderr.contains("no stale upload is aborted"), "{}", outcome.stderr);
     assert_eq!(s3().open_uploads(&stage.bucket), kept);
     // Once it can be read, the sweep knows what to spare.
     fs::remove_dir(&journal).expect("removed");
     fs::rename(&aside, &journal).expect("moved back");
-    let outcome = sweep.env("BACKUP_SPOOL_DIR", stage.dir()).run();
+    let outcome = prune.env("BACKUP_SPOOL_DIR", stage.dir()).run();
     outcome.assert_code(0);
     assert!(!outcome.stderr.contains("no stale upload is aborted"), "{}", outcome.stderr);
     assert_eq!(s3().open_uploads(&stage.bucket), kept, "it is known, and spared");

@@ -85,8 +85,8 @@ fn a_dump_is_cut_anew_where_the_limits_have_changed() {
         let outcome = program.env("PG_DUMP_PATH", small.path()).run();
         outcome.assert_code(0);
         let key = stage.backups()[0].clone();
-        let told = manifest(&stage.bucket, &key);
-        assert_eq!((&told["part_bytes"], &told["parts"]), (&part_bytes.into(), &parts.into()), "{settings:?}");
+        let manifest = manifest(&stage.bucket, &key);
+        assert_eq!((&manifest["part_bytes"], &manifest["parts"]), (&part_bytes.into(), &parts.into()), "{settings:?}");
         assert_eq!(sent(&stage, &key), 2 + parts, "{settings:?}: {}", outcome.stderr);
         assert!(crate::support::setup::plain(&stage.bucket, &key) == stage.dump.output(), "{settings:?}");
         assert_eq!(s3().open_uploads(&stage.bucket), Vec::<String>::new(), "{settings:?}");

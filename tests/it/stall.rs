@@ -58,8 +58,8 @@ fn a_dump_whose_query_runs_is_waited_for() {
         assert!(outcome.stderr.contains(words), "{words:?} wanted in:\n{}", outcome.stderr);
     }
     // Once in each stall timeout of 5 s.
-    let (told, timeouts) = (outcome.stderr.matches(WORKS).count() as u64, outcome.elapsed.as_secs() / 5);
-    assert!((1..=timeouts).contains(&told), "{told} times in {:?}:\n{}", outcome.elapsed, outcome.stderr);
+    let (count, timeouts) = (outcome.stderr.matches(WORKS).count() as u64, outcome.elapsed.as_secs() / 5);
+    assert!((1..=timeouts).contains(&count), "{count} times in {:?}:\n{}", outcome.elapsed, outcome.stderr);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn without_a_control_session_silence_alone_decides() {
 #[test]
 fn a_slow_s3_is_no_silence_of_pg_dump() {
     // Six parts, one at a time: more than fits between S3 and pg_dump.
-    let stage = Stage::new(FakeDump::new().body(Body::Whole(30 << 20)));
+    let stage = Stage::new(FakeDump::new().body(Body::Random(30 << 20)));
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let program = stage.backup().env("BACKUP_UPLOAD_CONCURRENCY", "1").env("BACKUP_THREADS", "1");
     let mut running = program.env("BACKUP_STALL_TIMEOUT", "5s").env("BACKUP_MAX_UPLOAD_OUTAGE", "5m").spawn();
@@ -170,8 +170,8 @@ fn a_real_dump_that_waits_in_the_middle_for_a_lock_is_waited_for() {
     // What it is waiting on is told once in each stall timeout; the first time it may not have come so far.
     running.wait_for_stderr("Lock:relation held by pid ", SOON);
     running.wait_for_stderr("pg_dump waits for a lock of another session", SOON);
-    let told = running.stderr_so_far();
-    assert!(told.contains("REINDEX TABLE pg_toast."), "{told}");
+    let log = running.stderr_so_far();
+    assert!(log.contains("REINDEX TABLE pg_toast."), "{log}");
     drop(other);
     running.wait().assert_code(0).assert_no_children_left();
     assert_eq!(stage.backups().len(), 1);

@@ -165,7 +165,7 @@ fn a_complete_that_never_takes_effect_is_not_looked_for_for_ever() {
 
 #[test]
 fn a_complete_whose_answer_pauses_has_all_of_its_time() {
-    // The SDK's own patience with an answer that has begun is 20 s.
+    // The SDK's own patience with an answer that has started is 20 s.
     let stage = small();
     let pause = Fault::Stall { at: StallAt::DuringAnswer };
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::Nth(1), pause));

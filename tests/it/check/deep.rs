@@ -39,11 +39,11 @@ fn damage(bucket: &str, key: &str, bytes: &[u8]) {
 
 /// Lets the manifest say what the object is now, so that only what is in it can tell.
 fn adapt_manifest(bucket: &str, key: &str, bytes: &[u8], change: impl FnOnce(&mut Value)) {
-    let mut told = manifest(bucket, key);
-    told["object_bytes"] = bytes.len().into();
-    told["object_sha256"] = hex(&Sha256::digest(bytes)).into();
-    change(&mut told);
-    put(bucket, &format!("{key}.json"), told.to_string().as_bytes());
+    let mut manifest = manifest(bucket, key);
+    manifest["object_bytes"] = bytes.len().into();
+    manifest["object_sha256"] = hex(&Sha256::digest(bytes)).into();
+    change(&mut manifest);
+    put(bucket, &format!("{key}.json"), manifest.to_string().as_bytes());
 }
 
 fn packed(plain: &[u8]) -> Vec<u8> {
@@ -123,7 +123,7 @@ fn a_dump_that_is_whole_but_not_what_was_dumped_is_told() {
         ("were dumped", "/dump_bytes", 7.into()),
         ("public.t differs", "/tables/0/rows", 4999.into()),
     ] {
-        adapt_manifest(&bucket, &key, &object, |told| *told.pointer_mut(place).expect("it is told") = value);
+        adapt_manifest(&bucket, &key, &object, |manifest| *manifest.pointer_mut(place).expect("the field") = value);
         deep(&bucket).assert(&["dump_integrity"], &[]).says("dump_integrity", &[word]);
         put(&bucket, &format!("{key}.json"), original.to_string().as_bytes());
     }
@@ -218,7 +218,7 @@ fn a_signal_ends_reading_at_once() {
 
 #[test]
 fn a_backup_larger_than_memory_is_read_in_little() {
-    let stage = Stage::new(FakeDump::new().body(Body::Whole(60 << 20)));
+    let stage = Stage::new(FakeDump::new().body(Body::Random(60 << 20)));
     stage.backup().run().assert_code(0);
     let checked = deep_through(&stage);
     checked.assert(&[], &[]);

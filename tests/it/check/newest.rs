@@ -10,7 +10,7 @@ use crate::support::stored::{EMPTY_GZIP, FUTURE};
 
 use super::{Checked, assert_untouched, backed_up, bucket_check, check_program, put};
 
-/// The name of a backup that was begun so long ago.
+/// The name of a backup that was started so long ago.
 fn aged(age: TimeDelta) -> String {
     format!("postgres-backup-{}.sql.gz", (Utc::now() - age).format("%Y-%m-%d_%H-%M-%S"))
 }
@@ -147,14 +147,14 @@ fn a_manifest_that_is_missing_or_damaged_is_a_warning_and_that_of_another_a_fail
     let database = postgres().create_database("manifests");
     let (bucket, key) = backed_up(&database);
     let sidecar = format!("{key}.json");
-    let told = s3().get(&bucket, &sidecar).expect("the manifest");
+    let manifest = s3().get(&bucket, &sidecar).expect("the manifest");
     s3().request("DELETE", &format!("/{bucket}/{sidecar}"), b"").expect("deleted");
     Checked::of(&bucket_check(&bucket)).assert(&[], &["manifest"]).says("manifest", &["there is no"]);
-    for damaged in [&b"{"[..], b"", b"[]", &told[..told.len() / 2]] {
+    for damaged in [&b"{"[..], b"", b"[]", &manifest[..manifest.len() / 2]] {
         put(&bucket, &sidecar, damaged);
         Checked::of(&bucket_check(&bucket)).assert(&[], &["manifest"]).says("manifest", &["cannot be read"]);
     }
-    let other = String::from_utf8_lossy(&told).replace(&key, &aged(TimeDelta::days(1)));
+    let other = String::from_utf8_lossy(&manifest).replace(&key, &aged(TimeDelta::days(1)));
     put(&bucket, &sidecar, other.as_bytes());
     Checked::of(&bucket_check(&bucket)).assert(&["manifest"], &[]).says("manifest", &["is the manifest of"]);
 }

@@ -29,9 +29,9 @@ const POLICY: &str = "ALTER TABLE clockwork.errand ENABLE ROW LEVEL SECURITY; \
 #[test]
 fn configuration_tables_of_extensions_are_read_and_their_other_tables_are_not() {
     let reader = Reader::new(&format!("{}; GRANT pg_read_all_data TO ROLE", extension(POLICY, true)));
-    reader.assert_mended_by_its_own_words(&["rows of 1 tables (clockwork.errand)", "BYPASSRLS"]);
+    reader.assert_printed_statements_fix_it(&["rows of 1 tables (clockwork.errand)", "BYPASSRLS"]);
     let reader = Reader::new(&extension("SELECT", true));
-    reader.assert_mended_by_its_own_words(&["1 tables (clockwork.errand)", "1 sequences (clockwork.turn)", "GRANT"]);
+    reader.assert_printed_statements_fix_it(&["1 tables (clockwork.errand)", "1 sequences (clockwork.turn)", "GRANT"]);
     let reader = Reader::new(&extension(POLICY, false));
     Checked::of(&reader.program()).assert(&[], &[]);
 }
@@ -66,16 +66,16 @@ fn what_only_a_superuser_may_dump_is_a_warning_and_stands_in_the_manifest() {
     let bucket = s3().create_bucket("subscription");
     let backup = s3_program(&bucket).env("POSTGRES_CONNECTION_STRING", reader.uri()).arg("backup").run();
     backup.assert_code(0);
-    let told = manifest(&bucket, &s3().keys(&bucket, "").remove(0));
-    let warnings = told["warnings"].to_string();
+    let stored = manifest(&bucket, &s3().keys(&bucket, "").remove(0));
+    let warnings = stored["warnings"].to_string();
     for words in ["pg_dump warned: subscriptions not dumped", "options (passwords) of 1 user mappings"] {
         assert!(warnings.contains(words), "{words:?} wanted in {warnings}");
     }
     // A superuser dumps all of it.
     let bucket = s3().create_bucket("subscription");
     backup_program(&reader.database, &bucket).run().assert_code(0);
-    let told = manifest(&bucket, &s3().keys(&bucket, "").remove(0));
-    assert_eq!(told["warnings"].to_string(), "[]");
+    let stored = manifest(&bucket, &s3().keys(&bucket, "").remove(0));
+    assert_eq!(stored["warnings"].to_string(), "[]");
 
     // Some managed services close the catalog to everybody else.
     let close = "REVOKE SELECT (subdbid) ON pg_subscription FROM PUBLIC; REVOKE pg_read_all_data FROM";

@@ -75,7 +75,7 @@ impl Reader {
 
     /// The check fails for what it may not read, and the statements that it names fix it.
     #[track_caller]
-    pub fn assert_mended_by_its_own_words(&self, words: &[&str]) {
+    pub fn assert_printed_statements_fix_it(&self, words: &[&str]) {
         let broken = Checked::of(&self.program());
         let failed = broken.with("fail");
         assert!(failed.contains(&"privileges"), "{:#}", broken.report);
@@ -217,7 +217,7 @@ fn a_pg_dump_that_is_too_old_is_named_with_both_versions() {
 #[test]
 fn tables_and_sequences_that_cannot_be_read_are_mended_by_the_grant_that_is_named() {
     let reader = Reader::new("CREATE TABLE secret_plans (a int); CREATE SEQUENCE counter");
-    reader.assert_mended_by_its_own_words(&["public.secret_plans", "public.counter", "GRANT pg_read_all_data TO"]);
+    reader.assert_printed_statements_fix_it(&["public.secret_plans", "public.counter", "GRANT pg_read_all_data TO"]);
 }
 
 #[test]
@@ -226,13 +226,14 @@ fn before_postgresql_14_each_schema_is_granted() {
     let tables = "CREATE SCHEMA \"Odd name\"; CREATE TABLE \"Odd name\".t (a serial); CREATE TABLE u (a serial)";
     let reader = Reader::on(&server, tables);
     let schemas = r#"GRANT USAGE ON SCHEMA \"Odd name\", public TO"#;
-    reader.assert_mended_by_its_own_words(&[schemas, "GRANT SELECT ON ALL TABLES IN SCHEMA"]);
+    reader.assert_printed_statements_fix_it(&[schemas, "GRANT SELECT ON ALL TABLES IN SCHEMA"]);
 }
 
 #[test]
 fn large_objects_that_cannot_be_read_are_mended_by_the_grant_that_is_named() {
     let reader = Reader::new("SELECT lo_create(7001); SELECT lo_create(7002)");
-    reader.assert_mended_by_its_own_words(&["2 large objects (7001, 7002)", "GRANT SELECT ON LARGE OBJECT 7001, 7002"]);
+    reader
+        .assert_printed_statements_fix_it(&["2 large objects (7001, 7002)", "GRANT SELECT ON LARGE OBJECT 7001, 7002"]);
     // Of more than a few, psql makes the statements itself.
     let reader = Reader::new("SELECT lo_create(0) FROM generate_series(1, 8)");
     let hint = Checked::of(&reader.program()).hint("privileges");
@@ -248,7 +249,7 @@ fn large_objects_that_cannot_be_read_are_mended_by_the_grant_that_is_named() {
 fn row_level_security_is_mended_by_the_statement_that_is_named() {
     let reader =
         Reader::new("CREATE TABLE t (a int); ALTER TABLE t ENABLE ROW LEVEL SECURITY; GRANT SELECT ON t TO ROLE");
-    reader.assert_mended_by_its_own_words(&["row-level security", "public.t", "BYPASSRLS"]);
+    reader.assert_printed_statements_fix_it(&["row-level security", "public.t", "BYPASSRLS"]);
 }
 
 #[test]

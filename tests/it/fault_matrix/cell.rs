@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::faults::{Effect, Trouble};
+use super::faults::{Effect, Injection};
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
 
 /// What is run.
@@ -51,7 +51,7 @@ pub struct Cell {
     /// Whether it passes.
     pub span: Span,
     /// What goes wrong.
-    pub trouble: Trouble,
+    pub injection: Injection,
 }
 
 /// What came of a run, or must come of it.
@@ -97,7 +97,7 @@ impl Cell {
             Span::Once => Calls::Nth(self.call),
             Span::FromThenOn => Calls::From(self.call),
         };
-        Rule::on(self.verb, calls, self.trouble.fault.clone())
+        Rule::on(self.verb, calls, self.injection.fault.clone())
     }
 
     /// Several parts where it is a part that fails; but one that stalls has time by its size.
@@ -107,7 +107,7 @@ impl Cell {
 
     /// Whether it takes a timeout to notice the fault.
     pub fn is_stall(&self) -> bool {
-        matches!(self.trouble.fault, Fault::Stall { .. } | Fault::Late { .. })
+        matches!(self.injection.fault, Fault::Stall { .. } | Fault::Late { .. })
     }
 
     /// What must come of it.
@@ -122,33 +122,33 @@ impl Cell {
 
     /// Whether it is a fault that does not pass, and that can be told from a success: the log must tell of it.
     pub fn hinders(&self) -> bool {
-        let is_fault = !matches!(self.trouble.effect, Effect::Slow | Effect::Odd);
+        let is_fault = !matches!(self.injection.effect, Effect::Slow | Effect::Odd);
         self.span == Span::FromThenOn && is_fault && !self.is_mistaken_for_success()
     }
 
     /// What GetObject answers with 200 is the object, whatever it says: a manifest that is damaged.
     fn is_mistaken_for_success(&self) -> bool {
-        self.verb == S3Verb::GetObject && matches!(self.trouble.fault, Fault::OkWithError { .. })
+        self.verb == S3Verb::GetObject && matches!(self.injection.fault, Fault::OkWithError { .. })
     }
 
     /// 400 and 403 without a body, to HEAD, say that nobody may look; other faults, that S3 is not there.
     fn is_taken_for_refusal(&self) -> bool {
-        self.verb == S3Verb::HeadObject && matches!(self.trouble.status(), Some(400 | 403))
+        self.verb == S3Verb::HeadObject && matches!(self.injection.status(), Some(400 | 403))
     }
 
     /// A server that answers the very first request so is no S3 at all: a wrong setting.
     fn is_taken_for_no_s3(&self) -> bool {
-        self.trouble.fault == Fault::bare_404() && self.verb == S3Verb::ListObjects && self.call == 1
+        self.injection.fault == Fault::bare_404() && self.verb == S3Verb::ListObjects && self.call == 1
     }
 
     /// An upload that began without an answer: nobody knows its id.
     fn leaves_empty_upload(&self) -> bool {
-        self.verb == S3Verb::CreateMultipartUpload && self.trouble.effect == Effect::Done
+        self.verb == S3Verb::CreateMultipartUpload && self.injection.effect == Effect::Done
     }
 
     /// Whether the store may still be at a request that it neither did nor refused.
     fn may_come_late(&self) -> bool {
-        self.trouble.effect == Effect::Lost && !matches!(self.trouble.status(), Some(400 | 403 | 404 | 429 | 503))
+        self.injection.effect == Effect::Lost && !matches!(self.injection.status(), Some(400 | 403 | 404 | 429 | 503))
     }
 
     fn of_streamed(&self) -> Outcome {
@@ -164,7 +164,7 @@ impl Cell {
         if !self.hinders() || self.is_taken_for_refusal() {
             return done;
         }
-        let is_done = self.trouble.effect == Effect::Done;
+        let is_done = self.injection.effect == Effect::Done;
         match self.verb {
             S3Verb::CreateMultipartUpload => Outcome { open: is_done, ..Outcome::failed(12) },
             S3Verb::UploadPart => Outcome::failed(12),
@@ -184,7 +184,7 @@ impl Cell {
     }
 
     fn of_spooled(&self) -> Outcome {
-        // A whole dump is kept for the next run, and so is its upload once it was begun.
+        // A whole dump is kept for the next run, and so is its upload once it was started.
         let kept = |open| Outcome { kept: true, open, ..Outcome::failed(12) };
         match Self::of_streamed(self) {
             Outcome { code: 0, open, .. } => Outcome { open, ..Outcome::DONE },
@@ -195,13 +195,13 @@ impl Cell {
     }
 
     fn of_failed_dump(&self) -> Outcome {
-        let is_lost = self.span == Span::FromThenOn && self.trouble.effect == Effect::Lost;
+        let is_lost = self.span == Span::FromThenOn && self.injection.effect == Effect::Lost;
         Outcome { open: is_lost, ..Outcome::failed(11) }
     }
 
     fn of_prune(&self) -> Outcome {
         let done = Outcome { backup: false, globals: false, manifest: false, ..Outcome::DONE };
-        let is_done = self.trouble.effect == Effect::Done;
+        let is_done = self.injection.effect == Effect::Done;
         match self.verb {
             // The sweep asks once, and leaves it to another day.
             S3Verb::ListMultipartUploads | S3Verb::ListParts if self.hinders() || self.outlasts_the_sdk() => {
@@ -221,7 +221,7 @@ impl Cell {
 
     /// Whether the SDK's own three attempts do not get over it.
     fn outlasts_the_sdk(&self) -> bool {
-        matches!(self.trouble.status(), Some(429 | 403 | 404)) || self.trouble.fault == Fault::GarbageAnswer
+        matches!(self.injection.status(), Some(429 | 403 | 404)) || self.injection.fault == Fault::GarbageAnswer
     }
 }
 
@@ -271,7 +271,7 @@ impl fmt::Display for Span {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scene, verb, call, of, span, trouble } = self;
-        write!(f, "{scene}: {verb:?}, call {call} of {of}, {span}: {}", trouble.name)
+        let Self { scene, verb, call, of, span, injection } = self;
+        write!(f, "{scene}: {verb:?}, call {call} of {of}, {span}: {}", injection.name)
     }
 }

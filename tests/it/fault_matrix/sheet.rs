@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::cell::{Cell, Outcome, Parts, Scene, Span};
-use super::faults::{self, Trouble};
+use super::faults::{self, Injection};
 use super::stage::{Dumps, Stage, UNTIL_STALE, prepare};
 use crate::support::proxy::S3Verb;
 use crate::support::servers::s3;
@@ -19,7 +19,7 @@ const AT_ONCE: usize = 6;
 /// Cells that stall at once, beside them: they only wait.
 const STALLED_AT_ONCE: usize = 12;
 /// So many failed cells are told in full.
-const TOLD: usize = 5;
+const SHOWN_IN_FULL: usize = 5;
 
 /// Parts of the table, by scene and title.
 type Sections = BTreeMap<(Scene, &'static str), (usize, String)>;
@@ -91,7 +91,7 @@ impl Sheet {
         assert_eq!(done.len(), self.cells.len(), "every cell was run");
         self.write(&done, began.elapsed());
         let failed: Vec<&String> = done.values().filter_map(|outcome| outcome.as_ref().err()).collect();
-        assert!(failed.is_empty(), "{} of {} cells failed: {}", failed.len(), done.len(), told(&failed));
+        assert!(failed.is_empty(), "{} of {} cells failed: {}", failed.len(), done.len(), describe(&failed));
     }
 
     fn write(&self, done: &BTreeMap<usize, Result<Outcome, String>>, took: Duration) {
@@ -99,7 +99,7 @@ impl Sheet {
         static SECTIONS: Mutex<Sections> = Mutex::new(Sections::new());
         let mut rows: Vec<(String, [String; 2])> = Vec::new();
         for (index, cell) in self.cells.iter().enumerate() {
-            let row = format!("| {:?} | {} of {} | {} |", cell.verb, cell.call, cell.of, cell.trouble.name);
+            let row = format!("| {:?} | {} of {} | {} |", cell.verb, cell.call, cell.of, cell.injection.name);
             let outcome = done.get(&index).map_or("not run".to_owned(), |outcome| {
                 outcome.as_ref().map_or("**FAILED**".to_owned(), ToString::to_string)
             });
@@ -138,12 +138,12 @@ impl Sheet {
     }
 }
 
-/// The cells of one call: each trouble, once and from then on.
-fn cells(scene: Scene, verb: S3Verb, (call, of): (usize, usize), troubles: Vec<Trouble>) -> Vec<Cell> {
-    let both = |trouble: Trouble| {
-        [Span::Once, Span::FromThenOn].map(|span| Cell { scene, verb, call, of, span, trouble: trouble.clone() })
+/// The cells of one call: each injection, once and from then on.
+fn cells(scene: Scene, verb: S3Verb, (call, of): (usize, usize), injections: Vec<Injection>) -> Vec<Cell> {
+    let both = |injection: Injection| {
+        [Span::Once, Span::FromThenOn].map(|span| Cell { scene, verb, call, of, span, injection: injection.clone() })
     };
-    troubles.into_iter().flat_map(both).collect()
+    injections.into_iter().flat_map(both).collect()
 }
 
 /// How often a scene calls a verb where nothing fails.
@@ -167,8 +167,8 @@ fn positions(of: usize) -> Vec<usize> {
     positions
 }
 
-fn told(failed: &[&String]) -> String {
-    let first: Vec<&str> = failed.iter().take(TOLD).map(|words| words.as_str()).collect();
+fn describe(failed: &[&String]) -> String {
+    let first: Vec<&str> = failed.iter().take(SHOWN_IN_FULL).map(|words| words.as_str()).collect();
     first.join("\n----\n")
 }
 

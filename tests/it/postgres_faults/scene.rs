@@ -133,8 +133,8 @@ impl Scene {
     }
 
     /// Notes what came of a fault that costs no backup.
-    pub fn note_success(&self, fault: &str, told: &str) {
-        table::note(fault, self.keeping, Some(0), told);
+    pub fn note_success(&self, fault: &str, message: &str) {
+        table::note(fault, self.keeping, Some(0), message);
     }
 
     /// No file in the spool, and no session on the server.

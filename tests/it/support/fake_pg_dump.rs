@@ -84,7 +84,7 @@ impl FakeDump {
     pub fn new() -> Self {
         Self {
             version: DEFAULT_VERSION.to_owned(),
-            body: Body::Whole(16 * 1024),
+            body: Body::Random(16 * 1024),
             cut: None,
             copies: 1,
             stderr_bytes: 0,

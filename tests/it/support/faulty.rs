@@ -12,7 +12,7 @@ use super::servers::{postgres, s3};
 /// The part size in the fault tests: the least that S3 takes.
 pub const PART: u64 = 5 << 20;
 /// Three parts of it, hardly compressible.
-pub const THREE_PARTS: Body = Body::Whole(11 << 20);
+pub const THREE_PARTS: Body = Body::Random(11 << 20);
 
 /// A bucket of its own behind a proxy of its own.
 pub struct Stage {

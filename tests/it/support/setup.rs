@@ -105,11 +105,11 @@ pub fn object(bucket: &str, key: &str) -> Vec<u8> {
 /// Where they are not there or not what the manifest says.
 #[track_caller]
 pub fn globals(bucket: &str, key: &str) -> Vec<u8> {
-    let told = &manifest(bucket, key)["globals"];
-    let name = told["file_name"].as_str().expect("their name");
+    let globals = &manifest(bucket, key)["globals"];
+    let name = globals["file_name"].as_str().expect("their name");
     let bytes =
         s3().get(bucket, &format!("{}{name}", key.rfind('/').map_or("", |slash| &key[..=slash]))).expect("the globals");
-    assert_eq!((&told["bytes"], &told["sha256"]), (&bytes.len().into(), &hex(&Sha256::digest(&bytes)).into()));
+    assert_eq!((&globals["bytes"], &globals["sha256"]), (&bytes.len().into(), &hex(&Sha256::digest(&bytes)).into()));
     gunzipped(&bytes)
 }
 

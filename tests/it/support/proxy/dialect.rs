@@ -69,9 +69,9 @@ pub enum Uploads {
     OfExactKey,
     /// For a prefix that ends with a slash, the last one first, without a marker of the upload.
     OfFolder,
-    /// Without the time at which they were begun.
+    /// Without the time at which they were started.
     WithoutTime,
-    /// As ones that were begun long ago.
+    /// As ones that were started long ago.
     Old,
 }
 

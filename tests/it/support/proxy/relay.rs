@@ -216,13 +216,13 @@ async fn relay_answer(
     let until_close = matches!(body, Body::UntilClose);
     match plan {
         AnswerPlan::Relay(Edit::Nothing) if ticket.is_changed() => {
-            let mut whole = Vec::new();
+            let mut payload = Vec::new();
             while let Some(piece) = body.next(upstream).await? {
-                whole.extend_from_slice(if piece.payload { &upstream.available()[..piece.length] } else { &[] });
+                payload.extend_from_slice(if piece.payload { &upstream.available()[..piece.length] } else { &[] });
                 upstream.consume(piece.length);
             }
             ticket.answered(head.status);
-            write_all(client, &ticket.changed(&head, whole)).await?;
+            write_all(client, &ticket.changed(&head, payload)).await?;
         }
         AnswerPlan::Relay(edit) => {
             ticket.answered(head.status);
