@@ -11,7 +11,7 @@ use crate::support::servers::postgres;
 
 const SOON: Duration = Duration::from_mins(1);
 
-/// A real dump that S3 holds up, so that its locks stay, and an `ALTER TABLE` behind it.
+/// A real dump that S3 holds up, so that its locks stay, and an `ALTER TABLE` that waits for it.
 fn blocked(stage: &Stage, database: &Database, backup: Program) -> (Running, std::process::Child) {
     let sql =
         "CREATE TABLE busy AS SELECT n, md5(n::text) || md5((n + 1)::text) AS t FROM generate_series(1, 600000) n";

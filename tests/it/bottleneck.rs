@@ -1,4 +1,4 @@
-//! Who held a backup up: told by manifest, summary, `--json` and metrics.
+//! The bottleneck of a backup: reported by manifest, summary, `--json` and metrics.
 
 use std::time::Duration;
 

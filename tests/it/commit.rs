@@ -54,7 +54,7 @@ fn an_etag_that_looks_like_another_objects_is_settled_by_reading_the_backup() {
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, with_header("ETag", OTHER_ETAG)));
     stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, Fault::access_denied()));
     let outcome = stage.backup().run();
-    stage.assert_committed(&outcome, "another ETag, and nobody may read");
+    stage.assert_committed(&outcome, "another ETag, and reading is forbidden");
     assert_said(&outcome, &["its ETag is", "may not be read back"]);
 }
 
@@ -216,7 +216,7 @@ fn answer_of(etag: Option<&str>, body: Vec<u8>) -> Fault {
     Fault::Reply { status: 200, headers, body, when: When::Before }
 }
 
-/// A store whose ETags look like another object's, and which answers GET so.
+/// A store with ETags that look like another object's, and with this answer to GET.
 fn read_back(calls: Calls, fault: Fault) -> Stage {
     let stage = small();
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, with_header("ETag", OTHER_ETAG)));

@@ -33,7 +33,7 @@ impl Role {
 
 impl Drop for Role {
     fn drop(&mut self) {
-        // The whole server goes in the end.
+        // The server is removed at the end.
         let _ = postgres().psql("postgres", &format!("DROP ROLE {}", self.name));
     }
 }

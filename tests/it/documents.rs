@@ -139,7 +139,7 @@ fn manual_page(command: &clap::Command) -> String {
     tidy(&String::from_utf8(bytes).expect("a manual page is text"))
 }
 
-/// Whether a subcommand uses a setting; the program's own page tells of all.
+/// Whether a subcommand uses a setting; the program's own page lists all.
 fn is_used(setting: &Setting, command: &clap::Command) -> bool {
     command.has_subcommands() || setting.commands.iter().any(|used_by| used_by.word() == command.get_name())
 }

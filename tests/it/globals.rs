@@ -1,4 +1,4 @@
-//! A backup brings a database back on an empty cluster: the globals beside it, then the dump, and nothing of the old cluster.
+//! A backup brings a database back on an empty cluster: its globals first, then the dump, and nothing of the old cluster.
 //! And what the manifest says of them is true.
 
 use std::path::{Path, PathBuf};
@@ -237,7 +237,7 @@ fn the_manifest_names_extensions_and_tablespaces() {
     let known: Vec<String> =
         known.expect("extensions").lines().filter(|line| !line.starts_with("plpgsql")).map(str::to_owned).collect();
     assert_eq!(extensions, known);
-    // What an extension owns is none of the dump's: nobody owns anything here but what stands in the dump.
+    // The dump does not hold what an extension owns. Here only objects of the dump have owners.
     assert_eq!(names(&manifest["roles"]), ["postgres"], "of the schema");
     assert_eq!((names(&manifest["tablespaces"]), names(&manifest["warnings"])), (Vec::new(), Vec::new()));
 }

@@ -23,7 +23,7 @@ const SAID: &str = "words of another program";
 /// What is said of one that does not end, where it has 8 s.
 const HANGS: &str = "did not end within 8s";
 
-/// A whole backup, a warning, and a manifest that says the same; gives that.
+/// A complete backup, a warning, and a manifest that says the same; gives that.
 #[track_caller]
 fn assert_without_globals(stage: &Stage, outcome: &Outcome, why: &str) -> Value {
     stage.assert_committed(outcome, why);

@@ -1,5 +1,5 @@
 //! Whoever started the program goes away, or does not want to wait: SIGHUP, a terminal that is closed, `nohup`, a pipe
-//! that nobody reads, a parent that dies, Ctrl-C twice.
+//! that is never read, a parent that dies, Ctrl-C twice.
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +30,7 @@ fn with_hang_up(program: &Program, what: &str, command: &[&str]) -> Program {
         .args(command)
 }
 
-/// A shell script whose `$1` is the program, and `$2` a file for its exit code.
+/// A shell script. `$1` is the program, `$2` a file for its exit code.
 fn in_shell(program: &Program, script: &str, code: &Path) -> Program {
     program.clone().executed_by(Path::new("/bin/sh")).args(["-c", script, "sh", PROGRAM]).arg(code)
 }
@@ -110,7 +110,7 @@ fn a_terminal_that_is_closed_stops_what_runs_in_it() {
 }
 
 #[test]
-fn output_that_nobody_reads_costs_no_backup() {
+fn unread_output_costs_no_backup() {
     for redirection in ["2>&1 | true", "2>&-", ">&-", ">&- 2>&-", "<&- >/dev/full 2>/dev/full", "2>/dev/full"] {
         let stage = Stage::new(unhurried());
         let dir = tempfile::tempdir().expect("a directory");
@@ -126,13 +126,13 @@ fn output_that_nobody_reads_costs_no_backup() {
 }
 
 #[test]
-fn a_listing_that_nobody_reads_ends_quietly() {
+fn an_unread_listing_ends_quietly() {
     let stage = Stage::new(FakeDump::new());
     stage.backup().run().assert_code(0);
     let dir = tempfile::tempdir().expect("a directory");
     for list in ["list", "list --quiet", "list --json", "list latest", "--help", "list --help"] {
         let code = dir.path().join(list.replace(' ', "_"));
-        // Until nobody reads any more.
+        // Until the reader is gone.
         let script = format!("{{ sleep 0.2; \"$1\" {list}; echo $? >\"$2\"; }} | true");
         let outcome = in_shell(&stage.backup(), &script, &code).env("LOG_LEVEL", "info").run();
         assert_eq!((written_code(&code).as_str(), outcome.stderr.as_str()), ("0", ""), "{list}");
@@ -188,7 +188,7 @@ fn a_sigint_that_comes_twice_for_one_ctrl_c_is_one() {
 fn a_second_sigint_ends_a_daemon_and_the_backup_that_it_takes() {
     let dump = FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput).ignore_sigterm().with_grandchild();
     let stage = Stage::new(dump);
-    // So that the first takes the whole of its 10 s, and the second cannot come too late.
+    // So that the first takes all of its 10 s, and the second cannot come too late.
     stage.proxy.rule(Rule::on(S3Verb::AbortMultipartUpload, Calls::All, Fault::Stall { at: StallAt::BeforeEffect }));
     let mut running = stage.daemon("0 0 1 1 *").arg("--run-on-start").env("S3_REQUEST_TIMEOUT", "60s").spawn();
     stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);

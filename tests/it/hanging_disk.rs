@@ -65,7 +65,7 @@ fn stops_on_signal(case: &Case) {
     assert_eq!(is_last_resort, case.name == LAST_RESORT.name, "{what}: {}", outcome.stderr);
 }
 
-/// Nobody stops it: after its deadline the disk is done without.
+/// No signal stops it: after its deadline the disk is done without.
 fn left_alone() {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
     let disk = HangingDisk::new(Call::Fsync, "part-00003");

@@ -28,7 +28,7 @@ fn assert_one_line(outcome: &Outcome, code: i32, words: &[&str]) {
     }
 }
 
-/// Somebody who takes connections at a port of this host and does as told with them.
+/// Listens on a port of this host and handles each connection with `act`.
 fn listener(act: impl Fn(TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address").to_string();
@@ -36,7 +36,7 @@ fn listener(act: impl Fn(TcpStream) + Send + 'static) -> String {
     address
 }
 
-/// Somebody who answers this.
+/// A listener that gives this answer.
 fn answering(answer: &'static str) -> String {
     listener(move |mut stream| {
         // The request first: what is closed with it unread is reset.
@@ -89,7 +89,7 @@ fn whoever_answers_anything_else_is_not_alive() {
 }
 
 #[test]
-fn whoever_never_stops_talking_or_never_starts_holds_nobody_up() {
+fn a_silent_or_endless_answer_does_not_block_the_health_check() {
     let trickle = listener(|mut stream| {
         while stream.write_all(b" ").is_ok() {
             std::thread::sleep(Duration::from_millis(100));
@@ -109,7 +109,7 @@ fn whoever_never_stops_talking_or_never_starts_holds_nobody_up() {
 }
 
 #[test]
-fn an_address_that_cannot_be_asked_is_a_setting_to_mend() {
+fn an_unusable_address_is_reported_as_a_wrong_setting() {
     assert_one_line(&Program::new().arg("health").run(), 1, &["LISTEN is not set"]);
     for wrong in ["9187", "127.0.0.1", "127.0.0.1:0", "http://127.0.0.1:9187"] {
         assert_one_line(&health(wrong).run(), 4, &["LISTEN: "]);

@@ -52,7 +52,7 @@ fn stage() -> Stage {
 }
 
 #[test]
-fn every_program_is_told_to_notice_a_dead_connection() {
+fn every_program_sets_keepalives_against_dead_connections() {
     let stage = stage();
     for connection in run(&stage, &stage.backup()) {
         assert!(OURS.iter().all(|word| connection.contains(word)), "{connection}");

@@ -117,7 +117,7 @@ fn only_this_tools_own_names_directly_below_the_path_are_listed() {
 }
 
 #[test]
-fn a_backup_without_a_sound_manifest_is_still_listed() {
+fn lists_backup_without_a_valid_manifest() {
     let bucket = s3().create_bucket("manifests");
     let damaged = ["", "{", "[]", "null", "{\"object_bytes\": 3}", "\u{0}\u{1}"];
     put(&bucket, NEWEST, &[b'x'; 300]);
@@ -162,7 +162,7 @@ fn an_open_upload_is_uploading_until_it_is_a_backup() {
     running.wait().assert_code(0);
     let after = list();
     assert_eq!((names(&after), &*after[0][5]), (names(&listed), "ok"));
-    // A neighbour's upload, and one of another name, are none of ours.
+    // Another path's upload, and one of another name, are none of ours.
     for key in [format!("app2/{NEWEST}"), format!("app/x/{NEWEST}"), "app/postgres-backup-x".to_owned()] {
         s3().request("POST", &format!("/{bucket}/{key}?uploads="), b"").expect("an upload begins");
     }
@@ -209,7 +209,7 @@ fn one_backup_is_shown_in_full_with_the_way_back() {
     let bucket = s3().create_bucket("shown");
     put(&bucket, OLDEST, &[b'x'; 300]);
     backup_program(&database, &bucket).run().assert_code(0);
-    // Newer than the latest by their names: what a failed pipe left, and what nobody knows the time of.
+    // Newer than the latest by their names: what a failed pipe left, and one of unknown time.
     let soon = chrono::Utc::now() + chrono::TimeDelta::minutes(30);
     let empty = pg_s3_backup::archive::name::BackupName::new(soon).to_string();
     put(&bucket, &empty, EMPTY_GZIP);

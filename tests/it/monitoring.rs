@@ -116,7 +116,7 @@ fn the_daemon_shows_its_health_and_its_metrics() {
     };
     let plain = stage.dump.output().len();
     let now = chrono::Utc::now().timestamp();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small whole numbers")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small integers")]
     let number = |name: &str, own: &str| value(name, own) as usize;
     assert_eq!(number("last_success_dump_bytes", ""), plain);
     assert!((1..plain * 2).contains(&number("last_success_stored_bytes", "")));
@@ -162,7 +162,7 @@ fn health_ends_with_the_second_tick_without_a_backup() {
 #[test]
 fn what_stands_in_the_destination_is_known_from_the_start() {
     let stage = Stage::new(FakeDump::new());
-    // Nobody's success: the name of a wrong clock, and what a failed pipe left just now.
+    // No success of a run: the name of a wrong clock, and what a failed pipe left just now.
     let just_now = pg_s3_backup::archive::name::BackupName::new(chrono::Utc::now()).to_string();
     for (name, body) in [(FUTURE, &[b'x'; 900][..]), (&*just_now, EMPTY_GZIP)] {
         s3().request("PUT", &format!("/{}/app/{name}", stage.bucket), body).expect("stored");
@@ -254,7 +254,7 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
         let own = format!(",exit_code=\"{code}\"");
         assert!(sample(&text, "last_failure_timestamp_seconds", &destination, &own).is_some(), "{text}");
     }
-    // Nor does one that does not even know the destination, or was told another one.
+    // Nor does one that does not even know the destination, or has another one.
     let wrong = [("S3_BUCKET", ""), ("S3_BUCKET", "s3://x"), ("S3_PATH", "a//b"), ("S3_PATH_FILE", "/no/such/file")];
     for (variable, value) in wrong {
         let program = if variable == "S3_PATH_FILE" { backup.clone().env_remove("S3_PATH") } else { backup.clone() };
@@ -280,7 +280,7 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
 }
 
 #[test]
-fn a_metrics_file_tells_what_retention_did() {
+fn metrics_file_reports_what_retention_did() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("backup.prom");
     let stage = Stage::new(FakeDump::new());

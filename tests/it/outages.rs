@@ -15,7 +15,7 @@ use crate::support::tcp_proxy::TcpProxy;
 
 const SOON: Duration = Duration::from_mins(1);
 const OUTAGE: Duration = Duration::from_secs(4);
-/// What a server's times, which have whole seconds, need until something is a second old.
+/// What a server's times, which have full seconds, need until something is a second old.
 const UNTIL_STALE: Duration = Duration::from_millis(2_100);
 
 /// Seven parts.
@@ -130,7 +130,7 @@ fn an_outage_longer_than_the_budget_ends_the_run_with_how_long_and_what_was_trie
     assert!(outcome.stdout.is_empty() && stage.dump.alive().is_empty(), "{}", outcome.stdout_text());
     assert!(outcome.leftover_children().is_empty(), "{:?}", outcome.leftover_children());
     assert_eq!(stage.keys(), Vec::<String>::new());
-    // It could not be aborted while S3 was away: the log says so, and the next one sweeps it.
+    // It could not be aborted while S3 was away: the log says so, and the next run aborts it.
     assert!(outcome.stderr.contains("an open upload is left behind"), "{}", outcome.stderr);
     assert_eq!(s3().open_uploads(&stage.bucket).len(), 1);
     std::thread::sleep(UNTIL_STALE);

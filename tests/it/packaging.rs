@@ -177,7 +177,7 @@ fn the_service_backs_up_with_the_settings_and_system_calls_that_its_unit_gives_i
     assert_eq!(&used - &allowed, BTreeSet::new(), "system calls that the unit forbids");
 }
 
-/// A user's systemd in a mount namespace of its own, where nobody else's is seen: it starts the service with each of several
+/// A user's systemd in a mount namespace of its own, where no other is seen: it starts the service with each of several
 /// ends, and prints after each how often the service has run.
 const OWN_SYSTEMD: &str = r#"set -eu
 cd "$1"

@@ -9,7 +9,7 @@ use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{assert_empty, clear, manifest, s3_program};
 
-/// A database whose application finds its tables by the database's search_path.
+/// A database with an application that finds its tables by the database's search_path.
 fn shop() -> Database {
     let database = postgres().create_database("pooled");
     let sql = format!(

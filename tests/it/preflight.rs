@@ -44,7 +44,7 @@ fn row_level_security_is_named_before_pg_dump_refuses_it() {
 }
 
 #[test]
-fn a_table_whose_name_is_no_utf8_is_named_as_well_as_may_be() {
+fn names_table_with_invalid_utf8_as_well_as_possible() {
     let without = "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
     let database = postgres().create_database_with("preflight", without);
     let role = format!("{}_reader", database.name);

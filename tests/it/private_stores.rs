@@ -54,7 +54,7 @@ impl Stage {
             .env("BACKUP_MAX_UPLOAD_OUTAGE", "20s")
     }
 
-    /// A wrong configuration, told at once: nobody waits for the certificate to become another, and nothing is dumped.
+    /// A wrong configuration, reported at once: no wait for another certificate, and nothing is dumped.
     #[track_caller]
     fn assert_distrusted(&self, program: Program, words: &[&str]) {
         let dumps = self.dump.pids().len();
@@ -135,7 +135,7 @@ fn a_dump_in_the_spool_outlives_a_certificate_that_is_not_trusted() {
     }
 }
 
-/// A TLS server whose certificate has expired. Nobody gets further than the handshake.
+/// A TLS server with an expired certificate. No client gets past the handshake.
 struct ExpiredServer {
     address: String,
     dir: tempfile::TempDir,
@@ -174,7 +174,7 @@ impl Drop for ExpiredServer {
     }
 }
 
-/// The certificate of an authority that nobody here uses.
+/// The certificate of an unused authority.
 fn own_authority() -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let mut openssl = Command::new("openssl");

@@ -1,4 +1,4 @@
-//! `prune` on a store that works: it deletes what no rule keeps, with what lies beside it, and nothing else; it shows what it
+//! `prune` on a store that works: it deletes what no rule keeps, with its sidecars, and nothing else; it shows what it
 //! would do; and it refuses where something speaks against it.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use crate::support::servers::s3;
 use crate::support::setup::{prune_program, s3_program};
 use crate::support::stored::{EMPTY_GZIP, FUTURE, VALID_MANIFEST, name_of_day, name_of_hour, put_backups};
 
-/// What is in the destination's neighbourhood and is none of its backups, whatever it looks like.
+/// Keys near the destination that are none of its backups, whatever they look like.
 fn unrelated_keys() -> Vec<String> {
     let old = "postgres-backup-2024-01-01_00-00-00.sql.gz";
     let beside = ["app2", "app_test", "app.old", "apple", "ap", "App", "app/x", "app/x/y", "x/app", "other"];
@@ -56,7 +56,7 @@ fn unrelated_keys() -> Vec<String> {
 }
 
 #[test]
-fn of_2500_backups_only_those_go_that_no_rule_keeps_and_no_neighbour_ever() {
+fn deletes_of_2500_backups_only_those_that_no_rule_keeps() {
     let bucket = s3().create_bucket("thousands");
     let names: Vec<String> = (0..2_500).map(name_of_hour).collect();
     let mut keys: Vec<String> = names.iter().map(|name| format!("app/{name}")).collect();
@@ -112,7 +112,7 @@ fn at_the_buckets_top_nothing_below_is_touched() {
 }
 
 #[test]
-fn what_lies_beside_a_backup_goes_after_it_and_orphans_go_too() {
+fn deletes_sidecars_after_their_backup_and_orphaned_sidecars_too() {
     let bucket = s3().create_bucket("beside");
     put_backups(&bucket, "app", &[2, 3, 10, 11, 12]);
     let spared = [name_of_day(13) + ".json", name_of_day(10) + ".drill.json", name_of_day(1) + ".txt"];
@@ -134,7 +134,7 @@ fn what_lies_beside_a_backup_goes_after_it_and_orphans_go_too() {
 }
 
 #[test]
-fn a_backup_whose_object_turns_up_is_no_orphan() {
+fn keeps_sidecars_when_their_object_appears() {
     let bucket = s3().create_bucket("turns-up");
     put_backups(&bucket, "app", &[10, 11, 12, 13]);
     s3().put_many(&bucket, &[format!("app/{}.json", name_of_day(1)), format!("app/{}.json", name_of_day(2))]);
@@ -156,7 +156,7 @@ fn a_backup_whose_object_turns_up_is_no_orphan() {
 }
 
 #[test]
-fn unsound_backups_are_told_by_their_manifests() {
+fn manifests_reveal_invalid_backups() {
     let bucket = s3().create_bucket("invalid");
     put_backups(&bucket, "app", &[1, 2, 3, 4]);
     let partial = r#"{"object_bytes": 900, "partial": true}"#;
@@ -173,7 +173,7 @@ fn unsound_backups_are_told_by_their_manifests() {
     let plan = json(&program.clone().args(["--dry-run", "--json"]).run(), 0);
     let rows = plan["backups"].as_array().expect("rows").iter();
     let rows: Vec<String> = rows.map(|row| format!("{} {}", row["action"], row["status"]).replace('"', "")).collect();
-    // The last three, and the last three that are sound: a damaged manifest is none, and no reason for doubt.
+    // The last three, and the last three valid ones: a damaged manifest is none, and no reason for doubt.
     let expected = ["keep partial", "keep valid", "keep size_mismatch", "keep valid", "delete partial", "keep valid"];
     assert_eq!(rows[..6], expected);
     program.run().assert_code(0);
@@ -264,7 +264,7 @@ fn with_sizes(bucket: &str, sizes: &[(u32, usize)]) {
 }
 
 #[test]
-fn each_reason_to_freeze_is_named_and_can_be_overridden() {
+fn each_safety_check_is_named_and_can_be_overridden() {
     let gap: &[_] = &[(1, 900), (2, 900), (3, 900), (4, 900), (5, 900), (25, 900), (26, 900)];
     let shrunk: &[_] = &[(1, 900), (2, 900), (3, 900), (4, 900), (5, 900), (6, 900), (7, 400)];
     let most: &[_] = &[(1, 900), (2, 900), (3, 900), (4, 900), (5, 900), (6, 900), (7, 900)];
@@ -305,7 +305,7 @@ fn each_reason_to_freeze_is_named_and_can_be_overridden() {
         assert!(report["overridden"][0].as_str().is_some_and(|overridden| overridden.contains(reason)), "{report}");
         assert_eq!((&report["frozen"], &report["problems"]), (&false.into(), &serde_json::json!([])));
         assert!(forced.stderr.contains("overridden by --force: "), "{}", forced.stderr);
-        assert!(!forced.stderr.contains("prune --force"), "what it is told to do it has done: {}", forced.stderr);
+        assert!(!forced.stderr.contains("prune --force"), "the override is in effect: {}", forced.stderr);
         assert!(s3().every_key(&bucket).len() < before.len(), "{reason}: {}", forced.stderr);
     }
 }

@@ -13,7 +13,7 @@ use crate::support::setup::{
     backup_program, gunzipped, manifest, object, only_backup, plain, repository_file, restored, restored_into,
 };
 
-/// Less the two lines whose key is new in each dump.
+/// Without the two lines that have a new key in each dump.
 fn without_keys(dump: &[u8]) -> Vec<u8> {
     let lines = dump.split_inclusive(|&byte| byte == b'\n');
     lines

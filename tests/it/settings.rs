@@ -95,7 +95,7 @@ fn each_missing_setting_alone_is_named() {
 }
 
 #[test]
-fn a_variable_that_is_nearly_a_setting_is_told_but_for_the_health_check() {
+fn reports_misspelled_setting_except_in_the_health_check() {
     let program = Program::new().env("S3_BUCKTE", "sentinel").env("BACKUP_RETENTION_DAY", "sentinel");
     let outcome = program.clone().arg("list").run();
     let expected = ["BACKUP_RETENTION_DAY is set, but", "is S3_BUCKET meant?", "S3_BUCKET is not set"];
@@ -106,7 +106,7 @@ fn a_variable_that_is_nearly_a_setting_is_told_but_for_the_health_check() {
 }
 
 #[test]
-fn what_other_tools_call_a_setting_is_told_at_the_start_and_by_check() {
+fn reports_settings_of_other_tools_at_start_and_in_check() {
     let theirs = [
         ("S3_ENDPOINT", "is S3_URL meant?"),
         ("S3_PREFIX", "is S3_PATH meant?"),
@@ -133,7 +133,7 @@ fn what_other_tools_call_a_setting_is_told_at_the_start_and_by_check() {
 }
 
 #[test]
-fn a_time_zone_of_the_system_that_nothing_follows_is_told_once() {
+fn reports_unused_system_time_zone_once() {
     let outcome = Program::new().arg("daemon").env("TZ", "America/Los_Angeles").env("BACKUP_INTERVAL", "@daily").run();
     outcome.assert_code(1);
     let warnings: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains(" WARN ")).collect();

@@ -1,4 +1,4 @@
-//! A run that is told to stop: exit 143 or 130, and nothing left behind, wherever it was.
+//! A run that is stopped by a signal: exit 143 or 130, and nothing is left, wherever it was.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -82,7 +82,7 @@ fn a_signal_during_the_commit_ends_in_a_commit_or_in_nothing() {
     stage.assert_committed(&running.wait(), "Complete is answered in time");
 }
 
-/// Where a run waits for a request that nobody answers, and how it is to end.
+/// Where a run waits for an unanswered request, and how it is to end.
 fn stopped_while_silent(verb: S3Verb, suffix: &str) -> (Stage, Outcome) {
     let stage = Stage::new(FakeDump::new());
     stage.proxy.rule(Rule::on(verb, Calls::All, Fault::Stall { at: StallAt::BeforeEffect }).key_suffix(suffix));
@@ -104,7 +104,7 @@ fn a_signal_before_anything_is_started_leaves_nothing() {
 }
 
 #[test]
-fn a_signal_behind_the_commit_costs_no_backup() {
+fn a_signal_after_the_commit_costs_no_backup() {
     for sidecar in [".globals.sql.gz", ".sql.gz.json"] {
         let (stage, outcome) = stopped_while_silent(S3Verb::PutObject, sidecar);
         stage.assert_committed(&outcome, sidecar);

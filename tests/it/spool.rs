@@ -1,4 +1,4 @@
-//! The spool: S3 never holds a dump up, and a dump that was whole is delivered, whatever ended the run.
+//! The spool: a slow S3 does not stall the dump, and a complete dump is delivered, whatever ended the run.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::spooled::{DUMP_ON_DISK, Spooled};
 
 const STORAGE_FAILED: i32 = 12;
 const SOON: Duration = Duration::from_mins(1);
-/// What a run says when it keeps a whole dump.
+/// What a run says when it keeps a complete dump.
 const KEPT: &str = "the next backup to this destination delivers it";
 
 fn three_parts() -> Spooled {
@@ -98,7 +98,7 @@ fn a_next_run_that_finds_s3_still_gone_keeps_the_dump_and_takes_no_other() {
 }
 
 #[test]
-fn a_killed_run_whose_dump_was_whole_is_finished_without_sending_anything_twice() {
+fn delivers_complete_dump_of_killed_run_without_sending_a_part_twice() {
     let stage = three_parts();
     stage.killed_from(3);
     let outcome = stage.backup().run();
@@ -112,7 +112,7 @@ fn a_killed_run_whose_dump_was_whole_is_finished_without_sending_anything_twice(
 }
 
 #[test]
-fn a_killed_run_whose_dump_was_not_whole_leaves_nothing_to_the_next() {
+fn discards_incomplete_dump_of_killed_run() {
     let stage = Spooled::new(FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput));
     let running = stage.backup().spawn();
     stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);
@@ -127,7 +127,7 @@ fn a_killed_run_whose_dump_was_not_whole_leaves_nothing_to_the_next() {
 }
 
 #[test]
-fn a_signal_keeps_a_whole_dump_and_nothing_else() {
+fn a_signal_keeps_only_a_complete_dump() {
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
         let stage = three_parts();
         let running = stage.stuck_from(3);
@@ -179,7 +179,7 @@ fn a_signal_while_a_kept_dump_is_delivered_keeps_it() {
 #[test]
 fn a_commit_that_took_effect_before_the_run_was_killed_is_found() {
     let stage = three_parts();
-    // Nobody hears of it: the answer is lost, and HEAD with it.
+    // The program does not see it: the answer is lost, and HEAD with it.
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::All, Fault::internal_error(When::After)));
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::From(3), Fault::slow_down()));
     let running = stage.backup().spawn();
@@ -201,7 +201,7 @@ fn an_upload_that_is_gone_is_started_anew_from_disk() {
     let id = part.query.split('&').find(|pair| pair.starts_with("uploadId=")).expect("an id");
     s3().request("DELETE", &format!("{}?{id}", part.path), b"").expect("aborted");
     let outcome = stage.backup().run();
-    stage.assert_delivered(&outcome, (2, 2), "aborted by somebody else");
+    stage.assert_delivered(&outcome, (2, 2), "aborted by another program");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn another_object_under_the_name_of_a_kept_dump_is_left_alone() {
 }
 
 #[test]
-fn what_fails_before_the_dump_is_whole_leaves_nothing_on_disk() {
+fn failure_before_the_dump_is_complete_leaves_nothing_on_disk() {
     let half = FakeDump::new().body(THREE_PARTS).cut_at(CutAt::Fraction(0.7));
     for (dump, code) in [(half.clone().end(End::Exit(1)), 11), (half, 11)] {
         let stage = Spooled::new(dump);

@@ -60,7 +60,7 @@ fn a_dump_that_s3_refuses_for_good_is_set_aside_and_blocks_no_backup() {
 }
 
 #[test]
-fn a_dump_whose_parts_s3_refuses_is_cut_anew() {
+fn a_dump_is_cut_anew_when_s3_refuses_its_parts() {
     let stage = three_parts();
     stage.killed_from(1);
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::Nth(1), invalid()));
@@ -80,7 +80,7 @@ fn a_dump_is_cut_anew_where_the_limits_have_changed() {
         // Two parts are taken already, of an upload that is of no use any more.
         stage.killed_from(3);
         let program = settings.iter().fold(stage.backup(), |program, (name, value)| program.env(name, value));
-        // What is dumped beside it is small, as it need not fit into two parts of 5 MiB.
+        // The dump that bypasses it is small, as it need not fit into two parts of 5 MiB.
         let small = FakeDump::new().install();
         let outcome = program.env("PG_DUMP_PATH", small.path()).run();
         outcome.assert_code(0);

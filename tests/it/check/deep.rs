@@ -37,7 +37,7 @@ fn damage(bucket: &str, key: &str, bytes: &[u8]) {
     s3().request_with("PUT", &format!("/{bucket}/{key}"), &[&header], bytes).expect("stored");
 }
 
-/// Lets the manifest say what the object is now, so that only what is in it can tell.
+/// Lets the manifest say what the object is now, so that only its content shows the damage.
 fn adapt_manifest(bucket: &str, key: &str, bytes: &[u8], change: impl FnOnce(&mut Value)) {
     let mut manifest = manifest(bucket, key);
     manifest["object_bytes"] = bytes.len().into();
@@ -53,7 +53,7 @@ fn packed(plain: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_sound_backup_is_read_to_its_end_with_and_without_a_manifest() {
+fn reads_valid_backup_to_its_end_with_and_without_a_manifest() {
     let (bucket, key) = backed_up(&database());
     let checked = deep(&bucket);
     checked.assert(&[], &[]).says("dump_integrity", &["5000 rows in 1 tables"]).says("checksum", &["sha256"]);
@@ -88,7 +88,7 @@ fn a_backup_that_was_replaced_by_another_is_found_by_its_sum() {
 }
 
 #[test]
-fn a_member_with_something_behind_it_or_cut_off_is_no_backup_whatever_its_sum() {
+fn rejects_truncated_or_extended_gzip_member_whatever_its_checksum() {
     let (bucket, key) = backed_up(&database());
     let object = s3().get(&bucket, &key).expect("the backup");
     let twice = [object.clone(), object.clone()].concat();
@@ -102,7 +102,7 @@ fn a_member_with_something_behind_it_or_cut_off_is_no_backup_whatever_its_sum() 
 }
 
 #[test]
-fn a_dump_that_is_cut_within_a_sound_gzip_member_is_no_backup() {
+fn rejects_truncated_dump_in_a_valid_gzip_member() {
     let (bucket, key) = backed_up(&database());
     let dump = plain(&bucket, &key);
     for (length, word) in [(dump.len() / 2, "in the middle of the data of public.t"), (dump.len() - 2, "missing")] {
@@ -114,7 +114,7 @@ fn a_dump_that_is_cut_within_a_sound_gzip_member_is_no_backup() {
 }
 
 #[test]
-fn a_dump_that_is_whole_but_not_what_was_dumped_is_told() {
+fn reports_complete_dump_that_differs_from_its_manifest() {
     let (bucket, key) = backed_up(&database());
     let object = s3().get(&bucket, &key).expect("the backup");
     let original = manifest(&bucket, &key);
@@ -130,7 +130,7 @@ fn a_dump_that_is_whole_but_not_what_was_dumped_is_told() {
     deep(&bucket).assert(&[], &[]);
 }
 
-/// A backup of three parts behind a proxy whose faults meet reads of the backup alone.
+/// A backup of three parts behind a proxy with faults for reads of the backup alone.
 fn three_parts() -> (Stage, String) {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
     stage.backup().run().assert_code(0);

@@ -74,7 +74,7 @@ impl Checked {
         self
     }
 
-    /// Each of these stands in what is told of this probe.
+    /// The report of this check contains each of these words.
     #[track_caller]
     fn says(&self, probe: &str, words: &[&str]) -> &Self {
         let lines: Vec<String> =

@@ -57,7 +57,7 @@ fn a_monitoring_host_needs_neither_postgresql_nor_a_key_that_writes() {
 fn no_backup_at_all_fails() {
     let bucket = s3().create_bucket("none");
     for key in ["app2", "app/x", "app_test"] {
-        put(&bucket, &format!("{key}/{}", aged(TimeDelta::hours(1))), b"a neighbour's");
+        put(&bucket, &format!("{key}/{}", aged(TimeDelta::hours(1))), b"another's");
     }
     put(&bucket, "app/notes.sql.gz", b"foreign");
     let checked = Checked::of(&bucket_check(&bucket).env("S3_PATH", "app"));
@@ -95,7 +95,7 @@ fn the_schedule_of_the_backups_says_what_is_too_old() {
 }
 
 #[test]
-fn a_backup_from_the_future_is_told() {
+fn reports_backup_from_the_future() {
     let soon = with_one(-TimeDelta::minutes(30));
     Checked::of(&bucket_check(&soon)).assert(&[], &["freshness", "manifest"]).says("freshness", &["in the future"]);
     let late = with_one(-TimeDelta::hours(2));
@@ -196,7 +196,7 @@ fn another_backup_under_this_name_is_found_by_its_run() {
     let checked = Checked::of(&bucket_check(&bucket).env("S3_PATH", "b"));
     let run = manifest(&bucket, &a)["run_id"].as_str().expect("an id").to_owned();
     checked.assert(&["object"], &[]).says("object", &[&run]);
-    // Written again without its metadata, by a tool that copies buckets, say: only reading it can tell.
+    // Written again without its metadata, by a tool that copies buckets, say: only reading it shows the difference.
     let object = s3().get(&bucket, &a).expect("the backup");
     put(&bucket, &a, &object);
     let copied = Checked::of(&bucket_check(&bucket).env("S3_PATH", "a").arg("--deep"));
@@ -212,7 +212,7 @@ fn a_partial_backup_is_a_warning() {
     let bucket = s3().create_bucket("partial");
     put(&bucket, &aged(TimeDelta::days(1)), &vec![b'x'; 100_000]);
     backup_program(&database, &bucket).args(["--", "-t", "t0"]).run().assert_code(0);
-    // A part is smaller than the whole: that is no shrinking.
+    // A part is smaller than the complete dump: that is no shrinking.
     let checked = Checked::of(&bucket_check(&bucket));
     checked.assert(&[], &["manifest"]).says("manifest", &["a part of database", "-t t0"]);
 }

@@ -97,7 +97,7 @@ const PARTITIONED: &str = "CREATE TYPE hue AS ENUM ('ochre', 'teal'); CREATE TYP
     UPDATE pg_collation SET collcollate = 'de_DE.UTF-8' WHERE collname = 'elsewhere'";
 
 #[test]
-fn partitions_whose_rows_would_move_are_named_with_the_argument_that_helps() {
+fn names_partitions_with_moving_rows_and_the_argument_that_helps() {
     let reader = Reader::new(&format!("{PARTITIONED}; GRANT pg_read_all_data TO ROLE"));
     let checked = Checked::of(&reader.program());
     checked.assert(&[], &["privileges", "privileges"]);

@@ -89,7 +89,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        // The whole server goes in the end.
+        // The server is removed at the end.
         let _ = self.database.psql(&format!("DROP OWNED BY {0} CASCADE; DROP ROLE {0}", self.role));
     }
 }
@@ -152,7 +152,7 @@ fn without_numbers(text: &str) -> String {
 }
 
 #[test]
-fn people_get_a_line_for_each_thing_and_one_for_what_mends_it() {
+fn prints_one_line_for_each_check_and_one_for_each_hint() {
     let database = shop();
     let (bucket, _) = backed_up(&database);
     let outcome = check_program(&database, &bucket).args(["--min-size", "1GiB"]).run();
@@ -215,7 +215,7 @@ fn a_pg_dump_that_is_too_old_is_named_with_both_versions() {
 }
 
 #[test]
-fn tables_and_sequences_that_cannot_be_read_are_mended_by_the_grant_that_is_named() {
+fn named_grant_makes_tables_and_sequences_readable() {
     let reader = Reader::new("CREATE TABLE secret_plans (a int); CREATE SEQUENCE counter");
     reader.assert_printed_statements_fix_it(&["public.secret_plans", "public.counter", "GRANT pg_read_all_data TO"]);
 }
@@ -230,7 +230,7 @@ fn before_postgresql_14_each_schema_is_granted() {
 }
 
 #[test]
-fn large_objects_that_cannot_be_read_are_mended_by_the_grant_that_is_named() {
+fn named_grant_makes_large_objects_readable() {
     let reader = Reader::new("SELECT lo_create(7001); SELECT lo_create(7002)");
     reader
         .assert_printed_statements_fix_it(&["2 large objects (7001, 7002)", "GRANT SELECT ON LARGE OBJECT 7001, 7002"]);
@@ -246,7 +246,7 @@ fn large_objects_that_cannot_be_read_are_mended_by_the_grant_that_is_named() {
 }
 
 #[test]
-fn row_level_security_is_mended_by_the_statement_that_is_named() {
+fn named_statement_lifts_row_level_security() {
     let reader =
         Reader::new("CREATE TABLE t (a int); ALTER TABLE t ENABLE ROW LEVEL SECURITY; GRANT SELECT ON t TO ROLE");
     reader.assert_printed_statements_fix_it(&["row-level security", "public.t", "BYPASSRLS"]);
@@ -280,7 +280,7 @@ fn a_question_that_the_server_refuses_is_not_taken_for_an_answer() {
 }
 
 #[test]
-fn a_dump_that_does_not_come_whole_fails_the_rehearsal_whatever_pg_dump_says() {
+fn an_incomplete_schema_dump_fails_its_check_whatever_pg_dump_says() {
     let database = shop();
     let (bucket, _) = backed_up(&database);
     for (dump, limit, word) in [
@@ -335,7 +335,7 @@ fn a_server_that_ends_connections_which_are_not_read_is_a_warning_without_a_spoo
 }
 
 #[test]
-fn a_spool_that_cannot_be_written_fails_and_one_that_can_has_room() {
+fn an_unwritable_spool_fails_and_a_writable_one_has_space() {
     let database = postgres().create_database("spooling");
     let (bucket, _) = backed_up(&database);
     let dir = tempfile::tempdir().expect("a directory");

@@ -35,7 +35,7 @@ struct Store {
     /// Beside those of every test; `{proxy}` is the proxy's URL.
     settings: Vec<(&'static str, &'static str)>,
     dump: Body,
-    /// Whether an upload that nobody goes on with can be found.
+    /// Whether an abandoned upload can be found.
     shows_uploads: bool,
 }
 
@@ -170,7 +170,7 @@ fn cloudflare_r2() {
 }
 
 #[test]
-fn cloudflare_r2_behind_another_host_is_told_by_the_setting() {
+fn a_setting_names_cloudflare_r2_behind_another_host() {
     let stage = r2().stage();
     let outcome = r2().program(&stage, "backup").run();
     stage.assert_failed(&outcome, 12, "parts that grow").then_names(&["InvalidPart", "set S3_EQUAL_PARTS=true"]);
@@ -240,7 +240,7 @@ fn minio() {
 
 #[test]
 fn seaweedfs() {
-    // It is the server behind the proxy. Some versions do not say when an upload was started, so it is left alone.
+    // This is the proxied server. Some versions do not say when an upload was started, so it is left alone.
     let stage = Store::new(&[Habit::Uploads(Uploads::WithoutTime)]).stage();
     let key = format!("app/{}", name_of_day(3));
     s3().request("POST", &format!("/{}/{key}?uploads=", stage.bucket), b"").expect("started");

@@ -83,7 +83,7 @@ pub fn answers(verb: S3Verb) -> Vec<Injection> {
     all.into_iter().filter(|injection| is_possible(verb, &injection.fault)).collect()
 }
 
-/// Connections that fall silent, and a Complete that takes effect when nobody waits for it any more.
+/// Connections that fall silent, and a Complete that takes effect after the client has given up.
 pub fn stalls(verb: S3Verb) -> Vec<Injection> {
     let stall = |name, effect, at| Injection {
         name,

@@ -14,11 +14,11 @@ use crate::support::proxy::S3Verb;
 use crate::support::servers::s3;
 use crate::support::setup::repository_file;
 
-/// Cells at once in the whole test process, however many tests run: they wait for half of their time.
+/// Cells at once in the test process, however many tests run: they wait for half of their time.
 const AT_ONCE: usize = 6;
 /// Cells that stall at once, beside them: they only wait.
 const STALLED_AT_ONCE: usize = 12;
-/// So many failed cells are told in full.
+/// So many failed cells are printed in full.
 const SHOWN_IN_FULL: usize = 5;
 
 /// Parts of the table, by scene and title.
@@ -123,12 +123,12 @@ impl Sheet {
         let head = format!(
             "# Faults of S3, and what becomes of a backup\n\nWritten by the tests (`tests/it/fault_matrix`). {total} cells: each \
              fault was met, and each outcome is what the cell's rule says; one of which that is not so is **FAILED**, and the \
-             test with it.\n\n*whole*: the object is there, and unpacked it is \
+             test with it.\n\n*complete*: the object is there, and unpacked it is \
              byte for byte what `pg_dump` wrote. *Once*: the SDK or the program tries again. *From then on*: no such call \
              succeeds any more; the outage budget is 300 ms then (12 s for stalls), the exit code the documented one, and the cause is in the \
              log. No process is left behind, and where nothing else is said, no object, no open upload and no file; of an upload \
-             or a dump that is left, the next run was seen to sweep or to deliver it. A \
-             CreateMultipartUpload whose answer is lost leaves an upload without parts, whose id nobody knows; and of one whose \
+             or a dump that is left, the next run was seen to abort or to deliver it. A \
+             CreateMultipartUpload with a lost answer leaves an upload without parts, with an unknown id; and of one whose \
              Complete may still take effect nothing is aborted. Left out is what cannot be: an error inside \
              an answer to HEAD, a 404 to HEAD that is not S3's, a reset in a body that is not sent, a trickle without a body; and a stall anywhere but at a \
              verb's first call.\n"

@@ -18,9 +18,9 @@ use crate::support::stored::name_of_day;
 const OLD: std::ops::RangeInclusive<u32> = 1..=5;
 /// What `--keep-last` says.
 const KEEP: &str = "3";
-/// The day of the upload that `prune` is to sweep.
+/// The day of the upload that `prune` is to abort.
 const ABANDONED: u32 = 9;
-/// A server's times have whole seconds: what was started so long ago is stale to `--sweep-after 1s`.
+/// A server's times have full seconds: what was started so long ago is stale to `--sweep-after 1s`.
 pub const UNTIL_STALE: Duration = Duration::from_millis(2_100);
 /// As much of a manifest as retention and the next backup look at.
 const MANIFEST: &[u8] = br#"{"object_bytes": 300, "partial": false, "database": "postgres"}"#;
@@ -114,7 +114,7 @@ impl<'a> Stage<'a> {
         let case = || format!("{cell}\n{}", run.stderr);
         assert!(self.proxy.log().iter().any(|seen| seen.fault.is_some()), "the fault was never met: {}", case());
         let is_logged = cell.injection.signs.iter().any(|sign| run.stderr.contains(sign));
-        assert!(is_logged || !cell.hinders(), "the log does not tell the cause: {}", case());
+        assert!(is_logged || !cell.hinders(), "the log does not name the cause: {}", case());
         assert!(run.leftover_children().is_empty() && self.dump.alive().is_empty(), "left running: {}", case());
         let outcome = self.look(&run);
         if outcome.open && cell.verb == S3Verb::CreateMultipartUpload {
@@ -188,7 +188,7 @@ impl<'a> Stage<'a> {
             .env("LOG_LEVEL", "debug")
     }
 
-    /// What came of it. An object under a backup's name that is not whole is never an outcome.
+    /// What came of it. An incomplete object under a backup's name is never an outcome.
     fn look(&self, run: &program::Outcome) -> Outcome {
         let code = run.code.unwrap_or_else(|| panic!("ended by signal {:?}", run.signal));
         let keys = self.keys();

@@ -46,7 +46,7 @@ impl Project {
         compose.arg("--file").arg(path)
     }
 
-    /// The whole project, every default filled in.
+    /// The complete project, every default filled in.
     fn resolved(&self, environment: &[(&str, &str)]) -> Value {
         let outcome = self.compose(environment).args(["config", "--format", "json"]).run();
         assert_eq!(outcome.assert_code(0).stderr, "", "Docker Compose complains");
@@ -171,5 +171,5 @@ fn the_database_of_compose_is_waited_for_until_it_takes_connections() {
         program.env("PGPORT", port.to_string()).run().code
     };
     assert_eq!(ready(postgres().port), Some(0));
-    assert_eq!(ready(own_port()), Some(2), "nobody listens there");
+    assert_eq!(ready(own_port()), Some(2), "no listener there");
 }

@@ -83,7 +83,7 @@ pub enum Dump {
 pub struct Rounds {
     /// Of which kind.
     pub mode: Mode,
-    /// How long a run lasts that nobody kills: the shortest so far, for the machine may have been busy at the first.
+    /// How long an undisturbed run lasts: the shortest so far, for the machine may have been busy at the first.
     pub length: Cell<Duration>,
     /// How many requests it sends.
     pub requests: usize,
@@ -91,7 +91,7 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// Measures a run that nobody kills, behind one that warms everything up.
+    /// Measures an undisturbed run, after one that warms everything up.
     pub fn new(mode: Mode) -> Self {
         let dump = FakeDump::new().body(BODY).pause_between(PAUSE);
         let dump = dump.first(&format!("while [ -e \"$here/{HELD}\" ]; do sleep 0.01; done"));
@@ -128,7 +128,7 @@ impl Rounds {
         let next = self.backup().run();
         let case = format!("{case}\n{fate:?}\nkilled:\n{}\nnext", killed.stderr);
         next.assert_code(0);
-        // One more: what was whole is not dumped again.
+        // One more: a complete dump is not dumped again.
         match self.mode {
             Mode::Streamed => self.assert_streamed(&next, (fate, &log), dumps + 1, &case),
             Mode::Spooled => self.assert_spooled(&next, (fate, verified), dumps + 1, &case),
@@ -184,14 +184,14 @@ impl Rounds {
         (killed, log())
     }
 
-    /// Whoever the run had started finds out by itself that nobody reads any more.
+    /// The children of the run notice by themselves that their reader is gone.
     fn await_end_of_children(&self, killed: &Outcome, case: &str) {
         let alive = || (killed.leftover_children(), self.stage.dump.alive(), self.just_started());
-        let nobody = (BTreeSet::new(), Vec::new(), BTreeSet::new());
-        eventually(|| alive() == nobody, || format!("{case}: still there: {:?}", alive()));
+        let none = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+        eventually(|| alive() == none, || format!("{case}: still there: {:?}", alive()));
     }
 
-    /// Whoever the run started at the very end was seen by nobody: a child that still is what it was forked from, or a
+    /// A child that the run started at the very end was not seen: a child that still is what it was forked from, or a
     /// `pg_dump` that has not noted its number yet.
     fn just_started(&self) -> BTreeSet<Process> {
         let bucket = format!("S3_BUCKET={}", self.stage.bucket);
@@ -215,7 +215,7 @@ impl Rounds {
         backups
     }
 
-    /// The id of the run whose proof stands in the spool.
+    /// The id of the run with a proof in the spool.
     fn verified_in_spool(&self) -> Option<String> {
         let is_verified = |line: &&str| line.contains(" {\"verified\":") && line.ends_with('\n');
         self.stage.kept().into_iter().find_map(|run| {
@@ -235,7 +235,7 @@ impl Rounds {
         assert_eq!(self.stage.dump.pids().len(), dumps, "{case}");
     }
 
-    /// Sweeps what killed runs left open, and gives the number: nothing of it may stay.
+    /// Aborts the uploads that killed runs left open, and returns their number. None may stay.
     pub fn clean_up_uploads(&self) -> usize {
         let open = || s3().open_uploads(&self.stage.bucket);
         let left = open().len();
@@ -251,10 +251,10 @@ impl Rounds {
         left
     }
 
-    /// What was whole is delivered without another dump, under its own run's id, and nothing is left.
+    /// A complete dump is delivered without another dump, under its own run's id, and nothing is left.
     fn assert_spooled(&self, next: &Outcome, (fate, verified): (Fate, Option<String>), dumps: usize, case: &str) {
         let backups = 1 + usize::from(fate.was_visible || fate.dump == Dump::Verified);
-        // An upload that was started when the run was killed, and not noted yet, has no part, and is the sweep's.
+        // An upload that was started when the run was killed, and not noted yet, has no part; the cleanup aborts it.
         for (key, id) in s3().empty_uploads(&self.stage.bucket, "") {
             s3().request("DELETE", &format!("/{}/{key}?uploadId={id}", self.stage.bucket), b"").expect("aborted");
         }

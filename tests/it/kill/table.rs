@@ -22,7 +22,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Adds those of one kind, and how many open uploads were aborted behind them.
+    /// Adds those of one kind, and how many open uploads were aborted after them.
     pub fn add(&mut self, mode: Mode, (fates, aborted): (&[Fate], usize)) {
         self.aborted += aborted;
         match mode {
@@ -50,7 +50,7 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "| where SIGKILL landed | streamed | visible, whole | spooled | visible, whole | kept whole, delivered by the next run without a dump |"
+            "| where SIGKILL landed | streamed | visible, complete | spooled | visible, complete | kept complete, delivered by the next run without a dump |"
         )?;
         writeln!(f, "|---|---|---|---|---|---|")?;
         let mut row = |name: &str, is_in: &dyn Fn(&Fate) -> bool| {

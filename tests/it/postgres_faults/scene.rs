@@ -74,7 +74,7 @@ impl Scene {
         }
     }
 
-    /// A backup whose `pg_dump` is held in the middle, when S3 has got a part.
+    /// A backup with its `pg_dump` held in the middle, when S3 has got a part.
     pub fn held(&self) -> Running {
         self.proxy.hold_after_bytes(HELD_AT);
         let running = self.backup().spawn();

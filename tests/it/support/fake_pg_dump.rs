@@ -1,9 +1,9 @@
-//! A `pg_dump` that is a shell script: it writes a prepared dump and ends as told, so that a test can have any failure of the
+//! A `pg_dump` that is a shell script: it writes a prepared dump and ends as requested, so that a test can have any failure of the
 //! real one at once. Used by the fault tests of `backup`.
 //!
 //! It answers `--version`, whatever else it is asked. Each other call leaves its arguments, environment and process id in the
 //! script's directory, so that tests can look for secrets in them. `psql`, `pg_dumpall` and `pg_restore` of the newest
-//! `PostgreSQL` found lie beside it as links, since the program uses the tools of one directory.
+//! `PostgreSQL` found lie in its directory as links, since the program uses the tools of one directory.
 
 pub mod body;
 mod script;
@@ -111,7 +111,7 @@ impl FakeDump {
         self
     }
 
-    /// Ends the output early; its end stays as it is (exit 0 unless told otherwise).
+    /// Ends the output early; its end stays as it is (exit 0 by default).
     #[must_use]
     pub fn cut_at(mut self, cut: CutAt) -> Self {
         self.cut = Some(cut);
@@ -168,7 +168,7 @@ impl FakeDump {
     }
 
     /// Runs these lines of shell before its output. `$connection` is the connection string it was given, `$here/psql` is
-    /// beside it, `$forever` a number of seconds.
+    /// next to it, `$forever` a number of seconds.
     #[must_use]
     pub fn first(mut self, shell: &str) -> Self {
         shell.clone_into(&mut self.first);
@@ -239,7 +239,7 @@ impl FakePgDump {
         fs::read(self.dir.path().join("body")).expect("the prepared dump")
     }
 
-    /// Puts a script in the place of one of the real programs beside it.
+    /// Puts a script in the place of one of the real programs in its directory.
     ///
     /// # Panics
     /// Where the directory cannot be written.

@@ -118,8 +118,8 @@ impl Stage {
         Failed(outcome)
     }
 
-    /// No open upload, no child. An upload whose beginning took effect without an answer has an id that nobody knows: it stays,
-    /// without parts, to the sweep.
+    /// No open upload, no child. An upload that started without an answer has an unknown id: it stays,
+    /// without parts, until the cleanup.
     pub fn assert_nothing_open(&self, outcome: &Outcome, case: &str) {
         let is_lost = |seen: &Seen| {
             seen.verb == S3Verb::CreateMultipartUpload && seen.fault.is_some() && seen.upstream_status == Some(200)

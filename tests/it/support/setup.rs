@@ -113,10 +113,10 @@ pub fn globals(bucket: &str, key: &str) -> Vec<u8> {
     gunzipped(&bytes)
 }
 
-/// The plain dump behind a backup: its one gzip member, with nothing behind it.
+/// The plain dump of a backup: its one gzip member, with nothing after it.
 ///
 /// # Panics
-/// Where the object is not as [`object`] wants it, or not one whole gzip member.
+/// Where the object is not as [`object`] wants it, or not one complete gzip member.
 #[track_caller]
 pub fn plain(bucket: &str, key: &str) -> Vec<u8> {
     gunzipped(&object(bucket, key))
@@ -130,7 +130,7 @@ pub fn plain(bucket: &str, key: &str) -> Vec<u8> {
 pub fn gunzipped(bytes: &[u8]) -> Vec<u8> {
     let mut member = GzDecoder::new(bytes);
     let mut plain = Vec::new();
-    member.read_to_end(&mut plain).expect("a whole gzip member");
+    member.read_to_end(&mut plain).expect("a complete gzip member");
     assert_eq!(member.into_inner().len(), 0, "bytes behind the first gzip member");
     plain
 }

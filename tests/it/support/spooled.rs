@@ -42,7 +42,7 @@ impl Spooled {
         backup.env("BACKUP_SPOOL_DIR", self.dir())
     }
 
-    /// A `backup` whose dump is whole in the spool, while S3 takes no part from the `nth` on.
+    /// A `backup` with its complete dump in the spool, while S3 takes no part from the `nth` on.
     pub fn stuck_from(&self, nth: usize) -> Running {
         self.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::From(nth), Fault::slow_down()));
         let mut running = self.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").spawn();
@@ -50,7 +50,7 @@ impl Spooled {
         running
     }
 
-    /// A `backup` that was killed when its dump was whole, while S3 took no part from the `nth` on. S3 works again.
+    /// A `backup` that was killed when its dump was complete, while S3 took no part from the `nth` on. S3 works again.
     pub fn killed_from(&self, nth: usize) {
         let running = self.stuck_from(nth);
         let journal = self.only_kept().join("journal");
@@ -90,7 +90,7 @@ impl Spooled {
         assert_eq!(self.kept(), Vec::<PathBuf>::new(), "{case}");
     }
 
-    /// Exit 0, and so many backups, each of them whole and with its manifest; nothing is open or kept, and `pg_dump` was
+    /// Exit 0, and so many backups, each of them complete and with its manifest; nothing is open or kept, and `pg_dump` was
     /// called so often.
     #[track_caller]
     pub fn assert_delivered(&self, outcome: &Outcome, (backups, dumps): (usize, usize), case: &str) {

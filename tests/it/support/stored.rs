@@ -3,7 +3,7 @@
 
 use super::servers::s3;
 
-/// As much of a manifest as says that an object of one byte is whole.
+/// As much of a manifest as says that an object of one byte is complete.
 pub const VALID_MANIFEST: &str = r#"{"database": "postgres", "object_bytes": 1, "partial": false}"#;
 
 /// The file name of a backup made at 2 o'clock of this day, counted from January 1st, 2026 (day 1).
@@ -28,7 +28,7 @@ pub const FUTURE: &str = "postgres-backup-2036-01-01_00-00-00.sql.gz";
 /// What `pg_dump | gzip` leaves where `pg_dump` fails: an empty gzip file of 20 bytes.
 pub const EMPTY_GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0";
 
-/// Stores sound backups of one byte of these days below a path, each with its manifest.
+/// Stores valid backups of one byte of these days below a path, each with its manifest.
 ///
 /// # Panics
 /// Where the server refuses one.

@@ -96,7 +96,7 @@ where
     while let Ok((client, _)) = listener.accept().await {
         let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
         tokio::spawn(async move {
-            // A client that went away is not this server's trouble.
+            // A client that went away is not this server's fault.
             let _ = serve(client, &log, &*answer).await;
         });
     }
@@ -131,7 +131,7 @@ async fn serve(mut client: TcpStream, log: &Log, answer: &impl Fn(&Asked, usize)
     client.shutdown().await
 }
 
-/// The request, once it is there whole.
+/// The request, once it is complete.
 fn parse(bytes: &[u8]) -> Option<Asked> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);

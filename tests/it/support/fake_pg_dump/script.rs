@@ -92,7 +92,7 @@ cat "$here/stderr.end" >&2
     )
 }
 
-/// The real one ends with 1 when nobody reads its output any more.
+/// The real one ends with 1 when its reader is gone.
 fn output(fake: &FakeDump, length: u64) -> String {
     let Some(pause) = fake.pause else {
         return r#"cat "$here/body" || exit 1"#.to_owned();

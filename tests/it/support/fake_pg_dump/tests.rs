@@ -11,7 +11,7 @@ fn run(fake: &FakePgDump) -> Outcome {
 }
 
 #[test]
-fn a_whole_dump_is_framed_as_the_real_one_and_of_the_size_asked() {
+fn a_complete_dump_is_framed_as_the_real_one_and_has_the_requested_size() {
     let fake = FakeDump::new().body(Body::Random(100_000)).install();
     let outcome = run(&fake);
     outcome.assert_code(0).assert_no_children_left();
@@ -104,7 +104,7 @@ fn eleven_mebibytes_are_made_once() {
 }
 
 #[test]
-fn a_real_server_takes_the_whole_dump() {
+fn a_real_server_restores_the_complete_dump() {
     for body in [Body::Random(3 << 20), Body::Compressible(1 << 20)] {
         let database = postgres().create_database("fake_dump");
         let fake = FakeDump::new().body(body).install();

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
 
-/// The largest write that the kernel may send, and a head: what it wants room for.
+/// The largest write that the kernel may send, and a head: the size of its buffer.
 pub const BUFFER_BYTES: usize = MAX_WRITE as usize + 4096;
 const MAX_WRITE: u32 = 128 << 10;
 const HEAD_BYTES: usize = 40;
@@ -183,7 +183,7 @@ pub fn entry(node: u64, attributes: &[u8]) -> Vec<u8> {
     [&head, attributes].concat()
 }
 
-/// One name in a directory, the `next` one being asked for behind it.
+/// One name in a directory, the `next` one being asked for after it.
 pub fn dirent(node: u64, next: u64, name: &str, is_dir: bool) -> Vec<u8> {
     let length = u32::try_from(name.len()).expect("a length");
     let mut body = [node.to_ne_bytes(), next.to_ne_bytes()].concat();

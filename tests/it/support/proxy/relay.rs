@@ -1,5 +1,5 @@
 //! Carries one client connection: request by request to the server and back, with the fault that each is to have. Started by
-//! [`super::FaultProxy`] for every connection; it never buffers a body whole.
+//! [`super::FaultProxy`] for every connection; it never buffers a complete body.
 
 use std::io;
 use std::sync::Arc;
