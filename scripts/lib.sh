@@ -67,8 +67,8 @@ server_bin() {
     fi
 }
 
-# process_start PID: sets STARTED to the start time of a living process (in ticks since boot), which tells it from a
-# later one with the same number; status 1 where it is gone or a zombie. One whose first thread alone has ended is a
+# process_start PID: sets STARTED to the start time of a living process (in ticks since boot). PID and STARTED together
+# identify a process. Status 1 where it is gone or a zombie. One with only its first thread ended is a
 # zombie by its state, too, but still listens where it did.
 process_start() {
     local stat=
