@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts beside this file share. Sourced, not run:
+# What the scripts in this directory share. Sourced, not run:
 #   source "${BASH_SOURCE[0]%/*}/lib.sh"
 # Sets SCRIPTS, ROOT and TOOLS; gives die, need_cargo, python_tool, has_all, find_postgres, server_bin and process_start.
 

@@ -1,5 +1,5 @@
 //! Cleanup of abandoned uploads: `prune` and `backup` abort stale uploads of this tool; fresh ones, those that are still
-//! written to, and everybody else's are not.
+//! written to, and those of others stay.
 
 use std::time::Duration;
 

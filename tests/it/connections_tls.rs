@@ -31,7 +31,7 @@ fn client() -> &'static (PathBuf, PathBuf) {
     server().ssl_client.as_ref().expect("a client's certificate")
 }
 
-/// `backup` with these words beside port and database.
+/// `backup` with these words in addition to port and database.
 fn backup(bucket: &str, words: &str) -> Program {
     let connection = format!("port={} dbname=postgres {words}", server().port);
     s3_program(bucket).arg("backup").env("POSTGRES_CONNECTION_STRING", connection)

@@ -1,4 +1,4 @@
-//! A `pg_dump` that fails in every way it can: exit 11, the cause in one line, and nothing left behind.
+//! A `pg_dump` that fails in every way it can: exit 11, the cause in one line, and nothing is left.
 //!
 //! The fakes end by exit code and by signal, truncate, double, drown in stderr, and hang. The complete one is in
 //! `storage_faults`.

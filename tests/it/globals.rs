@@ -68,7 +68,7 @@ fn assert_same(one: &str, other: &str) {
     assert!(one == other, "{differing:?}, or one is longer");
 }
 
-/// What `create_database` put behind the name.
+/// What `create_database` put after the name.
 fn number(name: &str) -> &str {
     name.rsplit_once('漢').expect("the hint's end").1
 }
@@ -141,7 +141,7 @@ fn comes_back(major: &str) {
     assert!(are_tablespaces, "{complaints:#?}");
     assert_eq!(target.psql(verifier), before);
 
-    // As it is printed, beside the other.
+    // As it is printed, next to the other.
     let outcome = run(&printed(&list_program(&bucket).arg("latest")), &new, &clients, Aws::StandIn);
     outcome.assert_code(0);
     assert_same(&said(&new, &clients, "pg_dump --create", &source.name), &old_dump);

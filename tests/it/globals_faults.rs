@@ -57,7 +57,7 @@ fn a_pg_dumpall_that_fails_in_any_way_costs_the_globals_alone() {
     each(cases, |(script, why)| {
         let stage = Stage::new(FakeDump::new());
         stage.dump.replace("pg_dumpall", &format!("#!/bin/sh\n{script}\n"));
-        // What does not hang has all the time that a busy machine makes it take; so has pg_dump beside what does.
+        // What does not hang has all the time that a busy machine makes it take; so has pg_dump while another program hangs.
         let limit = if why == HANGS { "8s" } else { "30m" };
         let outcome = stage.backup().env("BACKUP_STALL_TIMEOUT", limit).run();
         assert_without_globals(&stage, &outcome, why);

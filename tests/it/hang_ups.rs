@@ -1,4 +1,4 @@
-//! Whoever started the program goes away, or does not want to wait: SIGHUP, a terminal that is closed, `nohup`, a pipe
+//! The starter of the program goes away, or does not want to wait: SIGHUP, a terminal that is closed, `nohup`, a pipe
 //! that is never read, a parent that dies, Ctrl-C twice.
 
 use std::fs;

@@ -21,7 +21,7 @@ struct Case {
 const SPOOL: (&str, &str) = ("BACKUP_SPOOL_DIR", "spool");
 const CASES: [Case; 8] = [
     // Before anything, where another program is started (the child closes what it must not have), in the middle of a dump,
-    // and behind the commit.
+    // and after the commit.
     Case { call: Call::Create, name: "lock", setting: SPOOL, code: 143 },
     Case { call: Call::OpenDir, name: "", setting: SPOOL, code: 143 },
     Case { call: Call::Flush, name: "lock", setting: SPOOL, code: 143 },

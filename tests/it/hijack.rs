@@ -67,7 +67,7 @@ fn sprung(server: &Postgres, nonce: &str) -> Vec<String> {
 fn assert_nothing_is_run(server: &Postgres, prepare: impl Fn(Program) -> Program) {
     let (database, nonce) = (server.create_database("hijack"), unique_name("nonce"));
     plant(&database, &nonce);
-    // The traps are open: what is asked as anybody would ask it is theirs.
+    // The traps are open: an unqualified query falls into them.
     let question = "SELECT to_jsonb(d), pg_database_size(oid) FROM pg_database d WHERE datname = 'x'::text LIMIT 1";
     let asked = database.psql(question);
     let open = sprung(server, &nonce).len();

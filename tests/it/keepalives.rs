@@ -18,7 +18,7 @@ const OURS: [&str; 5] = [
     "tcp_user_timeout='120000'",
 ];
 
-/// Notes the arguments of the real programs beside a fake `pg_dump`.
+/// Notes the arguments of the real programs next to a fake `pg_dump`.
 fn listen(dump: &FakePgDump) {
     let real = installed_tools().expect("the client programs");
     for tool in ["psql", "pg_dumpall"] {

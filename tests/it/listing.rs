@@ -224,13 +224,13 @@ fn one_backup_is_shown_in_full_with_the_way_back() {
     let text = latest.stdout_text();
     let manifest = list_program(&bucket).args(["latest", "--json"]).run();
     let manifest: Value = serde_json::from_slice(&manifest.assert_code(0).stdout).expect("the manifest");
-    let sum = manifest["object_sha256"].as_str().expect("a sum");
+    let sum = manifest["object_sha256"].as_str().expect("a checksum");
     for word in [&*database.name, sum, "7 in 1 tables", "sha256sum -c", "createdb -T template0", "psql -X"] {
         assert!(text.contains(word), "{word:?} wanted in:\n{text}");
     }
-    // The globals come before the dump, with a sum of their own.
+    // The globals come before the dump, with their own checksum.
     let name = manifest["file_name"].as_str().expect("a name");
-    let sum = manifest["globals"]["sha256"].as_str().expect("a sum");
+    let sum = manifest["globals"]["sha256"].as_str().expect("a checksum");
     let aws = format!("aws --endpoint-url {} s3 cp", s3().url);
     let writable = "PGOPTIONS='-c default_transaction_read_only=off'";
     let in_order = [
@@ -243,7 +243,7 @@ fn one_backup_is_shown_in_full_with_the_way_back() {
     ];
     let places: Vec<_> = in_order.iter().map(|line| text.find(line.as_str())).collect();
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} in:\n{text}");
-    // The manifest says the same, for whoever has nothing but the bucket.
+    // The manifest says the same, for a reader who has nothing but the bucket.
     let restore = manifest["restore"].as_array().expect("commands");
     let has = |line: &String| restore.iter().any(|command| command.as_str().is_some_and(|text| text.contains(&**line)));
     assert!(in_order.iter().all(has), "{restore:?}");

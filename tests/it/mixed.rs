@@ -103,7 +103,7 @@ fn missing_manifest_facts_cost_no_backup() {
             put(&bucket, &key_of(days), b"x");
             put(&bucket, &format!("{}.json", key_of(days)), damaged.as_bytes());
         }
-        // They may be anybody's: none is deleted, though the rule keeps none of them.
+        // Their owner is unknown: none is deleted, though the rule keeps none of them.
         let outcome = program(&database, &bucket).args(["--retention-days", "1", "--min-keep", "1"]).run();
         let warned = outcome.assert_code(0).stderr.contains("the newest manifests here are damaged");
         assert!(warned && outcome.stderr.contains("nothing was deleted"), "{damaged}: {}", outcome.stderr);

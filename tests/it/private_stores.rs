@@ -1,4 +1,4 @@
-//! Stores of one's own: behind a certificate authority of one's own, behind a proxy, with the bucket in the path or in the
+//! Self-hosted stores: with a private CA, behind a proxy, with the bucket in the path or in the
 //! host's name.
 //!
 //! Names below `localhost` do not resolve on every machine. Here the proxy resolves them, as a company's does.
@@ -13,7 +13,7 @@ use crate::support::program::{Outcome, Program};
 use crate::support::servers::{OwnS3, own_s3, postgres};
 use crate::support::setup::gunzipped;
 
-/// An S3 server with a certificate of an authority of its own; it ends with the test process.
+/// An S3 server with a certificate of a private CA; it ends with the test process.
 fn store() -> &'static OwnS3 {
     static STORE: LazyLock<OwnS3> = LazyLock::new(|| own_s3(&["--tls"]));
     &STORE

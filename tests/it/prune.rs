@@ -62,7 +62,7 @@ fn deletes_of_2500_backups_only_those_that_no_rule_keeps() {
     let mut keys: Vec<String> = names.iter().map(|name| format!("app/{name}")).collect();
     keys.extend(unrelated_keys());
     s3().put_many(&bucket, &keys);
-    // Each has a manifest; some have more beside them.
+    // Each has a manifest; some have more sidecars.
     let manifests: Vec<String> = names.iter().map(|name| format!("app/{name}.json")).collect();
     s3().put_all(&bucket, &manifests.iter().map(|key| (key.as_str(), VALID_MANIFEST)).collect::<Vec<_>>());
     let beside = |name: &String| [".globals.sql.gz", ".drill.json"].map(|suffix| format!("app/{name}{suffix}"));

@@ -1,5 +1,5 @@
 //! What the servers refuse: the S3 server a key, a secret, a bucket, a write (exit 3); PostgreSQL a connection (exit 10). One
-//! line says which, why, and what to do; nothing is left behind.
+//! line says which, why, and what to do; nothing is left.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! What is backed up comes back the same, whatever is in the database and whatever it is called; and the manifest says what
-//! is true. Each way back is download, sha256, gunzip, psql: nothing of the product's own.
+//! is true. Each restore is download, sha256, gunzip, psql, without the program.
 
 use std::fs;
 use std::path::Path;

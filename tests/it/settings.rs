@@ -67,7 +67,7 @@ fn valid() -> Program {
         .env("AWS_EC2_METADATA_DISABLED", "true")
 }
 
-/// One line of stderr for each culprit, none for anybody else, and no secret.
+/// One line of stderr for each culprit, none for other settings, and no secret.
 #[track_caller]
 fn assert_named(outcome: &Outcome, code: i32, culprits: &[&str]) {
     outcome.assert_code(code);
@@ -116,7 +116,7 @@ fn reports_settings_of_other_tools_at_start_and_in_check() {
         ("BACKUP_ANYTHING_ELSE", "has no effect"),
     ];
     let program = theirs.iter().fold(Program::new(), |program, (name, _)| program.env(name, "sentinel"));
-    // Kubernetes puts this beside a service that is called `backup`.
+    // Kubernetes sets this for a service that is called `backup`.
     let program = program.env("BACKUP_SERVICE_HOST", "sentinel").args(["check", "--bucket-only", "--json"]);
     let outcome = program.run();
     outcome.assert_code(1);

@@ -72,7 +72,7 @@ fn sets_aside_a_run_with_a_journal_of_another_version() {
 
 #[test]
 fn a_journal_without_its_end_is_no_damage() {
-    // The proof is torn: the dump was never proved, as far as anybody knows.
+    // The proof is torn: the dump counts as unverified.
     let stage = killed();
     let journal = stage.only_kept().join("journal");
     let text = fs::read_to_string(&journal).expect("it is there");

@@ -87,7 +87,7 @@ fn phases() -> Vec<(String, usize)> {
     // One inode is the disk's own; then there are the subdirectory, its lock, the run, the journal, and each part.
     let inodes = (1..=8).map(|count| (format!("size=64m,nr_inodes={count}"), usize::from(count < 8)));
     let pages = ["4k", "8k", "12k", "16k", "20k", "1m"].map(|size| (format!("size={size}"), 1));
-    // Behind parts of 5, 5 and 1 MiB another 8 must be free each time.
+    // After parts of 5, 5 and 1 MiB another 8 must be free each time.
     let sizes = (10..=24).step_by(2).map(|mebibytes| (format!("size={mebibytes}m"), usize::from(mebibytes < 20)));
     inodes.chain(pages).chain(sizes).chain([(ENOUGH.to_owned(), 0)]).collect()
 }

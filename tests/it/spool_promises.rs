@@ -161,7 +161,7 @@ fn a_spool_that_cannot_be_read_is_no_reason_to_abort_what_may_wait_in_it() {
     stage.killed_from(2);
     let kept = s3().open_uploads(&stage.bucket);
     assert_eq!(kept.len(), 1);
-    // Root reads everything, but no user reads a directory as a file: what an unreadable journal looks like to anybody.
+    // Root reads everything, but no user reads a directory as a file: an unreadable journal looks the same to any user.
     let journal = stage.only_kept().join("journal");
     let aside = stage.dir().join("aside");
     fs::rename(&journal, &aside).expect("moved");

@@ -89,7 +89,7 @@ fn a_part_that_is_damaged_on_its_way_is_sent_again() {
 }
 
 /// Runs a backup up to its commit, puts something else under its name with `run_id` of the metadata there, and lets the
-/// check behind the commit see that.
+/// check after the commit see that.
 fn overwritten_after_the_commit(stage: &Stage, run_id: impl FnOnce(String) -> String) -> Outcome {
     // The first HEAD is for the name, the second comes right before Complete.
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::From(3), Fault::slow_down()));
@@ -109,7 +109,7 @@ fn overwritten_after_the_commit(stage: &Stage, run_id: impl FnOnce(String) -> St
 fn an_object_that_is_not_what_was_sent_does_not_stay() {
     let stage = small();
     let outcome = overwritten_after_the_commit(&stage, |ours| ours);
-    stage.assert_failed(&outcome, STORAGE_FAILED, "damaged behind the commit");
+    stage.assert_failed(&outcome, STORAGE_FAILED, "damaged after the commit");
     assert!(outcome.stderr.contains("it has 14 bytes"), "{}", outcome.stderr);
     assert!(stage.proxy.count(S3Verb::GetObject) > 0, "deleted without having been read");
 }
@@ -151,7 +151,7 @@ fn slow_to_complete(stage: &Stage, at: StallAt, not_yet: std::ops::RangeInclusiv
 #[test]
 fn a_complete_that_takes_effect_after_its_own_deadline_is_found() {
     let stage = small();
-    // The first two HEADs find the name free; the third and the fourth stand between the two Completes, the fifth behind them.
+    // The first two HEADs find the name free; the third and the fourth stand between the two Completes, the fifth after them.
     let outcome = slow_to_complete(&stage, StallAt::BeforeAnswer, 3..=5);
     stage.assert_committed(&outcome, "seen by the sixth HEAD");
 }

@@ -183,7 +183,7 @@ fn a_truncated_object_is_found_by_its_size() {
 #[test]
 fn another_backup_under_this_name_is_found_by_its_run() {
     let database = postgres().create_database("swapped");
-    // The very same dump twice, so that sizes and sums are the same.
+    // The very same dump twice, so that sizes and checksums are the same.
     let dump = FakeDump::new().install();
     let (bucket, path) = (s3().create_bucket("swapped"), dump.path());
     for place in ["a", "b"] {

@@ -77,7 +77,7 @@ fn what_only_a_superuser_may_dump_is_a_warning_and_stands_in_the_manifest() {
     let stored = manifest(&bucket, &s3().keys(&bucket, "").remove(0));
     assert_eq!(stored["warnings"].to_string(), "[]");
 
-    // Some managed services close the catalog to everybody else.
+    // Some managed services close the catalog to all other roles.
     let close = "REVOKE SELECT (subdbid) ON pg_subscription FROM PUBLIC; REVOKE pg_read_all_data FROM";
     reader.database.psql(&format!("{close} {}", reader.role)).expect("closed");
     let closed = Checked::of(&reader.program());

@@ -138,7 +138,7 @@ fn the_json_is_what_the_documents_say() {
     assert!(text.trim() == expected.trim(), "{} should be:\n{text}", file.display());
 }
 
-/// Sizes, sums and times differ from run to run: `N` for each number.
+/// Sizes, checksums and times differ from run to run: `N` for each number.
 fn without_numbers(text: &str) -> String {
     let mut clean = String::new();
     for character in text.chars() {

@@ -32,7 +32,7 @@ const fn refuses(
 /// A store, and what suits it.
 struct Store {
     habits: Vec<Habit>,
-    /// Beside those of every test; `{proxy}` is the proxy's URL.
+    /// In addition to those of every test; `{proxy}` is the proxy's URL.
     settings: Vec<(&'static str, &'static str)>,
     dump: Body,
     /// Whether an abandoned upload can be found.

@@ -157,7 +157,7 @@ impl Cell {
         if self.is_taken_for_no_s3() {
             return Outcome { pruned: false, ..done };
         }
-        // Where no manifest at all can be read, the backups may be anybody's.
+        // Where no manifest at all can be read, the backups may belong to another database.
         if self.is_mistaken_for_success() && self.call == 1 && self.span == Span::FromThenOn {
             return Outcome { pruned: false, ..done };
         }
@@ -172,9 +172,9 @@ impl Cell {
             S3Verb::CompleteMultipartUpload if !is_done => {
                 Outcome { open: self.may_come_late(), ..Outcome::failed(12) }
             }
-            // Whether the name is free must be known; behind the commit, S3's own checksum is proof enough.
+            // Whether the name is free must be known; after the commit, S3's own checksum is proof enough.
             S3Verb::HeadObject if self.call < self.of => Outcome::failed(12),
-            // What lies beside a backup is not worth one.
+            // A sidecar is not worth a backup.
             S3Verb::PutObject => Outcome { globals: is_done || self.call > 1, manifest: is_done, ..done },
             // Nothing is deleted while the owner or the kind of the backups is unknown.
             S3Verb::ListObjects | S3Verb::GetObject => Outcome { pruned: false, ..done },

@@ -38,7 +38,7 @@ const OF_PRUNE: [S3Verb; 6] = [
     S3Verb::ListParts,
     S3Verb::AbortMultipartUpload,
 ];
-/// What a failed dump asks of S3 beside that.
+/// The further requests of a failed dump.
 const OF_FAILED: [S3Verb; 1] = [S3Verb::AbortMultipartUpload];
 
 #[test]

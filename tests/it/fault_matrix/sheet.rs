@@ -16,7 +16,7 @@ use crate::support::setup::repository_file;
 
 /// Cells at once in the test process, however many tests run: they wait for half of their time.
 const AT_ONCE: usize = 6;
-/// Cells that stall at once, beside them: they only wait.
+/// Cells that stall at once, in addition: they only wait.
 const STALLED_AT_ONCE: usize = 12;
 /// So many failed cells are printed in full.
 const SHOWN_IN_FULL: usize = 5;
@@ -126,7 +126,7 @@ impl Sheet {
              test with it.\n\n*complete*: the object is there, and unpacked it is \
              byte for byte what `pg_dump` wrote. *Once*: the SDK or the program tries again. *From then on*: no such call \
              succeeds any more; the outage budget is 300 ms then (12 s for stalls), the exit code the documented one, and the cause is in the \
-             log. No process is left behind, and where nothing else is said, no object, no open upload and no file; of an upload \
+             log. No process is left, and where nothing else is said, no object, no open upload and no file; of an upload \
              or a dump that is left, the next run was seen to abort or to deliver it. A \
              CreateMultipartUpload with a lost answer leaves an upload without parts, with an unknown id; and of one whose \
              Complete may still take effect nothing is aborted. Left out is what cannot be: an error inside \

@@ -100,7 +100,7 @@ impl<'a> Stage<'a> {
         // What is not looked at must not fail on a busy machine; three attempts that stall take longer than 12 s.
         let timeout = match (cell.is_stall(), cell.scene) {
             (false, _) => "20s",
-            // An upload is given up within 8 s: a second attempt must have time enough behind one that stalls.
+            // An upload is given up within 8 s: a second attempt must have time enough after one that stalls.
             (true, Scene::FailedDump) => "2s",
             (true, _) => "5s",
         };
@@ -141,7 +141,7 @@ impl<'a> Stage<'a> {
             }
             self.prune().run()
         };
-        let case = || format!("the next run behind {cell}\n{}", run.stderr);
+        let case = || format!("the next run after {cell}\n{}", run.stderr);
         assert_eq!(run.code, Some(0), "{}", case());
         if self.scene == Scene::Spooled {
             let keys = self.backups();

@@ -13,7 +13,7 @@ use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{assert_empty, clear, installed, only_backup, repository_file, restored};
 
-/// The file in a directory of its own, beside secrets as it asks for them, and what Docker Compose makes of it.
+/// The file in its own directory, with the secrets that it asks for, and what Docker Compose makes of it.
 struct Project {
     directory: tempfile::TempDir,
     file: String,

@@ -112,7 +112,7 @@ impl Container {
     }
 }
 
-/// A test that fails in the middle leaves no container behind.
+/// A test that fails in the middle leaves no container.
 impl Drop for Container {
     fn drop(&mut self) {
         if std::thread::panicking() {

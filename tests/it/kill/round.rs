@@ -23,7 +23,7 @@ const BODY: Body = Body::Random(6 << 20);
 /// A quarter of a second for the dump, so that instants fall into it.
 const PAUSE: Duration = Duration::from_millis(15);
 
-/// While this file lies beside `pg_dump`, it writes nothing.
+/// While this file is in the directory of `pg_dump`, it writes nothing.
 const HELD: &str = "held";
 
 /// How the manifest's key ends.
@@ -201,7 +201,7 @@ impl Rounds {
         process::all().into_iter().filter(is_one).collect()
     }
 
-    /// Every backup is exactly what `pg_dump` wrote, and nothing lies there that is not beside one.
+    /// Every backup is exactly what `pg_dump` wrote, and every other object is a sidecar of one.
     fn assert_all_visible_backups_are_complete(&self, case: &str) -> Vec<String> {
         let keys = self.stage.keys();
         let is_backup = |key: &&String| key.ends_with(".sql.gz") && !key.ends_with(".globals.sql.gz");

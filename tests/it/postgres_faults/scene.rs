@@ -49,7 +49,7 @@ impl Scene {
     /// On this server.
     pub fn new(server: &Postgres, keeping: Keeping) -> Self {
         let database = server.create_database("faults");
-        // The test servers commit asynchronously: a crash right behind that would take the table along.
+        // The test servers commit asynchronously: a crash right after that would take the table along.
         let sql = format!(
             "SET synchronous_commit = on; CREATE TABLE large AS SELECT n, md5(n::text) || md5((-n)::text) AS t FROM generate_series(1, {ROWS}) n"
         );

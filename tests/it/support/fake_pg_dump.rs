@@ -56,7 +56,7 @@ pub(super) enum OnTerm {
     Ignore,
 }
 
-/// Whether it leaves a child behind.
+/// Whether it leaves a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Grandchild {
     None,
@@ -118,7 +118,7 @@ impl FakeDump {
         self
     }
 
-    /// Writes the same dump twice, one behind the other, the same `\restrict` key in both.
+    /// Writes the same dump twice, one after the other, the same `\restrict` key in both.
     #[must_use]
     pub fn twice(mut self) -> Self {
         self.copies = 2;
@@ -264,12 +264,12 @@ impl FakePgDump {
         self.read("pids").lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// The process id of the child it left behind.
+    /// The process id of the child that it left.
     pub fn grandchild(&self) -> Option<u32> {
         self.read("grandchild").trim().parse().ok()
     }
 
-    /// What of it still runs: the script itself, what it became, or the child it left behind.
+    /// What of it still runs: the script itself, what it became, or the child that it left.
     pub fn alive(&self) -> Vec<Process> {
         let pids = self.pids().into_iter().chain(self.grandchild());
         // The number alone could be another process's by now; no other has this directory or this sleep in its arguments.

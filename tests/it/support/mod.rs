@@ -3,7 +3,7 @@
 //! | module | what it gives |
 //! |---|---|
 //! | [`proxy`] | [`proxy::FaultProxy`]: an HTTP proxy in front of the S3 server that fails the n-th call of a verb, and keeps a log of every request |
-//! | [`web`] | [`web::Web`]: a small HTTP server with canned answers: what AWS has beside S3 |
+//! | [`web`] | [`web::Web`]: a small HTTP server with canned answers: |what AWS has apart from S3 ||
 //! | [`connect_proxy`] | [`connect_proxy::ConnectProxy`]: an HTTP proxy that tunnels, and resolves names itself |
 //! | [`tcp_proxy`] | [`tcp_proxy::TcpProxy`]: a plain TCP forwarder in front of the database that cuts, stalls and refuses |
 //! | [`pgbouncer`] | [`pgbouncer::PgBouncer`]: a real connection pooler in front of the database |
@@ -11,7 +11,7 @@
 //! | [`fake_pg_dump`] | [`fake_pg_dump::FakeDump`]: a `pg_dump` that writes a prepared dump and ends as requested |
 //! | [`servers`] | the database server and the S3 server shared by the test process, and private ones that a test may stop |
 //! | [`program`] | [`program::Program`]: runs the built binary in an empty environment and watches it |
-//! | [`setup`] | the usual `backup` of a database into a bucket, and the way back: download, check, gunzip, psql |
+//! | [`setup`] | the usual `backup` of a database into a bucket, and its restore: download, check, gunzip, psql |
 //! | [`stored`] | backups that were made long ago |
 //! | [`port`] | ports that no other process gets, for servers that come and go |
 //! | [`process`] | processes as seen in `/proc`: descendants, start times, signals |

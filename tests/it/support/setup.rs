@@ -99,7 +99,7 @@ pub fn object(bucket: &str, key: &str) -> Vec<u8> {
     bytes
 }
 
-/// The globals beside a backup, uncompressed, their size and sha256 checked against the manifest.
+/// The globals of a backup, uncompressed, their size and sha256 checked against the manifest.
 ///
 /// # Panics
 /// Where they are not there or not what the manifest says.
@@ -131,7 +131,7 @@ pub fn gunzipped(bytes: &[u8]) -> Vec<u8> {
     let mut member = GzDecoder::new(bytes);
     let mut plain = Vec::new();
     member.read_to_end(&mut plain).expect("a complete gzip member");
-    assert_eq!(member.into_inner().len(), 0, "bytes behind the first gzip member");
+    assert_eq!(member.into_inner().len(), 0, "bytes after the first gzip member");
     plain
 }
 
@@ -177,7 +177,7 @@ pub fn repository_file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Installs what a test needs beside the servers, where it is missing (`scripts/install`).
+/// Installs what a test needs apart from the servers, where it is missing (`scripts/install`).
 ///
 /// # Panics
 /// Where it cannot be had.

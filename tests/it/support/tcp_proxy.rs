@@ -229,7 +229,7 @@ impl State {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// How many of `wanted` bytes may still pass to a client, and whether the cut comes right behind them.
+    /// How many of `wanted` bytes may still pass to a client, and whether the cut comes right after them.
     fn spend(&self, wanted: usize) -> (usize, bool) {
         let limit = wanted as u64;
         let take = |left: u64| (left != UNLIMITED).then(|| left.saturating_sub(limit));

@@ -1,5 +1,5 @@
 //! [`Web`]: a small HTTP server on loopback that answers as a closure says, and keeps what it was asked. Used for what AWS
-//! has beside S3: STS, the metadata services, single sign-on.
+//! has apart from S3: STS, the metadata services, single sign-on.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,7 +46,7 @@ impl Asked {
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// Names and values, beside length and `Connection: close`.
+    /// Names and values, apart from length and `Connection: close`.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: String,

@@ -105,7 +105,7 @@ impl Request<'_> {
         self.body.get(at..at + 8).map_or(0, |bytes| u64::from_ne_bytes(bytes.try_into().expect("eight bytes")))
     }
 
-    /// The body behind an offset.
+    /// The body after an offset.
     pub fn rest(&self, at: usize) -> &[u8] {
         self.body.get(at..).unwrap_or_default()
     }
@@ -152,7 +152,7 @@ pub fn answer(mut device: &File, id: u64, answer: Result<Vec<u8>, i32>) {
     let (error, body) = answer.map_or_else(|error| (-error, Vec::new()), |body| (0, body));
     let length = u32::try_from(16 + body.len()).expect("a length");
     let head = [&length.to_ne_bytes()[..], &error.to_ne_bytes(), &id.to_ne_bytes()].concat();
-    // Whoever asked may be gone.
+    // The requester may be gone.
     let _ = device.write_all(&[head, body].concat());
 }
 
@@ -193,7 +193,7 @@ pub fn dirent(node: u64, next: u64, name: &str, is_dir: bool) -> Vec<u8> {
     body
 }
 
-/// Numbers one behind the other.
+/// Numbers one after the other.
 pub fn numbers(numbers: &[u32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_ne_bytes()).collect()
 }

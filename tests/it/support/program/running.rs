@@ -271,7 +271,7 @@ impl Outcome {
         self
     }
 
-    /// Processes it left behind that are still alive after ten seconds: every descendant seen while it ran (looked for every
+    /// Processes that it left and that are still alive after ten seconds: every descendant seen while it ran (looked for every
     /// 20 ms) and everything in its process group.
     pub fn leftover_children(&self) -> BTreeSet<Process> {
         let deadline = Instant::now() + CHILD_GRACE;
@@ -285,7 +285,7 @@ impl Outcome {
         }
     }
 
-    /// Nothing may be left behind.
+    /// Nothing may be left.
     ///
     /// # Panics
     /// Where a child still lives, with its command line.

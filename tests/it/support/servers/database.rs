@@ -24,7 +24,7 @@ impl Postgres {
         self.create_database_with(name_hint, "")
     }
 
-    /// The same with options of `CREATE DATABASE` behind the name, such as `TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'`.
+    /// The same with options of `CREATE DATABASE` after the name, such as `TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'`.
     ///
     /// # Panics
     /// Where the server refuses.
