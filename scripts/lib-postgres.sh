@@ -49,7 +49,7 @@ copy_cluster() {
         --checkpoint=fast --no-sync) </dev/null >>"$DIR/log" 2>&1 || die "pg_basebackup failed"
 }
 
-# make_client_certificate: for the role cert_user, of the authority in DIR/ca.pem; its key is for whoever calls us.
+# make_client_certificate: for the role cert_user, of the authority in DIR/ca.pem; its key is for the caller.
 make_client_certificate() {
     (
         cd "$DIR"

@@ -43,7 +43,7 @@ fn scan<'a>(blocks: impl Iterator<Item = &'a [u8]>) -> ScanReport {
     scanner.finish()
 }
 
-/// The judges' word: the dump's end, and that all of it is in the object.
+/// The verdict of the checks: the dump's end, and that all of it is in the object.
 fn is_complete(report: &ScanReport, wait_status: i32) -> bool {
     let judge = || {
         let end = DumpEnd { status: ExitStatus::from_raw(wait_status), cause: None, warnings: Vec::new() };

@@ -70,7 +70,7 @@ fn the_servers_certificate_is_checked_as_the_connection_string_says() {
 #[test]
 fn a_server_that_is_not_whom_the_connection_string_trusts_is_refused() {
     let bucket = s3().create_bucket("tls");
-    // An authority that has not signed the server's certificate, though it is a good one.
+    // A CA that has not signed the server's certificate, though it is a good one.
     let (login, client) = (by_password(), client().0.display());
     for (words, word) in [
         (format!("host=127.0.0.1 sslmode=verify-full sslrootcert='{client}'"), "certificate verify failed"),

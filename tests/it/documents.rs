@@ -150,7 +150,9 @@ fn environment_section(roff: &mut Roff, command: &clap::Command) {
         return;
     }
     roff.control("SH", ["ENVIRONMENT"]);
-    roff.text([roman("A flag goes before a variable, and a variable before the default; an empty variable is unset.")]);
+    roff.text([roman(
+        "A flag takes precedence over a variable, and a variable over the default; an empty variable is unset.",
+    )]);
     roff.text([
         roman("Every variable X also works as "),
         bold("X_FILE"),

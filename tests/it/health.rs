@@ -71,7 +71,7 @@ fn a_daemon_is_alive_until_it_stops_wherever_it_listens() {
 #[test]
 fn it_is_asked_with_the_daemons_environment_whatever_that_holds() {
     let address = answering("HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{\"alive\":true}");
-    // Settings of the backup are judged by the daemon, and read by it alone.
+    // Only the daemon reads and checks the settings of the backup.
     let wrong = [("S3_URL", "nonsense"), ("BACKUP_INTERVAL", "never"), ("S3_SECRET_KEY_FILE", "/no/such/file")];
     let program = wrong.into_iter().fold(health(&address), |program, (name, value)| program.env(name, value));
     program.run().assert_code(0);

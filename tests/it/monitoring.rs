@@ -1,4 +1,4 @@
-//! What monitoring sees: the daemon's own server, the metrics file, the alerts and the dashboard. Prometheus's own tool judges.
+//! What monitoring sees: the daemon's own server, the metrics file, the alerts and the dashboard. Prometheus's own tool checks them.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};

@@ -35,14 +35,14 @@ impl Stage {
         Self { bucket: store().create_bucket("private"), dump: FakeDump::new().install() }
     }
 
-    /// `backup`, with the authority trusted.
+    /// `backup`, with the CA trusted.
     fn backup(&self) -> Program {
         self.command("backup")
             .env("POSTGRES_CONNECTION_STRING", postgres().uri("postgres"))
             .env("PG_DUMP_PATH", self.dump.path())
     }
 
-    /// Any command, with the authority trusted.
+    /// Any command, with the CA trusted.
     fn command(&self, command: &str) -> Program {
         Program::new()
             .arg(command)
@@ -78,10 +78,10 @@ impl Stage {
 }
 
 #[test]
-fn a_private_authority_is_trusted_by_its_bundle_alone() {
+fn a_private_ca_is_trusted_by_its_bundle_alone() {
     let stage = Stage::new();
     stage.assert_committed(&stage.backup().run());
-    let (other, distrusted) = (own_authority(), "UnknownCertificateAuthority");
+    let (other, distrusted) = (unused_ca(), "UnknownCertificateAuthority");
     let advice = "set S3_CA_BUNDLE to the certificates of its authority";
     stage.assert_distrusted(stage.backup().env_remove("S3_CA_BUNDLE"), &[distrusted, "UnknownIssuer", advice]);
     stage.assert_distrusted(stage.backup().env("S3_CA_BUNDLE", other.path()), &[distrusted, "UnknownIssuer", advice]);
@@ -174,8 +174,8 @@ impl Drop for ExpiredServer {
     }
 }
 
-/// The certificate of an unused authority.
-fn own_authority() -> tempfile::NamedTempFile {
+/// The certificate of an unused CA.
+fn unused_ca() -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let mut openssl = Command::new("openssl");
     openssl.args([

@@ -299,7 +299,7 @@ fn an_incomplete_schema_dump_fails_its_check_whatever_pg_dump_says() {
 }
 
 #[test]
-fn a_lock_that_pg_dump_does_not_get_fails_the_rehearsal() {
+fn a_lock_that_pg_dump_does_not_get_fails_the_schema_dump() {
     let database = shop();
     let (bucket, _) = backed_up(&database);
     let _blocker = Blocker::of_table(&database);

@@ -204,7 +204,7 @@ fn a_signal_in_the_middle_of_a_write_leaves_nothing() {
 }
 
 #[test]
-fn a_signal_while_pg_dump_rehearses_ends_it() {
+fn a_signal_during_the_schema_dump_ends_it() {
     use crate::support::fake_pg_dump::{End, FakeDump};
     let stage = Stage::new();
     let dump = FakeDump::new().end(End::Hang).install();

@@ -69,7 +69,7 @@ fn with_a_role_the_cronjob_needs_no_keys() {
 }
 
 #[test]
-fn a_store_of_ones_own_is_trusted_by_its_authority() {
+fn a_self_hosted_store_is_trusted_by_its_private_ca() {
     let store = own_s3(&["--tls"]);
     let (database, bucket) = (postgres().create_database("own_store"), store.create_bucket("own"));
     let authority = fs::read_to_string(store.ca_file.as_ref().expect("its authority")).expect("a certificate");
