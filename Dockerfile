@@ -15,7 +15,7 @@ RUN touch src/lib.rs src/main.rs && cargo build --release --locked && cp target/
 
 # Each Debian release has one major. The programs of all run on this one with the newest libpq among them, which is
 # why they are taken out of their packages instead of being installed; without Debian's perl wrappers. Servers 13 and 14
-# get the pg_dump of 15: that of 13 would bring OpenSSL 1.1 along, which nobody mends any more.
+# get the pg_dump of 15: that of 13 would bring OpenSSL 1.1 along, which gets no fixes any more.
 FROM debian:trixie-slim AS clients
 ARG PG_CLIENTS="15:bookworm 17:trixie 18:forky"
 ARG LIBPQ_FROM=forky
@@ -61,7 +61,7 @@ COPY LICENSE /usr/share/doc/pg-s3-backup/
 COPY --from=build /pg-s3-backup /usr/local/bin/
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="pg-s3-backup" \
-      org.opencontainers.image.description="PostgreSQL backups in S3 whose names are proofs" \
+      org.opencontainers.image.description="PostgreSQL backups with pg_dump in S3, verified before they get their names" \
       org.opencontainers.image.source="https://github.com/pg-s3-backup/pg-s3-backup" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.revision="${REVISION}"

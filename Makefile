@@ -51,7 +51,7 @@ test: cargo ## Run all tests, on servers that they start themselves
 	cargo test $(CARGO_FLAGS) --doc
 	cargo test $(CARGO_FLAGS) --lib --bins --tests
 
-# Above what a run of all tests takes; a seed of one's own repeats the instants of another run.
+# Above what a run of all tests takes; a given seed repeats the instants of another run.
 KILL_ROUNDS ?= 200
 
 test-kill: cargo ## Kill 200 streamed and 200 spooled backups (KILL_ROUNDS, KILL_SEED): target/kill-table.md

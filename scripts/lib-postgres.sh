@@ -43,13 +43,13 @@ make_cluster() {
     rm "$DIR/pwfile"
 }
 
-# copy_cluster: a standby of the server on port PRIMARY, whose password is in PGPASSWORD.
+# copy_cluster: a standby of the server on port PRIMARY, with its password in PGPASSWORD.
 copy_cluster() {
     (cd "$DIR" && "${AS[@]}" "$BIN/pg_basebackup" -D "$DIR/data" -h 127.0.0.1 -p "$PRIMARY" -U postgres -w -R \
         --checkpoint=fast --no-sync) </dev/null >>"$DIR/log" 2>&1 || die "pg_basebackup failed"
 }
 
-# make_client_certificate: for the role cert_user, of the authority in DIR/ca.pem; its key is for whoever calls us.
+# make_client_certificate: for the role cert_user, of the authority in DIR/ca.pem; its key is for the caller.
 make_client_certificate() {
     (
         cd "$DIR"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts beside this file share. Sourced, not run:
+# What the scripts in this directory share. Sourced, not run:
 #   source "${BASH_SOURCE[0]%/*}/lib.sh"
 # Sets SCRIPTS, ROOT and TOOLS; gives die, need_cargo, python_tool, has_all, find_postgres, server_bin and process_start.
 
@@ -67,8 +67,8 @@ server_bin() {
     fi
 }
 
-# process_start PID: sets STARTED to the start time of a living process (in ticks since boot), which tells it from a
-# later one with the same number; status 1 where it is gone or a zombie. One whose first thread alone has ended is a
+# process_start PID: sets STARTED to the start time of a living process (in ticks since boot). PID and STARTED together
+# identify a process. Status 1 where it is gone or a zombie. One with only its first thread ended is a
 # zombie by its state, too, but still listens where it did.
 process_start() {
     local stat=

@@ -1,5 +1,5 @@
-//! The dump's end: however the bytes come, the judgement is the same; what is whole is never whole once it is cut, or
-//! once something follows; and what is whole ends as `pg_dump` ends.
+//! The dump's end: however the bytes come, the result is the same; a complete dump is incomplete once it is cut, or
+//! once something follows; and a complete dump ends as `pg_dump` ends.
 //!
 //! Input: a byte that says how to cut, then the dump. Where that byte is odd, the dump stands between a good beginning
 //! and a good end, so that mutations are tried as statements and rows.
@@ -28,12 +28,12 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(scan(dump.chunks(1)), report, "byte by byte");
     assert_eq!(report.bytes, dump.len() as u64);
     assert_eq!(report.rows, report.tables.iter().map(|table| table.rows).sum::<u64>());
-    let is_whole = is_whole(&report, 0);
-    assert_eq!(is_whole, report.flaw.is_none());
-    if is_whole {
+    let is_complete = is_complete(&report, 0);
+    assert_eq!(is_complete, report.flaw.is_none());
+    if is_complete {
         ends_as_pg_dump_does(&dump);
-        never_whole_otherwise(&dump, step);
-        assert!(!self::is_whole(&report, 256), "exit code 1 is no success");
+        incomplete_when_changed(&dump, step);
+        assert!(!self::is_complete(&report, 256), "exit code 1 is no success");
     }
 });
 
@@ -43,8 +43,8 @@ fn scan<'a>(blocks: impl Iterator<Item = &'a [u8]>) -> ScanReport {
     scanner.finish()
 }
 
-/// The judges' word: the dump's end, and that all of it is in the object.
-fn is_whole(report: &ScanReport, wait_status: i32) -> bool {
+/// The verdict of the checks: the dump's end, and that all of it is in the object.
+fn is_complete(report: &ScanReport, wait_status: i32) -> bool {
     let judge = || {
         let end = DumpEnd { status: ExitStatus::from_raw(wait_status), cause: None, warnings: Vec::new() };
         judge_end(&end, report.clone())
@@ -75,13 +75,13 @@ fn ends_as_pg_dump_does(dump: &[u8]) {
     assert!(before.windows(restrict.len()).any(|window| window == restrict), "another key");
 }
 
-fn never_whole_otherwise(dump: &[u8], step: usize) {
+fn incomplete_when_changed(dump: &[u8], step: usize) {
     // All cuts close to the end, some before.
     let near = dump.len().saturating_sub(48)..dump.len();
     for length in near.chain((step..dump.len()).step_by(dump.len() / 8)) {
-        assert!(scan([&dump[..length]].into_iter()).flaw.is_some(), "whole, although cut to {length} bytes");
+        assert!(scan([&dump[..length]].into_iter()).flaw.is_some(), "complete, although cut to {length} bytes");
     }
     for more in [b"\n".as_slice(), b" ", TAIL, dump] {
-        assert!(scan([dump, more].into_iter()).flaw.is_some(), "whole, although something follows");
+        assert!(scan([dump, more].into_iter()).flaw.is_some(), "complete, although something follows");
     }
 }

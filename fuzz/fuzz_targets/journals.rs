@@ -1,5 +1,5 @@
 //! Journals: whatever stands in one, only parts without a gap count, a damaged line costs what it said, and only what was
-//! proved is whole.
+//! proved is complete.
 //!
 //! Input: the journal's bytes; where its first byte is `#`, lines that are given their right checksums here, or no mutation
 //! would ever pass them.
@@ -43,13 +43,13 @@ fn judge(journal: &Journal) {
     assert!(journal.parts.iter().all(|(number, part)| *number == part.number));
     assert!(journal.uploaded.keys().all(|number| journal.parts.contains_key(number)));
     assert!(journal.uploaded.is_empty() || journal.started.is_some());
-    let Ok(whole) = journal.verified() else { return };
-    let proof = journal.proof.as_ref().expect("nothing is whole without a proof");
+    let Ok(verified) = journal.verified() else { return };
+    let proof = journal.proof.as_ref().expect("nothing is verified without a proof");
     let bytes: u128 = journal.parts.values().map(|part| u128::from(part.bytes)).sum();
-    assert_eq!(bytes, u128::from(whole.totals().object_bytes));
-    assert_eq!(journal.parts.len(), whole.totals().parts as usize);
-    assert_eq!((whole.totals(), whole.scan()), (&proof.totals, &proof.scan));
-    assert_eq!(whole.scan().bytes, whole.totals().plain_bytes);
+    assert_eq!(bytes, u128::from(verified.totals().object_bytes));
+    assert_eq!(journal.parts.len(), verified.totals().parts as usize);
+    assert_eq!((verified.totals(), verified.scan()), (&proof.totals, &proof.scan));
+    assert_eq!(verified.scan().bytes, verified.totals().plain_bytes);
 }
 
 /// A line of a journal around this JSON.

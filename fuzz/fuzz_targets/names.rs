@@ -12,7 +12,7 @@ fuzz_target!(|text: &str| {
     let Some(name) = BackupName::parse(one) else { return };
     assert_eq!(name.to_string(), one, "another text is read as this name");
     assert_eq!(BackupName::new(name.started()), name);
-    // What lies beside a backup is none.
+    // A sidecar is no backup.
     for suffix in [".json", ".globals.sql.gz", ".drill.json"] {
         assert_eq!(BackupName::parse(&format!("{one}{suffix}")), None);
     }

@@ -1,4 +1,4 @@
-//! Schedules: time only goes forward, each tick is found again from behind it, and none is skipped.
+//! Schedules: time only goes forward, each tick is found again from the next one, and none is skipped.
 //!
 //! Input: four bytes for the time, one for the zone, then the cron expression.
 #![no_main]

@@ -12,8 +12,8 @@ use pg_s3_backup::config::parse;
 use pg_s3_backup::postgres::{Coverage, DumpArguments};
 
 const SECRET: &str = "S3ntinel.Of-a_Secret~9f81";
-/// All that is taken (SPEC §4.5), by the whole name: `pg_dump` would also take the beginning of one.
-const WHOLE: &[&str] = &[
+/// All that is taken (SPEC §4.5), by the complete name: `pg_dump` would also take a prefix of one.
+const COMPLETE: &[&str] = &[
     "--no-owner",
     "--no-privileges",
     "--no-acl",
@@ -109,7 +109,7 @@ fn places(text: &str) {
                 "user information is taken"
             );
         }
-        // It may hold one, so nothing of it may be told.
+        // It may hold one, so nothing of it may be shown.
         Err(why) => assert!(!why.contains(SECRET), "the refusal repeats the URL"),
     }
 }
@@ -131,13 +131,13 @@ fn arguments(text: &str) {
             word.get(..2).unwrap_or_default()
         };
         let is_partial = PARTIAL.contains(&name);
-        assert!(is_partial || WHOLE.contains(&name), "{word} is taken");
+        assert!(is_partial || COMPLETE.contains(&name), "{word} is taken");
         assert!(!is_partial || arguments.coverage() == Coverage::Partial, "{word} leaves something out");
         is_value = takes_next_word(word);
     }
 }
 
-/// Options whose value is the next word.
+/// Options that take the next word as their value.
 fn takes_next_word(word: &str) -> bool {
     const VALUED: &[&str] = &[
         "-n",

@@ -1,5 +1,5 @@
 //! Where credentials come from where `S3_ACCESS_KEY` is not set: every source of the AWS chain, imitated on loopback with the
-//! real requests and answers. What each gives is checked with every request, signature and token: the proof is a whole backup.
+//! real requests and answers. What each gives is checked with every request, signature and token: the proof is a complete backup.
 
 use std::fs;
 use std::path::PathBuf;
@@ -70,7 +70,7 @@ fn stage() -> Stage {
     with_sessions(FakeDump::new())
 }
 
-/// A stage whose S3 server knows both temporary credentials.
+/// A stage with an S3 server that knows both temporary credentials.
 fn with_sessions(dump: FakeDump) -> Stage {
     let stage = Stage::new(dump);
     stage.proxy.accept(&FIRST.session()).accept(&SECOND.session());
@@ -310,7 +310,7 @@ fn no_credentials_anywhere_is_said_at_once_with_the_settings_that_would_help() {
     }
 }
 
-/// A container's service whose first answer is [`FIRST`], and whose others are [`SECOND`].
+/// A container's credential service. It answers [`FIRST`] once, then [`SECOND`].
 fn rotating(first_life: Duration) -> Web {
     Web::start(move |_, before| Reply::ok(if before == 0 { FIRST.json(first_life) } else { SECOND.json(HOUR) }))
 }
@@ -338,7 +338,7 @@ fn credentials_that_expire_in_the_middle_are_renewed_whatever_the_request() {
 
 /// A dump that takes five seconds, in several parts.
 fn slow() -> Stage {
-    with_sessions(FakeDump::new().body(Body::Whole(22 << 20)).pause_between(Duration::from_millis(300)))
+    with_sessions(FakeDump::new().body(Body::Random(22 << 20)).pause_between(Duration::from_millis(300)))
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn a_source_that_is_out_of_reach_for_a_moment_costs_no_backup() {
 }
 
 #[test]
-fn credentials_that_nobody_can_renew_are_a_storage_failure_that_leaves_nothing() {
+fn credentials_that_cannot_be_renewed_are_a_storage_failure_that_leaves_nothing() {
     let stage = with_sessions(FakeDump::new().body(THREE_PARTS));
     let service = Web::start(|_, _| Reply::ok(FIRST.json(HOUR)));
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::From(2), expired()));

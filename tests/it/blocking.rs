@@ -11,7 +11,7 @@ use crate::support::servers::postgres;
 
 const SOON: Duration = Duration::from_mins(1);
 
-/// A real dump that S3 holds up, so that its locks stay, and an `ALTER TABLE` behind it.
+/// A real dump that S3 holds up, so that its locks stay, and an `ALTER TABLE` that waits for it.
 fn blocked(stage: &Stage, database: &Database, backup: Program) -> (Running, std::process::Child) {
     let sql =
         "CREATE TABLE busy AS SELECT n, md5(n::text) || md5((n + 1)::text) AS t FROM generate_series(1, 600000) n";
@@ -35,8 +35,8 @@ fn a_blocked_session_is_named_with_its_query_and_the_backup_goes_on() {
     let backup = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "5m").env("BACKUP_UPLOAD_CONCURRENCY", "1");
     let (mut running, mut alter) = blocked(&stage, &database, backup);
     running.wait_for_stderr("a session waits for the dump's locks", SOON);
-    let told = running.stderr_so_far();
-    assert!(told.contains("ALTER TABLE busy ADD COLUMN later text DEFAULT '…'"), "its literals are hidden: {told}");
+    let log = running.stderr_so_far();
+    assert!(log.contains("ALTER TABLE busy ADD COLUMN later text DEFAULT '…'"), "its literals are hidden: {log}");
     stage.proxy.clear_rules();
     running.wait().assert_code(0);
     assert!(alter.wait().expect("psql ends").success(), "it went on after the dump");

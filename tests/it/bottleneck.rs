@@ -1,4 +1,4 @@
-//! Who held a backup up: told by manifest, summary, `--json` and metrics.
+//! The bottleneck of a backup: reported by manifest, summary, `--json` and metrics.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ fn bottleneck(stage: &Stage) -> Value {
     let [key] = backups.as_slice() else { panic!("one backup wanted: {backups:?}") };
     let manifest = s3().get(&stage.bucket, &format!("{key}.json")).expect("the manifest");
     let mut manifest = serde_json::from_slice::<Value>(&manifest).expect("JSON");
-    let told = manifest.as_object_mut().and_then(|fields| fields.remove("bottleneck")).expect("the bottleneck");
+    let reported = manifest.as_object_mut().and_then(|fields| fields.remove("bottleneck")).expect("the bottleneck");
     // As earlier versions wrote it.
     let earlier: Manifest = serde_json::from_value(manifest).expect("a manifest");
     assert_eq!(earlier.bottleneck, None);
-    told
+    reported
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_slow_pg_dump_is_named() {
 #[test]
 fn a_slow_s3_is_named() {
     // Six parts, one at a time: more than fits between S3 and pg_dump.
-    let stage = Stage::new(FakeDump::new().body(Body::Whole(30 << 20)));
+    let stage = Stage::new(FakeDump::new().body(Body::Random(30 << 20)));
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::Trickle { bytes_per_second: 4 << 20 }));
     let program = stage.backup().env("BACKUP_UPLOAD_CONCURRENCY", "1").env("BACKUP_THREADS", "1");
     // At the fastest level one thread is some fifty times as fast as this S3: also where it gets little of a processor.
@@ -56,6 +56,6 @@ fn a_slow_s3_is_named() {
     let shares = bottleneck(&stage);
     let share = |stage: &str| shares[stage].as_u64().expect("a share");
     assert!(share("upload") > share("dump") && share("upload") > share("compression"), "{shares}");
-    let told: Value = serde_json::from_slice(&outcome.stdout).expect("one JSON object");
-    assert_eq!(told["bottleneck"], shares);
+    let reported: Value = serde_json::from_slice(&outcome.stdout).expect("one JSON object");
+    assert_eq!(reported["bottleneck"], shares);
 }

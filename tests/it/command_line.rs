@@ -168,9 +168,9 @@ fn success_as_json_has_the_result_and_the_manifest() {
     assert_eq!((&result["success"], &result["error"]), (&Value::Bool(true), &Value::Null));
     assert_eq!(result["file_name"], *key);
     assert_eq!(result["s3_location"], format!("s3://{bucket}/{key}"));
-    let told: Value = crate::support::setup::manifest(&bucket, &key);
-    assert_eq!(result["file_size"], told["object_bytes"]);
-    for (field, value) in told.as_object().expect("an object") {
+    let manifest: Value = crate::support::setup::manifest(&bucket, &key);
+    assert_eq!(result["file_size"], manifest["object_bytes"]);
+    for (field, value) in manifest.as_object().expect("an object") {
         assert_eq!(&result[field], value, "{field}");
     }
 }
@@ -204,7 +204,7 @@ fn failure_as_json_has_the_cause() {
         let result = result_of(&outcome);
         assert_eq!((&result["success"], &result["file_size"]), (&Value::Bool(false), &0.into()));
         assert!(result["error"].as_str().is_some_and(|text| text.contains(cause)), "{result}");
-        // Where the upload had been begun, the name is known.
+        // Where the upload had been started, the name is known.
         assert_eq!(result["file_name"].is_string(), code == 11, "{result}");
         assert!(!outcome.stderr.is_empty());
     }
@@ -224,10 +224,10 @@ fn every_command_with_json_says_in_json_why_it_failed() {
         let outcome = Program::new().args(arguments).run();
         outcome.assert_code(1);
         let stdout = outcome.stdout_text();
-        let told: Value = serde_json::from_str(&stdout).expect("one JSON object");
+        let report: Value = serde_json::from_str(&stdout).expect("one JSON object");
         assert_eq!(stdout.lines().count(), 1, "{stdout}");
-        assert_eq!(told["success"], false, "{arguments:?}: {stdout}");
-        assert!(told["error"].as_str().is_some_and(|text| text.contains("S3_BUCKET is not set")), "{stdout}");
+        assert_eq!(report["success"], false, "{arguments:?}: {stdout}");
+        assert!(report["error"].as_str().is_some_and(|text| text.contains("S3_BUCKET is not set")), "{stdout}");
     }
 }
 
@@ -241,9 +241,9 @@ fn a_wrong_command_line_with_json_is_an_object_too() {
     ] {
         let outcome = Program::new().args(arguments).run();
         let stdout = outcome.assert_code(64).stdout_text();
-        let told: Value = serde_json::from_str(&stdout).expect("one JSON object");
-        assert_eq!((stdout.lines().count(), &told["success"]), (1, &false.into()), "{stdout}");
-        let error = told["error"].as_str().expect("a text");
+        let report: Value = serde_json::from_str(&stdout).expect("one JSON object");
+        assert_eq!((stdout.lines().count(), &report["success"]), (1, &false.into()), "{stdout}");
+        let error = report["error"].as_str().expect("a text");
         assert!(error.contains(cause) && !error.starts_with("error") && !stdout.contains("sentinel"), "{stdout}");
         assert!(outcome.stderr.contains(error), "people have it on stderr: {}", outcome.stderr);
     }

@@ -54,7 +54,7 @@ fn an_etag_that_looks_like_another_objects_is_settled_by_reading_the_backup() {
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, with_header("ETag", OTHER_ETAG)));
     stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, Fault::access_denied()));
     let outcome = stage.backup().run();
-    stage.assert_committed(&outcome, "another ETag, and nobody may read");
+    stage.assert_committed(&outcome, "another ETag, and reading is forbidden");
     assert_said(&outcome, &["its ETag is", "may not be read back"]);
 }
 
@@ -157,22 +157,22 @@ fn encryption_that_the_store_does_not_confirm_ends_the_run_before_the_dump() {
         stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, ignored));
         let outcome = stage.backup().env("S3_SSE", asked).run();
         stage.assert_failed(&outcome, INVALID_S3, asked).then_names(&[&format!("S3_SSE={asked}")]);
-        assert_eq!(stage.dump.pids(), [0; 0], "{asked}: no dump was begun");
+        assert_eq!(stage.dump.pids(), [0; 0], "{asked}: no dump was started");
     }
 }
 
 #[test]
 fn a_storage_class_that_the_store_does_not_confirm_is_a_warning() {
     let class = "x-amz-storage-class";
-    for (fault, is_told) in
+    for (fault, should_be_logged) in
         [(Fault::StripAnswerHeader(class.to_owned()), true), (with_header(class, "STANDARD_IA"), false)]
     {
         let stage = small();
         stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, fault.clone()));
         let outcome = stage.backup().env("S3_STORAGE_CLASS", "STANDARD_IA").run();
         stage.assert_committed(&outcome, "a storage class");
-        let told = outcome.stderr.contains("does not confirm S3_STORAGE_CLASS");
-        assert_eq!(told, is_told, "{fault:?}: {}", outcome.stderr);
+        let is_logged = outcome.stderr.contains("does not confirm S3_STORAGE_CLASS");
+        assert_eq!(is_logged, should_be_logged, "{fault:?}: {}", outcome.stderr);
     }
 }
 
@@ -216,7 +216,7 @@ fn answer_of(etag: Option<&str>, body: Vec<u8>) -> Fault {
     Fault::Reply { status: 200, headers, body, when: When::Before }
 }
 
-/// A store whose ETags look like another object's, and which answers GET so.
+/// A store with ETags that look like another object's, and with this answer to GET.
 fn read_back(calls: Calls, fault: Fault) -> Stage {
     let stage = small();
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, with_header("ETag", OTHER_ETAG)));

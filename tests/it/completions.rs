@@ -13,7 +13,7 @@ const TYPED: [(&str, &str); 5] = [
     ("pg-s3-backup backup --compression-l", "--compression-level"),
     ("pg-s3-backup comp", "completions"),
 ];
-/// Fish is not told the values of arguments by clap_complete 4.6.
+/// clap_complete 4.6 does not give Fish the values of arguments.
 const TYPED_NOT_IN_FISH: [(&str, &str); 2] =
     [("pg-s3-backup completions zs", "zsh"), ("pg-s3-backup list lat", "latest")];
 

@@ -33,7 +33,7 @@ impl Role {
 
 impl Drop for Role {
     fn drop(&mut self) {
-        // The whole server goes in the end.
+        // The server is removed at the end.
         let _ = postgres().psql("postgres", &format!("DROP ROLE {}", self.name));
     }
 }
@@ -103,7 +103,7 @@ fn the_variables_of_libpq_need_no_connection_string() {
         .env("PGPASSWORD", &server.password);
     program.run().assert_code(1);
     assert_backs_up(&program.clone().env("PGDATABASE", &database.name), &bucket, &database);
-    // A connection string goes before them.
+    // A connection string takes precedence over them.
     let program = program.env("PGDATABASE", "elsewhere").env("PGHOST", "elsewhere.invalid");
     let program = program.env("POSTGRES_CONNECTION_STRING", database.uri());
     assert_backs_up(&program, &bucket, &database);

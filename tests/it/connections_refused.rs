@@ -21,13 +21,13 @@ fn runs(bucket: &str, connection: &str) -> Vec<Outcome> {
 fn assert_refused(bucket: &str, connection: &str, words: &[&str], pieces: &[&str]) {
     for outcome in runs(bucket, connection) {
         outcome.assert_code(4);
-        let told = format!("{}{}", outcome.stderr, outcome.stdout_text());
-        assert!(!told.contains("cannot connect"), "nothing is tried: {told}");
+        let output = format!("{}{}", outcome.stderr, outcome.stdout_text());
+        assert!(!output.contains("cannot connect"), "nothing is tried: {output}");
         for word in words {
-            assert!(told.contains(word), "{word:?} wanted in {told}");
+            assert!(output.contains(word), "{word:?} wanted in {output}");
         }
         for piece in pieces {
-            assert!(!told.contains(piece), "{piece:?} of {connection:?} is shown: {told}");
+            assert!(!output.contains(piece), "{piece:?} of {connection:?} is shown: {output}");
         }
     }
 }
@@ -90,7 +90,7 @@ fn a_line_break_at_the_end_of_the_connection_string_is_none_of_it() {
     }
 }
 
-/// The one ERROR line; there is no warning beside it.
+/// The one ERROR line; there is no warning.
 #[track_caller]
 fn only_error(outcome: &Outcome) -> String {
     outcome.assert_code(10).assert_no_children_left();
@@ -188,7 +188,7 @@ fn settings_that_reach_every_session_change_neither_question_nor_answer() {
 }
 
 #[test]
-fn a_size_that_the_server_does_not_tell_is_estimated() {
+fn estimates_size_that_the_server_does_not_report() {
     let (database, bucket) = (postgres().create_database("size"), s3().create_bucket("size"));
     database.psql("CREATE TABLE t AS SELECT generate_series(1, 10000) AS n; ANALYZE t").expect("a table");
     let refuse = "GRANT pg_read_all_data TO ROLE; REVOKE EXECUTE ON FUNCTION pg_database_size(name), pg_database_size(oid) FROM PUBLIC";

@@ -31,7 +31,7 @@ fn client() -> &'static (PathBuf, PathBuf) {
     server().ssl_client.as_ref().expect("a client's certificate")
 }
 
-/// `backup` with these words beside port and database.
+/// `backup` with these words in addition to port and database.
 fn backup(bucket: &str, words: &str) -> Program {
     let connection = format!("port={} dbname=postgres {words}", server().port);
     s3_program(bucket).arg("backup").env("POSTGRES_CONNECTION_STRING", connection)
@@ -70,7 +70,7 @@ fn the_servers_certificate_is_checked_as_the_connection_string_says() {
 #[test]
 fn a_server_that_is_not_whom_the_connection_string_trusts_is_refused() {
     let bucket = s3().create_bucket("tls");
-    // An authority that has not signed the server's certificate, though it is a good one.
+    // A CA that has not signed the server's certificate, though it is a good one.
     let (login, client) = (by_password(), client().0.display());
     for (words, word) in [
         (format!("host=127.0.0.1 sslmode=verify-full sslrootcert='{client}'"), "certificate verify failed"),
@@ -133,8 +133,8 @@ fn the_passphrase_of_a_key_is_handed_on_without_being_shown() {
     let outcome = running.wait();
     outcome.assert_code(0);
     assert!(shown.iter().any(|arguments| arguments.contains("psql -X")), "no child was seen");
-    let told = s3().get(&bucket, &format!("{}.json", only_backup(&bucket))).expect("the manifest");
-    shown.extend([outcome.stderr.clone(), outcome.stdout_text(), String::from_utf8_lossy(&told).into_owned()]);
+    let manifest = s3().get(&bucket, &format!("{}.json", only_backup(&bucket))).expect("the manifest");
+    shown.extend([outcome.stderr.clone(), outcome.stdout_text(), String::from_utf8_lossy(&manifest).into_owned()]);
     for text in &shown {
         assert!(!text.contains("zq7Kx9jR") && !text.contains("Wv3pLtHd"), "{text}");
     }

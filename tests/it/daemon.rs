@@ -121,8 +121,8 @@ fn systemd_hears_that_it_is_ready_alive_and_stopping() {
         }
         heard.clone()
     };
-    let begun = until("READY=1", 1);
-    assert!(begun.contains("STATUS=the next backup is due at ") && begun.contains("-01-01T00:00:00Z"), "{begun}");
+    let started = until("READY=1", 1);
+    assert!(started.contains("STATUS=the next backup is due at ") && started.contains("-01-01T00:00:00Z"), "{started}");
     until("STATUS=a backup runs since ", 1);
     until("STATUS=the next backup is due at ", 2);
     until("WATCHDOG=1", 3);

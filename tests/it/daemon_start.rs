@@ -64,7 +64,7 @@ fn a_newest_backup_older_than_the_last_tick_is_caught_up_with() {
     put("postgres-backup-2025-12-31_23-59-59.sql.gz");
     // By a clock that was wrong.
     put(FUTURE);
-    // Somebody else's, whatever their times.
+    // Objects of others, whatever their times.
     put("postgres-backup-2099-01-01_00-00-00.sql.gz.json");
     put("sub/postgres-backup-2099-01-01_00-00-00.sql.gz");
     assert!(!catches_up(&daemon.clone().arg("--catch-up=false")), "it is turned off");

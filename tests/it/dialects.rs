@@ -1,4 +1,4 @@
-//! Stores that differ: what they know, what they ignore, and what they refuse. A whole backup, or exit 3 with the reason.
+//! Stores that differ: what they know, what they ignore, and what they refuse. A complete backup, or exit 3 with the reason.
 //!
 //! The real test server does some of it; the fault proxy imitates the rest (FACTS §2). [`stores`] is the table of
 //! `docs/storage.md`, a test for each store; the tests here are of single habits.
@@ -29,7 +29,7 @@ fn status(code: u16, s3_code: &'static str) -> Fault {
     Fault::Status { code, s3_code, when: When::Before }
 }
 
-/// The test's server encrypts, but says so at parts alone; S3 says so when the upload is begun.
+/// The test's server encrypts, but says so at parts alone; S3 says so when the upload is started.
 fn confirms_encryption(stage: &Stage) {
     let confirmed = Fault::AddAnswerHeader("x-amz-server-side-encryption".to_owned(), "AES256".to_owned());
     stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, confirmed));
@@ -191,7 +191,7 @@ fn a_store_that_encrypts_and_shows_no_etag_is_believed_by_size_and_owner() {
 }
 
 #[test]
-fn what_a_store_refuses_at_first_is_an_invalid_configuration_with_the_setting_to_mend() {
+fn a_refusal_at_first_is_an_invalid_configuration_that_names_the_setting() {
     let class = ("S3_STORAGE_CLASS", "STANDARD_IA");
     let encryption = ("S3_SSE", "AES256");
     let none = ("S3_CHECKSUM", "md5");
@@ -231,7 +231,7 @@ fn a_store_that_denies_everything_alike_is_an_invalid_configuration() {
 }
 
 #[test]
-fn the_region_that_a_redirection_names_is_told() {
+fn reports_region_named_by_a_redirection() {
     let stage = stage();
     let headers = vec![("x-amz-bucket-region".to_owned(), "eu-central-1".to_owned())];
     stage

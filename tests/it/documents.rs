@@ -139,7 +139,7 @@ fn manual_page(command: &clap::Command) -> String {
     tidy(&String::from_utf8(bytes).expect("a manual page is text"))
 }
 
-/// Whether a subcommand uses a setting; the program's own page tells of all.
+/// Whether a subcommand uses a setting; the program's own page lists all.
 fn is_used(setting: &Setting, command: &clap::Command) -> bool {
     command.has_subcommands() || setting.commands.iter().any(|used_by| used_by.word() == command.get_name())
 }
@@ -150,7 +150,9 @@ fn environment_section(roff: &mut Roff, command: &clap::Command) {
         return;
     }
     roff.control("SH", ["ENVIRONMENT"]);
-    roff.text([roman("A flag goes before a variable, and a variable before the default; an empty variable is unset.")]);
+    roff.text([roman(
+        "A flag takes precedence over a variable, and a variable over the default; an empty variable is unset.",
+    )]);
     roff.text([
         roman("Every variable X also works as "),
         bold("X_FILE"),

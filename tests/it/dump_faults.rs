@@ -1,6 +1,6 @@
-//! A `pg_dump` that fails in every way it can: exit 11, the cause in one line, and nothing left behind.
+//! A `pg_dump` that fails in every way it can: exit 11, the cause in one line, and nothing is left.
 //!
-//! The fakes end by exit code and by signal, truncate, double, drown in stderr, and hang. The one that is whole is in
+//! The fakes end by exit code and by signal, truncate, double, drown in stderr, and hang. The complete one is in
 //! `storage_faults`.
 
 use std::time::Duration;
@@ -63,9 +63,9 @@ fn a_pg_dump_that_dies_by_signal_leaves_nothing() {
 }
 
 #[test]
-fn a_whole_dump_with_a_bad_exit_code_is_not_taken() {
-    fails(FakeDump::new().body(THREE_PARTS).end(End::Exit(1)), "exit code 1", "whole, exit 1");
-    fails(FakeDump::new().end(End::Signal(15)), "SIGTERM", "whole, SIGTERM");
+fn rejects_complete_dump_with_a_bad_exit_code() {
+    fails(FakeDump::new().body(THREE_PARTS).end(End::Exit(1)), "exit code 1", "complete, exit 1");
+    fails(FakeDump::new().end(End::Signal(15)), "SIGTERM", "complete, SIGTERM");
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn megabytes_of_stderr_neither_hang_nor_hide_the_cause() {
     let dump = noisy().stderr_line("pg_dump: error: the cause").end(End::Exit(1));
     fails(dump, "pg_dump: error: the cause", "10 MB of stderr, exit 1");
     let stage = Stage::new(noisy());
-    stage.assert_committed(&stage.backup().run(), "10 MB of stderr, whole");
+    stage.assert_committed(&stage.backup().run(), "10 MB of stderr, complete");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_run_that_takes_too_long_is_ended() {
 }
 
 #[test]
-fn what_is_no_pg_dump_is_refused_before_anything_is_begun() {
+fn what_is_no_pg_dump_is_refused_before_anything_is_started() {
     let stage = Stage::new(FakeDump::new().version("mysqldump  Ver 8.0"));
     let outcome = stage.backup().run();
     stage.assert_failed(&outcome, 10, "no pg_dump");

@@ -33,10 +33,10 @@ fn every_example_of_the_manual_runs_as_printed() {
     postgres().psql("postgres", "CREATE DATABASE shop").expect("the examples' database");
     s3().request("PUT", "/backups", b"").expect("the examples' bucket");
     for example in EXAMPLES {
-        // The daemon runs until it is told to stop; in the shell's place, so that it is told and not the shell.
+        // The daemon runs until it gets a signal. It replaces the shell, so that the signal reaches it.
         let (outcome, code) = match example.command {
             CommandName::Daemon => (stopped_while_it_waits(&format!("exec {}", example.line)), 143),
-            CommandName::Health => (beside_a_daemon(example.line), 0),
+            CommandName::Health => (next_to_a_daemon(example.line), 0),
             _ => (s3_and_postgres(shell(example.line)).run(), 0),
         };
         assert_eq!(outcome.code, Some(code), "{}\n{}", example.line, outcome.stderr);
@@ -52,7 +52,7 @@ fn stopped_while_it_waits(line: &str) -> Outcome {
 }
 
 /// With the daemon that it asks.
-fn beside_a_daemon(line: &str) -> Outcome {
+fn next_to_a_daemon(line: &str) -> Outcome {
     let listen = format!("127.0.0.1:{}", own_port());
     let daemon = s3_and_postgres(shell("exec pg-s3-backup daemon --interval @yearly --catch-up=false"));
     let mut running = daemon.env("LISTEN", &listen).spawn();

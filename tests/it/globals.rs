@@ -1,4 +1,4 @@
-//! A backup brings a database back on an empty cluster: the globals beside it, then the dump, and nothing of the old cluster.
+//! A backup brings a database back on an empty cluster: its globals first, then the dump, and nothing of the old cluster.
 //! And what the manifest says of them is true.
 
 use std::path::{Path, PathBuf};
@@ -68,7 +68,7 @@ fn assert_same(one: &str, other: &str) {
     assert!(one == other, "{differing:?}, or one is longer");
 }
 
-/// What `create_database` put behind the name.
+/// What `create_database` put after the name.
 fn number(name: &str) -> &str {
     name.rsplit_once('漢').expect("the hint's end").1
 }
@@ -113,10 +113,10 @@ fn comes_back(major: &str) {
     outcome.assert_code(0).assert_no_children_left();
     assert!(!outcome.stderr.contains(" WARN "), "{}", outcome.stderr);
     let key = only_backup(&bucket);
-    let told = manifest(&bucket, &key);
+    let manifest = manifest(&bucket, &key);
     for version in ["pg_dump_version", "server_version"] {
         let lowest = if version == "pg_dump_version" && major == "13" { "15" } else { major };
-        assert!(told[version].as_str().is_some_and(|text| text.starts_with(lowest)), "{version}: {told}");
+        assert!(manifest[version].as_str().is_some_and(|text| text.starts_with(lowest)), "{version}: {manifest}");
     }
 
     // The old cluster is asked for what must come back, and is gone then.
@@ -141,7 +141,7 @@ fn comes_back(major: &str) {
     assert!(are_tablespaces, "{complaints:#?}");
     assert_eq!(target.psql(verifier), before);
 
-    // As it is printed, beside the other.
+    // As it is printed, next to the other.
     let outcome = run(&printed(&list_program(&bucket).arg("latest")), &new, &clients, Aws::StandIn);
     outcome.assert_code(0);
     assert_same(&said(&new, &clients, "pg_dump --create", &source.name), &old_dump);
@@ -163,8 +163,8 @@ fn a_database_of_postgresql_18_comes_back_on_an_empty_cluster_with_another_super
 }
 
 /// The manifest's names.
-fn names(told: &Value) -> Vec<String> {
-    told.as_array().expect("names").iter().map(|name| name.as_str().expect("a name").to_owned()).collect()
+fn names(array: &Value) -> Vec<String> {
+    array.as_array().expect("names").iter().map(|name| name.as_str().expect("a name").to_owned()).collect()
 }
 
 fn quoted(name: &str) -> String {
@@ -220,11 +220,11 @@ fn the_manifest_names_extensions_and_tablespaces() {
     source.psql("CREATE SCHEMA s; CREATE EXTENSION hstore SCHEMA s; CREATE EXTENSION pgcrypto").expect("extensions");
     let bucket = s3().create_bucket("extensions");
     backup_program(&source, &bucket).run().assert_code(0);
-    let told = manifest(&bucket, &only_backup(&bucket));
+    let manifest = manifest(&bucket, &only_backup(&bucket));
     let known = source.psql(
         "SELECT extname, extversion, nspname FROM pg_extension e, pg_namespace n WHERE n.oid = extnamespace ORDER BY 1",
     );
-    let extensions: Vec<String> = told["extensions"]
+    let extensions: Vec<String> = manifest["extensions"]
         .as_array()
         .expect("a list")
         .iter()
@@ -237,7 +237,7 @@ fn the_manifest_names_extensions_and_tablespaces() {
     let known: Vec<String> =
         known.expect("extensions").lines().filter(|line| !line.starts_with("plpgsql")).map(str::to_owned).collect();
     assert_eq!(extensions, known);
-    // What an extension owns is none of the dump's: nobody owns anything here but what stands in the dump.
-    assert_eq!(names(&told["roles"]), ["postgres"], "of the schema");
-    assert_eq!((names(&told["tablespaces"]), names(&told["warnings"])), (Vec::new(), Vec::new()));
+    // The dump does not hold what an extension owns. Here only objects of the dump have owners.
+    assert_eq!(names(&manifest["roles"]), ["postgres"], "of the schema");
+    assert_eq!((names(&manifest["tablespaces"]), names(&manifest["warnings"])), (Vec::new(), Vec::new()));
 }

@@ -23,7 +23,7 @@ const SAID: &str = "words of another program";
 /// What is said of one that does not end, where it has 8 s.
 const HANGS: &str = "did not end within 8s";
 
-/// A whole backup, a warning, and a manifest that says the same; gives that.
+/// A complete backup, a warning, and a manifest that says the same; gives that.
 #[track_caller]
 fn assert_without_globals(stage: &Stage, outcome: &Outcome, why: &str) -> Value {
     stage.assert_committed(outcome, why);
@@ -31,12 +31,12 @@ fn assert_without_globals(stage: &Stage, outcome: &Outcome, why: &str) -> Value 
     assert!(warning.is_some_and(|line| line.contains(" WARN ") && line.contains(why)), "{why}: {}", outcome.stderr);
     let key = stage.backups().remove(0);
     assert_eq!(stage.keys(), [key.clone(), format!("{key}.json")], "{why}");
-    let told = manifest(&stage.bucket, &key);
-    assert_eq!(told["globals"], Value::Null, "{why}");
-    let warnings = told["warnings"][0].as_str().unwrap_or_default();
-    assert!(warnings.starts_with("globals: ") && warnings.contains(why), "{why}: {told}");
-    assert!(!told.to_string().contains(SAID), "{told}");
-    told
+    let manifest = manifest(&stage.bucket, &key);
+    assert_eq!(manifest["globals"], Value::Null, "{why}");
+    let warnings = manifest["warnings"][0].as_str().unwrap_or_default();
+    assert!(warnings.starts_with("globals: ") && warnings.contains(why), "{why}: {manifest}");
+    assert!(!manifest.to_string().contains(SAID), "{manifest}");
+    manifest
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_pg_dumpall_that_fails_in_any_way_costs_the_globals_alone() {
     each(cases, |(script, why)| {
         let stage = Stage::new(FakeDump::new());
         stage.dump.replace("pg_dumpall", &format!("#!/bin/sh\n{script}\n"));
-        // What does not hang has all the time that a busy machine makes it take; so has pg_dump beside what does.
+        // What does not hang has all the time that a busy machine makes it take; so has pg_dump while another program hangs.
         let limit = if why == HANGS { "8s" } else { "30m" };
         let outcome = stage.backup().env("BACKUP_STALL_TIMEOUT", limit).run();
         assert_without_globals(&stage, &outcome, why);
@@ -178,10 +178,10 @@ fn a_dump_that_waits_in_the_spool_keeps_its_globals() {
     stage.assert_delivered(&stage.backup().run(), (2, 2), "delivered");
     let script = globals(&stage.bucket, &stage.backups()[0]);
     assert!(String::from_utf8_lossy(&script).contains("CREATE ROLE"), "{script:?}");
-    let told = manifest(&stage.bucket, &stage.backups()[0]);
-    assert_eq!(told["warnings"], Value::Array(Vec::new()));
-    let restore = told["restore"].to_string();
-    assert!(restore.contains(told["globals"]["file_name"].as_str().expect("a name")), "{restore}");
+    let manifest = manifest(&stage.bucket, &stage.backups()[0]);
+    assert_eq!(manifest["warnings"], Value::Array(Vec::new()));
+    let restore = manifest["restore"].to_string();
+    assert!(restore.contains(manifest["globals"]["file_name"].as_str().expect("a name")), "{restore}");
 }
 
 #[test]
@@ -195,9 +195,9 @@ fn globals_that_the_spool_has_lost_cost_a_warning() {
     let outcome = stage.backup().run();
     stage.assert_delivered(&outcome, (2, 2), "delivered");
     assert!(outcome.stderr.contains("without the cluster's globals"), "{}", outcome.stderr);
-    let told = manifest(&stage.bucket, &stage.backups()[0]);
-    assert_eq!(told["globals"], Value::Null);
-    assert_eq!(told["warnings"][0], "globals: the spool does not have the file that it had");
+    let manifest = manifest(&stage.bucket, &stage.backups()[0]);
+    assert_eq!(manifest["globals"], Value::Null);
+    assert_eq!(manifest["warnings"][0], "globals: the spool does not have the file that it had");
 }
 
 #[test]
@@ -208,9 +208,9 @@ fn what_the_programs_leave_out_stands_in_the_manifest() {
     let script = format!("#!/bin/sh\necho 'pg_dumpall: warning: x' >&2\nexec {} \"$@\"\n", real.display());
     stage.dump.replace("pg_dumpall", &script);
     stage.assert_committed(&stage.backup().run(), "with warnings");
-    let told = manifest(&stage.bucket, &stage.backups()[0]);
+    let manifest = manifest(&stage.bucket, &stage.backups()[0]);
     let wanted = [format!("pg_dump warned: {left_out}"), "globals: pg_dumpall warned: x".to_owned()];
-    assert_eq!(told["warnings"], serde_json::json!(wanted));
+    assert_eq!(manifest["warnings"], serde_json::json!(wanted));
 }
 
 #[test]
@@ -231,9 +231,9 @@ fn a_role_that_may_not_read_passwords_gives_globals_without_them_and_no_warning(
     let rich_key = s3().keys(&bucket, "rich/").remove(0);
     let poor_key = s3().keys(&bucket, "postgres-backup-").remove(0);
     for (key, passwords) in [(poor_key, false), (rich_key, true)] {
-        let told = manifest(&bucket, &key);
-        assert_eq!(told["globals"]["role_passwords"], passwords);
-        assert_eq!(told["warnings"], Value::Array(Vec::new()));
+        let manifest = manifest(&bucket, &key);
+        assert_eq!(manifest["globals"]["role_passwords"], passwords);
+        assert_eq!(manifest["warnings"], Value::Array(Vec::new()));
         let script = String::from_utf8(globals(&bucket, &key)).expect("UTF-8");
         assert!(script.contains(&format!("CREATE ROLE {role};")), "{script}");
         assert_eq!(script.contains("SCRAM-SHA-256"), passwords, "{script}");

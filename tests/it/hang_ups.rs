@@ -1,5 +1,5 @@
-//! Whoever started the program goes away, or does not want to wait: SIGHUP, a terminal that is closed, `nohup`, a pipe
-//! that nobody reads, a parent that dies, Ctrl-C twice.
+//! The starter of the program goes away, or does not want to wait: SIGHUP, a terminal that is closed, `nohup`, a pipe
+//! that is never read, a parent that dies, Ctrl-C twice.
 
 use std::fs;
 use std::path::Path;
@@ -30,19 +30,19 @@ fn with_hang_up(program: &Program, what: &str, command: &[&str]) -> Program {
         .args(command)
 }
 
-/// A shell script whose `$1` is the program, and `$2` a file for its exit code.
+/// A shell script. `$1` is the program, `$2` a file for its exit code.
 fn in_shell(program: &Program, script: &str, code: &Path) -> Program {
     program.clone().executed_by(Path::new("/bin/sh")).args(["-c", script, "sh", PROGRAM]).arg(code)
 }
 
 /// A dump that takes a second at least.
 fn unhurried() -> FakeDump {
-    FakeDump::new().body(Body::Whole(6 << 20)).pause_between(Duration::from_millis(60))
+    FakeDump::new().body(Body::Random(6 << 20)).pause_between(Duration::from_millis(60))
 }
 
 /// One backup, and it is what was dumped.
 #[track_caller]
-fn assert_one_whole(stage: &Stage, case: &str) {
+fn assert_one_complete_backup(stage: &Stage, case: &str) {
     let backups = stage.backups();
     assert_eq!(backups.len(), 1, "{case}: {backups:?}");
     let object = s3().get(&stage.bucket, &backups[0]).expect("it is there");
@@ -67,7 +67,7 @@ fn a_hang_up_stops_a_backup_as_sigterm_does() {
 
 #[test]
 fn a_hang_up_under_nohup_is_ignored() {
-    let stage = Stage::new(FakeDump::new().body(Body::Whole(6 << 20)).held());
+    let stage = Stage::new(FakeDump::new().body(Body::Random(6 << 20)).held());
     let running = with_hang_up(&stage.backup(), "ignore", &["backup"]).spawn();
     eventually(|| !stage.dump.alive().is_empty(), || "no pg_dump".to_owned());
     running.signal("HUP");
@@ -110,7 +110,7 @@ fn a_terminal_that_is_closed_stops_what_runs_in_it() {
 }
 
 #[test]
-fn output_that_nobody_reads_costs_no_backup() {
+fn unread_output_costs_no_backup() {
     for redirection in ["2>&1 | true", "2>&-", ">&-", ">&- 2>&-", "<&- >/dev/full 2>/dev/full", "2>/dev/full"] {
         let stage = Stage::new(unhurried());
         let dir = tempfile::tempdir().expect("a directory");
@@ -121,18 +121,18 @@ fn output_that_nobody_reads_costs_no_backup() {
         let outcome = in_shell(&stage.backup(), &script, &code).run();
         assert_eq!(written_code(&code), "0", "{redirection}: {}", outcome.stderr);
         assert!(!outcome.stderr.contains("panicked"), "{redirection}: {}", outcome.stderr);
-        assert_one_whole(&stage, redirection);
+        assert_one_complete_backup(&stage, redirection);
     }
 }
 
 #[test]
-fn a_listing_that_nobody_reads_ends_quietly() {
+fn an_unread_listing_ends_quietly() {
     let stage = Stage::new(FakeDump::new());
     stage.backup().run().assert_code(0);
     let dir = tempfile::tempdir().expect("a directory");
     for list in ["list", "list --quiet", "list --json", "list latest", "--help", "list --help"] {
         let code = dir.path().join(list.replace(' ', "_"));
-        // Until nobody reads any more.
+        // Until the reader is gone.
         let script = format!("{{ sleep 0.2; \"$1\" {list}; echo $? >\"$2\"; }} | true");
         let outcome = in_shell(&stage.backup(), &script, &code).env("LOG_LEVEL", "info").run();
         assert_eq!((written_code(&code).as_str(), outcome.stderr.as_str()), ("0", ""), "{list}");
@@ -160,14 +160,14 @@ fn a_result_that_cannot_be_written_is_no_failure_of_s3() {
 
 #[test]
 fn a_backup_goes_on_when_its_parent_dies() {
-    let stage = Stage::new(FakeDump::new().body(Body::Whole(6 << 20)).held());
+    let stage = Stage::new(FakeDump::new().body(Body::Random(6 << 20)).held());
     let parent = in_shell(&stage.backup(), "\"$1\" backup & wait", Path::new("")).spawn();
     eventually(|| !stage.dump.alive().is_empty(), || "no pg_dump".to_owned());
     parent.signal("KILL");
     assert_eq!(parent.wait().signal, Some(9));
     stage.dump.let_go();
     eventually(|| stage.keys().iter().any(|key| key.ends_with(".sql.gz.json")), || format!("{:?}", stage.keys()));
-    assert_one_whole(&stage, "the parent died");
+    assert_one_complete_backup(&stage, "the parent died");
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_sigint_that_comes_twice_for_one_ctrl_c_is_one() {
 fn a_second_sigint_ends_a_daemon_and_the_backup_that_it_takes() {
     let dump = FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput).ignore_sigterm().with_grandchild();
     let stage = Stage::new(dump);
-    // So that the first takes the whole of its 10 s, and the second cannot come too late.
+    // So that the first takes all of its 10 s, and the second cannot come too late.
     stage.proxy.rule(Rule::on(S3Verb::AbortMultipartUpload, Calls::All, Fault::Stall { at: StallAt::BeforeEffect }));
     let mut running = stage.daemon("0 0 1 1 *").arg("--run-on-start").env("S3_REQUEST_TIMEOUT", "60s").spawn();
     stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);

@@ -21,7 +21,7 @@ struct Case {
 const SPOOL: (&str, &str) = ("BACKUP_SPOOL_DIR", "spool");
 const CASES: [Case; 8] = [
     // Before anything, where another program is started (the child closes what it must not have), in the middle of a dump,
-    // and behind the commit.
+    // and after the commit.
     Case { call: Call::Create, name: "lock", setting: SPOOL, code: 143 },
     Case { call: Call::OpenDir, name: "", setting: SPOOL, code: 143 },
     Case { call: Call::Flush, name: "lock", setting: SPOOL, code: 143 },
@@ -42,13 +42,13 @@ fn backup(stage: &Stage, disk: &HangingDisk, (variable, below): (&str, &str)) ->
 fn a_signal_ends_a_run_whatever_hangs_and_a_hang_alone_costs_no_backup() {
     std::thread::scope(|scope| {
         for case in &CASES {
-            scope.spawn(|| told_to_stop(case));
+            scope.spawn(|| stops_on_signal(case));
         }
         scope.spawn(left_alone);
     });
 }
 
-fn told_to_stop(case: &Case) {
+fn stops_on_signal(case: &Case) {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
     let disk = HangingDisk::new(case.call, case.name);
     let backup = backup(&stage, &disk, case.setting);
@@ -65,7 +65,7 @@ fn told_to_stop(case: &Case) {
     assert_eq!(is_last_resort, case.name == LAST_RESORT.name, "{what}: {}", outcome.stderr);
 }
 
-/// Nobody stops it: after its deadline the disk is done without.
+/// No signal stops it: after its deadline the disk is done without.
 fn left_alone() {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
     let disk = HangingDisk::new(Call::Fsync, "part-00003");

@@ -28,17 +28,17 @@ fn assert_one_line(outcome: &Outcome, code: i32, words: &[&str]) {
     }
 }
 
-/// Somebody who takes connections at a port of this host and does as told with them.
-fn somebody(act: impl Fn(TcpStream) + Send + 'static) -> String {
+/// Listens on a port of this host and handles each connection with `act`.
+fn listener(act: impl Fn(TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address").to_string();
     std::thread::spawn(move || listener.incoming().filter_map(Result::ok).for_each(act));
     address
 }
 
-/// Somebody who answers this.
+/// A listener that gives this answer.
 fn answering(answer: &'static str) -> String {
-    somebody(move |mut stream| {
+    listener(move |mut stream| {
         // The request first: what is closed with it unread is reset.
         let _ = std::io::Read::read(&mut stream, &mut [0; 1024]);
         let _ = stream.write_all(answer.as_bytes());
@@ -71,7 +71,7 @@ fn a_daemon_is_alive_until_it_stops_wherever_it_listens() {
 #[test]
 fn it_is_asked_with_the_daemons_environment_whatever_that_holds() {
     let address = answering("HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{\"alive\":true}");
-    // Settings of the backup are judged by the daemon, and read by it alone.
+    // Only the daemon reads and checks the settings of the backup.
     let wrong = [("S3_URL", "nonsense"), ("BACKUP_INTERVAL", "never"), ("S3_SECRET_KEY_FILE", "/no/such/file")];
     let program = wrong.into_iter().fold(health(&address), |program, (name, value)| program.env(name, value));
     program.run().assert_code(0);
@@ -89,16 +89,16 @@ fn whoever_answers_anything_else_is_not_alive() {
 }
 
 #[test]
-fn whoever_never_stops_talking_or_never_starts_holds_nobody_up() {
-    let trickle = somebody(|mut stream| {
+fn a_silent_or_endless_answer_does_not_block_the_health_check() {
+    let trickle = listener(|mut stream| {
         while stream.write_all(b" ").is_ok() {
             std::thread::sleep(Duration::from_millis(100));
         }
     });
     assert_one_line(&health(&trickle).run(), CHECK_FAILED, &["did not answer within 3s"]);
-    let flood = somebody(|mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {});
+    let flood = listener(|mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {});
     assert_one_line(&health(&flood).run(), CHECK_FAILED, &["no daemon of pg-s3-backup"]);
-    let silent = somebody(|stream| {
+    let silent = listener(|stream| {
         std::thread::spawn(|| {
             std::thread::sleep(Duration::from_mins(5));
             drop(stream);
@@ -109,7 +109,7 @@ fn whoever_never_stops_talking_or_never_starts_holds_nobody_up() {
 }
 
 #[test]
-fn an_address_that_cannot_be_asked_is_a_setting_to_mend() {
+fn an_unusable_address_is_reported_as_a_wrong_setting() {
     assert_one_line(&Program::new().arg("health").run(), 1, &["LISTEN is not set"]);
     for wrong in ["9187", "127.0.0.1", "127.0.0.1:0", "http://127.0.0.1:9187"] {
         assert_one_line(&health(wrong).run(), 4, &["LISTEN: "]);

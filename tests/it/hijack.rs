@@ -30,7 +30,7 @@ fn words(directory: &Path) -> BTreeSet<String> {
     words
 }
 
-/// Plants all of it, as the database's owner, who is nobody else. What springs says so in the server's log, with the nonce.
+/// Plants all of it, as the database's owner, without other rights. What springs says so in the server's log, with the nonce.
 fn plant(database: &Database, nonce: &str) {
     let (server, owner) = (database.server(), unique_name("tenant"));
     let order = format!(
@@ -57,7 +57,7 @@ fn plant(database: &Database, nonce: &str) {
     database.psql(&path).expect("set");
 }
 
-/// The lines of the server's log that tell of what was planted.
+/// The lines of the server's log that mention what was planted.
 fn sprung(server: &Postgres, nonce: &str) -> Vec<String> {
     let log = fs::read(server.data_dir.parent().expect("the server's directory").join("log")).expect("its log");
     let needle = format!("sprung {nonce}");
@@ -67,7 +67,7 @@ fn sprung(server: &Postgres, nonce: &str) -> Vec<String> {
 fn assert_nothing_is_run(server: &Postgres, prepare: impl Fn(Program) -> Program) {
     let (database, nonce) = (server.create_database("hijack"), unique_name("nonce"));
     plant(&database, &nonce);
-    // The traps are open: what is asked as anybody would ask it is theirs.
+    // The traps are open: an unqualified query falls into them.
     let question = "SELECT to_jsonb(d), pg_database_size(oid) FROM pg_database d WHERE datname = 'x'::text LIMIT 1";
     let asked = database.psql(question);
     let open = sprung(server, &nonce).len();

@@ -29,7 +29,7 @@ fn sample(database: &Database) {
 
 #[test]
 #[ignore = "make image"]
-fn a_backup_in_a_hardened_container_is_whole() {
+fn a_backup_in_a_hardened_container_is_complete() {
     let (database, bucket) = (postgres().create_database("image"), s3().create_bucket("image"));
     sample(&database);
     let container = Container::hardened().memory("128m").s3(&bucket).database(&database);
@@ -113,7 +113,7 @@ fn both_connections_are_encrypted_and_their_certificates_checked() {
     wrong.env("S3_CA_BUNDLE", "/run/certificates/s3.pem").run(&["backup"]).assert_code(10);
 }
 
-/// Stops a container whose backup waits for an S3 that has stopped answering, as an orchestrator would.
+/// Stops a container during a backup that waits for a silent S3, as an orchestrator would.
 fn stop_in_the_middle(arguments: &[&str], interval: &str) {
     let (database, bucket) = (postgres().create_database("image"), s3().create_bucket("image"));
     // Hardly compressible, and more than the parts that may wait in memory.
@@ -147,7 +147,7 @@ fn a_daemon_that_is_stopped_in_the_middle_of_a_backup_aborts_its_upload() {
 
 #[test]
 #[ignore = "make image"]
-fn the_images_own_health_check_tells_a_daemon_that_is_alive_from_one_that_hangs() {
+fn image_health_check_distinguishes_a_live_daemon_from_a_hanging_one() {
     let (database, bucket) = (postgres().create_database("image"), s3().create_bucket("image"));
     // No shell, and nothing but the environment says where it listens.
     let container = Container::hardened().without_shell().s3(&bucket).database(&database);
@@ -166,7 +166,7 @@ fn the_images_own_health_check_tells_a_daemon_that_is_alive_from_one_that_hangs(
 
 #[test]
 #[ignore = "make image"]
-fn the_image_tells_its_user_its_signal_and_what_it_is() {
+fn image_declares_user_stop_signal_and_labels() {
     let inspected = podman().args(["image", "inspect", &image()]).run().assert_code(0).stdout_text();
     let all: serde_json::Value = serde_json::from_str(&inspected).expect("JSON");
     let (config, labels) = (&all[0]["Config"], &all[0]["Config"]["Labels"]);

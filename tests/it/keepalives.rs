@@ -18,7 +18,7 @@ const OURS: [&str; 5] = [
     "tcp_user_timeout='120000'",
 ];
 
-/// Notes the arguments of the real programs beside a fake `pg_dump`.
+/// Notes the arguments of the real programs next to a fake `pg_dump`.
 fn listen(dump: &FakePgDump) {
     let real = installed_tools().expect("the client programs");
     for tool in ["psql", "pg_dumpall"] {
@@ -52,7 +52,7 @@ fn stage() -> Stage {
 }
 
 #[test]
-fn every_program_is_told_to_notice_a_dead_connection() {
+fn every_program_sets_keepalives_against_dead_connections() {
     let stage = stage();
     for connection in run(&stage, &stage.backup()) {
         assert!(OURS.iter().all(|word| connection.contains(word)), "{connection}");

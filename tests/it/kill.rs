@@ -1,5 +1,5 @@
-//! SIGKILL at seeded instants over the whole of a run: no visible object that is not whole, ever; the next run always
-//! succeeds; with a spool, a dump that was whole is delivered and not dumped again.
+//! SIGKILL at seeded instants of a run: no incomplete object is ever visible; the next run always
+//! succeeds; with a spool, a complete dump is delivered and not dumped again.
 //!
 //! `make test` takes [`DEFAULT_ROUNDS`] of each kind, `make test-kill` 200. `KILL_ROUNDS` and `KILL_SEED` set both; the seed
 //! in use is printed, and what became of the rounds is written to `target/kill-table.md`.
@@ -24,7 +24,7 @@ fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
 
 #[test]
 #[expect(clippy::print_stdout, reason = "the seed and the table are what one wants to see of it")]
-fn a_run_that_is_killed_at_any_instant_says_nothing_false_and_loses_nothing_whole() {
+fn killing_a_run_at_any_instant_loses_no_complete_dump_and_shows_no_partial_one() {
     let seed: u64 = setting("KILL_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
     let rounds = setting("KILL_ROUNDS").unwrap_or(DEFAULT_ROUNDS);
     println!("KILL_SEED={seed} KILL_ROUNDS={rounds}");
@@ -38,12 +38,12 @@ fn a_run_that_is_killed_at_any_instant_says_nothing_false_and_loses_nothing_whol
                 let case = |number, aim: &_| format!("{mode:?} round {number} of KILL_SEED={seed}: {aim:?}");
                 let play = |(number, aim)| rounds_of_mode.play(&aim, &case(number, &aim));
                 let fates: Vec<_> = aims.enumerate().map(play).collect();
-                (fates, rounds_of_mode.sweep())
+                (fates, rounds_of_mode.clean_up_uploads())
             })
         });
         for (mode, run) in modes.into_iter().zip(runs) {
-            let (fates, swept) = run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            table.add(mode, (&fates, swept));
+            let (fates, aborted) = run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            table.add(mode, (&fates, aborted));
         }
     });
     let text = format!("Seed {seed}, {rounds} rounds of each kind.\n\n{table}");

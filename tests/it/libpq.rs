@@ -210,7 +210,7 @@ fn same_as_libpq(libpq: &mut Libpq, text: &str) -> Result<(), TestCaseError> {
             Ok(())
         }
         (Reading::Values(theirs), Ok(ours)) => {
-            // As a child gets it: arguments, and the secrets beside them.
+            // As a child gets it: arguments, and the secrets apart from them.
             let mut rendered = ours.to_string();
             if let Some(password) = ours.password() {
                 rendered = format!("{rendered} password={}", quoted(password.expose_secret()));

@@ -50,20 +50,20 @@ fn a_backup_is_listed_with_what_its_manifest_knows() {
     let bucket = s3().create_bucket("listed");
     backup_program(&database, &bucket).env("S3_PATH", "app").run().assert_code(0);
     let key = s3().keys(&bucket, "app/").swap_remove(0);
-    let told = manifest(&bucket, &key);
+    let manifest = manifest(&bucket, &key);
     let outcome = list_program(&bucket).env("S3_PATH", "app").run();
     let rows = rows(&outcome);
     let [row] = rows.as_slice() else { panic!("{rows:?}") };
     assert_eq!(format!("app/{}", row[0]), key);
     assert!(row[1].ends_with('s') || row[1].ends_with('m'), "an age: {row:?}");
-    assert_eq!(row[3], format!("{:.1}", told["compression_ratio"].as_f64().expect("a ratio")));
+    assert_eq!(row[3], format!("{:.1}", manifest["compression_ratio"].as_f64().expect("a ratio")));
     assert_eq!(row[4..], [&*database.name, "valid"]);
     let listed = json(&list_program(&bucket).env("S3_PATH", "app").arg("--json").run());
     assert_eq!(listed.len(), 1);
-    assert_eq!(listed[0]["file_size"], told["object_bytes"]);
+    assert_eq!(listed[0]["file_size"], manifest["object_bytes"]);
     assert_eq!(listed[0]["s3_location"], format!("s3://{bucket}/{key}"));
     for field in ["file_name", "started_at", "database", "compression_ratio"] {
-        assert_eq!(listed[0][field], told[field], "{field}");
+        assert_eq!(listed[0][field], manifest[field], "{field}");
     }
     assert_eq!(listed[0]["status"], "valid");
 }
@@ -101,8 +101,8 @@ fn only_this_tools_own_names_directly_below_the_path_are_listed() {
     for name in near_misses {
         put(&bucket, &format!("app/{name}"), b"foreign");
     }
-    for neighbour in ["app2/", "app/x/", "app_test/", "", "other/app/"] {
-        put(&bucket, &format!("{neighbour}{MIDDLE}"), b"neighbour");
+    for other in ["app2/", "app/x/", "app_test/", "", "other/app/"] {
+        put(&bucket, &format!("{other}{MIDDLE}"), b"unrelated");
     }
     put(&bucket, &format!("app/{NEWEST}/marker"), b"");
     s3().request("PUT", &format!("/{bucket}/app/{OLDEST}/"), b"").expect("a directory marker");
@@ -117,7 +117,7 @@ fn only_this_tools_own_names_directly_below_the_path_are_listed() {
 }
 
 #[test]
-fn a_backup_without_a_sound_manifest_is_still_listed() {
+fn lists_backup_without_a_valid_manifest() {
     let bucket = s3().create_bucket("manifests");
     let damaged = ["", "{", "[]", "null", "{\"object_bytes\": 3}", "\u{0}\u{1}"];
     put(&bucket, NEWEST, &[b'x'; 300]);
@@ -162,7 +162,7 @@ fn an_open_upload_is_uploading_until_it_is_a_backup() {
     running.wait().assert_code(0);
     let after = list();
     assert_eq!((names(&after), &*after[0][5]), (names(&listed), "valid"));
-    // A neighbour's upload, and one of another name, are none of ours.
+    // Another path's upload, and one of another name, are none of ours.
     for key in [format!("app2/{NEWEST}"), format!("app/x/{NEWEST}"), "app/postgres-backup-x".to_owned()] {
         s3().request("POST", &format!("/{bucket}/{key}?uploads="), b"").expect("an upload begins");
     }
@@ -209,28 +209,28 @@ fn one_backup_is_shown_in_full_with_the_way_back() {
     let bucket = s3().create_bucket("shown");
     put(&bucket, OLDEST, &[b'x'; 300]);
     backup_program(&database, &bucket).run().assert_code(0);
-    // Newer than the latest by their names: what a failed pipe left, and what nobody knows the time of.
+    // Newer than the latest by their names: what a failed pipe left, and one of unknown time.
     let soon = chrono::Utc::now() + chrono::TimeDelta::minutes(30);
     let empty = pg_s3_backup::archive::name::BackupName::new(soon).to_string();
     put(&bucket, &empty, EMPTY_GZIP);
     put(&bucket, FUTURE, &[b'x'; 300]);
     let table = list_program(&bucket).run().stdout_text();
     assert!(table.contains(" FUTURE\n") && table.contains(" EMPTY\n"), "{table}");
-    let told = json(&list_program(&bucket).arg("--json").run());
-    let states: Vec<_> = told.iter().map(|backup| &backup["status"]).collect();
+    let listed = json(&list_program(&bucket).arg("--json").run());
+    let states: Vec<_> = listed.iter().map(|backup| &backup["status"]).collect();
     assert_eq!(states, ["future", "empty", "valid", "unverified"]);
     let latest = list_program(&bucket).arg("latest").run();
     latest.assert_code(0);
     let text = latest.stdout_text();
-    let told = list_program(&bucket).args(["latest", "--json"]).run();
-    let told: Value = serde_json::from_slice(&told.assert_code(0).stdout).expect("the manifest");
-    let sum = told["object_sha256"].as_str().expect("a sum");
+    let manifest = list_program(&bucket).args(["latest", "--json"]).run();
+    let manifest: Value = serde_json::from_slice(&manifest.assert_code(0).stdout).expect("the manifest");
+    let sum = manifest["object_sha256"].as_str().expect("a checksum");
     for word in [&*database.name, sum, "7 in 1 tables", "sha256sum -c", "createdb -T template0", "psql -X"] {
         assert!(text.contains(word), "{word:?} wanted in:\n{text}");
     }
-    // The globals come before the dump, with a sum of their own.
-    let name = told["file_name"].as_str().expect("a name");
-    let sum = told["globals"]["sha256"].as_str().expect("a sum");
+    // The globals come before the dump, with their own checksum.
+    let name = manifest["file_name"].as_str().expect("a name");
+    let sum = manifest["globals"]["sha256"].as_str().expect("a checksum");
     let aws = format!("aws --endpoint-url {} s3 cp", s3().url);
     let writable = "PGOPTIONS='-c default_transaction_read_only=off'";
     let in_order = [
@@ -243,8 +243,8 @@ fn one_backup_is_shown_in_full_with_the_way_back() {
     ];
     let places: Vec<_> = in_order.iter().map(|line| text.find(line.as_str())).collect();
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} in:\n{text}");
-    // The manifest says the same, for whoever has nothing but the bucket.
-    let restore = told["restore"].as_array().expect("commands");
+    // The manifest says the same, for a reader who has nothing but the bucket.
+    let restore = manifest["restore"].as_array().expect("commands");
     let has = |line: &String| restore.iter().any(|command| command.as_str().is_some_and(|text| text.contains(&**line)));
     assert!(in_order.iter().all(has), "{restore:?}");
     let bare = list_program(&bucket).arg(OLDEST).run();
@@ -270,8 +270,8 @@ fn a_backup_is_found_by_what_backup_printed_and_not_in_another_destination() {
     for text in [format!("other/{OLDEST}"), format!("s3://{bucket}/{OLDEST}"), format!("s3://other/app/{OLDEST}")] {
         let outcome = list(&text);
         assert!(outcome.assert_code(15).stderr.contains(&format!("this destination is s3://{bucket}/app/")), "{text}");
-        let told: Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
-        assert!(told["success"] == false && told["error"].to_string().contains(&text), "{told}");
+        let report: Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+        assert!(report["success"] == false && report["error"].to_string().contains(&text), "{report}");
     }
     for text in ["newest", "app/", "https://h/app/x.sql.gz"] {
         list(text).assert_code(64);

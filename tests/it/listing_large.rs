@@ -1,6 +1,6 @@
 //! `list` of 100,000 backups: what it costs is the requests of the listing, and a few bytes a backup.
 //!
-//! The store is a canned one: nobody's test server takes so many objects in a test's time.
+//! The store is a canned one: no test server takes so many objects in a test's time.
 
 use chrono::{DateTime, TimeDelta, Utc};
 

@@ -2,6 +2,7 @@
 //!
 //! One binary, a module a theme. `make test` runs them; the servers are started by the project's own scripts.
 
+mod abandoned_uploads;
 mod advice;
 mod aws_chain;
 mod blocking;
@@ -69,6 +70,5 @@ mod stall;
 mod standby;
 mod storage_faults;
 mod support;
-mod sweep;
 mod terminal;
 mod version_1;

@@ -8,7 +8,7 @@ use crate::support::faulty::Stage;
 use crate::support::program::{Outcome, Program};
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
 use crate::support::servers::s3;
-use crate::support::spooled::{Spooled, WHOLE};
+use crate::support::spooled::{DUMP_ON_DISK, Spooled};
 use crate::support::tcp_proxy::TcpProxy;
 
 const BOUND: u64 = 100 << 20;
@@ -37,7 +37,7 @@ fn assert_as_announced(outcome: &Outcome, case: &str) {
 
 #[test]
 fn two_gibibytes_of_dump_pass_through_less_than_100_mebibytes() {
-    for body in [Body::Compressible(2 << 30), Body::Whole(600 << 20)] {
+    for body in [Body::Compressible(2 << 30), Body::Random(600 << 20)] {
         let stage = Stage::new(FakeDump::new().body(body.clone()));
         // Straight to the server: the proxy's part in it is none of this test's business.
         let outcome = by_default(stage.backup().env("S3_URL", &s3().url)).run();
@@ -49,7 +49,7 @@ fn two_gibibytes_of_dump_pass_through_less_than_100_mebibytes() {
 #[test]
 fn a_slow_link_and_503s_take_no_more_than_was_announced() {
     // More than fits between pg_dump and S3, which takes no part at first, and then takes its time.
-    let stage = Stage::new(FakeDump::new().body(Body::Whole(100 << 20)));
+    let stage = Stage::new(FakeDump::new().body(Body::Random(100 << 20)));
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::First(8), Fault::slow_down()));
     let link = TcpProxy::start_slow(&stage.proxy.address().to_string(), 12 << 20);
     let backup = by_default(stage.backup()).env("S3_URL", format!("http://{}", link.address()));
@@ -60,10 +60,10 @@ fn a_slow_link_and_503s_take_no_more_than_was_announced() {
 
 #[test]
 fn a_spool_takes_what_s3_does_not_in_less_than_100_mebibytes() {
-    let stage = Spooled::new(FakeDump::new().body(Body::Whole(250 << 20)));
+    let stage = Spooled::new(FakeDump::new().body(Body::Random(250 << 20)));
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let mut running = by_default(stage.backup()).spawn();
-    running.wait_for_stderr(WHOLE, Duration::from_mins(10));
+    running.wait_for_stderr(DUMP_ON_DISK, Duration::from_mins(10));
     stage.proxy.clear_rules();
     let outcome = running.wait();
     stage.assert_delivered(&outcome, (1, 1), "S3 came back");

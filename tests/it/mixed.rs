@@ -1,4 +1,4 @@
-//! One `S3_PATH` holds one database: another's is refused before anything is begun, another server's is a warning, and what
+//! One `S3_PATH` holds one database: another's is refused before anything starts, another server's is a warning, and what
 //! cannot be known costs nothing.
 
 use std::sync::LazyLock;
@@ -46,7 +46,7 @@ fn assert_refused(outcome: &Outcome, database: &Database, bucket: &str) {
 }
 
 #[test]
-fn another_databases_destination_is_refused_before_anything_is_begun() {
+fn another_databases_destination_is_refused_before_anything_is_started() {
     let database = postgres().create_database("mixed");
     let bucket = s3().create_bucket("mixed");
     let proxy = FaultProxy::start(s3().addr());
@@ -55,7 +55,7 @@ fn another_databases_destination_is_refused_before_anything_is_begun() {
     assert_refused(&program.run(), &database, &bucket);
     assert_eq!(proxy.count(S3Verb::CreateMultipartUpload), 0);
     assert_eq!(s3().keys(&bucket, "").len(), 2, "nothing was added");
-    // As JSON too, and nowhere else: a neighbour's path is none of its business.
+    // As JSON too, and nowhere else: another path is not its concern.
     let failed = program.clone().arg("--json").run();
     let report: Value = serde_json::from_slice(&failed.assert_code(4).stdout).expect("JSON");
     assert_eq!(report["success"], false);
@@ -95,7 +95,7 @@ fn a_name_in_the_future_decides_only_where_there_is_no_other() {
 }
 
 #[test]
-fn what_no_manifest_tells_costs_no_backup() {
+fn missing_manifest_facts_cost_no_backup() {
     let database = postgres().create_database("untold");
     for damaged in ["", "{", "[]", "null", "{\"database\": 7}"] {
         let bucket = s3().create_bucket("untold");
@@ -103,7 +103,7 @@ fn what_no_manifest_tells_costs_no_backup() {
             put(&bucket, &key_of(days), b"x");
             put(&bucket, &format!("{}.json", key_of(days)), damaged.as_bytes());
         }
-        // They may be anybody's: none is deleted, though the rule keeps none of them.
+        // Their owner is unknown: none is deleted, though the rule keeps none of them.
         let outcome = program(&database, &bucket).args(["--retention-days", "1", "--min-keep", "1"]).run();
         let warned = outcome.assert_code(0).stderr.contains("the newest manifests here are damaged");
         assert!(warned && outcome.stderr.contains("nothing was deleted"), "{damaged}: {}", outcome.stderr);
@@ -115,7 +115,7 @@ fn what_no_manifest_tells_costs_no_backup() {
     put(&bucket, &key_of(1), b"x");
     put(&bucket, "app/postgres-backup-notes.json", b"{\"database\": \"another\"}");
     program(&database, &bucket).run().assert_code(0);
-    // Behind a damaged one stands one that tells.
+    // A damaged manifest precedes one with the facts.
     let bucket = s3().create_bucket("untold");
     put(&bucket, &format!("{}.json", key_of(0)), b"{");
     put_foreign(&bucket, 1);
@@ -162,7 +162,7 @@ fn credentials_that_may_only_write_are_not_asked_for_more() {
         .run();
     outcome.assert_code(0);
     assert!(!outcome.stderr.contains(" WARN "), "{}", outcome.stderr);
-    let told = outcome.stderr.lines().find(|line| line.contains("may not see whose backups"));
-    assert!(told.is_some_and(|line| line.contains("DEBUG")), "{}", outcome.stderr);
+    let logged = outcome.stderr.lines().find(|line| line.contains("may not see whose backups"));
+    assert!(logged.is_some_and(|line| line.contains("DEBUG")), "{}", outcome.stderr);
     assert_eq!(manifest(&bucket, &only_backup(&bucket))["warnings"], json!([]));
 }

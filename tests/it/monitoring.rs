@@ -1,4 +1,4 @@
-//! What monitoring sees: the daemon's own server, the metrics file, the alerts and the dashboard. Prometheus's own tool judges.
+//! What monitoring sees: the daemon's own server, the metrics file, the alerts and the dashboard. Prometheus's own tool checks them.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -34,7 +34,7 @@ fn promtool() -> Command {
 
 /// It has nothing to say against this text as metrics.
 #[track_caller]
-fn assert_sound_metrics(text: &str) {
+fn assert_valid_metrics(text: &str) {
     let mut check = promtool();
     check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = check.spawn().expect("promtool");
@@ -110,23 +110,23 @@ fn the_daemon_shows_its_health_and_its_metrics() {
         sample(page, "runs_total", &destination, ",result=\"success\"").is_some_and(|runs| runs >= 2.0)
     });
     assert!(page.status == 200 && page.head.contains("content-type: text/plain; version=0.0.4"), "{page:?}");
-    assert_sound_metrics(&page.body);
+    assert_valid_metrics(&page.body);
     let value = |name: &str, own: &str| {
         sample(&page.body, name, &destination, own).unwrap_or_else(|| panic!("no {name}: {}", page.body))
     };
     let plain = stage.dump.output().len();
     let now = chrono::Utc::now().timestamp();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small whole numbers")]
-    let whole = |name: &str, own: &str| value(name, own) as usize;
-    assert_eq!(whole("last_success_dump_bytes", ""), plain);
-    assert!((1..plain * 2).contains(&whole("last_success_stored_bytes", "")));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small integers")]
+    let number = |name: &str, own: &str| value(name, own) as usize;
+    assert_eq!(number("last_success_dump_bytes", ""), plain);
+    assert!((1..plain * 2).contains(&number("last_success_stored_bytes", "")));
     assert!(value("last_success_compression_ratio", "") > 0.5 && value("last_success_duration_seconds", "") > 0.0);
     assert!(value("last_run_exit_code", "").abs() < 0.5, "{}", page.body);
     for name in ["last_success_timestamp_seconds", "last_run_timestamp_seconds", "next_run_timestamp_seconds"] {
-        assert!((i64::try_from(whole(name, "")).expect("a time") - now).abs() < 60, "{name}");
+        assert!((i64::try_from(number(name, "")).expect("a time") - now).abs() < 60, "{name}");
     }
-    assert!(whole("stored_backups", "") >= 2, "{}", page.body);
-    assert_eq!(whole("build_info", concat!(",version=\"", env!("CARGO_PKG_VERSION"), "\"")), 1);
+    assert!(number("stored_backups", "") >= 2, "{}", page.body);
+    assert_eq!(number("build_info", concat!(",version=\"", env!("CARGO_PKG_VERSION"), "\"")), 1);
 
     assert_eq!(request(&address, "POST", "/metrics").status, 405);
     assert_eq!(get(&address, "/").status, 404);
@@ -154,7 +154,7 @@ fn health_ends_with_the_second_tick_without_a_backup() {
     let metrics = page_with(&running, &address, |page| {
         sample(page, "last_failure_timestamp_seconds", &destination, ",exit_code=\"12\"").is_some()
     });
-    assert_sound_metrics(&metrics.body);
+    assert_valid_metrics(&metrics.body);
     running.signal("TERM");
     running.wait().assert_code(143).assert_no_children_left();
 }
@@ -162,7 +162,7 @@ fn health_ends_with_the_second_tick_without_a_backup() {
 #[test]
 fn what_stands_in_the_destination_is_known_from_the_start() {
     let stage = Stage::new(FakeDump::new());
-    // Nobody's success: the name of a wrong clock, and what a failed pipe left just now.
+    // No success of a run: the name of a wrong clock, and what a failed pipe left just now.
     let just_now = pg_s3_backup::archive::name::BackupName::new(chrono::Utc::now()).to_string();
     for (name, body) in [(FUTURE, &[b'x'; 900][..]), (&*just_now, EMPTY_GZIP)] {
         s3().request("PUT", &format!("/{}/app/{name}", stage.bucket), body).expect("stored");
@@ -180,7 +180,7 @@ fn what_stands_in_the_destination_is_known_from_the_start() {
         let own = format!(",result=\"{result}\"");
         assert_eq!(sample(&metrics, "runs_total", &destination, &own), Some(0.0), "{metrics}");
     }
-    assert_sound_metrics(&metrics);
+    assert_valid_metrics(&metrics);
     stop(running, "TERM", 143);
     for name in [FUTURE, &just_now] {
         s3().request("DELETE", &format!("/{}/app/{name}", stage.bucket), b"").expect("deleted");
@@ -234,7 +234,7 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
     stage.assert_committed(&backup.run(), "with a metrics file");
     let destination = format!("s3://{}/app", stage.bucket);
     let text = std::fs::read_to_string(&file).expect("the file");
-    assert_sound_metrics(&text);
+    assert_valid_metrics(&text);
     for file in [&file, &dir.path().join("backup.prom.state.json")] {
         assert_eq!(std::fs::metadata(file).expect("the file").permissions().mode() & 0o777, 0o644);
     }
@@ -246,7 +246,7 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
     // Settings that cannot be used are a failed run, too.
     backup.clone().env("BACKUP_THREADS", "none").run().assert_code(4);
     let text = std::fs::read_to_string(&file).expect("the file");
-    assert_sound_metrics(&text);
+    assert_valid_metrics(&text);
     assert_eq!(sample(&text, "last_success_timestamp_seconds", &destination, ""), Some(success));
     assert_eq!(sample(&text, "last_run_exit_code", &destination, ""), Some(4.0));
     assert_eq!(sample(&text, "runs_total", &destination, ",result=\"failure\""), Some(2.0));
@@ -254,7 +254,7 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
         let own = format!(",exit_code=\"{code}\"");
         assert!(sample(&text, "last_failure_timestamp_seconds", &destination, &own).is_some(), "{text}");
     }
-    // Nor does one that does not even know the destination, or was told another one.
+    // Nor does one that does not even know the destination, or has another one.
     let wrong = [("S3_BUCKET", ""), ("S3_BUCKET", "s3://x"), ("S3_PATH", "a//b"), ("S3_PATH_FILE", "/no/such/file")];
     for (variable, value) in wrong {
         let program = if variable == "S3_PATH_FILE" { backup.clone().env_remove("S3_PATH") } else { backup.clone() };
@@ -263,7 +263,7 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
     }
     backup.clone().env("S3_PATH", "elsewhere").env("PG_DUMP_PATH", failing.path()).run().assert_code(11);
     let text = std::fs::read_to_string(&file).expect("the file");
-    assert_sound_metrics(&text);
+    assert_valid_metrics(&text);
     assert_eq!(sample(&text, "last_success_timestamp_seconds", &destination, ""), Some(success), "{text}");
     assert_eq!(sample(&text, "runs_total", &destination, ",result=\"failure\""), Some(6.0), "{text}");
     let elsewhere = format!("s3://{}/elsewhere", stage.bucket);
@@ -280,7 +280,7 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
 }
 
 #[test]
-fn a_metrics_file_tells_what_retention_did() {
+fn metrics_file_reports_what_retention_did() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("backup.prom");
     let stage = Stage::new(FakeDump::new());
@@ -289,7 +289,7 @@ fn a_metrics_file_tells_what_retention_did() {
     let destination = format!("s3://{}/app", stage.bucket);
     let after = |text: &str| {
         let names = ["retention_blocked", "retention_failed", "stored_backups", "retention_deleted_backups_total"];
-        assert_sound_metrics(text);
+        assert_valid_metrics(text);
         names.map(|name| sample(text, name, &destination, ""))
     };
     let read = || std::fs::read_to_string(&file).expect("the file");
@@ -325,7 +325,7 @@ fn the_daemon_keeps_a_metrics_file_as_well() {
     wait_for(&running, " waiting ", 2);
     stop(running, "TERM", 143);
     let text = std::fs::read_to_string(&file).expect("the file");
-    assert_sound_metrics(&text);
+    assert_valid_metrics(&text);
     let destination = format!("s3://{}/app", stage.bucket);
     assert_eq!(sample(&text, "run_in_progress", &destination, ""), Some(0.0), "{text}");
     assert!(sample(&text, "next_run_timestamp_seconds", &destination, "").is_some(), "{text}");

@@ -87,7 +87,7 @@ fn a_second_is_taken_by_any_suffix_and_by_an_open_upload_which_is_left_alone() {
     let mut left = s3().open_uploads(&stage.bucket);
     left.sort_unstable();
     assert_eq!(left, open, "{}", outcome.stderr);
-    // Whatever it waited for, the name is not later than what the manifest tells.
+    // Whatever it waited for, the name is not later than the manifest's time.
     let manifest = manifest(&stage.bucket, backup);
     let time = |field: &str| manifest[field].as_str().expect("a time").to_owned();
     let started = time("started_at").replace(':', "-").replace('T', "_").replace('Z', "");

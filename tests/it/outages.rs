@@ -15,12 +15,12 @@ use crate::support::tcp_proxy::TcpProxy;
 
 const SOON: Duration = Duration::from_mins(1);
 const OUTAGE: Duration = Duration::from_secs(4);
-/// What a server's times, which have whole seconds, need until something is a second old.
+/// What a server's times, which have full seconds, need until something is a second old.
 const UNTIL_STALE: Duration = Duration::from_millis(2_100);
 
 /// Seven parts.
 fn seven_parts() -> Stage {
-    Stage::new(FakeDump::new().body(Body::Whole(31 << 20)))
+    Stage::new(FakeDump::new().body(Body::Random(31 << 20)))
 }
 
 /// Begins an outage in the middle of the upload, however late this test's thread is: only one part is taken until then.
@@ -121,21 +121,21 @@ fn an_outage_longer_than_the_budget_ends_the_run_with_how_long_and_what_was_trie
     let outcome = running.wait();
     assert_eq!(outcome.code, Some(12), "{}", outcome.stderr);
     let last = outcome.stderr.lines().last().unwrap_or_default();
-    let (_, told) = last.split_once("upload a part: S3 took nothing for ").unwrap_or_else(|| panic!("{last}"));
-    let (lasted, told) = told.split_once(" (").expect("how often");
+    let (_, rest) = last.split_once("upload a part: S3 took nothing for ").unwrap_or_else(|| panic!("{last}"));
+    let (lasted, rest) = rest.split_once(" (").expect("how often");
     assert!(humantime::parse_duration(lasted).is_ok_and(|lasted| lasted >= Duration::from_secs(6)), "{last}");
-    let (attempts, told) = told.split_once(" attempts failed): ").expect("what was tried last");
+    let (attempts, rest) = rest.split_once(" attempts failed): ").expect("what was tried last");
     assert!(attempts.parse::<u32>().is_ok_and(|attempts| attempts > 1), "{last}");
-    assert!(told.contains("NoConnection") && told.contains("BACKUP_MAX_UPLOAD_OUTAGE"), "{last}");
+    assert!(rest.contains("NoConnection") && rest.contains("BACKUP_MAX_UPLOAD_OUTAGE"), "{last}");
     assert!(outcome.stdout.is_empty() && stage.dump.alive().is_empty(), "{}", outcome.stdout_text());
     assert!(outcome.leftover_children().is_empty(), "{:?}", outcome.leftover_children());
     assert_eq!(stage.keys(), Vec::<String>::new());
-    // It could not be aborted while S3 was away: the log says so, and the next one sweeps it.
+    // It could not be aborted while S3 was away: the log says so, and the next run aborts it.
     assert!(outcome.stderr.contains("an open upload is left behind"), "{}", outcome.stderr);
     assert_eq!(s3().open_uploads(&stage.bucket).len(), 1);
     std::thread::sleep(UNTIL_STALE);
-    let sweep = prune_program(&stage.bucket).env("S3_PATH", "app").args(["--keep-last=1", "--sweep-after=1s"]);
-    sweep.run().assert_code(0);
+    let prune = prune_program(&stage.bucket).env("S3_PATH", "app").args(["--keep-last=1", "--sweep-after=1s"]);
+    prune.run().assert_code(0);
     assert_eq!(s3().open_uploads(&stage.bucket), Vec::<String>::new());
 }
 
@@ -157,9 +157,9 @@ fn an_attempt_in_flight_does_not_carry_the_end_of_the_budget_away() {
     let outcome = stage.backup().env("S3_REQUEST_TIMEOUT", "3s").env("BACKUP_MAX_UPLOAD_OUTAGE", "4s").run();
     assert_eq!(outcome.code, Some(12), "{}", outcome.stderr);
     let last = outcome.stderr.lines().last().unwrap_or_default();
-    let (_, told) = last.split_once("upload a part: S3 took nothing for ").unwrap_or_else(|| panic!("{last}"));
+    let (_, rest) = last.split_once("upload a part: S3 took nothing for ").unwrap_or_else(|| panic!("{last}"));
     let lasted =
-        told.split_once(" (").and_then(|(lasted, _)| humantime::parse_duration(lasted).ok()).expect("how long");
+        rest.split_once(" (").and_then(|(lasted, _)| humantime::parse_duration(lasted).ok()).expect("how long");
     // A request timeout beyond it, and a second for a busy machine.
     assert!(lasted <= Duration::from_secs(4 + 3 + 1), "{last}");
     assert!(outcome.stderr.contains("fewer go out at once"), "{}", outcome.stderr);

@@ -190,7 +190,7 @@ fn the_service_backs_up_with_the_settings_and_system_calls_that_its_unit_gives_i
     assert_eq!(&used - &allowed, BTreeSet::new(), "system calls that the unit forbids");
 }
 
-/// A user's systemd in a mount namespace of its own, where nobody else's is seen: it starts the service with each of several
+/// A user's systemd in a mount namespace of its own, where no other is seen: it starts the service with each of several
 /// ends, and prints after each how often the service has run.
 const OWN_SYSTEMD: &str = r#"set -eu
 cd "$1"
@@ -203,14 +203,14 @@ until systemctl --user --quiet is-active basic.target; do sleep 0.1; done
 systemctl --user start pg-s3-backup@shop.timer
 : >runs
 ends() { echo "$2" >code; for _ in $(seq "$1"); do systemctl --user start pg-s3-backup@shop.service || true; done; }
-told() { echo "$1 $(wc -l <runs) $(systemctl --user is-active pg-s3-backup-retry@shop.timer || true)"; }
-ends 7 0; told succeeded
-ends 1 143; told stopped
+report() { echo "$1 $(wc -l <runs) $(systemctl --user is-active pg-s3-backup-retry@shop.timer || true)"; }
+ends 7 0; report succeeded
+ends 1 143; report stopped
 ends 1 11
 until systemctl --user --quiet is-failed pg-s3-backup-retry@shop.timer; do sleep 0.1; done
-told failed
-ends 4 11; told failed-again
-ends 4 0; told succeeded-again
+report failed
+ends 4 11; report failed-again
+ends 4 0; report succeeded-again
 "#;
 
 #[test]
@@ -238,10 +238,10 @@ fn only_tries_after_a_failure_are_limited() {
     let unshare = if rustix::process::geteuid().is_root() { tool("unshare") } else { tool("sudo").arg("unshare") };
     let unshare = unshare.args(["--mount", "--propagation", "private", "bash", "-c", OWN_SYSTEMD, "bash"]);
     let outcome = unshare.arg(directory.path()).timeout(Duration::from_mins(2)).run();
-    let told = outcome.assert_code(0).stdout_text();
+    let output = outcome.assert_code(0).stdout_text();
     // One try and two more; then those by hand alone, none of which is refused.
     let expected = "succeeded 7 inactive\nstopped 8 inactive\nfailed 11 failed\nfailed-again 15 failed\nsucceeded-again 19 failed\n";
-    assert_eq!(told, expected, "{}", outcome.stderr);
+    assert_eq!(output, expected, "{}", outcome.stderr);
 }
 
 #[test]

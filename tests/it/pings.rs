@@ -24,7 +24,7 @@ fn target(suffix: &str) -> String {
     format!("/ping/zq7Kx9jR-Wv3pLtHd{suffix}?create=1")
 }
 
-/// Lets a run go on to its end once its beginning was told: where it ends sooner, that is not told any more.
+/// Lets a run go on to its end once its start was reported: where it ends sooner, its start is not reported.
 fn let_go(stage: &Stage, inbox: &Web, running: &Running) {
     eventually(|| !targets(inbox).is_empty(), || running.stderr_so_far());
     stage.dump.let_go();
@@ -92,7 +92,7 @@ fn a_backup_that_fails_pings_with_its_cause_and_without_secrets() {
 
 #[test]
 fn a_server_that_hangs_refuses_or_is_not_there_does_not_fail_a_backup() {
-    // Connections are made, but nobody accepts them.
+    // Connections are made, but not accepted.
     let hanging = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let refusing = Web::start(|_, _| Reply::status(500));
     for (url, words, format) in [
@@ -162,8 +162,8 @@ fn the_daemon_pings_for_each_of_its_runs() {
     let inbox = taking();
     let daemon = stage.daemon(YEARLY).env("PING_URL", format!("{}{PATH}", inbox.url())).env("LOG_LEVEL", "debug");
     let running = daemon.spawn();
-    let is_told = || !targets(&inbox).is_empty();
-    eventually(|| is_told() && !stage.dump.alive().is_empty(), || running.stderr_so_far());
+    let is_reported = || !targets(&inbox).is_empty();
+    eventually(|| is_reported() && !stage.dump.alive().is_empty(), || running.stderr_so_far());
     running.signal("TERM");
     let outcome = running.wait();
     stage.assert_failed(&outcome, 143, "stopped");

@@ -9,7 +9,7 @@ use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{assert_empty, clear, manifest, s3_program};
 
-/// A database whose application finds its tables by the database's search_path.
+/// A database with an application that finds its tables by the database's search_path.
 fn shop() -> Database {
     let database = postgres().create_database("pooled");
     let sql = format!(
@@ -55,8 +55,8 @@ fn a_transaction_pooler_is_refused_and_its_sessions_stay_as_they_were() {
         }
         let program = program(&database, &pooler, &bucket);
         let checked = program.clone().args(["check"]).run();
-        let told = checked.assert_code(14).stdout_text();
-        assert!(told.contains("fail  postgres") && told.contains("is a transaction pooler"), "{case}: {told}");
+        let output = checked.assert_code(14).stdout_text();
+        assert!(output.contains("fail  postgres") && output.contains("is a transaction pooler"), "{case}: {output}");
         assert_application_finds_its_tables(&database, &pooler, &case);
         let refused = program.arg("backup").run();
         refused.assert_code(4).assert_no_children_left();
@@ -83,8 +83,8 @@ fn a_transaction_pooler_that_is_allowed_is_warned_of_and_left_as_it_was() {
     let warnings = manifest(&bucket, &keys[0])["warnings"].to_string();
     assert!(warnings.contains("pg_dumpall") && warnings.contains("transaction pooler"), "{warnings}");
     let checked = program.args(["check", "--allow-pooler"]).run();
-    let told = checked.assert_code(0).stdout_text();
-    assert!(told.contains("warn  privileges") && told.contains("is a transaction pooler"), "{told}");
+    let output = checked.assert_code(0).stdout_text();
+    assert!(output.contains("warn  privileges") && output.contains("is a transaction pooler"), "{output}");
     assert_application_finds_its_tables(&database, &pooler, "after the check");
 }
 

@@ -44,7 +44,7 @@ fn row_level_security_is_named_before_pg_dump_refuses_it() {
 }
 
 #[test]
-fn a_table_whose_name_is_no_utf8_is_named_as_well_as_may_be() {
+fn names_table_with_invalid_utf8_as_well_as_possible() {
     let without = "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
     let database = postgres().create_database_with("preflight", without);
     let role = format!("{}_reader", database.name);
@@ -67,9 +67,9 @@ fn a_server_that_ends_connections_which_are_not_read_is_named_where_the_dump_may
     let words = "ends a connection from which nothing is read for 90000 ms";
     let backup = || backup_program(&database, &bucket);
     set("90s").expect("set");
-    let told = backup().run();
-    told.assert_code(0);
-    says(&told, &[words, "BACKUP_SPOOL_DIR", "SET tcp_user_timeout = 0"]);
+    let outcome = backup().run();
+    outcome.assert_code(0);
+    says(&outcome, &[words, "BACKUP_SPOOL_DIR", "SET tcp_user_timeout = 0"]);
     let spool = tempfile::tempdir().expect("a directory");
     let spooled = backup().env("BACKUP_SPOOL_DIR", spool.path().to_str().expect("a path")).run();
     set("0").expect("set");
@@ -119,8 +119,8 @@ fn arguments_that_leave_something_out_make_a_partial_backup() {
     says(&outcome, &["this backup is partial", "--exclude-table-data b"]);
     let report: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
     assert_eq!(report["partial"], serde_json::Value::Bool(true));
-    let whole = program().env("PG_DUMP_ARGS", "--no-owner --inserts").arg("--json").run();
-    let report: serde_json::Value = serde_json::from_slice(&whole.assert_code(0).stdout).expect("JSON");
+    let outcome = program().env("PG_DUMP_ARGS", "--no-owner --inserts").arg("--json").run();
+    let report: serde_json::Value = serde_json::from_slice(&outcome.assert_code(0).stdout).expect("JSON");
     assert_eq!(report["partial"], serde_json::Value::Bool(false));
     let refused = program().env("PG_DUMP_ARGS", "--schema-only").run();
     says(refused.assert_code(4), &["PG_DUMP_ARGS", "--schema-only"]);

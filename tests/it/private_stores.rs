@@ -1,4 +1,4 @@
-//! Stores of one's own: behind a certificate authority of one's own, behind a proxy, with the bucket in the path or in the
+//! Self-hosted stores: with a private CA, behind a proxy, with the bucket in the path or in the
 //! host's name.
 //!
 //! Names below `localhost` do not resolve on every machine. Here the proxy resolves them, as a company's does.
@@ -13,7 +13,7 @@ use crate::support::program::{Outcome, Program};
 use crate::support::servers::{OwnS3, own_s3, postgres};
 use crate::support::setup::gunzipped;
 
-/// An S3 server with a certificate of an authority of its own; it ends with the test process.
+/// An S3 server with a certificate of a private CA; it ends with the test process.
 fn store() -> &'static OwnS3 {
     static STORE: LazyLock<OwnS3> = LazyLock::new(|| own_s3(&["--tls"]));
     &STORE
@@ -35,14 +35,14 @@ impl Stage {
         Self { bucket: store().create_bucket("private"), dump: FakeDump::new().install() }
     }
 
-    /// `backup`, with the authority trusted.
+    /// `backup`, with the CA trusted.
     fn backup(&self) -> Program {
         self.command("backup")
             .env("POSTGRES_CONNECTION_STRING", postgres().uri("postgres"))
             .env("PG_DUMP_PATH", self.dump.path())
     }
 
-    /// Any command, with the authority trusted.
+    /// Any command, with the CA trusted.
     fn command(&self, command: &str) -> Program {
         Program::new()
             .arg(command)
@@ -54,7 +54,7 @@ impl Stage {
             .env("BACKUP_MAX_UPLOAD_OUTAGE", "20s")
     }
 
-    /// A wrong configuration, told at once: nobody waits for the certificate to become another, and nothing is dumped.
+    /// A wrong configuration, reported at once: no wait for another certificate, and nothing is dumped.
     #[track_caller]
     fn assert_distrusted(&self, program: Program, words: &[&str]) {
         let dumps = self.dump.pids().len();
@@ -63,7 +63,7 @@ impl Stage {
         outcome.assert_code(3);
         let last = outcome.stderr.lines().last().unwrap_or_default();
         assert!(words.iter().all(|word| last.contains(word)), "{words:?} wanted: {}", outcome.stderr);
-        assert_eq!(self.dump.pids().len(), dumps, "no dump was begun");
+        assert_eq!(self.dump.pids().len(), dumps, "no dump was started");
     }
 
     /// One backup and its sidecars are there, and it is what `pg_dump` wrote.
@@ -78,10 +78,10 @@ impl Stage {
 }
 
 #[test]
-fn a_private_authority_is_trusted_by_its_bundle_alone() {
+fn a_private_ca_is_trusted_by_its_bundle_alone() {
     let stage = Stage::new();
     stage.assert_committed(&stage.backup().run());
-    let (other, distrusted) = (own_authority(), "UnknownCertificateAuthority");
+    let (other, distrusted) = (unused_ca(), "UnknownCertificateAuthority");
     let advice = "set S3_CA_BUNDLE to the certificates of its authority";
     stage.assert_distrusted(stage.backup().env_remove("S3_CA_BUNDLE"), &[distrusted, "UnknownIssuer", advice]);
     stage.assert_distrusted(stage.backup().env("S3_CA_BUNDLE", other.path()), &[distrusted, "UnknownIssuer", advice]);
@@ -135,7 +135,7 @@ fn a_dump_in_the_spool_outlives_a_certificate_that_is_not_trusted() {
     }
 }
 
-/// A TLS server whose certificate has expired. Nobody gets further than the handshake.
+/// A TLS server with an expired certificate. No client gets past the handshake.
 struct ExpiredServer {
     address: String,
     dir: tempfile::TempDir,
@@ -174,8 +174,8 @@ impl Drop for ExpiredServer {
     }
 }
 
-/// The certificate of an authority that nobody here uses.
-fn own_authority() -> tempfile::NamedTempFile {
+/// The certificate of an unused CA.
+fn unused_ca() -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let mut openssl = Command::new("openssl");
     openssl.args([

@@ -1,4 +1,4 @@
-//! `prune` on a store that works: it deletes what no rule keeps, with what lies beside it, and nothing else; it shows what it
+//! `prune` on a store that works: it deletes what no rule keeps, with its sidecars, and nothing else; it shows what it
 //! would do; and it refuses where something speaks against it.
 
 use std::collections::BTreeSet;
@@ -10,10 +10,10 @@ use crate::support::program::{Outcome, Program};
 use crate::support::proxy::{Calls, Fault, FaultProxy, Rule, S3Verb, Seen};
 use crate::support::servers::s3;
 use crate::support::setup::{prune_program, s3_program};
-use crate::support::stored::{EMPTY_GZIP, FUTURE, SOUND, name_of_day, name_of_hour, put_backups};
+use crate::support::stored::{EMPTY_GZIP, FUTURE, VALID_MANIFEST, name_of_day, name_of_hour, put_backups};
 
-/// What is in the destination's neighbourhood and is none of its backups, whatever it looks like.
-fn neighbours() -> Vec<String> {
+/// Keys near the destination that are none of its backups, whatever they look like.
+fn unrelated_keys() -> Vec<String> {
     let old = "postgres-backup-2024-01-01_00-00-00.sql.gz";
     let beside = ["app2", "app_test", "app.old", "apple", "ap", "App", "app/x", "app/x/y", "x/app", "other"];
     let inside = [
@@ -56,15 +56,15 @@ fn neighbours() -> Vec<String> {
 }
 
 #[test]
-fn of_2500_backups_only_those_go_that_no_rule_keeps_and_no_neighbour_ever() {
+fn deletes_of_2500_backups_only_those_that_no_rule_keeps() {
     let bucket = s3().create_bucket("thousands");
     let names: Vec<String> = (0..2_500).map(name_of_hour).collect();
     let mut keys: Vec<String> = names.iter().map(|name| format!("app/{name}")).collect();
-    keys.extend(neighbours());
+    keys.extend(unrelated_keys());
     s3().put_many(&bucket, &keys);
-    // Each has a manifest; some have more beside them.
+    // Each has a manifest; some have more sidecars.
     let manifests: Vec<String> = names.iter().map(|name| format!("app/{name}.json")).collect();
-    s3().put_all(&bucket, &manifests.iter().map(|key| (key.as_str(), SOUND)).collect::<Vec<_>>());
+    s3().put_all(&bucket, &manifests.iter().map(|key| (key.as_str(), VALID_MANIFEST)).collect::<Vec<_>>());
     let beside = |name: &String| [".globals.sql.gz", ".drill.json"].map(|suffix| format!("app/{name}{suffix}"));
     let others: Vec<String> = names.iter().step_by(50).flat_map(beside).collect();
     s3().put_many(&bucket, &others);
@@ -75,12 +75,12 @@ fn of_2500_backups_only_those_go_that_no_rule_keeps_and_no_neighbour_ever() {
     let newest_of_day = |hour: u32| hour % 24 == 23 || hour == 2_499;
     let days: Vec<u32> = (0..2_500).rev().filter(|hour| newest_of_day(*hour)).take(30).collect();
     let stays: BTreeSet<String> = (2_490..2_500).chain(days).map(name_of_hour).collect();
-    let is_doomed = |key: &String| {
+    let is_to_delete = |key: &String| {
         let file_name = key.strip_prefix("app/").unwrap_or_default();
         let name = names.iter().find(|name| file_name.starts_with(name.as_str()));
         name.is_some_and(|name| !stays.contains(name))
     };
-    let expected: BTreeSet<String> = before.iter().filter(|key| !is_doomed(key)).cloned().collect();
+    let expected: BTreeSet<String> = before.iter().filter(|key| !is_to_delete(key)).cloned().collect();
 
     let proxy = FaultProxy::start(s3().addr());
     let program = prune_program(&bucket).env("S3_URL", proxy.url()).env("S3_PATH", "app");
@@ -112,7 +112,7 @@ fn at_the_buckets_top_nothing_below_is_touched() {
 }
 
 #[test]
-fn what_lies_beside_a_backup_goes_after_it_and_orphans_go_too() {
+fn deletes_sidecars_after_their_backup_and_orphaned_sidecars_too() {
     let bucket = s3().create_bucket("beside");
     put_backups(&bucket, "app", &[2, 3, 10, 11, 12]);
     let spared = [name_of_day(13) + ".json", name_of_day(10) + ".drill.json", name_of_day(1) + ".txt"];
@@ -134,7 +134,7 @@ fn what_lies_beside_a_backup_goes_after_it_and_orphans_go_too() {
 }
 
 #[test]
-fn a_backup_whose_object_turns_up_is_no_orphan() {
+fn keeps_sidecars_when_their_object_appears() {
     let bucket = s3().create_bucket("turns-up");
     put_backups(&bucket, "app", &[10, 11, 12, 13]);
     s3().put_many(&bucket, &[format!("app/{}.json", name_of_day(1)), format!("app/{}.json", name_of_day(2))]);
@@ -156,8 +156,8 @@ fn a_backup_whose_object_turns_up_is_no_orphan() {
 }
 
 #[test]
-fn unsound_backups_are_told_by_their_manifests() {
-    let bucket = s3().create_bucket("unsound");
+fn manifests_reveal_invalid_backups() {
+    let bucket = s3().create_bucket("invalid");
     put_backups(&bucket, "app", &[1, 2, 3, 4]);
     let partial = r#"{"object_bytes": 900, "partial": true}"#;
     let size_mismatch = r#"{"object_bytes": 2, "partial": false}"#;
@@ -173,7 +173,7 @@ fn unsound_backups_are_told_by_their_manifests() {
     let plan = json(&program.clone().args(["--dry-run", "--json"]).run(), 0);
     let rows = plan["backups"].as_array().expect("rows").iter();
     let rows: Vec<String> = rows.map(|row| format!("{} {}", row["action"], row["status"]).replace('"', "")).collect();
-    // The last three, and the last three that are sound: a damaged manifest is none, and no reason for doubt.
+    // The last three, and the last three valid ones: a damaged manifest is none, and no reason for doubt.
     let expected = ["keep partial", "keep valid", "keep size_mismatch", "keep valid", "delete partial", "keep valid"];
     assert_eq!(rows[..6], expected);
     program.run().assert_code(0);
@@ -205,10 +205,13 @@ fn a_dry_run_shows_each_backup_and_deletes_nothing() {
     let text = all.arg("--keep-yearly=2").run().stdout_text();
     // As this is no terminal, nothing is cut.
     assert!(text.contains("22 days old, not of the last 2, before the last 2 days, another of its week, "), "{text}");
-    let told = json(&program.arg("--json").run(), 0);
-    assert_eq!((&told["retained"], &told["deleted"], &told["deleted_bytes"]), (&4.into(), &2.into(), &124.into()));
-    assert_eq!(told["backups"][5]["reasons"], serde_json::json!(["22 days old"]));
-    assert_eq!((&told["dry_run"], &told["blocked"]), (&true.into(), &false.into()));
+    let report = json(&program.arg("--json").run(), 0);
+    assert_eq!(
+        (&report["retained"], &report["deleted"], &report["deleted_bytes"]),
+        (&4.into(), &2.into(), &124.into())
+    );
+    assert_eq!(report["backups"][5]["reasons"], serde_json::json!(["22 days old"]));
+    assert_eq!((&report["dry_run"], &report["blocked"]), (&true.into(), &false.into()));
     assert_eq!(s3().every_key(&bucket), before);
 }
 
@@ -264,7 +267,7 @@ fn with_sizes(bucket: &str, sizes: &[(u32, usize)]) {
 }
 
 #[test]
-fn each_reason_to_freeze_is_named_and_can_be_overridden() {
+fn each_safety_check_is_named_and_can_be_overridden() {
     let gap: &[_] = &[(1, 900), (2, 900), (3, 900), (4, 900), (5, 900), (25, 900), (26, 900)];
     let shrunk: &[_] = &[(1, 900), (2, 900), (3, 900), (4, 900), (5, 900), (6, 900), (7, 400)];
     let most: &[_] = &[(1, 900), (2, 900), (3, 900), (4, 900), (5, 900), (6, 900), (7, 900)];
@@ -276,33 +279,36 @@ fn each_reason_to_freeze_is_named_and_can_be_overridden() {
         (future, "--keep-last=3", "lies in the future"),
     ];
     for (backups, rule, reason) in cases {
-        let bucket = s3().create_bucket("freeze");
+        let bucket = s3().create_bucket("blocked");
         with_sizes(&bucket, backups);
         let before = s3().every_key(&bucket);
         let program = prune_program(&bucket).env("S3_PATH", "app").arg(rule);
-        let frozen = program.run();
-        frozen.assert_code(13);
-        let warnings: Vec<&str> = frozen.stderr.lines().filter(|line| line.contains(" WARN ")).collect();
+        let blocked = program.run();
+        blocked.assert_code(13);
+        let warnings: Vec<&str> = blocked.stderr.lines().filter(|line| line.contains(" WARN ")).collect();
         assert!(
             warnings.iter().any(|line| line.contains(reason) && line.contains("prune --force")),
             "{}",
-            frozen.stderr
+            blocked.stderr
         );
-        assert_eq!(frozen.stdout_text(), "");
-        let told = json(&program.clone().arg("--json").run(), 13);
-        assert_eq!((&told["success"], &told["blocked"], &told["deleted"]), (&false.into(), &true.into(), &0.into()));
-        assert!(told["problems"][0].as_str().is_some_and(|problem| problem.contains(reason)), "{told}");
+        assert_eq!(blocked.stdout_text(), "");
+        let report = json(&program.clone().arg("--json").run(), 13);
+        assert_eq!(
+            (&report["success"], &report["blocked"], &report["deleted"]),
+            (&false.into(), &true.into(), &0.into())
+        );
+        assert!(report["problems"][0].as_str().is_some_and(|problem| problem.contains(reason)), "{report}");
         let dry = program.clone().arg("--dry-run").run();
         dry.assert_code(0);
         assert!(dry.stderr.contains(reason) && dry.stdout_text().contains("without --force"), "{}", dry.stdout_text());
         assert!(!dry.stderr.contains("--dry-run"), "that is what it is: {}", dry.stderr);
         assert_eq!(s3().every_key(&bucket), before, "{reason}: nothing is deleted");
         let forced = program.args(["--force", "--json"]).run();
-        let told = json(&forced, 0);
-        assert!(told["overridden"][0].as_str().is_some_and(|overridden| overridden.contains(reason)), "{told}");
-        assert_eq!((&told["blocked"], &told["problems"]), (&false.into(), &serde_json::json!([])));
+        let report = json(&forced, 0);
+        assert!(report["overridden"][0].as_str().is_some_and(|overridden| overridden.contains(reason)), "{report}");
+        assert_eq!((&report["blocked"], &report["problems"]), (&false.into(), &serde_json::json!([])));
         assert!(forced.stderr.contains("overridden by --force: "), "{}", forced.stderr);
-        assert!(!forced.stderr.contains("prune --force"), "what it is told to do it has done: {}", forced.stderr);
+        assert!(!forced.stderr.contains("prune --force"), "the override is in effect: {}", forced.stderr);
         assert!(s3().every_key(&bucket).len() < before.len(), "{reason}: {}", forced.stderr);
     }
 }
@@ -356,8 +362,8 @@ fn an_empty_destination_and_one_that_is_small_enough_are_no_failure() {
     assert!(program.run().assert_code(0).stdout_text().contains("0 backups kept, 0 deleted"));
     assert!(program.clone().arg("--dry-run").run().assert_code(0).stdout_text().contains("0 backups to keep"));
     put_backups(&bucket, "", &[1, 2, 3]);
-    let told = json(&program.arg("--json").run(), 0);
-    assert_eq!((&told["success"], &told["retained"], &told["deleted"]), (&true.into(), &3.into(), &0.into()));
+    let report = json(&program.arg("--json").run(), 0);
+    assert_eq!((&report["success"], &report["retained"], &report["deleted"]), (&true.into(), &3.into(), &0.into()));
     assert_eq!(s3().every_key(&bucket).len(), 6);
 }
 

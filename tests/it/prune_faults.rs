@@ -1,4 +1,4 @@
-//! `prune` on a store that refuses, fails, keeps versions or locks objects; and `prune` told to stop.
+//! `prune` on a store that refuses, fails, keeps versions or locks objects; and `prune` stopped by a signal.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ impl Stage {
         program.arg("--keep-last=5")
     }
 
-    /// The days whose backups are left, and of these the ones that have a manifest.
+    /// The days with a backup left, and of these the ones with a manifest.
     fn left(&self) -> (Vec<u32>, Vec<u32>) {
         let keys = s3().every_key(&self.bucket);
         let days = |suffix: &str| -> Vec<u32> {
@@ -46,10 +46,10 @@ fn one_delete_that_is_denied_is_named_and_the_rest_goes_on() {
     let outcome = stage.prune().arg("--json").run();
     outcome.assert_code(13);
     assert!(outcome.stderr.contains(&denied) && outcome.stderr.contains("AccessDenied"), "{}", outcome.stderr);
-    let told: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
-    assert_eq!((&told["retained"], &told["deleted"], &told["blocked"]), (&6.into(), &4.into(), &false.into()));
-    assert!(told["problems"][0].as_str().is_some_and(|problem| problem.contains(&denied)), "{told}");
-    // What lies beside it stays with it.
+    let report: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    assert_eq!((&report["retained"], &report["deleted"], &report["blocked"]), (&6.into(), &4.into(), &false.into()));
+    assert!(report["problems"][0].as_str().is_some_and(|problem| problem.contains(&denied)), "{report}");
+    // Its sidecars stay with it.
     let left = vec![3, 6, 7, 8, 9, 10];
     assert_eq!(stage.left(), (left.clone(), left));
 }
@@ -124,7 +124,7 @@ fn nothing_is_deleted_on_a_doubt() {
         (Fault::access_denied(), 3, "AccessDenied"),
         (Fault::slow_down(), 12, "BACKUP_MAX_UPLOAD_OUTAGE"),
         (Fault::Stall { at: StallAt::BeforeAnswer }, 12, "BACKUP_MAX_UPLOAD_OUTAGE"),
-        // What was listed and is not found is no backup without a manifest, which would count as sound.
+        // What was listed and is not found is no backup without a manifest, which would count as valid.
         (Fault::Status { code: 404, s3_code: "NoSuchKey", when: When::Before }, 12, "cannot be found"),
     ] {
         let stage = Stage::new();

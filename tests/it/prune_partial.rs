@@ -1,4 +1,4 @@
-//! A partial backup whose manifest was never written, or is lost, is partial all the same: its object says so, and no sound
+//! A partial backup without a manifest (never written, or lost) is partial all the same: its object says so, and no valid
 //! backup goes in its favour.
 
 use std::fs;
@@ -15,11 +15,11 @@ use crate::support::stored::{name_of_day, put_backups};
 fn state(bucket: &str) -> String {
     let outcome = list_program(bucket).env("S3_PATH", "app").arg("--json").run();
     outcome.assert_code(0);
-    let told: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
-    told[0]["status"].as_str().unwrap_or_else(|| panic!("a status: {told}")).to_owned()
+    let report: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    report[0]["status"].as_str().unwrap_or_else(|| panic!("a status: {report}")).to_owned()
 }
 
-/// A partial backup without its manifest, in front of sound ones of some days.
+/// A partial backup without its manifest, newer than valid ones of some days.
 fn partial_without_manifest() -> Stage {
     let stage = Stage::new(FakeDump::new());
     stage.proxy.rule(Rule::on(S3Verb::PutObject, Calls::All, Fault::access_denied()).key_suffix(".gz.json"));
@@ -32,7 +32,7 @@ fn partial_without_manifest() -> Stage {
 }
 
 #[test]
-fn a_partial_backup_without_a_manifest_stands_in_no_sound_ones_place() {
+fn a_partial_backup_without_a_manifest_replaces_no_valid_one() {
     let stage = partial_without_manifest();
     assert_eq!(state(&stage.bucket), "partial");
     put_backups(&stage.bucket, "app", &[1, 2]);
@@ -40,12 +40,12 @@ fn a_partial_backup_without_a_manifest_stands_in_no_sound_ones_place() {
     let outcome = prune.run();
     outcome.assert_code(0);
     let left = s3().every_key(&stage.bucket);
-    assert!(left.contains(&format!("app/{}", name_of_day(2))), "the newest sound one: {left:?}\n{}", outcome.stderr);
+    assert!(left.contains(&format!("app/{}", name_of_day(2))), "the newest valid one: {left:?}\n{}", outcome.stderr);
     assert!(!left.contains(&format!("app/{}", name_of_day(1))), "{left:?}");
 }
 
 #[test]
-fn a_whole_backup_without_a_manifest_is_a_sound_one() {
+fn a_complete_backup_without_a_manifest_is_valid() {
     let stage = Stage::new(FakeDump::new());
     stage.proxy.rule(Rule::on(S3Verb::PutObject, Calls::All, Fault::access_denied()).key_suffix(".gz.json"));
     stage.backup().run().assert_code(0);
@@ -58,7 +58,7 @@ fn a_whole_backup_without_a_manifest_is_a_sound_one() {
 }
 
 #[test]
-fn what_cannot_be_asked_deletes_nothing_and_what_may_not_be_asked_is_taken_for_sound() {
+fn failing_head_deletes_nothing_and_forbidden_head_counts_as_valid() {
     let stage = partial_without_manifest();
     put_backups(&stage.bucket, "app", &[1, 2]);
     let prune = prune_program(&stage.bucket).env("S3_PATH", "app").args(["--keep-last=1", "--min-keep=1", "--force"]);
@@ -90,5 +90,5 @@ fn a_partial_dump_that_is_sent_anew_from_the_spool_is_partial() {
     let headers = s3().request("HEAD", &format!("/{}/{}", stage.bucket, keys[0]), b"").expect("its headers");
     let headers = String::from_utf8_lossy(&headers).to_lowercase();
     assert!(headers.contains("x-amz-meta-partial: true"), "{headers}");
-    assert_eq!(state(&stage.bucket), "unverified", "the second is whole");
+    assert_eq!(state(&stage.bucket), "unverified", "the second is complete");
 }

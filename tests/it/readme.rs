@@ -112,7 +112,7 @@ fn shop() -> OwnPostgres {
     server
 }
 
-/// What libpq needs to be told of that server beside the connection string of the README.
+/// What libpq needs for that server in addition to the connection string of the README.
 fn with_shop(program: Program, shop: &OwnPostgres) -> Program {
     let authority = shop.ssl_root_cert.as_ref().expect("its authority");
     program.env("PGPORT", shop.port.to_string()).env("PGPASSWORD", PASSWORD).env("PGSSLROOTCERT", authority)

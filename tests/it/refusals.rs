@@ -1,5 +1,5 @@
 //! What the servers refuse: the S3 server a key, a secret, a bucket, a write (exit 3); PostgreSQL a connection (exit 10). One
-//! line says which, why, and what to do; nothing is left behind.
+//! line says which, why, and what to do; nothing is left.
 
 use std::time::Duration;
 
@@ -143,9 +143,9 @@ fn a_pg_dump_older_than_the_server_is_named_with_both_versions() {
         let clients = installed_clients(major);
         program.clone().env("PG_DUMP_PATH", clients.join("pg_dump")).run().assert_code(0);
         let key = only_backup(&bucket);
-        let told = manifest(&bucket, &key);
+        let stored = manifest(&bucket, &key);
         for version in ["server_version", "pg_dump_version"] {
-            assert!(told[version].as_str().is_some_and(|text| text.starts_with(major)), "{told}");
+            assert!(stored[version].as_str().is_some_and(|text| text.starts_with(major)), "{stored}");
         }
         // By PATH too; and among several the lowest that is enough, whatever their order.
         let newest = installed_clients("18");

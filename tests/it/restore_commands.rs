@@ -1,5 +1,5 @@
 //! The commands that `list NAME` and the manifest print bring a backup back as they are printed: by bash, with nothing but an S3
-//! client and PostgreSQL's own programs, into an empty server that has room for few locks. And the ways out of `docs/restore.md`
+//! client and PostgreSQL's own programs, into an empty server with few locks. And the ways out of `docs/restore.md`
 //! for what a plain dump does not bring back by itself.
 
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::support::setup::{
     backup_program, clear, installed, list_program, manifest, object, only_backup, repository_file, s3_program,
 };
 
-/// Large objects, and tables: each more than the server has room for at once.
+/// Large objects, and tables: each more than the server can lock at once.
 const MANY: u32 = 300;
 
 /// The real `aws`, or what does as much of it as the printed commands need.
@@ -65,7 +65,7 @@ pub fn run(commands: &str, server: &Postgres, clients: &Path, aws: Aws) -> Outco
     program.env("PGPORT", server.port.to_string()).env("PATH", path.join(":")).run()
 }
 
-/// An empty server with another superuser, and room for some hundred locks.
+/// An empty server with another superuser, and some hundred locks.
 fn small_server() -> OwnPostgres {
     let server = own_postgres(&["--superuser", "the chief"]);
     for setting in [
@@ -101,8 +101,8 @@ fn archive(role: &str) -> Database {
     database
 }
 
-fn names(told: &Value, name: &str) -> Vec<String> {
-    let names = told[name].as_array().expect("an array").iter();
+fn names(manifest: &Value, name: &str) -> Vec<String> {
+    let names = manifest[name].as_array().expect("an array").iter();
     names.map(|name| name.as_str().expect("a text").to_owned()).collect()
 }
 
@@ -121,8 +121,8 @@ fn they_restore_what_is_large_and_odd_into_a_server_with_few_locks() {
     let outcome = run(&commands, &server, &server.bin, Aws::Real);
     outcome.assert_code(0);
     let key = s3().keys(&bucket, "").into_iter().find(|key| key.ends_with(".sql.gz.json")).expect("a manifest");
-    let told = manifest(&bucket, key.trim_end_matches(".json"));
-    assert_eq!(names(&told, "restore").join("\n"), commands.trim_end().replace("\n  ", "\n").trim_start());
+    let manifest = manifest(&bucket, key.trim_end_matches(".json"));
+    assert_eq!(names(&manifest, "restore").join("\n"), commands.trim_end().replace("\n  ", "\n").trim_start());
 
     let encoding = "SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database WHERE datname = current_database()";
     let large = "SELECT count(*), sum(length(lo_get(oid))) FROM pg_largeobject_metadata";
@@ -135,7 +135,7 @@ fn they_restore_what_is_large_and_odd_into_a_server_with_few_locks() {
     assert_ne!(again.code, Some(0), "{}", again.stderr);
     assert!(again.stderr.contains("already exists") && !again.stdout_text().contains("SET"), "{}", again.stderr);
 
-    // And a dump of it there has no room for its locks: all say what would fix that.
+    // And a dump of it there runs out of locks: all say what would fix that.
     let uri = server.uri(&source.name);
     let of_server = |command: &str| s3_program(&bucket).env("POSTGRES_CONNECTION_STRING", &uri).arg(command);
     let other = s3().create_bucket("locks");
@@ -193,13 +193,13 @@ fn the_ways_out_of_the_docs_restore_what_a_plain_dump_does_not() {
     run(&restore, server, &server.bin, Aws::StandIn).assert_code(0);
     assert_eq!(target.psql("SELECT total FROM note_total").as_deref(), Ok("3"));
 
-    // As the owner of the new database alone, whose extensions are another's.
+    // As the owner of the new database alone; another role owns its extensions.
     let options = format!("TEMPLATE template0 OWNER {tenant}");
     server.psql("postgres", &format!("CREATE ROLE {tenant} LOGIN PASSWORD 'tenant'")).expect("a role");
     let target = server.create_database_with("ways", &options);
     target.psql(&format!("CREATE EXTENSION citext; GRANT CREATE ON SCHEMA public TO {tenant}")).expect("made");
     let hint = source.psql("ALTER FUNCTION note_count() SET search_path = pg_catalog, public");
-    hint.expect("mended in the old database");
+    hint.expect("fixed in the old database");
     clear(&bucket);
     backup_program(&source, &bucket).run().assert_code(0);
     std::fs::write(&file, object(&bucket, &only_backup(&bucket))).expect("written");

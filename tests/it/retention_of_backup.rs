@@ -19,17 +19,17 @@ fn stage(days: &[u32]) -> Stage {
     stage
 }
 
-/// Exit 0, and the new backup is there with its manifest; gives the days whose old backups are left, and the report.
+/// Exit 0, and the new backup is there with its manifest; returns the days with an old backup left, and the report.
 #[track_caller]
 fn after(stage: &Stage, outcome: &Outcome) -> (Vec<u32>, Value) {
     outcome.assert_code(0);
-    let told: Value = serde_json::from_slice(&outcome.stdout).expect("one JSON object");
-    assert_eq!(told["success"], true, "{told}");
+    let report: Value = serde_json::from_slice(&outcome.stdout).expect("one JSON object");
+    assert_eq!(report["success"], true, "{report}");
     let keys = s3().every_key(&stage.bucket);
-    let new = format!("app/{}", told["file_name"].as_str().expect("a name"));
+    let new = format!("app/{}", report["file_name"].as_str().expect("a name"));
     assert!(keys.contains(&new) && keys.contains(&format!("{new}.json")), "{keys:?}");
     let left = (1..=10).filter(|day| keys.contains(&format!("app/{}", name_of_day(*day)))).collect();
-    (left, told["retention"].clone())
+    (left, report["retention"].clone())
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_backup_that_fails_deletes_nothing() {
 }
 
 #[test]
-fn a_wrong_rule_is_told_before_anything_is_done() {
+fn reports_wrong_rule_before_doing_anything() {
     let stage = stage(&[1]);
     let outcome = stage.backup().env("BACKUP_KEEP_DAILY", "-1").run();
     outcome.assert_code(4);
@@ -89,7 +89,7 @@ fn a_denied_delete_is_a_warning() {
 }
 
 #[test]
-fn a_freeze_is_a_warning() {
+fn blocked_retention_is_a_warning() {
     // The newest before it is months old: of backups that are kept for a week, all would go.
     let stage = stage(&[1, 2, 3, 4, 5, 6]);
     let outcome = stage.backup().env("BACKUP_RETENTION_DAYS", "7").arg("--json").run();
@@ -131,7 +131,7 @@ fn a_signal_during_retention_does_not_undo_the_backup() {
     running.signal("TERM");
     let (left, report) = after(&stage, &running.wait());
     assert_eq!(left.len(), 4);
-    assert!(report["problems"].to_string().contains("stopped: 2 backups were not tried"), "{report}");
+    assert!(report["problems"].to_string().contains("stopped: 2 backups not tried"), "{report}");
 }
 
 /// A WARN line says it, and no ERROR line is there.
@@ -144,7 +144,7 @@ fn assert_warned(outcome: &Outcome, words: &str) {
 #[test]
 fn names_in_the_near_future_never_cost_the_backup_that_was_just_made() {
     let stage = Stage::new(FakeDump::new());
-    // A clock that was ahead, by less than what freezes the plan.
+    // A clock that was ahead, by less than what blocks the plan.
     for minutes in [10, 20, 30] {
         let started = chrono::Utc::now() + chrono::TimeDelta::minutes(minutes);
         let name = pg_s3_backup::archive::name::BackupName::new(started);
@@ -158,7 +158,7 @@ fn names_in_the_near_future_never_cost_the_backup_that_was_just_made() {
 }
 
 #[test]
-fn where_nobody_knows_whose_backups_they_are_none_is_deleted() {
+fn deletes_nothing_when_the_owner_of_the_backups_is_unknown() {
     let stage = stage(&[1, 2, 3, 4]);
     // Only the question before the dump goes unanswered; a later listing would show what to delete.
     stage.proxy.rule(Rule::on(S3Verb::ListObjects, Calls::Nth(1), Fault::access_denied()));

@@ -1,5 +1,5 @@
 //! What is backed up comes back the same, whatever is in the database and whatever it is called; and the manifest says what
-//! is true. Each way back is download, sha256, gunzip, psql: nothing of the product's own.
+//! is true. Each restore is download, sha256, gunzip, psql, without the program.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::support::setup::{
     backup_program, gunzipped, manifest, object, only_backup, plain, repository_file, restored, restored_into,
 };
 
-/// Less the two lines whose key is new in each dump.
+/// Without the two lines that have a new key in each dump.
 fn without_keys(dump: &[u8]) -> Vec<u8> {
     let lines = dump.split_inclusive(|&byte| byte == b'\n');
     lines
@@ -53,7 +53,7 @@ fn rows_in(database: &Database) -> Value {
 }
 
 /// The manifest's tables, in the same order.
-fn rows_told(manifest: &Value) -> Value {
+fn rows_in_manifest(manifest: &Value) -> Value {
     let mut tables = manifest["tables"].as_array().expect("tables").clone();
     tables.sort_by(|a, b| a["table"].as_str().cmp(&b["table"].as_str()));
     tables.into()
@@ -72,7 +72,7 @@ fn a_database_with_everything_in_it_comes_back_identical() {
     let bucket = s3().create_bucket("everything");
     backup_program(&database, &bucket).run().assert_code(0).assert_no_children_left();
     let key = only_backup(&bucket);
-    assert_eq!(rows_told(&manifest(&bucket, &key)), rows_in(&database));
+    assert_eq!(rows_in_manifest(&manifest(&bucket, &key)), rows_in(&database));
 
     let reference = dump_of(&database);
     let backup = plain(&bucket, &key);
@@ -126,9 +126,9 @@ fn the_bytes_of_other_encodings_come_back_identical() {
         let bucket = s3().create_bucket("encoding");
         backup_program(&database, &bucket).run().assert_code(0);
         let key = only_backup(&bucket);
-        let told = manifest(&bucket, &key);
-        assert_eq!((&told["encoding"], &told["collation"]), (&encoding.into(), &"C".into()));
-        assert_eq!(told["tables"][0]["rows"], 255);
+        let manifest = manifest(&bucket, &key);
+        assert_eq!((&manifest["encoding"], &manifest["collation"]), (&encoding.into(), &"C".into()));
+        assert_eq!(manifest["tables"][0]["rows"], 255);
         let backup = plain(&bucket, &key);
         assert_eq!(without_keys(&backup), without_keys(&dump_of(&database)), "{encoding}");
         let restored = restored_into(postgres().create_database_with("restored", &options), &backup);
@@ -144,31 +144,31 @@ fn the_manifest_says_what_is_true() {
     let bucket = s3().create_bucket("facts");
     backup_program(&database, &bucket).env("S3_PATH", "/some/where/").run().assert_code(0);
     let key = only_backup(&bucket);
-    let (told, plain) = (manifest(&bucket, &key), plain(&bucket, &key));
+    let (manifest, plain) = (manifest(&bucket, &key), plain(&bucket, &key));
 
     let file_name = key.strip_prefix("some/where/").expect("below the prefix");
-    assert_eq!((&told["key"], &told["file_name"]), (&Value::from(&*key), &file_name.into()));
-    assert_eq!((&told["database"], &told["encoding"]), (&Value::from(&*database.name), &"UTF8".into()));
+    assert_eq!((&manifest["key"], &manifest["file_name"]), (&Value::from(&*key), &file_name.into()));
+    assert_eq!((&manifest["database"], &manifest["encoding"]), (&Value::from(&*database.name), &"UTF8".into()));
     let mut crc = flate2::Crc::new();
     crc.update(&plain);
-    assert_eq!(told["dump_crc32"], format!("{:08x}", crc.sum()));
-    assert_eq!(told["dump_bytes"], plain.len());
-    assert_eq!((&told["rows"], &told["parts"]), (&1234.into(), &1.into()));
-    assert_eq!(rows_told(&told), rows_in(&database));
-    assert_eq!(told["tool_version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(manifest["dump_crc32"], format!("{:08x}", crc.sum()));
+    assert_eq!(manifest["dump_bytes"], plain.len());
+    assert_eq!((&manifest["rows"], &manifest["parts"]), (&1234.into(), &1.into()));
+    assert_eq!(rows_in_manifest(&manifest), rows_in(&database));
+    assert_eq!(manifest["tool_version"], env!("CARGO_PKG_VERSION"));
     for (fact, sql) in [
         ("server_version", "SHOW server_version"),
         ("system_identifier", "SELECT system_identifier FROM pg_control_system()"),
         ("collation", "SELECT datcollate FROM pg_database WHERE datname = current_database()"),
         ("ctype", "SELECT datctype FROM pg_database WHERE datname = current_database()"),
     ] {
-        assert_eq!(told[fact].as_str().map(str::to_owned), database.psql(sql).ok(), "{fact}");
+        assert_eq!(manifest[fact].as_str().map(str::to_owned), database.psql(sql).ok(), "{fact}");
     }
-    let version = format!("-- Dumped by pg_dump version {}", told["pg_dump_version"].as_str().expect("a version"));
+    let version = format!("-- Dumped by pg_dump version {}", manifest["pg_dump_version"].as_str().expect("a version"));
     assert!(plain.windows(version.len()).any(|window| window == version.as_bytes()), "{version}");
-    let stamp = told["started_at"].as_str().expect("a time").replace(':', "-").replace('T', "_").replace('Z', "");
+    let stamp = manifest["started_at"].as_str().expect("a time").replace(':', "-").replace('T', "_").replace('Z', "");
     assert_eq!(file_name, format!("postgres-backup-{stamp}.sql.gz"));
-    assert!(told["finished_at"].as_str() >= told["started_at"].as_str(), "{told}");
+    assert!(manifest["finished_at"].as_str() >= manifest["started_at"].as_str(), "{manifest}");
 }
 
 #[test]

@@ -80,8 +80,8 @@ fn a_backup_that_succeeds_shows_no_secret() {
             outcome.assert_code(0);
             assert_nothing_shown(&outcome);
             let key = only_backup(&bucket);
-            let told = s3().get(&bucket, &format!("{key}.json")).expect("a manifest");
-            assert_hidden(&String::from_utf8_lossy(&told), "the manifest");
+            let manifest = s3().get(&bucket, &format!("{key}.json")).expect("a manifest");
+            assert_hidden(&String::from_utf8_lossy(&manifest), "the manifest");
             let globals = s3().get(&bucket, &format!("{key}.globals.sql.gz")).expect("the globals");
             assert_hidden(&String::from_utf8_lossy(&gunzipped(&globals)), "the globals");
             for key in s3().keys(&bucket, "") {
@@ -134,7 +134,7 @@ fn refused_s3_credentials_are_not_shown() {
 }
 
 #[test]
-fn secrets_beside_other_problems_are_not_shown() {
+fn secrets_among_other_problems_are_not_shown() {
     let database = postgres().create_database("hidden");
     let bucket = s3().create_bucket("hidden");
     let base = backup_program(&database, &bucket);
@@ -199,7 +199,7 @@ impl Blocker {
         child.stdin.as_mut().expect("its input").write_all(b"BEGIN;\nLOCK TABLE t;\n").expect("written");
         let held =
             "SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND mode = 'AccessExclusiveLock' AND granted";
-        eventually(|| database.psql(held) == Ok("1".to_owned()), || "nobody holds the lock".to_owned());
+        eventually(|| database.psql(held) == Ok("1".to_owned()), || "the lock is not held".to_owned());
         Self(child)
     }
 }

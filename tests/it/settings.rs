@@ -68,7 +68,7 @@ fn valid() -> Program {
         .env("AWS_EC2_METADATA_DISABLED", "true")
 }
 
-/// One line of stderr for each culprit, none for anybody else, and no secret.
+/// One line of stderr for each culprit, none for other settings, and no secret.
 #[track_caller]
 fn assert_named(outcome: &Outcome, code: i32, culprits: &[&str]) {
     outcome.assert_code(code);
@@ -96,18 +96,18 @@ fn each_missing_setting_alone_is_named() {
 }
 
 #[test]
-fn a_variable_that_is_nearly_a_setting_is_told_but_for_the_health_check() {
+fn reports_misspelled_setting_except_in_the_health_check() {
     let program = Program::new().env("S3_BUCKTE", "sentinel").env("BACKUP_RETENTION_DAY", "sentinel");
     let outcome = program.clone().arg("list").run();
-    let told = ["BACKUP_RETENTION_DAY is set, but", "is S3_BUCKET meant?", "S3_BUCKET is not set"];
-    assert_named(&outcome, 1, &told);
+    let expected = ["BACKUP_RETENTION_DAY is set, but", "is S3_BUCKET meant?", "S3_BUCKET is not set"];
+    assert_named(&outcome, 1, &expected);
     assert_eq!(outcome.stderr.matches(" WARN ").count(), 2, "{}", outcome.stderr);
     // It runs every half minute.
     assert_named(&program.arg("health").run(), 1, &["LISTEN is not set"]);
 }
 
 #[test]
-fn what_other_tools_call_a_setting_is_told_at_the_start_and_by_check() {
+fn reports_settings_of_other_tools_at_start_and_in_check() {
     let theirs = [
         ("S3_ENDPOINT", "is S3_URL meant?"),
         ("S3_PREFIX", "is S3_PATH meant?"),
@@ -117,28 +117,32 @@ fn what_other_tools_call_a_setting_is_told_at_the_start_and_by_check() {
         ("BACKUP_ANYTHING_ELSE", "has no effect"),
     ];
     let program = theirs.iter().fold(Program::new(), |program, (name, _)| program.env(name, "sentinel"));
-    // Kubernetes puts this beside a service that is called `backup`.
+    // Kubernetes sets this for a service that is called `backup`.
     let program = program.env("BACKUP_SERVICE_HOST", "sentinel").args(["check", "--bucket-only", "--json"]);
     let outcome = program.run();
     outcome.assert_code(1);
-    let told: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
-    assert_eq!(told["warned"], theirs.len(), "{told}");
+    let report: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    assert_eq!(report["warned"], theirs.len(), "{report}");
     for (name, words) in theirs {
         let line = outcome.stderr.lines().find(|line| line.contains(&format!(" WARN {name} is set")));
         assert!(line.is_some_and(|line| line.contains(words)), "{name}: {}", outcome.stderr);
         let of_name = |check: &&serde_json::Value| check["detail"].as_str().is_some_and(|text| text.starts_with(name));
-        let check = told["checks"].as_array().expect("checks").iter().find(of_name).expect(name);
+        let check = report["checks"].as_array().expect("checks").iter().find(of_name).expect(name);
         assert!(check["status"] == "warn" && check.to_string().contains(words), "{check}");
     }
     assert!(!outcome.stderr.contains("sentinel") && !outcome.stdout_text().contains("sentinel"), "{}", outcome.stderr);
 }
 
 #[test]
-fn a_time_zone_of_the_system_that_nothing_follows_is_told_once() {
+fn reports_unused_system_time_zone_once() {
     let outcome = Program::new().arg("daemon").env("TZ", "America/Los_Angeles").env("BACKUP_INTERVAL", "@daily").run();
     outcome.assert_code(1);
-    let told: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains(" WARN ")).collect();
-    assert!(told.len() == 1 && told[0].contains("set BACKUP_TIMEZONE to America/Los_Angeles"), "{}", outcome.stderr);
+    let warnings: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains(" WARN ")).collect();
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("set BACKUP_TIMEZONE to America/Los_Angeles"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]

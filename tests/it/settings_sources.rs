@@ -200,9 +200,9 @@ fn sizes_and_durations_are_read_as_people_write_them() {
             .run();
         outcome.assert_code(0);
         assert!(!outcome.stderr.contains("retention"), "no rule is set: {}", outcome.stderr);
-        let told = manifest(&bucket, &only_backup(&bucket));
-        assert_eq!(told["part_bytes"], bytes, "{size}");
-        assert!(told["pg_dump_arguments"].to_string().contains("--lock-wait-timeout=1500"), "{told}");
+        let manifest = manifest(&bucket, &only_backup(&bucket));
+        assert_eq!(manifest["part_bytes"], bytes, "{size}");
+        assert!(manifest["pg_dump_arguments"].to_string().contains("--lock-wait-timeout=1500"), "{manifest}");
     }
 }
 
@@ -226,10 +226,14 @@ fn an_endpoint_of_the_aws_sdk_is_what_is_used_and_what_is_shown() {
     for (outcome, warnings) in [(of_aws, 1), (program.env("AWS_ENDPOINT_URL", "http://127.0.0.1:9").run(), 0)] {
         outcome.assert_code(0);
         let events = outcome.stderr.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-        let (told, others): (Vec<Value>, Vec<Value>) = events.partition(|event| event["message"] == "settings");
-        let [told] = told.as_slice() else { panic!("one event: {told:?}") };
-        assert_eq!((&told["S3_URL"], &told["BACKUP_KEEP_LAST"]), (&s3().url.as_str().into(), &3.into()), "{told}");
-        assert!(told["S3_BUCKET"] == *bucket && told["S3_PATH"].is_null(), "{told}");
+        let (settings, others): (Vec<Value>, Vec<Value>) = events.partition(|event| event["message"] == "settings");
+        let [settings] = settings.as_slice() else { panic!("one event: {settings:?}") };
+        assert_eq!(
+            (&settings["S3_URL"], &settings["BACKUP_KEEP_LAST"]),
+            (&s3().url.as_str().into(), &3.into()),
+            "{settings}"
+        );
+        assert!(settings["S3_BUCKET"] == *bucket && settings["S3_PATH"].is_null(), "{settings}");
         let of_endpoint = |event: &&Value| event["level"] == "WARN" && event.to_string().contains("set S3_URL");
         assert_eq!(others.iter().filter(of_endpoint).count(), warnings, "{others:?}");
     }

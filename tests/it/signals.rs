@@ -1,4 +1,4 @@
-//! A run that is told to stop: exit 143 or 130, and nothing left behind, wherever it was.
+//! A run that is stopped by a signal: exit 143 or 130, and nothing is left, wherever it was.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -39,7 +39,7 @@ fn a_signal_ends_a_pg_dump_that_ignores_sigterm() {
 }
 
 #[test]
-fn a_signal_while_the_upload_is_being_begun_leaves_nothing() {
+fn a_signal_while_the_upload_is_being_started_leaves_nothing() {
     let stage = Stage::new(FakeDump::new());
     let stall = Fault::Stall { at: StallAt::BeforeAnswer };
     stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, stall));
@@ -48,12 +48,12 @@ fn a_signal_while_the_upload_is_being_begun_leaves_nothing() {
     // It has taken effect at the server.
     eventually(|| !s3().open_uploads(&stage.bucket).is_empty(), || running.stderr_so_far());
     running.signal("TERM");
-    stage.assert_failed(&running.wait(), 143, "while it is begun: its id never came, and it has no part");
+    stage.assert_failed(&running.wait(), 143, "while it is started: its id never came, and it has no part");
 }
 
 #[test]
 fn a_signal_while_s3_takes_nothing_does_not_wait_for_the_outage_to_end() {
-    let stage = Stage::new(FakeDump::new().body(Body::Whole(30 << 20)));
+    let stage = Stage::new(FakeDump::new().body(Body::Random(30 << 20)));
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let running = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").spawn();
     stage.proxy.wait_for(S3Verb::UploadPart, 5, SOON);
@@ -82,7 +82,7 @@ fn a_signal_during_the_commit_ends_in_a_commit_or_in_nothing() {
     stage.assert_committed(&running.wait(), "Complete is answered in time");
 }
 
-/// Where a run waits for a request that nobody answers, and how it is to end.
+/// Where a run waits for an unanswered request, and how it is to end.
 fn stopped_while_silent(verb: S3Verb, suffix: &str) -> (Stage, Outcome) {
     let stage = Stage::new(FakeDump::new());
     stage.proxy.rule(Rule::on(verb, Calls::All, Fault::Stall { at: StallAt::BeforeEffect }).key_suffix(suffix));
@@ -95,7 +95,7 @@ fn stopped_while_silent(verb: S3Verb, suffix: &str) -> (Stage, Outcome) {
 }
 
 #[test]
-fn a_signal_before_anything_is_begun_leaves_nothing() {
+fn a_signal_before_anything_is_started_leaves_nothing() {
     for verb in [S3Verb::ListObjects, S3Verb::HeadObject] {
         let (stage, outcome) = stopped_while_silent(verb, "");
         stage.assert_failed(&outcome, 143, &format!("{verb:?}"));
@@ -104,7 +104,7 @@ fn a_signal_before_anything_is_begun_leaves_nothing() {
 }
 
 #[test]
-fn a_signal_behind_the_commit_costs_no_backup() {
+fn a_signal_after_the_commit_costs_no_backup() {
     for sidecar in [".globals.sql.gz", ".sql.gz.json"] {
         let (stage, outcome) = stopped_while_silent(S3Verb::PutObject, sidecar);
         stage.assert_committed(&outcome, sidecar);

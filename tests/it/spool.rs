@@ -1,4 +1,4 @@
-//! The spool: S3 never holds a dump up, and a dump that was whole is delivered, whatever ended the run.
+//! The spool: a slow S3 does not stall the dump, and a complete dump is delivered, whatever ended the run.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use crate::support::fake_pg_dump::{Body, CutAt, End, FakeDump};
 use crate::support::faulty::THREE_PARTS;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb, StallAt, When};
 use crate::support::servers::s3;
-use crate::support::spooled::{Spooled, WHOLE};
+use crate::support::spooled::{DUMP_ON_DISK, Spooled};
 
 const STORAGE_FAILED: i32 = 12;
 const SOON: Duration = Duration::from_mins(1);
-/// What a run says when it keeps a whole dump.
+/// What a run says when it keeps a complete dump.
 const KEPT: &str = "the next backup to this destination delivers it";
 
 fn three_parts() -> Spooled {
@@ -33,11 +33,11 @@ fn a_backup_through_the_spool_is_the_same_and_leaves_nothing_on_disk() {
 #[test]
 fn a_dump_ends_while_s3_takes_nothing_however_large_it_is() {
     // Ten times what is held in memory with one part in flight.
-    let stage = Spooled::new(FakeDump::new().body(Body::Whole(100 << 20)));
+    let stage = Spooled::new(FakeDump::new().body(Body::Random(100 << 20)));
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let patient = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").env("BACKUP_UPLOAD_CONCURRENCY", "1");
     let mut running = patient.spawn();
-    running.wait_for_stderr(WHOLE, SOON);
+    running.wait_for_stderr(DUMP_ON_DISK, SOON);
     assert!(stage.dump.alive().is_empty(), "pg_dump still holds its snapshot");
     stage.proxy.clear_rules();
     stage.assert_delivered(&running.wait(), (1, 1), "S3 came back");
@@ -50,7 +50,7 @@ fn s3_that_is_gone_from_the_start_ends_in_12_and_the_next_run_delivers() {
     let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "3s").run();
     stage.assert_failed(&outcome, STORAGE_FAILED, "S3 is gone").then_names(&[
         "the dump goes to the spool meanwhile",
-        WHOLE,
+        DUMP_ON_DISK,
         KEPT,
         "BACKUP_MAX_UPLOAD_OUTAGE",
     ]);
@@ -78,7 +78,7 @@ fn an_outage_longer_than_the_budget_does_not_end_a_dump_that_goes_to_disk() {
         assert!(running.is_running(), "{}", running.stderr_so_far());
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(!running.stderr_so_far().contains(WHOLE), "the dump takes longer: {}", running.stderr_so_far());
+    assert!(!running.stderr_so_far().contains(DUMP_ON_DISK), "the dump takes longer: {}", running.stderr_so_far());
     stage.proxy.resume();
     stage.dump.let_go();
     stage.assert_delivered(&running.wait(), (1, 1), "S3 came back while the dump went on");
@@ -98,7 +98,7 @@ fn a_next_run_that_finds_s3_still_gone_keeps_the_dump_and_takes_no_other() {
 }
 
 #[test]
-fn a_killed_run_whose_dump_was_whole_is_finished_without_sending_anything_twice() {
+fn delivers_complete_dump_of_killed_run_without_sending_a_part_twice() {
     let stage = three_parts();
     stage.killed_from(3);
     let outcome = stage.backup().run();
@@ -112,14 +112,14 @@ fn a_killed_run_whose_dump_was_whole_is_finished_without_sending_anything_twice(
 }
 
 #[test]
-fn a_killed_run_whose_dump_was_not_whole_leaves_nothing_to_the_next() {
+fn discards_incomplete_dump_of_killed_run() {
     let stage = Spooled::new(FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput));
     let running = stage.backup().spawn();
     stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);
     stage.kill(running);
     assert_eq!((stage.kept().len(), s3().open_uploads(&stage.bucket).len()), (1, 1));
-    let whole = FakeDump::new().install();
-    let outcome = stage.backup().env("PG_DUMP_PATH", whole.path()).run();
+    let complete = FakeDump::new().install();
+    let outcome = stage.backup().env("PG_DUMP_PATH", complete.path()).run();
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("stopped before its dump was whole"), "{}", outcome.stderr);
     assert_eq!((stage.backups().len(), s3().open_uploads(&stage.bucket).len()), (1, 0));
@@ -127,7 +127,7 @@ fn a_killed_run_whose_dump_was_not_whole_leaves_nothing_to_the_next() {
 }
 
 #[test]
-fn a_signal_keeps_a_whole_dump_and_nothing_else() {
+fn a_signal_keeps_only_a_complete_dump() {
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
         let stage = three_parts();
         let running = stage.stuck_from(3);
@@ -179,7 +179,7 @@ fn a_signal_while_a_kept_dump_is_delivered_keeps_it() {
 #[test]
 fn a_commit_that_took_effect_before_the_run_was_killed_is_found() {
     let stage = three_parts();
-    // Nobody hears of it: the answer is lost, and HEAD with it.
+    // The program does not see it: the answer is lost, and HEAD with it.
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::All, Fault::internal_error(When::After)));
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::From(3), Fault::slow_down()));
     let running = stage.backup().spawn();
@@ -194,14 +194,14 @@ fn a_commit_that_took_effect_before_the_run_was_killed_is_found() {
 }
 
 #[test]
-fn an_upload_that_is_gone_is_begun_anew_from_disk() {
+fn an_upload_that_is_gone_is_started_anew_from_disk() {
     let stage = three_parts();
     stage.killed_from(3);
-    let begun = stage.proxy.log().into_iter().find(|seen| seen.verb == S3Verb::UploadPart).expect("a part was sent");
-    let id = begun.query.split('&').find(|pair| pair.starts_with("uploadId=")).expect("an id");
-    s3().request("DELETE", &format!("{}?{id}", begun.path), b"").expect("aborted");
+    let part = stage.proxy.log().into_iter().find(|seen| seen.verb == S3Verb::UploadPart).expect("a part was sent");
+    let id = part.query.split('&').find(|pair| pair.starts_with("uploadId=")).expect("an id");
+    s3().request("DELETE", &format!("{}?{id}", part.path), b"").expect("aborted");
     let outcome = stage.backup().run();
-    stage.assert_delivered(&outcome, (2, 2), "aborted by somebody else");
+    stage.assert_delivered(&outcome, (2, 2), "aborted by another program");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn another_object_under_the_name_of_a_kept_dump_is_left_alone() {
 }
 
 #[test]
-fn what_fails_before_the_dump_is_whole_leaves_nothing_on_disk() {
+fn failure_before_the_dump_is_complete_leaves_nothing_on_disk() {
     let half = FakeDump::new().body(THREE_PARTS).cut_at(CutAt::Fraction(0.7));
     for (dump, code) in [(half.clone().end(End::Exit(1)), 11), (half, 11)] {
         let stage = Spooled::new(dump);
@@ -229,7 +229,7 @@ fn what_fails_before_the_dump_is_whole_leaves_nothing_on_disk() {
     stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::All, Fault::access_denied()));
     stage.assert_failed(&stage.backup().run(), 3, "refused at once");
     stage.assert_nothing_kept("refused at once");
-    assert_eq!(stage.dump.pids(), [0; 0], "no dump was begun");
+    assert_eq!(stage.dump.pids(), [0; 0], "no dump was started");
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn a_damaged_journal_is_reported_in_one_line_and_a_fresh_dump_is_taken() {
 }
 
 #[test]
-fn a_damaged_line_behind_the_proof_costs_what_it_said() {
+fn a_damaged_line_after_the_proof_loses_only_that_line() {
     let stage = killed();
     let journal = stage.only_kept().join("journal");
     let mut bytes = fs::read(&journal).expect("it is there");
@@ -51,7 +51,7 @@ fn a_damaged_line_behind_the_proof_costs_what_it_said() {
 }
 
 #[test]
-fn a_journal_of_another_version_is_set_aside_with_all_that_is_beside_it() {
+fn sets_aside_a_run_with_a_journal_of_another_version() {
     let stage = killed();
     let kept = stage.only_kept();
     let mut before: Vec<_> =
@@ -99,7 +99,7 @@ fn a_part_that_cannot_be_read_costs_no_dump() {
 
 #[test]
 fn a_journal_without_its_end_is_no_damage() {
-    // The proof is torn: the dump was never proved, as far as anybody knows.
+    // The proof is torn: the dump counts as unverified.
     let stage = killed();
     let journal = stage.only_kept().join("journal");
     let text = fs::read_to_string(&journal).expect("it is there");

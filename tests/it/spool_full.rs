@@ -55,11 +55,11 @@ const NAMESPACE: &str = r#"
 unshare --mount true 2>/dev/null || flag=--map-root-user
 exec unshare $flag --mount sh -c "$@"
 "#;
-/// Where the disk has room for all.
+/// Where the disk has space for all.
 const ENOUGH: &str = "size=64m";
 const UNSPOOLED: &str = "cannot be resumed";
 
-/// A backup whose spool is on a disk with these options.
+/// A backup with its spool on a disk with these options.
 fn on_disk(backup: &Program, options: &str) -> Outcome {
     in_namespace(backup, (SCRIPT, ""), options)
 }
@@ -84,10 +84,10 @@ fn mounted(backup: &Program, (script, pattern): (&str, &str), options: &str, mou
 
 /// Each phase with how often the log says that the run cannot be resumed.
 fn phases() -> Vec<(String, usize)> {
-    // One inode is the disk's own; then there are the room, its lock, the run, the journal, and each part.
+    // One inode is the disk's own; then there are the subdirectory, its lock, the run, the journal, and each part.
     let inodes = (1..=8).map(|count| (format!("size=64m,nr_inodes={count}"), usize::from(count < 8)));
     let pages = ["4k", "8k", "12k", "16k", "20k", "1m"].map(|size| (format!("size={size}"), 1));
-    // Behind parts of 5, 5 and 1 MiB another 8 must be free each time.
+    // After parts of 5, 5 and 1 MiB another 8 must be free each time.
     let sizes = (10..=24).step_by(2).map(|mebibytes| (format!("size={mebibytes}m"), usize::from(mebibytes < 20)));
     inodes.chain(pages).chain(sizes).chain([(ENOUGH.to_owned(), 0)]).collect()
 }
@@ -118,26 +118,29 @@ fn a_full_disk_and_an_s3_that_fails_is_a_clean_failure() {
 
 #[test]
 fn a_disk_that_fills_up_in_the_middle_costs_no_backup() {
-    let mut told = Vec::new();
+    let mut counts = Vec::new();
     for line in ["{\"start\"", "{\"started\"", "\"number\":1,", "\"number\":2,", "\"number\":3,", "{\"verified\""] {
         let dump = FakeDump::new().body(THREE_PARTS).pause_between(Duration::from_millis(30));
         // What is full from the start must be so before there is a part.
         let is_first = line == "{\"start\"";
         let waits = if is_first { "until [ -e \"$here/filled\" ]; do sleep 0.05; done" } else { ":" };
         let stage = Stage::new(dump.first(waits));
-        // The ETags come when the dump is whole.
+        // The ETags come when the dump is complete.
         stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::First(4), Fault::slow_down()));
         let backup = stage.backup().env("FILLED", stage.dump.dir().join("filled"));
         let outcome = in_namespace(&backup, (FILLED_AT, line), "size=40m");
         stage.assert_committed(&outcome, line);
         assert!(!outcome.stderr.contains("left behind"), "{line}: {}", outcome.stderr);
-        told.push(outcome.stderr.lines().filter(|line| line.contains(UNSPOOLED)).count());
+        counts.push(outcome.stderr.lines().filter(|line| line.contains(UNSPOOLED)).count());
     }
-    assert!(told[0] == 1 && told[5] == 0 && told.iter().all(|count| *count < 2), "how often it was said: {told:?}");
+    assert!(
+        counts[0] == 1 && counts[5] == 0 && counts.iter().all(|count| *count < 2),
+        "how often it was said: {counts:?}"
+    );
 }
 
 #[test]
-fn a_whole_dump_is_delivered_from_a_full_disk() {
+fn delivers_complete_dump_from_a_full_disk() {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
     // Until the first run is dead, nothing is delivered.
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));

@@ -1,4 +1,4 @@
-//! What the spool promises beside its deliveries: the daemon delivers at its start, a key that may only write suffices, a
+//! What the spool promises apart from its deliveries: the daemon delivers at its start, a key that may only write suffices, a
 //! manifest is never made worse, nothing on disk holds a secret, and a spool that cannot be read is no empty one.
 
 use std::fs;
@@ -13,7 +13,7 @@ use crate::support::program::Program;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb, StallAt};
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{gunzipped, manifest};
-use crate::support::spooled::{Spooled, WHOLE};
+use crate::support::spooled::{DUMP_ON_DISK, Spooled};
 
 const SOON: Duration = Duration::from_mins(1);
 
@@ -28,7 +28,7 @@ fn a_daemon_delivers_at_its_start_what_a_killed_one_left_whatever_the_schedule()
     let daemon = daemon.env("BACKUP_SPOOL_DIR", stage.dir()).env("BACKUP_MAX_UPLOAD_OUTAGE", "10m");
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let mut running = daemon.clone().arg("--run-on-start").spawn();
-    running.wait_for_stderr(WHOLE, SOON);
+    running.wait_for_stderr(DUMP_ON_DISK, SOON);
     stage.kill(running);
     stage.proxy.clear_rules();
     assert_eq!((stage.kept().len(), stage.backups().len()), (1, 0));
@@ -63,17 +63,17 @@ fn a_key_that_may_only_write_delivers_what_waits() {
     stage.killed_from(2);
     stage.assert_delivered(&write_only(stage.backup()).run(), (2, 2), "its own upload");
 
-    // Somebody has aborted it: nobody may look for the object, and it is sent anew.
+    // Another program has aborted it: looking for the object is forbidden, so it is sent anew.
     let stage = three_parts();
     stage.killed_from(3);
-    let begun = stage.proxy.log().into_iter().find(|seen| seen.verb == S3Verb::UploadPart).expect("a part was sent");
-    let id = begun.query.split('&').find(|pair| pair.starts_with("uploadId=")).expect("an id");
-    s3().request("DELETE", &format!("{}?{id}", begun.path), b"").expect("aborted");
-    stage.assert_delivered(&write_only(stage.backup()).run(), (2, 2), "aborted by somebody else");
+    let part = stage.proxy.log().into_iter().find(|seen| seen.verb == S3Verb::UploadPart).expect("a part was sent");
+    let id = part.query.split('&').find(|pair| pair.starts_with("uploadId=")).expect("an id");
+    s3().request("DELETE", &format!("{}?{id}", part.path), b"").expect("aborted");
+    stage.assert_delivered(&write_only(stage.backup()).run(), (2, 2), "aborted by another program");
 }
 
-/// Killed behind its manifest, before the spool was emptied.
-fn killed_behind_the_manifest() -> (Spooled, String) {
+/// Killed after its manifest, before the spool was emptied.
+fn killed_after_the_manifest() -> (Spooled, String) {
     let stage = three_parts();
     let stalled = Rule::on(S3Verb::PutObject, Calls::All, Fault::Stall { at: StallAt::BeforeAnswer });
     stage.proxy.rule(stalled.key_suffix(".gz.json"));
@@ -96,13 +96,13 @@ fn killed_behind_the_manifest() -> (Spooled, String) {
 
 #[test]
 fn a_delivery_never_makes_a_manifest_worse() {
-    let (stage, key) = killed_behind_the_manifest();
+    let (stage, key) = killed_after_the_manifest();
     let before = manifest(&stage.bucket, &key);
     stage.assert_delivered(&stage.backup().run(), (2, 2), "committed already");
     assert_eq!(manifest(&stage.bucket, &key), before);
 
-    // Nor where nobody can see whether there is one.
-    let (stage, key) = killed_behind_the_manifest();
+    // Nor where it cannot be seen whether there is one.
+    let (stage, key) = killed_after_the_manifest();
     let before = manifest(&stage.bucket, &key);
     let unreadable = Rule::on(S3Verb::GetObject, Calls::All, Fault::slow_down());
     stage.proxy.rule(unreadable.key_suffix(&format!("{key}.json")));
@@ -132,7 +132,7 @@ fn nothing_on_disk_holds_a_secret() {
         .env("BACKUP_MAX_UPLOAD_OUTAGE", "10m")
         .args(["--", "--no-owner"]);
     let mut running = program.spawn();
-    running.wait_for_stderr(WHOLE, SOON);
+    running.wait_for_stderr(DUMP_ON_DISK, SOON);
     running.signal("KILL");
     running.wait();
     stage.only_kept();
@@ -161,22 +161,22 @@ fn a_spool_that_cannot_be_read_is_no_reason_to_abort_what_may_wait_in_it() {
     stage.killed_from(2);
     let kept = s3().open_uploads(&stage.bucket);
     assert_eq!(kept.len(), 1);
-    // Root reads everything, but no user reads a directory as a file: what an unreadable journal looks like to anybody.
+    // Root reads everything, but no user reads a directory as a file: an unreadable journal looks the same to any user.
     let journal = stage.only_kept().join("journal");
     let aside = stage.dir().join("aside");
     fs::rename(&journal, &aside).expect("moved");
     fs::create_dir(&journal).expect("made");
     std::thread::sleep(Duration::from_millis(2_100));
-    let sweep = crate::support::setup::prune_program(&stage.bucket).env("S3_PATH", "app");
-    let sweep = sweep.args(["--keep-last=1", "--sweep-after", "1s"]);
-    let outcome = sweep.clone().env("BACKUP_SPOOL_DIR", stage.dir()).run();
+    let prune = crate::support::setup::prune_program(&stage.bucket).env("S3_PATH", "app");
+    let prune = prune.args(["--keep-last=1", "--sweep-after", "1s"]);
+    let outcome = prune.clone().env("BACKUP_SPOOL_DIR", stage.dir()).run();
     outcome.assert_code(0);
     assert!(outcome.stderr.contains("no stale upload is aborted"), "{}", outcome.stderr);
     assert_eq!(s3().open_uploads(&stage.bucket), kept);
-    // Once it can be read, the sweep knows what to spare.
+    // Once it can be read, the cleanup knows what to spare.
     fs::remove_dir(&journal).expect("removed");
     fs::rename(&aside, &journal).expect("moved back");
-    let outcome = sweep.env("BACKUP_SPOOL_DIR", stage.dir()).run();
+    let outcome = prune.env("BACKUP_SPOOL_DIR", stage.dir()).run();
     outcome.assert_code(0);
     assert!(!outcome.stderr.contains("no stale upload is aborted"), "{}", outcome.stderr);
     assert_eq!(s3().open_uploads(&stage.bucket), kept, "it is known, and spared");

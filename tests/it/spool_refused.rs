@@ -60,7 +60,7 @@ fn a_dump_that_s3_refuses_for_good_is_set_aside_and_blocks_no_backup() {
 }
 
 #[test]
-fn a_dump_whose_parts_s3_refuses_is_cut_anew() {
+fn a_dump_is_cut_anew_when_s3_refuses_its_parts() {
     let stage = three_parts();
     stage.killed_from(1);
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::Nth(1), invalid()));
@@ -80,13 +80,13 @@ fn a_dump_is_cut_anew_where_the_limits_have_changed() {
         // Two parts are taken already, of an upload that is of no use any more.
         stage.killed_from(3);
         let program = settings.iter().fold(stage.backup(), |program, (name, value)| program.env(name, value));
-        // What is dumped beside it is small, as it need not fit into two parts of 5 MiB.
+        // The dump that bypasses it is small, as it need not fit into two parts of 5 MiB.
         let small = FakeDump::new().install();
         let outcome = program.env("PG_DUMP_PATH", small.path()).run();
         outcome.assert_code(0);
         let key = stage.backups()[0].clone();
-        let told = manifest(&stage.bucket, &key);
-        assert_eq!((&told["part_bytes"], &told["parts"]), (&part_bytes.into(), &parts.into()), "{settings:?}");
+        let manifest = manifest(&stage.bucket, &key);
+        assert_eq!((&manifest["part_bytes"], &manifest["parts"]), (&part_bytes.into(), &parts.into()), "{settings:?}");
         assert_eq!(sent(&stage, &key), 2 + parts, "{settings:?}: {}", outcome.stderr);
         assert!(crate::support::setup::plain(&stage.bucket, &key) == stage.dump.output(), "{settings:?}");
         assert_eq!(s3().open_uploads(&stage.bucket), Vec::<String>::new(), "{settings:?}");

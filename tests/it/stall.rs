@@ -1,7 +1,7 @@
 //! A silent `pg_dump`: slow where the server works for it or it talks to the server, stalled where neither is so; and a slow
 //! S3 is no silence of `pg_dump`'s.
 //!
-//! The fakes open real sessions with the connection string that they were given, so the server has something to tell.
+//! The fakes open real sessions with the connection string that they were given, so the server has sessions to report.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ fn assert_no_session_left(database: &Database) {
 }
 
 #[test]
-fn a_dump_whose_query_runs_is_waited_for() {
+fn waits_for_dump_with_a_running_query() {
     let (stage, database) =
         stage(r#""$here/psql" -X -d "$connection" -c 'SELECT pg_sleep(12)' >/dev/null"#, End::Exit(0));
     let outcome = backup(&stage, &database).run();
@@ -58,12 +58,12 @@ fn a_dump_whose_query_runs_is_waited_for() {
         assert!(outcome.stderr.contains(words), "{words:?} wanted in:\n{}", outcome.stderr);
     }
     // Once in each stall timeout of 5 s.
-    let (told, timeouts) = (outcome.stderr.matches(WORKS).count() as u64, outcome.elapsed.as_secs() / 5);
-    assert!((1..=timeouts).contains(&told), "{told} times in {:?}:\n{}", outcome.elapsed, outcome.stderr);
+    let (count, timeouts) = (outcome.stderr.matches(WORKS).count() as u64, outcome.elapsed.as_secs() / 5);
+    assert!((1..=timeouts).contains(&count), "{count} times in {:?}:\n{}", outcome.elapsed, outcome.stderr);
 }
 
 #[test]
-fn a_query_whose_bytes_are_no_utf8_does_not_cost_the_control_session() {
+fn a_query_of_invalid_utf8_does_not_cost_the_control_session() {
     // Latin-1 in a database without an encoding: the server converts nothing.
     let query = r#"query=$(printf 'SELECT pg_sleep(12) AS "gr\366n"'); "$here/psql" -X -d "$connection" -c "$query" >/dev/null"#;
     let stage = Stage::new(FakeDump::new().first(query));
@@ -86,7 +86,7 @@ fn a_dump_that_asks_one_short_question_after_the_other_is_waited_for() {
 }
 
 #[test]
-fn a_dump_whose_session_idles_is_stalled() {
+fn a_dump_with_an_idle_session_is_stalled() {
     // Its silence begins when the session idles, however long psql takes to come so far.
     let idle = r#"
         { echo 'BEGIN; SELECT 4711;'; echo '\echo idle'; sleep "$forever"; } |
@@ -142,7 +142,7 @@ fn without_a_control_session_silence_alone_decides() {
 #[test]
 fn a_slow_s3_is_no_silence_of_pg_dump() {
     // Six parts, one at a time: more than fits between S3 and pg_dump.
-    let stage = Stage::new(FakeDump::new().body(Body::Whole(30 << 20)));
+    let stage = Stage::new(FakeDump::new().body(Body::Random(30 << 20)));
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let program = stage.backup().env("BACKUP_UPLOAD_CONCURRENCY", "1").env("BACKUP_THREADS", "1");
     let mut running = program.env("BACKUP_STALL_TIMEOUT", "5s").env("BACKUP_MAX_UPLOAD_OUTAGE", "5m").spawn();
@@ -167,11 +167,11 @@ fn a_real_dump_that_waits_in_the_middle_for_a_lock_is_waited_for() {
     other.run(&format!("BEGIN; REINDEX TABLE {toast}"));
     let mut running = backup(&stage, &database).env_remove("PG_DUMP_PATH").spawn();
     running.wait_for_stderr(WORKS, SOON);
-    // What it is waiting on is told once in each stall timeout; the first time it may not have come so far.
+    // What it is waiting on is logged once in each stall timeout; the first time it may not have come so far.
     running.wait_for_stderr("Lock:relation held by pid ", SOON);
     running.wait_for_stderr("pg_dump waits for a lock of another session", SOON);
-    let told = running.stderr_so_far();
-    assert!(told.contains("REINDEX TABLE pg_toast."), "{told}");
+    let log = running.stderr_so_far();
+    assert!(log.contains("REINDEX TABLE pg_toast."), "{log}");
     drop(other);
     running.wait().assert_code(0).assert_no_children_left();
     assert_eq!(stage.backups().len(), 1);
@@ -191,7 +191,7 @@ fn held(stage: &Stage, database: &Database) -> (TcpProxy, Running) {
 }
 
 #[test]
-fn a_dump_whose_connection_is_a_black_hole_is_stalled() {
+fn a_dump_with_a_black_hole_connection_is_stalled() {
     let (stage, database) = (Stage::new(FakeDump::new()), postgres().create_database("stall"));
     let (proxy, running) = held(&stage, &database);
     let outcome = running.wait();
@@ -201,12 +201,12 @@ fn a_dump_whose_connection_is_a_black_hole_is_stalled() {
         "COPY public.large",
     ]);
     assert!(proxy.bytes_to_client() >= FLOWED);
-    // Nothing tells the server that the other end is gone, but for the control session.
+    // Only the control session lets the server notice that the other end is gone.
     assert_no_session_left(&database);
 }
 
 #[test]
-fn where_the_whole_network_is_a_black_hole_the_dump_is_stalled() {
+fn a_dump_in_a_black_hole_network_is_stalled() {
     let (stage, database) = (Stage::new(FakeDump::new()), postgres().create_database("stall"));
     let (proxy, running) = held(&stage, &database);
     proxy.pause();

@@ -89,8 +89,8 @@ fn a_part_that_is_damaged_on_its_way_is_sent_again() {
 }
 
 /// Runs a backup up to its commit, puts something else under its name with `run_id` of the metadata there, and lets the
-/// check behind the commit see that.
-fn overwritten_behind_the_commit(stage: &Stage, run_id: impl FnOnce(String) -> String) -> Outcome {
+/// check after the commit see that.
+fn overwritten_after_the_commit(stage: &Stage, run_id: impl FnOnce(String) -> String) -> Outcome {
     // The first HEAD is for the name, the second comes right before Complete.
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::From(3), Fault::slow_down()));
     let running = stage.backup().spawn();
@@ -108,8 +108,8 @@ fn overwritten_behind_the_commit(stage: &Stage, run_id: impl FnOnce(String) -> S
 #[test]
 fn an_object_that_is_not_what_was_sent_does_not_stay() {
     let stage = small();
-    let outcome = overwritten_behind_the_commit(&stage, |ours| ours);
-    stage.assert_failed(&outcome, STORAGE_FAILED, "damaged behind the commit");
+    let outcome = overwritten_after_the_commit(&stage, |ours| ours);
+    stage.assert_failed(&outcome, STORAGE_FAILED, "damaged after the commit");
     assert!(outcome.stderr.contains("it has 14 bytes"), "{}", outcome.stderr);
     assert!(stage.proxy.count(S3Verb::GetObject) > 0, "deleted without having been read");
 }
@@ -117,7 +117,7 @@ fn an_object_that_is_not_what_was_sent_does_not_stay() {
 #[test]
 fn an_object_of_another_run_is_left_alone() {
     let stage = small();
-    let outcome = overwritten_behind_the_commit(&stage, |_| "another".to_owned());
+    let outcome = overwritten_after_the_commit(&stage, |_| "another".to_owned());
     assert_eq!(outcome.code, Some(STORAGE_FAILED), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("another object stands there"), "{}", outcome.stderr);
     assert_eq!(stage.keys().len(), 1, "it is still there");
@@ -131,7 +131,7 @@ fn a_store_that_drops_metadata_is_believed_by_its_checksum() {
     stage.assert_committed(&stage.backup().run(), "no metadata");
 }
 
-/// A Complete whose answer never comes, and whose upload is gone for the next; HEAD says 404 for some calls.
+/// A Complete without an answer; the next one finds no upload; HEAD says 404 for some calls.
 fn slow_to_complete(stage: &Stage, at: StallAt, not_yet: std::ops::RangeInclusive<usize>) -> Outcome {
     let complete = |calls, fault| Rule::on(S3Verb::CompleteMultipartUpload, calls, fault);
     let gone = Fault::Status { code: 404, s3_code: "NoSuchUpload", when: When::Before };
@@ -151,7 +151,7 @@ fn slow_to_complete(stage: &Stage, at: StallAt, not_yet: std::ops::RangeInclusiv
 #[test]
 fn a_complete_that_takes_effect_after_its_own_deadline_is_found() {
     let stage = small();
-    // The first two HEADs find the name free; the third and the fourth stand between the two Completes, the fifth behind them.
+    // The first two HEADs find the name free; the third and the fourth stand between the two Completes, the fifth after them.
     let outcome = slow_to_complete(&stage, StallAt::BeforeAnswer, 3..=5);
     stage.assert_committed(&outcome, "seen by the sixth HEAD");
 }
@@ -164,8 +164,8 @@ fn a_complete_that_never_takes_effect_is_not_looked_for_for_ever() {
 }
 
 #[test]
-fn a_complete_whose_answer_pauses_has_all_of_its_time() {
-    // The SDK's own patience with an answer that has begun is 20 s.
+fn a_pausing_answer_to_complete_gets_its_full_time() {
+    // The SDK's own timeout for an answer that has started is 20 s.
     let stage = small();
     let pause = Fault::Stall { at: StallAt::DuringAnswer };
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::Nth(1), pause));

@@ -109,10 +109,11 @@ fn prune_judges_such_backups_by_their_manifests() {
     let text = outcome.assert_code(0).stdout_text();
     let plan: Value = serde_json::from_str(&text).expect("JSON");
     let backups = plan["backups"].as_array().expect("backups");
-    let told: Vec<_> = backups.iter().map(|backup| (backup["file_name"].clone(), backup["action"].clone())).collect();
+    let actions: Vec<_> =
+        backups.iter().map(|backup| (backup["file_name"].clone(), backup["action"].clone())).collect();
     let wanted: Vec<(Value, Value)> = names.iter().map(|name| (name.as_str().into(), "delete".into())).collect();
-    assert_eq!(told[1..], wanted[1..], "{text}");
-    assert_eq!((&told[0].1, &backups[0]["status"]), (&"keep".into(), &"valid".into()), "{text}");
+    assert_eq!(actions[1..], wanted[1..], "{text}");
+    assert_eq!((&actions[0].1, &backups[0]["status"]), (&"keep".into(), &"valid".into()), "{text}");
     prune.arg("--force").run().assert_code(0);
     let kept = s3().keys(&bucket, "");
     assert!(kept.len() == 3 && kept.iter().all(|key| key.contains(&names[0])), "with every sidecar: {kept:?}");
@@ -160,7 +161,7 @@ fn resumes_a_spooled_dump_where_its_run_was_killed() {
     for is_uploaded in [false, true] {
         let stage = Spooled::new(FakeDump::new());
         stage.backup().run().assert_code(0);
-        let room = fs::read_dir(stage.dir()).expect("the spool").next().expect("one").expect("an entry").path();
+        let subdirectory = fs::read_dir(stage.dir()).expect("the spool").next().expect("one").expect("an entry").path();
         let mut records = records(&fixture.join("journal"));
         let file_name = records[0]["start"]["file_name"].as_str().expect("a name").to_owned();
         records[0]["start"]["destination"] = format!("{}\n{}\napp", stage.proxy.url(), stage.bucket).into();
@@ -172,7 +173,7 @@ fn resumes_a_spooled_dump_where_its_run_was_killed() {
             let md5: Vec<u8> = md5.map(|byte| u8::try_from(byte.as_u64().expect("a byte")).expect("a byte")).collect();
             records.push(serde_json::json!({"taken": {"part": 1, "etag": format!("\"{}\"", hex(&md5))}}));
         }
-        let run = room.join(records[0]["start"]["run_id"].as_str().expect("an id"));
+        let run = subdirectory.join(records[0]["start"]["run_id"].as_str().expect("an id"));
         fs::create_dir(&run).expect("made");
         fs::set_permissions(&run, fs::Permissions::from_mode(0o700)).expect("set");
         fs::write(run.join("journal"), records.iter().map(line).collect::<String>()).expect("written");

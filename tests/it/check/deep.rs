@@ -42,13 +42,13 @@ fn damage(bucket: &str, key: &str, bytes: &[u8]) {
     s3().request_with("PUT", &format!("/{bucket}/{key}"), &[&header], bytes).expect("stored");
 }
 
-/// Lets the manifest say what the object is now, so that only what is in it can tell.
+/// Lets the manifest say what the object is now, so that only its content shows the damage.
 fn adapt_manifest(bucket: &str, key: &str, bytes: &[u8], change: impl FnOnce(&mut Value)) {
-    let mut told = manifest(bucket, key);
-    told["object_bytes"] = bytes.len().into();
-    told["object_sha256"] = hex(&Sha256::digest(bytes)).into();
-    change(&mut told);
-    put(bucket, &format!("{key}.json"), told.to_string().as_bytes());
+    let mut manifest = manifest(bucket, key);
+    manifest["object_bytes"] = bytes.len().into();
+    manifest["object_sha256"] = hex(&Sha256::digest(bytes)).into();
+    change(&mut manifest);
+    put(bucket, &format!("{key}.json"), manifest.to_string().as_bytes());
 }
 
 fn packed(plain: &[u8]) -> Vec<u8> {
@@ -58,7 +58,7 @@ fn packed(plain: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_sound_backup_is_read_to_its_end_with_and_without_a_manifest() {
+fn reads_valid_backup_to_its_end_with_and_without_a_manifest() {
     let (bucket, key) = backed_up(&database());
     let checked = deep(&bucket);
     checked.assert(&[], &[]).says("dump_integrity", &["5000 rows in 1 tables"]).says("checksum", &["sha256"]);
@@ -93,7 +93,7 @@ fn a_backup_that_was_replaced_by_another_is_found_by_its_sum() {
 }
 
 #[test]
-fn a_member_with_something_behind_it_or_cut_off_is_no_backup_whatever_its_sum() {
+fn rejects_truncated_or_extended_gzip_member_whatever_its_checksum() {
     let (bucket, key) = backed_up(&database());
     let object = s3().get(&bucket, &key).expect("the backup");
     let twice = [object.clone(), object.clone()].concat();
@@ -107,7 +107,7 @@ fn a_member_with_something_behind_it_or_cut_off_is_no_backup_whatever_its_sum() 
 }
 
 #[test]
-fn a_dump_that_is_cut_within_a_sound_gzip_member_is_no_backup() {
+fn rejects_truncated_dump_in_a_valid_gzip_member() {
     let (bucket, key) = backed_up(&database());
     let dump = plain(&bucket, &key);
     for (length, word) in [(dump.len() / 2, "in the middle of the data of public.t"), (dump.len() - 2, "missing")] {
@@ -119,7 +119,7 @@ fn a_dump_that_is_cut_within_a_sound_gzip_member_is_no_backup() {
 }
 
 #[test]
-fn a_dump_that_is_whole_but_not_what_was_dumped_is_told() {
+fn reports_complete_dump_that_differs_from_its_manifest() {
     let (bucket, key) = backed_up(&database());
     let object = s3().get(&bucket, &key).expect("the backup");
     let original = manifest(&bucket, &key);
@@ -128,14 +128,14 @@ fn a_dump_that_is_whole_but_not_what_was_dumped_is_told() {
         ("were dumped", "/dump_bytes", 7.into()),
         ("public.t differs", "/tables/0/rows", 4999.into()),
     ] {
-        adapt_manifest(&bucket, &key, &object, |told| *told.pointer_mut(place).expect("it is told") = value);
+        adapt_manifest(&bucket, &key, &object, |manifest| *manifest.pointer_mut(place).expect("the field") = value);
         deep(&bucket).assert(&["dump_integrity"], &[]).says("dump_integrity", &[word]);
         put(&bucket, &format!("{key}.json"), original.to_string().as_bytes());
     }
     deep(&bucket).assert(&[], &[]);
 }
 
-/// A backup of three parts behind a proxy whose faults meet reads of the backup alone.
+/// A backup of three parts behind a proxy with faults for reads of the backup alone.
 fn three_parts() -> (Stage, String) {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
     stage.backup().run().assert_code(0);
@@ -230,7 +230,7 @@ fn reads(stage: &Stage, key: &str) -> Vec<Seen> {
 
 #[test]
 fn reads_several_ranges_at_once_and_keeps_their_order_when_one_is_slow() {
-    let stage = Stage::new(FakeDump::new().body(Body::Whole(30 << 20)));
+    let stage = Stage::new(FakeDump::new().body(Body::Random(30 << 20)));
     stage.backup().run().assert_code(0);
     let key = stage.backups().swap_remove(0);
     let before = reads(&stage, &key).len();
@@ -285,7 +285,7 @@ fn an_empty_object_is_read_although_it_has_no_ranges() {
 
 #[test]
 fn a_backup_larger_than_memory_is_read_in_little() {
-    let stage = Stage::new(FakeDump::new().body(Body::Whole(60 << 20)));
+    let stage = Stage::new(FakeDump::new().body(Body::Random(60 << 20)));
     stage.backup().run().assert_code(0);
     let checked = deep_through(&stage);
     checked.assert(&[], &[]);

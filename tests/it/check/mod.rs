@@ -75,13 +75,13 @@ impl Checked {
         self
     }
 
-    /// Each of these stands in what is told of this probe.
+    /// The report of this check contains each of these words.
     #[track_caller]
     fn says(&self, probe: &str, words: &[&str]) -> &Self {
-        let told: Vec<String> =
+        let lines: Vec<String> =
             self.checks().iter().filter(|check| check["check"] == probe).map(Value::to_string).collect();
         for word in words {
-            assert!(told.iter().any(|line| line.contains(word)), "{word:?} wanted in {probe}: {told:#?}");
+            assert!(lines.iter().any(|line| line.contains(word)), "{word:?} wanted in {probe}: {lines:#?}");
         }
         self
     }

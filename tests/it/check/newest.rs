@@ -10,7 +10,7 @@ use crate::support::stored::{EMPTY_GZIP, FUTURE};
 
 use super::{Checked, assert_untouched, backed_up, bucket_check, check_program, put};
 
-/// The name of a backup that was begun so long ago.
+/// The name of a backup that was started so long ago.
 fn aged(age: TimeDelta) -> String {
     format!("postgres-backup-{}.sql.gz", (Utc::now() - age).format("%Y-%m-%d_%H-%M-%S"))
 }
@@ -57,7 +57,7 @@ fn a_monitoring_host_needs_neither_postgresql_nor_a_key_that_writes() {
 fn no_backup_at_all_fails() {
     let bucket = s3().create_bucket("none");
     for key in ["app2", "app/x", "app_test"] {
-        put(&bucket, &format!("{key}/{}", aged(TimeDelta::hours(1))), b"a neighbour's");
+        put(&bucket, &format!("{key}/{}", aged(TimeDelta::hours(1))), b"another's");
     }
     put(&bucket, "app/notes.sql.gz", b"foreign");
     let checked = Checked::of(&bucket_check(&bucket).env("S3_PATH", "app"));
@@ -95,7 +95,7 @@ fn the_schedule_of_the_backups_says_what_is_too_old() {
 }
 
 #[test]
-fn a_backup_from_the_future_is_told() {
+fn reports_backup_from_the_future() {
     let soon = with_one(-TimeDelta::minutes(30));
     Checked::of(&bucket_check(&soon)).assert(&[], &["freshness", "manifest"]).says("freshness", &["in the future"]);
     let late = with_one(-TimeDelta::hours(2));
@@ -163,14 +163,14 @@ fn a_manifest_that_is_missing_or_damaged_is_a_warning_and_that_of_another_a_fail
     let database = postgres().create_database("manifests");
     let (bucket, key) = backed_up(&database);
     let sidecar = format!("{key}.json");
-    let told = s3().get(&bucket, &sidecar).expect("the manifest");
+    let manifest = s3().get(&bucket, &sidecar).expect("the manifest");
     s3().request("DELETE", &format!("/{bucket}/{sidecar}"), b"").expect("deleted");
     Checked::of(&bucket_check(&bucket)).assert(&[], &["manifest"]).says("manifest", &["there is no"]);
-    for damaged in [&b"{"[..], b"", b"[]", &told[..told.len() / 2]] {
+    for damaged in [&b"{"[..], b"", b"[]", &manifest[..manifest.len() / 2]] {
         put(&bucket, &sidecar, damaged);
         Checked::of(&bucket_check(&bucket)).assert(&[], &["manifest"]).says("manifest", &["cannot be read"]);
     }
-    let other = String::from_utf8_lossy(&told).replace(&key, &aged(TimeDelta::days(1)));
+    let other = String::from_utf8_lossy(&manifest).replace(&key, &aged(TimeDelta::days(1)));
     put(&bucket, &sidecar, other.as_bytes());
     Checked::of(&bucket_check(&bucket)).assert(&["manifest"], &[]).says("manifest", &["is the manifest of"]);
 }
@@ -199,7 +199,7 @@ fn a_truncated_object_is_found_by_its_size() {
 #[test]
 fn another_backup_under_this_name_is_found_by_its_run() {
     let database = postgres().create_database("swapped");
-    // The very same dump twice, so that sizes and sums are the same.
+    // The very same dump twice, so that sizes and checksums are the same.
     let dump = FakeDump::new().install();
     let (bucket, path) = (s3().create_bucket("swapped"), dump.path());
     for place in ["a", "b"] {
@@ -212,7 +212,7 @@ fn another_backup_under_this_name_is_found_by_its_run() {
     let checked = Checked::of(&bucket_check(&bucket).env("S3_PATH", "b"));
     let run = manifest(&bucket, &a)["run_id"].as_str().expect("an id").to_owned();
     checked.assert(&["object"], &[]).says("object", &[&run]);
-    // Written again without its metadata, by a tool that copies buckets, say: only reading it can tell.
+    // Written again without its metadata, by a tool that copies buckets, say: only reading it shows the difference.
     let object = s3().get(&bucket, &a).expect("the backup");
     put(&bucket, &a, &object);
     let copied = Checked::of(&bucket_check(&bucket).env("S3_PATH", "a").arg("--deep"));
@@ -228,7 +228,7 @@ fn a_partial_backup_is_a_warning() {
     let bucket = s3().create_bucket("partial");
     put(&bucket, &aged(TimeDelta::days(1)), &vec![b'x'; 100_000]);
     backup_program(&database, &bucket).args(["--", "-t", "t0"]).run().assert_code(0);
-    // A part is smaller than the whole: that is no shrinking.
+    // A part is smaller than the complete dump: that is no shrinking.
     let checked = Checked::of(&bucket_check(&bucket));
     checked.assert(&[], &["manifest"]).says("manifest", &["a part of database", "-t t0"]);
 }

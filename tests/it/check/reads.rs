@@ -29,9 +29,9 @@ const POLICY: &str = "ALTER TABLE clockwork.errand ENABLE ROW LEVEL SECURITY; \
 #[test]
 fn configuration_tables_of_extensions_are_read_and_their_other_tables_are_not() {
     let reader = Reader::new(&format!("{}; GRANT pg_read_all_data TO ROLE", extension(POLICY, true)));
-    reader.assert_mended_by_its_own_words(&["rows of 1 tables (clockwork.errand)", "BYPASSRLS"]);
+    reader.assert_printed_statements_fix_it(&["rows of 1 tables (clockwork.errand)", "BYPASSRLS"]);
     let reader = Reader::new(&extension("SELECT", true));
-    reader.assert_mended_by_its_own_words(&["1 tables (clockwork.errand)", "1 sequences (clockwork.turn)", "GRANT"]);
+    reader.assert_printed_statements_fix_it(&["1 tables (clockwork.errand)", "1 sequences (clockwork.turn)", "GRANT"]);
     let reader = Reader::new(&extension(POLICY, false));
     Checked::of(&reader.program()).assert(&[], &[]);
 }
@@ -66,18 +66,18 @@ fn what_only_a_superuser_may_dump_is_a_warning_and_stands_in_the_manifest() {
     let bucket = s3().create_bucket("subscription");
     let backup = s3_program(&bucket).env("POSTGRES_CONNECTION_STRING", reader.uri()).arg("backup").run();
     backup.assert_code(0);
-    let told = manifest(&bucket, &s3().keys(&bucket, "").remove(0));
-    let warnings = told["warnings"].to_string();
+    let stored = manifest(&bucket, &s3().keys(&bucket, "").remove(0));
+    let warnings = stored["warnings"].to_string();
     for words in ["pg_dump warned: subscriptions not dumped", "options (passwords) of 1 user mappings"] {
         assert!(warnings.contains(words), "{words:?} wanted in {warnings}");
     }
     // A superuser dumps all of it.
     let bucket = s3().create_bucket("subscription");
     backup_program(&reader.database, &bucket).run().assert_code(0);
-    let told = manifest(&bucket, &s3().keys(&bucket, "").remove(0));
-    assert_eq!(told["warnings"].to_string(), "[]");
+    let stored = manifest(&bucket, &s3().keys(&bucket, "").remove(0));
+    assert_eq!(stored["warnings"].to_string(), "[]");
 
-    // Some managed services close the catalog to everybody else.
+    // Some managed services close the catalog to all other roles.
     let close = "REVOKE SELECT (subdbid) ON pg_subscription FROM PUBLIC; REVOKE pg_read_all_data FROM";
     reader.database.psql(&format!("{close} {}", reader.role)).expect("closed");
     let closed = Checked::of(&reader.program());
@@ -97,7 +97,7 @@ const PARTITIONED: &str = "CREATE TYPE hue AS ENUM ('ochre', 'teal'); CREATE TYP
     UPDATE pg_collation SET collcollate = 'de_DE.UTF-8' WHERE collname = 'elsewhere'";
 
 #[test]
-fn partitions_whose_rows_would_move_are_named_with_the_argument_that_helps() {
+fn names_partitions_with_moving_rows_and_the_argument_that_helps() {
     let reader = Reader::new(&format!("{PARTITIONED}; GRANT pg_read_all_data TO ROLE"));
     let checked = Checked::of(&reader.program());
     checked.assert(&[], &["privileges", "privileges"]);

@@ -75,7 +75,7 @@ impl Reader {
 
     /// The check fails for what it may not read, and the statements that it names fix it.
     #[track_caller]
-    pub fn assert_mended_by_its_own_words(&self, words: &[&str]) {
+    pub fn assert_printed_statements_fix_it(&self, words: &[&str]) {
         let broken = Checked::of(&self.program());
         let failed = broken.with("fail");
         assert!(failed.contains(&"privileges"), "{:#}", broken.report);
@@ -89,7 +89,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        // The whole server goes in the end.
+        // The server is removed at the end.
         let _ = self.database.psql(&format!("DROP OWNED BY {0} CASCADE; DROP ROLE {0}", self.role));
     }
 }
@@ -138,7 +138,7 @@ fn the_json_is_what_the_documents_say() {
     assert!(text.trim() == expected.trim(), "{} should be:\n{text}", file.display());
 }
 
-/// Sizes, sums and times differ from run to run: `N` for each number.
+/// Sizes, checksums and times differ from run to run: `N` for each number.
 fn without_numbers(text: &str) -> String {
     let mut clean = String::new();
     for character in text.chars() {
@@ -152,7 +152,7 @@ fn without_numbers(text: &str) -> String {
 }
 
 #[test]
-fn people_get_a_line_for_each_thing_and_one_for_what_mends_it() {
+fn prints_one_line_for_each_check_and_one_for_each_hint() {
     let database = shop();
     let (bucket, _) = backed_up(&database);
     let outcome = check_program(&database, &bucket).args(["--min-size", "1GiB"]).run();
@@ -215,9 +215,9 @@ fn a_pg_dump_that_is_too_old_is_named_with_both_versions() {
 }
 
 #[test]
-fn tables_and_sequences_that_cannot_be_read_are_mended_by_the_grant_that_is_named() {
+fn named_grant_makes_tables_and_sequences_readable() {
     let reader = Reader::new("CREATE TABLE secret_plans (a int); CREATE SEQUENCE counter");
-    reader.assert_mended_by_its_own_words(&["public.secret_plans", "public.counter", "GRANT pg_read_all_data TO"]);
+    reader.assert_printed_statements_fix_it(&["public.secret_plans", "public.counter", "GRANT pg_read_all_data TO"]);
 }
 
 #[test]
@@ -226,13 +226,14 @@ fn before_postgresql_14_each_schema_is_granted() {
     let tables = "CREATE SCHEMA \"Odd name\"; CREATE TABLE \"Odd name\".t (a serial); CREATE TABLE u (a serial)";
     let reader = Reader::on(&server, tables);
     let schemas = r#"GRANT USAGE ON SCHEMA \"Odd name\", public TO"#;
-    reader.assert_mended_by_its_own_words(&[schemas, "GRANT SELECT ON ALL TABLES IN SCHEMA"]);
+    reader.assert_printed_statements_fix_it(&[schemas, "GRANT SELECT ON ALL TABLES IN SCHEMA"]);
 }
 
 #[test]
-fn large_objects_that_cannot_be_read_are_mended_by_the_grant_that_is_named() {
+fn named_grant_makes_large_objects_readable() {
     let reader = Reader::new("SELECT lo_create(7001); SELECT lo_create(7002)");
-    reader.assert_mended_by_its_own_words(&["2 large objects (7001, 7002)", "GRANT SELECT ON LARGE OBJECT 7001, 7002"]);
+    reader
+        .assert_printed_statements_fix_it(&["2 large objects (7001, 7002)", "GRANT SELECT ON LARGE OBJECT 7001, 7002"]);
     // Of more than a few, psql makes the statements itself.
     let reader = Reader::new("SELECT lo_create(0) FROM generate_series(1, 8)");
     let hint = Checked::of(&reader.program()).hint("privileges");
@@ -245,10 +246,10 @@ fn large_objects_that_cannot_be_read_are_mended_by_the_grant_that_is_named() {
 }
 
 #[test]
-fn row_level_security_is_mended_by_the_statement_that_is_named() {
+fn named_statement_lifts_row_level_security() {
     let reader =
         Reader::new("CREATE TABLE t (a int); ALTER TABLE t ENABLE ROW LEVEL SECURITY; GRANT SELECT ON t TO ROLE");
-    reader.assert_mended_by_its_own_words(&["row-level security", "public.t", "BYPASSRLS"]);
+    reader.assert_printed_statements_fix_it(&["row-level security", "public.t", "BYPASSRLS"]);
 }
 
 #[test]
@@ -279,7 +280,7 @@ fn a_question_that_the_server_refuses_is_not_taken_for_an_answer() {
 }
 
 #[test]
-fn a_dump_that_does_not_come_whole_fails_the_rehearsal_whatever_pg_dump_says() {
+fn an_incomplete_schema_dump_fails_its_check_whatever_pg_dump_says() {
     let database = shop();
     let (bucket, _) = backed_up(&database);
     for (dump, limit, word) in [
@@ -298,7 +299,7 @@ fn a_dump_that_does_not_come_whole_fails_the_rehearsal_whatever_pg_dump_says() {
 }
 
 #[test]
-fn a_lock_that_pg_dump_does_not_get_fails_the_rehearsal() {
+fn a_lock_that_pg_dump_does_not_get_fails_the_schema_dump() {
     let database = shop();
     let (bucket, _) = backed_up(&database);
     let _blocker = Blocker::of_table(&database);
@@ -334,7 +335,7 @@ fn a_server_that_ends_connections_which_are_not_read_is_a_warning_without_a_spoo
 }
 
 #[test]
-fn a_spool_that_cannot_be_written_fails_and_one_that_can_has_room() {
+fn an_unwritable_spool_fails_and_a_writable_one_has_space() {
     let database = postgres().create_database("spooling");
     let (bucket, _) = backed_up(&database);
     let dir = tempfile::tempdir().expect("a directory");

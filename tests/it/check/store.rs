@@ -94,7 +94,7 @@ fn a_key_that_may_only_read_fails_where_a_backup_writes() {
 }
 
 #[test]
-fn a_key_that_may_only_write_is_enough_and_told_what_it_cannot_see() {
+fn a_write_only_key_is_enough_and_learns_what_it_cannot_see() {
     let database = postgres().create_database("write_only");
     let (bucket, _) = backed_up(&database);
     let keys = s3().keys(&bucket, "");
@@ -131,7 +131,7 @@ fn whatever_is_denied_of_a_write_fails_and_of_a_read_only_warns() {
     }
     let stage = Stage::with(S3Verb::AbortMultipartUpload, Fault::access_denied());
     Checked::of(&stage.program()).assert(&["s3_multipart"], &[]).says("s3_multipart", &["abort the upload"]);
-    assert_eq!(s3().open_uploads(&stage.bucket), [PROBE], "what may not be aborted stays, and is told");
+    assert_eq!(s3().open_uploads(&stage.bucket), [PROBE], "what may not be aborted stays, and is reported");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_store_that_does_not_give_back_what_it_took_fails() {
 }
 
 #[test]
-fn a_clock_that_is_off_is_told_and_fails_where_s3_would_refuse() {
+fn reports_clock_skew_and_fails_when_s3_would_refuse() {
     for (minutes, failed, warned, word) in [
         (-20, vec!["s3_clock"], vec![], "ahead of that of S3"),
         (20, vec!["s3_clock"], vec![], "behind that of S3"),
@@ -204,7 +204,7 @@ fn a_signal_in_the_middle_of_a_write_leaves_nothing() {
 }
 
 #[test]
-fn a_signal_while_pg_dump_rehearses_ends_it() {
+fn a_signal_during_the_schema_dump_ends_it() {
     use crate::support::fake_pg_dump::{End, FakeDump};
     let stage = Stage::new();
     let dump = FakeDump::new().end(End::Hang).install();

@@ -7,7 +7,7 @@ use crate::support::proxy::{Calls, Fault, Habit, Rule, S3Verb, When};
 const BELOW: &str = "/storage/v1/s3";
 
 #[test]
-fn a_url_with_a_path_is_the_same_with_and_without_a_slash_behind_it() {
+fn a_trailing_slash_does_not_change_a_url_with_a_path() {
     let stage = Stage::new(FakeDump::new());
     stage.proxy.speak(&[Habit::Below(BELOW)]);
     let url = format!("{}{BELOW}", stage.proxy.url());

@@ -92,16 +92,16 @@ fn uploads_of_which_only_some_are_listed_are_left_alone() {
     for verb in [S3Verb::ListMultipartUploads, S3Verb::ListParts] {
         let stage = Stage::new(FakeDump::new());
         let key = format!("app/{}", name_of_day(1));
-        let begun = s3().request("POST", &format!("/{}/{key}?uploads=", stage.bucket), b"").expect("begun");
-        let begun = String::from_utf8(begun).expect("XML");
-        let id = begun.split_once("<UploadId>").and_then(|(_, rest)| rest.split_once('<')).expect("an id").0;
+        let response = s3().request("POST", &format!("/{}/{key}?uploads=", stage.bucket), b"").expect("started");
+        let response = String::from_utf8(response).expect("XML");
+        let id = response.split_once("<UploadId>").and_then(|(_, rest)| rest.split_once('<')).expect("an id").0;
         stage.proxy.rule(Rule::on(S3Verb::ListParts, Calls::All, xml(parts)));
         if verb == S3Verb::ListMultipartUploads {
             stage.proxy.rule(Rule::on(verb, Calls::All, broken_uploads(&key, id)));
         } else {
-            // Begun long ago, as far as the listing says; whether it still gets parts is what breaks off.
-            let whole = broken_uploads(&key, id);
-            let Fault::Reply { status, headers, body, when } = whole else { unreachable!("a reply") };
+            // Started long ago, as far as the listing says; whether it still gets parts is what breaks off.
+            let reply = broken_uploads(&key, id);
+            let Fault::Reply { status, headers, body, when } = reply else { unreachable!("a reply") };
             let body = String::from_utf8(body).expect("XML").replace("true", "false").into_bytes();
             stage.proxy.rule(Rule::on(
                 S3Verb::ListMultipartUploads,

@@ -32,17 +32,17 @@ const fn refuses(
 /// A store, and what suits it.
 struct Store {
     habits: Vec<Habit>,
-    /// Beside those of every test; `{proxy}` is the proxy's URL.
+    /// In addition to those of every test; `{proxy}` is the proxy's URL.
     settings: Vec<(&'static str, &'static str)>,
     dump: Body,
-    /// Whether an upload that nobody goes on with can be found.
+    /// Whether an abandoned upload can be found.
     shows_uploads: bool,
 }
 
 impl Store {
     fn new(habits: &[Habit]) -> Self {
         let habits = [habits, &NO_STREAMED_BODY, &[Habit::Uploads(Uploads::Old)]].concat();
-        Self { habits, settings: Vec::new(), dump: Body::Whole(16 << 10), shows_uploads: true }
+        Self { habits, settings: Vec::new(), dump: Body::Random(16 << 10), shows_uploads: true }
     }
 
     fn set(mut self, variable: &'static str, value: &'static str) -> Self {
@@ -83,7 +83,7 @@ impl Store {
         }
         // A run that was killed long ago.
         let abandoned = format!("app/{}", name_of_day(3));
-        s3().request("POST", &format!("/{}/{abandoned}?uploads=", stage.bucket), b"").expect("begun");
+        s3().request("POST", &format!("/{}/{abandoned}?uploads=", stage.bucket), b"").expect("started");
 
         let listed = self.program(&stage, "list").arg("--json").run();
         assert_eq!(listed.code, Some(0), "list: {}", listed.stderr);
@@ -170,7 +170,7 @@ fn cloudflare_r2() {
 }
 
 #[test]
-fn cloudflare_r2_behind_another_host_is_told_by_the_setting() {
+fn a_setting_names_cloudflare_r2_behind_another_host() {
     let stage = r2().stage();
     let outcome = r2().program(&stage, "backup").run();
     stage.assert_failed(&outcome, 12, "parts that grow").then_names(&["InvalidPart", "set S3_EQUAL_PARTS=true"]);
@@ -240,10 +240,10 @@ fn minio() {
 
 #[test]
 fn seaweedfs() {
-    // It is the server behind the proxy. Some versions do not say when an upload was begun, so it is left alone.
+    // This is the proxied server. Some versions do not say when an upload was started, so it is left alone.
     let stage = Store::new(&[Habit::Uploads(Uploads::WithoutTime)]).stage();
     let key = format!("app/{}", name_of_day(3));
-    s3().request("POST", &format!("/{}/{key}?uploads=", stage.bucket), b"").expect("begun");
+    s3().request("POST", &format!("/{}/{key}?uploads=", stage.bucket), b"").expect("started");
     let pruned = stage.command("prune").arg("--keep-last=1").run();
     assert_eq!((pruned.code, s3().open_uploads(&stage.bucket)), (Some(0), vec![key]), "{}", pruned.stderr);
     Store::new(&[]).holds_a_backup();

@@ -1,9 +1,9 @@
 //! One cell of the matrix, and the rule that says what must come of it. The rule is written down before anything runs: a cell
-//! whose outcome is another one fails. Used by [`super::sheet`].
+//! with another outcome fails. Used by [`super::sheet`].
 
 use std::fmt;
 
-use super::faults::{Effect, Trouble};
+use super::faults::{Effect, Injection};
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
 
 /// What is run.
@@ -13,9 +13,9 @@ pub enum Scene {
     Streamed,
     /// The same through a spool, without retention.
     Spooled,
-    /// `backup` whose `pg_dump` fails at its end.
+    /// `backup` with a `pg_dump` that fails at its end.
     FailedDump,
-    /// `prune` with a sweep; old backups and an abandoned upload are there.
+    /// `prune` that cleans up; old backups and an abandoned upload are there.
     Prune,
 }
 
@@ -24,7 +24,7 @@ pub enum Scene {
 pub enum Span {
     /// The call of this number.
     Once,
-    /// That one and all behind it.
+    /// That one and all after it.
     FromThenOn,
 }
 
@@ -42,7 +42,7 @@ pub enum Parts {
 pub struct Cell {
     /// What is run.
     pub scene: Scene,
-    /// Whose calls fail.
+    /// The scene with the failing calls.
     pub verb: S3Verb,
     /// From which call on, counted from 1.
     pub call: usize,
@@ -51,7 +51,7 @@ pub struct Cell {
     /// Whether it passes.
     pub span: Span,
     /// What goes wrong.
-    pub trouble: Trouble,
+    pub injection: Injection,
 }
 
 /// What came of a run, or must come of it.
@@ -60,17 +60,17 @@ pub struct Cell {
 pub struct Outcome {
     /// The exit code.
     pub code: i32,
-    /// The backup that was to be made is there, whole: it is what `pg_dump` wrote.
+    /// The backup that was to be made is there and complete: it is what `pg_dump` wrote.
     pub backup: bool,
-    /// The globals are beside it.
+    /// The globals are stored with it.
     pub globals: bool,
-    /// The manifest is beside it.
+    /// The manifest is stored with it.
     pub manifest: bool,
     /// Retention deleted all that no rule keeps.
     pub pruned: bool,
     /// An upload is left open.
     pub open: bool,
-    /// A whole dump is left in the spool.
+    /// A complete dump is left in the spool.
     pub kept: bool,
 }
 
@@ -84,20 +84,20 @@ impl Outcome {
         Self { code, backup: false, globals: false, manifest: false, pruned: false, open: false, kept: false }
     }
 
-    /// Whether the next run has something to finish or to sweep.
+    /// Whether the next run has something to finish or to clean up.
     pub fn leaves_work(&self, scene: Scene) -> bool {
         self.open || self.kept || (!self.pruned && scene == Scene::Prune)
     }
 }
 
 impl Cell {
-    /// What the proxy is told.
+    /// The rule for the proxy.
     pub fn rule(&self) -> Rule {
         let calls = match self.span {
             Span::Once => Calls::Nth(self.call),
             Span::FromThenOn => Calls::From(self.call),
         };
-        Rule::on(self.verb, calls, self.trouble.fault.clone())
+        Rule::on(self.verb, calls, self.injection.fault.clone())
     }
 
     /// Several parts where it is a part that fails; but one that stalls has time by its size.
@@ -107,7 +107,7 @@ impl Cell {
 
     /// Whether it takes a timeout to notice the fault.
     pub fn is_stall(&self) -> bool {
-        matches!(self.trouble.fault, Fault::Stall { .. } | Fault::Late { .. })
+        matches!(self.injection.fault, Fault::Stall { .. } | Fault::Late { .. })
     }
 
     /// What must come of it.
@@ -120,51 +120,51 @@ impl Cell {
         }
     }
 
-    /// Whether it is a fault that does not pass, and that can be told from a success: the log must tell of it.
+    /// Whether it is a fault that does not pass, and that differs from a success: the log must name it.
     pub fn hinders(&self) -> bool {
-        let is_fault = !matches!(self.trouble.effect, Effect::Slow | Effect::Odd);
+        let is_fault = !matches!(self.injection.effect, Effect::Slow | Effect::Odd);
         self.span == Span::FromThenOn && is_fault && !self.is_mistaken_for_success()
     }
 
     /// What GetObject answers with 200 is the object, whatever it says: a manifest that is damaged.
     fn is_mistaken_for_success(&self) -> bool {
-        self.verb == S3Verb::GetObject && matches!(self.trouble.fault, Fault::OkWithError { .. })
+        self.verb == S3Verb::GetObject && matches!(self.injection.fault, Fault::OkWithError { .. })
     }
 
-    /// 400 and 403 without a body, to HEAD, say that nobody may look; other faults, that S3 is not there.
+    /// 400 and 403 without a body, to HEAD, say that reading is forbidden; other faults, that S3 is not there.
     fn is_taken_for_refusal(&self) -> bool {
-        self.verb == S3Verb::HeadObject && matches!(self.trouble.status(), Some(400 | 403))
+        self.verb == S3Verb::HeadObject && matches!(self.injection.status(), Some(400 | 403))
     }
 
     /// A server that answers the very first request so is no S3 at all: a wrong setting.
     fn is_taken_for_no_s3(&self) -> bool {
-        self.trouble.fault == Fault::bare_404() && self.verb == S3Verb::ListObjects && self.call == 1
+        self.injection.fault == Fault::bare_404() && self.verb == S3Verb::ListObjects && self.call == 1
     }
 
-    /// An upload that began without an answer: nobody knows its id.
+    /// An upload that started without an answer: its id is unknown.
     fn leaves_empty_upload(&self) -> bool {
-        self.verb == S3Verb::CreateMultipartUpload && self.trouble.effect == Effect::Done
+        self.verb == S3Verb::CreateMultipartUpload && self.injection.effect == Effect::Done
     }
 
     /// Whether the store may still be at a request that it neither did nor refused.
     fn may_come_late(&self) -> bool {
-        self.trouble.effect == Effect::Lost && !matches!(self.trouble.status(), Some(400 | 403 | 404 | 429 | 503))
+        self.injection.effect == Effect::Lost && !matches!(self.injection.status(), Some(400 | 403 | 404 | 429 | 503))
     }
 
     fn of_streamed(&self) -> Outcome {
         let done = Outcome { open: self.leaves_empty_upload(), ..Outcome::DONE };
-        // Nobody knows whose backups are here, where the first listing says nothing.
+        // The owner of the backups is unknown when the first listing fails.
         if self.is_taken_for_no_s3() {
             return Outcome { pruned: false, ..done };
         }
-        // Where no manifest at all can be read, the backups may be anybody's.
+        // Where no manifest at all can be read, the backups may belong to another database.
         if self.is_mistaken_for_success() && self.call == 1 && self.span == Span::FromThenOn {
             return Outcome { pruned: false, ..done };
         }
         if !self.hinders() || self.is_taken_for_refusal() {
             return done;
         }
-        let is_done = self.trouble.effect == Effect::Done;
+        let is_done = self.injection.effect == Effect::Done;
         match self.verb {
             S3Verb::CreateMultipartUpload => Outcome { open: is_done, ..Outcome::failed(12) },
             S3Verb::UploadPart => Outcome::failed(12),
@@ -172,11 +172,11 @@ impl Cell {
             S3Verb::CompleteMultipartUpload if !is_done => {
                 Outcome { open: self.may_come_late(), ..Outcome::failed(12) }
             }
-            // Whether the name is free must be known; behind the commit, S3's own checksum is proof enough.
+            // Whether the name is free must be known; after the commit, S3's own checksum is proof enough.
             S3Verb::HeadObject if self.call < self.of => Outcome::failed(12),
-            // What lies beside a backup is not worth one.
+            // A sidecar is not worth a backup.
             S3Verb::PutObject => Outcome { globals: is_done || self.call > 1, manifest: is_done, ..done },
-            // Nothing is deleted where nobody knows whose backups are there, or what they are.
+            // Nothing is deleted while the owner or the kind of the backups is unknown.
             S3Verb::ListObjects | S3Verb::GetObject => Outcome { pruned: false, ..done },
             S3Verb::DeleteObject => Outcome { pruned: is_done && self.call == self.of, ..done },
             _ => done,
@@ -184,7 +184,7 @@ impl Cell {
     }
 
     fn of_spooled(&self) -> Outcome {
-        // A whole dump is kept for the next run, and so is its upload once it was begun.
+        // A complete dump is kept for the next run, and so is its upload once it was started.
         let kept = |open| Outcome { kept: true, open, ..Outcome::failed(12) };
         match Self::of_streamed(self) {
             Outcome { code: 0, open, .. } => Outcome { open, ..Outcome::DONE },
@@ -195,15 +195,15 @@ impl Cell {
     }
 
     fn of_failed_dump(&self) -> Outcome {
-        let is_lost = self.span == Span::FromThenOn && self.trouble.effect == Effect::Lost;
+        let is_lost = self.span == Span::FromThenOn && self.injection.effect == Effect::Lost;
         Outcome { open: is_lost, ..Outcome::failed(11) }
     }
 
     fn of_prune(&self) -> Outcome {
         let done = Outcome { backup: false, globals: false, manifest: false, ..Outcome::DONE };
-        let is_done = self.trouble.effect == Effect::Done;
+        let is_done = self.injection.effect == Effect::Done;
         match self.verb {
-            // The sweep asks once, and leaves it to another day.
+            // The cleanup asks once, and leaves the upload to a later run.
             S3Verb::ListMultipartUploads | S3Verb::ListParts if self.hinders() || self.outlasts_the_sdk() => {
                 Outcome { open: true, ..done }
             }
@@ -221,7 +221,7 @@ impl Cell {
 
     /// Whether the SDK's own three attempts do not get over it.
     fn outlasts_the_sdk(&self) -> bool {
-        matches!(self.trouble.status(), Some(429 | 403 | 404)) || self.trouble.fault == Fault::GarbageAnswer
+        matches!(self.injection.status(), Some(429 | 403 | 404)) || self.injection.fault == Fault::GarbageAnswer
     }
 }
 
@@ -229,7 +229,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "exit {}", self.code)?;
         if self.backup {
-            write!(f, ", whole")?;
+            write!(f, ", complete")?;
             match (self.globals, self.manifest) {
                 (true, true) => {}
                 (true, false) => write!(f, ", no manifest")?,
@@ -242,7 +242,7 @@ impl fmt::Display for Outcome {
         }
         match (self.open, self.kept) {
             (_, true) => write!(f, ", kept in the spool: the next run delivered it")?,
-            (true, _) => write!(f, ", an open upload: the next run swept it")?,
+            (true, _) => write!(f, ", an open upload: the next run aborted it")?,
             _ => {}
         }
         Ok(())
@@ -254,8 +254,8 @@ impl fmt::Display for Scene {
         f.write_str(match self {
             Self::Streamed => "`backup`, streamed, with retention",
             Self::Spooled => "`backup` through a spool",
-            Self::FailedDump => "`backup` whose `pg_dump` fails",
-            Self::Prune => "`prune` with a sweep",
+            Self::FailedDump => "`backup` with a failing `pg_dump`",
+            Self::Prune => "`prune` with a cleanup of uploads",
         })
     }
 }
@@ -271,7 +271,7 @@ impl fmt::Display for Span {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scene, verb, call, of, span, trouble } = self;
-        write!(f, "{scene}: {verb:?}, call {call} of {of}, {span}: {}", trouble.name)
+        let Self { scene, verb, call, of, span, injection } = self;
+        write!(f, "{scene}: {verb:?}, call {call} of {of}, {span}: {}", injection.name)
     }
 }

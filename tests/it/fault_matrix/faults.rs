@@ -19,7 +19,7 @@ pub enum Effect {
 
 /// A fault with its name in the table.
 #[derive(Clone, Debug)]
-pub struct Trouble {
+pub struct Injection {
     /// Its name.
     pub name: &'static str,
     /// What it does.
@@ -30,7 +30,7 @@ pub struct Trouble {
     pub signs: &'static [&'static str],
 }
 
-impl Trouble {
+impl Injection {
     /// The status of an error answer; `None` where there is no clean one.
     pub fn status(&self) -> Option<u16> {
         match self.fault {
@@ -42,21 +42,21 @@ impl Trouble {
 }
 
 /// Answers that are wrong, cut, or late: those that this verb's answers can have.
-pub fn answers(verb: S3Verb) -> Vec<Trouble> {
+pub fn answers(verb: S3Verb) -> Vec<Injection> {
     const BROKEN: &[&str] = &["NoConnection", "DamagedAnswer"];
     let status = |name, code, s3_code, effect, signs| {
         let when = if effect == Effect::Lost { When::Before } else { When::After };
-        Trouble { name, effect, fault: Fault::Status { code, s3_code, when }, signs }
+        Injection { name, effect, fault: Fault::Status { code, s3_code, when }, signs }
     };
-    let reset = |name, effect, at| Trouble { name, effect, fault: Fault::Reset { at }, signs: BROKEN };
-    let inside = |name, effect, when| Trouble {
+    let reset = |name, effect, at| Injection { name, effect, fault: Fault::Reset { at }, signs: BROKEN };
+    let inside = |name, effect, when| Injection {
         name,
         effect,
         fault: Fault::OkWithError { when },
         signs: &["HTTP 200", "DamagedAnswer"],
     };
-    let broken = |name, fault| Trouble { name, effect: Effect::Done, fault, signs: BROKEN };
-    let odd = |name, fault| Trouble { name, effect: Effect::Odd, fault, signs: &[] };
+    let broken = |name, fault| Injection { name, effect: Effect::Done, fault, signs: BROKEN };
+    let odd = |name, fault| Injection { name, effect: Effect::Odd, fault, signs: &[] };
     let etag = |etag: &str| Fault::ReplaceAnswerHeader("ETag".to_owned(), etag.to_owned());
     let all = vec![
         status("500", 500, "InternalError", Effect::Lost, &["HTTP 500"]),
@@ -73,19 +73,19 @@ pub fn answers(verb: S3Verb) -> Vec<Trouble> {
         reset("reset in the answer", Effect::Done, ResetAt::InAnswer),
         broken("truncated answer", Fault::TruncatedAnswer),
         broken("garbage for an answer", Fault::GarbageAnswer),
-        Trouble { name: "bare 404", effect: Effect::Lost, fault: Fault::bare_404(), signs: &["HTTP 404"] },
+        Injection { name: "bare 404", effect: Effect::Lost, fault: Fault::bare_404(), signs: &["HTTP 404"] },
         odd("an ETag as Google's", etag("\"-CKicn4fknbUCEAE=\"")),
         odd("an ETag as Azure's", etag("\"0x8DD3F4A5F0B2C1E-1\"")),
         odd("an ETag that looks like the one, and is another", etag("\"0123456789abcdef0123456789abcdef-1\"")),
         odd("no Content-Length", Fault::StripAnswerHeader("Content-Length".to_owned())),
-        Trouble { name: "trickle", effect: Effect::Slow, fault: trickle(verb), signs: &[] },
+        Injection { name: "trickle", effect: Effect::Slow, fault: trickle(verb), signs: &[] },
     ];
-    all.into_iter().filter(|trouble| is_possible(verb, &trouble.fault)).collect()
+    all.into_iter().filter(|injection| is_possible(verb, &injection.fault)).collect()
 }
 
-/// Connections that fall silent, and a Complete that takes effect when nobody waits for it any more.
-pub fn stalls(verb: S3Verb) -> Vec<Trouble> {
-    let stall = |name, effect, at| Trouble {
+/// Connections that fall silent, and a Complete that takes effect after the client has given up.
+pub fn stalls(verb: S3Verb) -> Vec<Injection> {
+    let stall = |name, effect, at| Injection {
         name,
         effect,
         fault: Fault::Stall { at },
@@ -93,7 +93,7 @@ pub fn stalls(verb: S3Verb) -> Vec<Trouble> {
     };
     let late = Fault::Late { after: Duration::from_secs(2) };
     let late =
-        Trouble { name: "takes effect 2 s after the client gave up", effect: Effect::Slow, fault: late, signs: &[] };
+        Injection { name: "takes effect 2 s after the client gave up", effect: Effect::Slow, fault: late, signs: &[] };
     let mut all = vec![
         stall("stall before the effect", Effect::Lost, StallAt::BeforeEffect),
         stall("stall before the answer", Effect::Done, StallAt::BeforeAnswer),

@@ -1,6 +1,6 @@
 //! The fault matrix: each verb of S3, each fault, at the first, the middle and the last call; once, and from then on. After each
-//! the same must hold: success means a whole object that restores, anything else the documented exit code with no object and
-//! nothing left that the next run does not finish or sweep.
+//! the same must hold: success means a complete object that restores, anything else the documented exit code with no object and
+//! nothing left that the next run does not finish or clean up.
 //!
 //! `faults` has the columns, `cell` the rule for each outcome, `stage` runs one, `sheet` runs all and writes
 //! `target/fault-table.md`.
@@ -29,7 +29,7 @@ const OF_STREAMED: [S3Verb; 9] = [
 /// Of these, what a dump in the spool waits for.
 const OF_SPOOLED: [S3Verb; 4] =
     [S3Verb::CreateMultipartUpload, S3Verb::UploadPart, S3Verb::CompleteMultipartUpload, S3Verb::HeadObject];
-/// What a `prune` with a sweep asks of S3.
+/// The requests of a `prune` that cleans up abandoned uploads.
 const OF_PRUNE: [S3Verb; 6] = [
     S3Verb::ListObjects,
     S3Verb::GetObject,
@@ -38,7 +38,7 @@ const OF_PRUNE: [S3Verb; 6] = [
     S3Verb::ListParts,
     S3Verb::AbortMultipartUpload,
 ];
-/// What a failed dump asks of S3 beside that.
+/// The further requests of a failed dump.
 const OF_FAILED: [S3Verb; 1] = [S3Verb::AbortMultipartUpload];
 
 #[test]

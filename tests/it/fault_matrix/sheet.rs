@@ -8,18 +8,18 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::cell::{Cell, Outcome, Parts, Scene, Span};
-use super::faults::{self, Trouble};
+use super::faults::{self, Injection};
 use super::stage::{Dumps, Stage, UNTIL_STALE, prepare};
 use crate::support::proxy::S3Verb;
 use crate::support::servers::s3;
 use crate::support::setup::repository_file;
 
-/// Cells at once in the whole test process, however many tests run: they wait for half of their time.
+/// Cells at once in the test process, however many tests run: they wait for half of their time.
 const AT_ONCE: usize = 6;
-/// Cells that stall at once, beside them: they only wait.
+/// Cells that stall at once, in addition: they only wait.
 const STALLED_AT_ONCE: usize = 12;
-/// So many failed cells are told in full.
-const TOLD: usize = 5;
+/// So many failed cells are printed in full.
+const SHOWN_IN_FULL: usize = 5;
 
 /// Parts of the table, by scene and title.
 type Sections = BTreeMap<(Scene, &'static str), (usize, String)>;
@@ -91,7 +91,7 @@ impl Sheet {
         assert_eq!(done.len(), self.cells.len(), "every cell was run");
         self.write(&done, began.elapsed());
         let failed: Vec<&String> = done.values().filter_map(|outcome| outcome.as_ref().err()).collect();
-        assert!(failed.is_empty(), "{} of {} cells failed: {}", failed.len(), done.len(), told(&failed));
+        assert!(failed.is_empty(), "{} of {} cells failed: {}", failed.len(), done.len(), describe(&failed));
     }
 
     fn write(&self, done: &BTreeMap<usize, Result<Outcome, String>>, took: Duration) {
@@ -99,7 +99,7 @@ impl Sheet {
         static SECTIONS: Mutex<Sections> = Mutex::new(Sections::new());
         let mut rows: Vec<(String, [String; 2])> = Vec::new();
         for (index, cell) in self.cells.iter().enumerate() {
-            let row = format!("| {:?} | {} of {} | {} |", cell.verb, cell.call, cell.of, cell.trouble.name);
+            let row = format!("| {:?} | {} of {} | {} |", cell.verb, cell.call, cell.of, cell.injection.name);
             let outcome = done.get(&index).map_or("not run".to_owned(), |outcome| {
                 outcome.as_ref().map_or("**FAILED**".to_owned(), ToString::to_string)
             });
@@ -123,12 +123,12 @@ impl Sheet {
         let head = format!(
             "# Faults of S3, and what becomes of a backup\n\nWritten by the tests (`tests/it/fault_matrix`). {total} cells: each \
              fault was met, and each outcome is what the cell's rule says; one of which that is not so is **FAILED**, and the \
-             test with it.\n\n*whole*: the object is there, and unpacked it is \
+             test with it.\n\n*complete*: the object is there, and unpacked it is \
              byte for byte what `pg_dump` wrote. *Once*: the SDK or the program tries again. *From then on*: no such call \
              succeeds any more; the outage budget is 300 ms then (12 s for stalls), the exit code the documented one, and the cause is in the \
-             log. No process is left behind, and where nothing else is said, no object, no open upload and no file; of an upload \
-             or a dump that is left, the next run was seen to sweep or to deliver it. A \
-             CreateMultipartUpload whose answer is lost leaves an upload without parts, whose id nobody knows; and of one whose \
+             log. No process is left, and where nothing else is said, no object, no open upload and no file; of an upload \
+             or a dump that is left, the next run was seen to abort or to deliver it. A \
+             CreateMultipartUpload with a lost answer leaves an upload without parts, with an unknown id; and of one whose \
              Complete may still take effect nothing is aborted. Left out is what cannot be: an error inside \
              an answer to HEAD, a 404 to HEAD that is not S3's, a reset in a body that is not sent, a trickle without a body; and a stall anywhere but at a \
              verb's first call.\n"
@@ -138,12 +138,12 @@ impl Sheet {
     }
 }
 
-/// The cells of one call: each trouble, once and from then on.
-fn cells(scene: Scene, verb: S3Verb, (call, of): (usize, usize), troubles: Vec<Trouble>) -> Vec<Cell> {
-    let both = |trouble: Trouble| {
-        [Span::Once, Span::FromThenOn].map(|span| Cell { scene, verb, call, of, span, trouble: trouble.clone() })
+/// The cells of one call: each injection, once and from then on.
+fn cells(scene: Scene, verb: S3Verb, (call, of): (usize, usize), injections: Vec<Injection>) -> Vec<Cell> {
+    let both = |injection: Injection| {
+        [Span::Once, Span::FromThenOn].map(|span| Cell { scene, verb, call, of, span, injection: injection.clone() })
     };
-    troubles.into_iter().flat_map(both).collect()
+    injections.into_iter().flat_map(both).collect()
 }
 
 /// How often a scene calls a verb where nothing fails.
@@ -167,8 +167,8 @@ fn positions(of: usize) -> Vec<usize> {
     positions
 }
 
-fn told(failed: &[&String]) -> String {
-    let first: Vec<&str> = failed.iter().take(TOLD).map(|words| words.as_str()).collect();
+fn describe(failed: &[&String]) -> String {
+    let first: Vec<&str> = failed.iter().take(SHOWN_IN_FULL).map(|words| words.as_str()).collect();
     first.join("\n----\n")
 }
 

@@ -18,9 +18,9 @@ use crate::support::stored::name_of_day;
 const OLD: std::ops::RangeInclusive<u32> = 1..=5;
 /// What `--keep-last` says.
 const KEEP: &str = "3";
-/// The day of the upload that `prune` is to sweep.
+/// The day of the upload that `prune` is to abort.
 const ABANDONED: u32 = 9;
-/// A server's times have whole seconds: what was begun so long ago is stale to `--sweep-after 1s`.
+/// A server's times have full seconds: what was started so long ago is stale to `--sweep-after 1s`.
 pub const UNTIL_STALE: Duration = Duration::from_millis(2_100);
 /// As much of a manifest as retention and the next backup look at.
 const MANIFEST: &[u8] = br#"{"object_bytes": 300, "partial": false, "database": "postgres"}"#;
@@ -37,9 +37,9 @@ impl Dumps {
     pub fn new() -> Self {
         let install = |body, end| FakeDump::new().body(body).end(end).install();
         Self {
-            small: install(Body::Whole(16 << 10), End::Exit(0)),
+            small: install(Body::Random(16 << 10), End::Exit(0)),
             three_parts: install(THREE_PARTS, End::Exit(0)),
-            failing: install(Body::Whole(16 << 10), End::Exit(1)),
+            failing: install(Body::Random(16 << 10), End::Exit(1)),
         }
     }
 
@@ -75,7 +75,7 @@ pub fn prepare(scene: Scene, bucket: &str, path: &str) {
     }
     if scene == Scene::Prune {
         let upload = format!("/{bucket}/{path}/{}?uploads=", name_of_day(ABANDONED));
-        s3().request("POST", &upload, b"").expect("begun");
+        s3().request("POST", &upload, b"").expect("started");
     }
 }
 
@@ -100,7 +100,7 @@ impl<'a> Stage<'a> {
         // What is not looked at must not fail on a busy machine; three attempts that stall take longer than 12 s.
         let timeout = match (cell.is_stall(), cell.scene) {
             (false, _) => "20s",
-            // An upload is given up within 8 s: a second attempt must have time enough behind one that stalls.
+            // An upload is given up within 8 s: a second attempt must have time enough after one that stalls.
             (true, Scene::FailedDump) => "2s",
             (true, _) => "5s",
         };
@@ -113,8 +113,8 @@ impl<'a> Stage<'a> {
         let run = program.run();
         let case = || format!("{cell}\n{}", run.stderr);
         assert!(self.proxy.log().iter().any(|seen| seen.fault.is_some()), "the fault was never met: {}", case());
-        let is_told = cell.trouble.signs.iter().any(|sign| run.stderr.contains(sign));
-        assert!(is_told || !cell.hinders(), "the log does not tell the cause: {}", case());
+        let is_logged = cell.injection.signs.iter().any(|sign| run.stderr.contains(sign));
+        assert!(is_logged || !cell.hinders(), "the log does not name the cause: {}", case());
         assert!(run.leftover_children().is_empty() && self.dump.alive().is_empty(), "left running: {}", case());
         let outcome = self.look(&run);
         if outcome.open && cell.verb == S3Verb::CreateMultipartUpload {
@@ -141,13 +141,13 @@ impl<'a> Stage<'a> {
             }
             self.prune().run()
         };
-        let case = || format!("the next run behind {cell}\n{}", run.stderr);
+        let case = || format!("the next run after {cell}\n{}", run.stderr);
         assert_eq!(run.code, Some(0), "{}", case());
         if self.scene == Scene::Spooled {
             let keys = self.backups();
             // A dump that was kept is delivered, and another is taken; what was committed already is one.
             assert_eq!((keys.len(), self.kept()), (2, 0), "{keys:?}: {}", case());
-            assert!(keys.iter().all(|key| self.is_whole(key)), "{keys:?}: {}", case());
+            assert!(keys.iter().all(|key| self.is_complete(key)), "{keys:?}: {}", case());
             if self.is_open() {
                 assert_eq!(cell.verb, S3Verb::CreateMultipartUpload, "{}", case());
                 std::thread::sleep(UNTIL_STALE);
@@ -188,7 +188,7 @@ impl<'a> Stage<'a> {
             .env("LOG_LEVEL", "debug")
     }
 
-    /// What came of it. An object under a backup's name that is not whole is never an outcome.
+    /// What came of it. An incomplete object under a backup's name is never an outcome.
     fn look(&self, run: &program::Outcome) -> Outcome {
         let code = run.code.unwrap_or_else(|| panic!("ended by signal {:?}", run.signal));
         let keys = self.keys();
@@ -196,7 +196,7 @@ impl<'a> Stage<'a> {
         assert!(backups.len() <= 1, "{backups:?}");
         let backup = backups.first();
         if let Some(key) = backup {
-            assert!(self.is_whole(key), "{key} is not what pg_dump wrote\n{}", run.stderr);
+            assert!(self.is_complete(key), "{key} is not what pg_dump wrote\n{}", run.stderr);
             assert!(code != 0 || run.stdout_text().contains(key.as_str()), "the report: {}", run.stdout_text());
         }
         let beside = |suffix: &str| backup.is_some_and(|key| keys.contains(&format!("{key}{suffix}")));
@@ -229,7 +229,7 @@ impl<'a> Stage<'a> {
         self.keys().into_iter().filter(is_new).collect()
     }
 
-    fn is_whole(&self, key: &str) -> bool {
+    fn is_complete(&self, key: &str) -> bool {
         gunzipped(&s3().get(self.bucket, key).expect("it is there")) == self.dump.output()
     }
 
@@ -244,10 +244,10 @@ impl<'a> Stage<'a> {
             [format!("{name}.json"), name]
         };
         let to_be_left = if self.scene == Scene::Streamed { 2 } else { 3 };
-        let (left, doomed): (Vec<u32>, Vec<u32>) = OLD.partition(|day| day + to_be_left > *OLD.end());
+        let (left, deleted): (Vec<u32>, Vec<u32>) = OLD.partition(|day| day + to_be_left > *OLD.end());
         let lost: Vec<String> = left.into_iter().flat_map(files).filter(|key| !keys.contains(key)).collect();
         assert!(lost.is_empty(), "deleted against the rules: {lost:?}");
-        doomed.into_iter().flat_map(files).all(|key| !keys.contains(&key))
+        deleted.into_iter().flat_map(files).all(|key| !keys.contains(&key))
     }
 
     fn is_open(&self) -> bool {
@@ -258,7 +258,9 @@ impl<'a> Stage<'a> {
     /// How many dumps are in the spool.
     fn kept(&self) -> usize {
         let entries = |path: &std::path::Path| std::fs::read_dir(path).into_iter().flatten().flatten();
-        let rooms = entries(self.spool.path()).map(|room| room.path());
-        rooms.flat_map(|room| entries(&room).filter(|entry| entry.path().is_dir()).collect::<Vec<_>>()).count()
+        let subdirectories = entries(self.spool.path()).map(|entry| entry.path());
+        subdirectories
+            .flat_map(|subdirectory| entries(&subdirectory).filter(|entry| entry.path().is_dir()).collect::<Vec<_>>())
+            .count()
     }
 }

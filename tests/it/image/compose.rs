@@ -13,7 +13,7 @@ use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{assert_empty, clear, installed, only_backup, repository_file, restored};
 
-/// The file in a directory of its own, beside secrets as it asks for them, and what Docker Compose makes of it.
+/// The file in its own directory, with the secrets that it asks for, and what Docker Compose makes of it.
 struct Project {
     directory: tempfile::TempDir,
     file: String,
@@ -46,7 +46,7 @@ impl Project {
         compose.arg("--file").arg(path)
     }
 
-    /// The whole project, every default filled in.
+    /// The complete project, every default filled in.
     fn resolved(&self, environment: &[(&str, &str)]) -> Value {
         let outcome = self.compose(environment).args(["config", "--format", "json"]).run();
         assert_eq!(outcome.assert_code(0).stderr, "", "Docker Compose complains");
@@ -171,5 +171,5 @@ fn the_database_of_compose_is_waited_for_until_it_takes_connections() {
         program.env("PGPORT", port.to_string()).run().code
     };
     assert_eq!(ready(postgres().port), Some(0));
-    assert_eq!(ready(own_port()), Some(2), "nobody listens there");
+    assert_eq!(ready(own_port()), Some(2), "no listener there");
 }

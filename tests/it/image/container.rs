@@ -18,7 +18,7 @@ pub fn image() -> String {
 pub fn podman() -> Program {
     let inherited = ["CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF"];
     let set = inherited.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-    // Health checks are run by the tests themselves: there may be no systemd here whose timers would.
+    // Health checks are run by the tests themselves: there may be no systemd here to run them by timers.
     let podman = Program::at(Path::new("/usr/bin/podman")).env("DISABLE_HC_SYSTEMD", "true");
     set.fold(podman, |program, (name, value)| program.env(name, value))
 }
@@ -96,7 +96,7 @@ impl Container {
         self.env("POSTGRES_CONNECTION_STRING", &database.uri())
     }
 
-    /// The whole command line.
+    /// The complete command line.
     pub fn program(&self, arguments: &[&str]) -> Program {
         podman().arg("run").args(&self.options).arg(image()).args(arguments)
     }
@@ -112,7 +112,7 @@ impl Container {
     }
 }
 
-/// A test that fails in the middle leaves no container behind.
+/// A test that fails in the middle leaves no container.
 impl Drop for Container {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -21,12 +21,12 @@ const BEYOND: f64 = 1.05;
 pub enum Aim {
     /// So long after its start.
     After(Duration),
-    /// So long after so many requests were begun.
+    /// So long after so many requests were started.
     Requests(usize, Duration),
     /// While `pg_dump` has written nothing yet.
     Dumping,
     /// So long after the proof was noted in the spool.
-    Whole(Duration),
+    Verified(Duration),
     /// As soon as the manifest is written, when nothing is left but retention and the report.
     Described,
     /// While a request has no answer yet: before or after it took effect. The suffix is of its key.
@@ -60,7 +60,7 @@ impl<'a> Aims<'a> {
         let shortly = Duration::from_millis(self.rng.u64(..SHORTLY));
         match number % EVENTS {
             0 => Aim::Unanswered(S3Verb::CompleteMultipartUpload, "", StallAt::BeforeEffect),
-            1 if self.calm.mode == Mode::Spooled => Aim::Whole(shortly),
+            1 if self.calm.mode == Mode::Spooled => Aim::Verified(shortly),
             2 => Aim::Unanswered(S3Verb::CompleteMultipartUpload, "", StallAt::BeforeAnswer),
             3 => Aim::Unanswered(S3Verb::UploadPart, "", at),
             4 => Aim::Unanswered(S3Verb::CreateMultipartUpload, "", at),

@@ -19,11 +19,11 @@ use crate::support::spooled::Spooled;
 const SOON: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(1);
 /// Two parts.
-const BODY: Body = Body::Whole(6 << 20);
+const BODY: Body = Body::Random(6 << 20);
 /// A quarter of a second for the dump, so that instants fall into it.
 const PAUSE: Duration = Duration::from_millis(15);
 
-/// While this file lies beside `pg_dump`, it writes nothing.
+/// While this file is in the directory of `pg_dump`, it writes nothing.
 const HELD: &str = "held";
 
 /// How the manifest's key ends.
@@ -44,7 +44,7 @@ pub enum Landing {
     /// No upload was asked for.
     BeforeUpload,
     /// The upload was asked for, no part yet.
-    Begun,
+    Started,
     /// Parts were on their way, or taken.
     Parts,
     /// Complete was sent and not answered.
@@ -74,16 +74,16 @@ pub enum Dump {
     /// `pg_dump` was not called.
     NotBegun,
     /// It was, and has ended since; no proof stands in the spool.
-    Begun,
+    Started,
     /// The proof stands in the spool.
-    Whole,
+    Verified,
 }
 
 /// The rounds of one kind, one after the other, in one bucket.
 pub struct Rounds {
     /// Of which kind.
     pub mode: Mode,
-    /// How long a run lasts that nobody kills: the shortest so far, for the machine may have been busy at the first.
+    /// How long an undisturbed run lasts: the shortest so far, for the machine may have been busy at the first.
     pub length: Cell<Duration>,
     /// How many requests it sends.
     pub requests: usize,
@@ -91,7 +91,7 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// Measures a run that nobody kills, behind one that warms everything up.
+    /// Measures an undisturbed run, after one that warms everything up.
     pub fn new(mode: Mode) -> Self {
         let dump = FakeDump::new().body(BODY).pause_between(PAUSE);
         let dump = dump.first(&format!("while [ -e \"$here/{HELD}\" ]; do sleep 0.01; done"));
@@ -113,25 +113,25 @@ impl Rounds {
         self.stage.proxy.clear_rules();
         self.await_end_of_children(&killed, case);
         let dumps = self.stage.dump.pids().len();
-        let visible = self.assert_that_all_visible_is_whole(case);
-        let whole = self.whole_in_spool();
+        let visible = self.assert_all_visible_backups_are_complete(case);
+        let verified = self.verified_in_spool();
         let fate = Fate {
             landing: landing(&log),
             was_over: killed.signal.is_none(),
             was_visible: !visible.is_empty(),
-            dump: match &whole {
-                Some(_) => Dump::Whole,
-                None if dumps > dumps_before => Dump::Begun,
+            dump: match &verified {
+                Some(_) => Dump::Verified,
+                None if dumps > dumps_before => Dump::Started,
                 None => Dump::NotBegun,
             },
         };
         let next = self.backup().run();
         let case = format!("{case}\n{fate:?}\nkilled:\n{}\nnext", killed.stderr);
         next.assert_code(0);
-        // One more: what was whole is not dumped again.
+        // One more: a complete dump is not dumped again.
         match self.mode {
             Mode::Streamed => self.assert_streamed(&next, (fate, &log), dumps + 1, &case),
-            Mode::Spooled => self.assert_spooled(&next, (fate, whole), dumps + 1, &case),
+            Mode::Spooled => self.assert_spooled(&next, (fate, verified), dumps + 1, &case),
         }
         clear(&self.stage.bucket);
         fate
@@ -162,7 +162,7 @@ impl Rounds {
             Aim::After(time) => wait(&mut running, Duration::ZERO, || began.elapsed() >= *time),
             Aim::Dumping => wait(&mut running, Duration::ZERO, || self.stage.dump.pids().len() > dumps),
             Aim::Requests(count, time) => wait(&mut running, *time, || log().len() >= *count),
-            Aim::Whole(time) => wait(&mut running, *time, || self.whole_in_spool().is_some()),
+            Aim::Verified(time) => wait(&mut running, *time, || self.verified_in_spool().is_some()),
             Aim::Described => wait(&mut running, Duration::ZERO, || landing(&log()) == Landing::Described),
             Aim::Unanswered(verb, suffix, at) => {
                 let is_it = |seen: &Seen| {
@@ -184,14 +184,14 @@ impl Rounds {
         (killed, log())
     }
 
-    /// Whoever the run had started finds out by itself that nobody reads any more.
+    /// The children of the run notice by themselves that their reader is gone.
     fn await_end_of_children(&self, killed: &Outcome, case: &str) {
         let alive = || (killed.leftover_children(), self.stage.dump.alive(), self.just_started());
-        let nobody = (BTreeSet::new(), Vec::new(), BTreeSet::new());
-        eventually(|| alive() == nobody, || format!("{case}: still there: {:?}", alive()));
+        let none = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+        eventually(|| alive() == none, || format!("{case}: still there: {:?}", alive()));
     }
 
-    /// Whoever the run started at the very end was seen by nobody: a child that still is what it was forked from, or a
+    /// A child that the run started at the very end was not seen: a child that still is what it was forked from, or a
     /// `pg_dump` that has not noted its number yet.
     fn just_started(&self) -> BTreeSet<Process> {
         let bucket = format!("S3_BUCKET={}", self.stage.bucket);
@@ -201,8 +201,8 @@ impl Rounds {
         process::all().into_iter().filter(is_one).collect()
     }
 
-    /// Every backup is exactly what `pg_dump` wrote, and nothing lies there that is not beside one.
-    fn assert_that_all_visible_is_whole(&self, case: &str) -> Vec<String> {
+    /// Every backup is exactly what `pg_dump` wrote, and every other object is a sidecar of one.
+    fn assert_all_visible_backups_are_complete(&self, case: &str) -> Vec<String> {
         let keys = self.stage.keys();
         let is_backup = |key: &&String| key.ends_with(".sql.gz") && !key.ends_with(".globals.sql.gz");
         let backups: Vec<String> = keys.iter().filter(is_backup).cloned().collect();
@@ -215,19 +215,19 @@ impl Rounds {
         backups
     }
 
-    /// The id of the run whose proof stands in the spool.
-    fn whole_in_spool(&self) -> Option<String> {
-        let is_whole = |line: &&str| line.contains(" {\"verified\":") && line.ends_with('\n');
+    /// The id of the run with a proof in the spool.
+    fn verified_in_spool(&self) -> Option<String> {
+        let is_verified = |line: &&str| line.contains(" {\"verified\":") && line.ends_with('\n');
         self.stage.kept().into_iter().find_map(|run| {
             let journal = fs::read_to_string(run.join("journal")).ok()?;
-            journal.split_inclusive('\n').any(|line| is_whole(&line)).then_some(())?;
+            journal.split_inclusive('\n').any(|line| is_verified(&line)).then_some(())?;
             Some(run.file_name()?.to_string_lossy().into_owned())
         })
     }
 
     /// One more backup.
     fn assert_streamed(&self, next: &Outcome, (fate, log): (Fate, &[Seen]), dumps: usize, case: &str) {
-        let backups = self.assert_that_all_visible_is_whole(case).len();
+        let backups = self.assert_all_visible_backups_are_complete(case).len();
         let expected = 1 + usize::from(fate.was_visible);
         let may_come_later = fate.landing == Landing::Completing && log.iter().all(|seen| !is_done(seen));
         let is_right = backups == expected || (may_come_later && backups == expected + 1);
@@ -235,8 +235,8 @@ impl Rounds {
         assert_eq!(self.stage.dump.pids().len(), dumps, "{case}");
     }
 
-    /// Sweeps what killed runs left open, and gives the number: nothing of it may stay.
-    pub fn sweep(&self) -> usize {
+    /// Aborts the uploads that killed runs left open, and returns their number. None may stay.
+    pub fn clean_up_uploads(&self) -> usize {
         let open = || s3().open_uploads(&self.stage.bucket);
         let left = open().len();
         let prune = self.backup().executed_by(env!("CARGO_BIN_EXE_pg-s3-backup").as_ref());
@@ -246,22 +246,22 @@ impl Rounds {
                 prune.run().assert_code(0);
                 open().is_empty()
             },
-            || format!("cannot be swept: {:?}", open()),
+            || format!("cannot be aborted: {:?}", open()),
         );
         left
     }
 
-    /// What was whole is delivered without another dump, under its own run's id, and nothing is left.
-    fn assert_spooled(&self, next: &Outcome, (fate, whole): (Fate, Option<String>), dumps: usize, case: &str) {
-        let backups = 1 + usize::from(fate.was_visible || fate.dump == Dump::Whole);
-        // An upload that was begun when the run was killed, and not noted yet, has no part, and is the sweep's.
+    /// A complete dump is delivered without another dump, under its own run's id, and nothing is left.
+    fn assert_spooled(&self, next: &Outcome, (fate, verified): (Fate, Option<String>), dumps: usize, case: &str) {
+        let backups = 1 + usize::from(fate.was_visible || fate.dump == Dump::Verified);
+        // An upload that was started when the run was killed, and not noted yet, has no part; the cleanup aborts it.
         for (key, id) in s3().empty_uploads(&self.stage.bucket, "") {
             s3().request("DELETE", &format!("/{}/{key}?uploadId={id}", self.stage.bucket), b"").expect("aborted");
         }
         self.stage.assert_delivered(next, (backups, dumps), case);
         let run_ids = self.stage.backups().into_iter().map(|key| manifest(&self.stage.bucket, &key)["run_id"].clone());
         let run_ids: Vec<_> = run_ids.collect();
-        assert!(whole.is_none_or(|run| run_ids.contains(&run.into())), "{case}: another's: {run_ids:?}");
+        assert!(verified.is_none_or(|run| run_ids.contains(&run.into())), "{case}: another's: {run_ids:?}");
     }
 }
 
@@ -294,7 +294,7 @@ fn landing(log: &[Seen]) -> Landing {
     } else if of(S3Verb::UploadPart).next().is_some() {
         Landing::Parts
     } else if of(S3Verb::CreateMultipartUpload).next().is_some() {
-        Landing::Begun
+        Landing::Started
     } else {
         Landing::BeforeUpload
     }

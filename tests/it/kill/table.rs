@@ -6,7 +6,7 @@ use super::round::{Dump, Fate, Landing, Mode};
 
 const LANDINGS: [(Landing, &str); 6] = [
     (Landing::BeforeUpload, "before the upload"),
-    (Landing::Begun, "upload begun, no part yet"),
+    (Landing::Started, "upload started, no part yet"),
     (Landing::Parts, "during the parts"),
     (Landing::Completing, "Complete sent, not answered"),
     (Landing::Committed, "committed, no manifest yet"),
@@ -18,13 +18,13 @@ const LANDINGS: [(Landing, &str); 6] = [
 pub struct Table {
     streamed: Vec<Fate>,
     spooled: Vec<Fate>,
-    swept: usize,
+    aborted: usize,
 }
 
 impl Table {
-    /// Adds those of one kind, and how many open uploads were swept behind them.
-    pub fn add(&mut self, mode: Mode, (fates, swept): (&[Fate], usize)) {
-        self.swept += swept;
+    /// Adds those of one kind, and how many open uploads were aborted after them.
+    pub fn add(&mut self, mode: Mode, (fates, aborted): (&[Fate], usize)) {
+        self.aborted += aborted;
         match mode {
             Mode::Streamed => self.streamed.extend(fates),
             Mode::Spooled => self.spooled.extend(fates),
@@ -39,9 +39,9 @@ impl Table {
             }
             assert!(count(fates, |fate| fate.was_over) < fates.len() / 2, "{kind}: most kills came too late\n{self}");
         }
-        let is_redelivered = |fate: &Fate| fate.dump == Dump::Whole && !fate.was_visible;
+        let is_redelivered = |fate: &Fate| fate.dump == Dump::Verified && !fate.was_visible;
         assert!(count(&self.spooled, is_redelivered) > 0, "no dump was kept and delivered\n{self}");
-        let is_cut_off = |fate: &Fate| fate.dump == Dump::Begun && !fate.was_visible;
+        let is_cut_off = |fate: &Fate| fate.dump == Dump::Started && !fate.was_visible;
         assert!(count(&self.spooled, is_cut_off) > 0, "no dump was cut off\n{self}");
     }
 }
@@ -50,12 +50,12 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "| where SIGKILL landed | streamed | visible, whole | spooled | visible, whole | kept whole, delivered by the next run without a dump |"
+            "| where SIGKILL landed | streamed | visible, complete | spooled | visible, complete | kept complete, delivered by the next run without a dump |"
         )?;
         writeln!(f, "|---|---|---|---|---|---|")?;
         let mut row = |name: &str, is_in: &dyn Fn(&Fate) -> bool| {
             let visible = |fates| count(fates, |fate| is_in(fate) && fate.was_visible);
-            let kept = count(&self.spooled, |fate| is_in(fate) && fate.dump == Dump::Whole && !fate.was_visible);
+            let kept = count(&self.spooled, |fate| is_in(fate) && fate.dump == Dump::Verified && !fate.was_visible);
             let (streamed, spooled) = (count(&self.streamed, is_in), count(&self.spooled, is_in));
             let (seen, also_seen) = (visible(&self.streamed), visible(&self.spooled));
             writeln!(f, "| {name} | {streamed} | {seen} | {spooled} | {also_seen} | {kept} |")
@@ -64,7 +64,7 @@ impl fmt::Display for Table {
             row(name, &|fate| fate.landing == landing)?;
         }
         row("all", &|_| true)?;
-        writeln!(f, "\nThe next run succeeded each time. {} uploads were left open, and swept.", self.swept)
+        writeln!(f, "\nThe next run succeeded each time. {} uploads were left open, and aborted.", self.aborted)
     }
 }
 

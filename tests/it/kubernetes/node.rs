@@ -26,7 +26,7 @@ pub struct Mount {
     pub source: PathBuf,
     /// Whether the container may write to it.
     pub writable: bool,
-    /// The mode of its files; none for a disk, whose files are the container's own.
+    /// The mode of its files; none for a disk, with the container's own files.
     pub mode: Option<u32>,
 }
 
@@ -100,7 +100,7 @@ impl Node {
 
     fn object(&self, kind: &str, name: &Value) -> &Files {
         let key = (kind.to_owned(), text(name).to_owned());
-        self.objects.get(&key).unwrap_or_else(|| panic!("nobody made {key:?}"))
+        self.objects.get(&key).unwrap_or_else(|| panic!("{key:?} was not made"))
     }
 
     /// The environment, in the kubelet's order: `envFrom` first, `env` over it; `$(X)` is known only once `X` was set by an
@@ -133,7 +133,7 @@ impl Node {
     /// The volumes, with their files.
     ///
     /// # Panics
-    /// Where nobody made what one of them refers to.
+    /// Where one of them refers to an object that was not made.
     pub fn mounts(&self) -> Vec<Mount> {
         let mount = |mount: &Value| {
             let volume = items(&self.pod()["volumes"]).iter().find(|volume| volume["name"] == mount["name"]);

@@ -69,7 +69,7 @@ fn with_a_role_the_cronjob_needs_no_keys() {
 }
 
 #[test]
-fn a_store_of_ones_own_is_trusted_by_its_authority() {
+fn a_self_hosted_store_is_trusted_by_its_private_ca() {
     let store = own_s3(&["--tls"]);
     let (database, bucket) = (postgres().create_database("own_store"), store.create_bucket("own"));
     let authority = fs::read_to_string(store.ca_file.as_ref().expect("its authority")).expect("a certificate");
@@ -178,7 +178,7 @@ fn the_daemon_spools_to_its_volume() {
     assert!(fs::read_dir(&spool.source).expect("the spool").next().is_some(), "nothing was spooled");
 }
 
-/// The kustomization that `k8s/README.md` shows, `changed`, beside a copy of `k8s/` and with secrets.
+/// The kustomization that `k8s/README.md` shows, `changed`, next to a copy of `k8s/` and with secrets.
 fn as_the_readme_says(directory: &Path, connection_string: &str, changed: impl Fn(&str) -> String) -> Manifests {
     let readme = fs::read_to_string(repository_file("k8s/README.md")).expect("the README");
     let (_, example) = readme.split_once("<!-- example: tested as it stands here -->\n```yaml\n").expect("the example");

@@ -146,7 +146,7 @@ fn a_server_that_is_gone_when_pg_dump_connects() {
 }
 
 #[test]
-fn a_standby_whose_replay_needs_what_the_dump_holds() {
+fn a_standby_replay_conflicts_with_the_dump() {
     let primary = own_postgres(&[]);
     let standby = own_standby(&primary);
     let on_standby = |sql: &str| standby.psql("postgres", sql).expect("an answer");

@@ -49,7 +49,7 @@ impl Scene {
     /// On this server.
     pub fn new(server: &Postgres, keeping: Keeping) -> Self {
         let database = server.create_database("faults");
-        // The test servers commit asynchronously: a crash right behind that would take the table along.
+        // The test servers commit asynchronously: a crash right after that would take the table along.
         let sql = format!(
             "SET synchronous_commit = on; CREATE TABLE large AS SELECT n, md5(n::text) || md5((-n)::text) AS t FROM generate_series(1, {ROWS}) n"
         );
@@ -74,7 +74,7 @@ impl Scene {
         }
     }
 
-    /// A backup whose `pg_dump` is held in the middle, when S3 has got a part.
+    /// A backup with its `pg_dump` held in the middle, when S3 has got a part.
     pub fn held(&self) -> Running {
         self.proxy.hold_after_bytes(HELD_AT);
         let running = self.backup().spawn();
@@ -133,8 +133,8 @@ impl Scene {
     }
 
     /// Notes what came of a fault that costs no backup.
-    pub fn note_success(&self, fault: &str, told: &str) {
-        table::note(fault, self.keeping, Some(0), told);
+    pub fn note_success(&self, fault: &str, message: &str) {
+        table::note(fault, self.keeping, Some(0), message);
     }
 
     /// No file in the spool, and no session on the server.

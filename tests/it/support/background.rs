@@ -1,4 +1,4 @@
-//! A thread with a small tokio runtime, so that the proxies work beside plain `#[test]` functions. Used by
+//! A thread with a small tokio runtime, so that the proxies work with plain `#[test]` functions. Used by
 //! [`super::proxy`] and [`super::tcp_proxy`].
 
 use std::io;

@@ -48,7 +48,7 @@ pub fn get(address: &str, path: &str) -> Answer {
 /// Waits until something is so.
 ///
 /// # Panics
-/// Where it is not within a minute, with what `state` tells then.
+/// Where it is not within a minute, with what `state` returns then.
 #[track_caller]
 pub fn eventually(mut is_so: impl FnMut() -> bool, state: impl FnOnce() -> String) {
     let deadline = Instant::now() + Duration::from_mins(1);

@@ -55,7 +55,7 @@ async fn accept(listener: TcpListener, log: Arc<Mutex<Vec<String>>>, upstream: S
 async fn tunnel(mut client: TcpStream, log: &Mutex<Vec<String>>, upstream: &str) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        // A byte at a time, so as to take nothing of what comes behind; a tunnel is opened rarely.
+        // A byte at a time, so as to take nothing of what follows; a tunnel is opened rarely.
         head.push(client.read_u8().await?);
     }
     let head = String::from_utf8_lossy(&head).into_owned();

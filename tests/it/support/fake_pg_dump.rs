@@ -1,9 +1,9 @@
-//! A `pg_dump` that is a shell script: it writes a prepared dump and ends as told, so that a test can have any failure of the
+//! A `pg_dump` that is a shell script: it writes a prepared dump and ends as requested, so that a test can have any failure of the
 //! real one at once. Used by the fault tests of `backup`.
 //!
 //! It answers `--version`, whatever else it is asked. Each other call leaves its arguments, environment and process id in the
 //! script's directory, so that tests can look for secrets in them. `psql`, `pg_dumpall` and `pg_restore` of the newest
-//! `PostgreSQL` found lie beside it as links, since the program uses the tools of one directory.
+//! `PostgreSQL` found lie in its directory as links, since the program uses the tools of one directory.
 
 pub mod body;
 mod script;
@@ -56,7 +56,7 @@ pub(super) enum OnTerm {
     Ignore,
 }
 
-/// Whether it leaves a child behind.
+/// Whether it leaves a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Grandchild {
     None,
@@ -84,7 +84,7 @@ impl FakeDump {
     pub fn new() -> Self {
         Self {
             version: DEFAULT_VERSION.to_owned(),
-            body: Body::Whole(16 * 1024),
+            body: Body::Random(16 * 1024),
             cut: None,
             copies: 1,
             stderr_bytes: 0,
@@ -111,14 +111,14 @@ impl FakeDump {
         self
     }
 
-    /// Ends the output early; its end stays as it is (exit 0 unless told otherwise).
+    /// Ends the output early; its end stays as it is (exit 0 by default).
     #[must_use]
     pub fn cut_at(mut self, cut: CutAt) -> Self {
         self.cut = Some(cut);
         self
     }
 
-    /// Writes the same dump twice, one behind the other, the same `\restrict` key in both.
+    /// Writes the same dump twice, one after the other, the same `\restrict` key in both.
     #[must_use]
     pub fn twice(mut self) -> Self {
         self.copies = 2;
@@ -168,7 +168,7 @@ impl FakeDump {
     }
 
     /// Runs these lines of shell before its output. `$connection` is the connection string it was given, `$here/psql` is
-    /// beside it, `$forever` a number of seconds.
+    /// next to it, `$forever` a number of seconds.
     #[must_use]
     pub fn first(mut self, shell: &str) -> Self {
         shell.clone_into(&mut self.first);
@@ -239,7 +239,7 @@ impl FakePgDump {
         fs::read(self.dir.path().join("body")).expect("the prepared dump")
     }
 
-    /// Puts a script in the place of one of the real programs beside it.
+    /// Puts a script in the place of one of the real programs in its directory.
     ///
     /// # Panics
     /// Where the directory cannot be written.
@@ -264,12 +264,12 @@ impl FakePgDump {
         self.read("pids").lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// The process id of the child it left behind.
+    /// The process id of the child that it left.
     pub fn grandchild(&self) -> Option<u32> {
         self.read("grandchild").trim().parse().ok()
     }
 
-    /// What of it still runs: the script itself, what it became, or the child it left behind.
+    /// What of it still runs: the script itself, what it became, or the child that it left.
     pub fn alive(&self) -> Vec<Process> {
         let pids = self.pids().into_iter().chain(self.grandchild());
         // The number alone could be another process's by now; no other has this directory or this sleep in its arguments.

@@ -12,7 +12,7 @@ use super::servers::{postgres, s3};
 /// The part size in the fault tests: the least that S3 takes.
 pub const PART: u64 = 5 << 20;
 /// Three parts of it, hardly compressible.
-pub const THREE_PARTS: Body = Body::Whole(11 << 20);
+pub const THREE_PARTS: Body = Body::Random(11 << 20);
 
 /// A bucket of its own behind a proxy of its own.
 pub struct Stage {
@@ -118,8 +118,8 @@ impl Stage {
         Failed(outcome)
     }
 
-    /// No open upload, no child. An upload whose beginning took effect without an answer has an id that nobody knows: it stays,
-    /// without parts, to the sweep.
+    /// No open upload, no child. An upload that started without an answer has an unknown id: it stays,
+    /// without parts, until the cleanup.
     pub fn assert_nothing_open(&self, outcome: &Outcome, case: &str) {
         let is_lost = |seen: &Seen| {
             seen.verb == S3Verb::CreateMultipartUpload && seen.fault.is_some() && seen.upstream_status == Some(200)

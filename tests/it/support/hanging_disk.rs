@@ -1,4 +1,4 @@
-//! [`HangingDisk`]: a file system in memory (FUSE) that holds the calls it is told to hold, as a dead file server does. Used by
+//! [`HangingDisk`]: a file system in memory (FUSE) that holds chosen calls, as a dead file server does. Used by
 //! the tests of the spool.
 //!
 //! It is mounted in a mount namespace of the run's own, so that it goes with the run, whatever ends the test. What the kernel
@@ -27,7 +27,7 @@ mount -i -t fuse -o fd=0,rootmode=40000,user_id=0,group_id=0 hanging "$1" || exi
 exec "$2" backup </dev/null
 "#;
 
-/// A file system that hangs where it is told to.
+/// A file system that hangs at chosen calls.
 pub struct HangingDisk {
     shared: Arc<Mutex<Shared>>,
     mount: TempDir,

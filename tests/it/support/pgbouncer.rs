@@ -44,7 +44,7 @@ impl PgBouncer {
         let mut command = Command::new(program.unwrap_or_else(|| "pgbouncer".into()));
         command.arg("-q").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         if is_root() {
-            // It refuses to be root, and reads its settings before it is somebody else.
+            // It refuses to be root, and reads its settings before it changes its user.
             command.args(["-u", "nobody"]);
         }
         let child = command.spawn().expect("pgbouncer");

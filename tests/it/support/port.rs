@@ -1,14 +1,14 @@
-//! Ports of this host that nobody else gets: for servers that come, go, and come back. A port that is merely free now may be
+//! Ports of this host that no other process gets: for servers that come, go, and come back. A port that is merely free now may be
 //! another test's a moment later, as a listener's or as the near end of any connection.
 
 use std::sync::{Mutex, PoisonError};
 
 use tokio::net::TcpSocket;
 
-/// A loopback port on which nobody listens: connections are refused until whoever is told the number listens there. It stays
+/// A loopback port without a listener: connections are refused until a test starts a listener there. It stays
 /// this test process's own to its end.
 ///
-/// A socket is bound there that never listens. The system gives its port to nobody who asks for any port, and lets others
+/// A socket is bound there that never listens. The system never assigns its port to a process that asks for any port, and lets others
 /// listen there who ask for just this one, as long as they set `SO_REUSEADDR`: every server here does.
 ///
 /// # Panics
@@ -32,10 +32,9 @@ mod tests {
     use super::own_port;
 
     #[test]
-    fn a_port_is_closed_until_somebody_listens_there_and_again_behind_that() {
+    fn a_port_is_closed_before_and_after_a_listener() {
         let address = ("127.0.0.1", own_port());
-        let refused =
-            || TcpStream::connect(address).expect_err("nobody listens").kind() == ErrorKind::ConnectionRefused;
+        let refused = || TcpStream::connect(address).expect_err("no listener").kind() == ErrorKind::ConnectionRefused;
         for host in ["127.0.0.1", "0.0.0.0", "::"] {
             assert!(refused(), "before {host}");
             let listener = TcpListener::bind((host, address.1)).expect("it may be listened on");
@@ -46,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_who_asks_for_any_port_gets_one_that_is_owned() {
+    fn an_owned_port_is_never_assigned_to_others() {
         let owned: BTreeSet<u16> = (0..50).map(|_| own_port()).collect();
         assert_eq!(owned.len(), 50, "each is another");
         let listeners: Vec<TcpListener> =

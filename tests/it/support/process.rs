@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A process, told from a later one with the same number by its start time.
+/// A process. Its start time distinguishes it from a later one with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Process {
     /// The process id.
@@ -121,7 +121,7 @@ fn children(pid: u32) -> Vec<u32> {
 
 fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything, so count from behind it: state is field 3, group 5, start time 22.
+    // The name in parentheses may hold anything, so count from its end: state is field 3, group 5, start time 22.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let state = fields.first()?.chars().next()?;
     Some(Stat { state, group: fields.get(2)?.parse().ok()?, start: fields.get(19)?.parse().ok()? })
@@ -141,7 +141,7 @@ mod tests {
     use super::{Process, descendants};
 
     #[test]
-    fn descendants_are_found_and_told_dead_from_alive() {
+    fn finds_descendants_and_distinguishes_dead_from_alive() {
         let mut shell = Command::new("/bin/sh").args(["-c", "sleep 60 & wait"]).spawn().expect("a shell");
         let started = Instant::now();
         let sleeper = loop {

@@ -76,7 +76,7 @@ impl FaultProxy {
         self.address
     }
 
-    /// Adds a rule behind those already there; the first that fits a request is applied.
+    /// Adds a rule after those already there; the first that fits a request is applied.
     pub fn rule(&self, rule: Rule) -> &Self {
         self.desk.rules().push(rule);
         self

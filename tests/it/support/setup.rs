@@ -99,24 +99,24 @@ pub fn object(bucket: &str, key: &str) -> Vec<u8> {
     bytes
 }
 
-/// The globals beside a backup, uncompressed, their size and sha256 checked against the manifest.
+/// The globals of a backup, uncompressed, their size and sha256 checked against the manifest.
 ///
 /// # Panics
 /// Where they are not there or not what the manifest says.
 #[track_caller]
 pub fn globals(bucket: &str, key: &str) -> Vec<u8> {
-    let told = &manifest(bucket, key)["globals"];
-    let name = told["file_name"].as_str().expect("their name");
+    let globals = &manifest(bucket, key)["globals"];
+    let name = globals["file_name"].as_str().expect("their name");
     let bytes =
         s3().get(bucket, &format!("{}{name}", key.rfind('/').map_or("", |slash| &key[..=slash]))).expect("the globals");
-    assert_eq!((&told["bytes"], &told["sha256"]), (&bytes.len().into(), &hex(&Sha256::digest(&bytes)).into()));
+    assert_eq!((&globals["bytes"], &globals["sha256"]), (&bytes.len().into(), &hex(&Sha256::digest(&bytes)).into()));
     gunzipped(&bytes)
 }
 
-/// The plain dump behind a backup: its one gzip member, with nothing behind it.
+/// The plain dump of a backup: its one gzip member, with nothing after it.
 ///
 /// # Panics
-/// Where the object is not as [`object`] wants it, or not one whole gzip member.
+/// Where the object is not as [`object`] wants it, or not one complete gzip member.
 #[track_caller]
 pub fn plain(bucket: &str, key: &str) -> Vec<u8> {
     gunzipped(&object(bucket, key))
@@ -130,8 +130,8 @@ pub fn plain(bucket: &str, key: &str) -> Vec<u8> {
 pub fn gunzipped(bytes: &[u8]) -> Vec<u8> {
     let mut member = GzDecoder::new(bytes);
     let mut plain = Vec::new();
-    member.read_to_end(&mut plain).expect("a whole gzip member");
-    assert_eq!(member.into_inner().len(), 0, "bytes behind the first gzip member");
+    member.read_to_end(&mut plain).expect("a complete gzip member");
+    assert_eq!(member.into_inner().len(), 0, "bytes after the first gzip member");
     plain
 }
 
@@ -177,7 +177,7 @@ pub fn repository_file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Installs what a test needs beside the servers, where it is missing (`scripts/install`).
+/// Installs what a test needs apart from the servers, where it is missing (`scripts/install`).
 ///
 /// # Panics
 /// Where it cannot be had.

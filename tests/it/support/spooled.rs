@@ -16,7 +16,7 @@ use super::servers::s3;
 use super::setup::{gunzipped, manifest};
 
 /// What the log says when a dump can be resumed.
-pub const WHOLE: &str = "the dump is whole and on disk";
+pub const DUMP_ON_DISK: &str = "the dump is whole and on disk";
 const SOON: Duration = Duration::from_mins(3);
 
 /// A stage with a spool of its own.
@@ -42,15 +42,15 @@ impl Spooled {
         backup.env("BACKUP_SPOOL_DIR", self.dir())
     }
 
-    /// A `backup` whose dump is whole in the spool, while S3 takes no part from the `nth` on.
+    /// A `backup` with its complete dump in the spool, while S3 takes no part from the `nth` on.
     pub fn stuck_from(&self, nth: usize) -> Running {
         self.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::From(nth), Fault::slow_down()));
         let mut running = self.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").spawn();
-        running.wait_for_stderr(WHOLE, SOON);
+        running.wait_for_stderr(DUMP_ON_DISK, SOON);
         running
     }
 
-    /// A `backup` that was killed when its dump was whole, while S3 took no part from the `nth` on. S3 works again.
+    /// A `backup` that was killed when its dump was complete, while S3 took no part from the `nth` on. S3 works again.
     pub fn killed_from(&self, nth: usize) {
         let running = self.stuck_from(nth);
         let journal = self.only_kept().join("journal");
@@ -69,8 +69,10 @@ impl Spooled {
     /// The directories of runs that left something.
     pub fn kept(&self) -> Vec<PathBuf> {
         let entries = |dir: &Path| fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
-        let rooms = entries(self.dir());
-        let runs = rooms.flat_map(|room| entries(&room).collect::<Vec<_>>()).filter(|path| path.is_dir());
+        let subdirectories = entries(self.dir());
+        let runs = subdirectories
+            .flat_map(|subdirectory| entries(&subdirectory).collect::<Vec<_>>())
+            .filter(|path| path.is_dir());
         runs.collect()
     }
 
@@ -88,7 +90,7 @@ impl Spooled {
         assert_eq!(self.kept(), Vec::<PathBuf>::new(), "{case}");
     }
 
-    /// Exit 0, and so many backups, each of them whole and with its manifest; nothing is open or kept, and `pg_dump` was
+    /// Exit 0, and so many backups, each of them complete and with its manifest; nothing is open or kept, and `pg_dump` was
     /// called so often.
     #[track_caller]
     pub fn assert_delivered(&self, outcome: &Outcome, (backups, dumps): (usize, usize), case: &str) {

@@ -3,8 +3,8 @@
 
 use super::servers::s3;
 
-/// As much of a manifest as says that an object of one byte is whole.
-pub const SOUND: &str = r#"{"database": "postgres", "object_bytes": 1, "partial": false}"#;
+/// As much of a manifest as says that an object of one byte is complete.
+pub const VALID_MANIFEST: &str = r#"{"database": "postgres", "object_bytes": 1, "partial": false}"#;
 
 /// The file name of a backup made at 2 o'clock of this day, counted from January 1st, 2026 (day 1).
 pub fn name_of_day(day: u32) -> String {
@@ -28,7 +28,7 @@ pub const FUTURE: &str = "postgres-backup-2036-01-01_00-00-00.sql.gz";
 /// What `pg_dump | gzip` leaves where `pg_dump` fails: an empty gzip file of 20 bytes.
 pub const EMPTY_GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0";
 
-/// Stores sound backups of one byte of these days below a path, each with its manifest.
+/// Stores valid backups of one byte of these days below a path, each with its manifest.
 ///
 /// # Panics
 /// Where the server refuses one.
@@ -37,6 +37,7 @@ pub fn put_backups(bucket: &str, path: &str, days: &[u32]) {
     let keys: Vec<String> = days.iter().map(key).collect();
     let manifests: Vec<String> = keys.iter().map(|key| format!("{key}.json")).collect();
     let objects = keys.iter().map(|key| (key.as_str(), "x"));
-    let objects: Vec<(&str, &str)> = objects.chain(manifests.iter().map(|key| (key.as_str(), SOUND))).collect();
+    let objects: Vec<(&str, &str)> =
+        objects.chain(manifests.iter().map(|key| (key.as_str(), VALID_MANIFEST))).collect();
     s3().put_all(bucket, &objects);
 }

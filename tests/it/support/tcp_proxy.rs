@@ -70,7 +70,7 @@ enum Mode {
     Forward,
     Paused,
     Refusing,
-    /// Nobody listens yet.
+    /// There is no listener yet.
     Closed,
 }
 
@@ -101,7 +101,7 @@ impl TcpProxy {
         let (listens, listening) = std::sync::mpsc::channel();
         let serve = move || async move {
             let listener = socket.listen(128).expect("a listener");
-            listens.send(()).expect("somebody waits for it");
+            listens.send(()).expect("a receiver waits for it");
             accept(listener, shared).await;
         };
         let background = Background::run("slow-link", serve);
@@ -109,7 +109,7 @@ impl TcpProxy {
         Self { state, address, _background: background }
     }
 
-    /// A forwarder whose port is taken and where nobody listens until [`Self::resume`]: the kernel refuses every connection,
+    /// A forwarder with a taken port and no listener until [`Self::resume`]: the kernel refuses every connection,
     /// which [`Self::refuse`] cannot do, as its connections live for a moment.
     ///
     /// # Panics
@@ -197,13 +197,13 @@ impl TcpProxy {
         self.state.mode.send_replace(Mode::Forward);
     }
 
-    /// Waits until somebody listens on the port of [`Self::start_closed`].
+    /// Waits for a listener on the port of [`Self::start_closed`].
     ///
     /// # Panics
-    /// Where nobody does within a minute.
+    /// Where there is none within a minute.
     pub fn wait_until_open(&self) {
         let is_open = || std::net::TcpStream::connect(self.address).is_ok();
-        eventually(is_open, || format!("nobody listens on {}", self.address));
+        eventually(is_open, || format!("no listener on {}", self.address));
     }
 }
 
@@ -229,7 +229,7 @@ impl State {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// How many of `wanted` bytes may still pass to a client, and whether the cut comes right behind them.
+    /// How many of `wanted` bytes may still pass to a client, and whether the cut comes right after them.
     fn spend(&self, wanted: usize) -> (usize, bool) {
         let limit = wanted as u64;
         let take = |left: u64| (left != UNLIMITED).then(|| left.saturating_sub(limit));

@@ -1,5 +1,5 @@
 //! [`Web`]: a small HTTP server on loopback that answers as a closure says, and keeps what it was asked. Used for what AWS
-//! has beside S3: STS, the metadata services, single sign-on.
+//! has apart from S3: STS, the metadata services, single sign-on.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,7 +46,7 @@ impl Asked {
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// Names and values, beside length and `Connection: close`.
+    /// Names and values, apart from length and `Connection: close`.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: String,
@@ -96,7 +96,7 @@ where
     while let Ok((client, _)) = listener.accept().await {
         let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
         tokio::spawn(async move {
-            // A client that went away is not this server's trouble.
+            // A client that went away is not this server's fault.
             let _ = serve(client, &log, &*answer).await;
         });
     }
@@ -131,7 +131,7 @@ async fn serve(mut client: TcpStream, log: &Log, answer: &impl Fn(&Asked, usize)
     client.shutdown().await
 }
 
-/// The request, once it is there whole.
+/// The request, once it is complete.
 fn parse(bytes: &[u8]) -> Option<Asked> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);

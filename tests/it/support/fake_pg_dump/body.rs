@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 pub enum Body {
     /// A well-formed dump of about this many bytes that no compressor makes smaller. The rows hold almost every byte value, so
     /// its `client_encoding` is LATIN1; a real server takes it.
-    Whole(usize),
+    Random(usize),
     /// A well-formed dump of about this many bytes that compresses about tenfold.
     Compressible(usize),
     /// These bytes.
@@ -87,7 +87,7 @@ const CLOSING: &str = r"\.
 /// # Panics
 /// Never: a `Vec` takes everything.
 pub fn bytes(body: &Body) -> Arc<Vec<u8>> {
-    let (Body::Whole(size) | Body::Compressible(size)) = body else {
+    let (Body::Random(size) | Body::Compressible(size)) = body else {
         let mut raw = Vec::new();
         write(body, &mut raw).expect("a Vec takes everything");
         return Arc::new(raw);
@@ -111,7 +111,7 @@ pub fn bytes(body: &Body) -> Arc<Vec<u8>> {
 pub fn write(body: &Body, to: &mut impl Write) -> io::Result<()> {
     let (size, pool) = match body {
         Body::Raw(bytes) => return to.write_all(bytes),
-        Body::Whole(size) => (*size, &*RANDOM),
+        Body::Random(size) => (*size, &*RANDOM),
         Body::Compressible(size) => (*size, &*PROSE),
     };
     let opening = OPENING.replace("KEY", RESTRICT_KEY);

@@ -22,8 +22,8 @@ pub fn write_body(fake: &FakeDump, path: &Path) -> u64 {
         }
     }
     let file = file.into_inner().expect("flushed");
-    let whole = file.metadata().expect("the body's length").len();
-    let length = fake.cut.map_or(whole, |cut| cut_length(cut, whole));
+    let full_length = file.metadata().expect("the body's length").len();
+    let length = fake.cut.map_or(full_length, |cut| cut_length(cut, full_length));
     file.set_len(length).expect("cut");
     length
 }
@@ -92,7 +92,7 @@ cat "$here/stderr.end" >&2
     )
 }
 
-/// The real one ends with 1 when nobody reads its output any more.
+/// The real one ends with 1 when its reader is gone.
 fn output(fake: &FakeDump, length: u64) -> String {
     let Some(pause) = fake.pause else {
         return r#"cat "$here/body" || exit 1"#.to_owned();
@@ -119,7 +119,7 @@ fn warnings(count: usize) -> Vec<u8> {
 }
 
 fn is_small(body: &body::Body) -> bool {
-    matches!(body, body::Body::Whole(size) | body::Body::Compressible(size) if *size <= body::LARGEST_CACHED)
+    matches!(body, body::Body::Random(size) | body::Body::Compressible(size) if *size <= body::LARGEST_CACHED)
 }
 
 #[expect(
@@ -128,10 +128,10 @@ fn is_small(body: &body::Body) -> bool {
     clippy::cast_sign_loss,
     reason = "a fraction of a test dump's length needs no last bit"
 )]
-fn cut_length(cut: CutAt, whole: u64) -> u64 {
+fn cut_length(cut: CutAt, length: u64) -> u64 {
     match cut {
-        CutAt::Fraction(part) => ((whole as f64 * part) as u64).min(whole),
-        CutAt::Byte(bytes) => bytes.min(whole),
-        CutAt::FromEnd(bytes) => whole.saturating_sub(bytes),
+        CutAt::Fraction(part) => ((length as f64 * part) as u64).min(length),
+        CutAt::Byte(bytes) => bytes.min(length),
+        CutAt::FromEnd(bytes) => length.saturating_sub(bytes),
     }
 }

@@ -11,8 +11,8 @@ fn run(fake: &FakePgDump) -> Outcome {
 }
 
 #[test]
-fn a_whole_dump_is_framed_as_the_real_one_and_of_the_size_asked() {
-    let fake = FakeDump::new().body(Body::Whole(100_000)).install();
+fn a_complete_dump_is_framed_as_the_real_one_and_has_the_requested_size() {
+    let fake = FakeDump::new().body(Body::Random(100_000)).install();
     let outcome = run(&fake);
     outcome.assert_code(0).assert_no_children_left();
     assert_eq!(outcome.stdout, fake.output());
@@ -98,14 +98,14 @@ fn hangs_and_grandchildren_end_with_the_fake() {
 
 #[test]
 fn eleven_mebibytes_are_made_once() {
-    let first = body::bytes(&Body::Whole(11 << 20));
-    assert!(std::sync::Arc::ptr_eq(&first, &body::bytes(&Body::Whole(11 << 20))));
+    let first = body::bytes(&Body::Random(11 << 20));
+    assert!(std::sync::Arc::ptr_eq(&first, &body::bytes(&Body::Random(11 << 20))));
     assert_eq!(first.len(), 11 << 20);
 }
 
 #[test]
-fn a_real_server_takes_the_whole_dump() {
-    for body in [Body::Whole(3 << 20), Body::Compressible(1 << 20)] {
+fn a_real_server_restores_the_complete_dump() {
+    for body in [Body::Random(3 << 20), Body::Compressible(1 << 20)] {
         let database = postgres().create_database("fake_dump");
         let fake = FakeDump::new().body(body).install();
         database.load(&fake.dir().join("body")).expect("the dump restores");

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
 
-/// The largest write that the kernel may send, and a head: what it wants room for.
+/// The largest write that the kernel may send, and a head: the size of its buffer.
 pub const BUFFER_BYTES: usize = MAX_WRITE as usize + 4096;
 const MAX_WRITE: u32 = 128 << 10;
 const HEAD_BYTES: usize = 40;
@@ -105,7 +105,7 @@ impl Request<'_> {
         self.body.get(at..at + 8).map_or(0, |bytes| u64::from_ne_bytes(bytes.try_into().expect("eight bytes")))
     }
 
-    /// The body behind an offset.
+    /// The body after an offset.
     pub fn rest(&self, at: usize) -> &[u8] {
         self.body.get(at..).unwrap_or_default()
     }
@@ -152,7 +152,7 @@ pub fn answer(mut device: &File, id: u64, answer: Result<Vec<u8>, i32>) {
     let (error, body) = answer.map_or_else(|error| (-error, Vec::new()), |body| (0, body));
     let length = u32::try_from(16 + body.len()).expect("a length");
     let head = [&length.to_ne_bytes()[..], &error.to_ne_bytes(), &id.to_ne_bytes()].concat();
-    // Whoever asked may be gone.
+    // The requester may be gone.
     let _ = device.write_all(&[head, body].concat());
 }
 
@@ -183,7 +183,7 @@ pub fn entry(node: u64, attributes: &[u8]) -> Vec<u8> {
     [&head, attributes].concat()
 }
 
-/// One name in a directory, the `next` one being asked for behind it.
+/// One name in a directory, the `next` one being asked for after it.
 pub fn dirent(node: u64, next: u64, name: &str, is_dir: bool) -> Vec<u8> {
     let length = u32::try_from(name.len()).expect("a length");
     let mut body = [node.to_ne_bytes(), next.to_ne_bytes()].concat();
@@ -193,7 +193,7 @@ pub fn dirent(node: u64, next: u64, name: &str, is_dir: bool) -> Vec<u8> {
     body
 }
 
-/// Numbers one behind the other.
+/// Numbers one after the other.
 pub fn numbers(numbers: &[u32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_ne_bytes()).collect()
 }

@@ -126,11 +126,11 @@ impl Tree {
 
     /// What fits into the kernel's buffer, from the entry on that it asks for.
     fn list(&self, request: &Request<'_>) -> Vec<u8> {
-        let (from, room) = (request.u64(8), request.u32(16) as usize);
+        let (from, capacity) = (request.u64(8), request.u32(16) as usize);
         let mut body = Vec::new();
         for (number, node) in self.children(request.node).filter(|(number, _)| *number > from) {
             let one = dirent(number, number, &node.name, node.is_dir);
-            if body.len() + one.len() > room {
+            if body.len() + one.len() > capacity {
                 break;
             }
             body.extend(one);

@@ -15,7 +15,7 @@ use crate::support::process::{self, Process};
 
 /// How often memory and children are looked at.
 const POLL: Duration = Duration::from_millis(20);
-/// How long output pipes may stay open after the program's end before somebody else must be holding them.
+/// How long output pipes may stay open after the program's end before another process must be holding them.
 const PIPE_GRACE: Duration = Duration::from_secs(5);
 /// How long killed children may take to disappear.
 const CHILD_GRACE: Duration = Duration::from_secs(10);
@@ -239,7 +239,7 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// Its peak resident memory as last seen (see the module [`super`]); 0 where it ended before the first look.
     pub peak_rss_bytes: u64,
-    /// Somebody (a child left behind) still held stdout or stderr open five seconds after its end.
+    /// Another process (a child that was left) still held stdout or stderr open five seconds after its end.
     pub output_held_open: bool,
     group: u32,
     descendants: BTreeSet<Process>,
@@ -271,7 +271,7 @@ impl Outcome {
         self
     }
 
-    /// Processes it left behind that are still alive after ten seconds: every descendant seen while it ran (looked for every
+    /// Processes that it left and that are still alive after ten seconds: every descendant seen while it ran (looked for every
     /// 20 ms) and everything in its process group.
     pub fn leftover_children(&self) -> BTreeSet<Process> {
         let deadline = Instant::now() + CHILD_GRACE;
@@ -285,7 +285,7 @@ impl Outcome {
         }
     }
 
-    /// Nothing may be left behind.
+    /// Nothing may be left.
     ///
     /// # Panics
     /// Where a child still lives, with its command line.

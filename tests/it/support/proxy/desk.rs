@@ -105,7 +105,7 @@ impl Desk {
     }
 
     /// The request as the server is to understand it: one with valid temporary credentials is signed anew, and so is one
-    /// whose body it is not to check.
+    /// with a body that it is not to check.
     pub fn translated(&self, request: RequestHead, fault: Option<&Fault>) -> RequestHead {
         let resigned = || self.sessions().iter().find_map(|session| session.resigned(&request));
         let bytes = match fault {
@@ -226,7 +226,7 @@ impl Ticket {
     }
 }
 
-/// A test that panicked while holding the lock has left whole data behind: no update here can be half done.
+/// A test that panicked while holding the lock has left consistent data: no update here can be half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

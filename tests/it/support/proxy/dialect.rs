@@ -65,13 +65,13 @@ pub enum Etag {
 /// How open uploads are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Uploads {
-    /// For a prefix that is a whole key.
+    /// For a prefix that is a complete key.
     OfExactKey,
     /// For a prefix that ends with a slash, the last one first, without a marker of the upload.
     OfFolder,
-    /// Without the time at which they were begun.
+    /// Without the time at which they were started.
     WithoutTime,
-    /// As ones that were begun long ago.
+    /// As ones that were started long ago.
     Old,
 }
 
@@ -225,7 +225,7 @@ impl Habit {
 }
 
 impl Etag {
-    /// The whole's, by the one that the server has; those of other objects and of parts stay.
+    /// The complete object's, by the one that the server has; those of other objects and of parts stay.
     fn of(self, usual: &str) -> String {
         match self {
             _ if !usual.contains('-') => usual.to_owned(),

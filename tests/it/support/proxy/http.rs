@@ -118,7 +118,7 @@ pub enum Body {
     ChunkSize,
     /// Chunked; so many bytes of this chunk to come.
     Chunk(u64),
-    /// Chunked; next is the line end behind a chunk.
+    /// Chunked; next is the line end after a chunk.
     ChunkEnd,
     /// Chunked; next is a line of the trailer.
     Trailer,
@@ -181,7 +181,7 @@ impl Body {
             Self::Trailer if line.is_empty() => Self::Done,
             Self::Trailer => Self::Trailer,
             _ if line.is_empty() => Self::ChunkSize,
-            _ => return Err(invalid("no line end behind a chunk")),
+            _ => return Err(invalid("no line end after a chunk")),
         };
         Ok(Piece { length, payload: false })
     }

@@ -1,5 +1,5 @@
 //! Carries one client connection: request by request to the server and back, with the fault that each is to have. Started by
-//! [`super::FaultProxy`] for every connection; it never buffers a body whole.
+//! [`super::FaultProxy`] for every connection; it never buffers a complete body.
 
 use std::io;
 use std::sync::Arc;
@@ -216,13 +216,13 @@ async fn relay_answer(
     let until_close = matches!(body, Body::UntilClose);
     match plan {
         AnswerPlan::Relay(Edit::Nothing) if ticket.is_changed() => {
-            let mut whole = Vec::new();
+            let mut payload = Vec::new();
             while let Some(piece) = body.next(upstream).await? {
-                whole.extend_from_slice(if piece.payload { &upstream.available()[..piece.length] } else { &[] });
+                payload.extend_from_slice(if piece.payload { &upstream.available()[..piece.length] } else { &[] });
                 upstream.consume(piece.length);
             }
             ticket.answered(head.status);
-            write_all(client, &ticket.changed(&head, whole)).await?;
+            write_all(client, &ticket.changed(&head, payload)).await?;
         }
         AnswerPlan::Relay(edit) => {
             ticket.answered(head.status);

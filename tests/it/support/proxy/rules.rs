@@ -27,14 +27,14 @@ impl Rule {
         Self { verb: None, key_suffix: None, header: None, calls, fault }
     }
 
-    /// Only requests whose (decoded) key ends like this; only they are counted for this rule.
+    /// Only requests with a (decoded) key that ends like this; only they are counted for this rule.
     #[must_use]
     pub fn key_suffix(mut self, suffix: &str) -> Self {
         self.key_suffix = Some(suffix.to_owned());
         self
     }
 
-    /// Only requests with this header (its name in lower case), whose value contains this text; only they are counted for
+    /// Only requests with this header (its name in lower case) and this text in its value; only they are counted for
     /// this rule.
     #[must_use]
     pub fn header(mut self, name: &str, part: &str) -> Self {

@@ -1,6 +1,6 @@
 //! Which S3 operation a request is: method, path and query of a path-style address. Used by [`super::FaultProxy`].
 
-/// An S3 operation as far as the tests tell them apart.
+/// An S3 operation as far as the tests distinguish them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum S3Verb {
     /// `POST /bucket/key?uploads`

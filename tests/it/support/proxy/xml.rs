@@ -1,4 +1,4 @@
-//! Just as much XML as a listing is: elements of one name, one behind the other. Used by [`super::dialect`].
+//! Just as much XML as a listing is: elements of one name, one after the other. Used by [`super::dialect`].
 
 /// The document with the text of every element of this name changed.
 pub fn with(document: &str, name: &str, change: impl Fn(&str) -> String) -> String {

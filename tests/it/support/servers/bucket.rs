@@ -1,5 +1,5 @@
 //! Looking into the S3 server from outside the product, by requests of the test's own ([`signed`], or `scripts/s3` over TLS):
-//! what a test needs to know whether a backup is there, whole, and nothing else with it.
+//! what a test needs to know whether a backup is there and complete, and nothing else with it.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -153,7 +153,7 @@ impl S3 {
         self.keys_in(&format!("/{bucket}?uploads="))
     }
 
-    /// Key and id of each multipart upload left open in a bucket that has no part and whose key begins with a prefix.
+    /// Key and id of each multipart upload left open in a bucket that has no part and a key with this prefix.
     ///
     /// # Panics
     /// Where the server refuses.

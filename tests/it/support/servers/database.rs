@@ -16,7 +16,7 @@ pub struct Database {
 }
 
 impl Postgres {
-    /// Makes an empty database whose name begins with `name_hint`.
+    /// Makes an empty database with a name that starts with `name_hint`.
     ///
     /// # Panics
     /// Where the server refuses.
@@ -24,7 +24,7 @@ impl Postgres {
         self.create_database_with(name_hint, "")
     }
 
-    /// The same with options of `CREATE DATABASE` behind the name, such as `TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'`.
+    /// The same with options of `CREATE DATABASE` after the name, such as `TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'`.
     ///
     /// # Panics
     /// Where the server refuses.
@@ -108,7 +108,7 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // The whole server is thrown away later, so what this cannot remove does not stay.
+        // The server is thrown away later, so what this cannot remove does not stay.
         let _ = self.server.psql("postgres", &format!("DROP DATABASE {} WITH (FORCE)", quoted(&self.name)));
     }
 }

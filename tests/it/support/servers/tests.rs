@@ -80,6 +80,6 @@ fn an_own_server_can_be_stopped() {
     let own = own_s3(&[]);
     assert!(TcpStream::connect(own.addr()).is_ok());
     own.stop();
-    let error = TcpStream::connect(own.addr()).expect_err("nobody listens any more");
+    let error = TcpStream::connect(own.addr()).expect_err("no listener any more");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
 }

@@ -1,5 +1,5 @@
-//! The sweep: stale uploads of this tool's own are aborted by `prune` and by `backup`; fresh ones, those that are still
-//! written to, and everybody else's are not.
+//! Cleanup of abandoned uploads: `prune` and `backup` abort stale uploads of this tool; fresh ones, those that are still
+//! written to, and those of others stay.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::setup::prune_program;
 use crate::support::spooled::Spooled;
 use crate::support::stored::name_of_day;
 
-/// A server's times have whole seconds, and what was begun a second ago is stale to `--sweep-after 1s` a second later.
+/// A server's times have full seconds, and what was started a second ago is stale to `--sweep-after 1s` a second later.
 const UNTIL_STALE: Duration = Duration::from_millis(2_100);
 
 fn prune(bucket: &str) -> Program {
@@ -38,7 +38,7 @@ fn begin(bucket: &str, key: &str) -> String {
 
 #[test]
 fn stale_uploads_of_its_own_are_aborted_and_no_others() {
-    let bucket = s3().create_bucket("sweep");
+    let bucket = s3().create_bucket("abandoned");
     let own: Vec<String> = (1..=3).map(|day| format!("app/{}", name_of_day(day))).collect();
     let old = name_of_day(1);
     let others = [
@@ -60,14 +60,14 @@ fn stale_uploads_of_its_own_are_aborted_and_no_others() {
     prune(&bucket).run().assert_code(0);
     assert_eq!(open(&bucket).len(), own.len() + others.len());
     std::thread::sleep(UNTIL_STALE);
-    let sweep = prune(&bucket).args(["--sweep-after", "1s", "--json"]);
-    let told: Value = serde_json::from_slice(&sweep.clone().arg("--dry-run").run().stdout).expect("JSON");
-    assert_eq!(told["stale_uploads"].as_array().map(Vec::len), Some(3), "{told}");
+    let program = prune(&bucket).args(["--sweep-after", "1s", "--json"]);
+    let report: Value = serde_json::from_slice(&program.clone().arg("--dry-run").run().stdout).expect("JSON");
+    assert_eq!(report["stale_uploads"].as_array().map(Vec::len), Some(3), "{report}");
     assert_eq!(open(&bucket).len(), own.len() + others.len(), "shown, not done");
-    let outcome = sweep.run();
+    let outcome = program.run();
     outcome.assert_code(0);
-    let told: Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
-    assert_eq!(told["uploads_aborted"], 3);
+    let report: Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    assert_eq!(report["uploads_aborted"], 3);
     assert_eq!(open(&bucket), spared);
 }
 
@@ -82,7 +82,7 @@ fn an_upload_that_is_still_written_to_is_spared() {
     put(&silent, &ids[1]);
     std::thread::sleep(Duration::from_secs(24));
     put(&slow, &ids[0]);
-    // Both were begun, and the silent one was last written to, 24 s ago; there is time to sweep before the slow one is as old.
+    // Both were started, and the silent one was last written to, 24 s ago; there is time to clean up before the slow one is as old.
     prune(&bucket).args(["--sweep-after", "20s"]).run().assert_code(0);
     assert_eq!(open(&bucket), [slow]);
 }
@@ -92,13 +92,13 @@ fn an_upload_that_the_spool_means_to_go_on_with_is_spared() {
     let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
     stage.killed_from(2);
     let kept = open(&stage.bucket);
-    assert_eq!(kept.len(), 1, "the upload of the whole dump on disk");
+    assert_eq!(kept.len(), 1, "the upload of the complete dump on disk");
     std::thread::sleep(UNTIL_STALE);
-    let sweep = prune(&stage.bucket).args(["--sweep-after", "1s"]);
-    sweep.clone().env("BACKUP_SPOOL_DIR", stage.dir()).run().assert_code(0);
+    let program = prune(&stage.bucket).args(["--sweep-after", "1s"]);
+    program.clone().env("BACKUP_SPOOL_DIR", stage.dir()).run().assert_code(0);
     assert_eq!(open(&stage.bucket), kept);
     // To a host that knows no spool it is stale; the next backup sends its parts from disk again.
-    sweep.run().assert_code(0);
+    program.run().assert_code(0);
     assert_eq!(open(&stage.bucket), [""; 0]);
 }
 
@@ -130,7 +130,7 @@ fn a_page_of_uploads_is_followed_by_the_next() {
 }
 
 #[test]
-fn what_cannot_be_swept_fails_nothing() {
+fn failed_cleanup_fails_no_run() {
     for verb in [S3Verb::ListMultipartUploads, S3Verb::ListParts, S3Verb::AbortMultipartUpload] {
         for fault in [Fault::access_denied(), Fault::slow_down()] {
             let bucket = s3().create_bucket("unswept");
@@ -147,11 +147,11 @@ fn what_cannot_be_swept_fails_nothing() {
 }
 
 #[test]
-fn a_backup_sweeps_what_was_left_a_week_ago_and_is_not_hindered_by_it() {
+fn backup_aborts_week_old_uploads_and_is_not_hindered_by_them() {
     let stage = Stage::new(FakeDump::new());
     let own = format!("app/{}", name_of_day(1));
     let id = begin(&stage.bucket, &own);
-    // The server cannot be told that it was begun long ago, so its answer is.
+    // The upload's start cannot be set on the server, so the proxy changes its answer.
     let page = format!(
         "<ListMultipartUploadsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><IsTruncated>false</IsTruncated>\
          <Upload><Key>{own}</Key><UploadId>{id}</UploadId><Initiated>2026-01-01T00:00:00Z</Initiated></Upload>\
