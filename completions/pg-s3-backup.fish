@@ -117,7 +117,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-monthly -d 'keep the newest backup of each of the last N months that have one [env: BACKUP_KEEP_MONTHLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-yearly -d 'keep the newest backup of each of the last N years that have one [env: BACKUP_KEEP_YEARLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-keep -d 'the last N valid backups stay [env: BACKUP_MIN_KEEP]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l listen -d 'address to serve `/livez`, `/healthz`, `/status` and `/metrics` on [env: LISTEN]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l listen -d 'address of `/livez`, `/healthz`, `/status` and `/metrics` [env: LISTEN]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l metrics-file -d 'file to keep the metrics in [env: METRICS_FILE]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
@@ -127,9 +127,9 @@ debug\t''
 trace\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-format -d '`text` or `json` [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l bucket-only -d 'Check the bucket alone: nothing is written, and no setting of PostgreSQL is needed'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l bucket-only -d 'Check the bucket alone: writes nothing, needs no PostgreSQL'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l allow-pooler -d 'Go on behind a transaction pooler: the dump may fail, its settings may reach other sessions, globals are not made'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l deep -d 'Read the latest backup completely: its checksum, gzip, and the dump to its end'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l deep -d 'Read the latest backup completely: checksum, gzip, dump'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l catch-up -d 'At the start, take a backup at once where the newest is older than the schedule\'s last time' -r -f -a "true\t''
@@ -160,7 +160,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l kee
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-monthly -d 'keep the newest backup of each of the last N months that have one [env: BACKUP_KEEP_MONTHLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-yearly -d 'keep the newest backup of each of the last N years that have one [env: BACKUP_KEEP_YEARLY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l min-keep -d 'the last N valid backups stay [env: BACKUP_MIN_KEEP]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l listen -d 'address to serve `/livez`, `/healthz`, `/status` and `/metrics` on [env: LISTEN]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l listen -d 'address of `/livez`, `/healthz`, `/status` and `/metrics` [env: LISTEN]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l metrics-file -d 'file to keep the metrics in [env: METRICS_FILE]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
@@ -174,7 +174,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l run
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l allow-mixed -d 'Back up to a destination that holds another database\'s backups'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l allow-pooler -d 'Go on behind a transaction pooler: the dump may fail, its settings may reach other sessions, globals are not made'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l listen -d 'address to serve `/livez`, `/healthz`, `/status` and `/metrics` on [env: LISTEN]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l listen -d 'address of `/livez`, `/healthz`, `/status` and `/metrics` [env: LISTEN]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
 warning\t''

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 /// How long a disk may take for anything, beside the time that bytes need. A failover of a file server takes about as long.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long for what exists nowhere else and is lost without: a whole outage of a file server.
+/// How long for what exists nowhere else and is lost without: an entire outage of a file server.
 const LONG_PATIENCE: Duration = Duration::from_mins(5);
 /// The slowest disk that is still one, in bytes a second.
 const LEAST_BYTES_PER_SECOND: u64 = 1 << 20;

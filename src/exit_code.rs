@@ -82,7 +82,7 @@ pub const EXIT_CODES: [ExitCodeRow; 17] = [
         "PostgreSQL unavailable",
         "cannot connect or authenticate (up to three tries in 30 s), or no installed pg_dump is new enough",
     ),
-    row(ExitCode::DumpFailed, 11, "dump failed", "pg_dump ended badly, stalled, or its output is not whole"),
+    row(ExitCode::DumpFailed, 11, "dump failed", "pg_dump ended badly, stalled, or its output is not complete"),
     row(
         ExitCode::StorageFailed,
         12,

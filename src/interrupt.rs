@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::exit_code::ExitCode;
 
-/// A terminal sends Ctrl-C to a whole process group, and wrappers pass it on once more: what comes so soon is the same
+/// A terminal sends Ctrl-C to an entire process group, and wrappers pass it on once more: what comes so soon is the same
 /// request, not a more urgent one.
 const SAME_REQUEST: Duration = Duration::from_millis(300);
 

@@ -1,7 +1,7 @@
 //! PostgreSQL backups in S3: complete and restorable, or not there.
 //!
 //! *A name in the bucket is a proof*: if `postgres-backup-2026-11-23_02-00-00.sql.gz` exists, a complete, restorable dump is
-//! behind it. [`proof::VerifiedDump`] carries that promise: only [`proof`] makes one, and [`storage::Upload::commit`], the only
+//! after it. [`proof::VerifiedDump`] carries that promise: only [`proof`] makes one, and [`storage::Upload::commit`], the only
 //! caller of S3's CompleteMultipartUpload, takes nothing else.
 //!
 //! # Modules

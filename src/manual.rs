@@ -40,7 +40,7 @@ pub const EXAMPLES: &[Example] = &[
     example(CommandName::List, "Count all backups", "pg-s3-backup list --quiet | wc -l"),
     example(
         CommandName::Check,
-        "Try whether everything is fit to back up, and read the newest backup whole",
+        "Try whether everything is fit to back up, and read the latest backup completely",
         "pg-s3-backup check --deep",
     ),
     example(

@@ -1,4 +1,4 @@
-//! The proof that a dump is whole: the only maker of [`VerifiedDump`], without which nothing can be committed.
+//! The proof that a dump is complete: the only maker of [`VerifiedDump`], without which nothing can be committed.
 //!
 //! `backup::stream` brings the evidence: how `pg_dump` ended, what the scanner saw, what the collector produced. Of a
 //! dump that an earlier run verified and kept, the journal of the spool brings it to [`verify_kept`], and
@@ -9,9 +9,9 @@ use crate::pipeline::Totals;
 use crate::pipeline::scanner::{Flaw, ScanReport};
 use crate::postgres::DumpEnd;
 
-/// Why a dump is not taken for whole.
+/// Why a dump is not taken for complete.
 #[derive(Debug, thiserror::Error)]
-pub enum NotWhole {
+pub enum IncompleteDump {
     /// `pg_dump` says so itself.
     #[error("pg_dump failed ({status}): {cause}")]
     Failed {
@@ -21,7 +21,7 @@ pub enum NotWhole {
         cause: String,
     },
     /// `pg_dump` ended well, but its output does not.
-    #[error("pg_dump ended with success, but its dump is not whole: {0}")]
+    #[error("pg_dump ended with success, but its dump is not complete: {0}")]
     Flawed(Flaw),
     /// Bytes were lost between the reader and the object.
     #[error("{read} bytes were read from pg_dump, but {compressed} were compressed")]
@@ -32,17 +32,17 @@ pub enum NotWhole {
         compressed: u64,
     },
     /// A spool's journal does not prove it.
-    #[error("the spool does not hold a whole dump: {0}")]
+    #[error("the spool does not hold a complete dump: {0}")]
     NotKept(&'static str),
 }
 
-/// A dump that ended as a whole dump does; its object is not finished yet.
+/// A dump that ended as a complete dump does; its object is not finished yet.
 #[derive(Debug)]
 pub struct EndedDump {
     scan: ScanReport,
 }
 
-/// A dump that is whole, and the object that it became.
+/// A dump that is complete, and the object that it became.
 #[derive(Debug)]
 pub struct VerifiedDump {
     scan: ScanReport,
@@ -52,14 +52,14 @@ pub struct VerifiedDump {
 /// Judges the dump's end: exit status, closing line, and the key at both ends.
 ///
 /// # Errors
-/// Why it is not whole.
-pub fn judge_end(end: &DumpEnd, scan: ScanReport) -> Result<EndedDump, NotWhole> {
+/// Why it is not complete.
+pub fn judge_end(end: &DumpEnd, scan: ScanReport) -> Result<EndedDump, IncompleteDump> {
     if !end.status.success() {
         let cause = end.cause.clone().unwrap_or_else(|| "it gave no reason".to_owned());
-        return Err(NotWhole::Failed { status: end.words(), cause });
+        return Err(IncompleteDump::Failed { status: end.words(), cause });
     }
     match scan.flaw.clone() {
-        Some(flaw) => Err(NotWhole::Flawed(flaw)),
+        Some(flaw) => Err(IncompleteDump::Flawed(flaw)),
         None => Ok(EndedDump { scan }),
     }
 }
@@ -69,11 +69,11 @@ impl EndedDump {
     ///
     /// # Errors
     /// Where bytes were lost.
-    pub fn became(self, totals: Totals) -> Result<VerifiedDump, NotWhole> {
+    pub fn became(self, totals: Totals) -> Result<VerifiedDump, IncompleteDump> {
         if self.scan.bytes == totals.plain_bytes {
             Ok(VerifiedDump { scan: self.scan, totals })
         } else {
-            Err(NotWhole::Lost { read: self.scan.bytes, compressed: totals.plain_bytes })
+            Err(IncompleteDump::Lost { read: self.scan.bytes, compressed: totals.plain_bytes })
         }
     }
 }
@@ -85,14 +85,14 @@ impl EndedDump {
 pub fn verify_kept(
     proof: Option<(&Totals, &ScanReport)>,
     parts: impl Iterator<Item = (u32, u64)> + Clone,
-) -> Result<VerifiedDump, NotWhole> {
-    let (totals, scan) = proof.ok_or(NotWhole::NotKept("it was never proved"))?;
+) -> Result<VerifiedDump, IncompleteDump> {
+    let (totals, scan) = proof.ok_or(IncompleteDump::NotKept("it was never proved"))?;
     let bytes = parts.clone().try_fold(0u64, |sum, (_, bytes)| sum.checked_add(bytes));
     if bytes != Some(totals.object_bytes) || !parts.map(|(number, _)| number).eq(1..=totals.parts) {
-        return Err(NotWhole::NotKept("its parts are not those that were proved"));
+        return Err(IncompleteDump::NotKept("its parts are not those that were proved"));
     }
     if scan.bytes != totals.plain_bytes {
-        return Err(NotWhole::Lost { read: scan.bytes, compressed: totals.plain_bytes });
+        return Err(IncompleteDump::Lost { read: scan.bytes, compressed: totals.plain_bytes });
     }
     Ok(VerifiedDump { scan: scan.clone(), totals: totals.clone() })
 }
@@ -115,9 +115,9 @@ impl VerifiedDump {
     ///
     /// # Errors
     /// Where it is not what was proved.
-    pub fn cut_anew(self, cut: &Cut) -> Result<Self, NotWhole> {
+    pub fn cut_anew(self, cut: &Cut) -> Result<Self, IncompleteDump> {
         if (cut.bytes, cut.sha256) != (self.totals.object_bytes, self.totals.object_sha256) {
-            return Err(NotWhole::NotKept("its parts together are not the object that was proved"));
+            return Err(IncompleteDump::NotKept("its parts together are not the object that was proved"));
         }
         let totals = Totals { parts: cut.parts, object_crc64: cut.crc64, ..self.totals };
         Ok(Self { totals, ..self })

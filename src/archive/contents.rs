@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_cut_dump_in_a_whole_member_is_told() {
-        assert!(read(&packed(&DUMP[..40])).expect("gzip is whole").is_some());
+        assert!(read(&packed(&DUMP[..40])).expect("gzip is complete").is_some());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One pass over a destination's listing: for each backup's name, what is stored under it and beside it.
+//! One pass over a destination's listing: for each backup's name, what is stored under it and next to it.
 //!
 //! Called by [`super::Listing`], by retention and by the daemon's look at its start. Sizes alone are kept, so that 100,000
 //! backups are a few megabytes.
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::name::{BEGINNING, BackupName, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
 use crate::storage::{Destination, StorageError};
 
-/// The sidecars of a backup, each under its whole name and one of these. Anything else is not this tool's. The manifest
+/// The sidecars of a backup, each under its complete name and one of these. Anything else is not this tool's. The manifest
 /// comes first.
 pub const SIDECARS: [&str; 3] = [MANIFEST_SUFFIX, GLOBALS_SUFFIX, ".drill.json"];
 

@@ -1,4 +1,4 @@
-//! The manifest: what is known of a backup, as JSON beside it.
+//! The manifest: what is known of a backup, as JSON next to it.
 //!
 //! Written by `backup` after the commit, read by `list`. A convenience, never the proof: a backup without one is a backup.
 
@@ -92,13 +92,13 @@ pub struct Manifest {
     pub rows: u64,
     /// Rows of each table, in the dump's order.
     pub tables: Vec<TableRows>,
-    /// Extensions that the dump creates; of a partial one those of the whole database.
+    /// Extensions that the dump creates; of a partial one those of the entire database.
     #[serde(default)]
     pub extensions: Vec<Extension>,
-    /// Roles that must exist before the dump is restored; of a partial one those of the whole database.
+    /// Roles that must exist before the dump is restored; of a partial one those of the entire database.
     #[serde(default)]
     pub roles: Vec<String>,
-    /// Tablespaces that must exist before; of a partial one those of the whole database.
+    /// Tablespaces that must exist before; of a partial one those of the entire database.
     #[serde(default)]
     pub tablespaces: Vec<String>,
     /// The file with the cluster's globals and the database's own settings; `None` where there is none.
@@ -165,10 +165,10 @@ pub struct Place<'a> {
 }
 
 impl Manifest {
-    /// Of a dump that is whole, under its key; the globals, and the commands that restore it, are still to come.
+    /// Of a dump that is complete, under its key; the globals, and the commands that restore it, are still to come.
     #[must_use]
-    pub fn new(run: &RunFacts<'_>, key: &str, whole: &VerifiedDump, finished: DateTime<Utc>) -> Self {
-        let (totals, scan) = (whole.totals(), whole.scan());
+    pub fn new(run: &RunFacts<'_>, key: &str, verified: &VerifiedDump, finished: DateTime<Utc>) -> Self {
+        let (totals, scan) = (verified.totals(), verified.scan());
         let References { extensions, roles, tablespaces } = run.references.cloned().unwrap_or_default();
         let of_pg_dump = run.pg_dump_warnings.get().into_iter().flatten();
         let of_pg_dump = of_pg_dump.map(|warning| format!("pg_dump warned: {warning}"));

@@ -7,7 +7,7 @@ use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupt;
 use crate::pipeline::PipelineError;
 use crate::postgres::PostgresError;
-use crate::proof::NotWhole;
+use crate::proof::IncompleteDump;
 use crate::spool::SpoolError;
 use crate::storage::StorageError;
 
@@ -19,7 +19,7 @@ pub enum BackupError {
     /// PostgreSQL could not be used.
     #[error(transparent)]
     Postgres(#[from] PostgresError),
-    /// The dump did not come whole.
+    /// The dump is not complete.
     #[error(transparent)]
     Dump(#[from] DumpError),
     /// S3 refused or failed.
@@ -82,12 +82,12 @@ impl BackupError {
     }
 }
 
-/// Why there is no whole dump.
+/// Why there is no complete dump.
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
     /// The evidence is against it.
     #[error(transparent)]
-    NotWhole(NotWhole),
+    IncompleteDump(IncompleteDump),
     /// It could not be read or compressed.
     #[error(transparent)]
     Pipeline(PipelineError),
@@ -114,7 +114,7 @@ pub enum DumpError {
     )]
     Locked {
         /// How it ended.
-        failure: NotWhole,
+        failure: IncompleteDump,
         /// The session in its way.
         holder: String,
     },

@@ -27,7 +27,7 @@ impl Attempt {
     }
 }
 
-/// The seed's `BackupResult`, and the manifest's fields behind it.
+/// The seed's `BackupResult`, and the manifest's fields after it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     success: bool,

@@ -1,6 +1,6 @@
-//! Delivers what an earlier run left in the spool: a whole dump is sent and committed, anything else goes.
+//! Delivers what an earlier run left in the spool: a complete dump is sent and committed, anything else goes.
 //!
-//! Called by [`super::run`] before it connects to PostgreSQL. A whole dump that S3 cannot take now is kept and ends the
+//! Called by [`super::run`] before it connects to PostgreSQL. A complete dump that S3 cannot take now is kept and ends the
 //! run: the disk has room for one. One that S3 does not take at all, or that cannot be read, is set aside; one that is damaged is
 //! dropped: neither is in the way of the fresh backup that follows. Each wait ends with a signal.
 
@@ -30,39 +30,39 @@ use crate::archive::name::{self, BackupName, MANIFEST_SUFFIX};
 /// delivered.
 ///
 /// # Errors
-/// Where a whole dump is kept, but S3 does not take it now; where the disk does not answer; or where the run is stopped.
+/// Where a complete dump is kept, but S3 does not take it now; where the disk does not answer; or where the run is stopped.
 pub(super) async fn deliver(
-    room: &SpoolDir,
+    spool_dir: &SpoolDir,
     destination: &Destination,
     parts: &PartSettings,
     limits: &Limits,
 ) -> Result<Vec<BackupName>, BackupError> {
     let found = async {
-        for (path, location) in room.strangers().await? {
+        for (path, location) in spool_dir.strangers().await? {
             let path = path.display();
-            tracing::warn!(%path, location, "a whole dump for another destination waits in the spool: it is left alone");
+            tracing::warn!(%path, location, "a complete dump for another destination waits in the spool: it is left alone");
         }
-        for path in room.aside().await? {
+        for path in spool_dir.aside().await? {
             let path = path.display();
             tracing::warn!(%path, "a dump that was set aside lies in the spool: look at it, then delete it");
         }
-        Ok(room.found().await?)
+        Ok(spool_dir.found().await?)
     };
     let uploader = PartUploader { destination, parts, limits };
     let mut delivered = Vec::new();
     for found in limits.within(found).await? {
         match found {
-            Found::Whole(kept, damage) => {
+            Found::Complete(kept, damage) => {
                 if let Some(damage) = damage {
                     tracing::warn!(%damage, "the journal of an earlier run is damaged, but for nothing that its dump needs");
                 }
-                delivered.extend(uploader.deliver(room, &kept).await?);
+                delivered.extend(uploader.deliver(spool_dir, &kept).await?);
             }
             Found::Unfinished(kept) => {
                 let file_name = &kept.journal.start.file_name;
                 tracing::info!(
                     file_name,
-                    "an earlier run was stopped before its dump was whole: removing what it left"
+                    "an earlier run was stopped before its dump was complete: removing what it left"
                 );
                 uploader.remove(&kept).await?;
             }
@@ -72,7 +72,7 @@ pub(super) async fn deliver(
                     uploader.remove(&kept).await?;
                 }
             }
-            Found::Foreign(path, why) => uploader.set_aside((room, &path), why, why.words()).await?,
+            Found::Foreign(path, why) => uploader.set_aside((spool_dir, &path), why, why.words()).await?,
             Found::Nothing => {}
         }
     }
@@ -103,9 +103,13 @@ struct PartUploader<'a> {
 }
 
 impl PartUploader<'_> {
-    async fn deliver(&self, room: &SpoolDir, kept: &Kept) -> Result<Option<BackupName>, BackupError> {
+    async fn deliver(&self, spool_dir: &SpoolDir, kept: &Kept) -> Result<Option<BackupName>, BackupError> {
         let file_name = &kept.journal.start.file_name;
-        tracing::info!(file_name, parts = kept.journal.parts.len(), "a whole dump waits in the spool: delivering it");
+        tracing::info!(
+            file_name,
+            parts = kept.journal.parts.len(),
+            "a complete dump waits in the spool: delivering it"
+        );
         let delivered = match self.send(kept).await {
             Ok((committed, part_bytes)) => self.describe(kept, &committed, part_bytes).await.map(|()| committed),
             Err(error) => Err(error),
@@ -125,7 +129,7 @@ impl PartUploader<'_> {
                 keep(&kept.spool);
                 return Err(error);
             }
-            Fate::SetAside(why) => self.set_aside((room, kept.spool.path()), why, &cause).await?,
+            Fate::SetAside(why) => self.set_aside((spool_dir, kept.spool.path()), why, &cause).await?,
             Fate::Dropped => {
                 tracing::warn!(
                     file_name,
@@ -153,7 +157,7 @@ impl PartUploader<'_> {
                 let error = Chain(&error).to_string();
                 tracing::warn!(error, "the upload of the earlier run cannot be ended: looking whether it was");
             }
-            if let Some(committed) = self.find(&given_up, whole(kept)?).await? {
+            if let Some(committed) = self.find(&given_up, verified(kept)?).await? {
                 return Ok((committed, None));
             }
             self.limits.within(async { Ok(given_up.abort().await) }).await?;
@@ -181,7 +185,9 @@ impl PartUploader<'_> {
     async fn begin(&self, kept: &Kept, store: PartStore) -> Result<Upload, BackupError> {
         let start = &kept.journal.start;
         let Some(name) = BackupName::parse(&start.file_name) else {
-            return Err(DumpError::NotWhole(crate::proof::NotWhole::NotKept("its name is no backup's")).into());
+            return Err(
+                DumpError::IncompleteDump(crate::proof::IncompleteDump::NotKept("its name is no backup's")).into()
+            );
         };
         let key = self.destination.key(&start.file_name);
         let is_partial = kept.journal.proof.as_ref().is_some_and(|proof| proof.manifest["partial"] == true);
@@ -192,7 +198,7 @@ impl PartUploader<'_> {
 
     /// Sends the parts that S3 does not have, and commits.
     async fn finish(&self, mut upload: Upload, kept: &Kept) -> Result<Committed, BackupError> {
-        let whole = whole(kept)?;
+        let verified = verified(kept)?;
         let (queue, waiting) = mpsc::unbounded_channel();
         let missing = kept.journal.parts.values().filter(|part| !upload.has(part.number));
         // The receiver is here.
@@ -204,7 +210,7 @@ impl PartUploader<'_> {
         let memory = PartMemory::new(&plan);
         let sent = async { Ok(upload.send_parts(waiting, &memory, &Progress::default()).await?) };
         self.limits.within(sent).await?;
-        commit(self.limits, upload, whole).await
+        commit(self.limits, upload, verified).await
     }
 
     /// Sends the dump in other parts than it is kept in, and commits.
@@ -224,12 +230,12 @@ impl PartUploader<'_> {
             Ok(cut)
         };
         let cut = self.limits.within(sent).await?;
-        let whole = whole(kept)?.cut_anew(&cut).map_err(DumpError::NotWhole)?;
-        commit(self.limits, upload, whole).await
+        let verified = verified(kept)?.cut_anew(&cut).map_err(DumpError::IncompleteDump)?;
+        commit(self.limits, upload, verified).await
     }
 
-    async fn find(&self, upload: &Upload, whole: VerifiedDump) -> Result<Option<Committed>, BackupError> {
-        match self.limits.within(async { Ok(upload.find_committed(whole).await?) }).await {
+    async fn find(&self, upload: &Upload, verified: VerifiedDump) -> Result<Option<Committed>, BackupError> {
+        match self.limits.within(async { Ok(upload.find_committed(verified).await?) }).await {
             // HEAD is denied: nobody knows, and another upload may be refused because it was.
             Err(BackupError::Storage(StorageError::Refused { .. })) => Ok(None),
             // What stood there is deleted again.
@@ -263,7 +269,7 @@ impl PartUploader<'_> {
         match serde_json::from_value::<Manifest>(draft) {
             Ok(draft) => {
                 let location = self.destination.location(committed.key());
-                let parts = committed.whole().totals().parts;
+                let parts = committed.verified().totals().parts;
                 let draft = Manifest { parts, part_bytes: part_bytes.unwrap_or(draft.part_bytes), ..draft };
                 let place = Place { location: &location, endpoint: self.destination.endpoint() };
                 let sidecars = Sidecars { committed, destination: self.destination, limits: self.limits };
@@ -298,11 +304,11 @@ impl PartUploader<'_> {
     /// Takes what this run may neither deliver nor delete out of the way.
     async fn set_aside(
         &self,
-        (room, run): (&SpoolDir, &std::path::Path),
+        (spool_dir, run): (&SpoolDir, &std::path::Path),
         why: Aside,
         cause: &str,
     ) -> Result<(), BackupError> {
-        let place = self.limits.within(async { Ok(room.set_aside(run, why).await?) }).await?;
+        let place = self.limits.within(async { Ok(spool_dir.set_aside(run, why).await?) }).await?;
         let place = place.display();
         tracing::warn!(
             %place,
@@ -318,6 +324,6 @@ fn object_bytes(kept: &Kept) -> u64 {
     kept.journal.parts.values().map(|part| part.bytes).sum()
 }
 
-fn whole(kept: &Kept) -> Result<VerifiedDump, BackupError> {
-    Ok(kept.journal.verified().map_err(DumpError::NotWhole)?)
+fn verified(kept: &Kept) -> Result<VerifiedDump, BackupError> {
+    Ok(kept.journal.verified().map_err(DumpError::IncompleteDump)?)
 }

@@ -1,6 +1,6 @@
 //! The story of one backup, top to bottom (SPEC §4): connect, lock, begin, dump, prove, commit, describe, retain.
 //!
-//! Called by `commands::backup`. Each step's work is in the room that it names.
+//! Called by `commands::backup`. Each step's work is in the module that it names.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -80,13 +80,13 @@ impl<'a> Backup<'a> {
     ///
     /// # Errors
     /// Why there is none. Then no object, no open upload and no child process is left, as far as that is in this
-    /// program's power; what is left is logged, and so is a whole dump that is kept. `attempt` is told what was known
+    /// program's power; what is left is logged, and so is a complete dump that is kept. `attempt` is told what was known
     /// by then.
     pub async fn run(self, attempt: &mut Attempt) -> Result<Report, BackupError> {
         let began = Instant::now();
         let run_id = run_id()?;
         let destination = self.limits.within(async { Ok(Destination::open(&self.settings.s3).await?) }).await?;
-        let (room, delivered) = self.deliver_kept(&destination).await?;
+        let (spool_dir, delivered) = self.deliver_kept(&destination).await?;
         let mut source = self.limits.within(self.connect()).await?;
         self.limits.within(self.lock(&mut source)).await?;
         let plan = PartPlan::new(&self.settings.parts, source.facts.size_bytes);
@@ -96,7 +96,7 @@ impl<'a> Backup<'a> {
         let name = self.limits.within(async { Ok(name_beside(&delivered).await) }).await?;
         let is_partial = self.is_partial();
         let upload_plan = UploadPlan { destination: &destination, run_id: &run_id, name, plan: &plan, is_partial };
-        let target = upload_plan.begin(self.settings, &self.limits, room.as_ref()).await?;
+        let target = upload_plan.begin(self.settings, &self.limits, spool_dir.as_ref()).await?;
         attempt.begun(name::file_name(target.key()), destination.location(target.key()));
         (self.display)(source.facts.size_bytes);
 
@@ -145,9 +145,9 @@ impl<'a> Backup<'a> {
         let Some(dir) = &self.settings.spool_dir else { return Ok((None, Vec::new())) };
         let delivering = async {
             let identity = self.settings.s3.identity();
-            let room = self.limits.within(async { Ok(SpoolDir::open(dir, &identity).await?) }).await?;
-            let delivered = resume::deliver(&room, destination, &self.settings.parts, &self.limits).await?;
-            Ok((Some(room), delivered))
+            let spool_dir = self.limits.within(async { Ok(SpoolDir::open(dir, &identity).await?) }).await?;
+            let delivered = resume::deliver(&spool_dir, destination, &self.settings.parts, &self.limits).await?;
+            Ok((Some(spool_dir), delivered))
         };
         match delivering.await {
             Err(BackupError::Spool(error) | BackupError::Storage(StorageError::Spool(error)))
@@ -258,7 +258,7 @@ impl<'a> Backup<'a> {
         self.settings.postgres.arguments.coverage() == Coverage::Partial
     }
 
-    /// Dumps and commits, while the globals are made beside it. Where the dump fails they are given up.
+    /// Dumps and commits, while the globals are made next to it. Where the dump fails they are given up.
     async fn dump_with_globals(
         &self,
         source: Source,
@@ -322,15 +322,15 @@ impl<'a> Backup<'a> {
             pg_dump_warnings: &pg_dump_warnings,
         };
         let (key, spool) = (target.key().to_owned(), target.spool());
-        let manifest = |key: &str, whole: &VerifiedDump| {
-            Manifest::new(&run, key, whole, Utc::now()).with_bottleneck(self.progress.bottleneck())
+        let manifest = |key: &str, verified: &VerifiedDump| {
+            Manifest::new(&run, key, verified, Utc::now()).with_bottleneck(self.progress.bottleneck())
         };
-        let draft = async |whole: &VerifiedDump| {
-            let manifest = globals.keep(spool.as_ref(), manifest(&key, whole)).await;
+        let draft = async |verified: &VerifiedDump| {
+            let manifest = globals.keep(spool.as_ref(), manifest(&key, verified)).await;
             serde_json::to_value(manifest).unwrap_or_default()
         };
         let committed = job.fill(target, session, draft).await?;
-        let manifest = manifest(committed.key(), committed.whole());
+        let manifest = manifest(committed.key(), committed.verified());
         Ok((committed, manifest))
     }
 

@@ -28,7 +28,7 @@ const MANIFEST: Sidecar =
 const GLOBALS: Sidecar =
     Sidecar { suffix: GLOBALS_SUFFIX, content_type: "application/gzip", action: "write the globals" };
 
-/// How long a whole dump in the spool waits for globals that are still being made, so that whoever delivers it has them too.
+/// How long a complete dump in the spool waits for globals that are still being made, so that whoever delivers it has them too.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the server tells for the sidecars. Asked before the dump, while the control session is surely there.
@@ -121,8 +121,8 @@ impl GlobalsOfRun {
         let _ = self.made.set(maker.make().await);
     }
 
-    /// The manifest of a dump that waits in the spool, with the globals, which are put beside it: after the dump, which must
-    /// not lack the room.
+    /// The manifest of a dump that waits in the spool, with the globals, which are put next to it: after the dump, which must
+    /// not lack the memory.
     pub async fn keep(&self, spool: Option<&Arc<Spool>>, manifest: Manifest) -> Manifest {
         let Some(spool) = spool else { return manifest };
         match timeout(PATIENCE, self.made.wait()).await {

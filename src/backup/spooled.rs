@@ -1,8 +1,8 @@
 //! The middle of a backup with a spool: `pg_dump` into the pipeline onto the disk, and from there into the upload.
 //!
 //! Called by [`super::run`]. The dump never waits for S3: not for an upload to be begun, where S3 does not answer, nor
-//! for a part to be taken. What S3 refuses meanwhile is told once the dump is whole, for then nothing is lost. On every
-//! way out without a whole dump, `pg_dump` has been stopped, the upload aborted and the spool emptied when this returns.
+//! for a part to be taken. What S3 refuses meanwhile is told once the dump is complete, for then nothing is lost. On every
+//! way out without a complete dump, `pg_dump` has been stopped, the upload aborted and the spool emptied when this returns.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ impl Job<'_> {
         };
         target.destination.outage().resume();
         match (outcome, target.opening) {
-            (Ok(whole), Opening::Done(upload)) => Ok((*upload, whole)),
+            (Ok(verified), Opening::Done(upload)) => Ok((*upload, verified)),
             (Ok(_), Opening::Going(_)) => Err(BackupError::Internal(anyhow::anyhow!("sent without an upload"))),
             (Err(cause), opening) => {
                 cancel.cancel();
@@ -98,25 +98,25 @@ impl Job<'_> {
         let (queue, waiting) = mpsc::unbounded_channel();
         let made = async {
             let stored = store(spool, parts, queue, outage);
-            let (whole, ()) = tokio::try_join!(self.judge(dump, scan, gate, totals), stored)?;
-            let manifest = describe(&whole).await;
-            prove(spool, &whole, manifest).await;
+            let (verified, ()) = tokio::try_join!(self.judge(dump, scan, gate, totals), stored)?;
+            let manifest = describe(&verified).await;
+            prove(spool, &verified, manifest).await;
             outage.resume();
-            Ok(whole)
+            Ok(verified)
         };
         let sent = async {
             let upload = opening.wait().await?;
             Ok::<_, BackupError>(upload.send_parts(waiting, &memory, self.progress).await?)
         };
         tokio::pin!(made, sent);
-        let (whole, sent) = tokio::select! {
-            whole = &mut made => (Ok(whole?), sent.await),
+        let (verified, sent) = tokio::select! {
+            verified = &mut made => (Ok(verified?), sent.await),
             sent = &mut sent => (made.await, sent),
         };
-        match (whole, sent) {
+        match (verified, sent) {
             // The parts had nowhere to go any more: the upload knows why.
             (Err(BackupError::Dump(DumpError::Pipeline(PipelineError::GivenUp))) | Ok(_), Err(cause)) => Err(cause),
-            (whole, _) => whole,
+            (verified, _) => verified,
         }
     }
 }
@@ -138,12 +138,12 @@ impl Opening {
 }
 
 impl Spooled {
-    /// Ends the run without a commit: a whole dump is kept for the next run, anything else goes.
+    /// Ends the run without a commit: a complete dump is kept for the next run, anything else goes.
     pub async fn give_up(self, limits: &Limits) {
         if let Opening::Going(begun) = &self.opening {
             begun.abort();
         }
-        if self.spool.is_whole() {
+        if self.spool.is_complete() {
             return keep(&self.spool);
         }
         let upload = match self.opening {
@@ -163,7 +163,7 @@ impl Spooled {
 pub(super) fn keep(spool: &Spool) {
     tracing::warn!(
         spool = %spool.path().display(),
-        "the dump is whole and kept in the spool: the next backup to this destination delivers it"
+        "the dump is complete and kept in the spool: the next backup to this destination delivers it"
     );
 }
 
@@ -196,11 +196,11 @@ async fn store(
 }
 
 /// Notes the proof. Where the spool was given up, or is now, the backup cannot be resumed, and goes on.
-async fn prove(spool: &Arc<Spool>, whole: &VerifiedDump, manifest: serde_json::Value) {
-    match spool.prove(whole, manifest).await {
+async fn prove(spool: &Arc<Spool>, verified: &VerifiedDump, manifest: serde_json::Value) {
+    match spool.prove(verified, manifest).await {
         Ok(()) => {
-            let bytes = whole.totals().object_bytes;
-            tracing::info!(bytes, "the dump is whole and on disk: S3 may take its time");
+            let bytes = verified.totals().object_bytes;
+            tracing::info!(bytes, "the dump is complete and on disk: S3 may take its time");
         }
         Err(error) => tracing::debug!(error = %Chain(&error), "the proof is not kept"),
     }

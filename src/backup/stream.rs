@@ -63,7 +63,7 @@ impl Job<'_> {
             reason = watch.run() => Err(reason.into()),
         };
         match outcome {
-            Ok(whole) => Ok((upload, whole)),
+            Ok(verified) => Ok((upload, verified)),
             Err(cause) => {
                 cancel.cancel();
                 let (cause, _) = tokio::join!(watch.conclude(dump, cause), upload.abort());
@@ -83,8 +83,8 @@ impl Job<'_> {
         let Pipeline { parts, scan, gate, totals } = self.start(stdout, memory.clone(), cancel)?;
         let judged = self.judge(dump, scan, gate, totals);
         let sent = async { upload.send_parts(parts, &memory, self.progress).await.map_err(BackupError::from) };
-        let (whole, ()) = tokio::try_join!(judged, sent)?;
-        Ok(whole)
+        let (verified, ()) = tokio::try_join!(judged, sent)?;
+        Ok(verified)
     }
 
     /// Starts the pipeline on `pg_dump`'s output.
@@ -110,7 +110,7 @@ impl Job<'_> {
         let totals = async { totals.await.unwrap_or(Err(PipelineError::WorkerDied)).map_err(DumpError::Pipeline) };
         let scan = match scan.await.unwrap_or(Err(PipelineError::WorkerDied)) {
             Ok(scan) => scan,
-            // The reader was stopped by a stage behind it, which knows why.
+            // The reader was stopped by a stage after it, which knows why.
             Err(PipelineError::GivenUp) => {
                 drop(gate);
                 totals.await?;
@@ -121,10 +121,10 @@ impl Job<'_> {
         let limit = self.postgres.stall_timeout;
         let end = timeout(limit, dump.wait()).await.map_err(|_| DumpError::DoesNotEnd { limit })?;
         let end = end.map_err(DumpError::Wait)?;
-        let ended = proof::judge_end(&end, scan).map_err(DumpError::NotWhole)?;
+        let ended = proof::judge_end(&end, scan).map_err(DumpError::IncompleteDump)?;
         // Nobody else sets it.
         let _ = self.warnings.set(end.warnings);
         gate.open();
-        Ok(ended.became(totals.await?).map_err(DumpError::NotWhole)?)
+        Ok(ended.became(totals.await?).map_err(DumpError::IncompleteDump)?)
     }
 }

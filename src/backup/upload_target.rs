@@ -1,4 +1,4 @@
-//! Where a dump goes: an upload that is fed from memory, or from the spool. Begun before the dump, committed behind it.
+//! Where a dump goes: an upload that is fed from memory, or from the spool. Begun before the dump, committed after it.
 //!
 //! Called by [`super::run`]. The upload is the write test: what S3 refuses here ends the run before `pg_dump` is started.
 
@@ -65,10 +65,10 @@ impl UploadPlan<'_> {
         &self,
         settings: &BackupSettings,
         limits: &Limits,
-        room: Option<&SpoolDir>,
+        spool_dir: Option<&SpoolDir>,
     ) -> Result<Target, BackupError> {
-        let spool = match room {
-            Some(room) => self.spool(settings, limits, room).await?,
+        let spool = match spool_dir {
+            Some(spool_dir) => self.spool(settings, limits, spool_dir).await?,
             None => None,
         };
         match spool {
@@ -86,12 +86,12 @@ impl UploadPlan<'_> {
         &self,
         settings: &BackupSettings,
         limits: &Limits,
-        room: &SpoolDir,
+        spool_dir: &SpoolDir,
     ) -> Result<Option<Arc<Spool>>, BackupError> {
         let location = self.destination.location(&self.destination.key(""));
         let (identity, checksum) = (settings.s3.identity(), self.destination.checksum());
         let start = Start::new(identity, location, self.run_id, self.name.to_string(), checksum);
-        let made = limits.within(async { Ok(room.create(start).await) }).await?;
+        let made = limits.within(async { Ok(spool_dir.create(start).await) }).await?;
         Ok(made.inspect_err(warn_of_no_spool).ok())
     }
 
@@ -100,7 +100,7 @@ impl UploadPlan<'_> {
         let with = self.beginning(PartStore::Spool(Arc::clone(&spool)));
         let (destination, key) = (self.destination.clone(), with.key.clone());
         let outage = self.destination.outage();
-        // A first attempt may take longer than the whole budget: that must not end a run that can dump meanwhile.
+        // A first attempt may take longer than the entire budget: that must not end a run that can dump meanwhile.
         outage.suspend();
         let disturbed = outage.disturbed();
         let (there, name) = (destination.clone(), self.name);
@@ -150,15 +150,15 @@ impl Job<'_> {
     ) -> Result<Committed, BackupError> {
         match target {
             Target::Memory(upload) => {
-                let (upload, whole) = self.stream(*upload, session).await?;
-                commit(self.limits, upload, whole).await
+                let (upload, verified) = self.stream(*upload, session).await?;
+                commit(self.limits, upload, verified).await
             }
             Target::Spooled(target) => {
                 let (spool, destination) = (Arc::clone(&target.spool), target.destination.clone());
-                let (upload, whole) = self.stream_spooled(*target, session, describe).await?;
+                let (upload, verified) = self.stream_spooled(*target, session, describe).await?;
                 let given_up = upload.clone();
-                let committed = match commit(self.limits, upload, whole).await {
-                    Err(error) if spool.is_whole() && wants_another_upload(&error) => {
+                let committed = match commit(self.limits, upload, verified).await {
+                    Err(error) if spool.is_complete() && wants_another_upload(&error) => {
                         tracing::warn!(error = %Chain(&error), "the upload cannot become the backup: sending the dump again from disk");
                         given_up.abort().await;
                         resume::send_again(&spool, (&destination, self.parts), self.limits).await
@@ -166,7 +166,7 @@ impl Job<'_> {
                     committed => committed,
                 };
                 if committed.is_err() {
-                    if spool.is_whole() { keep(&spool) } else { self.limits.to_the_end(spool.delete()).await }
+                    if spool.is_complete() { keep(&spool) } else { self.limits.to_the_end(spool.delete()).await }
                 }
                 committed
             }
@@ -187,10 +187,10 @@ fn wants_another_upload(error: &BackupError) -> bool {
 }
 
 /// Commits an upload; a limit gives it some seconds more.
-pub(super) async fn commit(limits: &Limits, upload: Upload, whole: VerifiedDump) -> Result<Committed, BackupError> {
-    tracing::debug!(bytes = whole.totals().object_bytes, "the dump is whole: committing");
+pub(super) async fn commit(limits: &Limits, upload: Upload, verified: VerifiedDump) -> Result<Committed, BackupError> {
+    tracing::debug!(bytes = verified.totals().object_bytes, "the dump is complete: committing");
     let given_up = upload.clone();
-    let committed = limits.within_grace(COMMIT_GRACE, async { Ok(upload.commit(whole).await?) }).await;
+    let committed = limits.within_grace(COMMIT_GRACE, async { Ok(upload.commit(verified).await?) }).await;
     if matches!(committed, Err(BackupError::Interrupted(_) | BackupError::TooLong { .. })) {
         given_up.abort_unless_kept(limits.time_left().await).await;
     }

@@ -14,7 +14,7 @@ use crate::pipeline::Progress;
 use crate::postgres::backend::Backend;
 use crate::postgres::blocking::{Waiting, waiting_for};
 use crate::postgres::{Dump, PostgresError, Session};
-use crate::proof::NotWhole;
+use crate::proof::IncompleteDump;
 
 use super::stream::Job;
 use super::{BackupError, DumpError};
@@ -27,7 +27,7 @@ const AT_MOST_EVERY: Duration = Duration::from_millis(250);
 const WARN_AFTER: Duration = Duration::from_secs(10);
 /// How long an answer may take: a server that is drowning is slow in this too.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
-/// How long the last order may take: the whole way out has 10 s (SPEC §6).
+/// How long the last order may take: the entire way out has 10 s (SPEC §6).
 const END_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A dump, seen from the control session.
@@ -81,7 +81,7 @@ impl<'a> Watch<'a> {
         }
         let holder = self.lock_holder.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (error, holder) {
-            (BackupError::Dump(DumpError::NotWhole(failure @ NotWhole::Failed { .. })), Some(holder)) => {
+            (BackupError::Dump(DumpError::IncompleteDump(failure @ IncompleteDump::Failed { .. })), Some(holder)) => {
                 DumpError::Locked { failure, holder }.into()
             }
             (error, _) => error,

@@ -30,7 +30,7 @@ pub(super) async fn read(
     results.add(CheckName::Checksum, judge_checksum(&contents, manifest));
     match &contents.dump {
         Ok(dump) => {
-            results.add(CheckName::Gzip, Outcome::ok("one whole gzip member, and nothing behind it"));
+            results.add(CheckName::Gzip, Outcome::ok("one complete gzip member, and nothing after it"));
             results.add(CheckName::DumpIntegrity, judge_dump(dump, manifest));
         }
         Err(flaw) => results.add(CheckName::Gzip, Outcome::fail(flaw.clone(), TAKE_ONE)),
@@ -61,13 +61,13 @@ fn judge_checksum(contents: &Contents, manifest: Option<&Manifest>) -> Outcome {
 
 fn judge_dump(dump: &Dump, manifest: Option<&Manifest>) -> Outcome {
     if let Some(flaw) = &dump.scan.flaw {
-        return Outcome::fail(format!("the dump is not whole: {flaw}"), TAKE_ONE);
+        return Outcome::fail(format!("the dump is not complete: {flaw}"), TAKE_ONE);
     }
     if let Some(difference) = manifest.and_then(|manifest| difference(dump, manifest)) {
         return Outcome::fail(difference, TAKE_ONE);
     }
     let ScanReport { bytes, rows, tables, .. } = &dump.scan;
-    Outcome::ok(format!("whole to its closing line: {bytes} bytes, {rows} rows in {} tables", tables.len()))
+    Outcome::ok(format!("complete to its closing line: {bytes} bytes, {rows} rows in {} tables", tables.len()))
 }
 
 fn difference(dump: &Dump, manifest: &Manifest) -> Option<String> {

@@ -1,7 +1,7 @@
-//! Check: is everything fit to back up, and is the newest backup fresh and sound.
+//! Check: is everything fit to back up, and is the newest backup fresh and valid.
 //!
 //! `source` tries PostgreSQL and `rehearsal` a `pg_dump`, `spool` the disk, `monitoring` what others watch, `store` tries S3, `newest` looks at the newest backup and `deep` reads it
-//! whole. Each tells a [`CheckResult`] for each thing that it tried, and goes on after a failure as far as that makes sense: an S3
+//! complete. Each tells a [`CheckResult`] for each thing that it tried, and goes on after a failure as far as that makes sense: an S3
 //! that is dead must not hide what is wrong with PostgreSQL. Called by `commands::check`. It changes nothing but one probe
 //! object, which it deletes again.
 

@@ -163,7 +163,7 @@ impl Freshness<'_> {
         if manifest.partial {
             let arguments = manifest.pg_dump_arguments.join(" ");
             let detail = format!("it holds a part of database {database} only ({arguments})");
-            return Outcome::warn(detail, "take a whole backup where all of it is wanted");
+            return Outcome::warn(detail, "take a complete backup where all of it is wanted");
         }
         Outcome::ok(format!("of database {database} on PostgreSQL {server_version}"))
     }

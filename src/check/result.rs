@@ -1,6 +1,6 @@
 //! What a check found: one [`CheckResult`] for each thing that was tried, and the [`Report`] of all.
 //!
-//! Made by the other files of this room, shown by `commands::check`.
+//! Made by the other files of this module, shown by `commands::check`.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -58,7 +58,7 @@ pub enum CheckName {
     Object,
     /// All of its bytes against the manifest.
     Checksum,
-    /// Whether it is one whole gzip member.
+    /// Whether it is one complete gzip member.
     Gzip,
     /// The plain dump in it: its end, and its length, sum and rows against the manifest.
     DumpIntegrity,

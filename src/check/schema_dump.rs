@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::pipeline::scanner::{ScanReport, Scanner};
 use crate::postgres::{Coverage, Dump, Facts, PostgresSettings, Tools};
-use crate::proof::{self, NotWhole};
+use crate::proof::{self, IncompleteDump};
 
 use super::result::Outcome;
 
@@ -28,7 +28,7 @@ enum Mishap {
     #[error("wait for pg_dump")]
     Wait(#[source] std::io::Error),
     #[error(transparent)]
-    NotWhole(NotWhole),
+    IncompleteDump(IncompleteDump),
 }
 
 /// Runs it. Where it does not end in time, `pg_dump` is stopped; where the check is interrupted, it is killed.
@@ -66,7 +66,7 @@ async fn follow(dump: &mut Dump, stdout: File) -> Result<ScanReport, Mishap> {
     }
     let scan = scanner.finish();
     let end = dump.wait().await.map_err(Mishap::Wait)?;
-    proof::judge_end(&end, scan.clone()).map_err(Mishap::NotWhole)?;
+    proof::judge_end(&end, scan.clone()).map_err(Mishap::IncompleteDump)?;
     Ok(scan)
 }
 
@@ -89,9 +89,9 @@ fn advice(detail: &str) -> &'static str {
 fn passed(scan: &ScanReport, settings: &PostgresSettings) -> Outcome {
     let words = settings.arguments.words().join(" ");
     let with = if words.is_empty() { String::new() } else { format!(" with {words}") };
-    let detail = format!("pg_dump --schema-only{with} came whole ({} bytes)", scan.bytes);
+    let detail = format!("pg_dump --schema-only{with} completed ({} bytes)", scan.bytes);
     match settings.arguments.coverage() {
-        Coverage::Whole => Outcome::ok(detail),
+        Coverage::Complete => Outcome::ok(detail),
         Coverage::Partial => {
             let detail = format!("{detail}; its arguments leave a part of the database out");
             Outcome::warn(detail, "take what leaves something out away from PG_DUMP_ARGS where all of it is wanted")
@@ -111,7 +111,7 @@ mod tests {
             (memory, "max_locks_per_transaction"),
             ("ERROR:  canceling statement due to statement timeout", "BACKUP_LOCK_WAIT_TIMEOUT"),
             ("ERROR:  permission denied for table pg_subscription", "privileges"),
-            ("its dump is not whole", "in the log"),
+            ("its dump is not complete", "in the log"),
         ] {
             assert!(advice(detail).contains(word), "{detail}: {}", advice(detail));
         }

@@ -100,7 +100,7 @@ async fn ask(
 /// Arguments that leave something out may leave out just what cannot be read: then the rehearsal decides.
 fn judge(issue: PreflightIssue, coverage: Coverage) -> Outcome {
     match (issue.severity, coverage) {
-        (Severity::Fatal, Coverage::Whole) => Outcome::fail(issue.text, issue.hint),
+        (Severity::Fatal, Coverage::Complete) => Outcome::fail(issue.text, issue.hint),
         (Severity::Fatal, Coverage::Partial) | (Severity::Degraded | Severity::LeavesOut | Severity::Unknown, _) => {
             Outcome::warn(issue.text, issue.hint)
         }

@@ -29,7 +29,7 @@ pub struct Thresholds {
     pub min_size: Option<MinSize>,
     /// No smaller, against the median of those before, than by this.
     pub max_shrink: MaxShrink,
-    /// Read it whole.
+    /// Read it completely.
     pub deep: bool,
 }
 

@@ -12,7 +12,7 @@ use crate::postgres::{Coverage, DumpOption, PG_DUMP_OPTIONS};
 
 use super::Cli;
 
-/// The whole command line's definition, with the settings' flags in it.
+/// the entire command line's definition, with the settings' flags in it.
 #[must_use]
 pub fn definition() -> Command {
     let completions =
@@ -64,7 +64,7 @@ pub(super) fn accepted_arguments() -> String {
     };
     format!(
         "Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`. Accepted: {}; and, for a partial backup: {}",
-        list(Coverage::Whole),
+        list(Coverage::Complete),
         list(Coverage::Partial)
     )
 }

@@ -1,5 +1,5 @@
 //! The daemon's look at the destination when it starts: is the newest backup older than the last tick? And at the spool:
-//! does a whole dump wait there, which a backup delivers?
+//! does a complete dump wait there, which a backup delivers?
 //!
 //! What it finds is also the first that the metrics and `/status` know.
 
@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use crate::archive::manifest::time_text;
 use crate::archive::{self, BackupStatus};
 use crate::error_chain::Chain;
-use crate::spool::holds_whole;
+use crate::spool::holds_complete_dump;
 use crate::storage::{Destination, S3Settings, StorageError};
 use crate::telemetry::metrics::MetricsStore;
 
@@ -45,12 +45,12 @@ pub(super) async fn is_due(s3: S3Settings, metrics: Arc<MetricsStore>, last_tick
     is_due
 }
 
-/// Says whether a whole dump for this destination waits in the spool: that is delivered at once, whatever the schedule.
+/// Says whether a complete dump for this destination waits in the spool: that is delivered at once, whatever the schedule.
 pub(super) async fn is_kept(spool: Option<PathBuf>, destination: String) -> bool {
     let Some(spool) = spool else { return false };
-    let is_kept = holds_whole(&spool, &destination).await;
+    let is_kept = holds_complete_dump(&spool, &destination).await;
     if is_kept {
-        tracing::info!("a whole dump waits in the spool: a backup starts at once, and delivers it");
+        tracing::info!("a complete dump waits in the spool: a backup starts at once, and delivers it");
     }
     is_kept
 }

@@ -5,7 +5,7 @@ use bytesize::ByteSize;
 use crate::printable::counted;
 use crate::retention::{Decision, Inventory, RetentionReport};
 
-/// The whole plan, newest first, and what else would be done; the reasons in so many columns, or in one line.
+/// The complete plan, newest first, and what else would be done; the reasons in so many columns, or in one line.
 pub fn of_plan(
     inventory: &Inventory,
     stale_uploads: &[String],

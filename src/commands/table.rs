@@ -126,7 +126,7 @@ fn cut(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// An age in its largest whole unit: `12s`, `5m`, `3h`, `40d`.
+/// An age in its largest unit: `12s`, `5m`, `3h`, `40d`.
 fn age(age: TimeDelta) -> String {
     match age.num_seconds() {
         ..0 => "future".to_owned(),

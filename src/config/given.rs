@@ -19,7 +19,7 @@ pub(super) fn without_blank_lines(text: &str) -> &str {
     text
 }
 
-/// What is between quotes that stand around the whole text.
+/// What is between quotes that stand around the entire text.
 pub(super) fn without_quotes(text: &str) -> Option<&str> {
     let text = text.trim();
     let between = |mark| text.strip_prefix(mark)?.strip_suffix(mark);

@@ -1,7 +1,7 @@
-//! Configuration Manager: turns flags and environment into the settings structs that each room owns.
+//! Configuration Manager: turns flags and environment into the settings structs that each module owns.
 //!
 //! Called by `commands`, once at start. All problems are found in one go; nothing here touches the network, and
-//! nothing below imports a whole configuration: each room gets its own part.
+//! nothing below imports an entire configuration: each module gets its own part.
 
 mod check;
 mod daemon;

@@ -244,7 +244,7 @@ pub const BACKUP_SPOOL_DIR: Setting = Setting {
     value: "DIR",
     default: "none: nothing touches the disk",
     commands: SPOOL,
-    help: "directory that keeps parts until the backup is committed, so that S3 holds no dump up and a whole dump is never taken twice",
+    help: "directory that keeps parts until the backup is committed, so that a slow S3 does not stall the dump, and a complete dump is never taken twice",
     is_common: true,
     completion: Completion::Directory,
     ..BASE

@@ -26,7 +26,7 @@ pub enum NotAlive {
         /// Why.
         source: io::Error,
     },
-    /// No whole answer in time.
+    /// No complete answer in time.
     #[error("the daemon at {address} did not answer within {}: it hangs", humantime::format_duration(*.patience))]
     Silent {
         /// `LISTEN`

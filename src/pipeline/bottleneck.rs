@@ -34,10 +34,10 @@ impl Bottleneck {
 
     /// Of microseconds. A part that is waited for while the reader is not held up (there is room in between) costs
     /// nothing, so the upload has its share of what the reader was blocked at most.
-    fn of(dump: u64, blocked: u64, part: u64, whole: u64) -> Self {
+    fn of(dump: u64, blocked: u64, part: u64, total: u64) -> Self {
         let upload = part.min(blocked);
         let share = |micros: u64| {
-            let percent = micros.saturating_mul(100).checked_div(whole).unwrap_or_default();
+            let percent = micros.saturating_mul(100).checked_div(total).unwrap_or_default();
             u8::try_from(percent.min(100)).unwrap_or_default()
         };
         Self { dump: share(dump), compression: share(blocked - upload), upload: share(upload) }
@@ -51,7 +51,7 @@ pub(super) struct Waits {
     blocked: AtomicU64,
     part: AtomicU64,
     /// The dump's duration; 0 until its end.
-    whole: AtomicU64,
+    total: AtomicU64,
 }
 
 impl Waits {
@@ -60,27 +60,27 @@ impl Waits {
         add(&self.dump, since);
     }
 
-    /// The reader waited for room behind it.
+    /// The reader waited for room after it.
     pub fn add_blocked(&self, since: Instant) {
         add(&self.blocked, since);
     }
 
     /// The collector waited for a part in flight to be taken. A wait that ends after the dump has held nothing up.
     pub fn add_part(&self, since: Instant) {
-        if self.whole.load(Ordering::Relaxed) == 0 {
+        if self.total.load(Ordering::Relaxed) == 0 {
             add(&self.part, since);
         }
     }
 
     /// The dump has come to its end.
     pub fn end(&self, began: Instant) {
-        self.whole.store(micros(began.elapsed()).max(1), Ordering::Relaxed);
+        self.total.store(micros(began.elapsed()).max(1), Ordering::Relaxed);
     }
 
     /// The shares, once the dump is at its end.
     pub fn bottleneck(&self) -> Bottleneck {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Bottleneck::of(read(&self.dump), read(&self.blocked), read(&self.part), read(&self.whole))
+        Bottleneck::of(read(&self.dump), read(&self.blocked), read(&self.part), read(&self.total))
     }
 }
 
@@ -98,8 +98,8 @@ mod tests {
 
     #[test]
     fn shares_are_of_the_dumps_duration_and_never_more_than_it() {
-        let shares = |dump, blocked, part, whole| {
-            let Bottleneck { dump, compression, upload } = Bottleneck::of(dump, blocked, part, whole);
+        let shares = |dump, blocked, part, total| {
+            let Bottleneck { dump, compression, upload } = Bottleneck::of(dump, blocked, part, total);
             (dump, compression, upload)
         };
         assert_eq!(shares(500, 300, 100, 1000), (50, 20, 10));

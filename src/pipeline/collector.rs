@@ -23,7 +23,7 @@ use super::{PartBuffer, PartMemory, PipelineError, Progress};
 pub enum PartChecksum {
     /// `Content-MD5`, which every S3 server enforces (FACTS §2). Also what a plain `ETag` is made of.
     Md5,
-    /// CRC-64/NVME, which AWS combines into the whole object's.
+    /// CRC-64/NVME, which AWS combines into the entire object's.
     Crc64Nvme,
     /// Nothing but the request's signature.
     None,

@@ -14,7 +14,7 @@ pub const BLOCK_BYTES: usize = 512 << 10;
 pub const WINDOW_BYTES: usize = 32 << 10;
 
 /// Room for a deflated block that cannot be compressed: five bytes for each 64 KiB of stored data (RFC 1951), and the flush; and
-/// what zlib's own estimate has beside it.
+/// what zlib's own estimate has next to it.
 const PIECE_BYTES: usize = BLOCK_BYTES + (4 << 10);
 
 /// A block on its way to a worker: the window before it, and its own bytes behind that.

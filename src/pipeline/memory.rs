@@ -57,7 +57,7 @@ impl PartMemory {
 
     /// An empty buffer for a part of this size, once there is room for it.
     pub async fn take(&self, part_bytes: u64) -> PartBuffer {
-        // A small part takes a whole buffer: there are no others.
+        // A small part takes an entire buffer: there are no others.
         let bytes = part_bytes.max(self.0.plan.base());
         let units = units(bytes);
         self.grow(units.saturating_mul(self.0.plan.in_flight_of(bytes) + 1));

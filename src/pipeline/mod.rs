@@ -102,7 +102,7 @@ impl Progress {
     }
 
     /// Since when `pg_dump` has written nothing although it would be read; `None` where it writes, or has ended, or is held
-    /// up by what comes behind it.
+    /// up by what comes after it.
     #[must_use]
     pub fn silent_since(&self) -> Option<Instant> {
         self.silence.since()

@@ -1,7 +1,7 @@
 //! Since when `pg_dump` has written nothing although the reader is ready: told here by the reader, judged by
 //! `backup::stall`.
 //!
-//! A reader that waits for room behind it is not ready: a slow S3 is never `pg_dump`'s silence.
+//! A reader that waits for room after it is not ready: a slow S3 is never `pg_dump`'s silence.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;

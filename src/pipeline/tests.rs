@@ -115,10 +115,10 @@ async fn one_gzip_member_comes_out_whatever_the_number_of_threads() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_ends_with_its_part_has_no_empty_part() {
-    let whole = run(dump(10), 1, parts_of(1 << 20), true).await;
-    let exact = u64::try_from(whole.object.len()).expect("length");
+    let complete = run(dump(10), 1, parts_of(1 << 20), true).await;
+    let exact = u64::try_from(complete.object.len()).expect("length");
     let run = run(dump(10), 1, parts_of(exact), true).await;
-    assert_eq!(run.parts, [whole.object.len()]);
+    assert_eq!(run.parts, [complete.object.len()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

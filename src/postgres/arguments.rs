@@ -19,7 +19,7 @@ const TYPO: usize = 2;
 pub enum Coverage {
     /// All of it.
     #[default]
-    Whole,
+    Complete,
     /// What the arguments name, or do not exclude.
     Partial,
 }
@@ -175,7 +175,7 @@ mod tests {
             of_partitions_and_snapshots,
         ] {
             let arguments = DumpArguments::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"));
-            assert_eq!(arguments.coverage(), Coverage::Whole, "{text}");
+            assert_eq!(arguments.coverage(), Coverage::Complete, "{text}");
         }
     }
 

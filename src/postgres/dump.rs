@@ -1,6 +1,6 @@
 //! The `pg_dump` child (or `pg_dumpall`): started in a group of its own, read to the end, stopped in order.
 //!
-//! `backup::stream` runs one, `globals` the other. This says how the child ended; whether the dump is whole is `backup::proof`'s to say.
+//! `backup::stream` runs one, `globals` the other. This says how the child ended; whether the dump is complete is `backup::proof`'s to say.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
@@ -17,7 +17,7 @@ use super::keepalives::with_keepalives;
 use super::messages::{Loudness, Messages};
 use super::{Conninfo, PostgresError, PostgresSettings, Tools};
 
-/// How long `pg_dump` may take to end by itself after SIGTERM, before SIGKILL. SPEC §6 gives the whole clean-up 10 s.
+/// How long `pg_dump` may take to end by itself after SIGTERM, before SIGKILL. SPEC §6 gives the entire clean-up 10 s.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// How long stderr may stay open after the child has ended, held by a grandchild.
 const MESSAGES_DEADLINE: Duration = Duration::from_secs(2);

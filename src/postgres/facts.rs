@@ -58,7 +58,7 @@ pub struct Facts {
     /// What is between this program and the server.
     #[serde(skip)]
     pub pooling: Pooling,
-    /// `pg_control_system()`: the same for a server's whole life and for its standbys.
+    /// `pg_control_system()`: the same for a server's entire life and for its standbys.
     #[serde(skip)]
     pub system_identifier: Option<String>,
 }

@@ -66,9 +66,9 @@ pub enum GlobalsError {
     /// It writes too much.
     #[error("pg_dumpall wrote more than {} MiB", MOST_BYTES >> 20)]
     TooLarge,
-    /// It is not whole.
-    #[error("the output of pg_dumpall is not whole: {0}")]
-    NotWhole(&'static str),
+    /// It is not complete.
+    #[error("the output of pg_dumpall is not complete: {0}")]
+    IncompleteDump(&'static str),
     /// It cannot be read or compressed.
     #[error("the output of pg_dumpall cannot be read")]
     Read(#[from] std::io::Error),
@@ -160,7 +160,7 @@ impl GlobalsDump {
         Ok(Self { child, stdout, deadline: DEADLINE.min(settings.stall_timeout) })
     }
 
-    /// Reads it to its end, makes sure that it is whole, and adds what is the database's own. Where this fails it must be
+    /// Reads it to its end, makes sure that it is complete, and adds what is the database's own. Where this fails it must be
     /// stopped.
     ///
     /// # Errors
@@ -244,16 +244,16 @@ fn judge(end: &DumpEnd, output: &Ends) -> Result<(), GlobalsError> {
         return Err(GlobalsError::Failed { ended: end.words(), cause: end.cause.clone().map(Said) });
     }
     let Some(beginning) = output.first.strip_prefix(OPENING) else {
-        return Err(GlobalsError::NotWhole("it does not begin as it should"));
+        return Err(GlobalsError::IncompleteDump("it does not begin as it should"));
     };
     let is_long_enough = output.bytes >= (OPENING.len() + CLOSING.len()) as u64;
     let Some(body) = output.last.trim_ascii_end().strip_suffix(CLOSING).filter(|_| is_long_enough) else {
-        return Err(GlobalsError::NotWhole("it ends before its closing line"));
+        return Err(GlobalsError::IncompleteDump("it ends before its closing line"));
     };
     let first = beginning.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
     match first.strip_prefix(b"\\restrict ") {
         Some(key) if !body.trim_ascii_end().ends_with(&[b"\n\\unrestrict ", key].concat()) => {
-            Err(GlobalsError::NotWhole("its \\unrestrict line is missing"))
+            Err(GlobalsError::IncompleteDump("its \\unrestrict line is missing"))
         }
         _ => Ok(()),
     }

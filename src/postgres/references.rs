@@ -33,7 +33,7 @@ pub struct References {
 }
 
 impl References {
-    /// Asks the server; `None` where it does not tell. Of a *partial* dump they are those of the whole database: more,
+    /// Asks the server; `None` where it does not tell. Of a *partial* dump they are those of the entire database: more,
     /// never less.
     ///
     /// # Errors

@@ -155,7 +155,7 @@ impl Session {
             .await
     }
 
-    /// What psql answers to whole commands, each with its end.
+    /// What psql answers to complete commands, each with its end.
     async fn answer(&mut self, text: &str) -> Result<Vec<String>, PostgresError> {
         match timeout(QUERY_DEADLINE, self.exchange(text)).await {
             Ok(Ok(answer)) => Ok(answer),

@@ -73,7 +73,7 @@ pub struct Tools {
 pub struct Installed {
     dumps: Vec<Tool>,
     other_psql: Option<PathBuf>,
-    /// Looked for where a `pg_dump` has none beside it; the lowest major first.
+    /// Looked for where a `pg_dump` has none next to it; the lowest major first.
     other_dumpalls: Vec<Tool>,
 }
 

@@ -1,6 +1,6 @@
-//! The deleting: each to_delete backup, and behind it what lies beside it; single deletes, several at once.
+//! The deleting: each to_delete backup, and after it what lies next to it; single deletes, several at once.
 //!
-//! Called by `commands::prune` and by `backup`. It deletes nothing but whole keys that [`super::inventory`] made out of this
+//! Called by `commands::prune` and by `backup`. It deletes nothing but complete keys that [`super::inventory`] made out of this
 //! tool's own names. A delete that is refused is named, and the rest go on; an outage that outlasts its budget ends it.
 
 use std::collections::VecDeque;
@@ -41,7 +41,7 @@ pub struct Deleted {
 /// One backup to be taken away.
 #[derive(Clone, Copy)]
 enum Job {
-    /// The backup, and then what lies beside it.
+    /// The backup, and then what lies next to it.
     Backup(BackupName, Entry),
     /// What lies beside a backup that is gone, unless it turns out to be there.
     Orphan(BackupName, Entry),
@@ -191,7 +191,7 @@ impl Done {
 }
 
 /// Whether a backup is there now. The listing may have passed its name a moment before it was committed, and found what
-/// lies beside it a moment after.
+/// lies next to it a moment after.
 async fn is_there(destination: &Destination, name: BackupName) -> Result<bool, (String, StorageError)> {
     let wanted = name.to_string();
     let mut is_there = false;

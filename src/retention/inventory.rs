@@ -21,7 +21,7 @@ use super::safety::{SafetyCheck, safety_checks};
 
 /// Requests at once (SPEC §7).
 pub(super) const AT_ONCE: usize = 16;
-/// From this round on, manifests are read ahead: where many backups are unsound, each round finds out about more of them.
+/// From this round on, manifests are read ahead: where many backups are invalid, each round finds out about more of them.
 const PATIENT_ROUNDS: u32 = 2;
 
 /// What a manifest says of its backup's status; the rest of it does not matter here, and may be of any version.
@@ -88,7 +88,7 @@ impl Inventory {
         entries.map(|entry| entry.backup.unwrap_or_default() + entry.sidecars.iter().flatten().sum::<u64>()).sum()
     }
 
-    /// The names whose backup is gone while something still lies beside it. Only of those older than the newest backup that
+    /// The names whose backup is gone while something still lies next to it. Only of those older than the newest backup that
     /// does not lie in the future: what is newer may belong to one that is just being made.
     pub fn orphans(&self) -> impl Iterator<Item = BackupName> {
         let mut backups = self.plan.decisions().iter().map(|decision| decision.backup);
@@ -143,14 +143,14 @@ async fn status(destination: &Destination, name: BackupName, entry: Entry) -> Re
 
 async fn read(destination: &Destination, name: BackupName) -> Result<Option<ManifestSummary>, StorageError> {
     let read = destination.read_manifest(&format!("{name}{MANIFEST_SUFFIX}")).await;
-    // It was listed. Taking its absence for "none" would make a damaged backup a sound one, and its betters go.
+    // It was listed. Taking its absence for "none" would make a damaged backup a valid one, and its betters go.
     let manifest = read.map_err(StorageError::at_first_request)?;
     let manifest = manifest
         .ok_or_else(|| gone(name, "its manifest is listed, but cannot be found: nothing is deleted on doubt"))?;
     Ok(manifest.ok())
 }
 
-/// Asks the object whether it is partial. Whoever may read manifests alone takes it for a whole one, as of old: no more is
+/// Asks the object whether it is partial. Whoever may read manifests alone takes it for a complete one, as of old: no more is
 /// known of it.
 async fn is_partial(destination: &Destination, name: BackupName) -> Result<bool, StorageError> {
     match destination.head(&name.to_string()).await {

@@ -1,7 +1,7 @@
 //! The plan: backups and a policy in; for each backup keep or delete, with the reasons, out. Pure: no clock, no store.
 //!
 //! Called by [`super::inventory`], which finds out what the plan had to assume. Only a manifest tells whether a backup is
-//! sound, and each is a request: so the plan takes for sound what it does not know, says for which backups that mattered,
+//! valid, and each is a request: so the plan takes for valid what it does not know, says for which backups that mattered,
 //! and is made again once those are known. It is final when it assumed nothing.
 
 use std::cell::RefCell;
@@ -26,7 +26,7 @@ pub struct Backup {
     pub name: BackupName,
     /// Its size in bytes.
     pub bytes: u64,
-    /// Whether it is sound, where that is known.
+    /// Whether it is valid, where that is known.
     pub status: Option<BackupStatus>,
 }
 
@@ -43,7 +43,7 @@ pub enum Reason {
     Days,
     /// Kept: it stands for its period.
     Chosen(Unit),
-    /// Deleted: it is this many days older than the newest sound one.
+    /// Deleted: it is this many days older than the newest valid one.
     TooOld(i64),
     /// Deleted: another one stands for its period.
     Another(Unit),
@@ -142,7 +142,7 @@ impl Plan {
         self.decisions.iter().filter(|decision| decision.verdict == Verdict::Delete).map(|decision| &decision.backup)
     }
 
-    /// The backups that were taken for sound although nobody knows. Where there are any, the plan is not final.
+    /// The backups that were taken for valid although nobody knows. Where there are any, the plan is not final.
     #[must_use]
     pub fn assumed(&self) -> &[BackupName] {
         &self.assumed
@@ -227,7 +227,7 @@ impl Planning<'_> {
         (most < median).then_some(Shrink { newest: self.backups[newest], median })
     }
 
-    /// Whether a backup is sound; what is not known is assumed, and noted.
+    /// Whether a backup is valid; what is not known is assumed, and noted.
     fn is_sound(&self, index: usize) -> bool {
         let status = self.backups[index].status;
         if status.is_none() {
@@ -248,8 +248,8 @@ impl Planning<'_> {
         sound.iter().copied().chain(others).collect()
     }
 
-    /// Of the newest `count` periods that have a sound backup the newest sound one; and of those among the newest `count`
-    /// periods at all that have none, the newest one: an unsound backup never stands in a sound one's place, and where
+    /// Of the newest `count` periods that have a valid backup the newest valid one; and of those among the newest `count`
+    /// periods at all that have none, the newest one: an invalid backup never stands in a valid one's place, and where
     /// all are partial the rules hold as well.
     fn choose(&self, unit: Unit, count: usize) -> RuleSelection {
         let periods: Vec<NaiveDateTime> =

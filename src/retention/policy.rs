@@ -6,7 +6,7 @@ use chrono_tz::Tz;
 /// The rules. They form a union: what any of them keeps is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// Everything that is at most this many days older than the newest sound backup.
+    /// Everything that is at most this many days older than the newest valid backup.
     pub days: Option<u32>,
     /// The last so many.
     pub last: Option<u32>,
@@ -46,7 +46,7 @@ pub struct RetentionPolicy {
 }
 
 impl RetentionPolicy {
-    /// A policy; `None` where no rule is set, which means that nothing is ever deleted. `min_keep` is the number of sound
+    /// A policy; `None` where no rule is set, which means that nothing is ever deleted. `min_keep` is the number of valid
     /// backups that stay whatever the rules say.
     #[must_use]
     pub fn new(rules: Rules, min_keep: u32, zone: Tz) -> Option<Self> {

@@ -165,14 +165,14 @@ impl From<&Decision> for PlannedBackup {
     }
 }
 
-/// A whole plan, as JSON.
+/// A complete plan, as JSON.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlanReport {
     dry_run: bool,
     #[serde(flatten)]
     totals: RetentionReport,
     backups: Vec<PlannedBackup>,
-    /// Names whose backup is gone while something still lies beside it.
+    /// Names whose backup is gone while something still lies next to it.
     orphans: Vec<String>,
     stale_uploads: Vec<String>,
 }

@@ -31,7 +31,7 @@ const ROOM_BYTES: usize = 16;
 #[derive(Debug)]
 pub struct SpoolDir {
     dir: PathBuf,
-    room: PathBuf,
+    subdirectory: PathBuf,
     destination: String,
     disk: Disk,
     // Its lock ends with it.
@@ -42,7 +42,7 @@ pub struct SpoolDir {
 #[derive(Debug)]
 pub enum Found {
     /// A dump that was proved, and what is wrong with its journal beside that.
-    Whole(Kept, Option<Damage>),
+    Complete(Kept, Option<Damage>),
     /// A dump that never came to its end.
     Unfinished(Kept),
     /// A journal that does not say enough any more; what it says, where that is anything.
@@ -119,9 +119,9 @@ impl SpoolDir {
         let disk = Disk::of(dir);
         let (dir, destination, its_disk) = (dir.to_owned(), destination.to_owned(), disk.clone());
         disk.call(0, move || {
-            let room = dir.join(id_of(&destination));
-            let lock = lock(&room)?;
-            Ok(Self { dir, room, destination, disk: its_disk, _lock: lock })
+            let subdirectory = dir.join(id_of(&destination));
+            let lock = lock(&subdirectory)?;
+            Ok(Self { dir, subdirectory, destination, disk: its_disk, _lock: lock })
         })
         .await?
     }
@@ -131,8 +131,8 @@ impl SpoolDir {
     /// # Errors
     /// Where the disk does not take them.
     pub async fn create(&self, start: Start) -> Result<Arc<Spool>, SpoolError> {
-        let (disk, room) = (self.disk.clone(), self.room.clone());
-        self.disk.call(0, move || Spool::create(disk, &room, start).map(Arc::new)).await?
+        let (disk, subdirectory) = (self.disk.clone(), self.subdirectory.clone());
+        self.disk.call(0, move || Spool::create(disk, &subdirectory, start).map(Arc::new)).await?
     }
 
     /// What earlier runs left behind, oldest name first. Nobody else is here: each of them has ended.
@@ -140,13 +140,15 @@ impl SpoolDir {
     /// # Errors
     /// Where the directory cannot be read.
     pub async fn found(&self) -> Result<Vec<Found>, SpoolError> {
-        let (disk, room, destination) = (self.disk.clone(), self.room.clone(), self.destination.clone());
+        let (disk, subdirectory, destination) =
+            (self.disk.clone(), self.subdirectory.clone(), self.destination.clone());
         self.disk
             .call(0, move || {
-                let runs = runs(&room).map_err(|source| SpoolError::Unusable { path: room.clone(), source })?;
+                let runs = runs(&subdirectory)
+                    .map_err(|source| SpoolError::Unusable { path: subdirectory.clone(), source })?;
                 let mut found: Vec<Found> = runs.iter().map(|run| look(&disk, run, &destination)).collect();
                 found.sort_by_key(|found| match found {
-                    Found::Whole(kept, _) | Found::Unfinished(kept) => Some(kept.journal.start.file_name.clone()),
+                    Found::Complete(kept, _) | Found::Unfinished(kept) => Some(kept.journal.start.file_name.clone()),
                     Found::Damaged(..) | Found::Foreign(..) | Found::Nothing => None,
                 });
                 Ok(found)
@@ -159,11 +161,11 @@ impl SpoolDir {
     /// # Errors
     /// Where the disk does not answer.
     pub async fn strangers(&self) -> Result<Vec<(PathBuf, String)>, SpoolError> {
-        let (dir, room) = (self.dir.clone(), self.room.clone());
+        let (dir, subdirectory) = (self.dir.clone(), self.subdirectory.clone());
         let look = move || {
-            let rooms = subdirectories(&dir).unwrap_or_default();
-            let others = rooms.into_iter().filter(|other| *other != room && !is_locked(other));
-            let left = others.flat_map(|room| runs(&room).unwrap_or_default());
+            let all = subdirectories(&dir).unwrap_or_default();
+            let others = all.into_iter().filter(|other| *other != subdirectory && !is_locked(other));
+            let left = others.flat_map(|subdirectory| runs(&subdirectory).unwrap_or_default());
             left.filter_map(|run| {
                 let journal = read_journal(&run).ok()?.journal?;
                 journal.proof.as_ref()?;
@@ -179,11 +181,11 @@ impl SpoolDir {
     /// # Errors
     /// Where the disk does not do it.
     pub async fn set_aside(&self, run: &Path, why: Aside) -> Result<PathBuf, SpoolError> {
-        let (run, room) = (run.to_owned(), self.room.clone());
+        let (run, subdirectory) = (run.to_owned(), self.subdirectory.clone());
         let rename = move || {
             let id = run.file_name().unwrap_or_default().to_string_lossy();
-            let place = room.join(format!("{}{id}", why.beginning()));
-            fs::rename(&run, &place).and_then(|()| sync_dir(&room)).map_err(SpoolError::Write)?;
+            let place = subdirectory.join(format!("{}{id}", why.beginning()));
+            fs::rename(&run, &place).and_then(|()| sync_dir(&subdirectory)).map_err(SpoolError::Write)?;
             Ok(place)
         };
         self.disk.call(0, rename).await?
@@ -194,26 +196,26 @@ impl SpoolDir {
     /// # Errors
     /// Where the disk does not answer.
     pub async fn aside(&self) -> Result<Vec<PathBuf>, SpoolError> {
-        let room = self.room.clone();
+        let subdirectory = self.subdirectory.clone();
         let look = move || {
             let is_aside =
                 |name: &str| Aside::ALL.iter().any(|why| name.strip_prefix(why.beginning()).is_some_and(is_id));
-            directories(&room, is_aside).unwrap_or_default()
+            directories(&subdirectory, is_aside).unwrap_or_default()
         };
         Ok(self.disk.call(0, look).await?)
     }
 }
 
-/// Whether a whole dump for this destination waits below this spool, and nobody is delivering it. Not where the disk does
+/// Whether a complete dump for this destination waits below this spool, and nobody is delivering it. Not where the disk does
 /// not answer: a backup will say so.
-pub async fn holds_whole(dir: &Path, destination: &str) -> bool {
-    let room = dir.join(id_of(destination));
+pub async fn holds_complete_dump(dir: &Path, destination: &str) -> bool {
+    let subdirectory = dir.join(id_of(destination));
     let look = move || {
-        let is_whole = |run: &PathBuf| {
+        let is_complete = |run: &PathBuf| {
             let journal = read_journal(run).ok().and_then(|reading| reading.journal);
             journal.is_some_and(|journal| journal.proof.is_some())
         };
-        !is_locked(&room) && runs(&room).is_ok_and(|runs| runs.iter().any(is_whole))
+        !is_locked(&subdirectory) && runs(&subdirectory).is_ok_and(|runs| runs.iter().any(is_complete))
     };
     Disk::of(dir).call(0, look).await.unwrap_or_default()
 }
@@ -226,8 +228,8 @@ pub async fn upload_ids(dir: &Path) -> Result<BTreeSet<String>, SpoolError> {
     let spool = dir.to_owned();
     let look = move || {
         let mut ids = BTreeSet::new();
-        for room in unless_gone(&spool, subdirectories(&spool))? {
-            for run in unless_gone(&room, runs(&room))? {
+        for subdirectory in unless_gone(&spool, subdirectories(&spool))? {
+            for run in unless_gone(&subdirectory, runs(&subdirectory))? {
                 let Some(reading) = unless_gone(&run, read_journal(&run).map(Some))? else { continue };
                 if reading.is_of_another_version {
                     return Err(SpoolError::OfAnotherVersion { path: run });
@@ -267,16 +269,16 @@ pub async fn room_in(dir: &Path) -> Result<u64, SpoolError> {
 }
 
 /// Makes a room and locks it.
-fn lock(room: &Path) -> Result<HeldFile, SpoolError> {
-    let unusable = |source| SpoolError::Unusable { path: room.to_owned(), source };
-    DirBuilder::new().recursive(true).mode(0o700).create(room).map_err(unusable)?;
-    let lock = private().write(true).create(true).truncate(false).open(room.join(LOCK)).map_err(unusable)?;
+fn lock(subdirectory: &Path) -> Result<HeldFile, SpoolError> {
+    let unusable = |source| SpoolError::Unusable { path: subdirectory.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(subdirectory).map_err(unusable)?;
+    let lock = private().write(true).create(true).truncate(false).open(subdirectory.join(LOCK)).map_err(unusable)?;
     let mut tries = LOCK_TRIES;
     while let Err(error) = lock.try_lock() {
         tries -= 1;
         match error {
             TryLockError::Error(source) => return Err(unusable(source)),
-            TryLockError::WouldBlock if tries == 0 => return Err(SpoolError::Busy { path: room.to_owned() }),
+            TryLockError::WouldBlock if tries == 0 => return Err(SpoolError::Busy { path: subdirectory.to_owned() }),
             TryLockError::WouldBlock => std::thread::sleep(LOCK_PAUSE),
         }
     }
@@ -293,8 +295,8 @@ fn subdirectories(path: &Path) -> io::Result<Vec<PathBuf>> {
     directories(path, is_id)
 }
 
-fn runs(room: &Path) -> io::Result<Vec<PathBuf>> {
-    subdirectories(room)
+fn runs(subdirectory: &Path) -> io::Result<Vec<PathBuf>> {
+    subdirectories(subdirectory)
 }
 
 /// 32 hexadecimal digits.
@@ -345,18 +347,18 @@ fn look(disk: &Disk, run: &Path, destination: &str) -> Found {
         Ok(spool) => Arc::new(spool),
         Err(_) => return damaged("cannot be written", None),
     };
-    let is_whole = journal.verified().is_ok();
+    let is_complete = journal.verified().is_ok();
     let kept = Kept { spool, journal };
     match reading.damage {
-        damage if is_whole => Found::Whole(kept, damage),
+        damage if is_complete => Found::Complete(kept, damage),
         Some(damage) => Found::Damaged(damage, Some(kept)),
-        None if kept.journal.proof.is_some() => Found::Whole(kept, None),
+        None if kept.journal.proof.is_some() => Found::Complete(kept, None),
         None => Found::Unfinished(kept),
     }
 }
 
 /// Whether a run is at work there.
-fn is_locked(room: &Path) -> bool {
-    let lock = File::open(room.join(LOCK));
+fn is_locked(subdirectory: &Path) -> bool {
+    let lock = File::open(subdirectory.join(LOCK));
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }

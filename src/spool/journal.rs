@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline::{PartChecksum, PartDigest, ScanReport, Totals};
-use crate::proof::{self, NotWhole, VerifiedDump};
+use crate::proof::{self, IncompleteDump, VerifiedDump};
 
 /// The version of this format. Version 1 has the same records under the names that [`Record`] reads as aliases.
 const VERSION: u32 = 2;
@@ -82,7 +82,7 @@ pub struct SpooledPart {
     pub crc64: u64,
 }
 
-/// What `proof` knew when it found the dump whole, and what the manifest will say.
+/// What `proof` knew when it found the dump complete, and what the manifest will say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Proof {
     /// What the object is.
@@ -113,7 +113,7 @@ impl Journal {
     ///
     /// # Errors
     /// Why it is not complete.
-    pub fn verified(&self) -> Result<VerifiedDump, NotWhole> {
+    pub fn verified(&self) -> Result<VerifiedDump, IncompleteDump> {
         let proof = self.proof.as_ref().map(|proof| (&proof.totals, &proof.scan));
         proof::verify_kept(proof, self.parts.iter().map(|(number, part)| (*number, part.bytes)))
     }
@@ -132,13 +132,13 @@ pub struct Damage {
 /// A journal as it was found.
 #[derive(Debug)]
 pub struct Reading {
-    /// What its sound lines say; `None` where nobody can say whose it is.
+    /// What its valid lines say; `None` where nobody can say whose it is.
     pub journal: Option<Journal>,
     /// How many bytes its lines have that came to their end; what stands behind them is torn.
     pub line_bytes: u64,
     /// What is wrong with them.
     pub damage: Option<Damage>,
-    /// A line says that its dump is whole, even where no other makes sense.
+    /// A line says that its dump is complete, even where no other makes sense.
     pub has_proof: bool,
     /// It was written as it should be, by a version of this program whose journals this one does not know.
     pub is_of_another_version: bool,

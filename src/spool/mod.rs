@@ -1,5 +1,5 @@
 //! The spool: parts on disk until the object is committed, so that a slow or absent S3 never holds the database's
-//! snapshot open, and a process that is killed loses nothing once the dump is whole (SPEC §6).
+//! snapshot open, and a process that is killed loses nothing once the dump is complete (SPEC §6).
 //!
 //! ```text
 //! BACKUP_SPOOL_DIR/                     made 0700 where it is not there
@@ -12,7 +12,7 @@
 //!
 //! `directory` finds and locks, `run` writes one run's files, [`journal`] is what they mean, `cut` cuts a kept dump anew.
 //! `backup` fills a spool and delivers what an earlier run left, `storage` reads parts from it and notes what S3 has taken.
-//! What waits for the disk waits in a thread of [`crate::disk`], with a deadline. Nothing here decides what is whole: `proof`
+//! What waits for the disk waits in a thread of [`crate::disk`], with a deadline. Nothing here decides what is complete: `proof`
 //! does.
 
 mod cut;
@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use crate::disk::DiskError;
 
 pub use cut::CutAnew;
-pub use directory::{Aside, Found, Kept, SpoolDir, holds_whole, room_in, upload_ids};
+pub use directory::{Aside, Found, Kept, SpoolDir, holds_complete_dump, room_in, upload_ids};
 pub use journal::{Damage, Journal, Proof, SpooledPart, Start, StartedUpload};
 pub use run::Spool;
 

@@ -48,8 +48,8 @@ struct JournalFile {
 enum Keeps {
     /// Parts of a dump that has not come to its end.
     Parts,
-    /// A whole dump, which the next run can deliver.
-    Whole,
+    /// A complete dump, which the next run can deliver.
+    Complete,
     /// Nothing: an error came in between.
     Nothing,
 }
@@ -81,8 +81,8 @@ impl Spool {
 
     /// Whether the next run can deliver what is here.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
-        *self.keeps() == Keeps::Whole
+    pub fn is_complete(&self) -> bool {
+        *self.keeps() == Keeps::Complete
     }
 
     /// Whether an error has come in between.
@@ -130,14 +130,18 @@ impl Spool {
     ///
     /// # Errors
     /// Where the disk does not take it.
-    pub async fn prove(self: &Arc<Self>, whole: &VerifiedDump, manifest: serde_json::Value) -> Result<(), SpoolError> {
-        let proof = Proof { totals: whole.totals().clone(), scan: whole.scan().clone(), manifest };
+    pub async fn prove(
+        self: &Arc<Self>,
+        verified: &VerifiedDump,
+        manifest: serde_json::Value,
+    ) -> Result<(), SpoolError> {
+        let proof = Proof { totals: verified.totals().clone(), scan: verified.scan().clone(), manifest };
         self.on_disk(0, move |spool| {
             spool.append(&Record::Verified(Box::new(proof)))?;
             let mut keeps = spool.keeps();
             // Nothing, where it took too long: then the run has gone on without it.
             if *keeps == Keeps::Parts {
-                *keeps = Keeps::Whole;
+                *keeps = Keeps::Complete;
             }
             Ok(())
         })
@@ -185,7 +189,7 @@ impl Spool {
         })
     }
 
-    /// Says once that this run cannot be resumed. A whole dump stays one: no more than an ETag could not be noted.
+    /// Says once that this run cannot be resumed. A complete dump stays one: no more than an ETag could not be noted.
     fn give_up(&self, error: &SpoolError) {
         let mut keeps = self.keeps();
         if *keeps == Keeps::Parts {
@@ -231,7 +235,7 @@ impl Spool {
         let file = private().append(true).open(path.join(JOURNAL))?;
         // What is torn must not stand in front of what is written next.
         file.set_len(line_bytes)?;
-        let keeps = if journal.proof.is_some() { Keeps::Whole } else { Keeps::Parts };
+        let keeps = if journal.proof.is_some() { Keeps::Complete } else { Keeps::Parts };
         Ok(Self::of(path.to_owned(), disk, (file, line_bytes), keeps))
     }
 
@@ -270,7 +274,7 @@ impl Spool {
         Ok(stored)
     }
 
-    /// Writes a file that is there whole or not at all.
+    /// Writes a file that is there completely or not at all.
     pub(super) fn write_file(&self, bytes: &[u8], unfinished: &Path, finished: &Path) -> Result<(), SpoolError> {
         let write = || {
             let mut file = private().write(true).create(true).truncate(true).open(unfinished)?;

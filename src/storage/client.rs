@@ -31,7 +31,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// A host that does not complete a TCP handshake by then is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client, and the credentials behind it where they can be renewed.
+/// A client, and the credentials after it where they can be renewed.
 pub(super) struct Built {
     pub client: Client,
     pub renewable: Option<Arc<RenewableCredentials>>,

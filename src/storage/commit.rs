@@ -1,7 +1,7 @@
 //! The commit: the one place that completes an upload, and the proof that it was completed.
 //!
 //! `complete` sends the request; here is decided what stands there then. Committed is this run's id and, where the store gives
-//! one, this object's size (SPEC §4.7). Every part was taken with its own checksum, so what the store says otherwise of the whole
+//! one, this object's size (SPEC §4.7). Every part was taken with its own checksum, so what the store says otherwise of the entire
 //! is no ground to delete it: the object is read back (`read_back`), and its sha256 decides. What comes back, [`Committed`], is needed to
 //! write anything beside the object.
 
@@ -22,12 +22,12 @@ use super::{Outage, StorageError};
 /// What a store has that says nothing of a storage class.
 const STANDARD: &str = "STANDARD";
 
-/// An object that is whole, complete, and checked.
+/// An object that is committed, complete, and checked.
 #[derive(Debug)]
 pub struct Committed {
     pub(super) bucket: Bucket,
     key: String,
-    whole: VerifiedDump,
+    verified: VerifiedDump,
 }
 
 impl Committed {
@@ -40,13 +40,13 @@ impl Committed {
     /// The object's size in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.whole.totals().object_bytes
+        self.verified.totals().object_bytes
     }
 
     /// What is in it.
     #[must_use]
-    pub fn whole(&self) -> &VerifiedDump {
-        &self.whole
+    pub fn verified(&self) -> &VerifiedDump {
+        &self.verified
     }
 
     /// Writes a file beside the object.
@@ -76,9 +76,9 @@ impl Upload {
     /// # Errors
     /// Where S3 does not end up holding exactly this object; then the upload is aborted, unless the spool has all of it
     /// for the next run, or a Complete may still take effect. An object of this run that is not what was sent is deleted again.
-    pub async fn commit(self, whole: VerifiedDump) -> Result<Committed, StorageError> {
-        match self.complete_and_check(&whole).await {
-            Ok(()) => Ok(Committed { bucket: self.bucket, key: self.key, whole }),
+    pub async fn commit(self, verified: VerifiedDump) -> Result<Committed, StorageError> {
+        match self.complete_and_check(&verified).await {
+            Ok(()) => Ok(Committed { bucket: self.bucket, key: self.key, verified }),
             Err(error) => {
                 let error = self.because_of_sizes(error);
                 self.abort_unless_kept(ABORT_DEADLINE).await;
@@ -91,32 +91,32 @@ impl Upload {
     ///
     /// # Errors
     /// Where S3 does not say, or the object there is not what was sent.
-    pub async fn find_committed(&self, whole: VerifiedDump) -> Result<Option<Committed>, StorageError> {
+    pub async fn find_committed(&self, verified: VerifiedDump) -> Result<Option<Committed>, StorageError> {
         let head = self.outage.persist("look for the backup", || self.bucket.head(&self.key)).await?;
         let Some(head) = head else { return Ok(None) };
-        match self.settle(&Expected::new(self, &whole), &whole, head).await {
-            Ok(()) => Ok(Some(Committed { bucket: self.bucket.clone(), key: self.key.clone(), whole })),
+        match self.settle(&Expected::new(self, &verified), &verified, head).await {
+            Ok(()) => Ok(Some(Committed { bucket: self.bucket.clone(), key: self.key.clone(), verified })),
             Err(StorageError::Foreign { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn complete_and_check(&self, whole: &VerifiedDump) -> Result<(), StorageError> {
-        self.check_parts(whole)?;
-        let expected = Expected::new(self, whole);
-        let answer = match self.complete(whole).await? {
-            Completed::Found(head) => return self.settle(&expected, whole, head).await,
+    async fn complete_and_check(&self, verified: &VerifiedDump) -> Result<(), StorageError> {
+        self.check_parts(verified)?;
+        let expected = Expected::new(self, verified);
+        let answer = match self.complete(verified).await? {
+            Completed::Found(head) => return self.settle(&expected, verified, head).await,
             Completed::Answered(answer) => answer,
         };
         match self.head_after_success().await {
             Ok(head) => {
                 self.may_take_effect.store(false, Ordering::Relaxed);
-                self.settle(&expected, whole, head).await
+                self.settle(&expected, verified, head).await
             }
             Err(error @ StorageError::Refused { .. }) => {
                 tracing::info!(%error, "HEAD is denied: the answer to Complete is the proof");
                 match expected.difference(&answer) {
-                    Some(what) => self.settle_difference(whole, &answer, what).await,
+                    Some(what) => self.settle_difference(verified, &answer, what).await,
                     None => Ok(()),
                 }
             }
@@ -145,7 +145,7 @@ impl Upload {
     }
 
     /// Decides by what HEAD says, and by the object itself where that says something else than was sent.
-    async fn settle(&self, expected: &Expected, whole: &VerifiedDump, head: Head) -> Result<(), StorageError> {
+    async fn settle(&self, expected: &Expected, verified: &VerifiedDump, head: Head) -> Result<(), StorageError> {
         let bytes = match head.bytes {
             None => self.bucket.listed_size(&self.key).await,
             given => given,
@@ -153,9 +153,9 @@ impl Upload {
         let head = Head { bytes, ..head };
         match expected.judge(&head) {
             Verdict::Ours => {}
-            Verdict::Differs(what) => self.settle_difference(whole, &head, what).await?,
+            Verdict::Differs(what) => self.settle_difference(verified, &head, what).await?,
             Verdict::Foreign => return Err(StorageError::Foreign { key: self.key.clone() }),
-            Verdict::Unnamed => match self.read_back(whole, &head, "it has no run id").await? {
+            Verdict::Unnamed => match self.read_back(verified, &head, "it has no run id").await? {
                 ReadBack::Same => {}
                 ReadBack::Denied(failure) if bytes.is_some() => {
                     tracing::warn!(key = self.key, %failure, "the object has no run id and may not be read: taken for this backup by its size");
@@ -176,8 +176,8 @@ impl Upload {
     }
 
     /// Of an object of this run, of which the store says something else than was sent.
-    async fn settle_difference(&self, whole: &VerifiedDump, head: &Head, what: String) -> Result<(), StorageError> {
-        match self.read_back(whole, head, &what).await? {
+    async fn settle_difference(&self, verified: &VerifiedDump, head: &Head, what: String) -> Result<(), StorageError> {
+        match self.read_back(verified, head, &what).await? {
             ReadBack::Same => Ok(()),
             ReadBack::Other => self.take_back(what).await,
             ReadBack::Unproven => {
@@ -189,7 +189,7 @@ impl Upload {
                 Ok(())
             }
             ReadBack::Denied(failure) => {
-                tracing::warn!(key = self.key, difference = what, %failure, "the store says something else of the backup than was sent, and it may not be read back: `check --deep` with other credentials tells whether it is whole");
+                tracing::warn!(key = self.key, difference = what, %failure, "the store says something else of the backup than was sent, and it may not be read back: `check --deep` with other credentials tells whether it is complete");
                 Ok(())
             }
         }
@@ -205,8 +205,8 @@ impl Upload {
     }
 
     /// The sum of the parts must be the sum produced, without a gap.
-    fn check_parts(&self, whole: &VerifiedDump) -> Result<(), StorageError> {
-        let totals = whole.totals();
+    fn check_parts(&self, verified: &VerifiedDump) -> Result<(), StorageError> {
+        let totals = verified.totals();
         let sum: u64 = self.parts.values().map(|part| part.bytes).sum();
         let is_contiguous = self.parts.keys().copied().eq(1..=totals.parts);
         if is_contiguous && sum == totals.object_bytes {

@@ -28,7 +28,7 @@ pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// something is done with it, so what it made is seen within moments.
 const LOOKS: u32 = 5;
 /// What Complete may take for each part, beside `S3_REQUEST_TIMEOUT`: ten minutes for 10,000. The S3 API reference has it as
-/// "several minutes"; the store sends white space meanwhile, which is no whole answer.
+/// "several minutes"; the store sends white space meanwhile, which is no complete answer.
 const COMPLETE_PER_PART: Duration = Duration::from_millis(60);
 /// S3's code for a checksum that does not match.
 const BAD_DIGEST: &str = "BadDigest";
@@ -85,11 +85,11 @@ impl Upload {
     /// # Errors
     /// [`StorageError::Unknown`] where nobody says whether it took effect, [`StorageError::Outage`] where it did not within the
     /// outage budget, [`StorageError::Refused`] where it never will.
-    pub(super) async fn complete(&self, whole: &VerifiedDump) -> Result<Completed, StorageError> {
+    pub(super) async fn complete(&self, verified: &VerifiedDump) -> Result<Completed, StorageError> {
         let completion = Completion {
             id: &self.id,
             parts: self.parts.iter().map(|(number, part)| completed_part(*number, part)).collect(),
-            crc64: whole.totals().object_crc64,
+            crc64: verified.totals().object_crc64,
             is_conditional: true,
         };
         let (outage, sent) = (self.outage.afresh(), Sent::Nothing);

@@ -44,7 +44,7 @@ struct Held {
 }
 
 impl RenewableCredentials {
-    /// Asks the whole chain, so that its having nothing is said before anything else is done.
+    /// Asks the entire chain, so that its having nothing is said before anything else is done.
     ///
     /// # Errors
     /// [`StorageError::NoCredentials`] with what each source said.

@@ -218,7 +218,7 @@ impl Destination {
         }
         Ok(match manifest {
             Small::Absent => None,
-            Small::Whole(body) => Some(serde_json::from_slice(&body).map_err(Damaged::NotJson)),
+            Small::Complete(body) => Some(serde_json::from_slice(&body).map_err(Damaged::NotJson)),
             Small::TooLarge => {
                 tracing::warn!(
                     file_name,
@@ -239,7 +239,7 @@ impl Destination {
         self.outage.persist("look at the backup", || self.bucket.head(&key)).await
     }
 
-    /// What the other files of this room send their own requests with.
+    /// What the other files of this module send their own requests with.
     pub(super) fn parts(&self) -> (Bucket, Arc<Outage>) {
         (self.bucket.clone(), Arc::clone(&self.outage))
     }

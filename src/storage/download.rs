@@ -53,7 +53,7 @@ pub(super) enum Small {
     /// There is none.
     Absent,
     /// All of it.
-    Whole(Bytes),
+    Complete(Bytes),
     /// It has more bytes than are wanted.
     TooLarge,
 }
@@ -151,6 +151,6 @@ impl Bucket {
             }
             body.extend_from_slice(&piece);
         }
-        Ok(Small::Whole(body.freeze()))
+        Ok(Small::Complete(body.freeze()))
     }
 }

@@ -34,14 +34,14 @@ pub(super) enum Verdict {
 }
 
 impl Expected {
-    pub fn new(upload: &Upload, whole: &VerifiedDump) -> Self {
+    pub fn new(upload: &Upload, verified: &VerifiedDump) -> Self {
         // Of an upload that was taken up, not every part's ETag need be known.
-        let knows_all = upload.parts.keys().copied().eq(1..=whole.totals().parts);
+        let knows_all = upload.parts.keys().copied().eq(1..=verified.totals().parts);
         Self {
-            bytes: whole.totals().object_bytes,
+            bytes: verified.totals().object_bytes,
             run_id: upload.run_id.clone(),
             etag: composite_etag(upload.parts.values()).filter(|_| knows_all),
-            crc64: whole.totals().object_crc64.map(crc64_text),
+            crc64: verified.totals().object_crc64.map(crc64_text),
         }
     }
 

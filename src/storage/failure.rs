@@ -1,6 +1,6 @@
 //! What one request to S3 came to, where it came to nothing: told apart once, by status and code.
 //!
-//! Every call in this room turns the SDK's error into a [`Failure`]; `retry` waits on some, `commit` looks closer at
+//! Every call in this module turns the SDK's error into a [`Failure`]; `retry` waits on some, `commit` looks closer at
 //! others. Nothing else in the program sees an SDK error. What fails before S3 answers is in `transit`.
 
 mod transit;

@@ -23,7 +23,7 @@ pub struct Head {
     pub bytes: Option<u64>,
     /// Its ETag, in quotes as a rule.
     pub etag: Option<String>,
-    /// The CRC-64/NVME of the whole object in base64, where the store keeps one.
+    /// The CRC-64/NVME of the entire object in base64, where the store keeps one.
     pub crc64: Option<String>,
     /// The run that uploaded it; a store may drop metadata.
     pub run_id: Option<String>,

@@ -16,8 +16,8 @@ pub enum PartStore {
 
 impl PartStore {
     /// Whether the parts outlive this process, and the upload should, too.
-    pub(super) fn is_whole(&self) -> bool {
-        matches!(self, Self::Spool(spool) if spool.is_whole())
+    pub(super) fn is_complete(&self) -> bool {
+        matches!(self, Self::Spool(spool) if spool.is_complete())
     }
 
     /// Notes the upload. What cannot be noted costs the chance to resume, not the backup.

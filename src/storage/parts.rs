@@ -1,6 +1,6 @@
 //! Fills an upload with its parts: from memory as they are sealed, or from the spool.
 //!
-//! From memory, the room in it bounds how many are in flight, and a slow S3 stops the pipeline. From the spool, the pipeline
+//! From memory, the space in it bounds how many are in flight, and a slow S3 stops the pipeline. From the spool, the pipeline
 //! never waits for S3: parts are read when their turn comes, and leave room for those that are being made.
 
 use std::sync::Arc;

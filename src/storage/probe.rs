@@ -123,7 +123,7 @@ impl Probe {
     /// As [`Self::delete`].
     pub async fn get(&self) -> Result<bool, StorageError> {
         let body = self.outage.persist("read the probe", || self.bucket.get(&self.key, CONTENT.len())).await?;
-        Ok(matches!(body, Small::Whole(body) if body == CONTENT))
+        Ok(matches!(body, Small::Complete(body) if body == CONTENT))
     }
 
     /// Begins a multipart upload as a backup does: with its storage class, encryption and checksum.

@@ -50,7 +50,7 @@ impl Upload {
     /// Where the object cannot be read within the outage budget.
     pub(super) async fn read_back(
         &self,
-        whole: &VerifiedDump,
+        verified: &VerifiedDump,
         head: &Head,
         why: &str,
     ) -> Result<ReadBack, StorageError> {
@@ -61,7 +61,7 @@ impl Upload {
         );
         let mut before = None;
         for nth in 1..=READINGS {
-            match self.read_once(whole, head).await? {
+            match self.read_once(verified, head).await? {
                 Reading::Same => {
                     tracing::warn!(
                         key = self.key,
@@ -81,18 +81,18 @@ impl Upload {
         Ok(ReadBack::Unproven)
     }
 
-    async fn read_once(&self, whole: &VerifiedDump, head: &Head) -> Result<Reading, StorageError> {
-        match self.read_object(whole, head).await {
+    async fn read_once(&self, verified: &VerifiedDump, head: &Head) -> Result<Reading, StorageError> {
+        match self.read_object(verified, head).await {
             Err(StorageError::Refused { failure, .. }) => Ok(Reading::Denied(failure)),
             Err(StorageError::Replaced { .. }) => Ok(Reading::Unproven),
             other => other,
         }
     }
 
-    async fn read_object(&self, whole: &VerifiedDump, head: &Head) -> Result<Reading, StorageError> {
+    async fn read_object(&self, verified: &VerifiedDump, head: &Head) -> Result<Reading, StorageError> {
         let mut download = self.open().await?;
         let is_proven = download.is_of(head);
-        if !is_proven && download.bytes() != whole.totals().object_bytes {
+        if !is_proven && download.bytes() != verified.totals().object_bytes {
             return Ok(Reading::Unproven);
         }
         let mut sha256 = Sha256::new();
@@ -100,7 +100,7 @@ impl Upload {
             sha256.update(&piece);
         }
         let sha256: [u8; 32] = sha256.finalize().into();
-        Ok(match sha256 == whole.totals().object_sha256 {
+        Ok(match sha256 == verified.totals().object_sha256 {
             true => Reading::Same,
             false if is_proven => Reading::Other(sha256),
             false => Reading::Unproven,

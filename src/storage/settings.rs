@@ -85,7 +85,7 @@ impl S3Settings {
         self.endpoint.as_ref().is_none_or(|endpoint| endpoint.host.ends_with(".amazonaws.com"))
     }
 
-    /// The checksum that parts carry: CRC-64/NVME on AWS, which keeps it for the whole object; elsewhere MD5, the one
+    /// The checksum that parts carry: CRC-64/NVME on AWS, which keeps it for the entire object; elsewhere MD5, the one
     /// that every server enforces (FACTS §1, §2).
     #[must_use]
     pub fn part_checksum(&self) -> PartChecksum {
@@ -200,7 +200,7 @@ pub struct StaticCredentials {
     pub session_token: Option<SecretString>,
 }
 
-/// Certificate authorities that were read and found sound.
+/// Certificate authorities that were read and found valid.
 #[derive(Clone)]
 pub struct CaBundle {
     path: PathBuf,

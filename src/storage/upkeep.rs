@@ -69,7 +69,7 @@ impl Destination {
     /// # Errors
     /// Where S3 does not answer well.
     pub async fn open_uploads(&self, beginning: &str) -> Result<Vec<AbandonedUpload>, Failure> {
-        // Some stores know no prefix but one that ends with a slash, or a whole key (docs/storage.md): the rest is done here.
+        // Some stores know no prefix but one that ends with a slash, or a complete key (docs/storage.md): the rest is done here.
         let uploads = self.bucket.open_uploads(&self.prefix.key("")).await?;
         let ours = uploads.into_iter().filter_map(|upload| {
             let file_name = self.prefix.file_name(&upload.key).filter(|name| name.starts_with(beginning))?.to_owned();

@@ -102,7 +102,7 @@ impl Upload {
 
     /// As [`Self::abort`], within this time at most, unless the spool has all of it for the next run.
     pub async fn abort_unless_kept(self, limit: Duration) {
-        if !self.store.is_whole() {
+        if !self.store.is_complete() {
             self.abort_within(limit.min(ABORT_DEADLINE)).await;
         }
     }

@@ -78,7 +78,7 @@ impl LogSettings {
     }
 }
 
-/// Installs the logger for the whole process.
+/// Installs the logger for the entire process.
 pub fn install(settings: &LogSettings, writer: LogWriter) {
     let targets = Targets::new()
         .with_default(LevelFilter::WARN)
@@ -158,7 +158,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
     }
 }
 
-/// One log line, written whole when it is dropped.
+/// One log line, written in one piece when it is dropped.
 pub struct Line<'a> {
     writer: &'a LogWriter,
     text: Vec<u8>,

@@ -1,7 +1,7 @@
 //! Pings in the style of healthchecks.io: `PING_URL/start`, `PING_URL`, `PING_URL/fail`, so that somebody else notices
 //! when nothing happens any more.
 //!
-//! Sent by `commands` around each run. A ping can neither fail a run nor hold it up: the first goes out beside it, the
+//! Sent by `commands` around each run. A ping can neither fail a run nor hold it up: the first goes out next to it, the
 //! last has a deadline, and what does not arrive is a warning. The URL is a secret: whoever knows it can ping.
 
 use std::time::Duration;

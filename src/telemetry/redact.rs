@@ -84,7 +84,7 @@ fn clean_strings(redactor: &Redactor, value: &mut serde_json::Value) {
 }
 
 /// Takes `user:password@` out of URLs and `password=…` out of words: for text of unknown origin, such as a command
-/// line that was refused. `quoted` are the pieces of it that somebody else wrote: each is hidden whole where it may
+/// line that was refused. `quoted` are the pieces of it that somebody else wrote: each is hidden in one piece where it may
 /// hold a password, which may have spaces in it.
 #[must_use]
 pub fn without_credentials<'a>(text: &str, quoted: impl IntoIterator<Item = &'a str>) -> String {

@@ -85,7 +85,7 @@ fn metrics_table() -> String {
 #[test]
 fn pg_dump_arguments() {
     let page = std::fs::read_to_string(path("docs/pg-dump-arguments.md")).expect("there is such a page");
-    let page = with_section(&page, "complete", &arguments_table(Coverage::Whole));
+    let page = with_section(&page, "complete", &arguments_table(Coverage::Complete));
     let page = with_section(&page, "partial", &arguments_table(Coverage::Partial));
     assert_document("docs/pg-dump-arguments.md", &page);
 }

@@ -72,11 +72,11 @@ fn rejects_complete_dump_with_a_bad_exit_code() {
 fn a_truncated_dump_with_exit_code_0_is_not_taken() {
     for place in PLACES {
         let dump = FakeDump::new().body(THREE_PARTS).cut_at(CutAt::Fraction(place));
-        fails(dump, "not whole", &format!("truncated at {place}"));
+        fails(dump, "not complete", &format!("truncated at {place}"));
     }
     for missing in [1, 2, 3, 40, 80, 100, 110, 120, 160] {
         let dump = FakeDump::new().cut_at(CutAt::FromEnd(missing));
-        fails(dump, "not whole", &format!("without its last {missing} bytes"));
+        fails(dump, "not complete", &format!("without its last {missing} bytes"));
     }
 }
 

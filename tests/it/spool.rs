@@ -121,7 +121,7 @@ fn discards_incomplete_dump_of_killed_run() {
     let complete = FakeDump::new().install();
     let outcome = stage.backup().env("PG_DUMP_PATH", complete.path()).run();
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("stopped before its dump was whole"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("stopped before its dump was complete"), "{}", outcome.stderr);
     assert_eq!((stage.backups().len(), s3().open_uploads(&stage.bucket).len()), (1, 0));
     stage.assert_nothing_kept("unfinished");
 }

@@ -38,7 +38,7 @@ fn put(bucket: &str, folder: &str, name: &str) {
         let path = entry.expect("an entry").path();
         let file_name = path.file_name().expect("a name").to_string_lossy().replace(NAME, name);
         let mut body = fs::read(&path).expect("a file");
-        if file_name.ends_with(".json") {
+        if file_name.strip_suffix(".json").is_some() {
             body = String::from_utf8(body).expect("JSON").replace(NAME, name).into_bytes();
         }
         s3().request_with("PUT", &format!("/{bucket}/app/{file_name}"), &[&run_id], &body).expect("stored");

@@ -15,7 +15,7 @@ pub(super) enum Fate {
     Kept,
     /// S3 does not take it, whoever tries; or the disk does not give it back, which may pass.
     SetAside(Aside),
-    /// There is no whole dump any more.
+    /// There is no complete dump any more.
     Dropped,
 }
 
@@ -97,7 +97,7 @@ mod tests {
             (spool(SpoolError::Read { number: 1, source: ErrorKind::NotFound.into() }), false, false),
             (spool(SpoolError::Read { number: 1, source: std::io::Error::from_raw_os_error(5) }), false, true),
             (spool(SpoolError::Read { number: 1, source: ErrorKind::StaleNetworkFileHandle.into() }), false, true),
-            (DumpError::NotWhole(crate::proof::NotWhole::NotKept("it is not")).into(), false, false),
+            (DumpError::IncompleteDump(crate::proof::IncompleteDump::NotKept("it is not")).into(), false, false),
         ] {
             let fate = fate(&error);
             assert_eq!(

@@ -67,7 +67,7 @@ pub enum Completion {
 /// One setting: an environment variable, perhaps with a flag of the same meaning.
 #[derive(Debug)]
 pub struct Setting {
-    /// The environment variable. With `_FILE` behind it, the path of a file that holds the value.
+    /// The environment variable. With `_FILE` after it, the path of a file that holds the value.
     pub variable: &'static str,
     /// The long flag without its dashes.
     pub flag: Option<&'static str>,

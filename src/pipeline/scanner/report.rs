@@ -1,4 +1,4 @@
-//! What the scanner found: rows, and the flaw that keeps a dump from being whole.
+//! What the scanner found: rows, and the flaw that keeps a dump from being complete.
 //!
 //! Made by [`super::Scanner::finish`]; `backup::proof` decides on it, the manifest records the rows.
 
@@ -22,12 +22,12 @@ pub struct ScanReport {
     pub rows: u64,
     /// Rows of each table, in the dump's order; the first 20,000 tables.
     pub tables: Vec<TableRows>,
-    /// Why the dump is not whole; `None` where it is, and in a journal, which keeps whole ones alone.
+    /// Why the dump is not complete; `None` where it is, and in a journal, which keeps complete ones alone.
     #[serde(skip)]
     pub flaw: Option<Flaw>,
 }
 
-/// Why a dump is not whole.
+/// Why a dump is not complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Flaw {
     /// No byte came.

@@ -30,22 +30,22 @@ fn scan(pieces: &[&[u8]]) -> ScanReport {
     scanner.finish()
 }
 
-fn whole() -> String {
+fn complete() -> String {
     [HEAD, TRAPS, TAIL].concat()
 }
 
 #[test]
 fn traps_do_not_end_the_dump_and_rows_are_counted() {
-    let report = scan(&[whole().as_bytes()]);
+    let report = scan(&[complete().as_bytes()]);
     assert_eq!(report.flaw, None);
     let tables: Vec<(&str, u64)> = report.tables.iter().map(|table| (table.table.as_str(), table.rows)).collect();
     assert_eq!(tables, [("public.\"od d\"\"( FROM stdin;\"", 6), ("public.empty", 0), ("public.none", 2)]);
-    assert_eq!((report.rows, report.bytes), (8, whole().len() as u64));
+    assert_eq!((report.rows, report.bytes), (8, complete().len() as u64));
 }
 
 #[test]
 fn every_truncation_is_seen() {
-    let dump = whole();
+    let dump = complete();
     for length in 0..dump.len() {
         assert!(scan(&[&dump.as_bytes()[..length]]).flaw.is_some(), "cut to {length} bytes");
     }
@@ -53,7 +53,7 @@ fn every_truncation_is_seen() {
 
 #[test]
 fn every_cut_into_two_blocks_reads_the_same() {
-    let dump = whole();
+    let dump = complete();
     let expected = scan(&[dump.as_bytes()]);
     for at in 0..=dump.len() {
         let (left, right) = dump.as_bytes().split_at(at);
@@ -63,20 +63,20 @@ fn every_cut_into_two_blocks_reads_the_same() {
 
 #[test]
 fn two_dumps_or_anything_else_behind_the_end_are_seen() {
-    let twice = whole().repeat(2);
+    let twice = complete().repeat(2);
     assert_eq!(scan(&[twice.as_bytes()]).flaw, Some(Flaw::SomethingFollows));
-    assert_eq!(scan(&[whole().as_bytes(), b"\n"]).flaw, Some(Flaw::SomethingFollows));
+    assert_eq!(scan(&[complete().as_bytes(), b"\n"]).flaw, Some(Flaw::SomethingFollows));
 }
 
 #[test]
 fn another_key_at_the_end_is_seen() {
-    let dump = whole().replace("\\unrestrict KEY", "\\unrestrict KEX");
+    let dump = complete().replace("\\unrestrict KEY", "\\unrestrict KEX");
     assert_eq!(scan(&[dump.as_bytes()]).flaw, Some(Flaw::SomethingFollows));
 }
 
 #[test]
 fn a_dump_of_an_older_minor_has_no_keys() {
-    let dump = whole().replace("\\restrict KEY\n\n", "").replace("\\unrestrict KEY\n\n", "");
+    let dump = complete().replace("\\restrict KEY\n\n", "").replace("\\unrestrict KEY\n\n", "");
     assert_eq!(scan(&[dump.as_bytes()]).flaw, None);
 }
 
@@ -101,7 +101,7 @@ fn backslashes_escape_where_strings_do_not_conform() {
 proptest! {
     #[test]
     fn any_blocks_read_the_same(cuts in proptest::collection::vec(0usize..2000, 0..40)) {
-        let dump = whole();
+        let dump = complete();
         let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(dump.len())).collect();
         cuts.extend([0, dump.len()]);
         cuts.sort_unstable();

@@ -37,7 +37,7 @@ impl DumpOption {
 }
 
 const fn flag(long: &'static str, help: &'static str) -> DumpOption {
-    DumpOption { long, short: None, value: None, since: None, coverage: Coverage::Whole, help }
+    DumpOption { long, short: None, value: None, since: None, coverage: Coverage::Complete, help }
 }
 
 const fn valued(long: &'static str, value: &'static str, help: &'static str) -> DumpOption {

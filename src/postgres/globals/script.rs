@@ -11,7 +11,7 @@ use std::io::{self, Write};
 #[derive(Debug, Default)]
 pub(super) struct Rewriter {
     bootstrap: String,
-    /// What is not a whole piece yet.
+    /// What is not a complete piece yet.
     rest: Vec<u8>,
     /// How much of a statement in `rest` was looked through, and the quote that is open there.
     scanned: usize,
@@ -49,7 +49,7 @@ impl Rewriter {
         self.created.map_or(Ok(()), |create| to.write_all(&guarded(&create, None)))
     }
 
-    /// The length of the next whole piece behind `from`: a statement with its semicolon, or what stands between statements:
+    /// The length of the next complete piece behind `from`: a statement with its semicolon, or what stands between statements:
     /// white space, a comment, a command of psql.
     fn piece(&mut self, from: usize) -> Option<usize> {
         let text = self.rest.get(from..)?;

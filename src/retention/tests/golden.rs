@@ -187,7 +187,7 @@ fn unsound_backups_never_stand_in_a_sound_ones_place() {
     for backup in &mut backups {
         let started = backup.name.started().format("%d %H").to_string();
         backup.status = Some(match &*started {
-            // The last of a day, a whole day, and the newest of all.
+            // The last of a day, an entire day, and the newest of all.
             "23 18" | "24 02" | "24 10" | "24 18" | "26 18" => BackupStatus::Partial,
             "25 18" => BackupStatus::SizeMismatch,
             _ => BackupStatus::Valid,

@@ -137,7 +137,7 @@ fn a_partial_backup_is_not_compared() {
     let newest = backups.last_mut().expect("it");
     (newest.bytes, newest.status) = (1, Some(BackupStatus::Partial));
     assert_eq!(found(&backups, &days(7), now()), []);
-    // And does not hide that the newest sound one is too small.
+    // And does not hide that the newest valid one is too small.
     backups.push(Backup { status: Some(BackupStatus::Partial), ..sound(time("2026-10-31 02:30:00"), 1000) });
     backups[9] = sound(time(NEWEST), 1);
     assert!(matches!(found(&backups, &days(7), now())[..], [SafetyCheck::Shrunk { bytes: 1, .. }]));

@@ -24,7 +24,7 @@ pub(super) fn advice(text: &str) -> Option<String> {
     None
 }
 
-/// The expression that fires at whole multiples of a period, where the clock has such.
+/// The expression that fires at complete multiples of a period, where the clock has such.
 fn every(period: Duration) -> Option<String> {
     match period.as_secs() {
         DAY => Some("@daily".to_owned()),
@@ -39,7 +39,7 @@ fn every(period: Duration) -> Option<String> {
     }
 }
 
-/// A step that is no shorter than its field's whole range, and so steps nowhere: `*/90` minutes would be each hour.
+/// A step that is no shorter than its field's entire range, and so steps nowhere: `*/90` minutes would be each hour.
 pub(super) fn idle_step(fields: &[&str]) -> Option<String> {
     // From behind: a second may stand in front.
     const RANGES: [(&str, u32); 6] = [

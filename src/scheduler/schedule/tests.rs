@@ -55,7 +55,7 @@ fn a_time_that_the_clock_skips_runs_once_when_it_has_gone_forward() {
             "2022-03-25 12:00",
             ["03-26 00:00+02:00", "03-27 01:00+03:00", "03-28 00:00+03:00"],
         ),
-        // Samoa left out the whole of 2011-12-30.
+        // Samoa left out all of 2011-12-30.
         (
             "0 2 * * *",
             Tz::Pacific__Apia,
@@ -90,7 +90,7 @@ fn a_time_that_comes_twice_runs_the_first_time_only() {
             "2026-10-24 12:00",
             ["10-25 02:00+02:00", "10-25 02:30+02:00", "10-26 02:00+01:00"],
         ),
-        // From within the second pass the next is behind it.
+        // From within the second pass the next is after it.
         (
             "45 2 * * *",
             Tz::Europe__Berlin,

@@ -35,7 +35,7 @@ fn proof() -> Proof {
     Proof { totals, scan, manifest: serde_json::json!({ "database": "d" }) }
 }
 
-fn whole() -> Vec<Record> {
+fn verified() -> Vec<Record> {
     let end = Record::Verified(Box::new(proof()));
     vec![Record::Start(start()), started("u"), part(1), uploaded(1), part(2), end, uploaded(2)]
 }
@@ -57,17 +57,17 @@ fn damage(records: &[Record]) -> usize {
 
 #[test]
 fn what_is_written_is_read() {
-    let journal = journal(&whole());
+    let journal = journal(&verified());
     assert_eq!(journal.start, start());
     assert_eq!((journal.parts.len(), journal.uploaded.len()), (2, 2));
     assert_eq!(journal.proof.as_ref(), Some(&proof()));
-    let whole = journal.verified().expect("whole");
-    assert_eq!((whole.totals(), whole.scan()), (&proof().totals, &proof().scan));
+    let verified = journal.verified().expect("whole");
+    assert_eq!((verified.totals(), verified.scan()), (&proof().totals, &proof().scan));
 }
 
 #[test]
 fn a_journal_that_is_cut_anywhere_means_what_its_whole_lines_say() {
-    let (records, all) = (whole(), bytes(&whole()));
+    let (records, all) = (verified(), bytes(&verified()));
     let ends: Vec<usize> = (0..=records.len()).map(|count| bytes(&records[..count]).len()).collect();
     for length in 0..all.len() {
         let reading = read(&all[..length]);
@@ -80,7 +80,7 @@ fn a_journal_that_is_cut_anywhere_means_what_its_whole_lines_say() {
 
 #[test]
 fn a_new_upload_has_none_of_the_parts_that_the_earlier_one_had() {
-    let mut records = whole();
+    let mut records = verified();
     records.push(started("v"));
     let journal = journal(&records);
     assert_eq!(journal.started.map(|upload| upload.upload_id).as_deref(), Some("v"));
@@ -95,7 +95,7 @@ fn records_that_cannot_follow_each_other_are_damage() {
     assert_eq!(damage(&[first.clone(), part(2)]), 2, "a part is missing");
     assert_eq!(damage(&[first.clone(), part(1), uploaded(1)]), 3, "taken by no upload");
     assert_eq!(damage(&[first.clone(), started("u"), uploaded(1)]), 3, "taken before it was made");
-    assert_eq!(damage(&[whole(), vec![part(3)]].concat()), 8, "a part behind the end");
+    assert_eq!(damage(&[verified(), vec![part(3)]].concat()), 8, "a part behind the end");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_damaged_line_costs_what_it_said() {
         assert_eq!((reading.line_bytes, reading.is_of_another_version), (lines.concat().len() as u64, false));
         (reading.journal, reading.has_proof)
     };
-    for (line, is_whole, upload, taken) in [
+    for (line, is_complete, upload, taken) in [
         (1, true, "v", [1].as_slice()),
         (2, false, "v", &[]),
         (3, true, "v", &[1]),
@@ -135,7 +135,7 @@ fn a_damaged_line_costs_what_it_said() {
     ] {
         let (journal, _) = read_damaged(line);
         let journal = journal.expect("it is known whose it is");
-        assert_eq!(journal.verified().is_ok(), is_whole, "line {line}");
+        assert_eq!(journal.verified().is_ok(), is_complete, "line {line}");
         assert_eq!(journal.started.map(|upload| upload.upload_id).as_deref(), Some(upload), "line {line}");
         assert_eq!(journal.uploaded.keys().copied().collect::<Vec<_>>(), taken, "line {line}");
     }
@@ -146,17 +146,17 @@ fn a_damaged_line_costs_what_it_said() {
 fn what_another_version_wrote_is_no_damage() {
     let newer = Record::Start(Start { version: VERSION + 1, ..start() });
     let unknown = |json: &str| format!("{:08x} {json}\n", crc32(json.as_bytes())).into_bytes();
-    let more = [bytes(&whole()), unknown(r#"{"globals":{"bytes":1}}"#)].concat();
+    let more = [bytes(&verified()), unknown(r#"{"globals":{"bytes":1}}"#)].concat();
     let none = Record::Start(Start { version: 0, ..start() });
     for written in [bytes(&[newer]), bytes(&[none]), unknown(r#"{"start":{"version":"new"}}"#), more] {
         assert!(read(&written).is_of_another_version, "{}", String::from_utf8_lossy(&written));
     }
-    assert!(!read(&bytes(&whole())).is_of_another_version);
+    assert!(!read(&bytes(&verified())).is_of_another_version);
 }
 
 #[test]
 fn reads_version_1_under_its_own_names() {
-    let text = String::from_utf8(bytes(&whole())).expect("text");
+    let text = String::from_utf8(bytes(&verified())).expect("text");
     let line = |line: &str| {
         let json = &line[CRC_BYTES..];
         let json = json.replace("{\"version\":2", "{\"version\":1").replace("{\"started\"", "{\"begun\"");
@@ -165,7 +165,7 @@ fn reads_version_1_under_its_own_names() {
     };
     let reading = read(text.lines().map(line).collect::<String>().as_bytes());
     assert_eq!((&reading.damage, reading.is_of_another_version), (&None, false));
-    let mut expected = journal(&whole());
+    let mut expected = journal(&verified());
     expected.start.version = 1;
     assert_eq!(reading.journal, Some(expected));
 }
@@ -173,9 +173,9 @@ fn reads_version_1_under_its_own_names() {
 #[test]
 fn only_a_journal_with_all_that_was_proved_is_whole() {
     let not_whole = |change: &dyn Fn(&mut Journal)| {
-        let mut journal = journal(&whole());
+        let mut journal = journal(&verified());
         change(&mut journal);
-        journal.verified().expect_err("not whole")
+        journal.verified().expect_err("not complete")
     };
     not_whole(&|journal| journal.proof = None);
     not_whole(&|journal| _ = journal.parts.remove(&2));
@@ -190,12 +190,12 @@ fn only_a_journal_with_all_that_was_proved_is_whole() {
 proptest! {
     #[test]
     fn a_flipped_bit_never_makes_another_journal(at in 0usize..4096, bit in 0u8..8) {
-        let mut all = bytes(&whole());
+        let mut all = bytes(&verified());
         let at = at % all.len();
         all[at] ^= 1 << bit;
         let reading = read(&all);
         // A lost line end tears the last line; anything else is seen.
-        prop_assert!(reading.damage.is_some() || reading.journal == Some(journal(&whole()[..6])), "byte {at}");
+        prop_assert!(reading.damage.is_some() || reading.journal == Some(journal(&verified()[..6])), "byte {at}");
     }
 
     #[test]

@@ -31,12 +31,12 @@ async fn read(spool: &Arc<Spool>, part: &SpooledPart) -> Result<Bytes, SpoolErro
 
 /// A run with these parts, as the next one finds it.
 pub(in crate::spool) async fn kept(dir: &Path, parts: &[&'static [u8]]) -> Kept {
-    let room = SpoolDir::open(dir, DESTINATION).await.expect("a room");
-    let spool = room.create(start(&run_id(1))).await.expect("files");
+    let subdirectory = SpoolDir::open(dir, DESTINATION).await.expect("a room");
+    let spool = subdirectory.create(start(&run_id(1))).await.expect("files");
     for (number, bytes) in (1..).zip(parts) {
         spool.store(&sealed_of(number, bytes)).await.expect("stored");
     }
-    match room.found().await.expect("found").pop() {
+    match subdirectory.found().await.expect("found").pop() {
         Some(Found::Unfinished(kept)) => kept,
         found => panic!("{found:?}"),
     }
@@ -47,8 +47,8 @@ fn run_id(digit: u32) -> String {
 }
 
 /// A run with a part and an upload.
-async fn run(room: &SpoolDir) -> Arc<Spool> {
-    let spool = room.create(start(&run_id(1))).await.expect("files");
+async fn run(subdirectory: &SpoolDir) -> Arc<Spool> {
+    let spool = subdirectory.create(start(&run_id(1))).await.expect("files");
     spool.started(StartedUpload { key: "k".to_owned(), upload_id: "u".to_owned() }).await.expect("noted");
     spool.store(&sealed(1)).await.expect("stored");
     spool.uploaded(1, "etag".to_owned()).await.expect("noted");
@@ -58,29 +58,29 @@ async fn run(room: &SpoolDir) -> Arc<Spool> {
 #[tokio::test]
 async fn a_run_that_ended_is_found_with_all_that_it_noted() {
     let dir = tempfile::tempdir().expect("a directory");
-    let room = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
-    run(&room).await;
-    let found = room.found().await.expect("found");
+    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    run(&subdirectory).await;
+    let found = subdirectory.found().await.expect("found");
     let [Found::Unfinished(kept)] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!(kept.journal.uploaded.get(&1).map(String::as_str), Some("etag"));
     assert_eq!(read(&kept.spool, &kept.journal.parts[&1]).await.expect("the part"), "a part");
     assert_eq!(upload_ids(dir.path()).await.expect("read").into_iter().collect::<Vec<_>>(), ["u"]);
     kept.spool.delete().await;
-    assert!(room.found().await.expect("found").is_empty());
+    assert!(subdirectory.found().await.expect("found").is_empty());
 }
 
 #[tokio::test]
 async fn nobody_else_may_read_it() {
     let dir = tempfile::tempdir().expect("a directory");
     let spool_dir = dir.path().join("made/here");
-    let room = SpoolDir::open(&spool_dir, DESTINATION).await.expect("a room");
-    let spool = run(&room).await;
+    let subdirectory = SpoolDir::open(&spool_dir, DESTINATION).await.expect("a room");
+    let spool = run(&subdirectory).await;
     let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
-    let room_path = spool.path().parent().expect("a room");
-    for directory in [spool_dir.as_path(), room_path, spool.path()] {
+    let subdirectory_path = spool.path().parent().expect("a room");
+    for directory in [spool_dir.as_path(), subdirectory_path, spool.path()] {
         assert_eq!(mode(directory), 0o700, "{}", directory.display());
     }
-    for file in [room_path.join("lock"), spool.path().join(JOURNAL), spool.path().join("part-00001")] {
+    for file in [subdirectory_path.join("lock"), spool.path().join(JOURNAL), spool.path().join("part-00001")] {
         assert_eq!(mode(&file), 0o600, "{}", file.display());
     }
 }
@@ -88,18 +88,18 @@ async fn nobody_else_may_read_it() {
 #[tokio::test]
 async fn two_runs_of_one_destination_exclude_each_other_and_two_destinations_do_not() {
     let dir = tempfile::tempdir().expect("a directory");
-    let room = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
     assert!(matches!(SpoolDir::open(dir.path(), DESTINATION).await, Err(SpoolError::Busy { .. })));
     SpoolDir::open(dir.path(), "another").await.expect("its own room");
-    drop(room);
+    drop(subdirectory);
     SpoolDir::open(dir.path(), DESTINATION).await.expect("free again");
 }
 
 #[tokio::test]
 async fn a_part_that_the_disk_changed_is_not_given_back() {
     let dir = tempfile::tempdir().expect("a directory");
-    let room = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
-    let spool = room.create(start(&run_id(1))).await.expect("files");
+    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    let spool = subdirectory.create(start(&run_id(1))).await.expect("files");
     let part = spool.store(&sealed(1)).await.expect("stored");
     for content in ["b part", "a par", ""] {
         fs::write(spool.path().join("part-00001"), content).expect("written");
@@ -112,28 +112,28 @@ async fn a_part_that_the_disk_changed_is_not_given_back() {
 #[tokio::test]
 async fn the_first_error_gives_the_spool_up_for_good() {
     let dir = tempfile::tempdir().expect("a directory");
-    let room = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
-    let spool = run(&room).await;
+    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    let spool = run(&subdirectory).await;
     // Something stands where the part would be written.
     fs::create_dir(spool.unfinished(2)).expect("made");
     assert!(matches!(spool.store(&sealed(2)).await, Err(SpoolError::Write(_))));
     fs::remove_dir(spool.unfinished(2)).expect("removed");
     assert!(matches!(spool.store(&sealed(2)).await, Err(SpoolError::GivenUp)));
-    assert!(spool.is_given_up() && !spool.is_whole());
-    let found = room.found().await.expect("found");
+    assert!(spool.is_given_up() && !spool.is_complete());
+    let found = subdirectory.found().await.expect("found");
     assert!(matches!(found.as_slice(), [Found::Unfinished(_)]), "{found:?}");
 }
 
 #[tokio::test]
 async fn a_torn_line_is_taken_back_before_another_is_written() {
     let dir = tempfile::tempdir().expect("a directory");
-    let room = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
-    let spool = run(&room).await;
+    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    let spool = run(&subdirectory).await;
     private().append(true).open(spool.path().join(JOURNAL)).expect("open").write_all(b"torn").expect("written");
-    let found = room.found().await.expect("found");
+    let found = subdirectory.found().await.expect("found");
     let [Found::Unfinished(kept)] = found.as_slice() else { panic!("{found:?}") };
     kept.spool.store(&sealed(2)).await.expect("stored");
-    let found = room.found().await.expect("found");
+    let found = subdirectory.found().await.expect("found");
     let [Found::Unfinished(kept)] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!(kept.journal.parts.len(), 2);
 }
@@ -141,18 +141,18 @@ async fn a_torn_line_is_taken_back_before_another_is_written() {
 #[tokio::test]
 async fn files_without_a_journal_and_journals_without_a_line_are_removed() {
     let dir = tempfile::tempdir().expect("a directory");
-    let room = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
-    let spool = run(&room).await;
+    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    let spool = run(&subdirectory).await;
     fs::remove_file(spool.path().join(JOURNAL)).expect("removed");
-    let empty = room.create(start(&run_id(2))).await.expect("files");
+    let empty = subdirectory.create(start(&run_id(2))).await.expect("files");
     fs::write(empty.path().join(JOURNAL), "00000000 {").expect("written");
-    let found = room.found().await.expect("found");
+    let found = subdirectory.found().await.expect("found");
     assert!(matches!(found.as_slice(), [Found::Nothing, Found::Nothing]), "{found:?}");
     assert!(!spool.path().exists() && !empty.path().exists());
     // What is not a run's is not touched.
     let other = spool.path().with_file_name("notes");
     fs::create_dir(&other).expect("made");
-    assert!(room.found().await.expect("found").is_empty() && other.exists());
+    assert!(subdirectory.found().await.expect("found").is_empty() && other.exists());
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn a_disk_that_hangs_gives_the_spool_up_and_holds_nobody_who_asks() {
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mknodat(rustix::fs::CWD, &hangs, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
     assert!(matches!(spool.store(&sealed(2)).await, Err(SpoolError::Disk(_))));
-    assert!(spool.is_given_up() && !spool.is_whole());
+    assert!(spool.is_given_up() && !spool.is_complete());
     assert!(matches!(spool.uploaded(1, "etag".to_owned()).await, Err(SpoolError::GivenUp)));
     assert_eq!(read(&spool, &part).await.expect("what stands there can be read all the same"), "a part");
     // Not waited for either; what is left behind is logged.
@@ -193,15 +193,15 @@ async fn what_may_be_neither_delivered_nor_deleted_is_set_aside_and_seen_there()
         [(newer, Aside::OfAnotherVersion), (unknown, Aside::OfAnotherVersion), (stray, Aside::OfAnotherDestination)]
     {
         fs::write(&journal, &content).expect("written");
-        let room = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
-        let found = room.found().await.expect("found");
+        let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+        let found = subdirectory.found().await.expect("found");
         let [Found::Foreign(path, why)] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((path.as_path(), *why), (spool.path(), expected));
         let ids = upload_ids(dir.path()).await;
         assert_eq!(ids.is_err(), expected == Aside::OfAnotherVersion, "nobody knows which uploads are wanted: {ids:?}");
-        let place = room.set_aside(path, *why).await.expect("set aside");
-        assert!(room.found().await.expect("found").is_empty(), "in nobody's way");
-        assert_eq!(room.aside().await.expect("seen"), [place.as_path()]);
+        let place = subdirectory.set_aside(path, *why).await.expect("set aside");
+        assert!(subdirectory.found().await.expect("found").is_empty(), "in nobody's way");
+        assert_eq!(subdirectory.aside().await.expect("seen"), [place.as_path()]);
         assert_eq!(fs::read(place.join(JOURNAL)).expect("all of it is there"), content);
         assert!(place.join("part-00001").exists());
         fs::rename(place, spool.path()).expect("as the message says");
@@ -221,15 +221,20 @@ async fn what_the_first_release_wrote_is_delivered() {
     let text = fs::read(fixture.join(JOURNAL)).expect("the fixture");
     let start = journal::read(&text).journal.expect("a journal").start;
     let dir = tempfile::tempdir().expect("a directory");
-    let room = SpoolDir::open(dir.path(), &start.destination).await.expect("a room");
-    let spool =
-        room.create(Start::new(start.destination, start.location, &start.run_id, start.file_name, start.checksum));
+    let subdirectory = SpoolDir::open(dir.path(), &start.destination).await.expect("a room");
+    let spool = subdirectory.create(Start::new(
+        start.destination,
+        start.location,
+        &start.run_id,
+        start.file_name,
+        start.checksum,
+    ));
     let run = spool.await.expect("files").path().to_owned();
     for file in [JOURNAL, "part-00001"] {
         fs::copy(fixture.join(file), run.join(file)).expect("copied");
     }
-    let found = room.found().await.expect("found");
-    let [Found::Whole(kept, None)] = found.as_slice() else { panic!("{found:?}") };
+    let found = subdirectory.found().await.expect("found");
+    let [Found::Complete(kept, None)] = found.as_slice() else { panic!("{found:?}") };
     let part = kept.journal.parts[&1].clone();
     assert_eq!(read(&kept.spool, &part).await.expect("its part").len(), 16_007);
     let manifest = kept.journal.proof.clone().expect("a proof").manifest;

@@ -91,10 +91,10 @@ async fn a_part_may_take_as_long_as_its_bytes_move() {
 
 #[tokio::test]
 async fn a_part_of_which_nothing_moves_any_more_is_ended() {
-    for (bytes, whole) in [(PART_BYTES / 2, "half of it is read"), (PART_BYTES, "it is read and never answered")] {
-        let failure = upload(bytes, |_stream| std::thread::sleep(LIMIT * 10)).await.expect_err(whole);
-        assert!(failure.is_timeout() && failure.may_pass(), "{whole}: {failure}");
-        assert!(failure.message.contains("nothing moved for "), "{whole}: {failure}");
+    for (bytes, verified) in [(PART_BYTES / 2, "half of it is read"), (PART_BYTES, "it is read and never answered")] {
+        let failure = upload(bytes, |_stream| std::thread::sleep(LIMIT * 10)).await.expect_err(verified);
+        assert!(failure.is_timeout() && failure.may_pass(), "{verified}: {failure}");
+        assert!(failure.message.contains("nothing moved for "), "{verified}: {failure}");
     }
 }
 

@@ -1,5 +1,5 @@
 //! The record of one destination's runs, shared by whoever writes and reads it, and its files: `METRICS_FILE`, and the state
-//! beside it.
+//! next to it.
 //!
 //! A one-shot run reads the state that the run before it left, so that a failure does not hide when the last success was:
 //! neither one of this destination nor, where a setting is wrong, one of another. Each file is replaced atomically, since a
@@ -259,7 +259,7 @@ fn read(path: PathBuf) -> Result<(PathBuf, BTreeMap<String, Samples>), DiskError
     Ok((path, records))
 }
 
-/// Whether such a file can be made beside it, and renamed to it; the file itself stays as it is.
+/// Whether such a file can be made next to it, and renamed to it; the file itself stays as it is.
 fn try_to_replace(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));

@@ -1,4 +1,4 @@
-//! Reads the metrics back from the text for Prometheus, where no state is beside it.
+//! Reads the metrics back from the text for Prometheus, where no state is next to it.
 //!
 //! Called by [`super::MetricsStore`]. Version 1 kept its state in that text alone: its last success is carried over.
 

@@ -114,7 +114,7 @@ fn rejects_truncated_dump_in_a_valid_gzip_member() {
         let bytes = packed(&dump[..length]);
         damage(&bucket, &key, &bytes);
         adapt_manifest(&bucket, &key, &bytes, |_| {});
-        deep(&bucket).assert(&["dump_integrity"], &[]).says("dump_integrity", &["not whole", word]);
+        deep(&bucket).assert(&["dump_integrity"], &[]).says("dump_integrity", &["not complete", word]);
     }
 }
 

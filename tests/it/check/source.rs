@@ -103,7 +103,7 @@ fn everything_that_is_well_is_ok_and_leaves_nothing() {
     let expected: Vec<&str> = ALL.into_iter().chain(["size"]).collect();
     assert_eq!(checked.assert(&[], &[]).with("ok"), expected);
     checked.says("postgres", &[&database.name, "127.0.0.1", "primary"]);
-    checked.says("schema_dump", &["--schema-only", "came whole"]);
+    checked.says("schema_dump", &["--schema-only", "completed"]);
     assert_untouched(&bucket, &keys);
 }
 
@@ -284,7 +284,7 @@ fn an_incomplete_schema_dump_fails_its_check_whatever_pg_dump_says() {
     let database = shop();
     let (bucket, _) = backed_up(&database);
     for (dump, limit, word) in [
-        (FakeDump::new().cut_at(CutAt::FromEnd(20)), "30m", "not whole"),
+        (FakeDump::new().cut_at(CutAt::FromEnd(20)), "30m", "not complete"),
         (FakeDump::new().stderr_line("pg_dump: error: the cause").end(End::Exit(1)), "30m", "the cause"),
         (FakeDump::new().end(End::Hang), "5s", "did not end within 5s"),
         (FakeDump::new().end(End::HangAfterOutput), "5s", "did not end within 5s"),

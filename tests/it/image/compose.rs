@@ -151,7 +151,7 @@ fn the_spool_of_compose_is_a_volume_that_the_daemon_may_write_to() {
         taken
     };
     let outcome = up_and_down(&Project::new(taken), &bucket, &database);
-    assert!(outcome.stderr.contains("whole and on disk"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("complete and on disk"), "{}", outcome.stderr);
     only_backup(&bucket);
     clear(&bucket);
     assert_empty(&bucket);

@@ -16,7 +16,7 @@ use super::servers::s3;
 use super::setup::{gunzipped, manifest};
 
 /// What the log says when a dump can be resumed.
-pub const DUMP_ON_DISK: &str = "the dump is whole and on disk";
+pub const DUMP_ON_DISK: &str = "the dump is complete and on disk";
 const SOON: Duration = Duration::from_mins(3);
 
 /// A stage with a spool of its own.
