@@ -1,6 +1,6 @@
 //! Reads a stored backup to its end: downloads it on the runtime, and unpacks it beside that on a thread of its own.
 //!
-//! Memory is that of a [`Download`] (4 ranges of 4 MiB), and [`PIECES`] pieces between the two.
+//! Memory is that of a [`Download`] (4 ranges of 2 MiB), and [`PIECES`] pieces between the two.
 
 use std::panic::resume_unwind;
 use std::time::{Duration, Instant};

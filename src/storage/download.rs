@@ -22,8 +22,8 @@ use super::requests::{Bucket, damaged};
 use super::retry::Outage;
 use super::{Destination, StorageError};
 
-/// Bytes of a range: at 40 MB/s a connection, a request of 20 ms costs a sixth of the time.
-pub(super) const RANGE_BYTES: u64 = 4 << 20;
+/// Bytes of a range: at 40 MB/s a connection, a request of 10 ms costs a sixth of the time. More would cost memory.
+pub(super) const RANGE_BYTES: u64 = 2 << 20;
 /// Ranges that are read at once. Four connections fill what one decoder takes (FACTS §10).
 const MOST_RANGES: usize = 4;
 /// Pieces that wait in a range. More than a range has, unless its connection brings less than 4 KiB at a time.
