@@ -69,7 +69,7 @@ fn the_session_in_the_readme_is_what_the_program_prints() {
     let readme = std::fs::read_to_string(repository_file("README.md")).expect("README.md");
     let (_, session) = readme.split_once("```console\n").expect("a session");
     let (session, _) = session.split_once("\n```").expect("its end");
-    let database = postgres().create_database("readme");
+    let database = postgres().create_database("s");
     let bucket = s3().create_bucket("readme");
     let program = backup_program(&database, &bucket).env("S3_PATH", "shop");
     let address = postgres().addr();
