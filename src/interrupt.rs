@@ -104,7 +104,7 @@ impl Interrupts {
             let stop = Some((interrupt, Instant::now()));
             sender.send_replace(StopRequest { stop, at_once: None });
             once_more(|context| int.poll_recv(context), SAME_REQUEST).await;
-            tracing::warn!("SIGINT again: stopping at once. What was begun in S3 may be left open, invisibly");
+            tracing::warn!("SIGINT again: stopping at once. What was started in S3 may be left open, invisibly");
             sender.send_replace(StopRequest { stop, at_once: Some(Interrupt::Int) });
             // Kept open, so that waiting on it does not end by itself.
             sender.closed().await;

@@ -40,7 +40,7 @@ pub const EXAMPLES: &[Example] = &[
     example(CommandName::List, "Count all backups", "pg-s3-backup list --quiet | wc -l"),
     example(
         CommandName::Check,
-        "Try whether everything is fit to back up, and read the latest backup completely",
+        "Verify configuration and connectivity, and read the latest backup completely",
         "pg-s3-backup check --deep",
     ),
     example(
@@ -101,7 +101,7 @@ pub const FILES: &[ReadFile] = &[
     ReadFile {
         path: "/usr/lib/postgresql/*/bin/",
         with: &POSTGRES_CONNECTION_STRING,
-        purpose: "the first of the places beside `PATH` where `pg_dump` and `psql` are looked for",
+        purpose: "the first of the places besides `PATH` where `pg_dump` and `psql` are looked for",
     },
 ];
 

@@ -70,9 +70,10 @@ impl Unpacker {
 
     /// What it was, after the last byte.
     pub fn finish(mut self) -> Contents {
-        let ended = self.gzip.try_finish().map_err(|_| {
-            format!("after {} bytes gzip has not ended, or its sum or length is not that of what it holds", self.bytes)
-        });
+        let ended = self
+            .gzip
+            .try_finish()
+            .map_err(|_| format!("after {} bytes gzip has not ended, or its checksum or length differs", self.bytes));
         let plain = std::mem::take(self.gzip.get_mut());
         let dump = match self.flaw {
             Some(flaw) => Err(flaw),

@@ -209,7 +209,7 @@ impl<'a> Listing<'a> {
             Ok(Some(head)) if head.is_partial => backup.status = ListedStatus::Partial,
             Ok(_) => {}
             Err(error) => {
-                tracing::debug!(file_name = backup.file_name, %error, "nobody knows whether it is partial");
+                tracing::debug!(file_name = backup.file_name, %error, "it is not known whether it is partial");
             }
         }
     }

@@ -67,19 +67,19 @@ pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Ow
         Ok(Newest::Of(name, origin)) => (name, origin),
         Ok(Newest::Nobodys) => return Ok(Ownership::Ours),
         Ok(Newest::Unreadable(name)) => {
-            tracing::warn!(newest = %name, "the newest manifests here are damaged, so it is not known whose backups these are: going on");
+            tracing::warn!(newest = %name, "the newest manifests here are damaged, so it is not known which database they belong to: going on");
             return Ok(Ownership::Unknown);
         }
         Err(StorageError::Refused { action, failure, .. }) if failure.is_bucket_in_url() => {
             return Err(StorageError::Refused { action, failure, first: true }.into());
         }
         Err(StorageError::Refused { failure, .. }) if !failure.is_broken_listing() => {
-            tracing::debug!(error = %failure, "these credentials may not see whose backups are here");
+            tracing::debug!(error = %failure, "these credentials may not see which database the backups here belong to");
             return Ok(Ownership::Unknown);
         }
         Err(error @ StorageError::Outage { limit: OutageLimit::FirstContact, .. }) => return Err(error.into()),
         Err(error) => {
-            tracing::warn!(%error, "it is not known whose backups are here: going on");
+            tracing::warn!(%error, "it is not known which database the backups here belong to: going on");
             return Ok(Ownership::Unknown);
         }
     };

@@ -125,7 +125,7 @@ impl<'a> Backup<'a> {
     ) -> Option<RetentionReport> {
         let policy = self.settings.retention.as_ref();
         if policy.is_some() && whose == Ownership::Unknown {
-            let reason = "it is not known whose backups are here: nothing was deleted";
+            let reason = "it is not known which database the backups here belong to: nothing was deleted";
             tracing::warn!("retention: {reason}");
             return Some(RetentionReport::failed(reason.to_owned()));
         }

@@ -57,7 +57,7 @@ impl Known {
         let database = self.origin.database.is_none().then_some("the database's own settings and grants");
         let references = self.references.is_none().then_some("extensions, roles and tablespaces");
         let unknown = [database, references].into_iter().flatten();
-        unknown.map(|what| format!("{what}: the server did not tell")).chain(self.left_out.iter().cloned()).collect()
+        unknown.map(|what| format!("{what}: the server did not say")).chain(self.left_out.iter().cloned()).collect()
     }
 }
 

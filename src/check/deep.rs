@@ -55,7 +55,9 @@ fn judge_checksum(contents: &Contents, manifest: Option<&Manifest>) -> Outcome {
             TAKE_ONE,
         ),
         Some(_) => Outcome::ok(format!("{bytes} bytes with the sha256 of what was uploaded")),
-        None => Outcome::ok(format!("{bytes} bytes were read; without a manifest there is no sum to compare with")),
+        None => {
+            Outcome::ok(format!("{bytes} bytes were read; without a manifest there is no checksum to compare with"))
+        }
     }
 }
 

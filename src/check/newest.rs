@@ -209,7 +209,7 @@ fn compare(head: &Head, bytes: u64, manifest: &Manifest) -> Outcome {
         }
         Some(_) | None => Outcome::warn(
             "it has the size that was uploaded, but was written by another program since",
-            "`check --deep` tells whether its bytes are the same",
+            "`check --deep` compares its bytes",
         ),
     }
 }
@@ -224,7 +224,7 @@ fn judge_size(thresholds: &Thresholds, bytes: u64, before: Vec<u64>) -> Outcome 
     }
     if let Some(least) = thresholds.min_size.map(super::MinSize::get).filter(|least| bytes < *least) {
         let detail = format!("{size} is less than --min-size {}", size_text(least));
-        return Outcome::fail(detail, "look whether the database has lost data, and whose backup this is");
+        return Outcome::fail(detail, "look whether the database has lost data, and which database this backup is of");
     }
     let Some(median) = archive::median(before) else {
         return Outcome::ok(format!("{size}; there is nothing to compare it with"));

@@ -102,7 +102,7 @@ impl Store<'_> {
         let sent = answered(self.deadline, self.probe.upload_part()).await;
         let aborted = answered(self.deadline, self.probe.abort_upload()).await;
         match sent.and(aborted) {
-            Ok(()) => Outcome::ok("an upload was begun, got a part, and was aborted"),
+            Ok(()) => Outcome::ok("an upload was started, got a part, and was aborted"),
             Err(trouble) => trouble.verdict(Status::Fail),
         }
     }

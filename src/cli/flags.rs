@@ -101,7 +101,7 @@ fn short_environment_help(command: CommandName) -> String {
     let variables = used_by(command).filter(|setting| setting.flag.is_none()).map(|setting| setting.variable);
     let variables: Vec<&str> = variables.collect();
     format!(
-        "By environment alone: {}.\nEach variable X also as X_FILE. `pg-s3-backup help {}` tells of every flag and variable.",
+        "By environment alone: {}.\nEach variable X also as X_FILE. `pg-s3-backup help {}` has every flag and variable.",
         variables.join(", "),
         command.word()
     )

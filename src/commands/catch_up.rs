@@ -32,7 +32,7 @@ pub(super) async fn is_due(s3: S3Settings, metrics: Arc<MetricsStore>, last_tick
             return false;
         }
         Ok(Err(error)) => {
-            tracing::warn!(error = %Chain(&error), "the destination does not answer: a backup will tell more");
+            tracing::warn!(error = %Chain(&error), "the destination does not answer: the next backup will say more");
             return last_tick.is_some();
         }
         Err(_) => {

@@ -14,7 +14,7 @@ pub fn of_plan(
 ) -> String {
     let decisions = inventory.plan().decisions();
     let mut lines = if decisions.is_empty() { Vec::new() } else { of_rows(decisions.iter().map(row), columns) };
-    let orphans = inventory.orphans().map(|name| format!("{name} is gone: what lies beside it would be deleted"));
+    let orphans = inventory.orphans().map(|name| format!("{name} is gone: its sidecars would be deleted"));
     lines.extend(orphans);
     lines.extend(stale_uploads.iter().map(|file_name| format!("{file_name}: its stale upload would be aborted")));
     lines.push(planned(report, location));

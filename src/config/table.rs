@@ -143,7 +143,7 @@ pub const S3_STORAGE_CLASS: Setting = Setting {
     value: "CLASS",
     default: "the bucket's",
     commands: BACKUP,
-    help: "storage class of the backup, such as `STANDARD_IA`; what lies beside it stays STANDARD",
+    help: "storage class of the backup, such as `STANDARD_IA`; its sidecars stay STANDARD",
     ..S3
 };
 /// `S3_SSE`
@@ -301,7 +301,7 @@ pub const PG_DUMP_ARGS: Setting = Setting {
     variable: "PG_DUMP_ARGS",
     value: "ARGS",
     default: "none",
-    help: "arguments for `pg_dump`, in a shell's quoting, or behind `--`; one that leaves something out makes the backup *partial*",
+    help: "arguments for `pg_dump`, in a shell's quoting, or after `--`; one that leaves something out makes the backup *partial*",
     group: Group::Source,
     ..BASE
 };

@@ -116,7 +116,7 @@ impl Backend {
 impl fmt::Display for Backend {
     /// `pid 7, active for 31m, waiting for Client:ClientWrite, query: COPY …`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pid {}, {}", self.pid, self.state.as_deref().unwrap_or("in a state that it does not tell"))?;
+        write!(f, "pid {}, {}", self.pid, self.state.as_deref().unwrap_or("in an unknown state"))?;
         if let Some(seconds) = self.unchanged_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
             write!(f, " for {}", humantime::format_duration(Duration::from_secs(seconds.as_secs())))?;
         }

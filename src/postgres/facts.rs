@@ -95,7 +95,7 @@ async fn size(session: &mut Session) -> Result<Option<u64>, PostgresError> {
         if size.is_some() {
             break;
         }
-        tracing::info!("the server does not tell the database's size in time: it is estimated");
+        tracing::info!("the server does not give the database's size in time: it is estimated");
     }
     session.query("SET LOCAL statement_timeout = 0").await?;
     Ok(size)

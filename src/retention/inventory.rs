@@ -157,7 +157,7 @@ async fn is_partial(destination: &Destination, name: BackupName) -> Result<bool,
         Ok(Some(head)) => Ok(head.is_partial),
         Ok(None) => Err(gone(name, "it is listed, but cannot be found: nothing is deleted on doubt")),
         Err(StorageError::Refused { failure, .. }) if failure.kind == FailureKind::Refused => {
-            tracing::warn!(%name, error = %failure, "without a manifest, and nobody may look at it: taken for a valid backup");
+            tracing::warn!(%name, error = %failure, "without a manifest, and its object may not be read: taken for a valid backup");
             Ok(false)
         }
         Err(error) => Err(error.at_first_request()),

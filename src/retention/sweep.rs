@@ -78,7 +78,7 @@ impl Sweep {
                 Ok(true) => {}
                 // Completed or aborted meanwhile.
                 Err(failure) if matches!(failure.kind, FailureKind::NoSuchUpload | FailureKind::NotFound) => {}
-                Err(failure) => tell(&failure, "nobody knows when this upload was last written to: it is spared"),
+                Err(failure) => tell(&failure, "it is not known when this upload was last written to: it is left"),
             }
         }
         stale

@@ -95,7 +95,7 @@ impl Aside {
             Self::OfAnotherDestination => {
                 "its journal names another destination: run a backup to that one, with this directory in its place"
             }
-            Self::Damaged => "its journal is damaged, and does not say whose dump it is",
+            Self::Damaged => "its journal is damaged, and does not say which database it is of",
         }
     }
 }

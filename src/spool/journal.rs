@@ -207,7 +207,7 @@ fn apply(journal: &mut Option<Journal>, record: Record) -> Result<(), Flaw> {
     let next = journal.parts.len() + 1;
     let flaw = match &record {
         Record::Start(_) => Some("starts a second run"),
-        Record::Part(_) | Record::Verified(_) if journal.proof.is_some() => Some("comes behind the end"),
+        Record::Part(_) | Record::Verified(_) if journal.proof.is_some() => Some("comes after the end"),
         Record::Part(part) if part.number as usize != next => Some("leaves a part out"),
         Record::Uploaded { part, .. } if journal.started.is_none() || !journal.parts.contains_key(part) => {
             Some("is of a part that was never sent")

@@ -118,7 +118,7 @@ impl Upload {
             tracing::warn!(
                 key = self.key,
                 upload_id = self.id,
-                "the upload is not aborted: its Complete may still take effect; where it does not, a sweep takes it away"
+                "the upload is not aborted: its Complete may still take effect; where it does not, it is cleaned up later"
             );
             return Aborted::AsFarAsPossible;
         }

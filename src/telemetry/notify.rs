@@ -54,6 +54,6 @@ impl Notifier {
 
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd is not told");
+        tracing::debug!(%error, "systemd is not notified");
     }
 }

@@ -162,7 +162,7 @@ fn credentials_that_may_only_write_are_not_asked_for_more() {
         .run();
     outcome.assert_code(0);
     assert!(!outcome.stderr.contains(" WARN "), "{}", outcome.stderr);
-    let logged = outcome.stderr.lines().find(|line| line.contains("may not see whose backups"));
+    let logged = outcome.stderr.lines().find(|line| line.contains("may not see which database"));
     assert!(logged.is_some_and(|line| line.contains("DEBUG")), "{}", outcome.stderr);
     assert_eq!(manifest(&bucket, &only_backup(&bucket))["warnings"], json!([]));
 }

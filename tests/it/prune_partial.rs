@@ -72,7 +72,7 @@ fn failing_head_deletes_nothing_and_forbidden_head_counts_as_valid() {
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, Fault::access_denied()));
     let outcome = prune.run();
     outcome.assert_code(0);
-    assert!(outcome.stderr.contains("nobody may look at it"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("its object may not be read"), "{}", outcome.stderr);
     assert_eq!(stage.backups().len(), 1, "{}", outcome.stderr);
 }
 

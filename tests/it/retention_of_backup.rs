@@ -165,5 +165,5 @@ fn deletes_nothing_when_the_owner_of_the_backups_is_unknown() {
     let outcome = stage.backup().env("BACKUP_KEEP_LAST", "1").args(["--json", "--min-keep", "1"]).run();
     let (left, report) = after(&stage, &outcome);
     assert_eq!((left.len(), &report["deleted"]), (4, &0.into()), "{report}");
-    assert!(outcome.stderr.contains("not known whose backups are here"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("not known which database the backups here belong to"), "{}", outcome.stderr);
 }

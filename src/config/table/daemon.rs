@@ -75,7 +75,7 @@ pub const PING_URL: Setting = Setting {
     value: "URL",
     default: "none",
     secrecy: Secrecy::Secret,
-    help: "URL to ping in the style of healthchecks.io: `/start` behind it when a backup begins, as it is when it is there, `/fail` with the error when it is not",
+    help: "URL to ping in the style of healthchecks.io: `/start` is appended when a backup begins, nothing when it is complete, `/fail` with the error when it failed",
     group: Group::Monitoring,
     ..BASE
 };

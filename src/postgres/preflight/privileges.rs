@@ -148,7 +148,7 @@ pub(super) async fn issues(session: &mut Session, subject: Subject<'_>) -> Resul
             }
             Answer::Refused => issues.push(PreflightIssue {
                 severity: Severity::Unknown,
-                text: format!("the server does not tell about {} that this role may not read", kind.words()),
+                text: format!("the server does not say anything about {} that this role may not read", kind.words()),
                 hint: "look at the messages of psql in the log".to_owned(),
             }),
         }

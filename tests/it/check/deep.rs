@@ -66,7 +66,7 @@ fn reads_valid_backup_to_its_end_with_and_without_a_manifest() {
     deep(&bucket)
         .assert(&[], &["manifest"])
         .says("dump_integrity", &["5000 rows"])
-        .says("checksum", &["no sum to compare"]);
+        .says("checksum", &["no checksum to compare"]);
 }
 
 #[test]
