@@ -45,7 +45,7 @@ pub enum BackupError {
         destination: String,
         /// The newest backup there.
         name: BackupName,
-        /// Ownership it is.
+        /// The database that it belongs to.
         holds: String,
         /// The database to be backed up.
         database: String,

@@ -1,5 +1,5 @@
-//! Ownership backups the destination holds. One `S3_PATH` holds one database (SPEC §4, "Name"): among the names of two, "the
-//! newest" and "the last seven" would mean nothing.
+//! Which database the backups of a destination belong to. One `S3_PATH` holds one database (SPEC §4, "Name"): among the names
+//! of two, "the newest" and "the last seven" would mean nothing.
 //!
 //! Called by [`super::run`] before anything is begun. Decided by the newest manifest that can be read; where there is none,
 //! or nothing may be listed or read (write-only credentials), the backup goes on; where there are some and none can be read,

@@ -177,7 +177,7 @@ impl<'a> Backup<'a> {
         Ok(Source { session, facts, tools })
     }
 
-    /// Ownership backups are there already, and what the sidecars will tell.
+    /// Which database the backups there belong to, and what the sidecars will say.
     async fn look_around(
         &self,
         source: &mut Source,

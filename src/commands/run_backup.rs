@@ -76,7 +76,7 @@ async fn run(
     Ok(Box::pin(backup.run(attempt)).await?)
 }
 
-/// Those who are told of one run: the metrics' metrics, and whoever is behind `PING_URL`.
+/// The receivers of one run's result: the metrics and `PING_URL`.
 pub(super) struct Notifiers<'a> {
     metrics: &'a MetricsStore,
     pings: Option<Pings>,

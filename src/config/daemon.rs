@@ -30,7 +30,7 @@ pub struct DaemonConfig {
     pub effective: Effective,
 }
 
-/// Who is told how a run went.
+/// The receivers of a run's result.
 #[derive(Debug)]
 pub struct Notifications {
     /// The destination, for labels; `None` where its settings cannot be used.

@@ -1,4 +1,4 @@
-//! The deleting: each to_delete backup, and after it what lies next to it; single deletes, several at once.
+//! The deleting: each backup that the plan deletes, and then its sidecars; single deletes, several at once.
 //!
 //! Called by `commands::prune` and by `backup`. It deletes nothing but complete keys that [`super::inventory`] made out of this
 //! tool's own names. A delete that is refused is named, and the rest go on; an outage that outlasts its budget ends it.

@@ -46,7 +46,7 @@ pub enum Safety {
     Override,
 }
 
-/// What became of a inventory's plan.
+/// What became of an inventory's plan.
 #[derive(Clone, Debug)]
 pub struct Enforced {
     /// For the report.
@@ -57,7 +57,7 @@ pub struct Enforced {
     pub is_stopped: bool,
 }
 
-/// Deletes what a inventory's plan says, unless something speaks against it. `stop` ends when it is time to stop.
+/// Deletes what an inventory's plan says, unless something speaks against it. `stop` ends when it is time to stop.
 pub async fn enforce<Waiting: Future<Output = ()>>(
     destination: &Destination,
     inventory: &Inventory,

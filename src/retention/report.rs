@@ -77,7 +77,7 @@ fn warnings(count: usize) -> String {
 }
 
 impl RetentionReport {
-    /// Of a inventory whose plan is not carried out because something speaks against it.
+    /// Of an inventory whose plan is not carried out because something speaks against it.
     #[must_use]
     pub fn blocked(inventory: &Inventory) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl RetentionReport {
         }
     }
 
-    /// Of a inventory whose plan was carried out.
+    /// Of an inventory whose plan was carried out.
     #[must_use]
     pub fn carried_out(inventory: &Inventory, deleted: &Deleted, on_freeze: Safety) -> Self {
         let failed = deleted.failed.iter().map(|(file_name, reason)| format!("{file_name}: {reason}"));
@@ -106,7 +106,7 @@ impl RetentionReport {
         }
     }
 
-    /// Of a inventory whose plan is only shown.
+    /// Of an inventory whose plan is only shown.
     #[must_use]
     pub fn planned(inventory: &Inventory, on_freeze: Safety) -> Self {
         let deleted = inventory.plan().deletions().count();
@@ -178,7 +178,7 @@ pub struct PlanReport {
 }
 
 impl PlanReport {
-    /// Of a inventory, and the file names of stale uploads.
+    /// Of an inventory, and the file names of stale uploads.
     #[must_use]
     pub fn new(inventory: &Inventory, stale_uploads: Vec<String>, on_freeze: Safety) -> Self {
         Self {

@@ -21,7 +21,7 @@ fn days(days: u32) -> RetentionPolicy {
     policy(Rules { days: Some(days), ..Rules::default() }, 1, Tz::UTC)
 }
 
-/// As a inventory at this time finds them.
+/// As an inventory at this time finds them.
 fn seen(backups: &[Backup], now: DateTime<Utc>) -> Vec<Backup> {
     let is_future = |backup: &Backup| backup.name.is_in_future(now);
     let status = |backup: &Backup| if is_future(backup) { Some(BackupStatus::Future) } else { backup.status };
