@@ -96,6 +96,22 @@ fn keeps_a_statement_together_where_psql_does() {
 }
 
 #[test]
+fn reads_a_continued_string_as_it_began() {
+    for text in [
+        "SELECT E'a'\n' \\' ;';",
+        "SELECT E'a' -- ;\n  -- '\n ' \\' ;';",
+        "SELECT 'a'\n' \\', ';';",
+        "SELECT E'a',\n' \\', ';';",
+        "SELECT E'a'b\n' \\', ';';",
+        "SELECT E'a' -\n' \\', ';';",
+    ] {
+        assert!(is_one_statement(text), "{text}: {:?}", read(text));
+    }
+    // Of psql's reading: the text ends at the last quote.
+    assert_eq!(read("SELECT E'a'\n--x\n' \\' '; COMMIT; --'\n;").len(), 4);
+}
+
+#[test]
 fn ends_a_statement_where_psql_does() {
     for text in [
         "SELECT 'a\\'; SELECT ''';';",
