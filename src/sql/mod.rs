@@ -7,9 +7,11 @@
 mod comment;
 mod copy_data;
 mod lexer;
+mod names;
 mod statement;
 
 pub use lexer::Lexer;
+pub use names::{copied_table, identifier, parts};
 
 /// What a span of a dump is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
