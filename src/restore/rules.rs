@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::postgres::Transactions;
 use crate::sql::{identifier, parts};
 
 use super::glob::Glob;
@@ -13,15 +14,6 @@ use super::statement::Head;
 
 /// What `pg_dump` writes at the beginning, so that names are found nowhere by chance.
 const EMPTY_SEARCH_PATH: &[u8] = b"SELECT pg_catalog.set_config('search_path', '', false);";
-
-/// How statements are committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transactions {
-    /// All of them with one COMMIT, which is this program's.
-    One,
-    /// Each by itself, and large objects as the dump says: into a database that is dropped where anything fails.
-    Each,
-}
 
 /// What is left out, and what is replaced.
 #[derive(Clone, Debug)]

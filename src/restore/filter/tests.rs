@@ -1,7 +1,7 @@
 //! The filter against what `pg_dump` writes, and against dumps that try to reach psql as something else.
 
-use super::super::rules::Transactions;
 use super::*;
+use crate::postgres::Transactions;
 
 fn rules() -> Rules {
     Rules {
