@@ -1,0 +1,104 @@
+//! The target that is a database: one transaction of psql's that this program begins and ends.
+//!
+//! 1. Ask the target, and name everything that speaks against it.
+//! 2. Send the dump through the filter while it comes; judge what came by its checksums, its end, and the rows that the server
+//!    counted.
+//! 3. COMMIT, with the proof of it, a [`VerifiedStream`], alone. On any failure psql is killed while its input is open, and the
+//!    server's session is ended and waited for: the target is as it was.
+
+use crate::archive::{ReadError, Reader, VerifiedStream};
+use crate::postgres::target::{self, Target};
+use crate::postgres::{
+    Applied, Conninfo, Installed, Outcome, PostgresError, PostgresSettings, RestoreSession, Session, Tools, Transactions,
+};
+
+use super::left_out::LeftOut;
+use super::preconditions::problems;
+use super::rules::Rules;
+use super::sink::PsqlSink;
+use super::{Report, Request, RestoreError, filling};
+
+/// Restores into the database that the settings name, or into one that is made beside it.
+///
+/// # Errors
+/// Where it failed; the target is then as it was before, or it is said what could not be found out.
+pub async fn restore(request: &Request<'_>, target: &PostgresSettings) -> Result<Report, RestoreError> {
+    let working = async {
+        let tools = Installed::find(target.pg_dump_path.as_deref(), &target.environment).await?.newest()?;
+        let control = Session::connect(&tools, target).await?;
+        Ok::<_, PostgresError>((tools, control))
+    };
+    let (tools, mut control) = tokio::select! {
+        opened = working => opened?,
+        interrupt = request.interrupts.received() => return Err(RestoreError::Interrupted(interrupt)),
+    };
+    let settings = PostgresSettings { conninfo: target.pinned(control.place()), ..target.clone() };
+    let restore = Existing { request, tools: &tools, settings: &settings };
+    let restored = restore.run(&mut control).await;
+    control.close().await;
+    restored
+}
+
+/// A restore into a database that exists.
+struct Existing<'a> {
+    request: &'a Request<'a>,
+    tools: &'a Tools,
+    /// Where the control session is.
+    settings: &'a PostgresSettings,
+}
+
+impl Existing<'_> {
+    async fn run(&self, control: &mut Session) -> Result<Report, RestoreError> {
+        let Request { chosen, options, interrupts, .. } = self.request;
+        let facts = Target::ask(control).await?;
+        let contained = target::contained(control).await?;
+        let problems = problems(&facts, Some(&contained), chosen.manifest.as_ref(), options);
+        if !problems.is_empty() {
+            return Err(RestoreError::Target { problems });
+        }
+        let report = Report::new(chosen, facts.database.clone());
+        if options.dry_run {
+            return Ok(Report { dry_run: true, ..report });
+        }
+        warn_of_superuser(&facts);
+        let rules = Rules::of(options, &facts, Transactions::One);
+        let opening = RestoreSession::open(self.tools, self.settings, &self.settings.conninfo, Transactions::One);
+        let (mut session, input) = opening.await?;
+        let filled = tokio::select! {
+            filled = filling::fill(self.request, &mut session, PsqlSink::new(input, rules)) => filled,
+            interrupt = interrupts.received() => Err(RestoreError::Interrupted(interrupt)),
+        };
+        match filled {
+            Ok((verified, left_out)) => self.commit(session, verified).await.map(|stream| report.with_stream(&stream).with_left_out(&left_out)),
+            Err(error) => {
+                session.kill().await;
+                Err(undone(error, session.end_backend(control).await))
+            }
+        }
+    }
+
+    /// Ends the transaction; the proof is what makes it end with COMMIT.
+    async fn commit(&self, session: RestoreSession, verified: VerifiedStream) -> Result<VerifiedStream, RestoreError> {
+        let committed = session.commit(self.tools, self.settings, &self.settings.conninfo).await;
+        committed.map(|()| verified).map_err(|(outcome, cause)| RestoreError::Commit { outcome, cause })
+    }
+}
+
+/// The failure, with what could not be found out.
+fn undone(error: RestoreError, ended: Result<(), PostgresError>) -> RestoreError {
+    if let Err(why) = ended {
+        tracing::warn!(error = %crate::error_chain::Chain(&why), "it could not be seen that the restore's session is gone: its transaction is rolled back when it is");
+    }
+    error
+}
+
+/// A dump's code runs with the rights of the role that restores it.
+pub(super) fn warn_of_superuser(facts: &Target) {
+    if facts.is_superuser {
+        tracing::warn!(
+            role = facts.role,
+            hint = "restore as a role that owns the database alone, where you do not trust whoever can write to the bucket",
+            "restoring as a superuser: code in the dump runs with all rights on this server"
+        );
+    }
+}
