@@ -1,0 +1,54 @@
+//! Why a restore failed; the target is then as it was before.
+
+use crate::archive::Mismatch;
+use crate::exit_code::ExitCode;
+use crate::interrupt::Interrupt;
+use crate::postgres::PostgresError;
+use crate::storage::StorageError;
+
+/// Why a restore failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The backup is not what was uploaded, or holds no complete dump.
+    #[error(
+        "verify {file_name}: {mismatch}: nothing was restored: take another backup (where the manifest itself is at fault: --ignore-manifest)"
+    )]
+    Mismatch {
+        /// The backup.
+        file_name: String,
+        /// The check that failed.
+        mismatch: Mismatch,
+    },
+    /// The backup was listed, but is not there any more.
+    #[error("read {file_name}: it was deleted a moment ago: look with `list`")]
+    Gone {
+        /// The backup.
+        file_name: String,
+    },
+    /// S3 refused or failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The target cannot be connected to or asked.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// This target is not there yet.
+    #[error("restore into {0}: this version cannot do that yet")]
+    Unsupported(&'static str),
+    /// A signal asked the program to stop.
+    #[error("stopped by {0}")]
+    Interrupted(Interrupt),
+}
+
+impl RestoreError {
+    /// The exit code that `restore` ends with.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Mismatch { .. } | Self::Gone { .. } | Self::Unsupported(_) => ExitCode::RestoreFailed,
+            Self::Storage(error) => error.exit_code(),
+            Self::Postgres(PostgresError::TransactionPooler { .. }) => ExitCode::InvalidSetting,
+            Self::Postgres(_) => ExitCode::PostgresUnavailable,
+            Self::Interrupted(interrupt) => interrupt.exit_code(),
+        }
+    }
+}
