@@ -54,6 +54,11 @@ pub const EXAMPLES: &[Example] = &[
         "pg-s3-backup prune --dry-run --retention-days 14 --keep-monthly 12",
     ),
     example(
+        CommandName::Restore,
+        "Make the database shop2 of the latest backup of this destination",
+        "pg-s3-backup restore --to 'host=localhost user=postgres' --create-db shop2",
+    ),
+    example(
         CommandName::Daemon,
         "Back up each night at 2 in Berlin, without another scheduler",
         "pg-s3-backup daemon --interval '0 2 * * *' --timezone Europe/Berlin",

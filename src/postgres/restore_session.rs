@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::keepalives::with_keepalives;
 use super::messages::{Loudness, Messages};
 use super::psql::{Running, Transactions, opening_of_restore};
-use super::{Conninfo, PostgresError, PostgresSettings, Session, Tools};
+use super::{PostgresError, PostgresSettings, Session, Tools};
 
 /// The first answers take milliseconds; on a server that is drowning they may take longer.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
@@ -92,11 +92,10 @@ impl RestoreSession {
     pub async fn open(
         tools: &Tools,
         settings: &PostgresSettings,
-        target: &Conninfo,
         transactions: Transactions,
     ) -> Result<(Self, File), PostgresError> {
         let word = random_word()?;
-        let conninfo = with_keepalives(target, &settings.environment, tools);
+        let conninfo = with_keepalives(&settings.conninfo, &settings.environment, tools);
         let opening = format!("{}\\echo '{word}' :VERSION_NUM\n", opening_of_restore(transactions));
         // Not quiet: the server's command tags are wanted.
         let running = tools.psql.start_with(&settings.environment, &conninfo, "-XAtw", &opening).await?;
@@ -193,12 +192,7 @@ impl RestoreSession {
     ///
     /// # Errors
     /// What psql said, beside what became of the transaction.
-    pub async fn commit(
-        mut self,
-        tools: &Tools,
-        settings: &PostgresSettings,
-        target: &Conninfo,
-    ) -> Result<(), (Outcome, PostgresError)> {
+    pub async fn commit(mut self, tools: &Tools, settings: &PostgresSettings) -> Result<(), (Outcome, PostgresError)> {
         let Some(transaction) = self.transaction.clone() else {
             self.kill().await;
             return Ok(());
@@ -214,7 +208,7 @@ impl RestoreSession {
                 let reason = "the server answered ROLLBACK".to_owned();
                 Err((Outcome::RolledBack, PostgresError::SessionLost { reason }))
             }
-            Err(error) => match outcome(tools, settings, target, &transaction).await {
+            Err(error) => match outcome(tools, settings, &transaction).await {
                 Outcome::Committed => {
                     tracing::warn!(%error, "the answer to COMMIT was lost, but the server says that it took effect");
                     Ok(())
@@ -348,12 +342,11 @@ impl Applied {
 }
 
 /// What became of a transaction whose COMMIT was not answered.
-async fn outcome(tools: &Tools, settings: &PostgresSettings, target: &Conninfo, transaction: &str) -> Outcome {
+async fn outcome(tools: &Tools, settings: &PostgresSettings, transaction: &str) -> Outcome {
     let began = Instant::now();
-    let settings = PostgresSettings { conninfo: target.clone(), ..settings.clone() };
     let question = format!("SELECT pg_catalog.pg_xact_status('{transaction}')");
     while began.elapsed() < OUTCOME_DEADLINE {
-        match Session::connect(tools, &settings).await {
+        match Session::connect(tools, settings).await {
             Ok(mut session) => {
                 let answer = session.query(&question).await.ok().and_then(|lines| lines.into_iter().next());
                 session.close().await;

@@ -6,17 +6,15 @@
 //! 3. COMMIT, with the proof of it, a [`VerifiedStream`], alone. On any failure psql is killed while its input is open, and the
 //!    server's session is ended and waited for: the target is as it was.
 
-use crate::archive::{ReadError, Reader, VerifiedStream};
+use crate::archive::VerifiedStream;
 use crate::postgres::target::{self, Target};
-use crate::postgres::{
-    Applied, Conninfo, Installed, Outcome, PostgresError, PostgresSettings, RestoreSession, Session, Tools, Transactions,
-};
+use crate::postgres::{Installed, PostgresError, PostgresSettings, RestoreSession, Session, Tools, Transactions};
 
-use super::left_out::LeftOut;
+use super::filling::Filling;
 use super::preconditions::problems;
 use super::rules::Rules;
 use super::sink::PsqlSink;
-use super::{Report, Request, RestoreError, filling};
+use super::{Report, Request, RestoreError};
 
 /// Restores into the database that the settings name, or into one that is made beside it.
 ///
@@ -32,7 +30,7 @@ pub async fn restore(request: &Request<'_>, target: &PostgresSettings) -> Result
         opened = working => opened?,
         interrupt = request.interrupts.received() => return Err(RestoreError::Interrupted(interrupt)),
     };
-    let settings = PostgresSettings { conninfo: target.pinned(control.place()), ..target.clone() };
+    let settings = control.pinned(target);
     let restore = Existing { request, tools: &tools, settings: &settings };
     let restored = restore.run(&mut control).await;
     control.close().await;
@@ -62,14 +60,18 @@ impl Existing<'_> {
         }
         warn_of_superuser(&facts);
         let rules = Rules::of(options, &facts, Transactions::One);
-        let opening = RestoreSession::open(self.tools, self.settings, &self.settings.conninfo, Transactions::One);
+        let opening = RestoreSession::open(self.tools, self.settings, Transactions::One);
         let (mut session, input) = opening.await?;
+        let filling = Filling { request: self.request, database: &facts.database };
         let filled = tokio::select! {
-            filled = filling::fill(self.request, &mut session, PsqlSink::new(input, rules)) => filled,
+            filled = filling.run(&mut session, PsqlSink::new(input, rules)) => filled,
             interrupt = interrupts.received() => Err(RestoreError::Interrupted(interrupt)),
         };
         match filled {
-            Ok((verified, left_out)) => self.commit(session, verified).await.map(|stream| report.with_stream(&stream).with_left_out(&left_out)),
+            Ok((verified, left_out)) => {
+                let report = report.with_stream(&verified).with_left_out(&left_out);
+                self.commit(session, verified, facts.database).await.map(|()| report)
+            }
             Err(error) => {
                 session.kill().await;
                 Err(undone(error, session.end_backend(control).await))
@@ -77,10 +79,10 @@ impl Existing<'_> {
         }
     }
 
-    /// Ends the transaction; the proof is what makes it end with COMMIT.
-    async fn commit(&self, session: RestoreSession, verified: VerifiedStream) -> Result<VerifiedStream, RestoreError> {
-        let committed = session.commit(self.tools, self.settings, &self.settings.conninfo).await;
-        committed.map(|()| verified).map_err(|(outcome, cause)| RestoreError::Commit { outcome, cause })
+    /// Ends the transaction with COMMIT, which the proof is needed for.
+    async fn commit(&self, session: RestoreSession, _: VerifiedStream, database: String) -> Result<(), RestoreError> {
+        let committed = session.commit(self.tools, self.settings).await;
+        committed.map_err(|(outcome, cause)| RestoreError::Commit { database, outcome, cause })
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::io::{self, Write};
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr_iter, memchr2};
 
 use crate::sql::{Lexer, Piece, SpanKind, copied_table};
 
@@ -148,7 +148,9 @@ impl<W: Write> Passage<W> {
             SpanKind::Statement => self.statement(piece),
             SpanKind::CopyBegin => self.copy_begin(piece.bytes),
             SpanKind::CopyEnd => {
-                self.rows(piece.bytes);
+                if self.rows == Rows::Pass {
+                    self.write(piece.bytes);
+                }
                 if piece.text.is_some() {
                     self.rows = Rows::Pass;
                 }
@@ -275,8 +277,9 @@ impl<W: Write> Passage<W> {
     }
 
     fn rows(&mut self, bytes: &[u8]) {
-        if self.rows == Rows::Pass {
-            self.write(bytes);
+        match self.rows {
+            Rows::Drop => self.left_out.rows += memchr_iter(b'\n', bytes).count() as u64,
+            Rows::Pass | Rows::Statement => self.write(bytes),
         }
     }
 

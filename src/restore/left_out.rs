@@ -31,8 +31,10 @@ pub struct LeftOut {
     pub extension_comments: Vec<String>,
     /// Settings that the target does not know.
     pub settings: Vec<String>,
-    /// Tables of which the rows were left out.
+    /// Tables of which the rows were left out, as the dump writes their names.
     pub table_data: Vec<String>,
+    /// Rows of those tables.
+    pub rows: u64,
 }
 
 impl LeftOut {
@@ -81,7 +83,7 @@ impl LeftOut {
     }
 
     pub(super) fn add_table_data(&mut self, table: String) {
-        add_name(&mut self.table_data, table);
+        self.table_data.push(table);
     }
 }
 

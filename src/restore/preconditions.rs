@@ -6,7 +6,7 @@
 use crate::archive::manifest::Manifest;
 use crate::postgres::target::{Contained, Target};
 
-use super::RestoreOptions;
+use super::{LeaveOut, RestoreOptions};
 
 /// Names of roles and the like that a message shows.
 const NAMED: usize = 5;
@@ -28,21 +28,24 @@ pub(super) fn problems(
         problems.extend(encoding(target, manifest));
         problems.extend(locks(target, manifest));
     }
-    if !(options.no_owner && options.no_privileges) && !options.create_roles && !options.globals {
+    let LeaveOut { owner, privileges, tablespaces, .. } = &options.leave_out;
+    if !(*owner && *privileges) && !options.create_roles && !options.globals {
         let missing = missing(&manifest.roles, |role| target.roles.contains(role));
         problems.extend(missing.map(|names| {
             format!("the target lacks the roles {names}: create them, or use --create-roles, --globals, or --no-owner with --no-privileges")
         }));
     }
-    if !options.no_tablespaces {
+    if !tablespaces {
         let missing = missing(&manifest.tablespaces, |name| target.tablespaces.contains(name));
-        problems.extend(
-            missing.map(|names| format!("the target lacks the tablespaces {names}: create them, or use --no-tablespaces")),
-        );
+        problems
+            .extend(missing.map(|names| {
+                format!("the target lacks the tablespaces {names}: create them, or use --no-tablespaces")
+            }));
     }
     let extensions: Vec<String> = manifest.extensions.iter().map(|extension| extension.name.clone()).collect();
     let missing = missing(&extensions, |name| target.extensions.contains(name));
-    problems.extend(missing.map(|names| format!("the target's server lacks the extensions {names}: install them there")));
+    problems
+        .extend(missing.map(|names| format!("the target's server lacks the extensions {names}: install them there")));
     problems
 }
 

@@ -6,11 +6,13 @@
 use std::collections::BTreeSet;
 
 use crate::postgres::Transactions;
+use crate::postgres::target::Target;
 use crate::sql::{identifier, parts};
 
 use super::glob::Glob;
 use super::left_out::{Kind, LeftOut};
 use super::statement::Head;
+use super::{LeaveOut, RestoreOptions};
 
 /// What `pg_dump` writes at the beginning, so that names are found nowhere by chance.
 const EMPTY_SEARCH_PATH: &[u8] = b"SELECT pg_catalog.set_config('search_path', '', false);";
@@ -48,6 +50,23 @@ pub(super) enum Verdict {
 }
 
 impl Rules {
+    /// Of what the user wants and the target knows.
+    #[must_use]
+    pub fn of(options: &RestoreOptions, target: &Target, transactions: Transactions) -> Self {
+        let LeaveOut { owner, privileges, tablespaces, comments, table_data } = &options.leave_out;
+        Self {
+            transactions,
+            no_owner: *owner,
+            no_privileges: *privileges,
+            no_tablespaces: *tablespaces,
+            no_comments: *comments,
+            known_settings: Some(target.settings.clone()),
+            foreign_extensions: target.foreign_extensions.clone(),
+            excluded_data: table_data.iter().map(|pattern| Glob::new(pattern)).collect(),
+            search_path: options.search_path.clone(),
+        }
+    }
+
     /// Judges one statement, and counts what is dropped.
     pub(super) fn verdict(&self, statement: &[u8], head: &Head, left_out: &mut LeftOut) -> Verdict {
         if self.transactions == Transactions::One && matches!(statement, b"BEGIN;" | b"COMMIT;") {
