@@ -30,6 +30,8 @@ const END_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a terminated session may take to be gone: a signal's clean-up has 10 s in all.
 const GONE_DEADLINE: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_millis(100);
+/// psql takes milliseconds to ask what it has read. This long the server has nothing to do only where it will not.
+const LEFT_WAITING: Duration = Duration::from_secs(20);
 /// Longer than any answer: a random word, and times, numbers and versions.
 const LONGEST_ANSWER: usize = 256;
 /// How long the outcome of a COMMIT is asked for, should the server be away.
@@ -163,7 +165,7 @@ impl RestoreSession {
     /// # Errors
     /// [`PostgresError::SessionLost`] with psql's words where a statement failed, or where the transaction is not the one that
     /// was begun.
-    pub async fn settle(&mut self) -> Result<Applied, PostgresError> {
+    pub async fn settle(&mut self, control: &mut Session) -> Result<Applied, PostgresError> {
         let unrestrict = if self.is_restricted { format!("\\unrestrict {}\n", self.word) } else { String::new() };
         self.is_restricted = false;
         let asked = match self.transactions {
@@ -171,7 +173,11 @@ impl RestoreSession {
             Transactions::Each => "pg_catalog.now() OPERATOR(pg_catalog.<) pg_catalog.statement_timestamp()",
         };
         self.send(format!("{unrestrict}SELECT pg_catalog.concat('{} ', {asked});\n", self.word)).await;
-        let answer = self.answer().await?;
+        let backend = self.backend.clone();
+        let answer = tokio::select! {
+            answer = self.answer() => answer?,
+            error = backend.is_left_waiting(control) => return Err(error),
+        };
         match &self.transaction {
             Some(begun) if *begun != answer => {
                 return Err(PostgresError::SessionLost {
@@ -297,6 +303,28 @@ impl Drop for RestoreSession {
     /// Before the fields, and with them the input, are dropped.
     fn drop(&mut self) {
         self.signal();
+    }
+}
+
+impl Backend {
+    /// Ends where the server's session waits although psql was asked something: psql takes the question for a part of what came
+    /// before, and would wait for ever for its end.
+    async fn is_left_waiting(&self, control: &mut Session) -> PostgresError {
+        let question = format!(
+            "SELECT 1 FROM pg_catalog.pg_stat_get_activity({}) a WHERE a.state LIKE 'idle%' \
+             AND a.state_change < pg_catalog.clock_timestamp() - interval '{} s'",
+            self.pid,
+            LEFT_WAITING.as_secs()
+        );
+        loop {
+            sleep(LEFT_WAITING / 4).await;
+            let _ = control.query("SELECT pg_catalog.pg_stat_clear_snapshot()").await;
+            // Without the control session, the restore's own connection will fail as well.
+            if control.query_as_login(&question).await.is_ok_and(|rows| !rows.is_empty()) {
+                let reason = "psql reads the dump otherwise than this program: it waits for more of it".to_owned();
+                return PostgresError::SessionLost { reason };
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //!    server's session is ended and waited for: the target is as it was.
 
 use crate::archive::VerifiedStream;
+use crate::error_chain::Chain;
 use crate::postgres::target::{self, Target};
 use crate::postgres::{Installed, PostgresError, PostgresSettings, RestoreSession, Session, Tools, Transactions};
 
@@ -64,18 +65,37 @@ impl Existing<'_> {
         let (mut session, input) = opening.await?;
         let filling = Filling { request: self.request, database: &facts.database };
         let filled = tokio::select! {
-            filled = filling.run(&mut session, PsqlSink::new(input, rules)) => filled,
+            filled = filling.run(&mut session, control, PsqlSink::new(input, rules)) => filled,
             interrupt = interrupts.received() => Err(RestoreError::Interrupted(interrupt)),
         };
         match filled {
             Ok((verified, left_out)) => {
+                left_out.announce();
                 let report = report.with_stream(&verified).with_left_out(&left_out);
                 self.commit(session, verified, facts.database).await.map(|()| report)
             }
             Err(error) => {
                 session.kill().await;
-                Err(undone(error, session.end_backend(control).await))
+                self.see_the_end(&session, control).await;
+                Err(error)
             }
+        }
+    }
+
+    /// Waits until the server's session is gone, and what it did with it.
+    async fn see_the_end(&self, session: &RestoreSession, control: &mut Session) {
+        let mut ended = session.end_backend(control).await;
+        if ended.is_err()
+            && let Ok(mut another) = Session::connect(self.tools, self.settings).await
+        {
+            ended = session.end_backend(&mut another).await;
+            another.close().await;
+        }
+        if let Err(error) = ended {
+            tracing::warn!(
+                error = %Chain(&error),
+                "it is not known whether the server has ended the restore's session yet: it rolls back when it does"
+            );
         }
     }
 
@@ -84,14 +104,6 @@ impl Existing<'_> {
         let committed = session.commit(self.tools, self.settings).await;
         committed.map_err(|(outcome, cause)| RestoreError::Commit { database, outcome, cause })
     }
-}
-
-/// The failure, with what could not be found out.
-fn undone(error: RestoreError, ended: Result<(), PostgresError>) -> RestoreError {
-    if let Err(why) = ended {
-        tracing::warn!(error = %crate::error_chain::Chain(&why), "it could not be seen that the restore's session is gone: its transaction is rolled back when it is");
-    }
-    error
 }
 
 /// A dump's code runs with the rights of the role that restores it.

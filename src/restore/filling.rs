@@ -5,7 +5,7 @@
 use tokio::task::spawn_blocking;
 
 use crate::archive::{Mismatch, ReadError, Reader, VerifiedStream};
-use crate::postgres::{Applied, RestoreSession};
+use crate::postgres::{Applied, RestoreSession, Session};
 
 use super::filter::FilterError;
 use super::left_out::LeftOut;
@@ -30,6 +30,7 @@ impl Filling<'_> {
     pub async fn run(
         &self,
         session: &mut RestoreSession,
+        control: &mut Session,
         sink: PsqlSink,
     ) -> Result<(VerifiedStream, LeftOut), RestoreError> {
         let reader = self.open().await?;
@@ -49,7 +50,7 @@ impl Filling<'_> {
             Ok(left_out) => left_out,
             Err(failure) => return Err(self.explained(session, failure).await),
         };
-        let applied = session.settle().await.map_err(|error| self.statement(error.to_string()))?;
+        let applied = session.settle(control).await.map_err(|error| self.statement(error.to_string()))?;
         self.compare(&applied, &verified, &left_out)?;
         Ok((verified, left_out))
     }

@@ -38,6 +38,9 @@ pub enum Refusal {
         "the dump is in the encoding {0}, which psql reads by rules of its own: write it to a file with --output, and restore it with psql"
     )]
     Encoding(String),
+    /// A string that psql and the server read differently, and with it where the statement ends.
+    #[error("the dump has a string that goes on after E'…' on another line, which pg_dump does not write")]
+    SplitString,
     /// psql drops the rest of such a line.
     #[error("the dump holds a NUL byte, which pg_dump does not write")]
     Nul,
@@ -164,6 +167,9 @@ impl<W: Write> Passage<W> {
     }
 
     fn statement(&mut self, piece: &Piece<'_>) {
+        if piece.reads_two_ways {
+            return self.fail(Refusal::SplitString);
+        }
         if self.rows == Rows::Statement {
             self.write(piece.bytes);
         } else {

@@ -44,6 +44,16 @@ impl LeftOut {
         *self == Self::default()
     }
 
+    /// Logs what was left out without being asked for, because the target cannot take it.
+    pub(super) fn announce(&self) {
+        for extension in &self.extension_comments {
+            tracing::warn!(extension, "left out the comment on an extension that the restoring role does not own");
+        }
+        for setting in &self.settings {
+            tracing::warn!(setting, "left out a setting that the target does not know");
+        }
+    }
+
     /// One phrase for each kind: `12 owners`, `the setting transaction_timeout`.
     #[must_use]
     pub fn phrases(&self) -> Vec<String> {

@@ -62,6 +62,7 @@ pub(super) struct Statement {
     conforming: bool,
     /// Only space and comments came since an `E'…'`: a `'` goes on with it (SQL's way to write a long string).
     continues_escape: bool,
+    reads_two_ways: bool,
 }
 
 impl Default for Statement {
@@ -77,6 +78,7 @@ impl Default for Statement {
             tag: Vec::new(),
             conforming: true,
             continues_escape: false,
+            reads_two_ways: false,
         }
     }
 }
@@ -90,6 +92,11 @@ impl Statement {
     /// Whether `\` is an ordinary byte in `'…'` (`standard_conforming_strings`).
     pub fn set_conforming(&mut self, conforming: Conforming) {
         self.conforming = conforming == Conforming::On;
+    }
+
+    /// Whether psql and the server read it differently.
+    pub fn reads_two_ways(&self) -> bool {
+        self.reads_two_ways
     }
 
     /// Reads on. Returns how many bytes belong to the statement, and why no more do.
@@ -168,6 +175,7 @@ impl Statement {
             let is_operator = last != 0 && b"-/*".contains(&last) && Comment::begun_by(last, byte).is_none();
             let continues = self.continues_escape && !is_operator;
             self.continues_escape = continues && (byte.is_ascii_whitespace() || b"-/*".contains(&byte));
+            self.reads_two_ways |= continues && byte == b'\'';
             let escapes = !self.conforming || self.word.is(b"e") || continues;
             self.end_word();
             self.last = byte;

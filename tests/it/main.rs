@@ -53,6 +53,7 @@ mod prune_faults;
 mod prune_partial;
 mod readme;
 mod refusals;
+mod restore;
 mod restore_commands;
 mod retention_of_backup;
 mod round_trip;

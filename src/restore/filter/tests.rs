@@ -99,6 +99,7 @@ fn refuses_what_psql_would_read_otherwise() {
         ("copy t from stdin;\n1\n\\.\n", "no COPY as pg_dump writes it"),
         ("COPY t FROM stdin ;\n1\n\\.\n", "no COPY as pg_dump writes it"),
         ("COPY t FROM PROGRAM 'id';\n", "no COPY as pg_dump writes it"),
+        ("SELECT E'a'\n--x\n' \\' '; COMMIT; --'\n;\n", "a string that goes on"),
         ("SELECT 1;\0\n", "NUL"),
         ("SET client_encoding = 'SJIS';\n", "SJIS"),
         ("SET client_encoding = 'UTF8'', false); SELECT (''';\n", "encoding"),
