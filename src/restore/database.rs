@@ -4,6 +4,7 @@ use crate::postgres::PostgresSettings;
 
 use super::{Report, Request, RestoreError};
 
+#[expect(clippy::unused_async, reason = "the restore that follows waits")]
 /// Restores into the database that the settings name, or into one that is made beside it.
 ///
 /// # Errors

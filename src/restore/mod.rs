@@ -1,7 +1,7 @@
 //! Restore: brings a backup back, into a database, a file or stdout; proved to its last byte, or not at all.
 //!
 //! `commands::restore` resolves the settings, has a backup chosen ([`choose`]) and calls one of the targets with a [`Request`]:
-//! [`database`], or a file or stdout. Each reads the backup through [`crate::archive::Reader`], which downloads and
+//! [`database`], or a file or a stream ([`into_file`]). Each reads the backup through [`crate::archive::Reader`], which downloads and
 //! unpacks it, and takes nothing for restored before [`crate::archive::Contents::verify`] has made a
 //! [`crate::archive::VerifiedStream`] of it. Where it does not, the target is as it was before. What came of it is a [`Report`].
 //!
@@ -10,11 +10,16 @@
 mod choose;
 pub mod database;
 mod error;
+mod file;
+mod hold_back;
+mod new_file;
+mod open;
 mod options;
 mod report;
 
-pub use choose::{Chosen, Wanted, choose};
+pub use choose::{Chosen, Evidence, Wanted, choose, parse_time};
 pub use error::RestoreError;
+pub use file::{Output, OutputForm, restore as into_file};
 pub use options::{DatabaseName, LeaveOut, RestoreOptions};
 pub use report::Report;
 
