@@ -55,8 +55,13 @@ pub const EXAMPLES: &[Example] = &[
     ),
     example(
         CommandName::Restore,
-        "Make the database shop2 of the latest backup of this destination",
-        "pg-s3-backup restore --to 'host=localhost user=postgres' --create-db shop2",
+        "Write the latest backup to a file, as plain SQL",
+        "pg-s3-backup restore --output shop.sql",
+    ),
+    example(
+        CommandName::Restore,
+        "See which version of PostgreSQL the latest backup is of",
+        "pg-s3-backup restore | grep '^-- Dumped from'",
     ),
     example(
         CommandName::Daemon,

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::sleep;
@@ -99,6 +100,12 @@ impl Reader {
             let progress = Arc::new(ReadProgress { read: AtomicU64::new(0), bytes: download.bytes() });
             Self { download, progress }
         }))
+    }
+
+    /// When the store says that the object was written.
+    #[must_use]
+    pub fn last_modified(&self) -> Option<DateTime<Utc>> {
+        self.download.last_modified()
     }
 
     /// How far it is, from now to the end.

@@ -59,7 +59,11 @@ async fn show(
     listing: &Listing<'_>,
     (name, endpoint): (Option<BackupName>, Option<&str>),
 ) -> Result<Option<()>, Error> {
-    let Some((backup, manifest)) = listing.find(name).await else { return Ok(None) };
+    let found = match name {
+        Some(name) => listing.find(name).await,
+        None => listing.latest(None).await,
+    };
+    let Some((backup, manifest)) = found else { return Ok(None) };
     let shown = match (args.json, &manifest) {
         (true, Some(manifest)) => context.print_json(manifest),
         (true, None) => context.print_json(&backup),

@@ -1,12 +1,15 @@
 //! `restore`: a backup back into a database, a file or stdout, and what came of it.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::archive::ReadProgress;
+use crate::archive::manifest::time_text;
 use crate::cli::{BackupRef, IntoDatabase, RestoreArgs};
 use crate::config::table::RESTORE_CONNECTION_STRING;
 use crate::config::{self, Problems, RestoreConfig};
@@ -14,7 +17,9 @@ use crate::error::Error;
 use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupts;
 use crate::postgres::PostgresSettings;
-use crate::restore::{self, DatabaseName, LeaveOut, Report, Request, RestoreError, RestoreOptions, Wanted};
+use crate::restore::{
+    self, Chosen, DatabaseName, Evidence, LeaveOut, Output, OutputForm, Report, Request, RestoreOptions, Wanted,
+};
 use crate::storage::Destination;
 use crate::telemetry::{Display, ProgressStyleChoice};
 
@@ -23,8 +28,7 @@ use super::{Context, backup_named};
 /// Where the backup goes.
 enum Target {
     Database(Box<PostgresSettings>),
-    File(PathBuf),
-    Stdout,
+    Output(Output),
 }
 
 /// What `restore --json` prints.
@@ -40,33 +44,31 @@ struct Answer<'a> {
 /// # Errors
 /// Where the settings are wrong, there is no such backup, or it was not restored.
 pub async fn run(context: &Context<'_>, args: &RestoreArgs, interrupts: Interrupts) -> Result<(), Error> {
+    let began = Instant::now();
     let restored = Box::pin(restore(context, args, &interrupts)).await;
-    let report = restored.inspect_err(|error| context.print_failure(args.json, error))?;
-    if args.json {
-        return context.print_json(&Answer { success: true, report: &report });
+    let mut report = restored.inspect_err(|error| context.print_failure(args.json, error))?;
+    report.duration = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+    if let Some(unchecked) = report.unchecked {
+        tracing::warn!("not compared with anything: {unchecked}");
     }
-    tracing::info!(file_name = report.file_name, target = report.target, "restored");
-    Ok(())
+    let Report { file_name, target, dump_bytes, rows, tables, duration, .. } = &report;
+    if report.dry_run {
+        tracing::info!(file_name, target, "dry run: nothing was restored, and nothing speaks against it");
+    } else {
+        tracing::info!(file_name, target, dump_bytes, rows, tables, duration_s = duration, "restored");
+    }
+    if args.json { context.print_json(&Answer { success: true, report: &report }) } else { Ok(()) }
 }
 
 async fn restore(context: &Context<'_>, args: &RestoreArgs, interrupts: &Interrupts) -> Result<Report, Error> {
     let config = config::restore(context.flags, context.environment).map_err(Error::Settings)?;
-    let (options, target) = asked(args, &config).map_err(Error::Settings)?;
+    let Asked { at, options, target } = asked(args, &config).map_err(Error::Settings)?;
     config.effective.announce();
-    let choosing = async {
-        let destination = Destination::open(&config.s3).await?;
-        let wanted = args.name.as_ref().unwrap_or(&BackupRef::Latest);
-        let name = backup_named(&destination, wanted)?;
-        let chosen = restore::choose(&destination, name.map_or(Wanted::Latest, Wanted::Named)).await?;
-        let location = destination.location(&destination.key(""));
-        let chosen = chosen.ok_or_else(|| Error::NoSuchBackup { name: wanted.to_string(), location })?;
-        Ok((destination, chosen))
-    };
-    let (destination, mut chosen) = tokio::select! {
+    let choosing = choose(args, &config, at);
+    let (destination, chosen) = tokio::select! {
         chosen = choosing => chosen,
         interrupt = interrupts.received() => Err(Error::Interrupted(interrupt)),
     }?;
-    chosen.manifest = chosen.manifest.filter(|_| !args.ignore_manifest);
     let display = Mutex::new(None);
     let show = |progress: Arc<ReadProgress>| {
         let bytes = progress.bytes();
@@ -77,31 +79,69 @@ async fn restore(context: &Context<'_>, args: &RestoreArgs, interrupts: &Interru
     let request = Request { destination: &destination, chosen: &chosen, options: &options, interrupts, show: &show };
     let restored = match &target {
         Target::Database(target) => restore::database::restore(&request, target).await,
-        Target::File(_path) => Err(RestoreError::Unsupported("a file")),
-        Target::Stdout => Err(RestoreError::Unsupported("stdout")),
+        Target::Output(output) => restore::into_file(&request, output).await,
     };
     Ok(restored?)
 }
 
+async fn choose(
+    args: &RestoreArgs,
+    config: &RestoreConfig,
+    at: Option<DateTime<Utc>>,
+) -> Result<(Destination, Chosen), Error> {
+    let destination = Destination::open(&config.s3).await?;
+    let named = args.name.as_ref().map(|wanted| backup_named(&destination, wanted)).transpose()?.flatten();
+    let wanted = match (named, at) {
+        (Some(name), _) => Wanted::Named(name),
+        (None, Some(time)) => Wanted::At(time),
+        (None, None) => Wanted::Latest,
+    };
+    let evidence = if args.ignore_manifest { Evidence::Itself } else { Evidence::Manifest };
+    let chosen = restore::choose(&destination, wanted, evidence).await?;
+    let none = || {
+        let name = match (&args.name, at) {
+            (Some(name), _) => name.to_string(),
+            (None, Some(time)) => format!("one that was started by {}", time_text(time)),
+            (None, None) => BackupRef::Latest.to_string(),
+        };
+        Error::NoSuchBackup { name, location: destination.location(&destination.key("")) }
+    };
+    let chosen = chosen.ok_or_else(none)?;
+    Ok((destination, chosen))
+}
+
+/// What the command line asks for.
+struct Asked {
+    at: Option<DateTime<Utc>>,
+    options: RestoreOptions,
+    target: Target,
+}
+
 /// What the command line asks for, or every problem with it.
-fn asked(args: &RestoreArgs, config: &RestoreConfig) -> Result<(RestoreOptions, Target), Problems> {
+fn asked(args: &RestoreArgs, config: &RestoreConfig) -> Result<Asked, Problems> {
     let mut problems = Problems::default();
     let target = target(args, config, &mut problems);
+    let mut judged = |flag: &str, why: String| problems.push(ExitCode::InvalidSetting, format!("{flag}: {why}"));
+    let at = args.at.as_deref().map(|text| restore::parse_time(text, config.zone)).transpose();
+    let at = at.unwrap_or_else(|why| {
+        judged("--at", why);
+        None
+    });
     let create_db = args.into.create_db.as_deref().map(DatabaseName::new).transpose();
-    match (create_db, problems.is_empty()) {
-        (Ok(create_db), true) => Ok((options(args, create_db), target)),
-        (Ok(_), false) => Err(problems),
-        (Err(why), _) => {
-            problems.push(ExitCode::InvalidSetting, format!("--create-db: {why}"));
-            Err(problems)
-        }
-    }
+    let create_db = create_db.unwrap_or_else(|why| {
+        judged("--create-db", why);
+        None
+    });
+    if problems.is_empty() { Ok(Asked { at, options: options(args, create_db), target }) } else { Err(problems) }
 }
 
 fn target(args: &RestoreArgs, config: &RestoreConfig, problems: &mut Problems) -> Target {
     let variable = RESTORE_CONNECTION_STRING.variable;
+    let form = if args.raw { OutputForm::Stored } else { OutputForm::Plain };
     match (&args.output, &config.target) {
-        (Some(path), _) if path.as_os_str() != "-" => return Target::File(path.clone()),
+        (Some(path), _) if path != Path::new("-") => {
+            return Target::Output(Output { path: Some(path.clone()), form });
+        }
         (None, Some(target)) if !args.raw => return Target::Database(Box::new(target.clone())),
         _ => {}
     }
@@ -117,7 +157,7 @@ fn target(args: &RestoreArgs, config: &RestoreConfig, problems: &mut Problems) -
         );
         problems.push(ExitCode::MissingSetting, text);
     }
-    Target::Stdout
+    Target::Output(Output { path: None, form })
 }
 
 fn options(args: &RestoreArgs, create_db: Option<DatabaseName>) -> RestoreOptions {

@@ -17,6 +17,7 @@ use super::rules::Rules;
 use super::sink::PsqlSink;
 use super::{Report, Request, RestoreError};
 
+#[expect(clippy::unused_async, reason = "the restore that follows waits")]
 /// Restores into the database that the settings name, or into one that is made beside it.
 ///
 /// # Errors

@@ -1,10 +1,13 @@
 //! Why a restore failed; the target is then as it was before.
 
+use std::io;
+
 use crate::archive::Mismatch;
+use crate::disk::DiskError;
 use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupt;
 use crate::postgres::{Outcome, PostgresError};
-use crate::storage::StorageError;
+use crate::storage::{Damaged, StorageError};
 
 use super::filter::FilterError;
 
@@ -24,6 +27,32 @@ pub enum RestoreError {
     /// The backup was listed, but is not there any more.
     #[error("read {file_name}: it was deleted a moment ago: look with `list`")]
     Gone {
+        /// The backup.
+        file_name: String,
+    },
+    /// There is a manifest, but it says nothing.
+    #[error(
+        "read the manifest of {file_name}: it is damaged: restore another backup, or this one with --ignore-manifest"
+    )]
+    DamagedManifest {
+        /// The backup.
+        file_name: String,
+        /// Why.
+        source: Damaged,
+    },
+    /// The object is in an archive.
+    #[error("read {file_name}: it is archived ({class}): ask for it, wait some hours, and restore it then: {command}")]
+    Archived {
+        /// The backup.
+        file_name: String,
+        /// The storage class.
+        class: String,
+        /// What asks for it.
+        command: String,
+    },
+    /// The object is on its way out of an archive.
+    #[error("read {file_name}: the store is bringing it back from its archive: try again in some hours")]
+    BeingUnarchived {
         /// The backup.
         file_name: String,
     },
@@ -81,6 +110,19 @@ pub enum RestoreError {
         /// What psql said.
         cause: PostgresError,
     },
+    /// A file or a stream did not take the bytes.
+    #[error("write {target}: {error}: {advice}")]
+    Output {
+        /// The file, or `stdout`.
+        target: String,
+        /// Why.
+        error: io::Error,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The disk does not answer.
+    #[error(transparent)]
+    Disk(DiskError),
     /// This target is not there yet.
     #[error("restore into {0}: this version cannot do that yet")]
     Unsupported(&'static str),
@@ -101,6 +143,11 @@ impl RestoreError {
             | Self::Statement { .. }
             | Self::Rows { .. }
             | Self::Commit { .. }
+            | Self::DamagedManifest { .. }
+            | Self::Archived { .. }
+            | Self::BeingUnarchived { .. }
+            | Self::Output { .. }
+            | Self::Disk(_)
             | Self::Unsupported(_) => ExitCode::RestoreFailed,
             Self::Storage(error) => error.exit_code(),
             Self::Postgres(PostgresError::TransactionPooler { .. }) => ExitCode::InvalidSetting,

@@ -33,8 +33,7 @@ impl Filling<'_> {
         control: &mut Session,
         sink: PsqlSink,
     ) -> Result<(VerifiedStream, LeftOut), RestoreError> {
-        let reader = self.open().await?;
-        (self.request.show)(reader.progress());
+        let reader = self.request.open().await?;
         let (contents, sink) = match reader.read_into(sink).await {
             Ok(read) => read,
             Err(ReadError::Storage { error, .. }) => return Err(error.into()),
@@ -44,7 +43,7 @@ impl Filling<'_> {
             }
         };
         let manifest = self.request.chosen.manifest.as_ref();
-        let verified = contents.verify(manifest).map_err(|mismatch| self.mismatch(mismatch))?;
+        let verified = contents.verify(manifest).map_err(|mismatch| self.request.mismatch(mismatch))?;
         let sent = spawn_blocking(|| sink.finish()).await;
         let left_out = match sent.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) {
             Ok(left_out) => left_out,
@@ -53,11 +52,6 @@ impl Filling<'_> {
         let applied = session.settle(control).await.map_err(|error| self.statement(error.to_string()))?;
         self.compare(&applied, &verified, &left_out)?;
         Ok((verified, left_out))
-    }
-
-    async fn open(&self) -> Result<Reader, RestoreError> {
-        let reader = Reader::open(self.request.destination, self.file_name()).await?;
-        reader.ok_or_else(|| RestoreError::Gone { file_name: self.file_name().to_owned() })
     }
 
     /// Why the dump was not taken: psql's words, unless the backup is damaged.
@@ -70,7 +64,7 @@ impl Filling<'_> {
         };
         // Nothing of it is needed any more.
         session.kill().await;
-        self.damage().await.map_or(error, |mismatch| self.mismatch(mismatch))
+        self.damage().await.map_or(error, |mismatch| self.request.mismatch(mismatch))
     }
 
     /// What is wrong with the stored bytes, where it does not take long to see.
@@ -79,7 +73,8 @@ impl Filling<'_> {
             tracing::warn!("`check --deep` verifies whether the backup is damaged");
             return None;
         }
-        let contents = self.open().await.ok()?.read().await.ok()?;
+        let reader = Reader::open(self.request.destination, self.file_name()).await.ok()??;
+        let contents = reader.read().await.ok()?;
         contents.verify(self.request.chosen.manifest.as_ref()).err()
     }
 
@@ -96,10 +91,6 @@ impl Filling<'_> {
         // A dump of very many tables has no list of all of them.
         let (sent, taken) = (scan.rows - left_out.rows, applied.copied.iter().sum());
         if sent == taken { Ok(()) } else { differ("all tables", sent, taken) }
-    }
-
-    fn mismatch(&self, mismatch: Mismatch) -> RestoreError {
-        RestoreError::Mismatch { file_name: self.file_name().to_owned(), mismatch }
     }
 
     fn statement(&self, reason: String) -> RestoreError {

@@ -1,7 +1,7 @@
 //! Restore: brings a backup back, into a database, a file or stdout; proved to its last byte, or not at all.
 //!
 //! `commands::restore` resolves the settings, has a backup chosen ([`choose`]) and calls one of the targets with a [`Request`]:
-//! [`database`], or a file or stdout. Each reads the backup through [`crate::archive::Reader`], which downloads and
+//! [`database`], or a file or a stream ([`into_file`]). Each reads the backup through [`crate::archive::Reader`], which downloads and
 //! unpacks it, and takes nothing for restored before [`crate::archive::Contents::verify`] has made a
 //! [`crate::archive::VerifiedStream`] of it. Where it does not, the target is as it was before. What came of it is a [`Report`].
 //!
@@ -10,10 +10,14 @@
 mod choose;
 pub mod database;
 mod error;
+mod file;
 mod filling;
 pub mod filter;
 mod glob;
+mod hold_back;
 mod left_out;
+mod new_file;
+mod open;
 mod options;
 mod preconditions;
 mod report;
@@ -21,8 +25,9 @@ pub mod rules;
 mod sink;
 mod statement;
 
-pub use choose::{Chosen, Wanted, choose};
+pub use choose::{Chosen, Evidence, Wanted, choose, parse_time};
 pub use error::RestoreError;
+pub use file::{Output, OutputForm, restore as into_file};
 pub use left_out::LeftOut;
 pub use options::{DatabaseName, LeaveOut, RestoreOptions};
 pub use report::Report;

@@ -29,6 +29,8 @@ pub struct Report {
     pub rows: Option<u64>,
     /// Tables that have such rows, once it was read.
     pub tables: Option<usize>,
+    /// How long it took, in seconds.
+    pub duration: f64,
     /// What nothing could be compared with.
     pub unchecked: Option<&'static str>,
     /// What was left out.
@@ -53,6 +55,7 @@ impl Report {
             dump_bytes: None,
             rows: None,
             tables: None,
+            duration: 0.0,
             unchecked: None,
             left_out: Vec::new(),
             warnings: Vec::new(),
