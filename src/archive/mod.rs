@@ -7,6 +7,7 @@
 //! writes to S3.
 
 mod contents;
+mod database_options;
 mod entries;
 mod listing;
 pub mod manifest;
@@ -16,6 +17,7 @@ pub mod restore_instructions;
 mod status;
 
 pub use contents::{Contents, Dump};
+pub use database_options::DatabaseOption;
 pub use entries::{Entries, Entry, SIDECARS, list_entries};
 pub use listing::{ListedStatus, Listing, MANIFESTS, StoredBackup, median};
 pub use reader::Reader;

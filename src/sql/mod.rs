@@ -7,9 +7,11 @@
 mod comment;
 mod copy_data;
 mod lexer;
+mod quote;
 mod statement;
 
 pub use lexer::Lexer;
+pub use quote::{literal, quoted_name};
 
 /// What a span of a dump is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

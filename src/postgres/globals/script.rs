@@ -7,6 +7,8 @@
 
 use std::io::{self, Write};
 
+use crate::sql::quoted_name;
+
 /// Rewrites the output of `pg_dumpall` as it comes: no more of it is in memory than a statement.
 #[derive(Debug, Default)]
 pub(super) struct Rewriter {
@@ -118,7 +120,7 @@ fn guarded(create: &[u8], alter: Option<&[u8]>) -> Vec<u8> {
 
 /// Takes ` GRANTED BY` the old cluster's first superuser away: it means the new one's, which is the default.
 fn without_grantor(statement: &[u8], bootstrap: &str) -> Vec<u8> {
-    let quoted = format!("\"{}\"", bootstrap.replace('"', "\"\""));
+    let quoted = quoted_name(bootstrap);
     let found = [bootstrap, &quoted].into_iter().find_map(|name| {
         let kept = statement.strip_suffix(format!(" GRANTED BY {name};").as_bytes())?;
         (kept.starts_with(b"GRANT ") && !bootstrap.is_empty()).then_some(kept)
