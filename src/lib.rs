@@ -67,6 +67,7 @@ pub mod pipeline;
 pub mod postgres;
 pub mod printable;
 pub mod proof;
+pub mod restore;
 pub mod retention;
 pub mod scheduler;
 pub mod spool;
