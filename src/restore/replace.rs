@@ -23,7 +23,7 @@ const LONGEST_NAME: usize = 63;
 const BEFORE: &str = "_before_";
 const TIME: &str = "%Y-%m-%d_%H-%M-%S";
 /// The server waits 5 s each time for sessions to be gone (`CountOtherDBBackends`).
-const TRIES: u32 = 3;
+const TRIES: u32 = 2;
 const IN_USE: &str = "55006";
 /// Sessions that have come between are ended as often.
 const EVICT_EVERY: Duration = Duration::from_millis(200);

@@ -54,6 +54,7 @@ mod prune_partial;
 mod readme;
 mod refusals;
 mod restore_commands;
+mod restore_replace;
 mod restore_scratch;
 mod retention_of_backup;
 mod round_trip;

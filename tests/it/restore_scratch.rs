@@ -50,7 +50,7 @@ fn exists(server: &Postgres, name: &str) -> bool {
     !server.psql("postgres", &format!("SELECT 1 FROM pg_database WHERE datname = '{name}'")).expect("asked").is_empty()
 }
 
-fn role(server: &Postgres, options: &str) -> Postgres {
+pub fn role(server: &Postgres, options: &str) -> Postgres {
     let user = unique_name("restorer");
     server.psql("postgres", &format!("CREATE ROLE {user} LOGIN PASSWORD 'secret' {options}")).expect("CREATE ROLE");
     Postgres { user, password: "secret".to_owned(), ..server.clone() }
