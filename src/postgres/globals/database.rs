@@ -29,7 +29,7 @@ WHERE objoid = d.oid AND classoid = 'pg_catalog.pg_database'::pg_catalog.regclas
 FROM pg_catalog.pg_database d WHERE datname = pg_catalog.current_database()";
 
 /// Settings whose value is a list of names, each a literal of its own (`variable_is_guc_list_quote` in `pg_dump`).
-const LISTS: &[&str] = &[
+pub(super) const LISTS: &[&str] = &[
     "local_preload_libraries",
     "search_path",
     "session_preload_libraries",
@@ -44,37 +44,40 @@ const TOGETHER: &str = " \\;\n";
 /// What the server says of the database.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 pub struct DatabaseSettings {
-    owner: String,
-    connection_limit: i64,
-    is_template: bool,
-    comment: Option<String>,
+    pub(super) owner: String,
+    pub(super) connection_limit: i64,
+    pub(super) is_template: bool,
+    pub(super) comment: Option<String>,
     /// `None` where nothing was ever granted or revoked.
-    grants: Option<Vec<Grant>>,
-    settings: Vec<Values>,
-    labels: Vec<Label>,
+    pub(super) grants: Option<Vec<Grant>>,
+    pub(super) settings: Vec<Values>,
+    pub(super) labels: Vec<Label>,
+    /// While it is read back: whose grants come next, where they are not the owner's.
+    #[serde(skip)]
+    pub(super) grantor: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-struct Grant {
-    grantor: String,
+pub(super) struct Grant {
+    pub(super) grantor: String,
     /// `None` means everybody.
-    grantee: Option<String>,
-    privilege: String,
-    grantable: bool,
+    pub(super) grantee: Option<String>,
+    pub(super) privilege: String,
+    pub(super) grantable: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-struct Values {
+pub(super) struct Values {
     /// `None` means every role.
-    role: Option<String>,
+    pub(super) role: Option<String>,
     /// `name=value` each.
-    values: Vec<String>,
+    pub(super) values: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-struct Label {
-    provider: String,
-    label: String,
+pub(super) struct Label {
+    pub(super) provider: String,
+    pub(super) label: String,
 }
 
 impl DatabaseSettings {
