@@ -151,6 +151,23 @@ impl Maintenance {
         Err(StatementError::Refused { sqlstate: sqlstate.to_owned(), message })
     }
 
+    /// Runs one statement in an open transaction. Where the server refuses it, only that is undone, and its words are given.
+    ///
+    /// # Errors
+    /// Where the session is lost.
+    pub async fn attempt(&mut self, sql: &str) -> Result<Option<String>, PostgresError> {
+        let words = |outcome| match outcome {
+            Ok(_) => Ok(None),
+            Err(StatementError::Refused { message, .. }) => Ok(Some(message)),
+            Err(StatementError::Lost(error)) => Err(error),
+        };
+        words(self.run("SAVEPOINT attempt").await)?;
+        let refused = words(self.run(sql).await)?;
+        let after = if refused.is_some() { "ROLLBACK TO SAVEPOINT attempt" } else { "RELEASE SAVEPOINT attempt" };
+        words(self.run(after).await)?;
+        Ok(refused)
+    }
+
     /// Runs one statement that answers with one line of JSON; `None` where it has no row.
     ///
     /// # Errors

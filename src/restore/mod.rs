@@ -2,7 +2,9 @@
 
 mod ending;
 pub mod replace;
+pub mod roles;
 pub mod scratch;
 mod scratch_error;
 
+pub use roles::{RolesError, RolesReport};
 pub use scratch_error::ScratchError;

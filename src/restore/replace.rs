@@ -210,15 +210,7 @@ async fn rename_all(server: &mut Maintenance, swap: &Swap<'_>) -> Result<Vec<Str
 async fn each(server: &mut Maintenance, statements: &[String]) -> Result<Vec<String>, StatementError> {
     let mut left_out = Vec::new();
     for statement in statements {
-        server.run("SAVEPOINT each").await?;
-        match server.run(statement).await {
-            Ok(_) => {}
-            Err(StatementError::Refused { message, .. }) => {
-                server.run("ROLLBACK TO SAVEPOINT each").await?;
-                left_out.push(format!("{statement}: {message}"));
-            }
-            Err(error) => return Err(error),
-        }
+        left_out.extend(server.attempt(statement).await?.map(|reason| format!("{statement}: {reason}")));
     }
     Ok(left_out)
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 
 use super::DatabaseSettings;
 use super::script::unguarded;
@@ -84,6 +84,13 @@ impl Role {
         let words: Vec<String> = self.attributes.iter().cloned().chain(password).collect();
         let statement = || format!("ALTER ROLE {} WITH {}", quoted_name(&self.name), words.join(" "));
         (!words.is_empty()).then(|| statement().into())
+    }
+
+    /// A text of others without its password.
+    #[must_use]
+    pub fn hide(&self, text: &str) -> String {
+        let secret = self.password.as_ref().map(ExposeSecret::expose_secret).filter(|secret| !secret.is_empty());
+        secret.map_or_else(|| text.to_owned(), |secret| text.replace(secret, "…"))
     }
 
     /// The statements for its comment and its settings.

@@ -138,7 +138,7 @@ fn quoted(text: &str, quote: char, escapes: Escapes) -> Option<(String, &str)> {
         match letter {
             '\\' if escapes == Escapes::Yes => match letters.next()?.1 {
                 // All that this program and pg_dump write.
-                escaped @ ('\\' | '\'') => value.push(escaped),
+                letter @ ('\\' | '\'') => value.push(letter),
                 _ => return None,
             },
             letter if letter == quote && letters.peek().is_some_and(|(_, next)| *next == quote) => {
