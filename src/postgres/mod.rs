@@ -16,6 +16,7 @@ mod foreign_query;
 pub mod globals;
 mod keepalives;
 pub mod lock;
+mod maintenance;
 mod messages;
 mod place;
 mod pooler;
@@ -37,6 +38,8 @@ pub use conninfo::{Conninfo, ConninfoError};
 pub use dump::{Dump, DumpEnd};
 pub use environment::ClientEnvironment;
 pub use facts::Facts;
+pub use lock::NameLock;
+pub use maintenance::{Maintenance, Standing, StatementError};
 pub use place::Place;
 pub use pooler::Pooling;
 pub use psql::{Psql, Transactions};
@@ -155,6 +158,12 @@ impl PostgresError {
     /// Whether another try can help: not where a program is missing.
     fn may_pass(&self) -> bool {
         matches!(self, Self::Connect { hint: None, .. } | Self::SessionLost { .. } | Self::Silent { .. })
+    }
+
+    /// Whether there is no connection to this database, while another of the same server may be open.
+    #[must_use]
+    pub fn is_of_database(&self) -> bool {
+        matches!(self, Self::Connect { reason, .. } if refusal::is_of_database(reason))
     }
 
     fn after(self, tries: u32) -> Self {

@@ -9,6 +9,7 @@
 
 mod choose;
 pub mod database;
+mod ending;
 mod error;
 mod file;
 mod filling;
@@ -20,8 +21,12 @@ mod new_file;
 mod open;
 mod options;
 mod preconditions;
+pub mod replace;
 mod report;
+pub mod roles;
 pub mod rules;
+pub mod scratch;
+mod scratch_error;
 mod sink;
 mod statement;
 
@@ -31,6 +36,8 @@ pub use file::{Output, OutputForm, restore as into_file};
 pub use left_out::LeftOut;
 pub use options::{DatabaseName, LeaveOut, RestoreOptions};
 pub use report::Report;
+pub use roles::{RolesError, RolesReport};
+pub use scratch_error::ScratchError;
 
 use std::sync::Arc;
 

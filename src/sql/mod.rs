@@ -8,10 +8,12 @@ mod comment;
 mod copy_data;
 mod lexer;
 mod names;
+mod quote;
 mod statement;
 
 pub use lexer::Lexer;
 pub use names::{copied_table, identifier, parts};
+pub use quote::{literal, quoted_name};
 
 /// What a span of a dump is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -57,6 +57,8 @@ mod restore;
 mod restore_choice;
 mod restore_commands;
 mod restore_file;
+mod restore_replace;
+mod restore_scratch;
 mod retention_of_backup;
 mod round_trip;
 mod secrets;
