@@ -398,7 +398,10 @@ fn knows_restrict(version: u32) -> bool {
 }
 
 /// 128 random bits in hexadecimal.
-fn random_word() -> Result<String, PostgresError> {
+///
+/// # Errors
+/// Where the system has none.
+pub fn random_word() -> Result<String, PostgresError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| PostgresError::SessionLost { reason: error.to_string() })?;
     Ok(hex::encode(bytes))

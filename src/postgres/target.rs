@@ -5,8 +5,9 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-use super::{PostgresError, Session, Version};
+use super::{Maintenance, PostgresError, Session, StatementError, Version};
 
 /// Objects with a smaller number come with the server (`FirstNormalObjectId` in PostgreSQL's `transam.h`).
 const FIRST_NORMAL_ID: u32 = 16_384;
@@ -107,6 +108,18 @@ impl Target {
         one(session, QUESTION).await
     }
 
+    /// Asks the server in a session outside a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_outside(server: &mut Maintenance) -> Result<Self, PostgresError> {
+        let answer = server.run(QUESTION).await.map_err(|error| match error {
+            StatementError::Lost(error) => error,
+            StatementError::Refused { message, .. } => PostgresError::SessionLost { reason: message },
+        })?;
+        read(&answer)
+    }
+
     /// The server's version.
     #[must_use]
     pub fn version(&self) -> Version {
@@ -135,7 +148,10 @@ pub async fn contained(session: &mut Session) -> Result<Contained, PostgresError
     one(session, &question).await
 }
 
-async fn one<T: for<'a> Deserialize<'a>>(session: &mut Session, question: &str) -> Result<T, PostgresError> {
-    let answer = session.query(question).await?;
+async fn one<T: DeserializeOwned>(session: &mut Session, question: &str) -> Result<T, PostgresError> {
+    read(&session.query(question).await?)
+}
+
+fn read<T: DeserializeOwned>(answer: &[String]) -> Result<T, PostgresError> {
     serde_json::from_str(answer.first().map(String::as_str).unwrap_or_default()).map_err(PostgresError::Answer)
 }

@@ -9,13 +9,14 @@
 use crate::archive::VerifiedStream;
 use crate::error_chain::Chain;
 use crate::postgres::target::{self, Target};
-use crate::postgres::{Installed, PostgresError, PostgresSettings, RestoreSession, Session, Tools, Transactions};
+use crate::postgres::{Installed, Maintenance, PostgresSettings, RestoreSession, Session, Tools, Transactions};
 
 use super::filling::Filling;
+use super::new_database::{self, analyze};
 use super::preconditions::problems;
 use super::rules::Rules;
 use super::sink::PsqlSink;
-use super::{Report, Request, RestoreError};
+use super::{Report, Request, RestoreError, roles};
 
 #[expect(clippy::unused_async, reason = "the restore that follows waits")]
 /// Restores into the database that the settings name, or into one that is made beside it.
@@ -23,13 +24,16 @@ use super::{Report, Request, RestoreError};
 /// # Errors
 /// Where it failed; the target is then as it was before, or it is said what could not be found out.
 pub async fn restore(request: &Request<'_>, target: &PostgresSettings) -> Result<Report, RestoreError> {
-    let working = async {
-        let tools = Installed::find(target.pg_dump_path.as_deref(), &target.environment).await?.newest()?;
-        let control = Session::connect(&tools, target).await?;
-        Ok::<_, PostgresError>((tools, control))
+    let find = async { Installed::find(target.pg_dump_path.as_deref(), &target.environment).await?.newest() };
+    let tools = tokio::select! {
+        tools = find => tools?,
+        interrupt = request.interrupts.received() => return Err(RestoreError::Interrupted(interrupt)),
     };
-    let (tools, mut control) = tokio::select! {
-        opened = working => opened?,
+    if let Some(name) = &request.options.create_db {
+        return new_database::restore(request, (&tools, target), name).await;
+    }
+    let mut control = tokio::select! {
+        control = Session::connect(&tools, target) => control?,
         interrupt = request.interrupts.received() => return Err(RestoreError::Interrupted(interrupt)),
     };
     let settings = control.pinned(target);
@@ -37,6 +41,30 @@ pub async fn restore(request: &Request<'_>, target: &PostgresSettings) -> Result
     let restored = restore.run(&mut control).await;
     control.close().await;
     restored
+}
+
+/// Makes the roles that are missing, where the user wants them. They stay, whatever becomes of the restore.
+pub(super) async fn roles(request: &Request<'_>, server: &mut Maintenance) -> Result<(), RestoreError> {
+    let (options, manifest) = (request.options, request.chosen.manifest.as_ref());
+    let recorded = match manifest.filter(|_| options.globals) {
+        Some(manifest) => roles::globals(request.destination, manifest, server).await?,
+        None => None,
+    };
+    let report = match (recorded, manifest) {
+        (Some(recorded), _) => roles::apply(server, &recorded).await?,
+        (None, Some(manifest)) if options.create_roles => roles::create_missing(server, &manifest.roles).await?,
+        _ => return Ok(()),
+    };
+    if !report.created.is_empty() {
+        tracing::info!(roles = report.created.join(", "), "created the roles that were missing");
+    }
+    if !report.existing.is_empty() {
+        tracing::info!(roles = report.existing.join(", "), "left the roles that exist as they are");
+    }
+    for what in &report.left_out {
+        tracing::warn!("{what}");
+    }
+    Ok(())
 }
 
 /// A restore into a database that exists.
@@ -61,6 +89,7 @@ impl Existing<'_> {
             return Ok(Report { dry_run: true, ..report });
         }
         warn_of_superuser(&facts);
+        self.make_roles().await?;
         let rules = Rules::of(options, &facts, Transactions::One);
         let opening = RestoreSession::open(self.tools, self.settings, Transactions::One);
         let (mut session, input) = opening.await?;
@@ -73,7 +102,14 @@ impl Existing<'_> {
             Ok((verified, left_out)) => {
                 left_out.announce();
                 let report = report.with_stream(&verified).with_left_out(&left_out);
-                self.commit(session, verified, facts.database).await.map(|()| report)
+                self.commit(session, verified, facts.database).await?;
+                if !options.no_analyze {
+                    tokio::select! {
+                        () = analyze(self.tools, self.settings) => {}
+                        _ = interrupts.received() => tracing::warn!("the backup is restored; its statistics are not gathered"),
+                    }
+                }
+                Ok(report)
             }
             Err(error) => {
                 session.kill().await;
@@ -81,6 +117,16 @@ impl Existing<'_> {
                 Err(error)
             }
         }
+    }
+
+    async fn make_roles(&self) -> Result<(), RestoreError> {
+        if !self.request.options.globals && !self.request.options.create_roles {
+            return Ok(());
+        }
+        let mut server = Maintenance::connect(self.tools, self.settings).await?;
+        let made = roles(self.request, &mut server).await;
+        server.close().await;
+        made
     }
 
     /// Waits until the server's session is gone, and what it did with it.

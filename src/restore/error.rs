@@ -10,6 +10,7 @@ use crate::postgres::{Outcome, PostgresError};
 use crate::storage::{Damaged, StorageError};
 
 use super::filter::FilterError;
+use super::{RolesError, ScratchError};
 
 /// Why a restore failed.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +63,12 @@ pub enum RestoreError {
     /// The target cannot be connected to or asked.
     #[error(transparent)]
     Postgres(#[from] PostgresError),
+    /// The database that was to be made.
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
+    /// The roles or the globals.
+    #[error(transparent)]
+    Roles(#[from] RolesError),
     /// The target cannot be restored into; nothing was sent.
     #[error("restore: {}", problems.join("; "))]
     Target {
@@ -123,9 +130,6 @@ pub enum RestoreError {
     /// The disk does not answer.
     #[error(transparent)]
     Disk(DiskError),
-    /// This target is not there yet.
-    #[error("restore into {0}: this version cannot do that yet")]
-    Unsupported(&'static str),
     /// A signal asked the program to stop.
     #[error("stopped by {0}")]
     Interrupted(Interrupt),
@@ -147,8 +151,9 @@ impl RestoreError {
             | Self::Archived { .. }
             | Self::BeingUnarchived { .. }
             | Self::Output { .. }
-            | Self::Disk(_)
-            | Self::Unsupported(_) => ExitCode::RestoreFailed,
+            | Self::Disk(_) => ExitCode::RestoreFailed,
+            Self::Scratch(error) => error.exit_code(),
+            Self::Roles(error) => error.exit_code(),
             Self::Storage(error) => error.exit_code(),
             Self::Postgres(PostgresError::TransactionPooler { .. }) => ExitCode::InvalidSetting,
             Self::Postgres(_) => ExitCode::PostgresUnavailable,

@@ -17,6 +17,7 @@ pub mod filter;
 mod glob;
 mod hold_back;
 mod left_out;
+mod new_database;
 mod new_file;
 mod open;
 mod options;
