@@ -5,6 +5,7 @@ mod database;
 mod faults;
 mod hostile;
 mod left_out;
+mod new_database;
 
 use std::fs;
 use std::io::Write as _;
