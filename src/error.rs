@@ -48,7 +48,7 @@ pub enum Error {
     },
     /// There is nothing restored.
     #[error(transparent)]
-    Restore(RestoreError),
+    Restore(Box<RestoreError>),
     /// A check failed.
     #[error(transparent)]
     Check(CheckError),
@@ -108,7 +108,7 @@ impl From<RestoreError> for Error {
     fn from(error: RestoreError) -> Self {
         match error {
             RestoreError::Interrupted(interrupt) => Self::Interrupted(interrupt),
-            error => Self::Restore(error),
+            error => Self::Restore(Box::new(error)),
         }
     }
 }

@@ -6,6 +6,8 @@
 //!
 //! Neither the dump nor what it prints can pretend to be this program: what is asked here is answered with random words.
 
+mod backend;
+
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,16 +24,13 @@ use super::keepalives::with_keepalives;
 use super::messages::{Loudness, Messages};
 use super::psql::{Running, Transactions, opening_of_restore};
 use super::{PostgresError, PostgresSettings, Session, Tools};
+use backend::Backend;
 
 /// The first answers take milliseconds; on a server that is drowning they may take longer.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 /// How long psql's last words are waited for, and its end after SIGKILL.
 const END_DEADLINE: Duration = Duration::from_secs(2);
-/// How long a terminated session may take to be gone: a signal's clean-up has 10 s in all.
-const GONE_DEADLINE: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_millis(100);
-/// psql takes milliseconds to ask what it has read. This long the server has nothing to do only where it will not.
-const LEFT_WAITING: Duration = Duration::from_secs(20);
 /// Longer than any answer: a random word, and times, numbers and versions.
 const LONGEST_ANSWER: usize = 256;
 /// How long the outcome of a COMMIT is asked for, should the server be away.
@@ -66,13 +65,6 @@ pub struct Applied {
     pub copied: Vec<u64>,
     /// The last command tag.
     last_tag: String,
-}
-
-/// The server's session.
-#[derive(Clone, Debug)]
-struct Backend {
-    pid: u32,
-    started: String,
 }
 
 /// Whether a COMMIT took effect.
@@ -237,27 +229,7 @@ impl RestoreSession {
     /// # Errors
     /// Where that cannot be seen.
     pub async fn end_backend(&self, control: &mut Session) -> Result<(), PostgresError> {
-        let Backend { pid, started } = &self.backend;
-        if *pid == 0 {
-            return Ok(());
-        }
-        let is_it = format!("a.pid = {pid} AND a.backend_start = '{started}'");
-        let end = format!(
-            "SELECT pg_catalog.pg_stat_clear_snapshot() IS NULL, pg_catalog.pg_terminate_backend(a.pid) \
-             FROM pg_catalog.pg_stat_get_activity({pid}) a WHERE {is_it}"
-        );
-        let began = Instant::now();
-        loop {
-            control.query("SELECT pg_catalog.pg_stat_clear_snapshot()").await?;
-            if control.query_as_login(&end).await?.is_empty() {
-                return Ok(());
-            }
-            if began.elapsed() > GONE_DEADLINE {
-                let reason = format!("the restore's session (pid {pid}) does not end: it will roll back when it does");
-                return Err(PostgresError::SessionLost { reason });
-            }
-            sleep(EVERY).await;
-        }
+        self.backend.end(control).await
     }
 
     /// What psql said to its end, as the cause of a failure; asked again, nothing.
@@ -268,13 +240,11 @@ impl RestoreSession {
 
     /// The next line that answers this program.
     async fn answer(&mut self) -> Result<String, PostgresError> {
-        match self.answers.recv().await {
-            Some(answer) => Ok(answer),
-            None => {
-                let reason = self.cause().await.unwrap_or_else(|| "psql ended without a word".to_owned());
-                Err(PostgresError::SessionLost { reason })
-            }
+        if let Some(answer) = self.answers.recv().await {
+            return Ok(answer);
         }
+        let reason = self.cause().await.unwrap_or_else(|| "psql ended without a word".to_owned());
+        Err(PostgresError::SessionLost { reason })
     }
 
     /// Sends this program's own text. Where psql has ended, the answer that does not come says so.
@@ -303,28 +273,6 @@ impl Drop for RestoreSession {
     /// Before the fields, and with them the input, are dropped.
     fn drop(&mut self) {
         self.signal();
-    }
-}
-
-impl Backend {
-    /// Ends where the server's session waits although psql was asked something: psql takes the question for a part of what came
-    /// before, and would wait for ever for its end.
-    async fn is_left_waiting(&self, control: &mut Session) -> PostgresError {
-        let question = format!(
-            "SELECT 1 FROM pg_catalog.pg_stat_get_activity({}) a WHERE a.state LIKE 'idle%' \
-             AND a.state_change < pg_catalog.clock_timestamp() - interval '{} s'",
-            self.pid,
-            LEFT_WAITING.as_secs()
-        );
-        loop {
-            sleep(LEFT_WAITING / 4).await;
-            let _ = control.query("SELECT pg_catalog.pg_stat_clear_snapshot()").await;
-            // Without the control session, the restore's own connection will fail as well.
-            if control.query_as_login(&question).await.is_ok_and(|rows| !rows.is_empty()) {
-                let reason = "psql reads the dump otherwise than this program: it waits for more of it".to_owned();
-                return PostgresError::SessionLost { reason };
-            }
-        }
     }
 }
 

@@ -18,7 +18,6 @@ use super::rules::Rules;
 use super::sink::PsqlSink;
 use super::{Report, Request, RestoreError, roles};
 
-#[expect(clippy::unused_async, reason = "the restore that follows waits")]
 /// Restores into the database that the settings name, or into one that is made beside it.
 ///
 /// # Errors

@@ -53,9 +53,9 @@ pub(super) async fn restore(
         }
         Err(error) => {
             if request.options.keep_failed {
-                scratch.keep().await
+                scratch.keep().await;
             } else {
-                discard(scratch).await
+                discard(scratch).await;
             }
             return Err(error);
         }

@@ -29,7 +29,9 @@ pub(super) fn problems(
         problems.extend(locks(target, manifest));
     }
     let LeaveOut { owner, privileges, tablespaces, .. } = &options.leave_out;
-    if !(*owner && *privileges) && !options.create_roles && !options.globals {
+    let needs_roles = !(*owner && *privileges);
+    let makes_roles = options.create_roles || options.globals;
+    if needs_roles && !makes_roles {
         let missing = missing(&manifest.roles, |role| target.roles.contains(role));
         problems.extend(missing.map(|names| {
             format!("the target lacks the roles {names}: create them, or use --create-roles, --globals, or --no-owner with --no-privileges")

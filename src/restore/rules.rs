@@ -22,14 +22,8 @@ const EMPTY_SEARCH_PATH: &[u8] = b"SELECT pg_catalog.set_config('search_path', '
 pub struct Rules {
     /// How statements are committed.
     pub transactions: Transactions,
-    /// Drop `ALTER … OWNER TO`.
-    pub no_owner: bool,
-    /// Drop grants, revokes and default privileges.
-    pub no_privileges: bool,
-    /// Drop `SET default_tablespace`.
-    pub no_tablespaces: bool,
-    /// Drop `COMMENT ON`.
-    pub no_comments: bool,
+    /// What the user does not want.
+    pub leave_out: LeaveOut,
     /// The settings that the target knows; `None` where it is not known.
     pub known_settings: Option<BTreeSet<String>>,
     /// Extensions of the target that the restoring role does not own: their comments cannot be set.
@@ -53,16 +47,13 @@ impl Rules {
     /// Of what the user wants and the target knows.
     #[must_use]
     pub fn of(options: &RestoreOptions, target: &Target, transactions: Transactions) -> Self {
-        let LeaveOut { owner, privileges, tablespaces, comments, table_data } = &options.leave_out;
+        let leave_out = options.leave_out.clone();
         Self {
             transactions,
-            no_owner: *owner,
-            no_privileges: *privileges,
-            no_tablespaces: *tablespaces,
-            no_comments: *comments,
+            excluded_data: leave_out.table_data.iter().map(|pattern| Glob::new(pattern)).collect(),
+            leave_out,
             known_settings: Some(target.settings.clone()),
             foreign_extensions: target.foreign_extensions.clone(),
-            excluded_data: table_data.iter().map(|pattern| Glob::new(pattern)).collect(),
             search_path: options.search_path.clone(),
         }
     }
@@ -112,18 +103,18 @@ impl Rules {
             // Around the grants of a role other than the owner.
             || head.begins(&["SET", "SESSION", "AUTHORIZATION"])
             || head.begins(&["RESET", "SESSION", "AUTHORIZATION"]);
-        if self.no_privileges && is_privilege {
+        if self.leave_out.privileges && is_privilege {
             return Some(Kind::Privilege);
         }
-        if self.no_owner && head.is("ALTER") && sets_owner(statement) {
+        if self.leave_out.owner && head.is("ALTER") && sets_owner(statement) {
             return Some(Kind::Owner);
         }
-        if self.no_comments && head.begins(&["COMMENT", "ON"]) {
+        if self.leave_out.comments && head.begins(&["COMMENT", "ON"]) {
             return Some(Kind::Comment);
         }
         let is_tablespace =
             set_to(statement).is_some_and(|(name, value)| name == "default_tablespace" && value != "''");
-        (self.no_tablespaces && is_tablespace).then_some(Kind::Tablespace)
+        (self.leave_out.tablespaces && is_tablespace).then_some(Kind::Tablespace)
     }
 
     fn unknown_setting(&self, statement: &[u8]) -> Option<String> {

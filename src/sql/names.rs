@@ -34,7 +34,8 @@ pub fn parts(name: &str) -> Option<(String, String)> {
         is_quoted ^= letter == '"';
         !is_quoted && letter == '.'
     })?;
-    Some((identifier(name[..dot].as_bytes())?, identifier(name[dot + 1..].as_bytes())?))
+    let (schema, table) = (&name.as_bytes()[..dot], &name.as_bytes()[dot + 1..]);
+    Some((identifier(schema)?, identifier(table)?))
 }
 
 #[cfg(test)]

@@ -60,9 +60,16 @@ pub(super) struct Statement {
     after_begin: bool,
     tag: Vec<u8>,
     conforming: bool,
-    /// Only space and comments came since an `E'…'`: a `'` goes on with it (SQL's way to write a long string).
-    continues_escape: bool,
-    reads_two_ways: bool,
+    continuation: Continuation,
+}
+
+/// SQL's way to write a long string: it goes on after white space and comments.
+#[derive(Debug, Default)]
+struct Continuation {
+    /// Only those came since an `E'…'`.
+    is_possible: bool,
+    /// One went on in this statement.
+    was_seen: bool,
 }
 
 impl Default for Statement {
@@ -77,8 +84,7 @@ impl Default for Statement {
             after_begin: false,
             tag: Vec::new(),
             conforming: true,
-            continues_escape: false,
-            reads_two_ways: false,
+            continuation: Continuation::default(),
         }
     }
 }
@@ -96,7 +102,7 @@ impl Statement {
 
     /// Whether psql and the server read it differently.
     pub fn reads_two_ways(&self) -> bool {
-        self.reads_two_ways
+        self.continuation.was_seen
     }
 
     /// Reads on. Returns how many bytes belong to the statement, and why no more do.
@@ -134,7 +140,7 @@ impl Statement {
             State::EscapeTextEnd if rest[0] == b'\'' => self.to(Some(0), State::EscapeText, rest),
             State::EscapeTextEnd => {
                 self.state = State::Plain;
-                self.continues_escape = true;
+                self.continuation.is_possible = true;
                 0
             }
             State::DollarTag => self.dollar_tag(rest[0]),
@@ -161,7 +167,7 @@ impl Statement {
     fn plain(&mut self, rest: &[u8]) -> (usize, Stop) {
         for (at, &byte) in rest.iter().enumerate() {
             if self.word.takes(byte) {
-                self.continues_escape = false;
+                self.continuation.is_possible = false;
                 continue;
             }
             // `\` begins a command wherever it stands: no operator has it.
@@ -173,9 +179,9 @@ impl Statement {
             let last = if self.word.is_empty() { self.last } else { 0 };
             // Space goes on, and what may be the first byte of a comment.
             let is_operator = last != 0 && b"-/*".contains(&last) && Comment::begun_by(last, byte).is_none();
-            let continues = self.continues_escape && !is_operator;
-            self.continues_escape = continues && (byte.is_ascii_whitespace() || b"-/*".contains(&byte));
-            self.reads_two_ways |= continues && byte == b'\'';
+            let continues = self.continuation.is_possible && !is_operator;
+            self.continuation.is_possible = continues && (byte.is_ascii_whitespace() || b"-/*".contains(&byte));
+            self.continuation.was_seen |= continues && byte == b'\'';
             let escapes = !self.conforming || self.word.is(b"e") || continues;
             self.end_word();
             self.last = byte;

@@ -1,15 +1,13 @@
 //! The filter against what `pg_dump` writes, and against dumps that try to reach psql as something else.
 
+use super::super::LeaveOut;
 use super::*;
 use crate::postgres::Transactions;
 
 fn rules() -> Rules {
     Rules {
         transactions: Transactions::One,
-        no_owner: false,
-        no_privileges: false,
-        no_tablespaces: false,
-        no_comments: false,
+        leave_out: LeaveOut::default(),
         known_settings: None,
         foreign_extensions: [].into(),
         excluded_data: Vec::new(),
@@ -141,7 +139,9 @@ fn leaves_out_what_is_not_wanted() {
         "ALTER DEFAULT PRIVILEGES FOR ROLE a GRANT ALL ON TABLES TO b;\n",
         "SET SESSION AUTHORIZATION a;\nGRANT ALL ON public.t TO b;\nRESET SESSION AUTHORIZATION;\n",
     );
-    let rules = Rules { no_owner: true, no_privileges: true, no_tablespaces: true, no_comments: true, ..rules() };
+    let leave_out =
+        LeaveOut { owner: true, privileges: true, tablespaces: true, comments: true, ..LeaveOut::default() };
+    let rules = Rules { leave_out, ..rules() };
     let (text, left_out) = filtered(dump, &rules).expect("it passes");
     let expected = concat!(
         "SET default_tablespace = '';\n",
