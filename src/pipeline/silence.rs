@@ -1,22 +1,22 @@
-//! Since when `pg_dump` has written nothing although the reader is ready: told here by the reader, judged by
-//! `backup::stall`.
+//! Since when `pg_dump` has written nothing while the reader waits for it. The reader writes it, `backup::stall` judges
+//! it.
 //!
-//! A reader that waits for room after it is not ready: a slow S3 is never `pg_dump`'s silence.
+//! A reader that waits for the next stage is not waiting for `pg_dump`.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// The silence that goes on, if any.
+/// The current silence, if any.
 #[derive(Debug, Default)]
 pub(super) struct OutputSilence(Mutex<Option<Instant>>);
 
 impl OutputSilence {
-    /// The reader has waited since then.
+    /// The reader has been waiting since then.
     pub fn lasts_since(&self, since: Instant) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(since);
     }
 
-    /// Something came, or the reader does not listen any more.
+    /// Output came, or the reader has ended.
     pub fn ends(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
