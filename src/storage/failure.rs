@@ -1,7 +1,7 @@
-//! What one request to S3 came to, where it came to nothing: told apart once, by status and code.
+//! Why a request to S3 failed, classified once by status and code.
 //!
-//! Every call in this module turns the SDK's error into a [`Failure`]; `retry` waits on some, `commit` looks closer at
-//! others. Nothing else in the program sees an SDK error. What fails before S3 answers is in `transit`.
+//! Every call in this module turns the SDK's error into a [`Failure`]; `retry` waits on some, `commit` handles others.
+//! No other module sees an SDK error. `transit` classifies what fails before S3 answers.
 
 mod transit;
 
@@ -13,104 +13,104 @@ use crate::error_chain::Chain;
 
 use super::pages::{BROKEN_LISTING, BUCKET_IS_KEY};
 
-/// Where AWS says which region a bucket is in.
+/// AWS's header for a bucket's region.
 const BUCKET_REGION: &str = "x-amz-bucket-region";
 
-/// This program's own code for a request in which nothing moved, or that was not answered in time.
+/// This program's code for a request that stalled or was not answered in time.
 const TIMEOUT: &str = "Timeout";
 
-/// What kind of failure a request met with.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// It may pass: no answer, 5xx, throttling, a body that was damaged on its way.
+    /// Transient: no answer, 5xx, throttling, or a body damaged in transit.
     Passing,
-    /// It will not pass by itself: the configuration or the credentials are wrong.
+    /// Permanent: the configuration or the credentials are wrong.
     Refused,
     /// The credentials have expired.
     Expired,
-    /// The server's certificate is not to be trusted, or it does not speak TLS.
+    /// The server's certificate is not trusted, or it does not speak TLS.
     Untrusted,
     /// The object does not exist.
     NotFound,
-    /// A 4xx without an S3 error code in it: a proxy or a load balancer answered, not the store.
+    /// A 4xx without an S3 error code: from a proxy or a load balancer, not the store.
     NotFromS3,
-    /// The upload does not exist (any more).
+    /// The upload does not exist any more.
     NoSuchUpload,
-    /// A condition was not met: something is there already.
+    /// A precondition failed: the object exists.
     Exists,
-    /// Another request came in between a conditional Complete: S3 wants every part again, in a new upload.
+    /// Another request came between: a conditional Complete needs every part again, in a new upload.
     Conflict,
-    /// The server does not know what was asked.
+    /// The server does not support the request.
     NotImplemented,
 }
 
-/// A request that came to nothing.
+/// A failed request.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// Its kind.
     pub kind: FailureKind,
-    /// S3's code, such as `NoSuchBucket`, or a word for what happened on the way.
+    /// S3's code, such as `NoSuchBucket`, or this program's own for a failure in transit.
     pub code: String,
-    /// S3's message or the cause on the way, on one line.
+    /// S3's message or the cause of a failure in transit, on one line.
     pub message: String,
-    /// HTTP status, where an answer came.
+    /// HTTP status, if there was an answer.
     pub status: Option<u16>,
-    /// For the operator of the server.
+    /// For the server's operator.
     pub request_id: Option<String>,
-    /// The store itself answered: its code was in the answer. Not so at silence, at half an answer, and at what a proxy says; nor
-    /// at HEAD, whose answers have no body.
+    /// The store itself answered: the answer had its code. Not without an answer, with half of one, or with a proxy's;
+    /// nor to HEAD, which has no body.
     pub is_from_s3: bool,
 }
 
 impl Failure {
-    /// Whether the request may have taken effect all the same.
+    /// Whether the request may have taken effect.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         match self.status {
             None => self.kind == FailureKind::Passing,
-            // What was throttled was not begun.
+            // A throttled request was not started.
             Some(503) => false,
             Some(status) => status < 300 || status >= 500 && self.kind == FailureKind::Passing,
         }
     }
 
-    /// Whether the same request may succeed later, without anything being set otherwise.
+    /// Whether the same request may succeed later with the same settings.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         self.kind == FailureKind::Passing || self.may_pass_later()
     }
 
-    /// Whether it is an outage where S3 has answered well before, and a wrong setting where it has not: a certificate, or an
-    /// answer that is not the store's.
+    /// A certificate or an answer that is not the store's: an outage where S3 has answered before, else a wrong
+    /// setting.
     pub(super) fn may_pass_later(&self) -> bool {
         matches!(self.kind, FailureKind::Untrusted | FailureKind::NotFromS3)
     }
 
-    /// One that did not come to an end in time.
+    /// A request that did not end in time.
     pub(super) fn timeout(message: &str) -> Self {
         let (code, message) = (TIMEOUT.to_owned(), message.to_owned());
         Self { kind: FailureKind::Passing, code, message, status: None, request_id: None, is_from_s3: false }
     }
 
-    /// Whether nothing came of it in time.
+    /// Whether it did not end in time.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.code == TIMEOUT
     }
 
-    /// Whether no connection came about: refused, or the host's name is unknown.
+    /// Whether there was no connection: refused, or the host's name is unknown.
     pub(super) fn is_no_connection(&self) -> bool {
         self.code == transit::NO_CONNECTION
     }
 
-    /// Whether these credentials are good, but may not do this.
+    /// Whether the credentials are valid, but lack a permission.
     #[must_use]
     pub fn is_denied(&self) -> bool {
         matches!(self.code.as_str(), "AccessDenied" | "AllAccessDisabled" | "Forbidden")
     }
 
-    /// Whether it is about what was sent, which is the same however often it is sent: the parts, their number, their sizes
-    /// or their checksums.
+    /// Whether it is about the data that was sent, so that sending it again fails again: the parts, their number, sizes
+    /// or checksums.
     #[must_use]
     pub fn is_invalid(&self) -> bool {
         self.kind == FailureKind::Refused
@@ -130,14 +130,14 @@ impl Failure {
                 ))
     }
 
-    /// What a person can do about an outage that this was the last failure of.
+    /// The hint that ends the message of an outage with this last failure.
     #[must_use]
     pub fn outage_advice(&self) -> &'static str {
         transit::advice(&self.code, &self.message)
             .unwrap_or("look at the server, at S3_URL, and at the network and proxies on the way")
     }
 
-    /// What a person can do about it, to end a message with.
+    /// The hint that ends the message.
     #[must_use]
     pub fn advice(&self) -> &'static str {
         if let Some(advice) = transit::advice(&self.code, &self.message) {
@@ -151,7 +151,7 @@ impl Failure {
             // The second is Swift's.
             "InvalidAccessKeyId" | "NotSignedUp" => "correct S3_ACCESS_KEY",
             "SignatureDoesNotMatch" => "correct S3_SECRET_KEY",
-            // Some servers say no more to a wrong key or secret.
+            // Some servers answer the same to a wrong key or secret.
             _ if self.is_denied() => {
                 "correct S3_ACCESS_KEY and S3_SECRET_KEY, or allow these credentials to use the bucket (docs/security.md has the policies)"
             }
@@ -245,17 +245,17 @@ where
     }
 }
 
-/// Whether another endpoint is asked for: AWS's answer to a wrong region.
+/// Whether it names another endpoint: AWS's answer to a wrong region.
 fn is_redirection(status: u16) -> bool {
     (300..400).contains(&status)
 }
 
-/// The causes below the SDK's own sentence, which only says that something failed.
+/// The causes below the SDK's sentence, which says only that something failed.
 fn cause_of(error: &(dyn std::error::Error + 'static)) -> String {
     error.source().map_or_else(|| Chain(error).to_string(), |source| Chain(source).to_string())
 }
 
-/// For an answer without a code: any to HEAD, which has no body, and a proxy's.
+/// The code of an answer without one: of HEAD, which has no body, or a proxy's.
 fn word_for(status: u16) -> &'static str {
     match status {
         status if is_redirection(status) => "PermanentRedirect",
@@ -278,7 +278,8 @@ fn kind_of(status: u16, code: Option<&str>) -> FailureKind {
         Some("ConditionalRequestConflict") => FailureKind::Conflict,
         Some("NotImplemented") => FailureKind::NotImplemented,
         Some("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired") => FailureKind::Expired,
-        // 400 and 403 that are about this one attempt: damaged on the way, too slow, or a clock the SDK now allows for.
+        // A 400 or 403 about this attempt alone: damaged in transit, too slow, or a clock skew that the SDK now
+        // corrects.
         Some(
             "RequestTimeout"
             | "RequestTimeTooSkewed"
@@ -295,7 +296,7 @@ fn kind_of(status: u16, code: Option<&str>) -> FailureKind {
             404 if matches!(code, Some("NotFound" | "NoSuchKey")) => FailureKind::NotFound,
             412 => FailureKind::Exists,
             501 => FailureKind::NotImplemented,
-            // A success with an error inside (status below 300) is as good as no answer.
+            // A success with an error inside (status below 300) counts as no answer.
             0..300 | 408 | 429 | 500.. => FailureKind::Passing,
             400..500 if code.is_none() => FailureKind::NotFromS3,
             _ => FailureKind::Refused,

@@ -1,7 +1,7 @@
-//! HEAD: what the store says of an object without giving it away.
+//! HEAD: the store's description of an object.
 //!
-//! Called by `commit`, `complete` and `destination`. What a store leaves out is `None`, never a zero: most of them leave out
-//! something, and what is not said is no ground for anything.
+//! Called by `commit`, `complete` and `destination`. A field that the store omits is `None`, never zero: most stores
+//! omit some, which proves nothing.
 
 use std::collections::HashMap;
 
@@ -13,23 +13,23 @@ use crate::pipeline::PartChecksum;
 use super::failure::{Failure, FailureKind};
 use super::requests::{Bucket, PARTIAL, RUN_ID};
 
-/// The name of the run's id in the metadata of backups that version 0.1 made; Azure takes no hyphen in such a name.
+/// The metadata entry of the run's id in backups of version 0.1; Azure allows no hyphen in such a name.
 const OLD_RUN_ID: &str = "run-id";
 
-/// What HEAD says of an object.
+/// The store's description of an object.
 #[derive(Clone, Debug, Default)]
 pub struct Head {
     /// Its size in bytes, where the store gives one.
     pub bytes: Option<u64>,
-    /// Its ETag, in quotes as a rule.
+    /// Its ETag, usually in quotes.
     pub etag: Option<String>,
-    /// The CRC-64/NVME of the entire object in base64, where the store keeps one.
+    /// The CRC-64/NVME of the complete object in base64, if the store keeps one.
     pub crc64: Option<String>,
     /// The run that uploaded it; a store may drop metadata.
     pub run_id: Option<String>,
-    /// It was uploaded as one that holds a part of its database only; earlier versions did not tell.
+    /// Its metadata says that it holds a part of its database only. Earlier versions did not write this.
     pub is_partial: bool,
-    /// Its storage class; none means `STANDARD`.
+    /// Its storage class; `None` means `STANDARD`.
     pub storage_class: Option<String>,
 }
 
@@ -57,7 +57,7 @@ fn entry(metadata: &HashMap<String, String>, name: &str) -> Option<String> {
     metadata.get(name).cloned()
 }
 
-/// Number of parts that an ETag of the form of S3's own for several parts tells: `"0123…cdef-7"`, 32 hexadecimal digits.
+/// The number of parts in an ETag of S3's multipart form: `"0123…cdef-7"`, 32 hexadecimal digits.
 #[must_use]
 pub fn etag_parts(etag: &str) -> Option<u32> {
     let (md5, parts) = etag.trim_matches('"').split_once('-')?;
@@ -66,7 +66,7 @@ pub fn etag_parts(etag: &str) -> Option<u32> {
 }
 
 impl Bucket {
-    /// What stands under a key; `None` where nothing does.
+    /// HEAD of a key; `None` where there is no object.
     pub async fn head(&self, key: &str) -> Result<Option<Head>, Failure> {
         match self.find(key).await {
             Ok(head) => Ok(Some(head)),
@@ -75,18 +75,18 @@ impl Bucket {
         }
     }
 
-    /// What stands under a key; that nothing does is a failure, for any server that knows nothing says as much.
+    /// HEAD of a key. That there is no object is a failure: any server that knows nothing answers so.
     pub async fn find(&self, key: &str) -> Result<Head, Failure> {
-        // Some stores refuse to be asked for a checksum (B2): only where parts carry the one that is kept.
+        // B2 refuses to be asked for a checksum: asks only where parts carry the one that is kept.
         let with_checksum = (self.checksum == PartChecksum::Crc64Nvme).then_some(ChecksumMode::Enabled);
         let asked = self.ask(key, with_checksum.clone()).await;
         let is_bare_400 = asked.as_ref().is_err_and(|failure| failure.status == Some(400));
         let answered = if with_checksum.is_some() && is_bare_400 { self.ask(key, None).await } else { asked };
-        // An answer to HEAD has no body to say why, so the status must do.
+        // An answer to HEAD has no body with a reason, so the status decides.
         answered.map_err(|failure| {
             let kind = match failure.status {
                 Some(404) => FailureKind::NotFound,
-                // Expired credentials are the one 400 that may be renewed.
+                // Expired credentials are the one cause of a 400 that can be renewed.
                 Some(400) => FailureKind::Expired,
                 Some(400..500) if failure.kind == FailureKind::NotFromS3 => FailureKind::Refused,
                 _ => failure.kind,
@@ -100,7 +100,7 @@ impl Bucket {
         Ok(Head::of(Box::pin(request.send()).await?))
     }
 
-    /// The size that a listing gives an object, where HEAD gives none.
+    /// The size of an object in a listing, where HEAD gives none.
     pub async fn listed_size(&self, key: &str) -> Option<u64> {
         match self.list(key, None, None).await {
             Ok((objects, _)) => objects.into_iter().find(|object| object.key == key).map(|object| object.bytes),

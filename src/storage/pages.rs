@@ -1,7 +1,7 @@
 //! Listings, a page at a time: of objects, of open uploads, and of an upload's parts.
 //!
-//! Called by `destination`, `upkeep` and `upload`. A page that says that there are more, but not where, is a failure: nothing
-//! may be deleted or decided by a part of a listing. In which order a store lists is left to it.
+//! Called by `destination`, `upkeep` and `upload`. A page that is truncated without saying where the next one begins is
+//! a failure: nothing may be deleted or decided by a part of a listing. Any order of a listing is accepted.
 
 use aws_sdk_s3::primitives::DateTime as SdkTime;
 use aws_sdk_s3::types::Object;
@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use super::failure::{Failure, FailureKind};
 use super::requests::Bucket;
 
-/// S3's code for an object that is not there.
+/// S3's code for a missing object.
 const NO_SUCH_KEY: &str = "NoSuchKey";
 /// This program's own code for a listing that breaks off.
 pub(super) const BROKEN_LISTING: &str = "BrokenListing";
@@ -25,7 +25,7 @@ pub(super) struct ListedObject {
     pub bytes: u64,
 }
 
-/// A page of objects, and where the next one begins; `None` behind the last.
+/// A page of objects, and the token of the next page.
 pub(super) type Page = (Vec<ListedObject>, Option<String>);
 
 /// An upload that is neither completed nor aborted.
@@ -33,18 +33,18 @@ pub(super) type Page = (Vec<ListedObject>, Option<String>);
 pub(super) struct OpenUpload {
     pub key: String,
     pub id: String,
-    /// When it was begun, where the store tells.
+    /// When it was started, if the store says so.
     pub initiated: Option<DateTime<Utc>>,
 }
 
 impl Failure {
-    /// Whether the answers were good, but less than all of them is known.
+    /// Whether a listing was answered, but is incomplete.
     #[must_use]
     pub fn is_broken_listing(&self) -> bool {
         self.code == BROKEN_LISTING
     }
 
-    /// Whether the bucket's address is that of an object to the store: its name stands in `S3_URL`, too.
+    /// Whether the store takes the bucket for an object, because its name is in `S3_URL`, too.
     #[must_use]
     pub fn is_bucket_in_url(&self) -> bool {
         self.code == BUCKET_IS_KEY
@@ -52,7 +52,7 @@ impl Failure {
 }
 
 impl Bucket {
-    /// One page of a listing of the keys behind `first`, from the page `after` on.
+    /// One page of the keys after `first`, from the token `after` on.
     pub async fn list(&self, prefix: &str, first: Option<&str>, after: Option<String>) -> Result<Page, Failure> {
         let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
         let request = request.set_start_after(first.map(str::to_owned)).set_continuation_token(after.clone());
@@ -63,7 +63,7 @@ impl Bucket {
         Ok((objects.collect::<Result<_, _>>()?, next))
     }
 
-    /// The open uploads of keys that begin with `prefix`, as far as the store tells.
+    /// The open uploads of keys that begin with `prefix`, as far as the store lists them.
     pub async fn open_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, Failure> {
         let mut found = Vec::new();
         let mut after: Option<(String, Option<String>)> = None;
@@ -86,7 +86,7 @@ impl Bucket {
         }
     }
 
-    /// Whether a part of an upload was written after a time; looks at pages of a thousand parts until it knows.
+    /// Whether a part of an upload was written after a time. Reads pages of a thousand parts until it knows.
     pub async fn is_written_after(&self, key: &str, id: &str, earliest: DateTime<Utc>) -> Result<bool, Failure> {
         let mut after = None;
         loop {
@@ -106,7 +106,7 @@ impl Bucket {
     }
 }
 
-/// A listing that is answered like the reading of an object.
+/// Recognises a listing that is answered like a GET of an object.
 pub(super) fn of_listing(failure: Failure) -> Failure {
     if failure.code == NO_SUCH_KEY {
         return Failure { kind: FailureKind::Refused, code: BUCKET_IS_KEY.to_owned(), ..failure };
@@ -114,8 +114,8 @@ pub(super) fn of_listing(failure: Failure) -> Failure {
     failure
 }
 
-/// Where the next page begins; `None` behind the last one. A store that says that there is more, but not where, or that it
-/// is at the same place again, has broken its listing off.
+/// The token of the next page; `None` after the last. A store that truncates a page without a token, or repeats the
+/// token, has broken off its listing.
 fn next_page<T: PartialEq>(
     is_truncated: Option<bool>,
     next: Option<T>,
@@ -130,7 +130,7 @@ fn next_page<T: PartialEq>(
     }
 }
 
-/// What a listing says of an object. A size that is not given is unknown, not zero: an empty backup is deleted before others.
+/// An object of a listing. A missing size is unknown, not zero: an empty backup is deleted before others.
 fn listed(object: Object) -> Result<ListedObject, Failure> {
     match (object.key, object.size.map(u64::try_from)) {
         (Some(key), Some(Ok(bytes))) => Ok(ListedObject { key, bytes }),

@@ -1,11 +1,11 @@
-//! Where the parts of an upload are kept until its object is committed: in memory, or in the spool.
+//! Where an upload's parts are kept until its object is committed: in memory, or in the spool.
 
 use std::sync::Arc;
 
 use crate::error_chain::Chain;
 use crate::spool::{Spool, StartedUpload};
 
-/// The store of an upload's parts.
+/// The place of an upload's parts.
 #[derive(Clone, Debug)]
 pub enum PartStore {
     /// Nowhere but in memory, until S3 has taken them.
@@ -15,12 +15,12 @@ pub enum PartStore {
 }
 
 impl PartStore {
-    /// Whether the parts outlive this process, and the upload should, too.
+    /// Whether the parts outlive this process, so that the upload must, too.
     pub(super) fn is_complete(&self) -> bool {
         matches!(self, Self::Spool(spool) if spool.is_complete())
     }
 
-    /// Notes the upload. What cannot be noted costs the chance to resume, not the backup.
+    /// Records the upload. Where that fails the backup goes on and cannot be resumed.
     pub(super) async fn started(&self, upload: StartedUpload) {
         if let Self::Spool(spool) = self
             && let Err(error) = spool.started(upload).await

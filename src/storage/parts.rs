@@ -1,7 +1,7 @@
-//! Fills an upload with its parts: from memory as they are sealed, or from the spool.
+//! Sends an upload's parts: from memory as they are sealed, or from the spool.
 //!
-//! From memory, the space in it bounds how many are in flight, and a slow S3 stops the pipeline. From the spool, the pipeline
-//! never waits for S3: parts are read when their turn comes, and leave room for those that are being made.
+//! From memory, the memory budget bounds the number in flight, and a slow S3 stops the pipeline. From the spool, the
+//! pipeline never waits for S3: parts are read from disk in their turn, and leave memory for those that are being made.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl From<SealedPart> for Outgoing {
 }
 
 impl Outgoing {
-    /// How many parts may be on their way with this one. Those from disk wait there; one in memory has its room already.
+    /// How many parts may be in flight with this one. One on disk needs memory first; one in memory has it already.
     fn most_at_once(&self, plan: &PartPlan) -> usize {
         match self {
             Self::Spooled(part) => plan.in_flight_from_disk(part.number) as usize,
@@ -50,17 +50,17 @@ impl Outgoing {
 }
 
 impl Upload {
-    /// Sends parts as they come, until there are no more.
+    /// Sends parts as they come, until the channel closes.
     ///
     /// # Errors
-    /// Where S3 refuses one, or takes none within the outage budget. Then the others are given up.
+    /// Where S3 refuses a part, or accepts none within the outage budget. The others are cancelled.
     pub async fn send_parts<Part: Into<Outgoing>>(
         &mut self,
         mut parts: mpsc::UnboundedReceiver<Part>,
         memory: &PartMemory,
         progress: &Progress,
     ) -> Result<(), StorageError> {
-        // Dropped with this call, and every part in flight with it.
+        // Dropping it cancels every part in flight.
         let mut in_flight = JoinSet::new();
         let lanes = Arc::new(Lanes::new(memory.plan().concurrency()));
         loop {
@@ -87,8 +87,8 @@ impl Upload {
         Ok(())
     }
 
-    /// A refusal of the parts with its likely cause, where they have grown: a store that wants them equal says so at the end
-    /// alone, and not in these words.
+    /// Adds the likely cause to a refusal of parts that have grown: a store that wants equal parts says so only at the
+    /// end, and not in these words.
     pub(super) fn because_of_sizes(&self, error: StorageError) -> StorageError {
         let mut sizes = self.parts.values().map(|part| part.bytes);
         let first = sizes.next().unwrap_or_default();
@@ -127,7 +127,7 @@ impl Upload {
 
 type Sent = Result<(u32, TakenPart), StorageError>;
 
-/// Takes one part to S3.
+/// Sends one part to S3.
 struct PartUploader {
     bucket: Bucket,
     outage: Arc<Outage>,
@@ -153,7 +153,7 @@ impl PartUploader {
         let buffer = self.memory.take(part.bytes.min(self.memory.plan().size_of(number))).await;
         let bytes = spool.read(part, buffer).await?;
         let taken = self.put(PartBody { number, bytes, digest }).await?;
-        // Without this note the next run sends the part again: no more than time is lost.
+        // Without this record the next run sends the part again, which costs time only.
         if let Err(error) = spool.uploaded(number, taken.etag.clone()).await {
             tracing::debug!(part = number, error = %crate::error_chain::Chain(&error), "the part is not noted as taken");
         }

@@ -1,7 +1,7 @@
-//! Tries each S3 request that a backup needs, on one fixed key below the path, and cleans up behind itself.
+//! Tests each S3 request that a backup needs, on one fixed key below the path, and removes what it wrote.
 //!
-//! `check` calls one method after the other. The key is never a backup's, and nothing is ever completed here: Complete belongs
-//! to [`super::Upload::commit`] alone. Whatever ends a check, [`Probe::clean_up`] is the last thing it calls.
+//! `check` calls one method after the other. The key is never a backup's, and no upload is completed: Complete belongs
+//! to [`super::Upload::commit`] alone. [`Probe::clean_up`] is the last call, however the check ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,9 +25,9 @@ use super::retry::Outage;
 use super::upload::ABORT_DEADLINE;
 use super::{Destination, PartStore, StorageError};
 
-/// The probe object's file name: begins and ends as no backup does.
+/// The probe object's file name: no backup begins or ends like this.
 pub const PROBE_NAME: &str = "pg-s3-backup-check-probe";
-/// What the probe object and the probe part hold.
+/// The content of the probe object and the probe part.
 const CONTENT: &[u8] = b"written by pg-s3-backup check, which deletes it again\n";
 
 /// The probes of one check.
@@ -40,26 +40,26 @@ pub struct Probe {
     left: Mutex<Left>,
 }
 
-/// What may be in the bucket because of this check.
+/// What this check may have left in the bucket.
 #[derive(Debug, Default)]
 struct Left {
     has_object: bool,
     upload: Option<String>,
-    /// An upload was asked for whose id never came.
+    /// An upload was requested, and its id did not arrive.
     has_unknown_upload: bool,
 }
 
-/// What came of looking at the bucket for the first time.
+/// The result of the first request.
 #[derive(Debug)]
 pub struct FirstLook {
     /// The listing.
     pub listed: Result<(), StorageError>,
-    /// How far the store's clock is ahead of this machine's, where any answer said.
+    /// How far the store's clock is ahead of this machine's, if an answer had a date.
     pub clock_ahead: Option<TimeDelta>,
 }
 
 impl Destination {
-    /// The probes of this destination; sends nothing yet.
+    /// The probes of this destination; sends nothing.
     #[must_use]
     pub fn probe(&self) -> Probe {
         let (bucket, outage) = self.parts();
@@ -75,7 +75,7 @@ impl Probe {
         &self.key
     }
 
-    /// Lists, and reads the store's clock off the answer, whatever it is.
+    /// Lists, and reads the store's clock from the answer, even from a refusal.
     pub async fn list(&self) -> FirstLook {
         let clock = AnswerClock::default();
         let request = || self.bucket.list_one(&self.key, clock.clone());
@@ -83,10 +83,10 @@ impl Probe {
         FirstLook { listed, clock_ahead: clock.ahead() }
     }
 
-    /// DELETE of the key, whether or not something stands there.
+    /// DELETE of the key, whether or not there is an object.
     ///
     /// # Errors
-    /// As every probe: refused, or not answered well within the outage budget.
+    /// As every probe: refused, or not answered within the outage budget.
     pub async fn delete(&self) -> Result<(), StorageError> {
         self.outage.persist("delete the probe", || self.bucket.delete(&self.key)).await?;
         self.left().has_object = false;
@@ -98,7 +98,7 @@ impl Probe {
     /// # Errors
     /// As [`Self::delete`].
     pub async fn put(&self) -> Result<(), StorageError> {
-        // Before the answer: a lost one may have taken effect.
+        // Set before the answer: a lost one may have taken effect.
         self.left().has_object = true;
         let put = || self.bucket.put(&self.key, Bytes::from_static(CONTENT), "text/plain");
         let outcome = self.outage.persist("write the probe", put).await;
@@ -108,7 +108,7 @@ impl Probe {
         outcome
     }
 
-    /// HEAD of what was put; whether it is that.
+    /// HEAD of the probe object; whether it is what was written.
     ///
     /// # Errors
     /// As [`Self::delete`].
@@ -117,7 +117,7 @@ impl Probe {
         Ok(head.is_some_and(|head| head.bytes.is_none_or(|bytes| bytes == CONTENT.len() as u64)))
     }
 
-    /// GET of what was put; whether it is that.
+    /// GET of the probe object; whether it is what was written.
     ///
     /// # Errors
     /// As [`Self::delete`].
@@ -126,7 +126,7 @@ impl Probe {
         Ok(matches!(body, Small::Complete(body) if body == CONTENT))
     }
 
-    /// Begins a multipart upload as a backup does: with its storage class, encryption and checksum.
+    /// Starts a multipart upload as a backup does: with its storage class, encryption and checksum.
     ///
     /// # Errors
     /// As [`Self::delete`].
@@ -178,7 +178,7 @@ impl Probe {
         Ok(())
     }
 
-    /// Takes away what the probes may have left, within a deadline; what cannot be removed is logged.
+    /// Removes what the probes may have left, within a deadline, and logs what it cannot remove.
     pub async fn clean_up(&self) {
         let Left { has_object, upload, has_unknown_upload } = std::mem::take(&mut *self.left());
         let cleaning = async {
@@ -199,7 +199,7 @@ impl Probe {
         }
     }
 
-    /// Aborts the uploads of the probe's key, whose ids never came. No backup has that key, so at worst one is another check's.
+    /// Aborts the uploads of the probe's key with unknown ids. No backup has that key; at worst one is another check's.
     async fn abort_unknown(&self) {
         let uploads = self.bucket.open_uploads(&self.key).await.unwrap_or_else(|error| {
             tracing::warn!(key = self.key, %error, "cannot look for an upload that a lost answer left behind");
@@ -229,7 +229,7 @@ impl Probe {
 }
 
 impl Bucket {
-    /// One entry of a listing at most; `clock` sees the answer.
+    /// Lists at most one entry; `clock` reads the answer's date.
     async fn list_one(&self, prefix: &str, clock: AnswerClock) -> Result<(), Failure> {
         let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).max_keys(1);
         let listed = Box::pin(request.customize().interceptor(clock).send()).await;
@@ -237,7 +237,7 @@ impl Bucket {
     }
 }
 
-/// Reads the `Date` of an answer, be it a refusal, at the moment at which it comes.
+/// Reads the `Date` of an answer, even of a refusal, when it arrives.
 #[derive(Clone, Debug, Default)]
 struct AnswerClock(Arc<Mutex<Option<TimeDelta>>>);
 

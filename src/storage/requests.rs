@@ -1,7 +1,7 @@
-//! One function for each S3 request that this program sends; each is one call with one [`Failure`].
+//! One function for each S3 request, each a single call with a single [`Failure`].
 //!
-//! Called by `upload`, `commit` and `destination`, through `retry` where a failure may pass. None has a deadline as long as its
-//! bytes move (`watchdog`). `head` and `complete` have the two that need more words.
+//! Called by `upload`, `commit` and `destination`, through `retry` where a failure may pass. No request has a deadline
+//! while its bytes move (`watchdog`). `head` and `complete` hold those two requests.
 
 use std::time::Duration;
 
@@ -22,11 +22,11 @@ use super::failure::{Failure, FailureKind};
 use super::part_store::PartStore;
 use super::settings::{AtRest, Encryption};
 
-/// A gzip file: `Content-Encoding` would make clients unpack it on the way.
+/// A gzip file; a `Content-Encoding` would make clients decompress it.
 const CONTENT_TYPE: &str = "application/gzip";
-/// Name of the metadata entry that says whose upload an object is. Letters alone: Azure takes no others.
+/// Name of the metadata entry with the run's id. Letters alone: Azure allows no others.
 pub(super) const RUN_ID: &str = "runid";
-/// Name of the one that an object has which holds a part of its database only; its value is `true`.
+/// Name of the metadata entry of an object that holds a part of its database only; its value is `true`.
 pub(super) const PARTIAL: &str = "partial";
 
 /// The bucket and the client for it.
@@ -36,7 +36,7 @@ pub(super) struct Bucket {
     pub name: String,
     pub request_timeout: Duration,
     pub at_rest: AtRest,
-    /// What parts carry to the store.
+    /// The checksum of parts.
     pub checksum: PartChecksum,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct PartBody {
     pub digest: PartDigest,
 }
 
-/// What the store answered to a part.
+/// A part that the store has accepted.
 #[derive(Clone, Debug)]
 pub(super) struct TakenPart {
     pub etag: String,
@@ -56,32 +56,32 @@ pub(super) struct TakenPart {
     pub bytes: u64,
 }
 
-/// What the store answered to CreateMultipartUpload.
+/// The store's answer to CreateMultipartUpload.
 #[derive(Clone, Debug)]
 pub(super) struct Created {
     pub id: String,
-    /// How it will encrypt the object, in its own words.
+    /// The encryption that the store names.
     pub encryption: Option<String>,
 }
 
-/// What an upload is begun with.
+/// The parameters of an upload.
 #[derive(Clone, Debug)]
 pub struct Beginning {
     /// The object's key.
     pub key: String,
     /// The run's id, for the object's metadata.
     pub run_id: String,
-    /// The dump leaves a part of its database out, which the object's metadata says, too: its manifest may get lost.
+    /// The dump leaves a part of its database out. The object's metadata records it, because its manifest may get lost.
     pub is_partial: bool,
-    /// What its parts carry.
+    /// The checksum of its parts.
     pub checksum: PartChecksum,
     /// Where its parts are kept.
     pub store: PartStore,
 }
 
-// Each request's future is boxed: the SDK's are 17 KB each, and would add up in every caller's.
+// Each request's future is boxed: the SDK's have 17 KB each, which every caller's future would contain.
 impl Bucket {
-    /// Begins an upload; its id, and the encryption that the store confirms.
+    /// Starts an upload.
     pub async fn create_upload(&self, with: &Beginning) -> Result<Created, Failure> {
         let mut request = self
             .client
@@ -99,7 +99,7 @@ impl Bucket {
         if with.checksum == PartChecksum::Crc64Nvme {
             request = request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject);
         }
-        // Not idempotent: a repeated one leaves an upload behind, so each attempt must be seen by the caller.
+        // Without the SDK's retries: a repeated one leaves an upload behind, so the caller must see each attempt.
         let answer = Box::pin(request.customize().config_override(once()).send()).await?;
         let id = answer.upload_id.ok_or_else(|| damaged("the answer has no upload id"))?;
         Ok(Created { id, encryption: answer.server_side_encryption.map(|encryption| encryption.as_str().to_owned()) })
@@ -114,13 +114,14 @@ impl Bucket {
             PartDigest::None => request,
         };
         let bytes = part.bytes.len() as u64;
-        // Bytes in memory are sent with a plain checksum header (FACTS §1). Once: before it goes out again, fewer may be due.
+        // Bytes in memory are sent with a plain checksum header. Without the SDK's retries: fewer parts may be due by
+        // then.
         let request = request.body(ByteStream::from(part.bytes.clone())).customize().config_override(once());
         let answer = Box::pin(request.send()).await?;
         if is_other(&answer, &part.digest, &part.bytes).await {
             return Err(damaged("the store's checksum of the part is not that of what was sent"));
         }
-        // A success without an ETag is none: an error may be inside, which the SDK does not look for here.
+        // A success without an ETag may have an error inside, which the SDK does not check here.
         let etag = answer.e_tag.ok_or_else(|| damaged("the answer has no ETag"))?;
         Ok(TakenPart { etag, digest: part.digest.clone(), bytes })
     }
@@ -135,7 +136,7 @@ impl Bucket {
 
     pub async fn put(&self, key: &str, body: Bytes, content_type: &str) -> Result<(), Failure> {
         let md5: [u8; 16] = Md5::digest(&body).into();
-        // What lies beside a backup is encrypted as it is, but stays STANDARD: it is read often.
+        // A sidecar is encrypted like its backup, but stays STANDARD: it is read often.
         let request = self.client.put_object().bucket(&self.name).key(key).content_type(content_type);
         let request =
             request.set_server_side_encryption(self.encryption()).set_ssekms_key_id(self.at_rest.kms_key.clone());
@@ -152,13 +153,13 @@ impl Bucket {
     }
 }
 
-/// Whether the store's answer to a part shows that it holds other bytes than were sent. Some stores look at no checksum
-/// that they do not know (FACTS §2), and with `S3_CHECKSUM=none` there is none to look at.
+/// Whether the store's answer to a part shows that it holds other bytes. Some stores ignore a checksum that they do not
+/// know, and with `S3_CHECKSUM=none` there is none.
 async fn is_other(answer: &UploadPartOutput, digest: &PartDigest, bytes: &Bytes) -> bool {
     if let (PartDigest::Crc64Nvme(crc), Some(theirs)) = (digest, answer.checksum_crc64_nvme()) {
         return theirs != crc64_text(*crc);
     }
-    // Unencrypted, a part's ETag is the MD5 of what the store holds; other ETags say nothing.
+    // The ETag of an unencrypted part is the MD5 of the stored bytes; other ETags prove nothing.
     let etag = answer.e_tag().unwrap_or_default().trim_matches('"');
     let looks_like_md5 = etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !looks_like_md5 || answer.server_side_encryption().is_some() {
@@ -168,14 +169,14 @@ async fn is_other(answer: &UploadPartOutput, digest: &PartDigest, bytes: &Bytes)
         PartDigest::Md5(md5) => Some(*md5),
         PartDigest::Crc64Nvme(_) | PartDigest::None => {
             let bytes = bytes.clone();
-            // A second for a part of 600 MiB: not between other requests.
+            // A part of 600 MiB takes a second: not on a thread of the runtime.
             tokio::task::spawn_blocking(move || Md5::digest(&bytes).into()).await.ok()
         }
     };
     md5.is_none_or(|md5: [u8; 16]| !etag.eq_ignore_ascii_case(&hex::encode(md5)))
 }
 
-/// As S3 writes a CRC-64: big-endian, in base64.
+/// A CRC-64 as S3 writes it: big-endian, in base64.
 pub(super) fn crc64_text(crc: u64) -> String {
     BASE64_STANDARD.encode(crc.to_be_bytes())
 }

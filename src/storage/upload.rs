@@ -1,6 +1,6 @@
-//! One multipart upload: begun, or taken up again, and either committed or aborted. `parts` fills it.
+//! One multipart upload: started or resumed, then committed or aborted. `parts` sends its parts.
 //!
-//! `backup` owns it. It can only be completed through [`Upload::commit`](super::commit), which takes a proof.
+//! `backup` owns it. Only [`Upload::commit`](super::commit), which requires a proof, completes it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::requests::{Beginning, Bucket, Created, TakenPart};
 use super::retry::Outage;
 use super::{Failure, StorageError};
 
-/// What giving up may take in all (SPEC §6: SIGTERM to exit in 10 s; `pg_dump` is stopped at the same time).
+/// Time for an abort: the program exits within 10 s of a SIGTERM, and stops `pg_dump` at the same time.
 pub(super) const ABORT_DEADLINE: Duration = Duration::from_secs(7);
 const CREATE: &str = "begin the upload";
 
@@ -31,13 +31,14 @@ pub struct Upload {
     pub(super) id: String,
     pub(super) run_id: String,
     pub(super) parts: BTreeMap<u32, TakenPart>,
-    /// A Complete was sent of which nobody knows yet whether it takes effect: until then nothing is aborted. Shared with clones.
+    /// A Complete was sent and may still take effect: until that is known, nothing is aborted. Shared with clones.
     pub(super) may_take_effect: Arc<AtomicBool>,
     pub(super) store: PartStore,
 }
 
 impl Upload {
-    /// Begins an upload. Where an answer is lost, an upload without parts may be left behind, to the sweep: its id is not known.
+    /// Starts an upload. A lost answer may leave an upload without parts, whose id is unknown; it is cleaned up as
+    /// abandoned.
     pub(super) async fn begin(bucket: Bucket, outage: Arc<Outage>, with: Beginning) -> Result<Self, StorageError> {
         let created = outage.persist(CREATE, || bucket.create_upload(&with)).await;
         let created = created.map_err(StorageError::at_first_request)?;
@@ -53,7 +54,7 @@ impl Upload {
         Ok(upload)
     }
 
-    /// The upload that an earlier run began, with the parts that S3 has taken of it.
+    /// The upload of an earlier run, with the parts that S3 has accepted.
     pub(super) fn resumed(bucket: Bucket, outage: Arc<Outage>, journal: &Journal, store: PartStore) -> Option<Self> {
         let StartedUpload { key, upload_id: id } = journal.started.clone()?;
         let taken = |(number, etag): (&u32, &String)| {
@@ -66,13 +67,13 @@ impl Upload {
         Some(Self { bucket, outage, key, id, run_id, parts, may_take_effect, store })
     }
 
-    /// Whether nobody else goes for this name, as far as the store lets one see: no other upload of the key is open, and no
-    /// object has a key that begins with `second`, the key up to the time. Asked once, behind the upload's own beginning: of
-    /// two that do so at the same time, one at least sees the other.
+    /// Whether no other run uses this name, as far as the store lets one see: no other upload of the key is open, and
+    /// no object's key begins with `second`, the key up to the time. A single attempt, after the upload was started: of
+    /// two runs that do so at the same time, at least one sees the other.
     pub async fn is_alone(&self, second: &str) -> bool {
         let unknown =
             |failure: Failure| tracing::debug!(key = self.key, error = %failure, "who else is here is not known");
-        // By the exact key: MinIO lists the uploads of no other prefix.
+        // By the exact key: MinIO lists uploads for no other prefix.
         let uploads = self.bucket.open_uploads(&self.key).await.map_err(unknown).unwrap_or_default();
         let is_other = |upload: &OpenUpload| upload.key == self.key && upload.id != self.id;
         if uploads.iter().any(is_other) {
@@ -88,27 +89,27 @@ impl Upload {
         &self.key
     }
 
-    /// The run's id, as the object's metadata will have it.
+    /// The run's id, as in the object's metadata.
     #[must_use]
     pub fn run_id(&self) -> &str {
         &self.run_id
     }
 
-    /// Whether S3 has taken this part.
+    /// Whether S3 has accepted this part.
     #[must_use]
     pub fn has(&self, part: u32) -> bool {
         self.parts.contains_key(&part)
     }
 
-    /// As [`Self::abort`], within this time at most, unless the spool has all of it for the next run.
+    /// As [`Self::abort`], within this time, unless the spool keeps the complete dump for the next run.
     pub async fn abort_unless_kept(self, limit: Duration) {
         if !self.store.is_complete() {
             self.abort_within(limit.min(ABORT_DEADLINE)).await;
         }
     }
 
-    /// Gives the upload up, within a deadline of its own. What cannot be removed is logged, never returned: the
-    /// cause of giving up must not be hidden by it. Whether another try could remove more is what comes back.
+    /// Aborts the upload within its own deadline. Logs what cannot be removed instead of returning it, so that it does not
+    /// hide the cause of the abort. Returns whether another attempt could remove more.
     pub async fn abort(self) -> Aborted {
         self.abort_within(ABORT_DEADLINE).await
     }
@@ -162,17 +163,17 @@ impl Upload {
     }
 }
 
-/// What came of giving an upload up.
+/// The result of an abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aborted {
     /// It is gone, or S3 refuses to remove it.
     AsFarAsPossible,
-    /// S3 did not answer: another try may help.
+    /// S3 did not answer: another attempt may help.
     NotYet,
 }
 
 impl Bucket {
-    /// The store must say itself that it encrypts: some take the header, and pass over it.
+    /// Requires the store's own word that it encrypts: some accept the header and ignore it.
     ///
     /// # Errors
     /// [`StorageError::NotEncrypted`]

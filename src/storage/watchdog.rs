@@ -1,9 +1,9 @@
-//! Ends a request in which nothing moves, however long it takes while bytes move (SPEC §6).
+//! Ends a request in which nothing moves, and lets it take any time while bytes move.
 //!
-//! Stands between the SDK and its HTTP client, behind the signature: a request's body goes out in slices, an answer's body is
-//! watched as it is read. The limit is what the SDK calls its read timeout (`S3_REQUEST_TIMEOUT`; Complete has one of its
-//! own): the SDK itself would count an upload's own time in it (FACTS §1). What the peer acknowledged is progress, which
-//! [`super::unacknowledged`] asks of the kernel; see `Movement` for what is waited where that cannot be told.
+//! Stands between the SDK and its HTTP client, after the signature: a request's body is sent in slices, an answer's
+//! body is watched while it is read. The limit is the SDK's read timeout (`S3_REQUEST_TIMEOUT`; Complete has its own);
+//! the SDK itself would include the time of an upload. Progress is what the peer acknowledges, as
+//! [`super::unacknowledged`] reads it from the kernel; see `Moved::limit` for data that the kernel does not show.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,13 +25,13 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::unacknowledged::{Socket, unacknowledged};
 
-/// How much of a body is handed out at once.
+/// Bytes of a body that are sent at once.
 const SLICE_BYTES: usize = 64 << 10;
-/// What a kernel holds of what was written to a connection, at most (Linux: `net.ipv4.tcp_wmem`).
+/// The most that a kernel buffers of a connection's output (Linux: `net.ipv4.tcp_wmem`).
 const KERNEL_BYTES: u64 = 4 << 20;
-/// The slowest link that is still one, 0.5 Mbit/s (SPEC §6), in bytes a second.
+/// The slowest supported link, 0.5 Mbit/s, in bytes a second.
 const LEAST_BYTES_PER_SECOND: u64 = 62_500;
-/// How many times within a limit the kernel is asked.
+/// How often the kernel is asked within a limit.
 const LOOKS: u32 = 20;
 
 /// Why a request was ended.
@@ -70,7 +70,7 @@ impl HttpConnector for WatchedConnector {
         let slices = Slices { source: Arc::clone(&source), movement: Arc::clone(&movement) };
         *request.body_mut() = SdkBody::from_body_1_x(slices);
         let (answer, limit) = (self.inner.call(request), self.limit);
-        // Whatever ends the request, its bytes are let go of: a connection that is stuck must not hold a part.
+        // However the request ends, its bytes are freed: a stuck connection must not hold a part.
         let lent = Lent(source);
         HttpConnectorFuture::new(async move {
             tokio::select! {
@@ -91,18 +91,18 @@ fn watched(mut answer: HttpResponse, limit: Duration, lent: Lent) -> HttpRespons
     answer
 }
 
-/// How far a request has come.
+/// Progress of a request.
 #[derive(Debug)]
 struct Movement(Mutex<Moved>);
 
 #[derive(Clone, Copy, Debug)]
 struct Moved {
-    /// When the first of its body was handed out; until then, when it began.
+    /// When the first byte of its body was handed out; before, when the request began.
     began: Instant,
     last: Instant,
-    /// Bytes of the body that were handed out.
+    /// Bytes of the body handed out.
     handed: u64,
-    /// Bytes of it that the peer has not acknowledged, where the kernel says so.
+    /// Bytes that the peer has not acknowledged, if the kernel says so.
     held: Option<u64>,
 }
 
@@ -121,7 +121,7 @@ impl Movement {
         moved.handed += bytes as u64;
     }
 
-    /// Waits until nothing has moved for too long, and says for how long.
+    /// Waits until nothing has moved for too long; returns for how long.
     async fn stalled(&self, limit: Duration, connection: Option<CaptureSmithyConnection>) -> Duration {
         loop {
             let moved = *self.state();
@@ -137,7 +137,7 @@ impl Movement {
         }
     }
 
-    /// Asks the kernel. What it holds changes with what is handed to it and with what the peer takes.
+    /// Asks the kernel. Its number changes with what is handed out and with what the peer acknowledges.
     fn look(&self, connection: Option<&CaptureSmithyConnection>) {
         let socket = connection
             .and_then(CaptureSmithyConnection::get)
@@ -156,10 +156,10 @@ impl Movement {
 }
 
 impl Moved {
-    /// How long nothing may move: as long as is set, and as long as what may be held unseen takes at the rate so far.
+    /// The longest time without progress: the limit, and the time that unseen buffers take to drain at the rate so far.
     ///
-    /// What our own kernel has not been rid of is seen to move. Where all of it is acknowledged, a relay (a proxy, a tunnel)
-    /// may hold a buffer of it; where our kernel does not say, it may be our own, which looked like progress at first.
+    /// The kernel shows what it has not sent. Once all is acknowledged, a relay (a proxy, a tunnel) may still buffer a
+    /// part; where the kernel says nothing, its own buffer may, which looked like progress at first.
     fn limit(&self, limit: Duration) -> Duration {
         let gone = match self.held {
             Some(1..) => return limit,
@@ -174,7 +174,7 @@ impl Moved {
     }
 }
 
-/// What is left of a request's body; nothing, once the request has ended.
+/// The rest of a request's body; empty once the request has ended.
 #[derive(Debug)]
 struct Source(Mutex<Option<Left>>);
 
@@ -190,7 +190,7 @@ impl Source {
     }
 }
 
-/// A request that goes on; dropped with it.
+/// A running request; dropping it frees the body.
 #[derive(Debug)]
 struct Lent(Arc<Source>);
 
@@ -200,7 +200,7 @@ impl Drop for Lent {
     }
 }
 
-/// A request's body, handed out slice by slice. Each is a copy: what a connection keeps of a part does not keep the part.
+/// A request's body, in slices. Each is a copy: a slice that a connection holds does not hold the part.
 struct Slices {
     source: Arc<Source>,
     movement: Arc<Movement>,
@@ -246,7 +246,7 @@ impl Body for Slices {
     }
 }
 
-/// An answer's body. Only the time counts in which its reader waits for it.
+/// An answer's body. Only the time that its reader waits counts.
 struct Answer {
     body: SdkBody,
     limit: Duration,
