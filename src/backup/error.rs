@@ -1,5 +1,6 @@
 //! Why a run ended without a backup.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::archive::name::BackupName;
@@ -7,11 +8,10 @@ use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupt;
 use crate::pipeline::PipelineError;
 use crate::postgres::PostgresError;
+use crate::postgres::backend::Backend;
 use crate::proof::IncompleteDump;
 use crate::spool::SpoolError;
 use crate::storage::StorageError;
-
-use super::stall;
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +106,7 @@ pub enum DumpError {
         /// `BACKUP_STALL_TIMEOUT`
         limit: Duration,
         /// What the server says.
-        finding: stall::Finding,
+        finding: StallFinding,
     },
     /// It ended while it waited for another's lock.
     #[error(
@@ -134,4 +134,25 @@ pub enum DumpError {
     /// The system does not say how it ended.
     #[error("wait for pg_dump")]
     Wait(#[source] std::io::Error),
+}
+
+/// What the server says of a `pg_dump` that writes nothing.
+#[derive(Debug)]
+pub enum StallFinding {
+    /// It waits for `pg_dump`, or for the network.
+    Waits(Box<Backend>),
+    /// It has no session of this `pg_dump`.
+    Gone,
+    /// The control session is lost.
+    Unknown,
+}
+
+impl fmt::Display for StallFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waits(backend) => write!(f, "the server waits for it ({backend})"),
+            Self::Gone => f.write_str("the server has no session of it"),
+            Self::Unknown => f.write_str("the server cannot be asked what it does"),
+        }
+    }
 }

@@ -14,14 +14,14 @@ use tokio::sync::mpsc;
 use crate::error_chain::Chain;
 use crate::pipeline::{PartMemory, PartPlan, PartSettings, Progress};
 use crate::proof::VerifiedDump;
-use crate::spool::{Aside, CutAnew, Found, Kept, Spool, SpoolDir};
+use crate::spool::{Aside, Found, Kept, CutAnew, Spool, SpoolDir};
 use crate::storage::{Aborted, Beginning, Committed, Destination, PartStore, StorageError, Upload};
 
 use self::fate::{Fate, fate, is_invalid, is_the_uploads_fault};
+use super::free_name::begin_under_free_name;
 use super::limits::Limits;
 use super::sidecars::{Sidecars, write_manifest};
-use super::spooled::{discard, keep};
-use super::upload_target::{begin_under_free_name, commit};
+use super::upload_target::{commit, discard, report_kept};
 use super::{BackupError, DumpError};
 use crate::archive::manifest::{Manifest, Place};
 use crate::archive::name::{self, BackupName, MANIFEST_SUFFIX};
@@ -48,7 +48,7 @@ pub(super) async fn deliver(
         }
         Ok(spool_dir.found().await?)
     };
-    let uploader = PartUploader { destination, parts, limits };
+    let delivery = Delivery { destination, parts, limits };
     let mut delivered = Vec::new();
     for found in limits.within(found).await? {
         match found {
@@ -56,7 +56,7 @@ pub(super) async fn deliver(
                 if let Some(damage) = damage {
                     tracing::warn!(%damage, "the journal of an earlier run is damaged, but for nothing that its dump needs");
                 }
-                delivered.extend(uploader.deliver(spool_dir, &kept).await?);
+                delivered.extend(delivery.deliver(spool_dir, &kept).await?);
             }
             Found::Unfinished(kept) => {
                 let file_name = &kept.journal.start.file_name;
@@ -64,15 +64,15 @@ pub(super) async fn deliver(
                     file_name,
                     "an earlier run was stopped before its dump was complete: removing what it left"
                 );
-                uploader.remove(&kept).await?;
+                delivery.remove(&kept).await?;
             }
             Found::Damaged(damage, kept) => {
                 tracing::warn!(%damage, "the journal of an earlier run is damaged: removing what it left");
                 if let Some(kept) = kept {
-                    uploader.remove(&kept).await?;
+                    delivery.remove(&kept).await?;
                 }
             }
-            Found::Foreign(path, why) => uploader.set_aside((spool_dir, &path), why, why.words()).await?,
+            Found::Foreign(path, why) => delivery.set_aside((spool_dir, &path), why, why.words()).await?,
             Found::Nothing => {}
         }
     }
@@ -90,19 +90,19 @@ pub(super) async fn send_again(
 ) -> Result<Committed, BackupError> {
     let journal = limits.within(async { Ok(spool.journal().await?) }).await?;
     let kept = Kept { spool: Arc::clone(spool), journal };
-    let uploader = PartUploader { destination, parts, limits };
-    let upload = uploader.begin(&kept, PartStore::Spool(Arc::clone(spool))).await?;
-    uploader.finish(upload, &kept).await
+    let delivery = Delivery { destination, parts, limits };
+    let upload = delivery.begin(&kept, PartStore::Spool(Arc::clone(spool))).await?;
+    delivery.finish(upload, &kept).await
 }
 
 /// Takes kept dumps to S3.
-struct PartUploader<'a> {
+struct Delivery<'a> {
     destination: &'a Destination,
     parts: &'a PartSettings,
     limits: &'a Limits,
 }
 
-impl PartUploader<'_> {
+impl Delivery<'_> {
     async fn deliver(&self, spool_dir: &SpoolDir, kept: &Kept) -> Result<Option<BackupName>, BackupError> {
         let file_name = &kept.journal.start.file_name;
         tracing::info!(
@@ -126,7 +126,7 @@ impl PartUploader<'_> {
         let cause = Chain(&error).to_string();
         match fate(&error) {
             Fate::Kept => {
-                keep(&kept.spool);
+                report_kept(&kept.spool);
                 return Err(error);
             }
             Fate::SetAside(why) => self.set_aside((spool_dir, kept.spool.path()), why, &cause).await?,

@@ -101,7 +101,7 @@ impl<'a> Backup<'a> {
         (self.display)(source.facts.size_bytes);
 
         let span = tracing::info_span!("backup", database = source.facts.database, key = target.key());
-        let kept = target.spool();
+        let kept = target.spool.clone();
         let (committed, manifest, globals) =
             self.dump_with_globals(source, target, &upload_plan, &known).instrument(span).await?;
         let sidecars = Sidecars { committed: &committed, destination: &destination, limits: &self.limits };
@@ -321,7 +321,7 @@ impl<'a> Backup<'a> {
             warnings: known.warnings(),
             pg_dump_warnings: &pg_dump_warnings,
         };
-        let (key, spool) = (target.key().to_owned(), target.spool());
+        let (key, spool) = (target.key().to_owned(), target.spool.clone());
         let manifest = |key: &str, verified: &VerifiedDump| {
             Manifest::new(&run, key, verified, Utc::now()).with_bottleneck(self.progress.bottleneck())
         };

@@ -13,10 +13,9 @@ use crate::error_chain::Chain;
 use crate::pipeline::Progress;
 use crate::postgres::backend::Backend;
 use crate::postgres::blocking::{Waiting, waiting_for};
-use crate::postgres::{Dump, PostgresError, Session};
+use crate::postgres::{Dump, PostgresError, PostgresSettings, Session};
 use crate::proof::IncompleteDump;
 
-use super::stream::Job;
 use super::{BackupError, DumpError};
 
 /// How often to look (SPEC §4). Also what tells that the session is alive: an idle psql does not notice that it is not.
@@ -36,33 +35,23 @@ pub(super) struct Watch<'a> {
     session: tokio::sync::Mutex<Option<&'a mut Session>>,
     application_name: &'a str,
     max_blocking: Option<Duration>,
-    lock_wait: Duration,
-    pub(super) stall_timeout: Duration,
+    pub(super) postgres: &'a PostgresSettings,
     pub(super) progress: &'a Progress,
     /// Who held the lock that the dump waited for when it was last looked at.
     lock_holder: Mutex<Option<String>>,
 }
 
 impl<'a> Watch<'a> {
-    /// Of a dump that is about to begin.
-    pub fn new(job: &Job<'a>, session: &'a mut Session) -> Self {
-        Self {
-            session: tokio::sync::Mutex::new(Some(session)),
-            application_name: job.application_name,
-            max_blocking: job.max_blocking,
-            lock_wait: job.postgres.lock_wait,
-            stall_timeout: job.postgres.stall_timeout,
-            progress: job.progress,
-            lock_holder: Mutex::new(None),
-        }
-    }
-
-    /// Watches until the dump must end.
-    pub async fn run(&self) -> DumpError {
-        tokio::select! {
-            gave_way = self.locks() => gave_way,
-            stalled = self.stalled() => stalled,
-        }
+    /// Watches a dump from this control session.
+    pub fn new(
+        session: &'a mut Session,
+        application_name: &'a str,
+        postgres: &'a PostgresSettings,
+        max_blocking: Option<Duration>,
+        progress: &'a Progress,
+    ) -> Self {
+        let (session, lock_holder) = (tokio::sync::Mutex::new(Some(session)), Mutex::default());
+        Self { session, application_name, max_blocking, postgres, progress, lock_holder }
     }
 
     /// Ends a dump that failed, here and on the server; the error then says who was in its way.
@@ -95,7 +84,7 @@ impl<'a> Watch<'a> {
         question: impl AsyncFnOnce(&mut Session, &str) -> Result<T, PostgresError>,
     ) -> Option<T> {
         let mut session = self.session.lock().await;
-        let deadline = ANSWER_DEADLINE.min(self.stall_timeout);
+        let deadline = ANSWER_DEADLINE.min(self.postgres.stall_timeout);
         let answer = timeout(deadline, question(session.as_deref_mut()?, self.application_name)).await;
         match answer.unwrap_or(Err(PostgresError::Silent { deadline })) {
             Ok(answer) => Some(answer),
@@ -108,10 +97,10 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Who waits for whom; until the dump must give way.
-    async fn locks(&self) -> DumpError {
+    /// Watches who waits for whom, until the dump must give way.
+    pub async fn gives_way(&self) -> DumpError {
         let mut known: HashMap<i32, Waiter> = HashMap::new();
-        let every = pace(self.lock_wait, self.max_blocking);
+        let every = pace(self.postgres.lock_wait, self.max_blocking);
         loop {
             sleep(every).await;
             let looked = self
