@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::error_chain::Chain;
 use crate::pipeline::{PartMemory, PartPlan, PartSettings, Progress};
 use crate::proof::VerifiedDump;
-use crate::spool::{Aside, Found, Kept, CutAnew, Spool, SpoolDir};
+use crate::spool::{Aside, Found, Kept, Resplit, Spool, SpoolDir};
 use crate::storage::{Aborted, Beginning, Committed, Destination, PartStore, StorageError, Upload};
 
 use self::fate::{Fate, fate, is_invalid, is_the_uploads_fault};
@@ -38,11 +38,11 @@ pub(super) async fn deliver(
     limits: &Limits,
 ) -> Result<Vec<BackupName>, BackupError> {
     let found = async {
-        for (path, location) in spool_dir.strangers().await? {
+        for (path, location) in spool_dir.complete_dumps_of_others().await? {
             let path = path.display();
             tracing::warn!(%path, location, "a complete dump for another destination waits in the spool: it is left alone");
         }
-        for path in spool_dir.aside().await? {
+        for path in spool_dir.set_aside_runs().await? {
             let path = path.display();
             tracing::warn!(%path, "a dump that was set aside lies in the spool: look at it, then delete it");
         }
@@ -72,7 +72,7 @@ pub(super) async fn deliver(
                     delivery.remove(&kept).await?;
                 }
             }
-            Found::Foreign(path, why) => delivery.set_aside((spool_dir, &path), why, why.words()).await?,
+            Found::Foreign(path, why) => delivery.set_aside((spool_dir, &path), why, why.explanation()).await?,
             Found::Nothing => {}
         }
     }
@@ -222,7 +222,7 @@ impl Delivery<'_> {
         );
         let (queue, waiting) = mpsc::unbounded_channel();
         let memory = PartMemory::new(&plan);
-        let cutting = CutAnew::new(kept, memory.clone(), self.destination.checksum()).run(queue);
+        let cutting = Resplit::new(kept, memory.clone(), self.destination.checksum()).run(queue);
         let progress = Progress::default();
         let sent = async {
             let cutting = async { cutting.await.map_err(StorageError::from) };
@@ -230,7 +230,7 @@ impl Delivery<'_> {
             Ok(cut)
         };
         let cut = self.limits.within(sent).await?;
-        let verified = verified(kept)?.cut_anew(&cut).map_err(DumpError::IncompleteDump)?;
+        let verified = verified(kept)?.resplit(&cut).map_err(DumpError::IncompleteDump)?;
         commit(self.limits, upload, verified).await
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::{Aside, Found, Kept, SpoolDir, upload_ids};
 use super::*;
-use crate::pipeline::{PartChecksum, PartMemory, PartPlan, PartSettings};
+use crate::pipeline::{PartChecksum, PartDigest, PartMemory, PartPlan, PartSettings};
 
 const DESTINATION: &str = "http://s3\nbucket\napp";
 
@@ -201,7 +201,7 @@ async fn what_may_be_neither_delivered_nor_deleted_is_set_aside_and_seen_there()
         assert_eq!(ids.is_err(), expected == Aside::OfAnotherVersion, "nobody knows which uploads are wanted: {ids:?}");
         let place = subdirectory.set_aside(path, *why).await.expect("set aside");
         assert!(subdirectory.found().await.expect("found").is_empty(), "in nobody's way");
-        assert_eq!(subdirectory.aside().await.expect("seen"), [place.as_path()]);
+        assert_eq!(subdirectory.set_aside_runs().await.expect("seen"), [place.as_path()]);
         assert_eq!(fs::read(place.join(JOURNAL)).expect("all of it is there"), content);
         assert!(place.join("part-00001").exists());
         fs::rename(place, spool.path()).expect("as the message says");
