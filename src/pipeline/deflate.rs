@@ -23,8 +23,6 @@ pub struct Block {
     pub buffer: Vec<u8>,
     /// Length of the window in bytes.
     pub window: usize,
-    /// Compression level, 1 to 9; each block may have its own.
-    pub level: u32,
 }
 
 /// A deflated block.
@@ -59,11 +57,11 @@ pub struct Deflaters {
 }
 
 impl Deflaters {
-    /// Starts `threads` workers, which end when this is dropped.
+    /// Starts `threads` workers with a compression level of 1 to 9; they end when this is dropped.
     ///
     /// # Errors
     /// Where the system has no thread left.
-    pub fn start(threads: usize) -> std::io::Result<Self> {
+    pub fn start(threads: usize, level: u32) -> std::io::Result<Self> {
         // One block at each worker, one queued, one being read: no more buffers exist.
         let (jobs, queue) = bounded::<Job>(1);
         let (recycle, recycled) = bounded(threads + 2);
@@ -71,7 +69,7 @@ impl Deflaters {
         let (spent, fresh) = bounded(2 * threads + 1);
         for number in 0..threads {
             let (queue, recycle, fresh) = (queue.clone(), recycle.clone(), fresh.clone());
-            let work = move || work(&queue, &recycle, &fresh);
+            let work = move || work(Compression::new(level), &queue, (&recycle, &fresh));
             std::thread::Builder::new().name(format!("deflate-{number}")).spawn(work)?;
         }
         Ok(Self { jobs, recycled, spent })
@@ -101,58 +99,42 @@ impl Deflaters {
     }
 }
 
-fn work(queue: &Receiver<Job>, recycle: &Sender<Vec<u8>>, fresh: &Receiver<Vec<u8>>) {
-    let mut worker = Worker { compress: None };
+fn work(level: Compression, queue: &Receiver<Job>, (recycle, fresh): (&Sender<Vec<u8>>, &Receiver<Vec<u8>>)) {
+    let mut compress = Compress::new(level, false);
     while let Ok((block, place)) = queue.recv() {
         let output = fresh.try_recv().unwrap_or_else(|_| Vec::with_capacity(PIECE_BYTES));
-        let result = worker.deflate(&block, output);
+        let result = deflate(&mut compress, &block, output);
         // A collector or reader that has ended reports why itself.
         let _ = place.send(result);
         let _ = recycle.try_send(block.buffer);
     }
 }
 
-struct Worker {
-    compress: Option<(u32, Compress)>,
-}
-
-impl Worker {
-    /// Deflates a block into recycled memory.
-    fn deflate(&mut self, block: &Block, mut deflated: Vec<u8>) -> Result<Piece, DeflateError> {
-        let (window, plain) = block.buffer.split_at(block.window);
-        let compress = self.compressor(block.level);
-        if !window.is_empty() {
-            compress.set_dictionary(window)?;
-        }
-        deflated.clear();
-        loop {
-            let used = usize::try_from(compress.total_in()).unwrap_or(usize::MAX);
-            let before = deflated.len();
-            let status = compress.compress_vec(&plain[used..], &mut deflated, FlushCompress::Sync)?;
-            let consumed = usize::try_from(compress.total_in()).unwrap_or(usize::MAX) == plain.len();
-            // zlib: the flush is complete when the call leaves space in the output.
-            if consumed && deflated.len() < deflated.capacity() {
-                break;
-            }
-            if status == Status::BufError && deflated.len() == before && deflated.len() < deflated.capacity() {
-                return Err(DeflateError::NoProgress);
-            }
-            deflated.reserve(PIECE_BYTES / 16);
-        }
-        let mut crc = Crc::new();
-        crc.update(plain);
-        Ok(Piece { deflated, crc })
+/// Deflates a block into recycled memory.
+fn deflate(compress: &mut Compress, block: &Block, mut deflated: Vec<u8>) -> Result<Piece, DeflateError> {
+    let (window, plain) = block.buffer.split_at(block.window);
+    compress.reset();
+    if !window.is_empty() {
+        compress.set_dictionary(window)?;
     }
-
-    fn compressor(&mut self, level: u32) -> &mut Compress {
-        match &mut self.compress {
-            Some((current, compress)) if *current == level => compress.reset(),
-            other => *other = Some((level, Compress::new(Compression::new(level), false))),
+    deflated.clear();
+    loop {
+        let used = usize::try_from(compress.total_in()).unwrap_or(usize::MAX);
+        let before = deflated.len();
+        let status = compress.compress_vec(&plain[used..], &mut deflated, FlushCompress::Sync)?;
+        let consumed = usize::try_from(compress.total_in()).unwrap_or(usize::MAX) == plain.len();
+        // zlib: the flush is complete when the call leaves space in the output.
+        if consumed && deflated.len() < deflated.capacity() {
+            break;
         }
-        // Both arms above have set it.
-        let (_, compress) = self.compress.get_or_insert_with(|| (level, Compress::new(Compression::new(level), false)));
-        compress
+        if status == Status::BufError && deflated.len() == before && deflated.len() < deflated.capacity() {
+            return Err(DeflateError::NoProgress);
+        }
+        deflated.reserve(PIECE_BYTES / 16);
     }
+    let mut crc = Crc::new();
+    crc.update(plain);
+    Ok(Piece { deflated, crc })
 }
 
 /// The first ten bytes of a gzip member (RFC 1952): deflate, no name, no time, from Unix.

@@ -159,7 +159,7 @@ pub struct Pipeline {
 /// # Errors
 /// Where the system refuses a thread.
 pub fn start(settings: &PipelineSettings, input: PipelineInput) -> Result<Pipeline, PipelineError> {
-    let deflaters = deflate::Deflaters::start(settings.threads).map_err(PipelineError::Thread)?;
+    let deflaters = deflate::Deflaters::start(settings.threads, settings.level).map_err(PipelineError::Thread)?;
     // As many places as workers, so that each can finish a block before its turn comes.
     let (order, pieces) = bounded(settings.threads);
     let (gate, gate_opened) = bounded(1);
@@ -174,8 +174,7 @@ pub fn start(settings: &PipelineSettings, input: PipelineInput) -> Result<Pipeli
         progress: Arc::clone(&input.progress),
         spent: deflaters.spent(),
     };
-    let reader =
-        reader::Reader { stdout: input.stdout, level: settings.level, cancel: input.cancel, progress: input.progress };
+    let reader = reader::Reader { stdout: input.stdout, cancel: input.cancel, progress: input.progress };
     // Where the receiver has gone, the run has ended already.
     spawn("collect", move || {
         let _ = totals_sender.send(collector.run(&pieces, &gate_opened));

@@ -24,7 +24,6 @@ const PIPE_BYTES: usize = 1 << 20;
 
 pub(super) struct Reader {
     pub stdout: File,
-    pub level: u32,
     pub cancel: CancellationToken,
     pub progress: Arc<Progress>,
 }
@@ -53,7 +52,7 @@ impl Reader {
             self.progress.add_dumped(plain.len() as u64);
             window.clear();
             window.extend_from_slice(&buffer[buffer.len().saturating_sub(WINDOW_BYTES)..]);
-            let block = Block { buffer, window: window_bytes, level: self.level };
+            let block = Block { buffer, window: window_bytes };
             let handed_on = Instant::now();
             let pending = deflaters.submit(block).ok_or(PipelineError::GivenUp)?;
             order.send(pending).map_err(|_| PipelineError::GivenUp)?;
