@@ -3,9 +3,12 @@
 //! Called by [`super::upload_target`] and [`super::resume`]. A name is free where no object has it and, if uploads may be
 //! listed, no other open upload.
 
+use std::sync::Arc;
+
 use chrono::Utc;
 
 use crate::archive::name::BackupName;
+use crate::spool::Spool;
 use crate::storage::{Beginning, Destination, StorageError, Upload};
 
 use super::BackupError;
@@ -19,7 +22,7 @@ const MOST_NAMES: u32 = 10;
 pub(super) async fn begin_under_free_name(
     destination: &Destination,
     first: BackupName,
-    with: &Beginning,
+    (with, spool): (&Beginning, Option<&Arc<Spool>>),
     limits: Option<&Limits>,
 ) -> Result<Upload, BackupError> {
     let mut name = first;
@@ -31,7 +34,7 @@ pub(super) async fn begin_under_free_name(
             continue;
         }
         let with = Beginning { key, ..with.clone() };
-        let upload = within(limits, async { Ok(destination.begin(with).await?) }).await?;
+        let upload = within(limits, async { Ok(destination.begin(with, spool.cloned()).await?) }).await?;
         let is_alone = within(limits, async { Ok(upload.is_alone(&destination.key(&name.second())).await) }).await;
         match is_alone {
             Ok(true) => return Ok(upload),

@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
 use crate::postgres::Facts;
-use crate::storage::{Destination, OutageLimit, StorageError};
+use crate::storage::{Destination, StorageError};
 
 use crate::archive::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
 
@@ -77,7 +77,6 @@ pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Ow
             tracing::debug!(error = %failure, "these credentials may not see which database the backups here belong to");
             return Ok(Ownership::Unknown);
         }
-        Err(error @ StorageError::Outage { limit: OutageLimit::FirstContact, .. }) => return Err(error.into()),
         Err(error) => {
             tracing::warn!(%error, "it is not known which database the backups here belong to: going on");
             return Ok(Ownership::Unknown);

@@ -15,12 +15,12 @@ use crate::error_chain::Chain;
 use crate::pipeline::{PartMemory, PartPlan, PartSettings, Progress};
 use crate::proof::VerifiedDump;
 use crate::spool::{Aside, Found, Kept, Resplit, Spool, SpoolDir};
-use crate::storage::{Aborted, Beginning, Committed, Destination, PartStore, StorageError, Upload};
+use crate::storage::{Aborted, Beginning, Committed, Destination, StorageError, Upload};
 
 use self::fate::{Fate, fate, is_invalid, is_the_uploads_fault};
 use super::free_name::begin_under_free_name;
 use super::limits::Limits;
-use super::sidecars::{Sidecars, write_manifest};
+use super::sidecars::Sidecars;
 use super::upload_target::{commit, discard, report_kept};
 use super::{BackupError, DumpError};
 use crate::archive::manifest::{Manifest, Place};
@@ -91,7 +91,7 @@ pub(super) async fn send_again(
     let journal = limits.within(async { Ok(spool.journal().await?) }).await?;
     let kept = Kept { spool: Arc::clone(spool), journal };
     let delivery = Delivery { destination, parts, limits };
-    let upload = delivery.begin(&kept, PartStore::Spool(Arc::clone(spool))).await?;
+    let upload = delivery.begin(&kept).await?;
     delivery.finish(upload, &kept).await
 }
 
@@ -144,9 +144,8 @@ impl Delivery<'_> {
 
     /// Ends the upload that the earlier run began, or begins another; gives the part size where it is cut anew.
     async fn send(&self, kept: &Kept) -> Result<(Committed, Option<u64>), BackupError> {
-        let store = PartStore::Spool(Arc::clone(&kept.spool));
         let mut is_cut_right = self.is_cut_right(kept);
-        if let Some(upload) = self.destination.take_up(&kept.journal, store.clone()) {
+        if let Some(upload) = self.destination.resume(&kept.journal, &kept.spool) {
             let given_up = upload.clone();
             if is_cut_right {
                 let error = match self.finish(upload, kept).await {
@@ -162,7 +161,7 @@ impl Delivery<'_> {
             }
             self.limits.within(async { Ok(given_up.abort().await) }).await?;
         }
-        let upload = self.begin(kept, store).await?;
+        let upload = self.begin(kept).await?;
         let begun = upload.clone();
         let plan = (!is_cut_right).then(|| self.parts.plan_for(object_bytes(kept)));
         let part_bytes = plan.as_ref().map(PartPlan::base);
@@ -182,7 +181,7 @@ impl Delivery<'_> {
         self.parts.allow(&sizes) && kept.journal.start.checksum == self.destination.checksum()
     }
 
-    async fn begin(&self, kept: &Kept, store: PartStore) -> Result<Upload, BackupError> {
+    async fn begin(&self, kept: &Kept) -> Result<Upload, BackupError> {
         let start = &kept.journal.start;
         let Some(name) = BackupName::parse(&start.file_name) else {
             return Err(
@@ -192,8 +191,8 @@ impl Delivery<'_> {
         let key = self.destination.key(&start.file_name);
         let is_partial = kept.journal.proof.as_ref().is_some_and(|proof| proof.manifest["partial"] == true);
         let checksum = self.destination.checksum();
-        let with = Beginning { key, run_id: start.run_id.clone(), is_partial, checksum, store };
-        begin_under_free_name(self.destination, name, &with, Some(self.limits)).await
+        let with = Beginning { key, run_id: start.run_id.clone(), is_partial, checksum };
+        begin_under_free_name(self.destination, name, (&with, Some(&kept.spool)), Some(self.limits)).await
     }
 
     /// Sends the parts that S3 does not have, and commits.
@@ -272,11 +271,11 @@ impl Delivery<'_> {
                 let parts = committed.verified().totals().parts;
                 let draft = Manifest { parts, part_bytes: part_bytes.unwrap_or(draft.part_bytes), ..draft };
                 let place = Place { location: &location, endpoint: self.destination.endpoint() };
-                let sidecars = Sidecars { committed, destination: self.destination, limits: self.limits };
+                let sidecars = Sidecars { committed, limits: self.limits };
                 let manifest =
                     sidecars.write_kept_globals(&kept.spool, draft.delivered(committed.key(), Utc::now())).await;
                 let manifest = manifest.with_restore(&place);
-                write_manifest(self.limits, self.destination, committed, &manifest).await;
+                sidecars.write_manifest(&manifest).await;
             }
             Err(error) => tracing::warn!(%error, "the backup is committed, but without its manifest"),
         }
@@ -292,7 +291,7 @@ impl Delivery<'_> {
 
     async fn abort(&self, kept: &Kept) -> Result<Aborted, BackupError> {
         let aborting = async {
-            Ok(match self.destination.take_up(&kept.journal, PartStore::Memory) {
+            Ok(match self.destination.resume(&kept.journal, &kept.spool) {
                 Some(upload) => upload.abort().await,
                 // It may have begun one that it could not note, without parts: that is the sweep's.
                 None => Aborted::AsFarAsPossible,

@@ -23,7 +23,7 @@ use super::ownership::{self, MixedDatabases, Ownership};
 use super::report::{Attempt, Report};
 use super::resume;
 use super::settings::BackupSettings;
-use super::sidecars::{GlobalsMaker, GlobalsOfRun, Known, Sidecars, write_manifest};
+use super::sidecars::{GlobalsMaker, GlobalsOfRun, Known, Sidecars};
 use super::stream::Job;
 use super::upload_target::{Target, UploadPlan, warn_of_no_spool};
 use crate::archive::manifest::{Manifest, Place, RunFacts};
@@ -104,11 +104,11 @@ impl<'a> Backup<'a> {
         let kept = target.spool.clone();
         let (committed, manifest, globals) =
             self.dump_with_globals(source, target, &upload_plan, &known).instrument(span).await?;
-        let sidecars = Sidecars { committed: &committed, destination: &destination, limits: &self.limits };
+        let sidecars = Sidecars { committed: &committed, limits: &self.limits };
         let location = destination.location(committed.key());
         let place = Place { location: &location, endpoint: destination.endpoint() };
         let manifest = globals.write(&sidecars, manifest).await.with_restore(&place);
-        write_manifest(&self.limits, &destination, &committed, &manifest).await;
+        sidecars.write_manifest(&manifest).await;
         if let Some(kept) = kept {
             self.limits.to_the_end(kept.delete()).await;
         }

@@ -16,7 +16,7 @@ use crate::postgres::globals::{Globals, GlobalsDump, GlobalsError, Origin};
 use crate::postgres::preflight::{PreflightIssue, Severity};
 use crate::postgres::{Conninfo, DumpArguments, Facts, PostgresError, PostgresSettings, References, Session, Tools};
 use crate::spool::{Spool, SpoolError};
-use crate::storage::{Committed, Destination, Sidecar, StorageError};
+use crate::storage::{Committed, Sidecar, StorageError};
 
 use super::BackupError;
 use super::limits::{Limits, WAY_OUT};
@@ -159,7 +159,6 @@ impl GlobalsOfRun {
 /// A backup that is committed, and what its sidecars are made with.
 pub(super) struct Sidecars<'a> {
     pub committed: &'a Committed,
-    pub destination: &'a Destination,
     pub limits: &'a Limits,
 }
 
@@ -180,10 +179,20 @@ impl Sidecars<'_> {
     }
 
     async fn write_globals(&self, script: Vec<u8>) -> Result<(), NoGlobals> {
-        let writing = self.committed.write_sidecar(GLOBALS, script, self.destination.outage());
+        let writing = self.committed.write_sidecar(GLOBALS, script);
         tokio::select! {
             written = writing => written.map_err(NoGlobals::Stored),
             reason = self.limits.reached() => Err(NoGlobals::Stopped(Box::new(reason))),
+        }
+    }
+
+    /// Writes the manifest, for which a reached limit leaves some time.
+    pub async fn write_manifest(&self, manifest: &Manifest) {
+        let body = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+        let writing = async { Ok(self.committed.write_sidecar(MANIFEST, body).await?) };
+        if let Err(error) = self.limits.within_grace(WAY_OUT, writing).await {
+            let key = self.committed.key();
+            tracing::warn!(key, error = %Chain(&error), "the backup is committed, but without its manifest");
         }
     }
 
@@ -207,20 +216,5 @@ fn globals_file(backup: &str, script: &[u8], role_passwords: bool) -> GlobalsFil
         bytes: script.len() as u64,
         sha256: hex::encode(Sha256::digest(script)),
         role_passwords,
-    }
-}
-
-/// Writes the manifest.
-pub(super) async fn write_manifest(
-    limits: &Limits,
-    destination: &Destination,
-    committed: &Committed,
-    manifest: &Manifest,
-) {
-    let body = serde_json::to_vec_pretty(manifest).unwrap_or_default();
-    let writing = committed.write_sidecar(MANIFEST, body, destination.outage());
-    if let Err(error) = limits.within_grace(WAY_OUT, async { Ok(writing.await?) }).await {
-        let key = committed.key();
-        tracing::warn!(key, error = %Chain(&error), "the backup is committed, but without its manifest");
     }
 }

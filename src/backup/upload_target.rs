@@ -12,7 +12,7 @@ use crate::error_chain::Chain;
 use crate::pipeline::PartPlan;
 use crate::proof::VerifiedDump;
 use crate::spool::{Spool, SpoolDir, SpoolError, Start};
-use crate::storage::{Aborted, Beginning, Committed, Destination, PartStore, Upload};
+use crate::storage::{Aborted, Beginning, Committed, Destination, Upload};
 
 use super::BackupError;
 use super::free_name::begin_under_free_name;
@@ -60,8 +60,8 @@ impl UploadPlan<'_> {
             None => None,
         };
         let Some(spool) = spool else {
-            let request = self.request(PartStore::Memory);
-            let upload = begin_under_free_name(self.destination, self.name, &request, Some(limits)).await?;
+            let request = self.request();
+            let upload = begin_under_free_name(self.destination, self.name, (&request, None), Some(limits)).await?;
             return Ok(self.target(None, UploadState::Started(Box::new(upload))));
         };
         let upload = self.begin_spooled(limits, &spool).await?;
@@ -89,13 +89,16 @@ impl UploadPlan<'_> {
 
     /// Waits for the upload until the first attempt fails; then a task goes on starting it while the dump runs.
     async fn begin_spooled(&self, limits: &Limits, spool: &Arc<Spool>) -> Result<UploadState, BackupError> {
-        let request = self.request(PartStore::Spool(Arc::clone(spool)));
+        let request = self.request();
         let outage = self.destination.outage();
         // One attempt may take longer than the outage budget: that must not end a run that can dump meanwhile.
         outage.suspend();
         let disturbed = outage.disturbed();
-        let (destination, name) = (self.destination.clone(), self.name);
-        let mut task = tokio::spawn(async move { begin_under_free_name(&destination, name, &request, None).await });
+        let (destination, name, files) = (self.destination.clone(), self.name, Arc::clone(spool));
+        let mut task =
+            tokio::spawn(
+                async move { begin_under_free_name(&destination, name, (&request, Some(&files)), None).await },
+            );
         tokio::select! {
             joined = &mut task => match flattened(joined) {
                 Ok(upload) => Ok(UploadState::Started(Box::new(upload))),
@@ -116,10 +119,10 @@ impl UploadPlan<'_> {
         }
     }
 
-    fn request(&self, store: PartStore) -> Beginning {
+    fn request(&self) -> Beginning {
         let key = self.destination.key(&self.name.to_string());
         let (run_id, checksum) = (self.run_id.to_owned(), self.destination.checksum());
-        Beginning { key, run_id, is_partial: self.is_partial, checksum, store }
+        Beginning { key, run_id, is_partial: self.is_partial, checksum }
     }
 }
 
@@ -206,4 +209,22 @@ pub(super) fn report_kept(spool: &Spool) {
 /// Logs that the disk takes no spool, which is no reason to have no backup.
 pub(super) fn warn_of_no_spool(error: &SpoolError) {
     tracing::warn!(error = %Chain(error), "the backup goes on without the spool, and cannot be resumed should it be stopped");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interrupt::{HangUp, Interrupts};
+    use crate::storage::{S3Settings, StorageError};
+
+    #[tokio::test]
+    async fn upload_that_could_not_start_is_aborted_once() {
+        let destination = Destination::open(&S3Settings::of_test_server("http://localhost")).await.expect("a client");
+        let refused = async { Err(StorageError::NoFreeName { key: "k".to_owned(), tried: 1 }.into()) };
+        let upload = UploadState::Starting(tokio::spawn(refused));
+        let mut target = Target { destination, spool: None, upload, first_key: "k".to_owned() };
+        assert!(matches!(target.upload.started().await, Err(BackupError::Storage(StorageError::NoFreeName { .. }))));
+        assert_eq!(target.key(), "k");
+        target.abort(&Limits::new(Interrupts::listen(HangUp::LeftAlone).expect("handlers"), None)).await;
+    }
 }

@@ -5,6 +5,7 @@
 //! checksum, so another ETag or checksum of the object is no reason to delete it: the object is read back
 //! (`read_back`), and its sha256 decides. The result, [`Committed`], is needed to write any sidecar.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
@@ -15,9 +16,9 @@ use super::complete::{COMMIT, Completed, PAUSE};
 use super::expected::{Expected, Verdict};
 use super::head::Head;
 use super::read_back::ReadBack;
-use super::requests::{Bucket, damaged};
+use super::requests::Bucket;
 use super::upload::{ABORT_DEADLINE, Upload};
-use super::{Outage, StorageError};
+use super::{Failure, Outage, StorageError};
 
 /// The storage class of an object for which the store names none.
 const STANDARD: &str = "STANDARD";
@@ -25,7 +26,8 @@ const STANDARD: &str = "STANDARD";
 /// An object that is committed, complete, and checked.
 #[derive(Debug)]
 pub struct Committed {
-    pub(super) bucket: Bucket,
+    bucket: Bucket,
+    outage: Arc<Outage>,
     key: String,
     verified: VerifiedDump,
 }
@@ -53,9 +55,9 @@ impl Committed {
     ///
     /// # Errors
     /// Where S3 refuses it, or does not accept it within the outage budget.
-    pub async fn write_sidecar(&self, kind: Sidecar, body: Vec<u8>, outage: &Outage) -> Result<(), StorageError> {
+    pub async fn write_sidecar(&self, kind: Sidecar, body: Vec<u8>) -> Result<(), StorageError> {
         let (key, body) = (format!("{}{}", self.key, kind.suffix), bytes::Bytes::from(body));
-        outage.persist(kind.action, || self.bucket.put(&key, body.clone(), kind.content_type)).await
+        self.outage.persist(kind.action, || self.bucket.put(&key, body.clone(), kind.content_type)).await
     }
 }
 
@@ -79,7 +81,7 @@ impl Upload {
     /// deleted.
     pub async fn commit(self, verified: VerifiedDump) -> Result<Committed, StorageError> {
         match self.complete_and_check(&verified).await {
-            Ok(()) => Ok(Committed { bucket: self.bucket, key: self.key, verified }),
+            Ok(()) => Ok(self.committed(verified)),
             Err(error) => {
                 let error = self.because_of_sizes(error);
                 self.abort_unless_kept(ABORT_DEADLINE).await;
@@ -96,10 +98,14 @@ impl Upload {
         let head = self.outage.persist("look for the backup", || self.bucket.head(&self.key)).await?;
         let Some(head) = head else { return Ok(None) };
         match self.settle(&Expected::new(self, &verified), &verified, head).await {
-            Ok(()) => Ok(Some(Committed { bucket: self.bucket.clone(), key: self.key.clone(), verified })),
+            Ok(()) => Ok(Some(self.committed(verified))),
             Err(StorageError::Foreign { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn committed(&self, verified: VerifiedDump) -> Committed {
+        Committed { bucket: self.bucket.clone(), outage: Arc::clone(&self.outage), key: self.key.clone(), verified }
     }
 
     async fn complete_and_check(&self, verified: &VerifiedDump) -> Result<(), StorageError> {
@@ -137,7 +143,7 @@ impl Upload {
             if let Some(head) = self.outage.persist(COMMIT, || self.bucket.head(&self.key)).await? {
                 return Ok(head);
             }
-            let absent = damaged("S3 said that the upload was complete, but HEAD does not find the object");
+            let absent = Failure::damaged("S3 said that the upload was complete, but HEAD does not find the object");
             if outage.wait(COMMIT, began, absent, PAUSE).await.is_err() {
                 let what = "S3 said that it was complete, but it is not there".to_owned();
                 return Err(StorageError::Inconsistent { key: self.key.clone(), what });

@@ -103,7 +103,10 @@ impl Upload {
 impl Completing<'_> {
     async fn run(mut self) -> Result<Completed, StorageError> {
         let mut found = self.look().await?;
-        while found.is_none() {
+        loop {
+            if let Some(head) = found {
+                return Ok(Completed::Found(head));
+            }
             let began = Instant::now();
             let failure = match self.send().await {
                 Ok(answer) => return Ok(Completed::Answered(answer)),
@@ -117,7 +120,6 @@ impl Completing<'_> {
                 found = self.go_on(began, failure).await?;
             }
         }
-        found.map(Completed::Found).ok_or_else(|| self.unknown(super::requests::damaged("no object")))
     }
 
     async fn send(&mut self) -> Result<Head, Failure> {
@@ -260,14 +262,8 @@ impl Bucket {
 }
 
 fn without_etag() -> Failure {
-    Failure {
-        kind: FailureKind::Passing,
-        code: "NoETag".to_owned(),
-        message: "the answer names no object".to_owned(),
-        status: Some(200),
-        request_id: None,
-        is_from_s3: true,
-    }
+    let failure = Failure::damaged("the answer names no object");
+    Failure { code: "NoETag".to_owned(), status: Some(200), is_from_s3: true, ..failure }
 }
 
 /// A part's entry in the request.

@@ -10,16 +10,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::pipeline::PartChecksum;
-use crate::spool::Journal;
 
 use super::client::Built;
-use super::download::Small;
 use super::head::Head;
-use super::part_store::PartStore;
-use super::requests::Beginning;
-use super::requests::Bucket;
-use super::retry::Outage;
-use super::upload::Upload;
+use super::requests::{Bucket, SmallObject};
+use super::retry::{FIRST_CONTACT, Outage};
 use super::{Prefix, S3Settings, StorageError, client};
 
 /// Nearly all manifests are smaller, in bytes: 10,000 tables with names of 50 bytes.
@@ -67,8 +62,7 @@ impl Destination {
         if settings.endpoint.as_ref().is_some_and(super::Endpoint::is_exposed) {
             tracing::warn!("S3_URL is plain http to another host: backups cross the network in the clear");
         }
-        let outage =
-            Outage::new(settings.max_outage, settings.request_timeout).with_first_contact(settings.first_contact);
+        let outage = Outage::new(settings.max_outage, settings.request_timeout);
         Ok(Self {
             bucket,
             prefix: settings.prefix.clone(),
@@ -94,6 +88,13 @@ impl Destination {
     #[must_use]
     pub fn with_patience(&self, most: Duration) -> Self {
         Self { outage: Arc::new(self.outage.at_most(most)), ..self.clone() }
+    }
+
+    /// The same destination with a limit of 30 s for a server that cannot be connected to and has never answered. For commands
+    /// that a person waits for: a backup goes on until its outage budget is used up.
+    #[must_use]
+    pub fn with_first_contact(self) -> Self {
+        Self { outage: Arc::new(self.outage.afresh().with_first_contact(FIRST_CONTACT)), ..self }
     }
 
     /// The key of a file below the prefix.
@@ -128,20 +129,6 @@ impl Destination {
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// Starts an upload. This is the write test; no probe object is written.
-    ///
-    /// # Errors
-    /// A refusal is a misconfiguration; otherwise the outage budget was used up.
-    pub async fn begin(&self, with: Beginning) -> Result<Upload, StorageError> {
-        Upload::begin(self.bucket.clone(), Arc::clone(&self.outage), with).await
-    }
-
-    /// The upload of an earlier run, if it started one.
-    #[must_use]
-    pub fn take_up(&self, journal: &Journal, store: PartStore) -> Option<Upload> {
-        Upload::resumed(self.bucket.clone(), Arc::clone(&self.outage), journal, store)
     }
 
     /// Calls `take` with file name and size in bytes of every object directly below the prefix, if its file name begins
@@ -211,15 +198,15 @@ impl Destination {
         let key = self.prefix.key(file_name);
         let read = async |most| self.outage.persist("read a manifest", || self.bucket.get(&key, most)).await;
         let (mut manifest, mut _alone) = (read(USUAL_MANIFEST).await?, None);
-        if matches!(manifest, Small::TooLarge) {
+        if matches!(manifest, SmallObject::TooLarge) {
             // Several manifests are read at once, and large ones must not fill the memory.
             _alone = self.large_manifests.acquire().await.ok();
             manifest = read(LARGEST_MANIFEST).await?;
         }
         Ok(match manifest {
-            Small::Absent => None,
-            Small::Complete(body) => Some(serde_json::from_slice(&body).map_err(Damaged::NotJson)),
-            Small::TooLarge => {
+            SmallObject::Absent => None,
+            SmallObject::Complete(body) => Some(serde_json::from_slice(&body).map_err(Damaged::NotJson)),
+            SmallObject::TooLarge => {
                 tracing::warn!(
                     file_name,
                     most = LARGEST_MANIFEST,
@@ -237,11 +224,6 @@ impl Destination {
     pub async fn head(&self, file_name: &str) -> Result<Option<Head>, StorageError> {
         let key = self.prefix.key(file_name);
         self.outage.persist("look at the backup", || self.bucket.head(&key)).await
-    }
-
-    /// Bucket and budget, for the requests of this module's other files.
-    pub(super) fn parts(&self) -> (Bucket, Arc<Outage>) {
-        (self.bucket.clone(), Arc::clone(&self.outage))
     }
 }
 

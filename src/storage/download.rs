@@ -10,14 +10,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use aws_sdk_s3::primitives::ByteStream;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::failure::{Failure, FailureKind};
 use super::head::Head;
 use super::range::{Opened, READ, RangeReader, Source};
-use super::requests::{Bucket, damaged};
+use super::requests::Bucket;
 use super::retry::Outage;
 use super::{Destination, StorageError};
 
@@ -46,25 +45,13 @@ struct RangeInFlight {
     reading: AbortOnDropHandle<()>,
 }
 
-/// An object that is read into memory, if it is small enough.
-#[derive(Clone, Debug)]
-pub(super) enum Small {
-    /// There is none.
-    Absent,
-    /// All of it.
-    Complete(Bytes),
-    /// It has more bytes than the caller allows.
-    TooLarge,
-}
-
 impl Destination {
     /// Starts to read an object; `None` where there is none.
     ///
     /// # Errors
     /// Where S3 refuses it, or does not answer within the outage budget.
     pub async fn download(&self, file_name: &str) -> Result<Option<Download>, StorageError> {
-        let (bucket, outage) = self.parts();
-        Download::open(bucket, outage, self.key(file_name)).await
+        Download::open(self.bucket.clone(), Arc::clone(&self.outage), self.key(file_name)).await
     }
 }
 
@@ -125,31 +112,5 @@ impl Download {
         let reader = RangeReader { source: Arc::clone(&self.source), range, body };
         self.ranges
             .push_back(RangeInFlight { pieces, reading: AbortOnDropHandle::new(tokio::spawn(reader.run(sender))) });
-    }
-}
-
-impl Bucket {
-    /// A small object's bytes, unless it has more than `most`, which are never in memory.
-    pub async fn get(&self, key: &str, most: usize) -> Result<Small, Failure> {
-        let request = self.client.get_object().bucket(&self.name).key(key);
-        let mut answer = match Box::pin(request.send()).await.map_err(Failure::from) {
-            Ok(answer) => answer,
-            Err(failure) if failure.kind == FailureKind::NotFound => return Ok(Small::Absent),
-            Err(failure) => return Err(failure),
-        };
-        let told = answer.content_length.and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
-        if told > most {
-            return Ok(Small::TooLarge);
-        }
-        let mut body = BytesMut::with_capacity(told);
-        while let Some(piece) = answer.body.next().await {
-            let piece = piece.map_err(|error| damaged(&crate::error_chain::Chain(&error).to_string()))?;
-            // A store may omit the length.
-            if body.len() + piece.len() > most {
-                return Ok(Small::TooLarge);
-            }
-            body.extend_from_slice(&piece);
-        }
-        Ok(Small::Complete(body.freeze()))
     }
 }

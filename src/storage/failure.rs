@@ -3,6 +3,7 @@
 //! Every call in this module turns the SDK's error into a [`Failure`]; `retry` waits on some, `commit` handles others.
 //! No other module sees an SDK error. `transit` classifies what fails before S3 answers.
 
+mod advice;
 mod transit;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -11,13 +12,19 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use crate::error_chain::Chain;
 
-use super::pages::{BROKEN_LISTING, BUCKET_IS_KEY};
-
 /// AWS's header for a bucket's region.
 const BUCKET_REGION: &str = "x-amz-bucket-region";
 
 /// This program's code for a request that stalled or was not answered in time.
 const TIMEOUT: &str = "Timeout";
+/// This program's code for an answer that is damaged or incomplete.
+const DAMAGED_ANSWER: &str = "DamagedAnswer";
+/// This program's code for a listing that breaks off.
+const BROKEN_LISTING: &str = "BrokenListing";
+/// This program's code for a bucket that the store takes for an object.
+const BUCKET_IS_KEY: &str = "BucketIsKey";
+/// S3's code for a missing object.
+const NO_SUCH_KEY: &str = "NoSuchKey";
 
 /// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +95,43 @@ impl Failure {
 
     /// A request that did not end in time.
     pub(super) fn timeout(message: &str) -> Self {
-        let (code, message) = (TIMEOUT.to_owned(), message.to_owned());
-        Self { kind: FailureKind::Passing, code, message, status: None, request_id: None, is_from_s3: false }
+        Self::found_here(FailureKind::Passing, TIMEOUT, message)
+    }
+
+    /// An answer that is damaged or incomplete.
+    pub(super) fn damaged(message: &str) -> Self {
+        Self::found_here(FailureKind::Passing, DAMAGED_ANSWER, message)
+    }
+
+    /// A listing that breaks off.
+    pub(super) fn broken_listing(message: &str) -> Self {
+        Self { is_from_s3: true, ..Self::found_here(FailureKind::Refused, BROKEN_LISTING, message) }
+    }
+
+    /// Recognises a listing that is answered like a GET of an object.
+    pub(super) fn of_listing(self) -> Self {
+        if self.code == NO_SUCH_KEY {
+            return Self { kind: FailureKind::Refused, code: BUCKET_IS_KEY.to_owned(), ..self };
+        }
+        self
+    }
+
+    /// A failure that this program found, without an answer's status.
+    fn found_here(kind: FailureKind, code: &str, message: &str) -> Self {
+        let (code, message) = (code.to_owned(), message.to_owned());
+        Self { kind, code, message, status: None, request_id: None, is_from_s3: false }
+    }
+
+    /// Whether a listing was answered, but is incomplete.
+    #[must_use]
+    pub fn is_broken_listing(&self) -> bool {
+        self.code == BROKEN_LISTING
+    }
+
+    /// Whether the store takes the bucket for an object, because its name is in `S3_URL`, too.
+    #[must_use]
+    pub fn is_bucket_in_url(&self) -> bool {
+        self.code == BUCKET_IS_KEY
     }
 
     /// Whether it did not end in time.
@@ -128,67 +170,6 @@ impl Failure {
                         | "BadDigest"
                         | "MalformedXML"
                 ))
-    }
-
-    /// The hint that ends the message of an outage with this last failure.
-    #[must_use]
-    pub fn outage_advice(&self) -> &'static str {
-        transit::advice(&self.code, &self.message)
-            .unwrap_or("look at the server, at S3_URL, and at the network and proxies on the way")
-    }
-
-    /// The hint that ends the message.
-    #[must_use]
-    pub fn advice(&self) -> &'static str {
-        if let Some(advice) = transit::advice(&self.code, &self.message) {
-            return advice;
-        }
-        match self.code.as_str() {
-            _ if self.kind == FailureKind::NotFromS3 => {
-                "this is no answer of S3's: correct S3_URL, or look at the proxy or load balancer before the store"
-            }
-            "NoSuchBucket" => "create the bucket, or correct S3_BUCKET",
-            // The second is Swift's.
-            "InvalidAccessKeyId" | "NotSignedUp" => "correct S3_ACCESS_KEY",
-            "SignatureDoesNotMatch" => "correct S3_SECRET_KEY",
-            // Some servers answer the same to a wrong key or secret.
-            _ if self.is_denied() => {
-                "correct S3_ACCESS_KEY and S3_SECRET_KEY, or allow these credentials to use the bucket (docs/security.md has the policies)"
-            }
-            "PermanentRedirect"
-            | "TemporaryRedirect"
-            | "AuthorizationHeaderMalformed"
-            | "IllegalLocationConstraint"
-            | "IllegalLocationConstraintException" => "set S3_REGION to the bucket's region",
-            "RequestTimeTooSkewed" => "set this machine's clock",
-            "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "TokenRefreshRequired" => {
-                "renew the credentials"
-            }
-            "InvalidStorageClass" => "the store does not know this class: correct S3_STORAGE_CLASS, or leave it out",
-            "NotImplemented" | "InvalidArgument" | "InvalidRequest" | "InvalidEncryptionAlgorithmError" => {
-                "the store does not take this: leave out S3_STORAGE_CLASS, S3_SSE and S3_CHECKSUM, as far as they are set"
-            }
-            "ConditionalRequestConflict" => {
-                "S3 wants every part again: run the backup again (with BACKUP_SPOOL_DIR they are sent again from disk)"
-            }
-            // Alibaba's and Tencent's.
-            "SecondLevelDomainForbidden" | "PathStyleDomainForbidden" => {
-                "set S3_FORCE_PATH_STYLE=false: the store wants the bucket in the host's name"
-            }
-            BUCKET_IS_KEY => "take the bucket out of S3_URL, which leads to an object of it",
-            BROKEN_LISTING => {
-                "have the store or the proxy in front of it fixed: nothing is deleted or decided by a part of a listing"
-            }
-            "NoSuchUpload" => "something aborted the upload, such as a lifecycle rule: run the backup again",
-            "InvalidPart" | "BadDigest" => {
-                "the store does not hold what was sent, or takes only equal parts: run the backup again, with S3_EQUAL_PARTS=true"
-            }
-            "EntityTooSmall" | "EntityTooLarge" => {
-                "the store takes no parts of this size: set BACKUP_PART_SIZE, and S3_EQUAL_PARTS and S3_MAX_PARTS as the store needs them"
-            }
-            code if code.starts_with("KMS.") => "correct S3_SSE_KMS_KEY_ID, or allow these credentials to use the key",
-            _ => "check the S3_ settings",
-        }
     }
 }
 
@@ -238,7 +219,7 @@ where
                     None => (FailureKind::Passing, transit::NO_CONNECTION.to_owned(), cause),
                 }
             }
-            SdkError::ResponseError(_) => (FailureKind::Passing, "DamagedAnswer".to_owned(), cause_of(&error)),
+            SdkError::ResponseError(_) => (FailureKind::Passing, DAMAGED_ANSWER.to_owned(), cause_of(&error)),
             _ => (FailureKind::Refused, "InvalidRequest".to_owned(), cause_of(&error)),
         };
         Self { kind, code, message, status, request_id, is_from_s3 }
@@ -293,7 +274,7 @@ fn kind_of(status: u16, code: Option<&str>) -> FailureKind {
             | "InternalError",
         ) => FailureKind::Passing,
         _ => match status {
-            404 if matches!(code, Some("NotFound" | "NoSuchKey")) => FailureKind::NotFound,
+            404 if matches!(code, Some("NotFound" | NO_SUCH_KEY)) => FailureKind::NotFound,
             412 => FailureKind::Exists,
             501 => FailureKind::NotImplemented,
             // A success with an error inside (status below 300) counts as no answer.

@@ -11,7 +11,7 @@ use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use crate::pipeline::PartChecksum;
 
 use super::failure::{Failure, FailureKind};
-use super::requests::{Bucket, PARTIAL, RUN_ID};
+use super::requests::{Bucket, PARTIAL, RUN_ID, is_md5};
 
 /// The metadata entry of the run's id in backups of version 0.1; Azure allows no hyphen in such a name.
 const OLD_RUN_ID: &str = "run-id";
@@ -42,7 +42,7 @@ impl Head {
             etag: answer.e_tag,
             crc64: answer.checksum_crc64_nvme.filter(|_| !is_composite),
             run_id: run_id(&metadata),
-            is_partial: entry(&metadata, PARTIAL).is_some_and(|value| value == "true"),
+            is_partial: metadata.get(PARTIAL).is_some_and(|value| value == "true"),
             storage_class: answer.storage_class.map(|class| class.as_str().to_owned()),
         }
     }
@@ -50,19 +50,14 @@ impl Head {
 
 /// The run that uploaded an object with this metadata.
 pub(super) fn run_id(metadata: &HashMap<String, String>) -> Option<String> {
-    entry(metadata, RUN_ID).or_else(|| entry(metadata, OLD_RUN_ID))
-}
-
-fn entry(metadata: &HashMap<String, String>, name: &str) -> Option<String> {
-    metadata.get(name).cloned()
+    metadata.get(RUN_ID).or_else(|| metadata.get(OLD_RUN_ID)).cloned()
 }
 
 /// The number of parts in an ETag of S3's multipart form: `"0123…cdef-7"`, 32 hexadecimal digits.
 #[must_use]
 pub fn etag_parts(etag: &str) -> Option<u32> {
     let (md5, parts) = etag.trim_matches('"').split_once('-')?;
-    let is_md5 = md5.len() == 32 && md5.bytes().all(|byte| byte.is_ascii_hexdigit());
-    parts.parse().ok().filter(|_| is_md5)
+    parts.parse().ok().filter(|_| is_md5(md5))
 }
 
 impl Bucket {

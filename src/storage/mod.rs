@@ -18,7 +18,6 @@ mod failure;
 mod head;
 mod lanes;
 mod pages;
-mod part_store;
 mod parts;
 mod probe;
 mod range;
@@ -42,11 +41,10 @@ pub use destination::{Damaged, Destination};
 pub use download::Download;
 pub use failure::{Failure, FailureKind};
 pub use head::{Head, etag_parts};
-pub use part_store::PartStore;
 pub use parts::Outgoing;
 pub use probe::{FirstLook, PROBE_NAME, Probe};
 pub use requests::Beginning;
-pub use retry::{FIRST_CONTACT, Outage, OutageLimit};
+pub use retry::{Outage, OutageLimit};
 pub use settings::{
     AtRest, CaBundle, ChecksumSetting, Encryption, Endpoint, MAX_PARTS, Prefix, S3Settings, StaticCredentials,
     read_ca_bundle,

@@ -7,15 +7,8 @@ use aws_sdk_s3::primitives::DateTime as SdkTime;
 use aws_sdk_s3::types::Object;
 use chrono::{DateTime, Utc};
 
-use super::failure::{Failure, FailureKind};
+use super::failure::Failure;
 use super::requests::Bucket;
-
-/// S3's code for a missing object.
-const NO_SUCH_KEY: &str = "NoSuchKey";
-/// This program's own code for a listing that breaks off.
-pub(super) const BROKEN_LISTING: &str = "BrokenListing";
-/// This program's own code for a bucket that the store takes for an object.
-pub(super) const BUCKET_IS_KEY: &str = "BucketIsKey";
 
 /// An object in a listing.
 #[derive(Clone, Debug)]
@@ -37,26 +30,12 @@ pub(super) struct OpenUpload {
     pub initiated: Option<DateTime<Utc>>,
 }
 
-impl Failure {
-    /// Whether a listing was answered, but is incomplete.
-    #[must_use]
-    pub fn is_broken_listing(&self) -> bool {
-        self.code == BROKEN_LISTING
-    }
-
-    /// Whether the store takes the bucket for an object, because its name is in `S3_URL`, too.
-    #[must_use]
-    pub fn is_bucket_in_url(&self) -> bool {
-        self.code == BUCKET_IS_KEY
-    }
-}
-
 impl Bucket {
     /// One page of the keys after `first`, from the token `after` on.
     pub async fn list(&self, prefix: &str, first: Option<&str>, after: Option<String>) -> Result<Page, Failure> {
         let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
         let request = request.set_start_after(first.map(str::to_owned)).set_continuation_token(after.clone());
-        let answer = Box::pin(request.send()).await.map_err(|error| of_listing(error.into()))?;
+        let answer = Box::pin(request.send()).await.map_err(|error| Failure::from(error).of_listing())?;
         let token = answer.next_continuation_token.filter(|token| !token.is_empty());
         let next = next_page(answer.is_truncated, token, after.as_ref())?;
         let objects = answer.contents.unwrap_or_default().into_iter().map(listed);
@@ -106,14 +85,6 @@ impl Bucket {
     }
 }
 
-/// Recognises a listing that is answered like a GET of an object.
-pub(super) fn of_listing(failure: Failure) -> Failure {
-    if failure.code == NO_SUCH_KEY {
-        return Failure { kind: FailureKind::Refused, code: BUCKET_IS_KEY.to_owned(), ..failure };
-    }
-    failure
-}
-
 /// The token of the next page; `None` after the last. A store that truncates a page without a token, or repeats the
 /// token, has broken off its listing.
 fn next_page<T: PartialEq>(
@@ -126,7 +97,7 @@ fn next_page<T: PartialEq>(
     }
     match next {
         Some(next) if Some(&next) != this => Ok(Some(next)),
-        _ => Err(broken("the listing goes on, but the store does not say where")),
+        _ => Err(Failure::broken_listing("the listing goes on, but the store does not say where")),
     }
 }
 
@@ -134,19 +105,8 @@ fn next_page<T: PartialEq>(
 fn listed(object: Object) -> Result<ListedObject, Failure> {
     match (object.key, object.size.map(u64::try_from)) {
         (Some(key), Some(Ok(bytes))) => Ok(ListedObject { key, bytes }),
-        (Some(key), _) => Err(broken(&format!("the listing has no size of {key}"))),
-        (None, _) => Err(broken("the listing has an object without a name")),
-    }
-}
-
-fn broken(message: &str) -> Failure {
-    Failure {
-        kind: FailureKind::Refused,
-        code: BROKEN_LISTING.to_owned(),
-        message: message.to_owned(),
-        status: None,
-        request_id: None,
-        is_from_s3: true,
+        (Some(key), _) => Err(Failure::broken_listing(&format!("the listing has no size of {key}"))),
+        (None, _) => Err(Failure::broken_listing("the listing has an object without a name")),
     }
 }
 

@@ -10,11 +10,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::pipeline::{PartMemory, PartPlan, Progress, SealedPart};
-use crate::spool::{SpoolError, SpooledPart};
+use crate::spool::{Spool, SpoolError, SpooledPart};
 
 use super::StorageError;
 use super::lanes::Lanes;
-use super::part_store::PartStore;
 use super::requests::{Bucket, PartBody, TakenPart};
 use super::retry::Outage;
 use super::upload::Upload;
@@ -108,7 +107,7 @@ impl Upload {
             bucket: self.bucket.clone(),
             outage: Arc::clone(&self.outage),
             upload: (self.key.clone(), self.id.clone()),
-            store: self.store.clone(),
+            spool: self.spool.clone(),
             memory: memory.clone(),
             lanes: Arc::clone(lanes),
         }
@@ -132,7 +131,7 @@ struct PartUploader {
     bucket: Bucket,
     outage: Arc<Outage>,
     upload: (String, String),
-    store: PartStore,
+    spool: Option<Arc<Spool>>,
     memory: PartMemory,
     lanes: Arc<Lanes>,
 }
@@ -148,7 +147,7 @@ impl PartUploader {
     }
 
     async fn send_spooled(&self, part: SpooledPart) -> Sent {
-        let PartStore::Spool(spool) = &self.store else { return Err(SpoolError::GivenUp.into()) };
+        let Some(spool) = &self.spool else { return Err(SpoolError::GivenUp.into()) };
         let (number, digest) = (part.number, part.digest.clone());
         let buffer = self.memory.take(part.bytes.min(self.memory.plan().size_of(number))).await;
         let bytes = spool.read(part, buffer).await?;

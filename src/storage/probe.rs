@@ -11,19 +11,15 @@ use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use md5::{Digest, Md5};
 use tokio::time::timeout;
 
-use crate::pipeline::{PartChecksum, PartDigest};
+use crate::pipeline::PartChecksum;
 
-use super::download::Small;
 use super::failure::Failure;
-use super::pages::of_listing;
-use super::requests::Beginning;
-use super::requests::{Bucket, PartBody};
+use super::requests::{Beginning, Bucket, PartBody, SmallObject};
 use super::retry::Outage;
 use super::upload::ABORT_DEADLINE;
-use super::{Destination, PartStore, StorageError};
+use super::{Destination, StorageError};
 
 /// The probe object's file name: no backup begins or ends like this.
 pub const PROBE_NAME: &str = "pg-s3-backup-check-probe";
@@ -62,9 +58,8 @@ impl Destination {
     /// The probes of this destination; sends nothing.
     #[must_use]
     pub fn probe(&self) -> Probe {
-        let (bucket, outage) = self.parts();
-        let (checksum, key) = (self.checksum(), self.key(PROBE_NAME));
-        Probe { bucket, outage, checksum, key, left: Mutex::default() }
+        let (bucket, outage) = (self.bucket.clone(), Arc::clone(&self.outage));
+        Probe { bucket, outage, checksum: self.checksum(), key: self.key(PROBE_NAME), left: Mutex::default() }
     }
 }
 
@@ -123,7 +118,7 @@ impl Probe {
     /// As [`Self::delete`].
     pub async fn get(&self) -> Result<bool, StorageError> {
         let body = self.outage.persist("read the probe", || self.bucket.get(&self.key, CONTENT.len())).await?;
-        Ok(matches!(body, Small::Complete(body) if body == CONTENT))
+        Ok(matches!(body, SmallObject::Complete(body) if body == CONTENT))
     }
 
     /// Starts a multipart upload as a backup does: with its storage class, encryption and checksum.
@@ -133,13 +128,8 @@ impl Probe {
     pub async fn begin_upload(&self) -> Result<(), StorageError> {
         self.left().has_unknown_upload = true;
         let ambiguous = AtomicBool::new(false);
-        let with = Beginning {
-            key: self.key.clone(),
-            run_id: "check".to_owned(),
-            is_partial: false,
-            checksum: self.checksum,
-            store: PartStore::Memory,
-        };
+        let with =
+            Beginning { key: self.key.clone(), run_id: "check".to_owned(), is_partial: false, checksum: self.checksum };
         let create = || async {
             let created = self.bucket.create_upload(&with).await;
             ambiguous.fetch_or(created.as_ref().is_err_and(Failure::is_ambiguous), Ordering::Relaxed);
@@ -217,14 +207,7 @@ impl Probe {
     }
 
     fn part(&self) -> PartBody {
-        let digest = match self.checksum {
-            PartChecksum::Md5 => PartDigest::Md5(Md5::digest(CONTENT).into()),
-            PartChecksum::Crc64Nvme => {
-                PartDigest::Crc64Nvme(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, CONTENT))
-            }
-            PartChecksum::None => PartDigest::None,
-        };
-        PartBody { number: 1, bytes: Bytes::from_static(CONTENT), digest }
+        PartBody { number: 1, bytes: Bytes::from_static(CONTENT), digest: self.checksum.of(CONTENT) }
     }
 }
 
@@ -233,7 +216,7 @@ impl Bucket {
     async fn list_one(&self, prefix: &str, clock: AnswerClock) -> Result<(), Failure> {
         let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).max_keys(1);
         let listed = Box::pin(request.customize().interceptor(clock).send()).await;
-        listed.map(drop).map_err(|error| of_listing(error.into()))
+        listed.map(drop).map_err(|error| Failure::from(error).of_listing())
     }
 }
 

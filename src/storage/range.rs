@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::StorageError;
 use super::failure::{Failure, FailureKind};
 use super::head::run_id;
-use super::requests::{Bucket, damaged};
+use super::requests::Bucket;
 use super::retry::Outage;
 
 pub(super) const READ: &str = "read the backup";
@@ -105,10 +105,10 @@ impl RangeReader {
             None => self.ask().await?,
         };
         let piece = match body.next().await {
-            None => Err(damaged("the body ended early")),
-            Some(Err(error)) => Err(damaged(&crate::error_chain::Chain(&error).to_string())),
+            None => Err(Failure::damaged("the body ended early")),
+            Some(Err(error)) => Err(Failure::damaged(&crate::error_chain::Chain(&error).to_string())),
             Some(Ok(piece)) if piece.len() as u64 > self.range.end - self.range.start => {
-                Err(damaged("the body is longer than the range"))
+                Err(Failure::damaged("the body is longer than the range"))
             }
             Some(Ok(piece)) => Ok(piece),
         };
@@ -157,7 +157,7 @@ impl Bucket {
                 let range = answer.content_range.as_deref().and_then(ContentRange::parse);
                 let ContentRange { from, of } = range
                     .or_else(|| Some(ContentRange { from: 0, of: length? }))
-                    .ok_or_else(|| damaged("the answer has no length"))?;
+                    .ok_or_else(|| Failure::damaged("the answer has no length"))?;
                 Ok(Some(Opened {
                     run_id: answer.metadata.as_ref().and_then(run_id),
                     body: answer.body,

@@ -16,7 +16,6 @@ use super::download::Download;
 use super::failure::Failure;
 use super::head::Head;
 use super::range::READ;
-use super::requests::damaged;
 use super::upload::Upload;
 
 /// Most readings that differ from what was sent.
@@ -116,7 +115,7 @@ impl Upload {
             if let Some(download) = opened {
                 return Ok(download);
             }
-            outage.wait(READ, began, damaged("HEAD finds the object, but GET does not"), PAUSE).await?;
+            outage.wait(READ, began, Failure::damaged("HEAD finds the object, but GET does not"), PAUSE).await?;
         }
     }
 }

@@ -13,13 +13,13 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, ServerSideEncryption, StorageClass};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use md5::{Digest, Md5};
 
+use crate::error_chain::Chain;
 use crate::pipeline::{PartChecksum, PartDigest};
 
 use super::failure::{Failure, FailureKind};
-use super::part_store::PartStore;
 use super::settings::{AtRest, Encryption};
 
 /// A gzip file; a `Content-Encoding` would make clients decompress it.
@@ -56,6 +56,17 @@ pub(super) struct TakenPart {
     pub bytes: u64,
 }
 
+/// An object that is read into memory, if it is small enough.
+#[derive(Clone, Debug)]
+pub(super) enum SmallObject {
+    /// There is none.
+    Absent,
+    /// All of it.
+    Complete(Bytes),
+    /// It has more bytes than the caller allows.
+    TooLarge,
+}
+
 /// The store's answer to CreateMultipartUpload.
 #[derive(Clone, Debug)]
 pub(super) struct Created {
@@ -75,8 +86,6 @@ pub struct Beginning {
     pub is_partial: bool,
     /// The checksum of its parts.
     pub checksum: PartChecksum,
-    /// Where its parts are kept.
-    pub store: PartStore,
 }
 
 // Each request's future is boxed: the SDK's have 17 KB each, which every caller's future would contain.
@@ -101,7 +110,7 @@ impl Bucket {
         }
         // Without the SDK's retries: a repeated one leaves an upload behind, so the caller must see each attempt.
         let answer = Box::pin(request.customize().config_override(once()).send()).await?;
-        let id = answer.upload_id.ok_or_else(|| damaged("the answer has no upload id"))?;
+        let id = answer.upload_id.ok_or_else(|| Failure::damaged("the answer has no upload id"))?;
         Ok(Created { id, encryption: answer.server_side_encryption.map(|encryption| encryption.as_str().to_owned()) })
     }
 
@@ -119,10 +128,10 @@ impl Bucket {
         let request = request.body(ByteStream::from(part.bytes.clone())).customize().config_override(once());
         let answer = Box::pin(request.send()).await?;
         if is_other(&answer, &part.digest, &part.bytes).await {
-            return Err(damaged("the store's checksum of the part is not that of what was sent"));
+            return Err(Failure::damaged("the store's checksum of the part is not that of what was sent"));
         }
         // A success without an ETag may have an error inside, which the SDK does not check here.
-        let etag = answer.e_tag.ok_or_else(|| damaged("the answer has no ETag"))?;
+        let etag = answer.e_tag.ok_or_else(|| Failure::damaged("the answer has no ETag"))?;
         Ok(TakenPart { etag, digest: part.digest.clone(), bytes })
     }
 
@@ -132,6 +141,30 @@ impl Bucket {
             Err(failure) if !matches!(failure.kind, FailureKind::NoSuchUpload | FailureKind::NotFound) => Err(failure),
             _ => Ok(()),
         }
+    }
+
+    /// A small object's bytes, unless it has more than `most`, which are never in memory.
+    pub async fn get(&self, key: &str, most: usize) -> Result<SmallObject, Failure> {
+        let request = self.client.get_object().bucket(&self.name).key(key);
+        let mut answer = match Box::pin(request.send()).await.map_err(Failure::from) {
+            Ok(answer) => answer,
+            Err(failure) if failure.kind == FailureKind::NotFound => return Ok(SmallObject::Absent),
+            Err(failure) => return Err(failure),
+        };
+        let length = answer.content_length.and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+        if length > most {
+            return Ok(SmallObject::TooLarge);
+        }
+        let mut body = BytesMut::with_capacity(length);
+        while let Some(piece) = answer.body.next().await {
+            let piece = piece.map_err(|error| Failure::damaged(&Chain(&error).to_string()))?;
+            // A store may omit the length.
+            if body.len() + piece.len() > most {
+                return Ok(SmallObject::TooLarge);
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(SmallObject::Complete(body.freeze()))
     }
 
     pub async fn put(&self, key: &str, body: Bytes, content_type: &str) -> Result<(), Failure> {
@@ -161,8 +194,7 @@ async fn is_other(answer: &UploadPartOutput, digest: &PartDigest, bytes: &Bytes)
     }
     // The ETag of an unencrypted part is the MD5 of the stored bytes; other ETags prove nothing.
     let etag = answer.e_tag().unwrap_or_default().trim_matches('"');
-    let looks_like_md5 = etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !looks_like_md5 || answer.server_side_encryption().is_some() {
+    if !is_md5(etag) || answer.server_side_encryption().is_some() {
         return false;
     }
     let md5 = match digest {
@@ -176,6 +208,11 @@ async fn is_other(answer: &UploadPartOutput, digest: &PartDigest, bytes: &Bytes)
     md5.is_none_or(|md5: [u8; 16]| !etag.eq_ignore_ascii_case(&hex::encode(md5)))
 }
 
+/// Whether a text may be an MD5: 32 hexadecimal digits.
+pub(super) fn is_md5(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// A CRC-64 as S3 writes it: big-endian, in base64.
 pub(super) fn crc64_text(crc: u64) -> String {
     BASE64_STANDARD.encode(crc.to_be_bytes())
@@ -184,17 +221,6 @@ pub(super) fn crc64_text(crc: u64) -> String {
 /// Without the SDK's own retries.
 pub(super) fn once() -> Builder {
     Builder::new().retry_config(RetryConfig::disabled())
-}
-
-pub(super) fn damaged(what: &str) -> Failure {
-    Failure {
-        kind: FailureKind::Passing,
-        code: "DamagedAnswer".to_owned(),
-        message: what.to_owned(),
-        status: None,
-        request_id: None,
-        is_from_s3: false,
-    }
 }
 
 #[cfg(test)]

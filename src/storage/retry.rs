@@ -26,7 +26,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
 /// The limit for a server that cannot be connected to and has never answered: as a rule its address is wrong.
-pub const FIRST_CONTACT: Duration = Duration::from_secs(30);
+pub(super) const FIRST_CONTACT: Duration = Duration::from_secs(30);
 
 /// The limit that ended an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,10 +92,10 @@ impl Outage {
         }
     }
 
-    /// With a limit for a server that cannot be connected to, as long as it has never answered.
+    /// With a limit for a server that cannot be connected to and has never answered.
     #[must_use]
-    pub(super) fn with_first_contact(self, first_contact: Option<Duration>) -> Self {
-        Self { first_contact, ..self }
+    pub(super) fn with_first_contact(self, limit: Duration) -> Self {
+        Self { first_contact: Some(limit), ..self }
     }
 
     /// With credentials that can be renewed when S3 reports that they have expired.

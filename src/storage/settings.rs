@@ -57,8 +57,6 @@ pub struct S3Settings {
     pub request_timeout: Duration,
     /// Longest time without a successful response.
     pub max_outage: Duration,
-    /// The same for a server that cannot be connected to, as long as it has never answered.
-    pub first_contact: Option<Duration>,
 }
 
 impl S3Settings {
@@ -295,6 +293,27 @@ impl ChecksumSetting {
 }
 
 #[cfg(test)]
+impl S3Settings {
+    /// For tests against a server of their own, with a limit of a second.
+    pub(crate) fn of_test_server(url: &str) -> Self {
+        let secret = || SecretString::from("secret".to_owned());
+        Self {
+            bucket: "bucket".to_owned(),
+            prefix: Prefix::default(),
+            endpoint: Some(Endpoint::new(&url.parse().expect("a URL"))),
+            region: None,
+            credentials: Some(StaticCredentials { access_key: secret(), secret_key: secret(), session_token: None }),
+            force_path_style: true,
+            ca_bundle: None,
+            checksum: ChecksumSetting::None,
+            at_rest: AtRest::default(),
+            request_timeout: Duration::from_secs(1),
+            max_outage: Duration::from_secs(1),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -359,20 +378,7 @@ mod tests {
     }
 
     fn settings() -> S3Settings {
-        S3Settings {
-            bucket: "shop".to_owned(),
-            prefix: Prefix::default(),
-            endpoint: None,
-            region: None,
-            credentials: None,
-            force_path_style: false,
-            ca_bundle: None,
-            checksum: ChecksumSetting::Auto,
-            at_rest: AtRest::default(),
-            request_timeout: Duration::from_secs(30),
-            max_outage: Duration::from_mins(15),
-            first_contact: None,
-        }
+        S3Settings { endpoint: None, ..S3Settings::of_test_server("http://localhost") }
     }
 
     #[test]

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use crate::spool::{Journal, StartedUpload};
+use crate::error_chain::Chain;
+use crate::spool::{Journal, Spool, StartedUpload};
 
+use super::destination::Destination;
 use super::failure::FailureKind;
 use super::pages::OpenUpload;
-use super::part_store::PartStore;
 use super::requests::{Beginning, Bucket, Created, TakenPart};
 use super::retry::Outage;
 use super::{Failure, StorageError};
@@ -33,40 +34,59 @@ pub struct Upload {
     pub(super) parts: BTreeMap<u32, TakenPart>,
     /// A Complete was sent and may still take effect: until that is known, nothing is aborted. Shared with clones.
     pub(super) may_take_effect: Arc<AtomicBool>,
-    pub(super) store: PartStore,
+    /// Where the parts are on disk; `None` where they are in memory alone.
+    pub(super) spool: Option<Arc<Spool>>,
 }
 
-impl Upload {
-    /// Starts an upload. A lost answer may leave an upload without parts, whose id is unknown; it is cleaned up as
-    /// abandoned.
-    pub(super) async fn begin(bucket: Bucket, outage: Arc<Outage>, with: Beginning) -> Result<Self, StorageError> {
+impl Destination {
+    /// Starts an upload. This is the write test; no probe object is written. A lost answer may leave an upload without parts
+    /// and with an unknown id; it is cleaned up as abandoned. `spool` has the parts, if any.
+    ///
+    /// # Errors
+    /// A refusal is a misconfiguration; otherwise the outage budget was used up.
+    pub async fn begin(&self, with: Beginning, spool: Option<Arc<Spool>>) -> Result<Upload, StorageError> {
+        let (bucket, outage) = (self.bucket.clone(), Arc::clone(&self.outage));
         let created = outage.persist(CREATE, || bucket.create_upload(&with)).await;
         let created = created.map_err(StorageError::at_first_request)?;
         let confirmed = bucket.confirm_encryption(&created);
-        let Beginning { key, run_id, store, .. } = with;
+        let Beginning { key, run_id, .. } = with;
         let (parts, may_take_effect) = (BTreeMap::new(), Arc::default());
-        let upload = Self { bucket, outage, key, id: created.id, run_id, parts, may_take_effect, store };
+        let upload = Upload { bucket, outage, key, id: created.id, run_id, parts, may_take_effect, spool };
         if let Err(error) = confirmed {
             upload.abort().await;
             return Err(error);
         }
-        upload.store.started(StartedUpload { key: upload.key.clone(), upload_id: upload.id.clone() }).await;
+        if let Some(spool) = &upload.spool {
+            let started = StartedUpload { key: upload.key.clone(), upload_id: upload.id.clone() };
+            if let Err(error) = spool.started(started).await {
+                tracing::debug!(error = %Chain(&error), "the spool has no record of the upload, which cannot be resumed");
+            }
+        }
         Ok(upload)
     }
 
-    /// The upload of an earlier run, with the parts that S3 has accepted.
-    pub(super) fn resumed(bucket: Bucket, outage: Arc<Outage>, journal: &Journal, store: PartStore) -> Option<Self> {
+    /// The upload of an earlier run, if it started one, with the parts that S3 has accepted.
+    #[must_use]
+    pub fn resume(&self, journal: &Journal, spool: &Arc<Spool>) -> Option<Upload> {
         let StartedUpload { key, upload_id: id } = journal.started.clone()?;
-        let taken = |(number, etag): (&u32, &String)| {
+        let uploaded = |(number, etag): (&u32, &String)| {
             let part = journal.parts.get(number)?;
             Some((*number, TakenPart { etag: etag.clone(), digest: part.digest.clone(), bytes: part.bytes }))
         };
-        let parts = journal.uploaded.iter().filter_map(taken).collect();
-        let run_id = journal.start.run_id.clone();
-        let may_take_effect = Arc::default();
-        Some(Self { bucket, outage, key, id, run_id, parts, may_take_effect, store })
+        Some(Upload {
+            bucket: self.bucket.clone(),
+            outage: Arc::clone(&self.outage),
+            key,
+            id,
+            run_id: journal.start.run_id.clone(),
+            parts: journal.uploaded.iter().filter_map(uploaded).collect(),
+            may_take_effect: Arc::default(),
+            spool: Some(Arc::clone(spool)),
+        })
     }
+}
 
+impl Upload {
     /// Whether no other run uses this name, as far as the store lets one see: no other upload of the key is open, and
     /// no object's key begins with `second`, the key up to the time. A single attempt, after the upload was started: of
     /// two runs that do so at the same time, at least one sees the other.
@@ -103,7 +123,7 @@ impl Upload {
 
     /// As [`Self::abort`], within this time, unless the spool keeps the complete dump for the next run.
     pub async fn abort_unless_kept(self, limit: Duration) {
-        if !self.store.is_complete() {
+        if !self.spool.as_ref().is_some_and(|spool| spool.is_complete()) {
             self.abort_within(limit.min(ABORT_DEADLINE)).await;
         }
     }

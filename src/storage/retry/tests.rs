@@ -129,13 +129,13 @@ async fn a_refusal_is_not_waited_on() {
 
 #[tokio::test]
 async fn a_server_that_has_never_answered_is_waited_for_briefly() {
-    let outage = Outage::new(Duration::from_mins(1), TIMEOUT).with_first_contact(Some(Duration::from_millis(100)));
+    let outage = Outage::new(Duration::from_mins(1), TIMEOUT).with_first_contact(Duration::from_millis(100));
     let refused = || Failure { code: "NoConnection".to_owned(), status: None, ..failure(FailureKind::Passing) };
     let ended = outage.persist("try", || async { Err::<(), _>(refused()) }).await;
     assert!(matches!(ended, Err(StorageError::Outage { limit: OutageLimit::FirstContact, .. })), "{ended:?}");
     let long_ago = Instant::now().checked_sub(Duration::from_secs(30)).expect("a clock that is older");
     for (other, has_answered) in [(failure(FailureKind::Passing), false), (refused(), true)] {
-        let outage = Outage::new(Duration::from_mins(1), TIMEOUT).with_first_contact(Some(Duration::from_millis(100)));
+        let outage = Outage::new(Duration::from_mins(1), TIMEOUT).with_first_contact(Duration::from_millis(100));
         if has_answered {
             outage.succeeded();
         }

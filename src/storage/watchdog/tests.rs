@@ -4,10 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 use super::super::requests::{Bucket, PartBody};
-use super::super::{AtRest, ChecksumSetting, Endpoint, Failure, Prefix, S3Settings, StaticCredentials, client};
+use super::super::{Failure, S3Settings, client};
 use super::*;
 use crate::pipeline::PartDigest;
 
@@ -28,24 +26,16 @@ async fn bucket(serve: impl Fn(TcpStream) + Send + 'static) -> Bucket {
     listener.set_nonblocking(false).expect("set");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     std::thread::spawn(move || listener.incoming().flatten().for_each(serve));
-    let secret = || SecretString::from("secret".to_owned());
-    let settings = S3Settings {
-        bucket: "bucket".to_owned(),
-        prefix: Prefix::default(),
-        endpoint: Some(Endpoint::new(&url.parse().expect("a URL"))),
-        region: None,
-        credentials: Some(StaticCredentials { access_key: secret(), secret_key: secret(), session_token: None }),
-        force_path_style: true,
-        ca_bundle: None,
-        checksum: ChecksumSetting::None,
-        at_rest: AtRest::default(),
-        request_timeout: LIMIT,
-        max_outage: LIMIT,
-        first_contact: None,
-    };
+    let settings = S3Settings::of_test_server(&url);
     let client = client::build(&settings).await.expect("a client").client;
     let checksum = settings.part_checksum();
-    Bucket { client, name: settings.bucket, request_timeout: LIMIT, at_rest: settings.at_rest, checksum }
+    Bucket {
+        client,
+        name: settings.bucket,
+        request_timeout: settings.request_timeout,
+        at_rest: settings.at_rest,
+        checksum,
+    }
 }
 
 /// Sends a part to a server that reads so much of it in so many steps, and then goes on like this.
