@@ -27,7 +27,7 @@ impl Job<'_> {
         let Some(spool) = spool else { return committed };
         let committed = match committed {
             Err(error) if spool.is_complete() && wants_another_upload(&error) => {
-                tracing::warn!(error = %Chain(&error), "the upload cannot become the backup: sending the dump again from disk");
+                tracing::warn!(error = %Chain(&error), "the upload cannot be completed: sending the dump again from disk");
                 refused.abort().await;
                 resume::send_again(&spool, (&destination, self.parts), self.limits).await
             }

@@ -1,8 +1,8 @@
-//! Delivers what an earlier run left in the spool: a complete dump is sent and committed, anything else goes.
+//! Delivers what an earlier run left in the spool: sends and commits a complete dump, removes an incomplete one.
 //!
-//! Called by [`super::run`] before it connects to PostgreSQL. A complete dump that S3 cannot take now is kept and ends the
-//! run: the disk has room for one. One that S3 does not take at all, or that cannot be read, is set aside; one that is damaged is
-//! dropped: neither is in the way of the fresh backup that follows. Each wait ends with a signal.
+//! Called by [`super::run`] before it connects to PostgreSQL. A complete dump that S3 does not accept now is kept and
+//! ends the run, because the disk has space for one. A dump that S3 refuses for good, or that the disk does not return,
+//! is set aside; a damaged one is deleted; then a fresh backup follows. A signal ends every wait.
 
 mod fate;
 
@@ -26,11 +26,11 @@ use super::{BackupError, DumpError};
 use crate::archive::manifest::{Manifest, Place};
 use crate::archive::name::{self, BackupName, MANIFEST_SUFFIX};
 
-/// Delivers, removes or sets aside everything that earlier runs to this destination left. Gives the names of what was
-/// delivered.
+/// Delivers, removes or sets aside what earlier runs to this destination left. Returns the names of the delivered
+/// backups.
 ///
 /// # Errors
-/// Where a complete dump is kept, but S3 does not take it now; where the disk does not answer; or where the run is stopped.
+/// Where a complete dump is kept because S3 does not accept it now, the disk does not answer, or the run is stopped.
 pub(super) async fn deliver(
     spool_dir: &SpoolDir,
     destination: &Destination,
@@ -40,11 +40,11 @@ pub(super) async fn deliver(
     let found = async {
         for (path, location) in spool_dir.complete_dumps_of_others().await? {
             let path = path.display();
-            tracing::warn!(%path, location, "a complete dump for another destination waits in the spool: it is left alone");
+            tracing::warn!(%path, location, "a complete dump for another destination is in the spool: it is left alone");
         }
         for path in spool_dir.set_aside_runs().await? {
             let path = path.display();
-            tracing::warn!(%path, "a dump that was set aside lies in the spool: look at it, then delete it");
+            tracing::warn!(%path, "a dump that was set aside is in the spool: look at it, then delete it");
         }
         Ok(spool_dir.found().await?)
     };
@@ -54,7 +54,7 @@ pub(super) async fn deliver(
         match found {
             Found::Complete(kept, damage) => {
                 if let Some(damage) = damage {
-                    tracing::warn!(%damage, "the journal of an earlier run is damaged, but for nothing that its dump needs");
+                    tracing::warn!(%damage, "the journal of an earlier run is damaged, but not where its dump needs it");
                 }
                 delivered.extend(delivery.deliver(spool_dir, &kept).await?);
             }
@@ -79,10 +79,10 @@ pub(super) async fn deliver(
     Ok(delivered)
 }
 
-/// Sends a dump that this run has on disk, as another upload.
+/// Sends this run's dump from disk, as another upload.
 ///
 /// # Errors
-/// As any upload; the dump is kept then.
+/// As any upload; the dump is kept.
 pub(super) async fn send_again(
     spool: &Arc<Spool>,
     (destination, parts): (&Destination, &PartSettings),
@@ -95,7 +95,7 @@ pub(super) async fn send_again(
     delivery.finish(upload, &kept).await
 }
 
-/// Takes kept dumps to S3.
+/// Sends kept dumps to S3.
 struct Delivery<'a> {
     destination: &'a Destination,
     parts: &'a PartSettings,
@@ -142,32 +142,33 @@ impl Delivery<'_> {
         Ok(None)
     }
 
-    /// Ends the upload that the earlier run began, or begins another; gives the part size where it is cut anew.
+    /// Completes the earlier run's upload, or starts another; returns the part size where the dump was split into other
+    /// parts.
     async fn send(&self, kept: &Kept) -> Result<(Committed, Option<u64>), BackupError> {
-        let mut is_cut_right = self.is_cut_right(kept);
+        let mut fits_settings = self.fits_settings(kept);
         if let Some(upload) = self.destination.resume(&kept.journal, &kept.spool) {
-            let given_up = upload.clone();
-            if is_cut_right {
+            let previous = upload.clone();
+            if fits_settings {
                 let error = match self.finish(upload, kept).await {
                     Err(error) if is_the_uploads_fault(&error) => error,
                     other => return Ok((other?, None)),
                 };
-                is_cut_right = !is_invalid(&error);
+                fits_settings = !is_invalid(&error);
                 let error = Chain(&error).to_string();
-                tracing::warn!(error, "the upload of the earlier run cannot be ended: looking whether it was");
+                tracing::warn!(error, "the upload of the earlier run cannot be completed: checking whether it was");
             }
-            if let Some(committed) = self.find(&given_up, verified(kept)?).await? {
+            if let Some(committed) = self.find(&previous, verified(kept)?).await? {
                 return Ok((committed, None));
             }
-            self.limits.within(async { Ok(given_up.abort().await) }).await?;
+            self.limits.within(async { Ok(previous.abort().await) }).await?;
         }
         let upload = self.begin(kept).await?;
         let begun = upload.clone();
-        let plan = (!is_cut_right).then(|| self.parts.plan_for(object_bytes(kept)));
+        let plan = (!fits_settings).then(|| self.parts.plan_for(object_bytes(kept)));
         let part_bytes = plan.as_ref().map(PartPlan::base);
         let sent = match plan {
             None => self.finish(upload, kept).await,
-            Some(plan) => self.finish_cut_anew(upload, kept, plan).await,
+            Some(plan) => self.finish_resplit(upload, kept, plan).await,
         };
         if sent.as_ref().is_err_and(|error| !matches!(fate(error), Fate::Kept)) {
             self.limits.within(async { Ok(begun.abort().await) }).await?;
@@ -175,8 +176,8 @@ impl Delivery<'_> {
         Ok((sent?, part_bytes))
     }
 
-    /// Whether its parts are such as the settings now say.
-    fn is_cut_right(&self, kept: &Kept) -> bool {
+    /// Whether the parts fit the current settings.
+    fn fits_settings(&self, kept: &Kept) -> bool {
         let sizes: Vec<u64> = kept.journal.parts.values().map(|part| part.bytes).collect();
         self.parts.allow(&sizes) && kept.journal.start.checksum == self.destination.checksum()
     }
@@ -200,10 +201,10 @@ impl Delivery<'_> {
         let verified = verified(kept)?;
         let (queue, waiting) = mpsc::unbounded_channel();
         let missing = kept.journal.parts.values().filter(|part| !upload.has(part.number));
-        // The receiver is here.
+        // The receiver is still there.
         missing.for_each(|part| _ = queue.send(part.clone()));
         drop(queue);
-        // They were cut for another run's settings: as many at once as their own size allows.
+        // The parts have another run's sizes: memory and number in flight follow the largest.
         let largest = kept.journal.parts.values().map(|part| part.bytes).max();
         let plan = PartPlan::new(&PartSettings { base: largest, ..self.parts.clone() }, 0);
         let memory = PartMemory::new(&plan);
@@ -212,12 +213,12 @@ impl Delivery<'_> {
         commit(self.limits, upload, verified).await
     }
 
-    /// Sends the dump in other parts than it is kept in, and commits.
-    async fn finish_cut_anew(&self, mut upload: Upload, kept: &Kept, plan: PartPlan) -> Result<Committed, BackupError> {
+    /// Sends the dump in parts of another size, and commits.
+    async fn finish_resplit(&self, mut upload: Upload, kept: &Kept, plan: PartPlan) -> Result<Committed, BackupError> {
         let part_bytes = plan.base();
         tracing::info!(
             part_bytes,
-            "cutting the dump in the spool into other parts: the settings have changed, or S3 takes no others"
+            "splitting the dump in the spool into other parts: the settings have changed, or S3 refuses these"
         );
         let (queue, waiting) = mpsc::unbounded_channel();
         let memory = PartMemory::new(&plan);
@@ -235,11 +236,11 @@ impl Delivery<'_> {
 
     async fn find(&self, upload: &Upload, verified: VerifiedDump) -> Result<Option<Committed>, BackupError> {
         match self.limits.within(async { Ok(upload.find_committed(verified).await?) }).await {
-            // HEAD is denied: nobody knows, and another upload may be refused because it was.
+            // HEAD is denied: another upload may be refused because this one was committed.
             Err(BackupError::Storage(StorageError::Refused { .. })) => Ok(None),
-            // What stood there is deleted again.
+            // The object that was there is deleted again.
             Err(BackupError::Storage(error @ StorageError::Mismatch { .. })) => {
-                tracing::warn!(error = %Chain(&error), "what S3 made of the dump in the spool is not what was sent");
+                tracing::warn!(error = %Chain(&error), "the object that S3 made of the dump in the spool is not what was sent");
                 Ok(None)
             }
             other => other,
@@ -248,15 +249,15 @@ impl Delivery<'_> {
 
     /// Writes the manifest that the earlier run made.
     async fn describe(&self, kept: &Kept, committed: &Committed, part_bytes: Option<u64>) -> Result<(), BackupError> {
-        // The run that was killed may have written a better one, with the globals.
+        // The earlier run may have written a better one, with the globals.
         let file_name = format!("{}{MANIFEST_SUFFIX}", name::file_name(committed.key()));
         let reading = async { Ok(self.destination.read_manifest::<Manifest>(&file_name).await?) };
         let written = match self.limits.within(reading).await {
             Ok(manifest) => manifest.and_then(Result::ok),
-            // Who may not read has committed it just now, by the answer alone: nothing can be there.
+            // The object was committed just now by the answer to Complete alone, so there is no manifest yet.
             Err(BackupError::Storage(StorageError::Refused { .. })) => None,
             Err(error @ BackupError::Storage(_)) => {
-                tracing::warn!(error = %Chain(&error), "the backup is committed; whether its manifest is there is not known");
+                tracing::warn!(error = %Chain(&error), "the backup is committed, but its manifest cannot be looked for");
                 return Ok(());
             }
             Err(stopped) => return Err(stopped),
@@ -282,7 +283,7 @@ impl Delivery<'_> {
         Ok(())
     }
 
-    /// Removes what cannot be delivered: its upload, and its files.
+    /// Removes the upload and the files of a run that cannot be delivered.
     async fn remove(&self, kept: &Kept) -> Result<(), BackupError> {
         let removed = self.abort(kept).await;
         discard(&kept.spool, *removed.as_ref().unwrap_or(&Aborted::NotYet), self.limits).await;
@@ -293,14 +294,14 @@ impl Delivery<'_> {
         let aborting = async {
             Ok(match self.destination.resume(&kept.journal, &kept.spool) {
                 Some(upload) => upload.abort().await,
-                // It may have begun one that it could not note, without parts: that is the sweep's.
+                // An upload that the journal does not name has no parts; it is cleaned up as abandoned.
                 None => Aborted::AsFarAsPossible,
             })
         };
         self.limits.within(aborting).await
     }
 
-    /// Takes what this run may neither deliver nor delete out of the way.
+    /// Moves files that this run may neither deliver nor delete out of the way.
     async fn set_aside(
         &self,
         (spool_dir, run): (&SpoolDir, &std::path::Path),

@@ -1,7 +1,7 @@
-//! Tells a stalled `pg_dump` from a slow one: when it has been silent for too long, the server is asked what it does for it.
+//! Distinguishes a stalled `pg_dump` from a slow one: asks the server what it does for a silent one.
 //!
-//! Part of `watch`. Slow is what has a sign of life on the server within the limit: a query that runs, or one that
-//! began or ended. Where the server cannot be asked, silence alone decides.
+//! Part of `watch`. A dump is slow where the server ran, started or ended a query for it within the limit. Where the
+//! server cannot be asked, silence alone decides.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::postgres::backend::Backend;
 use super::watch::Watch;
 use super::{DumpError, StallFinding};
 
-/// The silence is looked at this often; a fraction of the limit where that is short.
+/// How often the silence is checked; a fraction of the limit where that is short.
 const EVERY: Duration = Duration::from_secs(1);
 
 impl Watch<'_> {
     /// Waits until `pg_dump` is stalled.
     pub(super) async fn stalled(&self) -> DumpError {
         let limit = self.postgres.stall_timeout;
-        // By tokio's clock, which says the same as the reader's.
+        // On tokio's clock, which has the same time as the reader's.
         let mut alive = Instant::now();
         loop {
             sleep(EVERY.min(limit / 10)).await;
@@ -33,7 +33,7 @@ impl Watch<'_> {
                 None => StallFinding::Unknown,
             };
             if self.progress.silent_since() != Some(silent_since) {
-                // It wrote meanwhile.
+                // It has written meanwhile.
                 continue;
             }
             match finding {
@@ -48,7 +48,7 @@ impl Watch<'_> {
     }
 }
 
-/// Says that the dump is slow, once in each stall timeout.
+/// Logs a slow dump, once in each stall timeout.
 fn report(backend: &Backend, silent: Duration) {
     let silent_s = silent.as_secs();
     if backend.is_at_work() {

@@ -1,7 +1,7 @@
-//! Looks after a running dump from the control session: is the session still there, whom does the dump block, who blocks
-//! the dump, and (`stall`) does it still move?
+//! Watches a running dump from the control session: whether the session works, whom the dump blocks, who blocks the
+//! dump, and (`stall`) whether it progresses.
 //!
-//! Runs beside `stream`. It ends only to say that the dump must end; everything else it only logs.
+//! Runs next to `stream`. It returns only when the dump must end, and logs everything else.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -18,18 +18,18 @@ use crate::proof::IncompleteDump;
 
 use super::{BackupError, DumpError};
 
-/// How often to look (SPEC §4). Also what tells that the session is alive: an idle psql does not notice that it is not.
+/// How often to ask. Asking also keeps the session alive: an idle psql does not notice that its connection is lost.
 const EVERY: Duration = Duration::from_secs(5);
-/// And never more often, however short the limits are: each look is a question to a server that has other work.
+/// The shortest interval, however short the limits are: the server has other work.
 const AT_MOST_EVERY: Duration = Duration::from_millis(250);
-/// How long somebody waits before it is worth a warning (SPEC §2).
+/// How long a session waits for the dump before that is logged.
 const WARN_AFTER: Duration = Duration::from_secs(10);
-/// How long an answer may take: a server that is drowning is slow in this too.
+/// How long an answer may take: an overloaded server is slow in this, too.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
-/// How long the last order may take: the entire way out has 10 s (SPEC §6).
+/// Time to terminate the dump's session: the program exits within 10 s of a signal.
 const END_DEADLINE: Duration = Duration::from_secs(2);
 
-/// A dump, seen from the control session.
+/// A dump, watched from the control session.
 pub(super) struct Watch<'a> {
     /// `None` once it is lost.
     session: tokio::sync::Mutex<Option<&'a mut Session>>,
@@ -37,7 +37,7 @@ pub(super) struct Watch<'a> {
     max_blocking: Option<Duration>,
     pub(super) postgres: &'a PostgresSettings,
     pub(super) progress: &'a Progress,
-    /// Who held the lock that the dump waited for when it was last looked at.
+    /// The session that held the lock that the dump waited for, at the last look.
     lock_holder: Mutex<Option<String>>,
 }
 
@@ -54,7 +54,7 @@ impl<'a> Watch<'a> {
         Self { session, application_name, max_blocking, postgres, progress, lock_holder }
     }
 
-    /// Ends a dump that failed, here and on the server; the error then says who was in its way.
+    /// Ends a failed dump, here and on the server; adds the session that blocked it to the error.
     pub async fn conclude(&self, dump: Dump, error: BackupError) -> BackupError {
         dump.stop().await;
         let end = async {
@@ -77,8 +77,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Asks something on the control session; `None` once that is lost, which costs the lock and this watch, not the
-    /// backup (SPEC §4.3).
+    /// Asks something on the control session. `None` once that is lost, which costs the lock and this watch, not the
+    /// backup.
     pub(super) async fn ask<T>(
         &self,
         question: impl AsyncFnOnce(&mut Session, &str) -> Result<T, PostgresError>,
@@ -97,7 +97,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Watches who waits for whom, until the dump must give way.
+    /// Watches which sessions wait for the dump; returns when the dump must give way.
     pub async fn gives_way(&self) -> DumpError {
         let mut known: HashMap<i32, Waiter> = HashMap::new();
         let every = pace(self.postgres.lock_wait, self.max_blocking);
@@ -117,7 +117,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Remembers who is in the dump's way, and says so once.
+    /// Records the session that blocks the dump, and logs it once.
     fn note_lock_holder(&self, backend: Option<&Backend>) {
         let holder = backend.and_then(Backend::lock_holder);
         let mut noted = self.lock_holder.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,13 +129,13 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// How often to look: before what may happen at either limit has happened.
+/// How often to ask, so that neither limit passes unnoticed.
 fn pace(lock_wait: Duration, max_blocking: Option<Duration>) -> Duration {
     let soonest = max_blocking.map_or(lock_wait, |limit| limit.min(lock_wait));
     (soonest / 2).clamp(AT_MOST_EVERY, EVERY)
 }
 
-/// A session that was seen waiting.
+/// A session that waits for the dump.
 struct Waiter {
     since: Instant,
     is_reported: bool,

@@ -87,15 +87,15 @@ impl Aside {
     #[must_use]
     pub fn explanation(self) -> &'static str {
         match self {
-            Self::Refused => "S3 does not take it",
-            Self::Unreadable => "the disk does not give it back",
+            Self::Refused => "S3 refuses it",
+            Self::Unreadable => "the disk does not return it",
             Self::OfAnotherVersion => {
                 "another version of pg-s3-backup wrote its journal: run that version to deliver it"
             }
             Self::OfAnotherDestination => {
-                "its journal names another destination: run a backup to that one, with this directory in its place"
+                "its journal names another destination: move this directory there, and run a backup to it"
             }
-            Self::Damaged => "its journal is damaged, and does not say which database it is of",
+            Self::Damaged => "its journal is damaged and does not name its database",
         }
     }
 }

@@ -128,7 +128,7 @@ impl Upload {
                 }
             }
             Err(error @ StorageError::Outage { .. }) if expected.is_named_by(&answer) => {
-                tracing::info!(%error, "HEAD is not to be had: the checksum that S3 answered to Complete is the proof");
+                tracing::info!(%error, "HEAD got no answer: the checksum in the answer to Complete is the proof");
                 Ok(())
             }
             Err(error) => Err(error),
@@ -165,12 +165,12 @@ impl Upload {
             Verdict::Unnamed => match self.read_back(verified, &head, "it has no run id").await? {
                 ReadBack::Same => {}
                 ReadBack::Denied(failure) if bytes.is_some() => {
-                    tracing::warn!(key = self.key, %failure, "the object has no run id and may not be read: taken for this backup by its size");
+                    tracing::warn!(key = self.key, %failure, "the object has no run id, and these credentials may not read it: accepted as this backup by its size");
                 }
                 ReadBack::Unproven if bytes.is_some() => {
                     tracing::warn!(
                         key = self.key,
-                        "the object has no run id, and the answers to GET are not the object: taken for this backup by its size"
+                        "the object has no run id, and the answers to GET are not the object: accepted as this backup by its size"
                     );
                 }
                 ReadBack::Denied(_) | ReadBack::Unproven | ReadBack::Other => {
@@ -191,12 +191,12 @@ impl Upload {
                 tracing::warn!(
                     key = self.key,
                     difference = what,
-                    "the store says something else of the backup than was sent, and the answers to GET are not the object (a proxy's?): it is kept, `check --deep` tells whether it is intact"
+                    "the store's data of the backup differ from what was sent, and the answers to GET are not the object (a proxy's?): it is kept, verify it with `check --deep`"
                 );
                 Ok(())
             }
             ReadBack::Denied(failure) => {
-                tracing::warn!(key = self.key, difference = what, %failure, "the store says something else of the backup than was sent, and it may not be read back: `check --deep` with other credentials tells whether it is complete");
+                tracing::warn!(key = self.key, difference = what, %failure, "the store's data of the backup differ from what was sent, and it may not be read back: it is kept, verify it with `check --deep` and other credentials");
                 Ok(())
             }
         }

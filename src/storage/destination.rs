@@ -207,11 +207,7 @@ impl Destination {
             SmallObject::Absent => None,
             SmallObject::Complete(body) => Some(serde_json::from_slice(&body).map_err(Damaged::NotJson)),
             SmallObject::TooLarge => {
-                tracing::warn!(
-                    file_name,
-                    most = LARGEST_MANIFEST,
-                    "this manifest is too large to be one: taken for damaged"
-                );
+                tracing::warn!(file_name, most = LARGEST_MANIFEST, "this manifest is too large: treated as damaged");
                 Some(Err(Damaged::TooLarge))
             }
         })

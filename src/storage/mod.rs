@@ -81,7 +81,7 @@ pub enum StorageError {
     /// The store does not confirm the requested encryption.
     #[error(
         "begin the upload: S3_SSE={asked} was asked for, but the store answers {}: unset S3_SSE, or set it to what this store can do",
-        answered.as_deref().unwrap_or("without a word of encryption")
+        answered.as_deref().unwrap_or("without encryption")
     )]
     NotEncrypted {
         /// `S3_SSE`
@@ -108,7 +108,7 @@ pub enum StorageError {
         limit: OutageLimit,
     },
     /// Every tested name is taken.
-    #[error("look for a free name: {tried} names from {key} on are taken: look at what stands there")]
+    #[error("look for a free name: {tried} names from {key} on are taken: look at the objects there")]
     NoFreeName {
         /// The first key.
         key: String,
@@ -116,7 +116,7 @@ pub enum StorageError {
         tried: u32,
     },
     /// Another object has the backup's name.
-    #[error("commit {key}: another object stands there: it was left alone, run the backup again")]
+    #[error("commit {key}: another object has this name: it was left alone, run the backup again")]
     Foreign {
         /// The key.
         key: String,

@@ -154,7 +154,7 @@ impl PartUploader {
         let taken = self.put(PartBody { number, bytes, digest }).await?;
         // Without this record the next run sends the part again, which costs time only.
         if let Err(error) = spool.uploaded(number, taken.etag.clone()).await {
-            tracing::debug!(part = number, error = %crate::error_chain::Chain(&error), "the part is not noted as taken");
+            tracing::debug!(part = number, error = %crate::error_chain::Chain(&error), "the spool has no record of the uploaded part");
         }
         Ok((number, taken))
     }

@@ -56,16 +56,13 @@ impl Upload {
         tracing::warn!(
             key = self.key,
             difference = why,
-            "the store does not confirm what was sent: reading the backup back"
+            "the store's data differ from what was sent: reading the backup back"
         );
         let mut before = None;
         for nth in 1..=READINGS {
             match self.read_once(verified, head).await? {
                 Reading::Same => {
-                    tracing::warn!(
-                        key = self.key,
-                        "the backup was read back and is what was sent, whatever the store says of it"
-                    );
+                    tracing::warn!(key = self.key, "the backup was read back and is what was sent");
                     return Ok(ReadBack::Same);
                 }
                 Reading::Denied(failure) => return Ok(ReadBack::Denied(failure)),

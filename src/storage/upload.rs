@@ -91,8 +91,7 @@ impl Upload {
     /// no object's key begins with `second`, the key up to the time. A single attempt, after the upload was started: of
     /// two runs that do so at the same time, at least one sees the other.
     pub async fn is_alone(&self, second: &str) -> bool {
-        let unknown =
-            |failure: Failure| tracing::debug!(key = self.key, error = %failure, "who else is here is not known");
+        let unknown = |failure: Failure| tracing::debug!(key = self.key, error = %failure, "other runs cannot be seen");
         // By the exact key: MinIO lists uploads for no other prefix.
         let uploads = self.bucket.open_uploads(&self.key).await.map_err(unknown).unwrap_or_default();
         let is_other = |upload: &OpenUpload| upload.key == self.key && upload.id != self.id;

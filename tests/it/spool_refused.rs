@@ -66,7 +66,7 @@ fn a_dump_is_cut_anew_when_s3_refuses_its_parts() {
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::Nth(1), invalid()));
     let outcome = stage.backup().run();
     stage.assert_delivered(&outcome, (2, 2), "refused once");
-    assert!(outcome.stderr.contains("cutting the dump in the spool into other parts"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("splitting the dump in the spool into other parts"), "{}", outcome.stderr);
 }
 
 #[test]

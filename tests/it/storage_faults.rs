@@ -119,7 +119,7 @@ fn an_object_of_another_run_is_left_alone() {
     let stage = small();
     let outcome = overwritten_after_the_commit(&stage, |_| "another".to_owned());
     assert_eq!(outcome.code, Some(STORAGE_FAILED), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("another object stands there"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("another object has this name"), "{}", outcome.stderr);
     assert_eq!(stage.keys().len(), 1, "it is still there");
 }
 

@@ -62,7 +62,7 @@ impl fmt::Display for Flaw {
                 write!(f, "it ends in the middle of the data of {table}, after {rows} rows")
             }
             Self::TailCut { missing } => write!(f, "its last {missing} bytes are missing"),
-            Self::SomethingFollows => f.write_str("something follows its end, as where two dumps stand in one"),
+            Self::SomethingFollows => f.write_str("something follows its end, as with two dumps in one"),
         }
     }
 }

@@ -18,7 +18,7 @@ impl Failure {
         }
         match self.code.as_str() {
             _ if self.kind == FailureKind::NotFromS3 => {
-                "this is no answer of S3's: correct S3_URL, or look at the proxy or load balancer before the store"
+                "S3 did not send this answer: correct S3_URL, or look at the proxy or load balancer before the store"
             }
             "NoSuchBucket" => "create the bucket, or correct S3_BUCKET",
             // The second is Swift's.
@@ -50,7 +50,7 @@ impl Failure {
             }
             BUCKET_IS_KEY => "take the bucket out of S3_URL, which leads to an object of it",
             BROKEN_LISTING => {
-                "have the store or the proxy in front of it fixed: nothing is deleted or decided by a part of a listing"
+                "have the store or the proxy before it fixed: nothing is deleted by an incomplete listing"
             }
             "NoSuchUpload" => "something aborted the upload, such as a lifecycle rule: run the backup again",
             "InvalidPart" | "BadDigest" => {
