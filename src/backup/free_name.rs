@@ -9,7 +9,7 @@ use chrono::Utc;
 
 use crate::archive::name::BackupName;
 use crate::spool::Spool;
-use crate::storage::{Beginning, Destination, StorageError, Upload};
+use crate::storage::{Destination, NewUpload, StorageError, Upload};
 
 use super::BackupError;
 use super::limits::Limits;
@@ -22,18 +22,22 @@ const MOST_NAMES: u32 = 10;
 pub(super) async fn begin_under_free_name(
     destination: &Destination,
     first: BackupName,
-    (with, spool): (&Beginning, Option<&Arc<Spool>>),
+    (with, spool): (&NewUpload, Option<&Arc<Spool>>),
     limits: Option<&Limits>,
 ) -> Result<Upload, BackupError> {
     let mut name = first;
     for attempt in 1..=MOST_NAMES {
-        within(limits, async { Ok(wait_for(name).await) }).await?;
+        within(limits, async {
+            wait_for(name).await;
+            Ok(())
+        })
+        .await?;
         let key = destination.key(&name.to_string());
         if within(limits, async { Ok(destination.is_taken(&key).await?) }).await? {
             name = name.later(1);
             continue;
         }
-        let with = Beginning { key, ..with.clone() };
+        let with = NewUpload { key, ..with.clone() };
         let upload = within(limits, async { Ok(destination.begin(with, spool.cloned()).await?) }).await?;
         let is_alone = within(limits, async { Ok(upload.is_alone(&destination.key(&name.second())).await) }).await;
         match is_alone {

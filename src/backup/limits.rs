@@ -62,10 +62,7 @@ impl Limits {
     /// # Errors
     /// The work's own, or the limit.
     pub async fn within<T>(&self, work: impl Future<Output = Result<T, BackupError>>) -> Result<T, BackupError> {
-        tokio::select! {
-            done = work => done,
-            reason = self.reached() => Err(reason),
-        }
+        self.within_grace(Duration::ZERO, work).await
     }
 
     /// As [`Self::within`], but lets the work go on until `grace` after a limit.
@@ -82,9 +79,7 @@ impl Limits {
             reason = async { let (reason, at) = self.reached_at().await; sleep_until(at + grace).await; reason } => Err(reason),
         }
     }
-}
 
-impl Limits {
     /// Waits for work that returns no error, until [`DELETE_TIME`] after a limit is reached. Work of [`crate::disk`] then
     /// goes on in its thread.
     pub(super) async fn to_the_end(&self, work: impl Future<Output = ()>) {
@@ -114,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_way_out_is_counted_from_the_limit_whatever_came_since() {
+    async fn exit_time_counts_from_the_limit() {
         let never = std::future::pending::<Result<(), BackupError>>;
         // Shorter than any grace: a grace that is used up ends at once.
         let soon = Duration::from_secs(3);
@@ -129,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_its_grace_left_is_not_cut_off() {
+    async fn work_within_its_grace_is_not_cut_off() {
         let work = async {
             tokio::time::sleep(Duration::from_millis(50)).await;
             Ok(())

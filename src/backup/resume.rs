@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use crate::error_chain::Chain;
 use crate::pipeline::{PartMemory, PartPlan, PartSettings, Progress};
 use crate::proof::VerifiedDump;
-use crate::spool::{Aside, Found, Kept, Resplit, Spool, SpoolDir};
-use crate::storage::{Aborted, Beginning, Committed, Destination, StorageError, Upload};
+use crate::spool::{Found, Kept, QueuedPart, Resplit, SetAside, Spool, SpoolDir};
+use crate::storage::{Aborted, Committed, Destination, NewUpload, StorageError, Upload};
 
 use self::fate::{Fate, fate, is_invalid, is_the_uploads_fault};
 use super::free_name::begin_under_free_name;
@@ -192,7 +192,7 @@ impl Delivery<'_> {
         let key = self.destination.key(&start.file_name);
         let is_partial = kept.journal.proof.as_ref().is_some_and(|proof| proof.manifest["partial"] == true);
         let checksum = self.destination.checksum();
-        let with = Beginning { key, run_id: start.run_id.clone(), is_partial, checksum };
+        let with = NewUpload { key, run_id: start.run_id.clone(), is_partial, checksum };
         begin_under_free_name(self.destination, name, (&with, Some(&kept.spool)), Some(self.limits)).await
     }
 
@@ -202,7 +202,7 @@ impl Delivery<'_> {
         let (queue, waiting) = mpsc::unbounded_channel();
         let missing = kept.journal.parts.values().filter(|part| !upload.has(part.number));
         // The receiver is still there.
-        missing.for_each(|part| _ = queue.send(part.clone()));
+        missing.for_each(|part| _ = queue.send(QueuedPart::Spooled(part.clone())));
         drop(queue);
         // The parts have another run's sizes: memory and number in flight follow the largest.
         let largest = kept.journal.parts.values().map(|part| part.bytes).max();
@@ -285,12 +285,6 @@ impl Delivery<'_> {
 
     /// Removes the upload and the files of a run that cannot be delivered.
     async fn remove(&self, kept: &Kept) -> Result<(), BackupError> {
-        let removed = self.abort(kept).await;
-        discard(&kept.spool, *removed.as_ref().unwrap_or(&Aborted::NotYet), self.limits).await;
-        removed.map(drop)
-    }
-
-    async fn abort(&self, kept: &Kept) -> Result<Aborted, BackupError> {
         let aborting = async {
             Ok(match self.destination.resume(&kept.journal, &kept.spool) {
                 Some(upload) => upload.abort().await,
@@ -298,14 +292,16 @@ impl Delivery<'_> {
                 None => Aborted::AsFarAsPossible,
             })
         };
-        self.limits.within(aborting).await
+        let aborted = self.limits.within(aborting).await;
+        discard(&kept.spool, *aborted.as_ref().unwrap_or(&Aborted::NotYet), self.limits).await;
+        aborted.map(drop)
     }
 
     /// Moves files that this run may neither deliver nor delete out of the way.
     async fn set_aside(
         &self,
         (spool_dir, run): (&SpoolDir, &std::path::Path),
-        why: Aside,
+        why: SetAside,
         cause: &str,
     ) -> Result<(), BackupError> {
         let place = self.limits.within(async { Ok(spool_dir.set_aside(run, why).await?) }).await?;

@@ -295,17 +295,14 @@ impl<'a> Backup<'a> {
         let Dumping { facts, tools, source, upload_plan, known, globals } = *dumping;
         let (application_name, pg_dump_warnings) = (blocking::application_name(upload_plan.run_id), OnceLock::new());
         let job = Job {
-            postgres: &self.settings.postgres,
+            settings: self.settings,
             source,
             tools,
-            settings: &self.settings.pipeline,
             plan: upload_plan.plan.clone(),
-            parts: &self.settings.parts,
             checksum: upload_plan.destination.checksum(),
             progress: &self.progress,
             limits: &self.limits,
             application_name: &application_name,
-            max_blocking: self.settings.max_blocking,
             warnings: &pg_dump_warnings,
         };
         let arguments = Dump::arguments(&self.settings.postgres);
@@ -377,7 +374,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_backup_never_has_the_name_of_what_was_just_delivered() {
+    async fn a_backup_never_has_the_name_of_a_backup_just_delivered() {
         // One of the three is that of the current second.
         let now = BackupName::new(Utc::now());
         let delivered = [now, now.later(1)];

@@ -18,7 +18,7 @@ const EVERY: Duration = Duration::from_secs(1);
 impl Watch<'_> {
     /// Waits until `pg_dump` is stalled.
     pub(super) async fn stalled(&self) -> DumpError {
-        let limit = self.postgres.stall_timeout;
+        let limit = self.settings.postgres.stall_timeout;
         // On tokio's clock, which has the same time as the reader's.
         let mut alive = Instant::now();
         loop {

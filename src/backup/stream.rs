@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -14,33 +13,30 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error_chain::Chain;
 use crate::pipeline::{
-    self, FinishGate, PartMemory, PartPlan, PartSettings, Pipeline, PipelineError, PipelineInput, PipelineSettings,
-    Progress, ScanReport, SealedPart, Totals,
+    self, FinishGate, PartMemory, PartPlan, Pipeline, PipelineError, PipelineInput, Progress, ScanReport, SealedPart,
+    Totals,
 };
-use crate::postgres::{Conninfo, Dump, PostgresSettings, Session, Tools};
+use crate::postgres::{Conninfo, Dump, Session, Tools};
 use crate::proof::{self, VerifiedDump};
-use crate::spool::Spool;
-use crate::storage::{Outage, Outgoing, Upload};
+use crate::spool::{QueuedPart, Spool};
+use crate::storage::{Outage, Upload};
 
 use super::limits::Limits;
+use super::settings::BackupSettings;
 use super::upload_target::Target;
 use super::watch::Watch;
 use super::{BackupError, DumpError};
 
 /// What one dump is made with.
 pub(super) struct Job<'a> {
-    pub postgres: &'a PostgresSettings,
+    pub settings: &'a BackupSettings,
     pub source: &'a Conninfo,
     pub tools: &'a Tools,
-    pub settings: &'a PipelineSettings,
     pub plan: PartPlan,
-    /// For parts that are sent again from disk.
-    pub parts: &'a PartSettings,
     pub checksum: pipeline::PartChecksum,
     pub progress: &'a Arc<Progress>,
     pub limits: &'a Limits,
     pub application_name: &'a str,
-    pub max_blocking: Option<Duration>,
     /// `pg_dump`'s warnings, once it has ended.
     pub warnings: &'a OnceLock<Vec<String>>,
 }
@@ -53,7 +49,7 @@ impl Job<'_> {
         session: &mut Session,
         describe: impl AsyncFnOnce(&VerifiedDump) -> serde_json::Value,
     ) -> Result<(Upload, VerifiedDump), BackupError> {
-        let (mut dump, stdout) = match Dump::start(self.tools, self.postgres, self.source) {
+        let (mut dump, stdout) = match Dump::start(self.tools, &self.settings.postgres, self.source) {
             Ok(started) => started,
             Err(error) => {
                 target.abort(self.limits).await;
@@ -61,7 +57,7 @@ impl Job<'_> {
             }
         };
         let cancel = CancellationToken::new();
-        let watch = Watch::new(session, self.application_name, self.postgres, self.max_blocking, self.progress);
+        let watch = Watch::new(session, self.application_name, self.settings, self.progress);
         let outcome = tokio::select! {
             outcome = self.flow(&mut dump, stdout, &mut target, (cancel.clone(), describe)) => outcome,
             reason = self.limits.reached() => Err(reason),
@@ -99,7 +95,7 @@ impl Job<'_> {
             cancel,
         };
         let Pipeline { parts, scan, gate, totals } =
-            pipeline::start(self.settings, input).map_err(DumpError::Pipeline)?;
+            pipeline::start(&self.settings.pipeline, input).map_err(DumpError::Pipeline)?;
         let (queue, waiting) = mpsc::unbounded_channel();
         let (spool, outage) = (target.spool.clone(), target.destination.clone());
         let (spool, outage) = (spool.as_ref(), outage.outage());
@@ -149,7 +145,7 @@ impl Job<'_> {
             }
             Err(error) => return Err(DumpError::Pipeline(error).into()),
         };
-        let limit = self.postgres.stall_timeout;
+        let limit = self.settings.postgres.stall_timeout;
         let end = timeout(limit, dump.wait()).await.map_err(|_| DumpError::DoesNotEnd { limit })?;
         let end = end.map_err(DumpError::Wait)?;
         let ended = proof::judge_end(&end, scan).map_err(DumpError::IncompleteDump)?;
@@ -169,7 +165,7 @@ fn keeps_dump(spool: Option<&Arc<Spool>>) -> bool {
 async fn store(
     spool: Option<&Arc<Spool>>,
     mut parts: mpsc::UnboundedReceiver<SealedPart>,
-    queue: mpsc::UnboundedSender<Outgoing>,
+    queue: mpsc::UnboundedSender<QueuedPart>,
     outage: &Outage,
 ) -> Result<(), BackupError> {
     while let Some(part) = parts.recv().await {
@@ -179,11 +175,11 @@ async fn store(
         };
         if let Some(stored) = stored {
             // Where the upload has ended, the part is still on disk: the next run can send it.
-            let _ = queue.send(Outgoing::Spooled(stored));
+            let _ = queue.send(QueuedPart::Spooled(stored));
         } else {
             outage.resume();
             let given_up = |_| DumpError::Pipeline(PipelineError::GivenUp);
-            queue.send(Outgoing::Sealed(part)).map_err(given_up)?;
+            queue.send(QueuedPart::Sealed(part)).map_err(given_up)?;
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::error_chain::Chain;
 use crate::pipeline::PartPlan;
 use crate::proof::VerifiedDump;
 use crate::spool::{Spool, SpoolDir, SpoolError, Start};
-use crate::storage::{Aborted, Beginning, Committed, Destination, Upload};
+use crate::storage::{Aborted, Committed, Destination, NewUpload, Upload};
 
 use super::BackupError;
 use super::free_name::begin_under_free_name;
@@ -93,7 +93,7 @@ impl UploadPlan<'_> {
         let outage = self.destination.outage();
         // One attempt may take longer than the outage budget: that must not end a run that can dump meanwhile.
         outage.suspend();
-        let disturbed = outage.disturbed();
+        let next_failure = outage.next_failure();
         let (destination, name, files) = (self.destination.clone(), self.name, Arc::clone(spool));
         let mut task =
             tokio::spawn(
@@ -108,7 +108,7 @@ impl UploadPlan<'_> {
                     Err(error)
                 }
             },
-            () = disturbed => {
+            () = next_failure => {
                 tracing::warn!("S3 does not answer: the dump goes to the spool meanwhile");
                 Ok(UploadState::Starting(task))
             }
@@ -119,10 +119,10 @@ impl UploadPlan<'_> {
         }
     }
 
-    fn request(&self) -> Beginning {
+    fn request(&self) -> NewUpload {
         let key = self.destination.key(&self.name.to_string());
         let (run_id, checksum) = (self.run_id.to_owned(), self.destination.checksum());
-        Beginning { key, run_id, is_partial: self.is_partial, checksum }
+        NewUpload { key, run_id, is_partial: self.is_partial, checksum }
     }
 }
 

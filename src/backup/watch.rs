@@ -13,10 +13,10 @@ use crate::error_chain::Chain;
 use crate::pipeline::Progress;
 use crate::postgres::backend::Backend;
 use crate::postgres::blocking::{Waiting, waiting_for};
-use crate::postgres::{Dump, PostgresError, PostgresSettings, Session};
+use crate::postgres::{Dump, PostgresError, Session};
 use crate::proof::IncompleteDump;
 
-use super::{BackupError, DumpError};
+use super::{BackupError, BackupSettings, DumpError};
 
 /// How often to ask. Asking also keeps the session alive: an idle psql does not notice that its connection is lost.
 const EVERY: Duration = Duration::from_secs(5);
@@ -34,8 +34,7 @@ pub(super) struct Watch<'a> {
     /// `None` once it is lost.
     session: tokio::sync::Mutex<Option<&'a mut Session>>,
     application_name: &'a str,
-    max_blocking: Option<Duration>,
-    pub(super) postgres: &'a PostgresSettings,
+    pub(super) settings: &'a BackupSettings,
     pub(super) progress: &'a Progress,
     /// The session that held the lock that the dump waited for, at the last look.
     lock_holder: Mutex<Option<String>>,
@@ -46,12 +45,11 @@ impl<'a> Watch<'a> {
     pub fn new(
         session: &'a mut Session,
         application_name: &'a str,
-        postgres: &'a PostgresSettings,
-        max_blocking: Option<Duration>,
+        settings: &'a BackupSettings,
         progress: &'a Progress,
     ) -> Self {
         let (session, lock_holder) = (tokio::sync::Mutex::new(Some(session)), Mutex::default());
-        Self { session, application_name, max_blocking, postgres, progress, lock_holder }
+        Self { session, application_name, settings, progress, lock_holder }
     }
 
     /// Ends a failed dump, here and on the server; adds the session that blocked it to the error.
@@ -84,7 +82,7 @@ impl<'a> Watch<'a> {
         question: impl AsyncFnOnce(&mut Session, &str) -> Result<T, PostgresError>,
     ) -> Option<T> {
         let mut session = self.session.lock().await;
-        let deadline = ANSWER_DEADLINE.min(self.postgres.stall_timeout);
+        let deadline = ANSWER_DEADLINE.min(self.settings.postgres.stall_timeout);
         let answer = timeout(deadline, question(session.as_deref_mut()?, self.application_name)).await;
         match answer.unwrap_or(Err(PostgresError::Silent { deadline })) {
             Ok(answer) => Some(answer),
@@ -100,7 +98,7 @@ impl<'a> Watch<'a> {
     /// Watches which sessions wait for the dump; returns when the dump must give way.
     pub async fn gives_way(&self) -> DumpError {
         let mut known: HashMap<i32, Waiter> = HashMap::new();
-        let every = pace(self.postgres.lock_wait, self.max_blocking);
+        let every = pace(self.settings.postgres.lock_wait, self.settings.max_blocking);
         loop {
             sleep(every).await;
             let looked = self
@@ -110,7 +108,7 @@ impl<'a> Watch<'a> {
             known.retain(|pid, _| waiting.iter().any(|session| session.pid == *pid));
             for session in waiting {
                 let waiter = known.entry(session.pid).or_insert_with(Waiter::new);
-                if let Some(error) = waiter.look_at(session, self.max_blocking) {
+                if let Some(error) = waiter.look_at(session, self.settings.max_blocking) {
                     return error;
                 }
             }
@@ -172,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_looked_in_time_and_not_too_often() {
+    fn the_server_is_asked_in_time_and_not_too_often() {
         let millis = Duration::from_millis;
         for (lock_wait, max_blocking, every) in [
             (millis(60_000), None, EVERY),

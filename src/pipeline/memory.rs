@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_is_filled_beside_those_in_flight_whatever_their_size() {
+    async fn one_part_is_filled_next_to_those_in_flight_of_any_size() {
         for (base, concurrency, most) in [(5, 4, 5), (12, 1, 2), (24, 4, 4), (200, 4, 2)] {
             let memory = memory(base * MIB, concurrency);
             assert_eq!(given(&memory, base * MIB).await.len(), most, "{base} MiB, {concurrency} in flight");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_is_used_again_once_nobody_holds_it() {
+    async fn memory_is_reused_once_no_clone_is_left() {
         let memory = memory(5 * MIB, 4);
         let mut first = memory.take(5 * MIB).await;
         first.bytes().extend_from_slice(b"a part");

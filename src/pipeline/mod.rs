@@ -15,11 +15,10 @@ mod memory;
 mod parts;
 mod reader;
 pub mod scanner;
-mod silence;
 
 use std::fs::File;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crossbeam_channel::bounded;
@@ -79,7 +78,8 @@ pub struct Progress {
     stored: AtomicU64,
     uploaded: AtomicU64,
     stall_times: bottleneck::StallTimes,
-    silence: silence::OutputSilence,
+    /// Since when the reader has been waiting for `pg_dump`. A reader that waits for the next stage is not.
+    silent_since: Mutex<Option<Instant>>,
 }
 
 impl Progress {
@@ -105,7 +105,7 @@ impl Progress {
     /// and while a later stage blocks the reader.
     #[must_use]
     pub fn silent_since(&self) -> Option<Instant> {
-        self.silence.since()
+        *self.silent_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts bytes that S3 has accepted.
@@ -117,6 +117,10 @@ impl Progress {
     #[must_use]
     pub fn bottleneck(&self) -> Bottleneck {
         self.stall_times.bottleneck()
+    }
+
+    fn set_silent_since(&self, since: Option<Instant>) {
+        *self.silent_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     fn add_dumped(&self, bytes: u64) {

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_for_other_limits_is_noticed_and_cut_so_that_every_store_takes_it() {
+    fn parts_of_other_limits_are_noticed_and_replanned_for_every_store() {
         const MIB: u64 = 1 << 20;
         let equal = PartSettings { equal: true, ..settings() };
         let few = PartSettings { max_parts: 2, ..settings() };

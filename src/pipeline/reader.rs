@@ -1,6 +1,6 @@
 //! Reads `pg_dump`'s output, passes every byte to the scanner, and cuts it into blocks for the workers.
 //!
-//! One thread. It reports the time that it waits for bytes (`silence`), and `backup::stall` may end the wait. It does
+//! One thread. It reports since when it waits for bytes, and `backup::stall` may end the wait. It does
 //! not report waiting for the next stage: a slow S3 must slow `pg_dump` down, and that is no stall.
 
 use std::fs::File;
@@ -81,7 +81,7 @@ impl Reader {
     fn wait(&self) -> Result<(), PipelineError> {
         let since = Instant::now();
         let waited = self.wait_since(since);
-        self.progress.silence.ends();
+        self.progress.set_silent_since(None);
         waited
     }
 
@@ -93,7 +93,7 @@ impl Reader {
             }
             let mut fds = [PollFd::from_borrowed_fd(self.stdout.as_fd(), PollFlags::IN)];
             match poll(&mut fds, Some(&timeout)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => self.progress.silence.lasts_since(since),
+                Ok(0) | Err(rustix::io::Errno::INTR) => self.progress.set_silent_since(Some(since)),
                 Ok(_) => {
                     self.progress.stall_times.add_dump(since);
                     return Ok(());

@@ -48,14 +48,14 @@ pub enum Found {
     /// A journal that lacks something the dump needs; and what it still says.
     Damaged(Damage, Option<Kept>),
     /// Files that this run can neither use nor delete.
-    Foreign(PathBuf, Aside),
+    Foreign(PathBuf, SetAside),
     /// Files without a journal, deleted by now.
     Nothing,
 }
 
 /// Why a run's files are set aside. The program does not touch them again until a person has looked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Aside {
+pub enum SetAside {
     /// The dump cannot be delivered.
     Refused,
     /// The disk does not return a part. It may be intact.
@@ -68,7 +68,7 @@ pub enum Aside {
     Damaged,
 }
 
-impl Aside {
+impl SetAside {
     const ALL: [Self; 5] =
         [Self::Refused, Self::Unreadable, Self::OfAnotherVersion, Self::OfAnotherDestination, Self::Damaged];
 
@@ -180,7 +180,7 @@ impl SpoolDir {
     ///
     /// # Errors
     /// Where the disk does not move them.
-    pub async fn set_aside(&self, run: &Path, why: Aside) -> Result<PathBuf, SpoolError> {
+    pub async fn set_aside(&self, run: &Path, why: SetAside) -> Result<PathBuf, SpoolError> {
         let (run, subdirectory) = (run.to_owned(), self.subdirectory.clone());
         let rename = move || {
             let id = run.file_name().unwrap_or_default().to_string_lossy();
@@ -198,7 +198,8 @@ impl SpoolDir {
     pub async fn set_aside_runs(&self) -> Result<Vec<PathBuf>, SpoolError> {
         let subdirectory = self.subdirectory.clone();
         let look = move || {
-            let is_aside = |name: &str| Aside::ALL.iter().any(|why| name.strip_prefix(why.prefix()).is_some_and(is_id));
+            let is_aside =
+                |name: &str| SetAside::ALL.iter().any(|why| name.strip_prefix(why.prefix()).is_some_and(is_id));
             directories(&subdirectory, is_aside).unwrap_or_default()
         };
         Ok(self.disk.call(0, look).await?)
@@ -254,7 +255,7 @@ fn unless_gone<T: Default>(path: &Path, read: io::Result<T>) -> Result<T, SpoolE
 ///
 /// # Errors
 /// [`SpoolError::Unusable`] where it cannot be written.
-pub async fn room_in(dir: &Path) -> Result<u64, SpoolError> {
+pub async fn check_writable(dir: &Path) -> Result<u64, SpoolError> {
     let spool = dir.to_owned();
     let try_it = move || {
         let unusable = |source| SpoolError::Unusable { path: spool.clone(), source };
@@ -326,17 +327,17 @@ fn inspect(disk: &Disk, run: &Path, destination: &str) -> Found {
         Err(_) => return damaged("cannot be read", None),
     };
     if reading.is_of_another_version {
-        return Found::Foreign(run.to_owned(), Aside::OfAnotherVersion);
+        return Found::Foreign(run.to_owned(), SetAside::OfAnotherVersion);
     }
     let Some(journal) = reading.journal else {
         if reading.has_proof {
-            return Found::Foreign(run.to_owned(), Aside::Damaged);
+            return Found::Foreign(run.to_owned(), SetAside::Damaged);
         }
         report(run, fs::remove_dir_all(run));
         return reading.damage.map_or(Found::Nothing, |damage| Found::Damaged(damage, None));
     };
     if journal.start.destination != destination {
-        return Found::Foreign(run.to_owned(), Aside::OfAnotherDestination);
+        return Found::Foreign(run.to_owned(), SetAside::OfAnotherDestination);
     }
     let spool = match Spool::reopen(disk.clone(), run, reading.line_bytes, &journal) {
         Ok(spool) => Arc::new(spool),

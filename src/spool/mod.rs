@@ -25,11 +25,21 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::disk::DiskError;
+use crate::pipeline::SealedPart;
 
-pub use directory::{Aside, Found, Kept, SpoolDir, holds_complete_dump, room_in, upload_ids};
+pub use directory::{Found, Kept, SetAside, SpoolDir, check_writable, holds_complete_dump, upload_ids};
 pub use journal::{Damage, Journal, Proof, SpooledPart, Start, StartedUpload};
 pub use resplit::Resplit;
 pub use run::Spool;
+
+/// A part that waits for its upload.
+#[derive(Clone)]
+pub enum QueuedPart {
+    /// In memory.
+    Sealed(SealedPart),
+    /// On disk.
+    Spooled(SpooledPart),
+}
 
 /// Why the spool cannot be used.
 #[derive(Debug, thiserror::Error)]

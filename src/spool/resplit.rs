@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::pipeline::{PartBuffer, PartChecksum, PartDigest, PartMemory, SealedPart};
 use crate::proof::ResplitTotals;
 
-use super::{Kept, Spool, SpoolError, SpooledPart};
+use super::{Kept, QueuedPart, Spool, SpoolError, SpooledPart};
 
 /// A kept dump that is being split into other parts.
 pub struct Resplit {
@@ -51,7 +51,7 @@ impl Resplit {
     ///
     /// # Errors
     /// Where a part on disk cannot be read, or has changed.
-    pub async fn run(self, queue: mpsc::UnboundedSender<SealedPart>) -> Result<ResplitTotals, SpoolError> {
+    pub async fn run(self, queue: mpsc::UnboundedSender<QueuedPart>) -> Result<ResplitTotals, SpoolError> {
         let Self { mut stream, memory, checksum } = self;
         let mut totals = ResplitTotals { bytes: 0, sha256: [0; 32], crc64: None, parts: 0 };
         while !stream.parts.is_empty() {
@@ -68,7 +68,7 @@ impl Resplit {
             let (digest, bytes) = part?;
             totals.add(&digest, bytes.len() as u64);
             // The receiver has ended, and reports why.
-            queue.send(SealedPart { number, bytes, digest }).map_err(|_| SpoolError::GivenUp)?;
+            queue.send(QueuedPart::Sealed(SealedPart { number, bytes, digest })).map_err(|_| SpoolError::GivenUp)?;
         }
         Ok(ResplitTotals { sha256: stream.sha256.finalize().into(), ..totals })
     }
@@ -134,7 +134,7 @@ mod tests {
         let running = Resplit::new(kept, PartMemory::new(&PartPlan::new(&settings, 0)), checksum).run(queue);
         let taking = async {
             let mut parts = Vec::new();
-            while let Some(SealedPart { number, bytes, digest }) = waiting.recv().await {
+            while let Some(QueuedPart::Sealed(SealedPart { number, bytes, digest })) = waiting.recv().await {
                 assert_eq!(digest, checksum.of(&bytes));
                 parts.push((number, Bytes::copy_from_slice(&bytes)));
             }

@@ -57,7 +57,7 @@ impl Committed {
     /// Where S3 refuses it, or does not accept it within the outage budget.
     pub async fn write_sidecar(&self, kind: Sidecar, body: Vec<u8>) -> Result<(), StorageError> {
         let (key, body) = (format!("{}{}", self.key, kind.suffix), bytes::Bytes::from(body));
-        self.outage.persist(kind.action, || self.bucket.put(&key, body.clone(), kind.content_type)).await
+        self.outage.retry(kind.action, || self.bucket.put(&key, body.clone(), kind.content_type)).await
     }
 }
 
@@ -95,7 +95,7 @@ impl Upload {
     /// # Errors
     /// Where S3 does not answer, or the object has other bytes.
     pub async fn find_committed(&self, verified: VerifiedDump) -> Result<Option<Committed>, StorageError> {
-        let head = self.outage.persist("look for the backup", || self.bucket.head(&self.key)).await?;
+        let head = self.outage.retry("look for the backup", || self.bucket.head(&self.key)).await?;
         let Some(head) = head else { return Ok(None) };
         match self.settle(&Expected::new(self, &verified), &verified, head).await {
             Ok(()) => Ok(Some(self.committed(verified))),
@@ -137,10 +137,10 @@ impl Upload {
 
     /// HEAD after a success of Complete. Some stores show an object late.
     async fn head_after_success(&self) -> Result<Head, StorageError> {
-        let outage = self.outage.afresh();
+        let outage = self.outage.separate();
         loop {
             let began = Instant::now();
-            if let Some(head) = self.outage.persist(COMMIT, || self.bucket.head(&self.key)).await? {
+            if let Some(head) = self.outage.retry(COMMIT, || self.bucket.head(&self.key)).await? {
                 return Ok(head);
             }
             let absent = Failure::damaged("S3 said that the upload was complete, but HEAD does not find the object");
@@ -230,7 +230,7 @@ impl Upload {
 
     /// Deletes an object of this run that does not hold what was sent: a name in the bucket is a proof.
     async fn take_back(&self, what: String) -> Result<(), StorageError> {
-        if let Err(error) = self.outage.persist("delete", || self.bucket.delete(&self.key)).await {
+        if let Err(error) = self.outage.retry("delete", || self.bucket.delete(&self.key)).await {
             tracing::error!(key = self.key, %error, "a damaged object is left behind: delete it");
         }
         Err(StorageError::Mismatch { key: self.key.clone(), what })

@@ -17,7 +17,7 @@ use crate::proof::VerifiedDump;
 
 use super::failure::{Failure, FailureKind};
 use super::head::Head;
-use super::requests::{Bucket, TakenPart, crc64_text, once};
+use super::requests::{Bucket, UploadedPart, crc64_text, without_sdk_retries};
 use super::retry::LONGEST_PAUSE;
 use super::upload::Upload;
 use super::{Outage, StorageError};
@@ -93,7 +93,7 @@ impl Upload {
             crc64: verified.totals().object_crc64,
             is_conditional: true,
         };
-        let (outage, sent) = (self.outage.afresh(), Sent::Nothing);
+        let (outage, sent) = (self.outage.separate(), Sent::Nothing);
         let completing =
             Completing { upload: self, completion, outage, sent, is_blind: false, is_renewed: false, pause: PAUSE };
         completing.run().await
@@ -144,7 +144,7 @@ impl Completing<'_> {
     /// HEAD. `None` also where it is refused.
     async fn look(&mut self) -> Result<Option<Head>, StorageError> {
         let Upload { bucket, key, outage, .. } = self.upload;
-        match outage.persist(COMMIT, || bucket.head(key)).await {
+        match outage.retry(COMMIT, || bucket.head(key)).await {
             Err(StorageError::Refused { failure, .. }) => {
                 tracing::debug!(error = %failure, "HEAD is refused");
                 self.is_blind = true;
@@ -246,7 +246,7 @@ impl Bucket {
         // failure.
         // The answer may begin at once and pause until the object is put together.
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(timeout).read_timeout(timeout);
-        let config = once().timeout_config(timeouts.build());
+        let config = without_sdk_retries().timeout_config(timeouts.build());
         let sending = Box::pin(request.customize().config_override(config).send());
         let answer = sending.await.map_err(|error| match Failure::from(error) {
             // The checksum is of the stored parts, which do not change.
@@ -267,7 +267,7 @@ fn without_etag() -> Failure {
 }
 
 /// A part's entry in the request.
-fn completed_part(number: u32, part: &TakenPart) -> CompletedPart {
+fn completed_part(number: u32, part: &UploadedPart) -> CompletedPart {
     let number = i32::try_from(number).unwrap_or(i32::MAX);
     let entry = CompletedPart::builder().part_number(number).e_tag(part.etag.clone());
     match part.digest {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_that_is_about_the_parts_is_not_one_of_the_condition() {
+    fn a_refusal_of_the_parts_is_no_refusal_of_the_condition() {
         let failure = |kind, status, code: &str| {
             let (code, message) = (code.to_owned(), String::new());
             Failure { kind, code, message, status: Some(status), request_id: None, is_from_s3: true }

@@ -82,12 +82,12 @@ impl HttpClient for PastProxies {
 
 impl HttpConnector for PastProxiesConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        if is_beside_this_host(request.uri()) { self.direct.call(request) } else { self.proxied.call(request) }
+        if is_metadata_service(request.uri()) { self.direct.call(request) } else { self.proxied.call(request) }
     }
 }
 
 /// Whether a URL is a metadata service's: plain HTTP to this host itself, or to a link-local address (EC2, ECS, EKS).
-fn is_beside_this_host(url: &str) -> bool {
+fn is_metadata_service(url: &str) -> bool {
     let Ok(uri) = url.parse::<Uri>() else { return false };
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let is_near = match host.parse() {
@@ -100,7 +100,7 @@ fn is_beside_this_host(url: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_beside_this_host;
+    use super::is_metadata_service;
 
     #[test]
     fn metadata_services_are_known_by_their_addresses() {
@@ -115,7 +115,7 @@ mod tests {
             ("http://10.0.0.1/", false),
             ("http://[fd00:ec3::1]/", false),
         ] {
-            assert_eq!(is_beside_this_host(url), is_beside, "{url}");
+            assert_eq!(is_metadata_service(url), is_beside, "{url}");
         }
     }
 }

@@ -94,7 +94,7 @@ impl Destination {
     /// that a person waits for: a backup goes on until its outage budget is used up.
     #[must_use]
     pub fn with_first_contact(self) -> Self {
-        Self { outage: Arc::new(self.outage.afresh().with_first_contact(FIRST_CONTACT)), ..self }
+        Self { outage: Arc::new(self.outage.separate().with_first_contact(FIRST_CONTACT)), ..self }
     }
 
     /// The key of a file below the prefix.
@@ -121,7 +121,7 @@ impl Destination {
     /// # Errors
     /// Where S3 does not answer within the outage budget.
     pub async fn is_taken(&self, key: &str) -> Result<bool, StorageError> {
-        match self.outage.persist("look for the name", || self.bucket.find(key)).await {
+        match self.outage.retry("look for the name", || self.bucket.find(key)).await {
             Ok(_) => Ok(true),
             Err(StorageError::Refused { failure, .. }) => {
                 tracing::debug!(key, %failure, "HEAD finds nothing, or is refused");
@@ -155,7 +155,7 @@ impl Destination {
         let mut previous = start.clone().unwrap_or_default();
         loop {
             let request = || self.bucket.list(&prefix, start_after, after.clone());
-            let (objects, next) = self.outage.persist("list the backups", request).await.map_err(of_listing)?;
+            let (objects, next) = self.outage.retry("list the backups", request).await.map_err(of_listing)?;
             let mut is_in_order = true;
             for object in objects {
                 is_in_order &= previous < object.key;
@@ -183,7 +183,7 @@ impl Destination {
     /// # Errors
     /// As [`Self::list`].
     pub async fn uploading(&self, beginning: &str) -> Result<Vec<String>, StorageError> {
-        let uploads = self.outage.persist("list the uploads", || self.open_uploads(beginning)).await?;
+        let uploads = self.outage.retry("list the uploads", || self.open_uploads(beginning)).await?;
         Ok(uploads.into_iter().map(|upload| upload.file_name).collect())
     }
 
@@ -196,7 +196,7 @@ impl Destination {
         file_name: &str,
     ) -> Result<Option<Result<T, Damaged>>, StorageError> {
         let key = self.prefix.key(file_name);
-        let read = async |most| self.outage.persist("read a manifest", || self.bucket.get(&key, most)).await;
+        let read = async |most| self.outage.retry("read a manifest", || self.bucket.get(&key, most)).await;
         let (mut manifest, mut _alone) = (read(USUAL_MANIFEST).await?, None);
         if matches!(manifest, SmallObject::TooLarge) {
             // Several manifests are read at once, and large ones must not fill the memory.
@@ -219,7 +219,7 @@ impl Destination {
     /// As [`Self::list`].
     pub async fn head(&self, file_name: &str) -> Result<Option<Head>, StorageError> {
         let key = self.prefix.key(file_name);
-        self.outage.persist("look at the backup", || self.bucket.head(&key)).await
+        self.outage.retry("look at the backup", || self.bucket.head(&key)).await
     }
 }
 

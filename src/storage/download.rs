@@ -58,8 +58,8 @@ impl Destination {
 impl Download {
     /// Starts to read the object under a key; `None` where there is none.
     pub(super) async fn open(bucket: Bucket, outage: Arc<Outage>, key: String) -> Result<Option<Self>, StorageError> {
-        let Some(opened) = outage.persist(READ, || bucket.open(&key, 0..RANGE_BYTES)).await? else { return Ok(None) };
-        let progress = outage.afresh();
+        let Some(opened) = outage.retry(READ, || bucket.open(&key, 0..RANGE_BYTES)).await? else { return Ok(None) };
+        let progress = outage.separate();
         let Opened { etag, run_id, bytes, .. } = opened;
         let source = Source { bucket, outage, progress, key, etag, run_id, bytes };
         let mut download = Self { source: Arc::new(source), ranges: VecDeque::with_capacity(MOST_RANGES), asked: 0 };

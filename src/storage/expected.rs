@@ -8,7 +8,7 @@ use crate::pipeline::PartDigest;
 use crate::proof::VerifiedDump;
 
 use super::head::{Head, etag_parts};
-use super::requests::{TakenPart, crc64_text};
+use super::requests::{UploadedPart, crc64_text};
 use super::upload::Upload;
 
 /// The object that was sent.
@@ -90,7 +90,7 @@ fn is_same_etag(ours: &str, theirs: &str) -> bool {
 
 /// The ETag of a multipart object: the MD5 of the parts' MD5s, and their number. `None` unless each part's ETag is its
 /// MD5; with SSE-KMS it is not.
-fn composite_etag<'a>(parts: impl ExactSizeIterator<Item = &'a TakenPart>) -> Option<String> {
+fn composite_etag<'a>(parts: impl ExactSizeIterator<Item = &'a UploadedPart>) -> Option<String> {
     let count = parts.len();
     let mut all = Md5::new();
     for part in parts {
@@ -111,8 +111,8 @@ mod tests {
     const ETAG: &str = "0123456789abcdef0123456789abcdef-2";
     const OTHER: &str = "\"fedcba9876543210fedcba9876543210-2\"";
 
-    fn part(md5: [u8; 16], etag: &str) -> TakenPart {
-        TakenPart { etag: etag.to_owned(), digest: PartDigest::Md5(md5), bytes: 1 }
+    fn part(md5: [u8; 16], etag: &str) -> UploadedPart {
+        UploadedPart { etag: etag.to_owned(), digest: PartDigest::Md5(md5), bytes: 1 }
     }
 
     fn expected() -> Expected {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_run_id_and_what_is_given_decide() {
+    fn the_run_id_and_the_given_fields_decide() {
         let ours = Some("ours");
         for etag in [None, Some(ETAG), Some("\"-CKicn4fknbUCEAE=\""), Some("0x8DD3F4A5F0B2C1E-1"), Some("\"\"")] {
             for bytes in [None, Some(7)] {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_differs_is_named() {
+    fn every_difference_is_named() {
         let other_crc = Head { crc64: Some("AAAAAAAAAAa=".to_owned()), ..head(Some("ours"), Some(7), Some(ETAG)) };
         for (head, what) in [
             (head(Some("ours"), Some(8), None), "it has 8 bytes, but 7 were sent"),

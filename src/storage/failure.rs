@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_without_a_code_are_of_a_proxy_unless_the_status_says_enough() {
+    fn answers_without_a_code_are_a_proxys_unless_the_status_is_specific() {
         for (status, kind) in [
             (400, FailureKind::NotFromS3),
             (403, FailureKind::NotFromS3),
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_neither_refused_nor_throttled_may_have_taken_effect() {
+    fn a_request_neither_refused_nor_throttled_may_have_taken_effect() {
         for (status, code, is_ambiguous) in [
             (None, None, true),
             (Some(200), Some("InternalError"), true),

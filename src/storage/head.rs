@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_given_is_not_zero() {
+    fn a_missing_field_is_none() {
         let head = Head::of(HeadObjectOutput::builder().build());
         assert_eq!((head.bytes, head.etag, head.run_id, head.storage_class), (None, None, None, None));
     }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_form_of_a_multipart_md5_tells_the_number_of_parts() {
+    fn only_a_multipart_md5_has_a_number_of_parts() {
         assert_eq!(etag_parts("\"d41d8cd98f00b204e9800998ecf8427e-12\""), Some(12));
         assert_eq!(etag_parts("D41D8CD98F00B204E9800998ECF8427E-3"), Some(3));
         for other in [

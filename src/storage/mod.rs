@@ -41,9 +41,8 @@ pub use destination::{Damaged, Destination};
 pub use download::Download;
 pub use failure::{Failure, FailureKind};
 pub use head::{Head, etag_parts};
-pub use parts::Outgoing;
 pub use probe::{FirstLook, PROBE_NAME, Probe};
-pub use requests::Beginning;
+pub use requests::NewUpload;
 pub use retry::{Outage, OutageLimit};
 pub use settings::{
     AtRest, CaBundle, ChecksumSetting, Encryption, Endpoint, MAX_PARTS, Prefix, S3Settings, StaticCredentials,

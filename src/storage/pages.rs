@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_page_that_says_so_is_the_last() {
+    fn only_a_page_marked_as_last_is_the_last() {
         assert_eq!(next_page(Some(false), Some("b"), None).ok(), Some(None));
         assert_eq!(next_page::<&str>(None, None, None).ok(), Some(None));
         assert_eq!(next_page(None, Some("b"), None).ok(), Some(Some("b")), "it says where it goes on");
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_is_not_given_is_not_zero() {
+    fn a_listing_without_a_size_is_broken() {
         let listed = |size| listed(Object::builder().key("k").set_size(size).build()).map(|object| object.bytes);
         assert_eq!(listed(Some(0)).ok(), Some(0));
         for size in [None, Some(-1)] {

@@ -10,52 +10,22 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::pipeline::{PartMemory, PartPlan, Progress, SealedPart};
-use crate::spool::{Spool, SpoolError, SpooledPart};
+use crate::spool::{QueuedPart, Spool, SpoolError, SpooledPart};
 
 use super::StorageError;
 use super::lanes::Lanes;
-use super::requests::{Bucket, PartBody, TakenPart};
+use super::requests::{Bucket, PartBody, UploadedPart};
 use super::retry::Outage;
 use super::upload::Upload;
-
-/// A part on its way to S3.
-pub enum Outgoing {
-    /// In memory.
-    Sealed(SealedPart),
-    /// On disk.
-    Spooled(SpooledPart),
-}
-
-impl From<SpooledPart> for Outgoing {
-    fn from(part: SpooledPart) -> Self {
-        Self::Spooled(part)
-    }
-}
-
-impl From<SealedPart> for Outgoing {
-    fn from(part: SealedPart) -> Self {
-        Self::Sealed(part)
-    }
-}
-
-impl Outgoing {
-    /// How many parts may be in flight with this one. One on disk needs memory first; one in memory has it already.
-    fn most_at_once(&self, plan: &PartPlan) -> usize {
-        match self {
-            Self::Spooled(part) => plan.in_flight_from_disk(part.number) as usize,
-            Self::Sealed(_) => usize::MAX,
-        }
-    }
-}
 
 impl Upload {
     /// Sends parts as they come, until the channel closes.
     ///
     /// # Errors
     /// Where S3 refuses a part, or accepts none within the outage budget. The others are cancelled.
-    pub async fn send_parts<Part: Into<Outgoing>>(
+    pub async fn send_parts(
         &mut self,
-        mut parts: mpsc::UnboundedReceiver<Part>,
+        mut parts: mpsc::UnboundedReceiver<QueuedPart>,
         memory: &PartMemory,
         progress: &Progress,
     ) -> Result<(), StorageError> {
@@ -66,8 +36,7 @@ impl Upload {
             tokio::select! {
                 part = parts.recv() => match part {
                     Some(part) => {
-                        let part = part.into();
-                        let most = part.most_at_once(memory.plan());
+                        let most = most_at_once(&part, memory.plan());
                         while in_flight.len() >= most {
                             if let Some(sent) = in_flight.join_next().await {
                                 self.take_in(sent, progress)?;
@@ -124,7 +93,15 @@ impl Upload {
     }
 }
 
-type Sent = Result<(u32, TakenPart), StorageError>;
+/// How many parts may be in flight with this one. One on disk needs memory first; one in memory has it already.
+fn most_at_once(part: &QueuedPart, plan: &PartPlan) -> usize {
+    match part {
+        QueuedPart::Spooled(part) => plan.in_flight_from_disk(part.number) as usize,
+        QueuedPart::Sealed(_) => usize::MAX,
+    }
+}
+
+type Sent = Result<(u32, UploadedPart), StorageError>;
 
 /// Sends one part to S3.
 struct PartUploader {
@@ -137,12 +114,12 @@ struct PartUploader {
 }
 
 impl PartUploader {
-    async fn send(self, part: Outgoing) -> Sent {
+    async fn send(self, part: QueuedPart) -> Sent {
         match part {
-            Outgoing::Sealed(SealedPart { number, bytes, digest }) => {
+            QueuedPart::Sealed(SealedPart { number, bytes, digest }) => {
                 Ok((number, self.put(PartBody { number, bytes, digest }).await?))
             }
-            Outgoing::Spooled(part) => self.send_spooled(part).await,
+            QueuedPart::Spooled(part) => self.send_spooled(part).await,
         }
     }
 
@@ -159,11 +136,11 @@ impl PartUploader {
         Ok((number, taken))
     }
 
-    async fn put(&self, part: PartBody) -> Result<TakenPart, StorageError> {
+    async fn put(&self, part: PartBody) -> Result<UploadedPart, StorageError> {
         let began = Instant::now();
         let (key, id) = &self.upload;
         let attempt = || self.lanes.send(self.bucket.upload_part(key, id, &part));
-        let taken = self.outage.persist_while_moving("upload a part", attempt).await?;
+        let taken = self.outage.retry_while_moving("upload a part", attempt).await?;
         let elapsed_ms = began.elapsed().as_millis();
         tracing::debug!(part = part.number, bytes = taken.bytes, elapsed_ms, "part uploaded");
         Ok(taken)

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::pipeline::PartChecksum;
 
 use super::failure::Failure;
-use super::requests::{Beginning, Bucket, PartBody, SmallObject};
+use super::requests::{Bucket, NewUpload, PartBody, SmallObject};
 use super::retry::Outage;
 use super::upload::ABORT_DEADLINE;
 use super::{Destination, StorageError};
@@ -33,12 +33,12 @@ pub struct Probe {
     outage: Arc<Outage>,
     checksum: PartChecksum,
     key: String,
-    left: Mutex<Left>,
+    leftovers: Mutex<Leftovers>,
 }
 
 /// What this check may have left in the bucket.
 #[derive(Debug, Default)]
-struct Left {
+struct Leftovers {
     has_object: bool,
     upload: Option<String>,
     /// An upload was requested, and its id did not arrive.
@@ -59,7 +59,7 @@ impl Destination {
     #[must_use]
     pub fn probe(&self) -> Probe {
         let (bucket, outage) = (self.bucket.clone(), Arc::clone(&self.outage));
-        Probe { bucket, outage, checksum: self.checksum(), key: self.key(PROBE_NAME), left: Mutex::default() }
+        Probe { bucket, outage, checksum: self.checksum(), key: self.key(PROBE_NAME), leftovers: Mutex::default() }
     }
 }
 
@@ -74,7 +74,7 @@ impl Probe {
     pub async fn list(&self) -> FirstLook {
         let clock = AnswerClock::default();
         let request = || self.bucket.list_one(&self.key, clock.clone());
-        let listed = self.outage.persist("list the backups", request).await;
+        let listed = self.outage.retry("list the backups", request).await;
         FirstLook { listed, clock_ahead: clock.ahead() }
     }
 
@@ -83,8 +83,8 @@ impl Probe {
     /// # Errors
     /// As every probe: refused, or not answered within the outage budget.
     pub async fn delete(&self) -> Result<(), StorageError> {
-        self.outage.persist("delete the probe", || self.bucket.delete(&self.key)).await?;
-        self.left().has_object = false;
+        self.outage.retry("delete the probe", || self.bucket.delete(&self.key)).await?;
+        self.leftovers().has_object = false;
         Ok(())
     }
 
@@ -94,11 +94,11 @@ impl Probe {
     /// As [`Self::delete`].
     pub async fn put(&self) -> Result<(), StorageError> {
         // Set before the answer: a lost one may have taken effect.
-        self.left().has_object = true;
+        self.leftovers().has_object = true;
         let put = || self.bucket.put(&self.key, Bytes::from_static(CONTENT), "text/plain");
-        let outcome = self.outage.persist("write the probe", put).await;
+        let outcome = self.outage.retry("write the probe", put).await;
         if matches!(outcome, Err(StorageError::Refused { .. })) {
-            self.left().has_object = false;
+            self.leftovers().has_object = false;
         }
         outcome
     }
@@ -108,7 +108,7 @@ impl Probe {
     /// # Errors
     /// As [`Self::delete`].
     pub async fn head(&self) -> Result<bool, StorageError> {
-        let head = self.outage.persist("look at the probe", || self.bucket.head(&self.key)).await?;
+        let head = self.outage.retry("look at the probe", || self.bucket.head(&self.key)).await?;
         Ok(head.is_some_and(|head| head.bytes.is_none_or(|bytes| bytes == CONTENT.len() as u64)))
     }
 
@@ -117,7 +117,7 @@ impl Probe {
     /// # Errors
     /// As [`Self::delete`].
     pub async fn get(&self) -> Result<bool, StorageError> {
-        let body = self.outage.persist("read the probe", || self.bucket.get(&self.key, CONTENT.len())).await?;
+        let body = self.outage.retry("read the probe", || self.bucket.get(&self.key, CONTENT.len())).await?;
         Ok(matches!(body, SmallObject::Complete(body) if body == CONTENT))
     }
 
@@ -126,21 +126,21 @@ impl Probe {
     /// # Errors
     /// As [`Self::delete`].
     pub async fn begin_upload(&self) -> Result<(), StorageError> {
-        self.left().has_unknown_upload = true;
+        self.leftovers().has_unknown_upload = true;
         let ambiguous = AtomicBool::new(false);
         let with =
-            Beginning { key: self.key.clone(), run_id: "check".to_owned(), is_partial: false, checksum: self.checksum };
+            NewUpload { key: self.key.clone(), run_id: "check".to_owned(), is_partial: false, checksum: self.checksum };
         let create = || async {
             let created = self.bucket.create_upload(&with).await;
             ambiguous.fetch_or(created.as_ref().is_err_and(Failure::is_ambiguous), Ordering::Relaxed);
             created
         };
-        let created = self.outage.persist("begin the upload", create).await;
+        let created = self.outage.retry("begin the upload", create).await;
         if matches!(created, Ok(_) | Err(StorageError::Refused { .. })) {
-            self.left().has_unknown_upload = ambiguous.into_inner();
+            self.leftovers().has_unknown_upload = ambiguous.into_inner();
         }
         let created = created?;
-        self.left().upload = Some(created.id.clone());
+        self.leftovers().upload = Some(created.id.clone());
         self.bucket.confirm_encryption(&created)
     }
 
@@ -149,10 +149,10 @@ impl Probe {
     /// # Errors
     /// As [`Self::delete`].
     pub async fn upload_part(&self) -> Result<(), StorageError> {
-        let Some(id) = self.left().upload.clone() else { return Ok(()) };
+        let Some(id) = self.leftovers().upload.clone() else { return Ok(()) };
         let part = self.part();
         self.outage
-            .persist_while_moving("upload a part", || self.bucket.upload_part(&self.key, &id, &part))
+            .retry_while_moving("upload a part", || self.bucket.upload_part(&self.key, &id, &part))
             .await
             .map(drop)
     }
@@ -162,15 +162,15 @@ impl Probe {
     /// # Errors
     /// As [`Self::delete`].
     pub async fn abort_upload(&self) -> Result<(), StorageError> {
-        let Some(id) = self.left().upload.clone() else { return Ok(()) };
-        self.outage.persist("abort the upload", || self.bucket.abort(&self.key, &id)).await?;
-        self.left().upload = None;
+        let Some(id) = self.leftovers().upload.clone() else { return Ok(()) };
+        self.outage.retry("abort the upload", || self.bucket.abort(&self.key, &id)).await?;
+        self.leftovers().upload = None;
         Ok(())
     }
 
     /// Removes what the probes may have left, within a deadline, and logs what it cannot remove.
     pub async fn clean_up(&self) {
-        let Left { has_object, upload, has_unknown_upload } = std::mem::take(&mut *self.left());
+        let Leftovers { has_object, upload, has_unknown_upload } = std::mem::take(&mut *self.leftovers());
         let cleaning = async {
             if has_object && let Err(error) = self.bucket.delete(&self.key).await {
                 tracing::warn!(key = self.key, %error, "the probe object is left behind: delete it");
@@ -202,8 +202,8 @@ impl Probe {
         }
     }
 
-    fn left(&self) -> std::sync::MutexGuard<'_, Left> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    fn leftovers(&self) -> std::sync::MutexGuard<'_, Leftovers> {
+        self.leftovers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn part(&self) -> PartBody {

@@ -122,7 +122,7 @@ impl RangeReader {
         tracing::debug!(key, from = self.range.start, to = self.range.end, "reading a range of the backup");
         let replaced = || StorageError::Replaced { key: key.clone() };
         let open = || bucket.open_range(key, Some(self.range.clone()), etag.as_deref());
-        match outage.persist(READ, open).await {
+        match outage.retry(READ, open).await {
             // A store that ignores the condition or the range is caught here.
             Ok(Some(opened)) if opened.from == self.range.start && self.source.is_of(&opened) => Ok(opened.body),
             Ok(_) => Err(replaced()),

@@ -105,7 +105,7 @@ impl Upload {
 
     /// GET of an object that HEAD has found: some stores show an object late.
     async fn open(&self) -> Result<Download, StorageError> {
-        let outage = self.outage.afresh();
+        let outage = self.outage.separate();
         loop {
             let began = Instant::now();
             let opened = Download::open(self.bucket.clone(), Arc::clone(&self.outage), self.key.clone()).await?;

@@ -50,7 +50,7 @@ pub(super) struct PartBody {
 
 /// A part that the store has accepted.
 #[derive(Clone, Debug)]
-pub(super) struct TakenPart {
+pub(super) struct UploadedPart {
     pub etag: String,
     pub digest: PartDigest,
     pub bytes: u64,
@@ -77,7 +77,7 @@ pub(super) struct Created {
 
 /// The parameters of an upload.
 #[derive(Clone, Debug)]
-pub struct Beginning {
+pub struct NewUpload {
     /// The object's key.
     pub key: String,
     /// The run's id, for the object's metadata.
@@ -91,7 +91,7 @@ pub struct Beginning {
 // Each request's future is boxed: the SDK's have 17 KB each, which every caller's future would contain.
 impl Bucket {
     /// Starts an upload.
-    pub async fn create_upload(&self, with: &Beginning) -> Result<Created, Failure> {
+    pub async fn create_upload(&self, with: &NewUpload) -> Result<Created, Failure> {
         let mut request = self
             .client
             .create_multipart_upload()
@@ -109,12 +109,12 @@ impl Bucket {
             request = request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject);
         }
         // Without the SDK's retries: a repeated one leaves an upload behind, so the caller must see each attempt.
-        let answer = Box::pin(request.customize().config_override(once()).send()).await?;
+        let answer = Box::pin(request.customize().config_override(without_sdk_retries()).send()).await?;
         let id = answer.upload_id.ok_or_else(|| Failure::damaged("the answer has no upload id"))?;
         Ok(Created { id, encryption: answer.server_side_encryption.map(|encryption| encryption.as_str().to_owned()) })
     }
 
-    pub async fn upload_part(&self, key: &str, id: &str, part: &PartBody) -> Result<TakenPart, Failure> {
+    pub async fn upload_part(&self, key: &str, id: &str, part: &PartBody) -> Result<UploadedPart, Failure> {
         let number = i32::try_from(part.number).unwrap_or(i32::MAX);
         let request = self.client.upload_part().bucket(&self.name).key(key).upload_id(id).part_number(number);
         let request = match &part.digest {
@@ -125,14 +125,15 @@ impl Bucket {
         let bytes = part.bytes.len() as u64;
         // Bytes in memory are sent with a plain checksum header. Without the SDK's retries: fewer parts may be due by
         // then.
-        let request = request.body(ByteStream::from(part.bytes.clone())).customize().config_override(once());
+        let request =
+            request.body(ByteStream::from(part.bytes.clone())).customize().config_override(without_sdk_retries());
         let answer = Box::pin(request.send()).await?;
         if is_other(&answer, &part.digest, &part.bytes).await {
             return Err(Failure::damaged("the store's checksum of the part is not that of what was sent"));
         }
         // A success without an ETag may have an error inside, which the SDK does not check here.
         let etag = answer.e_tag.ok_or_else(|| Failure::damaged("the answer has no ETag"))?;
-        Ok(TakenPart { etag, digest: part.digest.clone(), bytes })
+        Ok(UploadedPart { etag, digest: part.digest.clone(), bytes })
     }
 
     pub async fn abort(&self, key: &str, id: &str) -> Result<(), Failure> {
@@ -219,7 +220,7 @@ pub(super) fn crc64_text(crc: u64) -> String {
 }
 
 /// Without the SDK's own retries.
-pub(super) fn once() -> Builder {
+pub(super) fn without_sdk_retries() -> Builder {
     Builder::new().retry_config(RetryConfig::disabled())
 }
 

@@ -64,7 +64,7 @@ pub struct Outage {
     /// The budget ends nothing: nothing waits for S3 now.
     is_suspended: AtomicBool,
     /// Notified by each failed attempt.
-    disturbed: Notify,
+    attempt_failed: Notify,
     /// S3 has answered in this run; shared with the budgets derived from this one.
     has_answered: Arc<AtomicBool>,
 }
@@ -87,7 +87,7 @@ impl Outage {
             state: Mutex::default(),
             credentials: None,
             is_suspended: AtomicBool::new(false),
-            disturbed: Notify::new(),
+            attempt_failed: Notify::new(),
             has_answered: Arc::default(),
         }
     }
@@ -115,13 +115,13 @@ impl Outage {
     }
 
     /// Waits for the next failed attempt after this call.
-    pub fn disturbed(&self) -> impl Future<Output = ()> {
-        self.disturbed.notified()
+    pub fn next_failure(&self) -> impl Future<Output = ()> {
+        self.attempt_failed.notified()
     }
 
     /// A separate budget, for a request that must not depend on the success of others.
     #[must_use]
-    pub fn afresh(&self) -> Self {
+    pub fn separate(&self) -> Self {
         self.at_most(self.budget)
     }
 
@@ -137,7 +137,7 @@ impl Outage {
     ///
     /// # Errors
     /// [`StorageError::Refused`] with the last answer, or [`StorageError::Outage`].
-    pub async fn persist<T, Sending: Future<Output = Result<T, Failure>> + Send>(
+    pub async fn retry<T, Sending: Future<Output = Result<T, Failure>> + Send>(
         &self,
         action: &'static str,
         mut request: impl FnMut() -> Sending,
@@ -148,7 +148,7 @@ impl Outage {
                 // Bounds the SDK's own attempts, too: they must not exceed the budget.
                 let answer = tokio::select! {
                     answer = sending => answer,
-                    () = self.overdrawn(began) => Err(Failure::timeout("the outage budget is used up")),
+                    () = self.over_budget(began) => Err(Failure::timeout("the outage budget is used up")),
                 };
                 (answer, began)
             }
@@ -156,11 +156,11 @@ impl Outage {
         self.keep_trying(action, attempt).await
     }
 
-    /// As [`Self::persist`], for a request that is a single attempt and may take as long as its bytes move.
+    /// As [`Self::retry`], for a request that is a single attempt and may take as long as its bytes move.
     ///
     /// # Errors
-    /// As [`Self::persist`].
-    pub(super) async fn persist_while_moving<T, Sending: Future<Output = Result<T, Failure>> + Send>(
+    /// As [`Self::retry`].
+    pub(super) async fn retry_while_moving<T, Sending: Future<Output = Result<T, Failure>> + Send>(
         &self,
         action: &'static str,
         mut request: impl FnMut() -> Sending,
@@ -259,7 +259,7 @@ impl Outage {
 
     /// Waits until an attempt that began then is a request timeout over the budget. An attempt that begins later has a
     /// request timeout all the same.
-    async fn overdrawn(&self, began: Instant) {
+    async fn over_budget(&self, began: Instant) {
         loop {
             let since = self.state().since.unwrap_or(began);
             let end = (since + self.budget).max(began) + self.request_timeout;
@@ -306,7 +306,7 @@ impl Outage {
         let mut state = self.state();
         state.failed += 1;
         let since = *state.since.get_or_insert(moved);
-        self.disturbed.notify_waiters();
+        self.attempt_failed.notify_waiters();
         (since.elapsed(), state.failed)
     }
 

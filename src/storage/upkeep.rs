@@ -60,7 +60,7 @@ impl Destination {
     /// Where S3 refuses it, or does not answer within the outage budget.
     pub async fn delete(&self, file_name: &str) -> Result<Deletion, StorageError> {
         let key = self.prefix.key(file_name);
-        self.outage.persist("delete", || self.bucket.delete(&key)).await
+        self.outage.retry("delete", || self.bucket.delete(&key)).await
     }
 
     /// The open uploads directly below the prefix with a file name that begins with `beginning`, as far as the store

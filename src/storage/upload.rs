@@ -7,15 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::error_chain::Chain;
 use crate::spool::{Journal, Spool, StartedUpload};
 
 use super::destination::Destination;
-use super::failure::FailureKind;
 use super::pages::OpenUpload;
-use super::requests::{Beginning, Bucket, Created, TakenPart};
+use super::requests::{Bucket, Created, NewUpload, UploadedPart};
 use super::retry::Outage;
 use super::{Failure, StorageError};
 
@@ -31,7 +30,7 @@ pub struct Upload {
     pub(super) key: String,
     pub(super) id: String,
     pub(super) run_id: String,
-    pub(super) parts: BTreeMap<u32, TakenPart>,
+    pub(super) parts: BTreeMap<u32, UploadedPart>,
     /// A Complete was sent and may still take effect: until that is known, nothing is aborted. Shared with clones.
     pub(super) may_take_effect: Arc<AtomicBool>,
     /// Where the parts are on disk; `None` where they are in memory alone.
@@ -44,12 +43,12 @@ impl Destination {
     ///
     /// # Errors
     /// A refusal is a misconfiguration; otherwise the outage budget was used up.
-    pub async fn begin(&self, with: Beginning, spool: Option<Arc<Spool>>) -> Result<Upload, StorageError> {
+    pub async fn begin(&self, with: NewUpload, spool: Option<Arc<Spool>>) -> Result<Upload, StorageError> {
         let (bucket, outage) = (self.bucket.clone(), Arc::clone(&self.outage));
-        let created = outage.persist(CREATE, || bucket.create_upload(&with)).await;
+        let created = outage.retry(CREATE, || bucket.create_upload(&with)).await;
         let created = created.map_err(StorageError::at_first_request)?;
         let confirmed = bucket.confirm_encryption(&created);
-        let Beginning { key, run_id, .. } = with;
+        let NewUpload { key, run_id, .. } = with;
         let (parts, may_take_effect) = (BTreeMap::new(), Arc::default());
         let upload = Upload { bucket, outage, key, id: created.id, run_id, parts, may_take_effect, spool };
         if let Err(error) = confirmed {
@@ -71,7 +70,7 @@ impl Destination {
         let StartedUpload { key, upload_id: id } = journal.started.clone()?;
         let uploaded = |(number, etag): (&u32, &String)| {
             let part = journal.parts.get(number)?;
-            Some((*number, TakenPart { etag: etag.clone(), digest: part.digest.clone(), bytes: part.bytes }))
+            Some((*number, UploadedPart { etag: etag.clone(), digest: part.digest.clone(), bytes: part.bytes }))
         };
         Some(Upload {
             bucket: self.bucket.clone(),
@@ -122,7 +121,7 @@ impl Upload {
 
     /// As [`Self::abort`], within this time, unless the spool keeps the complete dump for the next run.
     pub async fn abort_unless_kept(self, limit: Duration) {
-        if !self.spool.as_ref().is_some_and(|spool| spool.is_complete()) {
+        if self.spool.as_ref().is_none_or(|spool| !spool.is_complete()) {
             self.abort_within(limit.min(ABORT_DEADLINE)).await;
         }
     }
@@ -142,43 +141,28 @@ impl Upload {
             );
             return Aborted::AsFarAsPossible;
         }
-        let began = Instant::now();
-        let mut last = None;
-        let aborting = async {
-            let mut renewed = false;
-            loop {
-                match self.bucket.abort(&self.key, &self.id).await {
-                    Ok(()) => return Ok(()),
-                    Err(failure)
-                        if failure.kind == FailureKind::Expired && !renewed && self.outage.renew(began).await =>
-                    {
-                        renewed = true;
-                    }
-                    Err(failure) if !failure.may_pass() => return Err(failure),
-                    Err(failure) if began.elapsed() > limit / 2 => return Err(failure),
-                    Err(failure) => {
-                        last = Some(failure);
-                        tokio::time::sleep(Duration::from_millis(300)).await;
-                    }
-                }
-            }
-        };
-        let left = "an open upload is left behind: abort it, or set a lifecycle rule that does";
-        match timeout(limit, aborting).await {
+        // An attempt that fails after half of the time is the last one.
+        let outage = self.outage.at_most(limit / 2);
+        let aborting = outage.retry("abort the upload", || self.bucket.abort(&self.key, &self.id));
+        let (error, aborted) = match timeout(limit, aborting).await {
             Ok(Ok(())) => {
                 tracing::debug!(key = self.key, "upload aborted");
-                Aborted::AsFarAsPossible
+                return Aborted::AsFarAsPossible;
             }
-            Ok(Err(error)) => {
-                tracing::warn!(key = self.key, upload_id = self.id, %error, "{left}");
-                if error.may_pass() { Aborted::NotYet } else { Aborted::AsFarAsPossible }
+            Ok(Err(StorageError::Refused { failure, .. })) if !failure.may_pass() => {
+                (failure.to_string(), Aborted::AsFarAsPossible)
             }
-            Err(_) => {
-                let before = last.map(|failure| format!("; before: {failure}")).unwrap_or_default();
-                tracing::warn!(key = self.key, upload_id = self.id, error = %format!("no answer in time{before}"), "{left}");
-                Aborted::NotYet
-            }
-        }
+            Ok(Err(error)) => (error.to_string(), Aborted::NotYet),
+            Err(_) => ("no answer in time".to_owned(), Aborted::NotYet),
+        };
+        let (key, upload_id) = (self.key, self.id);
+        tracing::warn!(
+            key,
+            upload_id,
+            error,
+            "an open upload is left behind: abort it, or set a lifecycle rule that does"
+        );
+        aborted
     }
 }
 

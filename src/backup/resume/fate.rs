@@ -4,7 +4,7 @@
 
 use std::io::ErrorKind;
 
-use crate::spool::{Aside, SpoolError};
+use crate::spool::{SetAside, SpoolError};
 use crate::storage::{FailureKind, StorageError};
 
 use crate::backup::BackupError;
@@ -14,7 +14,7 @@ pub(super) enum Fate {
     /// It stays. Another run may deliver it: S3 is away or does not accept these credentials, or a signal came.
     Kept,
     /// It is set aside. S3 refuses it from any run, or the disk does not return it at the moment.
-    SetAside(Aside),
+    SetAside(SetAside),
     /// It is deleted. There is no complete dump any more.
     Dropped,
 }
@@ -29,12 +29,12 @@ pub(super) fn fate(error: &BackupError) -> Fate {
             SpoolError::Damaged { .. } => Fate::Dropped,
             // Only a missing file proves damage: after another error the dump may still be intact.
             SpoolError::Read { source, .. } if source.kind() == ErrorKind::NotFound => Fate::Dropped,
-            SpoolError::Read { .. } => Fate::SetAside(Aside::Unreadable),
+            SpoolError::Read { .. } => Fate::SetAside(SetAside::Unreadable),
             _ => Fate::Kept,
         },
         BackupError::Dump(_) => Fate::Dropped,
         BackupError::Storage(StorageError::Refused { .. }) if !is_the_uploads_fault(error) => Fate::Kept,
-        _ => Fate::SetAside(Aside::Refused),
+        _ => Fate::SetAside(SetAside::Refused),
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_becomes_of_a_dump_follows_from_whose_fault_it_is() {
+    fn fate_of_a_dump_follows_from_the_kind_of_the_error() {
         let spool = |error| BackupError::Storage(StorageError::Spool(error));
         let hangs = DiskError::Stuck { path: "p".into(), limit: crate::backup::limits::EXIT_TIME };
         for (error, is_kept, is_set_aside) in [

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn certificates_are_told_from_other_causes() {
+    fn recognises_certificate_failures() {
         for (cause, code) in [
             ("client error (Connect): invalid peer certificate: UnknownIssuer", Some(UNKNOWN_AUTHORITY)),
             (
