@@ -1,5 +1,5 @@
-//! A dump that waits in the spool, and a store that does not take it as it is: it is cut anew where that helps, and set aside
-//! where nothing does. It never stands in the way of the next backup.
+//! A dump in the spool that S3 refuses as it is: split into other parts where that helps, else set aside. It never
+//! blocks the next backup.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn invalid() -> Fault {
     Fault::Status { code: 400, s3_code: "InvalidPart", when: When::Before }
 }
 
-/// How many parts of an object S3 took.
+/// The number of an object's parts that S3 accepted.
 fn sent(stage: &Spooled, key: &str) -> usize {
     let log = stage.proxy.log();
     log.iter().filter(|seen| seen.verb == S3Verb::UploadPart && seen.fault.is_none() && seen.key() == key).count()
@@ -70,14 +70,14 @@ fn a_dump_is_cut_anew_when_s3_refuses_its_parts() {
 }
 
 #[test]
-fn a_dump_is_cut_anew_where_the_limits_have_changed() {
+fn a_dump_is_split_again_where_the_limits_have_changed() {
     for (settings, part_bytes, parts) in [
         (&[("BACKUP_PART_SIZE", "6MiB"), ("S3_CHECKSUM", "crc64nvme")][..], 6 << 20, 2),
         (&[("S3_MAX_PARTS", "2"), ("BACKUP_PART_SIZE", "5MiB")], 5_733_090, 2),
         (&[("S3_CHECKSUM", "none")], 5 << 20, 3),
     ] {
         let stage = three_parts();
-        // Two parts are taken already, of an upload that is of no use any more.
+        // Two parts are uploaded already, to an upload that is of no use any more.
         stage.killed_from(3);
         let program = settings.iter().fold(stage.backup(), |program, (name, value)| program.env(name, value));
         // The dump that bypasses it is small, as it need not fit into two parts of 5 MiB.
@@ -95,7 +95,7 @@ fn a_dump_is_cut_anew_where_the_limits_have_changed() {
 }
 
 #[test]
-fn a_damaged_part_is_noticed_while_it_is_cut_anew() {
+fn a_damaged_part_is_noticed_while_it_is_split_again() {
     let stage = three_parts();
     stage.killed_from(1);
     let part = stage.only_kept().join("part-00002");
