@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_without_a_code_are_a_proxys_unless_the_status_is_specific() {
+    fn answers_without_a_code_are_from_a_proxy_unless_the_status_is_specific() {
         for (status, kind) in [
             (400, FailureKind::NotFromS3),
             (403, FailureKind::NotFromS3),
