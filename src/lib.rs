@@ -39,8 +39,8 @@
 //!   ([`storage::Destination::begin`]) and starts `pg_dump` ([`postgres::Dump`]). [`pipeline::Pipeline`] compresses its output
 //!   into parts, which [`storage::Upload`] sends, from memory or from the spool. [`proof`] judges the end; the commit follows,
 //!   then the manifest ([`archive::manifest`]), the globals and [`retention`].
-//! - **`prune`**: [`commands::prune`] makes an [`retention::Inventory`] of the destination: listing, the manifests that decide,
-//!   the plan and the safety checks. [`retention`] then deletes, and aborts abandoned uploads.
+//! - **`prune`**: [`commands::prune`] loads a [`retention::RetentionReview`] of the destination: listing, decisive manifests, plan and
+//!   safety checks. [`retention`] then deletes, and aborts abandoned uploads.
 //! - **`list`**: [`commands::list`] reads an [`archive::Listing`] and the manifests of the newest backups.
 //! - **`check`**: [`check::Check::run`] tries each thing that a backup needs and adds a [`check::CheckResult`] for each; with
 //!   `--deep` it reads the latest backup ([`archive::Reader`]): downloads it in parallel ranges, unpacks it, and judges the dump

@@ -12,7 +12,7 @@ use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::preflight::{PreflightIssue, Severity, Subject};
 use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, blocking, lock, preflight};
 use crate::proof::VerifiedDump;
-use crate::retention::{self, RetentionReport, SWEEP_AFTER, Sweep};
+use crate::retention::{self, RetentionReport, STALE_AFTER, UploadCleanup};
 use crate::spool::SpoolDir;
 use crate::storage::{Committed, Destination, StorageError};
 use crate::telemetry::{FOR_MACHINES, FOR_PEOPLE};
@@ -116,7 +116,7 @@ impl<'a> Backup<'a> {
         Ok(Report::success(manifest, location, began.elapsed()).with_retention(retention))
     }
 
-    /// Deletes what no rule keeps, and sweeps stale uploads. The backup is committed: nothing here can make it fail.
+    /// Deletes what no rule keeps, and aborts stale uploads. The backup is committed: nothing here can make it fail.
     async fn retain(
         &self,
         destination: &Destination,
@@ -131,9 +131,10 @@ impl<'a> Backup<'a> {
         }
         let made = name::file_name(committed.key());
         let stop = || async { drop(self.limits.reached().await) };
-        let sparing = Sweep::after(SWEEP_AFTER).sparing(self.settings.spool_dir.as_deref());
-        let sweep = self.limits.within(async { Ok(sparing.await) }).await.unwrap_or_else(|_| Sweep::of_nothing());
-        Box::pin(retention::after_backup(destination, policy.map(|policy| (policy, made)), &sweep, stop)).await
+        let cleanup = UploadCleanup::after(STALE_AFTER).keeping_spooled(self.settings.spool_dir.as_deref());
+        let cleanup =
+            self.limits.within(async { Ok(cleanup.await) }).await.unwrap_or_else(|_| UploadCleanup::disabled());
+        Box::pin(retention::after_backup(destination, policy.map(|policy| (policy, made)), &cleanup, stop)).await
     }
 
     /// The room of this destination in the spool, where there is to be one, and what was delivered out of it. The disk is no
