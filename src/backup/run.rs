@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 
 use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::preflight::{PreflightIssue, Severity, Subject};
-use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, blocking, lock, preflight};
+use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, activity, lock, preflight};
 use crate::proof::VerifiedDump;
 use crate::retention::{self, RetentionReport, STALE_AFTER, UploadCleanup};
 use crate::spool::SpoolDir;
@@ -294,7 +294,7 @@ impl<'a> Backup<'a> {
         dumping: &Dumping<'_>,
     ) -> Result<(Committed, Manifest), BackupError> {
         let Dumping { facts, tools, source, upload_plan, known, globals } = *dumping;
-        let (application_name, pg_dump_warnings) = (blocking::application_name(upload_plan.run_id), OnceLock::new());
+        let (application_name, pg_dump_warnings) = (activity::application_name(upload_plan.run_id), OnceLock::new());
         let job = Job {
             postgres: &self.settings.postgres,
             source,
@@ -338,7 +338,7 @@ impl<'a> Backup<'a> {
     /// Where the programs that dump connect to.
     fn source(&self, facts: &Facts, run_id: &str) -> Conninfo {
         let mut source = self.settings.postgres.pinned(&facts.place);
-        source.set("application_name", blocking::application_name(run_id));
+        source.set("application_name", activity::application_name(run_id));
         source
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::postgres::backend::Backend;
+use crate::postgres::activity::{Activity, Backend};
 
 use super::DumpError;
 use super::watch::Watch;
@@ -49,7 +49,8 @@ impl Watch<'_> {
             if Instant::from_std(silent_since).max(alive).elapsed() < limit {
                 continue;
             }
-            let finding = match self.ask(async |session, name| Backend::ask(session, name).await).await {
+            let activity = self.ask(async |session, name| Activity::read(session, name).await).await;
+            let finding = match activity.map(Activity::backend) {
                 Some(Some(backend)) => Finding::Waits(Box::new(backend)),
                 Some(None) => Finding::Gone,
                 None => Finding::Unknown,

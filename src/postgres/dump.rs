@@ -6,6 +6,7 @@ use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -14,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::keepalives::with_keepalives;
-use super::messages::{Loudness, Messages};
+use super::messages::Messages;
 use super::{Conninfo, PostgresError, PostgresSettings, Tools};
 
 /// How long `pg_dump` may take to end by itself after SIGTERM, before SIGKILL. SPEC §6 gives the entire clean-up 10 s.
@@ -109,7 +110,7 @@ impl Dump {
             return Err(unusable(std::io::Error::other("its pipes are missing")));
         };
         let stdout = File::from(stdout.into_owned_fd().map_err(unusable)?);
-        let messages = tokio::spawn(Messages::gather(stderr, program, Loudness::loud()));
+        let messages = tokio::spawn(Messages::gather(stderr, program, Arc::new(true.into())));
         Ok((Self { child, program, group, messages }, stdout))
     }
 

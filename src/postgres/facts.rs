@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use super::{Place, Pooling, PostgresError, Session, Version};
+use super::{Place, PostgresError, Session, Version};
 
 /// One line of JSON. Columns that older servers do not have are asked of the row as JSON, where they are absent.
 const QUESTION: &str = "\
@@ -55,9 +55,6 @@ pub struct Facts {
     /// Where the session is, and `pg_dump` is sent.
     #[serde(skip)]
     pub place: Place,
-    /// What is between this program and the server.
-    #[serde(skip)]
-    pub pooling: Pooling,
     /// `pg_control_system()`: the same for a server's entire life and for its standbys.
     #[serde(skip)]
     pub system_identifier: Option<String>,
@@ -74,7 +71,7 @@ impl Facts {
         let mut facts: Self = serde_json::from_str(line).map_err(PostgresError::Answer)?;
         facts.system_identifier = session.query_if_allowed(SYSTEM_IDENTIFIER).await?.pop();
         facts.size_bytes = size(session).await?.unwrap_or_default();
-        (facts.place, facts.pooling) = (session.place().clone(), session.pooling());
+        facts.place = session.place().clone();
         Ok(facts)
     }
 

@@ -15,7 +15,7 @@ const HIDDEN: char = '…';
 ///
 /// # Errors
 /// Where it is no text.
-pub(super) fn shown<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+pub(super) fn redacted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.map(|query| without_literals(&query)))
 }
 

@@ -107,7 +107,7 @@ impl Origin {
         let answer = session.query_if_allowed(QUESTION).await?;
         let mut origin: Self = answer.first().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
         origin.database = DatabaseSettings::ask(session).await?;
-        origin.is_behind_pooler = session.pooling() == Pooling::Transaction;
+        origin.is_behind_pooler = session.place().pooling == Pooling::Transaction;
         Ok(origin)
     }
 }

@@ -34,33 +34,6 @@ const DEBUG: [&str; 2] = ["DEBUG:", "LOG:"];
 /// How libpq begins what it warns of: a password file that it does not read.
 const WARNING: &str = "WARNING:";
 
-/// Whether what a child says is logged as it comes: not while it connects, since that is the error itself then.
-#[derive(Clone, Debug)]
-pub struct Loudness(Arc<AtomicBool>);
-
-impl Loudness {
-    /// Logged from the beginning.
-    #[must_use]
-    pub fn loud() -> Self {
-        Self(Arc::new(AtomicBool::new(true)))
-    }
-
-    /// Logged from [`Self::raise`] on.
-    #[must_use]
-    pub fn quiet() -> Self {
-        Self(Arc::new(AtomicBool::new(false)))
-    }
-
-    /// Has it logged from now on.
-    pub fn raise(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn is_loud(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// The end of what a child wrote, its first complaint, and its warnings.
 #[derive(Debug, Default)]
 pub struct Messages {
@@ -144,16 +117,16 @@ impl<'a> Kind<'a> {
 
 impl Messages {
     /// Reads to the end, logging each line as the program's.
-    pub async fn gather(mut stderr: impl AsyncRead + Unpin, program: &'static str, loudness: Loudness) -> Self {
+    pub async fn gather(mut stderr: impl AsyncRead + Unpin, program: &'static str, is_logged: Arc<AtomicBool>) -> Self {
         let mut messages = Self::default();
         let mut buffer = vec![0; 8 << 10];
         loop {
             match stderr.read(&mut buffer).await {
                 Ok(0) | Err(_) => break,
-                Ok(count) => messages.take(&buffer[..count], program, &loudness),
+                Ok(count) => messages.take(&buffer[..count], program, &is_logged),
             }
         }
-        messages.end_of_line(program, &loudness);
+        messages.end_of_line(program, &is_logged);
         messages
     }
 
@@ -188,17 +161,18 @@ impl Messages {
         self.attempts.iter().chain(first).map(String::as_str)
     }
 
-    fn take(&mut self, bytes: &[u8], program: &str, loudness: &Loudness) {
+    fn take(&mut self, bytes: &[u8], program: &str, is_logged: &AtomicBool) {
         for byte in bytes {
             if *byte == b'\n' {
-                self.end_of_line(program, loudness);
+                self.end_of_line(program, is_logged);
             } else if self.line.len() < LONGEST_LINE {
                 self.line.push(*byte);
             }
         }
     }
 
-    fn end_of_line(&mut self, program: &str, loudness: &Loudness) {
+    fn end_of_line(&mut self, program: &str, is_logged: &AtomicBool) {
+        let is_logged = is_logged.load(Ordering::Relaxed);
         let bytes = std::mem::take(&mut self.line);
         let line = String::from_utf8_lossy(&bytes).trim().to_owned();
         if line.is_empty() {
@@ -216,12 +190,12 @@ impl Messages {
                 && (is_explanation || kind == Kind::Other && !line.starts_with(program));
         let is_alarm = matches!(kind, Kind::Error | Kind::ServersWords(_) | Kind::Warning(_));
         let is_warning = belongs || is_alarm || line.contains("warning:");
-        log(program, &line, (loudness.is_loud() && !is_debug).then_some(is_warning));
+        log(program, &line, (is_logged && !is_debug).then_some(is_warning));
         self.note(&line, &kind);
         if kind == Kind::Debug {
             return;
         }
-        let is_refusal = !loudness.is_loud() && (line.contains(ATTEMPT) || line.contains(FATAL));
+        let is_refusal = !is_logged && (line.contains(ATTEMPT) || line.contains(FATAL));
         self.may_go_on = is_refusal || self.may_go_on && kind == Kind::Other;
         if line.contains(ATTEMPT) && self.attempts.len() < KEPT_ATTEMPTS {
             self.attempts.push(line.clone());
@@ -288,7 +262,7 @@ mod tests {
     use super::*;
 
     async fn cause(text: &[u8]) -> Option<String> {
-        Messages::gather(text, "pg_dump", Loudness::loud()).await.cause()
+        Messages::gather(text, "pg_dump", Arc::new(AtomicBool::new(true))).await.cause()
     }
 
     #[tokio::test]
@@ -342,11 +316,11 @@ mod tests {
     #[tokio::test]
     async fn warnings_are_kept_and_are_no_cause() {
         let text = b"pg_dump: warning: subscriptions not dumped: ERROR: x\npg_dump: error: the cause\n";
-        let messages = Messages::gather(&text[..], "pg_dump", Loudness::loud()).await;
+        let messages = Messages::gather(&text[..], "pg_dump", Arc::new(AtomicBool::new(true))).await;
         assert_eq!(messages.warnings(), ["subscriptions not dumped: ERROR: x"]);
         assert_eq!(messages.cause().as_deref(), Some("pg_dump: error: the cause"));
         let many = "pg_dump: warning: one\n".repeat(KEPT_WARNINGS + 3);
-        let warnings = Messages::gather(many.as_bytes(), "pg_dump", Loudness::loud()).await.warnings();
+        let warnings = Messages::gather(many.as_bytes(), "pg_dump", Arc::new(AtomicBool::new(true))).await.warnings();
         assert_eq!((warnings.len(), warnings.last().map(String::as_str)), (KEPT_WARNINGS + 1, Some("3 more warnings")));
     }
 

@@ -5,9 +5,9 @@
 //! `refusal`: why there is none), `facts`, `preflight`, `references`, `lock`, `blocking` and `backend` use it, `dump` is the `pg_dump` child, `globals`
 //! what it lacks. Used by `backup` and `check`. No driver: only libpq means what `pg_dump` means (FACTS §3).
 
+pub mod activity;
 mod arguments;
-pub mod backend;
-pub mod blocking;
+mod connect;
 mod conninfo;
 mod dump;
 mod environment;

@@ -62,11 +62,12 @@ pub(super) fn hint(said: &Messages) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::messages::Loudness;
+    use std::sync::Arc;
+
     use super::*;
 
     async fn told(text: &str) -> Option<&'static str> {
-        hint(&Messages::gather(text.as_bytes(), "psql", Loudness::quiet()).await)
+        hint(&Messages::gather(text.as_bytes(), "psql", Arc::default()).await)
     }
 
     #[tokio::test]

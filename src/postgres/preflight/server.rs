@@ -87,7 +87,7 @@ fn pooler(facts: &Facts) -> Option<PreflightIssue> {
     let Place { host, port, .. } = &facts.place;
     let looks_like_one = matches!(port.as_str(), "6432" | "6543")
         || ["pooler", "pgbouncer", "pgcat"].iter().any(|word| host.to_ascii_lowercase().contains(word));
-    let text = match facts.pooling {
+    let text = match facts.place.pooling {
         Pooling::Transaction => format!("{host}:{port} is a transaction pooler"),
         Pooling::Session => {
             format!("{host}:{port} is a connection pooler: its session with the server is older than this one")
