@@ -1,8 +1,8 @@
-//! Work on a disk that may hang: done on a thread of its own, and waited for no longer than a deadline.
+//! File system calls with a deadline, each in a separate thread.
 //!
-//! Below a network or a program (NFS, FUSE) a file system may hold a call for ever, and the kernel holds the thread that
-//! made it. So whatever touches `BACKUP_SPOOL_DIR` or `METRICS_FILE` goes through here: no thread of the runtime ever waits
-//! for a disk, and a signal ends the wait at once. Files are closed here, too, as that can hang like anything else.
+//! A file system on NFS or FUSE may block a call, and its thread, for ever. So every access to `BACKUP_SPOOL_DIR` and
+//! `METRICS_FILE` goes through here: no thread of the runtime waits for a disk, and a signal ends the wait at once. Closing a
+//! file may block, too.
 
 use std::fs::File;
 use std::io;
@@ -15,33 +15,33 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// How long a disk may take for anything, beside the time that bytes need. A failover of a file server takes about as long.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long for what exists nowhere else and is lost without: an entire outage of a file server.
-const LONG_PATIENCE: Duration = Duration::from_mins(5);
-/// The slowest disk that is still one, in bytes a second.
-const LEAST_BYTES_PER_SECOND: u64 = 1 << 20;
+/// The time for a call, without the transfer of its bytes. A failover of a file server takes about as long.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The time for a call that would otherwise lose data. An outage of a file server takes about as long.
+const LONG_TIMEOUT: Duration = Duration::from_mins(5);
+/// The slowest accepted disk.
+const MIN_BYTES_PER_SECOND: u64 = 1 << 20;
 
-/// The calls that did not end in time, each with its disk: dead once it has ended all the same. A property of the kernel's
-/// file systems, so there is one list for the process.
+/// The paths of calls that missed their deadline; the `Weak` is dead once the call has ended. File systems belong to the kernel,
+/// so the process has one list.
 static LATE: Mutex<Vec<(PathBuf, Weak<()>)>> = Mutex::new(Vec::new());
 
-/// Why some work on a disk came to nothing.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
-    /// The disk holds a call.
+    /// The file system blocks a call.
     #[error(
         "the file system of {} hangs: no answer within {}: look at its server, or set another path",
         path.display(),
         humantime::format_duration(*.limit)
     )]
     Stuck {
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// How long was waited.
+        /// The deadline.
         limit: Duration,
     },
-    /// The system gives no thread, or the work panicked.
+    /// The thread could not be started, or panicked.
     #[error("work on the disk in a thread")]
     Thread(#[source] io::Error),
 }
@@ -50,40 +50,40 @@ pub enum DiskError {
 #[derive(Clone, Debug)]
 pub struct Disk {
     path: PathBuf,
-    patience: Duration,
-    long_patience: Duration,
+    timeout: Duration,
+    long_timeout: Duration,
 }
 
 impl Disk {
-    /// The one on which a path is.
+    /// The disk of a path.
     #[must_use]
     pub fn of(path: &Path) -> Self {
-        Self { path: path.to_owned(), patience: PATIENCE, long_patience: LONG_PATIENCE }
+        Self { path: path.to_owned(), timeout: TIMEOUT, long_timeout: LONG_TIMEOUT }
     }
 
-    /// The same with so much time for anything.
+    /// The same with another timeout.
     #[must_use]
-    pub fn within(self, patience: Duration) -> Self {
-        Self { patience, long_patience: patience, ..self }
+    pub fn within(self, timeout: Duration) -> Self {
+        Self { timeout, long_timeout: timeout, ..self }
     }
 
-    /// Does some work that moves so many bytes. While an earlier call hangs, it fails at once: threads that hang are not to
-    /// become more and more. Where this future is dropped, the work goes on by itself.
+    /// Runs a call that transfers this many bytes. Fails at once while an earlier call hangs, so that hanging threads do not
+    /// accumulate. If this future is dropped, the call continues.
     ///
     /// # Errors
-    /// Where the work does not end in time; it goes on by itself, and nobody learns what comes of it.
+    /// If the call misses its deadline. It continues, and its result is lost.
     pub async fn call<T: Send + 'static>(
         &self,
         bytes: u64,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, DiskError> {
         if self.hangs() {
-            return Err(self.stuck(self.patience));
+            return Err(self.stuck(self.timeout));
         }
-        self.wait(time_for(self.patience, bytes), work).await
+        self.wait(time_for(self.timeout, bytes), work).await
     }
 
-    /// As [`Self::call`], with more patience, and whatever else hangs: for what is lost without.
+    /// [`Self::call`] with a longer deadline, even while an earlier call hangs: for calls that would otherwise lose data.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -92,22 +92,22 @@ impl Disk {
         bytes: u64,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, DiskError> {
-        self.wait(time_for(self.long_patience, bytes), work).await
+        self.wait(time_for(self.long_timeout, bytes), work).await
     }
 
-    /// As [`Self::call`], for callers that cannot wait otherwise. It blocks them, for as long as it was given.
+    /// [`Self::call`] for synchronous callers. It blocks up to its deadline.
     ///
     /// # Errors
     /// As [`Self::call`].
     pub fn call_here<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, DiskError> {
         if self.hangs() {
-            return Err(self.stuck(self.patience));
+            return Err(self.stuck(self.timeout));
         }
         let (sender, receiver) = mpsc::channel();
         let call = start(work, move |done| _ = sender.send(done))?;
-        receiver.recv_timeout(self.patience).map_err(|error| match error {
-            mpsc::RecvTimeoutError::Timeout => self.late(call, self.patience),
-            mpsc::RecvTimeoutError::Disconnected => died(),
+        receiver.recv_timeout(self.timeout).map_err(|error| match error {
+            mpsc::RecvTimeoutError::Timeout => self.late(call, self.timeout),
+            mpsc::RecvTimeoutError::Disconnected => panicked(),
         })
     }
 
@@ -117,15 +117,15 @@ impl Disk {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, DiskError> {
         let (sender, receiver) = oneshot::channel();
-        // What nobody waits for any more is dropped there, not here.
+        // A late result is dropped in that thread.
         let call = start(work, move |done| drop(sender.send(done)))?;
         match timeout(limit, receiver).await {
-            Ok(done) => done.map_err(|_| died()),
+            Ok(done) => done.map_err(|_| panicked()),
             Err(_) => Err(self.late(call, limit)),
         }
     }
 
-    /// Whether a call that was given up has still not ended.
+    /// Whether a call that missed its deadline has not ended yet.
     fn hangs(&self) -> bool {
         let mut late = LATE.lock().unwrap_or_else(PoisonError::into_inner);
         late.retain(|(_, call)| call.strong_count() > 0);
@@ -142,12 +142,12 @@ impl Disk {
     }
 }
 
-/// An open file, closed by a thread that nobody waits for.
+/// An open file. A separate thread closes it.
 #[derive(Debug)]
 pub struct HeldFile(Option<File>);
 
 impl HeldFile {
-    /// Takes an open file, or none.
+    /// An open file, or none.
     #[must_use]
     pub fn new(file: Option<File>) -> Self {
         Self(file)
@@ -171,12 +171,12 @@ impl DerefMut for HeldFile {
 impl Drop for HeldFile {
     fn drop(&mut self) {
         let Some(file) = self.0.take() else { return };
-        // Without a thread it is closed here.
+        // If the thread cannot be started, the file is closed here.
         drop(thread::Builder::new().name("close".to_owned()).spawn(move || drop(file)));
     }
 }
 
-/// Starts a thread; what is given back is alive as long as it has not ended.
+/// Starts a thread. The returned `Weak` is alive until it ends.
 fn start<T>(
     work: impl FnOnce() -> T + Send + 'static,
     deliver: impl FnOnce(T) + Send + 'static,
@@ -191,12 +191,12 @@ fn start<T>(
     Ok(call)
 }
 
-fn time_for(patience: Duration, bytes: u64) -> Duration {
-    patience + Duration::from_secs(bytes / LEAST_BYTES_PER_SECOND)
+fn time_for(limit: Duration, bytes: u64) -> Duration {
+    limit + Duration::from_secs(bytes / MIN_BYTES_PER_SECOND)
 }
 
-fn died() -> DiskError {
-    DiskError::Thread(io::Error::other("it broke off"))
+fn panicked() -> DiskError {
+    DiskError::Thread(io::Error::other("it panicked"))
 }
 
 #[cfg(test)]
@@ -208,7 +208,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(20);
 
     #[tokio::test]
-    async fn a_call_that_hangs_is_given_up_and_no_other_begun_until_it_has_ended() {
+    async fn rejects_calls_until_hanging_call_has_ended() {
         let disk = Disk::of(Path::new("/a disk that hangs")).within(SOON);
         let (let_go, held) = channel::<()>();
         let (ended, over) = channel::<()>();
@@ -217,14 +217,14 @@ mod tests {
             ended
         });
         assert!(matches!(hangs.await, Err(DiskError::Stuck { .. })));
-        assert!(matches!(disk.call(0, || -> u8 { panic!("not begun") }).await, Err(DiskError::Stuck { .. })));
-        assert!(matches!(disk.call_here(|| -> u8 { panic!("not begun") }), Err(DiskError::Stuck { .. })));
-        assert_eq!(disk.insist(0, || 7).await.ok(), Some(7), "what is lost without is tried all the same");
+        assert!(matches!(disk.call(0, || -> u8 { panic!("not started") }).await, Err(DiskError::Stuck { .. })));
+        assert!(matches!(disk.call_here(|| -> u8 { panic!("not started") }), Err(DiskError::Stuck { .. })));
+        assert_eq!(disk.insist(0, || 7).await.ok(), Some(7), "a call that would lose data is tried");
         let other = Disk::of(Path::new("/another disk"));
         assert_eq!((other.call(0, || 7).await.ok(), other.call_here(|| 7).ok()), (Some(7), Some(7)));
         drop(let_go);
-        // Its end is that of what it gave back.
-        assert!(over.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Disconnected));
+        // Dropping its result is the last thing it does.
+        assert!(over.recv_timeout(TIMEOUT) == Err(mpsc::RecvTimeoutError::Disconnected));
         while disk.hangs() {
             thread::yield_now();
         }
@@ -232,14 +232,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_that_panics_is_an_error() {
+    async fn panic_is_an_error() {
         let disk = Disk::of(Path::new("/a third disk"));
         assert!(matches!(disk.call(0, || -> u8 { panic!("expected here") }).await, Err(DiskError::Thread(_))));
     }
 
     #[test]
-    fn large_parts_have_more_time() {
-        let seconds = |bytes| time_for(PATIENCE, bytes).as_secs();
+    fn large_transfers_have_more_time() {
+        let seconds = |bytes| time_for(TIMEOUT, bytes).as_secs();
         assert_eq!((seconds(0), seconds(12 << 20), seconds(5 << 30)), (30, 42, 5150));
     }
 }

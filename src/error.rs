@@ -1,7 +1,6 @@
-//! [`Error`]: why a command failed, and the exit code that follows.
+//! [`Error`]: why a command failed, and its exit code.
 //!
-//! Only [`crate::commands`] and the entry point see it. Each module has its own error type, which is a source of this one.
-//! Nothing here prints, and nothing decides by a message's text.
+//! Only [`crate::commands`] and the entry point use it. It wraps the error types of the other modules.
 
 use crate::backup::BackupError;
 use crate::check::CheckError;
@@ -13,35 +12,35 @@ use crate::restore::RestoreError;
 use crate::retention::PruneError;
 use crate::storage::StorageError;
 
-/// Why a run ended without success.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Settings are missing or wrong; nothing was touched.
+    /// Settings are missing or invalid; nothing was done.
     #[error("{0}")]
     Settings(Problems),
-    /// There is no backup.
+    /// The backup failed.
     #[error(transparent)]
     Backup(BackupError),
     /// S3 refused or failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// Not everything was deleted that the rules say.
+    /// Not everything was deleted that the rules select.
     #[error(transparent)]
     PruneIncomplete(#[from] PruneError),
-    /// The backup that was named is not there.
+    /// The named backup does not exist.
     #[error(
         "find {name}: there is no such backup at {location}: `list` shows the names, and S3_PATH says where to look"
     )]
     NoSuchBackup {
-        /// What was asked for.
+        /// The name, key or URL.
         name: String,
         /// `s3://bucket/path/`.
         location: String,
     },
-    /// The backup that was named, by its key or its URL, is another destination's.
+    /// The named key or URL is not in this destination.
     #[error("find {name}: this destination is {location}: set S3_BUCKET and S3_PATH to that backup's")]
     BackupElsewhere {
-        /// What was asked for.
+        /// The name, key or URL.
         name: String,
         /// `s3://bucket/path/`.
         location: String,
@@ -52,13 +51,13 @@ pub enum Error {
     /// A check failed.
     #[error(transparent)]
     Check(CheckError),
-    /// The daemon does not say that it is alive.
+    /// The daemon does not report that it is alive.
     #[error(transparent)]
     NotAlive(#[from] NotAlive),
-    /// A signal asked the program to stop.
+    /// A signal stopped the program.
     #[error("stopped by {0}")]
     Interrupted(Interrupt),
-    /// The address for health and metrics cannot be had.
+    /// The address for health and metrics cannot be bound.
     #[error("listen on {address}: set LISTEN to an address of this host and a port that is free")]
     Listen {
         /// `LISTEN`
@@ -69,7 +68,7 @@ pub enum Error {
     /// A result could not be written to stdout.
     #[error("write the result to stdout: look at the disk or the program that it goes to")]
     Output(#[source] std::io::Error),
-    /// A part of this program failed in a way that its author did not foresee.
+    /// A bug, or a failure of the system that has no better error.
     #[error("internal failure")]
     Internal(#[source] anyhow::Error),
 }

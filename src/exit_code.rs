@@ -1,6 +1,6 @@
-//! The program's exit codes: the one table behind `--help`, the manual, the documents and the tests.
+//! The program's exit codes: one table, from which `--help`, the manual and the documents are generated.
 //!
-//! A leaf: depends on no other module. [`crate::error::Error`] and [`crate::config`] choose from it.
+//! Depends on no other module.
 
 /// A documented exit code of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,26 +41,26 @@ pub enum ExitCode {
     Terminated,
 }
 
-/// One row of the table of exit codes.
+/// A row of [`EXIT_CODES`].
 #[derive(Clone, Copy, Debug)]
 pub struct ExitCodeRow {
-    /// The variant that the row describes.
+    /// The exit code.
     pub code: ExitCode,
-    /// The number the process ends with.
+    /// The number of the process's exit status.
     pub number: u8,
     /// A short name.
     pub name: &'static str,
-    /// When it is given.
+    /// When the program ends with it.
     pub when: &'static str,
 }
 
-/// The one table of exit codes: `--help`, the manual, the README and the tests come from it.
+/// Every exit code.
 pub const EXIT_CODES: [ExitCodeRow; 17] = [
     row(
         ExitCode::Ok,
         0,
         "ok",
-        "all that was asked; for backup: the object is committed and checked (failed globals, a failed manifest or failed retention after it are warnings)",
+        "success; for backup: the object is committed and checked (failed globals, a failed manifest or failed retention after it are warnings)",
     ),
     row(ExitCode::MissingSetting, 1, "missing setting", "a required variable is absent (all are named at once)"),
     row(ExitCode::InvalidCron, 2, "invalid cron", "BACKUP_INTERVAL is no cron expression, or one that never fires"),
@@ -74,7 +74,7 @@ pub const EXIT_CODES: [ExitCodeRow; 17] = [
         ExitCode::InvalidSetting,
         4,
         "invalid setting",
-        "any other setting has a value that cannot be used, the destination holds another database's backups, or the connection goes by a transaction pooler",
+        "any other setting has a value that cannot be used, the destination holds another database's backups, or the server is a transaction pooler",
     ),
     row(
         ExitCode::PostgresUnavailable,
@@ -82,19 +82,24 @@ pub const EXIT_CODES: [ExitCodeRow; 17] = [
         "PostgreSQL unavailable",
         "cannot connect or authenticate (up to three tries in 30 s), or no installed pg_dump is new enough",
     ),
-    row(ExitCode::DumpFailed, 11, "dump failed", "pg_dump ended badly, stalled, or its output is not complete"),
+    row(ExitCode::DumpFailed, 11, "dump failed", "pg_dump failed or stalled, or its output is not complete"),
     row(
         ExitCode::StorageFailed,
         12,
         "storage failed",
-        "S3 did not take the backup within the outage budget, or credentials expired in the middle",
+        "S3 did not accept the backup within the outage budget, or credentials expired during the upload",
     ),
-    row(ExitCode::PruneIncomplete, 13, "prune incomplete", "could not, or refused to, delete everything the rules say"),
+    row(
+        ExitCode::PruneIncomplete,
+        13,
+        "prune incomplete",
+        "a safety check or an error kept backups that the rules delete",
+    ),
     row(
         ExitCode::CheckFailed,
         14,
         "check failed",
-        "at least one of the things that check tried is not well; for health: the daemon does not say that its loop turns",
+        "at least one check failed; for health: the daemon does not report that its loop runs",
     ),
     row(
         ExitCode::RestoreFailed,
@@ -130,7 +135,7 @@ const fn row(code: ExitCode, number: u8, name: &'static str, when: &'static str)
 }
 
 impl ExitCode {
-    /// The number the process ends with, from [`EXIT_CODES`].
+    /// The number of the process's exit status.
     #[must_use]
     pub fn number(self) -> u8 {
         EXIT_CODES.iter().find(|row| row.code == self).map_or(1, |row| row.number)
@@ -148,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_one_row_and_its_own_number() {
+    fn exit_code_numbers_are_sorted_and_unique() {
         let mut numbers: Vec<u8> = EXIT_CODES.iter().map(|row| row.number).collect();
         let sorted = numbers.clone();
         numbers.sort_unstable();

@@ -1,7 +1,7 @@
 //! Signals that ask the program to stop.
 //!
-//! `lib` listens once; `backup` waits on the result beside its work and cleans up in order. Who presses Ctrl-C again does
-//! not want to wait for that: the run is dropped where it stands. Nothing here ends the process.
+//! `lib` listens; `backup` stops at the first signal and cleans up. A second Ctrl-C drops the run without cleaning up. Nothing
+//! here ends the process.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -15,11 +15,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::exit_code::ExitCode;
 
-/// A terminal sends Ctrl-C to an entire process group, and wrappers pass it on once more: what comes so soon is the same
-/// request, not a more urgent one.
+/// A terminal sends Ctrl-C to the process group, and wrappers forward it: signals within this time are one request.
 const SAME_REQUEST: Duration = Duration::from_millis(300);
 
-/// Which signal came.
+/// A signal that asks to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupt {
     /// SIGHUP: the terminal is gone.
@@ -31,7 +30,7 @@ pub enum Interrupt {
 }
 
 impl Interrupt {
-    /// The exit code of a process that it ended.
+    /// The exit code of a run that it stopped.
     #[must_use]
     pub fn exit_code(self) -> ExitCode {
         match self {
@@ -55,58 +54,60 @@ impl fmt::Display for Interrupt {
 /// What SIGHUP means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HangUp {
-    /// Stop: whoever started this has gone.
+    /// Stop: the terminal is closed.
     Stop,
-    /// Nothing: a service is told in this way to read its settings anew, which the daemon does for each run.
-    GoOn,
-    /// The system's own business: it is ignored (`nohup`), or nobody can say whether it is.
-    LeftAlone,
+    /// Nothing: it asks a service to reload its settings, and the daemon does so for each run.
+    Reload,
+    /// Not handled: it is ignored (`nohup`), or it is unknown whether it is.
+    Unhandled,
 }
 
 impl HangUp {
-    /// For a command that does one thing, or for one that stays.
+    /// For a single run, or for the daemon.
     #[must_use]
     pub fn of(is_daemon: bool) -> Self {
         let has_terminal = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
         match is_ignored(SignalKind::hangup()) {
-            Some(false) if is_daemon && !has_terminal => Self::GoOn,
+            Some(false) if is_daemon && !has_terminal => Self::Reload,
             Some(false) => Self::Stop,
-            Some(true) | None => Self::LeftAlone,
+            Some(true) | None => Self::Unhandled,
         }
     }
 }
 
-/// The signals of this process, as a value; cheap to clone.
+/// The received signals; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Interrupts(watch::Receiver<StopRequest>);
 
-/// What was asked for so far.
+/// The requests so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct StopRequest {
     stop: Option<(Interrupt, Instant)>,
-    at_once: Option<Interrupt>,
+    forced: Option<Interrupt>,
 }
 
 impl Interrupts {
-    /// Begins to listen. Must be called within a tokio runtime.
+    /// Starts to listen, within a tokio runtime.
     ///
     /// # Errors
-    /// Where the system refuses a handler.
+    /// If the system refuses a handler.
     pub fn listen(hang_up: HangUp) -> std::io::Result<Self> {
         let (mut int, term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let hup = match hang_up {
-            HangUp::LeftAlone => None,
-            HangUp::Stop | HangUp::GoOn => Some((signal(SignalKind::hangup())?, hang_up)),
+            HangUp::Unhandled => None,
+            HangUp::Stop | HangUp::Reload => Some((signal(SignalKind::hangup())?, hang_up)),
         };
         let (sender, receiver) = watch::channel(StopRequest::default());
         tokio::spawn(async move {
             let interrupt = first(&mut int, term, hup).await;
             let stop = Some((interrupt, Instant::now()));
-            sender.send_replace(StopRequest { stop, at_once: None });
-            once_more(|context| int.poll_recv(context), SAME_REQUEST).await;
-            tracing::warn!("SIGINT again: stopping at once. What was started in S3 may be left open, invisibly");
-            sender.send_replace(StopRequest { stop, at_once: Some(Interrupt::Int) });
-            // Kept open, so that waiting on it does not end by itself.
+            sender.send_replace(StopRequest { stop, forced: None });
+            second(|context| int.poll_recv(context), SAME_REQUEST).await;
+            tracing::warn!(
+                "SIGINT again: stopping without cleaning up: an upload may stay open in S3, where it is invisible"
+            );
+            sender.send_replace(StopRequest { stop, forced: Some(Interrupt::Int) });
+            // While the sender exists, receivers wait.
             sender.closed().await;
         });
         Ok(Self(receiver))
@@ -117,26 +118,26 @@ impl Interrupts {
         self.received_at().await.0
     }
 
-    /// As [`Self::received`], with the moment when it came.
+    /// [`Self::received`] with the time of the signal.
     pub async fn received_at(&self) -> (Interrupt, Instant) {
         self.request(|request| request.stop).await
     }
 
     /// Waits for a signal that asks to stop without cleaning up.
     pub async fn forced(&self) -> Interrupt {
-        self.request(|request| request.at_once).await
+        self.request(|request| request.forced).await
     }
 
     async fn request<T>(&self, of: impl Fn(&StopRequest) -> Option<T>) -> T {
         let mut receiver = self.0.clone();
         match receiver.wait_for(|request| of(request).is_some()).await.map(|request| of(&request)) {
-            Ok(Some(wished)) => wished,
+            Ok(Some(requested)) => requested,
             Ok(None) | Err(_) => std::future::pending().await,
         }
     }
 }
 
-/// The first signal that asks to stop; a SIGHUP that does not is told on the way.
+/// Waits for the first signal that asks to stop; logs a SIGHUP that does not.
 async fn first(int: &mut Signal, mut term: Signal, mut hup: Option<(Signal, HangUp)>) -> Interrupt {
     loop {
         let hung = async {
@@ -149,8 +150,8 @@ async fn first(int: &mut Signal, mut term: Signal, mut hup: Option<(Signal, Hang
             _ = int.recv() => Interrupt::Int,
             _ = term.recv() => Interrupt::Term,
             meaning = hung => {
-                if meaning == Some(HangUp::GoOn) {
-                    tracing::info!("SIGHUP: each backup reads its settings anew, so there is nothing to do");
+                if meaning == Some(HangUp::Reload) {
+                    tracing::info!("SIGHUP ignored: each backup reloads its settings");
                     continue;
                 }
                 Interrupt::Hup
@@ -161,17 +162,17 @@ async fn first(int: &mut Signal, mut term: Signal, mut hup: Option<(Signal, Hang
     }
 }
 
-/// Waits for what comes after `same_wish` has passed.
-async fn once_more(mut poll: impl FnMut(&mut Context<'_>) -> Poll<Option<()>>, same_wish: Duration) {
-    let end = Instant::now() + same_wish;
+/// Waits for the next signal after `same_request` has passed.
+async fn second(mut poll: impl FnMut(&mut Context<'_>) -> Poll<Option<()>>, same_request: Duration) {
+    let end = Instant::now() + same_request;
     while Instant::now() < end {
-        // One that comes so soon counts as little as none.
+        // A signal within this time is ignored.
         let _ = timeout_at(end, poll_fn(&mut poll)).await;
     }
     poll_fn(poll).await;
 }
 
-/// Whether whoever started this process has it ignore a signal; `None` where the system does not tell.
+/// Whether the process was started with a signal ignored; `None` if the system does not say.
 fn is_ignored(kind: SignalKind) -> Option<bool> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
@@ -187,19 +188,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_comes_twice_at_once_is_one_wish_and_what_comes_later_another() {
+    async fn signals_in_quick_succession_are_one_request() {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         sender.send(()).expect("it is there");
         let waited =
-            timeout(Duration::from_millis(20), once_more(|context| receiver.poll_recv(context), SAME_REQUEST * 1000));
+            timeout(Duration::from_millis(20), second(|context| receiver.poll_recv(context), SAME_REQUEST * 1000));
         assert!(waited.await.is_err(), "the same request");
         sender.send(()).expect("it is there");
-        once_more(|context| receiver.poll_recv(context), Duration::ZERO).await;
+        second(|context| receiver.poll_recv(context), Duration::ZERO).await;
     }
 
     #[test]
-    fn whether_a_signal_is_ignored_is_what_the_system_says() {
-        // Rust's own start has every program ignore SIGPIPE; nobody can ignore SIGKILL.
+    fn detects_ignored_signal() {
+        // Rust's runtime ignores SIGPIPE; SIGKILL cannot be ignored.
         assert_eq!(is_ignored(SignalKind::pipe()), Some(true));
         assert_eq!(is_ignored(SignalKind::from_raw(9)), Some(false));
     }

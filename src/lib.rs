@@ -1,53 +1,51 @@
 //! PostgreSQL backups in S3: complete and restorable, or not there.
 //!
-//! *A name in the bucket is a proof*: if `postgres-backup-2026-11-23_02-00-00.sql.gz` exists, a complete, restorable dump is
-//! after it. [`proof::VerifiedDump`] carries that promise: only [`proof`] makes one, and [`storage::Upload::commit`], the only
-//! caller of S3's CompleteMultipartUpload, takes nothing else.
+//! If `postgres-backup-2026-11-23_02-00-00.sql.gz` exists in the bucket, it is a complete, restorable dump.
+//! [`proof::VerifiedDump`] carries that promise: only [`proof`] makes one, and [`storage::Upload::commit`], the only caller of
+//! S3's CompleteMultipartUpload, requires one.
 //!
 //! # Modules
 //!
 //! | module | what it manages |
 //! |---|---|
-//! | [`cli`], [`config`] | command line and environment into each module's own settings; every problem at once |
-//! | [`commands`] | one file a subcommand: builds the parts, calls one, prints the result |
-//! | [`backup`] | one backup, from connecting to the report |
-//! | [`postgres`] | `pg_dump` and `psql`: finds them, runs them, keeps secrets out of their arguments |
+//! | [`cli`], [`config`] | turn command line and environment into each module's settings; report every problem at once |
+//! | [`commands`] | one file per subcommand: builds the parts, calls one, prints the result |
+//! | [`backup`] | one backup, from the connection to the report |
+//! | [`postgres`] | finds and runs `pg_dump` and `psql`; keeps secrets out of their arguments |
 //! | [`pipeline`] | reads the dump, scans it, compresses it on several threads, seals parts; bounded memory |
 //! | [`sql`] | the lexer that cuts a dump into spans |
 //! | [`proof`] | decides whether a dump is complete |
-//! | [`spool`] | parts and a journal on disk, so that a complete dump outlives an absent S3 and a killed process |
-//! | [`storage`] | the only module that knows the AWS SDK: uploads, commit, listings, outages |
-//! | [`archive`] | stored backups: names, manifests, restore instructions, what a destination holds, and the reader |
-//! | [`retention`] | the plan of deletions, the safety checks that block it, and the deleting |
+//! | [`spool`] | parts and a journal on disk, so that a complete dump survives an S3 outage and a killed process |
+//! | [`storage`] | uploads, commit, listings and outages; the only module that uses the AWS SDK |
+//! | [`archive`] | stored backups: names, manifests, restore instructions, the listing of a destination, and the reader |
+//! | [`retention`] | the plan of deletions, the safety checks that block it, and the deletion |
 //! | [`check`] | verifies everything that a backup needs, and the latest backup |
 //! | [`restore`] | brings a backup back into a database, a file or stdout |
 //! | [`scheduler`], [`health`] | the daemon's loop, and its HTTP server |
-//! | [`telemetry`] | log, progress, metrics, pings, without secrets |
-//! | [`printable`] | text of others without what would control a terminal |
-//! | [`manual`] | examples and files, for help and manual |
-//! | [`error`] | why a command failed; only [`commands`] sees it, each module has its own error |
+//! | [`telemetry`] | log, progress, metrics and pings, without secrets |
+//! | [`printable`] | foreign text without control characters |
+//! | [`manual`] | examples and files, for help and the manual |
+//! | [`error`] | why a command failed; for [`commands`] alone, each module has its own error |
 //! | [`exit_code`], [`error_chain`], [`environment`], [`interrupt`], [`disk`] | leaves: the table of exit codes, errors as text, the process's environment, signals, file system calls with a deadline |
 //!
-//! Dependencies point one way, which a test holds: `commands -> backup | check | restore | scheduler -> retention -> archive -> storage ->
-//! spool -> proof -> pipeline | postgres`. [`config`] fills the settings of all of them and is seen by [`cli`], [`manual`] and
-//! [`commands`] alone.
+//! Dependencies point one way; `tests/it/modules.rs` checks it: `commands -> backup | check | scheduler -> retention -> archive -> storage ->
+//! spool -> proof -> pipeline | postgres`. [`config`] fills the settings of all of them; only [`cli`], [`manual`] and
+//! [`commands`] use it.
 //!
-//! # One command, followed
+//! # The commands
 //!
-//! - **`backup`**: [`commands::backup`] resolves the settings ([`config::backup`]) and calls [`backup::Backup::run`]. That delivers
+//! - **`backup`**: [`commands::backup`] resolves the settings ([`config::backup`]) and calls [`backup::Backup::run`]. It delivers
 //!   what an earlier run left in the spool ([`spool::SpoolDir`]), connects ([`postgres::Session`]), takes the lock
-//!   ([`postgres::lock`]), looks for what could stop a dump ([`postgres::preflight`]), begins the upload
+//!   ([`postgres::lock`]), checks what could make a dump fail ([`postgres::preflight`]), starts the upload
 //!   ([`storage::Destination::begin`]) and starts `pg_dump` ([`postgres::Dump`]). [`pipeline::Pipeline`] compresses its output
-//!   into parts, which [`storage::Upload`] sends, from memory or from the spool. [`proof`] judges the end; the commit follows,
+//!   into parts, which [`storage::Upload`] sends, from memory or from the spool. [`proof`] verifies its end; the commit follows,
 //!   then the manifest ([`archive::manifest`]), the globals and [`retention`].
-//! - **`prune`**: [`commands::prune`] makes an [`retention::Inventory`] of the destination: listing, the manifests that decide,
-//!   the plan and the safety checks. [`retention`] then deletes, and aborts abandoned uploads.
+//! - **`prune`**: [`commands::prune`] loads a [`retention::RetentionReview`] of the destination: listing, decisive manifests, plan and
+//!   safety checks. [`retention`] then deletes, and aborts abandoned uploads.
 //! - **`list`**: [`commands::list`] reads an [`archive::Listing`] and the manifests of the newest backups.
-//! - **`check`**: [`check::Check::run`] tries each thing that a backup needs and adds a [`check::CheckResult`] for each; with
-//!   `--deep` it reads the latest backup ([`archive::Reader`]): downloads it in parallel ranges, unpacks it, and judges the dump
-//!   as the pipeline does.
-//! - **`restore`**: [`commands::restore`] has [`restore::choose()`] find the backup, and the target read it through the same reader;
-//!   nothing counts as restored without an [`archive::VerifiedStream`].
+//! - **`check`**: [`check::Check::run`] tests everything that a backup needs and adds a [`check::CheckResult`] for each test; with
+//!   `--deep` it reads the latest backup ([`archive::Reader`]): downloads it in parallel ranges, decompresses it and verifies
+//!   the dump as the pipeline does.
 //! - **`daemon`**: [`scheduler::Scheduler`] starts the same run as `backup` at each tick of its [`scheduler::Schedule`];
 //!   [`health::Server`] answers over HTTP from the [`scheduler::Heartbeat`].
 //! - **`health`**: [`health::probe`] asks a local daemon.
@@ -96,16 +94,16 @@ use interrupt::{HangUp, Interrupt, Interrupts};
 use printable::printable_lines;
 use telemetry::{LogWriter, Redactor, without_credentials};
 
-/// Threads for S3, children and signals; dumping and compressing have their own.
+/// Threads for S3, child processes and signals; the pipeline has its own.
 const RUNTIME_THREADS: usize = 2;
-/// Stack of the thread that runs the command: as the system gives the first one.
+/// Stack of the command's thread; as large as that of a main thread.
 const STACK_BYTES: usize = 8 << 20;
-/// How long a thread that does not come to its end may hold the exit up.
+/// How long the exit waits for a blocked thread.
 const LAST_WAIT: Duration = Duration::from_secs(1);
-/// From a signal to the end, whatever hangs then (SPEC §6).
+/// From a signal to the exit, even if a call hangs: Kubernetes and systemd kill the process a while later.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
-/// Runs the program with a command line (its own name first) and an environment.
+/// Runs the program with a command line (program name first) and an environment.
 #[must_use]
 pub fn run(arguments: &[OsString], environment: &Environment) -> ExitCode {
     let (cli, flags) = match cli::parse(arguments) {
@@ -122,8 +120,8 @@ pub fn run(arguments: &[OsString], environment: &Environment) -> ExitCode {
     outcome.map_or_else(|error| report(&cli, &error), |()| ExitCode::Ok)
 }
 
-/// Runs the command in a thread of its own, and listens for signals in this one: what the kernel holds there, in a file
-/// system that hangs or anywhere else, cannot keep this one from ending the process.
+/// Runs the command in a separate thread and handles signals in this one, which can end the process even if the kernel blocks
+/// the other in a file system.
 fn supervise(cli: &Arc<Cli>, context: OwnedContext) -> Result<(), Error> {
     let internal = |error: std::io::Error| Error::Internal(error.into());
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(internal)?;
@@ -136,18 +134,18 @@ fn supervise(cli: &Arc<Cli>, context: OwnedContext) -> Result<(), Error> {
         thread::Builder::new().name("command".to_owned()).stack_size(STACK_BYTES).spawn(work).map_err(internal)?;
         tokio::select! {
             biased;
-            outcome = ended => outcome.unwrap_or_else(|_| Err(Error::Internal(anyhow::anyhow!("it broke off")))),
+            outcome = ended => outcome.unwrap_or_else(|_| Err(Error::Internal(anyhow::anyhow!("the command panicked")))),
             interrupt = overdue(&interrupts) => {
-                tracing::warn!("something does not stop, such as a file system that hangs: ending without it");
+                tracing::warn!("something does not stop, such as a file system that hangs: exiting without it");
                 Err(Error::Interrupted(interrupt))
             }
         }
     })
 }
 
-/// Waits until a command that was told to stop must have stopped.
+/// Waits until a command has exceeded its time to stop.
 async fn overdue(interrupts: &Interrupts) -> Interrupt {
-    let told = async {
+    let stopped = async {
         let (interrupt, at) = interrupts.received_at().await;
         sleep_until(at + STOP_WITHIN).await;
         interrupt
@@ -158,23 +156,23 @@ async fn overdue(interrupts: &Interrupts) -> Interrupt {
         interrupt
     };
     tokio::select! {
-        interrupt = told => interrupt,
+        interrupt = stopped => interrupt,
         interrupt = forced => interrupt,
     }
 }
 
-/// Runs the command to its end, in a runtime of its own.
+/// Runs the command in its own runtime.
 fn work(cli: &Cli, context: &OwnedContext, interrupts: &Interrupts) -> Result<(), Error> {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
     let runtime = runtime.map_err(|error| Error::Internal(error.into()))?;
     let outcome = runtime.block_on(run_until_second_signal(cli, &context.context(), interrupts));
-    // Drops what still runs, and its children with it: at a second Ctrl-C that is the daemon's backup. A name look-up
-    // in a thread of its own must not hold the exit up.
+    // Drops what still runs with its child processes, such as the daemon's backup after a second Ctrl-C. A blocked name lookup
+    // in a thread must not delay the exit.
     runtime.shutdown_timeout(LAST_WAIT);
     outcome
 }
 
-/// Runs the command. A second Ctrl-C drops it where it stands, and its children with it.
+/// Runs the command. A second Ctrl-C drops it with its child processes.
 async fn run_until_second_signal(cli: &Cli, context: &Context<'_>, interrupts: &Interrupts) -> Result<(), Error> {
     tokio::select! {
         outcome = dispatch(cli, context, interrupts.clone()) => outcome,
@@ -195,23 +193,26 @@ async fn dispatch(cli: &Cli, context: &Context<'_>, interrupts: Interrupts) -> R
         Command::Check(args) => Box::pin(commands::check::run(context, args, interrupts)).await,
         Command::Restore(args) => Box::pin(commands::restore::run(context, args, interrupts)).await,
         Command::Completions(args) => commands::completions::run(context, args),
-        Command::Health => unless(interrupts, commands::health::run(context)).await,
+        Command::Health => unless_interrupted(interrupts, commands::health::run(context)).await,
         Command::List(args) => {
-            let listed = unless(interrupts, Box::pin(commands::list::run(context, args))).await;
+            let listed = unless_interrupted(interrupts, Box::pin(commands::list::run(context, args))).await;
             listed.inspect_err(|error| context.print_failure(args.json, error))
         }
     }
 }
 
-/// The work to its end, or to the first signal: there is nothing to clean up.
-async fn unless(interrupts: Interrupts, work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+/// Runs work that needs no cleanup, until it is done or a signal comes.
+async fn unless_interrupted(
+    interrupts: Interrupts,
+    work: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
     tokio::select! {
         done = work => done,
         interrupt = interrupts.received() => Err(Error::Interrupted(interrupt)),
     }
 }
 
-/// Logs the error where it ends the run. A signal is how a daemon ends.
+/// Logs the error that ended the run. For a daemon, a signal is no error.
 fn report(cli: &Cli, error: &Error) -> ExitCode {
     let (command, code) = (cli.command.name().word(), error.exit_code());
     if let (Command::Daemon(_), Error::Interrupted(signal)) = (&cli.command, error) {
@@ -222,17 +223,16 @@ fn report(cli: &Cli, error: &Error) -> ExitCode {
     code
 }
 
-/// Whether a command line that could not be read has `--json` in it, before what is for `pg_dump`.
+/// Whether an invalid command line contains `--json`, before the arguments for `pg_dump`.
 fn wants_json(arguments: &[OsString]) -> bool {
     arguments.iter().skip(1).take_while(|argument| *argument != "--").any(|argument| argument == "--json")
 }
 
-/// What clap has to say: help and version on stdout, a wrong command line on stderr.
+/// Prints clap's output: help and version on stdout, an error on stderr.
 fn show(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     let is_asked_for =
         matches!(error.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion);
     if is_asked_for {
-        // Nobody reads what cannot be written.
         let _ = error.print();
         return ExitCode::Ok;
     }
@@ -242,7 +242,7 @@ fn show(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     });
     let text = printable_lines(&without_credentials(&error.render().to_string(), quoted));
     let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), text.as_bytes());
-    // Not where the command knows no such flag.
+    // Not if the command has no such flag.
     let refused = error.get(clap::error::ContextKind::InvalidArg).map(ToString::to_string);
     if wants_json(arguments) && refused.as_deref() != Some("--json") {
         commands::print_usage_failure(&text);

@@ -8,7 +8,7 @@ use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupt;
 use crate::pipeline::PipelineError;
 use crate::postgres::PostgresError;
-use crate::postgres::backend::Backend;
+use crate::postgres::activity::Backend;
 use crate::proof::IncompleteDump;
 use crate::spool::SpoolError;
 use crate::storage::StorageError;

@@ -104,7 +104,7 @@ mod tests {
 
     /// Limits, one of which was reached this long ago.
     fn reached(ago: Duration) -> Limits {
-        let interrupts = Interrupts::listen(HangUp::LeftAlone).expect("handlers");
+        let interrupts = Interrupts::listen(HangUp::Unhandled).expect("handlers");
         Limits { interrupts, end: Instant::now().checked_sub(ago).map(|end| (end, Duration::from_mins(1))) }
     }
 

@@ -10,9 +10,9 @@ use tracing::Instrument as _;
 
 use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::preflight::{PreflightIssue, Severity, Subject};
-use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, blocking, lock, preflight};
+use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, activity, lock, preflight};
 use crate::proof::VerifiedDump;
-use crate::retention::{self, RetentionReport, SWEEP_AFTER, Sweep};
+use crate::retention::{self, RetentionReport, STALE_AFTER, UploadCleanup};
 use crate::spool::SpoolDir;
 use crate::storage::{Committed, Destination, StorageError};
 use crate::telemetry::{FOR_MACHINES, FOR_PEOPLE};
@@ -115,7 +115,7 @@ impl<'a> Backup<'a> {
         Ok(Report::success(manifest, location, began.elapsed()).with_retention(retention))
     }
 
-    /// Applies retention and cleans up abandoned uploads. The backup is committed: nothing here makes it fail.
+    /// Deletes what no rule keeps, and aborts stale uploads. The backup is committed: nothing here can make it fail.
     async fn retain(
         &self,
         destination: &Destination,
@@ -130,9 +130,10 @@ impl<'a> Backup<'a> {
         }
         let made = name::file_name(committed.key());
         let stop = || async { drop(self.limits.reached().await) };
-        let sparing = Sweep::after(SWEEP_AFTER).sparing(self.settings.spool_dir.as_deref());
-        let sweep = self.limits.within(async { Ok(sparing.await) }).await.unwrap_or_else(|_| Sweep::of_nothing());
-        Box::pin(retention::after_backup(destination, policy.map(|policy| (policy, made)), &sweep, stop)).await
+        let cleanup = UploadCleanup::after(STALE_AFTER).keeping_spooled(self.settings.spool_dir.as_deref());
+        let cleanup =
+            self.limits.within(async { Ok(cleanup.await) }).await.unwrap_or_else(|_| UploadCleanup::disabled());
+        Box::pin(retention::after_backup(destination, policy.map(|policy| (policy, made)), &cleanup, stop)).await
     }
 
     /// Opens this destination's subdirectory of the spool, if one is configured, and delivers what it holds. A failing
@@ -293,7 +294,7 @@ impl<'a> Backup<'a> {
         dumping: &Dumping<'_>,
     ) -> Result<(Committed, Manifest), BackupError> {
         let Dumping { facts, tools, source, upload_plan, known, globals } = *dumping;
-        let (application_name, pg_dump_warnings) = (blocking::application_name(upload_plan.run_id), OnceLock::new());
+        let (application_name, pg_dump_warnings) = (activity::application_name(upload_plan.run_id), OnceLock::new());
         let job = Job {
             settings: self.settings,
             source,
@@ -334,7 +335,7 @@ impl<'a> Backup<'a> {
     /// The connection of the programs that dump.
     fn source(&self, facts: &Facts, run_id: &str) -> Conninfo {
         let mut source = self.settings.postgres.pinned(&facts.place);
-        source.set("application_name", blocking::application_name(run_id));
+        source.set("application_name", activity::application_name(run_id));
         source
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::postgres::backend::Backend;
+use crate::postgres::activity::{Activity, Backend};
 
 use super::watch::Watch;
 use super::{DumpError, StallFinding};
@@ -27,7 +27,8 @@ impl Watch<'_> {
             if Instant::from_std(silent_since).max(alive).elapsed() < limit {
                 continue;
             }
-            let finding = match self.ask(async |session, name| Backend::ask(session, name).await).await {
+            let activity = self.ask(async |session, name| Activity::read(session, name).await).await;
+            let finding = match activity.map(Activity::backend) {
                 Some(Some(backend)) => StallFinding::Waits(Box::new(backend)),
                 Some(None) => StallFinding::Gone,
                 None => StallFinding::Unknown,

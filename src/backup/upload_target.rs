@@ -225,6 +225,6 @@ mod tests {
         let mut target = Target { destination, spool: None, upload, first_key: "k".to_owned() };
         assert!(matches!(target.upload.started().await, Err(BackupError::Storage(StorageError::NoFreeName { .. }))));
         assert_eq!(target.key(), "k");
-        target.abort(&Limits::new(Interrupts::listen(HangUp::LeftAlone).expect("handlers"), None)).await;
+        target.abort(&Limits::new(Interrupts::listen(HangUp::Unhandled).expect("handlers"), None)).await;
     }
 }

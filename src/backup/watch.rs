@@ -11,8 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::error_chain::Chain;
 use crate::pipeline::Progress;
-use crate::postgres::backend::Backend;
-use crate::postgres::blocking::{Waiting, waiting_for};
+use crate::postgres::activity::{Activity, Backend, Waiting};
 use crate::postgres::{Dump, PostgresError, Session};
 use crate::proof::IncompleteDump;
 
@@ -57,7 +56,7 @@ impl<'a> Watch<'a> {
         dump.stop().await;
         let end = async {
             match self.session.lock().await.as_deref_mut() {
-                Some(session) => Backend::terminate(session, self.application_name).await,
+                Some(session) => Activity::terminate(session, self.application_name).await,
                 None => Ok(()),
             }
         };
@@ -101,10 +100,10 @@ impl<'a> Watch<'a> {
         let every = pace(self.settings.postgres.lock_wait, self.settings.max_blocking);
         loop {
             sleep(every).await;
-            let looked = self
-                .ask(async |session, name| Ok((waiting_for(session, name).await?, Backend::ask(session, name).await?)));
-            let Some((waiting, backend)) = looked.await else { return std::future::pending().await };
-            self.note_lock_holder(backend.as_ref());
+            let activity = self.ask(async |session, name| Activity::read(session, name).await).await;
+            let Some(mut activity) = activity else { return std::future::pending().await };
+            let waiting = std::mem::take(&mut activity.waiting);
+            self.note_lock_holder(activity.backend().as_ref());
             known.retain(|pid, _| waiting.iter().any(|session| session.pid == *pid));
             for session in waiting {
                 let waiter = known.entry(session.pid).or_insert_with(Waiter::new);

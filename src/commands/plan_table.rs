@@ -3,18 +3,18 @@
 use bytesize::ByteSize;
 
 use crate::printable::counted;
-use crate::retention::{Decision, Inventory, RetentionReport};
+use crate::retention::{Decision, RetentionReport, RetentionReview};
 
 /// The complete plan, newest first, and what else would be done; the reasons in so many columns, or in one line.
 pub fn of_plan(
-    inventory: &Inventory,
+    review: &RetentionReview,
     stale_uploads: &[String],
     report: &RetentionReport,
     (location, columns): (&str, Option<usize>),
 ) -> String {
-    let decisions = inventory.plan().decisions();
+    let decisions = review.plan().decisions();
     let mut lines = if decisions.is_empty() { Vec::new() } else { of_rows(decisions.iter().map(row), columns) };
-    let orphans = inventory.orphans().map(|name| format!("{name} is gone: its sidecars would be deleted"));
+    let orphans = review.orphans().map(|name| format!("{name} is gone: its sidecars would be deleted"));
     lines.extend(orphans);
     lines.extend(stale_uploads.iter().map(|file_name| format!("{file_name}: its stale upload would be aborted")));
     lines.push(planned(report, location));

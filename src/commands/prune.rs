@@ -1,4 +1,4 @@
-//! `prune`: deletes what no rule keeps, and sweeps stale uploads; or shows what it would do.
+//! `prune`: deletes what no rule keeps, and aborts stale uploads; or shows what it would do.
 
 use chrono::Utc;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use crate::cli::PruneArgs;
 use crate::config::{self, PruneConfig};
 use crate::error::Error;
 use crate::interrupt::Interrupts;
-use crate::retention::{self, Inventory, Occasion, PlanReport, RetentionReport, Safety, Sweep};
+use crate::retention::{self, Occasion, PlanReport, RetentionReport, RetentionReview, Safety, UploadCleanup};
 use crate::storage::Destination;
 use crate::telemetry::FOR_MACHINES;
 
@@ -56,45 +56,45 @@ async fn prune(
     config.effective.announce();
     tracing::info!(target: FOR_MACHINES, "prune starts");
     let looking = async {
-        let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref()).await;
-        Ok((sweep, inventory(&config).await?))
+        let cleanup = UploadCleanup::after(args.sweep_after.get()).keeping_spooled(config.spool_dir.as_deref()).await;
+        Ok((cleanup, review(&config).await?))
     };
-    let (sweep, (destination, inventory)) = unless_interrupted(interrupts, looking).await?;
+    let (cleanup, (destination, review)) = unless_interrupted(interrupts, looking).await?;
     outcome.s3_location = Some(destination.location(&destination.key("")));
     let stop = || async { _ = interrupts.received().await };
-    let enforced = retention::enforce(&destination, &inventory, on_freeze(args), stop).await;
+    let enforced = retention::enforce(&destination, &review, safety(args), stop).await;
     outcome.retention = enforced.report;
     if enforced.is_stopped {
         return Err(Error::Interrupted(interrupts.received().await));
     }
-    let sweeping = async { Ok(sweep.run(&destination, Utc::now()).await) };
-    outcome.uploads_aborted = unless_interrupted(interrupts, sweeping).await?;
+    let cleaning = async { Ok(cleanup.run(&destination, Utc::now()).await) };
+    outcome.uploads_aborted = unless_interrupted(interrupts, cleaning).await?;
     enforced.shortfall.map_or(Ok(()), |shortfall| Err(shortfall.into()))
 }
 
 async fn preview(context: &Context<'_>, args: &PruneArgs) -> Result<(), Error> {
     let config = config::prune(context.flags, context.environment).map_err(Error::Settings)?;
-    let (destination, inventory) = inventory(&config).await?;
-    retention::announce(&inventory, on_freeze(args), Occasion::DryRun);
-    let sweep = Sweep::after(args.sweep_after.get()).sparing(config.spool_dir.as_deref()).await;
-    let stale = sweep.find(&destination, Utc::now()).await;
+    let (destination, review) = review(&config).await?;
+    retention::log_safety_checks(&review, safety(args), Occasion::DryRun);
+    let cleanup = UploadCleanup::after(args.sweep_after.get()).keeping_spooled(config.spool_dir.as_deref()).await;
+    let stale = cleanup.find(&destination, Utc::now()).await;
     let stale: Vec<String> = stale.into_iter().map(|upload| upload.file_name).collect();
     if args.json {
-        return context.print_json(&PlanReport::new(&inventory, stale, on_freeze(args)));
+        return context.print_json(&PlanReport::new(&review, stale, safety(args)));
     }
-    let report = RetentionReport::planned(&inventory, on_freeze(args));
+    let report = RetentionReport::planned(&review, safety(args));
     let location = destination.location(&destination.key(""));
-    context.print(&plan_table::of_plan(&inventory, &stale, &report, (&location, super::columns())))
+    context.print(&plan_table::of_plan(&review, &stale, &report, (&location, super::columns())))
 }
 
-fn on_freeze(args: &PruneArgs) -> Safety {
+fn safety(args: &PruneArgs) -> Safety {
     if args.force { Safety::Override } else { Safety::Enforce }
 }
 
-async fn inventory(config: &PruneConfig) -> Result<(Destination, Inventory), Error> {
+async fn review(config: &PruneConfig) -> Result<(Destination, RetentionReview), Error> {
     let destination = Destination::open(&config.s3).await?.with_first_contact();
-    let inventory = Inventory::make(&destination, &config.retention, Utc::now()).await?;
-    Ok((destination, inventory))
+    let review = RetentionReview::load(&destination, &config.retention, Utc::now()).await?;
+    Ok((destination, review))
 }
 
 async fn unless_interrupted<T>(

@@ -1,49 +1,47 @@
-//! What a user may give `pg_dump` (`PG_DUMP_ARGS`, or words behind `--`): an allow-list.
+//! Parses the user's arguments of `pg_dump` (`PG_DUMP_ARGS`, or words after `--`) by an allow-list, which is in `options`.
 //!
-//! Read by `config`, handed to `dump`, recorded in the manifest. An allow-list and not a deny-list, because `--schema-only`,
-//! `--section`, `--enable-row-security` and their kind all end with success and a perfect trailer while half the
-//! database is missing (FACTS §3). Options that leave out something the user names are taken, and make the backup a
-//! *partial* one. The list itself is in `options`.
+//! Not a deny-list, because `--schema-only`, `--section`, `--enable-row-security` and others leave out data without an error and
+//! with a valid trailer. Options that exclude named objects are accepted, and make the backup a *partial* one.
 
 mod options;
 
 pub use options::{DumpOption, PG_DUMP_OPTIONS};
 
-/// Where the accepted options stand.
+/// Where the accepted options are listed.
 const LIST: &str = "see `pg-s3-backup help backup` or docs/pg-dump-arguments.md for what is";
-/// In how many places a mistyped option may differ.
+/// The largest distance of a suggested option.
 const TYPO: usize = 2;
 
-/// How much of the database the arguments let through.
+/// How much of the database a dump contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Coverage {
     /// All of it.
     #[default]
     Complete,
-    /// What the arguments name, or do not exclude.
+    /// The objects that the arguments include, or do not exclude.
     Partial,
 }
 
-/// Arguments that were found to be allowed.
+/// Accepted arguments.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DumpArguments {
     words: Vec<String>,
-    /// Long names and values, in the order in which they were given.
+    /// Long names and values, in their order.
     options: Vec<(&'static str, Option<String>)>,
     coverage: Coverage,
 }
 
 impl DumpArguments {
-    /// Reads words in the quoting of a shell.
+    /// Parses words with shell quoting.
     ///
     /// # Errors
-    /// Where the quoting is open, or an option is not allowed: named in the message.
+    /// If a quote is not closed, or an option is not accepted.
     pub fn parse(text: &str) -> Result<Self, String> {
         let words = shlex::split(text).ok_or_else(|| "has a quote that is not closed".to_owned())?;
         let mut arguments = Self::default();
         let mut rest = words.into_iter();
         while let Some(word) = rest.next() {
-            let (option, attached) = recognise(&word)?;
+            let (option, attached) = find_option(&word)?;
             let mut value = attached.map(str::to_owned);
             arguments.words.push(word);
             if option.value.is_some() && value.is_none() {
@@ -65,20 +63,20 @@ impl DumpArguments {
         &self.words
     }
 
-    /// The role that `pg_dump` takes on before it reads.
+    /// The role of `--role`.
     #[must_use]
     pub fn role(&self) -> Option<&str> {
         let last = self.options.iter().rfind(|(long, _)| *long == "role");
         last.and_then(|(_, value)| value.as_deref())
     }
 
-    /// Whether the dump says whose everything is.
+    /// Whether the dump sets owners.
     #[must_use]
     pub fn has_owners(&self) -> bool {
         !self.has(&["no-owner"])
     }
 
-    /// Whether the dump holds grants.
+    /// Whether the dump contains grants.
     #[must_use]
     pub fn has_privileges(&self) -> bool {
         !self.has(&["no-privileges", "no-acl"])
@@ -90,13 +88,13 @@ impl DumpArguments {
         !self.has(&["no-tablespaces"])
     }
 
-    /// Whether the dump holds subscriptions, where the role may dump them.
+    /// Whether the dump contains subscriptions, if the role may dump them.
     #[must_use]
     pub fn has_subscriptions(&self) -> bool {
         !self.has(&["no-subscriptions"])
     }
 
-    /// Whether rows of partitions find their partition anew when they are restored.
+    /// Whether a restore routes rows to their partition again.
     #[must_use]
     pub fn loads_via_partition_root(&self) -> bool {
         self.has(&["load-via-partition-root"])
@@ -106,43 +104,42 @@ impl DumpArguments {
         self.options.iter().any(|(long, _)| names.contains(long))
     }
 
-    /// How much of the database they let through.
+    /// How much of the database the dump contains.
     #[must_use]
     pub fn coverage(&self) -> Coverage {
         self.coverage
     }
 }
 
-/// Which option a word is, and the value that is in the same word. No message repeats a value, which may be a connection
-/// string.
-fn recognise(word: &str) -> Result<(&'static DumpOption, Option<&str>), String> {
+/// The option of a word, and the value in the same word. No message repeats a value, which may be a connection string.
+fn find_option(word: &str) -> Result<(&'static DumpOption, Option<&str>), String> {
     if let Some(long) = word.strip_prefix("--") {
-        return recognise_long(long);
+        return find_long_option(long);
     }
     let Some(letters) = word.strip_prefix('-') else {
-        return Err("holds a word that is no option: the database is named by POSTGRES_CONNECTION_STRING".to_owned());
+        return Err("contains a word that is not an option: set the database in POSTGRES_CONNECTION_STRING".to_owned());
     };
     let letter = letters.chars().next();
-    let behind = letters.get(letter.map_or(0, char::len_utf8)..).filter(|behind| !behind.is_empty());
+    let attached = letters.get(letter.map_or(0, char::len_utf8)..).filter(|attached| !attached.is_empty());
     let known = PG_DUMP_OPTIONS.iter().find(|option| letter.is_some() && option.short == letter);
     let spelling = letter.map_or_else(|| word.to_owned(), |letter| format!("-{letter}"));
     match known {
         None => Err(refusal(&spelling)),
-        Some(option) if option.value.is_none() && behind.is_some() => {
-            Err(format!("`{spelling}` takes no value: write each option as a word of its own"))
+        Some(option) if option.value.is_none() && attached.is_some() => {
+            Err(format!("`{spelling}` takes no value: write each option as a separate word"))
         }
-        Some(option) => Ok((option, behind)),
+        Some(option) => Ok((option, attached)),
     }
 }
 
-fn recognise_long(word: &str) -> Result<(&'static DumpOption, Option<&str>), String> {
+fn find_long_option(word: &str) -> Result<(&'static DumpOption, Option<&str>), String> {
     let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
     match PG_DUMP_OPTIONS.iter().find(|option| option.long == name) {
         Some(option) if option.value.is_none() && value.is_some() => Err(format!("`--{name}` takes no value")),
         Some(option) => Ok((option, value)),
-        // `pg_dump` takes any beginning that is one option's alone; which that is depends on its version.
+        // `pg_dump` accepts a unique prefix, but which prefixes are unique depends on its version.
         None if !name.is_empty() && PG_DUMP_OPTIONS.iter().any(|option| option.long.starts_with(name)) => {
-            Err(format!("`--{name}` is not written in full; {LIST}"))
+            Err(format!("`--{name}` is abbreviated; {LIST}"))
         }
         None => Err(refusal(&format!("--{name}"))),
     }
@@ -154,7 +151,7 @@ fn refusal(spelling: &str) -> String {
     if let Some(option) = nearest.filter(|_| spelling.starts_with("--")) {
         return format!("`{spelling}` is not accepted (did you mean `--{}`?); {LIST}", option.long);
     }
-    let why = "it may leave a part of the database out or change the format";
+    let why = "it may leave out a part of the database or change the format";
     format!("`{spelling}` is not accepted: {why}; {LIST}")
 }
 
@@ -163,8 +160,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_leaves_nothing_out_is_taken() {
-        let of_partitions_and_snapshots = "--load-via-partition-root --serializable-deferrable --no-table-access-method \
+    fn accepts_options_of_complete_dumps() {
+        let long_options = "--load-via-partition-root --serializable-deferrable --no-table-access-method \
                              --disable-dollar-quoting --strict-names";
         for text in [
             "",
@@ -172,7 +169,7 @@ mod tests {
             "--role=backup -E UTF8",
             "-EUTF8 --rows-per-insert 100",
             "--verbose --inserts",
-            of_partitions_and_snapshots,
+            long_options,
         ] {
             let arguments = DumpArguments::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"));
             assert_eq!(arguments.coverage(), Coverage::Complete, "{text}");
@@ -180,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_something_out_makes_the_backup_partial() {
+    fn excluding_options_make_backup_partial() {
         for text in [
             "-n public",
             "-npublic",
@@ -200,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused_by_name() {
+    fn refuses_other_options_by_name() {
         for text in [
             "--schema-only",
             "-s",
@@ -253,13 +250,13 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_short_and_names_what_was_meant() {
+    fn refusal_suggests_nearest_option() {
         for (text, wanted) in [
             ("--schemas=x", "`--schemas` is not accepted (did you mean `--schema`?); see "),
             ("--no-ownr", "`--no-ownr` is not accepted (did you mean `--no-owner`?); see "),
             ("--schema-only", "`--schema-only` is not accepted: it may leave"),
             ("-s", "`-s` is not accepted: it may leave"),
-            ("--no-own", "`--no-own` is not written in full; see "),
+            ("--no-own", "`--no-own` is abbreviated; see "),
         ] {
             let why = DumpArguments::parse(text).expect_err("refused");
             assert!(why.starts_with(wanted) && why.contains("docs/pg-dump-arguments.md"), "{text}: {why}");
@@ -268,14 +265,14 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_not_taken_for_an_option() {
+    fn value_is_no_option() {
         let arguments = DumpArguments::parse("-t --no-owner -T -x -n --role=x").expect("taken");
         assert!(arguments.has_owners() && arguments.has_privileges() && arguments.role().is_none());
         assert!(DumpArguments::parse("-O").is_ok_and(|arguments| !arguments.has_owners()));
     }
 
     #[test]
-    fn the_role_is_the_last_that_is_named() {
+    fn last_role_counts() {
         let role = |text: &str| DumpArguments::parse(text).expect("taken").role().map(str::to_owned);
         assert_eq!(role("--no-owner"), None);
         assert_eq!(role("--role=a"), Some("a".to_owned()));
@@ -283,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_repeats_no_value() {
+    fn refusal_repeats_no_value() {
         for text in ["postgres://u:sentinel@h", "-dpostgres://u:sentinel@h", "--dbname=postgres://u:sentinel@h"] {
             assert!(!DumpArguments::parse(text).expect_err("refused").contains("sentinel"), "{text}");
         }

@@ -1,10 +1,9 @@
-//! Reads a libpq connection string, takes the secrets out, and writes the rest back as `key='value'` words.
+//! Parses a libpq connection string, removes the secrets, and renders the rest as `key='value'` words.
 //!
-//! `config` parses, `session` and `dump` render. A secret must not stand in any process's arguments
-//! (`/proc/PID/cmdline` is world-readable), so `password` travels by `PGPASSWORD`, other secrets by a service file
-//! (`service_file`), and the rest is safe to show.
-//! The two grammars follow libpq's `conninfo_parse` and `conninfo_uri_parse_options` (`fe-connect.c`) step by step,
-//! since what `pg_dump` accepts must be accepted here, and mean the same. Nothing here connects.
+//! `config` parses; `session` and `dump` render. A secret must not appear in arguments (`/proc/PID/cmdline` is world-readable),
+//! so `password` goes into `PGPASSWORD`, and other secrets into a service file (`service_file`). Both grammars follow libpq's
+//! `conninfo_parse` and `conninfo_uri_parse_options` (`fe-connect.c`), because a connection string must mean the same here as
+//! for `pg_dump`.
 
 mod uri;
 mod words;
@@ -13,15 +12,14 @@ use std::fmt;
 
 use secrecy::SecretString;
 
-/// What is wrong with a connection string. Never holds any of its text: a word that is out of place in it is as a
-/// rule a piece of an unquoted password.
+/// What is wrong with a connection string, without its text: an unexpected word is usually part of an unquoted password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConninfoError {
     /// Neither of the two forms.
     #[error("is neither a URI (postgresql://user@host/database) nor `key=value` words")]
     NeitherForm,
     /// A URI of another program or driver.
-    #[error("begins with {0}://, which libpq does not know: write postgresql:// instead")]
+    #[error("starts with {0}://, which libpq does not accept: write postgresql:// instead")]
     ForeignScheme(String),
     /// A word has no `=`.
     #[error("word {0} has no `=`: quote a value with spaces, as in password='two words'")]
@@ -30,57 +28,53 @@ pub enum ConninfoError {
     #[error("a quoted value is not closed: close it with ', and write ' within it as \\'")]
     OpenQuote,
     /// A keyword that libpq does not know.
-    #[error("word {0} does not begin with a keyword of libpq: correct the keyword, or quote a value with spaces")]
+    #[error("word {0} does not start with a keyword of libpq: correct the keyword, or quote a value with spaces")]
     UnknownKeyword(usize),
-    /// A parameter of a URI that libpq does not know, and whose name is no secret.
-    #[error("has the parameter {0}, which libpq does not know (another driver's, as a rule): remove it")]
+    /// An unknown parameter of a URI, with a name that is no secret.
+    #[error("has the parameter {0}, which libpq does not accept (it usually belongs to another driver): remove it")]
     ForeignParameter(String),
-    /// A parameter of a URI that libpq does not know, whose name may be a piece of a secret.
-    #[error(
-        "parameter {0} after the ? is none of libpq's: remove it, or write & within the password as %26 and = as %3D"
-    )]
+    /// An unknown parameter of a URI, with a name that may be part of a secret.
+    #[error("parameter {0} after the ? is not one of libpq: remove it, or write & in the password as %26 and = as %3D")]
     UnknownParameter(usize),
     /// A `%` is not followed by two hexadecimal digits, or is `%00`.
     #[error("has a % that is not followed by two hexadecimal digits: write % as %25 and percent-encode the password")]
     Percent,
-    /// A character that ends the user or the password of a URI stands in it as it is.
+    /// An unescaped character that ends the user or the password of a URI.
     #[error(
-        "has a character in its user or password that ends it there: write / within the password as %2F, @ as %40, ? as %3F, # as %23, [ as %5B, : as %3A, a space as %20 and % as %25 (an @ within the database's name is %40, too)"
+        "has an unescaped character in its user or password: write / in the password as %2F, @ as %40, ? as %3F, # as %23, [ as %5B, : as %3A, a space as %20 and % as %25 (and an @ in the database's name as %40)"
     )]
     Unescaped,
-    /// A number that is none.
-    #[error("{0} is not a whole number that it can be")]
+    /// An invalid number.
+    #[error("{0} must be an integer")]
     Number(&'static str),
-    /// A port that is none.
+    /// An invalid port.
     #[error(
-        "has a port that is not a number from 1 to 65535: where that is a piece of a password, write / within the password as %2F, : as %3A and @ as %40"
+        "has a port that is not a number from 1 to 65535: if it is part of a password, write / in the password as %2F, : as %3A and @ as %40"
     )]
     Port,
-    /// An `sslmode` that is none.
+    /// An invalid `sslmode`.
     #[error("sslmode must be one of {}", SSL_MODES.join(", "))]
     SslMode,
     /// A bracket of an IPv6 address is not closed, or is followed by something else.
-    #[error("has an IPv6 address whose brackets are not closed or are followed by something else than a port")]
+    #[error("has an IPv6 address with an open bracket, or without a port or separator after its bracket")]
     Brackets,
     /// A query parameter without or with more than one `=`.
     #[error("has a query parameter that is not one key=value pair")]
     QueryParameter,
     /// Percent-encoded bytes that are not UTF-8.
-    #[error(
-        "holds percent-encoded bytes that are not UTF-8: give a password of such bytes by PGPASSWORD or a password file"
-    )]
+    #[error("contains percent-encoded bytes that are not UTF-8: set such a password in PGPASSWORD or a password file")]
     NotUtf8,
     /// A NUL byte.
-    #[error("holds a NUL byte")]
+    #[error("contains a NUL byte")]
     Nul,
-    /// A secret other than the password, which cannot be handed on.
+    /// A secret other than the password that cannot be passed to `pg_dump`.
     #[error(
-        "holds {0}, which cannot be handed on without showing it (beside a service, with a line break, or on this system): put it into a service file and set PGSERVICE"
+        "contains {0}, which cannot be passed to pg_dump secretly (with a service, with a line break, or on this system): put it into a service file and set PGSERVICE"
     )]
     OtherSecret(&'static str),
 }
 
-/// A connection string whose secrets have been taken out.
+/// A connection string without its secrets, and the secrets.
 #[derive(Clone, Debug, Default)]
 pub struct Conninfo {
     words: Vec<(String, String)>,
@@ -88,8 +82,7 @@ pub struct Conninfo {
     other_secrets: Vec<(&'static str, SecretString)>,
 }
 
-/// Keywords of libpq 9.6 to 18 (`PQconninfoOptions`), less those of [`OTHER_SECRETS`]. libpq's `service` goes first
-/// nowhere: order does not matter to it.
+/// Keywords of libpq 9.6 to 18 (`PQconninfoOptions`), without [`OTHER_SECRETS`].
 const KEYWORDS: &[&str] = &[
     "application_name",
     "authtype",
@@ -142,9 +135,9 @@ const KEYWORDS: &[&str] = &[
     "tty",
     "user",
 ];
-/// All of libpq; it refuses another when it connects.
+/// All values of libpq.
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
-/// What libpq reads as a number of 32 bits when it connects.
+/// Keywords with a 32-bit integer.
 const NUMBERS: &[&str] = &[
     "connect_timeout",
     "keepalives",
@@ -156,10 +149,10 @@ const NUMBERS: &[&str] = &[
 const OTHER_SECRETS: &[&str] = &["sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"];
 
 impl Conninfo {
-    /// Reads a connection string as libpq does.
+    /// Parses a connection string as libpq does.
     ///
     /// # Errors
-    /// What is wrong with it, without any of its text.
+    /// If libpq would refuse it, or part of a password would become visible.
     pub fn parse(text: &str) -> Result<Self, ConninfoError> {
         if text.contains('\0') {
             return Err(ConninfoError::Nul);
@@ -176,24 +169,24 @@ impl Conninfo {
         Self::from_words(words)
     }
 
-    /// The value of a keyword, where it is given.
+    /// The value of a keyword.
     #[must_use]
     pub fn get(&self, keyword: &str) -> Option<&str> {
         self.words.iter().rev().find(|(key, _)| key == keyword).map(|(_, value)| value.as_str())
     }
 
-    /// Sets a keyword, whatever it was.
+    /// Sets or replaces a keyword.
     pub fn set(&mut self, keyword: &str, value: impl Into<String>) {
         self.words.retain(|(key, _)| key != keyword);
         self.words.push((keyword.to_owned(), value.into()));
     }
 
-    /// Takes a keyword away.
+    /// Removes a keyword.
     pub fn remove(&mut self, keyword: &str) {
         self.words.retain(|(key, _)| key != keyword);
     }
 
-    /// The password, where the string held one.
+    /// The password.
     #[must_use]
     pub fn password(&self) -> Option<&SecretString> {
         self.password.as_ref()
@@ -205,7 +198,7 @@ impl Conninfo {
         &self.other_secrets
     }
 
-    /// Takes those secrets away, to hand them on by another way.
+    /// Removes and returns those secrets.
     pub(super) fn take_other_secrets(&mut self) -> Vec<(&'static str, SecretString)> {
         std::mem::take(&mut self.other_secrets)
     }
@@ -225,10 +218,10 @@ impl Conninfo {
             if !is_known(&key) {
                 return Err(ConninfoError::UnknownKeyword(index + 1));
             }
-            // The last one counts, whatever it is.
+            // The last one counts.
             conninfo.forget(&key);
             match (other, key.as_str()) {
-                // No secret, and not the same as none: libpq does not look at PGPASSWORD then.
+                // Not the same as no password: libpq then ignores PGPASSWORD.
                 _ if value.is_empty() => conninfo.set(&key, value),
                 (Some(keyword), _) => conninfo.other_secrets.push((keyword, SecretString::from(value))),
                 (None, "password") => conninfo.password = Some(SecretString::from(value)),
@@ -239,8 +232,7 @@ impl Conninfo {
         Ok(conninfo)
     }
 
-    /// What libpq finds out when it connects: no other try would help, and it would print the value, which may be a piece
-    /// of a password.
+    /// Checks what libpq checks when it connects. It would print the value, which may be part of a password.
     fn validate(&self) -> Result<(), ConninfoError> {
         if !self.get("port").unwrap_or_default().split(',').all(is_port) {
             return Err(ConninfoError::Port);
@@ -250,7 +242,7 @@ impl Conninfo {
         if let Some(keyword) = NUMBERS.iter().find(|keyword| !is_number(keyword)) {
             return Err(ConninfoError::Number(keyword));
         }
-        // The old `requiressl` stands for an `sslmode`.
+        // The old `requiressl` overrides `sslmode`.
         let mode = self.get("sslmode").filter(|mode| !mode.is_empty() && self.get("requiressl").is_none());
         if mode.is_some_and(|mode| !SSL_MODES.contains(&mode)) {
             return Err(ConninfoError::SslMode);
@@ -264,23 +256,23 @@ fn is_known(key: &str) -> bool {
     KEYWORDS.contains(&key) || is_secret(key)
 }
 
-/// Whether what belongs to the keyword is a secret.
+/// Whether the keyword's value is a secret.
 fn is_secret(key: &str) -> bool {
     key == "password" || OTHER_SECRETS.contains(&key)
 }
 
-/// libpq's `pqParseIntParam`: C's white space around the number is none of its.
+/// As libpq's `pqParseIntParam`, with C's white space around the number.
 fn number(text: &str) -> Option<i32> {
     text.trim_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']).parse().ok()
 }
 
-/// Empty where the default is meant.
+/// A valid port; empty is the default.
 fn is_port(text: &str) -> bool {
     text.is_empty() || number(text).is_some_and(|port| (1..=65_535).contains(&port))
 }
 
 impl fmt::Display for Conninfo {
-    /// The connection string without secrets, in the `key='value'` form that every libpq program takes.
+    /// The connection string without secrets, in `key='value'` form.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (key, value)) in self.words.iter().enumerate() {
             let space = if index == 0 { "" } else { " " };
@@ -291,7 +283,7 @@ impl fmt::Display for Conninfo {
     }
 }
 
-/// Only ASCII bytes were taken away from UTF-8 text, so this fails where percent-encoded bytes were added alone.
+/// Fails for percent-encoded bytes alone: the parsers remove only ASCII bytes.
 fn into_text(bytes: Vec<u8>) -> Result<String, ConninfoError> {
     String::from_utf8(bytes).map_err(|_| ConninfoError::NotUtf8)
 }

@@ -1,11 +1,12 @@
-//! The `pg_dump` child (or `pg_dumpall`): started in a group of its own, read to the end, stopped in order.
+//! The `pg_dump` or `pg_dumpall` child process: starts it in its own process group, reads its stderr, and stops it.
 //!
-//! `backup::stream` runs one, `globals` the other. This says how the child ended; whether the dump is complete is `backup::proof`'s to say.
+//! Called by `backup::stream` and `globals`. Reports how the child ended; `proof` decides whether the dump is complete.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -14,12 +15,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::keepalives::with_keepalives;
-use super::messages::{Loudness, Messages};
+use super::messages::Messages;
 use super::{Conninfo, PostgresError, PostgresSettings, Tools};
 
-/// How long `pg_dump` may take to end by itself after SIGTERM, before SIGKILL. SPEC §6 gives the entire clean-up 10 s.
+/// How long `pg_dump` may take to exit after SIGTERM. The program has 10 s to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
-/// How long stderr may stay open after the child has ended, held by a grandchild.
+/// How long a grandchild may keep stderr open after the child has exited.
 const MESSAGES_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A running `pg_dump`.
@@ -35,14 +36,14 @@ pub struct Dump {
 pub struct DumpEnd {
     /// Its exit status.
     pub status: ExitStatus,
-    /// The cause it gave on stderr, in one line.
+    /// The error on stderr, in one line.
     pub cause: Option<String>,
-    /// What it warned of on stderr: as a rule something that its output lacks.
+    /// The warnings on stderr: usually about something that the output lacks.
     pub warnings: Vec<String>,
 }
 
 impl DumpEnd {
-    /// What the status means, in words: `exit code 1`, `SIGKILL, probably out of memory`.
+    /// The status in words: `exit code 1`, `SIGKILL, probably out of memory`.
     #[must_use]
     pub fn words(&self) -> String {
         match (self.status.code(), self.status.signal()) {
@@ -55,15 +56,15 @@ impl DumpEnd {
 }
 
 impl Dump {
-    /// Starts `pg_dump` and gives its output.
+    /// Starts `pg_dump` and returns its stdout.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// If it cannot be started.
     pub fn start(tools: &Tools, settings: &PostgresSettings, source: &Conninfo) -> Result<(Self, File), PostgresError> {
         Self::launch(tools, settings, source, Self::arguments(settings))
     }
 
-    /// Starts a `pg_dump` of everything but the data, for a rehearsal: never for a backup.
+    /// Starts a `pg_dump` of the schema alone: for `check`, never for a backup.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -87,7 +88,7 @@ impl Dump {
         Self::spawn(&tools.pg_dump.path, "pg_dump", &words, settings)
     }
 
-    /// Starts one of PostgreSQL's programs with the source's password in its environment, and gives its output.
+    /// Starts a program with the password in its environment, and returns its stdout.
     pub(super) fn spawn(
         path: &Path,
         program: &'static str,
@@ -99,7 +100,7 @@ impl Dump {
             .args(words)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // The last resort, as is `drop`: whatever happens here, no child outlives this value.
+            // No child outlives this value.
             .kill_on_drop(true);
         let unusable =
             |error: std::io::Error| PostgresError::UnusableTool { path: path.to_owned(), reason: error.to_string() };
@@ -109,11 +110,11 @@ impl Dump {
             return Err(unusable(std::io::Error::other("its pipes are missing")));
         };
         let stdout = File::from(stdout.into_owned_fd().map_err(unusable)?);
-        let messages = tokio::spawn(Messages::gather(stderr, program, Loudness::loud()));
+        let messages = tokio::spawn(Messages::gather(stderr, program, Arc::new(true.into())));
         Ok((Self { child, program, group, messages }, stdout))
     }
 
-    /// What `pg_dump` is given beside the connection; for the manifest too.
+    /// The arguments of `pg_dump`, without the connection.
     #[must_use]
     pub fn arguments(settings: &PostgresSettings) -> Vec<String> {
         let lock_wait = format!("--lock-wait-timeout={}", settings.lock_wait.as_millis());
@@ -121,10 +122,10 @@ impl Dump {
         own.into_iter().chain(settings.arguments.words().iter().cloned()).collect()
     }
 
-    /// Waits for the child to end.
+    /// Waits for the child to exit.
     ///
     /// # Errors
-    /// Where the system does not say how it ended.
+    /// If the system does not report its status.
     pub async fn wait(&mut self) -> std::io::Result<DumpEnd> {
         let status = self.child.wait().await?;
         let messages = timeout(MESSAGES_DEADLINE, &mut self.messages).await.ok().and_then(Result::ok);
@@ -132,20 +133,20 @@ impl Dump {
         Ok(DumpEnd { status, cause: messages.cause(), warnings: messages.warnings() })
     }
 
-    /// Ends the child and everything in its group: SIGTERM, then SIGKILL.
+    /// Ends the child and its process group: SIGTERM, then SIGKILL.
     pub async fn stop(mut self) {
         if self.child.id().is_some() {
             self.signal(Signal::TERM);
-            // One that is stopped hears nothing until it goes on.
+            // A stopped process receives SIGTERM when it continues.
             self.signal(Signal::CONT);
             if timeout(STOP_DEADLINE, self.child.wait()).await.is_err() {
-                tracing::warn!("{} does not end after SIGTERM: sending SIGKILL", self.program);
+                tracing::warn!("{} does not exit after SIGTERM: sending SIGKILL", self.program);
             }
         }
-        // Also where the child has ended: what it left behind in its group must go too.
+        // Its group may have more processes, even if the child has exited.
         self.signal(Signal::KILL);
         if timeout(STOP_DEADLINE, self.child.wait()).await.is_err() {
-            tracing::warn!("{} does not end after SIGKILL", self.program);
+            tracing::warn!("{} does not exit after SIGKILL", self.program);
         }
     }
 
@@ -153,16 +154,15 @@ impl Dump {
         if let Some(group) = self.group
             && let Err(error) = kill_process_group(group, signal)
         {
-            // As a rule: no such process, because all of them have ended.
             tracing::trace!(%error, "no process to signal");
         }
     }
 }
 
 impl Drop for Dump {
-    /// Where it is dropped instead of stopped, as at a second Ctrl-C: what a wrapper of `pg_dump` has started must end too.
+    /// Kills the process group at a second Ctrl-C: a wrapper of `pg_dump` may have started more processes.
     fn drop(&mut self) {
-        // Its number is its own until it is waited for.
+        // After `wait`, another process may have its id.
         if self.child.id().is_some() {
             self.signal(Signal::KILL);
         }

@@ -1,6 +1,4 @@
-//! The environment that `psql` and `pg_dump` get: built from nothing, never inherited.
-//!
-//! Used by `session` and `dump`. Children see what libpq and the C library need, and never `S3_*` or `AWS_*`.
+//! The environment of `psql` and `pg_dump`: the variables that libpq and the C library need, and never `S3_*` or `AWS_*`.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,12 +11,12 @@ use crate::environment::Environment;
 
 use super::ServiceFile;
 
-/// What a child needs to run at all.
+/// Variables that every child needs.
 const SYSTEM: &[&str] = &["PATH", "HOME", "LANG", "TZ"];
 
-/// Variables of libpq 9.6 to 18 (`PQconninfoOptions` and the manual's "Environment Variables"), and those of the TLS and
-/// Kerberos libraries below it. Left out: `PGCLIENTENCODING` (the dump has the database's own encoding), and `PGDATESTYLE`
-/// and its kind (`pg_dump` sets its own).
+/// Variables of libpq 9.6 to 18 (`PQconninfoOptions` and the manual's "Environment Variables"), and of its TLS and Kerberos
+/// libraries. Without `PGCLIENTENCODING`, because a dump has the database's encoding, and without `PGDATESTYLE` and the like,
+/// which `pg_dump` sets.
 const LIBPQ: &[&str] = &[
     "PGHOST",
     "PGHOSTADDR",
@@ -64,7 +62,7 @@ const LIBPQ: &[&str] = &[
     "KRB5_CLIENT_KTNAME",
 ];
 
-/// A child's environment, less the password of the connection string.
+/// A child's environment, without the password of the connection string.
 #[derive(Clone, Default)]
 pub struct ClientEnvironment {
     variables: Vec<(&'static str, OsString)>,
@@ -72,7 +70,7 @@ pub struct ClientEnvironment {
 }
 
 impl ClientEnvironment {
-    /// Takes what a child needs out of this process's environment.
+    /// Copies the variables that a child needs.
     #[must_use]
     pub fn from_process(environment: &Environment) -> Self {
         let wanted = SYSTEM.iter().chain(LIBPQ);
@@ -80,13 +78,13 @@ impl ClientEnvironment {
         Self { variables: variables.collect(), service_file: None }
     }
 
-    /// The same with secrets that children find in a service file of their own.
+    /// Adds a service file with secrets.
     #[must_use]
     pub fn with_service_file(self, file: ServiceFile) -> Self {
         Self { service_file: Some(Arc::new(file)), ..self }
     }
 
-    /// Whether children find secrets in a service file of their own.
+    /// Whether there is a service file with secrets.
     pub(super) fn has_service_file(&self) -> bool {
         self.service_file.is_some()
     }
@@ -103,13 +101,13 @@ impl ClientEnvironment {
         self.variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
-    /// A command with this environment, messages in English, no input, and a process group of its own.
+    /// A command with this environment, messages in English, no stdin, and its own process group.
     #[must_use]
     pub fn command(&self, program: &std::path::Path, password: Option<&SecretString>) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(program);
         command.env_clear().envs(self.variables.iter().map(|(name, value)| (*name, value))).env("LC_ALL", "C");
         if self.get("PGCONNECT_TIMEOUT").is_none() {
-            // Seconds a host; three tries have to fit into 30 s.
+            // Seconds per host: three tries must fit into 30 s.
             command.env("PGCONNECT_TIMEOUT", "8");
         }
         if let Some(file) = &self.service_file {
@@ -118,14 +116,14 @@ impl ClientEnvironment {
         if let Some(password) = password {
             command.env("PGPASSWORD", password.expose_secret());
         }
-        // Its own group, so that a terminal's Ctrl-C reaches this program alone, which then stops the child in order.
+        // A terminal's Ctrl-C must reach this program alone, which then stops the child gracefully.
         command.stdin(Stdio::null()).process_group(0);
         command
     }
 }
 
 impl fmt::Debug for ClientEnvironment {
-    /// Names alone: values may be secrets.
+    /// Shows names only: values may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.variables.iter().map(|(name, _)| name)).finish()
     }

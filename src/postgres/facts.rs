@@ -1,12 +1,10 @@
-//! What the control session finds out about the server and the database before the dump.
-//!
-//! Asked once by `backup`; recorded in the manifest and the start-up line.
+//! Facts about the server and the database, for the log, the manifest and the part sizes. `backup` asks once, before the dump.
 
 use serde::Deserialize;
 
-use super::{Place, Pooling, PostgresError, Session, Version};
+use super::{Place, PostgresError, Session, Version};
 
-/// One line of JSON. Columns that older servers do not have are asked of the row as JSON, where they are absent.
+/// One line of JSON. `to_jsonb` reads columns that older servers lack.
 const QUESTION: &str = "\
 SELECT pg_catalog.json_build_object('server_version', pg_catalog.current_setting('server_version'), \
 'database', pg_catalog.current_database(), 'user', current_user, \
@@ -15,14 +13,14 @@ SELECT pg_catalog.json_build_object('server_version', pg_catalog.current_setting
 'locale', coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'), \
 'icu_rules', pg_catalog.to_jsonb(d) ->> 'daticurules', 'in_recovery', pg_catalog.pg_is_in_recovery()) \
 FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
-/// Some hosted servers do not let everybody ask.
+/// Some hosted servers deny this.
 const SYSTEM_IDENTIFIER: &str = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
-/// The server looks at each of the database's files, of which there may be a million.
+/// May be slow: the server looks at every file of the database.
 const SIZE: &str = "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())";
-/// What is known without a look at the disk: as of the last `VACUUM` or `ANALYZE`.
+/// The size in the catalog, as of the last `VACUUM` or `ANALYZE`.
 const SIZE_BY_CATALOG: &str = "SELECT pg_catalog.sum(c.relpages::pg_catalog.int8) \
 * pg_catalog.current_setting('block_size')::pg_catalog.int8 FROM pg_catalog.pg_class c";
-/// For each of the two: the size is only an estimate. Well under the session's own deadline for an answer.
+/// For each of the two. Far below the session's deadline for an answer.
 const SIZE_TIMEOUT: &str = "5s";
 
 /// The server and the database.
@@ -32,10 +30,9 @@ pub struct Facts {
     pub server_version: String,
     /// The database's name.
     pub database: String,
-    /// The role that was connected as.
+    /// The current role.
     pub user: String,
-    /// `pg_database_size`: an estimate of the dump's size, not a bound. Where that takes too long it is what the catalog
-    /// has, and 0 where that is not known either.
+    /// `pg_database_size`, or the size in the catalog if that takes too long; 0 if neither is known. Not a bound on the dump.
     #[serde(skip)]
     pub size_bytes: u64,
     /// Such as `UTF8`.
@@ -52,13 +49,10 @@ pub struct Facts {
     pub icu_rules: Option<String>,
     /// Whether the server is a standby.
     pub in_recovery: bool,
-    /// Where the session is, and `pg_dump` is sent.
+    /// Where the session is, and `pg_dump` connects.
     #[serde(skip)]
     pub place: Place,
-    /// What is between this program and the server.
-    #[serde(skip)]
-    pub pooling: Pooling,
-    /// `pg_control_system()`: the same for a server's entire life and for its standbys.
+    /// `pg_control_system()`: constant for a server and its standbys.
     #[serde(skip)]
     pub system_identifier: Option<String>,
 }
@@ -67,14 +61,14 @@ impl Facts {
     /// Asks the server.
     ///
     /// # Errors
-    /// Where the session is lost, or the answer is not what was asked for.
+    /// If the session is lost, or the answer cannot be read.
     pub async fn ask(session: &mut Session) -> Result<Self, PostgresError> {
         let answer = session.query(QUESTION).await?;
         let line = answer.first().map(String::as_str).unwrap_or_default();
         let mut facts: Self = serde_json::from_str(line).map_err(PostgresError::Answer)?;
         facts.system_identifier = session.query_if_allowed(SYSTEM_IDENTIFIER).await?.pop();
         facts.size_bytes = size(session).await?.unwrap_or_default();
-        (facts.place, facts.pooling) = (session.place().clone(), session.pooling());
+        facts.place = session.place().clone();
         Ok(facts)
     }
 
@@ -85,7 +79,7 @@ impl Facts {
     }
 }
 
-/// An estimate, which is no reason to fail.
+/// Never fails a backup: it is only an estimate.
 async fn size(session: &mut Session) -> Result<Option<u64>, PostgresError> {
     session.query(&format!("SET LOCAL statement_timeout = '{SIZE_TIMEOUT}'")).await?;
     let mut size = None;
@@ -95,7 +89,7 @@ async fn size(session: &mut Session) -> Result<Option<u64>, PostgresError> {
         if size.is_some() {
             break;
         }
-        tracing::info!("the server does not give the database's size in time: it is estimated");
+        tracing::info!("the server does not report the database's size in time: it is estimated");
     }
     session.query("SET LOCAL statement_timeout = 0").await?;
     Ok(size)

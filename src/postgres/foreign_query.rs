@@ -1,25 +1,24 @@
-//! Other sessions' queries, fit to be shown: on one line, and without their literals.
+//! Redacts other sessions' queries: one line, without literals.
 //!
-//! [`super::blocking::Waiting`] and [`super::backend::Blocker`] are read with [`shown`]. What they say goes into logs, errors and pings, and a
-//! query may hold anybody's secret (`ALTER ROLE … PASSWORD '…'`). Which table is meant, and what is done to it, stays.
+//! `activity` puts these queries into logs, errors and pings, and a query may contain a secret (`ALTER ROLE … PASSWORD '…'`).
 
 use std::iter::Peekable;
 use std::str::Chars;
 
 use serde::{Deserialize, Deserializer};
 
-/// What stands for a literal's content.
+/// Replaces a literal's content.
 const HIDDEN: char = '…';
 
-/// Reads a query that may be absent. For `#[serde(deserialize_with)]`.
+/// Reads an optional query, for `#[serde(deserialize_with)]`.
 ///
 /// # Errors
-/// Where it is no text.
-pub(super) fn shown<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+/// If it is not text.
+pub(super) fn redacted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.map(|query| without_literals(&query)))
 }
 
-/// Whitespace becomes one space, the content of each quoted literal [`HIDDEN`]; of one that was cut off, too.
+/// Collapses white space and hides the content of literals, including one that is cut off.
 fn without_literals(query: &str) -> String {
     let mut shown = String::with_capacity(query.len());
     let mut rest = query.chars().peekable();
@@ -31,7 +30,7 @@ fn without_literals(query: &str) -> String {
                 shown.extend(['\'', HIDDEN, '\'']);
             }
             '$' if skip_dollar_quoted(&mut rest) => shown.extend(['$', HIDDEN, '$']),
-            // An apostrophe in a name or a comment begins no literal.
+            // An apostrophe in a name or a comment starts no literal.
             '"' => copy_until(&mut rest, &mut shown, c, "\""),
             '-' if rest.peek() == Some(&'-') => copy_until(&mut rest, &mut shown, c, "\n"),
             '/' if rest.peek() == Some(&'*') => copy_until(&mut rest, &mut shown, c, "*/"),
@@ -41,7 +40,7 @@ fn without_literals(query: &str) -> String {
     shown.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// To the quote that ends it. A doubled one begins the next literal, which is hidden as well.
+/// Skips to the closing quote. A doubled quote starts another literal, which is hidden as well.
 fn skip_literal(rest: &mut Peekable<Chars<'_>>, is_escaped: bool) {
     while let Some(c) = rest.next() {
         match c {
@@ -52,7 +51,7 @@ fn skip_literal(rest: &mut Peekable<Chars<'_>>, is_escaped: bool) {
     }
 }
 
-/// Behind its first `$`; `false`, and nothing is taken, where it is none (a parameter such as `$1`).
+/// Skips the rest of a dollar-quoted literal. Returns `false` and skips nothing if it is a parameter such as `$1`.
 fn skip_dollar_quoted(rest: &mut Peekable<Chars<'_>>) -> bool {
     let ahead: String = rest.clone().collect();
     let Some((tag, body)) = ahead.split_once('$') else { return false };
@@ -81,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn literals_are_hidden_and_the_rest_is_shown() {
+    fn hides_literals_only() {
         for (query, shown) in [
             ("ALTER TABLE t\n  ADD c int", "ALTER TABLE t ADD c int"),
             ("ALTER ROLE r PASSWORD 'secret' LOGIN", "ALTER ROLE r PASSWORD '…' LOGIN"),

@@ -1,10 +1,9 @@
-//! The globals: what a dump of one database lacks. The cluster's roles, memberships, tablespaces and parameter grants by
-//! `pg_dumpall --globals-only`, and the database's own settings and grants, which only `pg_dump --create` has.
+//! The globals, which a dump of one database lacks: roles, memberships, tablespaces and parameter grants of the cluster by
+//! `pg_dumpall --globals-only`, and the settings and grants of the database, which only `pg_dump --create` writes.
 //!
-//! `backup::sidecars` makes them while the dump runs, because a login may not work hours later; nothing here can cost a
-//! backup. What comes out is one SQL script for `psql`, compressed as it comes, made to be run on an empty cluster whose
-//! superuser has another name: `script` rewrites the few statements of `pg_dumpall` that would stop there, `database` writes
-//! those of the database.
+//! `backup::sidecars` makes them while the dump runs, because a login may fail hours later. Their failure never fails the backup.
+//! The result is one compressed `psql` script that runs on any new cluster: `script` rewrites the statements of `pg_dumpall` that
+//! would fail there, `database` writes those of the database.
 
 mod database;
 mod recorded;
@@ -30,100 +29,101 @@ use super::keepalives::with_keepalives;
 use super::{Conninfo, Pooling, PostgresError, PostgresSettings, Session, Tools};
 use script::Rewriter;
 
-/// A role is some 300 bytes: this is far above any cluster. What is kept of it in memory is compressed, to a third at worst.
-const MOST_BYTES: u64 = 64 << 20;
-/// As much of the output as is in memory before it is compressed, but for a longer statement.
+/// The largest output: a role has about 300 bytes. In memory it is compressed.
+const MAX_BYTES: u64 = 64 << 20;
+/// Bytes that are read at once.
 const BLOCK: usize = 64 << 10;
-/// As much of the output's beginning and end as is looked at.
+/// Bytes of the output's start and end that are verified.
 const END_BYTES: usize = 1 << 10;
-/// The questions of `pg_dumpall` take milliseconds. A silence that ends `pg_dump` ends it too.
+/// The queries of `pg_dumpall` take milliseconds. A shorter stall timeout applies, too.
 const DEADLINE: Duration = Duration::from_mins(5);
 
 const OPENING: &[u8] = b"--\n-- PostgreSQL database cluster dump\n--\n";
 const CLOSING: &[u8] = b"--\n-- PostgreSQL database cluster dump complete\n--";
 
-/// The globals cannot be had. The words are this program's own, so that they may stand in the manifest; what others said
-/// is a cause beside them.
+/// Why there are no globals. The messages go into the manifest, so foreign messages are a source only.
 #[derive(Debug, thiserror::Error)]
 pub enum GlobalsError {
-    /// No `pg_dumpall` is there.
-    #[error("no pg_dumpall is installed beside pg_dump, nor another that is new enough")]
+    /// There is no `pg_dumpall`.
+    #[error("no pg_dumpall is installed that is new enough")]
     NoTool,
-    /// It would change sessions that others use.
-    #[error("not made behind a transaction pooler, in whose sessions pg_dumpall would leave an empty search_path")]
+    /// It would change the server sessions of other clients.
+    #[error(
+        "pg_dumpall is not run through a transaction pooler: it would leave an empty search_path in shared sessions"
+    )]
     Pooler,
     /// It cannot be run.
     #[error("pg_dumpall cannot be run")]
     Start(#[source] PostgresError),
-    /// It ended badly.
+    /// It failed.
     #[error("pg_dumpall failed ({ended})")]
     Failed {
-        /// How.
+        /// Its status in words.
         ended: String,
-        /// Its own words.
+        /// Its message.
         #[source]
-        cause: Option<Said>,
+        cause: Option<Message>,
     },
     /// It takes too long.
     #[error("pg_dumpall did not end within {}", humantime::format_duration(*.0))]
     Deadline(Duration),
     /// It writes too much.
-    #[error("pg_dumpall wrote more than {} MiB", MOST_BYTES >> 20)]
+    #[error("pg_dumpall wrote more than {} MiB", MAX_BYTES >> 20)]
     TooLarge,
-    /// It is not complete.
+    /// Its output is not complete.
     #[error("the output of pg_dumpall is not complete: {0}")]
     IncompleteDump(&'static str),
-    /// It cannot be read or compressed.
+    /// Its output cannot be read or compressed.
     #[error("the output of pg_dumpall cannot be read")]
     Read(#[from] std::io::Error),
 }
 
-/// What another program said.
+/// A message of another program.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Said(String);
+pub struct Message(String);
 
-/// What has to be known beforehand to make them.
+/// Facts about the server that the globals depend on.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Origin {
-    /// The role that the cluster was made with (OID 10).
+    /// The bootstrap superuser (OID 10).
     bootstrap: String,
-    /// Whether role passwords (their verifiers) can be read.
+    /// Whether password verifiers can be read.
     reads_passwords: bool,
-    /// Whether there is a transaction pooler between.
+    /// Whether there is a transaction pooler.
     #[serde(skip)]
     is_behind_pooler: bool,
-    /// The database's own; `None` where the server does not tell.
+    /// The database's settings; `None` if the server refuses.
     #[serde(skip)]
     pub database: Option<DatabaseSettings>,
 }
 
-/// For everybody; of a role that may not read `pg_authid` the view `pg_roles` hides the passwords alone.
+/// Without the right to read `pg_authid`, `pg_dumpall` can read `pg_roles`, which hides only passwords.
 const QUESTION: &str = "SELECT pg_catalog.json_build_object('bootstrap', pg_catalog.pg_get_userbyid(10), \
 'reads_passwords', pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT'))";
 
 impl Origin {
-    /// Asks the server. What it does not tell stays at the careful side: no passwords.
+    /// Asks the server. If it refuses, the globals have no passwords.
     ///
     /// # Errors
-    /// Where the session is lost.
+    /// If the session is lost.
     pub async fn ask(session: &mut Session) -> Result<Self, PostgresError> {
         let answer = session.query_if_allowed(QUESTION).await?;
         let mut origin: Self = answer.first().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
         origin.database = DatabaseSettings::ask(session).await?;
-        origin.is_behind_pooler = session.pooling() == Pooling::Transaction;
+        origin.is_behind_pooler = session.place().pooling == Pooling::Transaction;
         Ok(origin)
     }
 }
 
-/// The globals, made.
+/// Finished globals.
 #[derive(Debug)]
 pub struct Globals {
     /// The script, compressed.
     pub script: Vec<u8>,
-    /// Whether it has the roles' password verifiers.
+    /// Whether it contains password verifiers.
     pub has_passwords: bool,
-    /// What `pg_dumpall` warned of: as a rule something that it left out.
+    /// The warnings of `pg_dumpall`: usually about something that it left out.
     pub warnings: Vec<String>,
 }
 
@@ -135,10 +135,10 @@ pub struct GlobalsDump {
 }
 
 impl GlobalsDump {
-    /// Starts `pg_dumpall`, connected to the database that is backed up: no other need be reachable.
+    /// Starts `pg_dumpall`, which connects to the database of the backup: others may not be reachable.
     ///
     /// # Errors
-    /// Where there is none, or it cannot be started.
+    /// If there is none, or it cannot be started.
     pub fn start(
         tools: &Tools,
         settings: &PostgresSettings,
@@ -150,7 +150,7 @@ impl GlobalsDump {
             return Err(GlobalsError::Pooler);
         }
         let path = tools.pg_dumpall.as_deref().ok_or(GlobalsError::NoTool)?;
-        // `--database` may be a connection string too, and a database's name may look like one.
+        // `--database` accepts a connection string, and a database's name may look like one.
         let mut first = Conninfo::default();
         first.set("dbname", database.to_owned());
         let mut words = vec!["--globals-only".to_owned(), "--no-password".to_owned()];
@@ -164,11 +164,10 @@ impl GlobalsDump {
         Ok(Self { child, stdout, deadline: DEADLINE.min(settings.stall_timeout) })
     }
 
-    /// Reads it to its end, makes sure that it is complete, and adds what is the database's own. Where this fails it must be
-    /// stopped.
+    /// Reads the output, verifies that it is complete, and adds the database's settings. After an error, call [`Self::stop`].
     ///
     /// # Errors
-    /// Why there are no globals.
+    /// If `pg_dumpall` fails, or its output is not complete.
     pub async fn read(&mut self, origin: &Origin) -> Result<Globals, GlobalsError> {
         let deadline = self.deadline;
         let reading = async {
@@ -180,20 +179,20 @@ impl GlobalsDump {
                 }
             }
             let end = self.child.wait().await?;
-            judge(&end, &composer.ends)?;
+            verify(&end, &composer.ends)?;
             let has_passwords = origin.reads_passwords;
             Ok(Globals { script: composer.finish(origin)?, has_passwords, warnings: end.warnings })
         };
         tokio::time::timeout(deadline, reading).await.unwrap_or(Err(GlobalsError::Deadline(deadline)))
     }
 
-    /// Ends it and everything in its group.
+    /// Ends `pg_dumpall` and its process group.
     pub async fn stop(self) {
         self.child.stop().await;
     }
 }
 
-/// The script as it comes: a heading, the output of `pg_dumpall` made fit for any cluster, and the database's own.
+/// Writes the script: a heading, the rewritten output of `pg_dumpall`, and the database's settings.
 struct Composer {
     gzip: GzEncoder<Vec<u8>>,
     rewriter: Rewriter,
@@ -209,7 +208,7 @@ impl Composer {
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), GlobalsError> {
         self.ends.take(bytes);
-        if self.ends.bytes > MOST_BYTES {
+        if self.ends.bytes > MAX_BYTES {
             return Err(GlobalsError::TooLarge);
         }
         Ok(self.rewriter.take(bytes, &mut self.gzip)?)
@@ -224,7 +223,7 @@ impl Composer {
     }
 }
 
-/// The beginning and the end of an output, and its length.
+/// The start and the end of an output, and its length.
 #[derive(Debug, Default)]
 struct Ends {
     first: Vec<u8>,
@@ -235,20 +234,19 @@ struct Ends {
 impl Ends {
     fn take(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
-        let room = END_BYTES - self.first.len();
-        self.first.extend(bytes.iter().take(room));
+        self.first.extend(bytes.iter().take(END_BYTES - self.first.len()));
         self.last.extend(&bytes[bytes.len().saturating_sub(END_BYTES)..]);
         self.last.drain(..self.last.len().saturating_sub(END_BYTES));
     }
 }
 
-/// Whether `pg_dumpall` ended well, and its output has both its ends; current ones put the same key at both.
-fn judge(end: &DumpEnd, output: &Ends) -> Result<(), GlobalsError> {
+/// Verifies the exit status, the opening and closing lines, and the key that recent versions write in both.
+fn verify(end: &DumpEnd, output: &Ends) -> Result<(), GlobalsError> {
     if !ExitStatus::success(&end.status) {
-        return Err(GlobalsError::Failed { ended: end.words(), cause: end.cause.clone().map(Said) });
+        return Err(GlobalsError::Failed { ended: end.words(), cause: end.cause.clone().map(Message) });
     }
     let Some(beginning) = output.first.strip_prefix(OPENING) else {
-        return Err(GlobalsError::IncompleteDump("it does not begin as it should"));
+        return Err(GlobalsError::IncompleteDump("its opening lines are missing"));
     };
     let is_long_enough = output.bytes >= (OPENING.len() + CLOSING.len()) as u64;
     let Some(body) = output.last.trim_ascii_end().strip_suffix(CLOSING).filter(|_| is_long_enough) else {
@@ -263,23 +261,23 @@ fn judge(end: &DumpEnd, output: &Ends) -> Result<(), GlobalsError> {
     }
 }
 
-/// How to use the file, for whoever opens it years later.
+/// The heading of the script: how to use it.
 fn heading(origin: &Origin) -> String {
     let passwords = if origin.reads_passwords {
-        "-- It holds the roles' password verifiers: keep it as you keep the backups."
+        "-- It contains the roles' password verifiers: keep it as safe as the backups."
     } else {
         "-- The roles have no passwords: the role that took the backup could not read them (pg_authid)."
     };
     format!(
         "\
--- What the backup beside this file lacks: the roles with their settings and memberships,
--- the tablespaces, and the database's own owner, settings, comment and grants.
+-- The globals that the backup of the same name lacks: the roles with their settings and memberships,
+-- the tablespaces, and the database's owner, settings, comment and grants.
 {passwords}
 --
 -- Run it before the dump is restored, as a superuser of any name, in the new and empty database:
 --     gunzip -c THIS_FILE | psql -X -d TARGET
--- Do not set ON_ERROR_STOP. A role that exists already is left as it is; a tablespace whose directory does not
--- exist is an error, as one that exists already, and the rest goes on.
+-- Do not set ON_ERROR_STOP. A role that exists already is left as it is. A tablespace that exists already, or that
+-- has no directory, is an error, and the script continues.
 
 "
     )
@@ -291,36 +289,36 @@ mod tests {
 
     use super::*;
 
-    fn judged(code: i32, output: &str) -> Option<String> {
+    fn error_for(code: i32, output: &str) -> Option<String> {
         let status = ExitStatus::from_raw(code << 8);
-        let end = DumpEnd { status, cause: Some("its words".to_owned()), warnings: Vec::new() };
+        let end = DumpEnd { status, cause: Some("its message".to_owned()), warnings: Vec::new() };
         let mut ends = Ends::default();
         output.as_bytes().chunks(3).for_each(|bytes| ends.take(bytes));
-        judge(&end, &ends).err().map(|error| error.to_string())
+        verify(&end, &ends).err().map(|error| error.to_string())
     }
 
     #[test]
-    fn only_what_has_both_its_ends_and_ended_well_is_whole() {
-        let whole = "--\n-- PostgreSQL database cluster dump\n--\n\n\\restrict k3y\n\nCREATE ROLE a;\n\n\\unrestrict k3y\n\n\
+    fn accepts_only_complete_output_of_successful_run() {
+        let complete = "--\n-- PostgreSQL database cluster dump\n--\n\n\\restrict k3y\n\nCREATE ROLE a;\n\n\\unrestrict k3y\n\n\
                      --\n-- PostgreSQL database cluster dump complete\n--\n\n";
-        assert_eq!(judged(0, whole), None);
-        assert_eq!(judged(0, &whole.replace("CREATE ROLE a;", &"x".repeat(3 * END_BYTES))), None);
-        assert_eq!(judged(0, &whole.replace("\\restrict k3y\n", "").replace("\\unrestrict k3y\n", "")), None);
+        assert_eq!(error_for(0, complete), None);
+        assert_eq!(error_for(0, &complete.replace("CREATE ROLE a;", &"x".repeat(3 * END_BYTES))), None);
+        assert_eq!(error_for(0, &complete.replace("\\restrict k3y\n", "").replace("\\unrestrict k3y\n", "")), None);
         for (code, output, why) in [
-            (1, whole.to_owned(), "exit code 1"),
-            (0, String::new(), "begin"),
-            (0, whole.replace(" cluster dump\n", " database dump\n"), "begin"),
-            (0, whole[..whole.len() - 10].to_owned(), "closing line"),
-            (0, whole.replace("\\unrestrict k3y", "\\unrestrict other"), "unrestrict"),
-            (0, whole.replace("\\unrestrict k3y", ""), "unrestrict"),
+            (1, complete.to_owned(), "exit code 1"),
+            (0, String::new(), "opening"),
+            (0, complete.replace(" cluster dump\n", " database dump\n"), "opening"),
+            (0, complete[..complete.len() - 10].to_owned(), "closing line"),
+            (0, complete.replace("\\unrestrict k3y", "\\unrestrict other"), "unrestrict"),
+            (0, complete.replace("\\unrestrict k3y", ""), "unrestrict"),
             (
                 0,
-                whole.replace("CREATE ROLE a;", &"x".repeat(3 * END_BYTES))[..2 * END_BYTES].to_owned(),
+                complete.replace("CREATE ROLE a;", &"x".repeat(3 * END_BYTES))[..2 * END_BYTES].to_owned(),
                 "closing line",
             ),
         ] {
-            let said = judged(code, &output).unwrap_or_default();
-            assert!(said.contains(why) && !said.contains("its words"), "{why}: {said}");
+            let error = error_for(code, &output).unwrap_or_default();
+            assert!(error.contains(why) && !error.contains("its message"), "{why}: {error}");
         }
     }
 }

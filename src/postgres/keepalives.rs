@@ -1,32 +1,31 @@
-//! Keepalives: how soon a connection is given up whose other end is gone, or forgotten by a firewall between.
+//! TCP keepalives: they detect within two minutes that a host is gone or a firewall has dropped the connection. The kernel's
+//! defaults take more than two hours.
 //!
-//! The kernel's own way takes more than two hours. `session`, `dump` and `globals` add these to the connection string that
-//! `psql`, `pg_dump` and `pg_dumpall` get, unless the user has given any of them; `lock` asks the server for the same
-//! towards this host. Nothing here connects.
+//! `session`, `dump` and `globals` add them to the connection string, unless the user has set any of them; `lock` sets the same
+//! on the server.
 
 use std::path::{Path, PathBuf};
 
 use super::{ClientEnvironment, Conninfo, Tools};
 
-/// Seconds of silence before the first probe. Less than the least time after which firewalls and load balancers forget a
-/// silent connection (60 to 6000 s, 350 s where nobody has set it: AWS Network Firewall's API reference,
-/// "FlowTimeouts"), so that they do not.
+/// Seconds of silence before the first probe. Firewalls and load balancers drop idle connections after 60 s or more (AWS
+/// Network Firewall's API reference, "FlowTimeouts": 60 to 6000 s, 350 s by default).
 pub(super) const IDLE_SECONDS: u32 = 45;
 /// Seconds between probes.
 pub(super) const INTERVAL_SECONDS: u32 = 15;
-/// Probes without an answer after which the connection is dead: two minutes in all.
+/// Unanswered probes until the connection is dead: two minutes in total.
 pub(super) const PROBES: u32 = 5;
-/// The same two minutes for what was sent and is not acknowledged: as long as there is such, Linux sends no probes, and
-/// goes on for a quarter of an hour (tcp(7), `tcp_retries2`).
+/// The same two minutes for unacknowledged data: Linux then sends no probes and retries for a quarter of an hour (tcp(7),
+/// `tcp_retries2`).
 const USER_TIMEOUT_MILLIS: u32 = (IDLE_SECONDS + INTERVAL_SECONDS * PROBES) * 1000;
-/// libpq knows `tcp_user_timeout` from this version on; older ones refuse the word.
-const KNOWS_USER_TIMEOUT: u32 = 12;
+/// The first libpq that accepts `tcp_user_timeout`.
+const HAS_USER_TIMEOUT: u32 = 12;
 
-/// libpq's parameters. They work together: where the user gives one, all are the user's.
+/// libpq's parameters. If the user sets one of them, this program sets none.
 const KEYWORDS: [&str; 5] =
     ["keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"];
 
-/// The connection string with keepalives, for the programs of these tools.
+/// Adds keepalives to a connection string, for the programs of these tools.
 pub(super) fn with_keepalives(source: &Conninfo, environment: &ClientEnvironment, tools: &Tools) -> Conninfo {
     let mut conninfo = source.clone();
     if KEYWORDS.iter().any(|keyword| source.get(keyword).is_some()) || service_has_some(source, environment) {
@@ -36,21 +35,21 @@ pub(super) fn with_keepalives(source: &Conninfo, environment: &ClientEnvironment
     conninfo.set("keepalives_idle", IDLE_SECONDS.to_string());
     conninfo.set("keepalives_interval", INTERVAL_SECONDS.to_string());
     conninfo.set("keepalives_count", PROBES.to_string());
-    if tools.pg_dump.version.major >= KNOWS_USER_TIMEOUT {
+    if tools.pg_dump.version.major >= HAS_USER_TIMEOUT {
         conninfo.set("tcp_user_timeout", USER_TIMEOUT_MILLIS.to_string());
     }
     conninfo
 }
 
-/// Whether the user's service gives any of them, which the connection string would override. One that is not found here
-/// (libpq has a directory of its own, and LDAP) may.
+/// Whether the user's service sets any of them, which the connection string would override. Assumed of a service that is not
+/// found here: libpq has another directory, and LDAP.
 fn service_has_some(conninfo: &Conninfo, environment: &ClientEnvironment) -> bool {
     let variable = |name: &str| environment.get(name).map(|value| value.to_string_lossy().into_owned());
     let Some(service) = conninfo.get("service").map(str::to_owned).or_else(|| variable("PGSERVICE")) else {
         return false;
     };
     if environment.has_service_file() {
-        // This program's own, which holds secrets alone.
+        // This program's own service has secrets only.
         return false;
     }
     let files = service_files(conninfo.get("servicefile"), environment);
@@ -67,7 +66,7 @@ fn service_files(named: Option<&str>, environment: &ClientEnvironment) -> Vec<Pa
     first.into_iter().chain(system).collect()
 }
 
-/// The lines of a service in a service file; `None` where it has no such service (`parseServiceFile`).
+/// The lines of a service in a service file, if it has that service (`parseServiceFile`).
 fn section(text: &str, service: &str) -> Option<Vec<String>> {
     let mut lines = text.lines().map(str::trim).skip_while(|line| name(line) != Some(service));
     lines.next()?;
@@ -90,7 +89,7 @@ mod tests {
         "# services\n[shop]\nhost=h\n  keepalives_idle=5\n[bare]\nhost=h\n#keepalives=0\n[far]\nldap://h/o\n";
 
     #[test]
-    fn a_service_is_found_as_libpq_finds_it() {
+    fn finds_service_like_libpq() {
         let some = |service| section(FILE, service).map(|lines| lines.iter().any(|line| is_keepalive(line)));
         assert_eq!(some("shop"), Some(true));
         assert_eq!(some("bare"), Some(false));

@@ -1,8 +1,8 @@
-//! The lock that keeps two backups of one database to one destination apart.
+//! The lock against two concurrent backups of one database to one destination.
 //!
-//! Taken by `backup` on the control session. It saves work; it is not the safety, which is unique names and the commit
-//! (SPEC §4.3). A transaction-level advisory lock in a READ COMMITTED transaction (the session's own) holds no snapshot, so it
-//! does not hold vacuum back, and it cannot leak behind a pooler (FACTS §3).
+//! `backup` takes it on the control session. It only saves work: unique names and the commit make concurrent backups safe. A
+//! transaction-level advisory lock in a READ COMMITTED transaction holds no snapshot, so it does not delay vacuum, and a pooler
+//! cannot leak it.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 use super::keepalives::{IDLE_SECONDS, INTERVAL_SECONDS, PROBES};
 use super::{PostgresError, Session};
 
-/// A session outlives the run that had it for a moment, above all one that was killed: so long it is no other backup yet.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The server may keep the session of a killed run for a moment.
+const WAIT: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_millis(200);
 
 /// A name on which a session holds a lock for its length: the key in `pg_locks`, and for the functions that lock.
@@ -43,10 +43,10 @@ impl NameLock {
     }
 }
 
-/// Tries to take the lock; `false` where another session holds it for more than a moment.
+/// Tries to take the lock; `false` if another session keeps it.
 ///
 /// # Errors
-/// Where the session is lost.
+/// If the session is lost.
 pub async fn try_lock(session: &mut Session, destination: &str) -> Result<bool, PostgresError> {
     session.query(&keepalives()).await?;
     let key = key(destination);
@@ -55,15 +55,15 @@ pub async fn try_lock(session: &mut Session, destination: &str) -> Result<bool, 
         if session.query(&sql).await?.last().is_some_and(|line| line == "t") {
             return Ok(true);
         }
-        if began.elapsed() >= PATIENCE {
+        if began.elapsed() >= WAIT {
             return Ok(false);
         }
         sleep(EVERY).await;
     }
 }
 
-/// Has the server notice within two minutes when this host is gone: the lock would stay for hours. What is set lower stays;
-/// a Unix socket has 0.
+/// Makes the server detect within two minutes that this host is gone; it would keep the lock for hours. Keeps lower settings;
+/// they are 0 on a Unix socket.
 pub(super) fn keepalives() -> String {
     format!(
         "SELECT pg_catalog.count(pg_catalog.set_config(name, least(setting::int, value)::pg_catalog.text, false)) \
@@ -73,8 +73,8 @@ pub(super) fn keepalives() -> String {
     )
 }
 
-/// A lock's key: 64 bits of its name's sha256.
-pub(super) fn key(destination: &str) -> i64 {
+/// The lock's key: 64 bits of the destination's SHA-256.
+fn key(destination: &str) -> i64 {
     let digest: [u8; 32] = Sha256::digest(destination.as_bytes()).into();
     digest.iter().take(8).fold(0, |key, byte| (key << 8) | i64::from(*byte))
 }
@@ -84,7 +84,7 @@ mod tests {
     use super::super::session::tests::session;
     use super::*;
 
-    /// The lock is another's when it is asked for first, and free from then on.
+    /// The first try finds the lock taken, the second finds it free.
     const PSQL: &str = r#"#!/bin/sh
 while IFS= read -r line; do
     case $line in
@@ -95,7 +95,7 @@ done
 "#;
 
     #[tokio::test]
-    async fn a_lock_that_a_run_leaves_behind_for_a_moment_is_waited_for() {
+    async fn waits_for_lock_of_previous_run() {
         let directory = tempfile::tempdir().expect("a directory");
         let mut session = session(directory.path(), PSQL).await;
         assert!(try_lock(&mut session, "s3://bucket/path").await.expect("answered"));

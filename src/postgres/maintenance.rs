@@ -201,7 +201,7 @@ impl Maintenance {
 
     /// Ends the session in order, and with it what it held.
     pub async fn close(mut self) {
-        if self.session.pooling() == Pooling::Session && self.is_idle() {
+        if self.session.place().pooling == Pooling::Session && self.is_idle() {
             // Another's next: it is left as it was found.
             let undo = "RESET ALL; SELECT pg_catalog.pg_advisory_unlock_all()";
             if let Err(error) = self.run(undo).await {

@@ -1,13 +1,13 @@
-//! PostgreSQL Client: everything that is said to a server, always through PostgreSQL's own programs.
+//! PostgreSQL Client: talks to a server through PostgreSQL's own programs. Used by `backup` and `check`.
 //!
-//! `tools` finds the programs, `conninfo` and `service_file` keep secrets out of their arguments, `keepalives` has dead
-//! connections noticed, `psql` begins each session and `session` is one (`place`: where it is, `pooler`: what is between,
-//! `refusal`: why there is none), `facts`, `preflight`, `references`, `lock`, `blocking` and `backend` use it, `dump` is the `pg_dump` child, `globals`
-//! what it lacks. Used by `backup` and `check`. No driver: only libpq means what `pg_dump` means (FACTS §3).
+//! `tools` finds the programs, `conninfo` and `service_file` keep secrets out of their arguments, `keepalives` detects dead
+//! connections. `connect` opens a `session` with `psql` (`place`: where it is, `pooler`: whether there is one, `refusal`: why it
+//! failed). `facts`, `preflight`, `references`, `lock` and `activity` query it. `dump` runs `pg_dump`, `globals` runs
+//! `pg_dumpall`. There is no driver, because only libpq reads a connection string as `pg_dump` does.
 
+pub mod activity;
 mod arguments;
-pub mod backend;
-pub mod blocking;
+mod connect;
 mod conninfo;
 mod dump;
 mod environment;
@@ -52,24 +52,24 @@ pub use tools::{Installed, Tool, Tools, Version};
 /// The source, as configured.
 #[derive(Clone, Debug)]
 pub struct PostgresSettings {
-    /// Where to connect, without secrets but for the password it carries hidden.
+    /// Where to connect; hides its password.
     pub conninfo: Conninfo,
-    /// What children get.
+    /// The environment of child processes.
     pub environment: ClientEnvironment,
-    /// The `pg_dump` that the user wants.
+    /// `PG_DUMP_PATH`
     pub pg_dump_path: Option<PathBuf>,
-    /// What the user gives `pg_dump`.
+    /// `PG_DUMP_ARGS`
     pub arguments: DumpArguments,
     /// `pg_dump --lock-wait-timeout`
     pub lock_wait: Duration,
-    /// How long `pg_dump` may be silent.
+    /// How long `pg_dump` may write nothing.
     pub stall_timeout: Duration,
-    /// Whether a transaction pooler is no reason to refuse.
+    /// `--allow-pooler`
     pub allows_pooler: bool,
 }
 
 impl PostgresSettings {
-    /// The connection string for `pg_dump`: the host and address that the session really chose, so that both see one server.
+    /// The connection string for `pg_dump`: the host and address that the session chose, so that both use the same server.
     #[must_use]
     pub fn pinned(&self, place: &Place) -> Conninfo {
         let mut source = self.conninfo.clone();
@@ -82,15 +82,15 @@ impl PostgresSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
     /// A program is not installed.
-    #[error("find {program}: none is installed: install PostgreSQL's client programs, or set PG_DUMP_PATH")]
+    #[error("find {program}: it is not installed: install PostgreSQL's client programs, or set PG_DUMP_PATH")]
     NoTools {
-        /// Which one.
+        /// Its name.
         program: &'static str,
     },
     /// A program cannot be run.
     #[error("run {}: {reason}: set PG_DUMP_PATH to a pg_dump that works", path.display())]
     UnusableTool {
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
         /// Why.
         reason: String,
@@ -105,7 +105,7 @@ pub enum PostgresError {
         server: Version,
         /// The newest installed version.
         newest: String,
-        /// Where that is.
+        /// Its path.
         path: PathBuf,
         /// The major to install.
         wanted: u32,
@@ -119,17 +119,17 @@ pub enum PostgresError {
     Connect {
         /// `host:port`
         target: String,
-        /// libpq's or the server's words.
+        /// The message of libpq or the server.
         reason: String,
-        /// What to do, where no other try would help.
+        /// What to do, if another try cannot help.
         hint: Option<&'static str>,
-        /// How often.
+        /// The number of tries.
         tried: u32,
     },
-    /// There is a transaction pooler between this program and the server.
+    /// The connection goes through a transaction pooler.
     #[error(
         "{host}:{port} is a transaction pooler, which gives each transaction another session: connect to the server itself \
-         or to a session pool, or use --allow-pooler (the dump may fail, globals are not made)"
+         or to a session pool, or use --allow-pooler (the dump may fail, and there are no globals)"
     )]
     TransactionPooler {
         /// The pooler's host.
@@ -138,24 +138,24 @@ pub enum PostgresError {
         port: String,
     },
     /// The control session ended.
-    #[error("ask PostgreSQL: {reason}")]
+    #[error("query PostgreSQL: {reason}")]
     SessionLost {
-        /// What psql said.
+        /// psql's message.
         reason: String,
     },
     /// No answer in time.
-    #[error("ask PostgreSQL: no answer within {}", humantime::format_duration(*.deadline))]
+    #[error("query PostgreSQL: no answer within {}", humantime::format_duration(*.deadline))]
     Silent {
-        /// How long was waited.
+        /// The time limit.
         deadline: Duration,
     },
     /// An answer that cannot be read.
-    #[error("ask PostgreSQL: the answer cannot be read")]
+    #[error("query PostgreSQL: the answer cannot be read")]
     Answer(#[source] serde_json::Error),
 }
 
 impl PostgresError {
-    /// Whether another try can help: not where a program is missing.
+    /// Whether another try can help.
     fn may_pass(&self) -> bool {
         matches!(self, Self::Connect { hint: None, .. } | Self::SessionLost { .. } | Self::Silent { .. })
     }

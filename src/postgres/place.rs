@@ -1,37 +1,38 @@
-//! Where a session really is: the host and the address that libpq chose among several, and how programs after it get there.
-//!
-//! Asked by [`super::Session`]; `pg_dump` and `pg_dumpall` are sent to the same place ([`super::PostgresSettings::pinned`]).
+//! Where a session is: the host and address that libpq chose among several. `pg_dump` and `pg_dumpall` connect to the same
+//! ([`super::PostgresSettings::pinned`]).
 
 use std::net::IpAddr;
 
-use super::{ClientEnvironment, Conninfo};
+use super::{ClientEnvironment, Conninfo, Pooling};
 
-/// A statement that is given less than this, in milliseconds, may be ended while a program sets up its session.
+/// A `statement_timeout` up to this, in milliseconds, may end the statements that set up a session.
 const SHORT_TIMEOUT: u64 = 1_000;
 
-/// Where a session is, and what it needs there.
+/// Where a session is.
 #[derive(Clone, Debug, Default)]
 pub struct Place {
     /// The host that libpq chose, or the socket's directory.
     pub host: String,
     /// Its port.
     pub port: String,
-    /// The address that it chose among the host's; `None` for a Unix socket.
+    /// The address that it chose; `None` for a Unix socket.
     pub address: Option<IpAddr>,
-    /// Whether role or database give a statement too little time to set a session up.
+    /// The pooler in between, if any.
+    pub pooling: Pooling,
+    /// Whether the role's or database's `statement_timeout` is too short to set up a session.
     has_short_timeout: bool,
 }
 
 impl Place {
-    /// From what `\conninfo` says, and the time-out of a statement that the session came with, in milliseconds.
+    /// From the output of `\conninfo`, and the session's initial `statement_timeout` in milliseconds.
     pub(super) fn new(host: String, port: String, conninfo: &[String], statement_timeout: &str) -> Self {
         let address = address_in(conninfo).or_else(|| host.parse().ok());
         let has_short_timeout = statement_timeout.parse().is_ok_and(|time| (1..=SHORT_TIMEOUT).contains(&time));
-        Self { host, port, address, has_short_timeout }
+        Self { host, port, address, pooling: Pooling::None, has_short_timeout }
     }
 
-    /// Sends a connection there: to one address of a host that has several, and with its name, by which certificates and
-    /// passwords are looked up.
+    /// Makes a connection string connect to this address. It keeps the host's name, which certificates and password files
+    /// refer to.
     pub(super) fn pin(&self, source: &mut Conninfo, environment: &ClientEnvironment) {
         if self.host.is_empty() {
             return;
@@ -40,7 +41,7 @@ impl Place {
         source.set("port", self.port.clone());
         match self.address {
             Some(address) => source.set("hostaddr", address.to_string()),
-            // Also where the environment has one.
+            // Overrides PGHOSTADDR.
             None => source.set("hostaddr", ""),
         }
         if self.has_short_timeout {
@@ -49,15 +50,15 @@ impl Place {
     }
 }
 
-/// Turns the time-out for a statement off before the first one. Not for everybody, because poolers refuse options.
+/// Turns `statement_timeout` off when connecting. Only if needed, because poolers refuse options.
 pub(super) fn without_statement_timeout(source: &mut Conninfo, environment: &ClientEnvironment) {
-    let of_environment = || environment.get("PGOPTIONS").map(|value| value.to_string_lossy().into_owned());
-    let given = source.get("options").map(str::to_owned).or_else(of_environment).unwrap_or_default();
+    let from_environment = || environment.get("PGOPTIONS").map(|value| value.to_string_lossy().into_owned());
+    let given = source.get("options").map(str::to_owned).or_else(from_environment).unwrap_or_default();
     source.set("options", format!("{given} -c statement_timeout=0").trim_start());
 }
 
-/// The address in what `\conninfo` prints, a sentence up to psql 17 and a table since. The last that there is: a database's
-/// name comes before it, and may hold anything.
+/// The address in the output of `\conninfo`, which is a sentence up to psql 17 and a table since. The last match counts,
+/// because the database's name before it may contain anything.
 fn address_in(conninfo: &[String]) -> Option<IpAddr> {
     let address = |line: &String| {
         let of_table = line.strip_prefix("Host Address|");
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_is_read_from_what_each_psql_prints() {
+    fn reads_address_from_output_of_each_psql() {
         let sentence = "You are connected to database \"a\" as user \"(address \"1.1.1.1\")\" on host";
         for (host, conninfo, address) in [
             ("db", format!("{sentence} \"db\" (address \"10.0.0.7\") at port \"5432\"."), Some("10.0.0.7")),
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_sent_to_host_and_address_whatever_was_given() {
+    fn pin_overrides_host_and_address() {
         let pinned = |place: Place, text: &str| {
             let mut source = Conninfo::parse(text).expect("parses");
             place.pin(&mut source, &ClientEnvironment::default());

@@ -1,8 +1,8 @@
-//! What could stop or spoil a dump, found before it: asked of the server.
+//! Finds what could make a dump fail or incomplete, before it starts.
 //!
-//! `backup` logs them as warnings, for `pg_dump` decides; `check` fails on what stops it. Each says what is wrong, where, and what would fix it. None of it is asked twice,
-//! and a question that the server refuses is no answer, not a failure. `privileges` is about what the role may not read or
-//! dump, `partitions` about rows that would not find their partition in a restore, `server` about the server itself.
+//! `backup` logs the issues as warnings, because `pg_dump` decides; `check` fails for fatal ones. A query that the server refuses
+//! is no failure. `privileges`: what the role may not read or dump. `partitions`: rows that a restore cannot put into their
+//! partition. `server`: the server itself.
 
 mod partitions;
 mod privileges;
@@ -16,37 +16,37 @@ pub use server::short_timeouts;
 use super::{DumpArguments, Facts, PostgresError, Session};
 use crate::sql::quoted_name;
 
-/// The user's relations whose rows `pg_dump` reads or which it locks, less those of other sessions. Of an extension's own it
-/// locks none, and reads the tables and sequences that the extension declared as its configuration (`extconfig`).
+/// The user's relations that `pg_dump` reads or locks. Of an extension's relations, it reads only the configuration tables and
+/// sequences (`extconfig`).
 const RELATIONS: &str = "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
 WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
 AND (NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass \
 AND d.objid = c.oid AND d.deptype = 'e') OR c.relkind IN ('r', 'S') \
 AND EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)))";
 
-/// A million tables or large objects take longer to look through: then nothing is told, and `pg_dump` decides. Well under
-/// the session's own deadline, which would end the backup.
+/// With a million tables or large objects, a query may take longer: then there is no answer. Far below the session's deadline,
+/// which would end the backup.
 const QUESTION_TIMEOUT: &str = "10s";
-/// Objects that are named; of more there is the number.
+/// Objects that are named.
 const EXAMPLES: &str = "[1:5]";
 
-/// What a issue comes to, if it is left as it is.
+/// The effect of an issue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// `pg_dump` fails on it.
     Fatal,
-    /// The dump may be spoiled, or fail at a bad moment.
+    /// The dump may fail or be hard to restore.
     Degraded,
-    /// The dump lacks it, and `pg_dump` says nothing: for the manifest too.
+    /// The dump lacks it without a message of `pg_dump`. Also in the manifest.
     LeavesOut,
-    /// The server does not tell whether there is anything to be concerned about.
+    /// The server refuses the query.
     Unknown,
 }
 
-/// One thing that may stop or spoil the dump.
+/// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreflightIssue {
-    /// What it comes to.
+    /// Its effect.
     pub severity: Severity,
     /// What is wrong and where, in one line.
     pub text: String,
@@ -54,18 +54,18 @@ pub struct PreflightIssue {
     pub hint: String,
 }
 
-/// What is going to be dumped, and by which `pg_dump`.
+/// What will be dumped, and by which `pg_dump`.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// The server and the database.
     pub facts: &'a Facts,
     /// The user's arguments.
     pub arguments: &'a DumpArguments,
-    /// The major version of `pg_dump`; `None` where none is new enough.
+    /// The major version of `pg_dump`; `None` if none is new enough.
     pub pg_dump: Option<u32>,
 }
 
-/// How many objects a question found, the first of them, and the schemas that they are in.
+/// The number of objects that a query found, the first of them, and their schemas.
 #[derive(Debug, Deserialize)]
 struct Found {
     count: u64,
@@ -73,11 +73,11 @@ struct Found {
     schemas: Option<Vec<String>>,
 }
 
-/// What came of a question.
+/// The answer to a query.
 enum Answer {
     Nothing,
     Found(Found),
-    /// It was refused, or took too long.
+    /// The server refused the query, or it took too long.
     Refused,
 }
 
@@ -90,10 +90,10 @@ impl Found {
     }
 }
 
-/// Asks the server, as the role that `pg_dump` will read with: that of `--role` where it is given.
+/// Asks the server, as the role that `pg_dump` will use.
 ///
 /// # Errors
-/// Where the session is lost.
+/// If the session is lost.
 pub async fn issues(session: &mut Session, subject: Subject<'_>) -> Result<Vec<PreflightIssue>, PostgresError> {
     session.query(&format!("SET statement_timeout = '{QUESTION_TIMEOUT}'")).await?;
     if let Some(role) = subject.arguments.role() {
@@ -106,7 +106,7 @@ pub async fn issues(session: &mut Session, subject: Subject<'_>) -> Result<Vec<P
     Ok(issues)
 }
 
-/// A question about relations.
+/// A query for relations.
 fn relations(condition: &str) -> String {
     format!(
         "SELECT pg_catalog.json_build_object('count', pg_catalog.count(*), 'schemas', \
@@ -116,7 +116,7 @@ fn relations(condition: &str) -> String {
     )
 }
 
-/// A question about anything that has a name (in SQL) in a `FROM` clause.
+/// A query for objects, by an expression for their name and a `FROM` clause.
 fn objects(name: &str, from: &str) -> String {
     format!(
         "SELECT pg_catalog.json_build_object('count', pg_catalog.count(*), 'examples', \

@@ -1,7 +1,6 @@
-//! `psql`: the only program by which a server is asked anything, and how each of its sessions begins.
+//! Starts `psql` and prepares its session.
 //!
-//! [`super::Tools`] has it, [`super::Session`] runs it. Only this file can start it, and what it reads first is [`OPENING`]:
-//! no later code can ask on a session that has not begun so.
+//! Only this file can start `psql`, and [`OPENING`] is always its first input: no query runs on an unprepared session.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -11,25 +10,18 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 
 use super::{ClientEnvironment, Conninfo, PostgresError};
 
-/// Stands before the number of the question whose answer ends there. Cannot occur in an answer: answers are JSON on one
-/// line, or single words.
+/// Ends an answer, followed by the question's number. It cannot occur in answers, which are single words or one line of JSON.
 pub(super) const MARKER: &str = "--- pg-s3-backup: end of answer";
 
-/// How each session begins.
+/// The first input of each session. It overrides role and database settings:
 ///
-/// Nothing of the user's is run: with an empty `search_path` a function, an operator or a type that its owner has planted
-/// in a schema of the role's or the database's path is not found, however much better than `pg_catalog`'s own it fits.
-/// Nothing ends the session but this program, whatever time-outs the role and the database set: that of a statement is
-/// turned off before the others, since it may be too short for their question. And what changes the meaning of a question or an answer is as usual.
-/// The server's DEBUG messages do not reach the log, whatever the role and the database set.
-/// What an older server does not have is passed over.
+/// - An empty `search_path`: no function, operator or type in a user's schema can replace one of `pg_catalog`.
+/// - No timeouts. `statement_timeout` comes first, because it may be too short for the next query.
+/// - Default values of settings that change the meaning of queries and answers, and no DEBUG messages.
+/// - `SQL_ASCII` as client encoding of such a database: it may contain any bytes, which the server cannot send as UTF-8.
 ///
-/// A database without an encoding may hold any bytes: the server refuses to give those as UTF-8 that are none, and with the
-/// refused answer the session would be lost.
-///
-/// All this is in a transaction that never commits, at whose end it is undone: behind a pooler the server's session is
-/// another's next, and must be left as it was found. It goes out as one message (hence `\;`), so that a pooler gives it to
-/// one session, and that it takes one round trip. (`BEGIN` and `SET` look nothing up.)
+/// The transaction never commits, so its end undoes everything: behind a pooler, another client gets the server session next.
+/// `\;` makes it one message, which a pooler sends to one server session in one round trip.
 pub(super) const OPENING: &str = "\
 BEGIN ISOLATION LEVEL READ COMMITTED \\;
 SELECT pg_catalog.set_config('search_path', '', false) \\;
@@ -78,15 +70,15 @@ pub(super) struct Running {
 }
 
 impl Psql {
-    /// The program at that place.
+    /// The program with this path.
     pub(super) fn at(path: PathBuf) -> Self {
         Self(path)
     }
 
-    /// Starts it. What it answers to [`OPENING`] ends with [`MARKER`] and 0.
+    /// Starts it. The output of [`OPENING`] ends with [`MARKER`] and 0.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// If it cannot be started.
     pub(super) async fn start(
         &self,
         environment: &ClientEnvironment,
@@ -110,7 +102,7 @@ impl Psql {
         let unusable =
             |error: std::io::Error| PostgresError::UnusableTool { path: self.0.clone(), reason: error.to_string() };
         let mut conninfo = source.clone();
-        // Answers are read as UTF-8, whatever the database's encoding, or the one that the user wants for the dump.
+        // For the answers. It does not affect the encoding of the dump.
         conninfo.set("client_encoding", "UTF8");
         let mut command = environment.command(&self.0, source.password());
         command
@@ -126,7 +118,7 @@ impl Psql {
             return Err(unusable(std::io::Error::other("its pipes are missing")));
         };
         if let Err(error) = stdin.write_all(opening.as_bytes()).await {
-            // It has ended already; its own words say why.
+            // It has exited, and its messages say why.
             tracing::trace!(%error, "psql does not read");
         }
         Ok(Running { child, stdin, stdout, stderr })

@@ -1,13 +1,11 @@
-//! What a dump refers to and does not make itself: extensions, roles, tablespaces. A restore needs them beforehand.
-//!
-//! Asked once by `backup`, before the dump; recorded in the manifest. Asked of the catalogs: the dump itself is not
-//! searched for names. What other versions of the server lack is not asked for, so that one question serves 13 to 18.
+//! The extensions, roles and tablespaces that a restore of the dump needs. `backup` reads them from the catalogs before the
+//! dump, for the manifest. One query serves PostgreSQL 13 to 18.
 
 use serde::{Deserialize, Serialize};
 
 use super::{DumpArguments, PostgresError, Session};
 
-/// As for the questions of `preflight`: catalogs of millions of objects are not worth holding the backup up.
+/// Catalogs of millions of objects must not delay the backup.
 const QUESTION_TIMEOUT: &str = "10s";
 
 /// An extension that the dump creates.
@@ -15,7 +13,7 @@ const QUESTION_TIMEOUT: &str = "10s";
 pub struct Extension {
     /// Its name.
     pub name: String,
-    /// The version that is installed; a restore gets the newest that is there.
+    /// The installed version; a restore installs the default version of its server.
     pub version: String,
     /// The schema of its objects.
     pub schema: String,
@@ -24,20 +22,19 @@ pub struct Extension {
 /// What the dump refers to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct References {
-    /// Extensions, less those that every database has.
+    /// Extensions, without those of every database.
     pub extensions: Vec<Extension>,
-    /// Roles that own something, are granted something, or stand in a policy, default privileges or a user mapping.
+    /// Roles in owners, grants, policies, default privileges and user mappings.
     pub roles: Vec<String>,
-    /// Tablespaces of tables and indexes, less the database's own.
+    /// Tablespaces of tables and indexes, without the database's default.
     pub tablespaces: Vec<String>,
 }
 
 impl References {
-    /// Asks the server; `None` where it does not tell. Of a *partial* dump they are those of the entire database: more,
-    /// never less.
+    /// Asks the server; `None` if it refuses. For a *partial* dump they are those of the entire database.
     ///
     /// # Errors
-    /// Where the session is lost.
+    /// If the session is lost.
     pub async fn ask(session: &mut Session, arguments: &DumpArguments) -> Result<Option<Self>, PostgresError> {
         session.query(&format!("SET statement_timeout = '{QUESTION_TIMEOUT}'")).await?;
         let answer = session.query_if_allowed(&question(arguments)).await?;
@@ -46,12 +43,12 @@ impl References {
     }
 }
 
-/// Objects with smaller numbers came with the server (`FirstNormalObjectId`); `pg_dump` does not make them.
+/// Objects with lower OIDs come with the server (`FirstNormalObjectId`), and `pg_dump` skips them.
 const FIRST_OWN: &str = "16384";
-/// `pg_database_owner`, which owns the schema `public` from 15 on; of such a one the dump says nothing.
+/// `pg_database_owner`, which owns the schema `public` since 15. The dump omits this owner.
 const DATABASE_OWNER: &str = "6171";
 
-/// The catalogs of what can be owned, and the columns with owner, grants and schema.
+/// The catalogs of objects with an owner, and their columns of owner, grants and schema.
 const OWNABLE: &[(&str, &str, &str, &str)] = &[
     ("pg_class", "relowner", "relacl", "relnamespace"),
     ("pg_proc", "proowner", "proacl", "pronamespace"),
@@ -72,8 +69,7 @@ const OWNABLE: &[(&str, &str, &str, &str)] = &[
     ("pg_largeobject_metadata", "lomowner", "lomacl", ""),
 ];
 
-/// One line of JSON. `pg_shdepend` would have most of it in one place, but says nothing of the bootstrap superuser and of
-/// the roles that come with the server.
+/// One line of JSON. `pg_shdepend` is no alternative: it omits the bootstrap superuser and predefined roles.
 fn question(arguments: &DumpArguments) -> String {
     let (owners, privileges) = (arguments.has_owners(), arguments.has_privileges());
     let objects = OWNABLE.iter().fold(String::new(), |text, catalog| text + " UNION ALL " + &objects_of(catalog));
@@ -95,7 +91,7 @@ fn question(arguments: &DumpArguments) -> String {
     )
 }
 
-/// Some managed services let nobody read these.
+/// Some managed services deny these.
 const SUBSCRIPTIONS: &str = "\
 UNION ALL SELECT 'pg_catalog.pg_subscription'::pg_catalog.regclass::pg_catalog.oid, 16384, subowner, NULL \
 FROM pg_catalog.pg_subscription \
@@ -111,7 +107,7 @@ FROM pg_catalog.pg_class WHERE reltablespace <> 0 AND relnamespace IN (SELECT oi
 
 fn objects_of((catalog, owner, acl, schema): &(&str, &str, &str, &str)) -> String {
     let placed = if schema.is_empty() { String::new() } else { format!(" AND {schema} IN (SELECT oid FROM own)") };
-    // What an index owns is its table's.
+    // An index belongs to its table.
     let kinds = if *catalog == "pg_class" { " AND relkind NOT IN ('i', 'I')" } else { "" };
     format!(
         "SELECT 'pg_catalog.{catalog}'::pg_catalog.regclass::pg_catalog.oid, oid, {owner}, {acl} \
@@ -119,8 +115,8 @@ fn objects_of((catalog, owner, acl, schema): &(&str, &str, &str, &str)) -> Strin
     )
 }
 
-/// `OWNER TO`, and what stands in the dump whatever its arguments: policies, and the users of user mappings. An owner is also
-/// named where it was taken a privilege of its own.
+/// `OWNER TO`, policies and user mappings. Without owners, the dump still names the owner of an object with changed
+/// privileges.
 fn owners_and_others(owners: bool, privileges: bool) -> String {
     format!(
         "SELECT owner FROM object WHERE ({owners} OR {privileges} AND acl IS NOT NULL) \
@@ -131,8 +127,7 @@ fn owners_and_others(owners: bool, privileges: bool) -> String {
     )
 }
 
-/// `GRANT`, `REVOKE` and default privileges, less what an object or its extension came with. Of an object's owner the
-/// dump says nothing here.
+/// `GRANT`, `REVOKE` and default privileges, without the initial privileges of an object or extension. Omits the owner.
 fn grants(wanted: bool) -> String {
     format!(
         "SELECT id FROM (SELECT o.owner, pg_catalog.unnest(ARRAY[a.grantee, a.grantor]) AS id FROM object o \

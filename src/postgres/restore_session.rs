@@ -10,6 +10,7 @@ mod backend;
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::keepalives::with_keepalives;
-use super::messages::{Loudness, Messages};
+use super::messages::Messages;
 use super::psql::{Running, Transactions, opening_of_restore};
 use super::{PostgresError, PostgresSettings, Session, Tools};
 use backend::Backend;
@@ -101,7 +102,7 @@ impl RestoreSession {
         let (sender, answers) = mpsc::unbounded_channel();
         let applied = Arc::new(Mutex::new(Applied::default()));
         tokio::spawn(listen(stdout, word.clone(), sender, Arc::clone(&applied)));
-        let messages = Some(tokio::spawn(Messages::gather(stderr, "psql", Loudness::loud())));
+        let messages = Some(tokio::spawn(Messages::gather(stderr, "psql", Arc::new(AtomicBool::new(true)))));
         let backend = Backend { pid: 0, started: String::new() };
         let mut session = Self {
             child,

@@ -1,8 +1,7 @@
-//! Secrets of a connection string that libpq takes neither from a variable nor from a file of their own (`sslpassword`):
-//! handed on in a service file that is on no disk and in nobody's arguments.
+//! Passes secrets such as `sslpassword`, for which libpq has no variable, to child processes in a service file in memory. They
+//! appear neither on disk nor in arguments.
 //!
-//! Made by `config`, kept by [`super::ClientEnvironment`], whose children inherit it. Where there is no such file, the
-//! secret is refused.
+//! Made by `config`, kept by [`super::ClientEnvironment`]. Only Linux has such files; elsewhere these secrets are refused.
 
 use std::ffi::OsString;
 
@@ -13,7 +12,7 @@ use super::{Conninfo, ConninfoError};
 /// The service's name, in the file and in the connection string.
 const SERVICE: &str = "pg-s3-backup";
 
-/// An open file in memory; gone with this value.
+/// An open file in memory.
 #[derive(Debug)]
 pub struct ServiceFile {
     #[cfg(target_os = "linux")]
@@ -21,10 +20,10 @@ pub struct ServiceFile {
 }
 
 impl ServiceFile {
-    /// Moves the secrets out of a connection string that uses no service of its own, and names this one in it.
+    /// Moves the secrets out of a connection string, and sets its service to this one.
     ///
     /// # Errors
-    /// [`ConninfoError::OtherSecret`] where there is a service already, or the file cannot hold a secret.
+    /// [`ConninfoError::OtherSecret`] if the connection string has a service, or a service file cannot contain the secret.
     pub fn hide(conninfo: &mut Conninfo) -> Result<Option<Self>, ConninfoError> {
         let secrets = conninfo.take_other_secrets();
         let Some((first, _)) = secrets.first() else { return Ok(None) };
@@ -36,13 +35,13 @@ impl ServiceFile {
             text.push_str(&line(keyword, secret)?);
         }
         let file = Self::with_text(&text).ok_or(ConninfoError::OtherSecret(first))?;
-        // It would go before the variable that names this file.
+        // It would take precedence over PGSERVICEFILE.
         conninfo.remove("servicefile");
         conninfo.set("service", SERVICE);
         Ok(Some(file))
     }
 
-    /// Anonymous memory that children inherit: each opens it anew as a descriptor of its own.
+    /// Anonymous memory. Children inherit the descriptor and reopen it.
     #[cfg(target_os = "linux")]
     fn with_text(text: &str) -> Option<Self> {
         use std::io::Write as _;
@@ -57,7 +56,7 @@ impl ServiceFile {
         None
     }
 
-    /// Where a child finds it.
+    /// Its path for a child.
     #[cfg(target_os = "linux")]
     #[must_use]
     pub fn path(&self) -> OsString {
@@ -65,7 +64,7 @@ impl ServiceFile {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
     }
 
-    /// Where a child finds it.
+    /// Its path for a child.
     #[cfg(not(target_os = "linux"))]
     #[must_use]
     pub fn path(&self) -> OsString {
@@ -73,7 +72,7 @@ impl ServiceFile {
     }
 }
 
-/// `parseServiceFile` (`fe-connect.c`) takes spaces at the end of a line away, and knows no quotes.
+/// `parseServiceFile` (`fe-connect.c`) trims trailing spaces and has no quotes.
 fn line(keyword: &'static str, secret: &SecretString) -> Result<String, ConninfoError> {
     let secret = secret.expose_secret();
     if secret.contains(char::is_control) || secret.ends_with(char::is_whitespace) {
@@ -93,14 +92,14 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_goes_into_the_file_and_leaves_a_services_name() {
-        let told = hidden("host=h servicefile=/elsewhere sslpassword=secret").expect("hidden");
-        assert_eq!(told, ("host='h' service='pg-s3-backup'".to_owned(), true));
+    fn moves_secret_into_file() {
+        let moved = hidden("host=h servicefile=/elsewhere sslpassword=secret").expect("hidden");
+        assert_eq!(moved, ("host='h' service='pg-s3-backup'".to_owned(), true));
         assert_eq!(hidden("host=h service=own"), Ok(("host='h' service='own'".to_owned(), false)));
     }
 
     #[test]
-    fn a_secret_that_the_file_cannot_hold_is_refused_by_its_keyword() {
+    fn refuses_secret_that_the_file_cannot_contain() {
         let refused = Err(ConninfoError::OtherSecret("sslpassword"));
         for text in ["service=own sslpassword=x", "sslpassword='x '", "sslpassword='x\ny'"] {
             assert_eq!(hidden(text), refused, "{text:?}");

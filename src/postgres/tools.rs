@@ -1,8 +1,8 @@
-//! Finds the installed `pg_dump`, `psql` and `pg_dumpall`, and chooses the right major for a server.
+//! Finds the installed `pg_dump`, `psql` and `pg_dumpall`, and chooses the major version for a server.
 //!
-//! `pg_dump` refuses any server newer than itself, and what a newer one writes an older server may refuse at restore:
-//! the lowest sufficient major is the right one (FACTS §3). Debian's `/usr/bin/pg_dump` is a perl wrapper that chooses
-//! by its own rules, so it is passed over. Called by `backup`; it starts nothing but `--version`.
+//! The lowest major version that is not older than the server is the best: `pg_dump` refuses a newer server, and an older server
+//! may refuse to restore the output of a newer `pg_dump`. Debian's `/usr/bin/pg_dump` is a wrapper with other rules, so it is
+//! ignored.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{ClientEnvironment, PostgresError, Psql};
 
-/// Where distributions put the programs, with `*` for one directory. Debian; Alpine and RHEL; Homebrew.
+/// Where distributions install the programs: root, prefix of a directory in it, and subdirectory. Debian, Alpine, RHEL, Homebrew.
 const PLACES: &[(&str, &str, &str)] = &[
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr/libexec", "postgresql", ""),
@@ -19,7 +19,7 @@ const PLACES: &[(&str, &str, &str)] = &[
     ("/opt/homebrew/opt", "", "bin"),
 ];
 const DEBIAN_WRAPPER: &str = "pg_wrapper";
-/// Asking a program for its version takes milliseconds; a program that does not answer is none.
+/// `--version` takes milliseconds.
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A version of PostgreSQL.
@@ -27,12 +27,12 @@ const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Version {
     /// The major version; 9 for all of 9.x.
     pub major: u32,
-    /// As the program prints it, such as `15.18`.
+    /// As printed, such as `15.18`.
     pub text: String,
 }
 
 impl Version {
-    /// Reads `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)` or a bare version.
+    /// Parses `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)` or a bare version.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.split_once("(PostgreSQL) ").map_or(text, |(_, version)| version);
@@ -57,31 +57,31 @@ pub struct Tool {
     pub version: Version,
 }
 
-/// A `pg_dump`, and the `psql` and `pg_dumpall` that go with it.
+/// A `pg_dump` with its `psql` and `pg_dumpall`.
 #[derive(Clone, Debug)]
 pub struct Tools {
     /// The dump program.
     pub pg_dump: Tool,
-    /// From the same directory where there is one.
+    /// From the same directory, if there is one.
     pub psql: Psql,
-    /// The same, or another that is new enough.
+    /// From the same directory, or another that is new enough.
     pub pg_dumpall: Option<PathBuf>,
 }
 
-/// Every `pg_dump` that can be used.
+/// The installed programs.
 #[derive(Clone, Debug)]
 pub struct Installed {
     dumps: Vec<Tool>,
     other_psql: Option<PathBuf>,
-    /// Looked for where a `pg_dump` has none next to it; the lowest major first.
+    /// For a `pg_dump` without one in its directory; the lowest major first.
     other_dumpalls: Vec<Tool>,
 }
 
 impl Installed {
-    /// Looks for the programs: the one that the user names, else all in `PATH` and the usual places.
+    /// Searches `PATH` and the usual directories, unless the user names a `pg_dump`.
     ///
     /// # Errors
-    /// Where there is no `pg_dump`, or the named one does not answer.
+    /// If there is no `pg_dump`, or the named one does not work.
     pub async fn find(named: Option<&Path>, environment: &ClientEnvironment) -> Result<Self, PostgresError> {
         let directories = directories(environment);
         let mut dumps = Vec::new();
@@ -94,29 +94,29 @@ impl Installed {
         if dumps.is_empty() {
             return Err(PostgresError::NoTools { program: "pg_dump" });
         }
-        let is_alone = |tool: &Tool| beside(tool, "pg_dumpall").is_none();
+        let is_alone = |tool: &Tool| sibling(tool, "pg_dumpall").is_none();
         let other_dumpalls =
             if dumps.iter().any(is_alone) { all(&directories, "pg_dumpall", environment).await } else { Vec::new() };
         let other_psql = directories.iter().rev().find_map(|directory| program(directory, "psql"));
         Ok(Self { dumps, other_psql, other_dumpalls })
     }
 
-    /// The newest `pg_dump` and its `psql`: for a server whose version is not known yet.
+    /// The newest `pg_dump` and its `psql`, before the server's version is known.
     ///
     /// # Errors
-    /// Where there is no `psql`.
+    /// If there is no `psql`.
     pub fn newest(&self) -> Result<Tools, PostgresError> {
         let newest = self.dumps.last().ok_or(PostgresError::NoTools { program: "pg_dump" })?;
-        self.with_companions(newest, &newest.version)
+        self.tools(newest, &newest.version)
     }
 
-    /// The lowest major that is at least the server's.
+    /// The programs with the lowest major version that is not older than the server.
     ///
     /// # Errors
-    /// Where every installed `pg_dump` is older than the server, or there is no `psql`.
+    /// If every installed `pg_dump` is older than the server, or there is no `psql`.
     pub fn choose(&self, server: &Version) -> Result<Tools, PostgresError> {
         match self.dumps.iter().find(|tool| tool.version.major >= server.major) {
-            Some(tool) => self.with_companions(tool, server),
+            Some(tool) => self.tools(tool, server),
             None => Err(PostgresError::TooOld {
                 server: server.clone(),
                 newest: self.dumps.last().map_or_else(String::new, |tool| tool.version.to_string()),
@@ -126,23 +126,23 @@ impl Installed {
         }
     }
 
-    fn with_companions(&self, pg_dump: &Tool, server: &Version) -> Result<Tools, PostgresError> {
-        let psql = beside(pg_dump, "psql").or_else(|| self.other_psql.clone());
+    fn tools(&self, pg_dump: &Tool, server: &Version) -> Result<Tools, PostgresError> {
+        let psql = sibling(pg_dump, "psql").or_else(|| self.other_psql.clone());
         let other = || self.other_dumpalls.iter().find(|tool| tool.version.major >= server.major);
-        let pg_dumpall = beside(pg_dump, "pg_dumpall").or_else(|| other().map(|tool| tool.path.clone()));
+        let pg_dumpall = sibling(pg_dump, "pg_dumpall").or_else(|| other().map(|tool| tool.path.clone()));
         let psql = psql.ok_or(PostgresError::NoTools { program: "psql" })?;
         Ok(Tools { pg_dump: pg_dump.clone(), psql: Psql::at(psql), pg_dumpall })
     }
 }
 
-/// Every program of that name which answers, the lowest major first.
+/// Every working program of that name, the lowest major first.
 async fn all(directories: &[PathBuf], name: &str, environment: &ClientEnvironment) -> Vec<Tool> {
     let (mut seen, mut tools) = (BTreeSet::new(), Vec::new());
     for path in directories.iter().filter_map(|directory| program(directory, name)) {
         if seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
             match version_of(path, environment).await {
                 Ok(tool) => tools.push(tool),
-                Err(error) => tracing::debug!(%error, "passed over a {name}"),
+                Err(error) => tracing::debug!(%error, "ignored a {name}"),
             }
         }
     }
@@ -150,12 +150,12 @@ async fn all(directories: &[PathBuf], name: &str, environment: &ClientEnvironmen
     tools
 }
 
-/// The program of that name in a tool's own directory.
-fn beside(tool: &Tool, name: &str) -> Option<PathBuf> {
+/// The program of that name in a tool's directory.
+fn sibling(tool: &Tool, name: &str) -> Option<PathBuf> {
     tool.path.parent().and_then(|directory| program(directory, name))
 }
 
-/// `PATH`, then the usual places in order of version.
+/// `PATH`, then the usual directories in order of version.
 fn directories(environment: &ClientEnvironment) -> Vec<PathBuf> {
     let path = environment.get("PATH").map(std::env::split_paths);
     let mut directories: Vec<PathBuf> = path.into_iter().flatten().collect();
@@ -183,11 +183,11 @@ async fn version_of(path: PathBuf, environment: &ClientEnvironment) -> Result<To
     let unusable = |reason: String| PostgresError::UnusableTool { path: path.clone(), reason };
     let output = tokio::time::timeout(VERSION_DEADLINE, command.arg("--version").kill_on_drop(true).output()).await;
     match output {
-        Err(_) => Err(unusable("it does not answer --version".to_owned())),
+        Err(_) => Err(unusable("--version does not answer".to_owned())),
         Ok(Err(error)) => Err(unusable(error.to_string())),
         Ok(Ok(output)) => match Version::parse(&String::from_utf8_lossy(&output.stdout)) {
             Some(version) => Ok(Tool { path, version }),
-            None => Err(unusable("its --version is not one of PostgreSQL".to_owned())),
+            None => Err(unusable("--version does not print a version of PostgreSQL".to_owned())),
         },
     }
 }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_read_as_programs_print_them() {
+    fn parses_printed_versions() {
         for (text, major) in [
             ("pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)", 15),
             ("pg_dump (PostgreSQL) 19devel", 19),
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_sufficient_major_is_chosen() {
+    fn chooses_lowest_sufficient_major() {
         let dumps = vec![tool("13.22"), tool("16.1"), tool("18.0")];
         let other_dumpalls = vec![tool("13.22"), tool("17.1"), tool("18.0")];
         let installed = Installed { dumps, other_psql: Some(PathBuf::from("/nowhere/psql")), other_dumpalls };

@@ -1,9 +1,9 @@
-//! The deleting: each backup that the plan deletes, and then its sidecars; single deletes, several at once.
+//! Deletes the backups that the plan selects and their sidecars: one request per object, several in flight.
 //!
-//! Called by `commands::prune` and by `backup`. It deletes nothing but complete keys that [`super::inventory`] made out of this
-//! tool's own names. A delete that is refused is named, and the rest go on; an outage that outlasts its budget ends it.
+//! Called by [`super::enforce`]. It deletes only keys that [`super::review`] built from this tool's own names. A refused delete is
+//! reported and the others continue; an outage that outlasts its budget ends the deletion.
 
-use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
@@ -14,40 +14,31 @@ use crate::archive::{Entry, SIDECARS};
 use crate::error_chain::Chain;
 use crate::storage::{Deletion, Destination, StorageError};
 
-use super::inventory::{AT_ONCE, Inventory};
+use super::review::{MAX_REQUESTS, RetentionReview};
 
-/// How long deletes that are under way may go on once the program was asked to stop.
+/// How long deletes in flight may continue after a stop request.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What was deleted, and what was not.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deleted {
-    /// Backups that are gone.
+#[derive(Debug, Default)]
+pub(super) struct Deleted {
+    /// Deleted backups.
     pub backups: usize,
-    /// Their own bytes.
+    /// Bytes of the deleted backups.
     pub backup_bytes: u64,
-    /// Their bytes, with what lay beside them.
+    /// Bytes of the deleted backups and sidecars.
     pub bytes: u64,
     /// Of these, the bytes that stay as noncurrent versions.
     pub hidden_bytes: u64,
     /// File names that could not be deleted, each with the reason.
     pub failed: Vec<(String, String)>,
-    /// Backups that were not tried any more.
+    /// Backups that were not tried.
     pub remaining: usize,
-    /// The program was asked to stop.
+    /// A stop request ended the deletion.
     pub is_stopped: bool,
 }
 
-/// One backup to be taken away.
-#[derive(Clone, Copy)]
-enum Job {
-    /// The backup, and then what lies next to it.
-    Backup(BackupName, Entry),
-    /// What lies beside a backup that is gone, unless it turns out to be there.
-    Orphan(BackupName, Entry),
-}
-
-/// What became of one job.
+/// What one job deleted: a backup with its sidecars, or the sidecars of a backup that no longer exists.
 #[derive(Default)]
 struct Done {
     backups: usize,
@@ -57,26 +48,27 @@ struct Done {
     failed: Option<(String, StorageError)>,
 }
 
-/// Deletes what the inventory's plan says, until it is done or told to stop. Whether something speaks against the plan is the
-/// caller's to judge.
+/// Deletes what the plan selects, until it is done or `stop` completes. The caller has judged the safety checks.
 pub(super) async fn apply<Waiting: Future<Output = ()>>(
     destination: &Destination,
-    inventory: &Inventory,
+    review: &RetentionReview,
     stop: impl Fn() -> Waiting,
 ) -> Deleted {
-    let entry = |name: &BackupName| inventory.entries.get(name).copied().unwrap_or_default();
-    let to_delete = inventory.plan().deletions().map(|backup| Job::Backup(backup.name, entry(&backup.name)));
-    let orphans = inventory.orphans().map(|name| Job::Orphan(name, entry(&name)));
-    // The oldest first: should it be cut short, the better ones are left.
-    let mut waiting: VecDeque<Job> = to_delete.chain(orphans).collect();
+    let names = review.plan().deletions().map(|backup| backup.name).chain(review.orphans());
+    // Jobs run from the end, oldest backup first: an interrupted deletion leaves the newest.
+    let mut waiting: Vec<_> = names.filter_map(|name| Some((name, *review.entries.get(&name)?))).collect();
     let mut deleted = Deleted::default();
     let mut running = JoinSet::new();
     loop {
-        while running.len() < AT_ONCE
-            && let Some(job) = waiting.pop_back()
+        while running.len() < MAX_REQUESTS
+            && let Some((name, entry)) = waiting.pop()
         {
             let destination = destination.clone();
-            running.spawn(async move { job.run(&destination).await });
+            running.spawn(async move {
+                let mut done = Done::default();
+                done.failed = done.delete_backup(&destination, name, entry).await.err();
+                done
+            });
         }
         let done = tokio::select! {
             done = running.join_next() => done,
@@ -86,92 +78,66 @@ pub(super) async fn apply<Waiting: Future<Output = ()>>(
             }
         };
         let Some(done) = done else { break };
-        if deleted.take_in(done) == Goes::NoFurther {
+        if deleted.add(done).is_break() {
             break;
         }
     }
-    deleted.remaining = waiting.iter().filter(|job| matches!(job, Job::Backup(..))).count();
+    deleted.remaining = waiting.iter().filter(|(_, entry)| entry.backup.is_some()).count();
     let ending = async {
         while let Some(done) = running.join_next().await {
-            deleted.take_in(done);
+            _ = deleted.add(done);
         }
     };
     let _ = timeout(GRACE, ending).await;
     deleted.remaining += running.len();
-    deleted.tell();
+    if deleted.hidden_bytes > 0 {
+        tracing::info!(
+            bytes = deleted.hidden_bytes,
+            "the bucket keeps versions: these bytes stay until a lifecycle rule with NoncurrentVersionExpiration ends them"
+        );
+    }
     deleted
 }
 
-/// Whether deleting has a point.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Goes {
-    On,
-    NoFurther,
-}
-
 impl Deleted {
-    fn take_in(&mut self, done: Result<Done, JoinError>) -> Goes {
-        let done = match done {
-            Ok(done) => done,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
+    /// Adds a job's result. Breaks at an outage, because further deletes would fail, too.
+    fn add(&mut self, done: Result<Done, JoinError>) -> ControlFlow<()> {
+        let done = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         self.backups += done.backups;
         self.backup_bytes += done.backup_bytes;
         self.bytes += done.bytes;
         self.hidden_bytes += done.hidden_bytes;
-        let Some((file_name, error)) = done.failed else { return Goes::On };
+        let Some((file_name, error)) = done.failed else { return ControlFlow::Continue(()) };
         let reason = Chain(&error).to_string();
         tracing::warn!(file_name, error = reason, "cannot be deleted");
         self.failed.push((file_name, reason));
-        if matches!(error, StorageError::Outage { .. }) { Goes::NoFurther } else { Goes::On }
-    }
-
-    fn tell(&self) {
-        if self.hidden_bytes > 0 {
-            tracing::info!(
-                bytes = self.hidden_bytes,
-                "the bucket keeps versions: these bytes stay until a lifecycle rule with NoncurrentVersionExpiration ends them"
-            );
-        }
-    }
-}
-
-impl Job {
-    async fn run(self, destination: &Destination) -> Done {
-        let mut done = Done::default();
-        if let Err(failed) = self.delete(destination, &mut done).await {
-            done.failed = Some(failed);
-        }
-        done
-    }
-
-    async fn delete(self, destination: &Destination, done: &mut Done) -> Result<(), (String, StorageError)> {
-        let (name, entry) = match self {
-            Self::Backup(name, entry) => {
-                let bytes = entry.backup.unwrap_or_default();
-                done.delete(destination, name.to_string(), bytes).await?;
-                done.backups += 1;
-                done.backup_bytes += bytes;
-                tracing::info!(file_name = %name, bytes, "backup deleted");
-                (name, entry)
-            }
-            Self::Orphan(name, entry) => {
-                if is_there(destination, name).await? {
-                    return Ok(());
-                }
-                (name, entry)
-            }
-        };
-        for (suffix, bytes) in SIDECARS.iter().zip(entry.sidecars) {
-            if let Some(bytes) = bytes {
-                done.delete(destination, format!("{name}{suffix}"), bytes).await?;
-            }
-        }
-        Ok(())
+        if matches!(error, StorageError::Outage { .. }) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
 impl Done {
+    async fn delete_backup(
+        &mut self,
+        destination: &Destination,
+        name: BackupName,
+        entry: Entry,
+    ) -> Result<(), (String, StorageError)> {
+        if let Some(bytes) = entry.backup {
+            self.delete(destination, name.to_string(), bytes).await?;
+            self.backups += 1;
+            self.backup_bytes += bytes;
+            tracing::info!(file_name = %name, bytes, "backup deleted");
+        } else if exists(destination, name).await? {
+            return Ok(());
+        }
+        for (suffix, bytes) in SIDECARS.iter().zip(entry.sidecars) {
+            if let Some(bytes) = bytes {
+                self.delete(destination, format!("{name}{suffix}"), bytes).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn delete(
         &mut self,
         destination: &Destination,
@@ -190,11 +156,10 @@ impl Done {
     }
 }
 
-/// Whether a backup is there now. The listing may have passed its name a moment before it was committed, and found what
-/// lies next to it a moment after.
-async fn is_there(destination: &Destination, name: BackupName) -> Result<bool, (String, StorageError)> {
+/// Whether a backup exists now: a backup committed during the listing may be listed with its sidecars alone.
+async fn exists(destination: &Destination, name: BackupName) -> Result<bool, (String, StorageError)> {
     let wanted = name.to_string();
-    let mut is_there = false;
-    let listed = destination.list(&wanted, &mut |file_name: &str, _| is_there |= file_name == wanted).await;
-    listed.map(|()| is_there).map_err(|error| (wanted, error))
+    let mut exists = false;
+    let listed = destination.list(&wanted, &mut |file_name: &str, _| exists |= file_name == wanted).await;
+    listed.map(|()| exists).map_err(|error| (wanted, error))
 }

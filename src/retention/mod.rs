@@ -1,30 +1,29 @@
-//! Retention Manager: what is to be deleted, what speaks against it, and the deleting.
+//! Retention Manager: which backups to delete, the safety checks that block a deletion, and the deletion itself.
 //!
-//! `policy` is what was configured, `plan` decides (pure, clock-free), `freeze` says when not to, `inventory` finds out what is
-//! stored, `apply` deletes, `sweep` aborts this tool's own stale uploads, `report` tells. Called by `commands::prune`, and
-//! by `backup` as its last step (SPEC §7).
+//! `policy` holds the configured rules, `plan` applies them (pure, without a clock), `safety` judges the plan, `review` reads a
+//! destination for both, `apply` deletes, `cleanup` aborts abandoned multipart uploads, `report` summarises. Called by
+//! `commands::prune`, and by `backup` as its last step. Rules and checks: `docs/retention.md`.
 //!
-//! Two at once are harmless, and so is a backup beside them: what one of them has deleted is no failure of the other, a
-//! backup that is made meanwhile is newer than all that either deletes, and the plan of each keeps what its rules keep.
+//! Concurrent runs, and a concurrent backup, are harmless: an object that another run deleted counts as deleted, a new backup
+//! is newer than all that a plan deletes, and each plan keeps what its rules keep.
 
 mod apply;
-mod inventory;
+mod cleanup;
 mod plan;
 mod policy;
 mod report;
+mod review;
 mod safety;
-mod sweep;
 #[cfg(test)]
 mod tests;
 
 pub use crate::archive::BackupStatus;
-pub use apply::Deleted;
-pub use inventory::Inventory;
+pub use cleanup::{STALE_AFTER, UploadCleanup};
 pub use plan::{Backup, Decision, Plan, Reason, Verdict};
 pub use policy::{RetentionPolicy, Rules, Unit};
 pub use report::{PlanReport, PruneError, RetentionReport};
-pub use safety::{Occasion, SafetyCheck, safety_checks};
-pub use sweep::{SWEEP_AFTER, Sweep};
+pub use review::RetentionReview;
+pub use safety::{Occasion, Safety, SafetyCheck, safety_checks};
 
 use std::time::Duration;
 
@@ -34,48 +33,37 @@ use tokio::time::timeout;
 use crate::error_chain::Chain;
 use crate::storage::Destination;
 
-/// A backup does not wait longer for its sweep, which another one can do as well.
-const SWEEP_DEADLINE: Duration = Duration::from_mins(1);
+/// The longest upload cleanup after a backup; the next run continues it.
+const CLEANUP_DEADLINE: Duration = Duration::from_mins(1);
 
-/// What to do where something speaks against the plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Safety {
-    /// Delete nothing.
-    Enforce,
-    /// Delete all the same: somebody has looked at it.
-    Override,
-}
-
-/// What became of an inventory's plan.
+/// The outcome of a reviewed plan.
 #[derive(Clone, Debug)]
 pub struct Enforced {
-    /// For the report.
+    /// What was deleted.
     pub report: RetentionReport,
-    /// What the rules say and was not done.
+    /// Why not everything was deleted that the rules select.
     pub shortfall: Option<PruneError>,
-    /// The program was asked to stop before it was done.
+    /// A stop request ended the deletion.
     pub is_stopped: bool,
 }
 
-/// Deletes what an inventory's plan says, unless something speaks against it. `stop` ends when it is time to stop.
+/// Deletes what the plan selects, unless a safety check blocks it. `stop` completes at a stop request.
 pub async fn enforce<Waiting: Future<Output = ()>>(
     destination: &Destination,
-    inventory: &Inventory,
-    on_freeze: Safety,
+    review: &RetentionReview,
+    safety: Safety,
     stop: impl Fn() -> Waiting,
 ) -> Enforced {
-    announce(inventory, on_freeze, Occasion::Deletion);
-    if on_freeze == Safety::Enforce && !inventory.safety_checks().is_empty() {
-        let shortfall = PruneError::Blocked {
-            to_delete: inventory.plan().deletions().count(),
-            reasons: inventory.safety_checks().len(),
-        };
-        return Enforced { report: RetentionReport::blocked(inventory), shortfall: Some(shortfall), is_stopped: false };
+    log_safety_checks(review, safety, Occasion::Deletion);
+    if safety == Safety::Enforce && !review.safety_checks().is_empty() {
+        let (to_delete, reasons) = (review.plan().deletions().count(), review.safety_checks().len());
+        let shortfall = Some(PruneError::Blocked { to_delete, reasons });
+        return Enforced { report: RetentionReport::blocked(review), shortfall, is_stopped: false };
     }
-    let deleted = apply::apply(destination, inventory, stop).await;
-    let report = RetentionReport::carried_out(inventory, &deleted, on_freeze);
-    let RetentionReport { retained, deleted: gone, deleted_bytes, .. } = report;
-    tracing::info!(retained, deleted = gone, deleted_bytes, failed = deleted.failed.len(), "retention");
+    let deleted = apply::apply(destination, review, stop).await;
+    let report = RetentionReport::carried_out(review, &deleted, safety);
+    let RetentionReport { retained, deleted: count, deleted_bytes, .. } = report;
+    tracing::info!(retained, deleted = count, deleted_bytes, failed = deleted.failed.len(), "retention");
     if deleted.is_stopped {
         tracing::warn!(remaining = deleted.remaining, "retention was stopped: the next run deletes the rest");
     }
@@ -87,22 +75,22 @@ pub async fn enforce<Waiting: Future<Output = ()>>(
     Enforced { report, shortfall, is_stopped: deleted.is_stopped }
 }
 
-/// Says what speaks against a plan, and what to do; or that it is overridden.
-pub fn announce(inventory: &Inventory, on_freeze: Safety, occasion: Occasion) {
-    for freeze in inventory.safety_checks() {
-        match on_freeze {
-            Safety::Enforce => tracing::warn!(hint = freeze.advice(occasion), "{freeze}"),
-            Safety::Override => tracing::warn!("overridden by --force: {freeze}"),
+/// Logs the safety checks that block a plan, each with what to do or that `--force` overrides it.
+pub fn log_safety_checks(review: &RetentionReview, safety: Safety, occasion: Occasion) {
+    for check in review.safety_checks() {
+        match safety {
+            Safety::Enforce => tracing::warn!(hint = check.advice(occasion), "{check}"),
+            Safety::Override => tracing::warn!("overridden by --force: {check}"),
         }
     }
 }
 
-/// The last step of `backup`: retention where a policy is set (with the name that was just made), and a sweep. Nothing that goes wrong here is more than a
-/// warning, as the backup is committed.
+/// The last step of `backup`: retention if there is a policy (given with the new backup's name), and the upload cleanup.
+/// Failures are warnings, because the backup is committed.
 pub async fn after_backup<Waiting: Future<Output = ()>>(
     destination: &Destination,
     policy: Option<(&RetentionPolicy, &str)>,
-    sweep: &Sweep,
+    cleanup: &UploadCleanup,
     stop: impl Fn() -> Waiting,
 ) -> Option<RetentionReport> {
     let report = match policy {
@@ -110,7 +98,7 @@ pub async fn after_backup<Waiting: Future<Output = ()>>(
         None => None,
     };
     tokio::select! {
-        _ = timeout(SWEEP_DEADLINE, sweep.run(destination, Utc::now())) => {}
+        _ = timeout(CLEANUP_DEADLINE, cleanup.run(destination, Utc::now())) => {}
         () = stop() => {}
     }
     report
@@ -122,20 +110,20 @@ async fn retain<Waiting: Future<Output = ()>>(
     made: &str,
     stop: impl Fn() -> Waiting,
 ) -> RetentionReport {
-    let inventory = tokio::select! {
-        inventory = Inventory::make(destination, policy, Utc::now()) => inventory,
+    let review = tokio::select! {
+        review = RetentionReview::load(destination, policy, Utc::now()) => review,
         () = stop() => return RetentionReport::failed("stopped before anything was deleted".to_owned()),
     };
-    match inventory {
-        // Names that lie in the future, by a clock that is or was wrong, make the backup of now an old one.
-        Ok(inventory) if inventory.plan().deletions().any(|backup| backup.name.to_string() == made) => {
+    match review {
+        // A wrong clock makes this possible: names in the future make the new backup an old one.
+        Ok(review) if review.plan().deletions().any(|backup| backup.name.to_string() == made) => {
             let reason =
                 format!("the rules would delete {made}, which was just made: nothing was deleted; look at the clocks");
             tracing::warn!("retention: {reason}");
             RetentionReport::failed(reason)
         }
-        Ok(inventory) => {
-            let Enforced { report, shortfall, .. } = enforce(destination, &inventory, Safety::Enforce, stop).await;
+        Ok(review) => {
+            let Enforced { report, shortfall, .. } = enforce(destination, &review, Safety::Enforce, stop).await;
             if let Some(shortfall) = shortfall {
                 tracing::warn!("retention: {shortfall}");
             }

@@ -1,8 +1,8 @@
-//! The plan: backups and a policy in; for each backup keep or delete, with the reasons, out. Pure: no clock, no store.
+//! The plan: keep or delete for each backup, with the reasons. A pure function of the backups and the policy.
 //!
-//! Called by [`super::inventory`], which finds out what the plan had to assume. Only a manifest tells whether a backup is
-//! valid, and each is a request: so the plan takes for valid what it does not know, says for which backups that mattered,
-//! and is made again once those are known. It is final when it assumed nothing.
+//! Called by [`super::review`]. Only a manifest says whether a backup is valid, and reading one is a request. So the plan assumes
+//! that an unread backup is valid, and lists each assumption that it depends on. The caller reads those and plans again; a
+//! plan without assumptions is final.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,40 +14,40 @@ use crate::archive::{self, BackupStatus};
 
 use super::policy::{RetentionPolicy, Unit};
 
-/// The newest backup is compared with the median of so many before it (SPEC §7).
-const BEFORE: usize = 5;
-/// Backups of a new size whose names span so many days make it the usual one (SPEC §7).
+/// The newest backup is compared with the median size of this many previous ones.
+const COMPARED: usize = 5;
+/// A new size is the usual one once backups of that size span this time.
 const SETTLED: TimeDelta = TimeDelta::days(7);
 
-/// A backup, as the plan sees it.
+/// A stored backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backup {
-    /// Its name, which is its time.
+    /// Its name, which contains its start time.
     pub name: BackupName,
     /// Its size in bytes.
     pub bytes: u64,
-    /// Whether it is valid, where that is known.
+    /// Its status; `None` if it was not read.
     pub status: Option<BackupStatus>,
 }
 
 /// Why a backup is kept or deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Kept, and counted by no rule: its name lies in the future.
+    /// Kept: its name is in the future. No rule counts it.
     Future,
     /// Kept: it is the newest of all.
     Newest,
-    /// Kept: it is one of the newest valid ones, of which `BACKUP_MIN_KEEP` stay; where there are fewer, of the newest others.
+    /// Kept: it is one of the newest `BACKUP_MIN_KEEP` valid ones, or of the newest others if there are fewer valid ones.
     MinKeep,
-    /// Kept: it is young enough.
+    /// Kept: it is not older than `BACKUP_RETENTION_DAYS`.
     Days,
-    /// Kept: it stands for its period.
+    /// Kept: it is the newest valid one of its period.
     Chosen(Unit),
     /// Deleted: it is this many days older than the newest valid one.
     TooOld(i64),
-    /// Deleted: another one stands for its period.
+    /// Deleted: another one of its period is kept.
     Another(Unit),
-    /// Deleted: its period is before the last so many.
+    /// Deleted: its period is older than the last N.
     Beyond(Unit, usize),
 }
 
@@ -67,17 +67,17 @@ impl std::fmt::Display for Reason {
     }
 }
 
-/// What is to become of a backup.
+/// Whether a backup is kept or deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It stays.
+    /// It is kept.
     Keep,
-    /// It goes.
+    /// It is deleted.
     Delete,
 }
 
 impl Verdict {
-    /// The word for it.
+    /// Its name in JSON and tables.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -87,7 +87,7 @@ impl Verdict {
     }
 }
 
-/// A backup with what is to become of it.
+/// The verdict on one backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The backup.
@@ -98,7 +98,7 @@ pub struct Decision {
     pub reasons: Vec<Reason>,
 }
 
-/// What is to become of each backup.
+/// The verdict on each backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     decisions: Vec<Decision>,
@@ -107,18 +107,18 @@ pub struct Plan {
     assumed: Vec<BackupName>,
 }
 
-/// The newest backups are much smaller than those before them, and have not been so for long.
+/// The newest backups have less than half the previous size, and not yet for long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shrink {
     /// The newest valid backup.
     pub newest: Backup,
-    /// The median size of the five before those of the new size, in bytes.
+    /// The median size of the five backups before the new size, in bytes.
     pub median: u64,
 }
 
 impl Plan {
-    /// Makes a plan. The order of the backups does not matter. Those of the future are kept and count for nothing: neither
-    /// as the newest, nor for a rule, nor as what ages are counted from.
+    /// Makes a plan. The order of the backups does not matter. A backup in the future is kept, but it is neither the newest
+    /// nor counted by a rule, and ages are not counted from it.
     #[must_use]
     pub fn new(backups: &[Backup], policy: &RetentionPolicy) -> Self {
         let mut newest_first = backups.to_vec();
@@ -142,30 +142,30 @@ impl Plan {
         self.decisions.iter().filter(|decision| decision.verdict == Verdict::Delete).map(|decision| &decision.backup)
     }
 
-    /// The backups that were taken for valid although nobody knows. Where there are any, the plan is not final.
+    /// The unread backups that the plan assumes to be valid. With any, the plan is not final.
     #[must_use]
     pub fn assumed(&self) -> &[BackupName] {
         &self.assumed
     }
 
-    /// The newest backup whose name lies in the future.
+    /// The newest backup in the future.
     pub(super) fn future(&self) -> Option<BackupName> {
         let first = self.decisions.first().map(|decision| decision.backup)?;
         (first.status == Some(BackupStatus::Future)).then_some(first.name)
     }
 
-    /// The newest valid backups, newest first, `BACKUP_MIN_KEEP` of them; where none is valid, the newest of all.
+    /// The newest `BACKUP_MIN_KEEP` valid backups, newest first; if none is valid, the newest ones.
     pub(super) fn newest_valid(&self) -> &[Backup] {
         &self.newest_valid
     }
 
-    /// Whether the newest valid backup is much smaller than those before.
+    /// Whether the newest valid backup is much smaller than the previous ones.
     pub(super) fn shrink(&self) -> Option<Shrink> {
         self.shrink
     }
 }
 
-/// The making of one plan.
+/// The inputs of one plan.
 struct Planning<'a> {
     /// Newest first.
     backups: &'a [Backup],
@@ -175,11 +175,11 @@ struct Planning<'a> {
 
 impl Planning<'_> {
     fn plan(self) -> Plan {
-        let sound = self.newest_sound(self.policy.min_keep);
-        let choices: Vec<RuleSelection> =
-            self.policy.rules.units().map(|(unit, count)| self.choose(unit, count)).collect();
-        let floor = self.floor(&sound);
-        let origin = sound.first().copied().unwrap_or_default();
+        let valid = self.newest_valid(self.policy.min_keep);
+        let rule_selections: Vec<RuleSelection> =
+            self.policy.rules.units().map(|(unit, count)| self.select(unit, count)).collect();
+        let floor = self.floor(&valid);
+        let origin = valid.first().copied().unwrap_or_default();
         let decide = |index: usize| {
             let mut keeps = Vec::new();
             keeps.extend((index == 0).then_some(Reason::Newest));
@@ -187,12 +187,16 @@ impl Planning<'_> {
             let age = self.policy.days_between(self.backups[index].name.started(), self.backups[origin].name.started());
             let too_old = self.policy.rules.days.map(|days| age > i64::from(days));
             keeps.extend((too_old == Some(false)).then_some(Reason::Days));
-            keeps.extend(choices.iter().filter(|choice| choice.chosen.contains(&index)).map(RuleSelection::kept));
+            keeps.extend(
+                rule_selections.iter().filter(|selection| selection.selected.contains(&index)).map(RuleSelection::kept),
+            );
             let (verdict, reasons) = if keeps.is_empty() {
                 let age = (too_old == Some(true)).then_some(Reason::TooOld(age));
                 (
                     Verdict::Delete,
-                    age.into_iter().chain(choices.iter().map(|choice| choice.rejected_by(index))).collect(),
+                    age.into_iter()
+                        .chain(rule_selections.iter().map(|selection| selection.rejected_by(index)))
+                        .collect(),
                 )
             } else {
                 (Verdict::Keep, keeps)
@@ -200,20 +204,20 @@ impl Planning<'_> {
             Decision { backup: self.backups[index], verdict, reasons }
         };
         let decisions = (0..self.backups.len()).map(decide).collect();
-        let shrink = self.shrink(&sound);
+        let shrink = self.shrink(&valid);
         let newest =
-            if sound.is_empty() { (0..self.backups.len()).take(self.policy.min_keep).collect() } else { sound };
+            if valid.is_empty() { (0..self.backups.len()).take(self.policy.min_keep).collect() } else { valid };
         let newest_valid = newest.into_iter().map(|index| self.backups[index]).collect();
         let assumed = self.assumed.into_inner().into_iter().map(|index| self.backups[index].name).collect();
         Plan { decisions, newest_valid, shrink, assumed }
     }
 
-    /// Compares the newest valid backup, and with it those that have no more than twice its size, with the five before
-    /// these. Sizes are known from the listing: only where one of them is larger does anything hang on status.
-    fn shrink(&self, sound: &[usize]) -> Option<Shrink> {
-        // Where none is valid, all are compared.
-        let counts = |index: &usize| sound.is_empty() || self.is_sound(*index);
-        let newest = sound.first().copied().unwrap_or_default();
+    /// Compares the newest valid backup with the five valid ones before the new size. The backups of the new size are those
+    /// since the last one of more than twice the newest's size. Sizes are listed: the status matters only of a larger backup.
+    fn shrink(&self, valid: &[usize]) -> Option<Shrink> {
+        // If none is valid, all are compared.
+        let counts = |index: &usize| valid.is_empty() || self.is_valid(*index);
+        let newest = valid.first().copied().unwrap_or_default();
         let most = self.backups.get(newest)?.bytes.saturating_mul(2);
         let is_larger = |index: &usize| self.backups[*index].bytes > most;
         let larger = (newest..self.backups.len()).filter(is_larger).find(counts)?;
@@ -222,13 +226,13 @@ impl Planning<'_> {
         if span >= SETTLED {
             return None;
         }
-        let before = (larger..self.backups.len()).filter(counts).take(BEFORE);
+        let before = (larger..self.backups.len()).filter(counts).take(COMPARED);
         let median = archive::median(before.map(|index| self.backups[index].bytes))?;
         (most < median).then_some(Shrink { newest: self.backups[newest], median })
     }
 
-    /// Whether a backup is valid; what is not known is assumed, and noted.
-    fn is_sound(&self, index: usize) -> bool {
+    /// Whether a backup is valid. An unread one is assumed valid, and the assumption is recorded.
+    fn is_valid(&self, index: usize) -> bool {
         let status = self.backups[index].status;
         if status.is_none() {
             self.assumed.borrow_mut().insert(index);
@@ -236,56 +240,55 @@ impl Planning<'_> {
         status.is_none_or(|status| status == BackupStatus::Valid)
     }
 
-    fn newest_sound(&self, count: usize) -> Vec<usize> {
-        (0..self.backups.len()).filter(|index| self.is_sound(*index)).take(count).collect()
+    fn newest_valid(&self, count: usize) -> Vec<usize> {
+        (0..self.backups.len()).filter(|index| self.is_valid(*index)).take(count).collect()
     }
 
-    /// The newest valid backups, `BACKUP_MIN_KEEP` of them; where there are fewer, the newest others as well. What looks invalid
-    /// may be all there is.
-    fn floor(&self, sound: &[usize]) -> BTreeSet<usize> {
-        let missing = self.policy.min_keep.saturating_sub(sound.len());
-        let others = (0..self.backups.len()).filter(|index| !sound.contains(index)).take(missing);
-        sound.iter().copied().chain(others).collect()
+    /// The newest `BACKUP_MIN_KEEP` valid backups, filled up with the newest others: an invalid backup may be better than none.
+    fn floor(&self, valid: &[usize]) -> BTreeSet<usize> {
+        let missing = self.policy.min_keep.saturating_sub(valid.len());
+        let others = (0..self.backups.len()).filter(|index| !valid.contains(index)).take(missing);
+        valid.iter().copied().chain(others).collect()
     }
 
-    /// Of the newest `count` periods that have a valid backup the newest valid one; and of those among the newest `count`
-    /// periods at all that have none, the newest one: an invalid backup never stands in a valid one's place, and where
-    /// all are partial the rules hold as well.
-    fn choose(&self, unit: Unit, count: usize) -> RuleSelection {
+    /// Selects the newest valid backup of each of the newest `count` periods that have one, and the newest backup of each of
+    /// the newest `count` periods of all that has no valid one. So an invalid backup never replaces a valid one, and the
+    /// rules work for partial backups, too.
+    fn select(&self, unit: Unit, count: usize) -> RuleSelection {
         let periods: Vec<NaiveDateTime> =
             self.backups.iter().map(|backup| self.policy.period(unit, backup.name.started())).collect();
         let mut sizes: BTreeMap<NaiveDateTime, usize> = BTreeMap::new();
         for period in &periods {
             *sizes.entry(*period).or_default() += 1;
         }
-        let (mut ranks, mut sound, mut unsound) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut ranks, mut valid, mut invalid) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (index, period) in periods.iter().enumerate() {
             let next = ranks.len();
             let rank = *ranks.entry(*period).or_insert(next);
-            if sound.contains_key(period) || sound.len() >= count && rank >= count {
+            if valid.contains_key(period) || valid.len() >= count && rank >= count {
                 continue;
             }
-            // Nothing hangs on the status of one that is alone in its period where no period is left out.
-            let is_sure = sizes.len() <= count && sizes.get(period) == Some(&1);
-            if is_sure || self.is_sound(index) {
-                sound.insert(*period, index);
+            // The only backup of its period is selected whatever its status, unless a period is left out.
+            let is_selected = sizes.len() <= count && sizes.get(period) == Some(&1);
+            if is_selected || self.is_valid(index) {
+                valid.insert(*period, index);
             } else if rank < count {
-                unsound.entry(*period).or_insert(index);
+                invalid.entry(*period).or_insert(index);
             }
         }
-        unsound.retain(|period, _| !sound.contains_key(period));
-        let represented: BTreeMap<NaiveDateTime, usize> = sound.into_iter().chain(unsound).collect();
-        RuleSelection { unit, count, chosen: represented.values().copied().collect(), represented, periods }
+        invalid.retain(|period, _| !valid.contains_key(period));
+        let represented: BTreeMap<NaiveDateTime, usize> = valid.into_iter().chain(invalid).collect();
+        RuleSelection { unit, count, selected: represented.values().copied().collect(), represented, periods }
     }
 }
 
-/// What one rule keeps.
+/// The backups that one rule keeps.
 struct RuleSelection {
     unit: Unit,
     count: usize,
-    chosen: BTreeSet<usize>,
+    selected: BTreeSet<usize>,
     represented: BTreeMap<NaiveDateTime, usize>,
-    /// Of each backup.
+    /// The period of each backup.
     periods: Vec<NaiveDateTime>,
 }
 
@@ -294,7 +297,7 @@ impl RuleSelection {
         Reason::Chosen(self.unit)
     }
 
-    /// Why the rule does not keep this one.
+    /// Why the rule does not keep a backup.
     fn rejected_by(&self, index: usize) -> Reason {
         if self.represented.contains_key(&self.periods[index]) {
             Reason::Another(self.unit)

@@ -1,29 +1,29 @@
-//! What is to be kept, as configured. Filled by `config`, used by [`super::plan`].
+//! The retention rules, as configured. Filled by `config`, used by [`super::plan`]. `docs/retention.md` explains them.
 
 use chrono::{DateTime, Datelike as _, Days, NaiveDate, NaiveDateTime, TimeDelta, Timelike as _, Utc};
 use chrono_tz::Tz;
 
-/// The rules. They form a union: what any of them keeps is kept.
+/// The rules, as a union: a backup that any of them keeps is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// Everything that is at most this many days older than the newest valid backup.
+    /// Backups that are at most this many days older than the newest valid backup.
     pub days: Option<u32>,
-    /// The last so many.
+    /// The last N backups.
     pub last: Option<u32>,
-    /// One an hour, of the last so many hours that have one.
+    /// One of each of the last N hours that have a backup.
     pub hourly: Option<u32>,
-    /// One a day, of the last so many days that have one.
+    /// One of each of the last N days that have a backup.
     pub daily: Option<u32>,
-    /// One an ISO week.
+    /// The same by ISO week.
     pub weekly: Option<u32>,
-    /// One a month.
+    /// The same by month.
     pub monthly: Option<u32>,
-    /// One a year.
+    /// The same by year.
     pub yearly: Option<u32>,
 }
 
 impl Rules {
-    /// The rules that keep one of a period, the shortest period first, with their counts.
+    /// The rules that keep one backup of a period, with their counts; the shortest period first.
     pub(super) fn units(&self) -> impl Iterator<Item = (Unit, usize)> + use<> {
         let counts = [
             (Unit::Last, self.last),
@@ -37,7 +37,7 @@ impl Rules {
     }
 }
 
-/// A policy: at least one rule, and the floor below them all.
+/// At least one rule, and the number of valid backups that stay regardless of the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetentionPolicy {
     pub(super) rules: Rules,
@@ -46,21 +46,19 @@ pub struct RetentionPolicy {
 }
 
 impl RetentionPolicy {
-    /// A policy; `None` where no rule is set, which means that nothing is ever deleted. `min_keep` is the number of valid
-    /// backups that stay whatever the rules say.
+    /// `None` without a rule: then nothing is ever deleted.
     #[must_use]
     pub fn new(rules: Rules, min_keep: u32, zone: Tz) -> Option<Self> {
         (rules != Rules::default()).then_some(Self { rules, min_keep: min_keep as usize, zone })
     }
 
-    /// How many days lie between two times, as a calendar in the policy's time zone counts them: a night is one day
-    /// whether it has 23, 24 or 25 hours.
+    /// Calendar days between two times in the policy's time zone. A day has 23, 24 or 25 hours.
     pub(super) fn days_between(&self, earlier: DateTime<Utc>, later: DateTime<Utc>) -> i64 {
         (self.date(later) - self.date(earlier)).num_days()
     }
 
-    /// The period of a kind in which a time lies, named by its first moment: of an hour in UTC, as the clocks of autumn
-    /// show an hour twice and each is one of its own; of the others in the policy's time zone.
+    /// The start of the period that contains a time. An hour's start is in UTC, because a wall clock that is set back shows
+    /// an hour twice; the others are in the policy's time zone.
     pub(super) fn period(&self, unit: Unit, time: DateTime<Utc>) -> NaiveDateTime {
         let date = self.date(time);
         let first = match unit {
@@ -83,16 +81,16 @@ impl RetentionPolicy {
     }
 }
 
-/// The kinds of periods of which one backup is kept.
+/// A kind of period of which one backup is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Each backup is a period of its own.
+    /// Each backup is its own period.
     Last,
     /// An hour of the time zone's clock.
     Hour,
     /// A calendar day.
     Day,
-    /// An ISO week, which begins on Monday.
+    /// An ISO week, from Monday.
     Week,
     /// A calendar month.
     Month,
@@ -101,7 +99,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// The word for it.
+    /// Its name in reasons.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {

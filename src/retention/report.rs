@@ -1,70 +1,68 @@
-//! What retention did, for `backup`'s and `prune`'s reports; and what it would do, for `prune --dry-run`.
+//! What retention did, for the reports of `backup` and `prune`, and what it would do, for `prune --dry-run`.
 
 use serde::Serialize;
 
-use crate::archive::name::BackupName;
 use crate::printable::counted;
 
-use super::Safety;
 use super::apply::Deleted;
-use super::inventory::Inventory;
 use super::plan::Decision;
-use super::safety::{Occasion, SafetyCheck};
+use super::review::RetentionReview;
+use super::safety::{Occasion, Safety, SafetyCheck};
 
-/// What became of a destination's backups, or would.
+/// What was deleted and what is left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RetentionReport {
     /// Backups that are left.
     pub retained: usize,
-    /// Their bytes, without what lies beside them.
+    /// Their bytes, without sidecars.
     pub retained_bytes: u64,
     /// Backups that were deleted.
     pub deleted: usize,
-    /// Their bytes, with what lay beside them.
+    /// Their bytes, with sidecars.
     pub deleted_bytes: u64,
     /// A safety check blocked the plan: nothing was deleted.
     pub blocked: bool,
-    /// What spoke against it, or could not be deleted and why; one line each.
+    /// Each safety check that blocked the plan, and each file that could not be deleted with the reason; one line each.
     pub problems: Vec<String>,
-    /// What spoke against it and was overridden by `--force`; one line each.
+    /// Each safety check that `--force` overrode; one line each.
     pub overridden: Vec<String>,
 }
 
-/// The rules say more than was done.
+/// Why not everything was deleted that the rules select.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PruneError {
-    /// Something speaks against it.
+    /// A safety check blocks the plan.
     #[error("nothing was deleted, although the rules say to delete {}: see to the {} above, or run `prune --force`", counted(*.to_delete, "backup"), warnings(*.reasons))]
     Blocked {
         /// Backups that the rules do not keep.
         to_delete: usize,
-        /// How many things speak against it.
+        /// How many safety checks block it.
         reasons: usize,
     },
-    /// Not all could be deleted.
+    /// A delete failed.
     #[error(
         "{} could not be deleted, the first is {first}; {} not tried",
         counted(*.failed, "file"),
         counted(*.remaining, "backup")
     )]
     Failed {
-        /// How many.
+        /// Files that could not be deleted.
         failed: usize,
-        /// Backups that were not tried any more.
+        /// Backups that were not tried.
         remaining: usize,
         /// The first one's name and reason.
         first: String,
     },
 }
 
-/// Bytes of all backups before anything is deleted.
-fn stored_bytes(inventory: &Inventory) -> u64 {
-    inventory.plan().decisions().iter().map(|decision| decision.backup.bytes).sum()
+/// Bytes of all backups before the deletion.
+fn stored_bytes(review: &RetentionReview) -> u64 {
+    review.plan().decisions().iter().map(|decision| decision.backup.bytes).sum()
 }
 
-/// What `--force` overrides, without the advice to use it.
-fn overridden(inventory: &Inventory, on_freeze: Safety) -> Vec<String> {
-    let overridden = if on_freeze == Safety::Override { inventory.safety_checks() } else { &[] };
+/// The safety checks that `--force` overrides, without the advice to use it.
+fn overridden(review: &RetentionReview, safety: Safety) -> Vec<String> {
+    let overridden = if safety == Safety::Override { review.safety_checks() } else { &[] };
     overridden.iter().map(ToString::to_string).collect()
 }
 
@@ -77,65 +75,64 @@ fn warnings(count: usize) -> String {
 }
 
 impl RetentionReport {
-    /// Of an inventory whose plan is not carried out because something speaks against it.
+    /// A plan that a safety check blocked.
     #[must_use]
-    pub fn blocked(inventory: &Inventory) -> Self {
+    pub fn blocked(review: &RetentionReview) -> Self {
         Self {
-            retained: inventory.plan().decisions().len(),
-            retained_bytes: stored_bytes(inventory),
+            retained: review.plan().decisions().len(),
+            retained_bytes: stored_bytes(review),
             blocked: true,
-            problems: explained(inventory.safety_checks(), Occasion::Deletion),
+            problems: explained(review.safety_checks(), Occasion::Deletion),
             ..Self::default()
         }
     }
 
-    /// Of an inventory whose plan was carried out.
-    #[must_use]
-    pub fn carried_out(inventory: &Inventory, deleted: &Deleted, on_freeze: Safety) -> Self {
+    /// A plan that was carried out.
+    pub(super) fn carried_out(review: &RetentionReview, deleted: &Deleted, safety: Safety) -> Self {
         let failed = deleted.failed.iter().map(|(file_name, reason)| format!("{file_name}: {reason}"));
         let stopped =
             deleted.is_stopped.then(|| format!("stopped: {} not tried", counted(deleted.remaining, "backup")));
         Self {
-            retained: inventory.plan().decisions().len().saturating_sub(deleted.backups),
-            retained_bytes: stored_bytes(inventory).saturating_sub(deleted.backup_bytes),
+            retained: review.plan().decisions().len().saturating_sub(deleted.backups),
+            retained_bytes: stored_bytes(review).saturating_sub(deleted.backup_bytes),
             deleted: deleted.backups,
             deleted_bytes: deleted.bytes,
             blocked: false,
             problems: failed.chain(stopped).collect(),
-            overridden: overridden(inventory, on_freeze),
+            overridden: overridden(review, safety),
         }
     }
 
-    /// Of an inventory whose plan is only shown.
+    /// A plan that is only shown.
     #[must_use]
-    pub fn planned(inventory: &Inventory, on_freeze: Safety) -> Self {
-        let deleted = inventory.plan().deletions().count();
-        let heeded = if on_freeze == Safety::Enforce { inventory.safety_checks() } else { &[] };
+    pub fn planned(review: &RetentionReview, safety: Safety) -> Self {
+        let deleted = review.plan().deletions().count();
+        let blocking = if safety == Safety::Enforce { review.safety_checks() } else { &[] };
         Self {
-            retained: inventory.plan().decisions().len() - deleted,
-            retained_bytes: stored_bytes(inventory)
-                .saturating_sub(inventory.plan().deletions().map(|backup| backup.bytes).sum()),
+            retained: review.plan().decisions().len() - deleted,
+            retained_bytes: stored_bytes(review)
+                .saturating_sub(review.plan().deletions().map(|backup| backup.bytes).sum()),
             deleted,
-            deleted_bytes: inventory.doomed_bytes(),
-            blocked: !heeded.is_empty(),
-            problems: explained(heeded, Occasion::DryRun),
-            overridden: overridden(inventory, on_freeze),
+            deleted_bytes: review.bytes_to_delete(),
+            blocked: !blocking.is_empty(),
+            problems: explained(blocking, Occasion::DryRun),
+            overridden: overridden(review, safety),
         }
     }
 
-    /// Where nobody knows what is stored.
+    /// It is not known what is stored.
     #[must_use]
     pub fn failed(reason: String) -> Self {
         Self { problems: vec![reason], ..Self::default() }
     }
 
-    /// Whether it was found out what is stored. After a backup that is something, at least the backup itself.
+    /// Whether it is known what is stored: after a backup, at least the backup itself.
     #[must_use]
     pub fn knows_what_is_stored(&self) -> bool {
         self.retained > 0
     }
 
-    /// Whether something could not be looked at or deleted; a safety check that blocks it is no failure.
+    /// Whether something could not be read or deleted. A safety check that blocks the plan is no failure.
     #[must_use]
     pub fn is_failed(&self) -> bool {
         !self.blocked && !self.problems.is_empty()
@@ -147,7 +144,7 @@ impl RetentionReport {
 pub struct PlannedBackup {
     file_name: String,
     file_size: u64,
-    /// `null` where nothing hung on it, and so nobody looked.
+    /// `null` if the plan does not depend on it: then it was not read.
     status: Option<&'static str>,
     action: &'static str,
     reasons: Vec<String>,
@@ -172,20 +169,20 @@ pub struct PlanReport {
     #[serde(flatten)]
     totals: RetentionReport,
     backups: Vec<PlannedBackup>,
-    /// Names whose backup is gone while something still lies next to it.
+    /// Names that have sidecars but no backup.
     orphans: Vec<String>,
     stale_uploads: Vec<String>,
 }
 
 impl PlanReport {
-    /// Of an inventory, and the file names of stale uploads.
+    /// A review, and the file names of stale uploads.
     #[must_use]
-    pub fn new(inventory: &Inventory, stale_uploads: Vec<String>, on_freeze: Safety) -> Self {
+    pub fn new(review: &RetentionReview, stale_uploads: Vec<String>, safety: Safety) -> Self {
         Self {
             dry_run: true,
-            totals: RetentionReport::planned(inventory, on_freeze),
-            backups: inventory.plan().decisions().iter().map(PlannedBackup::from).collect(),
-            orphans: inventory.orphans().map(|name: BackupName| name.to_string()).collect(),
+            totals: RetentionReport::planned(review, safety),
+            backups: review.plan().decisions().iter().map(PlannedBackup::from).collect(),
+            orphans: review.orphans().map(|name| name.to_string()).collect(),
             stale_uploads,
         }
     }

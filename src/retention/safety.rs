@@ -1,7 +1,7 @@
-//! Safety checks: signs that not the backups are old, but something is wrong. Then nothing is deleted.
+//! Safety checks: signs that something is wrong, so that nothing is deleted.
 //!
-//! Asked by [`super::inventory`] about every plan that would delete something. Retention that ran on after backups had
-//! failed has cost others all they had (FACTS §6).
+//! [`super::review`] runs them on every plan that deletes something. Without them, retention by age deletes every good backup
+//! after backups have stopped.
 
 use std::fmt;
 
@@ -12,55 +12,64 @@ use crate::archive::name::BackupName;
 use super::plan::Plan;
 use super::policy::RetentionPolicy;
 
-/// Up to so many backups may be halved by one plan (SPEC §7).
+/// Of up to this many backups one plan may delete more than half.
 const FEW: usize = 5;
-/// How a person overrides a safety check, once, wherever the program runs.
+/// How to override the safety checks of one plan.
 const ACCEPT: &str = "run `pg-s3-backup prune --force` with the same settings (in a container: `docker exec CONTAINER pg-s3-backup prune --force`)";
 
-/// When a safety check is shown.
+/// Whether a safety check blocks a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Safety {
+    /// It does.
+    Enforce,
+    /// `--force`: it is only logged.
+    Override,
+}
+
+/// What a plan is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occasion {
-    /// Instead of a deletion.
+    /// A deletion.
     Deletion,
-    /// With the plan of `prune --dry-run`.
+    /// `prune --dry-run`.
     DryRun,
 }
 
-/// A reason to delete nothing. Displayed, it says what was found; [`SafetyCheck::advice`] says what to do.
+/// A reason to delete nothing. Its text is the finding; [`SafetyCheck::advice`] says what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SafetyCheck {
-    /// A name lies in the future: a clock is or was wrong.
+    /// A name is in the future: a clock is or was wrong.
     Future {
         /// The name.
         name: BackupName,
     },
-    /// There was no valid backup for longer than backups are kept, and few have been made since.
+    /// There was no valid backup for longer than the retention, and few were made since.
     Gap {
-        /// The oldest valid backup on this side of the gap.
+        /// The first valid backup after the gap.
         name: BackupName,
-        /// Days between it and the one before.
+        /// Days between it and the previous one.
         days: i64,
         /// `BACKUP_RETENTION_DAYS`
         kept: u32,
-        /// Valid backups on this side of the gap.
+        /// Valid backups after the gap.
         since: usize,
         /// `BACKUP_MIN_KEEP`
         min_keep: usize,
     },
-    /// The newest backup is much smaller than those before it.
+    /// The newest valid backup has less than half the usual size.
     Shrunk {
         /// The newest valid backup.
         name: BackupName,
         /// Its size in bytes.
         bytes: u64,
-        /// The median size of those before it, in bytes.
+        /// The median size of the previous ones in bytes.
         median: u64,
     },
-    /// Most of the backups would go.
+    /// More than half of the backups would be deleted.
     Most {
-        /// How many would go.
+        /// Backups to delete.
         deleted: usize,
-        /// Of how many.
+        /// All backups.
         total: usize,
     },
 }
@@ -87,7 +96,7 @@ impl fmt::Display for SafetyCheck {
 }
 
 impl SafetyCheck {
-    /// What to look at, when it ends by itself, and how to delete all the same.
+    /// What to look at, when the check passes again, and how to override it.
     #[must_use]
     pub fn advice(&self, occasion: Occasion) -> String {
         let first = match self {
@@ -106,14 +115,14 @@ impl SafetyCheck {
         format!("{first}. To delete now: {ACCEPT}")
     }
 
-    /// What was found and what to do, in one line.
+    /// The finding and the advice in one line.
     #[must_use]
     pub fn explained(&self, occasion: Occasion) -> String {
         format!("{self}: {}", self.advice(occasion))
     }
 }
 
-/// Everything that speaks against a plan; nothing where it deletes nothing.
+/// The safety checks that block a plan; none if it deletes nothing.
 #[must_use]
 pub fn safety_checks(plan: &Plan, policy: &RetentionPolicy) -> Vec<SafetyCheck> {
     if plan.deletions().next().is_none() {
@@ -123,8 +132,8 @@ pub fn safety_checks(plan: &Plan, policy: &RetentionPolicy) -> Vec<SafetyCheck> 
     [future, gap(plan, policy), shrunk(plan), most(plan)].into_iter().flatten().collect()
 }
 
-/// Only age dooms backups while none are made; the other rules count those that are there. A gap blocks until as many valid
-/// backups as always stay have been made since: one run must not end it.
+/// Concerns the rule of days alone, because the other rules count existing backups. A gap blocks until `min_keep` valid backups
+/// were made since: one backup is too few to replace all older ones.
 fn gap(plan: &Plan, policy: &RetentionPolicy) -> Option<SafetyCheck> {
     let kept = policy.rules.days?;
     let pairs = plan.newest_valid().windows(2).zip(1..);

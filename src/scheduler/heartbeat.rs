@@ -1,4 +1,4 @@
-//! How the daemon is: what its loop has seen, for `health` to show. Written by the loop and by each run, read by anybody.
+//! The daemon's state: written by its loop, read by `health`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::telemetry::metrics::MetricsStore;
 
 use super::Schedule;
 
-/// The loop turns several times a second; one that has not for so long is stuck.
+/// The loop beats several times a second; after this long without a beat it is stuck.
 const ALIVE: Duration = Duration::from_secs(30);
 
 /// The state of the daemon.
@@ -27,54 +27,54 @@ struct State {
     next: Option<DateTime<Utc>>,
 }
 
-/// Whether backups come as they should.
+/// Whether backups succeed on schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// There was a success since the tick before last.
+    /// There was a success since the last but one tick.
     pub is_healthy: bool,
-    /// When the last success was.
+    /// Time of the last success.
     pub last_success: Option<DateTime<Utc>>,
-    /// The tick before last.
+    /// Time of the last but one tick.
     pub expected_since: Option<DateTime<Utc>>,
-    /// Since when a backup runs.
+    /// Start of the running backup.
     pub running_since: Option<DateTime<Utc>>,
-    /// When the next is due.
+    /// When the next backup is due.
     pub next_run: Option<DateTime<Utc>>,
 }
 
 impl Heartbeat {
-    /// Of a daemon that starts now.
+    /// The state of a daemon that starts now.
     #[must_use]
     pub fn new(schedule: Schedule, metrics: Arc<MetricsStore>) -> Self {
         let state = State { beat: Instant::now(), running_since: None, next: None };
         Self { schedule, metrics, state: Mutex::new(state) }
     }
 
-    /// The record of runs.
+    /// The metrics of its runs.
     #[must_use]
     pub fn metrics(&self) -> &MetricsStore {
         &self.metrics
     }
 
-    /// The loop has turned.
+    /// Records that the loop runs.
     pub fn beat(&self) {
         self.with(|state| state.beat = Instant::now());
     }
 
-    /// What runs, and what comes next.
+    /// Records the running and the next backup.
     pub fn planned(&self, running_since: Option<DateTime<Utc>>, next: Option<DateTime<Utc>>) {
         self.with(|state| (state.running_since, state.next) = (running_since, next));
         self.metrics.planned(running_since, next);
     }
 
-    /// Whether the loop turns, and how long ago it last did.
+    /// Whether the loop runs, and the age of its last beat.
     #[must_use]
     pub fn alive(&self) -> (bool, Duration) {
         let age = self.with(|state| state.beat.elapsed());
         (age < ALIVE, age)
     }
 
-    /// Whether backups come as they should, at this time.
+    /// Whether backups succeed on schedule, at this time.
     #[must_use]
     pub fn health(&self, now: DateTime<Utc>) -> Health {
         let State { running_since, next, .. } = self.with(|state| *state);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_since_the_tick_before_last_is_healthy() {
+    fn healthy_with_success_since_last_but_one_tick() {
         let schedule = Schedule::parse("0 2 * * *", chrono_tz::Tz::UTC).expect("a schedule");
         let metrics = Arc::new(MetricsStore::open(Some("s3://b/"), None));
         let heartbeat = Heartbeat::new(schedule, Arc::clone(&metrics));
@@ -118,13 +118,13 @@ mod tests {
         metrics.ended(&run(at("24T02:00:30"), 10, None));
         assert!(!heartbeat.health(at("24T02:01:00")).is_healthy, "a failure changes nothing");
         metrics.looked(3, 30, Some(at("23T02:00:00")));
-        assert!(heartbeat.health(at("24T02:01:00")).is_healthy, "one of somebody else's is a backup, too");
+        assert!(heartbeat.health(at("24T02:01:00")).is_healthy, "a backup by another host counts, too");
         metrics.looked(2, 20, Some(at("20T02:00:00")));
         assert!(heartbeat.health(at("24T02:01:00")).is_healthy, "an older one changes nothing");
     }
 
     #[test]
-    fn a_success_in_the_future_is_none() {
+    fn success_in_the_future_does_not_count() {
         let schedule = Schedule::parse("0 2 * * *", chrono_tz::Tz::UTC).expect("a schedule");
         let metrics = Arc::new(MetricsStore::open(Some("s3://b/"), None));
         let heartbeat = Heartbeat::new(schedule, Arc::clone(&metrics));
@@ -136,13 +136,13 @@ mod tests {
         let health = heartbeat.health(at("23T12:00:00"));
         assert_eq!((health.is_healthy, health.last_success), (false, None));
         assert!(heartbeat.health(at("24T01:10:00")).is_healthy, "clocks may differ by an hour");
-        // And metrics do not tell it any more, or an alert would stay quiet until then.
+        // The metrics omit it, or an alert would stay silent until then.
         metrics.ended(&RunResult::without_backup(at("23T12:00:00"), Duration::ZERO, 10));
         assert!(!metrics.render().contains("last_success_timestamp"), "{}", metrics.render());
     }
 
     #[test]
-    fn a_loop_that_does_not_turn_is_not_alive() {
+    fn loop_without_beat_is_not_alive() {
         let schedule = Schedule::parse("0 2 * * *", chrono_tz::Tz::UTC).expect("a schedule");
         let heartbeat = Heartbeat::new(schedule, Arc::new(MetricsStore::open(Some("s3://b/"), None)));
         assert!(heartbeat.alive().0);

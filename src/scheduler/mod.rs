@@ -1,8 +1,8 @@
-//! Cron Scheduler: the daemon's loop. It waits for what the [`Schedule`] says, launches runs, and never ends by itself.
+//! Cron Scheduler: the daemon's loop. It starts runs on the [`Schedule`] until a signal stops it.
 //!
-//! Called by `commands::daemon`, which says what a run is. [`RunQueue`] decides, this file keeps the time: it sleeps in short
-//! steps and looks at the wall clock after each, since machines suspend and clocks are set. A run is a task of its own, so
-//! that neither its blocking nor its panic stops the loop, whose turning is what [`Heartbeat`] and systemd's watchdog see.
+//! Called by `commands::daemon`, which defines a run. [`RunQueue`] decides what is due. The loop sleeps in short steps and reads the
+//! wall clock after each, because machines suspend and clocks are set. A run is a separate task: if it blocks or panics, the
+//! loop still beats for [`Heartbeat`] and systemd's watchdog.
 
 mod heartbeat;
 mod run_queue;
@@ -22,27 +22,26 @@ pub use heartbeat::{Health, Heartbeat};
 pub use run_queue::{Due, RunQueue, Skipped};
 pub use schedule::Schedule;
 
-/// How often the loop looks at the clock.
+/// How often the loop reads the clock.
 const STEP: Duration = Duration::from_millis(250);
-/// How long a run may take to stop, its last ping included: a moment less than the 10 s that the process has (SPEC §6).
+/// How long a run may take to stop, including its last ping: a little less than the 10 s of the process (`crate::STOP_WITHIN`).
 const STOP_GRACE: Duration = Duration::from_millis(9_500);
 
-/// How a run ended, as far as the loop is concerned.
+/// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// There is a backup.
+    /// The backup succeeded.
     Well,
-    /// There is none. It has been reported.
+    /// The backup failed, and the failure was reported.
     Badly,
 }
 
 /// Starts a run.
 pub type Launch = Box<dyn FnMut(Due) -> JoinHandle<Ended> + Send>;
-/// Is told of a tick that counts as a failed run: it was skipped, not the first in a row, and backups do not come as they
-/// should.
+/// Reports a skipped tick that counts as a failed run: not the first in a row, and the last backup is too old.
 pub type Missed = Box<dyn FnMut(Skipped) + Send>;
 
-/// The loop with what it needs.
+/// The loop and its parts.
 pub struct Scheduler {
     run_queue: RunQueue,
     heartbeat: Arc<Heartbeat>,
@@ -52,24 +51,24 @@ pub struct Scheduler {
     step: Duration,
 }
 
-/// What the loop is waiting for beside the time.
+/// What the loop waits for, other than the time.
 enum Occupation {
     Nothing,
-    /// Is the newest backup too old? Ticks wait for the answer, which has a deadline.
+    /// Whether the newest backup is too old. Ticks wait for the answer, which has a deadline.
     Looking(JoinHandle<bool>),
     Running(JoinHandle<Ended>),
 }
 
-/// What to begin with.
+/// What the loop starts with.
 pub enum Opening {
-    /// A backup now.
+    /// A backup.
     Start,
-    /// A look at what is there, and a backup now where that says so.
+    /// A look at the stored backups, and a backup if its answer is true.
     Look(JoinHandle<bool>),
 }
 
 impl Scheduler {
-    /// A loop that has not begun.
+    /// A loop that has not started.
     #[must_use]
     pub fn new(run_queue: RunQueue, heartbeat: Arc<Heartbeat>, launch: Launch, missed: Missed) -> Self {
         let notifier = Notifier::of_process();
@@ -77,7 +76,7 @@ impl Scheduler {
         Self { run_queue, heartbeat, notifier, launch, missed, step }
     }
 
-    /// Goes round until a signal comes, and gives a running backup time to stop.
+    /// Runs until a signal, then gives a running backup time to stop.
     pub async fn run(mut self, opening: Opening, interrupts: &Interrupts) -> Interrupt {
         self.notifier.ready(&self.waiting());
         tracing::info!(next = self.next(), "waiting");
@@ -88,7 +87,7 @@ impl Scheduler {
         };
         loop {
             self.beat();
-            occupation = self.turn(occupation).await;
+            occupation = self.step(occupation).await;
             tokio::select! {
                 interrupt = interrupts.received() => {
                     self.stop(occupation).await;
@@ -99,12 +98,12 @@ impl Scheduler {
         }
     }
 
-    /// One turn: what has ended, what is due.
-    async fn turn(&mut self, occupation: Occupation) -> Occupation {
+    /// Handles what has ended and what is due.
+    async fn step(&mut self, occupation: Occupation) -> Occupation {
         match occupation {
             Occupation::Looking(look) if look.is_finished() => {
                 let is_needed = look.await.unwrap_or_else(|error| {
-                    tracing::error!(%error, "the look at the destination broke off");
+                    tracing::error!(%error, "the look at the destination panicked");
                     false
                 });
                 match self.run_queue.due(Utc::now()) {
@@ -115,7 +114,7 @@ impl Scheduler {
             }
             Occupation::Running(run) if run.is_finished() => {
                 let ended = run.await.unwrap_or_else(|error| {
-                    tracing::error!(%error, "the run broke off");
+                    tracing::error!(%error, "the run panicked");
                     Ended::Badly
                 });
                 self.ended(ended);
@@ -160,14 +159,14 @@ impl Scheduler {
         let (scheduled, in_a_row) = (time_text(skipped.scheduled), skipped.in_a_row);
         tracing::warn!(scheduled, in_a_row, next = self.next(), "skipped: the backup before it still runs");
         self.heartbeat.metrics().skipped();
-        // As it was right before this tick: a backup that takes its time is fine while the one before it is fresh.
+        // The health right before this tick: a long backup is no failure while the previous one is fresh.
         let before = skipped.scheduled - TimeDelta::seconds(1);
         if in_a_row > 1 && !self.heartbeat.health(before).is_healthy {
             (self.missed)(skipped);
         }
     }
 
-    /// Waits for the run, which has heard the signal, too.
+    /// Waits for the running backup, which received the signal, too.
     async fn stop(mut self, occupation: Occupation) {
         self.notifier.stopping();
         let mut run = match occupation {
@@ -182,7 +181,7 @@ impl Scheduler {
                 return;
             }
         }
-        tracing::warn!("the running backup does not stop: it is left to its end");
+        tracing::warn!("the running backup does not stop: it is aborted");
         run.abort();
     }
 

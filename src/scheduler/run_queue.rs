@@ -1,6 +1,6 @@
-//! What is due, and when: the decisions of the loop as a state machine that is told the time and holds no clock.
+//! Which backup is due and when: the loop's decisions as a state machine without a clock.
 //!
-//! Driven by [`super::Scheduler`] at every step. It knows nothing of backups but whether one runs and how it ended.
+//! [`super::Scheduler`] passes it the time at every step, and how each backup ended.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Schedule;
 
-/// The clock may be set back by so much without a tick being awaited anew: corrections, not mistakes.
+/// A clock set back by up to this much is a correction: the schedule does not restart.
 const SMALL_STEP: TimeDelta = TimeDelta::minutes(1);
 
-/// Why a backup is to be taken now.
+/// Why a backup is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// The schedule says so.
+    /// The schedule.
     Tick {
-        /// The time that it says.
+        /// The scheduled time.
         scheduled: DateTime<Utc>,
     },
     /// The last one failed.
     Retry {
         /// Counted from 1.
         number: usize,
-        /// When it was to be.
+        /// When the retry was planned.
         scheduled: DateTime<Utc>,
     },
     /// `--run-on-start`
@@ -33,7 +33,7 @@ pub enum Due {
 }
 
 impl Due {
-    /// The reason in a word or two, for logs.
+    /// The reason, for logs.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
@@ -44,7 +44,7 @@ impl Due {
         }
     }
 
-    /// The time it was meant for, where there is one.
+    /// The planned time, if there is one.
     #[must_use]
     pub fn scheduled(self) -> Option<DateTime<Utc>> {
         match self {
@@ -54,16 +54,16 @@ impl Due {
     }
 }
 
-/// A tick that came while a backup ran.
+/// A tick during a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// The time that the schedule says.
+    /// The scheduled time.
     pub scheduled: DateTime<Utc>,
-    /// How many were skipped without one being taken between them, this one included.
+    /// Skipped ticks since the last tick that started a backup, including this one.
     pub in_a_row: u32,
 }
 
-/// The times that lie ahead.
+/// The next tick and the next retry.
 #[derive(Clone, Debug)]
 pub struct RunQueue {
     schedule: Schedule,
@@ -76,22 +76,22 @@ pub struct RunQueue {
 }
 
 impl RunQueue {
-    /// From now on, with the waiting times before each retry of a failed backup.
+    /// Starts now, with the delay before each retry of a failed backup.
     #[must_use]
     pub fn new(schedule: Schedule, delays: Vec<Duration>, now: DateTime<Utc>) -> Self {
         let tick = schedule.next_after(now);
         Self { schedule, delays, tick, retry: None, retried: 0, skipped: 0, seen: now }
     }
 
-    /// When a backup will be due next.
+    /// When the next backup is due.
     #[must_use]
     pub fn next(&self) -> Option<DateTime<Utc>> {
         self.retry.map(|(_, time)| time).into_iter().chain(self.tick).min()
     }
 
-    /// What is due now, while no backup runs.
+    /// The backup that is due while none runs.
     pub fn due(&mut self, now: DateTime<Utc>) -> Option<Due> {
-        self.look_at_the_clock(now);
+        self.check_clock(now);
         if let Some(scheduled) = self.passed_tick(now) {
             (self.retry, self.retried, self.skipped) = (None, 0, 0);
             return Some(Due::Tick { scheduled });
@@ -101,20 +101,20 @@ impl RunQueue {
         Some(Due::Retry { number, scheduled })
     }
 
-    /// The tick that comes to nothing now, while a backup runs.
+    /// The tick that is skipped because a backup runs.
     pub fn skip(&mut self, now: DateTime<Utc>) -> Option<Skipped> {
-        self.look_at_the_clock(now);
+        self.check_clock(now);
         let scheduled = self.passed_tick(now)?;
         self.skipped += 1;
         Some(Skipped { scheduled, in_a_row: self.skipped })
     }
 
-    /// A backup is there: nothing to retry.
+    /// The backup succeeded: nothing to retry.
     pub fn succeeded(&mut self) {
         (self.retry, self.retried, self.skipped) = (None, 0, 0);
     }
 
-    /// There is none: it is tried again after a while, unless the next tick comes first.
+    /// The backup failed: plans a retry, unless the next tick comes first.
     pub fn failed(&mut self, now: DateTime<Utc>) {
         self.retry = None;
         let delay = self.delays.get(self.retried).and_then(|delay| TimeDelta::from_std(*delay).ok());
@@ -125,19 +125,19 @@ impl RunQueue {
         }
     }
 
-    /// The last tick that has come, where one has: several in a row (a suspended machine) are one.
+    /// The latest tick that has passed, if any. After a suspend, several ticks are one.
     fn passed_tick(&mut self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let first = self.tick.filter(|tick| *tick <= now)?;
         self.tick = self.schedule.next_after(now);
         self.schedule.last_until(now).or(Some(first))
     }
 
-    /// A clock that was set back must not make the next tick wait for the time it showed before.
-    fn look_at_the_clock(&mut self, now: DateTime<Utc>) {
+    /// After the clock was set back, the next tick must not wait for the time that it showed before.
+    fn check_clock(&mut self, now: DateTime<Utc>) {
         let back = self.seen - now;
         self.seen = now;
         if back > SMALL_STEP {
-            tracing::warn!(clock_step_s = back.num_seconds(), "the clock was set back: the schedule begins anew");
+            tracing::warn!(clock_step_s = back.num_seconds(), "the clock was set back: the schedule restarts");
             self.tick = self.schedule.next_after(now);
             self.retry = self.retry.map(|(number, time)| (number, time - back));
         }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_is_due_once() {
+    fn tick_is_due_once() {
         let mut run_queue = run_queue("0 2 * * *", "01:59:59");
         assert_eq!(run_queue.due(at("01:59:59")), None);
         assert_eq!(run_queue.due(at("02:00:00")), Some(Due::Tick { scheduled: at("02:00:00") }));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_retried_three_times_while_the_next_tick_is_further_away() {
+    fn failed_backup_is_retried_until_delays_are_used_up() {
         let mut run_queue = run_queue("0 2 * * *", "01:00:00");
         run_queue.due(at("02:00:00")).expect("the tick");
         run_queue.failed(at("02:01:00"));
@@ -182,14 +182,14 @@ mod tests {
         assert_eq!(run_queue.due(at("03:08:00")), Some(Due::Retry { number: 3, scheduled: at("03:08:00") }));
         run_queue.failed(at("03:09:00"));
         assert_eq!(run_queue.next(), Some(at("02:00:00") + TimeDelta::days(1)), "no fourth");
-        // The next tick begins anew.
+        // The next tick starts over.
         run_queue.due(at("02:00:00") + TimeDelta::days(1)).expect("the tick");
         run_queue.failed(at("02:00:00") + TimeDelta::days(1));
         assert_eq!(run_queue.next(), Some(at("02:05:00") + TimeDelta::days(1)));
     }
 
     #[test]
-    fn no_retry_stands_where_the_next_tick_comes_first() {
+    fn no_retry_after_next_tick() {
         let mut run_queue = run_queue("*/10 * * * *", "02:00:00");
         run_queue.due(at("02:10:00")).expect("the tick");
         run_queue.failed(at("02:14:00"));
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_during_a_run_are_skipped_and_counted_until_one_is_taken() {
+    fn counts_skipped_ticks_until_next_started_tick() {
         let mut run_queue = run_queue("* * * * *", "02:00:00");
         run_queue.due(at("02:01:00")).expect("the tick");
         assert_eq!(run_queue.skip(at("02:01:59")), None);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_slept_takes_one_backup_for_all_that_it_missed() {
+    fn missed_ticks_are_one_backup() {
         let mut run_queue = run_queue("0 * * * *", "02:30:00");
         assert_eq!(run_queue.due(at("09:20:00")), Some(Due::Tick { scheduled: at("09:00:00") }));
         assert_eq!(run_queue.due(at("09:20:01")), None);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_wrong_does_not_stop_the_schedule() {
+    fn schedule_continues_after_clock_is_set_back() {
         let mut run_queue = run_queue("0 2 * * *", "01:00:00");
         let wrong = at("01:00:00") + TimeDelta::days(3650);
         run_queue.due(wrong).expect("a tick of the wrong year");

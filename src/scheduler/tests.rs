@@ -1,4 +1,4 @@
-//! The loop with runs that are none: real time, but ticks a second apart.
+//! The loop with fake runs, in real time with a tick each second.
 
 use tokio::sync::mpsc;
 
@@ -7,7 +7,7 @@ use super::*;
 use crate::interrupt::HangUp;
 use crate::telemetry::metrics::MetricsStore;
 
-/// A loop whose runs are `work`; what is launched and missed comes out of the channel.
+/// A loop that runs `work`; the channel receives what it launches and reports as missed.
 fn scheduler(
     delays: Vec<Duration>,
     work: impl Fn(Due) -> JoinHandle<Ended> + Send + 'static,
@@ -33,7 +33,7 @@ async fn events(receiver: &mut mpsc::UnboundedReceiver<&'static str>, count: usi
 }
 
 async fn until<T>(scheduler: Scheduler, opening: Opening, done: impl Future<Output = T>) -> T {
-    let interrupts = Interrupts::listen(HangUp::LeftAlone).expect("signals");
+    let interrupts = Interrupts::listen(HangUp::Unhandled).expect("signals");
     tokio::select! {
         _ = scheduler.run(opening, &interrupts) => panic!("the loop ended by itself"),
         done = done => done,
@@ -46,7 +46,7 @@ fn look(answer: bool) -> Opening {
 }
 
 #[tokio::test]
-async fn a_panic_in_a_run_does_not_end_the_loop() {
+async fn loop_survives_panic_of_run() {
     let work = |_| tokio::spawn(async { panic!("a bug in a run") });
     let (scheduler, mut receiver) = scheduler(Vec::new(), work);
     let events = until(scheduler, Opening::Start, events(&mut receiver, 3)).await;
@@ -54,12 +54,12 @@ async fn a_panic_in_a_run_does_not_end_the_loop() {
 }
 
 #[tokio::test]
-async fn a_failure_is_retried_before_the_next_tick_and_a_success_is_not() {
+async fn retries_failure_but_not_success() {
     let work =
         |due| tokio::spawn(async move { if matches!(due, Due::Retry { .. }) { Ended::Well } else { Ended::Badly } });
     let delays = vec![Duration::from_millis(1); 3];
     let (mut scheduler, mut receiver) = scheduler(delays.clone(), work);
-    // No tick comes between a failure and its retry, even where the machine pauses.
+    // Five seconds between ticks: none comes between a failure and its retry, even if the machine pauses.
     let schedule = Schedule::parse("*/5 * * * * *", chrono_tz::Tz::UTC).expect("a schedule");
     scheduler.run_queue = RunQueue::new(schedule, delays, Utc::now());
     let events = until(scheduler, look(false), events(&mut receiver, 4)).await;
@@ -67,25 +67,25 @@ async fn a_failure_is_retried_before_the_next_tick_and_a_success_is_not() {
 }
 
 #[tokio::test]
-async fn a_second_tick_that_is_skipped_in_a_row_is_reported() {
+async fn reports_second_skipped_tick_in_a_row() {
     let work = |_| tokio::spawn(std::future::pending());
     let (scheduler, mut receiver) = scheduler(Vec::new(), work);
     let heartbeat = Arc::clone(&scheduler.heartbeat);
     let events = until(scheduler, Opening::Start, events(&mut receiver, 3)).await;
     assert_eq!(events, ["start", "missed", "missed"]);
     let metrics = heartbeat.metrics().render();
-    // Each that was told, further ones included, and the first.
+    // All reported ticks, and the first, which is not reported.
     let further = std::iter::from_fn(|| receiver.try_recv().ok()).count();
     assert!(metrics.contains(&format!("result=\"skipped\"}} {}\n", 3 + further)), "{metrics}");
     assert!(metrics.contains("pg_s3_backup_run_in_progress{destination=\"s3://b/\"} 1"), "{metrics}");
 }
 
 #[tokio::test]
-async fn skipped_ticks_are_no_failure_while_a_backup_is_fresh() {
+async fn skipped_tick_is_no_failure_while_backup_is_fresh() {
     let work = |_| tokio::spawn(std::future::pending());
     let (scheduler, mut receiver) = scheduler(Vec::new(), work);
     let heartbeat = Arc::clone(&scheduler.heartbeat);
-    // Fresh for longer than the test takes: ahead, but by less than clocks differ.
+    // Fresh for the duration of the test: in the future, within the tolerance for clocks.
     heartbeat.metrics().looked(1, 1, Some(Utc::now() + TimeDelta::minutes(30)));
     let four_skipped = async {
         while !heartbeat.metrics().render().contains("result=\"skipped\"} 4\n") {
@@ -97,10 +97,10 @@ async fn skipped_ticks_are_no_failure_while_a_backup_is_fresh() {
 }
 
 #[tokio::test]
-async fn a_look_that_finds_old_backups_is_followed_by_one_at_once() {
+async fn catches_up_if_newest_backup_is_old() {
     let work = |_| tokio::spawn(async { Ended::Well });
     let (scheduler, mut receiver) = scheduler(Vec::new(), work);
-    // Ticks wait for the look, and then go first: the look takes a second here.
+    // Ticks wait for the look and take precedence over catching up.
     let slow = Opening::Look(tokio::spawn(async {
         tokio::time::sleep(Duration::from_millis(1500)).await;
         true

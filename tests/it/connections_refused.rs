@@ -46,7 +46,7 @@ fn a_password_that_is_not_percent_encoded_is_refused_and_no_piece_of_it_shown() 
         ("k9[/Quay]zz77", ["k9", "Quay", "zz77"]),
     ] {
         let connection = format!("postgresql://harbor:{password}@{address}/harbor_db");
-        assert_refused(&bucket, &connection, &["write / within the password as %2F"], &pieces);
+        assert_refused(&bucket, &connection, &["write / in the password as %2F"], &pieces);
     }
     assert_refused(&bucket, "postgresql://harbor:k9%Zz77@h/d", &["percent-encode the password"], &["k9", "Zz77"]);
     assert_empty(&bucket);
@@ -69,7 +69,7 @@ fn what_other_drivers_understand_is_named() {
         assert_refused(&bucket, &format!("postgresql://{rest}{tail}"), &[word], &[password]);
     }
     for scheme in ["postgresql+asyncpg", "postgres+psycopg2", "jdbc:postgresql", "prisma+postgres"] {
-        let words = [&*format!("begins with {scheme}://"), "write postgresql://"];
+        let words = [&*format!("starts with {scheme}://"), "write postgresql://"];
         assert_refused(&bucket, &format!("{scheme}://{rest}"), &words, &[password]);
     }
     assert_empty(&bucket);

@@ -47,7 +47,7 @@ fn a_pg_dumpall_that_fails_in_any_way_costs_the_globals_alone() {
         (format!("echo 'pg_dumpall: error: {SAID}' >&2; exit 1"), "pg_dumpall failed (exit code 1)"),
         ("kill -9 $$".to_owned(), "pg_dumpall failed (SIGKILL"),
         (format!("{real} \"$@\"; exit 3"), "pg_dumpall failed (exit code 3)"),
-        (":".to_owned(), "not complete: it does not begin"),
+        (":".to_owned(), "not complete: its opening lines are missing"),
         (format!("{real} \"$@\" | head -c -20"), "not complete: it ends before its closing line"),
         (format!("{real} \"$@\" | sed '/^.unrestrict/d'"), "not complete: its \\unrestrict line is missing"),
         ("exec yes 'CREATE ROLE x;'".to_owned(), "wrote more than 64 MiB"),

@@ -81,7 +81,7 @@ fn a_hang_up_does_not_stop_a_daemon_without_a_terminal() {
     let mut running = with_hang_up(&stage.daemon("0 0 1 1 *"), "default", &["daemon", "--catch-up=false"]).spawn();
     running.wait_for_stderr("waiting", SOON);
     running.signal("HUP");
-    running.wait_for_stderr("reads its settings anew", SOON);
+    running.wait_for_stderr("each backup reloads its settings", SOON);
     running.signal("TERM");
     running.wait().assert_code(143);
 }

@@ -187,8 +187,8 @@ fn is_refused_on_purpose(error: &ConninfoError, text: &str, theirs: &BTreeMap<St
             after_user.split('?').next().is_some_and(|place| place.contains('@'))
         }
         // libpq refuses these when it connects.
-        ConninfoError::Port => of("port").split(',').any(|port| !matches!(port.trim().parse(), Ok(1_u16..))),
-        ConninfoError::Number(keyword) => of(keyword).trim().parse::<i32>().is_err(),
+        ConninfoError::Port => of("port").split(',').any(|port| !matches!(trimmed(port).parse(), Ok(1_u16..))),
+        ConninfoError::Number(keyword) => trimmed(of(keyword)).parse::<i32>().is_err(),
         ConninfoError::SslMode => !["disable", "allow", "prefer", "require"].contains(&of("sslmode")),
         // It cannot be written into arguments that are text.
         ConninfoError::NotUtf8 => {
@@ -196,6 +196,11 @@ fn is_refused_on_purpose(error: &ConninfoError, text: &str, theirs: &BTreeMap<St
         }
         _ => false,
     }
+}
+
+/// Without C's white space, as libpq reads a number.
+fn trimmed(text: &str) -> &str {
+    text.trim_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c'])
 }
 
 fn same_as_libpq(libpq: &mut Libpq, text: &str) -> Result<(), TestCaseError> {

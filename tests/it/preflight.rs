@@ -64,7 +64,7 @@ fn names_table_with_invalid_utf8_as_well_as_possible() {
 fn a_server_that_ends_connections_which_are_not_read_is_named_where_the_dump_may_wait_for_s3() {
     let (database, bucket) = (postgres().create_database("impatient"), s3().create_bucket("impatient"));
     let set = |value| database.psql(&format!("ALTER DATABASE \"{}\" SET tcp_user_timeout = '{value}'", database.name));
-    let words = "ends a connection from which nothing is read for 90000 ms";
+    let words = "closes a connection that is not read for 90000 ms";
     let backup = || backup_program(&database, &bucket);
     set("90s").expect("set");
     let outcome = backup().run();

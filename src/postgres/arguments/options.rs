@@ -1,5 +1,4 @@
-//! The options of `pg_dump` that may be given: the one table behind the parser, the error for a refused option, and
-//! `docs/pg-dump-arguments.md`.
+//! The accepted options of `pg_dump`: one table for the parser, its errors, and `docs/pg-dump-arguments.md`.
 
 use super::Coverage;
 
@@ -8,20 +7,20 @@ use super::Coverage;
 pub struct DumpOption {
     /// Its long name, without the dashes.
     pub long: &'static str,
-    /// Its letter.
+    /// Its short name.
     pub short: Option<char>,
-    /// What its value is; `None` where it takes none.
+    /// The name of its value; `None` if it takes none.
     pub value: Option<&'static str>,
-    /// The first major version of `pg_dump` that has it, where that is later than 13.
+    /// The first major version of `pg_dump` that has it, if later than 13.
     pub since: Option<u32>,
     /// Whether the dump is complete with it.
     pub coverage: Coverage,
-    /// What it does, in a few words.
+    /// What it does.
     pub help: &'static str,
 }
 
 impl DumpOption {
-    /// The option as it is written: `--no-owner (-O)`.
+    /// Its names: `--no-owner (-O)`.
     #[must_use]
     pub fn spelling(&self) -> String {
         self.short.map_or_else(|| format!("--{}", self.long), |short| format!("--{} (-{short})", self.long))
@@ -48,9 +47,9 @@ const fn partial(long: &'static str, value: &'static str, help: &'static str) ->
     DumpOption { coverage: Coverage::Partial, ..valued(long, value, help) }
 }
 
-/// SPEC §4.5, with `pg_dump`'s own letters and older names.
+/// Options that keep the plain format, with their older names.
 pub const PG_DUMP_OPTIONS: &[DumpOption] = &[
-    flag("no-owner", "leaves out who owns what").short('O'),
+    flag("no-owner", "leaves out owners").short('O'),
     flag("no-privileges", "leaves out GRANT and REVOKE").short('x'),
     flag("no-acl", "the same as `--no-privileges`"),
     flag("no-tablespaces", "leaves out tablespaces"),
@@ -68,10 +67,13 @@ pub const PG_DUMP_OPTIONS: &[DumpOption] = &[
     flag("attribute-inserts", "the same as `--column-inserts`"),
     valued("rows-per-insert", "NROWS", "rows in each INSERT"),
     flag("on-conflict-do-nothing", "adds ON CONFLICT DO NOTHING to each INSERT"),
-    flag("load-via-partition-root", "loads partitions through their root, so that rows find their partition anew"),
+    flag(
+        "load-via-partition-root",
+        "loads partitions through their root, so that a restore routes each row to its partition",
+    ),
     flag("serializable-deferrable", "waits for a snapshot without serialization anomalies"),
-    flag("strict-names", "fails where a pattern matches nothing"),
-    valued("role", "NAME", "reads as this role, by SET ROLE"),
+    flag("strict-names", "fails if a pattern matches nothing"),
+    valued("role", "NAME", "reads as this role (SET ROLE)"),
     valued("encoding", "ENC", "the dump's encoding").short('E'),
     flag("verbose", "logs more").short('v'),
     partial("schema", "PATTERN", "only these schemas").short('n'),
@@ -79,12 +81,12 @@ pub const PG_DUMP_OPTIONS: &[DumpOption] = &[
     partial("table", "PATTERN", "only these tables").short('t'),
     partial("exclude-table", "PATTERN", "not these tables").short('T'),
     partial("table-and-children", "PATTERN", "only these tables, with their partitions and children").since(16),
-    partial("exclude-table-and-children", "PATTERN", "not these tables, nor their partitions and children").since(16),
+    partial("exclude-table-and-children", "PATTERN", "not these tables, their partitions and children").since(16),
     partial("exclude-table-data", "PATTERN", "these tables without their rows"),
     partial("exclude-table-data-and-children", "PATTERN", "the same, with their partitions and children").since(16),
     partial("extension", "PATTERN", "only these extensions").short('e').since(14),
     partial("exclude-extension", "PATTERN", "not these extensions").since(17),
-    partial("filter", "FILENAME", "what a file includes and excludes").since(17),
+    partial("filter", "FILENAME", "includes and excludes objects by a file").since(17),
     DumpOption { value: None, ..partial("no-large-objects", "", "leaves out large objects").short('B').since(16) },
     DumpOption { value: None, ..partial("no-blobs", "", "the older name of `--no-large-objects`") },
 ];

@@ -1,4 +1,4 @@
-//! Connection strings as libpq reads them, secrets taken out.
+//! Connection strings are parsed like libpq does, without secrets.
 
 use proptest::prelude::*;
 
@@ -12,7 +12,7 @@ fn password(text: &str) -> Option<String> {
 }
 
 #[test]
-fn a_uri_is_taken_apart() {
+fn parses_uri() {
     let text = "postgresql://us%65r:p%40ss%2F%27@h1:5433,[::1],h3/db%20name?sslmode=require&ssl=true";
     let conninfo = Conninfo::parse(text).expect("parses");
     assert_eq!(conninfo.to_string(), "user='user' host='h1,::1,h3' port='5433,,' dbname='db name' sslmode='require'");
@@ -20,19 +20,19 @@ fn a_uri_is_taken_apart() {
 }
 
 #[test]
-fn words_are_taken_apart() {
+fn parses_words() {
     let text = r"host = localhost password='it\'s \\ secret' dbname=a\ b  user=x";
     assert_eq!(password(text).as_deref(), Some(r"it's \ secret"));
     assert_eq!(Conninfo::parse(text).expect("parses").to_string(), "host='localhost' dbname='a b' user='x'");
 }
 
 #[test]
-fn a_password_may_stand_in_the_query() {
+fn reads_password_from_query() {
     assert_eq!(password("postgres:///db?host=/run/pg&password=a%26b").as_deref(), Some("a&b"));
 }
 
 #[test]
-fn what_is_wrong_is_said_without_the_text() {
+fn errors_do_not_repeat_the_text() {
     let cases = [
         ("justaname", ConninfoError::NeitherForm),
         ("password=two words", ConninfoError::NoEquals(2)),
@@ -53,7 +53,7 @@ fn what_is_wrong_is_said_without_the_text() {
 }
 
 #[test]
-fn a_password_that_is_cut_off_where_a_uri_is_split_is_refused() {
+fn refuses_uri_with_unescaped_password() {
     for text in [
         "postgresql://harbor:k9/Quay-77@127.0.0.1:55471/harbor_db",
         "postgresql://harbor:4711/Quay-77@127.0.0.1:55471/harbor_db",
@@ -75,7 +75,7 @@ fn a_password_that_is_cut_off_where_a_uri_is_split_is_refused() {
 }
 
 #[test]
-fn what_libpq_reads_as_it_was_meant_is_taken() {
+fn accepts_uri_that_libpq_parses_as_intended() {
     for (text, secret, database) in [
         ("postgres://u:a:b?c#d[e]f,g h@host/db", Some("a:b?c#d[e]f,g h"), "db"),
         ("postgres://host/app@prod", None, "app@prod"),
@@ -89,7 +89,7 @@ fn what_libpq_reads_as_it_was_meant_is_taken() {
 }
 
 #[test]
-fn what_other_drivers_understand_is_named_and_what_may_be_a_secret_is_not() {
+fn names_foreign_parameters_but_no_possible_secrets() {
     for (text, parameter) in [
         ("?schema=tickets", "schema"),
         ("?pgbouncer=true&connection_limit=1", "pgbouncer"),
@@ -121,7 +121,7 @@ fn what_other_drivers_understand_is_named_and_what_may_be_a_secret_is_not() {
 }
 
 #[test]
-fn brackets_count_at_the_beginning_of_a_host_alone() {
+fn brackets_count_only_at_start_of_host() {
     for (text, hosts, database) in [("postgres://a[b/c]", "a[b", "c]"), ("postgres://[::1,2],h/d", "::1,2,h", "d")] {
         let conninfo = Conninfo::parse(text).expect("parses");
         assert_eq!((conninfo.get("host"), conninfo.get("dbname")), (Some(hosts), Some(database)), "{text}");
@@ -129,7 +129,7 @@ fn brackets_count_at_the_beginning_of_a_host_alone() {
 }
 
 #[test]
-fn an_empty_password_is_handed_on_since_it_stands_before_pgpassword() {
+fn keeps_empty_password_which_overrides_pgpassword() {
     let conninfo = Conninfo::parse("host=h password=''").expect("parses");
     assert_eq!((conninfo.to_string().as_str(), conninfo.password().is_none()), ("host='h' password=''", true));
     let conninfo = Conninfo::parse("password='' password=secret host=h").expect("parses");
@@ -137,7 +137,7 @@ fn an_empty_password_is_handed_on_since_it_stands_before_pgpassword() {
 }
 
 #[test]
-fn other_secrets_are_taken_out_and_the_last_of_each_counts() {
+fn removes_other_secrets_and_the_last_counts() {
     let conninfo = Conninfo::parse("sslpassword=first host=h sslpassword=second").expect("parses");
     let [(keyword, secret)] = conninfo.other_secrets() else { panic!("one secret") };
     assert_eq!(
@@ -149,7 +149,7 @@ fn other_secrets_are_taken_out_and_the_last_of_each_counts() {
 
 proptest! {
     #[test]
-    fn rendering_and_reading_give_the_same(host in "[^\0]{0,20}", secret in "[^\0]{1,30}") {
+    fn parses_what_it_renders(host in "[^\0]{0,20}", secret in "[^\0]{1,30}") {
         let quote = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
         let text = format!("host='{}' password='{}'", quote(&host), quote(&secret));
         let conninfo = Conninfo::parse(&text).expect("parses");
@@ -160,7 +160,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_read_or_refused(text in "(postgres://)?.{0,80}") {
+    fn never_panics(text in "(postgres://)?.{0,80}") {
         let _ = Conninfo::parse(&text);
     }
 }

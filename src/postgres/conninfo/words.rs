@@ -1,15 +1,13 @@
-//! The `key=value` form of a connection string, as libpq's `conninfo_parse` (`fe-connect.c`) reads it.
-//!
-//! Called by [`super::Conninfo::parse`] alone.
+//! Parses the `key=value` form of a connection string like libpq's `conninfo_parse` (`fe-connect.c`).
 
 use super::{ConninfoError, into_text};
 
-/// C's `isspace` in the C locale, which libpq splits words at.
+/// C's `isspace` in the C locale.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
 }
 
-/// `conninfo_parse`: words of `key = value`, the value bare or in single quotes, a backslash before any character.
+/// Parses words of `key = value`, with a bare or single-quoted value, and backslash escapes.
 pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, ConninfoError> {
     let bytes = text.as_bytes();
     let mut words = Vec::new();

@@ -1,8 +1,7 @@
-//! The database's own: owner, settings, comment, labels and grants, as statements of `psql`.
+//! The database's owner, settings, comment, security labels and grants, as `psql` statements.
 //!
-//! `pg_dump --create` would write them with the old name in them, and lock every table once more to say so. Here they are
-//! asked for by the control session, and written with psql's `:"DBNAME"`, so that they hold for the database that one is
-//! connected to, whatever it is called.
+//! `pg_dump --create` would write them with the old database name, and lock every table again. These statements use psql's
+//! `:"DBNAME"`, so they apply to the connected database.
 
 use std::fmt::Write as _;
 
@@ -11,7 +10,7 @@ use serde::Deserialize;
 use crate::postgres::{PostgresError, Session};
 use crate::sql::{literal, quoted_name as name};
 
-/// One line of JSON; the same for servers from 13 to 18.
+/// One line of JSON, for PostgreSQL 13 to 18.
 const QUESTION: &str = "\
 SELECT pg_catalog.json_build_object('owner', pg_catalog.pg_get_userbyid(datdba), 'connection_limit', datconnlimit, \
 'is_template', datistemplate, 'comment', pg_catalog.shobj_description(d.oid, 'pg_database'), \
@@ -28,7 +27,7 @@ ORDER BY provider), '[]') FROM pg_catalog.pg_shseclabel \
 WHERE objoid = d.oid AND classoid = 'pg_catalog.pg_database'::pg_catalog.regclass)) \
 FROM pg_catalog.pg_database d WHERE datname = pg_catalog.current_database()";
 
-/// Settings whose value is a list of names, each a literal of its own (`variable_is_guc_list_quote` in `pg_dump`).
+/// Settings with a list of names, where each is a separate literal (`variable_is_guc_list_quote` in `pg_dump`).
 pub(super) const LISTS: &[&str] = &[
     "local_preload_libraries",
     "search_path",
@@ -81,16 +80,16 @@ pub(super) struct Label {
 }
 
 impl DatabaseSettings {
-    /// Asks the server; `None` where it does not tell.
+    /// Asks the server; `None` if it refuses.
     ///
     /// # Errors
-    /// Where the session is lost.
+    /// If the session is lost.
     pub(super) async fn ask(session: &mut Session) -> Result<Option<Self>, PostgresError> {
         let answer = session.query_if_allowed(QUESTION).await?;
         Ok(answer.first().and_then(|line| serde_json::from_str(line).ok()))
     }
 
-    /// The script, in UTF-8 as the answer was.
+    /// The statements, in UTF-8.
     pub(super) fn script(&self) -> String {
         let mut text =
             "\n--\n-- The database that you are connected to\n--\n\nSET client_encoding = 'UTF8';\n\n".to_owned();
@@ -178,7 +177,7 @@ impl Grant {
     }
 }
 
-/// A setting's value as `SET` takes it.
+/// A setting's value in the syntax of `SET`.
 fn words(setting: &str, value: &str) -> String {
     if !LISTS.iter().any(|list| list.eq_ignore_ascii_case(setting)) {
         return literal(value);
@@ -187,7 +186,7 @@ fn words(setting: &str, value: &str) -> String {
     if elements.is_empty() { literal("") } else { elements.join(", ") }
 }
 
-/// The elements of a list that PostgreSQL wrote: separated by commas, in double quotes where they must be.
+/// The elements of a list in PostgreSQL's form: separated by commas, in double quotes if needed.
 fn elements(list: &str) -> Vec<String> {
     let (mut elements, mut element, mut quoted) = (Vec::new(), String::new(), false);
     let mut characters = list.chars().peekable();
@@ -213,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_become_literals_of_their_own() {
+    fn writes_each_list_element_as_literal() {
         for (value, expected) in [
             ("\"\"", "''"),
             ("", "''"),
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_untouched_database_has_its_owner_alone() {
+    fn default_database_has_only_an_owner() {
         let json = r#"{"owner": "a b", "connection_limit": -1, "is_template": false, "comment": null, "grants": null, "settings": [], "labels": []}"#;
         let settings: DatabaseSettings = serde_json::from_str(json).expect("an answer");
         let text = settings.script();

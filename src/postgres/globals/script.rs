@@ -1,9 +1,8 @@
-//! Makes what `pg_dumpall --globals-only` writes fit for any cluster, and leaves everything else as it is.
+//! Rewrites the output of `pg_dumpall --globals-only` so that it runs on any cluster.
 //!
-//! Two kinds of its statements stop or spoil a restore into another cluster: `CREATE ROLE` of a role that exists (as the
-//! superuser's own), behind which `ALTER ROLE` would give that role another password; and, from 16 on, `GRANTED BY` the
-//! superuser that the old cluster was made with, which the new one refuses where its own has another name. The output
-//! stands between `\restrict` and `\unrestrict`, where `\gexec` is not allowed: hence `DO`.
+//! Two kinds of statements fail or do harm on another cluster. `CREATE ROLE` fails for an existing role, such as the superuser,
+//! and `ALTER ROLE` would then change its password. Since 16, `GRANTED BY` the old bootstrap superuser fails if the new one
+//! has another name. The output is enclosed in `\restrict` and `\unrestrict`, where `\gexec` is not allowed: hence `DO`.
 
 use std::io::{self, Write};
 
@@ -15,26 +14,26 @@ const INNER: &str = "BEGIN\n";
 const INNER_END: &str = "EXCEPTION WHEN insufficient_privilege THEN RAISE WARNING ''%'', SQLERRM;\nEND;\n";
 const END: &str = "EXCEPTION WHEN duplicate_object THEN RAISE NOTICE ''%: left as it is'', SQLERRM;\nEND';";
 
-/// Rewrites the output of `pg_dumpall` as it comes: no more of it is in memory than a statement.
+/// Rewrites the output as a stream; at most one statement is in memory.
 #[derive(Debug, Default)]
 pub(super) struct Rewriter {
     bootstrap: String,
-    /// What is not a complete piece yet.
+    /// An incomplete piece.
     rest: Vec<u8>,
-    /// How much of a statement in `rest` was looked through, and the quote that is open there.
+    /// The scanned length of a statement in `rest`, and the open quote there.
     scanned: usize,
     quote: Option<u8>,
-    /// A `CREATE ROLE` that waits for its `ALTER ROLE`.
+    /// A `CREATE ROLE` before its `ALTER ROLE`.
     created: Option<Vec<u8>>,
 }
 
 impl Rewriter {
-    /// For the output of a cluster that was made with this role.
+    /// For a cluster with this bootstrap superuser.
     pub fn new(bootstrap: &str) -> Self {
         Self { bootstrap: bootstrap.to_owned(), ..Self::default() }
     }
 
-    /// Takes the next bytes, and writes what is known by now.
+    /// Takes the next bytes, and writes the complete pieces.
     pub fn take(&mut self, bytes: &[u8], to: &mut impl Write) -> io::Result<()> {
         self.rest.extend_from_slice(bytes);
         let mut taken = 0;
@@ -48,7 +47,7 @@ impl Rewriter {
         Ok(())
     }
 
-    /// Writes what is left at the end.
+    /// Writes the rest.
     pub fn finish(mut self, to: &mut impl Write) -> io::Result<()> {
         let rest = std::mem::take(&mut self.rest);
         if !rest.is_empty() {
@@ -57,8 +56,8 @@ impl Rewriter {
         self.created.map_or(Ok(()), |create| to.write_all(&guarded(&create, None)))
     }
 
-    /// The length of the next complete piece behind `from`: a statement with its semicolon, or what stands between statements:
-    /// white space, a comment, a command of psql.
+    /// The length of the next complete piece after `from`: a statement with its semicolon, white space, a comment, or a psql
+    /// command.
     fn piece(&mut self, from: usize) -> Option<usize> {
         let text = self.rest.get(from..)?;
         match text {
@@ -69,7 +68,7 @@ impl Rewriter {
         }
     }
 
-    /// Up to the semicolon outside quotes. Quotes within quotes are doubled, in `E''` too, so that counting them suffices.
+    /// The length up to the semicolon outside quotes. Quotes in quotes are doubled, also in `E''`, so counting is enough.
     fn statement(&mut self, from: usize) -> Option<usize> {
         while let Some(byte) = self.rest.get(from + self.scanned) {
             self.scanned += 1;
@@ -89,10 +88,10 @@ impl Rewriter {
                 self.created = Some(create);
                 return Ok(());
             }
-            let is_of_the_same = alter_of(&create).is_some_and(|beginning| piece.starts_with(&beginning));
-            to.write_all(&guarded(&create, is_of_the_same.then_some(piece)))?;
+            let is_same_role = alter_of(&create).is_some_and(|beginning| piece.starts_with(&beginning));
+            to.write_all(&guarded(&create, is_same_role.then_some(piece)))?;
             to.write_all(b"\n")?;
-            if is_of_the_same {
+            if is_same_role {
                 return Ok(());
             }
         }
@@ -104,13 +103,13 @@ impl Rewriter {
     }
 }
 
-/// How the statement begins that gives a role its attributes.
+/// The start of the statement that sets the role's attributes.
 fn alter_of(create: &[u8]) -> Option<Vec<u8>> {
     let name = create.strip_prefix(b"CREATE ROLE ")?.strip_suffix(b";")?;
     Some([b"ALTER ROLE ", name, b" WITH "].concat())
 }
 
-/// Makes a role unless it is there. On a hosted server, whose administrator may not give every attribute, it is made without.
+/// Creates a role unless it exists. On a hosted server the administrator may not set every attribute: then without them.
 fn guarded(create: &[u8], alter: Option<&[u8]>) -> Vec<u8> {
     let doubled = |statement: &[u8]| -> Vec<u8> {
         statement.iter().flat_map(|byte| std::iter::repeat_n(*byte, if *byte == b'\'' { 2 } else { 1 })).collect()
@@ -166,17 +165,17 @@ mod tests {
         String::from_utf8(output).expect("UTF-8")
     }
 
-    /// The same, however it is cut.
+    /// The output, which must not depend on how the input is split.
     fn written(text: &str, bootstrap: &str) -> String {
-        let whole = written_in(text, bootstrap, usize::MAX);
+        let expected = written_in(text, bootstrap, usize::MAX);
         for piece in [1, 2, 3, 7] {
-            assert_eq!(written_in(text, bootstrap, piece), whole, "in pieces of {piece}");
+            assert_eq!(written_in(text, bootstrap, piece), expected, "in pieces of {piece}");
         }
-        whole
+        expected
     }
 
     #[test]
-    fn a_role_is_made_with_its_attributes_or_left_as_it_is() {
+    fn creates_role_with_attributes_unless_it_exists() {
         let text = "\nCREATE ROLE \"it's;\n\"\"x\"\"\";\nALTER ROLE \"it's;\n\"\"x\"\"\" WITH LOGIN PASSWORD 'a;b';\nALTER ROLE b SET x TO 'y';\n";
         let expected = "\nDO 'BEGIN\nCREATE ROLE \"it''s;\n\"\"x\"\"\";\nBEGIN\nALTER ROLE \"it''s;\n\"\"x\"\"\" WITH LOGIN PASSWORD ''a;b'';\n\
                         EXCEPTION WHEN insufficient_privilege THEN RAISE WARNING ''%'', SQLERRM;\nEND;\n\
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_without_attributes_of_its_own_is_guarded_too() {
+    fn guards_role_without_attributes() {
         let bare = written("CREATE ROLE a;\nCREATE ROLE b;", "postgres");
         assert_eq!(bare.matches("DO 'BEGIN").count(), 2, "{bare}");
         let other = written("CREATE ROLE a;\nALTER ROLE ab WITH LOGIN;\n", "postgres");
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_superuser_grants_nothing_in_the_new_cluster() {
+    fn removes_grantor_that_is_old_superuser() {
         for (bootstrap, text, expected) in [
             ("postgres", "GRANT a TO b WITH ADMIN OPTION GRANTED BY postgres;", "GRANT a TO b WITH ADMIN OPTION;"),
             ("my \"s\"", "GRANT a TO b GRANTED BY \"my \"\"s\"\"\";", "GRANT a TO b;"),
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_stays_as_it_is() {
+    fn keeps_other_statements() {
         let text = "--\n-- CREATE ROLE; it's a comment\n--\n\n\\restrict x;'y\nSET a = on;\nCOMMENT ON ROLE b IS E'it''s \\\\; \"\n';\nunfinished 'text;";
         assert_eq!(written(text, "postgres"), text);
     }

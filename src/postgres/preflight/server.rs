@@ -1,4 +1,4 @@
-//! What the server itself could stop a dump by: its locks, a standby's limits, a pooler in front, an impatient network.
+//! Finds settings of the server that could make a dump fail: locks, a standby's limits, a pooler, network timeouts.
 
 use serde::Deserialize;
 
@@ -15,7 +15,7 @@ pub(super) async fn issues(session: &mut Session, facts: &Facts) -> Result<Vec<P
     Ok(issues)
 }
 
-/// The lock table, and what a dump puts into it.
+/// The capacity of the lock table, and the locks of a dump.
 #[derive(Debug, Deserialize)]
 struct Locks {
     relations: u64,
@@ -24,17 +24,17 @@ struct Locks {
 }
 
 impl Locks {
-    /// By the rule of PostgreSQL's documentation; a little more fits as a rule, and others need some.
+    /// Applies the formula in PostgreSQL's documentation of `max_locks_per_transaction`.
     fn issue(&self) -> Option<PreflightIssue> {
-        let room = self.per_transaction.saturating_mul(self.sessions);
-        if self.relations <= room || self.sessions == 0 {
+        let capacity = self.per_transaction.saturating_mul(self.sessions);
+        if self.relations <= capacity || self.sessions == 0 {
             return None;
         }
         let wanted = self.relations.div_ceil(self.sessions) + self.per_transaction;
         Some(PreflightIssue {
             severity: Severity::Degraded,
             text: format!(
-                "a dump locks {} tables and sequences at once, and this server has room for about {room} locks \
+                "a dump locks {} tables and sequences at once, and this server has about {capacity} locks \
                  (max_locks_per_transaction {} x {} sessions)",
                 self.relations, self.per_transaction, self.sessions
             ),
@@ -43,7 +43,7 @@ impl Locks {
     }
 }
 
-/// A dump locks every table, and reads every sequence, in one transaction.
+/// A dump locks every table and sequence in one transaction.
 async fn locks(session: &mut Session) -> Result<Option<PreflightIssue>, PostgresError> {
     let setting = |name: &str| format!("pg_catalog.current_setting('{name}')::pg_catalog.int8");
     let question = format!(
@@ -59,14 +59,14 @@ async fn locks(session: &mut Session) -> Result<Option<PreflightIssue>, Postgres
     Ok(locks.and_then(|locks| locks.issue()))
 }
 
-/// A standby has no unlogged data, and may cancel a long query.
+/// A standby has no unlogged data, and may cancel long queries.
 async fn on_standby(session: &mut Session) -> Result<Vec<PreflightIssue>, PostgresError> {
     let mut issues = Vec::new();
     let unlogged = relations("c.relkind IN ('r', 'p') AND c.relpersistence = 'u'");
     if let Answer::Found(found) = ask(session, &unlogged).await? {
         issues.push(PreflightIssue {
             severity: Severity::LeavesOut,
-            text: format!("a standby has no rows of unlogged tables: {} will be empty", found.words("tables")),
+            text: format!("a standby has no rows of unlogged tables: the dump has none of {}", found.words("tables")),
             hint: "back up the primary where they matter".to_owned(),
         });
     }
@@ -82,13 +82,12 @@ async fn on_standby(session: &mut Session) -> Result<Vec<PreflightIssue>, Postgr
     Ok(issues)
 }
 
-/// A pooler that was found by asking, or has the usual port or name of one. A transaction pooler hands each transaction
-/// another server session, which breaks `pg_dump`'s own settings.
+/// A pooler that was detected, or that has the usual port or name of one.
 fn pooler(facts: &Facts) -> Option<PreflightIssue> {
     let Place { host, port, .. } = &facts.place;
     let looks_like_one = matches!(port.as_str(), "6432" | "6543")
         || ["pooler", "pgbouncer", "pgcat"].iter().any(|word| host.to_ascii_lowercase().contains(word));
-    let text = match facts.pooling {
+    let text = match facts.place.pooling {
         Pooling::Transaction => format!("{host}:{port} is a transaction pooler"),
         Pooling::Session => {
             format!("{host}:{port} is a connection pooler: its session with the server is older than this one")
@@ -100,19 +99,19 @@ fn pooler(facts: &Facts) -> Option<PreflightIssue> {
     Some(PreflightIssue { severity: Severity::Degraded, text, hint })
 }
 
-/// A server with `tcp_user_timeout` ends a connection that is not read for so long, which is what a dump does that waits for
-/// S3. Not asked where a spool takes the dump. On a Unix socket it is 0.
+/// A server with `tcp_user_timeout` closes a connection that is not read for that long, and a dump that waits for S3 does not
+/// read. With a spool it does. On a Unix socket the setting is 0.
 ///
 /// # Errors
-/// Where the session is lost.
+/// If the session is lost.
 pub async fn short_timeouts(session: &mut Session, facts: &Facts) -> Result<Option<PreflightIssue>, PostgresError> {
     let question = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'tcp_user_timeout' AND setting <> '0'";
     let answer = session.query_if_allowed(question).await?;
     Ok(answer.first().map(|milliseconds| PreflightIssue {
         severity: Severity::Degraded,
         text: format!(
-            "the server (tcp_user_timeout) ends a connection from which nothing is read for {milliseconds} ms: so it does \
-             with a dump that waits for S3 that long"
+            "the server closes a connection that is not read for {milliseconds} ms (tcp_user_timeout), such as that of a dump \
+             that waits for S3"
         ),
         hint: format!("set BACKUP_SPOOL_DIR, or ALTER ROLE {} SET tcp_user_timeout = 0", quoted_name(&facts.user)),
     }))
@@ -123,10 +122,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_relations_than_locks_are_a_concern_and_the_setting_that_is_named_suffices() {
+    fn suggested_number_of_locks_suffices() {
         let locks = |relations, per_transaction| Locks { relations, per_transaction, sessions: 20 };
         assert_eq!(locks(1280, 64).issue(), None);
-        let issue = locks(7200, 64).issue().expect("a issue");
+        let issue = locks(7200, 64).issue().expect("an issue");
         assert!(issue.text.contains("7200 tables") && issue.text.contains("about 1280 locks"), "{issue:?}");
         assert!(issue.hint.contains("max_locks_per_transaction to 424"), "{issue:?}");
         assert_eq!(locks(7200, 424).issue(), None);

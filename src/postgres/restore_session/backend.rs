@@ -31,13 +31,11 @@ impl Backend {
         }
         let is_it = format!("a.pid = {pid} AND a.backend_start = '{started}'");
         let end = format!(
-            "SELECT pg_catalog.pg_stat_clear_snapshot() IS NULL, pg_catalog.pg_terminate_backend(a.pid) \
-             FROM pg_catalog.pg_stat_get_activity({pid}) a WHERE {is_it}"
+            "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_get_activity({pid}) a WHERE {is_it}"
         );
         let began = Instant::now();
         loop {
-            control.query("SELECT pg_catalog.pg_stat_clear_snapshot()").await?;
-            if control.query_as_login(&end).await?.is_empty() {
+            if control.query_activity(&end).await?.is_empty() {
                 return Ok(());
             }
             if began.elapsed() > GONE_DEADLINE {
@@ -59,9 +57,8 @@ impl Backend {
         );
         loop {
             sleep(LEFT_WAITING / 4).await;
-            let _ = control.query("SELECT pg_catalog.pg_stat_clear_snapshot()").await;
             // Without the control session, the restore's own connection will fail as well.
-            if control.query_as_login(&question).await.is_ok_and(|rows| !rows.is_empty()) {
+            if control.query_activity(&question).await.is_ok_and(|rows| !rows.is_empty()) {
                 let reason = "psql reads the dump otherwise than this program: it waits for more of it".to_owned();
                 return PostgresError::SessionLost { reason };
             }

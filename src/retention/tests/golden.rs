@@ -1,5 +1,5 @@
-//! Tables of plans over years of dates, in `tests/fixtures/retention`: short enough to be checked by hand with a calendar.
-//! They are written anew with `UPDATE_DOCUMENTS=1`; then check them.
+//! Tables of plans over years of dates, in `tests/fixtures/retention`, short enough to be checked by hand with a calendar.
+//! `UPDATE_DOCUMENTS=1` writes them; check them then.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -30,7 +30,7 @@ fn assert_table(name: &str, about: &str, backups: &[Backup], policy: &RetentionP
     assert_eq!(found, expected, "{name}");
 }
 
-/// A line for each backup that is kept, and one for each run of backups that are deleted.
+/// A line for each kept backup, and one for each run of deleted backups.
 fn table(about: &str, plan: &Plan, policy: &RetentionPolicy) -> String {
     let mut text = format!("{about}\n\n");
     for run in plan.decisions().chunk_by(|one, next| one.verdict == Verdict::Delete && next.verdict == Verdict::Delete)
@@ -59,14 +59,14 @@ fn local(decision: &Decision, policy: &RetentionPolicy) -> String {
 }
 
 #[test]
-fn days() {
+fn keeps_backups_by_days() {
     let backups = every(DAY, "2026-10-01 02:00:00", "2026-10-31 02:00:00");
     let rules = Rules { days: Some(7), ..NO_RULES };
     assert_table("days", "Days 7; one a day at 02:00 in October.", &backups, &policy(rules, 1, Tz::UTC));
 }
 
 #[test]
-fn days_over_a_leap_day() {
+fn counts_leap_day() {
     for (name, year) in [("days-leap", 2024), ("days-no-leap", 2025)] {
         let backups = every(DAY, &format!("{year}-01-01 02:00:00"), &format!("{year}-03-02 02:00:00"));
         let about = format!("Days 3, on March 2nd {year}.");
@@ -75,14 +75,14 @@ fn days_over_a_leap_day() {
 }
 
 #[test]
-fn last() {
+fn keeps_last_backups() {
     let backups = every(HOUR, "2026-10-30 00:00:00", "2026-10-31 02:00:00");
     let rules = Rules { last: Some(5), ..NO_RULES };
     assert_table("last", "Last 5; one an hour.", &backups, &policy(rules, 1, Tz::UTC));
 }
 
 #[test]
-fn hourly() {
+fn keeps_one_backup_per_hour() {
     let backups = every(TimeDelta::minutes(20), "2026-10-30 21:00:00", "2026-10-31 02:10:00");
     let rules = Rules { hourly: Some(3), ..NO_RULES };
     assert_table("hourly", "Hourly 3; one every 20 minutes.", &backups, &policy(rules, 1, Tz::UTC));
@@ -95,14 +95,14 @@ fn hourly() {
 }
 
 #[test]
-fn daily() {
+fn keeps_one_backup_per_day() {
     let backups = every(HOUR * 6, "2026-02-20 01:00:00", "2026-03-02 13:00:00");
     let rules = Rules { daily: Some(4), ..NO_RULES };
     assert_table("daily", "Daily 4; one every 6 hours.", &backups, &policy(rules, 1, Tz::UTC));
 }
 
 #[test]
-fn weekly_over_a_long_year() {
+fn keeps_one_backup_per_iso_week() {
     let backups = every(DAY, "2020-11-01 02:00:00", "2021-01-12 02:00:00");
     let rules = Rules { weekly: Some(5), ..NO_RULES };
     let about = "Weekly 5; one a day. 2020 has a week 53, which ends on Sunday, January 3rd.";
@@ -110,7 +110,7 @@ fn weekly_over_a_long_year() {
 }
 
 #[test]
-fn monthly_over_february() {
+fn keeps_one_backup_per_month() {
     let backups = every(DAY, "2023-01-01 02:00:00", "2024-05-15 02:00:00");
     let rules = Rules { monthly: Some(6), ..NO_RULES };
     let about = "Monthly 6; one a day. February 2024 has 29 days.";
@@ -118,7 +118,7 @@ fn monthly_over_february() {
 }
 
 #[test]
-fn yearly_with_years_left_out() {
+fn does_not_count_years_without_backup() {
     let mut backups = every(DAY, "2015-01-01 02:00:00", "2019-06-30 02:00:00");
     backups.extend(every(DAY, "2022-03-01 02:00:00", "2026-11-23 02:00:00"));
     let rules = Rules { yearly: Some(7), ..NO_RULES };
@@ -127,7 +127,7 @@ fn yearly_with_years_left_out() {
 }
 
 #[test]
-fn all_rules_together() {
+fn combines_all_rules() {
     let backups = every(HOUR * 12, "2021-06-01 02:00:00", "2026-11-23 14:00:00");
     let (days, last, daily) = (Some(2), Some(3), Some(7));
     let rules = Rules { days, last, daily, weekly: Some(5), monthly: Some(12), yearly: Some(4), ..NO_RULES };
@@ -136,7 +136,7 @@ fn all_rules_together() {
 }
 
 #[test]
-fn days_that_have_23_and_25_hours() {
+fn keeps_one_backup_per_day_across_clock_changes() {
     let rules = Rules { daily: Some(3), ..NO_RULES };
     for (name, day, next) in [("spring", "2026-03-28", "2026-03-30"), ("autumn", "2026-10-24", "2026-10-26")] {
         let backups = every(HOUR, &format!("{day} 12:00:00"), &format!("{next} 12:00:00"));
@@ -146,7 +146,7 @@ fn days_that_have_23_and_25_hours() {
 }
 
 #[test]
-fn days_are_counted_by_the_calendar_whatever_hours_they_have() {
+fn counts_calendar_days_across_clock_changes() {
     // 2026-10-25 has 25 hours in Berlin: seven days are 169 hours, and the oldest one kept is 7 days old all the same.
     let backups = every(HOUR, "2026-10-17 00:00:00", "2026-10-26 22:30:00");
     let rules = Rules { days: Some(7), ..NO_RULES };
@@ -156,7 +156,7 @@ fn days_are_counted_by_the_calendar_whatever_hours_they_have() {
 }
 
 #[test]
-fn the_same_backups_in_other_time_zones() {
+fn uses_days_and_months_of_time_zone() {
     let backups = every(HOUR * 8, "2026-05-30 07:30:00", "2026-06-02 23:30:00");
     let rules = Rules { daily: Some(2), monthly: Some(2), ..NO_RULES };
     for (name, zone) in [
@@ -171,10 +171,10 @@ fn the_same_backups_in_other_time_zones() {
 }
 
 #[test]
-fn odd_changes_of_the_clock() {
+fn handles_unusual_clock_changes() {
     let rules = Rules { daily: Some(3), ..NO_RULES };
     let backups = every(TimeDelta::minutes(30), "2026-04-03 13:00:00", "2026-04-05 13:30:00");
-    let about = "Daily 3 on Lord Howe Island, whose clock goes back by half an hour; one every half hour.";
+    let about = "Daily 3 on Lord Howe Island, where the clock goes back by half an hour; one every half hour.";
     assert_table("lord-howe", about, &backups, &policy(rules, 1, Tz::Australia__Lord_Howe));
     let backups = every(HOUR * 6, "2011-12-28 22:00:00", "2011-12-31 16:00:00");
     let about = "Daily 3 in Samoa, which had no December 30th, 2011; one every 6 hours.";
@@ -182,25 +182,24 @@ fn odd_changes_of_the_clock() {
 }
 
 #[test]
-fn unsound_backups_never_stand_in_a_sound_ones_place() {
+fn invalid_backup_never_replaces_valid_one() {
     let mut backups = every(HOUR * 8, "2026-10-20 02:00:00", "2026-10-26 18:00:00");
     for backup in &mut backups {
         let started = backup.name.started().format("%d %H").to_string();
         backup.status = Some(match &*started {
-            // The last of a day, an entire day, and the newest of all.
+            // The last of a day, all of a day, and the newest.
             "23 18" | "24 02" | "24 10" | "24 18" | "26 18" => BackupStatus::Partial,
             "25 18" => BackupStatus::SizeMismatch,
             _ => BackupStatus::Valid,
         });
     }
     let rules = Rules { last: Some(2), daily: Some(4), ..NO_RULES };
-    let about =
-        "Last 2, daily 4, min-keep 4; one every 8 hours. Some are partial, the whole of October 24th among them.";
-    assert_table("unsound", about, &backups, &policy(rules, 4, Tz::UTC));
+    let about = "Last 2, daily 4, min-keep 4; one every 8 hours. Some are partial, all of October 24th among them.";
+    assert_table("invalid", about, &backups, &policy(rules, 4, Tz::UTC));
 }
 
 #[test]
-fn where_all_are_partial_the_rules_hold_as_well() {
+fn rules_apply_if_all_backups_are_partial() {
     let mut backups = every(DAY, "2026-10-01 02:00:00", "2026-10-31 02:00:00");
     for backup in &mut backups {
         backup.status = Some(BackupStatus::Partial);
@@ -211,7 +210,7 @@ fn where_all_are_partial_the_rules_hold_as_well() {
 }
 
 #[test]
-fn the_floor_holds_whatever_the_rules_say() {
+fn keeps_min_keep_backups_regardless_of_rules() {
     let mut backups = every(DAY, "2026-01-01 02:00:00", "2026-01-10 02:00:00");
     backups.extend(every(DAY, "2026-10-31 02:00:00", "2026-10-31 02:00:00"));
     let rules = Rules { days: Some(7), ..NO_RULES };

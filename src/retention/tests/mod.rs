@@ -1,4 +1,4 @@
-//! Tests of the plan and of what speaks against it: tables to check by hand, and properties that always hold.
+//! Tests of the plan and its safety checks: tables to check by hand, and properties of every plan.
 
 mod golden;
 mod properties;
@@ -18,10 +18,10 @@ fn time(text: &str) -> DateTime<Utc> {
 /// Valid backups of 1,000 bytes, at regular times from the first to the last.
 fn every(step: TimeDelta, from: &str, to: &str) -> Vec<Backup> {
     let times = std::iter::successors(Some(time(from)), |time| Some(*time + step));
-    times.take_while(|time_of_one| *time_of_one <= time(to)).map(|started| sound(started, 1000)).collect()
+    times.take_while(|time_of_one| *time_of_one <= time(to)).map(|started| valid(started, 1000)).collect()
 }
 
-fn sound(started: DateTime<Utc>, bytes: u64) -> Backup {
+fn valid(started: DateTime<Utc>, bytes: u64) -> Backup {
     Backup { name: BackupName::new(started), bytes, status: Some(BackupStatus::Valid) }
 }
 

@@ -1,4 +1,4 @@
-//! What holds for every plan, whatever the backups and the policy.
+//! Properties of every plan.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ fn status() -> impl Strategy<Value = BackupStatus> {
     prop_oneof![4 => Just(BackupStatus::Valid), 1 => Just(BackupStatus::Partial), 1 => Just(BackupStatus::SizeMismatch), 1 => Just(BackupStatus::Empty)]
 }
 
-/// Backups at any times, in any order; each name once. Some crowd, as backups by hand do.
+/// Backups at any times, in any order, with unique names. Some are close together, as manual backups are.
 fn backups() -> impl Strategy<Value = Vec<Backup>> {
     let seconds = prop_oneof![0..SPAN, (0..SPAN / 86_400).prop_map(|day| day * 86_400 + 7_200), SPAN - 200_000..SPAN];
     proptest::collection::btree_map(seconds, (status(), 0_u64..2_000), 0..60)
@@ -67,7 +67,7 @@ fn policies() -> impl Strategy<Value = RetentionPolicy> {
         .prop_filter_map("no rule", |(rules, min_keep, zone)| RetentionPolicy::new(rules, min_keep, zone))
 }
 
-/// Rules that keep at least what others do: each count larger or the same, and perhaps a rule more.
+/// Rules with counts that are at least as large, and perhaps more rules.
 fn enlarged(rules: Rules, by: Rules) -> Rules {
     let more = |count: Option<u32>, by: Option<u32>| count.map_or(by, |count| Some(count + by.unwrap_or_default()));
     Rules {
@@ -81,32 +81,32 @@ fn enlarged(rules: Rules, by: Rules) -> Rules {
     }
 }
 
-fn sound_names(backups: &[Backup]) -> BTreeSet<BackupName> {
-    let sound = backups.iter().filter(|backup| backup.status == Some(BackupStatus::Valid));
-    sound.map(|backup| backup.name).collect()
+fn valid_names(backups: &[Backup]) -> BTreeSet<BackupName> {
+    let valid = backups.iter().filter(|backup| backup.status == Some(BackupStatus::Valid));
+    valid.map(|backup| backup.name).collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn the_newest_and_the_newest_sound_ones_stay(backups in backups(), policy in policies()) {
+    fn keeps_newest_and_newest_valid_backups(backups in backups(), policy in policies()) {
         let kept = kept(&Plan::new(&backups, &policy));
         prop_assert_eq!(kept.first().map(|backup| backup.name), backups.iter().map(|backup| backup.name).max());
-        let (all, left) = (sound_names(&backups), sound_names(&kept));
+        let (all, left) = (valid_names(&backups), valid_names(&kept));
         let floor: BTreeSet<BackupName> = all.iter().rev().take(policy.min_keep).copied().collect();
         prop_assert!(floor.is_subset(&left), "{floor:?} of {left:?}");
     }
 
     #[test]
-    fn a_plan_for_what_a_plan_kept_deletes_nothing(backups in backups(), policy in policies()) {
+    fn second_plan_deletes_nothing(backups in backups(), policy in policies()) {
         let kept = kept(&Plan::new(&backups, &policy));
         let again = Plan::new(&kept, &policy);
         prop_assert_eq!(again.deletions().next(), None);
     }
 
     #[test]
-    fn a_larger_policy_never_deletes_more(
+    fn larger_policy_deletes_no_more(
         backups in backups(),
         policy in policies(),
         (by, floor_by) in (rules(), 0_u32..4),
@@ -122,14 +122,14 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_the_backups_does_not_matter(backups in backups(), policy in policies()) {
+    fn order_of_backups_does_not_matter(backups in backups(), policy in policies()) {
         let mut sorted = backups.clone();
         sorted.sort_unstable_by_key(|backup| backup.name);
         prop_assert_eq!(Plan::new(&backups, &policy), Plan::new(&sorted, &policy));
     }
 
     #[test]
-    fn each_backup_is_decided_once_with_a_reason(backups in backups(), policy in policies()) {
+    fn decides_each_backup_once_with_reason(backups in backups(), policy in policies()) {
         let plan = Plan::new(&backups, &policy);
         let decided: Vec<BackupName> = plan.decisions().iter().map(|decision| decision.backup.name).collect();
         let mut expected: Vec<BackupName> = backups.iter().map(|backup| backup.name).collect();
@@ -139,21 +139,21 @@ proptest! {
     }
 
     #[test]
-    fn asking_for_what_was_assumed_comes_to_the_plan_of_one_who_knows_everything(
+    fn reading_assumed_backups_leads_to_plan_with_all_statuses(
         backups in backups(),
         policy in policies(),
     ) {
         let known = Plan::new(&backups, &policy);
-        let mut asked: Vec<Backup> = backups.iter().map(|backup| Backup { status: None, ..*backup }).collect();
+        let mut unread: Vec<Backup> = backups.iter().map(|backup| Backup { status: None, ..*backup }).collect();
         let last = loop {
-            let plan = Plan::new(&asked, &policy);
+            let plan = Plan::new(&unread, &policy);
             if plan.assumed().is_empty() {
                 break plan;
             }
-            for place in &mut asked {
-                if plan.assumed().contains(&place.name) {
-                    prop_assert_eq!(place.status, None, "asked twice");
-                    place.status = backups.iter().find(|backup| backup.name == place.name).expect("it").status;
+            for backup in &mut unread {
+                if plan.assumed().contains(&backup.name) {
+                    prop_assert_eq!(backup.status, None, "read twice");
+                    backup.status = backups.iter().find(|read| read.name == backup.name).expect("it").status;
                 }
             }
         };
@@ -164,7 +164,7 @@ proptest! {
     }
 
     #[test]
-    fn where_all_are_sound_few_are_asked_for(count in 1_usize..2_000, policy in policies()) {
+    fn assumes_few_backups_if_all_are_valid(count in 1_usize..2_000, policy in policies()) {
         let hourly = |hour: usize| Backup {
             name: BackupName::new(DateTime::from_timestamp(BEGIN + 3_600 * i64::try_from(hour).expect("small"), 0).expect("in range")),
             bytes: 1,
@@ -174,6 +174,6 @@ proptest! {
         let rules = policy.rules;
         let counts = [rules.last, rules.hourly, rules.daily, rules.weekly, rules.monthly, rules.yearly];
         let bound = policy.min_keep + counts.iter().flatten().sum::<u32>() as usize;
-        prop_assert!(plan.assumed().len() <= bound, "{} asked for, {bound} at most", plan.assumed().len());
+        prop_assert!(plan.assumed().len() <= bound, "{} assumed, {bound} at most", plan.assumed().len());
     }
 }

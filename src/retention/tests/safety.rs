@@ -1,4 +1,4 @@
-//! Each sign that something is wrong, one step before it and one behind.
+//! Each safety check, one step before and one step after its limit.
 
 use crate::retention::Occasion;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use super::super::{
     Backup, BackupStatus, Decision, Plan, Reason, RetentionPolicy, Rules, SafetyCheck, Verdict, safety_checks,
 };
-use super::{every, policy, sound, time};
+use super::{every, policy, time, valid};
 use crate::archive::name::BackupName;
 
 const NEWEST: &str = "2026-10-31 02:00:00";
@@ -21,7 +21,7 @@ fn days(days: u32) -> RetentionPolicy {
     policy(Rules { days: Some(days), ..Rules::default() }, 1, Tz::UTC)
 }
 
-/// As an inventory at this time finds them.
+/// With the statuses that a review at this time finds.
 fn seen(backups: &[Backup], now: DateTime<Utc>) -> Vec<Backup> {
     let is_future = |backup: &Backup| backup.name.is_in_future(now);
     let status = |backup: &Backup| if is_future(backup) { Some(BackupStatus::Future) } else { backup.status };
@@ -37,19 +37,19 @@ fn now() -> DateTime<Utc> {
 }
 
 #[test]
-fn nothing_speaks_against_an_ordinary_plan() {
+fn accepts_ordinary_plan() {
     assert_eq!(found(&ten_days(), &days(7), now()), []);
     assert_eq!(Plan::new(&ten_days(), &days(7)).deletions().count(), 2);
     assert_eq!(found(&[], &days(7), now()), []);
 }
 
 #[test]
-fn a_gap_longer_than_backups_are_kept_until_as_many_as_always_stay_were_made_since() {
-    // Some stay for being the last, so that no more than half would go.
+fn gap_longer_than_retention_blocks_until_min_keep_backups() {
+    // `last` keeps some, so that no more than half are deleted.
     let policy = policy(Rules { days: Some(7), last: Some(8), ..Rules::default() }, 3, Tz::UTC);
     let with_gap = |gap: i64, since: i64| {
         let mut backups = ten_days();
-        backups.extend((0..since).map(|day| sound(time(NEWEST) + TimeDelta::days(gap + day), 1000)));
+        backups.extend((0..since).map(|day| valid(time(NEWEST) + TimeDelta::days(gap + day), 1000)));
         found(&backups, &policy, time("2027-01-01 00:00:00"))
     };
     assert_eq!(with_gap(7, 1), []);
@@ -59,21 +59,21 @@ fn a_gap_longer_than_backups_are_kept_until_as_many_as_always_stay_were_made_sin
 }
 
 #[test]
-fn a_gap_is_nothing_to_rules_that_count_what_is_there() {
+fn gap_does_not_block_rules_that_count_backups() {
     let mut backups = ten_days();
-    backups.push(sound(time(NEWEST) + TimeDelta::days(400), 1000));
+    backups.push(valid(time(NEWEST) + TimeDelta::days(400), 1000));
     let daily = policy(Rules { daily: Some(7), ..Rules::default() }, 1, Tz::UTC);
     assert_eq!(found(&backups, &daily, time("2028-01-01 00:00:00")), []);
     assert_eq!(Plan::new(&backups, &daily).deletions().count(), 4);
 }
 
 #[test]
-fn only_sound_backups_fill_a_gap() {
+fn invalid_backups_do_not_fill_gap() {
     let mut backups = ten_days();
     let partial =
-        |day: i64| Backup { status: Some(BackupStatus::Partial), ..sound(time(NEWEST) + TimeDelta::days(day), 1000) };
+        |day: i64| Backup { status: Some(BackupStatus::Partial), ..valid(time(NEWEST) + TimeDelta::days(day), 1000) };
     backups.extend((1..20).map(partial));
-    backups.push(sound(time(NEWEST) + TimeDelta::days(20), 1000));
+    backups.push(valid(time(NEWEST) + TimeDelta::days(20), 1000));
     let policy = policy(Rules { days: Some(14), ..Rules::default() }, 2, Tz::UTC);
     let reasons = found(&backups, &policy, time("2027-01-01 00:00:00"));
     let name = BackupName::new(time("2026-11-20 02:00:00"));
@@ -81,7 +81,7 @@ fn only_sound_backups_fill_a_gap() {
 }
 
 #[test]
-fn a_newest_backup_of_less_than_half_the_size() {
+fn newest_backup_below_half_the_median_blocks() {
     let with_sizes = |sizes: [u64; 10]| {
         let mut backups = ten_days();
         for (backup, bytes) in backups.iter_mut().zip(sizes) {
@@ -89,7 +89,7 @@ fn a_newest_backup_of_less_than_half_the_size() {
         }
         found(&backups, &days(7), now())
     };
-    // The median of the five before the newest is 1,000, whatever the older ones have.
+    // The median of the five before the newest is 1,000; older ones do not count.
     assert_eq!(with_sizes([9000, 9000, 9000, 9000, 10, 20, 1000, 1001, 5000, 500]), []);
     let name = BackupName::new(time(NEWEST));
     let shrunk = |bytes, median| vec![SafetyCheck::Shrunk { name, bytes, median }];
@@ -98,74 +98,74 @@ fn a_newest_backup_of_less_than_half_the_size() {
 }
 
 #[test]
-fn a_new_size_is_accepted_once_backups_of_it_span_seven_days() {
+fn accepts_new_size_after_seven_days() {
     // Ten days of large backups, and then small ones.
     let with_small = |step: TimeDelta, count: i32, bytes: &dyn Fn(i32) -> u64| {
         let mut backups = ten_days();
         let started = |index: i32| time(NEWEST) + TimeDelta::days(1) + step * index;
-        backups.extend((0..count).map(|index| sound(started(index), bytes(index))));
+        backups.extend((0..count).map(|index| valid(started(index), bytes(index))));
         found(&backups, &days(7), time("2027-01-01 00:00:00"))
             .iter()
-            .any(|freeze| matches!(freeze, SafetyCheck::Shrunk { .. }))
+            .any(|check| matches!(check, SafetyCheck::Shrunk { .. }))
     };
     let (hour, day) = (TimeDelta::hours(1), TimeDelta::days(1));
     for (step, blocked, accepted) in [(day, 7, 8), (hour, 168, 169), (day * 7, 1, 2)] {
         assert!(with_small(step, 1, &|_| 10) && with_small(step, blocked, &|_| 10), "{step}");
         assert!(!with_small(step, accepted, &|_| 10), "{step}");
     }
-    // It may grow meanwhile; and what shrinks once more is new again.
+    // The size may grow meanwhile. A second shrink is a new size again.
     assert!(with_small(day, 7, &|index| 10 << index.min(5)) && !with_small(day, 8, &|index| 10 << index.min(5)));
     assert!(with_small(day, 12, &|index| if index == 11 { 1 } else { 10 }));
 }
 
 #[test]
-fn an_invalid_backup_neither_is_nor_hides_a_new_size() {
+fn invalid_backup_is_not_compared() {
     let mut backups = ten_days();
     let empty =
-        |day: i64| Backup { status: Some(BackupStatus::Empty), ..sound(time(NEWEST) + TimeDelta::days(day), 20) };
+        |day: i64| Backup { status: Some(BackupStatus::Empty), ..valid(time(NEWEST) + TimeDelta::days(day), 20) };
     backups.extend((1..9).map(empty));
     let rule = policy(Rules { last: Some(9), ..Rules::default() }, 1, Tz::UTC);
     assert_eq!(found(&backups, &rule, time("2027-01-01 00:00:00")), []);
-    backups.push(sound(time(NEWEST) + TimeDelta::days(9), 30));
+    backups.push(valid(time(NEWEST) + TimeDelta::days(9), 30));
     let reasons = found(&backups, &rule, time("2027-01-01 00:00:00"));
     assert!(matches!(reasons[..], [SafetyCheck::Shrunk { bytes: 30, median: 1000, .. }]), "{reasons:?}");
 }
 
 #[test]
-fn a_partial_backup_is_not_compared() {
+fn partial_backup_is_not_compared() {
     let mut backups = ten_days();
     let newest = backups.last_mut().expect("it");
     (newest.bytes, newest.status) = (1, Some(BackupStatus::Partial));
     assert_eq!(found(&backups, &days(7), now()), []);
-    // And does not hide that the newest valid one is too small.
-    backups.push(Backup { status: Some(BackupStatus::Partial), ..sound(time("2026-10-31 02:30:00"), 1000) });
-    backups[9] = sound(time(NEWEST), 1);
+    // The newest valid one is, and is too small.
+    backups.push(Backup { status: Some(BackupStatus::Partial), ..valid(time("2026-10-31 02:30:00"), 1000) });
+    backups[9] = valid(time(NEWEST), 1);
     assert!(matches!(found(&backups, &days(7), now())[..], [SafetyCheck::Shrunk { bytes: 1, .. }]));
 }
 
 #[test]
-fn most_of_more_than_five_would_go() {
+fn deleting_more_than_half_blocks() {
     let backups = ten_days();
     let last = |count: u32| policy(Rules { last: Some(count), ..Rules::default() }, 1, Tz::UTC);
     assert_eq!(found(&backups, &last(5), now()), []);
     assert_eq!(found(&backups, &last(4), now()), [SafetyCheck::Most { deleted: 6, total: 10 }]);
-    // Of five or fewer, as many may go as the rules say.
+    // Up to five backups, the rules decide alone.
     assert_eq!(found(&backups[5..], &last(1), now()), []);
     assert_eq!(found(&backups[4..], &last(1), now()), [SafetyCheck::Most { deleted: 5, total: 6 }]);
 }
 
 #[test]
-fn a_name_in_the_future() {
+fn name_in_the_future_blocks() {
     let backups = ten_days();
     assert_eq!(found(&backups, &days(7), time("2026-10-31 01:00:00")), []);
-    // Where that one is not counted, too, something would be deleted.
+    // Something would be deleted, although that one is not counted.
     let name = BackupName::new(time(NEWEST));
     assert_eq!(found(&backups, &days(7), time("2026-10-31 00:59:59")), [SafetyCheck::Future { name }]);
 }
 
 #[test]
-fn a_backup_of_the_future_is_kept_and_nothing_is_counted_from_it() {
-    let future = sound(time("2036-10-31 02:00:00"), 1000);
+fn keeps_backup_in_the_future_without_counting_it() {
+    let future = valid(time("2036-10-31 02:00:00"), 1000);
     let backups: Vec<Backup> = ten_days().into_iter().chain([future]).collect();
     for rules in [Rules { days: Some(7), ..Rules::default() }, Rules { last: Some(8), ..Rules::default() }] {
         let policy = policy(rules, 1, Tz::UTC);
@@ -178,17 +178,17 @@ fn a_backup_of_the_future_is_kept_and_nothing_is_counted_from_it() {
 }
 
 #[test]
-fn nothing_speaks_against_a_plan_that_deletes_nothing() {
+fn accepts_plan_without_deletions() {
     let mut backups = ten_days();
-    backups.push(sound(time("2036-10-31 02:00:00"), 0));
+    backups.push(valid(time("2036-10-31 02:00:00"), 0));
     let rules = Rules { last: Some(100), ..Rules::default() };
     assert_eq!(found(&backups, &policy(rules, 1, Tz::UTC), now()), []);
 }
 
 #[test]
-fn several_signs_are_all_named_and_each_says_what_to_do() {
+fn each_failed_check_is_reported_with_advice() {
     let mut backups = ten_days();
-    backups.extend([sound(time("2026-11-30 02:00:00"), 0), sound(time("2036-10-31 02:00:00"), 0)]);
+    backups.extend([valid(time("2026-11-30 02:00:00"), 0), valid(time("2036-10-31 02:00:00"), 0)]);
     let reasons =
         found(&backups, &policy(Rules { days: Some(7), ..Rules::default() }, 2, Tz::UTC), time("2026-11-30 03:00:00"));
     let texts: Vec<String> = reasons.iter().map(|check| check.explained(Occasion::Deletion)).collect();
@@ -197,12 +197,12 @@ fn several_signs_are_all_named_and_each_says_what_to_do() {
     for text in texts {
         assert!(commands.iter().all(|command| text.contains(command)) && !text.contains('\n'), "{text}");
     }
-    // What was found is told without the advice where the advice was taken.
+    // The text without the advice is for `--force`, which follows the advice.
     assert!(reasons.iter().all(|reason| !reason.to_string().contains("--force")), "{reasons:?}");
 }
 
 #[test]
-fn where_fewer_are_valid_than_always_stay_the_newest_others_stay_too() {
+fn fills_min_keep_with_newest_others() {
     let kept = |valid: &[usize]| {
         let mut backups = ten_days();
         for (index, backup) in backups.iter_mut().rev().enumerate().filter(|(index, _)| !valid.contains(index)) {

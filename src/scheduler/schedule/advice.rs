@@ -1,4 +1,4 @@
-//! What to write instead of an expression that other schedulers know and this one does not. Part of [`super`].
+//! What to write instead of an expression that only other schedulers accept. Part of [`super`].
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// Why an expression is none, with what to write instead, where another scheduler's is recognised.
+/// Rejects an expression of another scheduler and says what to write instead.
 pub(super) fn advice(text: &str) -> Option<String> {
     let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     if let Some((_, zone)) = first.split_once('=').filter(|(name, _)| matches!(*name, "TZ" | "CRON_TZ")) {
@@ -24,7 +24,7 @@ pub(super) fn advice(text: &str) -> Option<String> {
     None
 }
 
-/// The expression that fires at complete multiples of a period, where the clock has such.
+/// The expression for a period that divides an hour or a day.
 fn every(period: Duration) -> Option<String> {
     match period.as_secs() {
         DAY => Some("@daily".to_owned()),
@@ -39,9 +39,9 @@ fn every(period: Duration) -> Option<String> {
     }
 }
 
-/// A step that is no shorter than its field's entire range, and so steps nowhere: `*/90` minutes would be each hour.
+/// Rejects a step of at least its field's range: `*/90` minutes would fire each hour.
 pub(super) fn idle_step(fields: &[&str]) -> Option<String> {
-    // From behind: a second may stand in front.
+    // From the last field, because the first may be the second or the minute.
     const RANGES: [(&str, u32); 6] = [
         ("days a week", 7),
         ("months a year", 12),

@@ -1,9 +1,8 @@
-//! The sweep: this tool's own multipart uploads that nobody goes on with, left by a process that was killed outright. They
-//! are invisible, but cost what their parts weigh.
+//! Aborts this tool's own abandoned multipart uploads. A process that was killed leaves them behind; they are invisible, but
+//! their parts are billed.
 //!
-//! Called by `commands::prune` and at the end of `backup`. It never fails anything: what it cannot do today it does another
-//! day. Stale is an upload under one of this tool's names that was begun, and last written to, long ago: one that still gets
-//! parts is a backup that takes its time.
+//! Called by `commands::prune`, and by [`super::after_backup`]. An upload is stale if it has one of this tool's names, was
+//! initiated long ago and got no part since. Failures are logged only: a later run tries again.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,33 +15,33 @@ use crate::error_chain::Chain;
 use crate::spool::{SpoolError, upload_ids};
 use crate::storage::{AbandonedUpload, Destination, Failure, FailureKind};
 
-/// How long an upload must have been left alone, by default (SPEC §6).
-pub const SWEEP_AFTER: Duration = Duration::from_hours(7 * 24);
+/// How long an upload must have been idle, by default.
+pub const STALE_AFTER: Duration = Duration::from_hours(7 * 24);
 
-/// What makes an upload stale.
+/// Which uploads are stale.
 #[derive(Clone, Debug)]
-pub struct Sweep {
+pub struct UploadCleanup {
     after: Duration,
-    /// `None` where nobody knows.
-    spared: Option<BTreeSet<String>>,
+    /// Upload ids to keep; `None` if they are not known, and then no upload is stale.
+    kept: Option<BTreeSet<String>>,
 }
 
-impl Sweep {
-    /// Uploads that were left alone for so long.
+impl UploadCleanup {
+    /// Uploads that were idle for so long.
     #[must_use]
     pub fn after(after: Duration) -> Self {
-        Self { after, spared: Some(BTreeSet::new()) }
+        Self { after, kept: Some(BTreeSet::new()) }
     }
 
-    /// None, whatever there is.
+    /// No uploads.
     #[must_use]
-    pub fn of_nothing() -> Self {
-        Self { after: SWEEP_AFTER, spared: None }
+    pub fn disabled() -> Self {
+        Self { after: STALE_AFTER, kept: None }
     }
 
-    /// But for those that a journal in this spool knows: the next backup means to go on with them. Where it cannot be read,
-    /// nothing is stale.
-    pub async fn sparing(self, spool: Option<&Path>) -> Self {
+    /// Keeps the uploads in the journals of this spool, because the next backup resumes them. Keeps all uploads if the spool
+    /// cannot be read.
+    pub async fn keeping_spooled(self, spool: Option<&Path>) -> Self {
         let ids = match spool {
             None => Ok(BTreeSet::new()),
             Some(spool) => upload_ids(spool).await,
@@ -50,17 +49,16 @@ impl Sweep {
         let warn = |error: &SpoolError| {
             tracing::warn!(error = %Chain(error), "no stale upload is aborted: one of them may wait in the spool");
         };
-        let spared = ids.inspect_err(warn).ok();
-        Self { spared, ..self }
+        Self { kept: ids.inspect_err(warn).ok(), ..self }
     }
 
-    /// The stale uploads of a destination. Where they cannot be looked for, none.
+    /// The stale uploads of a destination; none if they cannot be listed.
     pub async fn find(&self, destination: &Destination, now: DateTime<Utc>) -> Vec<AbandonedUpload> {
-        let Some(spared) = &self.spared else { return Vec::new() };
+        let Some(kept) = &self.kept else { return Vec::new() };
         let uploads = match destination.open_uploads(BEGINNING).await {
             Ok(uploads) => uploads,
             Err(failure) => {
-                tell(&failure, "stale uploads cannot be looked for");
+                log(&failure, "stale uploads cannot be looked for");
                 return Vec::new();
             }
         };
@@ -68,8 +66,8 @@ impl Sweep {
         let Some(latest) = latest else { return Vec::new() };
         let mut stale = Vec::new();
         for upload in uploads {
-            let is_ours = BackupName::parse(&upload.file_name).is_some() && !spared.contains(&upload.id);
-            // A store that does not tell when it was begun leaves it to a lifecycle rule.
+            let is_ours = BackupName::parse(&upload.file_name).is_some() && !kept.contains(&upload.id);
+            // A store that does not report the time of initiation needs a lifecycle rule.
             if !is_ours || upload.initiated.is_none_or(|initiated| initiated > latest) {
                 continue;
             }
@@ -78,13 +76,13 @@ impl Sweep {
                 Ok(true) => {}
                 // Completed or aborted meanwhile.
                 Err(failure) if matches!(failure.kind, FailureKind::NoSuchUpload | FailureKind::NotFound) => {}
-                Err(failure) => tell(&failure, "it is not known when this upload was last written to: it is left"),
+                Err(failure) => log(&failure, "an upload is kept: it is not known when it was last written to"),
             }
         }
         stale
     }
 
-    /// Finds the stale uploads and aborts them; gives their number.
+    /// Aborts the stale uploads and returns their number.
     pub async fn run(&self, destination: &Destination, now: DateTime<Utc>) -> usize {
         let mut aborted = 0;
         for upload in self.find(destination, now).await {
@@ -93,15 +91,15 @@ impl Sweep {
                     aborted += 1;
                     tracing::info!(file_name = upload.file_name, upload_id = upload.id, "stale upload aborted");
                 }
-                Err(failure) => tell(&failure, "a stale upload cannot be aborted"),
+                Err(failure) => log(&failure, "a stale upload cannot be aborted"),
             }
         }
         aborted
     }
 }
 
-/// Credentials that may not look are no news; a store that does not answer, or half, is.
-fn tell(failure: &Failure, what: &str) {
+/// Warns of a store that fails or answers in part. Denied access is expected of write-only credentials.
+fn log(failure: &Failure, what: &str) {
     if failure.may_pass() || failure.is_broken_listing() {
         tracing::warn!(error = %failure, "{what}");
     } else {

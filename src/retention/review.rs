@@ -1,11 +1,8 @@
-//! What is stored and what is to become of it: the listing, the few manifests that matter, the plan, and what speaks
-//! against it. Reads only; `apply` acts on it.
+//! The review of a destination before anything is deleted: its listing, the plan, and the safety checks of the plan. Reads only.
 //!
-//! Whatever 100,000 backups cost in listing requests, manifests are read of those alone on which a decision hangs: of the
-//! newest, and of those that stand for a period; where there is none, the object itself is asked whether it is partial. A
-//! manifest that is damaged is none; one that cannot be had stops everything, as nothing is deleted on a doubt.
-
-use std::collections::BTreeMap;
+//! Made by `prune` and by [`super::after_backup`]. A listing of 100,000 backups must not cost 100,000 manifest requests: it reads
+//! the manifests of those backups alone that the plan depends on. A backup without a manifest, or with a damaged one, costs a
+//! HEAD request. A manifest that cannot be read for another reason is an error: nothing is deleted on doubt.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -19,12 +16,12 @@ use super::plan::{Backup, Plan};
 use super::policy::RetentionPolicy;
 use super::safety::{SafetyCheck, safety_checks};
 
-/// Requests at once (SPEC §7).
-pub(super) const AT_ONCE: usize = 16;
-/// From this round on, manifests are read ahead: where many backups are invalid, each round finds out about more of them.
-const PATIENT_ROUNDS: u32 = 2;
+/// Requests in flight.
+pub(super) const MAX_REQUESTS: usize = 16;
+/// From this round on, manifests are read ahead, or many invalid backups would cost as many rounds.
+const ROUNDS_WITHOUT_READ_AHEAD: u32 = 2;
 
-/// What a manifest says of its backup's status; the rest of it does not matter here, and may be of any version.
+/// What a manifest of any version says of its backup's status.
 #[derive(Deserialize)]
 struct ManifestSummary {
     object_bytes: u64,
@@ -32,20 +29,20 @@ struct ManifestSummary {
     partial: bool,
 }
 
-/// A destination, looked through.
+/// The stored backups, the plan, and the safety checks that block it.
 #[derive(Debug)]
-pub struct Inventory {
+pub struct RetentionReview {
     pub(super) entries: Entries,
     plan: Plan,
     safety_checks: Vec<SafetyCheck>,
 }
 
-impl Inventory {
+impl RetentionReview {
     /// Lists a destination and makes the plan for it.
     ///
     /// # Errors
-    /// Where the listing or a manifest is refused, or not to be had within the outage budget.
-    pub async fn make(
+    /// If the listing or a manifest is refused, or cannot be read within the outage budget.
+    pub async fn load(
         destination: &Destination,
         policy: &RetentionPolicy,
         now: DateTime<Utc>,
@@ -61,35 +58,34 @@ impl Inventory {
             if plan.assumed().is_empty() {
                 break plan;
             }
-            let ahead = 1_usize.checked_shl(round).filter(|_| round >= PATIENT_ROUNDS).unwrap_or_default();
-            ask((destination, &entries), &mut backups, plan.assumed(), ahead).await?;
+            let ahead = 1_usize.checked_shl(round).filter(|_| round >= ROUNDS_WITHOUT_READ_AHEAD).unwrap_or_default();
+            read_statuses((destination, &entries), &mut backups, plan.assumed(), ahead).await?;
             round += 1;
         };
         let safety_checks = safety_checks(&plan, policy);
         Ok(Self { entries, plan, safety_checks })
     }
 
-    /// What is to become of each backup.
+    /// The plan: keep or delete, for each backup.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// What speaks against the plan.
+    /// The safety checks that block the plan.
     #[must_use]
     pub fn safety_checks(&self) -> &[SafetyCheck] {
         &self.safety_checks
     }
 
-    /// How many bytes the plan's deletions take away, with what lies beside them.
-    #[must_use]
-    pub fn doomed_bytes(&self) -> u64 {
+    /// Bytes of the backups that the plan deletes, with their sidecars.
+    pub(super) fn bytes_to_delete(&self) -> u64 {
         let entries = self.plan.deletions().filter_map(|backup| self.entries.get(&backup.name));
         entries.map(|entry| entry.backup.unwrap_or_default() + entry.sidecars.iter().flatten().sum::<u64>()).sum()
     }
 
-    /// The names whose backup is gone while something still lies next to it. Only of those older than the newest backup that
-    /// does not lie in the future: what is newer may belong to one that is just being made.
+    /// The names that have sidecars but no backup. Only those older than the newest backup that is not in the future:
+    /// newer sidecars may belong to a backup in progress.
     pub fn orphans(&self) -> impl Iterator<Item = BackupName> {
         let mut backups = self.plan.decisions().iter().map(|decision| decision.backup);
         let newest = backups.find(|backup| backup.status != Some(BackupStatus::Future)).map(|backup| backup.name);
@@ -98,8 +94,8 @@ impl Inventory {
     }
 }
 
-/// Finds out about the wanted backups, and about the next `ahead` older ones behind the last of them.
-async fn ask(
+/// Reads the status of the wanted backups, and of the next `ahead` older ones. The backups are sorted newest first.
+async fn read_statuses(
     (destination, entries): (&Destination, &Entries),
     backups: &mut [Backup],
     wanted: &[BackupName],
@@ -108,62 +104,57 @@ async fn ask(
     let last = wanted.last().copied();
     let older = backups.iter().filter(|backup| backup.status.is_none() && Some(backup.name) < last);
     let ahead: Vec<BackupName> = older.take(ahead).map(|backup| backup.name).collect();
-    let places: BTreeMap<BackupName, usize> =
-        backups.iter().enumerate().map(|(index, backup)| (backup.name, index)).collect();
     let mut waiting = wanted.iter().copied().chain(ahead);
     let mut reading = JoinSet::new();
     loop {
-        while reading.len() < AT_ONCE
+        while reading.len() < MAX_REQUESTS
             && let Some(name) = waiting.next()
         {
             let (destination, entry) = (destination.clone(), entries.get(&name).copied().unwrap_or_default());
-            reading.spawn(async move { (name, status(&destination, name, entry).await) });
+            reading.spawn(async move { (name, read_status(&destination, name, entry).await) });
         }
         let Some(read) = reading.join_next().await else { return Ok(()) };
-        let (name, status) = match read {
-            Ok((name, status)) => (name, status?),
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
-        if let Some(index) = places.get(&name) {
-            backups[*index].status = Some(status);
+        let (name, status) = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let status = status?;
+        if let Ok(index) = backups.binary_search_by(|backup| name.cmp(&backup.name)) {
+            backups[index].status = Some(status);
         }
     }
 }
 
-/// What the manifest says of a backup; of one without, or whose manifest is damaged, what the object itself does.
-async fn status(destination: &Destination, name: BackupName, entry: Entry) -> Result<BackupStatus, StorageError> {
+/// The status by the manifest; without one, or with a damaged one, by the object's metadata.
+async fn read_status(destination: &Destination, name: BackupName, entry: Entry) -> Result<BackupStatus, StorageError> {
     let bytes = entry.backup.unwrap_or_default();
-    let brief = if entry.has_manifest() { read(destination, name).await? } else { None };
-    match brief {
-        Some(brief) => Ok(BackupStatus::by_manifest(bytes, brief.object_bytes, brief.partial)),
+    let manifest = if entry.has_manifest() { read_manifest(destination, name).await? } else { None };
+    match manifest {
+        Some(manifest) => Ok(BackupStatus::by_manifest(bytes, manifest.object_bytes, manifest.partial)),
         None if archive::is_too_small(bytes) => Ok(BackupStatus::Empty),
         None => Ok(BackupStatus::without_manifest(bytes, is_partial(destination, name).await?)),
     }
 }
 
-async fn read(destination: &Destination, name: BackupName) -> Result<Option<ManifestSummary>, StorageError> {
+/// Reads a listed manifest; `None` if it is damaged.
+async fn read_manifest(destination: &Destination, name: BackupName) -> Result<Option<ManifestSummary>, StorageError> {
     let read = destination.read_manifest(&format!("{name}{MANIFEST_SUFFIX}")).await;
-    // It was listed. Taking its absence for "none" would make a damaged backup a valid one, and its betters go.
     let manifest = read.map_err(StorageError::at_first_request)?;
-    let manifest = manifest
-        .ok_or_else(|| gone(name, "its manifest is listed, but cannot be found: nothing is deleted on doubt"))?;
+    // Without this, a damaged backup would count as valid, and better ones would be deleted.
+    let manifest = manifest.ok_or_else(|| missing(name, "its manifest is listed, but cannot be found"))?;
     Ok(manifest.ok())
 }
 
-/// Asks the object whether it is partial. Whoever may read manifests alone takes it for a complete one, as of old: no more is
-/// known of it.
+/// Asks the object whether it is partial. Credentials that may not read objects take it for complete.
 async fn is_partial(destination: &Destination, name: BackupName) -> Result<bool, StorageError> {
     match destination.head(&name.to_string()).await {
         Ok(Some(head)) => Ok(head.is_partial),
-        Ok(None) => Err(gone(name, "it is listed, but cannot be found: nothing is deleted on doubt")),
+        Ok(None) => Err(missing(name, "it is listed, but cannot be found")),
         Err(StorageError::Refused { failure, .. }) if failure.kind == FailureKind::Refused => {
-            tracing::warn!(%name, error = %failure, "without a manifest, and its object may not be read: taken for a valid backup");
+            tracing::warn!(%name, error = %failure, "the backup has no manifest, and its object may not be read: it counts as valid");
             Ok(false)
         }
         Err(error) => Err(error.at_first_request()),
     }
 }
 
-fn gone(name: BackupName, what: &str) -> StorageError {
-    StorageError::Inconsistent { key: name.to_string(), what: what.to_owned() }
+fn missing(name: BackupName, what: &str) -> StorageError {
+    StorageError::Inconsistent { key: name.to_string(), what: format!("{what}: nothing is deleted on doubt") }
 }

@@ -1,7 +1,7 @@
-//! What the server does for the dump: the backend of `pg_dump`, as `pg_stat_activity` shows it, and the end of it.
+//! What `pg_stat_activity` shows of a running dump: the backend of `pg_dump`, who blocks it, and whom it blocks.
 //!
-//! `backup::watch` asks on the control session. `pg_dump` is found by its application name
-//! ([`super::blocking::application_name`]). This decides nothing: whether a dump is stalled is `backup::stall`'s to say.
+//! `backup::watch` asks on the control session, and `backup::stall` decides whether a dump is stalled. `pg_dump` has an
+//! application name of its own for each run.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,22 +10,31 @@ use serde::Deserialize;
 
 use super::{PostgresError, Session, foreign_query};
 
-/// The backend that serves `pg_dump`. What this role may not know is absent.
+/// The sessions of one dump and its waiters. Fields that the role may not see are absent.
+#[derive(Debug, Deserialize)]
+pub struct Activity {
+    /// The backends with the dump's application name: parallel workers have the same.
+    backends: Vec<Backend>,
+    /// The sessions that wait for the dump's locks.
+    pub waiting: Vec<Waiting>,
+}
+
+/// The backend that serves `pg_dump`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub struct Backend {
     /// Its process id.
     pub pid: i32,
     /// Such as `active` or `idle in transaction`.
     pub state: Option<String>,
-    /// What kind of thing it waits for, such as `Client`, `Lock` or `IO`; nothing where it computes.
+    /// The kind of its wait, such as `Client`, `Lock` or `IO`; absent while it computes.
     pub wait_class: Option<String>,
     /// What it waits for, such as `ClientWrite`.
     pub wait: Option<String>,
-    /// Seconds since its state last changed: since its query began, or the one before it ended.
+    /// Seconds since its state changed: since its query began, or the previous one ended.
     pub unchanged_s: Option<f64>,
-    /// Its query, or the last one; the first 300 characters, on one line.
+    /// Its query, or the previous one; the first 300 characters, on one line.
     pub query: Option<String>,
-    /// Who holds the lock that it waits for.
+    /// The holders of the lock that it waits for.
     pub blockers: Option<Vec<Blocker>>,
 }
 
@@ -34,65 +43,90 @@ pub struct Backend {
 pub struct Blocker {
     /// The backend's process id.
     pub pid: i32,
-    /// Its user, where this role may know.
+    /// Its user.
     pub user: Option<String>,
     /// Such as `idle in transaction`.
     pub state: Option<String>,
-    /// Its query, or the last one; without literals.
-    #[serde(default, deserialize_with = "foreign_query::shown")]
+    /// Its query, or the previous one, without literals.
+    #[serde(default, deserialize_with = "foreign_query::redacted")]
     pub query: Option<String>,
 }
 
-impl Backend {
-    /// Asks what the backend of that name does; `None` where the server has none. Where there are several (of parallel
-    /// workers, which bear the same name), it is one that is at work.
+/// A session that waits for the dump's locks.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Waiting {
+    /// The backend's process id.
+    pub pid: i32,
+    /// Its user.
+    pub user: Option<String>,
+    /// Its query; the first 300 characters, on one line and without literals.
+    #[serde(default, deserialize_with = "foreign_query::redacted")]
+    pub query: Option<String>,
+}
+
+/// The application name of a run's `pg_dump`.
+#[must_use]
+pub fn application_name(run_id: &str) -> String {
+    format!("pg_s3_backup {}", run_id.get(..12).unwrap_or(run_id))
+}
+
+impl Activity {
+    /// Asks the server about the dump of that application name.
     ///
     /// # Errors
-    /// Where the session is lost.
-    pub async fn ask(session: &mut Session, application_name: &str) -> Result<Option<Self>, PostgresError> {
+    /// If the session is lost.
+    pub async fn read(session: &mut Session, application_name: &str) -> Result<Self, PostgresError> {
+        // pg_blocking_pids() is expensive, so ungranted locks, which are few, select the waiting sessions first.
         let question = format!(
-            "SELECT pg_catalog.json_build_object('pid', a.pid, 'state', a.state, 'wait_class', a.wait_event_type, \
+            "SELECT pg_catalog.json_build_object('backends', (SELECT coalesce(pg_catalog.json_agg(\
+             pg_catalog.json_build_object('pid', a.pid, 'state', a.state, 'wait_class', a.wait_event_type, \
              'wait', a.wait_event, 'unchanged_s', extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change), \
              'query', pg_catalog.regexp_replace(pg_catalog.left(a.query, 300), '[[:space:]]+', ' ', 'g'), \
              'blockers', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('pid', b.pid, 'user', b.usename, \
              'state', b.state, 'query', pg_catalog.left(b.query, 300))) FROM pg_catalog.pg_stat_activity b \
-             WHERE a.wait_event_type = 'Lock' AND b.pid = ANY (pg_catalog.pg_blocking_pids(a.pid)))) \
-             FROM pg_catalog.pg_stat_activity a WHERE a.application_name = '{application_name}'"
+             WHERE a.wait_event_type = 'Lock' AND b.pid = ANY (pg_catalog.pg_blocking_pids(a.pid))))), '[]') \
+             FROM pg_catalog.pg_stat_activity a WHERE a.application_name = '{application_name}'), \
+             'waiting', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('pid', a.pid, \
+             'user', a.usename, 'query', pg_catalog.left(a.query, 300))), '[]') \
+             FROM pg_catalog.pg_stat_activity a WHERE a.pid IN (SELECT l.pid FROM pg_catalog.pg_locks l WHERE NOT l.granted) \
+             AND EXISTS (SELECT FROM pg_catalog.pg_stat_activity d WHERE d.application_name = '{application_name}' \
+             AND d.pid = ANY (pg_catalog.pg_blocking_pids(a.pid)))))"
         );
-        // The session is in a transaction, where pg_stat_activity stays as it was first seen.
-        session.query("SELECT pg_catalog.pg_stat_clear_snapshot()").await?;
-        let answer = session.query_as_login(&question).await?;
-        let backends = answer.iter().map(|line| serde_json::from_str(line).map_err(PostgresError::Answer));
-        let backends: Vec<Self> = backends.collect::<Result<_, _>>()?;
-        Ok(backends.into_iter().max_by_key(Self::is_at_work))
+        let answer = session.query_activity(&question).await?;
+        serde_json::from_str(answer.first().map(String::as_str).unwrap_or_default()).map_err(PostgresError::Answer)
     }
 
-    /// Ends the backend of that name, should there still be one: of a `pg_dump` that is gone, or cut off, it would keep its
-    /// locks until the server notices.
+    /// Ends the dump's backends: the server may keep the session of a killed `pg_dump`, and its locks, for a long time.
     ///
     /// # Errors
-    /// Where the session is lost.
+    /// If the session is lost.
     pub async fn terminate(session: &mut Session, application_name: &str) -> Result<(), PostgresError> {
-        let order = format!(
+        let command = format!(
             "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
              WHERE application_name = '{application_name}'"
         );
-        session.query("SELECT pg_catalog.pg_stat_clear_snapshot()").await?;
-        let ended = session.query_as_login(&order).await?;
-        if !ended.is_empty() {
-            tracing::debug!("the session that pg_dump left on the server is ended");
+        if !session.query_activity(&command).await?.is_empty() {
+            tracing::debug!("terminated the backend that pg_dump left on the server");
         }
         Ok(())
     }
 
-    /// Whether the server is busy with the dump, rather than waiting for `pg_dump` to read or to ask.
+    /// The backend of `pg_dump`, preferably a working one; `None` if the server has none.
+    #[must_use]
+    pub fn backend(self) -> Option<Backend> {
+        self.backends.into_iter().max_by_key(Backend::is_at_work)
+    }
+}
+
+impl Backend {
+    /// Whether the server works for the dump. If not, it waits until `pg_dump` reads or sends a query.
     #[must_use]
     pub fn is_at_work(&self) -> bool {
         let is_idle = self.state.as_deref().is_some_and(|state| state.starts_with("idle"));
         !is_idle && self.wait_class.as_deref() != Some("Client")
     }
 
-    /// How long ago the server last did something for the dump; `None` where it does not tell.
+    /// Time since the server last did something for the dump; `None` if it is not known.
     #[must_use]
     pub fn quiet_for(&self) -> Option<Duration> {
         if self.is_at_work() {
@@ -101,7 +135,7 @@ impl Backend {
         Duration::try_from_secs_f64(self.unchanged_s?.max(0.0)).ok()
     }
 
-    /// Who holds the lock that it waits for; `None` where it waits for none.
+    /// The holders of the lock that it waits for; `None` if it waits for none.
     #[must_use]
     pub fn lock_holder(&self) -> Option<String> {
         if self.wait_class.as_deref() != Some("Lock") {
@@ -154,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_waits_for_pg_dump_is_not_at_work() {
+    fn backend_that_waits_for_pg_dump_is_not_at_work() {
         for (state, class, expected) in [
             ("active", None, true),
             ("active", Some("IO"), true),
@@ -167,11 +201,11 @@ mod tests {
         ] {
             assert_eq!(backend(state, class).is_at_work(), expected, "{state} {class:?}");
         }
-        assert!(Backend::default().is_at_work(), "nothing is known: track_activities is off");
+        assert!(Backend::default().is_at_work(), "track_activities is off");
     }
 
     #[test]
-    fn quiet_is_what_has_not_changed_and_is_not_at_work() {
+    fn working_backend_is_never_quiet() {
         let idle = Backend { unchanged_s: Some(90.5), ..backend("idle in transaction", Some("Client")) };
         assert_eq!(idle.quiet_for(), Some(Duration::from_millis(90_500)));
         let active = Backend { unchanged_s: Some(90.5), ..backend("active", Some("IO")) };
@@ -180,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_shown_with_all_that_is_known() {
+    fn display_has_all_known_fields() {
         let blocker = Blocker { pid: 9, user: Some("ann".to_owned()), state: None, query: Some("LOCK t".to_owned()) };
         let waiting = Backend {
             wait: Some("relation".to_owned()),
