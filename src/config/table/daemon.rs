@@ -17,9 +17,8 @@ pub const BACKUP_INTERVAL: Setting = Setting {
     default: "required by `daemon`",
     commands: SCHEDULED,
     refusal: ExitCode::InvalidCron,
-    help: "when to back up: a cron expression of five fields (six with seconds in front), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`",
+    help: "when to back up: a cron expression of five fields (six with seconds first), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`",
     group: Group::Schedule,
-    is_common: true,
     completion: Completion::Words(|| vec!["@hourly", "@daily", "@weekly", "@monthly", "@yearly"]),
     ..BASE
 };
@@ -30,9 +29,8 @@ pub const BACKUP_TIMEZONE: Setting = Setting {
     value: "ZONE",
     default: "`UTC`",
     commands: super::retention::RETENTION,
-    help: "time zone of the schedule, and of the days, weeks, months and years of retention, by its IANA name, such as `Europe/Berlin`",
+    help: "IANA time zone of schedule and retention, such as `Europe/Berlin`",
     group: Group::Schedule,
-    is_common: true,
     ..BASE
 };
 /// `BACKUP_RETRY_DELAYS`
@@ -41,7 +39,7 @@ pub const BACKUP_RETRY_DELAYS: Setting = Setting {
     value: "TIMES",
     default: "`5m,15m,45m`",
     commands: DAEMON,
-    help: "how long after a failed backup it is tried again, one time for each attempt, while the schedule's next is further away; or `off`",
+    help: "delays before a failed backup is retried, one per attempt, unless the next scheduled backup comes first; or `off`",
     group: Group::Schedule,
     ..BASE
 };
@@ -52,9 +50,8 @@ pub const LISTEN: Setting = Setting {
     value: "HOST:PORT",
     default: "none",
     commands: LISTENING,
-    help: "address of `/livez`, `/healthz`, `/status` and `/metrics`; `:9187` is that port on all addresses",
+    help: "address of the HTTP server: `/livez`, `/healthz`, `/status` and `/metrics`; `:9187` listens on all addresses",
     group: Group::Monitoring,
-    is_common: true,
     ..BASE
 };
 /// `METRICS_FILE`
@@ -63,9 +60,8 @@ pub const METRICS_FILE: Setting = Setting {
     flag: Some("metrics-file"),
     value: "FILE",
     default: "none",
-    help: "file to keep the metrics in, for the textfile collector of Prometheus's node exporter (`NAME.prom`)",
+    help: "file to write metrics to, for the textfile collector of Prometheus's node exporter (`NAME.prom`)",
     group: Group::Monitoring,
-    is_common: true,
     completion: Completion::File,
     ..BASE
 };
@@ -75,7 +71,7 @@ pub const PING_URL: Setting = Setting {
     value: "URL",
     default: "none",
     secrecy: Secrecy::Secret,
-    help: "URL to ping in the style of healthchecks.io: `/start` is appended when a backup begins, nothing when it is complete, `/fail` with the error when it failed",
+    help: "URL to ping as healthchecks.io defines: `/start` is appended when a backup starts, nothing when it succeeds, `/fail` with the error as body when it fails",
     group: Group::Monitoring,
     ..BASE
 };

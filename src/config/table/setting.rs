@@ -23,23 +23,38 @@ pub enum Group {
     Backup,
     /// When it is backed up.
     Schedule,
-    /// What is deleted afterwards.
+    /// What `check` verifies.
+    Checks,
+    /// Which backups are deleted.
     Retention,
-    /// Who is told.
+    /// Metrics, health and pings.
     Monitoring,
     /// What is written to the terminal.
     Output,
 }
 
 impl Group {
+    /// The groups in the order of help texts.
+    pub const ALL: [Self; 8] = [
+        Self::Source,
+        Self::Destination,
+        Self::Backup,
+        Self::Schedule,
+        Self::Checks,
+        Self::Retention,
+        Self::Monitoring,
+        Self::Output,
+    ];
+
     /// The heading in help texts.
     #[must_use]
-    pub fn heading(self) -> &'static str {
+    pub const fn heading(self) -> &'static str {
         match self {
             Self::Destination => "Destination",
             Self::Source => "Source",
             Self::Backup => "Backup",
             Self::Schedule => "Schedule",
+            Self::Checks => "Checks",
             Self::Retention => "Retention",
             Self::Monitoring => "Monitoring",
             Self::Output => "Output",
@@ -83,8 +98,6 @@ pub struct Setting {
     pub refusal: ExitCode,
     /// Where the flag stands in help texts.
     pub group: Group,
-    /// Whether the flag is one of the few that `-h` shows.
-    pub is_common: bool,
     /// What a shell offers for the flag's value.
     pub completion: Completion,
     /// What it does, in one sentence without a full stop. `-h` shows its first clause.
