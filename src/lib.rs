@@ -25,7 +25,7 @@
 //! | [`printable`] | text of others without what would control a terminal |
 //! | [`manual`] | examples and files, for help and manual |
 //! | [`error`] | why a command failed; only [`commands`] sees it, each module has its own error |
-//! | [`exit_code`], [`error_chain`], [`environment`], [`interrupt`], [`disk`] | leaves: the table of exit codes, errors as text, the process's environment, signals, file system calls with a deadline |
+//! | [`exit_code`], [`error_chain`], [`environment`], [`interrupt`], [`disk`], [`log_target`] | leaves: the table of exit codes, errors as text, the process's environment, signals, file system calls with a deadline, who an event is for |
 //!
 //! Dependencies point one way, which a test holds: `commands -> backup | check | scheduler -> retention -> archive -> storage ->
 //! spool -> proof -> pipeline | postgres`. [`config`] fills the settings of all of them and is seen by [`cli`], [`manual`] and
@@ -62,6 +62,7 @@ pub mod error_chain;
 pub mod exit_code;
 pub mod health;
 pub mod interrupt;
+pub mod log_target;
 pub mod manual;
 pub mod pipeline;
 pub mod postgres;
@@ -108,9 +109,9 @@ pub fn run(arguments: &[OsString], environment: &Environment) -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => return show(&error, arguments),
     };
-    let writer = LogWriter::new(Redactor::new(config::secrets(&flags, environment)));
     let settings = config::log_settings(&flags, environment);
     let settings = if matches!(cli.command, Command::Daemon(_)) { settings.of_daemon() } else { settings };
+    let writer = LogWriter::new(Redactor::new(config::secrets(&flags, environment)), &settings);
     telemetry::install(&settings, writer.clone());
     let context = OwnedContext { flags, environment: environment.clone(), writer };
     let cli = Arc::new(cli);

@@ -4,6 +4,7 @@
 //! instructions. A leaf: it knows nothing of this program.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io;
 
 use serde_json::ser::Formatter;
@@ -55,10 +56,10 @@ pub fn printable_lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
-/// A number of things in words: `1 backup`, `2 backups`.
+/// A number with its noun: `1 backup`, `2 backups`.
 #[must_use]
-pub fn counted(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+pub fn counted<Count: fmt::Display + PartialEq + From<u8>>(count: Count, noun: &str) -> String {
+    if count == Count::from(1) { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// JSON in which each unprintable character is escaped. Only a string can hold one, once its line breaks are escaped.
@@ -89,14 +90,14 @@ fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn one_thing_is_not_several() {
-        assert_eq!([0, 1, 2].map(|count| counted(count, "backup")), ["0 backups", "1 backup", "2 backups"]);
-    }
-
     use serde::Serialize as _;
 
     use super::*;
+
+    #[test]
+    fn counts_in_singular_and_plural() {
+        assert_eq!([0, 1, 2_u64].map(|count| counted(count, "backup")), ["0 backups", "1 backup", "2 backups"]);
+    }
 
     #[test]
     fn control_and_format_characters_are_escaped() {

@@ -34,58 +34,10 @@ pub struct StoredBackup {
     /// The database, from the manifest.
     pub database: Option<String>,
     /// What is known of it.
-    pub status: ListedStatus,
+    pub status: BackupStatus,
     /// The start time.
     #[serde(skip)]
     pub started: DateTime<Utc>,
-}
-
-/// What is known of a backup that is listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ListedStatus {
-    /// It is there, with a manifest that says its size.
-    Valid,
-    /// It is there, without a manifest to verify it by.
-    Unverified,
-    /// It is there, but holds only a part of its database.
-    Partial,
-    /// It is there, but has another size than its manifest says.
-    SizeMismatch,
-    /// It is there, without a manifest, and too small to hold a dump.
-    Empty,
-    /// Its name lies in the future.
-    Future,
-    /// Its upload is open.
-    Uploading,
-}
-
-impl ListedStatus {
-    /// For the table.
-    #[must_use]
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Valid => "valid",
-            Self::Unverified => "unverified",
-            Self::Partial => "partial",
-            Self::SizeMismatch => "SIZE MISMATCH",
-            Self::Empty => "EMPTY",
-            Self::Future => "FUTURE",
-            Self::Uploading => "uploading",
-        }
-    }
-}
-
-impl From<BackupStatus> for ListedStatus {
-    fn from(status: BackupStatus) -> Self {
-        match status {
-            BackupStatus::Valid => Self::Valid,
-            BackupStatus::Partial => Self::Partial,
-            BackupStatus::SizeMismatch => Self::SizeMismatch,
-            BackupStatus::Empty => Self::Empty,
-            BackupStatus::Future => Self::Future,
-        }
-    }
 }
 
 /// Everything below a destination, by name.
@@ -140,9 +92,9 @@ impl<'a> Listing<'a> {
         let mut described: Vec<StoredBackup> = described.map(|(name, entry)| self.backup(*name, *entry)).collect();
         for backup in &mut described {
             match backup.status {
-                ListedStatus::Valid | ListedStatus::Future => _ = self.describe(backup).await,
-                ListedStatus::Unverified => self.look(backup).await,
-                ListedStatus::Partial | ListedStatus::SizeMismatch | ListedStatus::Empty | ListedStatus::Uploading => {}
+                BackupStatus::Valid | BackupStatus::Future => _ = self.describe(backup).await,
+                BackupStatus::Unverified => self.look(backup).await,
+                BackupStatus::Partial | BackupStatus::SizeMismatch | BackupStatus::Empty | BackupStatus::Uploading => {}
             }
         }
         Newest { listing: self, described, count: limit.min(self.entries.len()) }
@@ -160,9 +112,9 @@ impl<'a> Listing<'a> {
         for (name, ..) in stored.take(MANIFESTS) {
             let found = self.full(name, self.entries.get(&name).copied()?).await;
             match found.0.status {
-                ListedStatus::Valid | ListedStatus::Unverified => return Some(found),
-                ListedStatus::Partial => partial = partial.or(Some(found)),
-                ListedStatus::SizeMismatch | ListedStatus::Empty | ListedStatus::Future | ListedStatus::Uploading => {}
+                BackupStatus::Valid | BackupStatus::Unverified => return Some(found),
+                BackupStatus::Partial => partial = partial.or(Some(found)),
+                BackupStatus::SizeMismatch | BackupStatus::Empty | BackupStatus::Future | BackupStatus::Uploading => {}
             }
         }
         partial
@@ -183,10 +135,10 @@ impl<'a> Listing<'a> {
     fn backup(&self, name: BackupName, entry: Entry) -> StoredBackup {
         let file_name = name.to_string();
         let status = match (entry.backup, BackupStatus::listed(name, &entry, self.now)) {
-            (None, _) => ListedStatus::Uploading,
-            (Some(_), Some(status)) => status.into(),
-            (Some(_), None) if entry.has_manifest() => ListedStatus::Valid,
-            (Some(_), None) => ListedStatus::Unverified,
+            (None, _) => BackupStatus::Uploading,
+            (Some(_), Some(status)) => status,
+            (Some(_), None) if entry.has_manifest() => BackupStatus::Valid,
+            (Some(_), None) => BackupStatus::Unverified,
         };
         StoredBackup {
             s3_location: self.destination.location(&self.destination.key(&file_name)),
@@ -202,11 +154,11 @@ impl<'a> Listing<'a> {
 
     /// Adds what the object itself tells where it has no manifest. Credentials that may not look take nothing from it.
     async fn look(&self, backup: &mut StoredBackup) {
-        if matches!(backup.status, ListedStatus::Empty | ListedStatus::Future) {
+        if matches!(backup.status, BackupStatus::Empty | BackupStatus::Future) {
             return;
         }
         match self.destination.head(&backup.file_name).await {
-            Ok(Some(head)) if head.is_partial => backup.status = ListedStatus::Partial,
+            Ok(Some(head)) if head.is_partial => backup.status = BackupStatus::Partial,
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(file_name = backup.file_name, %error, "it is not known whether it is partial");
@@ -225,15 +177,15 @@ impl<'a> Listing<'a> {
             }
         };
         let Some(manifest) = manifest else {
-            if backup.status != ListedStatus::Future {
+            if backup.status != BackupStatus::Future {
                 backup.status =
-                    if is_too_small(backup.file_size) { ListedStatus::Empty } else { ListedStatus::Unverified };
+                    if is_too_small(backup.file_size) { BackupStatus::Empty } else { BackupStatus::Unverified };
             }
             self.look(backup).await;
             return None;
         };
-        if backup.status != ListedStatus::Future {
-            backup.status = BackupStatus::by_manifest(backup.file_size, manifest.object_bytes, manifest.partial).into();
+        if backup.status != BackupStatus::Future {
+            backup.status = BackupStatus::by_manifest(backup.file_size, manifest.object_bytes, manifest.partial);
         }
         backup.compression_ratio = Some(manifest.compression_ratio);
         backup.database = Some(manifest.database.clone());

@@ -17,6 +17,6 @@ mod status;
 
 pub use contents::{Contents, Dump};
 pub use entries::{Entries, Entry, SIDECARS, list_entries};
-pub use listing::{ListedStatus, Listing, MANIFESTS, StoredBackup, median};
+pub use listing::{Listing, MANIFESTS, StoredBackup, median};
 pub use reader::Reader;
 pub use status::{BackupStatus, SMALLEST_DUMP, is_too_small};

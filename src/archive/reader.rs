@@ -6,9 +6,11 @@ use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use bytesize::ByteSize;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::storage::{Destination, Download, StorageError};
 
 use super::contents::{Contents, Unpacker};
@@ -72,7 +74,9 @@ impl Progress {
         self.bytes += piece as u64;
         if self.logged.elapsed() > LOG_EVERY {
             self.logged = Instant::now();
-            tracing::info!(read_bytes = self.bytes, bytes = of, "reading the backup goes on");
+            tracing::info!(target: FOR_MACHINES, read_bytes = self.bytes, bytes = of, "reading the backup goes on");
+            let [read, total] = [self.bytes, of].map(|bytes| ByteSize(bytes).display().iec());
+            tracing::info!(target: FOR_PEOPLE, "{read} of {total} read");
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Pure: who asks brings what the listing, a manifest or the object's metadata says.
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 use super::name::BackupName;
 
@@ -14,19 +15,24 @@ use super::entries::Entry;
 /// `pg_dump` fails is 0 or 20 bytes (zstd 13), and below 70 with a file name in gzip's header.
 pub const SMALLEST_DUMP: u64 = 200;
 
-/// What is known of a backup's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The status of a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BackupStatus {
-    /// Valid: its size is its manifest's; without a manifest, it is large enough to hold a dump.
+    /// It has the size that its manifest says. For retention also: it has no manifest, and is large enough to hold a dump.
     Valid,
-    /// Its arguments left something out.
+    /// It has no manifest to verify it by; only listings say so.
+    Unverified,
+    /// The arguments of its `pg_dump` left something out.
     Partial,
-    /// It has another size than its manifest says.
+    /// Its size differs from its manifest's.
     SizeMismatch,
-    /// It has no manifest, and is too small to hold any dump.
+    /// It has no manifest, and is too small to hold a dump.
     Empty,
-    /// Its name lies in the future, so nobody knows when it was made.
+    /// Its name is in the future, so its age is unknown.
     Future,
+    /// Its upload is open; only listings say so.
+    Uploading,
 }
 
 impl BackupStatus {
@@ -59,15 +65,17 @@ impl BackupStatus {
         }
     }
 
-    /// The word for it.
+    /// Its words in a table: what needs attention is in capitals.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn words(self) -> &'static str {
         match self {
             Self::Valid => "valid",
+            Self::Unverified => "unverified",
             Self::Partial => "partial",
-            Self::SizeMismatch => "size_mismatch",
-            Self::Empty => "empty",
-            Self::Future => "future",
+            Self::SizeMismatch => "SIZE MISMATCH",
+            Self::Empty => "EMPTY",
+            Self::Future => "FUTURE",
+            Self::Uploading => "uploading",
         }
     }
 }

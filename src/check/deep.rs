@@ -6,6 +6,7 @@
 use crate::archive::manifest::Manifest;
 use crate::archive::{Contents, Dump, Reader};
 use crate::pipeline::ScanReport;
+use crate::printable::counted;
 use crate::storage::{Destination, StorageError};
 
 use super::request::RequestError;
@@ -69,7 +70,11 @@ fn judge_dump(dump: &Dump, manifest: Option<&Manifest>) -> Outcome {
         return Outcome::fail(difference, TAKE_ONE);
     }
     let ScanReport { bytes, rows, tables, .. } = &dump.scan;
-    Outcome::ok(format!("complete to its closing line: {bytes} bytes, {rows} rows in {} tables", tables.len()))
+    Outcome::ok(format!(
+        "complete to its last line: {bytes} bytes, {} in {}",
+        counted(*rows, "row"),
+        counted(tables.len(), "table")
+    ))
 }
 
 fn difference(dump: &Dump, manifest: &Manifest) -> Option<String> {

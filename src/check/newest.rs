@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::archive::manifest::Manifest;
 use crate::archive::name::{BackupName, MANIFEST_SUFFIX};
-use crate::archive::{self, BackupStatus, ListedStatus, Listing, SMALLEST_DUMP};
+use crate::archive::{self, BackupStatus, Listing, SMALLEST_DUMP};
 use crate::storage::{Destination, Head, etag_parts};
 
 use super::request::answered;
@@ -89,7 +89,7 @@ impl Freshness<'_> {
             return Some((name, bytes));
         }
         let (backup, _) = timeout(LISTING_DEADLINE, listing.find(None)).await.ok()??;
-        let is_valid = matches!(backup.status, ListedStatus::Valid | ListedStatus::Unverified);
+        let is_valid = matches!(backup.status, BackupStatus::Valid | BackupStatus::Unverified);
         BackupName::parse(&backup.file_name).filter(|_| is_valid).map(|name| (name, backup.file_size))
     }
 

@@ -5,6 +5,7 @@ use crate::archive::{Listing, MANIFESTS};
 use crate::cli::{BackupRef, Limit, ListArgs};
 use crate::config;
 use crate::error::Error;
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::storage::Destination;
 
 use super::{Context, columns, table};
@@ -41,7 +42,8 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
         return context.print_json(&backups);
     }
     if backups.count() == 0 {
-        tracing::info!(location, "no backups");
+        tracing::info!(target: FOR_MACHINES, location, "no backups");
+        tracing::info!(target: FOR_PEOPLE, "no backups at {location}");
         return Ok(());
     }
     context.print(&table::of_backups(|| backups.iter(), chrono::Utc::now(), columns))?;

@@ -7,9 +7,9 @@ use crate::cli::PruneArgs;
 use crate::config::{self, PruneConfig};
 use crate::error::Error;
 use crate::interrupt::Interrupts;
+use crate::log_target::FOR_MACHINES;
 use crate::retention::{self, Inventory, Occasion, PlanReport, RetentionReport, Safety, Sweep};
 use crate::storage::Destination;
-use crate::telemetry::FOR_MACHINES;
 
 use super::Context;
 use super::plan_table;

@@ -69,7 +69,7 @@ async fn run(
     let progress = Arc::new(Progress::default());
     let display = Mutex::new(None);
     let show = |estimate| {
-        let started = Display::start(context.writer.bars(), options.choice, Arc::clone(&progress), estimate);
+        let started = Display::start(context.writer, options.choice, Arc::clone(&progress), estimate);
         *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
     };
     let backup = Backup::new(&settings, limits, Arc::clone(&progress), show).mixed_databases(options.mixed_databases);

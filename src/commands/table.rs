@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::archive::StoredBackup;
 use crate::archive::manifest::{Manifest, Place};
 use crate::archive::restore_instructions;
-use crate::printable::printable;
+use crate::printable::{counted, printable};
 
 /// A database's name is cut no shorter than this.
 const LEAST_DATABASE: usize = 5;
@@ -68,7 +68,7 @@ pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>, endpoint: Opti
             ("finished", manifest.finished_at.clone()),
             ("database", manifest.database.clone()),
             ("dump", format!("{} bytes, CRC-32 {}", manifest.dump_bytes, manifest.dump_crc32)),
-            ("rows", format!("{} in {} tables", manifest.rows, manifest.tables.len())),
+            ("rows", format!("{} in {}", manifest.rows, counted(manifest.tables.len(), "table"))),
             ("server", manifest.server_version.clone()),
             ("pg_dump", format!("{} {}", manifest.pg_dump_version, manifest.pg_dump_arguments.join(" "))),
             ("encoding", manifest.encoding.clone()),
@@ -140,10 +140,10 @@ fn age(age: TimeDelta) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::ListedStatus;
+    use crate::archive::BackupStatus;
     use crate::archive::name::BackupName;
 
-    fn backup(database: &str, status: ListedStatus) -> StoredBackup {
+    fn backup(database: &str, status: BackupStatus) -> StoredBackup {
         let started = DateTime::from_timestamp(1_700_000_000, 0).expect("in range");
         StoredBackup {
             file_name: BackupName::new(started).to_string(),
@@ -168,8 +168,8 @@ mod tests {
 
     #[test]
     fn the_table_stands_in_columns() {
-        let bare = StoredBackup { compression_ratio: None, database: None, ..backup("", ListedStatus::Unverified) };
-        let lines = table(&[backup("shop", ListedStatus::Valid), bare]);
+        let bare = StoredBackup { compression_ratio: None, database: None, ..backup("", BackupStatus::Unverified) };
+        let lines = table(&[backup("shop", BackupStatus::Valid), bare]);
         assert_eq!(lines[0], "NAME                                       AGE  SIZE RATIO DATABASE STATUS");
         assert_eq!(lines[1], "postgres-backup-2023-11-14_22-13-20.sql.gz 30h 13.0M   3.5 shop     valid");
         assert_eq!(lines[2], "postgres-backup-2023-11-14_22-13-20.sql.gz 30h 13.0M     - -        unverified");
@@ -179,11 +179,11 @@ mod tests {
     fn the_table_fits_80_columns_whatever_the_database_is_called() {
         let long = "a_database_with_quite_a_long_name_and_a_ü_in_it";
         for status in [
-            ListedStatus::Valid,
-            ListedStatus::Unverified,
-            ListedStatus::Partial,
-            ListedStatus::SizeMismatch,
-            ListedStatus::Uploading,
+            BackupStatus::Valid,
+            BackupStatus::Unverified,
+            BackupStatus::Partial,
+            BackupStatus::SizeMismatch,
+            BackupStatus::Uploading,
         ] {
             let lines = table(&[backup(long, status), backup("x\ny", status)]);
             assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn one_backup_says_how_to_restore_it() {
-        let text = of_one(&backup("shop", ListedStatus::Unverified), None, None);
+        let text = of_one(&backup("shop", BackupStatus::Unverified), None, None);
         assert!(text.contains("gunzip -t postgres-backup-2023-11-14_22-13-20.sql.gz"), "{text}");
         assert!(!text.contains("sha256sum"), "without a manifest there is no sum: {text}");
     }

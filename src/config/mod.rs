@@ -13,6 +13,7 @@ mod retention;
 mod secrets;
 pub mod table;
 mod typos;
+mod warning;
 mod warnings;
 
 use std::path::PathBuf;
@@ -38,7 +39,8 @@ pub use effective::Effective;
 pub use resolve::{Flags, Problem, Problems, Reported, Resolver};
 pub use retention::{PruneConfig, prune};
 pub use secrets::secrets;
-pub use warnings::{Warning, warnings};
+pub use warning::Warning;
+pub use warnings::warnings;
 
 /// Smallest part that S3 takes but for the last (AWS: "Amazon S3 multipart upload limits").
 const LEAST_PART: ByteSize = ByteSize::mib(5);

@@ -10,7 +10,7 @@ mod retention;
 mod setting;
 
 use crate::exit_code::ExitCode;
-use crate::telemetry::FOR_MACHINES;
+use crate::log_target::FOR_MACHINES;
 
 pub use command::{ALL, CommandName};
 pub use daemon::{BACKUP_INTERVAL, BACKUP_RETRY_DELAYS, BACKUP_TIMEZONE, LISTEN, METRICS_FILE, PING_URL};

@@ -5,7 +5,7 @@
 //! Called by [`super::warnings()`]. It looks at names alone, never at values.
 
 use super::table::{SETTINGS, Setting};
-use super::warnings::Warning;
+use super::warning::Warning;
 use crate::environment::Environment;
 
 /// What the names of settings begin with that are unlikely to be another program's: each that is unknown is told.

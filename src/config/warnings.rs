@@ -2,7 +2,6 @@
 //!
 //! Called by [`crate::run`] once, and by `check`. Whatever is wrong with the settings is the command's own business.
 
-use std::fmt;
 use std::str::FromStr as _;
 
 use chrono::{DateTime, Offset as _, TimeDelta, TimeZone as _, Utc};
@@ -11,22 +10,8 @@ use chrono_tz::Tz;
 use super::retention::calendar_rules;
 use super::table::{self, CommandName, Setting};
 use super::typos::typos;
+use super::warning::Warning;
 use super::{Environment, Flags, Resolver, aws_endpoint, parse};
-
-/// Something to look at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    /// What is set, and what comes of it; never with a secret in it.
-    pub what: String,
-    /// What to do, or to ask oneself.
-    pub hint: String,
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.hint)
-    }
-}
 
 /// Everything to warn of before a command begins.
 #[must_use]

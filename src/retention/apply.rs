@@ -6,12 +6,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use crate::archive::name::BackupName;
 use crate::archive::{Entry, SIDECARS};
 use crate::error_chain::Chain;
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::storage::{Deletion, Destination, StorageError};
 
 use super::inventory::{AT_ONCE, Inventory};
@@ -152,7 +154,8 @@ impl Job {
                 done.delete(destination, name.to_string(), bytes).await?;
                 done.backups += 1;
                 done.backup_bytes += bytes;
-                tracing::info!(file_name = %name, bytes, "backup deleted");
+                tracing::info!(target: FOR_MACHINES, file_name = %name, bytes, "backup deleted");
+                tracing::info!(target: FOR_PEOPLE, "deleted {name} ({})", ByteSize(bytes).display().iec());
                 (name, entry)
             }
             Self::Orphan(name, entry) => {

@@ -28,10 +28,13 @@ pub use sweep::{SWEEP_AFTER, Sweep};
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use chrono::Utc;
 use tokio::time::timeout;
 
 use crate::error_chain::Chain;
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
+use crate::printable::counted;
 use crate::storage::Destination;
 
 /// A backup does not wait longer for its sweep, which another one can do as well.
@@ -75,7 +78,7 @@ pub async fn enforce<Waiting: Future<Output = ()>>(
     let deleted = apply::apply(destination, inventory, stop).await;
     let report = RetentionReport::carried_out(inventory, &deleted, on_freeze);
     let RetentionReport { retained, deleted: gone, deleted_bytes, .. } = report;
-    tracing::info!(retained, deleted = gone, deleted_bytes, failed = deleted.failed.len(), "retention");
+    tracing::info!(target: FOR_MACHINES, retained, deleted = gone, deleted_bytes, failed = deleted.failed.len(), "retention");
     if deleted.is_stopped {
         tracing::warn!(remaining = deleted.remaining, "retention was stopped: the next run deletes the rest");
     }
@@ -136,6 +139,8 @@ async fn retain<Waiting: Future<Output = ()>>(
         }
         Ok(inventory) => {
             let Enforced { report, shortfall, .. } = enforce(destination, &inventory, Safety::Enforce, stop).await;
+            let size = ByteSize(report.deleted_bytes).display().iec();
+            tracing::info!(target: FOR_PEOPLE, "retention: {} kept, {} deleted ({size})", counted(report.retained, "backup"), report.deleted);
             if let Some(shortfall) = shortfall {
                 tracing::warn!("retention: {shortfall}");
             }

@@ -18,15 +18,11 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::printable::{printable, printable_json};
 
 use super::Redactor;
 use super::terminal::ForPeople;
-
-/// The target of events that only a person at a terminal gets: short, without fields.
-pub const FOR_PEOPLE: &str = concat!(env!("CARGO_CRATE_NAME"), "::for_people");
-/// The target of events that only a log gets: one event with all its fields.
-pub const FOR_MACHINES: &str = concat!(env!("CARGO_CRATE_NAME"), "::for_machines");
 
 /// `LOG_LEVEL`, `LOG_FORMAT` and `NO_COLOR`.
 #[derive(Clone, Debug)]
@@ -123,13 +119,21 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -
 pub struct LogWriter {
     bars: MultiProgress,
     redactor: Arc<RwLock<Redactor>>,
+    is_for_people: bool,
 }
 
 impl LogWriter {
-    /// With what must not be shown.
+    /// A writer for a log with these settings, which hides these secrets.
     #[must_use]
-    pub fn new(redactor: Redactor) -> Self {
-        Self { bars: MultiProgress::new(), redactor: Arc::new(RwLock::new(redactor)) }
+    pub fn new(redactor: Redactor, settings: &LogSettings) -> Self {
+        let is_for_people = settings.is_for_people;
+        Self { bars: MultiProgress::new(), redactor: Arc::new(RwLock::new(redactor)), is_for_people }
+    }
+
+    /// Whether a person reads the log at a terminal: then there may be a progress bar.
+    #[must_use]
+    pub fn is_for_people(&self) -> bool {
+        self.is_for_people
     }
 
     /// The bars that log lines make room for.

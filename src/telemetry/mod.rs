@@ -9,7 +9,7 @@ mod progress;
 mod redact;
 mod terminal;
 
-pub use log::{FOR_MACHINES, FOR_PEOPLE, LogFormat, LogSettings, LogWriter, install};
+pub use log::{LogFormat, LogSettings, LogWriter, install};
 pub use notify::Notifier;
 pub use ping::{PingUrl, Pings};
 pub use progress::{Display, ProgressStyleChoice};

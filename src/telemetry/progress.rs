@@ -1,17 +1,20 @@
-//! How far a backup is: a bar where stderr is a terminal, a log line every 30 s where it is not.
+//! Shows the progress of a backup: a bar where the log is for a person at a terminal, else a log line every 30 s.
 //!
-//! Started by `commands::backup` when the dump begins, ended with the run. It only reads the pipeline's counters.
+//! `commands::backup` starts it with the dump and ends it with the run. It only reads the pipeline's counters.
 
-use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use bytesize::ByteSize;
+use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::AbortHandle;
 
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::pipeline::Progress;
 
-/// SPEC §4.10.
+use super::LogWriter;
+
+/// Often enough to see a stall, and few enough lines for a log.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 const DRAW_EVERY: Duration = Duration::from_millis(200);
 const STYLE: &str =
@@ -20,9 +23,9 @@ const STYLE: &str =
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgressStyleChoice {
-    /// A bar where stderr is a terminal.
+    /// A bar if the log is for a person at a terminal.
     Auto,
-    /// Log lines only.
+    /// Only log lines.
     Lines,
 }
 
@@ -35,10 +38,10 @@ pub struct Display {
 impl Display {
     /// Starts showing `progress` of a dump of about `estimate` bytes.
     #[must_use]
-    pub fn start(bars: &MultiProgress, choice: ProgressStyleChoice, progress: Arc<Progress>, estimate: u64) -> Self {
-        if choice == ProgressStyleChoice::Auto && std::io::stderr().is_terminal() {
+    pub fn start(writer: &LogWriter, choice: ProgressStyleChoice, progress: Arc<Progress>, estimate: u64) -> Self {
+        if choice == ProgressStyleChoice::Auto && writer.is_for_people() {
             let style = ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar());
-            let bar = bars.add(ProgressBar::new(estimate.max(1)).with_style(style));
+            let bar = writer.bars().add(ProgressBar::new(estimate.max(1)).with_style(style));
             let task = tokio::spawn(draw(bar.clone(), progress)).abort_handle();
             return Self { task, bar: Some(bar) };
         }
@@ -63,7 +66,7 @@ async fn draw(bar: ProgressBar, progress: Arc<Progress>) {
             bar.set_length(dumped);
         }
         bar.set_position(dumped);
-        let stored = bytesize::ByteSize(progress.uploaded()).display().iec();
+        let stored = ByteSize(progress.uploaded()).display().iec();
         bar.set_message(format!("{stored} stored"));
     }
 }
@@ -74,7 +77,11 @@ async fn write_lines(progress: Arc<Progress>, estimate: u64) {
         tokio::time::sleep(LOG_EVERY).await;
         let seconds = began.elapsed().as_secs();
         let dumped = progress.dumped();
+        let [size, total, stored] =
+            [dumped, estimate, progress.uploaded()].map(|bytes| ByteSize(bytes).display().iec());
+        tracing::info!(target: FOR_PEOPLE, "{size} of about {total} dumped, {stored} stored, after {seconds} s");
         tracing::info!(
+            target: FOR_MACHINES,
             dumped_bytes = dumped,
             stored_bytes = progress.stored(),
             uploaded_bytes = progress.uploaded(),
