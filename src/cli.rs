@@ -1,7 +1,7 @@
 //! The command line: clap's derive for the commands' own flags, the settings table for the rest.
 //!
-//! Called by `lib.rs`. Settings stay text here: resolving and judging them is `config`'s work, because clap knows
-//! neither `X_FILE`, nor how to report all problems at once, nor this program's exit codes.
+//! Called by `lib.rs`. Settings stay text here. `config` parses them, because clap supports neither `X_FILE`, nor reporting all
+//! problems at once, nor this program's exit codes.
 
 mod flags;
 mod values;
@@ -194,8 +194,7 @@ impl Command {
 
 /// Parses a command line (with the program's name first) into the command and the settings given as flags.
 ///
-/// # Errors
-/// clap's own error, which is also how `--help` and `--version` come.
+/// clap's error; `--help` and `--version` are errors, too.
 pub fn parse(arguments: &[std::ffi::OsString]) -> Result<(Cli, Flags), clap::Error> {
     let mut definition = definition();
     let matches = definition.try_get_matches_from_mut(arguments)?;
@@ -207,7 +206,7 @@ pub fn parse(arguments: &[std::ffi::OsString]) -> Result<(Cli, Flags), clap::Err
         && !pg_dump_args.is_empty()
     {
         let text = shlex::try_join(pg_dump_args.iter().map(String::as_str));
-        // A NUL byte cannot come in by a command line.
+        // A command line cannot contain a NUL byte.
         flags.insert(PG_DUMP_ARGS.variable, text.unwrap_or_default());
     }
     Ok((cli, flags))

@@ -1,7 +1,7 @@
-//! The one table of settings. Parsing, `--help`, the README, the manual and the start-up line come from it.
+//! The table of settings. Parsing, `--help`, the documents, the manual and the log of the settings use it.
 //!
-//! Used by `resolve` (values), `cli` (flags) and the documents' test. It holds no values and reads nothing. The settings
-//! of the daemon and of those who watch are in `daemon`, those of retention in `retention`.
+//! Used by `resolve` (values), `cli` (flags) and the test of the documents. It holds no values. `daemon` has the settings of the
+//! daemon and of monitoring, `retention` those of retention.
 
 mod command;
 mod daemon;
@@ -18,14 +18,14 @@ pub use output::{LOG_FORMAT, LOG_LEVEL, NO_COLOR};
 pub use retention::*;
 pub use setting::{Completion, Group, Secrecy, Setting};
 
-// `check` tells whether `backup` would succeed, so it uses all of its settings.
+// `check` verifies that `backup` would succeed, so it uses all settings of `backup`.
 const BACKUP: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon];
 const STORAGE: &[CommandName] =
     &[CommandName::Backup, CommandName::List, CommandName::Check, CommandName::Daemon, CommandName::Prune];
-// What waits in a spool, `prune` must leave alone.
+// `prune` must not abort the uploads of dumps in the spool.
 const SPOOL: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon, CommandName::Prune];
 
-/// A public setting with a flag; the constants below change what differs.
+/// The defaults of a row.
 const BASE: Setting = Setting {
     variable: "",
     flag: None,
@@ -39,9 +39,9 @@ const BASE: Setting = Setting {
     help: "",
 };
 const S3: Setting = Setting { commands: STORAGE, refusal: ExitCode::InvalidS3, group: Group::Destination, ..BASE };
-/// A number, a time or a switch: wrong like that of any other setting.
+/// A number, a time or a switch has the exit code of any other setting.
 const S3_VALUE: Setting = Setting { refusal: ExitCode::InvalidSetting, ..S3 };
-/// The words of a switch, as completions offer them; others mean the same.
+/// The words of a switch for completions; others are accepted, too.
 const SWITCH: Completion = Completion::Words(|| vec!["true", "false"]);
 
 /// `S3_BUCKET`
@@ -303,7 +303,7 @@ pub const PG_DUMP_ARGS: Setting = Setting {
     group: Group::Source,
     ..BASE
 };
-/// Makes the table, and the event that shows values: `tracing` wants the names of an event's fields where it is written.
+/// Defines the table, and the function that logs it: `tracing` needs the names of an event's fields at compile time.
 macro_rules! settings {
     ($(&$setting:ident),* $(,)?) => {
         /// Every setting, in the order of the documents.

@@ -1,4 +1,4 @@
-//! The subcommands, as the table of settings tells them apart. Part of the table.
+//! The subcommands. Part of the table.
 
 /// Every subcommand that has settings.
 pub const ALL: &[CommandName] = &[
@@ -10,7 +10,7 @@ pub const ALL: &[CommandName] = &[
     CommandName::Prune,
 ];
 
-/// A subcommand, as far as settings are concerned.
+/// A subcommand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandName {
     /// `backup`

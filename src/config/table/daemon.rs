@@ -1,12 +1,12 @@
-//! The settings of `daemon`, and those of whoever watches backups: metrics and pings. Part of the table.
+//! The settings of `daemon` and of monitoring: metrics and pings. Part of the table.
 
 use super::{BASE, CommandName, Completion, Group, Secrecy, Setting};
 use crate::exit_code::ExitCode;
 
 const DAEMON: &[CommandName] = &[CommandName::Daemon];
-// Where the one listens, the other asks; `check` judges it.
+// The daemon listens there, `health` asks it, and `check` verifies it.
 const LISTENING: &[CommandName] = &[CommandName::Check, CommandName::Daemon, CommandName::Health];
-// `check` knows by it when a backup is too old.
+// `check` derives the largest age of a backup from it.
 const SCHEDULED: &[CommandName] = &[CommandName::Check, CommandName::Daemon];
 
 /// `BACKUP_INTERVAL`

@@ -1,4 +1,4 @@
-//! The settings of what is written to the terminal. Part of [`super`]'s table.
+//! The settings of the log. Part of [`super`]'s table.
 
 use super::{ALL, BASE, Completion, Group, Setting};
 use crate::telemetry::{LogFormat, LogSettings};
