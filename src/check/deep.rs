@@ -1,7 +1,6 @@
-//! Compares a backup, read to its last byte, with what its manifest says.
+//! Compares the complete content of a backup with its manifest.
 //!
-//! Called by [`super::newest`] for `--deep`. `archive` reads the backup; this judges its sha256, its gzip member, and the dump
-//! in it.
+//! Called by [`super::newest`] for `--deep`. `archive` reads the backup; this judges sha256, gzip stream and dump.
 
 use crate::archive::manifest::Manifest;
 use crate::archive::{Contents, Dump, Reader};
@@ -14,7 +13,7 @@ use super::result::{CheckName, CheckResults, Outcome, Status};
 
 const TAKE_ONE: &str = "do not count on this backup: keep those before it, take a new one, and look at the store";
 
-/// Reads the backup and tells what it is.
+/// Reads the backup and adds the results.
 pub(super) async fn read(
     destination: &Destination,
     file_name: &str,

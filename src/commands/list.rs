@@ -1,4 +1,4 @@
-//! `list`: what is stored, as a table, as names, or as JSON; or one backup in full.
+//! `list`: prints the backups as a table, as names or as JSON, or one backup in full.
 
 use crate::archive::name::BackupName;
 use crate::archive::{Listing, MANIFESTS};
@@ -12,8 +12,7 @@ use super::{Context, columns, table};
 
 /// Lists the backups, newest first, or shows one.
 ///
-/// # Errors
-/// Where the settings are wrong, the listing is not to be had, or the one backup is not there.
+/// If the settings are invalid, the destination cannot be listed, or the backup does not exist.
 pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     let config = config::list(context.flags, context.environment).map_err(Error::Settings)?;
     let destination = Destination::open(&config.s3).await?;
@@ -29,7 +28,7 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     let columns = columns();
     let (limit, manifests) = match args.limit {
         Some(Limit::Newest(count)) => (count.get(), count.get()),
-        // A person sees the newest, and that there are others; a program gets all.
+        // At a terminal the newest are enough; a program gets all.
         None if columns.is_some() && !args.quiet && !args.json => (MANIFESTS, MANIFESTS),
         Some(Limit::All) | None => (usize::MAX, MANIFESTS),
     };
@@ -54,7 +53,7 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// The name of the backup that is wanted; `None` for the newest.
+/// The name of the requested backup; `None` for the newest.
 fn name_in(destination: &Destination, wanted: &BackupRef) -> Result<Option<BackupName>, Error> {
     let BackupRef::Named { name, text } = wanted else { return Ok(None) };
     let key = destination.key(&name.to_string());
@@ -65,7 +64,7 @@ fn name_in(destination: &Destination, wanted: &BackupRef) -> Result<Option<Backu
     Err(Error::BackupElsewhere { name: text.clone(), location })
 }
 
-/// Prints one backup in full, the newest where none is named; `None` where it is not there.
+/// Prints one backup in full, the newest without a name; `None` if there is none.
 async fn show(
     context: &Context<'_>,
     args: &ListArgs,

@@ -1,4 +1,4 @@
-//! How backups look: a table that fits the terminal, and one backup in full with the way back.
+//! Prints backups: a table that fits the terminal, or one backup in full with its restore commands.
 
 use std::borrow::Cow;
 
@@ -10,13 +10,13 @@ use crate::archive::manifest::{Manifest, Place};
 use crate::archive::restore_instructions;
 use crate::printable::{counted, printable};
 
-/// A database's name is cut no shorter than this.
+/// The database's name keeps at least this many characters.
 const LEAST_DATABASE: usize = 5;
-/// Where the database stands in a row.
+/// The column of the database.
 const DATABASE: usize = 4;
 
-/// The table; each column as wide as it must be, and the database's name cut where the line would pass so many columns.
-/// The backups are gone through twice, instead of keeping a hundred thousand rows.
+/// The table. Columns have their smallest width; the database's name is cut to fit this many columns. It reads the backups twice
+/// instead of keeping a hundred thousand rows.
 pub fn of_backups<'a, I: Iterator<Item = Cow<'a, StoredBackup>>>(
     backups: impl Fn() -> I,
     now: DateTime<Utc>,
@@ -43,7 +43,7 @@ pub fn of_backups<'a, I: Iterator<Item = Cow<'a, StoredBackup>>>(
     table
 }
 
-/// The last line below a table: how many backups there are, how many of them are shown, and their bytes in all.
+/// The last line: how many backups are shown, how many there are, and their total size.
 pub fn totals(shown: usize, count: usize, bytes: u64) -> String {
     let size = ByteSize(bytes).display().iec();
     if shown < count {
@@ -53,8 +53,7 @@ pub fn totals(shown: usize, count: usize, bytes: u64) -> String {
     }
 }
 
-/// One backup: what its manifest says, and how to restore it without this program.
-/// `endpoint` is the URL of a store other than AWS.
+/// One backup with its manifest and its restore commands. `endpoint` is the URL of a store other than AWS.
 pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>, endpoint: Option<&str>) -> String {
     let mut lines = vec![
         ("name", backup.file_name.clone()),
@@ -88,7 +87,7 @@ pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>, endpoint: Opti
     )
 }
 
-/// What must be there before a restore, and the warnings of the run.
+/// What a restore needs, and the warnings of the run.
 fn needs(manifest: &Manifest) -> Vec<(&'static str, String)> {
     let list = |names: &[String]| names.join(", ");
     let extensions = manifest.extensions.iter().map(|extension| format!("{} {}", extension.name, extension.version));
@@ -118,7 +117,7 @@ fn row(backup: &StoredBackup, now: DateTime<Utc>) -> [String; 6] {
     ]
 }
 
-/// A text in so many columns.
+/// Cuts a text to this many columns.
 fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
