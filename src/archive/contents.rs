@@ -1,7 +1,7 @@
-//! What the bytes of a stored backup are: their sha256, their one gzip member, and the dump in it.
+//! The content of a stored backup: its sha256, its gzip stream, and the dump in it.
 //!
-//! Made by [`super::Reader`] as the bytes come, in order. Without a manifest there are no checksums to compare with, but gzip
-//! and the dump's end still prove themselves. Memory is what one piece unpacks to.
+//! [`super::Reader`] feeds the bytes in order. Without a manifest there are no checksums to compare, but gzip and the end of the
+//! dump are still verified. Memory is that of one unpacked piece.
 
 use std::io::Write;
 
@@ -11,18 +11,18 @@ use sha2::{Digest, Sha256};
 
 use crate::pipeline::scanner::{ScanReport, Scanner};
 
-/// A backup that was read to its end.
+/// A backup that was read completely.
 #[derive(Debug)]
 pub struct Contents {
     /// Stored bytes.
     pub bytes: u64,
     /// Their sha256, in hexadecimal.
     pub sha256: String,
-    /// What they unpack to, or what is wrong with the gzip member.
+    /// The dump, or the flaw of the gzip stream.
     pub dump: Result<Dump, String>,
 }
 
-/// What a backup unpacks to.
+/// The dump of a backup.
 #[derive(Debug)]
 pub struct Dump {
     /// CRC-32 of the plain dump.
@@ -46,7 +46,7 @@ impl Default for Unpacker {
 }
 
 impl Unpacker {
-    /// Takes the next bytes of the object. After a flaw of gzip they are only counted and hashed.
+    /// Adds the next bytes of the object. After a flaw of gzip they are only counted and hashed.
     pub fn take(&mut self, piece: &[u8]) {
         if self.flaw.is_none() {
             self.flaw = self.unpack(piece).err();
@@ -68,7 +68,7 @@ impl Unpacker {
         Ok(())
     }
 
-    /// What it was, after the last byte.
+    /// The result, after the last byte.
     pub fn finish(mut self) -> Contents {
         let ended = self
             .gzip
@@ -83,7 +83,7 @@ impl Unpacker {
     }
 }
 
-/// Where the plain dump goes: every byte is looked at, and none kept.
+/// Scans the dump without storing it.
 #[derive(Default)]
 struct Plain {
     crc: Crc,
@@ -117,7 +117,7 @@ mod tests {
         encoder.finish().expect("to memory")
     }
 
-    /// Reads it in pieces of several sizes: where one ends must not matter.
+    /// Reads it in pieces of several sizes, which must not matter.
     fn read(object: &[u8]) -> Result<Option<String>, String> {
         let outcomes = [1, 7, 18, object.len()].map(|size| {
             let mut unpacker = Unpacker::default();

@@ -1,7 +1,7 @@
-//! What is stored: the destination's objects joined by name into backups.
+//! Lists stored backups: the destination's objects, joined by name.
 //!
-//! `commands::list` shows it, `check` looks at the newest. Names and sizes come from the listing alone, of which a few bytes a
-//! backup are kept, so that 100,000 of them fit; what only a manifest knows comes from the manifests of the newest.
+//! `commands::list` prints it, `check` verifies the newest. Names and sizes come from the listing, a few bytes per backup, so
+//! that 100,000 of them fit into memory. Other facts come from the manifests of the newest.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use super::manifest::{Manifest, time_text};
 use super::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
 use super::status::{BackupStatus, is_too_small};
 
-/// Manifests are read of the newest this many where nobody asks for more (SPEC §8): each is a request.
+/// The manifests of this many backups are read by default: each is a request.
 pub const MANIFESTS: usize = 50;
 
 /// One backup, or one that is being uploaded.
@@ -33,30 +33,28 @@ pub struct StoredBackup {
     pub compression_ratio: Option<f64>,
     /// The database, from the manifest.
     pub database: Option<String>,
-    /// What is known of it.
+    /// Its status.
     pub status: BackupStatus,
     /// The start time.
     #[serde(skip)]
     pub started: DateTime<Utc>,
 }
 
-/// Everything below a destination, by name.
+/// All backups of a destination.
 pub struct Listing<'a> {
     destination: &'a Destination,
     entries: Entries,
-    /// When it was listed: what lies in the future.
+    /// When it was listed; later names are in the future.
     now: DateTime<Utc>,
 }
 
 impl<'a> Listing<'a> {
     /// Lists a destination.
     ///
-    /// # Errors
-    /// Where the listing is refused, or not to be had within the outage budget. Open uploads that cannot be listed are
-    /// a warning.
+    /// If the listing is refused, or S3 is unavailable for the outage budget. Open uploads that cannot be listed are a warning.
     pub async fn read(destination: &'a Destination) -> Result<Self, StorageError> {
         let mut entries = list_entries(destination).await?;
-        // A sidecar without its backup is none.
+        // Sidecars without a backup are ignored.
         entries.retain(|_, entry| entry.backup.is_some());
         match destination.uploading(BEGINNING).await {
             Ok(names) => {
@@ -73,20 +71,19 @@ impl<'a> Listing<'a> {
         self.stored().take(limit).map(|(name, ..)| name.to_string())
     }
 
-    /// Every backup, its size in bytes, and its status where the listing tells it; newest first. Not those that are
-    /// being uploaded.
+    /// Every backup with its size in bytes and its status by the listing, newest first, without open uploads.
     pub fn stored(&self) -> impl Iterator<Item = (BackupName, u64, Option<BackupStatus>)> {
         let entries = self.entries.iter().rev();
         entries.filter_map(|(name, entry)| Some((*name, entry.backup?, BackupStatus::listed(*name, entry, self.now))))
     }
 
-    /// How many backups there are, with those that are being uploaded, and how many bytes they have in all.
+    /// The number of backups, with open uploads, and their bytes.
     #[must_use]
     pub fn totals(&self) -> (usize, u64) {
         (self.entries.len(), self.stored().map(|(_, bytes, _)| bytes).sum())
     }
 
-    /// The newest backups, newest first, with what the manifests of so many of them know, or the objects themselves.
+    /// The newest backups, newest first, with facts of this many manifests or objects.
     pub async fn newest(&self, limit: usize, manifests: usize) -> Newest<'_> {
         let described = self.entries.iter().rev().take(limit.min(manifests));
         let mut described: Vec<StoredBackup> = described.map(|(name, entry)| self.backup(*name, *entry)).collect();
@@ -100,8 +97,8 @@ impl<'a> Listing<'a> {
         Newest { listing: self, described, count: limit.min(self.entries.len()) }
     }
 
-    /// One backup, or the latest where none is named, and its manifest; not one that is being uploaded. The latest is the
-    /// newest valid one; where none of the newest 50 is, the newest partial one.
+    /// One backup, or the latest, and its manifest; no open upload. The latest is the newest valid backup, or the newest partial
+    /// one if none of the newest 50 is valid.
     pub async fn find(&self, wanted: Option<BackupName>) -> Option<(StoredBackup, Option<Manifest>)> {
         if let Some(name) = wanted {
             let entry = self.entries.get(&name).filter(|entry| entry.backup.is_some())?;
@@ -120,7 +117,7 @@ impl<'a> Listing<'a> {
         partial
     }
 
-    /// A backup with what its manifest, or the object itself, knows.
+    /// A backup with the facts of its manifest or object.
     async fn full(&self, name: BackupName, entry: Entry) -> (StoredBackup, Option<Manifest>) {
         let mut backup = self.backup(name, entry);
         let manifest = if entry.has_manifest() {
@@ -152,7 +149,7 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// Adds what the object itself tells where it has no manifest. Credentials that may not look take nothing from it.
+    /// Adds the object's metadata, for a backup without a manifest. If it cannot be read, the status stays.
     async fn look(&self, backup: &mut StoredBackup) {
         if matches!(backup.status, BackupStatus::Empty | BackupStatus::Future) {
             return;
@@ -166,7 +163,7 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// Adds what the manifest knows. One that is damaged or cannot be read takes nothing from the backup.
+    /// Adds the facts of the manifest. If it is damaged or cannot be read, the status stays.
     async fn describe(&self, backup: &mut StoredBackup) -> Option<Manifest> {
         let read = self.destination.read_manifest(&format!("{}{MANIFEST_SUFFIX}", backup.file_name)).await;
         let manifest: Option<Manifest> = match read {
@@ -193,8 +190,7 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// The newest backups, newest first. Those whose manifests were not read are made as they are asked for: there may be a
-/// hundred thousand of them.
+/// The newest backups, newest first. Those without a manifest read are made on demand, because there may be a hundred thousand.
 pub struct Newest<'a> {
     listing: &'a Listing<'a>,
     described: Vec<StoredBackup>,
@@ -202,7 +198,7 @@ pub struct Newest<'a> {
 }
 
 impl Newest<'_> {
-    /// How many there are.
+    /// Their number.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
@@ -222,8 +218,8 @@ impl Serialize for Newest<'_> {
     }
 }
 
-/// The median of backups' sizes, in bytes: what the newest is compared with, by `check` and by retention before it
-/// deletes. Of an even number the mean of the two in the middle; none of none.
+/// The median of sizes in bytes, for `check` and retention. Of an even number it is the mean of the middle two; without sizes
+/// there is none.
 #[must_use]
 pub fn median(sizes: impl IntoIterator<Item = u64>) -> Option<u64> {
     let mut sizes: Vec<u64> = sizes.into_iter().collect();

@@ -1,10 +1,8 @@
 //! Stored backups: their names, manifests and sidecars, and what a destination holds.
 //!
-//! [`name`] is the only place that knows the pattern of names, and [`manifest`] what is recorded beside an object.
-//! [`list_entries`] joins the listing of a destination by name: the one inventory from which [`Listing`], `retention`,
-//! `check` and the daemon decide, all by the same [`BackupStatus`]. Called by `backup`, `retention`, `check`, `commands`.
-//! [`Reader`] reads a backup from its first byte to its last and judges it: `check --deep` decides what follows. Nothing here
-//! writes to S3.
+//! [`name`] defines the pattern of names, and [`manifest`] the record next to an object. [`list_entries`] joins a listing by
+//! name: [`Listing`], `retention`, `check` and the daemon decide by it, all with the same [`BackupStatus`]. Called by `backup`,
+//! `retention`, `check` and `commands`. [`Reader`] reads a complete backup. Nothing here writes to S3.
 
 mod contents;
 mod entries;

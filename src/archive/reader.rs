@@ -1,6 +1,6 @@
-//! Reads a stored backup to its end: downloads it on the runtime, and unpacks it beside that on a thread of its own.
+//! Reads a stored backup: downloads it on the runtime, and unpacks it on a thread.
 //!
-//! Memory is that of a [`Download`] (4 ranges of 2 MiB), and [`PIECES`] pieces between the two.
+//! Memory is that of a [`Download`] (4 ranges of 2 MiB) and of [`PIECES`] pieces.
 
 use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
@@ -16,41 +16,39 @@ use crate::storage::{Destination, Download, StorageError};
 use super::contents::{Contents, Unpacker};
 
 const LOG_EVERY: Duration = Duration::from_secs(30);
-/// Pieces that wait to be unpacked. A piece is what a connection brought at once: some hundred KiB.
+/// The queue between download and unpacking. A piece has some hundred KiB.
 const PIECES: usize = 8;
 
-/// A stored backup that is being read.
+/// An open backup.
 #[derive(Debug)]
 pub struct Reader {
     download: Download,
 }
 
 impl Reader {
-    /// Begins to read a backup; `None` where there is none.
+    /// Opens a backup; `None` if it does not exist.
     ///
-    /// # Errors
-    /// Where S3 refuses it, or answers nothing well within the outage budget.
+    /// If S3 refuses it or is unavailable for the outage budget.
     pub async fn open(destination: &Destination, file_name: &str) -> Result<Option<Self>, StorageError> {
         Ok(destination.download(file_name).await?.map(|download| Self { download }))
     }
 
-    /// Reads all of it, and says what it is. Dropped, it stops reading.
+    /// Reads it completely and returns its content. Dropping it stops the download.
     ///
-    /// # Errors
-    /// Where the object was replaced or deleted meanwhile, S3 refuses it, or nothing comes within the outage budget.
+    /// If the object was replaced or deleted, S3 refuses it, or S3 is unavailable for the outage budget.
     pub async fn read(mut self) -> Result<Contents, StorageError> {
         let (pieces, received) = mpsc::channel(PIECES);
         let unpacking = spawn_blocking(|| unpack(received));
         let mut progress = Progress { bytes: 0, logged: Instant::now() };
         while let Some(piece) = self.download.next().await? {
             progress.add(piece.len(), self.download.bytes());
-            // The thread ends first only where it panics, which it says at its end.
+            // The thread ends early only if it panics; joining it returns the panic.
             if pieces.send(piece).await.is_err() {
                 break;
             }
         }
         drop(pieces);
-        // Nobody aborts it.
+        // It is never aborted.
         Ok(unpacking.await.unwrap_or_else(|error: JoinError| resume_unwind(error.into_panic())))
     }
 }
@@ -63,7 +61,7 @@ fn unpack(mut pieces: mpsc::Receiver<Bytes>) -> Contents {
     unpacker.finish()
 }
 
-/// How far the reading is, for the log.
+/// The progress for the log.
 struct Progress {
     bytes: u64,
     logged: Instant,

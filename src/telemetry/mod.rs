@@ -1,5 +1,4 @@
-//! Telemetry: what the program tells while it works: log lines, progress, metrics, pings and systemd's notices, with
-//! secrets taken out.
+//! Log, progress, metrics, pings and systemd notifications, without secrets.
 
 mod log;
 pub mod metrics;
