@@ -26,238 +26,198 @@ end
 
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -s V -l version -d 'Print version'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "completions" -d 'Print a shell\'s completion script'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "backup" -d 'Take one backup: dump, compress, upload, verify, commit'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "list" -d 'List the backups of this destination, newest first'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "list" -d 'List the backups, newest first'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "check" -d 'Verify configuration, connectivity and the latest backup'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "daemon" -d 'Take backups on a schedule until stopped'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "health" -d 'Ask the daemon on this host whether it is alive: for a container\'s health check'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "prune" -d 'Delete the backups that no rule keeps, and abort this tool\'s own abandoned uploads'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "restore" -d 'Restore a backup into a database, a file or stdout; verified, or not at all'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "health" -d 'Ask the daemon on this host whether it is alive, for a container\'s health check'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "prune" -d 'Delete the backups that no retention rule keeps, and abort abandoned uploads'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-path -d 'key prefix of one database\'s backups [env: S3_PATH]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-url -d 'endpoint of an S3-compatible server [env: S3_URL]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-region -d 'region of the bucket [env: S3_REGION]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-force-path-style -d 'address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l pg-dump-path -d 'Path of the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l compression-level -d 'gzip level from 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l threads -d 'compression threads [env: BACKUP_THREADS]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l part-size -d 'size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l upload-concurrency -d 'parts in flight at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l spool-dir -d 'directory that keeps parts until the backup is committed [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l timezone -d 'time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l retention-days -d 'keep what is at most this many days older than the newest valid backup [env: BACKUP_RETENTION_DAYS]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-hourly -d 'keep the newest backup of each of the last N hours that have one [env: BACKUP_KEEP_HOURLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-weekly -d 'keep the newest backup of each of the last N ISO weeks that have one [env: BACKUP_KEEP_WEEKLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-monthly -d 'keep the newest backup of each of the last N months that have one [env: BACKUP_KEEP_MONTHLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-yearly -d 'keep the newest backup of each of the last N years that have one [env: BACKUP_KEEP_YEARLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l min-keep -d 'the last N valid backups stay [env: BACKUP_MIN_KEEP]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l metrics-file -d 'file to keep the metrics in [env: METRICS_FILE]' -r -F
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l upload-concurrency -d 'Parts in flight at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l spool-dir -d 'Directory that buffers parts on disk [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l timezone -d 'IANA time zone of schedule and retention [env: BACKUP_TIMEZONE]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-hourly -d 'Keep the last N hourly backups [env: BACKUP_KEEP_HOURLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-daily -d 'Keep the last N daily backups [env: BACKUP_KEEP_DAILY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-weekly -d 'Keep the last N weekly backups [env: BACKUP_KEEP_WEEKLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-monthly -d 'Keep the last N monthly backups [env: BACKUP_KEEP_MONTHLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-yearly -d 'Keep the last N yearly backups [env: BACKUP_KEEP_YEARLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l min-keep -d 'Keep at least the last N valid backups [env: BACKUP_MIN_KEEP]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l metrics-file -d 'File to write metrics to [env: METRICS_FILE]' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l log-level -d 'Least severe messages to log [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
 warning\t''
 info\t''
 debug\t''
 trace\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l log-format -d '`text` or `json` [env: LOG_FORMAT]' -r -f -a "text\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l log-format -d 'Format of the log [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l allow-pooler -d 'Dump through a transaction pooler'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l allow-mixed -d 'Back up to a destination that holds another database\'s backups'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l no-progress -d 'Draw no progress bar; log progress every 30 s instead'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l allow-mixed -d 'Back up to a destination that holds another database\'s backups'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l allow-pooler -d 'Go on behind a transaction pooler: the dump may fail, its settings may reach other sessions, globals are not made'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l limit -d 'Show the newest N with what their manifests say, or `all` [default: 50 on a terminal, else all; manifests of 50]' -r -f -a "all\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-path -d 'key prefix of one database\'s backups [env: S3_PATH]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-url -d 'endpoint of an S3-compatible server [env: S3_URL]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-region -d 'region of the bucket [env: S3_REGION]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-force-path-style -d 'address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -s h -l help -d 'Print this help; `--help` describes every setting'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l limit -d 'Show the newest N with their manifests, or `all`' -r -f -a "all\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l log-level -d 'Least severe messages to log [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
 warning\t''
 info\t''
 debug\t''
 trace\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l log-format -d '`text` or `json` [env: LOG_FORMAT]' -r -f -a "text\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l log-format -d 'Format of the log [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l json -d 'Print JSON on stdout: an array, or with a name its manifest'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s q -l quiet -d 'Print the names alone, one a line'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-age -d 'Fail where the latest backup is older: `26h`, `8d`, or `none` [default: what `BACKUP_INTERVAL` leads to expect, else 26h]' -r -f -a "none\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-size -d 'Fail where the latest backup is smaller: `100MiB`' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-shrink -d 'Fail where it is smaller by more than this share than the median of the five before it, or `none`' -r -f -a "none\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-path -d 'key prefix of one database\'s backups [env: S3_PATH]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-url -d 'endpoint of an S3-compatible server [env: S3_URL]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-region -d 'region of the bucket [env: S3_REGION]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-force-path-style -d 'address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l json -d 'Print JSON on stdout: an array of backups, with a name its manifest'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s q -l quiet -d 'Print only the names, one per line'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s h -l help -d 'Print this help; `--help` describes every setting'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l pg-dump-path -d 'Path of the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l compression-level -d 'gzip level from 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l threads -d 'compression threads [env: BACKUP_THREADS]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l part-size -d 'size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l upload-concurrency -d 'parts in flight at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l spool-dir -d 'directory that keeps parts until the backup is committed [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l interval -d 'when to back up [env: BACKUP_INTERVAL]' -r -f -a "@hourly\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l upload-concurrency -d 'Parts in flight at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l spool-dir -d 'Directory that buffers parts on disk [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l interval -d 'When to back up [env: BACKUP_INTERVAL]' -r -f -a "@hourly\t''
 @daily\t''
 @weekly\t''
 @monthly\t''
 @yearly\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l timezone -d 'time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l retention-days -d 'keep what is at most this many days older than the newest valid backup [env: BACKUP_RETENTION_DAYS]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-hourly -d 'keep the newest backup of each of the last N hours that have one [env: BACKUP_KEEP_HOURLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-weekly -d 'keep the newest backup of each of the last N ISO weeks that have one [env: BACKUP_KEEP_WEEKLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-monthly -d 'keep the newest backup of each of the last N months that have one [env: BACKUP_KEEP_MONTHLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-yearly -d 'keep the newest backup of each of the last N years that have one [env: BACKUP_KEEP_YEARLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-keep -d 'the last N valid backups stay [env: BACKUP_MIN_KEEP]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l listen -d 'address of `/livez`, `/healthz`, `/status` and `/metrics` [env: LISTEN]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l metrics-file -d 'file to keep the metrics in [env: METRICS_FILE]' -r -F
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l timezone -d 'IANA time zone of schedule and retention [env: BACKUP_TIMEZONE]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-age -d 'Fail if the latest backup is older, such as `26h` or `8d`' -r -f -a "none\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-size -d 'Fail if the latest backup is smaller, such as `100MiB`' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-shrink -d 'Fail if it shrank by more than this' -r -f -a "none\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-hourly -d 'Keep the last N hourly backups [env: BACKUP_KEEP_HOURLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-daily -d 'Keep the last N daily backups [env: BACKUP_KEEP_DAILY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-weekly -d 'Keep the last N weekly backups [env: BACKUP_KEEP_WEEKLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-monthly -d 'Keep the last N monthly backups [env: BACKUP_KEEP_MONTHLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-yearly -d 'Keep the last N yearly backups [env: BACKUP_KEEP_YEARLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-keep -d 'Keep at least the last N valid backups [env: BACKUP_MIN_KEEP]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l listen -d 'Address of the HTTP server [env: LISTEN]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l metrics-file -d 'File to write metrics to [env: METRICS_FILE]' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-level -d 'Least severe messages to log [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
 warning\t''
 info\t''
 debug\t''
 trace\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-format -d '`text` or `json` [env: LOG_FORMAT]' -r -f -a "text\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l log-format -d 'Format of the log [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l bucket-only -d 'Check the bucket alone: writes nothing, needs no PostgreSQL'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l allow-pooler -d 'Go on behind a transaction pooler: the dump may fail, its settings may reach other sessions, globals are not made'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l deep -d 'Read the latest backup completely: checksum, gzip, dump'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l allow-pooler -d 'Dump through a transaction pooler'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l bucket-only -d 'Check only the bucket: writes nothing, needs no PostgreSQL'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l deep -d 'Download the latest backup and verify all of it'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l json -d 'Print the result as one JSON object on stdout'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l catch-up -d 'At the start, take a backup at once where the newest is older than the schedule\'s last time' -r -f -a "true\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -s h -l help -d 'Print this help; `--help` describes every setting'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l pg-dump-path -d 'Path of the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-path -d 'key prefix of one database\'s backups [env: S3_PATH]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-url -d 'endpoint of an S3-compatible server [env: S3_URL]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-region -d 'region of the bucket [env: S3_REGION]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-force-path-style -d 'address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l upload-concurrency -d 'Parts in flight at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l spool-dir -d 'Directory that buffers parts on disk [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l catch-up -d 'Take a backup at the start if one was missed: the newest is older than the schedule\'s last time' -r -f -a "true\t''
 false\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l compression-level -d 'gzip level from 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l threads -d 'compression threads [env: BACKUP_THREADS]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l part-size -d 'size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l upload-concurrency -d 'parts in flight at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l spool-dir -d 'directory that keeps parts until the backup is committed [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l interval -d 'when to back up [env: BACKUP_INTERVAL]' -r -f -a "@hourly\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l interval -d 'When to back up [env: BACKUP_INTERVAL]' -r -f -a "@hourly\t''
 @daily\t''
 @weekly\t''
 @monthly\t''
 @yearly\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l timezone -d 'time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l retention-days -d 'keep what is at most this many days older than the newest valid backup [env: BACKUP_RETENTION_DAYS]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-hourly -d 'keep the newest backup of each of the last N hours that have one [env: BACKUP_KEEP_HOURLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-weekly -d 'keep the newest backup of each of the last N ISO weeks that have one [env: BACKUP_KEEP_WEEKLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-monthly -d 'keep the newest backup of each of the last N months that have one [env: BACKUP_KEEP_MONTHLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-yearly -d 'keep the newest backup of each of the last N years that have one [env: BACKUP_KEEP_YEARLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l min-keep -d 'the last N valid backups stay [env: BACKUP_MIN_KEEP]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l listen -d 'address of `/livez`, `/healthz`, `/status` and `/metrics` [env: LISTEN]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l metrics-file -d 'file to keep the metrics in [env: METRICS_FILE]' -r -F
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l timezone -d 'IANA time zone of schedule and retention [env: BACKUP_TIMEZONE]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-hourly -d 'Keep the last N hourly backups [env: BACKUP_KEEP_HOURLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-daily -d 'Keep the last N daily backups [env: BACKUP_KEEP_DAILY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-weekly -d 'Keep the last N weekly backups [env: BACKUP_KEEP_WEEKLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-monthly -d 'Keep the last N monthly backups [env: BACKUP_KEEP_MONTHLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-yearly -d 'Keep the last N yearly backups [env: BACKUP_KEEP_YEARLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l min-keep -d 'Keep at least the last N valid backups [env: BACKUP_MIN_KEEP]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l listen -d 'Address of the HTTP server [env: LISTEN]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l metrics-file -d 'File to write metrics to [env: METRICS_FILE]' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l log-level -d 'Least severe messages to log [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
 warning\t''
 info\t''
 debug\t''
 trace\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l log-format -d '`text` or `json` [env: LOG_FORMAT]' -r -f -a "text\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l log-format -d 'Format of the log [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l run-on-start -d 'At the start, take a backup at once, whatever is there'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l allow-pooler -d 'Dump through a transaction pooler'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l allow-mixed -d 'Back up to a destination that holds another database\'s backups'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l allow-pooler -d 'Go on behind a transaction pooler: the dump may fail, its settings may reach other sessions, globals are not made'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l listen -d 'address of `/livez`, `/healthz`, `/status` and `/metrics` [env: LISTEN]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l run-on-start -d 'Take a backup at the start in any case'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -s h -l help -d 'Print this help; `--help` describes every setting'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l listen -d 'Address of the HTTP server [env: LISTEN]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l log-level -d 'Least severe messages to log [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
 warning\t''
 info\t''
 debug\t''
 trace\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l log-format -d '`text` or `json` [env: LOG_FORMAT]' -r -f -a "text\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l log-format -d 'Format of the log [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l sweep-after -d 'Abort abandoned uploads of this tool: begun, and last written to, longer ago than this' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-path -d 'key prefix of one database\'s backups [env: S3_PATH]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-url -d 'endpoint of an S3-compatible server [env: S3_URL]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-region -d 'region of the bucket [env: S3_REGION]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-force-path-style -d 'address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -s h -l help -d 'Print this help; `--help` describes every setting'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l spool-dir -d 'directory that keeps parts until the backup is committed [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l timezone -d 'time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l retention-days -d 'keep what is at most this many days older than the newest valid backup [env: BACKUP_RETENTION_DAYS]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-last -d 'keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-hourly -d 'keep the newest backup of each of the last N hours that have one [env: BACKUP_KEEP_HOURLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-daily -d 'keep the newest backup of each of the last N days that have one [env: BACKUP_KEEP_DAILY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-weekly -d 'keep the newest backup of each of the last N ISO weeks that have one [env: BACKUP_KEEP_WEEKLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-monthly -d 'keep the newest backup of each of the last N months that have one [env: BACKUP_KEEP_MONTHLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-yearly -d 'keep the newest backup of each of the last N years that have one [env: BACKUP_KEEP_YEARLY]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l min-keep -d 'the last N valid backups stay [env: BACKUP_MIN_KEEP]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l spool-dir -d 'Directory that buffers parts on disk [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l timezone -d 'IANA time zone of schedule and retention [env: BACKUP_TIMEZONE]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l sweep-after -d 'Abort this tool\'s uploads that were started, and last written to, longer ago than this' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-hourly -d 'Keep the last N hourly backups [env: BACKUP_KEEP_HOURLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-daily -d 'Keep the last N daily backups [env: BACKUP_KEEP_DAILY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-weekly -d 'Keep the last N weekly backups [env: BACKUP_KEEP_WEEKLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-monthly -d 'Keep the last N monthly backups [env: BACKUP_KEEP_MONTHLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-yearly -d 'Keep the last N yearly backups [env: BACKUP_KEEP_YEARLY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l min-keep -d 'Keep at least the last N valid backups [env: BACKUP_MIN_KEEP]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l log-level -d 'Least severe messages to log [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
 warning\t''
 info\t''
 debug\t''
 trace\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l log-format -d '`text` or `json` [env: LOG_FORMAT]' -r -f -a "text\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l log-format -d 'Format of the log [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l dry-run -d 'Delete nothing; print each backup with keep or delete, and why'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l force -d 'Delete although a safety check blocks it: a gap, a newest backup of half the size, most of the backups, a name in the future'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l dry-run -d 'Delete nothing; print for each backup whether it is kept or deleted, and why'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l force -d 'Delete even if a safety check fails'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l json -d 'Print the result as one JSON object on stdout'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l at -d 'Restore the newest backup that was started at or before this time: RFC 3339, or local in `BACKUP_TIMEZONE`' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l output -d 'Write the plain dump to this file, or with `-` to stdout' -r -F
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l create-db -d 'Make this database; it appears when it is complete' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l exclude-table-data -d 'Leave out the rows of tables that match: `schema.table`, with `*` and `?`' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l search-path -d 'Give functions of the dump this search_path; they run whatever stands in its schemas' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-path -d 'key prefix of one database\'s backups [env: S3_PATH]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-url -d 'endpoint of an S3-compatible server [env: S3_URL]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-region -d 'region of the bucket [env: S3_REGION]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-force-path-style -d 'address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
-false\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l to -d 'the database to restore into [env: RESTORE_CONNECTION_STRING]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l timezone -d 'time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
-warn\t''
-warning\t''
-info\t''
-debug\t''
-trace\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l log-format -d '`text` or `json` [env: LOG_FORMAT]' -r -f -a "text\t''
-json\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l raw -d 'Write the bytes as they are stored: to a file or stdout'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l ignore-manifest -d 'Judge the backup as one without a manifest: by itself alone'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l dry-run -d 'Restore nothing; see whether it could be done'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l json -d 'Print the result as one JSON object on stdout'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-progress -d 'Draw no progress bar; log progress every 30 s instead'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l replace -d 'Where that database exists, rename it and put the new one into its place'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l keep-failed -d 'Keep a database that could not be filled, under its scratch name'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-owner -d 'Leave owners out: the connecting role owns everything'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-privileges -d 'Leave grants out'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-tablespaces -d 'Leave tablespaces out'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-comments -d 'Leave comments out'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l create-roles -d 'Make missing roles, without login'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l globals -d 'Make missing roles and their memberships as the globals have them'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-database-settings -d 'Leave out owner, grants and settings of the database itself'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-analyze -d 'Gather no statistics afterwards'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "completions" -d 'Print the completion script of a shell'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "backup" -d 'Take one backup: dump, compress, upload, verify, commit'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "list" -d 'List the backups of this destination, newest first'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "check" -d 'Verify configuration, connectivity and the latest backup'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "daemon" -d 'Take backups on a schedule until stopped'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "health" -d 'Ask the daemon on this host whether it is alive: for a container\'s health check'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "prune" -d 'Delete the backups that no rule keeps, and abort this tool\'s own abandoned uploads'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "restore" -d 'Restore a backup into a database, a file or stdout; verified, or not at all'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -s h -l help -d 'Print this help; `--help` describes every setting'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "completions" -d 'Print a shell\'s completion script'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "backup" -d 'Take one backup: dump, compress, upload, verify, commit'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "list" -d 'List the backups, newest first'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "check" -d 'Verify configuration, connectivity and the latest backup'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "daemon" -d 'Take backups on a schedule until stopped'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "health" -d 'Ask the daemon on this host whether it is alive, for a container\'s health check'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "prune" -d 'Delete the backups that no retention rule keeps, and abort abandoned uploads'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

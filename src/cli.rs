@@ -1,7 +1,7 @@
 //! The command line: clap's derive for the commands' own flags, the settings table for the rest.
 //!
-//! Called by `lib.rs`. Settings stay text here: resolving and judging them is `config`'s work, because clap knows
-//! neither `X_FILE`, nor how to report all problems at once, nor this program's exit codes.
+//! Called by `lib.rs`. Settings stay text here. `config` parses them, because clap supports neither `X_FILE`, nor reporting all
+//! problems at once, nor this program's exit codes.
 
 mod flags;
 mod restore;
@@ -12,14 +12,14 @@ use clap::{ArgMatches, FromArgMatches, Parser, Subcommand, ValueHint};
 
 use crate::check::{MaxAge, MaxShrink, MinSize};
 use crate::config::Flags;
-use crate::config::table::{CommandName, PG_DUMP_ARGS, SETTINGS, Setting};
+use crate::config::table::{CommandName, Group, PG_DUMP_ARGS, SETTINGS, Setting};
 
 pub use flags::definition;
 use flags::{Suggested, accepted_arguments};
 pub use restore::{IntoDatabase, RestoreArgs};
 pub use values::{BackupRef, Limit, MinIdle};
 
-/// PostgreSQL backups in S3; a backup that is listed is complete and restorable.
+/// Back up PostgreSQL with pg_dump to S3; a backup that is listed is complete.
 #[derive(Debug, Parser)]
 #[command(name = "pg-s3-backup", version, max_term_width = 100)]
 pub struct Cli {
@@ -33,27 +33,29 @@ pub struct Cli {
 pub enum Command {
     /// Take one backup: dump, compress, upload, verify, commit
     Backup(BackupArgs),
-    /// List the backups of this destination, newest first
+    /// List the backups, newest first
     List(ListArgs),
     /// Take backups on a schedule until stopped
     Daemon(DaemonArgs),
-    /// Ask the daemon on this host whether it is alive: for a container's health check
+    /// Ask the daemon on this host whether it is alive, for a container's health check
     Health,
     /// Verify configuration, connectivity and the latest backup
     Check(CheckArgs),
     /// Restore a backup into a database, a file or stdout; verified, or not at all
     Restore(Box<RestoreArgs>),
-    /// Delete the backups that no rule keeps, and abort this tool's own abandoned uploads
+    /// Delete the backups that no retention rule keeps, and abort abandoned uploads
     Prune(PruneArgs),
-    /// Print the completion script of a shell
+    /// Print a shell's completion script
     Completions(CompletionsArgs),
 }
 
-/// What a transaction pooler between this program and the server means.
+/// The flag that `backup`, `daemon` and `check` share.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct PoolerArgs {
-    /// Go on behind a transaction pooler: the dump may fail, its settings may reach other sessions, globals are not made
-    #[arg(long)]
+    /// Dump through a transaction pooler
+    ///
+    /// The dump may fail, its settings may reach other sessions, and globals are not dumped.
+    #[arg(long, help_heading = Group::Source.heading())]
     pub allow_pooler: bool,
 }
 
@@ -61,39 +63,39 @@ pub struct PoolerArgs {
 #[derive(Debug, clap::Args)]
 pub struct BackupArgs {
     /// Print the result as one JSON object on stdout
-    #[arg(long)]
+    #[arg(long, help_heading = Group::Output.heading())]
     pub json: bool,
     /// Draw no progress bar; log progress every 30 s instead
-    #[arg(long)]
+    #[arg(long, help_heading = Group::Output.heading())]
     pub no_progress: bool,
     /// Back up to a destination that holds another database's backups
-    #[arg(long)]
+    #[arg(long, help_heading = Group::Destination.heading())]
     pub allow_mixed: bool,
-    /// What a transaction pooler means.
+    /// Whether to dump through a transaction pooler.
     #[command(flatten)]
     pub pooler: PoolerArgs,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
-    #[arg(last = true, value_name = "ARGS", long_help = accepted_arguments())]
+    #[arg(last = true, value_name = "ARGS", help_heading = Group::Source.heading(), long_help = accepted_arguments())]
     pub pg_dump_args: Vec<String>,
 }
 
 /// Flags of `daemon` that are not settings.
 #[derive(Debug, clap::Args)]
 pub struct DaemonArgs {
-    /// At the start, take a backup at once where the newest is older than the schedule's last time
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", action = clap::ArgAction::Set)]
+    /// Take a backup at the start if one was missed: the newest is older than the schedule's last time
+    #[arg(long, help_heading = Group::Schedule.heading(), value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", action = clap::ArgAction::Set)]
     pub catch_up: bool,
-    /// At the start, take a backup at once, whatever is there
-    #[arg(long)]
+    /// Take a backup at the start in any case
+    #[arg(long, help_heading = Group::Schedule.heading())]
     pub run_on_start: bool,
     /// Back up to a destination that holds another database's backups
-    #[arg(long)]
+    #[arg(long, help_heading = Group::Destination.heading())]
     pub allow_mixed: bool,
-    /// What a transaction pooler means.
+    /// Whether to dump through a transaction pooler.
     #[command(flatten)]
     pub pooler: PoolerArgs,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
-    #[arg(last = true, value_name = "ARGS", long_help = accepted_arguments())]
+    #[arg(last = true, value_name = "ARGS", help_heading = Group::Source.heading(), long_help = accepted_arguments())]
     pub pg_dump_args: Vec<String>,
 }
 
@@ -103,65 +105,75 @@ pub struct ListArgs {
     /// Show one backup in full: its name, its key, its s3:// URL, or `latest`
     #[arg(conflicts_with_all = ["limit", "quiet"], value_parser = Suggested(vec!["latest"]).try_map(|text| text.parse::<BackupRef>()), hide_possible_values = true)]
     pub name: Option<BackupRef>,
-    /// Show the newest N with what their manifests say, or `all` [default: 50 on a terminal, else all; manifests of 50]
-    #[arg(long, value_name = "N|all", allow_negative_numbers = true, value_parser = Suggested(vec!["all"]).try_map(|text| text.parse::<Limit>()), hide_possible_values = true)]
+    /// Show the newest N with their manifests, or `all`
+    ///
+    /// Default: 50 on a terminal, else all. Without a number, the manifests of the newest 50 are read.
+    #[arg(long, help_heading = Group::Output.heading(), value_name = "N|all", allow_negative_numbers = true, value_parser = Suggested(vec!["all"]).try_map(|text| text.parse::<Limit>()), hide_possible_values = true)]
     pub limit: Option<Limit>,
-    /// Print JSON on stdout: an array, or with a name its manifest
-    #[arg(long)]
+    /// Print JSON on stdout: an array of backups, with a name its manifest
+    #[arg(long, help_heading = Group::Output.heading())]
     pub json: bool,
-    /// Print the names alone, one a line
-    #[arg(long, short, conflicts_with = "json")]
+    /// Print only the names, one per line
+    #[arg(long, short, help_heading = Group::Output.heading(), conflicts_with = "json")]
     pub quiet: bool,
 }
 
 /// Flags of `check` that are not settings.
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
-    /// Check the bucket alone: writes nothing, needs no PostgreSQL
-    #[arg(long)]
+    /// Check only the bucket: writes nothing, needs no PostgreSQL
+    #[arg(long, help_heading = Group::Checks.heading())]
     pub bucket_only: bool,
-    /// What a transaction pooler means.
+    /// Whether to dump through a transaction pooler.
     #[command(flatten)]
     pub pooler: PoolerArgs,
-    /// Read the latest backup completely: checksum, gzip, dump
-    #[arg(long)]
+    /// Download the latest backup and verify all of it
+    ///
+    /// Verifies its checksum, its gzip stream, and the dump from its first line to its last.
+    #[arg(long, help_heading = Group::Checks.heading())]
     pub deep: bool,
-    /// Fail where the latest backup is older: `26h`, `8d`, or `none` [default: what `BACKUP_INTERVAL` leads to expect, else 26h]
-    #[arg(long, value_name = "TIME|none", allow_negative_numbers = true, value_parser = Suggested(vec!["none"]).try_map(|text| text.parse::<MaxAge>()), hide_possible_values = true)]
+    /// Fail if the latest backup is older, such as `26h` or `8d`
+    ///
+    /// Default: with `BACKUP_INTERVAL` the age of the last but one scheduled backup, else 26h.
+    #[arg(long, help_heading = Group::Checks.heading(), value_name = "TIME|none", allow_negative_numbers = true, value_parser = Suggested(vec!["none"]).try_map(|text| text.parse::<MaxAge>()), hide_possible_values = true)]
     pub max_age: Option<MaxAge>,
-    /// Fail where the latest backup is smaller: `100MiB`
-    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_hint = ValueHint::Other)]
+    /// Fail if the latest backup is smaller, such as `100MiB`
+    #[arg(long, help_heading = Group::Checks.heading(), value_name = "SIZE", allow_negative_numbers = true, value_hint = ValueHint::Other)]
     pub min_size: Option<MinSize>,
-    /// Fail where it is smaller by more than this share than the median of the five before it, or `none`
-    #[arg(long, value_name = "SHARE|none", allow_negative_numbers = true, default_value_t, value_parser = Suggested(vec!["none"]).try_map(|text| text.parse::<MaxShrink>()), hide_possible_values = true)]
+    /// Fail if it shrank by more than this
+    ///
+    /// Compares it with the median of the five backups before it.
+    #[arg(long, help_heading = Group::Checks.heading(), value_name = "SHARE|none", allow_negative_numbers = true, default_value_t, value_parser = Suggested(vec!["none"]).try_map(|text| text.parse::<MaxShrink>()), hide_possible_values = true)]
     pub max_shrink: MaxShrink,
     /// Print the result as one JSON object on stdout
-    #[arg(long)]
+    #[arg(long, help_heading = Group::Output.heading())]
     pub json: bool,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
-    #[arg(last = true, value_name = "ARGS", long_help = accepted_arguments(), conflicts_with = "bucket_only")]
+    #[arg(last = true, value_name = "ARGS", help_heading = Group::Source.heading(), long_help = accepted_arguments(), conflicts_with = "bucket_only")]
     pub pg_dump_args: Vec<String>,
 }
 
 /// Flags of `prune` that are not settings.
 #[derive(Debug, clap::Args)]
 pub struct PruneArgs {
-    /// Delete nothing; print each backup with keep or delete, and why
-    #[arg(long)]
+    /// Delete nothing; print for each backup whether it is kept or deleted, and why
+    #[arg(long, help_heading = Group::Retention.heading())]
     pub dry_run: bool,
-    /// Delete although a safety check blocks it: a gap, a newest backup of half the size, most of the backups, a name in
-    /// the future
-    #[arg(long)]
+    /// Delete even if a safety check fails
+    ///
+    /// The checks: a gap before the newest backup, a newest backup of half the usual size, a plan that deletes most backups,
+    /// a name in the future.
+    #[arg(long, help_heading = Group::Retention.heading())]
     pub force: bool,
-    /// Abort abandoned uploads of this tool: begun, and last written to, longer ago than this
-    #[arg(long, value_name = "TIME", allow_negative_numbers = true, default_value = "7d", value_hint = ValueHint::Other)]
+    /// Abort this tool's uploads that were started, and last written to, longer ago than this
+    #[arg(long, help_heading = Group::Retention.heading(), value_name = "TIME", allow_negative_numbers = true, default_value = "7d", value_hint = ValueHint::Other)]
     pub sweep_after: MinIdle,
     /// Print the result as one JSON object on stdout
-    #[arg(long)]
+    #[arg(long, help_heading = Group::Output.heading())]
     pub json: bool,
 }
 
-/// What `completions` wants to know.
+/// The argument of `completions`.
 #[derive(Debug, clap::Args)]
 pub struct CompletionsArgs {
     /// The shell to complete in
@@ -169,7 +181,7 @@ pub struct CompletionsArgs {
 }
 
 impl Command {
-    /// The subcommand's name, as the settings table knows it.
+    /// The subcommand's name in the settings table.
     #[must_use]
     pub fn name(&self) -> CommandName {
         match self {
@@ -187,8 +199,7 @@ impl Command {
 
 /// Parses a command line (with the program's name first) into the command and the settings given as flags.
 ///
-/// # Errors
-/// clap's own error, which is also how `--help` and `--version` come.
+/// clap's error; `--help` and `--version` are errors, too.
 pub fn parse(arguments: &[std::ffi::OsString]) -> Result<(Cli, Flags), clap::Error> {
     let mut definition = definition();
     let matches = definition.try_get_matches_from_mut(arguments)?;
@@ -200,7 +211,7 @@ pub fn parse(arguments: &[std::ffi::OsString]) -> Result<(Cli, Flags), clap::Err
         && !pg_dump_args.is_empty()
     {
         let text = shlex::try_join(pg_dump_args.iter().map(String::as_str));
-        // A NUL byte cannot come in by a command line.
+        // A command line cannot contain a NUL byte.
         flags.insert(PG_DUMP_ARGS.variable, text.unwrap_or_default());
     }
     Ok((cli, flags))
@@ -224,12 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound() {
+    fn definition_passes_clap_assertions() {
         definition().debug_assert();
     }
 
     #[test]
-    fn flags_of_settings_arrive_under_their_variable() {
+    fn setting_flags_are_stored_under_their_variable() {
         let (cli, flags) = parsed(&["backup", "--s3-bucket", "b", "--s3-force-path-style", "--json"]).expect("parses");
         assert!(matches!(cli.command, Command::Backup(BackupArgs { json: true, no_progress: false, .. })));
         assert_eq!(flags.get("S3_BUCKET").map(String::as_str), Some("b"));
@@ -237,13 +248,13 @@ mod tests {
     }
 
     #[test]
-    fn words_behind_the_dashes_are_for_pg_dump() {
+    fn words_after_the_dashes_go_to_pg_dump() {
         let (_, flags) = parsed(&["backup", "--json", "--", "-t", "my table"]).expect("parses");
         assert_eq!(flags.get("PG_DUMP_ARGS").map(String::as_str), Some("-t 'my table'"));
     }
 
     #[test]
-    fn the_short_help_is_short_and_the_long_one_has_each_setting_and_exit_code() {
+    fn short_help_fits_64_lines_and_long_help_has_each_setting_and_exit_code() {
         let shown = |words: &[&str]| parsed(words).expect_err("help").to_string();
         for command in crate::config::table::ALL {
             let short = shown(&[command.word(), "-h"]);
@@ -252,20 +263,29 @@ mod tests {
             assert_eq!(long, shown(&[command.word(), "--help"]));
             for setting in SETTINGS.iter().filter(|setting| setting.commands.contains(command)) {
                 assert!(long.contains(setting.variable), "{}:\n{long}", setting.variable);
-                let is_shown = setting.flag.is_some_and(|flag| short.contains(&format!("--{flag} ")));
-                assert_eq!(is_shown, setting.is_common, "{}:\n{short}", setting.variable);
+                assert!(short.contains(setting.variable), "{}:\n{short}", setting.variable);
+                let is_shown = setting.flag.is_none_or(|flag| short.contains(&format!("--{flag}")));
+                assert!(is_shown, "{}:\n{short}", setting.variable);
             }
         }
         let short = shown(&["backup", "-h"]);
-        let headings = ["Options:", "Destination:", "Backup:", "Retention:", "Monitoring:", "Output:"];
-        let places: Vec<_> = headings.iter().map(|heading| short.find(heading)).collect();
+        let (most_used, groups) = short.split_once("\n\nSource:").expect("the groups");
+        let (_, most_used) = most_used.split_once("Most used settings:\n").expect("the settings");
+        assert!(most_used.lines().count() == 10 && most_used.lines().all(|line| line.len() <= 80), "{most_used}");
+        let headings = ["Destination:", "Backup:", "Schedule:", "Retention:", "Output:"];
+        let places: Vec<_> = headings.iter().map(|heading| groups.find(heading)).collect();
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}:\n{short}");
+        let output = groups.split_once("Output:").map(|(_, output)| output).unwrap_or_default();
+        assert!(
+            ["--json", "--no-progress", "--log-level", "--help"].iter().all(|flag| output.contains(flag)),
+            "{short}"
+        );
         assert!(crate::exit_code::EXIT_CODES.iter().all(|row| shown(&["help"]).contains(row.name)));
         assert!(shown(&["-h"]).lines().count() <= 25, "{}", shown(&["-h"]));
     }
 
     #[test]
-    fn a_command_has_only_the_flags_that_it_uses() {
+    fn command_rejects_flags_it_does_not_use() {
         assert!(parsed(&["list", "--threads", "2"]).is_err());
         assert!(parsed(&["backup", "--threads", "2"]).is_ok());
     }

@@ -1,11 +1,11 @@
-//! The environment of the process, as values that can be passed on and made up by tests.
+//! The environment of the process as a value, so that tests can make one.
 //!
-//! A leaf: [`crate::config`] reads settings from it, [`crate::postgres`] what its children inherit.
+//! A leaf: [`crate::config`] reads settings from it, [`crate::postgres`] the environment of child processes.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 
-/// A snapshot of the process's environment; passed in, so that nothing below reads globals.
+/// A snapshot of the process's environment. It is passed as an argument, so that no module reads globals.
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: HashMap<OsString, OsString>,

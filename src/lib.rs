@@ -22,11 +22,11 @@
 //! | [`check`] | verifies everything that a backup needs, and the latest backup |
 //! | [`restore`] | brings a backup back into a database, a file or stdout |
 //! | [`scheduler`], [`health`] | the daemon's loop, and its HTTP server |
-//! | [`telemetry`] | log, progress, metrics and pings, without secrets |
-//! | [`printable`] | foreign text without control characters |
-//! | [`manual`] | examples and files, for help and the manual |
-//! | [`error`] | why a command failed; for [`commands`] alone, each module has its own error |
-//! | [`exit_code`], [`error_chain`], [`environment`], [`interrupt`], [`disk`] | leaves: the table of exit codes, errors as text, the process's environment, signals, file system calls with a deadline |
+//! | [`telemetry`] | log, progress, metrics, pings, without secrets |
+//! | [`printable`] | text of others without what would control a terminal |
+//! | [`manual`] | examples and files, for help and manual |
+//! | [`error`] | why a command failed; only [`commands`] sees it, each module has its own error |
+//! | [`exit_code`], [`error_chain`], [`environment`], [`interrupt`], [`disk`], [`log_target`] | leaves: the table of exit codes, errors as text, the process's environment, signals, file system calls with a deadline, who an event is for |
 //!
 //! Dependencies point one way; `tests/it/modules.rs` checks it: `commands -> backup | check | scheduler -> retention -> archive -> storage ->
 //! spool -> proof -> pipeline | postgres`. [`config`] fills the settings of all of them; only [`cli`], [`manual`] and
@@ -63,6 +63,7 @@ pub mod error_chain;
 pub mod exit_code;
 pub mod health;
 pub mod interrupt;
+pub mod log_target;
 pub mod manual;
 pub mod pipeline;
 pub mod postgres;
@@ -110,9 +111,9 @@ pub fn run(arguments: &[OsString], environment: &Environment) -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => return show(&error, arguments),
     };
-    let writer = LogWriter::new(Redactor::new(config::secrets(&flags, environment)));
     let settings = config::log_settings(&flags, environment);
     let settings = if matches!(cli.command, Command::Daemon(_)) { settings.of_daemon() } else { settings };
+    let writer = LogWriter::new(Redactor::new(config::secrets(&flags, environment)), &settings);
     telemetry::install(&settings, writer.clone());
     let context = OwnedContext { flags, environment: environment.clone(), writer };
     let cli = Arc::new(cli);

@@ -1,6 +1,6 @@
-//! What `--help` and the manual say beside flags, settings and exit codes: examples, and the files that are read.
+//! Examples and files for `--help` and the manual.
 //!
-//! Used by `cli` and by the documents' test, which runs each example as it stands here.
+//! Used by `cli`, and by a test that runs each example as printed.
 
 use crate::config::table::{CommandName, POSTGRES_CONNECTION_STRING, S3_BUCKET, Setting};
 
@@ -11,7 +11,7 @@ pub struct Example {
     pub command: CommandName,
     /// What it does, in one sentence without a full stop.
     pub purpose: &'static str,
-    /// What a person types; the settings that it does not show come from the environment.
+    /// The command line; settings that it does not set come from the environment.
     pub line: &'static str,
 }
 
@@ -92,11 +92,11 @@ pub struct ReadFile {
     pub path: &'static str,
     /// The commands that use this setting read it.
     pub with: &'static Setting,
-    /// Who reads it, and what for.
+    /// Who reads it, and why.
     pub purpose: &'static str,
 }
 
-/// The files that are read, beside those that a setting names.
+/// The files that are read, besides those that a setting names.
 pub const FILES: &[ReadFile] = &[
     ReadFile {
         path: "~/.aws/config, ~/.aws/credentials",

@@ -1,9 +1,9 @@
-//! Text of others (names, messages, manifests) as it may stand on a terminal or in a line of a log.
+//! Escapes foreign text (names, messages, manifests) for terminals and log lines.
 //!
-//! Called wherever such text goes out: `telemetry` for logs, `commands` and `check` for results, `backup` for the restore
-//! instructions. A leaf: it knows nothing of this program.
+//! Used by `telemetry` for logs, by `commands` and `check` for results, by `backup` for restore instructions. A leaf.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io;
 
 use serde_json::ser::Formatter;
@@ -36,32 +36,32 @@ const FORMAT: [(u32, u32); 22] = [
     (0x3164, 0x3164),
 ];
 
-/// Whether a character controls the terminal or the order of what is shown, instead of being shown itself.
+/// Whether a character controls the terminal or the order of text instead of being visible.
 #[must_use]
 pub fn is_unprintable(letter: char) -> bool {
     let code = u32::from(letter);
     letter.is_control() || !letter.is_ascii() && FORMAT.iter().any(|(first, last)| (*first..=*last).contains(&code))
 }
 
-/// The text with each unprintable character as it is written in source code, such as `\n` and `\u{1b}`.
+/// The text with each unprintable character escaped as in source code, such as `\n` and `\u{1b}`.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, |letter| letter.escape_default().to_string())
 }
 
-/// A text of several lines, each as [`printable`] has it.
+/// Escapes each line of a text.
 #[must_use]
 pub fn printable_lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
-/// A number of things in words: `1 backup`, `2 backups`.
+/// A number with its noun: `1 backup`, `2 backups`.
 #[must_use]
-pub fn counted(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+pub fn counted<Count: fmt::Display + PartialEq + From<u8>>(count: Count, noun: &str) -> String {
+    if count == Count::from(1) { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// JSON in which each unprintable character is escaped. Only a string can hold one, once its line breaks are escaped.
+/// JSON with each unprintable character escaped. Only strings can contain one.
 #[must_use]
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     escaped(json, |letter| {
@@ -70,7 +70,7 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
     })
 }
 
-/// Writes JSON as [`printable_json`] has it.
+/// Writes JSON with the escapes of [`printable_json`].
 pub struct PrintableJson;
 
 impl Formatter for PrintableJson {
@@ -89,14 +89,14 @@ fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    #[test]
-    fn one_thing_is_not_several() {
-        assert_eq!([0, 1, 2].map(|count| counted(count, "backup")), ["0 backups", "1 backup", "2 backups"]);
-    }
-
     use serde::Serialize as _;
 
     use super::*;
+
+    #[test]
+    fn counts_in_singular_and_plural() {
+        assert_eq!([0, 1, 2_u64].map(|count| counted(count, "backup")), ["0 backups", "1 backup", "2 backups"]);
+    }
 
     #[test]
     fn control_and_format_characters_are_escaped() {

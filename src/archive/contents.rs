@@ -1,6 +1,7 @@
-//! What the bytes of a stored backup are: their sha256, their one gzip member, and the dump in it.
+//! The content of a stored backup: its sha256, its gzip stream, and the dump in it.
 //!
-//! Made by [`super::Reader`] as the bytes come, in order; judged by `verify`. Memory is 32 KiB beside gzip's own.
+//! [`super::Reader`] feeds the bytes in order. Without a manifest there are no checksums to compare, but gzip and the end of the
+//! dump are still verified. Memory is that of one unpacked piece.
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -20,7 +21,7 @@ pub struct Contents {
     pub(super) dump: Result<Dump, String>,
 }
 
-/// What a backup unpacks to.
+/// The dump of a backup.
 #[derive(Debug)]
 pub struct Dump {
     /// CRC-32 of the plain dump.
@@ -170,7 +171,7 @@ mod tests {
         encoder.finish().expect("to memory")
     }
 
-    /// Reads it in pieces of several sizes: where one ends must not matter.
+    /// Reads it in pieces of several sizes, which must not matter.
     fn read(object: &[u8]) -> Result<Option<String>, String> {
         let outcomes = [1, 7, 18, object.len()].map(|size| {
             let mut unpacker = Unpacker::new(io::sink(), Form::Plain, Damage::ReadOn);

@@ -1,41 +1,39 @@
-//! One pass over a destination's listing: for each backup's name, what is stored under it and next to it.
+//! Lists a destination: for each name the sizes of the backup and its sidecars.
 //!
-//! Called by [`super::Listing`], by retention and by the daemon's look at its start. Sizes alone are kept, so that 100,000
-//! backups are a few megabytes.
+//! Called by [`super::Listing`], retention and the daemon's start. Only sizes are kept, so that 100,000 backups need a few
+//! megabytes.
 
 use std::collections::BTreeMap;
 
 use super::name::{BEGINNING, BackupName, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
 use crate::storage::{Destination, StorageError};
 
-/// The sidecars of a backup, each under its complete name and one of these. Anything else is not this tool's. The manifest
-/// comes first.
+/// The suffixes of a backup's sidecars, the manifest first. Other suffixes are not this tool's.
 pub const SIDECARS: [&str; 3] = [MANIFEST_SUFFIX, GLOBALS_SUFFIX, ".drill.json"];
 
-/// What is stored under one name.
+/// The objects with one name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// Size of the backup in bytes; `None` where only sidecars are there, or its upload is open.
+    /// Size of the backup in bytes; `None` if only sidecars exist or the upload is open.
     pub backup: Option<u64>,
     /// Sizes of its sidecars in bytes, in the order of [`SIDECARS`].
     pub sidecars: [Option<u64>; SIDECARS.len()],
 }
 
 impl Entry {
-    /// Whether a manifest is there.
+    /// Whether it has a manifest.
     #[must_use]
     pub fn has_manifest(&self) -> bool {
         self.sidecars[0].is_some()
     }
 }
 
-/// Everything below a destination, by name; the oldest first.
+/// All names of a destination, the oldest first.
 pub type Entries = BTreeMap<BackupName, Entry>;
 
 /// Lists a destination.
 ///
-/// # Errors
-/// Where the listing is refused, or not to be had within the outage budget.
+/// If the listing is refused, or S3 is unavailable for the outage budget.
 pub async fn list_entries(destination: &Destination) -> Result<Entries, StorageError> {
     let mut entries = Entries::new();
     let mut take = |file_name: &str, bytes: u64| {

@@ -1,7 +1,7 @@
-//! What is stored: the destination's objects joined by name into backups.
+//! Lists stored backups: the destination's objects, joined by name.
 //!
-//! `commands::list` shows it, `check` looks at the newest. Names and sizes come from the listing alone, of which a few bytes a
-//! backup are kept, so that 100,000 of them fit; what only a manifest knows comes from the manifests of the newest.
+//! `commands::list` prints it, `check` verifies the newest. Names and sizes come from the listing, a few bytes per backup, so
+//! that 100,000 of them fit into memory. Other facts come from the manifests of the newest.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use super::manifest::{Manifest, time_text};
 use super::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
 use super::status::{BackupStatus, is_too_small};
 
-/// Manifests are read of the newest this many where nobody asks for more (SPEC §8): each is a request.
+/// The manifests of this many backups are read by default: each is a request.
 pub const MANIFESTS: usize = 50;
 
 /// One backup, or one that is being uploaded.
@@ -33,78 +33,28 @@ pub struct StoredBackup {
     pub compression_ratio: Option<f64>,
     /// The database, from the manifest.
     pub database: Option<String>,
-    /// What is known of it.
-    pub status: ListedStatus,
+    /// Its status.
+    pub status: BackupStatus,
     /// The start time.
     #[serde(skip)]
     pub started: DateTime<Utc>,
 }
 
-/// What is known of a backup that is listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ListedStatus {
-    /// It is there, with a manifest that says its size.
-    Valid,
-    /// It is there, without a manifest to verify it by.
-    Unverified,
-    /// It is there, but holds only a part of its database.
-    Partial,
-    /// It is there, but has another size than its manifest says.
-    SizeMismatch,
-    /// It is there, without a manifest, and too small to hold a dump.
-    Empty,
-    /// Its name lies in the future.
-    Future,
-    /// Its upload is open.
-    Uploading,
-}
-
-impl ListedStatus {
-    /// For the table.
-    #[must_use]
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Valid => "valid",
-            Self::Unverified => "unverified",
-            Self::Partial => "partial",
-            Self::SizeMismatch => "SIZE MISMATCH",
-            Self::Empty => "EMPTY",
-            Self::Future => "FUTURE",
-            Self::Uploading => "uploading",
-        }
-    }
-}
-
-impl From<BackupStatus> for ListedStatus {
-    fn from(status: BackupStatus) -> Self {
-        match status {
-            BackupStatus::Valid => Self::Valid,
-            BackupStatus::Partial => Self::Partial,
-            BackupStatus::SizeMismatch => Self::SizeMismatch,
-            BackupStatus::Empty => Self::Empty,
-            BackupStatus::Future => Self::Future,
-        }
-    }
-}
-
-/// Everything below a destination, by name.
+/// All backups of a destination.
 pub struct Listing<'a> {
     destination: &'a Destination,
     entries: Entries,
-    /// When it was listed: what lies in the future.
+    /// When it was listed; later names are in the future.
     now: DateTime<Utc>,
 }
 
 impl<'a> Listing<'a> {
     /// Lists a destination.
     ///
-    /// # Errors
-    /// Where the listing is refused, or not to be had within the outage budget. Open uploads that cannot be listed are
-    /// a warning.
+    /// If the listing is refused, or S3 is unavailable for the outage budget. Open uploads that cannot be listed are a warning.
     pub async fn read(destination: &'a Destination) -> Result<Self, StorageError> {
         let mut entries = list_entries(destination).await?;
-        // A sidecar without its backup is none.
+        // Sidecars without a backup are ignored.
         entries.retain(|_, entry| entry.backup.is_some());
         match destination.uploading(BEGINNING).await {
             Ok(names) => {
@@ -121,28 +71,27 @@ impl<'a> Listing<'a> {
         self.stored().take(limit).map(|(name, ..)| name.to_string())
     }
 
-    /// Every backup, its size in bytes, and its status where the listing tells it; newest first. Not those that are
-    /// being uploaded.
+    /// Every backup with its size in bytes and its status by the listing, newest first, without open uploads.
     pub fn stored(&self) -> impl Iterator<Item = (BackupName, u64, Option<BackupStatus>)> {
         let entries = self.entries.iter().rev();
         entries.filter_map(|(name, entry)| Some((*name, entry.backup?, BackupStatus::listed(*name, entry, self.now))))
     }
 
-    /// How many backups there are, with those that are being uploaded, and how many bytes they have in all.
+    /// The number of backups, with open uploads, and their bytes.
     #[must_use]
     pub fn totals(&self) -> (usize, u64) {
         (self.entries.len(), self.stored().map(|(_, bytes, _)| bytes).sum())
     }
 
-    /// The newest backups, newest first, with what the manifests of so many of them know, or the objects themselves.
+    /// The newest backups, newest first, with facts of this many manifests or objects.
     pub async fn newest(&self, limit: usize, manifests: usize) -> Newest<'_> {
         let described = self.entries.iter().rev().take(limit.min(manifests));
         let mut described: Vec<StoredBackup> = described.map(|(name, entry)| self.backup(*name, *entry)).collect();
         for backup in &mut described {
             match backup.status {
-                ListedStatus::Valid | ListedStatus::Future => _ = self.describe(backup).await,
-                ListedStatus::Unverified => self.look(backup).await,
-                ListedStatus::Partial | ListedStatus::SizeMismatch | ListedStatus::Empty | ListedStatus::Uploading => {}
+                BackupStatus::Valid | BackupStatus::Future => _ = self.describe(backup).await,
+                BackupStatus::Unverified => self.look(backup).await,
+                BackupStatus::Partial | BackupStatus::SizeMismatch | BackupStatus::Empty | BackupStatus::Uploading => {}
             }
         }
         Newest { listing: self, described, count: limit.min(self.entries.len()) }
@@ -169,15 +118,15 @@ impl<'a> Listing<'a> {
         for (name, ..) in stored.take(MANIFESTS) {
             let found = self.full(name, self.entries.get(&name).copied()?).await;
             match found.0.status {
-                ListedStatus::Valid | ListedStatus::Unverified => return Some(found),
-                ListedStatus::Partial => partial = partial.or(Some(found)),
-                ListedStatus::SizeMismatch | ListedStatus::Empty | ListedStatus::Future | ListedStatus::Uploading => {}
+                BackupStatus::Valid | BackupStatus::Unverified => return Some(found),
+                BackupStatus::Partial => partial = partial.or(Some(found)),
+                BackupStatus::SizeMismatch | BackupStatus::Empty | BackupStatus::Future | BackupStatus::Uploading => {}
             }
         }
         partial
     }
 
-    /// A backup with what its manifest, or the object itself, knows.
+    /// A backup with the facts of its manifest or object.
     async fn full(&self, name: BackupName, entry: Entry) -> (StoredBackup, Option<Manifest>) {
         let mut backup = self.backup(name, entry);
         let manifest = if entry.has_manifest() {
@@ -192,10 +141,10 @@ impl<'a> Listing<'a> {
     fn backup(&self, name: BackupName, entry: Entry) -> StoredBackup {
         let file_name = name.to_string();
         let status = match (entry.backup, BackupStatus::listed(name, &entry, self.now)) {
-            (None, _) => ListedStatus::Uploading,
-            (Some(_), Some(status)) => status.into(),
-            (Some(_), None) if entry.has_manifest() => ListedStatus::Valid,
-            (Some(_), None) => ListedStatus::Unverified,
+            (None, _) => BackupStatus::Uploading,
+            (Some(_), Some(status)) => status,
+            (Some(_), None) if entry.has_manifest() => BackupStatus::Valid,
+            (Some(_), None) => BackupStatus::Unverified,
         };
         StoredBackup {
             s3_location: self.destination.location(&self.destination.key(&file_name)),
@@ -209,13 +158,13 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// Adds what the object itself tells where it has no manifest. Credentials that may not look take nothing from it.
+    /// Adds the object's metadata, for a backup without a manifest. If it cannot be read, the status stays.
     async fn look(&self, backup: &mut StoredBackup) {
-        if matches!(backup.status, ListedStatus::Empty | ListedStatus::Future) {
+        if matches!(backup.status, BackupStatus::Empty | BackupStatus::Future) {
             return;
         }
         match self.destination.head(&backup.file_name).await {
-            Ok(Some(head)) if head.is_partial => backup.status = ListedStatus::Partial,
+            Ok(Some(head)) if head.is_partial => backup.status = BackupStatus::Partial,
             Ok(_) => {}
             Err(error) => {
                 tracing::debug!(file_name = backup.file_name, %error, "it is not known whether it is partial");
@@ -223,7 +172,7 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// Adds what the manifest knows. One that is damaged or cannot be read takes nothing from the backup.
+    /// Adds the facts of the manifest. If it is damaged or cannot be read, the status stays.
     async fn describe(&self, backup: &mut StoredBackup) -> Option<Manifest> {
         let read = self.destination.read_manifest(&format!("{}{MANIFEST_SUFFIX}", backup.file_name)).await;
         let manifest: Option<Manifest> = match read {
@@ -234,15 +183,15 @@ impl<'a> Listing<'a> {
             }
         };
         let Some(manifest) = manifest else {
-            if backup.status != ListedStatus::Future {
+            if backup.status != BackupStatus::Future {
                 backup.status =
-                    if is_too_small(backup.file_size) { ListedStatus::Empty } else { ListedStatus::Unverified };
+                    if is_too_small(backup.file_size) { BackupStatus::Empty } else { BackupStatus::Unverified };
             }
             self.look(backup).await;
             return None;
         };
-        if backup.status != ListedStatus::Future {
-            backup.status = BackupStatus::by_manifest(backup.file_size, manifest.object_bytes, manifest.partial).into();
+        if backup.status != BackupStatus::Future {
+            backup.status = BackupStatus::by_manifest(backup.file_size, manifest.object_bytes, manifest.partial);
         }
         backup.compression_ratio = Some(manifest.compression_ratio);
         backup.database = Some(manifest.database.clone());
@@ -250,8 +199,7 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// The newest backups, newest first. Those whose manifests were not read are made as they are asked for: there may be a
-/// hundred thousand of them.
+/// The newest backups, newest first. Those without a manifest read are made on demand, because there may be a hundred thousand.
 pub struct Newest<'a> {
     listing: &'a Listing<'a>,
     described: Vec<StoredBackup>,
@@ -259,7 +207,7 @@ pub struct Newest<'a> {
 }
 
 impl Newest<'_> {
-    /// How many there are.
+    /// Their number.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
@@ -279,8 +227,8 @@ impl Serialize for Newest<'_> {
     }
 }
 
-/// The median of backups' sizes, in bytes: what the newest is compared with, by `check` and by retention before it
-/// deletes. Of an even number the mean of the two in the middle; none of none.
+/// The median of sizes in bytes, for `check` and retention. Of an even number it is the mean of the middle two; without sizes
+/// there is none.
 #[must_use]
 pub fn median(sizes: impl IntoIterator<Item = u64>) -> Option<u64> {
     let mut sizes: Vec<u64> = sizes.into_iter().collect();

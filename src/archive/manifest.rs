@@ -1,6 +1,6 @@
-//! The manifest: what is known of a backup, as JSON next to it.
+//! The manifest: the facts of a backup, as JSON next to it.
 //!
-//! Written by `backup` after the commit, read by `list`. A convenience, never the proof: a backup without one is a backup.
+//! `backup` writes it after the commit, `list` reads it. A backup without a manifest is a backup, too.
 
 use std::sync::OnceLock;
 
@@ -14,16 +14,16 @@ use crate::proof::VerifiedDump;
 
 use super::name::{self, BackupName};
 
-/// How what is said of the globals begins.
+/// The prefix of warnings about the globals.
 pub(crate) const GLOBALS_WORD: &str = "globals";
 
 /// The version of this format. Version 1 had no number, `missing` for `warnings`, and `character_type` for `ctype`.
 const VERSION: u32 = 2;
 
-/// What the manifest says. Reads every version: it ignores unknown fields, so that later versions may add some.
+/// The manifest. It reads every version, and ignores unknown fields, so that later versions may add some.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The version of the names below, in which it is written. An older manifest gets these names when it is read.
+    /// The version. An older manifest gets the new names when it is read.
     #[serde(skip_deserializing, default = "version")]
     pub manifest_version: u32,
     /// The backup's file name.
@@ -34,7 +34,7 @@ pub struct Manifest {
     pub run_id: String,
     /// The database.
     pub database: String,
-    /// `pg_control_system()`, where the server tells.
+    /// `pg_control_system()`, if the server allows it.
     pub system_identifier: Option<String>,
     /// RFC 3339, UTC.
     pub started_at: String,
@@ -46,9 +46,9 @@ pub struct Manifest {
     pub pg_dump_version: String,
     /// The version of this program.
     pub tool_version: String,
-    /// What `pg_dump` was given beside the connection.
+    /// The arguments of `pg_dump` without the connection.
     pub pg_dump_arguments: Vec<String>,
-    /// The arguments left something out.
+    /// Whether the arguments left something out.
     #[serde(default)]
     pub partial: bool,
     /// `pg_database_size` before the dump, in bytes.
@@ -65,7 +65,7 @@ pub struct Manifest {
     pub compression_ratio: f64,
     /// gzip level.
     pub compression_level: u32,
-    /// Who held the dump up, in per cent of its duration; earlier versions did not tell.
+    /// The bottleneck, in per cent of the dump's duration; earlier versions have none.
     #[serde(default)]
     pub bottleneck: Option<Bottleneck>,
     /// Size of the first part in bytes.
@@ -85,7 +85,7 @@ pub struct Manifest {
     /// The locale of the providers `i` and `b`.
     #[serde(default)]
     pub locale: Option<String>,
-    /// `daticurules` from PostgreSQL 16 on: what the provider `i` sorts by beside its locale.
+    /// `daticurules` from PostgreSQL 16 on: additional collation rules of the provider `i`.
     #[serde(default)]
     pub icu_rules: Option<String>,
     /// Rows of COPY data in all.
@@ -101,14 +101,14 @@ pub struct Manifest {
     /// Tablespaces that must exist before; of a partial one those of the entire database.
     #[serde(default)]
     pub tablespaces: Vec<String>,
-    /// The file with the cluster's globals and the database's own settings; `None` where there is none.
+    /// The file with the cluster's globals and the database's own settings; `None` without globals.
     #[serde(default)]
     pub globals: Option<GlobalsFile>,
-    /// How to restore it without this program: the lines of one script for bash.
+    /// The restore commands: the lines of one bash script.
     #[serde(default)]
     pub restore: Vec<String>,
-    /// What is not known, could not be made or was left out, and why: `globals: pg_dumpall failed (exit code 1)`,
-    /// `pg_dump warned: subscriptions not dumped because current user is not a superuser`.
+    /// What is unknown or was left out, and why: `globals: pg_dumpall failed (exit code 1)`, `pg_dump warned: subscriptions not
+    /// dumped because current user is not a superuser`.
     #[serde(default, alias = "missing")]
     pub warnings: Vec<String>,
 }
@@ -117,7 +117,7 @@ fn version() -> u32 {
     VERSION
 }
 
-/// The globals beside the backup.
+/// The globals of the backup.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GlobalsFile {
     /// Its file name.
@@ -130,7 +130,7 @@ pub struct GlobalsFile {
     pub role_passwords: bool,
 }
 
-/// What a run knows besides what it committed.
+/// The facts of a run for its manifest.
 #[derive(Debug)]
 pub struct RunFacts<'a> {
     /// The run's id.
@@ -143,19 +143,19 @@ pub struct RunFacts<'a> {
     pub level: u32,
     /// Size of the first part in bytes.
     pub part_bytes: u64,
-    /// Whether they leave something out.
+    /// Whether the arguments leave something out.
     pub is_partial: bool,
     /// `pg_dump`'s arguments, without the connection.
     pub arguments: &'a [String],
-    /// What the dump refers to, where the server tells.
+    /// What the dump refers to, if the server tells.
     pub references: Option<&'a References>,
-    /// What is not known or left out.
+    /// Warnings.
     pub warnings: Vec<String>,
-    /// What `pg_dump` warned of.
+    /// `pg_dump`'s warnings.
     pub pg_dump_warnings: &'a OnceLock<Vec<String>>,
 }
 
-/// Where a backup stands.
+/// The location of a backup.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// `s3://bucket/key`
@@ -165,7 +165,7 @@ pub struct Place<'a> {
 }
 
 impl Manifest {
-    /// Of a dump that is complete, under its key; the globals, and the commands that restore it, are still to come.
+    /// The manifest of a complete dump with this key. The globals and the restore commands are added later.
     #[must_use]
     pub fn new(run: &RunFacts<'_>, key: &str, verified: &VerifiedDump, finished: DateTime<Utc>) -> Self {
         let (totals, scan) = (verified.totals(), verified.scan());
@@ -213,13 +213,13 @@ impl Manifest {
         }
     }
 
-    /// With who held the dump up.
+    /// Adds the bottleneck.
     #[must_use]
     pub fn with_bottleneck(self, bottleneck: Bottleneck) -> Self {
         Self { bottleneck: Some(bottleneck), ..self }
     }
 
-    /// With the globals, or why there are none.
+    /// Adds the globals, or why there are none.
     #[must_use]
     pub fn with_globals(mut self, made: Result<GlobalsFile, String>) -> Self {
         match made {
@@ -232,14 +232,14 @@ impl Manifest {
         self
     }
 
-    /// With what `pg_dumpall` warned of.
+    /// Adds `pg_dumpall`'s warnings.
     #[must_use]
     pub fn with_warnings_of_globals(mut self, warnings: &[String]) -> Self {
         self.warnings.extend(warnings.iter().map(|warning| format!("{GLOBALS_WORD}: pg_dumpall warned: {warning}")));
         self
     }
 
-    /// The same of a dump that waited in the spool: delivered later, perhaps under a later name.
+    /// The manifest of a dump from the spool, uploaded later and perhaps under a later name.
     #[must_use]
     pub fn delivered(self, key: &str, finished: DateTime<Utc>) -> Self {
         let (file_name, key) = (name::file_name(key).to_owned(), key.to_owned());
@@ -253,7 +253,7 @@ impl Manifest {
     }
 }
 
-/// When the backup of a key was started. A name that was taken is waited past, so the name says it, and nothing else does.
+/// The start time of a key's backup. A run may take a later name than its start, so the name decides.
 fn started(key: &str) -> Option<DateTime<Utc>> {
     BackupName::parse(name::file_name(key)).map(|name| name.started())
 }
@@ -264,7 +264,7 @@ pub fn time_text(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// Plain bytes for each stored byte, to two digits.
+/// Plain bytes for each stored byte, rounded to two digits.
 #[expect(clippy::cast_precision_loss, reason = "a ratio of two digits does not need 53 bits")]
 fn ratio(plain: u64, stored: u64) -> f64 {
     if stored == 0 { 0.0 } else { (plain as f64 / stored as f64 * 100.0).round() / 100.0 }

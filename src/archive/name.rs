@@ -1,22 +1,22 @@
-//! The name of a backup: the only place that knows its pattern.
+//! The pattern of backup names.
 //!
-//! Everything that begins, lists or (later) deletes backups asks here what is one, and when it was taken: a backup's
-//! time comes from its name, never from the store's `LastModified` (DESIGN §3).
+//! Every module parses and makes names here. A backup's time is in its name: the store's `LastModified` changes when an object
+//! is copied.
 
 use std::fmt;
 
 use chrono::{DateTime, NaiveDateTime, SubsecRound as _, TimeDelta, Utc};
 
-/// What every backup's file name begins with; also what listings ask for.
+/// The prefix of every backup's file name, and of listings.
 pub const BEGINNING: &str = "postgres-backup-";
 const ENDING: &str = ".sql.gz";
 const PATTERN: &str = "%Y-%m-%d_%H-%M-%S";
-/// What the manifest's key has behind the backup's.
+/// The suffix of the manifest's key.
 pub const MANIFEST_SUFFIX: &str = ".json";
-/// What the key of the globals has behind the backup's.
+/// The suffix of the globals' key.
 pub const GLOBALS_SUFFIX: &str = ".globals.sql.gz";
 
-/// A name further ahead than this lies in the future: no clock that sets itself is that far off (SPEC §7).
+/// A name further ahead than this is in the future; synchronised clocks differ by less.
 pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::hours(1);
 
 /// The file name of a key.
@@ -38,42 +38,42 @@ impl BackupName {
         Self { started: started.trunc_subsecs(0) }
     }
 
-    /// Reads a file name; `None` where it is not exactly what this program writes.
+    /// Parses a file name; `None` if this program would not write exactly that.
     #[must_use]
     pub fn parse(file_name: &str) -> Option<Self> {
         let time = file_name.strip_prefix(BEGINNING)?.strip_suffix(ENDING)?;
-        // chrono reads years of more digits and before the first, too.
+        // chrono also accepts longer and negative years.
         if !time.split('-').next().is_some_and(|year| year.len() == 4 && year.bytes().all(|byte| byte.is_ascii_digit()))
         {
             return None;
         }
         let started = NaiveDateTime::parse_from_str(time, PATTERN).ok()?.and_utc();
         let name = Self { started };
-        // chrono also reads `2026-1-2`, signs and leap seconds; a name that is written otherwise is somebody else's.
+        // chrono also accepts `2026-1-2`, signs and leap seconds, which this program does not write.
         let is_leap_second = started.timestamp_subsec_nanos() > 0;
         (!is_leap_second && name.to_string() == file_name).then_some(name)
     }
 
-    /// When the backup was started.
+    /// The start time of the backup.
     #[must_use]
     pub fn started(&self) -> DateTime<Utc> {
         self.started
     }
 
-    /// Whether the name lies in the future: more than an hour ahead, by a clock that is or was wrong. Nobody knows when
-    /// such a backup was made.
+    /// Whether the name is more than an hour in the future, because a clock is or was wrong. Then the age of the backup is
+    /// unknown.
     #[must_use]
     pub fn is_in_future(&self, now: DateTime<Utc>) -> bool {
         self.started > now + CLOCK_TOLERANCE
     }
 
-    /// The name so many seconds later, where this one is taken.
+    /// The name this many seconds later, if this one is in use.
     #[must_use]
     pub fn later(&self, seconds: u32) -> Self {
         Self { started: self.started + TimeDelta::seconds(seconds.into()) }
     }
 
-    /// What every name of this second begins with, whatever its suffix: `postgres-backup-2026-11-23_02-00-00.`
+    /// The common prefix of all names of this second: `postgres-backup-2026-11-23_02-00-00.`
     #[must_use]
     pub fn second(&self) -> String {
         format!("{BEGINNING}{}.", self.started.format(PATTERN))

@@ -1,7 +1,6 @@
-//! Reads a stored backup to its end: downloads it on the runtime, and unpacks it beside that on a thread of its own, which
-//! hands the bytes on to whoever wants them.
+//! Reads a stored backup: downloads it on the runtime, and unpacks it on a thread.
 //!
-//! Memory is that of a [`Download`] (4 ranges of 2 MiB), [`PIECES`] pieces between the two, and what one piece unpacks to.
+//! Memory is that of a [`Download`] (4 ranges of 2 MiB) and of [`PIECES`] pieces.
 
 use std::io::{self, Write};
 use std::panic::resume_unwind;
@@ -10,20 +9,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use bytesize::ByteSize;
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::storage::{Destination, Download, StorageError};
 
 use super::contents::{Contents, Damage, Form, Unpacker};
 
 const LOG_EVERY: Duration = Duration::from_secs(30);
-/// Pieces that wait to be unpacked. A piece is what a connection brought at once: some hundred KiB.
+/// The queue between download and unpacking. A piece has some hundred KiB.
 const PIECES: usize = 8;
 
-/// A stored backup that is being read.
+/// An open backup.
 #[derive(Debug)]
 pub struct Reader {
     download: Download,
@@ -90,10 +91,9 @@ struct Unpacked<W> {
 }
 
 impl Reader {
-    /// Begins to read a backup; `None` where there is none.
+    /// Opens a backup; `None` if it does not exist.
     ///
-    /// # Errors
-    /// Where S3 refuses it, or answers nothing well within the outage budget.
+    /// If S3 refuses it or is unavailable for the outage budget.
     pub async fn open(destination: &Destination, file_name: &str) -> Result<Option<Self>, StorageError> {
         let download = destination.download(file_name).await?;
         Ok(download.map(|download| {
@@ -123,7 +123,10 @@ impl Reader {
         let log = async move {
             loop {
                 sleep(LOG_EVERY).await;
-                tracing::info!(read_bytes = progress.read(), bytes = progress.bytes(), "reading the backup goes on");
+                let (read, total) = (progress.read(), progress.bytes());
+                tracing::info!(target: FOR_MACHINES, read_bytes = read, bytes = total, "reading the backup goes on");
+                let [read, total] = [read, total].map(|bytes| ByteSize(bytes).display().iec());
+                tracing::info!(target: FOR_PEOPLE, "{read} of {total} read");
             }
         };
         tokio::select! {

@@ -1,8 +1,8 @@
-//! How a backup is restored without this program: the commands, for the manifest and for `list NAME`.
+//! The commands that restore a backup, for the manifest and for `list NAME`.
 //!
-//! They are lines of one script for bash, each of which is run only where the one before it ended well: a database of that
-//! name that is there already must not be restored into. Everything that a user chose is quoted for any POSIX shell. One that
-//! knows no `pipefail` ends with an error before the dump is restored.
+//! They are the lines of one bash script. Each line runs only if the one before it succeeded, so that an existing database is
+//! not overwritten. Names are quoted for any POSIX shell. A shell without `pipefail` stops with an error before the dump is
+//! restored.
 
 use super::DatabaseOption;
 use super::manifest::{Manifest, Place};
@@ -10,15 +10,15 @@ use super::name::GLOBALS_SUFFIX;
 use crate::printable::is_unprintable;
 use crate::sql::quoted_name;
 
-/// Databases that every server has, and that are therefore not made anew.
+/// Databases that every server has, which `createdb` cannot create.
 const ALWAYS_THERE: [&str; 3] = ["postgres", "template0", "template1"];
-/// The database's name where no manifest tells it.
+/// The database's name without a manifest.
 const UNKNOWN: &str = "restored";
 
-/// Download, check, an empty database with the old one's locale, the globals, and then the dump.
+/// Download, verify, create a database with the old locale, run the globals, run the dump.
 ///
-/// Never `psql -1`: large objects' own `COMMIT` would end its transaction, and all of a large dump's locks at once are more than
-/// a server has room for.
+/// Never `psql -1`: the `COMMIT` of large objects would end its transaction, and a large dump needs more locks than a server
+/// allows at once.
 #[must_use]
 pub fn commands(place: &Place<'_>, manifest: Option<&Manifest>) -> Vec<String> {
     let (path, name) = place.location.rsplit_once('/').unwrap_or(("", place.location));
@@ -42,7 +42,7 @@ pub fn commands(place: &Place<'_>, manifest: Option<&Manifest>) -> Vec<String> {
         (None, Some(manifest)) => lines.extend(roles(manifest, &target)),
         (None, None) => {}
     }
-    // Whatever the globals have set for the database or a role, the dump must be able to write.
+    // The globals may have set the database or a role read-only.
     let psql = format!("PGOPTIONS='-c default_transaction_read_only=off' psql -X -v ON_ERROR_STOP=1 -d {target}");
     lines.push(format!("(set -o pipefail; gunzip -c {} | {psql})", word(name)));
     let last = lines.len() - 1;
@@ -65,7 +65,7 @@ pub fn restore_request(place: &Place<'_>, storage_class: Option<&str>) -> String
 }
 
 impl Manifest {
-    /// With the commands that restore it from where it is.
+    /// Adds the restore commands for its location.
     #[must_use]
     pub fn with_restore(mut self, place: &Place<'_>) -> Self {
         self.restore = commands(place, Some(&self));
@@ -73,7 +73,7 @@ impl Manifest {
     }
 }
 
-/// The new database's name: the old one's, where such a database can be made.
+/// The name of the new database: the old one, unless every server has it.
 fn target(manifest: &Manifest) -> String {
     if ALWAYS_THERE.contains(&manifest.database.as_str()) {
         format!("{}_{UNKNOWN}", manifest.database)
@@ -82,21 +82,21 @@ fn target(manifest: &Manifest) -> String {
     }
 }
 
-/// Encoding and locale for `createdb`.
+/// Encoding and locale for `createdb`. From version 15 on they have a provider, and clusters differ in their default.
 fn options(manifest: Option<&Manifest>) -> String {
     let options = manifest.into_iter().flat_map(Manifest::database_options);
     let given = options.map(|DatabaseOption { name, value }| format!(" --{name}={}", word(value)));
     given.collect()
 }
 
-/// Makes the roles that the dump refers to where there are no globals, and goes on where one is there already.
+/// Creates the roles that the dump refers to, for a backup without globals. Existing roles stay.
 fn roles(manifest: &Manifest, target: &str) -> Option<String> {
     let create = |role: &String| word(&format!("CREATE ROLE {};", quoted_name(role)));
     let statements: Vec<String> = manifest.roles.iter().map(create).collect();
     (!statements.is_empty()).then(|| format!("printf '%s\\n' {} | psql -X -d {target}", statements.join(" ")))
 }
 
-/// A database's name as psql takes it behind `-d`, where a name may look like a connection string.
+/// A database's name for psql's `-d`, which parses some names as connection strings.
 fn connection(database: &str) -> String {
     if database.contains('=') || database.contains("://") || database.is_empty() {
         format!("dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
@@ -105,15 +105,15 @@ fn connection(database: &str) -> String {
     }
 }
 
-/// A word that a program must not take for an option.
+/// A word that must not be parsed as an option.
 fn operand(text: &str) -> String {
     if text.starts_with('-') { format!("-- {}", word(text)) } else { word(text) }
 }
 
-/// A word in the quoting of every POSIX shell. `$'…'` is none: a shell that does not know it runs what is behind the quote.
+/// A word, quoted for every POSIX shell. `$'…'` is not portable: a shell without it runs what follows the quote.
 ///
-/// Nothing in it controls the terminal: `printf` makes such characters when the command is run. Line breaks at the very end
-/// alone stand as they are, between quotes: a shell takes them off what `printf` has made.
+/// It contains no control characters: `printf` makes them when the command runs. Only trailing line breaks are literal, because
+/// a shell removes them from the output of `printf`.
 fn word(text: &str) -> String {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_-./:@%+,=".contains(letter);
     if !text.is_empty() && text.chars().all(is_plain) {
@@ -130,8 +130,8 @@ fn quoted(text: &str) -> String {
 }
 
 fn made_by_printf(text: &str) -> String {
-    // By bytes, always three digits. All that means something to `printf` or to the quotes is written so, too; and a dash,
-    // which may begin an option.
+    // Bytes as three octal digits, also for the special characters of `printf` and quotes, and for a dash, which may start an
+    // option.
     let octal =
         |letter: char| letter.to_string().bytes().fold(String::new(), |text, byte| text + &format!("\\{byte:03o}"));
     let escaped = text.chars().map(|letter| match letter {
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(connection("a b"), "a b");
     }
 
-    /// What these shells read a script's words as.
+    /// The words that these shells parse.
     fn read_by(shell: &str, script: &str) -> String {
         let output = std::process::Command::new(shell).args(["-c", script]).output().expect("a shell");
         assert!(output.status.success(), "{shell}: {script}: {}", String::from_utf8_lossy(&output.stderr));

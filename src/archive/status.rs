@@ -1,36 +1,42 @@
-//! Whether a stored backup is a valid one: the rule that `list`, `check`, retention and the daemon share (SPEC §7).
+//! The status of a stored backup: the one rule of `list`, `check`, retention and the daemon.
 //!
-//! Pure: who asks brings what the listing, a manifest or the object's metadata says.
+//! Pure: callers pass what the listing, a manifest or the object's metadata says.
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 
 use super::name::BackupName;
 
 use super::entries::Entry;
 
-/// A dump of an empty database, compressed, has at least so many bytes. Measured in November 2026 on servers 13, 15 and 18
-/// with `pg_dump` 15 and 18 and every option that leaves something out: gzip -9 372, zstd -19 381; 293 without the
-/// `\restrict` lines that earlier minors do not write; 215 as `pg_dump` 9.2 wrote it. What `pg_dump | gzip` leaves where
-/// `pg_dump` fails is 0 or 20 bytes (zstd 13), and below 70 with a file name in gzip's header.
+/// The smallest compressed dump of an empty database, rounded down. Measured in November 2026 on servers 13, 15 and 18 with
+/// `pg_dump` 15 and 18 and every option that leaves something out: gzip -9 372, zstd -19 381; 293 without the `\restrict` lines
+/// that earlier minors do not write; 215 as `pg_dump` 9.2 wrote it. After a failing `pg_dump`, `pg_dump | gzip` writes 0 or 20
+/// bytes (zstd 13), and below 70 with a file name in gzip's header.
 pub const SMALLEST_DUMP: u64 = 200;
 
-/// What is known of a backup's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The status of a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BackupStatus {
-    /// Valid: its size is its manifest's; without a manifest, it is large enough to hold a dump.
+    /// It has the size that its manifest says. For retention also: it has no manifest, and is large enough to hold a dump.
     Valid,
-    /// Its arguments left something out.
+    /// It has no manifest to verify it by; only listings say so.
+    Unverified,
+    /// The arguments of its `pg_dump` left something out.
     Partial,
-    /// It has another size than its manifest says.
+    /// Its size differs from its manifest's.
     SizeMismatch,
-    /// It has no manifest, and is too small to hold any dump.
+    /// It has no manifest, and is too small to hold a dump.
     Empty,
-    /// Its name lies in the future, so nobody knows when it was made.
+    /// Its name is in the future, so its age is unknown.
     Future,
+    /// Its upload is open; only listings say so.
+    Uploading,
 }
 
 impl BackupStatus {
-    /// As far as the listing alone tells; `None` where a manifest, or the object, knows more.
+    /// The status by the listing alone; `None` if the manifest or the object decides.
     #[must_use]
     pub fn listed(name: BackupName, entry: &Entry, now: DateTime<Utc>) -> Option<Self> {
         if name.is_in_future(now) {
@@ -39,7 +45,7 @@ impl BackupStatus {
         (!entry.has_manifest() && is_too_small(entry.backup.unwrap_or_default())).then_some(Self::Empty)
     }
 
-    /// Of a backup of this size, by what its manifest says.
+    /// The status of a backup of this size by its manifest.
     #[must_use]
     pub fn by_manifest(bytes: u64, object_bytes: u64, is_partial: bool) -> Self {
         match (bytes == object_bytes, is_partial) {
@@ -49,7 +55,7 @@ impl BackupStatus {
         }
     }
 
-    /// Of a backup of this size without a manifest, or whose manifest is damaged, by what its object says.
+    /// The status of a backup of this size without a readable manifest, by its object.
     #[must_use]
     pub fn without_manifest(bytes: u64, is_partial: bool) -> Self {
         match (is_too_small(bytes), is_partial) {
@@ -59,20 +65,22 @@ impl BackupStatus {
         }
     }
 
-    /// The word for it.
+    /// Its words in a table: what needs attention is in capitals.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn words(self) -> &'static str {
         match self {
             Self::Valid => "valid",
+            Self::Unverified => "unverified",
             Self::Partial => "partial",
-            Self::SizeMismatch => "size_mismatch",
-            Self::Empty => "empty",
-            Self::Future => "future",
+            Self::SizeMismatch => "SIZE MISMATCH",
+            Self::Empty => "EMPTY",
+            Self::Future => "FUTURE",
+            Self::Uploading => "uploading",
         }
     }
 }
 
-/// Whether an object of so many bytes cannot hold a dump.
+/// Whether an object of this size is too small for a dump.
 #[must_use]
 pub fn is_too_small(bytes: u64) -> bool {
     bytes < SMALLEST_DUMP

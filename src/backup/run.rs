@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use tracing::Instrument as _;
 
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::preflight::{PreflightIssue, Severity, Subject};
 use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, activity, lock, preflight};
@@ -15,7 +16,6 @@ use crate::proof::VerifiedDump;
 use crate::retention::{self, RetentionReport, STALE_AFTER, UploadCleanup};
 use crate::spool::SpoolDir;
 use crate::storage::{Committed, Destination, StorageError};
-use crate::telemetry::{FOR_MACHINES, FOR_PEOPLE};
 
 use super::BackupError;
 use super::limits::Limits;

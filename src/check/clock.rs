@@ -1,29 +1,29 @@
 //! Judges how far another machine's clock is from this one's.
 //!
-//! Used by `source` and `store`. A backup's time, and so its age and its retention, comes from this machine's clock; and
-//! S3 refuses requests whose signature is more than 15 minutes off.
+//! Used by `source` and `store`. This machine's clock gives a backup its time, and so its age. S3 refuses requests whose time
+//! differs by more than 15 minutes.
 
 use chrono::TimeDelta;
 
 use super::result::Outcome;
 
-/// More than the seconds that an answer may have been on its way, and that `Date` is rounded to.
+/// More than a request's duration and the rounding of `Date`.
 const NOTICED: TimeDelta = TimeDelta::minutes(1);
 /// AWS, "Signature Version 4": the request's time must be within 15 minutes of the server's.
 const REFUSED: TimeDelta = TimeDelta::minutes(15);
 const HINT: &str = "let NTP set the clocks of both machines";
 
-/// Whose clock it is.
+/// The other machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Clock {
-    /// S3's, which refuses what is too far off.
+    /// S3, which refuses requests with a wrong time.
     S3,
-    /// PostgreSQL's, which refuses nothing.
+    /// PostgreSQL, which refuses nothing.
     Postgres,
 }
 
 impl Clock {
-    /// The verdict where it is `ahead` of this machine's.
+    /// The outcome for a clock that is `ahead` of this machine's.
     pub fn judge(self, ahead: TimeDelta) -> Outcome {
         let name = match self {
             Self::S3 => "S3",

@@ -1,11 +1,11 @@
-//! Compares a backup, read to its last byte, with what its manifest says.
+//! Compares the complete content of a backup with its manifest.
 //!
-//! Called by [`super::newest`] for `--deep`. `archive` reads the backup and judges its sha256, its gzip member, and the dump in
-//! it; this shows what came of each.
+//! Called by [`super::newest`] for `--deep`. `archive` reads the backup; this judges sha256, gzip stream and dump.
 
 use crate::archive::manifest::Manifest;
 use crate::archive::{Contents, Dump, Mismatch, Reader};
 use crate::pipeline::ScanReport;
+use crate::printable::counted;
 use crate::storage::{Destination, StorageError};
 
 use super::request::RequestError;
@@ -13,7 +13,7 @@ use super::result::{CheckName, CheckResults, Outcome, Status};
 
 const TAKE_ONE: &str = "do not count on this backup: keep those before it, take a new one, and look at the store";
 
-/// Reads the backup and tells what it is.
+/// Reads the backup and adds the results.
 pub(super) async fn read(
     destination: &Destination,
     file_name: &str,
@@ -61,5 +61,6 @@ fn judge_object(contents: &Contents, manifest: Option<&Manifest>) -> Result<Stri
 
 fn judge_dump(dump: &Dump, manifest: Option<&Manifest>) -> Result<String, Mismatch> {
     let ScanReport { bytes, rows, tables, .. } = dump.verify(manifest)?;
-    Ok(format!("complete to its closing line: {bytes} bytes, {rows} rows in {} tables", tables.len()))
+    let (rows, tables) = (counted(*rows, "row"), counted(tables.len(), "table"));
+    Ok(format!("complete to its last line: {bytes} bytes, {rows} in {tables}"))
 }

@@ -11,12 +11,12 @@ pub enum CheckError {
     Failed {
         /// How many failed.
         failed: usize,
-        /// How many were tried.
+        /// How many ran.
         tried: usize,
-        /// Which failed, separated by commas.
+        /// Their names, separated by commas.
         checks: String,
     },
-    /// A signal asked the program to stop.
+    /// A signal stopped the check.
     #[error("stopped by {0}")]
     Interrupted(Interrupt),
 }

@@ -1,9 +1,9 @@
-//! Check: is everything fit to back up, and is the newest backup fresh and valid.
+//! Verifies everything that a backup needs, and the latest backup.
 //!
-//! `source` tries PostgreSQL and `rehearsal` a `pg_dump`, `spool` the disk, `monitoring` what others watch, `store` tries S3, `newest` looks at the newest backup and `deep` reads it
-//! complete. Each tells a [`CheckResult`] for each thing that it tried, and goes on after a failure as far as that makes sense: an S3
-//! that is dead must not hide what is wrong with PostgreSQL. Called by `commands::check`. It changes nothing but one probe
-//! object, which it deletes again.
+//! `source` checks PostgreSQL, `schema_dump` runs a `pg_dump`, `spool` checks the disk, `monitoring` metrics, HTTP and pings,
+//! `store` S3, `newest` the latest backup, and `deep` its content. Each adds a [`CheckResult`] per check and goes on after a
+//! failure: an unavailable S3 must not hide a problem of PostgreSQL. Called by `commands::check`. It writes only one probe
+//! object, which it deletes.
 
 mod clock;
 mod deep;
@@ -30,12 +30,12 @@ use crate::interrupt::Interrupts;
 use crate::postgres::{Coverage, PostgresSettings};
 use crate::storage::{Destination, S3Settings};
 
-/// An outage of S3 is not waited out as in a backup: what does not answer now is what a check is there to tell.
+/// `check` reports an outage of S3 instead of waiting as long as a backup does.
 const MOST_OUTAGE: Duration = Duration::from_secs(30);
-/// On top of the outage budget, so that S3's own words come before the deadline.
+/// Added to the outage budget, so that S3's error comes before the deadline.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The destination's settings as a check uses them: with a small outage budget.
+/// The destination's settings for a check, with a small outage budget.
 #[must_use]
 pub fn impatient(s3: &S3Settings) -> S3Settings {
     S3Settings { max_outage: s3.max_outage.min(MOST_OUTAGE), ..s3.clone() }
@@ -43,25 +43,24 @@ pub fn impatient(s3: &S3Settings) -> S3Settings {
 
 /// One check of a destination, and of the source that is backed up to it.
 pub struct Check<'a> {
-    /// Where the backups are.
+    /// The destination.
     pub destination: &'a Destination,
-    /// As [`impatient`] made them.
+    /// Its settings, from [`impatient`].
     pub s3: &'a S3Settings,
-    /// What is backed up; `None` where the bucket alone is looked at, and nothing is written.
+    /// What is backed up; `None` to check only the bucket, without writing.
     pub source: Option<&'a PostgresSettings>,
-    /// Where those who watch are told.
+    /// Metrics, HTTP and pings.
     pub monitoring: &'a Monitoring,
     /// `BACKUP_SPOOL_DIR`
     pub spool_dir: Option<&'a Path>,
-    /// What the newest backup must be like.
+    /// The thresholds for the latest backup.
     pub thresholds: &'a Thresholds,
 }
 
 impl Check<'_> {
-    /// Tries everything, and tells `results`.
+    /// Runs all checks and adds them to `results`.
     ///
-    /// # Errors
-    /// A signal. Then, too, the probe object and the probe upload are taken away, and children end.
+    /// A signal. The probe object and the probe upload are removed first, and child processes end.
     pub async fn run(&self, interrupts: &Interrupts, results: &mut CheckResults<'_>) -> Result<(), CheckError> {
         let probe = self.destination.probe();
         let outcome = tokio::select! {

@@ -1,6 +1,6 @@
-//! Monitoring: can the metrics be written, can the daemon listen, is there somebody to ping.
+//! Checks that metrics can be written, that the daemon can listen, and that the ping host is reachable.
 //!
-//! Called by [`super::Check`]. Nothing is published by it: no metrics file is left, nothing is served, no ping is sent.
+//! Called by [`super::Check`]. It leaves no metrics file, serves nothing and sends no ping.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::health;
 use crate::telemetry::metrics::MetricsStore;
 use crate::telemetry::ping::PingUrl;
 
-/// How long the host behind `PING_URL` may take to accept a connection.
+/// The time limit for a connection to the host of `PING_URL`.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where those who watch learn how backups are, as far as it is set.
+/// The settings of monitoring.
 #[derive(Debug, Default)]
 pub struct Monitoring {
     /// `METRICS_FILE`
@@ -27,7 +27,7 @@ pub struct Monitoring {
 }
 
 impl Monitoring {
-    /// Tries what is set.
+    /// Checks the settings that are set.
     pub(super) async fn examine(&self, results: &mut CheckResults<'_>) {
         if let Some(path) = &self.metrics_file {
             results.add(CheckName::MetricsFile, metrics(path));
@@ -57,7 +57,7 @@ fn metrics(path: &Path) -> Outcome {
 fn listening(address: &str, bound: io::Result<()>) -> Outcome {
     match bound {
         Ok(()) => Outcome::ok(format!("a daemon can listen on {address}")),
-        // The daemon itself, as a rule.
+        // Usually the daemon.
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let hint = "where that is not the daemon (`pg-s3-backup health` says), set LISTEN to a port that is free";
             Outcome::warn(format!("something listens on {address} already"), hint)
@@ -69,7 +69,7 @@ fn listening(address: &str, bound: io::Result<()>) -> Outcome {
     }
 }
 
-/// A ping that does not arrive fails no backup.
+/// A failed ping fails no backup.
 fn reached(connected: Result<String, String>) -> Outcome {
     match connected {
         Ok(detail) => Outcome::ok(detail),

@@ -1,6 +1,6 @@
-//! The newest backup: how old it is, and whether it is what its manifest and the backups before it lead to expect.
+//! Checks the newest backup: its age, and whether it matches its manifest and the backups before it.
 //!
-//! Called by [`super::Check`] where the destination can be listed. All but `deep` costs one listing, one GET and one HEAD.
+//! Called by [`super::Check`] if the destination can be listed. Without `deep` it costs one listing, one GET and one HEAD.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::archive::manifest::Manifest;
 use crate::archive::name::{BackupName, MANIFEST_SUFFIX};
-use crate::archive::{self, BackupStatus, ListedStatus, Listing, SMALLEST_DUMP};
+use crate::archive::{self, BackupStatus, Listing, SMALLEST_DUMP};
 use crate::storage::{Destination, Head, etag_parts};
 
 use super::request::answered;
@@ -19,9 +19,9 @@ use super::{Thresholds, deep};
 
 /// A listing of a hundred thousand objects is a hundred requests.
 const LISTING_DEADLINE: Duration = Duration::from_mins(5);
-/// The median of so many before it is what a backup is compared with, as in the freeze rules (SPEC §7).
+/// A backup is compared with the median of this many before it, as in retention's safety checks.
 const BEFORE: usize = 5;
-/// Clocks that set themselves may be that far apart.
+/// Synchronised clocks differ by less.
 const FUTURE_NOTICED: TimeDelta = TimeDelta::minutes(1);
 const SET_THE_CLOCK: &str =
     "set the clock of the machine that takes the backups, or of this one; delete what was never taken";
@@ -31,11 +31,11 @@ const TAKE_ONE: &str = "take a new backup, and look at the store";
 pub(super) struct Freshness<'a> {
     pub destination: &'a Destination,
     pub thresholds: &'a Thresholds,
-    /// The database that is backed up to here, where it is known.
+    /// The database of the source, if it is known.
     pub database: Option<&'a str>,
-    /// Backups are to leave something out, as `PG_DUMP_ARGS` says: a partial one is as good as any.
+    /// Whether `PG_DUMP_ARGS` makes backups partial: then a partial one counts.
     pub wants_partial: bool,
-    /// For each request with its repetitions.
+    /// The time limit of each request, with its retries.
     pub deadline: Duration,
 }
 
@@ -46,7 +46,7 @@ struct Listed {
 }
 
 impl Freshness<'_> {
-    /// Looks for it, and at it.
+    /// Finds it and runs the checks.
     pub async fn examine(&self, results: &mut CheckResults<'_>) {
         let listing = match answered(LISTING_DEADLINE, Listing::read(self.destination)).await {
             Ok(listing) => listing,
@@ -62,7 +62,7 @@ impl Freshness<'_> {
         let (verdict, manifest) = self.read_manifest(&listed.file_name).await;
         let valid = self.newest_valid(&listing, (name, bytes), manifest.as_ref()).await;
         let (judged, judged_bytes) = valid.unwrap_or((name, bytes));
-        // What cannot hold a dump is nothing to compare with, and a part is nothing to compare.
+        // Invalid and partial backups are not compared.
         let before = stored.filter(|(name, _, status)| *name < judged && status.is_none()).map(|(_, bytes, _)| bytes);
         let is_partial = judged == name && manifest.as_ref().is_some_and(|manifest| manifest.partial);
         let before: Vec<u64> = before.take(if is_partial { 0 } else { BEFORE }).collect();
@@ -76,8 +76,8 @@ impl Freshness<'_> {
         }
     }
 
-    /// The backup that age and size are judged by, as `list latest` finds it; `None` where none of the newest is valid. The
-    /// newest backup itself needs no further request where its manifest says that it is valid.
+    /// The backup for age and size, as `list latest` finds it; `None` if none of the newest is valid. If the newest backup is
+    /// valid by its manifest, no further request is needed.
     async fn newest_valid(
         &self,
         listing: &Listing<'_>,
@@ -89,7 +89,7 @@ impl Freshness<'_> {
             return Some((name, bytes));
         }
         let (backup, _) = timeout(LISTING_DEADLINE, listing.latest(None)).await.ok()??;
-        let is_valid = matches!(backup.status, ListedStatus::Valid | ListedStatus::Unverified);
+        let is_valid = matches!(backup.status, BackupStatus::Valid | BackupStatus::Unverified);
         BackupName::parse(&backup.file_name).filter(|_| is_valid).map(|name| (name, backup.file_size))
     }
 
@@ -106,7 +106,7 @@ impl Freshness<'_> {
         }
     }
 
-    /// How old the newest backup is. Names that lie further ahead than clocks differ say nothing of that.
+    /// Judges the age of the newest backup.
     fn judge_age(&self, name: BackupName, future: Option<BackupName>, now: DateTime<Utc>) -> Outcome {
         let age = now - name.started();
         let since = words(age.abs());
@@ -130,7 +130,8 @@ impl Freshness<'_> {
         }
     }
 
-    /// A backup without a manifest is a backup: what is wrong with a manifest is a warning, unless it is another's.
+    /// A problem with a manifest is a warning, because the backup can be restored without it; another backup's manifest is a
+    /// failure.
     async fn read_manifest(&self, file_name: &str) -> (Outcome, Option<Manifest>) {
         let name = format!("{file_name}{MANIFEST_SUFFIX}");
         let manifest = match answered(self.deadline, self.destination.read_manifest::<Manifest>(&name)).await {
@@ -176,7 +177,7 @@ impl Freshness<'_> {
             }
             Err(trouble) => return trouble.verdict(Status::Warn),
         };
-        // Some stores give a size in the listing alone.
+        // Some stores report the size only in the listing.
         if let Some(bytes) = head.bytes.filter(|bytes| *bytes != listed.bytes) {
             let detail = format!("HEAD says {bytes} bytes, the listing {}", listed.bytes);
             return Outcome::fail(detail, "check again, and look at the store if it says so again");
@@ -188,7 +189,7 @@ impl Freshness<'_> {
     }
 }
 
-/// What HEAD says against what was uploaded. The bytes themselves are not read.
+/// Compares HEAD with the manifest. The content is not read.
 fn compare(head: &Head, bytes: u64, manifest: &Manifest) -> Outcome {
     if bytes != manifest.object_bytes {
         let detail = format!("it has {bytes} bytes, but {} were uploaded", manifest.object_bytes);
@@ -200,7 +201,7 @@ fn compare(head: &Head, bytes: u64, manifest: &Manifest) -> Outcome {
             let detail = format!("it was uploaded by run {run_id}, not by {}, whose manifest this is", manifest.run_id);
             Outcome::fail(detail, TAKE_ONE)
         }
-        // Stores whose ETags have another shape say nothing by them; one of another number of parts was written again.
+        // Other stores' ETags do not show the number of parts. A different number means that the object was written again.
         Some(_) if parts.is_none_or(|parts| parts == manifest.parts) => {
             Outcome::ok(format!("{bytes} bytes, as they were uploaded"))
         }
@@ -246,7 +247,7 @@ fn size_text(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
 }
 
-/// To the minute, or to the second where that is all there is.
+/// Rounded to minutes; below a minute, to seconds.
 fn words(time: TimeDelta) -> String {
     let seconds = time.num_seconds().unsigned_abs();
     let seconds = if seconds < 60 { seconds } else { seconds - seconds % 60 };

@@ -1,7 +1,7 @@
-//! Waits for an answer of S3 with a deadline, and says in a finding's words what went wrong with it.
+//! Sends a request to S3 with a deadline, and turns its error into an outcome.
 //!
-//! Used by `store`, `newest` and `deep`. What these credentials may not do is told from everything else, for a backup can do
-//! without some of it.
+//! Used by `store`, `newest` and `deep`. A denied request is separate from other errors, because a backup works without some of
+//! them.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use crate::storage::StorageError;
 
 use super::result::{Outcome, Status};
 
-/// Why there is no answer to build on.
+/// Why a request failed.
 #[derive(Debug)]
 pub(super) struct RequestError {
-    /// The credentials are good, but may not do this.
+    /// The credentials are valid, but may not do this.
     pub is_denied: bool,
     detail: String,
     hint: Option<String>,
 }
 
 impl RequestError {
-    /// A failure; where it was denied, `if_denied`.
+    /// The outcome: a failure, or `if_denied` for a denied request.
     pub fn verdict(self, if_denied: Status) -> Outcome {
         let status = if self.is_denied { if_denied } else { Status::Fail };
         Outcome { status, detail: self.detail, hint: self.hint }
     }
 
-    /// With what fixes it in the words of the probe, where it was denied.
+    /// Replaces the hint for a denied request.
     pub fn or_if_denied(mut self, hint: &str) -> Self {
         if self.is_denied {
             self.hint = Some(hint.to_owned());
@@ -54,7 +54,7 @@ impl From<StorageError> for RequestError {
     }
 }
 
-/// The answer, or what is wrong.
+/// The answer, or the error.
 pub(super) async fn answered<T>(
     deadline: Duration,
     request: impl Future<Output = Result<T, StorageError>>,

@@ -1,6 +1,6 @@
-//! What a check found: one [`CheckResult`] for each thing that was tried, and the [`Report`] of all.
+//! The results of checks: one [`CheckResult`] per check, and the [`Report`] of all.
 //!
-//! Made by the other files of this module, shown by `commands::check`.
+//! The other files of this module make them, `commands::check` prints them.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::error::CheckError;
 use crate::printable::printable;
 
-/// What was tried.
+/// The name of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckName {
@@ -32,7 +32,7 @@ pub enum CheckName {
     SchemaDump,
     /// PostgreSQL's clock against this machine's.
     PostgresClock,
-    /// Whether the spool can be written, and has room.
+    /// Whether the spool can be written and has enough free space.
     Spool,
     /// A listing of the destination.
     S3List,
@@ -46,21 +46,21 @@ pub enum CheckName {
     S3Head,
     /// GET of the probe object.
     S3Get,
-    /// Begin, one part and abort of an upload.
+    /// Start, one part and abort of a multipart upload.
     S3Multipart,
-    /// The newest backup, and its age.
+    /// The age of the latest backup.
     Freshness,
-    /// Its size against what is asked, and against those before it.
+    /// Its size against `--min-size` and the backups before it.
     Size,
     /// Its manifest.
     Manifest,
-    /// What HEAD says of it, against the manifest.
+    /// The object's metadata against the manifest.
     Object,
-    /// All of its bytes against the manifest.
+    /// The checksum of its bytes against the manifest.
     Checksum,
-    /// Whether it is one complete gzip member.
+    /// Whether it is one complete gzip stream.
     Gzip,
-    /// The plain dump in it: its end, and its length, sum and rows against the manifest.
+    /// The dump in it: its last line; its length, checksum and rows against the manifest.
     DumpIntegrity,
 }
 
@@ -97,31 +97,34 @@ impl CheckName {
     }
 }
 
-/// How it went.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Well.
+    /// It passed.
     Ok,
-    /// Well enough for a backup, but not as it should be.
+    /// It did not run, because a check before it did not pass.
+    Skip,
+    /// A backup succeeds, but something is not as it should be.
     Warn,
-    /// Not well.
+    /// A backup fails, or the latest backup is not as asked.
     Fail,
 }
 
 impl Status {
-    /// As the table has it.
+    /// Its word in the table and in JSON.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Skip => "skip",
             Self::Warn => "warn",
             Self::Fail => "fail",
         }
     }
 }
 
-/// What came of one probe.
+/// What a check returns.
 #[derive(Clone, Debug)]
 pub(super) struct Outcome {
     pub status: Status,
@@ -134,6 +137,11 @@ impl Outcome {
         Self { status: Status::Ok, detail: detail.into(), hint: None }
     }
 
+    /// Of a check that did not run, and why.
+    pub fn skip(detail: impl Into<String>) -> Self {
+        Self { status: Status::Skip, detail: detail.into(), hint: None }
+    }
+
     pub fn warn(detail: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { status: Status::Warn, detail: detail.into(), hint: Some(hint.into()) }
     }
@@ -142,22 +150,22 @@ impl Outcome {
         Self { status: Status::Fail, detail: detail.into(), hint: Some(hint.into()) }
     }
 
-    /// Of an error, whose text ends with what fixes it.
+    /// Of an error. Its text ends with what to do.
     pub fn error(error: &(dyn std::error::Error + 'static)) -> Self {
         Self { status: Status::Fail, detail: crate::error_chain::Chain(error).to_string(), hint: None }
     }
 }
 
-/// One thing that was tried.
+/// One check and its result.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckResult {
-    /// What was tried.
+    /// Its name.
     pub check: CheckName,
-    /// How it went.
+    /// Its result.
     pub status: Status,
-    /// What was found.
+    /// What it found.
     pub detail: String,
-    /// What would hint it.
+    /// What to do about it.
     pub hint: Option<String>,
     /// How long it took.
     pub elapsed_ms: u64,
@@ -173,7 +181,7 @@ impl fmt::Display for CheckResult {
     }
 }
 
-/// CheckResults as they come.
+/// Collects the results, and shows each as it arrives.
 pub struct CheckResults<'a> {
     found: Vec<CheckResult>,
     show: Box<dyn FnMut(&mut CheckResult) + 'a>,
@@ -181,27 +189,27 @@ pub struct CheckResults<'a> {
 }
 
 impl<'a> CheckResults<'a> {
-    /// With what is called for each as it comes, which may take secrets out of it, and show it.
+    /// Calls `show` with each result as it arrives; `show` may remove secrets from it.
     pub fn new(show: impl FnMut(&mut CheckResult) + 'a) -> Self {
         Self { found: Vec::new(), show: Box::new(show), since: Instant::now() }
     }
 
-    /// Settings that can be used.
+    /// Adds valid settings.
     pub fn settings_are_good(&mut self, detail: String) {
         self.add(CheckName::Settings, Outcome::ok(detail));
     }
 
-    /// Settings that can be used, but should not.
+    /// Adds valid settings that have a risk.
     pub fn settings_are_doubtful(&mut self, detail: String, hint: &str) {
         self.add(CheckName::Settings, Outcome::warn(detail, hint));
     }
 
-    /// Settings that cannot be used.
+    /// Adds invalid settings.
     pub fn settings_are_bad(&mut self, error: &(dyn std::error::Error + 'static)) {
         self.add(CheckName::Settings, Outcome::error(error));
     }
 
-    /// Takes down what came of a probe; it took the time since the one before.
+    /// Adds a result. The check took the time since the last one.
     pub(super) fn add(&mut self, check: CheckName, verdict: Outcome) {
         let now = Instant::now();
         let elapsed = now - std::mem::replace(&mut self.since, now);
@@ -211,7 +219,7 @@ impl<'a> CheckResults<'a> {
         self.found.push(result);
     }
 
-    /// The report of all; `outcome` is how the check ended.
+    /// The report of all results; `outcome` is how the command ended.
     #[must_use]
     pub fn report<E>(self, outcome: &Result<(), E>) -> Report {
         let count = |status: Status| self.found.iter().filter(|result| result.status == status).count();
@@ -220,7 +228,7 @@ impl<'a> CheckResults<'a> {
     }
 }
 
-/// All that was found; the JSON of `check --json`.
+/// All results; the JSON of `check --json`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     success: bool,
@@ -230,22 +238,22 @@ pub struct Report {
 }
 
 impl Report {
-    /// How many were tried.
+    /// How many checks ran.
     #[must_use]
     pub fn tried(&self) -> usize {
-        self.checks.len()
+        self.checks.iter().filter(|result| result.status != Status::Skip).count()
     }
 
-    /// How many went well enough, but not well.
+    /// How many warned.
     #[must_use]
     pub fn warned(&self) -> usize {
         self.warned
     }
 
-    /// What the check ends with.
+    /// The verdict over all checks.
     ///
     /// # Errors
-    /// [`CheckError::Failed`] where anything failed.
+    /// [`CheckError::Failed`] if a check failed.
     pub fn verdict(&self) -> Result<(), CheckError> {
         let failed = self.checks.iter().filter(|result| result.status == Status::Fail);
         let mut words: Vec<&str> = failed.map(|result| result.check.word()).collect();
@@ -253,7 +261,7 @@ impl Report {
             return Ok(());
         }
         words.dedup();
-        Err(CheckError::Failed { failed: self.failed, tried: self.checks.len(), checks: words.join(", ") })
+        Err(CheckError::Failed { failed: self.failed, tried: self.tried(), checks: words.join(", ") })
     }
 }
 
@@ -266,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_is_one_line_and_one_for_what_mends_it() {
+    fn prints_a_result_on_one_line_and_its_hint_on_the_next() {
         let result = CheckResult {
             check: CheckName::S3Put,
             status: Status::Fail,
@@ -278,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn names_in_json_are_those_of_the_table() {
+    fn names_in_json_are_the_words_of_the_table() {
         for probe in [
             CheckName::Settings,
             CheckName::PgDump,
@@ -291,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_fails_the_check_and_a_warning_does_not() {
+    fn failure_fails_the_report_and_warning_does_not() {
         let mut results = CheckResults::new(|_| {});
         results.add(CheckName::S3Get, Outcome::warn("w", "m"));
         assert!(results.report(&Ok::<_, CheckError>(())).verdict().is_ok());

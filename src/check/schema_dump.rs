@@ -1,7 +1,7 @@
-//! The rehearsal: the very `pg_dump` that a backup would run, with the user's arguments, but without the data and to nowhere.
+//! Runs the `pg_dump` of a backup with `--schema-only` and discards its output.
 //!
-//! Called by [`super::source`]. It proves that this `pg_dump` connects, gets its locks and reads the catalogue to the end; the
-//! same scanner and the same judge as a backup's look at its output.
+//! Called by [`super::source`]. It verifies that this `pg_dump` connects, gets its locks and reads the catalogue. Its output is
+//! judged like a backup's.
 
 use std::fs::File;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_mins(10);
 /// As much of the output as is in memory.
 const BLOCK: usize = 64 << 10;
 
-/// Why a rehearsal did not end well.
+/// Why the schema dump failed.
 #[derive(Debug, thiserror::Error)]
 enum Mishap {
     #[error("read the output of pg_dump")]
@@ -31,7 +31,7 @@ enum Mishap {
     IncompleteDump(IncompleteDump),
 }
 
-/// Runs it. Where it does not end in time, `pg_dump` is stopped; where the check is interrupted, it is killed.
+/// Runs it. At the deadline `pg_dump` is stopped; if the check is interrupted, it is killed.
 pub(super) async fn dump_schema(tools: &Tools, settings: &PostgresSettings, facts: &Facts) -> Outcome {
     let (mut dump, stdout) = match Dump::schema_only(tools, settings, &settings.pinned(&facts.place)) {
         Ok(started) => started,
@@ -70,13 +70,13 @@ async fn follow(dump: &mut Dump, stdout: File) -> Result<ScanReport, Mishap> {
     Ok(scan)
 }
 
-/// What would hint it, after the server's words in `pg_dump`'s.
+/// The hint for the server's message.
 fn advice(detail: &str) -> &'static str {
     let has = |words: &[&str]| words.iter().any(|word| detail.contains(word));
     if has(&["max_locks_per_transaction", "out of shared memory"]) {
         "raise max_locks_per_transaction, and restart the server: a dump locks every table at once"
     } else if has(&["statement timeout", "lock timeout", "could not obtain lock"]) {
-        // `pg_dump` asks for its locks with a statement timeout.
+        // `pg_dump` takes its locks with a statement timeout.
         "a statement timeout is a lock that another session holds for longer than BACKUP_LOCK_WAIT_TIMEOUT: look at \
          pg_locks, or raise it"
     } else if has(&["permission denied", "row-level security"]) {

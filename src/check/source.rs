@@ -1,4 +1,4 @@
-//! PostgreSQL: can it be reached, is there a `pg_dump` for it, and may this role read everything.
+//! Checks that PostgreSQL is reachable, that a `pg_dump` fits, and that this role may read everything.
 //!
 //! Called by [`super::Check`]; ends with the rehearsal. What `backup` only warns of beforehand, because `pg_dump` decides, is a
 //! failure here where `pg_dump` is bound to fail on it.
@@ -15,8 +15,7 @@ use super::schema_dump;
 /// Seconds since 1970, as the server sees it.
 const CLOCK: &str = "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::pg_catalog.int8";
 
-/// Tries everything there is to try of the source, whose dump goes to a spool or not; gives what the server says of it, where
-/// that was to be had.
+/// Checks the source. `has_spool` says whether the dump goes to a spool. Returns the server's facts, if it could be asked.
 pub(super) async fn examine(
     settings: &PostgresSettings,
     has_spool: bool,
@@ -54,7 +53,7 @@ pub(super) async fn examine(
     Some(facts)
 }
 
-/// The newest psql will do: whether the right `pg_dump` connects, the rehearsal tells.
+/// Connects with the newest psql; the schema dump tests the `pg_dump` that fits.
 async fn connect(installed: &Installed, settings: &PostgresSettings) -> Result<(Session, Facts), PostgresError> {
     let mut session = Session::connect(&installed.newest()?, settings).await?;
     let facts = Facts::ask(&mut session).await?;
@@ -97,7 +96,7 @@ async fn ask(
     Ok(())
 }
 
-/// Arguments that leave something out may leave out just what cannot be read: then the rehearsal decides.
+/// With arguments that leave something out, unreadable objects may be left out: the schema dump decides.
 fn judge(issue: PreflightIssue, coverage: Coverage) -> Outcome {
     match (issue.severity, coverage) {
         (Severity::Fatal, Coverage::Complete) => Outcome::fail(issue.text, issue.hint),

@@ -1,7 +1,7 @@
-//! The spool: may this user write there, and is there room for a dump.
+//! Checks that the spool can be written and has enough free space for a dump.
 //!
-//! Called by [`super::Check`] where `BACKUP_SPOOL_DIR` is set. A full disk costs no backup, only its being resumable, so it is
-//! a warning; a directory that cannot be written ends each run.
+//! Called by [`super::Check`] if `BACKUP_SPOOL_DIR` is set. A full disk is a warning: the backup succeeds, but cannot be
+//! resumed. A directory that cannot be written ends each run.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use crate::spool;
 
 use super::result::Outcome;
 
-/// Dumps compress to a third of the database or less as a rule: what the size of parts is planned by, too (SPEC §5).
+/// Compressed dumps usually have at most a third of the database's size; part sizes are planned by the same ratio.
 const RATIO: u64 = 3;
 
-/// Tries to write there, and looks how much more could be written.
+/// Writes a file there and compares the free space with the dump's expected size.
 pub(super) async fn examine(dir: &Path, database_bytes: Option<u64>) -> Outcome {
     let (free, place) = match spool::check_writable(dir).await {
         Ok(free) => (free, dir.display()),

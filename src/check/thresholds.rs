@@ -1,4 +1,4 @@
-//! What the newest backup must be like: the values of the command line's flags.
+//! The thresholds for the newest backup: values of `check`'s flags.
 //!
 //! Read by `cli`, judged by [`super::newest`].
 
@@ -11,16 +11,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::scheduler::Schedule;
 
-/// A nightly backup, and two hours to be taken in (SPEC §8).
+/// A nightly backup that may take two hours.
 const DEFAULT_MAX_AGE: Duration = Duration::from_hours(26);
-/// Whoever starts a backup need not have the very same time as whoever checks it.
+/// The clocks of the two machines may differ.
 const GRACE: Duration = Duration::from_mins(5);
-/// Nothing is backed up more seldom than once a decade, and clocks do not overflow by then.
+/// No schedule is longer than ten years, and clocks do not overflow by then.
 const LONGEST_AGE: Duration = Duration::from_hours(24 * 3653);
-/// The freeze rule of retention has the same (SPEC §7).
+/// The same as retention's safety check.
 const DEFAULT_MAX_SHRINK: &str = "50%";
 
-/// What is asked of the newest backup.
+/// The thresholds.
 #[derive(Clone, Copy, Debug)]
 pub struct Thresholds {
     /// No older than this.
@@ -38,8 +38,8 @@ pub struct Thresholds {
 pub struct MaxAge(Option<Duration>);
 
 impl MaxAge {
-    /// Where the command line says nothing: the last backup but one that was due must be there, so that none is missed but
-    /// one that may be running. With equal intervals, that is twice the interval.
+    /// The default: the last but one scheduled backup must exist, so that one that is running does not count as missed. With
+    /// equal intervals, that is twice the interval.
     #[must_use]
     pub fn usual(schedule: Option<&Schedule>, now: DateTime<Utc>) -> Self {
         let due = schedule.and_then(|schedule| {

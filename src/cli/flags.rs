@@ -1,18 +1,37 @@
-//! The flags of the settings, from their table: help texts, headings, and what a shell offers. Part of [`super`].
+//! The settings' flags, made from their table: help texts, headings and completions. Part of [`super`].
 
 use std::fmt::Write as _;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
-use clap::{Arg, Command, CommandFactory, ValueHint};
+use clap::{Arg, ArgAction, Command, CommandFactory, ValueHint};
 
-use crate::config::table::{self, CommandName, Completion, SETTINGS, Setting};
+use crate::config::table::{self, CommandName, Completion, Group, SETTINGS, Setting};
 use crate::exit_code::EXIT_CODES;
 use crate::manual::examples_help;
 use crate::postgres::{Coverage, DumpOption, PG_DUMP_OPTIONS};
 
 use super::Cli;
 
-/// the entire command line's definition, with the settings' flags in it.
+/// The settings that most users set, the most used first. Help texts begin with the first [`MOST_SHOWN`] that a command uses.
+const MOST_USED: &[&Setting] = &[
+    &table::POSTGRES_CONNECTION_STRING,
+    &table::S3_BUCKET,
+    &table::S3_PATH,
+    &table::S3_URL,
+    &table::S3_REGION,
+    &table::S3_ACCESS_KEY,
+    &table::S3_SECRET_KEY,
+    &table::BACKUP_INTERVAL,
+    &table::BACKUP_RETENTION_DAYS,
+    &table::BACKUP_SPOOL_DIR,
+    &table::METRICS_FILE,
+    &table::LISTEN,
+];
+const MOST_SHOWN: usize = 10;
+/// The most used settings stand before the groups of flags.
+const TEMPLATE: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}{all-args}{after-help}";
+
+/// The command line's definition, with the flags of the settings.
 #[must_use]
 pub fn definition() -> Command {
     let completions =
@@ -22,11 +41,46 @@ pub fn definition() -> Command {
         .after_long_help(exit_codes_help())
         .mut_subcommand("completions", completions);
     table::ALL.iter().copied().fold(definition, |definition, name| {
-        definition.mut_subcommand(name.word(), |command| {
-            let flags = used_by(name).filter_map(flag);
-            let long = environment_help(name) + &examples_help(name);
-            command.args(flags).after_help(short_environment_help(name)).after_long_help(long)
-        })
+        definition.mut_subcommand(name.word(), |command| with_settings(&command, name))
+    })
+}
+
+/// The command with the settings' flags. It is built anew, because clap orders headings by their first flag.
+fn with_settings(command: &Command, name: CommandName) -> Command {
+    let help = Arg::new("help").short('h').long("help").action(ArgAction::Help);
+    let help = help.help("Print this help; `--help` describes every setting").help_heading(Group::Output.heading());
+    let settings =
+        used_by(name).filter_map(|setting| Some(flag(setting)?.hide_short_help(is_most_used(setting, name))));
+    let mut args: Vec<Arg> = command.get_arguments().cloned().chain(settings).chain([help]).collect();
+    let place = |arg: &Arg| Group::ALL.iter().position(|group| Some(group.heading()) == arg.get_help_heading());
+    args.sort_by_key(place);
+    Command::new(name.word())
+        .about(command.get_about().cloned().unwrap_or_default())
+        .disable_help_flag(true)
+        .help_template(TEMPLATE)
+        .before_help(most_used_help(name))
+        .args(args)
+        .after_help(short_environment_help(name))
+        .after_long_help(environment_help(name) + &examples_help(name))
+}
+
+fn most_used(command: CommandName) -> impl Iterator<Item = &'static Setting> {
+    let used = MOST_USED.iter().filter(move |setting| setting.commands.contains(&command));
+    used.take(MOST_SHOWN).copied()
+}
+
+fn is_most_used(setting: &Setting, command: CommandName) -> bool {
+    most_used(command).any(|shown| shown.variable == setting.variable)
+}
+
+fn most_used_help(command: CommandName) -> String {
+    let names = |setting: &Setting| match setting.flag {
+        Some(flag) => format!("{}, --{flag}", setting.variable),
+        None => setting.variable.to_owned(),
+    };
+    let width = most_used(command).map(|setting| names(setting).len()).max().unwrap_or_default();
+    most_used(command).fold("Most used settings:".to_owned(), |text, setting| {
+        format!("{text}\n  {:<width$}  {}", names(setting), first_clause(setting.help))
     })
 }
 
@@ -35,7 +89,7 @@ fn used_by(command: CommandName) -> impl Iterator<Item = &'static Setting> {
 }
 
 fn flag(setting: &'static Setting) -> Option<Arg> {
-    // A negative number is judged with the setting's name and bounds, not taken for a flag.
+    // `config` refuses a negative number with the setting's name and bounds; clap would take it for a flag.
     let arg = Arg::new(setting.variable).long(setting.flag?).value_name(setting.value).allow_negative_numbers(true);
     let arg = if setting.value == "BOOL" {
         arg.num_args(0..=1).require_equals(true).default_missing_value("true")
@@ -50,13 +104,13 @@ fn flag(setting: &'static Setting) -> Option<Arg> {
         Completion::Program => arg.value_hint(ValueHint::ExecutablePath),
         Completion::Url => arg.value_hint(ValueHint::Url),
     };
-    let short = first_clause(setting.help);
-    let arg = arg.help_heading(setting.group.heading()).hide_short_help(!setting.is_common);
+    let (help, short) = (capitalised(setting.help), capitalised(first_clause(setting.help)));
+    let arg = arg.help_heading(setting.group.heading());
     let arg = arg.help(format!("{short} [env: {}]", setting.variable));
-    Some(arg.long_help(format!("{} [env: {}] [default: {}]", setting.help, setting.variable, setting.default)))
+    Some(arg.long_help(format!("{help} [env: {}] [default: {}]", setting.variable, setting.default)))
 }
 
-/// What may be given `pg_dump`: the list behind the error for everything else.
+/// The help of `-- ARGS`: the options that are accepted.
 pub(super) fn accepted_arguments() -> String {
     let list = |coverage: Coverage| {
         let options = PG_DUMP_OPTIONS.iter().filter(|option| option.coverage == coverage);
@@ -69,7 +123,12 @@ pub(super) fn accepted_arguments() -> String {
     )
 }
 
-/// A sentence up to its first mark. A comma after something quoted goes on with a list.
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
+}
+
+/// The text up to its first punctuation mark. A comma after a quoted word continues a list.
 fn first_clause(sentence: &str) -> &str {
     let is_end = |(index, mark): &(usize, char)| match mark {
         ';' | ':' => true,
@@ -80,7 +139,8 @@ fn first_clause(sentence: &str) -> &str {
     end.map_or(sentence, |(index, _)| &sentence[..index])
 }
 
-/// Any text, where a shell offers these words: `config` judges values, with this program's own exit codes.
+/// Accepts any text and offers these words to the shell. clap would refuse a wrong value at once and with exit code 64;
+/// `config` reports all problems together, with the exit code of each setting.
 #[derive(Clone, Debug)]
 pub(super) struct Suggested(pub Vec<&'static str>);
 
@@ -96,19 +156,19 @@ impl TypedValueParser for Suggested {
     }
 }
 
-/// The variables alone, for `-h`.
+/// Names the variables that `-h` does not show elsewhere.
 fn short_environment_help(command: CommandName) -> String {
-    let variables = used_by(command).filter(|setting| setting.flag.is_none()).map(|setting| setting.variable);
-    let variables: Vec<&str> = variables.collect();
+    let others = used_by(command).filter(|setting| setting.flag.is_none() && !is_most_used(setting, command));
+    let others: Vec<&str> = others.map(|setting| setting.variable).collect();
     format!(
-        "By environment alone: {}.\nEach variable X also as X_FILE. `pg-s3-backup help {}` has every flag and variable.",
-        variables.join(", "),
+        "Variables without a flag: {}.\nEach variable X also as X_FILE. `pg-s3-backup help {}` describes every flag and variable.",
+        others.join(", "),
         command.word()
     )
 }
 
 fn environment_help(command: CommandName) -> String {
-    let mut text = String::from("Settings by environment alone:\n");
+    let mut text = String::from("Variables without a flag:\n");
     for setting in used_by(command).filter(|setting| setting.flag.is_none()) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {}\n          {} [default: {}]", setting.variable, setting.help, setting.default);

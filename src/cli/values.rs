@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::archive::name::{BackupName, file_name};
 
-/// How long something was left alone.
+/// How long an upload has had no new part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MinIdle(Duration);
 
@@ -23,14 +23,14 @@ impl std::str::FromStr for MinIdle {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match humantime::parse_duration(text) {
-            // What gets a part each moment must not look left alone.
+            // Below a second, an upload that is running would count as abandoned.
             Ok(idle) if idle >= Duration::from_secs(1) => Ok(Self(idle)),
             _ => Err("must be a duration of at least 1s, such as `36h` or `7d`".to_owned()),
         }
     }
 }
 
-/// Which backup is meant.
+/// The backup to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackupRef {
     /// The newest by name.
@@ -39,7 +39,7 @@ pub enum BackupRef {
     Named {
         /// Its name.
         name: BackupName,
-        /// What was typed: the name, the key, or the URL as `backup` prints it.
+        /// The argument: the name, the key, or the URL as `backup` prints it.
         text: String,
     },
 }
@@ -69,7 +69,7 @@ impl fmt::Display for BackupRef {
     }
 }
 
-/// How many backups to show.
+/// The number of backups to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// The newest so many.

@@ -1,7 +1,7 @@
-//! The daemon's look at the destination when it starts: is the newest backup older than the last tick? And at the spool:
-//! does a complete dump wait there, which a backup delivers?
+//! Decides at the daemon's start whether a backup is due: the newest backup is older than the last scheduled time, or the spool
+//! holds a complete dump.
 //!
-//! What it finds is also the first that the metrics and `/status` know.
+//! The result also initialises the metrics and `/status`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use crate::spool::holds_complete_dump;
 use crate::storage::{Destination, S3Settings, StorageError};
 use crate::telemetry::metrics::MetricsStore;
 
-/// How long S3 may answer nothing well during the look.
+/// The outage budget of the listing.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Ticks wait for the look, so it has an end: that of a listing of several hundred thousand objects, and of all that the
-/// AWS chain may ask for credentials.
+/// The time limit, because scheduled backups wait for it. It is enough to list several hundred thousand objects and to ask the
+/// AWS chain for credentials.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// Looks, and says whether a backup is to be taken now. Without a last tick none ever is.
+/// Lists the destination and returns whether a backup is due. Without a last scheduled time, none is.
 pub(super) async fn is_due(s3: S3Settings, metrics: Arc<MetricsStore>, last_tick: Option<DateTime<Utc>>) -> bool {
     let newest = match tokio::time::timeout(LIMIT, newest(s3, &metrics)).await {
         Ok(Ok(newest)) => newest,
         Ok(Err(error @ StorageError::Refused { .. })) => {
-            // Credentials that may only write: a backup at every start would be too many.
+            // Write-only credentials cannot list: a backup at every start would be too many.
             tracing::info!(error = %Chain(&error), "the destination cannot be listed: there is no catching up");
             return false;
         }
@@ -45,7 +45,7 @@ pub(super) async fn is_due(s3: S3Settings, metrics: Arc<MetricsStore>, last_tick
     is_due
 }
 
-/// Says whether a complete dump for this destination waits in the spool: that is delivered at once, whatever the schedule.
+/// Returns whether the spool holds a complete dump for this destination, which a backup uploads at once.
 pub(super) async fn is_kept(spool: Option<PathBuf>, destination: String) -> bool {
     let Some(spool) = spool else { return false };
     let is_kept = holds_complete_dump(&spool, &destination).await;
@@ -55,8 +55,7 @@ pub(super) async fn is_kept(spool: Option<PathBuf>, destination: String) -> bool
     is_kept
 }
 
-/// When the newest backup was started. One whose name lies in the future, or that is too small to hold a dump, is no
-/// success of anybody's.
+/// The start time of the newest backup. Names in the future and objects too small to hold a dump do not count.
 async fn newest(s3: S3Settings, metrics: &MetricsStore) -> Result<Option<DateTime<Utc>>, StorageError> {
     let max_outage = s3.max_outage.min(PATIENCE);
     let destination = Box::pin(Destination::open(&S3Settings { max_outage, ..s3 })).await?;

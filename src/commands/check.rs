@@ -1,5 +1,6 @@
-//! `check`: one line for each thing that was tried, as it is tried, or one JSON object.
+//! `check`: prints the settings, and one line per check as it ends; or one JSON object.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -7,23 +8,25 @@ use serde::Serialize;
 use crate::check::{Check, CheckResults, MaxAge, Monitoring, Report, Thresholds, impatient};
 use crate::cli::CheckArgs;
 use crate::config::table::CommandName;
-use crate::config::{self, Scope};
+use crate::config::{self, CheckConfig, Effective, Scope};
 use crate::error::Error;
 use crate::interrupt::Interrupts;
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::postgres::PostgresSettings;
+use crate::printable::{counted, printable};
 use crate::scheduler::Schedule;
 use crate::storage::{Destination, Endpoint, S3Settings};
 
 use super::Context;
 
-/// Tries everything and prints what was found.
+/// Runs the checks and prints their results.
 ///
 /// # Errors
-/// Where the settings cannot be used, or anything failed.
+/// If a setting is invalid or a check failed.
 pub async fn run(context: &Context<'_>, args: &CheckArgs, interrupts: Interrupts) -> Result<(), Error> {
     let mut printed = Ok(());
     let mut results = CheckResults::new(|finding| {
-        // Where it went wrong, other programs' words stand in it; where it went well, only this program's own.
+        // Only a result that is not ok quotes other programs.
         if finding.status != crate::check::Status::Ok {
             finding.detail = context.writer.clean(&finding.detail);
             finding.hint = finding.hint.as_ref().map(|hint| context.writer.clean(hint));
@@ -32,15 +35,18 @@ pub async fn run(context: &Context<'_>, args: &CheckArgs, interrupts: Interrupts
             printed = context.print(&finding.to_string());
         }
     });
-    let outcome = examine(context, args, &interrupts, &mut results).await;
+    let mut settings = BTreeMap::new();
+    let outcome = examine(context, args, &interrupts, (&mut results, &mut settings)).await;
     let report = results.report(&outcome);
     let outcome = outcome.and_then(|()| Ok(report.verdict()?));
     if args.json {
         let error = outcome.as_ref().err().map(|error| context.cause(error));
-        printed = context.print_json(&Answer { report: &report, error });
+        printed = context.print_json(&Answer { settings, report: &report, error });
     }
     outcome?;
-    tracing::info!(tried = report.tried(), warned = report.warned(), "nothing failed");
+    let (tried, warned) = (report.tried(), report.warned());
+    tracing::info!(target: FOR_MACHINES, tried, warned, "nothing failed");
+    tracing::info!(target: FOR_PEOPLE, "{}, {}, none failed", counted(tried, "check"), counted(warned, "warning"));
     printed
 }
 
@@ -48,7 +54,7 @@ async fn examine(
     context: &Context<'_>,
     args: &CheckArgs,
     interrupts: &Interrupts,
-    results: &mut CheckResults<'_>,
+    (results, settings): (&mut CheckResults<'_>, &mut Settings),
 ) -> Result<(), Error> {
     for warning in config::warnings(CommandName::Check, context.flags, context.environment) {
         results.settings_are_doubtful(warning.what, &warning.hint);
@@ -57,13 +63,18 @@ async fn examine(
         opened = open(context, args) => opened.inspect_err(|error| results.settings_are_bad(error))?,
         interrupt = interrupts.received() => return Err(Error::Interrupted(interrupt)),
     };
-    let Opened { s3, source, spool_dir, monitoring, schedule, destination } = &opened;
+    let Opened { s3, source, spool_dir, monitoring, schedule, destination, effective } = &opened;
     let place = format!("backups are at {}", destination.location(&destination.key("")));
     if s3.endpoint.as_ref().is_some_and(Endpoint::is_exposed) {
         let detail = format!("{place}; S3_URL is plain http to another host");
         results.settings_are_doubtful(detail, "set S3_URL to https://, or backups cross the network in the clear");
     } else {
         results.settings_are_good(place);
+    }
+    settings.extend(effective.changed().map(|(variable, value)| (variable, context.writer.clean(&value))));
+    if !args.json {
+        let lines: Vec<String> = settings.iter().map(|(variable, value)| setting_line(variable, value)).collect();
+        context.print(&lines.join("\n"))?;
     }
     let thresholds = Thresholds {
         max_age: args.max_age.unwrap_or_else(|| MaxAge::usual(schedule.as_ref(), chrono::Utc::now())),
@@ -77,16 +88,25 @@ async fn examine(
         .await?)
 }
 
+/// The settings that are not at their defaults, by variable.
+type Settings = BTreeMap<&'static str, String>;
+
+/// A setting in the column of the checks' details.
+fn setting_line(variable: &str, value: &str) -> String {
+    format!("{:22}{variable}={}", "", printable(value))
+}
+
 /// What `check --json` prints.
 #[derive(Serialize)]
 struct Answer<'a> {
+    settings: Settings,
     #[serde(flatten)]
     report: &'a Report,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
-/// What the settings come to.
+/// The parts that the settings describe.
 struct Opened {
     s3: S3Settings,
     source: Option<PostgresSettings>,
@@ -94,21 +114,23 @@ struct Opened {
     monitoring: Monitoring,
     schedule: Option<Schedule>,
     destination: Destination,
+    effective: Effective,
 }
 
 async fn open(context: &Context<'_>, args: &CheckArgs) -> Result<Opened, Error> {
     let scope = if args.bucket_only { Scope::Bucket } else { Scope::Everything };
-    let config = config::check(context.flags, context.environment, scope).map_err(Error::Settings)?;
-    let s3 = impatient(&config.s3);
+    let CheckConfig { s3, postgres, spool_dir, listen, schedule, effective } =
+        config::check(context.flags, context.environment, scope).map_err(Error::Settings)?;
+    let s3 = impatient(&s3);
     let destination = Destination::open(&s3).await?.with_first_contact();
-    let source = config.postgres.map(|source| PostgresSettings { allows_pooler: args.pooler.allow_pooler, ..source });
+    let source = postgres.map(|source| PostgresSettings { allows_pooler: args.pooler.allow_pooler, ..source });
     let monitoring = match scope {
         Scope::Everything => {
             let notifications = config::notifications(context.flags, context.environment);
             let (metrics_file, ping) = (notifications.metrics_file, notifications.ping);
-            Monitoring { metrics_file, listen: config.listen, ping }
+            Monitoring { metrics_file, listen, ping }
         }
         Scope::Bucket => Monitoring::default(),
     };
-    Ok(Opened { s3, source, spool_dir: config.spool_dir, monitoring, schedule: config.schedule, destination })
+    Ok(Opened { s3, source, spool_dir, monitoring, schedule, destination, effective })
 }

@@ -1,7 +1,7 @@
-//! `daemon`: `backup` again and again, as the schedule says, until a signal comes.
+//! `daemon`: takes backups on a schedule until a signal stops it.
 //!
-//! What is wrong with the settings at the start ends the start; everything later is logged and tried again. Each run
-//! resolves the settings anew, since the files that hold secrets may change; schedule, address and metrics file stay.
+//! Invalid settings end the start. Later failures are logged and retried. Each run resolves the settings again, because secret
+//! files may change; schedule, address and metrics file stay.
 
 use std::sync::Arc;
 use std::time::Duration;

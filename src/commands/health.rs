@@ -1,5 +1,5 @@
-//! `health`: whether the daemon of this host turns its loop, told by the exit code. For a container's health check, which has
-//! no shell and no curl to ask with.
+//! `health`: asks the daemon on this host whether it is alive, and answers with the exit code. A container's health check uses
+//! it, because the image has no shell and no curl.
 
 use std::time::Duration;
 
@@ -9,13 +9,12 @@ use crate::health::probe;
 
 use super::Context;
 
-/// Less than any health check waits: better this program's own words than a kill.
+/// Shorter than the timeout of common health checks, so that the reason is printed.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asks the daemon that listens on `LISTEN`.
 ///
-/// # Errors
-/// Where `LISTEN` cannot be used, or the daemon does not say that it is alive.
+/// If `LISTEN` is invalid, or the daemon does not answer that it is alive.
 pub async fn run(context: &Context<'_>) -> Result<(), Error> {
     let address = config::health(context.flags, context.environment).map_err(Error::Settings)?;
     probe::ask(&address, PATIENCE).await?;

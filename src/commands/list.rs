@@ -1,18 +1,18 @@
-//! `list`: what is stored, as a table, as names, or as JSON; or one backup in full.
+//! `list`: prints the backups as a table, as names or as JSON, or one backup in full.
 
 use crate::archive::name::BackupName;
 use crate::archive::{Listing, MANIFESTS};
 use crate::cli::{Limit, ListArgs};
 use crate::config;
 use crate::error::Error;
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::storage::Destination;
 
 use super::{Context, backup_named, columns, table};
 
 /// Lists the backups, newest first, or shows one.
 ///
-/// # Errors
-/// Where the settings are wrong, the listing is not to be had, or the one backup is not there.
+/// If the settings are invalid, the destination cannot be listed, or the backup does not exist.
 pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     let config = config::list(context.flags, context.environment).map_err(Error::Settings)?;
     let destination = Destination::open(&config.s3).await?.with_first_contact();
@@ -28,7 +28,7 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     let columns = columns();
     let (limit, manifests) = match args.limit {
         Some(Limit::Newest(count)) => (count.get(), count.get()),
-        // A person sees the newest, and that there are others; a program gets all.
+        // At a terminal the newest are enough; a program gets all.
         None if columns.is_some() && !args.quiet && !args.json => (MANIFESTS, MANIFESTS),
         Some(Limit::All) | None => (usize::MAX, MANIFESTS),
     };
@@ -41,7 +41,8 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
         return context.print_json(&backups);
     }
     if backups.count() == 0 {
-        tracing::info!(location, "no backups");
+        tracing::info!(target: FOR_MACHINES, location, "no backups");
+        tracing::info!(target: FOR_PEOPLE, "no backups at {location}");
         return Ok(());
     }
     context.print(&table::of_backups(|| backups.iter(), chrono::Utc::now(), columns))?;
@@ -52,7 +53,7 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// Prints one backup in full, the newest where none is named; `None` where it is not there.
+/// Prints one backup in full, the newest without a name; `None` if there is none.
 async fn show(
     context: &Context<'_>,
     args: &ListArgs,

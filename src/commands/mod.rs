@@ -1,4 +1,4 @@
-//! One file a subcommand: build the parts, call one, print the result.
+//! One file per subcommand: builds the parts, calls one, prints the result.
 
 pub mod backup;
 mod catch_up;
@@ -37,7 +37,7 @@ pub struct Context<'a> {
     pub writer: &'a LogWriter,
 }
 
-/// The same for what outlives its caller: a thread, or the runs of the daemon.
+/// An owned [`Context`], for a thread or for the daemon's runs.
 pub(crate) struct OwnedContext {
     pub flags: Flags,
     pub environment: Environment,
@@ -50,24 +50,22 @@ impl OwnedContext {
         Self { flags: flags.clone(), environment: environment.clone(), writer: writer.clone() }
     }
 
-    /// What is lent of it.
+    /// The borrowed context.
     pub fn context(&self) -> Context<'_> {
         Context { flags: &self.flags, environment: &self.environment, writer: &self.writer }
     }
 }
 
 impl Context<'_> {
-    /// Writes a result to stdout. It is made of this program's own values, none of which is a secret, and is not
-    /// searched for any: a bucket that is called as its key must not turn names into something else. Names of others stand in
-    /// it: no line of it controls the terminal.
+    /// Writes a result to stdout. It consists of this program's own values, none of which is secret, so it is not redacted: a
+    /// bucket with the name of a key must not change. Control characters in foreign names are escaped.
     ///
-    /// # Errors
-    /// Where stdout cannot be written; a reader that has gone (`| head`) is no error.
+    /// If stdout cannot be written. A closed reader (`| head`) is no error.
     pub fn print(&self, text: &str) -> Result<(), Error> {
         self.print_verbatim(&printable_lines(text))
     }
 
-    /// Writes this program's own text to stdout as it is.
+    /// Writes text to stdout unchanged.
     ///
     /// # Errors
     /// As [`Self::print`].
@@ -84,16 +82,16 @@ impl Context<'_> {
         print_json(value)
     }
 
-    /// What an error says, for a result: other programs' words may stand in it, and secrets in those.
+    /// The text of an error for a result, without the secrets that other programs' messages may contain.
     #[must_use]
     pub fn cause(&self, error: &Error) -> String {
         self.writer.clean(&Chain(error).to_string())
     }
 
-    /// Writes that a command failed, and why, where its result was wanted as JSON and there is none.
+    /// Prints a failure as JSON, if the result should be JSON.
     pub fn print_failure(&self, is_json: bool, error: &Error) {
         let failure = Failure { success: false, error: self.cause(error) };
-        // Where the result could not be written, its failure cannot either.
+        // If stdout failed, it fails for this, too.
         if is_json
             && !matches!(error, Error::Output(_))
             && let Err(error) = self.print_json(&failure)
@@ -110,7 +108,7 @@ fn print_json(value: &impl Serialize) -> Result<(), Error> {
     ended(written.and_then(|()| writeln!(stdout)).and_then(|()| stdout.flush()))
 }
 
-/// How writing to stdout ended; a reader that has gone is no error.
+/// Ignores a closed reader.
 fn ended(written: std::io::Result<()>) -> Result<(), Error> {
     match written {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -132,27 +130,27 @@ fn backup_named(destination: &Destination, wanted: &BackupRef) -> Result<Option<
 /// The width that every terminal has.
 const COLUMNS: usize = 80;
 
-/// How wide a table on stdout may be; off a terminal as wide as it is.
+/// The maximum width of a table on stdout; `None` without a terminal.
 fn columns() -> Option<usize> {
     std::io::stdout().is_terminal().then_some(COLUMNS)
 }
 
-/// What `--json` prints where a command has nothing but its failure to tell.
+/// What `--json` prints for a failure without a result.
 #[derive(Serialize)]
 struct Failure {
     success: bool,
     error: String,
 }
 
-/// Writes what is wrong with a command line that asks for JSON: the first line of its message, without its heading.
+/// Prints a usage error as JSON: the first line of its message.
 pub(crate) fn print_usage_failure(text: &str) {
     let line = text.lines().next().unwrap_or_default();
     let failure = Failure { success: false, error: line.trim_start_matches("error: ").to_owned() };
-    // Whoever cannot be written to has the message on stderr.
+    // The message is on stderr already.
     drop(print_json(&failure));
 }
 
-/// Logs the error that ends a run: once, and each problem of the settings on its own line.
+/// Logs the error that ends a run, with one line per problem of the settings.
 pub(crate) fn log_failure(command: &'static str, error: &Error) {
     let exit_code = error.exit_code().number();
     if let Error::Settings(problems) = error {

@@ -1,11 +1,11 @@
-//! How a plan looks: a line a backup, its reasons on further lines where they do not fit the terminal, and the sums below.
+//! Prints a plan: one line per backup, further reasons on more lines, totals below.
 
 use bytesize::ByteSize;
 
 use crate::printable::counted;
 use crate::retention::{Decision, RetentionReport, RetentionReview};
 
-/// The complete plan, newest first, and what else would be done; the reasons in so many columns, or in one line.
+/// The plan, newest first, with orphans and stale uploads; the reasons wrapped to this many columns, if any.
 pub fn of_plan(
     review: &RetentionReview,
     stale_uploads: &[String],
@@ -21,7 +21,7 @@ pub fn of_plan(
     lines.join("\n")
 }
 
-/// The rows below their heading. Reasons that do not fit go on in further lines of their own column.
+/// The table. Reasons that do not fit continue on the next line of their column.
 fn of_rows(rows: impl Iterator<Item = ([String; 3], Vec<String>)>, columns: Option<usize>) -> Vec<String> {
     let heading = (["NAME", "SIZE", "PLAN"].map(str::to_owned), vec!["WHY".to_owned()]);
     let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();
@@ -38,7 +38,7 @@ fn of_rows(rows: impl Iterator<Item = ([String; 3], Vec<String>)>, columns: Opti
     lines
 }
 
-/// Reasons with commas between, in lines of at most this width where there is one. A reason is never divided.
+/// The reasons, separated by commas, in lines of at most this width. A reason is never split.
 fn wrapped(reasons: &[String], width: Option<usize>) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for (index, reason) in reasons.iter().enumerate() {
@@ -52,7 +52,7 @@ fn wrapped(reasons: &[String], width: Option<usize>) -> Vec<String> {
     lines
 }
 
-/// What was done, in one line.
+/// The result in one line.
 pub fn summary(report: &RetentionReport, location: &str) -> String {
     let size = ByteSize(report.deleted_bytes).display().iec();
     format!("{location}: {} kept, {} deleted ({size})", counted(report.retained, "backup"), report.deleted)

@@ -1,4 +1,4 @@
-//! `prune`: deletes what no rule keeps, and aborts stale uploads; or shows what it would do.
+//! `prune`: deletes the backups that no rule keeps and aborts stale uploads, or prints the plan.
 
 use chrono::Utc;
 use serde::Serialize;
@@ -7,9 +7,9 @@ use crate::cli::PruneArgs;
 use crate::config::{self, PruneConfig};
 use crate::error::Error;
 use crate::interrupt::Interrupts;
+use crate::log_target::FOR_MACHINES;
 use crate::retention::{self, Occasion, PlanReport, RetentionReport, RetentionReview, Safety, UploadCleanup};
 use crate::storage::Destination;
-use crate::telemetry::FOR_MACHINES;
 
 use super::Context;
 use super::plan_table;
@@ -27,8 +27,7 @@ struct Outcome {
 
 /// Prunes a destination, or shows what would be done.
 ///
-/// # Errors
-/// Where the settings are wrong, nobody can say what is stored, or not everything was deleted that the rules say.
+/// If the settings are invalid, the destination cannot be read, or not everything was deleted that the rules say.
 pub async fn run(context: &Context<'_>, args: &PruneArgs, interrupts: Interrupts) -> Result<(), Error> {
     if args.dry_run {
         let shown = unless_interrupted(&interrupts, preview(context, args)).await;

@@ -73,7 +73,7 @@ async fn restore(context: &Context<'_>, args: &RestoreArgs, interrupts: &Interru
     let show = |progress: Arc<ReadProgress>| {
         let bytes = progress.bytes();
         let choice = if args.no_progress { ProgressStyleChoice::Lines } else { ProgressStyleChoice::Auto };
-        let started = Display::of_reading(context.writer.bars(), choice, move || progress.read(), bytes);
+        let started = Display::of_reading(context.writer, choice, move || progress.read(), bytes);
         *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
     };
     let request = Request { destination: &destination, chosen: &chosen, options: &options, interrupts, show: &show };

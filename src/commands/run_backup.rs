@@ -1,4 +1,4 @@
-//! One backup as `backup` and `daemon` take it: settings resolved, progress shown, and those who watch told.
+//! Runs one backup for `backup` and `daemon`: resolves settings, shows progress, notifies metrics and pings.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,35 +17,35 @@ use crate::telemetry::{Display, PingUrl, Pings, ProgressStyleChoice, ping};
 
 use super::Context;
 
-/// What the command line says about a run, beside the settings.
+/// The options of a run that are not settings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RunOptions {
     /// How progress is shown.
     pub choice: ProgressStyleChoice,
-    /// What another database's backups in the destination mean.
+    /// Whether another database's backups in the destination are accepted.
     pub mixed_databases: MixedDatabases,
-    /// Whether a transaction pooler is no reason to refuse.
+    /// Whether a transaction pooler is accepted.
     pub allows_pooler: bool,
 }
 
-/// One run and what came of it.
+/// A run and its result.
 pub(super) struct RunOutcome {
-    /// The report of a success, or why there is no backup.
+    /// The report, or why there is no backup.
     pub outcome: Result<Report, Error>,
-    /// How far it came.
+    /// How far the run came.
     pub attempt: Attempt,
-    /// From start to end.
+    /// Its duration.
     pub elapsed: Duration,
 }
 
 impl RunOutcome {
-    /// A run that did not come far enough to have more to tell.
+    /// A run that failed before it started.
     pub fn failed(error: Error) -> Self {
         Self { outcome: Err(error), attempt: Attempt::default(), elapsed: Duration::ZERO }
     }
 }
 
-/// Takes one backup, with the settings as they are now: files that hold secrets may have changed.
+/// Takes one backup. It resolves the settings now, because secret files may have changed.
 pub(super) async fn run_backup(context: &Context<'_>, options: RunOptions, interrupts: Interrupts) -> RunOutcome {
     let began = Instant::now();
     let mut attempt = Attempt::default();
@@ -67,7 +67,7 @@ async fn run(
     let progress = Arc::new(Progress::default());
     let display = Mutex::new(None);
     let show = |estimate| {
-        let started = Display::start(context.writer.bars(), options.choice, Arc::clone(&progress), estimate);
+        let started = Display::start(context.writer, options.choice, Arc::clone(&progress), estimate);
         *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
     };
     let backup = Backup::new(&settings, limits, Arc::clone(&progress), show).mixed_databases(options.mixed_databases);
@@ -81,12 +81,12 @@ pub(super) struct Notifiers<'a> {
 }
 
 impl<'a> Notifiers<'a> {
-    /// Says that the run begins. Must be called within a tokio runtime.
+    /// Notifies that the run starts. Must be called within a tokio runtime.
     pub fn begin(metrics: &'a MetricsStore, ping: Option<PingUrl>) -> Self {
         Self { metrics, pings: ping.map(Pings::begin) }
     }
 
-    /// Says how it ended.
+    /// Notifies how it ended.
     pub async fn end(self, context: &Context<'_>, taken: &RunOutcome) {
         let code = taken.outcome.as_ref().map_or_else(Error::exit_code, |_| ExitCode::Ok);
         let report = taken.outcome.as_ref().ok();
@@ -104,7 +104,7 @@ impl<'a> Notifiers<'a> {
             Err(error) => {
                 let is_stopped = matches!(error, Error::Interrupted(_));
                 let patience = if is_stopped { ping::SHORT_PATIENCE } else { ping::PATIENCE };
-                // Other programs' words may stand in it.
+                // The cause may quote other programs.
                 let cause = context.writer.clean(&Chain(error).to_string());
                 pings.failed(format!("exit code {}: {cause}", code.number()), patience).await;
             }

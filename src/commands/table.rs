@@ -1,4 +1,4 @@
-//! How backups look: a table that fits the terminal, and one backup in full with the way back.
+//! Prints backups: a table that fits the terminal, or one backup in full with its restore commands.
 
 use std::borrow::Cow;
 
@@ -8,15 +8,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::archive::StoredBackup;
 use crate::archive::manifest::{Manifest, Place};
 use crate::archive::restore_instructions;
-use crate::printable::printable;
+use crate::printable::{counted, printable};
 
-/// A database's name is cut no shorter than this.
+/// The database's name keeps at least this many characters.
 const LEAST_DATABASE: usize = 5;
-/// Where the database stands in a row.
+/// The column of the database.
 const DATABASE: usize = 4;
 
-/// The table; each column as wide as it must be, and the database's name cut where the line would pass so many columns.
-/// The backups are gone through twice, instead of keeping a hundred thousand rows.
+/// The table. Columns have their smallest width; the database's name is cut to fit this many columns. It reads the backups twice
+/// instead of keeping a hundred thousand rows.
 pub fn of_backups<'a, I: Iterator<Item = Cow<'a, StoredBackup>>>(
     backups: impl Fn() -> I,
     now: DateTime<Utc>,
@@ -43,7 +43,7 @@ pub fn of_backups<'a, I: Iterator<Item = Cow<'a, StoredBackup>>>(
     table
 }
 
-/// The last line below a table: how many backups there are, how many of them are shown, and their bytes in all.
+/// The last line: how many backups are shown, how many there are, and their total size.
 pub fn totals(shown: usize, count: usize, bytes: u64) -> String {
     let size = ByteSize(bytes).display().iec();
     if shown < count {
@@ -53,8 +53,7 @@ pub fn totals(shown: usize, count: usize, bytes: u64) -> String {
     }
 }
 
-/// One backup: what its manifest says, and how to restore it without this program.
-/// `endpoint` is the URL of a store other than AWS.
+/// One backup with its manifest and its restore commands. `endpoint` is the URL of a store other than AWS.
 pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>, endpoint: Option<&str>) -> String {
     let mut lines = vec![
         ("name", backup.file_name.clone()),
@@ -68,7 +67,7 @@ pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>, endpoint: Opti
             ("finished", manifest.finished_at.clone()),
             ("database", manifest.database.clone()),
             ("dump", format!("{} bytes, CRC-32 {}", manifest.dump_bytes, manifest.dump_crc32)),
-            ("rows", format!("{} in {} tables", manifest.rows, manifest.tables.len())),
+            ("rows", format!("{} in {}", manifest.rows, counted(manifest.tables.len(), "table"))),
             ("server", manifest.server_version.clone()),
             ("pg_dump", format!("{} {}", manifest.pg_dump_version, manifest.pg_dump_arguments.join(" "))),
             ("encoding", manifest.encoding.clone()),
@@ -88,7 +87,7 @@ pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>, endpoint: Opti
     )
 }
 
-/// What must be there before a restore, and the warnings of the run.
+/// What a restore needs, and the warnings of the run.
 fn needs(manifest: &Manifest) -> Vec<(&'static str, String)> {
     let list = |names: &[String]| names.join(", ");
     let extensions = manifest.extensions.iter().map(|extension| format!("{} {}", extension.name, extension.version));
@@ -118,7 +117,7 @@ fn row(backup: &StoredBackup, now: DateTime<Utc>) -> [String; 6] {
     ]
 }
 
-/// A text in so many columns.
+/// Cuts a text to this many columns.
 fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
@@ -140,10 +139,10 @@ fn age(age: TimeDelta) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::ListedStatus;
+    use crate::archive::BackupStatus;
     use crate::archive::name::BackupName;
 
-    fn backup(database: &str, status: ListedStatus) -> StoredBackup {
+    fn backup(database: &str, status: BackupStatus) -> StoredBackup {
         let started = DateTime::from_timestamp(1_700_000_000, 0).expect("in range");
         StoredBackup {
             file_name: BackupName::new(started).to_string(),
@@ -168,8 +167,8 @@ mod tests {
 
     #[test]
     fn the_table_stands_in_columns() {
-        let bare = StoredBackup { compression_ratio: None, database: None, ..backup("", ListedStatus::Unverified) };
-        let lines = table(&[backup("shop", ListedStatus::Valid), bare]);
+        let bare = StoredBackup { compression_ratio: None, database: None, ..backup("", BackupStatus::Unverified) };
+        let lines = table(&[backup("shop", BackupStatus::Valid), bare]);
         assert_eq!(lines[0], "NAME                                       AGE  SIZE RATIO DATABASE STATUS");
         assert_eq!(lines[1], "postgres-backup-2023-11-14_22-13-20.sql.gz 30h 13.0M   3.5 shop     valid");
         assert_eq!(lines[2], "postgres-backup-2023-11-14_22-13-20.sql.gz 30h 13.0M     - -        unverified");
@@ -179,11 +178,11 @@ mod tests {
     fn the_table_fits_80_columns_whatever_the_database_is_called() {
         let long = "a_database_with_quite_a_long_name_and_a_ü_in_it";
         for status in [
-            ListedStatus::Valid,
-            ListedStatus::Unverified,
-            ListedStatus::Partial,
-            ListedStatus::SizeMismatch,
-            ListedStatus::Uploading,
+            BackupStatus::Valid,
+            BackupStatus::Unverified,
+            BackupStatus::Partial,
+            BackupStatus::SizeMismatch,
+            BackupStatus::Uploading,
         ] {
             let lines = table(&[backup(long, status), backup("x\ny", status)]);
             assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
@@ -201,7 +200,7 @@ mod tests {
 
     #[test]
     fn one_backup_says_how_to_restore_it() {
-        let text = of_one(&backup("shop", ListedStatus::Unverified), None, None);
+        let text = of_one(&backup("shop", BackupStatus::Unverified), None, None);
         assert!(text.contains("gunzip -t postgres-backup-2023-11-14_22-13-20.sql.gz"), "{text}");
         assert!(!text.contains("sha256sum"), "without a manifest there is no sum: {text}");
     }

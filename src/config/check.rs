@@ -1,41 +1,43 @@
-//! What `check` needs: all that a backup needs, or a bucket alone; and when backups are due, where that is known.
+//! What `check` needs: the settings of a backup or only those of the bucket, and the schedule if there is one.
 
 use std::path::PathBuf;
 
 use super::retention::zone;
-use super::{Environment, Flags, Problems, Resolver, backup_in, daemon, finish, log, s3, table};
+use super::{Effective, Environment, Flags, Problems, Resolver, backup_in, daemon, finish, log, s3, table};
 use crate::postgres::PostgresSettings;
 use crate::scheduler::Schedule;
 use crate::storage::S3Settings;
 
-/// How much is looked at.
+/// What is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Everything that a backup needs.
     Everything,
-    /// The bucket alone: no setting of PostgreSQL is needed.
+    /// Only the bucket, which needs no setting of PostgreSQL.
     Bucket,
 }
 
 /// What `check` needs.
 #[derive(Debug)]
 pub struct CheckConfig {
-    /// Where to look.
+    /// The destination.
     pub s3: S3Settings,
-    /// What is backed up; absent where the bucket alone is looked at.
+    /// What is backed up; `None` for [`Scope::Bucket`].
     pub postgres: Option<PostgresSettings>,
-    /// Where parts are kept; absent where the bucket alone is looked at.
+    /// Where parts are buffered; `None` for [`Scope::Bucket`].
     pub spool_dir: Option<PathBuf>,
-    /// Where a daemon listens; absent where the bucket alone is looked at.
+    /// Where a daemon listens; `None` for [`Scope::Bucket`].
     pub listen: Option<String>,
-    /// When backups are due, where `BACKUP_INTERVAL` says.
+    /// When backups are due, from `BACKUP_INTERVAL`.
     pub schedule: Option<Schedule>,
+    /// Every value as it is used, without secrets.
+    pub effective: Effective,
 }
 
 /// Resolves the settings of `check`.
 ///
 /// # Errors
-/// Every problem at once; of everything, also those that only a backup would meet.
+/// Every problem at once, for [`Scope::Everything`] also those of settings that only a backup uses.
 pub fn check(flags: &Flags, environment: &Environment, scope: Scope) -> Result<CheckConfig, Problems> {
     let mut resolver = Resolver::new(flags, environment);
     let zone = zone(&mut resolver);
@@ -52,6 +54,6 @@ pub fn check(flags: &Flags, environment: &Environment, scope: Scope) -> Result<C
     };
     let text = resolver.text(&table::BACKUP_INTERVAL);
     let schedule = daemon::schedule_of(&mut resolver, text, zone);
-    let config = parts.map(|(s3, postgres, spool_dir)| CheckConfig { s3, postgres, spool_dir, listen, schedule });
-    finish(resolver, config).map(|(config, _)| config)
+    let ((s3, postgres, spool_dir), effective) = finish(resolver, parts)?;
+    Ok(CheckConfig { s3, postgres, spool_dir, listen, schedule, effective })
 }

@@ -1,4 +1,4 @@
-//! What `daemon` needs beside a backup's settings, where `health` asks it, and where those who watch are told.
+//! Settings of `daemon` and `health`, and of those who are notified of a run.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::scheduler::Schedule;
 use crate::storage::Prefix;
 use crate::telemetry::PingUrl;
 
-/// SPEC §9.
+/// Short enough for a brief outage, and after the third the next scheduled backup is usually near.
 const RETRY_DELAYS: [Duration; 3] = [Duration::from_mins(5), Duration::from_mins(15), Duration::from_mins(45)];
 
 /// What `daemon` needs.
@@ -22,7 +22,7 @@ pub struct DaemonConfig {
     pub backup: BackupSettings,
     /// When.
     pub schedule: Schedule,
-    /// How long after each failure in a row it is tried again.
+    /// The delays before retries of a failed backup.
     pub retry_delays: Vec<Duration>,
     /// Where to serve health and metrics.
     pub listen: Option<String>,
@@ -33,7 +33,7 @@ pub struct DaemonConfig {
 /// The receivers of a run's result.
 #[derive(Debug)]
 pub struct Notifications {
-    /// The destination, for labels; `None` where its settings cannot be used.
+    /// The destination, for labels; `None` if its settings are invalid.
     pub destination: Option<String>,
     /// `METRICS_FILE`
     pub metrics_file: Option<PathBuf>,
@@ -79,7 +79,8 @@ pub fn health(flags: &Flags, environment: &Environment) -> Result<String, Proble
     finish(resolver, address).map(|(address, _)| address)
 }
 
-/// Who is to be told, whatever may be wrong with the other settings: a run that ends with those is a failed run, too.
+/// Resolves who is notified, whatever is wrong with the other settings: a run that ends with invalid settings is a failed run,
+/// too.
 #[must_use]
 pub fn notifications(flags: &Flags, environment: &Environment) -> Notifications {
     let mut resolver = Resolver::new(flags, environment);
@@ -107,7 +108,7 @@ fn schedule(resolver: &mut Resolver<'_>, zone: Tz) -> Option<Schedule> {
     schedule_of(resolver, text, zone)
 }
 
-/// The schedule of an expression that is there.
+/// Parses the schedule, if there is one.
 pub(super) fn schedule_of(resolver: &mut Resolver<'_>, text: Option<String>, zone: Tz) -> Option<Schedule> {
     match Schedule::parse(&text?, zone) {
         Ok(schedule) => Some(schedule),
@@ -139,7 +140,7 @@ fn parse_address(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// An address at which somebody else listens already.
+/// Parses the address of a running daemon.
 fn parse_asked(text: &str) -> Result<String, String> {
     let address = parse_address(text)?;
     if address.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|digit| digit == b'0')) {

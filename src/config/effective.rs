@@ -1,12 +1,12 @@
-//! The effective configuration: each setting's value as it is used, for the log.
+//! The effective configuration: the value that each setting has, for the log and for `check`.
 //!
-//! Filled by [`super::Resolver`], announced by the commands once the settings are found to be right (SPEC §4.1).
+//! [`super::Resolver`] fills it. The commands log it once all settings are valid.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::table::{self, Secrecy, Setting};
-use crate::telemetry::FOR_PEOPLE;
+use crate::log_target::FOR_PEOPLE;
 
 /// Each setting that a command uses, with its value; never a secret.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +20,7 @@ struct ResolvedSetting {
     is_default: bool,
 }
 
-/// A value, as JSON knows it.
+/// A value with its JSON type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Value {
     Number(u64),
@@ -57,7 +57,7 @@ impl Value {
 }
 
 impl Effective {
-    /// Takes down what was given for a setting, or that nothing was.
+    /// Records the value that was given for a setting, or its default.
     pub(super) fn note(&mut self, setting: &Setting, given: Option<&str>) {
         let value = match (given, setting.secrecy) {
             (None, _) => Value::of(default_value(setting)),
@@ -67,15 +67,21 @@ impl Effective {
         self.values.insert(setting.variable, ResolvedSetting { value, is_default: given.is_none() });
     }
 
-    /// Takes down what a public setting comes to, whatever was given.
+    /// Records the value that is used for a public setting.
     pub(super) fn used(&mut self, setting: &Setting, value: &str) {
         if let Some(shown) = self.values.get_mut(setting.variable) {
             shown.value = Value::of(value);
         }
     }
 
-    /// Logs the settings that are not at their defaults at INFO, the others at DEBUG: one event each, a field a setting. A person
-    /// at a terminal gets the former at DEBUG, a line each.
+    /// The settings that are not at their defaults, with their values.
+    pub fn changed(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let changed = self.values.iter().filter(|(_, shown)| !shown.is_default);
+        changed.map(|(variable, shown)| (*variable, shown.value.to_string()))
+    }
+
+    /// Logs the settings that are not at their defaults at INFO, the others at DEBUG: one event each, with a field per setting.
+    /// A terminal gets the former at DEBUG, one line each.
     pub fn announce(&self) {
         let values = |is_default: bool| {
             move |setting: &Setting| {
@@ -83,15 +89,15 @@ impl Effective {
                 Some(shown.value.field())
             }
         };
-        for (variable, shown) in self.values.iter().filter(|(_, shown)| !shown.is_default) {
-            tracing::debug!(target: FOR_PEOPLE, "{variable}={}", shown.value);
+        for (variable, value) in self.changed() {
+            tracing::debug!(target: FOR_PEOPLE, "{variable}={value}");
         }
         table::log_values(false, "settings", values(false));
         table::log_values(true, "settings at their defaults", values(true));
     }
 }
 
-/// A default as it can be given, where there is one; else what the documents say of it.
+/// The default value in backticks; a default without one is its description.
 fn default_value(setting: &Setting) -> &str {
     let value = setting.default.strip_prefix('`').and_then(|text| text.split_once('`'));
     value.map_or(setting.default, |(value, _)| value)
@@ -107,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_those_that_are_used_and_no_secret_is_among_them() {
+    fn records_used_values_without_secrets() {
         let mut effective = Effective::default();
         effective.note(&table::S3_SECRET_KEY, Some("sentinel"));
         assert_eq!(value(&effective, &table::S3_SECRET_KEY), (Value::Text("set".to_owned()), false));

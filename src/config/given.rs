@@ -1,13 +1,13 @@
-//! A value as it was given, whatever its setting: line breaks and quotes that its file left around it.
+//! Cleans a value of the line breaks and quotes around it, for any setting.
 //!
-//! Called by [`super::resolve`] for every setting from every source, and by the redactor, which must know both forms.
+//! Called by [`super::resolve`] for every setting, and by the redactor, which hides both forms.
 
 use std::path::Path;
 
 use super::table::{PG_DUMP_ARGS, POSTGRES_CONNECTION_STRING, RESTORE_CONNECTION_STRING, Secrecy, Setting};
 
-/// The text without blank lines around it and without the line break at its end: `echo`, editors, Docker and Kubernetes
-/// leave them there. Spaces beside the text stay: they may be a part of a secret.
+/// Removes blank lines around the text and the line break after it, which `echo`, editors, Docker and Kubernetes add. Spaces
+/// stay, because they may be part of a secret.
 pub(super) fn without_blank_lines(text: &str) -> &str {
     let mut text = text;
     while let Some((_, rest)) = text.split_once(is_break).filter(|(line, _)| line.trim().is_empty()) {
@@ -19,14 +19,14 @@ pub(super) fn without_blank_lines(text: &str) -> &str {
     text
 }
 
-/// What is between quotes that stand around the entire text.
+/// The text between the quotes around the entire text.
 pub(super) fn without_quotes(text: &str) -> Option<&str> {
     let text = text.trim();
     let between = |mark| text.strip_prefix(mark)?.strip_suffix(mark);
     between('"').or_else(|| between('\''))
 }
 
-/// Why a value cannot be meant as it was given.
+/// Why a value is probably a mistake.
 pub(super) fn fault(setting: &Setting, value: &str) -> Option<&'static str> {
     if without_quotes(value).is_some_and(|inner| !are_a_shells(setting, inner)) {
         return Some("begins and ends with a quote: take the quotes off (only a shell does so itself)");
@@ -34,8 +34,8 @@ pub(super) fn fault(setting: &Setting, value: &str) -> Option<&'static str> {
     (value.contains(is_break) && !may_have_lines(setting, value)).then_some("holds a line break: give it as one line")
 }
 
-/// Whether the value itself may have been given where its file's path belongs: nothing is there, and it is no absolute path
-/// that begins with a directory of this host. A random key may begin with a slash.
+/// Whether `X_FILE` probably holds the value instead of a path: there is no such file, and no absolute path that starts with a
+/// directory of this host. A random key may start with a slash.
 pub(super) fn may_be_the_value(setting: &Setting, path: &Path) -> bool {
     let top = path.strip_prefix("/").ok().and_then(|inner| inner.parent()?.components().next());
     let is_path = top.is_some_and(|top| Path::new("/").join(top).is_dir());
@@ -47,7 +47,7 @@ fn is_break(letter: char) -> bool {
     matches!(letter, '\n' | '\r')
 }
 
-/// Whether quotes around all arguments are a shell's, around one argument; not so where the one would be several.
+/// Whether the quotes around all arguments enclose one argument, as a shell's do.
 fn are_a_shells(setting: &Setting, inner: &str) -> bool {
     let mut words = inner.split_whitespace();
     let is_short = words.next().is_some_and(|first| first.len() == 2 && first.starts_with('-'));
@@ -55,7 +55,7 @@ fn are_a_shells(setting: &Setting, inner: &str) -> bool {
     setting.variable == PG_DUMP_ARGS.variable && (!are_several || inner.contains(['"', '\'']))
 }
 
-/// Line breaks separate a shell's words and those of a connection string as other white space does.
+/// A line break is white space in shell words and in `key=value` connection strings.
 fn may_have_lines(setting: &Setting, value: &str) -> bool {
     let is_uri = value.starts_with("postgresql://") || value.starts_with("postgres://");
     let is_connection =

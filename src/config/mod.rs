@@ -1,7 +1,7 @@
-//! Configuration Manager: turns flags and environment into the settings structs that each module owns.
+//! Turns flags and environment into the settings of each module.
 //!
-//! Called by `commands`, once at start. All problems are found in one go; nothing here touches the network, and
-//! nothing below imports an entire configuration: each module gets its own part.
+//! Called by `commands` at the start. All problems are reported together. Nothing here uses the network. Each module gets only
+//! its own settings.
 
 mod check;
 mod daemon;
@@ -14,6 +14,7 @@ mod retention;
 mod secrets;
 pub mod table;
 mod typos;
+mod warning;
 mod warnings;
 
 use std::path::PathBuf;
@@ -38,15 +39,16 @@ pub use resolve::{Flags, Problem, Problems, Reported, Resolver};
 pub use restore::{RestoreConfig, restore};
 pub use retention::{PruneConfig, prune};
 pub use secrets::secrets;
-pub use warnings::{Warning, warnings};
+pub use warning::Warning;
+pub use warnings::warnings;
 
-/// Smallest part that S3 takes but for the last (AWS: "Amazon S3 multipart upload limits").
+/// The smallest part that S3 accepts, except for the last (AWS: "Amazon S3 multipart upload limits").
 const LEAST_PART: ByteSize = ByteSize::mib(5);
-/// Largest part that S3 takes (the same page).
+/// The largest part that S3 accepts (the same page).
 const LARGEST_PART: ByteSize = ByteSize::gib(5);
-/// More than 8 threads outrun any one `pg_dump` (FACTS §4: 140 MB/s against 144 MB/s a core).
+/// 8 threads compress faster than `pg_dump` writes: 144 MB/s per core were measured, and 140 MB/s from `pg_dump`.
 const MOST_DEFAULT_THREADS: usize = 8;
-/// What others call a connection string.
+/// Other programs' names of a connection string.
 const OF_OTHERS: [&str; 5] = ["DATABASE_URL", "POSTGRES_URL", "POSTGRESQL_URL", "POSTGRES_URI", "DATABASE_URI"];
 
 /// What `backup` needs.
@@ -54,18 +56,18 @@ const OF_OTHERS: [&str; 5] = ["DATABASE_URL", "POSTGRES_URL", "POSTGRESQL_URL", 
 pub struct BackupConfig {
     /// What the run needs.
     pub settings: BackupSettings,
-    /// Every value as it is used, without secrets, for the log.
+    /// The values that are used, without secrets, for the log.
     pub effective: Effective,
 }
 
 /// What `list` needs.
 #[derive(Debug)]
 pub struct ListConfig {
-    /// Where to look.
+    /// The destination.
     pub s3: S3Settings,
 }
 
-/// Resolves what the log needs, before everything else. Problems are left to the command's own resolution.
+/// Resolves the settings of the log, before all others. The command itself reports their problems.
 #[must_use]
 pub fn log_settings(flags: &Flags, environment: &Environment) -> LogSettings {
     log(&mut Resolver::new(flags, environment))
@@ -82,7 +84,7 @@ pub fn backup(flags: &Flags, environment: &Environment) -> Result<BackupConfig, 
     finish(resolver, settings).map(|(settings, effective)| BackupConfig { settings, effective })
 }
 
-/// What `backup` and `daemon` have in common; without the values for the log, which are known only when all is resolved.
+/// The settings that `backup` and `daemon` share.
 fn backup_in(resolver: &mut Resolver<'_>, zone: Tz) -> Option<BackupSettings> {
     let s3 = s3(resolver);
     let postgres = postgres(resolver);
@@ -98,7 +100,7 @@ fn backup_in(resolver: &mut Resolver<'_>, zone: Tz) -> Option<BackupSettings> {
     Some(BackupSettings { s3, postgres, pipeline, parts, spool_dir, max_duration, max_blocking, retention })
 }
 
-/// The configuration and its values for the log, or every problem.
+/// The configuration and the values for the log, or every problem.
 fn finish<T>(resolver: Resolver<'_>, config: Option<T>) -> Result<(T, Effective), Problems> {
     let effective = resolver.finish()?;
     config.map(|config| (config, effective)).ok_or_else(unexplained)
@@ -116,7 +118,7 @@ pub fn list(flags: &Flags, environment: &Environment) -> Result<ListConfig, Prob
     s3.map(|s3| ListConfig { s3 }).ok_or_else(unexplained)
 }
 
-/// A setting is absent without a reported problem: cannot happen, and must not pass as success if it does.
+/// A setting is missing without a reported problem. That cannot happen, and must not count as success if it does.
 fn unexplained() -> Problems {
     let mut problems = Problems::default();
     problems.push(ExitCode::InvalidSetting, "the settings could not be resolved".to_owned());
@@ -163,7 +165,7 @@ fn s3(resolver: &mut Resolver<'_>) -> Option<S3Settings> {
     })
 }
 
-/// `S3_URL`, else what the AWS SDK's own variables name: all that follows from an endpoint follows from theirs, too.
+/// The endpoint: `S3_URL`, else the AWS SDK's own variables, with the same consequences.
 fn endpoint(resolver: &mut Resolver<'_>) -> Option<Endpoint> {
     match resolver.given(&table::S3_URL) {
         Ok(Some(text)) => match parse::endpoint(&text) {
@@ -193,7 +195,7 @@ fn endpoint(resolver: &mut Resolver<'_>) -> Option<Endpoint> {
     }
 }
 
-/// The endpoint that the AWS SDK would take from the environment, and the variable that names it.
+/// The endpoint in the AWS SDK's variables, and the name of its variable.
 fn aws_endpoint(environment: &Environment) -> Option<(&'static str, String)> {
     let value = |name| environment.get(name)?.to_str().map(str::trim).map(str::to_owned);
     if value("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
@@ -202,8 +204,8 @@ fn aws_endpoint(environment: &Environment) -> Option<(&'static str, String)> {
     ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().find_map(|name| Some((name, value(name)?)))
 }
 
-/// A bucket that is named twice would get its backups under other keys than are listed. Whoever asks for path style by name
-/// is taken at his word: a server may have a bucket's name.
+/// Refuses a bucket in the URL: its name would become part of each key, and `list` would not find the backups. With an explicit
+/// path style the URL is accepted, because a server may have the bucket's name.
 fn refuse_bucket_in_url(resolver: &mut Resolver<'_>, url: Option<(&str, &Endpoint)>, path_style: Option<bool>) {
     if path_style != Some(true) && url.is_some_and(|(bucket, endpoint)| endpoint.holds_bucket(bucket)) {
         let why = "holds the bucket, which S3_BUCKET names already: take the bucket out of S3_URL (where the server itself has that name, set S3_FORCE_PATH_STYLE=true)";
@@ -239,12 +241,12 @@ fn credentials(resolver: &mut Resolver<'_>) -> Option<StaticCredentials> {
             resolver.problem(ExitCode::MissingSetting, text.to_owned());
             None
         }
-        // Nothing to say, or said already: one that cannot be read is not missing.
+        // No credentials, or a reported problem: an unreadable value is not a missing one.
         (Ok(None), Ok(None)) | (Err(Reported), _) | (_, Err(Reported)) => None,
     }
 }
 
-/// A part of the credentials. The SDK panics on one that cannot stand in a header.
+/// One credential. The SDK panics on characters that an HTTP header cannot hold.
 fn credential(resolver: &mut Resolver<'_>, setting: &table::Setting) -> Result<Option<SecretString>, Reported> {
     match resolver.given(setting)? {
         Some(text) if text.chars().any(char::is_control) => {
@@ -284,7 +286,7 @@ fn postgres(resolver: &mut Resolver<'_>) -> Option<PostgresSettings> {
     })
 }
 
-/// The connection string. Where it is missing, a variable that another program takes for it is named.
+/// The connection string. If it is missing, the error names a variable that other programs use for it.
 fn required_connection(resolver: &mut Resolver<'_>) -> Option<String> {
     let setting = &table::POSTGRES_CONNECTION_STRING;
     let text = resolver.given(setting).ok()?;
@@ -297,7 +299,7 @@ fn required_connection(resolver: &mut Resolver<'_>) -> Option<String> {
     text
 }
 
-/// Moves secrets that have no variable of libpq's to where children find them all the same.
+/// Moves secrets without a libpq variable to a service file, where child processes find them.
 fn hide_secrets(
     resolver: &mut Resolver<'_>,
     setting: &table::Setting,
@@ -306,7 +308,7 @@ fn hide_secrets(
 ) -> (Option<Conninfo>, ClientEnvironment) {
     let Some(mut conninfo) = conninfo else { return (None, environment) };
     if let Some(service) = environment.get("PGSERVICE").filter(|_| !conninfo.other_secrets().is_empty()) {
-        // libpq takes one service.
+        // libpq accepts only one service.
         conninfo.set("service", service.to_string_lossy());
     }
     match ServiceFile::hide(&mut conninfo) {
@@ -342,7 +344,7 @@ fn parts(resolver: &mut Resolver<'_>, s3: Option<&S3Settings>) -> PartSettings {
     PartSettings { base: base.flatten(), max_parts, equal, concurrency: concurrency.unwrap_or(4) }
 }
 
-/// A time limit that is always there: `0` and `off` are an invalid setting, S3's too (SPEC §2).
+/// A time limit that cannot be turned off: `0` and `off` are invalid.
 fn duration(resolver: &mut Resolver<'_>, setting: &table::Setting) -> Option<Duration> {
     let limit = resolver.parse(setting, parse::optional_duration)?;
     if limit.is_none() {

@@ -1,6 +1,6 @@
-//! Turns one setting's text into its type. Each function says in words what is wrong, and never repeats a secret.
+//! Parses the text of one setting. Each error says what is wrong, and never repeats a secret.
 //!
-//! Called by [`super`] through the resolver, which puts the variable's name in front of the message.
+//! Called by [`super`] through the resolver, which adds the variable's name to the message.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,15 +10,14 @@ use http::Uri;
 
 use crate::storage::{Endpoint, Prefix};
 
-/// What `pg_dump` and the server count in; shorter ones would become 0, which they take for "no limit".
+/// The unit of `pg_dump` and the server; a shorter time would become 0, which means "no limit" to them.
 const LEAST_DURATION: Duration = Duration::from_millis(1);
-/// The server counts a timeout's milliseconds in 31 bits (24.8 days), and clocks overflow not far beyond a life.
+/// The server stores timeouts as 31 bits of milliseconds (24.8 days).
 const LONGEST_DURATION: Duration = Duration::from_hours(24 * 24);
 
-/// A duration from 1 ms to 24 days, as people write it.
+/// Parses a duration from 1 ms to 24 days.
 ///
-/// # Errors
-/// Where it is not one.
+/// If it is invalid.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration < LEAST_DURATION => Err(format!("`{text}` is not at least 1ms")),
@@ -28,25 +27,23 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A duration that may also be `off`, or 0, which is the same.
+/// Parses a duration, or `off` or 0 for none.
 ///
-/// # Errors
-/// Where it is neither.
+/// If it is neither.
 pub fn optional_duration(text: &str) -> Result<Option<Duration>, String> {
     let is_zero = humantime::parse_duration(text).is_ok_and(|duration| duration.is_zero());
     if is_zero || is_off(text) { Ok(None) } else { duration(text).map(Some) }
 }
 
-/// Whether a value turns off what its setting asks for.
+/// Whether a value turns its setting off.
 #[must_use]
 pub fn is_off(text: &str) -> bool {
     text.eq_ignore_ascii_case("off") || text.trim() == "0"
 }
 
-/// A size in bytes within bounds, as people write it.
+/// Parses a size in bytes within bounds.
 ///
-/// # Errors
-/// Where it is not a size, or outside.
+/// If it is not a size, or out of bounds.
 pub fn size(text: &str, least: ByteSize, most: ByteSize) -> Result<u64, String> {
     let size = ByteSize::from_str(text).map_err(|_| format!("`{text}` is not a size such as `16MiB`"))?;
     if (least..=most).contains(&size) {
@@ -56,10 +53,9 @@ pub fn size(text: &str, least: ByteSize, most: ByteSize) -> Result<u64, String> 
     }
 }
 
-/// A whole number within bounds.
+/// Parses an integer within bounds.
 ///
-/// # Errors
-/// Where it is not one, or outside.
+/// If it is invalid.
 pub fn number(text: &str, least: u32, most: u32) -> Result<u32, String> {
     match text.trim().parse::<u32>() {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
@@ -67,10 +63,9 @@ pub fn number(text: &str, least: u32, most: u32) -> Result<u32, String> {
     }
 }
 
-/// `true` or `false`, in the spellings people use.
+/// Parses `true` or `false`, in their common spellings.
 ///
-/// # Errors
-/// Where it is neither.
+/// If it is neither.
 pub fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
@@ -79,10 +74,9 @@ pub fn boolean(text: &str) -> Result<bool, String> {
     }
 }
 
-/// One of some words, whatever their case.
+/// Parses one of these words, in any case.
 ///
-/// # Errors
-/// Where it is none of them.
+/// If it is none of them.
 pub fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     words.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, value)| *value).ok_or_else(|| {
         let known: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
@@ -90,15 +84,14 @@ pub fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     })
 }
 
-/// A bucket's name. Stores differ in what they allow, so only what no store can take is refused.
+/// Parses a bucket's name. Stores differ in what they allow, so only names that no store accepts are refused.
 ///
-/// # Errors
-/// Where it cannot be a bucket.
+/// If no store accepts it.
 pub fn bucket(text: &str) -> Result<String, String> {
     if text.contains("://") {
         return Err("must be the bucket's bare name, without a scheme".to_owned());
     }
-    // An access point is named by its ARN, which has slashes.
+    // An access point's name is its ARN, which has slashes.
     if text.contains('/') && !text.starts_with("arn:") {
         return Err("must be the bucket's name alone: a key prefix belongs in S3_PATH".to_owned());
     }
@@ -108,10 +101,9 @@ pub fn bucket(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A key prefix, with or without slashes around it.
+/// Parses a key prefix, with or without slashes around it.
 ///
-/// # Errors
-/// Where S3 or its tools could not address keys below it.
+/// If S3 or its tools cannot address keys below it.
 pub fn prefix(text: &str) -> Result<Prefix, String> {
     let inner = text.trim_matches('/');
     if inner.starts_with("s3:") {
@@ -123,17 +115,16 @@ pub fn prefix(text: &str) -> Result<Prefix, String> {
     if inner.chars().any(char::is_control) {
         return Err("must not have control characters".to_owned());
     }
-    // S3 keys have at most 1,024 bytes; the longest name behind the prefix and its sidecars takes under 80.
+    // S3 keys have at most 1,024 bytes; the longest name of a sidecar has less than 80.
     if inner.len() > 900 {
         return Err("is longer than 900 bytes".to_owned());
     }
     Ok(Prefix::new(inner))
 }
 
-/// A region's name, which stands in a header of every request: the SDK panics on one that cannot.
+/// Parses a region's name. The SDK panics on one that an HTTP header cannot hold.
 ///
-/// # Errors
-/// Where it is not a name.
+/// If it is not a name.
 pub fn region(text: &str) -> Result<String, String> {
     if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/') {
         Ok(text.to_owned())
@@ -142,12 +133,11 @@ pub fn region(text: &str) -> Result<String, String> {
     }
 }
 
-/// An endpoint's URL.
+/// Parses an endpoint's URL.
 ///
-/// # Errors
-/// Where it is not a plain `http` or `https` URL of a server.
+/// If it is not a plain `http` or `https` URL of a server.
 pub fn endpoint(text: &str) -> Result<Endpoint, String> {
-    // The URL is not repeated: with user information in it, it would hold a secret.
+    // The error does not repeat the URL, which may contain a password.
     let uri: Uri = text.parse().map_err(|_| "is not a URL such as https://s3.example.com".to_owned())?;
     let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
     if authority.contains('@') {

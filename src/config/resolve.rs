@@ -1,6 +1,6 @@
-//! Finds each setting's value: flag over environment (`X` or `X_FILE`) over default, and gathers every problem.
+//! Resolves each setting: flag, then environment (`X` or `X_FILE`), then default. Collects every problem.
 //!
-//! Called by [`super`] alone. It reads no file but those that `X_FILE` names, and never puts a value in a problem.
+//! Called only by [`super`]. It reads only the files that `X_FILE` names, and never puts a value into a problem.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,27 +15,27 @@ use super::effective::Effective;
 use super::given;
 use super::table::Setting;
 
-/// No file that `X_FILE` names is larger, in bytes.
+/// The largest file that `X_FILE` may name, in bytes.
 const LARGEST_FILE: u64 = 1 << 20;
 
 /// The flags given on the command line, by the setting's variable.
 pub type Flags = BTreeMap<&'static str, String>;
 
-/// One thing that is wrong with the settings.
+/// One problem with the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The exit code it stands for.
+    /// Its exit code.
     pub code: ExitCode,
-    /// What is wrong and what to do; names the variable, never a secret.
+    /// The problem and what to do; names the variable, never a secret.
     pub text: String,
 }
 
-/// Everything that is wrong with the settings, found in one go.
+/// All problems with the settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// True where nothing is wrong.
+    /// True without problems.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -66,11 +66,11 @@ impl fmt::Display for Problems {
     }
 }
 
-/// A setting cannot be had, which has been reported.
+/// A setting has no value, and the problem is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reported;
 
-/// Resolves settings one after the other and remembers what it saw.
+/// Resolves settings one by one, and records values and problems.
 pub struct Resolver<'a> {
     flags: &'a Flags,
     environment: &'a Environment,
@@ -91,34 +91,33 @@ impl<'a> Resolver<'a> {
         self.environment
     }
 
-    /// Reports a problem of a setting whose value was resolved before.
+    /// Reports a problem with the value of a setting.
     pub fn refuse(&mut self, setting: &Setting, why: &str) {
         let flag = self.flags.get(setting.variable).filter(|value| !value.is_empty()).map(|_| match setting.flag {
             Some(flag) => format!(" (--{flag})"),
-            // The one that is given as words.
+            // `PG_DUMP_ARGS`, given after `--`.
             None => " (-- ARGS)".to_owned(),
         });
         let flag = flag.unwrap_or_default();
         self.problems.push(setting.refusal, format!("{}{flag}: {why}", setting.variable));
     }
 
-    /// Reports a problem that is not one setting's.
+    /// Reports a problem of several settings.
     pub fn problem(&mut self, code: ExitCode, text: String) {
         self.problems.push(code, text);
     }
 
-    /// The value's text, or nothing where it is unset or a problem was reported.
+    /// The value's text; `None` if it is unset or a problem was reported.
     pub fn text(&mut self, setting: &Setting) -> Option<String> {
         self.given(setting).ok().flatten()
     }
 
-    /// The value's text, `None` where it is unset.
+    /// The value's text; `None` if it is unset.
     ///
-    /// # Errors
-    /// Where it is set, but cannot be had; the problem has been reported.
+    /// If it is set but cannot be read; the problem is reported.
     pub fn given(&mut self, setting: &Setting) -> Result<Option<String>, Reported> {
         let value = self.find(setting).map_err(|why| {
-            // What cannot be read cannot be judged by its content: always an invalid setting (SPEC §2).
+            // An unreadable file is always an invalid setting: its content cannot be judged.
             self.problems.push(ExitCode::InvalidSetting, why);
             Reported
         })?;
@@ -139,7 +138,7 @@ impl<'a> Resolver<'a> {
         value
     }
 
-    /// Parses a value; `None` where it is unset or wrong (which is reported).
+    /// Parses a value; `None` if it is unset or invalid. An invalid value is reported.
     pub fn parse<T>(&mut self, setting: &Setting, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let text = self.text(setting)?;
         match parse(&text) {
@@ -151,25 +150,24 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Takes down for the log what a public setting comes to, where that is not what was given.
+    /// Records the value that is used, if it differs from what was given.
     pub fn used(&mut self, setting: &Setting, value: impl fmt::Display) {
         self.effective.used(setting, &value.to_string());
     }
 
-    /// Takes down for the log a public setting's value that another program's variable gave.
+    /// Records a value that came from another program's variable.
     pub fn given_elsewhere(&mut self, setting: &Setting, value: &str) {
         self.effective.note(setting, Some(value));
     }
 
-    /// What was found: every value as it is used, or every problem.
+    /// The values that are used, or every problem.
     ///
-    /// # Errors
-    /// The problems, where there are any.
+    /// The problems, if there are any.
     pub fn finish(self) -> Result<Effective, Problems> {
         if self.problems.is_empty() { Ok(self.effective) } else { Err(self.problems) }
     }
 
-    /// Whatever was given for a setting, right or wrong, in every form in which it may come by: for the redactor.
+    /// Every form in which a setting's value may appear, valid or not, for the redactor.
     #[must_use]
     pub fn every_form(&self, setting: &Setting) -> Vec<String> {
         let plain = self.environment.get(setting.variable).map(|value| value.to_string_lossy().into_owned());
@@ -189,7 +187,7 @@ impl<'a> Resolver<'a> {
 
     fn find(&self, setting: &Setting) -> Result<Option<String>, String> {
         let value = self.find_as_given(setting)?;
-        // An empty value is none, wherever it stands.
+        // An empty value counts as unset, also in a file.
         Ok(value.map(|value| given::without_blank_lines(&value).to_owned()).filter(|value| !value.is_empty()))
     }
 
@@ -226,7 +224,7 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// What a file of settings holds. Never more than the longest: a device has no end.
+/// Reads at most the size limit: a device has no end.
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut content = Vec::new();
     std::fs::File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut content)?;

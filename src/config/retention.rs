@@ -1,4 +1,4 @@
-//! What is to be kept: the policy of `backup`, `daemon` and `prune`, and what else `prune` needs.
+//! Settings of retention for `backup`, `daemon` and `prune`, and the other settings of `prune`.
 
 use std::path::PathBuf;
 use std::str::FromStr as _;
@@ -10,7 +10,7 @@ use crate::exit_code::ExitCode;
 use crate::retention::{RetentionPolicy, Rules};
 use crate::storage::S3Settings;
 
-/// What keeps backups; where none of these is set, nothing is deleted.
+/// The rules. Without a rule nothing is deleted.
 const RULES: [&table::Setting; 7] = [
     &table::BACKUP_RETENTION_DAYS,
     &table::BACKUP_KEEP_LAST,
@@ -20,32 +20,31 @@ const RULES: [&table::Setting; 7] = [
     &table::BACKUP_KEEP_MONTHLY,
     &table::BACKUP_KEEP_YEARLY,
 ];
-/// More than a hundred years of backups a day: larger numbers are mistakes.
+/// A larger number is a mistake: this is a hundred years of daily backups.
 const MOST_KEPT: u32 = 36_500;
 const DEFAULT_MIN_KEEP: u32 = 3;
 
 /// What `prune` needs.
 #[derive(Debug)]
 pub struct PruneConfig {
-    /// Where to look.
+    /// The destination.
     pub s3: S3Settings,
-    /// What to keep.
+    /// The policy.
     pub retention: RetentionPolicy,
-    /// Where dumps may wait whose uploads are not stale.
+    /// The spool. The uploads of its dumps are not abandoned.
     pub spool_dir: Option<PathBuf>,
     /// Every value as it is used, without secrets, for the log.
     pub effective: Effective,
 }
 
-/// The rules that count the time zone's periods.
+/// The rules by period, which depend on the time zone.
 pub(super) fn calendar_rules() -> impl Iterator<Item = &'static table::Setting> {
     RULES.into_iter().filter(|rule| rule.variable != table::BACKUP_KEEP_LAST.variable)
 }
 
 /// Resolves the settings of `prune`.
 ///
-/// # Errors
-/// Every problem at once; that no rule is set is one.
+/// Every problem at once; a missing rule is one.
 pub fn prune(flags: &Flags, environment: &Environment) -> Result<PruneConfig, Problems> {
     let mut resolver = Resolver::new(flags, environment);
     let s3 = s3(&mut resolver);
@@ -75,7 +74,7 @@ pub(super) fn zone(resolver: &mut Resolver<'_>) -> Tz {
     zone.unwrap_or_default()
 }
 
-/// The policy; `None` where no rule is set.
+/// The policy; `None` without a rule.
 pub(super) fn policy(resolver: &mut Resolver<'_>, zone: Tz) -> Result<Option<RetentionPolicy>, Reported> {
     let [days, last, hourly, daily, weekly, monthly, yearly] = RULES.map(|setting| rule(resolver, setting));
     let min_keep = kept(resolver, &table::BACKUP_MIN_KEEP);
@@ -84,12 +83,12 @@ pub(super) fn policy(resolver: &mut Resolver<'_>, zone: Tz) -> Result<Option<Ret
     Ok(RetentionPolicy::new(rules, min_keep?.unwrap_or(DEFAULT_MIN_KEEP), zone))
 }
 
-/// How many of something a rule keeps; `0` and `off` are no rule, as if it were not set.
+/// The number that a rule keeps; `0` and `off` mean no rule.
 fn rule(resolver: &mut Resolver<'_>, setting: &table::Setting) -> Result<Option<u32>, Reported> {
     if resolver.given(setting)?.is_some_and(|text| parse::is_off(&text)) { Ok(None) } else { kept(resolver, setting) }
 }
 
-/// How many of something are kept. Not 0: the newest backup always stays, so that would promise what is not done.
+/// A number of backups to keep. Not 0, because the newest backup always stays.
 fn kept(resolver: &mut Resolver<'_>, setting: &table::Setting) -> Result<Option<u32>, Reported> {
     let Some(text) = resolver.given(setting)? else { return Ok(None) };
     parse::number(&text, 1, MOST_KEPT).map(Some).map_err(|why| {

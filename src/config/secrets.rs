@@ -1,4 +1,4 @@
-//! Which values of the settings and of the environment are secret: what [`crate::telemetry::Redactor`] hides.
+//! Lists the secrets in settings and environment, for [`crate::telemetry::Redactor`].
 
 use secrecy::ExposeSecret;
 
@@ -9,16 +9,16 @@ use crate::telemetry::PingUrl;
 use super::table::{PING_URL, RESTORE_CONNECTION_STRING, SETTINGS, Secrecy, Setting};
 use super::{Flags, Resolver};
 
-/// Secrets that reach this process past its own settings.
+/// Secrets that are no settings of this program.
 const OTHERS: &[&str] = &["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
-/// Names that are shown.
+/// Names that logs show.
 const NAMES: [&str; 2] = ["PGUSER", "PGDATABASE"];
 
-/// The secrets among the settings, whatever may be wrong with them, and those of libpq and the AWS chain.
+/// The secrets in the settings, valid or not, and those of libpq and the AWS chain.
 #[must_use]
 pub fn secrets(flags: &Flags, environment: &Environment) -> Vec<String> {
     let resolver = Resolver::new(flags, environment);
-    // Of a URL to ping only what lets a stranger ping is a secret: error messages name its host.
+    // Only the path of a ping URL is secret: error messages name its host.
     let is_secret = |setting: &Setting| setting.secrecy == Secrecy::Secret && setting.variable != PING_URL.variable;
     let settings = SETTINGS.iter().filter(|setting| is_secret(setting));
     let mut secrets: Vec<String> = settings.flat_map(|setting| resolver.every_form(setting)).collect();
@@ -33,8 +33,8 @@ pub fn secrets(flags: &Flags, environment: &Environment) -> Vec<String> {
     secrets
 }
 
-/// Every password of a connection, but one that is also the name of the user or of the database: those are shown in many places,
-/// and a mask there would tell the password.
+/// Every password of a connection, except one that equals the user's or the database's name: a mask in place of the name would
+/// reveal it.
 fn passwords(parsed: &[Conninfo], environment: &Environment) -> Vec<String> {
     let variable = |name: &&str| environment.get(name).map(|value| value.to_string_lossy().into_owned());
     let names = parsed.iter().flat_map(|conninfo| [conninfo.get("user"), conninfo.get("dbname")]);

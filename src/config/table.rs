@@ -1,7 +1,7 @@
-//! The one table of settings. Parsing, `--help`, the README, the manual and the start-up line come from it.
+//! The table of settings. Parsing, `--help`, the documents, the manual and the log of the settings use it.
 //!
-//! Used by `resolve` (values), `cli` (flags) and the documents' test. It holds no values and reads nothing. The settings
-//! of the daemon and of those who watch are in `daemon`, those of retention in `retention`.
+//! Used by `resolve` (values), `cli` (flags) and the test of the documents. It holds no values. `daemon` has the settings of the
+//! daemon and of monitoring, `retention` those of retention.
 
 mod command;
 mod daemon;
@@ -11,7 +11,7 @@ mod retention;
 mod setting;
 
 use crate::exit_code::ExitCode;
-use crate::telemetry::FOR_MACHINES;
+use crate::log_target::FOR_MACHINES;
 
 pub use command::{ALL, CommandName};
 pub use daemon::{BACKUP_INTERVAL, BACKUP_RETRY_DELAYS, BACKUP_TIMEZONE, LISTEN, METRICS_FILE, PING_URL};
@@ -20,7 +20,7 @@ pub use restore::RESTORE_CONNECTION_STRING;
 pub use retention::*;
 pub use setting::{Completion, Group, Secrecy, Setting};
 
-// `check` tells whether `backup` would succeed, so it uses all of its settings.
+// `check` verifies that `backup` would succeed, so it uses all settings of `backup`.
 const BACKUP: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon];
 const STORAGE: &[CommandName] = &[
     CommandName::Backup,
@@ -32,10 +32,10 @@ const STORAGE: &[CommandName] = &[
 ];
 /// The commands that run PostgreSQL's programs; `restore` takes the `psql` beside `pg_dump`.
 const PROGRAMS: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon, CommandName::Restore];
-// What waits in a spool, `prune` must leave alone.
+// `prune` must not abort the uploads of dumps in the spool.
 const SPOOL: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon, CommandName::Prune];
 
-/// A public setting with a flag; the constants below change what differs.
+/// The defaults of a row.
 const BASE: Setting = Setting {
     variable: "",
     flag: None,
@@ -45,14 +45,13 @@ const BASE: Setting = Setting {
     commands: BACKUP,
     refusal: ExitCode::InvalidSetting,
     group: Group::Backup,
-    is_common: false,
     completion: Completion::None,
     help: "",
 };
 const S3: Setting = Setting { commands: STORAGE, refusal: ExitCode::InvalidS3, group: Group::Destination, ..BASE };
-/// A number, a time or a switch: wrong like that of any other setting.
+/// A number, a time or a switch has the exit code of any other setting.
 const S3_VALUE: Setting = Setting { refusal: ExitCode::InvalidSetting, ..S3 };
-/// The words of a switch, as completions offer them; others mean the same.
+/// The words of a switch for completions; others are accepted, too.
 const SWITCH: Completion = Completion::Words(|| vec!["true", "false"]);
 
 /// `S3_BUCKET`
@@ -62,7 +61,6 @@ pub const S3_BUCKET: Setting = Setting {
     value: "BUCKET",
     default: "required",
     help: "bucket that holds the backups",
-    is_common: true,
     ..S3
 };
 /// `S3_PATH`
@@ -72,7 +70,6 @@ pub const S3_PATH: Setting = Setting {
     value: "PREFIX",
     default: "the bucket's top",
     help: "key prefix of one database's backups; `backup` means `backup/`, never `backup2/`",
-    is_common: true,
     ..S3
 };
 /// `S3_URL`
@@ -82,7 +79,6 @@ pub const S3_URL: Setting = Setting {
     value: "URL",
     default: "AWS",
     help: "endpoint of an S3-compatible server, without the bucket; it may have a path",
-    is_common: true,
     completion: Completion::Url,
     ..S3
 };
@@ -93,7 +89,6 @@ pub const S3_REGION: Setting = Setting {
     value: "REGION",
     default: "the AWS chain, else `us-east-1`",
     help: "region of the bucket",
-    is_common: true,
     ..S3
 };
 /// `S3_ACCESS_KEY`
@@ -101,7 +96,7 @@ pub const S3_ACCESS_KEY: Setting = Setting {
     variable: "S3_ACCESS_KEY",
     secrecy: Secrecy::Secret,
     default: "the AWS chain",
-    help: "access key of static credentials; without it the AWS chain is asked (environment, profile, SSO, web identity, container, instance)",
+    help: "access key of static credentials; without it the AWS credential chain is used (environment, profile, SSO, web identity, container, instance)",
     ..S3
 };
 /// `S3_SECRET_KEY`
@@ -109,7 +104,7 @@ pub const S3_SECRET_KEY: Setting = Setting {
     variable: "S3_SECRET_KEY",
     secrecy: Secrecy::Secret,
     default: "the AWS chain",
-    help: "secret key that belongs to `S3_ACCESS_KEY`",
+    help: "secret key of static credentials",
     ..S3
 };
 /// `S3_SESSION_TOKEN`
@@ -135,7 +130,7 @@ pub const S3_CA_BUNDLE: Setting = Setting {
     variable: "S3_CA_BUNDLE",
     value: "FILE",
     default: "the system's roots",
-    help: "PEM file of the certificate authorities that sign a private endpoint's certificate",
+    help: "PEM file of the CA certificates that signed a self-hosted endpoint's certificate",
     ..S3
 };
 /// `S3_CHECKSUM`
@@ -180,7 +175,7 @@ pub const S3_MAX_PARTS: Setting = Setting {
     value: "N",
     default: "`10000`, on Scaleway `1000`",
     commands: BACKUP,
-    help: "most parts of one upload that the store takes",
+    help: "largest number of parts per upload that the store accepts",
     ..S3_VALUE
 };
 /// `S3_EQUAL_PARTS`
@@ -189,7 +184,7 @@ pub const S3_EQUAL_PARTS: Setting = Setting {
     value: "BOOL",
     default: "`true` on R2",
     commands: BACKUP,
-    help: "all parts but the last must have the same size",
+    help: "whether all parts except the last must have the same size",
     ..S3_VALUE
 };
 /// `S3_REQUEST_TIMEOUT`
@@ -197,7 +192,7 @@ pub const S3_REQUEST_TIMEOUT: Setting = Setting {
     variable: "S3_REQUEST_TIMEOUT",
     value: "TIME",
     default: "`30s`",
-    help: "longest time without progress of one request to S3, however slow the link; the commit gets 60 ms for each part on top",
+    help: "longest time that one S3 request may make no progress; completing an upload gets 60 ms more per part",
     ..S3_VALUE
 };
 /// `POSTGRES_CONNECTION_STRING`
@@ -205,7 +200,7 @@ pub const POSTGRES_CONNECTION_STRING: Setting = Setting {
     variable: "POSTGRES_CONNECTION_STRING",
     secrecy: Secrecy::Secret,
     default: "required, unless `PGDATABASE` or `PGSERVICE` is set",
-    help: "the database to back up: a URI or `key=value` words, exactly what libpq accepts",
+    help: "the database to back up: a libpq URI or `key=value` string",
     group: Group::Source,
     ..BASE
 };
@@ -215,8 +210,7 @@ pub const BACKUP_COMPRESSION_LEVEL: Setting = Setting {
     flag: Some("compression-level"),
     value: "LEVEL",
     default: "`2`",
-    help: "gzip level from 1 (fast) to 9 (small)",
-    is_common: true,
+    help: "gzip level 1 (fast) to 9 (small)",
     ..BASE
 };
 /// `BACKUP_THREADS`
@@ -254,8 +248,7 @@ pub const BACKUP_SPOOL_DIR: Setting = Setting {
     value: "DIR",
     default: "none: nothing touches the disk",
     commands: SPOOL,
-    help: "directory that keeps parts until the backup is committed, so that a slow S3 does not stall the dump, and a complete dump is never taken twice",
-    is_common: true,
+    help: "directory that buffers parts on disk, so that a slow S3 does not stall the dump, and a complete dump survives a restart",
     completion: Completion::Directory,
     ..BASE
 };
@@ -265,18 +258,23 @@ pub const BACKUP_MAX_UPLOAD_OUTAGE: Setting = Setting {
     value: "TIME",
     default: "`15m`",
     commands: STORAGE,
-    help: "longest time without a successful S3 response; a part whose bytes move is waited for",
+    help: "longest time without a successful S3 response; a part that makes progress is no outage",
     ..BASE
 };
 /// `BACKUP_MAX_DURATION`
-pub const BACKUP_MAX_DURATION: Setting =
-    Setting { variable: "BACKUP_MAX_DURATION", value: "TIME", default: "`off`", help: "hard end of a run", ..BASE };
+pub const BACKUP_MAX_DURATION: Setting = Setting {
+    variable: "BACKUP_MAX_DURATION",
+    value: "TIME",
+    default: "`off`",
+    help: "maximum duration of a run",
+    ..BASE
+};
 /// `BACKUP_STALL_TIMEOUT`
 pub const BACKUP_STALL_TIMEOUT: Setting = Setting {
     variable: "BACKUP_STALL_TIMEOUT",
     value: "TIME",
     default: "`30m`",
-    help: "how long `pg_dump` may write nothing, and the server do nothing for it, while this program is ready to read",
+    help: "longest time in which `pg_dump` writes nothing and the server does nothing for it; time spent waiting for S3 does not count",
     ..BASE
 };
 /// `BACKUP_LOCK_WAIT_TIMEOUT`
@@ -284,7 +282,7 @@ pub const BACKUP_LOCK_WAIT_TIMEOUT: Setting = Setting {
     variable: "BACKUP_LOCK_WAIT_TIMEOUT",
     value: "TIME",
     default: "`1m`",
-    help: "how long `pg_dump` waits for its own table locks",
+    help: "how long `pg_dump` waits for its table locks",
     ..BASE
 };
 /// `BACKUP_MAX_BLOCKING`
@@ -292,7 +290,7 @@ pub const BACKUP_MAX_BLOCKING: Setting = Setting {
     variable: "BACKUP_MAX_BLOCKING",
     value: "TIME",
     default: "`off`: a warning after 10 s",
-    help: "how long the dump's locks may make another session wait before the dump gives way",
+    help: "how long the dump may block another session before it is cancelled",
     ..BASE
 };
 /// `PG_DUMP_PATH`
@@ -302,7 +300,7 @@ pub const PG_DUMP_PATH: Setting = Setting {
     value: "FILE",
     default: "the lowest installed version that is new enough",
     commands: PROGRAMS,
-    help: "the `pg_dump` to use, and the `psql` beside it",
+    help: "path of the `pg_dump` to use; the `psql` of its directory is used with it",
     group: Group::Source,
     completion: Completion::Program,
     ..BASE
@@ -312,11 +310,11 @@ pub const PG_DUMP_ARGS: Setting = Setting {
     variable: "PG_DUMP_ARGS",
     value: "ARGS",
     default: "none",
-    help: "arguments for `pg_dump`, in a shell's quoting, or after `--`; one that leaves something out makes the backup *partial*",
+    help: "arguments for `pg_dump`, quoted as in a shell; one that leaves something out makes the backup *partial*",
     group: Group::Source,
     ..BASE
 };
-/// Makes the table, and the event that shows values: `tracing` wants the names of an event's fields where it is written.
+/// Defines the table, and the function that logs it: `tracing` needs the names of an event's fields at compile time.
 macro_rules! settings {
     ($(&$setting:ident),* $(,)?) => {
         /// Every setting, in the order of the documents.

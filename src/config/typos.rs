@@ -1,21 +1,21 @@
-//! Variables that look like a setting and are none: mistyped ones, and those of other tools. An unknown variable is no
-//! error (an environment is full of other programs' own), but `BACKUP_RETENTION_DAY=14` that deletes nothing for a year
-//! must not pass in silence, nor a `PASSPHRASE` that encrypts nothing.
+//! Finds variables that look like a setting but are none: typos, and names of other tools. An unknown variable is no error,
+//! because an environment has variables of other programs. But a `BACKUP_RETENTION_DAY=14` that deletes nothing, or a
+//! `PASSPHRASE` that encrypts nothing, must cause a warning.
 //!
-//! Called by [`super::warnings()`]. It looks at names alone, never at values.
+//! Called by [`super::warnings()`]. It reads only names, never values.
 
 use super::table::{SETTINGS, Setting};
-use super::warnings::Warning;
+use super::warning::Warning;
 use crate::environment::Environment;
 
-/// What the names of settings begin with that are unlikely to be another program's: each that is unknown is told.
+/// Prefixes of settings that other programs rarely use: every unknown variable with one causes a warning.
 const OWN_PREFIXES: &[&str] = &["S3_", "BACKUP_"];
-/// What Kubernetes puts into a container beside a service that is called `s3` or `backup`.
+/// Kubernetes sets such variables for services named `s3` or `backup`.
 const OF_SERVICES: &[&str] = &["_SERVICE_", "_PORT"];
-/// From this length on a name may differ in two places.
+/// Names of at least this length may differ in two characters.
 const LONG_NAME: usize = 10;
 
-/// What other tools call a setting.
+/// Other tools' names of a setting.
 const FOREIGN: &[(&str, &[&str])] = &[
     (
         "S3_URL",
@@ -77,7 +77,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("PING_URL", &["HEALTHCHECK_URL", "HEALTHCHECKS_URL", "BACKUP_PING_URL", "BACKUP_HEALTHCHECK_URL"]),
 ];
 
-/// What other tools encrypt with. Whoever sets one of these believes that the backups are encrypted.
+/// Other tools' variables for encryption. A user who sets one expects encrypted backups.
 const OF_ENCRYPTION: &[&str] = &[
     "PASSPHRASE",
     "BACKUP_PASSPHRASE",
@@ -100,8 +100,7 @@ const OF_ENCRYPTION: &[&str] = &[
     "ENCRYPTION_PASSPHRASE",
 ];
 
-/// One warning for each variable that is set and no setting, but was probably meant to be one. `is_set` says whether a
-/// setting has a value.
+/// One warning per variable that is set and was probably meant as a setting. `is_set` says whether a setting has a value.
 pub(super) fn typos(environment: &Environment, is_set: impl Fn(&Setting) -> bool) -> Vec<Warning> {
     let mut found: Vec<Warning> = environment.names().filter_map(|name| of_name(name, &is_set)).collect();
     found.sort_unstable_by(|one, other| one.what.cmp(&other.what));
@@ -124,7 +123,7 @@ fn of_name(name: &str, is_set: impl Fn(&Setting) -> bool) -> Option<Warning> {
         return Some(Warning { what, hint: hint.to_owned() });
     }
     let theirs = foreign(bare).filter(|meant| is_own || !is_set(meant));
-    // The name of one setting ends with `_FILE` itself.
+    // One setting's name ends with `_FILE`.
     let nearly = || nearest(&upper).map(|meant| (meant, "")).or_else(|| Some((nearest(bare)?, file)));
     match theirs.map(|meant| (meant, file)).or_else(nearly) {
         Some((meant, file)) => Some(Warning { what, hint: format!("is {}{file} meant?", meant.variable) }),
@@ -139,13 +138,13 @@ fn is_setting(name: &str) -> bool {
     SETTINGS.iter().any(|setting| setting.variable == name)
 }
 
-/// The setting that other tools call so.
+/// The setting with this name in another tool.
 fn foreign(name: &str) -> Option<&'static Setting> {
     let (ours, _) = FOREIGN.iter().find(|(_, theirs)| theirs.contains(&name))?;
     SETTINGS.iter().copied().find(|setting| setting.variable == *ours)
 }
 
-/// The setting whose name is nearly this one.
+/// The setting with the most similar name.
 fn nearest(name: &str) -> Option<&'static Setting> {
     let tolerance = if name.len() < LONG_NAME { 1 } else { 2 };
     let distance = |setting: &Setting| strsim::osa_distance(name, setting.variable);
@@ -207,7 +206,7 @@ mod tests {
             assert_eq!(told.len(), 1, "{theirs}: {told:?}");
             assert!(told[0].ends_with(&format!("is {ours} meant?")), "{told:?}");
         }
-        // Where ours is set, `SCHEDULE` is another program's; what begins as ours is not.
+        // If ours is set, `SCHEDULE` is another program's; a name with our prefix is not.
         assert_eq!(typos_of(&["SCHEDULE", "BACKUP_INTERVAL"]), [""; 0]);
         assert_eq!(typos_of(&["BACKUP_SCHEDULE", "BACKUP_INTERVAL"]).len(), 1);
         for (ours, theirs) in FOREIGN {

@@ -1,8 +1,7 @@
-//! What is set, can be used, and may yet not mean what whoever set it thinks: for the log at start, and for `check`.
+//! Warns of valid settings that may not do what the user expects, in the log at the start and in `check`.
 //!
-//! Called by [`crate::run`] once, and by `check`. Whatever is wrong with the settings is the command's own business.
+//! Called by [`crate::run`] and by `check`. Invalid settings are the commands' problem.
 
-use std::fmt;
 use std::str::FromStr as _;
 
 use chrono::{DateTime, Offset as _, TimeDelta, TimeZone as _, Utc};
@@ -11,24 +10,10 @@ use chrono_tz::Tz;
 use super::retention::calendar_rules;
 use super::table::{self, CommandName, Setting};
 use super::typos::typos;
+use super::warning::Warning;
 use super::{Environment, Flags, Resolver, aws_endpoint, parse};
 
-/// Something to look at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    /// What is set, and what comes of it; never with a secret in it.
-    pub what: String,
-    /// What to do, or to ask oneself.
-    pub hint: String,
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.hint)
-    }
-}
-
-/// Everything to warn of before a command begins.
+/// All warnings for a command.
 #[must_use]
 pub fn warnings(command: CommandName, flags: &Flags, environment: &Environment) -> Vec<Warning> {
     let is_set = |setting: &Setting| Resolver::new(flags, environment).text(setting).is_some();
@@ -55,12 +40,12 @@ fn of_endpoint(variable: &str) -> Warning {
     }
 }
 
-/// `TZ` is the C library's; nothing here follows it.
+/// `TZ` is the C library's variable; this program does not use it.
 fn of_zone(text: &str, now: DateTime<Utc>) -> Option<Warning> {
     let name = text.trim_start_matches(':');
     let name = name.split_once("zoneinfo/").map_or(name, |(_, name)| name);
     let zone = Tz::from_str(name).ok();
-    // A zone that is always UTC by another name; and `UTC0`, as POSIX writes it.
+    // A zone that equals UTC all year, or POSIX's `UTC0`.
     let is_utc = zone.map_or(matches!(name, "UTC0" | "GMT0"), |zone| {
         let offset = |month: i64| zone.offset_from_utc_datetime(&(now + TimeDelta::days(30 * month)).naive_utc()).fix();
         (0..12).all(|month| offset(month).local_minus_utc() == 0)

@@ -1,7 +1,8 @@
-//! The daemon's HTTP server: `/livez`, `/healthz`, `/status` and `/metrics`, nothing else; and in [`probe`] who asks it.
+//! The daemon's HTTP server, with `/livez`, `/healthz`, `/status` and `/metrics`. [`probe`] is its client.
 //!
-//! Started by `commands::daemon`, shows what [`Heartbeat`] knows. It only reads, holds no secret, and cannot be kept busy:
-//! headers have a size and a deadline, a connection has an end, and where there are too many the oldest goes.
+//! `commands::daemon` starts it. It shows the state of the [`Heartbeat`], only reads, and holds no secret. Clients cannot
+//! exhaust it: request heads have a maximum size and a deadline, connections have a maximum duration, and the oldest is closed
+//! if there are too many.
 
 mod pages;
 pub mod probe;
@@ -22,16 +23,16 @@ use tokio::time::{sleep, timeout};
 
 use crate::scheduler::Heartbeat;
 
-/// How long a client may take for its request's head.
+/// The time limit for a request's head.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
-/// How long one connection may last; there is one request in each.
+/// The maximum duration of a connection, which has one request.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
-/// hyper's least buffer, and more than any client of ours needs.
+/// hyper's smallest buffer, which is enough for any request here.
 const HEAD_BYTES: usize = 8 << 10;
-/// Monitoring asks now and then: more connections than this at once are not monitoring.
+/// Monitoring needs few connections; more than this at once are a fault or an attack.
 const MOST_CONNECTIONS: usize = 64;
 
-/// A running server; it ends with this value.
+/// A running server. Dropping it stops it.
 #[derive(Debug)]
 pub struct Server {
     task: AbortHandle,
@@ -39,10 +40,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens, and serves from now on. `:PORT` means all addresses of this host.
+    /// Listens and starts serving. `:PORT` means all addresses of this host.
     ///
-    /// # Errors
-    /// Where the address cannot be listened on.
+    /// If it cannot listen on the address.
     pub async fn start(address: &str, heartbeat: Arc<Heartbeat>) -> io::Result<Self> {
         let listener = bind(address).await?;
         let address = listener.local_addr()?;
@@ -50,7 +50,7 @@ impl Server {
         Ok(Self { task, address })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -65,12 +65,11 @@ impl Drop for Server {
 
 /// Listens at an address. `:PORT` means all addresses of this host.
 ///
-/// # Errors
-/// Where it cannot be listened on.
+/// If it cannot listen there.
 pub async fn bind(address: &str) -> io::Result<TcpListener> {
     match address.strip_prefix(':') {
         None => TcpListener::bind(address).await,
-        // Both families where the system has both.
+        // IPv4 and IPv6, if the system has both.
         Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
             Ok(listener) => Ok(listener),
             Err(_) => TcpListener::bind(format!("0.0.0.0:{port}")).await,
@@ -84,7 +83,7 @@ async fn accept(listener: TcpListener, heartbeat: Arc<Heartbeat>) {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of descriptors, perhaps: it may pass, and must not spin.
+                // Perhaps there are no file descriptors left: wait, and do not spin.
                 tracing::debug!(%error, "a connection cannot be accepted");
                 sleep(Duration::from_millis(100)).await;
                 continue;

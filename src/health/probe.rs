@@ -1,7 +1,7 @@
-//! The other side of [`super::Server`]: asks a daemon on this host whether its loop turns.
+//! The client of [`super::Server`]: asks a daemon on this host whether it is alive.
 //!
-//! Used by `commands::health`, which a container's health check runs every few seconds. So it is one plain request, without
-//! an HTTP client, TLS or S3. It asks nobody but the address of `LISTEN`, and changes nothing.
+//! Used by `commands::health`, which a container's health check runs every few seconds. So it sends one plain request without an
+//! HTTP client, TLS or S3. It connects only to the address in `LISTEN`.
 
 use std::io;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// `/livez` answers in a few hundred bytes; who says more is somebody else.
+/// `/livez` answers with a few hundred bytes; a longer answer is another service's.
 const MOST_BYTES: u64 = 8 << 10;
-/// Sent to every address: the daemon serves no names.
+/// The host header: the daemon ignores it.
 const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
 /// Why a daemon does not count as alive.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAlive {
-    /// Nobody takes the connection, or it breaks off.
+    /// The connection is refused, or breaks off.
     #[error("the daemon at {address} does not answer: does it run, with this LISTEN?")]
     Unreachable {
         /// `LISTEN`
@@ -31,18 +31,18 @@ pub enum NotAlive {
     Silent {
         /// `LISTEN`
         address: String,
-        /// How long it was waited for.
+        /// The time limit.
         patience: Duration,
     },
-    /// The daemon itself says that its loop is stuck.
+    /// The daemon reports that its scheduler loop is stuck.
     #[error("the daemon at {address} says that its loop no longer turns: {body}")]
     Stuck {
         /// `LISTEN`
         address: String,
-        /// What it says.
+        /// Its report.
         body: String,
     },
-    /// An answer that the daemon does not give.
+    /// An answer that is not this daemon's.
     #[error("what listens at {address} is no daemon of pg-s3-backup: set LISTEN to the daemon's address")]
     UnexpectedService {
         /// `LISTEN`
@@ -50,12 +50,11 @@ pub enum NotAlive {
     },
 }
 
-/// Asks the daemon that listens on this address (as `LISTEN` spells it), for at most this long.
+/// Asks the daemon at this address (as in `LISTEN`), for at most this long.
 ///
-/// # Errors
-/// Where it does not say that it is alive.
+/// If it does not answer that it is alive.
 pub async fn ask(address: &str, patience: Duration) -> Result<(), NotAlive> {
-    // One deadline for all: looking a name up, connecting, each byte of the answer.
+    // One deadline for name resolution, connecting and the answer.
     match timeout(patience, fetch(&candidates(address))).await {
         Ok(Ok(answer)) => judge(address, &answer),
         Ok(Err(source)) => Err(NotAlive::Unreachable { address: address.to_owned(), source }),
@@ -63,20 +62,20 @@ pub async fn ask(address: &str, patience: Duration) -> Result<(), NotAlive> {
     }
 }
 
-/// Where a daemon that listens there is reached from this host: all addresses of it are not one to connect to.
+/// The addresses to connect to for a daemon that listens there: a wildcard address becomes loopback.
 fn candidates(address: &str) -> Vec<String> {
     let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
     let hosts: &[&str] = match host {
         "" => &["127.0.0.1", "[::1]"],
         "0.0.0.0" => &["127.0.0.1"],
-        // Where it is for both families, the first may be turned off.
+        // IPv6 may be disabled.
         "[::]" => &["[::1]", "127.0.0.1"],
         host => &[host],
     };
     hosts.iter().map(|host| format!("{host}:{port}")).collect()
 }
 
-/// The answer of the first that takes the connection.
+/// The answer of the first address that accepts the connection.
 async fn fetch(candidates: &[String]) -> io::Result<Vec<u8>> {
     let mut stream = connect(candidates).await?;
     stream.write_all(REQUEST).await?;
@@ -107,7 +106,7 @@ fn judge(address: &str, answer: &[u8]) -> Result<(), NotAlive> {
     }
 }
 
-/// Status, `alive` and the body itself of an answer in the daemon's form.
+/// Status, `alive` and body of an answer in the daemon's format.
 fn read(text: &str) -> Option<(u16, bool, &str)> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;

@@ -86,6 +86,7 @@ impl Found {
     fn words(&self, kind: &str) -> String {
         let examples = self.examples.clone().unwrap_or_default().join(", ");
         let more = if self.count > 5 { ", …" } else { "" };
+        let kind = if self.count == 1 { kind.trim_end_matches('s') } else { kind };
         format!("{} {kind} ({examples}{more})", self.count)
     }
 }

@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 
 use crate::archive::manifest::Manifest;
 use crate::archive::name::{BackupName, MANIFEST_SUFFIX};
-use crate::archive::{ListedStatus, Listing, StoredBackup};
+use crate::archive::{BackupStatus, Listing, StoredBackup};
 use crate::storage::Destination;
 
 use super::RestoreError;
@@ -71,8 +71,8 @@ pub async fn choose(
         "the backup to restore"
     );
     match backup.status {
-        ListedStatus::Partial => tracing::warn!("this backup is partial: it holds only a part of its database"),
-        ListedStatus::Future => tracing::warn!("this backup's name lies in the future: nobody knows when it was made"),
+        BackupStatus::Partial => tracing::warn!("this backup is partial: it holds only a part of its database"),
+        BackupStatus::Future => tracing::warn!("this backup's name lies in the future: nobody knows when it was made"),
         _ => {}
     }
     Ok(Some(Chosen { backup, manifest }))

@@ -8,6 +8,7 @@
 
 use crate::archive::VerifiedStream;
 use crate::error_chain::Chain;
+use crate::postgres::globals::Recorded;
 use crate::postgres::target::{self, Target};
 use crate::postgres::{Installed, Maintenance, PostgresSettings, RestoreSession, Session, Tools, Transactions};
 
@@ -42,15 +43,34 @@ pub async fn restore(request: &Request<'_>, target: &PostgresSettings) -> Result
     restored
 }
 
-/// Makes the roles that are missing, where the user wants them. They stay, whatever becomes of the restore.
-pub(super) async fn roles(request: &Request<'_>, server: &mut Maintenance) -> Result<(), RestoreError> {
+/// The globals of the backup, where anything of them is wanted.
+pub(super) async fn recorded(
+    request: &Request<'_>,
+    server: &mut Maintenance,
+) -> Result<Option<Recorded>, RestoreError> {
     let (options, manifest) = (request.options, request.chosen.manifest.as_ref());
-    let recorded = match manifest.filter(|_| options.globals) {
-        Some(manifest) => roles::globals(request.destination, manifest, server).await?,
-        None => None,
-    };
-    let report = match (recorded, manifest) {
-        (Some(recorded), _) => roles::apply(server, &recorded).await?,
+    let wants_settings = options.create_db.is_some() && !options.no_database_settings;
+    if !options.globals && !wants_settings {
+        return Ok(None);
+    }
+    if let Some(what) = roles::without_globals(manifest) {
+        tracing::warn!("{what}");
+    }
+    match manifest {
+        Some(manifest) => Ok(roles::globals(request.destination, manifest, server).await?),
+        None => Ok(None),
+    }
+}
+
+/// Makes the roles that are missing, where the user wants them. They stay, whatever becomes of the restore.
+pub(super) async fn roles(
+    request: &Request<'_>,
+    recorded: Option<&Recorded>,
+    server: &mut Maintenance,
+) -> Result<(), RestoreError> {
+    let (options, manifest) = (request.options, request.chosen.manifest.as_ref());
+    let report = match (recorded.filter(|_| options.globals), manifest) {
+        (Some(recorded), _) => roles::apply(server, recorded).await?,
         (None, Some(manifest)) if options.create_roles => roles::create_missing(server, &manifest.roles).await?,
         _ => return Ok(()),
     };
@@ -123,7 +143,10 @@ impl Existing<'_> {
             return Ok(());
         }
         let mut server = Maintenance::connect(self.tools, self.settings).await?;
-        let made = roles(self.request, &mut server).await;
+        let made = match recorded(self.request, &mut server).await {
+            Ok(recorded) => roles(self.request, recorded.as_ref(), &mut server).await,
+            Err(error) => Err(error),
+        };
         server.close().await;
         made
     }

@@ -7,22 +7,24 @@ use std::time::Duration;
 
 use crate::archive::VerifiedStream;
 use crate::error_chain::Chain;
+use crate::postgres::globals::DatabaseSettings;
 use crate::postgres::target::Target;
 use crate::postgres::{Maintenance, PostgresSettings, RestoreSession, Session, Tools, Transactions};
 
-use super::database::{roles, warn_of_superuser};
+use super::database::{recorded, roles, warn_of_superuser};
 use super::filling::Filling;
 use super::left_out::LeftOut;
 use super::preconditions::problems;
 use super::replace::Finished;
-use super::roles::{globals, without_globals};
 use super::rules::Rules;
 use super::scratch::{Existing, Origin, Purpose, Scratch};
 use super::sink::PsqlSink;
 use super::{DatabaseName, Report, Request, RestoreError};
 
-/// How long the clean-up after a failure may take: after a signal everything has 10 s.
-const DISCARD_WITHIN: Duration = Duration::from_secs(8);
+/// How long the clean-up may take after a signal, when everything has 10 s.
+const DISCARD_AFTER_SIGNAL: Duration = Duration::from_secs(8);
+/// How long it may take after any other failure: a large database is many files.
+const DISCARD_WITHIN: Duration = Duration::from_mins(10);
 /// As long as the statistics of the largest database may take.
 const ANALYZE_WITHIN: Duration = Duration::from_hours(24);
 
@@ -45,27 +47,36 @@ pub(super) async fn restore(
         filled = prepare_and_fill(request, tools, &mut scratch) => filled,
         interrupt = interrupted() => Err(RestoreError::Interrupted(interrupt)),
     };
-    let (verified, left_out) = match filled {
+    let Filled { verified, left_out, own } = match filled {
         Ok(Some(filled)) => filled,
         Ok(None) => {
-            discard(scratch).await;
+            discard(scratch, DISCARD_WITHIN).await;
             return Ok(Report { dry_run: true, ..Report::new(request.chosen, name.to_string()) });
         }
         Err(error) => {
             if request.options.keep_failed {
                 scratch.keep().await;
             } else {
-                discard(scratch).await;
+                let is_signal = matches!(error, RestoreError::Interrupted(_));
+                discard(scratch, if is_signal { DISCARD_AFTER_SIGNAL } else { DISCARD_WITHIN }).await;
             }
             return Err(error);
         }
     };
     // Seconds, in one transaction: a signal waits for it.
-    let finished = finish(request, &mut scratch, &verified).await;
-    discard(scratch).await;
+    let finished = finish(&mut scratch, own.as_ref(), &verified).await;
+    discard(scratch, DISCARD_WITHIN).await;
     let finished = finished?;
     let report = Report::new(request.chosen, finished.name.clone()).with_stream(&verified).with_left_out(&left_out);
     Ok(report.with_finished(&finished))
+}
+
+/// A scratch database that holds all of the backup.
+struct Filled {
+    verified: VerifiedStream,
+    left_out: LeftOut,
+    /// What is the database's own, where it is wanted.
+    own: Option<DatabaseSettings>,
 }
 
 /// Everything up to the renaming; `None` after the preconditions of a dry run.
@@ -73,7 +84,7 @@ async fn prepare_and_fill(
     request: &Request<'_>,
     tools: &Tools,
     scratch: &mut Scratch,
-) -> Result<Option<(VerifiedStream, LeftOut)>, RestoreError> {
+) -> Result<Option<Filled>, RestoreError> {
     let (manifest, options) = (request.chosen.manifest.as_ref(), request.options);
     for abandoned in scratch.abandoned().await? {
         tracing::warn!(
@@ -92,14 +103,18 @@ async fn prepare_and_fill(
         return Ok(None);
     }
     warn_of_superuser(&facts);
-    roles(request, scratch.server().await?).await?;
+    // Before hours are spent: what is wrong with them must not cost a complete database.
+    let recorded = recorded(request, scratch.server().await?).await?;
+    roles(request, recorded.as_ref(), scratch.server().await?).await?;
     scratch.create(manifest).await?;
-    let filled = fill(request, (tools, scratch), &Rules::of(options, &facts, Transactions::Each)).await?;
-    filled.1.announce();
+    let rules = Rules::of(options, &facts, Transactions::Each);
+    let (verified, left_out) = fill(request, (tools, scratch), &rules).await?;
+    left_out.announce();
     if !options.no_analyze {
         analyze(tools, &scratch.settings()).await;
     }
-    Ok(Some(filled))
+    let own = recorded.and_then(|recorded| recorded.database).filter(|_| !options.no_database_settings);
+    Ok(Some(Filled { verified, left_out, own }))
 }
 
 /// Fills a scratch database.
@@ -119,23 +134,16 @@ pub(super) async fn fill(
 }
 
 /// Gives the database what is its own, and its name. The proof is what makes it get one.
-async fn finish(request: &Request<'_>, scratch: &mut Scratch, _: &VerifiedStream) -> Result<Finished, RestoreError> {
-    let manifest = request.chosen.manifest.as_ref().filter(|_| !request.options.no_database_settings);
-    let recorded = match manifest {
-        Some(manifest) => globals(request.destination, manifest, scratch.server().await?).await?,
-        None => None,
-    };
-    if !request.options.no_database_settings
-        && let Some(what) = without_globals(request.chosen.manifest.as_ref())
-    {
-        tracing::warn!("{what}");
-    }
-    let own = recorded.as_ref().and_then(|recorded| recorded.database.as_ref());
+async fn finish(
+    scratch: &mut Scratch,
+    own: Option<&DatabaseSettings>,
+    _: &VerifiedStream,
+) -> Result<Finished, RestoreError> {
     Ok(scratch.finish(own).await?)
 }
 
-async fn discard(scratch: Scratch) {
-    if let Err(error) = scratch.discard(DISCARD_WITHIN).await {
+async fn discard(scratch: Scratch, within: Duration) {
+    if let Err(error) = scratch.discard(within).await {
         tracing::warn!(error = %Chain(&error), "the scratch database is left behind");
     }
 }

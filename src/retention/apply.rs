@@ -6,12 +6,14 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use crate::archive::name::BackupName;
 use crate::archive::{Entry, SIDECARS};
 use crate::error_chain::Chain;
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::storage::{Deletion, Destination, StorageError};
 
 use super::review::{MAX_REQUESTS, RetentionReview};
@@ -126,7 +128,8 @@ impl Done {
             self.delete(destination, name.to_string(), bytes).await?;
             self.backups += 1;
             self.backup_bytes += bytes;
-            tracing::info!(file_name = %name, bytes, "backup deleted");
+            tracing::info!(target: FOR_MACHINES, file_name = %name, bytes, "backup deleted");
+            tracing::info!(target: FOR_PEOPLE, "deleted {name} ({})", ByteSize(bytes).display().iec());
         } else if exists(destination, name).await? {
             return Ok(());
         }

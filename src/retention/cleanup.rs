@@ -12,6 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::archive::name::{BEGINNING, BackupName};
 use crate::error_chain::Chain;
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::spool::{SpoolError, upload_ids};
 use crate::storage::{AbandonedUpload, Destination, Failure, FailureKind};
 
@@ -89,7 +90,8 @@ impl UploadCleanup {
             match destination.abort_upload(&upload).await {
                 Ok(()) => {
                     aborted += 1;
-                    tracing::info!(file_name = upload.file_name, upload_id = upload.id, "stale upload aborted");
+                    tracing::info!(target: FOR_MACHINES, file_name = upload.file_name, upload_id = upload.id, "stale upload aborted");
+                    tracing::info!(target: FOR_PEOPLE, "aborted a stale upload of {}", upload.file_name);
                 }
                 Err(failure) => log(&failure, "a stale upload cannot be aborted"),
             }

@@ -27,10 +27,13 @@ pub use safety::{Occasion, Safety, SafetyCheck, safety_checks};
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use chrono::Utc;
 use tokio::time::timeout;
 
 use crate::error_chain::Chain;
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
+use crate::printable::counted;
 use crate::storage::Destination;
 
 /// The longest upload cleanup after a backup; the next run continues it.
@@ -63,7 +66,7 @@ pub async fn enforce<Waiting: Future<Output = ()>>(
     let deleted = apply::apply(destination, review, stop).await;
     let report = RetentionReport::carried_out(review, &deleted, safety);
     let RetentionReport { retained, deleted: count, deleted_bytes, .. } = report;
-    tracing::info!(retained, deleted = count, deleted_bytes, failed = deleted.failed.len(), "retention");
+    tracing::info!(target: FOR_MACHINES, retained, deleted = count, deleted_bytes, failed = deleted.failed.len(), "retention");
     if deleted.is_stopped {
         tracing::warn!(remaining = deleted.remaining, "retention was stopped: the next run deletes the rest");
     }
@@ -124,6 +127,8 @@ async fn retain<Waiting: Future<Output = ()>>(
         }
         Ok(review) => {
             let Enforced { report, shortfall, .. } = enforce(destination, &review, Safety::Enforce, stop).await;
+            let size = ByteSize(report.deleted_bytes).display().iec();
+            tracing::info!(target: FOR_PEOPLE, "retention: {} kept, {} deleted ({size})", counted(report.retained, "backup"), report.deleted);
             if let Some(shortfall) = shortfall {
                 tracing::warn!("retention: {shortfall}");
             }

@@ -145,7 +145,7 @@ pub struct PlannedBackup {
     file_name: String,
     file_size: u64,
     /// `null` if the plan does not depend on it: then it was not read.
-    status: Option<&'static str>,
+    status: Option<super::BackupStatus>,
     action: &'static str,
     reasons: Vec<String>,
 }
@@ -155,7 +155,7 @@ impl From<&Decision> for PlannedBackup {
         Self {
             file_name: decision.backup.name.to_string(),
             file_size: decision.backup.bytes,
-            status: decision.backup.status.map(super::BackupStatus::word),
+            status: decision.backup.status,
             action: decision.verdict.word(),
             reasons: decision.reasons.iter().map(ToString::to_string).collect(),
         }

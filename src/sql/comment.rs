@@ -38,7 +38,7 @@ impl Comment {
                     if *depth == 0 {
                         return (at + 1, true);
                     }
-                    // Lest `/*/` ends what it begins.
+                    // `/*/` starts a comment and does not end it.
                     *last = 0;
                 }
                 (rest.len(), false)

@@ -1,6 +1,6 @@
-//! The lexer: hands each piece of a dump on with its kind, whatever blocks it comes in.
+//! The lexer: emits each piece of a dump with its kind, independent of block borders.
 //!
-//! Memory is what it keeps of one span. It hands on at most three bytes later than it reads them.
+//! Its memory is the kept part of one span. It emits a byte at most three bytes after it reads it.
 
 use memchr::memchr;
 
@@ -13,7 +13,7 @@ use super::{Piece, SpanKind};
 const MOST_LINE: usize = 64 << 10;
 /// A COPY statement names at most 1,600 columns of 63 bytes, each perhaps quoted and doubled: under 256 KiB.
 const MOST_COPY: usize = 256 << 10;
-/// Enough of a statement to know whether it is a COPY, or sets what the lexer goes by.
+/// Enough to recognise a COPY statement, and the settings that change the lexer.
 const MOST_STATEMENT: usize = 64;
 const ENTRY_HEADS: [&[u8]; 3] = [b"-- Name: ", b"-- Data for Name: ", b"-- Statistics for Name: "];
 
@@ -36,9 +36,9 @@ enum State {
 pub struct Lexer {
     state: State,
     statement: Statement,
-    /// What is kept of the statement. Empty outside statements.
+    /// The kept part of the statement. Empty outside statements.
     text: Vec<u8>,
-    /// What is kept of a comment or a psql command.
+    /// The kept part of a comment or psql command.
     line: Vec<u8>,
     copy: CopyData,
 }
@@ -56,7 +56,7 @@ impl Default for Lexer {
 }
 
 impl Lexer {
-    /// Reads the next bytes of the dump, and hands on their pieces.
+    /// Reads the next bytes of the dump and emits their pieces.
     pub fn read(&mut self, block: &[u8], mut take: impl FnMut(Piece<'_>)) {
         let mut at = 0;
         while at < block.len() {
@@ -64,7 +64,7 @@ impl Lexer {
         }
     }
 
-    /// Hands on what was read but not handed on, after the last byte.
+    /// Emits the remaining bytes, after the last block.
     pub fn finish(self, mut take: impl FnMut(Piece<'_>)) {
         match self.state {
             State::Copy if !self.copy.held().is_empty() => take(piece(SpanKind::CopyRows, self.copy.held())),
@@ -73,7 +73,7 @@ impl Lexer {
         }
     }
 
-    /// Reads on until the state changes. May read nothing where the next byte belongs to the new state.
+    /// Reads until the state changes. Reads nothing if the next byte belongs to the new state.
     fn step(&mut self, rest: &[u8], take: &mut impl FnMut(Piece<'_>)) -> usize {
         match self.state {
             State::Between => self.between(rest, take),
@@ -103,7 +103,7 @@ impl Lexer {
         usize::from(matches!(self.state, State::First(_)))
     }
 
-    /// With the second byte it is known whether a comment begins.
+    /// The second byte decides whether a comment begins.
     fn second(&mut self, first: u8, second: u8, take: &mut impl FnMut(Piece<'_>)) -> usize {
         let Some(comment) = Comment::begun_by(first, second) else {
             self.state = State::Statement;
@@ -161,7 +161,7 @@ impl Lexer {
         Piece { reads_two_ways: self.statement.reads_two_ways(), ..piece(SpanKind::Statement, bytes) }
     }
 
-    /// Whether the statement is a COPY as `pg_dump` writes it, whose rows follow.
+    /// Whether the statement is a COPY of `pg_dump` with rows after it.
     fn copies_rows(&self) -> bool {
         self.text.starts_with(b"COPY ") && self.text.ends_with(b" FROM stdin;") && self.text.len() < MOST_COPY
     }
@@ -177,7 +177,7 @@ impl Lexer {
         self.state = State::Between;
     }
 
-    /// `pg_dump` ends the line after `FROM stdin;`. Where something else follows, no rows do.
+    /// `pg_dump` ends the line after `FROM stdin;`. Otherwise no rows follow.
     fn copy_begin(&mut self, rest: &[u8], take: &mut impl FnMut(Piece<'_>)) -> usize {
         if rest[0] != b'\n' {
             self.end_statement(&[], take);
@@ -235,7 +235,7 @@ fn keep(kept: &mut Vec<u8>, bytes: &[u8], most: usize) -> usize {
     count
 }
 
-/// White space as PostgreSQL's lexers know it.
+/// White space in PostgreSQL's lexers.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'\x0b' | b'\x0c')
 }

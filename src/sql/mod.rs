@@ -1,8 +1,8 @@
-//! The lexer of a plain dump: cuts its text into spans, as `psql` reads it.
+//! The lexer of a plain dump: splits its text into spans, as `psql` reads it.
 //!
-//! `pipeline::scanner` judges a dump's end with it. The rules are those of PostgreSQL's `psqlscan.l`, because psql is what
-//! runs a plain dump: strings, dollar quotes, quoted names, comments, parentheses, `BEGIN ATOMIC`, COPY data. The lexer
-//! knows nothing of what statements mean, and keeps no more of them than it needs to classify them.
+//! `pipeline::scanner` uses it. The rules are those of PostgreSQL's `psqlscan.l`, because psql runs plain dumps: strings, dollar
+//! quotes, quoted names, comments, parentheses, `BEGIN ATOMIC`, COPY data. The lexer only classifies statements, and keeps only
+//! as much of them as that needs.
 
 mod comment;
 mod copy_data;
@@ -15,7 +15,7 @@ pub use lexer::Lexer;
 pub use names::{copied_table, identifier, parts};
 pub use quote::{literal, quoted_name};
 
-/// What a span of a dump is.
+/// The kind of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpanKind {
     /// White space between other spans.
@@ -38,8 +38,8 @@ pub enum SpanKind {
 
 /// A piece of a span. The pieces of a dump, in order, are its bytes.
 ///
-/// A span whose kind shows only at its end has [`SpanKind::Statement`] or [`SpanKind::Comment`] until its last piece, and
-/// that piece has the kind of the span. A psql command may stand inside a statement, between two of its pieces.
+/// If only the end of a span shows its kind, earlier pieces have [`SpanKind::Statement`] or [`SpanKind::Comment`], and the last
+/// piece has the kind of the span. A psql command may be inside a statement, between two of its pieces.
 #[derive(Clone, Copy, Debug)]
 pub struct Piece<'a> {
     /// Kind of the span.

@@ -1,13 +1,13 @@
-//! One statement, from its first byte to the `;` that ends it for psql.
+//! Reads one statement up to the `;` that ends it for psql.
 //!
-//! Used by the lexer. A `;` ends no statement inside quotes, comments, parentheses (rules with several actions) and
-//! `BEGIN ATOMIC … END` (functions in SQL, from PostgreSQL 14 on).
+//! Used by the lexer. A `;` does not end a statement inside quotes, comments, parentheses (rules with several actions) or `BEGIN
+//! ATOMIC … END` (SQL functions, from PostgreSQL 14 on).
 
 use memchr::{memchr, memchr2};
 
 use super::comment::Comment;
 
-/// As long as the longest keyword that is looked for, `procedure`, and one byte more.
+/// The longest keyword, `procedure`, plus one byte.
 const WORD_BYTES: usize = 10;
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,9 +20,9 @@ enum State {
     Text,
     /// `E'…'`, where `\` escapes.
     EscapeText,
-    /// After a `\` in such a text.
+    /// After a `\` in such a string.
     Escaped,
-    /// After a `'` that ends such a text unless another follows.
+    /// After a `'` that ends such a string unless another follows.
     EscapeTextEnd,
     /// `"…"`; a doubled quote ends it and begins it again.
     Name,
@@ -37,7 +37,7 @@ enum State {
 /// Why the reading stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// No more bytes are there.
+    /// The block ends.
     NoMore,
     /// The statement ends.
     End,
@@ -49,7 +49,7 @@ pub(super) enum Stop {
 #[derive(Debug)]
 pub(super) struct Statement {
     state: State,
-    /// The byte before, where it may be the first of a comment's two.
+    /// The previous byte, if it may start a comment.
     last: u8,
     word: Word,
     /// The statement's first words.
@@ -90,7 +90,7 @@ impl Default for Statement {
 }
 
 impl Statement {
-    /// Begins another, as `standard_conforming_strings` says from then on.
+    /// Starts the next statement, with the current `standard_conforming_strings`.
     pub fn begin(&mut self) {
         *self = Self { tag: std::mem::take(&mut self.tag), conforming: self.conforming, ..Self::default() };
     }
@@ -105,7 +105,7 @@ impl Statement {
         self.continuation.was_seen
     }
 
-    /// Reads on. Returns how many bytes belong to the statement, and why no more do.
+    /// Reads. Returns how many bytes belong to the statement, and why it stopped.
     pub fn advance(&mut self, rest: &[u8]) -> (usize, Stop) {
         let mut at = 0;
         while at < rest.len() {
@@ -118,7 +118,7 @@ impl Statement {
         (at, Stop::NoMore)
     }
 
-    /// Reads on until the state changes. May read nothing where the next byte belongs to the new state.
+    /// Reads until the state changes. Reads nothing if the next byte belongs to the new state.
     fn step(&mut self, rest: &[u8]) -> (usize, Stop) {
         let used = match &mut self.state {
             State::Plain => return self.plain(rest),
@@ -157,7 +157,7 @@ impl Statement {
         (used, Stop::NoMore)
     }
 
-    /// Reads up to the byte at `at`, which leads to another state; without one, all.
+    /// Reads up to the byte at `at`, which changes the state; without one, everything.
     fn to(&mut self, at: Option<usize>, state: State, rest: &[u8]) -> usize {
         let Some(at) = at else { return rest.len() };
         self.state = state;
@@ -170,7 +170,7 @@ impl Statement {
                 self.continuation.is_possible = false;
                 continue;
             }
-            // `\` begins a command wherever it stands: no operator has it.
+            // `\` starts a psql command anywhere: no operator contains it.
             if byte == b'\\' {
                 self.end_word();
                 self.last = 0;
@@ -215,7 +215,7 @@ impl Statement {
         };
     }
 
-    /// The rule of psql, but for `BEGIN` without `ATOMIC`: a function may be named `begin`.
+    /// psql's rule, except for `BEGIN` without `ATOMIC`, because a function may be named `begin`.
     fn end_word(&mut self) {
         if self.word.is_empty() {
             return;
@@ -263,7 +263,7 @@ pub(super) enum Conforming {
     Off,
 }
 
-/// An identifier or keyword without quotes, in lower case, as far as a keyword may reach.
+/// An identifier or keyword without quotes, in lower case, up to the length of a keyword.
 #[derive(Debug, Default)]
 struct Word {
     bytes: [u8; WORD_BYTES],
@@ -271,7 +271,7 @@ struct Word {
 }
 
 impl Word {
-    /// Takes a byte that begins a word, or goes on with it.
+    /// Adds a byte that starts or continues a word.
     fn takes(&mut self, byte: u8) -> bool {
         let belongs = match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => true,
@@ -294,7 +294,7 @@ impl Word {
     }
 }
 
-/// Whether the statement defines a function or procedure, which its first words say.
+/// Whether the statement defines a function or procedure, by its first words.
 #[derive(Debug, Default)]
 enum Routine {
     #[default]

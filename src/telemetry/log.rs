@@ -1,7 +1,7 @@
-//! Logger: text or JSON lines on stderr, around the progress bar, without secrets.
+//! The log: text or JSON lines on stderr, around the progress bar, without secrets.
 //!
-//! Set up once by `lib`. Only this program's own events are logged below WARN: the SDK's and hyper's show headers. What
-//! the SDK warns of while it looks for credentials and region is in this program's own error, or no problem.
+//! `lib` installs it. Below WARN only this program's events are logged, because those of the SDK and hyper contain headers. The
+//! SDK's warnings about credentials and region are in this program's error.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,15 +18,11 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::printable::{printable, printable_json};
 
 use super::Redactor;
 use super::terminal::ForPeople;
-
-/// The target of events that only a person at a terminal gets: short, without fields.
-pub const FOR_PEOPLE: &str = concat!(env!("CARGO_CRATE_NAME"), "::for_people");
-/// The target of events that only a log gets: one event with all its fields.
-pub const FOR_MACHINES: &str = concat!(env!("CARGO_CRATE_NAME"), "::for_machines");
 
 /// `LOG_LEVEL`, `LOG_FORMAT` and `NO_COLOR`.
 #[derive(Clone, Debug)]
@@ -40,10 +36,10 @@ pub struct LogSettings {
 /// `LOG_FORMAT`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text.
     #[default]
     Text,
-    /// One object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -71,14 +67,14 @@ impl LogSettings {
         Self { level: level.unwrap_or(Level::INFO), format, is_coloured, is_for_people }
     }
 
-    /// The same for what runs for days: each line has its time and its fields, on a terminal too.
+    /// The settings for the daemon: each line has its time and fields, also at a terminal.
     #[must_use]
     pub fn of_daemon(self) -> Self {
         Self { is_for_people: false, ..self }
     }
 }
 
-/// Installs the logger for the entire process.
+/// Installs the logger for the process.
 pub fn install(settings: &LogSettings, writer: LogWriter) {
     let targets = Targets::new()
         .with_default(LevelFilter::WARN)
@@ -107,7 +103,7 @@ pub fn install(settings: &LogSettings, writer: LogWriter) {
     }
 }
 
-/// Writes a field of a line of text. A value can hold others' words, which must not control the terminal.
+/// Writes a field of a text line. A value may hold foreign text, which must not control the terminal.
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     let text = format!("{value:?}");
     let text = printable(&text);
@@ -118,21 +114,29 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -
     }
 }
 
-/// Where log lines go: stderr, with the bar out of the way.
+/// Writes log lines to stderr, and keeps the progress bar intact.
 #[derive(Clone, Default)]
 pub struct LogWriter {
     bars: MultiProgress,
     redactor: Arc<RwLock<Redactor>>,
+    is_for_people: bool,
 }
 
 impl LogWriter {
-    /// With what must not be shown.
+    /// A writer for a log with these settings, which hides these secrets.
     #[must_use]
-    pub fn new(redactor: Redactor) -> Self {
-        Self { bars: MultiProgress::new(), redactor: Arc::new(RwLock::new(redactor)) }
+    pub fn new(redactor: Redactor, settings: &LogSettings) -> Self {
+        let is_for_people = settings.is_for_people;
+        Self { bars: MultiProgress::new(), redactor: Arc::new(RwLock::new(redactor)), is_for_people }
     }
 
-    /// The bars that log lines make room for.
+    /// Whether a person reads the log at a terminal: then there may be a progress bar.
+    #[must_use]
+    pub fn is_for_people(&self) -> bool {
+        self.is_for_people
+    }
+
+    /// The progress bars.
     #[must_use]
     pub fn bars(&self) -> &MultiProgress {
         &self.bars
@@ -144,7 +148,7 @@ impl LogWriter {
         self.redactor.read().unwrap_or_else(PoisonError::into_inner).clean(text).into_owned()
     }
 
-    /// Hides these secrets, too, from now on.
+    /// Also hides these secrets from now on.
     pub fn learn(&self, redactor: Redactor) {
         self.redactor.write().unwrap_or_else(PoisonError::into_inner).learn(redactor);
     }
@@ -158,7 +162,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
     }
 }
 
-/// One log line, written in one piece when it is dropped.
+/// One log line, written when it is dropped.
 pub struct Line<'a> {
     writer: &'a LogWriter,
     text: Vec<u8>,
@@ -182,12 +186,12 @@ impl Drop for Line<'_> {
             let redactor = self.writer.redactor.read().unwrap_or_else(PoisonError::into_inner);
             redactor.clean_line(&text)
         };
-        // A line of text was made printable field by field, around its own colours.
+        // The fields of a text line are escaped already, around its colours.
         let clean = match clean.strip_suffix('\n').filter(|line| line.starts_with('{')) {
             Some(json) => Cow::Owned(format!("{}\n", printable_json(json))),
             None => clean,
         };
-        // Where stderr is closed there is nobody left to tell.
+        // If stderr is closed, there is no other place to write to.
         self.writer.bars.suspend(|| drop(io::stderr().lock().write_all(clean.as_bytes())));
     }
 }

@@ -1,5 +1,4 @@
-//! Telemetry: what the program tells while it works: log lines, progress, metrics, pings and systemd's notices, with
-//! secrets taken out.
+//! Log, progress, metrics, pings and systemd notifications, without secrets.
 
 mod log;
 pub mod metrics;
@@ -9,7 +8,7 @@ mod progress;
 mod redact;
 mod terminal;
 
-pub use log::{FOR_MACHINES, FOR_PEOPLE, LogFormat, LogSettings, LogWriter, install};
+pub use log::{LogFormat, LogSettings, LogWriter, install};
 pub use notify::Notifier;
 pub use ping::{PingUrl, Pings};
 pub use progress::{Display, ProgressStyleChoice};

@@ -1,48 +1,48 @@
-//! Tells systemd how the daemon is: ready, what it does, still alive, stopping. Silent without `NOTIFY_SOCKET`.
+//! Notifies systemd of the daemon's state: ready, status, watchdog, stopping. Does nothing without `NOTIFY_SOCKET`.
 //!
-//! Used by the scheduler's loop. What cannot be told is worth a line at DEBUG and nothing else.
+//! Used by the scheduler's loop. A failed notification is only logged at DEBUG.
 
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-/// The way to the service manager.
+/// The connection to the service manager.
 #[derive(Debug)]
 pub struct Notifier {
-    /// How often the watchdog wants to hear from us, halved; systemd's own advice (`sd_watchdog_enabled(3)`).
+    /// Half the watchdog's interval, as `sd_watchdog_enabled(3)` recommends.
     every: Option<Duration>,
     heard: Option<Instant>,
 }
 
 impl Notifier {
-    /// For this process, as its environment says.
+    /// Reads the environment of this process.
     #[must_use]
     pub fn of_process() -> Self {
         Self { every: sd_notify::watchdog_enabled().map(|limit| limit / 2), heard: None }
     }
 
-    /// How often [`Self::beat`] must be called for the watchdog to be content.
+    /// The interval in which [`Self::beat`] must be called for the watchdog.
     #[must_use]
     pub fn every(&self) -> Option<Duration> {
         self.every
     }
 
-    /// It has started, and does this.
+    /// Notifies readiness and a status.
     pub fn ready(&self, status: &str) {
         tell(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
-    /// It does this now.
+    /// Notifies a status.
     pub fn status(&self, status: &str) {
         tell(&[NotifyState::Status(status)]);
     }
 
-    /// It is about to end.
+    /// Notifies the end.
     pub fn stopping(&self) {
         tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     }
 
-    /// The loop has turned. Passed on to the watchdog as often as it wants.
+    /// The loop is alive. Notifies the watchdog once per interval.
     pub fn beat(&mut self) {
         let Some(every) = self.every else { return };
         if self.heard.is_none_or(|heard| heard.elapsed() >= every) {

@@ -1,8 +1,7 @@
-//! Pings in the style of healthchecks.io: `PING_URL/start`, `PING_URL`, `PING_URL/fail`, so that somebody else notices
-//! when nothing happens any more.
+//! Pings `PING_URL/start`, `PING_URL` and `PING_URL/fail` as healthchecks.io defines, so that a service notices missing backups.
 //!
-//! Sent by `commands` around each run. A ping can neither fail a run nor hold it up: the first goes out next to it, the
-//! last has a deadline, and what does not arrive is a warning. The URL is a secret: whoever knows it can ping.
+//! `commands` sends them around each run. A ping can neither fail nor delay a run: the first is sent in the background, the last
+//! has a deadline, and a failed one is a warning. The URL is a secret: anyone who knows it can ping.
 
 use std::time::Duration;
 
@@ -13,21 +12,21 @@ use tokio::task::JoinHandle;
 
 use crate::storage::WebClient;
 
-/// One attempt, and how many there are (SPEC §9: two retries).
+/// The time limit of one attempt, and the number of attempts.
 const ATTEMPT: Duration = Duration::from_secs(3);
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
-/// All attempts together, at the end of a run.
+/// The time limit of all attempts after a run.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// The same where the program is being stopped.
+/// The same while the program stops.
 pub const SHORT_PATIENCE: Duration = Duration::from_secs(2);
-/// healthchecks.io keeps the first 100 kB.
+/// healthchecks.io stores the first 100 kB.
 const LONGEST_BODY: usize = 10_000;
 
 /// `PING_URL`, checked.
 #[derive(Clone, Debug)]
 pub struct PingUrl {
-    /// Up to the path's end, without a slash there.
+    /// The URL without query and trailing slash.
     base: SecretString,
     /// The query with its question mark.
     query: SecretString,
@@ -36,10 +35,9 @@ pub struct PingUrl {
 impl PingUrl {
     /// Reads a URL.
     ///
-    /// # Errors
-    /// Why it cannot be used; never with the URL in it.
+    /// Why it is invalid; never with the URL.
     pub fn parse(text: &str) -> Result<Self, String> {
-        // No example of a path: where it is the user's own, the redactor takes it out of this very message.
+        // No example path here: if it equals the user's, the redactor would hide it.
         if text.split_once("://").is_none_or(|(scheme, _)| !matches!(scheme, "http" | "https")) {
             return Err("must begin with https:// or http://".to_owned());
         }
@@ -50,14 +48,13 @@ impl PingUrl {
         }
         let text = text.split_once('#').map_or(text, |(text, _)| text);
         let (base, query) = text.split_once('?').map_or((text, String::new()), |(base, query)| {
-            // Kept as it is: `?create=1`, `?rid=…`.
+            // Kept unchanged: `?create=1`, `?rid=…`.
             (base, format!("?{query}"))
         });
         Ok(Self { base: base.trim_end_matches('/').to_owned().into(), query: query.into() })
     }
 
-    /// What of a URL would let somebody else ping, the URL itself and all that stands behind its host, whatever may be
-    /// wrong with it: for the redactor.
+    /// The parts of a URL that let others ping: the URL and everything after its host, valid or not, for the redactor.
     pub fn secrets(text: &str) -> impl Iterator<Item = String> {
         /// Shorter pieces are words such as `ping`.
         const SHORTEST: usize = 8;
@@ -67,16 +64,15 @@ impl PingUrl {
         let (path, query) = behind.split_once('?').unwrap_or((behind, ""));
         let pieces = path.split('/').chain(query.split(['&', '='])).chain([path, query]);
         let pieces = pieces.filter(|piece| piece.len() >= SHORTEST);
-        // A host alone lets nobody ping; a bare word may be the identifier without its URL.
+        // A host alone is no secret. A bare word may be the identifier without its URL.
         let is_host = behind.is_empty() && !host.contains('@') && (!scheme.is_empty() || host.contains('.'));
         let whole = (!is_host).then_some(text);
         pieces.chain(whole).map(str::to_owned).collect::<Vec<_>>().into_iter()
     }
 
-    /// Connects to its host, and sends nothing; says how that went, with no more of the URL than host and port.
+    /// Connects to its host without sending a ping. The text names only host and port.
     ///
-    /// # Errors
-    /// Why the host cannot be reached.
+    /// Why the host is unreachable.
     pub async fn connect(&self, limit: Duration) -> Result<String, String> {
         let uri: Uri = self.base.expose_secret().parse().map_err(|_| "it is not a URL".to_owned())?;
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("http") { 80 } else { 443 });
@@ -105,31 +101,31 @@ pub struct Pings {
 }
 
 impl Pings {
-    /// Says that a run begins, without waiting. Must be called within a tokio runtime.
+    /// Sends the start ping in the background. Must be called within a tokio runtime.
     #[must_use]
     pub fn begin(url: PingUrl) -> Self {
         let start = tokio::spawn(send(url.with("/start"), String::new()));
         Self { url, start: Some(start) }
     }
 
-    /// Of a run whose beginning nobody was told of.
+    /// Pings of a run without a start ping.
     #[must_use]
     pub fn only(url: PingUrl) -> Self {
         Self { url, start: None }
     }
 
-    /// Says that there is a backup.
+    /// Reports success.
     pub async fn succeeded(self, summary: String) {
         self.end("", summary, PATIENCE).await;
     }
 
-    /// Says that there is none, and why.
+    /// Reports a failure and its cause.
     pub async fn failed(self, cause: String, patience: Duration) {
         self.end("/fail", cause, patience).await;
     }
 
     async fn end(self, suffix: &str, mut text: String, patience: Duration) {
-        // What is late must not come after what is last.
+        // A late start ping must not arrive after the last one.
         if let Some(start) = &self.start {
             start.abort();
         }

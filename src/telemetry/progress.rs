@@ -1,18 +1,20 @@
-//! How far a backup is: a bar where stderr is a terminal, a log line every 30 s where it is not.
+//! Shows the progress of a backup: a bar where the log is for a person at a terminal, else a log line every 30 s.
 //!
-//! Started by `commands::backup` when the dump begins, and by `commands::restore` when the reading does; ended with the run. It
-//! only reads counters.
+//! `commands::backup` starts it with the dump and ends it with the run. It only reads the pipeline's counters.
 
-use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use bytesize::ByteSize;
+use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::AbortHandle;
 
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::pipeline::Progress;
 
-/// SPEC §4.10.
+use super::LogWriter;
+
+/// Often enough to see a stall, and few enough lines for a log.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 const DRAW_EVERY: Duration = Duration::from_millis(200);
 const STYLE: &str =
@@ -23,9 +25,9 @@ const READING: &str = "{spinner} {bytes} of {total_bytes} read, {binary_bytes_pe
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgressStyleChoice {
-    /// A bar where stderr is a terminal.
+    /// A bar if the log is for a person at a terminal.
     Auto,
-    /// Log lines only.
+    /// Only log lines.
     Lines,
 }
 
@@ -38,10 +40,10 @@ pub struct Display {
 impl Display {
     /// Starts showing `progress` of a dump of about `estimate` bytes.
     #[must_use]
-    pub fn start(bars: &MultiProgress, choice: ProgressStyleChoice, progress: Arc<Progress>, estimate: u64) -> Self {
-        if choice == ProgressStyleChoice::Auto && std::io::stderr().is_terminal() {
+    pub fn start(writer: &LogWriter, choice: ProgressStyleChoice, progress: Arc<Progress>, estimate: u64) -> Self {
+        if choice == ProgressStyleChoice::Auto && writer.is_for_people() {
             let style = ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar());
-            let bar = bars.add(ProgressBar::new(estimate.max(1)).with_style(style));
+            let bar = writer.bars().add(ProgressBar::new(estimate.max(1)).with_style(style));
             let task = tokio::spawn(draw(bar.clone(), progress)).abort_handle();
             return Self { task, bar: Some(bar) };
         }
@@ -51,14 +53,14 @@ impl Display {
     /// Starts showing how far a backup of so many bytes is read.
     #[must_use]
     pub fn of_reading(
-        bars: &MultiProgress,
+        writer: &LogWriter,
         choice: ProgressStyleChoice,
         read: impl Fn() -> u64 + Send + 'static,
         bytes: u64,
     ) -> Self {
-        if choice == ProgressStyleChoice::Auto && std::io::stderr().is_terminal() {
+        if choice == ProgressStyleChoice::Auto && writer.is_for_people() {
             let style = ProgressStyle::with_template(READING).unwrap_or_else(|_| ProgressStyle::default_bar());
-            let bar = bars.add(ProgressBar::new(bytes.max(1)).with_style(style));
+            let bar = writer.bars().add(ProgressBar::new(bytes.max(1)).with_style(style));
             let drawn = bar.clone();
             let draw = async move {
                 loop {
@@ -89,7 +91,7 @@ async fn draw(bar: ProgressBar, progress: Arc<Progress>) {
             bar.set_length(dumped);
         }
         bar.set_position(dumped);
-        let stored = bytesize::ByteSize(progress.uploaded()).display().iec();
+        let stored = ByteSize(progress.uploaded()).display().iec();
         bar.set_message(format!("{stored} stored"));
     }
 }
@@ -100,7 +102,11 @@ async fn write_lines(progress: Arc<Progress>, estimate: u64) {
         tokio::time::sleep(LOG_EVERY).await;
         let seconds = began.elapsed().as_secs();
         let dumped = progress.dumped();
+        let [size, total, stored] =
+            [dumped, estimate, progress.uploaded()].map(|bytes| ByteSize(bytes).display().iec());
+        tracing::info!(target: FOR_PEOPLE, "{size} of about {total} dumped, {stored} stored, after {seconds} s");
         tracing::info!(
+            target: FOR_MACHINES,
             dumped_bytes = dumped,
             stored_bytes = progress.stored(),
             uploaded_bytes = progress.uploaded(),
@@ -118,7 +124,10 @@ async fn write_reading(read: impl Fn() -> u64, bytes: u64) {
         tokio::time::sleep(LOG_EVERY).await;
         let (seconds, read) = (began.elapsed().as_secs(), read());
         let bytes_per_second = read / seconds.max(1);
+        let [done, total] = [read, bytes].map(|bytes| ByteSize(bytes).display().iec());
+        tracing::info!(target: FOR_PEOPLE, "{done} of {total} read, after {seconds} s");
         tracing::info!(
+            target: FOR_MACHINES,
             read_bytes = read,
             bytes,
             bytes_per_second,

@@ -1,34 +1,33 @@
-//! The last line of defence: takes known secrets out of whatever is about to be written.
+//! Removes known secrets from all output, as the last line of defence.
 //!
-//! No message is built with a secret in it (values are `SecretString`s, and errors never quote them); but other
-//! programs' words are passed on: `pg_dump`'s, the server's, S3's. `log` and `commands` write through this. Which values
-//! are secret, `config` knows.
+//! No message contains a secret (values are `SecretString`s, and errors never quote them), but messages quote `pg_dump`, the
+//! server and S3. `log` and `commands` write through this. `config` lists the secrets.
 
 use std::borrow::Cow;
 
 use crate::printable::printable;
 
-/// Shorter ones occur in words; taking them out would garble every message and hide nothing.
+/// Shorter secrets occur in words: hiding them would garble messages and protect nothing.
 const SHORTEST: usize = 4;
 const MASK: &str = "[hidden]";
 
-/// Knows the secrets of this process.
+/// The secrets of this process.
 #[derive(Clone, Default)]
 pub struct Redactor {
     secrets: Vec<String>,
 }
 
 impl Redactor {
-    /// Knows another's secrets, too: those of before may still come by.
+    /// Adds secrets. The old ones stay, because messages may still quote them.
     pub fn learn(&mut self, other: Self) {
         self.secrets.extend(other.secrets);
         self.sort();
     }
 
-    /// Knows these secrets, in plain text and as JSON and Debug write them.
+    /// Hides these secrets, in plain text and as JSON and Debug escape them.
     #[must_use]
     pub fn new(secrets: Vec<String>) -> Self {
-        // JSON and Debug write some characters otherwise, and lines of text are made printable before they come here.
+        // JSON and Debug escape some characters, and log lines are escaped before this.
         let escaped: Vec<String> = secrets
             .iter()
             .filter_map(|secret| serde_json::to_string(secret).ok())
@@ -41,7 +40,7 @@ impl Redactor {
         redactor
     }
 
-    /// The longest first: a secret may be a part of another.
+    /// The longest first, because one secret may contain another.
     fn sort(&mut self) {
         self.secrets.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         self.secrets.dedup();
@@ -56,8 +55,8 @@ impl Redactor {
         self.secrets.iter().fold(Cow::Borrowed(text), hide)
     }
 
-    /// A log line without secrets. Of one in JSON only the values are cleaned: a password such as `true` or `level` must
-    /// not make it something else than JSON.
+    /// A log line without secrets. In JSON only values are cleaned: a password such as `true` or `level` must not break the
+    /// JSON.
     #[must_use]
     pub fn clean_line<'a>(&self, line: &'a str) -> Cow<'a, str> {
         let clean = self.clean(line);
@@ -83,9 +82,9 @@ fn clean_strings(redactor: &Redactor, value: &mut serde_json::Value) {
     }
 }
 
-/// Takes `user:password@` out of URLs and `password=…` out of words: for text of unknown origin, such as a command
-/// line that was refused. `quoted` are the pieces of it that somebody else wrote: each is hidden in one piece where it may
-/// hold a password, which may have spaces in it.
+/// Removes `user:password@` from URLs and `password=…` from words, for text of unknown origin such as a refused command line.
+/// `quoted` are its foreign pieces: each is hidden as one piece if it may contain a password, because a password may have
+/// spaces.
 #[must_use]
 pub fn without_credentials<'a>(text: &str, quoted: impl IntoIterator<Item = &'a str>) -> String {
     let suspects = quoted.into_iter().filter(|piece| may_hold_a_password(piece));

@@ -1,6 +1,6 @@
-//! Log lines for a person at a terminal: the message, what goes with it, and what to do about it on a line of its own.
+//! Log lines for a person at a terminal: message, error and fields on one line, the hint on the next.
 //!
-//! Used by [`super::log`] where stderr is a terminal and the log is text. Events for machines do not come here.
+//! Used by [`super::log`] if stderr is a terminal and the log is text. Events for machines are filtered out.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::printable::printable;
 
-/// Fields that a person at a terminal knows: what was typed, and what the shell has.
+/// Fields that a person knows: the command, and the exit code that the shell has.
 const KNOWN: [&str; 2] = ["command", "exit_code"];
 
 /// The format.
@@ -52,7 +52,7 @@ where
     }
 }
 
-/// What an event holds, printable.
+/// The escaped fields of an event.
 #[derive(Default)]
 struct Parts {
     message: String,

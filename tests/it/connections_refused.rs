@@ -187,7 +187,7 @@ fn settings_that_reach_every_session_change_neither_question_nor_answer() {
     postgres().psql("postgres", &format!("ALTER ROLE {} NOSUPERUSER", role.name)).expect("a reader");
     let uri = format!("postgres://{}:reader@{}/{}", role.name, postgres().addr(), database.name);
     let outcome = backup_program(&database, &bucket).env("POSTGRES_CONNECTION_STRING", uri).run();
-    assert!(outcome.assert_code(11).stderr.contains("may not read 1 tables (pgx.t)"), "{}", outcome.stderr);
+    assert!(outcome.assert_code(11).stderr.contains("may not read 1 table (pgx.t)"), "{}", outcome.stderr);
 }
 
 #[test]

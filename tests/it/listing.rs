@@ -225,7 +225,7 @@ fn one_backup_is_shown_in_full_with_the_way_back() {
     let manifest = list_program(&bucket).args(["latest", "--json"]).run();
     let manifest: Value = serde_json::from_slice(&manifest.assert_code(0).stdout).expect("the manifest");
     let sum = manifest["object_sha256"].as_str().expect("a checksum");
-    for word in [&*database.name, sum, "7 in 1 tables", "sha256sum -c", "createdb -T template0", "psql -X"] {
+    for word in [&*database.name, sum, "7 in 1 table", "sha256sum -c", "createdb -T template0", "psql -X"] {
         assert!(text.contains(word), "{word:?} wanted in:\n{text}");
     }
     // The globals come before the dump, with their own checksum.

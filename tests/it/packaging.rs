@@ -67,8 +67,22 @@ fn make_install_puts_everything_where_it_belongs() {
     }
 }
 
+/// The relative links of all pages below a directory that lead to no file.
+fn broken_links(top: &Path) -> Vec<String> {
+    let mut broken = Vec::new();
+    for page in files_below(top).iter().filter(|page| page.ends_with(".md")) {
+        let path = top.join(page);
+        let text = std::fs::read_to_string(&path).expect("a page");
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        let files = links.filter(|link| !link.contains("://")).filter_map(|link| link.split('#').next());
+        let is_broken = |link: &&str| !path.with_file_name(link).exists() && !link.is_empty();
+        broken.extend(files.filter(is_broken).map(|link| format!("{page}: {link}")));
+    }
+    broken
+}
+
 #[test]
-fn make_dist_gives_an_archive_that_its_checksum_proves() {
+fn make_dist_builds_a_verifiable_archive_without_broken_links() {
     let archive = in_repository(&format!("make --silent dist PROGRAM='{PROGRAM}'")).stdout_text();
     let name = archive.trim().strip_suffix(".tar.gz").expect("an archive's name");
     in_repository("cd target/dist && sha256sum --check --strict SHA256SUMS");
@@ -86,11 +100,8 @@ fn make_dist_gives_an_archive_that_its_checksum_proves() {
     {
         assert!(top.join(file).exists(), "no {file}");
     }
+    assert_eq!(broken_links(&top), [""; 0], "pages in the archive link to files that it lacks");
     let pages = std::fs::read_to_string(top.join("docs/installation.md")).expect("how to install it");
-    for link in pages.split("](../").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
-        // What builds an image is of use to those who have the source.
-        assert!(link == "Dockerfile" || top.join(link).exists(), "the archive's docs lead to {link}");
-    }
     assert!(top.join("monitoring/alerts.yml").exists());
     let (_, command) = pages.split_once("`make install PROGRAM").expect("the command");
     let command = format!("make install PROGRAM{}", command.split('`').next().expect("its end"));

@@ -31,7 +31,7 @@ fn what_a_role_may_not_read_is_named_before_pg_dump_fails_on_it() {
     assert_eq!(outcome.code, Some(11), "{}", outcome.stderr);
     says(
         &outcome,
-        &["1 tables (public.secret_plans)", "1 sequences (public.counter)", "1 large objects", "pg_read_all_data"],
+        &["1 table (public.secret_plans)", "1 sequence (public.counter)", "1 large object", "pg_read_all_data"],
     );
 }
 
@@ -40,7 +40,7 @@ fn row_level_security_is_named_before_pg_dump_refuses_it() {
     let (outcome, _database) =
         as_role("CREATE TABLE t (a int); ALTER TABLE t ENABLE ROW LEVEL SECURITY; GRANT SELECT ON t TO ROLE");
     assert_eq!(outcome.code, Some(11), "{}", outcome.stderr);
-    says(&outcome, &["row-level security would hide rows of 1 tables (public.t)", "BYPASSRLS"]);
+    says(&outcome, &["row-level security would hide rows of 1 table (public.t)", "BYPASSRLS"]);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn names_table_with_invalid_utf8_as_well_as_possible() {
     let outcome = backup_program(&database, &bucket).env("POSTGRES_CONNECTION_STRING", uri).run();
     database.psql(&format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}")).expect("dropped");
     assert_eq!(outcome.code, Some(11), "{}", outcome.stderr);
-    says(&outcome, &["1 tables (public.\"gr\u{fffd}n\")"]);
+    says(&outcome, &["1 table (public.\"gr\u{fffd}n\")"]);
 }
 
 #[test]

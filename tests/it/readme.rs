@@ -32,8 +32,8 @@ const BLOCKS: [(&str, &[&str]); 8] = [
     (
         README,
         &[
-            "It streams `pg_dump`", // a session, shown
-            "See it work",          // `.ci/run` runs both
+            "It streams `pg_dump`",        // a session, shown
+            "Try it on temporary servers", // `.ci/run` runs both
             "**Laptop**",
             "**Docker Compose**", // shown; `image::compose` runs the file
             "**Kubernetes**",     // shown; k8s/README.md has the tested one
@@ -59,10 +59,10 @@ const BLOCKS: [(&str, &[&str]); 8] = [
     (
         SECURITY,
         &[
-            "so that it\ncannot",
-            "Then S3's answer",
-            "everything, and still",
-            "`prune`, and `backup` with a retention rule, need",
+            "it cannot replace",
+            "once more,\nand a path",
+            "check everything",
+            "`prune`, and `backup` with a retention rule, need the permissions",
         ],
     ),
     ("docs/exit-codes.md", &[]),

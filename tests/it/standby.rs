@@ -87,7 +87,7 @@ fn what_a_standby_lacks_and_what_may_cancel_the_dump_are_named() {
     let outcome = pair.backup(&bucket, "target_session_attrs=standby");
     outcome.assert_code(0);
     for words in [
-        "a standby has no rows of unlogged tables: 1 tables (public.sessions)",
+        "a standby has no rows of unlogged tables: 1 table (public.sessions)",
         "cancels queries that conflict with replay after 30000 ms",
         "hot_standby_feedback",
     ] {

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{backup_program, list_program, repository_file};
+use crate::support::stored::{name_of_day, put_backups};
 
 /// The program as it would be started with these arguments at a terminal, which `script` makes.
 fn at_terminal(program: &Program, arguments: &str) -> Program {
@@ -84,9 +85,39 @@ fn the_session_in_the_readme_is_what_the_program_prints() {
         let (command, wanted) = part.split_once('\n').expect("what it prints");
         let flags = if command == "backup" { " --no-progress" } else { "" };
         let shown = at_terminal(&program, &format!("{command}{flags}")).run();
-        let shown: Vec<_> = lines(shown.assert_code(0)).iter().map(|line| skeleton(line, &names)).collect();
-        for (index, line) in wanted.lines().take_while(|line| *line != "…").enumerate() {
+        let is_setting = |line: &str| line.starts_with("      ");
+        let shown = lines(shown.assert_code(0)).into_iter().filter(|line| !is_setting(line));
+        let shown: Vec<_> = shown.map(|line| skeleton(&line, &names)).collect();
+        let wanted = wanted.lines().take_while(|line| *line != "…").filter(|line| !is_setting(line));
+        for (index, line) in wanted.enumerate() {
             assert_eq!(shown[index], skeleton(line, &[]), "{command}: {line}");
         }
     }
+}
+
+#[test]
+fn a_log_in_json_has_no_progress_bar() {
+    let database = postgres().create_database("no_bar");
+    let bucket = s3().create_bucket("no-bar");
+    let shown = at_terminal(&backup_program(&database, &bucket), "backup --log-format json").run();
+    let shown = lines(shown.assert_code(0));
+    let is_json = |line: &String| serde_json::from_str::<serde_json::Value>(line).is_ok();
+    let others: Vec<_> = shown.iter().filter(|line| !is_json(line)).collect();
+    assert!(others.len() == 1 && others[0].starts_with(&format!("s3://{bucket}/")), "{others:#?}");
+}
+
+#[test]
+fn prune_prints_plain_lines_at_a_terminal_and_fields_to_a_log() {
+    let bucket = s3().create_bucket("plain-prune");
+    put_backups(&bucket, "app", &[320, 321, 322, 323, 324]);
+    let program = list_program(&bucket).env("S3_PATH", "app").env("BACKUP_MIN_KEEP", "1");
+    let shown = lines(at_terminal(&program, "prune --keep-last 4").run().assert_code(0));
+    let [deleted, summary] = shown.as_slice() else { panic!("{shown:#?}") };
+    assert_eq!(*deleted, format!("deleted {} (1 B)", name_of_day(320)));
+    assert!(summary.starts_with(&format!("s3://{bucket}/app/: 4 backups kept, 1 deleted (")), "{summary}");
+    let log = at_terminal(&program, "prune --keep-last 3 --log-format json").run();
+    let log = lines(log.assert_code(0));
+    let events: Vec<serde_json::Value> = log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let event = events.iter().find(|event| event["message"] == "retention").expect("an event");
+    assert!(event["retained"] == 3 && event["deleted"] == 1, "{event}");
 }

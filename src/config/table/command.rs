@@ -1,4 +1,4 @@
-//! The subcommands, as the table of settings tells them apart. Part of the table.
+//! The subcommands. Part of the table.
 
 /// Every subcommand that has settings.
 pub const ALL: &[CommandName] = &[
@@ -11,7 +11,7 @@ pub const ALL: &[CommandName] = &[
     CommandName::Restore,
 ];
 
-/// A subcommand, as far as settings are concerned.
+/// A subcommand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandName {
     /// `backup`

@@ -1,12 +1,12 @@
-//! The settings of `daemon`, and those of whoever watches backups: metrics and pings. Part of the table.
+//! The settings of `daemon` and of monitoring: metrics and pings. Part of the table.
 
 use super::{BASE, CommandName, Completion, Group, Secrecy, Setting};
 use crate::exit_code::ExitCode;
 
 const DAEMON: &[CommandName] = &[CommandName::Daemon];
-// Where the one listens, the other asks; `check` judges it.
+// The daemon listens there, `health` asks it, and `check` verifies it.
 const LISTENING: &[CommandName] = &[CommandName::Check, CommandName::Daemon, CommandName::Health];
-// `check` knows by it when a backup is too old.
+// `check` derives the largest age of a backup from it.
 const SCHEDULED: &[CommandName] = &[CommandName::Check, CommandName::Daemon];
 
 // Whatever counts days, and `restore`, which takes a local time.
@@ -21,9 +21,8 @@ pub const BACKUP_INTERVAL: Setting = Setting {
     default: "required by `daemon`",
     commands: SCHEDULED,
     refusal: ExitCode::InvalidCron,
-    help: "when to back up: a cron expression of five fields (six with seconds in front), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`",
+    help: "when to back up: a cron expression of five fields (six with seconds first), or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`",
     group: Group::Schedule,
-    is_common: true,
     completion: Completion::Words(|| vec!["@hourly", "@daily", "@weekly", "@monthly", "@yearly"]),
     ..BASE
 };
@@ -34,9 +33,8 @@ pub const BACKUP_TIMEZONE: Setting = Setting {
     value: "ZONE",
     default: "`UTC`",
     commands: ZONED,
-    help: "time zone of the schedule, of the days, weeks, months and years of retention, and of `--at`, by its IANA name, such as `Europe/Berlin`",
+    help: "IANA time zone of schedule, retention and `--at`, such as `Europe/Berlin`",
     group: Group::Schedule,
-    is_common: true,
     ..BASE
 };
 /// `BACKUP_RETRY_DELAYS`
@@ -45,7 +43,7 @@ pub const BACKUP_RETRY_DELAYS: Setting = Setting {
     value: "TIMES",
     default: "`5m,15m,45m`",
     commands: DAEMON,
-    help: "how long after a failed backup it is tried again, one time for each attempt, while the schedule's next is further away; or `off`",
+    help: "delays before a failed backup is retried, one per attempt, unless the next scheduled backup comes first; or `off`",
     group: Group::Schedule,
     ..BASE
 };
@@ -56,9 +54,8 @@ pub const LISTEN: Setting = Setting {
     value: "HOST:PORT",
     default: "none",
     commands: LISTENING,
-    help: "address of `/livez`, `/healthz`, `/status` and `/metrics`; `:9187` is that port on all addresses",
+    help: "address of the HTTP server: `/livez`, `/healthz`, `/status` and `/metrics`; `:9187` listens on all addresses",
     group: Group::Monitoring,
-    is_common: true,
     ..BASE
 };
 /// `METRICS_FILE`
@@ -67,9 +64,8 @@ pub const METRICS_FILE: Setting = Setting {
     flag: Some("metrics-file"),
     value: "FILE",
     default: "none",
-    help: "file to keep the metrics in, for the textfile collector of Prometheus's node exporter (`NAME.prom`)",
+    help: "file to write metrics to, for the textfile collector of Prometheus's node exporter (`NAME.prom`)",
     group: Group::Monitoring,
-    is_common: true,
     completion: Completion::File,
     ..BASE
 };
@@ -79,7 +75,7 @@ pub const PING_URL: Setting = Setting {
     value: "URL",
     default: "none",
     secrecy: Secrecy::Secret,
-    help: "URL to ping in the style of healthchecks.io: `/start` is appended when a backup begins, nothing when it is complete, `/fail` with the error when it failed",
+    help: "URL to ping as healthchecks.io defines: `/start` is appended when a backup starts, nothing when it succeeds, `/fail` with the error as body when it fails",
     group: Group::Monitoring,
     ..BASE
 };

@@ -1,4 +1,4 @@
-//! The settings of what is written to the terminal. Part of [`super`]'s table.
+//! The settings of the log. Part of [`super`]'s table.
 
 use super::{ALL, BASE, Completion, Group, Setting};
 use crate::telemetry::{LogFormat, LogSettings};
@@ -11,8 +11,7 @@ pub const LOG_LEVEL: Setting = Setting {
     flag: Some("log-level"),
     value: "LEVEL",
     default: "`info`",
-    help: "what is logged: `error`, `warn`, `info`, `debug` or `trace`",
-    is_common: true,
+    help: "least severe messages to log: `error`, `warn`, `info`, `debug` or `trace`",
     completion: Completion::Words(|| LogSettings::LEVELS.iter().map(|(word, _)| *word).collect()),
     ..OUTPUT
 };
@@ -22,8 +21,7 @@ pub const LOG_FORMAT: Setting = Setting {
     flag: Some("log-format"),
     value: "FORMAT",
     default: "`text`",
-    help: "`text` or `json`",
-    is_common: true,
+    help: "format of the log: `text` or `json`",
     completion: Completion::Words(|| LogFormat::WORDS.iter().map(|(word, _)| *word).collect()),
     ..OUTPUT
 };

@@ -14,6 +14,5 @@ pub const RESTORE_CONNECTION_STRING: Setting = Setting {
     commands: RESTORE,
     help: "the database to restore into: a URI or `key=value` words, exactly what libpq accepts; the flag takes no password",
     group: Group::Target,
-    is_common: true,
     ..BASE
 };

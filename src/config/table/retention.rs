@@ -5,16 +5,15 @@ use super::{BASE, CommandName, Group, Setting};
 /// The commands that delete backups, and `check`, which judges their settings.
 pub(super) const RETENTION: &[CommandName] =
     &[CommandName::Backup, CommandName::Check, CommandName::Daemon, CommandName::Prune];
-const KEEP: Setting =
-    Setting { commands: RETENTION, value: "N", default: "none", group: Group::Retention, is_common: true, ..BASE };
+const KEEP: Setting = Setting { commands: RETENTION, value: "N", default: "none", group: Group::Retention, ..BASE };
 
 /// `BACKUP_RETENTION_DAYS`
 pub const BACKUP_RETENTION_DAYS: Setting = Setting {
     variable: "BACKUP_RETENTION_DAYS",
     flag: Some("retention-days"),
-    value: "DAYS",
+    value: "N",
     default: "none: without a rule nothing is deleted",
-    help: "keep what is at most this many days older than the newest valid backup",
+    help: "keep the backups of the last N days, counted back from the newest valid one",
     ..KEEP
 };
 /// `BACKUP_KEEP_LAST`
@@ -24,36 +23,35 @@ pub const BACKUP_KEEP_LAST: Setting =
 pub const BACKUP_KEEP_HOURLY: Setting = Setting {
     variable: "BACKUP_KEEP_HOURLY",
     flag: Some("keep-hourly"),
-    help: "keep the newest backup of each of the last N hours that have one",
+    help: "keep the last N hourly backups: the newest of each hour that has one",
     ..KEEP
 };
 /// `BACKUP_KEEP_DAILY`
 pub const BACKUP_KEEP_DAILY: Setting = Setting {
     variable: "BACKUP_KEEP_DAILY",
     flag: Some("keep-daily"),
-    help: "keep the newest backup of each of the last N days that have one",
+    help: "keep the last N daily backups: the newest of each day that has one",
     ..KEEP
 };
 /// `BACKUP_KEEP_WEEKLY`
 pub const BACKUP_KEEP_WEEKLY: Setting = Setting {
     variable: "BACKUP_KEEP_WEEKLY",
     flag: Some("keep-weekly"),
-    help: "keep the newest backup of each of the last N ISO weeks that have one",
+    help: "keep the last N weekly backups: the newest of each ISO week that has one",
     ..KEEP
 };
 /// `BACKUP_KEEP_MONTHLY`
 pub const BACKUP_KEEP_MONTHLY: Setting = Setting {
     variable: "BACKUP_KEEP_MONTHLY",
     flag: Some("keep-monthly"),
-    help: "keep the newest backup of each of the last N months that have one",
+    help: "keep the last N monthly backups: the newest of each month that has one",
     ..KEEP
 };
 /// `BACKUP_KEEP_YEARLY`
 pub const BACKUP_KEEP_YEARLY: Setting = Setting {
     variable: "BACKUP_KEEP_YEARLY",
     flag: Some("keep-yearly"),
-    help: "keep the newest backup of each of the last N years that have one",
-    is_common: false,
+    help: "keep the last N yearly backups: the newest of each year that has one",
     ..KEEP
 };
 /// `BACKUP_MIN_KEEP`
@@ -61,6 +59,6 @@ pub const BACKUP_MIN_KEEP: Setting = Setting {
     variable: "BACKUP_MIN_KEEP",
     flag: Some("min-keep"),
     default: "`3`",
-    help: "the last N valid backups stay, whatever the rules say",
+    help: "keep at least the last N valid backups, whatever the rules say",
     ..KEEP
 };

@@ -1,9 +1,9 @@
-//! What a row of the table of settings says. Part of the table.
+//! The columns of the table of settings. Part of the table.
 
 use super::CommandName;
 use crate::exit_code::ExitCode;
 
-/// Whether a value may ever be shown.
+/// Whether a value may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrecy {
     /// May be printed; may have a flag.
@@ -12,7 +12,7 @@ pub enum Secrecy {
     Secret,
 }
 
-/// Where a flag stands in help texts.
+/// The group of a flag in help texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     /// Where backups go.
@@ -25,24 +25,39 @@ pub enum Group {
     Backup,
     /// When it is backed up.
     Schedule,
-    /// What is deleted afterwards.
+    /// What `check` verifies.
+    Checks,
+    /// Which backups are deleted.
     Retention,
-    /// Who is told.
+    /// Metrics, health and pings.
     Monitoring,
     /// What is written to the terminal.
     Output,
 }
 
 impl Group {
+    /// The groups in the order of help texts.
+    pub const ALL: [Self; 8] = [
+        Self::Source,
+        Self::Destination,
+        Self::Backup,
+        Self::Schedule,
+        Self::Checks,
+        Self::Retention,
+        Self::Monitoring,
+        Self::Output,
+    ];
+
     /// The heading in help texts.
     #[must_use]
-    pub fn heading(self) -> &'static str {
+    pub const fn heading(self) -> &'static str {
         match self {
             Self::Destination => "Destination",
             Self::Source => "Source",
             Self::Target => "Target",
             Self::Backup => "Backup",
             Self::Schedule => "Schedule",
+            Self::Checks => "Checks",
             Self::Retention => "Retention",
             Self::Monitoring => "Monitoring",
             Self::Output => "Output",
@@ -50,12 +65,12 @@ impl Group {
     }
 }
 
-/// What a shell offers for a flag's value. Nothing is refused by it: values are judged by `config`.
+/// What a shell completes for a flag's value. It restricts nothing: `config` judges values.
 #[derive(Clone, Copy, Debug)]
 pub enum Completion {
-    /// Nothing: only the user knows.
+    /// Nothing.
     None,
-    /// These words; others may be right, too.
+    /// These words; others may be valid, too.
     Words(fn() -> Vec<&'static str>),
     /// Files.
     File,
@@ -67,29 +82,27 @@ pub enum Completion {
     Url,
 }
 
-/// One setting: an environment variable, perhaps with a flag of the same meaning.
+/// One setting: an environment variable, and perhaps a flag.
 #[derive(Debug)]
 pub struct Setting {
-    /// The environment variable. With `_FILE` after it, the path of a file that holds the value.
+    /// The environment variable. With `_FILE` appended, it names a file that holds the value.
     pub variable: &'static str,
     /// The long flag without its dashes.
     pub flag: Option<&'static str>,
-    /// What stands for the value in help texts.
+    /// The placeholder for the value in help texts.
     pub value: &'static str,
-    /// The default in words; empty where there is none. A value that can be given stands in backticks.
+    /// The default in words; empty if there is none. A literal value is in backticks.
     pub default: &'static str,
     /// Whether the value may be shown.
     pub secrecy: Secrecy,
     /// The subcommands that use it.
     pub commands: &'static [CommandName],
-    /// The exit code of a value that cannot be used.
+    /// The exit code of an invalid value.
     pub refusal: ExitCode,
-    /// Where the flag stands in help texts.
+    /// The group of the flag.
     pub group: Group,
-    /// Whether the flag is one of the few that `-h` shows.
-    pub is_common: bool,
-    /// What a shell offers for the flag's value.
+    /// What a shell completes for the flag's value.
     pub completion: Completion,
-    /// What it does, in one sentence without a full stop. `-h` shows its first clause.
+    /// Its description, one sentence without a full stop. `-h` shows its first clause.
     pub help: &'static str,
 }

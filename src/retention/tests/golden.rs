@@ -50,7 +50,7 @@ fn table(about: &str, plan: &Plan, policy: &RetentionPolicy) -> String {
 fn line(decision: &Decision, policy: &RetentionPolicy) -> String {
     let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
     let status = decision.backup.status.filter(|status| *status != BackupStatus::Valid);
-    let status = status.map(|status| format!(" ({})", status.word())).unwrap_or_default();
+    let status = status.map(|status| format!(" ({})", status.words())).unwrap_or_default();
     format!("{} {}{status}: {}", local(decision, policy), decision.verdict.word(), reasons.join(", "))
 }
 

@@ -1,9 +1,9 @@
-//! Metrics for Prometheus: the one table of them, a record of their values, and the text that Prometheus reads.
+//! Metrics for Prometheus: their table, their values, and the text format.
 //!
-//! Written by `commands` after each run, read by `health` (`/metrics`) and by node_exporter's textfile collector
-//! (`METRICS_FILE`, see [`MetricsStore`]). `state` keeps the values from run to run as JSON beside that file. The text is the plain exposition format: that collector reads no OpenMetrics, which
-//! is the only format that the client libraries write. Each sample says by `destination` whose it is, since a host may
-//! write several files.
+//! `commands` updates them after each run. `health` serves them (`/metrics`), and node_exporter's textfile collector reads them
+//! (`METRICS_FILE`, see [`MetricsStore`]). `state` keeps the values between runs as JSON next to that file. The format is the
+//! plain exposition format, because that collector does not read OpenMetrics, which the client libraries write. Each sample has
+//! the label `destination`, because a host may write several files.
 
 mod state;
 mod store;
@@ -14,17 +14,17 @@ use std::fmt::Write as _;
 
 pub use store::{MetricsStore, RunResult};
 
-/// How a metric behaves.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Goes up and down.
+    /// May increase and decrease.
     Gauge,
-    /// Only goes up.
+    /// Only increases.
     Counter,
 }
 
 impl Kind {
-    /// The word of the format.
+    /// Its word in the text format.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -39,13 +39,13 @@ impl Kind {
 pub struct Metric {
     /// Its name, with its unit.
     pub name: &'static str,
-    /// How it behaves.
+    /// Its type.
     pub kind: Kind,
-    /// The label that it has beside `destination`.
+    /// Its label besides `destination`.
     pub label: Option<&'static str>,
-    /// The values of that label which a counter has from the start; one empty one where it has no label.
+    /// The label values that a counter has from the start; one empty value without a label.
     pub counted: &'static [&'static str],
-    /// What it is, in one sentence without a full stop.
+    /// Its description, one sentence without a full stop.
     pub help: &'static str,
 }
 
@@ -57,27 +57,27 @@ const fn counter(name: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: Kind::Counter, label: None, counted: &[""], help }
 }
 
-/// Which program it is.
+/// The version of the program.
 pub const BUILD_INFO: Metric = Metric {
     label: Some("version"),
     ..gauge("pg_s3_backup_build_info", "Always 1; the version of pg-s3-backup is in the label")
 };
-/// The last backup.
+/// The time of the last backup.
 pub const LAST_SUCCESS: Metric =
     gauge("pg_s3_backup_last_success_timestamp_seconds", "When the last backup was committed, in Unix time");
-/// How long it took.
+/// Its duration.
 pub const LAST_DURATION: Metric =
     gauge("pg_s3_backup_last_success_duration_seconds", "How long the last successful run took");
-/// Bytes in.
+/// Bytes of its dump.
 pub const LAST_DUMP_BYTES: Metric =
     gauge("pg_s3_backup_last_success_dump_bytes", "Size of the last backup's plain dump");
-/// Bytes out.
+/// Bytes of its object.
 pub const LAST_STORED_BYTES: Metric =
     gauge("pg_s3_backup_last_success_stored_bytes", "Size of the last backup's object in S3");
-/// One by the other.
+/// Their ratio.
 pub const LAST_RATIO: Metric =
     gauge("pg_s3_backup_last_success_compression_ratio", "Plain bytes for each stored byte of the last backup");
-/// Who held it up.
+/// Its bottleneck.
 pub const BOTTLENECK: Metric = Metric {
     label: Some("stage"),
     ..gauge(
@@ -85,36 +85,36 @@ pub const BOTTLENECK: Metric = Metric {
         "Share of the last dump's duration, 0 to 1, that was waited for a stage: dump, compression, or upload",
     )
 };
-/// The last run, however it ended.
+/// The time of the last run.
 pub const LAST_RUN: Metric = gauge("pg_s3_backup_last_run_timestamp_seconds", "When the last run ended, in Unix time");
-/// How it ended.
+/// Its exit code.
 pub const LAST_EXIT_CODE: Metric = gauge("pg_s3_backup_last_run_exit_code", "Exit code of the last run; 0 is a backup");
-/// The last failure of each kind.
+/// The last failure by exit code.
 pub const LAST_FAILURE: Metric = Metric {
     label: Some("exit_code"),
     ..gauge("pg_s3_backup_last_failure_timestamp_seconds", "When the last run with this exit code ended, in Unix time")
 };
-/// How many runs.
+/// The number of runs.
 pub const RUNS: Metric = Metric {
     label: Some("result"),
     counted: &["success", "failure", "skipped"],
     ..counter("pg_s3_backup_runs_total", "Runs by result: success, failure, or skipped (a tick while a backup ran)")
 };
-/// Is one running?
+/// Whether a backup is running.
 pub const IN_PROGRESS: Metric = gauge("pg_s3_backup_run_in_progress", "1 while the daemon takes a backup, else 0");
-/// The next one.
+/// The time of the next backup.
 pub const NEXT_RUN: Metric =
     gauge("pg_s3_backup_next_run_timestamp_seconds", "When the daemon takes its next backup, in Unix time");
-/// What is stored.
+/// The number of stored backups.
 pub const STORED: Metric =
     gauge("pg_s3_backup_stored_backups", "Backups in the destination when it was last looked at");
-/// How much that is.
+/// Their bytes.
 pub const STORED_BYTES: Metric =
     gauge("pg_s3_backup_stored_bytes", "Stored bytes of all backups in the destination when it was last looked at");
-/// What retention deleted.
+/// The number of backups that retention deleted.
 pub const DELETED: Metric =
     counter("pg_s3_backup_retention_deleted_backups_total", "Backups that retention deleted after a backup");
-/// How much that was.
+/// Their bytes.
 pub const DELETED_BYTES: Metric = counter(
     "pg_s3_backup_retention_deleted_bytes_total",
     "Stored bytes that retention deleted after a backup, with the backups' sidecars",
@@ -150,12 +150,12 @@ pub const METRICS: &[&Metric] = &[
     &RETENTION_FAILED,
 ];
 
-/// The values of the metrics: by name, and by the value of the metric's own label (empty where it has none).
+/// The values of the metrics, by name and label value (empty without a label).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples(BTreeMap<&'static str, BTreeMap<String, f64>>);
 
 impl Samples {
-    /// Sets a metric without a label of its own.
+    /// Sets a metric without a label.
     pub fn set(&mut self, metric: &Metric, value: f64) {
         self.set_for(metric, "", value);
     }
@@ -165,7 +165,7 @@ impl Samples {
         self.0.entry(metric.name).or_default().insert(label.to_owned(), value);
     }
 
-    /// Counts up, for a value of the label (empty where the metric has none).
+    /// Adds to a counter, for a label value (empty without a label).
     pub fn add(&mut self, metric: &Metric, label: &str, count: f64) {
         *self.0.entry(metric.name).or_default().entry(label.to_owned()).or_default() += count;
     }
@@ -175,13 +175,13 @@ impl Samples {
         self.0.remove(metric.name);
     }
 
-    /// A value without a label of its own.
+    /// The value of a metric without a label.
     #[must_use]
     pub fn get(&self, metric: &Metric) -> Option<f64> {
         self.0.get(metric.name)?.get("").copied()
     }
 
-    /// Sets every counter that is not there to 0, for each of its labels: what does not exist cannot be seen to increase.
+    /// Initialises missing counters to 0 for each label value, so that Prometheus sees their first increase.
     pub fn begin_counters(&mut self) {
         for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Counter) {
             for label in metric.counted {
@@ -191,7 +191,7 @@ impl Samples {
     }
 }
 
-/// The text for Prometheus: each metric once, with the samples of every destination.
+/// The text for Prometheus: each metric once, with the samples of all destinations.
 #[must_use]
 pub fn render(records: &[(&str, &Samples)]) -> String {
     let mut text = String::new();
@@ -212,7 +212,7 @@ pub fn render(records: &[(&str, &Samples)]) -> String {
     text
 }
 
-/// A label's value as the format wants it.
+/// A label's value, escaped for the format.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

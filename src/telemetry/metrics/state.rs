@@ -1,6 +1,6 @@
-//! The state of the metrics: what the next run needs to know, as JSON beside `METRICS_FILE`.
+//! The state of the metrics, which the next run continues, as JSON next to `METRICS_FILE`.
 //!
-//! Read and written by [`super::MetricsStore`]. The text for Prometheus is made of it and never has to be read.
+//! [`super::MetricsStore`] reads and writes it, and makes the text for Prometheus from it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use super::{METRICS, Samples};
 
 /// The version of this format.
 const VERSION: u32 = 1;
-/// Appended to the metrics file's name. No collector takes it for one of its files.
+/// Appended to the metrics file's name. Collectors ignore such names.
 const SUFFIX: &str = ".state.json";
 
 #[derive(Serialize, Deserialize)]
 struct State {
     version: u32,
-    /// By destination, by metric, by the value of the metric's own label (empty where it has none).
+    /// By destination, metric, and label value (empty without a label).
     destinations: BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>,
 }
 
-/// Where the state of a metrics file is.
+/// The path of a metrics file's state.
 pub(super) fn path_of(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(SUFFIX);
@@ -33,11 +33,11 @@ pub(super) fn encode(records: &[(&str, &Samples)]) -> String {
     let own = |samples: &Samples| samples.0.iter().map(|(name, values)| ((*name).to_owned(), values.clone())).collect();
     let destinations = records.iter().map(|(destination, samples)| ((*destination).to_owned(), own(samples))).collect();
     let json = serde_json::to_string_pretty(&State { version: VERSION, destinations });
-    // Texts and finite numbers are always JSON.
+    // Strings and finite numbers always serialize.
     json.unwrap_or_default() + "\n"
 }
 
-/// Reads a state, by destination. Ignores metrics that it does not know; `None` where it is no state.
+/// Parses a state, by destination. Ignores unknown metrics; `None` if it is invalid.
 pub(super) fn decode(text: &str) -> Option<BTreeMap<String, Samples>> {
     let State { destinations, .. } = serde_json::from_str(text).ok()?;
     let known = |metrics: BTreeMap<String, BTreeMap<String, f64>>| {

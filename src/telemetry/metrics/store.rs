@@ -1,9 +1,8 @@
-//! The record of one destination's runs, shared by whoever writes and reads it, and its files: `METRICS_FILE`, and the state
-//! next to it.
+//! The metrics of one destination and their files: `METRICS_FILE`, and the state next to it.
 //!
-//! A one-shot run reads the state that the run before it left, so that a failure does not hide when the last success was:
-//! neither one of this destination nor, where a setting is wrong, one of another. Each file is replaced atomically, since a
-//! collector may read at any moment. Nothing here can fail a backup.
+//! A run reads the state of the run before, so that a failure keeps the time of the last success, also that of another
+//! destination if a setting is wrong. Each file is replaced atomically, because a collector may read at any time. Nothing here
+//! can fail a backup.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -25,37 +24,37 @@ use crate::disk::{Disk, DiskError};
 use crate::pipeline::Bottleneck;
 use crate::retention::RetentionReport;
 
-/// A collector runs as another user.
+/// Collectors run as another user.
 const MODE: u32 = 0o644;
-/// How long its disk may take: of the 10 s that a run has to stop (SPEC §6), little is left when its end is noted.
+/// The time limit for the files. A run has 10 s to stop, and most of that is used when it writes them.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug)]
 pub struct RunResult<'a> {
-    /// When.
+    /// When it ended.
     pub ended: DateTime<Utc>,
-    /// How long it took.
+    /// Its duration.
     pub elapsed: Duration,
-    /// Its exit code's number.
+    /// Its exit code.
     pub exit_code: u8,
-    /// Plain and stored bytes of the backup; where there is none, nothing.
+    /// Bytes of the dump and of the object; `None` without a backup.
     pub bytes: Option<(u64, u64)>,
-    /// Who held the dump up.
+    /// The bottleneck of the dump.
     pub bottleneck: Option<Bottleneck>,
-    /// What retention did after it, where a rule is set.
+    /// The result of retention, if a rule is set.
     pub retention: Option<&'a RetentionReport>,
 }
 
 impl RunResult<'_> {
-    /// Of a run that came to nothing.
+    /// A run without a backup.
     #[must_use]
     pub fn without_backup(ended: DateTime<Utc>, elapsed: Duration, exit_code: u8) -> Self {
         Self { ended, elapsed, exit_code, bytes: None, bottleneck: None, retention: None }
     }
 }
 
-/// The record of a destination.
+/// The metrics of a destination.
 #[derive(Debug)]
 pub struct MetricsStore {
     destination: String,
@@ -65,30 +64,29 @@ pub struct MetricsStore {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Of this destination.
+    /// This destination's values.
     record: Samples,
-    /// What else the file holds. It stays until there is a backup in this destination: a run that failed may have been
-    /// told the wrong one.
+    /// Other destinations' values in the file. They stay until a backup of this destination succeeds, because a failed run may
+    /// have had the wrong destination.
     others: BTreeMap<String, Samples>,
 }
 
 impl MetricsStore {
-    /// Tries whether the file of metrics can be written, without a change to it.
+    /// Checks that the file can be written, without changing it.
     ///
-    /// # Errors
-    /// Why not.
+    /// Why it cannot be written.
     pub fn try_to_write(path: &Path) -> io::Result<()> {
         let file = path.to_owned();
         disk_of(path).call_here(move || try_to_replace(&file)).unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 
-    /// For a destination, with what its file holds. Where a setting is wrong and nobody knows which destination was meant,
-    /// it is the one that the file is of; where that is not known either, the file stays as it is.
+    /// Opens the metrics of a destination with the file's values. If a wrong setting hides the destination, it is that of the
+    /// file; without one the file stays unchanged.
     #[must_use]
     pub fn open(destination: Option<&str>, file: Option<PathBuf>) -> Self {
         let (file, mut others) = match file.map(read) {
             Some(Ok((file, records))) => (Some(file), records),
-            // Not to be overwritten with less than it holds.
+            // It must not be overwritten with fewer values.
             Some(Err(error)) => {
                 tracing::warn!(%error, "METRICS_FILE cannot be read, and is not written from now on");
                 (None, BTreeMap::new())
@@ -104,7 +102,7 @@ impl MetricsStore {
         forget_future(&mut record, Utc::now());
         record.remove(&BUILD_INFO);
         record.set_for(&BUILD_INFO, env!("CARGO_PKG_VERSION"), 1.0);
-        // Of a daemon that is no more.
+        // Values of a daemon that has ended.
         record.remove(&NEXT_RUN);
         record.remove(&IN_PROGRESS);
         Self { destination, file, state: Mutex::new(State { record, others }) }
@@ -116,7 +114,7 @@ impl MetricsStore {
         self.with(|record| render(&[(&self.destination, record)]))
     }
 
-    /// When the last success was, as far as is known at this time.
+    /// The time of the last success before this time.
     #[must_use]
     pub fn last_success(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let seconds = self.with(|record| record.get(&LAST_SUCCESS))?;
@@ -125,7 +123,7 @@ impl MetricsStore {
         (time <= now + CLOCK_TOLERANCE).then_some(time)
     }
 
-    /// A run has ended.
+    /// Records the end of a run.
     pub fn ended(&self, run: &RunResult<'_>) {
         self.with(|record| {
             let ended = unix(run.ended);
@@ -159,13 +157,13 @@ impl MetricsStore {
         self.save();
     }
 
-    /// A tick came while a backup ran.
+    /// Records a scheduled backup that was skipped because another one runs.
     pub fn skipped(&self) {
         self.with(|record| record.add(&RUNS, "skipped", 1.0));
         self.save();
     }
 
-    /// The destination was looked at: so many backups, of so many bytes, the newest of this time.
+    /// Records the destination's backups: their number, their bytes, and the time of the newest.
     pub fn looked(&self, backups: u64, bytes: u64, newest: Option<DateTime<Utc>>) {
         self.with(|record| {
             forget_future(record, Utc::now());
@@ -180,7 +178,7 @@ impl MetricsStore {
         self.save();
     }
 
-    /// The daemon's plans: whether a backup runs, and when the next one is due.
+    /// Records whether a backup runs and when the next one is due.
     pub fn planned(&self, running_since: Option<DateTime<Utc>>, next: Option<DateTime<Utc>>) {
         self.with(|record| {
             record.set(&IN_PROGRESS, f64::from(u8::from(running_since.is_some())));
@@ -200,7 +198,7 @@ impl MetricsStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces the files. The backup is what counts: a file that cannot be written is a warning.
+    /// Replaces the files. A failure is a warning: the backup is committed.
     fn save(&self) {
         let Some(path) = &self.file else { return };
         let (kept, text) = {
@@ -218,14 +216,14 @@ impl MetricsStore {
     }
 }
 
-/// A success that lies in the future, by a clock or a name that was wrong, would keep alerts quiet until then.
+/// Ignores a success in the future, which would silence alerts until then.
 fn forget_future(record: &mut Samples, now: DateTime<Utc>) {
     if record.get(&LAST_SUCCESS).is_some_and(|success| success > unix(now + CLOCK_TOLERANCE)) {
         record.remove(&LAST_SUCCESS);
     }
 }
 
-/// What retention did. Without a rule nothing can be blocked: an alert on an earlier one ends.
+/// Records the result of retention. Without a rule nothing is blocked, and an earlier alert ends.
 fn retained(record: &mut Samples, report: Option<&RetentionReport>) {
     let Some(report) = report else {
         record.remove(&RETENTION_BLOCKED);
@@ -242,13 +240,13 @@ fn retained(record: &mut Samples, report: Option<&RetentionReport>) {
     }
 }
 
-/// Nothing here may hold a run up that is on its way out.
+/// A slow disk must not delay the end of a run.
 fn disk_of(path: &Path) -> Disk {
     Disk::of(path).within(PATIENCE)
 }
 
-/// What the files hold: the state, or the text where version 1 wrote it and where the state is damaged. A file that is not
-/// there, or is another user's, holds nothing.
+/// The values in the files: those of the state, or of the text if version 1 wrote it or if the state is damaged. A missing or
+/// foreign file has none.
 fn read(path: PathBuf) -> Result<(PathBuf, BTreeMap<String, Samples>), DiskError> {
     let file = path.clone();
     let records = disk_of(&path).call_here(move || {
@@ -259,7 +257,7 @@ fn read(path: PathBuf) -> Result<(PathBuf, BTreeMap<String, Samples>), DiskError
     Ok((path, records))
 }
 
-/// Whether such a file can be made next to it, and renamed to it; the file itself stays as it is.
+/// Checks that a file can be created next to it and renamed; the file itself stays unchanged.
 fn try_to_replace(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
@@ -269,7 +267,7 @@ fn try_to_replace(path: &Path) -> io::Result<()> {
     made.and_then(|_| std::fs::remove_file(&temporary))
 }
 
-/// Hidden, and not `.prom`: no collector takes it for one of its files.
+/// A hidden name without `.prom`, which collectors ignore.
 fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
@@ -279,13 +277,13 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     let temporary = beside(path);
     let written = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&temporary);
     let replaced = written.and_then(|mut file| {
-        // The umask may have taken something from it.
+        // The umask may have removed permissions.
         file.set_permissions(std::fs::Permissions::from_mode(MODE))?;
         file.write_all(text.as_bytes())?;
         std::fs::rename(&temporary, path)
     });
     if replaced.is_err() {
-        // May not be there.
+        // It may not exist.
         let _ = std::fs::remove_file(&temporary);
     }
     replaced
@@ -302,7 +300,7 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
-/// To three digits.
+/// Rounded to three digits.
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

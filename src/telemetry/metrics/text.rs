@@ -1,19 +1,19 @@
-//! Reads the metrics back from the text for Prometheus, where no state is next to it.
+//! Reads the metrics from the text for Prometheus, if there is no state next to it.
 //!
-//! Called by [`super::MetricsStore`]. Version 1 kept its state in that text alone: its last success is carried over.
+//! Called by [`super::MetricsStore`]. Version 1 had no other state: its last success is kept.
 
 use std::collections::BTreeMap;
 
 use super::{METRICS, Metric, Samples};
 
-/// Names of version 1 and today's.
+/// Names of version 1, and the new ones.
 const RENAMED: [(&str, &str); 3] = [
     ("pg_s3_backup_kept_backups", "pg_s3_backup_stored_backups"),
     ("pg_s3_backup_kept_bytes", "pg_s3_backup_stored_bytes"),
     ("pg_s3_backup_retention_frozen", "pg_s3_backup_retention_blocked"),
 ];
 
-/// Reads the text, by destination. Ignores what it does not know.
+/// Parses the text, by destination. Ignores unknown metrics.
 pub(super) fn parse(text: &str) -> BTreeMap<String, Samples> {
     let mut records: BTreeMap<String, Samples> = BTreeMap::new();
     for (destination, metric, label, value) in text.lines().filter_map(sample) {
@@ -22,7 +22,7 @@ pub(super) fn parse(text: &str) -> BTreeMap<String, Samples> {
     records
 }
 
-/// The destination, the metric, the value of its own label (empty where it has none) and the value of one line.
+/// The destination, metric, label value (empty without a label) and value of a line.
 fn sample(line: &str) -> Option<(String, &'static Metric, String, f64)> {
     let (name, rest) = line.split_once('{')?;
     let name = RENAMED.iter().find(|(old, _)| *old == name).map_or(name, |(_, new)| *new);
@@ -36,7 +36,7 @@ fn sample(line: &str) -> Option<(String, &'static Metric, String, f64)> {
     Some((destination, metric, label, value))
 }
 
-/// A label's value up to its closing quote, and what follows that.
+/// A label's value up to its closing quote, and the rest.
 fn unescaped(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut letters = text.char_indices();

@@ -61,7 +61,7 @@ fn packed(plain: &[u8]) -> Vec<u8> {
 fn reads_valid_backup_to_its_end_with_and_without_a_manifest() {
     let (bucket, key) = backed_up(&database());
     let checked = deep(&bucket);
-    checked.assert(&[], &[]).says("dump_integrity", &["5000 rows in 1 tables"]).says("checksum", &["sha256"]);
+    checked.assert(&[], &[]).says("dump_integrity", &["5000 rows in 1 table"]).says("checksum", &["sha256"]);
     s3().request("DELETE", &format!("/{bucket}/{key}.json"), b"").expect("deleted");
     deep(&bucket)
         .assert(&[], &["manifest"])

@@ -29,9 +29,9 @@ const POLICY: &str = "ALTER TABLE clockwork.errand ENABLE ROW LEVEL SECURITY; \
 #[test]
 fn configuration_tables_of_extensions_are_read_and_their_other_tables_are_not() {
     let reader = Reader::new(&format!("{}; GRANT pg_read_all_data TO ROLE", extension(POLICY, true)));
-    reader.assert_printed_statements_fix_it(&["rows of 1 tables (clockwork.errand)", "BYPASSRLS"]);
+    reader.assert_printed_statements_fix_it(&["rows of 1 table (clockwork.errand)", "BYPASSRLS"]);
     let reader = Reader::new(&extension("SELECT", true));
-    reader.assert_printed_statements_fix_it(&["1 tables (clockwork.errand)", "1 sequences (clockwork.turn)", "GRANT"]);
+    reader.assert_printed_statements_fix_it(&["1 table (clockwork.errand)", "1 sequence (clockwork.turn)", "GRANT"]);
     let reader = Reader::new(&extension(POLICY, false));
     Checked::of(&reader.program()).assert(&[], &[]);
 }
@@ -59,16 +59,16 @@ fn what_only_a_superuser_may_dump_is_a_warning_and_stands_in_the_manifest() {
     let reader = Reader::new(&format!("{OF_SUPERUSERS}; GRANT pg_read_all_data TO ROLE"));
     let checked = Checked::of(&reader.program());
     checked.assert(&[], &["privileges", "privileges"]);
-    checked.says("privileges", &["leaves out 1 subscriptions (tide)", "1 user mappings (public at far)"]);
+    checked.says("privileges", &["leaves out 1 subscription (tide)", "1 user mapping (public at far)"]);
     let without = reader.program().env("PG_DUMP_ARGS", "--no-subscriptions");
-    Checked::of(&without).assert(&[], &["privileges"]).says("privileges", &["user mappings"]);
+    Checked::of(&without).assert(&[], &["privileges"]).says("privileges", &["user mapping"]);
 
     let bucket = s3().create_bucket("subscription");
     let backup = s3_program(&bucket).env("POSTGRES_CONNECTION_STRING", reader.uri()).arg("backup").run();
     backup.assert_code(0);
     let stored = manifest(&bucket, &s3().keys(&bucket, "").remove(0));
     let warnings = stored["warnings"].to_string();
-    for words in ["pg_dump warned: subscriptions not dumped", "options (passwords) of 1 user mappings"] {
+    for words in ["pg_dump warned: subscriptions not dumped", "options (passwords) of 1 user mapping"] {
         assert!(warnings.contains(words), "{words:?} wanted in {warnings}");
     }
     // A superuser dumps all of it.
@@ -105,7 +105,7 @@ fn names_partitions_with_moving_rows_and_the_argument_that_helps() {
         "privileges",
         &[
             "rows of 2 partitioned tables (public.swatch, public.swirl)",
-            "ranges of 1 partitioned tables (public.guests)",
+            "ranges of 1 partitioned table (public.guests)",
         ],
     );
     assert_eq!(checked.hint("privileges"), "add --load-via-partition-root to PG_DUMP_ARGS");
@@ -113,5 +113,5 @@ fn names_partitions_with_moving_rows_and_the_argument_that_helps() {
     Checked::of(&remedied).assert(&[], &[]);
     // Later ones see a key that is an enum by themselves.
     let later = reader.program().env("PG_DUMP_PATH", installed_clients("18"));
-    Checked::of(&later).says("privileges", &["rows of 1 partitioned tables (public.swirl)"]);
+    Checked::of(&later).says("privileges", &["rows of 1 partitioned table (public.swirl)"]);
 }

@@ -108,6 +108,29 @@ fn everything_that_is_well_is_ok_and_leaves_nothing() {
 }
 
 #[test]
+fn lists_changed_settings_without_secrets() {
+    let database = shop();
+    let (bucket, _) = backed_up(&database);
+    let program =
+        check_program(&database, &bucket).env("S3_PATH", "/app/").args(["--keep-daily", "7", "--max-age", "none"]);
+    let settings = Checked::of(&program).report["settings"].clone();
+    for (variable, value) in [
+        ("S3_BUCKET", &*bucket),
+        ("S3_PATH", "app"),
+        ("BACKUP_KEEP_DAILY", "7"),
+        ("POSTGRES_CONNECTION_STRING", "set"),
+        ("S3_SECRET_KEY", "set"),
+    ] {
+        assert_eq!(settings[variable], value, "{settings:#}");
+    }
+    assert!(settings.get("BACKUP_COMPRESSION_LEVEL").is_none(), "a default is not listed: {settings:#}");
+    let text = program.run().stdout_text();
+    assert!(text.contains("\n                      BACKUP_KEEP_DAILY=7\n"), "{text}");
+    let secrets = [&database.server().password, &s3().secret_key];
+    assert!(secrets.iter().all(|secret| !text.contains(secret.as_str())), "{text}");
+}
+
+#[test]
 fn the_json_is_what_the_documents_say() {
     let database = shop();
     let (bucket, key) = backed_up(&database);
@@ -126,6 +149,8 @@ fn the_json_is_what_the_documents_say() {
         (version.split_whitespace().next().expect("a version"), "VERSION"),
     ];
     let mut report = checked.report.clone();
+    // They differ from machine to machine; `lists_changed_settings_without_secrets` checks them.
+    report["settings"] = serde_json::json!({});
     for check in report["checks"].as_array_mut().expect("an array") {
         check["elapsed_ms"] = 0.into();
         let detail = check["detail"].as_str().expect("a text").to_owned();
@@ -158,7 +183,9 @@ fn prints_one_line_for_each_check_and_one_for_each_hint() {
     let outcome = check_program(&database, &bucket).args(["--min-size", "1GiB"]).run();
     outcome.assert_code(super::CHECK_FAILED);
     let text = outcome.stdout_text();
-    let lines: Vec<&str> = text.lines().collect();
+    let (settings, lines): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|line| line.contains('=') && line.starts_with(' '));
+    assert!(settings.iter().any(|line| line.trim() == format!("S3_BUCKET={bucket}")), "{text}");
     assert_eq!(lines.len(), ALL.len() + 2, "{text}");
     assert!(lines[0].starts_with("ok    settings        backups are at s3://"), "{text}");
     assert!(lines[16].starts_with("fail  size            ") && lines[17].contains("-> look whether"), "{text}");
