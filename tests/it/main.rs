@@ -55,6 +55,7 @@ mod readme;
 mod refusals;
 mod restore_commands;
 mod restore_replace;
+mod restore_roles;
 mod restore_scratch;
 mod retention_of_backup;
 mod round_trip;
