@@ -33,6 +33,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "check" -d
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "daemon" -d 'Take backups on a schedule until stopped'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "health" -d 'Ask the daemon on this host whether it is alive: for a container\'s health check'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "prune" -d 'Delete the backups that no rule keeps, and abort this tool\'s own abandoned uploads'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "restore" -d 'Restore a backup into a database, a file or stdout; verified, or not at all'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET]' -r -f
@@ -213,11 +214,50 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l dry-
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l force -d 'Delete although a safety check blocks it: a gap, a newest backup of half the size, most of the backups, a name in the future'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "completions" -d 'Print the completion script of a shell'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "backup" -d 'Take one backup: dump, compress, upload, verify, commit'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "list" -d 'List the backups of this destination, newest first'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "check" -d 'Verify configuration, connectivity and the latest backup'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "daemon" -d 'Take backups on a schedule until stopped'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "health" -d 'Ask the daemon on this host whether it is alive: for a container\'s health check'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "prune" -d 'Delete the backups that no rule keeps, and abort this tool\'s own abandoned uploads'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l at -d 'Restore the newest backup that was started at or before this time: RFC 3339, or local in `BACKUP_TIMEZONE`' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l output -d 'Write the plain dump to this file, or with `-` to stdout' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l create-db -d 'Make this database; it appears when it is complete' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l exclude-table-data -d 'Leave out the rows of tables that match: `schema.table`, with `*` and `?`' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l search-path -d 'Give functions of the dump this search_path; they run whatever stands in its schemas' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-path -d 'key prefix of one database\'s backups [env: S3_PATH]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-url -d 'endpoint of an S3-compatible server [env: S3_URL]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-region -d 'region of the bucket [env: S3_REGION]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-force-path-style -d 'address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
+false\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l pg-dump-path -d 'the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l to -d 'the database to restore into [env: RESTORE_CONNECTION_STRING]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l timezone -d 'time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
+warn\t''
+warning\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l log-format -d '`text` or `json` [env: LOG_FORMAT]' -r -f -a "text\t''
+json\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l raw -d 'Write the bytes as they are stored: to a file or stdout'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l ignore-manifest -d 'Judge the backup as one without a manifest: by itself alone'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l dry-run -d 'Restore nothing; see whether it could be done'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l json -d 'Print the result as one JSON object on stdout'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-progress -d 'Draw no progress bar; log progress every 30 s instead'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l replace -d 'Where that database exists, rename it and put the new one into its place'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l keep-failed -d 'Keep a database that could not be filled, under its scratch name'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-owner -d 'Leave owners out: the connecting role owns everything'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-privileges -d 'Leave grants out'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-tablespaces -d 'Leave tablespaces out'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-comments -d 'Leave comments out'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l create-roles -d 'Make missing roles, without login'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l globals -d 'Make missing roles and their memberships as the globals have them'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-database-settings -d 'Leave out owner, grants and settings of the database itself'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-analyze -d 'Gather no statistics afterwards'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "backup" -d 'Take one backup: dump, compress, upload, verify, commit'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "list" -d 'List the backups of this destination, newest first'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "check" -d 'Verify configuration, connectivity and the latest backup'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "daemon" -d 'Take backups on a schedule until stopped'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "health" -d 'Ask the daemon on this host whether it is alive: for a container\'s health check'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "prune" -d 'Delete the backups that no rule keeps, and abort this tool\'s own abandoned uploads'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "restore" -d 'Restore a backup into a database, a file or stdout; verified, or not at all'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

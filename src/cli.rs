@@ -4,6 +4,7 @@
 //! neither `X_FILE`, nor how to report all problems at once, nor this program's exit codes.
 
 mod flags;
+mod restore;
 mod values;
 
 use clap::builder::TypedValueParser as _;
@@ -15,6 +16,7 @@ use crate::config::table::{CommandName, PG_DUMP_ARGS, SETTINGS, Setting};
 
 pub use flags::definition;
 use flags::{Suggested, accepted_arguments};
+pub use restore::{IntoDatabase, RestoreArgs};
 pub use values::{BackupRef, Limit, MinIdle};
 
 /// PostgreSQL backups in S3; a backup that is listed is complete and restorable.
@@ -39,6 +41,8 @@ pub enum Command {
     Health,
     /// Verify configuration, connectivity and the latest backup
     Check(CheckArgs),
+    /// Restore a backup into a database, a file or stdout; verified, or not at all
+    Restore(Box<RestoreArgs>),
     /// Delete the backups that no rule keeps, and abort this tool's own abandoned uploads
     Prune(PruneArgs),
     /// Print the completion script of a shell
@@ -175,6 +179,7 @@ impl Command {
             Self::Health => CommandName::Health,
             Self::Check(_) => CommandName::Check,
             Self::Prune(_) => CommandName::Prune,
+            Self::Restore(_) => CommandName::Restore,
             Self::Completions(_) => CommandName::Completions,
         }
     }

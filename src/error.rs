@@ -9,6 +9,7 @@ use crate::config::Problems;
 use crate::exit_code::ExitCode;
 use crate::health::probe::NotAlive;
 use crate::interrupt::Interrupt;
+use crate::restore::RestoreError;
 use crate::retention::PruneError;
 use crate::storage::StorageError;
 
@@ -45,6 +46,9 @@ pub enum Error {
         /// `s3://bucket/path/`.
         location: String,
     },
+    /// There is nothing restored.
+    #[error(transparent)]
+    Restore(RestoreError),
     /// A check failed.
     #[error(transparent)]
     Check(CheckError),
@@ -79,6 +83,7 @@ impl Error {
             Self::Listen { .. } => ExitCode::InvalidSetting,
             Self::Backup(error) => error.exit_code(),
             Self::Check(error) => error.exit_code(),
+            Self::Restore(error) => error.exit_code(),
             Self::Storage(error) => error.exit_code(),
             Self::Output(_) => ExitCode::OutputFailed,
             Self::PruneIncomplete(_) => ExitCode::PruneIncomplete,
@@ -95,6 +100,15 @@ impl From<BackupError> for Error {
         match error {
             BackupError::Interrupted(interrupt) => Self::Interrupted(interrupt),
             error => Self::Backup(error),
+        }
+    }
+}
+
+impl From<RestoreError> for Error {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Interrupted(interrupt) => Self::Interrupted(interrupt),
+            error => Self::Restore(error),
         }
     }
 }

@@ -96,7 +96,12 @@ pub const EXIT_CODES: [ExitCodeRow; 17] = [
         "check failed",
         "at least one of the things that check tried is not well; for health: the daemon does not say that its loop turns",
     ),
-    row(ExitCode::RestoreFailed, 15, "restore failed", "no such backup at this destination (also for list)"),
+    row(
+        ExitCode::RestoreFailed,
+        15,
+        "restore failed",
+        "the target is as it was before; or no such backup at this destination (also for list)",
+    ),
     row(
         ExitCode::AlreadyRunning,
         16,

@@ -20,6 +20,7 @@
 //! | [`archive`] | stored backups: names, manifests, restore instructions, what a destination holds, and the reader |
 //! | [`retention`] | the plan of deletions, the safety checks that block it, and the deleting |
 //! | [`check`] | verifies everything that a backup needs, and the latest backup |
+//! | [`restore`] | brings a backup back into a database, a file or stdout |
 //! | [`scheduler`], [`health`] | the daemon's loop, and its HTTP server |
 //! | [`telemetry`] | log, progress, metrics, pings, without secrets |
 //! | [`printable`] | text of others without what would control a terminal |
@@ -27,7 +28,7 @@
 //! | [`error`] | why a command failed; only [`commands`] sees it, each module has its own error |
 //! | [`exit_code`], [`error_chain`], [`environment`], [`interrupt`], [`disk`] | leaves: the table of exit codes, errors as text, the process's environment, signals, file system calls with a deadline |
 //!
-//! Dependencies point one way, which a test holds: `commands -> backup | check | scheduler -> retention -> archive -> storage ->
+//! Dependencies point one way, which a test holds: `commands -> backup | check | restore | scheduler -> retention -> archive -> storage ->
 //! spool -> proof -> pipeline | postgres`. [`config`] fills the settings of all of them and is seen by [`cli`], [`manual`] and
 //! [`commands`] alone.
 //!
@@ -45,6 +46,8 @@
 //! - **`check`**: [`check::Check::run`] tries each thing that a backup needs and adds a [`check::CheckResult`] for each; with
 //!   `--deep` it reads the latest backup ([`archive::Reader`]): downloads it in parallel ranges, unpacks it, and judges the dump
 //!   as the pipeline does.
+//! - **`restore`**: [`commands::restore`] has [`restore::choose()`] find the backup, and the target read it through the same reader;
+//!   nothing counts as restored without an [`archive::VerifiedStream`].
 //! - **`daemon`**: [`scheduler::Scheduler`] starts the same run as `backup` at each tick of its [`scheduler::Schedule`];
 //!   [`health::Server`] answers over HTTP from the [`scheduler::Heartbeat`].
 //! - **`health`**: [`health::probe`] asks a local daemon.
@@ -190,6 +193,7 @@ async fn dispatch(cli: &Cli, context: &Context<'_>, interrupts: Interrupts) -> R
         Command::Daemon(args) => Box::pin(commands::daemon::run(context, args, interrupts)).await,
         Command::Prune(args) => Box::pin(commands::prune::run(context, args, interrupts)).await,
         Command::Check(args) => Box::pin(commands::check::run(context, args, interrupts)).await,
+        Command::Restore(args) => Box::pin(commands::restore::run(context, args, interrupts)).await,
         Command::Completions(args) => commands::completions::run(context, args),
         Command::Health => unless(interrupts, commands::health::run(context)).await,
         Command::List(args) => {

@@ -54,6 +54,16 @@ pub const EXAMPLES: &[Example] = &[
         "pg-s3-backup prune --dry-run --retention-days 14 --keep-monthly 12",
     ),
     example(
+        CommandName::Restore,
+        "Write the latest backup to a file, as plain SQL",
+        "pg-s3-backup restore --output shop.sql",
+    ),
+    example(
+        CommandName::Restore,
+        "See which version of PostgreSQL the latest backup is of",
+        "pg-s3-backup restore | grep '^-- Dumped from'",
+    ),
+    example(
         CommandName::Daemon,
         "Back up each night at 2 in Berlin, without another scheduler",
         "pg-s3-backup daemon --interval '0 2 * * *' --timezone Europe/Berlin",

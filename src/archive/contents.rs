@@ -1,9 +1,9 @@
 //! What the bytes of a stored backup are: their sha256, their one gzip member, and the dump in it.
 //!
-//! Made by [`super::Reader`] as the bytes come, in order. Without a manifest there are no checksums to compare with, but gzip
-//! and the dump's end still prove themselves. Memory is what one piece unpacks to.
+//! Made by [`super::Reader`] as the bytes come, in order; judged by `verify`. Memory is 32 KiB beside gzip's own.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
 
 use flate2::Crc;
 use flate2::write::GzDecoder;
@@ -11,48 +11,72 @@ use sha2::{Digest, Sha256};
 
 use crate::pipeline::scanner::{ScanReport, Scanner};
 
-/// A backup that was read to its end.
+/// A backup that was read, to its end or to its first damage.
 #[derive(Debug)]
 pub struct Contents {
-    /// Stored bytes.
-    pub bytes: u64,
-    /// Their sha256, in hexadecimal.
-    pub sha256: String,
+    /// Stored bytes, and their sha256 in hexadecimal; `None` where the reading ended at damage.
+    pub(super) stored: Option<(u64, String)>,
     /// What they unpack to, or what is wrong with the gzip member.
-    pub dump: Result<Dump, String>,
+    pub(super) dump: Result<Dump, String>,
 }
 
 /// What a backup unpacks to.
 #[derive(Debug)]
 pub struct Dump {
     /// CRC-32 of the plain dump.
-    pub crc32: u32,
+    pub(super) crc32: u32,
     /// Rows, and whether the dump is complete.
-    pub scan: ScanReport,
+    pub(super) scan: ScanReport,
+}
+
+/// What the sink gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// The plain dump.
+    Plain,
+    /// The bytes as they are stored.
+    Stored,
+}
+
+/// What follows where gzip is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// The rest is counted and hashed.
+    ReadOn,
+    /// Nothing: the reading ends.
+    End,
 }
 
 /// A backup that is being read.
-pub(super) struct Unpacker {
+pub(super) struct Unpacker<W: Write> {
     bytes: u64,
     sha256: Sha256,
-    gzip: GzDecoder<Plain>,
+    gzip: GzDecoder<Tap<W>>,
     flaw: Option<String>,
+    damage: Damage,
 }
 
-impl Default for Unpacker {
-    fn default() -> Self {
-        Self { bytes: 0, sha256: Sha256::new(), gzip: GzDecoder::new(Plain::default()), flaw: None }
+impl<W: Write> Unpacker<W> {
+    /// At the first byte of the object.
+    pub fn new(sink: W, form: Form, damage: Damage) -> Self {
+        let tap = Tap { crc: Crc::new(), scanner: Scanner::default(), sink: Some(sink), form, failed: None };
+        Self { bytes: 0, sha256: Sha256::new(), gzip: GzDecoder::new(tap), flaw: None, damage }
     }
-}
 
-impl Unpacker {
-    /// Takes the next bytes of the object. After a flaw of gzip they are only counted and hashed.
-    pub fn take(&mut self, piece: &[u8]) {
+    /// Takes the next bytes of the object; breaks where no more are wanted.
+    pub fn take(&mut self, piece: &[u8]) -> ControlFlow<()> {
+        self.gzip.get_mut().put(Form::Stored, piece);
         if self.flaw.is_none() {
             self.flaw = self.unpack(piece).err();
         }
         self.sha256.update(piece);
         self.bytes += piece.len() as u64;
+        let is_over = self.gzip.get_ref().failed.is_some() || self.is_cut_short();
+        if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn is_cut_short(&self) -> bool {
+        self.flaw.is_some() && self.damage == Damage::End
     }
 
     fn unpack(&mut self, piece: &[u8]) -> Result<(), String> {
@@ -68,36 +92,65 @@ impl Unpacker {
         Ok(())
     }
 
-    /// What it was, after the last byte.
-    pub fn finish(mut self) -> Contents {
+    /// The sink, and what the object was, after its last byte; or why the sink did not take it.
+    pub fn finish(mut self) -> (W, io::Result<Contents>) {
+        // What gzip still holds back after damage is not wanted.
+        let sink = self.flaw.is_some().then(|| self.take_sink());
         let ended = self
             .gzip
             .try_finish()
             .map_err(|_| format!("after {} bytes gzip has not ended, or its checksum or length differs", self.bytes));
-        let plain = std::mem::take(self.gzip.get_mut());
+        let is_cut_short = self.is_cut_short();
+        let sink = sink.unwrap_or_else(|| self.take_sink());
+        let tap = self.gzip.get_mut();
+        let (crc32, scan, failed) = (tap.crc.sum(), std::mem::take(&mut tap.scanner).finish(), tap.failed.take());
         let dump = match self.flaw {
             Some(flaw) => Err(flaw),
-            None => ended.map(|()| Dump { crc32: plain.crc.sum(), scan: plain.scanner.finish() }),
+            None => ended.map(|()| Dump { crc32, scan }),
         };
-        Contents { bytes: self.bytes, sha256: hex::encode(self.sha256.finalize()), dump }
+        let stored = (!is_cut_short).then(|| (self.bytes, hex::encode(self.sha256.finalize())));
+        (sink, failed.map_or(Ok(Contents { stored, dump }), Err))
+    }
+
+    /// The sink, to which nothing more is written.
+    pub fn into_sink(mut self) -> W {
+        self.take_sink()
+    }
+
+    fn take_sink(&mut self) -> W {
+        let sink = self.gzip.get_mut().sink.take();
+        sink.unwrap_or_else(|| unreachable!("it is taken once"))
     }
 }
 
-/// Where the plain dump goes: every byte is looked at, and none kept.
-#[derive(Default)]
-struct Plain {
+/// Where the plain dump goes: every byte is looked at, handed on, and none kept.
+struct Tap<W> {
     crc: Crc,
     scanner: Scanner,
+    sink: Option<W>,
+    form: Form,
+    failed: Option<io::Error>,
 }
 
-impl Write for Plain {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+impl<W: Write> Tap<W> {
+    /// Hands bytes in this form on, where they are wanted in it, up to the first that are not taken.
+    fn put(&mut self, form: Form, bytes: &[u8]) {
+        if let Some(sink) = self.sink.as_mut().filter(|_| self.form == form && self.failed.is_none()) {
+            self.failed = sink.write_all(bytes).err();
+        }
+    }
+}
+
+impl<W: Write> Write for Tap<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.crc.update(bytes);
         self.scanner.scan(bytes);
+        self.put(Form::Plain, bytes);
+        // What the sink says is no flaw of gzip's.
         Ok(bytes.len())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -120,10 +173,10 @@ mod tests {
     /// Reads it in pieces of several sizes: where one ends must not matter.
     fn read(object: &[u8]) -> Result<Option<String>, String> {
         let outcomes = [1, 7, 18, object.len()].map(|size| {
-            let mut unpacker = Unpacker::default();
-            object.chunks(size).for_each(|piece| unpacker.take(piece));
-            let contents = unpacker.finish();
-            assert_eq!(contents.sha256, hex::encode(Sha256::digest(object)));
+            let mut unpacker = Unpacker::new(io::sink(), Form::Plain, Damage::ReadOn);
+            object.chunks(size).for_each(|piece| assert!(unpacker.take(piece).is_continue()));
+            let contents = unpacker.finish().1.expect("a sink takes everything");
+            assert_eq!(contents.stored, Some((object.len() as u64, hex::encode(Sha256::digest(object)))));
             contents.dump.map(|dump| dump.scan.flaw.map(|flaw| flaw.to_string()))
         });
         let first = outcomes[0].clone();

@@ -148,14 +148,23 @@ impl<'a> Listing<'a> {
         Newest { listing: self, described, count: limit.min(self.entries.len()) }
     }
 
-    /// One backup, or the latest where none is named, and its manifest; not one that is being uploaded. The latest is the
-    /// newest valid one; where none of the newest 50 is, the newest partial one.
-    pub async fn find(&self, wanted: Option<BackupName>) -> Option<(StoredBackup, Option<Manifest>)> {
-        if let Some(name) = wanted {
-            let entry = self.entries.get(&name).filter(|entry| entry.backup.is_some())?;
-            return Some(self.full(name, *entry).await);
-        }
-        let stored = self.stored().filter(|(_, _, status)| status.is_none());
+    /// Whether a manifest is listed beside a backup.
+    #[must_use]
+    pub fn has_manifest(&self, name: BackupName) -> bool {
+        self.entries.get(&name).is_some_and(Entry::has_manifest)
+    }
+
+    /// One backup and its manifest; not one that is being uploaded.
+    pub async fn find(&self, name: BackupName) -> Option<(StoredBackup, Option<Manifest>)> {
+        let entry = self.entries.get(&name).filter(|entry| entry.backup.is_some())?;
+        Some(self.full(name, *entry).await)
+    }
+
+    /// The latest backup, as of a time where one is given, and its manifest: the newest valid one that was started by then; where
+    /// none of the newest 50 of those is valid, the newest partial one.
+    pub async fn latest(&self, by: Option<DateTime<Utc>>) -> Option<(StoredBackup, Option<Manifest>)> {
+        let is_wanted = |name: &BackupName| by.is_none_or(|by| name.started() <= by);
+        let stored = self.stored().filter(|(name, _, status)| status.is_none() && is_wanted(name));
         let mut partial = None;
         for (name, ..) in stored.take(MANIFESTS) {
             let found = self.full(name, self.entries.get(&name).copied()?).await;

@@ -2,9 +2,9 @@
 //!
 //! [`name`] is the only place that knows the pattern of names, and [`manifest`] what is recorded beside an object.
 //! [`list_entries`] joins the listing of a destination by name: the one inventory from which [`Listing`], `retention`,
-//! `check` and the daemon decide, all by the same [`BackupStatus`]. Called by `backup`, `retention`, `check`, `commands`.
-//! [`Reader`] reads a backup from its first byte to its last and judges it: `check --deep` decides what follows. Nothing here
-//! writes to S3.
+//! `check` and the daemon decide, all by the same [`BackupStatus`]. Called by `backup`, `retention`, `check`, `restore`, `commands`.
+//! [`Reader`] reads a backup from its first byte to its last, [`Contents::verify`] judges it: `restore` and `check --deep` decide
+//! what follows. Nothing here writes to S3.
 
 mod contents;
 mod database_options;
@@ -15,10 +15,12 @@ pub mod name;
 mod reader;
 pub mod restore_instructions;
 mod status;
+mod verify;
 
 pub use contents::{Contents, Dump};
 pub use database_options::DatabaseOption;
 pub use entries::{Entries, Entry, SIDECARS, list_entries};
 pub use listing::{ListedStatus, Listing, MANIFESTS, StoredBackup, median};
-pub use reader::Reader;
+pub use reader::{HeldSink, ReadError, ReadProgress, Reader};
 pub use status::{BackupStatus, SMALLEST_DUMP, is_too_small};
+pub use verify::{Mismatch, VerifiedStream};

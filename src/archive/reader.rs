@@ -1,17 +1,23 @@
-//! Reads a stored backup to its end: downloads it on the runtime, and unpacks it beside that on a thread of its own.
+//! Reads a stored backup to its end: downloads it on the runtime, and unpacks it beside that on a thread of its own, which
+//! hands the bytes on to whoever wants them.
 //!
-//! Memory is that of a [`Download`] (4 ranges of 2 MiB), and [`PIECES`] pieces between the two.
+//! Memory is that of a [`Download`] (4 ranges of 2 MiB), [`PIECES`] pieces between the two, and what one piece unpacks to.
 
+use std::io::{self, Write};
 use std::panic::resume_unwind;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::time::sleep;
 
 use crate::storage::{Destination, Download, StorageError};
 
-use super::contents::{Contents, Unpacker};
+use super::contents::{Contents, Damage, Form, Unpacker};
 
 const LOG_EVERY: Duration = Duration::from_secs(30);
 /// Pieces that wait to be unpacked. A piece is what a connection brought at once: some hundred KiB.
@@ -21,6 +27,66 @@ const PIECES: usize = 8;
 #[derive(Debug)]
 pub struct Reader {
     download: Download,
+    progress: Arc<ReadProgress>,
+}
+
+/// How far a backup is read; shared with whoever shows it.
+#[derive(Debug)]
+pub struct ReadProgress {
+    read: AtomicU64,
+    bytes: u64,
+}
+
+impl ReadProgress {
+    /// Stored bytes that were read.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// Stored bytes in all.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// Why a backup was not read to its end. The sink comes back, so that the caller decides when it is dropped: a child whose
+/// stdin it is must be killed before that.
+#[derive(Debug)]
+pub enum ReadError<W> {
+    /// The object was replaced or deleted meanwhile, S3 refuses it, or nothing comes within the outage budget.
+    Storage {
+        /// Why.
+        error: StorageError,
+        /// Where the bytes went; they may still be written to it.
+        sink: HeldSink<W>,
+    },
+    /// The sink did not take the bytes.
+    Sink {
+        /// Why.
+        error: io::Error,
+        /// Where the bytes went.
+        sink: W,
+    },
+}
+
+/// A sink that a write may still hold. It lives at least as long as this.
+#[derive(Debug)]
+pub struct HeldSink<W>(JoinHandle<Unpacked<W>>);
+
+impl<W> HeldSink<W> {
+    /// The sink, once the last write has ended. A write to a pipe ends when its reader does.
+    pub async fn released(self) -> W {
+        joined(self.0.await).sink
+    }
+}
+
+/// What the unpacking thread leaves behind.
+#[derive(Debug)]
+struct Unpacked<W> {
+    sink: W,
+    ended: io::Result<Contents>,
 }
 
 impl Reader {
@@ -29,50 +95,131 @@ impl Reader {
     /// # Errors
     /// Where S3 refuses it, or answers nothing well within the outage budget.
     pub async fn open(destination: &Destination, file_name: &str) -> Result<Option<Self>, StorageError> {
-        Ok(destination.download(file_name).await?.map(|download| Self { download }))
+        let download = destination.download(file_name).await?;
+        Ok(download.map(|download| {
+            let progress = Arc::new(ReadProgress { read: AtomicU64::new(0), bytes: download.bytes() });
+            Self { download, progress }
+        }))
     }
 
-    /// Reads all of it, and says what it is. Dropped, it stops reading.
+    /// When the store says that the object was written.
+    #[must_use]
+    pub fn last_modified(&self) -> Option<DateTime<Utc>> {
+        self.download.last_modified()
+    }
+
+    /// How far it is, from now to the end.
+    #[must_use]
+    pub fn progress(&self) -> Arc<ReadProgress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Reads all of it, whatever is wrong with it, and says what it is; logs how far it is. Dropped, it stops reading.
     ///
     /// # Errors
     /// Where the object was replaced or deleted meanwhile, S3 refuses it, or nothing comes within the outage budget.
-    pub async fn read(mut self) -> Result<Contents, StorageError> {
+    pub async fn read(self) -> Result<Contents, StorageError> {
+        let progress = self.progress();
+        let log = async move {
+            loop {
+                sleep(LOG_EVERY).await;
+                tracing::info!(read_bytes = progress.read(), bytes = progress.bytes(), "reading the backup goes on");
+            }
+        };
+        tokio::select! {
+            read = self.run(io::sink(), (Form::Plain, Damage::ReadOn)) => match read {
+                Ok((contents, _)) => Ok(contents),
+                Err(ReadError::Storage { error, .. }) => Err(error),
+                Err(ReadError::Sink { .. }) => unreachable!("a sink takes everything"),
+            },
+            () = log => unreachable!("it has no end"),
+        }
+    }
+
+    /// Reads all of it, and writes the plain dump to the sink as it comes, in order, in a thread of its own: a sink that is
+    /// slow slows the download. Where gzip is damaged nothing more reaches the sink, and the reading ends; what did reach it
+    /// is proved by [`Contents::verify`] alone.
+    ///
+    /// Dropped, it stops reading; the sink is dropped as soon as no write holds it.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or the sink does not take it.
+    pub async fn read_into<W: Write + Send + 'static>(self, sink: W) -> Result<(Contents, W), ReadError<W>> {
+        self.run(sink, (Form::Plain, Damage::End)).await
+    }
+
+    /// As [`Self::read_into`], but writes the bytes as they are stored, and ends where gzip is damaged all the same.
+    ///
+    /// # Errors
+    /// As [`Self::read_into`].
+    pub async fn read_stored_into<W: Write + Send + 'static>(self, sink: W) -> Result<(Contents, W), ReadError<W>> {
+        self.run(sink, (Form::Stored, Damage::End)).await
+    }
+
+    async fn run<W: Write + Send + 'static>(
+        mut self,
+        sink: W,
+        (form, damage): (Form, Damage),
+    ) -> Result<(Contents, W), ReadError<W>> {
         let (pieces, received) = mpsc::channel(PIECES);
-        let unpacking = spawn_blocking(|| unpack(received));
-        let mut progress = Progress { bytes: 0, logged: Instant::now() };
-        while let Some(piece) = self.download.next().await? {
-            progress.add(piece.len(), self.download.bytes());
-            // The thread ends first only where it panics, which it says at its end.
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Stop(Arc::clone(&stop));
+        let unpacker = Unpacker::new(sink, form, damage);
+        let unpacking = spawn_blocking(move || unpack(unpacker, received, &stop));
+        loop {
+            let piece = match self.download.next().await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => break,
+                Err(error) => return Err(ReadError::Storage { error, sink: HeldSink(unpacking) }),
+            };
+            self.progress.read.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            // The thread ends first where there is nothing more to do, which it says at its end.
             if pieces.send(piece).await.is_err() {
                 break;
             }
         }
         drop(pieces);
-        // Nobody aborts it.
-        Ok(unpacking.await.unwrap_or_else(|error: JoinError| resume_unwind(error.into_panic())))
-    }
-}
-
-fn unpack(mut pieces: mpsc::Receiver<Bytes>) -> Contents {
-    let mut unpacker = Unpacker::default();
-    while let Some(piece) = pieces.blocking_recv() {
-        unpacker.take(&piece);
-    }
-    unpacker.finish()
-}
-
-/// How far the reading is, for the log.
-struct Progress {
-    bytes: u64,
-    logged: Instant,
-}
-
-impl Progress {
-    fn add(&mut self, piece: usize, of: u64) {
-        self.bytes += piece as u64;
-        if self.logged.elapsed() > LOG_EVERY {
-            self.logged = Instant::now();
-            tracing::info!(read_bytes = self.bytes, bytes = of, "reading the backup goes on");
+        stopped.defuse();
+        let Unpacked { sink, ended } = joined(unpacking.await);
+        match ended {
+            Ok(contents) => Ok((contents, sink)),
+            Err(error) => Err(ReadError::Sink { error, sink }),
         }
     }
+}
+
+/// Stops the thread before its next piece, however the reading ends.
+struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Has the thread come to its end.
+    fn defuse(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Nobody aborts the thread.
+fn joined<T>(ended: Result<T, JoinError>) -> T {
+    ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
+}
+
+fn unpack<W: Write>(mut unpacker: Unpacker<W>, mut pieces: mpsc::Receiver<Bytes>, stop: &AtomicBool) -> Unpacked<W> {
+    while let Some(piece) = pieces.blocking_recv() {
+        if stop.load(Ordering::Relaxed) || unpacker.take(&piece).is_break() {
+            break;
+        }
+    }
+    // The download must not wait for what follows.
+    drop(pieces);
+    if stop.load(Ordering::Relaxed) {
+        return Unpacked { sink: unpacker.into_sink(), ended: Err(io::ErrorKind::Interrupted.into()) };
+    }
+    let (sink, ended) = unpacker.finish();
+    Unpacked { sink, ended }
 }

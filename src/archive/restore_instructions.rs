@@ -50,6 +50,20 @@ pub fn commands(place: &Place<'_>, manifest: Option<&Manifest>) -> Vec<String> {
     lines
 }
 
+/// The command that has a store bring an archived object back for a week. `storage_class` is what the store calls its archive.
+#[must_use]
+pub fn restore_request(place: &Place<'_>, storage_class: Option<&str>) -> String {
+    let path = place.location.strip_prefix("s3://").unwrap_or(place.location);
+    let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+    let endpoint = place.endpoint.map_or_else(String::new, |url| format!(" --endpoint-url {}", word(url)));
+    // What moves by itself comes back for good.
+    let days = if storage_class == Some("INTELLIGENT_TIERING") { "" } else { "Days=7," };
+    let (bucket, key) = (word(bucket), word(key));
+    format!(
+        "aws{endpoint} s3api restore-object --bucket {bucket} --key {key} --restore-request '{days}GlacierJobParameters={{Tier=Standard}}'"
+    )
+}
+
 impl Manifest {
     /// With the commands that restore it from where it is.
     #[must_use]
@@ -164,6 +178,16 @@ mod tests {
             format!("(set -o pipefail; gunzip -c NAME.sql.gz | {writable} psql -X -v ON_ERROR_STOP=1 -d shop)"),
         ];
         assert_eq!(commands(&place, Some(&manifest(&[]))), wanted);
+    }
+
+    #[test]
+    fn an_archived_object_is_asked_for() {
+        let place = Place { location: "s3://b/my path/NAME.sql.gz", endpoint: Some("http://s3.example:9000") };
+        let wanted = "aws --endpoint-url http://s3.example:9000 s3api restore-object --bucket b --key 'my path/NAME.sql.gz' \
+                      --restore-request 'Days=7,GlacierJobParameters={Tier=Standard}'";
+        assert_eq!(restore_request(&place, Some("GLACIER")), wanted);
+        let by_itself = restore_request(&PLACE, Some("INTELLIGENT_TIERING"));
+        assert!(by_itself.ends_with("--restore-request 'GlacierJobParameters={Tier=Standard}'"), "{by_itself}");
     }
 
     fn createdb(fields: &[(&str, serde_json::Value)]) -> String {

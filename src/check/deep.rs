@@ -1,10 +1,10 @@
 //! Compares a backup, read to its last byte, with what its manifest says.
 //!
-//! Called by [`super::newest`] for `--deep`. `archive` reads the backup; this judges its sha256, its gzip member, and the dump
-//! in it.
+//! Called by [`super::newest`] for `--deep`. `archive` reads the backup and judges its sha256, its gzip member, and the dump in
+//! it; this shows what came of each.
 
 use crate::archive::manifest::Manifest;
-use crate::archive::{Contents, Dump, Reader};
+use crate::archive::{Contents, Dump, Mismatch, Reader};
 use crate::pipeline::ScanReport;
 use crate::storage::{Destination, StorageError};
 
@@ -27,13 +27,13 @@ pub(super) async fn read(
         }
         Err(error) => return results.add(CheckName::Checksum, RequestError::from(error).verdict(Status::Fail)),
     };
-    results.add(CheckName::Checksum, judge_checksum(&contents, manifest));
-    match &contents.dump {
+    results.add(CheckName::Checksum, outcome(judge_object(&contents, manifest)));
+    match contents.verify_gzip() {
         Ok(dump) => {
             results.add(CheckName::Gzip, Outcome::ok("one complete gzip member, and nothing after it"));
-            results.add(CheckName::DumpIntegrity, judge_dump(dump, manifest));
+            results.add(CheckName::DumpIntegrity, outcome(judge_dump(dump, manifest)));
         }
-        Err(flaw) => results.add(CheckName::Gzip, Outcome::fail(flaw.clone(), TAKE_ONE)),
+        Err(mismatch) => results.add(CheckName::Gzip, outcome(Err(mismatch))),
     }
 }
 
@@ -44,47 +44,22 @@ async fn contents(destination: &Destination, file_name: &str) -> Result<Option<C
     }
 }
 
-fn judge_checksum(contents: &Contents, manifest: Option<&Manifest>) -> Outcome {
-    let Contents { bytes, sha256, .. } = contents;
-    match manifest {
-        Some(manifest) if *bytes != manifest.object_bytes => {
-            Outcome::fail(format!("{bytes} bytes were read, but {} were uploaded", manifest.object_bytes), TAKE_ONE)
-        }
-        Some(manifest) if *sha256 != manifest.object_sha256 => Outcome::fail(
-            format!("its sha256 is {sha256}, but what was uploaded has {}", manifest.object_sha256),
-            TAKE_ONE,
-        ),
-        Some(_) => Outcome::ok(format!("{bytes} bytes with the sha256 of what was uploaded")),
-        None => {
-            Outcome::ok(format!("{bytes} bytes were read; without a manifest there is no checksum to compare with"))
-        }
+fn outcome(judged: Result<String, Mismatch>) -> Outcome {
+    match judged {
+        Ok(detail) => Outcome::ok(detail),
+        Err(mismatch) => Outcome::fail(mismatch.to_string(), TAKE_ONE),
     }
 }
 
-fn judge_dump(dump: &Dump, manifest: Option<&Manifest>) -> Outcome {
-    if let Some(flaw) = &dump.scan.flaw {
-        return Outcome::fail(format!("the dump is not complete: {flaw}"), TAKE_ONE);
-    }
-    if let Some(difference) = manifest.and_then(|manifest| difference(dump, manifest)) {
-        return Outcome::fail(difference, TAKE_ONE);
-    }
-    let ScanReport { bytes, rows, tables, .. } = &dump.scan;
-    Outcome::ok(format!("complete to its closing line: {bytes} bytes, {rows} rows in {} tables", tables.len()))
+fn judge_object(contents: &Contents, manifest: Option<&Manifest>) -> Result<String, Mismatch> {
+    let bytes = contents.verify_object(manifest)?;
+    Ok(match manifest {
+        Some(_) => format!("{bytes} bytes with the sha256 of what was uploaded"),
+        None => format!("{bytes} bytes were read; without a manifest there is no checksum to compare with"),
+    })
 }
 
-fn difference(dump: &Dump, manifest: &Manifest) -> Option<String> {
-    let (scan, crc32) = (&dump.scan, format!("{:08x}", dump.crc32));
-    if scan.bytes != manifest.dump_bytes {
-        return Some(format!("it unpacks to {} bytes, but {} were dumped", scan.bytes, manifest.dump_bytes));
-    }
-    if crc32 != manifest.dump_crc32 {
-        return Some(format!("what it unpacks to has CRC-32 {crc32}, but the dump had {}", manifest.dump_crc32));
-    }
-    if scan.tables == manifest.tables && scan.rows == manifest.rows {
-        return None;
-    }
-    let pairs = scan.tables.iter().zip(&manifest.tables);
-    let other = pairs.filter(|(found, told)| found != told).map(|(found, _)| found.table.as_str()).next();
-    let place = other.unwrap_or("the list of tables");
-    Some(format!("it holds {} rows, the manifest says {}: {place} differs", scan.rows, manifest.rows))
+fn judge_dump(dump: &Dump, manifest: Option<&Manifest>) -> Result<String, Mismatch> {
+    let ScanReport { bytes, rows, tables, .. } = dump.verify(manifest)?;
+    Ok(format!("complete to its closing line: {bytes} bytes, {rows} rows in {} tables", tables.len()))
 }

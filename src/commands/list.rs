@@ -2,12 +2,12 @@
 
 use crate::archive::name::BackupName;
 use crate::archive::{Listing, MANIFESTS};
-use crate::cli::{BackupRef, Limit, ListArgs};
+use crate::cli::{Limit, ListArgs};
 use crate::config;
 use crate::error::Error;
 use crate::storage::Destination;
 
-use super::{Context, columns, table};
+use super::{Context, backup_named, columns, table};
 
 /// Lists the backups, newest first, or shows one.
 ///
@@ -18,7 +18,7 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     let destination = Destination::open(&config.s3).await?;
     let location = destination.location(&destination.key(""));
     if let Some(wanted) = &args.name {
-        let name = name_in(&destination, wanted)?;
+        let name = backup_named(&destination, wanted)?;
         let listing = Listing::read(&destination).await?;
         return show(context, args, &listing, (name, destination.endpoint()))
             .await?
@@ -52,17 +52,6 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     Ok(())
 }
 
-/// The name of the backup that is wanted; `None` for the newest.
-fn name_in(destination: &Destination, wanted: &BackupRef) -> Result<Option<BackupName>, Error> {
-    let BackupRef::Named { name, text } = wanted else { return Ok(None) };
-    let key = destination.key(&name.to_string());
-    if [&name.to_string(), &key, &destination.location(&key)].contains(&text) {
-        return Ok(Some(*name));
-    }
-    let location = destination.location(&destination.key(""));
-    Err(Error::BackupElsewhere { name: text.clone(), location })
-}
-
 /// Prints one backup in full, the newest where none is named; `None` where it is not there.
 async fn show(
     context: &Context<'_>,
@@ -70,7 +59,11 @@ async fn show(
     listing: &Listing<'_>,
     (name, endpoint): (Option<BackupName>, Option<&str>),
 ) -> Result<Option<()>, Error> {
-    let Some((backup, manifest)) = listing.find(name).await else { return Ok(None) };
+    let found = match name {
+        Some(name) => listing.find(name).await,
+        None => listing.latest(None).await,
+    };
+    let Some((backup, manifest)) = found else { return Ok(None) };
     let shown = match (args.json, &manifest) {
         (true, Some(manifest)) => context.print_json(manifest),
         (true, None) => context.print_json(&backup),

@@ -9,6 +9,7 @@ pub mod health;
 pub mod list;
 mod plan_table;
 pub mod prune;
+pub mod restore;
 mod run_backup;
 mod table;
 
@@ -16,11 +17,14 @@ use std::io::{BufWriter, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
+use crate::archive::name::BackupName;
+use crate::cli::BackupRef;
 use crate::config::Flags;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::error_chain::Chain;
 use crate::printable::{PrintableJson, printable_lines};
+use crate::storage::Destination;
 use crate::telemetry::LogWriter;
 
 /// What every subcommand gets.
@@ -112,6 +116,17 @@ fn ended(written: std::io::Result<()>) -> Result<(), Error> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(Error::Output),
     }
+}
+
+/// The name of the backup that is wanted; `None` for the latest.
+fn backup_named(destination: &Destination, wanted: &BackupRef) -> Result<Option<BackupName>, Error> {
+    let BackupRef::Named { name, text } = wanted else { return Ok(None) };
+    let key = destination.key(&name.to_string());
+    if [&name.to_string(), &key, &destination.location(&key)].contains(&text) {
+        return Ok(Some(*name));
+    }
+    let location = destination.location(&destination.key(""));
+    Err(Error::BackupElsewhere { name: text.clone(), location })
 }
 
 /// The width that every terminal has.

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::table::{PG_DUMP_ARGS, POSTGRES_CONNECTION_STRING, Secrecy, Setting};
+use super::table::{PG_DUMP_ARGS, POSTGRES_CONNECTION_STRING, RESTORE_CONNECTION_STRING, Secrecy, Setting};
 
 /// The text without blank lines around it and without the line break at its end: `echo`, editors, Docker and Kubernetes
 /// leave them there. Spaces beside the text stay: they may be a part of a secret.
@@ -58,7 +58,9 @@ fn are_a_shells(setting: &Setting, inner: &str) -> bool {
 /// Line breaks separate a shell's words and those of a connection string as other white space does.
 fn may_have_lines(setting: &Setting, value: &str) -> bool {
     let is_uri = value.starts_with("postgresql://") || value.starts_with("postgres://");
-    setting.variable == PG_DUMP_ARGS.variable || setting.variable == POSTGRES_CONNECTION_STRING.variable && !is_uri
+    let is_connection =
+        [POSTGRES_CONNECTION_STRING.variable, RESTORE_CONNECTION_STRING.variable].contains(&setting.variable);
+    setting.variable == PG_DUMP_ARGS.variable || is_connection && !is_uri
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod effective;
 mod given;
 pub mod parse;
 mod resolve;
+mod restore;
 mod retention;
 mod secrets;
 pub mod table;
@@ -36,6 +37,7 @@ pub use check::{CheckConfig, Scope, check};
 pub use daemon::{DaemonConfig, Notifications, daemon, health, notifications};
 pub use effective::Effective;
 pub use resolve::{Flags, Problem, Problems, Reported, Resolver};
+pub use restore::{RestoreConfig, restore};
 pub use retention::{PruneConfig, prune};
 pub use secrets::secrets;
 pub use warnings::{Warning, warnings};
@@ -269,7 +271,7 @@ fn postgres(resolver: &mut Resolver<'_>) -> Option<PostgresSettings> {
         }
         None => named_elsewhere.then(Conninfo::default),
     };
-    let (conninfo, environment) = hide_secrets(resolver, conninfo, environment);
+    let (conninfo, environment) = hide_secrets(resolver, &table::POSTGRES_CONNECTION_STRING, conninfo, environment);
     let pg_dump_path = resolver.text(&table::PG_DUMP_PATH).map(PathBuf::from);
     let arguments = resolver.parse(&table::PG_DUMP_ARGS, DumpArguments::parse).unwrap_or_default();
     let lock_wait = duration(resolver, &table::BACKUP_LOCK_WAIT_TIMEOUT);
@@ -301,6 +303,7 @@ fn required_connection(resolver: &mut Resolver<'_>) -> Option<String> {
 /// Moves secrets that have no variable of libpq's to where children find them all the same.
 fn hide_secrets(
     resolver: &mut Resolver<'_>,
+    setting: &table::Setting,
     conninfo: Option<Conninfo>,
     environment: ClientEnvironment,
 ) -> (Option<Conninfo>, ClientEnvironment) {
@@ -313,7 +316,7 @@ fn hide_secrets(
         Ok(None) => (Some(conninfo), environment),
         Ok(Some(file)) => (Some(conninfo), environment.with_service_file(file)),
         Err(why) => {
-            resolver.refuse(&table::POSTGRES_CONNECTION_STRING, &why.to_string());
+            resolver.refuse(setting, &why.to_string());
             (None, environment)
         }
     }

@@ -6,7 +6,7 @@ use crate::environment::Environment;
 use crate::postgres::Conninfo;
 use crate::telemetry::PingUrl;
 
-use super::table::{PING_URL, SETTINGS, Secrecy, Setting};
+use super::table::{PING_URL, RESTORE_CONNECTION_STRING, SETTINGS, Secrecy, Setting};
 use super::{Flags, Resolver};
 
 /// Secrets that reach this process past its own settings.
@@ -23,7 +23,9 @@ pub fn secrets(flags: &Flags, environment: &Environment) -> Vec<String> {
     let settings = SETTINGS.iter().filter(|setting| is_secret(setting));
     let mut secrets: Vec<String> = settings.flat_map(|setting| resolver.every_form(setting)).collect();
     secrets.extend(OTHERS.iter().filter_map(|name| environment.get(name)?.to_str().map(str::to_owned)));
-    let parsed: Vec<Conninfo> = secrets.iter().filter_map(|text| Conninfo::parse(text).ok()).collect();
+    // What a flag holds is no secret, but for a password that does not belong there.
+    let flag = flags.get(RESTORE_CONNECTION_STRING.variable);
+    let parsed: Vec<Conninfo> = secrets.iter().chain(flag).filter_map(|text| Conninfo::parse(text).ok()).collect();
     let others = parsed.iter().flat_map(Conninfo::other_secrets).map(|(_, secret)| secret.expose_secret().to_owned());
     secrets.extend(others);
     secrets.extend(passwords(&parsed, environment));

@@ -6,6 +6,7 @@
 mod command;
 mod daemon;
 mod output;
+mod restore;
 mod retention;
 mod setting;
 
@@ -15,13 +16,22 @@ use crate::telemetry::FOR_MACHINES;
 pub use command::{ALL, CommandName};
 pub use daemon::{BACKUP_INTERVAL, BACKUP_RETRY_DELAYS, BACKUP_TIMEZONE, LISTEN, METRICS_FILE, PING_URL};
 pub use output::{LOG_FORMAT, LOG_LEVEL, NO_COLOR};
+pub use restore::RESTORE_CONNECTION_STRING;
 pub use retention::*;
 pub use setting::{Completion, Group, Secrecy, Setting};
 
 // `check` tells whether `backup` would succeed, so it uses all of its settings.
 const BACKUP: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon];
-const STORAGE: &[CommandName] =
-    &[CommandName::Backup, CommandName::List, CommandName::Check, CommandName::Daemon, CommandName::Prune];
+const STORAGE: &[CommandName] = &[
+    CommandName::Backup,
+    CommandName::List,
+    CommandName::Check,
+    CommandName::Daemon,
+    CommandName::Prune,
+    CommandName::Restore,
+];
+/// The commands that run PostgreSQL's programs; `restore` takes the `psql` beside `pg_dump`.
+const PROGRAMS: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon, CommandName::Restore];
 // What waits in a spool, `prune` must leave alone.
 const SPOOL: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon, CommandName::Prune];
 
@@ -291,7 +301,8 @@ pub const PG_DUMP_PATH: Setting = Setting {
     flag: Some("pg-dump-path"),
     value: "FILE",
     default: "the lowest installed version that is new enough",
-    help: "the `pg_dump` to use",
+    commands: PROGRAMS,
+    help: "the `pg_dump` to use, and the `psql` beside it",
     group: Group::Source,
     completion: Completion::Program,
     ..BASE
@@ -356,6 +367,7 @@ settings![
     &BACKUP_MAX_BLOCKING,
     &PG_DUMP_PATH,
     &PG_DUMP_ARGS,
+    &RESTORE_CONNECTION_STRING,
     &BACKUP_INTERVAL,
     &BACKUP_TIMEZONE,
     &BACKUP_RETENTION_DAYS,

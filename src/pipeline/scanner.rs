@@ -7,7 +7,7 @@
 
 use memchr::memchr_iter;
 
-use crate::sql::{Lexer, Piece, SpanKind};
+use crate::sql::{Lexer, Piece, SpanKind, copied_table};
 
 mod report;
 
@@ -69,7 +69,7 @@ impl Judge {
                 }
             }
             (SpanKind::CopyBegin, Some(statement)) => {
-                self.table = Some(TableRows { table: report::copied_table(statement), rows: 0 });
+                self.table = Some(TableRows { table: copied_table(statement), rows: 0 });
             }
             (SpanKind::CopyEnd, Some(_)) => self.end_of_rows(),
             (SpanKind::Comment, Some(OPENING)) => self.opened = true,

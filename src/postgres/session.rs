@@ -121,6 +121,12 @@ impl Session {
         self.pooling
     }
 
+    /// The settings by which another session gets to the same host and address.
+    #[must_use]
+    pub fn pinned(&self, settings: &PostgresSettings) -> PostgresSettings {
+        PostgresSettings { conninfo: settings.pinned(&self.place), ..settings.clone() }
+    }
+
     /// Where it is.
     pub(super) fn place(&self) -> &Place {
         &self.place

@@ -60,6 +60,9 @@ pub(super) struct Statement {
     after_begin: bool,
     tag: Vec<u8>,
     conforming: bool,
+    /// Only space and comments came since an `E'…'`: a `'` goes on with it (SQL's way to write a long string).
+    continues_escape: bool,
+    reads_two_ways: bool,
 }
 
 impl Default for Statement {
@@ -74,6 +77,8 @@ impl Default for Statement {
             after_begin: false,
             tag: Vec::new(),
             conforming: true,
+            continues_escape: false,
+            reads_two_ways: false,
         }
     }
 }
@@ -87,6 +92,11 @@ impl Statement {
     /// Whether `\` is an ordinary byte in `'…'` (`standard_conforming_strings`).
     pub fn set_conforming(&mut self, conforming: Conforming) {
         self.conforming = conforming == Conforming::On;
+    }
+
+    /// Whether psql and the server read it differently.
+    pub fn reads_two_ways(&self) -> bool {
+        self.reads_two_ways
     }
 
     /// Reads on. Returns how many bytes belong to the statement, and why no more do.
@@ -124,6 +134,7 @@ impl Statement {
             State::EscapeTextEnd if rest[0] == b'\'' => self.to(Some(0), State::EscapeText, rest),
             State::EscapeTextEnd => {
                 self.state = State::Plain;
+                self.continues_escape = true;
                 0
             }
             State::DollarTag => self.dollar_tag(rest[0]),
@@ -150,6 +161,7 @@ impl Statement {
     fn plain(&mut self, rest: &[u8]) -> (usize, Stop) {
         for (at, &byte) in rest.iter().enumerate() {
             if self.word.takes(byte) {
+                self.continues_escape = false;
                 continue;
             }
             // `\` begins a command wherever it stands: no operator has it.
@@ -158,8 +170,13 @@ impl Statement {
                 self.last = 0;
                 return (at, Stop::PsqlCommand);
             }
-            let escapes = !self.conforming || self.word.is(b"e");
             let last = if self.word.is_empty() { self.last } else { 0 };
+            // Space goes on, and what may be the first byte of a comment.
+            let is_operator = last != 0 && b"-/*".contains(&last) && Comment::begun_by(last, byte).is_none();
+            let continues = self.continues_escape && !is_operator;
+            self.continues_escape = continues && (byte.is_ascii_whitespace() || b"-/*".contains(&byte));
+            self.reads_two_ways |= continues && byte == b'\'';
+            let escapes = !self.conforming || self.word.is(b"e") || continues;
             self.end_word();
             self.last = byte;
             self.state = match byte {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -74,8 +75,8 @@ impl Download {
     pub(super) async fn open(bucket: Bucket, outage: Arc<Outage>, key: String) -> Result<Option<Self>, StorageError> {
         let Some(opened) = outage.persist(READ, || bucket.open(&key, 0..RANGE_BYTES)).await? else { return Ok(None) };
         let progress = outage.afresh();
-        let Opened { etag, run_id, bytes, .. } = opened;
-        let source = Source { bucket, outage, progress, key, etag, run_id, bytes };
+        let Opened { etag, run_id, bytes, last_modified, .. } = opened;
+        let source = Source { bucket, outage, progress, key, etag, run_id, bytes, last_modified };
         let mut download = Self { source: Arc::new(source), ranges: VecDeque::with_capacity(MOST_RANGES), asked: 0 };
         let end = if opened.is_range { RANGE_BYTES } else { bytes };
         download.ask(end, Some(opened.body));
@@ -86,6 +87,12 @@ impl Download {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.source.bytes
+    }
+
+    /// When the store says that the object was written.
+    #[must_use]
+    pub fn last_modified(&self) -> Option<DateTime<Utc>> {
+        self.source.last_modified
     }
 
     /// Whether the answers are provably of the object that HEAD said this of: a proxy may have answered in the store's place.

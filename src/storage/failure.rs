@@ -16,6 +16,9 @@ use super::pages::{BROKEN_LISTING, BUCKET_IS_KEY};
 /// Where AWS says which region a bucket is in.
 const BUCKET_REGION: &str = "x-amz-bucket-region";
 
+/// What is read of a storage class such as GLACIER has to be asked for hours before.
+const ARCHIVED: &str = "InvalidObjectState";
+
 /// This program's own code for a request in which nothing moved, or that was not answered in time.
 const TIMEOUT: &str = "Timeout";
 
@@ -103,6 +106,12 @@ impl Failure {
         self.code == transit::NO_CONNECTION
     }
 
+    /// Whether the object is archived, and cannot be read before the store has restored it.
+    #[must_use]
+    pub fn is_archived(&self) -> bool {
+        self.code == ARCHIVED
+    }
+
     /// Whether these credentials are good, but may not do this.
     #[must_use]
     pub fn is_denied(&self) -> bool {
@@ -175,6 +184,7 @@ impl Failure {
             "SecondLevelDomainForbidden" | "PathStyleDomainForbidden" => {
                 "set S3_FORCE_PATH_STYLE=false: the store wants the bucket in the host's name"
             }
+            ARCHIVED => "the object is archived: have the store restore it, and read it when that is done",
             BUCKET_IS_KEY => "take the bucket out of S3_URL, which leads to an object of it",
             BROKEN_LISTING => {
                 "have the store or the proxy in front of it fixed: nothing is deleted or decided by a part of a listing"

@@ -31,6 +31,8 @@ pub struct Head {
     pub is_partial: bool,
     /// Its storage class; none means `STANDARD`.
     pub storage_class: Option<String>,
+    /// The store restores it out of an archive, which takes hours.
+    pub is_being_restored: bool,
 }
 
 impl Head {
@@ -43,6 +45,7 @@ impl Head {
             crc64: answer.checksum_crc64_nvme.filter(|_| !is_composite),
             run_id: run_id(&metadata),
             is_partial: entry(&metadata, PARTIAL).is_some_and(|value| value == "true"),
+            is_being_restored: answer.restore.is_some_and(|restore| restore.contains("ongoing-request=\"true\"")),
             storage_class: answer.storage_class.map(|class| class.as_str().to_owned()),
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -35,6 +36,7 @@ pub(super) struct Source {
     pub etag: Option<String>,
     pub run_id: Option<String>,
     pub bytes: u64,
+    pub last_modified: Option<DateTime<Utc>>,
 }
 
 /// What is left to read of a range.
@@ -54,6 +56,8 @@ pub(super) struct Opened {
     pub run_id: Option<String>,
     /// Size of the object in bytes.
     pub bytes: u64,
+    /// When the store says that the object was written.
+    pub last_modified: Option<DateTime<Utc>>,
     /// The byte that the body begins with.
     pub from: u64,
     /// The store sends the range alone.
@@ -162,6 +166,7 @@ impl Bucket {
                     body: answer.body,
                     etag: answer.e_tag,
                     bytes: of,
+                    last_modified: answer.last_modified.and_then(|time| DateTime::from_timestamp(time.secs(), 0)),
                     from,
                     is_range: range.is_some(),
                 }))

@@ -1,6 +1,7 @@
 //! How far a backup is: a bar where stderr is a terminal, a log line every 30 s where it is not.
 //!
-//! Started by `commands::backup` when the dump begins, ended with the run. It only reads the pipeline's counters.
+//! Started by `commands::backup` when the dump begins, and by `commands::restore` when the reading does; ended with the run. It
+//! only reads counters.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ const LOG_EVERY: Duration = Duration::from_secs(30);
 const DRAW_EVERY: Duration = Duration::from_millis(200);
 const STYLE: &str =
     "{spinner} {bytes} of about {total_bytes} dumped, {binary_bytes_per_sec}, {wide_bar} {msg}, {eta} left";
+
+const READING: &str = "{spinner} {bytes} of {total_bytes} read, {binary_bytes_per_sec}, {wide_bar} {eta} left";
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,29 @@ impl Display {
             return Self { task, bar: Some(bar) };
         }
         Self { task: tokio::spawn(write_lines(progress, estimate)).abort_handle(), bar: None }
+    }
+
+    /// Starts showing how far a backup of so many bytes is read.
+    #[must_use]
+    pub fn of_reading(
+        bars: &MultiProgress,
+        choice: ProgressStyleChoice,
+        read: impl Fn() -> u64 + Send + 'static,
+        bytes: u64,
+    ) -> Self {
+        if choice == ProgressStyleChoice::Auto && std::io::stderr().is_terminal() {
+            let style = ProgressStyle::with_template(READING).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = bars.add(ProgressBar::new(bytes.max(1)).with_style(style));
+            let drawn = bar.clone();
+            let draw = async move {
+                loop {
+                    tokio::time::sleep(DRAW_EVERY).await;
+                    drawn.set_position(read());
+                }
+            };
+            return Self { task: tokio::spawn(draw).abort_handle(), bar: Some(bar) };
+        }
+        Self { task: tokio::spawn(write_reading(read, bytes)).abort_handle(), bar: None }
     }
 }
 
@@ -82,6 +108,23 @@ async fn write_lines(progress: Arc<Progress>, estimate: u64) {
             bytes_per_second = dumped / seconds.max(1),
             elapsed_s = seconds,
             "backup goes on"
+        );
+    }
+}
+
+async fn write_reading(read: impl Fn() -> u64, bytes: u64) {
+    let began = Instant::now();
+    loop {
+        tokio::time::sleep(LOG_EVERY).await;
+        let (seconds, read) = (began.elapsed().as_secs(), read());
+        let bytes_per_second = read / seconds.max(1);
+        tracing::info!(
+            read_bytes = read,
+            bytes,
+            bytes_per_second,
+            elapsed_s = seconds,
+            left_s = bytes.saturating_sub(read) / bytes_per_second.max(1),
+            "restore goes on"
         );
     }
 }

@@ -18,7 +18,7 @@ use crate::support::port::own_port;
 use crate::support::process::write_script;
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::{OwnPostgres, own_postgres, postgres, s3};
-use crate::support::setup::{backup_program, installed, object, only_backup, repository_file};
+use crate::support::setup::{backup_program, installed, object, only_backup, plain, repository_file};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg-s3-backup");
 /// Of the role that backs up in the README.
@@ -40,6 +40,7 @@ const BLOCKS: [(&str, &[&str]); 8] = [
             "**cron**",           // part of the one in docs/installation.md
             "**systemd**",        // part of the one in docs/installation.md
             "## Restore",
+            "Without this program",
         ],
     ),
     (
@@ -267,7 +268,7 @@ fn the_restore_without_this_program() {
     object(&bucket, &key);
 
     let other = own_postgres(&[]);
-    let text = block_after(README, "## Restore").replace("s3://backups/", &format!("s3://{bucket}/"));
+    let text = block_after(README, "Without this program").replace("s3://backups/", &format!("s3://{bucket}/"));
     let text = text.replace("postgres-backup-2026-11-23_02-00-00.sql.gz", key.trim_start_matches("shop/"));
     installed("aws");
     let program = Program::at(Path::new("/bin/bash")).args(["-c", &text]);
@@ -287,6 +288,18 @@ fn the_restore_without_this_program() {
     let (before, after) = (dumped(&shop, "shop"), dumped(&other, "shop_restored"));
     assert!(before.len() > 5000, "{}", before.len());
     assert_eq!(after, before);
+}
+
+#[test]
+fn the_restore_to_a_file() {
+    let (database, bucket) = (postgres().create_database("readme"), s3().create_bucket("readme"));
+    backup_program(&database, &bucket).run().assert_code(0);
+    let dump = plain(&bucket, &only_backup(&bucket));
+    for (page, marker) in [(README, "## Restore"), ("docs/restore.md", "## To a file")] {
+        let program = with_s3(shell(&format!("set -e\n{}", block_after(page, marker)))).env("S3_BUCKET", &bucket);
+        program.run().assert_code(0);
+        assert!(std::fs::read(program.home().join("shop.sql")).expect("the file") == dump, "{page}");
+    }
 }
 
 #[test]

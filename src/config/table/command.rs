@@ -8,6 +8,7 @@ pub const ALL: &[CommandName] = &[
     CommandName::Daemon,
     CommandName::Health,
     CommandName::Prune,
+    CommandName::Restore,
 ];
 
 /// A subcommand, as far as settings are concerned.
@@ -25,6 +26,8 @@ pub enum CommandName {
     Health,
     /// `prune`
     Prune,
+    /// `restore`
+    Restore,
     /// `completions`, which has no settings
     Completions,
 }
@@ -40,6 +43,7 @@ impl CommandName {
             Self::Check => "check",
             Self::Health => "health",
             Self::Prune => "prune",
+            Self::Restore => "restore",
             Self::Completions => "completions",
         }
     }

@@ -9,6 +9,10 @@ const LISTENING: &[CommandName] = &[CommandName::Check, CommandName::Daemon, Com
 // `check` knows by it when a backup is too old.
 const SCHEDULED: &[CommandName] = &[CommandName::Check, CommandName::Daemon];
 
+// Whatever counts days, and `restore`, which takes a local time.
+const ZONED: &[CommandName] =
+    &[CommandName::Backup, CommandName::Check, CommandName::Daemon, CommandName::Prune, CommandName::Restore];
+
 /// `BACKUP_INTERVAL`
 pub const BACKUP_INTERVAL: Setting = Setting {
     variable: "BACKUP_INTERVAL",
@@ -29,8 +33,8 @@ pub const BACKUP_TIMEZONE: Setting = Setting {
     flag: Some("timezone"),
     value: "ZONE",
     default: "`UTC`",
-    commands: super::retention::RETENTION,
-    help: "time zone of the schedule, and of the days, weeks, months and years of retention, by its IANA name, such as `Europe/Berlin`",
+    commands: ZONED,
+    help: "time zone of the schedule, of the days, weeks, months and years of retention, and of `--at`, by its IANA name, such as `Europe/Berlin`",
     group: Group::Schedule,
     is_common: true,
     ..BASE

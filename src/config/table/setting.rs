@@ -19,6 +19,8 @@ pub enum Group {
     Destination,
     /// What is backed up.
     Source,
+    /// Where it is restored to.
+    Target,
     /// How it is backed up.
     Backup,
     /// When it is backed up.
@@ -38,6 +40,7 @@ impl Group {
         match self {
             Self::Destination => "Destination",
             Self::Source => "Source",
+            Self::Target => "Target",
             Self::Backup => "Backup",
             Self::Schedule => "Schedule",
             Self::Retention => "Retention",

@@ -66,14 +66,3 @@ impl fmt::Display for Flaw {
         }
     }
 }
-
-/// The table's name in `COPY schema.table (columns) FROM stdin`.
-pub(super) fn copied_table(statement: &[u8]) -> String {
-    let rest = statement.strip_prefix(b"COPY ").unwrap_or(statement);
-    let mut quoted = false;
-    let end = rest.iter().position(|byte| {
-        quoted ^= *byte == b'"';
-        *byte == b' ' && !quoted
-    });
-    String::from_utf8_lossy(&rest[..end.unwrap_or(rest.len())]).into_owned()
-}

@@ -1,0 +1,158 @@
+//! Judges a backup that was read: by its manifest, where there is one; else by what gzip and the dump say themselves.
+//!
+//! The only maker of [`VerifiedStream`], without which nothing is restored. `check --deep` shows each judgement by itself.
+
+use crate::pipeline::ScanReport;
+use crate::pipeline::scanner::Flaw;
+
+use super::contents::{Contents, Dump};
+use super::manifest::Manifest;
+
+/// What nothing proves where there is no manifest.
+const WITHOUT_MANIFEST: &str = "the object's size and sha256, the dump's length, CRC-32 and rows: there is no manifest";
+
+/// Why a backup is not what was uploaded, or holds no complete dump. Each is one line that names the check.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// The object has another size.
+    #[error("size: {read} bytes were read, but {recorded} were uploaded")]
+    Size {
+        /// Bytes that were read.
+        read: u64,
+        /// Bytes that the manifest says.
+        recorded: u64,
+    },
+    /// The object has another sha256.
+    #[error("sha256: it is {read}, but what was uploaded has {recorded}")]
+    Sha256 {
+        /// Of what was read.
+        read: String,
+        /// What the manifest says.
+        recorded: String,
+    },
+    /// It cannot be unpacked.
+    #[error("gzip: {0}")]
+    Gzip(String),
+    /// It unpacks to no complete dump.
+    #[error("dump: it is not complete: {0}")]
+    Incomplete(Flaw),
+    /// The dump has another length.
+    #[error("length: it unpacks to {read} bytes, but {recorded} were dumped")]
+    Length {
+        /// Bytes that it unpacks to.
+        read: u64,
+        /// Bytes that the manifest says.
+        recorded: u64,
+    },
+    /// The dump has another CRC-32.
+    #[error("CRC-32: what it unpacks to has {read}, but the dump had {recorded}")]
+    Crc32 {
+        /// Of what it unpacks to.
+        read: String,
+        /// What the manifest says.
+        recorded: String,
+    },
+    /// The dump has other rows or other tables.
+    #[error("rows: it holds {read}, the manifest says {recorded}: {place} differs")]
+    Rows {
+        /// Rows in all.
+        read: u64,
+        /// Rows in all, as the manifest says.
+        recorded: u64,
+        /// The first table that differs.
+        place: String,
+    },
+}
+
+/// A backup that was read to its last byte, and is what it must be.
+#[derive(Debug)]
+pub struct VerifiedStream {
+    bytes: u64,
+    dump: Dump,
+    has_manifest: bool,
+}
+
+impl VerifiedStream {
+    /// Stored bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The plain dump: its length, its rows and its tables.
+    #[must_use]
+    pub fn scan(&self) -> &ScanReport {
+        &self.dump.scan
+    }
+
+    /// What nothing could be compared with, for people; `None` where all was.
+    #[must_use]
+    pub fn unchecked(&self) -> Option<&'static str> {
+        (!self.has_manifest).then_some(WITHOUT_MANIFEST)
+    }
+}
+
+impl Contents {
+    /// Judges everything.
+    ///
+    /// # Errors
+    /// The first check that failed.
+    pub fn verify(self, manifest: Option<&Manifest>) -> Result<VerifiedStream, Mismatch> {
+        self.verify_object(manifest)?;
+        self.verify_gzip()?.verify(manifest)?;
+        let dump = self.dump.map_err(Mismatch::Gzip)?;
+        let bytes = self.stored.map_or(0, |(bytes, _)| bytes);
+        Ok(VerifiedStream { bytes, dump, has_manifest: manifest.is_some() })
+    }
+
+    /// Judges the stored bytes; by the damage, where the reading ended there.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn verify_object(&self, manifest: Option<&Manifest>) -> Result<u64, Mismatch> {
+        let Some((bytes, sha256)) = &self.stored else { return self.verify_gzip().map(|_| 0) };
+        let Some(Manifest { object_bytes, object_sha256, .. }) = manifest else { return Ok(*bytes) };
+        if bytes != object_bytes {
+            return Err(Mismatch::Size { read: *bytes, recorded: *object_bytes });
+        }
+        if sha256 != object_sha256 {
+            return Err(Mismatch::Sha256 { read: sha256.clone(), recorded: object_sha256.clone() });
+        }
+        Ok(*bytes)
+    }
+
+    /// What it unpacks to.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub fn verify_gzip(&self) -> Result<&Dump, Mismatch> {
+        self.dump.as_ref().map_err(|flaw| Mismatch::Gzip(flaw.clone()))
+    }
+}
+
+impl Dump {
+    /// Judges the plain dump.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn verify(&self, manifest: Option<&Manifest>) -> Result<&ScanReport, Mismatch> {
+        let (scan, crc32) = (&self.scan, format!("{:08x}", self.crc32));
+        if let Some(flaw) = &scan.flaw {
+            return Err(Mismatch::Incomplete(flaw.clone()));
+        }
+        let Some(manifest) = manifest else { return Ok(scan) };
+        if scan.bytes != manifest.dump_bytes {
+            return Err(Mismatch::Length { read: scan.bytes, recorded: manifest.dump_bytes });
+        }
+        if crc32 != manifest.dump_crc32 {
+            return Err(Mismatch::Crc32 { read: crc32, recorded: manifest.dump_crc32.clone() });
+        }
+        if scan.tables == manifest.tables && scan.rows == manifest.rows {
+            return Ok(scan);
+        }
+        let mut pairs = scan.tables.iter().zip(&manifest.tables);
+        let other = pairs.find(|(found, recorded)| found != recorded).map(|(found, _)| found.table.clone());
+        let place = other.unwrap_or_else(|| "the list of tables".to_owned());
+        Err(Mismatch::Rows { read: scan.rows, recorded: manifest.rows, place })
+    }
+}

@@ -1,0 +1,183 @@
+//! `restore`: a backup back into a database, a file or stdout, and what came of it.
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::archive::ReadProgress;
+use crate::archive::manifest::time_text;
+use crate::cli::{BackupRef, IntoDatabase, RestoreArgs};
+use crate::config::table::RESTORE_CONNECTION_STRING;
+use crate::config::{self, Problems, RestoreConfig};
+use crate::error::Error;
+use crate::exit_code::ExitCode;
+use crate::interrupt::Interrupts;
+use crate::postgres::PostgresSettings;
+use crate::restore::{
+    self, Chosen, DatabaseName, Evidence, LeaveOut, Output, OutputForm, Report, Request, RestoreOptions, Wanted,
+};
+use crate::storage::Destination;
+use crate::telemetry::{Display, ProgressStyleChoice};
+
+use super::{Context, backup_named};
+
+/// Where the backup goes.
+enum Target {
+    Database(Box<PostgresSettings>),
+    Output(Output),
+}
+
+/// What `restore --json` prints.
+#[derive(Serialize)]
+struct Answer<'a> {
+    success: bool,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+/// Restores a backup.
+///
+/// # Errors
+/// Where the settings are wrong, there is no such backup, or it was not restored.
+pub async fn run(context: &Context<'_>, args: &RestoreArgs, interrupts: Interrupts) -> Result<(), Error> {
+    let began = Instant::now();
+    let restored = Box::pin(restore(context, args, &interrupts)).await;
+    let mut report = restored.inspect_err(|error| context.print_failure(args.json, error))?;
+    report.duration = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+    if let Some(unchecked) = report.unchecked {
+        tracing::warn!("not compared with anything: {unchecked}");
+    }
+    let Report { file_name, target, dump_bytes, rows, tables, duration, .. } = &report;
+    if report.dry_run {
+        tracing::info!(file_name, target, "dry run: nothing was restored, and nothing speaks against it");
+    } else {
+        tracing::info!(file_name, target, dump_bytes, rows, tables, duration_s = duration, "restored");
+    }
+    if args.json { context.print_json(&Answer { success: true, report: &report }) } else { Ok(()) }
+}
+
+async fn restore(context: &Context<'_>, args: &RestoreArgs, interrupts: &Interrupts) -> Result<Report, Error> {
+    let config = config::restore(context.flags, context.environment).map_err(Error::Settings)?;
+    let Asked { at, options, target } = asked(args, &config).map_err(Error::Settings)?;
+    config.effective.announce();
+    let choosing = choose(args, &config, at);
+    let (destination, chosen) = tokio::select! {
+        chosen = choosing => chosen,
+        interrupt = interrupts.received() => Err(Error::Interrupted(interrupt)),
+    }?;
+    let display = Mutex::new(None);
+    let show = |progress: Arc<ReadProgress>| {
+        let bytes = progress.bytes();
+        let choice = if args.no_progress { ProgressStyleChoice::Lines } else { ProgressStyleChoice::Auto };
+        let started = Display::of_reading(context.writer.bars(), choice, move || progress.read(), bytes);
+        *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
+    };
+    let request = Request { destination: &destination, chosen: &chosen, options: &options, interrupts, show: &show };
+    let restored = match &target {
+        Target::Database(target) => restore::database::restore(&request, target).await,
+        Target::Output(output) => restore::into_file(&request, output).await,
+    };
+    Ok(restored?)
+}
+
+async fn choose(
+    args: &RestoreArgs,
+    config: &RestoreConfig,
+    at: Option<DateTime<Utc>>,
+) -> Result<(Destination, Chosen), Error> {
+    let destination = Destination::open(&config.s3).await?;
+    let named = args.name.as_ref().map(|wanted| backup_named(&destination, wanted)).transpose()?.flatten();
+    let wanted = match (named, at) {
+        (Some(name), _) => Wanted::Named(name),
+        (None, Some(time)) => Wanted::At(time),
+        (None, None) => Wanted::Latest,
+    };
+    let evidence = if args.ignore_manifest { Evidence::Itself } else { Evidence::Manifest };
+    let chosen = restore::choose(&destination, wanted, evidence).await?;
+    let none = || {
+        let name = match (&args.name, at) {
+            (Some(name), _) => name.to_string(),
+            (None, Some(time)) => format!("one that was started by {}", time_text(time)),
+            (None, None) => BackupRef::Latest.to_string(),
+        };
+        Error::NoSuchBackup { name, location: destination.location(&destination.key("")) }
+    };
+    let chosen = chosen.ok_or_else(none)?;
+    Ok((destination, chosen))
+}
+
+/// What the command line asks for.
+struct Asked {
+    at: Option<DateTime<Utc>>,
+    options: RestoreOptions,
+    target: Target,
+}
+
+/// What the command line asks for, or every problem with it.
+fn asked(args: &RestoreArgs, config: &RestoreConfig) -> Result<Asked, Problems> {
+    let mut problems = Problems::default();
+    let target = target(args, config, &mut problems);
+    let mut judged = |flag: &str, why: String| problems.push(ExitCode::InvalidSetting, format!("{flag}: {why}"));
+    let at = args.at.as_deref().map(|text| restore::parse_time(text, config.zone)).transpose();
+    let at = at.unwrap_or_else(|why| {
+        judged("--at", why);
+        None
+    });
+    let create_db = args.into.create_db.as_deref().map(DatabaseName::new).transpose();
+    let create_db = create_db.unwrap_or_else(|why| {
+        judged("--create-db", why);
+        None
+    });
+    if problems.is_empty() { Ok(Asked { at, options: options(args, create_db), target }) } else { Err(problems) }
+}
+
+fn target(args: &RestoreArgs, config: &RestoreConfig, problems: &mut Problems) -> Target {
+    let variable = RESTORE_CONNECTION_STRING.variable;
+    let form = if args.raw { OutputForm::Stored } else { OutputForm::Plain };
+    match (&args.output, &config.target) {
+        (Some(path), _) if path != Path::new("-") => {
+            return Target::Output(Output { path: Some(path.clone()), form });
+        }
+        (None, Some(target)) if !args.raw => return Target::Database(Box::new(target.clone())),
+        _ => {}
+    }
+    if let Some(flag) = args.into.given() {
+        let text = format!("{variable} is not set: {flag} is of a restore into a database: set it, or give --to");
+        problems.push(ExitCode::MissingSetting, text);
+    } else if args.json && !args.dry_run {
+        let text = "--json: the result and the dump cannot both go to stdout: give --output FILE";
+        problems.push(ExitCode::InvalidSetting, text.to_owned());
+    } else if std::io::stdout().is_terminal() && !args.dry_run {
+        let text = format!(
+            "{variable} is not set, and stdout is a terminal: give --to and a database, --output FILE, or a pipe to write to"
+        );
+        problems.push(ExitCode::MissingSetting, text);
+    }
+    Target::Output(Output { path: None, form })
+}
+
+fn options(args: &RestoreArgs, create_db: Option<DatabaseName>) -> RestoreOptions {
+    let into: &IntoDatabase = &args.into;
+    RestoreOptions {
+        create_db,
+        replace: into.replace,
+        keep_failed: into.keep_failed,
+        leave_out: LeaveOut {
+            owner: into.no_owner,
+            privileges: into.no_privileges,
+            tablespaces: into.no_tablespaces,
+            comments: into.no_comments,
+            table_data: into.exclude_table_data.clone(),
+        },
+        create_roles: into.create_roles,
+        globals: into.globals,
+        no_database_settings: into.no_database_settings,
+        search_path: into.search_path.clone(),
+        no_analyze: into.no_analyze,
+        dry_run: args.dry_run,
+    }
+}

@@ -1,0 +1,93 @@
+//! What `restore` needs: where the backups are, and the database to restore into, where one is named.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+
+use super::retention::zone;
+use super::{Effective, Environment, Flags, Problems, Resolver, finish, hide_secrets, log, s3, table};
+use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings};
+use crate::storage::S3Settings;
+
+/// What `restore` needs.
+#[derive(Debug)]
+pub struct RestoreConfig {
+    /// Where the backups are.
+    pub s3: S3Settings,
+    /// The database to restore into, where one is named. Never the one that is backed up for want of another.
+    pub target: Option<PostgresSettings>,
+    /// In which a time without an offset is meant.
+    pub zone: Tz,
+    /// Every value as it is used, without secrets, for the log.
+    pub effective: Effective,
+}
+
+/// Resolves the settings of `restore`.
+///
+/// # Errors
+/// Every problem at once.
+pub fn restore(flags: &Flags, environment: &Environment) -> Result<RestoreConfig, Problems> {
+    let mut resolver = Resolver::new(flags, environment);
+    let s3 = s3(&mut resolver);
+    let zone = zone(&mut resolver);
+    let target = target(&mut resolver, flags);
+    log(&mut resolver);
+    let (s3, effective) = finish(resolver, s3)?;
+    Ok(RestoreConfig { s3, target, zone, effective })
+}
+
+fn target(resolver: &mut Resolver<'_>, flags: &Flags) -> Option<PostgresSettings> {
+    let setting = &table::RESTORE_CONNECTION_STRING;
+    let pg_dump_path = resolver.text(&table::PG_DUMP_PATH).map(PathBuf::from);
+    let conninfo = resolver.parse(setting, |text| Conninfo::parse(text).map_err(|why| why.to_string()))?;
+    let is_flag = flags.get(setting.variable).is_some_and(|text| !text.is_empty());
+    if is_flag && (conninfo.password().is_some() || !conninfo.other_secrets().is_empty()) {
+        let why = "holds a secret, which everybody on this host could read: set RESTORE_CONNECTION_STRING (or RESTORE_CONNECTION_STRING_FILE) instead, or leave the secret to PGPASSWORD or ~/.pgpass";
+        resolver.refuse(setting, why);
+        return None;
+    }
+    let environment = ClientEnvironment::from_process(resolver.environment());
+    let (conninfo, environment) = hide_secrets(resolver, setting, Some(conninfo), environment);
+    Some(PostgresSettings {
+        conninfo: conninfo?,
+        environment,
+        pg_dump_path,
+        arguments: DumpArguments::default(),
+        lock_wait: Duration::from_mins(1),
+        stall_timeout: Duration::from_mins(30),
+        allows_pooler: false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit_code::ExitCode;
+
+    fn resolved(flag: Option<&str>, variables: &[(&str, &str)]) -> Result<RestoreConfig, Problems> {
+        let flags = flag.map(|text| (table::RESTORE_CONNECTION_STRING.variable, text.to_owned()));
+        let all = variables.iter().chain(&[("S3_BUCKET", "backups")]);
+        restore(&flags.into_iter().collect(), &all.map(|(name, value)| ((*name).into(), (*value).into())).collect())
+    }
+
+    #[test]
+    fn the_source_is_never_the_target() {
+        let config = resolved(None, &[("POSTGRES_CONNECTION_STRING", "postgresql://u:p@h/shop"), ("PGDATABASE", "x")]);
+        assert!(config.expect("no source is needed").target.is_none());
+        let config = resolved(None, &[("RESTORE_CONNECTION_STRING", "postgresql://u:p@h/shop")]).expect("a target");
+        assert_eq!(config.target.expect("a target").conninfo.get("dbname"), Some("shop"));
+    }
+
+    #[test]
+    fn the_flag_takes_no_secret_and_the_refusal_names_the_variable() {
+        for text in ["postgresql://u:sentinel@h/shop", "host=h password=sentinel", "host=h sslpassword=sentinel"] {
+            let problems = resolved(Some(text), &[]).expect_err("a secret");
+            assert_eq!(problems.exit_code(), ExitCode::InvalidSetting);
+            let shown = problems.to_string();
+            assert!(shown.contains("(--to)") && shown.contains("RESTORE_CONNECTION_STRING_FILE"), "{shown}");
+            assert!(!shown.contains("sentinel"), "{shown}");
+        }
+        assert!(resolved(Some("host=h dbname=shop"), &[]).expect("no secret").target.is_some());
+    }
+}

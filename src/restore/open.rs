@@ -1,0 +1,71 @@
+//! Opens the backup that was chosen, for every target: what is wrong before a byte is read is said here.
+
+use chrono::{DateTime, TimeDelta};
+
+use crate::archive::manifest::{Manifest, Place, time_text};
+use crate::archive::restore_instructions::restore_request;
+use crate::archive::{Mismatch, Reader};
+use crate::storage::StorageError;
+
+use super::{Request, RestoreError};
+
+/// How much later than its manifest says an object may have been written: clocks differ, and a commit takes its time.
+const LATE: TimeDelta = TimeDelta::hours(1);
+
+impl Request<'_> {
+    /// Begins to read the backup, and shows how far it is.
+    ///
+    /// # Errors
+    /// Where it is not there or archived, has another size than its manifest says, or cannot be read.
+    pub(super) async fn open(&self) -> Result<Reader, RestoreError> {
+        let file_name = &self.chosen.backup.file_name;
+        let reader = match Reader::open(self.destination, file_name).await {
+            Ok(Some(reader)) => reader,
+            Ok(None) => return Err(RestoreError::Gone { file_name: file_name.clone() }),
+            Err(StorageError::Refused { failure, .. }) if failure.is_archived() => return Err(self.archived().await),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(manifest) = &self.chosen.manifest {
+            let (read, recorded) = (reader.progress().bytes(), manifest.object_bytes);
+            if read != recorded {
+                return Err(self.mismatch(Mismatch::Size { read, recorded }));
+            }
+            warn_of_late_object(&reader, manifest);
+        }
+        (self.show)(reader.progress());
+        Ok(reader)
+    }
+
+    /// The failure of a check of this backup.
+    pub(super) fn mismatch(&self, mismatch: Mismatch) -> RestoreError {
+        RestoreError::Mismatch { file_name: self.chosen.backup.file_name.clone(), mismatch }
+    }
+
+    async fn archived(&self) -> RestoreError {
+        let backup = &self.chosen.backup;
+        // What cannot be asked is left out.
+        let head = self.destination.head(&backup.file_name).await.ok().flatten().unwrap_or_default();
+        let file_name = backup.file_name.clone();
+        if head.is_being_restored {
+            return RestoreError::BeingUnarchived { file_name };
+        }
+        let place = Place { location: &backup.s3_location, endpoint: self.destination.endpoint() };
+        let command = restore_request(&place, head.storage_class.as_deref());
+        let class = head.storage_class.unwrap_or_else(|| "an archive".to_owned());
+        RestoreError::Archived { file_name, class, command }
+    }
+}
+
+/// Whoever may write to the bucket may plant a dump, and a restore runs the dump's code (SPEC §10).
+fn warn_of_late_object(reader: &Reader, manifest: &Manifest) {
+    let finished = DateTime::parse_from_rfc3339(&manifest.finished_at).ok();
+    let Some((written, finished)) = reader.last_modified().zip(finished) else { return };
+    if written > finished + LATE {
+        tracing::warn!(
+            last_modified = time_text(written),
+            finished_at = manifest.finished_at,
+            hint = "where nobody copied it, do not trust it: a restore runs the code in the dump",
+            "the object was written after its manifest says that the backup was finished"
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! What the command line says about a restore, beside the settings.
+//!
+//! Filled by `commands::restore`, read by the targets.
+
+use std::fmt;
+
+/// The longest name that PostgreSQL does not cut, in bytes.
+const LONGEST_NAME: usize = 63;
+
+/// What the command line says.
+#[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, and any may go with any")]
+pub struct RestoreOptions {
+    /// `--create-db`: a database to be made.
+    pub create_db: Option<DatabaseName>,
+    /// `--replace`: a database of that name gives way.
+    pub replace: bool,
+    /// `--keep-failed`: a scratch database that could not be filled stays.
+    pub keep_failed: bool,
+    /// What is not restored.
+    pub leave_out: LeaveOut,
+    /// `--create-roles`: missing roles are made, without login.
+    pub create_roles: bool,
+    /// `--globals`: missing roles and their memberships come from the globals.
+    pub globals: bool,
+    /// `--no-database-settings`: owner, grants and settings of the database itself are not restored.
+    pub no_database_settings: bool,
+    /// `--search-path`: for functions that need one.
+    pub search_path: Option<String>,
+    /// `--no-analyze`: no statistics are gathered.
+    pub no_analyze: bool,
+    /// `--dry-run`: ends after the preconditions.
+    pub dry_run: bool,
+}
+
+/// What is not restored.
+#[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, and any may go with any")]
+pub struct LeaveOut {
+    /// `--no-owner`
+    pub owner: bool,
+    /// `--no-privileges`
+    pub privileges: bool,
+    /// `--no-tablespaces`
+    pub tablespaces: bool,
+    /// `--no-comments`
+    pub comments: bool,
+    /// `--exclude-table-data`: globs.
+    pub table_data: Vec<String>,
+}
+
+/// The name of a database that can be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseName(String);
+
+impl DatabaseName {
+    /// Takes a name.
+    ///
+    /// # Errors
+    /// Where PostgreSQL would cut or refuse it.
+    pub fn new(text: &str) -> Result<Self, String> {
+        match text.len() {
+            0 => Err("must not be empty".to_owned()),
+            length if length > LONGEST_NAME => {
+                Err(format!("must have at most {LONGEST_NAME} bytes, and has {length}: PostgreSQL would cut it"))
+            }
+            _ if text.contains('\0') => Err("must not hold a NUL byte".to_owned()),
+            _ => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// As it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DatabaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_postgresql_would_cut_is_refused() {
+        assert!(DatabaseName::new(&"a".repeat(63)).is_ok());
+        assert!(DatabaseName::new(&"ä".repeat(31)).is_ok());
+        for wrong in [String::new(), "a".repeat(64), "ä".repeat(32)] {
+            assert!(DatabaseName::new(&wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What a restore came to, for people and as JSON.
+
+use serde::Serialize;
+
+use crate::archive::{VerifiedStream, manifest::time_text};
+
+use super::replace::Finished;
+use super::{Chosen, LeftOut};
+
+/// What was restored, and where to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The backup's file name.
+    pub file_name: String,
+    /// `s3://bucket/key`
+    pub s3_location: String,
+    /// When the backup was started; RFC 3339, UTC.
+    pub started_at: String,
+    /// The database that was backed up, where the manifest says.
+    pub database: Option<String>,
+    /// Where it was restored to: a database, a file, or `stdout`.
+    pub target: String,
+    /// Nothing was restored: it was only looked whether it could be.
+    pub dry_run: bool,
+    /// Size of the backup in bytes.
+    pub file_size: u64,
+    /// Length of the plain dump in bytes, once it was read.
+    pub dump_bytes: Option<u64>,
+    /// Rows of COPY data in the dump, once it was read.
+    pub rows: Option<u64>,
+    /// Tables that have such rows, once it was read.
+    pub tables: Option<usize>,
+    /// How long it took, in seconds.
+    pub duration: f64,
+    /// What nothing could be compared with.
+    pub unchecked: Option<&'static str>,
+    /// The name that the database has now which had the target's name before.
+    pub replaced: Option<String>,
+    /// What was left out.
+    pub left_out: Vec<String>,
+    /// What went less than well.
+    pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// Of a backup that is to be restored there.
+    #[must_use]
+    pub fn new(chosen: &Chosen, target: String) -> Self {
+        let backup = &chosen.backup;
+        Self {
+            file_name: backup.file_name.clone(),
+            s3_location: backup.s3_location.clone(),
+            started_at: time_text(backup.started),
+            database: chosen.manifest.as_ref().map(|manifest| manifest.database.clone()),
+            target,
+            dry_run: false,
+            file_size: backup.file_size,
+            dump_bytes: None,
+            rows: None,
+            tables: None,
+            duration: 0.0,
+            unchecked: None,
+            replaced: None,
+            left_out: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// With what was read.
+    #[must_use]
+    pub fn with_stream(self, stream: &VerifiedStream) -> Self {
+        let scan = stream.scan();
+        let (dump_bytes, rows, tables) = (Some(scan.bytes), Some(scan.rows), Some(scan.tables.len()));
+        Self { dump_bytes, rows, tables, unchecked: stream.unchecked(), ..self }
+    }
+
+    /// With what the target does not have of it.
+    #[must_use]
+    pub fn with_left_out(self, left_out: &LeftOut) -> Self {
+        Self { left_out: left_out.phrases(), ..self }
+    }
+
+    /// With what the renaming came to.
+    #[must_use]
+    pub fn with_finished(mut self, finished: &Finished) -> Self {
+        self.replaced.clone_from(&finished.replaced);
+        self.left_out.extend(finished.left_out.iter().cloned());
+        self
+    }
+}
