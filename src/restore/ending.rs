@@ -103,7 +103,7 @@ pub(super) async fn end_sessions(server: &mut Maintenance, name: &str) -> Result
     Ok(())
 }
 
-async fn exists(server: &mut Maintenance, name: &str) -> Result<bool, StatementError> {
+pub(super) async fn exists(server: &mut Maintenance, name: &str) -> Result<bool, StatementError> {
     let question = format!("SELECT 1 FROM pg_catalog.pg_database d WHERE d.datname = {}", literal(name));
     Ok(!server.run(&question).await?.is_empty())
 }

@@ -230,8 +230,13 @@ impl Scratch {
         dropped
     }
 
-    /// Keeps it (`--keep-failed`), and says so.
+    /// Keeps it (`--keep-failed`), and says so, where it was made.
     pub async fn keep(mut self) {
+        // Where that cannot be asked, it is better named.
+        if self.server().await.is_ok() && matches!(ending::exists(&mut self.server, &self.name).await, Ok(false)) {
+            self.server.close().await;
+            return;
+        }
         let subscriptions = ending::subscriptions(&mut self.server, &self.name).await.unwrap_or_default();
         let (database, drop) = (&self.name, ending::drop_statement(&self.name, &subscriptions));
         tracing::warn!(database, drop, "the scratch database is kept");

@@ -78,6 +78,20 @@ fn is_closed_to_others_and_dropped_without_a_trace() {
 }
 
 #[test]
+fn is_kept_where_that_is_wanted_and_it_was_made() {
+    block_on(async {
+        let scratch = connected(&postgres().uri("postgres"), Purpose::Drill).await.expect("connected");
+        scratch.keep().await;
+        let mut scratch = connected(&postgres().uri("postgres"), Purpose::Drill).await.expect("connected");
+        scratch.create(None).await.expect("made");
+        let name = scratch.name().to_owned();
+        scratch.keep().await;
+        assert!(exists(postgres(), &name));
+        postgres().psql("postgres", &format!("DROP DATABASE {name}")).expect("dropped: no session holds it");
+    });
+}
+
+#[test]
 fn has_the_recorded_encoding_and_locale() {
     let german = [
         ("locale_provider", "i"),
