@@ -17,9 +17,29 @@ const FORCE_SINCE: u32 = 13;
 const NOWHERE: &str = "host=/nonexistent dbname=nowhere user=nobody password=none connect_timeout=2";
 const NO_SUCH_DATABASE: &str = "3D000";
 
-/// What drops a database, for a person to run.
-pub(super) fn drop_statement(name: &str) -> String {
-    format!("DROP DATABASE {} WITH (FORCE);", quoted_name(name))
+/// What drops a database, for a person to run in psql, in one line. Its subscriptions first, or the server refuses; without their slot, or
+/// the publisher would lose it.
+pub(super) fn drop_statement(name: &str, subscriptions: &[String]) -> String {
+    let (database, mut text) = (quoted_name(name), String::new());
+    if !subscriptions.is_empty() {
+        text = format!("\\connect {database} \\\\ ");
+        for subscription in subscriptions {
+            text += &(detachment(subscription).join("; ") + "; ");
+        }
+        text += "\\connect postgres \\\\ ";
+    }
+    format!("{text}DROP DATABASE {database} WITH (FORCE);")
+}
+
+/// The statements that cut a subscription off its publisher, and drop it.
+fn detachment(subscription: &str) -> [String; 4] {
+    let subscription = quoted_name(subscription);
+    [
+        format!("ALTER SUBSCRIPTION {subscription} DISABLE"),
+        format!("ALTER SUBSCRIPTION {subscription} SET (slot_name = NONE)"),
+        format!("ALTER SUBSCRIPTION {subscription} CONNECTION {}", literal(NOWHERE)),
+        format!("DROP SUBSCRIPTION {subscription}"),
+    ]
 }
 
 /// Drops the database that `settings` lead to, where it exists.
@@ -32,15 +52,16 @@ pub async fn drop_database(
     server: &mut Maintenance,
     name: &str,
 ) -> Result<(), ScratchError> {
-    let not_dropped = |error: StatementError| ScratchError::NotDropped {
+    let not_dropped = |error: StatementError, subscriptions: &[String]| ScratchError::NotDropped {
         scratch: name.to_owned(),
         reason: error.to_string(),
-        statement: drop_statement(name),
+        statement: drop_statement(name, subscriptions),
     };
-    if !exists(server, name).await.map_err(not_dropped)? {
+    if !exists(server, name).await.map_err(|error| not_dropped(error, &[]))? {
         return Ok(());
     }
-    let subscriptions = subscriptions(server, name).await.map_err(not_dropped)?;
+    let subscriptions = subscriptions(server, name).await.map_err(|error| not_dropped(error, &[]))?;
+    let not_dropped = |error: StatementError| not_dropped(error, &subscriptions);
     if !subscriptions.is_empty() {
         // Another end of it may have closed it already.
         server
@@ -82,13 +103,13 @@ pub(super) async fn end_sessions(server: &mut Maintenance, name: &str) -> Result
     Ok(())
 }
 
-async fn exists(server: &mut Maintenance, name: &str) -> Result<bool, StatementError> {
+pub(super) async fn exists(server: &mut Maintenance, name: &str) -> Result<bool, StatementError> {
     let question = format!("SELECT 1 FROM pg_catalog.pg_database d WHERE d.datname = {}", literal(name));
     Ok(!server.run(&question).await?.is_empty())
 }
 
 /// The subscriptions in a database: all databases' are in one catalog.
-async fn subscriptions(server: &mut Maintenance, name: &str) -> Result<Vec<String>, StatementError> {
+pub(super) async fn subscriptions(server: &mut Maintenance, name: &str) -> Result<Vec<String>, StatementError> {
     let question = format!(
         "SELECT pg_catalog.to_json(s.subname) FROM pg_catalog.pg_subscription s \
          JOIN pg_catalog.pg_database d ON d.oid = s.subdbid WHERE d.datname = {}",
@@ -106,15 +127,8 @@ async fn detach(tools: &Tools, settings: &PostgresSettings, subscriptions: &[Str
         if let Err(error @ StatementError::Lost(_)) = inside.run("SET session_replication_role = replica").await {
             return Err(error);
         }
-        for subscription in subscriptions.iter().map(|name| quoted_name(name)) {
-            for statement in [
-                format!("ALTER SUBSCRIPTION {subscription} DISABLE"),
-                format!("ALTER SUBSCRIPTION {subscription} SET (slot_name = NONE)"),
-                format!("ALTER SUBSCRIPTION {subscription} CONNECTION {}", literal(NOWHERE)),
-                format!("DROP SUBSCRIPTION {subscription}"),
-            ] {
-                inside.run(&statement).await?;
-            }
+        for statement in subscriptions.iter().flat_map(|subscription| detachment(subscription)) {
+            inside.run(&statement).await?;
         }
         Ok(())
     };

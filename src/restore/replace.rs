@@ -54,8 +54,8 @@ struct Swap<'a> {
 enum NoSwap {
     /// Nothing has changed.
     Refused(StatementError),
-    /// It is not known.
-    Unknown(StatementError),
+    /// It is not known. What could not be applied, should it have taken effect.
+    Unknown(StatementError, Vec<String>),
 }
 
 impl Scratch {
@@ -98,7 +98,10 @@ impl Scratch {
                 let users = users(&mut self.server, swap).await;
                 return Err(not_renamed(swap, format!("{error}{users}")));
             }
-            Err(NoSwap::Unknown(error)) => self.look_after(swap, &error).await?,
+            Err(NoSwap::Unknown(error, more)) => {
+                self.look_after(swap, &error).await?;
+                left_out.extend(more);
+            }
         }
         Ok(Finished { name: swap.name.to_owned(), replaced: swap.before.take(), left_out })
     }
@@ -129,15 +132,17 @@ impl Scratch {
             };
             match renamed {
                 Ok(left_out) => {
-                    self.server.run("COMMIT").await.map_err(|error| match error {
-                        error @ StatementError::Refused { .. } => NoSwap::Refused(error),
-                        error @ StatementError::Lost(_) => NoSwap::Unknown(error),
-                    })?;
-                    return Ok(left_out);
+                    return match self.server.run("COMMIT").await {
+                        Ok(_) => Ok(left_out),
+                        Err(error @ StatementError::Refused { .. }) => Err(NoSwap::Refused(error)),
+                        Err(error @ StatementError::Lost(_)) => Err(NoSwap::Unknown(error, left_out)),
+                    };
                 }
                 Err(error) => {
                     self.undo().await;
-                    if tried == TRIES || !error.is(IN_USE) {
+                    // A connection that broke down is another one by now.
+                    let may_pass = error.is(IN_USE) || matches!(error, StatementError::Lost(_));
+                    if tried == TRIES || !may_pass {
                         return Err(NoSwap::Refused(error));
                     }
                 }

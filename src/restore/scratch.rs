@@ -99,13 +99,16 @@ pub struct Abandoned {
     pub bytes: Option<u64>,
     /// Whether it has the comment of this program; without, its process was ended before it had written that.
     pub is_marked: bool,
+    /// Its subscriptions, which are in the way of a drop.
+    #[serde(skip)]
+    pub subscriptions: Vec<String>,
 }
 
 impl Abandoned {
     /// What drops it.
     #[must_use]
     pub fn statement(&self) -> String {
-        ending::drop_statement(&self.name)
+        ending::drop_statement(&self.name, &self.subscriptions)
     }
 }
 
@@ -193,6 +196,17 @@ impl Scratch {
         abandoned(self.server().await?).await
     }
 
+    /// Drops a scratch database that another run left behind, as its own.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub async fn drop_abandoned(&mut self, abandoned: &Abandoned) -> Result<(), ScratchError> {
+        let mut settings = self.settings.clone();
+        settings.conninfo.set("dbname", abandoned.name.clone());
+        self.server().await?;
+        ending::drop_database(&self.tools, &settings, &mut self.server, &abandoned.name).await
+    }
+
     /// Drops it, after its sessions were ended and its subscriptions were cut off their publishers. Does nothing where it was
     /// never made, or is kept.
     ///
@@ -203,7 +217,7 @@ impl Scratch {
             self.server.close().await;
             return Ok(());
         }
-        let (name, statement) = (self.name.clone(), ending::drop_statement(&self.name));
+        let (name, statement) = (self.name.clone(), ending::drop_statement(&self.name, &[]));
         let dropped = async {
             self.server().await?;
             ending::drop_database(&self.tools, &self.settings(), &mut self.server, &name).await
@@ -216,9 +230,15 @@ impl Scratch {
         dropped
     }
 
-    /// Keeps it (`--keep-failed`), and says so.
-    pub async fn keep(self) {
-        let (database, drop) = (&self.name, ending::drop_statement(&self.name));
+    /// Keeps it (`--keep-failed`), and says so, where it was made.
+    pub async fn keep(mut self) {
+        // Where that cannot be asked, it is better named.
+        if self.server().await.is_ok() && matches!(ending::exists(&mut self.server, &self.name).await, Ok(false)) {
+            self.server.close().await;
+            return;
+        }
+        let subscriptions = ending::subscriptions(&mut self.server, &self.name).await.unwrap_or_default();
+        let (database, drop) = (&self.name, ending::drop_statement(&self.name, &subscriptions));
         tracing::warn!(database, drop, "the scratch database is kept");
         self.server.close().await;
     }
@@ -352,10 +372,11 @@ pub async fn abandoned(server: &mut Maintenance) -> Result<Vec<Abandoned>, Scrat
     );
     let mut abandoned = Vec::new();
     for line in server.run(&question).await.map_err(failed())? {
-        let found: Abandoned = serde_json::from_str(&line).map_err(PostgresError::Answer)?;
+        let mut found: Abandoned = serde_json::from_str(&line).map_err(PostgresError::Answer)?;
         let held = NameLock::on(&found.name).is_held();
         let holders = server.run(&format!("SELECT 1 FROM pg_catalog.pg_locks AS l WHERE {held}")).await;
         if holders.map_err(failed())?.is_empty() {
+            found.subscriptions = ending::subscriptions(server, &found.name).await.map_err(failed())?;
             abandoned.push(found);
         }
     }

@@ -18,12 +18,12 @@ use crate::support::setup::{
 const CHIEF: &str = "the chief";
 
 /// The directory of the client programs that a backup of this major takes: the lowest that suffices.
-fn clients(major: &str) -> PathBuf {
+pub fn clients(major: &str) -> PathBuf {
     if major == "18" { installed_clients("18") } else { PathBuf::from("/usr/lib/postgresql/15/bin") }
 }
 
 /// What a client program writes, less keys.
-fn said(server: &Postgres, clients: &Path, program: &str, database: &str) -> String {
+pub fn said(server: &Postgres, clients: &Path, program: &str, database: &str) -> String {
     let mut words = program.split(' ');
     let mut command = Command::new(clients.join(words.next().unwrap_or_default()));
     command.env("PGDATABASE", database);
@@ -57,7 +57,7 @@ fn cluster(server: &Postgres, clients: &Path) -> String {
 
 /// The same lines, in any order: that of the settings in a dump is the catalog's own.
 #[track_caller]
-fn assert_same(one: &str, other: &str) {
+pub fn assert_same(one: &str, other: &str) {
     let sorted = |text: &str| -> Vec<String> {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         lines.sort();
@@ -69,18 +69,18 @@ fn assert_same(one: &str, other: &str) {
 }
 
 /// What `create_database` put after the name.
-fn number(name: &str) -> &str {
+pub fn number(name: &str) -> &str {
     name.rsplit_once('漢').expect("the hint's end").1
 }
 
-fn load(database: &Database, fixture: &str) {
+pub fn load(database: &Database, fixture: &str) {
     let mut psql = database.server().client("psql", &database.name);
     let output = psql.arg("-f").arg(repository_file(fixture)).output().expect("psql");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A server and an empty one, with tablespaces that need no directory where `pg_dumpall` knows such.
-fn two_servers(major: &str) -> (OwnPostgres, OwnPostgres) {
+pub fn two_servers(major: &str) -> (OwnPostgres, OwnPostgres) {
     let servers = std::thread::scope(|scope| {
         let target = scope.spawn(|| own_postgres(&["--major", major, "--superuser", CHIEF]));
         (own_postgres(&["--major", major]), target.join().expect("the target"))
@@ -93,7 +93,7 @@ fn two_servers(major: &str) -> (OwnPostgres, OwnPostgres) {
 }
 
 /// A locale of each provider that this major has.
-fn locale(major: &str) -> &'static str {
+pub fn locale(major: &str) -> &'static str {
     match major {
         "15" => "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'de-u-co-phonebk' LOCALE 'C'",
         "18" => "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'",
@@ -167,7 +167,7 @@ fn names(array: &Value) -> Vec<String> {
     array.as_array().expect("names").iter().map(|name| name.as_str().expect("a name").to_owned()).collect()
 }
 
-fn quoted(name: &str) -> String {
+pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

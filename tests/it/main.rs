@@ -58,6 +58,7 @@ mod restore_choice;
 mod restore_commands;
 mod restore_file;
 mod restore_replace;
+mod restore_roles;
 mod restore_scratch;
 mod retention_of_backup;
 mod round_trip;

@@ -13,6 +13,7 @@ use crate::support::library::block_on;
 use crate::support::servers::database::{Database, unique_name};
 use crate::support::servers::{Postgres, postgres};
 use crate::support::session::Session;
+use crate::support::tcp_proxy::TcpProxy;
 
 /// As a superuser, whatever role restores.
 fn asked(sql: &str) -> String {
@@ -235,6 +236,56 @@ fn wherever_it_is_killed_one_database_has_the_name() {
     let names = asked(&format!("SELECT datname FROM pg_database WHERE starts_with(datname, '{}_before_')", old.name));
     assert!(replaced.iter().all(|name| names.lines().any(|known| known == name)), "{names}: {replaced:?}");
     drop_all(&names.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn wherever_the_connection_breaks_down_the_truth_is_told() {
+    let old = old_database("cut", "postgres");
+    let proxy = TcpProxy::start(&postgres().addr());
+    let through = Postgres { host: proxy.host(), port: proxy.port(), ..postgres().clone() };
+    let mut outcomes = [0, 0];
+    // The first is not cut, and says how much there is to cut: its last bytes are the answer to the COMMIT.
+    let mut all = 0;
+    for round in 0..9 {
+        let bytes = match round {
+            0 => u64::MAX / 2,
+            1..=4 => all - [1, 9, 17, 25][round - 1],
+            _ => all * (round as u64 - 4) / 5,
+        };
+        let (scratch, finished) = block_on(async {
+            let purpose = restore_as(&old.name, Existing::Replace);
+            let mut scratch = connected(&through.uri("postgres"), purpose).await.expect("connected");
+            scratch.create(None).await.expect("made");
+            postgres().psql(scratch.name(), "CREATE TABLE t AS SELECT 'new' AS age").expect("restored");
+            asked(&format!("COMMENT ON DATABASE {} IS 'before'", quoted(&old.name)));
+            let before = proxy.bytes_to_client();
+            proxy.cut_after_bytes(bytes);
+            let finished = scratch.finish(None).await;
+            if round == 0 {
+                all = proxy.bytes_to_client() - before;
+            }
+            (scratch.name().to_owned(), finished)
+        });
+        let is_there = !asked(&format!("SELECT 1 FROM pg_database WHERE datname = '{scratch}'")).is_empty();
+        assert_eq!(allows_connections(&old.name), "t");
+        match finished {
+            Ok(finished) => {
+                outcomes[0] += 1;
+                assert!(!is_there && age(&old.name) == "new", "{bytes}");
+                drop_all(&[&finished.replaced.expect("replaced")]);
+            }
+            Err(error) => {
+                outcomes[1] += 1;
+                assert!(matches!(error, ScratchError::NotRenamed { .. }), "{bytes}: {error}");
+                let comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname =";
+                assert_eq!(asked(&format!("{comment} {}", literal(&old.name))), "before", "{bytes}: {error}");
+                assert!(is_there && age(&scratch) == "new", "{bytes}: {error}");
+                drop_all(&[&scratch]);
+            }
+        }
+    }
+    // Those whose answer to the COMMIT alone was lost, and the one that lost nothing.
+    assert!(outcomes[0] >= 4, "{outcomes:?}");
 }
 
 #[test]

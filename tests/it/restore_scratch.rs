@@ -1,6 +1,8 @@
 //! Scratch databases: made with the recorded locale, closed to others, found when a killed process left one behind, and dropped
 //! without a word to a publisher.
 
+use std::io::Write as _;
+use std::process::Stdio;
 use std::time::Duration;
 
 use pg_s3_backup::archive::manifest::Manifest;
@@ -76,6 +78,20 @@ fn is_closed_to_others_and_dropped_without_a_trace() {
 }
 
 #[test]
+fn is_kept_where_that_is_wanted_and_it_was_made() {
+    block_on(async {
+        let scratch = connected(&postgres().uri("postgres"), Purpose::Drill).await.expect("connected");
+        scratch.keep().await;
+        let mut scratch = connected(&postgres().uri("postgres"), Purpose::Drill).await.expect("connected");
+        scratch.create(None).await.expect("made");
+        let name = scratch.name().to_owned();
+        scratch.keep().await;
+        assert!(exists(postgres(), &name));
+        postgres().psql("postgres", &format!("DROP DATABASE {name}")).expect("dropped: no session holds it");
+    });
+}
+
+#[test]
 fn has_the_recorded_encoding_and_locale() {
     let german = [
         ("locale_provider", "i"),
@@ -147,6 +163,13 @@ fn a_database_of_the_target_that_does_not_exist_is_passed_over() {
     });
 }
 
+/// As somebody who copies it into psql.
+fn run_by_hand(statement: &str) {
+    let mut child = postgres().client("psql", "postgres").stdin(Stdio::piped()).spawn().expect("psql");
+    writeln!(child.stdin.take().expect("its input"), "{statement}").expect("written");
+    assert!(child.wait().expect("its end").success(), "{statement}");
+}
+
 #[test]
 fn one_that_a_killed_process_left_behind_is_found_and_one_in_use_is_not() {
     block_on(async {
@@ -167,6 +190,28 @@ fn one_that_a_killed_process_left_behind_is_found_and_one_in_use_is_not() {
         };
         assert!(one.is_marked && one.bytes.is_some_and(|bytes| bytes > 0), "{one:?}");
         postgres().psql("postgres", &one.statement()).expect("dropped by its statement");
+        // With a subscription, which the server does not drop with its database.
+        for by_statement in [true, false] {
+            let mut third = connected(&uri, Purpose::Drill).await.expect("connected");
+            third.create(None).await.expect("made");
+            let name = third.name().to_owned();
+            let subscription =
+                "CREATE SUBSCRIPTION \"it's \"\"s\" CONNECTION 'host=/nowhere' PUBLICATION p WITH (connect = false)";
+            postgres().psql(&name, subscription).expect("subscribed");
+            drop(third);
+            let one = loop {
+                let list = second.abandoned().await.expect("asked");
+                if let Some(one) = list.into_iter().find(|one| one.name == name) {
+                    break one;
+                }
+            };
+            if by_statement {
+                run_by_hand(&one.statement());
+            } else {
+                second.drop_abandoned(&one).await.expect("dropped");
+            }
+            assert!(!exists(postgres(), &name), "{}", one.statement());
+        }
         // Killed before it had written its comment.
         let bare = format!("pg_s3_restore_{}", &run_id()[..16]);
         postgres().psql("postgres", &format!("CREATE DATABASE {bare}")).expect("made");

@@ -1,7 +1,12 @@
 //! The library called without the program: the tools and settings that a command would have, and a runtime.
 
+use std::time::Duration;
+
 use pg_s3_backup::environment::Environment;
 use pg_s3_backup::postgres::{ClientEnvironment, Conninfo, DumpArguments, Installed, PostgresSettings, Tools};
+use pg_s3_backup::storage::{AtRest, ChecksumSetting, Destination, Endpoint, Prefix, S3Settings, StaticCredentials};
+
+use super::servers::s3;
 
 /// Runs a future to its end.
 ///
@@ -24,9 +29,35 @@ pub async fn connection(uri: &str) -> (Tools, PostgresSettings) {
         environment,
         pg_dump_path: None,
         arguments: DumpArguments::default(),
-        lock_wait: std::time::Duration::from_mins(1),
-        stall_timeout: std::time::Duration::from_mins(1),
+        lock_wait: Duration::from_mins(1),
+        stall_timeout: Duration::from_mins(1),
         allows_pooler: false,
     };
     (tools, settings)
+}
+
+/// A bucket of the shared S3 server.
+///
+/// # Panics
+/// Where its client cannot be built.
+pub async fn destination(bucket: &str) -> Destination {
+    let settings = S3Settings {
+        bucket: bucket.to_owned(),
+        prefix: Prefix::default(),
+        endpoint: Some(Endpoint::new(&s3().url.parse().expect("a URL"))),
+        region: Some(s3().region.clone()),
+        credentials: Some(StaticCredentials {
+            access_key: s3().access_key.clone().into(),
+            secret_key: s3().secret_key.clone().into(),
+            session_token: None,
+        }),
+        force_path_style: true,
+        ca_bundle: None,
+        checksum: ChecksumSetting::Auto,
+        at_rest: AtRest::default(),
+        request_timeout: Duration::from_secs(20),
+        max_outage: Duration::from_secs(20),
+        first_contact: None,
+    };
+    Box::pin(Destination::open(&settings)).await.expect("a client")
 }
