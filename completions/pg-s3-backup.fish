@@ -34,6 +34,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "daemon" -
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "health" -d 'Ask the daemon on this host whether it is alive: for a container\'s health check'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "prune" -d 'Delete the backups that no rule keeps, and abort this tool\'s own abandoned uploads'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "restore" -d 'Restore a backup into a database, a file or stdout; verified, or not at all'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "delete" -d 'Delete named backups with their sidecars; not the newest valid one'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET]' -r -f
@@ -252,12 +253,31 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l gl
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-database-settings -d 'Leave out owner, grants and settings of the database itself'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-analyze -d 'Gather no statistics afterwards'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "completions" -d 'Print the completion script of a shell'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "backup" -d 'Take one backup: dump, compress, upload, verify, commit'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "list" -d 'List the backups of this destination, newest first'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "check" -d 'Verify configuration, connectivity and the latest backup'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "daemon" -d 'Take backups on a schedule until stopped'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "health" -d 'Ask the daemon on this host whether it is alive: for a container\'s health check'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "prune" -d 'Delete the backups that no rule keeps, and abort this tool\'s own abandoned uploads'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "restore" -d 'Restore a backup into a database, a file or stdout; verified, or not at all'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-bucket -d 'bucket that holds the backups [env: S3_BUCKET]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-path -d 'key prefix of one database\'s backups [env: S3_PATH]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-url -d 'endpoint of an S3-compatible server [env: S3_URL]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-region -d 'region of the bucket [env: S3_REGION]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-force-path-style -d 'address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
+false\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l log-level -d 'what is logged [env: LOG_LEVEL]' -r -f -a "error\t''
+warn\t''
+warning\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l log-format -d '`text` or `json` [env: LOG_FORMAT]' -r -f -a "text\t''
+json\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l force -d 'Delete the newest valid backup, too'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l dry-run -d 'Delete nothing; print what would be deleted'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l json -d 'Print the result as one JSON object on stdout'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "backup" -d 'Take one backup: dump, compress, upload, verify, commit'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "list" -d 'List the backups of this destination, newest first'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "check" -d 'Verify configuration, connectivity and the latest backup'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "daemon" -d 'Take backups on a schedule until stopped'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "health" -d 'Ask the daemon on this host whether it is alive: for a container\'s health check'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "prune" -d 'Delete the backups that no rule keeps, and abort this tool\'s own abandoned uploads'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "restore" -d 'Restore a backup into a database, a file or stdout; verified, or not at all'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "delete" -d 'Delete named backups with their sidecars; not the newest valid one'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

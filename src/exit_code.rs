@@ -89,7 +89,12 @@ pub const EXIT_CODES: [ExitCodeRow; 17] = [
         "storage failed",
         "S3 did not take the backup within the outage budget, or credentials expired in the middle",
     ),
-    row(ExitCode::PruneIncomplete, 13, "prune incomplete", "could not, or refused to, delete everything the rules say"),
+    row(
+        ExitCode::PruneIncomplete,
+        13,
+        "prune incomplete",
+        "could not, or refused to, delete everything the rules say (also for delete)",
+    ),
     row(
         ExitCode::CheckFailed,
         14,
@@ -100,7 +105,7 @@ pub const EXIT_CODES: [ExitCodeRow; 17] = [
         ExitCode::RestoreFailed,
         15,
         "restore failed",
-        "the target is as it was before; or no such backup at this destination (also for list)",
+        "the target is as it was before; or no such backup at this destination (also for list and delete)",
     ),
     row(
         ExitCode::AlreadyRunning,

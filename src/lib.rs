@@ -42,6 +42,8 @@
 //!   then the manifest ([`archive::manifest`]), the globals and [`retention`].
 //! - **`prune`**: [`commands::prune`] makes an [`retention::Inventory`] of the destination: listing, the manifests that decide,
 //!   the plan and the safety checks. [`retention`] then deletes, and aborts abandoned uploads.
+//! - **`delete`**: [`commands::delete`] looks the names up in the same inventory ([`retention::NamedBackups`]), judges all of them, and
+//!   then deletes.
 //! - **`list`**: [`commands::list`] reads an [`archive::Listing`] and the manifests of the newest backups.
 //! - **`check`**: [`check::Check::run`] tries each thing that a backup needs and adds a [`check::CheckResult`] for each; with
 //!   `--deep` it reads the latest backup ([`archive::Reader`]): downloads it in parallel ranges, unpacks it, and judges the dump
@@ -194,6 +196,7 @@ async fn dispatch(cli: &Cli, context: &Context<'_>, interrupts: Interrupts) -> R
         Command::Prune(args) => Box::pin(commands::prune::run(context, args, interrupts)).await,
         Command::Check(args) => Box::pin(commands::check::run(context, args, interrupts)).await,
         Command::Restore(args) => Box::pin(commands::restore::run(context, args, interrupts)).await,
+        Command::Delete(args) => Box::pin(commands::delete::run(context, args, interrupts)).await,
         Command::Completions(args) => commands::completions::run(context, args),
         Command::Health => unless(interrupts, commands::health::run(context)).await,
         Command::List(args) => {

@@ -1,6 +1,6 @@
 //! The deleting: each backup that the plan deletes, and then its sidecars; single deletes, several at once.
 //!
-//! Called by `commands::prune` and by `backup`. It deletes nothing but complete keys that [`super::inventory`] made out of this
+//! Called by `commands::prune`, by `backup`, and by [`super::named`]. It deletes nothing but complete keys that [`super::inventory`] made out of this
 //! tool's own names. A delete that is refused is named, and the rest go on; an outage that outlasts its budget ends it.
 
 use std::collections::VecDeque;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
+use crate::archive::Entry;
 use crate::archive::name::BackupName;
-use crate::archive::{Entry, SIDECARS};
 use crate::error_chain::Chain;
 use crate::storage::{Deletion, Destination, StorageError};
 
@@ -40,7 +40,7 @@ pub struct Deleted {
 
 /// One backup to be taken away.
 #[derive(Clone, Copy)]
-enum Job {
+pub(super) enum Job {
     /// The backup, and then what lies next to it.
     Backup(BackupName, Entry),
     /// What lies beside a backup that is gone, unless it turns out to be there.
@@ -67,8 +67,16 @@ pub(super) async fn apply<Waiting: Future<Output = ()>>(
     let entry = |name: &BackupName| inventory.entries.get(name).copied().unwrap_or_default();
     let to_delete = inventory.plan().deletions().map(|backup| Job::Backup(backup.name, entry(&backup.name)));
     let orphans = inventory.orphans().map(|name| Job::Orphan(name, entry(&name)));
-    // The oldest first: should it be cut short, the better ones are left.
-    let mut waiting: VecDeque<Job> = to_delete.chain(orphans).collect();
+    run(destination, to_delete.chain(orphans).collect(), stop).await
+}
+
+/// Does these jobs, the last first, until they are done or told to stop. The newest come first, so that the better ones are
+/// left where it is cut short.
+pub(super) async fn run<Waiting: Future<Output = ()>>(
+    destination: &Destination,
+    mut waiting: VecDeque<Job>,
+    stop: impl Fn() -> Waiting,
+) -> Deleted {
     let mut deleted = Deleted::default();
     let mut running = JoinSet::new();
     loop {
@@ -162,10 +170,8 @@ impl Job {
                 (name, entry)
             }
         };
-        for (suffix, bytes) in SIDECARS.iter().zip(entry.sidecars) {
-            if let Some(bytes) = bytes {
-                done.delete(destination, format!("{name}{suffix}"), bytes).await?;
-            }
+        for (suffix, bytes) in entry.sidecars.iter() {
+            done.delete(destination, format!("{name}{suffix}"), bytes).await?;
         }
         Ok(())
     }

@@ -85,7 +85,7 @@ impl Inventory {
     #[must_use]
     pub fn doomed_bytes(&self) -> u64 {
         let entries = self.plan.deletions().filter_map(|backup| self.entries.get(&backup.name));
-        entries.map(|entry| entry.backup.unwrap_or_default() + entry.sidecars.iter().flatten().sum::<u64>()).sum()
+        entries.map(Entry::bytes).sum()
     }
 
     /// The names whose backup is gone while something still lies next to it. Only of those older than the newest backup that

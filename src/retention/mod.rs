@@ -1,14 +1,15 @@
 //! Retention Manager: what is to be deleted, what speaks against it, and the deleting.
 //!
 //! `policy` is what was configured, `plan` decides (pure, clock-free), `freeze` says when not to, `inventory` finds out what is
-//! stored, `apply` deletes, `sweep` aborts this tool's own stale uploads, `report` tells. Called by `commands::prune`, and
-//! by `backup` as its last step (SPEC §7).
+//! stored, `apply` deletes, `sweep` aborts this tool's own stale uploads, `named` deletes what somebody names, `report`
+//! tells. Called by `commands::prune` and `commands::delete`, and by `backup` as its last step (SPEC §7).
 //!
 //! Two at once are harmless, and so is a backup beside them: what one of them has deleted is no failure of the other, a
 //! backup that is made meanwhile is newer than all that either deletes, and the plan of each keeps what its rules keep.
 
 mod apply;
 mod inventory;
+mod named;
 mod plan;
 mod policy;
 mod report;
@@ -20,6 +21,7 @@ mod tests;
 pub use crate::archive::BackupStatus;
 pub use apply::Deleted;
 pub use inventory::Inventory;
+pub use named::{NamedBackup, NamedBackups, NamedError};
 pub use plan::{Backup, Decision, Plan, Reason, Verdict};
 pub use policy::{RetentionPolicy, Rules, Unit};
 pub use report::{PlanReport, PruneError, RetentionReport};
@@ -79,12 +81,7 @@ pub async fn enforce<Waiting: Future<Output = ()>>(
     if deleted.is_stopped {
         tracing::warn!(remaining = deleted.remaining, "retention was stopped: the next run deletes the rest");
     }
-    let shortfall = deleted.failed.first().map(|(file_name, reason)| PruneError::Failed {
-        failed: deleted.failed.len(),
-        remaining: deleted.remaining,
-        first: format!("{file_name} ({reason})"),
-    });
-    Enforced { report, shortfall, is_stopped: deleted.is_stopped }
+    Enforced { report, shortfall: deleted.shortfall(), is_stopped: deleted.is_stopped }
 }
 
 /// Says what speaks against a plan, and what to do; or that it is overridden.

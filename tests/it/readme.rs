@@ -62,7 +62,7 @@ const BLOCKS: [(&str, &[&str]); 8] = [
             "so that it\ncannot",
             "Then S3's answer",
             "everything, and still",
-            "`prune`, and `backup` with a retention rule, need",
+            "`prune`, `delete`, and `backup` with a retention rule",
         ],
     ),
     ("docs/exit-codes.md", &[]),
