@@ -54,7 +54,7 @@ pub enum Error {
     },
     /// There is nothing restored.
     #[error(transparent)]
-    Restore(RestoreError),
+    Restore(Box<RestoreError>),
     /// A check failed.
     #[error(transparent)]
     Check(CheckError),
@@ -114,7 +114,7 @@ impl From<RestoreError> for Error {
     fn from(error: RestoreError) -> Self {
         match error {
             RestoreError::Interrupted(interrupt) => Self::Interrupted(interrupt),
-            error => Self::Restore(error),
+            error => Self::Restore(Box::new(error)),
         }
     }
 }

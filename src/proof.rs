@@ -1,26 +1,25 @@
 //! The proof that a dump is complete: the only maker of [`VerifiedDump`], without which nothing can be committed.
 //!
-//! `backup::stream` brings the evidence: how `pg_dump` ended, what the scanner saw, what the collector produced. Of a
-//! dump that an earlier run verified and kept, the journal of the spool brings it to [`verify_kept`], and
-//! [`VerifiedDump::cut_anew`] judges the same dump in other parts. `storage` takes the proof. Nothing here does any work: it
-//! only judges.
+//! `backup::stream` supplies the evidence: how `pg_dump` ended, the scanner's report, and the object's totals. For a dump that
+//! an earlier run verified and kept, the spool's journal supplies it to [`verify_kept`]; [`VerifiedDump::resplit`] judges
+//! the same dump in other parts. `storage` requires the proof. This file judges and does nothing else.
 
 use crate::pipeline::Totals;
 use crate::pipeline::scanner::{Flaw, ScanReport};
 use crate::postgres::DumpEnd;
 
-/// Why a dump is not taken for complete.
+/// Why a dump is not complete.
 #[derive(Debug, thiserror::Error)]
 pub enum IncompleteDump {
-    /// `pg_dump` says so itself.
+    /// `pg_dump` failed.
     #[error("pg_dump failed ({status}): {cause}")]
     Failed {
         /// `exit code 1`, `SIGKILL, probably out of memory`.
         status: String,
-        /// The cause it gave.
+        /// The cause that it gave.
         cause: String,
     },
-    /// `pg_dump` ended well, but its output does not.
+    /// `pg_dump` succeeded, but its output is not complete.
     #[error("pg_dump ended with success, but its dump is not complete: {0}")]
     Flawed(Flaw),
     /// Bytes were lost between the reader and the object.
@@ -36,13 +35,13 @@ pub enum IncompleteDump {
     NotKept(&'static str),
 }
 
-/// A dump that ended as a complete dump does; its object is not finished yet.
+/// A dump with a complete end; its object is not finished yet.
 #[derive(Debug)]
 pub struct EndedDump {
     scan: ScanReport,
 }
 
-/// A dump that is complete, and the object that it became.
+/// A complete dump, and its object.
 #[derive(Debug)]
 pub struct VerifiedDump {
     scan: ScanReport,
@@ -65,7 +64,7 @@ pub fn judge_end(end: &DumpEnd, scan: ScanReport) -> Result<EndedDump, Incomplet
 }
 
 impl EndedDump {
-    /// Judges the object: all that was read is in it.
+    /// Judges the object: it holds every byte that was read.
     ///
     /// # Errors
     /// Where bytes were lost.
@@ -78,7 +77,7 @@ impl EndedDump {
     }
 }
 
-/// Verifies what an earlier run kept: it was verified then, and the parts (number and bytes, in order) are those of the proof.
+/// Verifies a kept dump: an earlier run verified it, and its parts (number and bytes, in order) are those of the proof.
 ///
 /// # Errors
 /// Why it is not complete.
@@ -91,45 +90,42 @@ pub fn verify_kept(
     if bytes != Some(totals.object_bytes) || !parts.map(|(number, _)| number).eq(1..=totals.parts) {
         return Err(IncompleteDump::NotKept("its parts are not those that were proved"));
     }
-    if scan.bytes != totals.plain_bytes {
-        return Err(IncompleteDump::Lost { read: scan.bytes, compressed: totals.plain_bytes });
-    }
-    Ok(VerifiedDump { scan: scan.clone(), totals: totals.clone() })
+    EndedDump { scan: scan.clone() }.became(totals.clone())
 }
 
-/// A kept dump in other parts.
+/// The totals of a kept dump in other parts.
 #[derive(Debug)]
-pub struct Cut {
+pub struct ResplitTotals {
     /// Bytes in all.
     pub bytes: u64,
     /// Their sha256.
     pub sha256: [u8; 32],
-    /// Their CRC-64/NVME, where the parts carry it.
+    /// Their CRC-64/NVME, where the parts have one.
     pub crc64: Option<u64>,
     /// Number of parts.
     pub parts: u32,
 }
 
 impl VerifiedDump {
-    /// Judges the same dump in other parts: not a byte of it has changed.
+    /// Judges the same dump in other parts: no byte has changed.
     ///
     /// # Errors
-    /// Where it is not what was proved.
-    pub fn cut_anew(self, cut: &Cut) -> Result<Self, IncompleteDump> {
-        if (cut.bytes, cut.sha256) != (self.totals.object_bytes, self.totals.object_sha256) {
+    /// Where its bytes are not those of the proof.
+    pub fn resplit(self, new: &ResplitTotals) -> Result<Self, IncompleteDump> {
+        if (new.bytes, new.sha256) != (self.totals.object_bytes, self.totals.object_sha256) {
             return Err(IncompleteDump::NotKept("its parts together are not the object that was proved"));
         }
-        let totals = Totals { parts: cut.parts, object_crc64: cut.crc64, ..self.totals };
+        let totals = Totals { parts: new.parts, object_crc64: new.crc64, ..self.totals };
         Ok(Self { totals, ..self })
     }
 
-    /// What the object is.
+    /// The object's totals.
     #[must_use]
     pub fn totals(&self) -> &Totals {
         &self.totals
     }
 
-    /// What the scanner saw.
+    /// The scanner's report.
     #[must_use]
     pub fn scan(&self) -> &ScanReport {
         &self.scan

@@ -20,7 +20,7 @@ fuzz_target!(|input: &[u8]| {
 fn spans(dump: &[u8], block: usize) -> Vec<Span> {
     let (mut lexer, mut at) = (Lexer::default(), 0);
     let mut spans: Vec<Span> = Vec::new();
-    let mut take = |Piece { kind, bytes, text }: Piece<'_>| {
+    let mut take = |Piece { kind, bytes, text, .. }: Piece<'_>| {
         assert_eq!(Some(bytes), dump.get(at..at + bytes.len()), "at {at}");
         at += bytes.len();
         let text = text.map(<[u8]>::to_vec);

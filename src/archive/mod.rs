@@ -7,6 +7,7 @@
 //! what follows. Nothing here writes to S3.
 
 mod contents;
+mod database_options;
 mod entries;
 mod listing;
 pub mod manifest;
@@ -17,6 +18,7 @@ mod status;
 mod verify;
 
 pub use contents::{Contents, Dump};
+pub use database_options::DatabaseOption;
 pub use entries::{Entries, Entry, SIDECARS, Sidecars, list_entries};
 pub use listing::{ListedStatus, Listing, MANIFESTS, StoredBackup, median};
 pub use reader::{HeldSink, ReadError, ReadProgress, Reader};

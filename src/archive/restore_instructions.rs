@@ -4,9 +4,11 @@
 //! name that is there already must not be restored into. Everything that a user chose is quoted for any POSIX shell. One that
 //! knows no `pipefail` ends with an error before the dump is restored.
 
+use super::DatabaseOption;
 use super::manifest::{Manifest, Place};
 use super::name::GLOBALS_SUFFIX;
 use crate::printable::is_unprintable;
+use crate::sql::quoted_name;
 
 /// Databases that every server has, and that are therefore not made anew.
 const ALWAYS_THERE: [&str; 3] = ["postgres", "template0", "template1"];
@@ -80,32 +82,16 @@ fn target(manifest: &Manifest) -> String {
     }
 }
 
-/// Encoding and locale for `createdb`. From version 15 on they have a provider, which another cluster may have set otherwise.
+/// Encoding and locale for `createdb`.
 fn options(manifest: Option<&Manifest>) -> String {
-    let Some(manifest) = manifest else { return String::new() };
-    let locale = manifest.locale.as_deref();
-    let (provider, icu, builtin) = match manifest.locale_provider.as_deref() {
-        Some("c") => (Some("libc"), None, None),
-        Some("i") => (Some("icu"), locale, None),
-        Some("b") => (Some("builtin"), None, locale),
-        _ => (None, None, None),
-    };
-    let values = [
-        ("encoding", Some(manifest.encoding.as_str())),
-        ("locale-provider", provider),
-        ("icu-locale", icu),
-        ("icu-rules", icu.and(manifest.icu_rules.as_deref())),
-        ("builtin-locale", builtin),
-        ("lc-collate", manifest.collation.as_deref()),
-        ("lc-ctype", manifest.ctype.as_deref()),
-    ];
-    let given = values.iter().filter_map(|(name, value)| Some(format!(" --{name}={}", word((*value)?))));
+    let options = manifest.into_iter().flat_map(Manifest::database_options);
+    let given = options.map(|DatabaseOption { name, value }| format!(" --{name}={}", word(value)));
     given.collect()
 }
 
 /// Makes the roles that the dump refers to where there are no globals, and goes on where one is there already.
 fn roles(manifest: &Manifest, target: &str) -> Option<String> {
-    let create = |role: &String| word(&format!("CREATE ROLE \"{}\";", role.replace('"', "\"\"")));
+    let create = |role: &String| word(&format!("CREATE ROLE {};", quoted_name(role)));
     let statements: Vec<String> = manifest.roles.iter().map(create).collect();
     (!statements.is_empty()).then(|| format!("printf '%s\\n' {} | psql -X -d {target}", statements.join(" ")))
 }

@@ -1,5 +1,6 @@
 //! Why a run ended without a backup.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::archive::name::BackupName;
@@ -7,11 +8,10 @@ use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupt;
 use crate::pipeline::PipelineError;
 use crate::postgres::PostgresError;
+use crate::postgres::backend::Backend;
 use crate::proof::IncompleteDump;
 use crate::spool::SpoolError;
 use crate::storage::StorageError;
-
-use super::stall;
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -59,13 +59,13 @@ pub enum BackupError {
     /// A signal asked the program to stop.
     #[error("stopped by {0}")]
     Interrupted(Interrupt),
-    /// A part of this program failed in a way that its author did not foresee.
+    /// A fault of this program.
     #[error("internal failure")]
     Internal(#[source] anyhow::Error),
 }
 
 impl BackupError {
-    /// The exit code that a run with this error ends with.
+    /// The exit code of a run with this error.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
@@ -85,40 +85,40 @@ impl BackupError {
 /// Why there is no complete dump.
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
-    /// The evidence is against it.
+    /// The evidence contradicts it.
     #[error(transparent)]
     IncompleteDump(IncompleteDump),
     /// It could not be read or compressed.
     #[error(transparent)]
     Pipeline(PipelineError),
-    /// `pg_dump` closed its output and went on.
+    /// `pg_dump` closed its output and did not exit.
     #[error("pg_dump closed its output, but did not end within {}", humantime::format_duration(*.limit))]
     DoesNotEnd {
-        /// How long was waited.
+        /// How long the run waited.
         limit: Duration,
     },
-    /// It does not move any more.
+    /// It stalled.
     #[error(
-        "pg_dump wrote nothing for {}, and {finding}: look at what holds it up, or raise BACKUP_STALL_TIMEOUT",
+        "pg_dump wrote nothing for {}, and {finding}: look for the cause there, or raise BACKUP_STALL_TIMEOUT",
         humantime::format_duration(*.limit)
     )]
     Stalled {
         /// `BACKUP_STALL_TIMEOUT`
         limit: Duration,
-        /// What the server says.
-        finding: stall::Finding,
+        /// The server's answer.
+        finding: StallFinding,
     },
-    /// It ended while it waited for another's lock.
+    /// It failed while it waited for another session's lock.
     #[error(
         "{failure}; it waited for a lock of another session ({holder}): end that, back up at a quieter time, or raise BACKUP_LOCK_WAIT_TIMEOUT"
     )]
     Locked {
         /// How it ended.
         failure: IncompleteDump,
-        /// The session in its way.
+        /// The session that held the lock.
         holder: String,
     },
-    /// Others waited for its locks for too long.
+    /// It blocked another session for too long.
     #[error(
         "the dump gave way after it had blocked another session (pid {pid}: {query}) for {}: back up at a quieter time, or raise BACKUP_MAX_BLOCKING",
         humantime::format_duration(*.limit)
@@ -126,12 +126,33 @@ pub enum DumpError {
     GaveWay {
         /// `BACKUP_MAX_BLOCKING`
         limit: Duration,
-        /// The backend that waited.
+        /// The pid of the blocked backend.
         pid: i32,
-        /// What it wanted to do.
+        /// Its query.
         query: String,
     },
-    /// The system does not say how it ended.
+    /// The system does not return its exit status.
     #[error("wait for pg_dump")]
     Wait(#[source] std::io::Error),
+}
+
+/// What the server says of a `pg_dump` that writes nothing.
+#[derive(Debug)]
+pub enum StallFinding {
+    /// It waits for `pg_dump`, or for the network.
+    Waits(Box<Backend>),
+    /// It has no session of this `pg_dump`.
+    Gone,
+    /// The control session is lost.
+    Unknown,
+}
+
+impl fmt::Display for StallFinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waits(backend) => write!(f, "the server waits for it ({backend})"),
+            Self::Gone => f.write_str("the server has no session of it"),
+            Self::Unknown => f.write_str("the server cannot be asked what it does"),
+        }
+    }
 }

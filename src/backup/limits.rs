@@ -8,12 +8,11 @@ use crate::interrupt::Interrupts;
 
 use super::BackupError;
 
-/// What everything that is still done once a limit is reached may take in all: the rest of the 10 s of SPEC §6 is for telling
-/// of it.
-pub(super) const WAY_OUT: Duration = Duration::from_secs(8);
-/// How long files may take to be deleted then.
-const MOMENT: Duration = Duration::from_secs(1);
-/// How much of it a commit that has begun may go on for; the rest is for giving it up.
+/// Time for all work after a limit is reached. The program exits within 10 s of a signal; the rest is for reports.
+pub(super) const EXIT_TIME: Duration = Duration::from_secs(8);
+/// Time to delete files after a limit is reached.
+const DELETE_TIME: Duration = Duration::from_secs(1);
+/// The part of [`EXIT_TIME`] in which a started commit may go on; the rest is for aborting it.
 pub(super) const COMMIT_GRACE: Duration = Duration::from_secs(6);
 
 /// The limits of one run.
@@ -24,18 +23,18 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// From now on.
+    /// Limits from now on.
     #[must_use]
     pub fn new(interrupts: Interrupts, max_duration: Option<Duration>) -> Self {
         Self { interrupts, end: max_duration.map(|limit| (Instant::now() + limit, limit)) }
     }
 
-    /// Waits until a limit is reached, and says which.
+    /// Waits until a limit is reached; returns the limit.
     pub async fn reached(&self) -> BackupError {
         self.reached_at().await.0
     }
 
-    /// As [`Self::reached`], with the moment since when it is.
+    /// As [`Self::reached`], with the time at which it was.
     async fn reached_at(&self) -> (BackupError, Instant) {
         let too_long = async {
             match self.end {
@@ -52,25 +51,21 @@ impl Limits {
         }
     }
 
-    /// What is left of the way out, once a limit is reached.
+    /// The time left of [`EXIT_TIME`], once a limit is reached.
     pub(super) async fn time_left(&self) -> Duration {
         let (_, at) = self.reached_at().await;
-        WAY_OUT.saturating_sub(at.elapsed())
+        EXIT_TIME.saturating_sub(at.elapsed())
     }
 
-    /// Does some work unless a limit is reached first.
+    /// Does some work, until a limit is reached.
     ///
     /// # Errors
     /// The work's own, or the limit.
     pub async fn within<T>(&self, work: impl Future<Output = Result<T, BackupError>>) -> Result<T, BackupError> {
-        tokio::select! {
-            done = work => done,
-            reason = self.reached() => Err(reason),
-        }
+        self.within_grace(Duration::ZERO, work).await
     }
 
-    /// As [`Self::within`], but the work may go on until `grace` after a limit: what is nearly done is better ended
-    /// well.
+    /// As [`Self::within`], but lets the work go on until `grace` after a limit.
     ///
     /// # Errors
     /// The work's own, or the limit.
@@ -84,16 +79,14 @@ impl Limits {
             reason = async { let (reason, at) = self.reached_at().await; sleep_until(at + grace).await; reason } => Err(reason),
         }
     }
-}
 
-impl Limits {
-    /// Waits for work that is no reason to end otherwise: to its end, but no more than a moment once a limit is reached. Work
-    /// of [`crate::disk`] goes on by itself.
+    /// Waits for work that returns no error, until [`DELETE_TIME`] after a limit is reached. Work of [`crate::disk`] then
+    /// goes on in its thread.
     pub(super) async fn to_the_end(&self, work: impl Future<Output = ()>) {
         let asked = Instant::now();
         let given_up = async {
             let (_, at) = self.reached_at().await;
-            sleep_until(at.max(asked) + MOMENT).await;
+            sleep_until(at.max(asked) + DELETE_TIME).await;
         };
         tokio::select! {
             () = work => {}
@@ -109,34 +102,34 @@ mod tests {
     use super::*;
     use crate::interrupt::HangUp;
 
-    /// Limits of which one was reached so long ago.
+    /// Limits, one of which was reached this long ago.
     fn reached(ago: Duration) -> Limits {
         let interrupts = Interrupts::listen(HangUp::LeftAlone).expect("handlers");
         Limits { interrupts, end: Instant::now().checked_sub(ago).map(|end| (end, Duration::from_mins(1))) }
     }
 
     #[tokio::test]
-    async fn the_way_out_is_counted_from_the_limit_whatever_came_since() {
+    async fn exit_time_counts_from_the_limit() {
         let never = std::future::pending::<Result<(), BackupError>>;
-        // Shorter than any grace: what is used up ends at once, before the clock is even looked at.
+        // Shorter than any grace: a grace that is used up ends at once.
         let soon = Duration::from_secs(3);
         let limits = reached(COMMIT_GRACE);
         let ended = timeout(soon, limits.within_grace(COMMIT_GRACE, never())).await.expect("no grace anew");
         assert!(matches!(ended, Err(BackupError::TooLong { .. })), "{ended:?}");
-        assert!(limits.time_left().await + COMMIT_GRACE <= WAY_OUT, "the commit's time is spent twice");
-        let limits = reached(WAY_OUT);
+        assert!(limits.time_left().await + COMMIT_GRACE <= EXIT_TIME, "the commit's time is spent twice");
+        let limits = reached(EXIT_TIME);
         assert_eq!(limits.time_left().await, Duration::ZERO);
-        let ended = timeout(soon, limits.within_grace(WAY_OUT, never())).await.expect("no way out anew");
+        let ended = timeout(soon, limits.within_grace(EXIT_TIME, never())).await.expect("no way out anew");
         assert!(matches!(ended, Err(BackupError::TooLong { .. })), "{ended:?}");
     }
 
     #[tokio::test]
-    async fn what_has_its_grace_left_is_not_cut_off() {
+    async fn work_within_its_grace_is_not_cut_off() {
         let work = async {
             tokio::time::sleep(Duration::from_millis(50)).await;
             Ok(())
         };
-        let done = reached(Duration::ZERO).within_grace(WAY_OUT, work).await;
+        let done = reached(Duration::ZERO).within_grace(EXIT_TIME, work).await;
         assert!(done.is_ok(), "{done:?}");
     }
 }

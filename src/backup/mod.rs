@@ -1,10 +1,13 @@
 //! Backup Manager: takes one backup, from connecting to the report.
 //!
-//! `run` is the story, `target` where the dump goes, `stream` the middle, or `spooled` with a spool, from which `resume`
-//! delivers what an earlier run left; `ownership` says whose backups lie where it goes; `name`, `manifest`, `sidecars` and
-//! `restore_instructions` are what it leaves behind, `limits` and `watch` what may end it early. Called by `commands::take`.
+//! `run` is the sequence of steps. `upload_target` starts the upload under a `free_name`, `stream` dumps into it, and `fill`
+//! commits. `resume` delivers what an earlier run left in the spool. `ownership` checks which database the destination's
+//! backups belong to. `sidecars` writes globals and manifest. `limits`, `watch` and `stall` may end a run early. Called by
+//! `commands::run_backup`.
 
 mod error;
+mod fill;
+mod free_name;
 mod limits;
 mod ownership;
 mod report;
@@ -12,13 +15,12 @@ mod resume;
 mod run;
 mod settings;
 mod sidecars;
-mod spooled;
-pub mod stall;
+mod stall;
 mod stream;
 mod upload_target;
 mod watch;
 
-pub use error::{BackupError, DumpError};
+pub use error::{BackupError, DumpError, StallFinding};
 pub use limits::Limits;
 pub use ownership::MixedDatabases;
 pub use report::{Attempt, Report};

@@ -1,9 +1,9 @@
-//! Which database the backups of a destination belong to. One `S3_PATH` holds one database (SPEC §4, "Name"): among the names
-//! of two, "the newest" and "the last seven" would mean nothing.
+//! Which database a destination's backups belong to. One `S3_PATH` holds one database: among the names of two, "the
+//! newest" and "the last seven" would mean nothing.
 //!
-//! Called by [`super::run`] before anything is begun. Decided by the newest manifest that can be read; where there is none,
-//! or nothing may be listed or read (write-only credentials), the backup goes on; where there are some and none can be read,
-//! too, but nothing is deleted then. It never costs a backup that S3 is slow with this question.
+//! Called by [`super::run`] before the upload starts. The newest readable manifest decides. Without a manifest, or
+//! without the permission to list or read (write-only credentials), the backup goes on. Where there are manifests and
+//! none is readable, it goes on, and nothing is deleted. A slow S3 does not prevent the backup.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,56 +12,55 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
 use crate::postgres::Facts;
-use crate::storage::{Destination, OutageLimit, StorageError};
+use crate::storage::{Destination, StorageError};
 
 use crate::archive::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
 
 use super::BackupError;
 
-/// What another database's backups in the destination mean.
+/// How backups of another database in the destination are treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MixedDatabases {
-    /// The end of the run.
+    /// They end the run.
     #[default]
     Refused,
-    /// Nothing.
+    /// They are ignored.
     Allowed,
 }
 
 impl MixedDatabases {
-    /// As the command line has `--allow-mixed` or not.
+    /// By the command line's `--allow-mixed`.
     #[must_use]
     pub fn when(is_allowed: bool) -> Self {
         if is_allowed { Self::Allowed } else { Self::Refused }
     }
 }
 
-/// So many of the newest manifests are tried: one may be damaged, several in a row are somebody else's.
+/// Number of newest manifests that are tried: one may be damaged; several in a row are another program's.
 const TRIED: usize = 3;
-/// How far back to look, step by step: names sort by time, so that the newest of 100,000 are found with one small
-/// request as a rule.
+/// How far back to look, step by step. Names sort by time, so one small request usually finds the newest of 100,000.
 const STEPS: [Option<TimeDelta>; 4] =
     [Some(TimeDelta::days(2)), Some(TimeDelta::days(60)), Some(TimeDelta::days(730)), None];
-/// How long S3 may answer nothing well before the question is left.
+/// The outage budget of this check.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a manifest says about where a backup came from. Read alone, so that a manifest of any version will do.
+/// The origin of a backup, read alone from its manifest, so that any version fits.
 #[derive(Debug, Deserialize)]
 struct Origin {
     database: String,
     system_identifier: Option<String>,
 }
 
-/// Whether it is known that a destination holds no other database's backups.
+/// Whether the destination may hold another database's backups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ownership {
-    /// This database's, nobody's, or what the user allows.
+    /// It holds this database's, none, or what the user allows.
     Ours,
-    /// Nobody knows: nothing may be deleted here.
+    /// Not known: nothing may be deleted.
     Unknown,
 }
 
-/// Refuses a destination that holds another database's backups, and warns of another server's.
+/// Refuses a destination with another database's backups, and warns of another server's.
 pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Ownership, BackupError> {
     let (name, origin) = match newest(&destination.with_patience(PATIENCE)).await {
         Ok(Newest::Of(name, origin)) => (name, origin),
@@ -77,7 +76,6 @@ pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Ow
             tracing::debug!(error = %failure, "these credentials may not see which database the backups here belong to");
             return Ok(Ownership::Unknown);
         }
-        Err(error @ StorageError::Outage { limit: OutageLimit::FirstContact, .. }) => return Err(error.into()),
         Err(error) => {
             tracing::warn!(%error, "it is not known which database the backups here belong to: going on");
             return Ok(Ownership::Unknown);
@@ -100,17 +98,17 @@ pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Ow
     Ok(Ownership::Ours)
 }
 
-/// What the newest manifests tell.
+/// The result of reading the newest manifests.
 enum Newest {
-    /// The newest that can be read.
+    /// The newest readable one.
     Of(BackupName, Origin),
     /// There is none.
     Nobodys,
-    /// There are some, none of which can be read; the newest.
+    /// There are some, and none is readable; the newest.
     Unreadable(BackupName),
 }
 
-/// The newest backup whose manifest can be read. Names that lie in the future are asked only where there is no other.
+/// Finds the newest backup with a readable manifest. Names in the future count only where there is no other.
 async fn newest(destination: &Destination) -> Result<Newest, StorageError> {
     let now = Utc::now();
     for step in STEPS {
@@ -121,7 +119,7 @@ async fn newest(destination: &Destination) -> Result<Newest, StorageError> {
             if let Some(origin) = manifest.and_then(Result::ok) {
                 return Ok(Newest::Of(*name, origin));
             }
-            tracing::debug!(%name, "passed over a damaged manifest");
+            tracing::debug!(%name, "skipped a damaged manifest");
         }
         if let Some(name) = names.last() {
             return Ok(Newest::Unreadable(*name));
@@ -130,14 +128,14 @@ async fn newest(destination: &Destination) -> Result<Newest, StorageError> {
     Ok(Newest::Nobodys)
 }
 
-/// The newest backups that have a manifest, and those whose names lie in the future.
+/// The newest backups that have a manifest, and those with names in the future.
 #[derive(Default)]
 struct Described {
     past: BTreeSet<BackupName>,
     future: BTreeSet<BackupName>,
 }
 
-/// The newest backups with a manifest that were started since then.
+/// Lists the newest backups with a manifest that were started since then.
 async fn described(
     destination: &Destination,
     since: Option<DateTime<Utc>>,

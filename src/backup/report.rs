@@ -1,4 +1,4 @@
-//! What a run tells at its end: one line for people, or one JSON object for programs.
+//! The report of a run: one line for people, or one JSON object for programs.
 //!
 //! Made by [`super::run`], printed by `commands::backup`.
 
@@ -12,7 +12,7 @@ use crate::retention::RetentionReport;
 
 use crate::archive::manifest::Manifest;
 
-/// How far a run came, for the report of a failure.
+/// How far a failed run came, for its report.
 #[derive(Debug, Default)]
 pub struct Attempt {
     file_name: Option<String>,
@@ -20,14 +20,14 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// The upload was begun.
+    /// Records the upload.
     pub fn begun(&mut self, file_name: &str, location: String) {
         self.file_name = Some(file_name.to_owned());
         self.location = Some(location);
     }
 }
 
-/// The seed's `BackupResult`, and the manifest's fields after it.
+/// The JSON report: first the fields of the original `BackupResult`, then the manifest's.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     success: bool,
@@ -38,7 +38,7 @@ pub struct Report {
     /// Seconds.
     duration: f64,
     error: Option<String>,
-    /// What retention did afterwards, where a rule is set.
+    /// The result of retention, where a rule is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     retention: Option<RetentionReport>,
     /// Flattened; its `file_name` is the one above.
@@ -51,7 +51,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Of a backup that was committed.
+    /// The report of a committed backup.
     #[must_use]
     pub fn success(manifest: Manifest, s3_location: String, elapsed: Duration) -> Self {
         let (file_name, file_size, dump_bytes) =
@@ -76,13 +76,13 @@ impl Report {
         }
     }
 
-    /// With what retention did afterwards.
+    /// Adds the result of retention.
     #[must_use]
     pub fn with_retention(self, retention: Option<RetentionReport>) -> Self {
         Self { retention, ..self }
     }
 
-    /// Of a run that failed.
+    /// The report of a failed run.
     #[must_use]
     pub fn failure(attempt: &Attempt, error: String, elapsed: Duration) -> Self {
         Self {
@@ -99,19 +99,19 @@ impl Report {
         }
     }
 
-    /// Plain and stored bytes of the backup, where there is one.
+    /// Plain and stored bytes of the backup, if there is one.
     #[must_use]
     pub fn bytes(&self) -> Option<(u64, u64)> {
         self.success.then_some((self.dump_bytes, self.file_size))
     }
 
-    /// What retention did after the backup, where a rule is set.
+    /// The result of retention, where a rule is set.
     #[must_use]
     pub fn retention(&self) -> Option<&RetentionReport> {
         self.retention.as_ref()
     }
 
-    /// Who held the dump up.
+    /// Which stage held the dump up.
     #[must_use]
     pub fn bottleneck(&self) -> Option<Bottleneck> {
         self.bottleneck
@@ -136,7 +136,7 @@ impl Report {
     }
 }
 
-/// Seconds to the millisecond.
+/// Seconds, rounded to milliseconds.
 fn seconds(elapsed: Duration) -> f64 {
     (elapsed.as_secs_f64() * 1000.0).round() / 1000.0
 }

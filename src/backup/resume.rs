@@ -1,8 +1,8 @@
-//! Delivers what an earlier run left in the spool: a complete dump is sent and committed, anything else goes.
+//! Delivers what an earlier run left in the spool: sends and commits a complete dump, removes an incomplete one.
 //!
-//! Called by [`super::run`] before it connects to PostgreSQL. A complete dump that S3 cannot take now is kept and ends the
-//! run: the disk has room for one. One that S3 does not take at all, or that cannot be read, is set aside; one that is damaged is
-//! dropped: neither is in the way of the fresh backup that follows. Each wait ends with a signal.
+//! Called by [`super::run`] before it connects to PostgreSQL. A complete dump that S3 does not accept now is kept and
+//! ends the run, because the disk has space for one. A dump that S3 refuses for good, or that the disk does not return,
+//! is set aside; a damaged one is deleted; then a fresh backup follows. A signal ends every wait.
 
 mod fate;
 
@@ -14,23 +14,23 @@ use tokio::sync::mpsc;
 use crate::error_chain::Chain;
 use crate::pipeline::{PartMemory, PartPlan, PartSettings, Progress};
 use crate::proof::VerifiedDump;
-use crate::spool::{Aside, CutAnew, Found, Kept, Spool, SpoolDir};
-use crate::storage::{Aborted, Beginning, Committed, Destination, PartStore, StorageError, Upload};
+use crate::spool::{Found, Kept, QueuedPart, Resplit, SetAside, Spool, SpoolDir};
+use crate::storage::{Aborted, Committed, Destination, NewUpload, StorageError, Upload};
 
 use self::fate::{Fate, fate, is_invalid, is_the_uploads_fault};
+use super::free_name::begin_under_free_name;
 use super::limits::Limits;
-use super::sidecars::{Sidecars, write_manifest};
-use super::spooled::{discard, keep};
-use super::upload_target::{begin_under_free_name, commit};
+use super::sidecars::Sidecars;
+use super::upload_target::{commit, discard, report_kept};
 use super::{BackupError, DumpError};
 use crate::archive::manifest::{Manifest, Place};
 use crate::archive::name::{self, BackupName, MANIFEST_SUFFIX};
 
-/// Delivers, removes or sets aside everything that earlier runs to this destination left. Gives the names of what was
-/// delivered.
+/// Delivers, removes or sets aside what earlier runs to this destination left. Returns the names of the delivered
+/// backups.
 ///
 /// # Errors
-/// Where a complete dump is kept, but S3 does not take it now; where the disk does not answer; or where the run is stopped.
+/// Where a complete dump is kept because S3 does not accept it now, the disk does not answer, or the run is stopped.
 pub(super) async fn deliver(
     spool_dir: &SpoolDir,
     destination: &Destination,
@@ -38,25 +38,25 @@ pub(super) async fn deliver(
     limits: &Limits,
 ) -> Result<Vec<BackupName>, BackupError> {
     let found = async {
-        for (path, location) in spool_dir.strangers().await? {
+        for (path, location) in spool_dir.complete_dumps_of_others().await? {
             let path = path.display();
-            tracing::warn!(%path, location, "a complete dump for another destination waits in the spool: it is left alone");
+            tracing::warn!(%path, location, "a complete dump for another destination is in the spool: it is left alone");
         }
-        for path in spool_dir.aside().await? {
+        for path in spool_dir.set_aside_runs().await? {
             let path = path.display();
-            tracing::warn!(%path, "a dump that was set aside lies in the spool: look at it, then delete it");
+            tracing::warn!(%path, "a dump that was set aside is in the spool: look at it, then delete it");
         }
         Ok(spool_dir.found().await?)
     };
-    let uploader = PartUploader { destination, parts, limits };
+    let delivery = Delivery { destination, parts, limits };
     let mut delivered = Vec::new();
     for found in limits.within(found).await? {
         match found {
             Found::Complete(kept, damage) => {
                 if let Some(damage) = damage {
-                    tracing::warn!(%damage, "the journal of an earlier run is damaged, but for nothing that its dump needs");
+                    tracing::warn!(%damage, "the journal of an earlier run is damaged, but not where its dump needs it");
                 }
-                delivered.extend(uploader.deliver(spool_dir, &kept).await?);
+                delivered.extend(delivery.deliver(spool_dir, &kept).await?);
             }
             Found::Unfinished(kept) => {
                 let file_name = &kept.journal.start.file_name;
@@ -64,25 +64,25 @@ pub(super) async fn deliver(
                     file_name,
                     "an earlier run was stopped before its dump was complete: removing what it left"
                 );
-                uploader.remove(&kept).await?;
+                delivery.remove(&kept).await?;
             }
             Found::Damaged(damage, kept) => {
                 tracing::warn!(%damage, "the journal of an earlier run is damaged: removing what it left");
                 if let Some(kept) = kept {
-                    uploader.remove(&kept).await?;
+                    delivery.remove(&kept).await?;
                 }
             }
-            Found::Foreign(path, why) => uploader.set_aside((spool_dir, &path), why, why.words()).await?,
+            Found::Foreign(path, why) => delivery.set_aside((spool_dir, &path), why, why.explanation()).await?,
             Found::Nothing => {}
         }
     }
     Ok(delivered)
 }
 
-/// Sends a dump that this run has on disk, as another upload.
+/// Sends this run's dump from disk, as another upload.
 ///
 /// # Errors
-/// As any upload; the dump is kept then.
+/// As any upload; the dump is kept.
 pub(super) async fn send_again(
     spool: &Arc<Spool>,
     (destination, parts): (&Destination, &PartSettings),
@@ -90,19 +90,19 @@ pub(super) async fn send_again(
 ) -> Result<Committed, BackupError> {
     let journal = limits.within(async { Ok(spool.journal().await?) }).await?;
     let kept = Kept { spool: Arc::clone(spool), journal };
-    let uploader = PartUploader { destination, parts, limits };
-    let upload = uploader.begin(&kept, PartStore::Spool(Arc::clone(spool))).await?;
-    uploader.finish(upload, &kept).await
+    let delivery = Delivery { destination, parts, limits };
+    let upload = delivery.begin(&kept).await?;
+    delivery.finish(upload, &kept).await
 }
 
-/// Takes kept dumps to S3.
-struct PartUploader<'a> {
+/// Sends kept dumps to S3.
+struct Delivery<'a> {
     destination: &'a Destination,
     parts: &'a PartSettings,
     limits: &'a Limits,
 }
 
-impl PartUploader<'_> {
+impl Delivery<'_> {
     async fn deliver(&self, spool_dir: &SpoolDir, kept: &Kept) -> Result<Option<BackupName>, BackupError> {
         let file_name = &kept.journal.start.file_name;
         tracing::info!(
@@ -126,7 +126,7 @@ impl PartUploader<'_> {
         let cause = Chain(&error).to_string();
         match fate(&error) {
             Fate::Kept => {
-                keep(&kept.spool);
+                report_kept(&kept.spool);
                 return Err(error);
             }
             Fate::SetAside(why) => self.set_aside((spool_dir, kept.spool.path()), why, &cause).await?,
@@ -142,33 +142,33 @@ impl PartUploader<'_> {
         Ok(None)
     }
 
-    /// Ends the upload that the earlier run began, or begins another; gives the part size where it is cut anew.
+    /// Completes the earlier run's upload, or starts another; returns the part size where the dump was split into other
+    /// parts.
     async fn send(&self, kept: &Kept) -> Result<(Committed, Option<u64>), BackupError> {
-        let store = PartStore::Spool(Arc::clone(&kept.spool));
-        let mut is_cut_right = self.is_cut_right(kept);
-        if let Some(upload) = self.destination.take_up(&kept.journal, store.clone()) {
-            let given_up = upload.clone();
-            if is_cut_right {
+        let mut fits_settings = self.fits_settings(kept);
+        if let Some(upload) = self.destination.resume(&kept.journal, &kept.spool) {
+            let previous = upload.clone();
+            if fits_settings {
                 let error = match self.finish(upload, kept).await {
                     Err(error) if is_the_uploads_fault(&error) => error,
                     other => return Ok((other?, None)),
                 };
-                is_cut_right = !is_invalid(&error);
+                fits_settings = !is_invalid(&error);
                 let error = Chain(&error).to_string();
-                tracing::warn!(error, "the upload of the earlier run cannot be ended: looking whether it was");
+                tracing::warn!(error, "the upload of the earlier run cannot be completed: checking whether it was");
             }
-            if let Some(committed) = self.find(&given_up, verified(kept)?).await? {
+            if let Some(committed) = self.find(&previous, verified(kept)?).await? {
                 return Ok((committed, None));
             }
-            self.limits.within(async { Ok(given_up.abort().await) }).await?;
+            self.limits.within(async { Ok(previous.abort().await) }).await?;
         }
-        let upload = self.begin(kept, store).await?;
+        let upload = self.begin(kept).await?;
         let begun = upload.clone();
-        let plan = (!is_cut_right).then(|| self.parts.plan_for(object_bytes(kept)));
+        let plan = (!fits_settings).then(|| self.parts.plan_for(object_bytes(kept)));
         let part_bytes = plan.as_ref().map(PartPlan::base);
         let sent = match plan {
             None => self.finish(upload, kept).await,
-            Some(plan) => self.finish_cut_anew(upload, kept, plan).await,
+            Some(plan) => self.finish_resplit(upload, kept, plan).await,
         };
         if sent.as_ref().is_err_and(|error| !matches!(fate(error), Fate::Kept)) {
             self.limits.within(async { Ok(begun.abort().await) }).await?;
@@ -176,13 +176,13 @@ impl PartUploader<'_> {
         Ok((sent?, part_bytes))
     }
 
-    /// Whether its parts are such as the settings now say.
-    fn is_cut_right(&self, kept: &Kept) -> bool {
+    /// Whether the parts fit the current settings.
+    fn fits_settings(&self, kept: &Kept) -> bool {
         let sizes: Vec<u64> = kept.journal.parts.values().map(|part| part.bytes).collect();
         self.parts.allow(&sizes) && kept.journal.start.checksum == self.destination.checksum()
     }
 
-    async fn begin(&self, kept: &Kept, store: PartStore) -> Result<Upload, BackupError> {
+    async fn begin(&self, kept: &Kept) -> Result<Upload, BackupError> {
         let start = &kept.journal.start;
         let Some(name) = BackupName::parse(&start.file_name) else {
             return Err(
@@ -192,8 +192,8 @@ impl PartUploader<'_> {
         let key = self.destination.key(&start.file_name);
         let is_partial = kept.journal.proof.as_ref().is_some_and(|proof| proof.manifest["partial"] == true);
         let checksum = self.destination.checksum();
-        let with = Beginning { key, run_id: start.run_id.clone(), is_partial, checksum, store };
-        begin_under_free_name(self.destination, name, &with, Some(self.limits)).await
+        let with = NewUpload { key, run_id: start.run_id.clone(), is_partial, checksum };
+        begin_under_free_name(self.destination, name, (&with, Some(&kept.spool)), Some(self.limits)).await
     }
 
     /// Sends the parts that S3 does not have, and commits.
@@ -201,10 +201,10 @@ impl PartUploader<'_> {
         let verified = verified(kept)?;
         let (queue, waiting) = mpsc::unbounded_channel();
         let missing = kept.journal.parts.values().filter(|part| !upload.has(part.number));
-        // The receiver is here.
-        missing.for_each(|part| _ = queue.send(part.clone()));
+        // The receiver is still there.
+        missing.for_each(|part| _ = queue.send(QueuedPart::Spooled(part.clone())));
         drop(queue);
-        // They were cut for another run's settings: as many at once as their own size allows.
+        // The parts have another run's sizes: memory and number in flight follow the largest.
         let largest = kept.journal.parts.values().map(|part| part.bytes).max();
         let plan = PartPlan::new(&PartSettings { base: largest, ..self.parts.clone() }, 0);
         let memory = PartMemory::new(&plan);
@@ -213,16 +213,16 @@ impl PartUploader<'_> {
         commit(self.limits, upload, verified).await
     }
 
-    /// Sends the dump in other parts than it is kept in, and commits.
-    async fn finish_cut_anew(&self, mut upload: Upload, kept: &Kept, plan: PartPlan) -> Result<Committed, BackupError> {
+    /// Sends the dump in parts of another size, and commits.
+    async fn finish_resplit(&self, mut upload: Upload, kept: &Kept, plan: PartPlan) -> Result<Committed, BackupError> {
         let part_bytes = plan.base();
         tracing::info!(
             part_bytes,
-            "cutting the dump in the spool into other parts: the settings have changed, or S3 takes no others"
+            "splitting the dump in the spool into other parts: the settings have changed, or S3 refuses these"
         );
         let (queue, waiting) = mpsc::unbounded_channel();
         let memory = PartMemory::new(&plan);
-        let cutting = CutAnew::new(kept, memory.clone(), self.destination.checksum()).run(queue);
+        let cutting = Resplit::new(kept, memory.clone(), self.destination.checksum()).run(queue);
         let progress = Progress::default();
         let sent = async {
             let cutting = async { cutting.await.map_err(StorageError::from) };
@@ -230,17 +230,17 @@ impl PartUploader<'_> {
             Ok(cut)
         };
         let cut = self.limits.within(sent).await?;
-        let verified = verified(kept)?.cut_anew(&cut).map_err(DumpError::IncompleteDump)?;
+        let verified = verified(kept)?.resplit(&cut).map_err(DumpError::IncompleteDump)?;
         commit(self.limits, upload, verified).await
     }
 
     async fn find(&self, upload: &Upload, verified: VerifiedDump) -> Result<Option<Committed>, BackupError> {
         match self.limits.within(async { Ok(upload.find_committed(verified).await?) }).await {
-            // HEAD is denied: nobody knows, and another upload may be refused because it was.
+            // HEAD is denied: another upload may be refused because this one was committed.
             Err(BackupError::Storage(StorageError::Refused { .. })) => Ok(None),
-            // What stood there is deleted again.
+            // The object that was there is deleted again.
             Err(BackupError::Storage(error @ StorageError::Mismatch { .. })) => {
-                tracing::warn!(error = %Chain(&error), "what S3 made of the dump in the spool is not what was sent");
+                tracing::warn!(error = %Chain(&error), "the object that S3 made of the dump in the spool is not what was sent");
                 Ok(None)
             }
             other => other,
@@ -249,15 +249,15 @@ impl PartUploader<'_> {
 
     /// Writes the manifest that the earlier run made.
     async fn describe(&self, kept: &Kept, committed: &Committed, part_bytes: Option<u64>) -> Result<(), BackupError> {
-        // The run that was killed may have written a better one, with the globals.
+        // The earlier run may have written a better one, with the globals.
         let file_name = format!("{}{MANIFEST_SUFFIX}", name::file_name(committed.key()));
         let reading = async { Ok(self.destination.read_manifest::<Manifest>(&file_name).await?) };
         let written = match self.limits.within(reading).await {
             Ok(manifest) => manifest.and_then(Result::ok),
-            // Who may not read has committed it just now, by the answer alone: nothing can be there.
+            // The object was committed just now by the answer to Complete alone, so there is no manifest yet.
             Err(BackupError::Storage(StorageError::Refused { .. })) => None,
             Err(error @ BackupError::Storage(_)) => {
-                tracing::warn!(error = %Chain(&error), "the backup is committed; whether its manifest is there is not known");
+                tracing::warn!(error = %Chain(&error), "the backup is committed, but its manifest cannot be looked for");
                 return Ok(());
             }
             Err(stopped) => return Err(stopped),
@@ -272,40 +272,36 @@ impl PartUploader<'_> {
                 let parts = committed.verified().totals().parts;
                 let draft = Manifest { parts, part_bytes: part_bytes.unwrap_or(draft.part_bytes), ..draft };
                 let place = Place { location: &location, endpoint: self.destination.endpoint() };
-                let sidecars = Sidecars { committed, destination: self.destination, limits: self.limits };
+                let sidecars = Sidecars { committed, limits: self.limits };
                 let manifest =
                     sidecars.write_kept_globals(&kept.spool, draft.delivered(committed.key(), Utc::now())).await;
                 let manifest = manifest.with_restore(&place);
-                write_manifest(self.limits, self.destination, committed, &manifest).await;
+                sidecars.write_manifest(&manifest).await;
             }
             Err(error) => tracing::warn!(%error, "the backup is committed, but without its manifest"),
         }
         Ok(())
     }
 
-    /// Removes what cannot be delivered: its upload, and its files.
+    /// Removes the upload and the files of a run that cannot be delivered.
     async fn remove(&self, kept: &Kept) -> Result<(), BackupError> {
-        let removed = self.abort(kept).await;
-        discard(&kept.spool, *removed.as_ref().unwrap_or(&Aborted::NotYet), self.limits).await;
-        removed.map(drop)
-    }
-
-    async fn abort(&self, kept: &Kept) -> Result<Aborted, BackupError> {
         let aborting = async {
-            Ok(match self.destination.take_up(&kept.journal, PartStore::Memory) {
+            Ok(match self.destination.resume(&kept.journal, &kept.spool) {
                 Some(upload) => upload.abort().await,
-                // It may have begun one that it could not note, without parts: that is the sweep's.
+                // An upload that the journal does not name has no parts; it is cleaned up as abandoned.
                 None => Aborted::AsFarAsPossible,
             })
         };
-        self.limits.within(aborting).await
+        let aborted = self.limits.within(aborting).await;
+        discard(&kept.spool, *aborted.as_ref().unwrap_or(&Aborted::NotYet), self.limits).await;
+        aborted.map(drop)
     }
 
-    /// Takes what this run may neither deliver nor delete out of the way.
+    /// Moves files that this run may neither deliver nor delete out of the way.
     async fn set_aside(
         &self,
         (spool_dir, run): (&SpoolDir, &std::path::Path),
-        why: Aside,
+        why: SetAside,
         cause: &str,
     ) -> Result<(), BackupError> {
         let place = self.limits.within(async { Ok(spool_dir.set_aside(run, why).await?) }).await?;

@@ -1,6 +1,6 @@
-//! The story of one backup, top to bottom (SPEC §4): connect, lock, begin, dump, prove, commit, describe, retain.
+//! One backup, step by step: connect, lock, start the upload, dump, verify, commit, write sidecars, apply retention.
 //!
-//! Called by `commands::backup`. Each step's work is in the module that it names.
+//! Called by `commands::run_backup`. Each step is in the module that it names.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -23,13 +23,13 @@ use super::ownership::{self, MixedDatabases, Ownership};
 use super::report::{Attempt, Report};
 use super::resume;
 use super::settings::BackupSettings;
-use super::sidecars::{GlobalsMaker, GlobalsOfRun, Known, Sidecars, write_manifest};
+use super::sidecars::{GlobalsMaker, GlobalsOfRun, Known, Sidecars};
 use super::stream::Job;
 use super::upload_target::{Target, UploadPlan, warn_of_no_spool};
 use crate::archive::manifest::{Manifest, Place, RunFacts};
 use crate::archive::name::{self, BackupName};
 
-/// How often the clock is looked at until its second has passed.
+/// How often the clock is read until its second has passed.
 const CLOCK_STEP: Duration = Duration::from_millis(50);
 
 /// One run of `backup`.
@@ -41,14 +41,14 @@ pub struct Backup<'a> {
     mixed_databases: MixedDatabases,
 }
 
-/// An open session on a server whose facts are known, with the tools that fit it.
+/// An open session, its server's facts, and the tools that fit the server.
 struct Source {
     session: Session,
     facts: Facts,
     tools: Tools,
 }
 
-/// What one dump is made of and for.
+/// What one dump needs.
 struct Dumping<'a> {
     facts: &'a Facts,
     tools: &'a Tools,
@@ -59,8 +59,8 @@ struct Dumping<'a> {
 }
 
 impl<'a> Backup<'a> {
-    /// A run with its configuration, what may end it, and what shows its progress: called once, with the database's
-    /// size in bytes, when the dump begins.
+    /// A run with its settings, its limits and its progress. `display` shows the progress; it is called once, with the
+    /// database's size in bytes, when the dump starts.
     pub fn new(
         settings: &'a BackupSettings,
         limits: Limits,
@@ -70,18 +70,17 @@ impl<'a> Backup<'a> {
         Self { settings, limits, progress, display: Box::new(display), mixed_databases: MixedDatabases::default() }
     }
 
-    /// What another database's backups in the destination mean.
+    /// Sets how backups of another database in the destination are treated.
     #[must_use]
     pub fn mixed_databases(self, mixed_databases: MixedDatabases) -> Self {
         Self { mixed_databases, ..self }
     }
 
-    /// Takes one backup, and before it delivers what an earlier run left in the spool.
+    /// Takes one backup; delivers first what an earlier run left in the spool.
     ///
     /// # Errors
-    /// Why there is none. Then no object, no open upload and no child process is left, as far as that is in this
-    /// program's power; what is left is logged, and so is a complete dump that is kept. `attempt` is told what was known
-    /// by then.
+    /// Why there is no backup. As far as possible, no object, no open upload and no child process is left; anything
+    /// left is logged, and so is a complete dump that is kept. `attempt` holds what was known by then.
     pub async fn run(self, attempt: &mut Attempt) -> Result<Report, BackupError> {
         let began = Instant::now();
         let run_id = run_id()?;
@@ -91,9 +90,9 @@ impl<'a> Backup<'a> {
         self.limits.within(self.lock(&mut source)).await?;
         let plan = PartPlan::new(&self.settings.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
-        let issues = self.limits.within(self.warn_of_concerns(&mut source)).await?;
-        let (known, whose) = self.limits.within(self.look_around(&mut source, &destination, &issues)).await?;
-        let name = self.limits.within(async { Ok(name_beside(&delivered).await) }).await?;
+        let issues = self.limits.within(self.warn_of_issues(&mut source)).await?;
+        let (known, ownership) = self.limits.within(self.check_and_ask(&mut source, &destination, &issues)).await?;
+        let name = self.limits.within(async { Ok(unused_name(&delivered).await) }).await?;
         let is_partial = self.is_partial();
         let upload_plan = UploadPlan { destination: &destination, run_id: &run_id, name, plan: &plan, is_partial };
         let target = upload_plan.begin(self.settings, &self.limits, spool_dir.as_ref()).await?;
@@ -101,30 +100,30 @@ impl<'a> Backup<'a> {
         (self.display)(source.facts.size_bytes);
 
         let span = tracing::info_span!("backup", database = source.facts.database, key = target.key());
-        let kept = target.spool();
+        let kept = target.spool.clone();
         let (committed, manifest, globals) =
             self.dump_with_globals(source, target, &upload_plan, &known).instrument(span).await?;
-        let sidecars = Sidecars { committed: &committed, destination: &destination, limits: &self.limits };
+        let sidecars = Sidecars { committed: &committed, limits: &self.limits };
         let location = destination.location(committed.key());
         let place = Place { location: &location, endpoint: destination.endpoint() };
         let manifest = globals.write(&sidecars, manifest).await.with_restore(&place);
-        write_manifest(&self.limits, &destination, &committed, &manifest).await;
+        sidecars.write_manifest(&manifest).await;
         if let Some(kept) = kept {
             self.limits.to_the_end(kept.delete()).await;
         }
-        let retention = self.retain(&destination, &committed, whose).await;
+        let retention = self.retain(&destination, &committed, ownership).await;
         Ok(Report::success(manifest, location, began.elapsed()).with_retention(retention))
     }
 
-    /// Deletes what no rule keeps, and sweeps stale uploads. The backup is committed: nothing here can make it fail.
+    /// Applies retention and cleans up abandoned uploads. The backup is committed: nothing here makes it fail.
     async fn retain(
         &self,
         destination: &Destination,
         committed: &Committed,
-        whose: Ownership,
+        ownership: Ownership,
     ) -> Option<RetentionReport> {
         let policy = self.settings.retention.as_ref();
-        if policy.is_some() && whose == Ownership::Unknown {
+        if policy.is_some() && ownership == Ownership::Unknown {
             let reason = "it is not known which database the backups here belong to: nothing was deleted";
             tracing::warn!("retention: {reason}");
             return Some(RetentionReport::failed(reason.to_owned()));
@@ -136,8 +135,8 @@ impl<'a> Backup<'a> {
         Box::pin(retention::after_backup(destination, policy.map(|policy| (policy, made)), &sweep, stop)).await
     }
 
-    /// The room of this destination in the spool, where there is to be one, and what was delivered out of it. The disk is no
-    /// reason to have no backup.
+    /// Opens this destination's subdirectory of the spool, if one is configured, and delivers what it holds. A failing
+    /// disk does not prevent a backup.
     async fn deliver_kept(
         &self,
         destination: &Destination,
@@ -160,7 +159,8 @@ impl<'a> Backup<'a> {
         }
     }
 
-    /// Connects with the newest psql to learn the server's version, then with the one beside the right `pg_dump`.
+    /// Connects with the newest psql to learn the server's version, then with the psql that belongs to the right
+    /// `pg_dump`.
     async fn connect(&self) -> Result<Source, BackupError> {
         let settings = &self.settings.postgres;
         let installed = Installed::find(settings.pg_dump_path.as_deref(), &settings.environment).await?;
@@ -177,18 +177,18 @@ impl<'a> Backup<'a> {
         Ok(Source { session, facts, tools })
     }
 
-    /// Which database the backups there belong to, and what the sidecars will say.
-    async fn look_around(
+    /// Checks which database the destination's backups belong to, and asks the server for the sidecars' data.
+    async fn check_and_ask(
         &self,
         source: &mut Source,
         destination: &Destination,
         issues: &[PreflightIssue],
     ) -> Result<(Known, Ownership), BackupError> {
-        let whose = match self.mixed_databases {
+        let ownership = match self.mixed_databases {
             MixedDatabases::Refused => ownership::check(destination, &source.facts).await?,
             MixedDatabases::Allowed => Ownership::Ours,
         };
-        Ok((Known::ask(&mut source.session, &self.settings.postgres.arguments, issues).await?, whose))
+        Ok((Known::ask(&mut source.session, &self.settings.postgres.arguments, issues).await?, ownership))
     }
 
     async fn lock(&self, source: &mut Source) -> Result<(), BackupError> {
@@ -199,7 +199,7 @@ impl<'a> Backup<'a> {
         Err(BackupError::AlreadyRunning { database: source.facts.database.clone(), destination })
     }
 
-    /// The one line that says what is about to happen, without secrets.
+    /// Logs what the run is about to do, without secrets.
     fn announce(&self, source: &Source, plan: &PartPlan) {
         let Source { facts, tools, .. } = source;
         let memory = memory_estimate(self.settings.pipeline.threads, plan.memory());
@@ -233,8 +233,8 @@ impl<'a> Backup<'a> {
         }
     }
 
-    /// What could stop or spoil the dump. Only warnings: `pg_dump` decides.
-    async fn warn_of_concerns(&self, source: &mut Source) -> Result<Vec<PreflightIssue>, BackupError> {
+    /// Warns of what could stop or spoil the dump; `pg_dump` decides.
+    async fn warn_of_issues(&self, source: &mut Source) -> Result<Vec<PreflightIssue>, BackupError> {
         let Source { session, facts, tools } = source;
         let arguments = &self.settings.postgres.arguments;
         let subject = Subject { facts, arguments, pg_dump: Some(tools.pg_dump.version.major) };
@@ -244,7 +244,7 @@ impl<'a> Backup<'a> {
         }
         for issue in &issues {
             match issue.severity {
-                // psql has told it already.
+                // psql has reported it already.
                 Severity::Unknown => tracing::debug!("{}", issue.text),
                 Severity::Fatal | Severity::Degraded | Severity::LeavesOut => {
                     tracing::warn!(hint = issue.hint, "{}", issue.text);
@@ -258,7 +258,7 @@ impl<'a> Backup<'a> {
         self.settings.postgres.arguments.coverage() == Coverage::Partial
     }
 
-    /// Dumps and commits, while the globals are made next to it. Where the dump fails they are given up.
+    /// Dumps and commits, while the globals are made. They are given up where the dump fails.
     async fn dump_with_globals(
         &self,
         source: Source,
@@ -295,17 +295,14 @@ impl<'a> Backup<'a> {
         let Dumping { facts, tools, source, upload_plan, known, globals } = *dumping;
         let (application_name, pg_dump_warnings) = (blocking::application_name(upload_plan.run_id), OnceLock::new());
         let job = Job {
-            postgres: &self.settings.postgres,
+            settings: self.settings,
             source,
             tools,
-            settings: &self.settings.pipeline,
             plan: upload_plan.plan.clone(),
-            parts: &self.settings.parts,
             checksum: upload_plan.destination.checksum(),
             progress: &self.progress,
             limits: &self.limits,
             application_name: &application_name,
-            max_blocking: self.settings.max_blocking,
             warnings: &pg_dump_warnings,
         };
         let arguments = Dump::arguments(&self.settings.postgres);
@@ -321,7 +318,7 @@ impl<'a> Backup<'a> {
             warnings: known.warnings(),
             pg_dump_warnings: &pg_dump_warnings,
         };
-        let (key, spool) = (target.key().to_owned(), target.spool());
+        let (key, spool) = (target.key().to_owned(), target.spool.clone());
         let manifest = |key: &str, verified: &VerifiedDump| {
             Manifest::new(&run, key, verified, Utc::now()).with_bottleneck(self.progress.bottleneck())
         };
@@ -334,7 +331,7 @@ impl<'a> Backup<'a> {
         Ok((committed, manifest))
     }
 
-    /// Where the programs that dump connect to.
+    /// The connection of the programs that dump.
     fn source(&self, facts: &Facts, run_id: &str) -> Conninfo {
         let mut source = self.settings.postgres.pinned(&facts.place);
         source.set("application_name", blocking::application_name(run_id));
@@ -342,9 +339,9 @@ impl<'a> Backup<'a> {
     }
 }
 
-/// The name of a backup that starts now. Where what was just delivered has it, a later one: who may only write cannot see that
-/// it is taken.
-async fn name_beside(delivered: &[BackupName]) -> BackupName {
+/// The name of a backup that starts now, or a later one where the first was just delivered: write-only credentials
+/// cannot see that it is taken.
+async fn unused_name(delivered: &[BackupName]) -> BackupName {
     loop {
         let name = BackupName::new(Utc::now());
         if !delivered.contains(&name) {
@@ -354,7 +351,7 @@ async fn name_beside(delivered: &[BackupName]) -> BackupName {
     }
 }
 
-/// 128 random bits in hexadecimal: whose an object is.
+/// The run's id: 128 random bits in hexadecimal.
 fn run_id() -> Result<String, BackupError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
@@ -362,13 +359,12 @@ fn run_id() -> Result<String, BackupError> {
     Ok(hex::encode(bytes))
 }
 
-/// This process's peak memory in bytes: what it takes by itself, and a codec for each thread, beside its parts.
+/// This process's peak memory in bytes: a base, a codec for each thread, and the parts.
 fn memory_estimate(threads: usize, parts: u64) -> u64 {
-    /// Code, runtime, TLS, listings, and two blocks on their way, measured as the kernel counts (`VmHWM`): 16 MiB of it are the
-    /// program's own pages and the C library's, which the page cache has anyway. 24 MiB on an idle machine; one busy with other
-    /// work took 2 MiB more.
+    /// Code, runtime, TLS, listings and two blocks, as the kernel counts (`VmHWM`). 16 MiB of it are the program's and
+    /// the C library's own pages, which the page cache has anyway. 24 MiB on an idle machine, 2 MiB more on a busy one.
     const BASE: u64 = 27 << 20;
-    /// A block in, its deflated piece, and zlib's state.
+    /// A block, its deflated piece, and zlib's state.
     const THREAD: u64 = (3 << 20) / 2;
     BASE + THREAD * threads as u64 + parts
 }
@@ -378,12 +374,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_backup_never_has_the_name_of_what_was_just_delivered() {
-        // One of the three is that of the second in which this is called.
+    async fn a_backup_never_has_the_name_of_a_backup_just_delivered() {
+        // One of the three is that of the current second.
         let now = BackupName::new(Utc::now());
         let delivered = [now, now.later(1)];
-        let name = name_beside(&delivered).await;
+        let name = unused_name(&delivered).await;
         assert!(name == now.later(1).later(1) && name.started() <= Utc::now(), "{name}");
-        assert!(name_beside(&[now]).await > now);
+        assert!(unused_name(&[now]).await > now);
     }
 }

@@ -1,4 +1,4 @@
-//! The settings of a backup; `config` fills them.
+//! Settings of a backup; `config` fills them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::postgres::PostgresSettings;
 use crate::retention::RetentionPolicy;
 use crate::storage::S3Settings;
 
-/// What a backup needs to know.
+/// Settings of a backup.
 #[derive(Debug)]
 pub struct BackupSettings {
     /// The destination.
@@ -17,14 +17,14 @@ pub struct BackupSettings {
     pub postgres: PostgresSettings,
     /// Compression.
     pub pipeline: PipelineSettings,
-    /// How the object is cut into parts.
+    /// Sizes and number of parts.
     pub parts: PartSettings,
     /// Where parts are kept until the object is committed.
     pub spool_dir: Option<PathBuf>,
-    /// The longest time that a run may take.
+    /// The maximum duration of a run.
     pub max_duration: Option<Duration>,
     /// The longest time that the dump may block other sessions.
     pub max_blocking: Option<Duration>,
-    /// What is deleted after the backup; nothing where no rule is set.
+    /// The retention policy; `None` where no rule is set.
     pub retention: Option<RetentionPolicy>,
 }

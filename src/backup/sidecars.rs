@@ -1,8 +1,8 @@
-//! What lies beside a backup: the globals, and the manifest that names them. Written once each, after the commit.
+//! A backup's sidecars: the globals, and the manifest that names them. Written once each, after the commit.
 //!
-//! Called by [`super::run`] and [`super::resume`]. The globals are made while the dump runs, for a login may not work hours
-//! later, and wait in memory and, where there is one, in the spool. Nothing here can make a backup fail (SPEC §4.8): what cannot be made is a warning, and named in
-//! the manifest.
+//! Called by [`super::run`] and [`super::resume`]. The globals are made while the dump runs, because a login may not
+//! work hours later, and wait in memory and in the spool. Nothing here makes a backup fail: a missing sidecar is
+//! logged, and named in the manifest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::postgres::globals::{Globals, GlobalsDump, GlobalsError, Origin};
 use crate::postgres::preflight::{PreflightIssue, Severity};
 use crate::postgres::{Conninfo, DumpArguments, Facts, PostgresError, PostgresSettings, References, Session, Tools};
 use crate::spool::{Spool, SpoolError};
-use crate::storage::{Committed, Destination, Sidecar, StorageError};
+use crate::storage::{Committed, Sidecar, StorageError};
 
 use super::BackupError;
-use super::limits::{Limits, WAY_OUT};
+use super::limits::{EXIT_TIME, Limits};
 use crate::archive::manifest::{GLOBALS_WORD, GlobalsFile, Manifest};
 use crate::archive::name::{self, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
 
@@ -28,19 +28,19 @@ const MANIFEST: Sidecar =
 const GLOBALS: Sidecar =
     Sidecar { suffix: GLOBALS_SUFFIX, content_type: "application/gzip", action: "write the globals" };
 
-/// How long a complete dump in the spool waits for globals that are still being made, so that whoever delivers it has them too.
+/// How long a complete dump in the spool waits for its globals, so that the run that delivers it has them, too.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the server tells for the sidecars. Asked before the dump, while the control session is surely there.
+/// The server's data for the sidecars. Asked before the dump, while the control session works.
 pub(super) struct Known {
     pub references: Option<References>,
     pub origin: Origin,
-    /// What the dump is going to lack.
+    /// What the dump will lack.
     pub left_out: Vec<String>,
 }
 
 impl Known {
-    /// Asks the server; of the issues about the dump it keeps what the manifest must tell.
+    /// Asks the server; keeps the issues that belong in the manifest.
     pub async fn ask(
         session: &mut Session,
         arguments: &DumpArguments,
@@ -52,7 +52,7 @@ impl Known {
         Ok(Self { references, origin: Origin::ask(session).await?, left_out })
     }
 
-    /// What the server did not tell, and what the dump lacks, for the manifest.
+    /// What the server did not answer, and what the dump lacks, for the manifest.
     pub fn warnings(&self) -> Vec<String> {
         let database = self.origin.database.is_none().then_some("the database's own settings and grants");
         let references = self.references.is_none().then_some("extensions, roles and tablespaces");
@@ -63,7 +63,7 @@ impl Known {
 
 /// Why there are no globals.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoGlobals {
+pub(super) enum GlobalsFailure {
     #[error(transparent)]
     Made(#[from] GlobalsError),
     #[error("S3 did not take the file")]
@@ -76,14 +76,14 @@ pub(super) enum NoGlobals {
     Stopped(#[source] Box<BackupError>),
 }
 
-impl NoGlobals {
-    /// In this program's own words, which may stand in the manifest.
+impl GlobalsFailure {
+    /// The reason for the manifest, in this program's own words.
     fn reason(&self) -> String {
         format!("{GLOBALS_WORD}: {self}")
     }
 }
 
-/// What makes the globals.
+/// Makes the globals.
 pub(super) struct GlobalsMaker<'a> {
     pub tools: &'a Tools,
     pub postgres: &'a PostgresSettings,
@@ -94,12 +94,12 @@ pub(super) struct GlobalsMaker<'a> {
 }
 
 impl GlobalsMaker<'_> {
-    async fn make(&self) -> Result<Globals, NoGlobals> {
+    async fn make(&self) -> Result<Globals, GlobalsFailure> {
         let Self { tools, postgres, source, facts, origin, limits } = self;
         let mut dump = GlobalsDump::start(tools, postgres, source, &facts.database, origin)?;
         let outcome = tokio::select! {
-            outcome = dump.read(origin) => outcome.map_err(NoGlobals::from),
-            reason = limits.reached() => Err(NoGlobals::Stopped(Box::new(reason))),
+            outcome = dump.read(origin) => outcome.map_err(GlobalsFailure::from),
+            reason = limits.reached() => Err(GlobalsFailure::Stopped(Box::new(reason))),
         };
         if outcome.is_err() {
             dump.stop().await;
@@ -108,21 +108,21 @@ impl GlobalsMaker<'_> {
     }
 }
 
-/// The globals of one run, on their way.
+/// The globals of one run.
 #[derive(Default)]
 pub(super) struct GlobalsOfRun {
-    made: SetOnce<Result<Globals, NoGlobals>>,
+    made: SetOnce<Result<Globals, GlobalsFailure>>,
 }
 
 impl GlobalsOfRun {
-    /// Makes them.
+    /// Makes the globals.
     pub async fn make(&self, maker: &GlobalsMaker<'_>) {
-        // Nobody else sets it.
+        // Set here alone.
         let _ = self.made.set(maker.make().await);
     }
 
-    /// The manifest of a dump that waits in the spool, with the globals, which are put next to it: after the dump, which must
-    /// not lack the memory.
+    /// Stores the globals in the spool, and adds them to the manifest of the dump that waits there. After the dump, so
+    /// that it does not lack the memory.
     pub async fn keep(&self, spool: Option<&Arc<Spool>>, manifest: Manifest) -> Manifest {
         let Some(spool) = spool else { return manifest };
         match timeout(PATIENCE, self.made.wait()).await {
@@ -130,16 +130,16 @@ impl GlobalsOfRun {
                 let script = globals.script.clone();
                 let stored = spool.store_globals(script).await;
                 let file = globals_file(&manifest.file_name, &globals.script, globals.has_passwords);
-                let kept = stored.map(|()| file).map_err(|error| NoGlobals::Spooled(error).reason());
+                let kept = stored.map(|()| file).map_err(|error| GlobalsFailure::Spooled(error).reason());
                 manifest.with_globals(kept).with_warnings_of_globals(&globals.warnings)
             }
             Ok(Err(error)) => manifest.with_globals(Err(error.reason())),
-            // They are still being made: whoever delivers the dump says that they were not.
+            // They are still being made: the run that delivers the dump reports them as missing.
             Err(_) => manifest,
         }
     }
 
-    /// Writes them beside a backup that is committed, once they are made.
+    /// Writes the globals of a committed backup.
     pub async fn write(self, sidecars: &Sidecars<'_>, manifest: Manifest) -> Manifest {
         let (written, warnings) = match self.made.into_inner() {
             Some(Ok(globals)) => {
@@ -150,21 +150,20 @@ impl GlobalsOfRun {
                 (sidecars.write_globals(globals.script).await.map(|()| file), globals.warnings)
             }
             Some(Err(error)) => (Err(error), Vec::new()),
-            None => (Err(NoGlobals::Lost), Vec::new()),
+            None => (Err(GlobalsFailure::Lost), Vec::new()),
         };
         manifest.with_globals(sidecars.reported(written)).with_warnings_of_globals(&warnings)
     }
 }
 
-/// A backup that is committed, and what its sidecars are made with.
+/// A committed backup that gets sidecars.
 pub(super) struct Sidecars<'a> {
     pub committed: &'a Committed,
-    pub destination: &'a Destination,
     pub limits: &'a Limits,
 }
 
 impl Sidecars<'_> {
-    /// Writes the globals that wait in the spool beside a dump of an earlier run, whose manifest names them.
+    /// Writes the globals that an earlier run left in the spool and its manifest names.
     pub async fn write_kept_globals(&self, spool: &Arc<Spool>, manifest: Manifest) -> Manifest {
         let Some(file) = manifest.globals.clone() else { return manifest };
         let bytes = file.bytes;
@@ -174,21 +173,31 @@ impl Sidecars<'_> {
                 let file = globals_file(self.file_name(), &script, file.role_passwords);
                 self.write_globals(script).await.map(|()| file)
             }
-            None => Err(NoGlobals::Lost),
+            None => Err(GlobalsFailure::Lost),
         };
         manifest.with_globals(self.reported(written))
     }
 
-    async fn write_globals(&self, script: Vec<u8>) -> Result<(), NoGlobals> {
-        let writing = self.committed.write_sidecar(GLOBALS, script, self.destination.outage());
+    async fn write_globals(&self, script: Vec<u8>) -> Result<(), GlobalsFailure> {
+        let writing = self.committed.write_sidecar(GLOBALS, script);
         tokio::select! {
-            written = writing => written.map_err(NoGlobals::Stored),
-            reason = self.limits.reached() => Err(NoGlobals::Stopped(Box::new(reason))),
+            written = writing => written.map_err(GlobalsFailure::Stored),
+            reason = self.limits.reached() => Err(GlobalsFailure::Stopped(Box::new(reason))),
         }
     }
 
-    /// Says why there are none, and gives it for the manifest.
-    fn reported(&self, written: Result<GlobalsFile, NoGlobals>) -> Result<GlobalsFile, String> {
+    /// Writes the manifest, for which a reached limit leaves some time.
+    pub async fn write_manifest(&self, manifest: &Manifest) {
+        let body = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+        let writing = async { Ok(self.committed.write_sidecar(MANIFEST, body).await?) };
+        if let Err(error) = self.limits.within_grace(EXIT_TIME, writing).await {
+            let key = self.committed.key();
+            tracing::warn!(key, error = %Chain(&error), "the backup is committed, but without its manifest");
+        }
+    }
+
+    /// Logs why there are none, and returns the reason for the manifest.
+    fn reported(&self, written: Result<GlobalsFile, GlobalsFailure>) -> Result<GlobalsFile, String> {
         written.map_err(|error| {
             let key = self.committed.key();
             tracing::warn!(key, error = %Chain(&error), "the backup is committed, but without the cluster's globals");
@@ -207,20 +216,5 @@ fn globals_file(backup: &str, script: &[u8], role_passwords: bool) -> GlobalsFil
         bytes: script.len() as u64,
         sha256: hex::encode(Sha256::digest(script)),
         role_passwords,
-    }
-}
-
-/// Writes the manifest.
-pub(super) async fn write_manifest(
-    limits: &Limits,
-    destination: &Destination,
-    committed: &Committed,
-    manifest: &Manifest,
-) {
-    let body = serde_json::to_vec_pretty(manifest).unwrap_or_default();
-    let writing = committed.write_sidecar(MANIFEST, body, destination.outage());
-    if let Err(error) = limits.within_grace(WAY_OUT, async { Ok(writing.await?) }).await {
-        let key = committed.key();
-        tracing::warn!(key, error = %Chain(&error), "the backup is committed, but without its manifest");
     }
 }

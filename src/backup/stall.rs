@@ -1,47 +1,25 @@
-//! Tells a stalled `pg_dump` from a slow one: when it has been silent for too long, the server is asked what it does for it.
+//! Distinguishes a stalled `pg_dump` from a slow one: asks the server what it does for a silent one.
 //!
-//! Part of `watch`. Slow is what has a sign of life on the server within the limit: a query that runs, or one that
-//! began or ended. Where the server cannot be asked, silence alone decides.
+//! Part of `watch`. A dump is slow where the server ran, started or ended a query for it within the limit. Where the
+//! server cannot be asked, silence alone decides.
 
-use std::fmt;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use crate::postgres::backend::Backend;
 
-use super::DumpError;
 use super::watch::Watch;
+use super::{DumpError, StallFinding};
 
-/// The silence is looked at this often; a fraction of the limit where that is short.
+/// How often the silence is checked; a fraction of the limit where that is short.
 const EVERY: Duration = Duration::from_secs(1);
-
-/// What the server says of a `pg_dump` that is silent.
-#[derive(Debug)]
-pub enum Finding {
-    /// It waits for `pg_dump`, or for the network.
-    Waits(Box<Backend>),
-    /// It has no session of this `pg_dump`.
-    Gone,
-    /// The control session is lost.
-    Unknown,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Waits(backend) => write!(f, "the server waits for it ({backend})"),
-            Self::Gone => f.write_str("the server has no session of it"),
-            Self::Unknown => f.write_str("the server cannot be asked what it does"),
-        }
-    }
-}
 
 impl Watch<'_> {
     /// Waits until `pg_dump` is stalled.
     pub(super) async fn stalled(&self) -> DumpError {
-        let limit = self.stall_timeout;
-        // By tokio's clock, which says the same as the reader's.
+        let limit = self.settings.postgres.stall_timeout;
+        // On tokio's clock, which has the same time as the reader's.
         let mut alive = Instant::now();
         loop {
             sleep(EVERY.min(limit / 10)).await;
@@ -50,16 +28,16 @@ impl Watch<'_> {
                 continue;
             }
             let finding = match self.ask(async |session, name| Backend::ask(session, name).await).await {
-                Some(Some(backend)) => Finding::Waits(Box::new(backend)),
-                Some(None) => Finding::Gone,
-                None => Finding::Unknown,
+                Some(Some(backend)) => StallFinding::Waits(Box::new(backend)),
+                Some(None) => StallFinding::Gone,
+                None => StallFinding::Unknown,
             };
             if self.progress.silent_since() != Some(silent_since) {
-                // It wrote meanwhile.
+                // It has written meanwhile.
                 continue;
             }
             match finding {
-                Finding::Waits(backend) if backend.quiet_for().is_some_and(|quiet| quiet < limit) => {
+                StallFinding::Waits(backend) if backend.quiet_for().is_some_and(|quiet| quiet < limit) => {
                     let quiet = backend.quiet_for().unwrap_or_default();
                     alive = Instant::now().checked_sub(quiet).unwrap_or(alive);
                     report(&backend, silent_since.elapsed());
@@ -70,7 +48,7 @@ impl Watch<'_> {
     }
 }
 
-/// Says that the dump is slow, once in each stall timeout.
+/// Logs a slow dump, once in each stall timeout.
 fn report(backend: &Backend, silent: Duration) {
     let silent_s = silent.as_secs();
     if backend.is_at_work() {

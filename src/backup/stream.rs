@@ -1,72 +1,79 @@
-//! The middle of a backup: `pg_dump` into the pipeline into the upload, and the proof at its end.
+//! The middle of a backup: `pg_dump` into the pipeline, onto the spool's disk where there is one, and into the upload.
 //!
-//! Called by [`super::run`]. On every way out but success, `pg_dump` has been stopped and the upload aborted when this
-//! returns, each within its own deadline, and the error is the first cause.
+//! Called by [`super::fill`]. With a spool the dump never waits for S3: parts go to disk first, and a refusal by S3 is
+//! reported once the dump is complete and kept. On every way out but success, `pg_dump` has been stopped and the target
+//! aborted when this returns, and the error is the first cause.
 
 use std::fs::File;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::error_chain::Chain;
 use crate::pipeline::{
-    self, FinishGate, PartMemory, PartPlan, PartSettings, Pipeline, PipelineError, PipelineInput, PipelineSettings,
-    Progress, ScanReport, Totals,
+    self, FinishGate, PartMemory, PartPlan, Pipeline, PipelineError, PipelineInput, Progress, ScanReport, SealedPart,
+    Totals,
 };
-use crate::postgres::{Conninfo, Dump, PostgresSettings, Session, Tools};
+use crate::postgres::{Conninfo, Dump, Session, Tools};
 use crate::proof::{self, VerifiedDump};
-use crate::storage::Upload;
+use crate::spool::{QueuedPart, Spool};
+use crate::storage::{Outage, Upload};
 
 use super::limits::Limits;
+use super::settings::BackupSettings;
+use super::upload_target::Target;
 use super::watch::Watch;
 use super::{BackupError, DumpError};
 
 /// What one dump is made with.
 pub(super) struct Job<'a> {
-    pub postgres: &'a PostgresSettings,
+    pub settings: &'a BackupSettings,
     pub source: &'a Conninfo,
     pub tools: &'a Tools,
-    pub settings: &'a PipelineSettings,
     pub plan: PartPlan,
-    /// For parts that are sent again from disk.
-    pub parts: &'a PartSettings,
     pub checksum: pipeline::PartChecksum,
     pub progress: &'a Arc<Progress>,
     pub limits: &'a Limits,
     pub application_name: &'a str,
-    pub max_blocking: Option<Duration>,
-    /// What `pg_dump` warned of, once it has ended.
+    /// `pg_dump`'s warnings, once it has ended.
     pub warnings: &'a OnceLock<Vec<String>>,
 }
 
 impl Job<'_> {
-    /// Dumps into the upload and proves the dump.
+    /// Dumps into the target and verifies the dump. `describe` makes the manifest for the spool's journal.
     pub async fn stream(
         &self,
-        mut upload: Upload,
+        mut target: Target,
         session: &mut Session,
+        describe: impl AsyncFnOnce(&VerifiedDump) -> serde_json::Value,
     ) -> Result<(Upload, VerifiedDump), BackupError> {
-        let (mut dump, stdout) = match Dump::start(self.tools, self.postgres, self.source) {
+        let (mut dump, stdout) = match Dump::start(self.tools, &self.settings.postgres, self.source) {
             Ok(started) => started,
             Err(error) => {
-                upload.abort().await;
+                target.abort(self.limits).await;
                 return Err(error.into());
             }
         };
         let cancel = CancellationToken::new();
-        let watch = Watch::new(self, session);
+        let watch = Watch::new(session, self.application_name, self.settings, self.progress);
         let outcome = tokio::select! {
-            outcome = self.flow(&mut dump, stdout, &mut upload, cancel.clone()) => outcome,
+            outcome = self.flow(&mut dump, stdout, &mut target, (cancel.clone(), describe)) => outcome,
             reason = self.limits.reached() => Err(reason),
-            reason = watch.run() => Err(reason.into()),
+            reason = watch.gives_way() => Err(reason.into()),
+            reason = watch.stalled() => Err(reason.into()),
+        };
+        target.destination.outage().resume();
+        let outcome = match outcome {
+            Ok(verified) => target.upload.started().await.map(|upload| (upload.clone(), verified)),
+            Err(cause) => Err(cause),
         };
         match outcome {
-            Ok(verified) => Ok((upload, verified)),
+            Ok(done) => Ok(done),
             Err(cause) => {
                 cancel.cancel();
-                let (cause, _) = tokio::join!(watch.conclude(dump, cause), upload.abort());
+                let (cause, ()) = tokio::join!(watch.conclude(dump, cause), target.abort(self.limits));
                 Err(cause)
             }
         }
@@ -76,31 +83,51 @@ impl Job<'_> {
         &self,
         dump: &mut Dump,
         stdout: File,
-        upload: &mut Upload,
-        cancel: CancellationToken,
+        target: &mut Target,
+        (cancel, describe): (CancellationToken, impl AsyncFnOnce(&VerifiedDump) -> serde_json::Value),
     ) -> Result<VerifiedDump, BackupError> {
         let memory = PartMemory::new(&self.plan);
-        let Pipeline { parts, scan, gate, totals } = self.start(stdout, memory.clone(), cancel)?;
-        let judged = self.judge(dump, scan, gate, totals);
-        let sent = async { upload.send_parts(parts, &memory, self.progress).await.map_err(BackupError::from) };
-        let (verified, ()) = tokio::try_join!(judged, sent)?;
-        Ok(verified)
-    }
-
-    /// Starts the pipeline on `pg_dump`'s output.
-    pub(super) fn start(
-        &self,
-        stdout: File,
-        memory: PartMemory,
-        cancel: CancellationToken,
-    ) -> Result<Pipeline, BackupError> {
-        let input =
-            PipelineInput { stdout, memory, checksum: self.checksum, progress: Arc::clone(self.progress), cancel };
-        Ok(pipeline::start(self.settings, input).map_err(DumpError::Pipeline)?)
+        let input = PipelineInput {
+            stdout,
+            memory: memory.clone(),
+            checksum: self.checksum,
+            progress: Arc::clone(self.progress),
+            cancel,
+        };
+        let Pipeline { parts, scan, gate, totals } =
+            pipeline::start(&self.settings.pipeline, input).map_err(DumpError::Pipeline)?;
+        let (queue, waiting) = mpsc::unbounded_channel();
+        let (spool, outage) = (target.spool.clone(), target.destination.clone());
+        let (spool, outage) = (spool.as_ref(), outage.outage());
+        let made = async {
+            let stored = store(spool, parts, queue, outage);
+            let (verified, ()) = tokio::try_join!(self.judge(dump, scan, gate, totals), stored)?;
+            if let Some(spool) = spool {
+                let manifest = describe(&verified).await;
+                prove(spool, &verified, manifest).await;
+                outage.resume();
+            }
+            Ok(verified)
+        };
+        let upload = &mut target.upload;
+        let sent = async { Ok(upload.started().await?.send_parts(waiting, &memory, self.progress).await?) };
+        tokio::pin!(made, sent);
+        let (verified, sent) = tokio::select! {
+            verified = &mut made => (Ok(verified?), sent.await),
+            sent = &mut sent => match sent {
+                Err(cause) if !keeps_dump(spool) => return Err(cause),
+                sent => (made.await, sent),
+            },
+        };
+        match (verified, sent) {
+            // The pipeline was given up because the upload had ended, which knows why.
+            (Err(BackupError::Dump(DumpError::Pipeline(PipelineError::GivenUp))) | Ok(_), Err(cause)) => Err(cause),
+            (verified, _) => verified,
+        }
     }
 
     /// Waits for the dump's end, judges it, and lets the object be ended.
-    pub(super) async fn judge(
+    async fn judge(
         &self,
         dump: &mut Dump,
         scan: oneshot::Receiver<Result<ScanReport, PipelineError>>,
@@ -110,7 +137,7 @@ impl Job<'_> {
         let totals = async { totals.await.unwrap_or(Err(PipelineError::WorkerDied)).map_err(DumpError::Pipeline) };
         let scan = match scan.await.unwrap_or(Err(PipelineError::WorkerDied)) {
             Ok(scan) => scan,
-            // The reader was stopped by a stage after it, which knows why.
+            // A later stage stopped the reader, and knows why.
             Err(PipelineError::GivenUp) => {
                 drop(gate);
                 totals.await?;
@@ -118,13 +145,53 @@ impl Job<'_> {
             }
             Err(error) => return Err(DumpError::Pipeline(error).into()),
         };
-        let limit = self.postgres.stall_timeout;
+        let limit = self.settings.postgres.stall_timeout;
         let end = timeout(limit, dump.wait()).await.map_err(|_| DumpError::DoesNotEnd { limit })?;
         let end = end.map_err(DumpError::Wait)?;
         let ended = proof::judge_end(&end, scan).map_err(DumpError::IncompleteDump)?;
-        // Nobody else sets it.
+        // Set here alone.
         let _ = self.warnings.set(end.warnings);
         gate.open();
         Ok(ended.became(totals.await?).map_err(DumpError::IncompleteDump)?)
+    }
+}
+
+/// Whether the spool keeps what is dumped, so that a dump is worth completing though S3 refuses it.
+fn keeps_dump(spool: Option<&Arc<Spool>>) -> bool {
+    spool.is_some_and(|spool| !spool.is_given_up())
+}
+
+/// Passes parts on as they are sealed: by the disk, or in memory where there is no spool or it takes no more.
+async fn store(
+    spool: Option<&Arc<Spool>>,
+    mut parts: mpsc::UnboundedReceiver<SealedPart>,
+    queue: mpsc::UnboundedSender<QueuedPart>,
+    outage: &Outage,
+) -> Result<(), BackupError> {
+    while let Some(part) = parts.recv().await {
+        let stored = match spool {
+            Some(spool) => spool.store(&part).await.ok(),
+            None => None,
+        };
+        if let Some(stored) = stored {
+            // Where the upload has ended, the part is still on disk: the next run can send it.
+            let _ = queue.send(QueuedPart::Spooled(stored));
+        } else {
+            outage.resume();
+            let given_up = |_| DumpError::Pipeline(PipelineError::GivenUp);
+            queue.send(QueuedPart::Sealed(part)).map_err(given_up)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the proof into the journal. Where the disk does not take it, the backup goes on and cannot be resumed.
+async fn prove(spool: &Arc<Spool>, verified: &VerifiedDump, manifest: serde_json::Value) {
+    match spool.prove(verified, manifest).await {
+        Ok(()) => {
+            let bytes = verified.totals().object_bytes;
+            tracing::info!(bytes, "the dump is complete and on disk: S3 may take its time");
+        }
+        Err(error) => tracing::debug!(error = %Chain(&error), "the proof is not kept"),
     }
 }

@@ -1,7 +1,7 @@
-//! Looks after a running dump from the control session: is the session still there, whom does the dump block, who blocks
-//! the dump, and (`stall`) does it still move?
+//! Watches a running dump from the control session: whether the session works, whom the dump blocks, who blocks the
+//! dump, and (`stall`) whether it progresses.
 //!
-//! Runs beside `stream`. It ends only to say that the dump must end; everything else it only logs.
+//! Runs next to `stream`. It returns only when the dump must end, and logs everything else.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,56 +16,43 @@ use crate::postgres::blocking::{Waiting, waiting_for};
 use crate::postgres::{Dump, PostgresError, Session};
 use crate::proof::IncompleteDump;
 
-use super::stream::Job;
-use super::{BackupError, DumpError};
+use super::{BackupError, BackupSettings, DumpError};
 
-/// How often to look (SPEC §4). Also what tells that the session is alive: an idle psql does not notice that it is not.
+/// How often to ask. Asking also keeps the session alive: an idle psql does not notice that its connection is lost.
 const EVERY: Duration = Duration::from_secs(5);
-/// And never more often, however short the limits are: each look is a question to a server that has other work.
+/// The shortest interval, however short the limits are: the server has other work.
 const AT_MOST_EVERY: Duration = Duration::from_millis(250);
-/// How long somebody waits before it is worth a warning (SPEC §2).
+/// How long a session waits for the dump before that is logged.
 const WARN_AFTER: Duration = Duration::from_secs(10);
-/// How long an answer may take: a server that is drowning is slow in this too.
+/// How long an answer may take: an overloaded server is slow in this, too.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
-/// How long the last order may take: the entire way out has 10 s (SPEC §6).
+/// Time to terminate the dump's session: the program exits within 10 s of a signal.
 const END_DEADLINE: Duration = Duration::from_secs(2);
 
-/// A dump, seen from the control session.
+/// A dump, watched from the control session.
 pub(super) struct Watch<'a> {
     /// `None` once it is lost.
     session: tokio::sync::Mutex<Option<&'a mut Session>>,
     application_name: &'a str,
-    max_blocking: Option<Duration>,
-    lock_wait: Duration,
-    pub(super) stall_timeout: Duration,
+    pub(super) settings: &'a BackupSettings,
     pub(super) progress: &'a Progress,
-    /// Who held the lock that the dump waited for when it was last looked at.
+    /// The session that held the lock that the dump waited for, at the last look.
     lock_holder: Mutex<Option<String>>,
 }
 
 impl<'a> Watch<'a> {
-    /// Of a dump that is about to begin.
-    pub fn new(job: &Job<'a>, session: &'a mut Session) -> Self {
-        Self {
-            session: tokio::sync::Mutex::new(Some(session)),
-            application_name: job.application_name,
-            max_blocking: job.max_blocking,
-            lock_wait: job.postgres.lock_wait,
-            stall_timeout: job.postgres.stall_timeout,
-            progress: job.progress,
-            lock_holder: Mutex::new(None),
-        }
+    /// Watches a dump from this control session.
+    pub fn new(
+        session: &'a mut Session,
+        application_name: &'a str,
+        settings: &'a BackupSettings,
+        progress: &'a Progress,
+    ) -> Self {
+        let (session, lock_holder) = (tokio::sync::Mutex::new(Some(session)), Mutex::default());
+        Self { session, application_name, settings, progress, lock_holder }
     }
 
-    /// Watches until the dump must end.
-    pub async fn run(&self) -> DumpError {
-        tokio::select! {
-            gave_way = self.locks() => gave_way,
-            stalled = self.stalled() => stalled,
-        }
-    }
-
-    /// Ends a dump that failed, here and on the server; the error then says who was in its way.
+    /// Ends a failed dump, here and on the server; adds the session that blocked it to the error.
     pub async fn conclude(&self, dump: Dump, error: BackupError) -> BackupError {
         dump.stop().await;
         let end = async {
@@ -88,14 +75,14 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Asks something on the control session; `None` once that is lost, which costs the lock and this watch, not the
-    /// backup (SPEC §4.3).
+    /// Asks something on the control session. `None` once that is lost, which costs the lock and this watch, not the
+    /// backup.
     pub(super) async fn ask<T>(
         &self,
         question: impl AsyncFnOnce(&mut Session, &str) -> Result<T, PostgresError>,
     ) -> Option<T> {
         let mut session = self.session.lock().await;
-        let deadline = ANSWER_DEADLINE.min(self.stall_timeout);
+        let deadline = ANSWER_DEADLINE.min(self.settings.postgres.stall_timeout);
         let answer = timeout(deadline, question(session.as_deref_mut()?, self.application_name)).await;
         match answer.unwrap_or(Err(PostgresError::Silent { deadline })) {
             Ok(answer) => Some(answer),
@@ -108,10 +95,10 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Who waits for whom; until the dump must give way.
-    async fn locks(&self) -> DumpError {
+    /// Watches which sessions wait for the dump; returns when the dump must give way.
+    pub async fn gives_way(&self) -> DumpError {
         let mut known: HashMap<i32, Waiter> = HashMap::new();
-        let every = pace(self.lock_wait, self.max_blocking);
+        let every = pace(self.settings.postgres.lock_wait, self.settings.max_blocking);
         loop {
             sleep(every).await;
             let looked = self
@@ -121,14 +108,14 @@ impl<'a> Watch<'a> {
             known.retain(|pid, _| waiting.iter().any(|session| session.pid == *pid));
             for session in waiting {
                 let waiter = known.entry(session.pid).or_insert_with(Waiter::new);
-                if let Some(error) = waiter.look_at(session, self.max_blocking) {
+                if let Some(error) = waiter.look_at(session, self.settings.max_blocking) {
                     return error;
                 }
             }
         }
     }
 
-    /// Remembers who is in the dump's way, and says so once.
+    /// Records the session that blocks the dump, and logs it once.
     fn note_lock_holder(&self, backend: Option<&Backend>) {
         let holder = backend.and_then(Backend::lock_holder);
         let mut noted = self.lock_holder.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,13 +127,13 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// How often to look: before what may happen at either limit has happened.
+/// How often to ask, so that neither limit passes unnoticed.
 fn pace(lock_wait: Duration, max_blocking: Option<Duration>) -> Duration {
     let soonest = max_blocking.map_or(lock_wait, |limit| limit.min(lock_wait));
     (soonest / 2).clamp(AT_MOST_EVERY, EVERY)
 }
 
-/// A session that was seen waiting.
+/// A session that waits for the dump.
 struct Waiter {
     since: Instant,
     is_reported: bool,
@@ -183,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_looked_in_time_and_not_too_often() {
+    fn the_server_is_asked_in_time_and_not_too_often() {
         let millis = Duration::from_millis;
         for (lock_wait, max_blocking, every) in [
             (millis(60_000), None, EVERY),

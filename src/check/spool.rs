@@ -16,7 +16,7 @@ const RATIO: u64 = 3;
 
 /// Tries to write there, and looks how much more could be written.
 pub(super) async fn examine(dir: &Path, database_bytes: Option<u64>) -> Outcome {
-    let (free, place) = match spool::room_in(dir).await {
+    let (free, place) = match spool::check_writable(dir).await {
         Ok(free) => (free, dir.display()),
         Err(error) => return Outcome::error(&error),
     };

@@ -100,7 +100,7 @@ async fn open(context: &Context<'_>, args: &CheckArgs) -> Result<Opened, Error> 
     let scope = if args.bucket_only { Scope::Bucket } else { Scope::Everything };
     let config = config::check(context.flags, context.environment, scope).map_err(Error::Settings)?;
     let s3 = impatient(&config.s3);
-    let destination = Destination::open(&s3).await?;
+    let destination = Destination::open(&s3).await?.with_first_contact();
     let source = config.postgres.map(|source| PostgresSettings { allows_pooler: args.pooler.allow_pooler, ..source });
     let monitoring = match scope {
         Scope::Everything => {

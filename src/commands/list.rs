@@ -15,7 +15,7 @@ use super::{Context, backup_named, columns, table};
 /// Where the settings are wrong, the listing is not to be had, or the one backup is not there.
 pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     let config = config::list(context.flags, context.environment).map_err(Error::Settings)?;
-    let destination = Destination::open(&config.s3).await?;
+    let destination = Destination::open(&config.s3).await?.with_first_contact();
     let location = destination.location(&destination.key(""));
     if let Some(wanted) = &args.name {
         let name = backup_named(&destination, wanted)?;

@@ -92,7 +92,7 @@ fn on_freeze(args: &PruneArgs) -> Safety {
 }
 
 async fn inventory(config: &PruneConfig) -> Result<(Destination, Inventory), Error> {
-    let destination = Destination::open(&config.s3).await?;
+    let destination = Destination::open(&config.s3).await?.with_first_contact();
     let inventory = Inventory::make(&destination, &config.retention, Utc::now()).await?;
     Ok((destination, inventory))
 }

@@ -62,8 +62,6 @@ async fn run(
     let BackupConfig { mut settings, effective } =
         config::backup(context.flags, context.environment).map_err(Error::Settings)?;
     settings.postgres.allows_pooler = options.allows_pooler;
-    // A name that does not resolve yet, or a server that starts, costs time and not the backup (SPEC §6).
-    settings.s3.first_contact = None;
     effective.announce();
     let limits = Limits::new(interrupts, settings.max_duration);
     let progress = Arc::new(Progress::default());

@@ -28,9 +28,7 @@ use crate::environment::Environment;
 use crate::exit_code::ExitCode;
 use crate::pipeline::{PartSettings, PipelineSettings};
 use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings, ServiceFile};
-use crate::storage::{
-    AtRest, ChecksumSetting, Encryption, Endpoint, FIRST_CONTACT, MAX_PARTS, S3Settings, StaticCredentials,
-};
+use crate::storage::{AtRest, ChecksumSetting, Encryption, Endpoint, MAX_PARTS, S3Settings, StaticCredentials};
 use crate::telemetry::{LogFormat, LogSettings};
 
 pub use check::{CheckConfig, Scope, check};
@@ -162,7 +160,6 @@ fn s3(resolver: &mut Resolver<'_>) -> Option<S3Settings> {
         at_rest,
         request_timeout: request_timeout.unwrap_or(Duration::from_secs(30)),
         max_outage: max_outage.unwrap_or(Duration::from_mins(15)),
-        first_contact: Some(FIRST_CONTACT),
     })
 }
 

@@ -1,21 +1,20 @@
-//! Who held the pipeline up: `pg_dump`, compression or the upload, in per cent of the dump's duration (SPEC §5).
+//! Which stage held the pipeline up: `pg_dump`, compression or the upload, in per cent of the dump's duration.
 //!
-//! The reader and the collector count their waiting here, a clock's two readings at each wait; `backup` puts the shares
-//! into manifest, summary and metrics.
+//! The reader and the collector measure their waits here. `backup` puts the shares into manifest, summary and metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// Shares of the dump's duration in per cent; what is missing to 100 is the reader's own work.
+/// Shares of the dump's duration in per cent; the rest up to 100 is the reader's own work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bottleneck {
     /// Waiting for `pg_dump`'s output.
     pub dump: u8,
     /// Waiting for a compression thread.
     pub compression: u8,
-    /// Waiting for a part to be taken: by S3, or by the spool's disk where there is one.
+    /// Waiting for a part to be accepted: by S3, or by the spool's disk.
     pub upload: u8,
 }
 
@@ -26,14 +25,14 @@ impl Bottleneck {
         [("dump", self.dump), ("compression", self.compression), ("upload", self.upload)]
     }
 
-    /// The stage that held the pipeline up most, and its share; `None` where nothing was waited for.
+    /// The stage that held the pipeline up most, and its share; `None` where no stage did.
     #[must_use]
     pub fn largest(&self) -> Option<(&'static str, u8)> {
         self.shares().into_iter().filter(|(_, share)| *share > 0).max_by_key(|(_, share)| *share)
     }
 
-    /// Of microseconds. A part that is waited for while the reader is not held up (there is room in between) costs
-    /// nothing, so the upload has its share of what the reader was blocked at most.
+    /// From microseconds. Waiting for a part costs nothing while the reader is not blocked, so the upload's share is at
+    /// most the time that the reader was blocked.
     fn of(dump: u64, blocked: u64, part: u64, total: u64) -> Self {
         let upload = part.min(blocked);
         let share = |micros: u64| {
@@ -44,9 +43,9 @@ impl Bottleneck {
     }
 }
 
-/// What is waited for, in microseconds.
+/// Waiting times, in microseconds.
 #[derive(Debug, Default)]
-pub(super) struct Waits {
+pub(super) struct StallTimes {
     dump: AtomicU64,
     blocked: AtomicU64,
     part: AtomicU64,
@@ -54,30 +53,30 @@ pub(super) struct Waits {
     total: AtomicU64,
 }
 
-impl Waits {
-    /// The reader waited for output.
+impl StallTimes {
+    /// Adds the reader's wait for output.
     pub fn add_dump(&self, since: Instant) {
         add(&self.dump, since);
     }
 
-    /// The reader waited for room after it.
+    /// Adds the reader's wait for space in the next stage.
     pub fn add_blocked(&self, since: Instant) {
         add(&self.blocked, since);
     }
 
-    /// The collector waited for a part in flight to be taken. A wait that ends after the dump has held nothing up.
+    /// Adds the collector's wait for part memory. After the dump's end, a wait holds nothing up.
     pub fn add_part(&self, since: Instant) {
         if self.total.load(Ordering::Relaxed) == 0 {
             add(&self.part, since);
         }
     }
 
-    /// The dump has come to its end.
+    /// Sets the dump's duration.
     pub fn end(&self, began: Instant) {
         self.total.store(micros(began.elapsed()).max(1), Ordering::Relaxed);
     }
 
-    /// The shares, once the dump is at its end.
+    /// The shares, after the dump's end.
     pub fn bottleneck(&self) -> Bottleneck {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Bottleneck::of(read(&self.dump), read(&self.blocked), read(&self.part), read(&self.total))

@@ -1,8 +1,8 @@
 //! Puts deflated pieces back in order, makes one gzip member of them, and seals it into parts.
 //!
-//! One thread, between the workers and the upload. What is hashed here is hashed once: a part's MD5 or CRC-64/NVME
-//! when it is sealed, sha256 of the object as it grows. The last part is sealed only after the dump has been proved
-//! ([`FinishGate`]), so that a dump that failed never ends its object.
+//! One thread, between the workers and the upload. Each byte is hashed once: a part's MD5 or CRC-64/NVME when it is
+//! sealed, the object's sha256 as it grows. The last part is sealed after the dump has been verified ([`FinishGate`]),
+//! so the object of a failed dump is never completed.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,11 +17,11 @@ use tokio::sync::mpsc;
 use super::deflate::{GZIP_HEADER, PendingPiece, gzip_trailer};
 use super::{PartBuffer, PartMemory, PipelineError, Progress};
 
-/// Which checksum a sealed part carries to the store.
+/// The checksum that a part carries to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PartChecksum {
-    /// `Content-MD5`, which every S3 server enforces (FACTS §2). Also what a plain `ETag` is made of.
+    /// `Content-MD5`, which every S3 server enforces. A plain `ETag` is made of it.
     Md5,
     /// CRC-64/NVME, which AWS combines into the entire object's.
     Crc64Nvme,
@@ -30,7 +30,7 @@ pub enum PartChecksum {
 }
 
 impl PartChecksum {
-    /// That of a part's bytes.
+    /// Computes it.
     #[must_use]
     pub fn of(self, bytes: &[u8]) -> PartDigest {
         match self {
@@ -53,17 +53,18 @@ pub enum PartDigest {
     None,
 }
 
-/// One part, ready to be sent as often as it takes.
+/// One part, ready to be sent any number of times; cheap to clone.
+#[derive(Clone)]
 pub struct SealedPart {
     /// From 1.
     pub number: u32,
-    /// Its bytes; cheap to clone. Their room in memory is free again once no clone is left.
+    /// Its bytes. The memory is free for another part once no clone is left.
     pub bytes: Bytes,
     /// Its checksum.
     pub digest: PartDigest,
 }
 
-/// What the finished object is, as computed here.
+/// What the finished object is, as computed while it was made.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Totals {
     /// Length of the plain dump in bytes.
@@ -80,30 +81,29 @@ pub struct Totals {
     pub parts: u32,
 }
 
-/// Lets the collector end the object. Dropped without [`FinishGate::open`], no last part is ever made.
+/// Lets the collector end the object. Dropped without [`FinishGate::open`], it makes the last part impossible.
 pub struct FinishGate(pub(super) Sender<()>);
 
 impl FinishGate {
-    /// The dump is proved: the object may be ended.
+    /// The dump is verified: the object may be ended.
     pub fn open(self) {
-        // A collector that has ended says why itself.
+        // A collector that has ended reports why itself.
         let _ = self.0.send(());
     }
 }
 
-/// What the collector works with.
 pub(super) struct Collector {
     pub memory: PartMemory,
     pub checksum: PartChecksum,
     pub parts: mpsc::UnboundedSender<SealedPart>,
     pub runtime: tokio::runtime::Handle,
     pub progress: Arc<Progress>,
-    /// Where the memory of pieces goes that are taken.
+    /// Returns the memory of used pieces to the workers.
     pub spent: Sender<Vec<u8>>,
 }
 
 impl Collector {
-    /// Runs until the last piece, or until any side gives up.
+    /// Runs until the last piece, or until another stage gives up.
     pub fn run(self, pieces: &Receiver<PendingPiece>, gate: &Receiver<()>) -> Result<Totals, PipelineError> {
         let mut object = Object::new();
         let mut crc = Crc::new();
@@ -114,10 +114,10 @@ impl Collector {
             plain_bytes += u64::from(piece.crc.amount());
             crc.combine(&piece.crc);
             self.append(&mut object, &piece.deflated)?;
-            // Workers that have ended need none.
+            // A send fails where the workers have ended.
             let _ = self.spent.try_send(piece.deflated);
         }
-        // Pieces have ended; whether that is the dump's end is not for this thread to say.
+        // The pieces have ended; whether the dump is complete is decided elsewhere.
         gate.recv().map_err(|_| PipelineError::GivenUp)?;
         self.append(&mut object, &gzip_trailer(&crc, plain_bytes))?;
         self.seal(&mut object)?;
@@ -151,11 +151,11 @@ impl Collector {
         Ok(())
     }
 
-    /// A buffer for a part; waits for room among those in flight.
+    /// A buffer for a part; waits until enough memory is free.
     fn buffer(&self, number: u32) -> PartBuffer {
         let since = Instant::now();
         let buffer = self.runtime.block_on(self.memory.take(self.memory.plan().size_of(number)));
-        self.progress.waits.add_part(since);
+        self.progress.stall_times.add_part(since);
         buffer
     }
 
@@ -188,7 +188,7 @@ impl Collector {
     }
 }
 
-/// The object as it grows.
+/// The object while it grows.
 struct Object {
     /// The part that is being filled; its buffer is taken with its first byte.
     part: Option<PartBuffer>,
@@ -204,7 +204,7 @@ impl Object {
     }
 }
 
-/// A part's size as a length in memory; on a 32-bit system parts end where addresses do.
+/// A part's size as a length in memory; a 32-bit system has a smaller limit.
 fn part_capacity(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX / 2)
 }

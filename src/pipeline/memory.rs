@@ -1,8 +1,8 @@
-//! The memory of parts: one budget in bytes for all of them, whether they are filled, written to disk, read back or sent.
+//! The memory of parts: one budget in bytes for all parts that are filled, written to disk, read back or sent.
 //!
-//! The collector takes a buffer before it fills one, the upload before it reads a part from disk; each waits while others
-//! hold what there is (SPEC §5). A buffer's memory stays here and is used again: allocated anew for each part, it would stay
-//! with the allocator, as glibc keeps blocks of such a size, beyond the bound.
+//! The collector takes a buffer before it fills one, the upload before it reads a part from disk; each waits until
+//! enough is free. Buffers are reused: glibc keeps freed blocks of this size, so that new ones for each part would
+//! exceed the bound.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::PartPlan;
 
-/// What is counted, in bytes: a semaphore's permits are 32 bits wide, and a part has up to 5 GiB.
+/// The semaphore's unit in bytes: its permits are 32 bits wide, and a part has up to 5 GiB.
 const UNIT: u64 = 1 << 10;
 
 /// The memory of one upload's parts; cheap to clone.
@@ -27,13 +27,13 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Units that there are in all.
+    /// Units in all.
     units: u32,
-    /// Buffers that nobody uses at the moment.
+    /// Buffers that are not in use.
     free: Vec<Vec<u8>>,
 }
 
-/// A part's bytes and their place in memory, free for others once this is dropped.
+/// A part's bytes and their memory, free for other parts once this is dropped.
 #[derive(Debug)]
 pub struct PartBuffer {
     bytes: Vec<u8>,
@@ -42,7 +42,7 @@ pub struct PartBuffer {
 }
 
 impl PartMemory {
-    /// For parts that are cut by this plan.
+    /// For parts of this plan.
     #[must_use]
     pub fn new(plan: &PartPlan) -> Self {
         let shared = Shared { plan: plan.clone(), room: Arc::new(Semaphore::new(0)), state: Mutex::default() };
@@ -55,9 +55,9 @@ impl PartMemory {
         &self.0.plan
     }
 
-    /// An empty buffer for a part of this size, once there is room for it.
+    /// An empty buffer for a part of this size; waits until the memory is free.
     pub async fn take(&self, part_bytes: u64) -> PartBuffer {
-        // A small part takes an entire buffer: there are no others.
+        // A small part takes a buffer of the base size: there are no smaller ones.
         let bytes = part_bytes.max(self.0.plan.base());
         let units = units(bytes);
         self.grow(units.saturating_mul(self.0.plan.in_flight_of(bytes) + 1));
@@ -65,14 +65,14 @@ impl PartMemory {
         let room = Arc::clone(&self.0.room).acquire_many_owned(units).await.ok();
         let capacity = usize::try_from(bytes).unwrap_or(usize::MAX / 2);
         let mut state = self.state();
-        // Too small: an earlier part's, before they grew.
+        // Smaller buffers are from before the parts grew.
         state.free.retain(|buffer| buffer.capacity() >= capacity);
         let bytes = state.free.pop().unwrap_or_else(|| Vec::with_capacity(capacity));
         drop(state);
         PartBuffer { bytes, room, home: self.clone() }
     }
 
-    /// Parts grow, and so does what they may take together: never less than one that is filled and one that is sent.
+    /// Raises the budget as parts grow: it always fits one part being filled and one being sent.
     fn grow(&self, units: u32) {
         let mut state = self.state();
         let more = units.saturating_sub(state.units);
@@ -90,12 +90,12 @@ fn units(bytes: u64) -> u32 {
 }
 
 impl PartBuffer {
-    /// The bytes, to be filled; not beyond what was asked for.
+    /// The bytes, to be filled up to the size that was taken.
     pub fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// The bytes, to be shared and sent. The room is free again once nobody holds them any more.
+    /// The bytes, to be shared and sent. The memory is free again once no clone is left.
     #[must_use]
     pub fn seal(self) -> Bytes {
         Bytes::from_owner(self)
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_is_filled_beside_those_in_flight_whatever_their_size() {
+    async fn one_part_is_filled_next_to_those_in_flight_of_any_size() {
         for (base, concurrency, most) in [(5, 4, 5), (12, 1, 2), (24, 4, 4), (200, 4, 2)] {
             let memory = memory(base * MIB, concurrency);
             assert_eq!(given(&memory, base * MIB).await.len(), most, "{base} MiB, {concurrency} in flight");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_is_used_again_once_nobody_holds_it() {
+    async fn memory_is_reused_once_no_clone_is_left() {
         let memory = memory(5 * MIB, 4);
         let mut first = memory.take(5 * MIB).await;
         first.bytes().extend_from_slice(b"a part");

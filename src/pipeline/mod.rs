@@ -4,9 +4,9 @@
 //! stdout -> reader (blocks of 512 KiB, scanner) -> N deflaters -> collector (order, CRC-32, sha256, parts) -> upload
 //! ```
 //!
-//! `backup::stream` starts one pipeline for a run. Back-pressure is a bounded channel at each hop: a slow S3 stops the
-//! collector, which stops the workers, which stop the reader, which stops `pg_dump`. This room knows nothing of S3 and
-//! decides nothing about the dump: it reports what it saw.
+//! `backup::stream` starts one pipeline for a run. Back-pressure is a bounded channel at each stage: a slow S3 stops
+//! the collector, which stops the workers, which stop the reader, which stops `pg_dump`. This module knows nothing of
+//! S3 and makes no decision about the dump: it reports what it saw.
 
 mod bottleneck;
 mod collector;
@@ -15,11 +15,10 @@ mod memory;
 mod parts;
 mod reader;
 pub mod scanner;
-mod silence;
 
 use std::fs::File;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crossbeam_channel::bounded;
@@ -33,7 +32,7 @@ pub use memory::{PartBuffer, PartMemory};
 pub use parts::{PartPlan, PartSettings};
 pub use scanner::ScanReport;
 
-/// gzip level where none is set: 144 MB/s a core keeps up with one `pg_dump` (FACTS §4), 3 to 8 % larger than level 6.
+/// Default gzip level: 144 MB/s a core keeps up with one `pg_dump`, and the object is 3 to 8 % larger than at level 6.
 pub const DEFAULT_LEVEL: u32 = 2;
 
 /// Compression, as configured.
@@ -60,10 +59,10 @@ pub enum PipelineError {
         /// `S3_MAX_PARTS`.
         limit: u32,
     },
-    /// A compression thread ended by itself.
+    /// A compression thread panicked.
     #[error("a compression thread died")]
     WorkerDied,
-    /// Another stage, or the run, gave up first and says why.
+    /// Another stage gave up first, and reports why.
     #[error("the pipeline was given up")]
     GivenUp,
     /// The system refused a thread.
@@ -71,15 +70,16 @@ pub enum PipelineError {
     Thread(#[source] std::io::Error),
 }
 
-/// How far the run has come, in bytes, and who held it up. Written by the pipeline and the upload, read by the progress
-/// display and the report.
+/// Progress of a run in bytes, and the stage that held it up. The pipeline and the upload write it; the progress
+/// display and the report read it.
 #[derive(Debug, Default)]
 pub struct Progress {
     dumped: AtomicU64,
     stored: AtomicU64,
     uploaded: AtomicU64,
-    waits: bottleneck::Waits,
-    silence: silence::OutputSilence,
+    stall_times: bottleneck::StallTimes,
+    /// Since when the reader has been waiting for `pg_dump`. A reader that waits for the next stage is not.
+    silent_since: Mutex<Option<Instant>>,
 }
 
 impl Progress {
@@ -101,22 +101,26 @@ impl Progress {
         self.uploaded.load(Ordering::Relaxed)
     }
 
-    /// Since when `pg_dump` has written nothing although it would be read; `None` where it writes, or has ended, or is held
-    /// up by what comes after it.
+    /// Since when `pg_dump` has written nothing while the reader waited for it; `None` while it writes, after its end,
+    /// and while a later stage blocks the reader.
     #[must_use]
     pub fn silent_since(&self) -> Option<Instant> {
-        self.silence.since()
+        *self.silent_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts bytes that S3 has taken.
+    /// Counts bytes that S3 has accepted.
     pub fn add_uploaded(&self, bytes: u64) {
         self.uploaded.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Who held the pipeline up, once the dump is at its end.
+    /// Which stage held the pipeline up, after the dump's end.
     #[must_use]
     pub fn bottleneck(&self) -> Bottleneck {
-        self.waits.bottleneck()
+        self.stall_times.bottleneck()
+    }
+
+    fn set_silent_since(&self, since: Option<Instant>) {
+        *self.silent_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     fn add_dumped(&self, bytes: u64) {
@@ -132,11 +136,11 @@ impl Progress {
 pub struct PipelineInput {
     /// `pg_dump`'s output.
     pub stdout: File,
-    /// The memory for parts, and how the object is cut into them.
+    /// The memory for parts, and the plan of their sizes.
     pub memory: PartMemory,
-    /// What each part carries.
+    /// The checksum of each part.
     pub checksum: PartChecksum,
-    /// Where to count.
+    /// The counters.
     pub progress: Arc<Progress>,
     /// Stops the reader.
     pub cancel: CancellationToken,
@@ -144,9 +148,9 @@ pub struct PipelineInput {
 
 /// A running pipeline.
 pub struct Pipeline {
-    /// Parts, in order, as they are sealed. Closed after the last.
+    /// Sealed parts in order; closed after the last.
     pub parts: mpsc::UnboundedReceiver<SealedPart>,
-    /// What the scanner saw, at the end of the output.
+    /// The scanner's report, at the end of the output.
     pub scan: oneshot::Receiver<Result<ScanReport, PipelineError>>,
     /// Lets the last part be made.
     pub gate: FinishGate,
@@ -159,8 +163,8 @@ pub struct Pipeline {
 /// # Errors
 /// Where the system refuses a thread.
 pub fn start(settings: &PipelineSettings, input: PipelineInput) -> Result<Pipeline, PipelineError> {
-    let deflaters = deflate::Deflaters::start(settings.threads).map_err(PipelineError::Thread)?;
-    // As many places as workers, so that each can be done with a block before its turn comes.
+    let deflaters = deflate::Deflaters::start(settings.threads, settings.level).map_err(PipelineError::Thread)?;
+    // As many places as workers, so that each can finish a block before its turn comes.
     let (order, pieces) = bounded(settings.threads);
     let (gate, gate_opened) = bounded(1);
     let (parts_sender, parts) = mpsc::unbounded_channel();
@@ -174,9 +178,8 @@ pub fn start(settings: &PipelineSettings, input: PipelineInput) -> Result<Pipeli
         progress: Arc::clone(&input.progress),
         spent: deflaters.spent(),
     };
-    let reader =
-        reader::Reader { stdout: input.stdout, level: settings.level, cancel: input.cancel, progress: input.progress };
-    // A receiver that has gone belongs to a run that has ended already: nothing is left to tell it.
+    let reader = reader::Reader { stdout: input.stdout, cancel: input.cancel, progress: input.progress };
+    // Where the receiver has gone, the run has ended already.
     spawn("collect", move || {
         let _ = totals_sender.send(collector.run(&pieces, &gate_opened));
     })?;

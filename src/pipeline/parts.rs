@@ -1,18 +1,18 @@
-//! How an object is cut into parts: sizes that always fit the store's limits, and memory that stays bounded.
+//! How an object is cut into parts: sizes that fit the store's limits, and bounded memory.
 //!
-//! The collector asks for each part's size, the parts' memory for how many may be in flight. Pure arithmetic (SPEC §5).
+//! Pure arithmetic. The collector asks for each part's size, the parts' memory for the number in flight.
 
-/// Below this, requests cost more than they carry; 10,000 of them hold 117 GiB (SPEC §5).
+/// Smaller parts cost more in requests than they carry; 10,000 of this size hold 117 GiB.
 const LEAST_AUTO_PART: u64 = 12 << 20;
 /// Largest part S3 takes (AWS: "Amazon S3 multipart upload limits").
 const LARGEST_PART: u64 = 5 << 30;
-/// Parts being filled or in flight stay under this together, as long as one at a time can (SPEC §5).
+/// Parts being filled or in flight take at most this together, unless a single one is larger.
 const MOST_MEMORY: u64 = 96 << 20;
 
-/// What the user and the store say about parts.
+/// The user's and the store's limits for parts.
 #[derive(Clone, Debug)]
 pub struct PartSettings {
-    /// Size in bytes that the user wants; `None` fits it to the database.
+    /// Size in bytes that the user set; `None` derives it from the database's size.
     pub base: Option<u64>,
     /// Most parts the store takes.
     pub max_parts: u32,
@@ -23,7 +23,7 @@ pub struct PartSettings {
 }
 
 impl PartSettings {
-    /// Whether the store takes an object in parts of these sizes, in order, as far as these settings say.
+    /// Whether these settings allow an object in parts of these sizes, in order.
     #[must_use]
     pub fn allow(&self, sizes: &[u64]) -> bool {
         let Some((last, others)) = sizes.split_last() else { return true };
@@ -33,7 +33,7 @@ impl PartSettings {
         sizes.len() <= self.max_parts as usize && is_base && (!self.equal || are_equal)
     }
 
-    /// The plan for an object of which the size in bytes is known: parts of one size, which every store takes.
+    /// The plan for an object of known size in bytes: equal parts, which every store takes.
     #[must_use]
     pub fn plan_for(&self, object_bytes: u64) -> PartPlan {
         let needed = object_bytes.div_ceil(u64::from(self.max_parts.max(1)));
@@ -57,7 +57,7 @@ impl PartPlan {
     pub fn new(settings: &PartSettings, database_bytes: u64) -> Self {
         let limit = u64::from(settings.max_parts);
         let needed = if settings.equal {
-            // Nothing can grow later, so this assumes that compression gains nothing, and a quarter more.
+            // Equal parts cannot grow later: assumes that compression gains nothing, and adds a quarter.
             (database_bytes.saturating_add(database_bytes / 4)).div_ceil(limit)
         } else {
             (database_bytes / 3).div_ceil(limit)
@@ -78,7 +78,7 @@ impl PartPlan {
         self.base.saturating_mul(1 << doublings).min(LARGEST_PART)
     }
 
-    /// How many parts may be in flight while part `number` is: as configured, fewer where memory would grow.
+    /// How many parts may be in flight while part `number` is: the configured number, or fewer to bound memory.
     #[must_use]
     pub fn in_flight(&self, number: u32) -> u32 {
         self.in_flight_of(self.size_of(number))
@@ -102,7 +102,7 @@ impl PartPlan {
         self.max_parts
     }
 
-    /// Whether the number of parts comes near the limit without any growth to save it.
+    /// Whether the number of equal parts comes near the limit.
     #[must_use]
     pub fn is_nearly_full(&self, number: u32) -> bool {
         self.equal && u64::from(number) * 5 == u64::from(self.max_parts) * 4
@@ -114,8 +114,9 @@ impl PartPlan {
         self.base * (u64::from(self.in_flight(1)) + 1)
     }
 
-    /// How many parts may be in flight from disk while part `number` is: one less than from memory, as another is
-    /// being written to disk meanwhile. A single one leaves room for one that is filled and written by turns.
+    /// How many parts may be in flight from disk while part `number` is: one less than from memory, because another
+    /// part is being written to disk. Where memory holds two, one is in flight, and the other is filled and written in
+    /// turn.
     #[must_use]
     pub fn in_flight_from_disk(&self, number: u32) -> u32 {
         self.in_flight(number).saturating_sub(1).max(1)
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_for_other_limits_is_noticed_and_cut_so_that_every_store_takes_it() {
+    fn parts_of_other_limits_are_noticed_and_replanned_for_every_store() {
         const MIB: u64 = 1 << 20;
         let equal = PartSettings { equal: true, ..settings() };
         let few = PartSettings { max_parts: 2, ..settings() };

@@ -1,7 +1,7 @@
-//! Reads `pg_dump`'s output, lets the scanner see every byte, and cuts it into blocks for the workers.
+//! Reads `pg_dump`'s output, passes every byte to the scanner, and cuts it into blocks for the workers.
 //!
-//! One thread. While it waits for bytes it says so (`silence`), and whoever watches the dump ends the wait; it waits for
-//! room in the pipeline without a word: a slow S3 must stop `pg_dump`, and that waiting is never a stall.
+//! One thread. It reports since when it waits for bytes, and `backup::stall` may end the wait. It does
+//! not report waiting for the next stage: a slow S3 must slow `pg_dump` down, and that is no stall.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,15 +17,13 @@ use super::deflate::{BLOCK_BYTES, Block, Deflaters, PendingPiece, WINDOW_BYTES};
 use super::scanner::{ScanReport, Scanner};
 use super::{PipelineError, Progress};
 
-/// How often the reader looks up from waiting, to see whether it was told to stop.
+/// How often a waiting reader checks whether it is cancelled.
 const TICK: Duration = Duration::from_millis(200);
-/// As large as an unprivileged process may make a pipe by default (`/proc/sys/fs/pipe-max-size`).
+/// The largest pipe of an unprivileged process by default (`/proc/sys/fs/pipe-max-size`).
 const PIPE_BYTES: usize = 1 << 20;
 
-/// What the reader works with.
 pub(super) struct Reader {
     pub stdout: File,
-    pub level: u32,
     pub cancel: CancellationToken,
     pub progress: Arc<Progress>,
 }
@@ -47,22 +45,22 @@ impl Reader {
             self.fill(&mut buffer, window_bytes)?;
             let plain = &buffer[window_bytes..];
             if plain.is_empty() {
-                self.progress.waits.end(began);
+                self.progress.stall_times.end(began);
                 return Ok(scanner.finish());
             }
             scanner.scan(plain);
             self.progress.add_dumped(plain.len() as u64);
             window.clear();
             window.extend_from_slice(&buffer[buffer.len().saturating_sub(WINDOW_BYTES)..]);
-            let block = Block { buffer, window: window_bytes, level: self.level };
+            let block = Block { buffer, window: window_bytes };
             let handed_on = Instant::now();
             let pending = deflaters.submit(block).ok_or(PipelineError::GivenUp)?;
             order.send(pending).map_err(|_| PipelineError::GivenUp)?;
-            self.progress.waits.add_blocked(handed_on);
+            self.progress.stall_times.add_blocked(handed_on);
         }
     }
 
-    /// Fills the buffer behind the window with up to a block; less only at the end of the output.
+    /// Fills the buffer after the window with up to a block; less only at the end of the output.
     fn fill(&mut self, buffer: &mut Vec<u8>, window_bytes: usize) -> Result<(), PipelineError> {
         buffer.resize(window_bytes + BLOCK_BYTES, 0);
         let mut at = window_bytes;
@@ -79,11 +77,11 @@ impl Reader {
         Ok(())
     }
 
-    /// Waits for output, its end, or the order to stop.
+    /// Waits for output, its end, or cancellation.
     fn wait(&self) -> Result<(), PipelineError> {
         let since = Instant::now();
         let waited = self.wait_since(since);
-        self.progress.silence.ends();
+        self.progress.set_silent_since(None);
         waited
     }
 
@@ -95,9 +93,9 @@ impl Reader {
             }
             let mut fds = [PollFd::from_borrowed_fd(self.stdout.as_fd(), PollFlags::IN)];
             match poll(&mut fds, Some(&timeout)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => self.progress.silence.lasts_since(since),
+                Ok(0) | Err(rustix::io::Errno::INTR) => self.progress.set_silent_since(Some(since)),
                 Ok(_) => {
-                    self.progress.waits.add_dump(since);
+                    self.progress.stall_times.add_dump(since);
                     return Ok(());
                 }
                 Err(error) => return Err(PipelineError::Read(error.into())),

@@ -1,13 +1,13 @@
 //! Judges a plain dump as it passes, and knows at its end whether it is complete.
 //!
-//! Called by the reader thread with every block, in order; `check` judges what it reads with it too. `gzip -t` and
-//! `pg_restore --list` pass on a truncated dump (FACTS §3), and a line that looks like the closing line may stand in a row,
-//! in a function's body or in a string; so the lexer of [`crate::sql`] reads the dump first. This counts rows on the way. It
-//! keeps no data and changes nothing.
+//! The reader thread calls it with every block, in order; `check` judges downloads with it. `gzip -t` and `pg_restore
+//! --list` accept a truncated dump, and a line that looks like the closing line may stand in a row, a function body or
+//! a string. So the lexer of [`crate::sql`] reads the dump first. This also counts rows. It keeps no data and changes
+//! nothing.
 
 use memchr::memchr_iter;
 
-use crate::sql::{Lexer, Piece, SpanKind};
+use crate::sql::{Lexer, Piece, SpanKind, copied_table};
 
 mod report;
 
@@ -15,12 +15,12 @@ pub use report::{Flaw, ScanReport, TableRows};
 
 const OPENING: &[u8] = b"-- PostgreSQL database dump\n";
 const CLOSING: &[u8] = b"-- PostgreSQL database dump complete\n";
-/// What `pg_dump` 9.6 to 18 writes behind the closing line, before `\unrestrict`.
+/// What `pg_dump` 9.6 to 18 writes after the closing line, before `\unrestrict`.
 const AFTER_CLOSING: &[u8] = b"--\n\n";
-/// A dump of more tables than this is counted only in all: a bound on memory, not on the backup.
+/// The first so many tables are counted one by one, to bound memory; the others only in the total.
 const MOST_TABLES: usize = 20_000;
 
-/// Follows a plain dump; see the module.
+/// Follows a plain dump; see the module's documentation.
 #[derive(Default)]
 pub struct Scanner {
     lexer: Lexer,
@@ -34,7 +34,7 @@ impl Scanner {
         self.lexer.read(block, |piece| self.judge.take(&piece));
     }
 
-    /// What was seen, after the last byte.
+    /// The report, after the last byte.
     #[must_use]
     pub fn finish(self) -> ScanReport {
         let Self { lexer, mut judge } = self;
@@ -44,7 +44,6 @@ impl Scanner {
     }
 }
 
-/// What was seen so far.
 #[derive(Default)]
 struct Judge {
     bytes: u64,
@@ -53,7 +52,7 @@ struct Judge {
     tail: Option<Tail>,
     rows: u64,
     tables: Vec<TableRows>,
-    /// The table whose rows are read.
+    /// The table that rows are being read of.
     table: Option<TableRows>,
 }
 
@@ -69,7 +68,7 @@ impl Judge {
                 }
             }
             (SpanKind::CopyBegin, Some(statement)) => {
-                self.table = Some(TableRows { table: report::copied_table(statement), rows: 0 });
+                self.table = Some(TableRows { table: copied_table(statement), rows: 0 });
             }
             (SpanKind::CopyEnd, Some(_)) => self.end_of_rows(),
             (SpanKind::Comment, Some(OPENING)) => self.opened = true,
@@ -102,7 +101,7 @@ impl Judge {
     }
 }
 
-/// What must follow the closing line, and how much of it came.
+/// The bytes that must follow the closing line, and how many came.
 struct Tail {
     expected: Vec<u8>,
     matched: usize,

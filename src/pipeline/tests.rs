@@ -1,4 +1,4 @@
-//! The pipeline from a pipe to sealed parts: what comes out is one gzip member of what went in, whatever the blocks.
+//! The pipeline from a pipe to sealed parts: the output is one gzip member of the input, for any block sizes.
 
 use std::io::{Read as _, Write as _};
 
@@ -25,7 +25,7 @@ struct Run {
     scan: Result<ScanReport, PipelineError>,
 }
 
-/// Who held a pipeline up: `pause` before each 64 KiB of input, and each part kept for `hold` before it is taken.
+/// The bottleneck of a pipeline with `pause` before each 64 KiB of input and each part held for `hold`.
 async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration) -> Bottleneck {
     let (reader, mut writer) = std::io::pipe().expect("pipe");
     let progress = Arc::<Progress>::default();
@@ -145,9 +145,9 @@ async fn an_empty_dump_is_an_empty_member() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_held_the_pipeline_up_is_known() {
+async fn the_bottleneck_is_known() {
     let (none, fast) = (Duration::ZERO, PipelineSettings { level: 1, threads: 2 });
-    // Slow is what is so beside all the rest, however long that takes on a busy machine.
+    // Slow compared with the other stages, however busy the machine is.
     let began = Instant::now();
     bottleneck(fast.clone(), none, none).await;
     let rest = began.elapsed();

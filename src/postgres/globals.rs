@@ -7,7 +7,10 @@
 //! those of the database.
 
 mod database;
+mod recorded;
+mod recorded_database;
 mod script;
+mod tokens;
 
 use std::io::Write as _;
 use std::process::ExitStatus;
@@ -20,6 +23,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 
 pub use database::DatabaseSettings;
+pub use recorded::{Membership, NotOurs, Recorded, Role};
 
 use super::dump::{Dump, DumpEnd};
 use super::keepalives::with_keepalives;

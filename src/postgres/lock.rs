@@ -16,6 +16,33 @@ use super::{PostgresError, Session};
 const PATIENCE: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_millis(200);
 
+/// A name on which a session holds a lock for its length: the key in `pg_locks`, and for the functions that lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameLock(i64);
+
+impl NameLock {
+    /// The lock on a name.
+    #[must_use]
+    pub fn on(name: &str) -> Self {
+        Self(key(name))
+    }
+
+    /// The statement that takes it where it is free, and answers `t` or `f`.
+    #[must_use]
+    pub fn take(self) -> String {
+        format!("SELECT pg_catalog.pg_try_advisory_lock({})", self.0)
+    }
+
+    /// The condition that a session holds it, whatever database that is in, of `pg_locks AS l`.
+    #[must_use]
+    pub fn is_held(self) -> String {
+        let (high, low) = (self.0 >> 32 & 0xffff_ffff, self.0 & 0xffff_ffff);
+        format!(
+            "l.locktype = 'advisory' AND l.objsubid = 1 AND l.classid::pg_catalog.int8 = {high} AND l.objid::pg_catalog.int8 = {low}"
+        )
+    }
+}
+
 /// Tries to take the lock; `false` where another session holds it for more than a moment.
 ///
 /// # Errors
@@ -37,7 +64,7 @@ pub async fn try_lock(session: &mut Session, destination: &str) -> Result<bool, 
 
 /// Has the server notice within two minutes when this host is gone: the lock would stay for hours. What is set lower stays;
 /// a Unix socket has 0.
-fn keepalives() -> String {
+pub(super) fn keepalives() -> String {
     format!(
         "SELECT pg_catalog.count(pg_catalog.set_config(name, least(setting::int, value)::pg_catalog.text, false)) \
          FROM pg_catalog.pg_settings JOIN (VALUES ('tcp_keepalives_idle', {IDLE_SECONDS}), \
@@ -46,8 +73,8 @@ fn keepalives() -> String {
     )
 }
 
-/// The lock's key: 64 bits of the destination's sha256.
-fn key(destination: &str) -> i64 {
+/// A lock's key: 64 bits of its name's sha256.
+pub(super) fn key(destination: &str) -> i64 {
     let digest: [u8; 32] = Sha256::digest(destination.as_bytes()).into();
     digest.iter().take(8).fold(0, |key, byte| (key << 8) | i64::from(*byte))
 }

@@ -56,6 +56,11 @@ impl Loudness {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    /// Has it logged for debugging alone from now on.
+    pub fn lower(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
     fn is_loud(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

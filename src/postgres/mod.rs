@@ -16,6 +16,7 @@ mod foreign_query;
 pub mod globals;
 mod keepalives;
 pub mod lock;
+mod maintenance;
 mod messages;
 mod place;
 mod pooler;
@@ -23,8 +24,10 @@ pub mod preflight;
 mod psql;
 mod references;
 mod refusal;
+mod restore_session;
 mod service_file;
 mod session;
+pub mod target;
 mod tools;
 
 use std::path::PathBuf;
@@ -35,10 +38,13 @@ pub use conninfo::{Conninfo, ConninfoError};
 pub use dump::{Dump, DumpEnd};
 pub use environment::ClientEnvironment;
 pub use facts::Facts;
+pub use lock::NameLock;
+pub use maintenance::{Maintenance, Standing, StatementError};
 pub use place::Place;
 pub use pooler::Pooling;
-pub use psql::Psql;
+pub use psql::{Psql, Transactions};
 pub use references::{Extension, References};
+pub use restore_session::{Applied, Outcome, RestoreSession, random_word};
 pub use service_file::ServiceFile;
 pub use session::Session;
 pub use tools::{Installed, Tool, Tools, Version};
@@ -152,6 +158,12 @@ impl PostgresError {
     /// Whether another try can help: not where a program is missing.
     fn may_pass(&self) -> bool {
         matches!(self, Self::Connect { hint: None, .. } | Self::SessionLost { .. } | Self::Silent { .. })
+    }
+
+    /// Whether there is no connection to this database, while another of the same server may be open.
+    #[must_use]
+    pub fn is_of_database(&self) -> bool {
+        matches!(self, Self::Connect { reason, .. } if refusal::is_of_database(reason))
     }
 
     fn after(self, tries: u32) -> Self {

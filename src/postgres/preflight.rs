@@ -14,6 +14,7 @@ pub use partitions::advice;
 pub use server::short_timeouts;
 
 use super::{DumpArguments, Facts, PostgresError, Session};
+use crate::sql::quoted_name;
 
 /// The user's relations whose rows `pg_dump` reads or which it locks, less those of other sessions. Of an extension's own it
 /// locks none, and reads the tables and sequences that the extension declared as its configuration (`extconfig`).
@@ -96,7 +97,7 @@ impl Found {
 pub async fn issues(session: &mut Session, subject: Subject<'_>) -> Result<Vec<PreflightIssue>, PostgresError> {
     session.query(&format!("SET statement_timeout = '{QUESTION_TIMEOUT}'")).await?;
     if let Some(role) = subject.arguments.role() {
-        session.query_if_allowed(&format!("SET ROLE {}", quoted(role))).await?;
+        session.query_if_allowed(&format!("SET ROLE {}", quoted_name(role))).await?;
     }
     let mut issues = privileges::issues(session, subject).await?;
     issues.extend(partitions::issues(session, subject).await?);
@@ -131,9 +132,4 @@ async fn ask(session: &mut Session, question: &str) -> Result<Answer, PostgresEr
         Some(Found { count: 0, .. }) => Answer::Nothing,
         Some(found) => Answer::Found(found),
     })
-}
-
-/// A role's name as SQL writes it.
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -42,6 +42,29 @@ SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
 WHERE pg_catalog.current_setting('server_encoding') = 'SQL_ASCII';
 ";
 
+/// How the session of a restore begins: as every other, but for what is to stay.
+///
+/// A transaction that writes, whatever role and database set; or none, and then nothing waits for a disk that is not to outlive
+/// a failure anyway: the rename at the end does.
+pub(super) fn opening_of_restore(transactions: Transactions) -> String {
+    let rest = OPENING.split_once('\n').map_or("", |(_, rest)| rest).replace("SET LOCAL", "SET");
+    match transactions {
+        Transactions::One => format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE \\;\n{rest}"),
+        Transactions::Each => {
+            format!("SET default_transaction_read_only = off \\;\nSET synchronous_commit = off \\;\n{rest}")
+        }
+    }
+}
+
+/// How a restore commits what it sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transactions {
+    /// All of it with one COMMIT, which is this program's.
+    One,
+    /// Each statement by itself, and large objects as the dump says: into a database that is dropped where anything fails.
+    Each,
+}
+
 /// An installed `psql`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Psql(PathBuf);
@@ -69,6 +92,21 @@ impl Psql {
         environment: &ClientEnvironment,
         source: &Conninfo,
     ) -> Result<Running, PostgresError> {
+        let opening = format!("{OPENING}\\echo '{MARKER} 0'\n");
+        self.start_with(environment, source, "-XAtqw", &opening).await
+    }
+
+    /// Starts it with these flags, and sends what it reads first.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub(super) async fn start_with(
+        &self,
+        environment: &ClientEnvironment,
+        source: &Conninfo,
+        flags: &str,
+        opening: &str,
+    ) -> Result<Running, PostgresError> {
         let unusable =
             |error: std::io::Error| PostgresError::UnusableTool { path: self.0.clone(), reason: error.to_string() };
         let mut conninfo = source.clone();
@@ -76,7 +114,7 @@ impl Psql {
         conninfo.set("client_encoding", "UTF8");
         let mut command = environment.command(&self.0, source.password());
         command
-            .args(["-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", &conninfo.to_string()])
+            .args([flags, "-v", "ON_ERROR_STOP=1", "-d", &conninfo.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -87,7 +125,6 @@ impl Psql {
         else {
             return Err(unusable(std::io::Error::other("its pipes are missing")));
         };
-        let opening = format!("{OPENING}\\echo '{MARKER} 0'\n");
         if let Err(error) = stdin.write_all(opening.as_bytes()).await {
             // It has ended already; its own words say why.
             tracing::trace!(%error, "psql does not read");

@@ -45,6 +45,18 @@ const OUTAGES: &[(&[&str], &str)] = &[
     (&["too many", "remaining connection slots"], "raise max_connections or the role's limit, or end other sessions"),
 ];
 
+/// The words that are all in a refusal of the database, not of the server.
+const OF_DATABASE: &[&[&str]] = &[
+    &["FATAL:  database ", " does not exist"],
+    &["FATAL:  database ", " is not currently accepting connections"],
+    &["permission denied for database"],
+];
+
+/// Whether another database of the same server may be open to the same role.
+pub(super) fn is_of_database(reason: &str) -> bool {
+    OF_DATABASE.iter().any(|words| words.iter().all(|word| reason.contains(word)))
+}
+
 /// What to do about a connection that did not come about in several tries.
 pub(super) fn advice(reason: &str) -> &'static str {
     let is_said = |words: &[&str]| words.iter().any(|word| reason.contains(word));

@@ -34,6 +34,7 @@ pub struct Session {
     lines: Split<BufReader<ChildStdout>>,
     /// `None` once it was asked for its last words.
     messages: Option<JoinHandle<Messages>>,
+    loudness: Loudness,
     /// How many questions were asked.
     asked: u64,
     opened: Instant,
@@ -103,10 +104,10 @@ impl Session {
         let messages = Some(tokio::spawn(Messages::gather(stderr, "psql", loudness.clone())));
         let lines = BufReader::new(stdout).split(b'\n');
         let (place, pooling) = (Place::default(), Pooling::default());
-        let mut session = Self { child, stdin, lines, messages, asked: 0, opened, place, pooling };
+        let mut session = Self { child, stdin, lines, messages, loudness, asked: 0, opened, place, pooling };
         match timeout(QUERY_DEADLINE, session.exchange("")).await {
             Ok(Ok(_)) => {
-                loudness.raise();
+                session.loudness.raise();
                 Ok(session)
             }
             Ok(Err(Ended)) => Err(session.refused(target(source)).await),
@@ -118,6 +119,12 @@ impl Session {
     #[must_use]
     pub fn pooling(&self) -> Pooling {
         self.pooling
+    }
+
+    /// The settings by which another session gets to the same host and address.
+    #[must_use]
+    pub fn pinned(&self, settings: &PostgresSettings) -> PostgresSettings {
+        PostgresSettings { conninfo: settings.pinned(&self.place), ..settings.clone() }
     }
 
     /// Where it is.
@@ -133,6 +140,15 @@ impl Session {
     /// Begins the next transaction as the first.
     pub(super) async fn begin_anew(&mut self) -> Result<(), PostgresError> {
         self.answer(&format!("ROLLBACK;\n{OPENING}")).await.map(drop)
+    }
+
+    /// Leaves the transaction for good: each statement is one of its own from now on. What the opening has set stays, and what
+    /// role or database set against writing does not. Messages are for debugging: whoever sends a statement reads its outcome.
+    pub(super) async fn autocommit(&mut self) -> Result<(), PostgresError> {
+        self.loudness.lower();
+        let kept = "SET statement_timeout = 0; SET default_transaction_read_only = off; COMMIT;";
+        // An error's details may quote the statement, and that may hold a password's verifier.
+        self.answer(&format!("{kept}\n\\set VERBOSITY terse\n\\set SHOW_CONTEXT never\n")).await.map(drop)
     }
 
     /// Ends the transaction. Nothing may be asked before [`Self::begin_anew`].
@@ -157,10 +173,15 @@ impl Session {
 
     /// What psql answers to complete commands, each with its end.
     async fn answer(&mut self, text: &str) -> Result<Vec<String>, PostgresError> {
-        match timeout(QUERY_DEADLINE, self.exchange(text)).await {
+        self.answer_within(QUERY_DEADLINE, text).await
+    }
+
+    /// The same with another deadline.
+    pub(super) async fn answer_within(&mut self, deadline: Duration, text: &str) -> Result<Vec<String>, PostgresError> {
+        match timeout(deadline, self.exchange(text)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Ended)) => Err(self.lost().await),
-            Err(_) => Err(PostgresError::Silent { deadline: QUERY_DEADLINE }),
+            Err(_) => Err(PostgresError::Silent { deadline }),
         }
     }
 

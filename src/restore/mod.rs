@@ -9,19 +9,36 @@
 
 mod choose;
 pub mod database;
+mod ending;
 mod error;
 mod file;
+mod filling;
+pub mod filter;
+mod glob;
 mod hold_back;
+mod left_out;
+mod new_database;
 mod new_file;
 mod open;
 mod options;
+mod preconditions;
+pub mod replace;
 mod report;
+pub mod roles;
+pub mod rules;
+pub mod scratch;
+mod scratch_error;
+mod sink;
+mod statement;
 
 pub use choose::{Chosen, Evidence, Wanted, choose, parse_time};
 pub use error::RestoreError;
 pub use file::{Output, OutputForm, restore as into_file};
+pub use left_out::LeftOut;
 pub use options::{DatabaseName, LeaveOut, RestoreOptions};
 pub use report::Report;
+pub use roles::{RolesError, RolesReport};
+pub use scratch_error::ScratchError;
 
 use std::sync::Arc;
 

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::archive::{VerifiedStream, manifest::time_text};
 
-use super::Chosen;
+use super::replace::Finished;
+use super::{Chosen, LeftOut};
 
 /// What was restored, and where to.
 #[derive(Clone, Debug, Serialize)]
@@ -33,6 +34,8 @@ pub struct Report {
     pub duration: f64,
     /// What nothing could be compared with.
     pub unchecked: Option<&'static str>,
+    /// The name that the database has now which had the target's name before.
+    pub replaced: Option<String>,
     /// What was left out.
     pub left_out: Vec<String>,
     /// What went less than well.
@@ -57,6 +60,7 @@ impl Report {
             tables: None,
             duration: 0.0,
             unchecked: None,
+            replaced: None,
             left_out: Vec::new(),
             warnings: Vec::new(),
         }
@@ -68,5 +72,19 @@ impl Report {
         let scan = stream.scan();
         let (dump_bytes, rows, tables) = (Some(scan.bytes), Some(scan.rows), Some(scan.tables.len()));
         Self { dump_bytes, rows, tables, unchecked: stream.unchecked(), ..self }
+    }
+
+    /// With what the target does not have of it.
+    #[must_use]
+    pub fn with_left_out(self, left_out: &LeftOut) -> Self {
+        Self { left_out: left_out.phrases(), ..self }
+    }
+
+    /// With what the renaming came to.
+    #[must_use]
+    pub fn with_finished(mut self, finished: &Finished) -> Self {
+        self.replaced.clone_from(&finished.replaced);
+        self.left_out.extend(finished.left_out.iter().cloned());
+        self
     }
 }

@@ -1,8 +1,8 @@
-//! The spool's directory: one locked room for each destination, and what earlier runs left in it.
+//! The spool's directory: one locked subdirectory for each destination, and what earlier runs left in it.
 //!
-//! `backup` opens it before anything else. The lock keeps two runs of one destination apart; other destinations have
-//! rooms of their own, which are looked at, never touched. What this version cannot use and may not delete is set aside
-//! under a name that says why.
+//! `backup` opens it before anything else. The lock keeps two runs of one destination apart. Other destinations have
+//! their own subdirectories, which a run reads but never changes. A run's files that this version can neither use nor
+//! delete are set aside under a name that says why.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -21,59 +21,59 @@ use super::run::{JOURNAL, free_bytes, private, report, sync_dir};
 use super::{Damage, Journal, Spool, SpoolError, Start};
 
 const LOCK: &str = "lock";
-/// A neighbour that looks whether this room is in use has its lock for some microseconds.
+/// Another process that tests whether this subdirectory is in use holds the lock for some microseconds.
 const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-/// Bytes of a room's name: enough of the sha256 that no two destinations meet.
-const ROOM_BYTES: usize = 16;
+/// Bytes of the sha256 in a subdirectory's name: enough that no two destinations share one.
+const ID_BYTES: usize = 16;
 
-/// One destination's room, locked for as long as this value lives.
+/// One destination's subdirectory, locked while this value lives.
 #[derive(Debug)]
 pub struct SpoolDir {
     dir: PathBuf,
     subdirectory: PathBuf,
     destination: String,
     disk: Disk,
-    // Its lock ends with it.
+    // Dropping it releases the lock.
     _lock: HeldFile,
 }
 
-/// What an earlier run left behind.
+/// What an earlier run left.
 #[derive(Debug)]
 pub enum Found {
-    /// A dump that was proved, and what is wrong with its journal beside that.
+    /// A verified dump, and the damage to its journal that does not matter.
     Complete(Kept, Option<Damage>),
-    /// A dump that never came to its end.
+    /// A dump that was not completed.
     Unfinished(Kept),
-    /// A journal that does not say enough any more; what it says, where that is anything.
+    /// A journal that lacks something the dump needs; and what it still says.
     Damaged(Damage, Option<Kept>),
-    /// What this run can do nothing with, and may not delete.
-    Foreign(PathBuf, Aside),
-    /// Files without a journal; deleted already.
+    /// Files that this run can neither use nor delete.
+    Foreign(PathBuf, SetAside),
+    /// Files without a journal, deleted by now.
     Nothing,
 }
 
-/// Why a run's files are set aside: nothing touches them any more until a person has looked.
+/// Why a run's files are set aside. The program does not touch them again until a person has looked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Aside {
+pub enum SetAside {
     /// The dump cannot be delivered.
     Refused,
-    /// The disk does not give a part of it back. It may be intact.
+    /// The disk does not return a part. It may be intact.
     Unreadable,
     /// Another version of this program wrote the journal.
     OfAnotherVersion,
-    /// It is in this destination's room, but another's.
+    /// It is in this destination's subdirectory, but another destination's.
     OfAnotherDestination,
-    /// It holds a proof, but does not say any more whose.
+    /// It holds a proof, but does not say any more which database it is of.
     Damaged,
 }
 
-impl Aside {
+impl SetAside {
     const ALL: [Self; 5] =
         [Self::Refused, Self::Unreadable, Self::OfAnotherVersion, Self::OfAnotherDestination, Self::Damaged];
 
-    /// What the directory's name has in front of the run's id.
-    fn beginning(self) -> &'static str {
+    /// The beginning of the directory's name, before the run's id.
+    fn prefix(self) -> &'static str {
         match self {
             Self::Refused => "refused-",
             Self::Unreadable => "unreadable-",
@@ -83,38 +83,38 @@ impl Aside {
         }
     }
 
-    /// What is wrong, for a message.
+    /// The cause, for a message.
     #[must_use]
-    pub fn words(self) -> &'static str {
+    pub fn explanation(self) -> &'static str {
         match self {
-            Self::Refused => "S3 does not take it",
-            Self::Unreadable => "the disk does not give it back",
+            Self::Refused => "S3 refuses it",
+            Self::Unreadable => "the disk does not return it",
             Self::OfAnotherVersion => {
                 "another version of pg-s3-backup wrote its journal: run that version to deliver it"
             }
             Self::OfAnotherDestination => {
-                "its journal names another destination: run a backup to that one, with this directory in its place"
+                "its journal names another destination: move this directory there, and run a backup to it"
             }
-            Self::Damaged => "its journal is damaged, and does not say which database it is of",
+            Self::Damaged => "its journal is damaged and does not name its database",
         }
     }
 }
 
-/// An earlier run: its files and what its journal says.
+/// An earlier run: its files and its journal.
 #[derive(Debug)]
 pub struct Kept {
     /// The files.
     pub spool: Arc<Spool>,
-    /// What they mean.
+    /// The journal.
     pub journal: Journal,
 }
 
 // Each call waits for the disk no longer than `Disk` allows.
 impl SpoolDir {
-    /// Makes and locks the room of a destination (endpoint, bucket and path in one text).
+    /// Creates and locks the subdirectory of a destination (endpoint, bucket and path in one text).
     ///
     /// # Errors
-    /// [`SpoolError::Busy`] where another run has it, [`SpoolError::Unusable`] where it cannot be had.
+    /// [`SpoolError::Busy`] where another run holds it, [`SpoolError::Unusable`] where it cannot be created.
     pub async fn open(dir: &Path, destination: &str) -> Result<Self, SpoolError> {
         let disk = Disk::of(dir);
         let (dir, destination, its_disk) = (dir.to_owned(), destination.to_owned(), disk.clone());
@@ -126,7 +126,7 @@ impl SpoolDir {
         .await?
     }
 
-    /// Makes the files of a new run.
+    /// Creates the files of a new run.
     ///
     /// # Errors
     /// Where the disk does not take them.
@@ -135,7 +135,7 @@ impl SpoolDir {
         self.disk.call(0, move || Spool::create(disk, &subdirectory, start).map(Arc::new)).await?
     }
 
-    /// What earlier runs left behind, oldest name first. Nobody else is here: each of them has ended.
+    /// What earlier runs left, oldest name first. The lock shows that each of them has ended.
     ///
     /// # Errors
     /// Where the directory cannot be read.
@@ -144,9 +144,9 @@ impl SpoolDir {
             (self.disk.clone(), self.subdirectory.clone(), self.destination.clone());
         self.disk
             .call(0, move || {
-                let runs = runs(&subdirectory)
+                let runs = subdirectories(&subdirectory)
                     .map_err(|source| SpoolError::Unusable { path: subdirectory.clone(), source })?;
-                let mut found: Vec<Found> = runs.iter().map(|run| look(&disk, run, &destination)).collect();
+                let mut found: Vec<Found> = runs.iter().map(|run| inspect(&disk, run, &destination)).collect();
                 found.sort_by_key(|found| match found {
                     Found::Complete(kept, _) | Found::Unfinished(kept) => Some(kept.journal.start.file_name.clone()),
                     Found::Damaged(..) | Found::Foreign(..) | Found::Nothing => None,
@@ -156,16 +156,16 @@ impl SpoolDir {
             .await?
     }
 
-    /// Whole dumps of other destinations that nobody is delivering: where they are, and where they were meant to go.
+    /// Complete dumps of other destinations that no run is delivering: each directory, and its destination.
     ///
     /// # Errors
     /// Where the disk does not answer.
-    pub async fn strangers(&self) -> Result<Vec<(PathBuf, String)>, SpoolError> {
+    pub async fn complete_dumps_of_others(&self) -> Result<Vec<(PathBuf, String)>, SpoolError> {
         let (dir, subdirectory) = (self.dir.clone(), self.subdirectory.clone());
         let look = move || {
             let all = subdirectories(&dir).unwrap_or_default();
             let others = all.into_iter().filter(|other| *other != subdirectory && !is_locked(other));
-            let left = others.flat_map(|subdirectory| runs(&subdirectory).unwrap_or_default());
+            let left = others.flat_map(|subdirectory| subdirectories(&subdirectory).unwrap_or_default());
             left.filter_map(|run| {
                 let journal = read_journal(&run).ok()?.journal?;
                 journal.proof.as_ref()?;
@@ -176,38 +176,38 @@ impl SpoolDir {
         Ok(self.disk.call(0, look).await?)
     }
 
-    /// Takes a run's files out of the way of the next runs; gives their new place.
+    /// Moves a run's files out of the way of the next runs; returns their new place.
     ///
     /// # Errors
-    /// Where the disk does not do it.
-    pub async fn set_aside(&self, run: &Path, why: Aside) -> Result<PathBuf, SpoolError> {
+    /// Where the disk does not move them.
+    pub async fn set_aside(&self, run: &Path, why: SetAside) -> Result<PathBuf, SpoolError> {
         let (run, subdirectory) = (run.to_owned(), self.subdirectory.clone());
         let rename = move || {
             let id = run.file_name().unwrap_or_default().to_string_lossy();
-            let place = subdirectory.join(format!("{}{id}", why.beginning()));
+            let place = subdirectory.join(format!("{}{id}", why.prefix()));
             fs::rename(&run, &place).and_then(|()| sync_dir(&subdirectory)).map_err(SpoolError::Write)?;
             Ok(place)
         };
         self.disk.call(0, rename).await?
     }
 
-    /// What earlier runs have set aside.
+    /// The directories that earlier runs have set aside.
     ///
     /// # Errors
     /// Where the disk does not answer.
-    pub async fn aside(&self) -> Result<Vec<PathBuf>, SpoolError> {
+    pub async fn set_aside_runs(&self) -> Result<Vec<PathBuf>, SpoolError> {
         let subdirectory = self.subdirectory.clone();
         let look = move || {
             let is_aside =
-                |name: &str| Aside::ALL.iter().any(|why| name.strip_prefix(why.beginning()).is_some_and(is_id));
+                |name: &str| SetAside::ALL.iter().any(|why| name.strip_prefix(why.prefix()).is_some_and(is_id));
             directories(&subdirectory, is_aside).unwrap_or_default()
         };
         Ok(self.disk.call(0, look).await?)
     }
 }
 
-/// Whether a complete dump for this destination waits below this spool, and nobody is delivering it. Not where the disk does
-/// not answer: a backup will say so.
+/// Whether a complete dump for this destination waits in this spool, and no run is delivering it. `false` where the
+/// disk does not answer: a backup reports that.
 pub async fn holds_complete_dump(dir: &Path, destination: &str) -> bool {
     let subdirectory = dir.join(id_of(destination));
     let look = move || {
@@ -215,21 +215,21 @@ pub async fn holds_complete_dump(dir: &Path, destination: &str) -> bool {
             let journal = read_journal(run).ok().and_then(|reading| reading.journal);
             journal.is_some_and(|journal| journal.proof.is_some())
         };
-        !is_locked(&subdirectory) && runs(&subdirectory).is_ok_and(|runs| runs.iter().any(is_complete))
+        !is_locked(&subdirectory) && subdirectories(&subdirectory).is_ok_and(|runs| runs.iter().any(is_complete))
     };
     Disk::of(dir).call(0, look).await.unwrap_or_default()
 }
 
-/// The ids of all uploads that a journal below this spool knows, whatever their destination: these are not stale.
+/// The ids of all uploads that a journal in this spool knows, of any destination: these are not abandoned.
 ///
 /// # Errors
-/// Where a part of it cannot be read, as by another user or another version: nobody knows then which they are.
+/// Where a journal cannot be read, for example as another user's or another version's: the list would be incomplete.
 pub async fn upload_ids(dir: &Path) -> Result<BTreeSet<String>, SpoolError> {
     let spool = dir.to_owned();
     let look = move || {
         let mut ids = BTreeSet::new();
         for subdirectory in unless_gone(&spool, subdirectories(&spool))? {
-            for run in unless_gone(&subdirectory, runs(&subdirectory))? {
+            for run in unless_gone(&subdirectory, subdirectories(&subdirectory))? {
                 let Some(reading) = unless_gone(&run, read_journal(&run).map(Some))? else { continue };
                 if reading.is_of_another_version {
                     return Err(SpoolError::OfAnotherVersion { path: run });
@@ -242,7 +242,7 @@ pub async fn upload_ids(dir: &Path) -> Result<BTreeSet<String>, SpoolError> {
     Disk::of(dir).call(0, look).await?
 }
 
-/// What is not there holds nothing: no run has been here yet, or one has just ended.
+/// A directory that does not exist is empty: no run has used it, or one has just ended.
 fn unless_gone<T: Default>(path: &Path, read: io::Result<T>) -> Result<T, SpoolError> {
     match read {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
@@ -250,12 +250,12 @@ fn unless_gone<T: Default>(path: &Path, read: io::Result<T>) -> Result<T, SpoolE
     }
 }
 
-/// Tries whether files can be written below this spool, which is made where it is not there; gives the bytes that may still
-/// be written. Leaves nothing but the directory.
+/// Checks that files can be written in this spool, and creates it where it does not exist; returns the free bytes.
+/// Leaves nothing but the directory.
 ///
 /// # Errors
 /// [`SpoolError::Unusable`] where it cannot be written.
-pub async fn room_in(dir: &Path) -> Result<u64, SpoolError> {
+pub async fn check_writable(dir: &Path) -> Result<u64, SpoolError> {
     let spool = dir.to_owned();
     let try_it = move || {
         let unusable = |source| SpoolError::Unusable { path: spool.clone(), source };
@@ -268,7 +268,7 @@ pub async fn room_in(dir: &Path) -> Result<u64, SpoolError> {
     Disk::of(dir).call(0, try_it).await?
 }
 
-/// Makes a room and locks it.
+/// Creates a subdirectory and locks it.
 fn lock(subdirectory: &Path) -> Result<HeldFile, SpoolError> {
     let unusable = |source| SpoolError::Unusable { path: subdirectory.to_owned(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(subdirectory).map_err(unusable)?;
@@ -287,21 +287,17 @@ fn lock(subdirectory: &Path) -> Result<HeldFile, SpoolError> {
 
 fn id_of(destination: &str) -> String {
     let digest: [u8; 32] = Sha256::digest(destination.as_bytes()).into();
-    hex::encode(&digest[..ROOM_BYTES])
+    hex::encode(&digest[..ID_BYTES])
 }
 
-/// Directories whose names are a room's or a run's. Whatever else lies there is not ours.
+/// The spool's subdirectories, or a subdirectory's runs. A directory with another name is not this program's.
 fn subdirectories(path: &Path) -> io::Result<Vec<PathBuf>> {
     directories(path, is_id)
 }
 
-fn runs(subdirectory: &Path) -> io::Result<Vec<PathBuf>> {
-    subdirectories(subdirectory)
-}
-
 /// 32 hexadecimal digits.
 fn is_id(name: &str) -> bool {
-    name.len() == 2 * ROOM_BYTES && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+    name.len() == 2 * ID_BYTES && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn directories(path: &Path, is_one: impl Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
@@ -320,7 +316,7 @@ fn read_journal(run: &Path) -> io::Result<Reading> {
     Ok(journal::read(&fs::read(run.join(JOURNAL))?))
 }
 
-fn look(disk: &Disk, run: &Path, destination: &str) -> Found {
+fn inspect(disk: &Disk, run: &Path, destination: &str) -> Found {
     let damaged = |what, kept| Found::Damaged(Damage { line: 1, what }, kept);
     let reading = match read_journal(run) {
         Ok(reading) => reading,
@@ -331,17 +327,17 @@ fn look(disk: &Disk, run: &Path, destination: &str) -> Found {
         Err(_) => return damaged("cannot be read", None),
     };
     if reading.is_of_another_version {
-        return Found::Foreign(run.to_owned(), Aside::OfAnotherVersion);
+        return Found::Foreign(run.to_owned(), SetAside::OfAnotherVersion);
     }
     let Some(journal) = reading.journal else {
         if reading.has_proof {
-            return Found::Foreign(run.to_owned(), Aside::Damaged);
+            return Found::Foreign(run.to_owned(), SetAside::Damaged);
         }
         report(run, fs::remove_dir_all(run));
         return reading.damage.map_or(Found::Nothing, |damage| Found::Damaged(damage, None));
     };
     if journal.start.destination != destination {
-        return Found::Foreign(run.to_owned(), Aside::OfAnotherDestination);
+        return Found::Foreign(run.to_owned(), SetAside::OfAnotherDestination);
     }
     let spool = match Spool::reopen(disk.clone(), run, reading.line_bytes, &journal) {
         Ok(spool) => Arc::new(spool),
@@ -357,7 +353,7 @@ fn look(disk: &Disk, run: &Path, destination: &str) -> Found {
     }
 }
 
-/// Whether a run is at work there.
+/// Whether a run holds the lock there.
 fn is_locked(subdirectory: &Path) -> bool {
     let lock = File::open(subdirectory.join(LOCK));
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))

@@ -1,6 +1,6 @@
 //! The globals of a dump that waits in the spool: made while it ran, and sent after its object.
 //!
-//! Called by `backup::sidecars`. The journal does not know them: the manifest in its proof names them, with their sha256.
+//! Called by `backup::sidecars`. The journal does not name them; the manifest in its proof does, with their sha256.
 
 use std::fs;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use super::{Spool, SpoolError};
 const GLOBALS: &str = "globals.sql.gz";
 
 impl Spool {
-    /// Takes the globals, which are sent after the object.
+    /// Stores the globals.
     ///
     /// # Errors
-    /// Where the disk does not take them. That gives nothing up: the dump is worth more.
+    /// Where the disk does not take them. The spool stays usable: the dump matters more.
     pub async fn store_globals(self: &Arc<Self>, script: Vec<u8>) -> Result<(), SpoolError> {
         if self.is_given_up() {
             return Err(SpoolError::GivenUp);
@@ -22,7 +22,7 @@ impl Spool {
         self.disk().call(script.len() as u64, move || spool.store_globals_now(&script)).await?
     }
 
-    /// Gives the globals back; `None` where they are not there in this length, or cannot be read.
+    /// Reads the globals; `None` where they are missing, have another length, or cannot be read.
     pub async fn read_globals(self: &Arc<Self>, bytes: u64) -> Option<Vec<u8>> {
         let spool = Arc::clone(self);
         self.disk().call(bytes, move || spool.read_globals_now(bytes)).await.ok().flatten()
@@ -31,7 +31,7 @@ impl Spool {
     fn store_globals_now(&self, script: &[u8]) -> Result<(), SpoolError> {
         let unfinished = self.path().join(format!("{GLOBALS}.unfinished"));
         self.write_file(script, &unfinished, &self.path().join(GLOBALS)).inspect_err(|_| {
-            // Half a file: its room is wanted.
+            // Frees the space of the partial file.
             let _ = fs::remove_file(&unfinished);
         })
     }

@@ -1,9 +1,9 @@
-//! The journal of one run: which parts stand on disk, which of them S3 has, and at the end the proof.
+//! The journal of one run: which parts are on disk, which of them S3 has, and at the end the proof.
 //!
-//! Written by [`super::Spool`], read by the next run, judged by `proof`. Append-only, a record a line: the CRC-32 of the
-//! record's JSON in eight hexadecimal digits, a space, the JSON. A last line without its end is torn (the process or
-//! the machine died while it was written) and counts as not written; any other line that is wrong is damage, and costs what
-//! it said. Nothing here touches a file, and nothing that is read is trusted: any bytes are a journal or are not.
+//! Written by [`super::Spool`], read by the next run, judged by `proof`. Append-only, a record a line: the CRC-32 of
+//! the record's JSON in eight hexadecimal digits, a space, the JSON. A last line without its end is torn (the process
+//! or the machine died while it was written) and counts as not written. Any other wrong line is damage, and only its
+//! own record is lost. This file touches no disk and trusts no byte that it reads.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::proof::{self, IncompleteDump, VerifiedDump};
 const VERSION: u32 = 2;
 /// The oldest version that is read and resumed.
 const OLDEST_VERSION: u32 = 1;
-/// Digits of the CRC-32 and the space behind them.
+/// Digits of the CRC-32 and the space after them.
 const CRC_BYTES: usize = 9;
 
 /// One line of the journal.
@@ -48,7 +48,7 @@ pub struct Start {
     pub run_id: String,
     /// The backup's file name, after its start time.
     pub file_name: String,
-    /// What its parts carry.
+    /// The checksum of its parts.
     pub checksum: PartChecksum,
 }
 
@@ -60,7 +60,7 @@ impl Start {
     }
 }
 
-/// An upload was started. The parts that were uploaded before belong to an earlier upload, which is gone.
+/// An upload was started. Parts that were uploaded before belong to an earlier upload, which is gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartedUpload {
     /// The object's key.
@@ -69,20 +69,20 @@ pub struct StartedUpload {
     pub upload_id: String,
 }
 
-/// A part that stands on disk.
+/// A part on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpooledPart {
     /// From 1.
     pub number: u32,
     /// Its size.
     pub bytes: u64,
-    /// What it carries to S3.
+    /// Its checksum for S3.
     pub digest: PartDigest,
-    /// CRC-64/NVME of its bytes: that the disk gives back what it was given.
+    /// CRC-64/NVME of its bytes, to notice a disk that returns other bytes.
     pub crc64: u64,
 }
 
-/// What `proof` knew when it found the dump complete, and what the manifest will say.
+/// What `proof` knew when it verified the dump, and the manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Proof {
     /// What the object is.
@@ -93,7 +93,7 @@ pub struct Proof {
     pub manifest: serde_json::Value,
 }
 
-/// What the records say together.
+/// The state after all records.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Journal {
     /// The run.
@@ -104,12 +104,12 @@ pub struct Journal {
     pub parts: BTreeMap<u32, SpooledPart>,
     /// ETags of the parts that the upload has.
     pub uploaded: BTreeMap<u32, String>,
-    /// The proof; `None` where the dump never came to its end.
+    /// The proof; `None` where the dump was not completed.
     pub proof: Option<Proof>,
 }
 
 impl Journal {
-    /// Verifies what an earlier run kept.
+    /// Verifies a kept dump.
     ///
     /// # Errors
     /// Why it is not complete.
@@ -129,18 +129,18 @@ pub struct Damage {
     pub what: &'static str,
 }
 
-/// A journal as it was found.
+/// What a journal's bytes say.
 #[derive(Debug)]
 pub struct Reading {
-    /// What its valid lines say; `None` where nobody can say whose it is.
+    /// The state after its valid lines; `None` where no run has a valid start.
     pub journal: Option<Journal>,
-    /// How many bytes its lines have that came to their end; what stands behind them is torn.
+    /// Length in bytes of its complete lines; what follows is torn.
     pub line_bytes: u64,
     /// What is wrong with them.
     pub damage: Option<Damage>,
-    /// A line says that its dump is complete, even where no other makes sense.
+    /// A line says that the dump is complete, even where no other line is valid.
     pub has_proof: bool,
-    /// It was written as it should be, by a version of this program whose journals this one does not know.
+    /// Its lines are intact, but of a version that this one does not know.
     pub is_of_another_version: bool,
 }
 
@@ -150,8 +150,8 @@ enum Flaw {
     OfAnotherVersion,
 }
 
-/// Reads a journal to its end. A damaged line costs what it said and no more: whether that can be done without is for
-/// [`Journal::verified`] to judge.
+/// Reads a journal to its end. A damaged line loses its own record and no more; [`Journal::verified`] judges whether
+/// the rest is enough.
 #[must_use]
 pub fn read(bytes: &[u8]) -> Reading {
     let mut reading =
@@ -186,7 +186,7 @@ fn decode(line: &[u8]) -> Result<Record, Flaw> {
     if head != format!("{:08x} ", crc32(json)).as_bytes() {
         return Err(Flaw::Damaged("is not what was written: its checksum differs"));
     }
-    // It is as it was written, so whoever wrote it knows more than this version.
+    // The checksum is right, so a newer version has written it.
     serde_json::from_slice(json).map_err(|_| Flaw::OfAnotherVersion)
 }
 

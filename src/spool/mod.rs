@@ -1,5 +1,5 @@
-//! The spool: parts on disk until the object is committed, so that a slow or absent S3 never holds the database's
-//! snapshot open, and a process that is killed loses nothing once the dump is complete (SPEC §6).
+//! The spool: parts on disk until the object is committed. A slow or absent S3 does not hold the database's snapshot
+//! open, and a process that is killed loses nothing once the dump is complete (docs/spool.md).
 //!
 //! ```text
 //! BACKUP_SPOOL_DIR/                     made 0700 where it is not there
@@ -10,26 +10,36 @@
 //!     refused-5d0a…/                    one that cannot be delivered: set aside for a person to look at
 //! ```
 //!
-//! `directory` finds and locks, `run` writes one run's files, [`journal`] is what they mean, `cut` cuts a kept dump anew.
-//! `backup` fills a spool and delivers what an earlier run left, `storage` reads parts from it and notes what S3 has taken.
-//! What waits for the disk waits in a thread of [`crate::disk`], with a deadline. Nothing here decides what is complete: `proof`
-//! does.
+//! `directory` finds and locks, `run` writes one run's files, [`journal`] is their state, `resplit` splits a kept dump
+//! into other parts. `backup` fills a spool and delivers what an earlier run left; `storage` reads parts from it and
+//! records what S3 has accepted. Disk calls run in a thread of [`crate::disk`], with a deadline. `proof` decides what
+//! is complete.
 
-mod cut;
 mod directory;
 mod globals;
 pub mod journal;
+mod resplit;
 mod run;
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::disk::DiskError;
+use crate::pipeline::SealedPart;
 
-pub use cut::CutAnew;
-pub use directory::{Aside, Found, Kept, SpoolDir, holds_complete_dump, room_in, upload_ids};
+pub use directory::{Found, Kept, SetAside, SpoolDir, check_writable, holds_complete_dump, upload_ids};
 pub use journal::{Damage, Journal, Proof, SpooledPart, Start, StartedUpload};
+pub use resplit::Resplit;
 pub use run::Spool;
+
+/// A part that waits for its upload.
+#[derive(Clone)]
+pub enum QueuedPart {
+    /// In memory.
+    Sealed(SealedPart),
+    /// On disk.
+    Spooled(SpooledPart),
+}
 
 /// Why the spool cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +61,7 @@ pub enum SpoolError {
     /// The disk does not answer.
     #[error("use the spool")]
     Disk(#[from] DiskError),
-    /// An earlier run was another version's: nobody here knows which uploads it means to go on with.
+    /// Another version wrote an earlier run's journal, so its uploads are not known.
     #[error(
         "read the spool {}: another version of pg-s3-backup wrote it: run that version, or delete the directory",
         path.display()
@@ -60,21 +70,21 @@ pub enum SpoolError {
         /// Where.
         path: PathBuf,
     },
-    /// The disk does not take any more, or gives an error.
+    /// The disk returns an error.
     #[error("write to the spool")]
     Write(#[source] io::Error),
-    /// There is less room than the next part needs.
+    /// The disk is full.
     #[error("write to the spool: {free} bytes are free, but {needed} are needed")]
     Full {
         /// Bytes that may still be written.
         free: u64,
-        /// Bytes that are wanted.
+        /// Bytes that the next part needs.
         needed: u64,
     },
-    /// The spool was given up before.
+    /// The spool has failed before.
     #[error("the spool was given up")]
     GivenUp,
-    /// A part is not what was written.
+    /// A part on disk has changed.
     #[error("read part {number} from the spool: it is not what was written")]
     Damaged {
         /// Which part.
@@ -91,7 +101,7 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
-    /// Whether the disk is at fault, without which a backup can still be taken, and not the setting or another run.
+    /// Whether the disk is at fault, so that the backup can go on without a spool; not the setting or another run.
     #[must_use]
     pub fn may_do_without(&self) -> bool {
         match self {

@@ -1,8 +1,8 @@
-//! One run's files: its journal and its parts, each safe on disk before anything is built on it.
+//! One run's files: its journal and its parts, each durable before anything relies on it.
 //!
-//! A part is written under another name, synchronised, renamed, and only then journalled; a journal line is synchronised
-//! before the step it notes counts. The first error gives the spool up: from then on nothing is kept, and `backup` goes
-//! on from memory.
+//! A part is written under another name, synchronised, renamed, and then recorded in the journal. A journal line is
+//! synchronised before the step that it records counts. The first error ends the spool: nothing more is kept, and
+//! `backup` goes on from memory.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -14,14 +14,14 @@ use bytes::Bytes;
 
 use crate::disk::{Disk, HeldFile};
 use crate::error_chain::Chain;
-use crate::pipeline::{PartBuffer, PartDigest, SealedPart};
+use crate::pipeline::{PartBuffer, SealedPart};
 use crate::proof::VerifiedDump;
 
 use super::journal::{self, Proof, Record, SpooledPart, Start, StartedUpload};
 use super::{Journal, SpoolError};
 
 pub(super) const JOURNAL: &str = "journal";
-/// What must stay free beside the next part: for the journal, whose longest line has the rows of 20,000 tables twice.
+/// Space that stays free besides the next part: for the journal, which has lines with the rows of 20,000 tables twice.
 const MARGIN_BYTES: u64 = 8 << 20;
 
 /// The files of one run.
@@ -29,39 +29,32 @@ const MARGIN_BYTES: u64 = 8 << 20;
 pub struct Spool {
     path: PathBuf,
     disk: Disk,
-    /// Never held while the disk is at work: anybody may ask.
-    keeps: Mutex<Keeps>,
+    /// Never held during a disk call, so that reading it does not wait.
+    state: Mutex<State>,
     journal: Mutex<JournalFile>,
-    /// Held while a part is written: what is half written cannot be deleted.
+    /// Held while a part is written, so that a partial file is not deleted under it.
     parts: Mutex<()>,
 }
 
 #[derive(Debug)]
 struct JournalFile {
-    /// Empty where half a line stands at its end, behind which nothing may follow.
+    /// Empty where a torn line could not be removed, so that nothing is appended to it.
     file: HeldFile,
     bytes: u64,
 }
 
-/// What the files are good for.
+/// The state of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Keeps {
-    /// Parts of a dump that has not come to its end.
-    Parts,
+enum State {
+    /// Parts of a dump that is not complete yet.
+    Incomplete,
     /// A complete dump, which the next run can deliver.
     Complete,
-    /// Nothing: an error came in between.
-    Nothing,
+    /// Worthless: an error came first.
+    GivenUp,
 }
 
-/// A part that is to be written.
-struct Unwritten {
-    number: u32,
-    bytes: Bytes,
-    digest: PartDigest,
-}
-
-// What may be called from anywhere: each call waits for the disk no longer than `disk` allows.
+// Each call waits for the disk no longer than `disk` allows.
 impl Spool {
     /// Where the files are.
     #[must_use]
@@ -69,48 +62,47 @@ impl Spool {
         &self.path
     }
 
-    /// What the journal says by now.
+    /// Reads the journal.
     ///
     /// # Errors
-    /// Where it cannot be read, or is not what was written.
+    /// Where it cannot be read, or makes no sense.
     pub async fn journal(self: &Arc<Self>) -> Result<Journal, SpoolError> {
         let path = self.path.join(JOURNAL);
         let bytes = self.disk.insist(0, move || fs::read(path)).await?.map_err(SpoolError::Write)?;
         journal::read(&bytes).journal.ok_or(SpoolError::GivenUp)
     }
 
-    /// Whether the next run can deliver what is here.
+    /// Whether the next run can deliver the dump.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        *self.keeps() == Keeps::Complete
+        *self.state() == State::Complete
     }
 
-    /// Whether an error has come in between.
+    /// Whether an error has ended the spool.
     #[must_use]
     pub fn is_given_up(&self) -> bool {
-        *self.keeps() == Keeps::Nothing
+        *self.state() == State::GivenUp
     }
 
-    /// Takes a part.
+    /// Stores a part.
     ///
     /// # Errors
-    /// Where the disk does not take it; then the spool is given up.
+    /// Where the disk does not take it; that ends the spool.
     pub async fn store(self: &Arc<Self>, part: &SealedPart) -> Result<SpooledPart, SpoolError> {
-        let part = Unwritten { number: part.number, bytes: part.bytes.clone(), digest: part.digest.clone() };
-        let bytes = part.bytes.len() as u64;
+        let (part, bytes) = (part.clone(), part.bytes.len() as u64);
         self.on_disk(bytes, move |spool| spool.store_now(&part)).await
     }
 
-    /// Gives a part back, in a buffer of its size. It is waited for longer than anything else: there is no other copy of it.
+    /// Reads a part into a buffer of its size. Waits longer than any other call: there is no other copy.
     ///
     /// # Errors
-    /// Where it cannot be read, or is not what was written.
+    /// Where it cannot be read, or has changed.
     pub async fn read(self: &Arc<Self>, part: SpooledPart, buffer: PartBuffer) -> Result<Bytes, SpoolError> {
         let (spool, bytes) = (Arc::clone(self), part.bytes);
         self.disk.insist(bytes, move || spool.read_now(&part, buffer)).await?
     }
 
-    /// Notes the upload. Where that cannot be written the spool is given up: what S3 takes could not be told apart.
+    /// Records the upload. A failed write ends the spool: the next run could not tell which upload has which parts.
     ///
     /// # Errors
     /// Where the disk does not take it.
@@ -118,7 +110,7 @@ impl Spool {
         self.on_disk(0, move |spool| spool.append(&Record::Started(upload))).await
     }
 
-    /// Notes that S3 has taken a part.
+    /// Records that S3 has accepted a part.
     ///
     /// # Errors
     /// Where the disk does not take it.
@@ -126,7 +118,7 @@ impl Spool {
         self.on_disk(0, move |spool| spool.append(&Record::Uploaded { part, etag })).await
     }
 
-    /// Notes the proof, from which on the next run can deliver what is here. All parts must have been stored.
+    /// Records the proof; from then on the next run can deliver the dump. All parts must have been stored.
     ///
     /// # Errors
     /// Where the disk does not take it.
@@ -138,33 +130,33 @@ impl Spool {
         let proof = Proof { totals: verified.totals().clone(), scan: verified.scan().clone(), manifest };
         self.on_disk(0, move |spool| {
             spool.append(&Record::Verified(Box::new(proof)))?;
-            let mut keeps = spool.keeps();
-            // Nothing, where it took too long: then the run has gone on without it.
-            if *keeps == Keeps::Parts {
-                *keeps = Keeps::Complete;
+            let mut state = spool.state();
+            // Not where the write took too long and the run has gone on without the spool.
+            if *state == State::Incomplete {
+                *state = State::Complete;
             }
             Ok(())
         })
         .await
     }
 
-    /// Deletes everything. What cannot be deleted costs room, not a backup: it is logged.
+    /// Deletes all files. What cannot be deleted is logged.
     pub async fn delete(self: &Arc<Self>) {
         self.delete_by(Self::delete_now).await;
     }
 
-    /// Deletes the parts alone, so that the next run still learns from the journal which upload to abort.
+    /// Deletes the parts alone, so that the next run can abort the upload that the journal names.
     pub async fn delete_parts(self: &Arc<Self>) {
         self.delete_by(Self::delete_parts_now).await;
     }
 
-    /// Where its calls are made.
+    /// The disk for its calls.
     pub(super) fn disk(&self) -> &Disk {
         &self.disk
     }
 
     async fn delete_by(self: &Arc<Self>, delete: fn(&Self) -> io::Result<()>) {
-        *self.keeps() = Keeps::Nothing;
+        *self.state() = State::GivenUp;
         let spool = Arc::clone(self);
         match self.disk.call(0, move || delete(&spool)).await {
             Ok(deleted) => report(&self.path, deleted),
@@ -189,11 +181,12 @@ impl Spool {
         })
     }
 
-    /// Says once that this run cannot be resumed. A complete dump stays one: no more than an ETag could not be noted.
+    /// Ends the spool and logs it once. A complete dump stays complete: an ETag that is not recorded costs no more than
+    /// time.
     fn give_up(&self, error: &SpoolError) {
-        let mut keeps = self.keeps();
-        if *keeps == Keeps::Parts {
-            *keeps = Keeps::Nothing;
+        let mut state = self.state();
+        if *state == State::Incomplete {
+            *state = State::GivenUp;
             tracing::warn!(
                 error = %Chain(error),
                 "the spool takes no more: the backup goes on without it, and cannot be resumed should it be stopped"
@@ -201,14 +194,14 @@ impl Spool {
         }
     }
 
-    fn keeps(&self) -> MutexGuard<'_, Keeps> {
-        self.keeps.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-// What waits for the disk: called in its threads alone.
+// Blocking: called in the threads of `disk` alone.
 impl Spool {
-    /// Makes the files of a new run below a destination's directory.
+    /// Creates the files of a new run in a destination's directory.
     pub(super) fn create(disk: Disk, below: &Path, start: Start) -> Result<Self, SpoolError> {
         let path = below.join(&start.run_id);
         let make = || {
@@ -220,7 +213,7 @@ impl Spool {
         };
         let unusable = |source: io::Error| SpoolError::Unusable { path: path.clone(), source };
         let journal = make().map_err(unusable)?;
-        let spool = Self::of(path.clone(), disk, (journal, 0), Keeps::Parts);
+        let spool = Self::of(path.clone(), disk, (journal, 0), State::Incomplete);
         match spool.append(&Record::Start(start)) {
             Ok(()) => Ok(spool),
             Err(error) => {
@@ -230,31 +223,31 @@ impl Spool {
         }
     }
 
-    /// Opens the files of an earlier run, whose journal has so many bytes of lines that came to their end.
+    /// Opens the files of an earlier run; `line_bytes` is the length of the journal's complete lines.
     pub(super) fn reopen(disk: Disk, path: &Path, line_bytes: u64, journal: &Journal) -> io::Result<Self> {
         let file = private().append(true).open(path.join(JOURNAL))?;
-        // What is torn must not stand in front of what is written next.
+        // Removes a torn line before anything is appended.
         file.set_len(line_bytes)?;
-        let keeps = if journal.proof.is_some() { Keeps::Complete } else { Keeps::Parts };
-        Ok(Self::of(path.to_owned(), disk, (file, line_bytes), keeps))
+        let state = if journal.proof.is_some() { State::Complete } else { State::Incomplete };
+        Ok(Self::of(path.to_owned(), disk, (file, line_bytes), state))
     }
 
-    fn of(path: PathBuf, disk: Disk, (file, bytes): (File, u64), keeps: Keeps) -> Self {
+    fn of(path: PathBuf, disk: Disk, (file, bytes): (File, u64), state: State) -> Self {
         let journal = JournalFile { file: HeldFile::new(Some(file)), bytes };
-        let (keeps, journal) = (Mutex::new(keeps), Mutex::new(journal));
-        Self { path, disk, keeps, journal, parts: Mutex::new(()) }
+        let (state, journal) = (Mutex::new(state), Mutex::new(journal));
+        Self { path, disk, state, journal, parts: Mutex::new(()) }
     }
 
-    fn store_now(&self, part: &Unwritten) -> Result<SpooledPart, SpoolError> {
+    fn store_now(&self, part: &SealedPart) -> Result<SpooledPart, SpoolError> {
         let _writing = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         self.write_part(part).inspect_err(|error| {
             self.give_up(error);
-            // Half a part: its room is wanted.
+            // Frees the space of the partial file.
             let _ = fs::remove_file(self.unfinished(part.number));
         })
     }
 
-    fn write_part(&self, part: &Unwritten) -> Result<SpooledPart, SpoolError> {
+    fn write_part(&self, part: &SealedPart) -> Result<SpooledPart, SpoolError> {
         if self.is_given_up() {
             return Err(SpoolError::GivenUp);
         }
@@ -274,7 +267,7 @@ impl Spool {
         Ok(stored)
     }
 
-    /// Writes a file that is there completely or not at all.
+    /// Writes a file that is either there completely or not at all.
     pub(super) fn write_file(&self, bytes: &[u8], unfinished: &Path, finished: &Path) -> Result<(), SpoolError> {
         let write = || {
             let mut file = private().write(true).create(true).truncate(true).open(unfinished)?;
@@ -288,7 +281,7 @@ impl Spool {
 
     fn read_now(&self, part: &SpooledPart, mut buffer: PartBuffer) -> Result<Bytes, SpoolError> {
         let number = part.number;
-        // No more than the journal says, and a byte: that the file has more is damage, too.
+        // One byte more than the journal says: a longer file is damaged, too.
         let mut read = || File::open(self.finished(number))?.take(part.bytes + 1).read_to_end(buffer.bytes());
         read().map_err(|source| SpoolError::Read { number, source })?;
         let bytes = buffer.seal();
@@ -299,14 +292,14 @@ impl Spool {
         }
     }
 
-    /// Appends so many bytes of a part, from an offset on, as they stand on disk; fewer where the file ends.
+    /// Appends this many bytes of a part, from an offset on; fewer where the file ends.
     pub(super) fn read_piece(&self, number: u32, (from, count): (u64, u64), into: &mut Vec<u8>) -> io::Result<()> {
         let mut file = File::open(self.finished(number))?;
         file.seek(SeekFrom::Start(from))?;
         file.take(count).read_to_end(into).map(drop)
     }
 
-    /// The journal goes first: parts without one are nothing.
+    /// Deletes the journal first: parts without one are worthless.
     fn delete_now(&self) -> io::Result<()> {
         let _nobody_writes = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         fs::remove_file(self.path.join(JOURNAL))?;
@@ -357,7 +350,7 @@ impl Spool {
     }
 }
 
-/// Bytes that an unprivileged user may still write where a path is.
+/// Bytes that an unprivileged user may still write on the path's file system.
 pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
     let found = rustix::fs::statvfs(path)?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
@@ -370,7 +363,7 @@ pub(super) fn private() -> OpenOptions {
     options
 }
 
-/// Makes names in a directory safe.
+/// Makes a directory's entries durable.
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
@@ -379,7 +372,7 @@ pub(super) fn crc64(bytes: &[u8]) -> u64 {
     crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes)
 }
 
-/// What cannot be deleted costs room, not a backup.
+/// Logs files that could not be deleted.
 pub(super) fn report(path: &Path, deleted: io::Result<()>) {
     if let Err(error) = deleted {
         tracing::warn!(path = %path.display(), %error, "files are left behind in the spool: delete them");

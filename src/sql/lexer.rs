@@ -126,7 +126,7 @@ impl Lexer {
         }
         let is_head = ENTRY_HEADS.iter().any(|head| self.line.starts_with(head));
         let kind = if is_head { SpanKind::EntryHead } else { SpanKind::Comment };
-        take(Piece { kind, bytes, text: Some(&self.line) });
+        take(Piece { text: Some(&self.line), ..piece(kind, bytes) });
         self.state = State::Between;
         used
     }
@@ -140,20 +140,25 @@ impl Lexer {
         }
         match stop {
             Stop::End if self.copies_rows() => {
-                take(piece(SpanKind::Statement, bytes));
+                take(self.piece(bytes));
                 self.state = State::CopyBegin;
             }
             Stop::End => self.end_statement(bytes, take),
-            Stop::NoMore => take(piece(SpanKind::Statement, bytes)),
+            Stop::NoMore => take(self.piece(bytes)),
             Stop::PsqlCommand => {
                 if used > 0 {
-                    take(piece(SpanKind::Statement, bytes));
+                    take(self.piece(bytes));
                 }
                 self.line.clear();
                 self.state = State::PsqlCommand;
             }
         }
         used
+    }
+
+    /// A piece of the statement.
+    fn piece<'a>(&self, bytes: &'a [u8]) -> Piece<'a> {
+        Piece { reads_two_ways: self.statement.reads_two_ways(), ..piece(SpanKind::Statement, bytes) }
     }
 
     /// Whether the statement is a COPY as `pg_dump` writes it, whose rows follow.
@@ -167,7 +172,7 @@ impl Lexer {
             b"SET standard_conforming_strings = on;" => self.statement.set_conforming(Conforming::On),
             _ => {}
         }
-        take(Piece { kind: SpanKind::Statement, bytes, text: Some(&self.text) });
+        take(Piece { text: Some(&self.text), ..self.piece(bytes) });
         self.text.clear();
         self.state = State::Between;
     }
@@ -179,7 +184,7 @@ impl Lexer {
             return 0;
         }
         self.text.push(b'\n');
-        take(Piece { kind: SpanKind::CopyBegin, bytes: &rest[..1], text: Some(&self.text) });
+        take(Piece { text: Some(&self.text), ..piece(SpanKind::CopyBegin, &rest[..1]) });
         self.text.clear();
         self.state = State::Copy;
         1
@@ -189,7 +194,7 @@ impl Lexer {
         let end = memchr(b'\n', rest);
         let bytes = end.map_or(rest, |at| &rest[..=at]);
         keep(&mut self.line, bytes, MOST_LINE);
-        take(Piece { kind: SpanKind::PsqlCommand, bytes, text: end.map(|_| self.line.as_slice()) });
+        take(Piece { text: end.map(|_| self.line.as_slice()), ..piece(SpanKind::PsqlCommand, bytes) });
         if end.is_some() {
             self.state = if self.text.is_empty() { State::Between } else { State::Statement };
         }
@@ -210,7 +215,7 @@ impl Lexer {
             }
             Found::End(held) => {
                 take(piece(SpanKind::CopyEnd, held));
-                take(Piece { kind: SpanKind::CopyEnd, bytes: &rest[..1], text: Some(held) });
+                take(Piece { text: Some(held), ..piece(SpanKind::CopyEnd, &rest[..1]) });
                 self.state = State::Between;
                 1
             }
@@ -220,7 +225,7 @@ impl Lexer {
 
 /// A piece that does not end its span.
 fn piece(kind: SpanKind, bytes: &[u8]) -> Piece<'_> {
-    Piece { kind, bytes, text: None }
+    Piece { kind, bytes, text: None, reads_two_ways: false }
 }
 
 /// Adds bytes as long as no more than `most` are kept, and returns how many it added.

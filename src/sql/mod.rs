@@ -7,9 +7,13 @@
 mod comment;
 mod copy_data;
 mod lexer;
+mod names;
+mod quote;
 mod statement;
 
 pub use lexer::Lexer;
+pub use names::{copied_table, identifier, parts};
+pub use quote::{literal, quoted_name};
 
 /// What a span of a dump is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,9 @@ pub struct Piece<'a> {
     ///
     /// 64 KiB of a comment or a psql command are kept, 256 KiB of a COPY statement, 64 bytes of any other.
     pub text: Option<&'a [u8]>,
+    /// Whether the statement has a string that goes on after an `E'…'` on another line: psql reads that as a string of its own
+    /// kind, the server as more of the same. True from the piece on in which the second one begins.
+    pub reads_two_ways: bool,
 }
 
 #[cfg(test)]

@@ -60,6 +60,16 @@ pub(super) struct Statement {
     after_begin: bool,
     tag: Vec<u8>,
     conforming: bool,
+    continuation: Continuation,
+}
+
+/// SQL's way to write a long string: it goes on after white space and comments.
+#[derive(Debug, Default)]
+struct Continuation {
+    /// Only those came since an `E'…'`.
+    is_possible: bool,
+    /// One went on in this statement.
+    was_seen: bool,
 }
 
 impl Default for Statement {
@@ -74,6 +84,7 @@ impl Default for Statement {
             after_begin: false,
             tag: Vec::new(),
             conforming: true,
+            continuation: Continuation::default(),
         }
     }
 }
@@ -87,6 +98,11 @@ impl Statement {
     /// Whether `\` is an ordinary byte in `'…'` (`standard_conforming_strings`).
     pub fn set_conforming(&mut self, conforming: Conforming) {
         self.conforming = conforming == Conforming::On;
+    }
+
+    /// Whether psql and the server read it differently.
+    pub fn reads_two_ways(&self) -> bool {
+        self.continuation.was_seen
     }
 
     /// Reads on. Returns how many bytes belong to the statement, and why no more do.
@@ -124,6 +140,7 @@ impl Statement {
             State::EscapeTextEnd if rest[0] == b'\'' => self.to(Some(0), State::EscapeText, rest),
             State::EscapeTextEnd => {
                 self.state = State::Plain;
+                self.continuation.is_possible = true;
                 0
             }
             State::DollarTag => self.dollar_tag(rest[0]),
@@ -150,6 +167,7 @@ impl Statement {
     fn plain(&mut self, rest: &[u8]) -> (usize, Stop) {
         for (at, &byte) in rest.iter().enumerate() {
             if self.word.takes(byte) {
+                self.continuation.is_possible = false;
                 continue;
             }
             // `\` begins a command wherever it stands: no operator has it.
@@ -158,8 +176,13 @@ impl Statement {
                 self.last = 0;
                 return (at, Stop::PsqlCommand);
             }
-            let escapes = !self.conforming || self.word.is(b"e");
             let last = if self.word.is_empty() { self.last } else { 0 };
+            // Space goes on, and what may be the first byte of a comment.
+            let is_operator = last != 0 && b"-/*".contains(&last) && Comment::begun_by(last, byte).is_none();
+            let continues = self.continuation.is_possible && !is_operator;
+            self.continuation.is_possible = continues && (byte.is_ascii_whitespace() || b"-/*".contains(&byte));
+            self.continuation.was_seen |= continues && byte == b'\'';
+            let escapes = !self.conforming || self.word.is(b"e") || continues;
             self.end_word();
             self.last = byte;
             self.state = match byte {

@@ -16,7 +16,7 @@ struct Span {
 fn spans<'a>(blocks: impl IntoIterator<Item = &'a [u8]>) -> Vec<Span> {
     let mut lexer = Lexer::default();
     let mut spans: Vec<Span> = Vec::new();
-    let mut take = |Piece { kind, bytes, text }: Piece<'_>| match spans.last_mut() {
+    let mut take = |Piece { kind, bytes, text, .. }: Piece<'_>| match spans.last_mut() {
         Some(last) if last.text.is_none() && group(last.kind) == group(kind) => {
             last.kind = kind;
             last.bytes.extend_from_slice(bytes);
@@ -93,6 +93,29 @@ fn keeps_a_statement_together_where_psql_does() {
     ] {
         assert!(is_one_statement(text), "{text}: {:?}", read(text));
     }
+}
+
+#[test]
+fn reads_a_continued_string_as_it_began() {
+    for text in [
+        "SELECT E'a'\n' \\' ;';",
+        "SELECT E'a' -- ;\n  -- '\n ' \\' ;';",
+        "SELECT 'a'\n' \\', ';';",
+        "SELECT E'a',\n' \\', ';';",
+        "SELECT E'a'b\n' \\', ';';",
+        "SELECT E'a' -\n' \\', ';';",
+    ] {
+        assert!(is_one_statement(text), "{text}: {:?}", read(text));
+    }
+    // As the server reads it. psql ends the second one at its first quote, and sends the rest of the line with it.
+    assert_eq!(read("SELECT E'a'\n--x\n' \\' '; COMMIT; --'\n;").len(), 4);
+    let marked = |text: &str| {
+        let mut is_marked = false;
+        Lexer::default().read(text.as_bytes(), |piece| is_marked |= piece.reads_two_ways);
+        is_marked
+    };
+    assert!(marked("SELECT E'a'\n 'b';") && marked("SELECT E'a' -- c\n\t'b'"));
+    assert!(!marked("SELECT E'a', 'b';") && !marked("SELECT E'a'; SELECT 'b';") && !marked("SELECT 'a'\n'b';"));
 }
 
 #[test]

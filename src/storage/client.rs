@@ -1,7 +1,6 @@
 //! Builds the S3 client: credentials, region, trust store, timeouts and the SDK's own retries.
 //!
-//! Called by [`super::Destination::open`]. Everything that FACTS §1 found surprising in the SDK's defaults is set
-//! explicitly here.
+//! Called by [`super::Destination::open`]. Sets every SDK default explicitly that does not fit a backup.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,14 +23,14 @@ use super::{S3Settings, StaticCredentials, StorageError, connector};
 
 /// AWS's own region where nothing names one; self-hosted servers accept it.
 const DEFAULT_REGION: &str = "us-east-1";
-/// Attempts of the inner retry layer (SPEC §6).
+/// Attempts of the SDK's own retries.
 const ATTEMPTS: u32 = 3;
-/// First pause of the inner layer. Short, because the outer layer is the patient one.
+/// First pause of the SDK's own retries. Short, because `retry` waits for longer outages.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-/// A host that does not complete a TCP handshake by then is not there.
+/// A host that does not complete a TCP handshake in this time does not exist.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client, and the credentials after it where they can be renewed.
+/// A client, and its credentials where they can be renewed.
 pub(super) struct Built {
     pub client: Client,
     pub renewable: Option<Arc<RenewableCredentials>>,
@@ -46,7 +45,8 @@ pub(super) async fn build(settings: &S3Settings) -> Result<Built, StorageError> 
     let region = region(settings).await;
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT.min(settings.request_timeout))
-        // The longest time without progress, as `watchdog` counts it: the SDK's own timeouts count what moves, too.
+        // The longest time without progress, as `watchdog` measures it: the SDK's own timeouts include transfers that
+        // progress.
         .read_timeout(settings.request_timeout)
         .build();
     let loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
@@ -60,15 +60,14 @@ pub(super) async fn build(settings: &S3Settings) -> Result<Built, StorageError> 
     } else {
         let renewable = Arc::new(RenewableCredentials::ask(region).await?);
         let provider = SharedCredentialsProvider::from(Arc::clone(&renewable) as Arc<_>);
-        // They are kept there, where they can be renewed.
+        // `RenewableCredentials` caches them itself.
         (loader.credentials_provider(provider).identity_cache(IdentityCache::no_cache()), Some(renewable))
     };
     let config = loader.load().await;
     let mut builder = Builder::from(&config)
         .http_client(connector::watched(settings.ca_bundle.as_ref())?)
         .force_path_style(settings.force_path_style)
-        // Checksums are computed where parts are sealed and sent as plain headers: no `aws-chunked` trailer, which
-        // several servers refuse or store (FACTS §2).
+        // Parts carry their checksum as a plain header: several servers refuse or store an `aws-chunked` trailer.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
     if let Some(endpoint) = &settings.endpoint {
@@ -84,10 +83,11 @@ async fn region(settings: &S3Settings) -> Region {
             let chain = DefaultRegionChain::builder().build();
             chain.region().await.unwrap_or_else(|| Region::new(DEFAULT_REGION))
         }
-        // Static credentials belong to a server that is named in full.
+        // With static credentials, the server's URL is complete.
         None if settings.credentials.is_some() => Region::new(DEFAULT_REGION),
         None => {
-            // An instance of AWS does not know the region of another store, and elsewhere asking it costs its timeout.
+            // Another store has a region that an AWS instance does not know, and elsewhere asking for it costs a
+            // timeout.
             let environment = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
             let chain = environment.or_else(ProfileFileRegionProvider::new());
             chain.region().await.unwrap_or_else(|| Region::new(DEFAULT_REGION))

@@ -1,10 +1,11 @@
-//! The commit: the one place that completes an upload, and the proof that it was completed.
+//! The commit: the only place that completes an upload, and the check of what S3 has then.
 //!
-//! `complete` sends the request; here is decided what stands there then. Committed is this run's id and, where the store gives
-//! one, this object's size (SPEC §4.7). Every part was taken with its own checksum, so what the store says otherwise of the entire
-//! is no ground to delete it: the object is read back (`read_back`), and its sha256 decides. What comes back, [`Committed`], is needed to
-//! write anything beside the object.
+//! `complete` sends the request; this file decides what the object under the key is. The object is this run's where it
+//! has this run's id and, if the store says so, this object's size. The store accepted every part with its own
+//! checksum, so another ETag or checksum of the object is no reason to delete it: the object is read back
+//! (`read_back`), and its sha256 decides. The result, [`Committed`], is needed to write any sidecar.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
@@ -15,17 +16,18 @@ use super::complete::{COMMIT, Completed, PAUSE};
 use super::expected::{Expected, Verdict};
 use super::head::Head;
 use super::read_back::ReadBack;
-use super::requests::{Bucket, damaged};
+use super::requests::Bucket;
 use super::upload::{ABORT_DEADLINE, Upload};
-use super::{Outage, StorageError};
+use super::{Failure, Outage, StorageError};
 
-/// What a store has that says nothing of a storage class.
+/// The storage class of an object for which the store names none.
 const STANDARD: &str = "STANDARD";
 
 /// An object that is committed, complete, and checked.
 #[derive(Debug)]
 pub struct Committed {
-    pub(super) bucket: Bucket,
+    bucket: Bucket,
+    outage: Arc<Outage>,
     key: String,
     verified: VerifiedDump,
 }
@@ -43,42 +45,43 @@ impl Committed {
         self.verified.totals().object_bytes
     }
 
-    /// What is in it.
+    /// The proof, and the object's totals.
     #[must_use]
     pub fn verified(&self) -> &VerifiedDump {
         &self.verified
     }
 
-    /// Writes a file beside the object.
+    /// Writes a sidecar of the backup.
     ///
     /// # Errors
-    /// Where S3 refuses it or takes it not within the outage budget.
-    pub async fn write_sidecar(&self, kind: Sidecar, body: Vec<u8>, outage: &Outage) -> Result<(), StorageError> {
+    /// Where S3 refuses it, or does not accept it within the outage budget.
+    pub async fn write_sidecar(&self, kind: Sidecar, body: Vec<u8>) -> Result<(), StorageError> {
         let (key, body) = (format!("{}{}", self.key, kind.suffix), bytes::Bytes::from(body));
-        outage.persist(kind.action, || self.bucket.put(&key, body.clone(), kind.content_type)).await
+        self.outage.retry(kind.action, || self.bucket.put(&key, body.clone(), kind.content_type)).await
     }
 }
 
-/// A kind of file beside a backup.
+/// A kind of sidecar.
 #[derive(Clone, Copy, Debug)]
 pub struct Sidecar {
-    /// What its key has behind the backup's.
+    /// Its suffix after the backup's key.
     pub suffix: &'static str,
     /// Its `Content-Type`.
     pub content_type: &'static str,
-    /// What is done when it is written, for messages.
+    /// The action that writes it, for messages.
     pub action: &'static str,
 }
 
 impl Upload {
-    /// Completes the upload and checks what S3 has then. The only caller of Complete.
+    /// Completes the upload and checks the object. The only caller of Complete.
     ///
     /// # Errors
-    /// Where S3 does not end up holding exactly this object; then the upload is aborted, unless the spool has all of it
-    /// for the next run, or a Complete may still take effect. An object of this run that is not what was sent is deleted again.
+    /// Where S3 does not hold exactly this object afterwards. Then the upload is aborted, unless the spool keeps the
+    /// complete dump for the next run, or a Complete may still take effect. An object of this run with other bytes is
+    /// deleted.
     pub async fn commit(self, verified: VerifiedDump) -> Result<Committed, StorageError> {
         match self.complete_and_check(&verified).await {
-            Ok(()) => Ok(Committed { bucket: self.bucket, key: self.key, verified }),
+            Ok(()) => Ok(self.committed(verified)),
             Err(error) => {
                 let error = self.because_of_sizes(error);
                 self.abort_unless_kept(ABORT_DEADLINE).await;
@@ -87,18 +90,22 @@ impl Upload {
         }
     }
 
-    /// Looks whether an earlier run has committed this upload, without a word of its own about it.
+    /// Checks whether an earlier run has committed this upload without recording it.
     ///
     /// # Errors
-    /// Where S3 does not say, or the object there is not what was sent.
+    /// Where S3 does not answer, or the object has other bytes.
     pub async fn find_committed(&self, verified: VerifiedDump) -> Result<Option<Committed>, StorageError> {
-        let head = self.outage.persist("look for the backup", || self.bucket.head(&self.key)).await?;
+        let head = self.outage.retry("look for the backup", || self.bucket.head(&self.key)).await?;
         let Some(head) = head else { return Ok(None) };
         match self.settle(&Expected::new(self, &verified), &verified, head).await {
-            Ok(()) => Ok(Some(Committed { bucket: self.bucket.clone(), key: self.key.clone(), verified })),
+            Ok(()) => Ok(Some(self.committed(verified))),
             Err(StorageError::Foreign { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn committed(&self, verified: VerifiedDump) -> Committed {
+        Committed { bucket: self.bucket.clone(), outage: Arc::clone(&self.outage), key: self.key.clone(), verified }
     }
 
     async fn complete_and_check(&self, verified: &VerifiedDump) -> Result<(), StorageError> {
@@ -121,22 +128,22 @@ impl Upload {
                 }
             }
             Err(error @ StorageError::Outage { .. }) if expected.is_named_by(&answer) => {
-                tracing::info!(%error, "HEAD is not to be had: the checksum that S3 answered to Complete is the proof");
+                tracing::info!(%error, "HEAD got no answer: the checksum in the answer to Complete is the proof");
                 Ok(())
             }
             Err(error) => Err(error),
         }
     }
 
-    /// HEAD after a clean Complete. Some stores take their time to show what they have.
+    /// HEAD after a success of Complete. Some stores show an object late.
     async fn head_after_success(&self) -> Result<Head, StorageError> {
-        let outage = self.outage.afresh();
+        let outage = self.outage.separate();
         loop {
             let began = Instant::now();
-            if let Some(head) = self.outage.persist(COMMIT, || self.bucket.head(&self.key)).await? {
+            if let Some(head) = self.outage.retry(COMMIT, || self.bucket.head(&self.key)).await? {
                 return Ok(head);
             }
-            let absent = damaged("S3 said that the upload was complete, but HEAD does not find the object");
+            let absent = Failure::damaged("S3 said that the upload was complete, but HEAD does not find the object");
             if outage.wait(COMMIT, began, absent, PAUSE).await.is_err() {
                 let what = "S3 said that it was complete, but it is not there".to_owned();
                 return Err(StorageError::Inconsistent { key: self.key.clone(), what });
@@ -144,7 +151,7 @@ impl Upload {
         }
     }
 
-    /// Decides by what HEAD says, and by the object itself where that says something else than was sent.
+    /// Decides by HEAD, and reads the object back where HEAD differs from what was sent.
     async fn settle(&self, expected: &Expected, verified: &VerifiedDump, head: Head) -> Result<(), StorageError> {
         let bytes = match head.bytes {
             None => self.bucket.listed_size(&self.key).await,
@@ -158,12 +165,12 @@ impl Upload {
             Verdict::Unnamed => match self.read_back(verified, &head, "it has no run id").await? {
                 ReadBack::Same => {}
                 ReadBack::Denied(failure) if bytes.is_some() => {
-                    tracing::warn!(key = self.key, %failure, "the object has no run id and may not be read: taken for this backup by its size");
+                    tracing::warn!(key = self.key, %failure, "the object has no run id, and these credentials may not read it: accepted as this backup by its size");
                 }
                 ReadBack::Unproven if bytes.is_some() => {
                     tracing::warn!(
                         key = self.key,
-                        "the object has no run id, and the answers to GET are not the object: taken for this backup by its size"
+                        "the object has no run id, and the answers to GET are not the object: accepted as this backup by its size"
                     );
                 }
                 ReadBack::Denied(_) | ReadBack::Unproven | ReadBack::Other => {
@@ -175,7 +182,7 @@ impl Upload {
         Ok(())
     }
 
-    /// Of an object of this run, of which the store says something else than was sent.
+    /// Decides about an object of this run that differs, by the store's own data, from what was sent.
     async fn settle_difference(&self, verified: &VerifiedDump, head: &Head, what: String) -> Result<(), StorageError> {
         match self.read_back(verified, head, &what).await? {
             ReadBack::Same => Ok(()),
@@ -184,18 +191,18 @@ impl Upload {
                 tracing::warn!(
                     key = self.key,
                     difference = what,
-                    "the store says something else of the backup than was sent, and the answers to GET are not the object (a proxy's?): it is kept, `check --deep` tells whether it is intact"
+                    "the store's data of the backup differ from what was sent, and the answers to GET are not the object (a proxy's?): it is kept, verify it with `check --deep`"
                 );
                 Ok(())
             }
             ReadBack::Denied(failure) => {
-                tracing::warn!(key = self.key, difference = what, %failure, "the store says something else of the backup than was sent, and it may not be read back: `check --deep` with other credentials tells whether it is complete");
+                tracing::warn!(key = self.key, difference = what, %failure, "the store's data of the backup differ from what was sent, and it may not be read back: it is kept, verify it with `check --deep` and other credentials");
                 Ok(())
             }
         }
     }
 
-    /// Says where the object does not lie as it should.
+    /// Warns of a storage class that the store does not confirm.
     fn warn_of_class(&self, head: &Head) {
         let Some(asked) = &self.bucket.at_rest.storage_class else { return };
         let answered = head.storage_class.as_deref().unwrap_or(STANDARD);
@@ -204,7 +211,7 @@ impl Upload {
         }
     }
 
-    /// The sum of the parts must be the sum produced, without a gap.
+    /// Checks that the parts are contiguous and add up to the object.
     fn check_parts(&self, verified: &VerifiedDump) -> Result<(), StorageError> {
         let totals = verified.totals();
         let sum: u64 = self.parts.values().map(|part| part.bytes).sum();
@@ -221,9 +228,9 @@ impl Upload {
         Err(StorageError::Inconsistent { key: self.key.clone(), what })
     }
 
-    /// Deletes an object that is this run's, but not what was sent: no name without a proof.
+    /// Deletes an object of this run that does not hold what was sent: a name in the bucket is a proof.
     async fn take_back(&self, what: String) -> Result<(), StorageError> {
-        if let Err(error) = self.outage.persist("delete", || self.bucket.delete(&self.key)).await {
+        if let Err(error) = self.outage.retry("delete", || self.bucket.delete(&self.key)).await {
             tracing::error!(key = self.key, %error, "a damaged object is left behind: delete it");
         }
         Err(StorageError::Mismatch { key: self.key.clone(), what })

@@ -1,8 +1,9 @@
-//! Complete: sends it until it has taken effect, once at a time, and never blindly.
+//! Completes an upload: one Complete at a time, each after HEAD.
 //!
-//! Called by `commit` alone. One whose answer was lost may have taken effect, or may do so minutes later, and a second one would
-//! be refused: so HEAD stands before each and after each that was not answered well (SPEC §4.7). As long as a Complete may still
-//! take effect, [`Upload::abort`] leaves the upload alone: a store may take away the parts of an object that it is just making.
+//! Called by `commit` alone. A Complete with a lost answer may have taken effect, or may do so minutes later, and a
+//! second one would be refused. So HEAD comes before each, and after each without a clean answer. While a Complete may
+//! still take effect, [`Upload::abort`] leaves the upload alone: a store may remove the parts of an object that it is
+//! just making.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,36 +17,36 @@ use crate::proof::VerifiedDump;
 
 use super::failure::{Failure, FailureKind};
 use super::head::Head;
-use super::requests::{Bucket, TakenPart, crc64_text, once};
+use super::requests::{Bucket, UploadedPart, crc64_text, without_sdk_retries};
 use super::retry::LONGEST_PAUSE;
 use super::upload::Upload;
 use super::{Outage, StorageError};
 
 pub(super) const COMMIT: &str = "commit the backup";
-/// Pause before the second Complete, doubled before each further one; the outage budget bounds their number.
+/// Pause before the second Complete, doubled before each further one, within the outage budget.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
-/// How often an object is looked for whose upload is gone, where the store answered every Complete: a store that has said
-/// something is done with it, so what it made is seen within moments.
+/// How often an object is looked for after its upload is gone and the store has answered every Complete. What an
+/// answered Complete made is visible within moments.
 const LOOKS: u32 = 5;
-/// What Complete may take for each part, beside `S3_REQUEST_TIMEOUT`: ten minutes for 10,000. The S3 API reference has it as
-/// "several minutes"; the store sends white space meanwhile, which is no complete answer.
+/// Time for Complete per part, in addition to `S3_REQUEST_TIMEOUT`: ten minutes for 10,000 parts. The S3 API reference
+/// says "several minutes"; meanwhile the store sends white space, which is no complete answer.
 const COMPLETE_PER_PART: Duration = Duration::from_millis(60);
 /// S3's code for a checksum that does not match.
 const BAD_DIGEST: &str = "BadDigest";
-/// Codes of 400 that are about the parts, not about the condition.
+/// Codes of a 400 that concern the parts, not the condition.
 const ABOUT_PARTS: [&str; 6] =
     [BAD_DIGEST, "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge", "MalformedXML"];
 
-/// What Complete came to.
+/// The result of Complete.
 #[derive(Debug)]
 pub(super) enum Completed {
-    /// A clean success, and what it says of the object.
+    /// A clean success, and its description of the object.
     Answered(Head),
-    /// HEAD found an object.
+    /// HEAD found an object under the key.
     Found(Head),
 }
 
-/// What Complete is asked with.
+/// The parameters of Complete.
 #[derive(Clone, Debug)]
 struct Completion<'a> {
     id: &'a str,
@@ -55,22 +56,22 @@ struct Completion<'a> {
     is_conditional: bool,
 }
 
-/// What the Completes that were sent may still bring about.
+/// The possible effect of the Completes that were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Sent {
-    /// Nothing: none was sent, or the store refused them.
+    /// None: no Complete was sent, or the store refused all.
     Nothing,
-    /// The store answered one, but neither well nor with a refusal.
+    /// The store answered one, neither with a success nor with a refusal.
     Answered,
-    /// One was not answered by the store: it may be at it for minutes.
+    /// One was not answered by the store, which may work on it for minutes.
     Unanswered,
 }
 
-/// One upload on its way to an object.
+/// The state of one upload's Complete.
 struct Completing<'a> {
     upload: &'a Upload,
     completion: Completion<'a>,
-    /// HEAD succeeds each time: that must not make a Complete that never does go on for ever.
+    /// Its own outage budget: HEAD succeeds each time, which must not let a Complete that always fails go on for ever.
     outage: Outage,
     sent: Sent,
     /// HEAD is denied.
@@ -80,11 +81,11 @@ struct Completing<'a> {
 }
 
 impl Upload {
-    /// Completes the upload, or finds the object that stands there already.
+    /// Completes the upload, or finds the object that is there already.
     ///
     /// # Errors
-    /// [`StorageError::Unknown`] where nobody says whether it took effect, [`StorageError::Outage`] where it did not within the
-    /// outage budget, [`StorageError::Refused`] where it never will.
+    /// [`StorageError::Unknown`] where S3 does not say whether it took effect, [`StorageError::Outage`] where it did
+    /// not within the outage budget, [`StorageError::Refused`] where it never will.
     pub(super) async fn complete(&self, verified: &VerifiedDump) -> Result<Completed, StorageError> {
         let completion = Completion {
             id: &self.id,
@@ -92,7 +93,7 @@ impl Upload {
             crc64: verified.totals().object_crc64,
             is_conditional: true,
         };
-        let (outage, sent) = (self.outage.afresh(), Sent::Nothing);
+        let (outage, sent) = (self.outage.separate(), Sent::Nothing);
         let completing =
             Completing { upload: self, completion, outage, sent, is_blind: false, is_renewed: false, pause: PAUSE };
         completing.run().await
@@ -102,13 +103,16 @@ impl Upload {
 impl Completing<'_> {
     async fn run(mut self) -> Result<Completed, StorageError> {
         let mut found = self.look().await?;
-        while found.is_none() {
+        loop {
+            if let Some(head) = found {
+                return Ok(Completed::Found(head));
+            }
             let began = Instant::now();
             let failure = match self.send().await {
                 Ok(answer) => return Ok(Completed::Answered(answer)),
                 Err(failure) => failure,
             };
-            // What was throttled left nothing behind, and the next HEAD comes before the next Complete.
+            // A throttled one left nothing, and the next HEAD comes before the next Complete.
             if failure.is_ambiguous() || !failure.may_pass() {
                 found = self.look().await?;
             }
@@ -116,12 +120,11 @@ impl Completing<'_> {
                 found = self.go_on(began, failure).await?;
             }
         }
-        found.map(Completed::Found).ok_or_else(|| self.unknown(super::requests::damaged("no object")))
     }
 
     async fn send(&mut self) -> Result<Head, Failure> {
         let upload = self.upload;
-        // Before the answer: it may never come, and a signal may end the waiting for it.
+        // Set before the answer, which may never come, or a signal may end the wait for it.
         upload.may_take_effect.store(true, Ordering::Relaxed);
         let failure = match upload.bucket.complete(&upload.key, &self.completion).await {
             Ok(answer) => {
@@ -138,10 +141,10 @@ impl Completing<'_> {
         Err(failure)
     }
 
-    /// HEAD. `None` also where it is denied.
+    /// HEAD. `None` also where it is refused.
     async fn look(&mut self) -> Result<Option<Head>, StorageError> {
         let Upload { bucket, key, outage, .. } = self.upload;
-        match outage.persist(COMMIT, || bucket.head(key)).await {
+        match outage.retry(COMMIT, || bucket.head(key)).await {
             Err(StorageError::Refused { failure, .. }) => {
                 tracing::debug!(error = %failure, "HEAD is refused");
                 self.is_blind = true;
@@ -151,7 +154,8 @@ impl Completing<'_> {
         }
     }
 
-    /// After an answer that was not clean and left no object: the object that comes late, or `None` for another Complete.
+    /// Handles an answer that was not clean and left no object: returns an object that comes late, or `None` to send
+    /// another Complete.
     async fn go_on(&mut self, began: Instant, failure: Failure) -> Result<Option<Head>, StorageError> {
         match failure.kind {
             FailureKind::NoSuchUpload | FailureKind::Exists => {
@@ -162,7 +166,7 @@ impl Completing<'_> {
                 self.completion.is_conditional = false;
             }
             _ if !failure.may_pass() => return Err(refused(failure)),
-            // Ceph answers so, too, where the upload is gone, and would for ever.
+            // Ceph repeats this answer for ever where the upload is gone.
             _ if failure.is_from_s3 && failure.is_ambiguous() && self.is_gone().await => {
                 return self.await_effect(began, failure).await.map(Some);
             }
@@ -175,7 +179,7 @@ impl Completing<'_> {
         Ok(None)
     }
 
-    /// Looks for the object where the upload is no more: for as long as an outage may last, where a Complete was not answered.
+    /// Looks for the object of an upload that is gone: for the outage budget where a Complete was not answered.
     async fn await_effect(&mut self, began: Instant, failure: Failure) -> Result<Head, StorageError> {
         if self.is_blind {
             return Err(self.unknown(failure));
@@ -197,7 +201,7 @@ impl Completing<'_> {
                 return Ok(head);
             }
         }
-        // Where the upload is gone, nothing can come of it any more, and there is nothing to abort.
+        // Where the upload is gone, no Complete takes effect any more, and there is nothing to abort.
         let is_open = failure.kind == FailureKind::Exists && self.sent != Sent::Nothing;
         self.upload.may_take_effect.store(is_open, Ordering::Relaxed);
         Err(refused(failure))
@@ -238,17 +242,18 @@ impl Bucket {
             request = request.checksum_crc64_nvme(crc64_text(crc64)).checksum_type(ChecksumType::FullObject);
         }
         let timeout = complete_timeout(self.request_timeout, upload.parts.len());
-        // Once: a repeated one that had taken effect is refused, and would be taken for a failure.
-        // An answer may begin at once, and pause until all is put together.
+        // Without the SDK's retries: a repeated Complete is refused after one that took effect, and would look like a
+        // failure.
+        // The answer may begin at once and pause until the object is put together.
         let timeouts = TimeoutConfig::builder().operation_attempt_timeout(timeout).read_timeout(timeout);
-        let config = once().timeout_config(timeouts.build());
+        let config = without_sdk_retries().timeout_config(timeouts.build());
         let sending = Box::pin(request.customize().config_override(config).send());
         let answer = sending.await.map_err(|error| match Failure::from(error) {
-            // It is about the parts that the store holds, and those do not change.
+            // The checksum is of the stored parts, which do not change.
             failure if failure.code == BAD_DIGEST => Failure { kind: FailureKind::Refused, ..failure },
             failure => failure,
         })?;
-        // Ceph's answer where the upload is gone has an empty one: no proof of anything.
+        // Ceph answers with an empty ETag where the upload is gone, which proves nothing.
         let etag = answer.e_tag.filter(|etag| !etag.trim_matches('"').is_empty()).ok_or_else(without_etag)?;
         let is_composite = answer.checksum_type == Some(ChecksumType::Composite);
         let crc64 = answer.checksum_crc64_nvme.filter(|_| !is_composite);
@@ -257,18 +262,12 @@ impl Bucket {
 }
 
 fn without_etag() -> Failure {
-    Failure {
-        kind: FailureKind::Passing,
-        code: "NoETag".to_owned(),
-        message: "the answer names no object".to_owned(),
-        status: Some(200),
-        request_id: None,
-        is_from_s3: true,
-    }
+    let failure = Failure::damaged("the answer names no object");
+    Failure { code: "NoETag".to_owned(), status: Some(200), is_from_s3: true, ..failure }
 }
 
-/// The part's entry in the list that Complete sends.
-fn completed_part(number: u32, part: &TakenPart) -> CompletedPart {
+/// A part's entry in the request.
+fn completed_part(number: u32, part: &UploadedPart) -> CompletedPart {
     let number = i32::try_from(number).unwrap_or(i32::MAX);
     let entry = CompletedPart::builder().part_number(number).e_tag(part.etag.clone());
     match part.digest {
@@ -277,7 +276,7 @@ fn completed_part(number: u32, part: &TakenPart) -> CompletedPart {
     }
 }
 
-/// Whether a refusal may be one of `If-None-Match`, which some stores know for PutObject alone, and some not at all.
+/// Whether a refusal may be due to `If-None-Match`: some stores support it for PutObject alone, some not at all.
 fn may_refuse_condition(failure: &Failure) -> bool {
     let is_other = ABOUT_PARTS.contains(&failure.code.as_str());
     failure.kind == FailureKind::NotImplemented
@@ -303,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_that_is_about_the_parts_is_not_one_of_the_condition() {
+    fn a_refusal_of_the_parts_is_no_refusal_of_the_condition() {
         let failure = |kind, status, code: &str| {
             let (code, message) = (code.to_owned(), String::new());
             Failure { kind, code, message, status: Some(status), request_id: None, is_from_s3: true }

@@ -1,7 +1,7 @@
-//! HTTP clients for the SDK, where its own will not do: one that watches its requests and may trust a bundle, one that leaves
-//! the proxy out for the sources of credentials that stand beside this host.
+//! HTTP clients for the SDK in place of its own: one that watches its requests and may trust a CA bundle, one without
+//! the proxy for metadata services.
 //!
-//! Called by `client` and `credentials`. Proxies come from the environment, as everywhere.
+//! Called by `client` and `credentials`. Proxies come from the environment.
 
 use std::net::IpAddr;
 
@@ -18,12 +18,11 @@ use http::Uri;
 use super::watchdog::Watched;
 use super::{CaBundle, StorageError};
 
-/// The network of EC2's own IPv6 addresses, which its metadata service has one of (EC2 user guide, "Access instance
-/// metadata").
+/// The network of EC2's IPv6 metadata service (EC2 user guide, "Access instance metadata").
 const EC2_NETWORK: [u16; 2] = [0xfd00, 0xec2];
 
-/// The HTTP client for S3: its requests are watched, and it trusts the system's roots, or a bundle and nothing else.
-/// `build_https()` would drop the proxy settings (FACTS §1), so the connector is made by hand.
+/// The HTTP client for S3. Its requests are watched; it trusts the system's roots, or a bundle and nothing else. The
+/// connector is built by hand, because `build_https()` drops the proxy settings.
 ///
 /// # Errors
 /// [`StorageError::TrustStore`] where the bundle cannot be used.
@@ -38,8 +37,8 @@ pub(super) fn watched(bundle: Option<&CaBundle>) -> Result<SharedHttpClient, Sto
     Ok(SharedHttpClient::new(Watched(proxied(context))))
 }
 
-/// An HTTP client with the system's roots that asks metadata services without the proxy. What a proxy would answer for
-/// 169.254.169.254 is its own host's identity, or nothing.
+/// An HTTP client with the system's roots that asks metadata services without the proxy. A proxy would return the
+/// identity of its own host for 169.254.169.254, or nothing.
 pub(super) fn past_proxies() -> SharedHttpClient {
     let direct = Builder::new().build_with_connector_fn(|settings, components| {
         let mut connector = Connector::builder().proxy_config(ProxyConfig::disabled());
@@ -59,7 +58,7 @@ fn proxied(context: TlsContext) -> SharedHttpClient {
     })
 }
 
-/// Two clients, chosen between by each request's address.
+/// Two clients; each request's address chooses one.
 #[derive(Debug)]
 struct PastProxies {
     proxied: SharedHttpClient,
@@ -83,12 +82,12 @@ impl HttpClient for PastProxies {
 
 impl HttpConnector for PastProxiesConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        if is_beside_this_host(request.uri()) { self.direct.call(request) } else { self.proxied.call(request) }
+        if is_metadata_service(request.uri()) { self.direct.call(request) } else { self.proxied.call(request) }
     }
 }
 
-/// Whether a URL is one of a metadata service: plain HTTP to this host itself, or to a link-local address (EC2, ECS, EKS).
-fn is_beside_this_host(url: &str) -> bool {
+/// Whether a URL is a metadata service's: plain HTTP to this host itself, or to a link-local address (EC2, ECS, EKS).
+fn is_metadata_service(url: &str) -> bool {
     let Ok(uri) = url.parse::<Uri>() else { return false };
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let is_near = match host.parse() {
@@ -101,7 +100,7 @@ fn is_beside_this_host(url: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_beside_this_host;
+    use super::is_metadata_service;
 
     #[test]
     fn metadata_services_are_known_by_their_addresses() {
@@ -116,7 +115,7 @@ mod tests {
             ("http://10.0.0.1/", false),
             ("http://[fd00:ec3::1]/", false),
         ] {
-            assert_eq!(is_beside_this_host(url), is_beside, "{url}");
+            assert_eq!(is_metadata_service(url), is_beside, "{url}");
         }
     }
 }

@@ -1,8 +1,7 @@
-//! The AWS chain's credentials, renewed in the middle of a run: before they expire, and once more when S3 says that they
-//! have.
+//! The AWS chain's credentials, renewed during a run: before they expire, and once more when S3 reports that they have.
 //!
-//! `client` gives them to the SDK in place of its own cache, which cannot be told to forget; `retry` and `commit` ask for
-//! new ones. Static credentials (`S3_ACCESS_KEY`) are not of this kind: nobody can renew them.
+//! `client` gives them to the SDK in place of its own cache, which cannot be cleared; `retry` and `commit` ask for new
+//! ones. Static credentials (`S3_ACCESS_KEY`) cannot be renewed.
 
 use std::time::{Duration, SystemTime};
 
@@ -22,13 +21,13 @@ use crate::error_chain::Chain;
 
 use super::{StorageError, connector};
 
-/// How long before their end credentials are renewed; of short-lived ones, when half of their life is over.
+/// How long before their expiry credentials are renewed; short-lived ones at half of their life.
 const MARGIN: Duration = Duration::from_mins(1);
-/// A source (a `credential_process`, say) that takes longer is not going to answer. The SDK bounds its own sources, but
-/// not this one.
+/// A source (a `credential_process`, for example) that takes longer does not answer. The SDK bounds its other sources,
+/// but not this one.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The AWS chain, with what it gave last.
+/// The AWS chain, and its last credentials.
 #[derive(Debug)]
 pub(super) struct RenewableCredentials {
     region: Region,
@@ -39,15 +38,15 @@ pub(super) struct RenewableCredentials {
 struct Held {
     credentials: Credentials,
     since: Instant,
-    /// None where they do not expire.
+    /// `None` where they do not expire.
     renew_at: Option<SystemTime>,
 }
 
 impl RenewableCredentials {
-    /// Asks the entire chain, so that its having nothing is said before anything else is done.
+    /// Asks the chain, so that missing credentials are reported before anything else is done.
     ///
     /// # Errors
-    /// [`StorageError::NoCredentials`] with what each source said.
+    /// [`StorageError::NoCredentials`] with each source's message.
     pub async fn ask(region: Region) -> Result<Self, StorageError> {
         match ask_chain(&region).await {
             Ok(credentials) => Ok(Self { region, held: Mutex::new(Held::new(credentials)) }),
@@ -55,8 +54,8 @@ impl RenewableCredentials {
         }
     }
 
-    /// Whether there are other credentials than those of a request that began `then` and was told that they have
-    /// expired. Asks the chain, unless that has been done since.
+    /// Whether there are newer credentials than those of a request that began `then` and was refused as expired. Asks
+    /// the chain, unless another request has done so since.
     pub async fn renew(&self, then: Instant) -> bool {
         let mut held = self.held.lock().await;
         if held.since > then {
@@ -83,7 +82,7 @@ impl RenewableCredentials {
         }
         match ask_chain(&self.region).await {
             Ok(credentials) => *held = Held::new(credentials),
-            // Their source is out of reach for a moment, as a rule: what is still valid is used.
+            // As a rule the source is out of reach for a moment: valid credentials stay in use.
             Err(error) if held.is_valid() => {
                 tracing::warn!(%error, "cannot renew the credentials yet, which expire soon");
             }
@@ -125,25 +124,25 @@ fn is_other(new: &Credentials, old: &Credentials) -> bool {
     (new.access_key_id(), new.session_token()) != (old.access_key_id(), old.session_token())
 }
 
-/// No source of the chain gave credentials: what each of them said.
+/// No source of the chain gave credentials: the message of each.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", said.join("; "))]
 struct NothingGiven {
     said: Vec<String>,
 }
 
-/// Asks one source after the other, as the SDK's default chain does, but knows which one said what. A chain of its own
-/// each time: the sources keep what they have once read from the profile's files.
+/// Asks one source after the other, in the order of the SDK's default chain, and keeps each one's message. Builds the
+/// chain anew each time, because the sources cache the profile's files.
 async fn ask_chain(region: &Region) -> Result<Credentials, NothingGiven> {
     let mut said = Vec::new();
     for (name, source) in sources(region) {
         match timeout(DEADLINE, source.provide_credentials()).await {
             Ok(Ok(credentials)) => return Ok(credentials),
-            // It is not configured: the next may be.
+            // Not configured: the next source may be.
             Ok(Err(error @ CredentialsError::CredentialsNotLoaded(_))) => {
                 said.push(format!("{name}: {}", cause_of(&error)));
             }
-            // It is, so that no other is meant.
+            // Configured, so no other source is meant.
             Ok(Err(error)) => return Err(NothingGiven { said: vec![format!("{name}: {}", cause_of(&error))] }),
             Err(_) => {
                 return Err(NothingGiven { said: vec![format!("{name}: no answer within {} s", DEADLINE.as_secs())] });
@@ -170,7 +169,7 @@ fn sources(region: &Region) -> [(&'static str, SharedCredentialsProvider); 5] {
     ]
 }
 
-/// What the source said, without the SDK's own sentence around it.
+/// The source's message, without the SDK's sentence around it.
 fn cause_of(error: &CredentialsError) -> String {
     std::error::Error::source(error).map_or_else(|| "not configured".to_owned(), |cause| Chain(cause).to_string())
 }
@@ -192,7 +191,7 @@ mod tests {
             let expiry = held.credentials.expiry().expect("they expire");
             let left = expiry.duration_since(held.renew_at.expect("they are renewed")).expect("before the end");
             let wanted = Duration::from_secs(life - renewed_after);
-            // A little of its life has passed before it was taken up.
+            // A little of its life has passed before it was stored.
             assert!(left <= wanted && wanted.abs_diff(left) <= began.elapsed(), "{life}: {left:?} left");
             assert!(held.is_fresh() && held.is_valid(), "{life}");
         }

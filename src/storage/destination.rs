@@ -1,7 +1,7 @@
 //! The destination: one prefix of one bucket, and the backups in it.
 //!
-//! `backup` begins uploads here, `list` reads. Owns the prefix, the listing, and the outage budget that all of a run's
-//! requests share.
+//! `backup` starts uploads here, `list` and `prune` read. Owns the prefix, the listing, and the outage budget of a
+//! run's requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,28 +10,23 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::pipeline::PartChecksum;
-use crate::spool::Journal;
 
 use super::client::Built;
-use super::download::Small;
 use super::head::Head;
-use super::part_store::PartStore;
-use super::requests::Beginning;
-use super::requests::Bucket;
-use super::retry::Outage;
-use super::upload::Upload;
+use super::requests::{Bucket, SmallObject};
+use super::retry::{FIRST_CONTACT, Outage};
 use super::{Prefix, S3Settings, StorageError, client};
 
 /// Nearly all manifests are smaller, in bytes: 10,000 tables with names of 50 bytes.
 const USUAL_MANIFEST: usize = 1 << 20;
-/// No manifest is larger, in bytes: 90,000 tables of schema and name in 63 bytes each (the most that PostgreSQL takes) have
-/// 180 bytes a row in it. What is larger is no manifest.
+/// The largest manifest in bytes: 90,000 tables with schema and name of 63 bytes each (PostgreSQL's limit) take 180
+/// bytes a row.
 const LARGEST_MANIFEST: usize = 16 << 20;
 
 /// Why a manifest cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Damaged {
-    /// It is no JSON, or not that of a manifest.
+    /// It is not JSON, or not a manifest's.
     #[error(transparent)]
     NotJson(serde_json::Error),
     /// It is too large to be one.
@@ -46,12 +41,12 @@ pub struct Destination {
     pub(super) prefix: Prefix,
     pub(super) outage: Arc<Outage>,
     endpoint: Option<Arc<str>>,
-    /// For manifests that are larger than usual: one at a time.
+    /// Lets one large manifest at a time into memory.
     large_manifests: Arc<Semaphore>,
 }
 
 impl Destination {
-    /// Builds the client; sends nothing to S3 yet.
+    /// Builds the client; sends nothing to S3.
     ///
     /// # Errors
     /// Where there are no credentials, or the CA bundle cannot be used.
@@ -67,8 +62,7 @@ impl Destination {
         if settings.endpoint.as_ref().is_some_and(super::Endpoint::is_exposed) {
             tracing::warn!("S3_URL is plain http to another host: backups cross the network in the clear");
         }
-        let outage =
-            Outage::new(settings.max_outage, settings.request_timeout).with_first_contact(settings.first_contact);
+        let outage = Outage::new(settings.max_outage, settings.request_timeout);
         Ok(Self {
             bucket,
             prefix: settings.prefix.clone(),
@@ -84,16 +78,23 @@ impl Destination {
         self.bucket.checksum
     }
 
-    /// The outage budget of this run.
+    /// The outage budget.
     #[must_use]
     pub fn outage(&self) -> &Outage {
         &self.outage
     }
 
-    /// The same destination with an outage budget of its own: no more than this, whatever else fails or succeeds.
+    /// The same destination with its own outage budget of at most `most`.
     #[must_use]
     pub fn with_patience(&self, most: Duration) -> Self {
         Self { outage: Arc::new(self.outage.at_most(most)), ..self.clone() }
+    }
+
+    /// The same destination with a limit of 30 s for a server that cannot be connected to and has never answered. For commands
+    /// that a person waits for: a backup goes on until its outage budget is used up.
+    #[must_use]
+    pub fn with_first_contact(self) -> Self {
+        Self { outage: Arc::new(self.outage.separate().with_first_contact(FIRST_CONTACT)), ..self }
     }
 
     /// The key of a file below the prefix.
@@ -108,19 +109,19 @@ impl Destination {
         format!("s3://{}/{key}", self.bucket.name)
     }
 
-    /// The URL of a store other than AWS.
+    /// The URL of the store; `None` for AWS.
     #[must_use]
     pub fn endpoint(&self) -> Option<&str> {
         self.endpoint.as_deref()
     }
 
-    /// Whether an object stands under this key. `false` also where these credentials may not know: the commit is
-    /// conditional, and HEAD is no write test.
+    /// Whether an object has this key. `false` also where HEAD is denied: the commit is conditional, and HEAD is no
+    /// write test.
     ///
     /// # Errors
-    /// Where S3 answers nothing well within the outage budget.
+    /// Where S3 does not answer within the outage budget.
     pub async fn is_taken(&self, key: &str) -> Result<bool, StorageError> {
-        match self.outage.persist("look for the name", || self.bucket.find(key)).await {
+        match self.outage.retry("look for the name", || self.bucket.find(key)).await {
             Ok(_) => Ok(true),
             Err(StorageError::Refused { failure, .. }) => {
                 tracing::debug!(key, %failure, "HEAD finds nothing, or is refused");
@@ -130,30 +131,16 @@ impl Destination {
         }
     }
 
-    /// Begins an upload. This is the write test: no probe objects.
+    /// Calls `take` with file name and size in bytes of every object directly below the prefix, if its file name begins
+    /// with `beginning`. Holds one page of the listing in memory.
     ///
     /// # Errors
-    /// Refused is a misconfiguration; otherwise the outage budget was used up.
-    pub async fn begin(&self, with: Beginning) -> Result<Upload, StorageError> {
-        Upload::begin(self.bucket.clone(), Arc::clone(&self.outage), with).await
-    }
-
-    /// The upload that an earlier run began, where it began one.
-    #[must_use]
-    pub fn take_up(&self, journal: &Journal, store: PartStore) -> Option<Upload> {
-        Upload::resumed(self.bucket.clone(), Arc::clone(&self.outage), journal, store)
-    }
-
-    /// Shows `take` the file name and the size in bytes of every object directly below the prefix whose file name
-    /// begins with `beginning`; a page of the listing at a time is in memory.
-    ///
-    /// # Errors
-    /// Refused is a misconfiguration; otherwise the outage budget was used up.
+    /// A refusal is a misconfiguration; otherwise the outage budget was used up.
     pub async fn list(&self, beginning: &str, take: &mut impl FnMut(&str, u64)) -> Result<(), StorageError> {
         self.list_after(beginning, None, take).await
     }
 
-    /// As [`Self::list`], but only of the file names that sort behind `first`. One may be shown twice.
+    /// As [`Self::list`], for file names that sort after `first`. One may come twice.
     ///
     /// # Errors
     /// As [`Self::list`].
@@ -168,7 +155,7 @@ impl Destination {
         let mut previous = start.clone().unwrap_or_default();
         loop {
             let request = || self.bucket.list(&prefix, start_after, after.clone());
-            let (objects, next) = self.outage.persist("list the backups", request).await.map_err(of_listing)?;
+            let (objects, next) = self.outage.retry("list the backups", request).await.map_err(of_listing)?;
             let mut is_in_order = true;
             for object in objects {
                 is_in_order &= previous < object.key;
@@ -179,7 +166,7 @@ impl Destination {
                 previous = object.key;
             }
             if start_after.is_some() && !is_in_order {
-                // A store with an order of its own (Storj's is that of encrypted keys) begins anywhere: all of it, then.
+                // A store with another order (Storj sorts by encrypted keys) starts anywhere: list everything.
                 (start_after, after) = (None, None);
                 continue;
             }
@@ -190,17 +177,17 @@ impl Destination {
         }
     }
 
-    /// The names of the uploads that are open below the prefix and whose file name begins with `beginning`, as far as the
-    /// store tells.
+    /// The file names of the open uploads directly below the prefix that begin with `beginning`, as far as the store
+    /// lists them.
     ///
     /// # Errors
     /// As [`Self::list`].
     pub async fn uploading(&self, beginning: &str) -> Result<Vec<String>, StorageError> {
-        let uploads = self.outage.persist("list the uploads", || self.open_uploads(beginning)).await?;
+        let uploads = self.outage.retry("list the uploads", || self.open_uploads(beginning)).await?;
         Ok(uploads.into_iter().map(|upload| upload.file_name).collect())
     }
 
-    /// What a manifest says, where there is one; an inner error is one that cannot be read as such: it is damaged.
+    /// Reads a manifest, where there is one. An inner error means that it is damaged.
     ///
     /// # Errors
     /// As [`Self::list`].
@@ -209,43 +196,34 @@ impl Destination {
         file_name: &str,
     ) -> Result<Option<Result<T, Damaged>>, StorageError> {
         let key = self.prefix.key(file_name);
-        let read = async |most| self.outage.persist("read a manifest", || self.bucket.get(&key, most)).await;
+        let read = async |most| self.outage.retry("read a manifest", || self.bucket.get(&key, most)).await;
         let (mut manifest, mut _alone) = (read(USUAL_MANIFEST).await?, None);
-        if matches!(manifest, Small::TooLarge) {
-            // Several are read at once, and must not fill the memory.
+        if matches!(manifest, SmallObject::TooLarge) {
+            // Several manifests are read at once, and large ones must not fill the memory.
             _alone = self.large_manifests.acquire().await.ok();
             manifest = read(LARGEST_MANIFEST).await?;
         }
         Ok(match manifest {
-            Small::Absent => None,
-            Small::Complete(body) => Some(serde_json::from_slice(&body).map_err(Damaged::NotJson)),
-            Small::TooLarge => {
-                tracing::warn!(
-                    file_name,
-                    most = LARGEST_MANIFEST,
-                    "this manifest is too large to be one: taken for damaged"
-                );
+            SmallObject::Absent => None,
+            SmallObject::Complete(body) => Some(serde_json::from_slice(&body).map_err(Damaged::NotJson)),
+            SmallObject::TooLarge => {
+                tracing::warn!(file_name, most = LARGEST_MANIFEST, "this manifest is too large: treated as damaged");
                 Some(Err(Damaged::TooLarge))
             }
         })
     }
 
-    /// What HEAD says of an object, where it is there.
+    /// HEAD of an object, where there is one.
     ///
     /// # Errors
     /// As [`Self::list`].
     pub async fn head(&self, file_name: &str) -> Result<Option<Head>, StorageError> {
         let key = self.prefix.key(file_name);
-        self.outage.persist("look at the backup", || self.bucket.head(&key)).await
-    }
-
-    /// What the other files of this module send their own requests with.
-    pub(super) fn parts(&self) -> (Bucket, Arc<Outage>) {
-        (self.bucket.clone(), Arc::clone(&self.outage))
+        self.outage.retry("look at the backup", || self.bucket.head(&key)).await
     }
 }
 
-/// A listing that is refused is a misconfiguration; one that breaks off is the store's fault.
+/// A refused listing is a misconfiguration, unless it breaks off, which is the store's fault.
 fn of_listing(error: StorageError) -> StorageError {
     match error {
         StorageError::Refused { ref failure, .. } if failure.is_broken_listing() => error,

@@ -1,6 +1,6 @@
-//! What the object must be, by what was computed here, and what follows from what the store says of it.
+//! What the object must be, as computed here, compared with what the store says of it.
 //!
-//! Called by `commit`. Pure judgement: whether a difference is damage only reading the object back can tell.
+//! Called by `commit`. Pure comparison: only reading the object back shows whether a difference is damage.
 
 use md5::{Digest, Md5};
 
@@ -8,7 +8,7 @@ use crate::pipeline::PartDigest;
 use crate::proof::VerifiedDump;
 
 use super::head::{Head, etag_parts};
-use super::requests::{TakenPart, crc64_text};
+use super::requests::{UploadedPart, crc64_text};
 use super::upload::Upload;
 
 /// The object that was sent.
@@ -20,22 +20,22 @@ pub(super) struct Expected {
     crc64: Option<String>,
 }
 
-/// What an object is that stands under the backup's name.
+/// The object under the backup's key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is this run's, and nothing speaks against its being what was sent.
+    /// This run's, without a difference.
     Ours,
-    /// It is this run's, but the store says something else of it than was sent.
+    /// This run's, with a difference in the store's data.
     Differs(String),
-    /// Nobody says whose it is, as a store that drops metadata; it may be what was sent.
+    /// Without a run id, as where the store drops metadata; it may be what was sent.
     Unnamed,
-    /// It is somebody else's.
+    /// Another run's.
     Foreign,
 }
 
 impl Expected {
     pub fn new(upload: &Upload, verified: &VerifiedDump) -> Self {
-        // Of an upload that was taken up, not every part's ETag need be known.
+        // A resumed upload may lack the ETag of a part.
         let knows_all = upload.parts.keys().copied().eq(1..=verified.totals().parts);
         Self {
             bytes: verified.totals().object_bytes,
@@ -45,7 +45,7 @@ impl Expected {
         }
     }
 
-    /// Whose an object is, and whether it seems to be what was sent.
+    /// Whether the object is this run's, and matches what was sent.
     pub fn judge(&self, head: &Head) -> Verdict {
         match &head.run_id {
             Some(id) if *id == self.run_id => self.difference(head).map_or(Verdict::Ours, Verdict::Differs),
@@ -56,7 +56,7 @@ impl Expected {
         }
     }
 
-    /// What the store says otherwise than was sent. An ETag of another form than S3's own for so many parts says nothing.
+    /// The difference in the store's data. An ETag that is not in S3's form for this number of parts is no difference.
     pub fn difference(&self, head: &Head) -> Option<String> {
         if let Some(bytes) = head.bytes.filter(|bytes| *bytes != self.bytes) {
             return Some(format!("it has {bytes} bytes, but {} were sent", self.bytes));
@@ -75,7 +75,7 @@ impl Expected {
         None
     }
 
-    /// Whether a checksum of the store's is that of the very bytes that were sent.
+    /// Whether one of the store's checksums identifies the bytes that were sent.
     pub fn is_named_by(&self, head: &Head) -> bool {
         let etags = self.etag.as_ref().zip(head.etag.as_ref());
         etags.is_some_and(|(ours, theirs)| is_same_etag(ours, theirs))
@@ -83,14 +83,14 @@ impl Expected {
     }
 }
 
-/// ETags come in quotes as a rule, and in upper case from OSS.
+/// ETags usually come in quotes; OSS writes them in upper case.
 fn is_same_etag(ours: &str, theirs: &str) -> bool {
     ours.eq_ignore_ascii_case(theirs.trim_matches('"'))
 }
 
-/// The ETag that S3 gives an object of several parts: the MD5 of the parts' MD5s, and their number. Only where the
-/// store's own ETags of the parts are their MD5s, which is not so with SSE-KMS.
-fn composite_etag<'a>(parts: impl ExactSizeIterator<Item = &'a TakenPart>) -> Option<String> {
+/// The ETag of a multipart object: the MD5 of the parts' MD5s, and their number. `None` unless each part's ETag is its
+/// MD5; with SSE-KMS it is not.
+fn composite_etag<'a>(parts: impl ExactSizeIterator<Item = &'a UploadedPart>) -> Option<String> {
     let count = parts.len();
     let mut all = Md5::new();
     for part in parts {
@@ -111,8 +111,8 @@ mod tests {
     const ETAG: &str = "0123456789abcdef0123456789abcdef-2";
     const OTHER: &str = "\"fedcba9876543210fedcba9876543210-2\"";
 
-    fn part(md5: [u8; 16], etag: &str) -> TakenPart {
-        TakenPart { etag: etag.to_owned(), digest: PartDigest::Md5(md5), bytes: 1 }
+    fn part(md5: [u8; 16], etag: &str) -> UploadedPart {
+        UploadedPart { etag: etag.to_owned(), digest: PartDigest::Md5(md5), bytes: 1 }
     }
 
     fn expected() -> Expected {
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn the_etag_of_parts_is_the_one_that_s3_computes() {
-        // md5("a") and md5("b"); then md5 of both digests: as aws s3api shows for two such parts.
+        // md5("a") and md5("b"), then the md5 of both digests: as `aws s3api` shows for two such parts.
         let (a, b): ([u8; 16], [u8; 16]) = (Md5::digest(b"a").into(), Md5::digest(b"b").into());
         let both: [u8; 16] = Md5::digest([a, b].concat()).into();
         let parts = [part(a, &format!("\"{}\"", hex::encode(a))), part(b, &hex::encode(b).to_uppercase())];
@@ -140,21 +140,21 @@ mod tests {
     }
 
     #[test]
-    fn the_run_id_and_what_is_given_decide() {
+    fn the_run_id_and_the_given_fields_decide() {
         let ours = Some("ours");
         for etag in [None, Some(ETAG), Some("\"-CKicn4fknbUCEAE=\""), Some("0x8DD3F4A5F0B2C1E-1"), Some("\"\"")] {
             for bytes in [None, Some(7)] {
                 assert_eq!(expected().judge(&head(ours, bytes, etag)), Verdict::Ours, "{bytes:?} {etag:?}");
             }
         }
-        // Of another number of parts: S3's form, but not of this object's kind.
+        // Of another number of parts: in S3's form, but not this object's.
         assert_eq!(expected().judge(&head(ours, None, Some(&OTHER.replace("-2", "-1")))), Verdict::Ours);
         assert_eq!(expected().judge(&head(ours, None, Some(&ETAG.to_uppercase()))), Verdict::Ours);
         assert_eq!(expected().judge(&head(Some("theirs"), Some(7), Some(ETAG))), Verdict::Foreign);
     }
 
     #[test]
-    fn whatever_differs_is_named() {
+    fn every_difference_is_named() {
         let other_crc = Head { crc64: Some("AAAAAAAAAAa=".to_owned()), ..head(Some("ours"), Some(7), Some(ETAG)) };
         for (head, what) in [
             (head(Some("ours"), Some(8), None), "it has 8 bytes, but 7 were sent"),

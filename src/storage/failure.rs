@@ -1,8 +1,9 @@
-//! What one request to S3 came to, where it came to nothing: told apart once, by status and code.
+//! Why a request to S3 failed, classified once by status and code.
 //!
-//! Every call in this module turns the SDK's error into a [`Failure`]; `retry` waits on some, `commit` looks closer at
-//! others. Nothing else in the program sees an SDK error. What fails before S3 answers is in `transit`.
+//! Every call in this module turns the SDK's error into a [`Failure`]; `retry` waits on some, `commit` handles others.
+//! No other module sees an SDK error. `transit` classifies what fails before S3 answers.
 
+mod advice;
 mod transit;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -11,97 +12,138 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use crate::error_chain::Chain;
 
-use super::pages::{BROKEN_LISTING, BUCKET_IS_KEY};
-
-/// Where AWS says which region a bucket is in.
+/// AWS's header for a bucket's region.
 const BUCKET_REGION: &str = "x-amz-bucket-region";
 
 /// What is read of a storage class such as GLACIER has to be asked for hours before.
 const ARCHIVED: &str = "InvalidObjectState";
 
-/// This program's own code for a request in which nothing moved, or that was not answered in time.
+/// This program's code for a request that stalled or was not answered in time.
 const TIMEOUT: &str = "Timeout";
+/// This program's code for an answer that is damaged or incomplete.
+const DAMAGED_ANSWER: &str = "DamagedAnswer";
+/// This program's code for a listing that breaks off.
+const BROKEN_LISTING: &str = "BrokenListing";
+/// This program's code for a bucket that the store takes for an object.
+const BUCKET_IS_KEY: &str = "BucketIsKey";
+/// S3's code for a missing object.
+const NO_SUCH_KEY: &str = "NoSuchKey";
 
-/// What kind of failure a request met with.
+/// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// It may pass: no answer, 5xx, throttling, a body that was damaged on its way.
+    /// Transient: no answer, 5xx, throttling, or a body damaged in transit.
     Passing,
-    /// It will not pass by itself: the configuration or the credentials are wrong.
+    /// Permanent: the configuration or the credentials are wrong.
     Refused,
     /// The credentials have expired.
     Expired,
-    /// The server's certificate is not to be trusted, or it does not speak TLS.
+    /// The server's certificate is not trusted, or it does not speak TLS.
     Untrusted,
     /// The object does not exist.
     NotFound,
-    /// A 4xx without an S3 error code in it: a proxy or a load balancer answered, not the store.
+    /// A 4xx without an S3 error code: from a proxy or a load balancer, not the store.
     NotFromS3,
-    /// The upload does not exist (any more).
+    /// The upload does not exist any more.
     NoSuchUpload,
-    /// A condition was not met: something is there already.
+    /// A precondition failed: the object exists.
     Exists,
-    /// Another request came in between a conditional Complete: S3 wants every part again, in a new upload.
+    /// Another request came between: a conditional Complete needs every part again, in a new upload.
     Conflict,
-    /// The server does not know what was asked.
+    /// The server does not support the request.
     NotImplemented,
 }
 
-/// A request that came to nothing.
+/// A failed request.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// Its kind.
     pub kind: FailureKind,
-    /// S3's code, such as `NoSuchBucket`, or a word for what happened on the way.
+    /// S3's code, such as `NoSuchBucket`, or this program's own for a failure in transit.
     pub code: String,
-    /// S3's message or the cause on the way, on one line.
+    /// S3's message or the cause of a failure in transit, on one line.
     pub message: String,
-    /// HTTP status, where an answer came.
+    /// HTTP status, if there was an answer.
     pub status: Option<u16>,
-    /// For the operator of the server.
+    /// For the server's operator.
     pub request_id: Option<String>,
-    /// The store itself answered: its code was in the answer. Not so at silence, at half an answer, and at what a proxy says; nor
-    /// at HEAD, whose answers have no body.
+    /// The store itself answered: the answer had its code. Not without an answer, with half of one, or with a proxy's;
+    /// nor to HEAD, which has no body.
     pub is_from_s3: bool,
 }
 
 impl Failure {
-    /// Whether the request may have taken effect all the same.
+    /// Whether the request may have taken effect.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         match self.status {
             None => self.kind == FailureKind::Passing,
-            // What was throttled was not begun.
+            // A throttled request was not started.
             Some(503) => false,
             Some(status) => status < 300 || status >= 500 && self.kind == FailureKind::Passing,
         }
     }
 
-    /// Whether the same request may succeed later, without anything being set otherwise.
+    /// Whether the same request may succeed later with the same settings.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         self.kind == FailureKind::Passing || self.may_pass_later()
     }
 
-    /// Whether it is an outage where S3 has answered well before, and a wrong setting where it has not: a certificate, or an
-    /// answer that is not the store's.
+    /// A certificate or an answer that is not the store's: an outage where S3 has answered before, else a wrong
+    /// setting.
     pub(super) fn may_pass_later(&self) -> bool {
         matches!(self.kind, FailureKind::Untrusted | FailureKind::NotFromS3)
     }
 
-    /// One that did not come to an end in time.
+    /// A request that did not end in time.
     pub(super) fn timeout(message: &str) -> Self {
-        let (code, message) = (TIMEOUT.to_owned(), message.to_owned());
-        Self { kind: FailureKind::Passing, code, message, status: None, request_id: None, is_from_s3: false }
+        Self::found_here(FailureKind::Passing, TIMEOUT, message)
     }
 
-    /// Whether nothing came of it in time.
+    /// An answer that is damaged or incomplete.
+    pub(super) fn damaged(message: &str) -> Self {
+        Self::found_here(FailureKind::Passing, DAMAGED_ANSWER, message)
+    }
+
+    /// A listing that breaks off.
+    pub(super) fn broken_listing(message: &str) -> Self {
+        Self { is_from_s3: true, ..Self::found_here(FailureKind::Refused, BROKEN_LISTING, message) }
+    }
+
+    /// Recognises a listing that is answered like a GET of an object.
+    pub(super) fn of_listing(self) -> Self {
+        if self.code == NO_SUCH_KEY {
+            return Self { kind: FailureKind::Refused, code: BUCKET_IS_KEY.to_owned(), ..self };
+        }
+        self
+    }
+
+    /// A failure that this program found, without an answer's status.
+    fn found_here(kind: FailureKind, code: &str, message: &str) -> Self {
+        let (code, message) = (code.to_owned(), message.to_owned());
+        Self { kind, code, message, status: None, request_id: None, is_from_s3: false }
+    }
+
+    /// Whether a listing was answered, but is incomplete.
+    #[must_use]
+    pub fn is_broken_listing(&self) -> bool {
+        self.code == BROKEN_LISTING
+    }
+
+    /// Whether the store takes the bucket for an object, because its name is in `S3_URL`, too.
+    #[must_use]
+    pub fn is_bucket_in_url(&self) -> bool {
+        self.code == BUCKET_IS_KEY
+    }
+
+    /// Whether it did not end in time.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.code == TIMEOUT
     }
 
-    /// Whether no connection came about: refused, or the host's name is unknown.
+    /// Whether there was no connection: refused, or the host's name is unknown.
     pub(super) fn is_no_connection(&self) -> bool {
         self.code == transit::NO_CONNECTION
     }
@@ -112,14 +154,14 @@ impl Failure {
         self.code == ARCHIVED
     }
 
-    /// Whether these credentials are good, but may not do this.
+    /// Whether the credentials are valid, but lack a permission.
     #[must_use]
     pub fn is_denied(&self) -> bool {
         matches!(self.code.as_str(), "AccessDenied" | "AllAccessDisabled" | "Forbidden")
     }
 
-    /// Whether it is about what was sent, which is the same however often it is sent: the parts, their number, their sizes
-    /// or their checksums.
+    /// Whether it is about the data that was sent, so that sending it again fails again: the parts, their number, sizes
+    /// or checksums.
     #[must_use]
     pub fn is_invalid(&self) -> bool {
         self.kind == FailureKind::Refused
@@ -137,68 +179,6 @@ impl Failure {
                         | "BadDigest"
                         | "MalformedXML"
                 ))
-    }
-
-    /// What a person can do about an outage that this was the last failure of.
-    #[must_use]
-    pub fn outage_advice(&self) -> &'static str {
-        transit::advice(&self.code, &self.message)
-            .unwrap_or("look at the server, at S3_URL, and at the network and proxies on the way")
-    }
-
-    /// What a person can do about it, to end a message with.
-    #[must_use]
-    pub fn advice(&self) -> &'static str {
-        if let Some(advice) = transit::advice(&self.code, &self.message) {
-            return advice;
-        }
-        match self.code.as_str() {
-            _ if self.kind == FailureKind::NotFromS3 => {
-                "this is no answer of S3's: correct S3_URL, or look at the proxy or load balancer before the store"
-            }
-            "NoSuchBucket" => "create the bucket, or correct S3_BUCKET",
-            // The second is Swift's.
-            "InvalidAccessKeyId" | "NotSignedUp" => "correct S3_ACCESS_KEY",
-            "SignatureDoesNotMatch" => "correct S3_SECRET_KEY",
-            // Some servers say no more to a wrong key or secret.
-            _ if self.is_denied() => {
-                "correct S3_ACCESS_KEY and S3_SECRET_KEY, or allow these credentials to use the bucket (docs/security.md has the policies)"
-            }
-            "PermanentRedirect"
-            | "TemporaryRedirect"
-            | "AuthorizationHeaderMalformed"
-            | "IllegalLocationConstraint"
-            | "IllegalLocationConstraintException" => "set S3_REGION to the bucket's region",
-            "RequestTimeTooSkewed" => "set this machine's clock",
-            "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "TokenRefreshRequired" => {
-                "renew the credentials"
-            }
-            "InvalidStorageClass" => "the store does not know this class: correct S3_STORAGE_CLASS, or leave it out",
-            "NotImplemented" | "InvalidArgument" | "InvalidRequest" | "InvalidEncryptionAlgorithmError" => {
-                "the store does not take this: leave out S3_STORAGE_CLASS, S3_SSE and S3_CHECKSUM, as far as they are set"
-            }
-            "ConditionalRequestConflict" => {
-                "S3 wants every part again: run the backup again (with BACKUP_SPOOL_DIR they are sent again from disk)"
-            }
-            // Alibaba's and Tencent's.
-            "SecondLevelDomainForbidden" | "PathStyleDomainForbidden" => {
-                "set S3_FORCE_PATH_STYLE=false: the store wants the bucket in the host's name"
-            }
-            ARCHIVED => "the object is archived: have the store restore it, and read it when that is done",
-            BUCKET_IS_KEY => "take the bucket out of S3_URL, which leads to an object of it",
-            BROKEN_LISTING => {
-                "have the store or the proxy in front of it fixed: nothing is deleted or decided by a part of a listing"
-            }
-            "NoSuchUpload" => "something aborted the upload, such as a lifecycle rule: run the backup again",
-            "InvalidPart" | "BadDigest" => {
-                "the store does not hold what was sent, or takes only equal parts: run the backup again, with S3_EQUAL_PARTS=true"
-            }
-            "EntityTooSmall" | "EntityTooLarge" => {
-                "the store takes no parts of this size: set BACKUP_PART_SIZE, and S3_EQUAL_PARTS and S3_MAX_PARTS as the store needs them"
-            }
-            code if code.starts_with("KMS.") => "correct S3_SSE_KMS_KEY_ID, or allow these credentials to use the key",
-            _ => "check the S3_ settings",
-        }
     }
 }
 
@@ -248,24 +228,24 @@ where
                     None => (FailureKind::Passing, transit::NO_CONNECTION.to_owned(), cause),
                 }
             }
-            SdkError::ResponseError(_) => (FailureKind::Passing, "DamagedAnswer".to_owned(), cause_of(&error)),
+            SdkError::ResponseError(_) => (FailureKind::Passing, DAMAGED_ANSWER.to_owned(), cause_of(&error)),
             _ => (FailureKind::Refused, "InvalidRequest".to_owned(), cause_of(&error)),
         };
         Self { kind, code, message, status, request_id, is_from_s3 }
     }
 }
 
-/// Whether another endpoint is asked for: AWS's answer to a wrong region.
+/// Whether it names another endpoint: AWS's answer to a wrong region.
 fn is_redirection(status: u16) -> bool {
     (300..400).contains(&status)
 }
 
-/// The causes below the SDK's own sentence, which only says that something failed.
+/// The causes below the SDK's sentence, which says only that something failed.
 fn cause_of(error: &(dyn std::error::Error + 'static)) -> String {
     error.source().map_or_else(|| Chain(error).to_string(), |source| Chain(source).to_string())
 }
 
-/// For an answer without a code: any to HEAD, which has no body, and a proxy's.
+/// The code of an answer without one: of HEAD, which has no body, or a proxy's.
 fn word_for(status: u16) -> &'static str {
     match status {
         status if is_redirection(status) => "PermanentRedirect",
@@ -288,7 +268,8 @@ fn kind_of(status: u16, code: Option<&str>) -> FailureKind {
         Some("ConditionalRequestConflict") => FailureKind::Conflict,
         Some("NotImplemented") => FailureKind::NotImplemented,
         Some("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired") => FailureKind::Expired,
-        // 400 and 403 that are about this one attempt: damaged on the way, too slow, or a clock the SDK now allows for.
+        // A 400 or 403 about this attempt alone: damaged in transit, too slow, or a clock skew that the SDK now
+        // corrects.
         Some(
             "RequestTimeout"
             | "RequestTimeTooSkewed"
@@ -302,10 +283,10 @@ fn kind_of(status: u16, code: Option<&str>) -> FailureKind {
             | "InternalError",
         ) => FailureKind::Passing,
         _ => match status {
-            404 if matches!(code, Some("NotFound" | "NoSuchKey")) => FailureKind::NotFound,
+            404 if matches!(code, Some("NotFound" | NO_SUCH_KEY)) => FailureKind::NotFound,
             412 => FailureKind::Exists,
             501 => FailureKind::NotImplemented,
-            // A success with an error inside (status below 300) is as good as no answer.
+            // A success with an error inside (status below 300) counts as no answer.
             0..300 | 408 | 429 | 500.. => FailureKind::Passing,
             400..500 if code.is_none() => FailureKind::NotFromS3,
             _ => FailureKind::Refused,
@@ -341,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_without_a_code_are_of_a_proxy_unless_the_status_says_enough() {
+    fn answers_without_a_code_are_from_a_proxy_unless_the_status_is_specific() {
         for (status, kind) in [
             (400, FailureKind::NotFromS3),
             (403, FailureKind::NotFromS3),
@@ -356,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_neither_refused_nor_throttled_may_have_taken_effect() {
+    fn a_request_neither_refused_nor_throttled_may_have_taken_effect() {
         for (status, code, is_ambiguous) in [
             (None, None, true),
             (Some(200), Some("InternalError"), true),

@@ -1,7 +1,7 @@
-//! HEAD: what the store says of an object without giving it away.
+//! HEAD: the store's description of an object.
 //!
-//! Called by `commit`, `complete` and `destination`. What a store leaves out is `None`, never a zero: most of them leave out
-//! something, and what is not said is no ground for anything.
+//! Called by `commit`, `complete` and `destination`. A field that the store omits is `None`, never zero: most stores
+//! omit some, which proves nothing.
 
 use std::collections::HashMap;
 
@@ -11,25 +11,25 @@ use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use crate::pipeline::PartChecksum;
 
 use super::failure::{Failure, FailureKind};
-use super::requests::{Bucket, PARTIAL, RUN_ID};
+use super::requests::{Bucket, PARTIAL, RUN_ID, is_md5};
 
-/// The name of the run's id in the metadata of backups that version 0.1 made; Azure takes no hyphen in such a name.
+/// The metadata entry of the run's id in backups of version 0.1; Azure allows no hyphen in such a name.
 const OLD_RUN_ID: &str = "run-id";
 
-/// What HEAD says of an object.
+/// The store's description of an object.
 #[derive(Clone, Debug, Default)]
 pub struct Head {
     /// Its size in bytes, where the store gives one.
     pub bytes: Option<u64>,
-    /// Its ETag, in quotes as a rule.
+    /// Its ETag, usually in quotes.
     pub etag: Option<String>,
-    /// The CRC-64/NVME of the entire object in base64, where the store keeps one.
+    /// The CRC-64/NVME of the complete object in base64, if the store keeps one.
     pub crc64: Option<String>,
     /// The run that uploaded it; a store may drop metadata.
     pub run_id: Option<String>,
-    /// It was uploaded as one that holds a part of its database only; earlier versions did not tell.
+    /// Its metadata says that it holds a part of its database only. Earlier versions did not write this.
     pub is_partial: bool,
-    /// Its storage class; none means `STANDARD`.
+    /// Its storage class; `None` means `STANDARD`.
     pub storage_class: Option<String>,
     /// The store restores it out of an archive, which takes hours.
     pub is_being_restored: bool,
@@ -44,7 +44,7 @@ impl Head {
             etag: answer.e_tag,
             crc64: answer.checksum_crc64_nvme.filter(|_| !is_composite),
             run_id: run_id(&metadata),
-            is_partial: entry(&metadata, PARTIAL).is_some_and(|value| value == "true"),
+            is_partial: metadata.get(PARTIAL).is_some_and(|value| value == "true"),
             is_being_restored: answer.restore.is_some_and(|restore| restore.contains("ongoing-request=\"true\"")),
             storage_class: answer.storage_class.map(|class| class.as_str().to_owned()),
         }
@@ -53,23 +53,18 @@ impl Head {
 
 /// The run that uploaded an object with this metadata.
 pub(super) fn run_id(metadata: &HashMap<String, String>) -> Option<String> {
-    entry(metadata, RUN_ID).or_else(|| entry(metadata, OLD_RUN_ID))
+    metadata.get(RUN_ID).or_else(|| metadata.get(OLD_RUN_ID)).cloned()
 }
 
-fn entry(metadata: &HashMap<String, String>, name: &str) -> Option<String> {
-    metadata.get(name).cloned()
-}
-
-/// Number of parts that an ETag of the form of S3's own for several parts tells: `"0123…cdef-7"`, 32 hexadecimal digits.
+/// The number of parts in an ETag of S3's multipart form: `"0123…cdef-7"`, 32 hexadecimal digits.
 #[must_use]
 pub fn etag_parts(etag: &str) -> Option<u32> {
     let (md5, parts) = etag.trim_matches('"').split_once('-')?;
-    let is_md5 = md5.len() == 32 && md5.bytes().all(|byte| byte.is_ascii_hexdigit());
-    parts.parse().ok().filter(|_| is_md5)
+    parts.parse().ok().filter(|_| is_md5(md5))
 }
 
 impl Bucket {
-    /// What stands under a key; `None` where nothing does.
+    /// HEAD of a key; `None` where there is no object.
     pub async fn head(&self, key: &str) -> Result<Option<Head>, Failure> {
         match self.find(key).await {
             Ok(head) => Ok(Some(head)),
@@ -78,18 +73,18 @@ impl Bucket {
         }
     }
 
-    /// What stands under a key; that nothing does is a failure, for any server that knows nothing says as much.
+    /// HEAD of a key. That there is no object is a failure: any server that knows nothing answers so.
     pub async fn find(&self, key: &str) -> Result<Head, Failure> {
-        // Some stores refuse to be asked for a checksum (B2): only where parts carry the one that is kept.
+        // B2 refuses to be asked for a checksum: asks only where parts carry the one that is kept.
         let with_checksum = (self.checksum == PartChecksum::Crc64Nvme).then_some(ChecksumMode::Enabled);
         let asked = self.ask(key, with_checksum.clone()).await;
         let is_bare_400 = asked.as_ref().is_err_and(|failure| failure.status == Some(400));
         let answered = if with_checksum.is_some() && is_bare_400 { self.ask(key, None).await } else { asked };
-        // An answer to HEAD has no body to say why, so the status must do.
+        // An answer to HEAD has no body with a reason, so the status decides.
         answered.map_err(|failure| {
             let kind = match failure.status {
                 Some(404) => FailureKind::NotFound,
-                // Expired credentials are the one 400 that may be renewed.
+                // Expired credentials are the one cause of a 400 that can be renewed.
                 Some(400) => FailureKind::Expired,
                 Some(400..500) if failure.kind == FailureKind::NotFromS3 => FailureKind::Refused,
                 _ => failure.kind,
@@ -103,7 +98,7 @@ impl Bucket {
         Ok(Head::of(Box::pin(request.send()).await?))
     }
 
-    /// The size that a listing gives an object, where HEAD gives none.
+    /// The size of an object in a listing, where HEAD gives none.
     pub async fn listed_size(&self, key: &str) -> Option<u64> {
         match self.list(key, None, None).await {
             Ok((objects, _)) => objects.into_iter().find(|object| object.key == key).map(|object| object.bytes),
@@ -120,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_given_is_not_zero() {
+    fn a_missing_field_is_none() {
         let head = Head::of(HeadObjectOutput::builder().build());
         assert_eq!((head.bytes, head.etag, head.run_id, head.storage_class), (None, None, None, None));
     }
@@ -141,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_form_of_a_multipart_md5_tells_the_number_of_parts() {
+    fn only_a_multipart_md5_has_a_number_of_parts() {
         assert_eq!(etag_parts("\"d41d8cd98f00b204e9800998ecf8427e-12\""), Some(12));
         assert_eq!(etag_parts("D41D8CD98F00B204E9800998ECF8427E-3"), Some(3));
         for other in [

@@ -1,7 +1,6 @@
-//! How many parts go out at once: as many as are set, fewer after timeouts, down to one, and more again after successes.
+//! How many parts are sent at once: the configured number, fewer after timeouts, more again after successes.
 //!
-//! On a slow link each of several connections may get so little that nothing moves in one of them for a while; alone, it moves.
-//! Used by [`super::parts`].
+//! On a slow link, one of several connections may not progress for a while; alone, it does. Used by [`super::parts`].
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,10 +8,10 @@ use tokio::sync::Semaphore;
 
 use super::failure::Failure;
 
-/// A lane opens again after so many successes in a row.
+/// Successes in a row that open a lane again.
 const SUCCESSES: u32 = 4;
 
-/// The lanes of one upload.
+/// The lanes of one upload: each sends one part at a time.
 #[derive(Debug)]
 pub(super) struct Lanes {
     most: u32,
@@ -23,18 +22,18 @@ pub(super) struct Lanes {
 #[derive(Debug)]
 struct State {
     open: u32,
-    /// Since the last timeout, and since a lane opened.
+    /// Successes since the last timeout, and since a lane opened.
     successes: u32,
 }
 
 impl Lanes {
-    /// All open.
+    /// With all lanes open.
     pub fn new(most: u32) -> Self {
         let most = most.max(1);
         Self { most, free: Semaphore::new(most as usize), state: Mutex::new(State { open: most, successes: 0 }) }
     }
 
-    /// Sends a request through a lane, once one is free.
+    /// Sends a request through a lane; waits until one is free.
     pub async fn send<T>(&self, request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         // Never closed.
         let lane = self.free.acquire().await.ok();

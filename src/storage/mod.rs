@@ -1,11 +1,10 @@
-//! S3 Client: the only room that knows the AWS SDK.
+//! S3 Client: the only module that uses the AWS SDK.
 //!
-//! `client` builds it, `watchdog` ends requests in which nothing moves, `failure` tells its errors apart, `retry` waits
-//! outages out, `upload`, `parts`, `complete` and `commit` are one multipart upload from first to last request (`head`,
-//! `expected` and `read_back` are what the last one goes by), `destination` is what stands in the bucket, `pages` are its listings, `download`
-//! reads an object of it in ranges (`range`), `upkeep` takes things out of it, `probe` tries what is allowed; `web` lends the SDK's HTTP client to
-//! pings. Used by
-//! `backup`, `listing`, `retention` and `check`.
+//! Connection: `client` builds the SDK's client, `watchdog` ends stalled requests, `failure` classifies errors, `retry`
+//! waits for the end of outages. A multipart upload: `upload`, `parts`, `complete` and `commit`; the last compares by
+//! `head`, `expected` and `read_back`. The bucket: `destination` is a prefix of it, `pages` its listings, `download`
+//! reads an object in ranges (`range`), `upkeep` deletes, `probe` tests permissions. `web` lends the SDK's HTTP client
+//! to pings. Used by `backup`, `archive`, `retention` and `check`.
 
 mod client;
 mod commit;
@@ -19,7 +18,6 @@ mod failure;
 mod head;
 mod lanes;
 mod pages;
-mod part_store;
 mod parts;
 mod probe;
 mod range;
@@ -43,11 +41,9 @@ pub use destination::{Damaged, Destination};
 pub use download::Download;
 pub use failure::{Failure, FailureKind};
 pub use head::{Head, etag_parts};
-pub use part_store::PartStore;
-pub use parts::Outgoing;
 pub use probe::{FirstLook, PROBE_NAME, Probe};
-pub use requests::Beginning;
-pub use retry::{FIRST_CONTACT, Outage, OutageLimit};
+pub use requests::NewUpload;
+pub use retry::{Outage, OutageLimit};
 pub use settings::{
     AtRest, CaBundle, ChecksumSetting, Encryption, Endpoint, MAX_PARTS, Prefix, S3Settings, StaticCredentials,
     read_ca_bundle,
@@ -56,7 +52,7 @@ pub use upkeep::{AbandonedUpload, Deletion};
 pub use upload::{Aborted, Upload};
 pub use web::WebClient;
 
-/// Why S3 did not do what it was asked.
+/// Why S3 did not do what was requested.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// Neither settings nor the AWS chain hold credentials.
@@ -71,60 +67,60 @@ pub enum StorageError {
         /// Why.
         reason: String,
     },
-    /// S3 answered, and said no.
+    /// S3 refused.
     #[error("{action}: {failure}: {}", failure.advice())]
     Refused {
-        /// What was tried.
+        /// The action.
         action: &'static str,
         /// The answer.
         failure: Failure,
-        /// Whether it was the first thing asked, so that the configuration is at fault.
+        /// Whether it answered the first request, so that the configuration is at fault.
         first: bool,
     },
-    /// The store does not say that it encrypts as it was asked to.
+    /// The store does not confirm the requested encryption.
     #[error(
         "begin the upload: S3_SSE={asked} was asked for, but the store answers {}: unset S3_SSE, or set it to what this store can do",
-        answered.as_deref().unwrap_or("without a word of encryption")
+        answered.as_deref().unwrap_or("without encryption")
     )]
     NotEncrypted {
         /// `S3_SSE`
         asked: &'static str,
-        /// What the store says that it does.
+        /// The encryption that the store names.
         answered: Option<String>,
     },
-    /// S3 answered nothing well for too long.
+    /// No request to S3 succeeded for too long.
     #[error(
         "{action}: S3 took nothing for {} ({failed} attempts failed): {last}: {}",
         humantime::format_duration(Duration::from_secs(lasted.as_secs())),
         limit.advice(last)
     )]
     Outage {
-        /// What was tried last.
+        /// The last action.
         action: &'static str,
-        /// How long.
+        /// Duration of the outage.
         lasted: Duration,
-        /// How many attempts failed.
+        /// Number of failed attempts.
         failed: u32,
         /// The last failure.
         last: Failure,
         /// What ended the waiting.
         limit: OutageLimit,
     },
-    /// Every name that was tried is taken.
-    #[error("look for a free name: {tried} names from {key} on are taken: look at what stands there")]
+    /// Every tested name is taken.
+    #[error("look for a free name: {tried} names from {key} on are taken: look at the objects there")]
     NoFreeName {
         /// The first key.
         key: String,
         /// How many.
         tried: u32,
     },
-    /// Something else stands under the backup's name.
-    #[error("commit {key}: another object stands there: it was left alone, run the backup again")]
+    /// Another object has the backup's name.
+    #[error("commit {key}: another object has this name: it was left alone, run the backup again")]
     Foreign {
         /// The key.
         key: String,
     },
-    /// What S3 holds is not what was sent.
+    /// S3 holds other bytes than were sent.
     #[error("check {key}: {what}: it was deleted, run the backup again")]
     Mismatch {
         /// The key.
@@ -132,7 +128,7 @@ pub enum StorageError {
         /// What differs.
         what: String,
     },
-    /// What was to be committed is not what was sent.
+    /// The parts are not those that were made.
     #[error("commit {key}: {what}")]
     Inconsistent {
         /// The key.
@@ -140,7 +136,7 @@ pub enum StorageError {
         /// What differs.
         what: String,
     },
-    /// The store refuses parts that it has taken before, and they are not all of one size.
+    /// The store refuses parts that it has accepted before, and their sizes differ.
     #[error(
         "commit {key}: {last}: the parts grew with the dump, and this store may want them equal: set S3_EQUAL_PARTS=true"
     )]
@@ -150,16 +146,16 @@ pub enum StorageError {
         /// What the store said.
         last: Failure,
     },
-    /// The object that is being read is not there any more.
+    /// The object being read was replaced or deleted.
     #[error("read {key}: it was replaced or deleted while it was read: read it again")]
     Replaced {
         /// The key.
         key: String,
     },
-    /// A part that waited on disk cannot be sent.
+    /// A part on disk cannot be sent.
     #[error(transparent)]
     Spool(#[from] SpoolError),
-    /// S3 neither confirms nor denies that the object is there.
+    /// S3 does not say whether the object exists.
     #[error("commit {key}: S3 does not say whether it took the object ({last}): look for it with `list`")]
     Unknown {
         /// The key.
@@ -170,8 +166,8 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// The exit code that a command with this error ends with: a missing setting, a wrong one where the first request was
-    /// refused, else storage.
+    /// The exit code of a command with this error: missing setting, invalid S3 setting where the first request was refused,
+    /// else storage failed.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
@@ -192,7 +188,7 @@ impl StorageError {
         }
     }
 
-    /// Marks a refusal as the first thing that S3 said.
+    /// Marks a refusal as the answer to the first request.
     #[must_use]
     pub fn at_first_request(self) -> Self {
         match self {

@@ -1,21 +1,14 @@
 //! Listings, a page at a time: of objects, of open uploads, and of an upload's parts.
 //!
-//! Called by `destination`, `upkeep` and `upload`. A page that says that there are more, but not where, is a failure: nothing
-//! may be deleted or decided by a part of a listing. In which order a store lists is left to it.
+//! Called by `destination`, `upkeep` and `upload`. A page that is truncated without saying where the next one begins is
+//! a failure: nothing may be deleted or decided by a part of a listing. Any order of a listing is accepted.
 
 use aws_sdk_s3::primitives::DateTime as SdkTime;
 use aws_sdk_s3::types::Object;
 use chrono::{DateTime, Utc};
 
-use super::failure::{Failure, FailureKind};
+use super::failure::Failure;
 use super::requests::Bucket;
-
-/// S3's code for an object that is not there.
-const NO_SUCH_KEY: &str = "NoSuchKey";
-/// This program's own code for a listing that breaks off.
-pub(super) const BROKEN_LISTING: &str = "BrokenListing";
-/// This program's own code for a bucket that the store takes for an object.
-pub(super) const BUCKET_IS_KEY: &str = "BucketIsKey";
 
 /// An object in a listing.
 #[derive(Clone, Debug)]
@@ -25,7 +18,7 @@ pub(super) struct ListedObject {
     pub bytes: u64,
 }
 
-/// A page of objects, and where the next one begins; `None` behind the last.
+/// A page of objects, and the token of the next page.
 pub(super) type Page = (Vec<ListedObject>, Option<String>);
 
 /// An upload that is neither completed nor aborted.
@@ -33,37 +26,23 @@ pub(super) type Page = (Vec<ListedObject>, Option<String>);
 pub(super) struct OpenUpload {
     pub key: String,
     pub id: String,
-    /// When it was begun, where the store tells.
+    /// When it was started, if the store says so.
     pub initiated: Option<DateTime<Utc>>,
 }
 
-impl Failure {
-    /// Whether the answers were good, but less than all of them is known.
-    #[must_use]
-    pub fn is_broken_listing(&self) -> bool {
-        self.code == BROKEN_LISTING
-    }
-
-    /// Whether the bucket's address is that of an object to the store: its name stands in `S3_URL`, too.
-    #[must_use]
-    pub fn is_bucket_in_url(&self) -> bool {
-        self.code == BUCKET_IS_KEY
-    }
-}
-
 impl Bucket {
-    /// One page of a listing of the keys behind `first`, from the page `after` on.
+    /// One page of the keys after `first`, from the token `after` on.
     pub async fn list(&self, prefix: &str, first: Option<&str>, after: Option<String>) -> Result<Page, Failure> {
         let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix);
         let request = request.set_start_after(first.map(str::to_owned)).set_continuation_token(after.clone());
-        let answer = Box::pin(request.send()).await.map_err(|error| of_listing(error.into()))?;
+        let answer = Box::pin(request.send()).await.map_err(|error| Failure::from(error).of_listing())?;
         let token = answer.next_continuation_token.filter(|token| !token.is_empty());
         let next = next_page(answer.is_truncated, token, after.as_ref())?;
         let objects = answer.contents.unwrap_or_default().into_iter().map(listed);
         Ok((objects.collect::<Result<_, _>>()?, next))
     }
 
-    /// The open uploads of keys that begin with `prefix`, as far as the store tells.
+    /// The open uploads of keys that begin with `prefix`, as far as the store lists them.
     pub async fn open_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, Failure> {
         let mut found = Vec::new();
         let mut after: Option<(String, Option<String>)> = None;
@@ -86,7 +65,7 @@ impl Bucket {
         }
     }
 
-    /// Whether a part of an upload was written after a time; looks at pages of a thousand parts until it knows.
+    /// Whether a part of an upload was written after a time. Reads pages of a thousand parts until it knows.
     pub async fn is_written_after(&self, key: &str, id: &str, earliest: DateTime<Utc>) -> Result<bool, Failure> {
         let mut after = None;
         loop {
@@ -106,16 +85,8 @@ impl Bucket {
     }
 }
 
-/// A listing that is answered like the reading of an object.
-pub(super) fn of_listing(failure: Failure) -> Failure {
-    if failure.code == NO_SUCH_KEY {
-        return Failure { kind: FailureKind::Refused, code: BUCKET_IS_KEY.to_owned(), ..failure };
-    }
-    failure
-}
-
-/// Where the next page begins; `None` behind the last one. A store that says that there is more, but not where, or that it
-/// is at the same place again, has broken its listing off.
+/// The token of the next page; `None` after the last. A store that truncates a page without a token, or repeats the
+/// token, has broken off its listing.
 fn next_page<T: PartialEq>(
     is_truncated: Option<bool>,
     next: Option<T>,
@@ -126,27 +97,16 @@ fn next_page<T: PartialEq>(
     }
     match next {
         Some(next) if Some(&next) != this => Ok(Some(next)),
-        _ => Err(broken("the listing goes on, but the store does not say where")),
+        _ => Err(Failure::broken_listing("the listing goes on, but the store does not say where")),
     }
 }
 
-/// What a listing says of an object. A size that is not given is unknown, not zero: an empty backup is deleted before others.
+/// An object of a listing. A missing size is unknown, not zero: an empty backup is deleted before others.
 fn listed(object: Object) -> Result<ListedObject, Failure> {
     match (object.key, object.size.map(u64::try_from)) {
         (Some(key), Some(Ok(bytes))) => Ok(ListedObject { key, bytes }),
-        (Some(key), _) => Err(broken(&format!("the listing has no size of {key}"))),
-        (None, _) => Err(broken("the listing has an object without a name")),
-    }
-}
-
-fn broken(message: &str) -> Failure {
-    Failure {
-        kind: FailureKind::Refused,
-        code: BROKEN_LISTING.to_owned(),
-        message: message.to_owned(),
-        status: None,
-        request_id: None,
-        is_from_s3: true,
+        (Some(key), _) => Err(Failure::broken_listing(&format!("the listing has no size of {key}"))),
+        (None, _) => Err(Failure::broken_listing("the listing has an object without a name")),
     }
 }
 
@@ -159,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_page_that_says_so_is_the_last() {
+    fn only_a_page_marked_as_last_is_the_last() {
         assert_eq!(next_page(Some(false), Some("b"), None).ok(), Some(None));
         assert_eq!(next_page::<&str>(None, None, None).ok(), Some(None));
         assert_eq!(next_page(None, Some("b"), None).ok(), Some(Some("b")), "it says where it goes on");
@@ -169,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_is_not_given_is_not_zero() {
+    fn a_listing_without_a_size_is_broken() {
         let listed = |size| listed(Object::builder().key("k").set_size(size).build()).map(|object| object.bytes);
         assert_eq!(listed(Some(0)).ok(), Some(0));
         for size in [None, Some(-1)] {

@@ -1,7 +1,7 @@
-//! Fills an upload with its parts: from memory as they are sealed, or from the spool.
+//! Sends an upload's parts: from memory as they are sealed, or from the spool.
 //!
-//! From memory, the space in it bounds how many are in flight, and a slow S3 stops the pipeline. From the spool, the pipeline
-//! never waits for S3: parts are read when their turn comes, and leave room for those that are being made.
+//! From memory, the memory budget bounds the number in flight, and a slow S3 stops the pipeline. From the spool, the
+//! pipeline never waits for S3: parts are read from disk in their turn, and leave memory for those that are being made.
 
 use std::sync::Arc;
 
@@ -10,65 +10,33 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::pipeline::{PartMemory, PartPlan, Progress, SealedPart};
-use crate::spool::{SpoolError, SpooledPart};
+use crate::spool::{QueuedPart, Spool, SpoolError, SpooledPart};
 
 use super::StorageError;
 use super::lanes::Lanes;
-use super::part_store::PartStore;
-use super::requests::{Bucket, PartBody, TakenPart};
+use super::requests::{Bucket, PartBody, UploadedPart};
 use super::retry::Outage;
 use super::upload::Upload;
 
-/// A part on its way to S3.
-pub enum Outgoing {
-    /// In memory.
-    Sealed(SealedPart),
-    /// On disk.
-    Spooled(SpooledPart),
-}
-
-impl From<SpooledPart> for Outgoing {
-    fn from(part: SpooledPart) -> Self {
-        Self::Spooled(part)
-    }
-}
-
-impl From<SealedPart> for Outgoing {
-    fn from(part: SealedPart) -> Self {
-        Self::Sealed(part)
-    }
-}
-
-impl Outgoing {
-    /// How many parts may be on their way with this one. Those from disk wait there; one in memory has its room already.
-    fn most_at_once(&self, plan: &PartPlan) -> usize {
-        match self {
-            Self::Spooled(part) => plan.in_flight_from_disk(part.number) as usize,
-            Self::Sealed(_) => usize::MAX,
-        }
-    }
-}
-
 impl Upload {
-    /// Sends parts as they come, until there are no more.
+    /// Sends parts as they come, until the channel closes.
     ///
     /// # Errors
-    /// Where S3 refuses one, or takes none within the outage budget. Then the others are given up.
-    pub async fn send_parts<Part: Into<Outgoing>>(
+    /// Where S3 refuses a part, or accepts none within the outage budget. The others are cancelled.
+    pub async fn send_parts(
         &mut self,
-        mut parts: mpsc::UnboundedReceiver<Part>,
+        mut parts: mpsc::UnboundedReceiver<QueuedPart>,
         memory: &PartMemory,
         progress: &Progress,
     ) -> Result<(), StorageError> {
-        // Dropped with this call, and every part in flight with it.
+        // Dropping it cancels every part in flight.
         let mut in_flight = JoinSet::new();
         let lanes = Arc::new(Lanes::new(memory.plan().concurrency()));
         loop {
             tokio::select! {
                 part = parts.recv() => match part {
                     Some(part) => {
-                        let part = part.into();
-                        let most = part.most_at_once(memory.plan());
+                        let most = most_at_once(&part, memory.plan());
                         while in_flight.len() >= most {
                             if let Some(sent) = in_flight.join_next().await {
                                 self.take_in(sent, progress)?;
@@ -87,8 +55,8 @@ impl Upload {
         Ok(())
     }
 
-    /// A refusal of the parts with its likely cause, where they have grown: a store that wants them equal says so at the end
-    /// alone, and not in these words.
+    /// Adds the likely cause to a refusal of parts that have grown: a store that wants equal parts says so only at the
+    /// end, and not in these words.
     pub(super) fn because_of_sizes(&self, error: StorageError) -> StorageError {
         let mut sizes = self.parts.values().map(|part| part.bytes);
         let first = sizes.next().unwrap_or_default();
@@ -108,7 +76,7 @@ impl Upload {
             bucket: self.bucket.clone(),
             outage: Arc::clone(&self.outage),
             upload: (self.key.clone(), self.id.clone()),
-            store: self.store.clone(),
+            spool: self.spool.clone(),
             memory: memory.clone(),
             lanes: Arc::clone(lanes),
         }
@@ -125,46 +93,54 @@ impl Upload {
     }
 }
 
-type Sent = Result<(u32, TakenPart), StorageError>;
+/// How many parts may be in flight with this one. One on disk needs memory first; one in memory has it already.
+fn most_at_once(part: &QueuedPart, plan: &PartPlan) -> usize {
+    match part {
+        QueuedPart::Spooled(part) => plan.in_flight_from_disk(part.number) as usize,
+        QueuedPart::Sealed(_) => usize::MAX,
+    }
+}
 
-/// Takes one part to S3.
+type Sent = Result<(u32, UploadedPart), StorageError>;
+
+/// Sends one part to S3.
 struct PartUploader {
     bucket: Bucket,
     outage: Arc<Outage>,
     upload: (String, String),
-    store: PartStore,
+    spool: Option<Arc<Spool>>,
     memory: PartMemory,
     lanes: Arc<Lanes>,
 }
 
 impl PartUploader {
-    async fn send(self, part: Outgoing) -> Sent {
+    async fn send(self, part: QueuedPart) -> Sent {
         match part {
-            Outgoing::Sealed(SealedPart { number, bytes, digest }) => {
+            QueuedPart::Sealed(SealedPart { number, bytes, digest }) => {
                 Ok((number, self.put(PartBody { number, bytes, digest }).await?))
             }
-            Outgoing::Spooled(part) => self.send_spooled(part).await,
+            QueuedPart::Spooled(part) => self.send_spooled(part).await,
         }
     }
 
     async fn send_spooled(&self, part: SpooledPart) -> Sent {
-        let PartStore::Spool(spool) = &self.store else { return Err(SpoolError::GivenUp.into()) };
+        let Some(spool) = &self.spool else { return Err(SpoolError::GivenUp.into()) };
         let (number, digest) = (part.number, part.digest.clone());
         let buffer = self.memory.take(part.bytes.min(self.memory.plan().size_of(number))).await;
         let bytes = spool.read(part, buffer).await?;
         let taken = self.put(PartBody { number, bytes, digest }).await?;
-        // Without this note the next run sends the part again: no more than time is lost.
+        // Without this record the next run sends the part again, which costs time only.
         if let Err(error) = spool.uploaded(number, taken.etag.clone()).await {
-            tracing::debug!(part = number, error = %crate::error_chain::Chain(&error), "the part is not noted as taken");
+            tracing::debug!(part = number, error = %crate::error_chain::Chain(&error), "the spool has no record of the uploaded part");
         }
         Ok((number, taken))
     }
 
-    async fn put(&self, part: PartBody) -> Result<TakenPart, StorageError> {
+    async fn put(&self, part: PartBody) -> Result<UploadedPart, StorageError> {
         let began = Instant::now();
         let (key, id) = &self.upload;
         let attempt = || self.lanes.send(self.bucket.upload_part(key, id, &part));
-        let taken = self.outage.persist_while_moving("upload a part", attempt).await?;
+        let taken = self.outage.retry_while_moving("upload a part", attempt).await?;
         let elapsed_ms = began.elapsed().as_millis();
         tracing::debug!(part = part.number, bytes = taken.bytes, elapsed_ms, "part uploaded");
         Ok(taken)

@@ -1,7 +1,7 @@
-//! Tries each S3 request that a backup needs, on one fixed key below the path, and cleans up behind itself.
+//! Tests each S3 request that a backup needs, on one fixed key below the path, and removes what it wrote.
 //!
-//! `check` calls one method after the other. The key is never a backup's, and nothing is ever completed here: Complete belongs
-//! to [`super::Upload::commit`] alone. Whatever ends a check, [`Probe::clean_up`] is the last thing it calls.
+//! `check` calls one method after the other. The key is never a backup's, and no upload is completed: Complete belongs
+//! to [`super::Upload::commit`] alone. [`Probe::clean_up`] is the last call, however the check ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,23 +11,19 @@ use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use md5::{Digest, Md5};
 use tokio::time::timeout;
 
-use crate::pipeline::{PartChecksum, PartDigest};
+use crate::pipeline::PartChecksum;
 
-use super::download::Small;
 use super::failure::Failure;
-use super::pages::of_listing;
-use super::requests::Beginning;
-use super::requests::{Bucket, PartBody};
+use super::requests::{Bucket, NewUpload, PartBody, SmallObject};
 use super::retry::Outage;
 use super::upload::ABORT_DEADLINE;
-use super::{Destination, PartStore, StorageError};
+use super::{Destination, StorageError};
 
-/// The probe object's file name: begins and ends as no backup does.
+/// The probe object's file name: no backup begins or ends like this.
 pub const PROBE_NAME: &str = "pg-s3-backup-check-probe";
-/// What the probe object and the probe part hold.
+/// The content of the probe object and the probe part.
 const CONTENT: &[u8] = b"written by pg-s3-backup check, which deletes it again\n";
 
 /// The probes of one check.
@@ -37,34 +33,33 @@ pub struct Probe {
     outage: Arc<Outage>,
     checksum: PartChecksum,
     key: String,
-    left: Mutex<Left>,
+    leftovers: Mutex<Leftovers>,
 }
 
-/// What may be in the bucket because of this check.
+/// What this check may have left in the bucket.
 #[derive(Debug, Default)]
-struct Left {
+struct Leftovers {
     has_object: bool,
     upload: Option<String>,
-    /// An upload was asked for whose id never came.
+    /// An upload was requested, and its id did not arrive.
     has_unknown_upload: bool,
 }
 
-/// What came of looking at the bucket for the first time.
+/// The result of the first request.
 #[derive(Debug)]
 pub struct FirstLook {
     /// The listing.
     pub listed: Result<(), StorageError>,
-    /// How far the store's clock is ahead of this machine's, where any answer said.
+    /// How far the store's clock is ahead of this machine's, if an answer had a date.
     pub clock_ahead: Option<TimeDelta>,
 }
 
 impl Destination {
-    /// The probes of this destination; sends nothing yet.
+    /// The probes of this destination; sends nothing.
     #[must_use]
     pub fn probe(&self) -> Probe {
-        let (bucket, outage) = self.parts();
-        let (checksum, key) = (self.checksum(), self.key(PROBE_NAME));
-        Probe { bucket, outage, checksum, key, left: Mutex::default() }
+        let (bucket, outage) = (self.bucket.clone(), Arc::clone(&self.outage));
+        Probe { bucket, outage, checksum: self.checksum(), key: self.key(PROBE_NAME), leftovers: Mutex::default() }
     }
 }
 
@@ -75,21 +70,21 @@ impl Probe {
         &self.key
     }
 
-    /// Lists, and reads the store's clock off the answer, whatever it is.
+    /// Lists, and reads the store's clock from the answer, even from a refusal.
     pub async fn list(&self) -> FirstLook {
         let clock = AnswerClock::default();
         let request = || self.bucket.list_one(&self.key, clock.clone());
-        let listed = self.outage.persist("list the backups", request).await;
+        let listed = self.outage.retry("list the backups", request).await;
         FirstLook { listed, clock_ahead: clock.ahead() }
     }
 
-    /// DELETE of the key, whether or not something stands there.
+    /// DELETE of the key, whether or not there is an object.
     ///
     /// # Errors
-    /// As every probe: refused, or not answered well within the outage budget.
+    /// As every probe: refused, or not answered within the outage budget.
     pub async fn delete(&self) -> Result<(), StorageError> {
-        self.outage.persist("delete the probe", || self.bucket.delete(&self.key)).await?;
-        self.left().has_object = false;
+        self.outage.retry("delete the probe", || self.bucket.delete(&self.key)).await?;
+        self.leftovers().has_object = false;
         Ok(())
     }
 
@@ -98,59 +93,54 @@ impl Probe {
     /// # Errors
     /// As [`Self::delete`].
     pub async fn put(&self) -> Result<(), StorageError> {
-        // Before the answer: a lost one may have taken effect.
-        self.left().has_object = true;
+        // Set before the answer: a lost one may have taken effect.
+        self.leftovers().has_object = true;
         let put = || self.bucket.put(&self.key, Bytes::from_static(CONTENT), "text/plain");
-        let outcome = self.outage.persist("write the probe", put).await;
+        let outcome = self.outage.retry("write the probe", put).await;
         if matches!(outcome, Err(StorageError::Refused { .. })) {
-            self.left().has_object = false;
+            self.leftovers().has_object = false;
         }
         outcome
     }
 
-    /// HEAD of what was put; whether it is that.
+    /// HEAD of the probe object; whether it is what was written.
     ///
     /// # Errors
     /// As [`Self::delete`].
     pub async fn head(&self) -> Result<bool, StorageError> {
-        let head = self.outage.persist("look at the probe", || self.bucket.head(&self.key)).await?;
+        let head = self.outage.retry("look at the probe", || self.bucket.head(&self.key)).await?;
         Ok(head.is_some_and(|head| head.bytes.is_none_or(|bytes| bytes == CONTENT.len() as u64)))
     }
 
-    /// GET of what was put; whether it is that.
+    /// GET of the probe object; whether it is what was written.
     ///
     /// # Errors
     /// As [`Self::delete`].
     pub async fn get(&self) -> Result<bool, StorageError> {
-        let body = self.outage.persist("read the probe", || self.bucket.get(&self.key, CONTENT.len())).await?;
-        Ok(matches!(body, Small::Complete(body) if body == CONTENT))
+        let body = self.outage.retry("read the probe", || self.bucket.get(&self.key, CONTENT.len())).await?;
+        Ok(matches!(body, SmallObject::Complete(body) if body == CONTENT))
     }
 
-    /// Begins a multipart upload as a backup does: with its storage class, encryption and checksum.
+    /// Starts a multipart upload as a backup does: with its storage class, encryption and checksum.
     ///
     /// # Errors
     /// As [`Self::delete`].
     pub async fn begin_upload(&self) -> Result<(), StorageError> {
-        self.left().has_unknown_upload = true;
+        self.leftovers().has_unknown_upload = true;
         let ambiguous = AtomicBool::new(false);
-        let with = Beginning {
-            key: self.key.clone(),
-            run_id: "check".to_owned(),
-            is_partial: false,
-            checksum: self.checksum,
-            store: PartStore::Memory,
-        };
+        let with =
+            NewUpload { key: self.key.clone(), run_id: "check".to_owned(), is_partial: false, checksum: self.checksum };
         let create = || async {
             let created = self.bucket.create_upload(&with).await;
             ambiguous.fetch_or(created.as_ref().is_err_and(Failure::is_ambiguous), Ordering::Relaxed);
             created
         };
-        let created = self.outage.persist("begin the upload", create).await;
+        let created = self.outage.retry("begin the upload", create).await;
         if matches!(created, Ok(_) | Err(StorageError::Refused { .. })) {
-            self.left().has_unknown_upload = ambiguous.into_inner();
+            self.leftovers().has_unknown_upload = ambiguous.into_inner();
         }
         let created = created?;
-        self.left().upload = Some(created.id.clone());
+        self.leftovers().upload = Some(created.id.clone());
         self.bucket.confirm_encryption(&created)
     }
 
@@ -159,10 +149,10 @@ impl Probe {
     /// # Errors
     /// As [`Self::delete`].
     pub async fn upload_part(&self) -> Result<(), StorageError> {
-        let Some(id) = self.left().upload.clone() else { return Ok(()) };
+        let Some(id) = self.leftovers().upload.clone() else { return Ok(()) };
         let part = self.part();
         self.outage
-            .persist_while_moving("upload a part", || self.bucket.upload_part(&self.key, &id, &part))
+            .retry_while_moving("upload a part", || self.bucket.upload_part(&self.key, &id, &part))
             .await
             .map(drop)
     }
@@ -172,15 +162,15 @@ impl Probe {
     /// # Errors
     /// As [`Self::delete`].
     pub async fn abort_upload(&self) -> Result<(), StorageError> {
-        let Some(id) = self.left().upload.clone() else { return Ok(()) };
-        self.outage.persist("abort the upload", || self.bucket.abort(&self.key, &id)).await?;
-        self.left().upload = None;
+        let Some(id) = self.leftovers().upload.clone() else { return Ok(()) };
+        self.outage.retry("abort the upload", || self.bucket.abort(&self.key, &id)).await?;
+        self.leftovers().upload = None;
         Ok(())
     }
 
-    /// Takes away what the probes may have left, within a deadline; what cannot be removed is logged.
+    /// Removes what the probes may have left, within a deadline, and logs what it cannot remove.
     pub async fn clean_up(&self) {
-        let Left { has_object, upload, has_unknown_upload } = std::mem::take(&mut *self.left());
+        let Leftovers { has_object, upload, has_unknown_upload } = std::mem::take(&mut *self.leftovers());
         let cleaning = async {
             if has_object && let Err(error) = self.bucket.delete(&self.key).await {
                 tracing::warn!(key = self.key, %error, "the probe object is left behind: delete it");
@@ -199,7 +189,7 @@ impl Probe {
         }
     }
 
-    /// Aborts the uploads of the probe's key, whose ids never came. No backup has that key, so at worst one is another check's.
+    /// Aborts the uploads of the probe's key with unknown ids. No backup has that key; at worst one is another check's.
     async fn abort_unknown(&self) {
         let uploads = self.bucket.open_uploads(&self.key).await.unwrap_or_else(|error| {
             tracing::warn!(key = self.key, %error, "cannot look for an upload that a lost answer left behind");
@@ -212,32 +202,25 @@ impl Probe {
         }
     }
 
-    fn left(&self) -> std::sync::MutexGuard<'_, Left> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    fn leftovers(&self) -> std::sync::MutexGuard<'_, Leftovers> {
+        self.leftovers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn part(&self) -> PartBody {
-        let digest = match self.checksum {
-            PartChecksum::Md5 => PartDigest::Md5(Md5::digest(CONTENT).into()),
-            PartChecksum::Crc64Nvme => {
-                PartDigest::Crc64Nvme(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, CONTENT))
-            }
-            PartChecksum::None => PartDigest::None,
-        };
-        PartBody { number: 1, bytes: Bytes::from_static(CONTENT), digest }
+        PartBody { number: 1, bytes: Bytes::from_static(CONTENT), digest: self.checksum.of(CONTENT) }
     }
 }
 
 impl Bucket {
-    /// One entry of a listing at most; `clock` sees the answer.
+    /// Lists at most one entry; `clock` reads the answer's date.
     async fn list_one(&self, prefix: &str, clock: AnswerClock) -> Result<(), Failure> {
         let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).max_keys(1);
         let listed = Box::pin(request.customize().interceptor(clock).send()).await;
-        listed.map(drop).map_err(|error| of_listing(error.into()))
+        listed.map(drop).map_err(|error| Failure::from(error).of_listing())
     }
 }
 
-/// Reads the `Date` of an answer, be it a refusal, at the moment at which it comes.
+/// Reads the `Date` of an answer, even of a refusal, when it arrives.
 #[derive(Clone, Debug, Default)]
 struct AnswerClock(Arc<Mutex<Option<TimeDelta>>>);
 

@@ -1,7 +1,7 @@
-//! One closed range of an object: asked for, and asked for again from where it broke off.
+//! One closed range of an object. Requests the rest again where an answer breaks off.
 //!
-//! Used by [`super::download`], several at once. All of them share one budget for what never gets on, so that as long as any
-//! of them does, there is no outage; those that get on soon end, because none runs far ahead of the first.
+//! Used by [`super::download`], several at once. All ranges share one outage budget: while any of them progresses,
+//! there is no outage. Those that progress end soon, because none runs far ahead of the first.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,21 +16,22 @@ use tokio::time::Instant;
 use super::StorageError;
 use super::failure::{Failure, FailureKind};
 use super::head::run_id;
-use super::requests::{Bucket, damaged};
+use super::requests::Bucket;
 use super::retry::Outage;
 
 pub(super) const READ: &str = "read the backup";
-/// HTTP's status for a range that begins after an object's end, as every range of an empty one does.
+/// HTTP's status for a range after an object's end. Every range of an empty object is one.
 const NO_SUCH_RANGE: u16 = 416;
-/// Pause before a body that broke off is asked for again; the outage budget bounds how often nothing comes.
+/// Pause before a body that broke off is requested again; the outage budget bounds the number.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The object that ranges are read of.
+/// The object being read.
 #[derive(Debug)]
 pub(super) struct Source {
     pub bucket: Bucket,
     pub outage: Arc<Outage>,
-    /// For bodies that break off: S3 answers each new request well, which must not make one that never gets on go on for ever.
+    /// The budget of bodies that break off. Each new request is answered, which must not let a body that never
+    /// progresses go on for ever.
     pub progress: Outage,
     pub key: String,
     pub etag: Option<String>,
@@ -39,12 +40,12 @@ pub(super) struct Source {
     pub last_modified: Option<DateTime<Utc>>,
 }
 
-/// What is left to read of a range.
+/// The rest of a range.
 #[derive(Debug)]
 pub(super) struct RangeReader {
     pub source: Arc<Source>,
     pub range: Range<u64>,
-    /// The answer that is being read, where there is one.
+    /// The answer being read, if any.
     pub body: Option<ByteStream>,
 }
 
@@ -58,21 +59,21 @@ pub(super) struct Opened {
     pub bytes: u64,
     /// When the store says that the object was written.
     pub last_modified: Option<DateTime<Utc>>,
-    /// The byte that the body begins with.
+    /// The offset of the body's first byte.
     pub from: u64,
-    /// The store sends the range alone.
+    /// The store sent the range alone.
     pub is_range: bool,
 }
 
 impl Source {
-    /// Whether an answer is of the object that the first one was of.
+    /// Whether an answer is of the same object as the first.
     fn is_of(&self, opened: &Opened) -> bool {
         opened.etag == self.etag && opened.run_id == self.run_id && opened.bytes == self.bytes
     }
 }
 
 impl RangeReader {
-    /// Hands the pieces on, up to the last or to what ends the reading.
+    /// Sends the pieces on, up to the last or to the first error.
     pub async fn run(mut self, pieces: mpsc::Sender<Result<Bytes, StorageError>>) {
         while let Some(piece) = self.next().await.transpose() {
             let has_failed = piece.is_err();
@@ -108,10 +109,10 @@ impl RangeReader {
             None => self.ask().await?,
         };
         let piece = match body.next().await {
-            None => Err(damaged("the body ended early")),
-            Some(Err(error)) => Err(damaged(&crate::error_chain::Chain(&error).to_string())),
+            None => Err(Failure::damaged("the body ended early")),
+            Some(Err(error)) => Err(Failure::damaged(&crate::error_chain::Chain(&error).to_string())),
             Some(Ok(piece)) if piece.len() as u64 > self.range.end - self.range.start => {
-                Err(damaged("the body is longer than the range"))
+                Err(Failure::damaged("the body is longer than the range"))
             }
             Some(Ok(piece)) => Ok(piece),
         };
@@ -119,14 +120,14 @@ impl RangeReader {
         Ok(piece)
     }
 
-    /// Asks for what is left of the range, of the very same object.
+    /// Requests the rest of the range, of the same object.
     async fn ask(&self) -> Result<ByteStream, StorageError> {
         let Source { bucket, outage, key, etag, .. } = &*self.source;
         tracing::debug!(key, from = self.range.start, to = self.range.end, "reading a range of the backup");
         let replaced = || StorageError::Replaced { key: key.clone() };
         let open = || bucket.open_range(key, Some(self.range.clone()), etag.as_deref());
-        match outage.persist(READ, open).await {
-            // A store that passes over the condition or the range is caught here.
+        match outage.retry(READ, open).await {
+            // A store that ignores the condition or the range is caught here.
             Ok(Some(opened)) if opened.from == self.range.start && self.source.is_of(&opened) => Ok(opened.body),
             Ok(_) => Err(replaced()),
             Err(StorageError::Refused { failure, .. }) if failure.kind == FailureKind::Exists => Err(replaced()),
@@ -136,7 +137,7 @@ impl RangeReader {
 }
 
 impl Bucket {
-    /// GET of an object's first range, or of all of an empty one.
+    /// GET of an object's first range; of the complete object where it is empty.
     pub async fn open(&self, key: &str, first: Range<u64>) -> Result<Option<Opened>, Failure> {
         match self.open_range(key, Some(first), None).await {
             Err(failure) if failure.status == Some(NO_SUCH_RANGE) => self.open_range(key, None, None).await,
@@ -144,7 +145,7 @@ impl Bucket {
         }
     }
 
-    /// GET of a range of an object, if it still is the one with this ETag.
+    /// GET of a range of an object, if it still has this ETag.
     async fn open_range(
         &self,
         key: &str,
@@ -156,11 +157,11 @@ impl Bucket {
         match Box::pin(request.send()).await.map_err(Failure::from) {
             Ok(answer) => {
                 let length = answer.content_length.and_then(|length| u64::try_from(length).ok());
-                // An answer without a length (Google and R2 leave it out where they might pack the body) has one in its range.
+                // Google and R2 omit the length where they might compress the body; the range has it.
                 let range = answer.content_range.as_deref().and_then(ContentRange::parse);
                 let ContentRange { from, of } = range
                     .or_else(|| Some(ContentRange { from: 0, of: length? }))
-                    .ok_or_else(|| damaged("the answer has no length"))?;
+                    .ok_or_else(|| Failure::damaged("the answer has no length"))?;
                 Ok(Some(Opened {
                     run_id: answer.metadata.as_ref().and_then(run_id),
                     body: answer.body,
@@ -177,7 +178,7 @@ impl Bucket {
     }
 }
 
-/// What `Content-Range: bytes 100-199/200` says.
+/// The content of `Content-Range: bytes 100-199/200`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ContentRange {
     from: u64,

@@ -1,7 +1,7 @@
-//! Reads a committed object back, where the store does not confirm what was sent.
+//! Reads a committed object back, where the store's data differ from what was sent.
 //!
-//! Called by `commit`, which deletes an object that holds other bytes. So that a proxy's answer in its place costs no backup,
-//! it takes two equal answers that are provably of this object.
+//! Called by `commit`, which deletes an object with other bytes. A proxy may answer in the store's place, so it takes
+//! two equal answers that are provably of this object.
 
 use std::sync::Arc;
 
@@ -16,25 +16,24 @@ use super::download::Download;
 use super::failure::Failure;
 use super::head::Head;
 use super::range::READ;
-use super::requests::damaged;
 use super::upload::Upload;
 
-/// Readings that do not agree with what was sent, at most.
+/// Most readings that differ from what was sent.
 const READINGS: u32 = 3;
 
-/// What reading the object back came to.
+/// The result of reading the object back.
 pub(super) enum ReadBack {
-    /// It is what was sent.
+    /// It holds what was sent.
     Same,
-    /// It is something else.
+    /// It holds other bytes.
     Other,
-    /// The answers are something else, but not provably this object.
+    /// The answers hold other bytes, but are not provably of this object.
     Unproven,
-    /// These credentials may not read.
+    /// The credentials lack the permission to read.
     Denied(Failure),
 }
 
-/// What one reading came to.
+/// The result of one reading.
 enum Reading {
     Same,
     /// The object has this sha256.
@@ -44,7 +43,7 @@ enum Reading {
 }
 
 impl Upload {
-    /// Reads the object from first to last byte, which HEAD said this of.
+    /// Reads the object of this HEAD from its first to its last byte.
     ///
     /// # Errors
     /// Where the object cannot be read within the outage budget.
@@ -57,16 +56,13 @@ impl Upload {
         tracing::warn!(
             key = self.key,
             difference = why,
-            "the store does not confirm what was sent: reading the backup back"
+            "the store's data differ from what was sent: reading the backup back"
         );
         let mut before = None;
         for nth in 1..=READINGS {
             match self.read_once(verified, head).await? {
                 Reading::Same => {
-                    tracing::warn!(
-                        key = self.key,
-                        "the backup was read back and is what was sent, whatever the store says of it"
-                    );
+                    tracing::warn!(key = self.key, "the backup was read back and is what was sent");
                     return Ok(ReadBack::Same);
                 }
                 Reading::Denied(failure) => return Ok(ReadBack::Denied(failure)),
@@ -107,16 +103,16 @@ impl Upload {
         })
     }
 
-    /// GET of an object that HEAD has found: some stores take their time to show what they have.
+    /// GET of an object that HEAD has found: some stores show an object late.
     async fn open(&self) -> Result<Download, StorageError> {
-        let outage = self.outage.afresh();
+        let outage = self.outage.separate();
         loop {
             let began = Instant::now();
             let opened = Download::open(self.bucket.clone(), Arc::clone(&self.outage), self.key.clone()).await?;
             if let Some(download) = opened {
                 return Ok(download);
             }
-            outage.wait(READ, began, damaged("HEAD finds the object, but GET does not"), PAUSE).await?;
+            outage.wait(READ, began, Failure::damaged("HEAD finds the object, but GET does not"), PAUSE).await?;
         }
     }
 }

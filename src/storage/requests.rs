@@ -1,7 +1,7 @@
-//! One function for each S3 request that this program sends; each is one call with one [`Failure`].
+//! One function for each S3 request, each a single call with a single [`Failure`].
 //!
-//! Called by `upload`, `commit` and `destination`, through `retry` where a failure may pass. None has a deadline as long as its
-//! bytes move (`watchdog`). `head` and `complete` have the two that need more words.
+//! Called by `upload`, `commit` and `destination`, through `retry` where a failure may pass. No request has a deadline
+//! while its bytes move (`watchdog`). `head` and `complete` hold those two requests.
 
 use std::time::Duration;
 
@@ -13,20 +13,20 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, ServerSideEncryption, StorageClass};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use md5::{Digest, Md5};
 
+use crate::error_chain::Chain;
 use crate::pipeline::{PartChecksum, PartDigest};
 
 use super::failure::{Failure, FailureKind};
-use super::part_store::PartStore;
 use super::settings::{AtRest, Encryption};
 
-/// A gzip file: `Content-Encoding` would make clients unpack it on the way.
+/// A gzip file; a `Content-Encoding` would make clients decompress it.
 const CONTENT_TYPE: &str = "application/gzip";
-/// Name of the metadata entry that says whose upload an object is. Letters alone: Azure takes no others.
+/// Name of the metadata entry with the run's id. Letters alone: Azure allows no others.
 pub(super) const RUN_ID: &str = "runid";
-/// Name of the one that an object has which holds a part of its database only; its value is `true`.
+/// Name of the metadata entry of an object that holds a part of its database only; its value is `true`.
 pub(super) const PARTIAL: &str = "partial";
 
 /// The bucket and the client for it.
@@ -36,7 +36,7 @@ pub(super) struct Bucket {
     pub name: String,
     pub request_timeout: Duration,
     pub at_rest: AtRest,
-    /// What parts carry to the store.
+    /// The checksum of parts.
     pub checksum: PartChecksum,
 }
 
@@ -48,41 +48,50 @@ pub(super) struct PartBody {
     pub digest: PartDigest,
 }
 
-/// What the store answered to a part.
+/// A part that the store has accepted.
 #[derive(Clone, Debug)]
-pub(super) struct TakenPart {
+pub(super) struct UploadedPart {
     pub etag: String,
     pub digest: PartDigest,
     pub bytes: u64,
 }
 
-/// What the store answered to CreateMultipartUpload.
+/// An object that is read into memory, if it is small enough.
+#[derive(Clone, Debug)]
+pub(super) enum SmallObject {
+    /// There is none.
+    Absent,
+    /// All of it.
+    Complete(Bytes),
+    /// It has more bytes than the caller allows.
+    TooLarge,
+}
+
+/// The store's answer to CreateMultipartUpload.
 #[derive(Clone, Debug)]
 pub(super) struct Created {
     pub id: String,
-    /// How it will encrypt the object, in its own words.
+    /// The encryption that the store names.
     pub encryption: Option<String>,
 }
 
-/// What an upload is begun with.
+/// The parameters of an upload.
 #[derive(Clone, Debug)]
-pub struct Beginning {
+pub struct NewUpload {
     /// The object's key.
     pub key: String,
     /// The run's id, for the object's metadata.
     pub run_id: String,
-    /// The dump leaves a part of its database out, which the object's metadata says, too: its manifest may get lost.
+    /// The dump leaves a part of its database out. The object's metadata records it, because its manifest may get lost.
     pub is_partial: bool,
-    /// What its parts carry.
+    /// The checksum of its parts.
     pub checksum: PartChecksum,
-    /// Where its parts are kept.
-    pub store: PartStore,
 }
 
-// Each request's future is boxed: the SDK's are 17 KB each, and would add up in every caller's.
+// Each request's future is boxed: the SDK's have 17 KB each, which every caller's future would contain.
 impl Bucket {
-    /// Begins an upload; its id, and the encryption that the store confirms.
-    pub async fn create_upload(&self, with: &Beginning) -> Result<Created, Failure> {
+    /// Starts an upload.
+    pub async fn create_upload(&self, with: &NewUpload) -> Result<Created, Failure> {
         let mut request = self
             .client
             .create_multipart_upload()
@@ -99,13 +108,13 @@ impl Bucket {
         if with.checksum == PartChecksum::Crc64Nvme {
             request = request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject);
         }
-        // Not idempotent: a repeated one leaves an upload behind, so each attempt must be seen by the caller.
-        let answer = Box::pin(request.customize().config_override(once()).send()).await?;
-        let id = answer.upload_id.ok_or_else(|| damaged("the answer has no upload id"))?;
+        // Without the SDK's retries: a repeated one leaves an upload behind, so the caller must see each attempt.
+        let answer = Box::pin(request.customize().config_override(without_sdk_retries()).send()).await?;
+        let id = answer.upload_id.ok_or_else(|| Failure::damaged("the answer has no upload id"))?;
         Ok(Created { id, encryption: answer.server_side_encryption.map(|encryption| encryption.as_str().to_owned()) })
     }
 
-    pub async fn upload_part(&self, key: &str, id: &str, part: &PartBody) -> Result<TakenPart, Failure> {
+    pub async fn upload_part(&self, key: &str, id: &str, part: &PartBody) -> Result<UploadedPart, Failure> {
         let number = i32::try_from(part.number).unwrap_or(i32::MAX);
         let request = self.client.upload_part().bucket(&self.name).key(key).upload_id(id).part_number(number);
         let request = match &part.digest {
@@ -114,15 +123,17 @@ impl Bucket {
             PartDigest::None => request,
         };
         let bytes = part.bytes.len() as u64;
-        // Bytes in memory are sent with a plain checksum header (FACTS §1). Once: before it goes out again, fewer may be due.
-        let request = request.body(ByteStream::from(part.bytes.clone())).customize().config_override(once());
+        // Bytes in memory are sent with a plain checksum header. Without the SDK's retries: fewer parts may be due by
+        // then.
+        let request =
+            request.body(ByteStream::from(part.bytes.clone())).customize().config_override(without_sdk_retries());
         let answer = Box::pin(request.send()).await?;
         if is_other(&answer, &part.digest, &part.bytes).await {
-            return Err(damaged("the store's checksum of the part is not that of what was sent"));
+            return Err(Failure::damaged("the store's checksum of the part is not that of what was sent"));
         }
-        // A success without an ETag is none: an error may be inside, which the SDK does not look for here.
-        let etag = answer.e_tag.ok_or_else(|| damaged("the answer has no ETag"))?;
-        Ok(TakenPart { etag, digest: part.digest.clone(), bytes })
+        // A success without an ETag may have an error inside, which the SDK does not check here.
+        let etag = answer.e_tag.ok_or_else(|| Failure::damaged("the answer has no ETag"))?;
+        Ok(UploadedPart { etag, digest: part.digest.clone(), bytes })
     }
 
     pub async fn abort(&self, key: &str, id: &str) -> Result<(), Failure> {
@@ -133,9 +144,33 @@ impl Bucket {
         }
     }
 
+    /// A small object's bytes, unless it has more than `most`, which are never in memory.
+    pub async fn get(&self, key: &str, most: usize) -> Result<SmallObject, Failure> {
+        let request = self.client.get_object().bucket(&self.name).key(key);
+        let mut answer = match Box::pin(request.send()).await.map_err(Failure::from) {
+            Ok(answer) => answer,
+            Err(failure) if failure.kind == FailureKind::NotFound => return Ok(SmallObject::Absent),
+            Err(failure) => return Err(failure),
+        };
+        let length = answer.content_length.and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+        if length > most {
+            return Ok(SmallObject::TooLarge);
+        }
+        let mut body = BytesMut::with_capacity(length);
+        while let Some(piece) = answer.body.next().await {
+            let piece = piece.map_err(|error| Failure::damaged(&Chain(&error).to_string()))?;
+            // A store may omit the length.
+            if body.len() + piece.len() > most {
+                return Ok(SmallObject::TooLarge);
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(SmallObject::Complete(body.freeze()))
+    }
+
     pub async fn put(&self, key: &str, body: Bytes, content_type: &str) -> Result<(), Failure> {
         let md5: [u8; 16] = Md5::digest(&body).into();
-        // What lies beside a backup is encrypted as it is, but stays STANDARD: it is read often.
+        // A sidecar is encrypted like its backup, but stays STANDARD: it is read often.
         let request = self.client.put_object().bucket(&self.name).key(key).content_type(content_type);
         let request =
             request.set_server_side_encryption(self.encryption()).set_ssekms_key_id(self.at_rest.kms_key.clone());
@@ -152,48 +187,41 @@ impl Bucket {
     }
 }
 
-/// Whether the store's answer to a part shows that it holds other bytes than were sent. Some stores look at no checksum
-/// that they do not know (FACTS §2), and with `S3_CHECKSUM=none` there is none to look at.
+/// Whether the store's answer to a part shows that it holds other bytes. Some stores ignore a checksum that they do not
+/// know, and with `S3_CHECKSUM=none` there is none.
 async fn is_other(answer: &UploadPartOutput, digest: &PartDigest, bytes: &Bytes) -> bool {
     if let (PartDigest::Crc64Nvme(crc), Some(theirs)) = (digest, answer.checksum_crc64_nvme()) {
         return theirs != crc64_text(*crc);
     }
-    // Unencrypted, a part's ETag is the MD5 of what the store holds; other ETags say nothing.
+    // The ETag of an unencrypted part is the MD5 of the stored bytes; other ETags prove nothing.
     let etag = answer.e_tag().unwrap_or_default().trim_matches('"');
-    let looks_like_md5 = etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !looks_like_md5 || answer.server_side_encryption().is_some() {
+    if !is_md5(etag) || answer.server_side_encryption().is_some() {
         return false;
     }
     let md5 = match digest {
         PartDigest::Md5(md5) => Some(*md5),
         PartDigest::Crc64Nvme(_) | PartDigest::None => {
             let bytes = bytes.clone();
-            // A second for a part of 600 MiB: not between other requests.
+            // A part of 600 MiB takes a second: not on a thread of the runtime.
             tokio::task::spawn_blocking(move || Md5::digest(&bytes).into()).await.ok()
         }
     };
     md5.is_none_or(|md5: [u8; 16]| !etag.eq_ignore_ascii_case(&hex::encode(md5)))
 }
 
-/// As S3 writes a CRC-64: big-endian, in base64.
+/// Whether a text may be an MD5: 32 hexadecimal digits.
+pub(super) fn is_md5(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// A CRC-64 as S3 writes it: big-endian, in base64.
 pub(super) fn crc64_text(crc: u64) -> String {
     BASE64_STANDARD.encode(crc.to_be_bytes())
 }
 
 /// Without the SDK's own retries.
-pub(super) fn once() -> Builder {
+pub(super) fn without_sdk_retries() -> Builder {
     Builder::new().retry_config(RetryConfig::disabled())
-}
-
-pub(super) fn damaged(what: &str) -> Failure {
-    Failure {
-        kind: FailureKind::Passing,
-        code: "DamagedAnswer".to_owned(),
-        message: what.to_owned(),
-        status: None,
-        request_id: None,
-        is_from_s3: false,
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
-//! The outer of two retry layers: waits an outage out, until its budget is used up.
+//! The outer of two retry layers: waits for the end of an outage, until its budget is used up.
 //!
-//! The SDK tries most requests three times within seconds, and its token bucket empties after about 50 timeouts (FACTS
-//! §1). Around it stands this loop, shared by all requests of a run: as long as any of them succeeds, there is no
-//! outage. Every request of `upload`, `commit` and `destination` goes through it.
+//! The SDK tries most requests three times within seconds, and its token bucket is empty after about 50 timeouts. This
+//! loop is around it, for every request of `upload`, `commit` and `destination`. The requests of a run share it: while
+//! any of them succeeds, there is no outage.
 //!
-//! An outage begins when something moved last in the first attempt that failed, and ends with a success. It ends the run at its
-//! budget, or within one request timeout after it: then an attempt goes on only while its bytes move (`watchdog`). Bytes that
-//! move are no success: S3 may refuse all that it takes. Nor are they an outage: what is slow is waited for.
+//! An outage begins with the last progress in the first attempt that failed, and ends with a success. It ends the run
+//! at its budget, or within one request timeout after it; in that time an attempt goes on only while its bytes move
+//! (`watchdog`). Moving bytes are no success: S3 may refuse all that it receives. They are no outage either: a slow
+//! transfer is waited for.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,14 +21,14 @@ use super::StorageError;
 use super::credentials::RenewableCredentials;
 use super::failure::{Failure, FailureKind};
 
-/// SPEC §6: pauses from 0.5 s to 20 s, with jitter.
+/// Pauses between attempts, with jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
-/// How long a server is waited for that cannot be connected to and has never answered: as a rule its address is wrong.
-pub const FIRST_CONTACT: Duration = Duration::from_secs(30);
+/// The limit for a server that cannot be connected to and has never answered: as a rule its address is wrong.
+pub(super) const FIRST_CONTACT: Duration = Duration::from_secs(30);
 
-/// What ends the waiting for S3.
+/// The limit that ended an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutageLimit {
     /// `BACKUP_MAX_UPLOAD_OUTAGE`
@@ -47,30 +48,30 @@ impl OutageLimit {
     }
 }
 
-/// One attempt, as a type of its own: the SDK's futures are nested so deeply that the compiler gives up a few layers above.
+/// An attempt as a type of its own: the SDK's futures are nested too deeply for the compiler a few layers above.
 type Attempt<'a, T> = Pin<Box<dyn Future<Output = (Result<T, Failure>, Instant)> + Send + 'a>>;
 
 /// The state of a run's connection to S3.
 #[derive(Debug)]
 pub struct Outage {
     budget: Duration,
-    /// The longest time in which nothing moves in an attempt.
+    /// The longest time without progress in an attempt.
     request_timeout: Duration,
-    /// The longest time without a connection, until S3 has answered.
+    /// The limit for a first connection, until S3 has answered.
     first_contact: Option<Duration>,
     state: Mutex<State>,
     credentials: Option<Arc<RenewableCredentials>>,
-    /// Nothing waits for S3 now: the budget does not end anything.
+    /// The budget ends nothing: nothing waits for S3 now.
     is_suspended: AtomicBool,
-    /// An attempt has failed.
-    disturbed: Notify,
-    /// S3 has answered in this run: shared with the budgets that come from this one.
+    /// Notified by each failed attempt.
+    attempt_failed: Notify,
+    /// S3 has answered in this run; shared with the budgets derived from this one.
     has_answered: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// When something moved last in the first of the attempts that have all failed since.
+    /// The last progress in the first of the attempts that have all failed since.
     since: Option<Instant>,
     failed: u32,
 }
@@ -86,45 +87,45 @@ impl Outage {
             state: Mutex::default(),
             credentials: None,
             is_suspended: AtomicBool::new(false),
-            disturbed: Notify::new(),
+            attempt_failed: Notify::new(),
             has_answered: Arc::default(),
         }
     }
 
-    /// With a limit for a server that cannot be connected to, as long as it has never answered.
+    /// With a limit for a server that cannot be connected to and has never answered.
     #[must_use]
-    pub(super) fn with_first_contact(self, first_contact: Option<Duration>) -> Self {
-        Self { first_contact, ..self }
+    pub(super) fn with_first_contact(self, limit: Duration) -> Self {
+        Self { first_contact: Some(limit), ..self }
     }
 
-    /// With credentials that can be renewed when S3 says that they have expired.
+    /// With credentials that can be renewed when S3 reports that they have expired.
     #[must_use]
     pub(super) fn renewing(self, credentials: Option<Arc<RenewableCredentials>>) -> Self {
         Self { credentials, ..self }
     }
 
-    /// Lets no budget end anything until [`Self::resume`]: while a dump goes to disk, S3 may take its time.
+    /// Keeps the budget from ending anything until [`Self::resume`]: while a dump goes to disk, S3 may be slow.
     pub fn suspend(&self) {
         self.is_suspended.store(true, Ordering::Relaxed);
     }
 
-    /// Lets the budget count again; what was used of it meanwhile is used.
+    /// Lets the budget end attempts again; the time in between counts.
     pub fn resume(&self) {
         self.is_suspended.store(false, Ordering::Relaxed);
     }
 
-    /// Waits for the next attempt that fails, from this call on.
-    pub fn disturbed(&self) -> impl Future<Output = ()> {
-        self.disturbed.notified()
+    /// Waits for the next failed attempt after this call.
+    pub fn next_failure(&self) -> impl Future<Output = ()> {
+        self.attempt_failed.notified()
     }
 
-    /// A budget of its own, for a request that must not live on the success of others.
+    /// A separate budget, for a request that must not depend on the success of others.
     #[must_use]
-    pub fn afresh(&self) -> Self {
+    pub fn separate(&self) -> Self {
         self.at_most(self.budget)
     }
 
-    /// A budget of its own that is no larger than this.
+    /// A separate budget of at most this.
     #[must_use]
     pub fn at_most(&self, budget: Duration) -> Self {
         let has_answered = Arc::clone(&self.has_answered);
@@ -136,7 +137,7 @@ impl Outage {
     ///
     /// # Errors
     /// [`StorageError::Refused`] with the last answer, or [`StorageError::Outage`].
-    pub async fn persist<T, Sending: Future<Output = Result<T, Failure>> + Send>(
+    pub async fn retry<T, Sending: Future<Output = Result<T, Failure>> + Send>(
         &self,
         action: &'static str,
         mut request: impl FnMut() -> Sending,
@@ -144,10 +145,10 @@ impl Outage {
         let attempt = || {
             let (began, sending) = (Instant::now(), request());
             async move {
-                // The SDK's own attempts count, too: they must not carry the end away.
+                // Bounds the SDK's own attempts, too: they must not exceed the budget.
                 let answer = tokio::select! {
                     answer = sending => answer,
-                    () = self.overdrawn(began) => Err(Failure::timeout("the outage budget is used up")),
+                    () = self.over_budget(began) => Err(Failure::timeout("the outage budget is used up")),
                 };
                 (answer, began)
             }
@@ -155,11 +156,11 @@ impl Outage {
         self.keep_trying(action, attempt).await
     }
 
-    /// As [`Self::persist`], for a request that is one attempt and may take as long as its bytes move.
+    /// As [`Self::retry`], for a request that is a single attempt and may take as long as its bytes move.
     ///
     /// # Errors
-    /// As [`Self::persist`].
-    pub(super) async fn persist_while_moving<T, Sending: Future<Output = Result<T, Failure>> + Send>(
+    /// As [`Self::retry`].
+    pub(super) async fn retry_while_moving<T, Sending: Future<Output = Result<T, Failure>> + Send>(
         &self,
         action: &'static str,
         mut request: impl FnMut() -> Sending,
@@ -168,7 +169,7 @@ impl Outage {
             let (began, sending) = (Instant::now(), request());
             async move {
                 let answer = sending.await;
-                // While it went on, something moved in it within each request timeout.
+                // While it ran, bytes moved within each request timeout.
                 let moved = Instant::now().checked_sub(self.request_timeout);
                 (answer, moved.map_or(began, |moved| moved.max(began)))
             }
@@ -176,7 +177,7 @@ impl Outage {
         self.keep_trying(action, attempt).await
     }
 
-    /// Tries until one of the attempts succeeds; each says, too, when something moved in it last.
+    /// Tries until an attempt succeeds; each also returns the time of its last progress.
     async fn keep_trying<T, Sending>(
         &self,
         action: &'static str,
@@ -204,7 +205,7 @@ impl Outage {
                     return Err(StorageError::Refused { action, failure, first: true });
                 }
                 Err(failure) if !failure.may_pass() => {
-                    // An answer is an answer: S3 is there.
+                    // A refusal is an answer: S3 is reachable.
                     self.refused(&failure);
                     return Err(StorageError::Refused { action, failure, first: false });
                 }
@@ -214,7 +215,7 @@ impl Outage {
         }
     }
 
-    /// Takes note of a failed attempt, in which something moved last at this time, and waits, or gives up.
+    /// Records a failed attempt with the time of its last progress, then waits, or gives up.
     ///
     /// # Errors
     /// [`StorageError::Outage`] where the budget is used up.
@@ -225,12 +226,12 @@ impl Outage {
         failure: Failure,
         pause: Duration,
     ) -> Result<(), StorageError> {
-        // Between half and one and a half times, so that many clients do not come back at once.
+        // Between half and one and a half times the pause, so that many clients do not come back at once.
         let pause = pause.mul_f64(0.5 + fastrand::f64());
         let (lasted, failed) = self.failed(moved);
         let (budget, limit) = self.limit(&failure);
         let pause = match budget.checked_sub(lasted).filter(|left| !left.is_zero()) {
-            // The last attempt falls on the end of the budget, not somewhere before it.
+            // The last attempt is at the end of the budget, not before it.
             Some(left) => pause.min(left),
             None if self.is_suspended.load(Ordering::Relaxed) => pause,
             None => return Err(StorageError::Outage { action, lasted, failed, last: failure, limit }),
@@ -247,7 +248,7 @@ impl Outage {
         Ok(())
     }
 
-    /// How long S3 may fail like this.
+    /// The limit for this failure.
     fn limit(&self, failure: &Failure) -> (Duration, OutageLimit) {
         let is_first = failure.is_no_connection() && !self.has_answered();
         match self.first_contact.filter(|limit| is_first && *limit <= self.budget) {
@@ -256,9 +257,9 @@ impl Outage {
         }
     }
 
-    /// Waits until an attempt that began then has gone on for a request timeout beyond the budget. One that begins behind that,
-    /// for something else, has a request timeout all the same.
-    async fn overdrawn(&self, began: Instant) {
+    /// Waits until an attempt that began then is a request timeout over the budget. An attempt that begins later has a
+    /// request timeout all the same.
+    async fn over_budget(&self, began: Instant) {
         loop {
             let since = self.state().since.unwrap_or(began);
             let end = (since + self.budget).max(began) + self.request_timeout;
@@ -269,7 +270,7 @@ impl Outage {
         }
     }
 
-    /// Whether the credentials of a request that began then, and was told that they have expired, have been renewed.
+    /// Whether the credentials of a request that began then, and was refused as expired, have been renewed.
     pub(super) async fn renew(&self, began: Instant) -> bool {
         match &self.credentials {
             Some(credentials) => credentials.renew(began).await,
@@ -277,13 +278,13 @@ impl Outage {
         }
     }
 
-    /// Takes note of a request that was answered well.
+    /// Records a success.
     pub fn succeeded(&self) {
         self.has_answered.store(true, Ordering::Relaxed);
         self.end_outage();
     }
 
-    /// Takes note of a request that was answered, but not done. Only the store's own code shows that it was the store.
+    /// Records a refusal. Only the store's own code shows that the store answered.
     fn refused(&self, failure: &Failure) {
         if failure.is_from_s3 {
             self.has_answered.store(true, Ordering::Relaxed);
@@ -295,8 +296,8 @@ impl Outage {
         *self.state() = State::default();
     }
 
-    /// Whether S3 has answered anything well in this run. Who was trusted then may be trusted again: a certificate that is
-    /// renewed too late, a proxy that answers in S3's place, is an outage.
+    /// Whether S3 has answered in this run. Then an expired certificate, or a proxy that answers in S3's place, is an
+    /// outage.
     fn has_answered(&self) -> bool {
         self.has_answered.load(Ordering::Relaxed)
     }
@@ -305,7 +306,7 @@ impl Outage {
         let mut state = self.state();
         state.failed += 1;
         let since = *state.since.get_or_insert(moved);
-        self.disturbed.notify_waiters();
+        self.attempt_failed.notify_waiters();
         (since.elapsed(), state.failed)
     }
 

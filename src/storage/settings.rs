@@ -1,4 +1,4 @@
-//! What the S3 room is configured with. Filled by `config`, used to build a [`super::Destination`].
+//! Settings of the S3 module. `config` fills them, [`super::Destination`] is built from them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,22 +11,22 @@ use secrecy::SecretString;
 
 use crate::pipeline::PartChecksum;
 
-/// Most parts of one upload on AWS, and on most stores (AWS: "Amazon S3 multipart upload limits").
+/// Most parts of one upload on AWS and most stores (AWS: "Amazon S3 multipart upload limits").
 pub const MAX_PARTS: u32 = 10_000;
-/// A host that is told apart from a bucket's name before it has this many labels at least: `fra1.digitaloceanspaces.com`. A
+/// Least number of labels in a service's host, after the bucket's name is removed: `fra1.digitaloceanspaces.com`. A
 /// shorter one is more likely a server's own, such as `backups.example.com`.
 const LEAST_LABELS_OF_A_SERVICE: usize = 3;
 
-/// The rules for parts of a store, where they are not AWS's.
+/// A store's rules for parts, where they differ from AWS's.
 struct PartRules {
-    /// The end of its hosts' names.
+    /// The suffix of its hosts' names.
     host: &'static str,
     max_parts: u32,
     equal: bool,
 }
 
 const PART_RULES: &[PartRules] = &[
-    // developers.cloudflare.com/r2/objects/multipart-objects; a jurisdiction stands in front, as in ACCOUNT.eu.r2….
+    // developers.cloudflare.com/r2/objects/multipart-objects. A jurisdiction is part of the host, as in ACCOUNT.eu.r2….
     PartRules { host: ".r2.cloudflarestorage.com", max_parts: MAX_PARTS, equal: true },
     // scaleway.com/en/docs/object-storage/api-cli/multipart-uploads
     PartRules { host: ".scw.cloud", max_parts: 1_000, equal: false },
@@ -37,13 +37,13 @@ const PART_RULES: &[PartRules] = &[
 pub struct S3Settings {
     /// Bucket, or access point ARN.
     pub bucket: String,
-    /// What every key begins with.
+    /// The prefix of every key.
     pub prefix: Prefix,
-    /// The server; AWS where there is none.
+    /// The server; `None` for AWS.
     pub endpoint: Option<Endpoint>,
-    /// Region; the AWS chain's where there is none.
+    /// Region; `None` for the AWS chain's.
     pub region: Option<String>,
-    /// Static credentials; the AWS chain where there are none.
+    /// Static credentials; `None` for the AWS chain's.
     pub credentials: Option<StaticCredentials>,
     /// Bucket in the path, not in the host name.
     pub force_path_style: bool,
@@ -51,24 +51,22 @@ pub struct S3Settings {
     pub ca_bundle: Option<CaBundle>,
     /// Checksum of the parts.
     pub checksum: ChecksumSetting,
-    /// How the backup lies in the store.
+    /// Storage class and encryption.
     pub at_rest: AtRest,
     /// Longest time without progress of one request.
     pub request_timeout: Duration,
     /// Longest time without a successful response.
     pub max_outage: Duration,
-    /// The same for a server that cannot be connected to, as long as it has never answered.
-    pub first_contact: Option<Duration>,
 }
 
 impl S3Settings {
-    /// Most parts of one upload that the store takes, as far as its host's name tells.
+    /// Most parts of one upload that the store accepts, as far as its host's name shows.
     #[must_use]
     pub fn max_parts(&self) -> u32 {
         self.part_rules().map_or(MAX_PARTS, |rules| rules.max_parts)
     }
 
-    /// Whether the store wants all parts but the last to have the same size, as far as its host's name tells.
+    /// Whether the store requires equal parts except the last, as far as its host's name shows.
     #[must_use]
     pub fn wants_equal_parts(&self) -> bool {
         self.part_rules().is_some_and(|rules| rules.equal)
@@ -85,8 +83,8 @@ impl S3Settings {
         self.endpoint.as_ref().is_none_or(|endpoint| endpoint.host.ends_with(".amazonaws.com"))
     }
 
-    /// The checksum that parts carry: CRC-64/NVME on AWS, which keeps it for the entire object; elsewhere MD5, the one
-    /// that every server enforces (FACTS §1, §2).
+    /// The checksum of parts: CRC-64/NVME on AWS, which keeps it for the complete object; elsewhere MD5, which every
+    /// server enforces.
     #[must_use]
     pub fn part_checksum(&self) -> PartChecksum {
         match self.checksum {
@@ -97,7 +95,7 @@ impl S3Settings {
         }
     }
 
-    /// Endpoint, bucket and path in one text: what the lock is keyed by.
+    /// Endpoint, bucket and path in one text, as the key of the lock.
     #[must_use]
     pub fn identity(&self) -> String {
         let endpoint = self.endpoint.as_ref().map_or("aws", |endpoint| endpoint.url.as_str());
@@ -159,19 +157,19 @@ impl Endpoint {
         &self.url
     }
 
-    /// The URL as the SDK wants it: it joins path and bucket without a slash between them.
+    /// The URL as the SDK needs it: it joins path and bucket without a slash.
     pub(super) fn url_before_bucket(&self) -> String {
         format!("{}/", self.url)
     }
 
-    /// Whether this is the address of a bucket, as some stores show it (`https://BUCKET.fra1.digitaloceanspaces.com`,
-    /// `https://host/BUCKET`), and not that of the store.
+    /// Whether this is a bucket's address, as some stores show it (`https://BUCKET.fra1.digitaloceanspaces.com`,
+    /// `https://host/BUCKET`), instead of the store's.
     #[must_use]
     pub fn holds_bucket(&self, bucket: &str) -> bool {
         let bucket = bucket.to_ascii_lowercase();
         let in_host = self.host.strip_prefix(&bucket).and_then(|rest| rest.strip_prefix('.')).is_some_and(|store| {
             let labels = store.split('.').collect::<Vec<_>>();
-            // The names of a Kubernetes cluster's services have no bucket in front.
+            // A Kubernetes service's name has no bucket in it.
             labels.len() >= LEAST_LABELS_OF_A_SERVICE && !labels.contains(&"svc")
         });
         let is_address = self.host.parse::<std::net::Ipv4Addr>().is_ok();
@@ -179,7 +177,7 @@ impl Endpoint {
         in_host && !is_address || path.is_some_and(|path| path.eq_ignore_ascii_case(&bucket))
     }
 
-    /// Whether backups would cross a network in the clear: plain `http` off this host.
+    /// Whether backups would cross a network unencrypted: plain `http` to another host.
     #[must_use]
     pub fn is_exposed(&self) -> bool {
         let inner = self.host.trim_start_matches('[').trim_end_matches(']');
@@ -189,7 +187,7 @@ impl Endpoint {
     }
 }
 
-/// Credentials that were given as such.
+/// Credentials from the settings.
 #[derive(Clone, Debug)]
 pub struct StaticCredentials {
     /// Access key.
@@ -200,7 +198,7 @@ pub struct StaticCredentials {
     pub session_token: Option<SecretString>,
 }
 
-/// Certificate authorities that were read and found valid.
+/// Certificate authorities that were read and checked.
 #[derive(Clone)]
 pub struct CaBundle {
     path: PathBuf,
@@ -221,7 +219,7 @@ impl fmt::Debug for CaBundle {
     }
 }
 
-/// Reads a bundle and every certificate in it: the SDK would panic on a malformed one, at the first request.
+/// Reads a bundle and parses every certificate: the SDK would panic on a malformed one, at the first request.
 ///
 /// # Errors
 /// Where the file cannot be read, or holds no or a malformed certificate.
@@ -235,7 +233,7 @@ pub fn read_ca_bundle(path: &str) -> Result<CaBundle, String> {
     }
 }
 
-/// How a backup lies in the store, as far as the bucket does not say.
+/// Storage class and encryption, where they are not the bucket's defaults.
 #[derive(Clone, Debug, Default)]
 pub struct AtRest {
     /// `S3_STORAGE_CLASS`
@@ -265,7 +263,8 @@ impl Encryption {
         Self::WORDS.iter().find(|(_, encryption)| *encryption == self).map_or("", |(word, _)| *word)
     }
 
-    /// Whether a store does as asked that says that it encrypts so. A key of the key service is more than the store's own.
+    /// Whether a store that names this encryption does what was requested. A key of the key service is more than the
+    /// store's own.
     #[must_use]
     pub fn is_confirmed_by(self, answered: Option<&str>) -> bool {
         let is_kms = answered.is_some_and(|word| word == "aws:kms" || word == "aws:kms:dsse");
@@ -276,7 +275,7 @@ impl Encryption {
 /// `S3_CHECKSUM`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChecksumSetting {
-    /// By the endpoint.
+    /// Chosen by the endpoint.
     #[default]
     Auto,
     /// CRC-64/NVME.
@@ -294,106 +293,4 @@ impl ChecksumSetting {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_never_sees_its_neighbours() {
-        let prefix = Prefix::new("app");
-        assert_eq!(prefix.key("x"), "app/x");
-        assert_eq!(prefix.file_name("app/x"), Some("x"));
-        for other in ["app2/x", "app_test/x", "app/sub/x", "x", "app"] {
-            assert_eq!(prefix.file_name(other), None, "{other}");
-        }
-        assert_eq!(Prefix::default().file_name("x"), Some("x"));
-        assert_eq!(Prefix::default().file_name("app/x"), None);
-    }
-
-    fn endpoint(url: &str) -> Endpoint {
-        Endpoint::new(&url.parse().expect("URL"))
-    }
-
-    #[test]
-    fn the_address_of_a_bucket_is_told_from_that_of_a_store() {
-        for (bucket, url, holds) in [
-            ("shop", "https://shop.fra1.digitaloceanspaces.com", true),
-            ("shop", "https://SHOP.s3.eu-central-1.amazonaws.com/", true),
-            ("my.shop", "https://my.shop.s3.example.com:9000", true),
-            ("shop", "https://fsn1.your-objectstorage.com/shop", true),
-            ("shop", "https://fsn1.your-objectstorage.com/Shop/", true),
-            ("shop", "https://fra1.digitaloceanspaces.com", false),
-            ("shop", "https://shopping.fra1.digitaloceanspaces.com", false),
-            ("s3", "https://s3.amazonaws.com", false),
-            ("nyc3", "https://nyc3.digitaloceanspaces.com", false),
-            ("backups", "http://backups.example.com", false),
-            ("minio", "http://minio:9000", false),
-            ("minio", "http://minio.storage.svc.cluster.local:9000", false),
-            ("127", "http://127.0.0.1:9000", false),
-            ("storage", "https://project.supabase.co/storage/v1/s3", false),
-        ] {
-            assert_eq!(endpoint(url).holds_bucket(bucket), holds, "{bucket} in {url}");
-        }
-    }
-
-    #[test]
-    fn part_rules_are_known_by_the_host() {
-        let of = |url: &str| {
-            let settings = S3Settings { endpoint: Some(endpoint(url)), ..settings() };
-            (settings.max_parts(), settings.wants_equal_parts())
-        };
-        assert_eq!(of("https://account.r2.cloudflarestorage.com"), (10_000, true));
-        assert_eq!(of("https://account.eu.R2.cloudflarestorage.com"), (10_000, true));
-        assert_eq!(of("https://s3.fr-par.scw.cloud"), (1_000, false));
-        assert_eq!(of("https://s3.scw.cloud.example.com"), (10_000, false));
-        assert_eq!((settings().max_parts(), settings().wants_equal_parts()), (10_000, false));
-    }
-
-    #[test]
-    fn a_path_is_parted_from_the_bucket_however_it_ends() {
-        for url in ["https://host/storage/v1/s3", "https://host/storage/v1/s3/", "https://host/storage/v1/s3//"] {
-            let endpoint = endpoint(url);
-            assert_eq!(endpoint.url_before_bucket(), "https://host/storage/v1/s3/");
-            assert_eq!(endpoint.url(), "https://host/storage/v1/s3", "one lock for all of them");
-        }
-    }
-
-    fn settings() -> S3Settings {
-        S3Settings {
-            bucket: "shop".to_owned(),
-            prefix: Prefix::default(),
-            endpoint: None,
-            region: None,
-            credentials: None,
-            force_path_style: false,
-            ca_bundle: None,
-            checksum: ChecksumSetting::Auto,
-            at_rest: AtRest::default(),
-            request_timeout: Duration::from_secs(30),
-            max_outage: Duration::from_mins(15),
-            first_contact: None,
-        }
-    }
-
-    #[test]
-    fn encryption_is_confirmed_by_the_stores_own_word() {
-        let confirmed = |encryption: Encryption| {
-            [None, Some("AES256"), Some("aws:kms"), Some("")].map(|word| encryption.is_confirmed_by(word))
-        };
-        assert_eq!(confirmed(Encryption::Aes256), [false, true, true, false]);
-        assert_eq!(confirmed(Encryption::Kms), [false, false, true, false]);
-    }
-
-    #[test]
-    fn plain_http_is_exposed_only_off_this_host() {
-        for (url, exposed) in [
-            ("http://127.0.0.1:8333", false),
-            ("http://localhost", false),
-            ("http://[::1]:9000", false),
-            ("http://s3.internal", true),
-            ("https://s3.internal", false),
-        ] {
-            let uri: Uri = url.parse().expect("URL");
-            assert_eq!(Endpoint::new(&uri).is_exposed(), exposed, "{url}");
-        }
-    }
-}
+mod tests;

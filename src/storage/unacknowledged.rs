@@ -1,8 +1,7 @@
-//! What the peer of a connection has not acknowledged yet, as the kernel says: bytes that were written and may not have gone
-//! anywhere.
+//! The bytes of a connection that the peer has not acknowledged, from the kernel: they may not have arrived.
 //!
-//! Linux lists it for every TCP connection of the process's network in `/proc/self/net/tcp` and `tcp6`, to any user and in any
-//! container. Elsewhere nothing is known. Called by [`super::watchdog`] now and then.
+//! Linux lists them for every TCP connection of the process's network namespace in `/proc/self/net/tcp` and `tcp6`, to
+//! any user and in any container. Other systems do not. Called by [`super::watchdog`].
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,14 +12,14 @@ pub(super) struct Socket {
     pub remote: SocketAddr,
 }
 
-/// Bytes that are written to a connection and not acknowledged; `None` where the kernel does not say.
+/// Bytes written to a connection and not acknowledged; `None` where the kernel does not say.
 pub(super) fn unacknowledged(socket: Socket) -> Option<u64> {
     let table = if socket.local.is_ipv4() { "/proc/self/net/tcp" } else { "/proc/self/net/tcp6" };
     find(&std::fs::read_to_string(table).ok()?, socket)
 }
 
-/// A line of the table begins `   0: 0100007F:1538 0100007F:D2F0 01 0000A3F0:00000000`: a number, both ends, the state, and
-/// the bytes that wait to be acknowledged and to be read.
+/// A line of the table begins `   0: 0100007F:1538 0100007F:D2F0 01 0000A3F0:00000000`: a number, both ends, the state,
+/// and the bytes that wait to be acknowledged and to be read.
 fn find(table: &str, socket: Socket) -> Option<u64> {
     let (local, remote) = (written(socket.local), written(socket.remote));
     let queue = table.lines().find_map(|line| {
@@ -30,7 +29,7 @@ fn find(table: &str, socket: Socket) -> Option<u64> {
     u64::from_str_radix(queue.split_once(':')?.0, 16).ok()
 }
 
-/// An address as the kernel prints it: 32-bit words in the machine's own order.
+/// An address as the kernel prints it: 32-bit words in the machine's byte order.
 fn written(address: SocketAddr) -> String {
     let word = |bytes: &[u8]| bytes.try_into().map(u32::from_ne_bytes).unwrap_or_default();
     let words =
@@ -63,7 +62,7 @@ mod tests {
             assert_eq!(unacknowledged(ends(&stream)), Some(0), "{host}");
             stream.set_nonblocking(true).expect("set");
             let written = std::iter::from_fn(|| stream.write(&[7; 8_192]).ok()).sum::<usize>();
-            // The peer's kernel takes what it has room for; the rest stays here until it is read.
+            // The peer's kernel buffers a part; the rest stays here until the peer reads.
             let held = unacknowledged(ends(&stream)).expect("known");
             assert!(held > 0 && held <= written as u64, "{host}: {held} of {written}");
             peer.read_exact(&mut vec![0; written]).expect("all of it");

@@ -1,7 +1,7 @@
-//! Taking things away: deleting objects, and finding and aborting uploads that nobody goes on with.
+//! Deletes objects, and lists and aborts abandoned uploads.
 //!
-//! Called by `retention`, and by `upload` and `commit` for what they clean up themselves. What may be taken away is decided
-//! there; here no key is touched but the one that is given.
+//! Called by `retention`, and by `upload` and `commit` for their own cleanup. The callers decide what is deleted; this
+//! file touches only the key that it is given.
 
 use chrono::{DateTime, Utc};
 
@@ -10,12 +10,12 @@ use super::destination::Destination;
 use super::failure::{Failure, FailureKind};
 use super::requests::Bucket;
 
-/// What a delete came to.
+/// The result of a delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deletion {
-    /// The object is gone, or was not there.
+    /// The object does not exist any more.
     Gone,
-    /// A marker hides it: on a versioned bucket its bytes stay, as a noncurrent version.
+    /// A delete marker hides it: on a versioned bucket its bytes stay, as a noncurrent version.
     Hidden,
 }
 
@@ -24,14 +24,14 @@ pub enum Deletion {
 pub struct AbandonedUpload {
     /// The file name of its key.
     pub file_name: String,
-    /// The store's name for it.
+    /// S3's id of it.
     pub id: String,
-    /// When it was begun, where the store tells.
+    /// When it was started, if the store says so.
     pub initiated: Option<DateTime<Utc>>,
 }
 
 impl Bucket {
-    /// Deletes an object; that it is not there is a success: somebody else was faster, or the answer was lost.
+    /// Deletes an object. A missing object is a success: another request was faster, or an answer was lost.
     pub async fn delete(&self, key: &str) -> Result<Deletion, Failure> {
         let request = self.client.delete_object().bucket(&self.name).key(key);
         match Box::pin(request.send()).await.map_err(Failure::from) {
@@ -42,7 +42,7 @@ impl Bucket {
         }
     }
 
-    /// Whether an upload is open no more.
+    /// Whether an upload is not open any more.
     pub async fn is_gone(&self, key: &str, id: &str) -> Result<bool, Failure> {
         let request = self.client.list_parts().bucket(&self.name).key(key).upload_id(id).max_parts(1);
         match Box::pin(request.send()).await.map_err(Failure::from) {
@@ -57,19 +57,19 @@ impl Destination {
     /// Deletes one object below the prefix.
     ///
     /// # Errors
-    /// Where S3 refuses it, or answers nothing well within the outage budget.
+    /// Where S3 refuses it, or does not answer within the outage budget.
     pub async fn delete(&self, file_name: &str) -> Result<Deletion, StorageError> {
         let key = self.prefix.key(file_name);
-        self.outage.persist("delete", || self.bucket.delete(&key)).await
+        self.outage.retry("delete", || self.bucket.delete(&key)).await
     }
 
-    /// The open uploads directly below the prefix whose file name begins with `beginning`, as far as the store tells. Asked
-    /// once: what is looked for by this can be looked for another day.
+    /// The open uploads directly below the prefix with a file name that begins with `beginning`, as far as the store
+    /// lists them. A single attempt: a later run can look again.
     ///
     /// # Errors
-    /// Where S3 does not answer well.
+    /// Where S3 does not answer.
     pub async fn open_uploads(&self, beginning: &str) -> Result<Vec<AbandonedUpload>, Failure> {
-        // Some stores know no prefix but one that ends with a slash, or a complete key (docs/storage.md): the rest is done here.
+        // Some stores accept only a prefix that ends with a slash, or a complete key (docs/storage.md): filters here.
         let uploads = self.bucket.open_uploads(&self.prefix.key("")).await?;
         let ours = uploads.into_iter().filter_map(|upload| {
             let file_name = self.prefix.file_name(&upload.key).filter(|name| name.starts_with(beginning))?.to_owned();
@@ -78,18 +78,18 @@ impl Destination {
         Ok(ours.collect())
     }
 
-    /// Whether a part of an open upload was written after a time. Asked once.
+    /// Whether a part of an open upload was written after a time. A single attempt.
     ///
     /// # Errors
-    /// Where S3 does not answer well.
+    /// Where S3 does not answer.
     pub async fn is_written_after(&self, upload: &AbandonedUpload, earliest: DateTime<Utc>) -> Result<bool, Failure> {
         self.bucket.is_written_after(&self.prefix.key(&upload.file_name), &upload.id, earliest).await
     }
 
-    /// Aborts an open upload. Asked once.
+    /// Aborts an open upload. A single attempt.
     ///
     /// # Errors
-    /// Where S3 does not answer well.
+    /// Where S3 does not answer.
     pub async fn abort_upload(&self, upload: &AbandonedUpload) -> Result<(), Failure> {
         self.bucket.abort(&self.prefix.key(&upload.file_name), &upload.id).await
     }

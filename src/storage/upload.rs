@@ -1,24 +1,24 @@
-//! One multipart upload: begun, or taken up again, and either committed or aborted. `parts` fills it.
+//! One multipart upload: started or resumed, then committed or aborted. `parts` sends its parts.
 //!
-//! `backup` owns it. It can only be completed through [`Upload::commit`](super::commit), which takes a proof.
+//! `backup` owns it. Only [`Upload::commit`](super::commit), which requires a proof, completes it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use crate::spool::{Journal, StartedUpload};
+use crate::error_chain::Chain;
+use crate::spool::{Journal, Spool, StartedUpload};
 
-use super::failure::FailureKind;
+use super::destination::Destination;
 use super::pages::OpenUpload;
-use super::part_store::PartStore;
-use super::requests::{Beginning, Bucket, Created, TakenPart};
+use super::requests::{Bucket, Created, NewUpload, UploadedPart};
 use super::retry::Outage;
 use super::{Failure, StorageError};
 
-/// What giving up may take in all (SPEC §6: SIGTERM to exit in 10 s; `pg_dump` is stopped at the same time).
+/// Time for an abort: the program exits within 10 s of a SIGTERM, and stops `pg_dump` at the same time.
 pub(super) const ABORT_DEADLINE: Duration = Duration::from_secs(7);
 const CREATE: &str = "begin the upload";
 
@@ -30,49 +30,68 @@ pub struct Upload {
     pub(super) key: String,
     pub(super) id: String,
     pub(super) run_id: String,
-    pub(super) parts: BTreeMap<u32, TakenPart>,
-    /// A Complete was sent of which nobody knows yet whether it takes effect: until then nothing is aborted. Shared with clones.
+    pub(super) parts: BTreeMap<u32, UploadedPart>,
+    /// A Complete was sent and may still take effect: until that is known, nothing is aborted. Shared with clones.
     pub(super) may_take_effect: Arc<AtomicBool>,
-    pub(super) store: PartStore,
+    /// Where the parts are on disk; `None` where they are in memory alone.
+    pub(super) spool: Option<Arc<Spool>>,
 }
 
-impl Upload {
-    /// Begins an upload. Where an answer is lost, an upload without parts may be left behind, to the sweep: its id is not known.
-    pub(super) async fn begin(bucket: Bucket, outage: Arc<Outage>, with: Beginning) -> Result<Self, StorageError> {
-        let created = outage.persist(CREATE, || bucket.create_upload(&with)).await;
+impl Destination {
+    /// Starts an upload. This is the write test; no probe object is written. A lost answer may leave an upload without parts
+    /// and with an unknown id; it is cleaned up as abandoned. `spool` has the parts, if any.
+    ///
+    /// # Errors
+    /// A refusal is a misconfiguration; otherwise the outage budget was used up.
+    pub async fn begin(&self, with: NewUpload, spool: Option<Arc<Spool>>) -> Result<Upload, StorageError> {
+        let (bucket, outage) = (self.bucket.clone(), Arc::clone(&self.outage));
+        let created = outage.retry(CREATE, || bucket.create_upload(&with)).await;
         let created = created.map_err(StorageError::at_first_request)?;
         let confirmed = bucket.confirm_encryption(&created);
-        let Beginning { key, run_id, store, .. } = with;
+        let NewUpload { key, run_id, .. } = with;
         let (parts, may_take_effect) = (BTreeMap::new(), Arc::default());
-        let upload = Self { bucket, outage, key, id: created.id, run_id, parts, may_take_effect, store };
+        let upload = Upload { bucket, outage, key, id: created.id, run_id, parts, may_take_effect, spool };
         if let Err(error) = confirmed {
             upload.abort().await;
             return Err(error);
         }
-        upload.store.started(StartedUpload { key: upload.key.clone(), upload_id: upload.id.clone() }).await;
+        if let Some(spool) = &upload.spool {
+            let started = StartedUpload { key: upload.key.clone(), upload_id: upload.id.clone() };
+            if let Err(error) = spool.started(started).await {
+                tracing::debug!(error = %Chain(&error), "the spool has no record of the upload, which cannot be resumed");
+            }
+        }
         Ok(upload)
     }
 
-    /// The upload that an earlier run began, with the parts that S3 has taken of it.
-    pub(super) fn resumed(bucket: Bucket, outage: Arc<Outage>, journal: &Journal, store: PartStore) -> Option<Self> {
+    /// The upload of an earlier run, if it started one, with the parts that S3 has accepted.
+    #[must_use]
+    pub fn resume(&self, journal: &Journal, spool: &Arc<Spool>) -> Option<Upload> {
         let StartedUpload { key, upload_id: id } = journal.started.clone()?;
-        let taken = |(number, etag): (&u32, &String)| {
+        let uploaded = |(number, etag): (&u32, &String)| {
             let part = journal.parts.get(number)?;
-            Some((*number, TakenPart { etag: etag.clone(), digest: part.digest.clone(), bytes: part.bytes }))
+            Some((*number, UploadedPart { etag: etag.clone(), digest: part.digest.clone(), bytes: part.bytes }))
         };
-        let parts = journal.uploaded.iter().filter_map(taken).collect();
-        let run_id = journal.start.run_id.clone();
-        let may_take_effect = Arc::default();
-        Some(Self { bucket, outage, key, id, run_id, parts, may_take_effect, store })
+        Some(Upload {
+            bucket: self.bucket.clone(),
+            outage: Arc::clone(&self.outage),
+            key,
+            id,
+            run_id: journal.start.run_id.clone(),
+            parts: journal.uploaded.iter().filter_map(uploaded).collect(),
+            may_take_effect: Arc::default(),
+            spool: Some(Arc::clone(spool)),
+        })
     }
+}
 
-    /// Whether nobody else goes for this name, as far as the store lets one see: no other upload of the key is open, and no
-    /// object has a key that begins with `second`, the key up to the time. Asked once, behind the upload's own beginning: of
-    /// two that do so at the same time, one at least sees the other.
+impl Upload {
+    /// Whether no other run uses this name, as far as the store lets one see: no other upload of the key is open, and
+    /// no object's key begins with `second`, the key up to the time. A single attempt, after the upload was started: of
+    /// two runs that do so at the same time, at least one sees the other.
     pub async fn is_alone(&self, second: &str) -> bool {
-        let unknown =
-            |failure: Failure| tracing::debug!(key = self.key, error = %failure, "who else is here is not known");
-        // By the exact key: MinIO lists the uploads of no other prefix.
+        let unknown = |failure: Failure| tracing::debug!(key = self.key, error = %failure, "other runs cannot be seen");
+        // By the exact key: MinIO lists uploads for no other prefix.
         let uploads = self.bucket.open_uploads(&self.key).await.map_err(unknown).unwrap_or_default();
         let is_other = |upload: &OpenUpload| upload.key == self.key && upload.id != self.id;
         if uploads.iter().any(is_other) {
@@ -88,27 +107,27 @@ impl Upload {
         &self.key
     }
 
-    /// The run's id, as the object's metadata will have it.
+    /// The run's id, as in the object's metadata.
     #[must_use]
     pub fn run_id(&self) -> &str {
         &self.run_id
     }
 
-    /// Whether S3 has taken this part.
+    /// Whether S3 has accepted this part.
     #[must_use]
     pub fn has(&self, part: u32) -> bool {
         self.parts.contains_key(&part)
     }
 
-    /// As [`Self::abort`], within this time at most, unless the spool has all of it for the next run.
+    /// As [`Self::abort`], within this time, unless the spool keeps the complete dump for the next run.
     pub async fn abort_unless_kept(self, limit: Duration) {
-        if !self.store.is_complete() {
+        if self.spool.as_ref().is_none_or(|spool| !spool.is_complete()) {
             self.abort_within(limit.min(ABORT_DEADLINE)).await;
         }
     }
 
-    /// Gives the upload up, within a deadline of its own. What cannot be removed is logged, never returned: the
-    /// cause of giving up must not be hidden by it. Whether another try could remove more is what comes back.
+    /// Aborts the upload within its own deadline. Logs what cannot be removed instead of returning it, so that it does not
+    /// hide the cause of the abort. Returns whether another attempt could remove more.
     pub async fn abort(self) -> Aborted {
         self.abort_within(ABORT_DEADLINE).await
     }
@@ -122,57 +141,42 @@ impl Upload {
             );
             return Aborted::AsFarAsPossible;
         }
-        let began = Instant::now();
-        let mut last = None;
-        let aborting = async {
-            let mut renewed = false;
-            loop {
-                match self.bucket.abort(&self.key, &self.id).await {
-                    Ok(()) => return Ok(()),
-                    Err(failure)
-                        if failure.kind == FailureKind::Expired && !renewed && self.outage.renew(began).await =>
-                    {
-                        renewed = true;
-                    }
-                    Err(failure) if !failure.may_pass() => return Err(failure),
-                    Err(failure) if began.elapsed() > limit / 2 => return Err(failure),
-                    Err(failure) => {
-                        last = Some(failure);
-                        tokio::time::sleep(Duration::from_millis(300)).await;
-                    }
-                }
-            }
-        };
-        let left = "an open upload is left behind: abort it, or set a lifecycle rule that does";
-        match timeout(limit, aborting).await {
+        // An attempt that fails after half of the time is the last one.
+        let outage = self.outage.at_most(limit / 2);
+        let aborting = outage.retry("abort the upload", || self.bucket.abort(&self.key, &self.id));
+        let (error, aborted) = match timeout(limit, aborting).await {
             Ok(Ok(())) => {
                 tracing::debug!(key = self.key, "upload aborted");
-                Aborted::AsFarAsPossible
+                return Aborted::AsFarAsPossible;
             }
-            Ok(Err(error)) => {
-                tracing::warn!(key = self.key, upload_id = self.id, %error, "{left}");
-                if error.may_pass() { Aborted::NotYet } else { Aborted::AsFarAsPossible }
+            Ok(Err(StorageError::Refused { failure, .. })) if !failure.may_pass() => {
+                (failure.to_string(), Aborted::AsFarAsPossible)
             }
-            Err(_) => {
-                let before = last.map(|failure| format!("; before: {failure}")).unwrap_or_default();
-                tracing::warn!(key = self.key, upload_id = self.id, error = %format!("no answer in time{before}"), "{left}");
-                Aborted::NotYet
-            }
-        }
+            Ok(Err(error)) => (error.to_string(), Aborted::NotYet),
+            Err(_) => ("no answer in time".to_owned(), Aborted::NotYet),
+        };
+        let (key, upload_id) = (self.key, self.id);
+        tracing::warn!(
+            key,
+            upload_id,
+            error,
+            "an open upload is left behind: abort it, or set a lifecycle rule that does"
+        );
+        aborted
     }
 }
 
-/// What came of giving an upload up.
+/// The result of an abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aborted {
     /// It is gone, or S3 refuses to remove it.
     AsFarAsPossible,
-    /// S3 did not answer: another try may help.
+    /// S3 did not answer: another attempt may help.
     NotYet,
 }
 
 impl Bucket {
-    /// The store must say itself that it encrypts: some take the header, and pass over it.
+    /// Requires the store's own word that it encrypts: some accept the header and ignore it.
     ///
     /// # Errors
     /// [`StorageError::NotEncrypted`]

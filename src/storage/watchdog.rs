@@ -1,9 +1,9 @@
-//! Ends a request in which nothing moves, however long it takes while bytes move (SPEC §6).
+//! Ends a request in which nothing moves, and lets it take any time while bytes move.
 //!
-//! Stands between the SDK and its HTTP client, behind the signature: a request's body goes out in slices, an answer's body is
-//! watched as it is read. The limit is what the SDK calls its read timeout (`S3_REQUEST_TIMEOUT`; Complete has one of its
-//! own): the SDK itself would count an upload's own time in it (FACTS §1). What the peer acknowledged is progress, which
-//! [`super::unacknowledged`] asks of the kernel; see `Movement` for what is waited where that cannot be told.
+//! Stands between the SDK and its HTTP client, after the signature: a request's body is sent in slices, an answer's
+//! body is watched while it is read. The limit is the SDK's read timeout (`S3_REQUEST_TIMEOUT`; Complete has its own);
+//! the SDK itself would include the time of an upload. Progress is what the peer acknowledges, as
+//! [`super::unacknowledged`] reads it from the kernel; see `TransferState::limit` for data that the kernel does not show.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,13 +25,13 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::unacknowledged::{Socket, unacknowledged};
 
-/// How much of a body is handed out at once.
+/// Bytes of a body that are sent at once.
 const SLICE_BYTES: usize = 64 << 10;
-/// What a kernel holds of what was written to a connection, at most (Linux: `net.ipv4.tcp_wmem`).
+/// The most that a kernel buffers of a connection's output (Linux: `net.ipv4.tcp_wmem`).
 const KERNEL_BYTES: u64 = 4 << 20;
-/// The slowest link that is still one, 0.5 Mbit/s (SPEC §6), in bytes a second.
+/// The slowest supported link, 0.5 Mbit/s, in bytes a second.
 const LEAST_BYTES_PER_SECOND: u64 = 62_500;
-/// How many times within a limit the kernel is asked.
+/// How often the kernel is asked within a limit.
 const LOOKS: u32 = 20;
 
 /// Why a request was ended.
@@ -63,65 +63,65 @@ impl HttpClient for Watched {
 
 impl HttpConnector for WatchedConnector {
     fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
-        let movement = Arc::new(Movement::new());
+        let transfer = Arc::new(Transfer::new());
         let connection = request.extension::<CaptureSmithyConnection>().cloned();
         let body = std::mem::replace(request.body_mut(), SdkBody::taken());
-        let source = Arc::new(Source(Mutex::new(Some(Left { body, piece: Bytes::new() }))));
-        let slices = Slices { source: Arc::clone(&source), movement: Arc::clone(&movement) };
+        let source = Arc::new(BodySource(Mutex::new(Some(Remaining { body, piece: Bytes::new() }))));
+        let slices = Slices { source: Arc::clone(&source), transfer: Arc::clone(&transfer) };
         *request.body_mut() = SdkBody::from_body_1_x(slices);
         let (answer, limit) = (self.inner.call(request), self.limit);
-        // Whatever ends the request, its bytes are let go of: a connection that is stuck must not hold a part.
-        let lent = Lent(source);
+        // However the request ends, its bytes are freed: a stuck connection must not hold a part.
+        let guard = RequestGuard(source);
         HttpConnectorFuture::new(async move {
             tokio::select! {
-                answer = answer => Ok(watched(answer?, limit, lent)),
-                lasted = movement.stalled(limit, connection) => Err(ConnectorError::timeout(Box::new(Stalled(lasted)))),
+                answer = answer => Ok(watched(answer?, limit, guard)),
+                lasted = transfer.stalled(limit, connection) => Err(ConnectorError::timeout(Box::new(Stalled(lasted)))),
             }
         })
     }
 }
 
-fn watched(mut answer: HttpResponse, limit: Duration, lent: Lent) -> HttpResponse {
+fn watched(mut answer: HttpResponse, limit: Duration, guard: RequestGuard) -> HttpResponse {
     let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
     *answer.body_mut() = if Body::is_end_stream(&body) {
         body
     } else {
-        SdkBody::from_body_1_x(Answer { body, limit, silence: None, lent: Some(lent) })
+        SdkBody::from_body_1_x(Answer { body, limit, silence: None, guard: Some(guard) })
     };
     answer
 }
 
-/// How far a request has come.
+/// Progress of a request.
 #[derive(Debug)]
-struct Movement(Mutex<Moved>);
+struct Transfer(Mutex<TransferState>);
 
 #[derive(Clone, Copy, Debug)]
-struct Moved {
-    /// When the first of its body was handed out; until then, when it began.
+struct TransferState {
+    /// When the first byte of its body was sent out; before, when the request began.
     began: Instant,
     last: Instant,
-    /// Bytes of the body that were handed out.
-    handed: u64,
-    /// Bytes of it that the peer has not acknowledged, where the kernel says so.
+    /// Bytes of the body sent out.
+    sent: u64,
+    /// Bytes that the peer has not acknowledged, if the kernel says so.
     held: Option<u64>,
 }
 
-impl Movement {
+impl Transfer {
     fn new() -> Self {
         let now = Instant::now();
-        Self(Mutex::new(Moved { began: now, last: now, handed: 0, held: None }))
+        Self(Mutex::new(TransferState { began: now, last: now, sent: 0, held: None }))
     }
 
-    fn hand(&self, bytes: usize) {
+    fn add_sent(&self, bytes: usize) {
         let mut moved = self.state();
         moved.last = Instant::now();
-        if moved.handed == 0 {
+        if moved.sent == 0 {
             moved.began = moved.last;
         }
-        moved.handed += bytes as u64;
+        moved.sent += bytes as u64;
     }
 
-    /// Waits until nothing has moved for too long, and says for how long.
+    /// Waits until nothing has moved for too long; returns for how long.
     async fn stalled(&self, limit: Duration, connection: Option<CaptureSmithyConnection>) -> Duration {
         loop {
             let moved = *self.state();
@@ -131,13 +131,13 @@ impl Movement {
                 return now - moved.last;
             }
             sleep_until(end.min(now + limit / LOOKS)).await;
-            if self.state().handed > 0 {
+            if self.state().sent > 0 {
                 self.look(connection.as_ref());
             }
         }
     }
 
-    /// Asks the kernel. What it holds changes with what is handed to it and with what the peer takes.
+    /// Asks the kernel. Its number changes with what is sent out and with what the peer acknowledges.
     fn look(&self, connection: Option<&CaptureSmithyConnection>) {
         let socket = connection
             .and_then(CaptureSmithyConnection::get)
@@ -150,23 +150,23 @@ impl Movement {
         moved.held = held;
     }
 
-    fn state(&self) -> MutexGuard<'_, Moved> {
+    fn state(&self) -> MutexGuard<'_, TransferState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Moved {
-    /// How long nothing may move: as long as is set, and as long as what may be held unseen takes at the rate so far.
+impl TransferState {
+    /// The longest time without progress: the limit, and the time that unseen buffers take to drain at the rate so far.
     ///
-    /// What our own kernel has not been rid of is seen to move. Where all of it is acknowledged, a relay (a proxy, a tunnel)
-    /// may hold a buffer of it; where our kernel does not say, it may be our own, which looked like progress at first.
+    /// The kernel shows what it has not sent. Once all is acknowledged, a relay (a proxy, a tunnel) may still buffer a
+    /// part; where the kernel says nothing, its own buffer may, which looked like progress at first.
     fn limit(&self, limit: Duration) -> Duration {
         let gone = match self.held {
             Some(1..) => return limit,
-            Some(0) => self.handed,
-            None => self.handed.saturating_sub(KERNEL_BYTES),
+            Some(0) => self.sent,
+            None => self.sent.saturating_sub(KERNEL_BYTES),
         };
-        let unseen = self.handed.min(KERNEL_BYTES);
+        let unseen = self.sent.min(KERNEL_BYTES);
         let least = Duration::from_millis(unseen * 1000 / LEAST_BYTES_PER_SECOND);
         let elapsed = u64::try_from((self.last - self.began).as_micros()).unwrap_or(u64::MAX);
         let drained = elapsed.saturating_mul(unseen).checked_div(gone).map(Duration::from_micros);
@@ -174,36 +174,36 @@ impl Moved {
     }
 }
 
-/// What is left of a request's body; nothing, once the request has ended.
+/// The rest of a request's body; empty once the request has ended.
 #[derive(Debug)]
-struct Source(Mutex<Option<Left>>);
+struct BodySource(Mutex<Option<Remaining>>);
 
 #[derive(Debug)]
-struct Left {
+struct Remaining {
     body: SdkBody,
     piece: Bytes,
 }
 
-impl Source {
-    fn left(&self) -> MutexGuard<'_, Option<Left>> {
+impl BodySource {
+    fn remaining(&self) -> MutexGuard<'_, Option<Remaining>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A request that goes on; dropped with it.
+/// A running request; dropping it frees the body.
 #[derive(Debug)]
-struct Lent(Arc<Source>);
+struct RequestGuard(Arc<BodySource>);
 
-impl Drop for Lent {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
-        self.0.left().take();
+        self.0.remaining().take();
     }
 }
 
-/// A request's body, handed out slice by slice. Each is a copy: what a connection keeps of a part does not keep the part.
+/// A request's body, in slices. Each is a copy: a slice that a connection holds does not hold the part.
 struct Slices {
-    source: Arc<Source>,
-    movement: Arc<Movement>,
+    source: Arc<BodySource>,
+    transfer: Arc<Transfer>,
 }
 
 impl Body for Slices {
@@ -211,7 +211,7 @@ impl Body for Slices {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let mut source = self.source.left();
+        let mut source = self.source.remaining();
         let Some(left) = source.as_mut() else {
             return Poll::Ready(Some(Err("the request has ended".into())));
         };
@@ -227,16 +227,16 @@ impl Body for Slices {
         let count = left.piece.len().min(SLICE_BYTES);
         let slice = Bytes::copy_from_slice(&left.piece[..count]);
         left.piece.advance(count);
-        self.movement.hand(count);
+        self.transfer.add_sent(count);
         Poll::Ready(Some(Ok(Frame::data(slice))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.source.left().as_ref().is_some_and(|left| left.piece.is_empty() && Body::is_end_stream(&left.body))
+        self.source.remaining().as_ref().is_some_and(|left| left.piece.is_empty() && Body::is_end_stream(&left.body))
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.source.left().as_ref() {
+        match self.source.remaining().as_ref() {
             Some(left) => {
                 let (hint, piece) = (Body::size_hint(&left.body), left.piece.len() as u64);
                 hint.exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + piece))
@@ -246,12 +246,12 @@ impl Body for Slices {
     }
 }
 
-/// An answer's body. Only the time counts in which its reader waits for it.
+/// An answer's body. Only the time that its reader waits counts.
 struct Answer {
     body: SdkBody,
     limit: Duration,
     silence: Option<Pin<Box<Sleep>>>,
-    lent: Option<Lent>,
+    guard: Option<RequestGuard>,
 }
 
 impl Body for Answer {
@@ -263,7 +263,7 @@ impl Body for Answer {
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             this.silence = None;
             if frame.is_none() {
-                this.lent = None;
+                this.guard = None;
             }
             return Poll::Ready(frame);
         }

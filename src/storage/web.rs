@@ -1,5 +1,5 @@
-//! A plain HTTP request with the SDK's own client, for `telemetry::ping`: no second HTTP stack in the program, the same
-//! TLS, the system's roots, and the proxies of the environment. It sees nothing of S3.
+//! A plain HTTP request with the SDK's client, for `telemetry::ping`: the same TLS, the system's roots, and the proxies
+//! of the environment, without a second HTTP stack. It knows nothing of S3.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::error_chain::Chain;
 
-/// A client for a request now and then.
+/// A client for occasional requests.
 #[derive(Debug)]
 pub struct WebClient(Connector);
 
@@ -25,10 +25,10 @@ impl WebClient {
         Self(connector.tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build())
     }
 
-    /// Posts a text and gives the answer's status.
+    /// Posts a text and returns the answer's status.
     ///
     /// # Errors
-    /// Why there was no answer in time; never with the URL in it.
+    /// Why there was no answer in time. Never contains the URL.
     pub async fn post(&self, url: &SecretString, text: String, limit: Duration) -> Result<u16, String> {
         let mut request = HttpRequest::new(SdkBody::from(text));
         request.set_method("POST").map_err(|error| error.to_string())?;

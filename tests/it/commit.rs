@@ -1,5 +1,5 @@
-//! What the commit goes by, where a store says less, something else, or nothing of what was sent (SPEC §4.7): no backup is deleted
-//! for a word about it, and none is taken for one that is not there.
+//! The commit at stores that answer less than S3, something else, or nothing: no backup is deleted for a wrong answer,
+//! and none is reported that is not there.
 
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::{Stage, THREE_PARTS};
@@ -29,7 +29,7 @@ fn with_header(name: &str, value: &str) -> Fault {
     Fault::ReplaceAnswerHeader(name.to_owned(), value.to_owned())
 }
 
-/// How many objects were read.
+/// The number of objects read.
 fn reads(stage: &Stage) -> usize {
     stage.proxy.log().iter().filter(|seen| seen.verb == S3Verb::GetObject && seen.key().ends_with(".sql.gz")).count()
 }
@@ -59,7 +59,7 @@ fn an_etag_that_looks_like_another_objects_is_settled_by_reading_the_backup() {
 }
 
 #[test]
-fn an_etag_of_another_form_and_a_size_that_is_not_given_are_not_even_looked_at() {
+fn an_etag_of_another_form_and_a_missing_size_are_ignored() {
     for etag in ["\"-CKicn4fknbUCEAE=\"", "\"0x8DD3F4A5F0B2C1E-1\"", "\"0123456789abcdef0123456789abcdef-9\""] {
         let stage = small();
         stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, with_header("ETag", etag)));
@@ -95,7 +95,7 @@ fn where_head_is_denied_the_answer_to_complete_is_the_proof() {
         if let Some(fault) = fault.clone() {
             stage.proxy.rule(on_complete(Calls::Nth(1), fault));
         }
-        // Without a checksum that the answer could name.
+        // Without a checksum that the answer could contain.
         let outcome = stage.backup().env("S3_CHECKSUM", "none").run();
         stage.assert_committed(&outcome, &format!("HEAD denied, {fault:?}"));
         assert_said(&outcome, &["the answer to Complete is the proof"]);
@@ -113,7 +113,7 @@ fn a_condition_that_the_store_refuses_is_left_out_once() {
 }
 
 #[test]
-fn what_came_in_between_a_complete_costs_the_parts_not_the_backup_where_they_are_on_disk() {
+fn a_conflict_at_complete_costs_no_backup_with_a_spool() {
     for (code, s3_code) in [(409, "ConditionalRequestConflict"), (404, "NoSuchUpload")] {
         let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
         stage.proxy.rule(on_complete(Calls::Nth(1), status(code, s3_code)));
@@ -131,8 +131,8 @@ fn what_came_in_between_a_complete_costs_the_parts_not_the_backup_where_they_are
 }
 
 #[test]
-fn an_upload_that_is_gone_is_found_out_whatever_complete_answers() {
-    // Ceph's two answers to Complete of an upload that is no more.
+fn an_upload_that_is_gone_is_noticed_whatever_complete_answers() {
+    // Ceph's two answers to Complete of an upload that is gone.
     let empty = "<CompleteMultipartUploadResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><ETag>\"\"</ETag>\
                  </CompleteMultipartUploadResult>";
     let headers = vec![("Content-Type".to_owned(), "application/xml".to_owned())];
@@ -141,7 +141,7 @@ fn an_upload_that_is_gone_is_found_out_whatever_complete_answers() {
         let stage = small();
         stage.proxy.rule(on_complete(Calls::All, fault));
         stage.proxy.rule(Rule::on(S3Verb::ListParts, Calls::All, status(404, "NoSuchUpload")));
-        // Decided at once, not after the ten minutes in which no test would wait for it.
+        // Decided at once, without the outage budget of ten minutes.
         let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").run();
         stage.assert_failed(&outcome, STORAGE_FAILED, word).then_names(&[word]);
         assert_eq!(stage.proxy.count(S3Verb::CompleteMultipartUpload), 1, "{word}");
@@ -198,7 +198,7 @@ fn an_answer_that_is_not_from_s3_is_a_wrong_setting_at_first_and_an_outage_later
     let stage = small();
     stage.proxy.rule(Rule::any(Calls::All, Fault::bare_404()));
     let outcome = stage.backup().run();
-    stage.assert_failed(&outcome, INVALID_S3, "no S3 at all").then_names(&["no answer of S3's", "S3_URL"]);
+    stage.assert_failed(&outcome, INVALID_S3, "no S3 at all").then_names(&["S3 did not send this answer", "S3_URL"]);
 
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
     let headers = vec![("Content-Type".to_owned(), "text/html".to_owned())];

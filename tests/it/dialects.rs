@@ -1,6 +1,6 @@
 //! Stores that differ: what they know, what they ignore, and what they refuse. A complete backup, or exit 3 with the reason.
 //!
-//! The real test server does some of it; the fault proxy imitates the rest (FACTS §2). [`stores`] is the table of
+//! The real test server does some of it; the fault proxy imitates the rest. [`stores`] is the table of
 //! `docs/storage.md`, a test for each store; the tests here are of single habits.
 
 mod addresses;
@@ -93,7 +93,7 @@ fn a_store_that_denies_head_is_believed_by_the_checksum_that_it_returns() {
 }
 
 #[test]
-fn a_store_that_denies_head_and_listing_has_the_answer_to_complete_as_its_only_word() {
+fn a_store_that_denies_head_and_listing_is_believed_by_its_answer_to_complete() {
     let stage = stage();
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, status(403, "AccessDenied")));
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::All, Fault::internal_error(When::After)));
@@ -123,7 +123,7 @@ fn credentials_that_expire_in_the_middle_are_a_storage_failure() {
 }
 
 #[test]
-fn a_part_that_the_store_takes_damaged_is_sent_again_whatever_the_checksum() {
+fn a_part_that_the_store_damages_is_sent_again_with_any_checksum() {
     for checksum in ["md5", "crc64nvme", "none"] {
         for fault in [Fault::CorruptBody, Fault::CorruptUnchecked] {
             let (stage, case) = (stage(), format!("{checksum}, {fault:?}"));

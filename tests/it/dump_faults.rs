@@ -127,7 +127,7 @@ fn a_run_that_takes_too_long_is_ended() {
 }
 
 #[test]
-fn what_is_no_pg_dump_is_refused_before_anything_is_started() {
+fn a_program_that_is_no_pg_dump_is_refused_before_anything_is_started() {
     let stage = Stage::new(FakeDump::new().version("mysqldump  Ver 8.0"));
     let outcome = stage.backup().run();
     stage.assert_failed(&outcome, 10, "no pg_dump");

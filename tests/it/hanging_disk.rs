@@ -1,4 +1,4 @@
-//! A file system that hangs: no run waits for it longer than it must, and a signal ends each of them while it still hangs.
+//! A file system that hangs: no run waits longer than it must for it, and a signal ends each run while it hangs.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::program::Program;
 
 const UNSPOOLED: &str = "cannot be resumed";
 
-/// What is to hang, and what of a run is on the disk.
+/// What hangs, and what of a run is on the disk.
 struct Case {
     call: Call,
     name: &'static str,
@@ -20,8 +20,7 @@ struct Case {
 
 const SPOOL: (&str, &str) = ("BACKUP_SPOOL_DIR", "spool");
 const CASES: [Case; 8] = [
-    // Before anything, where another program is started (the child closes what it must not have), in the middle of a dump,
-    // and after the commit.
+    // At the start, when a child is started (it closes inherited files), during a dump, and after the commit.
     Case { call: Call::Create, name: "lock", setting: SPOOL, code: 143 },
     Case { call: Call::OpenDir, name: "", setting: SPOOL, code: 143 },
     Case { call: Call::Flush, name: "lock", setting: SPOOL, code: 143 },
@@ -31,7 +30,7 @@ const CASES: [Case; 8] = [
     Case { call: Call::Rename, name: "prom", setting: ("METRICS_FILE", "backup.prom"), code: 0 },
     LAST_RESORT,
 ];
-/// Read where nothing else waits with a deadline: what is left is to end without it.
+/// Read with no other deadline pending: the rest must end without it.
 const LAST_RESORT: Case = Case { call: Call::Lookup, name: "ca.pem", setting: ("S3_CA_BUNDLE", "ca.pem"), code: 143 };
 
 fn backup(stage: &Stage, disk: &HangingDisk, (variable, below): (&str, &str)) -> Program {
@@ -65,7 +64,7 @@ fn stops_on_signal(case: &Case) {
     assert_eq!(is_last_resort, case.name == LAST_RESORT.name, "{what}: {}", outcome.stderr);
 }
 
-/// No signal stops it: after its deadline the disk is done without.
+/// No signal stops it: after the disk's deadline the run goes on without it.
 fn left_alone() {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
     let disk = HangingDisk::new(Call::Fsync, "part-00003");

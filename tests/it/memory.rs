@@ -1,5 +1,5 @@
-//! Memory stays under its bound at any size: 2 GiB of dump in under 100 MiB (SPEC §5); and the kernel's own peak of the process
-//! is under what the log announced, whatever S3 does.
+//! Memory stays within its bound at any size: 2 GiB of dump in less than 100 MiB. The kernel's own peak of the process
+//! is below the logged estimate, whatever S3 does.
 
 use std::time::Duration;
 

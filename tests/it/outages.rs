@@ -1,5 +1,5 @@
-//! S3 that is away for a while, throttles all the time, or resets connections now and then, in the middle of a backup: it costs
-//! time alone. Longer than `BACKUP_MAX_UPLOAD_OUTAGE`, it ends the run, and the run says how long it was and what was tried.
+//! S3 that is away for a while, throttles, or resets connections during a backup costs time alone. Longer than
+//! `BACKUP_MAX_UPLOAD_OUTAGE`, it ends the run, with the outage's duration and the last failure.
 //!
 //! Two minutes of a real outage are four seconds here, with a budget of a minute.
 
@@ -15,7 +15,7 @@ use crate::support::tcp_proxy::TcpProxy;
 
 const SOON: Duration = Duration::from_mins(1);
 const OUTAGE: Duration = Duration::from_secs(4);
-/// What a server's times, which have full seconds, need until something is a second old.
+/// The time until a server's timestamp, in full seconds, is a second old.
 const UNTIL_STALE: Duration = Duration::from_millis(2_100);
 
 /// Seven parts.
@@ -23,14 +23,14 @@ fn seven_parts() -> Stage {
     Stage::new(FakeDump::new().body(Body::Random(31 << 20)))
 }
 
-/// Begins an outage in the middle of the upload, however late this test's thread is: only one part is taken until then.
+/// Begins an outage during the upload, however late this test's thread is: only one part is uploaded by then.
 fn begin_outage(stage: &Stage) {
     stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);
     stage.proxy.pause();
     stage.proxy.clear_rules();
 }
 
-/// A stage of which [`begin_outage`] is to come.
+/// A stage for [`begin_outage`].
 fn with_outage() -> Stage {
     let stage = seven_parts();
     let reset = Fault::Reset { at: ResetAt::BeforeRequest };
@@ -38,7 +38,7 @@ fn with_outage() -> Stage {
     stage
 }
 
-/// Lets so many requests in a thousand meet a reset: before it, in it, and after it took effect.
+/// Resets this many requests in a thousand: before it, in it, and after it took effect.
 fn reset_some(stage: &Stage, per_mille: u64) {
     for (number, at) in (1..).zip([ResetAt::BeforeRequest, ResetAt::InRequestBody, ResetAt::AfterEffect]) {
         let calls = Calls::Drawn { seed: number << 32, per_mille: per_mille.div_ceil(3) };
@@ -46,7 +46,7 @@ fn reset_some(stage: &Stage, per_mille: u64) {
     }
 }
 
-/// How many requests met with a fault.
+/// The number of requests with a fault.
 fn met(stage: &Stage) -> usize {
     stage.proxy.log().iter().filter(|seen| seen.fault.is_some()).count()
 }
@@ -75,7 +75,7 @@ fn throttling_all_the_time_costs_time_alone() {
 #[test]
 fn resets_now_and_then_cost_time_alone() {
     let stage = seven_parts();
-    // A backup of seven parts sends some twenty requests: one in five, so that some meet with it.
+    // A backup of seven parts sends about twenty requests: one in five, so that some are reset.
     reset_some(&stage, 200);
     let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "1m").run();
     stage.assert_committed(&outcome, "one request in five is reset");
@@ -114,7 +114,7 @@ fn all_of_it_at_once_costs_time_alone() {
 }
 
 #[test]
-fn an_outage_longer_than_the_budget_ends_the_run_with_how_long_and_what_was_tried() {
+fn an_outage_longer_than_the_budget_ends_the_run_with_its_duration_and_attempts() {
     let stage = with_outage();
     let running = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "6s").spawn();
     begin_outage(&stage);
@@ -142,7 +142,7 @@ fn an_outage_longer_than_the_budget_ends_the_run_with_how_long_and_what_was_trie
 #[test]
 fn a_slow_link_costs_time_alone() {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
-    // Each part takes several request timeouts, whether all share the link or each has it for itself.
+    // Each part takes several request timeouts, on a shared link and on one of its own.
     let link = TcpProxy::start_slow(&stage.proxy.address().to_string(), 1_200_000);
     let backup = stage.backup().env("S3_URL", format!("http://{}", link.address()));
     let outcome = backup.env("S3_REQUEST_TIMEOUT", "1s").env("BACKUP_MAX_UPLOAD_OUTAGE", "4s").run();
@@ -151,7 +151,7 @@ fn a_slow_link_costs_time_alone() {
 }
 
 #[test]
-fn an_attempt_in_flight_does_not_carry_the_end_of_the_budget_away() {
+fn an_attempt_in_flight_does_not_extend_the_budget() {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::Stall { at: StallAt::BeforeEffect }));
     let outcome = stage.backup().env("S3_REQUEST_TIMEOUT", "3s").env("BACKUP_MAX_UPLOAD_OUTAGE", "4s").run();

@@ -17,7 +17,7 @@ use crate::support::setup::{
 };
 
 /// Large objects, and tables: each more than the server can lock at once.
-const MANY: u32 = 300;
+pub const MANY: u32 = 300;
 
 /// The real `aws`, or what does as much of it as the printed commands need.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub fn run(commands: &str, server: &Postgres, clients: &Path, aws: Aws) -> Outco
 }
 
 /// An empty server with another superuser, and some hundred locks.
-fn small_server() -> OwnPostgres {
+pub fn small_server() -> OwnPostgres {
     let server = own_postgres(&["--superuser", "the chief"]);
     for setting in [
         "max_connections = 10",
@@ -81,7 +81,7 @@ fn small_server() -> OwnPostgres {
 }
 
 /// Bytes of no encoding, large objects of a role, many tables, and a database that is read-only from then on.
-fn archive(role: &str) -> Database {
+pub fn archive(role: &str) -> Database {
     let options = "TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'";
     let database = postgres().create_database_with("the \"archive's\" $HOME = 漢\n`x`", options);
     let tables = format!("SELECT format('CREATE TABLE t%s (id int)', i) FROM generate_series(1, {MANY}) i");

@@ -1,4 +1,4 @@
-//! A run that is stopped by a signal: exit 143 or 130, and nothing is left, wherever it was.
+//! A run that is stopped by a signal at any point: exit 143 or 130, and nothing is left.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -82,7 +82,7 @@ fn a_signal_during_the_commit_ends_in_a_commit_or_in_nothing() {
     stage.assert_committed(&running.wait(), "Complete is answered in time");
 }
 
-/// Where a run waits for an unanswered request, and how it is to end.
+/// A run that waits for an unanswered request is stopped; how it must end.
 fn stopped_while_silent(verb: S3Verb, suffix: &str) -> (Stage, Outcome) {
     let stage = Stage::new(FakeDump::new());
     stage.proxy.rule(Rule::on(verb, Calls::All, Fault::Stall { at: StallAt::BeforeEffect }).key_suffix(suffix));

@@ -32,7 +32,7 @@ fn a_backup_through_the_spool_is_the_same_and_leaves_nothing_on_disk() {
 
 #[test]
 fn a_dump_ends_while_s3_takes_nothing_however_large_it_is() {
-    // Ten times what is held in memory with one part in flight.
+    // Ten times the memory for parts with one in flight.
     let stage = Spooled::new(FakeDump::new().body(Body::Random(100 << 20)));
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let patient = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").env("BACKUP_UPLOAD_CONCURRENCY", "1");
@@ -59,7 +59,7 @@ fn s3_that_is_gone_from_the_start_ends_in_12_and_the_next_run_delivers() {
     let outcome = stage.backup().run();
     stage.assert_delivered(&outcome, (2, 2), "S3 came back");
     assert!(outcome.stderr.contains("the backup of an earlier run is delivered"), "{}", outcome.stderr);
-    // Under its own start time, and described as such.
+    // Under its own start time, and marked as delivered.
     let keys = stage.backups();
     assert!(outcome.stdout_text().contains(&keys[1]), "the report is of the new one: {}", outcome.stdout_text());
 }
@@ -179,7 +179,7 @@ fn a_signal_while_a_kept_dump_is_delivered_keeps_it() {
 #[test]
 fn a_commit_that_took_effect_before_the_run_was_killed_is_found() {
     let stage = three_parts();
-    // The program does not see it: the answer is lost, and HEAD with it.
+    // The program does not notice: the answer is lost, and HEAD with it.
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::All, Fault::internal_error(When::After)));
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::From(3), Fault::slow_down()));
     let running = stage.backup().spawn();

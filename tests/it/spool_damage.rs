@@ -1,4 +1,4 @@
-//! A spool that is damaged, shared, full or not to be had: a good backup, or a clean error.
+//! A spool that is damaged, shared, full or unusable: a good backup, or a clean error.
 
 use std::fs;
 use std::path::Path;
@@ -44,7 +44,7 @@ fn a_damaged_line_after_the_proof_loses_only_that_line() {
     fs::write(journal, bytes).expect("written");
     let outcome = stage.backup().run();
     stage.assert_delivered(&outcome, (2, 2), "a damaged ETag");
-    assert!(outcome.stderr.contains("for nothing that its dump needs"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("but not where its dump needs it"), "{}", outcome.stderr);
     let sent = stage.proxy.log().into_iter().filter(|seen| seen.verb == S3Verb::UploadPart && seen.fault.is_none());
     let of_first = sent.filter(|seen| seen.key() == stage.backups()[0]).count();
     assert_eq!(of_first, 4, "the one part is sent again: {}", outcome.stderr);
@@ -73,7 +73,7 @@ fn sets_aside_a_run_with_a_journal_of_another_version() {
 #[test]
 fn a_part_that_cannot_be_read_costs_no_dump() {
     let stage = killed();
-    // Reading a directory is an error of another kind than that of a file that is gone.
+    // Reading a directory fails with another error than reading a missing file.
     let parts = |run: &Path, from: &str, to: &str| {
         for number in 1..=3 {
             let part = |name: &str| run.join(format!("{name}{number:05}"));
@@ -89,7 +89,7 @@ fn a_part_that_cannot_be_read_costs_no_dump() {
     let aside = stage.only_kept();
     let name = aside.file_name().expect("a name").to_string_lossy().into_owned();
     assert!(name.starts_with("unreadable-") && outcome.stderr.contains(&name), "{name}: {}", outcome.stderr);
-    // Once the disk works again it is delivered as the warning says.
+    // Once the disk works again, the dump is delivered as the warning says.
     (1..=3).for_each(|number| fs::remove_dir(aside.join(format!("part-{number:05}"))).expect("removed"));
     parts(&aside, "away-", "part-");
     fs::rename(&aside, aside.with_file_name(&name[name.len() - 32..])).expect("its name");
@@ -119,7 +119,7 @@ fn a_journal_without_its_end_is_no_damage() {
 fn a_damaged_or_missing_part_is_never_sent() {
     for (case, harm) in [("damaged", damage as fn(&Path)), ("missing", |path| fs::remove_file(path).expect("removed"))]
     {
-        // None is taken yet: one that S3 has is not read again.
+        // S3 has no part yet: a part that it has is not read again.
         let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
         stage.killed_from(1);
         harm(&stage.only_kept().join("part-00003"));
@@ -159,7 +159,7 @@ fn two_runs_on_one_spool_exclude_each_other_if_they_have_one_destination() {
 }
 
 #[test]
-fn a_spool_that_cannot_be_had_is_a_wrong_setting() {
+fn a_spool_that_cannot_be_created_is_a_wrong_setting() {
     let stage = Spooled::new(FakeDump::new());
     let file = stage.dir().join("file");
     fs::write(&file, "").expect("written");

@@ -1,6 +1,5 @@
-//! A disk that is full at every phase of the spool: the backup is taken all the same, and says once that it could not be
-//! resumed. The disk is a small tmpfs in a mount namespace of the run's own; where the system grants neither, the test
-//! fails.
+//! A disk that is full at every phase of the spool: the backup is taken, and logs once that it cannot be resumed. The
+//! disk is a small tmpfs in the run's own mount namespace; without one, the test fails.
 
 use std::path::Path;
 use std::time::Duration;
@@ -33,7 +32,8 @@ rm -f "$2/filler"
 find "$2" -type f ! -name lock -printf 'left behind: %p\n' >&2
 exit "$status"
 "#;
-/// Kills a run once its journal has a line like `$4`, fills the disk up, says so, and runs another as soon as there is `go`.
+/// Kills a run once its journal has a line like `$4`, fills the disk, reports that, and starts another run once there
+/// is `go`.
 const RESUMED: &str = r#"
 mount -t tmpfs -o "$1" tmpfs "$2" || exit 99
 "$3" backup 2>/dev/null &
@@ -50,12 +50,12 @@ rm -f "$2/filler"
 find "$2" -type f ! -name lock -printf 'left behind: %p\n' >&2
 exit "$status"
 "#;
-/// Goes into a mount namespace of its own: as root, or as one's own root where the system lets everybody have one.
+/// Enters its own mount namespace: as root, or as root of a user namespace where the system allows that.
 const NAMESPACE: &str = r#"
 unshare --mount true 2>/dev/null || flag=--map-root-user
 exec unshare $flag --mount sh -c "$@"
 "#;
-/// Where the disk has space for all.
+/// Where the disk has space for everything.
 const ENOUGH: &str = "size=64m";
 const UNSPOOLED: &str = "cannot be resumed";
 
@@ -64,13 +64,13 @@ fn on_disk(backup: &Program, options: &str) -> Outcome {
     in_namespace(backup, (SCRIPT, ""), options)
 }
 
-/// A script of this file on a disk with these options; the script's last argument is a pattern.
+/// A script of this file on a disk with these options; its last argument is a pattern.
 fn in_namespace(backup: &Program, script: (&str, &str), options: &str) -> Outcome {
     let mount = tempfile::tempdir().expect("a directory");
     mounted(backup, script, options, mount.path()).run()
 }
 
-/// The same with the directory that the disk is to be in.
+/// The same with the directory of the disk.
 fn mounted(backup: &Program, (script, pattern): (&str, &str), options: &str, mount: &Path) -> Program {
     let program = env!("CARGO_BIN_EXE_pg-s3-backup");
     backup
@@ -82,9 +82,9 @@ fn mounted(backup: &Program, (script, pattern): (&str, &str), options: &str, mou
         .env("BACKUP_SPOOL_DIR", mount)
 }
 
-/// Each phase with how often the log says that the run cannot be resumed.
+/// Each phase, and how often the log says that the run cannot be resumed.
 fn phases() -> Vec<(String, usize)> {
-    // One inode is the disk's own; then there are the subdirectory, its lock, the run, the journal, and each part.
+    // One inode is the disk's own; then come the subdirectory, its lock, the run, the journal, and each part.
     let inodes = (1..=8).map(|count| (format!("size=64m,nr_inodes={count}"), usize::from(count < 8)));
     let pages = ["4k", "8k", "12k", "16k", "20k", "1m"].map(|size| (format!("size={size}"), 1));
     // After parts of 5, 5 and 1 MiB another 8 must be free each time.
@@ -121,7 +121,7 @@ fn a_disk_that_fills_up_in_the_middle_costs_no_backup() {
     let mut counts = Vec::new();
     for line in ["{\"start\"", "{\"started\"", "\"number\":1,", "\"number\":2,", "\"number\":3,", "{\"verified\""] {
         let dump = FakeDump::new().body(THREE_PARTS).pause_between(Duration::from_millis(30));
-        // What is full from the start must be so before there is a part.
+        // A disk that is full from the start must be so before the first part.
         let is_first = line == "{\"start\"";
         let waits = if is_first { "until [ -e \"$here/filled\" ]; do sleep 0.05; done" } else { ":" };
         let stage = Stage::new(dump.first(waits));
@@ -142,7 +142,7 @@ fn a_disk_that_fills_up_in_the_middle_costs_no_backup() {
 #[test]
 fn delivers_complete_dump_from_a_full_disk() {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
-    // Until the first run is dead, nothing is delivered.
+    // Nothing is delivered until the first run is dead.
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let (mount, backup) = (tempfile::tempdir().expect("a directory"), stage.backup());
     let backup = backup.env("BACKUP_MAX_UPLOAD_OUTAGE", "1m").env("POSTGRES_CONNECTION_STRING", stage.named_source());

@@ -1,5 +1,5 @@
-//! What the spool promises apart from its deliveries: the daemon delivers at its start, a key that may only write suffices, a
-//! manifest is never made worse, nothing on disk holds a secret, and a spool that cannot be read is no empty one.
+//! The spool's other promises: the daemon delivers at its start, write-only credentials suffice, a manifest is never
+//! replaced by a worse one, no file holds a secret, and an unreadable spool does not count as empty.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ fn three_parts() -> Spooled {
 }
 
 #[test]
-fn a_daemon_delivers_at_its_start_what_a_killed_one_left_whatever_the_schedule() {
+fn a_daemon_delivers_at_its_start_the_dump_of_a_killed_one() {
     let stage = three_parts();
     let daemon = stage.daemon(YEARLY).env("POSTGRES_CONNECTION_STRING", stage.named_source());
     let daemon = daemon.env("BACKUP_SPOOL_DIR", stage.dir()).env("BACKUP_MAX_UPLOAD_OUTAGE", "10m");
@@ -45,7 +45,7 @@ fn a_daemon_delivers_at_its_start_what_a_killed_one_left_whatever_the_schedule()
         assert!(gunzipped(&s3().get(&stage.bucket, &key).expect("the backup")) == stage.dump.output(), "{key}");
     }
 
-    // With nothing in the spool it waits.
+    // With an empty spool it waits for its schedule.
     let running = daemon.arg("--catch-up=false").spawn();
     wait_for(&running, "looked for backups", 1);
     running.signal("TERM");
@@ -55,7 +55,7 @@ fn a_daemon_delivers_at_its_start_what_a_killed_one_left_whatever_the_schedule()
 }
 
 #[test]
-fn a_key_that_may_only_write_delivers_what_waits() {
+fn a_key_that_may_only_write_delivers_a_waiting_dump() {
     let write_only = |program: Program| {
         program.env("S3_ACCESS_KEY", &s3().writeonly_access_key).env("S3_SECRET_KEY", &s3().writeonly_secret_key)
     };
@@ -63,7 +63,7 @@ fn a_key_that_may_only_write_delivers_what_waits() {
     stage.killed_from(2);
     stage.assert_delivered(&write_only(stage.backup()).run(), (2, 2), "its own upload");
 
-    // Another program has aborted it: looking for the object is forbidden, so it is sent anew.
+    // Another program has aborted the upload. Looking for the object is denied, so the dump is sent again.
     let stage = three_parts();
     stage.killed_from(3);
     let part = stage.proxy.log().into_iter().find(|seen| seen.verb == S3Verb::UploadPart).expect("a part was sent");
@@ -72,7 +72,7 @@ fn a_key_that_may_only_write_delivers_what_waits() {
     stage.assert_delivered(&write_only(stage.backup()).run(), (2, 2), "aborted by another program");
 }
 
-/// Killed after its manifest, before the spool was emptied.
+/// A run that was killed after its manifest, before the spool was emptied.
 fn killed_after_the_manifest() -> (Spooled, String) {
     let stage = three_parts();
     let stalled = Rule::on(S3Verb::PutObject, Calls::All, Fault::Stall { at: StallAt::BeforeAnswer });
@@ -83,7 +83,7 @@ fn killed_after_the_manifest() -> (Spooled, String) {
         keys.into_iter().find(|key| key.ends_with(".gz.json"))
     };
     eventually(|| written().is_some(), || running.stderr_so_far());
-    // It has given up its lock, and with that its session, in order.
+    // Its session, and the lock with it, has ended properly.
     running.signal("KILL");
     assert_eq!(running.wait().signal, Some(9));
     stage.wait_for_end_of_sessions();
@@ -101,13 +101,13 @@ fn a_delivery_never_makes_a_manifest_worse() {
     stage.assert_delivered(&stage.backup().run(), (2, 2), "committed already");
     assert_eq!(manifest(&stage.bucket, &key), before);
 
-    // Nor where it cannot be seen whether there is one.
+    // Nor where the manifest cannot be looked for.
     let (stage, key) = killed_after_the_manifest();
     let before = manifest(&stage.bucket, &key);
     let unreadable = Rule::on(S3Verb::GetObject, Calls::All, Fault::slow_down());
     stage.proxy.rule(unreadable.key_suffix(&format!("{key}.json")));
     let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "2s").args(["--allow-mixed"]).run();
-    assert!(outcome.stderr.contains("whether its manifest is there is not known"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("its manifest cannot be looked for"), "{}", outcome.stderr);
     stage.proxy.clear_rules();
     assert_eq!(manifest(&stage.bucket, &key), before);
 }
@@ -156,12 +156,12 @@ fn nothing_on_disk_holds_a_secret() {
 }
 
 #[test]
-fn a_spool_that_cannot_be_read_is_no_reason_to_abort_what_may_wait_in_it() {
+fn no_upload_is_aborted_where_the_spool_cannot_be_read() {
     let stage = three_parts();
     stage.killed_from(2);
     let kept = s3().open_uploads(&stage.bucket);
     assert_eq!(kept.len(), 1);
-    // Root reads everything, but no user reads a directory as a file: an unreadable journal looks the same to any user.
+    // Root reads every file, but no user reads a directory as a file: an unreadable journal for any user.
     let journal = stage.only_kept().join("journal");
     let aside = stage.dir().join("aside");
     fs::rename(&journal, &aside).expect("moved");
@@ -173,7 +173,7 @@ fn a_spool_that_cannot_be_read_is_no_reason_to_abort_what_may_wait_in_it() {
     outcome.assert_code(0);
     assert!(outcome.stderr.contains("no stale upload is aborted"), "{}", outcome.stderr);
     assert_eq!(s3().open_uploads(&stage.bucket), kept);
-    // Once it can be read, the cleanup knows what to spare.
+    // Once it can be read, the cleanup knows which uploads to keep.
     fs::remove_dir(&journal).expect("removed");
     fs::rename(&aside, &journal).expect("moved back");
     let outcome = prune.env("BACKUP_SPOOL_DIR", stage.dir()).run();

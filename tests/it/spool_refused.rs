@@ -1,8 +1,10 @@
-//! A dump that waits in the spool, and a store that does not take it as it is: it is cut anew where that helps, and set aside
-//! where nothing does. It never stands in the way of the next backup.
+//! A dump in the spool that S3 refuses as it is: split into other parts where that helps, else set aside. It never
+//! blocks the next backup.
 
 use std::fs;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::THREE_PARTS;
@@ -21,7 +23,7 @@ fn invalid() -> Fault {
     Fault::Status { code: 400, s3_code: "InvalidPart", when: When::Before }
 }
 
-/// How many parts of an object S3 took.
+/// The number of an object's parts that S3 accepted.
 fn sent(stage: &Spooled, key: &str) -> usize {
     let log = stage.proxy.log();
     log.iter().filter(|seen| seen.verb == S3Verb::UploadPart && seen.fault.is_none() && seen.key() == key).count()
@@ -40,6 +42,8 @@ fn a_dump_that_s3_refuses_for_good_is_set_aside_and_blocks_no_backup() {
     stage.proxy.clear_rules();
     stage.proxy.rule(refused.key_suffix(&key));
 
+    // A fresh backup of the same second would have the refused key.
+    sleep(Duration::from_secs(1));
     let second = stage.backup().run();
     second.assert_code(0);
     let aside = stage.only_kept();
@@ -66,18 +70,18 @@ fn a_dump_is_cut_anew_when_s3_refuses_its_parts() {
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::Nth(1), invalid()));
     let outcome = stage.backup().run();
     stage.assert_delivered(&outcome, (2, 2), "refused once");
-    assert!(outcome.stderr.contains("cutting the dump in the spool into other parts"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("splitting the dump in the spool into other parts"), "{}", outcome.stderr);
 }
 
 #[test]
-fn a_dump_is_cut_anew_where_the_limits_have_changed() {
+fn a_dump_is_split_again_where_the_limits_have_changed() {
     for (settings, part_bytes, parts) in [
         (&[("BACKUP_PART_SIZE", "6MiB"), ("S3_CHECKSUM", "crc64nvme")][..], 6 << 20, 2),
         (&[("S3_MAX_PARTS", "2"), ("BACKUP_PART_SIZE", "5MiB")], 5_733_090, 2),
         (&[("S3_CHECKSUM", "none")], 5 << 20, 3),
     ] {
         let stage = three_parts();
-        // Two parts are taken already, of an upload that is of no use any more.
+        // Two parts are uploaded already, to an upload that is of no use any more.
         stage.killed_from(3);
         let program = settings.iter().fold(stage.backup(), |program, (name, value)| program.env(name, value));
         // The dump that bypasses it is small, as it need not fit into two parts of 5 MiB.
@@ -95,7 +99,7 @@ fn a_dump_is_cut_anew_where_the_limits_have_changed() {
 }
 
 #[test]
-fn a_damaged_part_is_noticed_while_it_is_cut_anew() {
+fn a_damaged_part_is_noticed_while_it_is_split_again() {
     let stage = three_parts();
     stage.killed_from(1);
     let part = stage.only_kept().join("part-00002");

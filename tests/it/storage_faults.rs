@@ -1,5 +1,5 @@
-//! What the fault matrix (`fault_matrix`) does not ask: faults that outlast the SDK's own attempts, damage on the way, and
-//! stores that say what is not so.
+//! What the fault matrix (`fault_matrix`) does not cover: faults that outlast the SDK's own attempts, damage in
+//! transit, and stores that answer wrongly.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub fn each<C: Send>(cases: Vec<C>, check: impl Fn(C) + Sync) {
     });
 }
 
-/// A small dump in one part, except where several are what the test is about.
+/// A small dump in one part, except in tests about several.
 fn small() -> Stage {
     Stage::new(FakeDump::new())
 }
@@ -55,7 +55,7 @@ fn a_fault_that_outlasts_the_sdk_costs_no_backup() {
         let case = format!("{verb:?}, four times: {name}");
         stage.assert_committed(&stage.backup().run(), &case);
         let met = stage.proxy.log().iter().filter(|seen| seen.fault.is_some()).count();
-        // One that took effect is not asked for again.
+        // A request that took effect is not repeated.
         assert!(met > 0, "{case}: the fault was never met");
     });
 }
@@ -88,8 +88,8 @@ fn a_part_that_is_damaged_on_its_way_is_sent_again() {
     }
 }
 
-/// Runs a backup up to its commit, puts something else under its name with `run_id` of the metadata there, and lets the
-/// check after the commit see that.
+/// Runs a backup up to its commit, puts another object under its name with `run_id` of the run's id in the metadata,
+/// and lets the check after the commit see it.
 fn overwritten_after_the_commit(stage: &Stage, run_id: impl FnOnce(String) -> String) -> Outcome {
     // The first HEAD is for the name, the second comes right before Complete.
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::From(3), Fault::slow_down()));
@@ -119,7 +119,7 @@ fn an_object_of_another_run_is_left_alone() {
     let stage = small();
     let outcome = overwritten_after_the_commit(&stage, |_| "another".to_owned());
     assert_eq!(outcome.code, Some(STORAGE_FAILED), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("another object stands there"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("another object has this name"), "{}", outcome.stderr);
     assert_eq!(stage.keys().len(), 1, "it is still there");
 }
 
@@ -131,7 +131,7 @@ fn a_store_that_drops_metadata_is_believed_by_its_checksum() {
     stage.assert_committed(&stage.backup().run(), "no metadata");
 }
 
-/// A Complete without an answer; the next one finds no upload; HEAD says 404 for some calls.
+/// A Complete without an answer; the next one finds no upload; HEAD answers 404 for some calls.
 fn slow_to_complete(stage: &Stage, at: StallAt, not_yet: std::ops::RangeInclusive<usize>) -> Outcome {
     let complete = |calls, fault| Rule::on(S3Verb::CompleteMultipartUpload, calls, fault);
     let gone = Fault::Status { code: 404, s3_code: "NoSuchUpload", when: When::Before };
@@ -151,7 +151,8 @@ fn slow_to_complete(stage: &Stage, at: StallAt, not_yet: std::ops::RangeInclusiv
 #[test]
 fn a_complete_that_takes_effect_after_its_own_deadline_is_found() {
     let stage = small();
-    // The first two HEADs find the name free; the third and the fourth stand between the two Completes, the fifth after them.
+    // The first two HEADs find the name free; the third and the fourth come between the two Completes, the fifth after
+    // them.
     let outcome = slow_to_complete(&stage, StallAt::BeforeAnswer, 3..=5);
     stage.assert_committed(&outcome, "seen by the sixth HEAD");
 }

@@ -1,25 +1,25 @@
-//! What becomes of a kept dump that was not delivered: it is kept, set aside, or dropped.
+//! What happens to a kept dump that was not delivered: it is kept, set aside, or deleted.
 //!
-//! Called by [`super`]. Decides by whose fault it is, never by a message's text.
+//! Called by [`super`]. Decides by the kind of the error, never by a message's text.
 
 use std::io::ErrorKind;
 
-use crate::spool::{Aside, SpoolError};
+use crate::spool::{SetAside, SpoolError};
 use crate::storage::{FailureKind, StorageError};
 
 use crate::backup::BackupError;
 
-/// What becomes of a dump that was not delivered.
+/// What happens to a dump that was not delivered.
 pub(super) enum Fate {
-    /// Another run can do what this one cannot: S3 is away, does not take these credentials, or a signal came.
+    /// It stays. Another run may deliver it: S3 is away or does not accept these credentials, or a signal came.
     Kept,
-    /// S3 does not take it, whoever tries; or the disk does not give it back, which may pass.
-    SetAside(Aside),
-    /// There is no complete dump any more.
+    /// It is set aside. S3 refuses it from any run, or the disk does not return it at the moment.
+    SetAside(SetAside),
+    /// It is deleted. There is no complete dump any more.
     Dropped,
 }
 
-/// What becomes of a dump, by why it was not delivered.
+/// What happens to a dump after this error.
 pub(super) fn fate(error: &BackupError) -> Fate {
     match error {
         BackupError::Interrupted(_)
@@ -27,18 +27,18 @@ pub(super) fn fate(error: &BackupError) -> Fate {
         | BackupError::Storage(StorageError::Outage { .. } | StorageError::NotEncrypted { .. }) => Fate::Kept,
         BackupError::Spool(error) | BackupError::Storage(StorageError::Spool(error)) => match error {
             SpoolError::Damaged { .. } => Fate::Dropped,
-            // Only a file that is gone proves damage: another error of the disk may pass, and the dump may be intact.
+            // Only a missing file proves damage: after another error the dump may still be intact.
             SpoolError::Read { source, .. } if source.kind() == ErrorKind::NotFound => Fate::Dropped,
-            SpoolError::Read { .. } => Fate::SetAside(Aside::Unreadable),
+            SpoolError::Read { .. } => Fate::SetAside(SetAside::Unreadable),
             _ => Fate::Kept,
         },
         BackupError::Dump(_) => Fate::Dropped,
         BackupError::Storage(StorageError::Refused { .. }) if !is_the_uploads_fault(error) => Fate::Kept,
-        _ => Fate::SetAside(Aside::Refused),
+        _ => Fate::SetAside(SetAside::Refused),
     }
 }
 
-/// Whether another upload of the same dump may fare better.
+/// Whether another upload of the same dump may succeed.
 pub(super) fn is_the_uploads_fault(error: &BackupError) -> bool {
     let BackupError::Storage(error) = error else { return false };
     match error {
@@ -56,7 +56,7 @@ pub(super) fn is_the_uploads_fault(error: &BackupError) -> bool {
     }
 }
 
-/// Whether S3 does not take the parts as they are.
+/// Whether S3 refuses the parts as they are.
 pub(super) fn is_invalid(error: &BackupError) -> bool {
     match error {
         BackupError::Storage(StorageError::UnequalParts { .. }) => true,
@@ -80,9 +80,9 @@ mod tests {
     }
 
     #[test]
-    fn what_becomes_of_a_dump_follows_from_whose_fault_it_is() {
+    fn fate_of_a_dump_follows_from_the_kind_of_the_error() {
         let spool = |error| BackupError::Storage(StorageError::Spool(error));
-        let hangs = DiskError::Stuck { path: "p".into(), limit: crate::backup::limits::WAY_OUT };
+        let hangs = DiskError::Stuck { path: "p".into(), limit: crate::backup::limits::EXIT_TIME };
         for (error, is_kept, is_set_aside) in [
             (refused(403, "AccessDenied", FailureKind::Refused, false), true, false),
             (refused(400, "InvalidStorageClass", FailureKind::Refused, true), true, false),

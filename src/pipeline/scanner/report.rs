@@ -1,10 +1,10 @@
-//! What the scanner found: rows, and the flaw that keeps a dump from being complete.
+//! The scanner's report: rows, and the flaw that makes a dump incomplete.
 //!
-//! Made by [`super::Scanner::finish`]; `backup::proof` decides on it, the manifest records the rows.
+//! Made by [`super::Scanner::finish`]. `proof` decides on it, the manifest records the rows.
 
 use std::fmt;
 
-/// A table and the rows of COPY data that the dump holds for it.
+/// A table and its number of rows in the dump.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TableRows {
     /// Schema and table as the dump writes them, quoted where they must be.
@@ -13,7 +13,7 @@ pub struct TableRows {
     pub rows: u64,
 }
 
-/// Everything the scanner knows at the end of a dump.
+/// What the scanner knows at the end of a dump.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ScanReport {
     /// Length of the plain dump in bytes.
@@ -22,7 +22,7 @@ pub struct ScanReport {
     pub rows: u64,
     /// Rows of each table, in the dump's order; the first 20,000 tables.
     pub tables: Vec<TableRows>,
-    /// Why the dump is not complete; `None` where it is, and in a journal, which keeps complete ones alone.
+    /// Why the dump is not complete; `None` for a complete one. A journal holds complete ones alone.
     #[serde(skip)]
     pub flaw: Option<Flaw>,
 }
@@ -30,7 +30,7 @@ pub struct ScanReport {
 /// Why a dump is not complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// No byte came.
+    /// The dump has no byte.
     Empty,
     /// The opening line never came.
     NotADump,
@@ -43,12 +43,12 @@ pub enum Flaw {
         /// Rows that came.
         rows: u64,
     },
-    /// The closing line came, but not all that follows it.
+    /// The closing line came, but not everything after it.
     TailCut {
         /// Number of bytes that are missing.
         missing: usize,
     },
-    /// Something follows the dump's end.
+    /// Something comes after the dump's end.
     SomethingFollows,
 }
 
@@ -62,18 +62,7 @@ impl fmt::Display for Flaw {
                 write!(f, "it ends in the middle of the data of {table}, after {rows} rows")
             }
             Self::TailCut { missing } => write!(f, "its last {missing} bytes are missing"),
-            Self::SomethingFollows => f.write_str("something follows its end, as where two dumps stand in one"),
+            Self::SomethingFollows => f.write_str("something follows its end, as with two dumps in one"),
         }
     }
-}
-
-/// The table's name in `COPY schema.table (columns) FROM stdin`.
-pub(super) fn copied_table(statement: &[u8]) -> String {
-    let rest = statement.strip_prefix(b"COPY ").unwrap_or(statement);
-    let mut quoted = false;
-    let end = rest.iter().position(|byte| {
-        quoted ^= *byte == b'"';
-        *byte == b' ' && !quoted
-    });
-    String::from_utf8_lossy(&rest[..end.unwrap_or(rest.len())]).into_owned()
 }

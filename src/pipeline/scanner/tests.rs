@@ -1,4 +1,4 @@
-//! The scanner against dumps that try to fool it, in one piece and in every way of cutting them.
+//! The scanner against dumps that try to fool it, as one block and cut everywhere.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::*;
 const HEAD: &str = "--\n-- PostgreSQL database dump\n--\n\n\\restrict KEY\n\nSET standard_conforming_strings = on;\n\n";
 const TAIL: &str = "--\n-- PostgreSQL database dump complete\n--\n\n\\unrestrict KEY\n\n";
 
-/// Lines that end a dump where they stand free, and mean nothing where they stand here.
+/// Lines that end a dump elsewhere, and mean nothing where they are here.
 const TRAPS: &str = concat!(
     "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $_$\n-- PostgreSQL database dump complete\n--\n\n",
     "COPY t FROM stdin;\n$$ ' \" $x$ /* \\unrestrict KEY\n$_$;\n",
@@ -62,7 +62,7 @@ fn every_cut_into_two_blocks_reads_the_same() {
 }
 
 #[test]
-fn two_dumps_or_anything_else_behind_the_end_are_seen() {
+fn anything_after_the_end_is_a_flaw() {
     let twice = complete().repeat(2);
     assert_eq!(scan(&[twice.as_bytes()]).flaw, Some(Flaw::SomethingFollows));
     assert_eq!(scan(&[complete().as_bytes(), b"\n"]).flaw, Some(Flaw::SomethingFollows));
@@ -81,7 +81,7 @@ fn a_dump_of_an_older_minor_has_no_keys() {
 }
 
 #[test]
-fn what_is_no_dump_is_named() {
+fn names_the_flaw_of_what_is_no_dump() {
     assert_eq!(scan(&[]).flaw, Some(Flaw::Empty));
     assert_eq!(scan(&[b"hello\n"]).flaw, Some(Flaw::NotADump));
     assert_eq!(scan(&[TAIL.as_bytes()]).flaw, Some(Flaw::NotADump));

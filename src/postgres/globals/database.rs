@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 
 use crate::postgres::{PostgresError, Session};
+use crate::sql::{literal, quoted_name as name};
 
 /// One line of JSON; the same for servers from 13 to 18.
 const QUESTION: &str = "\
@@ -28,7 +29,7 @@ WHERE objoid = d.oid AND classoid = 'pg_catalog.pg_database'::pg_catalog.regclas
 FROM pg_catalog.pg_database d WHERE datname = pg_catalog.current_database()";
 
 /// Settings whose value is a list of names, each a literal of its own (`variable_is_guc_list_quote` in `pg_dump`).
-const LISTS: &[&str] = &[
+pub(super) const LISTS: &[&str] = &[
     "local_preload_libraries",
     "search_path",
     "session_preload_libraries",
@@ -37,40 +38,46 @@ const LISTS: &[&str] = &[
     "unix_socket_directories",
 ];
 
+/// Between statements that psql sends as one.
+const TOGETHER: &str = " \\;\n";
+
 /// What the server says of the database.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 pub struct DatabaseSettings {
-    owner: String,
-    connection_limit: i64,
-    is_template: bool,
-    comment: Option<String>,
+    pub(super) owner: String,
+    pub(super) connection_limit: i64,
+    pub(super) is_template: bool,
+    pub(super) comment: Option<String>,
     /// `None` where nothing was ever granted or revoked.
-    grants: Option<Vec<Grant>>,
-    settings: Vec<Values>,
-    labels: Vec<Label>,
+    pub(super) grants: Option<Vec<Grant>>,
+    pub(super) settings: Vec<Values>,
+    pub(super) labels: Vec<Label>,
+    /// While it is read back: whose grants come next, where they are not the owner's.
+    #[serde(skip)]
+    pub(super) grantor: Option<String>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-struct Grant {
-    grantor: String,
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub(super) struct Grant {
+    pub(super) grantor: String,
     /// `None` means everybody.
-    grantee: Option<String>,
-    privilege: String,
-    grantable: bool,
+    pub(super) grantee: Option<String>,
+    pub(super) privilege: String,
+    pub(super) grantable: bool,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-struct Values {
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub(super) struct Values {
     /// `None` means every role.
-    role: Option<String>,
+    pub(super) role: Option<String>,
     /// `name=value` each.
-    values: Vec<String>,
+    pub(super) values: Vec<String>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-struct Label {
-    provider: String,
-    label: String,
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub(super) struct Label {
+    pub(super) provider: String,
+    pub(super) label: String,
 }
 
 impl DatabaseSettings {
@@ -83,51 +90,91 @@ impl DatabaseSettings {
         Ok(answer.first().and_then(|line| serde_json::from_str(line).ok()))
     }
 
-    /// The statements, in UTF-8 as the answer was.
+    /// The script, in UTF-8 as the answer was.
     pub(super) fn script(&self) -> String {
         let mut text =
             "\n--\n-- The database that you are connected to\n--\n\nSET client_encoding = 'UTF8';\n\n".to_owned();
-        let database = "DATABASE :\"DBNAME\"";
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "ALTER {database} OWNER TO {};", name(&self.owner));
-        if self.connection_limit >= 0 {
-            let _ = writeln!(text, "ALTER {database} WITH CONNECTION LIMIT = {};", self.connection_limit);
-        }
-        if self.is_template {
-            let _ = writeln!(text, "ALTER {database} WITH IS_TEMPLATE = true;");
-        }
-        if let Some(comment) = &self.comment {
-            let _ = writeln!(text, "COMMENT ON {database} IS {};", literal(comment));
-        }
-        for Label { provider, label } in &self.labels {
-            let _ = writeln!(text, "SECURITY LABEL FOR {} ON {database} IS {};", name(provider), literal(label));
-        }
-        if self.grants.is_some() {
-            let _ = writeln!(text, "REVOKE ALL ON {database} FROM PUBLIC, {};", name(&self.owner));
-        }
-        for grant in self.grants.iter().flatten() {
-            text += &grant.statement(&self.owner);
-        }
-        for Values { role, values } in &self.settings {
-            let of = role.as_ref().map_or_else(String::new, |role| format!("ROLE {} IN ", name(role)));
-            for (setting, value) in values.iter().filter_map(|value| value.split_once('=')) {
-                let _ = writeln!(text, "ALTER {of}{database} SET {} TO {};", name(setting), words(setting, value));
-            }
+        let (database, owner) = (":\"DBNAME\"", name(&self.owner));
+        let mut statements = vec![self.give(database)];
+        statements.extend(self.attributes(database));
+        statements.extend(self.comment.is_some().then(|| self.comment(database)));
+        statements.extend(self.labels(database));
+        statements.extend(self.rights(database, &owner));
+        statements.extend(self.values(database));
+        for statement in statements {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{};", statement.replace(TOGETHER, ";\n"));
         }
         text
+    }
+
+    /// The statement that gives a database its owner.
+    #[must_use]
+    pub fn give(&self, database: &str) -> String {
+        format!("ALTER DATABASE {database} OWNER TO {}", name(&self.owner))
+    }
+
+    /// What else is said of the database itself, where it is not the default.
+    #[must_use]
+    pub fn attributes(&self, database: &str) -> Vec<String> {
+        let limit = (self.connection_limit >= 0)
+            .then(|| format!("ALTER DATABASE {database} WITH CONNECTION LIMIT = {}", self.connection_limit));
+        let template = self.is_template.then(|| format!("ALTER DATABASE {database} WITH IS_TEMPLATE = true"));
+        limit.into_iter().chain(template).collect()
+    }
+
+    /// The statement that gives it its comment, or takes it any other.
+    #[must_use]
+    pub fn comment(&self, database: &str) -> String {
+        let comment = self.comment.as_deref().map_or_else(|| "NULL".to_owned(), literal);
+        format!("COMMENT ON DATABASE {database} IS {comment}")
+    }
+
+    /// Its security labels.
+    #[must_use]
+    pub fn labels(&self, database: &str) -> Vec<String> {
+        let label = |Label { provider, label }: &Label| {
+            format!("SECURITY LABEL FOR {} ON DATABASE {database} IS {}", name(provider), literal(label))
+        };
+        self.labels.iter().map(label).collect()
+    }
+
+    /// Its grants, where anything was ever granted or revoked; `owner` is its owner at that time as SQL names it.
+    #[must_use]
+    pub fn rights(&self, database: &str, owner: &str) -> Vec<String> {
+        let Some(grants) = &self.grants else { return Vec::new() };
+        let mut statements = vec![format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC, {owner}")];
+        statements.extend(grants.iter().map(|grant| grant.statement(database, (&self.owner, owner))));
+        statements
+    }
+
+    /// Its settings, and those that roles have in it.
+    #[must_use]
+    pub fn values(&self, database: &str) -> Vec<String> {
+        let set = |Values { role, values }: &Values| {
+            let of = role.as_ref().map_or_else(String::new, |role| format!("ROLE {} IN ", name(role)));
+            let pairs = values.iter().filter_map(|value| value.split_once('='));
+            let statement = |(setting, value)| {
+                format!("ALTER {of}DATABASE {database} SET {} TO {}", name(setting), words(setting, value))
+            };
+            pairs.map(statement).collect::<Vec<_>>()
+        };
+        self.settings.iter().flat_map(set).collect()
     }
 }
 
 impl Grant {
     /// A grant by somebody else than the owner is made in his name, as `pg_dump` does it.
-    fn statement(&self, owner: &str) -> String {
-        let grantee = self.grantee.as_deref().map_or_else(|| "PUBLIC".to_owned(), name);
+    fn statement(&self, database: &str, (owner, its_word): (&str, &str)) -> String {
+        let role = |role: &str| if role == owner { its_word.to_owned() } else { name(role) };
+        let grantee = self.grantee.as_deref().map_or_else(|| "PUBLIC".to_owned(), role);
         let option = if self.grantable { " WITH GRANT OPTION" } else { "" };
-        let grant = format!("GRANT {} ON DATABASE :\"DBNAME\" TO {grantee}{option};\n", self.privilege);
+        let grant = format!("GRANT {} ON DATABASE {database} TO {grantee}{option}", self.privilege);
         if self.grantor == owner {
             return grant;
         }
-        format!("SET SESSION AUTHORIZATION {};\n{grant}RESET SESSION AUTHORIZATION;\n", name(&self.grantor))
+        ["SET SESSION AUTHORIZATION ", &name(&self.grantor), TOGETHER, &grant, TOGETHER, "RESET SESSION AUTHORIZATION"]
+            .concat()
     }
 }
 
@@ -159,17 +206,6 @@ fn elements(list: &str) -> Vec<String> {
         elements.push(element);
     }
     elements
-}
-
-/// A name in the quotes that any name can stand in.
-fn name(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
-}
-
-/// A literal that means the same whatever `standard_conforming_strings` is.
-fn literal(text: &str) -> String {
-    let escape = if text.contains('\\') { "E" } else { "" };
-    format!("{escape}'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 #[cfg(test)]

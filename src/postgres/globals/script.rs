@@ -7,6 +7,14 @@
 
 use std::io::{self, Write};
 
+use crate::sql::quoted_name;
+
+/// Around the statement that makes a role, and the one that gives it its attributes.
+const BEGIN: &str = "DO 'BEGIN\n";
+const INNER: &str = "BEGIN\n";
+const INNER_END: &str = "EXCEPTION WHEN insufficient_privilege THEN RAISE WARNING ''%'', SQLERRM;\nEND;\n";
+const END: &str = "EXCEPTION WHEN duplicate_object THEN RAISE NOTICE ''%: left as it is'', SQLERRM;\nEND';";
+
 /// Rewrites the output of `pg_dumpall` as it comes: no more of it is in memory than a statement.
 #[derive(Debug, Default)]
 pub(super) struct Rewriter {
@@ -107,18 +115,37 @@ fn guarded(create: &[u8], alter: Option<&[u8]>) -> Vec<u8> {
     let doubled = |statement: &[u8]| -> Vec<u8> {
         statement.iter().flat_map(|byte| std::iter::repeat_n(*byte, if *byte == b'\'' { 2 } else { 1 })).collect()
     };
-    let mut text = [b"DO 'BEGIN\n", doubled(create).as_slice(), b"\n"].concat();
+    let mut text = [BEGIN.as_bytes(), doubled(create).as_slice(), b"\n"].concat();
     if let Some(alter) = alter {
-        text.extend([b"BEGIN\n", doubled(alter).as_slice(), b"\n"].concat());
-        text.extend(b"EXCEPTION WHEN insufficient_privilege THEN RAISE WARNING ''%'', SQLERRM;\nEND;\n");
+        text.extend([INNER.as_bytes(), doubled(alter).as_slice(), b"\n", INNER_END.as_bytes()].concat());
     }
-    text.extend(b"EXCEPTION WHEN duplicate_object THEN RAISE NOTICE ''%: left as it is'', SQLERRM;\nEND';");
+    text.extend(END.as_bytes());
     text
+}
+
+/// What [`guarded`] made its statement of; `None` where it has not made it.
+pub(super) fn unguarded(statement: &str) -> Option<(String, Option<String>)> {
+    let body = statement.strip_prefix(BEGIN)?.strip_suffix(END)?.replace("''", "'");
+    let inner_end = INNER_END.replace("''", "'");
+    let parts = if let Some(both) = body.strip_suffix(&inner_end) {
+        // A name may hold anything: the first statement ends where its quotes are closed.
+        let mut open = false;
+        let end = both.find(|letter| {
+            open ^= letter == '"';
+            letter == ';' && !open
+        })?;
+        let alter = both[end + 1..].strip_prefix(&format!("\n{INNER}"))?.strip_suffix('\n')?;
+        (both[..=end].to_owned(), Some(alter.to_owned()))
+    } else {
+        (body.strip_suffix('\n')?.to_owned(), None)
+    };
+    let again = guarded(parts.0.as_bytes(), parts.1.as_ref().map(String::as_bytes));
+    (again == statement.as_bytes()).then_some(parts)
 }
 
 /// Takes ` GRANTED BY` the old cluster's first superuser away: it means the new one's, which is the default.
 fn without_grantor(statement: &[u8], bootstrap: &str) -> Vec<u8> {
-    let quoted = format!("\"{}\"", bootstrap.replace('"', "\"\""));
+    let quoted = quoted_name(bootstrap);
     let found = [bootstrap, &quoted].into_iter().find_map(|name| {
         let kept = statement.strip_suffix(format!(" GRANTED BY {name};").as_bytes())?;
         (kept.starts_with(b"GRANT ") && !bootstrap.is_empty()).then_some(kept)

@@ -1,7 +1,8 @@
 //! What the role that dumps may not read, or may not dump at all.
 
-use super::{Answer, Found, PreflightIssue, Severity, Subject, ask, objects, quoted, relations};
+use super::{Answer, Found, PreflightIssue, Severity, Subject, ask, objects, relations};
 use crate::postgres::{PostgresError, Session};
+use crate::sql::quoted_name;
 
 /// From here on a sequence is read by `pg_get_sequence_data`, which asks for no right on the schema.
 const SEQUENCES_BY_FUNCTION: u32 = 18;
@@ -133,7 +134,7 @@ AND (pg_catalog.pg_has_role(s.srvowner, 'USAGE') OR pg_catalog.has_server_privil
 
 /// What this role may not read or dump.
 pub(super) async fn issues(session: &mut Session, subject: Subject<'_>) -> Result<Vec<PreflightIssue>, PostgresError> {
-    let name = quoted(subject.arguments.role().unwrap_or(&subject.facts.user));
+    let name = quoted_name(subject.arguments.role().unwrap_or(&subject.facts.user));
     let reader = Reader { name, major: subject.facts.version().major };
     let (mut issues, mut asks_subscriptions) = (Vec::new(), subject.arguments.has_subscriptions());
     for kind in Kind::ALL {

@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
-use super::{Answer, PreflightIssue, Severity, ask, quoted, relations};
+use super::{Answer, PreflightIssue, Severity, ask, relations};
 use crate::postgres::{Facts, Place, Pooling, PostgresError, Session};
+use crate::sql::quoted_name;
 
 pub(super) async fn issues(session: &mut Session, facts: &Facts) -> Result<Vec<PreflightIssue>, PostgresError> {
     let mut issues: Vec<PreflightIssue> = locks(session).await?.into_iter().collect();
@@ -113,7 +114,7 @@ pub async fn short_timeouts(session: &mut Session, facts: &Facts) -> Result<Opti
             "the server (tcp_user_timeout) ends a connection from which nothing is read for {milliseconds} ms: so it does \
              with a dump that waits for S3 that long"
         ),
-        hint: format!("set BACKUP_SPOOL_DIR, or ALTER ROLE {} SET tcp_user_timeout = 0", quoted(&facts.user)),
+        hint: format!("set BACKUP_SPOOL_DIR, or ALTER ROLE {} SET tcp_user_timeout = 0", quoted_name(&facts.user)),
     }))
 }
 

@@ -1,4 +1,4 @@
-//! What a journal means, and what becomes of it when it is cut, damaged, or never was one.
+//! Reads journals that are intact, truncated, damaged, or no journals.
 
 use proptest::prelude::*;
 
@@ -50,13 +50,13 @@ fn journal(records: &[Record]) -> Journal {
     reading.journal.expect("a journal")
 }
 
-/// What is wrong, and in which line.
+/// The damage, and its line.
 fn damage(records: &[Record]) -> usize {
     read(&bytes(records)).damage.expect("damage").line
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn reads_what_was_written() {
     let journal = journal(&verified());
     assert_eq!(journal.start, start());
     assert_eq!((journal.parts.len(), journal.uploaded.len()), (2, 2));
@@ -66,7 +66,7 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn a_journal_that_is_cut_anywhere_means_what_its_whole_lines_say() {
+fn a_truncated_journal_has_its_complete_lines() {
     let (records, all) = (verified(), bytes(&verified()));
     let ends: Vec<usize> = (0..=records.len()).map(|count| bytes(&records[..count]).len()).collect();
     for length in 0..all.len() {
@@ -79,7 +79,7 @@ fn a_journal_that_is_cut_anywhere_means_what_its_whole_lines_say() {
 }
 
 #[test]
-fn a_new_upload_has_none_of_the_parts_that_the_earlier_one_had() {
+fn a_new_upload_has_none_of_the_earlier_uploads_parts() {
     let mut records = verified();
     records.push(started("v"));
     let journal = journal(&records);
@@ -99,7 +99,7 @@ fn records_that_cannot_follow_each_other_are_damage() {
 }
 
 #[test]
-fn a_damaged_line_costs_what_it_said() {
+fn a_damaged_line_loses_its_own_record() {
     let end = Record::Verified(Box::new(proof()));
     let records = [
         Record::Start(start()),
@@ -129,7 +129,7 @@ fn a_damaged_line_costs_what_it_said() {
         (4, false, "v", &[1]),
         (5, false, "v", &[1]),
         (6, true, "v", &[1]),
-        // The ETag of another upload: S3 refuses it with the upload, and both are done without.
+        // The ETag of another upload: S3 refuses it with the upload, and the dump is sent without both.
         (7, true, "u", &[1, 2]),
         (8, true, "v", &[]),
     ] {
@@ -143,7 +143,7 @@ fn a_damaged_line_costs_what_it_said() {
 }
 
 #[test]
-fn what_another_version_wrote_is_no_damage() {
+fn a_journal_of_another_version_is_not_damaged() {
     let newer = Record::Start(Start { version: VERSION + 1, ..start() });
     let unknown = |json: &str| format!("{:08x} {json}\n", crc32(json.as_bytes())).into_bytes();
     let more = [bytes(&verified()), unknown(r#"{"globals":{"bytes":1}}"#)].concat();
@@ -171,7 +171,7 @@ fn reads_version_1_under_its_own_names() {
 }
 
 #[test]
-fn only_a_journal_with_all_that_was_proved_is_whole() {
+fn only_a_journal_with_every_verified_part_is_verified() {
     let not_whole = |change: &dyn Fn(&mut Journal)| {
         let mut journal = journal(&verified());
         change(&mut journal);
@@ -194,7 +194,7 @@ proptest! {
         let at = at % all.len();
         all[at] ^= 1 << bit;
         let reading = read(&all);
-        // A lost line end tears the last line; anything else is seen.
+        // A lost line end tears the last line; every other flip is noticed.
         prop_assert!(reading.damage.is_some() || reading.journal == Some(journal(&verified()[..6])), "byte {at}");
     }
 
@@ -205,7 +205,7 @@ proptest! {
     }
 
     #[test]
-    fn any_records_with_the_right_sums_are_a_journal_or_not(lines in proptest::collection::vec(".{0,60}", 0..5)) {
+    fn any_records_with_valid_checksums_are_a_journal_or_not(lines in proptest::collection::vec(".{0,60}", 0..5)) {
         let bytes = lines.iter().fold(String::new(), |bytes, text| {
             let text = text.replace('\n', " ");
             bytes + &format!("{:08x} {text}\n", crc32(text.as_bytes()))

@@ -1,11 +1,11 @@
-//! One run's files on a real disk: what is written, to whom it is readable, and what is noticed.
+//! One run's files on a real disk: what is written, who may read it, and which damage is noticed.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use super::super::{Aside, Found, Kept, SpoolDir, upload_ids};
+use super::super::{Found, Kept, SetAside, SpoolDir, upload_ids};
 use super::*;
-use crate::pipeline::{PartChecksum, PartMemory, PartPlan, PartSettings};
+use crate::pipeline::{PartChecksum, PartDigest, PartMemory, PartPlan, PartSettings};
 
 const DESTINATION: &str = "http://s3\nbucket\napp";
 
@@ -22,14 +22,14 @@ fn sealed_of(number: u32, bytes: &'static [u8]) -> SealedPart {
     SealedPart { number, bytes: Bytes::from_static(bytes), digest: PartDigest::None }
 }
 
-/// Reads a part into a buffer of its own.
+/// Reads a part into its own buffer.
 async fn read(spool: &Arc<Spool>, part: &SpooledPart) -> Result<Bytes, SpoolError> {
     let settings = PartSettings { base: Some(64), max_parts: 10, equal: false, concurrency: 1 };
     let memory = PartMemory::new(&PartPlan::new(&settings, 0));
     spool.read(part.clone(), memory.take(part.bytes).await).await
 }
 
-/// A run with these parts, as the next one finds it.
+/// A run with these parts, as the next run finds it.
 pub(in crate::spool) async fn kept(dir: &Path, parts: &[&'static [u8]]) -> Kept {
     let subdirectory = SpoolDir::open(dir, DESTINATION).await.expect("a room");
     let spool = subdirectory.create(start(&run_id(1))).await.expect("files");
@@ -56,7 +56,7 @@ async fn run(subdirectory: &SpoolDir) -> Arc<Spool> {
 }
 
 #[tokio::test]
-async fn a_run_that_ended_is_found_with_all_that_it_noted() {
+async fn a_run_that_ended_is_found_with_all_its_records() {
     let dir = tempfile::tempdir().expect("a directory");
     let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
     run(&subdirectory).await;
@@ -70,7 +70,7 @@ async fn a_run_that_ended_is_found_with_all_that_it_noted() {
 }
 
 #[tokio::test]
-async fn nobody_else_may_read_it() {
+async fn only_this_user_may_read_the_files() {
     let dir = tempfile::tempdir().expect("a directory");
     let spool_dir = dir.path().join("made/here");
     let subdirectory = SpoolDir::open(&spool_dir, DESTINATION).await.expect("a room");
@@ -96,7 +96,7 @@ async fn two_runs_of_one_destination_exclude_each_other_and_two_destinations_do_
 }
 
 #[tokio::test]
-async fn a_part_that_the_disk_changed_is_not_given_back() {
+async fn a_part_that_the_disk_changed_is_not_returned() {
     let dir = tempfile::tempdir().expect("a directory");
     let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
     let spool = subdirectory.create(start(&run_id(1))).await.expect("files");
@@ -110,11 +110,11 @@ async fn a_part_that_the_disk_changed_is_not_given_back() {
 }
 
 #[tokio::test]
-async fn the_first_error_gives_the_spool_up_for_good() {
+async fn the_first_error_ends_the_spool() {
     let dir = tempfile::tempdir().expect("a directory");
     let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
     let spool = run(&subdirectory).await;
-    // Something stands where the part would be written.
+    // A directory has the path of the part.
     fs::create_dir(spool.unfinished(2)).expect("made");
     assert!(matches!(spool.store(&sealed(2)).await, Err(SpoolError::Write(_))));
     fs::remove_dir(spool.unfinished(2)).expect("removed");
@@ -125,7 +125,7 @@ async fn the_first_error_gives_the_spool_up_for_good() {
 }
 
 #[tokio::test]
-async fn a_torn_line_is_taken_back_before_another_is_written() {
+async fn a_torn_line_is_removed_before_another_is_written() {
     let dir = tempfile::tempdir().expect("a directory");
     let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
     let spool = run(&subdirectory).await;
@@ -149,19 +149,19 @@ async fn files_without_a_journal_and_journals_without_a_line_are_removed() {
     let found = subdirectory.found().await.expect("found");
     assert!(matches!(found.as_slice(), [Found::Nothing, Found::Nothing]), "{found:?}");
     assert!(!spool.path().exists() && !empty.path().exists());
-    // What is not a run's is not touched.
+    // Other directories stay.
     let other = spool.path().with_file_name("notes");
     fs::create_dir(&other).expect("made");
     assert!(subdirectory.found().await.expect("found").is_empty() && other.exists());
 }
 
 #[tokio::test]
-async fn a_disk_that_hangs_gives_the_spool_up_and_holds_nobody_who_asks() {
+async fn a_disk_that_hangs_ends_the_spool_and_blocks_no_caller() {
     let dir = tempfile::tempdir().expect("a directory");
     let disk = Disk::of(dir.path()).within(Duration::from_millis(200));
     let spool = Arc::new(Spool::create(disk, dir.path(), start(&run_id(1))).expect("files"));
     let part = spool.store(&sealed(1)).await.expect("stored");
-    // Nobody reads from it, so whoever wants to write waits.
+    // A FIFO without a reader: writing to it blocks.
     let hangs = spool.unfinished(2);
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mknodat(rustix::fs::CWD, &hangs, rustix::fs::FileType::Fifo, mode, 0).expect("a FIFO");
@@ -169,14 +169,14 @@ async fn a_disk_that_hangs_gives_the_spool_up_and_holds_nobody_who_asks() {
     assert!(spool.is_given_up() && !spool.is_complete());
     assert!(matches!(spool.uploaded(1, "etag".to_owned()).await, Err(SpoolError::GivenUp)));
     assert_eq!(read(&spool, &part).await.expect("what stands there can be read all the same"), "a part");
-    // Not waited for either; what is left behind is logged.
+    // The delete does not wait either; files left are logged.
     spool.delete().await;
     assert!(spool.path().exists());
     File::open(hangs).expect("a reader, which lets it go on");
 }
 
 #[tokio::test]
-async fn what_may_be_neither_delivered_nor_deleted_is_set_aside_and_seen_there() {
+async fn runs_that_may_be_neither_delivered_nor_deleted_are_set_aside() {
     let dir = tempfile::tempdir().expect("a directory");
     let spool = kept(dir.path(), &[b"a part"]).await.spool;
     let journal = spool.path().join(JOURNAL);
@@ -189,19 +189,25 @@ async fn what_may_be_neither_delivered_nor_deleted_is_set_aside_and_seen_there()
     let unknown = [&text[..], &line(r#"{"globals":{"bytes":7}}"#)].concat();
     let start = Start::new("another".to_owned(), String::new(), &run_id(1), "n".to_owned(), PartChecksum::Md5);
     let stray = journal::encode(&Record::Start(start)).expect("JSON");
-    for (content, expected) in
-        [(newer, Aside::OfAnotherVersion), (unknown, Aside::OfAnotherVersion), (stray, Aside::OfAnotherDestination)]
-    {
+    for (content, expected) in [
+        (newer, SetAside::OfAnotherVersion),
+        (unknown, SetAside::OfAnotherVersion),
+        (stray, SetAside::OfAnotherDestination),
+    ] {
         fs::write(&journal, &content).expect("written");
         let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
         let found = subdirectory.found().await.expect("found");
         let [Found::Foreign(path, why)] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((path.as_path(), *why), (spool.path(), expected));
         let ids = upload_ids(dir.path()).await;
-        assert_eq!(ids.is_err(), expected == Aside::OfAnotherVersion, "nobody knows which uploads are wanted: {ids:?}");
+        assert_eq!(
+            ids.is_err(),
+            expected == SetAside::OfAnotherVersion,
+            "nobody knows which uploads are wanted: {ids:?}"
+        );
         let place = subdirectory.set_aside(path, *why).await.expect("set aside");
         assert!(subdirectory.found().await.expect("found").is_empty(), "in nobody's way");
-        assert_eq!(subdirectory.aside().await.expect("seen"), [place.as_path()]);
+        assert_eq!(subdirectory.set_aside_runs().await.expect("seen"), [place.as_path()]);
         assert_eq!(fs::read(place.join(JOURNAL)).expect("all of it is there"), content);
         assert!(place.join("part-00001").exists());
         fs::rename(place, spool.path()).expect("as the message says");
@@ -209,7 +215,7 @@ async fn what_may_be_neither_delivered_nor_deleted_is_set_aside_and_seen_there()
 }
 
 #[tokio::test]
-async fn what_the_first_release_wrote_is_delivered() {
+async fn a_journal_of_the_first_release_is_delivered() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/spool-version-1");
     let reading = journal::read(&fs::read(fixture.join("three-parts.journal")).expect("the fixture"));
     assert_eq!((&reading.damage, reading.is_of_another_version), (&None, false));

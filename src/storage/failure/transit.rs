@@ -1,6 +1,7 @@
-//! What fails before S3 answers: the connection and TLS. Told apart by the words of the system and of rustls. Part of [`super`].
+//! What fails before S3 answers: the connection and TLS, by the messages of the system and of rustls. Part of
+//! [`super`].
 
-/// Codes of this program's own.
+/// Codes of this program.
 pub(super) const NO_CONNECTION: &str = "NoConnection";
 const UNKNOWN_AUTHORITY: &str = "UnknownCertificateAuthority";
 const EXPIRED_CERTIFICATE: &str = "ExpiredCertificate";
@@ -8,14 +9,14 @@ const OTHER_NAME: &str = "CertificateOfAnotherName";
 const BAD_CERTIFICATE: &str = "BadCertificate";
 const PLAIN_HTTP: &str = "PlainHttp";
 
-/// Where no connection comes about: any of these words, and what to do.
+/// Messages of failed connections, and the hint for each.
 const CONNECTION: &[(&[&str], &str)] = &[
     (&["Connection refused"], "start the server, or correct host and port in S3_URL"),
     (&["dns error", "failed to lookup address"], "correct the host in S3_URL, or look at the DNS of this machine"),
     (&["unreachable", "No route to host"], "correct the host in S3_URL, or look at the network of this machine"),
 ];
 
-/// What a person can do about a failure on the way, by its code and message.
+/// The hint for a failure in transit, by its code and message.
 pub(super) fn advice(code: &str, message: &str) -> Option<&'static str> {
     Some(match code {
         NO_CONNECTION => {
@@ -34,8 +35,8 @@ pub(super) fn advice(code: &str, message: &str) -> Option<&'static str> {
     })
 }
 
-/// What is wrong with the server's certificate or its TLS, where that is the cause. By rustls's own words for it: its type lies
-/// behind an `io::Error`, and a dependency on its version would be needed to name it.
+/// The code for a failure of the server's certificate or TLS. It matches rustls's messages, because its type is inside
+/// an `io::Error`, and naming it would need a dependency on its version.
 pub(super) fn distrust(cause: &str) -> Option<&'static str> {
     if cause.contains("received corrupt message of type InvalidContentType") {
         return Some(PLAIN_HTTP);
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn certificates_are_told_from_other_causes() {
+    fn recognises_certificate_failures() {
         for (cause, code) in [
             ("client error (Connect): invalid peer certificate: UnknownIssuer", Some(UNKNOWN_AUTHORITY)),
             (

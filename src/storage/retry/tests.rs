@@ -1,4 +1,4 @@
-//! The outage budget: what it waits for, what ends it, and when.
+//! The outage budget: what is retried, what ends it, and when.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn failure(kind: FailureKind) -> Failure {
 async fn fail_for(outage: &Outage, time: Duration) -> Result<u32, StorageError> {
     let start = Instant::now();
     let request = || async { if start.elapsed() < time { Err(failure(FailureKind::Passing)) } else { Ok(7) } };
-    outage.persist("try", request).await
+    outage.retry("try", request).await
 }
 
 #[tokio::test]
@@ -23,7 +23,7 @@ async fn an_outage_shorter_than_the_budget_costs_time_alone() {
 }
 
 #[tokio::test]
-async fn a_longer_one_ends_with_how_long_and_how_often() {
+async fn a_longer_outage_ends_with_its_duration_and_attempts() {
     let outage = Outage::new(Duration::from_secs(2), TIMEOUT);
     match fail_for(&outage, Duration::from_mins(1)).await {
         Err(StorageError::Outage { lasted, failed, .. }) => {
@@ -34,9 +34,9 @@ async fn a_longer_one_ends_with_how_long_and_how_often() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_does_not_end_carries_the_end_no_further_than_a_request_timeout() {
+async fn an_attempt_exceeds_the_budget_by_at_most_a_request_timeout() {
     let outage = Outage::new(Duration::from_secs(1), TIMEOUT);
-    let ended = outage.persist("try", std::future::pending::<Result<(), _>>).await;
+    let ended = outage.retry("try", std::future::pending::<Result<(), _>>).await;
     match ended {
         Err(StorageError::Outage { lasted, .. }) => assert!(lasted < Duration::from_secs(2), "{lasted:?}"),
         other => panic!("{other:?}"),
@@ -44,14 +44,14 @@ async fn an_attempt_that_does_not_end_carries_the_end_no_further_than_a_request_
 }
 
 #[tokio::test]
-async fn the_time_in_which_an_attempts_bytes_moved_is_no_outage() {
+async fn time_in_which_bytes_moved_is_no_outage() {
     let outage = Outage::new(Duration::from_secs(1), Duration::from_millis(100));
     let attempt = async || {
         sleep(Duration::from_millis(1_500)).await;
         Err::<(), _>(failure(FailureKind::Passing))
     };
-    // The first costs a request timeout of the budget; the second begins within it, and is not cut off.
-    match outage.persist_while_moving("try", attempt).await {
+    // The first attempt uses a request timeout of the budget; the second starts within it and is not cut off.
+    match outage.retry_while_moving("try", attempt).await {
         Err(StorageError::Outage { lasted, failed, .. }) => assert!(failed == 2, "{lasted:?}, {failed}"),
         other => panic!("{other:?}"),
     }
@@ -63,7 +63,7 @@ async fn a_suspended_budget_ends_nothing_until_it_is_resumed() {
     outage.suspend();
     let start = Instant::now();
     let resuming = async {
-        outage.disturbed().await;
+        outage.next_failure().await;
         sleep(Duration::from_secs(1)).await;
         outage.resume();
     };
@@ -72,7 +72,7 @@ async fn a_suspended_budget_ends_nothing_until_it_is_resumed() {
 }
 
 #[tokio::test]
-async fn a_success_of_another_request_begins_the_budget_anew() {
+async fn a_success_of_another_request_resets_the_budget() {
     let outage = Outage::new(Duration::from_secs(30), Duration::from_mins(1));
     let long_ago = Instant::now().checked_sub(Duration::from_secs(30)).expect("a clock that is older");
     let wait = |began| outage.wait("try", began, failure(FailureKind::Passing), Duration::from_millis(1));
@@ -89,11 +89,11 @@ async fn a_success_of_another_request_begins_the_budget_anew() {
 async fn a_certificate_is_waited_on_only_where_s3_has_answered_before() {
     let distrusted = || async { Err::<(), _>(failure(FailureKind::Untrusted)) };
     let outage = Outage::new(Duration::from_mins(1), TIMEOUT);
-    let first = outage.persist("try", distrusted).await;
+    let first = outage.retry("try", distrusted).await;
     assert!(matches!(first, Err(StorageError::Refused { first: true, .. })), "{first:?}");
     outage.succeeded();
-    for later in [outage.at_most(Duration::from_secs(1)), outage.afresh().at_most(Duration::from_secs(1))] {
-        let waited = later.persist("try", distrusted).await;
+    for later in [outage.at_most(Duration::from_secs(1)), outage.separate().at_most(Duration::from_secs(1))] {
+        let waited = later.retry("try", distrusted).await;
         assert!(matches!(waited, Err(StorageError::Outage { .. })), "{waited:?}");
     }
 }
@@ -102,44 +102,44 @@ async fn a_certificate_is_waited_on_only_where_s3_has_answered_before() {
 async fn an_answer_that_is_not_from_s3_is_waited_on_only_where_s3_has_answered_before() {
     let bare = |kind| Failure { is_from_s3: false, ..failure(kind) };
     let outage = Outage::new(Duration::from_secs(1), TIMEOUT);
-    // HEAD of what is not there: any server that knows nothing says as much.
-    let absent = outage.persist("try", || async { Err::<(), _>(bare(FailureKind::NotFound)) }).await;
+    // HEAD of a missing object: any server that knows nothing answers the same.
+    let absent = outage.retry("try", || async { Err::<(), _>(bare(FailureKind::NotFound)) }).await;
     assert!(matches!(absent, Err(StorageError::Refused { .. })), "{absent:?}");
-    let try_it = || outage.persist("try", || async { Err::<(), _>(bare(FailureKind::NotFromS3)) });
+    let try_it = || outage.retry("try", || async { Err::<(), _>(bare(FailureKind::NotFromS3)) });
     let first = try_it().await;
     assert!(matches!(first, Err(StorageError::Refused { first: true, .. })), "{first:?}");
-    let refused = outage.persist("try", || async { Err::<(), _>(failure(FailureKind::Refused)) }).await;
+    let refused = outage.retry("try", || async { Err::<(), _>(failure(FailureKind::Refused)) }).await;
     assert!(matches!(refused, Err(StorageError::Refused { .. })), "{refused:?}");
     let later = try_it().await;
     assert!(matches!(later, Err(StorageError::Outage { .. })), "{later:?}");
 }
 
 #[tokio::test]
-async fn a_refusal_is_not_waited_on() {
+async fn a_refusal_is_not_retried() {
     let outage = Outage::new(Duration::from_mins(1), TIMEOUT);
     let calls = std::sync::atomic::AtomicU32::new(0);
     let request = || async {
         calls.fetch_add(1, Ordering::Relaxed);
         Err(failure(FailureKind::Refused))
     };
-    let result: Result<(), _> = outage.persist("try", request).await;
+    let result: Result<(), _> = outage.retry("try", request).await;
     assert!(matches!(result, Err(StorageError::Refused { .. })));
     assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
-async fn a_server_that_has_never_answered_is_waited_for_briefly() {
-    let outage = Outage::new(Duration::from_mins(1), TIMEOUT).with_first_contact(Some(Duration::from_millis(100)));
+async fn a_server_that_has_never_answered_has_a_shorter_limit() {
+    let outage = Outage::new(Duration::from_mins(1), TIMEOUT).with_first_contact(Duration::from_millis(100));
     let refused = || Failure { code: "NoConnection".to_owned(), status: None, ..failure(FailureKind::Passing) };
-    let ended = outage.persist("try", || async { Err::<(), _>(refused()) }).await;
+    let ended = outage.retry("try", || async { Err::<(), _>(refused()) }).await;
     assert!(matches!(ended, Err(StorageError::Outage { limit: OutageLimit::FirstContact, .. })), "{ended:?}");
     let long_ago = Instant::now().checked_sub(Duration::from_secs(30)).expect("a clock that is older");
     for (other, has_answered) in [(failure(FailureKind::Passing), false), (refused(), true)] {
-        let outage = Outage::new(Duration::from_mins(1), TIMEOUT).with_first_contact(Some(Duration::from_millis(100)));
+        let outage = Outage::new(Duration::from_mins(1), TIMEOUT).with_first_contact(Duration::from_millis(100));
         if has_answered {
             outage.succeeded();
         }
-        let kept = outage.afresh().wait("try", long_ago, other, Duration::from_millis(1)).await;
+        let kept = outage.separate().wait("try", long_ago, other, Duration::from_millis(1)).await;
         assert!(kept.is_ok(), "{has_answered}: {kept:?}");
     }
 }

@@ -1,54 +1,44 @@
-//! Requests to a server that is slow or silent, with a limit of a second: what moves is waited for, what does not is ended.
+//! Requests to a slow or silent server, with a limit of a second: a slow one is waited for, a silent one is ended.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 use super::super::requests::{Bucket, PartBody};
-use super::super::{AtRest, ChecksumSetting, Endpoint, Failure, Prefix, S3Settings, StaticCredentials, client};
+use super::super::{Failure, S3Settings, client};
 use super::*;
 use crate::pipeline::PartDigest;
 
 const LIMIT: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(100);
-/// So many steps last three times the limit.
+/// This number of steps lasts three times the limit.
 const STEPS: usize = 30;
 const PART_BYTES: usize = 256 << 10;
 const TAKEN: &str = "HTTP/1.1 200 OK\r\nETag: \"etag\"\r\nContent-Length: 0\r\n\r\n";
 
-/// A bucket on a server that does this with its connections, one after the other.
+/// A bucket on a server that handles its connections like this, one after the other.
 async fn bucket(serve: impl Fn(TcpStream) + Send + 'static) -> Bucket {
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-    // Little is taken before it is read: a kernel of this host would move 64 KiB at a time.
+    // A small receive buffer: this host's kernel would take 64 KiB at a time.
     socket.set_recv_buffer_size(8 << 10).expect("set");
     socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
     let listener = socket.listen(16).and_then(tokio::net::TcpListener::into_std).expect("a listener");
     listener.set_nonblocking(false).expect("set");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     std::thread::spawn(move || listener.incoming().flatten().for_each(serve));
-    let secret = || SecretString::from("secret".to_owned());
-    let settings = S3Settings {
-        bucket: "bucket".to_owned(),
-        prefix: Prefix::default(),
-        endpoint: Some(Endpoint::new(&url.parse().expect("a URL"))),
-        region: None,
-        credentials: Some(StaticCredentials { access_key: secret(), secret_key: secret(), session_token: None }),
-        force_path_style: true,
-        ca_bundle: None,
-        checksum: ChecksumSetting::None,
-        at_rest: AtRest::default(),
-        request_timeout: LIMIT,
-        max_outage: LIMIT,
-        first_contact: None,
-    };
+    let settings = S3Settings::of_test_server(&url);
     let client = client::build(&settings).await.expect("a client").client;
     let checksum = settings.part_checksum();
-    Bucket { client, name: settings.bucket, request_timeout: LIMIT, at_rest: settings.at_rest, checksum }
+    Bucket {
+        client,
+        name: settings.bucket,
+        request_timeout: settings.request_timeout,
+        at_rest: settings.at_rest,
+        checksum,
+    }
 }
 
-/// Sends a part to a server that reads so much of it in so many steps, and then goes on like this.
+/// Sends a part to a server that reads this many bytes of it in steps, then goes on like this.
 async fn upload(bytes: usize, then: fn(TcpStream)) -> Result<(), Failure> {
     let bucket = bucket(move |mut stream| {
         let mut buffer = vec![0; bytes / STEPS];
@@ -62,7 +52,7 @@ async fn upload(bytes: usize, then: fn(TcpStream)) -> Result<(), Failure> {
     bucket.await.upload_part("key", "id", &part).await.map(drop)
 }
 
-/// Reads a request without a body, and answers it: the head, and its body in steps.
+/// Reads a request without a body, and answers with a head and a body in steps.
 fn answer(mut stream: TcpStream, body: &[u8], steps: usize) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -73,7 +63,7 @@ fn answer(mut stream: TcpStream, body: &[u8], steps: usize) {
     write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).expect("written");
     for piece in body.chunks(body.len().div_ceil(STEPS)).take(steps) {
         std::thread::sleep(STEP);
-        // A client that has had enough has gone.
+        // The client may have closed the connection.
         let _ = stream.write_all(piece);
     }
     std::thread::sleep(LIMIT * 4);
@@ -90,7 +80,7 @@ async fn a_part_may_take_as_long_as_its_bytes_move() {
 }
 
 #[tokio::test]
-async fn a_part_of_which_nothing_moves_any_more_is_ended() {
+async fn a_stalled_part_is_ended() {
     for (bytes, verified) in [(PART_BYTES / 2, "half of it is read"), (PART_BYTES, "it is read and never answered")] {
         let failure = upload(bytes, |_stream| std::thread::sleep(LIMIT * 10)).await.expect_err(verified);
         assert!(failure.is_timeout() && failure.may_pass(), "{verified}: {failure}");
@@ -119,7 +109,7 @@ async fn an_answer_that_breaks_off_is_ended() {
 async fn a_connection_that_is_stuck_does_not_keep_a_part() {
     let bucket = bucket(|mut stream| {
         let refusal = "HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n";
-        // An answer before the request has begun is none.
+        // An answer before the request starts is ignored.
         stream.read_exact(&mut [0; 64]).expect("the request begins");
         stream.write_all(refusal.as_bytes()).expect("answered before the body is read");
         std::thread::sleep(LIMIT * 10);
@@ -146,10 +136,10 @@ impl AsRef<[u8]> for Held {
 }
 
 #[test]
-fn what_may_be_held_unseen_is_waited_for_at_the_rate_so_far() {
+fn unseen_buffers_are_waited_for_at_the_rate_so_far() {
     let began = Instant::now();
-    let waited = |handed: u64, held, seconds: u64| {
-        let moved = Moved { began, last: began + Duration::from_secs(seconds), handed, held };
+    let waited = |sent: u64, held, seconds: u64| {
+        let moved = TransferState { began, last: began + Duration::from_secs(seconds), sent, held };
         moved.limit(LIMIT).as_secs()
     };
     assert_eq!(waited(0, None, 100), 1, "nothing was sent yet");

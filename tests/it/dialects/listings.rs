@@ -30,7 +30,7 @@ fn prune(stage: &Stage) -> Outcome {
 }
 
 #[test]
-fn a_listing_that_breaks_off_deletes_nothing_and_passes_for_no_other() {
+fn a_listing_that_breaks_off_deletes_nothing() {
     let stage = Stage::new(FakeDump::new());
     put_backups(&stage.bucket, "app", &[1, 2, 3]);
     let before = stage.keys();

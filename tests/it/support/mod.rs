@@ -18,6 +18,7 @@
 //! | [`client`] | plain HTTP requests, as monitoring sends them, and waiting until something is so |
 //! | [`faulty`], [`spooled`] | the stages of the fault tests: a bucket, a proxy, a dump; and a spool |
 //! | [`hanging_disk`] | [`hanging_disk::HangingDisk`]: a file system that holds chosen calls |
+//! | [`library`] | the library called without the program |
 //! | [`background`] | the thread with a small runtime on which the proxies live |
 //!
 //! Everything here may be used from a plain `#[test]`: nothing needs an async test.
@@ -30,6 +31,7 @@ pub mod connect_proxy;
 pub mod fake_pg_dump;
 pub mod faulty;
 pub mod hanging_disk;
+pub mod library;
 pub mod pgbouncer;
 pub mod port;
 pub mod process;

@@ -34,6 +34,11 @@ impl Postgres {
         Database { name, server: self.clone() }
     }
 
+    /// A database that something else has made.
+    pub fn adopt_database(&self, name: &str) -> Database {
+        Database { name: name.to_owned(), server: self.clone() }
+    }
+
     /// Runs SQL in a database and gives the rows, unaligned, without a last line end.
     ///
     /// # Errors

@@ -1,0 +1,376 @@
+//! The psql through which a dump is restored: reads it on its stdin, within a transaction that this program ends.
+//!
+//! `restore` opens one, hands its input to the thread that unpacks the dump, and commits or kills it. psql ends with the first
+//! error. It must never see the end of its input before its transaction has ended: then it runs what it holds and leaves, and
+//! with `psql -1` it would even commit. So the input stays open here until psql is dead.
+//!
+//! Neither the dump nor what it prints can pretend to be this program: what is asked here is answered with random words.
+
+mod backend;
+
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::Child;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::keepalives::with_keepalives;
+use super::messages::{Loudness, Messages};
+use super::psql::{Running, Transactions, opening_of_restore};
+use super::{PostgresError, PostgresSettings, Session, Tools};
+use backend::Backend;
+
+/// The first answers take milliseconds; on a server that is drowning they may take longer.
+const OPEN_DEADLINE: Duration = Duration::from_secs(30);
+/// How long psql's last words are waited for, and its end after SIGKILL.
+const END_DEADLINE: Duration = Duration::from_secs(2);
+const EVERY: Duration = Duration::from_millis(100);
+/// Longer than any answer: a random word, and times, numbers and versions.
+const LONGEST_ANSWER: usize = 256;
+/// How long the outcome of a COMMIT is asked for, should the server be away.
+const OUTCOME_DEADLINE: Duration = Duration::from_mins(2);
+
+/// The first minor version of each major that knows `\restrict` (the releases of August 2025, CVE-2025-8714).
+const RESTRICTS: [(u32, u32); 5] = [(13, 22), (14, 19), (15, 14), (16, 10), (17, 6)];
+
+/// A psql that restores.
+#[derive(Debug)]
+pub struct RestoreSession {
+    child: Child,
+    group: Option<Pid>,
+    /// Holds psql's input open; dropped last.
+    input: File,
+    transactions: Transactions,
+    answers: mpsc::UnboundedReceiver<String>,
+    applied: Arc<Mutex<Applied>>,
+    messages: Option<JoinHandle<Messages>>,
+    /// What every answer to this program begins with.
+    word: String,
+    is_restricted: bool,
+    backend: Backend,
+    /// The transaction's id; `None` without one.
+    transaction: Option<String>,
+}
+
+/// What the server said that it did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Rows of each COPY, in order.
+    pub copied: Vec<u64>,
+    /// The last command tag.
+    last_tag: String,
+}
+
+/// Whether a COMMIT took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did.
+    Committed,
+    /// It did not; nothing of it is there.
+    RolledBack,
+    /// The server could not be asked.
+    Unknown,
+}
+
+impl RestoreSession {
+    /// Opens it, and gives the writing end of psql's input.
+    ///
+    /// # Errors
+    /// As [`Session::connect`], of one try.
+    pub async fn open(
+        tools: &Tools,
+        settings: &PostgresSettings,
+        transactions: Transactions,
+    ) -> Result<(Self, File), PostgresError> {
+        let word = random_word()?;
+        let conninfo = with_keepalives(&settings.conninfo, &settings.environment, tools);
+        let opening = format!("{}\\echo '{word}' :VERSION_NUM\n", opening_of_restore(transactions));
+        // Not quiet: the server's command tags are wanted.
+        let running = tools.psql.start_with(&settings.environment, &conninfo, "-XAtw", &opening).await?;
+        let Running { child, stdin, stdout, stderr } = running;
+        let lost = |error: std::io::Error| PostgresError::SessionLost { reason: error.to_string() };
+        let input = File::from(stdin.into_owned_fd().map_err(lost)?);
+        let dump_input = input.try_clone().map_err(lost)?;
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let (sender, answers) = mpsc::unbounded_channel();
+        let applied = Arc::new(Mutex::new(Applied::default()));
+        tokio::spawn(listen(stdout, word.clone(), sender, Arc::clone(&applied)));
+        let messages = Some(tokio::spawn(Messages::gather(stderr, "psql", Loudness::loud())));
+        let backend = Backend { pid: 0, started: String::new() };
+        let mut session = Self {
+            child,
+            group,
+            input,
+            transactions,
+            answers,
+            applied,
+            messages,
+            word,
+            is_restricted: false,
+            backend,
+            transaction: None,
+        };
+        match timeout(OPEN_DEADLINE, session.begin()).await {
+            Ok(began) => began.map(|()| (session, dump_input)),
+            Err(_) => Err(PostgresError::Silent { deadline: OPEN_DEADLINE }),
+        }
+    }
+
+    async fn begin(&mut self) -> Result<(), PostgresError> {
+        let version = self.answer().await?;
+        let asked = match self.transactions {
+            Transactions::One => "pg_catalog.pg_current_xact_id()",
+            Transactions::Each => "''",
+        };
+        self.send(format!(
+            "SELECT pg_catalog.concat('{}', ' ', a.pid, '|', a.backend_start, '|', {asked}) \
+             FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a;\n",
+            self.word
+        ))
+        .await;
+        let answer = self.answer().await?;
+        let mut fields = answer.splitn(3, '|').map(str::to_owned);
+        let (pid, started) = (fields.next().and_then(|pid| pid.parse().ok()), fields.next());
+        let (Some(pid), Some(started)) = (pid, started) else {
+            return Err(PostgresError::SessionLost {
+                reason: "the server does not say which session this is".to_owned(),
+            });
+        };
+        self.backend = Backend { pid, started };
+        self.transaction = fields.next().filter(|id| !id.is_empty());
+        self.is_restricted = version.parse().is_ok_and(knows_restrict);
+        if self.is_restricted {
+            // The dump's own key stands in the dump; this one nobody knows.
+            self.send(format!("\\restrict {}\n", self.word)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything that was sent has been executed, and gives what the server did.
+    ///
+    /// # Errors
+    /// [`PostgresError::SessionLost`] with psql's words where a statement failed, or where the transaction is not the one that
+    /// was begun.
+    pub async fn settle(&mut self, control: &mut Session) -> Result<Applied, PostgresError> {
+        let unrestrict = if self.is_restricted { format!("\\unrestrict {}\n", self.word) } else { String::new() };
+        self.is_restricted = false;
+        let asked = match self.transactions {
+            Transactions::One => "pg_catalog.pg_current_xact_id_if_assigned()",
+            Transactions::Each => "pg_catalog.now() OPERATOR(pg_catalog.<) pg_catalog.statement_timestamp()",
+        };
+        self.send(format!("{unrestrict}SELECT pg_catalog.concat('{} ', {asked});\n", self.word)).await;
+        let backend = self.backend.clone();
+        let answer = tokio::select! {
+            answer = self.answer() => answer?,
+            error = backend.is_left_waiting(control) => return Err(error),
+        };
+        match &self.transaction {
+            Some(begun) if *begun != answer => {
+                return Err(PostgresError::SessionLost {
+                    reason: format!("the transaction {begun} was ended by something in the dump"),
+                });
+            }
+            // Whatever the dump left open.
+            None if answer == "t" => {
+                self.send(format!("COMMIT;\n\\echo '{}'\n", self.word)).await;
+                self.answer().await?;
+            }
+            _ => {}
+        }
+        Ok(self.applied.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Ends the transaction with COMMIT. Where the answer is lost, a session of its own asks what became of it.
+    ///
+    /// # Errors
+    /// What psql said, beside what became of the transaction.
+    pub async fn commit(mut self, tools: &Tools, settings: &PostgresSettings) -> Result<(), (Outcome, PostgresError)> {
+        let Some(transaction) = self.transaction.clone() else {
+            self.kill().await;
+            return Ok(());
+        };
+        self.send(format!("COMMIT;\n\\echo '{}'\n", self.word)).await;
+        let answer = self.answer().await;
+        let is_rolled_back =
+            self.applied.lock().unwrap_or_else(PoisonError::into_inner).last_tag.starts_with("ROLLBACK");
+        self.kill().await;
+        match answer {
+            Ok(_) if !is_rolled_back => Ok(()),
+            Ok(_) => {
+                let reason = "the server answered ROLLBACK".to_owned();
+                Err((Outcome::RolledBack, PostgresError::SessionLost { reason }))
+            }
+            Err(error) => match outcome(tools, settings, &transaction).await {
+                Outcome::Committed => {
+                    tracing::warn!(%error, "the answer to COMMIT was lost, but the server says that it took effect");
+                    Ok(())
+                }
+                other => Err((other, error)),
+            },
+        }
+    }
+
+    /// Kills psql while its input is open, so that what it has not run is never run.
+    pub async fn kill(&mut self) {
+        self.signal();
+        if timeout(END_DEADLINE, self.child.wait()).await.is_err() {
+            tracing::warn!("psql does not end after SIGKILL");
+        }
+    }
+
+    /// Ends the server's session and waits until it is gone, with all that it did.
+    ///
+    /// # Errors
+    /// Where that cannot be seen.
+    pub async fn end_backend(&self, control: &mut Session) -> Result<(), PostgresError> {
+        self.backend.end(control).await
+    }
+
+    /// What psql said to its end, as the cause of a failure; asked again, nothing.
+    pub async fn cause(&mut self) -> Option<String> {
+        let mut messages = self.messages.take()?;
+        timeout(END_DEADLINE, &mut messages).await.ok().and_then(Result::ok).unwrap_or_default().cause()
+    }
+
+    /// The next line that answers this program.
+    async fn answer(&mut self) -> Result<String, PostgresError> {
+        if let Some(answer) = self.answers.recv().await {
+            return Ok(answer);
+        }
+        let reason = self.cause().await.unwrap_or_else(|| "psql ended without a word".to_owned());
+        Err(PostgresError::SessionLost { reason })
+    }
+
+    /// Sends this program's own text. Where psql has ended, the answer that does not come says so.
+    async fn send(&self, text: String) {
+        let Ok(mut input) = self.input.try_clone() else { return };
+        let sent = spawn_blocking(move || input.write_all(text.as_bytes())).await;
+        match sent {
+            Ok(Err(error)) if error.kind() != ErrorKind::BrokenPipe => {
+                tracing::debug!(%error, "psql does not read");
+            }
+            _ => {}
+        }
+    }
+
+    fn signal(&self) {
+        if self.child.id().is_some()
+            && let Some(group) = self.group
+            && let Err(error) = kill_process_group(group, Signal::KILL)
+        {
+            tracing::trace!(%error, "no process to signal");
+        }
+    }
+}
+
+impl Drop for RestoreSession {
+    /// Before the fields, and with them the input, are dropped.
+    fn drop(&mut self) {
+        self.signal();
+    }
+}
+
+/// Reads what psql prints: answers to this program, and the server's command tags.
+async fn listen(
+    mut stdout: impl AsyncRead + Unpin,
+    word: String,
+    answers: mpsc::UnboundedSender<String>,
+    applied: Arc<Mutex<Applied>>,
+) {
+    let mut buffer = vec![0; 8 << 10];
+    let mut line = Vec::new();
+    while let Ok(count @ 1..) = stdout.read(&mut buffer).await {
+        for byte in &buffer[..count] {
+            if *byte != b'\n' {
+                // What the dump selects may be of any length.
+                if line.len() < LONGEST_ANSWER {
+                    line.push(*byte);
+                }
+                continue;
+            }
+            let text = String::from_utf8_lossy(&line);
+            match text.strip_prefix(&word) {
+                // Nobody waits any longer where this fails.
+                Some(answer) => drop(answers.send(answer.trim().to_owned())),
+                None => applied.lock().unwrap_or_else(PoisonError::into_inner).note(&text),
+            }
+            line.clear();
+        }
+    }
+}
+
+impl Applied {
+    /// Notes a line that may be a command tag.
+    fn note(&mut self, line: &str) {
+        if let Some(rows) = line.strip_prefix("COPY ").and_then(|rows| rows.parse().ok()) {
+            self.copied.push(rows);
+        }
+        if line == "COMMIT" || line == "ROLLBACK" {
+            line.clone_into(&mut self.last_tag);
+        }
+    }
+}
+
+/// What became of a transaction whose COMMIT was not answered.
+async fn outcome(tools: &Tools, settings: &PostgresSettings, transaction: &str) -> Outcome {
+    let began = Instant::now();
+    let question = format!("SELECT pg_catalog.pg_xact_status('{transaction}')");
+    while began.elapsed() < OUTCOME_DEADLINE {
+        match Session::connect(tools, settings).await {
+            Ok(mut session) => {
+                let answer = session.query(&question).await.ok().and_then(|lines| lines.into_iter().next());
+                session.close().await;
+                match answer.as_deref() {
+                    Some("committed") => return Outcome::Committed,
+                    Some("aborted") => return Outcome::RolledBack,
+                    _ => {}
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the outcome of COMMIT cannot be asked yet"),
+        }
+        sleep(EVERY * 10).await;
+    }
+    Outcome::Unknown
+}
+
+/// Whether a psql of this `VERSION_NUM` knows `\restrict`.
+fn knows_restrict(version: u32) -> bool {
+    let (major, minor) = (version / 10_000, version % 10_000);
+    major > 17 || RESTRICTS.iter().any(|(known, first)| major == *known && minor >= *first)
+}
+
+/// 128 random bits in hexadecimal.
+///
+/// # Errors
+/// Where the system has none.
+pub fn random_word() -> Result<String, PostgresError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| PostgresError::SessionLost { reason: error.to_string() })?;
+    Ok(hex::encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_which_psql_restricts() {
+        for (version, expected) in [
+            (130_021, false),
+            (130_022, true),
+            (150_014, true),
+            (160_009, false),
+            (170_006, true),
+            (180_000, true),
+            (120_030, false),
+        ] {
+            assert_eq!(knows_restrict(version), expected, "{version}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Patterns of names with `*` and `?`.
+//!
+//! Two characters with a meaning and no path: a crate for globs has rules for `/`, `**`, classes and braces, which stand in
+//! names of tables.
+
+/// A pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glob(Vec<char>);
+
+impl Glob {
+    /// Of a pattern's text.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.chars().collect())
+    }
+
+    /// Whether all of a name fits.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        let name: Vec<char> = name.chars().collect();
+        let (mut at, mut pattern) = (0, 0);
+        // Where the last `*` stands, and how much of the name it takes so far.
+        let mut star: Option<(usize, usize)> = None;
+        while at < name.len() {
+            match self.0.get(pattern) {
+                Some('*') => {
+                    star = Some((pattern, at));
+                    pattern += 1;
+                }
+                Some(letter) if *letter == '?' || *letter == name[at] => {
+                    (at, pattern) = (at + 1, pattern + 1);
+                }
+                _ => {
+                    let Some((place, taken)) = star else { return false };
+                    star = Some((place, taken + 1));
+                    (at, pattern) = (taken + 1, place + 1);
+                }
+            }
+        }
+        self.0[pattern..].iter().all(|letter| *letter == '*')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fits_all_of_a_name() {
+        let fits = |pattern: &str, name: &str| Glob::new(pattern).matches(name);
+        for (pattern, name) in
+            [("a", "a"), ("*", ""), ("a*", "a"), ("*_log", "x_log_log"), ("a?c*d", "abcxd"), ("größ?", "größe")]
+        {
+            assert!(fits(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [("a", "ab"), ("a?", "a"), ("*b", "abc"), ("[a]", "a"), ("A", "a")] {
+            assert!(!fits(pattern, name), "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What must be so before a byte is sent to a target: found out all at once.
+//!
+//! Called by [`super::database`]. What the manifest does not know (or where there is none) cannot be a problem; the restore
+//! itself finds it, and leaves the target as it was.
+
+use crate::archive::manifest::Manifest;
+use crate::postgres::target::{Contained, Target};
+
+use super::{LeaveOut, RestoreOptions};
+
+/// Names of roles and the like that a message shows.
+const NAMED: usize = 5;
+
+/// What speaks against a restore into a target; each ends with what to do.
+pub(super) fn problems(
+    target: &Target,
+    contained: Option<&Contained>,
+    manifest: Option<&Manifest>,
+    options: &RestoreOptions,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    if target.in_recovery {
+        problems.push("the target is a standby, which takes no data: restore into its primary".to_owned());
+    }
+    problems.extend(contained.and_then(|contained| not_empty(target, contained)));
+    let Some(manifest) = manifest else { return problems };
+    if contained.is_some() {
+        problems.extend(encoding(target, manifest));
+        problems.extend(locks(target, manifest));
+    }
+    let LeaveOut { owner, privileges, tablespaces, .. } = &options.leave_out;
+    let needs_roles = !(*owner && *privileges);
+    let makes_roles = options.create_roles || options.globals;
+    if needs_roles && !makes_roles {
+        let missing = missing(&manifest.roles, |role| target.roles.contains(role));
+        problems.extend(missing.map(|names| {
+            format!("the target lacks the roles {names}: create them, or use --create-roles, --globals, or --no-owner with --no-privileges")
+        }));
+    }
+    if !tablespaces {
+        let missing = missing(&manifest.tablespaces, |name| target.tablespaces.contains(name));
+        problems
+            .extend(missing.map(|names| {
+                format!("the target lacks the tablespaces {names}: create them, or use --no-tablespaces")
+            }));
+    }
+    let extensions: Vec<String> = manifest.extensions.iter().map(|extension| extension.name.clone()).collect();
+    let missing = missing(&extensions, |name| target.extensions.contains(name));
+    problems
+        .extend(missing.map(|names| format!("the target's server lacks the extensions {names}: install them there")));
+    problems
+}
+
+fn not_empty(target: &Target, contained: &Contained) -> Option<String> {
+    let Contained { count, first } = contained;
+    if *count == 0 {
+        return None;
+    }
+    let more = if *count > first.len() as u64 { ", …" } else { "" };
+    let objects = if *count == 1 { "object" } else { "objects" };
+    Some(format!(
+        "the database {:?} is not empty ({count} {objects}: {}{more}): restore into an empty one, or make one with --create-db",
+        target.database,
+        first.join(", ")
+    ))
+}
+
+/// Every encoding can be made UTF8, but for bytes of which nobody says what they are.
+fn encoding(target: &Target, manifest: &Manifest) -> Option<String> {
+    let (has, wants) = (target.encoding.as_str(), manifest.encoding.as_str());
+    let fits = has == wants || has == "UTF8" && wants != "SQL_ASCII";
+    (!fits).then(|| {
+        format!("the database is in the encoding {has}, but the dump's was {wants}: use one in {wants}, or --create-db, which makes one")
+    })
+}
+
+/// One transaction locks every table that it makes. At least: each index and sequence is a lock more.
+fn locks(target: &Target, manifest: &Manifest) -> Option<String> {
+    let wanted = manifest.tables.len() as u64;
+    (wanted > target.locks).then(|| {
+        format!(
+            "one transaction over {wanted} tables needs more locks than the {} of this server: raise max_locks_per_transaction and \
+             restart it, or use --create-db, which needs no such locks",
+            target.locks
+        )
+    })
+}
+
+/// The first of the names that are not there; `None` where all are.
+fn missing(names: &[String], is_there: impl Fn(&String) -> bool) -> Option<String> {
+    let missing: Vec<String> = names.iter().filter(|name| !is_there(name)).map(|name| format!("{name:?}")).collect();
+    let more = if missing.len() > NAMED { ", …" } else { "" };
+    (!missing.is_empty()).then(|| missing[..missing.len().min(NAMED)].join(", ") + more)
+}

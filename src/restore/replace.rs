@@ -1,0 +1,258 @@
+//! The end of a restore: the scratch database gets its own grants and settings, and then its name.
+//!
+//! All that is named is named in one transaction: at any moment, and wherever this program or the server ends, either the old
+//! database or the new one has the name, and the old one is as it was until the new one has it. It is never dropped. While the
+//! transaction waits for the sessions of a database to be gone, new ones wait for it, and a second session ends the others.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use chrono::Utc;
+use tokio::time::sleep;
+
+use super::ScratchError;
+use super::ending;
+use super::scratch::{Existing, Purpose, Scratch};
+use crate::postgres::globals::DatabaseSettings;
+use crate::postgres::{Maintenance, StatementError};
+use crate::sql::{literal, quoted_name};
+
+/// The longest name of a database, in bytes (`NAMEDATALEN` - 1).
+const LONGEST_NAME: usize = 63;
+/// What is put after the name of a database that is replaced, before the time.
+const BEFORE: &str = "_before_";
+const TIME: &str = "%Y-%m-%d_%H-%M-%S";
+/// The server waits 5 s each time for sessions to be gone (`CountOtherDBBackends`).
+const TRIES: u32 = 2;
+const IN_USE: &str = "55006";
+/// Sessions that have come between are ended as often.
+const EVICT_EVERY: Duration = Duration::from_millis(200);
+/// A session that is just beginning holds a lock for a moment. What holds one longer must not keep everybody out.
+const LOCK_TIMEOUT: &str = "20s";
+
+/// What the end of a restore came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// The database.
+    pub name: String,
+    /// The name that the one before it has now; it takes no connections.
+    pub replaced: Option<String>,
+    /// Of the database's own what could not be applied, and why.
+    pub left_out: Vec<String>,
+}
+
+/// A renaming: what it takes, and what would do the same by hand.
+struct Swap<'a> {
+    scratch: &'a str,
+    name: &'a str,
+    /// The name that the database gets which has it.
+    before: Option<String>,
+    own: Option<&'a DatabaseSettings>,
+}
+
+/// Why there was no renaming.
+enum NoSwap {
+    /// Nothing has changed.
+    Refused(StatementError),
+    /// It is not known.
+    Unknown(StatementError),
+}
+
+impl Scratch {
+    /// Applies the database's own grants and settings, or PostgreSQL's defaults, and gives the database its name. On any failure
+    /// all is as it was, and the scratch database is kept.
+    ///
+    /// # Errors
+    /// [`ScratchError::NotRenamed`] with what would finish the restore; [`ScratchError::Unknown`].
+    pub async fn finish(&mut self, own: Option<&DatabaseSettings>) -> Result<Finished, ScratchError> {
+        let Purpose::Restore { name, existing } = self.purpose.clone() else {
+            return Ok(Finished { name: self.name.clone(), ..Finished::default() });
+        };
+        let scratch = self.name.clone();
+        let mut swap = Swap { scratch: &scratch, name: &name, before: None, own };
+        let finished = self.rename(&mut swap, existing).await;
+        if finished.is_err() {
+            self.is_kept = true;
+        }
+        finished
+    }
+
+    async fn rename(&mut self, swap: &mut Swap<'_>, existing: Existing) -> Result<Finished, ScratchError> {
+        let not_renamed = |swap: &Swap<'_>, reason: String| ScratchError::NotRenamed {
+            scratch: swap.scratch.to_owned(),
+            name: swap.name.to_owned(),
+            reason,
+            statements: swap.statements().join("; ") + ";",
+        };
+        self.server().await.map_err(|error| not_renamed(swap, error.to_string()))?;
+        let refused = |swap: &Swap<'_>, error: StatementError| not_renamed(swap, error.to_string());
+        ending::end_sessions(&mut self.server, swap.scratch).await.map_err(|error| refused(swap, error))?;
+        let mut left_out = self.apply(swap.own).await.map_err(|error| refused(swap, error))?;
+        swap.before = name_before(&mut self.server, swap.name).await.map_err(|error| refused(swap, error))?;
+        if swap.before.is_some() && existing == Existing::Refuse {
+            return Err(not_renamed(swap, "a database of that name was made meanwhile".to_owned()));
+        }
+        match self.swap(swap).await {
+            Ok(more) => left_out.extend(more),
+            Err(NoSwap::Refused(error)) => {
+                let users = users(&mut self.server, swap).await;
+                return Err(not_renamed(swap, format!("{error}{users}")));
+            }
+            Err(NoSwap::Unknown(error)) => self.look_after(swap, &error).await?,
+        }
+        Ok(Finished { name: swap.name.to_owned(), replaced: swap.before.take(), left_out })
+    }
+
+    /// Applies what is the database's own but for its owner, comment and name, each as far as it can be; what cannot is named.
+    async fn apply(&mut self, own: Option<&DatabaseSettings>) -> Result<Vec<String>, StatementError> {
+        let database = quoted_name(&self.name);
+        let mut statements = own.map_or_else(Vec::new, |own| own.rights(&database, "CURRENT_USER"));
+        if statements.is_empty() {
+            statements.push(format!("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO PUBLIC"));
+        }
+        statements.extend(own.into_iter().flat_map(|own| [own.labels(&database), own.values(&database)].concat()));
+        self.server.run("BEGIN").await?;
+        let left_out = each(&mut self.server, &statements).await?;
+        self.server.run("COMMIT").await?;
+        Ok(left_out)
+    }
+
+    async fn swap(&mut self, swap: &Swap<'_>) -> Result<Vec<String>, NoSwap> {
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let helper = self.another().await.map_err(|error| NoSwap::Refused(error.into()))?;
+            // Dropped before the commit: whoever connects to the new database from then on stays.
+            let renamed = tokio::select! {
+                renamed = rename_all(&mut self.server, swap) => renamed,
+                error = evict(helper, swap) => match error { Ok(never) => match never {}, Err(error) => Err(error) },
+            };
+            match renamed {
+                Ok(left_out) => {
+                    self.server.run("COMMIT").await.map_err(|error| match error {
+                        error @ StatementError::Refused { .. } => NoSwap::Refused(error),
+                        error @ StatementError::Lost(_) => NoSwap::Unknown(error),
+                    })?;
+                    return Ok(left_out);
+                }
+                Err(error) => {
+                    self.undo().await;
+                    if tried == TRIES || !error.is(IN_USE) {
+                        return Err(NoSwap::Refused(error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends a transaction that failed; where even that fails, the session, which comes to the same.
+    async fn undo(&mut self) {
+        let is_undone = self.server.is_idle() && self.server.run("ROLLBACK").await.is_ok();
+        if !is_undone && let Err(error) = self.reconnect().await {
+            tracing::warn!(%error, "the session that was to rename the database cannot be ended");
+        }
+    }
+
+    /// Finds out whether a renaming without an answer took effect.
+    async fn look_after(&mut self, swap: &Swap<'_>, error: &StatementError) -> Result<(), ScratchError> {
+        let (scratch, name) = (swap.scratch.to_owned(), swap.name.to_owned());
+        let statements = swap.statements().join("; ") + ";";
+        let unknown = |reason: String| ScratchError::Unknown {
+            scratch: scratch.clone(),
+            name: name.clone(),
+            reason,
+            statements: statements.clone(),
+        };
+        self.reconnect().await.map_err(|error| unknown(error.to_string()))?;
+        let question = format!("SELECT 1 FROM pg_catalog.pg_database d WHERE d.datname = {}", literal(swap.scratch));
+        let left = self.server.run(&question).await.map_err(|error| unknown(error.to_string()))?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(ScratchError::NotRenamed { scratch, name, reason: error.to_string(), statements })
+    }
+}
+
+impl Swap<'_> {
+    /// What renames, in this order; what may fail without harm comes after.
+    fn statements(&self) -> Vec<String> {
+        let (scratch, name) = (quoted_name(self.scratch), quoted_name(self.name));
+        let comment =
+            self.own.map_or_else(|| format!("COMMENT ON DATABASE {scratch} IS NULL"), |own| own.comment(&scratch));
+        let mut statements = vec![comment];
+        if let Some(before) = &self.before {
+            let before = quoted_name(before);
+            statements.push(format!("ALTER DATABASE {name} RENAME TO {before}"));
+            statements.push(format!("ALTER DATABASE {before} ALLOW_CONNECTIONS false"));
+        }
+        statements.push(format!("ALTER DATABASE {scratch} RENAME TO {name}"));
+        statements
+    }
+
+    /// The owner, who may be one by whose rights it could not have been renamed, and what keeps a database from being dropped.
+    fn afterwards(&self) -> Vec<String> {
+        let name = quoted_name(self.name);
+        self.own.map_or_else(Vec::new, |own| [own.attributes(&name), vec![own.give(&name)]].concat())
+    }
+}
+
+/// Begins the transaction and renames in it; gives what could not be applied after that.
+async fn rename_all(server: &mut Maintenance, swap: &Swap<'_>) -> Result<Vec<String>, StatementError> {
+    server.run("BEGIN").await?;
+    server.run(&format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")).await?;
+    for statement in swap.statements() {
+        server.run(&statement).await?;
+    }
+    each(server, &swap.afterwards()).await
+}
+
+/// Runs each in the open transaction as far as it can be run, and names the others.
+async fn each(server: &mut Maintenance, statements: &[String]) -> Result<Vec<String>, StatementError> {
+    let mut left_out = Vec::new();
+    for statement in statements {
+        left_out.extend(server.attempt(statement).await?.map(|reason| format!("{statement}: {reason}")));
+    }
+    Ok(left_out)
+}
+
+/// Ends the sessions of both databases, again and again.
+async fn evict(mut helper: Maintenance, swap: &Swap<'_>) -> Result<Infallible, StatementError> {
+    loop {
+        // The names are as before for everybody until the commit.
+        ending::end_sessions(&mut helper, swap.scratch).await?;
+        if swap.before.is_some() {
+            ending::end_sessions(&mut helper, swap.name).await?;
+        }
+        sleep(EVICT_EVERY).await;
+    }
+}
+
+/// The name for the database that has this one, where there is one: free, and of at most 63 bytes.
+async fn name_before(server: &mut Maintenance, name: &str) -> Result<Option<String>, StatementError> {
+    let question = "SELECT pg_catalog.json_agg(d.datname) FROM pg_catalog.pg_database d";
+    let names: Vec<String> = server.ask(question).await?.unwrap_or_default();
+    if !names.iter().any(|known| known == name) {
+        return Ok(None);
+    }
+    let now = Utc::now().format(TIME);
+    let suffixes = (1..).map(|number| if number == 1 { format!("{now}") } else { format!("{now}_{number}") });
+    let candidates = suffixes.map(|suffix| {
+        let suffix = format!("{BEFORE}{suffix}");
+        format!("{}{suffix}", &name[..name.floor_char_boundary(LONGEST_NAME - suffix.len())])
+    });
+    Ok(candidates.into_iter().find(|candidate| !names.contains(candidate)))
+}
+
+/// Who is in the way, for the error.
+async fn users(server: &mut Maintenance, swap: &Swap<'_>) -> String {
+    let names = [swap.scratch, swap.name].map(literal).join(", ");
+    let question = format!(
+        "SELECT pg_catalog.to_json(pg_catalog.format('pid %s of %s (%s)', a.pid, a.usename, a.application_name)) \
+         FROM pg_catalog.pg_stat_activity a WHERE a.datname IN ({names}) \
+         UNION ALL SELECT pg_catalog.to_json(pg_catalog.format('the prepared transaction %s', p.gid)) \
+         FROM pg_catalog.pg_prepared_xacts p WHERE p.database IN ({names}) LIMIT 5"
+    );
+    let rows = server.run(&question).await.unwrap_or_default();
+    let users: Vec<String> = rows.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    if users.is_empty() { String::new() } else { format!(" ({})", users.join(", ")) }
+}

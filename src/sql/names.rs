@@ -1,0 +1,66 @@
+//! Names in a dump's statements: which table a COPY fills, and what a name is without its quotes.
+//!
+//! Used by `pipeline::scanner` (rows of each table) and `restore` (what is left out).
+
+/// Schema and table of a COPY statement as the dump writes them: `public."My table"`.
+#[must_use]
+pub fn copied_table(statement: &[u8]) -> String {
+    let name = statement.strip_prefix(b"COPY ").unwrap_or(statement);
+    let mut is_quoted = false;
+    let end = name.iter().position(|byte| {
+        is_quoted ^= *byte == b'"';
+        !is_quoted && matches!(byte, b' ' | b'(')
+    });
+    String::from_utf8_lossy(&name[..end.unwrap_or(name.len())]).into_owned()
+}
+
+/// The one identifier that a text is, without its quotes; `None` where it is anything else.
+#[must_use]
+pub fn identifier(text: &[u8]) -> Option<String> {
+    let text = str::from_utf8(text).ok()?;
+    if let Some(quoted) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
+        let is_one = !quoted.is_empty() && !quoted.replace("\"\"", "").contains('"');
+        return is_one.then(|| quoted.replace("\"\"", "\""));
+    }
+    let is_plain = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '$') || !letter.is_ascii();
+    (!text.is_empty() && text.chars().all(is_plain)).then(|| text.to_owned())
+}
+
+/// The schema and the table of a qualified name, without quotes.
+#[must_use]
+pub fn parts(name: &str) -> Option<(String, String)> {
+    let mut is_quoted = false;
+    let dot = name.find(|letter| {
+        is_quoted ^= letter == '"';
+        !is_quoted && letter == '.'
+    })?;
+    let (schema, table) = (&name.as_bytes()[..dot], &name.as_bytes()[dot + 1..]);
+    Some((identifier(schema)?, identifier(table)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_table_of_a_copy() {
+        for (statement, table) in [
+            ("COPY public.t (a) FROM stdin;\n", "public.t"),
+            ("COPY public.t  FROM stdin;\n", "public.t"),
+            ("COPY \"a b\".\"c(\"\"d\" (a) FROM stdin;\n", "\"a b\".\"c(\"\"d\""),
+        ] {
+            assert_eq!(copied_table(statement.as_bytes()), table, "{statement}");
+        }
+    }
+
+    #[test]
+    fn reads_a_name_with_and_without_quotes() {
+        let owned = |(schema, table): (&str, &str)| Some((schema.to_owned(), table.to_owned()));
+        assert_eq!(parts("public.t"), owned(("public", "t")));
+        assert_eq!(parts("\"a.b\".\"c\"\"d\""), owned(("a.b", "c\"d")));
+        assert_eq!(parts("t"), None);
+        assert_eq!(identifier(b"a b"), None);
+        assert_eq!(identifier(b"\"a\" b \"c\""), None);
+        assert_eq!(identifier("größe".as_bytes()).as_deref(), Some("größe"));
+    }
+}

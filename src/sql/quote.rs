@@ -1,0 +1,26 @@
+//! Names and texts as SQL takes any of them.
+
+/// A name in the quotes that any name can stand in.
+#[must_use]
+pub fn quoted_name(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+/// A literal that means the same whatever `standard_conforming_strings` is.
+#[must_use]
+pub fn literal(text: &str) -> String {
+    let escape = if text.contains('\\') { "E" } else { "" };
+    format!("{escape}'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_text_can_be_quoted() {
+        assert_eq!(quoted_name("a \"b\"; --"), "\"a \"\"b\"\"; --\"");
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal(r"\'; --"), r"E'\\''; --'");
+    }
+}

@@ -1,0 +1,100 @@
+//! A backup that is not what was uploaded: the target is as it was, and one line says which check failed.
+
+use serde_json::Value;
+
+use super::{FAILED, assert_untouched, empty, gzipped, restore_program};
+use crate::support::servers::s3;
+use crate::support::setup::{backup_program, only_backup, plain};
+
+/// A backup of tables, rows and a large object, and the stored bytes.
+fn backed_up() -> (String, String, Vec<u8>) {
+    let source = empty("source");
+    source
+        .psql(
+            "CREATE TABLE t AS SELECT g AS a, md5(g::text) AS b FROM generate_series(1, 20000) g; \
+             CREATE INDEX ON t (b); SELECT lo_from_bytea(0, 'x')",
+        )
+        .expect("objects");
+    let bucket = s3().create_bucket("damage");
+    backup_program(&source, &bucket).run().assert_code(0);
+    let key = only_backup(&bucket);
+    let object = s3().get(&bucket, &key).expect("the backup");
+    (bucket, key, object)
+}
+
+#[test]
+fn damaged_bytes_never_reach_a_target() {
+    let (bucket, key, object) = backed_up();
+    let target = empty("target");
+    let half = object.len() / 2;
+    let flipped = |at: usize| {
+        let mut bytes = object.clone();
+        bytes[at] ^= 0x10;
+        bytes
+    };
+    let cases = [
+        ("a flipped byte near the beginning", flipped(200)),
+        ("a flipped byte in the middle", flipped(half)),
+        ("a flipped byte of the checksum", flipped(object.len() - 6)),
+        ("cut in the middle", object[..half].to_vec()),
+        ("its last byte missing", object[..object.len() - 1].to_vec()),
+        ("something after its end", [object.clone(), object.clone()].concat()),
+    ];
+    for (case, bytes) in cases {
+        s3().request("PUT", &format!("/{bucket}/{key}"), &bytes).expect("put");
+        let outcome = restore_program(&bucket, &target).arg(&key).run();
+        outcome.assert_code(FAILED).assert_no_children_left();
+        assert!(outcome.stderr.contains(&format!("verify {key}: ")), "{case}: {}", outcome.stderr);
+        assert_untouched(&target, &outcome);
+    }
+    // As it was uploaded, it is restored.
+    s3().request("PUT", &format!("/{bucket}/{key}"), &object).expect("put");
+    restore_program(&bucket, &target).run().assert_code(0);
+}
+
+#[test]
+fn a_dump_that_is_cut_anywhere_is_not_committed() {
+    let (bucket, key, _) = backed_up();
+    let dump = String::from_utf8(plain(&bucket, &key)).expect("UTF-8");
+    let rows = dump.find("COPY public.t").expect("rows");
+    let places = [
+        ("between statements", dump.find("CREATE TABLE").expect("a table")),
+        ("within a statement", dump.find("CREATE TABLE").expect("a table") + 9),
+        ("within a row", rows + 300),
+        ("at a row's end", rows + dump[rows..].find("\n100\t").expect("a row") + 1),
+        ("in the last line", dump.trim_end().len() - 3),
+    ];
+    let target = empty("target");
+    for (case, at) in places {
+        // A complete gzip member of an incomplete dump, without and with a manifest that agrees with it.
+        let object = gzipped(&dump.as_bytes()[..at]);
+        s3().request("PUT", &format!("/{bucket}/{key}"), &object).expect("put");
+        let outcome = restore_program(&bucket, &target).args([&key, "--ignore-manifest"]).run();
+        outcome.assert_code(FAILED);
+        assert!(outcome.stderr.contains("dump: it is not complete"), "{case}: {}", outcome.stderr);
+        assert_untouched(&target, &outcome);
+    }
+}
+
+#[test]
+fn a_manifest_that_says_otherwise_stops_a_restore_unless_it_is_ignored() {
+    let (bucket, key, _) = backed_up();
+    let manifest: Value =
+        serde_json::from_slice(&s3().get(&bucket, &format!("{key}.json")).expect("it")).expect("JSON");
+    let target = empty("target");
+    for (field, value, word) in [
+        ("object_sha256", Value::from("00"), "sha256: "),
+        ("dump_crc32", "00000000".into(), "CRC-32: "),
+        ("dump_bytes", 7.into(), "length: "),
+        ("rows", 7.into(), "rows: "),
+    ] {
+        let mut other = manifest.clone();
+        other[field] = value;
+        s3().request("PUT", &format!("/{bucket}/{key}.json"), other.to_string().as_bytes()).expect("put");
+        let outcome = restore_program(&bucket, &target).arg(&key).run();
+        outcome.assert_code(FAILED);
+        assert!(outcome.stderr.contains(word) && outcome.stderr.contains("--ignore-manifest"), "{}", outcome.stderr);
+        assert_untouched(&target, &outcome);
+    }
+    restore_program(&bucket, &target).args([&key, "--ignore-manifest"]).run().assert_code(0);
+}

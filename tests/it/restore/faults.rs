@@ -1,0 +1,125 @@
+//! Faults on the way: a target is as it was, or holds all of the backup, and what is said is true.
+
+use std::time::Duration;
+
+use super::{FAILED, assert_untouched, bucket_with, dump_with, empty, restore_program};
+use crate::support::client::eventually;
+use crate::support::program::Running;
+use crate::support::proxy::{Calls, Fault, FaultProxy, ResetAt, Rule, S3Verb};
+use crate::support::servers::database::Database;
+use crate::support::servers::{postgres, s3};
+use crate::support::tcp_proxy::TcpProxy;
+
+/// A dump in the middle of which the server waits as long as a test wants.
+const SLOW: &str =
+    "CREATE TABLE public.t (a int);\nCOPY public.t (a) FROM stdin;\n1\n\\.\nSELECT pg_catalog.pg_sleep(600);\n";
+
+/// Waits until the restore's own session runs this.
+#[track_caller]
+fn wait_for_query(target: &Database, word: &str, running: &Running) {
+    let question = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND state = 'active' AND query LIKE '%{word}%'",
+        target.name
+    );
+    eventually(|| postgres().psql("postgres", &question).as_deref() == Ok("1"), || running.stderr_so_far());
+}
+
+/// Sessions of a database.
+fn sessions(target: &Database) -> String {
+    let question = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}'", target.name);
+    postgres().psql("postgres", &question).expect("counted")
+}
+
+#[test]
+fn a_signal_leaves_the_target_as_it_was_and_no_session() {
+    for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
+        let target = empty("target");
+        let running = restore_program(&bucket_with(&dump_with(SLOW)), &target).spawn();
+        wait_for_query(&target, "pg_sleep", &running);
+        running.signal(signal);
+        let outcome = running.wait();
+        outcome.assert_code(code).assert_no_children_left();
+        assert_eq!(sessions(&target), "0", "{signal}: {}", outcome.stderr);
+        assert_untouched(&target, &outcome);
+    }
+}
+
+#[test]
+fn a_killed_psql_leaves_the_target_as_it_was() {
+    let target = empty("target");
+    let running = restore_program(&bucket_with(&dump_with(SLOW)), &target).spawn();
+    wait_for_query(&target, "pg_sleep", &running);
+    for process in running.descendants() {
+        process.signal("KILL");
+    }
+    let outcome = running.wait();
+    outcome.assert_code(FAILED);
+    eventually(|| sessions(&target) == "0", || outcome.stderr.clone());
+    assert_untouched(&target, &outcome);
+}
+
+#[test]
+fn a_killed_restore_leaves_the_target_as_it_was() {
+    let target = empty("target");
+    let running = restore_program(&bucket_with(&dump_with(SLOW)), &target).spawn();
+    wait_for_query(&target, "pg_sleep", &running);
+    running.signal("KILL");
+    let outcome = running.wait();
+    // The server notices when the statement ends, as nobody is left to end it.
+    let end =
+        format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{}'", target.name);
+    postgres().psql("postgres", &end).expect("ended");
+    eventually(|| sessions(&target) == "0", || outcome.stderr.clone());
+    assert_untouched(&target, &outcome);
+}
+
+/// A trigger that fires at COMMIT alone, and takes its time.
+const SLOW_COMMIT: &str = "CREATE TABLE public.t (a int);\n\
+    CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_catalog.pg_sleep(3); RETURN NULL; END';\n\
+    CREATE CONSTRAINT TRIGGER g AFTER INSERT ON public.t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.f();\n\
+    COPY public.t (a) FROM stdin;\n1\n\\.\n";
+
+#[test]
+fn a_commit_whose_answer_is_lost_is_asked_for() {
+    let target = empty("target");
+    let proxy = TcpProxy::start(&postgres().addr());
+    let program = restore_program(&bucket_with(&dump_with(SLOW_COMMIT)), &target)
+        .env("RESTORE_CONNECTION_STRING", target.uri_via(&proxy.host(), proxy.port()));
+    let running = program.spawn();
+    wait_for_query(&target, "COMMIT;", &running);
+    proxy.cut();
+    let outcome = running.wait();
+    outcome.assert_code(0);
+    assert!(outcome.stderr.contains("the server says that it took effect"), "{}", outcome.stderr);
+    assert_eq!(target.psql("SELECT a FROM t").as_deref(), Ok("1"));
+}
+
+#[test]
+fn a_commit_that_the_server_refuses_is_rolled_back_and_said() {
+    let target = empty("target");
+    let dump = dump_with(&SLOW_COMMIT.replace("PERFORM pg_catalog.pg_sleep(3)", "RAISE EXCEPTION ''not so''"));
+    let outcome = restore_program(&bucket_with(&dump), &target).run();
+    outcome.assert_code(FAILED);
+    for words in ["not so", "it was rolled back: nothing of it is in the target"] {
+        assert!(outcome.stderr.contains(words), "{words}: {}", outcome.stderr);
+    }
+    assert_untouched(&target, &outcome);
+}
+
+#[test]
+fn faults_of_the_store_in_the_middle_cost_nothing_but_time() {
+    let source = empty("source");
+    source
+        .psql("CREATE TABLE t AS SELECT g AS a, sha512(g::text::bytea) AS b FROM generate_series(1, 150000) g")
+        .expect("rows");
+    let bucket = s3().create_bucket("faults");
+    crate::support::setup::backup_program(&source, &bucket).run().assert_code(0);
+    let target = empty("target");
+    let proxy = FaultProxy::start(s3().addr());
+    proxy.rule(Rule::on(S3Verb::GetObject, Calls::Nth(3), Fault::TruncatedAnswer));
+    proxy.rule(Rule::on(S3Verb::GetObject, Calls::Nth(4), Fault::slow_down()));
+    proxy.rule(Rule::on(S3Verb::GetObject, Calls::Nth(5), Fault::Reset { at: ResetAt::InAnswer }));
+    let outcome = restore_program(&bucket, &target).env("S3_URL", proxy.url()).timeout(Duration::from_mins(3)).run();
+    outcome.assert_code(0);
+    assert_eq!(target.psql("SELECT count(*), count(DISTINCT b) FROM t").as_deref(), Ok("150000|150000"));
+}
