@@ -28,6 +28,9 @@ _pg__s3__backup() {
             pg__s3__backup,daemon)
                 cmd="pg__s3__backup__subcmd__daemon"
                 ;;
+            pg__s3__backup,delete)
+                cmd="pg__s3__backup__subcmd__delete"
+                ;;
             pg__s3__backup,health)
                 cmd="pg__s3__backup__subcmd__health"
                 ;;
@@ -55,6 +58,9 @@ _pg__s3__backup() {
             pg__s3__backup__subcmd__help,daemon)
                 cmd="pg__s3__backup__subcmd__help__subcmd__daemon"
                 ;;
+            pg__s3__backup__subcmd__help,delete)
+                cmd="pg__s3__backup__subcmd__help__subcmd__delete"
+                ;;
             pg__s3__backup__subcmd__help,health)
                 cmd="pg__s3__backup__subcmd__help__subcmd__health"
                 ;;
@@ -77,7 +83,7 @@ _pg__s3__backup() {
 
     case "${cmd}" in
         pg__s3__backup)
-            opts="-h -V --help --version completions backup list check daemon health prune restore help"
+            opts="-h -V --help --version completions backup list check daemon health prune restore delete help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -640,6 +646,57 @@ _pg__s3__backup() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        pg__s3__backup__subcmd__delete)
+            opts="-h --force --dry-run --json --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --log-level --log-format --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --s3-bucket)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --s3-path)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --s3-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --s3-region)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --s3-force-path-style)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -W "error warn warning info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         pg__s3__backup__subcmd__health)
             opts="-h --listen --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -670,7 +727,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__help)
-            opts="completions backup list check daemon health prune restore help"
+            opts="completions backup list check daemon health prune restore delete help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -726,6 +783,20 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__help__subcmd__daemon)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        pg__s3__backup__subcmd__help__subcmd__delete)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

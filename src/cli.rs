@@ -45,6 +45,8 @@ pub enum Command {
     Restore(Box<RestoreArgs>),
     /// Delete the backups that no retention rule keeps, and abort abandoned uploads
     Prune(PruneArgs),
+    /// Delete named backups with their sidecars; not the newest valid one
+    Delete(DeleteArgs),
     /// Print a shell's completion script
     Completions(CompletionsArgs),
 }
@@ -173,6 +175,31 @@ pub struct PruneArgs {
     pub json: bool,
 }
 
+/// Flags of `delete` that are not settings.
+#[derive(Debug, clap::Args)]
+pub struct DeleteArgs {
+    /// The backups: their names, their keys, or their s3:// URLs
+    #[arg(required = true, value_name = "NAME", value_parser = named, value_hint = ValueHint::Other)]
+    pub names: Vec<BackupRef>,
+    /// Delete the newest valid backup, too
+    #[arg(long)]
+    pub force: bool,
+    /// Delete nothing; print what would be deleted
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the result as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A backup by its name: what is the latest may be another one by the time it is deleted.
+fn named(text: &str) -> Result<BackupRef, String> {
+    match text.parse() {
+        Ok(BackupRef::Latest) => Err("must be a name: look with `list latest` which one it is".to_owned()),
+        other => other.map_err(|_: String| "must be a name as `list` shows it, its key, or its s3:// URL".to_owned()),
+    }
+}
+
 /// The argument of `completions`.
 #[derive(Debug, clap::Args)]
 pub struct CompletionsArgs {
@@ -192,6 +219,7 @@ impl Command {
             Self::Check(_) => CommandName::Check,
             Self::Prune(_) => CommandName::Prune,
             Self::Restore(_) => CommandName::Restore,
+            Self::Delete(_) => CommandName::Delete,
             Self::Completions(_) => CommandName::Completions,
         }
     }

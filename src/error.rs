@@ -37,6 +37,12 @@ pub enum Error {
         /// `s3://bucket/path/`.
         location: String,
     },
+    /// The backup that was to be deleted is the last good one.
+    #[error("delete {name}: it is the newest valid backup: nothing was deleted; take another first, or use --force")]
+    NewestBackup {
+        /// Its name.
+        name: String,
+    },
     /// The named key or URL is not in this destination.
     #[error("find {name}: this destination is {location}: set S3_BUCKET and S3_PATH to that backup's")]
     BackupElsewhere {
@@ -85,7 +91,7 @@ impl Error {
             Self::Restore(error) => error.exit_code(),
             Self::Storage(error) => error.exit_code(),
             Self::Output(_) => ExitCode::OutputFailed,
-            Self::PruneIncomplete(_) => ExitCode::PruneIncomplete,
+            Self::PruneIncomplete(_) | Self::NewestBackup { .. } => ExitCode::PruneIncomplete,
             Self::NoSuchBackup { .. } | Self::BackupElsewhere { .. } => ExitCode::RestoreFailed,
             Self::NotAlive(_) => ExitCode::CheckFailed,
             Self::Interrupted(interrupt) => interrupt.exit_code(),

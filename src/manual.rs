@@ -64,6 +64,11 @@ pub const EXAMPLES: &[Example] = &[
         "pg-s3-backup restore | grep '^-- Dumped from'",
     ),
     example(
+        CommandName::Delete,
+        "Show what deleting the oldest backup would take away",
+        "pg-s3-backup delete --dry-run $(pg-s3-backup list --quiet | tail -n 1)",
+    ),
+    example(
         CommandName::Daemon,
         "Back up each night at 2 in Berlin, without another scheduler",
         "pg-s3-backup daemon --interval '0 2 * * *' --timezone Europe/Berlin",

@@ -4,27 +4,53 @@
 //! megabytes.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use super::name::{BEGINNING, BackupName, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
 use crate::storage::{Destination, StorageError};
 
-/// The suffixes of a backup's sidecars, the manifest first. Other suffixes are not this tool's.
-pub const SIDECARS: [&str; 3] = [MANIFEST_SUFFIX, GLOBALS_SUFFIX, ".drill.json"];
+/// The suffixes of a backup's sidecars, also those of later versions, the manifest first. Other suffixes are not this tool's.
+pub const SIDECARS: [&str; 6] =
+    [MANIFEST_SUFFIX, GLOBALS_SUFFIX, ".drill.json", ".index.json.gz", ".globals.sql.gz.age", ".index.json.gz.age"];
 
 /// The objects with one name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     /// Size of the backup in bytes; `None` if only sidecars exist or the upload is open.
     pub backup: Option<u64>,
-    /// Sizes of its sidecars in bytes, in the order of [`SIDECARS`].
-    pub sidecars: [Option<u64>; SIDECARS.len()],
+    /// Its sidecars.
+    pub sidecars: Sidecars,
 }
 
 impl Entry {
     /// Whether it has a manifest.
     #[must_use]
     pub fn has_manifest(&self) -> bool {
-        self.sidecars[0].is_some()
+        self.sidecars.0[0].is_some()
+    }
+
+    /// Its size in bytes, with those of its sidecars.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.backup.unwrap_or_default() + self.sidecars.iter().map(|(_, bytes)| bytes).sum::<u64>()
+    }
+}
+
+/// The sidecars of one backup, in the order of [`SIDECARS`]. There may be 100,000 backups, so each is four bytes: its size and one,
+/// up to 4 GiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sidecars([Option<NonZeroU32>; SIDECARS.len()]);
+
+impl Sidecars {
+    /// Those that are there: what each has after the backup's name, and its size in bytes.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let there = SIDECARS.into_iter().zip(self.0);
+        there.filter_map(|(suffix, stored)| Some((suffix, u64::from(stored?.get()) - 1)))
+    }
+
+    /// Takes one down.
+    pub(super) fn set(&mut self, index: usize, bytes: u64) {
+        self.0[index] = Some(NonZeroU32::MIN.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX)));
     }
 }
 
@@ -43,10 +69,26 @@ pub async fn list_entries(destination: &Destination) -> Result<Entries, StorageE
         }
         for (index, suffix) in SIDECARS.iter().enumerate() {
             if let Some(name) = file_name.strip_suffix(suffix).and_then(BackupName::parse) {
-                entries.entry(name).or_default().sidecars[index] = Some(bytes);
+                entries.entry(name).or_default().sidecars.set(index, bytes);
             }
         }
     };
     destination.list(BEGINNING, &mut take).await?;
     Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_sidecar_is_one_and_a_huge_one_is_four_gibibytes() {
+        let mut sidecars = Sidecars::default();
+        assert_eq!(sidecars.iter().count(), 0);
+        sidecars.set(0, 0);
+        sidecars.set(1, 700);
+        sidecars.set(2, u64::MAX);
+        let wanted = [(MANIFEST_SUFFIX, 0), (GLOBALS_SUFFIX, 700), (".drill.json", u64::from(u32::MAX) - 1)];
+        assert_eq!(sidecars.iter().collect::<Vec<_>>(), wanted);
+    }
 }

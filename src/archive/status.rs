@@ -128,8 +128,11 @@ mod tests {
     #[test]
     fn the_listing_alone_tells_what_is_empty_or_in_the_future() {
         let now: DateTime<Utc> = "2026-11-28T02:00:00Z".parse().expect("a time");
-        let status = |seconds: i64, backup, manifest| {
-            let entry = Entry { backup: Some(backup), sidecars: [manifest, None, None] };
+        let status = |seconds: i64, backup, manifest: Option<u64>| {
+            let mut entry = Entry { backup: Some(backup), ..Entry::default() };
+            if let Some(bytes) = manifest {
+                entry.sidecars.set(0, bytes);
+            }
             BackupStatus::listed(BackupName::new(now + chrono::TimeDelta::seconds(seconds)), &entry, now)
         };
         assert_eq!(status(3601, 1000, Some(9)), Some(BackupStatus::Future));

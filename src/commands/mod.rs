@@ -5,6 +5,7 @@ mod catch_up;
 pub mod check;
 pub mod completions;
 pub mod daemon;
+pub mod delete;
 pub mod health;
 pub mod list;
 mod plan_table;

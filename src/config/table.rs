@@ -29,6 +29,7 @@ const STORAGE: &[CommandName] = &[
     CommandName::Daemon,
     CommandName::Prune,
     CommandName::Restore,
+    CommandName::Delete,
 ];
 /// The commands that run PostgreSQL's programs; `restore` takes the `psql` beside `pg_dump`.
 const PROGRAMS: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon, CommandName::Restore];

@@ -1,7 +1,7 @@
 //! Deletes the backups that the plan selects and their sidecars: one request per object, several in flight.
 //!
-//! Called by [`super::enforce`]. It deletes only keys that [`super::review`] built from this tool's own names. A refused delete is
-//! reported and the others continue; an outage that outlasts its budget ends the deletion.
+//! Called by `commands::prune`, by `backup`, and by [`super::named`]. It deletes nothing but complete keys that [`super::inventory`] made out of this
+//! tool's own names. A delete that is refused is named, and the rest go on; an outage that outlasts its budget ends it.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use bytesize::ByteSize;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
+use crate::archive::Entry;
 use crate::archive::name::BackupName;
-use crate::archive::{Entry, SIDECARS};
 use crate::error_chain::Chain;
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::storage::{Deletion, Destination, StorageError};
@@ -22,8 +22,8 @@ use super::review::{MAX_REQUESTS, RetentionReview};
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What was deleted, and what was not.
-#[derive(Debug, Default)]
-pub(super) struct Deleted {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
     /// Deleted backups.
     pub backups: usize,
     /// Bytes of the deleted backups.
@@ -58,7 +58,15 @@ pub(super) async fn apply<Waiting: Future<Output = ()>>(
 ) -> Deleted {
     let names = review.plan().deletions().map(|backup| backup.name).chain(review.orphans());
     // Jobs run from the end, oldest backup first: an interrupted deletion leaves the newest.
-    let mut waiting: Vec<_> = names.filter_map(|name| Some((name, *review.entries.get(&name)?))).collect();
+    run(destination, names.filter_map(|name| Some((name, *review.entries.get(&name)?))).collect(), stop).await
+}
+
+/// Deletes these backups with their sidecars, from the last to the first, until it is done or `stop` completes.
+pub(super) async fn run<Waiting: Future<Output = ()>>(
+    destination: &Destination,
+    mut waiting: Vec<(BackupName, Entry)>,
+    stop: impl Fn() -> Waiting,
+) -> Deleted {
     let mut deleted = Deleted::default();
     let mut running = JoinSet::new();
     loop {
@@ -133,10 +141,8 @@ impl Done {
         } else if exists(destination, name).await? {
             return Ok(());
         }
-        for (suffix, bytes) in SIDECARS.iter().zip(entry.sidecars) {
-            if let Some(bytes) = bytes {
-                self.delete(destination, format!("{name}{suffix}"), bytes).await?;
-            }
+        for (suffix, bytes) in entry.sidecars.iter() {
+            self.delete(destination, format!("{name}{suffix}"), bytes).await?;
         }
         Ok(())
     }

@@ -1,14 +1,15 @@
 //! Retention Manager: which backups to delete, the safety checks that block a deletion, and the deletion itself.
 //!
-//! `policy` holds the configured rules, `plan` applies them (pure, without a clock), `safety` judges the plan, `review` reads a
-//! destination for both, `apply` deletes, `cleanup` aborts abandoned multipart uploads, `report` summarises. Called by
-//! `commands::prune`, and by `backup` as its last step. Rules and checks: `docs/retention.md`.
+//! `policy` is what was configured, `plan` decides (pure, clock-free), `freeze` says when not to, `inventory` finds out what is
+//! stored, `apply` deletes, `sweep` aborts this tool's own stale uploads, `named` deletes what somebody names, `report`
+//! tells. Called by `commands::prune` and `commands::delete`, and by `backup` as its last step (SPEC §7).
 //!
 //! Concurrent runs, and a concurrent backup, are harmless: an object that another run deleted counts as deleted, a new backup
 //! is newer than all that a plan deletes, and each plan keeps what its rules keep.
 
 mod apply;
 mod cleanup;
+mod named;
 mod plan;
 mod policy;
 mod report;
@@ -18,7 +19,9 @@ mod safety;
 mod tests;
 
 pub use crate::archive::BackupStatus;
+pub use apply::Deleted;
 pub use cleanup::{STALE_AFTER, UploadCleanup};
+pub use named::{NamedBackup, NamedBackups, NamedError};
 pub use plan::{Backup, Decision, Plan, Reason, Verdict};
 pub use policy::{RetentionPolicy, Rules, Unit};
 pub use report::{PlanReport, PruneError, RetentionReport};
@@ -70,12 +73,7 @@ pub async fn enforce<Waiting: Future<Output = ()>>(
     if deleted.is_stopped {
         tracing::warn!(remaining = deleted.remaining, "retention was stopped: the next run deletes the rest");
     }
-    let shortfall = deleted.failed.first().map(|(file_name, reason)| PruneError::Failed {
-        failed: deleted.failed.len(),
-        remaining: deleted.remaining,
-        first: format!("{file_name} ({reason})"),
-    });
-    Enforced { report, shortfall, is_stopped: deleted.is_stopped }
+    Enforced { report, shortfall: deleted.shortfall(), is_stopped: deleted.is_stopped }
 }
 
 /// Logs the safety checks that block a plan, each with what to do or that `--force` overrides it.

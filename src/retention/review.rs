@@ -81,7 +81,7 @@ impl RetentionReview {
     /// Bytes of the backups that the plan deletes, with their sidecars.
     pub(super) fn bytes_to_delete(&self) -> u64 {
         let entries = self.plan.deletions().filter_map(|backup| self.entries.get(&backup.name));
-        entries.map(|entry| entry.backup.unwrap_or_default() + entry.sidecars.iter().flatten().sum::<u64>()).sum()
+        entries.map(Entry::bytes).sum()
     }
 
     /// The names that have sidecars but no backup. Only those older than the newest backup that is not in the future:

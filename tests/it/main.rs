@@ -18,6 +18,7 @@ mod control_characters;
 mod daemon;
 mod daemon_outages;
 mod daemon_start;
+mod delete;
 mod dialects;
 mod documents;
 mod dump_faults;

@@ -62,7 +62,7 @@ const BLOCKS: [(&str, &[&str]); 8] = [
             "it cannot replace",
             "once more,\nand a path",
             "check everything",
-            "`prune`, and `backup` with a retention rule, need the permissions",
+            "`prune`, `delete`, and `backup` with a retention rule, need the permissions",
         ],
     ),
     ("docs/exit-codes.md", &[]),

@@ -93,6 +93,26 @@ fn a_backup_that_succeeds_shows_no_secret() {
     }
 }
 
+/// Also where the flag is given what belongs into the variable alone.
+#[test]
+fn a_restore_and_a_deletion_show_no_secret() {
+    let database = postgres().create_database("hidden");
+    let bucket = s3().create_bucket("hidden");
+    backup_program(&database, &bucket).run().assert_code(0);
+    let key = only_backup(&bucket);
+    let target = format!("postgres://u:{}@127.0.0.1/d", percent_encoded(SENTINEL));
+    let restore = s3_program(&bucket).arg("restore").args(["--output", "/dev/null"]);
+    let misplaced = s3_program(&bucket).args(["restore", "--to", &target]);
+    let delete = s3_program(&bucket).args(["delete", "--dry-run", "--force", &key]);
+    for (program, code) in [(restore.env("RESTORE_CONNECTION_STRING", &target), 0), (misplaced, 4), (delete, 0)] {
+        for program in loud(&program) {
+            let outcome = program.run();
+            outcome.assert_code(code);
+            assert_nothing_shown(&outcome);
+        }
+    }
+}
+
 #[test]
 fn a_refused_password_is_not_shown() {
     let database = postgres().create_database("hidden");

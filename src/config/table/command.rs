@@ -9,6 +9,7 @@ pub const ALL: &[CommandName] = &[
     CommandName::Health,
     CommandName::Prune,
     CommandName::Restore,
+    CommandName::Delete,
 ];
 
 /// A subcommand.
@@ -28,6 +29,8 @@ pub enum CommandName {
     Prune,
     /// `restore`
     Restore,
+    /// `delete`
+    Delete,
     /// `completions`, which has no settings
     Completions,
 }
@@ -44,6 +47,7 @@ impl CommandName {
             Self::Health => "health",
             Self::Prune => "prune",
             Self::Restore => "restore",
+            Self::Delete => "delete",
             Self::Completions => "completions",
         }
     }

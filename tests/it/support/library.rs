@@ -57,7 +57,6 @@ pub async fn destination(bucket: &str) -> Destination {
         at_rest: AtRest::default(),
         request_timeout: Duration::from_secs(20),
         max_outage: Duration::from_secs(20),
-        first_contact: None,
     };
     Box::pin(Destination::open(&settings)).await.expect("a client")
 }

@@ -1,0 +1,116 @@
+//! Deletes backups that somebody names, with their sidecars. Called by `commands::delete`.
+//!
+//! What is stored and which backup is the newest valid one, [`RetentionReview`] finds out by the rules of retention; everything is
+//! judged before anything is deleted.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::archive::Entry;
+use crate::archive::name::BackupName;
+use crate::storage::{Destination, StorageError};
+
+use super::apply::{Deleted, run};
+use super::policy::{RetentionPolicy, Rules};
+use super::review::RetentionReview;
+use super::{PruneError, Safety};
+
+/// What was named, looked up.
+#[derive(Debug)]
+pub struct NamedBackups {
+    /// Newest first.
+    entries: Vec<(BackupName, Entry)>,
+}
+
+/// One of them, for a result.
+#[derive(Clone, Debug, Serialize)]
+pub struct NamedBackup {
+    /// Its file name.
+    pub file_name: String,
+    /// Its size in bytes; `null` where its sidecars alone are left.
+    pub file_size: Option<u64>,
+    /// Its bytes with those of its sidecars.
+    pub bytes: u64,
+    /// The number of its sidecars.
+    pub sidecars: usize,
+}
+
+/// Why nothing was deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum NamedError {
+    /// It cannot be found out what is stored.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// There is no such backup.
+    #[error("{0}")]
+    Absent(BackupName),
+    /// It is the last good one.
+    #[error("{0}")]
+    NewestValid(BackupName),
+}
+
+impl NamedBackups {
+    /// Looks the names up.
+    ///
+    /// # Errors
+    /// Where one is not there, or is the newest valid backup (where none is valid, the newest) and that is enforced; and where what
+    /// is stored cannot be found out.
+    pub async fn find(
+        destination: &Destination,
+        names: &BTreeSet<BackupName>,
+        safety: Safety,
+        now: DateTime<Utc>,
+    ) -> Result<Self, NamedError> {
+        let rules = Rules { last: Some(1), ..Rules::default() };
+        let policy = RetentionPolicy::new(rules, 1, chrono_tz::UTC).unwrap_or_else(|| unreachable!("there is a rule"));
+        let review = RetentionReview::load(destination, &policy, now).await?;
+        let entry = |name: &BackupName| review.entries.get(name).copied();
+        let found = names.iter().rev().map(|name| Ok((*name, entry(name).ok_or(NamedError::Absent(*name))?)));
+        let entries = found.collect::<Result<Vec<_>, NamedError>>()?;
+        let protected = review.plan().newest_valid().iter().map(|backup| backup.name).find(|name| names.contains(name));
+        match (protected, safety) {
+            (Some(name), Safety::Enforce) => return Err(NamedError::NewestValid(name)),
+            (Some(name), Safety::Override) => {
+                tracing::warn!(file_name = %name, "overridden by --force: this is the newest valid backup");
+            }
+            (None, _) => {}
+        }
+        Ok(Self { entries })
+    }
+
+    /// Each of them, newest first.
+    pub fn iter(&self) -> impl Iterator<Item = NamedBackup> {
+        self.entries.iter().map(|(name, entry)| NamedBackup {
+            file_name: name.to_string(),
+            file_size: entry.backup,
+            bytes: entry.bytes(),
+            sidecars: entry.sidecars.iter().count(),
+        })
+    }
+
+    /// Deletes them, the oldest first, until it is done or told to stop.
+    pub async fn delete<Waiting: Future<Output = ()>>(
+        self,
+        destination: &Destination,
+        stop: impl Fn() -> Waiting,
+    ) -> Deleted {
+        let deleted = run(destination, self.entries, stop).await;
+        let Deleted { backups, bytes, failed, .. } = &deleted;
+        tracing::info!(deleted = backups, deleted_bytes = bytes, failed = failed.len(), "deletion");
+        deleted
+    }
+}
+
+impl Deleted {
+    /// What was not done of what was asked, where anything was not.
+    #[must_use]
+    pub fn shortfall(&self) -> Option<PruneError> {
+        self.failed.first().map(|(file_name, reason)| PruneError::Failed {
+            failed: self.failed.len(),
+            remaining: self.remaining,
+            first: format!("{file_name} ({reason})"),
+        })
+    }
+}
