@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::place::{Place, without_statement_timeout};
-use super::pooler::{self, Pooling, ServerSession};
+use super::place::{Place, Pooling, without_statement_timeout};
+use super::pooler::{self, ServerSession};
 use super::{Conninfo, PostgresError, PostgresSettings, Session, Tools};
 
 const TRIES: u32 = 3;

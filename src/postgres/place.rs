@@ -3,10 +3,22 @@
 
 use std::net::IpAddr;
 
-use super::{ClientEnvironment, Conninfo, Pooling};
+use super::{ClientEnvironment, Conninfo};
 
 /// A `statement_timeout` up to this, in milliseconds, may end the statements that set up a session.
 const SHORT_TIMEOUT: u64 = 1_000;
+
+/// The kind of pooler between this program and the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pooling {
+    /// None detected.
+    #[default]
+    None,
+    /// A pooler with one server session per connection.
+    Session,
+    /// A pooler with another server session per transaction.
+    Transaction,
+}
 
 /// Where a session is.
 #[derive(Clone, Debug, Default)]

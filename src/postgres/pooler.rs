@@ -10,24 +10,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::{Place, PostgresError, PostgresSettings, Session, Tools};
+use super::{Place, Pooling, PostgresError, PostgresSettings, Session, Tools};
 
 /// How long the second session may take to connect.
 const SECOND_SESSION: Duration = Duration::from_secs(8);
 /// A server session that is older than the connection by more than this existed before it. Far above the drift of two clocks.
 const OLDER: Duration = Duration::from_secs(1);
-
-/// The kind of pooler between this program and the server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pooling {
-    /// None detected.
-    #[default]
-    None,
-    /// A pooler with one server session per connection.
-    Session,
-    /// A pooler with another server session per transaction.
-    Transaction,
-}
 
 /// The server session of a transaction.
 #[derive(Debug, Deserialize)]

@@ -1,5 +1,4 @@
-//! Cleanup of abandoned uploads: `prune` and `backup` abort stale uploads of this tool; fresh ones, those that are still
-//! written to, and those of others stay.
+//! Cleanup of abandoned uploads: `prune` and `backup` abort this tool's stale uploads, and keep recent, active and foreign ones.
 
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ fn begin(bucket: &str, key: &str) -> String {
 }
 
 #[test]
-fn stale_uploads_of_its_own_are_aborted_and_no_others() {
+fn aborts_only_own_stale_uploads() {
     let bucket = s3().create_bucket("abandoned");
     let own: Vec<String> = (1..=3).map(|day| format!("app/{}", name_of_day(day))).collect();
     let old = name_of_day(1);
@@ -72,7 +71,7 @@ fn stale_uploads_of_its_own_are_aborted_and_no_others() {
 }
 
 #[test]
-fn an_upload_that_is_still_written_to_is_spared() {
+fn keeps_upload_with_recent_parts() {
     let bucket = s3().create_bucket("written");
     let [slow, silent] = [1, 2].map(|day| format!("app/{}", name_of_day(day)));
     let put = |key: &str, id: &str| {
@@ -88,7 +87,7 @@ fn an_upload_that_is_still_written_to_is_spared() {
 }
 
 #[test]
-fn an_upload_that_the_spool_means_to_go_on_with_is_spared() {
+fn keeps_upload_in_spool() {
     let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
     stage.killed_from(2);
     let kept = open(&stage.bucket);
@@ -103,7 +102,7 @@ fn an_upload_that_the_spool_means_to_go_on_with_is_spared() {
 }
 
 #[test]
-fn a_page_of_uploads_is_followed_by_the_next() {
+fn reads_all_pages_of_uploads() {
     let bucket = s3().create_bucket("pages");
     let proxy = FaultProxy::start(s3().addr());
     let own = format!("app/{}", name_of_day(2));
@@ -147,7 +146,7 @@ fn failed_cleanup_fails_no_run() {
 }
 
 #[test]
-fn backup_aborts_week_old_uploads_and_is_not_hindered_by_them() {
+fn backup_aborts_week_old_uploads() {
     let stage = Stage::new(FakeDump::new());
     let own = format!("app/{}", name_of_day(1));
     let id = begin(&stage.bucket, &own);

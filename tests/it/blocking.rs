@@ -1,4 +1,4 @@
-//! An `ALTER TABLE` that arrives in the middle of a dump behind a slow S3: seen, warned about, and given way to.
+//! An `ALTER TABLE` during a dump with a slow S3: the backup warns of it, and gives way at its limit.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn stage() -> Stage {
 }
 
 #[test]
-fn a_blocked_session_is_named_with_its_query_and_the_backup_goes_on() {
+fn warns_of_blocked_session_with_its_query() {
     let (stage, database) = (stage(), postgres().create_database("blocking"));
     let backup = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "5m").env("BACKUP_UPLOAD_CONCURRENCY", "1");
     let (mut running, mut alter) = blocked(&stage, &database, backup);
@@ -44,7 +44,7 @@ fn a_blocked_session_is_named_with_its_query_and_the_backup_goes_on() {
 }
 
 #[test]
-fn at_the_limit_the_dump_gives_way() {
+fn dump_gives_way_at_max_blocking() {
     let (stage, database) = (stage(), postgres().create_database("blocking"));
     let backup = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "5m").env("BACKUP_UPLOAD_CONCURRENCY", "1");
     let (running, mut alter) = blocked(&stage, &database, backup.env("BACKUP_MAX_BLOCKING", "2s"));

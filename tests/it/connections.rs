@@ -1,4 +1,4 @@
-//! Every way to name a database that libpq knows: what `psql` and `pg_dump` accept, `backup` accepts, and means the same.
+//! Every way to name a database that `psql` and `pg_dump` accept works for `backup`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -67,7 +67,7 @@ fn assert_backs_up(program: &Program, bucket: &str, database: &Database) {
 }
 
 #[test]
-fn a_password_may_hold_every_character_in_every_form() {
+fn accepts_every_character_in_passwords() {
     let database = postgres().create_database("forms");
     let bucket = s3().create_bucket("forms");
     let role = Role::create(PASSWORD);
@@ -129,7 +129,7 @@ fn a_service_and_a_password_file_are_found() {
 }
 
 #[test]
-fn of_several_hosts_a_dead_one_is_passed_over() {
+fn skips_dead_host_of_several() {
     let database = postgres().create_database("hosts");
     let bucket = s3().create_bucket("hosts");
     let (server, name) = (database.server(), &database.name);
@@ -159,7 +159,7 @@ fn of_several_hosts_a_dead_one_is_passed_over() {
 }
 
 #[test]
-fn a_unix_socket_is_a_host_like_any_other() {
+fn accepts_unix_socket() {
     let database = postgres().create_database("socket");
     let bucket = s3().create_bucket("socket");
     let (server, name) = (database.server(), &database.name);
@@ -176,7 +176,7 @@ fn a_unix_socket_is_a_host_like_any_other() {
 }
 
 #[test]
-fn pg_dump_goes_to_the_host_that_was_chosen_even_when_another_comes_back() {
+fn pg_dump_connects_to_host_of_control_session() {
     let (database, bucket) = (postgres().create_database("pinned"), s3().create_bucket("pinned"));
     let server = database.server();
     // The way by the first host is closed when the session connects, and open when pg_dump does.

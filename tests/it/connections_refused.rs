@@ -1,4 +1,4 @@
-//! Connections that cannot be: what is wrong is said at once, in one line with what to do, and without a piece of a secret.
+//! Refused connections: one line says why and what to do, without any part of a secret.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -33,7 +33,7 @@ fn assert_refused(bucket: &str, connection: &str, words: &[&str], pieces: &[&str
 }
 
 #[test]
-fn a_password_that_is_not_percent_encoded_is_refused_and_no_piece_of_it_shown() {
+fn refuses_unencoded_password_without_showing_it() {
     let bucket = s3().create_bucket("unescaped");
     let address = postgres().addr();
     for (password, pieces) in [
@@ -53,7 +53,7 @@ fn a_password_that_is_not_percent_encoded_is_refused_and_no_piece_of_it_shown() 
 }
 
 #[test]
-fn what_other_drivers_understand_is_named() {
+fn names_parameters_and_schemes_of_other_drivers() {
     let bucket = s3().create_bucket("drivers");
     let (_, rest) =
         postgres().uri("postgres").split_once("://").map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a URI");
@@ -76,7 +76,7 @@ fn what_other_drivers_understand_is_named() {
 }
 
 #[test]
-fn a_line_break_at_the_end_of_the_connection_string_is_none_of_it() {
+fn ignores_line_break_at_end_of_connection_string() {
     let (database, bucket) = (postgres().create_database("breaks"), s3().create_bucket("breaks"));
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("connection");
@@ -101,7 +101,7 @@ fn only_error(outcome: &Outcome) -> String {
 }
 
 #[test]
-fn a_refused_password_role_or_database_is_tried_once_and_has_a_hint() {
+fn tries_refused_password_role_or_database_once() {
     let (database, bucket) = (postgres().create_database("refused"), s3().create_bucket("refused"));
     let role = Role::create("right");
     let (addr, name) = (postgres().addr(), &database.name);
@@ -129,7 +129,7 @@ fn a_refused_password_role_or_database_is_tried_once_and_has_a_hint() {
 }
 
 #[test]
-fn what_libpq_warns_of_is_in_the_error() {
+fn error_has_warning_of_libpq() {
     let (database, bucket) = (postgres().create_database("passfile"), s3().create_bucket("passfile"));
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("pgpass");
@@ -156,7 +156,7 @@ fn reader(database: &Database, bucket: &str, sql: &str) -> (Role, Program) {
 }
 
 #[test]
-fn settings_that_reach_every_session_change_neither_question_nor_answer() {
+fn role_and_database_settings_do_not_affect_queries() {
     let (database, bucket) = (postgres().create_database("odd"), s3().create_bucket("odd"));
     database.psql("CREATE SCHEMA pgx; CREATE TABLE pgx.t AS SELECT 1 AS n").expect("a table");
     for set in [

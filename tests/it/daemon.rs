@@ -1,4 +1,4 @@
-//! The daemon at work: ticks, overlaps, a signal at any moment, what systemd hears. Ticks are seconds apart here.
+//! The daemon: ticks, overlaps, signals, and notifications of systemd. Ticks are seconds apart here.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub fn stop(running: Running, signal: &str, code: i32) -> String {
 }
 
 #[test]
-fn each_tick_is_a_backup_logged_with_its_time_and_the_next() {
+fn each_tick_starts_a_backup() {
     let stage = Stage::new(FakeDump::new());
     let running = stage.daemon("*/3 * * * * *").arg("--catch-up=false").env("LOG_FORMAT", "json").spawn();
     wait_for(&running, "\"waiting\"", 3);
@@ -64,7 +64,7 @@ fn each_tick_is_a_backup_logged_with_its_time_and_the_next() {
 }
 
 #[test]
-fn a_tick_during_a_backup_is_skipped_and_the_second_in_a_row_is_a_failure() {
+fn skips_ticks_during_backup_and_reports_second() {
     // Sixteen pieces: eight seconds.
     let stage = Stage::new(FakeDump::new().pause_between(Duration::from_millis(500)));
     let running = stage.daemon("*/2 * * * * *").arg("--catch-up=false").spawn();
@@ -94,7 +94,7 @@ fn a_signal_in_the_middle_of_a_backup_stops_it_and_leaves_nothing() {
 }
 
 #[test]
-fn a_signal_during_the_look_at_the_start_ends_it_at_once() {
+fn signal_ends_look_at_start() {
     let stage = Stage::new(FakeDump::new());
     // Nothing listens there: the look tries for 20 s.
     let running = stage.daemon(YEARLY).env("S3_URL", "http://127.0.0.1:9").spawn();
@@ -104,7 +104,7 @@ fn a_signal_during_the_look_at_the_start_ends_it_at_once() {
 }
 
 #[test]
-fn systemd_hears_that_it_is_ready_alive_and_stopping() {
+fn notifies_systemd() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");

@@ -1,4 +1,4 @@
-//! What breaks while the daemon runs is logged and tried again: it stays, and the next backup is there when it is fixed.
+//! The daemon survives outages: it logs and retries failures.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ fn write_keys(dir: &Path, server: &S3) {
 }
 
 #[test]
-fn an_s3_server_that_is_stopped_and_comes_back_with_other_keys() {
+fn recovers_from_s3_outage_and_new_keys() {
     let stage = Stage::new(FakeDump::new());
     let dir = tempfile::tempdir().expect("a directory");
     let server = own_s3(&[]);
@@ -56,7 +56,7 @@ fn an_s3_server_that_is_stopped_and_comes_back_with_other_keys() {
 }
 
 #[test]
-fn a_database_server_that_is_stopped_and_started_again() {
+fn recovers_from_database_restart() {
     let server = own_postgres(&[]);
     let restarted = Restarted(&server);
     let stage = Stage::new(FakeDump::new());
@@ -73,7 +73,7 @@ fn a_database_server_that_is_stopped_and_started_again() {
 }
 
 #[test]
-fn a_start_that_fails_is_tried_again_before_the_next_tick() {
+fn retries_failed_start_before_next_tick() {
     let stage = Stage::new(FakeDump::new());
     let database = postgres().create_database("away");
     let proxy = TcpProxy::start(&postgres().addr());
@@ -90,7 +90,7 @@ fn a_start_that_fails_is_tried_again_before_the_next_tick() {
 }
 
 #[test]
-fn the_real_pg_dump_is_run_again_and_again_as_well() {
+fn runs_real_pg_dump_repeatedly() {
     let database = postgres().create_database("again");
     database.load(&repository_file("tests/fixtures/everything.sql")).expect("loaded");
     let stage = Stage::new(FakeDump::new());

@@ -1,4 +1,4 @@
-//! How the daemon starts: what ends the start, and whether there is a backup at once.
+//! The start of the daemon: what ends it, and when it starts with a backup.
 
 use crate::daemon::{YEARLY, stop, wait_for};
 use crate::support::fake_pg_dump::FakeDump;
@@ -8,7 +8,7 @@ use crate::support::servers::s3;
 use crate::support::stored::FUTURE;
 
 #[test]
-fn what_is_wrong_with_the_settings_ends_the_start_with_its_code() {
+fn invalid_settings_end_the_start_with_their_exit_code() {
     let stage = Stage::new(FakeDump::new());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("its address").to_string();
@@ -57,7 +57,7 @@ fn catches_up(program: &Program) -> bool {
 }
 
 #[test]
-fn a_newest_backup_older_than_the_last_tick_is_caught_up_with() {
+fn catches_up_if_newest_backup_is_older_than_last_tick() {
     let stage = Stage::new(FakeDump::new());
     let daemon = stage.daemon(YEARLY);
     let put = |name: &str| s3().request("PUT", &format!("/{}/app/{name}", stage.bucket), &[b'x'; 300]).expect("stored");
@@ -79,7 +79,7 @@ fn a_newest_backup_older_than_the_last_tick_is_caught_up_with() {
 }
 
 #[test]
-fn an_empty_destination_is_caught_up_with() {
+fn catches_up_on_empty_destination() {
     let stage = Stage::new(FakeDump::new());
     // No tick comes within the test, as one of each hour may.
     assert!(catches_up(&stage.daemon("@monthly").env("BACKUP_TIMEZONE", "Australia/Lord_Howe")));

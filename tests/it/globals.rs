@@ -1,5 +1,4 @@
-//! A backup brings a database back on an empty cluster: its globals first, then the dump, and nothing of the old cluster.
-//! And what the manifest says of them is true.
+//! A backup restores a database on an empty cluster: first its globals, then the dump. The manifest describes both.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -172,7 +171,7 @@ pub fn quoted(name: &str) -> String {
 }
 
 #[test]
-fn the_roles_of_the_manifest_are_those_without_which_the_dump_cannot_be_restored() {
+fn manifest_has_roles_that_the_restore_needs() {
     let new = own_postgres(&["--superuser", CHIEF]);
     let source = postgres().create_database("roles");
     load(&source, "tests/fixtures/everything.sql");

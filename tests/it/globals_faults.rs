@@ -1,5 +1,4 @@
-//! Globals that cannot be had cost a warning, never the backup; and the manifest says what is missing, in this program's own
-//! words.
+//! Failed globals cause a warning, never a failed backup. The manifest says why they are missing.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,7 +39,7 @@ fn assert_without_globals(stage: &Stage, outcome: &Outcome, why: &str) -> Value 
 }
 
 #[test]
-fn a_pg_dumpall_that_fails_in_any_way_costs_the_globals_alone() {
+fn backup_succeeds_without_globals_if_pg_dumpall_fails() {
     let real = installed_tools().expect("PostgreSQL").join("pg_dumpall");
     let real = real.display();
     let cases = vec![
@@ -78,7 +77,7 @@ fn the_cause_is_in_the_log() {
 }
 
 #[test]
-fn a_pg_dump_alone_takes_another_pg_dumpall_that_is_new_enough() {
+fn finds_pg_dumpall_in_another_directory() {
     let alone = |major: &str| {
         let dir = tempfile::tempdir().expect("a directory");
         for tool in ["pg_dump", "psql"] {
@@ -106,7 +105,7 @@ fn a_pg_dump_alone_takes_another_pg_dumpall_that_is_new_enough() {
 }
 
 #[test]
-fn globals_that_s3_refuses_cost_a_warning_and_the_manifest_says_so() {
+fn warns_of_globals_that_s3_refuses() {
     let stage = Stage::new(FakeDump::new());
     let denied = Fault::Status { code: 403, s3_code: "AccessDenied", when: When::Before };
     stage.proxy.rule(Rule::on(S3Verb::PutObject, Calls::Nth(1), denied.clone()));
@@ -122,7 +121,7 @@ fn globals_that_s3_refuses_cost_a_warning_and_the_manifest_says_so() {
 }
 
 #[test]
-fn a_signal_while_the_globals_are_made_ends_with_the_manifest_and_no_child() {
+fn signal_during_globals_leaves_manifest_and_no_child() {
     let stage = Stage::new(FakeDump::new());
     stage.dump.replace("pg_dumpall", "#!/bin/sh\nexec sleep 600\n");
     let running = stage.backup().spawn();
@@ -149,7 +148,7 @@ fn noting_its_end(stage: &Stage) -> PathBuf {
 }
 
 #[test]
-fn a_login_that_works_no_longer_when_the_dump_ends_costs_no_globals() {
+fn makes_globals_while_the_dump_runs() {
     let role = unique_name("expiring");
     postgres().psql("postgres", &format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'token'")).expect("a role");
     let stage = Stage::new(FakeDump::new().held());
@@ -185,7 +184,7 @@ fn a_dump_that_waits_in_the_spool_keeps_its_globals() {
 }
 
 #[test]
-fn globals_that_the_spool_has_lost_cost_a_warning() {
+fn warns_of_globals_missing_in_spool() {
     let stage = Spooled::new(FakeDump::new());
     stage.killed_from(1);
     let path = stage.only_kept().join("globals.sql.gz");
@@ -201,7 +200,7 @@ fn globals_that_the_spool_has_lost_cost_a_warning() {
 }
 
 #[test]
-fn what_the_programs_leave_out_stands_in_the_manifest() {
+fn manifest_has_warnings_of_pg_dump_and_pg_dumpall() {
     let left_out = "subscriptions not dumped because current user is not a superuser";
     let stage = Stage::new(FakeDump::new().stderr_line(&format!("pg_dump: warning: {left_out}")));
     let real = installed_tools().expect("PostgreSQL").join("pg_dumpall");
@@ -214,7 +213,7 @@ fn what_the_programs_leave_out_stands_in_the_manifest() {
 }
 
 #[test]
-fn a_role_that_may_not_read_passwords_gives_globals_without_them_and_no_warning() {
+fn makes_globals_without_passwords_if_the_role_may_not_read_them() {
     let database = postgres().create_database("poor");
     let role = format!("{}_role", database.name);
     database

@@ -1,5 +1,4 @@
-//! The starter of the program goes away, or does not want to wait: SIGHUP, a terminal that is closed, `nohup`, a pipe
-//! that is never read, a parent that dies, Ctrl-C twice.
+//! SIGHUP, a closed terminal, `nohup`, an unread pipe, a dead parent, and a second Ctrl-C.
 
 use std::fs;
 use std::path::Path;
@@ -57,7 +56,7 @@ fn written_code(file: &Path) -> String {
 }
 
 #[test]
-fn a_hang_up_stops_a_backup_as_sigterm_does() {
+fn sighup_stops_backup_like_sigterm() {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput));
     let running = with_hang_up(&stage.backup(), "default", &["backup"]).spawn();
     stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);
@@ -66,7 +65,7 @@ fn a_hang_up_stops_a_backup_as_sigterm_does() {
 }
 
 #[test]
-fn a_hang_up_under_nohup_is_ignored() {
+fn sighup_is_ignored_under_nohup() {
     let stage = Stage::new(FakeDump::new().body(Body::Random(6 << 20)).held());
     let running = with_hang_up(&stage.backup(), "ignore", &["backup"]).spawn();
     eventually(|| !stage.dump.alive().is_empty(), || "no pg_dump".to_owned());
@@ -76,7 +75,7 @@ fn a_hang_up_under_nohup_is_ignored() {
 }
 
 #[test]
-fn a_hang_up_does_not_stop_a_daemon_without_a_terminal() {
+fn sighup_does_not_stop_daemon_without_terminal() {
     let stage = Stage::new(FakeDump::new());
     let mut running = with_hang_up(&stage.daemon("0 0 1 1 *"), "default", &["daemon", "--catch-up=false"]).spawn();
     running.wait_for_stderr("waiting", SOON);
@@ -87,7 +86,7 @@ fn a_hang_up_does_not_stop_a_daemon_without_a_terminal() {
 }
 
 #[test]
-fn a_terminal_that_is_closed_stops_what_runs_in_it() {
+fn closing_the_terminal_stops_the_run() {
     for command in ["backup", "daemon --run-on-start"] {
         let stage = Stage::new(FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput));
         let dir = tempfile::tempdir().expect("a directory");
@@ -110,7 +109,7 @@ fn a_terminal_that_is_closed_stops_what_runs_in_it() {
 }
 
 #[test]
-fn unread_output_costs_no_backup() {
+fn backup_succeeds_with_unread_output() {
     for redirection in ["2>&1 | true", "2>&-", ">&-", ">&- 2>&-", "<&- >/dev/full 2>/dev/full", "2>/dev/full"] {
         let stage = Stage::new(unhurried());
         let dir = tempfile::tempdir().expect("a directory");
@@ -140,7 +139,7 @@ fn an_unread_listing_ends_quietly() {
 }
 
 #[test]
-fn a_result_that_cannot_be_written_is_no_failure_of_s3() {
+fn unwritable_stdout_has_its_own_exit_code() {
     let stage = Stage::new(FakeDump::new());
     stage.backup().run().assert_code(0);
     let dir = tempfile::tempdir().expect("a directory");
@@ -159,7 +158,7 @@ fn a_result_that_cannot_be_written_is_no_failure_of_s3() {
 }
 
 #[test]
-fn a_backup_goes_on_when_its_parent_dies() {
+fn backup_continues_when_its_parent_dies() {
     let stage = Stage::new(FakeDump::new().body(Body::Random(6 << 20)).held());
     let parent = in_shell(&stage.backup(), "\"$1\" backup & wait", Path::new("")).spawn();
     eventually(|| !stage.dump.alive().is_empty(), || "no pg_dump".to_owned());
@@ -193,7 +192,7 @@ fn a_second_sigint_ends_the_run_at_once() {
 }
 
 #[test]
-fn a_sigint_that_comes_twice_for_one_ctrl_c_is_one() {
+fn two_sigints_of_one_ctrl_c_are_one_request() {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput).ignore_sigterm());
     let running = stage.backup().spawn();
     stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);
@@ -204,7 +203,7 @@ fn a_sigint_that_comes_twice_for_one_ctrl_c_is_one() {
 }
 
 #[test]
-fn a_second_sigint_ends_a_daemon_and_the_backup_that_it_takes() {
+fn second_sigint_ends_daemon_and_its_backup() {
     let dump = FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput).ignore_sigterm().with_grandchild();
     let stage = Stage::new(dump);
     // So that the first takes all of its 10 s, and the second cannot come too late.

@@ -1,4 +1,4 @@
-//! Keepalives: every connection has them, from this side and (the lock's) from the server's, unless the user gave his own.
+//! Keepalives on every connection, and from the server on the control session, unless the user sets them.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -66,7 +66,7 @@ fn every_program_sets_keepalives_against_dead_connections() {
 }
 
 #[test]
-fn where_the_user_gives_some_all_are_the_users() {
+fn keepalives_of_the_user_replace_all() {
     let stage = stage();
     let uri = format!("{}?keepalives_idle=7", postgres().uri("postgres"));
     for connection in run(&stage, &stage.backup().env("POSTGRES_CONNECTION_STRING", uri)) {
@@ -77,7 +77,7 @@ fn where_the_user_gives_some_all_are_the_users() {
 }
 
 #[test]
-fn what_dumps_is_sent_to_the_address_that_was_chosen_and_keeps_the_name() {
+fn pg_dump_gets_chosen_address_and_host_name() {
     let stage = stage();
     let uri = postgres().uri("postgres").replace("127.0.0.1", "localhost");
     for connection in run(&stage, &stage.backup().env("POSTGRES_CONNECTION_STRING", uri)).split_off(1) {
@@ -86,7 +86,7 @@ fn what_dumps_is_sent_to_the_address_that_was_chosen_and_keeps_the_name() {
 }
 
 #[test]
-fn a_service_goes_before_them_where_it_gives_some() {
+fn keepalives_of_a_service_take_precedence() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("services");
     let server = postgres();

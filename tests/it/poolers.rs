@@ -1,5 +1,4 @@
-//! Connection poolers, found out by asking: a transaction pooler is refused, and whatever is refused or taken, the sessions
-//! that the pooler lends to applications stay as they were.
+//! Connection poolers: a transaction pooler is detected and refused, and the pooler's shared sessions stay unchanged.
 
 use std::process::Stdio;
 
@@ -44,7 +43,7 @@ fn assert_application_finds_its_tables(database: &Database, pooler: &PgBouncer, 
 }
 
 #[test]
-fn a_transaction_pooler_is_refused_and_its_sessions_stay_as_they_were() {
+fn refuses_transaction_pooler_and_leaves_its_sessions_unchanged() {
     let (database, bucket) = (shop(), s3().create_bucket("pooled"));
     // Sessions that are there already, of one pooler that goes around among them and one that does not; and none.
     for (goes_around, is_fresh) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -69,7 +68,7 @@ fn a_transaction_pooler_is_refused_and_its_sessions_stay_as_they_were() {
 }
 
 #[test]
-fn a_transaction_pooler_that_is_allowed_is_warned_of_and_left_as_it_was() {
+fn warns_of_allowed_transaction_pooler_and_leaves_its_sessions_unchanged() {
     let (database, bucket) = (shop(), s3().create_bucket("pooled"));
     let pooler = PgBouncer::start(&database, "transaction", false);
     assert_application_finds_its_tables(&database, &pooler, "before");
@@ -89,7 +88,7 @@ fn a_transaction_pooler_that_is_allowed_is_warned_of_and_left_as_it_was() {
 }
 
 #[test]
-fn a_session_pooler_is_as_good_as_the_server() {
+fn accepts_session_pooler() {
     let (database, bucket) = (shop(), s3().create_bucket("pooled"));
     for is_fresh in [true, false] {
         let pooler = PgBouncer::start(&database, "session", false);

@@ -1,4 +1,4 @@
-//! What could stop or spoil a dump is named before it, with what would fix it; `pg_dump` decides.
+//! Warnings before a dump about what could make it fail, each with a hint.
 
 use crate::support::program::Outcome;
 use crate::support::servers::database::Database;
@@ -25,7 +25,7 @@ fn says(outcome: &Outcome, words: &[&str]) {
 }
 
 #[test]
-fn what_a_role_may_not_read_is_named_before_pg_dump_fails_on_it() {
+fn warns_of_unreadable_objects_before_pg_dump_fails() {
     let (outcome, _database) =
         as_role("CREATE TABLE secret_plans (a int); CREATE SEQUENCE counter; SELECT lo_create(0)");
     assert_eq!(outcome.code, Some(11), "{}", outcome.stderr);
@@ -36,7 +36,7 @@ fn what_a_role_may_not_read_is_named_before_pg_dump_fails_on_it() {
 }
 
 #[test]
-fn row_level_security_is_named_before_pg_dump_refuses_it() {
+fn warns_of_row_level_security_before_pg_dump_fails() {
     let (outcome, _database) =
         as_role("CREATE TABLE t (a int); ALTER TABLE t ENABLE ROW LEVEL SECURITY; GRANT SELECT ON t TO ROLE");
     assert_eq!(outcome.code, Some(11), "{}", outcome.stderr);
@@ -61,7 +61,7 @@ fn names_table_with_invalid_utf8_as_well_as_possible() {
 }
 
 #[test]
-fn a_server_that_ends_connections_which_are_not_read_is_named_where_the_dump_may_wait_for_s3() {
+fn warns_of_tcp_user_timeout_without_spool() {
     let (database, bucket) = (postgres().create_database("impatient"), s3().create_bucket("impatient"));
     let set = |value| database.psql(&format!("ALTER DATABASE \"{}\" SET tcp_user_timeout = '{value}'", database.name));
     let words = "closes a connection that is not read for 90000 ms";
@@ -80,14 +80,14 @@ fn a_server_that_ends_connections_which_are_not_read_is_named_where_the_dump_may
 }
 
 #[test]
-fn a_role_that_may_read_everything_is_not_warned() {
+fn does_not_warn_role_that_may_read_everything() {
     let (outcome, _database) = as_role("CREATE TABLE t (a int); GRANT pg_read_all_data TO ROLE");
     outcome.assert_code(0);
     assert!(!outcome.stderr.contains(" WARN "), "{}", outcome.stderr);
 }
 
 #[test]
-fn a_question_that_the_server_refuses_costs_neither_the_lock_nor_the_backup() {
+fn refused_query_keeps_lock_and_backup() {
     let refuse = "REVOKE EXECUTE ON FUNCTION row_security_active(oid) FROM PUBLIC";
     let (outcome, _database) = as_role(&format!("CREATE TABLE t (a int); GRANT pg_read_all_data TO ROLE; {refuse}"));
     outcome.assert_code(0);
@@ -96,7 +96,7 @@ fn a_question_that_the_server_refuses_costs_neither_the_lock_nor_the_backup() {
 }
 
 #[test]
-fn a_host_that_is_called_a_pooler_is_named() {
+fn warns_of_host_named_like_a_pooler() {
     let (database, bucket) = (postgres().create_database("pooler"), s3().create_bucket("pooler"));
     let program = backup_program(&database, &bucket);
     for (host, is_pooler) in [("PgBouncer.invalid", true), ("db-pooler.invalid", true), ("db.invalid", false)] {
@@ -109,7 +109,7 @@ fn a_host_that_is_called_a_pooler_is_named() {
 }
 
 #[test]
-fn arguments_that_leave_something_out_make_a_partial_backup() {
+fn excluding_arguments_make_backup_partial() {
     let database = postgres().create_database("partial");
     database.psql("CREATE TABLE a AS SELECT 1 AS n; CREATE TABLE b AS SELECT 2 AS n").expect("tables");
     let bucket = s3().create_bucket("partial");

@@ -1,5 +1,4 @@
-//! `prune` on a store that works: it deletes what no rule keeps, with its sidecars, and nothing else; it shows what it
-//! would do; and it refuses where something speaks against it.
+//! `prune` on a working store: it deletes only what no rule keeps, with sidecars, shows its plan, and obeys safety checks.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use crate::support::servers::s3;
 use crate::support::setup::{prune_program, s3_program};
 use crate::support::stored::{EMPTY_GZIP, FUTURE, VALID_MANIFEST, name_of_day, name_of_hour, put_backups};
 
-/// Keys near the destination that are none of its backups, whatever they look like.
+/// Keys near the destination that are not its backups.
 fn unrelated_keys() -> Vec<String> {
     let old = "postgres-backup-2024-01-01_00-00-00.sql.gz";
     let beside = ["app2", "app_test", "app.old", "apple", "ap", "App", "app/x", "app/x/y", "x/app", "other"];
@@ -56,7 +55,7 @@ fn unrelated_keys() -> Vec<String> {
 }
 
 #[test]
-fn deletes_of_2500_backups_only_those_that_no_rule_keeps() {
+fn deletes_only_what_no_rule_keeps_of_2500_backups() {
     let bucket = s3().create_bucket("thousands");
     let names: Vec<String> = (0..2_500).map(name_of_hour).collect();
     let mut keys: Vec<String> = names.iter().map(|name| format!("app/{name}")).collect();
@@ -89,7 +88,7 @@ fn deletes_of_2500_backups_only_those_that_no_rule_keeps() {
     refused.assert_code(13);
     assert!(refused.stderr.contains("2462 of 2500 backups would be deleted"), "{}", refused.stderr);
     assert_eq!(s3().every_key(&bucket), before, "nothing is deleted");
-    // Few of 2,500 manifests are read: of the last 10, the newest of 30 days, and none twice.
+    // Of 2,500 manifests it reads those of the last 10 and of the newest of 30 days, each once.
     assert!(proxy.count(S3Verb::GetObject) <= 40, "{} manifests read", proxy.count(S3Verb::GetObject));
 
     let forced = program.arg("--force").timeout(Duration::from_mins(10)).run();
@@ -100,7 +99,7 @@ fn deletes_of_2500_backups_only_those_that_no_rule_keeps() {
 }
 
 #[test]
-fn at_the_buckets_top_nothing_below_is_touched() {
+fn without_path_keeps_keys_below() {
     let bucket = s3().create_bucket("top");
     let old = name_of_day(1);
     put_backups(&bucket, "", &[1, 8, 9, 10]);
@@ -145,7 +144,7 @@ fn keeps_sidecars_when_their_object_appears() {
     proxy.reset_counts();
     proxy.rule(Rule::on(S3Verb::ListObjects, Calls::From(2), Fault::slow_down()));
     let running = program.env("BACKUP_MAX_UPLOAD_OUTAGE", "1m").spawn();
-    // The listings of single names, by which orphans are looked at once more, are held up until one's backup is there.
+    // The second look at an orphan waits until its backup exists.
     proxy.wait_for(S3Verb::ListObjects, 4, Duration::from_mins(1));
     s3().put_many(&bucket, &[format!("app/{}", name_of_day(2))]);
     proxy.clear_rules();
@@ -173,7 +172,7 @@ fn manifests_reveal_invalid_backups() {
     let plan = json(&program.clone().args(["--dry-run", "--json"]).run(), 0);
     let rows = plan["backups"].as_array().expect("rows").iter();
     let rows: Vec<String> = rows.map(|row| format!("{} {}", row["action"], row["status"]).replace('"', "")).collect();
-    // The last three, and the last three valid ones: a damaged manifest is none, and no reason for doubt.
+    // The last three, and the last three valid ones: a damaged manifest counts as none.
     let expected = ["keep partial", "keep valid", "keep size_mismatch", "keep valid", "delete partial", "keep valid"];
     assert_eq!(rows[..6], expected);
     program.run().assert_code(0);
@@ -183,7 +182,7 @@ fn manifests_reveal_invalid_backups() {
 }
 
 #[test]
-fn a_dry_run_shows_each_backup_and_deletes_nothing() {
+fn dry_run_shows_each_backup_and_deletes_nothing() {
     let bucket = s3().create_bucket("dry");
     put_backups(&bucket, "app", &[1, 2, 20, 21, 22, 23]);
     let before = s3().every_key(&bucket);
@@ -216,7 +215,7 @@ fn a_dry_run_shows_each_backup_and_deletes_nothing() {
 }
 
 #[test]
-fn what_failed_pipes_left_neither_stands_for_a_backup_nor_hides_what_it_is() {
+fn empty_files_do_not_replace_backups() {
     // Eight empty files since the last of three backups; of the newest the manifest is damaged.
     for (rules, left) in [(["--keep-last=3", "--min-keep=1"], 3), (["--retention-days=4", "--min-keep=3"], 8)] {
         let bucket = s3().create_bucket("pipes");
@@ -241,7 +240,7 @@ fn what_failed_pipes_left_neither_stands_for_a_backup_nor_hides_what_it_is() {
 }
 
 #[test]
-fn nothing_is_counted_from_a_name_in_the_future() {
+fn does_not_count_names_in_the_future() {
     let bucket = s3().create_bucket("ahead");
     put_backups(&bucket, "app", &[1, 8, 9, 10, 11]);
     s3().put_many(&bucket, &[format!("app/{FUTURE}"), format!("app/{FUTURE}.json")]);
@@ -267,7 +266,7 @@ fn with_sizes(bucket: &str, sizes: &[(u32, usize)]) {
 }
 
 #[test]
-fn each_safety_check_is_named_and_can_be_overridden() {
+fn reports_each_safety_check_and_force_overrides_it() {
     let gap: &[_] = &[(1, 900), (2, 900), (3, 900), (4, 900), (5, 900), (25, 900), (26, 900)];
     let shrunk: &[_] = &[(1, 900), (2, 900), (3, 900), (4, 900), (5, 900), (6, 900), (7, 400)];
     let most: &[_] = &[(1, 900), (2, 900), (3, 900), (4, 900), (5, 900), (6, 900), (7, 900)];
@@ -318,7 +317,7 @@ fn without_a_rule_prune_names_the_variables() {
     let bucket = s3().create_bucket("no-rule");
     put_backups(&bucket, "", &[1, 2]);
     let before = s3().every_key(&bucket);
-    // These two keep nothing by themselves.
+    // These two are no rules.
     for program in [prune_program(&bucket), prune_program(&bucket).args(["--min-keep=1", "--timezone=Europe/Berlin"])] {
         let outcome = program.run();
         outcome.assert_code(1);
@@ -339,7 +338,7 @@ fn without_a_rule_prune_names_the_variables() {
 }
 
 #[test]
-fn settings_that_cannot_be_used_are_all_named() {
+fn names_all_invalid_settings() {
     let wrong = |program: Program| {
         let program = program.env("BACKUP_RETENTION_DAYS", "-1").env("BACKUP_KEEP_WEEKLY", "many");
         program.env("BACKUP_MIN_KEEP", "0").env("BACKUP_TIMEZONE", "Europe/Atlantis").env_remove("S3_BUCKET")
@@ -356,7 +355,7 @@ fn settings_that_cannot_be_used_are_all_named() {
 }
 
 #[test]
-fn an_empty_destination_and_one_that_is_small_enough_are_no_failure() {
+fn succeeds_if_there_is_nothing_to_delete() {
     let bucket = s3().create_bucket("small");
     let program = prune_program(&bucket).env("BACKUP_KEEP_LAST", "3");
     assert!(program.run().assert_code(0).stdout_text().contains("0 backups kept, 0 deleted"));
@@ -368,7 +367,7 @@ fn an_empty_destination_and_one_that_is_small_enough_are_no_failure() {
 }
 
 #[test]
-fn two_prunes_at_once_are_harmless() {
+fn concurrent_prunes_are_harmless() {
     let bucket = s3().create_bucket("twice");
     put_backups(&bucket, "app", &(1..=28).collect::<Vec<u32>>());
     let program = prune_program(&bucket).env("S3_PATH", "app").args(["--keep-last=14"]);

@@ -39,7 +39,7 @@ impl Stage {
 }
 
 #[test]
-fn one_delete_that_is_denied_is_named_and_the_rest_goes_on() {
+fn continues_after_denied_delete() {
     let stage = Stage::new();
     let denied = name_of_day(3);
     stage.proxy.rule(Rule::on(S3Verb::DeleteObject, Calls::All, Fault::access_denied()).key_suffix(&denied));
@@ -55,7 +55,7 @@ fn one_delete_that_is_denied_is_named_and_the_rest_goes_on() {
 }
 
 #[test]
-fn a_sidecar_that_is_denied_is_named_and_is_tried_again_by_the_next() {
+fn next_run_deletes_sidecar_of_denied_delete() {
     let stage = Stage::new();
     let denied = name_of_day(3) + ".json";
     stage.proxy.rule(Rule::on(S3Verb::DeleteObject, Calls::All, Fault::access_denied()).key_suffix(&denied));
@@ -69,7 +69,7 @@ fn a_sidecar_that_is_denied_is_named_and_is_tried_again_by_the_next() {
 }
 
 #[test]
-fn where_nothing_may_be_deleted_everything_is_left_as_it_is() {
+fn changes_nothing_if_all_deletes_are_denied() {
     let stage = Stage::new();
     let program = stage.prune().env("S3_ACCESS_KEY", &s3().readonly_access_key);
     let outcome = program.env("S3_SECRET_KEY", &s3().readonly_secret_key).run();
@@ -80,7 +80,7 @@ fn where_nothing_may_be_deleted_everything_is_left_as_it_is() {
 }
 
 #[test]
-fn faults_that_pass_cost_time_alone_whatever_the_verb() {
+fn retries_temporary_faults_of_each_verb() {
     let faults = [
         Fault::slow_down(),
         Fault::internal_error(When::After),
@@ -106,7 +106,7 @@ fn faults_that_pass_cost_time_alone_whatever_the_verb() {
 }
 
 #[test]
-fn an_outage_in_the_middle_of_deleting_ends_it_and_what_was_not_tried_is_counted() {
+fn outage_ends_deletion_and_counts_remaining() {
     let stage = Stage::new();
     stage.proxy.rule(Rule::on(S3Verb::DeleteObject, Calls::From(4), Fault::slow_down()));
     let outcome = stage.prune().env("BACKUP_MAX_UPLOAD_OUTAGE", "1s").run();
@@ -118,7 +118,7 @@ fn an_outage_in_the_middle_of_deleting_ends_it_and_what_was_not_tried_is_counted
 }
 
 #[test]
-fn nothing_is_deleted_on_a_doubt() {
+fn deletes_nothing_on_doubt() {
     let manifest = name_of_day(8) + ".json";
     for (fault, code, words) in [
         (Fault::access_denied(), 3, "AccessDenied"),
@@ -140,7 +140,7 @@ fn nothing_is_deleted_on_a_doubt() {
 }
 
 #[test]
-fn a_listing_that_breaks_off_is_no_plan() {
+fn deletes_nothing_after_incomplete_listing() {
     let stage = Stage::new();
     stage.proxy.rule(Rule::on(S3Verb::ListObjects, Calls::All, Fault::TruncatedAnswer));
     let outcome = stage.prune().env("BACKUP_MAX_UPLOAD_OUTAGE", "1s").run();
@@ -149,7 +149,7 @@ fn a_listing_that_breaks_off_is_no_plan() {
 }
 
 #[test]
-fn in_a_versioned_bucket_what_stays_is_said_once_with_the_rule_that_ends_it() {
+fn reports_bytes_that_stay_as_versions() {
     let bucket = s3().create_bucket("versioned");
     let versioning = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Status>Enabled</Status>\
                       </VersioningConfiguration>";
@@ -158,7 +158,7 @@ fn in_a_versioned_bucket_what_stays_is_said_once_with_the_rule_that_ends_it() {
 }
 
 #[test]
-fn under_object_lock_a_marker_hides_what_cannot_be_deleted() {
+fn object_lock_hides_deleted_backups() {
     let bucket = s3().create_bucket("locked-from").replace("from", "now");
     let lock = "<ObjectLockConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><ObjectLockEnabled>Enabled\
                 </ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention></Rule>\
@@ -189,7 +189,7 @@ fn assert_hidden_but_kept(bucket: &str) {
 }
 
 #[test]
-fn a_lock_that_denies_the_delete_is_a_refusal_like_others() {
+fn reports_delete_denied_by_object_lock() {
     let stage = Stage::new();
     let locked = Fault::Status { code: 403, s3_code: "ObjectLocked", when: When::Before };
     stage.proxy.rule(Rule::on(S3Verb::DeleteObject, Calls::All, locked).key_suffix(&name_of_day(1)));
@@ -200,7 +200,7 @@ fn a_lock_that_denies_the_delete_is_a_refusal_like_others() {
 }
 
 #[test]
-fn a_backup_that_is_gone_already_was_deleted_by_another() {
+fn missing_backup_counts_as_deleted() {
     let stage = Stage::new();
     let gone = Fault::Status { code: 404, s3_code: "NoSuchKey", when: When::After };
     stage.proxy.rule(Rule::on(S3Verb::DeleteObject, Calls::All, gone));
@@ -229,7 +229,7 @@ fn a_signal_stops_it_between_deletions() {
 }
 
 #[test]
-fn a_signal_while_it_looks_around_deletes_nothing() {
+fn signal_during_review_deletes_nothing() {
     let stage = Stage::new();
     stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, Fault::Stall { at: StallAt::BeforeAnswer }));
     let running = stage.prune().env("S3_REQUEST_TIMEOUT", "60s").spawn();

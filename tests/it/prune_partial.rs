@@ -1,5 +1,4 @@
-//! A partial backup without a manifest (never written, or lost) is partial all the same: its object says so, and no valid
-//! backup goes in its favour.
+//! A partial backup without a manifest is still partial, by its object's metadata: it replaces no valid backup.
 
 use std::fs;
 
@@ -77,7 +76,7 @@ fn failing_head_deletes_nothing_and_forbidden_head_counts_as_valid() {
 }
 
 #[test]
-fn a_partial_dump_that_is_sent_anew_from_the_spool_is_partial() {
+fn partial_dump_stays_partial_after_delivery_from_spool() {
     let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
     stage.proxy.pause();
     let backup = stage.backup().args(["--", "--exclude-table-data", "x"]);

@@ -1,4 +1,4 @@
-//! Retention as the last step of `backup`: after the commit only, and never able to fail it.
+//! Retention as the last step of `backup`: only after the commit, and without effect on the exit code.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn after(stage: &Stage, outcome: &Outcome) -> (Vec<u32>, Value) {
 }
 
 #[test]
-fn what_no_rule_keeps_goes_after_the_commit() {
+fn deletes_what_no_rule_keeps_after_the_commit() {
     let stage = stage(&[1, 2, 3, 4]);
     let outcome = stage.backup().env("BACKUP_KEEP_LAST", "3").args(["--json", "--min-keep", "1"]).run();
     let (left, report) = after(&stage, &outcome);
@@ -47,7 +47,7 @@ fn what_no_rule_keeps_goes_after_the_commit() {
 }
 
 #[test]
-fn without_a_rule_nothing_is_looked_at_or_deleted_or_said() {
+fn does_nothing_without_a_rule() {
     let stage = stage(&[1, 2, 3, 4]);
     let outcome = stage.backup().env("BACKUP_MIN_KEEP", "1").arg("--json").run();
     let (left, report) = after(&stage, &outcome);
@@ -90,7 +90,7 @@ fn a_denied_delete_is_a_warning() {
 
 #[test]
 fn blocked_retention_is_a_warning() {
-    // The newest before it is months old: of backups that are kept for a week, all would go.
+    // The previous backup is months old: a retention of a week would delete all old ones.
     let stage = stage(&[1, 2, 3, 4, 5, 6]);
     let outcome = stage.backup().env("BACKUP_RETENTION_DAYS", "7").arg("--json").run();
     let (left, report) = after(&stage, &outcome);
@@ -98,14 +98,14 @@ fn blocked_retention_is_a_warning() {
     assert_eq!((&report["retained"], &report["deleted"], &report["blocked"]), (&7.into(), &0.into(), &true.into()));
     assert!(report["problems"][0].as_str().is_some_and(|problem| problem.contains("prune --force")), "{report}");
     assert_warned(&outcome, "no valid backup in the");
-    // One run more does not end what many have to.
+    // One more backup is not enough.
     let again = stage.backup().env("BACKUP_RETENTION_DAYS", "7").arg("--json").run();
     assert_eq!(after(&stage, &again).1["blocked"], true);
     assert_warned(&again, "only 2 of BACKUP_MIN_KEEP=3 valid ones");
 }
 
 #[test]
-fn a_listing_that_is_refused_or_not_answered_is_a_warning() {
+fn failed_listing_is_a_warning() {
     let stall = Fault::Stall { at: StallAt::BeforeAnswer };
     // Where S3 falls silent, it still has a few seconds for what it answers.
     let cases = vec![(Fault::access_denied(), "20s"), (Fault::slow_down(), "20s"), (stall, "4s")];
@@ -142,7 +142,7 @@ fn assert_warned(outcome: &Outcome, words: &str) {
 }
 
 #[test]
-fn names_in_the_near_future_never_cost_the_backup_that_was_just_made() {
+fn never_deletes_new_backup() {
     let stage = Stage::new(FakeDump::new());
     // A clock that was ahead, by less than what blocks the plan.
     for minutes in [10, 20, 30] {

@@ -1,4 +1,4 @@
-//! Roles and databases that set things for every session: another role, and what the server says.
+//! Role and database settings that apply to every session: another role, and debug messages.
 
 use crate::support::program::Program;
 use crate::support::servers::database::{Database, unique_name};
@@ -66,7 +66,7 @@ fn backs_up_where_sessions_run_as_another_role() {
 }
 
 #[test]
-fn messages_that_a_databases_owner_asks_for_do_not_fill_the_log() {
+fn debug_messages_of_the_server_do_not_fill_the_log() {
     let (database, bucket) = (postgres().create_database("debug"), s3().create_bucket("debug"));
     database.psql("CREATE TABLE t AS SELECT generate_series(1, 100) AS id").expect("a table");
     for level in ["debug5", "log"] {

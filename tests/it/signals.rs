@@ -1,4 +1,4 @@
-//! A run that is stopped by a signal at any point: exit 143 or 130, and nothing is left.
+//! A signal at any time ends the run with exit code 143 or 130, and leaves nothing behind.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -52,7 +52,7 @@ fn a_signal_while_the_upload_is_being_started_leaves_nothing() {
 }
 
 #[test]
-fn a_signal_while_s3_takes_nothing_does_not_wait_for_the_outage_to_end() {
+fn signal_during_outage_ends_the_run() {
     let stage = Stage::new(FakeDump::new().body(Body::Random(30 << 20)));
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let running = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").spawn();
@@ -62,7 +62,7 @@ fn a_signal_while_s3_takes_nothing_does_not_wait_for_the_outage_to_end() {
 }
 
 #[test]
-fn a_signal_during_the_commit_ends_in_a_commit_or_in_nothing() {
+fn signal_during_commit_leaves_complete_backup_or_nothing() {
     let stage = Stage::new(FakeDump::new());
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::All, Fault::Stall { at: StallAt::BeforeEffect }));
     let running = stage.backup().env("S3_REQUEST_TIMEOUT", "60s").spawn();
@@ -131,7 +131,7 @@ fn a_signal_while_the_database_does_not_answer_ends_the_run() {
 }
 
 #[test]
-fn a_signal_ends_a_listing_that_does_not_come() {
+fn signal_ends_hanging_listing() {
     let stage = Stage::new(FakeDump::new());
     stage.proxy.rule(Rule::on(S3Verb::ListObjects, Calls::All, Fault::Stall { at: StallAt::BeforeEffect }));
     let program = Path::new(env!("CARGO_BIN_EXE_pg-s3-backup"));

@@ -1,5 +1,4 @@
-//! A primary and its standby: a backup of either, the one that the connection string asks for, and what a standby lacks is
-//! named beforehand.
+//! Backups of a primary or its standby, by the connection string, and warnings of a standby's limits.
 
 use std::time::{Duration, Instant};
 
@@ -56,7 +55,7 @@ fn was_dumped(server: &Postgres, table: &str) -> bool {
 }
 
 #[test]
-fn the_server_is_dumped_that_has_the_wanted_attributes() {
+fn target_session_attrs_selects_server() {
     let pair = Pair::start();
     for (attributes, is_standby) in [
         ("any", true),
@@ -80,7 +79,7 @@ fn the_server_is_dumped_that_has_the_wanted_attributes() {
 }
 
 #[test]
-fn what_a_standby_lacks_and_what_may_cancel_the_dump_are_named() {
+fn warns_of_limits_of_standby() {
     let pair = Pair::start();
     pair.psql("CREATE TABLE logged AS SELECT 1 AS n; CREATE UNLOGGED TABLE sessions AS SELECT 2 AS n");
     let bucket = s3().create_bucket("standby");

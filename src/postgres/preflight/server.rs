@@ -66,7 +66,7 @@ async fn on_standby(session: &mut Session) -> Result<Vec<PreflightIssue>, Postgr
     if let Answer::Found(found) = ask(session, &unlogged).await? {
         issues.push(PreflightIssue {
             severity: Severity::LeavesOut,
-            text: format!("a standby has no rows of unlogged tables: the dump has none of {}", found.words("tables")),
+            text: format!("a standby has no rows of unlogged tables: {} are empty in the dump", found.words("tables")),
             hint: "back up the primary where they matter".to_owned(),
         });
     }

@@ -303,7 +303,7 @@ fn what_partial_arguments_leave_out_need_not_be_read() {
 fn a_question_that_the_server_refuses_is_not_taken_for_an_answer() {
     let refuse = "REVOKE EXECUTE ON FUNCTION row_security_active(oid) FROM PUBLIC";
     let reader = Reader::new(&format!("GRANT pg_read_all_data TO ROLE; {refuse}"));
-    Checked::of(&reader.program()).assert(&[], &["privileges"]).says("privileges", &["does not say anything"]);
+    Checked::of(&reader.program()).assert(&[], &["privileges"]).says("privileges", &["does not report whether"]);
 }
 
 #[test]
