@@ -28,9 +28,7 @@ pub enum Error {
     #[error(transparent)]
     PruneIncomplete(#[from] PruneError),
     /// The backup that was named is not there.
-    #[error(
-        "find {name}: there is no such backup at {location}: `list` shows the names, and S3_PATH says where to look"
-    )]
+    #[error("find {name}: there is no such backup at {location}: `list` shows the names; check S3_PATH")]
     NoSuchBackup {
         /// What was asked for.
         name: String,
@@ -63,7 +61,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A result could not be written to stdout.
-    #[error("write the result to stdout: look at the disk or the program that it goes to")]
+    #[error("write the result to stdout: check the disk, or the program that reads it")]
     Output(#[source] std::io::Error),
     /// A part of this program failed in a way that its author did not foresee.
     #[error("internal failure")]

@@ -72,7 +72,7 @@ impl Progress {
         self.bytes += piece as u64;
         if self.logged.elapsed() > LOG_EVERY {
             self.logged = Instant::now();
-            tracing::info!(target: FOR_MACHINES, read_bytes = self.bytes, bytes = of, "reading the backup goes on");
+            tracing::info!(target: FOR_MACHINES, read_bytes = self.bytes, bytes = of, "reading the backup");
             let [read, total] = [self.bytes, of].map(|bytes| ByteSize(bytes).display().iec());
             tracing::info!(target: FOR_PEOPLE, "{read} of {total} read");
         }

@@ -11,7 +11,7 @@ use crate::storage::{Destination, StorageError};
 use super::request::RequestError;
 use super::result::{CheckName, CheckResults, Outcome, Status};
 
-const TAKE_ONE: &str = "do not count on this backup: keep those before it, take a new one, and look at the store";
+const TAKE_ONE: &str = "this backup is damaged: keep earlier ones, take a new one, and check the store";
 
 /// Reads the backup and adds the results.
 pub(super) async fn read(
@@ -30,7 +30,7 @@ pub(super) async fn read(
     results.add(CheckName::Checksum, judge_checksum(&contents, manifest));
     match &contents.dump {
         Ok(dump) => {
-            results.add(CheckName::Gzip, Outcome::ok("one complete gzip member, and nothing after it"));
+            results.add(CheckName::Gzip, Outcome::ok("one complete gzip stream"));
             results.add(CheckName::DumpIntegrity, judge_dump(dump, manifest));
         }
         Err(flaw) => results.add(CheckName::Gzip, Outcome::fail(flaw.clone(), TAKE_ONE)),
@@ -50,14 +50,11 @@ fn judge_checksum(contents: &Contents, manifest: Option<&Manifest>) -> Outcome {
         Some(manifest) if *bytes != manifest.object_bytes => {
             Outcome::fail(format!("{bytes} bytes were read, but {} were uploaded", manifest.object_bytes), TAKE_ONE)
         }
-        Some(manifest) if *sha256 != manifest.object_sha256 => Outcome::fail(
-            format!("its sha256 is {sha256}, but what was uploaded has {}", manifest.object_sha256),
-            TAKE_ONE,
-        ),
-        Some(_) => Outcome::ok(format!("{bytes} bytes with the sha256 of what was uploaded")),
-        None => {
-            Outcome::ok(format!("{bytes} bytes were read; without a manifest there is no checksum to compare with"))
+        Some(manifest) if *sha256 != manifest.object_sha256 => {
+            Outcome::fail(format!("its sha256 is {sha256}, but {} was uploaded", manifest.object_sha256), TAKE_ONE)
         }
+        Some(_) => Outcome::ok(format!("{bytes} bytes with the uploaded sha256")),
+        None => Outcome::ok(format!("{bytes} bytes; no manifest, so no checksum to compare with")),
     }
 }
 
@@ -79,10 +76,13 @@ fn judge_dump(dump: &Dump, manifest: Option<&Manifest>) -> Outcome {
 fn difference(dump: &Dump, manifest: &Manifest) -> Option<String> {
     let (scan, crc32) = (&dump.scan, format!("{:08x}", dump.crc32));
     if scan.bytes != manifest.dump_bytes {
-        return Some(format!("it unpacks to {} bytes, but {} were dumped", scan.bytes, manifest.dump_bytes));
+        return Some(format!(
+            "the unpacked dump has {} bytes, but the manifest says {}",
+            scan.bytes, manifest.dump_bytes
+        ));
     }
     if crc32 != manifest.dump_crc32 {
-        return Some(format!("what it unpacks to has CRC-32 {crc32}, but the dump had {}", manifest.dump_crc32));
+        return Some(format!("the unpacked dump has CRC-32 {crc32}, but the manifest says {}", manifest.dump_crc32));
     }
     if scan.tables == manifest.tables && scan.rows == manifest.rows {
         return None;

@@ -24,7 +24,7 @@ pub(super) async fn examine(dir: &Path, database_bytes: Option<u64>) -> Outcome 
     let words = |bytes| ByteSize(bytes).display().iec();
     if free < needed {
         let detail = format!("{} free in {place}, a compressed dump may take {}", words(free), words(needed));
-        return Outcome::warn(detail, "free space: a backup that does not fit goes on, but cannot be resumed");
+        return Outcome::warn(detail, "free space: without it the backup succeeds, but cannot be resumed");
     }
     Outcome::ok(format!("{} free in {place}", words(free)))
 }

@@ -85,7 +85,7 @@ impl std::str::FromStr for Limit {
         if text == "all" {
             return Ok(Self::All);
         }
-        text.parse().map(Self::Newest).map_err(|_| "must be a whole number from 1 on, or `all`".to_owned())
+        text.parse().map(Self::Newest).map_err(|_| "must be a number of at least 1, or `all`".to_owned())
     }
 }
 

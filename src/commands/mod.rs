@@ -92,7 +92,7 @@ impl Context<'_> {
             && !matches!(error, Error::Output(_))
             && let Err(error) = self.print_json(&failure)
         {
-            tracing::warn!(error = %Chain(&error), "the report was not written");
+            tracing::warn!(error = %Chain(&error), "the report cannot be written");
         }
     }
 }

@@ -144,7 +144,7 @@ fn parse_address(text: &str) -> Result<String, String> {
 fn parse_asked(text: &str) -> Result<String, String> {
     let address = parse_address(text)?;
     if address.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|digit| digit == b'0')) {
-        return Err(format!("`{text}` is whatever port was free: only the daemon knows which"));
+        return Err(format!("`{text}` is a random port, which only the daemon knows: set a fixed port"));
     }
     Ok(address)
 }

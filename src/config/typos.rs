@@ -116,10 +116,9 @@ fn of_name(name: &str, is_set: impl Fn(&Setting) -> bool) -> Option<Warning> {
     {
         return None;
     }
-    let what = format!("{name} is set, but is no setting and has no effect");
+    let what = format!("{name} is set, but is not a setting and has no effect");
     if OF_ENCRYPTION.contains(&bare) {
-        let hint =
-            "this program does not encrypt, and what it stores is not encrypted by that: S3_SSE has the store do it";
+        let hint = "this program does not encrypt, so backups are not encrypted: S3_SSE makes the store encrypt them";
         return Some(Warning { what, hint: hint.to_owned() });
     }
     let theirs = foreign(bare).filter(|meant| is_own || !is_set(meant));
@@ -128,7 +127,7 @@ fn of_name(name: &str, is_set: impl Fn(&Setting) -> bool) -> Option<Warning> {
     match theirs.map(|meant| (meant, file)).or_else(nearly) {
         Some((meant, file)) => Some(Warning { what, hint: format!("is {}{file} meant?", meant.variable) }),
         None if is_own && upper == name => {
-            Some(Warning { what, hint: "unset it, or see `pg-s3-backup help COMMAND` for what is meant".to_owned() })
+            Some(Warning { what, hint: "unset it, or find the setting in `pg-s3-backup help COMMAND`".to_owned() })
         }
         None => None,
     }

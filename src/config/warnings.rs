@@ -36,7 +36,7 @@ pub fn warnings(command: CommandName, flags: &Flags, environment: &Environment) 
 fn of_endpoint(variable: &str) -> Warning {
     Warning {
         what: format!("{variable} is taken as the endpoint, because S3_URL is not set"),
-        hint: "set S3_URL, which nothing but this program reads".to_owned(),
+        hint: "set S3_URL, which only this program reads".to_owned(),
     }
 }
 

@@ -35,7 +35,7 @@ pub enum NotAlive {
         patience: Duration,
     },
     /// The daemon reports that its scheduler loop is stuck.
-    #[error("the daemon at {address} says that its loop no longer turns: {body}")]
+    #[error("the daemon at {address} reports that its scheduler loop is stuck: {body}")]
     Stuck {
         /// `LISTEN`
         address: String,
@@ -43,7 +43,7 @@ pub enum NotAlive {
         body: String,
     },
     /// An answer that is not this daemon's.
-    #[error("what listens at {address} is no daemon of pg-s3-backup: set LISTEN to the daemon's address")]
+    #[error("{address} is not a daemon of pg-s3-backup: set LISTEN to the daemon's address")]
     UnexpectedService {
         /// `LISTEN`
         address: String,

@@ -247,7 +247,7 @@ fn the_daemon_in_a_shell() {
     let text = text.replace("\npg-s3-backup daemon", "\nexec pg-s3-backup daemon");
     let program = with_s3(shell(&text)).env("S3_BUCKET", &bucket).env("POSTGRES_CONNECTION_STRING", database.uri());
     let mut running = program.spawn();
-    running.wait_for_stderr("the backup is there", Duration::from_mins(1));
+    running.wait_for_stderr("backup completed", Duration::from_mins(1));
     assert!(running.stderr_so_far().contains("0 2 * * * (Europe/Berlin)"), "{}", running.stderr_so_far());
     assert_eq!(get(&address, "/livez").status, 200);
     running.signal("TERM");

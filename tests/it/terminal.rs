@@ -25,7 +25,7 @@ fn a_backup_is_two_lines_and_a_warning_has_its_hint_below() {
     let shown = at_terminal(&program, "backup --no-progress").run();
     let shown = lines(shown.assert_code(0));
     let [warning, hint, first, last] = shown.as_slice() else { panic!("{shown:#?}") };
-    assert_eq!(warning, "warning: BACKUP_RETENTION_DAY is set, but is no setting and has no effect");
+    assert_eq!(warning, "warning: BACKUP_RETENTION_DAY is set, but is not a setting and has no effect");
     assert_eq!(hint, "   -> is BACKUP_RETENTION_DAYS meant?");
     let server = postgres();
     assert_eq!(*first, format!("backing up {} at {} to s3://{bucket}/app", database.name, server.addr()));

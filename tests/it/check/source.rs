@@ -188,7 +188,7 @@ fn prints_one_line_for_each_check_and_one_for_each_hint() {
     assert!(settings.iter().any(|line| line.trim() == format!("S3_BUCKET={bucket}")), "{text}");
     assert_eq!(lines.len(), ALL.len() + 2, "{text}");
     assert!(lines[0].starts_with("ok    settings        backups are at s3://"), "{text}");
-    assert!(lines[16].starts_with("fail  size            ") && lines[17].contains("-> look whether"), "{text}");
+    assert!(lines[16].starts_with("fail  size            ") && lines[17].contains("-> check whether"), "{text}");
     let errors: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains(" ERROR ")).collect();
     assert_eq!(errors.len(), 1, "{}", outcome.stderr);
     assert!(errors[0].contains("1 of 17 checks failed: size") && errors[0].contains("exit_code=14"), "{}", errors[0]);

@@ -141,7 +141,7 @@ fn whatever_is_denied_of_a_write_fails_and_of_a_read_only_warns() {
 fn a_store_that_does_not_give_back_what_it_took_fails() {
     let nothing = Fault::Reply { status: 200, headers: vec![], body: b"else".to_vec(), when: When::Before };
     let stage = Stage::with(S3Verb::GetObject, nothing);
-    Checked::of(&stage.program()).assert(&["s3_get"], &[]).says("s3_get", &["does not give what was just written"]);
+    Checked::of(&stage.program()).assert(&["s3_get"], &[]).says("s3_get", &["does not return what was just written"]);
     stage.assert_untouched();
 }
 
