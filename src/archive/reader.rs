@@ -28,6 +28,7 @@ pub struct Reader {
 impl Reader {
     /// Opens a backup; `None` if it does not exist.
     ///
+    /// # Errors
     /// If S3 refuses it or is unavailable for the outage budget.
     pub async fn open(destination: &Destination, file_name: &str) -> Result<Option<Self>, StorageError> {
         Ok(destination.download(file_name).await?.map(|download| Self { download }))
@@ -35,6 +36,7 @@ impl Reader {
 
     /// Reads it completely and returns its content. Dropping it stops the download.
     ///
+    /// # Errors
     /// If the object was replaced or deleted, S3 refuses it, or S3 is unavailable for the outage budget.
     pub async fn read(mut self) -> Result<Contents, StorageError> {
         let (pieces, received) = mpsc::channel(PIECES);

@@ -107,7 +107,7 @@ mod tests {
     use super::advice;
 
     #[test]
-    fn the_advice_follows_the_servers_words() {
+    fn hint_matches_the_servers_message() {
         let memory = "pg_dump: error: query failed: ERROR:  out of shared memory; HINT:  You might need to increase \
                       max_locks_per_transaction.";
         for (detail, word) in [

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn room_for_a_dump_is_judged_by_the_databases_size() {
+    async fn compares_free_space_with_the_databases_size() {
         let dir = tempfile::tempdir().expect("a directory");
         let spool = dir.path().join("made/by/the/check");
         assert_eq!(examine(&spool, Some(3)).await.status, Status::Ok);

@@ -44,6 +44,7 @@ pub(super) fn calendar_rules() -> impl Iterator<Item = &'static table::Setting> 
 
 /// Resolves the settings of `prune`.
 ///
+/// # Errors
 /// Every problem at once; a missing rule is one.
 pub fn prune(flags: &Flags, environment: &Environment) -> Result<PruneConfig, Problems> {
     let mut resolver = Resolver::new(flags, environment);

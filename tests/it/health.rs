@@ -89,7 +89,7 @@ fn whoever_answers_anything_else_is_not_alive() {
 }
 
 #[test]
-fn a_silent_or_endless_answer_does_not_block_the_health_check() {
+fn silent_or_endless_answer_does_not_block_health() {
     let trickle = listener(|mut stream| {
         while stream.write_all(b" ").is_ok() {
             std::thread::sleep(Duration::from_millis(100));
@@ -109,7 +109,7 @@ fn a_silent_or_endless_answer_does_not_block_the_health_check() {
 }
 
 #[test]
-fn an_unusable_address_is_reported_as_a_wrong_setting() {
+fn reports_an_invalid_address_as_a_setting() {
     assert_one_line(&Program::new().arg("health").run(), 1, &["LISTEN is not set"]);
     for wrong in ["9187", "127.0.0.1", "127.0.0.1:0", "http://127.0.0.1:9187"] {
         assert_one_line(&health(wrong).run(), 4, &["LISTEN: "]);

@@ -23,7 +23,7 @@ fn with_one(age: TimeDelta) -> String {
 }
 
 #[test]
-fn a_monitoring_host_needs_neither_postgresql_nor_a_key_that_writes() {
+fn bucket_only_needs_neither_postgresql_nor_a_writing_key() {
     let database = postgres().create_database("monitored");
     let (bucket, key) = backed_up(&database);
     let keys = s3().keys(&bucket, "");
@@ -54,7 +54,7 @@ fn a_monitoring_host_needs_neither_postgresql_nor_a_key_that_writes() {
 }
 
 #[test]
-fn no_backup_at_all_fails() {
+fn fails_without_a_backup() {
     let bucket = s3().create_bucket("none");
     for key in ["app2", "app/x", "app_test"] {
         put(&bucket, &format!("{key}/{}", aged(TimeDelta::hours(1))), b"another's");

@@ -131,7 +131,7 @@ fn lists_changed_settings_without_secrets() {
 }
 
 #[test]
-fn the_json_is_what_the_documents_say() {
+fn json_matches_the_documented_form() {
     let database = shop();
     let (bucket, key) = backed_up(&database);
     let checked = Checked::of(&check_program(&database, &bucket).arg("--deep"));
@@ -195,7 +195,7 @@ fn prints_one_line_for_each_check_and_one_for_each_hint() {
 }
 
 #[test]
-fn settings_that_cannot_be_used_are_the_first_line_and_keep_their_exit_code() {
+fn invalid_settings_come_first_and_keep_their_exit_code() {
     let database = shop();
     let bucket = s3().create_bucket("settings");
     let program = check_program(&database, &bucket);
