@@ -150,7 +150,7 @@ mod tests {
             "HTTP/1.1 20é OK\r\n\r\n{\"alive\":true}",
         ] {
             let why = judged(stranger).unwrap_or_else(|| panic!("taken for alive: {stranger}"));
-            assert!(why.contains("no daemon of pg-s3-backup"), "{stranger}: {why}");
+            assert!(why.contains("is not a daemon of pg-s3-backup"), "{stranger}: {why}");
         }
     }
 }
