@@ -227,6 +227,7 @@ impl Command {
 
 /// Parses a command line (with the program's name first) into the command and the settings given as flags.
 ///
+/// # Errors
 /// clap's error; `--help` and `--version` are errors, too.
 pub fn parse(arguments: &[std::ffi::OsString]) -> Result<(Cli, Flags), clap::Error> {
     let mut definition = definition();

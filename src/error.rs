@@ -27,10 +27,8 @@ pub enum Error {
     /// Not everything was deleted that the rules select.
     #[error(transparent)]
     PruneIncomplete(#[from] PruneError),
-    /// The named backup does not exist.
-    #[error(
-        "find {name}: there is no such backup at {location}: `list` shows the names, and S3_PATH says where to look"
-    )]
+    /// The backup that was named is not there.
+    #[error("find {name}: there is no such backup at {location}: `list` shows the names; check S3_PATH")]
     NoSuchBackup {
         /// The name, key or URL.
         name: String,
@@ -72,7 +70,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A result could not be written to stdout.
-    #[error("write the result to stdout: look at the disk or the program that it goes to")]
+    #[error("write the result to stdout: check the disk, or the program that reads it")]
     Output(#[source] std::io::Error),
     /// A bug, or a failure of the system that has no better error.
     #[error("internal failure")]

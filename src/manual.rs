@@ -23,20 +23,16 @@ const fn example(command: CommandName, purpose: &'static str, line: &'static str
 pub const EXAMPLES: &[Example] = &[
     example(
         CommandName::Backup,
-        "Back up the database shop, with whatever credentials PostgreSQL's and AWS's own tools would find",
+        "Back up the database shop, with the credentials that psql and the AWS CLI use",
         "S3_BUCKET=backups S3_PATH=shop PGDATABASE=shop pg-s3-backup backup",
     ),
+    example(CommandName::Backup, "Print only the result, for a script", "pg-s3-backup backup --json --log-level error"),
     example(
         CommandName::Backup,
-        "Say nothing but the result, for a script",
-        "pg-s3-backup backup --json --log-level error",
-    ),
-    example(
-        CommandName::Backup,
-        "Leave the rows of one table out (the backup is marked as partial)",
+        "Leave out the rows of one table (the backup is marked as partial)",
         "pg-s3-backup backup -- --exclude-table-data=audit",
     ),
-    example(CommandName::List, "Show the newest backup, and how it is restored", "pg-s3-backup list latest"),
+    example(CommandName::List, "Show the newest backup and its restore commands", "pg-s3-backup list latest"),
     example(CommandName::List, "Count all backups", "pg-s3-backup list --quiet | wc -l"),
     example(
         CommandName::Check,
@@ -45,12 +41,12 @@ pub const EXAMPLES: &[Example] = &[
     ),
     example(
         CommandName::Check,
-        "Watch over backups that are taken once a week, from a host that may only read",
+        "Monitor weekly backups from another host with a read-only key",
         "pg-s3-backup check --bucket-only --max-age 8d --json",
     ),
     example(
         CommandName::Prune,
-        "Show what these rules would keep and delete, and why",
+        "Show what these rules keep and delete, and why",
         "pg-s3-backup prune --dry-run --retention-days 14 --keep-monthly 12",
     ),
     example(
@@ -70,7 +66,7 @@ pub const EXAMPLES: &[Example] = &[
     ),
     example(
         CommandName::Daemon,
-        "Back up each night at 2 in Berlin, without another scheduler",
+        "Back up each night at 2 in Berlin",
         "pg-s3-backup daemon --interval '0 2 * * *' --timezone Europe/Berlin",
     ),
     example(
@@ -80,12 +76,12 @@ pub const EXAMPLES: &[Example] = &[
     ),
     example(
         CommandName::Completions,
-        "Complete in this zsh user's shells (a directory of its fpath)",
+        "Install the completions for zsh (in a directory of its fpath)",
         "pg-s3-backup completions zsh >_pg-s3-backup",
     ),
     example(
         CommandName::Completions,
-        "Complete in this bash user's shells",
+        "Install the completions for bash",
         "pg-s3-backup completions bash >>~/.bash_completion",
     ),
 ];
@@ -106,7 +102,7 @@ pub const FILES: &[ReadFile] = &[
     ReadFile {
         path: "~/.aws/config, ~/.aws/credentials",
         with: &S3_BUCKET,
-        purpose: "where the AWS chain looks for a profile's credentials and region, unless `S3_ACCESS_KEY` is set",
+        purpose: "a profile's credentials and region for the AWS credential chain, unless `S3_ACCESS_KEY` is set",
     },
     ReadFile {
         path: "~/.pgpass, ~/.pg_service.conf, ~/.postgresql/",
@@ -116,7 +112,7 @@ pub const FILES: &[ReadFile] = &[
     ReadFile {
         path: "/usr/lib/postgresql/*/bin/",
         with: &POSTGRES_CONNECTION_STRING,
-        purpose: "the first of the places besides `PATH` where `pg_dump` and `psql` are looked for",
+        purpose: "the first place besides `PATH` to find `pg_dump` and `psql`",
     },
 ];
 

@@ -57,7 +57,7 @@ pub fn printable_lines(text: &str) -> String {
 
 /// A number with its noun: `1 backup`, `2 backups`.
 #[must_use]
-pub fn counted<Count: fmt::Display + PartialEq + From<u8>>(count: Count, noun: &str) -> String {
+pub fn counted<Count: Copy + fmt::Display + PartialEq + From<u8>>(count: Count, noun: &str) -> String {
     if count == Count::from(1) { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn control_and_format_characters_are_escaped() {
+    fn escapes_control_and_format_characters() {
         for (text, shown) in [
             ("shop", "shop"),
             ("ünï 漢字 it's \"x\" \\", "ünï 漢字 it's \"x\" \\"),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_the_same_value() {
+    fn escaped_json_keeps_its_value() {
         let value = serde_json::json!({"name": "a\u{202e}b\u{9b}\u{e0041}\n\u{1b}漢"});
         let text = value.to_string();
         let shown = printable_json(&text);

@@ -59,6 +59,7 @@ pub type Entries = BTreeMap<BackupName, Entry>;
 
 /// Lists a destination.
 ///
+/// # Errors
 /// If the listing is refused, or S3 is unavailable for the outage budget.
 pub async fn list_entries(destination: &Destination) -> Result<Entries, StorageError> {
     let mut entries = Entries::new();

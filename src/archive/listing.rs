@@ -51,6 +51,7 @@ pub struct Listing<'a> {
 impl<'a> Listing<'a> {
     /// Lists a destination.
     ///
+    /// # Errors
     /// If the listing is refused, or S3 is unavailable for the outage budget. Open uploads that cannot be listed are a warning.
     pub async fn read(destination: &'a Destination) -> Result<Self, StorageError> {
         let mut entries = list_entries(destination).await?;
@@ -243,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_median_is_in_the_middle() {
+    fn computes_the_median() {
         assert_eq!(median([]), None);
         assert_eq!(median([7]), Some(7));
         assert_eq!(median([9, 1]), Some(5));

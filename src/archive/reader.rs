@@ -93,6 +93,7 @@ struct Unpacked<W> {
 impl Reader {
     /// Opens a backup; `None` if it does not exist.
     ///
+    /// # Errors
     /// If S3 refuses it or is unavailable for the outage budget.
     pub async fn open(destination: &Destination, file_name: &str) -> Result<Option<Self>, StorageError> {
         let download = destination.download(file_name).await?;
@@ -124,7 +125,7 @@ impl Reader {
             loop {
                 sleep(LOG_EVERY).await;
                 let (read, total) = (progress.read(), progress.bytes());
-                tracing::info!(target: FOR_MACHINES, read_bytes = read, bytes = total, "reading the backup goes on");
+                tracing::info!(target: FOR_MACHINES, read_bytes = read, bytes = total, "reading the backup");
                 let [read, total] = [read, total].map(|bytes| ByteSize(bytes).display().iec());
                 tracing::info!(target: FOR_PEOPLE, "{read} of {total} read");
             }

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_dump_is_large_enough_and_what_a_failed_pipe_leaves_is_not() {
+    fn smallest_dump_is_large_enough_and_empty_gzip_is_not() {
         for level in 1..=9 {
             assert!(!is_too_small(packed(EMPTY_DATABASE, level)), "level {level}");
             assert!(is_too_small(packed("", level)), "level {level}");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_is_believed_and_without_one_the_size_decides() {
+    fn status_follows_the_manifest_or_else_the_size() {
         use BackupStatus::{Empty, Partial, SizeMismatch, Valid};
         let by_manifest = |bytes, partial| BackupStatus::by_manifest(bytes, 1, partial);
         assert_eq!([by_manifest(1, false), by_manifest(1, true), by_manifest(2, true)], [Valid, Partial, SizeMismatch]);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_listing_alone_tells_what_is_empty_or_in_the_future() {
+    fn listing_shows_empty_and_future_backups() {
         let now: DateTime<Utc> = "2026-11-28T02:00:00Z".parse().expect("a time");
         let status = |seconds: i64, backup, manifest: Option<u64>| {
             let mut entry = Entry { backup: Some(backup), ..Entry::default() };

@@ -47,7 +47,7 @@ mod tests {
     use crate::check::Status;
 
     #[test]
-    fn small_differences_are_none_and_s3_refuses_large_ones() {
+    fn judges_clock_differences() {
         for (clock, seconds, status) in [
             (Clock::S3, 59, Status::Ok),
             (Clock::S3, -59, Status::Ok),

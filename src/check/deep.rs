@@ -11,7 +11,7 @@ use crate::storage::{Destination, StorageError};
 use super::request::RequestError;
 use super::result::{CheckName, CheckResults, Outcome, Status};
 
-const TAKE_ONE: &str = "do not count on this backup: keep those before it, take a new one, and look at the store";
+const TAKE_ONE: &str = "this backup is damaged: keep earlier ones, take a new one, and check the store";
 
 /// Reads the backup and adds the results.
 pub(super) async fn read(

@@ -60,6 +60,7 @@ pub struct Check<'a> {
 impl Check<'_> {
     /// Runs all checks and adds them to `results`.
     ///
+    /// # Errors
     /// A signal. The probe object and the probe upload are removed first, and child processes end.
     pub async fn run(&self, interrupts: &Interrupts, results: &mut CheckResults<'_>) -> Result<(), CheckError> {
         let probe = self.destination.probe();

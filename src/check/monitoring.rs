@@ -49,7 +49,7 @@ fn metrics(path: &Path) -> Outcome {
         io::ErrorKind::IsADirectory => "set METRICS_FILE to a file in it, such as pg_s3_backup.prom",
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "make its directory, or correct METRICS_FILE",
         io::ErrorKind::PermissionDenied => "let this user write to its directory, or correct METRICS_FILE",
-        _ => "look at its directory, or correct METRICS_FILE",
+        _ => "check its directory, or correct METRICS_FILE",
     };
     Outcome::fail(format!("{} cannot be written: {error}", path.display()), hint)
 }
@@ -59,8 +59,8 @@ fn listening(address: &str, bound: io::Result<()>) -> Outcome {
         Ok(()) => Outcome::ok(format!("a daemon can listen on {address}")),
         // Usually the daemon.
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let hint = "where that is not the daemon (`pg-s3-backup health` says), set LISTEN to a port that is free";
-            Outcome::warn(format!("something listens on {address} already"), hint)
+            let hint = "if that is not the daemon (see `pg-s3-backup health`), set LISTEN to a free port";
+            Outcome::warn(format!("{address} is in use"), hint)
         }
         Err(error) => {
             let hint = "set LISTEN to an address of this host and a port that this user may listen on";

@@ -24,8 +24,8 @@ const BEFORE: usize = 5;
 /// Synchronised clocks differ by less.
 const FUTURE_NOTICED: TimeDelta = TimeDelta::minutes(1);
 const SET_THE_CLOCK: &str =
-    "set the clock of the machine that takes the backups, or of this one; delete what was never taken";
-const TAKE_ONE: &str = "take a new backup, and look at the store";
+    "correct the clock of the machine that takes the backups, or of this one; delete the object if its time is wrong";
+const TAKE_ONE: &str = "take a new backup, and check the store";
 
 /// The newest backup of a destination.
 pub(super) struct Freshness<'a> {
@@ -96,9 +96,10 @@ impl Freshness<'_> {
     fn judge_absence(&self, future: Option<BackupName>) -> Outcome {
         let place = self.destination.location(&self.destination.key(""));
         match future {
-            Some(name) => {
-                Outcome::fail(format!("{name} lies in the future, and no other backup is at {place}"), SET_THE_CLOCK)
-            }
+            Some(name) => Outcome::fail(
+                format!("{name} is in the future, and there is no other backup at {place}"),
+                SET_THE_CLOCK,
+            ),
             None => Outcome::fail(
                 format!("there is no backup at {place}"),
                 "take one with `backup`, or correct S3_BUCKET and S3_PATH",
@@ -111,18 +112,16 @@ impl Freshness<'_> {
         let age = now - name.started();
         let since = words(age.abs());
         if age < -FUTURE_NOTICED {
-            return Outcome::warn(format!("{name} lies {since} in the future"), SET_THE_CLOCK);
+            return Outcome::warn(format!("{name} is {since} in the future"), SET_THE_CLOCK);
         }
         match self.thresholds.max_age.get() {
             Some(limit) if age > TimeDelta::from_std(limit).unwrap_or(TimeDelta::MAX) => Outcome::fail(
                 format!("{name} is {since} old, more than {}", humantime::format_duration(limit)),
-                "look at the log of the last `backup`, and whether its scheduler runs; --max-age sets the limit",
+                "check the log of the last `backup`, and that its scheduler runs; --max-age sets the limit",
             ),
             _ => match future {
                 Some(ahead) => Outcome::warn(
-                    format!(
-                        "{name} is {since} old; {ahead} lies in the future, is not counted, and holds up retention"
-                    ),
+                    format!("{name} is {since} old; {ahead} is in the future, does not count, and blocks retention"),
                     SET_THE_CLOCK,
                 ),
                 None => Outcome::ok(format!("{name} is {since} old")),
@@ -137,7 +136,7 @@ impl Freshness<'_> {
         let manifest = match answered(self.deadline, self.destination.read_manifest::<Manifest>(&name)).await {
             Ok(Some(manifest)) => manifest,
             Ok(None) => {
-                let hint = "the backup can be restored, but not compared: look at the log of its run";
+                let hint = "the backup can be restored, but not verified: check the log of its run";
                 return (Outcome::warn(format!("there is no {name}"), hint), None);
             }
             Err(trouble) => return (trouble.verdict(Status::Warn), None),
@@ -163,8 +162,8 @@ impl Freshness<'_> {
         }
         if manifest.partial {
             let arguments = manifest.pg_dump_arguments.join(" ");
-            let detail = format!("it holds a part of database {database} only ({arguments})");
-            return Outcome::warn(detail, "take a complete backup where all of it is wanted");
+            let detail = format!("it holds only a part of database {database} ({arguments})");
+            return Outcome::warn(detail, "take a complete backup if you need all of it");
         }
         Outcome::ok(format!("of database {database} on PostgreSQL {server_version}"))
     }
@@ -180,11 +179,11 @@ impl Freshness<'_> {
         // Some stores report the size only in the listing.
         if let Some(bytes) = head.bytes.filter(|bytes| *bytes != listed.bytes) {
             let detail = format!("HEAD says {bytes} bytes, the listing {}", listed.bytes);
-            return Outcome::fail(detail, "check again, and look at the store if it says so again");
+            return Outcome::fail(detail, "check again, and check the store if it happens again");
         }
         match manifest {
             Some(manifest) => compare(&head, listed.bytes, manifest),
-            None => Outcome::ok(format!("{} bytes; nothing to compare them with", listed.bytes)),
+            None => Outcome::ok(format!("{} bytes; no manifest to compare with", listed.bytes)),
         }
     }
 }
@@ -198,7 +197,7 @@ fn compare(head: &Head, bytes: u64, manifest: &Manifest) -> Outcome {
     let parts = head.etag.as_deref().and_then(etag_parts);
     match &head.run_id {
         Some(run_id) if *run_id != manifest.run_id => {
-            let detail = format!("it was uploaded by run {run_id}, not by {}, whose manifest this is", manifest.run_id);
+            let detail = format!("it was uploaded by run {run_id}, but its manifest is of run {}", manifest.run_id);
             Outcome::fail(detail, TAKE_ONE)
         }
         // Other stores' ETags do not show the number of parts. A different number means that the object was written again.
@@ -218,17 +217,16 @@ fn compare(head: &Head, bytes: u64, manifest: &Manifest) -> Outcome {
 fn judge_size(thresholds: &Thresholds, bytes: u64, before: Vec<u64>) -> Outcome {
     let size = size_text(bytes);
     if archive::is_too_small(bytes) {
-        let detail = format!(
-            "{size} cannot hold a dump, which has {SMALLEST_DUMP} bytes at least: it is what a program that failed leaves"
-        );
+        let detail =
+            format!("{size} is too small for a dump (at least {SMALLEST_DUMP} bytes): a failed program left it");
         return Outcome::fail(detail, TAKE_ONE);
     }
     if let Some(least) = thresholds.min_size.map(super::MinSize::get).filter(|least| bytes < *least) {
         let detail = format!("{size} is less than --min-size {}", size_text(least));
-        return Outcome::fail(detail, "look whether the database has lost data, and which database this backup is of");
+        return Outcome::fail(detail, "check whether the database has lost data, and which database this is");
     }
     let Some(median) = archive::median(before) else {
-        return Outcome::ok(format!("{size}; there is nothing to compare it with"));
+        return Outcome::ok(format!("{size}; no earlier backup to compare with"));
     };
     match thresholds.max_shrink.least(median) {
         Some(least) if bytes < least => Outcome::fail(
@@ -237,7 +235,7 @@ fn judge_size(thresholds: &Thresholds, bytes: u64, before: Vec<u64>) -> Outcome 
                 thresholds.max_shrink,
                 size_text(median)
             ),
-            "look whether the database has lost data; where it was meant to, raise --max-shrink for a while",
+            "check whether the database has lost data; if that was intended, raise --max-shrink for a while",
         ),
         _ => Outcome::ok(format!("{size}; those before have {} (median)", size_text(median))),
     }

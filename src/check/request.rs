@@ -64,7 +64,7 @@ pub(super) async fn answered<T>(
         Err(_) => Err(RequestError {
             is_denied: false,
             detail: format!("no answer within {}", humantime::format_duration(deadline)),
-            hint: Some("look at the server, and at the network and proxies on the way to it".to_owned()),
+            hint: Some("check the server, the network and its proxies".to_owned()),
         }),
     }
 }

@@ -50,7 +50,7 @@ pub(super) async fn dump_schema(tools: &Tools, settings: &PostgresSettings, fact
         Err(_) => {
             dump.stop().await;
             let detail = format!("pg_dump --schema-only did not end within {}", humantime::format_duration(limit));
-            Outcome::fail(detail, "look for sessions that hold locks (pg_locks), and at the server's load")
+            Outcome::fail(detail, "check pg_locks for sessions that hold locks, and the server's load")
         }
     }
 }
@@ -80,9 +80,9 @@ fn advice(detail: &str) -> &'static str {
         "a statement timeout is a lock that another session holds for longer than BACKUP_LOCK_WAIT_TIMEOUT: look at \
          pg_locks, or raise it"
     } else if has(&["permission denied", "row-level security"]) {
-        "grant the role what `privileges` names, or back up as another"
+        "grant the role what `privileges` names, or use another role"
     } else {
-        "look at pg_dump's messages in the log"
+        "see pg_dump's messages in the log"
     }
 }
 
@@ -94,7 +94,10 @@ fn passed(scan: &ScanReport, settings: &PostgresSettings) -> Outcome {
         Coverage::Complete => Outcome::ok(detail),
         Coverage::Partial => {
             let detail = format!("{detail}; its arguments leave a part of the database out");
-            Outcome::warn(detail, "take what leaves something out away from PG_DUMP_ARGS where all of it is wanted")
+            Outcome::warn(
+                detail,
+                "remove the arguments that leave something out from PG_DUMP_ARGS if you need all of it",
+            )
         }
     }
 }
@@ -104,7 +107,7 @@ mod tests {
     use super::advice;
 
     #[test]
-    fn the_advice_follows_the_servers_words() {
+    fn hint_matches_the_servers_message() {
         let memory = "pg_dump: error: query failed: ERROR:  out of shared memory; HINT:  You might need to increase \
                       max_locks_per_transaction.";
         for (detail, word) in [

@@ -24,7 +24,7 @@ pub(super) async fn examine(dir: &Path, database_bytes: Option<u64>) -> Outcome 
     let words = |bytes| ByteSize(bytes).display().iec();
     if free < needed {
         let detail = format!("{} free in {place}, a compressed dump may take {}", words(free), words(needed));
-        return Outcome::warn(detail, "free space: a backup that does not fit goes on, but cannot be resumed");
+        return Outcome::warn(detail, "free space: without it the backup succeeds, but cannot be resumed");
     }
     Outcome::ok(format!("{} free in {place}", words(free)))
 }
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn room_for_a_dump_is_judged_by_the_databases_size() {
+    async fn compares_free_space_with_the_databases_size() {
         let dir = tempfile::tempdir().expect("a directory");
         let spool = dir.path().join("made/by/the/check");
         assert_eq!(examine(&spool, Some(3)).await.status, Status::Ok);

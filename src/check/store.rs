@@ -62,7 +62,7 @@ impl Store<'_> {
         match listed {
             Ok(()) => Outcome::ok("backups can be listed"),
             Err(error) if self.writes => error
-                .or_if_denied("a backup needs no listing: look at the newest one with `check --bucket-only` and other credentials")
+                .or_if_denied("a backup needs no listing: check the latest backup with `check --bucket-only` and other credentials")
                 .verdict(Status::Warn),
             Err(error) => error.verdict(Status::Fail),
         }
@@ -125,13 +125,13 @@ fn skip(results: &mut CheckResults<'_>, skipped: &[CheckName], because: CheckNam
 /// The outcome of reading the probe object, which was just put.
 fn reading(verb: &str, read: Result<bool, RequestError>) -> Outcome {
     match read {
-        Ok(true) => Outcome::ok(format!("{verb} gives what was written")),
+        Ok(true) => Outcome::ok(format!("{verb} returns what was written")),
         Ok(false) => Outcome::fail(
-            format!("{verb} does not give what was just written"),
-            "look at the store: it must show what it has taken; or was another check of this path running?",
+            format!("{verb} does not return what was just written"),
+            "check the store, or whether another check of this path was running",
         ),
         Err(error) => {
-            let hint = "a backup can do without: allow it where backups are looked at or restored";
+            let hint = "a backup needs no such request: allow it for `check`, `list` and restores";
             error.or_if_denied(hint).verdict(Status::Warn)
         }
     }

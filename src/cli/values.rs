@@ -85,7 +85,7 @@ impl std::str::FromStr for Limit {
         if text == "all" {
             return Ok(Self::All);
         }
-        text.parse().map(Self::Newest).map_err(|_| "must be a whole number from 1 on, or `all`".to_owned())
+        text.parse().map(Self::Newest).map_err(|_| "must be a number of at least 1, or `all`".to_owned())
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_backup_is_named_by_its_name_its_key_or_its_url() {
+    fn accepts_name_key_or_url_of_a_backup() {
         let name = "postgres-backup-2026-11-23_02-00-00.sql.gz";
         for text in [name.to_owned(), format!("app/{name}"), format!("s3://b/app/{name}"), format!("s3://b/{name}")] {
             let wanted: BackupRef = text.parse().expect("a backup");
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_a_number_of_backups_or_all() {
+    fn parses_a_limit_or_all() {
         assert_eq!("all".parse(), Ok(Limit::All));
         assert!(matches!("7".parse(), Ok(Limit::Newest(count)) if count.get() == 7));
         for text in ["0", "-1", "few", ""] {

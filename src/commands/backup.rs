@@ -47,6 +47,6 @@ fn print(context: &Context<'_>, args: &BackupArgs, taken: &RunOutcome) {
 /// The backup is what counts: a report that cannot be written does not undo it.
 fn warn_of(printed: Result<(), Error>) {
     if let Err(error) = printed {
-        tracing::warn!(error = %Chain(&error), "the report was not written");
+        tracing::warn!(error = %Chain(&error), "the report cannot be written");
     }
 }

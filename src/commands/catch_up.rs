@@ -28,20 +28,20 @@ pub(super) async fn is_due(s3: S3Settings, metrics: Arc<MetricsStore>, last_tick
         Ok(Ok(newest)) => newest,
         Ok(Err(error @ StorageError::Refused { .. })) => {
             // Write-only credentials cannot list: a backup at every start would be too many.
-            tracing::info!(error = %Chain(&error), "the destination cannot be listed: there is no catching up");
+            tracing::info!(error = %Chain(&error), "these credentials cannot list the destination: no catch-up");
             return false;
         }
         Ok(Err(error)) => {
-            tracing::warn!(error = %Chain(&error), "the destination does not answer: the next backup will say more");
+            tracing::warn!(error = %Chain(&error), "the destination cannot be listed: the next backup reports why");
             return last_tick.is_some();
         }
         Err(_) => {
-            tracing::warn!(limit_s = LIMIT.as_secs(), "the look at the destination takes too long");
+            tracing::warn!(limit_s = LIMIT.as_secs(), "listing the destination takes too long");
             return last_tick.is_some();
         }
     };
     let is_due = last_tick.is_some_and(|last_tick| newest.is_none_or(|newest| newest < last_tick));
-    tracing::info!(newest = newest.map(time_text), last_tick = last_tick.map(time_text), is_due, "looked for backups");
+    tracing::info!(newest = newest.map(time_text), last_tick = last_tick.map(time_text), is_due, "destination listed");
     is_due
 }
 
@@ -50,7 +50,7 @@ pub(super) async fn is_kept(spool: Option<PathBuf>, destination: String) -> bool
     let Some(spool) = spool else { return false };
     let is_kept = holds_complete_dump(&spool, &destination).await;
     if is_kept {
-        tracing::info!("a complete dump waits in the spool: a backup starts at once, and delivers it");
+        tracing::info!("the spool holds a complete dump: starting a backup, which uploads it");
     }
     is_kept
 }

@@ -45,7 +45,7 @@ pub async fn run(context: &Context<'_>, args: &CheckArgs, interrupts: Interrupts
     }
     outcome?;
     let (tried, warned) = (report.tried(), report.warned());
-    tracing::info!(target: FOR_MACHINES, tried, warned, "nothing failed");
+    tracing::info!(target: FOR_MACHINES, tried, warned, "no check failed");
     tracing::info!(target: FOR_PEOPLE, "{}, {}, none failed", counted(tried, "check"), counted(warned, "warning"));
     printed
 }

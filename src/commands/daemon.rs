@@ -94,7 +94,7 @@ async fn once(
     };
     let reason = due.reason();
     match &taken.outcome {
-        Ok(report) => tracing::info!(reason, result = report.summary(), "the backup is there"),
+        Ok(report) => tracing::info!(reason, result = report.summary(), "backup completed"),
         Err(error) => log_failure("backup", error),
     }
     notifiers.end(&context, &taken).await;

@@ -14,6 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Asks the daemon that listens on `LISTEN`.
 ///
+/// # Errors
 /// If `LISTEN` is invalid, or the daemon does not answer that it is alive.
 pub async fn run(context: &Context<'_>) -> Result<(), Error> {
     let address = config::health(context.flags, context.environment).map_err(Error::Settings)?;

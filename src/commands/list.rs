@@ -12,6 +12,7 @@ use super::{Context, backup_named, columns, table};
 
 /// Lists the backups, newest first, or shows one.
 ///
+/// # Errors
 /// If the settings are invalid, the destination cannot be listed, or the backup does not exist.
 pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     let config = config::list(context.flags, context.environment).map_err(Error::Settings)?;

@@ -61,6 +61,7 @@ impl Context<'_> {
     /// Writes a result to stdout. It consists of this program's own values, none of which is secret, so it is not redacted: a
     /// bucket with the name of a key must not change. Control characters in foreign names are escaped.
     ///
+    /// # Errors
     /// If stdout cannot be written. A closed reader (`| head`) is no error.
     pub fn print(&self, text: &str) -> Result<(), Error> {
         self.print_verbatim(&printable_lines(text))
@@ -97,7 +98,7 @@ impl Context<'_> {
             && !matches!(error, Error::Output(_))
             && let Err(error) = self.print_json(&failure)
         {
-            tracing::warn!(error = %Chain(&error), "the report was not written");
+            tracing::warn!(error = %Chain(&error), "the report cannot be written");
         }
     }
 }

@@ -27,6 +27,7 @@ struct Outcome {
 
 /// Prunes a destination, or shows what would be done.
 ///
+/// # Errors
 /// If the settings are invalid, the destination cannot be read, or not everything was deleted that the rules say.
 pub async fn run(context: &Context<'_>, args: &PruneArgs, interrupts: Interrupts) -> Result<(), Error> {
     if args.dry_run {

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_stands_in_columns() {
+    fn aligns_columns() {
         let bare = StoredBackup { compression_ratio: None, database: None, ..backup("", BackupStatus::Unverified) };
         let lines = table(&[backup("shop", BackupStatus::Valid), bare]);
         assert_eq!(lines[0], "NAME                                       AGE  SIZE RATIO DATABASE STATUS");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_fits_80_columns_whatever_the_database_is_called() {
+    fn cuts_long_database_names_to_80_columns() {
         let long = "a_database_with_quite_a_long_name_and_a_ü_in_it";
         for status in [
             BackupStatus::Valid,
@@ -193,13 +193,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_says_what_is_not_shown() {
+    fn totals_count_hidden_backups() {
         assert_eq!(totals(50, 312, 3 << 30), "50 of 312 shown (--limit all shows the others too), 3.0 GiB in all");
         assert_eq!(totals(2, 2, 1 << 20), "2 shown, 1.0 MiB in all");
     }
 
     #[test]
-    fn one_backup_says_how_to_restore_it() {
+    fn prints_restore_commands_of_one_backup() {
         let text = of_one(&backup("shop", BackupStatus::Unverified), None, None);
         assert!(text.contains("gunzip -t postgres-backup-2023-11-14_22-13-20.sql.gz"), "{text}");
         assert!(!text.contains("sha256sum"), "without a manifest there is no sum: {text}");

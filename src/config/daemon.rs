@@ -144,7 +144,7 @@ fn parse_address(text: &str) -> Result<String, String> {
 fn parse_asked(text: &str) -> Result<String, String> {
     let address = parse_address(text)?;
     if address.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|digit| digit == b'0')) {
-        return Err(format!("`{text}` is whatever port was free: only the daemon knows which"));
+        return Err(format!("`{text}` is a random port, which only the daemon knows: set a fixed port"));
     }
     Ok(address)
 }
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_are_a_list_or_off() {
+    fn parses_delays_or_off() {
         assert_eq!(parse_delays("5m, 15m,45m"), Ok(RETRY_DELAYS.to_vec()));
         assert_eq!((parse_delays("off"), parse_delays("0")), (Ok(Vec::new()), Ok(Vec::new())));
         for wrong in ["", "5m,", "soon", "5m 15m,x"] {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_a_port() {
+    fn requires_a_port_in_an_address() {
         for right in [":9187", "127.0.0.1:0", "[::1]:9187", "localhost:9187"] {
             assert!(parse_address(right).is_ok(), "{right}");
         }

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blank_lines_around_a_value_go_and_spaces_stay() {
+    fn removes_blank_lines_and_keeps_spaces() {
         for (given, taken) in [
             ("secret\n", "secret"),
             ("secret\r\n", "secret"),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_that_no_shell_took_off_are_a_fault_of_secrets_too() {
+    fn refuses_quotes_around_values() {
         for value in ["\"backups\"", "'backups'", " \"backups\" ", "''"] {
             for setting in [&S3_PATH, &S3_SECRET_KEY, &POSTGRES_CONNECTION_STRING] {
                 assert!(fault(setting, value).is_some_and(|why| why.contains("take the quotes off")), "{value}");
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_of_a_shell_around_one_argument_are_its_own() {
+    fn accepts_shell_quotes_around_one_argument() {
         for arguments in ["'--no-owner'", "'--exclude-table=a b'", "'-t' 'a b'", "-t '\"A b\"'", "--no-owner"] {
             assert_eq!(fault(&PG_DUMP_ARGS, arguments), None, "{arguments}");
         }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_break_within_a_value_is_a_fault_but_where_it_is_white_space() {
+    fn refuses_line_breaks_inside_values() {
         assert!(fault(&S3_SECRET_KEY, "one\ntwo").is_some_and(|why| why.contains("line break")));
         assert!(fault(&POSTGRES_CONNECTION_STRING, "postgresql://u@h/\nd").is_some());
         assert_eq!(fault(&POSTGRES_CONNECTION_STRING, "host=h\ndbname=d"), None);

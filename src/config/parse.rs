@@ -17,6 +17,7 @@ const LONGEST_DURATION: Duration = Duration::from_hours(24 * 24);
 
 /// Parses a duration from 1 ms to 24 days.
 ///
+/// # Errors
 /// If it is invalid.
 pub fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
@@ -29,6 +30,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 /// Parses a duration, or `off` or 0 for none.
 ///
+/// # Errors
 /// If it is neither.
 pub fn optional_duration(text: &str) -> Result<Option<Duration>, String> {
     let is_zero = humantime::parse_duration(text).is_ok_and(|duration| duration.is_zero());
@@ -43,6 +45,7 @@ pub fn is_off(text: &str) -> bool {
 
 /// Parses a size in bytes within bounds.
 ///
+/// # Errors
 /// If it is not a size, or out of bounds.
 pub fn size(text: &str, least: ByteSize, most: ByteSize) -> Result<u64, String> {
     let size = ByteSize::from_str(text).map_err(|_| format!("`{text}` is not a size such as `16MiB`"))?;
@@ -55,6 +58,7 @@ pub fn size(text: &str, least: ByteSize, most: ByteSize) -> Result<u64, String> 
 
 /// Parses an integer within bounds.
 ///
+/// # Errors
 /// If it is invalid.
 pub fn number(text: &str, least: u32, most: u32) -> Result<u32, String> {
     match text.trim().parse::<u32>() {
@@ -65,6 +69,7 @@ pub fn number(text: &str, least: u32, most: u32) -> Result<u32, String> {
 
 /// Parses `true` or `false`, in their common spellings.
 ///
+/// # Errors
 /// If it is neither.
 pub fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -76,6 +81,7 @@ pub fn boolean(text: &str) -> Result<bool, String> {
 
 /// Parses one of these words, in any case.
 ///
+/// # Errors
 /// If it is none of them.
 pub fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     words.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, value)| *value).ok_or_else(|| {
@@ -86,6 +92,7 @@ pub fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
 
 /// Parses a bucket's name. Stores differ in what they allow, so only names that no store accepts are refused.
 ///
+/// # Errors
 /// If no store accepts it.
 pub fn bucket(text: &str) -> Result<String, String> {
     if text.contains("://") {
@@ -103,6 +110,7 @@ pub fn bucket(text: &str) -> Result<String, String> {
 
 /// Parses a key prefix, with or without slashes around it.
 ///
+/// # Errors
 /// If S3 or its tools cannot address keys below it.
 pub fn prefix(text: &str) -> Result<Prefix, String> {
     let inner = text.trim_matches('/');
@@ -124,6 +132,7 @@ pub fn prefix(text: &str) -> Result<Prefix, String> {
 
 /// Parses a region's name. The SDK panics on one that an HTTP header cannot hold.
 ///
+/// # Errors
 /// If it is not a name.
 pub fn region(text: &str) -> Result<String, String> {
     if text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/') {
@@ -135,6 +144,7 @@ pub fn region(text: &str) -> Result<String, String> {
 
 /// Parses an endpoint's URL.
 ///
+/// # Errors
 /// If it is not a plain `http` or `https` URL of a server.
 pub fn endpoint(text: &str) -> Result<Endpoint, String> {
     // The error does not repeat the URL, which may contain a password.
@@ -163,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_durations_read_as_people_write_them() {
+    fn parses_sizes_and_durations() {
         let (least, most) = (ByteSize::mib(5), ByteSize::gib(5));
         assert_eq!(size("16MiB", least, most), Ok(16 << 20));
         assert_eq!(size("5 GiB", least, most), Ok(5 << 30));
@@ -178,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_has_its_slashes_set_right() {
+    fn normalises_slashes_of_a_prefix() {
         assert_eq!(prefix("/backup/"), Ok(Prefix::new("backup")));
         for wrong in ["a//b", "../a", "a/./b", "a\nb", "s3://b/a", "/s3:b/a"] {
             assert!(prefix(wrong).is_err(), "{wrong}");
@@ -186,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_with_user_information_is_refused_without_showing_it() {
+    fn refuses_user_information_in_an_endpoint_without_showing_it() {
         let why = endpoint("https://user:sentinel@host").expect_err("refused");
         assert!(!why.contains("sentinel"));
         for wrong in [

@@ -114,6 +114,7 @@ impl<'a> Resolver<'a> {
 
     /// The value's text; `None` if it is unset.
     ///
+    /// # Errors
     /// If it is set but cannot be read; the problem is reported.
     pub fn given(&mut self, setting: &Setting) -> Result<Option<String>, Reported> {
         let value = self.find(setting).map_err(|why| {
@@ -162,6 +163,7 @@ impl<'a> Resolver<'a> {
 
     /// The values that are used, or every problem.
     ///
+    /// # Errors
     /// The problems, if there are any.
     pub fn finish(self) -> Result<Effective, Problems> {
         if self.problems.is_empty() { Ok(self.effective) } else { Err(self.problems) }
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_wins_over_the_environment_and_an_empty_variable_is_unset() {
+    fn flag_takes_precedence_and_empty_variable_is_unset() {
         let flags = Flags::from([("S3_BUCKET", "from-flag".to_owned())]);
         let variables = environment(&[("S3_BUCKET", "from-environment"), ("S3_PATH", "")]);
         let mut resolver = Resolver::new(&flags, &variables);
@@ -259,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_and_its_file_together_are_refused_even_under_a_flag() {
+    fn refuses_a_variable_together_with_its_file() {
         let flags = Flags::from([("S3_BUCKET", "from-flag".to_owned())]);
         let variables = environment(&[("S3_BUCKET", "a"), ("S3_BUCKET_FILE", "/b")]);
         let mut resolver = Resolver::new(&flags, &variables);
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_exit_code_wins_and_every_culprit_is_named() {
+    fn reports_every_problem_with_the_lowest_exit_code() {
         let flags = Flags::new();
         let variables = environment(&[("S3_URL_FILE", "/does/not/exist")]);
         let mut resolver = Resolver::new(&flags, &variables);
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_break_at_the_end_goes_in_the_environment_and_in_files() {
+    fn removes_trailing_line_breaks_of_variables_and_files() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("secret");
         for given in ["secret\n", "secret\r\n", "secret\n\n"] {
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_known_to_the_redactor() {
+    fn redactor_hides_refused_values() {
         let (flags, variables) = (Flags::new(), environment(&[("S3_SECRET_KEY", "'secret'\n")]));
         let mut resolver = Resolver::new(&flags, &variables);
         assert_eq!(resolver.text(&table::S3_SECRET_KEY), None);
@@ -313,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_in_the_place_of_its_path_is_not_shown() {
+    fn hides_a_secret_given_instead_of_its_path() {
         for (setting, value) in [
             (&table::POSTGRES_CONNECTION_STRING, "postgresql://u:sentinel@h/d"),
             (&table::POSTGRES_CONNECTION_STRING, "host=h password=sentinel"),
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_is_one_line_whatever_the_value_holds() {
+    fn escapes_control_characters_in_problems() {
         let mut problems = Problems::default();
         problems.push(ExitCode::InvalidSetting, "`a\nERROR b\u{1b}[0m` is wrong".to_owned());
         assert_eq!(problems.to_string(), "`a\\nERROR b\\u{1b}[0m` is wrong");

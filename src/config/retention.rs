@@ -44,6 +44,7 @@ pub(super) fn calendar_rules() -> impl Iterator<Item = &'static table::Setting> 
 
 /// Resolves the settings of `prune`.
 ///
+/// # Errors
 /// Every problem at once; a missing rule is one.
 pub fn prune(flags: &Flags, environment: &Environment) -> Result<PruneConfig, Problems> {
     let mut resolver = Resolver::new(flags, environment);
@@ -56,7 +57,7 @@ pub fn prune(flags: &Flags, environment: &Environment) -> Result<PruneConfig, Pr
         let off =
             if off.is_empty() { String::new() } else { format!(" ({} is off: `0` turns a rule off)", off.join(", ")) };
         let names: Vec<&str> = RULES.iter().map(|rule| rule.variable).collect();
-        let text = format!("no rule says what to keep{off}: set one of {}", names.join(", "));
+        let text = format!("no retention rule is set{off}: set one of {}", names.join(", "));
         resolver.problem(ExitCode::MissingSetting, text);
     }
     let spool_dir = resolver.text(&table::BACKUP_SPOOL_DIR).map(PathBuf::from);
@@ -69,7 +70,7 @@ pub fn prune(flags: &Flags, environment: &Environment) -> Result<PruneConfig, Pr
 /// The time zone of the schedule and of the periods of retention.
 pub(super) fn zone(resolver: &mut Resolver<'_>) -> Tz {
     let zone = resolver.parse(&table::BACKUP_TIMEZONE, |text| {
-        Tz::from_str(text).map_err(|_| format!("`{text}` is no time zone such as `Europe/Berlin` or `UTC`"))
+        Tz::from_str(text).map_err(|_| format!("`{text}` is not a time zone such as `Europe/Berlin` or `UTC`"))
     });
     zone.unwrap_or_default()
 }

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_that_is_a_name_is_not_hidden_where_the_name_is_shown() {
+    fn shows_a_password_that_equals_a_name() {
         let of = |variables: &[(&str, &str)]| {
             let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
             Redactor::new(secrets(&Flags::new(), &variables.collect()))

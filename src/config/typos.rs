@@ -116,10 +116,9 @@ fn of_name(name: &str, is_set: impl Fn(&Setting) -> bool) -> Option<Warning> {
     {
         return None;
     }
-    let what = format!("{name} is set, but is no setting and has no effect");
+    let what = format!("{name} is set, but is not a setting and has no effect");
     if OF_ENCRYPTION.contains(&bare) {
-        let hint =
-            "this program does not encrypt, and what it stores is not encrypted by that: S3_SSE has the store do it";
+        let hint = "this program does not encrypt, so backups are not encrypted: S3_SSE makes the store encrypt them";
         return Some(Warning { what, hint: hint.to_owned() });
     }
     let theirs = foreign(bare).filter(|meant| is_own || !is_set(meant));
@@ -128,7 +127,7 @@ fn of_name(name: &str, is_set: impl Fn(&Setting) -> bool) -> Option<Warning> {
     match theirs.map(|meant| (meant, file)).or_else(nearly) {
         Some((meant, file)) => Some(Warning { what, hint: format!("is {}{file} meant?", meant.variable) }),
         None if is_own && upper == name => {
-            Some(Warning { what, hint: "unset it, or see `pg-s3-backup help COMMAND` for what is meant".to_owned() })
+            Some(Warning { what, hint: "unset it, or find the setting in `pg-s3-backup help COMMAND`".to_owned() })
         }
         None => None,
     }
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_nearly_a_setting_is_told_with_the_one_that_is_meant() {
+    fn suggests_the_setting_for_a_typo() {
         for (wrong, meant) in [
             ("BACKUP_RETENTION_DAY", "BACKUP_RETENTION_DAYS"),
             ("BACKUP_KEEP_WEEKY", "BACKUP_KEEP_WEEKLY"),
@@ -187,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_other_tools_call_a_setting_is_told_with_ours() {
+    fn suggests_the_setting_for_another_tools_name() {
         for (theirs, ours) in [
             ("S3_ENDPOINT", "S3_URL"),
             ("S3_ENDPOINT_URL", "S3_URL"),
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn who_thinks_that_backups_are_encrypted_is_told_that_they_are_not() {
+    fn warns_that_backups_are_not_encrypted() {
         for name in ["PASSPHRASE", "PASSPHRASE_FILE", "BACKUP_ENCRYPTION_KEY"] {
             let told = typos_of(&[name]);
             assert!(told.len() == 1 && told[0].contains("not encrypted"), "{name}: {told:?}");
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_that_begins_as_a_setting_is_told_without_a_guess() {
+    fn warns_of_unknown_names_with_our_prefix() {
         for name in ["S3_ANYTHING_ELSE", "BACKUP_NOTHING_OF_OURS", "BACKUP_NOTHING_OF_OURS_FILE"] {
             let told = typos_of(&[name]);
             assert!(told.len() == 1 && told[0].starts_with(name) && !told[0].contains("meant?"), "{told:?}");
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_and_what_other_programs_have_are_left_alone() {
+    fn ignores_settings_and_other_programs_variables() {
         let settings = SETTINGS.iter().map(|setting| setting.variable.to_owned());
         let files = SETTINGS.iter().map(|setting| format!("{}_FILE", setting.variable));
         let known: Vec<String> = settings.chain(files).collect();

@@ -36,7 +36,7 @@ pub fn warnings(command: CommandName, flags: &Flags, environment: &Environment) 
 fn of_endpoint(variable: &str) -> Warning {
     Warning {
         what: format!("{variable} is taken as the endpoint, because S3_URL is not set"),
-        hint: "set S3_URL, which nothing but this program reads".to_owned(),
+        hint: "set S3_URL, which only this program reads".to_owned(),
     }
 }
 
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_zone_that_nothing_follows_is_told_where_it_would_matter() {
+    fn warns_of_tz_without_backup_timezone() {
         let (zone, daily) = (("TZ", "America/Los_Angeles"), ("BACKUP_INTERVAL", "@daily"));
         let told = warned(CommandName::Daemon, &[zone, daily]);
         assert!(told.len() == 1 && told[0].contains("set BACKUP_TIMEZONE to America/Los_Angeles"), "{told:?}");
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_of_the_aws_sdk_is_told_where_it_is_in_force() {
+    fn warns_of_an_endpoint_of_the_aws_sdk_in_use() {
         let theirs = ("AWS_ENDPOINT_URL", "https://s3.example.com");
         let told = warned(CommandName::List, &[theirs]);
         assert!(told.len() == 1 && told[0].contains("AWS_ENDPOINT_URL") && told[0].contains("set S3_URL"), "{told:?}");

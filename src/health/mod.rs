@@ -42,6 +42,7 @@ pub struct Server {
 impl Server {
     /// Listens and starts serving. `:PORT` means all addresses of this host.
     ///
+    /// # Errors
     /// If it cannot listen on the address.
     pub async fn start(address: &str, heartbeat: Arc<Heartbeat>) -> io::Result<Self> {
         let listener = bind(address).await?;
@@ -65,6 +66,7 @@ impl Drop for Server {
 
 /// Listens at an address. `:PORT` means all addresses of this host.
 ///
+/// # Errors
 /// If it cannot listen there.
 pub async fn bind(address: &str) -> io::Result<TcpListener> {
     match address.strip_prefix(':') {

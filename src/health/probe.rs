@@ -35,7 +35,7 @@ pub enum NotAlive {
         patience: Duration,
     },
     /// The daemon reports that its scheduler loop is stuck.
-    #[error("the daemon at {address} says that its loop no longer turns: {body}")]
+    #[error("the daemon at {address} reports that its scheduler loop is stuck: {body}")]
     Stuck {
         /// `LISTEN`
         address: String,
@@ -43,7 +43,7 @@ pub enum NotAlive {
         body: String,
     },
     /// An answer that is not this daemon's.
-    #[error("what listens at {address} is no daemon of pg-s3-backup: set LISTEN to the daemon's address")]
+    #[error("{address} is not a daemon of pg-s3-backup: set LISTEN to the daemon's address")]
     UnexpectedService {
         /// `LISTEN`
         address: String,
@@ -52,6 +52,7 @@ pub enum NotAlive {
 
 /// Asks the daemon at this address (as in `LISTEN`), for at most this long.
 ///
+/// # Errors
 /// If it does not answer that it is alive.
 pub async fn ask(address: &str, patience: Duration) -> Result<(), NotAlive> {
     // One deadline for name resolution, connecting and the answer.
@@ -133,11 +134,11 @@ mod tests {
     }
 
     #[test]
-    fn only_the_daemons_own_words_count() {
+    fn accepts_only_answers_of_the_daemon() {
         let judged = |answer: &str| judge(":9187", answer.as_bytes()).err().map(|why| why.to_string());
         assert_eq!(judged("HTTP/1.1 200 OK\r\na: b\r\n\r\n{\"alive\":true,\"heartbeat_age_ms\":3}\n"), None);
         let stuck = judged("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"alive\":false}\n").expect("not alive");
-        assert!(stuck.ends_with("no longer turns: {\"alive\":false}"), "{stuck}");
+        assert!(stuck.ends_with("scheduler loop is stuck: {\"alive\":false}"), "{stuck}");
         for stranger in [
             "",
             "SSH-2.0-OpenSSH_9.2\r\n",
@@ -149,7 +150,7 @@ mod tests {
             "HTTP/1.1 20é OK\r\n\r\n{\"alive\":true}",
         ] {
             let why = judged(stranger).unwrap_or_else(|| panic!("taken for alive: {stranger}"));
-            assert!(why.contains("no daemon of pg-s3-backup"), "{stranger}: {why}");
+            assert!(why.contains("is not a daemon of pg-s3-backup"), "{stranger}: {why}");
         }
     }
 }

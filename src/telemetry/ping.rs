@@ -35,6 +35,7 @@ pub struct PingUrl {
 impl PingUrl {
     /// Reads a URL.
     ///
+    /// # Errors
     /// Why it is invalid; never with the URL.
     pub fn parse(text: &str) -> Result<Self, String> {
         // No example path here: if it equals the user's, the redactor would hide it.
@@ -72,6 +73,7 @@ impl PingUrl {
 
     /// Connects to its host without sending a ping. The text names only host and port.
     ///
+    /// # Errors
     /// Why the host is unreachable.
     pub async fn connect(&self, limit: Duration) -> Result<String, String> {
         let uri: Uri = self.base.expose_secret().parse().map_err(|_| "it is not a URL".to_owned())?;

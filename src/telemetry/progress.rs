@@ -113,7 +113,7 @@ async fn write_lines(progress: Arc<Progress>, estimate: u64) {
             database_bytes = estimate,
             bytes_per_second = dumped / seconds.max(1),
             elapsed_s = seconds,
-            "backup goes on"
+            "backup in progress"
         );
     }
 }

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_go_in_every_spelling() {
+    fn hides_secrets_in_every_escaped_form() {
         let redactor = Redactor::new(vec!["s3\"cr\\et".to_owned(), "abc".to_owned(), "s3\"cr\\et-longer".to_owned()]);
         assert_eq!(redactor.clean("a s3\"cr\\et b"), "a [hidden] b");
         assert_eq!(redactor.clean(r#"{"m":"s3\"cr\\et"}"#), r#"{"m":"[hidden]"}"#);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_learned_is_added() {
+    fn adds_learned_secrets() {
         let mut redactor = Redactor::new(vec!["first".to_owned()]);
         redactor.learn(Redactor::new(vec!["first".to_owned(), "first-and-second".to_owned()]));
         assert_eq!(redactor.clean("first first-and-second"), "[hidden] [hidden]");
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_json_stays_json() {
+    fn keeps_json_valid_when_hiding_secrets() {
         let redactor = Redactor::new(["true", "level", "12345"].map(str::to_owned).to_vec());
         let line = "{\"level\":\"INFO\",\"standby\":true,\"bytes\":1234567,\"error\":\"it is true\"}\n";
         let clean = redactor.clean_line(line);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_in_unknown_text_go() {
+    fn removes_credentials_from_unknown_text() {
         let text = "unexpected argument 'postgres://u:sentinel@h/d' found, password=sentinel";
         assert!(!without_credentials(text, []).contains("sentinel"));
         assert_eq!(without_credentials("see https://example.com/a now", []), "see https://example.com/a now");

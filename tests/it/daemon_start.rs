@@ -45,7 +45,7 @@ fn invalid_settings_end_the_start_with_their_exit_code() {
 /// Starts it, waits until it has looked, and says whether that was followed by a backup.
 fn catches_up(program: &Program) -> bool {
     let running = program.spawn();
-    wait_for(&running, "looked for backups", 1);
+    wait_for(&running, "destination listed", 1);
     let is_due = running.stderr_so_far().contains("is_due=true");
     if is_due {
         wait_for(&running, "reason=\"catch-up\"", 2);
@@ -91,7 +91,7 @@ fn credentials_that_may_not_list_do_not_catch_up_at_every_start() {
     let stage = Stage::new(FakeDump::new());
     let daemon = stage.daemon(YEARLY).env("S3_ACCESS_KEY", &s3().writeonly_access_key);
     let running = daemon.env("S3_SECRET_KEY", &s3().writeonly_secret_key).spawn();
-    wait_for(&running, "there is no catching up", 1);
+    wait_for(&running, "no catch-up", 1);
     stop(running, "TERM", 143);
     assert_eq!(stage.keys(), Vec::<String>::new());
 }

@@ -80,16 +80,16 @@ fn it_is_asked_with_the_daemons_environment_whatever_that_holds() {
 #[test]
 fn whoever_answers_anything_else_is_not_alive() {
     let page = "HTTP/1.1 503 Service Unavailable\r\n\r\n{\"alive\":false,\"heartbeat_age_ms\":31000}\n";
-    let stuck = ["its loop no longer turns", "\"heartbeat_age_ms\":31000"];
+    let stuck = ["its scheduler loop is stuck", "\"heartbeat_age_ms\":31000"];
     assert_one_line(&health(&answering(page)).run(), CHECK_FAILED, &stuck);
     for answer in ["", "SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 200 OK\r\n\r\nhello", "HTTP/1.1 404 Not Found\r\n\r\n{}"] {
         let outcome = health(&answering(answer)).run();
-        assert_one_line(&outcome, CHECK_FAILED, &["no daemon of pg-s3-backup", "LISTEN"]);
+        assert_one_line(&outcome, CHECK_FAILED, &["is not a daemon of pg-s3-backup", "LISTEN"]);
     }
 }
 
 #[test]
-fn a_silent_or_endless_answer_does_not_block_the_health_check() {
+fn silent_or_endless_answer_does_not_block_health() {
     let trickle = listener(|mut stream| {
         while stream.write_all(b" ").is_ok() {
             std::thread::sleep(Duration::from_millis(100));
@@ -97,7 +97,7 @@ fn a_silent_or_endless_answer_does_not_block_the_health_check() {
     });
     assert_one_line(&health(&trickle).run(), CHECK_FAILED, &["did not answer within 3s"]);
     let flood = listener(|mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {});
-    assert_one_line(&health(&flood).run(), CHECK_FAILED, &["no daemon of pg-s3-backup"]);
+    assert_one_line(&health(&flood).run(), CHECK_FAILED, &["is not a daemon of pg-s3-backup"]);
     let silent = listener(|stream| {
         std::thread::spawn(|| {
             std::thread::sleep(Duration::from_mins(5));
@@ -109,7 +109,7 @@ fn a_silent_or_endless_answer_does_not_block_the_health_check() {
 }
 
 #[test]
-fn an_unusable_address_is_reported_as_a_wrong_setting() {
+fn reports_an_invalid_address_as_a_setting() {
     assert_one_line(&Program::new().arg("health").run(), 1, &["LISTEN is not set"]);
     for wrong in ["9187", "127.0.0.1", "127.0.0.1:0", "http://127.0.0.1:9187"] {
         assert_one_line(&health(wrong).run(), 4, &["LISTEN: "]);

@@ -170,7 +170,7 @@ fn what_stands_in_the_destination_is_known_from_the_start() {
     let daemon = stage.daemon(YEARLY).args(["--listen", "127.0.0.1:0", "--catch-up=false"]);
     let running = daemon.spawn();
     let address = address(&running);
-    wait_for(&running, "looked for backups", 1);
+    wait_for(&running, "destination listed", 1);
     let health = status_with(&running, &address, 503).body;
     assert!(health.contains("no backup is known yet"), "{health}");
     let metrics = get(&address, "/metrics").body;

@@ -70,7 +70,8 @@ fn make_install_puts_everything_where_it_belongs() {
 /// The relative links of all pages below a directory that lead to no file.
 fn broken_links(top: &Path) -> Vec<String> {
     let mut broken = Vec::new();
-    for page in files_below(top).iter().filter(|page| page.ends_with(".md")) {
+    let is_page = |file: &&String| Path::new(file).extension().is_some_and(|extension| extension == "md");
+    for page in files_below(top).iter().filter(is_page) {
         let path = top.join(page);
         let text = std::fs::read_to_string(&path).expect("a page");
         let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);

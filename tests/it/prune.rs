@@ -349,7 +349,11 @@ fn names_all_invalid_settings() {
     for variable in variables {
         assert!(outcome.stderr.contains(variable), "{variable}: {}", outcome.stderr);
     }
-    assert!(!outcome.stderr.contains("no rule says"), "a wrong rule is not an absent one: {}", outcome.stderr);
+    assert!(
+        !outcome.stderr.contains("no retention rule is set"),
+        "a wrong rule is not an absent one: {}",
+        outcome.stderr
+    );
     let refused = prune_program("unused").args(["--keep-last=3", "--sweep-after=soon"]).run();
     refused.assert_code(64);
 }

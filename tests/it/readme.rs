@@ -120,7 +120,7 @@ fn with_shop(program: Program, shop: &OwnPostgres) -> Program {
 }
 
 #[test]
-fn every_block_is_known() {
+fn every_block_of_the_documents_has_a_test() {
     for (path, markers) in BLOCKS {
         let page = page(path);
         let found = blocks(&page);
@@ -173,7 +173,7 @@ fn as_cron(crontab: &Crontab, line: usize, replaced: &[(&str, &str)], more: &[(&
 }
 
 #[test]
-fn cron_backs_up_and_sends_mail_only_where_something_is_wrong() {
+fn cron_backs_up_and_mails_only_failures() {
     let (database, bucket) = (postgres().create_database("readme"), s3().create_bucket("readme"));
     let crontab = Crontab::parse(&block_after(INSTALLATION, "## cron"));
     let etc = tempfile::tempdir().expect("a directory");
@@ -198,7 +198,7 @@ fn cron_backs_up_and_sends_mail_only_where_something_is_wrong() {
 }
 
 #[test]
-fn cron_watches_with_a_key_that_may_only_read() {
+fn cron_monitors_with_a_read_only_key() {
     let (database, bucket) = (postgres().create_database("readme"), s3().create_bucket("readme"));
     let crontab = Crontab::parse(&block_after(CHECK, "## From another host"));
     assert_eq!(crontab.lines.len(), 2);
@@ -248,7 +248,7 @@ fn the_daemon_in_a_shell() {
     let text = text.replace("\npg-s3-backup daemon", "\nexec pg-s3-backup daemon");
     let program = with_s3(shell(&text)).env("S3_BUCKET", &bucket).env("POSTGRES_CONNECTION_STRING", database.uri());
     let mut running = program.spawn();
-    running.wait_for_stderr("the backup is there", Duration::from_mins(1));
+    running.wait_for_stderr("backup completed", Duration::from_mins(1));
     assert!(running.stderr_so_far().contains("0 2 * * * (Europe/Berlin)"), "{}", running.stderr_so_far());
     assert_eq!(get(&address, "/livez").status, 200);
     running.signal("TERM");
@@ -314,7 +314,7 @@ fn retention_is_shown_beforehand() {
 }
 
 #[test]
-fn the_policies_are_json_that_iam_can_read() {
+fn iam_policies_are_valid() {
     let policies = block_after_each_policy();
     let mut actions = Vec::new();
     for policy in &policies {
@@ -349,7 +349,7 @@ fn block_after_each_policy() -> Vec<String> {
 }
 
 #[test]
-fn the_cron_job_is_one_that_kubernetes_takes() {
+fn cron_job_is_valid_for_kubernetes() {
     installed("kubernetes-validate");
     let head = "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: backup}\nspec:\n".to_owned();
     let text = block_after(INSTALLATION, "## Kubernetes").lines().fold(head, |text, line| text + "  " + line + "\n");

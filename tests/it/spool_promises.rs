@@ -34,7 +34,7 @@ fn a_daemon_delivers_at_its_start_the_dump_of_a_killed_one() {
     assert_eq!((stage.kept().len(), stage.backups().len()), (1, 0));
 
     let running = daemon.clone().arg("--catch-up=false").spawn();
-    wait_for(&running, "the backup is there", 1);
+    wait_for(&running, "backup completed", 1);
     assert!(running.stderr_so_far().contains("the backup of an earlier run is delivered"));
     running.signal("TERM");
     running.wait().assert_code(143).assert_no_children_left();
@@ -47,7 +47,7 @@ fn a_daemon_delivers_at_its_start_the_dump_of_a_killed_one() {
 
     // With an empty spool it waits for its schedule.
     let running = daemon.arg("--catch-up=false").spawn();
-    wait_for(&running, "looked for backups", 1);
+    wait_for(&running, "destination listed", 1);
     running.signal("TERM");
     let outcome = running.wait();
     assert!(!outcome.stderr.contains("waits in the spool"), "{}", outcome.stderr);

@@ -18,14 +18,14 @@ fn lines(outcome: &Outcome) -> Vec<String> {
 }
 
 #[test]
-fn a_backup_is_two_lines_and_a_warning_has_its_hint_below() {
+fn prints_a_backup_as_two_lines_and_hints_below_warnings() {
     let database = postgres().create_database("person");
     let bucket = s3().create_bucket("person");
     let program = backup_program(&database, &bucket).env("S3_PATH", "app").env("BACKUP_RETENTION_DAY", "7");
     let shown = at_terminal(&program, "backup --no-progress").run();
     let shown = lines(shown.assert_code(0));
     let [warning, hint, first, last] = shown.as_slice() else { panic!("{shown:#?}") };
-    assert_eq!(warning, "warning: BACKUP_RETENTION_DAY is set, but is no setting and has no effect");
+    assert_eq!(warning, "warning: BACKUP_RETENTION_DAY is set, but is not a setting and has no effect");
     assert_eq!(hint, "   -> is BACKUP_RETENTION_DAYS meant?");
     let server = postgres();
     assert_eq!(*first, format!("backing up {} at {} to s3://{bucket}/app", database.name, server.addr()));
@@ -47,7 +47,7 @@ fn a_backup_is_two_lines_and_a_warning_has_its_hint_below() {
 }
 
 #[test]
-fn an_error_is_one_line_that_ends_with_what_to_do() {
+fn prints_an_error_as_one_line_with_its_fix() {
     let program = list_program("no-such-bucket");
     let shown = lines(at_terminal(&program, "list").run().assert_code(3));
     let [error] = shown.as_slice() else { panic!("{shown:#?}") };
@@ -66,7 +66,7 @@ fn skeleton(line: &str, names: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn the_session_in_the_readme_is_what_the_program_prints() {
+fn readme_session_matches_the_output() {
     let readme = std::fs::read_to_string(repository_file("README.md")).expect("README.md");
     let (_, session) = readme.split_once("```console\n").expect("a session");
     let (session, _) = session.split_once("\n```").expect("its end");

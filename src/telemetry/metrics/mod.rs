@@ -106,11 +106,10 @@ pub const IN_PROGRESS: Metric = gauge("pg_s3_backup_run_in_progress", "1 while t
 pub const NEXT_RUN: Metric =
     gauge("pg_s3_backup_next_run_timestamp_seconds", "When the daemon takes its next backup, in Unix time");
 /// The number of stored backups.
-pub const STORED: Metric =
-    gauge("pg_s3_backup_stored_backups", "Backups in the destination when it was last looked at");
+pub const STORED: Metric = gauge("pg_s3_backup_stored_backups", "Backups in the destination at the last listing");
 /// Their bytes.
 pub const STORED_BYTES: Metric =
-    gauge("pg_s3_backup_stored_bytes", "Stored bytes of all backups in the destination when it was last looked at");
+    gauge("pg_s3_backup_stored_bytes", "Stored bytes of all backups in the destination at the last listing");
 /// The number of backups that retention deleted.
 pub const DELETED: Metric =
     counter("pg_s3_backup_retention_deleted_backups_total", "Backups that retention deleted after a backup");
@@ -125,7 +124,7 @@ pub const RETENTION_BLOCKED: Metric =
 /// Whether retention failed.
 pub const RETENTION_FAILED: Metric = gauge(
     "pg_s3_backup_retention_failed",
-    "1 where the last retention could not delete all that the rules say, else 0",
+    "1 if the last retention could not delete everything that the rules say, else 0",
 );
 /// Every metric, in the order of the text.
 pub const METRICS: &[&Metric] = &[

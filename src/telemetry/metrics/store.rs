@@ -74,6 +74,7 @@ struct State {
 impl MetricsStore {
     /// Checks that the file can be written, without changing it.
     ///
+    /// # Errors
     /// Why it cannot be written.
     pub fn try_to_write(path: &Path) -> io::Result<()> {
         let file = path.to_owned();

@@ -125,7 +125,7 @@ fn reports_complete_dump_that_differs_from_its_manifest() {
     let original = manifest(&bucket, &key);
     for (word, place, value) in [
         ("CRC-32", "/dump_crc32", Value::from("00000000")),
-        ("were dumped", "/dump_bytes", 7.into()),
+        ("the unpacked dump has", "/dump_bytes", 7.into()),
         ("public.t differs", "/tables/0/rows", 4999.into()),
     ] {
         adapt_manifest(&bucket, &key, &object, |manifest| *manifest.pointer_mut(place).expect("the field") = value);
@@ -253,7 +253,7 @@ fn reads_several_ranges_at_once_and_keeps_their_order_when_one_is_slow() {
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(Some(seen().len()), most(&seen()));
     stage.proxy.release();
-    Checked::from(running.wait()).assert(&[], &[]).says("checksum", &["with the sha256"]);
+    Checked::from(running.wait()).assert(&[], &[]).says("checksum", &["with the uploaded sha256"]);
     let mut ranges: Vec<usize> = seen().iter().map(first_byte).collect();
     ranges.sort_unstable();
     assert!(ranges.into_iter().eq((0..15).map(|number| number * RANGE)), "each once: {:#?}", seen());

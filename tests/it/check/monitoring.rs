@@ -33,7 +33,7 @@ fn an_address_that_is_taken_warns_and_one_that_cannot_be_fails() {
     let check = |address: &str| Checked::of(&check_program(&database, &bucket).env("LISTEN", address));
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
-    check(&address).assert(&[], &["listen"]).says("listen", &["something listens on", "pg-s3-backup health"]);
+    check(&address).assert(&[], &["listen"]).says("listen", &[" is in use", "pg-s3-backup health"]);
     drop(taken);
     check(&address).assert(&[], &[]).says("listen", &["a daemon can listen"]);
     check("192.0.2.1:9187").assert(&["listen"], &[]).says("listen", &["an address of this host"]);

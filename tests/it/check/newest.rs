@@ -23,7 +23,7 @@ fn with_one(age: TimeDelta) -> String {
 }
 
 #[test]
-fn a_monitoring_host_needs_neither_postgresql_nor_a_key_that_writes() {
+fn bucket_only_needs_neither_postgresql_nor_a_writing_key() {
     let database = postgres().create_database("monitored");
     let (bucket, key) = backed_up(&database);
     let keys = s3().keys(&bucket, "");
@@ -54,7 +54,7 @@ fn a_monitoring_host_needs_neither_postgresql_nor_a_key_that_writes() {
 }
 
 #[test]
-fn no_backup_at_all_fails() {
+fn fails_without_a_backup() {
     let bucket = s3().create_bucket("none");
     for key in ["app2", "app/x", "app_test"] {
         put(&bucket, &format!("{key}/{}", aged(TimeDelta::hours(1))), b"another's");
@@ -100,13 +100,13 @@ fn reports_backup_from_the_future() {
     Checked::of(&bucket_check(&soon)).assert(&[], &["freshness", "manifest"]).says("freshness", &["in the future"]);
     let late = with_one(-TimeDelta::hours(2));
     let checked = Checked::of(&bucket_check(&late).args(["--max-age", "none"]));
-    checked.assert(&["freshness"], &[]).says("freshness", &["lies in the future, and no other backup"]);
+    checked.assert(&["freshness"], &[]).says("freshness", &["is in the future, and there is no other backup"]);
     // It says nothing of how fresh backups are, and is not what is looked at.
     put(&late, &aged(TimeDelta::hours(1)), &[b'x'; 1000]);
     let checked = Checked::of(&bucket_check(&late));
     checked
         .assert(&[], &["freshness", "manifest"])
-        .says("freshness", &["is 1h old", "lies in the future, is not counted"]);
+        .says("freshness", &["is 1h old", "is in the future, does not count"]);
     let old = with_one(TimeDelta::hours(27));
     put(&old, FUTURE, &[b'x'; 1000]);
     Checked::of(&bucket_check(&old)).assert(&["freshness"], &["manifest"]).says("freshness", &["1day 3h old"]);
@@ -118,7 +118,7 @@ fn a_backup_that_cannot_hold_a_dump_fails() {
         let bucket = with_one(TimeDelta::hours(5));
         put(&bucket, &aged(TimeDelta::hours(1)), body);
         let checked = Checked::of(&bucket_check(&bucket));
-        checked.assert(&["size"], &["manifest"]).says("size", &["cannot hold a dump"]);
+        checked.assert(&["size"], &["manifest"]).says("size", &["is too small for a dump"]);
     }
 }
 

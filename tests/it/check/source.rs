@@ -131,7 +131,7 @@ fn lists_changed_settings_without_secrets() {
 }
 
 #[test]
-fn the_json_is_what_the_documents_say() {
+fn json_matches_the_documented_form() {
     let database = shop();
     let (bucket, key) = backed_up(&database);
     let checked = Checked::of(&check_program(&database, &bucket).arg("--deep"));
@@ -188,14 +188,14 @@ fn prints_one_line_for_each_check_and_one_for_each_hint() {
     assert!(settings.iter().any(|line| line.trim() == format!("S3_BUCKET={bucket}")), "{text}");
     assert_eq!(lines.len(), ALL.len() + 2, "{text}");
     assert!(lines[0].starts_with("ok    settings        backups are at s3://"), "{text}");
-    assert!(lines[16].starts_with("fail  size            ") && lines[17].contains("-> look whether"), "{text}");
+    assert!(lines[16].starts_with("fail  size            ") && lines[17].contains("-> check whether"), "{text}");
     let errors: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains(" ERROR ")).collect();
     assert_eq!(errors.len(), 1, "{}", outcome.stderr);
     assert!(errors[0].contains("1 of 17 checks failed: size") && errors[0].contains("exit_code=14"), "{}", errors[0]);
 }
 
 #[test]
-fn settings_that_cannot_be_used_are_the_first_line_and_keep_their_exit_code() {
+fn invalid_settings_come_first_and_keep_their_exit_code() {
     let database = shop();
     let bucket = s3().create_bucket("settings");
     let program = check_program(&database, &bucket);

@@ -53,7 +53,7 @@ impl Stage {
 }
 
 #[test]
-fn a_wrong_bucket_or_key_is_named_once_and_does_not_hide_the_state_of_postgresql() {
+fn reports_a_wrong_bucket_or_key_once_and_skips_other_s3_checks() {
     let database = postgres().create_database("wrong");
     let (bucket, _) = backed_up(&database);
     for (variable, value, reason) in [
@@ -71,7 +71,7 @@ fn a_wrong_bucket_or_key_is_named_once_and_does_not_hide_the_state_of_postgresql
 }
 
 #[test]
-fn an_s3_that_is_not_there_ends_within_its_own_short_budget() {
+fn unavailable_s3_fails_within_the_short_budget() {
     let database = postgres().create_database("dead");
     let program = check_program(&database, "bucket").env("S3_URL", "http://127.0.0.1:9");
     let checked = Checked::of(&program.env("BACKUP_MAX_UPLOAD_OUTAGE", "1s"));
@@ -80,7 +80,7 @@ fn an_s3_that_is_not_there_ends_within_its_own_short_budget() {
 }
 
 #[test]
-fn a_key_that_may_only_read_fails_where_a_backup_writes() {
+fn read_only_key_fails_the_write_checks() {
     let database = postgres().create_database("read_only");
     let (bucket, _) = backed_up(&database);
     let keys = s3().keys(&bucket, "");
@@ -96,7 +96,7 @@ fn a_key_that_may_only_read_fails_where_a_backup_writes() {
 }
 
 #[test]
-fn a_write_only_key_is_enough_and_learns_what_it_cannot_see() {
+fn write_only_key_passes_with_warnings() {
     let database = postgres().create_database("write_only");
     let (bucket, _) = backed_up(&database);
     let keys = s3().keys(&bucket, "");
@@ -110,7 +110,7 @@ fn a_write_only_key_is_enough_and_learns_what_it_cannot_see() {
 }
 
 #[test]
-fn what_may_not_be_deleted_is_not_put() {
+fn writes_no_object_that_it_cannot_delete() {
     let stage = Stage::with(S3Verb::DeleteObject, Fault::access_denied());
     let checked = Checked::of(&stage.program());
     checked.assert(&[], &["s3_delete"]).says("s3_delete", &["AccessDenied", "no probe object was put"]);
@@ -120,7 +120,7 @@ fn what_may_not_be_deleted_is_not_put() {
 }
 
 #[test]
-fn whatever_is_denied_of_a_write_fails_and_of_a_read_only_warns() {
+fn denied_writes_fail_and_denied_reads_warn() {
     for (verb, failed, warned) in [
         (S3Verb::PutObject, vec!["s3_put"], vec![]),
         (S3Verb::CreateMultipartUpload, vec!["s3_multipart"], vec![]),
@@ -138,10 +138,10 @@ fn whatever_is_denied_of_a_write_fails_and_of_a_read_only_warns() {
 }
 
 #[test]
-fn a_store_that_does_not_give_back_what_it_took_fails() {
+fn fails_if_the_store_returns_other_content() {
     let nothing = Fault::Reply { status: 200, headers: vec![], body: b"else".to_vec(), when: When::Before };
     let stage = Stage::with(S3Verb::GetObject, nothing);
-    Checked::of(&stage.program()).assert(&["s3_get"], &[]).says("s3_get", &["does not give what was just written"]);
+    Checked::of(&stage.program()).assert(&["s3_get"], &[]).says("s3_get", &["does not return what was just written"]);
     stage.assert_untouched();
 }
 
@@ -162,7 +162,7 @@ fn reports_clock_skew_and_fails_when_s3_would_refuse() {
 }
 
 #[test]
-fn silence_of_one_verb_is_bounded_hides_no_other_and_leaves_nothing() {
+fn silent_request_times_out_without_hiding_other_checks() {
     let cases = vec![
         (S3Verb::DeleteObject, "s3_delete"),
         (S3Verb::PutObject, "s3_put"),
@@ -183,7 +183,7 @@ fn silence_of_one_verb_is_bounded_hides_no_other_and_leaves_nothing() {
 }
 
 #[test]
-fn an_outage_that_passes_fails_nothing() {
+fn survives_a_short_outage() {
     let stage = Stage::new();
     stage.proxy.rule(Rule::any(Calls::EveryNth(3), Fault::slow_down()));
     Checked::of(&stage.program()).assert(&[], &[]);
@@ -191,7 +191,7 @@ fn an_outage_that_passes_fails_nothing() {
 }
 
 #[test]
-fn a_signal_in_the_middle_of_a_write_leaves_nothing() {
+fn signal_during_a_write_leaves_nothing() {
     for verb in WRITES {
         let stage = Stage::with(verb, Fault::Stall { at: StallAt::BeforeAnswer });
         let running = stage.program().env("S3_REQUEST_TIMEOUT", "60s").env("BACKUP_MAX_UPLOAD_OUTAGE", "60s").spawn();
@@ -207,7 +207,7 @@ fn a_signal_in_the_middle_of_a_write_leaves_nothing() {
 }
 
 #[test]
-fn a_signal_during_the_schema_dump_ends_it() {
+fn signal_ends_the_schema_dump() {
     use crate::support::fake_pg_dump::{End, FakeDump};
     let stage = Stage::new();
     let dump = FakeDump::new().end(End::Hang).install();
@@ -223,7 +223,7 @@ fn a_signal_during_the_schema_dump_ends_it() {
 }
 
 #[test]
-fn no_secret_is_shown_whatever_is_wrong() {
+fn shows_no_secret_in_any_failure() {
     let database = postgres().create_database("hidden");
     let (bucket, _) = backed_up(&database);
     let sentinel = "zq7Kx9jR+/Wv3pLtHd";

@@ -120,7 +120,7 @@ fn up_and_down(project: &Project, bucket: &str, database: &Database) -> Outcome 
     // This machine's own network has one port 9187 for all.
     let daemon = container(&resolved, "postgres-backup").env("LISTEN", &format!(":{}", own_port()));
     let running = daemon.program(&[]).spawn();
-    eventually(|| running.stderr_so_far().contains("the backup is there"), || running.stderr_so_far());
+    eventually(|| running.stderr_so_far().contains("backup completed"), || running.stderr_so_far());
     podman().args(["healthcheck", "run", daemon.name()]).run().assert_code(0);
     podman().args(["stop", daemon.name()]).run().assert_code(0);
     let outcome = running.wait();

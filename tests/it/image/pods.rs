@@ -91,7 +91,7 @@ fn the_daemons_pod_spools_to_its_volume_and_stops() {
     // Its port may be taken on this machine.
     let container = container(&node).env("LISTEN", "127.0.0.1:0");
     let mut running = container.program(&node.arguments()).spawn();
-    running.wait_for_stderr("the backup is there", SOON);
+    running.wait_for_stderr("backup completed", SOON);
     let grace = node.pod()["terminationGracePeriodSeconds"].as_u64().expect("a time");
     podman().args(["stop", &format!("--time={grace}"), container.name()]).run().assert_code(0);
     running.wait().assert_code(143);

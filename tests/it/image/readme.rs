@@ -68,7 +68,7 @@ fn docker_run_as_printed_backs_up_and_stops_in_order() {
     outcome.assert_code(0);
     assert!(outcome.stdout_text().starts_with("build -t pg-s3-backup .\n"), "{}", outcome.stdout_text());
     let log = || podman().args(["logs", container.0]).run().stderr;
-    eventually(|| log().contains("the backup is there"), log);
+    eventually(|| log().contains("backup completed"), log);
     podman().args(["healthcheck", "run", container.0]).run().assert_code(0);
     podman().args(["stop", container.0]).run().assert_code(0);
     let state = podman().args(["inspect", "--format={{.State.Status}} {{.State.ExitCode}}", container.0]).run();

@@ -156,7 +156,7 @@ fn the_daemon_answers_its_probes_catches_up_and_stops() {
         let path = text(&node.container()[probe]["httpGet"]["path"]).to_owned();
         eventually(|| get(address, &path).status == 200, || running.stderr_so_far());
     }
-    wait_for(&running, "the backup is there", 1);
+    wait_for(&running, "backup completed", 1);
     stop(running, "TERM", 143);
     only_backup(&bucket);
 }
@@ -172,7 +172,7 @@ fn the_daemon_spools_to_its_volume() {
     let claim = Manifests::of("overlays/daemon-prometheus").the("PersistentVolumeClaim")["metadata"]["name"].clone();
     assert_eq!(volumes.collect::<Vec<_>>(), [text(&claim)]);
     let running = program.spawn();
-    wait_for(&running, "the backup is there", 1);
+    wait_for(&running, "backup completed", 1);
     stop(running, "TERM", 143);
     only_backup(&bucket);
     assert!(fs::read_dir(&spool.source).expect("the spool").next().is_some(), "nothing was spooled");
