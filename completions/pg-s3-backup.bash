@@ -647,7 +647,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__delete)
-            opts="-h --force --dry-run --json --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --log-level --log-format --help"
+            opts="-h --force --dry-run --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --json --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1064,7 +1064,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__restore)
-            opts="-h --at --output --raw --ignore-manifest --dry-run --json --no-progress --create-db --replace --keep-failed --no-owner --no-privileges --no-tablespaces --no-comments --exclude-table-data --create-roles --globals --no-database-settings --search-path --no-analyze --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --pg-dump-path --to --timezone --log-level --log-format --help latest"
+            opts="-h --at --ignore-manifest --dry-run --pg-dump-path --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --output --raw --create-db --replace --keep-failed --no-owner --no-privileges --no-tablespaces --no-comments --exclude-table-data --create-roles --globals --no-database-settings --search-path --no-analyze --to --timezone --json --no-progress --log-level --log-format --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1075,6 +1075,39 @@ _pg__s3__backup() {
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
+                    return 0
+                    ;;
+                --pg-dump-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --s3-bucket)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --s3-path)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --s3-url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --s3-region)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --s3-force-path-style)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --output)
@@ -1111,39 +1144,6 @@ _pg__s3__backup() {
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
-                    return 0
-                    ;;
-                --s3-bucket)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --s3-path)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --s3-url)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --s3-region)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --s3-force-path-style)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --pg-dump-path)
-                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --to)

@@ -33,6 +33,8 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "check" -d
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "daemon" -d 'Take backups on a schedule until stopped'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "health" -d 'Ask the daemon on this host whether it is alive, for a container\'s health check'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "prune" -d 'Delete the backups that no retention rule keeps, and abort abandoned uploads'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "restore" -d 'Restore a backup into a database, a file or stdout; verified, or not at all'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "delete" -d 'Delete named backups with their sidecars; not the newest valid one'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l pg-dump-path -d 'Path of the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
@@ -47,7 +49,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l thr
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l upload-concurrency -d 'Parts in flight at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l spool-dir -d 'Directory that buffers parts on disk [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l timezone -d 'IANA time zone of schedule and retention [env: BACKUP_TIMEZONE]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l timezone -d 'IANA time zone of schedule [env: BACKUP_TIMEZONE]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-hourly -d 'Keep the last N hourly backups [env: BACKUP_KEEP_HOURLY]' -r -f
@@ -105,7 +107,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l inte
 @weekly\t''
 @monthly\t''
 @yearly\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l timezone -d 'IANA time zone of schedule and retention [env: BACKUP_TIMEZONE]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l timezone -d 'IANA time zone of schedule [env: BACKUP_TIMEZONE]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-age -d 'Fail if the latest backup is older, such as `26h` or `8d`' -r -f -a "none\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-size -d 'Fail if the latest backup is smaller, such as `100MiB`' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-shrink -d 'Fail if it shrank by more than this' -r -f -a "none\t''"
@@ -151,7 +153,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l int
 @weekly\t''
 @monthly\t''
 @yearly\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l timezone -d 'IANA time zone of schedule and retention [env: BACKUP_TIMEZONE]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l timezone -d 'IANA time zone of schedule [env: BACKUP_TIMEZONE]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-hourly -d 'Keep the last N hourly backups [env: BACKUP_KEEP_HOURLY]' -r -f
@@ -191,7 +193,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l spool-dir -d 'Directory that buffers parts on disk [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l timezone -d 'IANA time zone of schedule and retention [env: BACKUP_TIMEZONE]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l timezone -d 'IANA time zone of schedule [env: BACKUP_TIMEZONE]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l sweep-after -d 'Abort this tool\'s uploads that were started, and last written to, longer ago than this' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
@@ -213,11 +215,69 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l dry-
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l force -d 'Delete even if a safety check fails'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -s h -l help -d 'Print this help; `--help` describes every setting'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "completions" -d 'Print a shell\'s completion script'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "backup" -d 'Take one backup: dump, compress, upload, verify, commit'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "list" -d 'List the backups, newest first'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "check" -d 'Verify configuration, connectivity and the latest backup'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "daemon" -d 'Take backups on a schedule until stopped'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "health" -d 'Ask the daemon on this host whether it is alive, for a container\'s health check'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "prune" -d 'Delete the backups that no retention rule keeps, and abort abandoned uploads'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l at -d 'Restore the newest backup that was started at or before this time: RFC 3339, or local in `BACKUP_TIMEZONE`' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l pg-dump-path -d 'Path of the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
+false\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l output -d 'Write the plain dump to this file, or with `-` to stdout' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l create-db -d 'Make this database; it appears when it is complete' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l exclude-table-data -d 'Leave out the rows of tables that match: `schema.table`, with `*` and `?`' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l search-path -d 'Give functions of the dump this search_path; they run whatever stands in its schemas' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l to -d 'The database to restore into [env: RESTORE_CONNECTION_STRING]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l timezone -d 'IANA time zone of schedule [env: BACKUP_TIMEZONE]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l log-level -d 'Least severe messages to log [env: LOG_LEVEL]' -r -f -a "error\t''
+warn\t''
+warning\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l log-format -d 'Format of the log [env: LOG_FORMAT]' -r -f -a "text\t''
+json\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l ignore-manifest -d 'Judge the backup as one without a manifest: by itself alone'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l dry-run -d 'Restore nothing; see whether it could be done'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l raw -d 'Write the bytes as they are stored: to a file or stdout'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l replace -d 'Where that database exists, rename it and put the new one into its place'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l keep-failed -d 'Keep a database that could not be filled, under its scratch name'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-owner -d 'Leave owners out: the connecting role owns everything'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-privileges -d 'Leave grants out'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-tablespaces -d 'Leave tablespaces out'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-comments -d 'Leave comments out'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l create-roles -d 'Make missing roles, without login'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l globals -d 'Make missing roles and their memberships as the globals have them'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-database-settings -d 'Leave out owner, grants and settings of the database itself'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-analyze -d 'Gather no statistics afterwards'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l json -d 'Print the result as one JSON object on stdout'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-progress -d 'Draw no progress bar; log progress every 30 s instead'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -s h -l help -d 'Print this help; `--help` describes every setting'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
+false\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l log-level -d 'Least severe messages to log [env: LOG_LEVEL]' -r -f -a "error\t''
+warn\t''
+warning\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l log-format -d 'Format of the log [env: LOG_FORMAT]' -r -f -a "text\t''
+json\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l force -d 'Delete the newest valid backup, too'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l dry-run -d 'Delete nothing; print what would be deleted'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l json -d 'Print the result as one JSON object on stdout'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -s h -l help -d 'Print this help; `--help` describes every setting'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "completions" -d 'Print a shell\'s completion script'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "backup" -d 'Take one backup: dump, compress, upload, verify, commit'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "list" -d 'List the backups, newest first'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "check" -d 'Verify configuration, connectivity and the latest backup'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "daemon" -d 'Take backups on a schedule until stopped'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "health" -d 'Ask the daemon on this host whether it is alive, for a container\'s health check'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "prune" -d 'Delete the backups that no retention rule keeps, and abort abandoned uploads'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "restore" -d 'Restore a backup into a database, a file or stdout; verified, or not at all'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "delete" -d 'Delete named backups with their sidecars; not the newest valid one'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -188,7 +188,7 @@ pub struct DeleteArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Print the result as one JSON object on stdout
-    #[arg(long)]
+    #[arg(long, help_heading = Group::Output.heading())]
     pub json: bool,
 }
 

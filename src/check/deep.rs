@@ -30,7 +30,7 @@ pub(super) async fn read(
     results.add(CheckName::Checksum, outcome(judge_object(&contents, manifest)));
     match contents.verify_gzip() {
         Ok(dump) => {
-            results.add(CheckName::Gzip, Outcome::ok("one complete gzip member, and nothing after it"));
+            results.add(CheckName::Gzip, Outcome::ok("one complete gzip stream"));
             results.add(CheckName::DumpIntegrity, outcome(judge_dump(dump, manifest)));
         }
         Err(mismatch) => results.add(CheckName::Gzip, outcome(Err(mismatch))),

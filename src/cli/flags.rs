@@ -15,6 +15,7 @@ use super::Cli;
 /// The settings that most users set, the most used first. Help texts begin with the first [`MOST_SHOWN`] that a command uses.
 const MOST_USED: &[&Setting] = &[
     &table::POSTGRES_CONNECTION_STRING,
+    &table::RESTORE_CONNECTION_STRING,
     &table::S3_BUCKET,
     &table::S3_PATH,
     &table::S3_URL,
@@ -60,6 +61,7 @@ fn with_settings(command: &Command, name: CommandName) -> Command {
         .help_template(TEMPLATE)
         .before_help(most_used_help(name))
         .args(args)
+        .groups(command.get_groups().cloned())
         .after_help(short_environment_help(name))
         .after_long_help(environment_help(name) + &examples_help(name))
 }

@@ -7,6 +7,7 @@ use clap::builder::TypedValueParser as _;
 
 use super::flags::Suggested;
 use super::values::BackupRef;
+use crate::config::table::Group;
 
 /// Flags of `restore` that are not settings.
 #[derive(Debug, clap::Args)]
@@ -19,10 +20,10 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "TIME", conflicts_with = "name", value_hint = ValueHint::Other)]
     pub at: Option<String>,
     /// Write the plain dump to this file, or with `-` to stdout
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["RESTORE_CONNECTION_STRING", "IntoDatabase"], value_hint = ValueHint::FilePath)]
+    #[arg(long, help_heading = Group::Target.heading(), value_name = "FILE", conflicts_with_all = ["RESTORE_CONNECTION_STRING", "IntoDatabase"], value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
     /// Write the bytes as they are stored: to a file or stdout
-    #[arg(long, conflicts_with_all = ["RESTORE_CONNECTION_STRING", "IntoDatabase"])]
+    #[arg(long, help_heading = Group::Target.heading(), conflicts_with_all = ["RESTORE_CONNECTION_STRING", "IntoDatabase"])]
     pub raw: bool,
     /// Judge the backup as one without a manifest: by itself alone
     #[arg(long)]
@@ -31,10 +32,10 @@ pub struct RestoreArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Print the result as one JSON object on stdout
-    #[arg(long)]
+    #[arg(long, help_heading = Group::Output.heading())]
     pub json: bool,
     /// Draw no progress bar; log progress every 30 s instead
-    #[arg(long)]
+    #[arg(long, help_heading = Group::Output.heading())]
     pub no_progress: bool,
     /// What a restore into a database is told.
     #[command(flatten)]
@@ -44,7 +45,7 @@ pub struct RestoreArgs {
 /// Flags of a restore into a database.
 #[derive(Debug, clap::Args)]
 #[group(id = "IntoDatabase", multiple = true)]
-#[command(next_help_heading = "Into a database")]
+#[command(next_help_heading = Group::Target.heading())]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct IntoDatabase {
     /// Make this database; it appears when it is complete

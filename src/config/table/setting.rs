@@ -37,9 +37,10 @@ pub enum Group {
 
 impl Group {
     /// The groups in the order of help texts.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Source,
         Self::Destination,
+        Self::Target,
         Self::Backup,
         Self::Schedule,
         Self::Checks,
