@@ -54,8 +54,8 @@ fn outcome(judged: Result<String, Mismatch>) -> Outcome {
 fn judge_object(contents: &Contents, manifest: Option<&Manifest>) -> Result<String, Mismatch> {
     let bytes = contents.verify_object(manifest)?;
     Ok(match manifest {
-        Some(_) => format!("{bytes} bytes with the sha256 of what was uploaded"),
-        None => format!("{bytes} bytes were read; without a manifest there is no checksum to compare with"),
+        Some(_) => format!("{bytes} bytes with the uploaded sha256"),
+        None => format!("{bytes} bytes read; without a manifest there is no checksum to compare with"),
     })
 }
 

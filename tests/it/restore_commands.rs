@@ -146,7 +146,7 @@ fn they_restore_what_is_large_and_odd_into_a_server_with_few_locks() {
     let checked = of_server("check").run();
     checked.assert_code(14);
     let text = checked.stdout_text();
-    for words in ["a dump locks 301 tables", "room for about 100 locks", "-> raise max_locks_per_transaction"] {
+    for words in ["a dump locks 301 tables", "has about 100 locks", "-> raise max_locks_per_transaction"] {
         assert!(text.contains(words), "{words:?} wanted in {text}");
     }
     assert!(!text.contains("BACKUP_LOCK_WAIT_TIMEOUT"), "{text}");

@@ -125,7 +125,7 @@ fn reports_complete_dump_that_differs_from_its_manifest() {
     let original = manifest(&bucket, &key);
     for (word, place, value) in [
         ("CRC-32", "/dump_crc32", Value::from("00000000")),
-        ("the unpacked dump has", "/dump_bytes", 7.into()),
+        ("length: it unpacks to", "/dump_bytes", 7.into()),
         ("public.t differs", "/tables/0/rows", 4999.into()),
     ] {
         adapt_manifest(&bucket, &key, &object, |manifest| *manifest.pointer_mut(place).expect("the field") = value);
