@@ -23,12 +23,16 @@ impl Session {
     pub async fn connect(tools: &Tools, settings: &PostgresSettings) -> Result<Self, PostgresError> {
         let deadline = Instant::now() + DEADLINE;
         let mut source = settings.conninfo.clone();
-        let mut tried = 0;
+        let (mut tried, mut has_short_timeout) = (0, false);
         loop {
             tried += 1;
             let left = deadline.saturating_duration_since(Instant::now());
             let error = match timeout(left, connect_once(tools, settings, &source)).await {
-                Ok(Ok(session)) => return Ok(session),
+                Ok(Ok(mut session)) => {
+                    // This connection does not show it any more.
+                    session.place.has_short_timeout |= has_short_timeout;
+                    return Ok(session);
+                }
                 Ok(Err(error)) => error,
                 Err(_) => PostgresError::Silent { deadline: DEADLINE },
             };
@@ -38,6 +42,7 @@ impl Session {
             }
             if error.to_string().contains("statement timeout") {
                 without_statement_timeout(&mut source, &settings.environment);
+                has_short_timeout = true;
             }
             tracing::warn!(error = %crate::error_chain::Chain(&error), "cannot connect to PostgreSQL yet");
             sleep(pause).await;

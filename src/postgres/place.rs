@@ -32,7 +32,7 @@ pub struct Place {
     /// The pooler in between, if any.
     pub pooling: Pooling,
     /// Whether the role's or database's `statement_timeout` is too short to set up a session.
-    has_short_timeout: bool,
+    pub(super) has_short_timeout: bool,
 }
 
 impl Place {
