@@ -291,14 +291,21 @@ fn the_restore_without_this_program() {
 }
 
 #[test]
-fn the_restore_to_a_file() {
+fn restores_as_printed() {
     let (database, bucket) = (postgres().create_database("readme"), s3().create_bucket("readme"));
+    database.psql("CREATE TABLE t AS SELECT 7 AS n").expect("a table");
     backup_program(&database, &bucket).run().assert_code(0);
     let dump = plain(&bucket, &only_backup(&bucket));
+    let server = own_postgres(&[]);
+    let target = server.create_database("target");
     for (page, marker) in [(README, "## Restore"), ("docs/restore.md", "## To a file")] {
         let program = with_s3(shell(&format!("set -e\n{}", block_after(page, marker)))).env("S3_BUCKET", &bucket);
+        let program = program.env("RESTORE_CONNECTION_STRING", target.uri());
         program.run().assert_code(0);
         assert!(std::fs::read(program.home().join("shop.sql")).expect("the file") == dump, "{page}");
+    }
+    for made in [&*target.name, "shop", "shop_restored"] {
+        assert_eq!(server.adopt_database(made).dump(), database.dump(), "{made}");
     }
 }
 
