@@ -65,7 +65,7 @@ fn not_empty(target: &Target, contained: &Contained) -> Option<String> {
     ))
 }
 
-/// The server converts every encoding to UTF8, except SQL_ASCII: its bytes have no known encoding.
+/// The server converts every encoding to UTF8, except `SQL_ASCII`: its bytes have no known encoding.
 fn encoding(target: &Target, manifest: &Manifest) -> Option<String> {
     let (has, wants) = (target.encoding.as_str(), manifest.encoding.as_str());
     let fits = has == wants || has == "UTF8" && wants != "SQL_ASCII";

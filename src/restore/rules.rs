@@ -14,7 +14,7 @@ use super::left_out::{Kind, LeftOut};
 use super::statement::Head;
 use super::{LeaveOut, RestoreOptions};
 
-/// The statement with which `pg_dump` empties the search_path.
+/// The statement with which `pg_dump` empties `search_path`.
 const EMPTY_SEARCH_PATH: &[u8] = b"SELECT pg_catalog.set_config('search_path', '', false);";
 
 /// What is left out, and what is replaced.
