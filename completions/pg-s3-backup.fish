@@ -34,7 +34,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "daemon" -
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "health" -d 'Ask the daemon on this host whether it is alive, for a container\'s health check'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "prune" -d 'Delete the backups that no retention rule keeps, and abort abandoned uploads'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "restore" -d 'Restore a backup into a database, a file or stdout; verified, or not at all'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "delete" -d 'Delete named backups with their sidecars; not the newest valid one'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "delete" -d 'Delete named backups with their manifests and globals; the newest valid one only with `--force`'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l pg-dump-path -d 'Path of the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
@@ -47,9 +47,9 @@ false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l upload-concurrency -d 'Parts in flight at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l upload-concurrency -d 'Parts uploaded at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l spool-dir -d 'Directory that buffers parts on disk [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l timezone -d 'IANA time zone of schedule [env: BACKUP_TIMEZONE]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l timezone -d 'IANA time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l keep-hourly -d 'Keep the last N hourly backups [env: BACKUP_KEEP_HOURLY]' -r -f
@@ -78,7 +78,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-ur
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l limit -d 'Show the newest N with their manifests, or `all`' -r -f -a "all\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l limit -d 'Show the newest N, with the facts of their manifests, or `all`' -r -f -a "all\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l log-level -d 'Least severe messages to log [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
 warning\t''
@@ -87,7 +87,7 @@ debug\t''
 trace\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l log-format -d 'Format of the log [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l json -d 'Print JSON on stdout: an array of backups, with a name its manifest'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l json -d 'Print JSON on stdout: an array of backups, or with a name the manifest of that backup'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s q -l quiet -d 'Print only the names, one per line'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s h -l help -d 'Print this help; `--help` describes every setting'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l pg-dump-path -d 'Path of the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
@@ -100,17 +100,17 @@ false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l upload-concurrency -d 'Parts in flight at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l upload-concurrency -d 'Parts uploaded at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l spool-dir -d 'Directory that buffers parts on disk [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l interval -d 'When to back up [env: BACKUP_INTERVAL]' -r -f -a "@hourly\t''
 @daily\t''
 @weekly\t''
 @monthly\t''
 @yearly\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l timezone -d 'IANA time zone of schedule [env: BACKUP_TIMEZONE]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l timezone -d 'IANA time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-age -d 'Fail if the latest backup is older, such as `26h` or `8d`' -r -f -a "none\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-size -d 'Fail if the latest backup is smaller, such as `100MiB`' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-shrink -d 'Fail if it shrank by more than this' -r -f -a "none\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-shrink -d 'Fail if the latest backup shrank by more than this' -r -f -a "none\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-hourly -d 'Keep the last N hourly backups [env: BACKUP_KEEP_HOURLY]' -r -f
@@ -144,16 +144,16 @@ false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l upload-concurrency -d 'Parts in flight at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l upload-concurrency -d 'Parts uploaded at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l spool-dir -d 'Directory that buffers parts on disk [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l catch-up -d 'Take a backup at the start if one was missed: the newest is older than the schedule\'s last time' -r -f -a "true\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l catch-up -d 'Take a backup at the start if the last scheduled one was missed' -r -f -a "true\t''
 false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l interval -d 'When to back up [env: BACKUP_INTERVAL]' -r -f -a "@hourly\t''
 @daily\t''
 @weekly\t''
 @monthly\t''
 @yearly\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l timezone -d 'IANA time zone of schedule [env: BACKUP_TIMEZONE]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l timezone -d 'IANA time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-hourly -d 'Keep the last N hourly backups [env: BACKUP_KEEP_HOURLY]' -r -f
@@ -193,7 +193,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l spool-dir -d 'Directory that buffers parts on disk [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l timezone -d 'IANA time zone of schedule [env: BACKUP_TIMEZONE]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l timezone -d 'IANA time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l sweep-after -d 'Abort this tool\'s uploads that were started, and last written to, longer ago than this' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
@@ -224,11 +224,11 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l output -d 'Write the plain dump to this file, or with `-` to stdout' -r -F
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l create-db -d 'Make this database; it appears when it is complete' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l exclude-table-data -d 'Leave out the rows of tables that match: `schema.table`, with `*` and `?`' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l search-path -d 'Give functions of the dump this search_path; they run whatever stands in its schemas' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l create-db -d 'Create this database; it gets its name when it is complete' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l exclude-table-data -d 'Restore no rows of matching tables: `table` or `schema.table`, with `*` and `?`' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l search-path -d 'Set this search_path during the restore, for functions that need one; they can call anything in its schemas' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l to -d 'The database to restore into [env: RESTORE_CONNECTION_STRING]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l timezone -d 'IANA time zone of schedule [env: BACKUP_TIMEZONE]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l timezone -d 'IANA time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l log-level -d 'Least severe messages to log [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''
 warning\t''
@@ -237,19 +237,19 @@ debug\t''
 trace\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l log-format -d 'Format of the log [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l ignore-manifest -d 'Judge the backup as one without a manifest: by itself alone'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l dry-run -d 'Restore nothing; see whether it could be done'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l raw -d 'Write the bytes as they are stored: to a file or stdout'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l replace -d 'Where that database exists, rename it and put the new one into its place'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l keep-failed -d 'Keep a database that could not be filled, under its scratch name'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-owner -d 'Leave owners out: the connecting role owns everything'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-privileges -d 'Leave grants out'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-tablespaces -d 'Leave tablespaces out'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-comments -d 'Leave comments out'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l create-roles -d 'Make missing roles, without login'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l globals -d 'Make missing roles and their memberships as the globals have them'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-database-settings -d 'Leave out owner, grants and settings of the database itself'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-analyze -d 'Gather no statistics afterwards'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l ignore-manifest -d 'Verify the backup without its manifest: only by its gzip checksum and the end of the dump'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l dry-run -d 'Restore nothing; check whether the restore is possible'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l raw -d 'Write the stored bytes (gzip), to a file or stdout'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l replace -d 'Replace the database of that name, if it exists; the old one is renamed and kept'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l keep-failed -d 'If the restore fails, keep the incomplete database under its temporary name'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-owner -d 'Restore no owners: the connecting role owns everything'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-privileges -d 'Restore no grants'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-tablespaces -d 'Restore no tablespaces: everything is in the default one'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-comments -d 'Restore no comments'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l create-roles -d 'Create missing roles that the manifest lists, with `NOLOGIN`'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l globals -d 'Create missing roles with passwords and memberships, from the backup\'s globals (`pg_dumpall --globals-only`)'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-database-settings -d 'With `--create-db`: do not restore owner, grants and settings of the database itself'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-analyze -d 'Do not run `ANALYZE` afterwards'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-progress -d 'Draw no progress bar; log progress every 30 s instead'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -s h -l help -d 'Print this help; `--help` describes every setting'
@@ -279,5 +279,5 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not 
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "health" -d 'Ask the daemon on this host whether it is alive, for a container\'s health check'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "prune" -d 'Delete the backups that no retention rule keeps, and abort abandoned uploads'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "restore" -d 'Restore a backup into a database, a file or stdout; verified, or not at all'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "delete" -d 'Delete named backups with their sidecars; not the newest valid one'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "delete" -d 'Delete named backups with their manifests and globals; the newest valid one only with `--force`'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -45,7 +45,7 @@ pub enum Command {
     Restore(Box<RestoreArgs>),
     /// Delete the backups that no retention rule keeps, and abort abandoned uploads
     Prune(PruneArgs),
-    /// Delete named backups with their sidecars; not the newest valid one
+    /// Delete named backups with their manifests and globals; the newest valid one only with `--force`
     Delete(DeleteArgs),
     /// Print a shell's completion script
     Completions(CompletionsArgs),
@@ -84,7 +84,7 @@ pub struct BackupArgs {
 /// Flags of `daemon` that are not settings.
 #[derive(Debug, clap::Args)]
 pub struct DaemonArgs {
-    /// Take a backup at the start if one was missed: the newest is older than the schedule's last time
+    /// Take a backup at the start if the last scheduled one was missed
     #[arg(long, help_heading = Group::Schedule.heading(), value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", action = clap::ArgAction::Set)]
     pub catch_up: bool,
     /// Take a backup at the start in any case
@@ -107,12 +107,12 @@ pub struct ListArgs {
     /// Show one backup in full: its name, its key, its s3:// URL, or `latest`
     #[arg(conflicts_with_all = ["limit", "quiet"], value_parser = Suggested(vec!["latest"]).try_map(|text| text.parse::<BackupRef>()), hide_possible_values = true)]
     pub name: Option<BackupRef>,
-    /// Show the newest N with their manifests, or `all`
+    /// Show the newest N, with the facts of their manifests, or `all`
     ///
     /// Default: 50 on a terminal, else all. Without a number, the manifests of the newest 50 are read.
     #[arg(long, help_heading = Group::Output.heading(), value_name = "N|all", allow_negative_numbers = true, value_parser = Suggested(vec!["all"]).try_map(|text| text.parse::<Limit>()), hide_possible_values = true)]
     pub limit: Option<Limit>,
-    /// Print JSON on stdout: an array of backups, with a name its manifest
+    /// Print JSON on stdout: an array of backups, or with a name the manifest of that backup
     #[arg(long, help_heading = Group::Output.heading())]
     pub json: bool,
     /// Print only the names, one per line
@@ -136,13 +136,13 @@ pub struct CheckArgs {
     pub deep: bool,
     /// Fail if the latest backup is older, such as `26h` or `8d`
     ///
-    /// Default: with `BACKUP_INTERVAL` the age of the last but one scheduled backup, else 26h.
+    /// Default: 26h; with `BACKUP_INTERVAL`, fails if the last two scheduled backups are missing.
     #[arg(long, help_heading = Group::Checks.heading(), value_name = "TIME|none", allow_negative_numbers = true, value_parser = Suggested(vec!["none"]).try_map(|text| text.parse::<MaxAge>()), hide_possible_values = true)]
     pub max_age: Option<MaxAge>,
     /// Fail if the latest backup is smaller, such as `100MiB`
     #[arg(long, help_heading = Group::Checks.heading(), value_name = "SIZE", allow_negative_numbers = true, value_hint = ValueHint::Other)]
     pub min_size: Option<MinSize>,
-    /// Fail if it shrank by more than this
+    /// Fail if the latest backup shrank by more than this
     ///
     /// Compares it with the median of the five backups before it.
     #[arg(long, help_heading = Group::Checks.heading(), value_name = "SHARE|none", allow_negative_numbers = true, default_value_t, value_parser = Suggested(vec!["none"]).try_map(|text| text.parse::<MaxShrink>()), hide_possible_values = true)]

@@ -93,14 +93,14 @@ pub const EXIT_CODES: [ExitCodeRow; 17] = [
         ExitCode::PruneIncomplete,
         13,
         "prune incomplete",
-        "not everything that the rules (for delete: the names) say was deleted: a deletion failed, or a safety check blocked all of them",
+        "some backups that should be deleted were not: a deletion failed, or a safety check blocked all deletions",
     ),
     row(ExitCode::CheckFailed, 14, "check failed", "at least one check failed; for health: the daemon is not alive"),
     row(
         ExitCode::RestoreFailed,
         15,
         "restore failed",
-        "the target is as it was before; or there is no such backup at this destination (also for list and delete)",
+        "nothing was restored, and the target is unchanged; or the destination has no such backup (also for list and delete)",
     ),
     row(
         ExitCode::AlreadyRunning,

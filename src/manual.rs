@@ -56,12 +56,12 @@ pub const EXAMPLES: &[Example] = &[
     ),
     example(
         CommandName::Restore,
-        "See which version of PostgreSQL the latest backup is of",
+        "Show the PostgreSQL version of the latest backup",
         "pg-s3-backup restore | grep '^-- Dumped from'",
     ),
     example(
         CommandName::Delete,
-        "Show what deleting the oldest backup would take away",
+        "Show what deleting the oldest backup would delete",
         "pg-s3-backup delete --dry-run $(pg-s3-backup list --quiet | tail -n 1)",
     ),
     example(

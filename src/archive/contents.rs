@@ -12,12 +12,12 @@ use sha2::{Digest, Sha256};
 
 use crate::pipeline::scanner::{ScanReport, Scanner};
 
-/// A backup that was read, to its end or to its first damage.
+/// A backup that was read, to its end or to the first damage.
 #[derive(Debug)]
 pub struct Contents {
-    /// Stored bytes, and their sha256 in hexadecimal; `None` where the reading ended at damage.
+    /// Stored bytes, and their sha256 in hexadecimal; `None` if reading ended at damage.
     pub(super) stored: Option<(u64, String)>,
-    /// What they unpack to, or what is wrong with the gzip member.
+    /// The dump in it, or the damage of the gzip stream.
     pub(super) dump: Result<Dump, String>,
 }
 
@@ -30,7 +30,7 @@ pub struct Dump {
     pub(super) scan: ScanReport,
 }
 
-/// What the sink gets.
+/// The form in which the sink gets the backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     /// The plain dump.
@@ -39,7 +39,7 @@ pub(super) enum Form {
     Stored,
 }
 
-/// What follows where gzip is damaged.
+/// What to do after damage to the gzip stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Damage {
     /// The rest is counted and hashed.
@@ -64,7 +64,7 @@ impl<W: Write> Unpacker<W> {
         Self { bytes: 0, sha256: Sha256::new(), gzip: GzDecoder::new(tap), flaw: None, damage }
     }
 
-    /// Takes the next bytes of the object; breaks where no more are wanted.
+    /// Takes the next bytes of the object. Breaks if no more are needed.
     pub fn take(&mut self, piece: &[u8]) -> ControlFlow<()> {
         self.gzip.get_mut().put(Form::Stored, piece);
         if self.flaw.is_none() {
@@ -93,9 +93,9 @@ impl<W: Write> Unpacker<W> {
         Ok(())
     }
 
-    /// The sink, and what the object was, after its last byte; or why the sink did not take it.
+    /// Returns the sink and the result, after the last byte; or the sink's error.
     pub fn finish(mut self) -> (W, io::Result<Contents>) {
-        // What gzip still holds back after damage is not wanted.
+        // After damage, the bytes that the decoder still buffers are not needed.
         let sink = self.flaw.is_some().then(|| self.take_sink());
         let ended = self
             .gzip
@@ -124,7 +124,7 @@ impl<W: Write> Unpacker<W> {
     }
 }
 
-/// Where the plain dump goes: every byte is looked at, handed on, and none kept.
+/// Receives the plain dump: scans every byte, passes it on, and keeps none.
 struct Tap<W> {
     crc: Crc,
     scanner: Scanner,
@@ -134,7 +134,7 @@ struct Tap<W> {
 }
 
 impl<W: Write> Tap<W> {
-    /// Hands bytes in this form on, where they are wanted in it, up to the first that are not taken.
+    /// Passes bytes to the sink if it wants this form, until the sink fails.
     fn put(&mut self, form: Form, bytes: &[u8]) {
         if let Some(sink) = self.sink.as_mut().filter(|_| self.form == form && self.failed.is_none()) {
             self.failed = sink.write_all(bytes).err();
@@ -147,7 +147,7 @@ impl<W: Write> Write for Tap<W> {
         self.crc.update(bytes);
         self.scanner.scan(bytes);
         self.put(Form::Plain, bytes);
-        // What the sink says is no flaw of gzip's.
+        // An error of the sink is not damage of the gzip stream.
         Ok(bytes.len())
     }
 

@@ -110,8 +110,8 @@ impl<'a> Listing<'a> {
         Some(self.full(name, *entry).await)
     }
 
-    /// The latest backup, as of a time where one is given, and its manifest: the newest valid one that was started by then; where
-    /// none of the newest 50 of those is valid, the newest partial one.
+    /// The latest backup and its manifest, optionally as of a time: the newest valid one that was started by then. If none of the
+    /// newest 50 is valid, the newest partial one.
     pub async fn latest(&self, by: Option<DateTime<Utc>>) -> Option<(StoredBackup, Option<Manifest>)> {
         let is_wanted = |name: &BackupName| by.is_none_or(|by| name.started() <= by);
         let stored = self.stored().filter(|(name, _, status)| status.is_none() && is_wanted(name));

@@ -1,6 +1,6 @@
-//! Judges a backup that was read: by its manifest, where there is one; else by what gzip and the dump say themselves.
+//! Verifies a backup that was read: against its manifest, or without one by gzip's checksum and the end of the dump.
 //!
-//! The only maker of [`VerifiedStream`], without which nothing is restored. `check --deep` shows each judgement by itself.
+//! Only this module creates a [`VerifiedStream`], without which nothing is restored. `check --deep` shows each check separately.
 
 use crate::pipeline::ScanReport;
 use crate::pipeline::scanner::Flaw;
@@ -8,10 +8,10 @@ use crate::pipeline::scanner::Flaw;
 use super::contents::{Contents, Dump};
 use super::manifest::Manifest;
 
-/// What nothing proves where there is no manifest.
+/// What cannot be verified without a manifest.
 const WITHOUT_MANIFEST: &str = "the object's size and sha256, the dump's length, CRC-32 and rows: there is no manifest";
 
-/// Why a backup is not what was uploaded, or holds no complete dump. Each is one line that names the check.
+/// A failed verification: the backup differs from what was uploaded, or its dump is incomplete. Each is one line that names the check.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
     /// The object has another size.
@@ -33,7 +33,7 @@ pub enum Mismatch {
     /// It cannot be unpacked.
     #[error("gzip: {0}")]
     Gzip(String),
-    /// It unpacks to no complete dump.
+    /// The dump in it is incomplete.
     #[error("dump: it is not complete: {0}")]
     Incomplete(Flaw),
     /// The dump has another length.
@@ -64,7 +64,7 @@ pub enum Mismatch {
     },
 }
 
-/// A backup that was read to its last byte, and is what it must be.
+/// A backup that was read to its last byte and passed all checks.
 #[derive(Debug)]
 pub struct VerifiedStream {
     bytes: u64,
@@ -85,7 +85,7 @@ impl VerifiedStream {
         &self.dump.scan
     }
 
-    /// What nothing could be compared with, for people; `None` where all was.
+    /// What could not be verified, for messages; `None` if everything was.
     #[must_use]
     pub fn unchecked(&self) -> Option<&'static str> {
         (!self.has_manifest).then_some(WITHOUT_MANIFEST)
@@ -93,7 +93,7 @@ impl VerifiedStream {
 }
 
 impl Contents {
-    /// Judges everything.
+    /// Verifies everything.
     ///
     /// # Errors
     /// The first check that failed.
@@ -105,7 +105,7 @@ impl Contents {
         Ok(VerifiedStream { bytes, dump, has_manifest: manifest.is_some() })
     }
 
-    /// Judges the stored bytes; by the damage, where the reading ended there.
+    /// Verifies the stored bytes. If reading ended at damage, that is the error.
     ///
     /// # Errors
     /// What differs.
@@ -121,17 +121,17 @@ impl Contents {
         Ok(*bytes)
     }
 
-    /// What it unpacks to.
+    /// Returns the unpacked dump.
     ///
     /// # Errors
-    /// Where it does not.
+    /// If it cannot be unpacked.
     pub fn verify_gzip(&self) -> Result<&Dump, Mismatch> {
         self.dump.as_ref().map_err(|flaw| Mismatch::Gzip(flaw.clone()))
     }
 }
 
 impl Dump {
-    /// Judges the plain dump.
+    /// Verifies the plain dump.
     ///
     /// # Errors
     /// What differs.

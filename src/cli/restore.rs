@@ -22,13 +22,13 @@ pub struct RestoreArgs {
     /// Write the plain dump to this file, or with `-` to stdout
     #[arg(long, help_heading = Group::Target.heading(), value_name = "FILE", conflicts_with_all = ["RESTORE_CONNECTION_STRING", "IntoDatabase"], value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
-    /// Write the bytes as they are stored: to a file or stdout
+    /// Write the stored bytes (gzip), to a file or stdout
     #[arg(long, help_heading = Group::Target.heading(), conflicts_with_all = ["RESTORE_CONNECTION_STRING", "IntoDatabase"])]
     pub raw: bool,
-    /// Judge the backup as one without a manifest: by itself alone
+    /// Verify the backup without its manifest: only by its gzip checksum and the end of the dump
     #[arg(long)]
     pub ignore_manifest: bool,
-    /// Restore nothing; see whether it could be done
+    /// Restore nothing; check whether the restore is possible
     #[arg(long)]
     pub dry_run: bool,
     /// Print the result as one JSON object on stdout
@@ -37,7 +37,7 @@ pub struct RestoreArgs {
     /// Draw no progress bar; log progress every 30 s instead
     #[arg(long, help_heading = Group::Output.heading())]
     pub no_progress: bool,
-    /// What a restore into a database is told.
+    /// Flags of a restore into a database.
     #[command(flatten)]
     pub into: IntoDatabase,
 }
@@ -48,43 +48,43 @@ pub struct RestoreArgs {
 #[command(next_help_heading = Group::Target.heading())]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct IntoDatabase {
-    /// Make this database; it appears when it is complete
+    /// Create this database; it gets its name when it is complete
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     pub create_db: Option<String>,
-    /// Where that database exists, rename it and put the new one into its place
+    /// Replace the database of that name, if it exists; the old one is renamed and kept
     #[arg(long, requires = "create_db")]
     pub replace: bool,
-    /// Keep a database that could not be filled, under its scratch name
+    /// If the restore fails, keep the incomplete database under its temporary name
     #[arg(long, requires = "create_db")]
     pub keep_failed: bool,
-    /// Leave owners out: the connecting role owns everything
+    /// Restore no owners: the connecting role owns everything
     #[arg(long)]
     pub no_owner: bool,
-    /// Leave grants out
+    /// Restore no grants
     #[arg(long)]
     pub no_privileges: bool,
-    /// Leave tablespaces out
+    /// Restore no tablespaces: everything is in the default one
     #[arg(long)]
     pub no_tablespaces: bool,
-    /// Leave comments out
+    /// Restore no comments
     #[arg(long)]
     pub no_comments: bool,
-    /// Leave out the rows of tables that match: `schema.table`, with `*` and `?`
+    /// Restore no rows of matching tables: `table` or `schema.table`, with `*` and `?`
     #[arg(long, value_name = "GLOB", value_hint = ValueHint::Other)]
     pub exclude_table_data: Vec<String>,
-    /// Make missing roles, without login
+    /// Create missing roles that the manifest lists, with `NOLOGIN`
     #[arg(long)]
     pub create_roles: bool,
-    /// Make missing roles and their memberships as the globals have them
+    /// Create missing roles with passwords and memberships, from the backup's globals (`pg_dumpall --globals-only`)
     #[arg(long)]
     pub globals: bool,
-    /// Leave out owner, grants and settings of the database itself
+    /// With `--create-db`: do not restore owner, grants and settings of the database itself
     #[arg(long)]
     pub no_database_settings: bool,
-    /// Give functions of the dump this search_path; they run whatever stands in its schemas
+    /// Set this search_path during the restore, for functions that need one; they can call anything in its schemas
     #[arg(long, value_name = "LIST", value_hint = ValueHint::Other)]
     pub search_path: Option<String>,
-    /// Gather no statistics afterwards
+    /// Do not run `ANALYZE` afterwards
     #[arg(long)]
     pub no_analyze: bool,
 }

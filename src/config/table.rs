@@ -239,7 +239,7 @@ pub const BACKUP_UPLOAD_CONCURRENCY: Setting = Setting {
     flag: Some("upload-concurrency"),
     value: "N",
     default: "`4`",
-    help: "parts in flight at once",
+    help: "parts uploaded at once",
     ..BASE
 };
 /// `BACKUP_SPOOL_DIR`

@@ -1,4 +1,4 @@
-//! Which backup is restored: the one that was named, or the newest valid one; and by what it is judged.
+//! Chooses the backup to restore: the named one, or the newest valid one; and reads its manifest.
 
 use chrono::{DateTime, LocalResult, NaiveDateTime, TimeZone as _, Utc};
 use chrono_tz::Tz;
@@ -10,42 +10,42 @@ use crate::storage::Destination;
 
 use super::RestoreError;
 
-/// How a local time may be written.
+/// The accepted formats of a local time.
 const LOCAL: [&str; 4] = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
 
-/// Which backup is wanted.
+/// The backup that the user asks for.
 #[derive(Clone, Copy, Debug)]
 pub enum Wanted {
     /// The newest valid one.
     Latest,
-    /// The newest valid one that was started by then.
+    /// The newest valid one that was started at or before this time.
     At(DateTime<Utc>),
     /// This one.
     Named(BackupName),
 }
 
-/// By what a backup is judged.
+/// What a backup is verified against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// Its manifest, where it has one.
+    /// Its manifest, if it has one.
     Manifest,
-    /// Itself alone, as a backup without a manifest.
+    /// Only gzip's checksum and the end of the dump, as for a backup without a manifest.
     Itself,
 }
 
 /// A backup that was chosen.
 #[derive(Debug)]
 pub struct Chosen {
-    /// What the listing knows of it.
+    /// Its entry in the listing.
     pub backup: StoredBackup,
-    /// What it is judged by: its manifest, where it has one that is not to be ignored.
+    /// Its manifest; `None` if it has none or it is ignored.
     pub manifest: Option<Manifest>,
 }
 
-/// Chooses a backup; `None` where there is no such one. Says which it is, and what is less than well with it.
+/// Chooses a backup; `None` if none matches. Logs its name, and warns if it is not valid.
 ///
 /// # Errors
-/// Where the listing or the manifest is refused, or not to be had within the outage budget; and where the manifest is damaged.
+/// If the listing or the manifest is refused or unavailable for the outage budget, or the manifest is damaged.
 pub async fn choose(
     destination: &Destination,
     wanted: Wanted,
@@ -71,24 +71,24 @@ pub async fn choose(
         "the backup to restore"
     );
     match backup.status {
-        BackupStatus::Partial => tracing::warn!("this backup is partial: it holds only a part of its database"),
-        BackupStatus::Future => tracing::warn!("this backup's name lies in the future: nobody knows when it was made"),
+        BackupStatus::Partial => tracing::warn!("this backup is partial: arguments of pg_dump left something out"),
+        BackupStatus::Future => tracing::warn!("this backup's name is in the future: it is unknown when it was made"),
         _ => {}
     }
     Ok(Some(Chosen { backup, manifest }))
 }
 
-/// The manifest that is listed: one that cannot be read must not make a backup one without.
+/// Reads the manifest. If a listed manifest cannot be read, that is an error, or the backup would pass as one without a manifest.
 async fn required_manifest(destination: &Destination, name: BackupName) -> Result<Option<Manifest>, RestoreError> {
     let read = destination.read_manifest(&format!("{name}{MANIFEST_SUFFIX}")).await?;
     let damaged = |source| RestoreError::DamagedManifest { file_name: name.to_string(), source };
     read.transpose().map_err(damaged)
 }
 
-/// Reads a moment: RFC 3339, or a local time in this zone.
+/// Parses a time: RFC 3339, or a local time in this zone.
 ///
 /// # Errors
-/// Where it is neither, or the zone skips it.
+/// If it is neither, or the zone skips it (daylight saving).
 pub fn parse_time(text: &str, zone: Tz) -> Result<DateTime<Utc>, String> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Ok(time.to_utc());
@@ -97,7 +97,7 @@ pub fn parse_time(text: &str, zone: Tz) -> Result<DateTime<Utc>, String> {
     let local = local.ok_or("must be a time such as 2026-11-23T02:00:00Z or '2026-11-23 02:00'")?;
     match zone.from_local_datetime(&local) {
         LocalResult::Single(time) => Ok(time.to_utc()),
-        // Of an hour that comes twice, all of it has passed by its second end.
+        // If an hour occurs twice, take the later one.
         LocalResult::Ambiguous(_, later) => Ok(later.to_utc()),
         LocalResult::None => Err(format!("there is no such time in {zone}: its clocks skip it")),
     }

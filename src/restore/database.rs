@@ -1,10 +1,9 @@
-//! The target that is a database: one transaction of psql's that this program begins and ends.
+//! Restores into a database: psql runs the dump in one transaction, which this program begins and ends.
 //!
-//! 1. Ask the target, and name everything that speaks against it.
-//! 2. Send the dump through the filter while it comes; judge what came by its checksums, its end, and the rows that the server
-//!    counted.
-//! 3. COMMIT, with the proof of it, a [`VerifiedStream`], alone. On any failure psql is killed while its input is open, and the
-//!    server's session is ended and waited for: the target is as it was.
+//! 1. Check the preconditions, and report all that fail.
+//! 2. Stream the dump through the filter into psql. Then verify its checksums, its end, and the server's row counts.
+//! 3. COMMIT, which needs a [`VerifiedStream`]. On any failure psql is killed while its input is open, and its server
+//!    session is terminated and waited for. The target is as it was.
 
 use crate::archive::VerifiedStream;
 use crate::error_chain::Chain;
@@ -19,10 +18,10 @@ use super::rules::Rules;
 use super::sink::PsqlSink;
 use super::{Report, Request, RestoreError, roles};
 
-/// Restores into the database that the settings name, or into one that is made beside it.
+/// Restores into the database that the settings name, or into a new one on the same server.
 ///
 /// # Errors
-/// Where it failed; the target is then as it was before, or it is said what could not be found out.
+/// If the restore failed. The target is as it was before, or the error says what is unknown.
 pub async fn restore(request: &Request<'_>, target: &PostgresSettings) -> Result<Report, RestoreError> {
     let find = async { Installed::find(target.pg_dump_path.as_deref(), &target.environment).await?.newest() };
     let tools = tokio::select! {
@@ -43,7 +42,7 @@ pub async fn restore(request: &Request<'_>, target: &PostgresSettings) -> Result
     restored
 }
 
-/// The globals of the backup, where anything of them is wanted.
+/// Returns the globals of the backup, if an option needs them.
 pub(super) async fn recorded(
     request: &Request<'_>,
     server: &mut Maintenance,
@@ -62,7 +61,7 @@ pub(super) async fn recorded(
     }
 }
 
-/// Makes the roles that are missing, where the user wants them. They stay, whatever becomes of the restore.
+/// Creates missing roles, if the user asks for it. They stay even if the restore fails later.
 pub(super) async fn roles(
     request: &Request<'_>,
     recorded: Option<&Recorded>,
@@ -75,10 +74,10 @@ pub(super) async fn roles(
         _ => return Ok(()),
     };
     if !report.created.is_empty() {
-        tracing::info!(roles = report.created.join(", "), "created the roles that were missing");
+        tracing::info!(roles = report.created.join(", "), "created missing roles");
     }
     if !report.existing.is_empty() {
-        tracing::info!(roles = report.existing.join(", "), "left the roles that exist as they are");
+        tracing::info!(roles = report.existing.join(", "), "existing roles were not changed");
     }
     for what in &report.left_out {
         tracing::warn!("{what}");
@@ -86,11 +85,11 @@ pub(super) async fn roles(
     Ok(())
 }
 
-/// A restore into a database that exists.
+/// A restore into an existing database.
 struct Existing<'a> {
     request: &'a Request<'a>,
     tools: &'a Tools,
-    /// Where the control session is.
+    /// The target of the control session.
     settings: &'a PostgresSettings,
 }
 
@@ -125,7 +124,7 @@ impl Existing<'_> {
                 if !options.no_analyze {
                     tokio::select! {
                         () = analyze(self.tools, self.settings) => {}
-                        _ = interrupts.received() => tracing::warn!("the backup is restored; its statistics are not gathered"),
+                        _ = interrupts.received() => tracing::warn!("the backup is restored; ANALYZE was interrupted"),
                     }
                 }
                 Ok(report)
@@ -151,7 +150,7 @@ impl Existing<'_> {
         made
     }
 
-    /// Waits until the server's session is gone, and what it did with it.
+    /// Terminates psql's session on the server, and waits until it is gone.
     async fn see_the_end(&self, session: &RestoreSession, control: &mut Session) {
         let mut ended = session.end_backend(control).await;
         if ended.is_err()
@@ -163,12 +162,12 @@ impl Existing<'_> {
         if let Err(error) = ended {
             tracing::warn!(
                 error = %Chain(&error),
-                "it is not known whether the server has ended the restore's session yet: it rolls back when it does"
+                "it is unknown whether the server has ended the restore's session: the transaction rolls back when it does"
             );
         }
     }
 
-    /// Ends the transaction with COMMIT, which the proof is needed for.
+    /// Sends COMMIT. It takes a [`VerifiedStream`], so that no unverified backup is committed.
     async fn commit(&self, session: RestoreSession, _: VerifiedStream, database: String) -> Result<(), RestoreError> {
         let committed = session.commit(self.tools, self.settings).await;
         committed.map_err(|(outcome, cause)| RestoreError::Commit { database, outcome, cause })
@@ -180,7 +179,7 @@ pub(super) fn warn_of_superuser(facts: &Target) {
     if facts.is_superuser {
         tracing::warn!(
             role = facts.role,
-            hint = "restore as a role that owns the database alone, where you do not trust whoever can write to the bucket",
+            hint = "if you do not trust everyone who can write to the bucket, restore as a role that owns only this database",
             "restoring as a superuser: code in the dump runs with all rights on this server"
         );
     }

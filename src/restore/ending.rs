@@ -1,7 +1,6 @@
-//! The end of a scratch database: its subscriptions are cut off their publishers, its sessions ended, and it is dropped.
+//! Drops a scratch database: detaches its subscriptions from their publishers, terminates its sessions, and drops it.
 //!
-//! Called by [`super::scratch`] and, of what other runs left behind, by the drill. Nothing here ever connects to a publisher:
-//! the slot there is the original database's.
+//! [`super::scratch`] calls it. It never connects to a publisher, because the replication slot there belongs to the original database.
 
 use std::time::Duration;
 
@@ -9,16 +8,16 @@ use super::ScratchError;
 use crate::postgres::{Maintenance, PostgresSettings, StatementError, Tools};
 use crate::sql::{literal, quoted_name};
 
-/// The server waits for a checkpoint and unlinks each file.
+/// How long a drop may take: the server waits for a checkpoint and unlinks each file.
 const DROP_WITHIN: Duration = Duration::from_mins(10);
-/// From this version on sessions are ended by the statement that drops.
+/// The first version with `DROP DATABASE … WITH (FORCE)`, which terminates sessions.
 const FORCE_SINCE: u32 = 13;
-/// Leads to nobody: `DROP SUBSCRIPTION` would connect to clean up after a table's first copy.
+/// A connection string that connects to nothing, because `DROP SUBSCRIPTION` would connect to clean up table synchronization.
 const NOWHERE: &str = "host=/nonexistent dbname=nowhere user=nobody password=none connect_timeout=2";
 const NO_SUCH_DATABASE: &str = "3D000";
 
-/// What drops a database, for a person to run in psql, in one line. Its subscriptions first, or the server refuses; without their slot, or
-/// the publisher would lose it.
+/// Returns the psql commands that drop a database, in one line. Its subscriptions come first, or the server refuses. Their slots are
+/// detached, or the publisher would drop them.
 pub(super) fn drop_statement(name: &str, subscriptions: &[String]) -> String {
     let (database, mut text) = (quoted_name(name), String::new());
     if !subscriptions.is_empty() {
@@ -31,7 +30,7 @@ pub(super) fn drop_statement(name: &str, subscriptions: &[String]) -> String {
     format!("{text}DROP DATABASE {database} WITH (FORCE);")
 }
 
-/// The statements that cut a subscription off its publisher, and drop it.
+/// The statements that detach a subscription from its publisher, and drop it.
 fn detachment(subscription: &str) -> [String; 4] {
     let subscription = quoted_name(subscription);
     [
@@ -42,10 +41,10 @@ fn detachment(subscription: &str) -> [String; 4] {
     ]
 }
 
-/// Drops the database that `settings` lead to, where it exists.
+/// Drops the database of `settings`, if it exists.
 ///
 /// # Errors
-/// What stands in the way.
+/// If the server refuses.
 pub async fn drop_database(
     tools: &Tools,
     settings: &PostgresSettings,
@@ -63,7 +62,7 @@ pub async fn drop_database(
     let subscriptions = subscriptions(server, name).await.map_err(|error| not_dropped(error, &[]))?;
     let not_dropped = |error: StatementError| not_dropped(error, &subscriptions);
     if !subscriptions.is_empty() {
-        // Another end of it may have closed it already.
+        // An earlier attempt may have disabled connections already.
         server
             .run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", quoted_name(name)))
             .await
@@ -72,7 +71,7 @@ pub async fn drop_database(
     }
     let database = quoted_name(name);
     let force = if server.standing().version().major >= FORCE_SINCE { " WITH (FORCE)" } else { "" };
-    // Nobody comes in any more while its sessions end.
+    // New connections are refused while its sessions are terminated.
     let closed = server.run(&format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false")).await;
     match closed {
         Err(error) if !error.is(NO_SUCH_DATABASE) => return Err(not_dropped(error)),
@@ -83,10 +82,10 @@ pub async fn drop_database(
     dropped.map(drop).map_err(not_dropped)
 }
 
-/// Ends the sessions of a database, as far as this role may.
+/// Terminates the sessions of a database that this role may terminate.
 ///
 /// # Errors
-/// Where the session is lost.
+/// If the connection is lost.
 pub(super) async fn end_sessions(server: &mut Maintenance, name: &str) -> Result<(), StatementError> {
     let question = format!(
         "SELECT a.pid FROM pg_catalog.pg_stat_activity a WHERE a.datname = {} AND a.pid <> pg_catalog.pg_backend_pid()",
@@ -95,7 +94,7 @@ pub(super) async fn end_sessions(server: &mut Maintenance, name: &str) -> Result
     for pid in server.run(&question).await? {
         match server.run(&format!("SELECT pg_catalog.pg_terminate_backend({pid})")).await {
             Err(error @ StatementError::Lost(_)) => return Err(error),
-            // Whoever may not be ended is named by what fails then.
+            // The following statement fails with the sessions that remain, and its error names them.
             Err(error) => tracing::debug!(pid, %error, "a session cannot be ended"),
             Ok(_) => {}
         }
@@ -108,7 +107,7 @@ pub(super) async fn exists(server: &mut Maintenance, name: &str) -> Result<bool,
     Ok(!server.run(&question).await?.is_empty())
 }
 
-/// The subscriptions in a database: all databases' are in one catalog.
+/// The subscriptions in a database. The catalog is shared by all databases.
 pub(super) async fn subscriptions(server: &mut Maintenance, name: &str) -> Result<Vec<String>, StatementError> {
     let question = format!(
         "SELECT pg_catalog.to_json(s.subname) FROM pg_catalog.pg_subscription s \
@@ -119,11 +118,11 @@ pub(super) async fn subscriptions(server: &mut Maintenance, name: &str) -> Resul
     Ok(rows.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// Cuts subscriptions off their publishers, and drops them.
+/// Detaches subscriptions from their publishers, and drops them.
 async fn detach(tools: &Tools, settings: &PostgresSettings, subscriptions: &[String]) -> Result<(), StatementError> {
     let mut inside = Maintenance::connect(tools, settings).await?;
     let detached = async {
-        // The dump's event triggers are none of these statements' business. Only a superuser may say so.
+        // Event triggers of the dump must not run for these statements. Only a superuser may turn them off.
         if let Err(error @ StatementError::Lost(_)) = inside.run("SET session_replication_role = replica").await {
             return Err(error);
         }

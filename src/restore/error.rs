@@ -1,4 +1,4 @@
-//! Why a restore failed; the target is then as it was before.
+//! Why a restore failed. The target is then as it was before.
 
 use std::io;
 
@@ -15,9 +15,9 @@ use super::{RolesError, ScratchError};
 /// Why a restore failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The backup is not what was uploaded, or holds no complete dump.
+    /// Verification failed: the backup differs from what was uploaded, or its dump is incomplete.
     #[error(
-        "verify {file_name}: {mismatch}: nothing was restored: take another backup (where the manifest itself is at fault: --ignore-manifest)"
+        "verify {file_name}: {mismatch}: nothing was restored: restore another backup (if only the manifest is wrong: --ignore-manifest)"
     )]
     Mismatch {
         /// The backup.
@@ -26,12 +26,12 @@ pub enum RestoreError {
         mismatch: Mismatch,
     },
     /// The backup was listed, but is not there any more.
-    #[error("read {file_name}: it was deleted a moment ago: look with `list`")]
+    #[error("read {file_name}: it was just deleted: choose another one with `list`")]
     Gone {
         /// The backup.
         file_name: String,
     },
-    /// There is a manifest, but it says nothing.
+    /// The manifest cannot be parsed.
     #[error(
         "read the manifest of {file_name}: it is damaged: restore another backup, or this one with --ignore-manifest"
     )]
@@ -41,18 +41,20 @@ pub enum RestoreError {
         /// Why.
         source: Damaged,
     },
-    /// The object is in an archive.
-    #[error("read {file_name}: it is archived ({class}): ask for it, wait some hours, and restore it then: {command}")]
+    /// The object is in an archive storage class.
+    #[error(
+        "read {file_name}: it is archived ({class}): run the following command, and restore the backup some hours later: {command}"
+    )]
     Archived {
         /// The backup.
         file_name: String,
         /// The storage class.
         class: String,
-        /// What asks for it.
+        /// The command that retrieves it.
         command: String,
     },
-    /// The object is on its way out of an archive.
-    #[error("read {file_name}: the store is bringing it back from its archive: try again in some hours")]
+    /// The object is being retrieved from an archive.
+    #[error("read {file_name}: the store is retrieving it from its archive: try again in some hours")]
     BeingUnarchived {
         /// The backup.
         file_name: String,
@@ -60,23 +62,25 @@ pub enum RestoreError {
     /// S3 refused or failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The target cannot be connected to or asked.
+    /// The connection to the target or a query failed.
     #[error(transparent)]
     Postgres(#[from] PostgresError),
-    /// The database that was to be made.
+    /// The scratch database failed.
     #[error(transparent)]
     Scratch(#[from] ScratchError),
-    /// The roles or the globals.
+    /// The roles or the globals failed.
     #[error(transparent)]
     Roles(#[from] RolesError),
-    /// The target cannot be restored into; nothing was sent.
+    /// Preconditions failed; nothing was sent.
     #[error("restore: {}", problems.join("; "))]
     Target {
-        /// What speaks against it; each ends with what to do.
+        /// The preconditions that failed; each ends with what to do.
         problems: Vec<String>,
     },
-    /// The dump holds what no dump of `pg_dump` does.
-    #[error("restore {file_name}: {failure}: nothing of it is in the target: find out who wrote this backup")]
+    /// The dump contains a statement that `pg_dump` never writes.
+    #[error(
+        "restore {file_name}: {failure}: nothing of it is in the target: find out who wrote this backup to the bucket"
+    )]
     Refused {
         /// The backup.
         file_name: String,
@@ -90,12 +94,12 @@ pub enum RestoreError {
         file_name: String,
         /// The database.
         database: String,
-        /// psql's words.
+        /// psql's message.
         reason: String,
         /// What to do.
         hint: &'static str,
     },
-    /// The server took another number of rows than the dump has.
+    /// The server counted other rows than the dump has.
     #[error("restore {file_name}: the server took {taken} rows of {sent} of {table}: nothing of it is in the target")]
     Rows {
         /// The backup.
@@ -112,12 +116,12 @@ pub enum RestoreError {
     Commit {
         /// The database.
         database: String,
-        /// What became of it.
+        /// The outcome of the transaction.
         outcome: Outcome,
         /// What psql said.
         cause: PostgresError,
     },
-    /// A file or a stream did not take the bytes.
+    /// Writing to a file or a stream failed.
     #[error("write {target}: {error}: {advice}")]
     Output {
         /// The file, or `stdout`.
@@ -168,7 +172,7 @@ fn commit_words(outcome: Outcome) -> &'static str {
         Outcome::Committed => "it took effect: the backup is restored",
         Outcome::RolledBack => "it was rolled back: nothing of it is in the target",
         Outcome::Unknown => {
-            "whether it took effect is not known, as the server could not be asked: look into the database: it holds all of the backup, or nothing"
+            "it is unknown whether it took effect, because the server does not answer: check the database: it has either the complete backup or nothing of it"
         }
     }
 }

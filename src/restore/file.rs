@@ -1,5 +1,5 @@
-//! The targets that are a file or a stream: a new file appears when it is verified; of a stream (stdout, a pipe, a device) the
-//! last 64 KiB come then.
+//! Restores into a file or a stream. A new file gets its name after verification. A stream (stdout, a pipe, a device) gets its last
+//! 64 KiB only then.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -18,16 +18,16 @@ use super::hold_back::HoldBack;
 use super::new_file::{FileError, NewFile, directory};
 use super::{Report, Request, RestoreError};
 
-/// Where the bytes go, and which.
+/// Where to write, and in which form.
 #[derive(Clone, Debug)]
 pub struct Output {
     /// The file; `None` for stdout.
     pub path: Option<PathBuf>,
-    /// Which bytes.
+    /// The form of the bytes.
     pub form: OutputForm,
 }
 
-/// Which bytes are written.
+/// The form in which a backup is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputForm {
     /// The plain dump.
@@ -36,18 +36,18 @@ pub enum OutputForm {
     Stored,
 }
 
-/// What is under the path.
+/// What exists at the path.
 enum Place {
-    /// Nothing, on a disk with so many free bytes.
+    /// Nothing yet; the number is the free bytes of its disk.
     New { path: PathBuf, free: Option<u64> },
-    /// Something that takes bytes and keeps none: a pipe, a device; or stdout.
+    /// A stream: stdout, a pipe or a device.
     Stream(Option<PathBuf>),
 }
 
 /// Restores into a file or a stream.
 ///
 /// # Errors
-/// Where it failed: no file is left then, and a stream lacks its end.
+/// If it failed. No file is left, and a stream lacks its end.
 pub async fn restore(request: &Request<'_>, output: &Output) -> Result<Report, RestoreError> {
     let name = output.path.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
     let writing = Writing { request, form: output.form, name };
@@ -61,7 +61,7 @@ pub async fn restore(request: &Request<'_>, output: &Output) -> Result<Report, R
 struct Writing<'a> {
     request: &'a Request<'a>,
     form: OutputForm,
-    /// The target, for people.
+    /// The target, as messages show it.
     name: String,
 }
 
@@ -87,7 +87,7 @@ impl Writing<'_> {
         if self.request.options.dry_run {
             return Ok(None);
         }
-        // Where files are limited in size, the write fails then, and this process lives.
+        // Without SIGXFSZ a write over the limit of file sizes fails, and does not kill this process.
         let _limit = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()));
         let (stream, file) = self.read(reader, file).await?;
         new.publish(file, stream.scan().bytes).await.map_err(|error| self.failed(error))?;
@@ -100,7 +100,7 @@ impl Writing<'_> {
         if self.request.options.dry_run {
             return Ok(None);
         }
-        // A pipe is open when somebody reads it.
+        // Opening a pipe waits for its reader.
         let opened = off_the_runtime(move || open_stream(path.as_deref())).await;
         let sink = HoldBack::new(opened.map_err(|error| self.failed(error.into()))?);
         let (stream, sink) = self.read(reader, sink).await?;
@@ -133,7 +133,7 @@ impl Writing<'_> {
         }
     }
 
-    /// A warning alone: a file system that packs holds more.
+    /// Warns only: a compressing file system holds more than its free bytes.
     fn warn_of_small_disk(&self, free: Option<u64>) {
         let chosen = self.request.chosen;
         let bytes = match (self.form, &chosen.manifest) {
@@ -151,30 +151,32 @@ impl Writing<'_> {
     }
 }
 
-/// What a person can do about an output that does not take the bytes.
+/// Returns the hint for a failed write.
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AlreadyExists => "a file of that name is left alone: move it away, or give another name",
-        io::ErrorKind::IsADirectory => "give the name of a file in it",
+        io::ErrorKind::AlreadyExists => "existing files are not overwritten: move the file away, or give another name",
+        io::ErrorKind::IsADirectory => "give the name of a file in this directory",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "nothing was restored: make room, or write to another disk"
+            "nothing was restored: free disk space, or write to another disk"
         }
-        io::ErrorKind::BrokenPipe => "its reader ended before the backup was verified, and has no complete dump",
+        io::ErrorKind::BrokenPipe => {
+            "the reader closed the pipe before the backup was verified, and has no complete dump"
+        }
         io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
-            "give a file in a directory that can be written to"
+            "give a file in an existing directory that you can write to"
         }
-        _ => "nothing was restored: look at the disk or the program that it goes to",
+        _ => "nothing was restored: check the disk, or the program that reads the output",
     }
 }
 
-/// Looks at what is under the path, before anything is read.
+/// Examines the path, before anything is read.
 async fn place(path: Option<PathBuf>) -> Result<Place, FileError> {
     let Some(path) = path else { return Ok(Place::Stream(None)) };
     let disk = Disk::of(directory(&path));
     let look = move || match (fs::metadata(&path), path.symlink_metadata()) {
         (Ok(found), _) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         (Ok(found), _) if !found.is_file() => Ok(Place::Stream(Some(path))),
-        // A link to nothing is something, too.
+        // A dangling symlink counts as existing.
         (Ok(_), _) | (Err(_), Ok(_)) => Err(io::ErrorKind::AlreadyExists.into()),
         (Err(_), Err(error)) if error.kind() == io::ErrorKind::NotFound => {
             let free = statvfs(directory(&path)).ok();
@@ -188,12 +190,12 @@ async fn place(path: Option<PathBuf>) -> Result<Place, FileError> {
 fn open_stream(path: Option<&Path>) -> io::Result<File> {
     match path {
         Some(path) => OpenOptions::new().write(true).open(path),
-        // Without the buffer of Rust's own, which ends at each line.
+        // Not Rust's stdout, which flushes after each line.
         None => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
     }
 }
 
-/// Does what may block for as long as somebody else wants.
+/// Runs a call that may block without limit on another process.
 async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }

@@ -1,6 +1,6 @@
-//! Sends a backup into psql and judges it: the same for a database that exists and for one that is made.
+//! Sends a backup to psql and verifies it, for an existing database and for a new one.
 //!
-//! Called by [`super::database`]. What it gives back is applied, but not committed.
+//! Called by [`super::database`]. When it returns, the dump is applied but not committed.
 
 use tokio::task::spawn_blocking;
 
@@ -12,10 +12,10 @@ use super::left_out::LeftOut;
 use super::sink::PsqlSink;
 use super::{Request, RestoreError};
 
-/// A backup up to this size is read once more where psql failed: what is damaged may look like a wrong statement first.
+/// If psql fails, a backup up to this size is read again, because damage may first look like a wrong statement.
 const MOST_READ_AGAIN: u64 = 1 << 30;
 
-/// What is sent, and where to.
+/// A backup, and the psql session that runs it.
 pub(super) struct Filling<'a> {
     pub request: &'a Request<'a>,
     /// For messages.
@@ -26,7 +26,7 @@ impl Filling<'_> {
     /// Sends the dump, and waits until the server has executed all of it.
     ///
     /// # Errors
-    /// Where the backup is not what it must be, the filter refuses it, a statement failed, or S3 did.
+    /// If verification fails, the filter refuses the dump, a statement fails, or S3 fails.
     pub async fn run(
         &self,
         session: &mut RestoreSession,
@@ -54,7 +54,7 @@ impl Filling<'_> {
         Ok((verified, left_out))
     }
 
-    /// Why the dump was not taken: psql's words, unless the backup is damaged.
+    /// Why the restore failed: psql's message, unless the backup is damaged.
     async fn explained(&self, session: &mut RestoreSession, failure: FilterError) -> RestoreError {
         let error = match failure {
             FilterError::Refused { .. } => RestoreError::Refused { file_name: self.file_name().to_owned(), failure },
@@ -62,12 +62,12 @@ impl Filling<'_> {
                 self.statement(session.cause().await.unwrap_or_else(|| "psql ended without a word".to_owned()))
             }
         };
-        // Nothing of it is needed any more.
+        // The rest of the backup is not needed.
         session.kill().await;
         self.damage().await.map_or(error, |mismatch| self.request.mismatch(mismatch))
     }
 
-    /// What is wrong with the stored bytes, where it does not take long to see.
+    /// Reads a small backup again, and returns what is damaged.
     async fn damage(&self) -> Option<Mismatch> {
         if self.request.chosen.backup.file_size > MOST_READ_AGAIN {
             tracing::warn!("`check --deep` verifies whether the backup is damaged");
@@ -78,7 +78,7 @@ impl Filling<'_> {
         contents.verify(self.request.chosen.manifest.as_ref()).err()
     }
 
-    /// Whether the server took as many rows as the dump has.
+    /// Compares the server's row counts with the dump.
     fn compare(&self, applied: &Applied, verified: &VerifiedStream, left_out: &LeftOut) -> Result<(), RestoreError> {
         let differ = |table: &str, sent, taken| {
             Err(RestoreError::Rows { file_name: self.file_name().to_owned(), table: table.to_owned(), sent, taken })
@@ -88,7 +88,7 @@ impl Filling<'_> {
         if let Some((table, taken)) = sent.zip(&applied.copied).find(|(table, taken)| table.rows != **taken) {
             return differ(&table.table, table.rows, *taken);
         }
-        // A dump of very many tables has no list of all of them.
+        // The list of tables is capped, so that a dump of very many tables fits into memory.
         let (sent, taken) = (scan.rows - left_out.rows, applied.copied.iter().sum());
         if sent == taken { Ok(()) } else { differ("all tables", sent, taken) }
     }
@@ -108,20 +108,20 @@ impl Filling<'_> {
     }
 }
 
-/// What to do about a statement that failed.
+/// Returns the hint for a failed statement.
 fn hint(reason: &str) -> &'static str {
     let has = |words: &[&str]| words.iter().any(|word| reason.contains(word));
     if has(&["out of shared memory", "max_locks_per_transaction"]) {
         "raise max_locks_per_transaction and restart the server, or use --create-db, which needs no such locks"
     } else if has(&["must be owner", "must be member", "must be able to SET ROLE", "must be superuser"]) {
-        "restore as the role that is to own everything with --no-owner and --no-privileges, or as a superuser"
+        "restore with --no-owner and --no-privileges as the role that should own everything, or as a superuser"
     } else if has(&["permission denied"]) {
-        "grant the role what it lacks, or restore as the database's owner"
+        "grant the role the missing privilege, or restore as the database's owner"
     } else if has(&["does not exist"]) {
-        "where a function of the dump needs a search_path, use --search-path public"
+        "if a function of the dump needs a search_path, use --search-path public"
     } else if has(&["No space left", "disk full"]) {
-        "make space on the server"
+        "free disk space on the server"
     } else {
-        "`check --deep` verifies the backup; --output writes the dump to a file, to be looked at"
+        "`check --deep` verifies the backup; --output writes the dump to a file, where you can look at the statement"
     }
 }

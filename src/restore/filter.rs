@@ -1,10 +1,11 @@
-//! What of a dump reaches psql: drops what the user or the target does not want, and refuses what no dump of `pg_dump` holds.
+//! Filters a dump before psql runs it: drops statements that the user excludes or the target does not support, and refuses
+//! statements that `pg_dump` never writes.
 //!
-//! Between [`crate::archive::Reader`] and psql's input. The tool's own transaction is what keeps a target as it was, so nothing
-//! of the dump may end it: the `BEGIN;` and `COMMIT;` around large objects are dropped, any other transaction statement and any
-//! psql command is refused. [`Filter`] and psql must agree where a statement ends, whatever code of the dump has run by then:
-//! each statement whose reading depends on a setting is sent with that setting before it. Memory is one statement, 256 KiB at
-//! most; COPY data pass as they come.
+//! Between [`crate::archive::Reader`] and psql's input. This program's transaction protects the target, so no
+//! statement of the dump may end it: the `BEGIN;` and `COMMIT;` around large objects are dropped, any other transaction statement and any
+//! psql command is refused. [`Filter`] and psql must agree where a statement ends, although code of the dump may have changed settings:
+//! if the parsing of a statement depends on a setting, the filter sends that setting before it. Memory is one statement, 256 KiB at
+//! most; COPY data passes through unbuffered.
 
 use std::io::{self, Write};
 
@@ -16,9 +17,9 @@ use super::left_out::LeftOut;
 use super::rules::{Rules, Verdict};
 use super::statement::{Head, is_transaction_statement};
 
-/// A statement up to this length is held until its end. As long as the longest COPY statement that the lexer knows.
+/// The longest statement that is buffered until its end, as long as the longest COPY statement of the lexer.
 const MOST_HELD: usize = 256 << 10;
-/// So much of an entry's head, or of a refused statement, is shown.
+/// How much of an entry's comment, or of a refused statement, a message shows.
 const SHOWN: usize = 120;
 
 /// Why a dump is not restored.
@@ -30,23 +31,23 @@ pub enum Refusal {
     /// A statement that would end the restore's transaction.
     #[error("the dump has the transaction statement {0}, which pg_dump does not write")]
     Transaction(String),
-    /// A COPY in another form than `pg_dump`'s: psql would take what follows for its rows.
+    /// A COPY in another form than `pg_dump` writes: psql would read the following lines as rows.
     #[error("the dump has the statement {0}, which is no COPY as pg_dump writes it")]
     Copy(String),
-    /// An encoding in which a byte of a character may look like a quote.
+    /// An encoding with multi-byte characters that contain the byte of a quote or `\`.
     #[error(
-        "the dump is in the encoding {0}, which psql reads by rules of its own: write it to a file with --output, and restore it with psql"
+        "the dump is in the encoding {0}, which psql does not parse as this program does: write it to a file with --output, and restore it with psql"
     )]
     Encoding(String),
-    /// A string that psql and the server read differently, and with it where the statement ends.
+    /// A string that psql and the server parse differently, so they disagree where the statement ends.
     #[error("the dump has a string that goes on after E'…' on another line, which pg_dump does not write")]
     SplitString,
-    /// psql drops the rest of such a line.
+    /// A NUL byte: psql ignores the rest of its line.
     #[error("the dump holds a NUL byte, which pg_dump does not write")]
     Nul,
 }
 
-/// Why no more of the dump reaches psql.
+/// Why the filter stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
     /// The dump is refused.
@@ -54,11 +55,11 @@ pub enum FilterError {
     Refused {
         /// Why.
         refusal: Refusal,
-        /// The head of the entry in which it stands.
+        /// The comment of the entry (`-- Name: …`) that contains it.
         entry: Option<String>,
     },
     /// psql has ended.
-    #[error("psql does not read any more")]
+    #[error("psql has closed its input")]
     Write(#[source] io::Error),
 }
 
@@ -69,13 +70,13 @@ pub struct Filter<W> {
     passage: Passage<W>,
 }
 
-/// What is known between two pieces.
+/// The state between two pieces.
 #[derive(Debug)]
 struct Passage<W> {
     out: W,
     rules: Rules,
     left_out: LeftOut,
-    /// What is held of the statement.
+    /// The buffered part of the statement.
     statement: Vec<u8>,
     rows: Rows,
     head: Option<String>,
@@ -84,23 +85,23 @@ struct Passage<W> {
     has_failed: bool,
 }
 
-/// Where the bytes of rows, or of a statement that is too long to be held, go.
+/// Where rows, or the pieces of a statement that is too long to buffer, go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rows {
     Pass,
     Drop,
-    /// The statement is longer than [`MOST_HELD`]: what was held was sent.
+    /// The statement is longer than [`MOST_HELD`]: its buffered part was sent.
     Statement,
 }
 
-/// What psql must go by to read a statement as the lexer does.
+/// The settings with which psql parses a statement as the lexer does.
 #[derive(Debug)]
 struct Reading {
     conforming: &'static str,
     encoding: String,
 }
 
-/// Encodings of clients alone: the second byte of a character may be `\` or a quote
+/// Client-only encodings: the second byte of a character may be `\` or a quote
 /// (PostgreSQL's "Character Set Support", PG_ENCODING_BE_LAST in `pg_wchar.h`).
 const UNSAFE_ENCODINGS: [&str; 9] =
     ["SJIS", "SHIFT_JIS_2004", "SHIFTJIS", "MSKANJI", "BIG5", "GBK", "UHC", "GB18030", "JOHAB"];
@@ -135,7 +136,7 @@ impl<W: Write> Filter<W> {
         self.passage.failure.take().map_or(Ok(()), Err)
     }
 
-    /// What was left out, and where it was sent. What of the dump was held is dropped: a complete one ends with a comment.
+    /// Returns what was left out, and the output. Drops a buffered incomplete statement: a complete dump ends with a comment.
     pub fn finish(self) -> (LeftOut, W) {
         (self.passage.left_out, self.passage.out)
     }
@@ -183,7 +184,7 @@ impl<W: Write> Passage<W> {
         }
     }
 
-    /// Sends what is held of a long statement, without its end.
+    /// Sends the buffered part of a long statement.
     fn pass_beginning(&mut self) {
         let statement = std::mem::take(&mut self.statement);
         let head = Head::of(&statement);
@@ -236,7 +237,7 @@ impl<W: Write> Passage<W> {
         Ok(())
     }
 
-    /// Notes what the dump itself sets.
+    /// Records a setting that the dump changes.
     fn follow(&mut self, statement: &[u8]) -> Result<(), Refusal> {
         match statement {
             b"SET standard_conforming_strings = on;" => self.reading.conforming = "on",
@@ -256,7 +257,7 @@ impl<W: Write> Passage<W> {
         Ok(())
     }
 
-    /// Has psql read what follows as the lexer does: code of the dump may have set it otherwise meanwhile.
+    /// Sends the setting with which psql parses the next statement as the lexer does. Code of the dump may have changed it.
     fn set_reading(&mut self) {
         let Reading { conforming, encoding } = &self.reading;
         let text = format!(
@@ -320,7 +321,7 @@ impl<W: Write> Passage<W> {
     }
 }
 
-/// The first line of a text, as far as a message shows it.
+/// The first line of a text, shortened for a message.
 fn shown(text: &[u8]) -> String {
     let line = memchr2(b'\n', b'\r', text).map_or(text, |end| &text[..end]);
     let text = String::from_utf8_lossy(line);

@@ -1,20 +1,20 @@
 //! Patterns of names with `*` and `?`.
 //!
-//! Two characters with a meaning and no path: a crate for globs has rules for `/`, `**`, classes and braces, which stand in
-//! names of tables.
+//! Only `*` and `?` are special. A crate for globs would also interpret `/`, `**`, classes and braces, which names of tables may
+//! contain.
 
 /// A pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob(Vec<char>);
 
 impl Glob {
-    /// Of a pattern's text.
+    /// Parses a pattern.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(text.chars().collect())
     }
 
-    /// Whether all of a name fits.
+    /// Whether the pattern matches the complete name.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();

@@ -1,13 +1,13 @@
-//! A stream whose end is held back: whoever reads it has no complete dump before it is released.
+//! A writer that holds back the end of a stream until it is released, so that no reader gets a complete unverified dump.
 
 use std::io::{self, Write};
 
-/// Bytes that are held back (SPEC §8).
+/// The number of bytes that are held back.
 const HELD: usize = 64 << 10;
-/// Bytes that are handed on at once.
+/// The number of bytes that are written at once.
 const CHUNK: usize = 64 << 10;
 
-/// Hands bytes on, but for the last [`HELD`].
+/// Writes everything except the last [`HELD`] bytes.
 #[derive(Debug)]
 pub(super) struct HoldBack<W> {
     inner: W,
@@ -19,7 +19,7 @@ impl<W: Write> HoldBack<W> {
         Self { inner, held: Vec::with_capacity(HELD + 2 * CHUNK) }
     }
 
-    /// Hands the rest on.
+    /// Writes the rest.
     pub fn release(mut self) -> io::Result<()> {
         self.hand_on(self.held.len())?;
         self.inner.flush()

@@ -1,6 +1,6 @@
 //! What a restore left out, for the log and the result.
 //!
-//! Filled by [`super::rules`] as the dump passes. Names are kept of what a user did not ask to leave out; of the rest the number.
+//! [`super::rules`] fills it. It has the names of what was left out without being asked for, and only the number of the rest.
 
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ pub(super) enum Kind {
     Comment,
 }
 
-/// Names kept of each kind: enough for a message.
+/// The most names of each kind, for a message.
 const MOST_NAMES: usize = 100;
 
 /// Everything of the dump that did not reach the target.
@@ -23,28 +23,28 @@ pub struct LeftOut {
     pub owners: u64,
     /// Statements about privileges.
     pub privileges: u64,
-    /// Choices of a tablespace.
+    /// Statements that choose a tablespace.
     pub tablespaces: u64,
     /// `COMMENT ON` statements.
     pub comments: u64,
-    /// Extensions of which the comment was left out, because the restoring role does not own them.
+    /// Extensions that the restoring role does not own: their comments were left out.
     pub extension_comments: Vec<String>,
     /// Settings that the target does not know.
     pub settings: Vec<String>,
-    /// Tables of which the rows were left out, as the dump writes their names.
+    /// Tables without their rows, with their names as the dump writes them.
     pub table_data: Vec<String>,
     /// Rows of those tables.
     pub rows: u64,
 }
 
 impl LeftOut {
-    /// Whether nothing was.
+    /// Whether nothing was left out.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Logs what was left out without being asked for, because the target cannot take it.
+    /// Logs what was left out because the target does not support it.
     pub(super) fn announce(&self) {
         for extension in &self.extension_comments {
             tracing::warn!(extension, "left out the comment on an extension that the restoring role does not own");

@@ -1,11 +1,11 @@
-//! Restore: brings a backup back, into a database, a file or stdout; proved to its last byte, or not at all.
+//! Restores a backup into a database, a file or stdout. If verification fails, nothing is restored.
 //!
-//! `commands::restore` resolves the settings, has a backup chosen ([`choose`]) and calls one of the targets with a [`Request`]:
+//! `commands::restore` resolves the settings, chooses a backup ([`choose`]) and calls one of the targets with a [`Request`]:
 //! [`database`], or a file or a stream ([`into_file`]). Each reads the backup through [`crate::archive::Reader`], which downloads and
-//! unpacks it, and takes nothing for restored before [`crate::archive::Contents::verify`] has made a
-//! [`crate::archive::VerifiedStream`] of it. Where it does not, the target is as it was before. What came of it is a [`Report`].
+//! unpacks it, and commits nothing before [`crate::archive::Contents::verify`] has returned a
+//! [`crate::archive::VerifiedStream`] of it. If verification fails, the target is as it was. The result is a [`Report`].
 //!
-//! Sits beside `check`: it uses `archive`, `postgres`, `storage` and `sql`, and only `commands` uses it.
+//! It uses `archive`, `postgres`, `storage` and `sql`, and only `commands` uses it.
 
 mod choose;
 pub mod database;
@@ -46,16 +46,16 @@ use crate::archive::ReadProgress;
 use crate::interrupt::Interrupts;
 use crate::storage::Destination;
 
-/// What every target gets.
+/// The input of every target.
 pub struct Request<'a> {
-    /// Where the backup is.
+    /// The destination of the backup.
     pub destination: &'a Destination,
     /// The backup.
     pub chosen: &'a Chosen,
-    /// What the command line says.
+    /// The flags of the command line.
     pub options: &'a RestoreOptions,
-    /// What ends it early.
+    /// Signals, which end the restore early.
     pub interrupts: &'a Interrupts,
-    /// Shows how far the reading is, from now to the end of the command.
+    /// The progress display, until the command ends.
     pub show: &'a (dyn Fn(Arc<ReadProgress>) + Sync),
 }

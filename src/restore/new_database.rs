@@ -1,7 +1,7 @@
-//! `--create-db`: a restore into a scratch database, which gets its name when all is in it.
+//! `--create-db`: restores into a scratch database, and renames it when it is complete.
 //!
-//! Each statement is a transaction of its own: what fails is dropped as a whole, and no lock table must hold all of a large
-//! dump. Called by [`super::database`]; the drill fills its scratch database in the same way.
+//! Each statement is a separate transaction, so the server's lock table need not hold the locks of all tables. If the restore
+//! fails, the complete scratch database is dropped. Called by [`super::database`].
 
 use std::time::Duration;
 
@@ -21,14 +21,14 @@ use super::scratch::{Existing, Origin, Purpose, Scratch};
 use super::sink::PsqlSink;
 use super::{DatabaseName, Report, Request, RestoreError};
 
-/// How long the clean-up may take after a signal, when everything has 10 s.
+/// How long the clean-up may take after a signal. The program ends within 10 s.
 const DISCARD_AFTER_SIGNAL: Duration = Duration::from_secs(8);
-/// How long it may take after any other failure: a large database is many files.
+/// How long it may take after any other failure: a large database has many files.
 const DISCARD_WITHIN: Duration = Duration::from_mins(10);
-/// As long as the statistics of the largest database may take.
+/// How long `ANALYZE` may take on the largest database.
 const ANALYZE_WITHIN: Duration = Duration::from_hours(24);
 
-/// Restores into a database that is made for it on the server of `target`.
+/// Restores into a new database on the server of `target`.
 pub(super) async fn restore(
     request: &Request<'_>,
     (tools, target): (&Tools, &PostgresSettings),
@@ -63,7 +63,7 @@ pub(super) async fn restore(
             return Err(error);
         }
     };
-    // Seconds, in one transaction: a signal waits for it.
+    // This takes seconds and is one transaction, so a signal waits for it.
     let finished = finish(&mut scratch, own.as_ref(), &verified).await;
     discard(scratch, DISCARD_WITHIN).await;
     let finished = finished?;
@@ -71,15 +71,15 @@ pub(super) async fn restore(
     Ok(report.with_finished(&finished))
 }
 
-/// A scratch database that holds all of the backup.
+/// A scratch database with the complete, verified backup.
 struct Filled {
     verified: VerifiedStream,
     left_out: LeftOut,
-    /// What is the database's own, where it is wanted.
+    /// The settings and grants of the database itself, unless they are excluded.
     own: Option<DatabaseSettings>,
 }
 
-/// Everything up to the renaming; `None` after the preconditions of a dry run.
+/// Everything up to the renames; `None` after the preconditions of a dry run.
 async fn prepare_and_fill(
     request: &Request<'_>,
     tools: &Tools,
@@ -103,7 +103,7 @@ async fn prepare_and_fill(
         return Ok(None);
     }
     warn_of_superuser(&facts);
-    // Before hours are spent: what is wrong with them must not cost a complete database.
+    // Before the dump, which may take hours: damaged globals must not fail the restore after it.
     let recorded = recorded(request, scratch.server().await?).await?;
     roles(request, recorded.as_ref(), scratch.server().await?).await?;
     scratch.create(manifest).await?;
@@ -133,7 +133,7 @@ pub(super) async fn fill(
     filled
 }
 
-/// Gives the database what is its own, and its name. The proof is what makes it get one.
+/// Applies the database's own settings and renames it. It takes a [`VerifiedStream`], so that no unverified database is renamed.
 async fn finish(
     scratch: &mut Scratch,
     own: Option<&DatabaseSettings>,
@@ -144,11 +144,11 @@ async fn finish(
 
 async fn discard(scratch: Scratch, within: Duration) {
     if let Err(error) = scratch.discard(within).await {
-        tracing::warn!(error = %Chain(&error), "the scratch database is left behind");
+        tracing::warn!(error = %Chain(&error), "the scratch database could not be dropped");
     }
 }
 
-/// Gathers the statistics that a dump before PostgreSQL 18 has none of. Nothing is lost where it fails.
+/// Runs `ANALYZE`, because a dump has no statistics. A failure is only a warning.
 pub(super) async fn analyze(tools: &Tools, settings: &PostgresSettings) {
     let analyzed = async {
         let mut server = Maintenance::connect(tools, settings).await.map_err(|error| error.to_string())?;
@@ -157,6 +157,6 @@ pub(super) async fn analyze(tools: &Tools, settings: &PostgresSettings) {
         analyzed
     };
     if let Err(error) = analyzed.await {
-        tracing::warn!(error, hint = "run ANALYZE", "the statistics were not gathered");
+        tracing::warn!(error, hint = "run ANALYZE", "ANALYZE failed");
     }
 }

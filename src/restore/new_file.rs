@@ -1,7 +1,7 @@
-//! A file that appears under its name when it is complete: until then it has another one, in the same directory, and goes where
-//! anything fails.
+//! A file that gets its name when it is complete. Until then it has a temporary name in the same directory, and is deleted on
+//! failure.
 //!
-//! Never over a file that is there. Everything that is waited for here goes through [`Disk`], but for the bytes themselves.
+//! It never overwrites an existing file. All calls that may hang go through [`Disk`], except the writes of the data.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -13,10 +13,10 @@ use rustix::io::Errno;
 
 use crate::disk::{Disk, DiskError};
 
-/// Whoever may read a dump may read the database.
+/// Only the owner may read a dump, because it holds the data of the database.
 const MODE: u32 = 0o600;
 
-/// A file that is not complete yet. Dropped, it goes.
+/// An incomplete file. It is deleted when this is dropped.
 #[derive(Debug)]
 pub(super) struct NewFile {
     path: PathBuf,
@@ -24,19 +24,19 @@ pub(super) struct NewFile {
     disk: Disk,
 }
 
-/// A file under a name that goes when this is dropped.
+/// A temporary name. It is deleted when this is dropped.
 #[derive(Debug)]
 struct Temporary(PathBuf);
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // It may have its own name by now.
+        // It may have been renamed already.
         drop(fs::remove_file(&self.0));
     }
 }
 
 impl NewFile {
-    /// Makes the file under a name for the time being.
+    /// Creates the file under a temporary name.
     pub async fn create(path: &Path) -> Result<(Self, File), FileError> {
         let directory = directory(path).to_owned();
         let mut random = [0; 8];
@@ -52,14 +52,14 @@ impl NewFile {
         Ok((Self { path: path.to_owned(), temporary, disk }, file))
     }
 
-    /// Has everything on the disk, and gives the file its name.
+    /// Syncs the file to disk and renames it.
     pub async fn publish(self, file: File, bytes: u64) -> Result<(), FileError> {
         let Self { path, temporary, disk } = self;
         let publish = move || {
             file.sync_all()?;
             drop(file);
             rename(&temporary.0, &path)?;
-            // A directory that cannot be synced (some network file systems) has the name all the same.
+            // Some network file systems cannot sync a directory. The file has its name anyway.
             drop(File::open(directory(&path)).and_then(|directory| directory.sync_all()));
             Ok::<_, io::Error>(())
         };
@@ -67,13 +67,13 @@ impl NewFile {
     }
 }
 
-/// Why there is no file.
+/// Why the file was not created.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileError {
-    /// The system says no.
+    /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It does not answer.
+    /// The disk does not answer.
     #[error(transparent)]
     Disk(#[from] DiskError),
 }
@@ -86,10 +86,10 @@ pub(super) fn directory(path: &Path) -> &Path {
     }
 }
 
-/// Gives a file another name, unless something has that name.
+/// Renames a file, unless the new name exists.
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some file systems have no such call. Most of them know a second name for a file, which never replaces one.
+        // Some file systems lack that call (RENAME_NOREPLACE). Most of them have hard links, which never replace a file.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match fs::hard_link(from, to) {
             Ok(()) => fs::remove_file(from),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),

@@ -1,4 +1,4 @@
-//! Opens the backup that was chosen, for every target: what is wrong before a byte is read is said here.
+//! Opens the chosen backup for every target, and explains why an object cannot be read (deleted, archived).
 
 use chrono::{DateTime, TimeDelta};
 
@@ -9,14 +9,14 @@ use crate::storage::StorageError;
 
 use super::{Request, RestoreError};
 
-/// How much later than its manifest says an object may have been written: clocks differ, and a commit takes its time.
+/// How much later an object may have been written than its manifest says. Clocks differ, and completing an upload takes time.
 const LATE: TimeDelta = TimeDelta::hours(1);
 
 impl Request<'_> {
-    /// Begins to read the backup, and shows how far it is.
+    /// Opens the backup for reading, with a progress display.
     ///
     /// # Errors
-    /// Where it is not there or archived, has another size than its manifest says, or cannot be read.
+    /// If it does not exist, is archived, has another size than its manifest says, or cannot be read.
     pub(super) async fn open(&self) -> Result<Reader, RestoreError> {
         let file_name = &self.chosen.backup.file_name;
         let reader = match Reader::open(self.destination, file_name).await {
@@ -36,14 +36,14 @@ impl Request<'_> {
         Ok(reader)
     }
 
-    /// The failure of a check of this backup.
+    /// The error of a failed verification of this backup.
     pub(super) fn mismatch(&self, mismatch: Mismatch) -> RestoreError {
         RestoreError::Mismatch { file_name: self.chosen.backup.file_name.clone(), mismatch }
     }
 
     async fn archived(&self) -> RestoreError {
         let backup = &self.chosen.backup;
-        // What cannot be asked is left out.
+        // If the request fails, the message has no storage class.
         let head = self.destination.head(&backup.file_name).await.ok().flatten().unwrap_or_default();
         let file_name = backup.file_name.clone();
         if head.is_being_restored {
@@ -56,7 +56,8 @@ impl Request<'_> {
     }
 }
 
-/// Whoever may write to the bucket may plant a dump, and a restore runs the dump's code (SPEC §10).
+/// Warns if the object was written after its manifest: everyone who can write to the bucket can replace a dump, and a restore runs
+/// the code in it.
 fn warn_of_late_object(reader: &Reader, manifest: &Manifest) {
     let finished = DateTime::parse_from_rfc3339(&manifest.finished_at).ok();
     let Some((written, finished)) = reader.last_modified().zip(finished) else { return };
@@ -64,7 +65,7 @@ fn warn_of_late_object(reader: &Reader, manifest: &Manifest) {
         tracing::warn!(
             last_modified = time_text(written),
             finished_at = manifest.finished_at,
-            hint = "where nobody copied it, do not trust it: a restore runs the code in the dump",
+            hint = "if nobody copied the object, do not trust it: a restore runs the code in the dump",
             "the object was written after its manifest says that the backup was finished"
         );
     }

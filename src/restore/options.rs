@@ -1,33 +1,33 @@
-//! What the command line says about a restore, beside the settings.
+//! The flags of a restore that are not settings.
 //!
-//! Filled by `commands::restore`, read by the targets.
+//! `commands::restore` fills them, the targets read them.
 
 use std::fmt;
 
-/// The longest name that PostgreSQL does not cut, in bytes.
+/// The longest name in bytes. PostgreSQL truncates longer ones.
 const LONGEST_NAME: usize = 63;
 
-/// What the command line says.
+/// The flags of a restore.
 #[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, and any may go with any")]
 pub struct RestoreOptions {
-    /// `--create-db`: a database to be made.
+    /// `--create-db`: the database to create.
     pub create_db: Option<DatabaseName>,
-    /// `--replace`: a database of that name gives way.
+    /// `--replace`: an existing database of that name is renamed.
     pub replace: bool,
-    /// `--keep-failed`: a scratch database that could not be filled stays.
+    /// `--keep-failed`: an incomplete scratch database is not dropped.
     pub keep_failed: bool,
     /// What is not restored.
     pub leave_out: LeaveOut,
-    /// `--create-roles`: missing roles are made, without login.
+    /// `--create-roles`: missing roles are created with `NOLOGIN`.
     pub create_roles: bool,
-    /// `--globals`: missing roles and their memberships come from the globals.
+    /// `--globals`: missing roles and their memberships are created from the globals.
     pub globals: bool,
     /// `--no-database-settings`: owner, grants and settings of the database itself are not restored.
     pub no_database_settings: bool,
     /// `--search-path`: for functions that need one.
     pub search_path: Option<String>,
-    /// `--no-analyze`: no statistics are gathered.
+    /// `--no-analyze`: `ANALYZE` is not run.
     pub no_analyze: bool,
     /// `--dry-run`: ends after the preconditions.
     pub dry_run: bool,
@@ -49,15 +49,15 @@ pub struct LeaveOut {
     pub table_data: Vec<String>,
 }
 
-/// The name of a database that can be made.
+/// A valid name for a new database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatabaseName(String);
 
 impl DatabaseName {
-    /// Takes a name.
+    /// Checks a name.
     ///
     /// # Errors
-    /// Where PostgreSQL would cut or refuse it.
+    /// If PostgreSQL would truncate or refuse it.
     pub fn new(text: &str) -> Result<Self, String> {
         match text.len() {
             0 => Err("must not be empty".to_owned()),
@@ -69,7 +69,7 @@ impl DatabaseName {
         }
     }
 
-    /// As it was given.
+    /// The name, as the user gave it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

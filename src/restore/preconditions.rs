@@ -1,17 +1,17 @@
-//! What must be so before a byte is sent to a target: found out all at once.
+//! Preconditions of a restore into a database: all are checked before anything is sent.
 //!
-//! Called by [`super::database`]. What the manifest does not know (or where there is none) cannot be a problem; the restore
-//! itself finds it, and leaves the target as it was.
+//! Called by [`super::database`]. Without a manifest most cannot be checked. The restore then fails on its first statement that the
+//! target refuses, and leaves the target as it was.
 
 use crate::archive::manifest::Manifest;
 use crate::postgres::target::{Contained, Target};
 
 use super::{LeaveOut, RestoreOptions};
 
-/// Names of roles and the like that a message shows.
+/// The most names (of roles, tablespaces, extensions) that a message lists.
 const NAMED: usize = 5;
 
-/// What speaks against a restore into a target; each ends with what to do.
+/// Returns the reasons why a restore into the target would fail. Each ends with what to do.
 pub(super) fn problems(
     target: &Target,
     contained: Option<&Contained>,
@@ -20,7 +20,7 @@ pub(super) fn problems(
 ) -> Vec<String> {
     let mut problems = Vec::new();
     if target.in_recovery {
-        problems.push("the target is a standby, which takes no data: restore into its primary".to_owned());
+        problems.push("the target is a standby and read-only: restore into its primary".to_owned());
     }
     problems.extend(contained.and_then(|contained| not_empty(target, contained)));
     let Some(manifest) = manifest else { return problems };
@@ -59,22 +59,22 @@ fn not_empty(target: &Target, contained: &Contained) -> Option<String> {
     let more = if *count > first.len() as u64 { ", …" } else { "" };
     let objects = if *count == 1 { "object" } else { "objects" };
     Some(format!(
-        "the database {:?} is not empty ({count} {objects}: {}{more}): restore into an empty one, or make one with --create-db",
+        "the database {:?} is not empty ({count} {objects}: {}{more}): restore into an empty one, or create one with --create-db",
         target.database,
         first.join(", ")
     ))
 }
 
-/// Every encoding can be made UTF8, but for bytes of which nobody says what they are.
+/// The server converts every encoding to UTF8, except `SQL_ASCII`: its bytes have no known encoding.
 fn encoding(target: &Target, manifest: &Manifest) -> Option<String> {
     let (has, wants) = (target.encoding.as_str(), manifest.encoding.as_str());
     let fits = has == wants || has == "UTF8" && wants != "SQL_ASCII";
     (!fits).then(|| {
-        format!("the database is in the encoding {has}, but the dump's was {wants}: use one in {wants}, or --create-db, which makes one")
+        format!("the database has the encoding {has}, but the dump needs {wants}: restore into a database with the encoding {wants}, or use --create-db, which creates one")
     })
 }
 
-/// One transaction locks every table that it makes. At least: each index and sequence is a lock more.
+/// One transaction locks every table that it creates. Each index and sequence needs another lock, which the manifest does not count.
 fn locks(target: &Target, manifest: &Manifest) -> Option<String> {
     let wanted = manifest.tables.len() as u64;
     (wanted > target.locks).then(|| {
@@ -86,7 +86,7 @@ fn locks(target: &Target, manifest: &Manifest) -> Option<String> {
     })
 }
 
-/// The first of the names that are not there; `None` where all are.
+/// Lists the first of the names that are missing; `None` if none is.
 fn missing(names: &[String], is_there: impl Fn(&String) -> bool) -> Option<String> {
     let missing: Vec<String> = names.iter().filter(|name| !is_there(name)).map(|name| format!("{name:?}")).collect();
     let more = if missing.len() > NAMED { ", …" } else { "" };

@@ -1,8 +1,8 @@
 //! The end of a restore: the scratch database gets its own grants and settings, and then its name.
 //!
-//! All that is named is named in one transaction: at any moment, and wherever this program or the server ends, either the old
-//! database or the new one has the name, and the old one is as it was until the new one has it. It is never dropped. While the
-//! transaction waits for the sessions of a database to be gone, new ones wait for it, and a second session ends the others.
+//! All renames are one transaction: at any moment, even if this program or the server crashes, exactly one of the old and the new
+//! database has the name, and the old one is unchanged until then. It is never dropped. The renames wait until a database has no
+//! sessions. Meanwhile new sessions wait, and a second connection terminates the existing ones.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -19,51 +19,52 @@ use crate::sql::{literal, quoted_name};
 
 /// The longest name of a database, in bytes (`NAMEDATALEN` - 1).
 const LONGEST_NAME: usize = 63;
-/// What is put after the name of a database that is replaced, before the time.
+/// The infix between the name of a replaced database and the time.
 const BEFORE: &str = "_before_";
 const TIME: &str = "%Y-%m-%d_%H-%M-%S";
-/// The server waits 5 s each time for sessions to be gone (`CountOtherDBBackends`).
+/// How often to retry. Each time the server waits 5 s for sessions to end (`CountOtherDBBackends`).
 const TRIES: u32 = 2;
 const IN_USE: &str = "55006";
-/// Sessions that have come between are ended as often.
+/// How often the sessions that connected meanwhile are terminated.
 const EVICT_EVERY: Duration = Duration::from_millis(200);
-/// A session that is just beginning holds a lock for a moment. What holds one longer must not keep everybody out.
+/// The lock timeout. A starting session holds a lock for a moment. If a lock is held for longer, give up, so that other clients
+/// need not wait.
 const LOCK_TIMEOUT: &str = "20s";
 
-/// What the end of a restore came to.
+/// The result of the renames.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Finished {
     /// The database.
     pub name: String,
-    /// The name that the one before it has now; it takes no connections.
+    /// The new name of the replaced database; it accepts no connections.
     pub replaced: Option<String>,
-    /// Of the database's own what could not be applied, and why.
+    /// The grants and settings that could not be applied, and why.
     pub left_out: Vec<String>,
 }
 
-/// A renaming: what it takes, and what would do the same by hand.
+/// The renames, and the statements to do them by hand.
 struct Swap<'a> {
     scratch: &'a str,
     name: &'a str,
-    /// The name that the database gets which has it.
+    /// The new name of the database to be replaced.
     before: Option<String>,
     own: Option<&'a DatabaseSettings>,
 }
 
-/// Why there was no renaming.
+/// Why the renames failed.
 enum NoSwap {
     /// Nothing has changed.
     Refused(StatementError),
-    /// It is not known. What could not be applied, should it have taken effect.
+    /// It is unknown whether they took effect. If they did, this could not be applied.
     Unknown(StatementError, Vec<String>),
 }
 
 impl Scratch {
-    /// Applies the database's own grants and settings, or PostgreSQL's defaults, and gives the database its name. On any failure
-    /// all is as it was, and the scratch database is kept.
+    /// Applies the grants and settings of the database itself, or PostgreSQL's defaults, and renames the scratch database. On any
+    /// failure the old database is unchanged, and the scratch database is kept.
     ///
     /// # Errors
-    /// [`ScratchError::NotRenamed`] with what would finish the restore; [`ScratchError::Unknown`].
+    /// [`ScratchError::NotRenamed`] with the statements that finish the restore; [`ScratchError::Unknown`].
     pub async fn finish(&mut self, own: Option<&DatabaseSettings>) -> Result<Finished, ScratchError> {
         let Purpose::Restore { name, existing } = self.purpose.clone() else {
             return Ok(Finished { name: self.name.clone(), ..Finished::default() });
@@ -106,7 +107,7 @@ impl Scratch {
         Ok(Finished { name: swap.name.to_owned(), replaced: swap.before.take(), left_out })
     }
 
-    /// Applies what is the database's own but for its owner, comment and name, each as far as it can be; what cannot is named.
+    /// Applies the grants and settings of the database itself, without owner, comment and name. Returns those that the server refuses.
     async fn apply(&mut self, own: Option<&DatabaseSettings>) -> Result<Vec<String>, StatementError> {
         let database = quoted_name(&self.name);
         let mut statements = own.map_or_else(Vec::new, |own| own.rights(&database, "CURRENT_USER"));
@@ -125,7 +126,7 @@ impl Scratch {
         loop {
             tried += 1;
             let helper = self.another().await.map_err(|error| NoSwap::Refused(error.into()))?;
-            // Dropped before the commit: whoever connects to the new database from then on stays.
+            // Stop terminating sessions before the commit: those that connect to the new database afterwards must stay.
             let renamed = tokio::select! {
                 renamed = rename_all(&mut self.server, swap) => renamed,
                 error = evict(helper, swap) => match error { Ok(never) => match never {}, Err(error) => Err(error) },
@@ -140,7 +141,7 @@ impl Scratch {
                 }
                 Err(error) => {
                     self.undo().await;
-                    // A connection that broke down is another one by now.
+                    // After a broken connection this is a new session.
                     let may_pass = error.is(IN_USE) || matches!(error, StatementError::Lost(_));
                     if tried == TRIES || !may_pass {
                         return Err(NoSwap::Refused(error));
@@ -150,7 +151,7 @@ impl Scratch {
         }
     }
 
-    /// Ends a transaction that failed; where even that fails, the session, which comes to the same.
+    /// Rolls back a failed transaction. If that fails, terminates the session, which also rolls back.
     async fn undo(&mut self) {
         let is_undone = self.server.is_idle() && self.server.run("ROLLBACK").await.is_ok();
         if !is_undone && let Err(error) = self.reconnect().await {
@@ -158,7 +159,7 @@ impl Scratch {
         }
     }
 
-    /// Finds out whether a renaming without an answer took effect.
+    /// Finds out whether renames took effect, after the answer to COMMIT was lost.
     async fn look_after(&mut self, swap: &Swap<'_>, error: &StatementError) -> Result<(), ScratchError> {
         let (scratch, name) = (swap.scratch.to_owned(), swap.name.to_owned());
         let statements = swap.statements().join("; ") + ";";
@@ -179,7 +180,7 @@ impl Scratch {
 }
 
 impl Swap<'_> {
-    /// What renames, in this order; what may fail without harm comes after.
+    /// The statements of the renames, in order. Statements that may fail come after them.
     fn statements(&self) -> Vec<String> {
         let (scratch, name) = (quoted_name(self.scratch), quoted_name(self.name));
         let comment =
@@ -194,14 +195,14 @@ impl Swap<'_> {
         statements
     }
 
-    /// The owner, who may be one by whose rights it could not have been renamed, and what keeps a database from being dropped.
+    /// Sets the owner, after the renames because the new owner may lack the right to rename, and the template flag, which prevents a drop.
     fn afterwards(&self) -> Vec<String> {
         let name = quoted_name(self.name);
         self.own.map_or_else(Vec::new, |own| [own.attributes(&name), vec![own.give(&name)]].concat())
     }
 }
 
-/// Begins the transaction and renames in it; gives what could not be applied after that.
+/// Begins the transaction and renames in it. Returns what could not be applied after that.
 async fn rename_all(server: &mut Maintenance, swap: &Swap<'_>) -> Result<Vec<String>, StatementError> {
     server.run("BEGIN").await?;
     server.run(&format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")).await?;
@@ -211,7 +212,7 @@ async fn rename_all(server: &mut Maintenance, swap: &Swap<'_>) -> Result<Vec<Str
     each(server, &swap.afterwards()).await
 }
 
-/// Runs each in the open transaction as far as it can be run, and names the others.
+/// Runs each statement in the open transaction. Returns those that the server refuses.
 async fn each(server: &mut Maintenance, statements: &[String]) -> Result<Vec<String>, StatementError> {
     let mut left_out = Vec::new();
     for statement in statements {
@@ -220,10 +221,10 @@ async fn each(server: &mut Maintenance, statements: &[String]) -> Result<Vec<Str
     Ok(left_out)
 }
 
-/// Ends the sessions of both databases, again and again.
+/// Terminates the sessions of both databases, repeatedly.
 async fn evict(mut helper: Maintenance, swap: &Swap<'_>) -> Result<Infallible, StatementError> {
     loop {
-        // The names are as before for everybody until the commit.
+        // Until the commit, other sessions see the old names.
         ending::end_sessions(&mut helper, swap.scratch).await?;
         if swap.before.is_some() {
             ending::end_sessions(&mut helper, swap.name).await?;
@@ -232,7 +233,7 @@ async fn evict(mut helper: Maintenance, swap: &Swap<'_>) -> Result<Infallible, S
     }
 }
 
-/// The name for the database that has this one, where there is one: free, and of at most 63 bytes.
+/// Returns the new name for the database to be replaced, if it exists: an unused name of at most 63 bytes.
 async fn name_before(server: &mut Maintenance, name: &str) -> Result<Option<String>, StatementError> {
     let question = "SELECT pg_catalog.json_agg(d.datname) FROM pg_catalog.pg_database d";
     let names: Vec<String> = server.ask(question).await?.unwrap_or_default();
@@ -248,7 +249,7 @@ async fn name_before(server: &mut Maintenance, name: &str) -> Result<Option<Stri
     Ok(candidates.into_iter().find(|candidate| !names.contains(candidate)))
 }
 
-/// Who is in the way, for the error.
+/// The sessions that block the renames, for the error.
 async fn users(server: &mut Maintenance, swap: &Swap<'_>) -> String {
     let names = [swap.scratch, swap.name].map(literal).join(", ");
     let question = format!(

@@ -1,4 +1,4 @@
-//! What a restore came to, for people and as JSON.
+//! The result of a restore, as text and as JSON.
 
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ pub struct Report {
     pub database: Option<String>,
     /// Where it was restored to: a database, a file, or `stdout`.
     pub target: String,
-    /// Nothing was restored: it was only looked whether it could be.
+    /// Whether it was a dry run: nothing was restored.
     pub dry_run: bool,
     /// Size of the backup in bytes.
     pub file_size: u64,
@@ -32,18 +32,18 @@ pub struct Report {
     pub tables: Option<usize>,
     /// How long it took, in seconds.
     pub duration: f64,
-    /// What nothing could be compared with.
+    /// What could not be verified, because the backup has no manifest.
     pub unchecked: Option<&'static str>,
-    /// The name that the database has now which had the target's name before.
+    /// The new name of the replaced database.
     pub replaced: Option<String>,
     /// What was left out.
     pub left_out: Vec<String>,
-    /// What went less than well.
+    /// Warnings.
     pub warnings: Vec<String>,
 }
 
 impl Report {
-    /// Of a backup that is to be restored there.
+    /// Starts the report of this backup and target.
     #[must_use]
     pub fn new(chosen: &Chosen, target: String) -> Self {
         let backup = &chosen.backup;
@@ -66,7 +66,7 @@ impl Report {
         }
     }
 
-    /// With what was read.
+    /// Adds what was read.
     #[must_use]
     pub fn with_stream(self, stream: &VerifiedStream) -> Self {
         let scan = stream.scan();
@@ -74,13 +74,13 @@ impl Report {
         Self { dump_bytes, rows, tables, unchecked: stream.unchecked(), ..self }
     }
 
-    /// With what the target does not have of it.
+    /// Adds what was left out.
     #[must_use]
     pub fn with_left_out(self, left_out: &LeftOut) -> Self {
         Self { left_out: left_out.phrases(), ..self }
     }
 
-    /// With what the renaming came to.
+    /// Adds the result of the renames.
     #[must_use]
     pub fn with_finished(mut self, finished: &Finished) -> Self {
         self.replaced.clone_from(&finished.replaced);

@@ -1,8 +1,8 @@
-//! Roles: what a dump refers to and an empty server lacks.
+//! Creates the roles that a dump refers to and the server lacks.
 //!
 //! `--create-roles` makes those that the manifest names, without a login; `--globals` makes them as the globals have them,
-//! with their memberships. Roles that exist are left as they are. Each is one transaction on the maintenance session, before
-//! the dump is restored. The globals come from the bucket: what is run are statements made here of what was understood.
+//! with their memberships. Existing roles are not changed. Each is one transaction on the maintenance session, before
+//! the dump is restored. The globals come from the bucket and are not run: this module parses them and generates its own statements.
 
 use std::io::Read as _;
 
@@ -18,9 +18,9 @@ use crate::printable::counted;
 use crate::sql::quoted_name;
 use crate::storage::{Destination, StorageError};
 
-/// No globals are larger, unpacked or packed: what `backup` makes is bounded by the same number and the database's own.
+/// The largest globals, packed or unpacked. `backup` has the same limit.
 const MOST_BYTES: u64 = 128 << 20;
-/// How the section of the database begins, which is in UTF-8 whatever the encoding before it.
+/// The first line of the database's own section. It is in UTF-8, whatever the encoding before it.
 const DATABASE_SECTION: &str = "\n--\n-- The database that you are connected to\n--\n";
 const ENCODING: &str = "SET client_encoding = '";
 
@@ -32,7 +32,7 @@ pub enum RolesError {
     Storage(#[from] StorageError),
     /// They are not what the manifest says.
     #[error(
-        "read the globals {file_name}: {reason}: restore without them (--no-database-settings, without --globals), or take another backup"
+        "read the globals {file_name}: {reason}: restore without them (--no-database-settings, without --globals), or restore another backup"
     )]
     Damaged {
         /// The file.
@@ -42,7 +42,7 @@ pub enum RolesError {
     },
     /// They hold something else.
     #[error(
-        "read the globals {file_name}: {reason}: look who writes to the bucket, and restore without them (--no-database-settings, without --globals)"
+        "read the globals {file_name}: {reason}: find out who can write to the bucket, and restore without them (--no-database-settings, without --globals)"
     )]
     Foreign {
         /// The file.
@@ -52,12 +52,12 @@ pub enum RolesError {
     },
     /// The server refused a role. None was made.
     #[error(
-        "create the role {role}: {reason}: connect as a role that may (CREATEROLE, or a superuser), or leave owners and grants out by --no-owner --no-privileges"
+        "create the role {role}: {reason}: connect as a role that may (CREATEROLE, or a superuser), or restore without owners and grants (--no-owner --no-privileges)"
     )]
     Refused {
         /// Its name.
         role: String,
-        /// The server's words.
+        /// The server's message.
         reason: String,
     },
     /// The session is lost.
@@ -85,7 +85,7 @@ pub struct RolesReport {
     pub created: Vec<String>,
     /// The roles that were there, and are as they were.
     pub existing: Vec<String>,
-    /// What could not be brought back, or is not, and why.
+    /// What was not restored, and why.
     pub left_out: Vec<String>,
 }
 
@@ -111,7 +111,7 @@ pub async fn globals(
 /// Makes the roles of these names that are missing, without a login and a password.
 ///
 /// # Errors
-/// The server's words; nothing was made then.
+/// The server's message; nothing was made then.
 pub async fn create_missing(server: &mut Maintenance, names: &[String]) -> Result<RolesReport, RolesError> {
     let report = missing(server, names.iter().map(String::as_str)).await?;
     begin(server).await?;
@@ -126,10 +126,10 @@ pub async fn create_missing(server: &mut Maintenance, names: &[String]) -> Resul
 }
 
 /// Makes the roles of the globals that are missing, with their attributes, passwords, settings and comments, and the
-/// memberships in which any of them is. What the server refuses but for the roles themselves is left out, and named.
+/// memberships of these roles. If the server refuses anything except a role itself, it is left out and reported.
 ///
 /// # Errors
-/// The server's words; nothing was made then.
+/// The server's message; nothing was made then.
 pub async fn apply(server: &mut Maintenance, recorded: &Recorded) -> Result<RolesReport, RolesError> {
     let mut report = missing(server, recorded.roles.iter().map(|role| role.name.as_str())).await?;
     report.left_out = others(server, recorded).await?;
@@ -139,7 +139,7 @@ pub async fn apply(server: &mut Maintenance, recorded: &Recorded) -> Result<Role
     Ok(report)
 }
 
-/// What a restore goes without where a backup has no globals; `None` where it has them.
+/// The warning if a backup has no globals; `None` if it has them.
 #[must_use]
 pub fn without_globals(manifest: Option<&Manifest>) -> Option<String> {
     let why = match manifest {
@@ -160,7 +160,7 @@ async fn make(server: &mut Maintenance, recorded: &Recorded, report: &mut RolesR
     let memberships = recorded.memberships.iter();
     for membership in memberships.filter(|membership| is_new(&membership.group) || is_new(&membership.member)) {
         let mut refused = server.attempt(&membership.statement()).await?;
-        // The grantor may be a role that this one may not act for: it is granted all the same.
+        // If this role may not grant on behalf of the recorded grantor, it grants in its own name.
         if refused.is_some() && membership.statement() != membership.by_anybody() {
             refused = server.attempt(&membership.by_anybody()).await?;
         }
@@ -170,7 +170,7 @@ async fn make(server: &mut Maintenance, recorded: &Recorded, report: &mut RolesR
     Ok(())
 }
 
-/// Gives a new role all that it had; what is refused is named.
+/// Applies the recorded properties of a new role. Returns those that the server refuses.
 async fn furnish(server: &mut Maintenance, role: &Role) -> Result<Vec<String>, PostgresError> {
     let mut left_out = Vec::new();
     if let Some(attributes) = role.attributes() {
@@ -203,7 +203,7 @@ async fn end(server: &mut Maintenance, made: Result<(), RolesError>) -> Result<(
     made.and(ended)
 }
 
-/// Of a statement that no server refuses.
+/// The error of a statement that should not fail on any server.
 fn unexpected(error: StatementError) -> RolesError {
     match error {
         StatementError::Lost(error) => RolesError::Postgres(error),
@@ -221,7 +221,7 @@ async fn missing<'a>(
     Ok(RolesReport { created, existing, left_out: Vec::new() })
 }
 
-/// What the globals have beside roles: not brought back, and said.
+/// What the globals contain besides roles. It is not restored, and reported.
 async fn others(server: &mut Maintenance, recorded: &Recorded) -> Result<Vec<String>, RolesError> {
     let known = names_in(server, "spcname", "pg_tablespace").await?;
     let state = |name: &String| {
@@ -242,7 +242,7 @@ async fn names_in(server: &mut Maintenance, column: &str, catalog: &str) -> Resu
     Ok(server.ask(&question).await.map_err(unexpected)?.unwrap_or_default())
 }
 
-/// The file as it is stored, its size and sha256 as the manifest says.
+/// Downloads the file, and compares its size and sha256 with the manifest.
 async fn download(destination: &Destination, file: &GlobalsFile) -> Result<Vec<u8>, RolesError> {
     let damaged = |reason: &str| RolesError::Damaged { file_name: file.file_name.clone(), reason: reason.to_owned() };
     if file.file_name.contains('/') {

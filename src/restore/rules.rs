@@ -1,7 +1,7 @@
 //! Which statements of a dump a restore leaves out or replaces.
 //!
-//! Made by [`super::database`] from the user's options and from what the target knows; used by [`super::filter`]. A rule goes by
-//! the statement itself, as `pg_dump` writes it, never by the comment before it.
+//! [`super::database`] makes them from the user's options and the target's settings; [`super::filter`] uses them. A rule matches
+//! the statement itself, as `pg_dump` writes it, never the comment before it.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use super::left_out::{Kind, LeftOut};
 use super::statement::Head;
 use super::{LeaveOut, RestoreOptions};
 
-/// What `pg_dump` writes at the beginning, so that names are found nowhere by chance.
+/// The statement with which `pg_dump` empties `search_path`.
 const EMPTY_SEARCH_PATH: &[u8] = b"SELECT pg_catalog.set_config('search_path', '', false);";
 
 /// What is left out, and what is replaced.
@@ -22,19 +22,19 @@ const EMPTY_SEARCH_PATH: &[u8] = b"SELECT pg_catalog.set_config('search_path', '
 pub struct Rules {
     /// How statements are committed.
     pub transactions: Transactions,
-    /// What the user does not want.
+    /// What the user excludes.
     pub leave_out: LeaveOut,
-    /// The settings that the target knows; `None` where it is not known.
+    /// The settings that the target knows; `None` if they could not be queried.
     pub known_settings: Option<BTreeSet<String>>,
     /// Extensions of the target that the restoring role does not own: their comments cannot be set.
     pub foreign_extensions: BTreeSet<String>,
-    /// Tables whose data are dropped: `table`, or `schema.table`.
+    /// Tables without their rows: `table`, or `schema.table`.
     pub excluded_data: Vec<Glob>,
     /// `search_path` during the restore, instead of an empty one.
     pub search_path: Option<String>,
 }
 
-/// What becomes of a statement.
+/// What the filter does with a statement.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Keep,
@@ -44,7 +44,7 @@ pub(super) enum Verdict {
 }
 
 impl Rules {
-    /// Of what the user wants and the target knows.
+    /// Makes the rules from the user's options and the target's settings.
     #[must_use]
     pub fn of(options: &RestoreOptions, target: &Target, transactions: Transactions) -> Self {
         let leave_out = options.leave_out.clone();
@@ -58,7 +58,7 @@ impl Rules {
         }
     }
 
-    /// Judges one statement, and counts what is dropped.
+    /// Decides about one statement, and counts what is dropped.
     pub(super) fn verdict(&self, statement: &[u8], head: &Head, left_out: &mut LeftOut) -> Verdict {
         if self.transactions == Transactions::One && matches!(statement, b"BEGIN;" | b"COMMIT;") {
             return Verdict::Drop;
@@ -84,12 +84,12 @@ impl Rules {
         }
     }
 
-    /// Whether a transaction statement may pass: those which `pg_dump` writes around large objects.
+    /// Whether a transaction statement is allowed: `pg_dump` writes some around large objects.
     pub(super) fn passes_transaction(&self, statement: &[u8]) -> bool {
         self.transactions == Transactions::Each && matches!(statement, b"BEGIN;" | b"COMMIT;")
     }
 
-    /// Whether the data of a table, as the dump writes its name, are left out.
+    /// Whether the rows of a table are left out. The name is as the dump writes it.
     pub(super) fn excludes_data(&self, table: &str) -> bool {
         let Some((schema, name)) = parts(table).filter(|_| !self.excluded_data.is_empty()) else { return false };
         let qualified = format!("{schema}.{name}");
@@ -120,7 +120,7 @@ impl Rules {
     fn unknown_setting(&self, statement: &[u8]) -> Option<String> {
         let known = self.known_settings.as_ref()?;
         let (name, _) = set_to(statement)?;
-        // `xmloption`, and others of two words, are no names of settings; one with a dot is an extension's.
+        // Forms of two words, such as `SET XML OPTION`, name no setting. A name with a dot belongs to an extension.
         let is_name = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
         (is_name && !known.contains(name)).then(|| name.to_owned())
     }

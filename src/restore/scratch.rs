@@ -1,8 +1,8 @@
-//! The scratch database: a backup is restored into it, and only what is complete gets its name.
+//! The scratch database: a new database with a temporary name. It is renamed only when the restore is complete.
 //!
-//! [`Scratch`] makes it, says how to connect to it, and either gives it its name ([`super::replace`]) or drops it
-//! ([`super::ending`]). A lock on its name is held in another database for the whole time, and a comment says what made it: so
-//! one that a killed process left behind is told from one that is in use.
+//! [`Scratch`] creates it, connects to it, and either renames it ([`super::replace`]) or drops it ([`super::ending`]). An advisory
+//! lock on its name is held in another database until then, and a comment names the run. A scratch database with this comment and
+//! without the lock was left behind by a killed process.
 
 use std::time::Duration;
 
@@ -15,29 +15,29 @@ use crate::archive::manifest::Manifest;
 use crate::postgres::{Maintenance, NameLock, PostgresError, PostgresSettings, Tools};
 use crate::sql::{literal, quoted_name};
 
-/// How the comment begins by which a scratch database is known.
+/// The prefix of the comment that marks a scratch database.
 const COMMENT: &str = "pg-s3-backup: ";
-/// How the names of scratch databases begin; 16 hexadecimal digits of the run's id follow.
+/// The prefix of the names of scratch databases; 16 hexadecimal digits of the run's id follow.
 const PREFIXES: [&str; 2] = ["pg_s3_restore_", "pg_s3_drill_"];
 const DIGITS: usize = 16;
-/// A template is copied within seconds, after a checkpoint that may take minutes on a busy server.
+/// How long `CREATE DATABASE` may take: it waits for a checkpoint, which may take minutes on a busy server.
 const CREATE_WITHIN: Duration = Duration::from_mins(15);
-/// The version from which a locale has a provider.
+/// The first version with locale providers.
 const PROVIDERS_SINCE: u32 = 15;
-/// Where statements about databases are sent when the database of `--to` does not exist, or is the one to be replaced.
-/// The last is every server's, but while somebody is connected to it nobody can make a database.
+/// The databases to connect to if the one of `--to` does not exist or is to be replaced. Every server has `template1`, but while a
+/// session is connected to it, no database can be created from it.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
 
-/// What becomes of a database that has the wanted name already.
+/// What happens to an existing database with the requested name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
     /// Nothing: the restore is refused before anything is done.
     Refuse,
-    /// It gets another name, once the restored one is complete.
+    /// It is renamed when the restored one is complete.
     Replace,
 }
 
-/// What a scratch database is made for.
+/// The purpose of a scratch database.
 #[derive(Clone, Debug)]
 pub enum Purpose {
     /// To become a database of this name.
@@ -47,7 +47,7 @@ pub enum Purpose {
         /// Where there is one.
         existing: Existing,
     },
-    /// To be dropped when it was looked at.
+    /// To be dropped after it was examined.
     Drill,
 }
 
@@ -67,7 +67,7 @@ impl Purpose {
     }
 }
 
-/// Where a restore comes from and goes to, for the scratch database's comment.
+/// The run and the backup, for the comment of the scratch database.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
     /// The restore's own run id, in hexadecimal.
@@ -76,17 +76,17 @@ pub struct Origin<'a> {
     pub backup: &'a str,
 }
 
-/// A scratch database, made or about to be.
+/// A scratch database, created or about to be.
 pub struct Scratch {
     tools: Tools,
-    /// Of the target; pinned to the server that the session is on.
+    /// The target's settings, pinned to the server of the session.
     settings: PostgresSettings,
     pub(super) server: Maintenance,
     pub(super) name: String,
     pub(super) purpose: Purpose,
     comment: String,
     lock: NameLock,
-    /// Nothing may drop it any more.
+    /// Whether it is kept: it must not be dropped any more.
     pub(super) is_kept: bool,
 }
 
@@ -95,17 +95,17 @@ pub struct Scratch {
 pub struct Abandoned {
     /// Its name.
     pub name: String,
-    /// Its size in bytes, where this role may know.
+    /// Its size in bytes, if this role may query it.
     pub bytes: Option<u64>,
-    /// Whether it has the comment of this program; without, its process was ended before it had written that.
+    /// Whether it has this program's comment. Without it, its process was killed before it wrote the comment.
     pub is_marked: bool,
-    /// Its subscriptions, which are in the way of a drop.
+    /// Its subscriptions, which prevent a drop.
     #[serde(skip)]
     pub subscriptions: Vec<String>,
 }
 
 impl Abandoned {
-    /// What drops it.
+    /// The statement that drops it.
     #[must_use]
     pub fn statement(&self) -> String {
         ending::drop_statement(&self.name, &self.subscriptions)
@@ -113,10 +113,10 @@ impl Abandoned {
 }
 
 impl Scratch {
-    /// Connects to the server, finds out whether all that follows is allowed, and takes the lock. Makes nothing yet.
+    /// Connects to the server, checks the rights for all later steps, and takes the lock. Creates nothing yet.
     ///
     /// # Errors
-    /// No connection; no right to create a database; the wanted name is taken, or its database may not be renamed.
+    /// If the connection fails, the role may not create a database, or the requested name exists and may not be replaced.
     pub async fn connect(
         tools: &Tools,
         settings: &PostgresSettings,
@@ -136,11 +136,11 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// Makes the database: empty, with the encoding and locale of the backup's, and closed to everybody but its owner.
-    /// Where this fails or is dropped in the middle, [`Self::discard`] removes what there is.
+    /// Creates the empty database with the encoding and locale of the backup. Only its owner may connect. If this fails or is cancelled,
+    /// [`Self::discard`] removes what exists.
     ///
     /// # Errors
-    /// The server's words.
+    /// The server's message.
     pub async fn create(&mut self, manifest: Option<&Manifest>) -> Result<(), ScratchError> {
         let database = quoted_name(&self.name);
         let create =
@@ -151,7 +151,7 @@ impl Scratch {
             "where its locale is missing, install it on the server; the server's log has more",
         ))?;
         for statement in [
-            // Closed, before it is opened.
+            // Revoke CONNECT before connections are allowed.
             format!("REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM PUBLIC"),
             format!("COMMENT ON DATABASE {database} IS {}", literal(&self.comment)),
             format!("ALTER DATABASE {database} ALLOW_CONNECTIONS true"),
@@ -162,13 +162,13 @@ impl Scratch {
         Ok(())
     }
 
-    /// Its name, until it has the wanted one.
+    /// Its name, until it is renamed.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How to connect to it.
+    /// The connection settings of the scratch database.
     #[must_use]
     pub fn settings(&self) -> PostgresSettings {
         let mut settings = self.settings.clone();
@@ -176,10 +176,10 @@ impl Scratch {
         settings
     }
 
-    /// The session beside it, which holds the lock; opened again where it was lost.
+    /// The maintenance session, which holds the lock; reconnects if it was lost.
     ///
     /// # Errors
-    /// Where it cannot be.
+    /// If it cannot reconnect.
     pub async fn server(&mut self) -> Result<&mut Maintenance, ScratchError> {
         let is_there = self.server.is_idle() && self.server.run("SELECT 1").await.is_ok();
         if !is_there {
@@ -191,15 +191,15 @@ impl Scratch {
     /// The scratch databases on this server that no process uses.
     ///
     /// # Errors
-    /// Where the server does not tell.
+    /// If the query fails.
     pub async fn abandoned(&mut self) -> Result<Vec<Abandoned>, ScratchError> {
         abandoned(self.server().await?).await
     }
 
-    /// Drops a scratch database that another run left behind, as its own.
+    /// Drops a scratch database that another run left behind.
     ///
     /// # Errors
-    /// What stands in the way.
+    /// If the server refuses.
     pub async fn drop_abandoned(&mut self, abandoned: &Abandoned) -> Result<(), ScratchError> {
         let mut settings = self.settings.clone();
         settings.conninfo.set("dbname", abandoned.name.clone());
@@ -207,11 +207,11 @@ impl Scratch {
         ending::drop_database(&self.tools, &settings, &mut self.server, &abandoned.name).await
     }
 
-    /// Drops it, after its sessions were ended and its subscriptions were cut off their publishers. Does nothing where it was
-    /// never made, or is kept.
+    /// Terminates its sessions, detaches its subscriptions from their publishers, and drops it. Does nothing if it was never created or
+    /// is kept.
     ///
     /// # Errors
-    /// What stands in the way, or that it takes longer than `within`: the server goes on dropping it then.
+    /// If the server refuses, or it takes longer than `within`. The server continues to drop it then.
     pub async fn discard(mut self, within: Duration) -> Result<(), ScratchError> {
         if self.is_kept {
             self.server.close().await;
@@ -230,9 +230,9 @@ impl Scratch {
         dropped
     }
 
-    /// Keeps it (`--keep-failed`), and says so, where it was made.
+    /// Keeps it (`--keep-failed`), and warns, if it was created.
     pub async fn keep(mut self) {
-        // Where that cannot be asked, it is better named.
+        // If the query fails, warn anyway.
         if self.server().await.is_ok() && matches!(ending::exists(&mut self.server, &self.name).await, Ok(false)) {
             self.server.close().await;
             return;
@@ -302,7 +302,7 @@ impl Scratch {
         let taken = self.server.run(&self.lock.take()).await;
         let taken = taken.map_err(ScratchError::of("lock the scratch database's name", "look at the server's log"))?;
         if taken.first().is_none_or(|line| line != "t") {
-            // No other run has this one's id. A session that was cut off and is not gone yet may hold it.
+            // No other run has the same id. An earlier session of this run that the server has not ended yet may hold the lock.
             tracing::warn!(database = self.name, "another session holds the lock of the scratch database");
         }
         Ok(())
@@ -315,7 +315,7 @@ impl Scratch {
         if self.server.standing().version().major < PROVIDERS_SINCE {
             options.retain(|option| (option.name, option.value) != ("locale-provider", "libc"));
         } else if manifest.locale_provider.is_none() {
-            // A server before that version knew no other, and this one's own may be.
+            // An older server had only libc locales. On this server the default provider may be another.
             options.push(DatabaseOption { name: "locale-provider", value: "libc" });
         }
         let given = options.iter().map(|option| format!(" {} {}", option.keyword(), literal(option.value)));
@@ -323,7 +323,7 @@ impl Scratch {
     }
 }
 
-/// A session to the database of `--to`, else to one that every server has; never to the one that is to be replaced.
+/// Connects to the database of `--to`, else to one that every server has; never to the one to be replaced.
 async fn maintenance(
     tools: &Tools,
     settings: &PostgresSettings,
@@ -358,7 +358,7 @@ fn comment(purpose: &Purpose, Origin { run_id, backup }: Origin<'_>) -> String {
 /// See [`Scratch::abandoned`].
 ///
 /// # Errors
-/// Where the server does not tell.
+/// If the query fails.
 pub async fn abandoned(server: &mut Maintenance) -> Result<Vec<Abandoned>, ScratchError> {
     let failed = || ScratchError::of("look for abandoned scratch databases", "look at the server's log");
     let prefixes = PREFIXES.join("|");

@@ -1,4 +1,4 @@
-//! Why a database could not be made, named or dropped.
+//! Why a scratch database could not be created, renamed or dropped.
 
 use crate::exit_code::ExitCode;
 use crate::postgres::{PostgresError, StatementError};
@@ -6,24 +6,24 @@ use crate::postgres::{PostgresError, StatementError};
 /// See the module.
 #[derive(Debug, thiserror::Error)]
 pub enum ScratchError {
-    /// No session, or it was lost.
+    /// The connection failed or was lost.
     #[error(transparent)]
     Postgres(#[from] PostgresError),
     /// The role lacks the right.
     #[error(
-        "create a database: the role {user} may not: ALTER ROLE … CREATEDB, or restore into an empty database by --to"
+        "create a database: the role {user} lacks the right: run ALTER ROLE … CREATEDB, or restore into an empty database with --to"
     )]
     MayNotCreate {
-        /// The role that was connected as.
+        /// The connecting role.
         user: String,
     },
-    /// The name is taken.
+    /// A database of that name exists.
     #[error("create the database {name}: it exists: use --replace, or another name")]
     Exists {
         /// The name.
         name: String,
     },
-    /// The database that has the name is another's.
+    /// The database of that name belongs to another role.
     #[error(
         "replace the database {name}: it belongs to {owner}, whose rights {user} does not have: connect as its owner or a superuser"
     )]
@@ -32,51 +32,51 @@ pub enum ScratchError {
         name: String,
         /// Its owner.
         owner: String,
-        /// The role that was connected as.
+        /// The connecting role.
         user: String,
     },
-    /// The server needs the database that has the name.
+    /// The database of that name is a template of the server.
     #[error("replace the database {name}: it is a template of the server: use another name")]
     IsTemplate {
         /// The name.
         name: String,
     },
-    /// A statement on the way failed.
+    /// A statement failed.
     #[error("{action}: {error}: {advice}")]
     Statement {
-        /// What it was for.
+        /// The action that the statement was part of.
         action: String,
-        /// The server's words.
+        /// The server's message.
         error: Box<StatementError>,
         /// What to do.
         advice: &'static str,
     },
-    /// All is restored, but has not got its name.
+    /// The restored database is complete, but was not renamed.
     #[error(
         "rename {scratch} to {name}: {reason}: the restored database is complete and kept as {scratch}: run {statements}"
     )]
     NotRenamed {
         /// The scratch database.
         scratch: String,
-        /// The name that it should have.
+        /// The requested name.
         name: String,
-        /// The server's words, and who is connected.
+        /// The server's message, and the sessions in the way.
         reason: String,
-        /// What would finish the restore.
+        /// The statements that finish the restore.
         statements: String,
     },
-    /// Whether the database has its name could not be found out.
+    /// It is unknown whether the database was renamed.
     #[error(
-        "rename {scratch} to {name}: {reason}: whether it took effect is not known: look for {scratch} on the server; where it is, run {statements}"
+        "rename {scratch} to {name}: {reason}: it is unknown whether it took effect: if {scratch} still exists on the server, run {statements}"
     )]
     Unknown {
         /// The scratch database.
         scratch: String,
-        /// The name that it should have.
+        /// The requested name.
         name: String,
-        /// The server's words.
+        /// The server's message.
         reason: String,
-        /// What would finish the restore.
+        /// The statements that finish the restore.
         statements: String,
     },
     /// The scratch database is still there.
@@ -84,9 +84,9 @@ pub enum ScratchError {
     NotDropped {
         /// Its name.
         scratch: String,
-        /// The server's words.
+        /// The server's message.
         reason: String,
-        /// What drops it.
+        /// The statement that drops it.
         statement: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Where the plain dump goes on its way into a database: through the filter, into psql.
+//! The sink of a restore into a database: passes the plain dump through the filter to psql.
 //!
 //! Made by [`super::database`]; [`crate::archive::Reader`] writes to it in a thread of its own.
 
@@ -9,10 +9,10 @@ use super::filter::{Filter, FilterError};
 use super::left_out::LeftOut;
 use super::rules::Rules;
 
-/// Small statements reach psql together.
+/// The buffer size, so that small statements reach psql in one write.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// The way into psql.
+/// Passes a dump to psql.
 #[derive(Debug)]
 pub(super) struct PsqlSink {
     filter: Filter<BufWriter<File>>,
@@ -20,7 +20,7 @@ pub(super) struct PsqlSink {
 }
 
 impl PsqlSink {
-    /// Into psql's input, by these rules.
+    /// Creates a sink that writes to psql's input, with these rules.
     pub fn new(input: File, rules: Rules) -> Self {
         Self { filter: Filter::new(BufWriter::with_capacity(BUFFER_BYTES, input), rules), failure: None }
     }
@@ -30,10 +30,10 @@ impl PsqlSink {
         self.failure
     }
 
-    /// Sends what is held, and says what was left out.
+    /// Flushes the buffer, and returns what was left out.
     ///
     /// # Errors
-    /// Where psql has ended.
+    /// If psql has exited.
     pub fn finish(self) -> Result<LeftOut, FilterError> {
         let (left_out, mut out) = self.filter.finish();
         out.flush().map_err(FilterError::Write)?;

@@ -1,11 +1,11 @@
-//! What a statement of a dump is, by its first words: as far as the filter must know.
+//! Classifies a statement of a dump by its first words, for the filter.
 //!
-//! Used by [`super::filter`] and [`super::rules`]. `pg_dump` writes keywords in upper case; a planted statement may not.
+//! Used by [`super::filter`] and [`super::rules`]. `pg_dump` writes keywords in upper case; a manipulated dump may not.
 
 /// The statements that begin, end or divide a transaction.
 const TRANSACTION: [&str; 9] =
     ["BEGIN", "COMMIT", "END", "ROLLBACK", "ABORT", "START", "SAVEPOINT", "RELEASE", "PREPARE"];
-/// So many words decide.
+/// The number of words that classify a statement.
 const WORDS: usize = 4;
 
 /// The first words of a statement, in upper case.
@@ -41,7 +41,7 @@ impl Head {
     }
 }
 
-/// Without the white space and comments at its beginning.
+/// Removes white space and comments before a statement.
 fn without_space(mut text: &[u8]) -> &[u8] {
     loop {
         let space = text.iter().take_while(|byte| byte.is_ascii_whitespace() || **byte == 0x0b).count();

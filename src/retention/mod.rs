@@ -2,7 +2,7 @@
 //!
 //! `policy` is what was configured, `plan` decides (pure, clock-free), `freeze` says when not to, `inventory` finds out what is
 //! stored, `apply` deletes, `sweep` aborts this tool's own stale uploads, `named` deletes what somebody names, `report`
-//! tells. Called by `commands::prune` and `commands::delete`, and by `backup` as its last step (SPEC §7).
+//! tells. Called by `commands::prune` and `commands::delete`, and by `backup` as its last step.
 //!
 //! Concurrent runs, and a concurrent backup, are harmless: an object that another run deleted counts as deleted, a new backup
 //! is newer than all that a plan deletes, and each plan keeps what its rules keep.

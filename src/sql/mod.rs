@@ -50,8 +50,8 @@ pub struct Piece<'a> {
     ///
     /// 64 KiB of a comment or a psql command are kept, 256 KiB of a COPY statement, 64 bytes of any other.
     pub text: Option<&'a [u8]>,
-    /// Whether the statement has a string that goes on after an `E'…'` on another line: psql reads that as a string of its own
-    /// kind, the server as more of the same. True from the piece on in which the second one begins.
+    /// Whether the statement has a string that continues an `E'…'` on another line. psql reads the continuation as a plain string,
+    /// the server as a part of the `E'…'`. True from the piece in which the continuation starts.
     pub reads_two_ways: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Names in a dump's statements: which table a COPY fills, and what a name is without its quotes.
+//! Parses names in a dump's statements: the table of a COPY, and a name without its quotes.
 //!
 //! Used by `pipeline::scanner` (rows of each table) and `restore` (what is left out).
 
@@ -14,7 +14,7 @@ pub fn copied_table(statement: &[u8]) -> String {
     String::from_utf8_lossy(&name[..end.unwrap_or(name.len())]).into_owned()
 }
 
-/// The one identifier that a text is, without its quotes; `None` where it is anything else.
+/// Returns an identifier without its quotes; `None` if the text is not exactly one identifier.
 #[must_use]
 pub fn identifier(text: &[u8]) -> Option<String> {
     let text = str::from_utf8(text).ok()?;

@@ -1,12 +1,12 @@
-//! Names and texts as SQL takes any of them.
+//! Quotes identifiers and strings for SQL.
 
-/// A name in the quotes that any name can stand in.
+/// Quotes an identifier.
 #[must_use]
 pub fn quoted_name(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
 }
 
-/// A literal that means the same whatever `standard_conforming_strings` is.
+/// Quotes a string. The literal does not depend on `standard_conforming_strings`.
 #[must_use]
 pub fn literal(text: &str) -> String {
     let escape = if text.contains('\\') { "E" } else { "" };

@@ -260,13 +260,13 @@ fn a_full_disk_is_a_clear_error_and_no_file() {
     let outcome = limited.run();
     outcome.assert_code(RESTORE_FAILED);
     assert!(outcome.stderr.contains("write dump.sql: File too large"), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("make room"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("free disk space"), "{}", outcome.stderr);
     assert_eq!(files(&limited), [""; 0]);
     for (script, arguments) in [("\"$@\" >/dev/full", &[][..]), ("\"$@\"", &["--output", "/dev/full"])] {
         let outcome = in_shell(&stage, script, arguments).run();
         outcome.assert_code(RESTORE_FAILED);
         assert!(outcome.stderr.contains("No space left on device"), "{}", outcome.stderr);
-        assert!(outcome.stderr.contains("make room"), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("free disk space"), "{}", outcome.stderr);
     }
 }
 

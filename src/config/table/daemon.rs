@@ -33,7 +33,7 @@ pub const BACKUP_TIMEZONE: Setting = Setting {
     value: "ZONE",
     default: "`UTC`",
     commands: ZONED,
-    help: "IANA time zone of schedule, retention and `--at`, such as `Europe/Berlin`",
+    help: "IANA time zone of the schedule, retention and `--at`, such as `Europe/Berlin`",
     group: Group::Schedule,
     ..BASE
 };

@@ -49,7 +49,7 @@ fn names_everything_that_speaks_against_a_target_before_anything_is_sent() {
     let outcome = restore_program(&bucket, &target).run();
     outcome.assert_code(FAILED);
     for words in
-        ["is not empty (3 objects: schema a, relation a.t", "in the encoding LATIN1", &format!("the roles \"{role}\"")]
+        ["is not empty (3 objects: schema a, relation a.t", "has the encoding LATIN1", &format!("the roles \"{role}\"")]
     {
         assert!(outcome.stderr.contains(words), "{words}: {}", outcome.stderr);
     }
