@@ -10,7 +10,7 @@ use std::io::{self, Write};
 
 use memchr::{memchr, memchr_iter, memchr2};
 
-use crate::sql::{Lexer, Piece, SpanKind, copied_table};
+use crate::sql::{Lexer, Piece, SpanKind, TwoWays, copied_table};
 
 use super::left_out::LeftOut;
 use super::rules::{Rules, Verdict};
@@ -41,6 +41,14 @@ pub enum Refusal {
     /// A string that psql and the server read differently, and with it where the statement ends.
     #[error("the dump has a string that goes on after E'…' on another line, which pg_dump does not write")]
     SplitString,
+    /// psql would put a value of its own there.
+    #[error("the dump has what psql may read as a variable: {0}")]
+    Variable(String),
+    /// What psql sends as one statement may be several.
+    #[error(
+        "psql and the server read the end of this function differently: {0}: write the dump to a file with --output"
+    )]
+    Body(String),
     /// psql drops the rest of such a line.
     #[error("the dump holds a NUL byte, which pg_dump does not write")]
     Nul,
@@ -167,8 +175,14 @@ impl<W: Write> Passage<W> {
     }
 
     fn statement(&mut self, piece: &Piece<'_>) {
-        if piece.reads_two_ways {
-            return self.fail(Refusal::SplitString);
+        if let Some(why) = piece.reads_two_ways {
+            self.statement.extend_from_slice(piece.bytes);
+            let statement = shown(&self.statement);
+            return self.fail(match why {
+                TwoWays::String => Refusal::SplitString,
+                TwoWays::Variable => Refusal::Variable(statement),
+                TwoWays::Body => Refusal::Body(statement),
+            });
         }
         if self.rows == Rows::Statement {
             self.write(piece.bytes);
