@@ -10,7 +10,7 @@ use std::io::{self, Write};
 
 use memchr::{memchr, memchr_iter, memchr2};
 
-use crate::sql::{Lexer, Piece, SpanKind, TwoWays, copied_table};
+use crate::sql::{Lexer, Piece, SpanKind, TwoWays, copied_table, is_plain_copy};
 
 use super::left_out::LeftOut;
 use super::rules::{Rules, Verdict};
@@ -110,8 +110,26 @@ struct Reading {
 
 /// Encodings of clients alone: the second byte of a character may be `\` or a quote
 /// (PostgreSQL's "Character Set Support", PG_ENCODING_BE_LAST in `pg_wchar.h`).
-const UNSAFE_ENCODINGS: [&str; 9] =
-    ["SJIS", "SHIFT_JIS_2004", "SHIFTJIS", "MSKANJI", "BIG5", "GBK", "UHC", "GB18030", "JOHAB"];
+/// with their other names (`encnames.c`), as the server compares them: letters and digits alone.
+const UNSAFE_ENCODINGS: [&str; 17] = [
+    "SJIS",
+    "SHIFTJIS2004",
+    "SHIFTJIS",
+    "MSKANJI",
+    "WIN932",
+    "WINDOWS932",
+    "BIG5",
+    "WIN950",
+    "WINDOWS950",
+    "GBK",
+    "WIN936",
+    "WINDOWS936",
+    "UHC",
+    "WIN949",
+    "WINDOWS949",
+    "GB18030",
+    "JOHAB",
+];
 
 impl<W: Write> Filter<W> {
     /// Sends on to `out`, by these rules.
@@ -261,7 +279,8 @@ impl<W: Write> Passage<W> {
                 let Some(encoding) = encoding else { return Ok(()) };
                 let encoding = shown(encoding).to_ascii_uppercase();
                 let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-                if UNSAFE_ENCODINGS.contains(&encoding.as_str()) || !encoding.bytes().all(is_name) {
+                let plain: String = encoding.chars().filter(char::is_ascii_alphanumeric).collect();
+                if UNSAFE_ENCODINGS.contains(&plain.as_str()) || !encoding.bytes().all(is_name) {
                     return Err(Refusal::Encoding(encoding));
                 }
                 self.reading.encoding = encoding;
@@ -283,6 +302,9 @@ impl<W: Write> Passage<W> {
     fn copy_begin(&mut self, end_of_line: &[u8]) {
         let mut statement = std::mem::take(&mut self.statement);
         statement.extend_from_slice(end_of_line);
+        if !is_plain_copy(&statement) {
+            return self.fail(Refusal::Copy(shown(&statement)));
+        }
         let table = copied_table(&statement);
         if self.rules.excludes_data(&table) {
             self.left_out.add_table_data(table);

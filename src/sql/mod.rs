@@ -13,7 +13,7 @@ mod statement;
 mod two_ways;
 
 pub use lexer::Lexer;
-pub use names::{copied_table, identifier, parts};
+pub use names::{copied_table, identifier, is_plain_copy, parts};
 pub use quote::{literal, quoted_name};
 pub use two_ways::TwoWays;
 

@@ -115,3 +115,20 @@ fn statements_that_psql_or_the_server_reads_otherwise_are_refused() {
         "SET standard_conforming_strings = off;\nCREATE TABLE IF NOT EXISTS public.t (a text DEFAULT B'\\'); COMMIT; --');",
     );
 }
+
+#[test]
+fn a_copy_that_takes_no_rows_of_psql_is_refused() {
+    let stderr = refused(
+        "CREATE TABLE public.u (stdin text);\n\
+         COPY public.u (stdin) FROM '/dev/null' WHERE stdin IS DISTINCT FROM stdin;\nCOMMIT;\nSELECT 1/0;\n\\.\n",
+    );
+    assert!(stderr.contains("no COPY as pg_dump writes it"), "{stderr}");
+}
+
+#[test]
+fn an_encoding_in_which_a_character_may_hold_a_quote_is_refused_by_any_name() {
+    for name in ["WIN936", "s-j_i_s", "windows950"] {
+        let stderr = refused(&format!("SET client_encoding = '{name}';\n"));
+        assert!(stderr.contains("the dump is in the encoding"), "{stderr}");
+    }
+}
