@@ -11,7 +11,7 @@ use std::io::{self, Write};
 
 use memchr::{memchr, memchr_iter, memchr2};
 
-use crate::sql::{Lexer, Piece, SpanKind, copied_table};
+use crate::sql::{Lexer, Piece, SpanKind, TwoWays, copied_table, is_plain_copy};
 
 use super::left_out::LeftOut;
 use super::rules::{Rules, Verdict};
@@ -42,6 +42,14 @@ pub enum Refusal {
     /// A string that psql and the server parse differently, so they disagree where the statement ends.
     #[error("the dump has a string that goes on after E'…' on another line, which pg_dump does not write")]
     SplitString,
+    /// psql would put a value of its own there.
+    #[error("the dump has what psql may read as a variable: {0}")]
+    Variable(String),
+    /// What psql sends as one statement may be several.
+    #[error(
+        "psql and the server read the end of this function differently: {0}: write the dump to a file with --output"
+    )]
+    Body(String),
     /// A NUL byte: psql ignores the rest of its line.
     #[error("the dump holds a NUL byte, which pg_dump does not write")]
     Nul,
@@ -102,9 +110,27 @@ struct Reading {
 }
 
 /// Client-only encodings: the second byte of a character may be `\` or a quote
-/// (PostgreSQL's "Character Set Support", PG_ENCODING_BE_LAST in `pg_wchar.h`).
-const UNSAFE_ENCODINGS: [&str; 9] =
-    ["SJIS", "SHIFT_JIS_2004", "SHIFTJIS", "MSKANJI", "BIG5", "GBK", "UHC", "GB18030", "JOHAB"];
+/// (PostgreSQL's "Character Set Support", PG_ENCODING_BE_LAST in `pg_wchar.h`),
+/// with their other names (`encnames.c`), as the server compares them: letters and digits alone.
+const UNSAFE_ENCODINGS: [&str; 17] = [
+    "SJIS",
+    "SHIFTJIS2004",
+    "SHIFTJIS",
+    "MSKANJI",
+    "WIN932",
+    "WINDOWS932",
+    "BIG5",
+    "WIN950",
+    "WINDOWS950",
+    "GBK",
+    "WIN936",
+    "WINDOWS936",
+    "UHC",
+    "WIN949",
+    "WINDOWS949",
+    "GB18030",
+    "JOHAB",
+];
 
 impl<W: Write> Filter<W> {
     /// Sends on to `out`, by these rules.
@@ -168,8 +194,14 @@ impl<W: Write> Passage<W> {
     }
 
     fn statement(&mut self, piece: &Piece<'_>) {
-        if piece.reads_two_ways {
-            return self.fail(Refusal::SplitString);
+        if let Some(why) = piece.reads_two_ways {
+            self.statement.extend_from_slice(piece.bytes);
+            let statement = shown(&self.statement);
+            return self.fail(match why {
+                TwoWays::String => Refusal::SplitString,
+                TwoWays::Variable => Refusal::Variable(statement),
+                TwoWays::Body => Refusal::Body(statement),
+            });
         }
         if self.rows == Rows::Statement {
             self.write(piece.bytes);
@@ -248,7 +280,8 @@ impl<W: Write> Passage<W> {
                 let Some(encoding) = encoding else { return Ok(()) };
                 let encoding = shown(encoding).to_ascii_uppercase();
                 let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-                if UNSAFE_ENCODINGS.contains(&encoding.as_str()) || !encoding.bytes().all(is_name) {
+                let plain: String = encoding.chars().filter(char::is_ascii_alphanumeric).collect();
+                if UNSAFE_ENCODINGS.contains(&plain.as_str()) || !encoding.bytes().all(is_name) {
                     return Err(Refusal::Encoding(encoding));
                 }
                 self.reading.encoding = encoding;
@@ -270,6 +303,9 @@ impl<W: Write> Passage<W> {
     fn copy_begin(&mut self, end_of_line: &[u8]) {
         let mut statement = std::mem::take(&mut self.statement);
         statement.extend_from_slice(end_of_line);
+        if !is_plain_copy(&statement) {
+            return self.fail(Refusal::Copy(shown(&statement)));
+        }
         let table = copied_table(&statement);
         if self.rules.excludes_data(&table) {
             self.left_out.add_table_data(table);

@@ -225,7 +225,7 @@ impl Lexer {
 
 /// A piece that does not end its span.
 fn piece(kind: SpanKind, bytes: &[u8]) -> Piece<'_> {
-    Piece { kind, bytes, text: None, reads_two_ways: false }
+    Piece { kind, bytes, text: None, reads_two_ways: None }
 }
 
 /// Adds bytes as long as no more than `most` are kept, and returns how many it added.

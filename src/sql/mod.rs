@@ -10,10 +10,12 @@ mod lexer;
 mod names;
 mod quote;
 mod statement;
+mod two_ways;
 
 pub use lexer::Lexer;
-pub use names::{copied_table, identifier, parts};
+pub use names::{copied_table, identifier, is_plain_copy, parts};
 pub use quote::{literal, quoted_name};
+pub use two_ways::TwoWays;
 
 /// The kind of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +52,8 @@ pub struct Piece<'a> {
     ///
     /// 64 KiB of a comment or a psql command are kept, 256 KiB of a COPY statement, 64 bytes of any other.
     pub text: Option<&'a [u8]>,
-    /// Whether the statement has a string that continues an `E'…'` on another line. psql reads the continuation as a plain string,
-    /// the server as a part of the `E'…'`. True from the piece in which the continuation starts.
-    pub reads_two_ways: bool,
+    /// Why psql and the server may read the statement differently. Set from the piece on in which that begins.
+    pub reads_two_ways: Option<TwoWays>,
 }
 
 #[cfg(test)]

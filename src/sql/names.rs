@@ -14,6 +14,44 @@ pub fn copied_table(statement: &[u8]) -> String {
     String::from_utf8_lossy(&name[..end.unwrap_or(name.len())]).into_owned()
 }
 
+/// Whether a `COPY … FROM stdin;` with the end of its line is as `pg_dump` writes it: a table, its columns, and nothing more.
+/// `COPY t FROM 'file' WHERE a IS DISTINCT FROM stdin;` takes no rows from psql.
+#[must_use]
+pub fn is_plain_copy(statement: &[u8]) -> bool {
+    let text = statement.strip_prefix(b"COPY ").and_then(|text| text.strip_suffix(b" FROM stdin;\n"));
+    let Some(mut rest) = text.and_then(after_name) else { return false };
+    while let Some(part) = rest.strip_prefix(b".") {
+        let Some(after) = after_name(part) else { return false };
+        rest = after;
+    }
+    let Some(mut columns) = rest.strip_prefix(b" (") else { return matches!(rest, b"" | b" ") };
+    loop {
+        match after_name(columns) {
+            Some(b")") => return true,
+            Some(after) if after.starts_with(b", ") => columns = &after[2..],
+            _ => return false,
+        }
+    }
+}
+
+/// What follows the name that a text begins with.
+fn after_name(text: &[u8]) -> Option<&[u8]> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..);
+    let length = match text.first()? {
+        b'"' => {
+            let mut is_quoted = false;
+            text.iter()
+                .position(|byte| {
+                    is_quoted ^= *byte == b'"';
+                    !is_quoted && *byte != b'"'
+                })
+                .unwrap_or(text.len())
+        }
+        _ => text.iter().take_while(|byte| is_plain(byte)).count(),
+    };
+    (length > 0).then(|| &text[length..])
+}
+
 /// Returns an identifier without its quotes; `None` if the text is not exactly one identifier.
 #[must_use]
 pub fn identifier(text: &[u8]) -> Option<String> {
@@ -50,6 +88,18 @@ mod tests {
             ("COPY \"a b\".\"c(\"\"d\" (a) FROM stdin;\n", "\"a b\".\"c(\"\"d\""),
         ] {
             assert_eq!(copied_table(statement.as_bytes()), table, "{statement}");
+        }
+    }
+
+    #[test]
+    fn knows_a_copy_of_pg_dump() {
+        for copy in ["public.t (a, \"B, (\"\" c\")", "public.t ", "\"a b\".\"c(\"\"d\" (a)", "größe (\"ä\")"] {
+            assert!(is_plain_copy(format!("COPY {copy} FROM stdin;\n").as_bytes()), "{copy}");
+        }
+        for copy in
+            ["t FROM '/f' WHERE a IS DISTINCT", "t (a) /**/", "(SELECT 1) TO '/f' --", "t (a", "t (a) FROM stdin", ""]
+        {
+            assert!(!is_plain_copy(format!("COPY {copy} FROM stdin;\n").as_bytes()), "{copy}");
         }
     }
 

@@ -6,6 +6,7 @@
 use memchr::{memchr, memchr2};
 
 use super::comment::Comment;
+use super::two_ways::{Blocks, TwoWays, Variable};
 
 /// The longest keyword, `procedure`, plus one byte.
 const WORD_BYTES: usize = 10;
@@ -60,16 +61,11 @@ pub(super) struct Statement {
     after_begin: bool,
     tag: Vec<u8>,
     conforming: bool,
-    continuation: Continuation,
-}
-
-/// SQL's way to write a long string: it goes on after white space and comments.
-#[derive(Debug, Default)]
-struct Continuation {
-    /// Only those came since an `E'…'`.
-    is_possible: bool,
-    /// One went on in this statement.
-    was_seen: bool,
+    /// Only white space and comments came since an `E'…'`: SQL's way to write a long string.
+    may_go_on: bool,
+    bodies: Blocks,
+    variable: Variable,
+    two_ways: Option<TwoWays>,
 }
 
 impl Default for Statement {
@@ -84,7 +80,10 @@ impl Default for Statement {
             after_begin: false,
             tag: Vec::new(),
             conforming: true,
-            continuation: Continuation::default(),
+            may_go_on: false,
+            bodies: Blocks::default(),
+            variable: Variable::default(),
+            two_ways: None,
         }
     }
 }
@@ -100,9 +99,9 @@ impl Statement {
         self.conforming = conforming == Conforming::On;
     }
 
-    /// Whether psql and the server read it differently.
-    pub fn reads_two_ways(&self) -> bool {
-        self.continuation.was_seen
+    /// Why psql and the server may read it differently.
+    pub fn reads_two_ways(&self) -> Option<TwoWays> {
+        self.two_ways
     }
 
     /// Reads. Returns how many bytes belong to the statement, and why it stopped.
@@ -120,6 +119,9 @@ impl Statement {
 
     /// Reads until the state changes. Reads nothing if the next byte belongs to the new state.
     fn step(&mut self, rest: &[u8]) -> (usize, Stop) {
+        if self.variable.is_quoted() && self.variable.takes(rest[0]) {
+            self.two_ways = Some(TwoWays::Variable);
+        }
         let used = match &mut self.state {
             State::Plain => return self.plain(rest),
             State::Comment(comment) => {
@@ -140,7 +142,7 @@ impl Statement {
             State::EscapeTextEnd if rest[0] == b'\'' => self.to(Some(0), State::EscapeText, rest),
             State::EscapeTextEnd => {
                 self.state = State::Plain;
-                self.continuation.is_possible = true;
+                self.may_go_on = true;
                 0
             }
             State::DollarTag => self.dollar_tag(rest[0]),
@@ -166,8 +168,11 @@ impl Statement {
 
     fn plain(&mut self, rest: &[u8]) -> (usize, Stop) {
         for (at, &byte) in rest.iter().enumerate() {
+            if self.variable.takes(byte) {
+                self.two_ways = Some(TwoWays::Variable);
+            }
             if self.word.takes(byte) {
-                self.continuation.is_possible = false;
+                self.may_go_on = false;
                 continue;
             }
             // `\` starts a psql command anywhere: no operator contains it.
@@ -177,13 +182,9 @@ impl Statement {
                 return (at, Stop::PsqlCommand);
             }
             let last = if self.word.is_empty() { self.last } else { 0 };
-            // Space goes on, and what may be the first byte of a comment.
-            let is_operator = last != 0 && b"-/*".contains(&last) && Comment::begun_by(last, byte).is_none();
-            let continues = self.continuation.is_possible && !is_operator;
-            self.continuation.is_possible = continues && (byte.is_ascii_whitespace() || b"-/*".contains(&byte));
-            self.continuation.was_seen |= continues && byte == b'\'';
-            let escapes = !self.conforming || self.word.is(b"e") || continues;
+            let escapes = self.escapes(last, byte);
             self.end_word();
+            self.bodies.byte(byte);
             self.last = byte;
             self.state = match byte {
                 b'\'' if escapes => State::EscapeText,
@@ -194,7 +195,12 @@ impl Statement {
                     Some(comment) => State::Comment(comment),
                     None => continue,
                 },
-                b';' if self.parentheses == 0 && self.blocks == 0 => return (at + 1, Stop::End),
+                b';' if self.parentheses == 0 => {
+                    if self.ends() {
+                        return (at + 1, Stop::End);
+                    }
+                    continue;
+                }
                 b'(' | b')' => {
                     self.parenthesis(byte);
                     continue;
@@ -206,6 +212,28 @@ impl Statement {
             return (at + 1, Stop::NoMore);
         }
         (rest.len(), Stop::NoMore)
+    }
+
+    /// Whether `\` escapes in a string that begins with this byte, and whether it may be more of the one before.
+    fn escapes(&mut self, last: u8, byte: u8) -> bool {
+        // Space goes on, and what may be the first byte of a comment.
+        let is_operator = last != 0 && b"-/*".contains(&last) && Comment::begun_by(last, byte).is_none();
+        let continues = self.may_go_on && !is_operator;
+        self.may_go_on = continues && (byte.is_ascii_whitespace() || b"-/*".contains(&byte));
+        if continues && byte == b'\'' {
+            self.two_ways = Some(TwoWays::String);
+        }
+        // Nothing escapes in bits, whatever is set.
+        let is_bits = self.word.is(b"b") || self.word.is(b"x");
+        self.word.is(b"e") || continues || !self.conforming && !is_bits
+    }
+
+    /// Whether a `;` outside parentheses ends the statement.
+    fn ends(&mut self) -> bool {
+        if !self.bodies.agree(self.blocks) {
+            self.two_ways = Some(TwoWays::Body);
+        }
+        self.blocks == 0
     }
 
     fn parenthesis(&mut self, byte: u8) {
@@ -225,6 +253,7 @@ impl Statement {
         if self.parentheses > 0 || !self.routine.is_defined() {
             return;
         }
+        self.bodies.word(&word.bytes[..word.length]);
         let after_begin = std::mem::replace(&mut self.after_begin, word.is(b"begin"));
         if word.is(b"atomic") && after_begin || word.is(b"case") && self.blocks > 0 {
             self.blocks = self.blocks.saturating_add(1);

@@ -111,10 +111,31 @@ fn reads_a_continued_string_as_it_began() {
     assert_eq!(read("SELECT E'a'\n--x\n' \\' '; COMMIT; --'\n;").len(), 4);
     let marked = |text: &str| {
         let mut is_marked = false;
-        Lexer::default().read(text.as_bytes(), |piece| is_marked |= piece.reads_two_ways);
+        Lexer::default().read(text.as_bytes(), |piece| is_marked |= piece.reads_two_ways.is_some());
         is_marked
     };
     assert!(marked("SELECT E'a'\n 'b';") && marked("SELECT E'a' -- c\n\t'b'"));
+    for text in [
+        "SELECT 1; :A COMMIT;",
+        "SELECT a[1::A] || :A;",
+        "SELECT a[1:'A'];",
+        "SELECT a[1:\"A\"];",
+        "SELECT a[1:{?a}];",
+        "SELECT a[1:a$b$];",
+        "SELECT a[1:e'\\''];",
+        "CREATE FUNCTION begin() RETURNS int AS 'x';",
+        "CREATE FUNCTION begin.atomic() RETURNS int AS 'x'; COMMIT; SELECT 1 AS end;",
+        "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1 AS case; END; COMMIT; SELECT 1 AS end;",
+        "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1 AS case; /* */ END; COMMIT; SELECT 1 AS end;",
+    ] {
+        assert!(marked(text), "{text}");
+    }
+    for text in [
+        "SELECT a[1:n], a[:2], a[1:\"nB\"], 1::TEXT, a[1:CASE WHEN b THEN 1 END], a[1:COALESCE(b, 2)], 'x:A';",
+        "CREATE FUNCTION f() RETURNS int\n LANGUAGE sql\n BEGIN ATOMIC\n SELECT CASE WHEN a THEN 1 ELSE 2 END;\n SELECT (b) AS \"end\";\nEND;",
+    ] {
+        assert!(!marked(text), "{text}");
+    }
     assert!(!marked("SELECT E'a', 'b';") && !marked("SELECT E'a'; SELECT 'b';") && !marked("SELECT 'a'\n'b';"));
 }
 

@@ -96,3 +96,39 @@ fn what_a_dump_prints_is_no_answer_to_this_program() {
     outcome.assert_code(FAILED);
     assert_untouched(&target, &outcome);
 }
+
+/// What psql and the server do not read as this program does: each has a COMMIT that no reader of the dump sees.
+#[test]
+fn statements_that_psql_or_the_server_reads_otherwise_are_refused() {
+    for hidden in [
+        ":LAST_ERROR_MESSAGE COMMIT;",
+        "SELECT E:LAST_ERROR_MESSAGE'\\'' ; COMMIT; --';",
+        "CREATE SCHEMA begin;\nCREATE FUNCTION begin.atomic() RETURNS int LANGUAGE sql AS 'select 1'; COMMIT; SELECT 1 AS end;",
+        "CREATE FUNCTION public.begin() RETURNS int LANGUAGE sql AS 'select 1';\n\
+         COPY public.t (a) FROM stdin;\nCOMMIT; SELECT 1 AS end;\n1\n\\.\n",
+        "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1 AS case; END; COMMIT; SELECT 1 AS end;",
+    ] {
+        let stderr = refused(hidden);
+        assert!(!stderr.contains("division by zero"), "{stderr}");
+    }
+    refused(
+        "SET standard_conforming_strings = off;\nCREATE TABLE IF NOT EXISTS public.t (a text DEFAULT B'\\'); COMMIT; --');",
+    );
+}
+
+#[test]
+fn a_copy_that_takes_no_rows_of_psql_is_refused() {
+    let stderr = refused(
+        "CREATE TABLE public.u (stdin text);\n\
+         COPY public.u (stdin) FROM '/dev/null' WHERE stdin IS DISTINCT FROM stdin;\nCOMMIT;\nSELECT 1/0;\n\\.\n",
+    );
+    assert!(stderr.contains("no COPY as pg_dump writes it"), "{stderr}");
+}
+
+#[test]
+fn an_encoding_in_which_a_character_may_hold_a_quote_is_refused_by_any_name() {
+    for name in ["WIN936", "s-j_i_s", "windows950"] {
+        let stderr = refused(&format!("SET client_encoding = '{name}';\n"));
+        assert!(stderr.contains("the dump is in the encoding"), "{stderr}");
+    }
+}
