@@ -41,10 +41,9 @@ impl Variable {
         let is_of_name = byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
         let (next, is_variable) = match (*self, byte) {
             (Self::None, b':') => (Self::Colon, false),
-            (Self::Colon, b'{') => (Self::None, true),
+            (Self::Colon, b'{') | (Self::Quote, b'A'..=b'Z') => (Self::None, true),
             (Self::Colon, b'\'' | b'"') => (Self::Quote, false),
             (Self::Colon, _) if is_of_name => (Self::None.with(byte), false),
-            (Self::Quote, b'A'..=b'Z') => (Self::None, true),
             (name @ Self::Name { .. }, _) if is_of_name => (name.with(byte), false),
             // psql ends the name here, and a quote begins.
             (Self::Name { .. }, b'$' | b'\'') => (Self::None, true),
