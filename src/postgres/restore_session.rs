@@ -125,19 +125,21 @@ impl RestoreSession {
 
     async fn begin(&mut self) -> Result<(), PostgresError> {
         let version = self.answer().await?;
+        // As the role that logged in: one that a setting leads to may not see when its own session began.
         let asked = match self.transactions {
             Transactions::One => "pg_catalog.pg_current_xact_id()",
             Transactions::Each => "''",
         };
         self.send(format!(
-            "SELECT pg_catalog.concat('{}', ' ', a.pid, '|', a.backend_start, '|', {asked}) \
-             FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a;\n",
+            "SET ROLE NONE;\nSELECT pg_catalog.concat('{}', ' ', a.pid, '|', a.backend_start, '|', {asked}) \
+             FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a;\nRESET ROLE;\n",
             self.word
         ))
         .await;
         let answer = self.answer().await?;
         let mut fields = answer.splitn(3, '|').map(str::to_owned);
-        let (pid, started) = (fields.next().and_then(|pid| pid.parse().ok()), fields.next());
+        let pid = fields.next().and_then(|pid| pid.parse().ok());
+        let started = fields.next().filter(|time| !time.is_empty());
         let (Some(pid), Some(started)) = (pid, started) else {
             return Err(PostgresError::SessionLost {
                 reason: "the server does not say which session this is".to_owned(),
@@ -196,6 +198,8 @@ impl RestoreSession {
             self.kill().await;
             return Ok(());
         };
+        // The dump may have set that the answer does not wait for the disk.
+        self.send("SET LOCAL synchronous_commit = on;\n".to_owned()).await;
         self.send(format!("COMMIT;\n\\echo '{}'\n", self.word)).await;
         let answer = self.answer().await;
         let is_rolled_back =

@@ -7,7 +7,7 @@ use crate::support::client::eventually;
 use crate::support::program::Running;
 use crate::support::proxy::{Calls, Fault, FaultProxy, ResetAt, Rule, S3Verb};
 use crate::support::servers::database::Database;
-use crate::support::servers::{postgres, s3};
+use crate::support::servers::{own_postgres, postgres, s3};
 use crate::support::tcp_proxy::TcpProxy;
 
 /// A dump in the middle of which the server waits as long as a test wants.
@@ -42,6 +42,30 @@ fn a_signal_leaves_the_target_as_it_was_and_no_session() {
         assert_eq!(sessions(&target), "0", "{signal}: {}", outcome.stderr);
         assert_untouched(&target, &outcome);
     }
+}
+
+#[test]
+fn a_signal_ends_the_session_of_a_role_that_becomes_another() {
+    let server = own_postgres(&[]);
+    let target = server.create_database("target");
+    let orders = format!(
+        "CREATE ROLE y; CREATE ROLE x LOGIN PASSWORD 'p'; GRANT y TO x; ALTER ROLE x SET role TO y; \
+         ALTER DATABASE \"{}\" OWNER TO y",
+        target.name
+    );
+    server.psql("postgres", &orders).expect("roles");
+    let uri = format!("postgresql://x:p@{}:{}/{}", server.host, server.port, target.name);
+    let program = restore_program(&bucket_with(&dump_with(SLOW)), &target).env("RESTORE_CONNECTION_STRING", uri);
+    let running = program.spawn();
+    let sessions = |state: &str| {
+        let question = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = 'x' {state}");
+        server.psql("postgres", &question).expect("counted")
+    };
+    eventually(|| sessions("AND query LIKE '%pg_sleep%'") == "1", || running.stderr_so_far());
+    running.signal("TERM");
+    let outcome = running.wait();
+    outcome.assert_code(143).assert_no_children_left();
+    assert_eq!(sessions(""), "0", "{}", outcome.stderr);
 }
 
 #[test]
