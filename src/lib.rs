@@ -40,10 +40,8 @@
 //!   ([`storage::Destination::begin`]) and starts `pg_dump` ([`postgres::Dump`]). [`pipeline::Pipeline`] compresses its output
 //!   into parts, which [`storage::Upload`] sends, from memory or from the spool. [`proof`] verifies its end; the commit follows,
 //!   then the manifest ([`archive::manifest`]), the globals and [`retention`].
-//! - **`prune`**: [`commands::prune`] makes an [`retention::Inventory`] of the destination: listing, the manifests that decide,
-//!   the plan and the safety checks. [`retention`] then deletes, and aborts abandoned uploads.
-//! - **`delete`**: [`commands::delete`] looks the names up in the same inventory ([`retention::NamedBackups`]), judges all of them, and
-//!   then deletes.
+//! - **`prune`**: [`commands::prune`] loads a [`retention::RetentionReview`] of the destination: listing, decisive manifests, plan and
+//!   safety checks. [`retention`] then deletes, and aborts abandoned uploads.
 //! - **`list`**: [`commands::list`] reads an [`archive::Listing`] and the manifests of the newest backups.
 //! - **`check`**: [`check::Check::run`] tests everything that a backup needs and adds a [`check::CheckResult`] for each test; with
 //!   `--deep` it reads the latest backup ([`archive::Reader`]): downloads it in parallel ranges, decompresses it and verifies

@@ -1,6 +1,6 @@
 //! Restores a backup into a database, a file or stdout. If verification fails, nothing is restored.
 //!
-//! `commands::restore` resolves the settings, chooses a backup ([`choose`]) and calls one of the targets with a [`Request`]:
+//! `commands::restore` resolves the settings, chooses a backup ([`choose()`]) and calls one of the targets with a [`Request`]:
 //! [`database`], or a file or a stream ([`into_file`]). Each reads the backup through [`crate::archive::Reader`], which downloads and
 //! unpacks it, and commits nothing before [`crate::archive::Contents::verify`] has returned a
 //! [`crate::archive::VerifiedStream`] of it. If verification fails, the target is as it was. The result is a [`Report`].

@@ -1,6 +1,6 @@
 //! The scratch database: a new database with a temporary name. It is renamed only when the restore is complete.
 //!
-//! [`Scratch`] creates it, connects to it, and either renames it ([`super::replace`]) or drops it ([`super::ending`]). An advisory
+//! [`Scratch`] creates it, connects to it, and either renames it ([`super::replace`]) or drops it (`super::ending`). An advisory
 //! lock on its name is held in another database until then, and a comment names the run. A scratch database with this comment and
 //! without the lock was left behind by a killed process.
 

@@ -1,7 +1,7 @@
 //! Deletes the backups that the plan selects and their sidecars: one request per object, several in flight.
 //!
-//! Called by `commands::prune`, by `backup`, and by [`super::named`]. It deletes nothing but complete keys that [`super::inventory`] made out of this
-//! tool's own names. A delete that is refused is named, and the rest go on; an outage that outlasts its budget ends it.
+//! Called by `commands::prune`, by `backup`, and by [`super::named`]. It deletes only keys of this tool's own names. A refused delete is
+//! reported and the others continue; an outage of the outage budget's length ends it.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
