@@ -240,7 +240,7 @@ json\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l ignore-manifest -d 'Verify the backup without its manifest: only by its gzip checksum and the end of the dump'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l dry-run -d 'Restore nothing; check whether the restore is possible'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l raw -d 'Write the stored bytes (gzip), to a file or stdout'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l replace -d 'Replace the database of that name, if it exists; the old one is renamed and kept'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l replace -d 'Replace the database of that name; the old one is kept, renamed'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l keep-failed -d 'If the restore fails, keep the incomplete database under its temporary name'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-owner -d 'Restore no owners: the connecting role owns everything'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-privileges -d 'Restore no grants'

@@ -51,7 +51,7 @@ pub struct IntoDatabase {
     /// Create this database; it gets its name when it is complete
     #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
     pub create_db: Option<String>,
-    /// Replace the database of that name, if it exists; the old one is renamed and kept
+    /// Replace the database of that name; the old one is kept, renamed
     #[arg(long, requires = "create_db")]
     pub replace: bool,
     /// If the restore fails, keep the incomplete database under its temporary name
