@@ -290,7 +290,9 @@ fn what_is_there_already_is_left_alone() {
     outcome.assert_code(RESTORE_FAILED);
     assert!(outcome.stderr.contains("move the file away"), "{}", outcome.stderr);
     assert_eq!((fs::read(&path).expect("the file"), files(&program)), (b"mine".to_vec(), vec!["dump.sql".to_owned()]));
-    for (output, word) in [(".", "a file in this directory"), ("missing/dump.sql", "an existing directory that you can write to")] {
+    for (output, word) in
+        [(".", "a file in this directory"), ("missing/dump.sql", "an existing directory that you can write to")]
+    {
         let outcome = restore(&bucket).args(["--output", output]).run();
         outcome.assert_code(RESTORE_FAILED);
         assert!(outcome.stderr.contains(word), "{output}: {}", outcome.stderr);
