@@ -77,6 +77,12 @@ pub enum Error {
     Internal(#[source] anyhow::Error),
 }
 
+impl From<Interrupt> for Error {
+    fn from(interrupt: Interrupt) -> Self {
+        Self::Interrupted(interrupt)
+    }
+}
+
 impl Error {
     /// The exit code that this error ends the process with.
     #[must_use]

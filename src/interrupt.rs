@@ -118,6 +118,17 @@ impl Interrupts {
         self.received_at().await.0
     }
 
+    /// Runs work to its end, or drops it when a signal asks to stop.
+    ///
+    /// # Errors
+    /// Those of the work, and the signal.
+    pub async fn until_signal<T, E: From<Interrupt>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        tokio::select! {
+            done = work => done,
+            interrupt = self.received() => Err(interrupt.into()),
+        }
+    }
+
     /// [`Self::received`] with the time of the signal.
     pub async fn received_at(&self) -> (Interrupt, Instant) {
         self.request(|request| request.stop).await

@@ -26,7 +26,7 @@
 //! | [`printable`] | text of others without what would control a terminal |
 //! | [`manual`] | examples and files, for help and manual |
 //! | [`error`] | why a command failed; only [`commands`] sees it, each module has its own error |
-//! | [`exit_code`], [`error_chain`], [`environment`], [`interrupt`], [`disk`], [`log_target`] | leaves: the table of exit codes, errors as text, the process's environment, signals, file system calls with a deadline, who an event is for |
+//! | [`exit_code`], [`error_chain`], [`environment`], [`interrupt`], [`disk`], [`log_target`], [`random`] | leaves: the table of exit codes, errors as text, the process's environment, signals, file system calls with a deadline, who an event is for, random identifiers |
 //!
 //! Dependencies point one way; `tests/it/modules.rs` checks it: `commands -> backup | check | scheduler -> retention -> archive -> storage ->
 //! spool -> proof -> pipeline | postgres`. [`config`] fills the settings of all of them; only [`cli`], [`manual`] and
@@ -69,6 +69,7 @@ pub mod pipeline;
 pub mod postgres;
 pub mod printable;
 pub mod proof;
+pub mod random;
 pub mod restore;
 pub mod retention;
 pub mod scheduler;
@@ -195,22 +196,11 @@ async fn dispatch(cli: &Cli, context: &Context<'_>, interrupts: Interrupts) -> R
         Command::Restore(args) => Box::pin(commands::restore::run(context, args, interrupts)).await,
         Command::Delete(args) => Box::pin(commands::delete::run(context, args, interrupts)).await,
         Command::Completions(args) => commands::completions::run(context, args),
-        Command::Health => unless_interrupted(interrupts, commands::health::run(context)).await,
+        Command::Health => interrupts.until_signal(commands::health::run(context)).await,
         Command::List(args) => {
-            let listed = unless_interrupted(interrupts, Box::pin(commands::list::run(context, args))).await;
+            let listed = interrupts.until_signal(Box::pin(commands::list::run(context, args))).await;
             listed.inspect_err(|error| context.print_failure(args.json, error))
         }
-    }
-}
-
-/// Runs work that needs no cleanup, until it is done or a signal comes.
-async fn unless_interrupted(
-    interrupts: Interrupts,
-    work: impl Future<Output = Result<(), Error>>,
-) -> Result<(), Error> {
-    tokio::select! {
-        done = work => done,
-        interrupt = interrupts.received() => Err(Error::Interrupted(interrupt)),
     }
 }
 

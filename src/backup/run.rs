@@ -13,6 +13,7 @@ use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::preflight::{PreflightIssue, Severity, Subject};
 use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, activity, lock, preflight};
 use crate::proof::VerifiedDump;
+use crate::random::random_hex;
 use crate::retention::{self, RetentionReport, STALE_AFTER, UploadCleanup};
 use crate::spool::SpoolDir;
 use crate::storage::{Committed, Destination, StorageError};
@@ -83,7 +84,7 @@ impl<'a> Backup<'a> {
     /// left is logged, and so is a complete dump that is kept. `attempt` holds what was known by then.
     pub async fn run(self, attempt: &mut Attempt) -> Result<Report, BackupError> {
         let began = Instant::now();
-        let run_id = run_id()?;
+        let run_id = random_hex().map_err(|error| BackupError::Internal(error.into()))?;
         let destination = self.limits.within(async { Ok(Destination::open(&self.settings.s3).await?) }).await?;
         let (spool_dir, delivered) = self.deliver_kept(&destination).await?;
         let mut source = self.limits.within(self.connect()).await?;
@@ -350,14 +351,6 @@ async fn unused_name(delivered: &[BackupName]) -> BackupName {
         }
         tokio::time::sleep(CLOCK_STEP).await;
     }
-}
-
-/// The run's id: 128 random bits in hexadecimal.
-fn run_id() -> Result<String, BackupError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| BackupError::Internal(anyhow::anyhow!("draw a random number: {error}")))?;
-    Ok(hex::encode(bytes))
 }
 
 /// This process's peak memory in bytes: a base, a codec for each thread, and the parts.

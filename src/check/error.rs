@@ -21,6 +21,12 @@ pub enum CheckError {
     Interrupted(Interrupt),
 }
 
+impl From<Interrupt> for CheckError {
+    fn from(interrupt: Interrupt) -> Self {
+        Self::Interrupted(interrupt)
+    }
+}
+
 impl CheckError {
     /// The exit code that `check` ends with.
     #[must_use]

@@ -59,10 +59,8 @@ async fn examine(
     for warning in config::warnings(CommandName::Check, context.flags, context.environment) {
         results.settings_are_doubtful(warning.what, &warning.hint);
     }
-    let opened = tokio::select! {
-        opened = open(context, args) => opened.inspect_err(|error| results.settings_are_bad(error))?,
-        interrupt = interrupts.received() => return Err(Error::Interrupted(interrupt)),
-    };
+    let opening = async { open(context, args).await.inspect_err(|error| results.settings_are_bad(error)) };
+    let opened = interrupts.until_signal(opening).await?;
     let Opened { s3, source, spool_dir, monitoring, schedule, destination, effective } = &opened;
     let place = format!("backups are at {}", destination.location(&destination.key("")));
     if s3.endpoint.as_ref().is_some_and(Endpoint::is_exposed) {

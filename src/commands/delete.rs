@@ -61,12 +61,9 @@ async fn delete(
     let looking = async {
         let destination = Destination::open(&config.s3).await?;
         let named = find(&destination, args).await?;
-        Ok((destination, named))
+        Ok::<_, Error>((destination, named))
     };
-    let (destination, named) = tokio::select! {
-        found = looking => found,
-        interrupt = interrupts.received() => Err(Error::Interrupted(interrupt)),
-    }?;
+    let (destination, named) = interrupts.until_signal(looking).await?;
     outcome.s3_location = Some(destination.location(&destination.key("")));
     outcome.backups = named.iter().collect();
     if args.dry_run {

@@ -31,7 +31,7 @@ struct Outcome {
 /// If the settings are invalid, the destination cannot be read, or not everything was deleted that the rules say.
 pub async fn run(context: &Context<'_>, args: &PruneArgs, interrupts: Interrupts) -> Result<(), Error> {
     if args.dry_run {
-        let shown = unless_interrupted(&interrupts, preview(context, args)).await;
+        let shown = interrupts.until_signal(preview(context, args)).await;
         return shown.inspect_err(|error| context.print_failure(args.json, error));
     }
     let mut outcome = Outcome::default();
@@ -57,9 +57,9 @@ async fn prune(
     tracing::info!(target: FOR_MACHINES, "prune starts");
     let looking = async {
         let cleanup = UploadCleanup::after(args.sweep_after.get()).keeping_spooled(config.spool_dir.as_deref()).await;
-        Ok((cleanup, review(&config).await?))
+        Ok::<_, Error>((cleanup, review(&config).await?))
     };
-    let (cleanup, (destination, review)) = unless_interrupted(interrupts, looking).await?;
+    let (cleanup, (destination, review)) = interrupts.until_signal(looking).await?;
     outcome.s3_location = Some(destination.location(&destination.key("")));
     let stop = || async { _ = interrupts.received().await };
     let enforced = retention::enforce(&destination, &review, safety(args), stop).await;
@@ -67,8 +67,8 @@ async fn prune(
     if enforced.is_stopped {
         return Err(Error::Interrupted(interrupts.received().await));
     }
-    let cleaning = async { Ok(cleanup.run(&destination, Utc::now()).await) };
-    outcome.uploads_aborted = unless_interrupted(interrupts, cleaning).await?;
+    let cleaning = async { Ok::<_, Error>(cleanup.run(&destination, Utc::now()).await) };
+    outcome.uploads_aborted = interrupts.until_signal(cleaning).await?;
     enforced.shortfall.map_or(Ok(()), |shortfall| Err(shortfall.into()))
 }
 
@@ -95,14 +95,4 @@ async fn review(config: &PruneConfig) -> Result<(Destination, RetentionReview), 
     let destination = Destination::open(&config.s3).await?.with_first_contact();
     let review = RetentionReview::load(&destination, &config.retention, Utc::now()).await?;
     Ok((destination, review))
-}
-
-async fn unless_interrupted<T>(
-    interrupts: &Interrupts,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    tokio::select! {
-        done = work => done,
-        interrupt = interrupts.received() => Err(Error::Interrupted(interrupt)),
-    }
 }

@@ -64,11 +64,7 @@ async fn restore(context: &Context<'_>, args: &RestoreArgs, interrupts: &Interru
     let config = config::restore(context.flags, context.environment).map_err(Error::Settings)?;
     let Asked { at, options, target } = asked(args, &config).map_err(Error::Settings)?;
     config.effective.announce();
-    let choosing = choose(args, &config, at);
-    let (destination, chosen) = tokio::select! {
-        chosen = choosing => chosen,
-        interrupt = interrupts.received() => Err(Error::Interrupted(interrupt)),
-    }?;
+    let (destination, chosen) = interrupts.until_signal(choose(args, &config, at)).await?;
     let display = Mutex::new(None);
     let show = |progress: Arc<ReadProgress>| {
         let bytes = progress.bytes();

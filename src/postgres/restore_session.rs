@@ -25,6 +25,7 @@ use super::keepalives::with_keepalives;
 use super::messages::Messages;
 use super::psql::{Running, Transactions, opening_of_restore};
 use super::{PostgresError, PostgresSettings, Session, Tools};
+use crate::random::random_hex;
 use backend::Backend;
 
 /// The first answers take milliseconds; on a server that is drowning they may take longer.
@@ -89,13 +90,13 @@ impl RestoreSession {
         settings: &PostgresSettings,
         transactions: Transactions,
     ) -> Result<(Self, File), PostgresError> {
-        let word = random_word()?;
+        let lost = |error: std::io::Error| PostgresError::SessionLost { reason: error.to_string() };
+        let word = random_hex().map_err(lost)?;
         let conninfo = with_keepalives(&settings.conninfo, &settings.environment, tools);
         let opening = format!("{}\\echo '{word}' :VERSION_NUM\n", opening_of_restore(transactions));
         // Not quiet: the server's command tags are wanted.
         let running = tools.psql.start_with(&settings.environment, &conninfo, "-XAtw", &opening).await?;
         let Running { child, stdin, stdout, stderr } = running;
-        let lost = |error: std::io::Error| PostgresError::SessionLost { reason: error.to_string() };
         let input = File::from(stdin.into_owned_fd().map_err(lost)?);
         let dump_input = input.try_clone().map_err(lost)?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
@@ -348,16 +349,6 @@ async fn outcome(tools: &Tools, settings: &PostgresSettings, transaction: &str) 
 fn knows_restrict(version: u32) -> bool {
     let (major, minor) = (version / 10_000, version % 10_000);
     major > 17 || RESTRICTS.iter().any(|(known, first)| major == *known && minor >= *first)
-}
-
-/// 128 random bits in hexadecimal.
-///
-/// # Errors
-/// Where the system has none.
-pub fn random_word() -> Result<String, PostgresError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| PostgresError::SessionLost { reason: error.to_string() })?;
-    Ok(hex::encode(bytes))
 }
 
 #[cfg(test)]

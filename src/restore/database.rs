@@ -23,18 +23,16 @@ use super::{Report, Request, RestoreError, roles};
 /// # Errors
 /// If the restore failed. The target is as it was before, or the error says what is unknown.
 pub async fn restore(request: &Request<'_>, target: &PostgresSettings) -> Result<Report, RestoreError> {
-    let find = async { Installed::find(target.pg_dump_path.as_deref(), &target.environment).await?.newest() };
-    let tools = tokio::select! {
-        tools = find => tools?,
-        interrupt = request.interrupts.received() => return Err(RestoreError::Interrupted(interrupt)),
+    let find = async {
+        let installed = Installed::find(target.pg_dump_path.as_deref(), &target.environment).await?;
+        Ok::<_, RestoreError>(installed.newest()?)
     };
+    let tools = request.interrupts.until_signal(find).await?;
     if let Some(name) = &request.options.create_db {
         return new_database::restore(request, (&tools, target), name).await;
     }
-    let mut control = tokio::select! {
-        control = Session::connect(&tools, target) => control?,
-        interrupt = request.interrupts.received() => return Err(RestoreError::Interrupted(interrupt)),
-    };
+    let connect = async { Ok::<_, RestoreError>(Session::connect(&tools, target).await?) };
+    let mut control = request.interrupts.until_signal(connect).await?;
     let settings = control.pinned(target);
     let restore = Existing { request, tools: &tools, settings: &settings };
     let restored = restore.run(&mut control).await;
@@ -112,10 +110,8 @@ impl Existing<'_> {
         let opening = RestoreSession::open(self.tools, self.settings, Transactions::One);
         let (mut session, input) = opening.await?;
         let filling = Filling { request: self.request, database: &facts.database };
-        let filled = tokio::select! {
-            filled = filling.run(&mut session, control, PsqlSink::new(input, rules)) => filled,
-            interrupt = interrupts.received() => Err(RestoreError::Interrupted(interrupt)),
-        };
+        let filling = filling.run(&mut session, control, PsqlSink::new(input, rules));
+        let filled = interrupts.until_signal(filling).await;
         match filled {
             Ok((verified, left_out)) => {
                 left_out.announce();

@@ -139,6 +139,12 @@ pub enum RestoreError {
     Interrupted(Interrupt),
 }
 
+impl From<Interrupt> for RestoreError {
+    fn from(interrupt: Interrupt) -> Self {
+        Self::Interrupted(interrupt)
+    }
+}
+
 impl RestoreError {
     /// The exit code that `restore` ends with.
     #[must_use]

@@ -51,10 +51,7 @@ enum Place {
 pub async fn restore(request: &Request<'_>, output: &Output) -> Result<Report, RestoreError> {
     let name = output.path.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
     let writing = Writing { request, form: output.form, name };
-    tokio::select! {
-        restored = Box::pin(writing.run(output)) => restored,
-        interrupt = request.interrupts.received() => Err(RestoreError::Interrupted(interrupt)),
-    }
+    request.interrupts.until_signal(Box::pin(writing.run(output))).await
 }
 
 /// One restore into a file or a stream.

@@ -9,7 +9,8 @@ use crate::archive::VerifiedStream;
 use crate::error_chain::Chain;
 use crate::postgres::globals::DatabaseSettings;
 use crate::postgres::target::Target;
-use crate::postgres::{Maintenance, PostgresSettings, RestoreSession, Session, Tools, Transactions};
+use crate::postgres::{Maintenance, PostgresError, PostgresSettings, RestoreSession, Session, Tools, Transactions};
+use crate::random::random_hex;
 
 use super::database::{recorded, roles, warn_of_superuser};
 use super::filling::Filling;
@@ -36,17 +37,11 @@ pub(super) async fn restore(
 ) -> Result<Report, RestoreError> {
     let existing = if request.options.replace { Existing::Replace } else { Existing::Refuse };
     let purpose = Purpose::Restore { name: name.to_string(), existing };
-    let run_id = crate::postgres::random_word()?;
+    let run_id = random_hex().map_err(|error| PostgresError::SessionLost { reason: error.to_string() })?;
     let origin = Origin { run_id: &run_id, backup: &request.chosen.backup.s3_location };
-    let interrupted = || request.interrupts.received();
-    let mut scratch = tokio::select! {
-        scratch = Scratch::connect(tools, target, purpose, origin) => scratch?,
-        interrupt = interrupted() => return Err(RestoreError::Interrupted(interrupt)),
-    };
-    let filled = tokio::select! {
-        filled = prepare_and_fill(request, tools, &mut scratch) => filled,
-        interrupt = interrupted() => Err(RestoreError::Interrupted(interrupt)),
-    };
+    let connect = async { Ok::<_, RestoreError>(Scratch::connect(tools, target, purpose, origin).await?) };
+    let mut scratch = request.interrupts.until_signal(connect).await?;
+    let filled = request.interrupts.until_signal(prepare_and_fill(request, tools, &mut scratch)).await;
     let Filled { verified, left_out, own } = match filled {
         Ok(Some(filled)) => filled,
         Ok(None) => {

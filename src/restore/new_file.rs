@@ -12,6 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::disk::{Disk, DiskError};
+use crate::random::random_hex;
 
 /// Only the owner may read a dump, because it holds the data of the database.
 const MODE: u32 = 0o600;
@@ -39,9 +40,7 @@ impl NewFile {
     /// Creates the file under a temporary name.
     pub async fn create(path: &Path) -> Result<(Self, File), FileError> {
         let directory = directory(path).to_owned();
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-        let temporary = directory.join(format!(".pg-s3-backup-{}.partial", hex::encode(random)));
+        let temporary = directory.join(format!(".pg-s3-backup-{}.partial", random_hex()?));
         let disk = Disk::of(&directory);
         let made = temporary.clone();
         let create = move || {
