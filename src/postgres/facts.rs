@@ -75,7 +75,7 @@ impl Facts {
     /// The server's version.
     #[must_use]
     pub fn version(&self) -> Version {
-        Version::parse(&self.server_version).unwrap_or(Version { major: 0, text: self.server_version.clone() })
+        Version::of_server(&self.server_version)
     }
 }
 

@@ -51,6 +51,16 @@ impl StatementError {
     }
 }
 
+impl From<StatementError> for PostgresError {
+    /// The error of a statement that no server should refuse.
+    fn from(error: StatementError) -> Self {
+        match error {
+            StatementError::Lost(error) => error,
+            StatementError::Refused { message, .. } => Self::SessionLost { reason: message },
+        }
+    }
+}
+
 /// Where a session is, and as whom.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Standing {
@@ -74,7 +84,7 @@ impl Standing {
     /// The server's version.
     #[must_use]
     pub fn version(&self) -> Version {
-        Version::parse(&self.server_version).unwrap_or(Version { major: 0, text: self.server_version.clone() })
+        Version::of_server(&self.server_version)
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Maintenance, PostgresError, Session, StatementError, Version};
+use super::{Maintenance, PostgresError, Session};
 
 /// Objects with a smaller number come with the server (`FirstNormalObjectId` in PostgreSQL's `transam.h`).
 const FIRST_NORMAL_ID: u32 = 16_384;
@@ -48,8 +48,7 @@ const SUBSCRIPTIONS: &str = "SELECT 'subscription' AS kind, s.subname::pg_catalo
 JOIN pg_catalog.pg_database d ON d.oid = s.subdbid AND d.datname = pg_catalog.current_database()";
 
 const QUESTION: &str = "\
-SELECT pg_catalog.json_build_object('server_version', pg_catalog.current_setting('server_version'), \
-'database', pg_catalog.current_database(), 'role', current_user, \
+SELECT pg_catalog.json_build_object('database', pg_catalog.current_database(), 'role', current_user, \
 'is_superuser', pg_catalog.current_setting('is_superuser') = 'on', 'in_recovery', pg_catalog.pg_is_in_recovery(), \
 'encoding', pg_catalog.pg_encoding_to_char((SELECT encoding FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())), \
 'locks', pg_catalog.current_setting('max_locks_per_transaction')::pg_catalog.int8 \
@@ -64,8 +63,6 @@ WHERE NOT pg_catalog.pg_has_role(extowner, 'USAGE')))";
 /// The server and the database that are restored into.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Target {
-    /// Such as `15.18 (Debian 15.18-0+deb12u1)`.
-    pub server_version: String,
     /// The database's name.
     pub database: String,
     /// The role that restores.
@@ -113,17 +110,7 @@ impl Target {
     /// # Errors
     /// As [`Self::ask`].
     pub async fn ask_outside(server: &mut Maintenance) -> Result<Self, PostgresError> {
-        let answer = server.run(QUESTION).await.map_err(|error| match error {
-            StatementError::Lost(error) => error,
-            StatementError::Refused { message, .. } => PostgresError::SessionLost { reason: message },
-        })?;
-        read(&answer)
-    }
-
-    /// The server's version.
-    #[must_use]
-    pub fn version(&self) -> Version {
-        Version::parse(&self.server_version).unwrap_or(Version { major: 0, text: self.server_version.clone() })
+        read(&server.run(QUESTION).await?)
     }
 }
 

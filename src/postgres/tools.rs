@@ -40,6 +40,11 @@ impl Version {
         let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
         Some(Self { major: digits.parse().ok()?, text: text.to_owned() })
     }
+
+    /// Parses a server's version; the major is 0 if it is not one of PostgreSQL's.
+    pub(super) fn of_server(text: &str) -> Self {
+        Self::parse(text).unwrap_or_else(|| Self { major: 0, text: text.to_owned() })
+    }
 }
 
 impl fmt::Display for Version {

@@ -193,22 +193,14 @@ async fn create(server: &mut Maintenance, role: &str, options: &str) -> Result<(
 }
 
 async fn begin(server: &mut Maintenance) -> Result<(), RolesError> {
-    server.run("BEGIN").await.map(drop).map_err(unexpected)
+    server.run("BEGIN").await.map(drop).map_err(|error| RolesError::Postgres(error.into()))
 }
 
 /// Commits what was made, or undoes it.
 async fn end(server: &mut Maintenance, made: Result<(), RolesError>) -> Result<(), RolesError> {
     let order = if made.is_ok() { "COMMIT" } else { "ROLLBACK" };
-    let ended = server.run(order).await.map(drop).map_err(unexpected);
+    let ended = server.run(order).await.map(drop).map_err(|error| RolesError::Postgres(error.into()));
     made.and(ended)
-}
-
-/// The error of a statement that should not fail on any server.
-fn unexpected(error: StatementError) -> RolesError {
-    match error {
-        StatementError::Lost(error) => RolesError::Postgres(error),
-        StatementError::Refused { message, .. } => RolesError::Postgres(PostgresError::SessionLost { reason: message }),
-    }
 }
 
 /// Which of these roles are missing, and which are there.
@@ -239,7 +231,7 @@ async fn others(server: &mut Maintenance, recorded: &Recorded) -> Result<Vec<Str
 
 async fn names_in(server: &mut Maintenance, column: &str, catalog: &str) -> Result<Vec<String>, RolesError> {
     let question = format!("SELECT pg_catalog.json_agg({column}) FROM pg_catalog.{catalog}");
-    Ok(server.ask(&question).await.map_err(unexpected)?.unwrap_or_default())
+    Ok(server.ask(&question).await.map_err(|error| RolesError::Postgres(error.into()))?.unwrap_or_default())
 }
 
 /// Downloads the file, and compares its size and sha256 with the manifest.
