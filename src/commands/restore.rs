@@ -18,7 +18,7 @@ use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupts;
 use crate::postgres::PostgresSettings;
 use crate::restore::{
-    self, Chosen, DatabaseName, Evidence, LeaveOut, Output, OutputForm, Report, Request, RestoreOptions, Wanted,
+    self, Chosen, DatabaseName, Evidence, Glob, LeaveOut, Output, OutputForm, Report, Request, RestoreOptions, Wanted,
 };
 use crate::storage::Destination;
 use crate::telemetry::{Display, ProgressStyleChoice};
@@ -167,7 +167,7 @@ fn options(args: &RestoreArgs, create_db: Option<DatabaseName>) -> RestoreOption
             privileges: into.no_privileges,
             tablespaces: into.no_tablespaces,
             comments: into.no_comments,
-            table_data: into.exclude_table_data.clone(),
+            table_data: into.exclude_table_data.iter().map(|pattern| Glob::new(pattern)).collect(),
         },
         create_roles: into.create_roles,
         globals: into.globals,

@@ -15,7 +15,6 @@ use super::filling::Filling;
 use super::new_database::{self, analyze};
 use super::preconditions::problems;
 use super::rules::Rules;
-use super::sink::PsqlSink;
 use super::{Report, Request, RestoreError, roles};
 
 /// Restores into the database that the settings name, or into a new one on the same server.
@@ -110,7 +109,7 @@ impl Existing<'_> {
         let opening = RestoreSession::open(self.tools, self.settings, Transactions::One);
         let (mut session, input) = opening.await?;
         let filling = Filling { request: self.request, database: &facts.database };
-        let filling = filling.run(&mut session, control, PsqlSink::new(input, rules));
+        let filling = filling.run(&mut session, control, (input, rules));
         let filled = interrupts.until_signal(filling).await;
         match filled {
             Ok((verified, left_out)) => {

@@ -2,18 +2,24 @@
 //!
 //! Called by [`super::database`]. When it returns, the dump is applied but not committed.
 
+use std::fs::File;
+use std::io::BufWriter;
+
 use tokio::task::spawn_blocking;
 
 use crate::archive::{Mismatch, ReadError, Reader, VerifiedStream};
 use crate::postgres::{Applied, RestoreSession, Session};
 
-use super::filter::FilterError;
+use super::filter::{Filter, FilterError};
 use super::left_out::LeftOut;
-use super::sink::PsqlSink;
+use super::rules::Rules;
 use super::{Request, RestoreError};
 
 /// If psql fails, a backup up to this size is read again, because damage may first look like a wrong statement.
 const MOST_READ_AGAIN: u64 = 1 << 30;
+
+/// The buffer size, so that small statements reach psql in one write.
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// A backup, and the psql session that runs it.
 pub(super) struct Filling<'a> {
@@ -31,14 +37,15 @@ impl Filling<'_> {
         &self,
         session: &mut RestoreSession,
         control: &mut Session,
-        sink: PsqlSink,
+        (input, rules): (File, Rules),
     ) -> Result<(VerifiedStream, LeftOut), RestoreError> {
         let reader = self.request.open().await?;
+        let sink = Filter::new(BufWriter::with_capacity(BUFFER_BYTES, input), rules);
         let (contents, sink) = match reader.read_into(sink).await {
             Ok(read) => read,
             Err(ReadError::Storage { error, .. }) => return Err(error.into()),
             Err(ReadError::Sink { error, sink }) => {
-                let failure = sink.failure().unwrap_or(FilterError::Write(error));
+                let failure = sink.into_failure().unwrap_or(FilterError::Write(error));
                 return Err(self.explained(session, failure).await);
             }
         };
@@ -46,7 +53,7 @@ impl Filling<'_> {
         let verified = contents.verify(manifest).map_err(|mismatch| self.request.mismatch(mismatch))?;
         let sent = spawn_blocking(|| sink.finish()).await;
         let left_out = match sent.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) {
-            Ok(left_out) => left_out,
+            Ok((left_out, _)) => left_out,
             Err(failure) => return Err(self.explained(session, failure).await),
         };
         let applied = session.settle(control).await.map_err(|error| self.statement(error.to_string()))?;

@@ -90,7 +90,6 @@ struct Passage<W> {
     head: Option<String>,
     reading: Reading,
     failure: Option<FilterError>,
-    has_failed: bool,
 }
 
 /// Where rows, or the pieces of a statement that is too long to buffer, go.
@@ -145,32 +144,45 @@ impl<W: Write> Filter<W> {
             head: None,
             reading,
             failure: None,
-            has_failed: false,
         };
         Self { lexer: Lexer::default(), passage }
     }
 
-    /// Takes the next bytes of the dump.
+    /// Why nothing more is sent; `None` as long as all is well.
+    pub fn into_failure(self) -> Option<FilterError> {
+        self.passage.failure
+    }
+
+    /// Flushes the output, and returns what was left out. Drops a buffered incomplete statement: a complete dump ends with a
+    /// comment.
     ///
     /// # Errors
-    /// The dump is refused, or psql has ended. After that nothing more is sent.
-    pub fn take(&mut self, block: &[u8]) -> Result<(), FilterError> {
+    /// If psql has exited.
+    pub fn finish(self) -> Result<(LeftOut, W), FilterError> {
+        let Passage { mut out, left_out, .. } = self.passage;
+        out.flush().map_err(FilterError::Write)?;
+        Ok((left_out, out))
+    }
+}
+
+/// Takes the plain dump. After the first failure nothing more is taken.
+impl<W: Write> Write for Filter<W> {
+    fn write(&mut self, block: &[u8]) -> io::Result<usize> {
         if memchr(0, block).is_some() {
             self.passage.fail(Refusal::Nul);
         }
         self.lexer.read(block, |piece| self.passage.take(&piece));
-        self.passage.failure.take().map_or(Ok(()), Err)
+        if self.passage.failure.is_some() { Err(io::ErrorKind::Other.into()) } else { Ok(block.len()) }
     }
 
-    /// Returns what was left out, and the output. Drops a buffered incomplete statement: a complete dump ends with a comment.
-    pub fn finish(self) -> (LeftOut, W) {
-        (self.passage.left_out, self.passage.out)
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 impl<W: Write> Passage<W> {
     fn take(&mut self, piece: &Piece<'_>) {
-        if self.has_failed {
+        if self.failure.is_some() {
             return;
         }
         match piece.kind {
@@ -219,12 +231,8 @@ impl<W: Write> Passage<W> {
     /// Sends the buffered part of a long statement.
     fn pass_beginning(&mut self) {
         let statement = std::mem::take(&mut self.statement);
-        let head = Head::of(&statement);
-        if is_transaction_statement(&head) {
-            return self.fail(Refusal::Transaction(shown(&statement)));
-        }
-        if head.is("COPY") {
-            return self.fail(Refusal::Copy(shown(&statement)));
+        if let Err(refusal) = self.admit(&statement, &Head::of(&statement)) {
+            return self.fail(refusal);
         }
         self.set_reading();
         self.write(&statement);
@@ -254,19 +262,27 @@ impl<W: Write> Passage<W> {
             }
             Verdict::Keep => {}
         }
-        if is_transaction_statement(&head) && !self.rules.passes_transaction(statement) {
+        self.admit(statement, &head)?;
+        self.follow(statement)?;
+        self.send(statement);
+        self.write(b"\n");
+        Ok(())
+    }
+
+    /// Refuses a statement that would end the transaction, or take the following lines as rows.
+    fn admit(&self, statement: &[u8], head: &Head) -> Result<(), Refusal> {
+        if is_transaction_statement(head) && !self.rules.passes_transaction(statement) {
             return Err(Refusal::Transaction(shown(statement)));
         }
-        if head.is("COPY") {
-            return Err(Refusal::Copy(shown(statement)));
-        }
-        self.follow(statement)?;
+        if head.is("COPY") { Err(Refusal::Copy(shown(statement))) } else { Ok(()) }
+    }
+
+    /// Sends a statement so that psql parses it as the lexer did.
+    fn send(&mut self, statement: &[u8]) {
         if memchr(b'\\', statement).is_some() || !statement.is_ascii() {
             self.set_reading();
         }
         self.write(statement);
-        self.write(b"\n");
-        Ok(())
     }
 
     /// Records a setting that the dump changes.
@@ -311,10 +327,7 @@ impl<W: Write> Passage<W> {
             self.left_out.add_table_data(table);
             self.rows = Rows::Drop;
         } else {
-            if memchr(b'\\', &statement).is_some() || !statement.is_ascii() {
-                self.set_reading();
-            }
-            self.write(&statement);
+            self.send(&statement);
         }
         self.reuse(statement);
     }
@@ -335,17 +348,15 @@ impl<W: Write> Passage<W> {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        if !self.has_failed
+        if self.failure.is_none()
             && let Err(error) = self.out.write_all(bytes)
         {
-            self.has_failed = true;
             self.failure = Some(FilterError::Write(error));
         }
     }
 
     fn fail(&mut self, refusal: Refusal) {
-        if !self.has_failed {
-            self.has_failed = true;
+        if self.failure.is_none() {
             self.failure = Some(FilterError::Refused { refusal, entry: self.head.clone() });
         }
     }

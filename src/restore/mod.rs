@@ -28,12 +28,12 @@ pub mod roles;
 pub mod rules;
 pub mod scratch;
 mod scratch_error;
-mod sink;
 mod statement;
 
 pub use choose::{Chosen, Evidence, Wanted, choose, parse_time};
 pub use error::RestoreError;
 pub use file::{Output, OutputForm, restore as into_file};
+pub use glob::Glob;
 pub use left_out::LeftOut;
 pub use options::{DatabaseName, LeaveOut, RestoreOptions};
 pub use report::Report;

@@ -19,7 +19,6 @@ use super::preconditions::problems;
 use super::replace::Finished;
 use super::rules::Rules;
 use super::scratch::{Existing, Origin, Purpose, Scratch};
-use super::sink::PsqlSink;
 use super::{DatabaseName, Report, Request, RestoreError};
 
 /// How long the clean-up may take after a signal. The program ends within 10 s.
@@ -122,7 +121,7 @@ pub(super) async fn fill(
     let mut control = Session::connect(tools, &settings).await?;
     let (mut session, input) = RestoreSession::open(tools, &settings, rules.transactions).await?;
     let filling = Filling { request, database: scratch.name() };
-    let filled = filling.run(&mut session, &mut control, PsqlSink::new(input, rules.clone())).await;
+    let filled = filling.run(&mut session, &mut control, (input, rules.clone())).await;
     session.kill().await;
     control.close().await;
     filled

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use super::glob::Glob;
+
 /// The longest name in bytes. PostgreSQL truncates longer ones.
 const LONGEST_NAME: usize = 63;
 
@@ -46,7 +48,7 @@ pub struct LeaveOut {
     /// `--no-comments`
     pub comments: bool,
     /// `--exclude-table-data`: globs.
-    pub table_data: Vec<String>,
+    pub table_data: Vec<Glob>,
 }
 
 /// A valid name for a new database.

@@ -9,7 +9,6 @@ use crate::postgres::Transactions;
 use crate::postgres::target::Target;
 use crate::sql::{identifier, parts};
 
-use super::glob::Glob;
 use super::left_out::{Kind, LeftOut};
 use super::statement::Head;
 use super::{LeaveOut, RestoreOptions};
@@ -28,8 +27,6 @@ pub struct Rules {
     pub known_settings: Option<BTreeSet<String>>,
     /// Extensions of the target that the restoring role does not own: their comments cannot be set.
     pub foreign_extensions: BTreeSet<String>,
-    /// Tables without their rows: `table`, or `schema.table`.
-    pub excluded_data: Vec<Glob>,
     /// `search_path` during the restore, instead of an empty one.
     pub search_path: Option<String>,
 }
@@ -47,11 +44,9 @@ impl Rules {
     /// Makes the rules from the user's options and the target's settings.
     #[must_use]
     pub fn of(options: &RestoreOptions, target: &Target, transactions: Transactions) -> Self {
-        let leave_out = options.leave_out.clone();
         Self {
             transactions,
-            excluded_data: leave_out.table_data.iter().map(|pattern| Glob::new(pattern)).collect(),
-            leave_out,
+            leave_out: options.leave_out.clone(),
             known_settings: Some(target.settings.clone()),
             foreign_extensions: target.foreign_extensions.clone(),
             search_path: options.search_path.clone(),
@@ -91,9 +86,9 @@ impl Rules {
 
     /// Whether the rows of a table are left out. The name is as the dump writes it.
     pub(super) fn excludes_data(&self, table: &str) -> bool {
-        let Some((schema, name)) = parts(table).filter(|_| !self.excluded_data.is_empty()) else { return false };
+        let Some((schema, name)) = parts(table).filter(|_| !self.leave_out.table_data.is_empty()) else { return false };
         let qualified = format!("{schema}.{name}");
-        self.excluded_data.iter().any(|glob| glob.matches(&name) || glob.matches(&qualified))
+        self.leave_out.table_data.iter().any(|glob| glob.matches(&name) || glob.matches(&qualified))
     }
 
     fn unwanted(&self, statement: &[u8], head: &Head) -> Option<Kind> {

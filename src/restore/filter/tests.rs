@@ -10,7 +10,6 @@ fn rules() -> Rules {
         leave_out: LeaveOut::default(),
         known_settings: None,
         foreign_extensions: [].into(),
-        excluded_data: Vec::new(),
         search_path: None,
     }
 }
@@ -19,8 +18,10 @@ fn rules() -> Rules {
 fn filtered(dump: &str, rules: &Rules) -> Result<(String, LeftOut), FilterError> {
     let through = |size: usize| {
         let mut filter = Filter::new(Vec::new(), rules.clone());
-        dump.as_bytes().chunks(size).try_for_each(|block| filter.take(block))?;
-        let (left_out, out) = filter.finish();
+        if dump.as_bytes().chunks(size).try_for_each(|block| filter.write_all(block)).is_err() {
+            return Err(filter.into_failure().expect("why"));
+        }
+        let (left_out, out) = filter.finish().expect("to memory");
         Ok((String::from_utf8(out).expect("UTF-8"), left_out))
     };
     let (complete, cut): (Result<_, FilterError>, Result<_, FilterError>) = (through(dump.len()), through(1));
@@ -188,7 +189,11 @@ fn leaves_out_the_rows_of_chosen_tables() {
         "COPY public.t (a) FROM stdin;\n3\n\\.\nSELECT 1;\n",
     );
     let patterns = ["log", "app.Log*"].map(crate::restore::glob::Glob::new);
-    let (text, left_out) = filtered(dump, &Rules { excluded_data: patterns.into(), ..rules() }).expect("it passes");
+    let (text, left_out) = filtered(
+        dump,
+        &Rules { leave_out: LeaveOut { table_data: patterns.into(), ..LeaveOut::default() }, ..rules() },
+    )
+    .expect("it passes");
     assert_eq!(text, "COPY public.t (a) FROM stdin;\n3\n\\.\nSELECT 1;\n");
     assert_eq!(left_out.table_data, ["public.log", "app.\"Log 2\""]);
     assert_eq!(left_out.rows, 2);
@@ -206,5 +211,6 @@ fn says_that_psql_has_ended() {
         }
     }
     let mut filter = Filter::new(Closed, rules());
-    assert!(matches!(filter.take(b"SELECT 1;\n"), Err(FilterError::Write(_))));
+    assert!(filter.write_all(b"SELECT 1;\n").is_err());
+    assert!(matches!(filter.into_failure(), Some(FilterError::Write(_))));
 }
