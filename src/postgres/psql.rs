@@ -13,6 +13,22 @@ use super::{ClientEnvironment, Conninfo, PostgresError};
 /// Ends an answer, followed by the question's number. It cannot occur in answers, which are single words or one line of JSON.
 pub(super) const MARKER: &str = "--- pg-s3-backup: end of answer";
 
+/// The settings that every session begins with; see [`OPENING`].
+macro_rules! settings {
+    () => {
+        "\
+SELECT pg_catalog.set_config('search_path', '', false) \\;
+SET statement_timeout = 0 \\;
+SELECT pg_catalog.count(pg_catalog.set_config(s.name, w.value, false)) FROM pg_catalog.pg_settings s JOIN (VALUES \
+('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'), \
+('idle_session_timeout', '0'), ('client_min_messages', 'notice'), ('standard_conforming_strings', 'on'), \
+('quote_all_identifiers', 'off'), ('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'), ('extra_float_digits', '1')) AS w (name, value) USING (name) \\;
+SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
+WHERE pg_catalog.current_setting('server_encoding') = 'SQL_ASCII';
+"
+    };
+}
+
 /// The first input of each session. It overrides role and database settings:
 ///
 /// - An empty `search_path`: no function, operator or type in a user's schema can replace one of `pg_catalog`.
@@ -22,28 +38,21 @@ pub(super) const MARKER: &str = "--- pg-s3-backup: end of answer";
 ///
 /// The transaction never commits, so its end undoes everything: behind a pooler, another client gets the server session next.
 /// `\;` makes it one message, which a pooler sends to one server session in one round trip.
-pub(super) const OPENING: &str = "\
-BEGIN ISOLATION LEVEL READ COMMITTED \\;
-SELECT pg_catalog.set_config('search_path', '', false) \\;
-SET LOCAL statement_timeout = 0 \\;
-SELECT pg_catalog.count(pg_catalog.set_config(s.name, w.value, false)) FROM pg_catalog.pg_settings s JOIN (VALUES \
-('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'), \
-('idle_session_timeout', '0'), ('client_min_messages', 'notice'), ('standard_conforming_strings', 'on'), \
-('quote_all_identifiers', 'off'), ('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'), ('extra_float_digits', '1')) AS w (name, value) USING (name) \\;
-SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
-WHERE pg_catalog.current_setting('server_encoding') = 'SQL_ASCII';
-";
+pub(super) const OPENING: &str = concat!("BEGIN ISOLATION LEVEL READ COMMITTED \\;\n", settings!());
 
-/// How the session of a restore begins: as every other, but for what is to stay.
-///
-/// A transaction that writes, whatever role and database set; or none, and then nothing waits for a disk that is not to outlive
-/// a failure anyway: the rename at the end does.
-pub(super) fn opening_of_restore(transactions: Transactions) -> String {
-    let rest = OPENING.split_once('\n').map_or("", |(_, rest)| rest).replace("SET LOCAL", "SET");
-    match transactions {
-        Transactions::One => format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE \\;\n{rest}"),
-        Transactions::Each => {
-            format!("SET default_transaction_read_only = off \\;\nSET synchronous_commit = off \\;\n{rest}")
+/// The first input of a restore in one transaction, which writes whatever role and database set.
+const OPENING_OF_ONE: &str = concat!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE \\;\n", settings!());
+
+/// The first input of a restore without one. No statement waits for the disk: the rename at the end does.
+const OPENING_OF_EACH: &str =
+    concat!("SET default_transaction_read_only = off \\;\nSET synchronous_commit = off \\;\n", settings!());
+
+impl Transactions {
+    /// The first input of a restore.
+    pub(super) fn opening(self) -> &'static str {
+        match self {
+            Self::One => OPENING_OF_ONE,
+            Self::Each => OPENING_OF_EACH,
         }
     }
 }

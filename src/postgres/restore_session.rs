@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::keepalives::with_keepalives;
 use super::messages::Messages;
-use super::psql::{Running, Transactions, opening_of_restore};
+use super::psql::{Running, Transactions};
 use super::{PostgresError, PostgresSettings, Session, Tools};
 use crate::random::random_hex;
 use backend::Backend;
@@ -93,7 +93,7 @@ impl RestoreSession {
         let lost = |error: std::io::Error| PostgresError::SessionLost { reason: error.to_string() };
         let word = random_hex().map_err(lost)?;
         let conninfo = with_keepalives(&settings.conninfo, &settings.environment, tools);
-        let opening = format!("{}\\echo '{word}' :VERSION_NUM\n", opening_of_restore(transactions));
+        let opening = format!("{}\\echo '{word}' :VERSION_NUM\n", transactions.opening());
         // Not quiet: the server's command tags are wanted.
         let running = tools.psql.start_with(&settings.environment, &conninfo, "-XAtw", &opening).await?;
         let Running { child, stdin, stdout, stderr } = running;

@@ -88,7 +88,7 @@ impl Session {
     /// role or database set against writing does not. Messages are for debugging: whoever sends a statement reads its outcome.
     pub(super) async fn autocommit(&mut self) -> Result<(), PostgresError> {
         self.is_logged.store(false, Ordering::Relaxed);
-        let kept = "SET statement_timeout = 0; SET default_transaction_read_only = off; COMMIT;";
+        let kept = "SET default_transaction_read_only = off; COMMIT;";
         // An error's details may quote the statement, and that may hold a password's verifier.
         self.answer(&format!("{kept}\n\\set VERBOSITY terse\n\\set SHOW_CONTEXT never\n")).await.map(drop)
     }
