@@ -19,6 +19,6 @@ pub use contents::{Contents, Dump};
 pub use database_options::DatabaseOption;
 pub use entries::{Entries, Entry, SIDECARS, Sidecars, list_entries};
 pub use listing::{Listing, MANIFESTS, StoredBackup, median};
-pub use reader::{HeldSink, ReadError, ReadProgress, Reader};
+pub use reader::{ReadError, ReadProgress, Reader};
 pub use status::{BackupStatus, SMALLEST_DUMP, is_too_small};
 pub use verify::{Mismatch, VerifiedStream};

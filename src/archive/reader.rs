@@ -12,7 +12,7 @@ use bytes::Bytes;
 use bytesize::ByteSize;
 use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::sleep;
 
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
@@ -52,17 +52,11 @@ impl ReadProgress {
     }
 }
 
-/// Why a backup was not read to its end. The sink comes back, so that the caller decides when it is dropped: a child whose
-/// stdin it is must be killed before that.
+/// Why a backup was not read to its end.
 #[derive(Debug)]
 pub enum ReadError<W> {
     /// The object was replaced or deleted meanwhile, S3 refuses it, or nothing comes within the outage budget.
-    Storage {
-        /// Why.
-        error: StorageError,
-        /// Where the bytes went; they may still be written to it.
-        sink: HeldSink<W>,
-    },
+    Storage(StorageError),
     /// The sink did not take the bytes.
     Sink {
         /// Why.
@@ -70,17 +64,6 @@ pub enum ReadError<W> {
         /// Where the bytes went.
         sink: W,
     },
-}
-
-/// A sink that a write may still hold. It lives at least as long as this.
-#[derive(Debug)]
-pub struct HeldSink<W>(JoinHandle<Unpacked<W>>);
-
-impl<W> HeldSink<W> {
-    /// The sink, once the last write has ended. A write to a pipe ends when its reader does.
-    pub async fn released(self) -> W {
-        joined(self.0.await).sink
-    }
 }
 
 /// What the unpacking thread leaves behind.
@@ -133,7 +116,7 @@ impl Reader {
         tokio::select! {
             read = self.run(io::sink(), (Form::Plain, Damage::ReadOn)) => match read {
                 Ok((contents, _)) => Ok(contents),
-                Err(ReadError::Storage { error, .. }) => Err(error),
+                Err(ReadError::Storage(error)) => Err(error),
                 Err(ReadError::Sink { .. }) => unreachable!("a sink takes everything"),
             },
             () = log => unreachable!("it has no end"),
@@ -174,7 +157,7 @@ impl Reader {
             let piece = match self.download.next().await {
                 Ok(Some(piece)) => piece,
                 Ok(None) => break,
-                Err(error) => return Err(ReadError::Storage { error, sink: HeldSink(unpacking) }),
+                Err(error) => return Err(ReadError::Storage(error)),
             };
             self.progress.read.fetch_add(piece.len() as u64, Ordering::Relaxed);
             // The thread ends first where there is nothing more to do, which it says at its end.
@@ -208,7 +191,7 @@ impl Drop for Stop {
     }
 }
 
-/// Nobody aborts the thread.
+/// The thread is never aborted, so it fails only where it panics.
 fn joined<T>(ended: Result<T, JoinError>) -> T {
     ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }

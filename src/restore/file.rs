@@ -9,14 +9,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::statvfs;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::spawn_blocking;
 
 use crate::archive::{ReadError, Reader, VerifiedStream};
 use crate::disk::Disk;
 
 use super::hold_back::HoldBack;
 use super::new_file::{FileError, NewFile, directory};
-use super::{Report, Request, RestoreError};
+use super::{Report, Request, RestoreError, off_the_runtime};
 
 /// Where to write, and in which form.
 #[derive(Clone, Debug)]
@@ -116,7 +115,7 @@ impl Writing<'_> {
             OutputForm::Stored => reader.read_stored_into(sink).await,
         };
         let (contents, sink) = read.map_err(|error| match error {
-            ReadError::Storage { error, .. } => error.into(),
+            ReadError::Storage(error) => error.into(),
             ReadError::Sink { error, .. } => self.failed(error.into()),
         })?;
         let verified = contents.verify(self.request.chosen.manifest.as_ref());
@@ -190,9 +189,4 @@ fn open_stream(path: Option<&Path>) -> io::Result<File> {
         // Not Rust's stdout, which flushes after each line.
         None => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
     }
-}
-
-/// Runs a call that may block without limit on another process.
-async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }

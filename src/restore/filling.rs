@@ -5,15 +5,13 @@
 use std::fs::File;
 use std::io::BufWriter;
 
-use tokio::task::spawn_blocking;
-
 use crate::archive::{Mismatch, ReadError, Reader, VerifiedStream};
 use crate::postgres::{Applied, RestoreSession, Session};
 
 use super::filter::{Filter, FilterError};
 use super::left_out::LeftOut;
 use super::rules::Rules;
-use super::{Request, RestoreError};
+use super::{Request, RestoreError, off_the_runtime};
 
 /// If psql fails, a backup up to this size is read again, because damage may first look like a wrong statement.
 const MOST_READ_AGAIN: u64 = 1 << 30;
@@ -43,7 +41,7 @@ impl Filling<'_> {
         let sink = Filter::new(BufWriter::with_capacity(BUFFER_BYTES, input), rules);
         let (contents, sink) = match reader.read_into(sink).await {
             Ok(read) => read,
-            Err(ReadError::Storage { error, .. }) => return Err(error.into()),
+            Err(ReadError::Storage(error)) => return Err(error.into()),
             Err(ReadError::Sink { error, sink }) => {
                 let failure = sink.into_failure().unwrap_or(FilterError::Write(error));
                 return Err(self.explained(session, failure).await);
@@ -51,8 +49,7 @@ impl Filling<'_> {
         };
         let manifest = self.request.chosen.manifest.as_ref();
         let verified = contents.verify(manifest).map_err(|mismatch| self.request.mismatch(mismatch))?;
-        let sent = spawn_blocking(|| sink.finish()).await;
-        let left_out = match sent.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) {
+        let left_out = match off_the_runtime(|| sink.finish()).await {
             Ok((left_out, _)) => left_out,
             Err(failure) => return Err(self.explained(session, failure).await),
         };

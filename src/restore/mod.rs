@@ -42,6 +42,8 @@ pub use scratch_error::ScratchError;
 
 use std::sync::Arc;
 
+use tokio::task::spawn_blocking;
+
 use crate::archive::ReadProgress;
 use crate::interrupt::Interrupts;
 use crate::storage::Destination;
@@ -58,4 +60,9 @@ pub struct Request<'a> {
     pub interrupts: &'a Interrupts,
     /// The progress display, until the command ends.
     pub show: &'a (dyn Fn(Arc<ReadProgress>) + Sync),
+}
+
+/// Runs a call that may block without limit on another process.
+async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }

@@ -38,8 +38,6 @@ pub struct Report {
     pub replaced: Option<String>,
     /// What was left out.
     pub left_out: Vec<String>,
-    /// Warnings.
-    pub warnings: Vec<String>,
 }
 
 impl Report {
@@ -62,7 +60,6 @@ impl Report {
             unchecked: None,
             replaced: None,
             left_out: Vec::new(),
-            warnings: Vec::new(),
         }
     }
 
