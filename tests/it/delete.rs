@@ -7,7 +7,7 @@ use crate::support::program::{Outcome, Program};
 use crate::support::proxy::{Calls, Fault, FaultProxy, Rule, S3Verb, When};
 use crate::support::servers::s3;
 use crate::support::setup::{prune_program, s3_program};
-use crate::support::stored::{EMPTY_GZIP, FUTURE, VALID_MANIFEST, name_of_day, put_backups};
+use crate::support::stored::{EMPTY_GZIP, FUTURE, VALID_MANIFEST, name_of_day, put, put_backups};
 
 const PRUNE_INCOMPLETE: i32 = 13;
 const NO_SUCH_BACKUP: i32 = 15;
@@ -17,10 +17,6 @@ const SIDECARS: [&str; 6] =
 
 fn delete(bucket: &str, names: &[&str]) -> Program {
     s3_program(bucket).arg("delete").args(names)
-}
-
-fn put(bucket: &str, key: &str, body: &[u8]) {
-    s3().request("PUT", &format!("/{bucket}/{key}"), body).expect("stored");
 }
 
 fn keys(bucket: &str) -> Vec<String> {

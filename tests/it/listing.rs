@@ -9,15 +9,11 @@ use crate::support::fake_pg_dump::FakeDump;
 use crate::support::program::Outcome;
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{backup_program, list_program, manifest, s3_program};
-use crate::support::stored::{EMPTY_GZIP, FUTURE};
+use crate::support::stored::{EMPTY_GZIP, FUTURE, put};
 
 const NEWEST: &str = "postgres-backup-2026-03-01_00-00-00.sql.gz";
 const MIDDLE: &str = "postgres-backup-2026-02-01_12-30-59.sql.gz";
 const OLDEST: &str = "postgres-backup-2019-12-31_23-59-59.sql.gz";
-
-fn put(bucket: &str, key: &str, body: &[u8]) {
-    s3().request("PUT", &format!("/{bucket}/{key}"), body).expect("stored");
-}
 
 /// The table's rows (less the heading) as words; the state may have two.
 #[track_caller]

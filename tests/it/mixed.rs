@@ -11,10 +11,7 @@ use crate::support::proxy::{FaultProxy, S3Verb};
 use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{backup_program, manifest, only_backup};
-
-fn put(bucket: &str, key: &str, body: &[u8]) {
-    s3().request("PUT", &format!("/{bucket}/{key}"), body).expect("stored");
-}
+use crate::support::stored::put;
 
 /// The key of a backup that was started so many days ago: the same in all of a test, which goes on into another second.
 fn key_of(days: i64) -> String {

@@ -11,16 +11,12 @@ use crate::support::program::Program;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb, When};
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{backup_program, manifest, only_backup, plain, s3_program};
-use crate::support::stored::{FUTURE, name_of_day};
+use crate::support::stored::{FUTURE, name_of_day, put};
 
 const RESTORE_FAILED: i32 = 15;
 
 fn restore(bucket: &str) -> Program {
     s3_program(bucket).arg("restore")
-}
-
-fn put(bucket: &str, key: &str, bytes: &[u8]) {
-    s3().request("PUT", &format!("/{bucket}/{key}"), bytes).expect("stored");
 }
 
 /// A bucket with one backup, copied under these names; and its plain dump.

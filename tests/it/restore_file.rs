@@ -9,11 +9,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::fake_pg_dump::{Body, FakeDump};
-use crate::support::faulty::{Stage, THREE_PARTS};
+use crate::support::faulty::{Stage, passing_faults};
 use crate::support::program::{Outcome, Program};
-use crate::support::proxy::{Calls, Fault, ResetAt, Rule, S3Verb, StallAt};
+use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{backup_program, manifest, only_backup, plain, s3_program};
+use crate::support::stored::put;
 
 const SOON: Duration = Duration::from_mins(1);
 const RESTORE_FAILED: i32 = 15;
@@ -54,10 +55,6 @@ fn assert_nothing(program: &Program, words: &[&str]) -> Outcome {
     let errors = outcome.stderr.lines().filter(|line| line.contains("ERROR")).count();
     assert_eq!(errors, 1, "one line says what is wrong: {}", outcome.stderr);
     outcome
-}
-
-fn put(bucket: &str, key: &str, bytes: &[u8]) {
-    s3().request("PUT", &format!("/{bucket}/{key}"), bytes).expect("stored");
 }
 
 fn delete(bucket: &str, key: &str) {
@@ -173,14 +170,6 @@ fn a_manifest_that_says_something_else_leaves_no_file() {
     assert_nothing(&restore(&bucket), &["manifest", "damaged", "--ignore-manifest"]);
 }
 
-/// A backup of three parts behind a proxy with faults for reads of the backup alone.
-fn three_parts() -> (Stage, String) {
-    let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
-    stage.backup().run().assert_code(0);
-    let key = stage.backups().swap_remove(0);
-    (stage, key)
-}
-
 fn restore_through(stage: &Stage) -> Program {
     let program = s3_program(&stage.bucket).env("S3_URL", stage.proxy.url()).env("S3_PATH", "app");
     program.env("S3_REQUEST_TIMEOUT", "2s").arg("restore")
@@ -188,17 +177,9 @@ fn restore_through(stage: &Stage) -> Program {
 
 #[test]
 fn what_breaks_off_on_the_way_costs_time_and_no_byte() {
-    let (stage, key) = three_parts();
-    for (name, fault) in [
-        ("reset", Fault::Reset { at: ResetAt::InAnswer }),
-        ("cut off", Fault::TruncatedAnswer),
-        ("stalled", Fault::Stall { at: StallAt::DuringAnswer }),
-        ("refused for a while", Fault::slow_down()),
-    ] {
-        stage.proxy.clear_rules();
-        stage.proxy.reset_counts();
-        stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::First(2), fault.clone()).key_suffix(&key));
-        stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::EveryNth(3), fault).key_suffix(&key));
+    let (stage, key) = Stage::with_three_parts();
+    for (name, fault) in passing_faults() {
+        stage.break_reads(&key, &fault);
         let program = restore_through(&stage).args(["--output", "dump.sql"]);
         program.run().assert_code(0);
         assert!(fs::read(program.home().join("dump.sql")).expect("the file") == stage.dump.output(), "{name}");
@@ -207,7 +188,7 @@ fn what_breaks_off_on_the_way_costs_time_and_no_byte() {
 
 #[test]
 fn a_stream_has_no_end_before_the_backup_is_verified() {
-    let (stage, key) = three_parts();
+    let (stage, key) = Stage::with_three_parts();
     let dump = stage.dump.output();
     let mut object = s3().get(&stage.bucket, &key).expect("the backup");
     *object.last_mut().expect("a byte") ^= 1;
@@ -221,7 +202,7 @@ fn a_stream_has_no_end_before_the_backup_is_verified() {
 
 #[test]
 fn a_store_that_fails_for_good_leaves_no_file() {
-    let (stage, key) = three_parts();
+    let (stage, key) = Stage::with_three_parts();
     stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::From(4), Fault::slow_down()).key_suffix(&key));
     let program = restore_through(&stage).env("BACKUP_MAX_UPLOAD_OUTAGE", "2s").args(["--output", "dump.sql"]);
     program.run().assert_code(12);
@@ -230,7 +211,7 @@ fn a_store_that_fails_for_good_leaves_no_file() {
 
 #[test]
 fn a_signal_leaves_no_file() {
-    let (stage, key) = three_parts();
+    let (stage, key) = Stage::with_three_parts();
     let slow = Fault::Trickle { bytes_per_second: 100_000 };
     stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, slow).key_suffix(&key));
     for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
@@ -253,7 +234,7 @@ fn in_shell(program: &Program, script: &str, arguments: &[&str]) -> Program {
 
 #[test]
 fn a_full_disk_is_a_clear_error_and_no_file() {
-    let (stage, _) = three_parts();
+    let (stage, _) = Stage::with_three_parts();
     let stage = restore_through(&stage);
     // The system's own limit, which would end a process that does not expect it.
     let limited = in_shell(&stage, "ulimit -f 1024; \"$@\"", &["--output", "dump.sql"]);
@@ -272,7 +253,7 @@ fn a_full_disk_is_a_clear_error_and_no_file() {
 
 #[test]
 fn a_reader_that_goes_ends_it_with_an_error() {
-    let (stage, _) = three_parts();
+    let (stage, _) = Stage::with_three_parts();
     let script = "\"$@\" | head -c 100 >/dev/null; exit \"${PIPESTATUS[0]}\"";
     let outcome = in_shell(&restore_through(&stage), script, &[]).run();
     outcome.assert_code(RESTORE_FAILED);

@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{
-    backup_program, gunzipped, manifest, object, only_backup, plain, repository_file, restored, restored_into,
+    assert_same_dump, backup_program, gunzipped, manifest, object, only_backup, plain, repository_file, restored,
+    restored_into,
 };
 
 /// Without the two lines that have a new key in each dump.
@@ -28,15 +29,6 @@ fn dump_of(database: &Database) -> Vec<u8> {
     let output = database.server().client("pg_dump", &database.name).output().expect("pg_dump");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
-}
-
-#[track_caller]
-fn assert_same_dump(one: &[u8], other: &[u8]) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let (a, b) = (dir.path().join("a.sql"), dir.path().join("b.sql"));
-    fs::write(&a, one).and_then(|()| fs::write(&b, other)).expect("written");
-    let output = Command::new(repository_file("scripts/compare-dumps")).args([&a, &b]).output().expect("compared");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 /// Every table that COPY fills, in the order of its quoted name, with its number of rows.
@@ -59,16 +51,10 @@ fn rows_in_manifest(manifest: &Value) -> Value {
     tables.into()
 }
 
-fn load_everything(database: &Database) {
-    let mut psql = database.server().client("psql", &database.name);
-    let output = psql.arg("-f").arg(repository_file("tests/fixtures/everything.sql")).output().expect("psql");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
 #[test]
 fn a_database_with_everything_in_it_comes_back_identical() {
     let database = postgres().create_database("everything");
-    load_everything(&database);
+    database.load(&repository_file("tests/fixtures/everything.sql")).expect("loaded");
     let bucket = s3().create_bucket("everything");
     backup_program(&database, &bucket).run().assert_code(0).assert_no_children_left();
     let key = only_backup(&bucket);

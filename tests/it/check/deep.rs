@@ -1,21 +1,18 @@
 //! `--deep`: every byte of the newest backup, through whatever breaks off on the way.
 
-use std::io::Write as _;
 use std::time::Duration;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::support::client::eventually;
 use crate::support::fake_pg_dump::{Body, FakeDump};
-use crate::support::faulty::{Stage, THREE_PARTS};
+use crate::support::faulty::{Stage, passing_faults};
 use crate::support::program::Program;
-use crate::support::proxy::{Calls, Fault, ResetAt, Rule, S3Verb, Seen, StallAt, When};
+use crate::support::proxy::{Calls, Fault, ResetAt, Rule, S3Verb, Seen, When};
 use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
-use crate::support::setup::{hex, manifest, plain};
+use crate::support::setup::{gzipped, hex, manifest, plain};
 
 use super::{Checked, backed_up, bucket_check, put};
 
@@ -49,12 +46,6 @@ fn adapt_manifest(bucket: &str, key: &str, bytes: &[u8], change: impl FnOnce(&mu
     manifest["object_sha256"] = hex(&Sha256::digest(bytes)).into();
     change(&mut manifest);
     put(bucket, &format!("{key}.json"), manifest.to_string().as_bytes());
-}
-
-fn packed(plain: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(plain).expect("to memory");
-    encoder.finish().expect("to memory")
 }
 
 #[test]
@@ -111,7 +102,7 @@ fn rejects_truncated_dump_in_a_valid_gzip_member() {
     let (bucket, key) = backed_up(&database());
     let dump = plain(&bucket, &key);
     for (length, word) in [(dump.len() / 2, "in the middle of the data of public.t"), (dump.len() - 2, "missing")] {
-        let bytes = packed(&dump[..length]);
+        let bytes = gzipped(&dump[..length]);
         damage(&bucket, &key, &bytes);
         adapt_manifest(&bucket, &key, &bytes, |_| {});
         deep(&bucket).assert(&["dump_integrity"], &[]).says("dump_integrity", &["not complete", word]);
@@ -135,14 +126,6 @@ fn reports_complete_dump_that_differs_from_its_manifest() {
     deep(&bucket).assert(&[], &[]);
 }
 
-/// A backup of three parts behind a proxy with faults for reads of the backup alone.
-fn three_parts() -> (Stage, String) {
-    let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
-    stage.backup().run().assert_code(0);
-    let key = stage.backups().swap_remove(0);
-    (stage, key)
-}
-
 fn deep_program(stage: &Stage) -> Program {
     let program = bucket_check(&stage.bucket).env("S3_URL", stage.proxy.url()).env("S3_PATH", "app");
     program.env("S3_REQUEST_TIMEOUT", "2s").arg("--deep")
@@ -154,18 +137,10 @@ fn deep_through(stage: &Stage) -> Checked {
 
 #[test]
 fn reading_goes_on_where_it_broke_off() {
-    let (stage, key) = three_parts();
-    for (name, fault) in [
-        ("reset", Fault::Reset { at: ResetAt::InAnswer }),
-        ("cut off", Fault::TruncatedAnswer),
-        ("stalled", Fault::Stall { at: StallAt::DuringAnswer }),
-        ("refused for a while", Fault::slow_down()),
-    ] {
-        stage.proxy.clear_rules();
-        stage.proxy.reset_counts();
+    let (stage, key) = Stage::with_three_parts();
+    for (name, fault) in passing_faults() {
         let before = stage.proxy.log().len();
-        stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::First(2), fault.clone()).key_suffix(&key));
-        stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::EveryNth(3), fault).key_suffix(&key));
+        stage.break_reads(&key, &fault);
         deep_through(&stage).assert(&[], &[]);
         let log = stage.proxy.log().split_off(before);
         let reads: Vec<_> = log.iter().filter(|seen| seen.verb == S3Verb::GetObject && seen.key() == key).collect();
@@ -182,7 +157,7 @@ fn reading_goes_on_where_it_broke_off() {
 
 #[test]
 fn reading_that_never_gets_on_ends_within_the_budget() {
-    let (stage, key) = three_parts();
+    let (stage, key) = Stage::with_three_parts();
     // Each answer begins well, and brings nothing.
     let headers = [("ETag", "\"1-1\""), ("Content-Range", "bytes 0-999/1000")];
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
@@ -194,7 +169,7 @@ fn reading_that_never_gets_on_ends_within_the_budget() {
 
 #[test]
 fn a_backup_that_is_replaced_while_it_is_read_is_never_a_mixture() {
-    let (stage, key) = three_parts();
+    let (stage, key) = Stage::with_three_parts();
     let mut other = s3().get(&stage.bucket, &key).expect("the backup");
     *other.last_mut().expect("a byte") ^= 1;
     let reset = Fault::Reset { at: ResetAt::InAnswer };
@@ -214,7 +189,7 @@ fn a_backup_that_is_replaced_while_it_is_read_is_never_a_mixture() {
 
 #[test]
 fn a_signal_ends_reading_at_once() {
-    let (stage, key) = three_parts();
+    let (stage, key) = Stage::with_three_parts();
     let slow = Fault::Trickle { bytes_per_second: 100_000 };
     stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, slow).key_suffix(&key));
     let running = deep_program(&stage).spawn();
@@ -268,7 +243,7 @@ fn first_byte(seen: &Seen) -> usize {
 
 #[test]
 fn reads_from_a_store_that_passes_over_ranges() {
-    let (stage, key) = three_parts();
+    let (stage, key) = Stage::with_three_parts();
     let whole = Fault::IgnoreRequestHeader("range".to_owned());
     stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, whole).key_suffix(&key));
     deep_through(&stage).assert(&[], &[]);

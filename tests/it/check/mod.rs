@@ -14,6 +14,7 @@ use crate::support::program::{Outcome, Program};
 use crate::support::servers::database::Database;
 use crate::support::servers::s3;
 use crate::support::setup::{backup_program, s3_program};
+use crate::support::stored::put;
 
 const CHECK_FAILED: i32 = 14;
 /// The key that `check` writes, reads and deletes again.
@@ -100,10 +101,6 @@ fn backed_up(database: &Database) -> (String, String) {
     backup_program(database, &bucket).run().assert_code(0);
     let key = s3().keys(&bucket, "").swap_remove(0);
     (bucket, key)
-}
-
-fn put(bucket: &str, key: &str, body: &[u8]) {
-    s3().request("PUT", &format!("/{bucket}/{key}"), body).expect("stored");
 }
 
 /// No probe object and no open upload is in the bucket, and these keys still are.

@@ -2,21 +2,17 @@
 
 use serde_json::Value;
 
-use super::{FAILED, assert_untouched, empty, gzipped, restore_program};
+use super::{FAILED, assert_untouched, backed_up, empty, restore_program};
 use crate::support::servers::s3;
-use crate::support::setup::{backup_program, only_backup, plain};
+use crate::support::setup::{gzipped, only_backup, plain};
+use crate::support::stored::put;
 
 /// A backup of tables, rows and a large object, and the stored bytes.
-fn backed_up() -> (String, String, Vec<u8>) {
-    let source = empty("source");
-    source
-        .psql(
-            "CREATE TABLE t AS SELECT g AS a, md5(g::text) AS b FROM generate_series(1, 20000) g; \
-             CREATE INDEX ON t (b); SELECT lo_from_bytea(0, 'x')",
-        )
-        .expect("objects");
-    let bucket = s3().create_bucket("damage");
-    backup_program(&source, &bucket).run().assert_code(0);
+fn stored() -> (String, String, Vec<u8>) {
+    let (_source, bucket) = backed_up(
+        "CREATE TABLE t AS SELECT g AS a, md5(g::text) AS b FROM generate_series(1, 20000) g; \
+         CREATE INDEX ON t (b); SELECT lo_from_bytea(0, 'x')",
+    );
     let key = only_backup(&bucket);
     let object = s3().get(&bucket, &key).expect("the backup");
     (bucket, key, object)
@@ -24,7 +20,7 @@ fn backed_up() -> (String, String, Vec<u8>) {
 
 #[test]
 fn damaged_bytes_never_reach_a_target() {
-    let (bucket, key, object) = backed_up();
+    let (bucket, key, object) = stored();
     let target = empty("target");
     let half = object.len() / 2;
     let flipped = |at: usize| {
@@ -41,20 +37,20 @@ fn damaged_bytes_never_reach_a_target() {
         ("something after its end", [object.clone(), object.clone()].concat()),
     ];
     for (case, bytes) in cases {
-        s3().request("PUT", &format!("/{bucket}/{key}"), &bytes).expect("put");
+        put(&bucket, &key, &bytes);
         let outcome = restore_program(&bucket, &target).arg(&key).run();
         outcome.assert_code(FAILED).assert_no_children_left();
         assert!(outcome.stderr.contains(&format!("verify {key}: ")), "{case}: {}", outcome.stderr);
         assert_untouched(&target, &outcome);
     }
     // As it was uploaded, it is restored.
-    s3().request("PUT", &format!("/{bucket}/{key}"), &object).expect("put");
+    put(&bucket, &key, &object);
     restore_program(&bucket, &target).run().assert_code(0);
 }
 
 #[test]
 fn a_dump_that_is_cut_anywhere_is_not_committed() {
-    let (bucket, key, _) = backed_up();
+    let (bucket, key, _) = stored();
     let dump = String::from_utf8(plain(&bucket, &key)).expect("UTF-8");
     let rows = dump.find("COPY public.t").expect("rows");
     let places = [
@@ -68,7 +64,7 @@ fn a_dump_that_is_cut_anywhere_is_not_committed() {
     for (case, at) in places {
         // A complete gzip member of an incomplete dump, without and with a manifest that agrees with it.
         let object = gzipped(&dump.as_bytes()[..at]);
-        s3().request("PUT", &format!("/{bucket}/{key}"), &object).expect("put");
+        put(&bucket, &key, &object);
         let outcome = restore_program(&bucket, &target).args([&key, "--ignore-manifest"]).run();
         outcome.assert_code(FAILED);
         assert!(outcome.stderr.contains("dump: it is not complete"), "{case}: {}", outcome.stderr);
@@ -78,7 +74,7 @@ fn a_dump_that_is_cut_anywhere_is_not_committed() {
 
 #[test]
 fn a_manifest_that_says_otherwise_stops_a_restore_unless_it_is_ignored() {
-    let (bucket, key, _) = backed_up();
+    let (bucket, key, _) = stored();
     let manifest: Value =
         serde_json::from_slice(&s3().get(&bucket, &format!("{key}.json")).expect("it")).expect("JSON");
     let target = empty("target");
@@ -90,7 +86,7 @@ fn a_manifest_that_says_otherwise_stops_a_restore_unless_it_is_ignored() {
     ] {
         let mut other = manifest.clone();
         other[field] = value;
-        s3().request("PUT", &format!("/{bucket}/{key}.json"), other.to_string().as_bytes()).expect("put");
+        put(&bucket, &format!("{key}.json"), other.to_string().as_bytes());
         let outcome = restore_program(&bucket, &target).arg(&key).run();
         outcome.assert_code(FAILED);
         assert!(outcome.stderr.contains(word) && outcome.stderr.contains("--ignore-manifest"), "{}", outcome.stderr);

@@ -1,17 +1,16 @@
 //! What was backed up comes back the same, in one transaction of this program's.
 
-use std::process::Stdio;
-
-use super::{FAILED, assert_same, assert_untouched, bucket_with, dump_with, empty, restore_program};
-use crate::support::servers::{own_postgres, postgres, s3};
+use super::{
+    FAILED, assert_same, assert_untouched, backed_up, bucket_with, dump_with, empty, restore_program,
+    target_of_a_plain_role,
+};
+use crate::support::servers::{postgres, s3};
 use crate::support::setup::{backup_program, only_backup, plain, repository_file, restored_into};
 
 #[test]
 fn brings_everything_back_as_psql_does() {
     let source = empty("everything");
-    let mut psql = source.server().client("psql", &source.name);
-    let loaded = psql.arg("-f").arg(repository_file("tests/fixtures/everything.sql")).stdout(Stdio::null()).status();
-    assert!(loaded.expect("psql").success());
+    source.load(&repository_file("tests/fixtures/everything.sql")).expect("loaded");
     let bucket = s3().create_bucket("everything");
     backup_program(&source, &bucket).run().assert_code(0);
     let by_hand = restored_into(empty("by_hand"), &plain(&bucket, &only_backup(&bucket)));
@@ -79,10 +78,7 @@ fn a_failing_statement_leaves_the_target_as_it_was_and_says_why() {
 
 #[test]
 fn restores_whatever_role_and_database_set() {
-    let source = empty("source");
-    source.psql("CREATE TABLE t AS SELECT g AS a FROM generate_series(1, 1000) g").expect("rows");
-    let bucket = s3().create_bucket("settings");
-    backup_program(&source, &bucket).run().assert_code(0);
+    let (_source, bucket) = backed_up("CREATE TABLE t AS SELECT g AS a FROM generate_series(1, 1000) g");
     let target = empty("target");
     for setting in [
         "statement_timeout = '1s'",
@@ -99,15 +95,8 @@ fn restores_whatever_role_and_database_set() {
 
 #[test]
 fn a_role_without_rights_is_told_what_to_do() {
-    let source = empty("source");
-    source.psql("CREATE TABLE t (a int)").expect("a table");
-    let bucket = s3().create_bucket("rights");
-    backup_program(&source, &bucket).run().assert_code(0);
-    let server = own_postgres(&[]);
-    server.psql("postgres", "CREATE ROLE app LOGIN PASSWORD 'x'").expect("a role");
-    let target = server.create_database("target");
-    server.psql("postgres", &format!("ALTER DATABASE \"{}\" OWNER TO app", target.name)).expect("its owner");
-    let uri = format!("postgresql://app:x@{}:{}/{}", server.host, server.port, target.name);
+    let (_source, bucket) = backed_up("CREATE TABLE t (a int)");
+    let (_server, target, uri) = target_of_a_plain_role();
     let restore = || restore_program(&bucket, &target).env("RESTORE_CONNECTION_STRING", &uri);
     let outcome = restore().run();
     outcome.assert_code(FAILED);

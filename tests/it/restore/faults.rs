@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{FAILED, assert_untouched, bucket_with, dump_with, empty, restore_program};
+use super::{FAILED, assert_untouched, backed_up, bucket_with, dump_with, empty, restore_program};
 use crate::support::client::eventually;
 use crate::support::program::Running;
 use crate::support::proxy::{Calls, Fault, FaultProxy, ResetAt, Rule, S3Verb};
@@ -132,12 +132,8 @@ fn a_commit_that_the_server_refuses_is_rolled_back_and_said() {
 
 #[test]
 fn faults_of_the_store_in_the_middle_cost_nothing_but_time() {
-    let source = empty("source");
-    source
-        .psql("CREATE TABLE t AS SELECT g AS a, sha512(g::text::bytea) AS b FROM generate_series(1, 150000) g")
-        .expect("rows");
-    let bucket = s3().create_bucket("faults");
-    crate::support::setup::backup_program(&source, &bucket).run().assert_code(0);
+    let (_source, bucket) =
+        backed_up("CREATE TABLE t AS SELECT g AS a, sha512(g::text::bytea) AS b FROM generate_series(1, 150000) g");
     let target = empty("target");
     let proxy = FaultProxy::start(s3().addr());
     proxy.rule(Rule::on(S3Verb::GetObject, Calls::Nth(3), Fault::TruncatedAnswer));

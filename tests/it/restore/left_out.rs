@@ -1,6 +1,6 @@
 //! What a restore leaves out, by wish or because the target cannot take it, is said.
 
-use super::{assert_untouched, bucket_with, dump_with, empty, restore_program};
+use super::{assert_untouched, bucket_with, dump_with, empty, restore_program, target_of_a_plain_role};
 
 const DUMP: &str = "SET statement_timeout = 0;\nSET no_such_setting = 0;\nCREATE TABLE public.log (a int);\n\
     ALTER TABLE public.log OWNER TO nobody_of_that_name;\nCOMMENT ON TABLE public.log IS 'x';\n\
@@ -42,12 +42,7 @@ fn a_function_finds_its_search_path() {
 
 #[test]
 fn leaves_out_the_comment_on_an_extension_of_others() {
-    use crate::support::servers::own_postgres;
-    let server = own_postgres(&[]);
-    server.psql("postgres", "CREATE ROLE app LOGIN PASSWORD 'x'").expect("a role");
-    let target = server.create_database("target");
-    server.psql("postgres", &format!("ALTER DATABASE \"{}\" OWNER TO app", target.name)).expect("its owner");
-    let uri = format!("postgresql://app:x@{}:{}/{}", server.host, server.port, target.name);
+    let (_server, target, uri) = target_of_a_plain_role();
     let middle =
         "CREATE EXTENSION IF NOT EXISTS plpgsql WITH SCHEMA pg_catalog;\nCOMMENT ON EXTENSION plpgsql IS 'x';\n";
     let outcome =

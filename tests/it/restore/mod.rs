@@ -7,17 +7,11 @@ mod hostile;
 mod left_out;
 mod new_database;
 
-use std::fs;
-use std::io::Write as _;
-use std::process::Command;
-
-use flate2::Compression;
-use flate2::write::GzEncoder;
-
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::database::Database;
-use crate::support::servers::{postgres, s3};
-use crate::support::setup::{repository_file, s3_program};
+use crate::support::servers::{OwnPostgres, own_postgres, postgres, s3};
+use crate::support::setup::{assert_same_dump, backup_program, gzipped, s3_program};
+use crate::support::stored::put;
 
 /// The exit code of a restore that failed.
 pub const FAILED: i32 = 15;
@@ -45,20 +39,8 @@ pub fn dump_with(middle: &str) -> String {
 /// A bucket with one backup of this plain dump, without a manifest.
 pub fn bucket_with(dump: &str) -> String {
     let bucket = s3().create_bucket("restore");
-    put(&bucket, &gzipped(dump.as_bytes()));
+    put(&bucket, NAME, &gzipped(dump.as_bytes()));
     bucket
-}
-
-/// Puts a backup's stored bytes.
-pub fn put(bucket: &str, object: &[u8]) {
-    s3().request("PUT", &format!("/{bucket}/{NAME}"), object).expect("put");
-}
-
-/// One gzip member.
-pub fn gzipped(plain: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(plain).expect("to memory");
-    encoder.finish().expect("to memory")
 }
 
 /// Everything that a database holds beside what each has: a dump without its comments and settings.
@@ -68,15 +50,28 @@ pub fn assert_untouched(target: &Database, outcome: &Outcome) {
     assert_eq!(target.dump(), fresh.dump(), "{}", outcome.stderr);
 }
 
-/// The target holds what the source does, by a dump of each; `scripts/compare-dumps` says what differs.
+/// The target holds what the source does, by a dump of each.
 #[track_caller]
 pub fn assert_same(source: &Database, target: &Database) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let paths = [source, target].map(|database| {
-        let path = dir.path().join(&database.name);
-        fs::write(&path, database.dump().expect("a dump")).expect("written");
-        path
-    });
-    let output = Command::new(repository_file("scripts/compare-dumps")).args(&paths).output().expect("compared");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let [source, target] = [source, target].map(|database| database.dump().expect("a dump"));
+    assert_same_dump(source.as_bytes(), target.as_bytes());
+}
+
+/// A database with this in it, and a bucket with its backup.
+pub fn backed_up(sql: &str) -> (Database, String) {
+    let source = empty("source");
+    source.psql(sql).expect("objects");
+    let bucket = s3().create_bucket("restore");
+    backup_program(&source, &bucket).run().assert_code(0);
+    (source, bucket)
+}
+
+/// A server with an empty database of a role without further rights, and its connection string.
+pub fn target_of_a_plain_role() -> (OwnPostgres, Database, String) {
+    let server = own_postgres(&[]);
+    server.psql("postgres", "CREATE ROLE app LOGIN PASSWORD 'x'").expect("a role");
+    let target = server.create_database("target");
+    server.psql("postgres", &format!("ALTER DATABASE \"{}\" OWNER TO app", target.name)).expect("its owner");
+    let uri = format!("postgresql://app:x@{}:{}/{}", server.host, server.port, target.name);
+    (server, target, uri)
 }

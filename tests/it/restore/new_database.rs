@@ -1,8 +1,6 @@
 //! `--create-db`: a database of that name is complete, or not there.
 
-use std::process::Stdio;
-
-use super::{FAILED, assert_same, bucket_with, dump_with, empty, restore_program};
+use super::{FAILED, assert_same, backed_up, bucket_with, dump_with, empty, restore_program};
 use crate::restore_commands::{MANY, archive, small_server};
 use crate::support::client::eventually;
 use crate::support::program::Program;
@@ -31,9 +29,7 @@ fn databases(server: &Postgres, name: &str) -> String {
 #[test]
 fn makes_a_database_with_everything_and_its_own_settings() {
     let source = empty("everything");
-    let mut psql = source.server().client("psql", &source.name);
-    let loaded = psql.arg("-f").arg(repository_file("tests/fixtures/everything.sql")).stdout(Stdio::null()).status();
-    assert!(loaded.expect("psql").success());
+    source.load(&repository_file("tests/fixtures/everything.sql")).expect("loaded");
     source.psql(&format!("ALTER DATABASE \"{}\" SET work_mem = '9MB'", source.name)).expect("set");
     source.psql(&format!("COMMENT ON DATABASE \"{}\" IS 'ours'", source.name)).expect("set");
     let bucket = s3().create_bucket("everything");
@@ -110,10 +106,7 @@ fn keeps_a_failed_scratch_database_where_that_is_wanted() {
 
 #[test]
 fn replaces_a_database_that_is_in_use_and_keeps_the_old_one() {
-    let source = empty("source");
-    source.psql("CREATE TABLE t AS SELECT 7 AS a").expect("a table");
-    let bucket = s3().create_bucket("replace");
-    backup_program(&source, &bucket).run().assert_code(0);
+    let (_source, bucket) = backed_up("CREATE TABLE t AS SELECT 7 AS a");
     let old = empty("old");
     old.psql("CREATE TABLE o AS SELECT 8 AS a").expect("a table");
     let mut session = crate::support::session::Session::open(&old);

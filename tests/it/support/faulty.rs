@@ -6,13 +6,23 @@ use std::io::Read as _;
 use super::client::eventually;
 use super::fake_pg_dump::{Body, FakeDump, FakePgDump};
 use super::program::{Outcome, Program, Running};
-use super::proxy::{FaultProxy, S3Verb, Seen};
+use super::proxy::{Calls, Fault, FaultProxy, ResetAt, Rule, S3Verb, Seen, StallAt};
 use super::servers::{postgres, s3};
 
 /// The part size in the fault tests: the least that S3 takes.
 pub const PART: u64 = 5 << 20;
 /// Three parts of it, hardly compressible.
 pub const THREE_PARTS: Body = Body::Random(11 << 20);
+
+/// What may happen to a read and pass: each with its name.
+pub fn passing_faults() -> [(&'static str, Fault); 4] {
+    [
+        ("reset", Fault::Reset { at: ResetAt::InAnswer }),
+        ("cut off", Fault::TruncatedAnswer),
+        ("stalled", Fault::Stall { at: StallAt::DuringAnswer }),
+        ("refused for a while", Fault::slow_down()),
+    ]
+}
 
 /// A bucket of its own behind a proxy of its own.
 pub struct Stage {
@@ -29,6 +39,23 @@ impl Stage {
     pub fn new(dump: FakeDump) -> Self {
         let bucket = s3().create_bucket("faults");
         Self { proxy: FaultProxy::start(s3().addr()), bucket, dump: dump.install() }
+    }
+
+    /// With a backup of three parts; and its key.
+    pub fn with_three_parts() -> (Self, String) {
+        let stage = Self::new(FakeDump::new().body(THREE_PARTS));
+        stage.backup().run().assert_code(0);
+        let key = stage.backups().swap_remove(0);
+        (stage, key)
+    }
+
+    /// From now on some reads of this object fail like this: the first two, and every third.
+    pub fn break_reads(&self, key: &str, fault: &Fault) {
+        self.proxy.clear_rules();
+        self.proxy.reset_counts();
+        for calls in [Calls::First(2), Calls::EveryNth(3)] {
+            self.proxy.rule(Rule::on(S3Verb::GetObject, calls, fault.clone()).key_suffix(key));
+        }
     }
 
     /// A `backup` into the bucket, with deadlines short enough for tests.

@@ -5,7 +5,9 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use flate2::Compression;
 use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -122,6 +124,13 @@ pub fn plain(bucket: &str, key: &str) -> Vec<u8> {
     gunzipped(&object(bucket, key))
 }
 
+/// One gzip member.
+pub fn gzipped(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(plain).expect("to memory");
+    encoder.finish().expect("to memory")
+}
+
 /// What one gzip member holds; nothing may follow it.
 ///
 /// # Panics
@@ -189,4 +198,17 @@ pub fn installed(what: &str) {
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// Two dumps hold the same; `scripts/compare-dumps` says what differs.
+///
+/// # Panics
+/// Where they do not.
+#[track_caller]
+pub fn assert_same_dump(one: &[u8], other: &[u8]) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (a, b) = (dir.path().join("a.sql"), dir.path().join("b.sql"));
+    std::fs::write(&a, one).and_then(|()| std::fs::write(&b, other)).expect("written");
+    let output = Command::new(repository_file("scripts/compare-dumps")).args([&a, &b]).output().expect("compared");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

@@ -41,3 +41,12 @@ pub fn put_backups(bucket: &str, path: &str, days: &[u32]) {
         objects.chain(manifests.iter().map(|key| (key.as_str(), VALID_MANIFEST))).collect();
     s3().put_all(bucket, &objects);
 }
+
+/// Stores an object.
+///
+/// # Panics
+/// Where the server refuses it.
+#[track_caller]
+pub fn put(bucket: &str, key: &str, bytes: &[u8]) {
+    s3().request("PUT", &format!("/{bucket}/{key}"), bytes).expect("stored");
+}
