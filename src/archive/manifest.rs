@@ -147,7 +147,7 @@ pub struct RunFacts<'a> {
     pub is_partial: bool,
     /// `pg_dump`'s arguments, without the connection.
     pub arguments: &'a [String],
-    /// What the dump refers to, if the server tells.
+    /// What the dump refers to, if the server returned it.
     pub references: Option<&'a References>,
     /// Warnings.
     pub warnings: Vec<String>,

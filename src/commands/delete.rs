@@ -20,7 +20,6 @@ use super::{Context, backup_named};
 /// What `delete --json` prints.
 #[derive(Debug, Default, Serialize)]
 struct Outcome {
-    success: bool,
     dry_run: bool,
     s3_location: Option<String>,
     /// What was named.
@@ -31,7 +30,6 @@ struct Outcome {
     deleted_bytes: u64,
     /// What could not be deleted, and why.
     problems: Vec<String>,
-    error: Option<String>,
 }
 
 /// Deletes the named backups.
@@ -41,14 +39,7 @@ struct Outcome {
 pub async fn run(context: &Context<'_>, args: &DeleteArgs, interrupts: Interrupts) -> Result<(), Error> {
     let mut outcome = Outcome { dry_run: args.dry_run, ..Outcome::default() };
     let done = delete(context, args, &interrupts, &mut outcome).await;
-    outcome.success = done.is_ok();
-    outcome.error = done.as_ref().err().map(|error| context.cause(error));
-    if args.json {
-        let printed = context.print_json(&outcome);
-        return done.and(printed);
-    }
-    done?;
-    context.print(&in_words(&outcome))
+    context.conclude(args.json, done, &outcome, || in_words(&outcome))
 }
 
 async fn delete(

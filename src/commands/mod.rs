@@ -84,6 +84,26 @@ impl Context<'_> {
         print_json(value)
     }
 
+    /// Ends a command that changes the destination: prints what it did, as JSON also where it failed.
+    ///
+    /// # Errors
+    /// Why it failed, else as [`Self::print`].
+    pub fn conclude<T: Serialize>(
+        &self,
+        is_json: bool,
+        done: Result<(), Error>,
+        outcome: &T,
+        words: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
+        if is_json {
+            let error = done.as_ref().err().map(|error| self.cause(error));
+            let printed = self.print_json(&Concluded { success: done.is_ok(), outcome, error });
+            return done.and(printed);
+        }
+        done?;
+        self.print(&words())
+    }
+
     /// The text of an error for a result, without the secrets that other programs' messages may contain.
     #[must_use]
     pub fn cause(&self, error: &Error) -> String {
@@ -101,6 +121,15 @@ impl Context<'_> {
             tracing::warn!(error = %Chain(&error), "the report cannot be written");
         }
     }
+}
+
+/// A result with how it ended, as `--json` prints it.
+#[derive(Serialize)]
+struct Concluded<'a, T> {
+    success: bool,
+    #[serde(flatten)]
+    outcome: &'a T,
+    error: Option<String>,
 }
 
 fn print_json(value: &impl Serialize) -> Result<(), Error> {

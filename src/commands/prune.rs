@@ -17,12 +17,10 @@ use super::plan_table;
 /// What `prune --json` prints.
 #[derive(Debug, Default, Serialize)]
 struct Outcome {
-    success: bool,
     s3_location: Option<String>,
     #[serde(flatten)]
     retention: RetentionReport,
     uploads_aborted: usize,
-    error: Option<String>,
 }
 
 /// Prunes a destination, or shows what would be done.
@@ -36,14 +34,8 @@ pub async fn run(context: &Context<'_>, args: &PruneArgs, interrupts: Interrupts
     }
     let mut outcome = Outcome::default();
     let done = prune(context, args, &interrupts, &mut outcome).await;
-    outcome.success = done.is_ok();
-    outcome.error = done.as_ref().err().map(|error| context.cause(error));
-    if args.json {
-        let printed = context.print_json(&outcome);
-        return done.and(printed);
-    }
-    done?;
-    context.print(&plan_table::summary(&outcome.retention, outcome.s3_location.as_deref().unwrap_or_default()))
+    let location = outcome.s3_location.as_deref().unwrap_or_default();
+    context.conclude(args.json, done, &outcome, || plan_table::summary(&outcome.retention, location))
 }
 
 async fn prune(

@@ -150,7 +150,7 @@ impl RestoreSession {
         self.transaction = fields.next().filter(|id| !id.is_empty());
         self.is_restricted = version.parse().is_ok_and(knows_restrict);
         if self.is_restricted {
-            // The dump's own key stands in the dump; this one nobody knows.
+            // Anyone can read the dump's own key in the dump. This one is random.
             self.send(format!("\\restrict {}\n", self.word)).await;
         }
         Ok(())
@@ -302,7 +302,7 @@ async fn listen(
             }
             let text = String::from_utf8_lossy(&line);
             match text.strip_prefix(&word) {
-                // Nobody waits any longer where this fails.
+                // It fails only if the caller no longer waits.
                 Some(answer) => drop(answers.send(answer.trim().to_owned())),
                 None => applied.lock().unwrap_or_else(PoisonError::into_inner).note(&text),
             }
@@ -323,7 +323,7 @@ impl Applied {
     }
 }
 
-/// What became of a transaction whose COMMIT was not answered.
+/// Asks the server whether a transaction was committed, after the answer to its COMMIT was lost.
 async fn outcome(tools: &Tools, settings: &PostgresSettings, transaction: &str) -> Outcome {
     let began = Instant::now();
     let question = format!("SELECT pg_catalog.pg_xact_status('{transaction}')");

@@ -1,8 +1,8 @@
 //! Retention Manager: which backups to delete, the safety checks that block a deletion, and the deletion itself.
 //!
-//! `policy` is what was configured, `plan` decides (pure, clock-free), `freeze` says when not to, `inventory` finds out what is
-//! stored, `apply` deletes, `sweep` aborts this tool's own stale uploads, `named` deletes what somebody names, `report`
-//! tells. Called by `commands::prune` and `commands::delete`, and by `backup` as its last step.
+//! `policy` has the configured rules, `review` lists the stored backups, `plan` decides (pure, without a clock), `safety` blocks
+//! deletions, `apply` deletes, `cleanup` aborts this tool's own stale uploads, `named` deletes named backups, `report` has the
+//! result. Called by `commands::prune` and `commands::delete`, and by `backup` as its last step.
 //!
 //! Concurrent runs, and a concurrent backup, are harmless: an object that another run deleted counts as deleted, a new backup
 //! is newer than all that a plan deletes, and each plan keeps what its rules keep.

@@ -1,4 +1,4 @@
-//! Deletes backups that somebody names, with their sidecars. Called by `commands::delete`.
+//! Deletes named backups with their sidecars. Called by `commands::delete`.
 //!
 //! What is stored and which backup is the newest valid one, [`RetentionReview`] finds out by the rules of retention; everything is
 //! judged before anything is deleted.
@@ -90,7 +90,7 @@ impl NamedBackups {
         })
     }
 
-    /// Deletes them, the oldest first, until it is done or told to stop.
+    /// Deletes them, the oldest first, until it is done or `stop` completes.
     pub async fn delete<Waiting: Future<Output = ()>>(
         self,
         destination: &Destination,

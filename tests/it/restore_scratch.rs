@@ -163,7 +163,7 @@ fn a_database_of_the_target_that_does_not_exist_is_passed_over() {
     });
 }
 
-/// As somebody who copies it into psql.
+/// As a user who copies it into psql.
 fn run_by_hand(statement: &str) {
     let mut child = postgres().client("psql", "postgres").stdin(Stdio::piped()).spawn().expect("psql");
     writeln!(child.stdin.take().expect("its input"), "{statement}").expect("written");

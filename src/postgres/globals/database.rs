@@ -51,7 +51,7 @@ pub struct DatabaseSettings {
     pub(super) grants: Option<Vec<Grant>>,
     pub(super) settings: Vec<Values>,
     pub(super) labels: Vec<Label>,
-    /// While it is read back: whose grants come next, where they are not the owner's.
+    /// During parsing: the grantor of the next grants, if it is not the owner.
     #[serde(skip)]
     pub(super) grantor: Option<String>,
 }

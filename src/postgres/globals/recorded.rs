@@ -41,7 +41,7 @@ pub struct Recorded {
     pub memberships: Vec<Membership>,
     /// The tablespaces' names.
     pub tablespaces: Vec<String>,
-    /// What the database itself has; `None` where the server had not told.
+    /// The settings of the database itself; `None` if the server had not returned them.
     pub database: Option<DatabaseSettings>,
     /// How many grants on parameters there are.
     pub parameter_grants: usize,

@@ -89,7 +89,7 @@ fn a_killed_restore_leaves_the_target_as_it_was() {
     wait_for_query(&target, "pg_sleep", &running);
     running.signal("KILL");
     let outcome = running.wait();
-    // The server notices when the statement ends, as nobody is left to end it.
+    // The killed process cannot end its session. The server notices only when the statement ends.
     let end =
         format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{}'", target.name);
     postgres().psql("postgres", &end).expect("ended");
