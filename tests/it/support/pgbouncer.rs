@@ -24,7 +24,7 @@ impl PgBouncer {
     /// In front of a database, in a mode (`transaction`, `session`), with its own way to choose among sessions that are free.
     ///
     /// # Panics
-    /// Where it does not start.
+    /// If it does not start.
     pub fn start(database: &Database, mode: &str, goes_around: bool) -> Self {
         installed("pgbouncer");
         let (server, port, dir) = (database.server(), own_port(), tempfile::tempdir().expect("a directory"));

@@ -56,7 +56,7 @@ impl FaultProxy {
     /// Starts a proxy on a free loopback port in front of the S3 server at `upstream` (`host:port`).
     ///
     /// # Panics
-    /// Where no port or thread can be had.
+    /// If there is no free port, or no thread can start.
     pub fn start(upstream: &str) -> Self {
         let desk = Arc::new(Desk::new(upstream));
         let connections = Arc::new(AtomicUsize::new(0));
@@ -117,7 +117,7 @@ impl FaultProxy {
     /// Waits until `count` requests of this verb have come.
     ///
     /// # Panics
-    /// Where they have not within `timeout`.
+    /// If `timeout` is over.
     pub fn wait_for(&self, verb: S3Verb, count: usize, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         while self.count(verb) < count {

@@ -85,7 +85,7 @@ impl Postgres {
 /// The database server that all tests share.
 ///
 /// # Panics
-/// Where it does not start; every test that wants it then says so.
+/// If it does not start.
 pub fn postgres() -> &'static Postgres {
     static SHARED: LazyLock<Postgres> = LazyLock::new(|| Postgres::from(&start("postgres", &shared_dir("pg"), &[])));
     &SHARED
@@ -94,7 +94,7 @@ pub fn postgres() -> &'static Postgres {
 /// The S3 server that all tests share. A bucket per test keeps them apart.
 ///
 /// # Panics
-/// Where it does not start; every test that wants it then says so.
+/// If it does not start.
 pub fn s3() -> &'static S3 {
     static SHARED: LazyLock<S3> = LazyLock::new(|| S3::from(&start("s3", &shared_dir("s3"), &[])));
     &SHARED
@@ -103,7 +103,7 @@ pub fn s3() -> &'static S3 {
 /// A database server of the test's own, with further arguments for the script (`--major N`, `--ssl` …).
 ///
 /// # Panics
-/// Where it does not start.
+/// If it does not start.
 pub fn own_postgres(args: &[&str]) -> OwnPostgres {
     Own::start("postgres", args)
 }
@@ -111,7 +111,7 @@ pub fn own_postgres(args: &[&str]) -> OwnPostgres {
 /// A hot standby of a database server.
 ///
 /// # Panics
-/// Where it does not start.
+/// If it does not start.
 pub fn own_standby(primary: &Postgres) -> OwnPostgres {
     let dir = unique_dir("standby");
     let password = [("PGPASSWORD", primary.password.as_str())];
@@ -123,7 +123,7 @@ pub fn own_standby(primary: &Postgres) -> OwnPostgres {
 /// An S3 server of the test's own, with further arguments for the script (`--port P`, `--tls`).
 ///
 /// # Panics
-/// Where it does not start.
+/// If it does not start.
 pub fn own_s3(args: &[&str]) -> OwnS3 {
     Own::start("s3", args)
 }

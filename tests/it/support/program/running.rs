@@ -103,7 +103,7 @@ impl Running {
     /// Waits until stderr contains `pattern` (a plain substring).
     ///
     /// # Panics
-    /// Where it does not within `timeout`, or ends without.
+    /// If `timeout` is over, or the program ends before that.
     pub fn wait_for_stderr(&mut self, pattern: &str, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         loop {
@@ -121,7 +121,7 @@ impl Running {
     /// Waits for its end.
     ///
     /// # Panics
-    /// Where it does not end within the time limit of its [`super::Program`], counted from its start.
+    /// If it does not end within the time limit of its [`super::Program`], counted from its start.
     pub fn wait(mut self) -> Outcome {
         let deadline = self.started + self.timeout;
         let status = loop {
@@ -256,7 +256,7 @@ impl Outcome {
     /// The exit code must be this one.
     ///
     /// # Panics
-    /// Where it is not, with all the output.
+    /// If it differs; prints all output.
     #[track_caller]
     pub fn assert_code(&self, code: i32) -> &Self {
         assert!(
@@ -288,7 +288,7 @@ impl Outcome {
     /// Nothing may be left.
     ///
     /// # Panics
-    /// Where a child still lives, with its command line.
+    /// If a child still runs; prints its command line.
     #[track_caller]
     pub fn assert_no_children_left(&self) -> &Self {
         let left: Vec<String> = self.leftover_children().iter().map(Process::command_line).collect();

@@ -75,7 +75,7 @@ pub fn without(request: &RequestHead, name: &str) -> Option<Vec<u8>> {
 /// A head without a signature, with the one of the key that may do everything.
 ///
 /// # Errors
-/// Where it is no head.
+/// If it is not a valid head.
 pub fn signed_head(head: String, server: &S3) -> io::Result<Vec<u8>> {
     let request = RequestHead::parse(head.into_bytes())?;
     let mut signed: Vec<String> = request.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();

@@ -19,7 +19,7 @@ impl S3 {
     /// Makes an empty bucket and gives its name, unique in the test run.
     ///
     /// # Panics
-    /// Where the server refuses.
+    /// If the server refuses.
     pub fn create_bucket(&self, hint: &str) -> String {
         let name = unique_name(hint).replace('_', "-");
         self.request("PUT", &format!("/{name}"), b"").expect("a bucket");
@@ -29,7 +29,7 @@ impl S3 {
     /// Makes many objects of one byte, several at once.
     ///
     /// # Panics
-    /// Where the server refuses one.
+    /// If the server refuses one.
     pub fn put_many(&self, bucket: &str, keys: &[String]) {
         let objects: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "x")).collect();
         self.put_all(bucket, &objects);
@@ -38,7 +38,7 @@ impl S3 {
     /// Makes many objects of one line each (key, content), several at once.
     ///
     /// # Panics
-    /// Where the server refuses one.
+    /// If the server refuses one.
     pub fn put_all(&self, bucket: &str, objects: &[(&str, &str)]) {
         let targets: Vec<String> = objects.iter().map(|(key, body)| format!("/{bucket}/{key}\t{body}")).collect();
         self.send_many("PUT", &targets);
@@ -47,7 +47,7 @@ impl S3 {
     /// Begins an upload under each of these keys, several at once.
     ///
     /// # Panics
-    /// Where the server refuses one.
+    /// If the server refuses one.
     pub fn begin_uploads(&self, bucket: &str, keys: &[String]) {
         let targets: Vec<String> = keys.iter().map(|key| format!("/{bucket}/{key}?uploads=\t")).collect();
         self.send_many("POST", &targets);
@@ -71,7 +71,7 @@ impl S3 {
     /// One signed request; `target` is `/bucket/key?query`. Gives the answer's body (for HEAD, its headers).
     ///
     /// # Errors
-    /// What the server said, for any status but 2xx.
+    /// The server's message, for any status but 2xx.
     pub fn request(&self, method: &str, target: &str, body: &[u8]) -> Result<Vec<u8>, String> {
         self.request_with(method, target, &[], body)
     }
@@ -79,7 +79,7 @@ impl S3 {
     /// As [`Self::request`], with headers (`name:value`).
     ///
     /// # Errors
-    /// What the server said, for any status but 2xx.
+    /// The server's message, for any status but 2xx.
     pub fn request_with(&self, method: &str, target: &str, headers: &[&str], body: &[u8]) -> Result<Vec<u8>, String> {
         if self.ca_file.is_none() {
             return signed::send(self, (method, target), headers, body);
@@ -113,7 +113,7 @@ impl S3 {
     /// An object's bytes.
     ///
     /// # Errors
-    /// What the server said.
+    /// The server's message.
     pub fn get(&self, bucket: &str, key: &str) -> Result<Vec<u8>, String> {
         self.request("GET", &format!("/{bucket}/{key}"), b"")
     }
@@ -121,7 +121,7 @@ impl S3 {
     /// The keys in a bucket that begin with a prefix (at most the first 1,000), sorted by the server.
     ///
     /// # Panics
-    /// Where the server refuses.
+    /// If the server refuses.
     pub fn keys(&self, bucket: &str, prefix: &str) -> Vec<String> {
         let target = format!("/{bucket}?list-type=2&prefix={}", prefix.replace('/', "%2F"));
         self.keys_in(&target)
@@ -130,7 +130,7 @@ impl S3 {
     /// Every key in a bucket, however many they are.
     ///
     /// # Panics
-    /// Where the server refuses.
+    /// If the server refuses.
     pub fn every_key(&self, bucket: &str) -> BTreeSet<String> {
         let mut keys: BTreeSet<String> = BTreeSet::new();
         loop {
@@ -148,7 +148,7 @@ impl S3 {
     /// The keys of all multipart uploads left open in a bucket.
     ///
     /// # Panics
-    /// Where the server refuses.
+    /// If the server refuses.
     pub fn open_uploads(&self, bucket: &str) -> Vec<String> {
         self.keys_in(&format!("/{bucket}?uploads="))
     }
@@ -156,7 +156,7 @@ impl S3 {
     /// Key and id of each multipart upload left open in a bucket that has no part and a key with this prefix.
     ///
     /// # Panics
-    /// Where the server refuses.
+    /// If the server refuses.
     pub fn empty_uploads(&self, bucket: &str, prefix: &str) -> Vec<(String, String)> {
         let text =
             |target: &str| String::from_utf8_lossy(&self.request("GET", target, b"").expect("a listing")).into_owned();

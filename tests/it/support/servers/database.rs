@@ -19,7 +19,7 @@ impl Postgres {
     /// Makes an empty database with a name that starts with `name_hint`.
     ///
     /// # Panics
-    /// Where the server refuses.
+    /// If the server refuses.
     pub fn create_database(&self, name_hint: &str) -> Database {
         self.create_database_with(name_hint, "")
     }
@@ -27,7 +27,7 @@ impl Postgres {
     /// The same with options of `CREATE DATABASE` after the name, such as `TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'`.
     ///
     /// # Panics
-    /// Where the server refuses.
+    /// If the server refuses.
     pub fn create_database_with(&self, name_hint: &str, options: &str) -> Database {
         let name = unique_name(name_hint);
         self.psql("postgres", &format!("CREATE DATABASE {} {options}", quoted(&name))).expect("CREATE DATABASE");
@@ -42,7 +42,7 @@ impl Postgres {
     /// Runs SQL in a database and gives the rows, unaligned, without a last line end.
     ///
     /// # Errors
-    /// What `psql` said.
+    /// The message of `psql`.
     pub fn psql(&self, database: &str, sql: &str) -> Result<String, String> {
         finished(self.client("psql", database).args(["-c", sql]))
     }
@@ -86,7 +86,7 @@ impl Database {
     /// Runs SQL and gives the rows, unaligned, without a last line end.
     ///
     /// # Errors
-    /// What `psql` said.
+    /// The message of `psql`.
     pub fn psql(&self, sql: &str) -> Result<String, String> {
         self.server.psql(&self.name, sql)
     }
@@ -94,7 +94,7 @@ impl Database {
     /// Loads a plain dump or script in one transaction.
     ///
     /// # Errors
-    /// What `psql` said.
+    /// The message of `psql`.
     pub fn load(&self, file: &Path) -> Result<(), String> {
         let input = fs::File::open(file).map_err(|error| format!("{}: {error}", file.display()))?;
         finished(self.server.client("psql", &self.name).arg("-1").stdin(input).stdout(Stdio::null())).map(drop)
@@ -103,7 +103,7 @@ impl Database {
     /// A plain dump of it by the real `pg_dump`, less the two lines with a random key, so that two can be compared.
     ///
     /// # Errors
-    /// What `pg_dump` said.
+    /// The message of `pg_dump`.
     pub fn dump(&self) -> Result<String, String> {
         let dump = finished(&mut self.server.client("pg_dump", &self.name))?;
         let is_key = |line: &str| line.starts_with("\\restrict ") || line.starts_with("\\unrestrict ");

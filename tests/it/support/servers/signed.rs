@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// headers).
 ///
 /// # Errors
-/// What the server said, for any status but 2xx; and where there was no complete answer.
+/// The server's message, for any status but 2xx, or if there was no complete answer.
 pub fn send(server: &S3, (method, target): (&str, &str), headers: &[&str], body: &[u8]) -> Result<Vec<u8>, String> {
     let answer =
         exchange(server, (method, target), headers, body).map_err(|error| format!("{method} {target}: {error}"));
