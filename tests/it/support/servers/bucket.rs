@@ -1,5 +1,5 @@
-//! Looking into the S3 server from outside the product, by requests of the test's own ([`signed`], or `scripts/s3` over TLS):
-//! what a test needs to know whether a backup is there and complete, and nothing else with it.
+//! Reads and changes buckets of the S3 server without the product ([`signed`], or `scripts/s3` over TLS): objects, listings and
+//! open uploads.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -16,7 +16,7 @@ impl S3 {
         Self { url: url.to_owned(), ..self.clone() }
     }
 
-    /// Makes an empty bucket and gives its name, unique in the test run.
+    /// Creates an empty bucket and returns its name, unique in the test run.
     ///
     /// # Panics
     /// If the server refuses.
@@ -26,7 +26,7 @@ impl S3 {
         name
     }
 
-    /// Makes many objects of one byte, several at once.
+    /// Stores many objects of one byte, several at once.
     ///
     /// # Panics
     /// If the server refuses one.
@@ -35,7 +35,7 @@ impl S3 {
         self.put_all(bucket, &objects);
     }
 
-    /// Makes many objects of one line each (key, content), several at once.
+    /// Stores many objects of one line each (key, content), several at once.
     ///
     /// # Panics
     /// If the server refuses one.
@@ -44,7 +44,7 @@ impl S3 {
         self.send_many("PUT", &targets);
     }
 
-    /// Begins an upload under each of these keys, several at once.
+    /// Starts an upload for each of these keys, several at once.
     ///
     /// # Panics
     /// If the server refuses one.
@@ -68,7 +68,7 @@ impl S3 {
         self.send(command, lines.join("\n").as_bytes()).expect("stored");
     }
 
-    /// One signed request; `target` is `/bucket/key?query`. Gives the answer's body (for HEAD, its headers).
+    /// Sends a signed request; `target` is `/bucket/key?query`. Returns the answer's body (for HEAD, its headers).
     ///
     /// # Errors
     /// The server's message, for any status but 2xx.
@@ -99,7 +99,7 @@ impl S3 {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
         if let Some(mut input) = child.stdin.take() {
-            // A script that ended before reading says why itself.
+            // If the script ended before reading, its own message says why.
             let _ = input.write_all(stdin);
         }
         let output = child.wait_with_output().map_err(|error| error.to_string())?;
@@ -110,7 +110,7 @@ impl S3 {
         }
     }
 
-    /// An object's bytes.
+    /// Returns an object's bytes.
     ///
     /// # Errors
     /// The server's message.
@@ -127,7 +127,7 @@ impl S3 {
         self.keys_in(&target)
     }
 
-    /// Every key in a bucket, however many they are.
+    /// Returns all keys of a bucket, of any number.
     ///
     /// # Panics
     /// If the server refuses.
@@ -138,7 +138,7 @@ impl S3 {
             let page = self.keys_in(&format!("/{bucket}?list-type=2&start-after={after}"));
             let before = keys.len();
             keys.extend(page);
-            // In a bucket with versions this server gives the last page again and again.
+            // In a bucket with versions, this server repeats the last page.
             if keys.len() == before {
                 return keys;
             }
@@ -167,7 +167,7 @@ impl S3 {
         let uploads = text(&format!("/{bucket}?uploads="));
         let uploads = uploads.split("<Upload>").skip(1);
         let uploads = uploads.filter_map(|upload| between(upload, "Key").zip(between(upload, "UploadId")));
-        // Others come and go meanwhile.
+        // Other tests start and end uploads meanwhile.
         let uploads = uploads.filter(|(key, _)| key.starts_with(prefix));
         uploads.filter(|(key, id)| !text(&format!("/{bucket}/{key}?uploadId={id}")).contains("<Part>")).collect()
     }
