@@ -1,4 +1,4 @@
-# What a person types. Everything is built in one profile (ci: optimised, without link-time optimisation) and into one
+# The commands for developers. Everything is built in one profile (ci: optimised, without link-time optimisation) and into one
 # directory (target), so that dependencies are compiled once.
 .DEFAULT_GOAL := help
 .PHONY: help build install dist image image-cold demo test test-kill fuzz check documents bench fmt clean cargo
@@ -64,7 +64,7 @@ fuzz: ## Fuzz the parsers of others' bytes, ten minutes each (FUZZ_SECONDS=600)
 check: ## Format, lints, documents, dependencies, scripts: what must hold before a commit
 	@scripts/check
 
-documents: cargo ## Write the generated parts of docs/, man/, completions/ and k8s/ anew
+documents: cargo ## Write the generated parts of docs/, man/, completions/ and k8s/
 	UPDATE_DOCUMENTS=1 cargo test $(CARGO_FLAGS) --test it -- documents::
 
 bench: ## Compare speed, memory and size of backup and restore with pipelines of common tools (about 9 minutes)

@@ -167,7 +167,7 @@ pub struct PruneArgs {
     /// a name in the future.
     #[arg(long, help_heading = Group::Retention.heading())]
     pub force: bool,
-    /// Abort this tool's uploads that were started, and last written to, longer ago than this
+    /// Abort this tool's abandoned uploads: those without a new part for this time
     #[arg(long, help_heading = Group::Retention.heading(), value_name = "TIME", allow_negative_numbers = true, default_value = "7d", value_hint = ValueHint::Other)]
     pub sweep_after: MinIdle,
     /// Print the result as one JSON object on stdout

@@ -1,4 +1,4 @@
-//! Lists stored backups: the destination's objects, joined by name.
+//! Lists stored backups: the destination's objects, grouped by name.
 //!
 //! `commands::list` prints it, `check` verifies the newest. Names and sizes come from the listing, a few bytes per backup, so
 //! that 100,000 of them fit into memory. Other facts come from the manifests of the newest.
@@ -40,7 +40,7 @@ pub struct StoredBackup {
     pub started: DateTime<Utc>,
 }
 
-/// All backups of a destination.
+/// The backups of a destination.
 pub struct Listing<'a> {
     destination: &'a Destination,
     entries: Entries,
@@ -98,7 +98,7 @@ impl<'a> Listing<'a> {
         Newest { listing: self, described, count: limit.min(self.entries.len()) }
     }
 
-    /// Whether a manifest is listed beside a backup.
+    /// Whether the listing has a backup's manifest.
     #[must_use]
     pub fn has_manifest(&self, name: BackupName) -> bool {
         self.entries.get(&name).is_some_and(Entry::has_manifest)
@@ -168,7 +168,7 @@ impl<'a> Listing<'a> {
             Ok(Some(head)) if head.is_partial => backup.status = BackupStatus::Partial,
             Ok(_) => {}
             Err(error) => {
-                tracing::debug!(file_name = backup.file_name, %error, "it is not known whether it is partial");
+                tracing::debug!(file_name = backup.file_name, %error, "it is unknown whether the backup is partial");
             }
         }
     }
@@ -200,7 +200,7 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// The newest backups, newest first. Those without a manifest read are made on demand, because there may be a hundred thousand.
+/// The newest backups, newest first. Those whose manifest was not read are created on demand, because there may be 100,000.
 pub struct Newest<'a> {
     listing: &'a Listing<'a>,
     described: Vec<StoredBackup>,
@@ -228,8 +228,8 @@ impl Serialize for Newest<'_> {
     }
 }
 
-/// The median of sizes in bytes, for `check` and retention. Of an even number it is the mean of the middle two; without sizes
-/// there is none.
+/// The median of sizes in bytes, for `check` and retention. Of an even number it is the mean of the middle two; `None`
+/// without sizes.
 #[must_use]
 pub fn median(sizes: impl IntoIterator<Item = u64>) -> Option<u64> {
     let mut sizes: Vec<u64> = sizes.into_iter().collect();

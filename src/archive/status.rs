@@ -1,6 +1,6 @@
 //! The status of a stored backup: the one rule of `list`, `check`, retention and the daemon.
 //!
-//! Pure: callers pass what the listing, a manifest or the object's metadata says.
+//! Pure: callers pass the facts of the listing, the manifest or the object's metadata.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -21,7 +21,7 @@ pub const SMALLEST_DUMP: u64 = 200;
 pub enum BackupStatus {
     /// It has the size that its manifest says. For retention also: it has no manifest, and is large enough to hold a dump.
     Valid,
-    /// It has no manifest to verify it by; only listings say so.
+    /// It has no manifest to verify it with; only listings use this.
     Unverified,
     /// The arguments of its `pg_dump` left something out.
     Partial,
@@ -31,7 +31,7 @@ pub enum BackupStatus {
     Empty,
     /// Its name is in the future, so its age is unknown.
     Future,
-    /// Its upload is open; only listings say so.
+    /// Its upload is open; only listings use this.
     Uploading,
 }
 
@@ -65,7 +65,7 @@ impl BackupStatus {
         }
     }
 
-    /// Its words in a table: what needs attention is in capitals.
+    /// Its words in a table: capitals if it needs attention.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {

@@ -2,8 +2,8 @@
 //! newest" and "the last seven" would mean nothing.
 //!
 //! Called by [`super::run`] before the upload starts. The newest readable manifest decides. Without a manifest, or
-//! without the permission to list or read (write-only credentials), the backup goes on. Where there are manifests and
-//! none is readable, it goes on, and nothing is deleted. A slow S3 does not prevent the backup.
+//! without the permission to list or read (write-only credentials), the backup continues. Where there are manifests and
+//! none is readable, it continues, and nothing is deleted. A slow S3 does not prevent the backup.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

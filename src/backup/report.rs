@@ -21,7 +21,7 @@ pub struct Attempt {
 
 impl Attempt {
     /// Records the upload.
-    pub fn begun(&mut self, file_name: &str, location: String) {
+    pub fn started(&mut self, file_name: &str, location: String) {
         self.file_name = Some(file_name.to_owned());
         self.location = Some(location);
     }

@@ -142,14 +142,14 @@ fn target(args: &RestoreArgs, config: &RestoreConfig, problems: &mut Problems) -
         _ => {}
     }
     if let Some(flag) = args.into.given() {
-        let text = format!("{variable} is not set: {flag} is of a restore into a database: set it, or give --to");
+        let text = format!("{variable} is not set, but {flag} needs a database to restore into: set it, or use --to");
         problems.push(ExitCode::MissingSetting, text);
     } else if args.json && !args.dry_run {
-        let text = "--json: the result and the dump cannot both go to stdout: give --output FILE";
+        let text = "--json: the result and the dump cannot both go to stdout: use --output FILE";
         problems.push(ExitCode::InvalidSetting, text.to_owned());
     } else if std::io::stdout().is_terminal() && !args.dry_run {
         let text = format!(
-            "{variable} is not set, and stdout is a terminal: give --to and a database, --output FILE, or a pipe to write to"
+            "{variable} is not set, and stdout is a terminal: use --to with a database, --output FILE, or a pipe"
         );
         problems.push(ExitCode::MissingSetting, text);
     }

@@ -31,7 +31,7 @@ const STORAGE: &[CommandName] = &[
     CommandName::Restore,
     CommandName::Delete,
 ];
-/// The commands that run PostgreSQL's programs; `restore` takes the `psql` beside `pg_dump`.
+/// The commands that run PostgreSQL's programs; `restore` uses the `psql` in the directory of `pg_dump`.
 const PROGRAMS: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon, CommandName::Restore];
 // `prune` must not abort the uploads of dumps in the spool.
 const SPOOL: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon, CommandName::Prune];

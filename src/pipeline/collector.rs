@@ -103,7 +103,7 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    /// Runs until the last piece, or until another stage gives up.
+    /// Runs until the last piece, or until another stage ends early.
     pub fn run(self, pieces: &Receiver<PendingPiece>, gate: &Receiver<()>) -> Result<Totals, PipelineError> {
         let mut object = Object::new();
         let mut crc = Crc::new();

@@ -63,7 +63,7 @@ pub enum PipelineError {
     #[error("a compression thread died")]
     WorkerDied,
     /// Another stage gave up first, and reports why.
-    #[error("the pipeline was given up")]
+    #[error("the pipeline was aborted")]
     GivenUp,
     /// The system refused a thread.
     #[error("start a thread")]

@@ -30,7 +30,7 @@ WHERE a.pid = pg_catalog.pg_backend_pid() AND r.rolname = current_user";
 /// Why a statement did not take effect.
 #[derive(Debug, thiserror::Error)]
 pub enum StatementError {
-    /// The server refused it; the session goes on.
+    /// The server refused it; the session continues.
     #[error("{message}")]
     Refused {
         /// The error's code.
@@ -61,7 +61,7 @@ impl From<StatementError> for PostgresError {
     }
 }
 
-/// Where a session is, and as whom.
+/// The database and the role of a session.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Standing {
     /// The server's process.
@@ -88,7 +88,7 @@ impl Standing {
     }
 }
 
-/// An open session in which each statement is a transaction of its own.
+/// An open session in autocommit mode.
 pub struct Maintenance {
     session: Session,
     standing: Standing,
@@ -112,7 +112,7 @@ impl Maintenance {
         Ok(Self { session, standing, is_busy: false })
     }
 
-    /// Where it is, and as whom.
+    /// Its database and role.
     #[must_use]
     pub fn standing(&self) -> &Standing {
         &self.standing
@@ -124,7 +124,7 @@ impl Maintenance {
         PostgresSettings { conninfo: settings.pinned(self.session.place()), ..settings.clone() }
     }
 
-    /// Whether it can be used: not where a statement was given up, or the session was lost.
+    /// Whether it can be used: not if a statement was abandoned, or the session was lost.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         !self.is_busy

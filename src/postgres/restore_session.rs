@@ -160,7 +160,7 @@ impl RestoreSession {
     ///
     /// # Errors
     /// [`PostgresError::SessionLost`] with psql's words where a statement failed, or where the transaction is not the one that
-    /// was begun.
+    /// was started.
     pub async fn settle(&mut self, control: &mut Session) -> Result<Applied, PostgresError> {
         let unrestrict = if self.is_restricted { format!("\\unrestrict {}\n", self.word) } else { String::new() };
         self.is_restricted = false;
@@ -175,9 +175,9 @@ impl RestoreSession {
             error = backend.is_left_waiting(control) => return Err(error),
         };
         match &self.transaction {
-            Some(begun) if *begun != answer => {
+            Some(started) if *started != answer => {
                 return Err(PostgresError::SessionLost {
-                    reason: format!("the transaction {begun} was ended by something in the dump"),
+                    reason: format!("the transaction {started} was ended by something in the dump"),
                 });
             }
             // Whatever the dump left open.
@@ -190,10 +190,10 @@ impl RestoreSession {
         Ok(self.applied.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
-    /// Ends the transaction with COMMIT. Where the answer is lost, a session of its own asks what became of it.
+    /// Ends the transaction with COMMIT. If the answer is lost, another session asks for the outcome.
     ///
     /// # Errors
-    /// What psql said, beside what became of the transaction.
+    /// The message of psql, with the outcome of the transaction.
     pub async fn commit(mut self, tools: &Tools, settings: &PostgresSettings) -> Result<(), (Outcome, PostgresError)> {
         let Some(transaction) = self.transaction.clone() else {
             self.kill().await;

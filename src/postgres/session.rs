@@ -84,7 +84,7 @@ impl Session {
         self.answer(&format!("ROLLBACK;\n{OPENING}")).await.map(drop)
     }
 
-    /// Leaves the transaction for good: each statement is one of its own from now on. What the opening has set stays, and what
+    /// Leaves the transaction for good: from now on each statement is its own transaction. What the opening has set stays, and what
     /// role or database set against writing does not. Messages are for debugging: whoever sends a statement reads its outcome.
     pub(super) async fn autocommit(&mut self) -> Result<(), PostgresError> {
         self.is_logged.store(false, Ordering::Relaxed);

@@ -87,7 +87,7 @@ pub struct Target {
     pub foreign_extensions: BTreeSet<String>,
 }
 
-/// Objects that a database holds beside the system's and its extensions'.
+/// Objects of a database other than those of the system and of extensions.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Contained {
     /// How many there are.

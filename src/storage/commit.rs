@@ -214,13 +214,13 @@ impl Upload {
     /// Checks that the parts are contiguous and add up to the object.
     fn check_parts(&self, verified: &VerifiedDump) -> Result<(), StorageError> {
         let totals = verified.totals();
-        let sum: u64 = self.parts.values().map(|part| part.bytes).sum();
+        let bytes: u64 = self.parts.values().map(|part| part.bytes).sum();
         let is_contiguous = self.parts.keys().copied().eq(1..=totals.parts);
-        if is_contiguous && sum == totals.object_bytes {
+        if is_contiguous && bytes == totals.object_bytes {
             return Ok(());
         }
         let what = format!(
-            "{} parts with {sum} bytes were sent, {} with {} were made",
+            "{} parts with {bytes} bytes were sent, but the dump has {} with {}",
             self.parts.len(),
             totals.parts,
             totals.object_bytes

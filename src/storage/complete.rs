@@ -71,7 +71,7 @@ enum Sent {
 struct Completing<'a> {
     upload: &'a Upload,
     completion: Completion<'a>,
-    /// Its own outage budget: HEAD succeeds each time, which must not let a Complete that always fails go on for ever.
+    /// Its own outage budget: HEAD succeeds each time, so that a Complete that always fails ends.
     outage: Outage,
     sent: Sent,
     /// HEAD is denied.

@@ -1,4 +1,4 @@
-//! HTTP clients for the SDK in place of its own: one that watches its requests and may trust a CA bundle, one without
+//! HTTP clients for the SDK, instead of its default: one that watches its requests and may trust a CA bundle, one without
 //! the proxy for metadata services.
 //!
 //! Called by `client` and `credentials`. Proxies come from the environment.

@@ -162,7 +162,7 @@ mod tests {
             (other_crc, "its CRC-64 is AAAAAAAAAAa="),
         ] {
             let verdict = expected().judge(&head);
-            assert!(matches!(&verdict, Verdict::Differs(told) if told.starts_with(what)), "{verdict:?}");
+            assert!(matches!(&verdict, Verdict::Differs(why) if why.starts_with(what)), "{verdict:?}");
         }
     }
 

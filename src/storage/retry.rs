@@ -38,7 +38,7 @@ pub enum OutageLimit {
 }
 
 impl OutageLimit {
-    /// What to do after an outage whose last failure this was.
+    /// What to do after an outage with this last failure.
     #[must_use]
     pub fn advice(self, last: &Failure) -> String {
         match self {

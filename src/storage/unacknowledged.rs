@@ -69,7 +69,7 @@ mod tests {
             assert_eq!(unacknowledged(ends(&stream)), Some(0), "{host}");
             drop(peer);
         }
-        let nobody = "127.0.0.1:9".parse().expect("an address");
-        assert_eq!(unacknowledged(Socket { local: nobody, remote: nobody }), None);
+        let unused = "127.0.0.1:9".parse().expect("an address");
+        assert_eq!(unacknowledged(Socket { local: unused, remote: unused }), None);
     }
 }

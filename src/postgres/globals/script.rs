@@ -2,7 +2,7 @@
 //!
 //! Two kinds of statements fail or do harm on another cluster. `CREATE ROLE` fails for an existing role, such as the superuser,
 //! and `ALTER ROLE` would then change its password. Since 16, `GRANTED BY` the old bootstrap superuser fails if the new one
-//! has another name. The output is enclosed in `\restrict` and `\unrestrict`, where `\gexec` is not allowed: hence `DO`.
+//! has another name. The output is enclosed in `\restrict` and `\unrestrict`, where `\gexec` is not allowed, so it uses `DO`.
 
 use std::io::{self, Write};
 

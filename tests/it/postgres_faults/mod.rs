@@ -58,7 +58,7 @@ fn a_control_session_that_is_terminated_costs_the_lock_and_not_the_backup() {
         let mut running = scene.held();
         let order = format!("SELECT pg_terminate_backend({})", scene.control_backend());
         assert_eq!(scene.database.psql(&order).as_deref(), Ok("t"));
-        let lost = "the control session and its lock are lost; the dump goes on";
+        let lost = "the control session and its lock are lost; the dump continues";
         running.wait_for_stderr(lost, SOON);
         scene.proxy.let_go();
         let outcome = running.wait();
