@@ -73,7 +73,7 @@ check: ## Format, lints, documents, dependencies, scripts: what must hold before
 documents: cargo ## Write the generated parts of docs/, man/, completions/ and k8s/ anew
 	UPDATE_DOCUMENTS=1 cargo test $(CARGO_FLAGS) --test it -- documents::
 
-bench: ## Compare speed, memory and size with the pipelines of the usual tools (about 6 minutes)
+bench: ## Compare speed, memory and size of backup and restore with pipelines of common tools (about 9 minutes)
 	@scripts/bench
 
 fmt: cargo ## Format the code
