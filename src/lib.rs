@@ -45,7 +45,7 @@
 //! - **`list`**: [`commands::list`] reads an [`archive::Listing`] and the manifests of the newest backups.
 //! - **`check`**: [`check::Check::run`] tests everything that a backup needs and adds a [`check::CheckResult`] for each test; with
 //!   `--deep` it reads the latest backup ([`archive::Reader`]): downloads it in parallel ranges, decompresses it and verifies
-//!   the dump as the pipeline does.
+//!   the dump as the pipeline does. With `--restore-to`, [`restore::Drill`] restores it into a scratch database.
 //! - **`daemon`**: [`scheduler::Scheduler`] starts the same run as `backup` at each tick of its [`scheduler::Schedule`];
 //!   [`health::Server`] answers over HTTP from the [`scheduler::Heartbeat`].
 //! - **`health`**: [`health::probe`] asks a local daemon.

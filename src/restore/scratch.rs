@@ -110,6 +110,12 @@ impl Abandoned {
     pub fn statement(&self) -> String {
         ending::drop_statement(&self.name, &self.subscriptions)
     }
+
+    /// Whether a drill of this program created it.
+    #[must_use]
+    pub fn is_of_drill(&self) -> bool {
+        self.is_marked && self.name.starts_with(Purpose::Drill.prefix())
+    }
 }
 
 impl Scratch {

@@ -17,6 +17,7 @@ use super::expected::{Expected, Verdict};
 use super::head::Head;
 use super::read_back::ReadBack;
 use super::requests::Bucket;
+use super::sidecar::Sidecar;
 use super::upload::{ABORT_DEADLINE, Upload};
 use super::{Failure, Outage, StorageError};
 
@@ -59,17 +60,6 @@ impl Committed {
         let (key, body) = (format!("{}{}", self.key, kind.suffix), bytes::Bytes::from(body));
         self.outage.retry(kind.action, || self.bucket.put(&key, body.clone(), kind.content_type)).await
     }
-}
-
-/// A kind of sidecar.
-#[derive(Clone, Copy, Debug)]
-pub struct Sidecar {
-    /// Its suffix after the backup's key.
-    pub suffix: &'static str,
-    /// Its `Content-Type`.
-    pub content_type: &'static str,
-    /// The action that writes it, for messages.
-    pub action: &'static str,
 }
 
 impl Upload {
