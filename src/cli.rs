@@ -200,7 +200,7 @@ pub struct DeleteArgs {
 /// A backup by its name: what is the latest may be another one by the time it is deleted.
 fn named(text: &str) -> Result<BackupRef, String> {
     match text.parse() {
-        Ok(BackupRef::Latest) => Err("must be a name: look with `list latest` which one it is".to_owned()),
+        Ok(BackupRef::Latest) => Err("must be a name; `list latest` prints it".to_owned()),
         other => other.map_err(|_: String| "must be a name as `list` shows it, its key, or its s3:// URL".to_owned()),
     }
 }

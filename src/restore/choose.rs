@@ -6,6 +6,7 @@ use chrono_tz::Tz;
 use crate::archive::manifest::Manifest;
 use crate::archive::name::{BackupName, MANIFEST_SUFFIX};
 use crate::archive::{BackupStatus, Listing, StoredBackup};
+use crate::log_target::FOR_MACHINES;
 use crate::storage::Destination;
 
 use super::RestoreError;
@@ -65,6 +66,7 @@ pub async fn choose(
         (Evidence::Itself, _) | (Evidence::Manifest, None) => None,
     };
     tracing::info!(
+        target: FOR_MACHINES,
         file_name = backup.file_name,
         started_at = backup.started_at,
         database = manifest.as_ref().map(|manifest| manifest.database.as_str()),
