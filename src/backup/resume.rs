@@ -30,7 +30,7 @@ use crate::archive::name::{self, BackupName, MANIFEST_SUFFIX};
 /// backups.
 ///
 /// # Errors
-/// Where a complete dump is kept because S3 does not accept it now, the disk does not answer, or the run is stopped.
+/// If a complete dump is kept because S3 does not accept it now, the disk does not answer, or the run is stopped.
 pub(super) async fn deliver(
     spool_dir: &SpoolDir,
     destination: &Destination,
@@ -142,7 +142,7 @@ impl Delivery<'_> {
         Ok(None)
     }
 
-    /// Completes the earlier run's upload, or starts another; returns the part size where the dump was split into other
+    /// Completes the earlier run's upload, or starts another; returns the part size if the dump was split into other
     /// parts.
     async fn send(&self, kept: &Kept) -> Result<(Committed, Option<u64>), BackupError> {
         let mut fits_settings = self.fits_settings(kept);

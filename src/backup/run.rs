@@ -341,7 +341,7 @@ impl<'a> Backup<'a> {
     }
 }
 
-/// The name of a backup that starts now, or a later one where the first was just delivered: write-only credentials
+/// The name of a backup that starts now, or a later one if the first was just delivered: write-only credentials
 /// cannot see that it is taken.
 async fn unused_name(delivered: &[BackupName]) -> BackupName {
     loop {

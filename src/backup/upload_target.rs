@@ -1,4 +1,4 @@
-//! The upload that a dump goes into: started before the dump, completed after it, aborted where the dump fails.
+//! The upload that a dump goes into: started before the dump, completed after it, aborted if the dump fails.
 //!
 //! Called by [`super::run`]. Starting the upload is the write test: what S3 refuses here ends the run before `pg_dump` starts.
 //! With a spool, a run does not wait for an unavailable S3: the upload is started while the dump is written to disk.
@@ -22,7 +22,7 @@ use super::settings::BackupSettings;
 /// The destination of one dump.
 pub(super) struct Target {
     pub destination: Destination,
-    /// The run's files on disk; `None` where parts are kept in memory alone.
+    /// The run's files on disk; `None` if parts are kept in memory alone.
     pub spool: Option<Arc<Spool>>,
     pub upload: UploadState,
     /// The key under the start time's own name.

@@ -27,7 +27,7 @@ impl NameLock {
         Self(key(name))
     }
 
-    /// The statement that takes it where it is free, and answers `t` or `f`.
+    /// The statement that takes it if it is free, and answers `t` or `f`.
     #[must_use]
     pub fn take(self) -> String {
         format!("SELECT pg_catalog.pg_try_advisory_lock({})", self.0)

@@ -66,7 +66,7 @@ impl From<StatementError> for PostgresError {
 pub struct Standing {
     /// The server's process.
     pid: i32,
-    /// When that began; `None` where this role may not know.
+    /// When that began; `None` if this role may not know.
     started: Option<String>,
     /// The database.
     pub database: String,
@@ -161,10 +161,10 @@ impl Maintenance {
         Err(StatementError::Refused { sqlstate: sqlstate.to_owned(), message })
     }
 
-    /// Runs one statement in an open transaction. Where the server refuses it, only that is undone, and its words are given.
+    /// Runs one statement in an open transaction. If the server refuses it, only that is undone, and its words are given.
     ///
     /// # Errors
-    /// Where the session is lost.
+    /// If the session is lost.
     pub async fn attempt(&mut self, sql: &str) -> Result<Option<String>, PostgresError> {
         let words = |outcome| match outcome {
             Ok(_) => Ok(None),
@@ -178,7 +178,7 @@ impl Maintenance {
         Ok(refused)
     }
 
-    /// Runs one statement that answers with one line of JSON; `None` where it has no row.
+    /// Runs one statement that answers with one line of JSON; `None` if it has no row.
     ///
     /// # Errors
     /// See [`StatementError`].
@@ -189,7 +189,7 @@ impl Maintenance {
     }
 
     /// Has the server end another session that was cut off, and waits until it is gone: what it did is decided then. `false`
-    /// where it is still there.
+    /// if it is still there.
     ///
     /// # Errors
     /// See [`StatementError`].

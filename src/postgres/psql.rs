@@ -62,7 +62,7 @@ impl Transactions {
 pub enum Transactions {
     /// All of it with one COMMIT, which is this program's.
     One,
-    /// Each statement by itself, and large objects as the dump says: into a database that is dropped where anything fails.
+    /// Each statement by itself, and large objects as the dump says: into a database that is dropped if anything fails.
     Each,
 }
 
@@ -100,7 +100,7 @@ impl Psql {
     /// Starts it with these flags, and sends what it reads first.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// If it cannot be started.
     pub(super) async fn start_with(
         &self,
         environment: &ClientEnvironment,

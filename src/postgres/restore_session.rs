@@ -159,7 +159,7 @@ impl RestoreSession {
     /// Waits until everything that was sent has been executed, and gives what the server did.
     ///
     /// # Errors
-    /// [`PostgresError::SessionLost`] with psql's words where a statement failed, or where the transaction is not the one that
+    /// [`PostgresError::SessionLost`] with psql's words if a statement failed, or if the transaction is not the one that
     /// was started.
     pub async fn settle(&mut self, control: &mut Session) -> Result<Applied, PostgresError> {
         let unrestrict = if self.is_restricted { format!("\\unrestrict {}\n", self.word) } else { String::new() };
@@ -233,7 +233,7 @@ impl RestoreSession {
     /// Ends the server's session and waits until it is gone, with all that it did.
     ///
     /// # Errors
-    /// Where that cannot be seen.
+    /// If that cannot be seen.
     pub async fn end_backend(&self, control: &mut Session) -> Result<(), PostgresError> {
         self.backend.end(control).await
     }
@@ -253,7 +253,7 @@ impl RestoreSession {
         Err(PostgresError::SessionLost { reason })
     }
 
-    /// Sends this program's own text. Where psql has ended, the answer that does not come says so.
+    /// Sends this program's own text. If psql has ended, waiting for the answer reports it.
     async fn send(&self, text: String) {
         let Ok(mut input) = self.input.try_clone() else { return };
         let sent = spawn_blocking(move || input.write_all(text.as_bytes())).await;

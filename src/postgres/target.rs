@@ -100,7 +100,7 @@ impl Target {
     /// Asks the server.
     ///
     /// # Errors
-    /// Where the session is lost, or the answer is not what was asked for.
+    /// If the session is lost, or the answer is not what was asked for.
     pub async fn ask(session: &mut Session) -> Result<Self, PostgresError> {
         one(session, QUESTION).await
     }
@@ -117,7 +117,7 @@ impl Target {
 /// Asks what the session's database holds.
 ///
 /// # Errors
-/// Where the session is lost, or the answer is not what was asked for.
+/// If the session is lost, or the answer is not what was asked for.
 pub async fn contained(session: &mut Session) -> Result<Contained, PostgresError> {
     let kinds = KINDS.iter().map(|(kind, catalogue, name, which)| {
         format!(

@@ -25,7 +25,7 @@ const EC2_NETWORK: [u16; 2] = [0xfd00, 0xec2];
 /// connector is built by hand, because `build_https()` drops the proxy settings.
 ///
 /// # Errors
-/// [`StorageError::TrustStore`] where the bundle cannot be used.
+/// [`StorageError::TrustStore`] if the bundle cannot be used.
 pub(super) fn watched(bundle: Option<&CaBundle>) -> Result<SharedHttpClient, StorageError> {
     let context = match bundle {
         None => TlsContext::default(),

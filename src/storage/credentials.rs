@@ -38,7 +38,7 @@ pub(super) struct RenewableCredentials {
 struct Held {
     credentials: Credentials,
     since: Instant,
-    /// `None` where they do not expire.
+    /// `None` if they do not expire.
     renew_at: Option<SystemTime>,
 }
 

@@ -27,7 +27,7 @@ pub(super) enum Verdict {
     Ours,
     /// This run's, with a difference in the store's data.
     Differs(String),
-    /// Without a run id, as where the store drops metadata; it may be what was sent.
+    /// Without a run id, for example because the store drops metadata; it may be what was sent.
     Unnamed,
     /// Another run's.
     Foreign,

@@ -218,7 +218,7 @@ impl Outage {
     /// Records a failed attempt with the time of its last progress, then waits, or gives up.
     ///
     /// # Errors
-    /// [`StorageError::Outage`] where the budget is used up.
+    /// [`StorageError::Outage`] if the budget is used up.
     pub async fn wait(
         &self,
         action: &'static str,

@@ -12,7 +12,7 @@ pub(super) struct Socket {
     pub remote: SocketAddr,
 }
 
-/// Bytes written to a connection and not acknowledged; `None` where the kernel does not say.
+/// Bytes written to a connection and not acknowledged; `None` if the kernel does not say.
 pub(super) fn unacknowledged(socket: Socket) -> Option<u64> {
     let table = if socket.local.is_ipv4() { "/proc/self/net/tcp" } else { "/proc/self/net/tcp6" };
     find(&std::fs::read_to_string(table).ok()?, socket)

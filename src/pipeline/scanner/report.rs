@@ -7,7 +7,7 @@ use std::fmt;
 /// A table and its number of rows in the dump.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TableRows {
-    /// Schema and table as the dump writes them, quoted where they must be.
+    /// Schema and table as the dump writes them, quoted if they must be.
     pub table: String,
     /// Number of rows.
     pub rows: u64,

@@ -126,7 +126,7 @@ impl Membership {
         format!("{}{by}", self.by_anybody())
     }
 
-    /// The same as the role that is connected: where the grantor's rights are not to be had.
+    /// The same, granted by the connected role, if it cannot use the grantor's rights.
     #[must_use]
     pub fn by_anybody(&self) -> String {
         let with = if self.options.is_empty() { String::new() } else { format!(" WITH {}", self.options.join(", ")) };
@@ -148,7 +148,7 @@ impl Recorded {
         Ok(recorded)
     }
 
-    /// Takes one statement; `None` where it is not known.
+    /// Takes one statement; `None` if it is not known.
     fn take(&mut self, statement: &str) -> Option<()> {
         if let Some((create, alter)) = unguarded(statement) {
             let mut tokens = Tokens::of(create.strip_suffix(';')?)?;

@@ -122,7 +122,7 @@ fn guarded(create: &[u8], alter: Option<&[u8]>) -> Vec<u8> {
     text
 }
 
-/// What [`guarded`] made its statement of; `None` where it has not made it.
+/// What [`guarded`] made its statement of; `None` if it has not made it.
 pub(super) fn unguarded(statement: &str) -> Option<(String, Option<String>)> {
     let body = statement.strip_prefix(BEGIN)?.strip_suffix(END)?.replace("''", "'");
     let inner_end = INNER_END.replace("''", "'");

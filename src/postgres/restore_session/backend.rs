@@ -8,7 +8,7 @@ use crate::postgres::{PostgresError, Session};
 
 /// How long a terminated session may take to be gone: a signal's clean-up has 10 s in all.
 const GONE_DEADLINE: Duration = Duration::from_secs(5);
-/// psql takes milliseconds to ask what it has read. This long the server has nothing to do only where it will not.
+/// psql sends its input within milliseconds. If the server's session is idle for this long, psql will not send it.
 const LEFT_WAITING: Duration = Duration::from_secs(20);
 const EVERY: Duration = Duration::from_millis(100);
 
@@ -23,7 +23,7 @@ impl Backend {
     /// Ends the server's session and waits until it is gone, with all that it did.
     ///
     /// # Errors
-    /// Where that cannot be seen.
+    /// If that cannot be seen.
     pub async fn end(&self, control: &mut Session) -> Result<(), PostgresError> {
         let Self { pid, started } = self;
         if *pid == 0 {
@@ -46,7 +46,7 @@ impl Backend {
         }
     }
 
-    /// Ends where the server's session waits although psql was asked something: psql takes the question for a part of what came
+    /// Ends if the server's session waits although psql was asked something: psql takes the question for a part of what came
     /// before, and would wait for ever for its end.
     pub async fn is_left_waiting(&self, control: &mut Session) -> PostgresError {
         let question = format!(
