@@ -238,6 +238,23 @@ fn restores_whatever_the_database_sets_for_its_sessions() {
 }
 
 #[test]
+fn restores_arrays_and_views_whatever_the_target_sets() {
+    let source = empty("source");
+    source
+        .psql("CREATE TABLE t AS SELECT ARRAY[NULL, 'x'] AS a; CREATE VIEW v AS SELECT a = NULL AS b FROM t")
+        .expect("a view");
+    let bucket = backed_up(&source);
+    let target = empty("target");
+    for setting in ["array_nulls = off", "transform_null_equals = on"] {
+        target.psql(&format!("ALTER DATABASE \"{}\" SET {setting}", target.name)).expect("set");
+    }
+    restore_program(&bucket, &target).run().assert_code(0);
+    for question in ["SELECT a[1] IS NULL FROM t", "SELECT b IS NULL FROM v"] {
+        assert_eq!(target.psql(question).as_deref(), Ok("t"), "{question}");
+    }
+}
+
+#[test]
 fn refuses_a_transaction_pooler_and_takes_a_session_pooler() {
     let (_source, bucket) = super::backed_up("CREATE TABLE t AS SELECT 7 AS a");
     let target = empty("target");
