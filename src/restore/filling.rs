@@ -119,6 +119,10 @@ fn hint(reason: &str) -> &'static str {
         "raise max_locks_per_transaction and restart the server, or use --create-db, which needs no such locks"
     } else if has(&["must be owner", "must be member", "must be able to SET ROLE", "must be superuser"]) {
         "restore with --no-owner and --no-privileges as the role that should own everything, or as a superuser"
+    } else if has(&["violates partition constraint", "no partition of relation"]) {
+        "if the database has another locale than the source, use --create-db; if the table is partitioned by hash, back up with PG_DUMP_ARGS=--load-via-partition-root"
+    } else if has(&["violates check constraint"]) {
+        "if the constraint reads other tables, they are still empty: make it NOT VALID in the source database, and back up again"
     } else if has(&["permission denied"]) {
         "grant the role the missing privilege, or restore as the database's owner"
     } else if has(&["does not exist"]) {

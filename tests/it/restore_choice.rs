@@ -168,6 +168,11 @@ fn nothing_is_restored_to_where_nobody_asked() {
             4,
             ["(--to)", "RESTORE_CONNECTION_STRING_FILE"],
         ),
+        (
+            restore(&bucket).env("RESTORE_CONNECTION_STRING", "'postgresql://u:sentinel@h/d'"),
+            4,
+            ["RESTORE_CONNECTION_STRING: begins and ends with a quote", "take the quotes off"],
+        ),
         (restore(&bucket).args(["--to", "h"]), 4, ["RESTORE_CONNECTION_STRING", "--to"]),
         (
             restore(&bucket).args(["--to", "host=h", "--create-db", &"x".repeat(64)]),

@@ -240,8 +240,12 @@ impl Recorded {
             self.tablespaces.push(tokens.name()?);
             return Some(());
         }
-        let of_session =
-            ["SET client_encoding", "SET default_transaction_read_only", "SET standard_conforming_strings"];
+        let of_session = [
+            "SET client_encoding",
+            "SET default_transaction_read_only",
+            "SET standard_conforming_strings",
+            "SET escape_string_warning",
+        ];
         if of_session.iter().any(|words| tokens.words(words).is_some()) {
             return Some(());
         }
@@ -320,7 +324,8 @@ mod tests {
 
     #[test]
     fn reads_back_roles_and_memberships() {
-        let text = "--\n-- Roles\n--\n\\restrict k\nSET client_encoding = 'UTF8';\nCREATE ROLE a;\n\
+        let text = "--\n-- Roles\n--\n\\restrict k\nSET client_encoding = 'UTF8';\nSET standard_conforming_strings = off;\n\
+            SET escape_string_warning = off;\nCREATE ROLE a;\n\
             ALTER ROLE a WITH NOSUPERUSER LOGIN CONNECTION LIMIT 3 PASSWORD 'SCRAM-SHA-256$4096:x' VALID UNTIL 'infinity';\n\
             CREATE ROLE \"it's;\nBEGIN\n\"\"b\"\"\";\nALTER ROLE \"it's;\nBEGIN\n\"\"b\"\"\" WITH NOLOGIN;\n\
             COMMENT ON ROLE a IS 'it''s a';\nALTER ROLE a SET search_path TO 'x', 'y';\nALTER ROLE postgres SET work_mem TO '9';\n\

@@ -3,6 +3,7 @@
 mod damage;
 mod database;
 mod faults;
+mod field_cases;
 mod hostile;
 mod left_out;
 mod new_database;
