@@ -7,6 +7,7 @@
 
 pub mod activity;
 mod arguments;
+mod backend;
 mod connect;
 mod conninfo;
 mod dump;

@@ -6,8 +6,6 @@
 //!
 //! Neither the dump nor what it prints can pretend to be this program: what is asked here is answered with random words.
 
-mod backend;
-
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::sync::atomic::AtomicBool;
@@ -21,18 +19,19 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::backend::Backend;
 use super::keepalives::with_keepalives;
 use super::messages::Messages;
 use super::psql::{Running, Transactions};
 use super::{PostgresError, PostgresSettings, Session, Tools};
 use crate::random::random_hex;
-use backend::Backend;
 
 /// The first answers take milliseconds; on a server that is drowning they may take longer.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 /// How long psql's last words are waited for, and its end after SIGKILL.
 const END_DEADLINE: Duration = Duration::from_secs(2);
-const EVERY: Duration = Duration::from_millis(100);
+/// How often the outcome of a COMMIT is asked for.
+const EVERY: Duration = Duration::from_secs(1);
 /// Longer than any answer: a random word, and times, numbers and versions.
 const LONGEST_ANSWER: usize = 256;
 /// How long the outcome of a COMMIT is asked for, should the server be away.
@@ -55,7 +54,8 @@ pub struct RestoreSession {
     /// What every answer to this program begins with.
     word: String,
     is_restricted: bool,
-    backend: Backend,
+    /// The server's session, once it is known.
+    backend: Option<Backend>,
     /// The transaction's id; `None` without one.
     transaction: Option<String>,
 }
@@ -104,7 +104,6 @@ impl RestoreSession {
         let applied = Arc::new(Mutex::new(Applied::default()));
         tokio::spawn(listen(stdout, word.clone(), sender, Arc::clone(&applied)));
         let messages = Some(tokio::spawn(Messages::gather(stderr, "psql", Arc::new(AtomicBool::new(true)))));
-        let backend = Backend { pid: 0, started: String::new() };
         let mut session = Self {
             child,
             group,
@@ -115,7 +114,7 @@ impl RestoreSession {
             messages,
             word,
             is_restricted: false,
-            backend,
+            backend: None,
             transaction: None,
         };
         match timeout(OPEN_DEADLINE, session.begin()).await {
@@ -132,22 +131,16 @@ impl RestoreSession {
             Transactions::Each => "''",
         };
         self.send(format!(
-            "SET ROLE NONE;\nSELECT pg_catalog.concat('{}', ' ', a.pid, '|', a.backend_start, '|', {asked}) \
+            "SET ROLE NONE;\nSELECT pg_catalog.concat('{} ', {asked}, '|', {}) \
              FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a;\nRESET ROLE;\n",
-            self.word
+            self.word,
+            Backend::COLUMNS
         ))
         .await;
         let answer = self.answer().await?;
-        let mut fields = answer.splitn(3, '|').map(str::to_owned);
-        let pid = fields.next().and_then(|pid| pid.parse().ok());
-        let started = fields.next().filter(|time| !time.is_empty());
-        let (Some(pid), Some(started)) = (pid, started) else {
-            return Err(PostgresError::SessionLost {
-                reason: "the server does not say which session this is".to_owned(),
-            });
-        };
-        self.backend = Backend { pid, started };
-        self.transaction = fields.next().filter(|id| !id.is_empty());
+        let (transaction, backend) = answer.split_once('|').ok_or_else(Backend::unknown)?;
+        self.backend = Some(Backend::parse(backend).ok_or_else(Backend::unknown)?);
+        self.transaction = Some(transaction.to_owned()).filter(|id| !id.is_empty());
         self.is_restricted = version.parse().is_ok_and(knows_restrict);
         if self.is_restricted {
             // Anyone can read the dump's own key in the dump. This one is random.
@@ -169,7 +162,7 @@ impl RestoreSession {
             Transactions::Each => "pg_catalog.now() OPERATOR(pg_catalog.<) pg_catalog.statement_timestamp()",
         };
         self.send(format!("{unrestrict}SELECT pg_catalog.concat('{} ', {asked});\n", self.word)).await;
-        let backend = self.backend.clone();
+        let backend = self.backend.clone().ok_or_else(Backend::unknown)?;
         let answer = tokio::select! {
             answer = self.answer() => answer?,
             error = backend.is_left_waiting(control) => return Err(error),
@@ -230,12 +223,15 @@ impl RestoreSession {
         }
     }
 
-    /// Ends the server's session and waits until it is gone, with all that it did.
+    /// Terminates the server's session and waits until it is gone, with all that it did.
     ///
     /// # Errors
     /// Where that cannot be seen.
     pub async fn end_backend(&self, control: &mut Session) -> Result<(), PostgresError> {
-        self.backend.end(control).await
+        match &self.backend {
+            Some(backend) => backend.end(control).await,
+            None => Ok(()),
+        }
     }
 
     /// What psql said to its end, as the cause of a failure; asked again, nothing.
@@ -340,7 +336,7 @@ async fn outcome(tools: &Tools, settings: &PostgresSettings, transaction: &str) 
             }
             Err(error) => tracing::debug!(%error, "the outcome of COMMIT cannot be asked yet"),
         }
-        sleep(EVERY * 10).await;
+        sleep(EVERY).await;
     }
     Outcome::Unknown
 }

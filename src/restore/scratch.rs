@@ -245,19 +245,19 @@ impl Scratch {
 
     /// Opens another session to the same database, in place of one that is lost or stuck.
     pub(super) async fn reconnect(&mut self) -> Result<(), ScratchError> {
-        let before = self.server.standing().clone();
-        let mut fresh = self.another().await?;
-        let ended = fresh.end_on_server(&before).await;
-        ended.map_err(ScratchError::of("end the session that was cut off", "look at the server's log"))?;
-        self.server = fresh;
+        self.server = Maintenance::replacing(&self.server, &self.tools, &self.maintenance_settings()).await?;
         self.take_lock().await
     }
 
     /// Another session to the database that the first one is in.
     pub(super) async fn another(&self) -> Result<Maintenance, PostgresError> {
+        Maintenance::connect(&self.tools, &self.maintenance_settings()).await
+    }
+
+    fn maintenance_settings(&self) -> PostgresSettings {
         let mut settings = self.settings.clone();
         settings.conninfo.set("dbname", self.server.standing().database.clone());
-        Maintenance::connect(&self.tools, &settings).await
+        settings
     }
 
     fn may_create(&self) -> Result<(), ScratchError> {
