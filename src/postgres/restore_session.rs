@@ -6,6 +6,8 @@
 //!
 //! Neither the dump nor what it prints can pretend to be this program: what is asked here is answered with random words.
 
+mod outcome;
+
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::sync::atomic::AtomicBool;
@@ -17,25 +19,24 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
+
+pub use outcome::Outcome;
+use outcome::{outcome, wait_for_outcome};
 
 use super::backend::Backend;
 use super::keepalives::with_keepalives;
 use super::messages::Messages;
 use super::psql::{Running, Transactions};
-use super::{PostgresError, PostgresSettings, Session, Tools};
+use super::{NameLock, PostgresError, PostgresSettings, Session, Tools};
 use crate::random::random_hex;
 
 /// The first answers take milliseconds; on a server that is drowning they may take longer.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 /// How long psql's last words are waited for, and its end after SIGKILL.
 const END_DEADLINE: Duration = Duration::from_secs(2);
-/// How often the outcome of a COMMIT is asked for.
-const EVERY: Duration = Duration::from_secs(1);
 /// Longer than any answer: a random word, and times, numbers and versions.
 const LONGEST_ANSWER: usize = 256;
-/// How long the outcome of a COMMIT is asked for, should the server be away.
-const OUTCOME_DEADLINE: Duration = Duration::from_mins(2);
 
 /// The first minor version of each major that knows `\restrict` (the releases of August 2025, CVE-2025-8714).
 const RESTRICTS: [(u32, u32); 5] = [(13, 22), (14, 19), (15, 14), (16, 10), (17, 6)];
@@ -69,15 +70,13 @@ pub struct Applied {
     last_tag: String,
 }
 
-/// Whether a COMMIT took effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It did.
-    Committed,
-    /// It did not; nothing of it is there.
-    RolledBack,
+/// Why a COMMIT failed: psql's message.
+#[derive(Debug)]
+pub enum NotCommitted {
+    /// Nothing of the transaction is there.
+    RolledBack(PostgresError),
     /// The server could not be asked.
-    Unknown,
+    Unknown(PostgresError),
 }
 
 impl RestoreSession {
@@ -183,11 +182,20 @@ impl RestoreSession {
         Ok(self.applied.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
-    /// Ends the transaction with COMMIT. Where the answer is lost, a session of its own asks what became of it.
+    /// Takes a lock until the end of the transaction. Returns `false` if another session has it.
     ///
     /// # Errors
-    /// What psql said, beside what became of the transaction.
-    pub async fn commit(mut self, tools: &Tools, settings: &PostgresSettings) -> Result<(), (Outcome, PostgresError)> {
+    /// [`PostgresError::SessionLost`].
+    pub async fn try_lock(&mut self, lock: NameLock) -> Result<bool, PostgresError> {
+        self.send(format!("SELECT pg_catalog.concat('{} ', {});\n", self.word, lock.take_in_transaction())).await;
+        Ok(self.answer().await? == "t")
+    }
+
+    /// Ends the transaction with COMMIT. If the answer is lost, another session queries the outcome.
+    ///
+    /// # Errors
+    /// [`NotCommitted`].
+    pub async fn commit(mut self, tools: &Tools, settings: &PostgresSettings) -> Result<(), NotCommitted> {
         let Some(transaction) = self.transaction.clone() else {
             self.kill().await;
             return Ok(());
@@ -203,14 +211,15 @@ impl RestoreSession {
             Ok(_) if !is_rolled_back => Ok(()),
             Ok(_) => {
                 let reason = "the server answered ROLLBACK".to_owned();
-                Err((Outcome::RolledBack, PostgresError::SessionLost { reason }))
+                Err(NotCommitted::RolledBack(PostgresError::SessionLost { reason }))
             }
-            Err(error) => match outcome(tools, settings, &transaction).await {
-                Outcome::Committed => {
+            Err(error) => match wait_for_outcome(tools, settings, &transaction).await {
+                Some(Outcome::Committed) => {
                     tracing::warn!(%error, "the answer to COMMIT was lost, but the server says that it took effect");
                     Ok(())
                 }
-                other => Err((other, error)),
+                Some(Outcome::RolledBack) => Err(NotCommitted::RolledBack(error)),
+                None => Err(NotCommitted::Unknown(error)),
             },
         }
     }
@@ -223,15 +232,17 @@ impl RestoreSession {
         }
     }
 
-    /// Terminates the server's session and waits until it is gone, with all that it did.
+    /// Terminates the server's session, waits until it is gone, and queries the outcome of its transaction.
     ///
     /// # Errors
-    /// Where that cannot be seen.
-    pub async fn end_backend(&self, control: &mut Session) -> Result<(), PostgresError> {
-        match &self.backend {
-            Some(backend) => backend.end(control).await,
-            None => Ok(()),
-        }
+    /// If that cannot be found out: the transaction rolls back when its session ends.
+    pub async fn end_on_server(&self, control: &mut Session) -> Result<Outcome, PostgresError> {
+        let (Some(backend), Some(transaction)) = (&self.backend, &self.transaction) else {
+            return Ok(Outcome::RolledBack);
+        };
+        backend.end(control).await?;
+        // Its session has ended, so it is not in progress.
+        Ok(outcome(control, transaction).await?.unwrap_or(Outcome::RolledBack))
     }
 
     /// What psql said to its end, as the cause of a failure; asked again, nothing.
@@ -317,28 +328,6 @@ impl Applied {
             line.clone_into(&mut self.last_tag);
         }
     }
-}
-
-/// Asks the server whether a transaction was committed, after the answer to its COMMIT was lost.
-async fn outcome(tools: &Tools, settings: &PostgresSettings, transaction: &str) -> Outcome {
-    let began = Instant::now();
-    let question = format!("SELECT pg_catalog.pg_xact_status('{transaction}')");
-    while began.elapsed() < OUTCOME_DEADLINE {
-        match Session::connect(tools, settings).await {
-            Ok(mut session) => {
-                let answer = session.query(&question).await.ok().and_then(|lines| lines.into_iter().next());
-                session.close().await;
-                match answer.as_deref() {
-                    Some("committed") => return Outcome::Committed,
-                    Some("aborted") => return Outcome::RolledBack,
-                    _ => {}
-                }
-            }
-            Err(error) => tracing::debug!(%error, "the outcome of COMMIT cannot be asked yet"),
-        }
-        sleep(EVERY).await;
-    }
-    Outcome::Unknown
 }
 
 /// Whether a psql of this `VERSION_NUM` knows `\restrict`.

@@ -7,6 +7,7 @@
 //!
 //! It uses `archive`, `postgres`, `storage` and `sql`, and only `commands` uses it.
 
+mod busy;
 mod choose;
 pub mod database;
 mod ending;
@@ -30,6 +31,7 @@ pub mod scratch;
 mod scratch_error;
 mod statement;
 
+pub use busy::Busy;
 pub use choose::{Chosen, Evidence, Wanted, choose, parse_time};
 pub use error::RestoreError;
 pub use file::{Output, OutputForm, restore as into_file};

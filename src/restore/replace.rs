@@ -206,6 +206,8 @@ impl Swap<'_> {
 async fn rename_all(server: &mut Maintenance, swap: &Swap<'_>) -> Result<Vec<String>, StatementError> {
     server.run("BEGIN").await?;
     server.run(&format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")).await?;
+    // Whatever role and database set: what is reported as restored survives a crash of the server.
+    server.run("SET LOCAL synchronous_commit = on").await?;
     for statement in swap.statements() {
         server.run(&statement).await?;
     }

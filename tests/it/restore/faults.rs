@@ -11,12 +11,12 @@ use crate::support::servers::{own_postgres, postgres, s3};
 use crate::support::tcp_proxy::TcpProxy;
 
 /// A dump in the middle of which the server waits as long as a test wants.
-const SLOW: &str =
+pub const SLOW: &str =
     "CREATE TABLE public.t (a int);\nCOPY public.t (a) FROM stdin;\n1\n\\.\nSELECT pg_catalog.pg_sleep(600);\n";
 
 /// Waits until the restore's own session runs this.
 #[track_caller]
-fn wait_for_query(target: &Database, word: &str, running: &Running) {
+pub fn wait_for_query(target: &Database, word: &str, running: &Running) {
     let question = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND state = 'active' AND query LIKE '%{word}%'",
         target.name

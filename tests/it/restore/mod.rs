@@ -6,6 +6,9 @@ mod faults;
 mod hostile;
 mod left_out;
 mod new_database;
+mod outcomes;
+mod restarts;
+mod together;
 
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::database::Database;
