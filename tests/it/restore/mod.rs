@@ -7,6 +7,7 @@ mod hostile;
 mod left_out;
 mod new_database;
 mod outcomes;
+mod replace;
 mod restarts;
 mod together;
 
