@@ -189,7 +189,9 @@ impl RestoreError {
             | Self::Archived { .. }
             | Self::BeingUnarchived { .. }
             | Self::Output { .. }
-            | Self::Disk(_) => ExitCode::RestoreFailed,
+            | Self::Disk(_)
+            // The connection had been there.
+            | Self::Postgres(PostgresError::SessionLost { .. } | PostgresError::Answer(_)) => ExitCode::RestoreFailed,
             Self::Scratch(error) => error.exit_code(),
             Self::Roles(error) => error.exit_code(),
             Self::Storage(error) => error.exit_code(),

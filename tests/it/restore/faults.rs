@@ -91,11 +91,14 @@ fn a_killed_restore_leaves_the_target_as_it_was() {
     running.signal("KILL");
     let outcome = running.wait();
     // The killed process cannot end its session. The server notices only when the statement ends.
-    let end =
-        format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{}'", target.name);
-    postgres().psql("postgres", &end).expect("ended");
+    let next = restore_program(&bucket_with(&dump_with("CREATE TABLE public.t (a int);\n")), &target);
+    let refused = next.run();
+    refused.assert_code(FAILED);
+    let end = refused.stderr.split_once("if it was killed, end its session with ").expect("what to do").1;
+    postgres().psql("postgres", end.lines().next().expect("a statement")).expect("ended");
     eventually(|| sessions(&target) == "0", || outcome.stderr.clone());
     assert_untouched(&target, &outcome);
+    next.run().assert_code(0);
 }
 
 /// A trigger that fires at COMMIT alone, and takes its time.
