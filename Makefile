@@ -54,7 +54,7 @@ test: cargo ## Run all tests, on servers that they start themselves
 # Above what a run of all tests takes; a given seed repeats the instants of another run.
 KILL_ROUNDS ?= 200
 
-test-kill: cargo ## Kill 200 streamed and 200 spooled backups (KILL_ROUNDS, KILL_SEED): target/kill-table.md
+test-kill: cargo ## Kill 200 streamed and 200 spooled backups and 100 restores (KILL_ROUNDS, KILL_SEED): target/kill-table.md
 	@scripts/install postgres s3
 	KILL_ROUNDS=$(KILL_ROUNDS) cargo test $(CARGO_FLAGS) --test it -- kill:: --nocapture
 

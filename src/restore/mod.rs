@@ -7,6 +7,7 @@
 //!
 //! It uses `archive`, `postgres`, `storage` and `sql`, and only `commands` uses it.
 
+mod busy;
 mod check_sql;
 mod choose;
 pub mod database;
@@ -33,6 +34,7 @@ pub mod scratch;
 mod scratch_error;
 mod statement;
 
+pub use busy::Busy;
 pub use check_sql::{CheckSql, CheckSqlError};
 pub use choose::{Chosen, Evidence, Wanted, choose, parse_time};
 pub use drill::{Allowed, Drill, DrillReport, DrillVerdict};

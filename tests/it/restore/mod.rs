@@ -7,6 +7,10 @@ mod field_cases;
 mod hostile;
 mod left_out;
 mod new_database;
+mod outcomes;
+mod replace;
+mod restarts;
+mod together;
 mod versions;
 
 use crate::support::program::{Outcome, Program};

@@ -1,6 +1,7 @@
 //! `--create-db`: a database of that name is complete, or not there.
 
 use super::{FAILED, assert_same, backed_up, bucket_with, dump_with, empty, restore_program};
+use crate::restore::faults::SLOW;
 use crate::restore_commands::{MANY, archive, small_server};
 use crate::support::client::eventually;
 use crate::support::program::Program;
@@ -8,9 +9,6 @@ use crate::support::servers::database::unique_name;
 use crate::support::servers::restarted::{Restarted, Shutdown};
 use crate::support::servers::{Postgres, own_postgres, postgres, s3};
 use crate::support::setup::{backup_program, only_backup, plain, repository_file, restored_into, s3_program};
-
-const SLOW: &str =
-    "CREATE TABLE public.t (a int);\nCOPY public.t (a) FROM stdin;\n1\n\\.\nSELECT pg_catalog.pg_sleep(600);\n";
 
 /// `restore --create-db` on a server.
 fn create(bucket: &str, server: &Postgres, name: &str) -> Program {
