@@ -63,7 +63,7 @@ async fn show(
 ) -> Result<Option<()>, Error> {
     let found = match name {
         Some(name) => listing.find(name).await,
-        None => listing.latest(None).await,
+        None => listing.latest(None).await.found,
     };
     let Some((backup, manifest)) = found else { return Ok(None) };
     let shown = match (args.json, &manifest) {
