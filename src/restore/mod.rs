@@ -11,6 +11,7 @@ mod choose;
 pub mod database;
 mod ending;
 mod error;
+mod exclusion;
 mod file;
 mod filling;
 pub mod filter;
@@ -29,6 +30,7 @@ pub mod rules;
 pub mod scratch;
 mod scratch_error;
 mod statement;
+mod subject;
 
 pub use choose::{Chosen, Evidence, Wanted, choose, parse_time};
 pub use error::RestoreError;

@@ -49,6 +49,10 @@ pub struct LeaveOut {
     pub comments: bool,
     /// `--exclude-table-data`: globs.
     pub table_data: Vec<Glob>,
+    /// `--exclude-table`: globs.
+    pub tables: Vec<Glob>,
+    /// `--exclude-schema`: globs.
+    pub schemas: Vec<Glob>,
 }
 
 /// A valid name for a new database.

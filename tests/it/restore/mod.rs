@@ -2,6 +2,7 @@
 
 mod damage;
 mod database;
+mod excluded;
 mod faults;
 mod hostile;
 mod left_out;
