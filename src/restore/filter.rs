@@ -18,6 +18,7 @@ use super::left_out::LeftOut;
 use super::rules::{Rules, Verdict};
 use super::statement::{Head, is_transaction_statement};
 use super::subject::{Name, Subject};
+use super::timescaledb;
 use reading::Reading;
 
 mod reading;
@@ -53,6 +54,7 @@ struct Passage<W> {
     /// The table that the entry's comment names. Its rows may go to another one: `--load-via-partition-root`.
     data_of: Option<Name>,
     reading: Reading,
+    has_timescaledb: bool,
     failure: Option<FilterError>,
 }
 
@@ -81,6 +83,7 @@ impl<W: Write> Filter<W> {
             head: None,
             data_of: None,
             reading: Reading::default(),
+            has_timescaledb: false,
             failure: None,
         };
         Self { lexer: Lexer::default(), passage }
@@ -103,6 +106,9 @@ impl<W: Write> Filter<W> {
     pub fn finish(&mut self) -> Result<(), FilterError> {
         let passage = &mut self.passage;
         passage.release();
+        if passage.has_timescaledb {
+            passage.write(timescaledb::AFTER.as_bytes());
+        }
         passage.left_out.unmatched = passage.exclusion.unmatched().collect();
         match passage.failure.take() {
             Some(failure) => Err(failure),
@@ -227,6 +233,10 @@ impl<W: Write> Passage<W> {
         } else {
             self.send(statement);
             self.write(b"\n");
+        }
+        if !self.has_timescaledb && timescaledb::is_created_by(statement, &head) {
+            self.has_timescaledb = true;
+            self.write(timescaledb::BEFORE.as_bytes());
         }
         Ok(())
     }

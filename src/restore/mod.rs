@@ -31,6 +31,7 @@ pub mod scratch;
 mod scratch_error;
 mod statement;
 mod subject;
+mod timescaledb;
 
 pub use choose::{Chosen, Evidence, Wanted, choose, parse_time};
 pub use error::RestoreError;
