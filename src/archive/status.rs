@@ -65,6 +65,20 @@ impl BackupStatus {
         }
     }
 
+    /// Why a backup of this size and status is not the latest.
+    #[must_use]
+    pub fn why_not_latest(self, bytes: u64) -> String {
+        match self {
+            Self::Empty => format!(
+                "it has no manifest and {bytes} bytes; the smallest possible dump has more than {SMALLEST_DUMP}: pg_dump failed"
+            ),
+            Self::SizeMismatch => format!("it has {bytes} bytes, and its manifest says otherwise"),
+            Self::Partial => "it is partial: arguments of pg_dump left something out".to_owned(),
+            Self::Future => "its name is in the future: it is unknown when it was made".to_owned(),
+            Self::Valid | Self::Unverified | Self::Uploading => self.words().to_owned(),
+        }
+    }
+
     /// Its words in a table: capitals if it needs attention.
     #[must_use]
     pub fn words(self) -> &'static str {

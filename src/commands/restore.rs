@@ -185,6 +185,10 @@ fn target(args: &RestoreArgs, config: &RestoreConfig, problems: &mut Problems) -
     Target::Output(Output { path: None, form })
 }
 
+fn globs(patterns: &[String]) -> Vec<Glob> {
+    patterns.iter().map(|pattern| Glob::new(pattern)).collect()
+}
+
 fn options(args: &RestoreArgs, create_db: Option<DatabaseName>) -> RestoreOptions {
     let into: &IntoDatabase = &args.into;
     RestoreOptions {
@@ -197,7 +201,9 @@ fn options(args: &RestoreArgs, create_db: Option<DatabaseName>) -> RestoreOption
             tablespaces: into.no_tablespaces,
             comments: into.no_comments,
             subscriptions: false,
-            table_data: into.exclude_table_data.iter().map(|pattern| Glob::new(pattern)).collect(),
+            table_data: globs(&into.exclude_table_data),
+            tables: globs(&into.exclude_table),
+            schemas: globs(&into.exclude_schema),
         },
         create_roles: into.create_roles,
         globals: into.globals,

@@ -98,7 +98,7 @@ pub enum RestoreError {
         /// psql's message.
         reason: String,
         /// What to do.
-        hint: &'static str,
+        hint: String,
     },
     /// The server counted other rows than the dump has.
     #[error("restore {file_name}: the server took {taken} rows of {sent} of {table}: nothing of it is in the target")]

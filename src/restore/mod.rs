@@ -15,6 +15,7 @@ mod drill;
 mod drill_error;
 mod ending;
 mod error;
+mod exclusion;
 mod file;
 mod filling;
 pub mod filter;
@@ -33,6 +34,8 @@ pub mod rules;
 pub mod scratch;
 mod scratch_error;
 mod statement;
+mod subject;
+mod timescaledb;
 
 pub use busy::Busy;
 pub use check_sql::{CheckSql, CheckSqlError};

@@ -2,6 +2,7 @@
 
 mod damage;
 mod database;
+mod excluded;
 mod faults;
 mod field_cases;
 mod hostile;
@@ -10,6 +11,7 @@ mod new_database;
 mod outcomes;
 mod replace;
 mod restarts;
+mod timescaledb;
 mod together;
 mod versions;
 
