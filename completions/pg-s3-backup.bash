@@ -489,7 +489,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__daemon)
-            opts="-h --allow-pooler --pg-dump-path --allow-mixed --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --compression-level --threads --part-size --upload-concurrency --spool-dir --catch-up --run-on-start --interval --timezone --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --listen --metrics-file --log-level --log-format --help"
+            opts="-h --allow-pooler --pg-dump-path --allow-mixed --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --compression-level --threads --part-size --upload-concurrency --spool-dir --catch-up --run-on-start --interval --timezone --check-sql --allow-same-server --allow-shared-server --restore-to --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --listen --metrics-file --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -569,6 +569,28 @@ _pg__s3__backup() {
                     return 0
                     ;;
                 --timezone)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --check-sql)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --restore-to)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace

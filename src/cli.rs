@@ -101,6 +101,9 @@ pub struct DaemonArgs {
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
     #[arg(last = true, value_name = "ARGS", help_heading = Group::Source.heading(), long_help = accepted_arguments())]
     pub pg_dump_args: Vec<String>,
+    /// Flags of the drill.
+    #[command(flatten)]
+    pub drill: DrillArgs,
 }
 
 /// Flags of `list` that are not settings.

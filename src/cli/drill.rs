@@ -6,8 +6,8 @@ use clap::ValueHint;
 
 use crate::config::table::Group;
 
-/// Flags of `check --restore-to`.
-#[derive(Debug, clap::Args)]
+/// Flags of the drill of `check` and `daemon`.
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = Group::Checks.heading())]
 pub struct DrillArgs {
     /// Run the queries of this file in the restored database; each must return one true

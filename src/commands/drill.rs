@@ -1,16 +1,15 @@
-//! The drill of `check --restore-to`: restores the latest backup, and adds its result to the other checks.
+//! The drill of the latest backup, which `check --restore-to` and `daemon` run.
 
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
+use chrono::Utc;
 
 use crate::archive::ReadProgress;
 use crate::archive::drill::DrillRecord;
-use crate::check::{CheckResults, Status};
 use crate::cli::DrillArgs;
+use crate::config::Problems;
 use crate::config::table::DRILL_CONNECTION_STRING;
-use crate::config::{CheckConfig, Problems};
 use crate::error::Error;
 use crate::error_chain::Chain;
 use crate::exit_code::ExitCode;
@@ -22,16 +21,11 @@ use crate::restore::{
     Wanted,
 };
 use crate::storage::{Destination, S3Settings};
-use crate::telemetry::{Display, ProgressStyleChoice};
-
-use super::Context;
-
-const DRILL_FAILED: &str = "keep the earlier backups, make a new one, and find out why this one fails";
-const NOT_WRITTEN: &str =
-    "allow s3:PutObject for the backup's key with .drill.json appended; without it, `list` does not show the drill";
+use crate::telemetry::metrics::DrillSample;
+use crate::telemetry::{Display, LogWriter, ProgressStyleChoice};
 
 /// A drill of the latest backup.
-pub(super) struct DrillOfLatest {
+pub(super) struct DrillJob {
     /// With the outage budget of a backup, because a drill may read for hours.
     s3: S3Settings,
     target: PostgresSettings,
@@ -39,24 +33,15 @@ pub(super) struct DrillOfLatest {
     allowed: Allowed,
 }
 
-/// The drill in `check --json`.
-#[derive(Serialize)]
-pub(super) struct DrillAnswer {
-    /// `ok`, `fail` or `not_proven`.
-    result: &'static str,
-    /// The sidecar of the backup.
-    record: Option<DrillRecord>,
-}
-
-impl DrillOfLatest {
+impl DrillJob {
     /// The drill that settings and flags ask for; `None` if they name no server.
     ///
     /// # Errors
     /// Every problem of the flags.
-    pub fn of(args: &DrillArgs, config: &CheckConfig) -> Result<Option<Self>, Problems> {
+    pub fn of(args: &DrillArgs, s3: &S3Settings, target: Option<PostgresSettings>) -> Result<Option<Self>, Problems> {
         let mut problems = Problems::default();
         let variable = DRILL_CONNECTION_STRING.variable;
-        if let Some(flag) = args.given().filter(|_| config.drill.is_none()) {
+        if let Some(flag) = args.given().filter(|_| target.is_none()) {
             let text = format!("{variable} is not set: {flag} belongs to a drill: set it, or give --restore-to");
             problems.push(ExitCode::MissingSetting, text);
         }
@@ -76,46 +61,28 @@ impl DrillOfLatest {
             return Err(problems);
         }
         let allowed = Allowed { same_server: args.allow_same_server, shared_server: args.allow_shared_server };
-        let (s3, target) = (config.s3.clone(), config.drill.clone());
-        Ok(target.map(|target| Self { s3, target, check_sql, allowed }))
+        Ok(target.map(|target| Self { s3: s3.clone(), target, check_sql, allowed }))
     }
 
-    /// Runs it, and adds its result to `results`.
+    /// Runs it.
     ///
     /// # Errors
     /// A signal.
     pub async fn run(
         &self,
-        context: &Context<'_>,
+        writer: &LogWriter,
+        choice: ProgressStyleChoice,
         interrupts: &Interrupts,
-        results: &mut CheckResults<'_>,
-    ) -> Result<DrillAnswer, Error> {
-        let DrillReport { verdict, record, not_written } = self.drill(context, interrupts).await?;
-        let (result, status, detail, hint) = match (verdict, &record) {
-            (DrillVerdict::Ok, record) => {
-                let detail = record.as_ref().map(summary).unwrap_or_default();
-                let status = if not_written.is_some() { Status::Warn } else { Status::Ok };
-                ("ok", status, detail, not_written.as_ref().map(|_| NOT_WRITTEN))
-            }
-            (DrillVerdict::Fail(reason), _) => ("fail", Status::Fail, reason, Some(DRILL_FAILED)),
-            (DrillVerdict::NotProven(reason), _) => ("not_proven", Status::Fail, format!("not proven: {reason}"), None),
-        };
-        let not_written = not_written.map(|why| format!("; its record was not written: {why}"));
-        results.drilled(status, detail + &not_written.unwrap_or_default(), hint);
-        Ok(DrillAnswer { result, record })
-    }
-
-    async fn drill(&self, context: &Context<'_>, interrupts: &Interrupts) -> Result<DrillReport, Error> {
+    ) -> Result<DrillReport, Error> {
         let choosing = async { Ok::<_, Error>(self.choose().await) };
         let (destination, chosen) = match interrupts.until_signal(choosing).await? {
             Ok(chosen) => chosen,
-            Err(verdict) => return Ok(DrillReport { verdict, record: None, not_written: None }),
+            Err(verdict) => return Ok(DrillReport { file_name: None, verdict, record: None, not_written: None }),
         };
         let display = Mutex::new(None);
         let show = |progress: Arc<ReadProgress>| {
             let bytes = progress.bytes();
-            let read = move || progress.read();
-            let started = Display::of_reading(context.writer, ProgressStyleChoice::Auto, read, bytes);
+            let started = Display::of_reading(writer, choice, move || progress.read(), bytes);
             *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
         };
         let (destination, chosen, options) = (&destination, &chosen, &RestoreOptions::default());
@@ -138,8 +105,14 @@ impl DrillOfLatest {
     }
 }
 
+/// A drill that has just ended, for the metrics.
+pub(super) fn sample(report: &DrillReport) -> DrillSample {
+    let duration = report.record.as_ref().map(|record| record.duration);
+    DrillSample { ended: Utc::now(), result: report.verdict.word(), duration }
+}
+
 /// One line about a successful drill.
-fn summary(record: &DrillRecord) -> String {
+pub(super) fn summary(record: &DrillRecord) -> String {
     let DrillRecord { file_name, rows, tables, duration, server_version, check_sql, left_out, unchecked, .. } = record;
     let (rows, tables) = (rows.unwrap_or_default(), tables.unwrap_or_default());
     let mut parts = vec![format!(

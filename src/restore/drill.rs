@@ -72,9 +72,23 @@ pub enum DrillVerdict {
     NotProven(String),
 }
 
+impl DrillVerdict {
+    /// Its word in JSON and metrics.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Fail(_) => "fail",
+            Self::NotProven(_) => "not_proven",
+        }
+    }
+}
+
 /// The result of a drill.
 #[derive(Clone, Debug)]
 pub struct DrillReport {
+    /// The backup; `None` if none was found.
+    pub file_name: Option<String>,
     /// The verdict on the backup.
     pub verdict: DrillVerdict,
     /// The sidecar; `None` if the drill could not be run.
@@ -117,19 +131,20 @@ impl Drill<'_> {
             restored: None,
             queries: 0,
         };
+        let file_name = Some(self.request.chosen.backup.file_name.clone());
         let (verdict, failed) = match self.attempt(&mut findings).await {
             Ok(()) => (DrillVerdict::Ok, None),
             Err(DrillError::Failed { check, reason }) => (DrillVerdict::Fail(reason), Some(check)),
             Err(DrillError::NotProven(reason)) => {
                 let verdict = DrillVerdict::NotProven(reason);
-                return Ok(DrillReport { verdict, record: None, not_written: None });
+                return Ok(DrillReport { file_name, verdict, record: None, not_written: None });
             }
             Err(DrillError::Interrupted(interrupt)) => return Err(interrupt),
         };
         let record = self.record(&findings, failed);
         let writing = async { Ok::<_, Interrupt>(self.write(&record).await) };
         let written = self.request.interrupts.until_signal(writing).await?;
-        Ok(DrillReport { verdict, record: Some(record), not_written: written.err() })
+        Ok(DrillReport { file_name, verdict, record: Some(record), not_written: written.err() })
     }
 
     async fn attempt(&self, findings: &mut Findings) -> Result<(), DrillError> {

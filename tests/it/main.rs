@@ -16,6 +16,7 @@ mod connections_refused;
 mod connections_tls;
 mod control_characters;
 mod daemon;
+mod daemon_drill;
 mod daemon_outages;
 mod daemon_start;
 mod delete;
