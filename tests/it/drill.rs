@@ -19,7 +19,7 @@ const SLOW: &str =
     "CREATE TABLE public.t (a int);\nCOPY public.t (a) FROM stdin;\n1\n\\.\nSELECT pg_catalog.pg_sleep(600);\n";
 
 /// A drill of the latest backup of a bucket on a server.
-fn drill(bucket: &str, server: &Postgres) -> Program {
+pub fn drill(bucket: &str, server: &Postgres) -> Program {
     s3_program(bucket).env("DRILL_CONNECTION_STRING", server.uri("postgres")).args([
         "check",
         "--bucket-only",
@@ -45,7 +45,7 @@ fn backed_up() -> (Database, String) {
 
 /// The result in `--json`, and the line of the check.
 #[track_caller]
-fn answer(outcome: &Outcome) -> (String, Value) {
+pub fn answer(outcome: &Outcome) -> (String, Value) {
     outcome.assert_no_children_left();
     let report: Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
     let checks = report["checks"].as_array().expect("checks");
@@ -54,7 +54,7 @@ fn answer(outcome: &Outcome) -> (String, Value) {
     (result, check.expect("a line").clone())
 }
 
-fn record(bucket: &str) -> Option<Value> {
+pub fn record(bucket: &str) -> Option<Value> {
     let key = s3().keys(bucket, "").into_iter().find(|key| key.ends_with(".drill.json"))?;
     Some(serde_json::from_slice(&s3().get(bucket, &key).expect("the record")).expect("JSON"))
 }
@@ -67,7 +67,7 @@ pub fn assert_nothing_left(server: &Postgres, outcome: &Outcome) {
 
 /// The drill could not be run, for this reason, and nothing is written.
 #[track_caller]
-fn assert_not_proven(bucket: &str, outcome: &Outcome, reason: &str) {
+pub fn assert_not_proven(bucket: &str, outcome: &Outcome, reason: &str) {
     outcome.assert_code(CHECK_FAILED);
     let (result, line) = answer(outcome);
     let detail = line["detail"].as_str().expect("a detail");

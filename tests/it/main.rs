@@ -23,6 +23,7 @@ mod delete;
 mod dialects;
 mod documents;
 mod drill;
+mod drill_servers;
 mod dump_faults;
 mod examples;
 mod fault_matrix;
