@@ -111,7 +111,9 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l time
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-age -d 'Fail if the latest backup is older, such as `26h` or `8d`' -r -f -a "none\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-size -d 'Fail if the latest backup is smaller, such as `100MiB`' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-shrink -d 'Fail if the latest backup shrank by more than this' -r -f -a "none\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l backup -d 'Drill this backup instead of the latest: its name, its key or its s3:// URL' -r -f -a "latest\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l check-sql -d 'Run the queries of this file in the restored database; each must return one true' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l search-path -d 'Set this search_path during the drill, for functions that need one, as with `restore`' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l restore-to -d 'The server of the restore drill [env: DRILL_CONNECTION_STRING]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
@@ -159,6 +161,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l int
 @yearly\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l timezone -d 'IANA time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l check-sql -d 'Run the queries of this file in the restored database; each must return one true' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l search-path -d 'Set this search_path during the drill, for functions that need one, as with `restore`' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l restore-to -d 'The server of the restore drill [env: DRILL_CONNECTION_STRING]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f

@@ -133,7 +133,7 @@ struct Opened {
 async fn open(context: &Context<'_>, args: &CheckArgs) -> Result<Opened, Error> {
     let scope = if args.bucket_only { Scope::Bucket } else { Scope::Everything };
     let config = config::check(context.flags, context.environment, scope).map_err(Error::Settings)?;
-    let drill = check_drill::wanted(context, &args.drill, &config).map_err(Error::Settings)?;
+    let drill = check_drill::wanted(context, args, &config).map_err(Error::Settings)?;
     let CheckConfig { s3, postgres, spool_dir, listen, schedule, effective, .. } = config;
     let s3 = impatient(&s3);
     let destination = Destination::open(&s3).await?.with_first_contact();

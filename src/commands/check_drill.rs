@@ -4,10 +4,11 @@ use serde::Serialize;
 
 use crate::archive::drill::DrillRecord;
 use crate::check::{CheckResults, Status};
-use crate::cli::DrillArgs;
+use crate::cli::CheckArgs;
 use crate::config::table::DRILL_CONNECTION_STRING;
 use crate::config::{self, CheckConfig, Problems};
 use crate::error::Error;
+use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupts;
 use crate::restore::{DrillReport, DrillVerdict};
 use crate::telemetry::ProgressStyleChoice;
@@ -36,12 +37,21 @@ pub(super) struct DrillAnswer {
 /// Every problem of the flags.
 pub(super) fn wanted(
     context: &Context<'_>,
-    args: &DrillArgs,
+    args: &CheckArgs,
     config: &CheckConfig,
 ) -> Result<Option<DrillJob>, Problems> {
-    let job = DrillJob::of(args, &config.s3, config.drill.target.clone())?;
-    let flag = context.flags.get(DRILL_CONNECTION_STRING.variable).filter(|value| !value.is_empty());
-    let is_wanted = config.drill.schedule.is_none() || flag.is_some() || args.given().is_some();
+    let variable = DRILL_CONNECTION_STRING.variable;
+    let mut job = DrillJob::of(&args.drill, &config.s3, config.drill.target.clone())?;
+    if args.backup.is_some() && job.is_none() {
+        let mut problems = Problems::default();
+        let text = format!("{variable} is not set: --backup belongs to a drill: set it, or give --restore-to");
+        problems.push(ExitCode::MissingSetting, text);
+        return Err(problems);
+    }
+    job = job.map(|job| job.of_backup(args.backup.clone()));
+    let flag = context.flags.get(variable).filter(|value| !value.is_empty());
+    let is_wanted =
+        config.drill.schedule.is_none() || flag.is_some() || args.drill.given().is_some() || args.backup.is_some();
     Ok(job.filter(|_| is_wanted))
 }
 

@@ -1,4 +1,4 @@
-//! The drill of the latest backup, which `check --restore-to` and `daemon` run.
+//! The drill of the latest or a named backup, which `check --restore-to` and `daemon` run.
 
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use chrono::Utc;
 
 use crate::archive::ReadProgress;
 use crate::archive::drill::DrillRecord;
-use crate::cli::DrillArgs;
+use crate::cli::{BackupRef, DrillArgs};
 use crate::config::Problems;
 use crate::config::table::DRILL_CONNECTION_STRING;
 use crate::error::Error;
@@ -24,13 +24,18 @@ use crate::storage::{Destination, S3Settings};
 use crate::telemetry::metrics::DrillSample;
 use crate::telemetry::{Display, LogWriter, ProgressStyleChoice};
 
-/// A drill of the latest backup.
+use super::backup_named;
+
+/// A drill of the latest or a named backup.
 pub(super) struct DrillJob {
     /// With the outage budget of a backup, because a drill may read for hours.
     s3: S3Settings,
     target: PostgresSettings,
     check_sql: CheckSql,
+    search_path: Option<String>,
     allowed: Allowed,
+    /// The backup to drill; `None` for the latest.
+    backup: Option<BackupRef>,
 }
 
 impl DrillJob {
@@ -61,7 +66,13 @@ impl DrillJob {
             return Err(problems);
         }
         let allowed = Allowed { same_server: args.allow_same_server, shared_server: args.allow_shared_server };
-        Ok(target.map(|target| Self { s3: s3.clone(), target, check_sql, allowed }))
+        let search_path = args.search_path.clone();
+        Ok(target.map(|target| Self { s3: s3.clone(), target, check_sql, search_path, allowed, backup: None }))
+    }
+
+    /// The drill of a named backup.
+    pub fn of_backup(self, backup: Option<BackupRef>) -> Self {
+        Self { backup, ..self }
     }
 
     /// Runs it.
@@ -85,7 +96,8 @@ impl DrillJob {
             let started = Display::of_reading(writer, choice, move || progress.read(), bytes);
             *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
         };
-        let (destination, chosen, options) = (&destination, &chosen, &RestoreOptions::default());
+        let options = &RestoreOptions { search_path: self.search_path.clone(), ..RestoreOptions::default() };
+        let (destination, chosen) = (&destination, &chosen);
         let request = Request { destination, chosen, options, interrupts, show: &show };
         let Self { target, check_sql, allowed, .. } = self;
         let drill = Drill { request: &request, target, check_sql, allowed: *allowed };
@@ -98,9 +110,17 @@ impl DrillJob {
             _ => DrillVerdict::NotProven(Chain(&error).to_string()),
         };
         let destination = Destination::open(&self.s3).await.map_err(|error| not_proven(error.into()))?;
-        let chosen = restore::choose(&destination, Wanted::Latest, Evidence::Manifest).await.map_err(not_proven)?;
+        let named = self.backup.as_ref().map(|backup| backup_named(&destination, backup)).transpose();
+        let named = named.map_err(|error| DrillVerdict::NotProven(Chain(&error).to_string()))?.flatten();
+        let wanted = named.map_or(Wanted::Latest, Wanted::Named);
+        let chosen = restore::choose(&destination, wanted, Evidence::Manifest).await.map_err(not_proven)?;
         let place = destination.location(&destination.key(""));
-        let chosen = chosen.ok_or_else(|| DrillVerdict::NotProven(format!("there is no backup at {place}")))?;
+        let chosen = chosen.ok_or_else(|| {
+            DrillVerdict::NotProven(match named {
+                Some(name) => format!("there is no backup {name} at {place}"),
+                None => format!("there is no backup at {place}"),
+            })
+        })?;
         Ok((destination, chosen))
     }
 }
@@ -116,8 +136,9 @@ pub(super) fn summary(record: &DrillRecord) -> String {
     let DrillRecord { file_name, rows, tables, duration, server_version, check_sql, left_out, unchecked, .. } = record;
     let (rows, tables) = (rows.unwrap_or_default(), tables.unwrap_or_default());
     let mut parts = vec![format!(
-        "{file_name} was restored in {duration} s on PostgreSQL {server_version}: {rows} rows in {}, as recorded",
-        counted(tables, "table")
+        "{file_name} was restored in {duration} s on PostgreSQL {server_version}: {rows} rows in {}{}",
+        counted(tables, "table"),
+        if unchecked.is_none() { ", as recorded" } else { "" }
     )];
     if *check_sql > 0 {
         parts.push(format!(

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use chrono::{DateTime, Utc};
 
-use crate::archive::VerifiedStream;
 use crate::archive::drill::{DrillRecord, DrillResult};
 use crate::archive::manifest::time_text;
 use crate::archive::name::DRILL_SUFFIX;
+use crate::archive::{BackupStatus, VerifiedStream};
 use crate::error_chain::Chain;
 use crate::interrupt::Interrupt;
 use crate::postgres::target::Target;
@@ -51,7 +51,7 @@ pub struct Allowed {
 
 /// A drill of one backup.
 pub struct Drill<'a> {
-    /// The backup. The drill chooses the options of the restore itself.
+    /// The backup. Of its options, the drill uses only the `search_path`.
     pub request: &'a Request<'a>,
     /// The server of the drill.
     pub target: &'a PostgresSettings,
@@ -235,7 +235,8 @@ impl Drill<'_> {
             subscriptions: true,
             ..LeaveOut::default()
         };
-        RestoreOptions { leave_out, ..RestoreOptions::default() }
+        let search_path = self.request.options.search_path.clone();
+        RestoreOptions { leave_out, search_path, ..RestoreOptions::default() }
     }
 
     fn announce(&self, facts: &Target, findings: &Findings) {
@@ -311,6 +312,7 @@ impl Drill<'_> {
             pg_dump_version: manifest.map(|manifest| manifest.pg_dump_version.clone()),
             object_bytes: backup.file_size,
             object_sha256: manifest.map(|manifest| manifest.object_sha256.clone()),
+            partial: backup.status == BackupStatus::Partial,
             dump_bytes: scan.map(|scan| scan.bytes),
             rows: scan.map(|scan| scan.rows),
             tables: scan.map(|scan| scan.tables.len()),

@@ -108,7 +108,7 @@ fn failed_drill_is_reported_and_known_after_a_restart() {
     status_with(&running, &address, 200);
     assert_eq!(status(&address)["last_drill"]["result"], "fail");
     let log = stop(running, "TERM", 143);
-    assert!(log.contains("exit_code=14") && log.contains("sha256"), "{log}");
+    assert!(log.contains("exit_code=14") && log.contains(&format!("verify {key}: ")), "{log}");
 
     let running = daemon.env("DRILL_INTERVAL", YEARLY).spawn();
     let address = self::address(&running);

@@ -1,14 +1,15 @@
-//! Drills of backups that need something of the server, and on servers that differ from the one that was backed up.
+//! Drills of backups that need something of the server, of named and partial backups, and on servers that differ from the source.
 
 use serde_json::json;
 
 use crate::drill::{answer, assert_not_proven, assert_nothing_left, drill, record};
-use crate::restore::{bucket_with, dump_with, empty};
+use crate::restore::{NAME, bucket_with, dump_with, empty};
 use crate::restore_scratch::role;
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::database::Database;
 use crate::support::servers::{Postgres, own_postgres, s3};
-use crate::support::setup::{backup_program, installed_clients, only_backup};
+use crate::support::setup::{backup_program, gzipped, installed_clients, only_backup};
+use crate::support::stored::put;
 
 /// The program with the client programs of this major version.
 fn with_clients(program: Program, major: &str) -> Program {
@@ -183,4 +184,76 @@ fn manifest_with_other_rows_fails_the_drill() {
     assert_eq!(answer(&outcome).0, "fail");
     assert_eq!(record(&bucket).expect("a record")["failed"], "integrity");
     assert_nothing_left(&server, &outcome);
+}
+
+#[test]
+fn drills_named_backup_with_a_search_path() {
+    let bucket = bucket_with(&dump_with(
+        "CREATE TABLE public.t (a int);\nCREATE FUNCTION public.f() RETURNS bigint LANGUAGE plpgsql AS $$BEGIN RETURN (SELECT count(*) FROM t); END$$;\n\
+         SELECT public.f();\n",
+    ));
+    let newer = "postgres-backup-2026-11-24_02-00-00.sql.gz";
+    put(&bucket, newer, &gzipped(dump_with("CREATE TABLE public.first (a int);\nSELECT 1 / 0;").as_bytes()));
+    let server = own_postgres(&[]);
+    let drill = || drill(&bucket, &server).args(["--json", "--allow-same-server"]);
+    assert_eq!(answer(drill().run().assert_code(14)).0, "fail", "the latest");
+    let named = drill().args(["--backup", NAME]);
+    let outcome = named.clone().run();
+    let (result, line) = answer(outcome.assert_code(14));
+    assert!(
+        result == "fail" && line["detail"].as_str().is_some_and(|detail| detail.contains("--search-path")),
+        "{line}"
+    );
+    let outcome = named.args(["--search-path", "public"]).run();
+    let (_, line) = answer(outcome.assert_code(0));
+    let detail = line["detail"].as_str().expect("a detail");
+    assert!(detail.contains("not verified: ") && !detail.contains("as recorded"), "nothing was recorded: {detail}");
+    let key = format!("{NAME}.drill.json");
+    assert!(s3().get(&bucket, &key).is_ok_and(|text| String::from_utf8_lossy(&text).contains("\"result\": \"ok\"")));
+    let outcome = drill().args(["--backup", "postgres-backup-2026-01-01_00-00-00.sql.gz"]).run();
+    let (result, line) = answer(outcome.assert_code(14));
+    assert!(
+        result == "not_proven" && line["detail"].as_str().is_some_and(|detail| detail.contains("no backup")),
+        "{line}"
+    );
+    assert_nothing_left(&server, &outcome);
+}
+
+#[test]
+fn record_says_that_a_backup_is_partial() {
+    let source = empty("source");
+    source.psql("CREATE TABLE t AS SELECT 1 AS a; CREATE TABLE u AS SELECT 1 AS a").expect("tables");
+    let bucket = bucket_of(&source, |program| program.env("PG_DUMP_ARGS", "--exclude-table=u"));
+    let server = own_postgres(&[]);
+    let outcome = drill(&bucket, &server).arg("--json").run();
+    assert_ok(&bucket, &server, &outcome, 1);
+    assert_eq!(record(&bucket).expect("a record")["partial"], true);
+}
+
+#[test]
+fn drill_with_a_read_only_key_passes_with_a_warning() {
+    let source = empty("source");
+    let bucket = bucket_of(&source, |program| program);
+    let server = own_postgres(&[]);
+    let (key, secret) = (&s3().readonly_access_key, &s3().readonly_secret_key);
+    let outcome = drill(&bucket, &server).env("S3_ACCESS_KEY", key).env("S3_SECRET_KEY", secret).arg("--json").run();
+    let (result, line) = answer(outcome.assert_code(0));
+    assert_eq!((result.as_str(), &line["status"]), ("ok", &"warn".into()), "{line}");
+    assert!(line["hint"].as_str().is_some_and(|hint| hint.contains(".drill.json")), "{line}");
+    assert!(record(&bucket).is_none());
+    assert_nothing_left(&server, &outcome);
+}
+
+#[test]
+fn drill_drops_a_database_of_a_drill_that_was_killed_before_its_comment() {
+    let server = own_postgres(&[]);
+    let closed = "CREATE DATABASE pg_s3_drill_0123456789abcdef ALLOW_CONNECTIONS false";
+    server.psql("postgres", closed).expect("made");
+    let open = "CREATE DATABASE pg_s3_drill_fedcba9876543210";
+    server.psql("postgres", open).expect("made");
+    let bucket = bucket_with(&dump_with("CREATE TABLE public.t (a int);"));
+    let outcome = drill(&bucket, &server).arg("--allow-same-server").run();
+    outcome.assert_code(0);
+    let left = server.psql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'pg_s3_drill_%'");
+    assert_eq!(left.as_deref(), Ok("pg_s3_drill_fedcba9876543210"), "{}", outcome.stderr);
 }
