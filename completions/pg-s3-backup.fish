@@ -111,7 +111,9 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l time
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-age -d 'Fail if the latest backup is older, such as `26h` or `8d`' -r -f -a "none\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-size -d 'Fail if the latest backup is smaller, such as `100MiB`' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-shrink -d 'Fail if the latest backup shrank by more than this' -r -f -a "none\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l backup -d 'Drill this backup instead of the latest: its name, its key or its s3:// URL' -r -f -a "latest\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l check-sql -d 'Run the queries of this file in the restored database; each must return one true' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l search-path -d 'Set this search_path during the drill, for functions that need one, as with `restore`' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l restore-to -d 'The server of the restore drill [env: DRILL_CONNECTION_STRING]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
@@ -158,6 +160,9 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l int
 @monthly\t''
 @yearly\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l timezone -d 'IANA time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l check-sql -d 'Run the queries of this file in the restored database; each must return one true' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l search-path -d 'Set this search_path during the drill, for functions that need one, as with `restore`' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l restore-to -d 'The server of the restore drill [env: DRILL_CONNECTION_STRING]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l keep-hourly -d 'Keep the last N hourly backups [env: BACKUP_KEEP_HOURLY]' -r -f
@@ -179,6 +184,8 @@ json\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l allow-pooler -d 'Dump through a transaction pooler'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l allow-mixed -d 'Back up to a destination that holds another database\'s backups'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l run-on-start -d 'Take a backup at the start in any case'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l allow-same-server -d 'Allow a drill on the server that was backed up'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l allow-shared-server -d 'Allow a drill as a superuser on a server that has other databases'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -s h -l help -d 'Print this help; `--help` describes every setting'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l listen -d 'Address of the HTTP server [env: LISTEN]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l log-level -d 'Least severe messages to log [env: LOG_LEVEL]' -r -f -a "error\t''

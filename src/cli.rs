@@ -101,6 +101,9 @@ pub struct DaemonArgs {
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
     #[arg(last = true, value_name = "ARGS", help_heading = Group::Source.heading(), long_help = accepted_arguments())]
     pub pg_dump_args: Vec<String>,
+    /// Flags of the drill.
+    #[command(flatten)]
+    pub drill: DrillArgs,
 }
 
 /// Flags of `list` that are not settings.
@@ -155,6 +158,9 @@ pub struct CheckArgs {
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
     #[arg(last = true, value_name = "ARGS", help_heading = Group::Source.heading(), long_help = accepted_arguments(), conflicts_with = "bucket_only")]
     pub pg_dump_args: Vec<String>,
+    /// Drill this backup instead of the latest: its name, its key or its s3:// URL
+    #[arg(long, hide_short_help = true, help_heading = Group::Checks.heading(), value_name = "NAME", value_parser = Suggested(vec!["latest"]).try_map(|text| text.parse::<BackupRef>()), hide_possible_values = true)]
+    pub backup: Option<BackupRef>,
     /// Flags of the drill.
     #[command(flatten)]
     pub drill: DrillArgs,

@@ -60,6 +60,9 @@ pub struct DrillRecord {
     pub object_bytes: u64,
     /// Its sha256 by the manifest; the restored bytes had the same.
     pub object_sha256: Option<String>,
+    /// Whether it is partial: the arguments of its `pg_dump` left something out.
+    #[serde(default)]
+    pub partial: bool,
     /// Length of the plain dump in bytes.
     pub dump_bytes: Option<u64>,
     /// Rows that the server counted. The manifest has the same number.

@@ -177,6 +177,12 @@ impl<'a> Listing<'a> {
         Some(record)
     }
 
+    /// Reads the record of the newest backup that has one.
+    pub async fn last_drill(&self) -> Option<DrillRecord> {
+        let (name, entry) = self.entries.iter().rev().find(|(_, entry)| entry.has_drill())?;
+        self.add_drill(&mut self.backup(*name, *entry)).await
+    }
+
     /// A backup with the facts of its manifest or object.
     async fn full(&self, name: BackupName, entry: Entry) -> (StoredBackup, Option<Manifest>) {
         let mut backup = self.backup(name, entry);

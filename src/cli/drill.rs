@@ -6,13 +6,16 @@ use clap::ValueHint;
 
 use crate::config::table::Group;
 
-/// Flags of `check --restore-to`.
-#[derive(Debug, clap::Args)]
+/// Flags of the drill of `check` and `daemon`.
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = Group::Checks.heading())]
 pub struct DrillArgs {
     /// Run the queries of this file in the restored database; each must return one true
     #[arg(long, hide_short_help = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub check_sql: Option<PathBuf>,
+    /// Set this search_path during the drill, for functions that need one, as with `restore`
+    #[arg(long, hide_short_help = true, value_name = "LIST", value_hint = ValueHint::Other)]
+    pub search_path: Option<String>,
     /// Allow a drill on the server that was backed up
     #[arg(long, hide_short_help = true)]
     pub allow_same_server: bool,
@@ -27,6 +30,7 @@ impl DrillArgs {
     pub fn given(&self) -> Option<&'static str> {
         let flags = [
             ("--check-sql", self.check_sql.is_some()),
+            ("--search-path", self.search_path.is_some()),
             ("--allow-same-server", self.allow_same_server),
             ("--allow-shared-server", self.allow_shared_server),
         ];

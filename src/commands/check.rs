@@ -18,7 +18,8 @@ use crate::scheduler::Schedule;
 use crate::storage::{Destination, Endpoint, S3Settings};
 
 use super::Context;
-use super::drill::{DrillAnswer, DrillOfLatest};
+use super::check_drill::{self, DrillAnswer};
+use super::drill::DrillJob;
 
 /// Runs the checks and prints their results.
 ///
@@ -85,7 +86,7 @@ async fn examine(
     let check = Check { destination, s3, source, monitoring, spool_dir, thresholds: &thresholds };
     check.run(interrupts, results).await?;
     if let Some(drill) = drill {
-        found.drill = Some(Box::pin(drill.run(context, interrupts, results)).await?);
+        found.drill = Some(Box::pin(check_drill::run(context, drill, interrupts, results)).await?);
     }
     Ok(())
 }
@@ -126,13 +127,13 @@ struct Opened {
     schedule: Option<Schedule>,
     destination: Destination,
     effective: Effective,
-    drill: Option<DrillOfLatest>,
+    drill: Option<DrillJob>,
 }
 
 async fn open(context: &Context<'_>, args: &CheckArgs) -> Result<Opened, Error> {
     let scope = if args.bucket_only { Scope::Bucket } else { Scope::Everything };
     let config = config::check(context.flags, context.environment, scope).map_err(Error::Settings)?;
-    let drill = DrillOfLatest::of(&args.drill, &config).map_err(Error::Settings)?;
+    let drill = check_drill::wanted(context, args, &config).map_err(Error::Settings)?;
     let CheckConfig { s3, postgres, spool_dir, listen, schedule, effective, .. } = config;
     let s3 = impatient(&s3);
     let destination = Destination::open(&s3).await?.with_first_contact();

@@ -21,7 +21,7 @@ use crate::telemetry::metrics::{MetricsStore, RunResult};
 use crate::telemetry::{Pings, ProgressStyleChoice, Redactor, ping};
 
 use super::run_backup::{Notifiers, RunOptions, RunOutcome, run_backup};
-use super::{Context, OwnedContext, catch_up, log_failure};
+use super::{Context, OwnedContext, catch_up, daemon_drill, log_failure};
 
 /// Takes backups until a signal comes.
 ///
@@ -36,6 +36,9 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
     let _server = listen(&config, &heartbeat).await?;
     config.effective.announce();
     tracing::info!(schedule = %config.schedule, "the daemon starts");
+    let owned = Arc::new(OwnedContext::of(context));
+    let drills =
+        daemon_drill::drills(&owned, &args.drill, (&config, &heartbeat), &interrupts).map_err(Error::Settings)?;
     let opening = if args.run_on_start {
         Opening::Start
     } else {
@@ -45,14 +48,13 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
         Opening::Look(tokio::spawn(async { kept.await | look.await }))
     };
     let run_queue = RunQueue::new(config.schedule, config.retry_delays, Utc::now());
-    let owned = Arc::new(OwnedContext::of(context));
     let options = RunOptions {
         choice: ProgressStyleChoice::Lines,
         mixed_databases: MixedDatabases::when(args.allow_mixed),
         allows_pooler: args.pooler.allow_pooler,
     };
     let launch = launcher(Arc::clone(&owned), Arc::clone(&metrics), options, interrupts.clone());
-    let scheduler = Scheduler::new(run_queue, heartbeat, launch, reporter(owned, metrics));
+    let scheduler = Scheduler::new(run_queue, heartbeat, launch, reporter(owned, metrics)).with_drills(drills);
     Err(Error::Interrupted(Box::pin(scheduler.run(opening, &interrupts)).await))
 }
 

@@ -1,16 +1,15 @@
-//! The drill of `check --restore-to`: restores the latest backup, and adds its result to the other checks.
+//! The drill of the latest or a named backup, which `check --restore-to` and `daemon` run.
 
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
+use chrono::Utc;
 
 use crate::archive::ReadProgress;
 use crate::archive::drill::DrillRecord;
-use crate::check::{CheckResults, Status};
-use crate::cli::DrillArgs;
+use crate::cli::{BackupRef, DrillArgs};
+use crate::config::Problems;
 use crate::config::table::DRILL_CONNECTION_STRING;
-use crate::config::{CheckConfig, Problems};
 use crate::error::Error;
 use crate::error_chain::Chain;
 use crate::exit_code::ExitCode;
@@ -22,41 +21,32 @@ use crate::restore::{
     Wanted,
 };
 use crate::storage::{Destination, S3Settings};
-use crate::telemetry::{Display, ProgressStyleChoice};
+use crate::telemetry::metrics::DrillSample;
+use crate::telemetry::{Display, LogWriter, ProgressStyleChoice};
 
-use super::Context;
+use super::backup_named;
 
-const DRILL_FAILED: &str = "keep the earlier backups, make a new one, and find out why this one fails";
-const NOT_WRITTEN: &str =
-    "allow s3:PutObject for the backup's key with .drill.json appended; without it, `list` does not show the drill";
-
-/// A drill of the latest backup.
-pub(super) struct DrillOfLatest {
+/// A drill of the latest or a named backup.
+pub(super) struct DrillJob {
     /// With the outage budget of a backup, because a drill may read for hours.
     s3: S3Settings,
     target: PostgresSettings,
     check_sql: CheckSql,
+    search_path: Option<String>,
     allowed: Allowed,
+    /// The backup to drill; `None` for the latest.
+    backup: Option<BackupRef>,
 }
 
-/// The drill in `check --json`.
-#[derive(Serialize)]
-pub(super) struct DrillAnswer {
-    /// `ok`, `fail` or `not_proven`.
-    result: &'static str,
-    /// The sidecar of the backup.
-    record: Option<DrillRecord>,
-}
-
-impl DrillOfLatest {
+impl DrillJob {
     /// The drill that settings and flags ask for; `None` if they name no server.
     ///
     /// # Errors
     /// Every problem of the flags.
-    pub fn of(args: &DrillArgs, config: &CheckConfig) -> Result<Option<Self>, Problems> {
+    pub fn of(args: &DrillArgs, s3: &S3Settings, target: Option<PostgresSettings>) -> Result<Option<Self>, Problems> {
         let mut problems = Problems::default();
         let variable = DRILL_CONNECTION_STRING.variable;
-        if let Some(flag) = args.given().filter(|_| config.drill.is_none()) {
+        if let Some(flag) = args.given().filter(|_| target.is_none()) {
             let text = format!("{variable} is not set: {flag} belongs to a drill: set it, or give --restore-to");
             problems.push(ExitCode::MissingSetting, text);
         }
@@ -76,49 +66,38 @@ impl DrillOfLatest {
             return Err(problems);
         }
         let allowed = Allowed { same_server: args.allow_same_server, shared_server: args.allow_shared_server };
-        let (s3, target) = (config.s3.clone(), config.drill.clone());
-        Ok(target.map(|target| Self { s3, target, check_sql, allowed }))
+        let search_path = args.search_path.clone();
+        Ok(target.map(|target| Self { s3: s3.clone(), target, check_sql, search_path, allowed, backup: None }))
     }
 
-    /// Runs it, and adds its result to `results`.
+    /// The drill of a named backup.
+    pub fn of_backup(self, backup: Option<BackupRef>) -> Self {
+        Self { backup, ..self }
+    }
+
+    /// Runs it.
     ///
     /// # Errors
     /// A signal.
     pub async fn run(
         &self,
-        context: &Context<'_>,
+        writer: &LogWriter,
+        choice: ProgressStyleChoice,
         interrupts: &Interrupts,
-        results: &mut CheckResults<'_>,
-    ) -> Result<DrillAnswer, Error> {
-        let DrillReport { verdict, record, not_written } = self.drill(context, interrupts).await?;
-        let (result, status, detail, hint) = match (verdict, &record) {
-            (DrillVerdict::Ok, record) => {
-                let detail = record.as_ref().map(summary).unwrap_or_default();
-                let status = if not_written.is_some() { Status::Warn } else { Status::Ok };
-                ("ok", status, detail, not_written.as_ref().map(|_| NOT_WRITTEN))
-            }
-            (DrillVerdict::Fail(reason), _) => ("fail", Status::Fail, reason, Some(DRILL_FAILED)),
-            (DrillVerdict::NotProven(reason), _) => ("not_proven", Status::Fail, format!("not proven: {reason}"), None),
-        };
-        let not_written = not_written.map(|why| format!("; its record was not written: {why}"));
-        results.drilled(status, detail + &not_written.unwrap_or_default(), hint);
-        Ok(DrillAnswer { result, record })
-    }
-
-    async fn drill(&self, context: &Context<'_>, interrupts: &Interrupts) -> Result<DrillReport, Error> {
+    ) -> Result<DrillReport, Error> {
         let choosing = async { Ok::<_, Error>(self.choose().await) };
         let (destination, chosen) = match interrupts.until_signal(choosing).await? {
             Ok(chosen) => chosen,
-            Err(verdict) => return Ok(DrillReport { verdict, record: None, not_written: None }),
+            Err(verdict) => return Ok(DrillReport { file_name: None, verdict, record: None, not_written: None }),
         };
         let display = Mutex::new(None);
         let show = |progress: Arc<ReadProgress>| {
             let bytes = progress.bytes();
-            let read = move || progress.read();
-            let started = Display::of_reading(context.writer, ProgressStyleChoice::Auto, read, bytes);
+            let started = Display::of_reading(writer, choice, move || progress.read(), bytes);
             *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
         };
-        let (destination, chosen, options) = (&destination, &chosen, &RestoreOptions::default());
+        let options = &RestoreOptions { search_path: self.search_path.clone(), ..RestoreOptions::default() };
+        let (destination, chosen) = (&destination, &chosen);
         let request = Request { destination, chosen, options, interrupts, show: &show };
         let Self { target, check_sql, allowed, .. } = self;
         let drill = Drill { request: &request, target, check_sql, allowed: *allowed };
@@ -131,20 +110,35 @@ impl DrillOfLatest {
             _ => DrillVerdict::NotProven(Chain(&error).to_string()),
         };
         let destination = Destination::open(&self.s3).await.map_err(|error| not_proven(error.into()))?;
-        let chosen = restore::choose(&destination, Wanted::Latest, Evidence::Manifest).await.map_err(not_proven)?;
+        let named = self.backup.as_ref().map(|backup| backup_named(&destination, backup)).transpose();
+        let named = named.map_err(|error| DrillVerdict::NotProven(Chain(&error).to_string()))?.flatten();
+        let wanted = named.map_or(Wanted::Latest, Wanted::Named);
+        let chosen = restore::choose(&destination, wanted, Evidence::Manifest).await.map_err(not_proven)?;
         let place = destination.location(&destination.key(""));
-        let chosen = chosen.ok_or_else(|| DrillVerdict::NotProven(format!("there is no backup at {place}")))?;
+        let chosen = chosen.ok_or_else(|| {
+            DrillVerdict::NotProven(match named {
+                Some(name) => format!("there is no backup {name} at {place}"),
+                None => format!("there is no backup at {place}"),
+            })
+        })?;
         Ok((destination, chosen))
     }
 }
 
+/// A drill that has just ended, for the metrics.
+pub(super) fn sample(report: &DrillReport) -> DrillSample {
+    let duration = report.record.as_ref().map(|record| record.duration);
+    DrillSample { ended: Utc::now(), result: report.verdict.word(), duration }
+}
+
 /// One line about a successful drill.
-fn summary(record: &DrillRecord) -> String {
+pub(super) fn summary(record: &DrillRecord) -> String {
     let DrillRecord { file_name, rows, tables, duration, server_version, check_sql, left_out, unchecked, .. } = record;
     let (rows, tables) = (rows.unwrap_or_default(), tables.unwrap_or_default());
     let mut parts = vec![format!(
-        "{file_name} was restored in {duration} s on PostgreSQL {server_version}: {rows} rows in {}, as recorded",
-        counted(tables, "table")
+        "{file_name} was restored in {duration} s on PostgreSQL {server_version}: {rows} rows in {}{}",
+        counted(tables, "table"),
+        if unchecked.is_none() { ", as recorded" } else { "" }
     )];
     if *check_sql > 0 {
         parts.push(format!(

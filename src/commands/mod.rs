@@ -3,8 +3,10 @@
 pub mod backup;
 mod catch_up;
 pub mod check;
+mod check_drill;
 pub mod completions;
 pub mod daemon;
+mod daemon_drill;
 pub mod delete;
 mod drill;
 pub mod health;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
+use super::drill::{DrillSettings, drill_in};
 use super::retention::zone;
 use super::{Effective, Environment, Flags, Problems, Reported, Resolver, backup_in, finish, log, parse, table};
 use crate::backup::BackupSettings;
@@ -24,6 +25,8 @@ pub struct DaemonConfig {
     pub schedule: Schedule,
     /// The delays before retries of a failed backup.
     pub retry_delays: Vec<Duration>,
+    /// The restore drill.
+    pub drill: DrillSettings,
     /// Where to serve health and metrics.
     pub listen: Option<String>,
     /// Every value as it is used, without secrets, for the log.
@@ -50,12 +53,14 @@ pub fn daemon(flags: &Flags, environment: &Environment) -> Result<DaemonConfig, 
     let zone = zone(&mut resolver);
     let backup = backup_in(&mut resolver, zone);
     let schedule = schedule(&mut resolver, zone);
+    let drill = drill_in(&mut resolver, flags, zone);
     let retry_delays = resolver.parse(&table::BACKUP_RETRY_DELAYS, parse_delays);
     let listen = address(&mut resolver);
     let parts = backup.zip(schedule).map(|(backup, schedule)| DaemonConfig {
         backup,
         schedule,
         retry_delays: retry_delays.unwrap_or_else(|| RETRY_DELAYS.to_vec()),
+        drill,
         listen,
         effective: Effective::default(),
     });
@@ -105,15 +110,19 @@ pub(super) fn notifications_in(resolver: &mut Resolver<'_>) -> (Option<PathBuf>,
 
 fn schedule(resolver: &mut Resolver<'_>, zone: Tz) -> Option<Schedule> {
     let text = resolver.required(&table::BACKUP_INTERVAL);
-    schedule_of(resolver, text, zone)
+    schedule_of(resolver, &table::BACKUP_INTERVAL, (text, zone))
 }
 
-/// Parses the schedule, if there is one.
-pub(super) fn schedule_of(resolver: &mut Resolver<'_>, text: Option<String>, zone: Tz) -> Option<Schedule> {
+/// Parses the schedule of a setting, if it has one.
+pub(super) fn schedule_of(
+    resolver: &mut Resolver<'_>,
+    setting: &table::Setting,
+    (text, zone): (Option<String>, Tz),
+) -> Option<Schedule> {
     match Schedule::parse(&text?, zone) {
         Ok(schedule) => Some(schedule),
         Err(why) => {
-            resolver.refuse(&table::BACKUP_INTERVAL, &why);
+            resolver.refuse(setting, &why);
             None
         }
     }

@@ -5,6 +5,7 @@
 
 mod check;
 mod daemon;
+mod drill;
 mod effective;
 mod given;
 pub mod parse;
@@ -34,6 +35,7 @@ use crate::telemetry::{LogFormat, LogSettings};
 
 pub use check::{CheckConfig, Scope, check};
 pub use daemon::{DaemonConfig, Notifications, daemon, health, notifications};
+pub use drill::{DrillConfig, DrillSettings, drill};
 pub use effective::Effective;
 pub use resolve::{Flags, Problem, Problems, Reported, Resolver};
 pub use restore::{RestoreConfig, restore};

@@ -10,7 +10,7 @@ use hyper::body::{Bytes, Incoming};
 use serde_json::json;
 
 use crate::archive::manifest::time_text;
-use crate::scheduler::{Health, Heartbeat};
+use crate::scheduler::{Health, Heartbeat, LastDrill};
 
 /// Of Prometheus's text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -59,6 +59,19 @@ fn described(health: &Health, heartbeat_age: Duration) -> serde_json::Value {
         "running_since": text(health.running_since),
         "next_run": text(health.next_run),
         "heartbeat_age_ms": milliseconds(heartbeat_age),
+        "last_drill": health.drill.last.as_ref().map(last_drill),
+        "drilling_since": text(health.drill.running_since),
+        "next_drill": text(health.drill.next),
+    })
+}
+
+fn last_drill(drill: &LastDrill) -> serde_json::Value {
+    let LastDrill { file_name, sample } = drill;
+    json!({
+        "file_name": file_name,
+        "ended_at": time_text(sample.ended),
+        "result": sample.result,
+        "duration": sample.duration,
     })
 }
 

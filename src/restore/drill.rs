@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use chrono::{DateTime, Utc};
 
-use crate::archive::VerifiedStream;
 use crate::archive::drill::{DrillRecord, DrillResult};
 use crate::archive::manifest::time_text;
 use crate::archive::name::DRILL_SUFFIX;
+use crate::archive::{BackupStatus, VerifiedStream};
 use crate::error_chain::Chain;
 use crate::interrupt::Interrupt;
 use crate::postgres::target::Target;
@@ -51,7 +51,7 @@ pub struct Allowed {
 
 /// A drill of one backup.
 pub struct Drill<'a> {
-    /// The backup. The drill chooses the options of the restore itself.
+    /// The backup. Of its options, the drill uses only the `search_path`.
     pub request: &'a Request<'a>,
     /// The server of the drill.
     pub target: &'a PostgresSettings,
@@ -72,9 +72,23 @@ pub enum DrillVerdict {
     NotProven(String),
 }
 
+impl DrillVerdict {
+    /// Its word in JSON and metrics.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Fail(_) => "fail",
+            Self::NotProven(_) => "not_proven",
+        }
+    }
+}
+
 /// The result of a drill.
 #[derive(Clone, Debug)]
 pub struct DrillReport {
+    /// The backup; `None` if none was found.
+    pub file_name: Option<String>,
     /// The verdict on the backup.
     pub verdict: DrillVerdict,
     /// The sidecar; `None` if the drill could not be run.
@@ -117,19 +131,20 @@ impl Drill<'_> {
             restored: None,
             queries: 0,
         };
+        let file_name = Some(self.request.chosen.backup.file_name.clone());
         let (verdict, failed) = match self.attempt(&mut findings).await {
             Ok(()) => (DrillVerdict::Ok, None),
             Err(DrillError::Failed { check, reason }) => (DrillVerdict::Fail(reason), Some(check)),
             Err(DrillError::NotProven(reason)) => {
                 let verdict = DrillVerdict::NotProven(reason);
-                return Ok(DrillReport { verdict, record: None, not_written: None });
+                return Ok(DrillReport { file_name, verdict, record: None, not_written: None });
             }
             Err(DrillError::Interrupted(interrupt)) => return Err(interrupt),
         };
         let record = self.record(&findings, failed);
         let writing = async { Ok::<_, Interrupt>(self.write(&record).await) };
         let written = self.request.interrupts.until_signal(writing).await?;
-        Ok(DrillReport { verdict, record: Some(record), not_written: written.err() })
+        Ok(DrillReport { file_name, verdict, record: Some(record), not_written: written.err() })
     }
 
     async fn attempt(&self, findings: &mut Findings) -> Result<(), DrillError> {
@@ -220,7 +235,8 @@ impl Drill<'_> {
             subscriptions: true,
             ..LeaveOut::default()
         };
-        RestoreOptions { leave_out, ..RestoreOptions::default() }
+        let search_path = self.request.options.search_path.clone();
+        RestoreOptions { leave_out, search_path, ..RestoreOptions::default() }
     }
 
     fn announce(&self, facts: &Target, findings: &Findings) {
@@ -296,6 +312,7 @@ impl Drill<'_> {
             pg_dump_version: manifest.map(|manifest| manifest.pg_dump_version.clone()),
             object_bytes: backup.file_size,
             object_sha256: manifest.map(|manifest| manifest.object_sha256.clone()),
+            partial: backup.status == BackupStatus::Partial,
             dump_bytes: scan.map(|scan| scan.bytes),
             rows: scan.map(|scan| scan.rows),
             tables: scan.map(|scan| scan.tables.len()),

@@ -100,6 +100,8 @@ pub struct Abandoned {
     pub bytes: Option<u64>,
     /// Whether it has this program's comment. Without it, its process was killed before it wrote the comment.
     pub is_marked: bool,
+    /// Whether it refuses connections, as before it gets the comment.
+    pub is_closed: bool,
     /// Its subscriptions, which prevent a drop.
     #[serde(skip)]
     pub subscriptions: Vec<String>,
@@ -112,10 +114,10 @@ impl Abandoned {
         ending::drop_statement(&self.name, &self.subscriptions)
     }
 
-    /// Whether a drill of this program created it.
+    /// Whether a drill of this program created it. Without the comment, it must be as it is before it gets one.
     #[must_use]
     pub fn is_of_drill(&self) -> bool {
-        self.is_marked && self.name.starts_with(Purpose::Drill.prefix())
+        (self.is_marked || self.is_closed) && self.name.starts_with(Purpose::Drill.prefix())
     }
 }
 
@@ -383,7 +385,7 @@ pub async fn abandoned(server: &mut Maintenance) -> Result<Vec<Abandoned>, Scrat
     let failed = || ScratchError::of("look for abandoned scratch databases", "look at the server's log");
     let prefixes = PREFIXES.join("|");
     let question = format!(
-        "SELECT pg_catalog.json_build_object('name', d.datname, 'is_marked', c.comment IS NOT NULL, \
+        "SELECT pg_catalog.json_build_object('name', d.datname, 'is_marked', c.comment IS NOT NULL, 'is_closed', NOT d.datallowconn, \
          'bytes', CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') THEN pg_catalog.pg_database_size(d.oid) END) \
          FROM pg_catalog.pg_database d, pg_catalog.shobj_description(d.oid, 'pg_database') AS c (comment) \
          WHERE d.datname ~ '^({prefixes})[0-9a-f]{{{DIGITS}}}$' \

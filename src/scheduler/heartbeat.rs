@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::telemetry::metrics::MetricsStore;
+use crate::telemetry::metrics::{DrillSample, MetricsStore};
 
 use super::Schedule;
 
@@ -20,15 +20,36 @@ pub struct Heartbeat {
     state: Mutex<State>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct State {
     beat: Instant,
     running_since: Option<DateTime<Utc>>,
     next: Option<DateTime<Utc>>,
+    drill: DrillState,
+}
+
+/// The drills of the daemon.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DrillState {
+    /// The last one.
+    pub last: Option<LastDrill>,
+    /// Start of the running one.
+    pub running_since: Option<DateTime<Utc>>,
+    /// When the next one is due.
+    pub next: Option<DateTime<Utc>>,
+}
+
+/// The last drill.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LastDrill {
+    /// The backup; `None` if none was found.
+    pub file_name: Option<String>,
+    /// How it ended.
+    pub sample: DrillSample,
 }
 
 /// Whether backups succeed on schedule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Health {
     /// There was a success since the last but one tick.
     pub is_healthy: bool,
@@ -40,13 +61,15 @@ pub struct Health {
     pub running_since: Option<DateTime<Utc>>,
     /// When the next backup is due.
     pub next_run: Option<DateTime<Utc>>,
+    /// The drills, which do not change whether it is healthy.
+    pub drill: DrillState,
 }
 
 impl Heartbeat {
     /// The state of a daemon that starts now.
     #[must_use]
     pub fn new(schedule: Schedule, metrics: Arc<MetricsStore>) -> Self {
-        let state = State { beat: Instant::now(), running_since: None, next: None };
+        let state = State { beat: Instant::now(), running_since: None, next: None, drill: DrillState::default() };
         Self { schedule, metrics, state: Mutex::new(state) }
     }
 
@@ -67,6 +90,24 @@ impl Heartbeat {
         self.metrics.planned(running_since, next);
     }
 
+    /// Records the running and the next drill.
+    pub fn drill_planned(&self, running_since: Option<DateTime<Utc>>, next: Option<DateTime<Utc>>) {
+        self.with(|state| (state.drill.running_since, state.drill.next) = (running_since, next));
+        self.metrics.drill_planned(running_since, next);
+    }
+
+    /// Records the end of a drill.
+    pub fn drilled(&self, drill: LastDrill) {
+        self.metrics.drilled(&drill.sample);
+        self.with(|state| state.drill.last = Some(drill));
+    }
+
+    /// Records a drill of an earlier process, unless a later one is known.
+    pub fn found_drill(&self, drill: LastDrill) {
+        self.metrics.found_drill(&drill.sample);
+        self.with(|state| _ = state.drill.last.get_or_insert(drill));
+    }
+
     /// Whether the loop runs, and the age of its last beat.
     #[must_use]
     pub fn alive(&self) -> (bool, Duration) {
@@ -77,12 +118,12 @@ impl Heartbeat {
     /// Whether backups succeed on schedule, at this time.
     #[must_use]
     pub fn health(&self, now: DateTime<Utc>) -> Health {
-        let State { running_since, next, .. } = self.with(|state| *state);
+        let State { running_since, next, drill, .. } = self.with(|state| state.clone());
         let last = self.schedule.last_until(now);
         let expected_since = last.and_then(|last| self.schedule.last_until(last - TimeDelta::seconds(1)));
         let last_success = self.metrics.last_success(now);
         let is_healthy = last_success.is_some_and(|success| expected_since.is_none_or(|since| success >= since));
-        Health { is_healthy, last_success, expected_since, running_since, next_run: next }
+        Health { is_healthy, last_success, expected_since, running_since, next_run: next, drill }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {

@@ -2,8 +2,9 @@
 //!
 //! Called by `commands::daemon`, which defines a run. [`RunQueue`] decides what is due. The loop sleeps in short steps and reads the
 //! wall clock after each, because machines suspend and clocks are set. A run is a separate task: if it blocks or panics, the
-//! loop still beats for [`Heartbeat`] and systemd's watchdog.
+//! loop still beats for [`Heartbeat`] and systemd's watchdog. [`Drills`] have a schedule of their own, and never delay a backup.
 
+mod drills;
 mod heartbeat;
 mod run_queue;
 mod schedule;
@@ -17,8 +18,10 @@ use tokio::task::JoinHandle;
 use crate::archive::manifest::time_text;
 use crate::interrupt::{Interrupt, Interrupts};
 use crate::telemetry::Notifier;
+use drills::Backups;
 
-pub use heartbeat::{Health, Heartbeat};
+pub use drills::{Drills, LaunchDrill};
+pub use heartbeat::{Health, Heartbeat, LastDrill};
 pub use run_queue::{Due, RunQueue, Skipped};
 pub use schedule::Schedule;
 
@@ -48,6 +51,7 @@ pub struct Scheduler {
     notifier: Notifier,
     launch: Launch,
     missed: Missed,
+    drills: Option<Drills>,
     step: Duration,
 }
 
@@ -57,6 +61,16 @@ enum Occupation {
     /// Whether the newest backup is too old. Ticks wait for the answer, which has a deadline.
     Looking(JoinHandle<bool>),
     Running(JoinHandle<Ended>),
+}
+
+impl Occupation {
+    /// Whether a backup runs, or may be about to.
+    fn backups(&self) -> Backups {
+        match self {
+            Self::Nothing => Backups::Idle,
+            Self::Looking(_) | Self::Running(_) => Backups::Running,
+        }
+    }
 }
 
 /// What the loop starts with.
@@ -73,7 +87,13 @@ impl Scheduler {
     pub fn new(run_queue: RunQueue, heartbeat: Arc<Heartbeat>, launch: Launch, missed: Missed) -> Self {
         let notifier = Notifier::of_process();
         let step = notifier.every().map_or(STEP, |every| STEP.min(every / 4));
-        Self { run_queue, heartbeat, notifier, launch, missed, step }
+        Self { run_queue, heartbeat, notifier, launch, missed, drills: None, step }
+    }
+
+    /// Adds restore drills.
+    #[must_use]
+    pub fn with_drills(self, drills: Option<Drills>) -> Self {
+        Self { drills, ..self }
     }
 
     /// Runs until a signal, then gives a running backup time to stop.
@@ -81,6 +101,9 @@ impl Scheduler {
         self.notifier.ready(&self.waiting());
         tracing::info!(next = self.next(), "waiting");
         self.heartbeat.planned(None, self.run_queue.next());
+        if let Some(drills) = &self.drills {
+            drills.begin(&self.heartbeat);
+        }
         let mut occupation = match opening {
             Opening::Look(look) => Occupation::Looking(look),
             Opening::Start => self.start(Due::Start),
@@ -88,6 +111,9 @@ impl Scheduler {
         loop {
             self.beat();
             occupation = self.step(occupation).await;
+            if let Some(drills) = &mut self.drills {
+                drills.step(Utc::now(), occupation.backups(), &self.heartbeat).await;
+            }
             tokio::select! {
                 interrupt = interrupts.received() => {
                     self.stop(occupation).await;
@@ -166,23 +192,44 @@ impl Scheduler {
         }
     }
 
-    /// Waits for the running backup, which received the signal, too.
+    /// Waits for the running backup and the running drill, which received the signal, too.
     async fn stop(mut self, occupation: Occupation) {
         self.notifier.stopping();
-        let mut run = match occupation {
-            Occupation::Nothing => return,
-            Occupation::Looking(look) => return look.abort(),
-            Occupation::Running(run) => run,
+        let drill = self.drills.take().and_then(Drills::into_running);
+        let run = match occupation {
+            Occupation::Nothing => None,
+            Occupation::Looking(look) => {
+                look.abort();
+                None
+            }
+            Occupation::Running(run) => Some(run),
         };
+        let abort_handles = [
+            ("backup", run.as_ref().map(JoinHandle::abort_handle)),
+            ("drill", drill.as_ref().map(JoinHandle::abort_handle)),
+        ];
+        let mut ended = std::pin::pin!(async {
+            // A panic is an end, too.
+            if let Some(run) = run {
+                _ = run.await;
+            }
+            if let Some(drill) = drill {
+                _ = drill.await;
+            }
+        });
         let began = Instant::now();
         while began.elapsed() < STOP_GRACE {
             self.beat();
-            if tokio::time::timeout(self.step, &mut run).await.is_ok() {
+            if tokio::time::timeout(self.step, &mut ended).await.is_ok() {
                 return;
             }
         }
-        tracing::warn!("the running backup does not stop: it is aborted");
-        run.abort();
+        for (what, handle) in abort_handles {
+            if let Some(handle) = handle.filter(|handle| !handle.is_finished()) {
+                tracing::warn!("the running {what} does not stop: it is aborted");
+                handle.abort();
+            }
+        }
     }
 
     fn beat(&mut self) {

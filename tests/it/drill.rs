@@ -5,6 +5,7 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 
+use crate::monitoring::{assert_valid_metrics, sample};
 use crate::restore::{bucket_with, dump_with, empty};
 use crate::restore_scratch::role;
 use crate::support::client::eventually;
@@ -18,7 +19,7 @@ const SLOW: &str =
     "CREATE TABLE public.t (a int);\nCOPY public.t (a) FROM stdin;\n1\n\\.\nSELECT pg_catalog.pg_sleep(600);\n";
 
 /// A drill of the latest backup of a bucket on a server.
-fn drill(bucket: &str, server: &Postgres) -> Program {
+pub fn drill(bucket: &str, server: &Postgres) -> Program {
     s3_program(bucket).env("DRILL_CONNECTION_STRING", server.uri("postgres")).args([
         "check",
         "--bucket-only",
@@ -44,7 +45,7 @@ fn backed_up() -> (Database, String) {
 
 /// The result in `--json`, and the line of the check.
 #[track_caller]
-fn answer(outcome: &Outcome) -> (String, Value) {
+pub fn answer(outcome: &Outcome) -> (String, Value) {
     outcome.assert_no_children_left();
     let report: Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
     let checks = report["checks"].as_array().expect("checks");
@@ -53,20 +54,20 @@ fn answer(outcome: &Outcome) -> (String, Value) {
     (result, check.expect("a line").clone())
 }
 
-fn record(bucket: &str) -> Option<Value> {
+pub fn record(bucket: &str) -> Option<Value> {
     let key = s3().keys(bucket, "").into_iter().find(|key| key.ends_with(".drill.json"))?;
     Some(serde_json::from_slice(&s3().get(bucket, &key).expect("the record")).expect("JSON"))
 }
 
 #[track_caller]
-fn assert_nothing_left(server: &Postgres, outcome: &Outcome) {
+pub fn assert_nothing_left(server: &Postgres, outcome: &Outcome) {
     let left = server.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'pg_s3_drill_%'");
     assert_eq!(left.as_deref(), Ok("0"), "{}", outcome.stderr);
 }
 
 /// The drill could not be run, for this reason, and nothing is written.
 #[track_caller]
-fn assert_not_proven(bucket: &str, outcome: &Outcome, reason: &str) {
+pub fn assert_not_proven(bucket: &str, outcome: &Outcome, reason: &str) {
     outcome.assert_code(CHECK_FAILED);
     let (result, line) = answer(outcome);
     let detail = line["detail"].as_str().expect("a detail");
@@ -283,6 +284,31 @@ fn signal_leaves_no_database_and_the_drill_after_a_killed_one_drops_its_database
             && said.contains("pg_s3_restore_0123456789abcdef"),
         "{said}"
     );
+}
+
+#[test]
+fn metrics_file_has_the_drill_and_a_daemons_environment_starts_none() {
+    let (_source, bucket) = backed_up();
+    let (server, dir) = (own_postgres(&[]), tempfile::tempdir().expect("a directory"));
+    let file = dir.path().join("backup.prom");
+    let check = drill(&bucket, &server).env("METRICS_FILE", &file);
+    let daemons = check.clone().env("DRILL_INTERVAL", "@weekly");
+    let outcome = daemons.clone().run();
+    outcome.assert_code(0);
+    assert!(record(&bucket).is_none() && !file.exists(), "{}", outcome.stderr);
+    check.run().assert_code(0);
+    let text = fs::read_to_string(&file).expect("the file");
+    assert_valid_metrics(&text);
+    let value = |text: &str, name: &str, own: &str| sample(text, name, &format!("s3://{bucket}/"), own);
+    assert_eq!(value(&text, "drills_total", ",result=\"ok\""), Some(1.0), "{text}");
+    assert_eq!(value(&text, "last_drill_result", ",result=\"ok\""), Some(1.0), "{text}");
+    assert!(value(&text, "last_drill_success_timestamp_seconds", "").is_some(), "{text}");
+    // The flag says that it is meant.
+    let password = ("PGPASSWORD", server.password.as_str());
+    let conninfo = format!("host={} port={} user={} dbname=postgres", server.host, server.port, server.user);
+    daemons.env(password.0, password.1).args(["--restore-to", &conninfo]).run().assert_code(0);
+    let text = fs::read_to_string(&file).expect("the file");
+    assert_eq!(value(&text, "drills_total", ",result=\"ok\""), Some(2.0), "{text}");
 }
 
 #[test]

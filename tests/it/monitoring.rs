@@ -34,7 +34,7 @@ fn promtool() -> Command {
 
 /// Asserts that promtool accepts these metrics without a warning.
 #[track_caller]
-fn assert_valid_metrics(text: &str) {
+pub fn assert_valid_metrics(text: &str) {
     let mut check = promtool();
     check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = check.spawn().expect("promtool");
@@ -52,14 +52,14 @@ fn assert_succeeds(mut command: Command) {
 }
 
 /// The value of a metric's sample with these labels.
-fn sample(text: &str, name: &str, destination: &str, own: &str) -> Option<f64> {
+pub fn sample(text: &str, name: &str, destination: &str, own: &str) -> Option<f64> {
     let beginning = format!("pg_s3_backup_{name}{{destination=\"{destination}\"{own}}} ");
     text.lines().find_map(|line| line.strip_prefix(&beginning)?.parse().ok())
 }
 
 /// The address that the daemon listens on.
 #[track_caller]
-fn address(running: &Running) -> String {
+pub fn address(running: &Running) -> String {
     wait_for(running, "listening address=", 1);
     let log = running.stderr_so_far();
     let (_, rest) = log.split_once("listening address=").expect("the address");
@@ -68,7 +68,7 @@ fn address(running: &Running) -> String {
 
 /// Waits until the status page has this HTTP status.
 #[track_caller]
-fn status_with(running: &Running, address: &str, status: u16) -> Answer {
+pub fn status_with(running: &Running, address: &str, status: u16) -> Answer {
     let mut page = get(address, "/status");
     let is_so = || {
         page = get(address, "/status");
@@ -80,7 +80,7 @@ fn status_with(running: &Running, address: &str, status: u16) -> Answer {
 
 /// Waits until the metrics are as wanted.
 #[track_caller]
-fn page_with(running: &Running, address: &str, is_wanted: impl Fn(&str) -> bool) -> Answer {
+pub fn page_with(running: &Running, address: &str, is_wanted: impl Fn(&str) -> bool) -> Answer {
     let mut page = get(address, "/metrics");
     let is_so = || {
         page = get(address, "/metrics");

@@ -53,7 +53,7 @@ const BLOCKS: [(&str, &[&str]); 8] = [
             "## Kubernetes", // `image::readme`, and here
         ],
     ),
-    (CHECK, &["# Check", "## From another host"]),
+    (CHECK, &["# Check", "### On a schedule", "## From another host"]),
     ("docs/monitoring.md", &["## Daemon"]),
     ("docs/architecture.md", &["## One backup"]),
     (
@@ -254,6 +254,22 @@ fn the_daemon_in_a_shell() {
     running.signal("TERM");
     running.wait().assert_code(143).assert_no_children_left();
     only_backup(&bucket);
+}
+
+#[test]
+fn the_daemon_drills_on_a_schedule() {
+    let (database, bucket) = (postgres().create_database("readme"), s3().create_bucket("readme"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let secret = directory.path().join("drill");
+    std::fs::write(&secret, postgres().uri("postgres")).expect("the secret");
+    let text = block_after(CHECK, "### On a schedule").replace("/run/secrets/drill", &secret.display().to_string());
+    let text = text.replace("\npg-s3-backup daemon", "\nexec pg-s3-backup daemon");
+    let program = with_s3(shell(&text)).env("S3_BUCKET", &bucket).env("POSTGRES_CONNECTION_STRING", database.uri());
+    let mut running = program.env("BACKUP_INTERVAL", "@yearly").spawn();
+    running.wait_for_stderr("drills are scheduled", Duration::from_mins(1));
+    assert!(running.stderr_so_far().contains("drills=0 5 * * 0 (UTC)"), "{}", running.stderr_so_far());
+    running.signal("TERM");
+    running.wait().assert_code(143).assert_no_children_left();
 }
 
 #[test]

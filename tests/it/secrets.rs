@@ -93,6 +93,28 @@ fn successful_backup_shows_no_secret() {
     }
 }
 
+#[test]
+fn a_drill_shows_no_secret_nor_does_its_record() {
+    let (database, server) = (postgres().create_database("hidden"), postgres());
+    let bucket = s3().create_bucket("hidden");
+    backup_program(&database, &bucket).run().assert_code(0);
+    let role = Role::create(SENTINEL);
+    let encoded = percent_encoded(SENTINEL);
+    let uri = format!("postgres://{}:{encoded}@{}:{}/postgres", role.name, server.host, server.port);
+    let allowed = ["--allow-same-server", "--allow-shared-server"];
+    let drill = s3_program(&bucket).args(["check", "--bucket-only"]).args(allowed);
+    let misplaced = drill.clone().args(["--restore-to", &uri]);
+    for (program, code) in [(drill.env("DRILL_CONNECTION_STRING", &uri), 0), (misplaced, 4)] {
+        for program in loud(&program) {
+            let outcome = program.run();
+            outcome.assert_code(code);
+            assert_nothing_shown(&outcome);
+        }
+    }
+    let record = s3().keys(&bucket, "").into_iter().find(|key| key.ends_with(".drill.json")).expect("a record");
+    assert_hidden(&String::from_utf8_lossy(&s3().get(&bucket, &record).expect("the record")), "the record");
+}
+
 /// Also if the flag has a password, which only the variable may have.
 #[test]
 fn restore_and_delete_show_no_secret() {

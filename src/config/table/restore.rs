@@ -1,8 +1,10 @@
 //! The settings of `restore` and of the drill. Part of [`super`]'s table.
 
 use super::{BASE, CommandName, Group, Secrecy, Setting};
+use crate::exit_code::ExitCode;
 
 const RESTORE: &[CommandName] = &[CommandName::Restore];
+const DRILL: &[CommandName] = &[CommandName::Check, CommandName::Daemon];
 
 /// `RESTORE_CONNECTION_STRING`: a secret with a flag, which [`crate::config`] refuses with a password in it.
 pub const RESTORE_CONNECTION_STRING: Setting = Setting {
@@ -24,8 +26,20 @@ pub const DRILL_CONNECTION_STRING: Setting = Setting {
     value: "CONNECTION",
     default: "none: no drill",
     secrecy: Secrecy::Secret,
-    commands: &[CommandName::Check],
+    commands: DRILL,
     help: "the server of the restore drill: the latest backup is restored into a scratch database there; a URI or `key=value` words, exactly what libpq accepts; the flag takes no password",
     group: Group::Checks,
+    ..BASE
+};
+
+/// `DRILL_INTERVAL`
+pub const DRILL_INTERVAL: Setting = Setting {
+    variable: "DRILL_INTERVAL",
+    value: "CRON",
+    default: "none: the daemon runs no drill",
+    commands: DRILL,
+    refusal: ExitCode::InvalidCron,
+    help: "when the daemon runs the restore drill: a cron expression as in `BACKUP_INTERVAL`; needs `DRILL_CONNECTION_STRING`",
+    group: Group::Schedule,
     ..BASE
 };

@@ -5,6 +5,7 @@
 //! plain exposition format, because that collector does not read OpenMetrics, which the client libraries write. Each sample has
 //! the label `destination`, because a host may write several files.
 
+mod drills;
 mod state;
 mod store;
 mod text;
@@ -12,6 +13,7 @@ mod text;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+pub use drills::DrillSample;
 pub use store::{MetricsStore, RunResult};
 
 /// The type of a metric.
@@ -126,6 +128,42 @@ pub const RETENTION_FAILED: Metric = gauge(
     "pg_s3_backup_retention_failed",
     "1 if the last retention could not delete everything that the rules say, else 0",
 );
+/// The time of the last successful drill.
+pub const LAST_DRILL_SUCCESS: Metric = gauge(
+    "pg_s3_backup_last_drill_success_timestamp_seconds",
+    "When the last successful restore drill ended, in Unix time",
+);
+/// The duration of its restore.
+pub const LAST_DRILL_DURATION: Metric = gauge(
+    "pg_s3_backup_last_drill_success_duration_seconds",
+    "How long the restore of the last successful drill took: the recovery time to expect",
+);
+/// The time of the last drill.
+pub const LAST_DRILL: Metric =
+    gauge("pg_s3_backup_last_drill_timestamp_seconds", "When the last restore drill ended, in Unix time");
+/// Its result.
+pub const LAST_DRILL_RESULT: Metric = Metric {
+    label: Some("result"),
+    ..gauge(
+        "pg_s3_backup_last_drill_result",
+        "1 for the result of the last restore drill, else 0: ok, fail, or not_proven (it could not be run)",
+    )
+};
+/// The number of drills.
+pub const DRILLS: Metric = Metric {
+    label: Some("result"),
+    counted: &["ok", "fail", "not_proven", "skipped"],
+    ..counter(
+        "pg_s3_backup_drills_total",
+        "Restore drills by result: ok, fail, not_proven, or skipped (a tick while a drill ran)",
+    )
+};
+/// Whether a drill is running.
+pub const DRILL_IN_PROGRESS: Metric =
+    gauge("pg_s3_backup_drill_in_progress", "1 while the daemon runs a restore drill, else 0");
+/// The time of the next drill.
+pub const NEXT_DRILL: Metric =
+    gauge("pg_s3_backup_next_drill_timestamp_seconds", "When the daemon runs its next restore drill, in Unix time");
 /// Every metric, in the order of the text.
 pub const METRICS: &[&Metric] = &[
     &BUILD_INFO,
@@ -147,6 +185,13 @@ pub const METRICS: &[&Metric] = &[
     &DELETED_BYTES,
     &RETENTION_BLOCKED,
     &RETENTION_FAILED,
+    &LAST_DRILL_SUCCESS,
+    &LAST_DRILL_DURATION,
+    &LAST_DRILL,
+    &LAST_DRILL_RESULT,
+    &DRILLS,
+    &DRILL_IN_PROGRESS,
+    &NEXT_DRILL,
 ];
 
 /// The values of the metrics, by name and label value (empty without a label).

@@ -14,9 +14,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{
-    BOTTLENECK, BUILD_INFO, DELETED, DELETED_BYTES, IN_PROGRESS, LAST_DUMP_BYTES, LAST_DURATION, LAST_EXIT_CODE,
-    LAST_FAILURE, LAST_RATIO, LAST_RUN, LAST_STORED_BYTES, LAST_SUCCESS, NEXT_RUN, RETENTION_BLOCKED, RETENTION_FAILED,
-    RUNS, STORED, STORED_BYTES, Samples, render, state, text,
+    BOTTLENECK, BUILD_INFO, DELETED, DELETED_BYTES, DRILL_IN_PROGRESS, IN_PROGRESS, LAST_DUMP_BYTES, LAST_DURATION,
+    LAST_EXIT_CODE, LAST_FAILURE, LAST_RATIO, LAST_RUN, LAST_STORED_BYTES, LAST_SUCCESS, NEXT_DRILL, NEXT_RUN,
+    RETENTION_BLOCKED, RETENTION_FAILED, RUNS, STORED, STORED_BYTES, Samples, render, state, text,
 };
 
 use crate::archive::name::CLOCK_TOLERANCE;
@@ -104,8 +104,9 @@ impl MetricsStore {
         record.remove(&BUILD_INFO);
         record.set_for(&BUILD_INFO, env!("CARGO_PKG_VERSION"), 1.0);
         // Values of a daemon that has ended.
-        record.remove(&NEXT_RUN);
-        record.remove(&IN_PROGRESS);
+        for metric in [&NEXT_RUN, &IN_PROGRESS, &NEXT_DRILL, &DRILL_IN_PROGRESS] {
+            record.remove(metric);
+        }
         Self { destination, file, state: Mutex::new(State { record, others }) }
     }
 
@@ -191,7 +192,7 @@ impl MetricsStore {
         self.save();
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Samples) -> T) -> T {
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Samples) -> T) -> T {
         work(&mut self.state().record)
     }
 
@@ -200,7 +201,7 @@ impl MetricsStore {
     }
 
     /// Replaces the files. A failure is a warning: the backup is committed.
-    fn save(&self) {
+    pub(super) fn save(&self) {
         let Some(path) = &self.file else { return };
         let (kept, text) = {
             let state = self.state();
@@ -292,7 +293,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 
 /// Unix time in seconds, to the millisecond.
 #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 53 bits for 285,000 years")]
-fn unix(time: DateTime<Utc>) -> f64 {
+pub(super) fn unix(time: DateTime<Utc>) -> f64 {
     time.timestamp_millis() as f64 / 1000.0
 }
 
@@ -302,7 +303,7 @@ fn float(count: u64) -> f64 {
 }
 
 /// Rounded to three digits.
-fn rounded(value: f64) -> f64 {
+pub(super) fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 

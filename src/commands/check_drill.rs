@@ -1,0 +1,87 @@
+//! The drill of `check --restore-to`: its result among the other checks, and in `METRICS_FILE`.
+
+use serde::Serialize;
+
+use crate::archive::drill::DrillRecord;
+use crate::check::{CheckResults, Status};
+use crate::cli::CheckArgs;
+use crate::config::table::DRILL_CONNECTION_STRING;
+use crate::config::{self, CheckConfig, Problems};
+use crate::error::Error;
+use crate::exit_code::ExitCode;
+use crate::interrupt::Interrupts;
+use crate::restore::{DrillReport, DrillVerdict};
+use crate::telemetry::ProgressStyleChoice;
+use crate::telemetry::metrics::MetricsStore;
+
+use super::Context;
+use super::drill::{DrillJob, sample, summary};
+
+const DRILL_FAILED: &str = "keep the earlier backups, make a new one, and find out why this one fails";
+const NOT_WRITTEN: &str =
+    "allow s3:PutObject for the backup's key with .drill.json appended; without it, `list` does not show the drill";
+
+/// The drill in `check --json`.
+#[derive(Serialize)]
+pub(super) struct DrillAnswer {
+    /// `ok`, `fail` or `not_proven`.
+    result: &'static str,
+    /// The sidecar of the backup.
+    record: Option<DrillRecord>,
+}
+
+/// The drill that `check` should run. In the environment of a daemon with a `DRILL_INTERVAL`, the daemon runs it, and `check` only
+/// if a flag of the drill says so.
+///
+/// # Errors
+/// Every problem of the flags.
+pub(super) fn wanted(
+    context: &Context<'_>,
+    args: &CheckArgs,
+    config: &CheckConfig,
+) -> Result<Option<DrillJob>, Problems> {
+    let variable = DRILL_CONNECTION_STRING.variable;
+    let mut job = DrillJob::of(&args.drill, &config.s3, config.drill.target.clone())?;
+    if args.backup.is_some() && job.is_none() {
+        let mut problems = Problems::default();
+        let text = format!("{variable} is not set: --backup belongs to a drill: set it, or give --restore-to");
+        problems.push(ExitCode::MissingSetting, text);
+        return Err(problems);
+    }
+    job = job.map(|job| job.of_backup(args.backup.clone()));
+    let flag = context.flags.get(variable).filter(|value| !value.is_empty());
+    let is_wanted =
+        config.drill.schedule.is_none() || flag.is_some() || args.drill.given().is_some() || args.backup.is_some();
+    Ok(job.filter(|_| is_wanted))
+}
+
+/// Runs the drill, and adds its result to `results`.
+///
+/// # Errors
+/// A signal.
+pub(super) async fn run(
+    context: &Context<'_>,
+    job: &DrillJob,
+    interrupts: &Interrupts,
+    results: &mut CheckResults<'_>,
+) -> Result<DrillAnswer, Error> {
+    let report = job.run(context.writer, ProgressStyleChoice::Auto, interrupts).await?;
+    let notifications = config::notifications(context.flags, context.environment);
+    if let Some(file) = notifications.metrics_file {
+        // Opened now, because a backup may have written the file during the drill.
+        MetricsStore::open(notifications.destination.as_deref(), Some(file)).drilled(&sample(&report));
+    }
+    let DrillReport { verdict, record, not_written, .. } = report;
+    let result = verdict.word();
+    let (status, detail, hint) = match verdict {
+        DrillVerdict::Ok => {
+            let status = if not_written.is_some() { Status::Warn } else { Status::Ok };
+            (status, record.as_ref().map(summary).unwrap_or_default(), not_written.as_ref().map(|_| NOT_WRITTEN))
+        }
+        DrillVerdict::Fail(reason) => (Status::Fail, reason, Some(DRILL_FAILED)),
+        DrillVerdict::NotProven(reason) => (Status::Fail, format!("not proven: {reason}"), None),
+    };
+    let not_written = not_written.map(|why| format!("; its record was not written: {why}"));
+    results.drilled(status, detail + &not_written.unwrap_or_default(), hint);
+    Ok(DrillAnswer { result, record })
+}
