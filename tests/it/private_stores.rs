@@ -207,7 +207,7 @@ fn a_bundle_and_a_proxy_hold_together() {
         "{targets:?}"
     );
 
-    // The proxy does not change whom to trust.
+    // A proxy does not change the trusted CAs.
     let seen = targets.len();
     stage.assert_distrusted(program.env_remove("S3_CA_BUNDLE"), &["UnknownIssuer"]);
     assert!(proxy.targets().len() > seen, "it went through the proxy");

@@ -47,7 +47,7 @@ impl Backend {
     }
 
     /// Ends if the server's session waits although psql was asked something: psql takes the question for a part of what came
-    /// before, and would wait for ever for its end.
+    /// before, and would wait forever for its end.
     pub async fn is_left_waiting(&self, control: &mut Session) -> PostgresError {
         let question = format!(
             "SELECT 1 FROM pg_catalog.pg_stat_get_activity({}) a WHERE a.state LIKE 'idle%' \
