@@ -81,7 +81,7 @@ impl Limits {
     }
 
     /// Waits for work that returns no error, until [`DELETE_TIME`] after a limit is reached. Work of [`crate::disk`] then
-    /// goes on in its thread.
+    /// continues in its thread.
     pub(super) async fn to_the_end(&self, work: impl Future<Output = ()>) {
         let asked = Instant::now();
         let given_up = async {
