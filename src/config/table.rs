@@ -69,7 +69,7 @@ pub const S3_PATH: Setting = Setting {
     variable: "S3_PATH",
     flag: Some("s3-path"),
     value: "PREFIX",
-    default: "the bucket's top",
+    default: "the top level of the bucket",
     help: "key prefix of one database's backups; `backup` means `backup/`, never `backup2/`",
     ..S3
 };

@@ -2,7 +2,7 @@
 //!
 //! `restore` makes, names and drops databases and roles with it. It begins as every session of this program and then leaves
 //! the transaction: what the opening has set stays for its length. A statement that the server refuses is an error value, and
-//! the session goes on. Behind a session pooler what it sets is undone at its end; a transaction pooler is refused.
+//! the session continues. Behind a session pooler what it sets is undone at its end; a transaction pooler is refused.
 
 use std::time::Duration;
 

@@ -92,7 +92,7 @@ impl Destination {
     }
 
     /// The same destination with a limit of 30 s for a server that cannot be connected to and has never answered. For commands
-    /// that a person waits for: a backup goes on until its outage budget is used up.
+    /// that a person waits for: a backup continues until its outage budget is used up.
     #[must_use]
     pub fn with_first_contact(self) -> Self {
         Self { outage: Arc::new(self.outage.separate().with_first_contact(FIRST_CONTACT)), ..self }

@@ -30,8 +30,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Source {
     pub bucket: Bucket,
     pub outage: Arc<Outage>,
-    /// The budget of bodies that break off. Each new request is answered, which must not let a body that never
-    /// progresses go on for ever.
+    /// The budget of bodies that break off. Each new request is answered, so the usual budget would never
+    /// end a body without progress.
     pub progress: Outage,
     pub key: String,
     pub etag: Option<String>,

@@ -5,7 +5,7 @@
 //! any of them succeeds, there is no outage.
 //!
 //! An outage begins with the last progress in the first attempt that failed, and ends with a success. It ends the run
-//! at its budget, or within one request timeout after it; in that time an attempt goes on only while its bytes move
+//! at its budget, or within one request timeout after it; in that time an attempt continues only while its bytes move
 //! (`watchdog`). Moving bytes are no success: S3 may refuse all that it receives. They are no outage either: a slow
 //! transfer is waited for.
 

@@ -103,7 +103,7 @@ impl S3Settings {
     }
 }
 
-/// A key prefix without slashes around it; empty for the bucket's top.
+/// A key prefix without slashes around it; empty for the top level of the bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prefix(String);
 

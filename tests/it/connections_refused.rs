@@ -157,7 +157,7 @@ fn error_has_warning_of_libpq() {
     }
 }
 
-/// As a role of little power, for whom `sql` was run.
+/// A backup as a role without superuser rights, after running `sql`.
 fn reader(database: &Database, bucket: &str, sql: &str) -> (Role, Program) {
     let role = Role::create("reader");
     database

@@ -1,5 +1,5 @@
-//! `delete NAME…`: what was named goes with its sidecars and nothing else; never the newest valid backup, and nothing at all where a
-//! name is wrong.
+//! `delete NAME…` deletes only the named backups with their sidecars; not the newest valid backup, and nothing if a name is
+//! wrong.
 
 use serde_json::Value;
 

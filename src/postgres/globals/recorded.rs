@@ -138,7 +138,7 @@ impl Recorded {
     /// Reads a script.
     ///
     /// # Errors
-    /// The first statement that is none of ours.
+    /// The first statement that this program does not write.
     pub fn read(script: &str) -> Result<Self, NotOurs> {
         let mut recorded = Self::default();
         for statement in statements(script)? {
