@@ -77,6 +77,8 @@ pub enum NotCommitted {
     RolledBack(PostgresError),
     /// The server could not be asked.
     Unknown(PostgresError),
+    /// It was given up, and nothing of the transaction is there.
+    Stopped,
 }
 
 impl RestoreSession {
@@ -191,11 +193,17 @@ impl RestoreSession {
         Ok(self.answer().await? == "t")
     }
 
-    /// Ends the transaction with COMMIT. If the answer is lost, another session queries the outcome.
+    /// Ends the transaction with COMMIT. If the answer is lost, another session queries the outcome. COMMIT may take long: when `stop`
+    /// is ready, the server's session is terminated, which rolls back what is not committed yet.
     ///
     /// # Errors
     /// [`NotCommitted`].
-    pub async fn commit(mut self, tools: &Tools, settings: &PostgresSettings) -> Result<(), NotCommitted> {
+    pub async fn commit(
+        mut self,
+        control: &mut Session,
+        (tools, settings): (&Tools, &PostgresSettings),
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), NotCommitted> {
         let Some(transaction) = self.transaction.clone() else {
             self.kill().await;
             return Ok(());
@@ -203,7 +211,10 @@ impl RestoreSession {
         // The dump may have set that the answer does not wait for the disk.
         self.send("SET LOCAL synchronous_commit = on;\n".to_owned()).await;
         self.send(format!("COMMIT;\n\\echo '{}'\n", self.word)).await;
-        let answer = self.answer().await;
+        let answer = tokio::select! {
+            answer = self.answer() => answer,
+            () = stop => return self.stop(control).await,
+        };
         let is_rolled_back =
             self.applied.lock().unwrap_or_else(PoisonError::into_inner).last_tag.starts_with("ROLLBACK");
         self.kill().await;
@@ -221,6 +232,16 @@ impl RestoreSession {
                 Some(Outcome::RolledBack) => Err(NotCommitted::RolledBack(error)),
                 None => Err(NotCommitted::Unknown(error)),
             },
+        }
+    }
+
+    /// Gives up a COMMIT without an answer.
+    async fn stop(mut self, control: &mut Session) -> Result<(), NotCommitted> {
+        self.kill().await;
+        match self.end_on_server(control).await {
+            Ok(Outcome::Committed) => Ok(()),
+            Ok(Outcome::RolledBack) => Err(NotCommitted::Stopped),
+            Err(error) => Err(NotCommitted::Unknown(error)),
         }
     }
 

@@ -6,6 +6,9 @@
 //!    session is terminated and waited for. The target is as it was.
 
 use std::fs::File;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use crate::archive::VerifiedStream;
 use crate::error_chain::Chain;
@@ -21,6 +24,9 @@ use super::new_database::{self, analyze};
 use super::preconditions::problems;
 use super::rules::Rules;
 use super::{Report, Request, RestoreError, busy, roles};
+
+/// How long COMMIT may take after a signal.
+const COMMIT_AFTER_SIGNAL: Duration = Duration::from_secs(3);
 
 /// Restores into the database that the settings name, or into a new one on the same server.
 ///
@@ -111,7 +117,7 @@ impl Existing<'_> {
             Ok((verified, left_out)) => {
                 left_out.announce();
                 let report = report.with_stream(&verified).with_left_out(&left_out);
-                self.commit(session, verified, facts.database).await?;
+                self.commit((session, control), verified, facts.database).await?;
                 if !options.no_analyze {
                     tokio::select! {
                         () = analyze(self.tools, self.settings) => {}
@@ -190,13 +196,25 @@ impl Existing<'_> {
             .ok()
     }
 
-    /// Sends COMMIT. It takes a [`VerifiedStream`], so that no unverified backup is committed.
-    async fn commit(&self, session: RestoreSession, _: VerifiedStream, database: String) -> Result<(), RestoreError> {
-        let committed = session.commit(self.tools, self.settings).await;
-        committed.map_err(|error| match error {
-            NotCommitted::RolledBack(cause) => RestoreError::RolledBack { database, cause },
-            NotCommitted::Unknown(cause) => RestoreError::Unknown { database, cause },
-        })
+    /// Sends COMMIT. It takes a [`VerifiedStream`], so that no unverified backup is committed. A signal waits for the server's answer,
+    /// but not longer than the program has time to end.
+    async fn commit(
+        &self,
+        (session, control): (RestoreSession, &mut Session),
+        _: VerifiedStream,
+        database: String,
+    ) -> Result<(), RestoreError> {
+        let interrupts = self.request.interrupts;
+        let stop = async {
+            interrupts.received().await;
+            sleep(COMMIT_AFTER_SIGNAL).await;
+        };
+        match session.commit(control, (self.tools, self.settings), stop).await {
+            Ok(()) => Ok(()),
+            Err(NotCommitted::RolledBack(cause)) => Err(RestoreError::RolledBack { database, cause }),
+            Err(NotCommitted::Unknown(cause)) => Err(RestoreError::Unknown { database, cause }),
+            Err(NotCommitted::Stopped) => Err(interrupts.received().await.into()),
+        }
     }
 }
 

@@ -1,11 +1,18 @@
 //! What a restore reports about its transaction is true, even if the dump has committed it, or the server crashes.
 
-use super::{FAILED, backed_up, bucket_with, dump_with, empty, restore_program};
+use std::time::Duration;
+
+use super::faults::wait_for_query;
+use super::restarts::SLOW_COMMIT;
+use super::{FAILED, assert_untouched, backed_up, bucket_with, dump_with, empty, restore_program};
 use crate::support::process::write_script;
 use crate::support::program::Program;
 use crate::support::servers::restarted::{Restarted, Shutdown};
-use crate::support::servers::{installed_tools, own_postgres};
+use crate::support::servers::{installed_tools, own_postgres, postgres};
+use crate::support::session::Session;
 use crate::support::setup::s3_program;
+
+const SOON: Duration = Duration::from_mins(1);
 
 /// With a psql that runs some strings as statements: as if it read a dump otherwise than this program does.
 fn with_other_psql(program: Program) -> Program {
@@ -28,7 +35,7 @@ fn a_transaction_that_the_dump_has_committed_is_reported() {
         let dump = dump_with(&format!("CREATE TABLE public.t (a int);\nSELECT 'COMMIT';\n{end}"));
         let running = with_other_psql(restore_program(&bucket_with(&dump), &target)).spawn();
         if let Some(signal) = signal {
-            super::faults::wait_for_query(&target, "pg_sleep", &running);
+            wait_for_query(&target, "pg_sleep", &running);
             running.signal(signal);
         }
         let outcome = running.wait();
@@ -36,6 +43,36 @@ fn a_transaction_that_the_dump_has_committed_is_reported() {
         assert_eq!(target.psql("SELECT count(*) FROM t").as_deref(), Ok("0"), "{}", outcome.stderr);
         assert!(outcome.stderr.contains("has committed a part of it: drop and create"), "{}", outcome.stderr);
         assert!(!outcome.stderr.contains("nothing of it is in the target"), "{}", outcome.stderr);
+    }
+}
+
+/// In place of a long sleep: until somebody holds an advisory lock.
+const UNTIL_LOCKED: &str = "WHILE NOT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = ''advisory'' AND objid = 4712) \
+    LOOP PERFORM pg_catalog.pg_sleep(0.02); END LOOP";
+
+#[test]
+fn a_signal_during_commit_waits_for_it_or_has_it_rolled_back() {
+    for (ends, code, rows) in [(true, 0, "1"), (false, 143, "")] {
+        let target = empty("target");
+        let mut other = Session::open(&target);
+        let dump = SLOW_COMMIT.replace("PERFORM pg_catalog.pg_sleep(600)", UNTIL_LOCKED);
+        let mut running = restore_program(&bucket_with(&dump_with(&dump)), &target).spawn();
+        wait_for_query(&target, "COMMIT;", &running);
+        running.signal("TERM");
+        running.wait_for_stderr("stopping", SOON);
+        if ends {
+            other.run("SELECT pg_advisory_lock(4712)");
+        }
+        let outcome = running.wait();
+        drop(other);
+        outcome.assert_code(code).assert_no_children_left();
+        assert_eq!(target.psql("SELECT a FROM t").unwrap_or_default(), rows, "{}", outcome.stderr);
+        let sessions =
+            format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND query LIKE 'COMMIT%'", target.name);
+        assert_eq!(postgres().psql("postgres", &sessions).as_deref(), Ok("0"), "{}", outcome.stderr);
+        if !ends {
+            assert_untouched(&target, &outcome);
+        }
     }
 }
 

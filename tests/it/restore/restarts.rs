@@ -95,7 +95,7 @@ fn a_server_that_stays_away_leaves_a_scratch_database_that_is_reported() {
 }
 
 /// A COMMIT that takes its time.
-const SLOW_COMMIT: &str = "CREATE TABLE public.t (a int);\n\
+pub const SLOW_COMMIT: &str = "CREATE TABLE public.t (a int);\n\
     CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_catalog.pg_sleep(600); RETURN NULL; END';\n\
     CREATE CONSTRAINT TRIGGER g AFTER INSERT ON public.t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.f();\n\
     COPY public.t (a) FROM stdin;\n1\n\\.\n";
