@@ -8,6 +8,7 @@ mod hostile;
 mod left_out;
 mod new_database;
 mod timescaledb;
+mod unusual;
 
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::database::Database;
