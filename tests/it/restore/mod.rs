@@ -13,6 +13,7 @@ mod replace;
 mod restarts;
 mod timescaledb;
 mod together;
+mod unusual;
 mod versions;
 
 use crate::support::program::{Outcome, Program};
