@@ -1,7 +1,7 @@
-//! Databases whose backups failed with other tools, as people reported it: `restore` restores each, or says what to do.
+//! Restores databases that people reported as failures of other tools.
 //!
-//! Further ones: functions and operators over those of the system are in `crate::hijack`, a server with few locks in
-//! [`super::new_database`], connection strings in `crate::connections_refused`.
+//! Functions and operators that shadow those of the system are in `crate::hijack`, a server with few locks is in
+//! [`super::new_database`], connection strings are in `crate::connections_refused`.
 
 use super::{FAILED, assert_same, assert_untouched, empty, restore_program, target_of_a_plain_role};
 use crate::globals::{load, run_globals};
@@ -61,7 +61,7 @@ fn restores_configuration_of_an_extension_that_is_installed() {
 fn restores_hash_partitions_by_their_root() {
     let source = source("hash_partitions", "");
     let target = empty("target");
-    // By the numbers of the labels, which are other ones in another database.
+    // The hash is of the OIDs of the labels, which differ in another database.
     let outcome = restore_program(&backed_up(&source), &target).run();
     assert_fails(&outcome, &target, "back up with PG_DUMP_ARGS=--load-via-partition-root");
     let bucket = backed_up_with(&source, "--load-via-partition-root");
@@ -190,7 +190,7 @@ fn restores_a_subscription_disabled_or_without_it() {
         restored.psql("ALTER SUBSCRIPTION tide SET (slot_name = NONE)").expect("detached");
         restored.psql("DROP SUBSCRIPTION tide").expect("dropped");
     }
-    // As a role that may not dump it.
+    // A role that is no superuser does not dump it.
     let uri = format!("postgresql://nightwatch:nw@{}/{}", server.addr(), source.name);
     let bucket = s3().create_bucket("field");
     backup_program(&source, &bucket).env("POSTGRES_CONNECTION_STRING", uri).run().assert_code(0);
@@ -219,7 +219,7 @@ fn restores_whatever_the_database_sets_for_its_sessions() {
     program.run().assert_code(0);
     assert_same(&source, &made);
     assert_eq!(made.psql(own), source.psql(own));
-    // Where the same is set.
+    // Into a database with the same settings.
     made.psql("SET TRANSACTION READ WRITE; DROP SCHEMA odd CASCADE").expect("emptied");
     restore_program(&bucket, &made).run().assert_code(0);
     assert_same(&source, &made);
@@ -229,7 +229,7 @@ fn restores_whatever_the_database_sets_for_its_sessions() {
     program.args(["restore", "--create-db", "made", "--globals"]).run().assert_code(0);
     assert_same(&source, &server.adopt_database("made"));
     assert_eq!(server.psql("postgres", VALID_UNTIL), postgres().psql("postgres", VALID_UNTIL));
-    // The globals by psql: strings of the same meaning, whatever the source sets.
+    // psql creates the same role from the globals.
     server.psql("postgres", &format!("DROP ROLE {quoted}")).expect("dropped");
     run_globals(&globals(&bucket, &only_backup(&bucket)), &server.create_database("by_hand"));
     server.psql("postgres", &format!("DROP ROLE {quoted}")).expect("it is there");
