@@ -11,7 +11,7 @@ use std::io::{self, Write};
 
 use memchr::{memchr, memchr_iter, memchr2};
 
-use crate::sql::{Lexer, Piece, SpanKind, TwoWays, copied_table, is_plain_copy, parts};
+use crate::sql::{Lexer, Piece, SpanKind, TwoWays, is_plain_copy};
 
 use super::exclusion::{Exclusion, Fate};
 use super::left_out::LeftOut;
@@ -245,20 +245,27 @@ impl<W: Write> Passage<W> {
     fn fate(&mut self, statement: &[u8]) -> Fate {
         let (released, fate) = self.exclusion.judge(statement, &mut self.left_out);
         self.send_all(released);
-        let is_insert = statement.starts_with(b"INSERT ");
-        let is_data = is_insert || statement.starts_with(b"COPY ");
-        if is_data && self.data_of.as_ref().is_some_and(|table| self.exclusion.has(table)) {
-            return Fate::Drop;
-        }
-        if is_insert && fate == Fate::Keep && !self.rules.leave_out.table_data.is_empty() {
-            let into = Subject::of(statement).relation().cloned();
-            if self.excludes_data(into.as_ref()) {
-                self.left_out
-                    .add_table_data(self.data_of.as_ref().or(into.as_ref()).map_or_else(String::new, Name::to_string));
-                return Fate::Drop;
-            }
+        let is_data = statement.starts_with(b"INSERT ") || statement.starts_with(b"COPY ");
+        if fate == Fate::Keep && is_data && self.rules.leave_out.has_patterns() {
+            return self.fate_of_data(statement);
         }
         fate
+    }
+
+    /// Asks whether the rows of a statement are left out, by its table or by the partition that they come from.
+    fn fate_of_data(&mut self, statement: &[u8]) -> Fate {
+        let into = Subject::of(statement).relation().cloned();
+        let partition = self.data_of.clone().filter(|table| into.as_ref().is_none_or(|into| !table.is_entry_of(into)));
+        if partition.as_ref().is_some_and(|partition| self.exclusion.has(partition)) {
+            return Fate::Drop;
+        }
+        if !partition.iter().chain(&into).any(|table| self.rules.excludes_data(table)) {
+            return Fate::Keep;
+        }
+        if let Some(table) = partition.or(into) {
+            self.left_out.add_table_data(table.to_string());
+        }
+        Fate::Drop
     }
 
     /// Sends the statements that were held.
@@ -302,13 +309,7 @@ impl<W: Write> Passage<W> {
         if !is_plain_copy(&statement) {
             return self.fail(Refusal::Copy(shown(&statement)));
         }
-        let table = copied_table(&statement);
-        let is_excluded = self.fate(&statement) == Fate::Drop;
-        let name = parts(&table).map(|(schema, name)| Name { schema, name });
-        if is_excluded || self.excludes_data(name.as_ref()) {
-            if !is_excluded {
-                self.left_out.add_table_data(self.data_of.as_ref().map_or(table, Name::to_string));
-            }
+        if self.fate(&statement) == Fate::Drop {
             self.left_out.copies.insert(self.copies);
             self.rows = Rows::Drop;
         } else {
@@ -316,11 +317,6 @@ impl<W: Write> Passage<W> {
         }
         self.copies += 1;
         self.reuse(statement);
-    }
-
-    /// Whether the rows of a table are left out, by the statement or the entry's comment.
-    fn excludes_data(&self, table: Option<&Name>) -> bool {
-        table.into_iter().chain(&self.data_of).any(|table| self.rules.excludes_data(table))
     }
 
     fn rows(&mut self, bytes: &[u8]) {

@@ -144,9 +144,7 @@ impl LeftOut {
     pub(super) fn hint(&self, reason: &str) -> Option<String> {
         let Need { statement, object, name } = self.needs.as_ref()?;
         let is_it = reason.contains("does not exist") && name.lines().next().is_some_and(|line| reason.contains(line));
-        is_it.then(|| {
-            format!("the statement {statement:?} needs {object}, which is left out: leave out neither or both")
-        })
+        is_it.then(|| format!("the statement {statement:?} needs {object}, which is left out: exclude both or neither"))
     }
 
     pub(super) fn add(&mut self, kind: Kind) {

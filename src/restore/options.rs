@@ -59,6 +59,11 @@ pub struct LeaveOut {
 }
 
 impl LeaveOut {
+    /// Whether a pattern of tables or schemas was given.
+    pub(super) fn has_patterns(&self) -> bool {
+        [&self.table_data, &self.tables, &self.schemas].iter().any(|patterns| !patterns.is_empty())
+    }
+
     /// Whether a table is left out. The name is as the dump writes it.
     pub(super) fn has_table(&self, table: &str) -> bool {
         let Some((schema, name)) = parts(table) else { return false };

@@ -26,6 +26,12 @@ impl Name {
         let (schema, _) = rest.split_once("; Owner: ")?;
         Some(Self { schema: schema.to_owned(), name: name.to_owned() })
     }
+
+    /// Whether the comment of an entry names this table so. It has spaces for the ends of lines.
+    pub fn is_entry_of(&self, table: &Self) -> bool {
+        let one_line = |name: &str| name.replace(['\n', '\r'], " ");
+        *self == Self { schema: one_line(&table.schema), name: one_line(&table.name) }
+    }
 }
 
 impl fmt::Display for Name {

@@ -200,6 +200,42 @@ fn leaves_out_the_rows_of_chosen_tables() {
 }
 
 #[test]
+fn leaves_out_rows_of_a_partition_by_the_comment_of_its_entry() {
+    let dump = concat!(
+        "-- Data for Name: one; Type: TABLE DATA; Schema: public; Owner: x\n\nCOPY public.root (a) FROM stdin;\n1\n\\.\n",
+        "-- Data for Name: two; Type: TABLE DATA; Schema: public; Owner: x\n\nCOPY public.root (a) FROM stdin;\n2\n\\.\n",
+        "-- Data for Name: a two; Type: TABLE DATA; Schema: public; Owner: x\n\nCOPY public.\"a\ntwo\" (a) FROM stdin;\n3\n\\.\n",
+        "-- Name: x; Type: TABLE; Schema: public; Owner: x\n\nINSERT INTO public.root VALUES (4);\n",
+        "-- Data for Name: two; Type: TABLE DATA; Schema: public; Owner: x\n\nINSERT INTO public.root VALUES (5);\n",
+    );
+    let patterns = ["two", "a two"].map(crate::restore::glob::Glob::new);
+    let expected = concat!(
+        "COPY public.root (a) FROM stdin;\n1\n\\.\n",
+        "COPY public.\"a\ntwo\" (a) FROM stdin;\n3\n\\.\n",
+        "INSERT INTO public.root VALUES (4);\n",
+    );
+    let data = LeaveOut { table_data: patterns.clone().into(), ..LeaveOut::default() };
+    let tables = LeaveOut { tables: patterns.into(), ..LeaveOut::default() };
+    for leave_out in [data, tables] {
+        let (text, left_out) = filtered(dump, &Rules { leave_out, ..rules() }).expect("it passes");
+        assert_eq!(text, expected);
+        assert_eq!((left_out.rows, left_out.copies), (1, [1].into()));
+    }
+}
+
+#[test]
+fn leaves_out_a_statement_that_is_too_long_to_hold() {
+    let long = format!("INSERT INTO app.log VALUES ('{}');\n", "x".repeat(2 * MOST_HELD));
+    let patterns = || vec![crate::restore::glob::Glob::new("app.log")];
+    let data = LeaveOut { table_data: patterns(), ..LeaveOut::default() };
+    let tables = LeaveOut { tables: patterns(), ..LeaveOut::default() };
+    for leave_out in [data, tables] {
+        let text = passed(&format!("{long}SELECT 1;\n{long}"), &Rules { leave_out, ..rules() });
+        assert_eq!(text, "SELECT 1;\n");
+    }
+}
+
+#[test]
 fn says_that_psql_has_ended() {
     struct Closed;
     impl Write for Closed {
