@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use bottleneck::Bottleneck;
 pub use collector::{FinishGate, PartChecksum, PartDigest, SealedPart, Totals};
-pub use deflate::DeflateError;
+pub use deflate::BLOCK_BYTES;
 pub use memory::{PartBuffer, PartMemory};
 pub use parts::{PartPlan, PartSettings};
 pub use scanner::ScanReport;
@@ -52,7 +52,7 @@ pub enum PipelineError {
     Read(#[source] std::io::Error),
     /// A block could not be compressed.
     #[error(transparent)]
-    Deflate(#[from] DeflateError),
+    Deflate(#[from] crate::codec::gzip::DeflateError),
     /// The store takes no more parts.
     #[error("the backup needs more than {limit} parts: set BACKUP_PART_SIZE higher")]
     TooManyParts {
