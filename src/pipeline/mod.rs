@@ -32,7 +32,8 @@ pub use memory::{PartBuffer, PartMemory};
 pub use parts::{PartPlan, PartSettings};
 pub use scanner::ScanReport;
 
-/// Default gzip level: 144 MB/s a core keeps up with one `pg_dump`, and the object is 3 to 8 % larger than at level 6.
+/// Default gzip level. ISA-L takes a fifth of zlib's time for the size of its level 2, which is 2 to 8 % larger than level
+/// 6's; without ISA-L, 144 MB/s a core keeps up with one `pg_dump`.
 pub const DEFAULT_LEVEL: u32 = 2;
 
 /// Compression, as configured.
