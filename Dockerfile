@@ -5,8 +5,13 @@
 
 FROM rust:1.95-slim-trixie AS build
 WORKDIR /src
+# What builds ISA-L.
+# hadolint ignore=DL3008
+RUN apt-get update -q -o Acquire::Languages=none \
+    && apt-get install -qy --no-install-recommends autoconf automake libtool make nasm && rm -rf /var/lib/apt/lists/*
 # The dependencies are a separate layer: they are built again only if Cargo.lock has changed.
 COPY Cargo.toml Cargo.lock ./
+COPY crates crates
 RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' >src/main.rs \
     && cargo build --release --locked && rm -r src
 COPY src src

@@ -49,7 +49,7 @@ demo: ## Back up, list and restore a database, on servers made for it: no config
 test: cargo ## Run all tests, on servers that they start themselves
 	@scripts/install postgres s3
 	cargo test $(CARGO_FLAGS) --doc
-	cargo test $(CARGO_FLAGS) --lib --bins --tests
+	cargo test $(CARGO_FLAGS) --workspace --lib --bins --tests
 
 # Above what a run of all tests takes; a given seed repeats the instants of another run.
 KILL_ROUNDS ?= 200

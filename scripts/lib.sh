@@ -13,10 +13,12 @@ die() {
     exit "${2:-1}"
 }
 
-# need_cargo: stops without Rust; everything is built into ROOT/target, wherever we are called.
+# need_cargo: stops without Rust, and installs what builds ISA-L; everything is built into ROOT/target, wherever we are
+# called.
 need_cargo() {
     type -P cargo >/dev/null || die "cargo is missing: install Rust 1.94.1 or later from https://rustup.rs (Debian: apt-get install rustup && rustup default stable)"
     type -P cc >/dev/null || die "a C compiler is missing: please install one (Debian: apt-get install gcc libc6-dev)"
+    "$SCRIPTS/install" isal-tools
     export CARGO_TARGET_DIR=$ROOT/target
 }
 

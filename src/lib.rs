@@ -13,6 +13,7 @@
 //! | [`backup`] | one backup, from the connection to the report |
 //! | [`postgres`] | finds and runs `pg_dump` and `psql`; keeps secrets out of their arguments |
 //! | [`pipeline`] | reads the dump, scans it, compresses it on several threads, seals parts; bounded memory |
+//! | [`codec`] | compresses the dump's blocks into pieces of one stream |
 //! | [`sql`] | the lexer that cuts a dump into spans |
 //! | [`verified_dump`] | decides whether a dump is complete |
 //! | [`spool`] | parts and a journal on disk, so that a complete dump survives an S3 outage and a killed process |
@@ -54,6 +55,7 @@ pub mod archive;
 pub mod backup;
 pub mod check;
 pub mod cli;
+pub mod codec;
 pub mod commands;
 pub mod config;
 pub mod disk;

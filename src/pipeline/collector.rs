@@ -14,8 +14,9 @@ use md5::Md5;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::deflate::{GZIP_HEADER, PendingPiece, gzip_trailer};
+use super::deflate::PendingPiece;
 use super::{PartBuffer, PartMemory, PipelineError, Progress};
+use crate::codec::gzip;
 
 /// The checksum that a part carries to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -108,7 +109,7 @@ impl Collector {
         let mut object = Object::new();
         let mut crc = Crc::new();
         let mut plain_bytes = 0u64;
-        self.append(&mut object, &GZIP_HEADER)?;
+        self.append(&mut object, &gzip::HEADER)?;
         for pending in pieces {
             let piece = pending.recv().map_err(|_| PipelineError::WorkerDied)??;
             plain_bytes += u64::from(piece.crc.amount());
@@ -119,7 +120,7 @@ impl Collector {
         }
         // The pieces have ended; whether the dump is complete is decided elsewhere.
         gate.recv().map_err(|_| PipelineError::GivenUp)?;
-        self.append(&mut object, &gzip_trailer(&crc, plain_bytes))?;
+        self.append(&mut object, &gzip::trailer(&crc, plain_bytes))?;
         self.seal(&mut object)?;
         Ok(Totals {
             plain_bytes,

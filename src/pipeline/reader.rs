@@ -13,9 +13,10 @@ use crossbeam_channel::Sender;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio_util::sync::CancellationToken;
 
-use super::deflate::{BLOCK_BYTES, Block, Deflaters, PendingPiece, WINDOW_BYTES};
+use super::deflate::{BLOCK_BYTES, Block, Deflaters, PendingPiece};
 use super::scanner::{ScanReport, Scanner};
 use super::{PipelineError, Progress};
+use crate::codec::gzip::WINDOW_BYTES;
 
 /// How often a waiting reader checks whether it is cancelled.
 const TICK: Duration = Duration::from_millis(200);
