@@ -111,6 +111,8 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l time
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-age -d 'Fail if the latest backup is older, such as `26h` or `8d`' -r -f -a "none\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l min-size -d 'Fail if the latest backup is smaller, such as `100MiB`' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l max-shrink -d 'Fail if the latest backup shrank by more than this' -r -f -a "none\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l check-sql -d 'Run the queries of this file in the restored database; each must return one true' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l restore-to -d 'The server of the restore drill [env: DRILL_CONNECTION_STRING]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l keep-hourly -d 'Keep the last N hourly backups [env: BACKUP_KEEP_HOURLY]' -r -f
@@ -132,6 +134,8 @@ json\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l allow-pooler -d 'Dump through a transaction pooler'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l bucket-only -d 'Check only the bucket: writes nothing, needs no PostgreSQL'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l deep -d 'Download the latest backup and verify all of it'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l allow-same-server -d 'Allow a drill on the server that was backed up'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l allow-shared-server -d 'Allow a drill as a superuser on a server that has other databases'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -s h -l help -d 'Print this help; `--help` describes every setting'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l pg-dump-path -d 'Path of the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F

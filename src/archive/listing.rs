@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use crate::storage::{Destination, StorageError};
 
+use super::drill::{DrillRecord, DrillResult};
 use super::entries::{Entries, Entry, list_entries};
 use super::manifest::{Manifest, time_text};
-use super::name::{BEGINNING, BackupName, MANIFEST_SUFFIX};
+use super::name::{BEGINNING, BackupName, DRILL_SUFFIX, MANIFEST_SUFFIX};
 use super::status::{BackupStatus, is_too_small};
 
 /// The manifests of this many backups are read by default: each is a request.
@@ -35,6 +36,10 @@ pub struct StoredBackup {
     pub database: Option<String>,
     /// Its status.
     pub status: BackupStatus,
+    /// When it was last restored for a drill; RFC 3339, UTC.
+    pub drilled_at: Option<String>,
+    /// The result of that drill.
+    pub drill_result: Option<DrillResult>,
     /// The start time.
     #[serde(skip)]
     pub started: DateTime<Utc>,
@@ -86,9 +91,10 @@ impl<'a> Listing<'a> {
 
     /// The newest backups, newest first, with facts of this many manifests or objects.
     pub async fn newest(&self, limit: usize, manifests: usize) -> Newest<'_> {
-        let described = self.entries.iter().rev().take(limit.min(manifests));
-        let mut described: Vec<StoredBackup> = described.map(|(name, entry)| self.backup(*name, *entry)).collect();
+        let newest = self.entries.iter().rev().take(limit.min(manifests));
+        let mut described: Vec<StoredBackup> = newest.map(|(name, entry)| self.backup(*name, *entry)).collect();
         for backup in &mut described {
+            self.add_drill(backup).await;
             match backup.status {
                 BackupStatus::Valid | BackupStatus::Future => _ = self.describe(backup).await,
                 BackupStatus::Unverified => self.look(backup).await,
@@ -127,6 +133,25 @@ impl<'a> Listing<'a> {
         partial
     }
 
+    /// Reads the record of a backup's last drill and adds its result; `None` if there is no record, or it cannot be read.
+    pub async fn add_drill(&self, backup: &mut StoredBackup) -> Option<DrillRecord> {
+        let entry = self.entries.get(&BackupName::parse(&backup.file_name)?)?;
+        let file_name = entry.has_drill().then(|| format!("{}{DRILL_SUFFIX}", backup.file_name))?;
+        let record: DrillRecord = match self.destination.read_manifest(&file_name).await {
+            Ok(read) => read?.ok()?,
+            Err(error) => {
+                tracing::warn!(file_name, %error, "the record of a drill cannot be read");
+                return None;
+            }
+        };
+        if record.file_name != backup.file_name {
+            return None;
+        }
+        backup.drilled_at = Some(record.drilled_at.clone());
+        backup.drill_result = Some(record.result);
+        Some(record)
+    }
+
     /// A backup with the facts of its manifest or object.
     async fn full(&self, name: BackupName, entry: Entry) -> (StoredBackup, Option<Manifest>) {
         let mut backup = self.backup(name, entry);
@@ -155,6 +180,8 @@ impl<'a> Listing<'a> {
             compression_ratio: None,
             database: None,
             status,
+            drilled_at: None,
+            drill_result: None,
             started: name.started(),
         }
     }

@@ -6,6 +6,7 @@
 
 mod contents;
 mod database_options;
+pub mod drill;
 mod entries;
 mod listing;
 pub mod manifest;

@@ -15,6 +15,8 @@ const PATTERN: &str = "%Y-%m-%d_%H-%M-%S";
 pub const MANIFEST_SUFFIX: &str = ".json";
 /// The suffix of the globals' key.
 pub const GLOBALS_SUFFIX: &str = ".globals.sql.gz";
+/// What the key of a drill's record has behind that of its backup.
+pub const DRILL_SUFFIX: &str = ".drill.json";
 
 /// A name further ahead than this is in the future; synchronised clocks differ by less.
 pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::hours(1);

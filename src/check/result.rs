@@ -62,6 +62,8 @@ pub enum CheckName {
     Gzip,
     /// The dump in it: its last line; its length, checksum and rows against the manifest.
     DumpIntegrity,
+    /// A restore of the latest backup into a scratch database.
+    Drill,
 }
 
 impl CheckName {
@@ -93,6 +95,7 @@ impl CheckName {
             Self::Checksum => "checksum",
             Self::Gzip => "gzip",
             Self::DumpIntegrity => "dump_integrity",
+            Self::Drill => "drill",
         }
     }
 }
@@ -207,6 +210,11 @@ impl<'a> CheckResults<'a> {
     /// Adds invalid settings.
     pub fn settings_are_bad(&mut self, error: &(dyn std::error::Error + 'static)) {
         self.add(CheckName::Settings, Outcome::error(error));
+    }
+
+    /// Adds the result of a drill, which `commands` runs.
+    pub fn drilled(&mut self, status: Status, detail: String, hint: Option<&str>) {
+        self.add(CheckName::Drill, Outcome { status, detail, hint: hint.map(str::to_owned) });
     }
 
     /// Adds a result. The check took the time since the last one.

@@ -18,6 +18,7 @@ use crate::scheduler::Schedule;
 use crate::storage::{Destination, Endpoint, S3Settings};
 
 use super::Context;
+use super::drill::{DrillAnswer, DrillOfLatest};
 
 /// Runs the checks and prints their results.
 ///
@@ -35,13 +36,13 @@ pub async fn run(context: &Context<'_>, args: &CheckArgs, interrupts: Interrupts
             printed = context.print(&finding.to_string());
         }
     });
-    let mut settings = BTreeMap::new();
-    let outcome = examine(context, args, &interrupts, (&mut results, &mut settings)).await;
+    let mut found = Found::default();
+    let outcome = examine(context, args, &interrupts, (&mut results, &mut found)).await;
     let report = results.report(&outcome);
     let outcome = outcome.and_then(|()| Ok(report.verdict()?));
     if args.json {
         let error = outcome.as_ref().err().map(|error| context.cause(error));
-        printed = context.print_json(&Answer { settings, report: &report, error });
+        printed = context.print_json(&Answer { found, report: &report, error });
     }
     outcome?;
     let (tried, warned) = (report.tried(), report.warned());
@@ -54,14 +55,14 @@ async fn examine(
     context: &Context<'_>,
     args: &CheckArgs,
     interrupts: &Interrupts,
-    (results, settings): (&mut CheckResults<'_>, &mut Settings),
+    (results, found): (&mut CheckResults<'_>, &mut Found),
 ) -> Result<(), Error> {
     for warning in config::warnings(CommandName::Check, context.flags, context.environment) {
         results.settings_are_doubtful(warning.what, &warning.hint);
     }
     let opening = async { open(context, args).await.inspect_err(|error| results.settings_are_bad(error)) };
     let opened = interrupts.until_signal(opening).await?;
-    let Opened { s3, source, spool_dir, monitoring, schedule, destination, effective } = &opened;
+    let Opened { s3, source, spool_dir, monitoring, schedule, destination, effective, drill } = &opened;
     let place = format!("backups are at {}", destination.location(&destination.key("")));
     if s3.endpoint.as_ref().is_some_and(Endpoint::is_exposed) {
         let detail = format!("{place}; S3_URL is plain http to another host");
@@ -69,9 +70,9 @@ async fn examine(
     } else {
         results.settings_are_good(place);
     }
-    settings.extend(effective.changed().map(|(variable, value)| (variable, context.writer.clean(&value))));
+    found.settings.extend(effective.changed().map(|(variable, value)| (variable, context.writer.clean(&value))));
     if !args.json {
-        let lines: Vec<String> = settings.iter().map(|(variable, value)| setting_line(variable, value)).collect();
+        let lines: Vec<String> = found.settings.iter().map(|(variable, value)| setting_line(variable, value)).collect();
         context.print(&lines.join("\n"))?;
     }
     let thresholds = Thresholds {
@@ -81,9 +82,12 @@ async fn examine(
         deep: args.deep,
     };
     let (source, spool_dir) = (source.as_ref(), spool_dir.as_deref());
-    Ok(Check { destination, s3, source, monitoring, spool_dir, thresholds: &thresholds }
-        .run(interrupts, results)
-        .await?)
+    let check = Check { destination, s3, source, monitoring, spool_dir, thresholds: &thresholds };
+    check.run(interrupts, results).await?;
+    if let Some(drill) = drill {
+        found.drill = Some(Box::pin(drill.run(context, interrupts, results)).await?);
+    }
+    Ok(())
 }
 
 /// The settings that are not at their defaults, by variable.
@@ -94,10 +98,19 @@ fn setting_line(variable: &str, value: &str) -> String {
     format!("{:22}{variable}={}", "", printable(value))
 }
 
+/// What `check` finds beside the results of its checks.
+#[derive(Default, Serialize)]
+struct Found {
+    settings: Settings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drill: Option<DrillAnswer>,
+}
+
 /// What `check --json` prints.
 #[derive(Serialize)]
 struct Answer<'a> {
-    settings: Settings,
+    #[serde(flatten)]
+    found: Found,
     #[serde(flatten)]
     report: &'a Report,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,12 +126,14 @@ struct Opened {
     schedule: Option<Schedule>,
     destination: Destination,
     effective: Effective,
+    drill: Option<DrillOfLatest>,
 }
 
 async fn open(context: &Context<'_>, args: &CheckArgs) -> Result<Opened, Error> {
     let scope = if args.bucket_only { Scope::Bucket } else { Scope::Everything };
-    let CheckConfig { s3, postgres, spool_dir, listen, schedule, effective } =
-        config::check(context.flags, context.environment, scope).map_err(Error::Settings)?;
+    let config = config::check(context.flags, context.environment, scope).map_err(Error::Settings)?;
+    let drill = DrillOfLatest::of(&args.drill, &config).map_err(Error::Settings)?;
+    let CheckConfig { s3, postgres, spool_dir, listen, schedule, effective, .. } = config;
     let s3 = impatient(&s3);
     let destination = Destination::open(&s3).await?.with_first_contact();
     let source = postgres.map(|source| PostgresSettings { allows_pooler: args.pooler.allow_pooler, ..source });
@@ -130,5 +145,5 @@ async fn open(context: &Context<'_>, args: &CheckArgs) -> Result<Opened, Error> 
         }
         Scope::Bucket => Monitoring::default(),
     };
-    Ok(Opened { s3, source, spool_dir, monitoring, schedule, destination, effective })
+    Ok(Opened { s3, source, spool_dir, monitoring, schedule, destination, effective, drill })
 }

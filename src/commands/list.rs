@@ -1,5 +1,9 @@
 //! `list`: prints the backups as a table, as names or as JSON, or one backup in full.
 
+use serde::Serialize;
+
+use crate::archive::drill::DrillRecord;
+use crate::archive::manifest::Manifest;
 use crate::archive::name::BackupName;
 use crate::archive::{Listing, MANIFESTS};
 use crate::cli::{Limit, ListArgs};
@@ -54,6 +58,15 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     Ok(())
 }
 
+/// What `list NAME --json` prints.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    manifest: &'a Manifest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drill: Option<&'a DrillRecord>,
+}
+
 /// Prints one backup in full, the newest without a name; `None` if there is none.
 async fn show(
     context: &Context<'_>,
@@ -65,11 +78,12 @@ async fn show(
         Some(name) => listing.find(name).await,
         None => listing.latest(None).await,
     };
-    let Some((backup, manifest)) = found else { return Ok(None) };
+    let Some((mut backup, manifest)) = found else { return Ok(None) };
+    let drill = listing.add_drill(&mut backup).await;
     let shown = match (args.json, &manifest) {
-        (true, Some(manifest)) => context.print_json(manifest),
+        (true, Some(manifest)) => context.print_json(&Shown { manifest, drill: drill.as_ref() }),
         (true, None) => context.print_json(&backup),
-        (false, manifest) => context.print(&table::of_one(&backup, manifest.as_ref(), endpoint)),
+        (false, manifest) => context.print(&table::of_one(&backup, (manifest.as_ref(), drill.as_ref()), endpoint)),
     };
     shown.map(Some)
 }

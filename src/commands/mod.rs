@@ -6,6 +6,7 @@ pub mod check;
 pub mod completions;
 pub mod daemon;
 pub mod delete;
+mod drill;
 pub mod health;
 pub mod list;
 mod plan_table;

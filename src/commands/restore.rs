@@ -167,6 +167,7 @@ fn options(args: &RestoreArgs, create_db: Option<DatabaseName>) -> RestoreOption
             privileges: into.no_privileges,
             tablespaces: into.no_tablespaces,
             comments: into.no_comments,
+            subscriptions: false,
             table_data: into.exclude_table_data.iter().map(|pattern| Glob::new(pattern)).collect(),
         },
         create_roles: into.create_roles,

@@ -5,15 +5,17 @@ use std::borrow::Cow;
 use bytesize::ByteSize;
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::archive::StoredBackup;
+use crate::archive::drill::{DrillRecord, DrillResult};
 use crate::archive::manifest::{Manifest, Place};
-use crate::archive::restore_instructions;
+use crate::archive::{BackupStatus, StoredBackup, restore_instructions};
 use crate::printable::{counted, printable};
 
 /// The database's name keeps at least this many characters.
 const LEAST_DATABASE: usize = 5;
 /// The column of the database.
 const DATABASE: usize = 4;
+/// Ends the status of a backup that was restored for a drill; left out if the line would be too long.
+const AGO: &str = " ago";
 
 /// The table. Columns have their smallest width; the database's name is cut to fit this many columns. It reads the backups twice
 /// instead of keeping a hundred thousand rows.
@@ -36,6 +38,8 @@ pub fn of_backups<'a, I: Iterator<Item = Cow<'a, StoredBackup>>>(
         let [w0, w1, w2, w3, w4, _] = widths;
         let database = cut(&database, w4);
         let line = format!("{name:<w0$} {age:>w1$} {size:>w2$} {ratio:>w3$} {database:<w4$} {status}");
+        let is_long = columns.is_some_and(|columns| line.chars().count() > columns);
+        let line = line.strip_suffix(AGO).filter(|_| is_long).unwrap_or(&line);
         table += line.trim_end();
         table.push('\n');
     }
@@ -54,7 +58,11 @@ pub fn totals(shown: usize, count: usize, bytes: u64) -> String {
 }
 
 /// One backup with its manifest and its restore commands. `endpoint` is the URL of a store other than AWS.
-pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>, endpoint: Option<&str>) -> String {
+pub fn of_one(
+    backup: &StoredBackup,
+    (manifest, drill): (Option<&Manifest>, Option<&DrillRecord>),
+    endpoint: Option<&str>,
+) -> String {
     let mut lines = vec![
         ("name", backup.file_name.clone()),
         ("location", backup.s3_location.clone()),
@@ -62,6 +70,7 @@ pub fn of_one(backup: &StoredBackup, manifest: Option<&Manifest>, endpoint: Opti
         ("size", format!("{} ({} bytes)", ByteSize(backup.file_size).display().iec(), backup.file_size)),
         ("status", backup.status.words().to_owned()),
     ];
+    lines.extend(drill.map(|record| ("drill", drilled(record))));
     if let Some(manifest) = manifest {
         lines.extend([
             ("finished", manifest.finished_at.clone()),
@@ -113,8 +122,36 @@ fn row(backup: &StoredBackup, now: DateTime<Utc>) -> [String; 6] {
         ByteSize(backup.file_size).display().iec_short().to_string(),
         backup.compression_ratio.map_or_else(nothing, |ratio| format!("{ratio:.1}")),
         backup.database.as_deref().map_or_else(nothing, |name| printable(name).into_owned()),
-        backup.status.words().to_owned(),
+        status(backup, now),
     ]
+}
+
+/// The worst that is known of a backup, or when it was last restored for a drill.
+fn status(backup: &StoredBackup, now: DateTime<Utc>) -> String {
+    let words = backup.status.words();
+    match (backup.status, backup.drill_result) {
+        (BackupStatus::Valid | BackupStatus::Unverified | BackupStatus::Partial, Some(DrillResult::Fail)) => {
+            "DRILL FAILED".to_owned()
+        }
+        (BackupStatus::Valid, Some(DrillResult::Ok)) => {
+            let drilled = backup.drilled_at.as_deref().and_then(|time| DateTime::parse_from_rfc3339(time).ok());
+            drilled.map_or_else(|| words.to_owned(), |time| format!("restored {}{AGO}", age(now - time.to_utc())))
+        }
+        _ => words.to_owned(),
+    }
+}
+
+/// The result of the last drill.
+fn drilled(record: &DrillRecord) -> String {
+    let DrillRecord { drilled_at, server_version, duration, rows, tables, failed, .. } = record;
+    let at = format!("at {drilled_at} on PostgreSQL {server_version}");
+    match (record.result, rows.zip(*tables)) {
+        (DrillResult::Ok, Some((rows, tables))) => {
+            format!("restored {at} in {duration} s: {rows} rows in {}", counted(tables, "table"))
+        }
+        (DrillResult::Ok, None) => format!("restored {at} in {duration} s"),
+        (DrillResult::Fail, _) => format!("FAILED {at}: {}", failed.as_deref().unwrap_or("restore")),
+    }
 }
 
 /// Cuts a text to this many columns.
@@ -139,7 +176,6 @@ fn age(age: TimeDelta) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::BackupStatus;
     use crate::archive::name::BackupName;
 
     fn backup(database: &str, status: BackupStatus) -> StoredBackup {
@@ -152,6 +188,8 @@ mod tests {
             compression_ratio: Some(3.456),
             database: Some(database.to_owned()),
             status,
+            drilled_at: None,
+            drill_result: None,
             started,
         }
     }
@@ -193,6 +231,25 @@ mod tests {
     }
 
     #[test]
+    fn status_shows_the_drill_unless_something_is_worse() {
+        let drilled = |status, result, days: i64| {
+            let backup = backup("a_database_with_a_long_name", status);
+            let at = backup.started + TimeDelta::hours(30) - TimeDelta::days(days);
+            StoredBackup { drilled_at: Some(at.to_rfc3339()), drill_result: Some(result), ..backup }
+        };
+        for (status, result, days, shown) in [
+            (BackupStatus::Valid, DrillResult::Ok, 3, "restored 3d ago"),
+            (BackupStatus::Valid, DrillResult::Ok, 300, "restored 300d"),
+            (BackupStatus::Valid, DrillResult::Fail, 3, "DRILL FAILED"),
+            (BackupStatus::SizeMismatch, DrillResult::Ok, 3, "SIZE MISMATCH"),
+            (BackupStatus::Partial, DrillResult::Ok, 3, "partial"),
+        ] {
+            let lines = table(&[drilled(status, result, days)]);
+            assert!(lines[1].ends_with(shown) && lines[1].chars().count() <= 80, "{lines:#?}");
+        }
+    }
+
+    #[test]
     fn totals_count_hidden_backups() {
         assert_eq!(totals(50, 312, 3 << 30), "50 of 312 shown (--limit all shows the others too), 3.0 GiB in all");
         assert_eq!(totals(2, 2, 1 << 20), "2 shown, 1.0 MiB in all");
@@ -200,7 +257,7 @@ mod tests {
 
     #[test]
     fn prints_restore_commands_of_one_backup() {
-        let text = of_one(&backup("shop", BackupStatus::Unverified), None, None);
+        let text = of_one(&backup("shop", BackupStatus::Unverified), (None, None), None);
         assert!(text.contains("gunzip -t postgres-backup-2023-11-14_22-13-20.sql.gz"), "{text}");
         assert!(!text.contains("sha256sum"), "without a manifest there is no sum: {text}");
     }

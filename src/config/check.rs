@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::restore::target;
 use super::retention::zone;
 use super::{Effective, Environment, Flags, Problems, Resolver, backup_in, daemon, finish, log, s3, table};
 use crate::postgres::PostgresSettings;
@@ -28,6 +29,8 @@ pub struct CheckConfig {
     pub spool_dir: Option<PathBuf>,
     /// Where a daemon listens; `None` for [`Scope::Bucket`].
     pub listen: Option<String>,
+    /// The server of the drill; `None` without a drill.
+    pub drill: Option<PostgresSettings>,
     /// When backups are due, from `BACKUP_INTERVAL`.
     pub schedule: Option<Schedule>,
     /// Every value as it is used, without secrets.
@@ -52,8 +55,9 @@ pub fn check(flags: &Flags, environment: &Environment, scope: Scope) -> Result<C
             s3(&mut resolver).map(|s3| (s3, None, None))
         }
     };
+    let drill = target(&mut resolver, flags, &table::DRILL_CONNECTION_STRING);
     let text = resolver.text(&table::BACKUP_INTERVAL);
     let schedule = daemon::schedule_of(&mut resolver, text, zone);
     let ((s3, postgres, spool_dir), effective) = finish(resolver, parts)?;
-    Ok(CheckConfig { s3, postgres, spool_dir, listen, schedule, effective })
+    Ok(CheckConfig { s3, postgres, spool_dir, listen, drill, schedule, effective })
 }

@@ -4,7 +4,9 @@
 
 use std::path::Path;
 
-use super::table::{PG_DUMP_ARGS, POSTGRES_CONNECTION_STRING, RESTORE_CONNECTION_STRING, Secrecy, Setting};
+use super::table::{
+    DRILL_CONNECTION_STRING, PG_DUMP_ARGS, POSTGRES_CONNECTION_STRING, RESTORE_CONNECTION_STRING, Secrecy, Setting,
+};
 
 /// Removes blank lines around the text and the line break after it, which `echo`, editors, Docker and Kubernetes add. Spaces
 /// stay, because they may be part of a secret.
@@ -58,8 +60,8 @@ fn are_a_shells(setting: &Setting, inner: &str) -> bool {
 /// A line break is white space in shell words and in `key=value` connection strings.
 fn may_have_lines(setting: &Setting, value: &str) -> bool {
     let is_uri = value.starts_with("postgresql://") || value.starts_with("postgres://");
-    let is_connection =
-        [POSTGRES_CONNECTION_STRING.variable, RESTORE_CONNECTION_STRING.variable].contains(&setting.variable);
+    let connections = [POSTGRES_CONNECTION_STRING, RESTORE_CONNECTION_STRING, DRILL_CONNECTION_STRING];
+    let is_connection = connections.iter().any(|connection| connection.variable == setting.variable);
     setting.variable == PG_DUMP_ARGS.variable || is_connection && !is_uri
 }
 

@@ -31,20 +31,23 @@ pub fn restore(flags: &Flags, environment: &Environment) -> Result<RestoreConfig
     let mut resolver = Resolver::new(flags, environment);
     let s3 = s3(&mut resolver);
     let zone = zone(&mut resolver);
-    let target = target(&mut resolver, flags);
+    let target = target(&mut resolver, flags, &table::RESTORE_CONNECTION_STRING);
     log(&mut resolver);
     let (s3, effective) = finish(resolver, s3)?;
     Ok(RestoreConfig { s3, target, zone, effective })
 }
 
-fn target(resolver: &mut Resolver<'_>, flags: &Flags) -> Option<PostgresSettings> {
-    let setting = &table::RESTORE_CONNECTION_STRING;
+/// The database that a setting names. Its flag takes no secret.
+pub(super) fn target(resolver: &mut Resolver<'_>, flags: &Flags, setting: &table::Setting) -> Option<PostgresSettings> {
     let pg_dump_path = resolver.text(&table::PG_DUMP_PATH).map(PathBuf::from);
     let conninfo = resolver.parse(setting, |text| Conninfo::parse(text).map_err(|why| why.to_string()))?;
     let is_flag = flags.get(setting.variable).is_some_and(|text| !text.is_empty());
     if is_flag && (conninfo.password().is_some() || !conninfo.other_secrets().is_empty()) {
-        let why = "holds a secret, which everybody on this host could read: set RESTORE_CONNECTION_STRING (or RESTORE_CONNECTION_STRING_FILE) instead, or leave the secret to PGPASSWORD or ~/.pgpass";
-        resolver.refuse(setting, why);
+        let variable = setting.variable;
+        let why = format!(
+            "holds a secret, which everybody on this host could read: set {variable} (or {variable}_FILE) instead, or leave the secret to PGPASSWORD or ~/.pgpass"
+        );
+        resolver.refuse(setting, &why);
         return None;
     }
     let environment = ClientEnvironment::from_process(resolver.environment());

@@ -6,7 +6,7 @@ use crate::environment::Environment;
 use crate::postgres::Conninfo;
 use crate::telemetry::PingUrl;
 
-use super::table::{PING_URL, RESTORE_CONNECTION_STRING, SETTINGS, Secrecy, Setting};
+use super::table::{DRILL_CONNECTION_STRING, PING_URL, RESTORE_CONNECTION_STRING, SETTINGS, Secrecy, Setting};
 use super::{Flags, Resolver};
 
 /// Secrets that are no settings of this program.
@@ -24,8 +24,9 @@ pub fn secrets(flags: &Flags, environment: &Environment) -> Vec<String> {
     let mut secrets: Vec<String> = settings.flat_map(|setting| resolver.every_form(setting)).collect();
     secrets.extend(OTHERS.iter().filter_map(|name| environment.get(name)?.to_str().map(str::to_owned)));
     // What a flag holds is no secret, but for a password that does not belong there.
-    let flag = flags.get(RESTORE_CONNECTION_STRING.variable);
-    let parsed: Vec<Conninfo> = secrets.iter().chain(flag).filter_map(|text| Conninfo::parse(text).ok()).collect();
+    let of_flags = [RESTORE_CONNECTION_STRING, DRILL_CONNECTION_STRING].map(|setting| flags.get(setting.variable));
+    let parsed: Vec<Conninfo> =
+        secrets.iter().chain(of_flags.into_iter().flatten()).filter_map(|text| Conninfo::parse(text).ok()).collect();
     let others = parsed.iter().flat_map(Conninfo::other_secrets).map(|(_, secret)| secret.expose_secret().to_owned());
     secrets.extend(others);
     secrets.extend(passwords(&parsed, environment));

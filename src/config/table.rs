@@ -16,7 +16,7 @@ use crate::log_target::FOR_MACHINES;
 pub use command::{ALL, CommandName};
 pub use daemon::{BACKUP_INTERVAL, BACKUP_RETRY_DELAYS, BACKUP_TIMEZONE, LISTEN, METRICS_FILE, PING_URL};
 pub use output::{LOG_FORMAT, LOG_LEVEL, NO_COLOR};
-pub use restore::RESTORE_CONNECTION_STRING;
+pub use restore::{DRILL_CONNECTION_STRING, RESTORE_CONNECTION_STRING};
 pub use retention::*;
 pub use setting::{Completion, Group, Secrecy, Setting};
 
@@ -367,6 +367,7 @@ settings![
     &PG_DUMP_PATH,
     &PG_DUMP_ARGS,
     &RESTORE_CONNECTION_STRING,
+    &DRILL_CONNECTION_STRING,
     &BACKUP_INTERVAL,
     &BACKUP_TIMEZONE,
     &BACKUP_RETENTION_DAYS,

@@ -9,6 +9,7 @@ pub(super) enum Kind {
     Privilege,
     Tablespace,
     Comment,
+    Subscription,
 }
 
 /// The most names of each kind, for a message.
@@ -25,6 +26,8 @@ pub struct LeftOut {
     pub tablespaces: u64,
     /// `COMMENT ON` statements.
     pub comments: u64,
+    /// Statements about subscriptions.
+    pub subscriptions: u64,
     /// Extensions that the restoring role does not own: their comments were left out.
     pub extension_comments: Vec<String>,
     /// Settings that the target does not know.
@@ -54,6 +57,7 @@ impl LeftOut {
             (self.privileges, "statement about privileges", "statements about privileges"),
             (self.tablespaces, "tablespace", "tablespaces"),
             (self.comments, "comment", "comments"),
+            (self.subscriptions, "statement about subscriptions", "statements about subscriptions"),
         ];
         let counted = counted.into_iter().filter(|(count, ..)| *count > 0);
         let counted = counted.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many }));
@@ -72,6 +76,7 @@ impl LeftOut {
             Kind::Privilege => &mut self.privileges,
             Kind::Tablespace => &mut self.tablespaces,
             Kind::Comment => &mut self.comments,
+            Kind::Subscription => &mut self.subscriptions,
         };
         *count += 1;
     }

@@ -8,8 +8,11 @@
 //! It uses `archive`, `postgres`, `storage` and `sql`, and only `commands` uses it.
 
 mod busy;
+mod check_sql;
 mod choose;
 pub mod database;
+mod drill;
+mod drill_error;
 mod ending;
 mod error;
 mod file;
@@ -32,7 +35,9 @@ mod scratch_error;
 mod statement;
 
 pub use busy::Busy;
+pub use check_sql::{CheckSql, CheckSqlError};
 pub use choose::{Chosen, Evidence, Wanted, choose, parse_time};
+pub use drill::{Allowed, Drill, DrillReport, DrillVerdict};
 pub use error::RestoreError;
 pub use file::{Output, OutputForm, restore as into_file};
 pub use glob::Glob;

@@ -47,6 +47,8 @@ pub struct LeaveOut {
     pub tablespaces: bool,
     /// `--no-comments`
     pub comments: bool,
+    /// Subscriptions, which would connect to their publishers: a drill leaves them out.
+    pub subscriptions: bool,
     /// `--exclude-table-data`: globs.
     pub table_data: Vec<Glob>,
 }

@@ -107,6 +107,9 @@ impl Rules {
         if self.leave_out.comments && head.begins(&["COMMENT", "ON"]) {
             return Some(Kind::Comment);
         }
+        if self.leave_out.subscriptions && head.is_of_subscription() {
+            return Some(Kind::Subscription);
+        }
         let is_tablespace =
             set_to(statement).is_some_and(|(name, value)| name == "default_tablespace" && value != "''");
         (self.leave_out.tablespaces && is_tablespace).then_some(Kind::Tablespace)

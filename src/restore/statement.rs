@@ -39,6 +39,12 @@ impl Head {
     pub fn begins(&self, words: &[&str]) -> bool {
         self.words.len() >= words.len() && self.words.iter().zip(words).all(|(own, other)| own == other)
     }
+
+    /// Whether the statement makes or changes a subscription, as `pg_dump` writes it.
+    pub fn is_of_subscription(&self) -> bool {
+        ["CREATE", "ALTER"].iter().any(|word| self.begins(&[word, "SUBSCRIPTION"]))
+            || self.begins(&["COMMENT", "ON", "SUBSCRIPTION"])
+    }
 }
 
 /// Removes white space and comments before a statement.

@@ -15,6 +15,7 @@ use super::client::Built;
 use super::head::Head;
 use super::requests::{Bucket, SmallObject};
 use super::retry::{FIRST_CONTACT, Outage};
+use super::sidecar::Sidecar;
 use super::{Prefix, S3Settings, StorageError, client};
 
 /// Nearly all manifests are smaller, in bytes: 10,000 tables with names of 50 bytes.
@@ -220,6 +221,15 @@ impl Destination {
     pub async fn head(&self, file_name: &str) -> Result<Option<Head>, StorageError> {
         let key = self.prefix.key(file_name);
         self.outage.retry("look at the backup", || self.bucket.head(&key)).await
+    }
+
+    /// Writes a sidecar of a stored backup, and replaces an existing one.
+    ///
+    /// # Errors
+    /// Where S3 refuses it, or does not accept it within the outage budget.
+    pub async fn write_sidecar(&self, file_name: &str, kind: Sidecar, body: Vec<u8>) -> Result<(), StorageError> {
+        let (key, body) = (format!("{}{}", self.key(file_name), kind.suffix), bytes::Bytes::from(body));
+        self.outage.retry(kind.action, || self.bucket.put(&key, body.clone(), kind.content_type)).await
     }
 }
 

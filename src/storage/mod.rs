@@ -25,6 +25,7 @@ mod read_back;
 mod requests;
 mod retry;
 mod settings;
+mod sidecar;
 mod unacknowledged;
 mod upkeep;
 mod upload;
@@ -36,7 +37,7 @@ use std::time::Duration;
 use crate::exit_code::ExitCode;
 use crate::spool::SpoolError;
 
-pub use commit::{Committed, Sidecar};
+pub use commit::Committed;
 pub use destination::{Damaged, Destination};
 pub use download::Download;
 pub use failure::{Failure, FailureKind};
@@ -48,6 +49,7 @@ pub use settings::{
     AtRest, CaBundle, ChecksumSetting, Encryption, Endpoint, MAX_PARTS, Prefix, S3Settings, StaticCredentials,
     read_ca_bundle,
 };
+pub use sidecar::Sidecar;
 pub use upkeep::{AbandonedUpload, Deletion};
 pub use upload::{Aborted, Upload};
 pub use web::WebClient;

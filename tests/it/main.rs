@@ -21,6 +21,7 @@ mod daemon_start;
 mod delete;
 mod dialects;
 mod documents;
+mod drill;
 mod dump_faults;
 mod examples;
 mod fault_matrix;

@@ -1,4 +1,4 @@
-//! The settings of `restore`. Part of [`super`]'s table.
+//! The settings of `restore` and of the drill. Part of [`super`]'s table.
 
 use super::{BASE, CommandName, Group, Secrecy, Setting};
 
@@ -14,5 +14,18 @@ pub const RESTORE_CONNECTION_STRING: Setting = Setting {
     commands: RESTORE,
     help: "the database to restore into: a URI or `key=value` words, exactly what libpq accepts; the flag takes no password",
     group: Group::Target,
+    ..BASE
+};
+
+/// `DRILL_CONNECTION_STRING`: as [`RESTORE_CONNECTION_STRING`].
+pub const DRILL_CONNECTION_STRING: Setting = Setting {
+    variable: "DRILL_CONNECTION_STRING",
+    flag: Some("restore-to"),
+    value: "CONNECTION",
+    default: "none: no drill",
+    secrecy: Secrecy::Secret,
+    commands: &[CommandName::Check],
+    help: "the server of the restore drill: the latest backup is restored into a scratch database there; a URI or `key=value` words, exactly what libpq accepts; the flag takes no password",
+    group: Group::Checks,
     ..BASE
 };

@@ -10,6 +10,7 @@ mod outcomes;
 mod replace;
 mod restarts;
 mod together;
+mod versions;
 
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::database::Database;

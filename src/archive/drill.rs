@@ -1,0 +1,84 @@
+//! The record of a drill, a JSON sidecar of its backup: the evidence that the backup was restored, or could not be.
+//!
+//! `restore` writes it after each drill that has a result, and `list` reads it. It has no server message, which could contain
+//! data.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of this format.
+const VERSION: u32 = 1;
+
+/// The result of a drill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrillResult {
+    /// The backup was restored, and holds the rows that were recorded.
+    Ok,
+    /// It could not be restored, or holds other rows.
+    Fail,
+}
+
+/// The content of the record. It ignores unknown fields, because later versions may add some.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DrillRecord {
+    /// The version of this format.
+    #[serde(default = "version")]
+    pub drill_version: u32,
+    /// The backup's file name.
+    pub file_name: String,
+    /// The backup's key.
+    pub key: String,
+    /// The run that made the backup, where its manifest says.
+    pub run_id: Option<String>,
+    /// The result.
+    pub result: DrillResult,
+    /// The check that failed, in one word.
+    pub failed: Option<String>,
+    /// When the drill began; RFC 3339, UTC.
+    pub drilled_at: String,
+    /// When it ended; RFC 3339, UTC.
+    pub finished_at: String,
+    /// Seconds from the first connection to the last row: the recovery time to expect on such a server.
+    pub duration: f64,
+    /// The version of the server that it was restored into.
+    pub server_version: String,
+    /// That server's system identifier; `None` if the role may not read it.
+    pub system_identifier: Option<String>,
+    /// The version of `psql`.
+    pub psql_version: String,
+    /// The version of this program.
+    pub tool_version: String,
+    /// The database that was backed up, from the manifest.
+    pub database: Option<String>,
+    /// The version of the server that was backed up.
+    pub source_server_version: Option<String>,
+    /// The system identifier of the server that was backed up.
+    pub source_system_identifier: Option<String>,
+    /// The version of `pg_dump` that made the backup.
+    pub pg_dump_version: Option<String>,
+    /// Size of the backup in bytes.
+    pub object_bytes: u64,
+    /// Its sha256 by the manifest; the restored bytes had the same.
+    pub object_sha256: Option<String>,
+    /// Length of the plain dump in bytes.
+    pub dump_bytes: Option<u64>,
+    /// Rows that the server counted. The manifest has the same number.
+    pub rows: Option<u64>,
+    /// Tables that have such rows.
+    pub tables: Option<usize>,
+    /// Queries of `--check-sql` that returned true.
+    pub check_sql: usize,
+    /// What could not be verified, because the backup has no manifest.
+    pub unchecked: Option<String>,
+    /// What was left out.
+    pub left_out: Vec<String>,
+}
+
+fn version() -> u32 {
+    VERSION
+}
+
+impl DrillRecord {
+    /// The current version of the format.
+    pub const VERSION: u32 = VERSION;
+}

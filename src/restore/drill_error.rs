@@ -1,0 +1,94 @@
+//! Why a drill did not succeed: because of the backup, or because of the server that it runs on.
+
+use std::fmt;
+
+use crate::error_chain::Chain;
+use crate::interrupt::Interrupt;
+
+use super::{RestoreError, ScratchError};
+
+/// Messages that are not about the backup: the server has no space or memory, ends, or its role lacks rights.
+const OF_THE_SERVER: [&str; 16] = [
+    "No space left",
+    "disk full",
+    "out of shared memory",
+    "out of memory",
+    "terminating connection",
+    "server closed the connection",
+    "connection to server was lost",
+    "could not receive data from server",
+    "permission denied",
+    "must be owner",
+    "must be superuser",
+    "must be member",
+    "must be able to SET ROLE",
+    "could not open extension control file",
+    "is not available",
+    "not supported by this build",
+];
+
+/// Why a drill did not succeed.
+#[derive(Debug)]
+pub(super) enum DrillError {
+    /// A signal asked the program to stop.
+    Interrupted(Interrupt),
+    /// The drill could not be run, which says nothing about the backup.
+    NotProven(String),
+    /// The backup failed a check.
+    Failed {
+        /// The check, in one word.
+        check: &'static str,
+        /// What it found.
+        reason: String,
+    },
+}
+
+impl DrillError {
+    /// The check that a statement of the dump failed.
+    pub const STATEMENT: &str = "statement";
+
+    pub fn not_proven(error: impl std::error::Error + 'static) -> Self {
+        Self::NotProven(Chain(&error).to_string())
+    }
+
+    pub fn failed(check: &'static str, reason: impl fmt::Display) -> Self {
+        Self::Failed { check, reason: reason.to_string() }
+    }
+}
+
+impl From<Interrupt> for DrillError {
+    fn from(interrupt: Interrupt) -> Self {
+        Self::Interrupted(interrupt)
+    }
+}
+
+impl From<RestoreError> for DrillError {
+    fn from(error: RestoreError) -> Self {
+        let check = match &error {
+            RestoreError::Interrupted(interrupt) => return Self::Interrupted(*interrupt),
+            RestoreError::Mismatch { .. } | RestoreError::DamagedManifest { .. } => "integrity",
+            RestoreError::Refused { .. } => "contents",
+            RestoreError::Rows { .. } => "rows",
+            RestoreError::Statement { reason, .. } if !is_of_the_server(reason) => Self::STATEMENT,
+            _ => return Self::not_proven(error),
+        };
+        Self::failed(check, Chain(&error))
+    }
+}
+
+impl From<ScratchError> for DrillError {
+    fn from(error: ScratchError) -> Self {
+        match error {
+            ScratchError::MayNotCreate { user } => {
+                Self::NotProven(format!("the role {user} may not create databases: run ALTER ROLE … CREATEDB"))
+            }
+            error => Self::not_proven(error),
+        }
+    }
+}
+
+/// Whether the server could not do what the dump asks for.
+fn is_of_the_server(reason: &str) -> bool {
+    let lacks_role = reason.contains("role \"") && reason.contains("does not exist");
+    lacks_role || OF_THE_SERVER.iter().any(|words| reason.contains(words))
+}
