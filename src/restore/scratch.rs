@@ -181,9 +181,7 @@ impl Scratch {
     /// The connection settings of the scratch database.
     #[must_use]
     pub fn settings(&self) -> PostgresSettings {
-        let mut settings = self.settings.clone();
-        settings.conninfo.set("dbname", self.name.clone());
-        settings
+        self.settings_of(&self.name)
     }
 
     /// The maintenance session, which holds the lock; reconnects if it was lost.
@@ -211,8 +209,7 @@ impl Scratch {
     /// # Errors
     /// If the server refuses.
     pub async fn drop_abandoned(&mut self, abandoned: &Abandoned) -> Result<(), ScratchError> {
-        let mut settings = self.settings.clone();
-        settings.conninfo.set("dbname", abandoned.name.clone());
+        let settings = self.settings_of(&abandoned.name);
         self.server().await?;
         ending::drop_database(&self.tools, &settings, &mut self.server, &abandoned.name).await
     }
@@ -247,10 +244,8 @@ impl Scratch {
             self.server.close().await;
             return;
         }
-        // A statement of the restore may still run.
-        if let Err(error) = ending::end_sessions(&mut self.server, &self.name).await {
-            tracing::debug!(%error, "the sessions of the scratch database cannot be ended");
-        }
+        // A statement of the restore may still run. If it cannot be ended, the server refuses the drop and names it.
+        _ = ending::end_sessions(&mut self.server, &self.name).await;
         let subscriptions = ending::subscriptions(&mut self.server, &self.name).await.unwrap_or_default();
         let (database, drop) = (&self.name, ending::drop_statement(&self.name, &subscriptions));
         tracing::warn!(database, drop, "the scratch database is kept");
@@ -259,19 +254,20 @@ impl Scratch {
 
     /// Opens another session to the same database, in place of one that is lost or stuck.
     pub(super) async fn reconnect(&mut self) -> Result<(), ScratchError> {
-        self.server = Maintenance::replacing(&self.server, &self.tools, &self.maintenance_settings()).await?;
+        let settings = self.settings_of(&self.server.standing().database);
+        self.server = Maintenance::replacing(&self.server, &self.tools, &settings).await?;
         self.reserve_name().await?;
         self.take_lock().await
     }
 
     /// Another session to the database that the first one is in.
     pub(super) async fn another(&self) -> Result<Maintenance, PostgresError> {
-        Maintenance::connect(&self.tools, &self.maintenance_settings()).await
+        Maintenance::connect(&self.tools, &self.settings_of(&self.server.standing().database)).await
     }
 
-    fn maintenance_settings(&self) -> PostgresSettings {
+    fn settings_of(&self, database: &str) -> PostgresSettings {
         let mut settings = self.settings.clone();
-        settings.conninfo.set("dbname", self.server.standing().database.clone());
+        settings.conninfo.set("dbname", database);
         settings
     }
 
@@ -315,14 +311,14 @@ impl Scratch {
 
     /// Excludes another restore into the database of that name. Without it, the second would fail only at its end.
     async fn reserve_name(&mut self) -> Result<(), ScratchError> {
-        let Some(name) = self.purpose.name().map(str::to_owned) else { return Ok(()) };
-        let reserved = busy::reserve(&mut self.server, &name).await;
+        let Some(name) = self.purpose.name() else { return Ok(()) };
+        let reserved = busy::reserve(&mut self.server, name).await;
         reserved.map_err(ScratchError::of("lock the database's name", "look at the server's log"))?.map_err(Into::into)
     }
 
     async fn take_lock(&mut self) -> Result<(), ScratchError> {
-        let taken = self.server.run(&self.lock.take()).await;
-        let taken = taken.map_err(ScratchError::of("lock the scratch database's name", "look at the server's log"))?;
+        let failed = ScratchError::of("lock the scratch database's name", "look at the server's log");
+        let taken = self.server.run(&self.lock.take()).await.map_err(failed)?;
         if taken.first().is_none_or(|line| line != "t") {
             // No other run has the same id. An earlier session of this run that the server has not ended yet may hold the lock.
             tracing::warn!(database = self.name, "another session holds the lock of the scratch database");

@@ -104,7 +104,7 @@ pub const SLOW_COMMIT: &str = "CREATE TABLE public.t (a int);\n\
 fn a_server_that_crashes_at_commit_is_asked_for_the_outcome() {
     let server = server();
     let restarted = Restarted(&server);
-    // The crash loses the transaction's id: to nobody, or to another transaction, which commits.
+    // The crash loses the id of the transaction. Another transaction may get it, and commit.
     server.psql("postgres", "ALTER SYSTEM SET wal_writer_delay = '10s'").expect("set");
     restarted.stop(Shutdown::Fast);
     restarted.start();
@@ -136,7 +136,7 @@ fn a_server_that_crashes_after_commit_is_asked_for_the_outcome() {
     let server = server();
     let restarted = Restarted(&server);
     // The transaction is committed, and its answer waits for a standby that does not exist.
-    server.psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'nobody'").expect("set");
+    server.psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'absent'").expect("set");
     server.psql("postgres", "SELECT pg_reload_conf()").expect("reloaded");
     let dump = dump_with("CREATE TABLE public.t (a int);\nCOPY public.t (a) FROM stdin;\n7\n\\.\n");
     let running = restore(&bucket_with(&dump), &server, None).spawn();
@@ -156,7 +156,7 @@ fn a_full_disk_of_the_server_leaves_nothing_of_the_restore() {
     let server = server();
     let restarted = Restarted(&server);
     restarted.stop(Shutdown::Fast);
-    // Its databases, and room for one more that is nearly empty. The log of its changes is elsewhere.
+    // Large enough for its databases and one more that is nearly empty. WAL is elsewhere.
     restarted.start_with_small_disk(Path::new("base"), "64m");
     let rows = "0123456789abcdef0123456789abcdef0123456789abcdef\n".repeat(1_200_000);
     let bucket = bucket_with(&dump_with(&format!(

@@ -159,7 +159,7 @@ impl Scene {
         self.ask(&question) == "1"
     }
 
-    /// A session that nobody but a superuser may end, once a scratch database takes sessions.
+    /// A session that only a superuser may end, once a scratch database takes sessions.
     pub fn hold(&self) -> Option<Session> {
         let open = "SELECT datname FROM pg_database WHERE datname LIKE 'pg_s3_restore_%' AND datallowconn";
         let mut held =
