@@ -1,6 +1,8 @@
 //! What a person gets who does not build it: `make install` and `make dist`, and the units of systemd among it, which a
 //! systemd of the test's own starts.
 
+mod drill;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -55,13 +57,17 @@ fn make_install_puts_everything_where_it_belongs() {
         "usr/lib/systemd/system/pg-s3-backup@.timer",
         "usr/lib/systemd/system/pg-s3-backup-retry@.timer",
         "usr/lib/systemd/system/pg-s3-backup-daemon@.service",
+        "usr/lib/systemd/system/pg-s3-backup-drill@.service",
+        "usr/lib/systemd/system/pg-s3-backup-drill@.timer",
+        "usr/lib/systemd/system/pg-s3-backup-drill-server@.service",
         "usr/share/doc/pg-s3-backup/environment.example",
     ] {
         assert!(files.contains(file), "no {file}: {files:#?}");
     }
     let version = Program::at(&destination.path().join("usr/bin/pg-s3-backup")).arg("--version").run();
     assert_eq!(version.assert_code(0).stdout_text(), concat!("pg-s3-backup ", env!("CARGO_PKG_VERSION"), "\n"));
-    for unit in files.iter().filter(|file| file.ends_with(".service")) {
+    let runs_the_program = |file: &&String| file.ends_with(".service") && !file.contains("drill-server");
+    for unit in files.iter().filter(runs_the_program) {
         let text = std::fs::read_to_string(destination.path().join(unit)).expect("a unit");
         assert!(text.contains("\nExecStart=/usr/bin/pg-s3-backup "), "{unit} starts another program");
     }

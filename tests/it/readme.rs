@@ -3,8 +3,8 @@
 //! (`make install`, `systemctl`) is a stand-in that writes down how it was called. Every link leads somewhere.
 
 pub mod blocks;
+mod drill;
 mod links;
-mod policies;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -54,7 +54,7 @@ const BLOCKS: [(&str, &[&str]); 8] = [
             "## Kubernetes", // `image::readme`, and here
         ],
     ),
-    (CHECK, &["# Check", "### On a schedule", "## From another host"]),
+    (CHECK, &["# Check", "### In the daemon", "On a server that exists, cron runs the drill", "## From another host"]),
     ("docs/monitoring.md", &["## Daemon"]),
     ("docs/architecture.md", &["## One backup"]),
     (

@@ -1,11 +1,11 @@
-//! The policy of a drill in docs/security.md allows each of its requests, and nothing else.
+//! The drill in the pages: its policy allows each of its requests and nothing else, and cron runs it as printed.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::SECURITY;
-use super::blocks::block_after;
+use super::blocks::{Crontab, block_after};
+use super::{CHECK, PROGRAM, SECURITY, as_cron};
 use crate::support::proxy::{FaultProxy, S3Verb, Seen};
 use crate::support::servers::{own_postgres, postgres, s3};
 use crate::support::setup::{backup_program, s3_program};
@@ -68,4 +68,29 @@ fn policy_of_a_drill_allows_its_requests_and_no_more() {
     let key = format!("arn:aws:s3:::{bucket}/shop/postgres-backup-2026-11-23_02-00-00.sql.gz");
     let writes = statements.iter().find(|statement| statement["Action"] == "s3:PutObject").expect("one writes");
     assert!(!matches(writes["Resource"].as_str().expect("one"), &key), "it can write a backup");
+}
+
+#[test]
+fn cron_runs_the_drill_and_mails_only_failures() {
+    let (database, bucket) = (postgres().create_database("readme"), s3().create_bucket("readme"));
+    let server = own_postgres(&[]);
+    let crontab = Crontab::parse(&block_after(CHECK, "On a server that exists, cron runs the drill"));
+    let etc = tempfile::tempdir().expect("a directory");
+    let directory = etc.path().display().to_string();
+    let (target, s3) = (server.uri("postgres"), s3());
+    for (name, secret) in
+        [("connection-string", &target), ("access-key", &s3.access_key), ("secret-key", &s3.secret_key)]
+    {
+        std::fs::write(etc.path().join(name), secret).expect("a secret");
+    }
+    let replaced =
+        [("/usr/local/bin/pg-s3-backup", PROGRAM), ("/etc/pg-s3-backup/drill", &directory), ("backups", &bucket)];
+    let run = || as_cron(&crontab, 0, &replaced, &[("S3_URL", &s3.url)]);
+    let alarm = run();
+    assert!(alarm.stdout_text().contains("fail  drill"), "{}", alarm.stdout_text());
+    backup_program(&database, &bucket).env("S3_PATH", "shop").run().assert_code(0);
+    let silent = run();
+    assert_eq!((silent.assert_code(0).stdout_text(), &*silent.stderr), (String::new(), ""), "cron would send this");
+    assert!(s3.keys(&bucket, "shop/").iter().any(|key| key.ends_with(".drill.json")));
+    assert_eq!(crontab.lines.len(), 1);
 }
