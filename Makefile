@@ -1,7 +1,7 @@
 # What a person types. Everything is built in one profile (ci: optimised, without link-time optimisation) and into one
 # directory (target), so that dependencies are compiled once.
 .DEFAULT_GOAL := help
-.PHONY: help build install dist image image-cold demo test test-kill fuzz check documents bench fmt clean cargo
+.PHONY: help build install dist image image-cold demo test test-kill test-versions fuzz check documents bench fmt clean cargo
 SHELL := /bin/bash
 export CARGO_TARGET_DIR := $(CURDIR)/target
 CARGO_FLAGS := --profile ci --locked
@@ -9,7 +9,7 @@ CARGO_FLAGS := --profile ci --locked
 export RUST_TEST_THREADS ?= 4
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 15
 
 build: cargo ## Build the program: target/ci/pg-s3-backup
 	cargo build $(CARGO_FLAGS)
@@ -58,6 +58,12 @@ test-kill: cargo ## Kill 200 streamed and 200 spooled backups (KILL_ROUNDS, KILL
 	@scripts/install postgres s3
 	KILL_ROUNDS=$(KILL_ROUNDS) cargo test $(CARGO_FLAGS) --test it -- kill:: --nocapture
 
+POSTGRES_MAJORS ?= 13 14 15 16 17 18
+
+test-versions: cargo ## Restore on PostgreSQL 13 to 18 and from each to the next (POSTGRES_MAJORS)
+	@scripts/install postgres s3
+	POSTGRES_MAJORS='$(POSTGRES_MAJORS)' cargo test $(CARGO_FLAGS) --test it -- restore::versions:: --nocapture
+
 fuzz: ## Fuzz the parsers of others' bytes, ten minutes each (FUZZ_SECONDS=600)
 	@scripts/fuzz
 
@@ -67,7 +73,7 @@ check: ## Format, lints, documents, dependencies, scripts: what must hold before
 documents: cargo ## Write the generated parts of docs/, man/, completions/ and k8s/ anew
 	UPDATE_DOCUMENTS=1 cargo test $(CARGO_FLAGS) --test it -- documents::
 
-bench: ## Compare speed, memory and size with the pipelines of the usual tools (about 6 minutes)
+bench: ## Compare speed, memory and size of backup and restore with pipelines of common tools (about 9 minutes)
 	@scripts/bench
 
 fmt: cargo ## Format the code

@@ -1,7 +1,7 @@
 //! PostgreSQL backups in S3: complete and restorable, or not there.
 //!
 //! If `postgres-backup-2026-11-23_02-00-00.sql.gz` exists in the bucket, it is a complete, restorable dump.
-//! [`proof::VerifiedDump`] carries that promise: only [`proof`] makes one, and [`storage::Upload::commit`], the only caller of
+//! [`verified_dump::VerifiedDump`] guarantees that: only [`verified_dump`] makes one, and [`storage::Upload::commit`], the only caller of
 //! S3's CompleteMultipartUpload, requires one.
 //!
 //! # Modules
@@ -14,7 +14,7 @@
 //! | [`postgres`] | finds and runs `pg_dump` and `psql`; keeps secrets out of their arguments |
 //! | [`pipeline`] | reads the dump, scans it, compresses it on several threads, seals parts; bounded memory |
 //! | [`sql`] | the lexer that cuts a dump into spans |
-//! | [`proof`] | decides whether a dump is complete |
+//! | [`verified_dump`] | decides whether a dump is complete |
 //! | [`spool`] | parts and a journal on disk, so that a complete dump survives an S3 outage and a killed process |
 //! | [`storage`] | uploads, commit, listings and outages; the only module that uses the AWS SDK |
 //! | [`archive`] | stored backups: names, manifests, restore instructions, the listing of a destination, and the reader |
@@ -29,7 +29,7 @@
 //! | [`exit_code`], [`error_chain`], [`environment`], [`interrupt`], [`disk`], [`log_target`], [`random`] | leaves: the table of exit codes, errors as text, the process's environment, signals, file system calls with a deadline, who an event is for, random identifiers |
 //!
 //! Dependencies point one way; `tests/it/modules.rs` checks it: `commands -> backup | check | scheduler -> retention -> archive -> storage ->
-//! spool -> proof -> pipeline | postgres`. [`config`] fills the settings of all of them; only [`cli`], [`manual`] and
+//! spool -> verified_dump -> pipeline | postgres`. [`config`] fills the settings of all of them; only [`cli`], [`manual`] and
 //! [`commands`] use it.
 //!
 //! # The commands
@@ -38,7 +38,7 @@
 //!   what an earlier run left in the spool ([`spool::SpoolDir`]), connects ([`postgres::Session`]), takes the lock
 //!   ([`postgres::lock`]), checks what could make a dump fail ([`postgres::preflight`]), starts the upload
 //!   ([`storage::Destination::begin`]) and starts `pg_dump` ([`postgres::Dump`]). [`pipeline::Pipeline`] compresses its output
-//!   into parts, which [`storage::Upload`] sends, from memory or from the spool. [`proof`] verifies its end; the commit follows,
+//!   into parts, which [`storage::Upload`] sends, from memory or from the spool. [`verified_dump`] verifies its end; the commit follows,
 //!   then the manifest ([`archive::manifest`]), the globals and [`retention`].
 //! - **`prune`**: [`commands::prune`] loads a [`retention::RetentionReview`] of the destination: listing, decisive manifests, plan and
 //!   safety checks. [`retention`] then deletes, and aborts abandoned uploads.
@@ -68,7 +68,6 @@ pub mod manual;
 pub mod pipeline;
 pub mod postgres;
 pub mod printable;
-pub mod proof;
 pub mod random;
 pub mod restore;
 pub mod retention;
@@ -77,6 +76,7 @@ pub mod spool;
 pub mod sql;
 pub mod storage;
 pub mod telemetry;
+pub mod verified_dump;
 
 use std::ffi::OsString;
 use std::sync::Arc;

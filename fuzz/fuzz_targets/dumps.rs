@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use pg_s3_backup::pipeline::scanner::Scanner;
 use pg_s3_backup::pipeline::{ScanReport, Totals};
 use pg_s3_backup::postgres::DumpEnd;
-use pg_s3_backup::proof::judge_end;
+use pg_s3_backup::verified_dump::judge_end;
 
 const HEAD: &[u8] =
     b"--\n-- PostgreSQL database dump\n--\n\n\\restrict KEY\n\nSET standard_conforming_strings = on;\n\n";

@@ -1,5 +1,5 @@
 //! Journals: whatever stands in one, only parts without a gap count, a damaged line costs what it said, and only what was
-//! proved is complete.
+//! verified is complete.
 //!
 //! Input: the journal's bytes; where its first byte is `#`, lines that are given their right checksums here, or no mutation
 //! would ever pass them.
@@ -44,11 +44,11 @@ fn judge(journal: &Journal) {
     assert!(journal.uploaded.keys().all(|number| journal.parts.contains_key(number)));
     assert!(journal.uploaded.is_empty() || journal.started.is_some());
     let Ok(verified) = journal.verified() else { return };
-    let proof = journal.proof.as_ref().expect("nothing is verified without a proof");
+    let verification = journal.verification.as_ref().expect("the journal has a verification");
     let bytes: u128 = journal.parts.values().map(|part| u128::from(part.bytes)).sum();
     assert_eq!(bytes, u128::from(verified.totals().object_bytes));
     assert_eq!(journal.parts.len(), verified.totals().parts as usize);
-    assert_eq!((verified.totals(), verified.scan()), (&proof.totals, &proof.scan));
+    assert_eq!((verified.totals(), verified.scan()), (&verification.totals, &verification.scan));
     assert_eq!(verified.scan().bytes, verified.totals().plain_bytes);
 }
 

@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     let place = Place { location, endpoint: None };
     let delivered = manifest.clone().delivered(key, chrono::DateTime::UNIX_EPOCH).with_restore(&place);
     assert_eq!((delivered.key.as_str(), delivered.file_name.as_str()), (key, &key[2..]));
-    // What was proved stays what it was.
+    // The verified facts do not change.
     assert_eq!(
         (delivered.object_bytes, &delivered.object_sha256, delivered.partial, &delivered.tables),
         (manifest.object_bytes, &manifest.object_sha256, manifest.partial, &manifest.tables)

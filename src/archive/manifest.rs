@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::pipeline::Bottleneck;
 use crate::pipeline::scanner::TableRows;
 use crate::postgres::{Extension, Facts, References, Tools};
-use crate::proof::VerifiedDump;
+use crate::verified_dump::VerifiedDump;
 
 use super::name::{self, BackupName};
 

@@ -9,9 +9,9 @@ use crate::interrupt::Interrupt;
 use crate::pipeline::PipelineError;
 use crate::postgres::PostgresError;
 use crate::postgres::activity::Backend;
-use crate::proof::IncompleteDump;
 use crate::spool::SpoolError;
 use crate::storage::StorageError;
+use crate::verified_dump::IncompleteDump;
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]

@@ -4,8 +4,8 @@
 
 use crate::error_chain::Chain;
 use crate::postgres::Session;
-use crate::proof::VerifiedDump;
 use crate::storage::{Committed, FailureKind, StorageError};
+use crate::verified_dump::VerifiedDump;
 
 use super::BackupError;
 use super::resume;

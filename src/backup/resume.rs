@@ -13,9 +13,9 @@ use tokio::sync::mpsc;
 
 use crate::error_chain::Chain;
 use crate::pipeline::{PartMemory, PartPlan, PartSettings, Progress};
-use crate::proof::VerifiedDump;
 use crate::spool::{Found, Kept, QueuedPart, Resplit, SetAside, Spool, SpoolDir};
 use crate::storage::{Aborted, Committed, Destination, NewUpload, StorageError, Upload};
+use crate::verified_dump::VerifiedDump;
 
 use self::fate::{Fate, fate, is_invalid, is_the_uploads_fault};
 use super::free_name::begin_under_free_name;
@@ -185,12 +185,14 @@ impl Delivery<'_> {
     async fn begin(&self, kept: &Kept) -> Result<Upload, BackupError> {
         let start = &kept.journal.start;
         let Some(name) = BackupName::parse(&start.file_name) else {
-            return Err(
-                DumpError::IncompleteDump(crate::proof::IncompleteDump::NotKept("its name is no backup's")).into()
-            );
+            return Err(DumpError::IncompleteDump(crate::verified_dump::IncompleteDump::NotKept(
+                "its name is no backup's",
+            ))
+            .into());
         };
         let key = self.destination.key(&start.file_name);
-        let is_partial = kept.journal.proof.as_ref().is_some_and(|proof| proof.manifest["partial"] == true);
+        let is_partial =
+            kept.journal.verification.as_ref().is_some_and(|recorded| recorded.manifest["partial"] == true);
         let checksum = self.destination.checksum();
         let with = NewUpload { key, run_id: start.run_id.clone(), is_partial, checksum };
         begin_under_free_name(self.destination, name, (&with, Some(&kept.spool)), Some(self.limits)).await
@@ -265,7 +267,7 @@ impl Delivery<'_> {
         if written.is_some_and(|manifest| manifest.run_id == kept.journal.start.run_id) {
             return Ok(());
         }
-        let draft = kept.journal.proof.as_ref().map(|proof| proof.manifest.clone()).unwrap_or_default();
+        let draft = kept.journal.verification.as_ref().map(|recorded| recorded.manifest.clone()).unwrap_or_default();
         match serde_json::from_value::<Manifest>(draft) {
             Ok(draft) => {
                 let location = self.destination.location(committed.key());

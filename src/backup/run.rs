@@ -12,11 +12,11 @@ use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::preflight::{PreflightIssue, Severity, Subject};
 use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, activity, lock, preflight};
-use crate::proof::VerifiedDump;
 use crate::random::random_hex;
 use crate::retention::{self, RetentionReport, STALE_AFTER, UploadCleanup};
 use crate::spool::SpoolDir;
 use crate::storage::{Committed, Destination, StorageError};
+use crate::verified_dump::VerifiedDump;
 
 use super::BackupError;
 use super::limits::Limits;

@@ -17,9 +17,9 @@ use crate::pipeline::{
     Totals,
 };
 use crate::postgres::{Conninfo, Dump, Session, Tools};
-use crate::proof::{self, VerifiedDump};
 use crate::spool::{QueuedPart, Spool};
 use crate::storage::{Outage, Upload};
+use crate::verified_dump::{self, VerifiedDump};
 
 use super::limits::Limits;
 use super::settings::BackupSettings;
@@ -104,7 +104,7 @@ impl Job<'_> {
             let (verified, ()) = tokio::try_join!(self.judge(dump, scan, gate, totals), stored)?;
             if let Some(spool) = spool {
                 let manifest = describe(&verified).await;
-                prove(spool, &verified, manifest).await;
+                record_verified(spool, &verified, manifest).await;
                 outage.resume();
             }
             Ok(verified)
@@ -120,7 +120,7 @@ impl Job<'_> {
             },
         };
         match (verified, sent) {
-            // The pipeline was given up because the upload had ended, which knows why.
+            // The pipeline was aborted because the upload had failed: report that cause.
             (Err(BackupError::Dump(DumpError::Pipeline(PipelineError::GivenUp))) | Ok(_), Err(cause)) => Err(cause),
             (verified, _) => verified,
         }
@@ -148,7 +148,7 @@ impl Job<'_> {
         let limit = self.settings.postgres.stall_timeout;
         let end = timeout(limit, dump.wait()).await.map_err(|_| DumpError::DoesNotEnd { limit })?;
         let end = end.map_err(DumpError::Wait)?;
-        let ended = proof::judge_end(&end, scan).map_err(DumpError::IncompleteDump)?;
+        let ended = verified_dump::judge_end(&end, scan).map_err(DumpError::IncompleteDump)?;
         // Set here alone.
         let _ = self.warnings.set(end.warnings);
         gate.open();
@@ -185,13 +185,13 @@ async fn store(
     Ok(())
 }
 
-/// Writes the proof into the journal. Where the disk does not take it, the backup goes on and cannot be resumed.
-async fn prove(spool: &Arc<Spool>, verified: &VerifiedDump, manifest: serde_json::Value) {
-    match spool.prove(verified, manifest).await {
+/// Records in the journal that the dump is verified. If the disk fails, the backup continues and cannot be resumed.
+async fn record_verified(spool: &Arc<Spool>, verified: &VerifiedDump, manifest: serde_json::Value) {
+    match spool.record_verified(verified, manifest).await {
         Ok(()) => {
             let bytes = verified.totals().object_bytes;
             tracing::info!(bytes, "the dump is complete and on disk: S3 may take its time");
         }
-        Err(error) => tracing::debug!(error = %Chain(&error), "the proof is not kept"),
+        Err(error) => tracing::debug!(error = %Chain(&error), "the journal does not record that the dump is verified"),
     }
 }

@@ -10,9 +10,9 @@ use tokio::task::JoinHandle;
 use crate::archive::name::BackupName;
 use crate::error_chain::Chain;
 use crate::pipeline::PartPlan;
-use crate::proof::VerifiedDump;
 use crate::spool::{Spool, SpoolDir, SpoolError, Start};
 use crate::storage::{Aborted, Committed, Destination, NewUpload, Upload};
+use crate::verified_dump::VerifiedDump;
 
 use super::BackupError;
 use super::free_name::begin_under_free_name;

@@ -13,7 +13,7 @@ use crate::error_chain::Chain;
 use crate::pipeline::Progress;
 use crate::postgres::activity::{Activity, Backend, Waiting};
 use crate::postgres::{Dump, PostgresError, Session};
-use crate::proof::IncompleteDump;
+use crate::verified_dump::IncompleteDump;
 
 use super::{BackupError, BackupSettings, DumpError};
 

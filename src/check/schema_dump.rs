@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::pipeline::scanner::{ScanReport, Scanner};
 use crate::postgres::{Coverage, Dump, Facts, PostgresSettings, Tools};
-use crate::proof::{self, IncompleteDump};
+use crate::verified_dump::{self, IncompleteDump};
 
 use super::result::Outcome;
 
@@ -66,7 +66,7 @@ async fn follow(dump: &mut Dump, stdout: File) -> Result<ScanReport, Mishap> {
     }
     let scan = scanner.finish();
     let end = dump.wait().await.map_err(Mishap::Wait)?;
-    proof::judge_end(&end, scan.clone()).map_err(Mishap::IncompleteDump)?;
+    verified_dump::judge_end(&end, scan.clone()).map_err(Mishap::IncompleteDump)?;
     Ok(scan)
 }
 

@@ -53,7 +53,7 @@ async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration)
     });
     scan.await.expect("reader reports").expect("read");
     gate.open();
-    totals.await.expect("collector reports").expect("whole");
+    totals.await.expect("collector reports").expect("complete");
     taking.await.expect("all taken");
     writing.join().expect("all written");
     progress.bottleneck()
@@ -105,7 +105,7 @@ async fn one_gzip_member_comes_out_whatever_the_number_of_threads() {
         // `GzDecoder` reads one member alone, and checks its CRC and length.
         GzDecoder::new(&run.object[..]).read_to_end(&mut plain).expect("one member");
         assert!(plain == input, "{threads} threads");
-        let totals = run.totals.expect("whole");
+        let totals = run.totals.expect("complete");
         assert_eq!((totals.plain_bytes, totals.object_bytes), (input.len() as u64, run.object.len() as u64));
         assert_eq!(totals.parts as usize, run.parts.len());
         assert!(run.parts.iter().rev().skip(1).all(|bytes| *bytes == 1 << 20), "{:?}", run.parts);

@@ -1,6 +1,6 @@
 //! The `pg_dump` or `pg_dumpall` child process: starts it in its own process group, reads its stderr, and stops it.
 //!
-//! Called by `backup::stream` and `globals`. Reports how the child ended; `proof` decides whether the dump is complete.
+//! Called by `backup::stream` and `globals`. Reports how the child ended; `verified_dump` decides whether the dump is complete.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;

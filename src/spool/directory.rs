@@ -64,7 +64,7 @@ pub enum SetAside {
     OfAnotherVersion,
     /// It is in this destination's subdirectory, but another destination's.
     OfAnotherDestination,
-    /// It holds a proof, but does not say any more which database it is of.
+    /// Its dump was complete, but it is unknown which destination it is for.
     Damaged,
 }
 
@@ -168,7 +168,7 @@ impl SpoolDir {
             let left = others.flat_map(|subdirectory| subdirectories(&subdirectory).unwrap_or_default());
             left.filter_map(|run| {
                 let journal = read_journal(&run).ok()?.journal?;
-                journal.proof.as_ref()?;
+                journal.verification.as_ref()?;
                 Some((run, journal.start.location))
             })
             .collect()
@@ -213,7 +213,7 @@ pub async fn holds_complete_dump(dir: &Path, destination: &str) -> bool {
     let look = move || {
         let is_complete = |run: &PathBuf| {
             let journal = read_journal(run).ok().and_then(|reading| reading.journal);
-            journal.is_some_and(|journal| journal.proof.is_some())
+            journal.is_some_and(|journal| journal.verification.is_some())
         };
         !is_locked(&subdirectory) && subdirectories(&subdirectory).is_ok_and(|runs| runs.iter().any(is_complete))
     };
@@ -330,7 +330,7 @@ fn inspect(disk: &Disk, run: &Path, destination: &str) -> Found {
         return Found::Foreign(run.to_owned(), SetAside::OfAnotherVersion);
     }
     let Some(journal) = reading.journal else {
-        if reading.has_proof {
+        if reading.has_verification {
             return Found::Foreign(run.to_owned(), SetAside::Damaged);
         }
         report(run, fs::remove_dir_all(run));
@@ -348,7 +348,7 @@ fn inspect(disk: &Disk, run: &Path, destination: &str) -> Found {
     match reading.damage {
         damage if is_complete => Found::Complete(kept, damage),
         Some(damage) => Found::Damaged(damage, Some(kept)),
-        None if kept.journal.proof.is_some() => Found::Complete(kept, None),
+        None if kept.journal.verification.is_some() => Found::Complete(kept, None),
         None => Found::Unfinished(kept),
     }
 }

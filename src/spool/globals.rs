@@ -1,6 +1,6 @@
-//! The globals of a dump that waits in the spool: made while it ran, and sent after its object.
+//! The globals of a dump in the spool: created during the dump, and sent after its object.
 //!
-//! Called by `backup::sidecars`. The journal does not name them; the manifest in its proof does, with their sha256.
+//! Called by `backup::sidecars`. The journal does not name them; the manifest in it does, with their sha256.
 
 use std::fs;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ impl Spool {
     /// Stores the globals.
     ///
     /// # Errors
-    /// Where the disk does not take them. The spool stays usable: the dump matters more.
+    /// If the disk fails. The spool stays usable: the dump matters more.
     pub async fn store_globals(self: &Arc<Self>, script: Vec<u8>) -> Result<(), SpoolError> {
         if self.is_given_up() {
             return Err(SpoolError::GivenUp);
@@ -22,7 +22,7 @@ impl Spool {
         self.disk().call(script.len() as u64, move || spool.store_globals_now(&script)).await?
     }
 
-    /// Reads the globals; `None` where they are missing, have another length, or cannot be read.
+    /// Reads the globals; `None` if they are missing, have another length, or cannot be read.
     pub async fn read_globals(self: &Arc<Self>, bytes: u64) -> Option<Vec<u8>> {
         let spool = Arc::clone(self);
         self.disk().call(bytes, move || spool.read_globals_now(bytes)).await.ok().flatten()

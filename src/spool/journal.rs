@@ -1,16 +1,16 @@
-//! The journal of one run: which parts are on disk, which of them S3 has, and at the end the proof.
+//! The journal of one run: which parts are on disk, which of them S3 has, and last the verification of the dump.
 //!
-//! Written by [`super::Spool`], read by the next run, judged by `proof`. Append-only, a record a line: the CRC-32 of
-//! the record's JSON in eight hexadecimal digits, a space, the JSON. A last line without its end is torn (the process
-//! or the machine died while it was written) and counts as not written. Any other wrong line is damage, and only its
-//! own record is lost. This file touches no disk and trusts no byte that it reads.
+//! Written by [`super::Spool`], read by the next run, verified by `verified_dump`. Append-only, one record per line: the CRC-32
+//! of the record's JSON in eight hexadecimal digits, a space, the JSON. A last line without its line break is truncated (the
+//! process or the machine died while it was written) and counts as not written. Any other wrong line is damage, and only its
+//! own record is lost. Pure: it does no I/O, and trusts no byte that it reads.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline::{PartChecksum, PartDigest, ScanReport, Totals};
-use crate::proof::{self, IncompleteDump, VerifiedDump};
+use crate::verified_dump::{self, IncompleteDump, VerifiedDump};
 
 /// The version of this format. Version 1 has the same records under the names that [`Record`] reads as aliases.
 const VERSION: u32 = 2;
@@ -33,7 +33,7 @@ pub(super) enum Record {
         etag: String,
     },
     #[serde(alias = "whole")]
-    Verified(Box<Proof>),
+    Verified(Box<Verification>),
 }
 
 /// The run: the first record.
@@ -53,14 +53,14 @@ pub struct Start {
 }
 
 impl Start {
-    /// Of a run that starts now.
+    /// The start of a new run.
     #[must_use]
     pub fn new(destination: String, location: String, run_id: &str, file_name: String, checksum: PartChecksum) -> Self {
         Self { version: VERSION, destination, location, run_id: run_id.to_owned(), file_name, checksum }
     }
 }
 
-/// An upload was started. Parts that were uploaded before belong to an earlier upload, which is gone.
+/// An upload was started. Parts that were uploaded before belong to an earlier, aborted upload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartedUpload {
     /// The object's key.
@@ -78,18 +78,18 @@ pub struct SpooledPart {
     pub bytes: u64,
     /// Its checksum for S3.
     pub digest: PartDigest,
-    /// CRC-64/NVME of its bytes, to notice a disk that returns other bytes.
+    /// CRC-64/NVME of its bytes, to detect a disk that returns other bytes.
     pub crc64: u64,
 }
 
-/// What `proof` knew when it verified the dump, and the manifest.
+/// The facts that `verified_dump` verified, and the manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Proof {
-    /// What the object is.
+pub struct Verification {
+    /// Size and checksums of the object.
     pub totals: Totals,
-    /// What the scanner saw.
+    /// The scanner's report.
     pub scan: ScanReport,
-    /// The manifest as it would be written now.
+    /// The manifest, as of the end of the dump.
     pub manifest: serde_json::Value,
 }
 
@@ -104,8 +104,8 @@ pub struct Journal {
     pub parts: BTreeMap<u32, SpooledPart>,
     /// ETags of the parts that the upload has.
     pub uploaded: BTreeMap<u32, String>,
-    /// The proof; `None` where the dump was not completed.
-    pub proof: Option<Proof>,
+    /// The verification; `None` if the dump is incomplete.
+    pub verification: Option<Verification>,
 }
 
 impl Journal {
@@ -114,12 +114,12 @@ impl Journal {
     /// # Errors
     /// Why it is not complete.
     pub fn verified(&self) -> Result<VerifiedDump, IncompleteDump> {
-        let proof = self.proof.as_ref().map(|proof| (&proof.totals, &proof.scan));
-        proof::verify_kept(proof, self.parts.iter().map(|(number, part)| (*number, part.bytes)))
+        let recorded = self.verification.as_ref().map(|recorded| (&recorded.totals, &recorded.scan));
+        verified_dump::verify_kept(recorded, self.parts.iter().map(|(number, part)| (*number, part.bytes)))
     }
 }
 
-/// The first line of a journal that makes no sense.
+/// The first invalid line of a journal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} {what}")]
 pub struct Damage {
@@ -129,18 +129,18 @@ pub struct Damage {
     pub what: &'static str,
 }
 
-/// What a journal's bytes say.
+/// The content of a journal.
 #[derive(Debug)]
 pub struct Reading {
-    /// The state after its valid lines; `None` where no run has a valid start.
+    /// The state after its valid lines; `None` without a valid start.
     pub journal: Option<Journal>,
-    /// Length in bytes of its complete lines; what follows is torn.
+    /// Length in bytes of its complete lines; a truncated line may follow.
     pub line_bytes: u64,
     /// What is wrong with them.
     pub damage: Option<Damage>,
-    /// A line says that the dump is complete, even where no other line is valid.
-    pub has_proof: bool,
-    /// Its lines are intact, but of a version that this one does not know.
+    /// A line says that the dump is complete, even if no other line is valid.
+    pub has_verification: bool,
+    /// Its lines are intact, but of an unknown version.
     pub is_of_another_version: bool,
 }
 
@@ -150,17 +150,17 @@ enum Flaw {
     OfAnotherVersion,
 }
 
-/// Reads a journal to its end. A damaged line loses its own record and no more; [`Journal::verified`] judges whether
-/// the rest is enough.
+/// Reads a journal to its end. A damaged line loses only its own record; [`Journal::verified`] decides whether the rest is
+/// enough.
 #[must_use]
 pub fn read(bytes: &[u8]) -> Reading {
     let mut reading =
-        Reading { journal: None, line_bytes: 0, damage: None, has_proof: false, is_of_another_version: false };
+        Reading { journal: None, line_bytes: 0, damage: None, has_verification: false, is_of_another_version: false };
     let lines = bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
     for (index, line) in lines.enumerate() {
         reading.line_bytes += line.len() as u64 + 1;
         let read = decode(line).and_then(|record| {
-            reading.has_proof |= matches!(record, Record::Verified(_));
+            reading.has_verification |= matches!(record, Record::Verified(_));
             apply(&mut reading.journal, record)
         });
         match read {
@@ -172,7 +172,7 @@ pub fn read(bytes: &[u8]) -> Reading {
     reading
 }
 
-/// A record as a line.
+/// Encodes a record as a line.
 pub(super) fn encode(record: &Record) -> serde_json::Result<Vec<u8>> {
     let json = serde_json::to_vec(record)?;
     let mut line = format!("{:08x} ", crc32(&json)).into_bytes();
@@ -201,16 +201,16 @@ fn apply(journal: &mut Option<Journal>, record: Record) -> Result<(), Flaw> {
             return Err(Flaw::OfAnotherVersion);
         }
         let (parts, uploaded) = (BTreeMap::new(), BTreeMap::new());
-        *journal = Some(Journal { start, started: None, parts, uploaded, proof: None });
+        *journal = Some(Journal { start, started: None, parts, uploaded, verification: None });
         return Ok(());
     };
     let next = journal.parts.len() + 1;
     let flaw = match &record {
         Record::Start(_) => Some("starts a second run"),
-        Record::Part(_) | Record::Verified(_) if journal.proof.is_some() => Some("comes after the end"),
+        Record::Part(_) | Record::Verified(_) if journal.verification.is_some() => Some("comes after the end"),
         Record::Part(part) if part.number as usize != next => Some("leaves a part out"),
         Record::Uploaded { part, .. } if journal.started.is_none() || !journal.parts.contains_key(part) => {
-            Some("is of a part that was never sent")
+            Some("names a part that was never sent")
         }
         _ => None,
     };
@@ -223,7 +223,7 @@ fn apply(journal: &mut Option<Journal>, record: Record) -> Result<(), Flaw> {
         }
         (None, Record::Part(part)) => _ = journal.parts.insert(part.number, part),
         (None, Record::Uploaded { part, etag }) => _ = journal.uploaded.insert(part, etag),
-        (None, Record::Verified(proof)) => journal.proof = Some(*proof),
+        (None, Record::Verified(verification)) => journal.verification = Some(*verification),
     }
     Ok(())
 }

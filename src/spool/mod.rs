@@ -12,7 +12,7 @@
 //!
 //! `directory` finds and locks, `run` writes one run's files, [`journal`] is their state, `resplit` splits a kept dump
 //! into other parts. `backup` fills a spool and delivers what an earlier run left; `storage` reads parts from it and
-//! records what S3 has accepted. Disk calls run in a thread of [`crate::disk`], with a deadline. `proof` decides what
+//! records what S3 has accepted. Disk calls run in a thread of [`crate::disk`], with a deadline. `verified_dump` decides what
 //! is complete.
 
 mod directory;
@@ -28,7 +28,7 @@ use crate::disk::DiskError;
 use crate::pipeline::SealedPart;
 
 pub use directory::{Found, Kept, SetAside, SpoolDir, check_writable, holds_complete_dump, upload_ids};
-pub use journal::{Damage, Journal, Proof, SpooledPart, Start, StartedUpload};
+pub use journal::{Damage, Journal, SpooledPart, Start, StartedUpload, Verification};
 pub use resplit::Resplit;
 pub use run::Spool;
 

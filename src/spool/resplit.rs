@@ -3,7 +3,7 @@
 //!
 //! Called by `backup::resume`. Reads the parts on disk as one stream, checks each against the checksum in the journal,
 //! and makes new parts with their own checksums. The new parts live in memory alone, in the same budget as those of a
-//! running dump. [`VerifiedDump::resplit`](crate::proof::VerifiedDump::resplit) judges whether the result is the dump
+//! running dump. [`VerifiedDump::resplit`](crate::verified_dump::VerifiedDump::resplit) judges whether the result is the dump
 //! that was verified.
 
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use crate::pipeline::{PartBuffer, PartChecksum, PartDigest, PartMemory, SealedPart};
-use crate::proof::ResplitTotals;
+use crate::verified_dump::ResplitTotals;
 
 use super::{Kept, QueuedPart, Spool, SpoolError, SpooledPart};
 

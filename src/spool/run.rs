@@ -15,9 +15,9 @@ use bytes::Bytes;
 use crate::disk::{Disk, HeldFile};
 use crate::error_chain::Chain;
 use crate::pipeline::{PartBuffer, SealedPart};
-use crate::proof::VerifiedDump;
+use crate::verified_dump::VerifiedDump;
 
-use super::journal::{self, Proof, Record, SpooledPart, Start, StartedUpload};
+use super::journal::{self, Record, SpooledPart, Start, StartedUpload, Verification};
 use super::{Journal, SpoolError};
 
 pub(super) const JOURNAL: &str = "journal";
@@ -118,18 +118,18 @@ impl Spool {
         self.on_disk(0, move |spool| spool.append(&Record::Uploaded { part, etag })).await
     }
 
-    /// Records the proof; from then on the next run can deliver the dump. All parts must have been stored.
+    /// Records that the dump is verified; from then on the next run can deliver it. All parts must have been stored.
     ///
     /// # Errors
     /// Where the disk does not take it.
-    pub async fn prove(
+    pub async fn record_verified(
         self: &Arc<Self>,
         verified: &VerifiedDump,
         manifest: serde_json::Value,
     ) -> Result<(), SpoolError> {
-        let proof = Proof { totals: verified.totals().clone(), scan: verified.scan().clone(), manifest };
+        let verification = Verification { totals: verified.totals().clone(), scan: verified.scan().clone(), manifest };
         self.on_disk(0, move |spool| {
-            spool.append(&Record::Verified(Box::new(proof)))?;
+            spool.append(&Record::Verified(Box::new(verification)))?;
             let mut state = spool.state();
             // Not where the write took too long and the run has gone on without the spool.
             if *state == State::Incomplete {
@@ -228,7 +228,7 @@ impl Spool {
         let file = private().append(true).open(path.join(JOURNAL))?;
         // Removes a torn line before anything is appended.
         file.set_len(line_bytes)?;
-        let state = if journal.proof.is_some() { State::Complete } else { State::Incomplete };
+        let state = if journal.verification.is_some() { State::Complete } else { State::Incomplete };
         Ok(Self::of(path.to_owned(), disk, (file, line_bytes), state))
     }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
-use crate::proof::VerifiedDump;
+use crate::verified_dump::VerifiedDump;
 
 use super::complete::{COMMIT, Completed, PAUSE};
 use super::expected::{Expected, Verdict};
@@ -46,7 +46,7 @@ impl Committed {
         self.verified.totals().object_bytes
     }
 
-    /// The proof, and the object's totals.
+    /// The verified dump, with the object's totals.
     #[must_use]
     pub fn verified(&self) -> &VerifiedDump {
         &self.verified
@@ -111,14 +111,14 @@ impl Upload {
                 self.settle(&expected, verified, head).await
             }
             Err(error @ StorageError::Refused { .. }) => {
-                tracing::info!(%error, "HEAD is denied: the answer to Complete is the proof");
+                tracing::info!(%error, "HEAD is denied: the answer to Complete is enough");
                 match expected.difference(&answer) {
                     Some(what) => self.settle_difference(verified, &answer, what).await,
                     None => Ok(()),
                 }
             }
             Err(error @ StorageError::Outage { .. }) if expected.is_named_by(&answer) => {
-                tracing::info!(%error, "HEAD got no answer: the checksum in the answer to Complete is the proof");
+                tracing::info!(%error, "HEAD got no answer: the checksum in the answer to Complete is enough");
                 Ok(())
             }
             Err(error) => Err(error),
@@ -218,7 +218,7 @@ impl Upload {
         Err(StorageError::Inconsistent { key: self.key.clone(), what })
     }
 
-    /// Deletes an object of this run that does not hold what was sent: a name in the bucket is a proof.
+    /// Deletes an object of this run that differs from what was sent: only verified backups may have a name in the bucket.
     async fn take_back(&self, what: String) -> Result<(), StorageError> {
         if let Err(error) = self.outage.retry("delete", || self.bucket.delete(&self.key)).await {
             tracing::error!(key = self.key, %error, "a damaged object is left behind: delete it");

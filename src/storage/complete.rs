@@ -13,7 +13,7 @@ use aws_sdk_s3::types::{ChecksumType, CompletedMultipartUpload, CompletedPart};
 use tokio::time::{Instant, sleep};
 
 use crate::pipeline::PartDigest;
-use crate::proof::VerifiedDump;
+use crate::verified_dump::VerifiedDump;
 
 use super::failure::{Failure, FailureKind};
 use super::head::Head;
@@ -166,7 +166,7 @@ impl Completing<'_> {
                 self.completion.is_conditional = false;
             }
             _ if !failure.may_pass() => return Err(refused(failure)),
-            // Ceph repeats this answer for ever where the upload is gone.
+            // Ceph repeats this answer for an upload that no longer exists.
             _ if failure.is_from_s3 && failure.is_ambiguous() && self.is_gone().await => {
                 return self.await_effect(began, failure).await.map(Some);
             }
@@ -253,7 +253,7 @@ impl Bucket {
             failure if failure.code == BAD_DIGEST => Failure { kind: FailureKind::Refused, ..failure },
             failure => failure,
         })?;
-        // Ceph answers with an empty ETag where the upload is gone, which proves nothing.
+        // Ceph answers with an empty ETag if the upload no longer exists: the outcome is unknown.
         let etag = answer.e_tag.filter(|etag| !etag.trim_matches('"').is_empty()).ok_or_else(without_etag)?;
         let is_composite = answer.checksum_type == Some(ChecksumType::Composite);
         let crc64 = answer.checksum_crc64_nvme.filter(|_| !is_composite);

@@ -5,7 +5,7 @@
 use md5::{Digest, Md5};
 
 use crate::pipeline::PartDigest;
-use crate::proof::VerifiedDump;
+use crate::verified_dump::VerifiedDump;
 
 use super::head::{Head, etag_parts};
 use super::requests::{UploadedPart, crc64_text};

@@ -1,7 +1,7 @@
 //! HEAD: the store's description of an object.
 //!
 //! Called by `commit`, `complete` and `destination`. A field that the store omits is `None`, never zero: most stores
-//! omit some, which proves nothing.
+//! omit some, which means nothing.
 
 use std::collections::HashMap;
 

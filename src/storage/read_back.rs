@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
-use crate::proof::VerifiedDump;
+use crate::verified_dump::VerifiedDump;
 
 use super::StorageError;
 use super::complete::PAUSE;

@@ -193,7 +193,7 @@ async fn is_other(answer: &UploadPartOutput, digest: &PartDigest, bytes: &Bytes)
     if let (PartDigest::Crc64Nvme(crc), Some(theirs)) = (digest, answer.checksum_crc64_nvme()) {
         return theirs != crc64_text(*crc);
     }
-    // The ETag of an unencrypted part is the MD5 of the stored bytes; other ETags prove nothing.
+    // The ETag of an unencrypted part is the MD5 of the stored bytes; other ETags mean nothing.
     let etag = answer.e_tag().unwrap_or_default().trim_matches('"');
     if !is_md5(etag) || answer.server_side_encryption().is_some() {
         return false;

@@ -1,6 +1,6 @@
 //! One multipart upload: started or resumed, then committed or aborted. `parts` sends its parts.
 //!
-//! `backup` owns it. Only [`Upload::commit`](super::commit), which requires a proof, completes it.
+//! `backup` owns it. Only [`Upload::commit`](super::commit), which requires a [`VerifiedDump`](crate::verified_dump::VerifiedDump), completes it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Where credentials come from where `S3_ACCESS_KEY` is not set: every source of the AWS chain, imitated on loopback with the
-//! real requests and answers. What each gives is checked with every request, signature and token: the proof is a complete backup.
+//! real requests and answers. The test verifies every request, signature and token, and the result is a complete backup.
 
 use std::fs;
 use std::path::PathBuf;

@@ -98,7 +98,7 @@ fn where_head_is_denied_the_answer_to_complete_is_the_proof() {
         // Without a checksum that the answer could contain.
         let outcome = stage.backup().env("S3_CHECKSUM", "none").run();
         stage.assert_committed(&outcome, &format!("HEAD denied, {fault:?}"));
-        assert_said(&outcome, &["the answer to Complete is the proof"]);
+        assert_said(&outcome, &["the answer to Complete is enough"]);
     }
 }
 

@@ -18,7 +18,10 @@ const CHIEF: &str = "the chief";
 
 /// The directory of the client programs that a backup of this major takes: the lowest that suffices.
 pub fn clients(major: &str) -> PathBuf {
-    if major == "18" { installed_clients("18") } else { PathBuf::from("/usr/lib/postgresql/15/bin") }
+    match major {
+        "16" | "17" | "18" => installed_clients(major),
+        _ => PathBuf::from("/usr/lib/postgresql/15/bin"),
+    }
 }
 
 /// What a client program writes, less keys.
@@ -94,8 +97,8 @@ pub fn two_servers(major: &str) -> (OwnPostgres, OwnPostgres) {
 /// A locale of each provider that this major has.
 pub fn locale(major: &str) -> &'static str {
     match major {
-        "15" => "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'de-u-co-phonebk' LOCALE 'C'",
-        "18" => "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'",
+        "15" | "16" => "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'de-u-co-phonebk' LOCALE 'C'",
+        "17" | "18" => "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'",
         _ => "TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'",
     }
 }

@@ -1,4 +1,4 @@
-//! `list`: this tool's own backups of this destination, newest first, with what is known of each; and nothing else.
+//! `list` shows only this tool's backups of this destination, newest first, with the facts of their manifests.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ const NEWEST: &str = "postgres-backup-2026-03-01_00-00-00.sql.gz";
 const MIDDLE: &str = "postgres-backup-2026-02-01_12-30-59.sql.gz";
 const OLDEST: &str = "postgres-backup-2019-12-31_23-59-59.sql.gz";
 
-/// The table's rows (less the heading) as words; the state may have two.
+/// The table's rows without the heading, as words; a status may have two.
 #[track_caller]
 fn rows(outcome: &Outcome) -> Vec<Vec<String>> {
     outcome.assert_code(0);
@@ -41,7 +41,7 @@ fn json(outcome: &Outcome) -> Vec<Value> {
 }
 
 #[test]
-fn a_backup_is_listed_with_what_its_manifest_knows() {
+fn lists_backup_with_facts_of_its_manifest() {
     let database = postgres().create_database("listed");
     let bucket = s3().create_bucket("listed");
     backup_program(&database, &bucket).env("S3_PATH", "app").run().assert_code(0);
@@ -65,7 +65,7 @@ fn a_backup_is_listed_with_what_its_manifest_knows() {
 }
 
 #[test]
-fn the_newest_comes_first_and_the_table_fits_a_terminal() {
+fn lists_newest_first_and_fits_a_terminal() {
     let bucket = s3().create_bucket("order");
     for (name, bytes) in [(OLDEST, 1), (NEWEST, 2048), (MIDDLE, 5 << 20)] {
         put(&bucket, name, &vec![b'x'; bytes]);
@@ -80,7 +80,7 @@ fn the_newest_comes_first_and_the_table_fits_a_terminal() {
 }
 
 #[test]
-fn only_this_tools_own_names_directly_below_the_path_are_listed() {
+fn lists_only_own_names_directly_below_the_path() {
     let bucket = s3().create_bucket("foreign");
     let near_misses = [
         "postgres-backup-2026-01-01_00-00-00.sql",
@@ -130,22 +130,22 @@ fn lists_backup_without_a_valid_manifest() {
 }
 
 #[test]
-fn a_backup_of_another_size_than_its_manifest_says_stands_out() {
+fn shows_size_mismatch() {
     let database = postgres().create_database("size");
     let bucket = s3().create_bucket("size");
     backup_program(&database, &bucket).run().assert_code(0);
     let key = s3().keys(&bucket, "").swap_remove(0);
     put(&bucket, &key, b"cut");
-    // The database's name is cut: the state is what must be seen.
+    // The database's name is cut, so that the status is visible.
     let rows = rows(&list_program(&bucket).run());
     assert_eq!(rows[0][5..], ["SIZE", "MISMATCH"]);
 }
 
 #[test]
-fn an_open_upload_is_uploading_until_it_is_a_backup() {
+fn lists_open_upload_as_uploading() {
     let database = postgres().create_database("uploading");
     let bucket = s3().create_bucket("uploading");
-    // The dump goes on once its upload was seen.
+    // The dump continues after its upload is listed.
     let fake = FakeDump::new().held().install();
     let program = backup_program(&database, &bucket).env("PG_DUMP_PATH", fake.path()).env("S3_PATH", "app");
     let running = program.spawn();
@@ -158,7 +158,7 @@ fn an_open_upload_is_uploading_until_it_is_a_backup() {
     running.wait().assert_code(0);
     let after = list();
     assert_eq!((names(&after), &*after[0][5]), (names(&listed), "valid"));
-    // Another path's upload, and one of another name, are none of ours.
+    // Uploads of other paths and names are not listed.
     for key in [format!("app2/{NEWEST}"), format!("app/x/{NEWEST}"), "app/postgres-backup-x".to_owned()] {
         s3().request("POST", &format!("/{bucket}/{key}?uploads="), b"").expect("an upload begins");
     }
@@ -166,7 +166,7 @@ fn an_open_upload_is_uploading_until_it_is_a_backup() {
 }
 
 #[test]
-fn a_limit_shows_the_newest_and_quiet_their_names_alone() {
+fn limit_shows_newest_and_quiet_shows_names_only() {
     let bucket = s3().create_bucket("limited");
     for name in [OLDEST, NEWEST, MIDDLE] {
         put(&bucket, name, b"x");
@@ -181,7 +181,7 @@ fn a_limit_shows_the_newest_and_quiet_their_names_alone() {
 }
 
 #[test]
-fn a_program_gets_every_name_and_a_person_the_newest_with_their_number() {
+fn shows_all_backups_in_a_pipe_and_the_newest_at_a_terminal() {
     let bucket = s3().create_bucket("number");
     let keys: Vec<String> = (0..52).map(name_number).collect();
     s3().put_many(&bucket, &keys);
@@ -190,7 +190,7 @@ fn a_program_gets_every_name_and_a_person_the_newest_with_their_number() {
     assert_eq!(list_program(&bucket).arg("--quiet").run().stdout_text().lines().collect::<Vec<_>>(), newest_first);
     assert_eq!(json(&list_program(&bucket).arg("--json").run()).len(), newest_first.len());
     let line = format!("{} list", env!("CARGO_BIN_EXE_pg-s3-backup"));
-    // At a terminal of its own.
+    // `script` runs it at a terminal.
     let script = s3_program(&bucket).executed_by(Path::new("/usr/bin/script"));
     let text = script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).run().assert_code(0).stdout_text();
     let lines: Vec<&str> = text.lines().collect();
@@ -199,13 +199,13 @@ fn a_program_gets_every_name_and_a_person_the_newest_with_their_number() {
 }
 
 #[test]
-fn one_backup_is_shown_in_full_with_the_way_back() {
+fn shows_one_backup_with_restore_instructions() {
     let database = postgres().create_database("shown");
     database.psql("CREATE TABLE t AS SELECT generate_series(1, 7) AS n").expect("a table");
     let bucket = s3().create_bucket("shown");
     put(&bucket, OLDEST, &[b'x'; 300]);
     backup_program(&database, &bucket).run().assert_code(0);
-    // Newer than the latest by their names: what a failed pipe left, and one of unknown time.
+    // Names newer than the latest backup: the empty file of a failed pipe, and a name in the future.
     let soon = chrono::Utc::now() + chrono::TimeDelta::minutes(30);
     let empty = pg_s3_backup::archive::name::BackupName::new(soon).to_string();
     put(&bucket, &empty, EMPTY_GZIP);
@@ -220,26 +220,26 @@ fn one_backup_is_shown_in_full_with_the_way_back() {
     let text = latest.stdout_text();
     let manifest = list_program(&bucket).args(["latest", "--json"]).run();
     let manifest: Value = serde_json::from_slice(&manifest.assert_code(0).stdout).expect("the manifest");
-    let sum = manifest["object_sha256"].as_str().expect("a checksum");
-    for word in [&*database.name, sum, "7 in 1 table", "sha256sum -c", "createdb -T template0", "psql -X"] {
-        assert!(text.contains(word), "{word:?} wanted in:\n{text}");
+    let checksum = manifest["object_sha256"].as_str().expect("a checksum");
+    for word in [&*database.name, checksum, "7 in 1 table", "sha256sum -c", "createdb -T template0", "psql -X"] {
+        assert!(text.contains(word), "{word:?} is not in:\n{text}");
     }
     // The globals come before the dump, with their own checksum.
     let name = manifest["file_name"].as_str().expect("a name");
-    let sum = manifest["globals"]["sha256"].as_str().expect("a checksum");
+    let checksum = manifest["globals"]["sha256"].as_str().expect("a checksum");
     let aws = format!("aws --endpoint-url {} s3 cp", s3().url);
     let writable = "PGOPTIONS='-c default_transaction_read_only=off'";
     let in_order = [
         format!("{aws} s3://{bucket}/{name} . &&"),
         format!("{aws} s3://{bucket}/{name}.globals.sql.gz . &&"),
-        format!("echo '{sum}  {name}.globals.sql.gz' | sha256sum -c &&"),
+        format!("echo '{checksum}  {name}.globals.sql.gz' | sha256sum -c &&"),
         format!("--lc-ctype=C.UTF-8 {} &&", database.name),
         format!("gunzip -c {name}.globals.sql.gz | psql -X -d {} &&", database.name),
         format!("gunzip -c {name} | {writable} psql -X -v ON_ERROR_STOP=1 -d {})", database.name),
     ];
     let places: Vec<_> = in_order.iter().map(|line| text.find(line.as_str())).collect();
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} in:\n{text}");
-    // The manifest says the same, for a reader who has nothing but the bucket.
+    // The manifest has the same commands, for a reader who has only the bucket.
     let restore = manifest["restore"].as_array().expect("commands");
     let has = |line: &String| restore.iter().any(|command| command.as_str().is_some_and(|text| text.contains(&**line)));
     assert!(in_order.iter().all(has), "{restore:?}");
@@ -255,7 +255,7 @@ fn one_backup_is_shown_in_full_with_the_way_back() {
 }
 
 #[test]
-fn a_backup_is_found_by_what_backup_printed_and_not_in_another_destination() {
+fn finds_backup_by_printed_name_only_in_its_destination() {
     let bucket = s3().create_bucket("named");
     put(&bucket, &format!("app/{OLDEST}"), b"x");
     let list = |text: &str| list_program(&bucket).env("S3_PATH", "app").args(["--json", text]).run();
@@ -275,7 +275,7 @@ fn a_backup_is_found_by_what_backup_printed_and_not_in_another_destination() {
 }
 
 #[test]
-fn an_empty_destination_is_no_error() {
+fn succeeds_with_empty_destination() {
     let bucket = s3().create_bucket("empty");
     let outcome = list_program(&bucket).run();
     outcome.assert_code(0);
@@ -285,7 +285,7 @@ fn an_empty_destination_is_no_error() {
 }
 
 #[test]
-fn more_than_a_thousand_objects_are_all_listed() {
+fn lists_more_than_a_thousand_objects() {
     let bucket = s3().create_bucket("many");
     let keys: Vec<String> = (0..1_100).map(|n| format!("many/{}", name_number(n))).collect();
     s3().put_many(&bucket, &keys);
@@ -297,7 +297,7 @@ fn more_than_a_thousand_objects_are_all_listed() {
 }
 
 #[test]
-fn a_refused_listing_is_an_invalid_configuration() {
+fn refused_listing_is_invalid_configuration() {
     let bucket = s3().create_bucket("refused");
     for (variable, value, reason) in [
         ("S3_BUCKET", "no-such-bucket", "NoSuchBucket"),

@@ -1,6 +1,6 @@
-//! `list` of 100,000 backups: what it costs is the requests of the listing, and a few bytes a backup.
+//! `list` of 100,000 backups takes only the requests of the listing, and a few bytes of memory for each backup.
 //!
-//! The store is a canned one: no test server takes so many objects in a test's time.
+//! The S3 server has canned answers: storing so many objects would take too long.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -10,9 +10,9 @@ use crate::support::web::{Asked, Reply, Web};
 /// Backups, each with its manifest: two keys.
 const BACKUPS: usize = 100_000;
 const KEYS: usize = BACKUPS * 2;
-/// As many as S3 gives at once (AWS: `ListObjectsV2`, `max-keys`).
+/// The keys of one S3 answer (AWS: `ListObjectsV2`, `max-keys`).
 const PAGE: usize = 1_000;
-/// Manifests are read of so many (SPEC §8).
+/// The number of newest backups for which `list` reads the manifests.
 const MANIFESTS: usize = 50;
 /// The bound on memory. The program with nothing to list takes about 20 MiB.
 const MEMORY: u64 = 64 << 20;
@@ -24,7 +24,7 @@ fn name(n: usize) -> String {
     format!("postgres-backup-{}.sql.gz", started.format("%Y-%m-%d_%H-%M-%S"))
 }
 
-/// A key in the order of the listing: a backup, its manifest, the next backup.
+/// The n-th key of the listing: a backup, its manifest, the next backup.
 fn key(n: usize) -> String {
     let suffix = if n.is_multiple_of(2) { "" } else { ".json" };
     format!("app/{}{suffix}", name(n / 2))
@@ -47,7 +47,7 @@ fn answer(asked: &Asked) -> Reply {
     };
     if asked.target.contains("list-type=2") {
         assert_eq!(parameter("prefix"), Some("app%2Fpostgres-backup-"), "only this tool's names: {}", asked.target);
-        return page(parameter("continuation-token").map_or(0, |token| token.parse().expect("our own token")));
+        return page(parameter("continuation-token").map_or(0, |token| token.parse().expect("a token of this server")));
     }
     if asked.target.contains("uploads") {
         return Reply::ok("<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>");
@@ -69,7 +69,7 @@ fn list(store: &Web, arguments: &[&str]) -> Outcome {
 }
 
 #[test]
-fn a_hundred_thousand_backups_cost_the_listing_alone() {
+fn lists_100_000_backups_with_few_requests_and_little_memory() {
     let store = Web::start(|asked, _| answer(asked));
     let all = list(&store, &["--quiet", "--limit", "all"]).stdout_text();
     let lines: Vec<&str> = all.lines().collect();
@@ -78,9 +78,9 @@ fn a_hundred_thousand_backups_cost_the_listing_alone() {
     assert_eq!(store.asked().len(), KEYS / PAGE + 1, "the pages, and the open uploads");
 
     let table = list(&store, &[]).stdout_text();
-    assert_eq!(table.lines().count(), 1 + BACKUPS, "a heading, and as this is no terminal, all");
+    assert_eq!(table.lines().count(), 1 + BACKUPS, "a heading, and all backups, as this is no terminal");
     assert!(table.lines().nth(1).is_some_and(|line| line.starts_with(&name(BACKUPS - 1))), "{table}");
     let requests = store.asked().len() - (KEYS / PAGE + 1);
-    // Each manifest of the newest is asked for, and, as this store has none, the backup itself whether it is partial.
-    assert_eq!(requests, KEYS / PAGE + 1 + MANIFESTS * 2, "the same, and what is asked about the newest");
+    // `list` requests the newest manifests, and, as there are none, the metadata of those backups.
+    assert_eq!(requests, KEYS / PAGE + 1 + MANIFESTS * 2, "the same, and the requests for the newest backups");
 }

@@ -1,5 +1,5 @@
-//! One `S3_PATH` holds one database: another's is refused before anything starts, another server's is a warning, and what
-//! cannot be known costs nothing.
+//! One `S3_PATH` holds backups of one database: `backup` refuses another database's path before it starts anything, warns of
+//! another server, and runs if it cannot know the database.
 
 use std::sync::LazyLock;
 
@@ -13,14 +13,14 @@ use crate::support::servers::{postgres, s3};
 use crate::support::setup::{backup_program, manifest, only_backup};
 use crate::support::stored::put;
 
-/// The key of a backup that was started so many days ago: the same in all of a test, which goes on into another second.
+/// The key of a backup that was started so many days ago. It does not change while a test runs.
 fn key_of(days: i64) -> String {
     static NOW: LazyLock<DateTime<Utc>> = LazyLock::new(Utc::now);
     let started = *NOW - TimeDelta::days(days) - TimeDelta::hours(1);
     format!("app/postgres-backup-{}.sql.gz", started.format("%Y-%m-%d_%H-%M-%S"))
 }
 
-/// A backup of another database with a manifest of few words.
+/// Stores a backup of another database with a minimal manifest.
 fn put_foreign(bucket: &str, days: i64) {
     let manifest = json!({"database": "another", "system_identifier": "1"});
     put(bucket, &key_of(days), b"x");
@@ -43,7 +43,7 @@ fn assert_refused(outcome: &Outcome, database: &Database, bucket: &str) {
 }
 
 #[test]
-fn another_databases_destination_is_refused_before_anything_is_started() {
+fn refuses_path_of_another_database_before_it_starts() {
     let database = postgres().create_database("mixed");
     let bucket = s3().create_bucket("mixed");
     let proxy = FaultProxy::start(s3().addr());
@@ -52,20 +52,20 @@ fn another_databases_destination_is_refused_before_anything_is_started() {
     assert_refused(&program.run(), &database, &bucket);
     assert_eq!(proxy.count(S3Verb::CreateMultipartUpload), 0);
     assert_eq!(s3().keys(&bucket, "").len(), 2, "nothing was added");
-    // As JSON too, and nowhere else: another path is not its concern.
+    // Also with --json. Other paths are not refused.
     let failed = program.clone().arg("--json").run();
     let report: Value = serde_json::from_slice(&failed.assert_code(4).stdout).expect("JSON");
     assert_eq!(report["success"], false);
     for path in ["app2", "app/deeper", ""] {
         program.clone().env("S3_PATH", path).run().assert_code(0);
     }
-    // Where it is meant, it is taken; and then this database's is the newest.
+    // --allow-mixed permits it; then the newest backup is of this database.
     program.clone().arg("--allow-mixed").run().assert_code(0);
     program.run().assert_code(0);
 }
 
 #[test]
-fn the_newest_backup_counts_however_old_it_is() {
+fn compares_with_newest_backup_of_any_age() {
     let database = postgres().create_database("old");
     for days in [1, 30, 500, 5_000] {
         let bucket = s3().create_bucket("old");
@@ -80,7 +80,7 @@ fn the_newest_backup_counts_however_old_it_is() {
 }
 
 #[test]
-fn a_name_in_the_future_decides_only_where_there_is_no_other() {
+fn compares_with_future_backup_only_if_there_is_no_other() {
     let database = postgres().create_database("ahead");
     let bucket = s3().create_bucket("ahead");
     put_foreign(&bucket, -4_000);
@@ -92,35 +92,35 @@ fn a_name_in_the_future_decides_only_where_there_is_no_other() {
 }
 
 #[test]
-fn missing_manifest_facts_cost_no_backup() {
-    let database = postgres().create_database("untold");
+fn runs_without_facts_in_the_manifests() {
+    let database = postgres().create_database("no-facts");
     for damaged in ["", "{", "[]", "null", "{\"database\": 7}"] {
-        let bucket = s3().create_bucket("untold");
+        let bucket = s3().create_bucket("no-facts");
         for days in [0, 30, 60] {
             put(&bucket, &key_of(days), b"x");
             put(&bucket, &format!("{}.json", key_of(days)), damaged.as_bytes());
         }
-        // Their owner is unknown: none is deleted, though the rule keeps none of them.
+        // Their database is unknown: none is deleted, although the rule keeps none of them.
         let outcome = program(&database, &bucket).args(["--retention-days", "1", "--min-keep", "1"]).run();
         let warned = outcome.assert_code(0).stderr.contains("the newest manifests here are damaged");
         assert!(warned && outcome.stderr.contains("nothing was deleted"), "{damaged}: {}", outcome.stderr);
         let kept = s3().keys(&bucket, "app/").len();
         assert_eq!(kept, 3 * 2 + 3, "{damaged}: each of them, and the new backup with its two sidecars");
     }
-    // Backups of a service that wrote no manifests, and what only looks like a backup.
-    let bucket = s3().create_bucket("untold");
+    // A backup without a manifest, and a key that is no backup.
+    let bucket = s3().create_bucket("no-facts");
     put(&bucket, &key_of(1), b"x");
     put(&bucket, "app/postgres-backup-notes.json", b"{\"database\": \"another\"}");
     program(&database, &bucket).run().assert_code(0);
     // A damaged manifest precedes one with the facts.
-    let bucket = s3().create_bucket("untold");
+    let bucket = s3().create_bucket("no-facts");
     put(&bucket, &format!("{}.json", key_of(0)), b"{");
     put_foreign(&bucket, 1);
     assert_refused(&program(&database, &bucket).run(), &database, &bucket);
 }
 
 #[test]
-fn the_same_database_on_another_server_is_a_warning() {
+fn warns_of_same_database_on_another_server() {
     let database = postgres().create_database("moved");
     let bucket = s3().create_bucket("moved");
     put(&bucket, &key_of(1), b"x");
@@ -136,7 +136,7 @@ fn the_same_database_on_another_server_is_a_warning() {
 }
 
 #[test]
-fn of_many_backups_only_the_newest_are_looked_at() {
+fn reads_only_the_newest_manifests() {
     let database = postgres().create_database("many");
     let bucket = s3().create_bucket("many");
     let days = (2..602).flat_map(|day| [key_of(day), format!("{}.json", key_of(day))]);
@@ -149,7 +149,7 @@ fn of_many_backups_only_the_newest_are_looked_at() {
 }
 
 #[test]
-fn credentials_that_may_only_write_are_not_asked_for_more() {
+fn runs_with_write_only_credentials() {
     let database = postgres().create_database("writer");
     let bucket = s3().create_bucket("writer");
     let outcome = backup_program(&database, &bucket)

@@ -1,4 +1,4 @@
-//! What monitoring sees: the daemon's own server, the metrics file, the alerts and the dashboard. Prometheus's own tool checks them.
+//! Monitoring: the daemon's HTTP server, the metrics file, the alerts and the dashboard. Prometheus's promtool checks them.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -21,7 +21,7 @@ use crate::support::servers::s3;
 use crate::support::setup::repository_file;
 use crate::support::stored::{EMPTY_GZIP, FUTURE, put_backups};
 
-/// Prometheus's tool, installed where it is missing.
+/// Prometheus's promtool, installed if it is missing.
 fn promtool() -> Command {
     static TOOL: LazyLock<PathBuf> = LazyLock::new(|| {
         let install =
@@ -32,7 +32,7 @@ fn promtool() -> Command {
     Command::new(&*TOOL)
 }
 
-/// It has nothing to say against this text as metrics.
+/// Asserts that promtool accepts these metrics without a warning.
 #[track_caller]
 pub fn assert_valid_metrics(text: &str) {
     let mut check = promtool();
@@ -51,13 +51,13 @@ fn assert_succeeds(mut command: Command) {
     assert!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&said));
 }
 
-/// A metric's value, by what its sample begins with.
+/// The value of a metric's sample with these labels.
 pub fn sample(text: &str, name: &str, destination: &str, own: &str) -> Option<f64> {
     let beginning = format!("pg_s3_backup_{name}{{destination=\"{destination}\"{own}}} ");
     text.lines().find_map(|line| line.strip_prefix(&beginning)?.parse().ok())
 }
 
-/// Where it listens.
+/// The address that the daemon listens on.
 #[track_caller]
 pub fn address(running: &Running) -> String {
     wait_for(running, "listening address=", 1);
@@ -66,7 +66,7 @@ pub fn address(running: &Running) -> String {
     rest.lines().next().expect("the line").to_owned()
 }
 
-/// Its status page, once that has this HTTP status.
+/// Waits until the status page has this HTTP status.
 #[track_caller]
 pub fn status_with(running: &Running, address: &str, status: u16) -> Answer {
     let mut page = get(address, "/status");
@@ -78,7 +78,7 @@ pub fn status_with(running: &Running, address: &str, status: u16) -> Answer {
     page
 }
 
-/// Its metrics, once they are as wanted.
+/// Waits until the metrics are as wanted.
 #[track_caller]
 pub fn page_with(running: &Running, address: &str, is_wanted: impl Fn(&str) -> bool) -> Answer {
     let mut page = get(address, "/metrics");
@@ -91,7 +91,7 @@ pub fn page_with(running: &Running, address: &str, is_wanted: impl Fn(&str) -> b
 }
 
 #[test]
-fn the_daemon_shows_its_health_and_its_metrics() {
+fn daemon_serves_health_and_metrics() {
     let stage = Stage::new(FakeDump::new().end(End::Exit(0)));
     let running = stage.daemon("*/2 * * * * *").args(["--listen", "127.0.0.1:0", "--catch-up=false"]).spawn();
     let address = address(&running);
@@ -105,7 +105,7 @@ fn the_daemon_shows_its_health_and_its_metrics() {
     assert!(health["expected_since"].is_string() && health["heartbeat_age_ms"].is_u64(), "{health}");
 
     let destination = format!("s3://{}/app", stage.bucket);
-    // A run is counted a moment after it has said what came of it.
+    // A run is counted shortly after it logged its result.
     let page = page_with(&running, &address, |page| {
         sample(page, "runs_total", &destination, ",result=\"success\"").is_some_and(|runs| runs >= 2.0)
     });
@@ -136,7 +136,7 @@ fn the_daemon_shows_its_health_and_its_metrics() {
 }
 
 #[test]
-fn health_ends_with_the_second_tick_without_a_backup() {
+fn unhealthy_after_two_ticks_without_a_backup() {
     let stage = Stage::new(FakeDump::new());
     let daemon = stage.daemon("*/2 * * * * *").args(["--listen", "127.0.0.1:0"]);
     let running = daemon.env("BACKUP_MAX_UPLOAD_OUTAGE", "1ms").env("BACKUP_RETRY_DELAYS", "off").spawn();
@@ -150,7 +150,7 @@ fn health_ends_with_the_second_tick_without_a_backup() {
         assert_eq!(get(&address, path).status, 200, "{path}: a failed backup must not restart the daemon");
     }
     let destination = format!("s3://{}/app", stage.bucket);
-    // The first run that fails may still be at it.
+    // The first failing run may still be in progress.
     let metrics = page_with(&running, &address, |page| {
         sample(page, "last_failure_timestamp_seconds", &destination, ",exit_code=\"12\"").is_some()
     });
@@ -160,9 +160,9 @@ fn health_ends_with_the_second_tick_without_a_backup() {
 }
 
 #[test]
-fn what_stands_in_the_destination_is_known_from_the_start() {
+fn counts_backups_of_the_destination_from_the_start() {
     let stage = Stage::new(FakeDump::new());
-    // No success of a run: the name of a wrong clock, and what a failed pipe left just now.
+    // Neither counts as a success: a name in the future, and the empty file of a failed pipe.
     let just_now = pg_s3_backup::archive::name::BackupName::new(chrono::Utc::now()).to_string();
     for (name, body) in [(FUTURE, &[b'x'; 900][..]), (&*just_now, EMPTY_GZIP)] {
         s3().request("PUT", &format!("/{}/app/{name}", stage.bucket), body).expect("stored");
@@ -185,7 +185,7 @@ fn what_stands_in_the_destination_is_known_from_the_start() {
     for name in [FUTURE, &just_now] {
         s3().request("DELETE", &format!("/{}/app/{name}", stage.bucket), b"").expect("deleted");
     }
-    stage.assert_committed(&stage.backup().run(), "beforehand");
+    stage.assert_committed(&stage.backup().run(), "a backup before the daemon starts");
     let running = daemon.spawn();
     let address = self::address(&running);
     eventually(|| get(&address, "/status").status == 200, || running.stderr_so_far());
@@ -197,11 +197,11 @@ fn what_stands_in_the_destination_is_known_from_the_start() {
 }
 
 #[test]
-fn clients_that_are_slow_or_hostile_do_not_keep_others_out() {
+fn slow_and_hostile_clients_do_not_block_others() {
     let stage = Stage::new(FakeDump::new());
     let running = stage.daemon(YEARLY).args(["--listen", "127.0.0.1:0", "--catch-up=false"]).spawn();
     let address = address(&running);
-    // More than it serves at once, each with half a request.
+    // More connections than it serves at once, each with half a request.
     let connect = || {
         let mut stream = TcpStream::connect(&address).expect("a connection");
         stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nx-slow: ").expect("sent");
@@ -209,11 +209,11 @@ fn clients_that_are_slow_or_hostile_do_not_keep_others_out() {
     };
     let slow: Vec<TcpStream> = (0..100).map(|_| connect()).collect();
     assert_eq!(get(&address, "/livez").status, 200);
-    // A head without an end, and one that is none: an answer or a closed connection, and soon.
+    // An endless head, and an invalid one: it answers or closes the connection soon.
     for bytes in [vec![b'a'; 1 << 20], b"\x16\x03\x01\x02\x00nonsense\r\n\r\n".to_vec()] {
         let mut stream = TcpStream::connect(&address).expect("a connection");
         stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).expect("a timeout");
-        // It may close before it has read all.
+        // It may close before it has read everything.
         let _ = stream.write_all(&bytes);
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
@@ -226,7 +226,7 @@ fn clients_that_are_slow_or_hostile_do_not_keep_others_out() {
 }
 
 #[test]
-fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
+fn metrics_file_keeps_last_success_after_a_failed_run() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("backup.prom");
     let stage = Stage::new(FakeDump::new());
@@ -243,7 +243,7 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
 
     let failing = FakeDump::new().end(End::Exit(1)).install();
     backup.clone().env("PG_DUMP_PATH", failing.path()).run().assert_code(11);
-    // Settings that cannot be used are a failed run, too.
+    // A run with invalid settings counts as failed, too.
     backup.clone().env("BACKUP_THREADS", "none").run().assert_code(4);
     let text = std::fs::read_to_string(&file).expect("the file");
     assert_valid_metrics(&text);
@@ -254,7 +254,7 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
         let own = format!(",exit_code=\"{code}\"");
         assert!(sample(&text, "last_failure_timestamp_seconds", &destination, &own).is_some(), "{text}");
     }
-    // Nor does one that does not even know the destination, or has another one.
+    // Also after a run without a valid destination, or with another one.
     let wrong = [("S3_BUCKET", ""), ("S3_BUCKET", "s3://x"), ("S3_PATH", "a//b"), ("S3_PATH_FILE", "/no/such/file")];
     for (variable, value) in wrong {
         let program = if variable == "S3_PATH_FILE" { backup.clone().env_remove("S3_PATH") } else { backup.clone() };
@@ -268,7 +268,7 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
     assert_eq!(sample(&text, "runs_total", &destination, ",result=\"failure\""), Some(6.0), "{text}");
     let elsewhere = format!("s3://{}/elsewhere", stage.bucket);
     assert_eq!(sample(&text, "runs_total", &elsewhere, ",result=\"failure\""), Some(1.0), "{text}");
-    // A backup there says that it was meant.
+    // After a successful backup to the other destination, the file is about that one.
     backup.clone().env("S3_PATH", "elsewhere").run().assert_code(0);
     let text = std::fs::read_to_string(&file).expect("the file");
     assert_eq!(sample(&text, "last_success_timestamp_seconds", &destination, ""), None, "{text}");
@@ -280,7 +280,7 @@ fn a_metrics_file_keeps_the_last_success_when_a_run_fails() {
 }
 
 #[test]
-fn metrics_file_reports_what_retention_did() {
+fn metrics_file_reports_retention() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("backup.prom");
     let stage = Stage::new(FakeDump::new());
@@ -293,7 +293,7 @@ fn metrics_file_reports_what_retention_did() {
         names.map(|name| sample(text, name, &destination, ""))
     };
     let read = || std::fs::read_to_string(&file).expect("the file");
-    // All older ones would go: of backups that are kept for a week, the newest before this one is months old.
+    // It would delete all older backups, as they are older than a week: a safety check blocks it.
     backup.clone().env("BACKUP_RETENTION_DAYS", "7").run().assert_code(0);
     assert_eq!(after(&read()), [1.0, 0.0, 7.0, 0.0].map(Some));
     backup.env("BACKUP_KEEP_LAST", "4").run().assert_code(0);
@@ -309,7 +309,7 @@ fn metrics_file_reports_what_retention_did() {
 }
 
 #[test]
-fn a_metrics_file_that_cannot_be_written_does_not_fail_a_backup() {
+fn unwritable_metrics_file_does_not_fail_a_backup() {
     let stage = Stage::new(FakeDump::new());
     let outcome = stage.backup().env("METRICS_FILE", "/no/such/directory/backup.prom").run();
     stage.assert_committed(&outcome, "without its metrics");
@@ -317,7 +317,7 @@ fn a_metrics_file_that_cannot_be_written_does_not_fail_a_backup() {
 }
 
 #[test]
-fn the_daemon_keeps_a_metrics_file_as_well() {
+fn daemon_writes_a_metrics_file() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("daemon.prom");
     let stage = Stage::new(FakeDump::new());
@@ -333,7 +333,7 @@ fn the_daemon_keeps_a_metrics_file_as_well() {
 }
 
 #[test]
-fn the_alerts_fire_when_they_should_and_not_before() {
+fn alerts_fire_at_their_conditions_only() {
     let mut check = promtool();
     check.args(["check", "rules"]).arg(repository_file("monitoring/alerts.yml"));
     assert_succeeds(check);
@@ -354,7 +354,7 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn every_query_of_the_dashboard_is_one() {
+fn dashboard_has_valid_queries() {
     let dashboard: Value = serde_json::from_str(&read("monitoring/dashboard.json")).expect("JSON");
     let queries = queries(&dashboard);
     assert!(queries.len() > 10, "{queries:?}");
@@ -371,7 +371,7 @@ fn every_query_of_the_dashboard_is_one() {
 }
 
 #[test]
-fn alerts_and_dashboard_name_metrics_that_exist() {
+fn alerts_and_dashboard_use_existing_metrics() {
     let known: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
     for path in ["monitoring/alerts.yml", "monitoring/alerts.test.yml", "monitoring/dashboard.json"] {
         let text = read(path);

@@ -1,4 +1,4 @@
-//! `prune` on a working store: it deletes only what no rule keeps, with sidecars, shows its plan, and obeys safety checks.
+//! `prune` without faults: it deletes backups that no rule keeps, with their sidecars, shows its plan, and obeys safety checks.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::support::stored::{EMPTY_GZIP, FUTURE, VALID_MANIFEST, name_of_day, na
 /// Keys near the destination that are not its backups.
 fn unrelated_keys() -> Vec<String> {
     let old = "postgres-backup-2024-01-01_00-00-00.sql.gz";
-    let beside = ["app2", "app_test", "app.old", "apple", "ap", "App", "app/x", "app/x/y", "x/app", "other"];
+    let near = ["app2", "app_test", "app.old", "apple", "ap", "App", "app/x", "app/x/y", "x/app", "other"];
     let inside = [
         "",
         "README.txt",
@@ -48,14 +48,14 @@ fn unrelated_keys() -> Vec<String> {
         "postgres-backup-2024-01-01_00-00-01.sql.gz/",
         "postgres-backup-2024-01-01_00-00-02.sql.gz/inner.sql.gz",
     ];
-    let beside = beside.iter().flat_map(|path| [format!("{path}/{old}"), format!("{path}/{old}.json")]);
+    let near = near.iter().flat_map(|path| [format!("{path}/{old}"), format!("{path}/{old}.json")]);
     let inside = inside.iter().map(|name| format!("app/{name}"));
     let top = [old.to_owned(), format!("{old}.json"), "app-marker/".to_owned()];
-    beside.chain(inside).chain(top).collect()
+    near.chain(inside).chain(top).collect()
 }
 
 #[test]
-fn deletes_only_what_no_rule_keeps_of_2500_backups() {
+fn deletes_only_backups_that_no_rule_keeps_of_2500() {
     let bucket = s3().create_bucket("thousands");
     let names: Vec<String> = (0..2_500).map(name_of_hour).collect();
     let mut keys: Vec<String> = names.iter().map(|name| format!("app/{name}")).collect();
@@ -64,20 +64,20 @@ fn deletes_only_what_no_rule_keeps_of_2500_backups() {
     // Each has a manifest; some have more sidecars.
     let manifests: Vec<String> = names.iter().map(|name| format!("app/{name}.json")).collect();
     s3().put_all(&bucket, &manifests.iter().map(|key| (key.as_str(), VALID_MANIFEST)).collect::<Vec<_>>());
-    let beside = |name: &String| [".globals.sql.gz", ".drill.json"].map(|suffix| format!("app/{name}{suffix}"));
-    let others: Vec<String> = names.iter().step_by(50).flat_map(beside).collect();
+    let sidecars = |name: &String| [".globals.sql.gz", ".drill.json"].map(|suffix| format!("app/{name}{suffix}"));
+    let others: Vec<String> = names.iter().step_by(50).flat_map(sidecars).collect();
     s3().put_many(&bucket, &others);
     let before = s3().every_key(&bucket);
-    assert_eq!(before.len(), keys.len() + manifests.len() + others.len(), "they are all there");
+    assert_eq!(before.len(), keys.len() + manifests.len() + others.len(), "all are stored");
 
-    // The newest of each of the last 30 days is the one at 23 o'clock, but for the last day, which ends at 3 o'clock.
+    // The newest backup of each of the last 30 days is of 23 o'clock, except on the last day, which ends at 3 o'clock.
     let newest_of_day = |hour: u32| hour % 24 == 23 || hour == 2_499;
     let days: Vec<u32> = (0..2_500).rev().filter(|hour| newest_of_day(*hour)).take(30).collect();
-    let stays: BTreeSet<String> = (2_490..2_500).chain(days).map(name_of_hour).collect();
+    let retained: BTreeSet<String> = (2_490..2_500).chain(days).map(name_of_hour).collect();
     let is_to_delete = |key: &String| {
         let file_name = key.strip_prefix("app/").unwrap_or_default();
         let name = names.iter().find(|name| file_name.starts_with(name.as_str()));
-        name.is_some_and(|name| !stays.contains(name))
+        name.is_some_and(|name| !retained.contains(name))
     };
     let expected: BTreeSet<String> = before.iter().filter(|key| !is_to_delete(key)).cloned().collect();
 
@@ -88,7 +88,7 @@ fn deletes_only_what_no_rule_keeps_of_2500_backups() {
     refused.assert_code(13);
     assert!(refused.stderr.contains("2462 of 2500 backups would be deleted"), "{}", refused.stderr);
     assert_eq!(s3().every_key(&bucket), before, "nothing is deleted");
-    // Of 2,500 manifests it reads those of the last 10 and of the newest of 30 days, each once.
+    // It reads only the manifests of the last 10 backups and of the newest of 30 days, each once.
     assert!(proxy.count(S3Verb::GetObject) <= 40, "{} manifests read", proxy.count(S3Verb::GetObject));
 
     let forced = program.arg("--force").timeout(Duration::from_mins(10)).run();
@@ -112,7 +112,7 @@ fn without_path_keeps_keys_below() {
 
 #[test]
 fn deletes_sidecars_after_their_backup_and_orphaned_sidecars_too() {
-    let bucket = s3().create_bucket("beside");
+    let bucket = s3().create_bucket("sidecars");
     put_backups(&bucket, "app", &[2, 3, 10, 11, 12]);
     let spared = [name_of_day(13) + ".json", name_of_day(10) + ".drill.json", name_of_day(1) + ".txt"];
     let gone = [name_of_day(1) + ".json", name_of_day(1) + ".drill.json", name_of_day(2) + ".globals.sql.gz"];
@@ -144,7 +144,7 @@ fn keeps_sidecars_when_their_object_appears() {
     proxy.reset_counts();
     proxy.rule(Rule::on(S3Verb::ListObjects, Calls::From(2), Fault::slow_down()));
     let running = program.env("BACKUP_MAX_UPLOAD_OUTAGE", "1m").spawn();
-    // The second look at an orphan waits until its backup exists.
+    // The second check of an orphan waits until its backup exists.
     proxy.wait_for(S3Verb::ListObjects, 4, Duration::from_mins(1));
     s3().put_many(&bucket, &[format!("app/{}", name_of_day(2))]);
     proxy.clear_rules();
@@ -163,16 +163,16 @@ fn manifests_reveal_invalid_backups() {
     let [damaged, empty] = ["{\"object_bytes\": ", ""];
     let manifests = [(5, partial), (6, damaged), (7, size_mismatch), (8, empty), (9, partial)];
     let backups = manifests.map(|(day, manifest)| (format!("app/{}", name_of_day(day)), manifest));
-    let beside = backups.clone().map(|(key, manifest)| (key + ".json", manifest));
+    let manifests = backups.clone().map(|(key, manifest)| (key + ".json", manifest));
     let body = "x".repeat(900);
     let objects = backups.iter().map(|(key, _)| (key.as_str(), body.as_str()));
-    let objects: Vec<(&str, &str)> = objects.chain(beside.iter().map(|(key, body)| (key.as_str(), *body))).collect();
+    let objects: Vec<(&str, &str)> = objects.chain(manifests.iter().map(|(key, body)| (key.as_str(), *body))).collect();
     s3().put_all(&bucket, &objects);
     let program = prune_program(&bucket).env("S3_PATH", "app").args(["--keep-last=3", "--min-keep=3"]);
     let plan = json(&program.clone().args(["--dry-run", "--json"]).run(), 0);
     let rows = plan["backups"].as_array().expect("rows").iter();
     let rows: Vec<String> = rows.map(|row| format!("{} {}", row["action"], row["status"]).replace('"', "")).collect();
-    // The last three, and the last three valid ones: a damaged manifest counts as none.
+    // The last three, and the last three valid ones: a damaged manifest counts as no manifest.
     let expected = ["keep partial", "keep valid", "keep size_mismatch", "keep valid", "delete partial", "keep valid"];
     assert_eq!(rows[..6], expected);
     program.run().assert_code(0);
@@ -216,7 +216,7 @@ fn dry_run_shows_each_backup_and_deletes_nothing() {
 
 #[test]
 fn empty_files_do_not_replace_backups() {
-    // Eight empty files since the last of three backups; of the newest the manifest is damaged.
+    // Eight empty files since the last of three backups; the newest has a damaged manifest.
     for (rules, left) in [(["--keep-last=3", "--min-keep=1"], 3), (["--retention-days=4", "--min-keep=3"], 8)] {
         let bucket = s3().create_bucket("pipes");
         put_backups(&bucket, "app", &[1, 2, 3]);
@@ -233,7 +233,7 @@ fn empty_files_do_not_replace_backups() {
         for day in 1..4 {
             assert!(keys.contains(&format!("app/{}", name_of_day(day))), "{rules:?}: {keys:?}");
         }
-        // The files go by the same rules: the last three, or all younger than the days allow.
+        // The same rules delete the empty files: they keep the last three, or all that are younger than the given days.
         let files = (4..12).filter(|day| keys.contains(&format!("app/{}", name_of_day(*day)))).count();
         assert_eq!(files, left, "{rules:?}: {keys:?}");
     }
@@ -258,7 +258,7 @@ fn does_not_count_names_in_the_future() {
     );
 }
 
-/// The backups of these days under `app`, each of so many bytes.
+/// Stores backups of these days under `app`, with these sizes.
 fn with_sizes(bucket: &str, sizes: &[(u32, usize)]) {
     let objects: Vec<(String, String)> =
         sizes.iter().map(|(day, bytes)| (format!("app/{}", name_of_day(*day)), "x".repeat(*bytes))).collect();
@@ -300,7 +300,7 @@ fn reports_each_safety_check_and_force_overrides_it() {
         let dry = program.clone().arg("--dry-run").run();
         dry.assert_code(0);
         assert!(dry.stderr.contains(reason) && dry.stdout_text().contains("without --force"), "{}", dry.stdout_text());
-        assert!(!dry.stderr.contains("--dry-run"), "that is what it is: {}", dry.stderr);
+        assert!(!dry.stderr.contains("--dry-run"), "a dry run does not recommend --dry-run: {}", dry.stderr);
         assert_eq!(s3().every_key(&bucket), before, "{reason}: nothing is deleted");
         let forced = program.args(["--force", "--json"]).run();
         let report = json(&forced, 0);
@@ -317,7 +317,7 @@ fn without_a_rule_prune_names_the_variables() {
     let bucket = s3().create_bucket("no-rule");
     put_backups(&bucket, "", &[1, 2]);
     let before = s3().every_key(&bucket);
-    // These two are no rules.
+    // These two settings are no rules.
     for program in [prune_program(&bucket), prune_program(&bucket).args(["--min-keep=1", "--timezone=Europe/Berlin"])] {
         let outcome = program.run();
         outcome.assert_code(1);
@@ -351,7 +351,7 @@ fn names_all_invalid_settings() {
     }
     assert!(
         !outcome.stderr.contains("no retention rule is set"),
-        "a wrong rule is not an absent one: {}",
+        "a wrong rule does not count as missing: {}",
         outcome.stderr
     );
     let refused = prune_program("unused").args(["--keep-last=3", "--sweep-after=soon"]).run();

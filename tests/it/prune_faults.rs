@@ -1,4 +1,4 @@
-//! `prune` on a store that refuses, fails, keeps versions or locks objects; and `prune` stopped by a signal.
+//! `prune` with an S3 server that refuses, fails, keeps versions or locks objects; and `prune` stopped by a signal.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::stored::{name_of_day, put_backups};
 
 const SOON: Duration = Duration::from_mins(1);
 
-/// Ten backups under `app`, of which `--keep-last=5` keeps the last five, behind a proxy.
+/// Ten backups under `app`, behind a proxy. `--keep-last=5` keeps the last five.
 struct Stage {
     proxy: FaultProxy,
     bucket: String,
@@ -28,7 +28,7 @@ impl Stage {
         program.arg("--keep-last=5")
     }
 
-    /// The days with a backup left, and of these the ones with a manifest.
+    /// The days that have a backup, and the days that have a manifest.
     fn left(&self) -> (Vec<u32>, Vec<u32>) {
         let keys = s3().every_key(&self.bucket);
         let days = |suffix: &str| -> Vec<u32> {
@@ -49,7 +49,7 @@ fn continues_after_denied_delete() {
     let report: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
     assert_eq!((&report["retained"], &report["deleted"], &report["blocked"]), (&6.into(), &4.into(), &false.into()));
     assert!(report["problems"][0].as_str().is_some_and(|problem| problem.contains(&denied)), "{report}");
-    // Its sidecars stay with it.
+    // Its sidecars are kept, too.
     let left = vec![3, 6, 7, 8, 9, 10];
     assert_eq!(stage.left(), (left.clone(), left));
 }
@@ -91,12 +91,12 @@ fn retries_temporary_faults_of_each_verb() {
     ];
     for verb in [S3Verb::ListObjects, S3Verb::GetObject, S3Verb::DeleteObject] {
         let stage = Stage::new();
-        // Each fault once; then three requests in a row fail whatever the SDK tries, for the outer loop to wait out.
+        // Each fault once; then three requests in a row fail in all attempts of the SDK, so that the program's own loop retries.
         for (index, fault) in faults.iter().enumerate() {
             stage.proxy.rule(Rule::on(verb, Calls::Nth(1 + 2 * index), fault.clone()));
         }
         stage.proxy.rule(Rule::on(verb, Calls::First(5), Fault::slow_down()));
-        // Where S3 falls silent once, it still has a few seconds for what it answers.
+        // The timeout is short for a stall, but long enough for answers.
         let program = stage.prune().env("S3_REQUEST_TIMEOUT", "4s").env("BACKUP_MAX_UPLOAD_OUTAGE", "1m");
         program.run().assert_code(0);
         let kept = vec![6, 7, 8, 9, 10];
@@ -118,17 +118,17 @@ fn outage_ends_deletion_and_counts_remaining() {
 }
 
 #[test]
-fn deletes_nothing_on_doubt() {
+fn deletes_nothing_if_a_fact_is_unknown() {
     let manifest = name_of_day(8) + ".json";
     for (fault, code, words) in [
         (Fault::access_denied(), 3, "AccessDenied"),
         (Fault::slow_down(), 12, "BACKUP_MAX_UPLOAD_OUTAGE"),
         (Fault::Stall { at: StallAt::BeforeAnswer }, 12, "BACKUP_MAX_UPLOAD_OUTAGE"),
-        // What was listed and is not found is no backup without a manifest, which would count as valid.
+        // A backup that was listed but is not found must not count as a valid backup without a manifest.
         (Fault::Status { code: 404, s3_code: "NoSuchKey", when: When::Before }, 12, "cannot be found"),
     ] {
         let stage = Stage::new();
-        // Only silence is worth a short patience: what is answered has as much time as a busy machine takes.
+        // Only stalls have a short timeout, so that answers of a busy machine are in time.
         let patience = if matches!(fault, Fault::Stall { .. }) { "1s" } else { "20s" };
         stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, fault).key_suffix(&manifest));
         let program = stage.prune().env("BACKUP_MAX_UPLOAD_OUTAGE", "1s").env("S3_REQUEST_TIMEOUT", patience);
@@ -169,21 +169,21 @@ fn object_lock_hides_deleted_backups() {
     assert_hidden_but_kept(&bucket);
 }
 
-/// Prunes ten backups to five, of which every byte stays as a version.
+/// Prunes ten backups to five. All bytes of the deleted ones stay as versions.
 fn assert_hidden_but_kept(bucket: &str) {
     put_backups(bucket, "app", &(1..=10).collect::<Vec<u32>>());
     let outcome = prune_program(bucket).env("S3_PATH", "app").arg("--keep-last=5").run();
     outcome.assert_code(0);
     let lines: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("NoncurrentVersionExpiration")).collect();
-    assert_eq!(lines.len(), 1, "said once: {}", outcome.stderr);
+    assert_eq!(lines.len(), 1, "logged once: {}", outcome.stderr);
     // Five backups of one byte with their manifests of 37.
     assert!(lines[0].contains("bytes=310"), "{}", lines[0]);
     let keys = s3().every_key(bucket);
     assert!(keys.len() == 10 && !keys.contains(&format!("app/{}", name_of_day(5))), "{keys:?}");
     let versions = s3().request("GET", &format!("/{bucket}?versions="), b"").expect("versions");
     let versions = String::from_utf8_lossy(&versions).matches("<Version>").count();
-    assert_eq!(versions, 20, "nothing is really gone");
-    // What is hidden is not there for the next one.
+    assert_eq!(versions, 20, "all versions exist");
+    // The next run does not see hidden objects.
     let again = prune_program(bucket).env("S3_PATH", "app").arg("--keep-last=5").run();
     assert!(again.assert_code(0).stdout_text().contains("5 backups kept, 0 deleted"), "{}", again.stdout_text());
 }
@@ -209,10 +209,10 @@ fn missing_backup_counts_as_deleted() {
 }
 
 #[test]
-fn a_signal_stops_it_between_deletions() {
+fn signal_stops_it_between_deletions() {
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
         let stage = Stage::new();
-        // The oldest go first; one of them is never answered.
+        // The oldest are deleted first; the answer to one deletion never comes.
         stage.proxy.rule(
             Rule::on(S3Verb::DeleteObject, Calls::All, Fault::Stall { at: StallAt::BeforeEffect })
                 .key_suffix(&name_of_day(2)),

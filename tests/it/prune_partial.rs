@@ -1,4 +1,4 @@
-//! A partial backup without a manifest is still partial, by its object's metadata: it replaces no valid backup.
+//! A partial backup without a manifest counts as partial because of its object's metadata: it replaces no valid backup.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::support::setup::{list_program, prune_program};
 use crate::support::spooled::Spooled;
 use crate::support::stored::{name_of_day, put_backups};
 
-/// What `list` says of the one backup.
+/// The status of the only backup in `list`.
 fn state(bucket: &str) -> String {
     let outcome = list_program(bucket).env("S3_PATH", "app").arg("--json").run();
     outcome.assert_code(0);
@@ -18,8 +18,8 @@ fn state(bucket: &str) -> String {
     report[0]["status"].as_str().unwrap_or_else(|| panic!("a status: {report}")).to_owned()
 }
 
-/// A partial backup without its manifest, newer than valid ones of some days.
-fn partial_without_manifest() -> Stage {
+/// Stores a partial backup without its manifest.
+fn with_partial_backup_without_manifest() -> Stage {
     let stage = Stage::new(FakeDump::new());
     stage.proxy.rule(Rule::on(S3Verb::PutObject, Calls::All, Fault::access_denied()).key_suffix(".gz.json"));
     let outcome = stage.backup().args(["--", "--exclude-table-data", "x"]).run();
@@ -31,8 +31,8 @@ fn partial_without_manifest() -> Stage {
 }
 
 #[test]
-fn a_partial_backup_without_a_manifest_replaces_no_valid_one() {
-    let stage = partial_without_manifest();
+fn partial_backup_without_manifest_replaces_no_valid_one() {
+    let stage = with_partial_backup_without_manifest();
     assert_eq!(state(&stage.bucket), "partial");
     put_backups(&stage.bucket, "app", &[1, 2]);
     let prune = prune_program(&stage.bucket).env("S3_PATH", "app").args(["--keep-last=1", "--min-keep=1", "--force"]);
@@ -44,7 +44,7 @@ fn a_partial_backup_without_a_manifest_replaces_no_valid_one() {
 }
 
 #[test]
-fn a_complete_backup_without_a_manifest_is_valid() {
+fn complete_backup_without_manifest_is_valid() {
     let stage = Stage::new(FakeDump::new());
     stage.proxy.rule(Rule::on(S3Verb::PutObject, Calls::All, Fault::access_denied()).key_suffix(".gz.json"));
     stage.backup().run().assert_code(0);
@@ -58,7 +58,7 @@ fn a_complete_backup_without_a_manifest_is_valid() {
 
 #[test]
 fn failing_head_deletes_nothing_and_forbidden_head_counts_as_valid() {
-    let stage = partial_without_manifest();
+    let stage = with_partial_backup_without_manifest();
     put_backups(&stage.bucket, "app", &[1, 2]);
     let prune = prune_program(&stage.bucket).env("S3_PATH", "app").args(["--keep-last=1", "--min-keep=1", "--force"]);
     let prune = prune.env("S3_URL", stage.proxy.url()).env("BACKUP_MAX_UPLOAD_OUTAGE", "1s");
@@ -67,7 +67,7 @@ fn failing_head_deletes_nothing_and_forbidden_head_counts_as_valid() {
     assert_ne!(outcome.code, Some(0), "{}", outcome.stderr);
     assert_eq!(stage.backups().len(), 3, "{}", outcome.stderr);
     stage.proxy.clear_rules();
-    // A key that may read manifests alone, as docs/security.md has it.
+    // A key that may only read manifests, as in docs/security.md.
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::All, Fault::access_denied()));
     let outcome = prune.run();
     outcome.assert_code(0);

@@ -1,7 +1,7 @@
-//! No secret is shown: not in stdout, logs at any level and in either format, manifests, or the arguments of any process; and
-//! children get nothing in their environment but their own password.
+//! No secret appears in stdout, in logs of any level and format, in manifests, or in the arguments of any process.
+//! Child processes get only their own password in the environment.
 //!
-//! Each sentinel begins and ends with a word that occurs nowhere else, so that it is found in every spelling: raw,
+//! Each sentinel begins and ends with a word that occurs nowhere else, so that the tests find it in every spelling: raw,
 //! percent-encoded, escaped for JSON, for libpq or by Rust.
 
 use std::io::Write as _;
@@ -21,7 +21,7 @@ const FIRST: &str = "zq7Kx9jR";
 const LAST: &str = "Wv3pLtHd";
 /// Every printable special character between the two.
 const SENTINEL: &str = "zq7Kx9jR !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~%41\té漢🐘 Wv3pLtHd";
-/// The same with line ends, where a variable allows them.
+/// The same with line breaks, for variables that allow them.
 const LINES: &str = "zq7Kx9jR \"\\'\r\n%0A\n\n Wv3pLtHd";
 
 #[track_caller]
@@ -38,13 +38,13 @@ fn assert_nothing_shown(outcome: &Outcome) {
     assert_hidden(&outcome.stdout_text(), "stdout");
 }
 
-/// The same run in both log formats at the finest level, with and without `--json`.
+/// The same run in both log formats at the most detailed level, with and without `--json`.
 fn loud(program: &Program) -> [Program; 2] {
     let program = program.clone().env("LOG_LEVEL", "trace");
     [program.clone().env("LOG_FORMAT", "text"), program.env("LOG_FORMAT", "json").arg("--json")]
 }
 
-/// Every form in which a connection with this role and this password can be given.
+/// Every form of settings for a connection with this role and password.
 fn connections(role: &str, password: &str, database: &Database) -> Vec<Vec<(&'static str, String)>> {
     let (server, name) = (database.server(), &database.name);
     let (host, port, encoded) = (&server.host, server.port, percent_encoded(password));
@@ -70,7 +70,7 @@ fn with(program: &Program, variables: &[(&'static str, String)]) -> Program {
 }
 
 #[test]
-fn a_backup_that_succeeds_shows_no_secret() {
+fn successful_backup_shows_no_secret() {
     let database = postgres().create_database("hidden");
     let role = Role::create(SENTINEL);
     for connection in connections(&role.name, SENTINEL, &database) {
@@ -94,7 +94,7 @@ fn a_backup_that_succeeds_shows_no_secret() {
 }
 
 #[test]
-fn a_drill_shows_no_secret_nor_does_its_record() {
+fn drill_and_its_record_show_no_secret() {
     let (database, server) = (postgres().create_database("hidden"), postgres());
     let bucket = s3().create_bucket("hidden");
     backup_program(&database, &bucket).run().assert_code(0);
@@ -115,9 +115,9 @@ fn a_drill_shows_no_secret_nor_does_its_record() {
     assert_hidden(&String::from_utf8_lossy(&s3().get(&bucket, &record).expect("the record")), "the record");
 }
 
-/// Also where the flag is given what belongs into the variable alone.
+/// Also if the flag has a password, which only the variable may have.
 #[test]
-fn a_restore_and_a_deletion_show_no_secret() {
+fn restore_and_delete_show_no_secret() {
     let database = postgres().create_database("hidden");
     let bucket = s3().create_bucket("hidden");
     backup_program(&database, &bucket).run().assert_code(0);
@@ -136,7 +136,7 @@ fn a_restore_and_a_deletion_show_no_secret() {
 }
 
 #[test]
-fn a_refused_password_is_not_shown() {
+fn hides_refused_password() {
     let database = postgres().create_database("hidden");
     let (role, bucket) = (Role::create("another"), s3().create_bucket("hidden"));
     let connections = connections(&role.name, SENTINEL, &database);
@@ -155,7 +155,7 @@ fn a_refused_password_is_not_shown() {
 }
 
 #[test]
-fn refused_s3_credentials_are_not_shown() {
+fn hides_refused_s3_credentials() {
     let database = postgres().create_database("hidden");
     let bucket = s3().create_bucket("hidden");
     let one_line = SENTINEL.replace('\t', " ");
@@ -165,7 +165,7 @@ fn refused_s3_credentials_are_not_shown() {
                 for program in loud(&command.env(variable, value)) {
                     let outcome = program.run();
                     assert_nothing_shown(&outcome);
-                    // This server does not look at a token that belongs to no temporary credentials.
+                    // This server ignores a token that belongs to no temporary credentials.
                     if variable != "S3_SESSION_TOKEN" {
                         outcome.assert_code(3);
                     }
@@ -176,13 +176,13 @@ fn refused_s3_credentials_are_not_shown() {
 }
 
 #[test]
-fn secrets_among_other_problems_are_not_shown() {
+fn hides_secrets_among_other_problems() {
     let database = postgres().create_database("hidden");
     let bucket = s3().create_bucket("hidden");
     let base = backup_program(&database, &bucket);
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("secret");
-    // Without a tab, which the credentials may not hold.
+    // Without a tab, which credentials must not have.
     let one_line = SENTINEL.replace('\t', " ");
     std::fs::write(&file, format!("{one_line}\n")).expect("written");
     let all = ["S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_SESSION_TOKEN", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY"];
@@ -210,7 +210,7 @@ fn secrets_among_other_problems_are_not_shown() {
 }
 
 #[test]
-fn secrets_in_another_programs_words_are_hidden() {
+fn hides_secrets_in_output_of_pg_dump() {
     let database = postgres().create_database("hidden");
     let role = Role::create(SENTINEL);
     let bucket = s3().create_bucket("hidden");
@@ -231,7 +231,7 @@ fn secrets_in_another_programs_words_are_hidden() {
     assert_empty(&bucket);
 }
 
-/// A `psql` that holds a table's lock, so that `pg_dump` waits; killed with this value.
+/// A `psql` that locks a table, so that `pg_dump` waits; killed when it is dropped.
 pub struct Blocker(Child);
 
 impl Blocker {
@@ -248,17 +248,17 @@ impl Blocker {
 
 impl Drop for Blocker {
     fn drop(&mut self) {
-        // An end of input, which psql takes for the end of its work.
+        // psql ends when its input ends.
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
 }
 
-/// Arguments and environment of the children, once there are both `psql` and `pg_dump`.
+/// Returns arguments and environment of the children when both `psql` and `pg_dump` run.
 fn children(running: &crate::support::program::Running) -> Vec<(String, Vec<String>)> {
     let deadline = Instant::now() + Duration::from_mins(1);
     loop {
-        // The arguments first: one that has not become another program yet still has ours, and our environment.
+        // Read the arguments first: before exec, a child has this program's arguments and environment.
         let look = |process: Process| (process.command_line(), process.environ());
         let is_child = |(arguments, _): &(String, _)| !arguments.starts_with(env!("CARGO_BIN_EXE_pg-s3-backup"));
         let seen: Vec<_> = running.descendants().into_iter().map(look).filter(is_child).collect();
@@ -272,7 +272,7 @@ fn children(running: &crate::support::program::Running) -> Vec<(String, Vec<Stri
 }
 
 #[test]
-fn children_get_their_password_in_the_environment_and_no_other_secret() {
+fn children_get_only_their_password() {
     let database = postgres().create_database("children");
     database.psql("CREATE TABLE t ()").expect("a table");
     let role = Role::create(SENTINEL);

@@ -1,5 +1,5 @@
-//! Settings that are missing or wrong, alone and together: the exit code, every culprit's name, and nothing touched before
-//! all of them have been judged. Where values may come from is [`super::settings_sources`]'s theme.
+//! Missing and wrong settings, alone and together: the exit code, and the name of each. The program contacts no server before
+//! all settings are valid. [`super::settings_sources`] tests the sources of values.
 
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::program::{Outcome, Program};
@@ -7,7 +7,7 @@ use crate::support::proxy::FaultProxy;
 use crate::support::servers::{postgres, s3};
 use crate::support::tcp_proxy::TcpProxy;
 
-/// Every setting with a value that cannot be used, and the exit code for it.
+/// Every setting with an invalid value, and the exit code for it.
 const WRONG: &[(&str, &str, i32)] = &[
     ("S3_BUCKET", "s3://bucket", 3),
     ("S3_BUCKET", "bucket/path", 3),
@@ -56,7 +56,7 @@ const WRONG: &[(&str, &str, i32)] = &[
     ("LOG_FORMAT", "xml", 4),
 ];
 
-/// `backup` with settings that are right as such, of servers that are not there.
+/// `backup` with valid settings that name unreachable servers.
 fn valid() -> Program {
     Program::new()
         .arg("backup")
@@ -68,27 +68,27 @@ fn valid() -> Program {
         .env("AWS_EC2_METADATA_DISABLED", "true")
 }
 
-/// One line of stderr for each culprit, none for other settings, and no secret.
+/// Asserts one line of stderr for each of these settings, none for others, and no secret.
 #[track_caller]
-fn assert_named(outcome: &Outcome, code: i32, culprits: &[&str]) {
+fn assert_named(outcome: &Outcome, code: i32, settings: &[&str]) {
     outcome.assert_code(code);
-    for culprit in culprits {
-        assert!(outcome.stderr.contains(culprit), "{culprit} is not named:\n{}", outcome.stderr);
+    for setting in settings {
+        assert!(outcome.stderr.contains(setting), "{setting} is not named:\n{}", outcome.stderr);
     }
-    assert_eq!(outcome.stderr.lines().count(), culprits.len(), "a line each:\n{}", outcome.stderr);
+    assert_eq!(outcome.stderr.lines().count(), settings.len(), "a line each:\n{}", outcome.stderr);
     assert!(!outcome.stderr.contains("sentinel"), "{}", outcome.stderr);
     assert_eq!(outcome.stdout_text(), "");
 }
 
 #[test]
-fn each_wrong_setting_alone_is_named() {
+fn names_each_wrong_setting() {
     for (variable, value, code) in WRONG {
         assert_named(&valid().env(variable, value).run(), *code, &[variable]);
     }
 }
 
 #[test]
-fn each_missing_setting_alone_is_named() {
+fn names_each_missing_setting() {
     for variable in ["S3_BUCKET", "POSTGRES_CONNECTION_STRING"] {
         assert_named(&valid().env_remove(variable).run(), 1, &[&format!("{variable} is not set")]);
         assert_named(&valid().env(variable, "").run(), 1, &[&format!("{variable} is not set")]);
@@ -146,8 +146,8 @@ fn reports_unused_system_time_zone_once() {
 }
 
 #[test]
-fn quotes_that_a_file_of_settings_left_around_a_value_are_to_be_taken_off() {
-    // Each of field case 26: `docker run --env-file` and ConfigMaps keep them.
+fn refuses_quoted_values() {
+    // `docker run --env-file` and ConfigMaps keep quotes.
     for (variable, value, code) in [
         ("POSTGRES_CONNECTION_STRING", "postgres://user:sentinel@127.0.0.1:9/database?sslmode=prefer", 4),
         ("S3_BUCKET", "bucket", 3),
@@ -167,18 +167,18 @@ fn quotes_that_a_file_of_settings_left_around_a_value_are_to_be_taken_off() {
 }
 
 #[test]
-fn one_half_of_the_credentials_is_a_missing_setting() {
+fn refuses_one_half_of_the_credentials() {
     for (given, missing) in [("S3_ACCESS_KEY", "S3_SECRET_KEY"), ("S3_SECRET_KEY", "S3_ACCESS_KEY")] {
         let program = valid().env_remove(missing).env(given, "sentinel");
         assert_named(&program.run(), 1, &[&format!("{missing} is not set, but {given} is")]);
-        // The AWS chain may not fill in for the other half: the two would not belong together.
+        // The AWS chain must not supply the other half: the two would not belong together.
         let program = program.env("AWS_ACCESS_KEY_ID", "sentinel").env("AWS_SECRET_ACCESS_KEY", "sentinel");
         assert_named(&program.run(), 1, &[missing]);
     }
 }
 
 #[test]
-fn no_credentials_anywhere_are_two_missing_settings() {
+fn names_both_settings_without_any_credentials() {
     let list = Program::new().arg("list").env("S3_BUCKET", "bucket").env("AWS_EC2_METADATA_DISABLED", "true");
     for program in [valid().env_remove("S3_ACCESS_KEY").env_remove("S3_SECRET_KEY"), list] {
         let outcome = program.run();
@@ -189,7 +189,7 @@ fn no_credentials_anywhere_are_two_missing_settings() {
 }
 
 #[test]
-fn several_problems_are_named_at_once_and_the_lowest_code_wins() {
+fn names_all_problems_and_exits_with_the_lowest_code() {
     let all_wrong = |accept: &dyn Fn(i32) -> bool| {
         let chosen = WRONG.iter().filter(|(_, _, code)| accept(*code));
         let mut names: Vec<&str> = chosen.clone().map(|(name, _, _)| *name).collect();
@@ -200,7 +200,7 @@ fn several_problems_are_named_at_once_and_the_lowest_code_wins() {
     assert_named(&program.run(), 4, &names);
     let (program, mut names) = all_wrong(&|_| true);
     assert_named(&program.run(), 3, &names);
-    // A missing one among them, and half of the credentials.
+    // With a missing setting, and half of the credentials.
     names.retain(|name| !matches!(*name, "S3_BUCKET" | "S3_SECRET_KEY"));
     names.extend(["S3_BUCKET is not set", "S3_SECRET_KEY is not set"]);
     assert_named(&program.env_remove("S3_BUCKET").env_remove("S3_SECRET_KEY").run(), 1, &names);
@@ -209,13 +209,13 @@ fn several_problems_are_named_at_once_and_the_lowest_code_wins() {
 }
 
 #[test]
-fn a_wrong_flag_is_as_wrong_as_its_variable() {
+fn names_wrong_flag_by_its_variable() {
     let program = valid().env("BACKUP_THREADS", "2").args(["--threads", "none", "--s3-path=a//b"]);
     assert_named(&program.run(), 3, &["BACKUP_THREADS", "S3_PATH"]);
 }
 
 #[test]
-fn nothing_is_touched_before_every_setting_has_been_judged() {
+fn contacts_no_server_before_all_settings_are_valid() {
     let database = postgres().create_database("untouched");
     let bucket = s3().create_bucket("untouched");
     let s3_proxy = FaultProxy::start(s3().addr());
@@ -240,7 +240,7 @@ fn nothing_is_touched_before_every_setting_has_been_judged() {
 }
 
 #[test]
-fn a_malformed_connection_string_is_refused_without_showing_any_of_it() {
+fn refuses_malformed_connection_string_without_showing_it() {
     for text in [
         "sentinel",
         "sentinel/database",

@@ -1,5 +1,5 @@
-//! Where a setting's value comes from: flag over environment over default, `X_FILE` for every variable, and what people write
-//! for sizes and durations.
+//! The sources of a setting: a flag takes precedence over the environment, and that over the default; `X_FILE` for every
+//! variable; and the spellings of sizes and durations.
 
 use std::fs;
 use std::path::Path;
@@ -11,14 +11,14 @@ use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{backup_program, list_program, manifest, only_backup, s3_program};
 
-/// A file with this content, for `X_FILE`.
+/// Writes a file with this content, for `X_FILE`.
 fn file(dir: &Path, name: &str, content: impl AsRef<[u8]>) -> std::path::PathBuf {
     let path = dir.join(name);
     fs::write(&path, content).expect("written");
     path
 }
 
-/// Every setting with a value that works.
+/// Every setting with a valid value.
 fn all_settings(database: &Database, bucket: &str) -> Vec<(&'static str, String)> {
     let text = str::to_owned;
     vec![
@@ -49,7 +49,7 @@ fn all_settings(database: &Database, bucket: &str) -> Vec<(&'static str, String)
     ]
 }
 
-/// A setting's field in a line of the log, as it is used.
+/// The log field of a setting.
 fn shown(name: &str, value: &str) -> String {
     let is_secret = ["KEY", "STRING"].iter().any(|part| name.ends_with(part));
     let value = if is_secret { "set" } else { value };
@@ -61,7 +61,7 @@ fn shown(name: &str, value: &str) -> String {
 }
 
 #[test]
-fn every_variable_also_works_as_a_file_and_line_breaks_around_values_go() {
+fn reads_each_variable_from_a_file_and_trims_line_breaks() {
     let database = postgres().create_database("files");
     for (is_file, before, after) in [(true, "\n", "\n\n"), (true, "", "\r\n"), (false, "", "\n"), (true, "", "")] {
         let bucket = s3().create_bucket("files");
@@ -77,7 +77,7 @@ fn every_variable_also_works_as_a_file_and_line_breaks_around_values_go() {
         });
         let outcome = program.clone().arg("backup").run();
         outcome.assert_code(0);
-        // One event with a field a setting; none is at its default.
+        // One event with a field for each setting; none has its default value.
         let line = outcome.stderr.lines().find(|line| line.contains(" INFO settings ")).expect("the settings");
         for (name, value) in &settings {
             let field = shown(name, value);
@@ -93,7 +93,7 @@ fn every_variable_also_works_as_a_file_and_line_breaks_around_values_go() {
 }
 
 #[test]
-fn a_variable_and_its_file_together_are_refused() {
+fn refuses_variable_together_with_its_file() {
     let database = postgres().create_database("both");
     let dir = tempfile::tempdir().expect("a directory");
     for (name, value) in all_settings(&database, "bucket") {
@@ -106,7 +106,7 @@ fn a_variable_and_its_file_together_are_refused() {
 }
 
 #[test]
-fn a_file_that_cannot_be_used_is_refused_by_name() {
+fn names_unusable_file() {
     let database = postgres().create_database("unreadable");
     let dir = tempfile::tempdir().expect("a directory");
     let not_text = file(dir.path(), "not-text", b"sentinel\xff");
@@ -123,7 +123,7 @@ fn a_file_that_cannot_be_used_is_refused_by_name() {
 }
 
 #[test]
-fn an_empty_variable_is_an_unset_one() {
+fn empty_variable_counts_as_unset() {
     let database = postgres().create_database("unset");
     let bucket = s3().create_bucket("unset");
     let dir = tempfile::tempdir().expect("a directory");
@@ -132,7 +132,7 @@ fn an_empty_variable_is_an_unset_one() {
     let program = optional.iter().fold(backup_program(&database, &bucket), |program, name| {
         program.env(name, "").env(format!("{name}_FILE"), "")
     });
-    // An empty variable does not stand in the way of its file, nor an empty flag in that of its variable.
+    // An empty variable does not override its file, and an empty flag does not override its variable.
     let path = file(dir.path(), "bucket", format!("{bucket}\n"));
     let program = program.env("S3_BUCKET", "").env("S3_BUCKET_FILE", path).arg("--s3-bucket=");
     let outcome = program.env("LOG_LEVEL", "debug").run();
@@ -144,7 +144,7 @@ fn an_empty_variable_is_an_unset_one() {
         assert!(line(" DEBUG settings at their defaults ").contains(&format!(" {name}=")), "{}", outcome.stderr);
         assert!(!outcome.stderr.contains(&format!("{name}=\"\"")), "{}", outcome.stderr);
     }
-    // As it is used: a number, not what the documents say of it.
+    // The effective number, not the description of the default in the documents.
     let threads = line(" DEBUG settings at their defaults ").split(" BACKUP_THREADS=").nth(1).expect("the threads");
     assert!(threads.split(' ').next().is_some_and(|number| number.parse::<u32>().is_ok()), "{threads}");
     let empty = file(dir.path(), "empty", "\n");
@@ -154,7 +154,7 @@ fn an_empty_variable_is_an_unset_one() {
 }
 
 #[test]
-fn a_flag_wins_over_the_environment_and_that_over_the_default() {
+fn flag_takes_precedence_over_environment_and_default() {
     let database = postgres().create_database("order");
     let (bucket, other) = (s3().create_bucket("order"), s3().create_bucket("order"));
     let dir = tempfile::tempdir().expect("a directory");
@@ -182,7 +182,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_default() {
 }
 
 #[test]
-fn sizes_and_durations_are_read_as_people_write_them() {
+fn reads_common_spellings_of_sizes_and_durations() {
     let database = postgres().create_database("human");
     for (size, bytes) in
         [("8MiB", 8 << 20), ("8 MiB", 8 << 20), ("8mib", 8 << 20), ("6MB", 6_000_000), ("5242880", 5 << 20)]
@@ -210,7 +210,7 @@ fn sizes_and_durations_are_read_as_people_write_them() {
 fn list_needs_no_settings_of_postgresql() {
     let bucket = s3().create_bucket("no-postgres");
     list_program(&bucket).run().assert_code(0);
-    // What another command would refuse is none of this one's business.
+    // `list` ignores settings of other commands, even if they are wrong.
     let program = list_program(&bucket).env("POSTGRES_CONNECTION_STRING", "nonsense").env("BACKUP_THREADS", "x");
     program.env("PATH", "/nonexistent").run().assert_code(0);
     let outcome = s3_program(&bucket).env_remove("S3_BUCKET").arg("list").run();
@@ -219,7 +219,7 @@ fn list_needs_no_settings_of_postgresql() {
 }
 
 #[test]
-fn an_endpoint_of_the_aws_sdk_is_what_is_used_and_what_is_shown() {
+fn uses_and_shows_endpoint_of_the_aws_sdk() {
     let bucket = s3().create_bucket("endpoint");
     let program = s3_program(&bucket).arg("prune").env("BACKUP_KEEP_LAST", "3").env("LOG_FORMAT", "json");
     let of_aws = program.clone().env_remove("S3_URL").env("AWS_ENDPOINT_URL", &s3().url).run();
@@ -243,7 +243,7 @@ fn an_endpoint_of_the_aws_sdk_is_what_is_used_and_what_is_shown() {
 }
 
 #[test]
-fn a_file_that_is_too_large_for_a_setting_is_refused() {
+fn refuses_file_that_is_too_large() {
     let dir = tempfile::tempdir().expect("a directory");
     let large = file(dir.path(), "large", "");
     for length in [(1 << 20) + 1, 300 << 20] {

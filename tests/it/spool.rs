@@ -1,4 +1,4 @@
-//! The spool: a slow S3 does not stall the dump, and a complete dump is delivered, whatever ended the run.
+//! The spool: a slow S3 does not stall the dump, and the next run delivers a complete dump of any failed or killed run.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::spooled::{DUMP_ON_DISK, Spooled};
 
 const STORAGE_FAILED: i32 = 12;
 const SOON: Duration = Duration::from_mins(1);
-/// What a run says when it keeps a complete dump.
+/// A run logs this if it keeps a complete dump.
 const KEPT: &str = "the next backup to this destination delivers it";
 
 fn three_parts() -> Spooled {
@@ -19,7 +19,7 @@ fn three_parts() -> Spooled {
 }
 
 #[test]
-fn a_backup_through_the_spool_is_the_same_and_leaves_nothing_on_disk() {
+fn backup_through_the_spool_is_equal_and_leaves_no_file() {
     for dump in [FakeDump::new(), FakeDump::new().body(THREE_PARTS)] {
         for checksum in ["md5", "crc64nvme", "none"] {
             let stage = Spooled::new(dump.clone());
@@ -31,8 +31,8 @@ fn a_backup_through_the_spool_is_the_same_and_leaves_nothing_on_disk() {
 }
 
 #[test]
-fn a_dump_ends_while_s3_takes_nothing_however_large_it_is() {
-    // Ten times the memory for parts with one in flight.
+fn large_dump_completes_while_s3_accepts_nothing() {
+    // The dump is ten times the memory for parts with one in flight.
     let stage = Spooled::new(FakeDump::new().body(Body::Random(100 << 20)));
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let patient = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").env("BACKUP_UPLOAD_CONCURRENCY", "1");
@@ -40,15 +40,15 @@ fn a_dump_ends_while_s3_takes_nothing_however_large_it_is() {
     running.wait_for_stderr(DUMP_ON_DISK, SOON);
     assert!(stage.dump.alive().is_empty(), "pg_dump still holds its snapshot");
     stage.proxy.clear_rules();
-    stage.assert_delivered(&running.wait(), (1, 1), "S3 came back");
+    stage.assert_delivered(&running.wait(), (1, 1), "S3 works again");
 }
 
 #[test]
-fn s3_that_is_gone_from_the_start_ends_in_12_and_the_next_run_delivers() {
+fn next_run_delivers_after_an_outage_from_the_start() {
     let stage = three_parts();
     stage.proxy.pause();
     let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "3s").run();
-    stage.assert_failed(&outcome, STORAGE_FAILED, "S3 is gone").then_names(&[
+    stage.assert_failed(&outcome, STORAGE_FAILED, "an outage").then_names(&[
         "the dump goes to the spool meanwhile",
         DUMP_ON_DISK,
         KEPT,
@@ -57,15 +57,15 @@ fn s3_that_is_gone_from_the_start_ends_in_12_and_the_next_run_delivers() {
     assert_eq!(stage.kept().len(), 1);
     stage.proxy.resume();
     let outcome = stage.backup().run();
-    stage.assert_delivered(&outcome, (2, 2), "S3 came back");
+    stage.assert_delivered(&outcome, (2, 2), "S3 works again");
     assert!(outcome.stderr.contains("the backup of an earlier run is delivered"), "{}", outcome.stderr);
-    // Under its own start time, and marked as delivered.
+    // It has its own start time, and is marked as delivered later.
     let keys = stage.backups();
     assert!(outcome.stdout_text().contains(&keys[1]), "the report is of the new one: {}", outcome.stdout_text());
 }
 
 #[test]
-fn an_outage_longer_than_the_budget_does_not_end_a_dump_that_goes_to_disk() {
+fn outage_beyond_the_budget_does_not_end_a_spooled_dump() {
     let stage = Spooled::new(FakeDump::new().body(THREE_PARTS).held());
     stage.proxy.pause();
     let mut running = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "1s").spawn();
@@ -81,11 +81,11 @@ fn an_outage_longer_than_the_budget_does_not_end_a_dump_that_goes_to_disk() {
     assert!(!running.stderr_so_far().contains(DUMP_ON_DISK), "the dump takes longer: {}", running.stderr_so_far());
     stage.proxy.resume();
     stage.dump.let_go();
-    stage.assert_delivered(&running.wait(), (1, 1), "S3 came back while the dump went on");
+    stage.assert_delivered(&running.wait(), (1, 1), "S3 works again during the dump");
 }
 
 #[test]
-fn a_next_run_that_finds_s3_still_gone_keeps_the_dump_and_takes_no_other() {
+fn next_run_keeps_dump_and_takes_none_while_the_outage_lasts() {
     let stage = three_parts();
     stage.killed_from(1);
     stage.proxy.pause();
@@ -94,7 +94,7 @@ fn a_next_run_that_finds_s3_still_gone_keeps_the_dump_and_takes_no_other() {
     assert!(outcome.stderr.contains(KEPT), "{}", outcome.stderr);
     assert_eq!((stage.kept().len(), stage.dump.pids().len()), (1, 1));
     stage.proxy.resume();
-    stage.assert_delivered(&stage.backup().run(), (2, 2), "S3 came back");
+    stage.assert_delivered(&stage.backup().run(), (2, 2), "S3 works again");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn discards_incomplete_dump_of_killed_run() {
 }
 
 #[test]
-fn a_signal_keeps_only_a_complete_dump() {
+fn signal_keeps_only_a_complete_dump() {
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
         let stage = three_parts();
         let running = stage.stuck_from(3);
@@ -149,7 +149,7 @@ fn a_signal_keeps_only_a_complete_dump() {
 }
 
 #[test]
-fn a_signal_while_a_kept_dump_is_delivered_keeps_it() {
+fn signal_during_delivery_keeps_the_dump() {
     let stalls = || Fault::Stall { at: StallAt::BeforeEffect };
     for (verb, suffix, fault) in [
         (S3Verb::UploadPart, ".sql.gz", Fault::slow_down()),
@@ -177,9 +177,9 @@ fn a_signal_while_a_kept_dump_is_delivered_keeps_it() {
 }
 
 #[test]
-fn a_commit_that_took_effect_before_the_run_was_killed_is_found() {
+fn finds_commit_of_a_killed_run() {
     let stage = three_parts();
-    // The program does not notice: the answer is lost, and HEAD with it.
+    // The program does not learn of it: the answers to Complete and HEAD are lost.
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::All, Fault::internal_error(When::After)));
     stage.proxy.rule(Rule::on(S3Verb::HeadObject, Calls::From(3), Fault::slow_down()));
     let running = stage.backup().spawn();
@@ -194,7 +194,7 @@ fn a_commit_that_took_effect_before_the_run_was_killed_is_found() {
 }
 
 #[test]
-fn an_upload_that_is_gone_is_started_anew_from_disk() {
+fn uploads_again_if_the_upload_was_aborted() {
     let stage = three_parts();
     stage.killed_from(3);
     let part = stage.proxy.log().into_iter().find(|seen| seen.verb == S3Verb::UploadPart).expect("a part was sent");
@@ -205,7 +205,7 @@ fn an_upload_that_is_gone_is_started_anew_from_disk() {
 }
 
 #[test]
-fn another_object_under_the_name_of_a_kept_dump_is_left_alone() {
+fn never_replaces_another_object_of_that_name() {
     let stage = three_parts();
     stage.killed_from(3);
     let key = stage.proxy.log().last().expect("a request").key();
@@ -218,7 +218,7 @@ fn another_object_under_the_name_of_a_kept_dump_is_left_alone() {
 }
 
 #[test]
-fn failure_before_the_dump_is_complete_leaves_nothing_on_disk() {
+fn failed_dump_leaves_no_file() {
     let half = FakeDump::new().body(THREE_PARTS).cut_at(CutAt::Fraction(0.7));
     for (dump, code) in [(half.clone().end(End::Exit(1)), 11), (half, 11)] {
         let stage = Spooled::new(dump);
@@ -233,7 +233,7 @@ fn failure_before_the_dump_is_complete_leaves_nothing_on_disk() {
 }
 
 #[test]
-fn a_part_that_s3_refuses_does_not_cost_the_dump() {
+fn keeps_dump_if_s3_refuses_a_part() {
     let stage = three_parts();
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::From(2), Fault::access_denied()));
     let outcome = stage.backup().run();

@@ -1,4 +1,4 @@
-//! A spool that is damaged, shared, full or unusable: a good backup, or a clean error.
+//! A spool that is damaged, shared or unusable: the run makes a valid backup, or fails with a clear error.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,7 @@ fn damage(path: &Path) {
 }
 
 #[test]
-fn a_damaged_journal_is_reported_in_one_line_and_a_fresh_dump_is_taken() {
+fn reports_damaged_journal_once_and_takes_a_new_dump() {
     let stage = killed();
     damage(&stage.only_kept().join("journal"));
     let outcome = stage.backup().run();
@@ -34,7 +34,7 @@ fn a_damaged_journal_is_reported_in_one_line_and_a_fresh_dump_is_taken() {
 }
 
 #[test]
-fn a_damaged_line_after_the_proof_loses_only_that_line() {
+fn ignores_damaged_line_after_the_verified_record() {
     let stage = killed();
     let journal = stage.only_kept().join("journal");
     let mut bytes = fs::read(&journal).expect("it is there");
@@ -59,7 +59,7 @@ fn sets_aside_a_run_with_a_journal_of_another_version() {
     fs::write(kept.join("journal"), "bbe34e5c {\"start\":{\"version\":3}}\n").expect("written");
     let outcome = stage.backup().run();
     outcome.assert_code(0);
-    assert_eq!((stage.backups().len(), stage.dump.pids().len()), (1, 2), "a fresh one is taken: {}", outcome.stderr);
+    assert_eq!((stage.backups().len(), stage.dump.pids().len()), (1, 2), "it takes a new dump: {}", outcome.stderr);
     let aside = stage.only_kept();
     let name = aside.file_name().expect("a name").to_string_lossy().into_owned();
     assert!(name.starts_with("other-version-") && outcome.stderr.contains(&name), "{name}: {}", outcome.stderr);
@@ -71,9 +71,9 @@ fn sets_aside_a_run_with_a_journal_of_another_version() {
 }
 
 #[test]
-fn a_part_that_cannot_be_read_costs_no_dump() {
+fn sets_aside_dump_with_unreadable_part() {
     let stage = killed();
-    // Reading a directory fails with another error than reading a missing file.
+    // Reading a directory as a file fails, but not with "not found".
     let parts = |run: &Path, from: &str, to: &str| {
         for number in 1..=3 {
             let part = |name: &str| run.join(format!("{name}{number:05}"));
@@ -85,11 +85,11 @@ fn a_part_that_cannot_be_read_costs_no_dump() {
     (1..=3).for_each(|number| fs::create_dir(kept.join(format!("part-{number:05}"))).expect("in its place"));
     let outcome = stage.backup().run();
     outcome.assert_code(0);
-    assert_eq!((stage.backups().len(), stage.dump.pids().len()), (1, 2), "a fresh one is taken: {}", outcome.stderr);
+    assert_eq!((stage.backups().len(), stage.dump.pids().len()), (1, 2), "it takes a new dump: {}", outcome.stderr);
     let aside = stage.only_kept();
     let name = aside.file_name().expect("a name").to_string_lossy().into_owned();
     assert!(name.starts_with("unreadable-") && outcome.stderr.contains(&name), "{name}: {}", outcome.stderr);
-    // Once the disk works again, the dump is delivered as the warning says.
+    // After the disk is repaired, the dump is delivered as the warning says.
     (1..=3).for_each(|number| fs::remove_dir(aside.join(format!("part-{number:05}"))).expect("removed"));
     parts(&aside, "away-", "part-");
     fs::rename(&aside, aside.with_file_name(&name[name.len() - 32..])).expect("its name");
@@ -98,28 +98,28 @@ fn a_part_that_cannot_be_read_costs_no_dump() {
 }
 
 #[test]
-fn a_journal_without_its_end_is_no_damage() {
-    // The proof is torn: the dump counts as unverified.
+fn truncated_journal_is_not_damaged() {
+    // The verified record is truncated: the dump counts as incomplete.
     let stage = killed();
     let journal = stage.only_kept().join("journal");
     let text = fs::read_to_string(&journal).expect("it is there");
-    let torn = &text[..text.find("\"verified\"").expect("a proof") + 20];
+    let torn = &text[..text.find("\"verified\"").expect("a verified record") + 20];
     fs::write(&journal, torn).expect("written");
-    stage.assert_delivered(&stage.backup().run(), (1, 2), "a torn proof");
+    stage.assert_delivered(&stage.backup().run(), (1, 2), "a truncated verified record");
 
-    // A torn ETag: that part is sent again.
+    // A truncated ETag: that part is sent again.
     let stage = killed();
     let journal = stage.only_kept().join("journal");
     let text = fs::read_to_string(&journal).expect("it is there");
     fs::write(&journal, format!("{text}12345678 {{\"uploaded\":{{\"par")).expect("written");
-    stage.assert_delivered(&stage.backup().run(), (2, 2), "a torn ETag");
+    stage.assert_delivered(&stage.backup().run(), (2, 2), "a truncated ETag");
 }
 
 #[test]
-fn a_damaged_or_missing_part_is_never_sent() {
+fn never_sends_damaged_or_missing_part() {
     for (case, harm) in [("damaged", damage as fn(&Path)), ("missing", |path| fs::remove_file(path).expect("removed"))]
     {
-        // S3 has no part yet: a part that it has is not read again.
+        // S3 has no part yet. Parts that S3 has are not read again.
         let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
         stage.killed_from(1);
         harm(&stage.only_kept().join("part-00003"));
@@ -130,7 +130,7 @@ fn a_damaged_or_missing_part_is_never_sent() {
 }
 
 #[test]
-fn a_kept_dump_of_another_destination_is_named_and_left_alone() {
+fn reports_dump_of_another_destination_and_keeps_it() {
     let stage = killed();
     let outcome = stage.backup().env("S3_PATH", "another").run();
     outcome.assert_code(0);
@@ -144,22 +144,26 @@ fn a_kept_dump_of_another_destination_is_named_and_left_alone() {
 }
 
 #[test]
-fn two_runs_on_one_spool_exclude_each_other_if_they_have_one_destination() {
+fn locks_spool_subdirectory_of_a_destination() {
     let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
     let first = stage.stuck_from(1);
     let second = stage.backup().run();
     assert_eq!(second.code, Some(16), "{}", second.stderr);
     assert!(second.stderr.contains("is using the spool"), "{}", second.stderr);
     let another = s3().create_bucket("another");
-    let beside = stage.backup().env("S3_BUCKET", &another).env("S3_URL", &s3().url).run();
-    beside.assert_code(0);
-    assert!(!beside.stderr.contains("for another destination"), "it is being delivered: {}", beside.stderr);
+    let other_bucket = stage.backup().env("S3_BUCKET", &another).env("S3_URL", &s3().url).run();
+    other_bucket.assert_code(0);
+    assert!(
+        !other_bucket.stderr.contains("for another destination"),
+        "a running backup delivers it: {}",
+        other_bucket.stderr
+    );
     stage.proxy.clear_rules();
     stage.assert_delivered(&first.wait(), (1, 2), "the first");
 }
 
 #[test]
-fn a_spool_that_cannot_be_created_is_a_wrong_setting() {
+fn refuses_spool_that_cannot_be_created() {
     let stage = Spooled::new(FakeDump::new());
     let file = stage.dir().join("file");
     fs::write(&file, "").expect("written");

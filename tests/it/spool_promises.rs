@@ -1,5 +1,5 @@
-//! The spool's other promises: the daemon delivers at its start, write-only credentials suffice, a manifest is never
-//! replaced by a worse one, no file holds a secret, and an unreadable spool does not count as empty.
+//! More guarantees of the spool: the daemon delivers at its start, write-only credentials suffice, a delivery never
+//! replaces a manifest by one with less, no file has a secret, and an unreadable spool does not count as empty.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ fn three_parts() -> Spooled {
 }
 
 #[test]
-fn a_daemon_delivers_at_its_start_the_dump_of_a_killed_one() {
+fn daemon_delivers_dump_of_killed_daemon_at_its_start() {
     let stage = three_parts();
     let daemon = stage.daemon(YEARLY).env("POSTGRES_CONNECTION_STRING", stage.named_source());
     let daemon = daemon.env("BACKUP_SPOOL_DIR", stage.dir()).env("BACKUP_MAX_UPLOAD_OUTAGE", "10m");
@@ -55,7 +55,7 @@ fn a_daemon_delivers_at_its_start_the_dump_of_a_killed_one() {
 }
 
 #[test]
-fn a_key_that_may_only_write_delivers_a_waiting_dump() {
+fn delivers_with_write_only_credentials() {
     let write_only = |program: Program| {
         program.env("S3_ACCESS_KEY", &s3().writeonly_access_key).env("S3_SECRET_KEY", &s3().writeonly_secret_key)
     };
@@ -63,7 +63,7 @@ fn a_key_that_may_only_write_delivers_a_waiting_dump() {
     stage.killed_from(2);
     stage.assert_delivered(&write_only(stage.backup()).run(), (2, 2), "its own upload");
 
-    // Another program has aborted the upload. Looking for the object is denied, so the dump is sent again.
+    // Another program has aborted the upload. HEAD is denied, so the dump is sent again.
     let stage = three_parts();
     stage.killed_from(3);
     let part = stage.proxy.log().into_iter().find(|seen| seen.verb == S3Verb::UploadPart).expect("a part was sent");
@@ -72,7 +72,7 @@ fn a_key_that_may_only_write_delivers_a_waiting_dump() {
     stage.assert_delivered(&write_only(stage.backup()).run(), (2, 2), "aborted by another program");
 }
 
-/// A run that was killed after its manifest, before the spool was emptied.
+/// A run that was killed after it stored its manifest, before it emptied the spool.
 fn killed_after_the_manifest() -> (Spooled, String) {
     let stage = three_parts();
     let stalled = Rule::on(S3Verb::PutObject, Calls::All, Fault::Stall { at: StallAt::BeforeAnswer });
@@ -83,25 +83,25 @@ fn killed_after_the_manifest() -> (Spooled, String) {
         keys.into_iter().find(|key| key.ends_with(".gz.json"))
     };
     eventually(|| written().is_some(), || running.stderr_so_far());
-    // Its session, and the lock with it, has ended properly.
+    // Its session and its lock have ended.
     running.signal("KILL");
     assert_eq!(running.wait().signal, Some(9));
     stage.wait_for_end_of_sessions();
     stage.proxy.clear_rules();
     let key = stage.backups()[0].clone();
     assert_eq!(stage.kept().len(), 1);
-    assert!(!manifest(&stage.bucket, &key)["globals"].is_null(), "it knows its globals");
+    assert!(!manifest(&stage.bucket, &key)["globals"].is_null(), "it names the globals");
     (stage, key)
 }
 
 #[test]
-fn a_delivery_never_makes_a_manifest_worse() {
+fn delivery_keeps_the_better_manifest() {
     let (stage, key) = killed_after_the_manifest();
     let before = manifest(&stage.bucket, &key);
     stage.assert_delivered(&stage.backup().run(), (2, 2), "committed already");
     assert_eq!(manifest(&stage.bucket, &key), before);
 
-    // Nor where the manifest cannot be looked for.
+    // Also if reading the manifest is denied.
     let (stage, key) = killed_after_the_manifest();
     let before = manifest(&stage.bucket, &key);
     let unreadable = Rule::on(S3Verb::GetObject, Calls::All, Fault::slow_down());
@@ -119,7 +119,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn nothing_on_disk_holds_a_secret() {
+fn no_file_has_a_secret() {
     let stage = three_parts();
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::From(3), Fault::slow_down()));
     let connection = format!("{}?sslpassword=sentinel-sslpassword", postgres().uri("postgres"));
@@ -156,12 +156,12 @@ fn nothing_on_disk_holds_a_secret() {
 }
 
 #[test]
-fn no_upload_is_aborted_where_the_spool_cannot_be_read() {
+fn aborts_no_upload_if_the_spool_is_unreadable() {
     let stage = three_parts();
     stage.killed_from(2);
     let kept = s3().open_uploads(&stage.bucket);
     assert_eq!(kept.len(), 1);
-    // Root reads every file, but no user reads a directory as a file: an unreadable journal for any user.
+    // A directory in place of the journal is unreadable even for root.
     let journal = stage.only_kept().join("journal");
     let aside = stage.dir().join("aside");
     fs::rename(&journal, &aside).expect("moved");
@@ -173,11 +173,11 @@ fn no_upload_is_aborted_where_the_spool_cannot_be_read() {
     outcome.assert_code(0);
     assert!(outcome.stderr.contains("no stale upload is aborted"), "{}", outcome.stderr);
     assert_eq!(s3().open_uploads(&stage.bucket), kept);
-    // Once it can be read, the cleanup knows which uploads to keep.
+    // With a readable journal, the cleanup knows which uploads to keep.
     fs::remove_dir(&journal).expect("removed");
     fs::rename(&aside, &journal).expect("moved back");
     let outcome = prune.env("BACKUP_SPOOL_DIR", stage.dir()).run();
     outcome.assert_code(0);
     assert!(!outcome.stderr.contains("no stale upload is aborted"), "{}", outcome.stderr);
-    assert_eq!(s3().open_uploads(&stage.bucket), kept, "it is known, and spared");
+    assert_eq!(s3().open_uploads(&stage.bucket), kept, "the journal names it");
 }

@@ -1,4 +1,4 @@
-//! A dump in the spool that S3 refuses as it is: split into other parts where that helps, else set aside. It never
+//! A dump in the spool that S3 refuses: the run splits it into other parts if that helps, else it sets it aside. It never
 //! blocks the next backup.
 
 use std::fs;
@@ -30,41 +30,41 @@ fn sent(stage: &Spooled, key: &str) -> usize {
 }
 
 #[test]
-fn a_dump_that_s3_refuses_for_good_is_set_aside_and_blocks_no_backup() {
+fn sets_aside_dump_that_s3_refuses() {
     let stage = three_parts();
     let refused = Rule::on(S3Verb::CompleteMultipartUpload, Calls::All, invalid());
     stage.proxy.rule(refused.clone());
     let first = stage.backup().run();
     assert_eq!(first.code, Some(STORAGE_FAILED), "{}", first.stderr);
-    assert!(first.stderr.contains("S3_EQUAL_PARTS"), "it says what to do: {}", first.stderr);
+    assert!(first.stderr.contains("S3_EQUAL_PARTS"), "the hint: {}", first.stderr);
     let run_id = stage.only_kept().file_name().expect("a name").to_string_lossy().into_owned();
     let key = stage.proxy.log().last().expect("a request").key();
     stage.proxy.clear_rules();
     stage.proxy.rule(refused.key_suffix(&key));
 
-    // A fresh backup of the same second would have the refused key.
+    // A new backup in the same second would have the refused key.
     sleep(Duration::from_secs(1));
     let second = stage.backup().run();
     second.assert_code(0);
     let aside = stage.only_kept();
     assert!(aside.ends_with(format!("refused-{run_id}")), "{}", aside.display());
     assert!(second.stderr.contains(&aside.display().to_string()), "{}", second.stderr);
-    assert_eq!((stage.backups().len(), stage.dump.pids().len()), (1, 2), "a fresh one is taken: {}", second.stderr);
+    assert_eq!((stage.backups().len(), stage.dump.pids().len()), (1, 2), "it takes a new dump: {}", second.stderr);
     assert_eq!(s3().open_uploads(&stage.bucket), Vec::<String>::new(), "{}", second.stderr);
 
     let third = stage.backup().run();
     third.assert_code(0);
-    assert!(third.stderr.contains("was set aside"), "it is not forgotten: {}", third.stderr);
+    assert!(third.stderr.contains("was set aside"), "each run reports it: {}", third.stderr);
     assert_eq!((stage.backups().len(), stage.kept().len()), (2, 1), "{}", third.stderr);
 
-    // As the message says.
+    // Do what the message says.
     stage.proxy.clear_rules();
     fs::rename(&aside, aside.with_file_name(run_id)).expect("renamed");
     stage.assert_delivered(&stage.backup().run(), (4, 4), "the cause is fixed");
 }
 
 #[test]
-fn a_dump_is_cut_anew_when_s3_refuses_its_parts() {
+fn splits_dump_into_other_parts_if_s3_refuses_them() {
     let stage = three_parts();
     stage.killed_from(1);
     stage.proxy.rule(Rule::on(S3Verb::CompleteMultipartUpload, Calls::Nth(1), invalid()));
@@ -74,17 +74,17 @@ fn a_dump_is_cut_anew_when_s3_refuses_its_parts() {
 }
 
 #[test]
-fn a_dump_is_split_again_where_the_limits_have_changed() {
+fn splits_dump_again_if_the_limits_changed() {
     for (settings, part_bytes, parts) in [
         (&[("BACKUP_PART_SIZE", "6MiB"), ("S3_CHECKSUM", "crc64nvme")][..], 6 << 20, 2),
         (&[("S3_MAX_PARTS", "2"), ("BACKUP_PART_SIZE", "5MiB")], 5_733_090, 2),
         (&[("S3_CHECKSUM", "none")], 5 << 20, 3),
     ] {
         let stage = three_parts();
-        // Two parts are uploaded already, to an upload that is of no use any more.
+        // Two parts are uploaded already, to an upload that cannot be used any more.
         stage.killed_from(3);
         let program = settings.iter().fold(stage.backup(), |program, (name, value)| program.env(name, value));
-        // The dump that bypasses it is small, as it need not fit into two parts of 5 MiB.
+        // The next dump is small: a large one would not fit into two parts of 5 MiB.
         let small = FakeDump::new().install();
         let outcome = program.env("PG_DUMP_PATH", small.path()).run();
         outcome.assert_code(0);
@@ -99,7 +99,7 @@ fn a_dump_is_split_again_where_the_limits_have_changed() {
 }
 
 #[test]
-fn a_damaged_part_is_noticed_while_it_is_split_again() {
+fn detects_damaged_part_while_splitting() {
     let stage = three_parts();
     stage.killed_from(1);
     let part = stage.only_kept().join("part-00002");

@@ -1,7 +1,7 @@
-//! A silent `pg_dump`: slow where the server works for it or it talks to the server, stalled where neither is so; and a slow
-//! S3 is no silence of `pg_dump`'s.
+//! A silent `pg_dump`: slow if the server works for it or they communicate, else stalled. A slow S3 does not count as
+//! silence of `pg_dump`.
 //!
-//! The fakes open real sessions with the connection string that they were given, so the server has sessions to report.
+//! The fakes open real sessions with the given connection string, so the server has sessions to report.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use crate::support::tcp_proxy::TcpProxy;
 const STALLED: i32 = 11;
 const SOON: Duration = Duration::from_mins(2);
 const WORKS: &str = "pg_dump writes nothing, but the server works for it";
-/// What the dump's connection carries before it is stopped.
+/// The bytes that the dump's connection transfers before it is stopped.
 const FLOWED: u64 = 1 << 20;
 
-/// A stage with a fake that does something on the server first, and a database of its own.
+/// A stage with its own database, and a fake that first runs `first` on the server.
 fn stage(first: &str, end: End) -> (Stage, Database) {
     (Stage::new(FakeDump::new().first(first).end(end)), postgres().create_database("stall"))
 }
@@ -37,7 +37,7 @@ fn large_table(database: &Database) {
     database.psql(sql).expect("a table");
 }
 
-/// Nothing of the dump is left on the server.
+/// Asserts that the server has no session of the dump.
 #[track_caller]
 fn assert_no_session_left(database: &Database) {
     let question = format!(
@@ -55,16 +55,16 @@ fn waits_for_dump_with_a_running_query() {
     let outcome = backup(&stage, &database).run();
     stage.assert_committed(&outcome, "a query of 12 s");
     for words in [WORKS, "Timeout:PgSleep", "SELECT pg_sleep(12)"] {
-        assert!(outcome.stderr.contains(words), "{words:?} wanted in:\n{}", outcome.stderr);
+        assert!(outcome.stderr.contains(words), "{words:?} is not in:\n{}", outcome.stderr);
     }
-    // Once in each stall timeout of 5 s.
+    // It is logged once per stall timeout of 5 s.
     let (count, timeouts) = (outcome.stderr.matches(WORKS).count() as u64, outcome.elapsed.as_secs() / 5);
     assert!((1..=timeouts).contains(&count), "{count} times in {:?}:\n{}", outcome.elapsed, outcome.stderr);
 }
 
 #[test]
-fn a_query_of_invalid_utf8_does_not_cost_the_control_session() {
-    // Latin-1 in a database without an encoding: the server converts nothing.
+fn keeps_control_session_if_a_query_is_invalid_utf8() {
+    // Latin-1 in a database without an encoding: the server does not convert it.
     let query = r#"query=$(printf 'SELECT pg_sleep(12) AS "gr\366n"'); "$here/psql" -X -d "$connection" -c "$query" >/dev/null"#;
     let stage = Stage::new(FakeDump::new().first(query));
     let without = "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
@@ -75,19 +75,19 @@ fn a_query_of_invalid_utf8_does_not_cost_the_control_session() {
 }
 
 #[test]
-fn a_dump_that_asks_one_short_question_after_the_other_is_waited_for() {
+fn waits_for_dump_with_short_queries() {
     let questions = r#"
         { for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24; do echo "SELECT $n;"; sleep 0.5; done; } |
         "$here/psql" -X -d "$connection" >/dev/null"#;
     let (stage, database) = stage(questions, End::Exit(0));
     let outcome = backup(&stage, &database).run();
-    stage.assert_committed(&outcome, "12 s of short questions");
+    stage.assert_committed(&outcome, "12 s of short queries");
     assert!(outcome.stderr.contains("pg_dump writes nothing, but talks to the server"), "{}", outcome.stderr);
 }
 
 #[test]
-fn a_dump_with_an_idle_session_is_stalled() {
-    // Its silence begins when the session idles, however long psql takes to come so far.
+fn fails_dump_with_idle_session() {
+    // Its silence starts when the session idles, however long psql takes until then.
     let idle = r#"
         { echo 'BEGIN; SELECT 4711;'; echo '\echo idle'; sleep "$forever"; } |
         "$here/psql" -X -d "$connection" >"$here/answers" &
@@ -95,10 +95,10 @@ fn a_dump_with_an_idle_session_is_stalled() {
         echo --
         wait"#;
     let (stage, database) = stage(idle, End::Exit(0));
-    // One of little power, too, which may not see the sessions of the role that logged in.
-    let powerless = format!("{}_powerless", database.name);
-    for role in ["none", &powerless] {
-        if role == powerless {
+    // Also with a role that may not see the sessions of the login role.
+    let limited = format!("{}_limited", database.name);
+    for role in ["none", &limited] {
+        if role == limited {
             let set = format!("CREATE ROLE {role}; ALTER DATABASE \"{}\" SET role = '{role}'", database.name);
             postgres().psql("postgres", &set).expect("a role");
         }
@@ -115,7 +115,7 @@ fn a_dump_with_an_idle_session_is_stalled() {
 }
 
 #[test]
-fn without_a_control_session_silence_alone_decides() {
+fn fails_silent_dump_without_control_session() {
     let (stage, database) =
         stage(r#""$here/psql" -X -d "$connection" -c "SELECT pg_sleep(600)" >/dev/null"#, End::Exit(0));
     let running = backup(&stage, &database).spawn();
@@ -140,15 +140,15 @@ fn without_a_control_session_silence_alone_decides() {
 }
 
 #[test]
-fn a_slow_s3_is_no_silence_of_pg_dump() {
-    // Six parts, one at a time: more than fits between S3 and pg_dump.
+fn slow_s3_does_not_stall_the_dump() {
+    // Six parts, one at a time: more than all buffers between S3 and pg_dump hold.
     let stage = Stage::new(FakeDump::new().body(Body::Random(30 << 20)));
     stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
     let program = stage.backup().env("BACKUP_UPLOAD_CONCURRENCY", "1").env("BACKUP_THREADS", "1");
     let mut running = program.env("BACKUP_STALL_TIMEOUT", "5s").env("BACKUP_MAX_UPLOAD_OUTAGE", "5m").spawn();
     stage.proxy.wait_for(S3Verb::UploadPart, 1, SOON);
     std::thread::sleep(Duration::from_secs(12));
-    assert!(running.is_running() && !stage.dump.alive().is_empty(), "pg_dump is held up: {}", running.stderr_so_far());
+    assert!(running.is_running() && !stage.dump.alive().is_empty(), "pg_dump has ended: {}", running.stderr_so_far());
     stage.proxy.clear_rules();
     let outcome = running.wait();
     stage.assert_committed(&outcome, "a slow S3");
@@ -156,9 +156,9 @@ fn a_slow_s3_is_no_silence_of_pg_dump() {
 }
 
 #[test]
-fn a_real_dump_that_waits_in_the_middle_for_a_lock_is_waited_for() {
+fn waits_for_real_dump_that_waits_for_a_lock() {
     let (stage, database) = (Stage::new(FakeDump::new()), postgres().create_database("stall"));
-    // Values too large for their rows: COPY looks for them by an index that the other session has locked.
+    // Values in TOAST: COPY reads them by an index that the other session has locked.
     let sql = "CREATE TABLE a AS SELECT 1 AS n; CREATE TABLE b (t text); ALTER TABLE b ALTER t SET STORAGE EXTERNAL; \
                INSERT INTO b SELECT repeat(md5(n::text), 200) FROM generate_series(1, 20) n";
     database.psql(sql).expect("tables");
@@ -167,7 +167,7 @@ fn a_real_dump_that_waits_in_the_middle_for_a_lock_is_waited_for() {
     other.run(&format!("BEGIN; REINDEX TABLE {toast}"));
     let mut running = backup(&stage, &database).env_remove("PG_DUMP_PATH").spawn();
     running.wait_for_stderr(WORKS, SOON);
-    // What it is waiting on is logged once in each stall timeout; the first time it may not have come so far.
+    // The blocking query is logged once per stall timeout; at the first time the dump may not wait yet.
     running.wait_for_stderr("Lock:relation held by pid ", SOON);
     running.wait_for_stderr("pg_dump waits for a lock of another session", SOON);
     let log = running.stderr_so_far();
@@ -177,13 +177,13 @@ fn a_real_dump_that_waits_in_the_middle_for_a_lock_is_waited_for() {
     assert_eq!(stage.backups().len(), 1);
 }
 
-/// A real dump through a proxy that holds its connection in the middle.
+/// A real dump through a proxy that stops its connection half way.
 fn held(stage: &Stage, database: &Database) -> (TcpProxy, Running) {
     large_table(database);
     let proxy = TcpProxy::start(&postgres().addr());
     proxy.hold_after_bytes(FLOWED);
     let uri = database.uri_via(&proxy.host(), proxy.port());
-    // Time enough to do more to it before it is stalled.
+    // Long enough for the test to act before the stall timeout.
     let backup = backup(stage, database).env("POSTGRES_CONNECTION_STRING", uri).env("BACKUP_STALL_TIMEOUT", "15s");
     let running = backup.env_remove("PG_DUMP_PATH").spawn();
     proxy.wait_until_held(SOON);
@@ -191,7 +191,7 @@ fn held(stage: &Stage, database: &Database) -> (TcpProxy, Running) {
 }
 
 #[test]
-fn a_dump_with_a_black_hole_connection_is_stalled() {
+fn fails_dump_with_black_hole_connection() {
     let (stage, database) = (Stage::new(FakeDump::new()), postgres().create_database("stall"));
     let (proxy, running) = held(&stage, &database);
     let outcome = running.wait();
@@ -201,12 +201,12 @@ fn a_dump_with_a_black_hole_connection_is_stalled() {
         "COPY public.large",
     ]);
     assert!(proxy.bytes_to_client() >= FLOWED);
-    // Only the control session lets the server notice that the other end is gone.
+    // Only the control session can end the dump's session on the server.
     assert_no_session_left(&database);
 }
 
 #[test]
-fn a_dump_in_a_black_hole_network_is_stalled() {
+fn fails_dump_in_black_hole_network() {
     let (stage, database) = (Stage::new(FakeDump::new()), postgres().create_database("stall"));
     let (proxy, running) = held(&stage, &database);
     proxy.pause();
@@ -218,7 +218,7 @@ fn a_dump_in_a_black_hole_network_is_stalled() {
 }
 
 #[test]
-fn a_pg_dump_that_is_stopped_is_stalled_and_ended() {
+fn ends_stopped_pg_dump() {
     let (stage, database) = (Stage::new(FakeDump::new()), postgres().create_database("stall"));
     let (proxy, running) = held(&stage, &database);
     let is_dump = |command: &str| command.contains("pg_dump") && command.contains("--format=plain");
@@ -228,6 +228,6 @@ fn a_pg_dump_that_is_stopped_is_stalled_and_ended() {
     proxy.let_go();
     let outcome = running.wait();
     stage.assert_failed(&outcome, STALLED, "SIGSTOP").then_names(&["the server waits for it", "Client:ClientWrite"]);
-    assert!(!outcome.stderr.contains("sending SIGKILL"), "it ended in order: {}", outcome.stderr);
+    assert!(!outcome.stderr.contains("sending SIGKILL"), "it did not end gracefully: {}", outcome.stderr);
     assert_no_session_left(&database);
 }

@@ -27,7 +27,7 @@ pub(super) fn fate(error: &BackupError) -> Fate {
         | BackupError::Storage(StorageError::Outage { .. } | StorageError::NotEncrypted { .. }) => Fate::Kept,
         BackupError::Spool(error) | BackupError::Storage(StorageError::Spool(error)) => match error {
             SpoolError::Damaged { .. } => Fate::Dropped,
-            // Only a missing file proves damage: after another error the dump may still be intact.
+            // Only a missing file means damage: after another error the dump may still be intact.
             SpoolError::Read { source, .. } if source.kind() == ErrorKind::NotFound => Fate::Dropped,
             SpoolError::Read { .. } => Fate::SetAside(SetAside::Unreadable),
             _ => Fate::Kept,
@@ -97,7 +97,11 @@ mod tests {
             (spool(SpoolError::Read { number: 1, source: ErrorKind::NotFound.into() }), false, false),
             (spool(SpoolError::Read { number: 1, source: std::io::Error::from_raw_os_error(5) }), false, true),
             (spool(SpoolError::Read { number: 1, source: ErrorKind::StaleNetworkFileHandle.into() }), false, true),
-            (DumpError::IncompleteDump(crate::proof::IncompleteDump::NotKept("it is not")).into(), false, false),
+            (
+                DumpError::IncompleteDump(crate::verified_dump::IncompleteDump::NotKept("it is not")).into(),
+                false,
+                false,
+            ),
         ] {
             let fate = fate(&error);
             assert_eq!(

@@ -1,6 +1,6 @@
 //! The scanner's report: rows, and the flaw that makes a dump incomplete.
 //!
-//! Made by [`super::Scanner::finish`]. `proof` decides on it, the manifest records the rows.
+//! Made by [`super::Scanner::finish`]. `verified_dump` decides on it, the manifest records the rows.
 
 use std::fmt;
 

@@ -21,7 +21,7 @@ fn uploaded(part: u32) -> Record {
     Record::Uploaded { part, etag: "\"etag\"".to_owned() }
 }
 
-fn proof() -> Proof {
+fn verification() -> Verification {
     let totals = Totals {
         plain_bytes: 20,
         plain_crc32: 1,
@@ -32,11 +32,11 @@ fn proof() -> Proof {
     };
     let tables = vec![TableRows { table: "public.\"a\nb\"".to_owned(), rows: 3 }];
     let scan = ScanReport { bytes: 20, rows: 3, tables, flaw: None };
-    Proof { totals, scan, manifest: serde_json::json!({ "database": "d" }) }
+    Verification { totals, scan, manifest: serde_json::json!({ "database": "d" }) }
 }
 
 fn verified() -> Vec<Record> {
-    let end = Record::Verified(Box::new(proof()));
+    let end = Record::Verified(Box::new(verification()));
     vec![Record::Start(start()), started("u"), part(1), uploaded(1), part(2), end, uploaded(2)]
 }
 
@@ -60,9 +60,9 @@ fn reads_what_was_written() {
     let journal = journal(&verified());
     assert_eq!(journal.start, start());
     assert_eq!((journal.parts.len(), journal.uploaded.len()), (2, 2));
-    assert_eq!(journal.proof.as_ref(), Some(&proof()));
-    let verified = journal.verified().expect("whole");
-    assert_eq!((verified.totals(), verified.scan()), (&proof().totals, &proof().scan));
+    assert_eq!(journal.verification.as_ref(), Some(&verification()));
+    let verified = journal.verified().expect("complete");
+    assert_eq!((verified.totals(), verified.scan()), (&verification().totals, &verification().scan));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_new_upload_has_none_of_the_earlier_uploads_parts() {
     records.push(started("v"));
     let journal = journal(&records);
     assert_eq!(journal.started.map(|upload| upload.upload_id).as_deref(), Some("v"));
-    assert!(journal.uploaded.is_empty() && journal.proof.is_some());
+    assert!(journal.uploaded.is_empty() && journal.verification.is_some());
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn records_that_cannot_follow_each_other_are_damage() {
 
 #[test]
 fn a_damaged_line_loses_its_own_record() {
-    let end = Record::Verified(Box::new(proof()));
+    let end = Record::Verified(Box::new(verification()));
     let records = [
         Record::Start(start()),
         started("u"),
@@ -120,7 +120,7 @@ fn a_damaged_line_loses_its_own_record() {
         let reading = read(&lines.concat());
         assert_eq!(reading.damage.map(|damage| damage.line), Some(line + 1));
         assert_eq!((reading.line_bytes, reading.is_of_another_version), (lines.concat().len() as u64, false));
-        (reading.journal, reading.has_proof)
+        (reading.journal, reading.has_verification)
     };
     for (line, is_complete, upload, taken) in [
         (1, true, "v", [1].as_slice()),
@@ -134,12 +134,12 @@ fn a_damaged_line_loses_its_own_record() {
         (8, true, "v", &[]),
     ] {
         let (journal, _) = read_damaged(line);
-        let journal = journal.expect("it is known whose it is");
+        let journal = journal.expect("its destination is known");
         assert_eq!(journal.verified().is_ok(), is_complete, "line {line}");
         assert_eq!(journal.started.map(|upload| upload.upload_id).as_deref(), Some(upload), "line {line}");
         assert_eq!(journal.uploaded.keys().copied().collect::<Vec<_>>(), taken, "line {line}");
     }
-    assert_eq!(read_damaged(0), (None, true), "there is a dump, but nobody knows whose");
+    assert_eq!(read_damaged(0), (None, true), "there is a dump of an unknown destination");
 }
 
 #[test]
@@ -177,13 +177,13 @@ fn only_a_journal_with_every_verified_part_is_verified() {
         change(&mut journal);
         journal.verified().expect_err("not complete")
     };
-    not_whole(&|journal| journal.proof = None);
+    not_whole(&|journal| journal.verification = None);
     not_whole(&|journal| _ = journal.parts.remove(&2));
     not_whole(&|journal| _ = journal.parts.remove(&1));
-    let change = |change: fn(&mut Proof)| not_whole(&|journal| journal.proof.iter_mut().for_each(change));
-    change(|proof| proof.totals.object_bytes += 1);
-    change(|proof| proof.totals.parts = 1);
-    change(|proof| proof.scan.bytes += 1);
+    let change = |change: fn(&mut Verification)| not_whole(&|journal| journal.verification.iter_mut().for_each(change));
+    change(|verification| verification.totals.object_bytes += 1);
+    change(|verification| verification.totals.parts = 1);
+    change(|verification| verification.scan.bytes += 1);
     not_whole(&|journal| journal.parts.values_mut().for_each(|part| part.bytes = u64::MAX));
 }
 

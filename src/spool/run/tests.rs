@@ -31,7 +31,7 @@ async fn read(spool: &Arc<Spool>, part: &SpooledPart) -> Result<Bytes, SpoolErro
 
 /// A run with these parts, as the next run finds it.
 pub(in crate::spool) async fn kept(dir: &Path, parts: &[&'static [u8]]) -> Kept {
-    let subdirectory = SpoolDir::open(dir, DESTINATION).await.expect("a room");
+    let subdirectory = SpoolDir::open(dir, DESTINATION).await.expect("a subdirectory");
     let spool = subdirectory.create(start(&run_id(1))).await.expect("files");
     for (number, bytes) in (1..).zip(parts) {
         spool.store(&sealed_of(number, bytes)).await.expect("stored");
@@ -58,7 +58,7 @@ async fn run(subdirectory: &SpoolDir) -> Arc<Spool> {
 #[tokio::test]
 async fn a_run_that_ended_is_found_with_all_its_records() {
     let dir = tempfile::tempdir().expect("a directory");
-    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a subdirectory");
     run(&subdirectory).await;
     let found = subdirectory.found().await.expect("found");
     let [Found::Unfinished(kept)] = found.as_slice() else { panic!("{found:?}") };
@@ -73,10 +73,10 @@ async fn a_run_that_ended_is_found_with_all_its_records() {
 async fn only_this_user_may_read_the_files() {
     let dir = tempfile::tempdir().expect("a directory");
     let spool_dir = dir.path().join("made/here");
-    let subdirectory = SpoolDir::open(&spool_dir, DESTINATION).await.expect("a room");
+    let subdirectory = SpoolDir::open(&spool_dir, DESTINATION).await.expect("a subdirectory");
     let spool = run(&subdirectory).await;
     let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
-    let subdirectory_path = spool.path().parent().expect("a room");
+    let subdirectory_path = spool.path().parent().expect("a subdirectory");
     for directory in [spool_dir.as_path(), subdirectory_path, spool.path()] {
         assert_eq!(mode(directory), 0o700, "{}", directory.display());
     }
@@ -88,9 +88,9 @@ async fn only_this_user_may_read_the_files() {
 #[tokio::test]
 async fn two_runs_of_one_destination_exclude_each_other_and_two_destinations_do_not() {
     let dir = tempfile::tempdir().expect("a directory");
-    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a subdirectory");
     assert!(matches!(SpoolDir::open(dir.path(), DESTINATION).await, Err(SpoolError::Busy { .. })));
-    SpoolDir::open(dir.path(), "another").await.expect("its own room");
+    SpoolDir::open(dir.path(), "another").await.expect("its own subdirectory");
     drop(subdirectory);
     SpoolDir::open(dir.path(), DESTINATION).await.expect("free again");
 }
@@ -98,7 +98,7 @@ async fn two_runs_of_one_destination_exclude_each_other_and_two_destinations_do_
 #[tokio::test]
 async fn a_part_that_the_disk_changed_is_not_returned() {
     let dir = tempfile::tempdir().expect("a directory");
-    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a subdirectory");
     let spool = subdirectory.create(start(&run_id(1))).await.expect("files");
     let part = spool.store(&sealed(1)).await.expect("stored");
     for content in ["b part", "a par", ""] {
@@ -112,7 +112,7 @@ async fn a_part_that_the_disk_changed_is_not_returned() {
 #[tokio::test]
 async fn the_first_error_ends_the_spool() {
     let dir = tempfile::tempdir().expect("a directory");
-    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a subdirectory");
     let spool = run(&subdirectory).await;
     // A directory has the path of the part.
     fs::create_dir(spool.unfinished(2)).expect("made");
@@ -127,7 +127,7 @@ async fn the_first_error_ends_the_spool() {
 #[tokio::test]
 async fn a_torn_line_is_removed_before_another_is_written() {
     let dir = tempfile::tempdir().expect("a directory");
-    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a subdirectory");
     let spool = run(&subdirectory).await;
     private().append(true).open(spool.path().join(JOURNAL)).expect("open").write_all(b"torn").expect("written");
     let found = subdirectory.found().await.expect("found");
@@ -141,7 +141,7 @@ async fn a_torn_line_is_removed_before_another_is_written() {
 #[tokio::test]
 async fn files_without_a_journal_and_journals_without_a_line_are_removed() {
     let dir = tempfile::tempdir().expect("a directory");
-    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+    let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a subdirectory");
     let spool = run(&subdirectory).await;
     fs::remove_file(spool.path().join(JOURNAL)).expect("removed");
     let empty = subdirectory.create(start(&run_id(2))).await.expect("files");
@@ -195,7 +195,7 @@ async fn runs_that_may_be_neither_delivered_nor_deleted_are_set_aside() {
         (stray, SetAside::OfAnotherDestination),
     ] {
         fs::write(&journal, &content).expect("written");
-        let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a room");
+        let subdirectory = SpoolDir::open(dir.path(), DESTINATION).await.expect("a subdirectory");
         let found = subdirectory.found().await.expect("found");
         let [Found::Foreign(path, why)] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((path.as_path(), *why), (spool.path(), expected));
@@ -203,10 +203,10 @@ async fn runs_that_may_be_neither_delivered_nor_deleted_are_set_aside() {
         assert_eq!(
             ids.is_err(),
             expected == SetAside::OfAnotherVersion,
-            "nobody knows which uploads are wanted: {ids:?}"
+            "it is unknown which uploads to keep: {ids:?}"
         );
         let place = subdirectory.set_aside(path, *why).await.expect("set aside");
-        assert!(subdirectory.found().await.expect("found").is_empty(), "in nobody's way");
+        assert!(subdirectory.found().await.expect("found").is_empty(), "no run uses it");
         assert_eq!(subdirectory.set_aside_runs().await.expect("seen"), [place.as_path()]);
         assert_eq!(fs::read(place.join(JOURNAL)).expect("all of it is there"), content);
         assert!(place.join("part-00001").exists());
@@ -222,12 +222,12 @@ async fn a_journal_of_the_first_release_is_delivered() {
     let journal = reading.journal.expect("a journal");
     assert_eq!((journal.parts.len(), journal.uploaded.len()), (3, 2));
     assert!(journal.started.as_ref().is_some_and(|upload| upload.key == format!("app/{}", journal.start.file_name)));
-    assert_eq!(journal.verified().expect("whole").totals().object_bytes, 11_466_114);
+    assert_eq!(journal.verified().expect("complete").totals().object_bytes, 11_466_114);
 
     let text = fs::read(fixture.join(JOURNAL)).expect("the fixture");
     let start = journal::read(&text).journal.expect("a journal").start;
     let dir = tempfile::tempdir().expect("a directory");
-    let subdirectory = SpoolDir::open(dir.path(), &start.destination).await.expect("a room");
+    let subdirectory = SpoolDir::open(dir.path(), &start.destination).await.expect("a subdirectory");
     let spool = subdirectory.create(Start::new(
         start.destination,
         start.location,
@@ -243,7 +243,7 @@ async fn a_journal_of_the_first_release_is_delivered() {
     let [Found::Complete(kept, None)] = found.as_slice() else { panic!("{found:?}") };
     let part = kept.journal.parts[&1].clone();
     assert_eq!(read(&kept.spool, &part).await.expect("its part").len(), 16_007);
-    let manifest = kept.journal.proof.clone().expect("a proof").manifest;
+    let manifest = kept.journal.verification.clone().expect("a verification").manifest;
     let manifest: crate::archive::manifest::Manifest = serde_json::from_value(manifest).expect("a manifest");
     assert_eq!(manifest.object_bytes, 16_007);
 }

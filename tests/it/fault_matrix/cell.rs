@@ -1,4 +1,4 @@
-//! One cell of the matrix, and the rule that says what must come of it. The rule is written down before anything runs: a cell
+//! One cell of the matrix, and the rule for its outcome. The rule is fixed before anything runs: a cell
 //! with another outcome fails. Used by [`super::sheet`].
 
 use std::fmt;
@@ -6,32 +6,32 @@ use std::fmt;
 use super::faults::{Effect, Injection};
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
 
-/// What is run.
+/// The command that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scene {
-    /// `backup`, streamed, with retention; old backups are there.
+    /// `backup`, streamed, with retention and old backups.
     Streamed,
     /// The same through a spool, without retention.
     Spooled,
     /// `backup` with a `pg_dump` that fails at its end.
     FailedDump,
-    /// `prune` that cleans up; old backups and an abandoned upload are there.
+    /// `prune` with a cleanup of uploads; there are old backups and an abandoned upload.
     Prune,
 }
 
-/// Which calls of the verb meet with the fault.
+/// The calls of the verb that fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Span {
     /// The call of this number.
     Once,
-    /// That one and all after it.
+    /// This call and all later ones.
     FromThenOn,
 }
 
-/// How many parts a dump has.
+/// The number of parts of a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parts {
-    /// One; it is small.
+    /// One: a small dump.
     One,
     /// Three.
     Three,
@@ -40,33 +40,33 @@ pub enum Parts {
 /// One cell.
 #[derive(Clone, Debug)]
 pub struct Cell {
-    /// What is run.
+    /// The command that runs.
     pub scene: Scene,
-    /// The scene with the failing calls.
+    /// The verb of the failing calls.
     pub verb: S3Verb,
-    /// From which call on, counted from 1.
+    /// The first call that fails, counted from 1.
     pub call: usize,
-    /// How many calls there are where nothing fails.
+    /// The number of calls of a run without a fault.
     pub of: usize,
-    /// Whether it passes.
+    /// Whether the fault passes.
     pub span: Span,
-    /// What goes wrong.
+    /// The fault.
     pub injection: Injection,
 }
 
-/// What came of a run, or must come of it.
-#[expect(clippy::struct_excessive_bools, reason = "each is there or is not, whatever the others are")]
+/// The outcome of a run, found or expected.
+#[expect(clippy::struct_excessive_bools, reason = "the fields are independent")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The exit code.
     pub code: i32,
-    /// The backup that was to be made is there and complete: it is what `pg_dump` wrote.
+    /// The new backup exists and is complete: it is what `pg_dump` wrote.
     pub backup: bool,
     /// The globals are stored with it.
     pub globals: bool,
     /// The manifest is stored with it.
     pub manifest: bool,
-    /// Retention deleted all that no rule keeps.
+    /// Retention deleted every backup that no rule keeps.
     pub pruned: bool,
     /// An upload is left open.
     pub open: bool,
@@ -75,16 +75,16 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// All is done, and nothing is left.
+    /// Everything succeeded, and nothing is left over.
     pub const DONE: Self =
         Self { code: 0, backup: true, globals: true, manifest: true, pruned: true, open: false, kept: false };
 
-    /// Nothing is done, and nothing is left.
+    /// Nothing was stored, and nothing is left over.
     pub fn failed(code: i32) -> Self {
         Self { code, backup: false, globals: false, manifest: false, pruned: false, open: false, kept: false }
     }
 
-    /// Whether the next run has something to finish or to clean up.
+    /// Whether the next run has to finish or clean up something.
     pub fn leaves_work(&self, scene: Scene) -> bool {
         self.open || self.kept || (!self.pruned && scene == Scene::Prune)
     }
@@ -100,17 +100,17 @@ impl Cell {
         Rule::on(self.verb, calls, self.injection.fault.clone())
     }
 
-    /// Several parts where it is a part that fails; but one that stalls has time by its size.
+    /// Several parts if a part fails. But the timeout of a stalled part depends on its size.
     pub fn parts(&self) -> Parts {
         if self.verb == S3Verb::UploadPart && !self.is_stall() { Parts::Three } else { Parts::One }
     }
 
-    /// Whether it takes a timeout to notice the fault.
+    /// Whether only a timeout detects the fault.
     pub fn is_stall(&self) -> bool {
         matches!(self.injection.fault, Fault::Stall { .. } | Fault::Late { .. })
     }
 
-    /// What must come of it.
+    /// The expected outcome.
     pub fn expected(&self) -> Outcome {
         match self.scene {
             Scene::Streamed => self.of_streamed(),
@@ -120,44 +120,44 @@ impl Cell {
         }
     }
 
-    /// Whether it is a fault that does not pass, and that differs from a success: the log must name it.
+    /// Whether the fault lasts and differs from a success: the log must name it.
     pub fn hinders(&self) -> bool {
         let is_fault = !matches!(self.injection.effect, Effect::Slow | Effect::Odd);
         self.span == Span::FromThenOn && is_fault && !self.is_mistaken_for_success()
     }
 
-    /// What GetObject answers with 200 is the object, whatever it says: a manifest that is damaged.
+    /// An answer of GetObject with status 200 counts as the object: a damaged manifest.
     fn is_mistaken_for_success(&self) -> bool {
         self.verb == S3Verb::GetObject && matches!(self.injection.fault, Fault::OkWithError { .. })
     }
 
-    /// 400 and 403 without a body, to HEAD, say that reading is forbidden; other faults, that S3 is not there.
+    /// 400 and 403 without a body mean for HEAD that reading is forbidden; other faults mean that S3 is unavailable.
     fn is_taken_for_refusal(&self) -> bool {
         self.verb == S3Verb::HeadObject && matches!(self.injection.status(), Some(400 | 403))
     }
 
-    /// A server that answers the very first request so is no S3 at all: a wrong setting.
+    /// If the first request is answered like this, the server does not speak S3: a wrong setting.
     fn is_taken_for_no_s3(&self) -> bool {
         self.injection.fault == Fault::bare_404() && self.verb == S3Verb::ListObjects && self.call == 1
     }
 
-    /// An upload that started without an answer: its id is unknown.
+    /// An upload was created but its answer was lost: its id is unknown.
     fn leaves_empty_upload(&self) -> bool {
         self.verb == S3Verb::CreateMultipartUpload && self.injection.effect == Effect::Done
     }
 
-    /// Whether the store may still be at a request that it neither did nor refused.
+    /// Whether the store may still execute a request that it neither executed nor refused.
     fn may_come_late(&self) -> bool {
         self.injection.effect == Effect::Lost && !matches!(self.injection.status(), Some(400 | 403 | 404 | 429 | 503))
     }
 
     fn of_streamed(&self) -> Outcome {
         let done = Outcome { open: self.leaves_empty_upload(), ..Outcome::DONE };
-        // The owner of the backups is unknown when the first listing fails.
+        // If the first listing fails, it is unknown which database the backups are of.
         if self.is_taken_for_no_s3() {
             return Outcome { pruned: false, ..done };
         }
-        // Where no manifest at all can be read, the backups may belong to another database.
+        // If no manifest can be read, the backups may be of another database.
         if self.is_mistaken_for_success() && self.call == 1 && self.span == Span::FromThenOn {
             return Outcome { pruned: false, ..done };
         }
@@ -168,15 +168,15 @@ impl Cell {
         match self.verb {
             S3Verb::CreateMultipartUpload => Outcome { open: is_done, ..Outcome::failed(12) },
             S3Verb::UploadPart => Outcome::failed(12),
-            // Where it took effect, HEAD shows it.
+            // If it took effect, HEAD shows it.
             S3Verb::CompleteMultipartUpload if !is_done => {
                 Outcome { open: self.may_come_late(), ..Outcome::failed(12) }
             }
-            // Whether the name is free must be known; after the commit, S3's own checksum is proof enough.
+            // The run must know whether the name is free; after the commit, S3's own checksum is enough.
             S3Verb::HeadObject if self.call < self.of => Outcome::failed(12),
-            // A sidecar is not worth a backup.
+            // A backup does not fail because of a sidecar.
             S3Verb::PutObject => Outcome { globals: is_done || self.call > 1, manifest: is_done, ..done },
-            // Nothing is deleted while the owner or the kind of the backups is unknown.
+            // Nothing is deleted while the database or the status of the backups is unknown.
             S3Verb::ListObjects | S3Verb::GetObject => Outcome { pruned: false, ..done },
             S3Verb::DeleteObject => Outcome { pruned: is_done && self.call == self.of, ..done },
             _ => done,
@@ -184,7 +184,7 @@ impl Cell {
     }
 
     fn of_spooled(&self) -> Outcome {
-        // A complete dump is kept for the next run, and so is its upload once it was started.
+        // A complete dump is kept for the next run, and so is its upload if it was created.
         let kept = |open| Outcome { kept: true, open, ..Outcome::failed(12) };
         match Self::of_streamed(self) {
             Outcome { code: 0, open, .. } => Outcome { open, ..Outcome::DONE },
@@ -203,7 +203,7 @@ impl Cell {
         let done = Outcome { backup: false, globals: false, manifest: false, ..Outcome::DONE };
         let is_done = self.injection.effect == Effect::Done;
         match self.verb {
-            // The cleanup asks once, and leaves the upload to a later run.
+            // The cleanup tries once, and leaves the upload to a later run.
             S3Verb::ListMultipartUploads | S3Verb::ListParts if self.hinders() || self.outlasts_the_sdk() => {
                 Outcome { open: true, ..done }
             }
@@ -213,13 +213,13 @@ impl Cell {
             S3Verb::ListObjects if self.is_taken_for_no_s3() => Outcome { open: true, ..Outcome::failed(3) },
             _ if !self.hinders() => done,
             S3Verb::DeleteObject => Outcome { pruned: is_done && self.call == self.of, ..Outcome::failed(13) },
-            // Nothing is deleted on a doubt.
+            // Nothing is deleted if anything is unknown.
             S3Verb::ListObjects | S3Verb::GetObject => Outcome { open: true, ..Outcome::failed(12) },
             _ => done,
         }
     }
 
-    /// Whether the SDK's own three attempts do not get over it.
+    /// Whether the SDK's own three attempts all fail.
     fn outlasts_the_sdk(&self) -> bool {
         matches!(self.injection.status(), Some(429 | 403 | 404)) || self.injection.fault == Fault::GarbageAnswer
     }

@@ -1,37 +1,37 @@
-//! What can go wrong with one answer of S3: the columns of the fault matrix. Plain data, read by [`super::cell`].
+//! The faults of one S3 answer: the columns of the fault matrix. Plain data, read by [`super::cell`].
 
 use std::time::Duration;
 
 use crate::support::proxy::{Fault, ResetAt, S3Verb, StallAt, When};
 
-/// What a fault does to the request that meets with it.
+/// The effect of a fault on its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It never takes effect.
+    /// The request never takes effect.
     Lost,
-    /// It takes effect, and its answer is lost.
+    /// The request takes effect, and its answer is lost.
     Done,
-    /// It takes effect, and the answer comes late.
+    /// The request takes effect, and its answer comes late.
     Slow,
-    /// It is answered well, in a store's own way.
+    /// The request succeeds, with an answer that some stores give.
     Odd,
 }
 
 /// A fault with its name in the table.
 #[derive(Clone, Debug)]
 pub struct Injection {
-    /// Its name.
+    /// The fault's name.
     pub name: &'static str,
-    /// What it does.
+    /// The effect on the request.
     pub effect: Effect,
-    /// What the proxy does.
+    /// The proxy's action.
     pub fault: Fault,
-    /// One of these is in the log of a run that it ended.
+    /// The log of a run that failed of it has one of these.
     pub signs: &'static [&'static str],
 }
 
 impl Injection {
-    /// The status of an error answer; `None` where there is no clean one.
+    /// The status of an error answer; `None` if there is no complete answer.
     pub fn status(&self) -> Option<u16> {
         match self.fault {
             Fault::Status { code, .. } => Some(code),
@@ -41,7 +41,7 @@ impl Injection {
     }
 }
 
-/// Answers that are wrong, cut, or late: those that this verb's answers can have.
+/// Wrong, truncated and late answers that are possible for this verb.
 pub fn answers(verb: S3Verb) -> Vec<Injection> {
     const BROKEN: &[&str] = &["NoConnection", "DamagedAnswer"];
     let status = |name, code, s3_code, effect, signs| {
@@ -72,18 +72,18 @@ pub fn answers(verb: S3Verb) -> Vec<Injection> {
         reset("reset after the effect", Effect::Done, ResetAt::AfterEffect),
         reset("reset in the answer", Effect::Done, ResetAt::InAnswer),
         broken("truncated answer", Fault::TruncatedAnswer),
-        broken("garbage for an answer", Fault::GarbageAnswer),
+        broken("garbage as answer", Fault::GarbageAnswer),
         Injection { name: "bare 404", effect: Effect::Lost, fault: Fault::bare_404(), signs: &["HTTP 404"] },
-        odd("an ETag as Google's", etag("\"-CKicn4fknbUCEAE=\"")),
-        odd("an ETag as Azure's", etag("\"0x8DD3F4A5F0B2C1E-1\"")),
-        odd("an ETag that looks like the one, and is another", etag("\"0123456789abcdef0123456789abcdef-1\"")),
+        odd("an ETag like Google's", etag("\"-CKicn4fknbUCEAE=\"")),
+        odd("an ETag like Azure's", etag("\"0x8DD3F4A5F0B2C1E-1\"")),
+        odd("an ETag of another object", etag("\"0123456789abcdef0123456789abcdef-1\"")),
         odd("no Content-Length", Fault::StripAnswerHeader("Content-Length".to_owned())),
         Injection { name: "trickle", effect: Effect::Slow, fault: trickle(verb), signs: &[] },
     ];
     all.into_iter().filter(|injection| is_possible(verb, &injection.fault)).collect()
 }
 
-/// Connections that fall silent, and a Complete that takes effect after the client has given up.
+/// Connections that stall, and a Complete that takes effect after the client gave up.
 pub fn stalls(verb: S3Verb) -> Vec<Injection> {
     let stall = |name, effect, at| Injection {
         name,
@@ -103,7 +103,7 @@ pub fn stalls(verb: S3Verb) -> Vec<Injection> {
     all
 }
 
-/// About half a second for what this verb sends or gets.
+/// About half a second for the body of this verb.
 fn trickle(verb: S3Verb) -> Fault {
     let bytes_per_second = match verb {
         S3Verb::UploadPart => 10 << 20,
@@ -113,14 +113,14 @@ fn trickle(verb: S3Verb) -> Fault {
     Fault::Trickle { bytes_per_second }
 }
 
-/// Whether requests and answers of this verb have what the fault needs.
+/// Whether the fault is possible for the requests and answers of this verb.
 fn is_possible(verb: S3Verb, fault: &Fault) -> bool {
     let sends_body = matches!(verb, S3Verb::UploadPart | S3Verb::CompleteMultipartUpload | S3Verb::PutObject);
     let has_no_answer = matches!(verb, S3Verb::HeadObject | S3Verb::DeleteObject | S3Verb::AbortMultipartUpload);
     match fault {
         Fault::Reset { at: ResetAt::InRequestBody } => sends_body,
         Fault::Trickle { .. } => !has_no_answer,
-        // An answer to HEAD has no body for an error to be inside, and a 404 without one is S3's.
+        // An answer to HEAD has no body that could have an error, and S3's own 404 has none either.
         Fault::OkWithError { .. } | Fault::Reply { .. } => verb != S3Verb::HeadObject,
         Fault::ReplaceAnswerHeader(..) | Fault::StripAnswerHeader(_) => verb == S3Verb::HeadObject,
         _ => true,

@@ -1,8 +1,8 @@
-//! The fault matrix: each verb of S3, each fault, at the first, the middle and the last call; once, and from then on. After each
-//! the same must hold: success means a complete object that restores, anything else the documented exit code with no object and
-//! nothing left that the next run does not finish or clean up.
+//! The fault matrix: each verb of S3 with each fault, at the first, the middle and the last call; once, and from then on. After each,
+//! the same holds: success means a complete object that restores; a failure has the documented exit code, leaves no object, and
+//! the next run finishes or cleans up everything else.
 //!
-//! `faults` has the columns, `cell` the rule for each outcome, `stage` runs one, `sheet` runs all and writes
+//! `faults` has the columns, `cell` the expected outcome, `stage` runs one cell, `sheet` runs all and writes
 //! `target/fault-table.md`.
 
 mod cell;
@@ -14,7 +14,7 @@ use crate::support::proxy::S3Verb;
 use cell::Scene;
 use sheet::Sheet;
 
-/// What a `backup` with retention asks of S3.
+/// The requests of a `backup` with retention.
 const OF_STREAMED: [S3Verb; 9] = [
     S3Verb::CreateMultipartUpload,
     S3Verb::UploadPart,
@@ -26,7 +26,7 @@ const OF_STREAMED: [S3Verb; 9] = [
     S3Verb::DeleteObject,
     S3Verb::ListMultipartUploads,
 ];
-/// Of these, what a dump in the spool waits for.
+/// The requests that deliver a dump from the spool.
 const OF_SPOOLED: [S3Verb; 4] =
     [S3Verb::CreateMultipartUpload, S3Verb::UploadPart, S3Verb::CompleteMultipartUpload, S3Verb::HeadObject];
 /// The requests of a `prune` that cleans up abandoned uploads.
@@ -42,27 +42,27 @@ const OF_PRUNE: [S3Verb; 6] = [
 const OF_FAILED: [S3Verb; 1] = [S3Verb::AbortMultipartUpload];
 
 #[test]
-fn a_streamed_backup_outlives_every_answer_or_leaves_nothing() {
+fn streamed_backup_succeeds_or_leaves_nothing_after_each_fault() {
     Sheet::answers(Scene::Streamed, &OF_STREAMED).run();
 }
 
 #[test]
-fn a_spooled_backup_outlives_every_answer_or_keeps_the_dump() {
+fn spooled_backup_succeeds_or_keeps_dump_after_each_fault() {
     Sheet::answers(Scene::Spooled, &OF_SPOOLED).run();
 }
 
 #[test]
-fn a_failed_dump_is_aborted_whatever_s3_answers() {
+fn aborts_failed_dump_after_each_fault() {
     Sheet::answers(Scene::FailedDump, &OF_FAILED).run();
 }
 
 #[test]
-fn a_prune_deletes_what_it_should_or_says_so() {
+fn prune_deletes_or_reports_after_each_fault() {
     Sheet::answers(Scene::Prune, &OF_PRUNE).run();
 }
 
 #[test]
-fn no_stall_holds_anything_up_for_ever() {
+fn every_stall_ends() {
     std::thread::scope(|scope| {
         scope.spawn(|| Sheet::stalls(Scene::Streamed, &OF_STREAMED).run());
         scope.spawn(|| Sheet::stalls(Scene::Spooled, &OF_SPOOLED).run());

@@ -1,4 +1,4 @@
-//! The cells of one scene: made, run a few at a time, and written into the table. Used by the tests of [`super`].
+//! The cells of one scene: creates them, runs a few at a time, and writes the table. Used by the tests of [`super`].
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -14,14 +14,14 @@ use crate::support::proxy::S3Verb;
 use crate::support::servers::s3;
 use crate::support::setup::repository_file;
 
-/// Cells at once in the test process, however many tests run: they wait for half of their time.
+/// Cells that run at once in the test process, over all tests: a cell waits half of its time.
 const AT_ONCE: usize = 6;
-/// Cells that stall at once, in addition: they only wait.
+/// Stalled cells that run at once, in addition: they only wait.
 const STALLED_AT_ONCE: usize = 12;
-/// So many failed cells are printed in full.
+/// The number of failed cells that are printed in full.
 const SHOWN_IN_FULL: usize = 5;
 
-/// Parts of the table, by scene and title.
+/// Sections of the table, by scene and title.
 type Sections = BTreeMap<(Scene, &'static str), (usize, String)>;
 
 /// The cells of one scene.
@@ -33,10 +33,10 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// Each of these verbs at its first, middle and last call, with each wrong answer, once and from then on.
+    /// Creates cells for the first, middle and last call of these verbs, with each wrong answer, once and from then on.
     ///
     /// # Panics
-    /// Where a run without a fault does not call one of the verbs.
+    /// If a run without a fault does not call one of the verbs.
     pub fn answers(scene: Scene, verbs: &[S3Verb]) -> Self {
         let cells = verbs.iter().flat_map(|&verb| {
             let parts = if verb == S3Verb::UploadPart { Parts::Three } else { Parts::One };
@@ -47,7 +47,7 @@ impl Sheet {
         Self { scene, title: "answers", cells: cells.collect(), at_once: AT_ONCE }
     }
 
-    /// Each of these verbs at its first call, with each stall, once and from then on.
+    /// Creates cells for the first call of these verbs, with each stall, once and from then on.
     ///
     /// # Panics
     /// As [`Self::answers`].
@@ -59,10 +59,10 @@ impl Sheet {
         Self { scene, title: "stalls", cells: cells.collect(), at_once: STALLED_AT_ONCE }
     }
 
-    /// Runs every cell, and writes them into the table.
+    /// Runs all cells, and writes them to the table.
     ///
     /// # Panics
-    /// Where a cell's outcome is not what its rule says, with the first of these.
+    /// If the outcome of a cell differs from its rule; prints the first such cells.
     pub fn run(self) {
         let began = Instant::now();
         let bucket = s3().create_bucket("matrix");
@@ -78,7 +78,7 @@ impl Sheet {
                     let dumps = Dumps::new();
                     loop {
                         let Some((index, cell)) = lock(&waiting).next() else { break };
-                        let _place = (!cell.is_stall()).then(Place::take);
+                        let _slot = (!cell.is_stall()).then(Slot::take);
                         let target = (bucket.as_str(), path(index));
                         let run = || Stage::new((cell.scene, cell.parts()), target, &dumps).run(cell);
                         let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| words(&*panic));
@@ -88,14 +88,14 @@ impl Sheet {
             }
         });
         let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-        assert_eq!(done.len(), self.cells.len(), "every cell was run");
+        assert_eq!(done.len(), self.cells.len(), "a cell did not run");
         self.write(&done, began.elapsed());
         let failed: Vec<&String> = done.values().filter_map(|outcome| outcome.as_ref().err()).collect();
         assert!(failed.is_empty(), "{} of {} cells failed: {}", failed.len(), done.len(), describe(&failed));
     }
 
     fn write(&self, done: &BTreeMap<usize, Result<Outcome, String>>, took: Duration) {
-        // Every test adds its own part.
+        // Every test adds its own section.
         static SECTIONS: Mutex<Sections> = Mutex::new(Sections::new());
         let mut rows: Vec<(String, [String; 2])> = Vec::new();
         for (index, cell) in self.cells.iter().enumerate() {
@@ -121,24 +121,24 @@ impl Sheet {
         sections.insert((self.scene, self.title), (cells, text));
         let total: usize = sections.values().map(|(cells, _)| cells).sum();
         let head = format!(
-            "# Faults of S3, and what becomes of a backup\n\nWritten by the tests (`tests/it/fault_matrix`). {total} cells: each \
-             fault was met, and each outcome is what the cell's rule says; one of which that is not so is **FAILED**, and the \
-             test with it.\n\n*complete*: the object is there, and unpacked it is \
-             byte for byte what `pg_dump` wrote. *Once*: the SDK or the program tries again. *From then on*: no such call \
-             succeeds any more; the outage budget is 300 ms then (12 s for stalls), the exit code the documented one, and the cause is in the \
-             log. No process is left, and where nothing else is said, no object, no open upload and no file; of an upload \
-             or a dump that is left, the next run was seen to abort or to deliver it. A \
-             CreateMultipartUpload with a lost answer leaves an upload without parts, with an unknown id; and of one whose \
-             Complete may still take effect nothing is aborted. Left out is what cannot be: an error inside \
-             an answer to HEAD, a 404 to HEAD that is not S3's, a reset in a body that is not sent, a trickle without a body; and a stall anywhere but at a \
-             verb's first call.\n"
+            "# S3 faults, and the outcome of a run\n\nWritten by the tests (`tests/it/fault_matrix`). {total} cells: in each, the \
+             fault occurred, and the outcome is the one that the cell's rule expects; else the cell is **FAILED**, and so is the \
+             test.\n\n*complete*: the object exists, and unpacked it is \
+             byte for byte what `pg_dump` wrote. *Once*: the SDK or the program retries. *From then on*: no such call \
+             succeeds; the outage budget is 300 ms (12 s for stalls), the exit code is the documented one, and the log has the \
+             cause. No process is left. No object, open upload or file is left, unless the table says so; the next run aborted \
+             such an upload, or delivered such a dump. A \
+             CreateMultipartUpload with a lost answer leaves an upload without parts, with an unknown id. If a \
+             Complete may still take effect, its upload is not aborted. The matrix leaves out what is impossible: an error inside \
+             an answer to HEAD, a 404 to HEAD that is not S3's, a reset in a body that is not sent, a trickle without a body. Stalls are tested at a \
+             verb's first call only.\n"
         );
         let text: String = std::iter::once(head).chain(sections.values().map(|(_, text)| text.clone())).collect();
         std::fs::write(repository_file("target/fault-table.md"), text).expect("the table is written");
     }
 }
 
-/// The cells of one call: each injection, once and from then on.
+/// Creates the cells of one call: each injection, once and from then on.
 fn cells(scene: Scene, verb: S3Verb, (call, of): (usize, usize), injections: Vec<Injection>) -> Vec<Cell> {
     let both = |injection: Injection| {
         [Span::Once, Span::FromThenOn].map(|span| Cell { scene, verb, call, of, span, injection: injection.clone() })
@@ -146,7 +146,7 @@ fn cells(scene: Scene, verb: S3Verb, (call, of): (usize, usize), injections: Vec
     injections.into_iter().flat_map(both).collect()
 }
 
-/// How often a scene calls a verb where nothing fails.
+/// Counts the calls of a verb in a run without a fault.
 fn calls(scene: Scene, verb: S3Verb, parts: Parts) -> usize {
     let bucket = s3().create_bucket("matrix-calls");
     let dumps = Dumps::new();
@@ -160,7 +160,7 @@ fn calls(scene: Scene, verb: S3Verb, parts: Parts) -> usize {
     of
 }
 
-/// First, middle and last.
+/// Returns the first, the middle and the last call.
 fn positions(of: usize) -> Vec<usize> {
     let mut positions = vec![1, of.div_ceil(2), of];
     positions.dedup();
@@ -177,24 +177,24 @@ fn words(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
-/// One of the places for a cell that runs; given back when it is dropped.
-struct Place;
+/// A slot for a running cell; freed when it is dropped.
+struct Slot;
 
 static TAKEN: Mutex<usize> = Mutex::new(0);
-static GIVEN_BACK: Condvar = Condvar::new();
+static FREED: Condvar = Condvar::new();
 
-impl Place {
+impl Slot {
     fn take() -> Self {
-        let free = GIVEN_BACK.wait_while(lock(&TAKEN), |taken| *taken >= AT_ONCE);
+        let free = FREED.wait_while(lock(&TAKEN), |taken| *taken >= AT_ONCE);
         *free.unwrap_or_else(PoisonError::into_inner) += 1;
         Self
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         *lock(&TAKEN) -= 1;
-        GIVEN_BACK.notify_one();
+        FREED.notify_one();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Runs one cell and looks at what came of it: exit code, object, sidecars, old backups, uploads, spool, processes, log. Used by
+//! Runs one cell and determines the outcome: exit code, object, sidecars, old backups, uploads, spool, processes, log. Used by
 //! [`super::sheet`].
 
 use std::time::Duration;
@@ -14,18 +14,18 @@ use crate::support::servers::{postgres, s3};
 use crate::support::setup::gunzipped;
 use crate::support::stored::name_of_day;
 
-/// Days of the backups that lie there already. Three are to be left: these and the new one, or these.
+/// Days of the old backups. Retention keeps three, including the new one.
 const OLD: std::ops::RangeInclusive<u32> = 1..=5;
-/// What `--keep-last` says.
+/// The value of `--keep-last`.
 const KEEP: &str = "3";
-/// The day of the upload that `prune` is to abort.
+/// The day of the abandoned upload that `prune` aborts.
 const ABANDONED: u32 = 9;
-/// A server's times have full seconds: what was started so long ago is stale to `--sweep-after 1s`.
+/// S3 gives times in full seconds: an upload that was started so long ago is abandoned by `--sweep-after 1s`.
 pub const UNTIL_STALE: Duration = Duration::from_millis(2_100);
-/// As much of a manifest as retention and the next backup look at.
+/// The fields of a manifest that retention and the next backup read.
 const MANIFEST: &[u8] = br#"{"object_bytes": 300, "partial": false, "database": "postgres"}"#;
 
-/// What a worker runs its cells with, one after the other.
+/// The dumps that a worker uses for its cells, one after the other.
 pub struct Dumps {
     small: FakePgDump,
     three_parts: FakePgDump,
@@ -33,7 +33,7 @@ pub struct Dumps {
 }
 
 impl Dumps {
-    /// Fresh ones.
+    /// Installs them.
     pub fn new() -> Self {
         let install = |body, end| FakeDump::new().body(body).end(end).install();
         Self {
@@ -52,7 +52,7 @@ impl Dumps {
     }
 }
 
-/// A destination of its own, and a way to it of its own.
+/// A separate destination for one cell, behind its own proxy.
 pub struct Stage<'a> {
     scene: Scene,
     bucket: &'a str,
@@ -62,7 +62,7 @@ pub struct Stage<'a> {
     spool: TempDir,
 }
 
-/// Puts there what a run is to find: old backups, an abandoned upload.
+/// Stores what a run finds: old backups, an abandoned upload.
 pub fn prepare(scene: Scene, bucket: &str, path: &str) {
     let put = |name: &str, body: &[u8]| {
         s3().request("PUT", &format!("/{bucket}/{path}/{name}"), body).expect("stored");
@@ -80,13 +80,13 @@ pub fn prepare(scene: Scene, bucket: &str, path: &str) {
 }
 
 impl<'a> Stage<'a> {
-    /// For a run of this scene.
+    /// Prepares a run of this scene.
     pub fn new((scene, parts): (Scene, Parts), (bucket, path): (&'a str, String), dumps: &'a Dumps) -> Self {
         let spool = tempfile::tempdir().expect("a directory");
         Self { scene, bucket, path, proxy: FaultProxy::start(s3().addr()), dump: dumps.of(scene, parts), spool }
     }
 
-    /// Every call, in order, where nothing fails.
+    /// Returns the calls of a run without a fault, in order.
     pub fn calls(&self) -> Vec<S3Verb> {
         let outcome = self.program().run();
         let wanted = if self.scene == Scene::FailedDump { 11 } else { 0 };
@@ -94,13 +94,13 @@ impl<'a> Stage<'a> {
         self.proxy.log().into_iter().map(|seen| seen.verb).collect()
     }
 
-    /// Runs a cell and gives what came of it.
+    /// Runs a cell and returns its outcome.
     pub fn run(&self, cell: &Cell) -> Outcome {
         self.proxy.rule(cell.rule());
-        // What is not looked at must not fail on a busy machine; three attempts that stall take longer than 12 s.
+        // Timeouts that are not tested are long, so that a busy machine meets none; three stalled attempts take longer than 12 s.
         let timeout = match (cell.is_stall(), cell.scene) {
             (false, _) => "20s",
-            // An upload is given up within 8 s: a second attempt must have time enough after one that stalls.
+            // Aborting an upload takes at most 8 s: there must be time for a second attempt after a stalled one.
             (true, Scene::FailedDump) => "2s",
             (true, _) => "5s",
         };
@@ -112,25 +112,25 @@ impl<'a> Stage<'a> {
         let program = self.program().env("S3_REQUEST_TIMEOUT", timeout).env("BACKUP_MAX_UPLOAD_OUTAGE", budget);
         let run = program.run();
         let case = || format!("{cell}\n{}", run.stderr);
-        assert!(self.proxy.log().iter().any(|seen| seen.fault.is_some()), "the fault was never met: {}", case());
+        assert!(self.proxy.log().iter().any(|seen| seen.fault.is_some()), "the fault did not occur: {}", case());
         let is_logged = cell.injection.signs.iter().any(|sign| run.stderr.contains(sign));
         assert!(is_logged || !cell.hinders(), "the log does not name the cause: {}", case());
         assert!(run.leftover_children().is_empty() && self.dump.alive().is_empty(), "left running: {}", case());
-        let outcome = self.look(&run);
+        let outcome = self.outcome(&run);
         if outcome.open && cell.verb == S3Verb::CreateMultipartUpload {
             let prefix = format!("{}/", self.path);
             let empty = s3().empty_uploads(self.bucket, &prefix).len();
             let open = s3().open_uploads(self.bucket).iter().filter(|key| key.starts_with(&prefix)).count();
             assert_eq!(open, empty, "an upload with parts is left open: {}", case());
         }
-        assert!(outcome == cell.expected(), "wanted: {:?}\nfound:  {outcome:?}\n{}", cell.expected(), case());
+        assert!(outcome == cell.expected(), "expected: {:?}\nfound:    {outcome:?}\n{}", cell.expected(), case());
         if outcome.leaves_work(self.scene) {
             self.finish(cell);
         }
         outcome
     }
 
-    /// What the next run does, once S3 is well again: nothing is left then.
+    /// Checks that the next run, without faults, leaves nothing over.
     fn finish(&self, cell: &Cell) {
         self.proxy.clear_rules();
         let run = if self.scene == Scene::Spooled {
@@ -145,7 +145,7 @@ impl<'a> Stage<'a> {
         assert_eq!(run.code, Some(0), "{}", case());
         if self.scene == Scene::Spooled {
             let keys = self.backups();
-            // A dump that was kept is delivered, and another is taken; what was committed already is one.
+            // The next run delivers the kept dump, if it was not committed, and takes a new one.
             assert_eq!((keys.len(), self.kept()), (2, 0), "{keys:?}: {}", case());
             assert!(keys.iter().all(|key| self.is_complete(key)), "{keys:?}: {}", case());
             if self.is_open() {
@@ -188,8 +188,8 @@ impl<'a> Stage<'a> {
             .env("LOG_LEVEL", "debug")
     }
 
-    /// What came of it. An incomplete object under a backup's name is never an outcome.
-    fn look(&self, run: &program::Outcome) -> Outcome {
+    /// Determines the outcome. An incomplete object under a backup's name is never allowed.
+    fn outcome(&self, run: &program::Outcome) -> Outcome {
         let code = run.code.unwrap_or_else(|| panic!("ended by signal {:?}", run.signal));
         let keys = self.keys();
         let backups = self.backups();
@@ -199,7 +199,7 @@ impl<'a> Stage<'a> {
             assert!(self.is_complete(key), "{key} is not what pg_dump wrote\n{}", run.stderr);
             assert!(code != 0 || run.stdout_text().contains(key.as_str()), "the report: {}", run.stdout_text());
         }
-        let beside = |suffix: &str| backup.is_some_and(|key| keys.contains(&format!("{key}{suffix}")));
+        let has_sidecar = |suffix: &str| backup.is_some_and(|key| keys.contains(&format!("{key}{suffix}")));
         assert!(
             backup.is_some() || self.scene == Scene::Prune || code != 0,
             "success without a backup\n{}",
@@ -208,8 +208,8 @@ impl<'a> Stage<'a> {
         Outcome {
             code,
             backup: backup.is_some(),
-            globals: beside(".globals.sql.gz"),
-            manifest: beside(".json"),
+            globals: has_sidecar(".globals.sql.gz"),
+            manifest: has_sidecar(".json"),
             pruned: if self.scene == Scene::Spooled { code == 0 } else { self.is_pruned() },
             open: self.is_open(),
             kept: self.kept() > 0,
@@ -220,7 +220,7 @@ impl<'a> Stage<'a> {
         s3().keys(self.bucket, &format!("{}/", self.path))
     }
 
-    /// The keys of backups that were not there before.
+    /// Returns the keys of new backups.
     fn backups(&self) -> Vec<String> {
         let old: Vec<String> = OLD.map(|day| format!("{}/{}", self.path, name_of_day(day))).collect();
         let is_new = |key: &String| {
@@ -230,10 +230,10 @@ impl<'a> Stage<'a> {
     }
 
     fn is_complete(&self, key: &str) -> bool {
-        gunzipped(&s3().get(self.bucket, key).expect("it is there")) == self.dump.output()
+        gunzipped(&s3().get(self.bucket, key).expect("the backup")) == self.dump.output()
     }
 
-    /// Whether retention has deleted all that it should. What it should not delete is there in any case.
+    /// Whether retention deleted every backup that no rule keeps. Panics if it deleted another one.
     fn is_pruned(&self) -> bool {
         if !matches!(self.scene, Scene::Streamed | Scene::Prune) {
             return false;
@@ -243,10 +243,10 @@ impl<'a> Stage<'a> {
             let name = format!("{}/{}", self.path, name_of_day(day));
             [format!("{name}.json"), name]
         };
-        let to_be_left = if self.scene == Scene::Streamed { 2 } else { 3 };
-        let (left, deleted): (Vec<u32>, Vec<u32>) = OLD.partition(|day| day + to_be_left > *OLD.end());
+        let retained = if self.scene == Scene::Streamed { 2 } else { 3 };
+        let (left, deleted): (Vec<u32>, Vec<u32>) = OLD.partition(|day| day + retained > *OLD.end());
         let lost: Vec<String> = left.into_iter().flat_map(files).filter(|key| !keys.contains(key)).collect();
-        assert!(lost.is_empty(), "deleted against the rules: {lost:?}");
+        assert!(lost.is_empty(), "deleted although a rule keeps them: {lost:?}");
         deleted.into_iter().flat_map(files).all(|key| !keys.contains(&key))
     }
 
@@ -255,7 +255,7 @@ impl<'a> Stage<'a> {
         s3().open_uploads(self.bucket).iter().any(|key| key.starts_with(&prefix))
     }
 
-    /// How many dumps are in the spool.
+    /// Counts the dumps in the spool.
     fn kept(&self) -> usize {
         let entries = |path: &std::path::Path| std::fs::read_dir(path).into_iter().flatten().flatten();
         let subdirectories = entries(self.spool.path()).map(|entry| entry.path());

@@ -6,6 +6,7 @@ mod faults;
 mod hostile;
 mod left_out;
 mod new_database;
+mod versions;
 
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::database::Database;

@@ -16,10 +16,10 @@ pub struct Background {
 }
 
 impl Background {
-    /// Listens on a free loopback port and runs `serve` with that listener on a thread of its own.
+    /// Listens on a free loopback port and runs `serve` with that listener on a new thread.
     ///
     /// # Panics
-    /// Where no port, no thread or no runtime can be had.
+    /// If there is no free port, or no thread or runtime can start.
     pub fn listen<F, S>(name: &str, serve: S) -> (SocketAddr, Self)
     where
         S: FnOnce(TcpListener) -> F + Send + 'static,
@@ -32,10 +32,10 @@ impl Background {
         (address, Self::run(name, serve))
     }
 
-    /// Runs `serve` on a thread of its own.
+    /// Runs `serve` on a new thread.
     ///
     /// # Panics
-    /// Where no thread or no runtime can be had.
+    /// If no thread or runtime can start.
     pub fn run<F, S>(name: &str, serve: S) -> Self
     where
         S: FnOnce() -> F + Send + 'static,
@@ -60,22 +60,22 @@ impl Drop for Background {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // Its panic, if any, was printed by the thread itself; a second one inside a drop would abort.
+            // The thread printed its own panic; a second one inside a drop would abort.
             let _ = thread.join();
         }
     }
 }
 
-/// Makes the close of this connection a real RST instead of an orderly FIN: call it, then drop the stream.
+/// Makes dropping this stream send a RST instead of a FIN.
 pub fn reset_on_close(stream: &TcpStream) {
-    // Fails only on a socket that is already dead, which is what was wanted.
+    // It fails only on a socket that is already closed.
     let _ = stream.set_zero_linger();
 }
 
 /// Writes all of `bytes` through a shared reference, so that one task may read the same stream meanwhile.
 ///
 /// # Errors
-/// Where the peer is gone.
+/// If the peer is gone.
 pub async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         stream.writable().await?;
@@ -88,10 +88,10 @@ pub async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads some bytes through a shared reference; 0 is the end of the stream.
+/// Reads some bytes through a shared reference; returns 0 at the end of the stream.
 ///
 /// # Errors
-/// Where the connection was reset.
+/// If the connection was reset.
 pub async fn read_some(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         stream.readable().await?;

@@ -1,27 +1,27 @@
-//! One plain HTTP request, as a monitoring system sends it; and waiting until something is so. Used by the tests of the daemon.
+//! Sends plain HTTP requests, as a monitoring system does, and waits for conditions. Used by the tests of the daemon.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Nothing here takes longer on the loopback interface.
+/// More than any answer on the loopback interface takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An answer: its status, its head and its body.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// 200 and the like.
+    /// The HTTP status.
     pub status: u16,
     /// Status line and headers.
     pub head: String,
-    /// The rest.
+    /// The body.
     pub body: String,
 }
 
 /// Sends `METHOD PATH` to an address and reads the answer to its end.
 ///
 /// # Panics
-/// Where there is no answer in time.
+/// If there is no answer in time.
 pub fn request(address: &str, method: &str, path: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -40,15 +40,15 @@ pub fn request(address: &str, method: &str, path: &str) -> Answer {
 /// As [`request`], with GET.
 ///
 /// # Panics
-/// Where there is no answer in time.
+/// If there is no answer in time.
 pub fn get(address: &str, path: &str) -> Answer {
     request(address, "GET", path)
 }
 
-/// Waits until something is so.
+/// Waits until a condition is true.
 ///
 /// # Panics
-/// Where it is not within a minute, with what `state` returns then.
+/// If a minute is over; prints the result of `state`.
 #[track_caller]
 pub fn eventually(mut is_so: impl FnMut() -> bool, state: impl FnOnce() -> String) {
     let deadline = Instant::now() + Duration::from_mins(1);

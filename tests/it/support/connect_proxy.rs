@@ -1,5 +1,5 @@
-//! [`ConnectProxy`]: an HTTP proxy that tunnels (`CONNECT`), as companies have them: it resolves names itself, here all of
-//! them to one server, and keeps what it was asked for. Used by the tests of private stores.
+//! [`ConnectProxy`]: an HTTP proxy with `CONNECT` tunnels, as in companies. It resolves names itself, here all of them to
+//! one server, and logs them. Used by the tests of private S3 servers.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,15 +14,15 @@ use super::background::Background;
 pub struct ConnectProxy {
     address: SocketAddr,
     targets: Arc<Mutex<Vec<String>>>,
-    // Last, so that the rest outlives its connections.
+    // The last field, so that connections end before the other fields.
     _background: Background,
 }
 
 impl ConnectProxy {
-    /// Starts a proxy for which every name is that of the server at `upstream` (`host:port`).
+    /// Starts a proxy that resolves every name to the server at `upstream` (`host:port`).
     ///
     /// # Panics
-    /// Where no port or thread can be had.
+    /// If there is no free port, or no thread can start.
     pub fn start(upstream: &str) -> Self {
         let targets = Arc::<Mutex<Vec<String>>>::default();
         let (log, upstream) = (Arc::clone(&targets), upstream.to_owned());
@@ -36,7 +36,7 @@ impl ConnectProxy {
         format!("http://{}", self.address)
     }
 
-    /// What tunnels were asked for to (`host:port`), in order.
+    /// The requested targets of tunnels (`host:port`), in order.
     pub fn targets(&self) -> Vec<String> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -46,7 +46,7 @@ async fn accept(listener: TcpListener, log: Arc<Mutex<Vec<String>>>, upstream: S
     while let Ok((client, _)) = listener.accept().await {
         let (log, upstream) = (Arc::clone(&log), upstream.clone());
         tokio::spawn(async move {
-            // A client or a server that went away ends its tunnel.
+            // A tunnel ends when its client or server closes.
             let _ = tunnel(client, &log, &upstream).await;
         });
     }
@@ -55,7 +55,7 @@ async fn accept(listener: TcpListener, log: Arc<Mutex<Vec<String>>>, upstream: S
 async fn tunnel(mut client: TcpStream, log: &Mutex<Vec<String>>, upstream: &str) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        // A byte at a time, so as to take nothing of what follows; a tunnel is opened rarely.
+        // Reads byte by byte, so that it takes nothing of the tunnel's data.
         head.push(client.read_u8().await?);
     }
     let head = String::from_utf8_lossy(&head).into_owned();

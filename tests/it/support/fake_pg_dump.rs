@@ -1,9 +1,9 @@
-//! A `pg_dump` that is a shell script: it writes a prepared dump and ends as requested, so that a test can have any failure of the
-//! real one at once. Used by the fault tests of `backup`.
+//! A fake `pg_dump`: a shell script that writes a prepared dump and ends as requested, so that a test can cause any failure of
+//! the real one. Used by the fault tests of `backup`.
 //!
-//! It answers `--version`, whatever else it is asked. Each other call leaves its arguments, environment and process id in the
-//! script's directory, so that tests can look for secrets in them. `psql`, `pg_dumpall` and `pg_restore` of the newest
-//! `PostgreSQL` found lie in its directory as links, since the program uses the tools of one directory.
+//! It answers `--version`. Each other call stores its arguments, environment and process id in the script's directory, so that
+//! tests can search them for secrets. The directory has links to `psql`, `pg_dumpall` and `pg_restore` of the newest
+//! `PostgreSQL`, because the program uses the tools of one directory.
 
 pub mod body;
 mod script;
@@ -22,13 +22,13 @@ use super::process::{Process, write_script};
 use super::servers::installed_tools;
 pub use body::Body;
 
-/// What `pg_dump --version` of the server of this machine's kind says.
+/// The output of `--version`, by default.
 const DEFAULT_VERSION: &str = "pg_dump (PostgreSQL) 15.18";
 
-/// Where the output ends too early.
+/// The place at which the output ends too early.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum CutAt {
-    /// After this part of it, 0.0 to 1.0.
+    /// After this fraction of it, 0.0 to 1.0.
     Fraction(f64),
     /// After this many bytes.
     Byte(u64),
@@ -36,7 +36,7 @@ pub enum CutAt {
     FromEnd(u64),
 }
 
-/// How it ends.
+/// The end of the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// With this exit code, after its output.
@@ -49,7 +49,7 @@ pub enum End {
     HangAfterOutput,
 }
 
-/// What it does with SIGTERM.
+/// Its reaction to SIGTERM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnTerm {
     Die,
@@ -63,7 +63,7 @@ pub(super) enum Grandchild {
     HoldsStdout,
 }
 
-/// Describes a fake; [`Self::install`] makes it.
+/// Describes a fake; [`Self::install`] creates it.
 #[derive(Clone, Debug)]
 pub struct FakeDump {
     pub(super) version: String,
@@ -97,14 +97,14 @@ impl FakeDump {
         }
     }
 
-    /// What `--version` answers.
+    /// Sets the output of `--version`.
     #[must_use]
     pub fn version(mut self, text: &str) -> Self {
         text.clone_into(&mut self.version);
         self
     }
 
-    /// What it writes.
+    /// Sets the dump that it writes.
     #[must_use]
     pub fn body(mut self, body: Body) -> Self {
         self.body = body;
@@ -125,21 +125,21 @@ impl FakeDump {
         self
     }
 
-    /// Writes so many bytes of warnings to stderr: half before the dump, half while it is written.
+    /// Writes so many bytes of warnings to stderr: half before the dump, half during it.
     #[must_use]
     pub fn stderr_bytes(mut self, count: usize) -> Self {
         self.stderr_bytes = count;
         self
     }
 
-    /// Writes this line to stderr at the end, as the real one does with the cause. May be called again.
+    /// Writes this line to stderr at the end, as the real one writes the cause. May be called again.
     #[must_use]
     pub fn stderr_line(mut self, text: &str) -> Self {
         self.stderr_lines.push(text.to_owned());
         self
     }
 
-    /// How it ends.
+    /// The end of the script.
     #[must_use]
     pub fn end(mut self, end: End) -> Self {
         self.end = end;
@@ -175,16 +175,16 @@ impl FakeDump {
         self
     }
 
-    /// Does not go on before [`FakePgDump::let_go`]: what is done meanwhile is done in the middle of it.
+    /// Waits for [`FakePgDump::let_go`], so that a test can act during the dump.
     #[must_use]
     pub fn held(self) -> Self {
         self.first("until [ -e \"$here/go\" ]; do sleep 0.05; done")
     }
 
-    /// Writes the script and the dump into a fresh directory.
+    /// Writes the script and the dump into a new directory.
     ///
     /// # Panics
-    /// Where the temporary directory cannot be written.
+    /// If the temporary directory cannot be written.
     pub fn install(self) -> FakePgDump {
         let dir = tempfile::tempdir().expect("a temporary directory");
         // Some tests run the program as another user.
@@ -207,11 +207,11 @@ impl Default for FakeDump {
     }
 }
 
-/// An installed fake; dropping it kills what still runs of it and removes its directory.
+/// An installed fake; dropping it kills its processes and removes its directory.
 #[derive(Debug)]
 pub struct FakePgDump {
     dir: TempDir,
-    /// The argument of its `sleep` where it hangs.
+    /// The argument of its `sleep` if it hangs.
     forever: String,
 }
 
@@ -221,35 +221,35 @@ impl FakePgDump {
         self.dir.path().join("pg_dump")
     }
 
-    /// Lets all of its runs go on, for [`FakeDump::held`].
+    /// Lets its runs continue, for [`FakeDump::held`].
     ///
     /// # Panics
-    /// Where its directory cannot be written.
+    /// If its directory cannot be written.
     pub fn let_go(&self) {
         fs::write(self.dir.path().join("go"), "").expect("written");
     }
 
-    /// Its directory, for the front of `PATH`.
+    /// Its directory, as first entry of `PATH`.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Exactly what it writes to stdout (`End::Hang` aside).
+    /// Its exact output on stdout (except with `End::Hang`).
     pub fn output(&self) -> Vec<u8> {
         fs::read(self.dir.path().join("body")).expect("the prepared dump")
     }
 
-    /// Puts a script in the place of one of the real programs in its directory.
+    /// Replaces one of the real programs in its directory by a script.
     ///
     /// # Panics
-    /// Where the directory cannot be written.
+    /// If the directory cannot be written.
     pub fn replace(&self, tool: &str, script: &str) {
         let path = self.dir.path().join(tool);
         fs::remove_file(&path).expect("the link");
         write_script(&path, script);
     }
 
-    /// The arguments of its last call, `--version` aside; empty before the first.
+    /// The arguments of its last call, except `--version`; empty before the first.
     pub fn args(&self) -> Vec<String> {
         self.read("args").lines().map(str::to_owned).collect()
     }
@@ -259,7 +259,7 @@ impl FakePgDump {
         self.read("environ").split('\0').filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 
-    /// The process ids of all its calls, `--version` aside, in order.
+    /// The process ids of all its calls, except `--version`, in order.
     pub fn pids(&self) -> Vec<u32> {
         self.read("pids").lines().filter_map(|line| line.parse().ok()).collect()
     }
@@ -269,10 +269,10 @@ impl FakePgDump {
         self.read("grandchild").trim().parse().ok()
     }
 
-    /// What of it still runs: the script itself, what it became, or the child that it left.
+    /// Its running processes: the script, the program that replaced it, or the child that it left.
     pub fn alive(&self) -> Vec<Process> {
         let pids = self.pids().into_iter().chain(self.grandchild());
-        // The number alone could be another process's by now; no other has this directory or this sleep in its arguments.
+        // A process id alone may have been reused; only these processes have this directory or this sleep in their arguments.
         let script = self.path().to_string_lossy().into_owned();
         let is_ours = |arguments: String| arguments.contains(&script) || arguments.contains(&self.forever);
         let ours = |process: &Process| is_ours(process.command_line()) && process.is_alive();

@@ -1,4 +1,4 @@
-//! The stage for the fault tests: a bucket behind a fault proxy, a fake `pg_dump` in front of a real server, and the
+//! The set-up of the fault tests: a bucket behind a fault proxy, a fake `pg_dump` with a real server, and the
 //! invariants that hold after every fault (DESIGN §5). Used by `dump_faults`, `storage_faults` and `signals`.
 
 use std::io::Read as _;
@@ -9,12 +9,12 @@ use super::program::{Outcome, Program, Running};
 use super::proxy::{Calls, Fault, FaultProxy, ResetAt, Rule, S3Verb, Seen, StallAt};
 use super::servers::{postgres, s3};
 
-/// The part size in the fault tests: the least that S3 takes.
+/// The part size in the fault tests: the minimum of S3.
 pub const PART: u64 = 5 << 20;
 /// Three parts of it, hardly compressible.
 pub const THREE_PARTS: Body = Body::Random(11 << 20);
 
-/// What may happen to a read and pass: each with its name.
+/// Temporary faults of a read, with their names.
 pub fn passing_faults() -> [(&'static str, Fault); 4] {
     [
         ("reset", Fault::Reset { at: ResetAt::InAnswer }),
@@ -24,24 +24,24 @@ pub fn passing_faults() -> [(&'static str, Fault); 4] {
     ]
 }
 
-/// A bucket of its own behind a proxy of its own.
+/// A bucket behind a proxy, and a dump.
 pub struct Stage {
-    /// In front of the S3 server.
+    /// Between the program and the S3 server.
     pub proxy: FaultProxy,
     /// The bucket.
     pub bucket: String,
-    /// What is dumped.
+    /// The fake `pg_dump`.
     pub dump: FakePgDump,
 }
 
 impl Stage {
-    /// With a dump that is installed as `pg_dump`.
+    /// Installs a dump as `pg_dump`.
     pub fn new(dump: FakeDump) -> Self {
         let bucket = s3().create_bucket("faults");
         Self { proxy: FaultProxy::start(s3().addr()), bucket, dump: dump.install() }
     }
 
-    /// With a backup of three parts; and its key.
+    /// Stores a backup of three parts, and returns its key.
     pub fn with_three_parts() -> (Self, String) {
         let stage = Self::new(FakeDump::new().body(THREE_PARTS));
         stage.backup().run().assert_code(0);
@@ -49,7 +49,7 @@ impl Stage {
         (stage, key)
     }
 
-    /// From now on some reads of this object fail like this: the first two, and every third.
+    /// Makes some reads of this object fail: the first two, and every third.
     pub fn break_reads(&self, key: &str, fault: &Fault) {
         self.proxy.clear_rules();
         self.proxy.reset_counts();
@@ -90,8 +90,8 @@ impl Stage {
         format!("{}?application_name={}", postgres().uri("postgres"), self.bucket)
     }
 
-    /// Kills a run of [`Self::named_source`], and waits until the server has noticed: as long as it has not, the run's lock
-    /// keeps the next one out.
+    /// Kills a run of [`Self::named_source`], and waits until the server has ended its sessions: until then, the run's lock
+    /// excludes the next one.
     pub fn kill(&self, running: Running) {
         assert_ne!(self.sessions(), "0", "the run has a session: {}", running.stderr_so_far());
         running.signal("KILL");
@@ -99,7 +99,7 @@ impl Stage {
         self.wait_for_end_of_sessions();
     }
 
-    /// Waits until the server has no session of [`Self::named_source`] any more.
+    /// Waits until the server has ended all sessions of [`Self::named_source`].
     pub fn wait_for_end_of_sessions(&self) {
         eventually(|| self.sessions() == "0", || "the server has not noticed that the run is dead".to_owned());
     }
@@ -120,7 +120,7 @@ impl Stage {
         s3().keys(&self.bucket, "")
     }
 
-    /// Exit 0, one backup, and it is exactly what `pg_dump` wrote; nothing else is left.
+    /// Asserts exit 0 and one backup, equal to the output of `pg_dump`; nothing else is left.
     pub fn assert_committed(&self, outcome: &Outcome, case: &str) {
         assert_eq!(outcome.code, Some(0), "{case}: {}", outcome.stderr);
         let backups = self.backups();
@@ -136,7 +136,7 @@ impl Stage {
         self.assert_nothing_open(outcome, case);
     }
 
-    /// The exit code, and nothing in the bucket: no object, no open upload; no child.
+    /// Asserts the exit code, an empty bucket without open uploads, and no child process.
     pub fn assert_failed<'a>(&self, outcome: &'a Outcome, code: i32, case: &str) -> Failed<'a> {
         assert_eq!(outcome.code, Some(code), "{case}: {}", outcome.stderr);
         assert_eq!(self.keys(), Vec::<String>::new(), "{case}: {}", outcome.stderr);
@@ -145,7 +145,7 @@ impl Stage {
         Failed(outcome)
     }
 
-    /// No open upload, no child. An upload that started without an answer has an unknown id: it stays,
+    /// Asserts no open upload and no child process. If the answer to starting an upload was lost, its id is unknown: it stays,
     /// without parts, until the cleanup.
     pub fn assert_nothing_open(&self, outcome: &Outcome, case: &str) {
         let is_lost = |seen: &Seen| {
@@ -159,11 +159,11 @@ impl Stage {
     }
 }
 
-/// A failed run, to look at its words.
+/// A failed run.
 pub struct Failed<'a>(&'a Outcome);
 
 impl Failed<'_> {
-    /// Each of these stands in what it wrote.
+    /// Asserts that its output has each of these texts.
     pub fn then_names(&self, words: &[&str]) {
         for word in words {
             assert!(self.0.stderr.contains(word), "{word:?} wanted in:\n{}", self.0.stderr);

@@ -1,9 +1,9 @@
-//! [`HangingDisk`]: a file system in memory (FUSE) that holds chosen calls, as a dead file server does. Used by
+//! [`HangingDisk`]: a file system in memory (FUSE) that blocks chosen calls, like a dead file server. Used by
 //! the tests of the spool.
 //!
-//! It is mounted in a mount namespace of the run's own, so that it goes with the run, whatever ends the test. What the kernel
-//! has handed to it and gets no answer to holds a thread in state D, which not even SIGKILL ends: dropping the disk answers
-//! all of it. The kernel's protocol is spoken here directly (`protocol`), on `tree`; it needs root and `/dev/fuse`.
+//! It is mounted in the run's own mount namespace, so that it disappears with the run. A call without an answer keeps its
+//! thread in state D, which not even SIGKILL ends: dropping the disk answers all calls. `protocol` implements the kernel's
+//! protocol, `tree` the files. It needs root and `/dev/fuse`.
 
 mod protocol;
 mod tree;
@@ -21,7 +21,7 @@ pub use protocol::Call;
 use protocol::Request;
 use tree::Tree;
 
-/// In a namespace of its own: mounts what stdin is the other end of, and becomes the program.
+/// Runs in a new namespace: mounts the file system on stdin, and executes the program.
 const SCRIPT: &str = r#"
 mount -i -t fuse -o fd=0,rootmode=40000,user_id=0,group_id=0 hanging "$1" || exit 99
 exec "$2" backup </dev/null
@@ -35,7 +35,7 @@ pub struct HangingDisk {
 
 /// A program on a file system that hangs.
 pub struct HangingRun {
-    // Lets go before the program is waited for, also where a test fails.
+    // The first field, so that it answers all calls before the program is waited for, even if a test fails.
     disk: HangingDisk,
     running: Running,
 }
@@ -44,21 +44,21 @@ struct Shared {
     tree: Tree,
     /// The call, and a piece of the name of its file.
     hangs_at: Option<(Call, &'static str)>,
-    /// Requests without an answer, with the kernel's end of them.
+    /// Requests without an answer, with the device for the answers.
     held: Vec<(u64, Arc<File>)>,
 }
 
 impl HangingDisk {
-    /// An empty one that holds every call of a kind to files with this in their name.
+    /// Creates an empty one that blocks calls of this kind to files with this text in their name.
     ///
     /// # Panics
-    /// Where there is no directory to be had.
+    /// If no directory can be created.
     pub fn new(call: Call, name: &'static str) -> Self {
         let shared = Shared { tree: Tree::new(), hangs_at: Some((call, name)), held: Vec::new() };
         Self { shared: Arc::new(Mutex::new(shared)), mount: tempfile::tempdir().expect("a directory") }
     }
 
-    /// Where it is mounted for the program.
+    /// Its mount point.
     pub fn path(&self) -> &Path {
         self.mount.path()
     }
@@ -66,7 +66,7 @@ impl HangingDisk {
     /// Starts `backup` on it, with the settings of `backup`.
     ///
     /// # Panics
-    /// Where there is no `/dev/fuse`, or no root.
+    /// Without `/dev/fuse` or root.
     pub fn spawn(self, backup: &Program) -> HangingRun {
         let device = File::options().read(true).write(true).open("/dev/fuse").expect("/dev/fuse, as root");
         let device = Arc::new(device);
@@ -77,7 +77,7 @@ impl HangingDisk {
         HangingRun { running: program.spawn(), disk: self }
     }
 
-    /// Answers all that is held, with an error, and holds nothing more.
+    /// Answers all blocked calls with an error, and blocks no more.
     fn let_go(&self) {
         let mut shared = self.shared();
         shared.hangs_at = None;
@@ -92,7 +92,7 @@ impl HangingDisk {
 }
 
 impl HangingRun {
-    /// Waits until a call is held.
+    /// Waits until a call is blocked.
     pub fn wait_until_it_hangs(&self) {
         let state = || format!("no call is held: {}", self.running.stderr_so_far());
         eventually(|| !self.disk.shared().held.is_empty(), state);
@@ -103,7 +103,7 @@ impl HangingRun {
         self.running.signal(name);
     }
 
-    /// Waits until the program has ended itself, whatever the kernel still holds of it; then lets it go.
+    /// Waits until the program has exited, even if threads are still blocked in the kernel; then answers all calls.
     pub fn wait_for_exit(self) -> Outcome {
         let process = Process::of(self.running.pid()).expect("it was not waited for");
         eventually(|| !process.is_alive(), || format!("it does not end: {}", self.running.stderr_so_far()));

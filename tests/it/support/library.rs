@@ -1,4 +1,4 @@
-//! The library called without the program: the tools and settings that a command would have, and a runtime.
+//! Calls the library without the program: has the tools and settings of a command, and a runtime.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use super::servers::s3;
 /// Runs a future to its end.
 ///
 /// # Panics
-/// Where there is no runtime.
+/// If there is no runtime.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(future)
 }
 
-/// The newest installed tools, and the settings that lead to a URI.
+/// Returns the newest installed tools, and the settings for a URI.
 ///
 /// # Panics
-/// Where nothing is installed, or the URI is none.
+/// If nothing is installed, or the URI is invalid.
 pub async fn connection(uri: &str) -> (Tools, PostgresSettings) {
     let environment = ClientEnvironment::from_process(&Environment::of_process());
     let tools = Installed::find(None, &environment).await.expect("installed").newest().expect("a psql");
@@ -36,10 +36,10 @@ pub async fn connection(uri: &str) -> (Tools, PostgresSettings) {
     (tools, settings)
 }
 
-/// A bucket of the shared S3 server.
+/// Returns a bucket of the shared S3 server.
 ///
 /// # Panics
-/// Where its client cannot be built.
+/// If its client cannot be built.
 pub async fn destination(bucket: &str) -> Destination {
     let settings = S3Settings {
         bucket: bucket.to_owned(),

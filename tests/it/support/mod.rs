@@ -1,29 +1,29 @@
-//! What the integration tests stand on. Used by every test module of `tests/it`; it never tests the product itself.
+//! The servers, proxies and fakes of the integration tests. Used by every test module of `tests/it`; it does not test the product.
 //!
-//! | module | what it gives |
+//! | module | what it has |
 //! |---|---|
-//! | [`proxy`] | [`proxy::FaultProxy`]: an HTTP proxy in front of the S3 server that fails the n-th call of a verb, and keeps a log of every request |
-//! | [`web`] | [`web::Web`]: a small HTTP server with canned answers: |what AWS has apart from S3 ||
+//! | [`proxy`] | [`proxy::FaultProxy`]: an HTTP proxy between program and S3 server that fails the n-th call of a verb, and logs every request |
+//! | [`web`] | [`web::Web`]: a small HTTP server with canned answers, for AWS services other than S3 |
 //! | [`connect_proxy`] | [`connect_proxy::ConnectProxy`]: an HTTP proxy that tunnels, and resolves names itself |
-//! | [`tcp_proxy`] | [`tcp_proxy::TcpProxy`]: a plain TCP forwarder in front of the database that cuts, stalls and refuses |
-//! | [`pgbouncer`] | [`pgbouncer::PgBouncer`]: a real connection pooler in front of the database |
+//! | [`tcp_proxy`] | [`tcp_proxy::TcpProxy`]: a TCP forwarder between program and database that resets, stalls and refuses connections |
+//! | [`pgbouncer`] | [`pgbouncer::PgBouncer`]: a real connection pooler of one database |
 //! | [`session`] | [`session::Session`]: a `psql` that stays open, to hold locks |
 //! | [`fake_pg_dump`] | [`fake_pg_dump::FakeDump`]: a `pg_dump` that writes a prepared dump and ends as requested |
 //! | [`servers`] | the database server and the S3 server shared by the test process, and private ones that a test may stop |
 //! | [`program`] | [`program::Program`]: runs the built binary in an empty environment and watches it |
-//! | [`setup`] | the usual `backup` of a database into a bucket, and its restore: download, check, gunzip, psql |
-//! | [`stored`] | backups that were made long ago |
-//! | [`port`] | ports that no other process gets, for servers that come and go |
+//! | [`setup`] | the usual `backup` of a database into a bucket, and its restore: download, verify, gunzip, psql |
+//! | [`stored`] | old backups |
+//! | [`port`] | ports that no other process gets, for servers that stop and start |
 //! | [`process`] | processes as seen in `/proc`: descendants, start times, signals |
-//! | [`client`] | plain HTTP requests, as monitoring sends them, and waiting until something is so |
-//! | [`faulty`], [`spooled`] | the stages of the fault tests: a bucket, a proxy, a dump; and a spool |
+//! | [`client`] | plain HTTP requests, and waiting for a condition |
+//! | [`faulty`], [`spooled`] | the set-up of the fault tests: a bucket, a proxy, a dump, and a spool |
 //! | [`hanging_disk`] | [`hanging_disk::HangingDisk`]: a file system that holds chosen calls |
 //! | [`library`] | the library called without the program |
-//! | [`background`] | the thread with a small runtime on which the proxies live |
+//! | [`background`] | a thread with a small runtime, on which the proxies run |
 //!
-//! Everything here may be used from a plain `#[test]`: nothing needs an async test.
+//! A plain `#[test]` can use everything here: no test is async.
 
-#![expect(dead_code, reason = "a tool box: not every test module uses every tool, and an executable has no public API")]
+#![expect(dead_code, reason = "helpers of many test modules; an executable has no public API")]
 
 pub mod background;
 pub mod client;

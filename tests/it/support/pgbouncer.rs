@@ -1,4 +1,4 @@
-//! [`PgBouncer`]: a real connection pooler in front of one database. Used by the tests of poolers.
+//! [`PgBouncer`]: a real connection pooler of one database. Used by the tests of poolers.
 
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -21,10 +21,10 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// In front of a database, in a mode (`transaction`, `session`), with its own way to choose among sessions that are free.
+    /// Starts one for a database, in a mode (`transaction`, `session`), with the way to choose among idle server sessions.
     ///
     /// # Panics
-    /// Where it does not start.
+    /// If it does not start.
     pub fn start(database: &Database, mode: &str, goes_around: bool) -> Self {
         installed("pgbouncer");
         let (server, port, dir) = (database.server(), own_port(), tempfile::tempdir().expect("a directory"));

@@ -1,18 +1,18 @@
-//! Ports of this host that no other process gets: for servers that come, go, and come back. A port that is merely free now may be
-//! another test's a moment later, as a listener's or as the near end of any connection.
+//! Ports of this host that no other process gets, for servers that stop and start. Another test could take a port that is only
+//! free now, for a listener or as the local end of a connection.
 
 use std::sync::{Mutex, PoisonError};
 
 use tokio::net::TcpSocket;
 
-/// A loopback port without a listener: connections are refused until a test starts a listener there. It stays
-/// this test process's own to its end.
+/// A loopback port without a listener: connections are refused until a test starts a listener there. It is reserved until
+/// this test process ends.
 ///
-/// A socket is bound there that never listens. The system never assigns its port to a process that asks for any port, and lets others
-/// listen there who ask for just this one, as long as they set `SO_REUSEADDR`: every server here does.
+/// It binds a socket that never listens. The system never assigns this port to a process that asks for any port, but a process
+/// that asks for it may listen there with `SO_REUSEADDR`: every server here sets it.
 ///
 /// # Panics
-/// Where no port can be had.
+/// If there is no free port.
 pub fn own_port() -> u16 {
     static HELD: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
     let socket = TcpSocket::new_v4().expect("a socket");

@@ -1,5 +1,5 @@
-//! Processes as `/proc` shows them: who descends from whom, who still lives; and scripts to be run as such. Used by [`super::program`] and
-//! [`super::fake_pg_dump`]. Linux only, as the tests are.
+//! Reads processes from `/proc`: descendants, and whether they run; and writes executable scripts. Used by [`super::program`] and
+//! [`super::fake_pg_dump`]. Linux only, like the tests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,34 +24,34 @@ struct Stat {
 }
 
 impl Process {
-    /// The process that has this number now.
+    /// Returns the process that has this id now.
     pub fn of(pid: u32) -> Option<Self> {
         stat(pid).map(|stat| Self { pid, start: stat.start })
     }
 
-    /// Whether it still runs. A zombie does not: it only waits to be collected by its parent.
+    /// Whether it still runs. A zombie does not.
     pub fn is_alive(&self) -> bool {
         stat(self.pid).is_some_and(|stat| stat.start == self.start && !matches!(stat.state, 'Z' | 'X'))
     }
 
-    /// Its arguments, joined by spaces; empty where it is gone.
+    /// Its arguments, joined by spaces; empty if it has ended.
     pub fn command_line(&self) -> String {
         nul_separated(&format!("/proc/{}/cmdline", self.pid)).join(" ")
     }
 
-    /// Its environment at its start, `NAME=value` each; empty where it is gone or another user's.
+    /// Its environment at its start, `NAME=value` each; empty if it has ended or is another user's.
     pub fn environ(&self) -> Vec<String> {
         nul_separated(&format!("/proc/{}/environ", self.pid))
     }
 
-    /// Its peak resident memory in bytes (`VmHWM`), while it lives.
+    /// Its peak resident memory in bytes (`VmHWM`), while it runs.
     pub fn peak_rss_bytes(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
     }
 
-    /// Sends it a signal (`TERM`, `KILL` …) unless it is gone.
+    /// Sends it a signal (`TERM`, `KILL` …) unless it has ended.
     pub fn signal(&self, name: &str) {
         if self.is_alive() {
             signal(&self.pid.to_string(), name);
@@ -88,20 +88,20 @@ pub fn all() -> BTreeSet<Process> {
     pids.filter_map(Process::of).filter(Process::is_alive).collect()
 }
 
-/// Sends a signal by `kill`'s rules: a process id, or `-N` for the process group N. One that is gone is no error.
+/// Sends a signal by `kill`'s rules: a process id, or `-N` for the process group N. If it has ended, this is no error.
 pub fn signal(target: &str, name: &str) {
     let mut kill = Command::new("/bin/sh");
     kill.args(["-c", "kill -s \"$1\" -- \"$2\"", "sh", name, target]);
     let _ = kill.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
-/// Writes a script that can be run at once.
+/// Writes an executable script.
 ///
-/// A child writes it: whatever another thread starts while this process itself holds the file open for writing would hold it
-/// open, too, until it has become what it is to be, and to run the script meanwhile is refused (`Text file busy`).
+/// A child writes it. If this process wrote it, a child of another thread would inherit the open file until its exec, and
+/// running the script would fail meanwhile (`Text file busy`).
 ///
 /// # Panics
-/// Where it cannot be written.
+/// If it cannot be written.
 pub fn write_script(path: &Path, text: &str) {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"]).arg(path).stdin(Stdio::piped());
@@ -121,7 +121,7 @@ fn children(pid: u32) -> Vec<u32> {
 
 fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything, so count from its end: state is field 3, group 5, start time 22.
+    // The name in parentheses may have any character, so count from its end: state is field 3, group 5, start time 22.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let state = fields.first()?.chars().next()?;
     Some(Stat { state, group: fields.get(2)?.parse().ok()?, start: fields.get(19)?.parse().ok()? })

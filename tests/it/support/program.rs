@@ -1,9 +1,8 @@
 //! Runs the built binary as a user would, but in an empty environment, and watches it: exit, output, time, memory, children.
 //! Used by every test that runs a command.
 //!
-//! Memory is the kernel's own high-water mark (`VmHWM`), read every 20 ms and for the last time at most 20 ms before the end:
-//! what it grew in those last milliseconds is missed, nothing before them. `getrusage` would not do: it is one number for all
-//! children of the test process together.
+//! Memory is the kernel's high-water mark (`VmHWM`), read every 20 ms: growth in the last 20 ms is missed. `getrusage` has only
+//! one number for all children of the test process together.
 
 mod running;
 #[cfg(test)]
@@ -21,10 +20,10 @@ use tempfile::TempDir;
 
 pub use running::{Outcome, Running};
 
-/// Long enough for anything on a busy machine, short enough for a hung run to be noticed.
+/// Longer than any run on a busy machine takes.
 const DEFAULT_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// A command line to be run, as often as wanted.
+/// A command line, which can run several times.
 #[derive(Clone, Debug)]
 pub struct Program {
     executable: PathBuf,
@@ -37,7 +36,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// The program under test. Its environment holds `PATH` and `HOME` (a fresh temporary directory) and nothing else, but for
+    /// The program under test. Its environment has only `PATH` and `HOME` (a new temporary directory), and
     /// `LLVM_PROFILE_FILE` in a coverage run.
     pub fn new() -> Self {
         Self::at(Path::new(env!("CARGO_BIN_EXE_pg-s3-backup")))
@@ -83,35 +82,35 @@ impl Program {
         self
     }
 
-    /// Takes an environment variable away again, `PATH` and `HOME` too.
+    /// Removes an environment variable, also `PATH` and `HOME`.
     #[must_use]
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
         self.env.remove(name.as_ref());
         self
     }
 
-    /// What it reads on stdin; nothing (`/dev/null`) otherwise.
+    /// Sets the bytes on stdin; by default stdin is `/dev/null`.
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();
         self
     }
 
-    /// What its stdin is, instead of bytes.
+    /// Sets the file that is stdin.
     #[must_use]
     pub fn stdin_file(mut self, file: Arc<File>) -> Self {
         self.stdin_file = Some(file);
         self
     }
 
-    /// After this time the run is killed and the test panics; 120 s otherwise.
+    /// Sets the time after which the run is killed and the test panics; by default 120 s.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The directory in which it runs and that is its `HOME`.
+    /// Its working directory and `HOME`.
     pub fn home(&self) -> &Path {
         self.home.path()
     }
@@ -119,15 +118,15 @@ impl Program {
     /// Runs it to its end.
     ///
     /// # Panics
-    /// Where it cannot be started, or does not end in time (with the output so far).
+    /// If it cannot be started, or does not end in time (with the output so far).
     pub fn run(&self) -> Outcome {
         self.spawn().wait()
     }
 
-    /// Starts it in a process group of its own.
+    /// Starts it in a new process group.
     ///
     /// # Panics
-    /// Where it cannot be started.
+    /// If it cannot be started.
     pub fn spawn(&self) -> Running {
         let mut command = Command::new(&self.executable);
         command.args(&self.args).env_clear().envs(&self.env).current_dir(self.home());

@@ -1,9 +1,9 @@
-//! [`FaultProxy`]: an HTTP/1.1 proxy on the wire between the program and a real S3 server. It passes heads on byte for byte (the
-//! `Host` header is signed), counts and logs every request, and does to some of them what a [`Rule`] says. Used by the fault
-//! tests of every command. Path-style addresses, no TLS.
+//! [`FaultProxy`]: an HTTP/1.1 proxy between the program and a real S3 server. It forwards heads unchanged (the `Host` header
+//! is signed), counts and logs every request, and applies the fault of a [`Rule`]. Used by the fault tests of every command.
+//! Path-style addresses, no TLS.
 //!
-//! A request counts in the log from its head on; its status is set when the answer's head goes out. Where the S3 server itself
-//! cannot be reached, the client's connection is reset.
+//! A request is logged when its head is read; its status is set when the answer's head is sent. If the S3 server is
+//! unreachable, the proxy resets the client's connection.
 
 mod desk;
 mod dialect;
@@ -41,11 +41,11 @@ pub struct FaultProxy {
     outage: watch::Sender<Outage>,
     connections: Arc<AtomicUsize>,
     address: SocketAddr,
-    // Last, so that the rest of the proxy outlives its connections.
+    // The last field, so that connections end before the other fields.
     _background: Background,
 }
 
-/// Whether the S3 server can be reached.
+/// Whether the proxy resets all connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outage {
     No,
@@ -53,10 +53,10 @@ enum Outage {
 }
 
 impl FaultProxy {
-    /// Starts a proxy on a free loopback port in front of the S3 server at `upstream` (`host:port`).
+    /// Starts a proxy on a free loopback port for the S3 server at `upstream` (`host:port`).
     ///
     /// # Panics
-    /// Where no port or thread can be had.
+    /// If there is no free port, or no thread can start.
     pub fn start(upstream: &str) -> Self {
         let desk = Arc::new(Desk::new(upstream));
         let connections = Arc::new(AtomicUsize::new(0));
@@ -66,7 +66,7 @@ impl FaultProxy {
         Self { desk, outage, connections, address, _background: background }
     }
 
-    /// What the program is given as its S3 endpoint.
+    /// The program's S3 endpoint.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -76,40 +76,40 @@ impl FaultProxy {
         self.address
     }
 
-    /// Adds a rule after those already there; the first that fits a request is applied.
+    /// Appends a rule; the first that matches a request is applied.
     pub fn rule(&self, rule: Rule) -> &Self {
         self.desk.rules().push(rule);
         self
     }
 
-    /// Talks like another store from now on: all of these habits, on every request that no rule is for.
+    /// Answers like another S3 server from now on: with these habits, for every request without a rule.
     pub fn speak(&self, habits: &[Habit]) -> &Self {
         *self.desk.dialect() = dialect::Dialect::new(habits);
         self
     }
 
-    /// Takes requests that are signed with these temporary credentials, too, which the server itself does not know.
+    /// Also accepts requests that are signed with these temporary credentials, which the server does not know.
     pub fn accept(&self, session: &Session) -> &Self {
         self.desk.sessions().push(session.clone());
         self
     }
 
-    /// Forgets all rules. Requests that already have their fault keep it.
+    /// Removes all rules. Requests that already have a fault keep it.
     pub fn clear_rules(&self) {
         self.desk.rules().clear();
     }
 
-    /// Lets the counting of calls begin anew at 1, for rules and [`Seen::call`]; the log stays.
+    /// Restarts the count of calls at 1, for rules and [`Seen::call`]; the log stays.
     pub fn reset_counts(&self) {
         self.desk.reset_counts();
     }
 
-    /// Every request so far, in the order in which their heads came.
+    /// Returns the requests so far, in the order of their heads.
     pub fn log(&self) -> Vec<Seen> {
         self.desk.log()
     }
 
-    /// How many requests of this verb came, with or without a fault.
+    /// Counts the requests of this verb, with and without a fault.
     pub fn count(&self, verb: S3Verb) -> usize {
         self.desk.count(verb)
     }
@@ -117,7 +117,7 @@ impl FaultProxy {
     /// Waits until `count` requests of this verb have come.
     ///
     /// # Panics
-    /// Where they have not within `timeout`.
+    /// If `timeout` is over.
     pub fn wait_for(&self, verb: S3Verb, count: usize, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         while self.count(verb) < count {
@@ -126,12 +126,12 @@ impl FaultProxy {
         }
     }
 
-    /// Lets go on every request that waits by [`Fault::Hold`], and whatever would wait from now on.
+    /// Continues every request that waits because of [`Fault::Hold`], and makes no more wait.
     pub fn release(&self) {
         self.desk.release();
     }
 
-    /// Begins an outage: every open connection is reset, every new one is accepted and reset. Returns when all are gone.
+    /// Starts an outage: resets open connections, and accepts and resets new ones. Returns when all are closed.
     pub fn pause(&self) {
         self.outage.send_replace(Outage::Yes);
         let deadline = Instant::now() + Duration::from_mins(1);
@@ -150,7 +150,7 @@ async fn accept(listener: TcpListener, shared: (Arc<Desk>, Arc<AtomicUsize>), ou
     let (desk, connections) = shared;
     loop {
         let Ok((client, _)) = listener.accept().await else {
-            // Out of file descriptors, say: wait for some to come back instead of spinning.
+            // For example out of file descriptors: wait instead of spinning.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
@@ -174,7 +174,7 @@ async fn serve(client: TcpStream, desk: &Arc<Desk>, outage: &mut watch::Receiver
     }
 }
 
-/// Counts a connection while it lives.
+/// Counts an open connection.
 struct Open(Arc<AtomicUsize>);
 
 impl Open {

@@ -1,6 +1,6 @@
-//! The database server and the S3 server that tests run against, started by the project's own `scripts/server` and thrown away
-//! with the test process. [`postgres`] and [`s3`] are shared by all tests; [`own_postgres`] and [`own_s3`] are for tests that
-//! stop a server. A server that does not start fails the test with the script's own words; nothing is ever skipped.
+//! The database server and the S3 server of the tests. `scripts/server` starts them, and removes them when the test process ends.
+//! All tests share [`postgres`] and [`s3`]; [`own_postgres`] and [`own_s3`] are for tests that stop a server. If a server does
+//! not start, the test fails with the script's message; no test is skipped.
 
 mod bucket;
 pub mod database;
@@ -37,9 +37,9 @@ pub struct Postgres {
     pub pid: u32,
     /// Its data directory.
     pub data_dir: PathBuf,
-    /// The authority of its certificate, where it was started with `--ssl`.
+    /// The CA of its certificate, if it was started with `--ssl`.
     pub ssl_root_cert: Option<PathBuf>,
-    /// The certificate of the role `cert_user` and its key, where it was started with `--ssl`.
+    /// The certificate of the role `cert_user` and its key, if it was started with `--ssl`.
     pub ssl_client: Option<(PathBuf, PathBuf)>,
 }
 
@@ -64,7 +64,7 @@ pub struct S3 {
     pub writeonly_secret_key: String,
     /// Its process.
     pub pid: u32,
-    /// The authority of its certificate, where it was started with `--tls`.
+    /// The CA of its certificate, if it was started with `--tls`.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -85,33 +85,33 @@ impl Postgres {
 /// The database server that all tests share.
 ///
 /// # Panics
-/// Where it does not start; every test that wants it then says so.
+/// If it does not start.
 pub fn postgres() -> &'static Postgres {
     static SHARED: LazyLock<Postgres> = LazyLock::new(|| Postgres::from(&start("postgres", &shared_dir("pg"), &[])));
     &SHARED
 }
 
-/// The S3 server that all tests share. A bucket per test keeps them apart.
+/// The S3 server that all tests share. Each test has its own bucket.
 ///
 /// # Panics
-/// Where it does not start; every test that wants it then says so.
+/// If it does not start.
 pub fn s3() -> &'static S3 {
     static SHARED: LazyLock<S3> = LazyLock::new(|| S3::from(&start("s3", &shared_dir("s3"), &[])));
     &SHARED
 }
 
-/// A database server of the test's own, with further arguments for the script (`--major N`, `--ssl` …).
+/// Starts a database server for one test, with more arguments for the script (`--major N`, `--ssl` …).
 ///
 /// # Panics
-/// Where it does not start.
+/// If it does not start.
 pub fn own_postgres(args: &[&str]) -> OwnPostgres {
     Own::start("postgres", args)
 }
 
-/// A hot standby of a database server.
+/// Starts a hot standby of a database server.
 ///
 /// # Panics
-/// Where it does not start.
+/// If it does not start.
 pub fn own_standby(primary: &Postgres) -> OwnPostgres {
     let dir = unique_dir("standby");
     let password = [("PGPASSWORD", primary.password.as_str())];
@@ -120,17 +120,17 @@ pub fn own_standby(primary: &Postgres) -> OwnPostgres {
     Own { server: Postgres::from(&settings), dir }
 }
 
-/// An S3 server of the test's own, with further arguments for the script (`--port P`, `--tls`).
+/// Starts an S3 server for one test, with more arguments for the script (`--port P`, `--tls`).
 ///
 /// # Panics
-/// Where it does not start.
+/// If it does not start.
 pub fn own_s3(args: &[&str]) -> OwnS3 {
     Own::start("s3", args)
 }
 
-/// A database server that ends with this value.
+/// A database server that stops when it is dropped.
 pub type OwnPostgres = Own<Postgres>;
-/// An S3 server that ends with this value.
+/// An S3 server that stops when it is dropped.
 pub type OwnS3 = Own<S3>;
 
 /// A server of one test; dropping it stops the server and removes its files.
@@ -143,7 +143,7 @@ pub struct Own<S> {
 impl<S: for<'a> From<&'a Settings>> Own<S> {
     fn start(kind: &str, args: &[&str]) -> Self {
         let dir = unique_dir(kind);
-        // Where it is stopped, its port must not be another's.
+        // While it is stopped, no other process must get its port.
         let port = own_port().to_string();
         let port = if args.contains(&"--port") { Vec::new() } else { vec!["--port", &port] };
         let server = S::from(&start(kind, &dir, &[args, &port].concat()));
@@ -152,9 +152,9 @@ impl<S: for<'a> From<&'a Settings>> Own<S> {
 }
 
 impl<S> Own<S> {
-    /// Kills the server without a farewell and removes its files. Again is no error.
+    /// Kills the server and removes its files. A second call does nothing.
     pub fn stop(&self) {
-        // It runs in drops too, where a panic would abort; the watchdog takes away what this leaves.
+        // It also runs in drops, where a panic would abort; the script's watchdog removes what is left.
         let _ = Command::new(script()).arg("stop").arg(&self.dir).stdin(Stdio::null()).output();
     }
 }
@@ -173,7 +173,7 @@ impl<S> Drop for Own<S> {
     }
 }
 
-/// Where the client tools of the newest installed `PostgreSQL` are; `None` where there is none.
+/// The directory of the newest installed `PostgreSQL` client tools; `None` if there is none.
 pub fn installed_tools() -> Option<PathBuf> {
     let majors = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
     let newest = majors.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max()?;
@@ -181,7 +181,7 @@ pub fn installed_tools() -> Option<PathBuf> {
     bin.join("psql").exists().then_some(bin)
 }
 
-/// What the script printed.
+/// The output of the script.
 #[derive(Debug)]
 pub struct Settings(HashMap<String, String>);
 
@@ -262,7 +262,7 @@ fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/server")
 }
 
-/// One of each kind in a process; the script's watchdog removes it with its server when this process is gone.
+/// One directory of each kind for a process; the script's watchdog removes it with its server when the process has ended.
 fn shared_dir(kind: &str) -> PathBuf {
     std::env::temp_dir().join(format!("pg-s3-backup-it-{}-{kind}", std::process::id()))
 }

@@ -1,4 +1,4 @@
-//! [`Session`]: a `psql` that stays open, to hold what a transaction holds. Used by the tests of locks.
+//! [`Session`]: a `psql` that stays open, to keep the locks of a transaction. Used by the tests of locks.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -7,7 +7,7 @@ use super::servers::database::Database;
 
 const MARKER: &str = "--- done ---";
 
-/// An open session; closed, and its transaction rolled back, with this value.
+/// An open session; dropping it closes it and rolls back its transaction.
 #[derive(Debug)]
 pub struct Session {
     child: Child,
@@ -16,10 +16,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens one as a superuser.
+    /// Opens a session as a superuser.
     ///
     /// # Panics
-    /// Where `psql` cannot be started.
+    /// If `psql` cannot be started.
     pub fn open(database: &Database) -> Self {
         let mut psql = database.server().client("psql", &database.name);
         let mut child = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql");
@@ -30,7 +30,7 @@ impl Session {
     /// Runs SQL and waits for its end.
     ///
     /// # Panics
-    /// Where it fails.
+    /// If it fails.
     pub fn run(&mut self, sql: &str) {
         writeln!(self.stdin, "{sql};\n\\echo {MARKER}").expect("psql reads");
         let mut line = String::new();

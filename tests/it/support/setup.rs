@@ -1,5 +1,5 @@
-//! The usual set-up of a test, and the usual look at what came of it: a `backup` of a database into a bucket, and the backup
-//! read back with nothing of the product's own (the S3 helper, sha256, gunzip, psql).
+//! The usual set-up and result of a test: a `backup` of a database into a bucket, and the backup read without the product (by
+//! the S3 helper, sha256, gunzip, psql).
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::program::Program;
 use super::servers::database::Database;
 use super::servers::{postgres, s3};
 
-/// The program with the destination set (and times that suit a test on a busy machine), without a subcommand.
+/// The program with its destination (and timeouts for tests on a busy machine), without a subcommand.
 pub fn s3_program(bucket: &str) -> Program {
     Program::new()
         .env("S3_URL", &s3().url)
@@ -26,7 +26,7 @@ pub fn s3_program(bucket: &str) -> Program {
         .env("BACKUP_MAX_UPLOAD_OUTAGE", "20s")
 }
 
-/// `backup` (the subcommand is given already) of this database into this bucket; further variables override these.
+/// `backup` of this database into this bucket; later variables override these.
 pub fn backup_program(database: &Database, bucket: &str) -> Program {
     s3_program(bucket).env("POSTGRES_CONNECTION_STRING", database.uri()).arg("backup")
 }
@@ -41,10 +41,10 @@ pub fn prune_program(bucket: &str) -> Program {
     s3_program(bucket).arg("prune")
 }
 
-/// The key of the one backup in a bucket, which holds nothing else but its sidecars: no further object, no open upload.
+/// Returns the key of the only backup in a bucket.
 ///
 /// # Panics
-/// Where it holds something else.
+/// If the bucket has something else than the backup and its sidecars, or an open upload.
 #[track_caller]
 pub fn only_backup(bucket: &str) -> String {
     let keys = s3().keys(bucket, "");
@@ -61,37 +61,37 @@ pub fn only_backup(bucket: &str) -> String {
     }
 }
 
-/// Takes everything out of a bucket again.
+/// Deletes everything in a bucket.
 pub fn clear(bucket: &str) {
     for key in s3().keys(bucket, "") {
         s3().request("DELETE", &format!("/{bucket}/{key}"), b"").expect("deleted");
     }
 }
 
-/// Nothing at all is in the bucket: no object, no open upload.
+/// Asserts that the bucket has no object and no open upload.
 ///
 /// # Panics
-/// Where something is.
+/// If it is not empty.
 #[track_caller]
 pub fn assert_empty(bucket: &str) {
     assert_eq!(s3().keys(bucket, ""), [""; 0], "objects");
     assert_eq!(s3().open_uploads(bucket), [""; 0], "open uploads");
 }
 
-/// A backup's manifest.
+/// Returns a backup's manifest.
 ///
 /// # Panics
-/// Where there is none, or it is not JSON.
+/// If there is none, or it is not JSON.
 #[track_caller]
 pub fn manifest(bucket: &str, key: &str) -> Value {
     let body = s3().get(bucket, &format!("{key}.json")).expect("the manifest");
     serde_json::from_slice(&body).expect("the manifest is JSON")
 }
 
-/// A backup's object as it is stored, its size and sha256 checked against the manifest.
+/// Returns a backup's object as it is stored, and compares its size and sha256 with the manifest.
 ///
 /// # Panics
-/// Where it is not there or not what the manifest says.
+/// If it does not exist, or differs from the manifest.
 #[track_caller]
 pub fn object(bucket: &str, key: &str) -> Vec<u8> {
     let manifest = manifest(bucket, key);
@@ -101,10 +101,10 @@ pub fn object(bucket: &str, key: &str) -> Vec<u8> {
     bytes
 }
 
-/// The globals of a backup, uncompressed, their size and sha256 checked against the manifest.
+/// Returns the uncompressed globals of a backup, and compares their size and sha256 with the manifest.
 ///
 /// # Panics
-/// Where they are not there or not what the manifest says.
+/// If they do not exist, or differ from the manifest.
 #[track_caller]
 pub fn globals(bucket: &str, key: &str) -> Vec<u8> {
     let globals = &manifest(bucket, key)["globals"];
@@ -115,26 +115,26 @@ pub fn globals(bucket: &str, key: &str) -> Vec<u8> {
     gunzipped(&bytes)
 }
 
-/// The plain dump of a backup: its one gzip member, with nothing after it.
+/// Returns the plain dump of a backup, from one gzip member with nothing after it.
 ///
 /// # Panics
-/// Where the object is not as [`object`] wants it, or not one complete gzip member.
+/// If [`object`] panics, or the object is not one complete gzip member.
 #[track_caller]
 pub fn plain(bucket: &str, key: &str) -> Vec<u8> {
     gunzipped(&object(bucket, key))
 }
 
-/// One gzip member.
+/// Compresses to one gzip member.
 pub fn gzipped(plain: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(plain).expect("to memory");
     encoder.finish().expect("to memory")
 }
 
-/// What one gzip member holds; nothing may follow it.
+/// Uncompresses one gzip member; nothing may follow it.
 ///
 /// # Panics
-/// Where it is damaged, or something follows it.
+/// If it is damaged, or something follows it.
 #[track_caller]
 pub fn gunzipped(bytes: &[u8]) -> Vec<u8> {
     let mut member = GzDecoder::new(bytes);
@@ -144,10 +144,10 @@ pub fn gunzipped(bytes: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// A new database with a backup restored into it as the documents say: download, check, gunzip, psql.
+/// Restores a backup into a new database, as the documents say: download, verify, gunzip, psql.
 ///
 /// # Panics
-/// Where any of these fails.
+/// If any of these fails.
 #[track_caller]
 pub fn restored(bucket: &str, key: &str) -> Database {
     restored_into(postgres().create_database("restored"), &plain(bucket, key))
@@ -156,14 +156,14 @@ pub fn restored(bucket: &str, key: &str) -> Database {
 /// Feeds a plain dump to `psql -X -v ON_ERROR_STOP=1` on this database.
 ///
 /// # Panics
-/// Where psql does not end well.
+/// If psql fails.
 #[track_caller]
 pub fn restored_into(database: Database, dump: &[u8]) -> Database {
     let mut psql = database.server().client("psql", &database.name);
     let mut child = psql.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("psql");
     let mut stdin = child.stdin.take().expect("its input");
     let output = std::thread::scope(|scope| {
-        // psql that stops early says why itself.
+        // If psql stops early, its own message says why.
         scope.spawn(move || drop(stdin.write_all(dump)));
         child.wait_with_output().expect("psql's end")
     });
@@ -171,10 +171,10 @@ pub fn restored_into(database: Database, dump: &[u8]) -> Database {
     database
 }
 
-/// The directory of the client programs of a major version, installed where they are missing.
+/// Returns the directory of the client programs of a major version; installs them if they are missing.
 ///
 /// # Panics
-/// Where they cannot be installed.
+/// If they cannot be installed.
 pub fn installed_clients(major: &str) -> PathBuf {
     let what = format!("clients-{major}");
     installed(&what);
@@ -186,10 +186,10 @@ pub fn repository_file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Installs what a test needs apart from the servers, where it is missing (`scripts/install`).
+/// Installs a tool of a test if it is missing (`scripts/install`).
 ///
 /// # Panics
-/// Where it cannot be had.
+/// If it cannot be installed.
 pub fn installed(what: &str) {
     let output = Command::new(repository_file("scripts/install")).arg(what).output().expect("the script");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -200,10 +200,10 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
-/// Two dumps hold the same; `scripts/compare-dumps` says what differs.
+/// Asserts that two dumps are equal; `scripts/compare-dumps` prints the differences.
 ///
 /// # Panics
-/// Where they do not.
+/// If they differ.
 #[track_caller]
 pub fn assert_same_dump(one: &[u8], other: &[u8]) {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,5 +1,4 @@
-//! The stage of [`super::faulty`] with a spool: what lies in it, and the ways in which a run is brought to leave a dump
-//! there. Used by the tests of the spool.
+//! The set-up of [`super::faulty`] with a spool, and runs that leave a dump in it. Used by the tests of the spool.
 
 use std::fs;
 use std::ops::Deref;
@@ -15,18 +14,18 @@ use super::proxy::{Calls, Fault, Rule, S3Verb};
 use super::servers::s3;
 use super::setup::{gunzipped, manifest};
 
-/// What the log says when a dump can be resumed.
+/// A run logs this when its dump can be resumed.
 pub const DUMP_ON_DISK: &str = "the dump is complete and on disk";
 const SOON: Duration = Duration::from_mins(3);
 
-/// A stage with a spool of its own.
+/// A stage with a spool.
 pub struct Spooled {
     stage: Stage,
     dir: TempDir,
 }
 
 impl Spooled {
-    /// With a dump that is installed as `pg_dump`.
+    /// Installs a dump as `pg_dump`.
     pub fn new(dump: FakeDump) -> Self {
         Self { stage: Stage::new(dump), dir: tempfile::tempdir().expect("a directory") }
     }
@@ -42,7 +41,7 @@ impl Spooled {
         backup.env("BACKUP_SPOOL_DIR", self.dir())
     }
 
-    /// A `backup` with its complete dump in the spool, while S3 takes no part from the `nth` on.
+    /// Starts a `backup`, and waits until its dump is complete in the spool. S3 accepts no part from the `nth` on.
     pub fn stuck_from(&self, nth: usize) -> Running {
         self.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::From(nth), Fault::slow_down()));
         let mut running = self.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").spawn();
@@ -50,7 +49,7 @@ impl Spooled {
         running
     }
 
-    /// A `backup` that was killed when its dump was complete, while S3 took no part from the `nth` on. S3 works again.
+    /// Kills a `backup` when its dump is complete and S3 accepted the parts before the `nth`. Then S3 works again.
     pub fn killed_from(&self, nth: usize) {
         let running = self.stuck_from(nth);
         let journal = self.only_kept().join("journal");
@@ -66,7 +65,7 @@ impl Spooled {
         assert_eq!(self.kept().len(), 1, "the dump is kept");
     }
 
-    /// The directories of runs that left something.
+    /// Returns the directories of runs that left files.
     pub fn kept(&self) -> Vec<PathBuf> {
         let entries = |dir: &Path| fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
         let subdirectories = entries(self.dir());
@@ -76,7 +75,7 @@ impl Spooled {
         runs.collect()
     }
 
-    /// The one run's directory.
+    /// Returns the directory of the only run.
     #[track_caller]
     pub fn only_kept(&self) -> PathBuf {
         let kept = self.kept();
@@ -84,14 +83,14 @@ impl Spooled {
         run.clone()
     }
 
-    /// Nothing of any run is in the spool.
+    /// Asserts that the spool has no file of a run.
     #[track_caller]
     pub fn assert_nothing_kept(&self, case: &str) {
         assert_eq!(self.kept(), Vec::<PathBuf>::new(), "{case}");
     }
 
-    /// Exit 0, and so many backups, each of them complete and with its manifest; nothing is open or kept, and `pg_dump` was
-    /// called so often.
+    /// Asserts exit 0, the number of backups, each complete and with its manifest, and the number of `pg_dump` calls. No upload
+    /// is open, and the spool is empty.
     #[track_caller]
     pub fn assert_delivered(&self, outcome: &Outcome, (backups, dumps): (usize, usize), case: &str) {
         assert_eq!(outcome.code, Some(0), "{case}: {}", outcome.stderr);

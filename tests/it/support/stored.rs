@@ -1,9 +1,8 @@
-//! Backups that were made long ago: objects under the program's names, with manifests, put there without it. Used by the tests
-//! of retention.
+//! Old backups: objects with the program's names and manifests, stored without the program. Used by the tests of retention.
 
 use super::servers::s3;
 
-/// As much of a manifest as says that an object of one byte is complete.
+/// A minimal manifest of a complete object of one byte.
 pub const VALID_MANIFEST: &str = r#"{"database": "postgres", "object_bytes": 1, "partial": false}"#;
 
 /// The file name of a backup made at 2 o'clock of this day, counted from January 1st, 2026 (day 1).
@@ -22,16 +21,16 @@ fn name_of_second(second: i64) -> String {
     pg_s3_backup::archive::name::BackupName::new(started).to_string()
 }
 
-/// The file name of a backup in a year that no clock shows yet.
+/// The file name of a backup in the far future.
 pub const FUTURE: &str = "postgres-backup-2036-01-01_00-00-00.sql.gz";
 
-/// What `pg_dump | gzip` leaves where `pg_dump` fails: an empty gzip file of 20 bytes.
+/// The result of `pg_dump | gzip` if `pg_dump` fails: an empty gzip file of 20 bytes.
 pub const EMPTY_GZIP: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0";
 
 /// Stores valid backups of one byte of these days below a path, each with its manifest.
 ///
 /// # Panics
-/// Where the server refuses one.
+/// If the server refuses one.
 pub fn put_backups(bucket: &str, path: &str, days: &[u32]) {
     let key = |day: &u32| if path.is_empty() { name_of_day(*day) } else { format!("{path}/{}", name_of_day(*day)) };
     let keys: Vec<String> = days.iter().map(key).collect();
@@ -45,7 +44,7 @@ pub fn put_backups(bucket: &str, path: &str, days: &[u32]) {
 /// Stores an object.
 ///
 /// # Panics
-/// Where the server refuses it.
+/// If the server refuses it.
 #[track_caller]
 pub fn put(bucket: &str, key: &str, bytes: &[u8]) {
     s3().request("PUT", &format!("/{bucket}/{key}"), bytes).expect("stored");

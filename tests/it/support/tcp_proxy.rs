@@ -1,6 +1,5 @@
-//! [`TcpProxy`]: a plain TCP forwarder in front of the database (or anything else) that cuts, stalls and refuses connections.
-//! Used by the tests of a dying or silent database connection, and as a slow link to S3. It understands nothing of what it
-//! carries, TLS included.
+//! [`TcpProxy`]: a TCP forwarder that resets, stalls and refuses connections to the database (or any server). Used by the tests
+//! of broken and silent database connections, and as a slow link to S3. It forwards any protocol, also TLS.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +13,7 @@ use super::background::{Background, read_some, reset_on_close, write_all};
 use super::client::eventually;
 
 const BUFFER_BYTES: usize = 64 * 1024;
-/// What a slow link takes at once, and what its kernel buffers hold of a connection: more would hide that it is slow.
+/// The buffer of a slow link, and of its kernel sockets: with larger ones it would seem fast.
 const SLOW_BYTES: u32 = 16 * 1024;
 /// "No limit" for the bytes that may still pass.
 const UNLIMITED: u64 = u64::MAX;
@@ -31,29 +30,29 @@ pub struct TcpProxy {
 struct State {
     upstream: String,
     mode: watch::Sender<Mode>,
-    /// Raised by every cut; a connection dies when it changes.
+    /// Incremented by every cut; a connection ends when it changes.
     cuts: watch::Sender<u64>,
     /// Bytes from server to client until the next cut.
     budget: AtomicU64,
     to_client: AtomicU64,
-    /// A connection that has carried so many bytes to its client falls silent.
+    /// A connection stalls after so many bytes to its client.
     hold: watch::Sender<u64>,
-    /// Connections that have.
+    /// Stalled connections.
     held: AtomicU64,
-    /// Of a slow link.
+    /// The bandwidth of a slow link.
     uplink: Option<Uplink>,
 }
 
-/// What goes from client to server over all connections together.
+/// The bandwidth from clients to the server, shared by all connections.
 #[derive(Debug)]
 struct Uplink {
     bytes_per_second: u32,
-    /// When it is free again.
+    /// The time when the link is free again.
     free: Mutex<Instant>,
 }
 
 impl Uplink {
-    /// Waits until so many bytes have gone over it.
+    /// Waits until so many bytes have been sent.
     async fn carry(&self, bytes: usize) {
         let takes = Duration::from_secs(1) * u32::try_from(bytes).expect("a buffer's size") / self.bytes_per_second;
         let done = {
@@ -78,7 +77,7 @@ impl TcpProxy {
     /// Starts a forwarder on a free loopback port to `upstream` (`host:port`).
     ///
     /// # Panics
-    /// Where no port or thread can be had.
+    /// If there is no free port, or no thread can start.
     pub fn start(upstream: &str) -> Self {
         let state = State::new(upstream, Mode::Forward);
         let shared = Arc::clone(&state);
@@ -86,10 +85,10 @@ impl TcpProxy {
         Self { state, address, _background: background }
     }
 
-    /// A forwarder over a link that takes so many bytes a second from all clients together.
+    /// Starts a forwarder over a link with so many bytes per second, shared by all clients.
     ///
     /// # Panics
-    /// Where no port or thread can be had.
+    /// If there is no free port, or no thread can start.
     pub fn start_slow(upstream: &str, bytes_per_second: u32) -> Self {
         let uplink = Uplink { bytes_per_second, free: Mutex::new(Instant::now()) };
         let state = Arc::new(State { uplink: Some(uplink), ..State::of(upstream, Mode::Forward) });
@@ -109,11 +108,11 @@ impl TcpProxy {
         Self { state, address, _background: background }
     }
 
-    /// A forwarder with a taken port and no listener until [`Self::resume`]: the kernel refuses every connection,
-    /// which [`Self::refuse`] cannot do, as its connections live for a moment.
+    /// Starts a forwarder with a reserved port but no listener until [`Self::resume`]: the kernel refuses every connection.
+    /// ([`Self::refuse`] accepts a connection and resets it.)
     ///
     /// # Panics
-    /// Where no port or thread can be had.
+    /// If there is no free port, or no thread can start.
     pub fn start_closed(upstream: &str) -> Self {
         let state = State::new(upstream, Mode::Closed);
         let socket = TcpSocket::new_v4().expect("a socket");
@@ -121,7 +120,7 @@ impl TcpProxy {
         let address = socket.local_addr().expect("its address");
         let shared = Arc::clone(&state);
         let serve = move || async move {
-            // The sender lives as long as the state.
+            // The state owns the sender.
             let _ = shared.mode.subscribe().wait_for(|mode| *mode != Mode::Closed).await;
             accept(socket.listen(128).expect("a listener"), shared).await;
         };
@@ -153,31 +152,31 @@ impl TcpProxy {
         self.state.cut();
     }
 
-    /// Resets every open connection once `bytes` more have gone from server to client, over all connections together. Once.
+    /// Resets all open connections, once, after `bytes` more from server to clients, over all connections.
     pub fn cut_after_bytes(&self, bytes: u64) {
         self.state.budget.store(bytes, Ordering::SeqCst);
     }
 
-    /// Falls silent: connections stay open, new ones are accepted, nothing is forwarded.
+    /// Stalls: connections stay open, new ones are accepted, nothing is forwarded.
     pub fn pause(&self) {
         self.state.mode.send_replace(Mode::Paused);
     }
 
-    /// Resets every new connection as soon as it is there (to a client, it was there for a moment); open ones live on (see
+    /// Accepts and then resets every new connection; open ones continue (see
     /// [`Self::cut`]).
     pub fn refuse(&self) {
         self.state.mode.send_replace(Mode::Refusing);
     }
 
-    /// Falls silent on each connection that has carried `bytes` to its client, both ways; the others go on.
+    /// Stalls each connection, in both directions, after `bytes` to its client.
     pub fn hold_after_bytes(&self, bytes: u64) {
         self.state.hold.send_replace(bytes);
     }
 
-    /// Waits until a connection is held.
+    /// Waits until a connection is stalled.
     ///
     /// # Panics
-    /// Where none is within `timeout`.
+    /// If `timeout` is over.
     pub fn wait_until_held(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         while self.state.held.load(Ordering::SeqCst) == 0 {
@@ -186,7 +185,7 @@ impl TcpProxy {
         }
     }
 
-    /// Forwards on the connections that are held, and holds no others.
+    /// Resumes stalled connections, and stalls no others.
     pub fn let_go(&self) {
         self.state.hold.send_replace(UNLIMITED);
         self.state.held.store(0, Ordering::SeqCst);
@@ -200,7 +199,7 @@ impl TcpProxy {
     /// Waits for a listener on the port of [`Self::start_closed`].
     ///
     /// # Panics
-    /// Where there is none within a minute.
+    /// If there is none within a minute.
     pub fn wait_until_open(&self) {
         let is_open = || std::net::TcpStream::connect(self.address).is_ok();
         eventually(is_open, || format!("no listener on {}", self.address));
@@ -229,7 +228,7 @@ impl State {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// How many of `wanted` bytes may still pass to a client, and whether the cut comes right after them.
+    /// Returns how many of `wanted` bytes may still pass to a client, and whether the cut comes after them.
     fn spend(&self, wanted: usize) -> (usize, bool) {
         let limit = wanted as u64;
         let take = |left: u64| (left != UNLIMITED).then(|| left.saturating_sub(limit));
@@ -273,7 +272,7 @@ async fn serve(client: TcpStream, state: Arc<State>) {
     }
 }
 
-/// With a receive buffer of a known size: the kernel's own grows to tens of megabytes, and what is held would not be.
+/// Connects with a small receive buffer: by default the kernel would buffer tens of megabytes.
 async fn connect(upstream: &str) -> std::io::Result<TcpStream> {
     let address = tokio::net::lookup_host(upstream).await?.next().ok_or(std::io::ErrorKind::NotFound)?;
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -281,7 +280,7 @@ async fn connect(upstream: &str) -> std::io::Result<TcpStream> {
     socket.connect(address).await
 }
 
-/// Ends where either side closes or fails; the database's protocol has no half-closed connections.
+/// Ends if either side closes or fails; the database's protocol has no half-closed connections.
 async fn to_server(client: &TcpStream, server: &TcpStream, (state, carried): (&State, &AtomicU64)) {
     let mut gate = Gate::of(state, carried);
     let mut buffer = vec![0; if state.uplink.is_some() { SLOW_BYTES as usize } else { BUFFER_BYTES }];
@@ -294,7 +293,7 @@ async fn to_server(client: &TcpStream, server: &TcpStream, (state, carried): (&S
             return;
         }
     }
-    // Neither does a farewell pass where nothing passes.
+    // While it stalls, it does not forward the end of the connection either.
     gate.pass().await;
 }
 
@@ -311,7 +310,7 @@ async fn to_client(server: &TcpStream, client: &TcpStream, (state, carried): (&S
         }
         if is_last {
             state.budget.store(UNLIMITED, Ordering::SeqCst);
-            // Lets the allowed bytes reach the client before the RST overtakes them.
+            // Waits until the allowed bytes reach the client, before the RST.
             tokio::time::sleep(Duration::from_millis(20)).await;
             state.cut();
             return std::future::pending().await;
@@ -320,7 +319,7 @@ async fn to_client(server: &TcpStream, client: &TcpStream, (state, carried): (&S
     gate.pass().await;
 }
 
-/// Where bytes wait while nothing is forwarded.
+/// Blocks bytes while nothing is forwarded.
 struct Gate<'a> {
     mode: watch::Receiver<Mode>,
     hold: watch::Receiver<u64>,

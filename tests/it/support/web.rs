@@ -1,5 +1,5 @@
-//! [`Web`]: a small HTTP server on loopback that answers as a closure says, and keeps what it was asked. Used for what AWS
-//! has apart from S3: STS, the metadata services, single sign-on.
+//! [`Web`]: a small HTTP server on loopback: a closure gives the answers, and it logs the requests. Used as the AWS services
+//! STS, metadata and single sign-on.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,15 +9,15 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::background::Background;
 
-/// More than any request here has.
+/// More bytes than any request has.
 const MAX_HEADERS: usize = 64;
 
-/// A running server; dropping it ends it.
+/// A running server; dropping it stops it.
 #[derive(Debug)]
 pub struct Web {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
-    // Last, so that the rest outlives its connections.
+    // The last field, so that connections end before the other fields.
     _background: Background,
 }
 
@@ -41,12 +41,12 @@ impl Asked {
     }
 }
 
-/// What is answered.
+/// An answer.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// Names and values, apart from length and `Connection: close`.
+    /// Names and values, except length and `Connection: close`.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: String,
@@ -58,17 +58,17 @@ impl Reply {
         Self { status: 200, headers: Vec::new(), body: body.into() }
     }
 
-    /// Another status, with nothing to say.
+    /// Another status, with an empty body.
     pub fn status(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: String::new() }
     }
 }
 
 impl Web {
-    /// Starts a server that answers as `answer` says; it is given the request, and how many came before it.
+    /// Starts a server that answers with `answer`, which gets the request and the number of earlier ones.
     ///
     /// # Panics
-    /// Where no port or thread can be had.
+    /// If there is no free port, or no thread can start.
     pub fn start(answer: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> Self {
         let (asked, answer) = (Arc::<Mutex<Vec<Asked>>>::default(), Arc::new(answer));
         let log = Arc::clone(&asked);
@@ -96,13 +96,13 @@ where
     while let Ok((client, _)) = listener.accept().await {
         let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
         tokio::spawn(async move {
-            // A client that went away is not this server's fault.
+            // A closed client connection is no error of this server.
             let _ = serve(client, &log, &*answer).await;
         });
     }
 }
 
-/// One request, one answer, and the connection is closed.
+/// Answers one request and closes the connection.
 async fn serve(mut client: TcpStream, log: &Log, answer: &impl Fn(&Asked, usize) -> Reply) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     let asked = loop {
@@ -131,7 +131,7 @@ async fn serve(mut client: TcpStream, log: &Log, answer: &impl Fn(&Asked, usize)
     client.shutdown().await
 }
 
-/// The request, once it is complete.
+/// Parses a request; `None` if it is incomplete.
 fn parse(bytes: &[u8]) -> Option<Asked> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);

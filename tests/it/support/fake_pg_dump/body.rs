@@ -107,7 +107,7 @@ pub fn bytes(body: &Body) -> Arc<Vec<u8>> {
 /// Writes a body without keeping it in memory.
 ///
 /// # Errors
-/// Where `to` does not take it.
+/// If writing fails.
 pub fn write(body: &Body, to: &mut impl Write) -> io::Result<()> {
     let (size, pool) = match body {
         Body::Raw(bytes) => return to.write_all(bytes),

@@ -1,4 +1,4 @@
-//! A run of the program, going on ([`Running`]) or over ([`Outcome`]). Made by [`super::Program`].
+//! A run of the program: in progress ([`Running`]) or ended ([`Outcome`]). Created by [`super::Program`].
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -13,14 +13,14 @@ use tempfile::TempDir;
 
 use crate::support::process::{self, Process};
 
-/// How often memory and children are looked at.
+/// The interval of reading memory and children.
 const POLL: Duration = Duration::from_millis(20);
-/// How long output pipes may stay open after the program's end before another process must be holding them.
+/// If output pipes stay open for this time after the program's end, another process has them open.
 const PIPE_GRACE: Duration = Duration::from_secs(5);
-/// How long killed children may take to disappear.
+/// The longest time that killed children take to end.
 const CHILD_GRACE: Duration = Duration::from_secs(10);
 
-/// A program that runs; dropping it kills it with all its children.
+/// A running program; dropping it kills it with all its children.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -40,7 +40,7 @@ struct Pipe {
     reader: JoinHandle<()>,
 }
 
-/// What the watching thread has seen.
+/// The observations of the watching thread.
 #[derive(Debug, Default)]
 struct Watch {
     over: AtomicBool,
@@ -61,7 +61,7 @@ impl Running {
         let stderr = Pipe::collect(child.stderr.take());
         if let Some(mut pipe) = child.stdin.take() {
             let bytes = stdin.to_vec();
-            // A program that does not read its stdin to the end is no error.
+            // The program need not read its stdin to the end.
             std::thread::spawn(move || pipe.write_all(&bytes));
         }
         let watch = Arc::new(Watch::default());
@@ -70,7 +70,7 @@ impl Running {
         Self { child, started, timeout, stdout, stderr, watch, watcher, home }
     }
 
-    /// Its process id, which is its process group's too.
+    /// Its process id, which is also its process group.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -80,17 +80,17 @@ impl Running {
         process::signal(&self.pid().to_string(), name);
     }
 
-    /// All its living descendants now.
+    /// Its running descendants.
     pub fn descendants(&self) -> BTreeSet<Process> {
         process::descendants(self.pid())
     }
 
-    /// What it wrote to stdout so far.
+    /// Its stdout so far.
     pub fn stdout_so_far(&self) -> String {
         self.stdout.text()
     }
 
-    /// What it wrote to stderr so far.
+    /// Its stderr so far.
     pub fn stderr_so_far(&self) -> String {
         self.stderr.text()
     }
@@ -103,11 +103,11 @@ impl Running {
     /// Waits until stderr contains `pattern` (a plain substring).
     ///
     /// # Panics
-    /// Where it does not within `timeout`, or ends without.
+    /// If `timeout` is over, or the program ends before that.
     pub fn wait_for_stderr(&mut self, pattern: &str, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         loop {
-            // Looked at before the output, so that the last words of a program that has ended are not missed.
+            // Read before the output, so that the last output of an ended program is not missed.
             let over = !self.is_running() && self.stderr.reader.is_finished();
             if self.stderr.text().contains(pattern) {
                 return;
@@ -121,7 +121,7 @@ impl Running {
     /// Waits for its end.
     ///
     /// # Panics
-    /// Where it does not end within the time limit of its [`super::Program`], counted from its start.
+    /// If it does not end within the time limit of its [`super::Program`], counted from its start.
     pub fn wait(mut self) -> Outcome {
         let deadline = self.started + self.timeout;
         let status = loop {
@@ -182,7 +182,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Ended ones were collected by `wait`, which leaves nothing to kill and must not: the number may be another's by now.
+        // After `wait`, the process id may have been reused, so nothing must be killed.
         if self.is_running() {
             self.kill_all();
         }
@@ -224,10 +224,10 @@ impl Watch {
     }
 }
 
-/// A run that is over.
+/// An ended run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The exit code; `None` where a signal ended it.
+    /// The exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
@@ -237,13 +237,13 @@ pub struct Outcome {
     pub stderr: String,
     /// From start to end.
     pub elapsed: Duration,
-    /// Its peak resident memory as last seen (see the module [`super`]); 0 where it ended before the first look.
+    /// Its last known peak memory (see the module [`super`]); 0 if it ended before the first reading.
     pub peak_rss_bytes: u64,
-    /// Another process (a child that was left) still held stdout or stderr open five seconds after its end.
+    /// Another process (a child) still had stdout or stderr open five seconds after its end.
     pub output_held_open: bool,
     group: u32,
     descendants: BTreeSet<Process>,
-    // Kept so that what the program wrote there can still be looked at.
+    // Kept so that a test can read the files of the program.
     home: Arc<TempDir>,
 }
 
@@ -253,10 +253,10 @@ impl Outcome {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// The exit code must be this one.
+    /// Asserts the exit code.
     ///
     /// # Panics
-    /// Where it is not, with all the output.
+    /// If it differs; prints all output.
     #[track_caller]
     pub fn assert_code(&self, code: i32) -> &Self {
         assert!(
@@ -271,8 +271,8 @@ impl Outcome {
         self
     }
 
-    /// Processes that it left and that are still alive after ten seconds: every descendant seen while it ran (looked for every
-    /// 20 ms) and everything in its process group.
+    /// Returns the processes that still run after ten seconds: descendants of the run (read every 20 ms), and processes of its
+    /// group.
     pub fn leftover_children(&self) -> BTreeSet<Process> {
         let deadline = Instant::now() + CHILD_GRACE;
         loop {
@@ -285,10 +285,10 @@ impl Outcome {
         }
     }
 
-    /// Nothing may be left.
+    /// Asserts that no child process is left.
     ///
     /// # Panics
-    /// Where a child still lives, with its command line.
+    /// If a child still runs; prints its command line.
     #[track_caller]
     pub fn assert_no_children_left(&self) -> &Self {
         let left: Vec<String> = self.leftover_children().iter().map(Process::command_line).collect();

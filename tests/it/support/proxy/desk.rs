@@ -1,4 +1,4 @@
-//! The proxy's front desk: the rules, the log of requests, and which rule a new request falls under. Shared between the test
+//! The proxy's state: the rules, the log of requests, and the rule for a new request. Shared by the test
 //! (through [`super::FaultProxy`]) and the connections ([`super::relay`]).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,13 +22,13 @@ pub struct Seen {
     pub path: String,
     /// The query without its question mark; may be empty.
     pub query: String,
-    /// The how-manieth request of this verb, from 1, since the start or the last `reset_counts`.
+    /// The number of this request among those of its verb, from 1, since the start or the last `reset_counts`.
     pub call: usize,
     /// The fault it got.
     pub fault: Option<Fault>,
-    /// The status the client was answered, once it was; never set where a reset, stall, cut or garbage was the answer.
+    /// The status of the answer to the client; not set after a reset, a stall, or a truncated or garbage answer.
     pub status: Option<u16>,
-    /// The status the S3 server answered, where the request reached it: what the client missed in a fault after the effect.
+    /// The status of the S3 server's answer, if the request reached it.
     pub upstream_status: Option<u16>,
     /// Content bytes of the request's body read so far (framing of chunked bodies not counted).
     pub request_body_len: u64,
@@ -56,7 +56,7 @@ pub struct Desk {
     sessions: Mutex<Vec<Session>>,
     dialect: Mutex<Dialect>,
     log: Mutex<Log>,
-    /// Whether what is held may go on.
+    /// Whether waiting requests may continue.
     released: watch::Sender<bool>,
 }
 
@@ -79,7 +79,7 @@ impl Desk {
         }
     }
 
-    /// Lets go on what is held, and whatever would be.
+    /// Continues waiting requests, and makes no more wait.
     pub fn release(&self) {
         self.released.send_replace(true);
     }
@@ -94,7 +94,7 @@ impl Desk {
         lock(&self.sessions)
     }
 
-    /// How the store talks, for setting.
+    /// The habits of the imitated server, for setting.
     pub fn dialect(&self) -> MutexGuard<'_, Dialect> {
         lock(&self.dialect)
     }
@@ -104,8 +104,7 @@ impl Desk {
         self.dialect().localized(request, &self.upstream)
     }
 
-    /// The request as the server is to understand it: one with valid temporary credentials is signed anew, and so is one
-    /// with a body that it is not to check.
+    /// Signs a request again for the server: if it has valid temporary credentials, or a body that the server must not check.
     pub fn translated(&self, request: RequestHead, fault: Option<&Fault>) -> RequestHead {
         let resigned = || self.sessions().iter().find_map(|session| session.resigned(&request));
         let bytes = match fault {
@@ -129,13 +128,13 @@ impl Desk {
         lock(&self.log).seen.iter().filter(|seen| seen.verb == verb).count()
     }
 
-    /// Lets the counting of calls begin anew.
+    /// Restarts the count of calls.
     pub fn reset_counts(&self) {
         let mut log = lock(&self.log);
         log.count_from = log.seen.len();
     }
 
-    /// Writes a request down and finds its fault.
+    /// Logs a request and finds its fault.
     pub fn admit(self: &Arc<Self>, request: &RequestHead) -> Ticket {
         let (path, query) = split_target(&request.target);
         let mut seen = Seen {
@@ -174,15 +173,15 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// The fault it is to have.
+    /// Its fault.
     pub fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
     }
 
-    /// Waits where the request is held.
+    /// Waits if the fault is [`Fault::Hold`].
     pub async fn hold(&self) {
         if self.fault == Some(Fault::Hold) {
-            // The sender is the desk's, which outlives this.
+            // The desk owns the sender, and lives longer than this.
             let _ = self.desk.released.subscribe().wait_for(|released| *released).await;
         }
     }
@@ -192,13 +191,13 @@ impl Ticket {
         &self.desk.upstream
     }
 
-    /// Whether the store has a way of its own to answer this request.
+    /// Whether a habit changes the answer to this request.
     pub fn is_changed(&self) -> bool {
         let verb = lock(&self.desk.log).seen[self.index].verb;
         self.desk.dialect().changes(verb)
     }
 
-    /// The bytes of such an answer.
+    /// Returns the bytes of the changed answer.
     pub fn changed(&self, head: &AnswerHead, body: Vec<u8>) -> Vec<u8> {
         let seen = lock(&self.desk.log).seen[self.index].clone();
         self.desk.dialect().changed(&seen, head, body)
@@ -226,7 +225,7 @@ impl Ticket {
     }
 }
 
-/// A test that panicked while holding the lock has left consistent data: no update here can be half done.
+/// If a test panicked with the lock, the data is consistent: no update here can be incomplete.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

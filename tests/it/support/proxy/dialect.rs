@@ -1,4 +1,4 @@
-//! How another store talks: what it does otherwise than the server behind the proxy. Plain data ([`Habit`]), given to
+//! Imitates another S3 server: its differences from the server behind the proxy. Plain data ([`Habit`]), passed to
 //! [`super::FaultProxy::speak`]; all habits hold for every request. Used by [`super::desk`] (what is refused, what the server
 //! gets) and by [`super::relay`] (what is answered).
 
@@ -9,7 +9,7 @@ use super::session::{readdressed, signed_anew};
 use super::verb::{S3Verb, parameter, split_target};
 use super::xml;
 
-/// One thing that a store does in its own way.
+/// A difference of an S3 server.
 #[derive(Clone, Copy, Debug)]
 pub enum Habit {
     /// Takes no request of this verb (of any where none is named) that has this header (its name in lower case) with this text in it.
@@ -25,7 +25,7 @@ pub enum Habit {
         /// The `<Code>`; none at all where it is empty.
         code: &'static str,
     },
-    /// Passes over these headers (in lower case) of requests.
+    /// Ignores these headers (in lower case) of requests.
     Ignores(&'static [&'static str]),
     /// Answers this verb without this header. A GET then comes in chunks.
     Hides(S3Verb, &'static str),
@@ -35,17 +35,17 @@ pub enum Habit {
     Etag(Etag),
     /// The answer to Complete begins with white space.
     Spaces,
-    /// How it lists open uploads.
+    /// Lists open uploads like this.
     Uploads(Uploads),
     /// Lists objects in another order, the last key first; `start-after` means that order.
     Unordered,
-    /// Takes so many parts at most.
+    /// Accepts so many parts at most.
     MostParts(u32),
-    /// Refuses Complete where parts but the last have different sizes.
+    /// Refuses Complete if parts other than the last have different sizes.
     EqualParts,
-    /// The bucket stands in the host's name before this domain. Path style is 403 with this code.
+    /// The host name has the bucket before this domain. Path style is 403 with this code.
     VirtualHosts(&'static str, &'static str),
-    /// S3 stands below this path, and signatures cover it.
+    /// S3 is below this path, and signatures include it.
     Below(&'static str),
     /// The first Complete ends in a 504, and takes effect when it was looked for this often; meanwhile a second one is 500.
     LateComplete(usize),

@@ -1,5 +1,5 @@
-//! HTTP/1.1 as it lies on the wire: heads kept byte for byte, bodies cut into pieces without being collected. Used by
-//! [`super::relay`]; it knows nothing of S3 and nothing of faults.
+//! HTTP/1.1 bytes: heads unchanged, bodies in pieces without collecting them. Used by [`super::relay`]; it is independent of S3
+//! and of faults.
 
 use std::io;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl Reader {
     /// Whether the peer closed an idle connection meanwhile, seen without waiting.
     pub fn is_closed(&self) -> bool {
         let mut probe = [0; 1];
-        // An idle HTTP connection has nothing to say, so data here is as bad as the end.
+        // The server sends nothing on an idle HTTP connection, so data means that it is unusable.
         !matches!(self.stream.try_read(&mut probe), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 

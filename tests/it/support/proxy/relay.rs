@@ -1,4 +1,4 @@
-//! Carries one client connection: request by request to the server and back, with the fault that each is to have. Started by
+//! Relays one client connection: each request to the server and its answer back, with its fault. Started by
 //! [`super::FaultProxy`] for every connection; it never buffers a complete body.
 
 use std::io;

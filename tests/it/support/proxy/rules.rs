@@ -1,4 +1,4 @@
-//! What a test may ask of the proxy: which requests ([`Rule`], [`Calls`]) get which [`Fault`]. Plain data, used by the tests
+//! The faults of the proxy: which requests ([`Rule`], [`Calls`]) get which [`Fault`]. Plain data, used by the tests
 //! and read by [`super::plan`].
 
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::desk::Seen;
 use super::verb::S3Verb;
 
-/// One instruction to the proxy. The first rule that fits a request is applied, the rest are not looked at.
+/// A fault for some requests. The proxy applies the first rule that matches a request.
 #[derive(Clone, Debug)]
 pub struct Rule {
     pub(super) verb: Option<S3Verb>,
@@ -96,16 +96,16 @@ fn mixed(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Whether the S3 server gets to see the request.
+/// Whether the S3 server gets the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// The request's body is read and nothing is forwarded: no effect.
+    /// The request is not forwarded: it has no effect.
     Before,
-    /// The request is forwarded and its answer thrown away: it took effect.
+    /// The request is forwarded and its answer discarded: it took effect.
     After,
 }
 
-/// Where a connection is reset (a real RST).
+/// The point at which a connection is reset (a real RST).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResetAt {
     /// After the request's head was read; nothing is forwarded.
@@ -118,7 +118,7 @@ pub enum ResetAt {
     InAnswer,
 }
 
-/// Where a connection falls silent. It stays open until the client gives up or the proxy is dropped.
+/// The point at which a connection stalls. It stays open until the client closes it or the proxy is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StallAt {
     /// The request was forwarded and took effect; no answer.
@@ -129,7 +129,7 @@ pub enum StallAt {
     DuringAnswer,
 }
 
-/// What goes wrong.
+/// A fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// An S3 error answer, such as 503 `SlowDown`, 500 `InternalError`, 403 `AccessDenied`.
@@ -151,7 +151,7 @@ pub enum Fault {
         /// At this point.
         at: ResetAt,
     },
-    /// The connection falls silent.
+    /// The connection stalls.
     Stall {
         /// At this point.
         at: StallAt,
@@ -188,17 +188,17 @@ pub enum Fault {
     AddRequestHeader(String, String),
     /// The server gets the request without this header (in lower case), signed anew: a store that passes over it.
     IgnoreRequestHeader(String),
-    /// The client hears nothing, and the server gets the request only so long after the client has given up: a Complete that
-    /// takes its time.
+    /// The client gets no answer, and the server gets the request only this long after the client gave up: a Complete that takes
+    /// effect late.
     Late {
-        /// How long.
+        /// The delay.
         after: Duration,
     },
-    /// The request waits for [`super::FaultProxy::release`] and then goes its way.
+    /// The request waits for [`super::FaultProxy::release`], and is then forwarded.
     Hold,
     /// One byte in the middle of the request's body is flipped on its way (the first one, of a chunked body).
     CorruptBody,
-    /// The same, and the server takes it without looking at any checksum, as some do.
+    /// The same, and the server accepts it without verifying a checksum, as some do.
     CorruptUnchecked,
 }
 
@@ -213,7 +213,7 @@ impl Fault {
         Self::Status { code: 500, s3_code: "InternalError", when }
     }
 
-    /// A 404 as a load balancer gives it that has nowhere to go: without a code of S3's.
+    /// A 404 of a load balancer without a backend: without an S3 error code.
     pub fn bare_404() -> Self {
         let headers = vec![("Content-Type".to_owned(), "text/plain".to_owned())];
         Self::Reply { status: 404, headers, body: b"default backend - 404".to_vec(), when: When::Before }

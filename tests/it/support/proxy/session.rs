@@ -1,6 +1,6 @@
-//! Signatures. Requests that the proxy signs anew, with a key that the S3 server has. Used by [`super::desk`] for temporary credentials,
-//! which the test's server does not know (the proxy checks signature and token first, as S3 would), and for imitating a
-//! server that takes a body unchecked. And the tests' own requests.
+//! Signatures. The proxy signs requests again with a key of the S3 server: for temporary credentials, which the server does not
+//! know (the proxy verifies signature and token first, as S3 would), and to imitate a server that does not verify bodies. Also
+//! signs the tests' own requests. Used by [`super::desk`].
 
 use std::io;
 
@@ -62,8 +62,8 @@ impl Session {
 /// The head without every checksum of its body, in headers and in the signature.
 pub fn unchecked(request: &RequestHead) -> Option<Vec<u8>> {
     let text = String::from_utf8(request.bytes.clone()).ok()?;
-    let sum = header(&request.headers, "x-amz-content-sha256")?;
-    let request = RequestHead::parse(text.replace(sum, "UNSIGNED-PAYLOAD").into_bytes()).ok()?;
+    let checksum = header(&request.headers, "x-amz-content-sha256")?;
+    let request = RequestHead::parse(text.replace(checksum, "UNSIGNED-PAYLOAD").into_bytes()).ok()?;
     signed_anew(&request, |name| name == "content-md5" || name.contains("-checksum-"))
 }
 
@@ -75,7 +75,7 @@ pub fn without(request: &RequestHead, name: &str) -> Option<Vec<u8>> {
 /// A head without a signature, with the one of the key that may do everything.
 ///
 /// # Errors
-/// Where it is no head.
+/// If it is not a valid head.
 pub fn signed_head(head: String, server: &S3) -> io::Result<Vec<u8>> {
     let request = RequestHead::parse(head.into_bytes())?;
     let mut signed: Vec<String> = request.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();

@@ -1,5 +1,5 @@
-//! Looking into the S3 server from outside the product, by requests of the test's own ([`signed`], or `scripts/s3` over TLS):
-//! what a test needs to know whether a backup is there and complete, and nothing else with it.
+//! Reads and changes buckets of the S3 server without the product ([`signed`], or `scripts/s3` over TLS): objects, listings and
+//! open uploads.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -16,38 +16,38 @@ impl S3 {
         Self { url: url.to_owned(), ..self.clone() }
     }
 
-    /// Makes an empty bucket and gives its name, unique in the test run.
+    /// Creates an empty bucket and returns its name, unique in the test run.
     ///
     /// # Panics
-    /// Where the server refuses.
+    /// If the server refuses.
     pub fn create_bucket(&self, hint: &str) -> String {
         let name = unique_name(hint).replace('_', "-");
         self.request("PUT", &format!("/{name}"), b"").expect("a bucket");
         name
     }
 
-    /// Makes many objects of one byte, several at once.
+    /// Stores many objects of one byte, several at once.
     ///
     /// # Panics
-    /// Where the server refuses one.
+    /// If the server refuses one.
     pub fn put_many(&self, bucket: &str, keys: &[String]) {
         let objects: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "x")).collect();
         self.put_all(bucket, &objects);
     }
 
-    /// Makes many objects of one line each (key, content), several at once.
+    /// Stores many objects of one line each (key, content), several at once.
     ///
     /// # Panics
-    /// Where the server refuses one.
+    /// If the server refuses one.
     pub fn put_all(&self, bucket: &str, objects: &[(&str, &str)]) {
         let targets: Vec<String> = objects.iter().map(|(key, body)| format!("/{bucket}/{key}\t{body}")).collect();
         self.send_many("PUT", &targets);
     }
 
-    /// Begins an upload under each of these keys, several at once.
+    /// Starts an upload for each of these keys, several at once.
     ///
     /// # Panics
-    /// Where the server refuses one.
+    /// If the server refuses one.
     pub fn begin_uploads(&self, bucket: &str, keys: &[String]) {
         let targets: Vec<String> = keys.iter().map(|key| format!("/{bucket}/{key}?uploads=\t")).collect();
         self.send_many("POST", &targets);
@@ -68,10 +68,10 @@ impl S3 {
         self.send(command, lines.join("\n").as_bytes()).expect("stored");
     }
 
-    /// One signed request; `target` is `/bucket/key?query`. Gives the answer's body (for HEAD, its headers).
+    /// Sends a signed request; `target` is `/bucket/key?query`. Returns the answer's body (for HEAD, its headers).
     ///
     /// # Errors
-    /// What the server said, for any status but 2xx.
+    /// The server's message, for any status but 2xx.
     pub fn request(&self, method: &str, target: &str, body: &[u8]) -> Result<Vec<u8>, String> {
         self.request_with(method, target, &[], body)
     }
@@ -79,7 +79,7 @@ impl S3 {
     /// As [`Self::request`], with headers (`name:value`).
     ///
     /// # Errors
-    /// What the server said, for any status but 2xx.
+    /// The server's message, for any status but 2xx.
     pub fn request_with(&self, method: &str, target: &str, headers: &[&str], body: &[u8]) -> Result<Vec<u8>, String> {
         if self.ca_file.is_none() {
             return signed::send(self, (method, target), headers, body);
@@ -99,7 +99,7 @@ impl S3 {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
         if let Some(mut input) = child.stdin.take() {
-            // A script that ended before reading says why itself.
+            // If the script ended before reading, its own message says why.
             let _ = input.write_all(stdin);
         }
         let output = child.wait_with_output().map_err(|error| error.to_string())?;
@@ -110,10 +110,10 @@ impl S3 {
         }
     }
 
-    /// An object's bytes.
+    /// Returns an object's bytes.
     ///
     /// # Errors
-    /// What the server said.
+    /// The server's message.
     pub fn get(&self, bucket: &str, key: &str) -> Result<Vec<u8>, String> {
         self.request("GET", &format!("/{bucket}/{key}"), b"")
     }
@@ -121,16 +121,16 @@ impl S3 {
     /// The keys in a bucket that begin with a prefix (at most the first 1,000), sorted by the server.
     ///
     /// # Panics
-    /// Where the server refuses.
+    /// If the server refuses.
     pub fn keys(&self, bucket: &str, prefix: &str) -> Vec<String> {
         let target = format!("/{bucket}?list-type=2&prefix={}", prefix.replace('/', "%2F"));
         self.keys_in(&target)
     }
 
-    /// Every key in a bucket, however many they are.
+    /// Returns all keys of a bucket, of any number.
     ///
     /// # Panics
-    /// Where the server refuses.
+    /// If the server refuses.
     pub fn every_key(&self, bucket: &str) -> BTreeSet<String> {
         let mut keys: BTreeSet<String> = BTreeSet::new();
         loop {
@@ -138,7 +138,7 @@ impl S3 {
             let page = self.keys_in(&format!("/{bucket}?list-type=2&start-after={after}"));
             let before = keys.len();
             keys.extend(page);
-            // In a bucket with versions this server gives the last page again and again.
+            // In a bucket with versions, this server repeats the last page.
             if keys.len() == before {
                 return keys;
             }
@@ -148,7 +148,7 @@ impl S3 {
     /// The keys of all multipart uploads left open in a bucket.
     ///
     /// # Panics
-    /// Where the server refuses.
+    /// If the server refuses.
     pub fn open_uploads(&self, bucket: &str) -> Vec<String> {
         self.keys_in(&format!("/{bucket}?uploads="))
     }
@@ -156,7 +156,7 @@ impl S3 {
     /// Key and id of each multipart upload left open in a bucket that has no part and a key with this prefix.
     ///
     /// # Panics
-    /// Where the server refuses.
+    /// If the server refuses.
     pub fn empty_uploads(&self, bucket: &str, prefix: &str) -> Vec<(String, String)> {
         let text =
             |target: &str| String::from_utf8_lossy(&self.request("GET", target, b"").expect("a listing")).into_owned();
@@ -167,7 +167,7 @@ impl S3 {
         let uploads = text(&format!("/{bucket}?uploads="));
         let uploads = uploads.split("<Upload>").skip(1);
         let uploads = uploads.filter_map(|upload| between(upload, "Key").zip(between(upload, "UploadId")));
-        // Others come and go meanwhile.
+        // Other tests start and end uploads meanwhile.
         let uploads = uploads.filter(|(key, _)| key.starts_with(prefix));
         uploads.filter(|(key, id)| !text(&format!("/{bucket}/{key}?uploadId={id}")).contains("<Part>")).collect()
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Postgres, installed_tools};
 
-/// A database of its own; dropped with this value.
+/// A database of one test; this value drops it.
 #[derive(Debug)]
 pub struct Database {
     /// Its name, unique in the process.
@@ -16,10 +16,10 @@ pub struct Database {
 }
 
 impl Postgres {
-    /// Makes an empty database with a name that starts with `name_hint`.
+    /// Creates an empty database with a name that starts with `name_hint`.
     ///
     /// # Panics
-    /// Where the server refuses.
+    /// If the server refuses.
     pub fn create_database(&self, name_hint: &str) -> Database {
         self.create_database_with(name_hint, "")
     }
@@ -27,22 +27,22 @@ impl Postgres {
     /// The same with options of `CREATE DATABASE` after the name, such as `TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'`.
     ///
     /// # Panics
-    /// Where the server refuses.
+    /// If the server refuses.
     pub fn create_database_with(&self, name_hint: &str, options: &str) -> Database {
         let name = unique_name(name_hint);
         self.psql("postgres", &format!("CREATE DATABASE {} {options}", quoted(&name))).expect("CREATE DATABASE");
         Database { name, server: self.clone() }
     }
 
-    /// A database that something else has made.
+    /// A database that already exists; this value drops it.
     pub fn adopt_database(&self, name: &str) -> Database {
         Database { name: name.to_owned(), server: self.clone() }
     }
 
-    /// Runs SQL in a database and gives the rows, unaligned, without a last line end.
+    /// Runs SQL in a database and returns the rows, unaligned, without a last line break.
     ///
     /// # Errors
-    /// What `psql` said.
+    /// The message of `psql`.
     pub fn psql(&self, database: &str, sql: &str) -> Result<String, String> {
         finished(self.client("psql", database).args(["-c", sql]))
     }
@@ -83,10 +83,10 @@ impl Database {
         &self.server
     }
 
-    /// Runs SQL and gives the rows, unaligned, without a last line end.
+    /// Runs SQL and returns the rows, unaligned, without a last line break.
     ///
     /// # Errors
-    /// What `psql` said.
+    /// The message of `psql`.
     pub fn psql(&self, sql: &str) -> Result<String, String> {
         self.server.psql(&self.name, sql)
     }
@@ -94,16 +94,16 @@ impl Database {
     /// Loads a plain dump or script in one transaction.
     ///
     /// # Errors
-    /// What `psql` said.
+    /// The message of `psql`.
     pub fn load(&self, file: &Path) -> Result<(), String> {
         let input = fs::File::open(file).map_err(|error| format!("{}: {error}", file.display()))?;
         finished(self.server.client("psql", &self.name).arg("-1").stdin(input).stdout(Stdio::null())).map(drop)
     }
 
-    /// A plain dump of it by the real `pg_dump`, less the two lines with a random key, so that two can be compared.
+    /// Dumps it with the real `pg_dump`, without the two lines that have a random key, so that two dumps can be compared.
     ///
     /// # Errors
-    /// What `pg_dump` said.
+    /// The message of `pg_dump`.
     pub fn dump(&self) -> Result<String, String> {
         let dump = finished(&mut self.server.client("pg_dump", &self.name))?;
         let is_key = |line: &str| line.starts_with("\\restrict ") || line.starts_with("\\unrestrict ");
@@ -113,7 +113,7 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // The server is thrown away later, so what this cannot remove does not stay.
+        // If this fails, the database is removed with the server.
         let _ = self.server.psql("postgres", &format!("DROP DATABASE {} WITH (FORCE)", quoted(&self.name)));
     }
 }
@@ -124,7 +124,7 @@ pub fn unique_name(hint: &str) -> String {
     format!("{hint}_{}_{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A name as SQL takes any name.
+/// Quotes a name for SQL.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
@@ -139,7 +139,7 @@ fn finished(command: &mut Command) -> Result<String, String> {
     Ok(text)
 }
 
-/// Everything but letters, digits and `-._~`, as RFC 3986 wants it.
+/// Percent-encodes everything but letters, digits and `-._~` (RFC 3986).
 pub(super) fn percent_encoded(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),

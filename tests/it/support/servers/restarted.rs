@@ -1,4 +1,4 @@
-//! A database server of the test's own that is stopped and started again. Used by the tests of servers that go and come back.
+//! A database server that a test stops and starts again. Used by the tests of restarts.
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -7,16 +7,16 @@ use std::process::{Command, Stdio};
 use super::OwnPostgres;
 use crate::support::process;
 
-/// How a server is stopped.
+/// The mode of a shutdown.
 #[derive(Clone, Copy, Debug)]
 pub enum Shutdown {
-    /// Sessions are ended in order.
+    /// Sessions are ended gracefully.
     Fast,
-    /// As in a crash.
+    /// Like a crash.
     Immediate,
 }
 
-/// Stopped for good with this value.
+/// A server that stops when it is dropped.
 #[derive(Debug)]
 pub struct Restarted<'a>(pub &'a OwnPostgres);
 
@@ -30,7 +30,7 @@ impl Restarted<'_> {
         self.pg_ctl(&["stop", "-m", mode]);
     }
 
-    /// Starts it on the same port, and waits until it takes connections.
+    /// Starts it on the same port, and waits until it accepts connections.
     pub fn start(&self) {
         self.pg_ctl(&["start", "-o", &format!("-p {}", self.0.port)]);
     }

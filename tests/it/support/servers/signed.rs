@@ -1,5 +1,5 @@
-//! One signed request over plain HTTP, sent by the test process itself: a hundred times as cheap as starting `scripts/s3`, which
-//! TLS still goes through. Used by [`super::bucket`].
+//! Sends signed requests over plain HTTP from the test process: a hundred times as fast as starting `scripts/s3`, which the tests
+//! use for TLS. Used by [`super::bucket`].
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// headers).
 ///
 /// # Errors
-/// What the server said, for any status but 2xx; and where there was no complete answer.
+/// The server's message, for any status but 2xx, or if there was no complete answer.
 pub fn send(server: &S3, (method, target): (&str, &str), headers: &[&str], body: &[u8]) -> Result<Vec<u8>, String> {
     let answer =
         exchange(server, (method, target), headers, body).map_err(|error| format!("{method} {target}: {error}"));
@@ -38,7 +38,7 @@ fn exchange(
     headers: &[&str],
     body: &[u8],
 ) -> Result<Answer, std::io::Error> {
-    let (target, host, sum) = (encoded(target), server.addr(), hex(&Sha256::digest(body)));
+    let (target, host, checksum) = (encoded(target), server.addr(), hex(&Sha256::digest(body)));
     let date = chrono::Utc::now().format("%Y%m%dT%H%M%SZ");
     let length = matches!(method, "PUT" | "POST").then(|| format!("content-length: {}", body.len()));
     let lines = [
@@ -46,7 +46,7 @@ fn exchange(
         format!("host: {host}"),
         "connection: close".to_owned(),
         format!("x-amz-date: {date}"),
-        format!("x-amz-content-sha256: {sum}"),
+        format!("x-amz-content-sha256: {checksum}"),
     ];
     let more = headers.iter().map(|pair| pair.replacen(':', ": ", 1));
     let lines: Vec<String> = lines.into_iter().chain(length).chain(more).collect();

@@ -1,4 +1,4 @@
-//! What the fault proxy's own tests stand on: a tiny canned upstream, and a client made of plain sockets.
+//! The set-up of the fault proxy's own tests: a small upstream with canned answers, and a client of plain sockets.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -82,7 +82,7 @@ fn length_of(head: &str) -> usize {
     value.map_or(0, |value| value.parse().expect("a length"))
 }
 
-/// A proxy with rules in front of a canned upstream, and one client connection to it.
+/// A proxy with rules, its upstream with canned answers, and one client connection.
 pub struct Bench {
     pub proxy: FaultProxy,
     arrived: Arrived,

@@ -1,8 +1,8 @@
-//! The proof that a dump is complete: the only maker of [`VerifiedDump`], without which nothing can be committed.
+//! Verifies that a dump is complete. Only this module creates a [`VerifiedDump`], without which nothing is committed.
 //!
-//! `backup::stream` supplies the evidence: how `pg_dump` ended, the scanner's report, and the object's totals. For a dump that
-//! an earlier run verified and kept, the spool's journal supplies it to [`verify_kept`]; [`VerifiedDump::resplit`] judges
-//! the same dump in other parts. `storage` requires the proof. This file judges and does nothing else.
+//! `backup::stream` passes the exit status of `pg_dump`, the scanner's report, and the object's totals. For a dump that an earlier
+//! run verified and kept, the spool's journal has them ([`verify_kept`]); [`VerifiedDump::resplit`] verifies the same dump in
+//! other parts. `storage` requires a [`VerifiedDump`]. Pure: it does no I/O.
 
 use crate::pipeline::Totals;
 use crate::pipeline::scanner::{Flaw, ScanReport};
@@ -16,7 +16,7 @@ pub enum IncompleteDump {
     Failed {
         /// `exit code 1`, `SIGKILL, probably out of memory`.
         status: String,
-        /// The cause that it gave.
+        /// Its error message.
         cause: String,
     },
     /// `pg_dump` succeeded, but its output is not complete.
@@ -30,7 +30,7 @@ pub enum IncompleteDump {
         /// Bytes that the object holds.
         compressed: u64,
     },
-    /// A spool's journal does not prove it.
+    /// The dump in the spool is not the verified one.
     #[error("the spool does not hold a complete dump: {0}")]
     NotKept(&'static str),
 }
@@ -67,7 +67,7 @@ impl EndedDump {
     /// Judges the object: it holds every byte that was read.
     ///
     /// # Errors
-    /// Where bytes were lost.
+    /// If bytes were lost.
     pub fn became(self, totals: Totals) -> Result<VerifiedDump, IncompleteDump> {
         if self.scan.bytes == totals.plain_bytes {
             Ok(VerifiedDump { scan: self.scan, totals })
@@ -77,18 +77,18 @@ impl EndedDump {
     }
 }
 
-/// Verifies a kept dump: an earlier run verified it, and its parts (number and bytes, in order) are those of the proof.
+/// Verifies a kept dump: an earlier run verified it, and its parts (number and bytes, in order) are the recorded ones.
 ///
 /// # Errors
 /// Why it is not complete.
 pub fn verify_kept(
-    proof: Option<(&Totals, &ScanReport)>,
+    recorded: Option<(&Totals, &ScanReport)>,
     parts: impl Iterator<Item = (u32, u64)> + Clone,
 ) -> Result<VerifiedDump, IncompleteDump> {
-    let (totals, scan) = proof.ok_or(IncompleteDump::NotKept("it was never proved"))?;
+    let (totals, scan) = recorded.ok_or(IncompleteDump::NotKept("it was never verified"))?;
     let bytes = parts.clone().try_fold(0u64, |sum, (_, bytes)| sum.checked_add(bytes));
     if bytes != Some(totals.object_bytes) || !parts.map(|(number, _)| number).eq(1..=totals.parts) {
-        return Err(IncompleteDump::NotKept("its parts are not those that were proved"));
+        return Err(IncompleteDump::NotKept("its parts are not those that were verified"));
     }
     EndedDump { scan: scan.clone() }.became(totals.clone())
 }
@@ -100,7 +100,7 @@ pub struct ResplitTotals {
     pub bytes: u64,
     /// Their sha256.
     pub sha256: [u8; 32],
-    /// Their CRC-64/NVME, where the parts have one.
+    /// Their CRC-64/NVME, if the parts have one.
     pub crc64: Option<u64>,
     /// Number of parts.
     pub parts: u32,
@@ -110,10 +110,10 @@ impl VerifiedDump {
     /// Judges the same dump in other parts: no byte has changed.
     ///
     /// # Errors
-    /// Where its bytes are not those of the proof.
+    /// If its bytes are not those that were verified.
     pub fn resplit(self, new: &ResplitTotals) -> Result<Self, IncompleteDump> {
         if (new.bytes, new.sha256) != (self.totals.object_bytes, self.totals.object_sha256) {
-            return Err(IncompleteDump::NotKept("its parts together are not the object that was proved"));
+            return Err(IncompleteDump::NotKept("its parts together are not the object that was verified"));
         }
         let totals = Totals { parts: new.parts, object_crc64: new.crc64, ..self.totals };
         Ok(Self { totals, ..self })
