@@ -98,14 +98,16 @@ impl Heartbeat {
 
     /// Records the end of a drill.
     pub fn drilled(&self, drill: LastDrill) {
-        self.metrics.drilled(&drill.sample);
+        let sample = drill.sample;
         self.with(|state| state.drill.last = Some(drill));
+        self.metrics.drilled(&sample);
     }
 
     /// Records a drill of an earlier process, unless a later one is known.
     pub fn found_drill(&self, drill: LastDrill) {
-        self.metrics.found_drill(&drill.sample);
+        let sample = drill.sample;
         self.with(|state| _ = state.drill.last.get_or_insert(drill));
+        self.metrics.found_drill(&sample);
     }
 
     /// Whether the loop runs, and the age of its last beat.

@@ -8,7 +8,7 @@ use crate::restore_scratch::role;
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::database::Database;
 use crate::support::servers::{Postgres, own_postgres, s3};
-use crate::support::setup::{backup_program, gzipped, installed_clients, only_backup};
+use crate::support::setup::{backup_program, gzipped, installed_clients, only_backup, s3_program};
 use crate::support::stored::put;
 
 /// The program with the client programs of this major version.
@@ -256,4 +256,19 @@ fn drill_drops_a_database_of_a_drill_that_was_killed_before_its_comment() {
     outcome.assert_code(0);
     let left = server.psql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'pg_s3_drill_%'");
     assert_eq!(left.as_deref(), Ok("pg_s3_drill_fedcba9876543210"), "{}", outcome.stderr);
+}
+
+#[test]
+fn full_check_runs_the_drill_after_all_other_checks() {
+    let source = empty("source");
+    let bucket = bucket_of(&source, |program| program);
+    let server = own_postgres(&[]);
+    let check = s3_program(&bucket).args(["check", "--json"]).env("POSTGRES_CONNECTION_STRING", source.uri());
+    let outcome = check.env("DRILL_CONNECTION_STRING", server.uri("postgres")).run();
+    outcome.assert_code(0);
+    let report: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
+    let checks = report["checks"].as_array().expect("checks");
+    assert!(checks.iter().any(|check| check["check"] == "schema_dump"), "{report}");
+    assert_eq!(checks.last().map(|check| &check["check"]), Some(&"drill".into()), "{report}");
+    assert_ok(&bucket, &server, &outcome, 0);
 }

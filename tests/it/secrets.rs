@@ -94,7 +94,7 @@ fn successful_backup_shows_no_secret() {
 }
 
 #[test]
-fn a_drill_shows_no_secret_nor_does_its_record() {
+fn drill_and_its_record_show_no_secret() {
     let (database, server) = (postgres().create_database("hidden"), postgres());
     let bucket = s3().create_bucket("hidden");
     backup_program(&database, &bucket).run().assert_code(0);
