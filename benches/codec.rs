@@ -35,7 +35,7 @@ fn main() {
             encoder.block(window, block, &mut deflated).expect("deflated");
             bytes += black_box(&deflated).len();
         }
-        let seconds = (cpu_time() - began).as_secs_f64();
+        let seconds = cpu_time().saturating_sub(began).as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
         let (plain, bytes) = (plain.len() as f64, bytes as f64);
         println!("{level:>5} {:>7.0} {:>7.3}", plain / seconds / 1e6, plain / bytes);

@@ -59,7 +59,7 @@ impl Encoder {
     pub fn block(&mut self, window: &[u8], plain: &[u8], deflated: &mut Vec<u8>) -> Result<(), DeflateError> {
         match &mut self.0 {
             #[cfg(feature = "isal")]
-            Backend::Isal(deflater) => Ok(deflater.block(window, plain, deflated)?),
+            Backend::Isal(isal) => Ok(isal.block(window, plain, deflated)?),
             Backend::Zlib(compress) => deflate(compress, window, plain, deflated),
         }
     }

@@ -7,6 +7,7 @@
 //!
 //! It uses `archive`, `postgres`, `storage` and `sql`, and only `commands` uses it.
 
+mod abandoned;
 mod busy;
 mod check_sql;
 mod choose;
@@ -37,6 +38,7 @@ mod statement;
 mod subject;
 mod timescaledb;
 
+pub use abandoned::{Abandoned, abandoned};
 pub use busy::Busy;
 pub use check_sql::{CheckSql, CheckSqlError};
 pub use choose::{Chosen, Evidence, Wanted, choose, parse_time};

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use pg_s3_backup::archive::manifest::Manifest;
 use pg_s3_backup::restore::ScratchError;
-use pg_s3_backup::restore::scratch::{Existing, Origin, Purpose, Scratch, abandoned};
+use pg_s3_backup::restore::abandoned;
+use pg_s3_backup::restore::scratch::{Existing, Origin, Purpose, Scratch};
 
 use crate::support::library::{block_on, connection};
 use crate::support::servers::database::{Database, unique_name};
@@ -178,8 +179,7 @@ fn one_that_a_killed_process_left_behind_is_found_and_one_in_use_is_not() {
         first.create(None).await.expect("made");
         let name = first.name().to_owned();
         let mut second = connected(&uri, Purpose::Drill).await.expect("connected");
-        let found =
-            |list: &[pg_s3_backup::restore::scratch::Abandoned]| list.iter().find(|one| one.name == name).cloned();
+        let found = |list: &[pg_s3_backup::restore::Abandoned]| list.iter().find(|one| one.name == name).cloned();
         assert_eq!(found(&second.abandoned().await.expect("asked")), None);
         // As a process that is killed: its psql ends with it.
         drop(first);

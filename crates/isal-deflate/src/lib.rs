@@ -7,6 +7,10 @@
 
 use isal_sys::igzip_lib as isal;
 
+#[expect(clippy::cast_possible_truncation, reason = "it is 1")]
+const SYNC_FLUSH: u16 = isal::SYNC_FLUSH as u16;
+const SUCCESS: i32 = isal::COMP_OK.cast_signed();
+
 /// How much ISA-L looks for matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -56,18 +60,14 @@ impl Deflater {
             Level::Small => (3, isal::ISAL_DEF_LVL3_DEFAULT),
         };
         let mut matches = vec![0_u8; size as usize].into_boxed_slice();
-        let mut stream = Box::<isal::isal_zstream>::new_zeroed();
-        // SAFETY: `isal_deflate_init` takes memory with any content and sets every field that it reads later. The
-        // struct has integers, arrays and raw pointers alone, for which zeros are valid values.
-        let mut stream = unsafe {
-            isal::isal_deflate_init(stream.as_mut_ptr());
-            stream.assume_init()
-        };
+        // SAFETY: the struct has integers, arrays and raw pointers alone, for which zeros are valid values.
+        let mut stream = unsafe { Box::<isal::isal_zstream>::new_zeroed().assume_init() };
+        // SAFETY: it takes memory with any content, and writes to that struct alone.
+        unsafe { isal::isal_deflate_init(&raw mut *stream) };
         stream.level = level;
         stream.level_buf = matches.as_mut_ptr();
         stream.level_buf_size = size;
-        // SYNC_FLUSH, a constant of 1.
-        stream.flush = isal::SYNC_FLUSH as u16;
+        stream.flush = SYNC_FLUSH;
         Self { stream, _matches: matches }
     }
 
@@ -94,9 +94,9 @@ impl Deflater {
             if deflated.capacity() == deflated.len() {
                 deflated.reserve(plain.len() / 16 + 64);
             }
-            let spare = deflated.spare_capacity_mut();
-            let space = u32::try_from(spare.len()).unwrap_or(u32::MAX);
-            stream.next_out = spare.as_mut_ptr().cast();
+            let free = deflated.spare_capacity_mut();
+            let space = u32::try_from(free.len()).unwrap_or(u32::MAX);
+            stream.next_out = free.as_mut_ptr().cast();
             stream.avail_out = space;
             let before = stream.avail_in;
             // SAFETY: `next_in` and `avail_in` describe what is left of `plain`, `next_out` and `avail_out` free memory
@@ -118,8 +118,7 @@ fn length(bytes: usize) -> Result<u32, Error> {
 }
 
 fn succeeded(code: i32) -> Result<(), Error> {
-    // COMP_OK, a constant of 0.
-    if code == isal::COMP_OK as i32 { Ok(()) } else { Err(Error::Code(code)) }
+    if code == SUCCESS { Ok(()) } else { Err(Error::Code(code)) }
 }
 
 #[cfg(test)]
