@@ -5,7 +5,7 @@
 
 FROM rust:1.95-slim-trixie AS build
 WORKDIR /src
-# The dependencies are a layer of their own: they are built again only where Cargo.lock has changed.
+# The dependencies are a separate layer: they are built again only if Cargo.lock has changed.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' >src/main.rs \
     && cargo build --release --locked && rm -r src
@@ -55,7 +55,7 @@ RUN apt-get update -q -o Acquire::Languages=none \
     && echo 'backup:x:65532:' >>/etc/group \
     && install -d -m 700 -o 65532 -g 65532 /spool
 COPY --from=clients /all /
-# A program that misses a library is a broken image, not a broken night.
+# If a program lacks a library, the build of the image fails.
 RUN set -e; for program in /usr/lib/postgresql/*/bin/*; do "$program" --version; done
 COPY LICENSE /usr/share/doc/pg-s3-backup/
 COPY --from=build /pg-s3-backup /usr/local/bin/

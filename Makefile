@@ -1,4 +1,4 @@
-# What a person types. Everything is built in one profile (ci: optimised, without link-time optimisation) and into one
+# The commands for developers. Everything is built in one profile (ci: optimised, without link-time optimisation) and into one
 # directory (target), so that dependencies are compiled once.
 .DEFAULT_GOAL := help
 .PHONY: help build install dist image image-cold demo test test-kill test-versions fuzz check documents bench fmt clean cargo
@@ -54,7 +54,7 @@ test: cargo ## Run all tests, on servers that they start themselves
 # Above what a run of all tests takes; a given seed repeats the instants of another run.
 KILL_ROUNDS ?= 200
 
-test-kill: cargo ## Kill 200 streamed and 200 spooled backups (KILL_ROUNDS, KILL_SEED): target/kill-table.md
+test-kill: cargo ## Kill 200 streamed and 200 spooled backups and 100 restores (KILL_ROUNDS, KILL_SEED): target/kill-table.md
 	@scripts/install postgres s3
 	KILL_ROUNDS=$(KILL_ROUNDS) cargo test $(CARGO_FLAGS) --test it -- kill:: --nocapture
 
@@ -70,7 +70,7 @@ fuzz: ## Fuzz the parsers of others' bytes, ten minutes each (FUZZ_SECONDS=600)
 check: ## Format, lints, documents, dependencies, scripts: what must hold before a commit
 	@scripts/check
 
-documents: cargo ## Write the generated parts of docs/, man/, completions/ and k8s/ anew
+documents: cargo ## Write the generated parts of docs/, man/, completions/ and k8s/
 	UPDATE_DOCUMENTS=1 cargo test $(CARGO_FLAGS) --test it -- documents::
 
 bench: ## Compare speed, memory and size of backup and restore with pipelines of common tools (about 9 minutes)

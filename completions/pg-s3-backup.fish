@@ -205,7 +205,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-f
 false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l spool-dir -d 'Directory that buffers parts on disk [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l timezone -d 'IANA time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l sweep-after -d 'Abort this tool\'s uploads that were started, and last written to, longer ago than this' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l sweep-after -d 'Abort this tool\'s abandoned uploads: those without a new part for this time' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l retention-days -d 'Keep the backups of the last N days [env: BACKUP_RETENTION_DAYS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-last -d 'Keep the last N backups [env: BACKUP_KEEP_LAST]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l keep-hourly -d 'Keep the last N hourly backups [env: BACKUP_KEEP_HOURLY]' -r -f
@@ -236,7 +236,9 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3
 false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l output -d 'Write the plain dump to this file, or with `-` to stdout' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l create-db -d 'Create this database; it gets its name when it is complete' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l exclude-table-data -d 'Restore no rows of matching tables: `table` or `schema.table`, with `*` and `?`' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l exclude-table -d 'Leave out matching tables, views and sequences (with `*`, `?`)' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l exclude-schema -d 'Leave out matching schemas with everything in them' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l exclude-table-data -d 'Leave out the rows of matching tables' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l search-path -d 'Set this search_path during the restore, for functions that need one; they can call anything in its schemas' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l to -d 'The database to restore into [env: RESTORE_CONNECTION_STRING]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l timezone -d 'IANA time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
@@ -252,7 +254,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l ig
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l dry-run -d 'Restore nothing; check whether the restore is possible'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l raw -d 'Write the stored bytes (gzip), to a file or stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l replace -d 'Replace the database of that name; the old one is kept, renamed'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l keep-failed -d 'If the restore fails, keep the incomplete database under its temporary name'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l keep-failed -d 'If the restore fails, keep the incomplete scratch database'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-owner -d 'Restore no owners: the connecting role owns everything'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-privileges -d 'Restore no grants'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-tablespaces -d 'Restore no tablespaces: everything is in the default one'

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The PostgreSQL part of scripts/server; sourced by it. Uses its DIR, PORT, MAJOR, SUPERUSER, TLS, STATEMENTS and PRIMARY.
 
-# choose_user: sets AS to the words that run a command as a user whom PostgreSQL accepts (it refuses root).
+# choose_user: sets AS to the words that run a command as a user that PostgreSQL accepts (it refuses root).
 choose_user() {
     AS=()
     ((EUID == 0)) || return 0
@@ -12,7 +12,7 @@ choose_user() {
     AS=(setpriv "--reuid=$user" "--regid=$group" --clear-groups --)
     chown "$user:$group" "$DIR/log"
     "${AS[@]}" test -w "$DIR" -a -x "$DIR" ||
-        die "user $user, as whom PostgreSQL has to run, may not enter $DIR: choose a directory below /tmp"
+        die "user $user, which has to run PostgreSQL, may not enter $DIR: choose a directory below /tmp"
 }
 
 # choose_programs: sets BIN to the directory of the server's programs, and makes sure that its user may run them (a

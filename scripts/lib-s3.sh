@@ -29,7 +29,7 @@ write_identities() {
 launch_s3() {
     local flags=() plain=${PORTS[6]}
     URL=http://127.0.0.1:$plain
-    if [[ -n $TLS ]]; then # https has a port of its own, and the plain one stays
+    if [[ -n $TLS ]]; then # https has its own port, and the plain one stays
         plain=${PORTS[8]}
         URL=https://127.0.0.1:${PORTS[6]}
         flags=(-s3.port.https="${PORTS[6]}" -s3.cert.file="$DIR/server.pem" -s3.key.file="$DIR/server.key"
@@ -48,7 +48,7 @@ launch_s3() {
         -s3.iam=false -s3.autoCreateBucket=false -s3.port.iceberg=0 -s3.port.lance=0 "${flags[@]}"
 }
 
-# Each bucket takes several volumes of its own: with -max=100, the twentieth bucket gets nothing but InternalError.
+# Each bucket takes several volumes: with -max=100, the twentieth bucket gets only InternalError.
 # launch_volume: starts the part that stores, once the master leads; status 1 where the master died. Inside 'weed
 # server' it often registers a moment too early, and tries again only 5 s later: until then nothing can be stored.
 launch_volume() {

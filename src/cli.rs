@@ -178,7 +178,7 @@ pub struct PruneArgs {
     /// a name in the future.
     #[arg(long, help_heading = Group::Retention.heading())]
     pub force: bool,
-    /// Abort this tool's uploads that were started, and last written to, longer ago than this
+    /// Abort this tool's abandoned uploads: those without a new part for this time
     #[arg(long, help_heading = Group::Retention.heading(), value_name = "TIME", allow_negative_numbers = true, default_value = "7d", value_hint = ValueHint::Other)]
     pub sweep_after: MinIdle,
     /// Print the result as one JSON object on stdout
@@ -206,7 +206,7 @@ pub struct DeleteArgs {
 /// A backup by its name: what is the latest may be another one by the time it is deleted.
 fn named(text: &str) -> Result<BackupRef, String> {
     match text.parse() {
-        Ok(BackupRef::Latest) => Err("must be a name: look with `list latest` which one it is".to_owned()),
+        Ok(BackupRef::Latest) => Err("must be a name; `list latest` prints it".to_owned()),
         other => other.map_err(|_: String| "must be a name as `list` shows it, its key, or its s3:// URL".to_owned()),
     }
 }

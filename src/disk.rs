@@ -1,6 +1,6 @@
 //! File system calls with a deadline, each in a separate thread.
 //!
-//! A file system on NFS or FUSE may block a call, and its thread, for ever. So every access to `BACKUP_SPOOL_DIR` and
+//! A file system on NFS or FUSE may block a call, and its thread, forever. So every access to `BACKUP_SPOOL_DIR` and
 //! `METRICS_FILE` goes through here: no thread of the runtime waits for a disk, and a signal ends the wait at once. Closing a
 //! file may block, too.
 

@@ -104,7 +104,7 @@ impl Interrupts {
             sender.send_replace(StopRequest { stop, forced: None });
             second(|context| int.poll_recv(context), SAME_REQUEST).await;
             tracing::warn!(
-                "SIGINT again: stopping without cleaning up: an upload may stay open in S3, where it is invisible"
+                "SIGINT again: stopping without cleaning up: an invisible upload may stay in S3, or a restore's scratch database on the server"
             );
             sender.send_replace(StopRequest { stop, forced: Some(Interrupt::Int) });
             // While the sender exists, receivers wait.

@@ -183,7 +183,13 @@ async fn run_until_second_signal(cli: &Cli, context: &Context<'_>, interrupts: &
 }
 
 async fn dispatch(cli: &Cli, context: &Context<'_>, interrupts: Interrupts) -> Result<(), Error> {
-    if !matches!(cli.command, Command::Health | Command::Completions(_)) {
+    // `check` without --json prints the same warnings as results.
+    let is_silent = match &cli.command {
+        Command::Health | Command::Completions(_) => true,
+        Command::Check(args) => !args.json,
+        _ => false,
+    };
+    if !is_silent {
         for warning in config::warnings(cli.command.name(), context.flags, context.environment) {
             tracing::warn!(hint = warning.hint, "{}", warning.what);
         }

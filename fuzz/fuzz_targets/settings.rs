@@ -1,5 +1,5 @@
-//! Settings: what is taken lies within its bounds and is taken again as it is written, and a refusal of what may hold a
-//! secret does not repeat it. `PG_DUMP_ARGS` lets nothing through that is not on its list.
+//! Settings: an accepted value is within its bounds, and its printed form is accepted again. A refusal of a value that may have a
+//! secret does not repeat it. `PG_DUMP_ARGS` accepts only listed arguments.
 //!
 //! Input: the setting's text, tried as each; `\x01` in it stands for a secret.
 #![no_main]

@@ -58,7 +58,7 @@ pub(super) struct Unpacker<W: Write> {
 }
 
 impl<W: Write> Unpacker<W> {
-    /// At the first byte of the object.
+    /// Starts before the first byte of the object.
     pub fn new(sink: W, form: Form, damage: Damage) -> Self {
         let tap = Tap { crc: Crc::new(), scanner: Scanner::default(), sink: Some(sink), form, failed: None };
         Self { bytes: 0, sha256: Sha256::new(), gzip: GzDecoder::new(tap), flaw: None, damage }
@@ -113,7 +113,7 @@ impl<W: Write> Unpacker<W> {
         (sink, failed.map_or(Ok(Contents { stored, dump }), Err))
     }
 
-    /// The sink, to which nothing more is written.
+    /// Returns the sink; nothing more is written to it.
     pub fn into_sink(mut self) -> W {
         self.take_sink()
     }
@@ -171,7 +171,7 @@ mod tests {
         encoder.finish().expect("to memory")
     }
 
-    /// Reads it in pieces of several sizes, which must not matter.
+    /// Reads it in pieces of several sizes; the result must be the same.
     fn read(object: &[u8]) -> Result<Option<String>, String> {
         let outcomes = [1, 7, 18, object.len()].map(|size| {
             let mut unpacker = Unpacker::new(io::sink(), Form::Plain, Damage::ReadOn);

@@ -23,8 +23,8 @@ impl DatabaseOption<'_> {
 }
 
 impl Manifest {
-    /// What an empty database must be made with. From PostgreSQL 15 on a locale has a provider, which another cluster may
-    /// have set otherwise.
+    /// The options of an equal empty database. From PostgreSQL 15 on, a locale has a provider, and its default may differ in
+    /// another cluster.
     #[must_use]
     pub fn database_options(&self) -> Vec<DatabaseOption<'_>> {
         let locale = self.locale.as_deref();

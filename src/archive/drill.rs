@@ -28,7 +28,7 @@ pub struct DrillRecord {
     pub file_name: String,
     /// The backup's key.
     pub key: String,
-    /// The run that made the backup, where its manifest says.
+    /// The run that made the backup, if its manifest says.
     pub run_id: Option<String>,
     /// The result.
     pub result: DrillResult,

@@ -48,13 +48,13 @@ impl Entry {
 pub struct Sidecars([Option<NonZeroU32>; SIDECARS.len()]);
 
 impl Sidecars {
-    /// Those that are there: what each has after the backup's name, and its size in bytes.
+    /// Returns the existing sidecars: each with its suffix and its size in bytes.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let there = SIDECARS.into_iter().zip(self.0);
         there.filter_map(|(suffix, stored)| Some((suffix, u64::from(stored?.get()) - 1)))
     }
 
-    /// Takes one down.
+    /// Records a sidecar.
     pub(super) fn set(&mut self, index: usize, bytes: u64) {
         self.0[index] = Some(NonZeroU32::MIN.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX)));
     }

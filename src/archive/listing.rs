@@ -1,4 +1,4 @@
-//! Lists stored backups: the destination's objects, joined by name.
+//! Lists stored backups: the destination's objects, grouped by name.
 //!
 //! `commands::list` prints it, `check` verifies the newest. Names and sizes come from the listing, a few bytes per backup, so
 //! that 100,000 of them fit into memory. Other facts come from the manifests of the newest.
@@ -45,7 +45,16 @@ pub struct StoredBackup {
     pub started: DateTime<Utc>,
 }
 
-/// All backups of a destination.
+/// The latest backup, and the newer ones that are none.
+#[derive(Debug)]
+pub struct Latest {
+    /// The backup and its manifest; `None` if there is none.
+    pub found: Option<(StoredBackup, Option<Manifest>)>,
+    /// The newer ones, newest first.
+    pub passed_over: Vec<StoredBackup>,
+}
+
+/// The backups of a destination.
 pub struct Listing<'a> {
     destination: &'a Destination,
     entries: Entries,
@@ -104,7 +113,7 @@ impl<'a> Listing<'a> {
         Newest { listing: self, described, count: limit.min(self.entries.len()) }
     }
 
-    /// Whether a manifest is listed beside a backup.
+    /// Whether the listing has a backup's manifest.
     #[must_use]
     pub fn has_manifest(&self, name: BackupName) -> bool {
         self.entries.get(&name).is_some_and(Entry::has_manifest)
@@ -118,19 +127,35 @@ impl<'a> Listing<'a> {
 
     /// The latest backup and its manifest, optionally as of a time: the newest valid one that was started by then. If none of the
     /// newest 50 is valid, the newest partial one.
-    pub async fn latest(&self, by: Option<DateTime<Utc>>) -> Option<(StoredBackup, Option<Manifest>)> {
+    pub async fn latest(&self, by: Option<DateTime<Utc>>) -> Latest {
         let is_wanted = |name: &BackupName| by.is_none_or(|by| name.started() <= by);
-        let stored = self.stored().filter(|(name, _, status)| status.is_none() && is_wanted(name));
-        let mut partial = None;
-        for (name, ..) in stored.take(MANIFESTS) {
-            let found = self.full(name, self.entries.get(&name).copied()?).await;
-            match found.0.status {
-                BackupStatus::Valid | BackupStatus::Unverified => return Some(found),
-                BackupStatus::Partial => partial = partial.or(Some(found)),
-                BackupStatus::SizeMismatch | BackupStatus::Empty | BackupStatus::Future | BackupStatus::Uploading => {}
+        let (mut partial, mut passed_over, mut looked_at) = (None, Vec::new(), 0);
+        for (name, _, status) in self.stored().filter(|(name, ..)| is_wanted(name)) {
+            let Some(entry) = self.entries.get(&name) else { continue };
+            if status.is_some() {
+                passed_over.push(self.backup(name, *entry));
+                continue;
+            }
+            if looked_at == MANIFESTS {
+                break;
+            }
+            looked_at += 1;
+            let (backup, manifest) = self.full(name, *entry).await;
+            match backup.status {
+                BackupStatus::Valid | BackupStatus::Unverified => {
+                    return Latest { found: Some((backup, manifest)), passed_over };
+                }
+                BackupStatus::Partial if partial.is_none() => {
+                    // What is older than this one was not passed over for it.
+                    partial = Some((backup.clone(), manifest, passed_over.len()));
+                    passed_over.push(backup);
+                }
+                _ => passed_over.push(backup),
             }
         }
-        partial
+        let Some((backup, manifest, newer)) = partial else { return Latest { found: None, passed_over } };
+        passed_over.truncate(newer);
+        Latest { found: Some((backup, manifest)), passed_over }
     }
 
     /// Reads the record of a backup's last drill and adds its result; `None` if there is no record, or it cannot be read.
@@ -201,7 +226,7 @@ impl<'a> Listing<'a> {
             Ok(Some(head)) if head.is_partial => backup.status = BackupStatus::Partial,
             Ok(_) => {}
             Err(error) => {
-                tracing::debug!(file_name = backup.file_name, %error, "it is not known whether it is partial");
+                tracing::debug!(file_name = backup.file_name, %error, "it is unknown whether the backup is partial");
             }
         }
     }
@@ -233,7 +258,7 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// The newest backups, newest first. Those without a manifest read are made on demand, because there may be a hundred thousand.
+/// The newest backups, newest first. Those whose manifest was not read are created on demand, because there may be 100,000.
 pub struct Newest<'a> {
     listing: &'a Listing<'a>,
     described: Vec<StoredBackup>,
@@ -261,8 +286,8 @@ impl Serialize for Newest<'_> {
     }
 }
 
-/// The median of sizes in bytes, for `check` and retention. Of an even number it is the mean of the middle two; without sizes
-/// there is none.
+/// The median of sizes in bytes, for `check` and retention. Of an even number it is the mean of the middle two; `None`
+/// without sizes.
 #[must_use]
 pub fn median(sizes: impl IntoIterator<Item = u64>) -> Option<u64> {
     let mut sizes: Vec<u64> = sizes.into_iter().collect();

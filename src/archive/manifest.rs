@@ -101,6 +101,12 @@ pub struct Manifest {
     /// Tablespaces that must exist before; of a partial one those of the entire database.
     #[serde(default)]
     pub tablespaces: Vec<String>,
+    /// Relations that a restore creates: tables with their TOAST tables, indexes, sequences and views. Earlier versions have none.
+    #[serde(default)]
+    pub relations: Option<u64>,
+    /// Large objects that a restore creates; earlier versions have none.
+    #[serde(default)]
+    pub large_objects: Option<u64>,
     /// The file with the cluster's globals and the database's own settings; `None` without globals.
     #[serde(default)]
     pub globals: Option<GlobalsFile>,
@@ -169,7 +175,7 @@ impl Manifest {
     #[must_use]
     pub fn new(run: &RunFacts<'_>, key: &str, verified: &VerifiedDump, finished: DateTime<Utc>) -> Self {
         let (totals, scan) = (verified.totals(), verified.scan());
-        let References { extensions, roles, tablespaces } = run.references.cloned().unwrap_or_default();
+        let References { extensions, roles, tablespaces, toast_tables } = run.references.cloned().unwrap_or_default();
         let of_pg_dump = run.pg_dump_warnings.get().into_iter().flatten();
         let of_pg_dump = of_pg_dump.map(|warning| format!("pg_dump warned: {warning}"));
         Self {
@@ -207,6 +213,8 @@ impl Manifest {
             extensions,
             roles,
             tablespaces,
+            relations: scan.created.map(|created| created.relations + 2 * toast_tables.min(created.tables)),
+            large_objects: scan.created.map(|created| created.large_objects),
             restore: Vec::new(),
             globals: None,
             warnings: run.warnings.iter().cloned().chain(of_pg_dump).collect(),

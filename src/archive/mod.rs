@@ -1,8 +1,8 @@
-//! Stored backups: their names, manifests and sidecars, and what a destination holds.
+//! Stored backups: their names, manifests and sidecars (the objects next to a backup, such as its manifest), and the listing of a\n//! destination.
 //!
-//! [`name`] defines the pattern of names, and [`manifest`] the record next to an object. [`list_entries`] joins a listing by
-//! name: [`Listing`], `retention`, `check` and the daemon decide by it, all with the same [`BackupStatus`]. Called by `backup`,
-//! `retention`, `check` and `commands`. [`Reader`] reads a complete backup. Nothing here writes to S3.
+//! [`name`] defines the pattern of names, and [`manifest`] the record next to an object. [`list_entries`] groups a listing by
+//! name. [`Listing`], `retention`, `check` and the daemon use it, all with the same [`BackupStatus`]. [`Reader`] reads a complete
+//! backup. Called by `backup`, `retention`, `check`, `restore` and `commands`. Nothing here writes to S3.
 
 mod contents;
 mod database_options;
@@ -19,7 +19,7 @@ mod verify;
 pub use contents::{Contents, Dump};
 pub use database_options::DatabaseOption;
 pub use entries::{Entries, Entry, SIDECARS, Sidecars, list_entries};
-pub use listing::{Listing, MANIFESTS, StoredBackup, median};
+pub use listing::{Latest, Listing, MANIFESTS, StoredBackup, median};
 pub use reader::{ReadError, ReadProgress, Reader};
 pub use status::{BackupStatus, SMALLEST_DUMP, is_too_small};
 pub use verify::{Mismatch, VerifiedStream};

@@ -1,6 +1,6 @@
 //! The pattern of backup names.
 //!
-//! Every module parses and makes names here. A backup's time is in its name: the store's `LastModified` changes when an object
+//! Every module parses and creates names here. A backup's time is in its name: the store's `LastModified` changes when an object
 //! is copied.
 
 use std::fmt;

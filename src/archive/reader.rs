@@ -1,4 +1,4 @@
-//! Reads a stored backup: downloads it on the runtime, and unpacks it on a thread.
+//! Reads a stored backup: downloads it on the runtime, and unpacks it on a thread. Used by `restore` and `check --deep`.
 //!
 //! Memory is that of a [`Download`] (4 ranges of 2 MiB) and of [`PIECES`] pieces.
 
@@ -21,7 +21,7 @@ use crate::storage::{Destination, Download, StorageError};
 use super::contents::{Contents, Damage, Form, Unpacker};
 
 const LOG_EVERY: Duration = Duration::from_secs(30);
-/// The queue between download and unpacking. A piece has some hundred KiB.
+/// Capacity of the queue between download and unpacking. A piece has some hundred KiB.
 const PIECES: usize = 8;
 
 /// An open backup.
@@ -31,7 +31,7 @@ pub struct Reader {
     progress: Arc<ReadProgress>,
 }
 
-/// How far a backup is read; shared with whoever shows it.
+/// The progress of a read, shared with the display.
 #[derive(Debug)]
 pub struct ReadProgress {
     read: AtomicU64,
@@ -39,13 +39,13 @@ pub struct ReadProgress {
 }
 
 impl ReadProgress {
-    /// Stored bytes that were read.
+    /// Stored bytes read so far.
     #[must_use]
     pub fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Stored bytes in all.
+    /// All stored bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -57,16 +57,16 @@ impl ReadProgress {
 pub enum ReadError<W> {
     /// The object was replaced or deleted meanwhile, S3 refuses it, or nothing comes within the outage budget.
     Storage(StorageError),
-    /// The sink did not take the bytes.
+    /// A write to the sink failed.
     Sink {
         /// Why.
         error: io::Error,
-        /// Where the bytes went.
+        /// The sink.
         sink: W,
     },
 }
 
-/// What the unpacking thread leaves behind.
+/// The result of the unpacking thread.
 #[derive(Debug)]
 struct Unpacked<W> {
     sink: W,
@@ -86,22 +86,22 @@ impl Reader {
         }))
     }
 
-    /// When the store says that the object was written.
+    /// The object's `LastModified`.
     #[must_use]
     pub fn last_modified(&self) -> Option<DateTime<Utc>> {
         self.download.last_modified()
     }
 
-    /// How far it is, from now to the end.
+    /// Returns the progress, which stays current until the end.
     #[must_use]
     pub fn progress(&self) -> Arc<ReadProgress> {
         Arc::clone(&self.progress)
     }
 
-    /// Reads all of it, whatever is wrong with it, and says what it is; logs how far it is. Dropped, it stops reading.
+    /// Reads the complete object, even if it is damaged, and logs the progress. Dropping the future stops reading.
     ///
     /// # Errors
-    /// Where the object was replaced or deleted meanwhile, S3 refuses it, or nothing comes within the outage budget.
+    /// If the object was replaced or deleted meanwhile, or S3 refuses it or is unavailable for the outage budget.
     pub async fn read(self) -> Result<Contents, StorageError> {
         let progress = self.progress();
         let log = async move {
@@ -119,23 +119,22 @@ impl Reader {
                 Err(ReadError::Storage(error)) => Err(error),
                 Err(ReadError::Sink { .. }) => unreachable!("a sink takes everything"),
             },
-            () = log => unreachable!("it has no end"),
+            () = log => unreachable!("it is an endless loop"),
         }
     }
 
-    /// Reads all of it, and writes the plain dump to the sink as it comes, in order, in a thread of its own: a sink that is
-    /// slow slows the download. Where gzip is damaged nothing more reaches the sink, and the reading ends; what did reach it
-    /// is proved by [`Contents::verify`] alone.
+    /// Reads the object, and writes the plain dump to the sink on a thread. A slow sink slows the download. At the first gzip
+    /// damage, reading ends. The sink may have got bytes of a damaged backup: only [`Contents::verify`] verifies them.
     ///
-    /// Dropped, it stops reading; the sink is dropped as soon as no write holds it.
+    /// Dropping the future stops reading, and drops the sink after the current write.
     ///
     /// # Errors
-    /// Where it cannot be read, or the sink does not take it.
+    /// If reading, or a write to the sink, fails.
     pub async fn read_into<W: Write + Send + 'static>(self, sink: W) -> Result<(Contents, W), ReadError<W>> {
         self.run(sink, (Form::Plain, Damage::End)).await
     }
 
-    /// As [`Self::read_into`], but writes the bytes as they are stored, and ends where gzip is damaged all the same.
+    /// Like [`Self::read_into`], but writes the stored bytes. Reading also ends at the first gzip damage.
     ///
     /// # Errors
     /// As [`Self::read_into`].
@@ -160,7 +159,7 @@ impl Reader {
                 Err(error) => return Err(ReadError::Storage(error)),
             };
             self.progress.read.fetch_add(piece.len() as u64, Ordering::Relaxed);
-            // The thread ends first where there is nothing more to do, which it says at its end.
+            // The thread may end first; its result says why.
             if pieces.send(piece).await.is_err() {
                 break;
             }
@@ -175,11 +174,11 @@ impl Reader {
     }
 }
 
-/// Stops the thread before its next piece, however the reading ends.
+/// Stops the thread before its next piece when the reading is dropped.
 struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Has the thread come to its end.
+    /// Lets the thread continue to its end.
     fn defuse(self) {
         std::mem::forget(self);
     }
@@ -191,7 +190,7 @@ impl Drop for Stop {
     }
 }
 
-/// The thread is never aborted, so it fails only where it panics.
+/// The thread is never aborted, so it fails only by a panic.
 fn joined<T>(ended: Result<T, JoinError>) -> T {
     ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
@@ -202,7 +201,7 @@ fn unpack<W: Write>(mut unpacker: Unpacker<W>, mut pieces: mpsc::Receiver<Bytes>
             break;
         }
     }
-    // The download must not wait for what follows.
+    // Ends the download before the rest of the work.
     drop(pieces);
     if stop.load(Ordering::Relaxed) {
         return Unpacked { sink: unpacker.into_sink(), ended: Err(io::ErrorKind::Interrupted.into()) };

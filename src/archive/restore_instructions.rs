@@ -50,13 +50,13 @@ pub fn commands(place: &Place<'_>, manifest: Option<&Manifest>) -> Vec<String> {
     lines
 }
 
-/// The command that has a store bring an archived object back for a week. `storage_class` is what the store calls its archive.
+/// The command that restores an archived object for a week. `storage_class` is what the store calls its archive.
 #[must_use]
 pub fn restore_request(place: &Place<'_>, storage_class: Option<&str>) -> String {
     let path = place.location.strip_prefix("s3://").unwrap_or(place.location);
     let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
     let endpoint = place.endpoint.map_or_else(String::new, |url| format!(" --endpoint-url {}", word(url)));
-    // What moves by itself comes back for good.
+    // Intelligent-Tiering moves the object back permanently.
     let days = if storage_class == Some("INTELLIGENT_TIERING") { "" } else { "Days=7," };
     let (bucket, key) = (word(bucket), word(key));
     format!(

@@ -1,6 +1,6 @@
 //! The status of a stored backup: the one rule of `list`, `check`, retention and the daemon.
 //!
-//! Pure: callers pass what the listing, a manifest or the object's metadata says.
+//! Pure: callers pass the facts of the listing, the manifest or the object's metadata.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -21,7 +21,7 @@ pub const SMALLEST_DUMP: u64 = 200;
 pub enum BackupStatus {
     /// It has the size that its manifest says. For retention also: it has no manifest, and is large enough to hold a dump.
     Valid,
-    /// It has no manifest to verify it by; only listings say so.
+    /// It has no manifest to verify it with; only listings use this.
     Unverified,
     /// The arguments of its `pg_dump` left something out.
     Partial,
@@ -31,7 +31,7 @@ pub enum BackupStatus {
     Empty,
     /// Its name is in the future, so its age is unknown.
     Future,
-    /// Its upload is open; only listings say so.
+    /// Its upload is open; only listings use this.
     Uploading,
 }
 
@@ -65,7 +65,21 @@ impl BackupStatus {
         }
     }
 
-    /// Its words in a table: what needs attention is in capitals.
+    /// Why a backup of this size and status is not the latest.
+    #[must_use]
+    pub fn why_not_latest(self, bytes: u64) -> String {
+        match self {
+            Self::Empty => format!(
+                "it has no manifest and {bytes} bytes; the smallest possible dump has more than {SMALLEST_DUMP}: pg_dump failed"
+            ),
+            Self::SizeMismatch => format!("it has {bytes} bytes, and its manifest says otherwise"),
+            Self::Partial => "it is partial: arguments of pg_dump left something out".to_owned(),
+            Self::Future => "its name is in the future: it is unknown when it was made".to_owned(),
+            Self::Valid | Self::Unverified | Self::Uploading => self.words().to_owned(),
+        }
+    }
+
+    /// Its words in a table: capitals if it needs attention.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {

@@ -38,7 +38,7 @@ pub enum BackupError {
     },
     /// The destination holds another database's backups.
     #[error(
-        "{destination} holds backups of the database {holds} ({name}), not of {database}: give each database an S3_PATH of its own, or use --allow-mixed"
+        "{destination} holds backups of the database {holds} ({name}), not of {database}: give each database its own S3_PATH, or use --allow-mixed"
     )]
     Mixed {
         /// `s3://bucket/path/`.

@@ -1,4 +1,4 @@
-//! Dumps into the target and commits; sends the dump again from the spool where S3 wants another upload of it.
+//! Dumps into the target and commits; sends the dump again from the spool if S3 wants another upload of it.
 //!
 //! Called by [`super::run`].
 

@@ -1,6 +1,6 @@
 //! Starts an upload under the first free name.
 //!
-//! Called by [`super::upload_target`] and [`super::resume`]. A name is free where no object has it and, if uploads may be
+//! Called by [`super::upload_target`] and [`super::resume`]. A name is free if no object has it and, if uploads may be
 //! listed, no other open upload.
 
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub(super) async fn begin_under_free_name(
     Err(StorageError::NoFreeName { key: destination.key(&first.to_string()), tried: MOST_NAMES }.into())
 }
 
-/// Does some work, until a limit is reached where there are limits.
+/// Does some work until it ends, or until a limit, if there are limits.
 async fn within<T>(
     limits: Option<&Limits>,
     work: impl Future<Output = Result<T, BackupError>>,

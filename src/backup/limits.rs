@@ -81,7 +81,7 @@ impl Limits {
     }
 
     /// Waits for work that returns no error, until [`DELETE_TIME`] after a limit is reached. Work of [`crate::disk`] then
-    /// goes on in its thread.
+    /// continues in its thread.
     pub(super) async fn to_the_end(&self, work: impl Future<Output = ()>) {
         let asked = Instant::now();
         let given_up = async {
@@ -114,12 +114,12 @@ mod tests {
         // Shorter than any grace: a grace that is used up ends at once.
         let soon = Duration::from_secs(3);
         let limits = reached(COMMIT_GRACE);
-        let ended = timeout(soon, limits.within_grace(COMMIT_GRACE, never())).await.expect("no grace anew");
+        let ended = timeout(soon, limits.within_grace(COMMIT_GRACE, never())).await.expect("no second grace");
         assert!(matches!(ended, Err(BackupError::TooLong { .. })), "{ended:?}");
         assert!(limits.time_left().await + COMMIT_GRACE <= EXIT_TIME, "the commit's time is spent twice");
         let limits = reached(EXIT_TIME);
         assert_eq!(limits.time_left().await, Duration::ZERO);
-        let ended = timeout(soon, limits.within_grace(EXIT_TIME, never())).await.expect("no way out anew");
+        let ended = timeout(soon, limits.within_grace(EXIT_TIME, never())).await.expect("no second exit time");
         assert!(matches!(ended, Err(BackupError::TooLong { .. })), "{ended:?}");
     }
 

@@ -2,8 +2,8 @@
 //! newest" and "the last seven" would mean nothing.
 //!
 //! Called by [`super::run`] before the upload starts. The newest readable manifest decides. Without a manifest, or
-//! without the permission to list or read (write-only credentials), the backup goes on. Where there are manifests and
-//! none is readable, it goes on, and nothing is deleted. A slow S3 does not prevent the backup.
+//! without the permission to list or read (write-only credentials), the backup continues. If there are manifests and
+//! none is readable, it continues, and nothing is deleted. A slow S3 does not prevent the backup.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -108,7 +108,7 @@ enum Newest {
     Unreadable(BackupName),
 }
 
-/// Finds the newest backup with a readable manifest. Names in the future count only where there is no other.
+/// Finds the newest backup with a readable manifest. Names in the future count only if there is no other.
 async fn newest(destination: &Destination) -> Result<Newest, StorageError> {
     let now = Utc::now();
     for step in STEPS {

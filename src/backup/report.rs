@@ -21,7 +21,7 @@ pub struct Attempt {
 
 impl Attempt {
     /// Records the upload.
-    pub fn begun(&mut self, file_name: &str, location: String) {
+    pub fn started(&mut self, file_name: &str, location: String) {
         self.file_name = Some(file_name.to_owned());
         self.location = Some(location);
     }
@@ -38,7 +38,7 @@ pub struct Report {
     /// Seconds.
     duration: f64,
     error: Option<String>,
-    /// The result of retention, where a rule is set.
+    /// The result of retention, if a rule is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     retention: Option<RetentionReport>,
     /// Flattened; its `file_name` is the one above.
@@ -105,7 +105,7 @@ impl Report {
         self.success.then_some((self.dump_bytes, self.file_size))
     }
 
-    /// The result of retention, where a rule is set.
+    /// The result of retention, if a rule is set.
     #[must_use]
     pub fn retention(&self) -> Option<&RetentionReport> {
         self.retention.as_ref()

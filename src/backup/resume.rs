@@ -1,7 +1,7 @@
 //! Delivers what an earlier run left in the spool: sends and commits a complete dump, removes an incomplete one.
 //!
 //! Called by [`super::run`] before it connects to PostgreSQL. A complete dump that S3 does not accept now is kept and
-//! ends the run, because the disk has space for one. A dump that S3 refuses for good, or that the disk does not return,
+//! ends the run, because the disk has space for one dump. A dump that S3 refuses permanently, or that cannot be read,
 //! is set aside; a damaged one is deleted; then a fresh backup follows. A signal ends every wait.
 
 mod fate;
@@ -30,7 +30,7 @@ use crate::archive::name::{self, BackupName, MANIFEST_SUFFIX};
 /// backups.
 ///
 /// # Errors
-/// Where a complete dump is kept because S3 does not accept it now, the disk does not answer, or the run is stopped.
+/// If a complete dump is kept because S3 does not accept it now, the disk does not answer, or the run is stopped.
 pub(super) async fn deliver(
     spool_dir: &SpoolDir,
     destination: &Destination,
@@ -142,7 +142,7 @@ impl Delivery<'_> {
         Ok(None)
     }
 
-    /// Completes the earlier run's upload, or starts another; returns the part size where the dump was split into other
+    /// Completes the earlier run's upload, or starts another; returns the part size if the dump was split into other
     /// parts.
     async fn send(&self, kept: &Kept) -> Result<(Committed, Option<u64>), BackupError> {
         let mut fits_settings = self.fits_settings(kept);
@@ -163,7 +163,7 @@ impl Delivery<'_> {
             self.limits.within(async { Ok(previous.abort().await) }).await?;
         }
         let upload = self.begin(kept).await?;
-        let begun = upload.clone();
+        let started = upload.clone();
         let plan = (!fits_settings).then(|| self.parts.plan_for(object_bytes(kept)));
         let part_bytes = plan.as_ref().map(PartPlan::base);
         let sent = match plan {
@@ -171,7 +171,7 @@ impl Delivery<'_> {
             Some(plan) => self.finish_resplit(upload, kept, plan).await,
         };
         if sent.as_ref().is_err_and(|error| !matches!(fate(error), Fate::Kept)) {
-            self.limits.within(async { Ok(begun.abort().await) }).await?;
+            self.limits.within(async { Ok(started.abort().await) }).await?;
         }
         Ok((sent?, part_bytes))
     }
@@ -259,7 +259,7 @@ impl Delivery<'_> {
             // The object was committed just now by the answer to Complete alone, so there is no manifest yet.
             Err(BackupError::Storage(StorageError::Refused { .. })) => None,
             Err(error @ BackupError::Storage(_)) => {
-                tracing::warn!(error = %Chain(&error), "the backup is committed, but its manifest cannot be looked for");
+                tracing::warn!(error = %Chain(&error), "the backup is committed, but its manifest cannot be read");
                 return Ok(());
             }
             Err(stopped) => return Err(stopped),

@@ -97,7 +97,7 @@ impl<'a> Backup<'a> {
         let is_partial = self.is_partial();
         let upload_plan = UploadPlan { destination: &destination, run_id: &run_id, name, plan: &plan, is_partial };
         let target = upload_plan.begin(self.settings, &self.limits, spool_dir.as_ref()).await?;
-        attempt.begun(name::file_name(target.key()), destination.location(target.key()));
+        attempt.started(name::file_name(target.key()), destination.location(target.key()));
         (self.display)(source.facts.size_bytes);
 
         let span = tracing::info_span!("backup", database = source.facts.database, key = target.key());
@@ -260,7 +260,7 @@ impl<'a> Backup<'a> {
         self.settings.postgres.arguments.coverage() == Coverage::Partial
     }
 
-    /// Dumps and commits, while the globals are made. They are given up where the dump fails.
+    /// Dumps and commits, while the globals are made. They are discarded if the dump fails.
     async fn dump_with_globals(
         &self,
         source: Source,
@@ -341,7 +341,7 @@ impl<'a> Backup<'a> {
     }
 }
 
-/// The name of a backup that starts now, or a later one where the first was just delivered: write-only credentials
+/// The name of a backup that starts now, or a later one if the first was just delivered: write-only credentials
 /// cannot see that it is taken.
 async fn unused_name(delivered: &[BackupName]) -> BackupName {
     loop {

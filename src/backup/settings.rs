@@ -25,6 +25,6 @@ pub struct BackupSettings {
     pub max_duration: Option<Duration>,
     /// The longest time that the dump may block other sessions.
     pub max_blocking: Option<Duration>,
-    /// The retention policy; `None` where no rule is set.
+    /// The retention policy; `None` if no rule is set.
     pub retention: Option<RetentionPolicy>,
 }

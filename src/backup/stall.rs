@@ -1,6 +1,6 @@
 //! Distinguishes a stalled `pg_dump` from a slow one: asks the server what it does for a silent one.
 //!
-//! Part of `watch`. A dump is slow where the server ran, started or ended a query for it within the limit. Where the
+//! Part of `watch`. A dump is slow if the server ran, started or ended a query for it within the limit. If the
 //! server cannot be asked, silence alone decides.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::postgres::activity::{Activity, Backend};
 use super::watch::Watch;
 use super::{DumpError, StallFinding};
 
-/// How often the silence is checked; a fraction of the limit where that is short.
+/// How often the silence is checked; a fraction of the limit if that is short.
 const EVERY: Duration = Duration::from_secs(1);
 
 impl Watch<'_> {

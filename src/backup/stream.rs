@@ -1,4 +1,4 @@
-//! The middle of a backup: `pg_dump` into the pipeline, onto the spool's disk where there is one, and into the upload.
+//! Streams a dump: from `pg_dump` through the pipeline and the spool, if there is one, into the upload.
 //!
 //! Called by [`super::fill`]. With a spool the dump never waits for S3: parts go to disk first, and a refusal by S3 is
 //! reported once the dump is complete and kept. On every way out but success, `pg_dump` has been stopped and the target
@@ -161,7 +161,7 @@ fn keeps_dump(spool: Option<&Arc<Spool>>) -> bool {
     spool.is_some_and(|spool| !spool.is_given_up())
 }
 
-/// Passes parts on as they are sealed: by the disk, or in memory where there is no spool or it takes no more.
+/// Passes parts on as they are sealed: by the disk, or in memory if there is no spool or it failed.
 async fn store(
     spool: Option<&Arc<Spool>>,
     mut parts: mpsc::UnboundedReceiver<SealedPart>,
@@ -174,7 +174,7 @@ async fn store(
             None => None,
         };
         if let Some(stored) = stored {
-            // Where the upload has ended, the part is still on disk: the next run can send it.
+            // If the upload has ended, the part is still on disk: the next run can send it.
             let _ = queue.send(QueuedPart::Spooled(stored));
         } else {
             outage.resume();

@@ -1,7 +1,7 @@
-//! The upload that a dump goes into: started before the dump, completed after it, aborted where the dump fails.
+//! The upload that a dump goes into: started before the dump, completed after it, aborted if the dump fails.
 //!
 //! Called by [`super::run`]. Starting the upload is the write test: what S3 refuses here ends the run before `pg_dump` starts.
-//! With a spool, a run does not wait for an S3 that does not answer: the upload is started while the dump goes to disk.
+//! With a spool, a run does not wait for an unavailable S3: the upload is started while the dump is written to disk.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use super::free_name::begin_under_free_name;
 use super::limits::{COMMIT_GRACE, Limits};
 use super::settings::BackupSettings;
 
-/// Where one dump goes.
+/// The destination of one dump.
 pub(super) struct Target {
     pub destination: Destination,
-    /// The run's files on disk; `None` where parts are kept in memory alone.
+    /// The run's files on disk; `None` if parts are kept in memory alone.
     pub spool: Option<Arc<Spool>>,
     pub upload: UploadState,
     /// The key under the start time's own name.
@@ -73,7 +73,7 @@ impl UploadPlan<'_> {
         Target { destination: self.destination.clone(), spool, upload, first_key }
     }
 
-    /// Creates the run's files; the run goes on without where the disk does not take them.
+    /// Creates the run's files; if the disk fails, the run continues without them.
     async fn spool(
         &self,
         settings: &BackupSettings,
@@ -87,7 +87,7 @@ impl UploadPlan<'_> {
         Ok(made.inspect_err(warn_of_no_spool).ok())
     }
 
-    /// Waits for the upload until the first attempt fails; then a task goes on starting it while the dump runs.
+    /// Waits for the upload until the first attempt fails; then a task retries while the dump runs.
     async fn begin_spooled(&self, limits: &Limits, spool: &Arc<Spool>) -> Result<UploadState, BackupError> {
         let request = self.request();
         let outage = self.destination.outage();
@@ -208,7 +208,7 @@ pub(super) fn report_kept(spool: &Spool) {
 
 /// Logs that the disk takes no spool, which is no reason to have no backup.
 pub(super) fn warn_of_no_spool(error: &SpoolError) {
-    tracing::warn!(error = %Chain(error), "the backup goes on without the spool, and cannot be resumed should it be stopped");
+    tracing::warn!(error = %Chain(error), "the backup continues without the spool, and cannot be resumed if it is stopped");
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Watches a running dump from the control session: whether the session works, whom the dump blocks, who blocks the
+//! Watches a running dump from the control session: whether the session works, which sessions the dump blocks, which block the
 //! dump, and (`stall`) whether it progresses.
 //!
 //! Runs next to `stream`. It returns only when the dump must end, and logs everything else.
@@ -87,7 +87,7 @@ impl<'a> Watch<'a> {
             Ok(answer) => Some(answer),
             Err(error) => {
                 let error = Chain(&error).to_string();
-                tracing::warn!(error, "the control session and its lock are lost; the dump goes on");
+                tracing::warn!(error, "the control session and its lock are lost; the dump continues");
                 *session = None;
                 None
             }

@@ -88,7 +88,7 @@ impl Freshness<'_> {
         if status == Some(BackupStatus::Valid) || status == Some(BackupStatus::Partial) && self.wants_partial {
             return Some((name, bytes));
         }
-        let (backup, _) = timeout(LISTING_DEADLINE, listing.latest(None)).await.ok()??;
+        let (backup, _) = timeout(LISTING_DEADLINE, listing.latest(None)).await.ok()?.found?;
         let is_valid = matches!(backup.status, BackupStatus::Valid | BackupStatus::Unverified);
         BackupName::parse(&backup.file_name).filter(|_| is_valid).map(|name| (name, backup.file_size))
     }

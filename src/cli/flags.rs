@@ -29,14 +29,28 @@ const MOST_USED: &[&Setting] = &[
     &table::LISTEN,
 ];
 const MOST_SHOWN: usize = 10;
+/// The commands in the order of `--help`, the most used first; `completions` and `help` follow.
+const COMMAND_ORDER: &[CommandName] = &[
+    CommandName::Backup,
+    CommandName::List,
+    CommandName::Check,
+    CommandName::Restore,
+    CommandName::Prune,
+    CommandName::Delete,
+    CommandName::Daemon,
+    CommandName::Health,
+];
 /// The most used settings stand before the groups of flags.
 const TEMPLATE: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}{all-args}{after-help}";
 
 /// The command line's definition, with the flags of the settings.
 #[must_use]
 pub fn definition() -> Command {
-    let completions =
-        |command: Command| command.after_long_help(examples_help(CommandName::Completions).trim_start().to_owned());
+    let completions = |command: Command| {
+        command
+            .display_order(COMMAND_ORDER.len())
+            .after_long_help(examples_help(CommandName::Completions).trim_start().to_owned())
+    };
     let definition = Cli::command()
         .after_help("`pg-s3-backup help COMMAND` describes a command in full, `--help` the exit codes.")
         .after_long_help(exit_codes_help())
@@ -46,7 +60,7 @@ pub fn definition() -> Command {
     })
 }
 
-/// The command with the settings' flags. It is built anew, because clap orders headings by their first flag.
+/// The command with the settings' flags. It is built again, because clap orders headings by their first flag.
 fn with_settings(command: &Command, name: CommandName) -> Command {
     let help = Arg::new("help").short('h').long("help").action(ArgAction::Help);
     let help = help.help("Print this help; `--help` describes every setting").help_heading(Group::Output.heading());
@@ -56,6 +70,7 @@ fn with_settings(command: &Command, name: CommandName) -> Command {
     let place = |arg: &Arg| Group::ALL.iter().position(|group| Some(group.heading()) == arg.get_help_heading());
     args.sort_by_key(place);
     Command::new(name.word())
+        .display_order(COMMAND_ORDER.iter().position(|shown| *shown == name).unwrap_or_default())
         .about(command.get_about().cloned().unwrap_or_default())
         .disable_help_flag(true)
         .help_template(TEMPLATE)

@@ -54,7 +54,7 @@ pub struct IntoDatabase {
     /// Replace the database of that name; the old one is kept, renamed
     #[arg(long, requires = "create_db")]
     pub replace: bool,
-    /// If the restore fails, keep the incomplete database under its temporary name
+    /// If the restore fails, keep the incomplete scratch database
     #[arg(long, requires = "create_db")]
     pub keep_failed: bool,
     /// Restore no owners: the connecting role owns everything
@@ -69,7 +69,15 @@ pub struct IntoDatabase {
     /// Restore no comments
     #[arg(long)]
     pub no_comments: bool,
-    /// Restore no rows of matching tables: `table` or `schema.table`, with `*` and `?`
+    /// Leave out matching tables, views and sequences (with `*`, `?`)
+    ///
+    /// Everything that belongs to them is left out, too. A pattern matches `table` or `schema.table`.
+    #[arg(long, value_name = "GLOB", value_hint = ValueHint::Other)]
+    pub exclude_table: Vec<String>,
+    /// Leave out matching schemas with everything in them
+    #[arg(long, value_name = "GLOB", value_hint = ValueHint::Other)]
+    pub exclude_schema: Vec<String>,
+    /// Leave out the rows of matching tables
     #[arg(long, value_name = "GLOB", value_hint = ValueHint::Other)]
     pub exclude_table_data: Vec<String>,
     /// Create missing roles that the manifest lists, with `NOLOGIN`
@@ -101,6 +109,8 @@ impl IntoDatabase {
             ("--no-privileges", self.no_privileges),
             ("--no-tablespaces", self.no_tablespaces),
             ("--no-comments", self.no_comments),
+            ("--exclude-table", !self.exclude_table.is_empty()),
+            ("--exclude-schema", !self.exclude_schema.is_empty()),
             ("--exclude-table-data", !self.exclude_table_data.is_empty()),
             ("--create-roles", self.create_roles),
             ("--globals", self.globals),

@@ -12,7 +12,7 @@ use super::Context;
 /// Prints the script for a shell.
 ///
 /// # Errors
-/// Where stdout cannot be written.
+/// If stdout cannot be written.
 pub fn run(context: &Context<'_>, args: &CompletionsArgs) -> Result<(), Error> {
     context.print_verbatim(script(args.shell).trim_end())
 }

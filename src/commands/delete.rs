@@ -35,7 +35,7 @@ struct Outcome {
 /// Deletes the named backups.
 ///
 /// # Errors
-/// Where the settings are wrong, one is not there or is the newest valid one, or not everything could be deleted.
+/// If the settings are wrong, one is not there or is the newest valid one, or not everything could be deleted.
 pub async fn run(context: &Context<'_>, args: &DeleteArgs, interrupts: Interrupts) -> Result<(), Error> {
     let mut outcome = Outcome { dry_run: args.dry_run, ..Outcome::default() };
     let done = delete(context, args, &interrupts, &mut outcome).await;

@@ -76,7 +76,7 @@ async fn show(
 ) -> Result<Option<()>, Error> {
     let found = match name {
         Some(name) => listing.find(name).await,
-        None => listing.latest(None).await,
+        None => listing.latest(None).await.found,
     };
     let Some((mut backup, manifest)) = found else { return Ok(None) };
     let drill = listing.add_drill(&mut backup).await;

@@ -87,7 +87,7 @@ impl Context<'_> {
         print_json(value)
     }
 
-    /// Ends a command that changes the destination: prints what it did, as JSON also where it failed.
+    /// Ends a command that changes the destination: prints what it did, as JSON also if it failed.
     ///
     /// # Errors
     /// Why it failed, else as [`Self::print`].

@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(in_full[1], format!("{name} 13.0M delete {}", reasons.join(", ")));
         let on_terminal = of_rows(rows(), Some(80));
         assert!(on_terminal.iter().all(|line| line.chars().count() <= 80), "{on_terminal:#?}");
-        let told: Vec<&str> = on_terminal.iter().flat_map(|line| line.split_whitespace()).collect();
-        assert_eq!(told.join(" "), format!("NAME SIZE PLAN WHY {name} 13.0M delete {}", reasons.join(", ")));
+        let words: Vec<&str> = on_terminal.iter().flat_map(|line| line.split_whitespace()).collect();
+        assert_eq!(words.join(" "), format!("NAME SIZE PLAN WHY {name} 13.0M delete {}", reasons.join(", ")));
     }
 }

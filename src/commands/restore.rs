@@ -1,10 +1,11 @@
-//! `restore`: a backup back into a database, a file or stdout, and what came of it.
+//! `restore`: restores a backup into a database, a file or stdout, and prints the result.
 
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use bytesize::ByteSize;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
@@ -16,7 +17,9 @@ use crate::config::{self, Problems, RestoreConfig};
 use crate::error::Error;
 use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupts;
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::postgres::PostgresSettings;
+use crate::printable::counted;
 use crate::restore::{
     self, Chosen, DatabaseName, Evidence, Glob, LeaveOut, Output, OutputForm, Report, Request, RestoreOptions, Wanted,
 };
@@ -25,7 +28,7 @@ use crate::telemetry::{Display, ProgressStyleChoice};
 
 use super::{Context, backup_named};
 
-/// Where the backup goes.
+/// The target of the restore.
 enum Target {
     Database(Box<PostgresSettings>),
     Output(Output),
@@ -42,20 +45,21 @@ struct Answer<'a> {
 /// Restores a backup.
 ///
 /// # Errors
-/// Where the settings are wrong, there is no such backup, or it was not restored.
+/// If a setting is wrong, the backup does not exist, or it was not restored.
 pub async fn run(context: &Context<'_>, args: &RestoreArgs, interrupts: Interrupts) -> Result<(), Error> {
     let began = Instant::now();
     let restored = Box::pin(restore(context, args, &interrupts)).await;
     let mut report = restored.inspect_err(|error| context.print_failure(args.json, error))?;
     report.duration = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
     if let Some(unchecked) = report.unchecked {
-        tracing::warn!("not compared with anything: {unchecked}");
+        tracing::warn!("not verified: {unchecked}");
     }
     let Report { file_name, target, dump_bytes, rows, tables, duration, .. } = &report;
     if report.dry_run {
-        tracing::info!(file_name, target, "dry run: nothing was restored, and nothing speaks against it");
+        tracing::info!(file_name, target, "dry run: nothing was restored; the restore is possible");
     } else {
-        tracing::info!(file_name, target, dump_bytes, rows, tables, duration_s = duration, "restored");
+        tracing::info!(target: FOR_MACHINES, file_name, target, dump_bytes, rows, tables, duration_s = duration, "restored");
+        tracing::info!(target: FOR_PEOPLE, "{}", summary(&report));
     }
     if args.json { context.print_json(&Answer { success: true, report: &report }) } else { Ok(()) }
 }
@@ -65,6 +69,7 @@ async fn restore(context: &Context<'_>, args: &RestoreArgs, interrupts: &Interru
     let Asked { at, options, target } = asked(args, &config).map_err(Error::Settings)?;
     config.effective.announce();
     let (destination, chosen) = interrupts.until_signal(choose(args, &config, at)).await?;
+    announce(&chosen, &target, &options);
     let display = Mutex::new(None);
     let show = |progress: Arc<ReadProgress>| {
         let bytes = progress.bytes();
@@ -78,6 +83,30 @@ async fn restore(context: &Context<'_>, args: &RestoreArgs, interrupts: &Interru
         Target::Output(output) => restore::into_file(&request, output).await,
     };
     Ok(restored?)
+}
+
+/// Prints what is restored and where to, for a person.
+fn announce(chosen: &Chosen, target: &Target, options: &RestoreOptions) {
+    let backup = &chosen.backup;
+    let database = chosen.manifest.as_ref().map(|manifest| format!(", database {}", manifest.database));
+    let target = match (target, &options.create_db) {
+        (Target::Output(Output { path: Some(path), .. }), _) => path.display().to_string(),
+        (Target::Output(_), _) => "stdout".to_owned(),
+        (Target::Database(_), Some(name)) => format!("the new database {name}"),
+        (Target::Database(_), None) => format!("the database of {}", RESTORE_CONNECTION_STRING.variable),
+    };
+    let size = ByteSize(backup.file_size).display().iec();
+    let database = database.unwrap_or_default();
+    tracing::info!(target: FOR_PEOPLE, "restoring {} ({size}{database}) to {target}", backup.s3_location);
+}
+
+/// The result in one line, for a person.
+fn summary(report: &Report) -> String {
+    let of_dump = report.dump_bytes.map(|bytes| format!("{} of dump, ", ByteSize(bytes).display().iec()));
+    let rows = report.rows.zip(report.tables);
+    let rows = rows.map(|(rows, tables)| format!("{} in {}, ", counted(rows, "row"), counted(tables as u64, "table")));
+    let (of_dump, rows) = (of_dump.unwrap_or_default(), rows.unwrap_or_default());
+    format!("restored to {}: {of_dump}{rows}in {:.1} s", report.target, report.duration)
 }
 
 async fn choose(
@@ -142,18 +171,22 @@ fn target(args: &RestoreArgs, config: &RestoreConfig, problems: &mut Problems) -
         _ => {}
     }
     if let Some(flag) = args.into.given() {
-        let text = format!("{variable} is not set: {flag} is of a restore into a database: set it, or give --to");
+        let text = format!("{variable} is not set, but {flag} needs a database to restore into: set it, or use --to");
         problems.push(ExitCode::MissingSetting, text);
     } else if args.json && !args.dry_run {
-        let text = "--json: the result and the dump cannot both go to stdout: give --output FILE";
+        let text = "--json: the result and the dump cannot both go to stdout: use --output FILE";
         problems.push(ExitCode::InvalidSetting, text.to_owned());
     } else if std::io::stdout().is_terminal() && !args.dry_run {
         let text = format!(
-            "{variable} is not set, and stdout is a terminal: give --to and a database, --output FILE, or a pipe to write to"
+            "{variable} is not set, and stdout is a terminal: use --to with a database, --output FILE, or a pipe"
         );
         problems.push(ExitCode::MissingSetting, text);
     }
     Target::Output(Output { path: None, form })
+}
+
+fn globs(patterns: &[String]) -> Vec<Glob> {
+    patterns.iter().map(|pattern| Glob::new(pattern)).collect()
 }
 
 fn options(args: &RestoreArgs, create_db: Option<DatabaseName>) -> RestoreOptions {
@@ -168,7 +201,9 @@ fn options(args: &RestoreArgs, create_db: Option<DatabaseName>) -> RestoreOption
             tablespaces: into.no_tablespaces,
             comments: into.no_comments,
             subscriptions: false,
-            table_data: into.exclude_table_data.iter().map(|pattern| Glob::new(pattern)).collect(),
+            table_data: globs(&into.exclude_table_data),
+            tables: globs(&into.exclude_table),
+            schemas: globs(&into.exclude_schema),
         },
         create_roles: into.create_roles,
         globals: into.globals,

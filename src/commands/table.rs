@@ -102,7 +102,7 @@ fn needs(manifest: &Manifest) -> Vec<(&'static str, String)> {
     let extensions = manifest.extensions.iter().map(|extension| format!("{} {}", extension.name, extension.version));
     let globals = manifest.globals.as_ref().map(|globals| {
         let without = if globals.role_passwords { "" } else { ", without role passwords" };
-        format!("{} bytes{without}", globals.bytes)
+        format!("{} bytes: roles, tablespaces, settings of the database{without}", globals.bytes)
     });
     let lines = [
         ("extensions", extensions.collect::<Vec<_>>().join(", ")),

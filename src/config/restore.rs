@@ -15,7 +15,7 @@ use crate::storage::S3Settings;
 pub struct RestoreConfig {
     /// Where the backups are.
     pub s3: S3Settings,
-    /// The database to restore into, where one is named. Never the one that is backed up for want of another.
+    /// The database to restore into, if one is named. It never defaults to the database that is backed up.
     pub target: Option<PostgresSettings>,
     /// In which a time without an offset is meant.
     pub zone: Tz,

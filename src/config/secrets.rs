@@ -67,7 +67,7 @@ mod tests {
             assert_eq!(redactor.clean(grant), grant);
         }
         let uri = "postgresql://backup:backup@h/shop";
-        assert_eq!(string(uri).clean(uri), "[hidden]", "the whole string is a secret all the same");
+        assert_eq!(string(uri).clean(uri), "[hidden]", "the complete string is hidden");
         for redactor in [
             string("postgresql://backup2:backup@h/shop"),
             of(&[("PGPASSWORD", "backup")]),

@@ -31,7 +31,7 @@ const STORAGE: &[CommandName] = &[
     CommandName::Restore,
     CommandName::Delete,
 ];
-/// The commands that run PostgreSQL's programs; `restore` takes the `psql` beside `pg_dump`.
+/// The commands that run PostgreSQL's programs; `restore` uses the `psql` in the directory of `pg_dump`.
 const PROGRAMS: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon, CommandName::Restore];
 // `prune` must not abort the uploads of dumps in the spool.
 const SPOOL: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon, CommandName::Prune];
@@ -69,7 +69,7 @@ pub const S3_PATH: Setting = Setting {
     variable: "S3_PATH",
     flag: Some("s3-path"),
     value: "PREFIX",
-    default: "the bucket's top",
+    default: "the top level of the bucket",
     help: "key prefix of one database's backups; `backup` means `backup/`, never `backup2/`",
     ..S3
 };

@@ -178,10 +178,10 @@ mod tests {
             ("METRIC_FILE", "METRICS_FILE"),
             ("LISTN", "LISTEN"),
         ] {
-            let told = typos_of(&[wrong]);
-            assert_eq!(told.len(), 1, "{wrong}: {told:?}");
-            assert!(told[0].starts_with(wrong) && told[0].ends_with(&format!("is {meant} meant?")), "{told:?}");
-            assert!(!told[0].contains("value"), "{told:?}");
+            let found = typos_of(&[wrong]);
+            assert_eq!(found.len(), 1, "{wrong}: {found:?}");
+            assert!(found[0].starts_with(wrong) && found[0].ends_with(&format!("is {meant} meant?")), "{found:?}");
+            assert!(!found[0].contains("value"), "{found:?}");
         }
     }
 
@@ -201,9 +201,9 @@ mod tests {
             ("BACKUP_CRON", "BACKUP_INTERVAL"),
             ("PG_DUMP_OPTIONS", "PG_DUMP_ARGS"),
         ] {
-            let told = typos_of(&[theirs]);
-            assert_eq!(told.len(), 1, "{theirs}: {told:?}");
-            assert!(told[0].ends_with(&format!("is {ours} meant?")), "{told:?}");
+            let found = typos_of(&[theirs]);
+            assert_eq!(found.len(), 1, "{theirs}: {found:?}");
+            assert!(found[0].ends_with(&format!("is {ours} meant?")), "{found:?}");
         }
         // If ours is set, `SCHEDULE` is another program's; a name with our prefix is not.
         assert_eq!(typos_of(&["SCHEDULE", "BACKUP_INTERVAL"]), [""; 0]);
@@ -217,16 +217,16 @@ mod tests {
     #[test]
     fn warns_that_backups_are_not_encrypted() {
         for name in ["PASSPHRASE", "PASSPHRASE_FILE", "BACKUP_ENCRYPTION_KEY"] {
-            let told = typos_of(&[name]);
-            assert!(told.len() == 1 && told[0].contains("not encrypted"), "{name}: {told:?}");
+            let found = typos_of(&[name]);
+            assert!(found.len() == 1 && found[0].contains("not encrypted"), "{name}: {found:?}");
         }
     }
 
     #[test]
     fn warns_of_unknown_names_with_our_prefix() {
         for name in ["S3_ANYTHING_ELSE", "BACKUP_NOTHING_OF_OURS", "BACKUP_NOTHING_OF_OURS_FILE"] {
-            let told = typos_of(&[name]);
-            assert!(told.len() == 1 && told[0].starts_with(name) && !told[0].contains("meant?"), "{told:?}");
+            let found = typos_of(&[name]);
+            assert!(found.len() == 1 && found[0].starts_with(name) && !found[0].contains("meant?"), "{found:?}");
         }
     }
 
@@ -236,7 +236,7 @@ mod tests {
         let files = SETTINGS.iter().map(|setting| format!("{}_FILE", setting.variable));
         let known: Vec<String> = settings.chain(files).collect();
         assert_eq!(typos_of(&known.iter().map(String::as_str).collect::<Vec<_>>()), Vec::<String>::new());
-        // Kubernetes puts these beside services that are called `backup` and `s3`.
+        // Kubernetes sets these for services that are called `backup` and `s3`.
         let services =
             ["BACKUP_SERVICE_HOST", "BACKUP_SERVICE_PORT_HTTP", "BACKUP_PORT", "BACKUP_PORT_5432_TCP", "S3_PORT"];
         assert_eq!(typos_of(&services), Vec::<String>::new());

@@ -71,8 +71,11 @@ mod tests {
     #[test]
     fn warns_of_tz_without_backup_timezone() {
         let (zone, daily) = (("TZ", "America/Los_Angeles"), ("BACKUP_INTERVAL", "@daily"));
-        let told = warned(CommandName::Daemon, &[zone, daily]);
-        assert!(told.len() == 1 && told[0].contains("set BACKUP_TIMEZONE to America/Los_Angeles"), "{told:?}");
+        let warnings = warned(CommandName::Daemon, &[zone, daily]);
+        assert!(
+            warnings.len() == 1 && warnings[0].contains("set BACKUP_TIMEZONE to America/Los_Angeles"),
+            "{warnings:?}"
+        );
         assert_eq!(warned(CommandName::Prune, &[zone, ("BACKUP_RETENTION_DAYS", "14")]).len(), 1);
         for (command, variables) in [
             (CommandName::Daemon, [zone, daily, ("BACKUP_TIMEZONE", "UTC")].as_slice()),
@@ -98,8 +101,11 @@ mod tests {
     #[test]
     fn warns_of_an_endpoint_of_the_aws_sdk_in_use() {
         let theirs = ("AWS_ENDPOINT_URL", "https://s3.example.com");
-        let told = warned(CommandName::List, &[theirs]);
-        assert!(told.len() == 1 && told[0].contains("AWS_ENDPOINT_URL") && told[0].contains("set S3_URL"), "{told:?}");
+        let warnings = warned(CommandName::List, &[theirs]);
+        assert!(
+            warnings.len() == 1 && warnings[0].contains("AWS_ENDPOINT_URL") && warnings[0].contains("set S3_URL"),
+            "{warnings:?}"
+        );
         for more in [("S3_URL", "https://other.example.com"), ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")] {
             assert_eq!(warned(CommandName::List, &[theirs, more]), [""; 0]);
         }

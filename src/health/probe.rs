@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(judged("HTTP/1.1 200 OK\r\na: b\r\n\r\n{\"alive\":true,\"heartbeat_age_ms\":3}\n"), None);
         let stuck = judged("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"alive\":false}\n").expect("not alive");
         assert!(stuck.ends_with("scheduler loop is stuck: {\"alive\":false}"), "{stuck}");
-        for stranger in [
+        for other in [
             "",
             "SSH-2.0-OpenSSH_9.2\r\n",
             "HTTP/1.1 200 OK\r\n\r\n",
@@ -149,8 +149,8 @@ mod tests {
             "HTTP/1.1 404 Not Found\r\n\r\n{\"alive\":true}",
             "HTTP/1.1 20é OK\r\n\r\n{\"alive\":true}",
         ] {
-            let why = judged(stranger).unwrap_or_else(|| panic!("taken for alive: {stranger}"));
-            assert!(why.contains("is not a daemon of pg-s3-backup"), "{stranger}: {why}");
+            let why = judged(other).unwrap_or_else(|| panic!("taken for alive: {other}"));
+            assert!(why.contains("is not a daemon of pg-s3-backup"), "{other}: {why}");
         }
     }
 }

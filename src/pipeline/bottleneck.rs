@@ -25,7 +25,7 @@ impl Bottleneck {
         [("dump", self.dump), ("compression", self.compression), ("upload", self.upload)]
     }
 
-    /// The stage that held the pipeline up most, and its share; `None` where no stage did.
+    /// The stage that held the pipeline up most, and its share; `None` if no stage did.
     #[must_use]
     pub fn largest(&self) -> Option<(&'static str, u8)> {
         self.shares().into_iter().filter(|(_, share)| *share > 0).max_by_key(|(_, share)| *share)

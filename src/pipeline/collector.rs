@@ -75,7 +75,7 @@ pub struct Totals {
     pub object_bytes: u64,
     /// sha256 of the object.
     pub object_sha256: [u8; 32],
-    /// CRC-64/NVME of the object, where parts carry it.
+    /// CRC-64/NVME of the object, if parts carry it.
     pub object_crc64: Option<u64>,
     /// Number of parts.
     pub parts: u32,
@@ -103,7 +103,7 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    /// Runs until the last piece, or until another stage gives up.
+    /// Runs until the last piece, or until another stage ends early.
     pub fn run(self, pieces: &Receiver<PendingPiece>, gate: &Receiver<()>) -> Result<Totals, PipelineError> {
         let mut object = Object::new();
         let mut crc = Crc::new();
@@ -114,7 +114,7 @@ impl Collector {
             plain_bytes += u64::from(piece.crc.amount());
             crc.combine(&piece.crc);
             self.append(&mut object, &piece.deflated)?;
-            // A send fails where the workers have ended.
+            // A send fails if the workers have ended.
             let _ = self.spent.try_send(piece.deflated);
         }
         // The pieces have ended; whether the dump is complete is decided elsewhere.

@@ -60,7 +60,7 @@ impl Deflaters {
     /// Starts `threads` workers with a compression level of 1 to 9; they end when this is dropped.
     ///
     /// # Errors
-    /// Where the system has no thread left.
+    /// If the system has no thread left.
     pub fn start(threads: usize, level: u32) -> std::io::Result<Self> {
         // One block at each worker, one queued, one being read: no more buffers exist.
         let (jobs, queue) = bounded::<Job>(1);
@@ -78,7 +78,7 @@ impl Deflaters {
     /// Submits a block and returns its place in the order; waits while all workers are busy.
     ///
     /// # Errors
-    /// `None` where the workers have ended.
+    /// `None` if the workers have ended.
     #[must_use]
     pub fn submit(&self, block: Block) -> Option<PendingPiece> {
         let (sender, receiver) = bounded(1);

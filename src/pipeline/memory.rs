@@ -21,7 +21,7 @@ pub struct PartMemory(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     plan: PartPlan,
-    room: Arc<Semaphore>,
+    free: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
@@ -37,15 +37,15 @@ struct State {
 #[derive(Debug)]
 pub struct PartBuffer {
     bytes: Vec<u8>,
-    room: Option<OwnedSemaphorePermit>,
-    home: PartMemory,
+    permit: Option<OwnedSemaphorePermit>,
+    memory: PartMemory,
 }
 
 impl PartMemory {
     /// For parts of this plan.
     #[must_use]
     pub fn new(plan: &PartPlan) -> Self {
-        let shared = Shared { plan: plan.clone(), room: Arc::new(Semaphore::new(0)), state: Mutex::default() };
+        let shared = Shared { plan: plan.clone(), free: Arc::new(Semaphore::new(0)), state: Mutex::default() };
         Self(Arc::new(shared))
     }
 
@@ -62,14 +62,14 @@ impl PartMemory {
         let units = units(bytes);
         self.grow(units.saturating_mul(self.0.plan.in_flight_of(bytes) + 1));
         // Never closed.
-        let room = Arc::clone(&self.0.room).acquire_many_owned(units).await.ok();
+        let permit = Arc::clone(&self.0.free).acquire_many_owned(units).await.ok();
         let capacity = usize::try_from(bytes).unwrap_or(usize::MAX / 2);
         let mut state = self.state();
         // Smaller buffers are from before the parts grew.
         state.free.retain(|buffer| buffer.capacity() >= capacity);
         let bytes = state.free.pop().unwrap_or_else(|| Vec::with_capacity(capacity));
         drop(state);
-        PartBuffer { bytes, room, home: self.clone() }
+        PartBuffer { bytes, permit, memory: self.clone() }
     }
 
     /// Raises the budget as parts grow: it always fits one part being filled and one being sent.
@@ -77,7 +77,7 @@ impl PartMemory {
         let mut state = self.state();
         let more = units.saturating_sub(state.units);
         state.units += more;
-        self.0.room.add_permits(more as usize);
+        self.0.free.add_permits(more as usize);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -112,8 +112,8 @@ impl Drop for PartBuffer {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
-        self.home.state().free.push(bytes);
-        drop(self.room.take());
+        self.memory.state().free.push(bytes);
+        drop(self.permit.take());
     }
 }
 
@@ -147,14 +147,14 @@ mod tests {
         for (base, concurrency, most) in [(5, 4, 5), (12, 1, 2), (24, 4, 4), (200, 4, 2)] {
             let memory = memory(base * MIB, concurrency);
             assert_eq!(given(&memory, base * MIB).await.len(), most, "{base} MiB, {concurrency} in flight");
-            assert_eq!(given(&memory, MIB).await.len(), most, "smaller ones take no less room");
+            assert_eq!(given(&memory, MIB).await.len(), most, "smaller ones take as much");
         }
         let growing = memory(12 * MIB, 4);
         let small = given(&growing, 12 * MIB).await;
         assert_eq!(small.len(), 5);
-        let beside = given(&growing, 24 * MIB).await;
-        assert_eq!(beside.len(), 1, "96 MiB in all, of which five times 12 are taken");
-        drop((small, beside));
+        let large = given(&growing, 24 * MIB).await;
+        assert_eq!(large.len(), 1, "96 MiB in all, of which five times 12 are taken");
+        drop((small, large));
         assert_eq!(given(&growing, 24 * MIB).await.len(), 4);
     }
 

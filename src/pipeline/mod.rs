@@ -63,7 +63,7 @@ pub enum PipelineError {
     #[error("a compression thread died")]
     WorkerDied,
     /// Another stage gave up first, and reports why.
-    #[error("the pipeline was given up")]
+    #[error("the pipeline was aborted")]
     GivenUp,
     /// The system refused a thread.
     #[error("start a thread")]
@@ -161,7 +161,7 @@ pub struct Pipeline {
 /// Starts the threads. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// Where the system refuses a thread.
+/// If the system refuses a thread.
 pub fn start(settings: &PipelineSettings, input: PipelineInput) -> Result<Pipeline, PipelineError> {
     let deflaters = deflate::Deflaters::start(settings.threads, settings.level).map_err(PipelineError::Thread)?;
     // As many places as workers, so that each can finish a block before its turn comes.
@@ -179,7 +179,7 @@ pub fn start(settings: &PipelineSettings, input: PipelineInput) -> Result<Pipeli
         spent: deflaters.spent(),
     };
     let reader = reader::Reader { stdout: input.stdout, cancel: input.cancel, progress: input.progress };
-    // Where the receiver has gone, the run has ended already.
+    // If the receiver has gone, the run has ended already.
     spawn("collect", move || {
         let _ = totals_sender.send(collector.run(&pieces, &gate_opened));
     })?;

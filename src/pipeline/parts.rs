@@ -115,7 +115,7 @@ impl PartPlan {
     }
 
     /// How many parts may be in flight from disk while part `number` is: one less than from memory, because another
-    /// part is being written to disk. Where memory holds two, one is in flight, and the other is filled and written in
+    /// part is being written to disk. If memory holds two, one is in flight, and the other is filled and written in
     /// turn.
     #[must_use]
     pub fn in_flight_from_disk(&self, number: u32) -> u32 {

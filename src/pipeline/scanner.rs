@@ -9,8 +9,10 @@ use memchr::memchr_iter;
 
 use crate::sql::{Lexer, Piece, SpanKind, copied_table};
 
+mod created;
 mod report;
 
+pub use created::Created;
 pub use report::{Flaw, ScanReport, TableRows};
 
 const OPENING: &[u8] = b"-- PostgreSQL database dump\n";
@@ -40,7 +42,7 @@ impl Scanner {
         let Self { lexer, mut judge } = self;
         lexer.finish(|piece| judge.take(&piece));
         let flaw = judge.flaw();
-        ScanReport { bytes: judge.bytes, rows: judge.rows, tables: judge.tables, flaw }
+        ScanReport { bytes: judge.bytes, rows: judge.rows, tables: judge.tables, created: Some(judge.created), flaw }
     }
 }
 
@@ -52,6 +54,7 @@ struct Judge {
     tail: Option<Tail>,
     rows: u64,
     tables: Vec<TableRows>,
+    created: Created,
     /// The table that rows are being read of.
     table: Option<TableRows>,
 }
@@ -70,6 +73,8 @@ impl Judge {
             (SpanKind::CopyBegin, Some(statement)) => {
                 self.table = Some(TableRows { table: copied_table(statement), rows: 0 });
             }
+            (SpanKind::EntryHead, Some(comment)) => self.created.entry(comment),
+            (SpanKind::Statement, Some(text)) => self.created.statement(text),
             (SpanKind::CopyEnd, Some(_)) => self.end_of_rows(),
             (SpanKind::Comment, Some(OPENING)) => self.opened = true,
             (SpanKind::Comment, Some(CLOSING)) if self.opened => self.tail = Some(Tail::new(self.restrict.as_deref())),

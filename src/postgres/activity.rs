@@ -1,4 +1,4 @@
-//! What `pg_stat_activity` shows of a running dump: the backend of `pg_dump`, who blocks it, and whom it blocks.
+//! Queries `pg_stat_activity` about a running dump: the backend of `pg_dump`, the sessions that block it, and those it blocks.
 //!
 //! `backup::watch` asks on the control session, and `backup::stall` decides whether a dump is stalled. `pg_dump` has an
 //! application name of its own for each run.

@@ -16,7 +16,7 @@ const SYSTEM: &[&str] = &["PATH", "HOME", "LANG", "TZ"];
 
 /// Variables of libpq 9.6 to 18 (`PQconninfoOptions` and the manual's "Environment Variables"), and of its TLS and Kerberos
 /// libraries. Without `PGCLIENTENCODING`, because a dump has the database's encoding, and without `PGDATESTYLE` and the like,
-/// which `pg_dump` sets.
+/// which `pg_dump` sets. `pg_dumpall` does not: see [`ClientEnvironment::with_iso_dates`].
 const LIBPQ: &[&str] = &[
     "PGHOST",
     "PGHOSTADDR",
@@ -82,6 +82,14 @@ impl ClientEnvironment {
     #[must_use]
     pub fn with_service_file(self, file: ServiceFile) -> Self {
         Self { service_file: Some(Arc::new(file)), ..self }
+    }
+
+    /// Has the server write dates in ISO format, whatever its database and role set. `pg_dumpall` writes `VALID UNTIL` as it reads
+    /// it, and another server would take the day of `SQL, DMY` for the month.
+    #[must_use]
+    pub(super) fn with_iso_dates(mut self) -> Self {
+        self.variables.push(("PGDATESTYLE", "ISO".into()));
+        self
     }
 
     /// Whether there is a service file with secrets.

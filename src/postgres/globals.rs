@@ -159,7 +159,9 @@ impl GlobalsDump {
         }
         words.push(format!("--database={first}"));
         words.push(format!("--dbname={}", with_keepalives(source, &settings.environment, tools)));
-        let (child, stdout) = Dump::spawn(path, "pg_dumpall", &words, settings).map_err(GlobalsError::Start)?;
+        let settings =
+            PostgresSettings { environment: settings.environment.clone().with_iso_dates(), ..settings.clone() };
+        let (child, stdout) = Dump::spawn(path, "pg_dumpall", &words, &settings).map_err(GlobalsError::Start)?;
         let stdout = Receiver::from_owned_fd(stdout.into())?;
         Ok(Self { child, stdout, deadline: DEADLINE.min(settings.stall_timeout) })
     }

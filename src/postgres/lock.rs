@@ -27,10 +27,25 @@ impl NameLock {
         Self(key(name))
     }
 
-    /// The statement that takes it where it is free, and answers `t` or `f`.
+    /// The statement that takes it if it is free, and answers `t` or `f`.
     #[must_use]
     pub fn take(self) -> String {
         format!("SELECT pg_catalog.pg_try_advisory_lock({})", self.0)
+    }
+
+    /// The expression that takes it until the end of the transaction where it is free: `t` or `f`.
+    #[must_use]
+    pub(super) fn take_in_transaction(self) -> String {
+        format!("pg_catalog.pg_try_advisory_xact_lock({})", self.0)
+    }
+
+    /// The query for the other sessions that hold it.
+    #[must_use]
+    pub fn holders(self) -> String {
+        let held = self.is_held();
+        format!(
+            "SELECT l.pid FROM pg_catalog.pg_locks AS l WHERE l.granted AND l.pid <> pg_catalog.pg_backend_pid() AND {held}"
+        )
     }
 
     /// The condition that a session holds it, whatever database that is in, of `pg_locks AS l`.

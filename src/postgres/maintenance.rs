@@ -2,13 +2,13 @@
 //!
 //! `restore` makes, names and drops databases and roles with it. It begins as every session of this program and then leaves
 //! the transaction: what the opening has set stays for its length. A statement that the server refuses is an error value, and
-//! the session goes on. Behind a session pooler what it sets is undone at its end; a transaction pooler is refused.
+//! the session continues. Behind a session pooler what it sets is undone at its end; a transaction pooler is refused.
 
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::time::{Instant, sleep};
 
+use super::backend::Backend;
 use super::{Pooling, PostgresError, PostgresSettings, Session, Tools, Version, lock};
 
 /// Of statements that take milliseconds.
@@ -16,21 +16,17 @@ const QUICK: Duration = Duration::from_secs(30);
 /// Stands before the outcome of each statement, behind its rows, which are JSON or single words.
 const OUTCOME: &str = "--- pg-s3-backup: outcome";
 const SUCCESS: &str = "00000";
-/// How long the server may take to end a session that was cut off.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
-const EVERY: Duration = Duration::from_millis(100);
 
 const QUESTION: &str = "\
-SELECT pg_catalog.json_build_object('pid', a.pid, 'started', a.backend_start, 'database', pg_catalog.current_database(), \
+SELECT pg_catalog.json_build_object('database', pg_catalog.current_database(), \
 'user', current_user, 'server_version', pg_catalog.current_setting('server_version'), \
 'creates_databases', r.rolsuper OR r.rolcreatedb, 'is_superuser', r.rolsuper) \
-FROM pg_catalog.pg_stat_activity a, pg_catalog.pg_roles r \
-WHERE a.pid = pg_catalog.pg_backend_pid() AND r.rolname = current_user";
+FROM pg_catalog.pg_roles r WHERE r.rolname = current_user";
 
 /// Why a statement did not take effect.
 #[derive(Debug, thiserror::Error)]
 pub enum StatementError {
-    /// The server refused it; the session goes on.
+    /// The server refused it; the session continues.
     #[error("{message}")]
     Refused {
         /// The error's code.
@@ -61,13 +57,9 @@ impl From<StatementError> for PostgresError {
     }
 }
 
-/// Where a session is, and as whom.
+/// The database and the role of a session.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Standing {
-    /// The server's process.
-    pid: i32,
-    /// When that began; `None` where this role may not know.
-    started: Option<String>,
     /// The database.
     pub database: String,
     /// The role.
@@ -88,9 +80,10 @@ impl Standing {
     }
 }
 
-/// An open session in which each statement is a transaction of its own.
+/// An open session in autocommit mode.
 pub struct Maintenance {
     session: Session,
+    backend: Backend,
     standing: Standing,
     /// A statement was sent, and its end is not known.
     is_busy: bool,
@@ -102,17 +95,39 @@ impl Maintenance {
     /// # Errors
     /// As there. A transaction pooler is refused, whatever is allowed: it would hold nothing of what is set or locked here.
     pub async fn connect(tools: &Tools, settings: &PostgresSettings) -> Result<Self, PostgresError> {
+        Self::open(tools, settings, None).await
+    }
+
+    /// Connects in place of `cut_off`, a session that is lost or stuck. The server ends that one first, so that the outcome of its
+    /// last statement is certain.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], and if that session does not end.
+    pub async fn replacing(cut_off: &Self, tools: &Tools, settings: &PostgresSettings) -> Result<Self, PostgresError> {
+        Self::open(tools, settings, Some(&cut_off.backend)).await
+    }
+
+    async fn open(
+        tools: &Tools,
+        settings: &PostgresSettings,
+        cut_off: Option<&Backend>,
+    ) -> Result<Self, PostgresError> {
         let settings = PostgresSettings { allows_pooler: false, ..settings.clone() };
         let mut session = Session::connect(tools, &settings).await?;
+        // In the opening's transaction: the role that a setting leads to may not see or end sessions of the login role.
+        if let Some(cut_off) = cut_off {
+            cut_off.end(&mut session).await?;
+        }
+        let backend = Backend::of(&mut session).await?;
         session.query(lock::keepalives().as_str()).await?;
         session.autocommit().await?;
         let answer = session.query(QUESTION).await?;
         let line = answer.first().map(String::as_str).unwrap_or_default();
         let standing = serde_json::from_str(line).map_err(PostgresError::Answer)?;
-        Ok(Self { session, standing, is_busy: false })
+        Ok(Self { session, backend, standing, is_busy: false })
     }
 
-    /// Where it is, and as whom.
+    /// Its database and role.
     #[must_use]
     pub fn standing(&self) -> &Standing {
         &self.standing
@@ -124,7 +139,7 @@ impl Maintenance {
         PostgresSettings { conninfo: settings.pinned(self.session.place()), ..settings.clone() }
     }
 
-    /// Whether it can be used: not where a statement was given up, or the session was lost.
+    /// Whether it can be used: not if a statement was abandoned, or the session was lost.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         !self.is_busy
@@ -138,7 +153,7 @@ impl Maintenance {
         self.run_within(QUICK, sql).await
     }
 
-    /// Runs one statement. After its deadline the session cannot be used any more: end it by [`Self::end_on_server`].
+    /// Runs one statement. After its deadline the session cannot be used any more: end it by [`Self::replacing`].
     ///
     /// # Errors
     /// See [`StatementError`].
@@ -161,10 +176,10 @@ impl Maintenance {
         Err(StatementError::Refused { sqlstate: sqlstate.to_owned(), message })
     }
 
-    /// Runs one statement in an open transaction. Where the server refuses it, only that is undone, and its words are given.
+    /// Runs one statement in an open transaction. If the server refuses it, only that is undone, and its words are given.
     ///
     /// # Errors
-    /// Where the session is lost.
+    /// If the session is lost.
     pub async fn attempt(&mut self, sql: &str) -> Result<Option<String>, PostgresError> {
         let words = |outcome| match outcome {
             Ok(_) => Ok(None),
@@ -178,7 +193,7 @@ impl Maintenance {
         Ok(refused)
     }
 
-    /// Runs one statement that answers with one line of JSON; `None` where it has no row.
+    /// Runs one statement that answers with one line of JSON; `None` if it has no row.
     ///
     /// # Errors
     /// See [`StatementError`].
@@ -186,27 +201,6 @@ impl Maintenance {
         let rows = self.run(sql).await?;
         let answer = rows.first().map(|line| serde_json::from_str(line).map_err(PostgresError::Answer)).transpose()?;
         Ok(answer)
-    }
-
-    /// Has the server end another session that was cut off, and waits until it is gone: what it did is decided then. `false`
-    /// where it is still there.
-    ///
-    /// # Errors
-    /// See [`StatementError`].
-    pub async fn end_on_server(&mut self, other: &Standing) -> Result<bool, StatementError> {
-        let started =
-            other.started.as_ref().map(|time| format!(" AND a.backend_start = {}", crate::sql::literal(time)));
-        let its =
-            format!("FROM pg_catalog.pg_stat_activity a WHERE a.pid = {}{}", other.pid, started.unwrap_or_default());
-        let began = Instant::now();
-        while began.elapsed() < GONE_WITHIN {
-            let left = self.run(&format!("SELECT pg_catalog.pg_terminate_backend(a.pid) {its}")).await?;
-            if left.is_empty() {
-                return Ok(true);
-            }
-            sleep(EVERY).await;
-        }
-        Ok(false)
     }
 
     /// Ends the session in order, and with it what it held.

@@ -297,8 +297,8 @@ mod tests {
 
     #[tokio::test]
     async fn detail_and_hint_belong_to_the_error() {
-        let server = "ERROR:  out of shared memory\nLINE 1: LOCK t\n             ^\nDETAIL:  no room\nHINT:  raise it";
-        let wanted = "out of shared memory; DETAIL:  no room; HINT:  raise it";
+        let server = "ERROR:  out of shared memory\nLINE 1: LOCK t\n             ^\nDETAIL:  no space\nHINT:  raise it";
+        let wanted = "out of shared memory; DETAIL:  no space; HINT:  raise it";
         let query = "pg_dump: detail: Query was: LOCK t\n";
         let failed = format!("NOTICE:  x\nHINT:  of x\npg_dump: error: query failed: {server}\n{query}");
         let later = "pg_dump: error: another\nHINT:  of another\n";

@@ -43,7 +43,7 @@ pub enum Severity {
     Unknown,
 }
 
-/// One finding.
+/// One issue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreflightIssue {
     /// Its effect.

@@ -22,7 +22,8 @@ SET statement_timeout = 0 \\;
 SELECT pg_catalog.count(pg_catalog.set_config(s.name, w.value, false)) FROM pg_catalog.pg_settings s JOIN (VALUES \
 ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'), \
 ('idle_session_timeout', '0'), ('client_min_messages', 'notice'), ('standard_conforming_strings', 'on'), \
-('quote_all_identifiers', 'off'), ('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'), ('extra_float_digits', '1')) AS w (name, value) USING (name) \\;
+('quote_all_identifiers', 'off'), ('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'), ('extra_float_digits', '1'), \
+('array_nulls', 'on'), ('transform_null_equals', 'off')) AS w (name, value) USING (name) \\;
 SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
 WHERE pg_catalog.current_setting('server_encoding') = 'SQL_ASCII';
 "
@@ -33,7 +34,7 @@ WHERE pg_catalog.current_setting('server_encoding') = 'SQL_ASCII';
 ///
 /// - An empty `search_path`: no function, operator or type in a user's schema can replace one of `pg_catalog`.
 /// - No timeouts. `statement_timeout` comes first, because it may be too short for the next query.
-/// - Default values of settings that change the meaning of queries and answers, and no DEBUG messages.
+/// - Default values of settings that change the meaning of queries, answers and the rows of a dump, and no DEBUG messages.
 /// - `SQL_ASCII` as client encoding of such a database: it may contain any bytes, which the server cannot send as UTF-8.
 ///
 /// The transaction never commits, so its end undoes everything: behind a pooler, another client gets the server session next.
@@ -62,7 +63,7 @@ impl Transactions {
 pub enum Transactions {
     /// All of it with one COMMIT, which is this program's.
     One,
-    /// Each statement by itself, and large objects as the dump says: into a database that is dropped where anything fails.
+    /// Each statement by itself, and large objects as the dump says: into a database that is dropped if anything fails.
     Each,
 }
 
@@ -100,7 +101,7 @@ impl Psql {
     /// Starts it with these flags, and sends what it reads first.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// If it cannot be started.
     pub(super) async fn start_with(
         &self,
         environment: &ClientEnvironment,

@@ -28,6 +28,9 @@ pub struct References {
     pub roles: Vec<String>,
     /// Tablespaces of tables and indexes, without the database's default.
     pub tablespaces: Vec<String>,
+    /// TOAST tables of the entire database.
+    #[serde(default)]
+    pub toast_tables: u64,
 }
 
 impl References {
@@ -83,7 +86,7 @@ fn question(arguments: &DumpArguments) -> String {
          role (id) AS ({} UNION ALL {}) \
          SELECT pg_catalog.json_build_object('extensions', {EXTENSIONS}, 'roles', \
          (SELECT coalesce(pg_catalog.json_agg(rolname ORDER BY rolname), '[]') FROM pg_catalog.pg_roles WHERE oid IN (SELECT id FROM role)), \
-         'tablespaces', {})",
+         'tablespaces', {}, 'toast_tables', {TOAST_TABLES})",
         if arguments.has_subscriptions() { SUBSCRIPTIONS } else { "" },
         owners_and_others(owners, privileges),
         grants(privileges),
@@ -100,6 +103,8 @@ WHERE subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catal
 const EXTENSIONS: &str = "\
 (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('name', extname, 'version', extversion, \
 'schema', nspname) ORDER BY extname), '[]') FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = extnamespace WHERE e.oid >= 16384)";
+
+const TOAST_TABLES: &str = "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_class WHERE relkind = 't' AND oid >= 16384)";
 
 const TABLESPACES: &str = "\
 (SELECT coalesce(pg_catalog.json_agg(spcname ORDER BY spcname), '[]') FROM pg_catalog.pg_tablespace WHERE oid IN (SELECT reltablespace \

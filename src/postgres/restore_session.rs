@@ -6,7 +6,7 @@
 //!
 //! Neither the dump nor what it prints can pretend to be this program: what is asked here is answered with random words.
 
-mod backend;
+mod outcome;
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -19,24 +19,24 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
+pub use outcome::Outcome;
+use outcome::{outcome, wait_for_outcome};
+
+use super::backend::Backend;
 use super::keepalives::with_keepalives;
 use super::messages::Messages;
 use super::psql::{Running, Transactions};
-use super::{PostgresError, PostgresSettings, Session, Tools};
+use super::{NameLock, PostgresError, PostgresSettings, Session, Tools};
 use crate::random::random_hex;
-use backend::Backend;
 
 /// The first answers take milliseconds; on a server that is drowning they may take longer.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 /// How long psql's last words are waited for, and its end after SIGKILL.
 const END_DEADLINE: Duration = Duration::from_secs(2);
-const EVERY: Duration = Duration::from_millis(100);
 /// Longer than any answer: a random word, and times, numbers and versions.
 const LONGEST_ANSWER: usize = 256;
-/// How long the outcome of a COMMIT is asked for, should the server be away.
-const OUTCOME_DEADLINE: Duration = Duration::from_mins(2);
 
 /// The first minor version of each major that knows `\restrict` (the releases of August 2025, CVE-2025-8714).
 const RESTRICTS: [(u32, u32); 5] = [(13, 22), (14, 19), (15, 14), (16, 10), (17, 6)];
@@ -55,7 +55,8 @@ pub struct RestoreSession {
     /// What every answer to this program begins with.
     word: String,
     is_restricted: bool,
-    backend: Backend,
+    /// The server's session, once it is known.
+    backend: Option<Backend>,
     /// The transaction's id; `None` without one.
     transaction: Option<String>,
 }
@@ -69,15 +70,15 @@ pub struct Applied {
     last_tag: String,
 }
 
-/// Whether a COMMIT took effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It did.
-    Committed,
-    /// It did not; nothing of it is there.
-    RolledBack,
+/// Why a COMMIT failed: psql's message.
+#[derive(Debug)]
+pub enum NotCommitted {
+    /// Nothing of the transaction is there.
+    RolledBack(PostgresError),
     /// The server could not be asked.
-    Unknown,
+    Unknown(PostgresError),
+    /// It was given up, and nothing of the transaction is there.
+    Stopped,
 }
 
 impl RestoreSession {
@@ -104,7 +105,6 @@ impl RestoreSession {
         let applied = Arc::new(Mutex::new(Applied::default()));
         tokio::spawn(listen(stdout, word.clone(), sender, Arc::clone(&applied)));
         let messages = Some(tokio::spawn(Messages::gather(stderr, "psql", Arc::new(AtomicBool::new(true)))));
-        let backend = Backend { pid: 0, started: String::new() };
         let mut session = Self {
             child,
             group,
@@ -115,7 +115,7 @@ impl RestoreSession {
             messages,
             word,
             is_restricted: false,
-            backend,
+            backend: None,
             transaction: None,
         };
         match timeout(OPEN_DEADLINE, session.begin()).await {
@@ -132,22 +132,16 @@ impl RestoreSession {
             Transactions::Each => "''",
         };
         self.send(format!(
-            "SET ROLE NONE;\nSELECT pg_catalog.concat('{}', ' ', a.pid, '|', a.backend_start, '|', {asked}) \
+            "SET ROLE NONE;\nSELECT pg_catalog.concat('{} ', {asked}, '|', {}) \
              FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a;\nRESET ROLE;\n",
-            self.word
+            self.word,
+            Backend::COLUMNS
         ))
         .await;
         let answer = self.answer().await?;
-        let mut fields = answer.splitn(3, '|').map(str::to_owned);
-        let pid = fields.next().and_then(|pid| pid.parse().ok());
-        let started = fields.next().filter(|time| !time.is_empty());
-        let (Some(pid), Some(started)) = (pid, started) else {
-            return Err(PostgresError::SessionLost {
-                reason: "the server does not say which session this is".to_owned(),
-            });
-        };
-        self.backend = Backend { pid, started };
-        self.transaction = fields.next().filter(|id| !id.is_empty());
+        let (transaction, backend) = answer.split_once('|').ok_or_else(Backend::unknown)?;
+        self.backend = Some(Backend::parse(backend).ok_or_else(Backend::unknown)?);
+        self.transaction = Some(transaction.to_owned()).filter(|id| !id.is_empty());
         self.is_restricted = version.parse().is_ok_and(knows_restrict);
         if self.is_restricted {
             // Anyone can read the dump's own key in the dump. This one is random.
@@ -159,8 +153,8 @@ impl RestoreSession {
     /// Waits until everything that was sent has been executed, and gives what the server did.
     ///
     /// # Errors
-    /// [`PostgresError::SessionLost`] with psql's words where a statement failed, or where the transaction is not the one that
-    /// was begun.
+    /// [`PostgresError::SessionLost`] with psql's words if a statement failed, or if the transaction is not the one that
+    /// was started.
     pub async fn settle(&mut self, control: &mut Session) -> Result<Applied, PostgresError> {
         let unrestrict = if self.is_restricted { format!("\\unrestrict {}\n", self.word) } else { String::new() };
         self.is_restricted = false;
@@ -169,15 +163,15 @@ impl RestoreSession {
             Transactions::Each => "pg_catalog.now() OPERATOR(pg_catalog.<) pg_catalog.statement_timestamp()",
         };
         self.send(format!("{unrestrict}SELECT pg_catalog.concat('{} ', {asked});\n", self.word)).await;
-        let backend = self.backend.clone();
+        let backend = self.backend.clone().ok_or_else(Backend::unknown)?;
         let answer = tokio::select! {
             answer = self.answer() => answer?,
             error = backend.is_left_waiting(control) => return Err(error),
         };
         match &self.transaction {
-            Some(begun) if *begun != answer => {
+            Some(started) if *started != answer => {
                 return Err(PostgresError::SessionLost {
-                    reason: format!("the transaction {begun} was ended by something in the dump"),
+                    reason: format!("the transaction {started} was ended by something in the dump"),
                 });
             }
             // Whatever the dump left open.
@@ -190,11 +184,26 @@ impl RestoreSession {
         Ok(self.applied.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
-    /// Ends the transaction with COMMIT. Where the answer is lost, a session of its own asks what became of it.
+    /// Takes a lock until the end of the transaction. Returns `false` if another session has it.
     ///
     /// # Errors
-    /// What psql said, beside what became of the transaction.
-    pub async fn commit(mut self, tools: &Tools, settings: &PostgresSettings) -> Result<(), (Outcome, PostgresError)> {
+    /// [`PostgresError::SessionLost`].
+    pub async fn try_lock(&mut self, lock: NameLock) -> Result<bool, PostgresError> {
+        self.send(format!("SELECT pg_catalog.concat('{} ', {});\n", self.word, lock.take_in_transaction())).await;
+        Ok(self.answer().await? == "t")
+    }
+
+    /// Ends the transaction with COMMIT. If the answer is lost, another session queries the outcome. COMMIT may take long: when `stop`
+    /// is ready, the server's session is terminated, which rolls back what is not committed yet.
+    ///
+    /// # Errors
+    /// [`NotCommitted`].
+    pub async fn commit(
+        mut self,
+        control: &mut Session,
+        (tools, settings): (&Tools, &PostgresSettings),
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), NotCommitted> {
         let Some(transaction) = self.transaction.clone() else {
             self.kill().await;
             return Ok(());
@@ -202,7 +211,10 @@ impl RestoreSession {
         // The dump may have set that the answer does not wait for the disk.
         self.send("SET LOCAL synchronous_commit = on;\n".to_owned()).await;
         self.send(format!("COMMIT;\n\\echo '{}'\n", self.word)).await;
-        let answer = self.answer().await;
+        let answer = tokio::select! {
+            answer = self.answer() => answer,
+            () = stop => return self.stop(control).await,
+        };
         let is_rolled_back =
             self.applied.lock().unwrap_or_else(PoisonError::into_inner).last_tag.starts_with("ROLLBACK");
         self.kill().await;
@@ -210,15 +222,26 @@ impl RestoreSession {
             Ok(_) if !is_rolled_back => Ok(()),
             Ok(_) => {
                 let reason = "the server answered ROLLBACK".to_owned();
-                Err((Outcome::RolledBack, PostgresError::SessionLost { reason }))
+                Err(NotCommitted::RolledBack(PostgresError::SessionLost { reason }))
             }
-            Err(error) => match outcome(tools, settings, &transaction).await {
-                Outcome::Committed => {
+            Err(error) => match wait_for_outcome(tools, settings, &transaction).await {
+                Some(Outcome::Committed) => {
                     tracing::warn!(%error, "the answer to COMMIT was lost, but the server says that it took effect");
                     Ok(())
                 }
-                other => Err((other, error)),
+                Some(Outcome::RolledBack) => Err(NotCommitted::RolledBack(error)),
+                None => Err(NotCommitted::Unknown(error)),
             },
+        }
+    }
+
+    /// Gives up a COMMIT without an answer.
+    async fn stop(mut self, control: &mut Session) -> Result<(), NotCommitted> {
+        self.kill().await;
+        match self.end_on_server(control).await {
+            Ok(Outcome::Committed) => Ok(()),
+            Ok(Outcome::RolledBack) => Err(NotCommitted::Stopped),
+            Err(error) => Err(NotCommitted::Unknown(error)),
         }
     }
 
@@ -230,12 +253,17 @@ impl RestoreSession {
         }
     }
 
-    /// Ends the server's session and waits until it is gone, with all that it did.
+    /// Terminates the server's session, waits until it is gone, and queries the outcome of its transaction.
     ///
     /// # Errors
-    /// Where that cannot be seen.
-    pub async fn end_backend(&self, control: &mut Session) -> Result<(), PostgresError> {
-        self.backend.end(control).await
+    /// If that cannot be found out: the transaction rolls back when its session ends.
+    pub async fn end_on_server(&self, control: &mut Session) -> Result<Outcome, PostgresError> {
+        let (Some(backend), Some(transaction)) = (&self.backend, &self.transaction) else {
+            return Ok(Outcome::RolledBack);
+        };
+        backend.end(control).await?;
+        // Its session has ended, so it is not in progress.
+        Ok(outcome(control, transaction).await?.unwrap_or(Outcome::RolledBack))
     }
 
     /// What psql said to its end, as the cause of a failure; asked again, nothing.
@@ -253,7 +281,7 @@ impl RestoreSession {
         Err(PostgresError::SessionLost { reason })
     }
 
-    /// Sends this program's own text. Where psql has ended, the answer that does not come says so.
+    /// Sends this program's own text. If psql has ended, waiting for the answer reports it.
     async fn send(&self, text: String) {
         let Ok(mut input) = self.input.try_clone() else { return };
         let sent = spawn_blocking(move || input.write_all(text.as_bytes())).await;
@@ -321,28 +349,6 @@ impl Applied {
             line.clone_into(&mut self.last_tag);
         }
     }
-}
-
-/// Asks the server whether a transaction was committed, after the answer to its COMMIT was lost.
-async fn outcome(tools: &Tools, settings: &PostgresSettings, transaction: &str) -> Outcome {
-    let began = Instant::now();
-    let question = format!("SELECT pg_catalog.pg_xact_status('{transaction}')");
-    while began.elapsed() < OUTCOME_DEADLINE {
-        match Session::connect(tools, settings).await {
-            Ok(mut session) => {
-                let answer = session.query(&question).await.ok().and_then(|lines| lines.into_iter().next());
-                session.close().await;
-                match answer.as_deref() {
-                    Some("committed") => return Outcome::Committed,
-                    Some("aborted") => return Outcome::RolledBack,
-                    _ => {}
-                }
-            }
-            Err(error) => tracing::debug!(%error, "the outcome of COMMIT cannot be asked yet"),
-        }
-        sleep(EVERY * 10).await;
-    }
-    Outcome::Unknown
 }
 
 /// Whether a psql of this `VERSION_NUM` knows `\restrict`.

@@ -84,8 +84,8 @@ impl Session {
         self.answer(&format!("ROLLBACK;\n{OPENING}")).await.map(drop)
     }
 
-    /// Leaves the transaction for good: each statement is one of its own from now on. What the opening has set stays, and what
-    /// role or database set against writing does not. Messages are for debugging: whoever sends a statement reads its outcome.
+    /// Leaves the transaction: from now on each statement is its own transaction. The settings of the opening stay; read-only
+    /// settings of the role or database do not apply. Messages are for debugging: whoever sends a statement reads its outcome.
     pub(super) async fn autocommit(&mut self) -> Result<(), PostgresError> {
         self.is_logged.store(false, Ordering::Relaxed);
         let kept = "SET default_transaction_read_only = off; COMMIT;";

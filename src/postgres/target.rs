@@ -51,8 +51,9 @@ const QUESTION: &str = "\
 SELECT pg_catalog.json_build_object('database', pg_catalog.current_database(), 'role', current_user, \
 'is_superuser', pg_catalog.current_setting('is_superuser') = 'on', 'in_recovery', pg_catalog.pg_is_in_recovery(), \
 'encoding', pg_catalog.pg_encoding_to_char((SELECT encoding FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())), \
-'locks', pg_catalog.current_setting('max_locks_per_transaction')::pg_catalog.int8 \
-* (pg_catalog.current_setting('max_connections')::pg_catalog.int8 + pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int8), \
+'locks_each', pg_catalog.current_setting('max_locks_per_transaction')::pg_catalog.int8, 'lock_slots', (SELECT \
+pg_catalog.sum(setting::pg_catalog.int8) FROM pg_catalog.pg_settings WHERE name IN ('max_connections', 'max_prepared_transactions', \
+'autovacuum_max_workers', 'max_worker_processes', 'max_wal_senders')), \
 'settings', (SELECT pg_catalog.json_agg(name) FROM pg_catalog.pg_settings), \
 'roles', (SELECT pg_catalog.json_agg(rolname) FROM pg_catalog.pg_roles), \
 'tablespaces', (SELECT pg_catalog.json_agg(spcname) FROM pg_catalog.pg_tablespace), \
@@ -73,8 +74,10 @@ pub struct Target {
     pub in_recovery: bool,
     /// The database's encoding, such as `UTF8`.
     pub encoding: String,
-    /// Locks that the server's table holds for sure.
-    pub locks: u64,
+    /// `max_locks_per_transaction`.
+    pub locks_each: u64,
+    /// The table of locks has `locks_each` for each process and prepared transaction.
+    pub lock_slots: u64,
     /// Every setting's name.
     pub settings: BTreeSet<String>,
     /// Every role.
@@ -87,7 +90,7 @@ pub struct Target {
     pub foreign_extensions: BTreeSet<String>,
 }
 
-/// Objects that a database holds beside the system's and its extensions'.
+/// Objects of a database other than those of the system and of extensions.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Contained {
     /// How many there are.
@@ -97,10 +100,16 @@ pub struct Contained {
 }
 
 impl Target {
+    /// Locks that the server's table holds for sure.
+    #[must_use]
+    pub fn locks(&self) -> u64 {
+        self.locks_each * self.lock_slots
+    }
+
     /// Asks the server.
     ///
     /// # Errors
-    /// Where the session is lost, or the answer is not what was asked for.
+    /// If the session is lost, or the answer is not what was asked for.
     pub async fn ask(session: &mut Session) -> Result<Self, PostgresError> {
         one(session, QUESTION).await
     }
@@ -117,7 +126,7 @@ impl Target {
 /// Asks what the session's database holds.
 ///
 /// # Errors
-/// Where the session is lost, or the answer is not what was asked for.
+/// If the session is lost, or the answer is not what was asked for.
 pub async fn contained(session: &mut Session) -> Result<Contained, PostgresError> {
     let kinds = KINDS.iter().map(|(kind, catalogue, name, which)| {
         format!(

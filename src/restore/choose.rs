@@ -5,13 +5,17 @@ use chrono_tz::Tz;
 
 use crate::archive::manifest::Manifest;
 use crate::archive::name::{BackupName, MANIFEST_SUFFIX};
-use crate::archive::{BackupStatus, Listing, StoredBackup};
+use crate::archive::{BackupStatus, Latest, Listing, StoredBackup};
+use crate::log_target::FOR_MACHINES;
 use crate::storage::Destination;
 
 use super::RestoreError;
 
 /// The accepted formats of a local time.
 const LOCAL: [&str; 4] = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
+
+/// The most backups that are named as not the latest.
+const MOST_ANNOUNCED: usize = 5;
 
 /// The backup that the user asks for.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +57,8 @@ pub async fn choose(
 ) -> Result<Option<Chosen>, RestoreError> {
     let listing = Listing::read(destination).await?;
     let found = match wanted {
-        Wanted::Latest => listing.latest(None).await,
-        Wanted::At(time) => listing.latest(Some(time)).await,
+        Wanted::Latest => announced(listing.latest(None).await),
+        Wanted::At(time) => announced(listing.latest(Some(time)).await),
         Wanted::Named(name) => listing.find(name).await,
     };
     let Some((backup, found)) = found else { return Ok(None) };
@@ -65,6 +69,7 @@ pub async fn choose(
         (Evidence::Itself, _) | (Evidence::Manifest, None) => None,
     };
     tracing::info!(
+        target: FOR_MACHINES,
         file_name = backup.file_name,
         started_at = backup.started_at,
         database = manifest.as_ref().map(|manifest| manifest.database.as_str()),
@@ -76,6 +81,18 @@ pub async fn choose(
         _ => {}
     }
     Ok(Some(Chosen { backup, manifest }))
+}
+
+/// Warns of the newer backups that are not the latest, and says why.
+fn announced(Latest { found, passed_over }: Latest) -> Option<(StoredBackup, Option<Manifest>)> {
+    for backup in passed_over.iter().take(MOST_ANNOUNCED) {
+        let why = backup.status.why_not_latest(backup.file_size);
+        tracing::warn!(file_name = backup.file_name, "passed over a newer backup: {why}");
+    }
+    if passed_over.len() > MOST_ANNOUNCED {
+        tracing::warn!(backups = passed_over.len() - MOST_ANNOUNCED, "passed over more: `list` shows them");
+    }
+    found
 }
 
 /// Reads the manifest. If a listed manifest cannot be read, that is an error, or the backup would pass as one without a manifest.

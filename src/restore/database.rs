@@ -1,21 +1,32 @@
 //! Restores into a database: psql runs the dump in one transaction, which this program begins and ends.
 //!
-//! 1. Check the preconditions, and report all that fail.
+//! 1. Check the preconditions, and report all that fail. Exclude other restores into the database.
 //! 2. Stream the dump through the filter into psql. Then verify its checksums, its end, and the server's row counts.
 //! 3. COMMIT, which needs a [`VerifiedStream`]. On any failure psql is killed while its input is open, and its server
 //!    session is terminated and waited for. The target is as it was.
+
+use std::fs::File;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use crate::archive::VerifiedStream;
 use crate::error_chain::Chain;
 use crate::postgres::globals::Recorded;
 use crate::postgres::target::{self, Target};
-use crate::postgres::{Installed, Maintenance, PostgresSettings, RestoreSession, Session, Tools, Transactions};
+use crate::postgres::{
+    Installed, Maintenance, NotCommitted, Outcome, PostgresSettings, RestoreSession, Session, Tools, Transactions,
+};
 
 use super::filling::Filling;
+use super::left_out::LeftOut;
 use super::new_database::{self, analyze};
 use super::preconditions::problems;
 use super::rules::Rules;
-use super::{Report, Request, RestoreError, roles};
+use super::{Report, Request, RestoreError, busy, roles};
+
+/// How long COMMIT may take after a signal.
+const COMMIT_AFTER_SIGNAL: Duration = Duration::from_secs(3);
 
 /// Restores into the database that the settings name, or into a new one on the same server.
 ///
@@ -94,28 +105,19 @@ impl Existing<'_> {
     async fn run(&self, control: &mut Session) -> Result<Report, RestoreError> {
         let Request { chosen, options, interrupts, .. } = self.request;
         let facts = Target::ask(control).await?;
-        let contained = target::contained(control).await?;
-        let problems = problems(&facts, Some(&contained), chosen.manifest.as_ref(), options);
-        if !problems.is_empty() {
-            return Err(RestoreError::Target { problems });
-        }
+        self.check(control, &facts).await?;
         let report = Report::new(chosen, facts.database.clone());
         if options.dry_run {
             return Ok(Report { dry_run: true, ..report });
         }
         warn_of_superuser(&facts);
-        self.make_roles().await?;
-        let rules = Rules::of(options, &facts, Transactions::One);
-        let opening = RestoreSession::open(self.tools, self.settings, Transactions::One);
-        let (mut session, input) = opening.await?;
-        let filling = Filling { request: self.request, database: &facts.database };
-        let filling = filling.run(&mut session, control, (input, rules));
-        let filled = interrupts.until_signal(filling).await;
+        let (mut session, input) = RestoreSession::open(self.tools, self.settings, Transactions::One).await?;
+        let filled = interrupts.until_signal(self.fill(&mut session, control, (input, &facts))).await;
         match filled {
             Ok((verified, left_out)) => {
                 left_out.announce();
                 let report = report.with_stream(&verified).with_left_out(&left_out);
-                self.commit(session, verified, facts.database).await?;
+                self.commit((session, control), verified, facts.database).await?;
                 if !options.no_analyze {
                     tokio::select! {
                         () = analyze(self.tools, self.settings) => {}
@@ -126,10 +128,40 @@ impl Existing<'_> {
             }
             Err(error) => {
                 session.kill().await;
-                self.see_the_end(&session, control).await;
-                Err(error)
+                match self.end(&session, control).await {
+                    Some(Outcome::Committed) => {
+                        tracing::debug!(%error, "the restore had failed before");
+                        let file_name = chosen.backup.file_name.clone();
+                        Err(RestoreError::CommittedByDump { file_name, database: facts.database })
+                    }
+                    Some(Outcome::RolledBack) | None => Err(error),
+                }
             }
         }
+    }
+
+    /// Fails if a restore into the database would.
+    async fn check(&self, control: &mut Session, facts: &Target) -> Result<(), RestoreError> {
+        let Request { chosen, options, .. } = self.request;
+        let contained = target::contained(control).await?;
+        let problems = problems(facts, Some(&contained), chosen.manifest.as_ref(), options);
+        if problems.is_empty() { Ok(()) } else { Err(RestoreError::Target { problems }) }
+    }
+
+    /// Sends the dump, as the only restore into the database.
+    async fn fill(
+        &self,
+        session: &mut RestoreSession,
+        control: &mut Session,
+        (input, facts): (File, &Target),
+    ) -> Result<(VerifiedStream, LeftOut), RestoreError> {
+        busy::reserve_in_transaction(session, control, &facts.database).await?;
+        // Another restore may have ended since the first check.
+        self.check(control, facts).await?;
+        self.make_roles().await?;
+        let rules = Rules::of(self.request.options, facts, Transactions::One);
+        let filling = Filling { request: self.request, database: &facts.database };
+        filling.run(session, control, (input, rules)).await
     }
 
     async fn make_roles(&self) -> Result<(), RestoreError> {
@@ -145,27 +177,44 @@ impl Existing<'_> {
         made
     }
 
-    /// Terminates psql's session on the server, and waits until it is gone.
-    async fn see_the_end(&self, session: &RestoreSession, control: &mut Session) {
-        let mut ended = session.end_backend(control).await;
+    /// Terminates psql's session on the server, waits until it is gone, and returns the outcome of its transaction, if it is known.
+    async fn end(&self, session: &RestoreSession, control: &mut Session) -> Option<Outcome> {
+        let mut ended = session.end_on_server(control).await;
         if ended.is_err()
             && let Ok(mut another) = Session::connect(self.tools, self.settings).await
         {
-            ended = session.end_backend(&mut another).await;
+            ended = session.end_on_server(&mut another).await;
             another.close().await;
         }
-        if let Err(error) = ended {
-            tracing::warn!(
-                error = %Chain(&error),
-                "it is unknown whether the server has ended the restore's session: the transaction rolls back when it does"
-            );
-        }
+        ended
+            .inspect_err(|error| {
+                tracing::warn!(
+                    error = %Chain(error),
+                    "it is unknown whether the server has ended the restore's session: the transaction rolls back when it does"
+                );
+            })
+            .ok()
     }
 
-    /// Sends COMMIT. It takes a [`VerifiedStream`], so that no unverified backup is committed.
-    async fn commit(&self, session: RestoreSession, _: VerifiedStream, database: String) -> Result<(), RestoreError> {
-        let committed = session.commit(self.tools, self.settings).await;
-        committed.map_err(|(outcome, cause)| RestoreError::Commit { database, outcome, cause })
+    /// Sends COMMIT. It takes a [`VerifiedStream`], so that no unverified backup is committed. A signal waits for the server's answer,
+    /// but not longer than the program has time to end.
+    async fn commit(
+        &self,
+        (session, control): (RestoreSession, &mut Session),
+        _: VerifiedStream,
+        database: String,
+    ) -> Result<(), RestoreError> {
+        let interrupts = self.request.interrupts;
+        let stop = async {
+            interrupts.received().await;
+            sleep(COMMIT_AFTER_SIGNAL).await;
+        };
+        match session.commit(control, (self.tools, self.settings), stop).await {
+            Ok(()) => Ok(()),
+            Err(NotCommitted::RolledBack(cause)) => Err(RestoreError::RolledBack { database, cause }),
+            Err(NotCommitted::Unknown(cause)) => Err(RestoreError::Unknown { database, cause }),
+            Err(NotCommitted::Stopped) => Err(interrupts.received().await.into()),
+        }
     }
 }
 

@@ -6,9 +6,10 @@ use crate::archive::Mismatch;
 use crate::disk::DiskError;
 use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupt;
-use crate::postgres::{Outcome, PostgresError};
+use crate::postgres::PostgresError;
 use crate::storage::{Damaged, StorageError};
 
+use super::busy::Busy;
 use super::filter::FilterError;
 use super::{RolesError, ScratchError};
 
@@ -97,7 +98,7 @@ pub enum RestoreError {
         /// psql's message.
         reason: String,
         /// What to do.
-        hint: &'static str,
+        hint: String,
     },
     /// The server counted other rows than the dump has.
     #[error("restore {file_name}: the server took {taken} rows of {sent} of {table}: nothing of it is in the target")]
@@ -111,16 +112,40 @@ pub enum RestoreError {
         /// Rows that the server counted.
         taken: u64,
     },
-    /// COMMIT failed, or was not answered.
-    #[error("commit the restore into {database:?}: {cause}: {}", commit_words(*.outcome))]
-    Commit {
+    /// COMMIT failed.
+    #[error("commit the restore into {database:?}: {cause}: it was rolled back: nothing of it is in the target")]
+    RolledBack {
         /// The database.
         database: String,
-        /// The outcome of the transaction.
-        outcome: Outcome,
-        /// What psql said.
+        /// psql's message.
         cause: PostgresError,
     },
+    /// COMMIT was not answered.
+    #[error(
+        "commit the restore into {database:?}: {cause}: it is unknown whether it took effect, because the server does not answer: \
+         check the database: it has either the complete backup or nothing of it"
+    )]
+    Unknown {
+        /// The database.
+        database: String,
+        /// psql's message.
+        cause: PostgresError,
+    },
+    /// The restore failed, but the server has committed its transaction. The filter does not let such a statement pass, so this
+    /// is a dump that psql reads otherwise than this program.
+    #[error(
+        "restore {file_name} into {database:?}: a statement of the dump has committed a part of it: drop and create the database, \
+         and find out who wrote this backup to the bucket"
+    )]
+    CommittedByDump {
+        /// The backup.
+        file_name: String,
+        /// The database.
+        database: String,
+    },
+    /// Another restore into the database is running.
+    #[error(transparent)]
+    Busy(#[from] Busy),
     /// Writing to a file or a stream failed.
     #[error("write {target}: {error}: {advice}")]
     Output {
@@ -156,29 +181,23 @@ impl RestoreError {
             | Self::Refused { .. }
             | Self::Statement { .. }
             | Self::Rows { .. }
-            | Self::Commit { .. }
+            | Self::RolledBack { .. }
+            | Self::Unknown { .. }
+            | Self::CommittedByDump { .. }
+            | Self::Busy(_)
             | Self::DamagedManifest { .. }
             | Self::Archived { .. }
             | Self::BeingUnarchived { .. }
             | Self::Output { .. }
-            | Self::Disk(_) => ExitCode::RestoreFailed,
+            | Self::Disk(_)
+            // The connection had been there.
+            | Self::Postgres(PostgresError::SessionLost { .. } | PostgresError::Answer(_)) => ExitCode::RestoreFailed,
             Self::Scratch(error) => error.exit_code(),
             Self::Roles(error) => error.exit_code(),
             Self::Storage(error) => error.exit_code(),
             Self::Postgres(PostgresError::TransactionPooler { .. }) => ExitCode::InvalidSetting,
             Self::Postgres(_) => ExitCode::PostgresUnavailable,
             Self::Interrupted(interrupt) => interrupt.exit_code(),
-        }
-    }
-}
-
-/// What a failed COMMIT means for the target.
-fn commit_words(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Committed => "it took effect: the backup is restored",
-        Outcome::RolledBack => "it was rolled back: nothing of it is in the target",
-        Outcome::Unknown => {
-            "it is unknown whether it took effect, because the server does not answer: check the database: it has either the complete backup or nothing of it"
         }
     }
 }

@@ -42,28 +42,34 @@ impl Filling<'_> {
         let (contents, sink) = match reader.read_into(sink).await {
             Ok(read) => read,
             Err(ReadError::Storage(error)) => return Err(error.into()),
-            Err(ReadError::Sink { error, sink }) => {
-                let failure = sink.into_failure().unwrap_or(FilterError::Write(error));
-                return Err(self.explained(session, failure).await);
+            Err(ReadError::Sink { error, mut sink }) => {
+                let failure = sink.take_failure().unwrap_or(FilterError::Write(error));
+                return Err(self.explained(session, failure, sink.left_out()).await);
             }
         };
         let manifest = self.request.chosen.manifest.as_ref();
         let verified = contents.verify(manifest).map_err(|mismatch| self.request.mismatch(mismatch))?;
-        let left_out = match off_the_runtime(|| sink.finish()).await {
-            Ok((left_out, _)) => left_out,
-            Err(failure) => return Err(self.explained(session, failure).await),
-        };
-        let applied = session.settle(control).await.map_err(|error| self.statement(error.to_string()))?;
+        let (finished, left_out) = off_the_runtime(move || {
+            let mut sink = sink;
+            (sink.finish(), sink.left_out().clone())
+        })
+        .await;
+        if let Err(failure) = finished {
+            return Err(self.explained(session, failure, &left_out).await);
+        }
+        let settled = session.settle(control).await;
+        let applied = settled.map_err(|error| self.statement(error.to_string(), &left_out))?;
         self.compare(&applied, &verified, &left_out)?;
         Ok((verified, left_out))
     }
 
     /// Why the restore failed: psql's message, unless the backup is damaged.
-    async fn explained(&self, session: &mut RestoreSession, failure: FilterError) -> RestoreError {
+    async fn explained(&self, session: &mut RestoreSession, failure: FilterError, left_out: &LeftOut) -> RestoreError {
         let error = match failure {
             FilterError::Refused { .. } => RestoreError::Refused { file_name: self.file_name().to_owned(), failure },
             FilterError::Write(_) => {
-                self.statement(session.cause().await.unwrap_or_else(|| "psql ended without a word".to_owned()))
+                let cause = session.cause().await.unwrap_or_else(|| "psql ended without a word".to_owned());
+                self.statement(cause, left_out)
             }
         };
         // The rest of the backup is not needed.
@@ -88,7 +94,8 @@ impl Filling<'_> {
             Err(RestoreError::Rows { file_name: self.file_name().to_owned(), table: table.to_owned(), sent, taken })
         };
         let scan = verified.scan();
-        let sent = scan.tables.iter().filter(|table| !left_out.table_data.contains(&table.table));
+        let tables = scan.tables.iter().enumerate();
+        let sent = tables.filter(|(at, _)| !left_out.copies.contains(at)).map(|(_, table)| table);
         if let Some((table, taken)) = sent.zip(&applied.copied).find(|(table, taken)| table.rows != **taken) {
             return differ(&table.table, table.rows, *taken);
         }
@@ -97,8 +104,8 @@ impl Filling<'_> {
         if sent == taken { Ok(()) } else { differ("all tables", sent, taken) }
     }
 
-    fn statement(&self, reason: String) -> RestoreError {
-        let hint = hint(&reason);
+    fn statement(&self, reason: String, left_out: &LeftOut) -> RestoreError {
+        let hint = left_out.hint(&reason).unwrap_or_else(|| hint(&reason).to_owned());
         RestoreError::Statement {
             file_name: self.file_name().to_owned(),
             database: self.database.to_owned(),
@@ -119,6 +126,10 @@ fn hint(reason: &str) -> &'static str {
         "raise max_locks_per_transaction and restart the server, or use --create-db, which needs no such locks"
     } else if has(&["must be owner", "must be member", "must be able to SET ROLE", "must be superuser"]) {
         "restore with --no-owner and --no-privileges as the role that should own everything, or as a superuser"
+    } else if has(&["violates partition constraint", "no partition of relation"]) {
+        "if the database has another locale than the source, use --create-db; if the table is partitioned by hash, back up with PG_DUMP_ARGS=--load-via-partition-root"
+    } else if has(&["violates check constraint"]) {
+        "if the constraint reads other tables, they are still empty: make it NOT VALID in the source database, and back up again"
     } else if has(&["permission denied"]) {
         "grant the role the missing privilege, or restore as the database's owner"
     } else if has(&["does not exist"]) {

@@ -11,65 +11,25 @@ use std::io::{self, Write};
 
 use memchr::{memchr, memchr_iter, memchr2};
 
-use crate::sql::{Lexer, Piece, SpanKind, TwoWays, copied_table, is_plain_copy};
+use crate::sql::{Lexer, Piece, SpanKind, TwoWays, copied_table, is_plain_copy, parts};
 
+use super::exclusion::{Exclusion, Fate};
 use super::left_out::LeftOut;
 use super::rules::{Rules, Verdict};
 use super::statement::{Head, is_transaction_statement};
+use super::subject::{Name, Subject};
+use super::timescaledb;
+use reading::Reading;
+
+mod reading;
+mod refusal;
+
+pub use refusal::{FilterError, Refusal};
 
 /// The longest statement that is buffered until its end, as long as the longest COPY statement of the lexer.
 const MOST_HELD: usize = 256 << 10;
 /// How much of an entry's comment, or of a refused statement, a message shows.
 const SHOWN: usize = 120;
-
-/// Why a dump is not restored.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// A psql command other than `\restrict` and `\unrestrict`.
-    #[error("the dump has the psql command {0}, which pg_dump does not write")]
-    PsqlCommand(String),
-    /// A statement that would end the restore's transaction.
-    #[error("the dump has the transaction statement {0}, which pg_dump does not write")]
-    Transaction(String),
-    /// A COPY in another form than `pg_dump` writes: psql would read the following lines as rows.
-    #[error("the dump has the statement {0}, which is no COPY as pg_dump writes it")]
-    Copy(String),
-    /// An encoding with multi-byte characters that contain the byte of a quote or `\`.
-    #[error(
-        "the dump is in the encoding {0}, which psql does not parse as this program does: write it to a file with --output, and restore it with psql"
-    )]
-    Encoding(String),
-    /// A string that psql and the server parse differently, so they disagree where the statement ends.
-    #[error("the dump has a string that goes on after E'…' on another line, which pg_dump does not write")]
-    SplitString,
-    /// psql would put a value of its own there.
-    #[error("the dump has what psql may read as a variable: {0}")]
-    Variable(String),
-    /// What psql sends as one statement may be several.
-    #[error(
-        "psql and the server read the end of this function differently: {0}: write the dump to a file with --output"
-    )]
-    Body(String),
-    /// A NUL byte: psql ignores the rest of its line.
-    #[error("the dump holds a NUL byte, which pg_dump does not write")]
-    Nul,
-}
-
-/// Why the filter stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum FilterError {
-    /// The dump is refused.
-    #[error("{refusal}{}", .entry.as_ref().map_or_else(String::new, |entry| format!(" (after {entry:?})")))]
-    Refused {
-        /// Why.
-        refusal: Refusal,
-        /// The comment of the entry (`-- Name: …`) that contains it.
-        entry: Option<String>,
-    },
-    /// psql has ended.
-    #[error("psql has closed its input")]
-    Write(#[source] io::Error),
-}
 
 /// Sends a dump on to psql; see the module.
 #[derive(Debug)]
@@ -83,12 +43,18 @@ pub struct Filter<W> {
 struct Passage<W> {
     out: W,
     rules: Rules,
+    exclusion: Exclusion,
     left_out: LeftOut,
     /// The buffered part of the statement.
     statement: Vec<u8>,
     rows: Rows,
+    /// COPY statements so far.
+    copies: usize,
     head: Option<String>,
+    /// The table that the entry's comment names. Its rows may go to another one: `--load-via-partition-root`.
+    data_of: Option<Name>,
     reading: Reading,
+    has_timescaledb: bool,
     failure: Option<FilterError>,
 }
 
@@ -99,69 +65,55 @@ enum Rows {
     Drop,
     /// The statement is longer than [`MOST_HELD`]: its buffered part was sent.
     Statement,
+    /// The statement is longer than [`MOST_HELD`], and is left out.
+    NoStatement,
 }
-
-/// The settings with which psql parses a statement as the lexer does.
-#[derive(Debug)]
-struct Reading {
-    conforming: &'static str,
-    encoding: String,
-}
-
-/// Client-only encodings: the second byte of a character may be `\` or a quote
-/// (PostgreSQL's "Character Set Support", PG_ENCODING_BE_LAST in `pg_wchar.h`),
-/// with their other names (`encnames.c`), as the server compares them: letters and digits alone.
-const UNSAFE_ENCODINGS: [&str; 17] = [
-    "SJIS",
-    "SHIFTJIS2004",
-    "SHIFTJIS",
-    "MSKANJI",
-    "WIN932",
-    "WINDOWS932",
-    "BIG5",
-    "WIN950",
-    "WINDOWS950",
-    "GBK",
-    "WIN936",
-    "WINDOWS936",
-    "UHC",
-    "WIN949",
-    "WINDOWS949",
-    "GB18030",
-    "JOHAB",
-];
 
 impl<W: Write> Filter<W> {
     /// Sends on to `out`, by these rules.
     pub fn new(out: W, rules: Rules) -> Self {
-        let reading = Reading { conforming: "on", encoding: "UTF8".to_owned() };
         let passage = Passage {
             out,
+            exclusion: Exclusion::new(&rules.leave_out),
             rules,
             left_out: LeftOut::default(),
             statement: Vec::new(),
             rows: Rows::Pass,
+            copies: 0,
             head: None,
-            reading,
+            data_of: None,
+            reading: Reading::default(),
+            has_timescaledb: false,
             failure: None,
         };
         Self { lexer: Lexer::default(), passage }
     }
 
     /// Why nothing more is sent; `None` as long as all is well.
-    pub fn into_failure(self) -> Option<FilterError> {
-        self.passage.failure
+    pub fn take_failure(&mut self) -> Option<FilterError> {
+        self.passage.failure.take()
     }
 
-    /// Flushes the output, and returns what was left out. Drops a buffered incomplete statement: a complete dump ends with a
-    /// comment.
+    /// What was left out so far.
+    pub fn left_out(&self) -> &LeftOut {
+        &self.passage.left_out
+    }
+
+    /// Flushes the output. Drops a buffered incomplete statement: a complete dump ends with a comment.
     ///
     /// # Errors
     /// If psql has exited.
-    pub fn finish(self) -> Result<(LeftOut, W), FilterError> {
-        let Passage { mut out, left_out, .. } = self.passage;
-        out.flush().map_err(FilterError::Write)?;
-        Ok((left_out, out))
+    pub fn finish(&mut self) -> Result<(), FilterError> {
+        let passage = &mut self.passage;
+        passage.release();
+        if passage.has_timescaledb {
+            passage.write(timescaledb::AFTER.as_bytes());
+        }
+        passage.left_out.unmatched = passage.exclusion.unmatched().collect();
+        match passage.failure.take() {
+            Some(failure) => Err(failure),
+            None => passage.out.flush().map_err(FilterError::Write),
+        }
     }
 }
 
@@ -200,6 +152,7 @@ impl<W: Write> Passage<W> {
             SpanKind::PsqlCommand => self.psql_command(piece),
             SpanKind::EntryHead => {
                 self.head = piece.text.map(shown);
+                self.data_of = piece.text.and_then(Name::of_entry);
             }
             SpanKind::Space | SpanKind::Comment => {}
         }
@@ -215,12 +168,14 @@ impl<W: Write> Passage<W> {
                 TwoWays::Body => Refusal::Body(statement),
             });
         }
-        if self.rows == Rows::Statement {
-            self.write(piece.bytes);
-        } else {
-            self.statement.extend_from_slice(piece.bytes);
-            if self.statement.len() > MOST_HELD {
-                self.pass_beginning();
+        match self.rows {
+            Rows::Statement => self.write(piece.bytes),
+            Rows::NoStatement => {}
+            Rows::Pass | Rows::Drop => {
+                self.statement.extend_from_slice(piece.bytes);
+                if self.statement.len() > MOST_HELD {
+                    self.pass_beginning();
+                }
             }
         }
         if piece.text.is_some() {
@@ -231,6 +186,10 @@ impl<W: Write> Passage<W> {
     /// Sends the buffered part of a long statement.
     fn pass_beginning(&mut self) {
         let statement = std::mem::take(&mut self.statement);
+        if self.fate(&statement) == Fate::Drop {
+            self.rows = Rows::NoStatement;
+            return;
+        }
         if let Err(refusal) = self.admit(&statement, &Head::of(&statement)) {
             return self.fail(refusal);
         }
@@ -240,9 +199,10 @@ impl<W: Write> Passage<W> {
     }
 
     fn end_statement(&mut self) {
-        if self.rows == Rows::Statement {
-            self.rows = Rows::Pass;
-            return self.write(b"\n");
+        match std::mem::replace(&mut self.rows, Rows::Pass) {
+            Rows::Statement => return self.write(b"\n"),
+            Rows::NoStatement => return,
+            Rows::Pass | Rows::Drop => {}
         }
         let statement = std::mem::take(&mut self.statement);
         if let Err(refusal) = self.judge(&statement) {
@@ -253,6 +213,10 @@ impl<W: Write> Passage<W> {
 
     fn judge(&mut self, statement: &[u8]) -> Result<(), Refusal> {
         let head = Head::of(statement);
+        let fate = self.fate(statement);
+        if fate == Fate::Drop {
+            return Ok(());
+        }
         match self.rules.verdict(statement, &head, &mut self.left_out) {
             Verdict::Drop => return Ok(()),
             Verdict::Replace(other) => {
@@ -263,10 +227,51 @@ impl<W: Write> Passage<W> {
             Verdict::Keep => {}
         }
         self.admit(statement, &head)?;
-        self.follow(statement)?;
-        self.send(statement);
-        self.write(b"\n");
+        self.reading.follow(statement)?;
+        if fate == Fate::Hold {
+            self.exclusion.hold(statement);
+        } else {
+            self.send(statement);
+            self.write(b"\n");
+        }
+        if !self.has_timescaledb && timescaledb::is_created_by(statement, &head) {
+            self.has_timescaledb = true;
+            self.write(timescaledb::BEFORE.as_bytes());
+        }
         Ok(())
+    }
+
+    /// Asks whether a statement is left out.
+    fn fate(&mut self, statement: &[u8]) -> Fate {
+        let (released, fate) = self.exclusion.judge(statement, &mut self.left_out);
+        self.send_all(released);
+        let is_insert = statement.starts_with(b"INSERT ");
+        let is_data = is_insert || statement.starts_with(b"COPY ");
+        if is_data && self.data_of.as_ref().is_some_and(|table| self.exclusion.has(table)) {
+            return Fate::Drop;
+        }
+        if is_insert && fate == Fate::Keep && !self.rules.leave_out.table_data.is_empty() {
+            let into = Subject::of(statement).relation().cloned();
+            if self.excludes_data(into.as_ref()) {
+                self.left_out
+                    .add_table_data(self.data_of.as_ref().or(into.as_ref()).map_or_else(String::new, Name::to_string));
+                return Fate::Drop;
+            }
+        }
+        fate
+    }
+
+    /// Sends the statements that were held.
+    fn release(&mut self) {
+        let released = self.exclusion.release();
+        self.send_all(released);
+    }
+
+    fn send_all(&mut self, statements: Vec<Vec<u8>>) {
+        for statement in statements {
+            self.send(&statement);
+            self.write(b"\n");
+        }
     }
 
     /// Refuses a statement that would end the transaction, or take the following lines as rows.
@@ -285,34 +290,9 @@ impl<W: Write> Passage<W> {
         self.write(statement);
     }
 
-    /// Records a setting that the dump changes.
-    fn follow(&mut self, statement: &[u8]) -> Result<(), Refusal> {
-        match statement {
-            b"SET standard_conforming_strings = on;" => self.reading.conforming = "on",
-            b"SET standard_conforming_strings = off;" => self.reading.conforming = "off",
-            _ => {
-                let encoding =
-                    statement.strip_prefix(b"SET client_encoding = '").and_then(|rest| rest.strip_suffix(b"';"));
-                let Some(encoding) = encoding else { return Ok(()) };
-                let encoding = shown(encoding).to_ascii_uppercase();
-                let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-                let plain: String = encoding.chars().filter(char::is_ascii_alphanumeric).collect();
-                if UNSAFE_ENCODINGS.contains(&plain.as_str()) || !encoding.bytes().all(is_name) {
-                    return Err(Refusal::Encoding(encoding));
-                }
-                self.reading.encoding = encoding;
-            }
-        }
-        Ok(())
-    }
-
     /// Sends the setting with which psql parses the next statement as the lexer does. Code of the dump may have changed it.
     fn set_reading(&mut self) {
-        let Reading { conforming, encoding } = &self.reading;
-        let text = format!(
-            "SELECT pg_catalog.set_config('standard_conforming_strings', '{conforming}', false), \
-             pg_catalog.set_config('client_encoding', '{encoding}', false);\n"
-        );
+        let text = self.reading.statement();
         self.write(text.as_bytes());
     }
 
@@ -323,26 +303,37 @@ impl<W: Write> Passage<W> {
             return self.fail(Refusal::Copy(shown(&statement)));
         }
         let table = copied_table(&statement);
-        if self.rules.excludes_data(&table) {
-            self.left_out.add_table_data(table);
+        let is_excluded = self.fate(&statement) == Fate::Drop;
+        let name = parts(&table).map(|(schema, name)| Name { schema, name });
+        if is_excluded || self.excludes_data(name.as_ref()) {
+            if !is_excluded {
+                self.left_out.add_table_data(self.data_of.as_ref().map_or(table, Name::to_string));
+            }
+            self.left_out.copies.insert(self.copies);
             self.rows = Rows::Drop;
         } else {
             self.send(&statement);
         }
+        self.copies += 1;
         self.reuse(statement);
+    }
+
+    /// Whether the rows of a table are left out, by the statement or the entry's comment.
+    fn excludes_data(&self, table: Option<&Name>) -> bool {
+        table.into_iter().chain(&self.data_of).any(|table| self.rules.excludes_data(table))
     }
 
     fn rows(&mut self, bytes: &[u8]) {
         match self.rows {
             Rows::Drop => self.left_out.rows += memchr_iter(b'\n', bytes).count() as u64,
-            Rows::Pass | Rows::Statement => self.write(bytes),
+            Rows::Pass | Rows::Statement | Rows::NoStatement => self.write(bytes),
         }
     }
 
     fn psql_command(&mut self, piece: &Piece<'_>) {
         let Some(command) = piece.text else { return };
         let is_guard = command.starts_with(b"\\restrict ") || command.starts_with(b"\\unrestrict ");
-        if !is_guard || !self.statement.is_empty() || self.rows == Rows::Statement {
+        if !is_guard || !self.statement.is_empty() || self.rows != Rows::Pass {
             self.fail(Refusal::PsqlCommand(shown(command)));
         }
     }

@@ -3,6 +3,8 @@
 //! Only `*` and `?` are special. A crate for globs would also interpret `/`, `**`, classes and braces, which names of tables may
 //! contain.
 
+use std::fmt;
+
 /// A pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob(Vec<char>);
@@ -38,6 +40,12 @@ impl Glob {
             }
         }
         self.0[pattern..].iter().all(|letter| *letter == '*')
+    }
+}
+
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|letter| write!(f, "{letter}"))
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! [`super::rules`] fills it. It has the names of what was left out without being asked for, and only the number of the rest.
 
+use std::collections::BTreeSet;
+
 /// Kinds of statements that a user may ask to leave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -14,6 +16,17 @@ pub(super) enum Kind {
 
 /// The most names of each kind, for a message.
 const MOST_NAMES: usize = 100;
+
+/// A statement that was kept, and needs what was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Its first line.
+    pub statement: String,
+    /// What it needs, as the dump writes it.
+    pub object: String,
+    /// The object's own name.
+    pub name: String,
+}
 
 /// Everything of the dump that did not reach the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,8 +47,52 @@ pub struct LeftOut {
     pub settings: Vec<String>,
     /// Tables without their rows, with their names as the dump writes them.
     pub table_data: Vec<String>,
-    /// Rows of those tables.
+    /// Rows that were left out, of these tables and of complete ones.
     pub rows: u64,
+    /// Which COPY statements of the dump were left out, counted from 0.
+    pub copies: BTreeSet<usize>,
+    /// Tables, views and sequences that `--exclude-table` leaves out, and how many there are.
+    pub tables: Names,
+    /// Schemas that `--exclude-schema` leaves out.
+    pub schemas: Names,
+    /// Extensions of those schemas.
+    pub extensions: Names,
+    /// Foreign keys of other tables to those that are left out.
+    pub foreign_keys: Names,
+    /// Patterns that match nothing.
+    pub unmatched: Vec<String>,
+    /// The first statement that needs something that was left out.
+    pub needs: Option<Need>,
+}
+
+/// The first names of a kind, and how many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    first: Vec<String>,
+    count: usize,
+}
+
+impl Names {
+    fn add(&mut self, name: String) {
+        self.count += 1;
+        if self.first.len() < MOST_NAMES {
+            self.first.push(name);
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.first.iter().any(|first| first == name)
+    }
+
+    /// `the table a`, `the tables a, b and 3 more`; `None` without a name.
+    fn phrase(&self, one: &str) -> Option<String> {
+        let more = match self.count - self.first.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let plural = if self.count == 1 { "" } else { "s" };
+        (self.count > 0).then(|| format!("the {one}{plural} {}{more}", self.first.join(", ")))
+    }
 }
 
 impl LeftOut {
@@ -46,6 +103,12 @@ impl LeftOut {
         }
         for setting in &self.settings {
             tracing::warn!(setting, "left out a setting that the target does not know");
+        }
+        for pattern in &self.unmatched {
+            tracing::warn!(pattern, "nothing in the dump matches: nothing was left out");
+        }
+        for key in &self.foreign_keys.first {
+            tracing::warn!(foreign_key = key, "left out a foreign key to a table that is left out");
         }
     }
 
@@ -67,7 +130,23 @@ impl LeftOut {
             ("the rows of", &self.table_data),
         ];
         let named = named.into_iter().filter(|(_, names)| !names.is_empty());
-        counted.chain(named.map(|(words, names)| format!("{words} {}", names.join(", ")))).collect()
+        let named = named.map(|(words, names)| format!("{words} {}", names.join(", ")));
+        let excluded = [
+            (&self.schemas, "schema"),
+            (&self.extensions, "extension"),
+            (&self.tables, "table"),
+            (&self.foreign_keys, "foreign key"),
+        ];
+        counted.chain(named).chain(excluded.into_iter().filter_map(|(names, one)| names.phrase(one))).collect()
+    }
+
+    /// What to do, if a statement failed for want of what was left out.
+    pub(super) fn hint(&self, reason: &str) -> Option<String> {
+        let Need { statement, object, name } = self.needs.as_ref()?;
+        let is_it = reason.contains("does not exist") && name.lines().next().is_some_and(|line| reason.contains(line));
+        is_it.then(|| {
+            format!("the statement {statement:?} needs {object}, which is left out: leave out neither or both")
+        })
     }
 
     pub(super) fn add(&mut self, kind: Kind) {
@@ -89,8 +168,26 @@ impl LeftOut {
         add_name(&mut self.settings, name);
     }
 
+    pub(super) fn add_table(&mut self, name: String) {
+        self.tables.add(name);
+    }
+
+    pub(super) fn add_schema(&mut self, name: String) {
+        if !self.schemas.has(&name) {
+            self.schemas.add(name);
+        }
+    }
+
+    pub(super) fn add_extension(&mut self, name: String) {
+        self.extensions.add(name);
+    }
+
+    pub(super) fn add_foreign_key(&mut self, name: String) {
+        self.foreign_keys.add(name);
+    }
+
     pub(super) fn add_table_data(&mut self, table: String) {
-        self.table_data.push(table);
+        add_name(&mut self.table_data, table);
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! It uses `archive`, `postgres`, `storage` and `sql`, and only `commands` uses it.
 
+mod busy;
 mod check_sql;
 mod choose;
 pub mod database;
@@ -14,6 +15,7 @@ mod drill;
 mod drill_error;
 mod ending;
 mod error;
+mod exclusion;
 mod file;
 mod filling;
 pub mod filter;
@@ -32,7 +34,10 @@ pub mod rules;
 pub mod scratch;
 mod scratch_error;
 mod statement;
+mod subject;
+mod timescaledb;
 
+pub use busy::Busy;
 pub use check_sql::{CheckSql, CheckSqlError};
 pub use choose::{Chosen, Evidence, Wanted, choose, parse_time};
 pub use drill::{Allowed, Drill, DrillReport, DrillVerdict};

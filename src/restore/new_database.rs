@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use crate::archive::VerifiedStream;
 use crate::error_chain::Chain;
 use crate::postgres::globals::DatabaseSettings;
@@ -23,7 +25,9 @@ use super::{DatabaseName, Report, Request, RestoreError};
 
 /// How long the clean-up may take after a signal. The program ends within 10 s.
 const DISCARD_AFTER_SIGNAL: Duration = Duration::from_secs(8);
-/// How long it may take after any other failure: a large database has many files.
+/// How long the renames may wait for other sessions after a signal.
+const RENAME_AFTER_SIGNAL: Duration = Duration::from_secs(3);
+/// How long the clean-up may take after any other failure: a large database has many files.
 const DISCARD_WITHIN: Duration = Duration::from_mins(10);
 /// How long `ANALYZE` may take on the largest database.
 const ANALYZE_WITHIN: Duration = Duration::from_hours(24);
@@ -57,8 +61,7 @@ pub(super) async fn restore(
             return Err(error);
         }
     };
-    // This takes seconds and is one transaction, so a signal waits for it.
-    let finished = finish(&mut scratch, own.as_ref(), &verified).await;
+    let finished = finish(&mut scratch, own.as_ref(), (&verified, request)).await;
     discard(scratch, DISCARD_WITHIN).await;
     let finished = finished?;
     let report = Report::new(request.chosen, finished.name.clone()).with_stream(&verified).with_left_out(&left_out);
@@ -128,12 +131,17 @@ pub(super) async fn fill(
 }
 
 /// Applies the database's own settings and renames it. It takes a [`VerifiedStream`], so that no unverified database is renamed.
+/// This takes seconds and is one transaction, so a signal waits for it, but not longer than the program has time to end.
 async fn finish(
     scratch: &mut Scratch,
     own: Option<&DatabaseSettings>,
-    _: &VerifiedStream,
+    (_, request): (&VerifiedStream, &Request<'_>),
 ) -> Result<Finished, RestoreError> {
-    Ok(scratch.finish(own).await?)
+    let stop = async {
+        request.interrupts.received().await;
+        sleep(RENAME_AFTER_SIGNAL).await;
+    };
+    Ok(scratch.finish_until(own, stop).await?)
 }
 
 async fn discard(scratch: Scratch, within: Duration) {

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::glob::Glob;
+use crate::sql::parts;
 
 /// The longest name in bytes. PostgreSQL truncates longer ones.
 const LONGEST_NAME: usize = 63;
@@ -51,6 +52,24 @@ pub struct LeaveOut {
     pub subscriptions: bool,
     /// `--exclude-table-data`: globs.
     pub table_data: Vec<Glob>,
+    /// `--exclude-table`: globs.
+    pub tables: Vec<Glob>,
+    /// `--exclude-schema`: globs.
+    pub schemas: Vec<Glob>,
+}
+
+impl LeaveOut {
+    /// Whether a table is left out. The name is as the dump writes it.
+    pub(super) fn has_table(&self, table: &str) -> bool {
+        let Some((schema, name)) = parts(table) else { return false };
+        let qualified = format!("{schema}.{name}");
+        self.has_schema(&schema) || self.tables.iter().any(|glob| glob.matches(&name) || glob.matches(&qualified))
+    }
+
+    /// Whether a schema is left out.
+    pub(super) fn has_schema(&self, schema: &str) -> bool {
+        self.schemas.iter().any(|glob| glob.matches(schema))
+    }
 }
 
 /// A valid name for a new database.

@@ -10,6 +10,8 @@ use super::{LeaveOut, RestoreOptions};
 
 /// The most names (of roles, tablespaces, extensions) that a message lists.
 const NAMED: usize = 5;
+/// Locks for each process in addition: functions, types and schemas need some, too.
+const SPARE_LOCKS: u64 = 16;
 
 /// Returns the reasons why a restore into the target would fail. Each ends with what to do.
 pub(super) fn problems(
@@ -26,7 +28,7 @@ pub(super) fn problems(
     let Some(manifest) = manifest else { return problems };
     if contained.is_some() {
         problems.extend(encoding(target, manifest));
-        problems.extend(locks(target, manifest));
+        problems.extend(locks(target, manifest, &options.leave_out));
     }
     let LeaveOut { owner, privileges, tablespaces, .. } = &options.leave_out;
     let needs_roles = !(*owner && *privileges);
@@ -44,7 +46,8 @@ pub(super) fn problems(
                 format!("the target lacks the tablespaces {names}: create them, or use --no-tablespaces")
             }));
     }
-    let extensions: Vec<String> = manifest.extensions.iter().map(|extension| extension.name.clone()).collect();
+    let extensions = manifest.extensions.iter().filter(|extension| !options.leave_out.has_schema(&extension.schema));
+    let extensions: Vec<String> = extensions.map(|extension| extension.name.clone()).collect();
     let missing = missing(&extensions, |name| target.extensions.contains(name));
     problems
         .extend(missing.map(|names| format!("the target's server lacks the extensions {names}: install them there")));
@@ -74,14 +77,20 @@ fn encoding(target: &Target, manifest: &Manifest) -> Option<String> {
     })
 }
 
-/// One transaction locks every table that it creates. Each index and sequence needs another lock, which the manifest does not count.
-fn locks(target: &Target, manifest: &Manifest) -> Option<String> {
-    let wanted = manifest.tables.len() as u64;
-    (wanted > target.locks).then(|| {
+/// One transaction locks every relation that it creates, and every large object that gets an owner.
+fn locks(target: &Target, manifest: &Manifest, leave_out: &LeaveOut) -> Option<String> {
+    let is_reduced = !leave_out.tables.is_empty() || !leave_out.schemas.is_empty();
+    let tables = manifest.tables.iter().filter(|table| !leave_out.has_table(&table.table)).count() as u64;
+    // It is not known how many relations belong to the tables that are left out. An earlier version counted only tables with rows.
+    let relations = manifest.relations.filter(|_| !is_reduced).unwrap_or(tables);
+    let large_objects = manifest.large_objects.filter(|_| !leave_out.owner).unwrap_or_default();
+    let wanted = relations + large_objects;
+    let (has, slots) = (target.locks(), target.lock_slots.max(1));
+    (wanted > has).then(|| {
         format!(
-            "one transaction over {wanted} tables needs more locks than the {} of this server: raise max_locks_per_transaction and \
-             restart it, or use --create-db, which needs no such locks",
-            target.locks
+            "one transaction that creates {relations} relations and {large_objects} large objects needs more locks than the {has} of this \
+             server: set max_locks_per_transaction to {} and restart it, or use --create-db, which needs no such locks",
+            wanted.div_ceil(slots) + SPARE_LOCKS
         )
     })
 }

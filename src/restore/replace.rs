@@ -14,7 +14,7 @@ use super::ScratchError;
 use super::ending;
 use super::scratch::{Existing, Purpose, Scratch};
 use crate::postgres::globals::DatabaseSettings;
-use crate::postgres::{Maintenance, StatementError};
+use crate::postgres::{Maintenance, PostgresError, StatementError};
 use crate::sql::{literal, quoted_name};
 
 /// The longest name of a database, in bytes (`NAMEDATALEN` - 1).
@@ -59,6 +59,14 @@ enum NoSwap {
     Unknown(StatementError, Vec<String>),
 }
 
+impl NoSwap {
+    /// A signal came, and the renames still waited for other sessions.
+    fn stopped() -> Self {
+        let reason = "other sessions are in the way, and a signal asked to stop".to_owned();
+        Self::Unknown(PostgresError::SessionLost { reason }.into(), Vec::new())
+    }
+}
+
 impl Scratch {
     /// Applies the grants and settings of the database itself, or PostgreSQL's defaults, and renames the scratch database. On any
     /// failure the old database is unchanged, and the scratch database is kept.
@@ -66,19 +74,36 @@ impl Scratch {
     /// # Errors
     /// [`ScratchError::NotRenamed`] with the statements that finish the restore; [`ScratchError::Unknown`].
     pub async fn finish(&mut self, own: Option<&DatabaseSettings>) -> Result<Finished, ScratchError> {
+        self.finish_until(own, std::future::pending()).await
+    }
+
+    /// The same, but gives up when `stop` is ready. The outcome of the renames is certain then, too.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub async fn finish_until(
+        &mut self,
+        own: Option<&DatabaseSettings>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Finished, ScratchError> {
         let Purpose::Restore { name, existing } = self.purpose.clone() else {
             return Ok(Finished { name: self.name.clone(), ..Finished::default() });
         };
         let scratch = self.name.clone();
         let mut swap = Swap { scratch: &scratch, name: &name, before: None, own };
-        let finished = self.rename(&mut swap, existing).await;
+        let finished = self.rename(&mut swap, existing, stop).await;
         if finished.is_err() {
             self.is_kept = true;
         }
         finished
     }
 
-    async fn rename(&mut self, swap: &mut Swap<'_>, existing: Existing) -> Result<Finished, ScratchError> {
+    async fn rename(
+        &mut self,
+        swap: &mut Swap<'_>,
+        existing: Existing,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Finished, ScratchError> {
         let not_renamed = |swap: &Swap<'_>, reason: String| ScratchError::NotRenamed {
             scratch: swap.scratch.to_owned(),
             name: swap.name.to_owned(),
@@ -93,7 +118,11 @@ impl Scratch {
         if swap.before.is_some() && existing == Existing::Refuse {
             return Err(not_renamed(swap, "a database of that name was made meanwhile".to_owned()));
         }
-        match self.swap(swap).await {
+        let swapped = tokio::select! {
+            swapped = self.swap(swap) => swapped,
+            () = stop => Err(NoSwap::stopped()),
+        };
+        match swapped {
             Ok(more) => left_out.extend(more),
             Err(NoSwap::Refused(error)) => {
                 let users = users(&mut self.server, swap).await;
@@ -206,6 +235,8 @@ impl Swap<'_> {
 async fn rename_all(server: &mut Maintenance, swap: &Swap<'_>) -> Result<Vec<String>, StatementError> {
     server.run("BEGIN").await?;
     server.run(&format!("SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")).await?;
+    // Whatever role and database set: what is reported as restored survives a crash of the server.
+    server.run("SET LOCAL synchronous_commit = on").await?;
     for statement in swap.statements() {
         server.run(&statement).await?;
     }

@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 
 use crate::postgres::Transactions;
 use crate::postgres::target::Target;
-use crate::sql::{identifier, parts};
+use crate::sql::identifier;
 
 use super::left_out::{Kind, LeftOut};
 use super::statement::Head;
+use super::subject::Name;
 use super::{LeaveOut, RestoreOptions};
 
 /// The statement with which `pg_dump` empties `search_path`.
@@ -84,11 +85,10 @@ impl Rules {
         self.transactions == Transactions::Each && matches!(statement, b"BEGIN;" | b"COMMIT;")
     }
 
-    /// Whether the rows of a table are left out. The name is as the dump writes it.
-    pub(super) fn excludes_data(&self, table: &str) -> bool {
-        let Some((schema, name)) = parts(table).filter(|_| !self.leave_out.table_data.is_empty()) else { return false };
-        let qualified = format!("{schema}.{name}");
-        self.leave_out.table_data.iter().any(|glob| glob.matches(&name) || glob.matches(&qualified))
+    /// Whether the rows of a table are left out.
+    pub(super) fn excludes_data(&self, table: &Name) -> bool {
+        let qualified = format!("{}.{}", table.schema, table.name);
+        self.leave_out.table_data.iter().any(|glob| glob.matches(&table.name) || glob.matches(&qualified))
     }
 
     fn unwanted(&self, statement: &[u8], head: &Head) -> Option<Kind> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::ScratchError;
+use super::busy;
 use super::ending;
 use crate::archive::DatabaseOption;
 use crate::archive::manifest::Manifest;
@@ -139,6 +140,7 @@ impl Scratch {
         let settings = server.pinned(settings);
         let mut scratch = Self { tools: tools.clone(), settings, server, name, purpose, comment, lock, is_kept: false };
         scratch.may_create()?;
+        scratch.reserve_name().await?;
         scratch.may_take_name().await?;
         scratch.take_lock().await?;
         Ok(scratch)
@@ -245,6 +247,10 @@ impl Scratch {
             self.server.close().await;
             return;
         }
+        // A statement of the restore may still run.
+        if let Err(error) = ending::end_sessions(&mut self.server, &self.name).await {
+            tracing::debug!(%error, "the sessions of the scratch database cannot be ended");
+        }
         let subscriptions = ending::subscriptions(&mut self.server, &self.name).await.unwrap_or_default();
         let (database, drop) = (&self.name, ending::drop_statement(&self.name, &subscriptions));
         tracing::warn!(database, drop, "the scratch database is kept");
@@ -253,19 +259,20 @@ impl Scratch {
 
     /// Opens another session to the same database, in place of one that is lost or stuck.
     pub(super) async fn reconnect(&mut self) -> Result<(), ScratchError> {
-        let before = self.server.standing().clone();
-        let mut fresh = self.another().await?;
-        let ended = fresh.end_on_server(&before).await;
-        ended.map_err(ScratchError::of("end the session that was cut off", "look at the server's log"))?;
-        self.server = fresh;
+        self.server = Maintenance::replacing(&self.server, &self.tools, &self.maintenance_settings()).await?;
+        self.reserve_name().await?;
         self.take_lock().await
     }
 
     /// Another session to the database that the first one is in.
     pub(super) async fn another(&self) -> Result<Maintenance, PostgresError> {
+        Maintenance::connect(&self.tools, &self.maintenance_settings()).await
+    }
+
+    fn maintenance_settings(&self) -> PostgresSettings {
         let mut settings = self.settings.clone();
         settings.conninfo.set("dbname", self.server.standing().database.clone());
-        Maintenance::connect(&self.tools, &settings).await
+        settings
     }
 
     fn may_create(&self) -> Result<(), ScratchError> {
@@ -304,6 +311,13 @@ impl Scratch {
                 Err(ScratchError::MayNotReplace { name, owner, user: self.server.standing().user.clone() })
             }
         }
+    }
+
+    /// Excludes another restore into the database of that name. Without it, the second would fail only at its end.
+    async fn reserve_name(&mut self) -> Result<(), ScratchError> {
+        let Some(name) = self.purpose.name().map(str::to_owned) else { return Ok(()) };
+        let reserved = busy::reserve(&mut self.server, &name).await;
+        reserved.map_err(ScratchError::of("lock the database's name", "look at the server's log"))?.map_err(Into::into)
     }
 
     async fn take_lock(&mut self) -> Result<(), ScratchError> {

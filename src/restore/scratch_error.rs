@@ -3,12 +3,17 @@
 use crate::exit_code::ExitCode;
 use crate::postgres::{PostgresError, StatementError};
 
+use super::busy::Busy;
+
 /// See the module.
 #[derive(Debug, thiserror::Error)]
 pub enum ScratchError {
     /// The connection failed or was lost.
     #[error(transparent)]
     Postgres(#[from] PostgresError),
+    /// Another restore into the database is running.
+    #[error(transparent)]
+    Busy(#[from] Busy),
     /// The role lacks the right.
     #[error(
         "create a database: the role {user} lacks the right: run ALTER ROLE … CREATEDB, or restore into an empty database with --to"
@@ -106,6 +111,7 @@ impl ScratchError {
             Self::Postgres(
                 PostgresError::SessionLost { .. } | PostgresError::Silent { .. } | PostgresError::Answer(_),
             )
+            | Self::Busy(_)
             | Self::MayNotCreate { .. }
             | Self::Exists { .. }
             | Self::MayNotReplace { .. }

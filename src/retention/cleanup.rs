@@ -1,5 +1,4 @@
-//! Aborts this tool's own abandoned multipart uploads. A process that was killed leaves them behind; they are invisible, but
-//! their parts are billed.
+//! Aborts this tool's abandoned multipart uploads. A killed process leaves them; they are invisible, but their parts are billed.
 //!
 //! Called by `commands::prune`, and by [`super::after_backup`]. An upload is stale if it has one of this tool's names, was
 //! initiated long ago and got no part since. Failures are logged only: a later run tries again.
@@ -48,7 +47,7 @@ impl UploadCleanup {
             Some(spool) => upload_ids(spool).await,
         };
         let warn = |error: &SpoolError| {
-            tracing::warn!(error = %Chain(error), "no stale upload is aborted: one of them may wait in the spool");
+            tracing::warn!(error = %Chain(error), "no stale upload is aborted: the spool cannot be read, and one of them may belong to a dump in it");
         };
         Self { kept: ids.inspect_err(warn).ok(), ..self }
     }
@@ -59,7 +58,7 @@ impl UploadCleanup {
         let uploads = match destination.open_uploads(BEGINNING).await {
             Ok(uploads) => uploads,
             Err(failure) => {
-                log(&failure, "stale uploads cannot be looked for");
+                log(&failure, "stale uploads cannot be listed");
                 return Vec::new();
             }
         };
@@ -77,7 +76,7 @@ impl UploadCleanup {
                 Ok(true) => {}
                 // Completed or aborted meanwhile.
                 Err(failure) if matches!(failure.kind, FailureKind::NoSuchUpload | FailureKind::NotFound) => {}
-                Err(failure) => log(&failure, "an upload is kept: it is not known when it was last written to"),
+                Err(failure) => log(&failure, "an upload is kept: the time of its last part is unknown"),
             }
         }
         stale
@@ -100,7 +99,7 @@ impl UploadCleanup {
     }
 }
 
-/// Warns of a store that fails or answers in part. Denied access is expected of write-only credentials.
+/// Warns of a failing or incomplete answer. Denied access is expected of write-only credentials.
 fn log(failure: &Failure, what: &str) {
     if failure.may_pass() || failure.is_broken_listing() {
         tracing::warn!(error = %failure, "{what}");

@@ -1,11 +1,11 @@
-//! Retention Manager: which backups to delete, the safety checks that block a deletion, and the deletion itself.
+//! Retention: decides which backups to delete, runs the safety checks that can block it, and deletes.
 //!
-//! `policy` has the configured rules, `review` lists the stored backups, `plan` decides (pure, without a clock), `safety` blocks
-//! deletions, `apply` deletes, `cleanup` aborts this tool's own stale uploads, `named` deletes named backups, `report` has the
-//! result. Called by `commands::prune` and `commands::delete`, and by `backup` as its last step.
+//! `policy` has the configured rules. `review` lists the stored backups. `plan` decides for each backup (pure, without a clock).
+//! `safety` blocks suspicious plans. `apply` deletes. `cleanup` aborts this tool's abandoned uploads. `named` deletes the backups
+//! that the user names. `report` has the result. Called by `commands::prune` and `commands::delete`, and by `backup` as its last step.
 //!
-//! Concurrent runs, and a concurrent backup, are harmless: an object that another run deleted counts as deleted, a new backup
-//! is newer than all that a plan deletes, and each plan keeps what its rules keep.
+//! Concurrent runs and backups are harmless: an object that another run deleted counts as deleted, and a new backup is newer than
+//! every backup that a plan deletes.
 
 mod apply;
 mod cleanup;
@@ -45,9 +45,9 @@ const CLEANUP_DEADLINE: Duration = Duration::from_mins(1);
 /// The outcome of a reviewed plan.
 #[derive(Clone, Debug)]
 pub struct Enforced {
-    /// What was deleted.
+    /// The deleted backups.
     pub report: RetentionReport,
-    /// Why not everything was deleted that the rules select.
+    /// Why the deletion is incomplete.
     pub shortfall: Option<PruneError>,
     /// A stop request ended the deletion.
     pub is_stopped: bool,
@@ -118,8 +118,9 @@ async fn retain<Waiting: Future<Output = ()>>(
     match review {
         // A wrong clock makes this possible: names in the future make the new backup an old one.
         Ok(review) if review.plan().deletions().any(|backup| backup.name.to_string() == made) => {
-            let reason =
-                format!("the rules would delete {made}, which was just made: nothing was deleted; look at the clocks");
+            let reason = format!(
+                "the rules would delete {made}, the new backup: nothing was deleted; compare the clocks of the hosts that make backups"
+            );
             tracing::warn!("retention: {reason}");
             RetentionReport::failed(reason)
         }

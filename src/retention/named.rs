@@ -1,7 +1,6 @@
 //! Deletes named backups with their sidecars. Called by `commands::delete`.
 //!
-//! What is stored and which backup is the newest valid one, [`RetentionReview`] finds out by the rules of retention; everything is
-//! judged before anything is deleted.
+//! [`RetentionReview`] lists the stored backups and finds the newest valid one. All names are checked before anything is deleted.
 
 use std::collections::BTreeSet;
 
@@ -17,19 +16,19 @@ use super::policy::{RetentionPolicy, Rules};
 use super::review::RetentionReview;
 use super::{PruneError, Safety};
 
-/// What was named, looked up.
+/// The named backups.
 #[derive(Debug)]
 pub struct NamedBackups {
     /// Newest first.
     entries: Vec<(BackupName, Entry)>,
 }
 
-/// One of them, for a result.
+/// A named backup, for the result.
 #[derive(Clone, Debug, Serialize)]
 pub struct NamedBackup {
     /// Its file name.
     pub file_name: String,
-    /// Its size in bytes; `null` where its sidecars alone are left.
+    /// Its size in bytes; `null` if only its sidecars exist.
     pub file_size: Option<u64>,
     /// Its bytes with those of its sidecars.
     pub bytes: u64,
@@ -40,23 +39,23 @@ pub struct NamedBackup {
 /// Why nothing was deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum NamedError {
-    /// It cannot be found out what is stored.
+    /// The destination cannot be listed.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// There is no such backup.
     #[error("{0}")]
     Absent(BackupName),
-    /// It is the last good one.
+    /// It is the newest valid one.
     #[error("{0}")]
     NewestValid(BackupName),
 }
 
 impl NamedBackups {
-    /// Looks the names up.
+    /// Finds the named backups.
     ///
     /// # Errors
-    /// Where one is not there, or is the newest valid backup (where none is valid, the newest) and that is enforced; and where what
-    /// is stored cannot be found out.
+    /// If a name does not exist, or is the newest valid backup (if none is valid, the newest) without `--force`; or if the
+    /// destination cannot be listed.
     pub async fn find(
         destination: &Destination,
         names: &BTreeSet<BackupName>,
@@ -104,7 +103,7 @@ impl NamedBackups {
 }
 
 impl Deleted {
-    /// What was not done of what was asked, where anything was not.
+    /// The failed deletions; `None` if all succeeded.
     #[must_use]
     pub fn shortfall(&self) -> Option<PruneError> {
         self.failed.first().map(|(file_name, reason)| PruneError::Failed {

@@ -87,7 +87,7 @@ impl Verdict {
     }
 }
 
-/// The verdict on one backup.
+/// The decision on one backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The backup.
@@ -98,7 +98,7 @@ pub struct Decision {
     pub reasons: Vec<Reason>,
 }
 
-/// The verdict on each backup.
+/// The decision on each backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     decisions: Vec<Decision>,

@@ -1,4 +1,4 @@
-//! What retention did, for the reports of `backup` and `prune`, and what it would do, for `prune --dry-run`.
+//! The result of retention, for the reports of `backup` and `prune`, and its plan, for `prune --dry-run`.
 
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use super::plan::Decision;
 use super::review::RetentionReview;
 use super::safety::{Occasion, Safety, SafetyCheck};
 
-/// What was deleted and what is left.
+/// The deleted and the retained backups.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RetentionReport {
     /// Backups that are left.
@@ -28,7 +28,7 @@ pub struct RetentionReport {
     pub overridden: Vec<String>,
 }
 
-/// Why not everything was deleted that the rules select.
+/// Why the deletion is incomplete.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PruneError {
     /// A safety check blocks the plan.
@@ -120,13 +120,13 @@ impl RetentionReport {
         }
     }
 
-    /// It is not known what is stored.
+    /// The destination could not be listed.
     #[must_use]
     pub fn failed(reason: String) -> Self {
         Self { problems: vec![reason], ..Self::default() }
     }
 
-    /// Whether it is known what is stored: after a backup, at least the backup itself.
+    /// Whether the destination was listed: after a backup, it has at least the backup itself.
     #[must_use]
     pub fn knows_what_is_stored(&self) -> bool {
         self.retained > 0

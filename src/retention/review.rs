@@ -1,8 +1,8 @@
 //! The review of a destination before anything is deleted: its listing, the plan, and the safety checks of the plan. Reads only.
 //!
-//! Made by `prune` and by [`super::after_backup`]. A listing of 100,000 backups must not cost 100,000 manifest requests: it reads
-//! the manifests of those backups alone that the plan depends on. A backup without a manifest, or with a damaged one, costs a
-//! HEAD request. A manifest that cannot be read for another reason is an error: nothing is deleted on doubt.
+//! Made by `prune` and by [`super::after_backup`]. Of 100,000 backups it reads only the
+//! manifests that the plan depends on. For a backup without a manifest, or with a damaged one, it sends a HEAD request. Any other
+//! read error is an error of the review: nothing is deleted if a fact is unknown.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -21,7 +21,7 @@ pub(super) const MAX_REQUESTS: usize = 16;
 /// From this round on, manifests are read ahead, or many invalid backups would cost as many rounds.
 const ROUNDS_WITHOUT_READ_AHEAD: u32 = 2;
 
-/// What a manifest of any version says of its backup's status.
+/// The fields of a manifest, of any version, that decide the status.
 #[derive(Deserialize)]
 struct ManifestSummary {
     object_bytes: u64,
@@ -156,5 +156,8 @@ async fn is_partial(destination: &Destination, name: BackupName) -> Result<bool,
 }
 
 fn missing(name: BackupName, what: &str) -> StorageError {
-    StorageError::Inconsistent { key: name.to_string(), what: format!("{what}: nothing is deleted on doubt") }
+    StorageError::Inconsistent {
+        key: name.to_string(),
+        what: format!("{what}: nothing is deleted while this is unknown"),
+    }
 }

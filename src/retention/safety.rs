@@ -1,4 +1,4 @@
-//! Safety checks: signs that something is wrong, so that nothing is deleted.
+//! Safety checks: block the deletion if something looks wrong.
 //!
 //! [`super::review`] runs them on every plan that deletes something. Without them, retention by age deletes every good backup
 //! after backups have stopped.
@@ -35,7 +35,7 @@ pub enum Occasion {
     DryRun,
 }
 
-/// A reason to delete nothing. Its text is the finding; [`SafetyCheck::advice`] says what to do.
+/// A failed safety check. Its text is the reason; [`SafetyCheck::advice`] says what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SafetyCheck {
     /// A name is in the future: a clock is or was wrong.
@@ -77,7 +77,7 @@ pub enum SafetyCheck {
 impl fmt::Display for SafetyCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Future { name } => write!(f, "{name} lies in the future"),
+            Self::Future { name } => write!(f, "{name} is in the future"),
             Self::Gap { name, days, kept, since, min_keep } => write!(
                 f,
                 "there is no valid backup in the {days} days before {name}, but backups are kept for {kept}, and only {since} of BACKUP_MIN_KEEP={min_keep} valid ones have been made since"
@@ -115,7 +115,7 @@ impl SafetyCheck {
         format!("{first}. To delete now: {ACCEPT}")
     }
 
-    /// The finding and the advice in one line.
+    /// The reason and the advice in one line.
     #[must_use]
     pub fn explained(&self, occasion: Occasion) -> String {
         format!("{self}: {}", self.advice(occasion))

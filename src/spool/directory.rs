@@ -1,6 +1,6 @@
 //! The spool's directory: one locked subdirectory for each destination, and what earlier runs left in it.
 //!
-//! `backup` opens it before anything else. The lock keeps two runs of one destination apart. Other destinations have
+//! `backup` opens it before anything else. The lock excludes a second run of the same destination. Other destinations have
 //! their own subdirectories, which a run reads but never changes. A run's files that this version can neither use nor
 //! delete are set aside under a name that says why.
 
@@ -21,13 +21,13 @@ use super::run::{JOURNAL, free_bytes, private, report, sync_dir};
 use super::{Damage, Journal, Spool, SpoolError, Start};
 
 const LOCK: &str = "lock";
-/// Another process that tests whether this subdirectory is in use holds the lock for some microseconds.
+/// Another process that tests the lock holds it for some microseconds.
 const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Bytes of the sha256 in a subdirectory's name: enough that no two destinations share one.
 const ID_BYTES: usize = 16;
 
-/// One destination's subdirectory, locked while this value lives.
+/// One destination's subdirectory, locked until this value is dropped.
 #[derive(Debug)]
 pub struct SpoolDir {
     dir: PathBuf,
@@ -38,14 +38,14 @@ pub struct SpoolDir {
     _lock: HeldFile,
 }
 
-/// What an earlier run left.
+/// The files of an earlier run.
 #[derive(Debug)]
 pub enum Found {
-    /// A verified dump, and the damage to its journal that does not matter.
+    /// A verified dump, and damage to its journal that does not affect it.
     Complete(Kept, Option<Damage>),
     /// A dump that was not completed.
     Unfinished(Kept),
-    /// A journal that lacks something the dump needs; and what it still says.
+    /// A journal with damage that affects the dump, and its valid records.
     Damaged(Damage, Option<Kept>),
     /// Files that this run can neither use nor delete.
     Foreign(PathBuf, SetAside),
@@ -53,16 +53,16 @@ pub enum Found {
     Nothing,
 }
 
-/// Why a run's files are set aside. The program does not touch them again until a person has looked.
+/// Why a run's files are set aside. The program does not change them again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetAside {
     /// The dump cannot be delivered.
     Refused,
-    /// The disk does not return a part. It may be intact.
+    /// A part cannot be read. It may be intact.
     Unreadable,
     /// Another version of this program wrote the journal.
     OfAnotherVersion,
-    /// It is in this destination's subdirectory, but another destination's.
+    /// The journal in this destination's subdirectory names another destination.
     OfAnotherDestination,
     /// Its dump was complete, but it is unknown which destination it is for.
     Damaged,
@@ -88,7 +88,7 @@ impl SetAside {
     pub fn explanation(self) -> &'static str {
         match self {
             Self::Refused => "S3 refuses it",
-            Self::Unreadable => "the disk does not return it",
+            Self::Unreadable => "the disk cannot read it",
             Self::OfAnotherVersion => {
                 "another version of pg-s3-backup wrote its journal: run that version to deliver it"
             }
@@ -109,12 +109,12 @@ pub struct Kept {
     pub journal: Journal,
 }
 
-// Each call waits for the disk no longer than `Disk` allows.
+// Each call has a deadline of `Disk`.
 impl SpoolDir {
     /// Creates and locks the subdirectory of a destination (endpoint, bucket and path in one text).
     ///
     /// # Errors
-    /// [`SpoolError::Busy`] where another run holds it, [`SpoolError::Unusable`] where it cannot be created.
+    /// [`SpoolError::Busy`] if another run uses it, [`SpoolError::Unusable`] if it cannot be created.
     pub async fn open(dir: &Path, destination: &str) -> Result<Self, SpoolError> {
         let disk = Disk::of(dir);
         let (dir, destination, its_disk) = (dir.to_owned(), destination.to_owned(), disk.clone());
@@ -129,16 +129,16 @@ impl SpoolDir {
     /// Creates the files of a new run.
     ///
     /// # Errors
-    /// Where the disk does not take them.
+    /// If the disk fails.
     pub async fn create(&self, start: Start) -> Result<Arc<Spool>, SpoolError> {
         let (disk, subdirectory) = (self.disk.clone(), self.subdirectory.clone());
         self.disk.call(0, move || Spool::create(disk, &subdirectory, start).map(Arc::new)).await?
     }
 
-    /// What earlier runs left, oldest name first. The lock shows that each of them has ended.
+    /// Returns the runs that left files, oldest name first. They have ended, because this value has the lock.
     ///
     /// # Errors
-    /// Where the directory cannot be read.
+    /// If the directory cannot be read.
     pub async fn found(&self) -> Result<Vec<Found>, SpoolError> {
         let (disk, subdirectory, destination) =
             (self.disk.clone(), self.subdirectory.clone(), self.destination.clone());
@@ -159,7 +159,7 @@ impl SpoolDir {
     /// Complete dumps of other destinations that no run is delivering: each directory, and its destination.
     ///
     /// # Errors
-    /// Where the disk does not answer.
+    /// If the disk does not answer in time.
     pub async fn complete_dumps_of_others(&self) -> Result<Vec<(PathBuf, String)>, SpoolError> {
         let (dir, subdirectory) = (self.dir.clone(), self.subdirectory.clone());
         let look = move || {
@@ -176,10 +176,10 @@ impl SpoolDir {
         Ok(self.disk.call(0, look).await?)
     }
 
-    /// Moves a run's files out of the way of the next runs; returns their new place.
+    /// Renames a run's directory, so that later runs ignore it; returns its new path.
     ///
     /// # Errors
-    /// Where the disk does not move them.
+    /// If the disk fails.
     pub async fn set_aside(&self, run: &Path, why: SetAside) -> Result<PathBuf, SpoolError> {
         let (run, subdirectory) = (run.to_owned(), self.subdirectory.clone());
         let rename = move || {
@@ -194,7 +194,7 @@ impl SpoolDir {
     /// The directories that earlier runs have set aside.
     ///
     /// # Errors
-    /// Where the disk does not answer.
+    /// If the disk does not answer in time.
     pub async fn set_aside_runs(&self) -> Result<Vec<PathBuf>, SpoolError> {
         let subdirectory = self.subdirectory.clone();
         let look = move || {
@@ -206,8 +206,8 @@ impl SpoolDir {
     }
 }
 
-/// Whether a complete dump for this destination waits in this spool, and no run is delivering it. `false` where the
-/// disk does not answer: a backup reports that.
+/// Whether this spool has a complete dump for this destination, and no run is delivering it. `false` if the disk does not
+/// answer in time: a backup reports that.
 pub async fn holds_complete_dump(dir: &Path, destination: &str) -> bool {
     let subdirectory = dir.join(id_of(destination));
     let look = move || {
@@ -220,17 +220,17 @@ pub async fn holds_complete_dump(dir: &Path, destination: &str) -> bool {
     Disk::of(dir).call(0, look).await.unwrap_or_default()
 }
 
-/// The ids of all uploads that a journal in this spool knows, of any destination: these are not abandoned.
+/// Returns the ids of the uploads in all journals of this spool, of any destination: these are not abandoned.
 ///
 /// # Errors
-/// Where a journal cannot be read, for example as another user's or another version's: the list would be incomplete.
+/// If a journal cannot be read, for example one of another user or version: the list would be incomplete.
 pub async fn upload_ids(dir: &Path) -> Result<BTreeSet<String>, SpoolError> {
     let spool = dir.to_owned();
     let look = move || {
         let mut ids = BTreeSet::new();
-        for subdirectory in unless_gone(&spool, subdirectories(&spool))? {
-            for run in unless_gone(&subdirectory, subdirectories(&subdirectory))? {
-                let Some(reading) = unless_gone(&run, read_journal(&run).map(Some))? else { continue };
+        for subdirectory in default_if_missing(&spool, subdirectories(&spool))? {
+            for run in default_if_missing(&subdirectory, subdirectories(&subdirectory))? {
+                let Some(reading) = default_if_missing(&run, read_journal(&run).map(Some))? else { continue };
                 if reading.is_of_another_version {
                     return Err(SpoolError::OfAnotherVersion { path: run });
                 }
@@ -243,18 +243,17 @@ pub async fn upload_ids(dir: &Path) -> Result<BTreeSet<String>, SpoolError> {
 }
 
 /// A directory that does not exist is empty: no run has used it, or one has just ended.
-fn unless_gone<T: Default>(path: &Path, read: io::Result<T>) -> Result<T, SpoolError> {
+fn default_if_missing<T: Default>(path: &Path, read: io::Result<T>) -> Result<T, SpoolError> {
     match read {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
         read => read.map_err(|source| SpoolError::Unusable { path: path.to_owned(), source }),
     }
 }
 
-/// Checks that files can be written in this spool, and creates it where it does not exist; returns the free bytes.
-/// Leaves nothing but the directory.
+/// Checks that files can be written in this spool, creates its directory if it does not exist, and returns the free bytes.
 ///
 /// # Errors
-/// [`SpoolError::Unusable`] where it cannot be written.
+/// [`SpoolError::Unusable`] if it cannot be written.
 pub async fn check_writable(dir: &Path) -> Result<u64, SpoolError> {
     let spool = dir.to_owned();
     let try_it = move || {
@@ -290,7 +289,7 @@ fn id_of(destination: &str) -> String {
     hex::encode(&digest[..ID_BYTES])
 }
 
-/// The spool's subdirectories, or a subdirectory's runs. A directory with another name is not this program's.
+/// Returns the spool's subdirectories, or a subdirectory's runs. Directories with other names are ignored.
 fn subdirectories(path: &Path) -> io::Result<Vec<PathBuf>> {
     directories(path, is_id)
 }

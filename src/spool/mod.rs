@@ -1,19 +1,19 @@
-//! The spool: parts on disk until the object is committed. A slow or absent S3 does not hold the database's snapshot
-//! open, and a process that is killed loses nothing once the dump is complete (docs/spool.md).
+//! The spool: keeps parts on disk until the object is committed. So a slow or unavailable S3 does not keep the database's
+//! snapshot open, and a killed process loses no complete dump (docs/spool.md).
 //!
 //! ```text
-//! BACKUP_SPOOL_DIR/                     made 0700 where it is not there
+//! BACKUP_SPOOL_DIR/                     created with mode 0700
 //!   2f1b…/                              one destination: the sha256 of endpoint, bucket and path
-//!     lock                              held by the one run that may be there
+//!     lock                              locked by the run that uses this directory
 //!     7c9e…/                            one run, by its id
 //!       journal  part-00001  part-00002 …
-//!     refused-5d0a…/                    one that cannot be delivered: set aside for a person to look at
+//!     refused-5d0a…/                    a run that cannot be delivered: set aside for the operator
 //! ```
 //!
-//! `directory` finds and locks, `run` writes one run's files, [`journal`] is their state, `resplit` splits a kept dump
-//! into other parts. `backup` fills a spool and delivers what an earlier run left; `storage` reads parts from it and
-//! records what S3 has accepted. Disk calls run in a thread of [`crate::disk`], with a deadline. `verified_dump` decides what
-//! is complete.
+//! `directory` finds and locks runs, `run` writes one run's files, [`journal`] is their state, `resplit` splits a kept dump
+//! into other parts. `backup` fills a spool and delivers the dumps of earlier runs; `storage` reads parts from it and
+//! records the parts that S3 accepted. Disk calls run in a thread of [`crate::disk`], with a deadline. `verified_dump` decides
+//! whether a dump is complete.
 
 mod directory;
 mod globals;
@@ -44,10 +44,10 @@ pub enum QueuedPart {
 /// Why the spool cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// The directory cannot be made, locked or read.
+    /// The directory cannot be created, locked or read.
     #[error("use the spool {}: set BACKUP_SPOOL_DIR to a directory that this user may write, or unset it", path.display())]
     Unusable {
-        /// Where.
+        /// The directory.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -55,19 +55,19 @@ pub enum SpoolError {
     /// Another run holds it.
     #[error("another backup to this destination is using the spool {}: wait for it, or look for its process", path.display())]
     Busy {
-        /// Where.
+        /// The directory.
         path: PathBuf,
     },
     /// The disk does not answer.
     #[error("use the spool")]
     Disk(#[from] DiskError),
-    /// Another version wrote an earlier run's journal, so its uploads are not known.
+    /// Another version wrote an earlier run's journal, so its uploads are unknown.
     #[error(
         "read the spool {}: another version of pg-s3-backup wrote it: run that version, or delete the directory",
         path.display()
     )]
     OfAnotherVersion {
-        /// Where.
+        /// The directory.
         path: PathBuf,
     },
     /// The disk returns an error.
@@ -82,10 +82,10 @@ pub enum SpoolError {
         needed: u64,
     },
     /// The spool has failed before.
-    #[error("the spool was given up")]
+    #[error("the spool failed earlier")]
     GivenUp,
     /// A part on disk has changed.
-    #[error("read part {number} from the spool: it is not what was written")]
+    #[error("read part {number} from the spool: its checksum differs")]
     Damaged {
         /// Which part.
         number: u32,
@@ -101,7 +101,7 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
-    /// Whether the disk is at fault, so that the backup can go on without a spool; not the setting or another run.
+    /// Whether the disk failed, so that the backup can continue without a spool. `false` for a wrong setting or another run.
     #[must_use]
     pub fn may_do_without(&self) -> bool {
         match self {

@@ -1,10 +1,9 @@
-//! Splits a kept dump into parts of another size, where the store's limits or the settings have changed since it was
-//! made.
+//! Splits a kept dump into parts of another size, if the settings or the limits of S3 have changed since it was made.
 //!
 //! Called by `backup::resume`. Reads the parts on disk as one stream, checks each against the checksum in the journal,
-//! and makes new parts with their own checksums. The new parts live in memory alone, in the same budget as those of a
-//! running dump. [`VerifiedDump::resplit`](crate::verified_dump::VerifiedDump::resplit) judges whether the result is the dump
-//! that was verified.
+//! and makes new parts with their own checksums. The new parts are in memory only, in the same budget as those of a
+//! running dump. [`VerifiedDump::resplit`](crate::verified_dump::VerifiedDump::resplit) verifies that the result is the same
+//! dump.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,7 +37,7 @@ struct Stream {
 }
 
 impl Resplit {
-    /// Splits by the plan of this memory, where the new parts live, with these checksums.
+    /// Prepares splitting by the plan of this memory, with these checksums.
     #[must_use]
     pub fn new(kept: &Kept, memory: PartMemory, checksum: PartChecksum) -> Self {
         let parts = kept.journal.parts.values().cloned().collect();
@@ -47,10 +46,10 @@ impl Resplit {
         Self { stream, memory, checksum }
     }
 
-    /// Hands the parts over, each as soon as memory for it is free.
+    /// Sends the parts to the queue, each as soon as memory for it is free.
     ///
     /// # Errors
-    /// Where a part on disk cannot be read, or has changed.
+    /// If a part on disk cannot be read, or has changed.
     pub async fn run(self, queue: mpsc::UnboundedSender<QueuedPart>) -> Result<ResplitTotals, SpoolError> {
         let Self { mut stream, memory, checksum } = self;
         let mut totals = ResplitTotals { bytes: 0, sha256: [0; 32], crc64: None, parts: 0 };
@@ -123,7 +122,7 @@ mod tests {
 
     const PARTS: [&[u8]; 3] = [b"first..", b"second.", b"end"];
 
-    /// What parts of seven bytes become where each is to have this size.
+    /// Splits parts of seven bytes into parts of this size.
     async fn resplit(
         kept: &Kept,
         base: u64,

@@ -1,8 +1,8 @@
-//! One run's files: its journal and its parts, each durable before anything relies on it.
+//! One run's files: its journal and its parts, each synchronised before it counts.
 //!
 //! A part is written under another name, synchronised, renamed, and then recorded in the journal. A journal line is
-//! synchronised before the step that it records counts. The first error ends the spool: nothing more is kept, and
-//! `backup` goes on from memory.
+//! synchronised before the step that it records counts. After the first error the spool is not used any
+//! more, and `backup` continues in memory.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -38,7 +38,7 @@ pub struct Spool {
 
 #[derive(Debug)]
 struct JournalFile {
-    /// Empty where a torn line could not be removed, so that nothing is appended to it.
+    /// Empty if a truncated line could not be removed, so that nothing is appended to it.
     file: HeldFile,
     bytes: u64,
 }
@@ -50,13 +50,13 @@ enum State {
     Incomplete,
     /// A complete dump, which the next run can deliver.
     Complete,
-    /// Worthless: an error came first.
+    /// Unusable after an error.
     GivenUp,
 }
 
-// Each call waits for the disk no longer than `disk` allows.
+// Each call has a deadline of `disk`.
 impl Spool {
-    /// Where the files are.
+    /// The run's directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -65,7 +65,7 @@ impl Spool {
     /// Reads the journal.
     ///
     /// # Errors
-    /// Where it cannot be read, or makes no sense.
+    /// If it cannot be read, or is invalid.
     pub async fn journal(self: &Arc<Self>) -> Result<Journal, SpoolError> {
         let path = self.path.join(JOURNAL);
         let bytes = self.disk.insist(0, move || fs::read(path)).await?.map_err(SpoolError::Write)?;
@@ -87,16 +87,16 @@ impl Spool {
     /// Stores a part.
     ///
     /// # Errors
-    /// Where the disk does not take it; that ends the spool.
+    /// If the disk fails; then the spool is not used any more.
     pub async fn store(self: &Arc<Self>, part: &SealedPart) -> Result<SpooledPart, SpoolError> {
         let (part, bytes) = (part.clone(), part.bytes.len() as u64);
         self.on_disk(bytes, move |spool| spool.store_now(&part)).await
     }
 
-    /// Reads a part into a buffer of its size. Waits longer than any other call: there is no other copy.
+    /// Reads a part into a buffer of its size. It waits longer than any other call, because there is no other copy.
     ///
     /// # Errors
-    /// Where it cannot be read, or has changed.
+    /// If it cannot be read, or has changed.
     pub async fn read(self: &Arc<Self>, part: SpooledPart, buffer: PartBuffer) -> Result<Bytes, SpoolError> {
         let (spool, bytes) = (Arc::clone(self), part.bytes);
         self.disk.insist(bytes, move || spool.read_now(&part, buffer)).await?
@@ -105,7 +105,7 @@ impl Spool {
     /// Records the upload. A failed write ends the spool: the next run could not tell which upload has which parts.
     ///
     /// # Errors
-    /// Where the disk does not take it.
+    /// If the disk fails.
     pub async fn started(self: &Arc<Self>, upload: StartedUpload) -> Result<(), SpoolError> {
         self.on_disk(0, move |spool| spool.append(&Record::Started(upload))).await
     }
@@ -113,7 +113,7 @@ impl Spool {
     /// Records that S3 has accepted a part.
     ///
     /// # Errors
-    /// Where the disk does not take it.
+    /// If the disk fails.
     pub async fn uploaded(self: &Arc<Self>, part: u32, etag: String) -> Result<(), SpoolError> {
         self.on_disk(0, move |spool| spool.append(&Record::Uploaded { part, etag })).await
     }
@@ -121,7 +121,7 @@ impl Spool {
     /// Records that the dump is verified; from then on the next run can deliver it. All parts must have been stored.
     ///
     /// # Errors
-    /// Where the disk does not take it.
+    /// If the disk fails.
     pub async fn record_verified(
         self: &Arc<Self>,
         verified: &VerifiedDump,
@@ -131,7 +131,7 @@ impl Spool {
         self.on_disk(0, move |spool| {
             spool.append(&Record::Verified(Box::new(verification)))?;
             let mut state = spool.state();
-            // Not where the write took too long and the run has gone on without the spool.
+            // If the write took too long, the run continues without the spool.
             if *state == State::Incomplete {
                 *state = State::Complete;
             }
@@ -145,7 +145,7 @@ impl Spool {
         self.delete_by(Self::delete_now).await;
     }
 
-    /// Deletes the parts alone, so that the next run can abort the upload that the journal names.
+    /// Deletes only the parts, so that the next run can abort the upload that the journal names.
     pub async fn delete_parts(self: &Arc<Self>) {
         self.delete_by(Self::delete_parts_now).await;
     }
@@ -181,15 +181,15 @@ impl Spool {
         })
     }
 
-    /// Ends the spool and logs it once. A complete dump stays complete: an ETag that is not recorded costs no more than
-    /// time.
+    /// Stops using the spool and logs it once. A complete dump stays complete: if an ETag is not recorded, the part is only sent
+    /// again.
     fn give_up(&self, error: &SpoolError) {
         let mut state = self.state();
         if *state == State::Incomplete {
             *state = State::GivenUp;
             tracing::warn!(
                 error = %Chain(error),
-                "the spool takes no more: the backup goes on without it, and cannot be resumed should it be stopped"
+                "the spool failed: the backup continues without it, and cannot be resumed if it is stopped"
             );
         }
     }
@@ -199,7 +199,7 @@ impl Spool {
     }
 }
 
-// Blocking: called in the threads of `disk` alone.
+// Blocking: called only in the threads of `disk`.
 impl Spool {
     /// Creates the files of a new run in a destination's directory.
     pub(super) fn create(disk: Disk, below: &Path, start: Start) -> Result<Self, SpoolError> {
@@ -226,7 +226,7 @@ impl Spool {
     /// Opens the files of an earlier run; `line_bytes` is the length of the journal's complete lines.
     pub(super) fn reopen(disk: Disk, path: &Path, line_bytes: u64, journal: &Journal) -> io::Result<Self> {
         let file = private().append(true).open(path.join(JOURNAL))?;
-        // Removes a torn line before anything is appended.
+        // Removes a truncated line before anything is appended.
         file.set_len(line_bytes)?;
         let state = if journal.verification.is_some() { State::Complete } else { State::Incomplete };
         Ok(Self::of(path.to_owned(), disk, (file, line_bytes), state))
@@ -267,7 +267,7 @@ impl Spool {
         Ok(stored)
     }
 
-    /// Writes a file that is either there completely or not at all.
+    /// Writes a file atomically.
     pub(super) fn write_file(&self, bytes: &[u8], unfinished: &Path, finished: &Path) -> Result<(), SpoolError> {
         let write = || {
             let mut file = private().write(true).create(true).truncate(true).open(unfinished)?;
@@ -281,7 +281,7 @@ impl Spool {
 
     fn read_now(&self, part: &SpooledPart, mut buffer: PartBuffer) -> Result<Bytes, SpoolError> {
         let number = part.number;
-        // One byte more than the journal says: a longer file is damaged, too.
+        // Reads one byte more than the recorded size, because a longer file is damaged, too.
         let mut read = || File::open(self.finished(number))?.take(part.bytes + 1).read_to_end(buffer.bytes());
         read().map_err(|source| SpoolError::Read { number, source })?;
         let bytes = buffer.seal();
@@ -292,7 +292,7 @@ impl Spool {
         }
     }
 
-    /// Appends this many bytes of a part, from an offset on; fewer where the file ends.
+    /// Appends this many bytes of a part, from an offset on; fewer at the end of the file.
     pub(super) fn read_piece(&self, number: u32, (from, count): (u64, u64), into: &mut Vec<u8>) -> io::Result<()> {
         let mut file = File::open(self.finished(number))?;
         file.seek(SeekFrom::Start(from))?;

@@ -4,7 +4,7 @@
 
 use memchr::memchr2;
 
-/// A comment that has begun.
+/// An open comment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Comment {
     /// `-- …`
@@ -15,7 +15,7 @@ pub(super) enum Comment {
 
 impl Comment {
     /// The comment that two bytes outside quotes begin.
-    pub fn begun_by(first: u8, second: u8) -> Option<Self> {
+    pub fn opened_by(first: u8, second: u8) -> Option<Self> {
         match (first, second) {
             (b'-', b'-') => Some(Self::Line),
             (b'/', b'*') => Some(Self::Block { depth: 1, last: 0 }),

@@ -105,7 +105,7 @@ impl Lexer {
 
     /// The second byte decides whether a comment begins.
     fn second(&mut self, first: u8, second: u8, take: &mut impl FnMut(Piece<'_>)) -> usize {
-        let Some(comment) = Comment::begun_by(first, second) else {
+        let Some(comment) = Comment::opened_by(first, second) else {
             self.state = State::Statement;
             return self.statement(&[first], take) - 1;
         };

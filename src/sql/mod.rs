@@ -10,11 +10,13 @@ mod lexer;
 mod names;
 mod quote;
 mod statement;
+mod tokens;
 mod two_ways;
 
 pub use lexer::Lexer;
 pub use names::{copied_table, identifier, is_plain_copy, parts};
 pub use quote::{literal, quoted_name};
+pub use tokens::{Token, Tokens};
 pub use two_ways::TwoWays;
 
 /// The kind of a span.

@@ -191,7 +191,7 @@ impl Statement {
                 b'\'' => State::Text,
                 b'"' => State::Name,
                 b'$' => State::DollarTag,
-                b'-' | b'*' => match Comment::begun_by(last, byte) {
+                b'-' | b'*' => match Comment::opened_by(last, byte) {
                     Some(comment) => State::Comment(comment),
                     None => continue,
                 },
@@ -217,7 +217,7 @@ impl Statement {
     /// Whether `\` escapes in a string that begins with this byte, and whether it may be more of the one before.
     fn escapes(&mut self, last: u8, byte: u8) -> bool {
         // Space goes on, and what may be the first byte of a comment.
-        let is_operator = last != 0 && b"-/*".contains(&last) && Comment::begun_by(last, byte).is_none();
+        let is_operator = last != 0 && b"-/*".contains(&last) && Comment::opened_by(last, byte).is_none();
         let continues = self.may_go_on && !is_operator;
         self.may_go_on = continues && (byte.is_ascii_whitespace() || b"-/*".contains(&byte));
         if continues && byte == b'\'' {

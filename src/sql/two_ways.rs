@@ -6,7 +6,7 @@
 /// Why psql, the server and this lexer may not agree about a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TwoWays {
-    /// A string goes on after an `E'…'` on another line: psql reads a string of its own kind, the server more of the same.
+    /// A string continues after an `E'…'` on another line: psql reads it as a new string, the server as part of the same one.
     String,
     /// psql puts the value of a variable there, or looks for one in what the server reads as a name.
     Variable,

@@ -21,7 +21,7 @@ use secrecy::ExposeSecret;
 use super::credentials::RenewableCredentials;
 use super::{S3Settings, StaticCredentials, StorageError, connector};
 
-/// AWS's own region where nothing names one; self-hosted servers accept it.
+/// AWS's own region if nothing names one; self-hosted servers accept it.
 const DEFAULT_REGION: &str = "us-east-1";
 /// Attempts of the SDK's own retries.
 const ATTEMPTS: u32 = 3;
@@ -30,7 +30,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// A host that does not complete a TCP handshake in this time does not exist.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client, and its credentials where they can be renewed.
+/// A client, and its credentials if they can be renewed.
 pub(super) struct Built {
     pub client: Client,
     pub renewable: Option<Arc<RenewableCredentials>>,
@@ -39,8 +39,8 @@ pub(super) struct Built {
 /// Builds the client.
 ///
 /// # Errors
-/// [`StorageError::NoCredentials`] where neither the settings nor the AWS chain have any;
-/// [`StorageError::TrustStore`] where the CA bundle cannot be used.
+/// [`StorageError::NoCredentials`] if neither the settings nor the AWS chain have any;
+/// [`StorageError::TrustStore`] if the CA bundle cannot be used.
 pub(super) async fn build(settings: &S3Settings) -> Result<Built, StorageError> {
     let region = region(settings).await;
     let timeouts = TimeoutConfig::builder()

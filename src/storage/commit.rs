@@ -1,6 +1,6 @@
 //! The commit: the only place that completes an upload, and the check of what S3 has then.
 //!
-//! `complete` sends the request; this file decides what the object under the key is. The object is this run's where it
+//! `complete` sends the request; this file decides what the object under the key is. The object is this run's if it
 //! has this run's id and, if the store says so, this object's size. The store accepted every part with its own
 //! checksum, so another ETag or checksum of the object is no reason to delete it: the object is read back
 //! (`read_back`), and its sha256 decides. The result, [`Committed`], is needed to write any sidecar.
@@ -55,7 +55,7 @@ impl Committed {
     /// Writes a sidecar of the backup.
     ///
     /// # Errors
-    /// Where S3 refuses it, or does not accept it within the outage budget.
+    /// If S3 refuses it, or does not accept it within the outage budget.
     pub async fn write_sidecar(&self, kind: Sidecar, body: Vec<u8>) -> Result<(), StorageError> {
         let (key, body) = (format!("{}{}", self.key, kind.suffix), bytes::Bytes::from(body));
         self.outage.retry(kind.action, || self.bucket.put(&key, body.clone(), kind.content_type)).await
@@ -66,7 +66,7 @@ impl Upload {
     /// Completes the upload and checks the object. The only caller of Complete.
     ///
     /// # Errors
-    /// Where S3 does not hold exactly this object afterwards. Then the upload is aborted, unless the spool keeps the
+    /// If S3 does not hold exactly this object afterwards. Then the upload is aborted, unless the spool keeps the
     /// complete dump for the next run, or a Complete may still take effect. An object of this run with other bytes is
     /// deleted.
     pub async fn commit(self, verified: VerifiedDump) -> Result<Committed, StorageError> {
@@ -83,7 +83,7 @@ impl Upload {
     /// Checks whether an earlier run has committed this upload without recording it.
     ///
     /// # Errors
-    /// Where S3 does not answer, or the object has other bytes.
+    /// If S3 does not answer, or the object has other bytes.
     pub async fn find_committed(&self, verified: VerifiedDump) -> Result<Option<Committed>, StorageError> {
         let head = self.outage.retry("look for the backup", || self.bucket.head(&self.key)).await?;
         let Some(head) = head else { return Ok(None) };
@@ -141,7 +141,7 @@ impl Upload {
         }
     }
 
-    /// Decides by HEAD, and reads the object back where HEAD differs from what was sent.
+    /// Decides by HEAD, and reads the object back if HEAD differs from what was sent.
     async fn settle(&self, expected: &Expected, verified: &VerifiedDump, head: Head) -> Result<(), StorageError> {
         let bytes = match head.bytes {
             None => self.bucket.listed_size(&self.key).await,
@@ -204,13 +204,13 @@ impl Upload {
     /// Checks that the parts are contiguous and add up to the object.
     fn check_parts(&self, verified: &VerifiedDump) -> Result<(), StorageError> {
         let totals = verified.totals();
-        let sum: u64 = self.parts.values().map(|part| part.bytes).sum();
+        let bytes: u64 = self.parts.values().map(|part| part.bytes).sum();
         let is_contiguous = self.parts.keys().copied().eq(1..=totals.parts);
-        if is_contiguous && sum == totals.object_bytes {
+        if is_contiguous && bytes == totals.object_bytes {
             return Ok(());
         }
         let what = format!(
-            "{} parts with {sum} bytes were sent, {} with {} were made",
+            "{} parts with {bytes} bytes were sent, but the dump has {} with {}",
             self.parts.len(),
             totals.parts,
             totals.object_bytes

@@ -71,7 +71,7 @@ enum Sent {
 struct Completing<'a> {
     upload: &'a Upload,
     completion: Completion<'a>,
-    /// Its own outage budget: HEAD succeeds each time, which must not let a Complete that always fails go on for ever.
+    /// Its own outage budget: HEAD succeeds each time, so that a Complete that always fails ends.
     outage: Outage,
     sent: Sent,
     /// HEAD is denied.
@@ -84,8 +84,8 @@ impl Upload {
     /// Completes the upload, or finds the object that is there already.
     ///
     /// # Errors
-    /// [`StorageError::Unknown`] where S3 does not say whether it took effect, [`StorageError::Outage`] where it did
-    /// not within the outage budget, [`StorageError::Refused`] where it never will.
+    /// [`StorageError::Unknown`] if S3 does not say whether it took effect, [`StorageError::Outage`] if it did
+    /// not within the outage budget, [`StorageError::Refused`] if it never will.
     pub(super) async fn complete(&self, verified: &VerifiedDump) -> Result<Completed, StorageError> {
         let completion = Completion {
             id: &self.id,
@@ -141,7 +141,7 @@ impl Completing<'_> {
         Err(failure)
     }
 
-    /// HEAD. `None` also where it is refused.
+    /// HEAD. `None` also if it is refused.
     async fn look(&mut self) -> Result<Option<Head>, StorageError> {
         let Upload { bucket, key, outage, .. } = self.upload;
         match outage.retry(COMMIT, || bucket.head(key)).await {
@@ -179,7 +179,7 @@ impl Completing<'_> {
         Ok(None)
     }
 
-    /// Looks for the object of an upload that is gone: for the outage budget where a Complete was not answered.
+    /// Looks for the object of an upload that is gone: for the outage budget if a Complete was not answered.
     async fn await_effect(&mut self, began: Instant, failure: Failure) -> Result<Head, StorageError> {
         if self.is_blind {
             return Err(self.unknown(failure));
@@ -201,7 +201,7 @@ impl Completing<'_> {
                 return Ok(head);
             }
         }
-        // Where the upload is gone, no Complete takes effect any more, and there is nothing to abort.
+        // If the upload is gone, no Complete takes effect any more, and there is nothing to abort.
         let is_open = failure.kind == FailureKind::Exists && self.sent != Sent::Nothing;
         self.upload.may_take_effect.store(is_open, Ordering::Relaxed);
         Err(refused(failure))

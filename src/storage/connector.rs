@@ -1,4 +1,4 @@
-//! HTTP clients for the SDK in place of its own: one that watches its requests and may trust a CA bundle, one without
+//! HTTP clients for the SDK, instead of its default: one that watches its requests and may trust a CA bundle, one without
 //! the proxy for metadata services.
 //!
 //! Called by `client` and `credentials`. Proxies come from the environment.
@@ -25,7 +25,7 @@ const EC2_NETWORK: [u16; 2] = [0xfd00, 0xec2];
 /// connector is built by hand, because `build_https()` drops the proxy settings.
 ///
 /// # Errors
-/// [`StorageError::TrustStore`] where the bundle cannot be used.
+/// [`StorageError::TrustStore`] if the bundle cannot be used.
 pub(super) fn watched(bundle: Option<&CaBundle>) -> Result<SharedHttpClient, StorageError> {
     let context = match bundle {
         None => TlsContext::default(),

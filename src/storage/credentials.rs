@@ -38,7 +38,7 @@ pub(super) struct RenewableCredentials {
 struct Held {
     credentials: Credentials,
     since: Instant,
-    /// `None` where they do not expire.
+    /// `None` if they do not expire.
     renew_at: Option<SystemTime>,
 }
 
@@ -132,7 +132,7 @@ struct NothingGiven {
 }
 
 /// Asks one source after the other, in the order of the SDK's default chain, and keeps each one's message. Builds the
-/// chain anew each time, because the sources cache the profile's files.
+/// chain again each time, because the sources cache the profile's files.
 async fn ask_chain(region: &Region) -> Result<Credentials, NothingGiven> {
     let mut said = Vec::new();
     for (name, source) in sources(region) {

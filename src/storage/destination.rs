@@ -50,7 +50,7 @@ impl Destination {
     /// Builds the client; sends nothing to S3.
     ///
     /// # Errors
-    /// Where there are no credentials, or the CA bundle cannot be used.
+    /// If there are no credentials, or the CA bundle cannot be used.
     pub async fn open(settings: &S3Settings) -> Result<Self, StorageError> {
         let Built { client, renewable } = Box::pin(client::build(settings)).await?;
         let bucket = Bucket {
@@ -92,7 +92,7 @@ impl Destination {
     }
 
     /// The same destination with a limit of 30 s for a server that cannot be connected to and has never answered. For commands
-    /// that a person waits for: a backup goes on until its outage budget is used up.
+    /// that a person waits for: a backup continues until its outage budget is used up.
     #[must_use]
     pub fn with_first_contact(self) -> Self {
         Self { outage: Arc::new(self.outage.separate().with_first_contact(FIRST_CONTACT)), ..self }
@@ -116,11 +116,11 @@ impl Destination {
         self.endpoint.as_deref()
     }
 
-    /// Whether an object has this key. `false` also where HEAD is denied: the commit is conditional, and HEAD is no
+    /// Whether an object has this key. `false` also if HEAD is denied: the commit is conditional, and HEAD is no
     /// write test.
     ///
     /// # Errors
-    /// Where S3 does not answer within the outage budget.
+    /// If S3 does not answer within the outage budget.
     pub async fn is_taken(&self, key: &str) -> Result<bool, StorageError> {
         match self.outage.retry("look for the name", || self.bucket.find(key)).await {
             Ok(_) => Ok(true),
@@ -188,7 +188,7 @@ impl Destination {
         Ok(uploads.into_iter().map(|upload| upload.file_name).collect())
     }
 
-    /// Reads a manifest, where there is one. An inner error means that it is damaged.
+    /// Reads a manifest, if there is one. An inner error means that it is damaged.
     ///
     /// # Errors
     /// As [`Self::list`].
@@ -214,7 +214,7 @@ impl Destination {
         })
     }
 
-    /// HEAD of an object, where there is one.
+    /// HEAD of an object, if there is one.
     ///
     /// # Errors
     /// As [`Self::list`].
@@ -226,7 +226,7 @@ impl Destination {
     /// Writes a sidecar of a stored backup, and replaces an existing one.
     ///
     /// # Errors
-    /// Where S3 refuses it, or does not accept it within the outage budget.
+    /// If S3 refuses it, or does not accept it within the outage budget.
     pub async fn write_sidecar(&self, file_name: &str, kind: Sidecar, body: Vec<u8>) -> Result<(), StorageError> {
         let (key, body) = (format!("{}{}", self.key(file_name), kind.suffix), bytes::Bytes::from(body));
         self.outage.retry(kind.action, || self.bucket.put(&key, body.clone(), kind.content_type)).await

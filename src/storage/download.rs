@@ -27,7 +27,7 @@ pub(super) const RANGE_BYTES: u64 = 2 << 20;
 const MOST_RANGES: usize = 4;
 /// Buffered pieces of a range: more than a range has, unless its connection delivers less than 4 KiB at a time.
 const PIECES: usize = 1024;
-/// The same where one range is the complete object, because the store ignores ranges.
+/// The same if one range is the complete object, because the store ignores ranges.
 const PIECES_OF_ALL: usize = 16;
 
 /// An object being read. Dropping it cancels the requests.
@@ -47,17 +47,17 @@ struct RangeInFlight {
 }
 
 impl Destination {
-    /// Starts to read an object; `None` where there is none.
+    /// Starts to read an object; `None` if there is none.
     ///
     /// # Errors
-    /// Where S3 refuses it, or does not answer within the outage budget.
+    /// If S3 refuses it, or does not answer within the outage budget.
     pub async fn download(&self, file_name: &str) -> Result<Option<Download>, StorageError> {
         Download::open(self.bucket.clone(), Arc::clone(&self.outage), self.key(file_name)).await
     }
 }
 
 impl Download {
-    /// Starts to read the object under a key; `None` where there is none.
+    /// Starts to read the object under a key; `None` if there is none.
     pub(super) async fn open(bucket: Bucket, outage: Arc<Outage>, key: String) -> Result<Option<Self>, StorageError> {
         let Some(opened) = outage.retry(READ, || bucket.open(&key, 0..RANGE_BYTES)).await? else { return Ok(None) };
         let progress = outage.separate();
@@ -92,7 +92,7 @@ impl Download {
     /// The next piece; `None` after the last byte.
     ///
     /// # Errors
-    /// Where the object was replaced or deleted meanwhile, S3 refuses it, or nothing comes within the outage budget.
+    /// If the object was replaced or deleted meanwhile, S3 refuses it, or nothing comes within the outage budget.
     pub async fn next(&mut self) -> Result<Option<Bytes>, StorageError> {
         loop {
             while self.ranges.len() < MOST_RANGES && self.asked < self.source.bytes {

@@ -27,7 +27,7 @@ pub(super) enum Verdict {
     Ours,
     /// This run's, with a difference in the store's data.
     Differs(String),
-    /// Without a run id, as where the store drops metadata; it may be what was sent.
+    /// Without a run id, for example because the store drops metadata; it may be what was sent.
     Unnamed,
     /// Another run's.
     Foreign,
@@ -162,7 +162,7 @@ mod tests {
             (other_crc, "its CRC-64 is AAAAAAAAAAa="),
         ] {
             let verdict = expected().judge(&head);
-            assert!(matches!(&verdict, Verdict::Differs(told) if told.starts_with(what)), "{verdict:?}");
+            assert!(matches!(&verdict, Verdict::Differs(why) if why.starts_with(what)), "{verdict:?}");
         }
     }
 

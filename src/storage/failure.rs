@@ -90,7 +90,7 @@ impl Failure {
         self.kind == FailureKind::Passing || self.may_pass_later()
     }
 
-    /// A certificate or an answer that is not the store's: an outage where S3 has answered before, else a wrong
+    /// A certificate or an answer that is not the store's: an outage if S3 has answered before, else a wrong
     /// setting.
     pub(super) fn may_pass_later(&self) -> bool {
         matches!(self.kind, FailureKind::Untrusted | FailureKind::NotFromS3)

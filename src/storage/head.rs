@@ -19,7 +19,7 @@ const OLD_RUN_ID: &str = "run-id";
 /// The store's description of an object.
 #[derive(Clone, Debug, Default)]
 pub struct Head {
-    /// Its size in bytes, where the store gives one.
+    /// Its size in bytes, if the store gives one.
     pub bytes: Option<u64>,
     /// Its ETag, usually in quotes.
     pub etag: Option<String>,
@@ -64,7 +64,7 @@ pub fn etag_parts(etag: &str) -> Option<u32> {
 }
 
 impl Bucket {
-    /// HEAD of a key; `None` where there is no object.
+    /// HEAD of a key; `None` if there is no object.
     pub async fn head(&self, key: &str) -> Result<Option<Head>, Failure> {
         match self.find(key).await {
             Ok(head) => Ok(Some(head)),
@@ -75,7 +75,7 @@ impl Bucket {
 
     /// HEAD of a key. That there is no object is a failure: any server that knows nothing answers so.
     pub async fn find(&self, key: &str) -> Result<Head, Failure> {
-        // B2 refuses to be asked for a checksum: asks only where parts carry the one that is kept.
+        // B2 refuses to be asked for a checksum: asks only if parts carry the one that is kept.
         let with_checksum = (self.checksum == PartChecksum::Crc64Nvme).then_some(ChecksumMode::Enabled);
         let asked = self.ask(key, with_checksum.clone()).await;
         let is_bare_400 = asked.as_ref().is_err_and(|failure| failure.status == Some(400));
@@ -98,7 +98,7 @@ impl Bucket {
         Ok(Head::of(Box::pin(request.send()).await?))
     }
 
-    /// The size of an object in a listing, where HEAD gives none.
+    /// The size of an object in a listing, if HEAD gives none.
     pub async fn listed_size(&self, key: &str) -> Option<u64> {
         match self.list(key, None, None).await {
             Ok((objects, _)) => objects.into_iter().find(|object| object.key == key).map(|object| object.bytes),

@@ -168,7 +168,7 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// The exit code of a command with this error: missing setting, invalid S3 setting where the first request was refused,
+    /// The exit code of a command with this error: missing setting, invalid S3 setting if the first request was refused,
     /// else storage failed.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {

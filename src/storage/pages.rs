@@ -97,7 +97,7 @@ fn next_page<T: PartialEq>(
     }
     match next {
         Some(next) if Some(&next) != this => Ok(Some(next)),
-        _ => Err(Failure::broken_listing("the listing goes on, but the store does not say where")),
+        _ => Err(Failure::broken_listing("the listing is incomplete, but the answer has no continuation token")),
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
     fn only_a_page_marked_as_last_is_the_last() {
         assert_eq!(next_page(Some(false), Some("b"), None).ok(), Some(None));
         assert_eq!(next_page::<&str>(None, None, None).ok(), Some(None));
-        assert_eq!(next_page(None, Some("b"), None).ok(), Some(Some("b")), "it says where it goes on");
+        assert_eq!(next_page(None, Some("b"), None).ok(), Some(Some("b")), "the next page starts here");
         assert_eq!(next_page(Some(true), Some("b"), Some(&"a")).ok(), Some(Some("b")));
         assert!(next_page(Some(true), Some("a"), Some(&"a")).is_err_and(|failure| failure.is_broken_listing()));
         assert!(next_page::<&str>(Some(true), None, Some(&"a")).is_err_and(|failure| failure.is_broken_listing()));

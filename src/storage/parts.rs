@@ -22,7 +22,7 @@ impl Upload {
     /// Sends parts as they come, until the channel closes.
     ///
     /// # Errors
-    /// Where S3 refuses a part, or accepts none within the outage budget. The others are cancelled.
+    /// If S3 refuses a part, or accepts none within the outage budget. The others are cancelled.
     pub async fn send_parts(
         &mut self,
         mut parts: mpsc::UnboundedReceiver<QueuedPart>,

@@ -1,4 +1,4 @@
-//! One closed range of an object. Requests the rest again where an answer breaks off.
+//! One closed range of an object. Requests the rest again if an answer breaks off.
 //!
 //! Used by [`super::download`], several at once. All ranges share one outage budget: while any of them progresses,
 //! there is no outage. Those that progress end soon, because none runs far ahead of the first.
@@ -30,8 +30,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Source {
     pub bucket: Bucket,
     pub outage: Arc<Outage>,
-    /// The budget of bodies that break off. Each new request is answered, which must not let a body that never
-    /// progresses go on for ever.
+    /// The budget of bodies that break off. Each new request is answered, so the usual budget would never
+    /// end a body without progress.
     pub progress: Outage,
     pub key: String,
     pub etag: Option<String>,
@@ -137,7 +137,7 @@ impl RangeReader {
 }
 
 impl Bucket {
-    /// GET of an object's first range; of the complete object where it is empty.
+    /// GET of an object's first range; of the complete object if it is empty.
     pub async fn open(&self, key: &str, first: Range<u64>) -> Result<Option<Opened>, Failure> {
         match self.open_range(key, Some(first), None).await {
             Err(failure) if failure.status == Some(NO_SUCH_RANGE) => self.open_range(key, None, None).await,
@@ -157,7 +157,7 @@ impl Bucket {
         match Box::pin(request.send()).await.map_err(Failure::from) {
             Ok(answer) => {
                 let length = answer.content_length.and_then(|length| u64::try_from(length).ok());
-                // Google and R2 omit the length where they might compress the body; the range has it.
+                // Google and R2 omit the length if they might compress the body; the range has it.
                 let range = answer.content_range.as_deref().and_then(ContentRange::parse);
                 let ContentRange { from, of } = range
                     .or_else(|| Some(ContentRange { from: 0, of: length? }))

@@ -1,4 +1,4 @@
-//! Reads a committed object back, where the store's data differ from what was sent.
+//! Reads a committed object back, if the store's data differ from what was sent.
 //!
 //! Called by `commit`, which deletes an object with other bytes. A proxy may answer in the store's place, so it takes
 //! two equal answers that are provably of this object.
@@ -46,7 +46,7 @@ impl Upload {
     /// Reads the object of this HEAD from its first to its last byte.
     ///
     /// # Errors
-    /// Where the object cannot be read within the outage budget.
+    /// If the object cannot be read within the outage budget.
     pub(super) async fn read_back(
         &self,
         verified: &VerifiedDump,

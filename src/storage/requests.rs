@@ -1,6 +1,6 @@
 //! One function for each S3 request, each a single call with a single [`Failure`].
 //!
-//! Called by `upload`, `commit` and `destination`, through `retry` where a failure may pass. No request has a deadline
+//! Called by `upload`, `commit` and `destination`, through `retry` if a failure may pass. No request has a deadline
 //! while its bytes move (`watchdog`). `head` and `complete` hold those two requests.
 
 use std::time::Duration;

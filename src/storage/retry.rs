@@ -5,7 +5,7 @@
 //! any of them succeeds, there is no outage.
 //!
 //! An outage begins with the last progress in the first attempt that failed, and ends with a success. It ends the run
-//! at its budget, or within one request timeout after it; in that time an attempt goes on only while its bytes move
+//! at its budget, or within one request timeout after it; in that time an attempt continues only while its bytes move
 //! (`watchdog`). Moving bytes are no success: S3 may refuse all that it receives. They are no outage either: a slow
 //! transfer is waited for.
 
@@ -38,7 +38,7 @@ pub enum OutageLimit {
 }
 
 impl OutageLimit {
-    /// What to do after an outage whose last failure this was.
+    /// What to do after an outage with this last failure.
     #[must_use]
     pub fn advice(self, last: &Failure) -> String {
         match self {
@@ -218,7 +218,7 @@ impl Outage {
     /// Records a failed attempt with the time of its last progress, then waits, or gives up.
     ///
     /// # Errors
-    /// [`StorageError::Outage`] where the budget is used up.
+    /// [`StorageError::Outage`] if the budget is used up.
     pub async fn wait(
         &self,
         action: &'static str,

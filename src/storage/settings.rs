@@ -17,7 +17,7 @@ pub const MAX_PARTS: u32 = 10_000;
 /// shorter one is more likely a server's own, such as `backups.example.com`.
 const LEAST_LABELS_OF_A_SERVICE: usize = 3;
 
-/// A store's rules for parts, where they differ from AWS's.
+/// A store's rules for parts, if they differ from AWS's.
 struct PartRules {
     /// The suffix of its hosts' names.
     host: &'static str,
@@ -103,7 +103,7 @@ impl S3Settings {
     }
 }
 
-/// A key prefix without slashes around it; empty for the bucket's top.
+/// A key prefix without slashes around it; empty for the top level of the bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prefix(String);
 
@@ -222,7 +222,7 @@ impl fmt::Debug for CaBundle {
 /// Reads a bundle and parses every certificate: the SDK would panic on a malformed one, at the first request.
 ///
 /// # Errors
-/// Where the file cannot be read, or holds no or a malformed certificate.
+/// If the file cannot be read, or holds no or a malformed certificate.
 pub fn read_ca_bundle(path: &str) -> Result<CaBundle, String> {
     let pem = std::fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
@@ -233,7 +233,7 @@ pub fn read_ca_bundle(path: &str) -> Result<CaBundle, String> {
     }
 }
 
-/// Storage class and encryption, where they are not the bucket's defaults.
+/// Storage class and encryption, if they are not the bucket's defaults.
 #[derive(Clone, Debug, Default)]
 pub struct AtRest {
     /// `S3_STORAGE_CLASS`

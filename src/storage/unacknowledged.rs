@@ -12,7 +12,7 @@ pub(super) struct Socket {
     pub remote: SocketAddr,
 }
 
-/// Bytes written to a connection and not acknowledged; `None` where the kernel does not say.
+/// Bytes written to a connection and not acknowledged; `None` if the kernel does not say.
 pub(super) fn unacknowledged(socket: Socket) -> Option<u64> {
     let table = if socket.local.is_ipv4() { "/proc/self/net/tcp" } else { "/proc/self/net/tcp6" };
     find(&std::fs::read_to_string(table).ok()?, socket)
@@ -69,7 +69,7 @@ mod tests {
             assert_eq!(unacknowledged(ends(&stream)), Some(0), "{host}");
             drop(peer);
         }
-        let nobody = "127.0.0.1:9".parse().expect("an address");
-        assert_eq!(unacknowledged(Socket { local: nobody, remote: nobody }), None);
+        let unused = "127.0.0.1:9".parse().expect("an address");
+        assert_eq!(unacknowledged(Socket { local: unused, remote: unused }), None);
     }
 }

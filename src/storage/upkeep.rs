@@ -57,7 +57,7 @@ impl Destination {
     /// Deletes one object below the prefix.
     ///
     /// # Errors
-    /// Where S3 refuses it, or does not answer within the outage budget.
+    /// If S3 refuses it, or does not answer within the outage budget.
     pub async fn delete(&self, file_name: &str) -> Result<Deletion, StorageError> {
         let key = self.prefix.key(file_name);
         self.outage.retry("delete", || self.bucket.delete(&key)).await
@@ -67,7 +67,7 @@ impl Destination {
     /// lists them. A single attempt: a later run can look again.
     ///
     /// # Errors
-    /// Where S3 does not answer.
+    /// If S3 does not answer.
     pub async fn open_uploads(&self, beginning: &str) -> Result<Vec<AbandonedUpload>, Failure> {
         // Some stores accept only a prefix that ends with a slash, or a complete key (docs/storage.md): filters here.
         let uploads = self.bucket.open_uploads(&self.prefix.key("")).await?;
@@ -81,7 +81,7 @@ impl Destination {
     /// Whether a part of an open upload was written after a time. A single attempt.
     ///
     /// # Errors
-    /// Where S3 does not answer.
+    /// If S3 does not answer.
     pub async fn is_written_after(&self, upload: &AbandonedUpload, earliest: DateTime<Utc>) -> Result<bool, Failure> {
         self.bucket.is_written_after(&self.prefix.key(&upload.file_name), &upload.id, earliest).await
     }
@@ -89,7 +89,7 @@ impl Destination {
     /// Aborts an open upload. A single attempt.
     ///
     /// # Errors
-    /// Where S3 does not answer.
+    /// If S3 does not answer.
     pub async fn abort_upload(&self, upload: &AbandonedUpload) -> Result<(), Failure> {
         self.bucket.abort(&self.prefix.key(&upload.file_name), &upload.id).await
     }

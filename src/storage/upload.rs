@@ -33,7 +33,7 @@ pub struct Upload {
     pub(super) parts: BTreeMap<u32, UploadedPart>,
     /// A Complete was sent and may still take effect: until that is known, nothing is aborted. Shared with clones.
     pub(super) may_take_effect: Arc<AtomicBool>,
-    /// Where the parts are on disk; `None` where they are in memory alone.
+    /// Where the parts are on disk; `None` if they are in memory alone.
     pub(super) spool: Option<Arc<Spool>>,
 }
 

@@ -159,7 +159,7 @@ impl TransferState {
     /// The longest time without progress: the limit, and the time that unseen buffers take to drain at the rate so far.
     ///
     /// The kernel shows what it has not sent. Once all is acknowledged, a relay (a proxy, a tunnel) may still buffer a
-    /// part; where the kernel says nothing, its own buffer may, which looked like progress at first.
+    /// part; if the kernel says nothing, its own buffer may, which looked like progress at first.
     fn limit(&self, limit: Duration) -> Duration {
         let gone = match self.held {
             Some(1..) => return limit,

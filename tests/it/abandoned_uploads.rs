@@ -108,7 +108,7 @@ fn reads_all_pages_of_uploads() {
     let own = format!("app/{}", name_of_day(2));
     begin(&bucket, &own);
     std::thread::sleep(UNTIL_STALE);
-    // A first page as AWS gives it, up to this key and an id that is less than any other (this server goes on with the same
+    // A first page as AWS gives it, up to this key and an id that is less than any other (this server continues with the same
     // key alone), with an upload that is gone when it is looked at.
     let (first, id) = (format!("app/{}", name_of_day(1)), "0");
     let page = format!(

@@ -1,4 +1,4 @@
-//! Where credentials come from where `S3_ACCESS_KEY` is not set: every source of the AWS chain, imitated on loopback with the
+//! The sources of credentials without `S3_ACCESS_KEY`: every source of the AWS chain, imitated on loopback with the
 //! real requests and answers. The test verifies every request, signature and token, and the result is a complete backup.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! An `ALTER TABLE` during a dump with a slow S3: the backup warns of it, and gives way at its limit.
+//! An `ALTER TABLE` during a dump with a slow S3: the backup warns of it, and ends the dump at its limit.
 
 use std::time::Duration;
 

@@ -104,6 +104,16 @@ fn help_and_version_succeed_and_show_no_value() {
 }
 
 #[test]
+fn help_lists_the_most_used_commands_first() {
+    let help = Program::new().arg("--help").run().stdout_text();
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).filter(|line| line.starts_with("  "));
+    let names = listed.filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).filter(|name| !name.is_empty());
+    let names: Vec<&str> = names.take_while(|name| !name.starts_with('-')).collect();
+    let expected = ["backup", "list", "check", "restore", "prune", "delete", "daemon", "health", "completions", "help"];
+    assert_eq!(names, expected, "{help}");
+}
+
+#[test]
 fn help_names_every_command_setting_and_exit_code() {
     let help = all_set(&["--help"]).stdout_text();
     for word in

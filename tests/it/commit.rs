@@ -1,5 +1,5 @@
-//! The commit at stores that answer less than S3, something else, or nothing: no backup is deleted for a wrong answer,
-//! and none is reported that is not there.
+//! The commit with S3 servers that answer incompletely, wrongly or not at all: no backup is deleted because of a wrong answer,
+//! and no missing backup is reported as stored.
 
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::{Stage, THREE_PARTS};

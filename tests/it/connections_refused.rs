@@ -9,11 +9,20 @@ use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{assert_empty, backup_program, manifest, only_backup, s3_program};
 
-/// `backup` and `check` as loud as they can be, as people read it and in JSON.
+/// `backup`, `check` and `restore` as loud as they can be, as people read it and in JSON.
 fn runs(bucket: &str, connection: &str) -> Vec<Outcome> {
-    let program = s3_program(bucket).env("POSTGRES_CONNECTION_STRING", connection).env("LOG_LEVEL", "trace");
-    let with = |words: &[&str]| program.clone().args(words).run();
-    vec![with(&["backup"]), with(&["backup", "--json"]), with(&["check"]), with(&["check", "--json"])]
+    let program = s3_program(bucket).env("LOG_LEVEL", "trace");
+    let with = |variable: &str, words: &[&str]| program.clone().env(variable, connection).args(words).run();
+    let source = |words: &[&str]| with("POSTGRES_CONNECTION_STRING", words);
+    let target = |words: &[&str]| with("RESTORE_CONNECTION_STRING", words);
+    vec![
+        source(&["backup"]),
+        source(&["backup", "--json"]),
+        source(&["check"]),
+        source(&["check", "--json"]),
+        target(&["restore"]),
+        target(&["restore", "--json"]),
+    ]
 }
 
 /// Each run ends with 4 and these words, and shows none of the pieces.
@@ -87,6 +96,9 @@ fn ignores_line_break_at_end_of_connection_string() {
         let program = |path: &str| program.clone().env("S3_PATH", format!("{path}{index}"));
         program("variable").env("POSTGRES_CONNECTION_STRING", &connection).run().assert_code(0);
         program("file").env("POSTGRES_CONNECTION_STRING_FILE", &file).run().assert_code(0);
+        let restore = s3_program(&bucket).env("S3_PATH", format!("file{index}")).arg("restore");
+        restore.clone().env("RESTORE_CONNECTION_STRING", &connection).run().assert_code(0);
+        restore.env("RESTORE_CONNECTION_STRING_FILE", &file).run().assert_code(0);
     }
 }
 
@@ -145,7 +157,7 @@ fn error_has_warning_of_libpq() {
     }
 }
 
-/// As a role of little power, for whom `sql` was run.
+/// A backup as a role without superuser rights, after running `sql`.
 fn reader(database: &Database, bucket: &str, sql: &str) -> (Role, Program) {
     let role = Role::create("reader");
     database

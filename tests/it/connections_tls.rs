@@ -1,5 +1,5 @@
-//! TLS to PostgreSQL: whom the connection string trusts, and whom the server does. libpq's words come through, and no key's
-//! passphrase is in any process's arguments.
+//! TLS to PostgreSQL: verifies server and client certificates as libpq does. Errors have libpq's message, and no process argument
+//! has a key's passphrase.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

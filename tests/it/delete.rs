@@ -1,5 +1,5 @@
-//! `delete NAME…`: what was named goes with its sidecars and nothing else; never the newest valid backup, and nothing at all where a
-//! name is wrong.
+//! `delete NAME…` deletes only the named backups with their sidecars; not the newest valid backup, and nothing if a name is
+//! wrong.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::support::stored::{EMPTY_GZIP, FUTURE, VALID_MANIFEST, name_of_day, pu
 
 const PRUNE_INCOMPLETE: i32 = 13;
 const NO_SUCH_BACKUP: i32 = 15;
-/// Everything that may stand beside a backup, in any version.
+/// The sidecars of a backup, of all versions.
 const SIDECARS: [&str; 6] =
     [".json", ".globals.sql.gz", ".drill.json", ".index.json.gz", ".globals.sql.gz.age", ".index.json.gz.age"];
 
@@ -120,7 +120,7 @@ fn the_newest_valid_backup_stays_unless_it_is_forced() {
     assert_refused(&bucket, &delete(&bucket, &[&second]), PRUNE_INCOMPLETE, &words);
     assert_refused(&bucket, &delete(&bucket, &[&first, &third, &second]), PRUNE_INCOMPLETE, &words);
     assert_refused(&bucket, &delete(&bucket, &[&second]).arg("--dry-run"), PRUNE_INCOMPLETE, &words);
-    // What is no good, and what lies in the future, goes as it is.
+    // An invalid backup, and one in the future, need no --force.
     delete(&bucket, &[FUTURE, &third, &name_of_day(4)]).run().assert_code(0);
     let outcome = delete(&bucket, &[&second, "--force"]).run();
     assert!(outcome.assert_code(0).stderr.contains("overridden by --force"), "{}", outcome.stderr);
@@ -185,7 +185,7 @@ fn passing_faults_cost_time_and_what_lasts_is_reported() {
     through(&proxy, &bucket, &name_of_day(1)).run().assert_code(0);
     assert!(!keys(&bucket).iter().any(|key| key.starts_with(&name_of_day(1))));
     proxy.clear_rules();
-    // Whether the newest is valid, nobody knows: nothing is deleted on doubt.
+    // It is unknown whether the newest is valid: nothing is deleted.
     proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, Fault::slow_down()).key_suffix(".json"));
     assert_refused(&bucket, &through(&proxy, &bucket, &name_of_day(2)), 12, &["read a manifest"]);
     proxy.clear_rules();

@@ -1,6 +1,6 @@
-//! The documents that are made from the code: the tables of docs/, those of `docs/`, the manual in `man/`, the completions.
+//! The documents that are generated from the code: the tables of `docs/`, the manual in `man/`, the completions.
 //!
-//! Each test fails where the file is not what the code says, and writes it anew with `UPDATE_DOCUMENTS=1`
+//! Each test fails if the file differs from the code, and writes it with `UPDATE_DOCUMENTS=1`
 //! (`make documents`). The settings and exit codes come from the program's own tables, the rest from its command line.
 
 use std::path::{Path, PathBuf};

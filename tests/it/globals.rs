@@ -38,7 +38,7 @@ pub fn said(server: &Postgres, clients: &Path, program: &str, database: &str) ->
 }
 
 /// `psql -X -d TARGET`, as the file itself says; gives what it complained of.
-fn run_globals(script: &[u8], target: &Database) -> Vec<String> {
+pub fn run_globals(script: &[u8], target: &Database) -> Vec<String> {
     let mut psql = target.server().client("psql", &target.name);
     psql.args(["-v", "ON_ERROR_STOP=0"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = psql.spawn().expect("psql");

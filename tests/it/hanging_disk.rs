@@ -64,7 +64,7 @@ fn stops_on_signal(case: &Case) {
     assert_eq!(is_last_resort, case.name == LAST_RESORT.name, "{what}: {}", outcome.stderr);
 }
 
-/// No signal stops it: after the disk's deadline the run goes on without it.
+/// No signal stops it: after the disk's deadline the run continues without it.
 fn left_alone() {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS));
     let disk = HangingDisk::new(Call::Fsync, "part-00003");

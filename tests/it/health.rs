@@ -1,5 +1,5 @@
-//! `health`, as a container's health check runs it: against a daemon that is well, stuck, stopped or absent, and against
-//! strangers at its address.
+//! `health`, as a container's health check runs it: against a daemon that is healthy, stuck, stopped or absent, and against
+//! other programs at its address.
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};

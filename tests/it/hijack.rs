@@ -1,6 +1,6 @@
-//! Nothing of the user's is run by `check` and `backup`: the owner of a database plants functions, operators, relations and
+//! Nothing of the user's is run by `check`, `backup` and `restore`: the owner of a database plants functions, operators, relations and
 //! types over everything that this program asks, in each schema of the search_path, and none is run as the superuser that
-//! takes the backup.
+//! takes the backup, or restores it.
 //!
 //! What is asked is not written down here a second time: each word of the program's own sources that is a name in pg_catalog
 //! is planted over.
@@ -75,11 +75,23 @@ fn assert_nothing_is_run(server: &Postgres, prepare: impl Fn(Program) -> Program
     let program = prepare(s3_program(&s3().create_bucket("hijack")).env("POSTGRES_CONNECTION_STRING", database.uri()));
     // So that the watch over the dump asks its questions, too, while that runs.
     let program = program.env("BACKUP_MAX_BLOCKING", "500ms");
-    for command in ["check", "backup"] {
-        let outcome = program.clone().arg(command).run();
-        assert!(command == "check" || outcome.code == Some(0), "{}", outcome.stderr);
+    // A superuser restores what was planted: from within that database, and into one that finds it at once.
+    let (target, name) = (server.create_database("target"), unique_name("restored"));
+    target
+        .psql(&format!("ALTER DATABASE \"{}\" SET search_path = evil, public, pg_catalog", target.name))
+        .expect("set");
+    let commands: [(&[&str], &Database); 5] = [
+        (&["check"], &database),
+        (&["backup"], &database),
+        (&["restore"], &target),
+        (&["restore", "--create-db", &name], &database),
+        (&["restore", "--create-db", &name, "--replace"], &database),
+    ];
+    for (command, target) in commands {
+        let outcome = program.clone().env("RESTORE_CONNECTION_STRING", target.uri()).args(command).run();
+        assert!(command == ["check"] || outcome.code == Some(0), "{}", outcome.stderr);
         let run = sprung(server, &nonce).split_off(open);
-        assert!(run.is_empty(), "{command} ran what was planted: {run:#?}\n{}", outcome.stderr);
+        assert!(run.is_empty(), "{command:?} ran what was planted: {run:#?}\n{}", outcome.stderr);
     }
 }
 

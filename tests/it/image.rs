@@ -107,8 +107,8 @@ fn both_connections_are_encrypted_and_their_certificates_checked() {
     both.env("S3_CA_BUNDLE", "/run/certificates/s3.pem").run(&["backup"]).assert_code(0);
     let keys = store.keys(&bucket, "");
     assert!(keys.iter().any(|key| key.ends_with(".sql.gz.json")), "no backup with a manifest: {keys:?}");
-    let stranger = container().mount(&authority, "/run/certificates/postgres.pem").run(&["backup"]);
-    assert!(stranger.stderr.contains("UnknownIssuer"), "{}", stranger.stderr);
+    let untrusted = container().mount(&authority, "/run/certificates/postgres.pem").run(&["backup"]);
+    assert!(untrusted.stderr.contains("UnknownIssuer"), "{}", untrusted.stderr);
     let wrong = container().mount(store.ca_file.as_ref().expect("its authority"), "/run/certificates/postgres.pem");
     wrong.env("S3_CA_BUNDLE", "/run/certificates/s3.pem").run(&["backup"]).assert_code(10);
 }

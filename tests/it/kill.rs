@@ -1,14 +1,17 @@
 //! SIGKILL at seeded instants of a run: no incomplete object is ever visible; the next run always
-//! succeeds; with a spool, a complete dump is delivered and not dumped again.
+//! succeeds; with a spool, a complete dump is delivered and not dumped again. And at those of a restore: [`restore`].
 //!
 //! `make test` takes [`DEFAULT_ROUNDS`] of each kind, `make test-kill` 200. `KILL_ROUNDS` and `KILL_SEED` set both; the seed
 //! in use is printed, and what became of the rounds is written to `target/kill-table.md`.
 
 mod aim;
+mod restore;
 mod round;
 mod table;
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Mutex;
 
 use aim::{Aims, EVENTS};
 use round::{Mode, Rounds};
@@ -22,12 +25,30 @@ fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-#[test]
-#[expect(clippy::print_stdout, reason = "the seed and the table are what one wants to see of it")]
-fn killing_a_run_at_any_instant_loses_no_complete_dump_and_shows_no_partial_one() {
+/// The seed, and how many rounds: of each kind of backup, and half as many restores.
+#[expect(clippy::print_stdout, reason = "the seed repeats a run")]
+fn seed_and_rounds() -> (u64, usize) {
     let seed: u64 = setting("KILL_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
     let rounds = setting("KILL_ROUNDS").unwrap_or(DEFAULT_ROUNDS);
     println!("KILL_SEED={seed} KILL_ROUNDS={rounds}");
+    (seed, rounds)
+}
+
+/// Prints a table, and writes it with those of the other tests to `target/kill-table.md`.
+#[expect(clippy::print_stdout, reason = "the table is what one wants to see of it")]
+fn publish(title: &'static str, text: String) {
+    static TABLES: Mutex<BTreeMap<&str, String>> = Mutex::new(BTreeMap::new());
+    println!("{text}");
+    let mut tables = TABLES.lock().expect("no panic");
+    tables.insert(title, text);
+    let target = Path::new(env!("CARGO_BIN_EXE_pg-s3-backup")).ancestors().nth(2).expect("the target directory");
+    let all = tables.iter().fold(String::new(), |all, (title, text)| format!("{all}# {title}\n\n{text}\n"));
+    std::fs::write(target.join("kill-table.md"), all).expect("written");
+}
+
+#[test]
+fn killing_a_run_at_any_instant_loses_no_complete_dump_and_shows_no_partial_one() {
+    let (seed, rounds) = seed_and_rounds();
     let mut table = Table::default();
     std::thread::scope(|scope| {
         let modes = [Mode::Streamed, Mode::Spooled];
@@ -46,9 +67,6 @@ fn killing_a_run_at_any_instant_loses_no_complete_dump_and_shows_no_partial_one(
             table.add(mode, (&fates, aborted));
         }
     });
-    let text = format!("Seed {seed}, {rounds} rounds of each kind.\n\n{table}");
-    println!("{text}");
-    let target = Path::new(env!("CARGO_BIN_EXE_pg-s3-backup")).ancestors().nth(2).expect("the target directory");
-    std::fs::write(target.join("kill-table.md"), text).expect("written");
+    publish("Backups", format!("Seed {seed}, {rounds} rounds of each kind.\n\n{table}"));
     table.assert_that_kills_landed_everywhere();
 }

@@ -1,6 +1,7 @@
 //! What `k8s/` ships: that it holds what it promises (the restricted level, no deadline that kills a slow backup, settings
 //! that exist), and in [`runs`] that it backs up. `make check` has it validated against Kubernetes's own schemas.
 
+mod drill;
 pub mod manifests;
 pub mod node;
 mod runs;
@@ -151,9 +152,13 @@ fn every_variable_is_a_setting_and_secrets_come_in_files() {
         let content = std::fs::read_to_string(&file).expect("text");
         let words =
             content.split(|letter: char| !(letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_'));
-        let prefixes = ["S3_", "BACKUP_", "POSTGRES_", "PG_"];
+        let prefixes = ["S3_", "BACKUP_", "DRILL_", "POSTGRES_", "PG_"];
         for word in words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix))) {
-            assert!(is_setting(word), "{}: {word} is no setting", file.display());
+            assert!(
+                is_setting(word) || drill::OF_THE_SERVERS_IMAGE.contains(&word),
+                "{}: {word} is no setting",
+                file.display()
+            );
         }
     }
 }
@@ -248,17 +253,20 @@ fn components_may_stand_in_any_order() {
         std::fs::write(directory.path().join("kustomization.yaml"), text.to_string()).expect("written");
         Manifests::at(directory.path())
     };
-    let first = built(&["daemon", "self-hosted", "spool", "aws-irsa", "prometheus"]);
+    // The drill only comes before those that change it, too.
+    let first = built(&["drill", "daemon", "self-hosted", "spool", "aws-irsa", "prometheus"]);
     let in_pod = first.the("Deployment").to_string();
     for wanted in ["S3_CA_BUNDLE", "pg-s3-backup-ca", "/run/certificates", "BACKUP_SPOOL_DIR", "pg-s3-backup-spool"] {
         assert!(in_pod.contains(wanted), "no {wanted}: {in_pod}");
     }
     assert!(!in_pod.contains("S3_SECRET_KEY_FILE"), "a role needs no keys: {in_pod}");
-    let of = |manifests: &Manifests| sorted(&json!(manifests.objects));
+    let of_drill = first.drill().expect("a drill").the("CronJob").to_string();
+    assert!(of_drill.contains("S3_CA_BUNDLE") && !of_drill.contains("S3_SECRET_KEY_FILE"), "{of_drill}");
+    let of = |manifests: &Manifests| sorted(&json!([manifests.objects, manifests.drill().expect("a drill").objects]));
     for order in [
-        ["self-hosted", "spool", "aws-irsa", "prometheus", "daemon"],
-        ["aws-irsa", "self-hosted", "daemon", "spool", "prometheus"],
-        ["prometheus", "spool", "daemon", "aws-irsa", "self-hosted"],
+        ["drill", "self-hosted", "spool", "aws-irsa", "prometheus", "daemon"],
+        ["spool", "drill", "aws-irsa", "self-hosted", "daemon", "prometheus"],
+        ["prometheus", "spool", "daemon", "drill", "aws-irsa", "self-hosted"],
     ] {
         assert_eq!(of(&built(&order)), of(&first), "{order:?}");
     }

@@ -11,6 +11,7 @@ mod check;
 mod command_line;
 mod commit;
 mod completions;
+mod compose;
 mod connections;
 mod connections_refused;
 mod connections_tls;

@@ -1,4 +1,4 @@
-//! Names: two runs never mean the same one, whatever the store knows of conditions, and none touches the upload of another.
+//! Names: two runs never use the same one, with or without conditional writes, and no run changes another one's upload.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

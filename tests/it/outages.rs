@@ -1,5 +1,5 @@
-//! S3 that is away for a while, throttles, or resets connections during a backup costs time alone. Longer than
-//! `BACKUP_MAX_UPLOAD_OUTAGE`, it ends the run, with the outage's duration and the last failure.
+//! A short S3 outage, throttling and reset connections only delay a backup. An outage longer than `BACKUP_MAX_UPLOAD_OUTAGE` ends
+//! the run, which reports its duration and the last failure.
 //!
 //! Two minutes of a real outage are four seconds here, with a budget of a minute.
 

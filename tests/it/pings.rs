@@ -1,4 +1,4 @@
-//! Pings: sent when a backup begins, is there, or failed; and a server that does not take them changes nothing.
+//! Pings: sent when a backup starts, succeeds or fails; a failing ping server does not change the result.
 
 use crate::daemon::{YEARLY, stop, wait_for};
 use crate::support::client::eventually;

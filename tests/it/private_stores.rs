@@ -161,7 +161,7 @@ impl ExpiredServer {
         let mut process = server.spawn().expect("a server");
         let mut lines = BufReader::new(process.stdout.take().expect("its output")).lines().map_while(Result::ok);
         let address = lines.find_map(|line| Some(line.strip_prefix("ACCEPT ")?.to_owned())).expect("its address");
-        // What it goes on to say must not fill the pipe.
+        // Its further output must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         Self { address, dir, process }
     }
@@ -207,7 +207,7 @@ fn a_bundle_and_a_proxy_hold_together() {
         "{targets:?}"
     );
 
-    // The proxy does not change whom to trust.
+    // A proxy does not change the trusted CAs.
     let seen = targets.len();
     stage.assert_distrusted(program.env_remove("S3_CA_BUNDLE"), &["UnknownIssuer"]);
     assert!(proxy.targets().len() > seen, "it went through the proxy");

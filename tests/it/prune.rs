@@ -275,7 +275,7 @@ fn reports_each_safety_check_and_force_overrides_it() {
         (gap, "--retention-days=7", "no valid backup in the 20 days before"),
         (shrunk, "--keep-last=5", "has 400 B, less than half of the 900 B"),
         (most, "--keep-last=3", "4 of 7 backups would be deleted"),
-        (future, "--keep-last=3", "lies in the future"),
+        (future, "--keep-last=3", "is in the future"),
     ];
     for (backups, rule, reason) in cases {
         let bucket = s3().create_bucket("blocked");

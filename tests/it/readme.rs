@@ -4,6 +4,7 @@
 
 pub mod blocks;
 mod links;
+mod policies;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -61,6 +62,7 @@ const BLOCKS: [(&str, &[&str]); 8] = [
         &[
             "it cannot replace",
             "once more,\nand a path",
+            "needs exactly this policy",
             "check everything",
             "`prune`, `delete`, and `backup` with a retention rule, need the permissions",
         ],

@@ -55,6 +55,16 @@ fn the_latest_is_the_newest_valid_backup_of_this_destination() {
     put(&bucket, &fourth, b"empty");
     assert_eq!(chosen(&restore(&bucket)), second);
     assert_eq!(chosen(&restore(&bucket).arg("latest")), second);
+    let said = restore(&bucket).arg("--dry-run").run().assert_code(0).stderr.clone();
+    for (name, why) in [
+        (FUTURE, "its name is in the future"),
+        (&fourth, "it has no manifest and 5 bytes; the smallest possible dump has more than 200: pg_dump failed"),
+        (&third, "its manifest says otherwise"),
+    ] {
+        let line = said.lines().find(|line| line.contains("passed over") && line.contains(name));
+        assert!(line.is_some_and(|line| line.contains(why)), "{why}: {said}");
+    }
+    assert!(!said.lines().any(|line| line.contains("passed over") && line.contains(&first)), "{said}");
     for named in [first.clone(), format!("s3://{bucket}/{first}")] {
         assert_eq!(chosen(&restore(&bucket).arg(named)), first);
     }
@@ -167,6 +177,11 @@ fn nothing_is_restored_to_where_nobody_asked() {
             restore(&bucket).args(["--to", "postgresql://u:sentinel@h/d"]),
             4,
             ["(--to)", "RESTORE_CONNECTION_STRING_FILE"],
+        ),
+        (
+            restore(&bucket).env("RESTORE_CONNECTION_STRING", "'postgresql://u:sentinel@h/d'"),
+            4,
+            ["RESTORE_CONNECTION_STRING: begins and ends with a quote", "take the quotes off"],
         ),
         (restore(&bucket).args(["--to", "h"]), 4, ["RESTORE_CONNECTION_STRING", "--to"]),
         (

@@ -237,6 +237,24 @@ fn a_create_that_is_broken_off_leaves_nothing_once_discarded() {
 }
 
 #[test]
+fn a_session_of_a_role_that_becomes_another_is_ended() {
+    let server = own_postgres(&[]);
+    let roles = "CREATE ROLE owner CREATEDB; CREATE ROLE login LOGIN PASSWORD 'secret' IN ROLE owner; ALTER ROLE login SET role TO owner";
+    server.psql("postgres", roles).expect("roles");
+    let login = Postgres { user: "login".to_owned(), password: "secret".to_owned(), ..server.clone() };
+    block_on(async {
+        let mut scratch = connected(&login.uri("postgres"), Purpose::Drill).await.expect("connected");
+        let name = scratch.name().to_owned();
+        let broken_off = tokio::time::timeout(Duration::from_millis(1), scratch.create(None)).await;
+        assert!(broken_off.is_err(), "the session is busy");
+        scratch.discard(WITHIN).await.expect("dropped");
+        assert!(!exists(&server, &name));
+        let left = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'login' AND query LIKE 'CREATE DATABASE%'";
+        assert_eq!(server.psql("postgres", left).as_deref(), Ok("0"));
+    });
+}
+
+#[test]
 fn a_subscription_is_cut_off_its_publisher_whose_slot_lives() {
     let (publisher, subscriber) = std::thread::scope(|scope| {
         let other = scope.spawn(|| own_postgres(&[]));

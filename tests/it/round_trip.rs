@@ -1,5 +1,5 @@
-//! What is backed up comes back the same, whatever is in the database and whatever it is called; and the manifest says what
-//! is true. Each restore is download, sha256, gunzip, psql, without the program.
+//! A restored database equals the original, for any content and name; and the manifest is correct. Each restore is download,
+//! sha256, gunzip, psql, without the program.
 
 use std::fs;
 use std::path::Path;

@@ -107,7 +107,7 @@ fn delivery_keeps_the_better_manifest() {
     let unreadable = Rule::on(S3Verb::GetObject, Calls::All, Fault::slow_down());
     stage.proxy.rule(unreadable.key_suffix(&format!("{key}.json")));
     let outcome = stage.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "2s").args(["--allow-mixed"]).run();
-    assert!(outcome.stderr.contains("its manifest cannot be looked for"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("its manifest cannot be read"), "{}", outcome.stderr);
     stage.proxy.clear_rules();
     assert_eq!(manifest(&stage.bucket, &key), before);
 }

@@ -133,7 +133,7 @@ fn fails_silent_dump_without_control_session() {
     );
     let outcome = running.wait();
     stage.assert_failed(&outcome, STALLED, "the control session is lost").then_names(&[
-        "the control session and its lock are lost; the dump goes on",
+        "the control session and its lock are lost; the dump continues",
         "terminating connection due to administrator command",
         "pg_dump wrote nothing for 5s, and the server cannot be asked what it does",
     ]);
@@ -212,7 +212,7 @@ fn fails_dump_in_black_hole_network() {
     proxy.pause();
     let outcome = running.wait();
     stage.assert_failed(&outcome, STALLED, "all connections").then_names(&[
-        "the control session and its lock are lost; the dump goes on",
+        "the control session and its lock are lost; the dump continues",
         "the server cannot be asked what it does",
     ]);
 }

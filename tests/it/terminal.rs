@@ -1,4 +1,4 @@
-//! What a person sees at a terminal: few lines, each for a person; and that a log for machines is another.
+//! The output at a terminal: few lines for a person. A log for machines has events with fields instead.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::support::servers::{postgres, s3};
 use crate::support::setup::{backup_program, list_program, repository_file};
 use crate::support::stored::{name_of_day, put_backups};
 
-/// The program as it would be started with these arguments at a terminal, which `script` makes.
+/// The program with these arguments at a terminal, which `script` creates.
 fn at_terminal(program: &Program, arguments: &str) -> Program {
     let line = format!("{} {arguments}", env!("CARGO_BIN_EXE_pg-s3-backup"));
     program.clone().executed_by(Path::new("/usr/bin/script")).args(["-qec", &line, "/dev/null"]).env("NO_COLOR", "1")
@@ -55,7 +55,7 @@ fn prints_an_error_as_one_line_with_its_fix() {
     assert!(error.ends_with(": create the bucket, or correct S3_BUCKET"), "{error}");
 }
 
-/// The words of a line, without numbers and units, and with what differs from run to run by another name.
+/// The words of a line without numbers and units, and with other names for what differs between runs.
 fn skeleton(line: &str, names: &[(&str, &str)]) -> Vec<String> {
     let line = names.iter().fold(line.to_owned(), |line, (ours, theirs)| line.replace(ours, theirs));
     let letters =
@@ -96,7 +96,7 @@ fn readme_session_matches_the_output() {
 }
 
 #[test]
-fn a_log_in_json_has_no_progress_bar() {
+fn json_log_has_no_progress_bar() {
     let database = postgres().create_database("no_bar");
     let bucket = s3().create_bucket("no-bar");
     let shown = at_terminal(&backup_program(&database, &bucket), "backup --log-format json").run();
@@ -120,4 +120,31 @@ fn prune_prints_plain_lines_at_a_terminal_and_fields_to_a_log() {
     let events: Vec<serde_json::Value> = log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let event = events.iter().find(|event| event["message"] == "retention").expect("an event");
     assert!(event["retained"] == 3 && event["deleted"] == 1, "{event}");
+}
+
+#[test]
+fn prints_a_restore_as_two_lines() {
+    let database = postgres().create_database("person_restore");
+    database.psql("CREATE TABLE t AS SELECT generate_series(1, 3) AS n").expect("a table");
+    let bucket = s3().create_bucket("person-restore");
+    let program = backup_program(&database, &bucket);
+    program.run().assert_code(0);
+    let file = program.home().join("restored.sql");
+    let shown = at_terminal(&program, &format!("restore --no-progress --output {}", file.display())).run();
+    let shown = lines(shown.assert_code(0));
+    let [first, last] = shown.as_slice() else { panic!("{shown:#?}") };
+    let (place, file) = (format!("s3://{bucket}/postgres-backup-"), file.display());
+    assert!(first.starts_with(&format!("restoring {place}")), "{first}");
+    assert!(first.ends_with(&format!(", database {}) to {file}", database.name)), "{first}");
+    let summary = format!("restored to {file}: ");
+    assert!(last.starts_with(&summary) && last.contains(" of dump, 3 rows in 1 table, in "), "{last}");
+}
+
+#[test]
+fn check_prints_a_warning_of_the_settings_once() {
+    let bucket = s3().create_bucket("person-check");
+    let program = list_program(&bucket).env("BACKUP_RETENTION_DAY", "7");
+    let outcome = at_terminal(&program, "check --bucket-only").run();
+    let warnings = lines(&outcome).into_iter().filter(|line| line.contains("BACKUP_RETENTION_DAY is set"));
+    assert_eq!(warnings.collect::<Vec<_>>().len(), 1, "{}", outcome.stdout_text());
 }

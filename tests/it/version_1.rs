@@ -1,4 +1,4 @@
-//! What version 1 stored is read for ever: its manifests, its spooled dumps and its metrics file. The fixtures were written by
+//! Everything that version 1 stored is still read: its manifests, its spooled dumps and its metrics file. The fixtures were written by
 //! that version (`tests/fixtures/version-1/README.md`).
 
 use std::fs;

@@ -13,7 +13,7 @@ use crate::backup::BackupError;
 pub(super) enum Fate {
     /// It stays. Another run may deliver it: S3 is away or does not accept these credentials, or a signal came.
     Kept,
-    /// It is set aside. S3 refuses it from any run, or the disk does not return it at the moment.
+    /// It is set aside, because S3 refuses it permanently, or the disk cannot read it now.
     SetAside(SetAside),
     /// It is deleted. There is no complete dump any more.
     Dropped,

@@ -1,13 +1,15 @@
 //! The scanner's report: rows, and the flaw that makes a dump incomplete.
 //!
-//! Made by [`super::Scanner::finish`]. `verified_dump` decides on it, the manifest records the rows.
+//! Created by [`super::Scanner::finish`]. `verified_dump` decides on it, the manifest records the rows.
 
 use std::fmt;
+
+use super::Created;
 
 /// A table and its number of rows in the dump.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TableRows {
-    /// Schema and table as the dump writes them, quoted where they must be.
+    /// Schema and table as the dump writes them, quoted if they must be.
     pub table: String,
     /// Number of rows.
     pub rows: u64,
@@ -22,6 +24,9 @@ pub struct ScanReport {
     pub rows: u64,
     /// Rows of each table, in the dump's order; the first 20,000 tables.
     pub tables: Vec<TableRows>,
+    /// What a restore creates; `None` in a journal of an earlier version.
+    #[serde(default)]
+    pub created: Option<Created>,
     /// Why the dump is not complete; `None` for a complete one. A journal holds complete ones alone.
     #[serde(skip)]
     pub flaw: Option<Flaw>,

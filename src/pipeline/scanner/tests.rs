@@ -44,6 +44,23 @@ fn traps_do_not_end_the_dump_and_rows_are_counted() {
 }
 
 #[test]
+fn counts_what_a_restore_creates() {
+    let entries = concat!(
+        "-- Name: a; Type: TABLE; Schema: public; Owner: x\n\nCREATE TABLE public.a (a text);\n",
+        "-- Name: x; Type: INDEX; y; Type: MATERIALIZED VIEW; Schema: public; Owner: x\n\nSELECT 1;\n",
+        "-- Name: a a_pkey; Type: CONSTRAINT; Schema: public; Owner: x\n\nSELECT 1;\n",
+        "-- Name: a a_check; Type: CHECK CONSTRAINT; Schema: public; Owner: x\n\nSELECT 1;\n",
+        "-- Data for Name: a; Type: TABLE DATA; Schema: public; Owner: x\n\nCOPY public.a (a) FROM stdin;\n",
+        "-- Name: b; Type: TABLE; Schema: public; Owner: x\n\\.\n",
+        "-- Name: 7..8; Type: BLOB METADATA; Schema: -; Owner: x\n\n",
+        "SELECT pg_catalog.lo_create('7');\nSELECT pg_catalog.lo_create('8');\nSELECT ' pg_catalog.lo_create(';\n",
+    );
+    let dump = [HEAD, entries, TAIL].concat();
+    let expected = Created { tables: 2, relations: 3, large_objects: 2 };
+    assert_eq!(scan(&[dump.as_bytes()]).created, Some(expected));
+}
+
+#[test]
 fn every_truncation_is_seen() {
     let dump = complete();
     for length in 0..dump.len() {

@@ -47,7 +47,7 @@ pub struct DatabaseSettings {
     pub(super) connection_limit: i64,
     pub(super) is_template: bool,
     pub(super) comment: Option<String>,
-    /// `None` where nothing was ever granted or revoked.
+    /// `None` if nothing was ever granted or revoked.
     pub(super) grants: Option<Vec<Grant>>,
     pub(super) settings: Vec<Values>,
     pub(super) labels: Vec<Label>,
@@ -113,7 +113,7 @@ impl DatabaseSettings {
         format!("ALTER DATABASE {database} OWNER TO {}", name(&self.owner))
     }
 
-    /// What else is said of the database itself, where it is not the default.
+    /// Other properties of the database itself that are not the default.
     #[must_use]
     pub fn attributes(&self, database: &str) -> Vec<String> {
         let limit = (self.connection_limit >= 0)
@@ -138,7 +138,7 @@ impl DatabaseSettings {
         self.labels.iter().map(label).collect()
     }
 
-    /// Its grants, where anything was ever granted or revoked; `owner` is its owner at that time as SQL names it.
+    /// Its grants, if anything was ever granted or revoked; `owner` is its owner at that time as SQL names it.
     #[must_use]
     pub fn rights(&self, database: &str, owner: &str) -> Vec<String> {
         let Some(grants) = &self.grants else { return Vec::new() };

@@ -126,7 +126,7 @@ impl Membership {
         format!("{}{by}", self.by_anybody())
     }
 
-    /// The same as the role that is connected: where the grantor's rights are not to be had.
+    /// The same, granted by the connected role, if it cannot use the grantor's rights.
     #[must_use]
     pub fn by_anybody(&self) -> String {
         let with = if self.options.is_empty() { String::new() } else { format!(" WITH {}", self.options.join(", ")) };
@@ -138,7 +138,7 @@ impl Recorded {
     /// Reads a script.
     ///
     /// # Errors
-    /// The first statement that is none of ours.
+    /// The first statement that this program does not write.
     pub fn read(script: &str) -> Result<Self, NotOurs> {
         let mut recorded = Self::default();
         for statement in statements(script)? {
@@ -148,7 +148,7 @@ impl Recorded {
         Ok(recorded)
     }
 
-    /// Takes one statement; `None` where it is not known.
+    /// Takes one statement; `None` if it is not known.
     fn take(&mut self, statement: &str) -> Option<()> {
         if let Some((create, alter)) = unguarded(statement) {
             let mut tokens = Tokens::of(create.strip_suffix(';')?)?;
@@ -240,8 +240,12 @@ impl Recorded {
             self.tablespaces.push(tokens.name()?);
             return Some(());
         }
-        let of_session =
-            ["SET client_encoding", "SET default_transaction_read_only", "SET standard_conforming_strings"];
+        let of_session = [
+            "SET client_encoding",
+            "SET default_transaction_read_only",
+            "SET standard_conforming_strings",
+            "SET escape_string_warning",
+        ];
         if of_session.iter().any(|words| tokens.words(words).is_some()) {
             return Some(());
         }
@@ -320,7 +324,8 @@ mod tests {
 
     #[test]
     fn reads_back_roles_and_memberships() {
-        let text = "--\n-- Roles\n--\n\\restrict k\nSET client_encoding = 'UTF8';\nCREATE ROLE a;\n\
+        let text = "--\n-- Roles\n--\n\\restrict k\nSET client_encoding = 'UTF8';\nSET standard_conforming_strings = off;\n\
+            SET escape_string_warning = off;\nCREATE ROLE a;\n\
             ALTER ROLE a WITH NOSUPERUSER LOGIN CONNECTION LIMIT 3 PASSWORD 'SCRAM-SHA-256$4096:x' VALID UNTIL 'infinity';\n\
             CREATE ROLE \"it's;\nBEGIN\n\"\"b\"\"\";\nALTER ROLE \"it's;\nBEGIN\n\"\"b\"\"\" WITH NOLOGIN;\n\
             COMMENT ON ROLE a IS 'it''s a';\nALTER ROLE a SET search_path TO 'x', 'y';\nALTER ROLE postgres SET work_mem TO '9';\n\

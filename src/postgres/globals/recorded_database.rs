@@ -5,7 +5,7 @@ use super::database::{Grant, LISTS, Label, Values};
 use super::tokens::Tokens;
 
 impl DatabaseSettings {
-    /// Takes one statement into what there is already; `None` where it is not known.
+    /// Takes one statement into what there is already; `None` if it is not known.
     pub(super) fn take(of: &mut Option<Self>, mut tokens: Tokens) -> Option<()> {
         if tokens.words("ALTER").is_some() {
             let role = if tokens.words("ROLE").is_some() { Some(named(&mut tokens, "IN")?) } else { None };

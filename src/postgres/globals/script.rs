@@ -2,7 +2,10 @@
 //!
 //! Two kinds of statements fail or do harm on another cluster. `CREATE ROLE` fails for an existing role, such as the superuser,
 //! and `ALTER ROLE` would then change its password. Since 16, `GRANTED BY` the old bootstrap superuser fails if the new one
-//! has another name. The output is enclosed in `\restrict` and `\unrestrict`, where `\gexec` is not allowed: hence `DO`.
+//! has another name. The output is enclosed in `\restrict` and `\unrestrict`, where `\gexec` is not allowed, so it uses `DO`.
+//!
+//! In a database with `standard_conforming_strings` off, `pg_dumpall` turns it off in its output, where `\` in the string of `DO` would
+//! be an escape. It is turned on: the literals of `pg_dumpall` mean the same either way (`E'…'` if they have a `\`).
 
 use std::io::{self, Write};
 
@@ -99,7 +102,10 @@ impl Rewriter {
             self.created = Some(piece.to_vec());
             return Ok(());
         }
-        to.write_all(&without_grantor(piece, &self.bootstrap))
+        match piece {
+            b"SET standard_conforming_strings = off;" => to.write_all(b"SET standard_conforming_strings = on;"),
+            _ => to.write_all(&without_grantor(piece, &self.bootstrap)),
+        }
     }
 }
 
@@ -122,7 +128,7 @@ fn guarded(create: &[u8], alter: Option<&[u8]>) -> Vec<u8> {
     text
 }
 
-/// What [`guarded`] made its statement of; `None` where it has not made it.
+/// What [`guarded`] made its statement of; `None` if it has not made it.
 pub(super) fn unguarded(statement: &str) -> Option<(String, Option<String>)> {
     let body = statement.strip_prefix(BEGIN)?.strip_suffix(END)?.replace("''", "'");
     let inner_end = INNER_END.replace("''", "'");
@@ -203,6 +209,14 @@ mod tests {
         ] {
             assert_eq!(written(text, bootstrap), expected, "{bootstrap}");
         }
+    }
+
+    #[test]
+    fn turns_standard_conforming_strings_on() {
+        let text = "SET standard_conforming_strings = off;\nSET escape_string_warning = off;\nCREATE ROLE \"a\\b\";\n";
+        let expected = "SET standard_conforming_strings = on;\nSET escape_string_warning = off;\nDO 'BEGIN\nCREATE ROLE \"a\\b\";\n\
+                        EXCEPTION WHEN duplicate_object THEN RAISE NOTICE ''%: left as it is'', SQLERRM;\nEND';";
+        assert_eq!(written(text, "postgres"), expected);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// Of a statement without its semicolon; `None` where it has what none of this program's has: comments, dollar quotes, a quote
+    /// Of a statement without its semicolon; `None` if it has what none of this program's has: comments, dollar quotes, a quote
     /// that is not closed.
     pub fn of(statement: &str) -> Option<Self> {
         let (mut tokens, mut rest) = (Vec::new(), statement.trim_start());
@@ -48,7 +48,7 @@ impl Tokens {
         (!dashes).then(|| Self { tokens: tokens.into_iter() })
     }
 
-    /// Takes these keywords, where they come next; else nothing.
+    /// Takes these keywords, if they come next; else nothing.
     pub fn words(&mut self, words: &str) -> Option<()> {
         let mut ahead = self.clone();
         for word in words.split(' ') {
@@ -61,7 +61,7 @@ impl Tokens {
         Some(())
     }
 
-    /// Takes a symbol, where it comes next.
+    /// Takes a symbol, if it comes next.
     pub fn symbol(&mut self, symbol: char) -> Option<()> {
         self.take(|token| (token == Token::Symbol(symbol)).then_some(()))
     }

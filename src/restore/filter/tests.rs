@@ -19,10 +19,10 @@ fn filtered(dump: &str, rules: &Rules) -> Result<(String, LeftOut), FilterError>
     let through = |size: usize| {
         let mut filter = Filter::new(Vec::new(), rules.clone());
         if dump.as_bytes().chunks(size).try_for_each(|block| filter.write_all(block)).is_err() {
-            return Err(filter.into_failure().expect("why"));
+            return Err(filter.take_failure().expect("why"));
         }
-        let (left_out, out) = filter.finish().expect("to memory");
-        Ok((String::from_utf8(out).expect("UTF-8"), left_out))
+        filter.finish().expect("to memory");
+        Ok((String::from_utf8(filter.passage.out).expect("UTF-8"), filter.passage.left_out))
     };
     let (complete, cut): (Result<_, FilterError>, Result<_, FilterError>) = (through(dump.len()), through(1));
     match (&complete, &cut) {
@@ -212,5 +212,5 @@ fn says_that_psql_has_ended() {
     }
     let mut filter = Filter::new(Closed, rules());
     assert!(filter.write_all(b"SELECT 1;\n").is_err());
-    assert!(matches!(filter.into_failure(), Some(FilterError::Write(_))));
+    assert!(matches!(filter.take_failure(), Some(FilterError::Write(_))));
 }

@@ -31,7 +31,7 @@ fn verification() -> Verification {
         parts: 2,
     };
     let tables = vec![TableRows { table: "public.\"a\nb\"".to_owned(), rows: 3 }];
-    let scan = ScanReport { bytes: 20, rows: 3, tables, flaw: None };
+    let scan = ScanReport { bytes: 20, rows: 3, tables, created: None, flaw: None };
     Verification { totals, scan, manifest: serde_json::json!({ "database": "d" }) }
 }
 

@@ -38,7 +38,7 @@ async fn bucket(serve: impl Fn(TcpStream) + Send + 'static) -> Bucket {
     }
 }
 
-/// Sends a part to a server that reads this many bytes of it in steps, then goes on like this.
+/// Sends a part to a server that reads this many bytes of it in steps, then continues like this.
 async fn upload(bytes: usize, then: fn(TcpStream)) -> Result<(), Failure> {
     let bucket = bucket(move |mut stream| {
         let mut buffer = vec![0; bytes / STEPS];

@@ -244,8 +244,8 @@ fn first_byte(seen: &Seen) -> usize {
 #[test]
 fn reads_from_a_store_that_passes_over_ranges() {
     let (stage, key) = Stage::with_three_parts();
-    let whole = Fault::IgnoreRequestHeader("range".to_owned());
-    stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, whole).key_suffix(&key));
+    let ignored = Fault::IgnoreRequestHeader("range".to_owned());
+    stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, ignored).key_suffix(&key));
     deep_through(&stage).assert(&[], &[]);
     assert_eq!(reads(&stage, &key).len(), 1);
 }

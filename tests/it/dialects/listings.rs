@@ -18,7 +18,7 @@ fn xml(body: &str) -> Fault {
     Fault::Reply { status: 200, headers, body, when: When::Before }
 }
 
-/// A page of these names that goes on, and does not say where.
+/// A truncated page of these names, without a continuation token.
 fn broken_page(names: &[String]) -> Fault {
     let entry = |name: &String| format!("<Contents><Key>app/{name}</Key><Size>1</Size></Contents>");
     let entries: String = names.iter().map(entry).collect();

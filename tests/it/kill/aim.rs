@@ -41,23 +41,31 @@ pub struct Aims<'a> {
     calm: &'a Rounds,
 }
 
+/// An instant of a run in the `number`-th of as many equal spans as there are such aims.
+pub fn instant(rng: &mut Rng, (number, spans): (usize, usize), length: Duration) -> Duration {
+    #[expect(clippy::cast_precision_loss, reason = "some hundred spans")]
+    let part = (number as f64 + rng.f64()) / spans.max(1) as f64;
+    length.mul_f64(part * BEYOND)
+}
+
+/// How long after an event a kill comes.
+pub fn shortly(rng: &mut Rng) -> Duration {
+    Duration::from_millis(rng.u64(..SHORTLY))
+}
+
 impl<'a> Aims<'a> {
     /// So many, for runs that last as long as a calm one did.
     pub fn new(seed: u64, rounds: usize, calm: &'a Rounds) -> Self {
         Self { rng: Rng::with_seed(seed ^ calm.mode as u64), next: 0, rounds, calm }
     }
 
-    /// An instant in the `number`-th of as many equal spans as there are such aims.
     fn instant(&mut self, number: usize) -> Aim {
-        let spans = self.rounds.div_ceil(2).max(1);
-        #[expect(clippy::cast_precision_loss, reason = "some hundred spans")]
-        let part = (number as f64 + self.rng.f64()) / spans as f64;
-        Aim::After(self.calm.length.get().mul_f64(part * BEYOND))
+        Aim::After(instant(&mut self.rng, (number, self.rounds.div_ceil(2)), self.calm.length.get()))
     }
 
     fn event(&mut self, number: usize) -> Aim {
         let at = if self.rng.bool() { StallAt::BeforeEffect } else { StallAt::BeforeAnswer };
-        let shortly = Duration::from_millis(self.rng.u64(..SHORTLY));
+        let shortly = shortly(&mut self.rng);
         match number % EVENTS {
             0 => Aim::Unanswered(S3Verb::CompleteMultipartUpload, "", StallAt::BeforeEffect),
             1 if self.calm.mode == Mode::Spooled => Aim::Verified(shortly),

@@ -266,7 +266,7 @@ impl Rounds {
 }
 
 /// Waits until something is so, and then some time more; no longer than the run lasts.
-fn wait(running: &mut Running, more: Duration, mut is_so: impl FnMut() -> bool) {
+pub fn wait(running: &mut Running, more: Duration, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + SOON;
     while !is_so() && running.is_running() {
         assert!(Instant::now() < deadline, "nothing to see:\n{}", running.stderr_so_far());

@@ -13,8 +13,10 @@ use crate::support::setup::{installed, repository_file};
 pub struct Manifests {
     /// Where it comes from, for messages.
     pub name: String,
-    /// Each object.
+    /// Each object, but those of the drill.
     pub objects: Vec<Value>,
+    /// Those of the drill, a CronJob of its own.
+    of_drill: Vec<Value>,
 }
 
 impl Manifests {
@@ -39,7 +41,18 @@ impl Manifests {
         });
         let built = Command::new(&*KUBECTL).arg("kustomize").arg(directory).output().expect("kubectl");
         assert!(built.status.success(), "{}: {}", directory.display(), String::from_utf8_lossy(&built.stderr));
-        Self { name: directory.display().to_string(), objects: from_yaml(&String::from_utf8_lossy(&built.stdout)) }
+        let all = from_yaml(&String::from_utf8_lossy(&built.stdout)).into_iter();
+        let (of_drill, objects) =
+            all.partition(|object| text(&object["metadata"]["name"]).starts_with("pg-s3-backup-drill"));
+        Self { name: directory.display().to_string(), objects, of_drill }
+    }
+
+    /// The drill, with the settings that it shares; `None` where there is none.
+    pub fn drill(&self) -> Option<Self> {
+        let name = format!("{} (drill)", self.name);
+        let settings = self.objects.iter().filter(|object| object["kind"] == "ConfigMap").cloned();
+        let objects = self.of_drill.iter().cloned().chain(settings).collect();
+        (!self.of_drill.is_empty()).then_some(Self { name, objects, of_drill: Vec::new() })
     }
 
     /// The base, and every overlay.

@@ -109,7 +109,7 @@ impl Node {
         let mut known: BTreeMap<String, String> = BTreeMap::new();
         for entry in items(&self.container()["env"]) {
             let value = match entry["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
-                Some(path) => self.annotation(path),
+                Some(path) => self.field(path),
                 None => known.iter().fold(text(&entry["value"]).to_owned(), |value, (name, known)| {
                     value.replace(&format!("$({name})"), known)
                 }),
@@ -124,7 +124,11 @@ impl Node {
         all
     }
 
-    fn annotation(&self, path: &str) -> String {
+    /// A field of the pod: its id, or an annotation.
+    fn field(&self, path: &str) -> String {
+        if path == "metadata.uid" {
+            return "3f0c2a52-7d5e-4b7e-9f0e-0d6b1f6c8a11".to_owned();
+        }
         let name = path.strip_prefix("metadata.annotations['").and_then(|rest| rest.strip_suffix("']"));
         let name = name.unwrap_or_else(|| panic!("not an annotation: {path}"));
         self.annotations.get(name).cloned().unwrap_or_default()

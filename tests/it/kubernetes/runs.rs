@@ -179,7 +179,7 @@ fn the_daemon_spools_to_its_volume() {
 }
 
 /// The kustomization that `k8s/README.md` shows, `changed`, next to a copy of `k8s/` and with secrets.
-fn as_the_readme_says(directory: &Path, connection_string: &str, changed: impl Fn(&str) -> String) -> Manifests {
+pub fn as_the_readme_says(directory: &Path, connection_string: &str, changed: impl Fn(&str) -> String) -> Manifests {
     let readme = fs::read_to_string(repository_file("k8s/README.md")).expect("the README");
     let (_, example) = readme.split_once("<!-- example: tested as it stands here -->\n```yaml\n").expect("the example");
     let (example, _) = example.split_once("```").expect("its end");
@@ -214,7 +214,7 @@ fn the_readmes_kustomization_backs_up() {
 fn the_daemon_takes_every_component() {
     let directory = tempfile::tempdir().expect("a directory");
     let all = "components:\n".to_owned()
-        + &["daemon", "spool", "aws-irsa", "self-hosted", "prometheus"]
+        + &["drill", "daemon", "spool", "aws-irsa", "self-hosted", "prometheus"]
             .map(|name| format!("  - ../k8s/components/{name}\n"))
             .concat();
     let shipped = fs::read_dir(repository_file("k8s/components")).expect("the components").count();

@@ -58,7 +58,7 @@ fn a_control_session_that_is_terminated_costs_the_lock_and_not_the_backup() {
         let mut running = scene.held();
         let order = format!("SELECT pg_terminate_backend({})", scene.control_backend());
         assert_eq!(scene.database.psql(&order).as_deref(), Ok("t"));
-        let lost = "the control session and its lock are lost; the dump goes on";
+        let lost = "the control session and its lock are lost; the dump continues";
         running.wait_for_stderr(lost, SOON);
         scene.proxy.let_go();
         let outcome = running.wait();
@@ -131,7 +131,7 @@ fn a_server_that_takes_no_further_connection() {
 fn a_server_that_is_gone_when_pg_dump_connects() {
     for keeping in BOTH {
         let scene = Scene::new(postgres(), keeping);
-        // While S3 does not answer, nothing goes on.
+        // The dump does not continue while S3 does not answer.
         let stall = Fault::Stall { at: StallAt::BeforeEffect };
         scene.stage.proxy.rule(Rule::on(S3Verb::CreateMultipartUpload, Calls::Nth(1), stall));
         // Time enough to close the way.
@@ -162,7 +162,7 @@ fn a_standby_replay_conflicts_with_the_dump() {
         scene.database.psql(lock).expect("on the primary");
         let at = primary.psql("postgres", "SELECT pg_current_wal_insert_lsn()").expect("a place");
         let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{at}'");
-        // Replay cancels the dump's query at once, and goes on; or it waits until that is no longer held, and says so in
+        // Replay cancels the dump's query at once, and continues; or it waits until that is no longer held, and says so in
         // its process's title.
         let is_replay = |title: &str| title.contains("startup") && title.contains("waiting");
         let waits = || process::descendants(standby.pid).iter().any(|process| is_replay(&process.command_line()));

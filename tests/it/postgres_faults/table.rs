@@ -1,4 +1,4 @@
-//! What came of each fault, as a table in `target/postgres-fault-table.md`: written anew by each run of the tests.
+//! Writes the outcome of each fault as a table to `target/postgres-fault-table.md`, in each run of the tests.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

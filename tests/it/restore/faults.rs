@@ -5,18 +5,19 @@ use std::time::Duration;
 use super::{FAILED, assert_untouched, backed_up, bucket_with, dump_with, empty, restore_program};
 use crate::support::client::eventually;
 use crate::support::program::Running;
-use crate::support::proxy::{Calls, Fault, FaultProxy, ResetAt, Rule, S3Verb};
+use crate::support::proxy::{Calls, Fault, FaultProxy, ResetAt, Rule, S3Verb, StallAt};
 use crate::support::servers::database::Database;
 use crate::support::servers::{own_postgres, postgres, s3};
+use crate::support::setup::{manifest, only_backup};
 use crate::support::tcp_proxy::TcpProxy;
 
 /// A dump in the middle of which the server waits as long as a test wants.
-const SLOW: &str =
+pub const SLOW: &str =
     "CREATE TABLE public.t (a int);\nCOPY public.t (a) FROM stdin;\n1\n\\.\nSELECT pg_catalog.pg_sleep(600);\n";
 
 /// Waits until the restore's own session runs this.
 #[track_caller]
-fn wait_for_query(target: &Database, word: &str, running: &Running) {
+pub fn wait_for_query(target: &Database, word: &str, running: &Running) {
     let question = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND state = 'active' AND query LIKE '%{word}%'",
         target.name
@@ -90,11 +91,14 @@ fn a_killed_restore_leaves_the_target_as_it_was() {
     running.signal("KILL");
     let outcome = running.wait();
     // The killed process cannot end its session. The server notices only when the statement ends.
-    let end =
-        format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{}'", target.name);
-    postgres().psql("postgres", &end).expect("ended");
+    let next = restore_program(&bucket_with(&dump_with("CREATE TABLE public.t (a int);\n")), &target);
+    let refused = next.run();
+    refused.assert_code(FAILED);
+    let end = refused.stderr.split_once("if it was killed, end its session with ").expect("what to do").1;
+    postgres().psql("postgres", end.lines().next().expect("a statement")).expect("ended");
     eventually(|| sessions(&target) == "0", || outcome.stderr.clone());
     assert_untouched(&target, &outcome);
+    next.run().assert_code(0);
 }
 
 /// A trigger that fires at COMMIT alone, and takes its time.
@@ -134,12 +138,26 @@ fn a_commit_that_the_server_refuses_is_rolled_back_and_said() {
 fn faults_of_the_store_in_the_middle_cost_nothing_but_time() {
     let (_source, bucket) =
         backed_up("CREATE TABLE t AS SELECT g AS a, sha512(g::text::bytea) AS b FROM generate_series(1, 150000) g");
-    let target = empty("target");
-    let proxy = FaultProxy::start(s3().addr());
-    proxy.rule(Rule::on(S3Verb::GetObject, Calls::Nth(3), Fault::TruncatedAnswer));
-    proxy.rule(Rule::on(S3Verb::GetObject, Calls::Nth(4), Fault::slow_down()));
-    proxy.rule(Rule::on(S3Verb::GetObject, Calls::Nth(5), Fault::Reset { at: ResetAt::InAnswer }));
-    let outcome = restore_program(&bucket, &target).env("S3_URL", proxy.url()).timeout(Duration::from_mins(3)).run();
-    outcome.assert_code(0);
-    assert_eq!(target.psql("SELECT count(*), count(DISTINCT b) FROM t").as_deref(), Ok("150000|150000"));
+    let recorded = manifest(&bucket, &only_backup(&bucket));
+    for create in [false, true] {
+        let target = empty("target");
+        let proxy = FaultProxy::start(s3().addr());
+        let stall = Fault::Stall { at: StallAt::DuringAnswer };
+        let faults = [Fault::TruncatedAnswer, Fault::slow_down(), Fault::Reset { at: ResetAt::InAnswer }, stall];
+        for (number, fault) in (2..).zip(faults) {
+            proxy.rule(Rule::on(S3Verb::GetObject, Calls::Nth(number), fault).key_suffix(".sql.gz"));
+        }
+        let program = restore_program(&bucket, &target).env("S3_URL", proxy.url()).env("S3_REQUEST_TIMEOUT", "2s");
+        let made = format!("{}_made", target.name);
+        let program = if create { program.args(["--create-db", &made]) } else { program };
+        let outcome = program.arg("--json").timeout(Duration::from_mins(3)).run();
+        outcome.assert_code(0);
+        assert_eq!(proxy.log().iter().filter(|seen| seen.fault.is_some()).count(), 4, "{}", outcome.stderr);
+        let report: serde_json::Value = serde_json::from_str(&outcome.stdout_text()).expect("JSON");
+        for field in ["dump_bytes", "rows"] {
+            assert_eq!(report[field], recorded[field], "{field}: {report}");
+        }
+        let restored = if create { postgres().adopt_database(&made) } else { target };
+        assert_eq!(restored.psql("SELECT count(*), count(DISTINCT b) FROM t").as_deref(), Ok("150000|150000"));
+    }
 }

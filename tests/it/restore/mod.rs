@@ -2,10 +2,18 @@
 
 mod damage;
 mod database;
+mod excluded;
 mod faults;
+mod field_cases;
 mod hostile;
 mod left_out;
 mod new_database;
+mod outcomes;
+mod replace;
+mod restarts;
+mod timescaledb;
+mod together;
+mod unusual;
 mod versions;
 
 use crate::support::program::{Outcome, Program};

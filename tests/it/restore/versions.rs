@@ -135,7 +135,7 @@ impl Cluster {
 
     /// Restores with and without the roles, and compares each result with that of `psql`.
     fn assert_restores(&self, backup: &Backup) {
-        let (globals, text) = self.restored_without_roles(backup, "--globals");
+        let (globals, text) = self.restored_without_roles(backup, "--globals", "18");
         assert_eq!(
             (self.roles(), locale_of(&globals)),
             (backup.roles.clone(), backup.locale.clone()),
@@ -146,7 +146,7 @@ impl Cluster {
         assert_same_dump(by_hand.as_bytes(), text.as_bytes());
         drop(globals);
         self.assert_restores_into_empty(backup, &by_hand);
-        let (roles, text) = self.restored_without_roles(backup, "--create-roles");
+        let (roles, text) = self.restored_without_roles(backup, "--create-roles", "15");
         assert!(!self.roles().contains("|t|"), "they can log in: {}", self.roles());
         assert_same_dump(by_hand.as_bytes(), text.as_bytes());
         drop(roles);
@@ -163,12 +163,12 @@ impl Cluster {
         self.print(backup, "identical into an empty database");
     }
 
-    /// Restores into a new database, while the roles are missing. Returns it and a dump of it.
-    fn restored_without_roles(&self, backup: &Backup, flag: &str) -> (Database, String) {
+    /// Restores into a new database, while the roles are missing, with the `psql` of a major. Returns it and a dump of it.
+    fn restored_without_roles(&self, backup: &Backup, flag: &str, psql: &str) -> (Database, String) {
         self.forget_roles();
         let name = unique_name("made");
         let program = s3_program(&backup.bucket).env("RESTORE_CONNECTION_STRING", self.server.uri("postgres"));
-        let outcome = program.env("PATH", path()).args(["restore", "--create-db", &name, flag]).run();
+        let outcome = program.env("PG_DUMP_PATH", clients(psql)).args(["restore", "--create-db", &name, flag]).run();
         self.assert_restored(backup, &outcome);
         let database = self.server.adopt_database(&name);
         let dump = database.dump().expect("a dump");

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
+use super::servers::Postgres;
 use super::servers::database::Database;
 
 const MARKER: &str = "--- done ---";
@@ -21,7 +22,15 @@ impl Session {
     /// # Panics
     /// If `psql` cannot be started.
     pub fn open(database: &Database) -> Self {
-        let mut psql = database.server().client("psql", &database.name);
+        Self::of(database.server(), &database.name)
+    }
+
+    /// Opens one to any database of a server.
+    ///
+    /// # Panics
+    /// Where `psql` cannot be started.
+    pub fn of(server: &Postgres, database: &str) -> Self {
+        let mut psql = server.client("psql", database);
         let mut child = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql");
         let (stdin, stdout) = (child.stdin.take().expect("its input"), child.stdout.take().expect("its output"));
         Self { child, stdin, stdout: BufReader::new(stdout) }
@@ -32,11 +41,23 @@ impl Session {
     /// # Panics
     /// If it fails.
     pub fn run(&mut self, sql: &str) {
+        self.ask(sql);
+    }
+
+    /// Runs SQL and gives the rows, unaligned, without a last line end.
+    ///
+    /// # Panics
+    /// Where it fails.
+    pub fn ask(&mut self, sql: &str) -> String {
         writeln!(self.stdin, "{sql};\n\\echo {MARKER}").expect("psql reads");
-        let mut line = String::new();
-        while line.trim() != MARKER {
-            line.clear();
+        let mut rows = Vec::new();
+        loop {
+            let mut line = String::new();
             assert!(self.stdout.read_line(&mut line).expect("psql writes") > 0, "psql ended at {sql:?}");
+            if line.trim() == MARKER {
+                return rows.join("\n");
+            }
+            rows.push(line.trim_end_matches('\n').to_owned());
         }
     }
 }

@@ -20,7 +20,7 @@ pub enum Body {
 type Cache = HashMap<Body, Arc<Vec<u8>>>;
 static CACHE: LazyLock<Mutex<Cache>> = LazyLock::new(Mutex::default);
 
-/// Larger ones are written anew each time rather than kept.
+/// Larger ones are written each time rather than kept.
 pub(super) const LARGEST_CACHED: usize = 64 << 20;
 /// Rows are cut from a pool of random bytes: longer than any window of a gzip stream, so the repetition is never seen.
 const POOL_BYTES: usize = 1 << 20;

@@ -46,7 +46,7 @@ impl Connection {
         Ok(())
     }
 
-    /// One request and its answer; whether the connection goes on.
+    /// One request and its answer; whether the connection continues.
     async fn exchange(&mut self, request: &RequestHead, ticket: &Ticket) -> io::Result<bool> {
         ticket.hold().await;
         let plan = Plan::of(ticket.fault(), request);

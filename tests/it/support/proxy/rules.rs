@@ -186,7 +186,7 @@ pub enum Fault {
     StripRequestHeader(String),
     /// The server gets the request with this header more.
     AddRequestHeader(String, String),
-    /// The server gets the request without this header (in lower case), signed anew: a store that passes over it.
+    /// The server gets the request without this header (in lower case), signed again, like a server that ignores it.
     IgnoreRequestHeader(String),
     /// The client gets no answer, and the server gets the request only this long after the client gave up: a Complete that takes
     /// effect late.

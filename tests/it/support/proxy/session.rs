@@ -111,11 +111,12 @@ pub fn signed_anew(request: &RequestHead, is_dropped: impl Fn(&str) -> bool) -> 
     let signed: Vec<&str> = signed.into_iter().filter(|name| !is_dropped(name)).collect();
     let signature = signature(request, scope, &signed, &s3().secret_key)?;
     let (key, names) = (&s3().access_key, signed.join(";"));
-    let anew = format!("AWS4-HMAC-SHA256 Credential={key}/{scope}, SignedHeaders={names}, Signature={signature}");
+    let authorization =
+        format!("AWS4-HMAC-SHA256 Credential={key}/{scope}, SignedHeaders={names}, Signature={signature}");
     let text = String::from_utf8(request.bytes.clone()).ok()?;
     let name = |line: &str| line.split(':').next().unwrap_or_default().to_ascii_lowercase();
     let lines = text.split_inclusive('\n').filter(|line| !is_dropped(&name(line)));
-    Some(lines.collect::<String>().replace(given, &anew).into_bytes())
+    Some(lines.collect::<String>().replace(given, &authorization).into_bytes())
 }
 
 /// Signature Version 4 of these headers (AWS documentation, "Create a signed AWS API request").

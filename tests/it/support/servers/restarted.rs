@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::OwnPostgres;
@@ -33,6 +34,26 @@ impl Restarted<'_> {
     /// Starts it on the same port, and waits until it accepts connections.
     pub fn start(&self) {
         self.pg_ctl(&["start", "-o", &format!("-p {}", self.0.port)]);
+    }
+
+    /// The same with a directory of its data on a small disk, which holds what is there. The disk is a tmpfs in the server's own
+    /// mount namespace, so it goes with the server.
+    ///
+    /// # Panics
+    /// Where it cannot be mounted: it needs root.
+    pub fn start_with_small_disk(&self, directory: &Path, size: &str) {
+        let directory = self.0.data_dir.join(directory);
+        let data = std::fs::metadata(&directory).expect("a data directory");
+        let script = "mkdir \"$1.small\" && mount -t tmpfs -o \"$2\" tmpfs \"$1.small\" && cp -a \"$1/.\" \"$1.small\" && \
+                      mount --move \"$1.small\" \"$1\" && shift 2 && exec setpriv --reuid \"$UID_\" --regid \"$GID_\" --clear-groups \"$@\"";
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "sh", "-c", script, "sh"]).arg(&directory);
+        unshare.arg(format!("size={size},mode=0700,uid={},gid={}", data.uid(), data.gid()));
+        unshare.env("UID_", data.uid().to_string()).env("GID_", data.gid().to_string());
+        let port = format!("-p {}", self.0.port);
+        unshare.arg(self.0.bin.join("pg_ctl")).arg("-D").arg(&self.0.data_dir).args(["-w", "-s", "start", "-o", &port]);
+        unshare.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(unshare.status().expect("unshare runs").success(), "no small disk: as root?");
     }
 
     fn pg_ctl(&self, words: &[&str]) {
