@@ -62,7 +62,6 @@ impl Drills {
                 tracing::warn!(scheduled, next = self.next(), "skipped: the drill before it still runs");
                 heartbeat.metrics().drill_skipped();
                 heartbeat.drill_planned(Some(since), self.queue.next());
-                heartbeat.drill_planned(Some(now), self.queue.next());
             }
             return;
         }

@@ -156,9 +156,13 @@ fn backup_starts_beside_a_running_drill() {
     let daemon = daemon(&source, &bucket, &server).arg("--allow-same-server");
     let running = daemon.env("BACKUP_INTERVAL", "*/5 * * * * *").spawn();
     until_it_sleeps(&server, &running);
+    let address = address(&running);
+    let since = status(&address)["drilling_since"].clone();
     let before = count(&running, "backup completed");
     wait_for(&running, "backup completed", before + 2);
-    wait_for(&running, "skipped: the drill before it still runs", 1);
+    let skipped = "skipped: the drill before it still runs";
+    wait_for(&running, skipped, count(&running, skipped) + 2);
+    assert_eq!(status(&address)["drilling_since"], since, "the drill has not been started again");
     assert_eq!(server.psql("postgres", SLEEPING).as_deref(), Ok("1"), "{}", running.stderr_so_far());
     running.signal("TERM");
     let outcome = running.wait();
