@@ -7,6 +7,7 @@
 //!
 //! It uses `archive`, `postgres`, `storage` and `sql`, and only `commands` uses it.
 
+mod abandoned;
 mod busy;
 mod check_sql;
 mod choose;
