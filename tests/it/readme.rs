@@ -264,7 +264,7 @@ fn the_daemon_drills_on_a_schedule() {
     let directory = tempfile::tempdir().expect("a directory");
     let secret = directory.path().join("drill");
     std::fs::write(&secret, postgres().uri("postgres")).expect("the secret");
-    let text = block_after(CHECK, "### On a schedule").replace("/run/secrets/drill", &secret.display().to_string());
+    let text = block_after(CHECK, "### In the daemon").replace("/run/secrets/drill", &secret.display().to_string());
     let text = text.replace("\npg-s3-backup daemon", "\nexec pg-s3-backup daemon");
     let program = with_s3(shell(&text)).env("S3_BUCKET", &bucket).env("POSTGRES_CONNECTION_STRING", database.uri());
     let mut running = program.env("BACKUP_INTERVAL", "@yearly").spawn();
