@@ -39,12 +39,13 @@ impl NameLock {
         format!("pg_catalog.pg_try_advisory_xact_lock({})", self.0)
     }
 
-    /// The query for the other sessions that hold it.
+    /// The query for the other sessions that hold it, by their process; 0 for a prepared transaction.
     #[must_use]
     pub fn holders(self) -> String {
         let held = self.is_held();
         format!(
-            "SELECT l.pid FROM pg_catalog.pg_locks AS l WHERE l.granted AND l.pid <> pg_catalog.pg_backend_pid() AND {held}"
+            "SELECT coalesce(l.pid, 0) FROM pg_catalog.pg_locks AS l WHERE l.granted \
+             AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() AND {held}"
         )
     }
 

@@ -17,15 +17,23 @@ const EVERY: Duration = Duration::from_millis(200);
 
 /// Another restore has the lock.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "restore into {database:?}: another restore into it is running (server process {pid}): wait for it, or, if it was killed, \
-     end its session with SELECT pg_terminate_backend({pid})"
-)]
+#[error("restore into {database:?}: another restore into it is running: {}", self.way_out())]
 pub struct Busy {
     /// The database.
     pub database: String,
-    /// The holder of the lock.
+    /// The server process that holds the lock; `0` for a prepared transaction.
     pub pid: String,
+}
+
+impl Busy {
+    fn way_out(&self) -> String {
+        match self.pid.as_str() {
+            "0" => "a prepared transaction has its lock: look at pg_prepared_xacts".to_owned(),
+            pid => format!(
+                "wait for it, or, if it was killed, end its session with SELECT pg_terminate_backend({pid}) (server process {pid})"
+            ),
+        }
+    }
 }
 
 /// The lock on a database that is restored into.

@@ -8,7 +8,7 @@ use crate::interrupt::Interrupt;
 use super::{RestoreError, ScratchError};
 
 /// Messages that are not about the backup: the server has no space or memory, ends, or its role lacks rights.
-const OF_THE_SERVER: [&str; 16] = [
+const OF_THE_SERVER: [&str; 23] = [
     "No space left",
     "disk full",
     "out of shared memory",
@@ -25,6 +25,15 @@ const OF_THE_SERVER: [&str; 16] = [
     "could not open extension control file",
     "is not available",
     "not supported by this build",
+    // A locale, a dictionary or a library that the host of the drill lacks.
+    "could not create locale",
+    "could not open",
+    "could not access file",
+    "could not load library",
+    // The host or its administrator ended the query.
+    "canceling statement due to user request",
+    "temporary file size exceeds",
+    "psql ended without a word",
 ];
 
 /// Why a drill did not succeed.

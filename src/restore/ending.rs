@@ -15,6 +15,7 @@ const FORCE_SINCE: u32 = 13;
 /// A connection string that connects to nothing, because `DROP SUBSCRIPTION` would connect to clean up table synchronization.
 const NOWHERE: &str = "host=/nonexistent dbname=nowhere user=nobody password=none connect_timeout=2";
 const NO_SUCH_DATABASE: &str = "3D000";
+const NO_RIGHT: &str = "42501";
 
 /// Returns the psql commands that drop a database, in one line. Its subscriptions come first, or the server refuses. Their slots are
 /// detached, or the publisher would drop them.
@@ -71,14 +72,18 @@ pub async fn drop_database(
     }
     let database = quoted_name(name);
     let force = if server.standing().version().major >= FORCE_SINCE { " WITH (FORCE)" } else { "" };
-    // New connections are refused while its sessions are terminated.
-    let closed = server.run(&format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false")).await;
+    // New connections are refused while its sessions are terminated. Code of the dump may have made it a template.
+    let closed = server.run(&format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false IS_TEMPLATE false")).await;
     match closed {
         Err(error) if !error.is(NO_SUCH_DATABASE) => return Err(not_dropped(error)),
         _ => {}
     }
     end_sessions(server, name).await.map_err(not_dropped)?;
-    let dropped = server.run_within(DROP_WITHIN, &format!("DROP DATABASE IF EXISTS {database}{force}")).await;
+    let mut dropped = server.run_within(DROP_WITHIN, &format!("DROP DATABASE IF EXISTS {database}{force}")).await;
+    if matches!(&dropped, Err(error) if error.is(NO_RIGHT)) {
+        // An autovacuum worker is in it, which this role may not terminate. Without FORCE the server sends it away itself.
+        dropped = server.run_within(DROP_WITHIN, &format!("DROP DATABASE IF EXISTS {database}")).await;
+    }
     dropped.map(drop).map_err(not_dropped)
 }
 

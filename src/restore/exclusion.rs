@@ -131,8 +131,7 @@ impl Exclusion {
 
     fn is_gone(&mut self, object: &Object) -> bool {
         if let Object::Relation(Name { schema, name }) = object {
-            let qualified = format!("{schema}.{name}");
-            if mark(&mut self.tables, |glob| glob.matches(name) || glob.matches(&qualified)) {
+            if mark(&mut self.tables, |glob| glob.matches_table(schema, name)) {
                 return true;
             }
         }

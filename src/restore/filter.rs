@@ -53,6 +53,8 @@ struct Passage<W> {
     head: Option<String>,
     /// The table that the entry's comment names. Its rows may go to another one: `--load-via-partition-root`.
     data_of: Option<Name>,
+    /// The rows of the entry are those of a partition, and go through the root of its tree (`--load-via-partition-root`).
+    is_via_root: bool,
     reading: Reading,
     has_timescaledb: bool,
     failure: Option<FilterError>,
@@ -82,6 +84,7 @@ impl<W: Write> Filter<W> {
             copies: 0,
             head: None,
             data_of: None,
+            is_via_root: false,
             reading: Reading::default(),
             has_timescaledb: false,
             failure: None,
@@ -153,8 +156,12 @@ impl<W: Write> Passage<W> {
             SpanKind::EntryHead => {
                 self.head = piece.text.map(shown);
                 self.data_of = piece.text.and_then(Name::of_entry);
+                self.is_via_root = false;
             }
-            SpanKind::Space | SpanKind::Comment => {}
+            SpanKind::Comment => {
+                self.is_via_root |= piece.text.is_some_and(|text| text.starts_with(b"-- load via partition root "));
+            }
+            SpanKind::Space => {}
         }
     }
 
@@ -186,9 +193,14 @@ impl<W: Write> Passage<W> {
     /// Sends the buffered part of a long statement.
     fn pass_beginning(&mut self) {
         let statement = std::mem::take(&mut self.statement);
-        if self.fate(&statement) == Fate::Drop {
-            self.rows = Rows::NoStatement;
-            return;
+        match self.fate(&statement) {
+            Fate::Drop => {
+                self.rows = Rows::NoStatement;
+                return;
+            }
+            // It is too long to be held, and cannot go before the statement that creates its sequence.
+            Fate::Hold => self.release(),
+            Fate::Keep => {}
         }
         if let Err(refusal) = self.admit(&statement, &Head::of(&statement)) {
             return self.fail(refusal);
@@ -246,17 +258,26 @@ impl<W: Write> Passage<W> {
         let (released, fate) = self.exclusion.judge(statement, &mut self.left_out);
         self.send_all(released);
         let is_data = statement.starts_with(b"INSERT ") || statement.starts_with(b"COPY ");
-        if fate == Fate::Keep && is_data && self.rules.leave_out.has_patterns() {
-            return self.fate_of_data(statement);
+        match fate {
+            Fate::Keep if is_data && self.rules.leave_out.has_patterns() => self.fate_of_data(statement),
+            Fate::Drop if is_data && self.is_via_root => {
+                // The partition stays. Without its rows it would be an empty table that nobody asked for.
+                let is_gone = self.data_of.clone().is_some_and(|partition| self.exclusion.has(&partition));
+                if !is_gone {
+                    self.fail(Refusal::PartitionRows(shown(statement)));
+                }
+                Fate::Drop
+            }
+            fate => fate,
         }
-        fate
     }
 
     /// Asks whether the rows of a statement are left out, by its table or by the partition that they come from.
     fn fate_of_data(&mut self, statement: &[u8]) -> Fate {
         let into = Subject::of(statement).relation().cloned();
-        let partition = self.data_of.clone().filter(|table| into.as_ref().is_none_or(|into| !table.is_entry_of(into)));
-        if partition.as_ref().is_some_and(|partition| self.exclusion.has(partition)) {
+        let partition = self.data_of.clone().filter(|_| self.is_via_root);
+        if let Some(partition) = partition.as_ref().filter(|partition| self.exclusion.has(partition)) {
+            self.left_out.add_table_data(partition.to_string());
             return Fate::Drop;
         }
         if !partition.iter().chain(&into).any(|table| self.rules.excludes_data(table)) {

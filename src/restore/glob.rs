@@ -16,6 +16,18 @@ impl Glob {
         Self(text.chars().collect())
     }
 
+    /// Whether the pattern matches a table. Without a dot it is one of names in any schema; with a dot, of a schema and a name, and
+    /// neither half matches beyond the dot.
+    #[must_use]
+    pub fn matches_table(&self, schema: &str, name: &str) -> bool {
+        let dots = self.0.iter().enumerate().filter(|(_, letter)| **letter == '.').map(|(at, _)| at);
+        let halves: Vec<_> = dots.map(|at| (Self(self.0[..at].to_vec()), Self(self.0[at + 1..].to_vec()))).collect();
+        if halves.is_empty() {
+            return self.matches(name);
+        }
+        halves.iter().any(|(left, right)| left.matches(schema) && right.matches(name))
+    }
+
     /// Whether the pattern matches the complete name.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
@@ -52,6 +64,17 @@ impl fmt::Display for Glob {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fits_a_schema_and_a_name_apart() {
+        let fits = |pattern: &str, schema: &str, name: &str| Glob::new(pattern).matches_table(schema, name);
+        assert!(fits("p*", "public", "pets") && fits("public.p*", "public", "pets") && fits("*.a", "logs", "a"));
+        assert!(fits("a.b.c", "a.b", "c") && fits("a.b.c", "a", "b.c"));
+        assert!(
+            !fits("p*", "public", "orders") && !fits("log*", "logs", "a") && !fits("public.*", "other", "public.x")
+        );
+        assert!(!fits("*.pets", "public", "orders.pets.old") && !fits("public.pets", "x", "public.pets"));
+    }
 
     #[test]
     fn fits_all_of_a_name() {

@@ -67,8 +67,7 @@ impl LeaveOut {
     /// Whether a table is left out. The name is as the dump writes it.
     pub(super) fn has_table(&self, table: &str) -> bool {
         let Some((schema, name)) = parts(table) else { return false };
-        let qualified = format!("{schema}.{name}");
-        self.has_schema(&schema) || self.tables.iter().any(|glob| glob.matches(&name) || glob.matches(&qualified))
+        self.has_schema(&schema) || self.tables.iter().any(|glob| glob.matches_table(&schema, &name))
     }
 
     /// Whether a schema is left out.

@@ -87,8 +87,7 @@ impl Rules {
 
     /// Whether the rows of a table are left out.
     pub(super) fn excludes_data(&self, table: &Name) -> bool {
-        let qualified = format!("{}.{}", table.schema, table.name);
-        self.leave_out.table_data.iter().any(|glob| glob.matches(&table.name) || glob.matches(&qualified))
+        self.leave_out.table_data.iter().any(|glob| glob.matches_table(&table.schema, &table.name))
     }
 
     fn unwanted(&self, statement: &[u8], head: &Head) -> Option<Kind> {

@@ -19,18 +19,16 @@ pub(super) struct Name {
 }
 
 impl Name {
-    /// The table that the comment of an entry with rows names. It is ambiguous if the names hold `; Type: ` or a line's end.
+    /// The table that the comment of an entry with rows names; `None` if a name in it holds `; ` and the comment could be read in two
+    /// ways.
     pub fn of_entry(comment: &[u8]) -> Option<Self> {
         let text = str::from_utf8(comment.strip_prefix(b"-- Data for Name: ")?).ok()?;
+        if text.matches("; ").count() != 3 {
+            return None;
+        }
         let (name, rest) = text.split_once("; Type: TABLE DATA; Schema: ")?;
         let (schema, _) = rest.split_once("; Owner: ")?;
         Some(Self { schema: schema.to_owned(), name: name.to_owned() })
-    }
-
-    /// Whether the comment of an entry names this table so. It has spaces for the ends of lines.
-    pub fn is_entry_of(&self, table: &Self) -> bool {
-        let one_line = |name: &str| name.replace(['\n', '\r'], " ");
-        *self == Self { schema: one_line(&table.schema), name: one_line(&table.name) }
     }
 }
 

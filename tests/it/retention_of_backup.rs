@@ -153,7 +153,7 @@ fn never_deletes_new_backup() {
     let outcome = stage.backup().env("BACKUP_KEEP_LAST", "1").args(["--json", "--min-keep", "1"]).run();
     let (_, report) = after(&stage, &outcome);
     assert_eq!(report["deleted"], 0, "{report}");
-    assert!(outcome.stderr.contains("which was just made"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("the new backup: nothing was deleted"), "{}", outcome.stderr);
     assert_eq!(stage.backups().len(), 4);
 }
 

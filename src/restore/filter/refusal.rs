@@ -22,6 +22,12 @@ pub enum Refusal {
     /// A string that psql and the server parse differently, so they disagree where the statement ends.
     #[error("the dump has a string that goes on after E'…' on another line, which pg_dump does not write")]
     SplitString,
+    /// Rows of a partition that is restored, for a table that is not.
+    #[error(
+        "rows of a partition that is restored go through the table {0}, which --exclude-table or --exclude-schema leaves out: leave \
+         out its partitions, too, or neither"
+    )]
+    PartitionRows(String),
     /// psql would put a value of its own there.
     #[error("the dump has what psql may read as a variable: {0}")]
     Variable(String),

@@ -131,11 +131,16 @@ impl<'a> Cursor<'a> {
 
 fn identifier(token: Token<'_>) -> Option<String> {
     match token {
-        Token::Word(word) => Some(String::from_utf8_lossy(word).into_owned()),
+        Token::Word(word) => Some(text(word)),
         Token::Quoted(name) => {
             let name = name.get(1..name.len().max(2) - 1)?;
-            Some(String::from_utf8_lossy(name).replace("\"\"", "\""))
+            Some(text(name).replace("\"\"", "\""))
         }
         _ => None,
     }
+}
+
+/// A name as text. In another encoding than UTF-8 each byte is a letter: different names stay different.
+fn text(name: &[u8]) -> String {
+    str::from_utf8(name).map_or_else(|_| name.iter().map(|byte| char::from(*byte)).collect(), str::to_owned)
 }

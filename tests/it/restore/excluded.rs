@@ -1,9 +1,10 @@
 //! `--exclude-table` and `--exclude-schema` leave out what `pg_dump -T` and `-N` would, and what would fail without it.
 
-use super::{FAILED, assert_same, assert_untouched, backed_up, empty, restore_program};
+use super::{FAILED, NAME, assert_same, assert_untouched, backed_up, bucket_with, dump_with, empty, restore_program};
 use crate::support::servers::database::Database;
 use crate::support::servers::s3;
-use crate::support::setup::{backup_program, repository_file, restored_into};
+use crate::support::setup::{backup_program, gzipped, repository_file, restored_into};
+use crate::support::stored::put;
 
 /// A database with this dump of another one.
 fn dumped(source: &Database, flags: &[&str]) -> Database {
@@ -125,8 +126,91 @@ fn leaves_out_rows_of_a_partition_whatever_statement_brings_them() {
             );
             assert_eq!(rows.as_deref(), Ok(expected), "{arguments:?} {flag}");
         }
+        if arguments.contains(&"--load-via-partition-root") {
+            let target = empty("target");
+            let outcome = restore_program(&bucket, &target).args(["--exclude-table", "root"]).run();
+            outcome.assert_code(FAILED);
+            assert!(outcome.stderr.contains("rows of a partition that is restored"), "{}", outcome.stderr);
+            assert_untouched(&target, &outcome);
+            let flags = ["--exclude-table", "root", "--exclude-table", "one", "--exclude-table", "two"];
+            restore_program(&bucket, &empty("nothing")).args(flags).run().assert_code(0);
+        }
         let target = empty("target");
         restore_program(&bucket, &target).args(["--exclude-table-data", "one"]).run().assert_code(0);
         assert_eq!(target.psql("SELECT count(*) FROM root").as_deref(), Ok("1"), "{arguments:?}");
     }
+}
+
+/// The tables and their rows.
+fn rows(target: &Database) -> String {
+    let counts = "SELECT string_agg(format('%s.%s:%s', n.nspname, left(c.relname, 9), \
+        (xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM %I.%I', n.nspname, c.relname), false, true, '')))[1]), ' ' \
+        ORDER BY n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+        WHERE c.relkind = 'r' AND n.nspname IN ('public', 's2')";
+    target.psql(counts).expect("counts")
+}
+
+#[test]
+fn a_pattern_without_a_dot_means_names_and_one_with_a_dot_both_parts() {
+    let (_source, bucket) = backed_up(
+        "CREATE SCHEMA s2; CREATE TABLE orders AS SELECT 1; CREATE TABLE pets AS SELECT 1; CREATE TABLE s2.a AS SELECT 1",
+    );
+    for (flag, pattern, expected) in [
+        ("--exclude-table", "p*", "public.orders:1 s2.a:1"),
+        ("--exclude-table-data", "s*", "public.orders:1 public.pets:1 s2.a:1"),
+        ("--exclude-table-data", "s2.*", "public.orders:1 public.pets:1 s2.a:0"),
+        ("--exclude-table", "*.pets", "public.orders:1 s2.a:1"),
+    ] {
+        let target = empty("target");
+        restore_program(&bucket, &target).args([flag, pattern]).run().assert_code(0);
+        assert_eq!(rows(&target), expected, "{flag} {pattern}");
+    }
+}
+
+#[test]
+fn a_name_that_reads_like_another_entry_costs_no_rows() {
+    let (_source, bucket) = backed_up(
+        "CREATE TABLE secret AS SELECT 1; CREATE SCHEMA s2; \
+         CREATE TABLE s2.\"secret; Type: TABLE DATA; Schema: public; Owner: x\" AS SELECT generate_series(1, 2)",
+    );
+    let target = empty("target");
+    restore_program(&bucket, &target).args(["--exclude-table", "public.secret"]).run().assert_code(0);
+    assert_eq!(rows(&target), "s2.secret; T:2");
+}
+
+#[test]
+fn a_long_comment_follows_its_sequence() {
+    let comment = "x".repeat(300_000);
+    let bucket = bucket_with(&dump_with(&format!(
+        "CREATE TABLE public.t (a int);\nCREATE SEQUENCE public.q;\nCOMMENT ON SEQUENCE public.q IS '{comment}';\n\
+         ALTER SEQUENCE public.q OWNED BY public.t.a;\n"
+    )));
+    let target = empty("target");
+    restore_program(&bucket, &target).args(["--exclude-table", "other"]).run().assert_code(0);
+    assert_eq!(target.psql("SELECT length(obj_description('q'::regclass))").as_deref(), Ok("300000"));
+}
+
+#[test]
+fn names_in_another_encoding_stay_different() {
+    let mut dump = dump_with(
+        "CREATE TABLE public.audit (a int);\nALTER TABLE public.audit ALTER COLUMN a SET NOT NULL;\n\
+         CREATE INDEX \"#1\" ON public.audit (a);\nCREATE TABLE public.\"#2\" (a int);\nCOPY public.\"#2\" (a) FROM stdin;\n1\n\\.\n\
+         CREATE INDEX i ON public.\"#2\" (a);\n",
+    )
+    .replace("'UTF8'", "'LATIN1'")
+    .into_bytes();
+    // Letters outside ASCII in LATIN1.
+    for at in 0..dump.len() - 1 {
+        match &dump[at..at + 2] {
+            b"#1" => dump[at] = 0xe4,
+            b"#2" => dump[at] = 0xf6,
+            _ => continue,
+        }
+        dump[at + 1] = b'e';
+    }
+    let bucket = s3().create_bucket("latin1");
+    put(&bucket, NAME, &gzipped(&dump));
+    let target = empty("target");
+    restore_program(&bucket, &target).args(["--exclude-table", "audit"]).run().assert_code(0);
+    assert_eq!(rows(&target), "public.öe:1");
 }

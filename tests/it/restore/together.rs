@@ -1,11 +1,14 @@
 //! Two restores at the same time: at most one succeeds, and the other changes nothing.
 
+use pg_s3_backup::postgres::NameLock;
+
 use super::{FAILED, assert_untouched, backed_up, bucket_with, dump_with, empty, restore_program};
 use crate::restore::faults::{SLOW, wait_for_query};
 use crate::support::client::eventually;
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::database::{Database, unique_name};
-use crate::support::servers::postgres;
+use crate::support::servers::restarted::{Restarted, Shutdown};
+use crate::support::servers::{own_postgres, postgres};
 use crate::support::setup::s3_program;
 
 /// One line says why it failed.
@@ -88,4 +91,24 @@ fn a_second_restore_that_creates_the_same_database_is_refused_at_once() {
     create(&bucket, &name, "postgres").run().assert_code(0);
     let made: Database = postgres().adopt_database(&name);
     assert_eq!(made.psql("SELECT a FROM t").as_deref(), Ok("7"));
+}
+
+#[test]
+fn a_prepared_transaction_with_the_lock_is_named_and_not_waited_for() {
+    let server = own_postgres(&[]);
+    server.psql("postgres", "ALTER SYSTEM SET max_prepared_transactions = 1").expect("set");
+    let restarted = Restarted(&server);
+    restarted.stop(Shutdown::Fast);
+    restarted.start();
+    let target = server.create_database("target");
+    let take =
+        NameLock::on(&format!("restore into {}", target.name)).take().replace("advisory_lock", "advisory_xact_lock");
+    target.psql(&format!("BEGIN; {take}; PREPARE TRANSACTION 'held'")).expect("prepared");
+    let bucket = bucket_with(&dump_with("CREATE TABLE public.t (a int);"));
+    let create = s3_program(&bucket).env("RESTORE_CONNECTION_STRING", server.uri("postgres")).arg("restore");
+    for program in [restore_program(&bucket, &target), create.args(["--create-db", &target.name, "--replace"])] {
+        assert_refused(&program.run(), &["another restore into it is running", "pg_prepared_xacts"]);
+    }
+    target.psql("ROLLBACK PREPARED 'held'").expect("ended");
+    restore_program(&bucket, &target).run().assert_code(0);
 }
