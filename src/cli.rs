@@ -59,7 +59,7 @@ pub struct PoolerArgs {
     /// Dump through a transaction pooler
     ///
     /// The dump may fail, its settings may reach other sessions, and globals are not dumped.
-    #[arg(long, help_heading = Group::Source.heading())]
+    #[arg(long, help_heading = Group::Postgres.heading())]
     pub allow_pooler: bool,
 }
 
@@ -73,13 +73,13 @@ pub struct BackupArgs {
     #[arg(long, help_heading = Group::Output.heading())]
     pub no_progress: bool,
     /// Back up to a destination that holds another database's backups
-    #[arg(long, help_heading = Group::Destination.heading())]
+    #[arg(long, help_heading = Group::Storage.heading())]
     pub allow_mixed: bool,
     /// Whether to dump through a transaction pooler.
     #[command(flatten)]
     pub pooler: PoolerArgs,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
-    #[arg(last = true, value_name = "ARGS", help_heading = Group::Source.heading(), long_help = accepted_arguments())]
+    #[arg(last = true, value_name = "ARGS", help_heading = Group::Postgres.heading(), long_help = accepted_arguments())]
     pub pg_dump_args: Vec<String>,
 }
 
@@ -93,13 +93,13 @@ pub struct DaemonArgs {
     #[arg(long, help_heading = Group::Schedule.heading())]
     pub run_on_start: bool,
     /// Back up to a destination that holds another database's backups
-    #[arg(long, help_heading = Group::Destination.heading())]
+    #[arg(long, help_heading = Group::Storage.heading())]
     pub allow_mixed: bool,
     /// Whether to dump through a transaction pooler.
     #[command(flatten)]
     pub pooler: PoolerArgs,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
-    #[arg(last = true, value_name = "ARGS", help_heading = Group::Source.heading(), long_help = accepted_arguments())]
+    #[arg(last = true, value_name = "ARGS", help_heading = Group::Postgres.heading(), long_help = accepted_arguments())]
     pub pg_dump_args: Vec<String>,
     /// Flags of the drill.
     #[command(flatten)]
@@ -156,7 +156,7 @@ pub struct CheckArgs {
     #[arg(long, help_heading = Group::Output.heading())]
     pub json: bool,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
-    #[arg(last = true, value_name = "ARGS", help_heading = Group::Source.heading(), long_help = accepted_arguments(), conflicts_with = "bucket_only")]
+    #[arg(last = true, value_name = "ARGS", help_heading = Group::Postgres.heading(), long_help = accepted_arguments(), conflicts_with = "bucket_only")]
     pub pg_dump_args: Vec<String>,
     /// Drill this backup instead of the latest: its name, its key or its s3:// URL
     #[arg(long, hide_short_help = true, help_heading = Group::Checks.heading(), value_name = "NAME", value_parser = Suggested(vec!["latest"]).try_map(|text| text.parse::<BackupRef>()), hide_possible_values = true)]
@@ -308,11 +308,17 @@ mod tests {
                 assert!(is_shown, "{}:\n{short}", setting.variable);
             }
         }
+        assert!(shown(&["help", "daemon"]).contains("[required by `daemon`]"));
+        // Of a restore the bucket is the source: the headings must not say otherwise.
+        let restore = shown(&["restore", "-h"]);
+        let place = |words: &str| restore.find(words).unwrap_or_else(|| panic!("{words:?} in {restore}"));
+        assert!(place("\nPostgreSQL:") < place("--pg-dump-path") && place("--pg-dump-path") < place("\nStorage:"));
+        assert!(place("with the `psql` of its directory") < place("\nStorage:"), "{restore}");
         let short = shown(&["backup", "-h"]);
-        let (most_used, groups) = short.split_once("\n\nSource:").expect("the groups");
+        let (most_used, groups) = short.split_once("\n\nPostgreSQL:").expect("the groups");
         let (_, most_used) = most_used.split_once("Most used settings:\n").expect("the settings");
         assert!(most_used.lines().count() == 10 && most_used.lines().all(|line| line.len() <= 80), "{most_used}");
-        let headings = ["Destination:", "Backup:", "Schedule:", "Retention:", "Output:"];
+        let headings = ["Storage:", "Backup:", "Schedule:", "Retention:", "Output:"];
         let places: Vec<_> = headings.iter().map(|heading| groups.find(heading)).collect();
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}:\n{short}");
         let output = groups.split_once("Output:").map(|(_, output)| output).unwrap_or_default();
