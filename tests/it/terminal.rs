@@ -56,6 +56,14 @@ fn prints_an_error_as_one_line_with_its_fix() {
     assert!(error.ends_with(": create the bucket, or correct S3_BUCKET"), "{error}");
 }
 
+#[test]
+fn prints_a_line_of_pg_dump_as_pg_dump_does() {
+    let (database, bucket) = (postgres().create_database("its_line"), s3().create_bucket("its-line"));
+    let program = backup_program(&database, &bucket);
+    let shown = lines(at_terminal(&program, "backup --no-progress -- --table=absent").run().assert_code(11));
+    assert!(shown.iter().any(|line| line == "warning: pg_dump: error: no matching tables were found"), "{shown:#?}");
+}
+
 /// The words of a line without numbers and units, and with other names for what differs between runs.
 fn skeleton(line: &str, names: &[(&str, &str)]) -> Vec<String> {
     let line = names.iter().fold(line.to_owned(), |line, (ours, theirs)| line.replace(ours, theirs));
