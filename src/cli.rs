@@ -9,6 +9,7 @@ mod restore;
 mod values;
 
 use clap::builder::TypedValueParser as _;
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgMatches, FromArgMatches, Parser, Subcommand, ValueHint};
 
 use crate::check::{MaxAge, MaxShrink, MinSize};
@@ -242,7 +243,7 @@ impl Command {
 /// clap's error; `--help` and `--version` are errors, too.
 pub fn parse(arguments: &[std::ffi::OsString]) -> Result<(Cli, Flags), clap::Error> {
     let mut definition = definition();
-    let matches = definition.try_get_matches_from_mut(arguments)?;
+    let matches = definition.try_get_matches_from_mut(arguments).map_err(|error| without_absent(error, arguments))?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
     let mut flags = matches.subcommand().map(|(_, matches)| settings_in(matches)).unwrap_or_default();
     if let Command::Backup(BackupArgs { pg_dump_args, .. })
@@ -255,6 +256,22 @@ pub fn parse(arguments: &[std::ffi::OsString]) -> Result<(Cli, Flags), clap::Err
         flags.insert(PG_DUMP_ARGS.variable, text.unwrap_or_default());
     }
     Ok((cli, flags))
+}
+
+/// A conflict that names only flags that were given. clap lists all members of a group.
+fn without_absent(mut error: clap::Error, arguments: &[std::ffi::OsString]) -> clap::Error {
+    let given = |flag: &String| {
+        let flag = flag.split([' ', '=']).next().unwrap_or_default();
+        let words = arguments.iter().filter_map(|word| word.to_str());
+        words.take_while(|word| *word != "--").any(|word| word.split('=').next() == Some(flag))
+    };
+    if let Some(ContextValue::Strings(flags)) = error.get(ContextKind::PriorArg) {
+        let flags: Vec<String> = flags.iter().filter(|flag| given(flag)).cloned().collect();
+        if !flags.is_empty() {
+            error.insert(ContextKind::PriorArg, ContextValue::Strings(flags));
+        }
+    }
+    error
 }
 
 fn settings_in(matches: &ArgMatches) -> Flags {
@@ -288,6 +305,14 @@ mod tests {
     }
 
     #[test]
+    fn a_conflict_names_only_what_was_given() {
+        let conflict =
+            parsed(&["restore", "--raw", "--create-db=x", "--no-owner"]).expect_err("a conflict").to_string();
+        assert!(conflict.contains("--create-db") && conflict.contains("--no-owner"), "{conflict}");
+        assert!(!conflict.contains("--globals") && !conflict.contains("--to"), "{conflict}");
+    }
+
+    #[test]
     fn words_after_the_dashes_go_to_pg_dump() {
         let (_, flags) = parsed(&["backup", "--json", "--", "-t", "my table"]).expect("parses");
         assert_eq!(flags.get("PG_DUMP_ARGS").map(String::as_str), Some("-t 'my table'"));
@@ -313,7 +338,7 @@ mod tests {
         let restore = shown(&["restore", "-h"]);
         let place = |words: &str| restore.find(words).unwrap_or_else(|| panic!("{words:?} in {restore}"));
         assert!(place("\nPostgreSQL:") < place("--pg-dump-path") && place("--pg-dump-path") < place("\nStorage:"));
-        assert!(place("with the `psql` of its directory") < place("\nStorage:"), "{restore}");
+        assert!(place("to use with its `psql`") < place("\nStorage:"), "{restore}");
         let short = shown(&["backup", "-h"]);
         let (most_used, groups) = short.split_once("\n\nPostgreSQL:").expect("the groups");
         let (_, most_used) = most_used.split_once("Most used settings:\n").expect("the settings");

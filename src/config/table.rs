@@ -301,7 +301,7 @@ pub const PG_DUMP_PATH: Setting = Setting {
     value: "FILE",
     default: "the lowest installed version that is new enough",
     commands: PROGRAMS,
-    help: "path of the `pg_dump` to use with the `psql` of its directory",
+    help: "`pg_dump` to use with its `psql`; both are in the directory of this path",
     group: Group::Postgres,
     completion: Completion::Program,
     ..BASE
