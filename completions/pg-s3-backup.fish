@@ -37,7 +37,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "restore" 
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "delete" -d 'Delete named backups with their manifests and globals; the newest valid one only with `--force`'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l pg-dump-path -d 'Path of the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l pg-dump-path -d '`pg_dump` to use with its `psql` [env: PG_DUMP_PATH]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
@@ -90,7 +90,7 @@ json\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l json -d 'Print JSON on stdout: an array of backups, or with a name the manifest of that backup'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s q -l quiet -d 'Print only the names, one per line'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s h -l help -d 'Print this help; `--help` describes every setting'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l pg-dump-path -d 'Path of the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l pg-dump-path -d '`pg_dump` to use with its `psql` [env: PG_DUMP_PATH]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
@@ -140,7 +140,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l allo
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l allow-shared-server -d 'Allow a drill as a superuser on a server that has other databases'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -s h -l help -d 'Print this help; `--help` describes every setting'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l pg-dump-path -d 'Path of the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l pg-dump-path -d '`pg_dump` to use with its `psql` [env: PG_DUMP_PATH]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
@@ -227,7 +227,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l forc
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -s h -l help -d 'Print this help; `--help` describes every setting'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l at -d 'Restore the newest backup that was started at or before this time: RFC 3339, or local in `BACKUP_TIMEZONE`' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l pg-dump-path -d 'Path of the `pg_dump` to use [env: PG_DUMP_PATH]' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l pg-dump-path -d '`pg_dump` to use with its `psql` [env: PG_DUMP_PATH]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f

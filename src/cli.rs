@@ -9,6 +9,7 @@ mod restore;
 mod values;
 
 use clap::builder::TypedValueParser as _;
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgMatches, FromArgMatches, Parser, Subcommand, ValueHint};
 
 use crate::check::{MaxAge, MaxShrink, MinSize};
@@ -59,7 +60,7 @@ pub struct PoolerArgs {
     /// Dump through a transaction pooler
     ///
     /// The dump may fail, its settings may reach other sessions, and globals are not dumped.
-    #[arg(long, help_heading = Group::Source.heading())]
+    #[arg(long, help_heading = Group::Postgres.heading())]
     pub allow_pooler: bool,
 }
 
@@ -73,13 +74,13 @@ pub struct BackupArgs {
     #[arg(long, help_heading = Group::Output.heading())]
     pub no_progress: bool,
     /// Back up to a destination that holds another database's backups
-    #[arg(long, help_heading = Group::Destination.heading())]
+    #[arg(long, help_heading = Group::Storage.heading())]
     pub allow_mixed: bool,
     /// Whether to dump through a transaction pooler.
     #[command(flatten)]
     pub pooler: PoolerArgs,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
-    #[arg(last = true, value_name = "ARGS", help_heading = Group::Source.heading(), long_help = accepted_arguments())]
+    #[arg(last = true, value_name = "ARGS", help_heading = Group::Postgres.heading(), long_help = accepted_arguments())]
     pub pg_dump_args: Vec<String>,
 }
 
@@ -93,13 +94,13 @@ pub struct DaemonArgs {
     #[arg(long, help_heading = Group::Schedule.heading())]
     pub run_on_start: bool,
     /// Back up to a destination that holds another database's backups
-    #[arg(long, help_heading = Group::Destination.heading())]
+    #[arg(long, help_heading = Group::Storage.heading())]
     pub allow_mixed: bool,
     /// Whether to dump through a transaction pooler.
     #[command(flatten)]
     pub pooler: PoolerArgs,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
-    #[arg(last = true, value_name = "ARGS", help_heading = Group::Source.heading(), long_help = accepted_arguments())]
+    #[arg(last = true, value_name = "ARGS", help_heading = Group::Postgres.heading(), long_help = accepted_arguments())]
     pub pg_dump_args: Vec<String>,
     /// Flags of the drill.
     #[command(flatten)]
@@ -156,7 +157,7 @@ pub struct CheckArgs {
     #[arg(long, help_heading = Group::Output.heading())]
     pub json: bool,
     /// Arguments for `pg_dump`, instead of `PG_DUMP_ARGS`
-    #[arg(last = true, value_name = "ARGS", help_heading = Group::Source.heading(), long_help = accepted_arguments(), conflicts_with = "bucket_only")]
+    #[arg(last = true, value_name = "ARGS", help_heading = Group::Postgres.heading(), long_help = accepted_arguments(), conflicts_with = "bucket_only")]
     pub pg_dump_args: Vec<String>,
     /// Drill this backup instead of the latest: its name, its key or its s3:// URL
     #[arg(long, hide_short_help = true, help_heading = Group::Checks.heading(), value_name = "NAME", value_parser = Suggested(vec!["latest"]).try_map(|text| text.parse::<BackupRef>()), hide_possible_values = true)]
@@ -242,7 +243,7 @@ impl Command {
 /// clap's error; `--help` and `--version` are errors, too.
 pub fn parse(arguments: &[std::ffi::OsString]) -> Result<(Cli, Flags), clap::Error> {
     let mut definition = definition();
-    let matches = definition.try_get_matches_from_mut(arguments)?;
+    let matches = definition.try_get_matches_from_mut(arguments).map_err(|error| without_absent(error, arguments))?;
     let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
     let mut flags = matches.subcommand().map(|(_, matches)| settings_in(matches)).unwrap_or_default();
     if let Command::Backup(BackupArgs { pg_dump_args, .. })
@@ -255,6 +256,22 @@ pub fn parse(arguments: &[std::ffi::OsString]) -> Result<(Cli, Flags), clap::Err
         flags.insert(PG_DUMP_ARGS.variable, text.unwrap_or_default());
     }
     Ok((cli, flags))
+}
+
+/// A conflict that names only flags that were given. clap lists all members of a group.
+fn without_absent(mut error: clap::Error, arguments: &[std::ffi::OsString]) -> clap::Error {
+    let given = |flag: &String| {
+        let flag = flag.split([' ', '=']).next().unwrap_or_default();
+        let words = arguments.iter().filter_map(|word| word.to_str());
+        words.take_while(|word| *word != "--").any(|word| word.split('=').next() == Some(flag))
+    };
+    if let Some(ContextValue::Strings(flags)) = error.get(ContextKind::PriorArg) {
+        let flags: Vec<String> = flags.iter().filter(|flag| given(flag)).cloned().collect();
+        if !flags.is_empty() {
+            error.insert(ContextKind::PriorArg, ContextValue::Strings(flags));
+        }
+    }
+    error
 }
 
 fn settings_in(matches: &ArgMatches) -> Flags {
@@ -288,6 +305,14 @@ mod tests {
     }
 
     #[test]
+    fn a_conflict_names_only_what_was_given() {
+        let conflict =
+            parsed(&["restore", "--raw", "--create-db=x", "--no-owner"]).expect_err("a conflict").to_string();
+        assert!(conflict.contains("--create-db") && conflict.contains("--no-owner"), "{conflict}");
+        assert!(!conflict.contains("--globals") && !conflict.contains("--to"), "{conflict}");
+    }
+
+    #[test]
     fn words_after_the_dashes_go_to_pg_dump() {
         let (_, flags) = parsed(&["backup", "--json", "--", "-t", "my table"]).expect("parses");
         assert_eq!(flags.get("PG_DUMP_ARGS").map(String::as_str), Some("-t 'my table'"));
@@ -308,11 +333,17 @@ mod tests {
                 assert!(is_shown, "{}:\n{short}", setting.variable);
             }
         }
+        assert!(shown(&["help", "daemon"]).contains("[required by `daemon`]"));
+        // Of a restore the bucket is the source: the headings must not say otherwise.
+        let restore = shown(&["restore", "-h"]);
+        let place = |words: &str| restore.find(words).unwrap_or_else(|| panic!("{words:?} in {restore}"));
+        assert!(place("\nPostgreSQL:") < place("--pg-dump-path") && place("--pg-dump-path") < place("\nStorage:"));
+        assert!(place("to use with its `psql`") < place("\nStorage:"), "{restore}");
         let short = shown(&["backup", "-h"]);
-        let (most_used, groups) = short.split_once("\n\nSource:").expect("the groups");
+        let (most_used, groups) = short.split_once("\n\nPostgreSQL:").expect("the groups");
         let (_, most_used) = most_used.split_once("Most used settings:\n").expect("the settings");
         assert!(most_used.lines().count() == 10 && most_used.lines().all(|line| line.len() <= 80), "{most_used}");
-        let headings = ["Destination:", "Backup:", "Schedule:", "Retention:", "Output:"];
+        let headings = ["Storage:", "Backup:", "Schedule:", "Retention:", "Output:"];
         let places: Vec<_> = headings.iter().map(|heading| groups.find(heading)).collect();
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}:\n{short}");
         let output = groups.split_once("Output:").map(|(_, output)| output).unwrap_or_default();

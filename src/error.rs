@@ -35,6 +35,16 @@ pub enum Error {
         /// `s3://bucket/path/`.
         location: String,
     },
+    /// A backup that was to be deleted is not there.
+    #[error(
+        "delete {name}: there is no such backup at {location}: nothing was deleted: `list` shows the names; check S3_PATH"
+    )]
+    NothingDeleted {
+        /// Its name.
+        name: String,
+        /// `s3://bucket/path/`.
+        location: String,
+    },
     /// The backup that was to be deleted is the last good one.
     #[error("delete {name}: it is the newest valid backup: nothing was deleted; take another first, or use --force")]
     NewestBackup {
@@ -96,7 +106,9 @@ impl Error {
             Self::Storage(error) => error.exit_code(),
             Self::Output(_) => ExitCode::OutputFailed,
             Self::PruneIncomplete(_) | Self::NewestBackup { .. } => ExitCode::PruneIncomplete,
-            Self::NoSuchBackup { .. } | Self::BackupElsewhere { .. } => ExitCode::RestoreFailed,
+            Self::NoSuchBackup { .. } | Self::NothingDeleted { .. } | Self::BackupElsewhere { .. } => {
+                ExitCode::RestoreFailed
+            }
             Self::NotAlive(_) => ExitCode::CheckFailed,
             Self::Interrupted(interrupt) => interrupt.exit_code(),
             Self::Internal(_) => ExitCode::DumpFailed,

@@ -60,6 +60,16 @@ pub const EXAMPLES: &[Example] = &[
         "pg-s3-backup restore | grep '^-- Dumped from'",
     ),
     example(
+        CommandName::Restore,
+        "Restore into a new database with its roles, on the server that psql connects to",
+        "pg-s3-backup restore --to dbname=postgres --create-db shop_restored --globals",
+    ),
+    example(
+        CommandName::Restore,
+        "Replace the database shop; the old one is kept under another name",
+        "pg-s3-backup restore --to dbname=postgres --create-db shop --replace",
+    ),
+    example(
         CommandName::Delete,
         "Show what deleting the oldest backup would delete",
         "pg-s3-backup delete --dry-run $(pg-s3-backup list --quiet | tail -n 1)",

@@ -231,7 +231,10 @@ impl<'a> Backup<'a> {
         );
         if self.is_partial() {
             let arguments = self.settings.postgres.arguments.words().join(" ");
-            tracing::warn!(arguments, "PG_DUMP_ARGS leave a part of the database out: this backup is partial");
+            tracing::warn!(
+                arguments,
+                "the arguments of pg_dump leave a part of the database out: this backup is partial"
+            );
         }
     }
 

@@ -124,7 +124,16 @@ fn flag(setting: &'static Setting) -> Option<Arg> {
     let (help, short) = (capitalised(setting.help), capitalised(first_clause(setting.help)));
     let arg = arg.help_heading(setting.group.heading());
     let arg = arg.help(format!("{short} [env: {}]", setting.variable));
-    Some(arg.long_help(format!("{help} [env: {}] [default: {}]", setting.variable, setting.default)))
+    Some(arg.long_help(format!("{help} [env: {}] {}", setting.variable, default(setting))))
+}
+
+/// The default of a setting; one that is required has none.
+fn default(setting: &Setting) -> String {
+    if setting.default.starts_with("required") {
+        format!("[{}]", setting.default)
+    } else {
+        format!("[default: {}]", setting.default)
+    }
 }
 
 /// The help of `-- ARGS`: the options that are accepted.
@@ -188,7 +197,7 @@ fn environment_help(command: CommandName) -> String {
     let mut text = String::from("Variables without a flag:\n");
     for setting in used_by(command).filter(|setting| setting.flag.is_none()) {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {}\n          {} [default: {}]", setting.variable, setting.help, setting.default);
+        let _ = writeln!(text, "  {}\n          {} {}", setting.variable, setting.help, default(setting));
     }
     text + "\nEvery variable X also works as X_FILE: the path of a file that holds the value."
 }

@@ -79,7 +79,7 @@ async fn find(destination: &Destination, args: &DeleteArgs) -> Result<NamedBacku
     NamedBackups::find(destination, &names, safety, Utc::now()).await.map_err(|error| match error {
         NamedError::Storage(error) => error.into(),
         NamedError::Absent(name) => {
-            Error::NoSuchBackup { name: name.to_string(), location: destination.location(&destination.key("")) }
+            Error::NothingDeleted { name: name.to_string(), location: destination.location(&destination.key("")) }
         }
         NamedError::NewestValid(name) => Error::NewestBackup { name: name.to_string() },
     })

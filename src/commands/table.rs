@@ -14,6 +14,8 @@ use crate::printable::{counted, printable};
 const LEAST_DATABASE: usize = 5;
 /// The column of the database.
 const DATABASE: usize = 4;
+/// Its heading where it is too narrow for the long one.
+const NARROW_DATABASE: &str = "DB";
 /// Ends the status of a backup that was restored for a drill; left out if the line would be too long.
 const AGO: &str = " ago";
 
@@ -34,7 +36,11 @@ pub fn of_backups<'a, I: Iterator<Item = Cow<'a, StoredBackup>>>(
         widths[DATABASE] = widths[DATABASE].min(columns.saturating_sub(others).max(LEAST_DATABASE));
     }
     let mut table = String::new();
-    for [name, age, size, ratio, database, status] in rows() {
+    let mut first = heading();
+    if widths[DATABASE] < first[DATABASE].len() {
+        NARROW_DATABASE.clone_into(&mut first[DATABASE]);
+    }
+    for [name, age, size, ratio, database, status] in std::iter::once(first).chain(rows().skip(1)) {
         let [w0, w1, w2, w3, w4, _] = widths;
         let database = cut(&database, w4);
         let line = format!("{name:<w0$} {age:>w1$} {size:>w2$} {ratio:>w3$} {database:<w4$} {status}");
@@ -245,6 +251,7 @@ mod tests {
             (BackupStatus::Partial, DrillResult::Ok, 3, "partial"),
         ] {
             let lines = table(&[drilled(status, result, days)]);
+            assert!(!lines[0].contains('…'), "the heading is not cut: {}", lines[0]);
             assert!(lines[1].ends_with(shown) && lines[1].chars().count() <= 80, "{lines:#?}");
         }
     }

@@ -134,7 +134,10 @@ impl<'a> Resolver<'a> {
     pub fn required(&mut self, setting: &Setting) -> Option<String> {
         let value = self.given(setting).ok()?;
         if value.is_none() {
-            self.problems.push(ExitCode::MissingSetting, format!("{} is not set: {}", setting.variable, setting.help));
+            let or_flag = setting.flag.map(|flag| format!(" or --{flag}")).unwrap_or_default();
+            let Setting { variable, help, .. } = setting;
+            let text = format!("{variable} is not set: {help}: set {variable}{or_flag}");
+            self.problems.push(ExitCode::MissingSetting, text);
         }
         value
     }
@@ -281,6 +284,7 @@ mod tests {
         let problems = resolver.finish().expect_err("two problems");
         assert_eq!(problems.exit_code(), ExitCode::MissingSetting);
         assert!(problems.texts().count() == 2 && problems.to_string().contains("S3_URL_FILE"), "{problems}");
+        assert!(problems.to_string().ends_with(": set S3_BUCKET or --s3-bucket"), "{problems}");
     }
 
     #[test]

@@ -49,7 +49,7 @@ const BASE: Setting = Setting {
     completion: Completion::None,
     help: "",
 };
-const S3: Setting = Setting { commands: STORAGE, refusal: ExitCode::InvalidS3, group: Group::Destination, ..BASE };
+const S3: Setting = Setting { commands: STORAGE, refusal: ExitCode::InvalidS3, group: Group::Storage, ..BASE };
 /// A number, a time or a switch has the exit code of any other setting.
 const S3_VALUE: Setting = Setting { refusal: ExitCode::InvalidSetting, ..S3 };
 /// The words of a switch for completions; others are accepted, too.
@@ -202,7 +202,7 @@ pub const POSTGRES_CONNECTION_STRING: Setting = Setting {
     secrecy: Secrecy::Secret,
     default: "required, unless `PGDATABASE` or `PGSERVICE` is set",
     help: "the database to back up: a libpq URI or `key=value` string",
-    group: Group::Source,
+    group: Group::Postgres,
     ..BASE
 };
 /// `BACKUP_COMPRESSION_LEVEL`
@@ -301,8 +301,8 @@ pub const PG_DUMP_PATH: Setting = Setting {
     value: "FILE",
     default: "the lowest installed version that is new enough",
     commands: PROGRAMS,
-    help: "path of the `pg_dump` to use; the `psql` of its directory is used with it",
-    group: Group::Source,
+    help: "`pg_dump` to use with its `psql`; both are in the directory of this path",
+    group: Group::Postgres,
     completion: Completion::Program,
     ..BASE
 };
@@ -312,7 +312,7 @@ pub const PG_DUMP_ARGS: Setting = Setting {
     value: "ARGS",
     default: "none",
     help: "arguments for `pg_dump`, quoted as in a shell; one that leaves something out makes the backup *partial*",
-    group: Group::Source,
+    group: Group::Postgres,
     ..BASE
 };
 /// Defines the table, and the function that logs it: `tracing` needs the names of an event's fields at compile time.

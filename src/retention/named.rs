@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::archive::Entry;
 use crate::archive::name::BackupName;
+use crate::log_target::FOR_MACHINES;
 use crate::storage::{Destination, StorageError};
 
 use super::apply::{Deleted, run};
@@ -97,7 +98,7 @@ impl NamedBackups {
     ) -> Deleted {
         let deleted = run(destination, self.entries, stop).await;
         let Deleted { backups, bytes, failed, .. } = &deleted;
-        tracing::info!(deleted = backups, deleted_bytes = bytes, failed = failed.len(), "deletion");
+        tracing::info!(target: FOR_MACHINES, deleted = backups, deleted_bytes = bytes, failed = failed.len(), "deletion");
         deleted
     }
 }

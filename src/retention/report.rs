@@ -40,11 +40,7 @@ pub enum PruneError {
         reasons: usize,
     },
     /// A delete failed.
-    #[error(
-        "{} could not be deleted, the first is {first}; {} not tried",
-        counted(*.failed, "file"),
-        counted(*.remaining, "backup")
-    )]
+    #[error("{} could not be deleted, the first is {first}{}", counted(*.failed, "file"), not_tried(*.remaining))]
     Failed {
         /// Files that could not be deleted.
         failed: usize,
@@ -53,6 +49,11 @@ pub enum PruneError {
         /// The first one's name and reason.
         first: String,
     },
+}
+
+/// The backups that were not tried, if there are any.
+fn not_tried(remaining: usize) -> String {
+    if remaining == 0 { String::new() } else { format!("; {} not tried", counted(remaining, "backup")) }
 }
 
 /// Bytes of all backups before the deletion.

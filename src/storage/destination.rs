@@ -63,7 +63,8 @@ impl Destination {
         if settings.endpoint.as_ref().is_some_and(super::Endpoint::is_exposed) {
             tracing::warn!("S3_URL is plain http to another host: backups cross the network in the clear");
         }
-        let outage = Outage::new(settings.max_outage, settings.request_timeout);
+        let url = settings.endpoint.as_ref().map(super::Endpoint::url);
+        let outage = Outage::new(settings.max_outage, settings.request_timeout).naming(&settings.bucket, url);
         Ok(Self {
             bucket,
             prefix: settings.prefix.clone(),

@@ -26,6 +26,8 @@ const DAMAGED_ANSWER: &str = "DamagedAnswer";
 const BROKEN_LISTING: &str = "BrokenListing";
 /// This program's code for a bucket that the store takes for an object.
 const BUCKET_IS_KEY: &str = "BucketIsKey";
+/// S3's code for a missing bucket.
+const NO_SUCH_BUCKET: &str = "NoSuchBucket";
 /// S3's code for a missing object.
 const NO_SUCH_KEY: &str = "NoSuchKey";
 
@@ -52,6 +54,15 @@ pub enum FailureKind {
     Conflict,
     /// The server does not support the request.
     NotImplemented,
+}
+
+/// What a message names of the settings if they may be wrong. A URL with a password is refused as a setting.
+#[derive(Debug)]
+pub struct Store {
+    /// `S3_BUCKET`
+    pub bucket: String,
+    /// `S3_URL`; `None` for AWS.
+    pub url: Option<String>,
 }
 
 /// A failed request.
@@ -109,6 +120,24 @@ impl Failure {
     /// A listing that breaks off.
     pub(super) fn broken_listing(message: &str) -> Self {
         Self { is_from_s3: true, ..Self::found_here(FailureKind::Refused, BROKEN_LISTING, message) }
+    }
+
+    /// Names the bucket that does not exist, or the URL that cannot be connected to.
+    pub(super) fn naming(self, store: &Store) -> Self {
+        let url = store.url.as_deref();
+        let named = match self.code.as_str() {
+            NO_SUCH_BUCKET => {
+                Some(format!("bucket {}{}", store.bucket, url.map(|url| format!(" at {url}")).unwrap_or_default()))
+            }
+            transit::NO_CONNECTION => url.map(str::to_owned),
+            _ => None,
+        };
+        let message = match named {
+            Some(named) if self.message.is_empty() => named,
+            Some(named) => format!("{} ({named})", self.message),
+            None => return self,
+        };
+        Self { message, ..self }
     }
 
     /// Recognises a listing that is answered like a GET of an object.

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::StorageError;
 use super::credentials::RenewableCredentials;
-use super::failure::{Failure, FailureKind};
+use super::failure::{Failure, FailureKind, Store};
 
 /// Pauses between attempts, with jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -65,6 +65,8 @@ pub struct Outage {
     is_suspended: AtomicBool,
     /// Notified by each failed attempt.
     attempt_failed: Notify,
+    /// Bucket and URL, for messages.
+    store: Option<Arc<Store>>,
     /// S3 has answered in this run; shared with the budgets derived from this one.
     has_answered: Arc<AtomicBool>,
 }
@@ -88,6 +90,7 @@ impl Outage {
             credentials: None,
             is_suspended: AtomicBool::new(false),
             attempt_failed: Notify::new(),
+            store: None,
             has_answered: Arc::default(),
         }
     }
@@ -102,6 +105,13 @@ impl Outage {
     #[must_use]
     pub(super) fn renewing(self, credentials: Option<Arc<RenewableCredentials>>) -> Self {
         Self { credentials, ..self }
+    }
+
+    /// With the bucket and URL that messages name.
+    #[must_use]
+    pub(super) fn naming(self, bucket: &str, url: Option<&str>) -> Self {
+        let store = Store { bucket: bucket.to_owned(), url: url.map(str::to_owned) };
+        Self { store: Some(Arc::new(store)), ..self }
     }
 
     /// Keeps the budget from ending anything until [`Self::resume`]: while a dump goes to disk, S3 may be slow.
@@ -130,7 +140,7 @@ impl Outage {
     pub fn at_most(&self, budget: Duration) -> Self {
         let has_answered = Arc::clone(&self.has_answered);
         let fresh = Self::new(self.budget.min(budget), self.request_timeout).renewing(self.credentials.clone());
-        Self { has_answered, first_contact: self.first_contact, ..fresh }
+        Self { has_answered, first_contact: self.first_contact, store: self.store.clone(), ..fresh }
     }
 
     /// Sends a request until it succeeds, is refused, or the budget is used up.
@@ -192,7 +202,11 @@ impl Outage {
             let began = Instant::now();
             let attempt: Attempt<'_, T> = Box::pin(attempt());
             let (outcome, moved) = attempt.await;
-            match outcome {
+            let named = |failure: Failure| match &self.store {
+                Some(store) => failure.naming(store),
+                None => failure,
+            };
+            match outcome.map_err(named) {
                 Ok(answer) => {
                     self.succeeded();
                     return Ok(answer);

@@ -2,6 +2,7 @@
 //!
 //! Used by [`super::log`] if stderr is a terminal and the log is text. Events for machines are filtered out.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use tracing::field::{Field, Visit};
@@ -38,7 +39,7 @@ where
         } else {
             writer.write_str(word)?;
         }
-        writer.write_str(&parts.message)?;
+        writer.write_str(&parts.words())?;
         if let Some(error) = &parts.error {
             write!(writer, ": {error}")?;
         }
@@ -56,18 +57,33 @@ where
 #[derive(Default)]
 struct Parts {
     message: String,
+    /// The program that wrote `stderr`.
+    program: Option<String>,
+    /// A line of another program.
+    stderr: Option<String>,
     error: Option<String>,
     hint: Option<String>,
     others: String,
 }
 
 impl Parts {
+    /// The message; a line of another program as that program would print it.
+    fn words(&self) -> Cow<'_, str> {
+        match (&self.stderr, &self.program) {
+            (Some(line), Some(program)) if !line.starts_with(program) => format!("{program}: {line}").into(),
+            (Some(line), _) => line.into(),
+            (None, _) => (&self.message).into(),
+        }
+    }
+
     fn take(&mut self, field: &Field, text: &str) {
         let text = printable(text);
         match field.name() {
             "message" => self.message = text.into_owned(),
             "error" => self.error = Some(text.into_owned()),
             "hint" => self.hint = Some(text.into_owned()),
+            "psql_stderr" | "pg_dump_stderr" => self.stderr = Some(text.into_owned()),
+            "program" => self.program = Some(text.into_owned()),
             name if KNOWN.contains(&name) => {}
             name => {
                 let comma = if self.others.is_empty() { "" } else { ", " };

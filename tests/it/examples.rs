@@ -9,7 +9,7 @@ use pg_s3_backup::manual::EXAMPLES;
 
 use crate::support::port::own_port;
 use crate::support::program::{Outcome, Program};
-use crate::support::servers::{postgres, s3};
+use crate::support::servers::{Postgres, own_postgres, s3};
 
 /// A shell in which the program is found, and PostgreSQL and S3 by their own variables.
 pub fn shell(line: &str) -> Program {
@@ -30,39 +30,40 @@ fn every_subcommand_has_an_example() {
 
 #[test]
 fn every_example_of_the_manual_runs_as_printed() {
-    postgres().psql("postgres", "CREATE DATABASE shop").expect("the examples' database");
+    let server = own_postgres(&[]);
+    server.psql("postgres", "CREATE DATABASE shop").expect("the examples' database");
     s3().request("PUT", "/backups", b"").expect("the examples' bucket");
     for example in EXAMPLES {
         // The daemon runs until it gets a signal. It replaces the shell, so that the signal reaches it.
         let (outcome, code) = match example.command {
-            CommandName::Daemon => (stopped_while_it_waits(&format!("exec {}", example.line)), 143),
-            CommandName::Health => (next_to_a_daemon(example.line), 0),
-            _ => (s3_and_postgres(shell(example.line)).run(), 0),
+            CommandName::Daemon => (stopped_while_it_waits(&format!("exec {}", example.line), &server), 143),
+            CommandName::Health => (next_to_a_daemon(example.line, &server), 0),
+            _ => (s3_and_postgres(shell(example.line), &server).run(), 0),
         };
         assert_eq!(outcome.code, Some(code), "{}\n{}", example.line, outcome.stderr);
         outcome.assert_no_children_left();
     }
 }
 
-fn stopped_while_it_waits(line: &str) -> Outcome {
-    let mut running = s3_and_postgres(shell(line)).spawn();
+fn stopped_while_it_waits(line: &str, server: &Postgres) -> Outcome {
+    let mut running = s3_and_postgres(shell(line), server).spawn();
     running.wait_for_stderr("waiting", Duration::from_mins(1));
     running.signal("TERM");
     running.wait()
 }
 
 /// With the daemon that it asks.
-fn next_to_a_daemon(line: &str) -> Outcome {
+fn next_to_a_daemon(line: &str, server: &Postgres) -> Outcome {
     let listen = format!("127.0.0.1:{}", own_port());
-    let daemon = s3_and_postgres(shell("exec pg-s3-backup daemon --interval @yearly --catch-up=false"));
+    let daemon = s3_and_postgres(shell("exec pg-s3-backup daemon --interval @yearly --catch-up=false"), server);
     let mut running = daemon.env("LISTEN", &listen).spawn();
     running.wait_for_stderr("listening", Duration::from_mins(1));
-    s3_and_postgres(shell(line)).env("LISTEN", &listen).run()
+    s3_and_postgres(shell(line), server).env("LISTEN", &listen).run()
 }
 
 /// The settings that the examples leave to the environment.
-fn s3_and_postgres(program: Program) -> Program {
-    let (s3, postgres) = (s3(), postgres());
+fn s3_and_postgres(program: Program, postgres: &Postgres) -> Program {
+    let s3 = s3();
     program
         .env("S3_URL", &s3.url)
         .env("S3_ACCESS_KEY", &s3.access_key)

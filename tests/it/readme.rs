@@ -24,6 +24,8 @@ use crate::support::setup::{backup_program, installed, object, only_backup, plai
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pg-s3-backup");
 /// Of the role that backs up in the README.
 const PASSWORD: &str = "not so secret";
+/// The database that the README restores into.
+const RESTORED: &str = "postgresql://admin@db.example.com/empty?sslmode=verify-full";
 const README: &str = "README.md";
 const INSTALLATION: &str = "docs/installation.md";
 const CHECK: &str = "docs/check-and-drill.md";
@@ -296,8 +298,12 @@ fn the_restore_without_this_program() {
     let program = program.env("AWS_ENDPOINT_URL", &s3().url).env("AWS_DEFAULT_REGION", &s3().region);
     let program = program.env("AWS_ACCESS_KEY_ID", &s3().access_key).env("AWS_SECRET_ACCESS_KEY", &s3().secret_key);
     let program = program.env("PGHOST", &other.host).env("PGPORT", other.port.to_string());
-    let outcome = program.env("PGUSER", &other.user).env("PGPASSWORD", &other.password).run();
-    outcome.assert_code(0);
+    let program = program.env("PGUSER", &other.user).env("PGPASSWORD", &other.password);
+    program.run().assert_code(0);
+    // A second time the database exists, and nothing is written to it.
+    let again = program.run();
+    assert_ne!(again.code, Some(0), "{}", again.stderr);
+    assert!(again.stderr.contains("already exists") && !again.stdout_text().contains("SET"), "{}", again.stderr);
     let dumped = |server: &OwnPostgres, database: &str| {
         let output = server.client("pg_dump", database).output().expect("pg_dump");
         let text = String::from_utf8(output.stdout).expect("text");
@@ -317,7 +323,10 @@ fn restores_as_printed() {
     let server = own_postgres(&[]);
     let target = server.create_database("target");
     for (page, marker) in [(README, "## Restore"), ("docs/restore.md", "## To a file")] {
-        let program = with_s3(shell(&format!("set -e\n{}", block_after(page, marker)))).env("S3_BUCKET", &bucket);
+        let block = block_after(page, marker);
+        assert!(page != README || block.contains(RESTORED), "{block}");
+        let text = format!("set -e\n{}", block.replace(RESTORED, &target.uri()));
+        let program = with_s3(shell(&text)).env("S3_BUCKET", &bucket);
         let program = program.env("RESTORE_CONNECTION_STRING", target.uri());
         program.run().assert_code(0);
         assert!(std::fs::read(program.home().join("shop.sql")).expect("the file") == dump, "{page}");

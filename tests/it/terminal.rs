@@ -52,7 +52,16 @@ fn prints_an_error_as_one_line_with_its_fix() {
     let shown = lines(at_terminal(&program, "list").run().assert_code(3));
     let [error] = shown.as_slice() else { panic!("{shown:#?}") };
     assert!(error.starts_with("error: list failed: list the backups: NoSuchBucket"), "{error}");
+    assert!(error.contains(&format!("bucket no-such-bucket at {}", s3().url)), "{error}");
     assert!(error.ends_with(": create the bucket, or correct S3_BUCKET"), "{error}");
+}
+
+#[test]
+fn prints_a_line_of_pg_dump_as_pg_dump_does() {
+    let (database, bucket) = (postgres().create_database("its_line"), s3().create_bucket("its-line"));
+    let program = backup_program(&database, &bucket);
+    let shown = lines(at_terminal(&program, "backup --no-progress -- --table=absent").run().assert_code(11));
+    assert!(shown.iter().any(|line| line == "warning: pg_dump: error: no matching tables were found"), "{shown:#?}");
 }
 
 /// The words of a line without numbers and units, and with other names for what differs between runs.
@@ -120,6 +129,17 @@ fn prune_prints_plain_lines_at_a_terminal_and_fields_to_a_log() {
     let events: Vec<serde_json::Value> = log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let event = events.iter().find(|event| event["message"] == "retention").expect("an event");
     assert!(event["retained"] == 3 && event["deleted"] == 1, "{event}");
+}
+
+#[test]
+fn prints_a_deletion_as_two_lines() {
+    let bucket = s3().create_bucket("plain-delete");
+    put_backups(&bucket, "app", &[320, 321]);
+    let program = list_program(&bucket).env("S3_PATH", "app");
+    let shown = lines(at_terminal(&program, &format!("delete {}", name_of_day(320))).run().assert_code(0));
+    let [deleted, summary] = shown.as_slice() else { panic!("{shown:#?}") };
+    assert!(deleted.starts_with(&format!("deleted {}", name_of_day(320))), "{deleted}");
+    assert!(summary.starts_with(&format!("s3://{bucket}/app/: 1 backup deleted (")), "{summary}");
 }
 
 #[test]

@@ -15,10 +15,10 @@ pub enum Secrecy {
 /// The group of a flag in help texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// Where backups go.
-    Destination,
-    /// What is backed up.
-    Source,
+    /// The bucket, and where backups are in it.
+    Storage,
+    /// The database that is backed up, and PostgreSQL's programs.
+    Postgres,
     /// Where it is restored to.
     Target,
     /// How it is backed up.
@@ -38,8 +38,8 @@ pub enum Group {
 impl Group {
     /// The groups in the order of help texts.
     pub const ALL: [Self; 9] = [
-        Self::Source,
-        Self::Destination,
+        Self::Postgres,
+        Self::Storage,
         Self::Target,
         Self::Backup,
         Self::Schedule,
@@ -53,8 +53,8 @@ impl Group {
     #[must_use]
     pub const fn heading(self) -> &'static str {
         match self {
-            Self::Destination => "Destination",
-            Self::Source => "Source",
+            Self::Storage => "Storage",
+            Self::Postgres => "PostgreSQL",
             Self::Target => "Target",
             Self::Backup => "Backup",
             Self::Schedule => "Schedule",

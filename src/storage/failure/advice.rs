@@ -1,6 +1,6 @@
 //! The hint at the end of a failure's message. Part of [`super`].
 
-use super::{ARCHIVED, BROKEN_LISTING, BUCKET_IS_KEY, Failure, FailureKind, transit};
+use super::{ARCHIVED, BROKEN_LISTING, BUCKET_IS_KEY, Failure, FailureKind, NO_SUCH_BUCKET, transit};
 
 impl Failure {
     /// The hint that ends the message of an outage with this last failure.
@@ -20,7 +20,7 @@ impl Failure {
             _ if self.kind == FailureKind::NotFromS3 => {
                 "S3 did not send this answer: correct S3_URL, or look at the proxy or load balancer before the store"
             }
-            "NoSuchBucket" => "create the bucket, or correct S3_BUCKET",
+            NO_SUCH_BUCKET => "create the bucket, or correct S3_BUCKET",
             // The second is Swift's.
             "InvalidAccessKeyId" | "NotSignedUp" => "correct S3_ACCESS_KEY",
             "SignatureDoesNotMatch" => "correct S3_SECRET_KEY",
