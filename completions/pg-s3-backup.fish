@@ -251,7 +251,7 @@ trace\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l log-format -d 'Format of the log [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l ignore-manifest -d 'Verify the backup without its manifest: only by its gzip checksum and the end of the dump'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l dry-run -d 'Restore nothing; check whether the restore is possible'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l dry-run -d 'Restore nothing; look for what would make the restore fail'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l raw -d 'Write the stored bytes (gzip), to a file or stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l replace -d 'Replace the database of that name; the old one is kept, renamed'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l keep-failed -d 'If the restore fails, keep the incomplete scratch database'

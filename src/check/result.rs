@@ -153,7 +153,16 @@ impl Outcome {
         Self { status: Status::Fail, detail: detail.into(), hint: Some(hint.into()) }
     }
 
-    /// Of an error. Its text ends with what to do.
+    /// Moves the hint, with which the detail ends, out of it.
+    pub fn with_hint(self, hint: Option<&str>) -> Self {
+        let parts = hint.and_then(|hint| Some((self.detail.strip_suffix(hint)?.strip_suffix(": ")?, hint)));
+        let Some((detail, hint)) = parts.map(|(detail, hint)| (detail.to_owned(), hint.to_owned())) else {
+            return self;
+        };
+        Self { detail, hint: Some(hint), ..self }
+    }
+
+    /// Of an error. Its text ends with what to do, unless [`Self::with_hint`] moves that.
     pub fn error(error: &(dyn std::error::Error + 'static)) -> Self {
         Self { status: Status::Fail, detail: crate::error_chain::Chain(error).to_string(), hint: None }
     }
@@ -213,8 +222,8 @@ impl<'a> CheckResults<'a> {
     }
 
     /// Adds the result of a drill, which `commands` runs.
-    pub fn drilled(&mut self, status: Status, detail: String, hint: Option<&str>) {
-        self.add(CheckName::Drill, Outcome { status, detail, hint: hint.map(str::to_owned) });
+    pub fn drilled(&mut self, status: Status, detail: String, hint: Option<String>) {
+        self.add(CheckName::Drill, Outcome { status, detail, hint });
     }
 
     /// Adds a result. The check took the time since the last one.
@@ -291,6 +300,14 @@ mod tests {
             elapsed_ms: 1,
         };
         assert_eq!(result.to_string(), "fail  s3_put          a\\nb\n                      -> do this");
+    }
+
+    #[test]
+    fn hint_is_apart_from_the_detail() {
+        let outcome = |hint| Outcome::fail("x", "y").with_hint(hint);
+        assert_eq!(outcome(None).detail, "x");
+        let error = Outcome::error(&std::io::Error::other("refused: start it")).with_hint(Some("start it"));
+        assert_eq!((error.detail.as_str(), error.hint.as_deref()), ("refused", Some("start it")));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(super) async fn examine(
     let (mut session, facts) = match connect(&installed, settings).await {
         Ok(connected) => connected,
         Err(error) => {
-            results.add(CheckName::Postgres, Outcome::error(&error));
+            results.add(CheckName::Postgres, Outcome::error(&error).with_hint(error.hint()));
             return None;
         }
     };
@@ -45,7 +45,7 @@ pub(super) async fn examine(
     let subject = Subject { facts: &facts, arguments: &settings.arguments, pg_dump };
     match ask(&mut session, subject, has_spool, results).await {
         Ok(()) => session.close().await,
-        Err(error) => results.add(CheckName::Postgres, Outcome::error(&error)),
+        Err(error) => results.add(CheckName::Postgres, Outcome::error(&error).with_hint(error.hint())),
     }
     if let Ok(tools) = &tools {
         results.add(CheckName::SchemaDump, schema_dump::dump_schema(tools, settings, &facts).await);

@@ -28,7 +28,7 @@ pub struct RestoreArgs {
     /// Verify the backup without its manifest: only by its gzip checksum and the end of the dump
     #[arg(long)]
     pub ignore_manifest: bool,
-    /// Restore nothing; check whether the restore is possible
+    /// Restore nothing; look for what would make the restore fail
     #[arg(long)]
     pub dry_run: bool,
     /// Print the result as one JSON object on stdout

@@ -10,7 +10,7 @@ use crate::config::{self, CheckConfig, Problems};
 use crate::error::Error;
 use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupts;
-use crate::restore::{DrillReport, DrillVerdict};
+use crate::restore::{DrillReport, DrillVerdict, Finding};
 use crate::telemetry::ProgressStyleChoice;
 use crate::telemetry::metrics::MetricsStore;
 
@@ -76,10 +76,13 @@ pub(super) async fn run(
     let (status, detail, hint) = match verdict {
         DrillVerdict::Ok => {
             let status = if not_written.is_some() { Status::Warn } else { Status::Ok };
-            (status, record.as_ref().map(summary).unwrap_or_default(), not_written.as_ref().map(|_| NOT_WRITTEN))
+            let hint = not_written.as_ref().map(|_| NOT_WRITTEN.to_owned());
+            (status, record.as_ref().map(summary).unwrap_or_default(), hint)
         }
-        DrillVerdict::Fail(reason) => (Status::Fail, reason, Some(DRILL_FAILED)),
-        DrillVerdict::NotProven(reason) => (Status::Fail, format!("not proven: {reason}"), None),
+        DrillVerdict::Fail(Finding { text, hint }) => {
+            (Status::Fail, text, hint.or_else(|| Some(DRILL_FAILED.to_owned())))
+        }
+        DrillVerdict::NotProven(Finding { text, hint }) => (Status::Fail, format!("not proven: {text}"), hint),
     };
     let not_written = not_written.map(|why| format!("; its record was not written: {why}"));
     results.drilled(status, detail + &not_written.unwrap_or_default(), hint);

@@ -12,7 +12,7 @@ use crate::config::{self, DaemonConfig, Problems};
 use crate::error::Error;
 use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupts;
-use crate::restore::{DrillReport, DrillVerdict};
+use crate::restore::{DrillReport, DrillVerdict, Finding};
 use crate::scheduler::{Drills, Heartbeat, LastDrill};
 use crate::storage::{Destination, S3Settings};
 use crate::telemetry::metrics::DrillSample;
@@ -60,7 +60,7 @@ async fn once(owned: Arc<OwnedContext>, args: DrillArgs, heartbeat: Arc<Heartbea
             return;
         }
         Err(error) => {
-            let verdict = DrillVerdict::NotProven(context.cause(&error));
+            let verdict = DrillVerdict::NotProven(Finding::new(context.cause(&error)));
             DrillReport { file_name: None, verdict, record: None, not_written: None }
         }
     };
@@ -84,8 +84,8 @@ fn log(report: &DrillReport) {
             let result = report.record.as_ref().map(summary);
             tracing::info!(file_name, result, "drill completed");
         }
-        DrillVerdict::Fail(error) => tracing::error!(file_name, exit_code, error, "drill failed"),
-        DrillVerdict::NotProven(error) => tracing::error!(file_name, exit_code, error, "drill could not be run"),
+        DrillVerdict::Fail(error) => tracing::error!(file_name, exit_code, %error, "drill failed"),
+        DrillVerdict::NotProven(error) => tracing::error!(file_name, exit_code, %error, "drill could not be run"),
     }
     if let Some(error) = &report.not_written {
         tracing::warn!(file_name, error, "the record of the drill was not written");
@@ -108,7 +108,7 @@ fn last_drill(record: &DrillRecord) -> Option<LastDrill> {
     let ended = DateTime::parse_from_rfc3339(&record.finished_at).ok()?.to_utc();
     let result = match record.result {
         DrillResult::Ok => DrillVerdict::Ok.word(),
-        DrillResult::Fail => DrillVerdict::Fail(String::new()).word(),
+        DrillResult::Fail => DrillVerdict::Fail(Finding::default()).word(),
     };
     let sample = DrillSample { ended, result, duration: Some(record.duration) };
     Some(LastDrill { file_name: Some(record.file_name.clone()), sample })

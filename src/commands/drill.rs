@@ -17,8 +17,8 @@ use crate::interrupt::Interrupts;
 use crate::postgres::PostgresSettings;
 use crate::printable::counted;
 use crate::restore::{
-    self, Allowed, CheckSql, Chosen, Drill, DrillReport, DrillVerdict, Evidence, Request, RestoreError, RestoreOptions,
-    Wanted,
+    self, Allowed, CheckSql, Chosen, Drill, DrillReport, DrillVerdict, Evidence, Finding, Request, RestoreError,
+    RestoreOptions, Wanted,
 };
 use crate::storage::{Destination, S3Settings};
 use crate::telemetry::metrics::DrillSample;
@@ -53,7 +53,7 @@ impl DrillJob {
         let check_sql = match &args.check_sql {
             None => Ok(CheckSql::default()),
             Some(path) => match fs::read_to_string(path) {
-                Ok(text) => CheckSql::parse(&text).map_err(|error| error.to_string()),
+                Ok(text) => CheckSql::parse(&path.display().to_string(), &text).map_err(|error| error.to_string()),
                 Err(error) => Err(format!("cannot be read: {error}")),
             }
             .map_err(|why| format!("--check-sql: {} {why}", path.display())),
@@ -105,21 +105,24 @@ impl DrillJob {
     }
 
     async fn choose(&self) -> Result<(Destination, Chosen), DrillVerdict> {
-        let not_proven = |error: RestoreError| match &error {
-            RestoreError::DamagedManifest { .. } => DrillVerdict::Fail(Chain(&error).to_string()),
-            _ => DrillVerdict::NotProven(Chain(&error).to_string()),
+        let not_proven = |error: RestoreError| {
+            let found = Finding::new(Chain(&error).to_string());
+            match &error {
+                RestoreError::DamagedManifest { .. } => DrillVerdict::Fail(found),
+                _ => DrillVerdict::NotProven(found),
+            }
         };
         let destination = Destination::open(&self.s3).await.map_err(|error| not_proven(error.into()))?;
         let named = self.backup.as_ref().map(|backup| backup_named(&destination, backup)).transpose();
-        let named = named.map_err(|error| DrillVerdict::NotProven(Chain(&error).to_string()))?.flatten();
+        let named = named.map_err(|error| DrillVerdict::NotProven(Finding::new(Chain(&error).to_string())))?.flatten();
         let wanted = named.map_or(Wanted::Latest, Wanted::Named);
         let chosen = restore::choose(&destination, wanted, Evidence::Manifest).await.map_err(not_proven)?;
         let place = destination.location(&destination.key(""));
         let chosen = chosen.ok_or_else(|| {
-            DrillVerdict::NotProven(match named {
+            DrillVerdict::NotProven(Finding::new(match named {
                 Some(name) => format!("there is no backup {name} at {place}"),
                 None => format!("there is no backup at {place}"),
-            })
+            }))
         })?;
         Ok((destination, chosen))
     }

@@ -56,7 +56,7 @@ pub async fn run(context: &Context<'_>, args: &RestoreArgs, interrupts: Interrup
     }
     let Report { file_name, target, dump_bytes, rows, tables, duration, .. } = &report;
     if report.dry_run {
-        tracing::info!(file_name, target, "dry run: nothing was restored; the restore is possible");
+        tracing::info!(file_name, target, "dry run: nothing was restored; no obstacle was found");
     } else {
         tracing::info!(target: FOR_MACHINES, file_name, target, dump_bytes, rows, tables, duration_s = duration, "restored");
         tracing::info!(target: FOR_PEOPLE, "{}", summary(&report));

@@ -160,6 +160,15 @@ impl PostgresError {
         matches!(self, Self::Connect { hint: None, .. } | Self::SessionLost { .. } | Self::Silent { .. })
     }
 
+    /// What to do, with which the text ends; `None` if the text is all.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Connect { reason, hint, .. } => Some(hint.unwrap_or_else(|| refusal::advice(reason))),
+            _ => None,
+        }
+    }
+
     /// Whether there is no connection to this database, while another of the same server may be open.
     #[must_use]
     pub fn is_of_database(&self) -> bool {

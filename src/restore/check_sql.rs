@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::postgres::{Maintenance, PostgresSettings, StatementError, Tools};
 use crate::sql::{Lexer, SpanKind};
 
-use super::drill_error::DrillError;
+use super::drill_error::{DrillError, Finding};
 
 /// How long one query may take: it may count a large table.
 const WITHIN: Duration = Duration::from_hours(1);
@@ -17,7 +17,11 @@ const FALSE: &str = "f";
 
 /// The statements of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CheckSql(Vec<String>);
+pub struct CheckSql {
+    /// Its name, for messages.
+    file: String,
+    statements: Vec<String>,
+}
 
 /// Why a file cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,11 +38,11 @@ pub enum CheckSqlError {
 }
 
 impl CheckSql {
-    /// Reads the statements, each up to its `;`.
+    /// Reads the statements of a file, each up to its `;`.
     ///
     /// # Errors
     /// See [`CheckSqlError`].
-    pub fn parse(text: &str) -> Result<Self, CheckSqlError> {
+    pub fn parse(file: &str, text: &str) -> Result<Self, CheckSqlError> {
         let (mut statements, mut open, mut is_wrong) = (Vec::new(), Vec::new(), false);
         let mut take = |kind, bytes: &[u8], is_end| match kind {
             SpanKind::Statement => {
@@ -61,19 +65,19 @@ impl CheckSql {
             () if is_wrong => Err(CheckSqlError::NotAQuery),
             () if !open.trim_ascii().is_empty() => Err(CheckSqlError::Open),
             () if statements.is_empty() => Err(CheckSqlError::Empty),
-            () => Ok(Self(statements)),
+            () => Ok(Self { file: file.to_owned(), statements }),
         }
     }
 
     /// Runs each in the restored database, and returns their number.
     pub(super) async fn run(&self, tools: &Tools, settings: &PostgresSettings) -> Result<usize, DrillError> {
-        if self.0.is_empty() {
+        if self.statements.is_empty() {
             return Ok(0);
         }
         let mut session = Maintenance::connect(tools, settings).await.map_err(DrillError::not_proven)?;
-        let mut outcome = Ok(self.0.len());
-        for (index, statement) in self.0.iter().enumerate() {
-            if let Err(error) = run(&mut session, statement, index + 1).await {
+        let mut outcome = Ok(self.statements.len());
+        for (index, statement) in self.statements.iter().enumerate() {
+            if let Err(error) = self.run_one(&mut session, statement, index + 1).await {
                 outcome = Err(error);
                 break;
             }
@@ -81,16 +85,21 @@ impl CheckSql {
         session.close().await;
         outcome
     }
-}
 
-async fn run(session: &mut Maintenance, statement: &str, number: usize) -> Result<(), DrillError> {
-    let failed = |what: &str| Err(DrillError::failed("check_sql", format!("statement {number} of --check-sql {what}")));
-    match session.run_within(WITHIN, statement).await {
-        Ok(rows) if rows == [TRUE] => Ok(()),
-        Ok(rows) if rows == [FALSE] => failed("is false"),
-        Ok(_) => failed("does not return one boolean"),
-        Err(StatementError::Refused { message, .. }) => failed(&format!("cannot be run: {message}")),
-        Err(StatementError::Lost(error)) => Err(DrillError::not_proven(error)),
+    /// A statement that the server refuses has a mistake, or needs what the server lacks. That says nothing about the backup.
+    async fn run_one(&self, session: &mut Maintenance, statement: &str, number: usize) -> Result<(), DrillError> {
+        let it = format!("statement {number} of {}", self.file);
+        let hint = format!("look at {it}");
+        let failed = |what| DrillError::failed("check_sql", format!("{it} {what}")).with_hint(hint.clone());
+        match session.run_within(WITHIN, statement).await {
+            Ok(rows) if rows == [TRUE] => Ok(()),
+            Ok(rows) if rows == [FALSE] => Err(failed("is false")),
+            Ok(_) => Err(failed("does not return one boolean")),
+            Err(StatementError::Refused { message, .. }) => {
+                Err(DrillError::NotProven(Finding::new(format!("{it} cannot be run: {message}")).with_hint(hint)))
+            }
+            Err(StatementError::Lost(error)) => Err(DrillError::not_proven(error)),
+        }
     }
 }
 
@@ -102,7 +111,7 @@ mod tests {
     fn splits_statements_as_psql_does() {
         let text =
             "-- ours\nSELECT count(*) > 0 FROM public.t; SELECT ';' = $$;$$ /* ; */ AND true\n;\n-- the end; of it";
-        let CheckSql(statements) = CheckSql::parse(text).expect("two");
+        let CheckSql { statements, .. } = CheckSql::parse("file", text).expect("two");
         assert_eq!(statements.len(), 2, "{statements:?}");
         assert!(
             statements[1].starts_with("SELECT ';' = $$;$$") && !statements[1].contains("true\n;"),
@@ -120,7 +129,7 @@ mod tests {
             ("SELECT true\\g\n;", CheckSqlError::NotAQuery),
             ("COPY t FROM stdin;\n1\n\\.\n", CheckSqlError::NotAQuery),
         ] {
-            assert_eq!(CheckSql::parse(text), Err(why), "{text}");
+            assert_eq!(CheckSql::parse("file", text), Err(why), "{text}");
         }
     }
 }

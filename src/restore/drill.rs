@@ -21,7 +21,7 @@ use crate::storage::{Sidecar, StorageError};
 
 use super::check_sql::CheckSql;
 use super::database::warn_of_superuser;
-use super::drill_error::DrillError;
+use super::drill_error::{DrillError, Finding};
 use super::preconditions::problems;
 use super::rules::Rules;
 use super::scratch::{Origin, Purpose, Scratch};
@@ -67,9 +67,9 @@ pub enum DrillVerdict {
     /// It can be restored, and holds the rows that were recorded.
     Ok,
     /// It cannot be restored, or holds other rows.
-    Fail(String),
+    Fail(Finding),
     /// The drill could not be run.
-    NotProven(String),
+    NotProven(Finding),
 }
 
 impl DrillVerdict {
@@ -201,7 +201,9 @@ impl Drill<'_> {
                 (_, None) => "the backup has no system identifier, so this may be the server that was backed up",
                 _ => "this is the server that was backed up",
             };
-            return Err(DrillError::NotProven(format!("{why}: use another server, or --allow-same-server")));
+            return Err(DrillError::NotProven(
+                Finding::new(why).with_hint("use another server, or --allow-same-server"),
+            ));
         }
         if !facts.is_superuser || self.allowed.shared_server {
             return Ok(());
@@ -213,10 +215,12 @@ impl Drill<'_> {
         }
         let more = if others.len() > NAMED { ", …" } else { "" };
         let names = others[..others.len().min(NAMED)].join(", ");
-        Err(DrillError::NotProven(format!(
-            "{} is a superuser, and the server has other databases ({names}{more}): a restore runs the code in the dump: \
-             connect as a role with only CREATEDB, use a server without other databases, or --allow-shared-server",
+        let found = Finding::new(format!(
+            "{} is a superuser, and the server has other databases ({names}{more}): a restore runs the code in the dump",
             facts.role
+        ));
+        Err(DrillError::NotProven(found.with_hint(
+            "connect as a role with only CREATEDB, use a server without other databases, or --allow-shared-server",
         )))
     }
 
@@ -258,10 +262,10 @@ impl Drill<'_> {
                 if own.major < source.major =>
             {
                 let (own, source) = (own.major, source.major);
-                DrillError::NotProven(format!(
-                    "the server of the drill is older (PostgreSQL {own}) than the one that was backed up (PostgreSQL {source}): \
-                     use a server of PostgreSQL {source} or later: {reason}"
-                ))
+                let found = Finding::new(format!(
+                    "the server of the drill is older (PostgreSQL {own}) than the one that was backed up (PostgreSQL {source}): {reason}"
+                ));
+                DrillError::NotProven(found.with_hint(format!("use a server of PostgreSQL {source} or later")))
             }
             (error, _) => error,
         }

@@ -36,19 +36,49 @@ const OF_THE_SERVER: [&str; 23] = [
     "psql ended without a word",
 ];
 
+/// What a drill found, and what to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finding {
+    /// What it found.
+    pub text: String,
+    /// What to do, unless the text says it.
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    /// A finding without a hint.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), hint: None }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// Text and hint on one line, for the log.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, ": {hint}"))
+    }
+}
+
 /// Why a drill did not succeed.
 #[derive(Debug)]
 pub(super) enum DrillError {
     /// A signal asked the program to stop.
     Interrupted(Interrupt),
     /// The drill could not be run, which says nothing about the backup.
-    NotProven(String),
+    NotProven(Finding),
     /// The backup failed a check.
     Failed {
         /// The check, in one word.
         check: &'static str,
         /// What it found.
-        reason: String,
+        reason: Finding,
     },
 }
 
@@ -57,11 +87,20 @@ impl DrillError {
     pub const STATEMENT: &str = "statement";
 
     pub fn not_proven(error: impl std::error::Error + 'static) -> Self {
-        Self::NotProven(Chain(&error).to_string())
+        Self::NotProven(Finding::new(Chain(&error).to_string()))
     }
 
     pub fn failed(check: &'static str, reason: impl fmt::Display) -> Self {
-        Self::Failed { check, reason: reason.to_string() }
+        Self::Failed { check, reason: Finding::new(reason.to_string()) }
+    }
+
+    /// Adds what to do.
+    pub fn with_hint(self, hint: String) -> Self {
+        match self {
+            Self::Failed { check, reason } => Self::Failed { check, reason: reason.with_hint(hint) },
+            Self::NotProven(finding) => Self::NotProven(finding.with_hint(hint)),
+            Self::Interrupted(_) => self,
+        }
     }
 }
 
@@ -89,7 +128,8 @@ impl From<ScratchError> for DrillError {
     fn from(error: ScratchError) -> Self {
         match error {
             ScratchError::MayNotCreate { user } => {
-                Self::NotProven(format!("the role {user} may not create databases: run ALTER ROLE … CREATEDB"))
+                let found = Finding::new(format!("the role {user} may not create databases"));
+                Self::NotProven(found.with_hint(format!("run ALTER ROLE {user} CREATEDB")))
             }
             error => Self::not_proven(error),
         }

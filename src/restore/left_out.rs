@@ -96,7 +96,7 @@ impl Names {
 }
 
 impl LeftOut {
-    /// Logs what was left out because the target does not support it.
+    /// Logs what was left out because the target does not support it, and what the user excluded.
     pub(super) fn announce(&self) {
         for extension in &self.extension_comments {
             tracing::warn!(extension, "left out the comment on an extension that the restoring role does not own");
@@ -110,6 +110,17 @@ impl LeftOut {
         for key in &self.foreign_keys.first {
             tracing::warn!(foreign_key = key, "left out a foreign key to a table that is left out");
         }
+        let asked = self.excluded();
+        if !asked.is_empty() {
+            tracing::info!("left out: {}", asked.join(", "));
+        }
+    }
+
+    /// What the user excluded by a pattern, one phrase for each kind.
+    fn excluded(&self) -> Vec<String> {
+        let rows = (!self.table_data.is_empty()).then(|| format!("the rows of {}", self.table_data.join(", ")));
+        let kinds = [(&self.schemas, "schema"), (&self.extensions, "extension"), (&self.tables, "table")];
+        rows.into_iter().chain(kinds.into_iter().filter_map(|(names, one)| names.phrase(one))).collect()
     }
 
     /// One phrase for each kind: `12 owners`, `the setting transaction_timeout`.
@@ -124,20 +135,10 @@ impl LeftOut {
         ];
         let counted = counted.into_iter().filter(|(count, ..)| *count > 0);
         let counted = counted.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many }));
-        let named = [
-            ("the comment on the extension", &self.extension_comments),
-            ("the setting", &self.settings),
-            ("the rows of", &self.table_data),
-        ];
+        let named = [("the comment on the extension", &self.extension_comments), ("the setting", &self.settings)];
         let named = named.into_iter().filter(|(_, names)| !names.is_empty());
         let named = named.map(|(words, names)| format!("{words} {}", names.join(", ")));
-        let excluded = [
-            (&self.schemas, "schema"),
-            (&self.extensions, "extension"),
-            (&self.tables, "table"),
-            (&self.foreign_keys, "foreign key"),
-        ];
-        counted.chain(named).chain(excluded.into_iter().filter_map(|(names, one)| names.phrase(one))).collect()
+        counted.chain(named).chain(self.excluded()).chain(self.foreign_keys.phrase("foreign key")).collect()
     }
 
     /// What to do, if a statement failed for want of what was left out.

@@ -43,6 +43,7 @@ pub use busy::Busy;
 pub use check_sql::{CheckSql, CheckSqlError};
 pub use choose::{Chosen, Evidence, Wanted, choose, parse_time};
 pub use drill::{Allowed, Drill, DrillReport, DrillVerdict};
+pub use drill_error::Finding;
 pub use error::RestoreError;
 pub use file::{Output, OutputForm, restore as into_file};
 pub use glob::Glob;

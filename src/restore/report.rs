@@ -26,9 +26,9 @@ pub struct Report {
     pub file_size: u64,
     /// Length of the plain dump in bytes, once it was read.
     pub dump_bytes: Option<u64>,
-    /// Rows of COPY data in the dump, once it was read.
+    /// Rows of COPY data that were restored, or written to the file.
     pub rows: Option<u64>,
-    /// Tables that have such rows, once it was read.
+    /// Tables that have such rows.
     pub tables: Option<usize>,
     /// How long it took, in seconds.
     pub duration: f64,
@@ -71,10 +71,13 @@ impl Report {
         Self { dump_bytes, rows, tables, unchecked: stream.unchecked(), ..self }
     }
 
-    /// Adds what was left out.
+    /// Adds what was left out, and takes it off the counts of what was read.
     #[must_use]
     pub fn with_left_out(self, left_out: &LeftOut) -> Self {
-        Self { left_out: left_out.phrases(), ..self }
+        let rows = self.rows.map(|rows| rows.saturating_sub(left_out.rows));
+        // The list of tables is capped, the one of COPY statements that are left out is not.
+        let tables = self.tables.map(|listed| listed - left_out.copies.range(..listed).count());
+        Self { rows, tables, left_out: left_out.phrases(), ..self }
     }
 
     /// Adds the result of the renames.

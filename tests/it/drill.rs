@@ -70,8 +70,10 @@ pub fn assert_nothing_left(server: &Postgres, outcome: &Outcome) {
 pub fn assert_not_proven(bucket: &str, outcome: &Outcome, reason: &str) {
     outcome.assert_code(CHECK_FAILED);
     let (result, line) = answer(outcome);
-    let detail = line["detail"].as_str().expect("a detail");
-    assert!(result == "not_proven" && detail.starts_with("not proven: ") && detail.contains(reason), "{line}");
+    let (detail, hint) = (line["detail"].as_str().expect("a detail"), line["hint"].as_str().unwrap_or_default());
+    let is_named = detail.contains(reason) || hint.contains(reason);
+    assert!(result == "not_proven" && detail.starts_with("not proven: ") && is_named, "{line}");
+    assert!(!hint.is_empty() || !detail.contains("--allow-"), "the hint is not apart: {line}");
     assert_eq!(record(bucket), None);
 }
 
@@ -174,17 +176,36 @@ fn query_that_does_not_return_true_fails_the_drill() {
     let dir = tempfile::tempdir().expect("a directory");
     let queries = dir.path().join("queries.sql");
     for (query, said) in [
-        ("SELECT true; SELECT count(*) > 0 FROM public.t;", "statement 2 of --check-sql is false"),
-        ("SELECT a FROM public.t;", "statement 1 of --check-sql does not return one boolean"),
-        ("SELECT public.nothing();", "statement 1 of --check-sql cannot be run"),
+        ("SELECT true; SELECT count(*) > 0 FROM public.t;", "statement 2 of {} is false"),
+        ("SELECT a FROM public.t;", "statement 1 of {} does not return one boolean"),
     ] {
         fs::write(&queries, query).expect("written");
         let drill = drill(&bucket, &server).args(["--json", "--allow-same-server"]);
         let outcome = drill.arg("--check-sql").arg(&queries).run();
         outcome.assert_code(CHECK_FAILED);
         let (result, line) = answer(&outcome);
-        assert!(result == "fail" && line["detail"].as_str().is_some_and(|detail| detail.contains(said)), "{line}");
-        assert_eq!(record(&bucket).expect("a record")["failed"], "check_sql");
+        let said = said.replace("{}", &queries.display().to_string());
+        assert!(result == "fail" && line["detail"].as_str().is_some_and(|detail| detail.contains(&said)), "{line}");
+        assert!(line["hint"].as_str().is_some_and(|hint| hint.starts_with("look at statement ")), "{line}");
+        let found = record(&bucket).expect("a record");
+        assert!(found["failed"] == "check_sql" && !found.to_string().contains("queries.sql"), "{found:#}");
+        assert_nothing_left(&server, &outcome);
+    }
+}
+
+#[test]
+fn query_with_a_mistake_says_nothing_about_the_backup() {
+    let bucket = bucket_with(&dump_with("CREATE TABLE public.t (a int);"));
+    let server = own_postgres(&[]);
+    let dir = tempfile::tempdir().expect("a directory");
+    let queries = dir.path().join("queries.sql");
+    for query in ["SELECT public.nothing();", "SELECT true; SELECT WHERE FROM;"] {
+        fs::write(&queries, query).expect("written");
+        let drill = drill(&bucket, &server).args(["--json", "--allow-same-server"]);
+        let outcome = drill.arg("--check-sql").arg(&queries).run();
+        assert_not_proven(&bucket, &outcome, &format!("of {} cannot be run", queries.display()));
+        let (_, line) = answer(&outcome);
+        assert!(line["hint"].as_str().is_some_and(|hint| hint.starts_with("look at statement ")), "{line}");
         assert_nothing_left(&server, &outcome);
     }
 }
@@ -194,7 +215,7 @@ fn drill_that_cannot_be_run_writes_nothing() {
     let (source, bucket) = backed_up();
     let server = own_postgres(&[]);
     let json = |server: &Postgres| drill(&bucket, server).arg("--json");
-    assert_not_proven(&bucket, &json(&role(&server, "")).run(), "may not create databases: run ALTER ROLE");
+    assert_not_proven(&bucket, &json(&role(&server, "")).run(), "run ALTER ROLE ");
     let away = Postgres { port: 1, ..(*server).clone() };
     assert_not_proven(&bucket, &json(&away).run(), "connect to PostgreSQL");
     assert_not_proven(&bucket, &json(&role(source.server(), "CREATEDB")).run(), "--allow-same-server");

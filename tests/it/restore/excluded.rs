@@ -68,6 +68,7 @@ fn leaves_out_what_pg_dump_would() {
     }
     assert!(left_out.contains(&"the foreign key lost of public.keeps".to_owned()), "{left_out:?}");
     assert!(left_out.iter().any(|phrase| phrase == "the schema \"Schéma; \"\"odd\"\" $$ 'name'\""), "{left_out:?}");
+    assert!(outcome.stderr.contains("left out: the schema "), "{}", outcome.stderr);
     for words in ["left out a foreign key", "lost of public.keeps", "nothing in the dump matches", "no such table"] {
         assert!(outcome.stderr.contains(words), "{words}: {}", outcome.stderr);
     }

@@ -23,6 +23,9 @@ fn leaves_out_owners_privileges_comments_and_rows() {
         "the rows of public.log",
     ];
     assert_eq!(report["left_out"], serde_json::json!(expected));
+    // The counts are those of what was restored.
+    assert_eq!((&report["rows"], &report["tables"]), (&1.into(), &1.into()), "{report:#}");
+    assert!(outcome.stderr.contains("left out: the rows of public.log"), "{}", outcome.stderr);
 }
 
 #[test]
