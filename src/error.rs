@@ -35,6 +35,12 @@ pub enum Error {
         /// `s3://bucket/path/`.
         location: String,
     },
+    /// The destination has no backup at all.
+    #[error("there is no backup at {location}: correct S3_BUCKET or S3_PATH")]
+    NoBackups {
+        /// `s3://bucket/path/`.
+        location: String,
+    },
     /// The backup that was to be deleted is the last good one.
     #[error("delete {name}: it is the newest valid backup: nothing was deleted; take another first, or use --force")]
     NewestBackup {
@@ -96,7 +102,9 @@ impl Error {
             Self::Storage(error) => error.exit_code(),
             Self::Output(_) => ExitCode::OutputFailed,
             Self::PruneIncomplete(_) | Self::NewestBackup { .. } => ExitCode::PruneIncomplete,
-            Self::NoSuchBackup { .. } | Self::BackupElsewhere { .. } => ExitCode::RestoreFailed,
+            Self::NoSuchBackup { .. } | Self::NoBackups { .. } | Self::BackupElsewhere { .. } => {
+                ExitCode::RestoreFailed
+            }
             Self::NotAlive(_) => ExitCode::CheckFailed,
             Self::Interrupted(interrupt) => interrupt.exit_code(),
             Self::Internal(_) => ExitCode::DumpFailed,
