@@ -42,6 +42,12 @@ pub enum Error {
     NothingDeleted {
         /// Its name.
         name: String,
+        /// Where it was looked for.
+        location: String,
+    },
+    /// The destination has no backup at all.
+    #[error("there is no backup at {location}: correct S3_BUCKET or S3_PATH")]
+    NoBackups {
         /// `s3://bucket/path/`.
         location: String,
     },
@@ -106,9 +112,10 @@ impl Error {
             Self::Storage(error) => error.exit_code(),
             Self::Output(_) => ExitCode::OutputFailed,
             Self::PruneIncomplete(_) | Self::NewestBackup { .. } => ExitCode::PruneIncomplete,
-            Self::NoSuchBackup { .. } | Self::NothingDeleted { .. } | Self::BackupElsewhere { .. } => {
-                ExitCode::RestoreFailed
-            }
+            Self::NoSuchBackup { .. }
+            | Self::NothingDeleted { .. }
+            | Self::NoBackups { .. }
+            | Self::BackupElsewhere { .. } => ExitCode::RestoreFailed,
             Self::NotAlive(_) => ExitCode::CheckFailed,
             Self::Interrupted(interrupt) => interrupt.exit_code(),
             Self::Internal(_) => ExitCode::DumpFailed,

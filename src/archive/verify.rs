@@ -9,7 +9,7 @@ use super::contents::{Contents, Dump};
 use super::manifest::Manifest;
 
 /// What cannot be verified without a manifest.
-const WITHOUT_MANIFEST: &str = "the object's size and sha256, the dump's length, CRC-32 and rows: there is no manifest";
+const WITHOUT_MANIFEST: &str = "the object's size and sha256, the dump's length, CRC-32 and rows";
 
 /// A failed verification: the backup differs from what was uploaded, or its dump is incomplete. Each is one line that names the check.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

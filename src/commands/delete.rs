@@ -15,7 +15,7 @@ use crate::printable::counted;
 use crate::retention::{NamedBackup, NamedBackups, NamedError, Safety};
 use crate::storage::Destination;
 
-use super::{Context, backup_named};
+use super::{Context, backup_named, no_such_backup};
 
 /// What `delete --json` prints.
 #[derive(Debug, Default, Serialize)]
@@ -76,13 +76,15 @@ async fn find(destination: &Destination, args: &DeleteArgs) -> Result<NamedBacku
         names.extend(backup_named(destination, wanted)?);
     }
     let safety = if args.force { Safety::Override } else { Safety::Enforce };
-    NamedBackups::find(destination, &names, safety, Utc::now()).await.map_err(|error| match error {
-        NamedError::Storage(error) => error.into(),
-        NamedError::Absent(name) => {
-            Error::NothingDeleted { name: name.to_string(), location: destination.location(&destination.key("")) }
-        }
-        NamedError::NewestValid(name) => Error::NewestBackup { name: name.to_string() },
-    })
+    match NamedBackups::find(destination, &names, safety, Utc::now()).await {
+        Ok(found) => Ok(found),
+        Err(NamedError::Storage(error)) => Err(error.into()),
+        Err(NamedError::Absent(name)) => Err(match no_such_backup(destination, name.to_string()).await {
+            Error::NoSuchBackup { name, location } => Error::NothingDeleted { name, location },
+            other => other,
+        }),
+        Err(NamedError::NewestValid(name)) => Err(Error::NewestBackup { name: name.to_string() }),
+    }
 }
 
 fn in_words(outcome: &Outcome) -> String {

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::storage::Destination;
 
-use super::{Context, backup_named, columns, table};
+use super::{Context, backup_named, columns, no_such_backup, table};
 
 /// Lists the backups, newest first, or shows one.
 ///
@@ -25,9 +25,10 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     if let Some(wanted) = &args.name {
         let name = backup_named(&destination, wanted)?;
         let listing = Listing::read(&destination).await?;
-        return show(context, args, &listing, (name, destination.endpoint()))
-            .await?
-            .ok_or(Error::NoSuchBackup { name: wanted.to_string(), location });
+        return match show(context, args, &listing, (name, destination.endpoint())).await? {
+            Some(()) => Ok(()),
+            None => Err(no_such_backup(&destination, wanted.to_string()).await),
+        };
     }
     let listing = Listing::read(&destination).await?;
     let columns = columns();

@@ -21,6 +21,7 @@ use std::io::{BufWriter, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
+use crate::archive::Listing;
 use crate::archive::name::BackupName;
 use crate::cli::BackupRef;
 use crate::config::Flags;
@@ -133,6 +134,15 @@ struct Concluded<'a, T> {
     #[serde(flatten)]
     outcome: &'a T,
     error: Option<String>,
+}
+
+/// The error if a destination lacks a backup, or all of them.
+async fn no_such_backup(destination: &Destination, name: String) -> Error {
+    let location = destination.location(&destination.key(""));
+    match Listing::read(destination).await {
+        Ok(listing) if listing.names(1).next().is_none() => Error::NoBackups { location },
+        _ => Error::NoSuchBackup { name, location },
+    }
 }
 
 fn print_json(value: &impl Serialize) -> Result<(), Error> {

@@ -26,7 +26,7 @@ use crate::restore::{
 use crate::storage::Destination;
 use crate::telemetry::{Display, ProgressStyleChoice};
 
-use super::{Context, backup_named};
+use super::{Context, backup_named, no_such_backup};
 
 /// The target of the restore.
 enum Target {
@@ -51,14 +51,20 @@ pub async fn run(context: &Context<'_>, args: &RestoreArgs, interrupts: Interrup
     let restored = Box::pin(restore(context, args, &interrupts)).await;
     let mut report = restored.inspect_err(|error| context.print_failure(args.json, error))?;
     report.duration = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-    if let Some(unchecked) = report.unchecked {
+    if let Some(unchecked) = &report.unchecked {
         tracing::warn!("not verified: {unchecked}");
     }
-    let Report { file_name, target, dump_bytes, rows, tables, duration, .. } = &report;
-    if report.dry_run {
-        tracing::info!(file_name, target, "dry run: nothing was restored; no obstacle was found");
+    let Report { file_name, target, replaced, dump_bytes, rows, tables, duration, .. } = &report;
+    if report.dry_run && args.into.replace {
+        tracing::info!(
+            file_name,
+            restored_to = target,
+            "dry run: nothing was restored; the restore would replace the database"
+        );
+    } else if report.dry_run {
+        tracing::info!(file_name, restored_to = target, "dry run: nothing was restored; no obstacle was found");
     } else {
-        tracing::info!(target: FOR_MACHINES, file_name, target, dump_bytes, rows, tables, duration_s = duration, "restored");
+        tracing::info!(target: FOR_MACHINES, file_name, restored_to = target, replaced, dump_bytes, rows, tables, duration_s = duration, "restored");
         tracing::info!(target: FOR_PEOPLE, "{}", summary(&report));
     }
     if args.json { context.print_json(&Answer { success: true, report: &report }) } else { Ok(()) }
@@ -92,8 +98,14 @@ fn announce(chosen: &Chosen, target: &Target, options: &RestoreOptions) {
     let target = match (target, &options.create_db) {
         (Target::Output(Output { path: Some(path), .. }), _) => path.display().to_string(),
         (Target::Output(_), _) => "stdout".to_owned(),
-        (Target::Database(_), Some(name)) => format!("the new database {name}"),
-        (Target::Database(_), None) => format!("the database of {}", RESTORE_CONNECTION_STRING.variable),
+        (Target::Database(at), Some(name)) if options.replace => {
+            format!("database {name} at {}, replacing it", at.address())
+        }
+        (Target::Database(at), Some(name)) => format!("the new database {name} at {}", at.address()),
+        (Target::Database(at), None) => match at.conninfo.get("dbname") {
+            Some(name) => format!("database {name} at {}", at.address()),
+            None => format!("the default database at {}", at.address()),
+        },
     };
     let size = ByteSize(backup.file_size).display().iec();
     let database = database.unwrap_or_default();
@@ -106,7 +118,8 @@ fn summary(report: &Report) -> String {
     let rows = report.rows.zip(report.tables);
     let rows = rows.map(|(rows, tables)| format!("{} in {}, ", counted(rows, "row"), counted(tables as u64, "table")));
     let (of_dump, rows) = (of_dump.unwrap_or_default(), rows.unwrap_or_default());
-    format!("restored to {}: {of_dump}{rows}in {:.1} s", report.target, report.duration)
+    let replaced = report.replaced.as_ref().map(|name| format!("; the old database is {name}")).unwrap_or_default();
+    format!("restored to {}: {of_dump}{rows}in {:.1} s{replaced}", report.target, report.duration)
 }
 
 async fn choose(
@@ -123,15 +136,14 @@ async fn choose(
     };
     let evidence = if args.ignore_manifest { Evidence::Itself } else { Evidence::Manifest };
     let chosen = restore::choose(&destination, wanted, evidence).await?;
-    let none = || {
+    let Some(chosen) = chosen else {
         let name = match (&args.name, at) {
             (Some(name), _) => name.to_string(),
             (None, Some(time)) => format!("one that was started by {}", time_text(time)),
             (None, None) => BackupRef::Latest.to_string(),
         };
-        Error::NoSuchBackup { name, location: destination.location(&destination.key("")) }
+        return Err(no_such_backup(&destination, name).await);
     };
-    let chosen = chosen.ok_or_else(none)?;
     Ok((destination, chosen))
 }
 
@@ -177,9 +189,13 @@ fn target(args: &RestoreArgs, config: &RestoreConfig, problems: &mut Problems) -
         let text = "--json: the result and the dump cannot both go to stdout: use --output FILE";
         problems.push(ExitCode::InvalidSetting, text.to_owned());
     } else if std::io::stdout().is_terminal() && !args.dry_run {
-        let text = format!(
-            "{variable} is not set, and stdout is a terminal: use --to with a database, --output FILE, or a pipe"
-        );
+        let text = if args.raw || args.output.is_some() {
+            "stdout is a terminal: use --output FILE or a pipe".to_owned()
+        } else {
+            format!(
+                "{variable} is not set, and stdout is a terminal: use --to with a database, --output FILE, or a pipe"
+            )
+        };
         problems.push(ExitCode::MissingSetting, text);
     }
     Target::Output(Output { path: None, form })

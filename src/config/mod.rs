@@ -278,6 +278,7 @@ fn postgres(resolver: &mut Resolver<'_>) -> Option<PostgresSettings> {
     let lock_wait = duration(resolver, &table::BACKUP_LOCK_WAIT_TIMEOUT);
     let stall_timeout = duration(resolver, &table::BACKUP_STALL_TIMEOUT);
     Some(PostgresSettings {
+        variable: table::POSTGRES_CONNECTION_STRING.variable,
         conninfo: conninfo?,
         environment,
         pg_dump_path,

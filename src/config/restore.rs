@@ -53,6 +53,7 @@ pub(super) fn target(resolver: &mut Resolver<'_>, flags: &Flags, setting: &table
     let environment = ClientEnvironment::from_process(resolver.environment());
     let (conninfo, environment) = hide_secrets(resolver, setting, Some(conninfo), environment);
     Some(PostgresSettings {
+        variable: setting.variable,
         conninfo: conninfo?,
         environment,
         pg_dump_path,

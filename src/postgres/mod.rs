@@ -52,6 +52,8 @@ pub use tools::{Installed, Tool, Tools, Version};
 /// The source, as configured.
 #[derive(Clone, Debug)]
 pub struct PostgresSettings {
+    /// The setting that holds the connection string, for messages.
+    pub variable: &'static str,
     /// Where to connect; hides its password.
     pub conninfo: Conninfo,
     /// The environment of child processes.
@@ -69,6 +71,12 @@ pub struct PostgresSettings {
 }
 
 impl PostgresSettings {
+    /// `host:port` of the connection string, for messages.
+    #[must_use]
+    pub fn address(&self) -> String {
+        session::target(&self.conninfo)
+    }
+
     /// The connection string for `pg_dump`: the host and address that the session chose, so that both use the same server.
     #[must_use]
     pub fn pinned(&self, place: &Place) -> Conninfo {
@@ -114,7 +122,7 @@ pub enum PostgresError {
     #[error(
         "connect to PostgreSQL at {target}{}: {reason}: {}",
         if *.tried > 1 { format!(" (tried {} times)", .tried) } else { String::new() },
-        .hint.unwrap_or_else(|| refusal::advice(reason))
+        .hint.as_deref().unwrap_or_else(|| refusal::advice(reason))
     )]
     Connect {
         /// `host:port`
@@ -122,7 +130,7 @@ pub enum PostgresError {
         /// The message of libpq or the server.
         reason: String,
         /// What to do, if another try cannot help.
-        hint: Option<&'static str>,
+        hint: Option<String>,
         /// The number of tries.
         tried: u32,
     },
@@ -164,7 +172,7 @@ impl PostgresError {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::Connect { reason, hint, .. } => Some(hint.unwrap_or_else(|| refusal::advice(reason))),
+            Self::Connect { reason, hint, .. } => Some(hint.as_deref().unwrap_or_else(|| refusal::advice(reason))),
             _ => None,
         }
     }

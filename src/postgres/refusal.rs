@@ -3,26 +3,26 @@
 
 use super::messages::Messages;
 
-const PASSWORD: &str = "correct the password in POSTGRES_CONNECTION_STRING, PGPASSWORD or the password file (in a URI its \
+const PASSWORD: &str = "correct the password in {variable}, PGPASSWORD or the password file (in a URI its \
 special characters are percent-encoded)";
-const NO_PASSWORD: &str =
-    "give the password in POSTGRES_CONNECTION_STRING, in PGPASSWORD, or in a password file with mode 0600";
+const NO_PASSWORD: &str = "give the password in {variable}, in PGPASSWORD, or in a password file with mode 0600";
+const VARIABLE: &str = "{variable}";
 const HOST_RULES: &str = "allow this host, user and database in the server's pg_hba.conf";
 const CERTIFICATES: &str = "correct sslmode, sslrootcert, sslcert and sslkey";
 
-/// Words of which the message contains all, and what to do.
+/// Words of which the message contains all, and what to do; `{variable}` is the setting that holds the connection string.
 const REFUSALS: &[(&[&str], &str)] = &[
     (&["password authentication failed"], PASSWORD),
     (&["no password supplied"], NO_PASSWORD),
     (&["authentication failed for user"], "correct the user, or its authentication method in pg_hba.conf"),
-    (&["FATAL:  role ", " does not exist"], "correct the user in POSTGRES_CONNECTION_STRING or PGUSER"),
-    (&["FATAL:  database ", " does not exist"], "correct the database in POSTGRES_CONNECTION_STRING or PGDATABASE"),
+    (&["FATAL:  role ", " does not exist"], "correct the user in {variable} or PGUSER"),
+    (&["FATAL:  database ", " does not exist"], "correct the database in {variable} or PGDATABASE"),
     (&["is not permitted to log in"], "ALTER ROLE … LOGIN"),
     (&["permission denied for database"], "GRANT CONNECT ON DATABASE … TO the role"),
     (&["no pg_hba.conf entry"], HOST_RULES),
     (&["pg_hba.conf rejects connection"], HOST_RULES),
-    (&["local user with ID", "does not exist"], "set the user in POSTGRES_CONNECTION_STRING or PGUSER"),
-    (&["could not look up local user ID"], "set the user in POSTGRES_CONNECTION_STRING or PGUSER"),
+    (&["local user with ID", "does not exist"], "set the user in {variable} or PGUSER"),
+    (&["could not look up local user ID"], "set the user in {variable} or PGUSER"),
     (&["certificate verify failed"], CERTIFICATES),
     (&["does not match host name"], CERTIFICATES),
     (&["root certificate file"], CERTIFICATES),
@@ -61,11 +61,12 @@ pub(super) fn advice(reason: &str) -> &'static str {
 }
 
 /// What to do, if no host or address had a temporary failure.
-pub(super) fn hint(messages: &Messages) -> Option<&'static str> {
+pub(super) fn hint(messages: &Messages, variable: &str) -> Option<String> {
     let of = |line: &str| {
         REFUSALS.iter().find(|(words, _)| words.iter().all(|word| line.contains(word))).map(|(_, hint)| *hint)
     };
-    messages.refusals().map(of).collect::<Option<Vec<_>>>()?.first().copied()
+    let hints = messages.refusals().map(of).collect::<Option<Vec<_>>>()?;
+    hints.first().map(|hint| hint.replace(VARIABLE, variable))
 }
 
 #[cfg(test)]
@@ -74,15 +75,15 @@ mod tests {
 
     use super::*;
 
-    async fn hint_for(text: &str) -> Option<&'static str> {
-        hint(&Messages::gather(text.as_bytes(), "psql", Arc::default()).await)
+    async fn hint_for(text: &str) -> Option<String> {
+        hint(&Messages::gather(text.as_bytes(), "psql", Arc::default()).await, "RESTORE_CONNECTION_STRING")
     }
 
     #[tokio::test]
     async fn permanent_refusals_have_a_hint() {
         let at = "connection to server at \"h\" (::1), port 5432 failed: ";
         for (said, word) in [
-            ("FATAL:  password authentication failed for user \"u\"", Some("percent-encoded")),
+            ("FATAL:  password authentication failed for user \"u\"", Some("RESTORE_CONNECTION_STRING, PGPASSWORD")),
             ("fe_sendauth: no password supplied", Some("0600")),
             ("FATAL:  role \"u\" does not exist", Some("PGUSER")),
             ("FATAL:  database \"d\" does not exist", Some("PGDATABASE")),

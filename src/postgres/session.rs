@@ -58,7 +58,7 @@ impl Session {
                 session.is_logged.store(true, Ordering::Relaxed);
                 Ok(session)
             }
-            Ok(Err(Ended)) => Err(session.refused(target(source)).await),
+            Ok(Err(Ended)) => Err(session.refused(target(source), settings.variable).await),
             Err(_) => Err(PostgresError::Silent { deadline: QUERY_DEADLINE }),
         }
     }
@@ -188,9 +188,9 @@ impl Session {
     }
 
     /// Why the server refused the connection.
-    async fn refused(&mut self, target: String) -> PostgresError {
+    async fn refused(&mut self, target: String, variable: &str) -> PostgresError {
         let messages = self.last_messages().await;
-        let hint = refusal::hint(&messages);
+        let hint = refusal::hint(&messages, variable);
         PostgresError::Connect { target, reason: messages.cause().unwrap_or_else(no_message), hint, tried: 1 }
     }
 
@@ -209,7 +209,7 @@ fn no_message() -> String {
 }
 
 /// `host:port` of the connection string, for messages.
-fn target(conninfo: &Conninfo) -> String {
+pub(super) fn target(conninfo: &Conninfo) -> String {
     match (conninfo.get("host").or(conninfo.get("hostaddr")), conninfo.get("port")) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (Some(host), None) => host.to_owned(),
@@ -245,6 +245,7 @@ done
         let pg_dump = Tool { path: psql.clone(), version: Version::parse("15.18").expect("a version") };
         let tools = Tools { pg_dump, psql: Psql::at(psql), pg_dumpall: None };
         let settings = PostgresSettings {
+            variable: "POSTGRES_CONNECTION_STRING",
             conninfo: Conninfo::default(),
             environment: super::super::ClientEnvironment::default(),
             pg_dump_path: None,

@@ -44,6 +44,8 @@ pub struct Chosen {
     pub backup: StoredBackup,
     /// Its manifest; `None` if it has none or it is ignored.
     pub manifest: Option<Manifest>,
+    /// Whether a manifest is ignored.
+    pub evidence: Evidence,
 }
 
 /// Chooses a backup; `None` if none matches. Logs its name, and warns if it is not valid.
@@ -80,17 +82,17 @@ pub async fn choose(
         BackupStatus::Future => tracing::warn!("this backup's name is in the future: it is unknown when it was made"),
         _ => {}
     }
-    Ok(Some(Chosen { backup, manifest }))
+    Ok(Some(Chosen { backup, manifest, evidence }))
 }
 
 /// Warns of the newer backups that are not the latest, and says why.
 fn announced(Latest { found, passed_over }: Latest) -> Option<(StoredBackup, Option<Manifest>)> {
     for backup in passed_over.iter().take(MOST_ANNOUNCED) {
         let why = backup.status.why_not_latest(backup.file_size);
-        tracing::warn!(file_name = backup.file_name, "passed over a newer backup: {why}");
+        tracing::warn!(file_name = backup.file_name, "skipped a newer backup: {why}");
     }
     if passed_over.len() > MOST_ANNOUNCED {
-        tracing::warn!(backups = passed_over.len() - MOST_ANNOUNCED, "passed over more: `list` shows them");
+        tracing::warn!(backups = passed_over.len() - MOST_ANNOUNCED, "skipped more: `list` shows them");
     }
     found
 }
@@ -98,7 +100,7 @@ fn announced(Latest { found, passed_over }: Latest) -> Option<(StoredBackup, Opt
 /// Reads the manifest. If a listed manifest cannot be read, that is an error, or the backup would pass as one without a manifest.
 async fn required_manifest(destination: &Destination, name: BackupName) -> Result<Option<Manifest>, RestoreError> {
     let read = destination.read_manifest(&format!("{name}{MANIFEST_SUFFIX}")).await?;
-    let damaged = |source| RestoreError::DamagedManifest { file_name: name.to_string(), source };
+    let damaged = |damage| RestoreError::DamagedManifest { file_name: name.to_string(), damage };
     read.transpose().map_err(damaged)
 }
 

@@ -321,7 +321,9 @@ impl Drill<'_> {
             rows: scan.map(|scan| scan.rows),
             tables: scan.map(|scan| scan.tables.len()),
             check_sql: findings.queries,
-            unchecked: restored.and_then(|restored| restored.verified.unchecked()).map(str::to_owned),
+            unchecked: restored
+                .and_then(|restored| restored.verified.unchecked())
+                .map(|what| format!("{what}: there is no manifest")),
             left_out: restored.map(|restored| restored.left_out.phrases()).unwrap_or_default(),
         }
     }

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::archive::Mismatch;
 use crate::disk::DiskError;
+use crate::error_chain::Chain;
 use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupt;
 use crate::postgres::PostgresError;
@@ -17,14 +18,14 @@ use super::{RolesError, ScratchError};
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// Verification failed: the backup differs from what was uploaded, or its dump is incomplete.
-    #[error(
-        "verify {file_name}: {mismatch}: nothing was restored: restore another backup (if only the manifest is wrong: --ignore-manifest)"
-    )]
+    #[error("verify {file_name}: {mismatch}: nothing was restored: restore another backup{hint}")]
     Mismatch {
         /// The backup.
         file_name: String,
         /// The check that failed.
         mismatch: Mismatch,
+        /// What else to do; empty if the manifest was not used.
+        hint: &'static str,
     },
     /// The backup was listed, but is not there any more.
     #[error("read {file_name}: it was just deleted: choose another one with `list`")]
@@ -34,13 +35,14 @@ pub enum RestoreError {
     },
     /// The manifest cannot be parsed.
     #[error(
-        "read the manifest of {file_name}: it is damaged: restore another backup, or this one with --ignore-manifest"
+        "read the manifest of {file_name}: it is damaged: {}: restore another backup, or this one with --ignore-manifest",
+        Chain(damage)
     )]
     DamagedManifest {
         /// The backup.
         file_name: String,
         /// Why.
-        source: Damaged,
+        damage: Damaged,
     },
     /// The object is in an archive storage class.
     #[error(
@@ -73,15 +75,13 @@ pub enum RestoreError {
     #[error(transparent)]
     Roles(#[from] RolesError),
     /// Preconditions failed; nothing was sent.
-    #[error("restore: {}", problems.join("; "))]
+    #[error("{}", problems.join("; "))]
     Target {
         /// The preconditions that failed; each ends with what to do.
         problems: Vec<String>,
     },
     /// The dump contains a statement that `pg_dump` never writes.
-    #[error(
-        "restore {file_name}: {failure}: nothing of it is in the target: find out who wrote this backup to the bucket"
-    )]
+    #[error("restore {file_name}: {failure}: the target is unchanged: find out who wrote this backup to the bucket")]
     Refused {
         /// The backup.
         file_name: String,
@@ -89,7 +89,7 @@ pub enum RestoreError {
         failure: FilterError,
     },
     /// The server refused a statement, or the connection broke.
-    #[error("restore {file_name} into {database:?}: {reason}: nothing of it is in the target: {hint}")]
+    #[error("restore {file_name} into {database:?}: {reason}: the target is unchanged: {hint}")]
     Statement {
         /// The backup.
         file_name: String,
@@ -101,7 +101,7 @@ pub enum RestoreError {
         hint: String,
     },
     /// The server counted other rows than the dump has.
-    #[error("restore {file_name}: the server took {taken} rows of {sent} of {table}: nothing of it is in the target")]
+    #[error("restore {file_name}: the server took {taken} rows of {sent} of {table}: the target is unchanged")]
     Rows {
         /// The backup.
         file_name: String,
@@ -113,7 +113,7 @@ pub enum RestoreError {
         taken: u64,
     },
     /// COMMIT failed.
-    #[error("commit the restore into {database:?}: {cause}: it was rolled back: nothing of it is in the target")]
+    #[error("commit the restore into {database:?}: {cause}: it was rolled back: the target is unchanged")]
     RolledBack {
         /// The database.
         database: String,
@@ -146,6 +146,12 @@ pub enum RestoreError {
     /// Another restore into the database is running.
     #[error(transparent)]
     Busy(#[from] Busy),
+    /// The file exists, and is not overwritten.
+    #[error("{file} exists: move it away, or choose another --output")]
+    Exists {
+        /// The file.
+        file: String,
+    },
     /// Writing to a file or a stream failed.
     #[error("write {target}: {error}: {advice}")]
     Output {
@@ -188,6 +194,7 @@ impl RestoreError {
             | Self::DamagedManifest { .. }
             | Self::Archived { .. }
             | Self::BeingUnarchived { .. }
+            | Self::Exists { .. }
             | Self::Output { .. }
             | Self::Disk(_)
             // The connection had been there.

@@ -124,6 +124,9 @@ impl Writing<'_> {
 
     fn failed(&self, error: FileError) -> RestoreError {
         match error {
+            FileError::Io(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                RestoreError::Exists { file: self.name.clone() }
+            }
             FileError::Io(error) => RestoreError::Output { target: self.name.clone(), advice: advice(&error), error },
             FileError::Disk(error) => RestoreError::Disk(error),
         }
@@ -140,7 +143,7 @@ impl Writing<'_> {
             tracing::warn!(
                 bytes,
                 free_bytes = free,
-                target = self.name,
+                file = self.name,
                 "the disk has less free space than the file needs"
             );
         }
@@ -150,7 +153,6 @@ impl Writing<'_> {
 /// Returns the hint for a failed write.
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AlreadyExists => "existing files are not overwritten: move the file away, or give another name",
         io::ErrorKind::IsADirectory => "give the name of a file in this directory",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             "nothing was restored: free disk space, or write to another disk"

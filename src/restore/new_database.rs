@@ -88,7 +88,7 @@ async fn prepare_and_fill(
             database = abandoned.name,
             bytes = abandoned.bytes,
             hint = abandoned.statement(),
-            "an earlier restore was killed and has left its scratch database"
+            "a scratch database of an earlier restore exists"
         );
     }
     let facts = Target::ask_outside(scratch.server().await?).await?;

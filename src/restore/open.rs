@@ -38,7 +38,9 @@ impl Request<'_> {
 
     /// The error of a failed verification of this backup.
     pub(super) fn mismatch(&self, mismatch: Mismatch) -> RestoreError {
-        RestoreError::Mismatch { file_name: self.chosen.backup.file_name.clone(), mismatch }
+        let has_manifest = self.chosen.manifest.is_some();
+        let hint = if has_manifest { " (if only the manifest is wrong: --ignore-manifest)" } else { "" };
+        RestoreError::Mismatch { file_name: self.chosen.backup.file_name.clone(), mismatch, hint }
     }
 
     async fn archived(&self) -> RestoreError {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::archive::{VerifiedStream, manifest::time_text};
 
 use super::replace::Finished;
-use super::{Chosen, LeftOut};
+use super::{Chosen, Evidence, LeftOut};
 
 /// What was restored, and where to.
 #[derive(Clone, Debug, Serialize)]
@@ -33,11 +33,14 @@ pub struct Report {
     /// How long it took, in seconds.
     pub duration: f64,
     /// What could not be verified, because the backup has no manifest.
-    pub unchecked: Option<&'static str>,
+    pub unchecked: Option<String>,
     /// The new name of the replaced database.
     pub replaced: Option<String>,
     /// What was left out.
     pub left_out: Vec<String>,
+    /// Whether a manifest is ignored.
+    #[serde(skip)]
+    pub evidence: Evidence,
 }
 
 impl Report {
@@ -60,6 +63,7 @@ impl Report {
             unchecked: None,
             replaced: None,
             left_out: Vec::new(),
+            evidence: chosen.evidence,
         }
     }
 
@@ -68,7 +72,12 @@ impl Report {
     pub fn with_stream(self, stream: &VerifiedStream) -> Self {
         let scan = stream.scan();
         let (dump_bytes, rows, tables) = (Some(scan.bytes), Some(scan.rows), Some(scan.tables.len()));
-        Self { dump_bytes, rows, tables, unchecked: stream.unchecked(), ..self }
+        let why = match self.evidence {
+            Evidence::Manifest => "there is no manifest",
+            Evidence::Itself => "the manifest is ignored",
+        };
+        let unchecked = stream.unchecked().map(|what| format!("{what}: {why}"));
+        Self { dump_bytes, rows, tables, unchecked, ..self }
     }
 
     /// Adds what was left out, and takes it off the counts of what was read.

@@ -143,7 +143,7 @@ pub async fn apply(server: &mut Maintenance, recorded: &Recorded) -> Result<Role
 #[must_use]
 pub fn without_globals(manifest: Option<&Manifest>) -> Option<String> {
     let why = match manifest {
-        None => "there is no manifest",
+        None => "no manifest is used",
         Some(manifest) if manifest.globals.is_none() => "the backup has no globals",
         Some(_) => return None,
     };

@@ -250,7 +250,7 @@ fn shows_one_backup_with_restore_instructions() {
     let missing = list_program(&bucket).arg(NEWEST).run();
     assert!(missing.assert_code(15).stderr.contains(NEWEST), "{}", missing.stderr);
     let elsewhere = list_program(&bucket).arg("latest").env("S3_PATH", "a/typo").run();
-    let place = format!("find latest: there is no such backup at s3://{bucket}/a/typo/");
+    let place = format!("there is no backup at s3://{bucket}/a/typo/: correct S3_BUCKET or S3_PATH");
     assert!(elsewhere.assert_code(15).stderr.contains(&place), "{}", elsewhere.stderr);
 }
 

@@ -61,10 +61,10 @@ fn the_latest_is_the_newest_valid_backup_of_this_destination() {
         (&fourth, "it has no manifest and 5 bytes; the smallest possible dump has more than 200: pg_dump failed"),
         (&third, "its manifest says otherwise"),
     ] {
-        let line = said.lines().find(|line| line.contains("passed over") && line.contains(name));
+        let line = said.lines().find(|line| line.contains("skipped") && line.contains(name));
         assert!(line.is_some_and(|line| line.contains(why)), "{why}: {said}");
     }
-    assert!(!said.lines().any(|line| line.contains("passed over") && line.contains(&first)), "{said}");
+    assert!(!said.lines().any(|line| line.contains("skipped") && line.contains(&first)), "{said}");
     for named in [first.clone(), format!("s3://{bucket}/{first}")] {
         assert_eq!(chosen(&restore(&bucket).arg(named)), first);
     }
@@ -104,8 +104,8 @@ fn a_backup_that_is_not_there_or_another_destinations_is_named() {
     let bucket = s3().create_bucket("nothing");
     let name = name_of_day(1);
     for (program, word) in [
-        (restore(&bucket), "there is no such backup"),
-        (restore(&bucket).arg(&name), "there is no such backup"),
+        (restore(&bucket), "there is no backup at"),
+        (restore(&bucket).arg(&name), "correct S3_BUCKET or S3_PATH"),
         (restore(&bucket).arg(format!("s3://elsewhere/{name}")), "set S3_BUCKET and S3_PATH"),
     ] {
         let outcome = program.run();
@@ -209,4 +209,12 @@ fn a_dump_does_not_go_to_a_terminal() {
     let shown = outcome.assert_code(1).stdout_text();
     assert!(shown.contains("stdout is a terminal") && shown.contains("--output FILE"), "{shown}");
     assert!(!shown.contains("PostgreSQL database dump"), "{shown}");
+    for flags in ["--raw", "--output -"] {
+        let line = format!("{line} {flags}");
+        let program = restore(&bucket).executed_by(Path::new("/usr/bin/script")).args(["-qec", &line, "/dev/null"]);
+        let outcome = program.env("RESTORE_CONNECTION_STRING", postgres().uri("postgres")).run();
+        let shown = outcome.assert_code(1).stdout_text();
+        assert!(shown.contains("stdout is a terminal: use --output FILE or a pipe"), "{shown}");
+        assert!(!shown.contains("is not set"), "{shown}");
+    }
 }

@@ -161,6 +161,23 @@ fn prints_a_restore_as_two_lines() {
 }
 
 #[test]
+fn prints_where_a_restore_goes_and_the_name_of_the_replaced_database() {
+    let database = postgres().create_database("person_old");
+    let bucket = s3().create_bucket("person-old");
+    let program = backup_program(&database, &bucket);
+    program.run().assert_code(0);
+    let program = program.env("RESTORE_CONNECTION_STRING", postgres().uri("postgres"));
+    let flags = format!("restore --no-progress --create-db {} --replace", database.name);
+    let dry = lines(at_terminal(&program, &format!("{flags} --dry-run")).run().assert_code(0));
+    assert!(dry.iter().any(|line| line.contains("the restore would replace the database")), "{dry:#?}");
+    let shown = lines(at_terminal(&program, &flags).run().assert_code(0));
+    let place = format!(" to database {} at {}, replacing it", database.name, postgres().addr());
+    assert!(shown.first().is_some_and(|line| line.ends_with(&place)), "{shown:#?}");
+    let old = format!("; the old database is {}_before_", database.name);
+    assert!(shown.last().is_some_and(|line| line.contains(&old)), "{shown:#?}");
+}
+
+#[test]
 fn check_prints_a_warning_of_the_settings_once() {
     let bucket = s3().create_bucket("person-check");
     let program = list_program(&bucket).env("BACKUP_RETENTION_DAY", "7");

@@ -72,7 +72,7 @@ fn a_failing_statement_leaves_the_target_as_it_was_and_says_why() {
     let outcome = restore_program(&bucket_with(&dump_with(middle)), &target).run();
     outcome.assert_code(FAILED).assert_no_children_left();
     assert!(outcome.stderr.contains("invalid input syntax for type integer: \"x\""), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("nothing of it is in the target"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("the target is unchanged"), "{}", outcome.stderr);
     assert_untouched(&target, &outcome);
 }
 
@@ -105,4 +105,14 @@ fn a_role_without_rights_is_told_what_to_do() {
     outcome.assert_code(0);
     assert!(!outcome.stderr.contains("superuser"), "{}", outcome.stderr);
     assert_eq!(target.psql("SELECT tableowner FROM pg_tables WHERE tablename = 't'").as_deref(), Ok("app"));
+}
+
+#[test]
+fn a_refused_connection_names_the_setting_of_the_target() {
+    let bucket = bucket_with(&dump_with("CREATE TABLE public.t (a int);"));
+    let target = empty("target");
+    let program = restore_program(&bucket, &target).env("RESTORE_CONNECTION_STRING", postgres().uri("no_such_db"));
+    let outcome = program.run();
+    let words = "correct the database in RESTORE_CONNECTION_STRING or PGDATABASE";
+    assert!(outcome.code != Some(0) && outcome.stderr.contains(words), "{}", outcome.stderr);
 }

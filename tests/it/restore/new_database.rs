@@ -87,7 +87,7 @@ fn a_killed_restore_leaves_no_database_of_the_name_and_the_next_one_names_what_i
         || {
             said = next.run().assert_code(0).stderr.clone();
             server.psql("postgres", "DROP DATABASE made").expect("dropped");
-            said.contains("an earlier restore was killed") && said.contains("DROP DATABASE")
+            said.contains("a scratch database of an earlier restore exists") && said.contains("DROP DATABASE")
         },
         || "it was not named".to_owned(),
     );
@@ -115,6 +115,7 @@ fn replaces_a_database_that_is_in_use_and_keeps_the_old_one() {
     let report: serde_json::Value = serde_json::from_str(&outcome.stdout_text()).expect("JSON");
     let before = report["replaced"].as_str().expect("its new name");
     assert!(before.starts_with(&format!("{}_before_", old.name)), "{report}");
+    assert!(outcome.stderr.contains(&format!("replaced=\"{before}\"")), "{}", outcome.stderr);
     postgres().psql("postgres", &format!("ALTER DATABASE \"{before}\" ALLOW_CONNECTIONS true")).expect("opened");
     assert_eq!(postgres().psql(before, "SELECT a FROM o").as_deref(), Ok("8"));
 }

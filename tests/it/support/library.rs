@@ -25,6 +25,7 @@ pub async fn connection(uri: &str) -> (Tools, PostgresSettings) {
     let environment = ClientEnvironment::from_process(&Environment::of_process());
     let tools = Installed::find(None, &environment).await.expect("installed").newest().expect("a psql");
     let settings = PostgresSettings {
+        variable: "POSTGRES_CONNECTION_STRING",
         conninfo: Conninfo::parse(uri).expect("a URI"),
         environment,
         pg_dump_path: None,
