@@ -130,10 +130,10 @@ impl Exclusion {
     }
 
     fn is_gone(&mut self, object: &Object) -> bool {
-        if let Object::Relation(Name { schema, name }) = object {
-            if mark(&mut self.tables, |glob| glob.matches_table(schema, name)) {
-                return true;
-            }
+        if let Object::Relation(Name { schema, name }) = object
+            && mark(&mut self.tables, |glob| glob.matches_table(schema, name))
+        {
+            return true;
         }
         if schema(object).is_some_and(|schema| mark(&mut self.schemas, |glob| glob.matches(schema))) {
             return true;
