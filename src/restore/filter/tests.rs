@@ -202,11 +202,11 @@ fn leaves_out_the_rows_of_chosen_tables() {
 #[test]
 fn leaves_out_rows_of_a_partition_by_the_comment_of_its_entry() {
     let dump = concat!(
-        "-- Data for Name: one; Type: TABLE DATA; Schema: public; Owner: x\n\nCOPY public.root (a) FROM stdin;\n1\n\\.\n",
-        "-- Data for Name: two; Type: TABLE DATA; Schema: public; Owner: x\n\nCOPY public.root (a) FROM stdin;\n2\n\\.\n",
+        "-- Data for Name: one; Type: TABLE DATA; Schema: public; Owner: x\n\n-- load via partition root public.root\n\nCOPY public.root (a) FROM stdin;\n1\n\\.\n",
+        "-- Data for Name: two; Type: TABLE DATA; Schema: public; Owner: x\n\n-- load via partition root public.root\n\nCOPY public.root (a) FROM stdin;\n2\n\\.\n",
         "-- Data for Name: a two; Type: TABLE DATA; Schema: public; Owner: x\n\nCOPY public.\"a\ntwo\" (a) FROM stdin;\n3\n\\.\n",
         "-- Name: x; Type: TABLE; Schema: public; Owner: x\n\nINSERT INTO public.root VALUES (4);\n",
-        "-- Data for Name: two; Type: TABLE DATA; Schema: public; Owner: x\n\nINSERT INTO public.root VALUES (5);\n",
+        "-- Data for Name: two; Type: TABLE DATA; Schema: public; Owner: x\n\n-- load via partition root public.root\n\nINSERT INTO public.root VALUES (5);\n",
     );
     let patterns = ["two", "a two"].map(crate::restore::glob::Glob::new);
     let expected = concat!(
