@@ -17,7 +17,7 @@ const EVERY: Duration = Duration::from_millis(200);
 
 /// Another restore has the lock.
 #[derive(Debug, thiserror::Error)]
-#[error("restore into {database:?}: another restore into it is running: {}", self.way_out())]
+#[error("restore into {database:?}: another restore into it is running {}", self.holder())]
 pub struct Busy {
     /// The database.
     pub database: String,
@@ -26,11 +26,13 @@ pub struct Busy {
 }
 
 impl Busy {
-    fn way_out(&self) -> String {
+    /// Who has the lock, and what to do.
+    fn holder(&self) -> String {
         match self.pid.as_str() {
-            "0" => "a prepared transaction has its lock: look at pg_prepared_xacts".to_owned(),
+            "0" => "(a prepared transaction has its lock): look at pg_prepared_xacts".to_owned(),
             pid => format!(
-                "wait for it, or, if it was killed, end its session with SELECT pg_terminate_backend({pid}) (server process {pid})"
+                "(server process {pid}): wait for it, or, if it was killed, end its session with \
+                 SELECT pg_terminate_backend({pid})"
             ),
         }
     }

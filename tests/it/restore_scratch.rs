@@ -214,7 +214,7 @@ fn one_that_a_killed_process_left_behind_is_found_and_one_in_use_is_not() {
         }
         // Killed before it had written its comment.
         let bare = format!("pg_s3_restore_{}", &run_id()[..16]);
-        postgres().psql("postgres", &format!("CREATE DATABASE {bare}")).expect("made");
+        postgres().psql("postgres", &format!("CREATE DATABASE {bare} TEMPLATE template0")).expect("made");
         let list = abandoned(second.server().await.expect("a session")).await.expect("asked");
         assert!(list.iter().any(|one| one.name == bare && !one.is_marked), "{list:?}");
         postgres().psql("postgres", &format!("DROP DATABASE {bare}")).expect("dropped");

@@ -16,12 +16,12 @@ pub struct Database {
 }
 
 impl Postgres {
-    /// Creates an empty database with a name that starts with `name_hint`.
+    /// Creates an empty database with a name that starts with `name_hint`. Of `template0`, to which no other test is connected.
     ///
     /// # Panics
     /// If the server refuses.
     pub fn create_database(&self, name_hint: &str) -> Database {
-        self.create_database_with(name_hint, "")
+        self.create_database_with(name_hint, "TEMPLATE template0")
     }
 
     /// The same with options of `CREATE DATABASE` after the name, such as `TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'`.
