@@ -131,7 +131,7 @@ fn the_name_of_the_old_database_is_cut_to_what_a_name_can_be() {
     let name = format!("{}{}", "漢".repeat(17), unique_name("x"));
     let name = &name[..name.floor_char_boundary(63)];
     drop_all(&[name]);
-    asked(&format!("CREATE DATABASE {}", quoted(name)));
+    asked(&format!("CREATE DATABASE {} TEMPLATE template0", quoted(name)));
     let before = block_on(async {
         let mut scratch = restored(postgres(), name, Existing::Replace).await;
         scratch.finish(None).await.expect("replaced").replaced.expect("named")
