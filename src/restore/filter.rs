@@ -258,28 +258,26 @@ impl<W: Write> Passage<W> {
         let (released, fate) = self.exclusion.judge(statement, &mut self.left_out);
         self.send_all(released);
         let is_data = statement.starts_with(b"INSERT ") || statement.starts_with(b"COPY ");
-        match fate {
-            Fate::Keep if is_data && self.rules.leave_out.has_patterns() => self.fate_of_data(statement),
-            Fate::Drop if is_data && self.is_via_root => {
-                // The partition stays. Without its rows it would be an empty table that nobody asked for.
-                let is_gone = self.data_of.clone().is_some_and(|partition| self.exclusion.has(&partition));
-                if !is_gone {
-                    self.fail(Refusal::PartitionRows(shown(statement)));
-                }
-                Fate::Drop
-            }
-            fate => fate,
-        }
+        if is_data && self.rules.leave_out.has_patterns() { self.fate_of_data(statement, fate) } else { fate }
     }
 
-    /// Asks whether the rows of a statement are left out, by its table or by the partition that they come from.
-    fn fate_of_data(&mut self, statement: &[u8]) -> Fate {
-        let into = Subject::of(statement).relation().cloned();
+    /// Asks whether the rows of a statement are left out, by its table, of which this is the fate, or by the partition that they
+    /// come from.
+    fn fate_of_data(&mut self, statement: &[u8], of_table: Fate) -> Fate {
         let partition = self.data_of.clone().filter(|_| self.is_via_root);
-        if let Some(partition) = partition.as_ref().filter(|partition| self.exclusion.has(partition)) {
-            self.left_out.add_table_data(partition.to_string());
+        let gone = partition.as_ref().filter(|partition| self.exclusion.has(partition));
+        if of_table == Fate::Drop {
+            // A partition that stays would lose its rows.
+            if self.is_via_root && gone.is_none() {
+                self.fail(Refusal::PartitionRows(shown(statement)));
+            }
             return Fate::Drop;
         }
+        if let Some(gone) = gone {
+            self.left_out.add_table_data(gone.to_string());
+            return Fate::Drop;
+        }
+        let into = Subject::of(statement).relation().cloned();
         if !partition.iter().chain(&into).any(|table| self.rules.excludes_data(table)) {
             return Fate::Keep;
         }
