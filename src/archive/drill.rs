@@ -5,9 +5,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The version of this format.
-const VERSION: u32 = 1;
-
 /// The result of a drill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -18,11 +15,22 @@ pub enum DrillResult {
     Fail,
 }
 
+impl DrillResult {
+    /// Its word in JSON and metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Fail => "fail",
+        }
+    }
+}
+
 /// The content of the record. It ignores unknown fields, because later versions may add some.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DrillRecord {
     /// The version of this format.
-    #[serde(default = "version")]
+    #[serde(default = "DrillRecord::version")]
     pub drill_version: u32,
     /// The backup's file name.
     pub file_name: String,
@@ -77,11 +85,10 @@ pub struct DrillRecord {
     pub left_out: Vec<String>,
 }
 
-fn version() -> u32 {
-    VERSION
-}
-
 impl DrillRecord {
-    /// The current version of the format.
-    pub const VERSION: u32 = VERSION;
+    /// The current version of the format, which is the first.
+    #[must_use]
+    pub fn version() -> u32 {
+        1
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::archive::Listing;
-use crate::archive::drill::{DrillRecord, DrillResult};
+use crate::archive::drill::DrillRecord;
 use crate::cli::DrillArgs;
 use crate::config::{self, DaemonConfig, Problems};
 use crate::error::Error;
@@ -106,10 +106,6 @@ async fn find_last(s3: S3Settings, heartbeat: Arc<Heartbeat>) {
 
 fn last_drill(record: &DrillRecord) -> Option<LastDrill> {
     let ended = DateTime::parse_from_rfc3339(&record.finished_at).ok()?.to_utc();
-    let result = match record.result {
-        DrillResult::Ok => DrillVerdict::Ok.word(),
-        DrillResult::Fail => DrillVerdict::Fail(Finding::default()).word(),
-    };
-    let sample = DrillSample { ended, result, duration: Some(record.duration) };
+    let sample = DrillSample { ended, result: record.result.word(), duration: Some(record.duration) };
     Some(LastDrill { file_name: Some(record.file_name.clone()), sample })
 }

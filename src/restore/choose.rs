@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 
 use crate::archive::manifest::Manifest;
 use crate::archive::name::{BackupName, MANIFEST_SUFFIX};
-use crate::archive::{BackupStatus, Latest, Listing, StoredBackup};
+use crate::archive::{BackupStatus, Latest, Listing, StoredBackup, VerifiedStream};
 use crate::log_target::FOR_MACHINES;
 use crate::storage::Destination;
 
@@ -35,6 +35,17 @@ pub enum Evidence {
     Manifest,
     /// Only gzip's checksum and the end of the dump, as for a backup without a manifest.
     Itself,
+}
+
+impl Evidence {
+    /// What of the stream was not verified, and why.
+    pub(super) fn unchecked(self, stream: &VerifiedStream) -> Option<String> {
+        let why = match self {
+            Self::Manifest => "there is no manifest",
+            Self::Itself => "the manifest is ignored",
+        };
+        stream.unchecked().map(|what| format!("{what}: {why}"))
+    }
 }
 
 /// A backup that was chosen.

@@ -34,7 +34,7 @@ const DROP_AFTER_SIGNAL: Duration = Duration::from_secs(8);
 const RECORD: Sidecar =
     Sidecar { suffix: DRILL_SUFFIX, content_type: "application/json", action: "write the record of the drill" };
 const SYSTEM_IDENTIFIER: &str = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
-/// The databases that belong to somebody: every server has some of its own, and drills make others.
+/// The databases of users: not those that every server has, nor those that drills make.
 const OTHERS: &str = "SELECT coalesce(pg_catalog.json_agg(d.datname ORDER BY d.datname), '[]') FROM pg_catalog.pg_database d \
 WHERE NOT d.datistemplate AND d.datname <> 'postgres' AND d.datname !~ '^pg_s3_drill_[0-9a-f]{16}$'";
 /// The most databases that a message lists.
@@ -77,8 +77,8 @@ impl DrillVerdict {
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Ok => "ok",
-            Self::Fail(_) => "fail",
+            Self::Ok => DrillResult::Ok.word(),
+            Self::Fail(_) => DrillResult::Fail.word(),
             Self::NotProven(_) => "not_proven",
         }
     }
@@ -297,7 +297,7 @@ impl Drill<'_> {
         let scan = restored.map(|restored| restored.verified.scan());
         let duration = restored.map_or_else(|| findings.began.elapsed(), |restored| restored.duration);
         DrillRecord {
-            drill_version: DrillRecord::VERSION,
+            drill_version: DrillRecord::version(),
             file_name: backup.file_name.clone(),
             key: self.request.destination.key(&backup.file_name),
             run_id: manifest.map(|manifest| manifest.run_id.clone()),
@@ -321,9 +321,7 @@ impl Drill<'_> {
             rows: scan.map(|scan| scan.rows),
             tables: scan.map(|scan| scan.tables.len()),
             check_sql: findings.queries,
-            unchecked: restored
-                .and_then(|restored| restored.verified.unchecked())
-                .map(|what| format!("{what}: there is no manifest")),
+            unchecked: restored.and_then(|restored| chosen.evidence.unchecked(&restored.verified)),
             left_out: restored.map(|restored| restored.left_out.phrases()).unwrap_or_default(),
         }
     }
@@ -346,7 +344,7 @@ async fn drop_abandoned(scratch: &mut Scratch) -> Result<(), ScratchError> {
     for abandoned in scratch.abandoned().await? {
         let (database, bytes, hint) = (&abandoned.name, abandoned.bytes, abandoned.statement());
         if !abandoned.is_of_drill() {
-            tracing::warn!(database, bytes, hint, "a killed run has left its scratch database");
+            tracing::warn!(database, bytes, hint, "a scratch database of an earlier restore exists");
             continue;
         }
         match scratch.drop_abandoned(&abandoned).await {

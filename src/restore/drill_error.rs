@@ -37,7 +37,7 @@ const OF_THE_SERVER: [&str; 23] = [
 ];
 
 /// What a drill found, and what to do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// What it found.
     pub text: String,

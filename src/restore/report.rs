@@ -72,11 +72,7 @@ impl Report {
     pub fn with_stream(self, stream: &VerifiedStream) -> Self {
         let scan = stream.scan();
         let (dump_bytes, rows, tables) = (Some(scan.bytes), Some(scan.rows), Some(scan.tables.len()));
-        let why = match self.evidence {
-            Evidence::Manifest => "there is no manifest",
-            Evidence::Itself => "the manifest is ignored",
-        };
-        let unchecked = stream.unchecked().map(|what| format!("{what}: {why}"));
+        let unchecked = self.evidence.unchecked(stream);
         Self { dump_bytes, rows, tables, unchecked, ..self }
     }
 
