@@ -258,7 +258,7 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// The newest backups, newest first. Those whose manifest was not read are created on demand, because there may be 100,000.
+/// The newest backups, newest first. Those of which no manifest was read are created on demand, because there may be 100,000.
 pub struct Newest<'a> {
     listing: &'a Listing<'a>,
     described: Vec<StoredBackup>,

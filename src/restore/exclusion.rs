@@ -38,7 +38,7 @@ struct Pattern {
     has_matched: bool,
 }
 
-/// A sequence whose owner is not known yet, and the statements about it.
+/// A sequence, of which the owner is not known yet, and the statements about it.
 #[derive(Debug)]
 struct Held {
     sequence: Name,

@@ -1,4 +1,4 @@
-//! The drill of `k8s/`: a CronJob whose pod has a throw-away PostgreSQL beside it. It restores a backup, and code in a dump
+//! The drill of `k8s/`: a CronJob with a throw-away PostgreSQL in its pod. It restores a backup, and code in a dump
 //! reaches nothing.
 
 use std::fs;

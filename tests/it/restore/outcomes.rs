@@ -46,7 +46,7 @@ fn a_transaction_that_the_dump_has_committed_is_reported() {
     }
 }
 
-/// In place of a long sleep: until somebody holds an advisory lock.
+/// In place of a long sleep: until a session holds an advisory lock.
 const UNTIL_LOCKED: &str = "WHILE NOT EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = ''advisory'' AND objid = 4712) \
     LOOP PERFORM pg_catalog.pg_sleep(0.02); END LOOP";
 

@@ -17,7 +17,7 @@ struct Scene {
     login: Postgres,
 }
 
-/// A dump with a table `t` that waits until somebody holds the advisory lock 4711.
+/// A dump with a table `t` that waits until a session holds the advisory lock 4711.
 fn waiting() -> String {
     dump_with(
         "CREATE TABLE public.t (a int);\nCOPY public.t (a) FROM stdin;\n7\n\\.\n\
@@ -75,7 +75,7 @@ impl Scene {
         assert_eq!(self.ask("SELECT count(*) FROM pg_database WHERE datname LIKE 'made_before_%'"), "0");
     }
 
-    /// The restored database is under the name, and the old one beside it; then it gets its name back.
+    /// The restored database is under the name, and the old one under another; then it gets its name back.
     #[track_caller]
     fn assert_replaced(&self, outcome: &Outcome) {
         assert_eq!(self.server.psql("made", "SELECT a FROM t").as_deref(), Ok("7"), "{}", outcome.stderr);
