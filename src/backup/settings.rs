@@ -3,18 +3,23 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::databases::DatabasePatterns;
 use crate::pipeline::{PartSettings, PipelineSettings};
 use crate::postgres::PostgresSettings;
 use crate::retention::RetentionPolicy;
 use crate::storage::S3Settings;
 
 /// Settings of a backup.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BackupSettings {
     /// The destination.
     pub s3: S3Settings,
     /// The source.
     pub postgres: PostgresSettings,
+    /// The databases of the server that are meant; `None` for the connection string's own.
+    pub databases: Option<DatabasePatterns>,
+    /// How many of them are backed up at once.
+    pub database_jobs: usize,
     /// Compression.
     pub pipeline: PipelineSettings,
     /// Sizes and number of parts.

@@ -120,6 +120,12 @@ impl Prefix {
         if self.0.is_empty() { file_name.to_owned() } else { format!("{}/{file_name}", self.0) }
     }
 
+    /// The prefix of a sub-path, which has no slashes around it.
+    #[must_use]
+    pub fn below(&self, sub_path: &str) -> Self {
+        Self(self.key(sub_path))
+    }
+
     /// The file name of a key directly below this prefix.
     #[must_use]
     pub fn file_name<'a>(&self, key: &'a str) -> Option<&'a str> {
