@@ -3,7 +3,7 @@
 //! Invalid settings end the start. Later failures are logged and retried. Each run resolves the settings again, because secret
 //! files may change; schedule, address and metrics file stay.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -52,6 +52,7 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
         choice: ProgressStyleChoice::Lines,
         mixed_databases: MixedDatabases::when(args.allow_mixed),
         allows_pooler: args.pooler.allow_pooler,
+        only: None,
     };
     let launch = launcher(Arc::clone(&owned), Arc::clone(&metrics), options, interrupts.clone());
     let scheduler = Scheduler::new(run_queue, heartbeat, launch, reporter(owned, metrics)).with_drills(drills);
@@ -74,7 +75,22 @@ fn launcher(
     options: RunOptions,
     interrupts: Interrupts,
 ) -> Launch {
-    Box::new(move |due| tokio::spawn(once(Arc::clone(&owned), Arc::clone(&metrics), due, options, interrupts.clone())))
+    // The databases of a server that failed in the last run.
+    let failed = Arc::new(Mutex::new(None));
+    Box::new(move |due| {
+        let (owned, metrics, failed) = (Arc::clone(&owned), Arc::clone(&metrics), Arc::clone(&failed));
+        let only = if matches!(due, Due::Retry { .. }) { locked(&failed).clone() } else { None };
+        let (options, interrupts) = (RunOptions { only, ..options.clone() }, interrupts.clone());
+        tokio::spawn(async move {
+            let taken = once(owned, metrics, due, options, interrupts).await;
+            *locked(&failed) = taken.failed_databases();
+            if taken.verdict().is_ok() { Ended::Well } else { Ended::Badly }
+        })
+    })
+}
+
+fn locked<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One run. Its own panic is a failure like any other.
@@ -84,7 +100,7 @@ async fn once(
     due: Due,
     options: RunOptions,
     interrupts: Interrupts,
-) -> Ended {
+) -> RunOutcome {
     let context = owned.context();
     context.writer.learn(Redactor::new(config::secrets(context.flags, context.environment)));
     let notifiers = Notifiers::begin(&metrics, config::notifications(context.flags, context.environment).ping);
@@ -95,12 +111,12 @@ async fn once(
         Err(panic) => RunOutcome::failed(Error::Internal(panic.into())),
     };
     let reason = due.reason();
-    match &taken.outcome {
-        Ok(report) => tracing::info!(reason, result = report.summary(), "backup completed"),
-        Err(error) => log_failure("backup", error),
+    match &taken.error {
+        None => tracing::info!(reason, result = taken.summary(), "backup completed"),
+        Some(error) => log_failure("backup", error),
     }
     notifiers.end(&context, &taken).await;
-    if taken.outcome.is_ok() { Ended::Well } else { Ended::Badly }
+    taken
 }
 
 /// Reports a tick that counts as a failed run, as if a backup had found another one running.

@@ -15,6 +15,7 @@ mod plan_table;
 pub mod prune;
 pub mod restore;
 mod run_backup;
+mod server_run;
 mod table;
 
 use std::io::{BufWriter, IsTerminal as _, Write as _};

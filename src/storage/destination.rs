@@ -102,7 +102,13 @@ impl Destination {
     /// The destination in a sub-path of this one, with the same client and outage budget.
     #[must_use]
     pub fn below(&self, sub_path: &str) -> Self {
-        Self { prefix: self.prefix.below(sub_path), ..self.clone() }
+        self.at(&self.prefix.below(sub_path))
+    }
+
+    /// The destination at another prefix of the bucket, with the same client and outage budget.
+    #[must_use]
+    pub fn at(&self, prefix: &Prefix) -> Self {
+        Self { prefix: prefix.clone(), ..self.clone() }
     }
 
     /// The sub-paths directly below the prefix that have objects, without slashes.
