@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 pub use drills::DrillSample;
-pub use server::{DatabaseSuccess, ServerRun};
+pub use server::{KnownDatabase, ServerRun};
 pub use store::{MetricsStore, RunResult};
 
 /// The type of a metric.

@@ -43,15 +43,17 @@ pub struct ServerRun<'a> {
     pub failed: u64,
 }
 
-/// When a database had its last backup.
+/// What is known of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DatabaseSuccess {
+pub struct KnownDatabase {
     /// Its name.
     pub database: String,
     /// Its destination.
     pub destination: String,
     /// When its last backup was committed.
     pub last_success: Option<DateTime<Utc>>,
+    /// Whether there was a run that had to back it up.
+    pub had_run: bool,
 }
 
 impl MetricsStore {
@@ -78,6 +80,11 @@ impl MetricsStore {
             let record = records.entry((*destination).to_owned()).or_default();
             record.database = Some((*database).to_owned());
             begin(&mut record.samples);
+            // The run ended before it got there.
+            if run.exit_code != 0 && record.samples.get(&LAST_RUN).is_none() {
+                record.samples.set(&LAST_RUN, unix(run.ended));
+                record.samples.set(&LAST_EXIT_CODE, f64::from(run.exit_code));
+            }
             if let Some(next) = next_drill {
                 record.samples.set(&NEXT_DRILL, next);
             }
@@ -88,14 +95,15 @@ impl MetricsStore {
 
     /// The databases that the last run found, and those that were seen since then; `None` without several databases.
     #[must_use]
-    pub fn databases(&self, now: DateTime<Utc>) -> Option<Vec<DatabaseSuccess>> {
+    pub fn databases(&self, now: DateTime<Utc>) -> Option<Vec<KnownDatabase>> {
         let records = self.is_server.then(|| self.records())?;
         let mut databases: Vec<_> = self.below(&records).collect();
         databases.sort_by(|one, other| one.0.cmp(other.0));
-        let known = databases.into_iter().map(|(database, destination, samples)| DatabaseSuccess {
+        let known = databases.into_iter().map(|(database, destination, samples)| KnownDatabase {
             database: database.to_owned(),
             destination: destination.to_owned(),
             last_success: last_success(samples, now),
+            had_run: samples.get(&LAST_RUN).is_some(),
         });
         Some(known.collect())
     }

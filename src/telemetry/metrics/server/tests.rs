@@ -72,6 +72,7 @@ fn each_database_has_its_own_values_and_the_run_has_their_number() {
     store.of_database(APP.0, APP.1).ended(&backup(at(1)));
     store.of_database(SHOP.0, SHOP.1).ended(&failure(at(2), 11));
     store.of_database(SHOP.0, SHOP.1).looked(3, 300, None);
+    assert_eq!(file.value("databases_expected", OF_ROOT), None, "it has not ended");
     store.server_ended(&run(at(3), &[APP, SHOP], 1));
     assert_eq!(file.success(OF_APP), Some(1_795_000_001.0));
     assert_eq!([file.success(OF_SHOP), file.success(OF_ROOT)], [None; 2], "not everything was backed up");
@@ -139,6 +140,26 @@ fn database_that_is_gone_has_no_values_any_more() {
     store.server_ended(&run(at(3), &[SHOP], 1));
     assert_eq!([OF_APP, OF_SHOP].map(|labels| file.success(labels)), [None, Some(1_795_000_001.0)]);
     assert_eq!(success(&store, at(9)), [("Shop".to_owned(), Some(at(1)))]);
+}
+
+#[test]
+fn database_that_the_run_did_not_get_to_has_its_exit_code() {
+    let file = File::new();
+    let store = file.server();
+    store.of_database(APP.0, APP.1).ended(&backup(at(1)));
+    store.of_database(SHOP.0, SHOP.1).looked(0, 0, None);
+    let had_run = || {
+        let known = store.databases(at(9)).expect("several databases");
+        known.into_iter().map(|known| (known.database, known.had_run)).collect::<Vec<_>>()
+    };
+    assert_eq!(had_run(), [("Shop".to_owned(), false), ("app".to_owned(), true)]);
+    store.server_ended(&ServerRun { exit_code: 143, ..run(at(2), &[APP, SHOP], 1) });
+    let codes = || [OF_APP, OF_SHOP].map(|labels| file.value("last_run_exit_code", labels));
+    assert_eq!(codes(), [0.0, 143.0].map(Some));
+    assert_eq!(had_run(), [("Shop".to_owned(), true), ("app".to_owned(), true)]);
+    store.of_database(SHOP.0, SHOP.1).ended(&failure(at(3), 11));
+    store.server_ended(&ServerRun { exit_code: 143, ..run(at(4), &[APP, SHOP], 1) });
+    assert_eq!(codes(), [0.0, 11.0].map(Some), "its own is known");
 }
 
 #[test]
