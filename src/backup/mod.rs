@@ -27,5 +27,5 @@ pub use limits::Limits;
 pub use ownership::MixedDatabases;
 pub use report::{Attempt, Report};
 pub use run::Backup;
-pub use server::{DatabaseRun, ServerBackup, ShowProgress};
+pub use server::{DatabaseRun, DatabaseRuns, ServerBackup, ShowProgress, meant_databases};
 pub use settings::BackupSettings;

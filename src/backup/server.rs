@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
-use crate::databases::{DatabasePatterns, sub_path};
+use crate::databases::DatabasePatterns;
 use crate::error_chain::Chain;
 use crate::log_target::DATABASE_SPAN;
 use crate::pipeline::Progress;
 use crate::postgres::globals::Origin;
-use crate::postgres::{ServerDatabase, activity};
+use crate::postgres::{PostgresSettings, ServerDatabase, activity};
 use crate::random::random_hex;
 use crate::spool::{SpoolDir, complete_dumps};
 use crate::storage::Destination;
@@ -63,6 +63,15 @@ pub struct DatabaseRun {
     pub elapsed: Duration,
 }
 
+/// The backups of a run.
+#[derive(Debug)]
+pub struct DatabaseRuns {
+    /// By the database's name.
+    pub runs: Vec<DatabaseRun>,
+    /// Destination and name of the databases that are meant, and not in [`ServerBackup::only`].
+    pub others: Vec<(String, String)>,
+}
+
 /// A server, asked once.
 struct Server {
     databases: Vec<ServerDatabase>,
@@ -80,11 +89,14 @@ impl ServerBackup<'_> {
     ///
     /// # Errors
     /// Why no database could be tried. A database that failed is in the result.
-    pub async fn run(&self, mut ended: impl FnMut(&DatabaseRun)) -> Result<Vec<DatabaseRun>, BackupError> {
+    pub async fn run(&self, mut ended: impl FnMut(&DatabaseRun)) -> Result<DatabaseRuns, BackupError> {
         let destination = self.limits.within(async { Ok(Destination::open(&self.settings.s3).await?) }).await?;
         self.deliver_kept(&destination).await?;
         let server = self.limits.within(self.ask(destination)).await?;
-        let mut waiting = self.meant(&server.databases)?.into_iter();
+        let is_wanted = |(name, _): &Meant| self.only.as_ref().is_none_or(|only| only.contains(name));
+        let (waiting, others): (Vec<Meant>, Vec<Meant>) =
+            meant(self.patterns, &server.databases)?.into_iter().partition(is_wanted);
+        let mut waiting = waiting.into_iter();
         let (databases, at_once) = (waiting.len(), self.settings.database_jobs);
         tracing::info!(databases, at_once, "backing up the databases of the server");
         let (mut running, mut names, mut runs) = (JoinSet::new(), HashMap::new(), Vec::with_capacity(databases));
@@ -114,7 +126,8 @@ impl ServerBackup<'_> {
             runs.push(run);
         }
         runs.sort_by(|one, other| one.database.cmp(&other.database));
-        Ok(runs)
+        let others = others.into_iter().map(|(name, _)| (self.location(&name), name)).collect();
+        Ok(DatabaseRuns { runs, others })
     }
 
     /// Connects to the connection string's own database, asks for all databases, and starts to make the cluster's globals.
@@ -136,28 +149,6 @@ impl ServerBackup<'_> {
             making.globals.make(&maker).await;
         });
         Ok(Server { databases, shared, _globals: globals })
-    }
-
-    /// The databases to back up.
-    fn meant(&self, databases: &[ServerDatabase]) -> Result<Vec<Meant>, BackupError> {
-        let mut meant: Vec<Meant> = Vec::new();
-        for ServerDatabase { name, is_utf8, .. } in
-            databases.iter().filter(|database| self.patterns.mean(&database.name))
-        {
-            let unreadable = || BackupError::UnreadableName { name: name.clone() };
-            meant.push((name.clone(), if *is_utf8 { Ok(()) } else { Err(unreadable()) }));
-        }
-        for name in self.patterns.names().filter(|name| databases.iter().all(|database| database.name != *name)) {
-            meant.push((name.to_owned(), Err(BackupError::NoSuchDatabase { name: name.to_owned() })));
-        }
-        if meant.is_empty() {
-            let names: Vec<&str> = databases.iter().map(|database| database.name.as_str()).collect();
-            return Err(BackupError::NoDatabases { patterns: self.patterns.to_string(), databases: names.join(", ") });
-        }
-        if let Some(only) = &self.only {
-            meant.retain(|(name, _)| only.contains(name));
-        }
-        Ok(meant)
     }
 
     /// The backup of one database.
@@ -183,8 +174,12 @@ impl ServerBackup<'_> {
         run.instrument(span)
     }
 
+    fn location(&self, database: &str) -> String {
+        self.settings.of_database(database).s3.location()
+    }
+
     fn without_backup(&self, database: String, error: BackupError) -> DatabaseRun {
-        let destination = self.settings.of_database(&database).s3.location();
+        let destination = self.location(&database);
         let (outcome, attempt) = (Err(error), Attempt::default());
         DatabaseRun { database, destination, outcome, attempt, elapsed: Duration::ZERO }
     }
@@ -202,7 +197,7 @@ impl ServerBackup<'_> {
             dumps => dumps?,
         };
         for dump in dumps {
-            let Some(settings) = self.settings_for(&dump.destination) else {
+            let Some((_, settings)) = self.settings.database_at(&dump.destination, self.patterns) else {
                 resume::warn_of_other(&dump);
                 continue;
             };
@@ -222,12 +217,35 @@ impl ServerBackup<'_> {
         }
         Ok(())
     }
+}
 
-    /// The settings of the database that is backed up to this destination, if it is meant.
-    fn settings_for(&self, identity: &str) -> Option<BackupSettings> {
-        let (_, path) = identity.rsplit_once('\n')?;
-        let database = sub_path::database(path.rsplit_once('/').map_or(path, |(_, last)| last))?;
-        let settings = self.settings.of_database(&database);
-        (self.patterns.mean(&database) && settings.s3.identity() == identity).then_some(settings)
+/// The names of the databases that are meant and can be backed up, as the server knows them now.
+///
+/// # Errors
+/// If the server cannot be asked, or none is meant.
+pub async fn meant_databases(
+    settings: &PostgresSettings,
+    patterns: &DatabasePatterns,
+) -> Result<Vec<String>, BackupError> {
+    let mut source = Source::connect(settings, None).await?;
+    let databases = ServerDatabase::ask(&mut source.session).await?;
+    source.session.close().await;
+    Ok(meant(patterns, &databases)?.into_iter().filter(|(_, usable)| usable.is_ok()).map(|(name, _)| name).collect())
+}
+
+/// The databases to back up.
+fn meant(patterns: &DatabasePatterns, databases: &[ServerDatabase]) -> Result<Vec<Meant>, BackupError> {
+    let mut meant: Vec<Meant> = Vec::new();
+    for ServerDatabase { name, is_utf8, .. } in databases.iter().filter(|database| patterns.mean(&database.name)) {
+        let unreadable = || BackupError::UnreadableName { name: name.clone() };
+        meant.push((name.clone(), if *is_utf8 { Ok(()) } else { Err(unreadable()) }));
     }
+    for name in patterns.names().filter(|name| databases.iter().all(|database| database.name != *name)) {
+        meant.push((name.to_owned(), Err(BackupError::NoSuchDatabase { name: name.to_owned() })));
+    }
+    if meant.is_empty() {
+        let names: Vec<&str> = databases.iter().map(|database| database.name.as_str()).collect();
+        return Err(BackupError::NoDatabases { patterns: patterns.to_string(), databases: names.join(", ") });
+    }
+    Ok(meant)
 }

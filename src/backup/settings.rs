@@ -43,4 +43,13 @@ impl BackupSettings {
         settings.s3.prefix = self.s3.prefix.below(&sub_path::of(database));
         settings
     }
+
+    /// The database that is backed up to this destination (endpoint, bucket and path in one text), if it is meant, and its settings.
+    #[must_use]
+    pub fn database_at(&self, identity: &str, patterns: &DatabasePatterns) -> Option<(String, Self)> {
+        let (_, path) = identity.rsplit_once('\n')?;
+        let database = sub_path::database(path.rsplit_once('/').map_or(path, |(_, last)| last))?;
+        let settings = self.of_database(&database);
+        (patterns.mean(&database) && settings.s3.identity() == identity).then_some((database, settings))
+    }
 }

@@ -7,7 +7,6 @@ use crate::error::Error;
 use crate::error_chain::Chain;
 use crate::interrupt::Interrupts;
 use crate::telemetry::ProgressStyleChoice;
-use crate::telemetry::metrics::MetricsStore;
 
 use super::Context;
 use super::run_backup::{Notifiers, RunOptions, run_backup};
@@ -18,7 +17,7 @@ use super::run_backup::{Notifiers, RunOptions, run_backup};
 /// Why there is no backup, or which databases have none.
 pub async fn run(context: &Context<'_>, args: &BackupArgs, interrupts: Interrupts) -> Result<(), Error> {
     let notifications = config::notifications(context.flags, context.environment);
-    let metrics = MetricsStore::open(notifications.destination.as_deref(), notifications.metrics_file);
+    let metrics = super::metrics_store(context, &notifications);
     let notifiers = Notifiers::begin(&metrics, notifications.ping);
     let choice = if args.no_progress { ProgressStyleChoice::Lines } else { ProgressStyleChoice::Auto };
     let options = RunOptions {
@@ -27,7 +26,7 @@ pub async fn run(context: &Context<'_>, args: &BackupArgs, interrupts: Interrupt
         allows_pooler: args.pooler.allow_pooler,
         only: None,
     };
-    let taken = run_backup(context, options, interrupts).await;
+    let taken = run_backup(context, options, &metrics, interrupts).await;
     warn_of(taken.print(context, args.json));
     notifiers.end(context, &taken).await;
     taken.verdict()

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
-
-use crate::backup::{Attempt, Backup, BackupSettings, Limits, MixedDatabases, Report, ServerBackup, ShowProgress};
+use crate::backup::{
+    Attempt, Backup, BackupSettings, DatabaseRuns, Limits, MixedDatabases, Report, ServerBackup, ShowProgress,
+};
 use crate::config::{self, BackupConfig};
 use crate::databases::DatabasePatterns;
 use crate::error::Error;
 use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupts;
 use crate::pipeline::Progress;
-use crate::telemetry::metrics::{MetricsStore, RunResult};
+use crate::telemetry::metrics::MetricsStore;
 use crate::telemetry::{Display, PingUrl, Pings, ProgressStyleChoice, ping};
 
 use super::Context;
@@ -68,14 +68,6 @@ impl RunOutcome {
         }
     }
 
-    /// The report of a single backup.
-    fn report(&self) -> Option<&Report> {
-        match &self.done {
-            Some(Done::Backup(report)) => Some(report),
-            Some(Done::Databases(_)) | None => None,
-        }
-    }
-
     /// The exit code.
     pub fn exit_code(&self) -> ExitCode {
         self.error.as_ref().map_or(ExitCode::Ok, Error::exit_code)
@@ -119,10 +111,15 @@ impl RunOutcome {
 }
 
 /// Takes one backup, or one of each database. It resolves the settings now, because secret files may have changed.
-pub(super) async fn run_backup(context: &Context<'_>, options: RunOptions, interrupts: Interrupts) -> RunOutcome {
+pub(super) async fn run_backup(
+    context: &Context<'_>,
+    options: RunOptions,
+    metrics: &MetricsStore,
+    interrupts: Interrupts,
+) -> RunOutcome {
     let began = Instant::now();
     let mut attempt = Attempt::default();
-    let outcome = Box::pin(run(context, options, interrupts, &mut attempt)).await;
+    let outcome = Box::pin(run(context, options, (metrics, interrupts), &mut attempt)).await;
     let (done, error) = match outcome {
         Ok(Done::Databases(run)) => {
             let error = run.verdict().err();
@@ -137,7 +134,7 @@ pub(super) async fn run_backup(context: &Context<'_>, options: RunOptions, inter
 async fn run(
     context: &Context<'_>,
     options: RunOptions,
-    interrupts: Interrupts,
+    (metrics, interrupts): (&MetricsStore, Interrupts),
     attempt: &mut Attempt,
 ) -> Result<Done, Error> {
     let BackupConfig { mut settings, effective } =
@@ -146,7 +143,9 @@ async fn run(
     effective.announce();
     let limits = Limits::new(interrupts, settings.max_duration);
     if let Some(patterns) = &settings.databases {
-        return Box::pin(run_several(context, (&settings, patterns), options, limits)).await.map(Done::Databases);
+        return Box::pin(run_several(context, (&settings, patterns), (options, limits), metrics))
+            .await
+            .map(Done::Databases);
     }
     let progress = Arc::new(Progress::default());
     let display = Mutex::new(None);
@@ -161,8 +160,8 @@ async fn run(
 async fn run_several(
     context: &Context<'_>,
     (settings, patterns): (&BackupSettings, &DatabasePatterns),
-    options: RunOptions,
-    limits: Limits,
+    (options, limits): (RunOptions, Limits),
+    metrics: &MetricsStore,
 ) -> Result<ServerRun, Error> {
     let began = Instant::now();
     let (writer, choice) = (context.writer.clone(), options.choice);
@@ -171,8 +170,8 @@ async fn run_several(
     });
     let RunOptions { mixed_databases, only, .. } = options;
     let server = ServerBackup { settings, patterns, limits, mixed_databases, only, show };
-    let databases = server.run(server_run::log).await?;
-    Ok(ServerRun { databases, location: settings.s3.location(), elapsed: began.elapsed() })
+    let DatabaseRuns { runs, others } = server.run(|run| server_run::report(run, metrics)).await?;
+    Ok(ServerRun { databases: runs, others, location: settings.s3.location(), elapsed: began.elapsed() })
 }
 
 /// The receivers of one run's result: the metrics and `PING_URL`.
@@ -189,15 +188,14 @@ impl<'a> Notifiers<'a> {
 
     /// Notifies how it ended.
     pub async fn end(self, context: &Context<'_>, taken: &RunOutcome) {
-        let (code, report) = (taken.exit_code(), taken.report());
-        self.metrics.ended(&RunResult {
-            ended: Utc::now(),
-            elapsed: taken.elapsed,
-            exit_code: code.number(),
-            bytes: report.and_then(Report::bytes),
-            bottleneck: report.and_then(Report::bottleneck),
-            retention: report.and_then(Report::retention),
-        });
+        let code = taken.exit_code();
+        match &taken.done {
+            Some(Done::Databases(run)) => run.record(self.metrics),
+            Some(Done::Backup(report)) => {
+                self.metrics.ended(&server_run::result(code, taken.elapsed, Some(report)));
+            }
+            None => self.metrics.ended(&server_run::result(code, taken.elapsed, None)),
+        }
         let Some(pings) = self.pings else { return };
         let Some(error) = &taken.error else { return pings.succeeded(taken.summary()).await };
         // The cause may quote other programs.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use chrono::Utc;
 use serde::Serialize;
 
 use crate::backup::{BackupError, DatabaseRun, Report};
@@ -13,6 +14,7 @@ use crate::exit_code::ExitCode;
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::printable::counted;
 use crate::telemetry::LogWriter;
+use crate::telemetry::metrics::{self, MetricsStore, RunResult};
 
 use super::Context;
 use super::table::cut;
@@ -22,6 +24,8 @@ use super::table::cut;
 pub(super) struct ServerRun {
     /// By name.
     pub databases: Vec<DatabaseRun>,
+    /// Destination and name of the databases that this run left out, because they do not need another backup.
+    pub others: Vec<(String, String)>,
     /// `s3://bucket/path/` of the server.
     pub location: String,
     /// Of the run.
@@ -101,6 +105,19 @@ impl ServerRun {
         ServerReport { success: self.failed().next().is_none(), databases, error: None }
     }
 
+    /// Records the run in the metrics, after its databases.
+    pub fn record(&self, metrics: &MetricsStore) {
+        let tried = self.databases.iter().map(|run| (run.database.as_str(), label(&run.destination)));
+        let others = self.others.iter().map(|(destination, database)| (database.as_str(), label(destination)));
+        metrics.server_ended(&metrics::ServerRun {
+            ended: Utc::now(),
+            elapsed: self.elapsed,
+            exit_code: self.exit_code().number(),
+            databases: &tried.chain(others).collect::<Vec<_>>(),
+            failed: self.failed().count() as u64,
+        });
+    }
+
     /// A table of the databases, and the result in one line; names are cut to fit this many columns.
     pub fn table(&self, columns: Option<usize>) -> String {
         let heading = ["DATABASE", "SIZE", "RATIO", "TIME", "RESULT"].map(str::to_owned);
@@ -141,8 +158,30 @@ fn row(run: &DatabaseRun) -> [String; 5] {
     }
 }
 
-/// Logs how the backup of a database ended.
-pub(super) fn log(run: &DatabaseRun) {
+/// A destination as the label of metrics.
+pub(super) fn label(destination: &str) -> &str {
+    destination.trim_end_matches('/')
+}
+
+/// Logs how the backup of a database ended, and records it in the metrics.
+pub(super) fn report(run: &DatabaseRun, metrics: &MetricsStore) {
+    let code = run.outcome.as_ref().map_or_else(BackupError::exit_code, |_| ExitCode::Ok);
+    let store = metrics.of_database(&run.database, label(&run.destination));
+    store.ended(&result(code, run.elapsed, run.outcome.as_ref().ok()));
+    log(run);
+}
+
+/// The result of a backup for the metrics.
+pub(super) fn result(code: ExitCode, elapsed: Duration, report: Option<&Report>) -> RunResult<'_> {
+    RunResult {
+        bytes: report.and_then(Report::bytes),
+        bottleneck: report.and_then(Report::bottleneck),
+        retention: report.and_then(Report::retention),
+        ..RunResult::without_backup(Utc::now(), elapsed, code.number())
+    }
+}
+
+fn log(run: &DatabaseRun) {
     let database = &run.database;
     match &run.outcome {
         Ok(report) => {

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
@@ -20,6 +20,9 @@ use super::{
 use crate::archive::name::CLOCK_TOLERANCE;
 use crate::pipeline::Bottleneck;
 use crate::retention::RetentionReport;
+
+/// How often the databases of one run are saved.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +68,7 @@ struct Shared {
     /// run may have had the wrong destination.
     records: Mutex<Records>,
     /// Several databases may end at the same time.
-    writing: Mutex<()>,
+    saved: Mutex<Option<Instant>>,
 }
 
 impl MetricsStore {
@@ -99,7 +102,7 @@ impl MetricsStore {
                 record.samples.remove(metric);
             }
         }
-        let shared = Shared { file, records: Mutex::new(records), writing: Mutex::default() };
+        let shared = Shared { file, records: Mutex::new(records), saved: Mutex::default() };
         let destination = known.unwrap_or_default();
         let store = Self { destination, database: None, is_server: false, shared: Arc::new(shared) };
         store.with(|_| {});
@@ -165,7 +168,7 @@ impl MetricsStore {
         if run.bytes.is_some() && self.database.is_none() {
             self.records().retain(|destination, _| *destination == self.destination);
         }
-        self.save();
+        self.save_unless_just_saved();
     }
 
     /// Records a scheduled backup that was skipped because another one runs.
@@ -229,9 +232,18 @@ impl MetricsStore {
     /// Writes the files.
     pub(super) fn save(&self) {
         let Some(path) = &self.shared.file else { return };
-        let _writing = self.shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut saved = self.shared.saved.lock().unwrap_or_else(PoisonError::into_inner);
         let records = self.records().clone();
         files::write(path, &records);
+        *saved = Some(Instant::now());
+    }
+
+    /// Writes the files, but those of hundreds of small databases not after each of them: the end of their run does.
+    fn save_unless_just_saved(&self) {
+        let saved = *self.shared.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.database.is_none() || saved.is_none_or(|saved| saved.elapsed() > SAVE_EVERY) {
+            self.save();
+        }
     }
 }
 
