@@ -94,8 +94,7 @@ impl Job<'_> {
             progress: Arc::clone(self.progress),
             cancel,
         };
-        let Pipeline { parts, scan, gate, totals } =
-            pipeline::start(&self.settings.pipeline, input).map_err(DumpError::Pipeline)?;
+        let Pipeline { parts, scan, gate, totals } = self.pipeline(input).map_err(DumpError::Pipeline)?;
         let (queue, waiting) = mpsc::unbounded_channel();
         let (spool, outage) = (target.spool.clone(), target.destination.clone());
         let (spool, outage) = (spool.as_ref(), outage.outage());
@@ -124,6 +123,12 @@ impl Job<'_> {
             (Err(BackupError::Dump(DumpError::Pipeline(PipelineError::GivenUp))) | Ok(_), Err(cause)) => Err(cause),
             (verified, _) => verified,
         }
+    }
+
+    fn pipeline(&self, input: PipelineInput) -> Result<Pipeline, PipelineError> {
+        let settings = &self.settings.pipeline;
+        let workers = pipeline::Workers::start(settings.threads).map_err(PipelineError::Thread)?;
+        pipeline::start(settings, &workers, input)
     }
 
     /// Waits for the dump's end, judges it, and lets the object be ended.

@@ -111,7 +111,7 @@ impl Collector {
         let mut plain_bytes = 0u64;
         self.append(&mut object, &gzip::HEADER)?;
         for pending in pieces {
-            let piece = pending.recv().map_err(|_| PipelineError::WorkerDied)??;
+            let piece = pending.wait()?;
             plain_bytes += u64::from(piece.crc.amount());
             crc.combine(&piece.crc);
             self.append(&mut object, &piece.deflated)?;
