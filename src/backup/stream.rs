@@ -57,6 +57,8 @@ impl Job<'_> {
             }
         };
         let cancel = CancellationToken::new();
+        // However this ends, so do the threads: other dumps need their memory.
+        let _end = cancel.clone().drop_guard();
         let watch = Watch::new(session, self.application_name, self.settings, self.progress);
         let outcome = tokio::select! {
             outcome = self.flow(&mut dump, stdout, &mut target, (cancel.clone(), describe)) => outcome,

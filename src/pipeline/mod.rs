@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub use bottleneck::Bottleneck;
 pub use collector::{FinishGate, PartChecksum, PartDigest, SealedPart, Totals};
 pub use deflate::{BLOCK_BYTES, Workers};
-pub use memory::{PartBuffer, PartMemory};
+pub use memory::{PartBudget, PartBuffer, PartMemory};
 pub use parts::{PartPlan, PartSettings};
 pub use scanner::ScanReport;
 
@@ -145,7 +145,7 @@ pub struct PipelineInput {
     pub checksum: PartChecksum,
     /// The counters.
     pub progress: Arc<Progress>,
-    /// Stops the reader.
+    /// Stops the reader and the collector.
     pub cancel: CancellationToken,
 }
 
@@ -179,6 +179,7 @@ pub fn start(settings: &PipelineSettings, workers: &Workers, input: PipelineInpu
         parts: parts_sender,
         runtime: tokio::runtime::Handle::current(),
         progress: Arc::clone(&input.progress),
+        cancel: input.cancel.clone(),
         spent: workers.spent(),
     };
     let reader = reader::Reader { stdout: input.stdout, cancel: input.cancel, progress: input.progress };

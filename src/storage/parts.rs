@@ -126,7 +126,7 @@ impl PartUploader {
     async fn send_spooled(&self, part: SpooledPart) -> Sent {
         let Some(spool) = &self.spool else { return Err(SpoolError::GivenUp.into()) };
         let (number, digest) = (part.number, part.digest.clone());
-        let buffer = self.memory.take(part.bytes.min(self.memory.plan().size_of(number))).await;
+        let buffer = self.memory.take_to_read(part.bytes.min(self.memory.plan().size_of(number))).await;
         let bytes = spool.read(part, buffer).await?;
         let taken = self.put(PartBody { number, bytes, digest }).await?;
         // Without this record the next run sends the part again, which costs time only.
