@@ -2,8 +2,8 @@
 //!
 //! `run` is the sequence of steps. `upload_target` starts the upload under a `free_name`, `stream` dumps into it, and `fill`
 //! commits. `resume` delivers what an earlier run left in the spool. `ownership` checks which database the destination's
-//! backups belong to. `sidecars` writes globals and manifest. `limits`, `watch` and `stall` may end a run early. Called by
-//! `commands::run_backup`.
+//! backups belong to. `sidecars` writes globals and manifest. `limits`, `watch` and `stall` may end a run early. Backups that
+//! run at the same time have one `shared`. Called by `commands::run_backup`.
 
 mod error;
 mod fill;
@@ -14,6 +14,7 @@ mod report;
 mod resume;
 mod run;
 mod settings;
+mod shared;
 mod sidecars;
 mod stall;
 mod stream;
@@ -26,3 +27,4 @@ pub use ownership::MixedDatabases;
 pub use report::{Attempt, Report};
 pub use run::Backup;
 pub use settings::BackupSettings;
+pub use shared::Shared;

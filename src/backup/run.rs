@@ -24,6 +24,7 @@ use super::ownership::{self, MixedDatabases, Ownership};
 use super::report::{Attempt, Report};
 use super::resume;
 use super::settings::BackupSettings;
+use super::shared::Shared;
 use super::sidecars::{GlobalsMaker, GlobalsOfRun, Known, Sidecars};
 use super::stream::Job;
 use super::upload_target::{Target, UploadPlan, warn_of_no_spool};
@@ -40,6 +41,7 @@ pub struct Backup<'a> {
     progress: Arc<Progress>,
     display: Box<dyn Fn(u64) + Send + Sync + 'a>,
     mixed_databases: MixedDatabases,
+    shared: Option<&'a Shared>,
 }
 
 /// An open session, its server's facts, and the tools that fit the server.
@@ -68,13 +70,20 @@ impl<'a> Backup<'a> {
         progress: Arc<Progress>,
         display: impl Fn(u64) + Send + Sync + 'a,
     ) -> Self {
-        Self { settings, limits, progress, display: Box::new(display), mixed_databases: MixedDatabases::default() }
+        let (display, mixed_databases) = (Box::new(display), MixedDatabases::default());
+        Self { settings, limits, progress, display, mixed_databases, shared: None }
     }
 
     /// Sets how backups of another database in the destination are treated.
     #[must_use]
     pub fn mixed_databases(self, mixed_databases: MixedDatabases) -> Self {
         Self { mixed_databases, ..self }
+    }
+
+    /// Sets what it shares with other backups of this process.
+    #[must_use]
+    pub fn sharing(self, shared: &'a Shared) -> Self {
+        Self { shared: Some(shared), ..self }
     }
 
     /// Takes one backup; delivers first what an earlier run left in the spool.
@@ -85,8 +94,9 @@ impl<'a> Backup<'a> {
     pub async fn run(self, attempt: &mut Attempt) -> Result<Report, BackupError> {
         let began = Instant::now();
         let run_id = random_hex().map_err(|error| BackupError::Internal(error.into()))?;
+        let shared = self.shared.cloned().map_or_else(|| Shared::new(self.settings), Ok)?;
         let destination = self.limits.within(async { Ok(Destination::open(&self.settings.s3).await?) }).await?;
-        let (spool_dir, delivered) = self.deliver_kept(&destination).await?;
+        let (spool_dir, delivered) = self.deliver_kept(&destination, &shared).await?;
         let mut source = self.limits.within(self.connect()).await?;
         self.limits.within(self.lock(&mut source)).await?;
         let plan = PartPlan::new(&self.settings.parts, source.facts.size_bytes);
@@ -95,7 +105,8 @@ impl<'a> Backup<'a> {
         let (known, ownership) = self.limits.within(self.check_and_ask(&mut source, &destination, &issues)).await?;
         let name = self.limits.within(async { Ok(unused_name(&delivered).await) }).await?;
         let is_partial = self.is_partial();
-        let upload_plan = UploadPlan { destination: &destination, run_id: &run_id, name, plan: &plan, is_partial };
+        let (destination, run_id, plan) = (&destination, &run_id, &plan);
+        let upload_plan = UploadPlan { destination, run_id, name, plan, is_partial, shared: &shared };
         let target = upload_plan.begin(self.settings, &self.limits, spool_dir.as_ref()).await?;
         attempt.started(name::file_name(target.key()), destination.location(target.key()));
         (self.display)(source.facts.size_bytes);
@@ -112,7 +123,7 @@ impl<'a> Backup<'a> {
         if let Some(kept) = kept {
             self.limits.to_the_end(kept.delete()).await;
         }
-        let retention = self.retain(&destination, &committed, ownership).await;
+        let retention = self.retain(destination, &committed, ownership).await;
         Ok(Report::success(manifest, location, began.elapsed()).with_retention(retention))
     }
 
@@ -142,12 +153,14 @@ impl<'a> Backup<'a> {
     async fn deliver_kept(
         &self,
         destination: &Destination,
+        shared: &Shared,
     ) -> Result<(Option<SpoolDir>, Vec<BackupName>), BackupError> {
         let Some(dir) = &self.settings.spool_dir else { return Ok((None, Vec::new())) };
         let delivering = async {
             let identity = self.settings.s3.identity();
             let spool_dir = self.limits.within(async { Ok(SpoolDir::open(dir, &identity).await?) }).await?;
-            let delivered = resume::deliver(&spool_dir, destination, &self.settings.parts, &self.limits).await?;
+            let delivered =
+                resume::deliver(&spool_dir, (destination, shared), &self.settings.parts, &self.limits).await?;
             Ok((Some(spool_dir), delivered))
         };
         match delivering.await {
@@ -301,6 +314,7 @@ impl<'a> Backup<'a> {
         let (application_name, pg_dump_warnings) = (activity::application_name(upload_plan.run_id), OnceLock::new());
         let job = Job {
             settings: self.settings,
+            shared: upload_plan.shared,
             source,
             tools,
             plan: upload_plan.plan.clone(),
