@@ -2,8 +2,8 @@
 //!
 //! `run` is the sequence of steps. `upload_target` starts the upload under a `free_name`, `stream` dumps into it, and `fill`
 //! commits. `resume` delivers what an earlier run left in the spool. `ownership` checks which database the destination's
-//! backups belong to. `sidecars` writes globals and manifest. `limits`, `watch` and `stall` may end a run early. Called by
-//! `commands::run_backup`.
+//! backups belong to. `sidecars` writes globals and manifest. `limits`, `watch` and `stall` may end a run early. Backups that
+//! run at the same time have one `shared`. Called by `commands::run_backup`.
 
 mod error;
 mod fill;
@@ -15,6 +15,7 @@ mod resume;
 mod run;
 mod server;
 mod settings;
+mod shared;
 mod sidecars;
 mod source;
 mod stall;

@@ -12,7 +12,7 @@ use chrono::Utc;
 use tokio::sync::mpsc;
 
 use crate::error_chain::Chain;
-use crate::pipeline::{PartMemory, PartPlan, PartSettings, Progress};
+use crate::pipeline::{PartPlan, PartSettings, Progress};
 use crate::spool::{CompleteDump, Found, Kept, QueuedPart, Resplit, SetAside, Spool, SpoolDir};
 use crate::storage::{Aborted, Committed, Destination, NewUpload, StorageError, Upload};
 use crate::verified_dump::VerifiedDump;
@@ -20,6 +20,7 @@ use crate::verified_dump::VerifiedDump;
 use self::fate::{Fate, fate, is_invalid, is_the_uploads_fault};
 use super::free_name::begin_under_free_name;
 use super::limits::Limits;
+use super::shared::Shared;
 use super::sidecars::Sidecars;
 use super::upload_target::{commit, discard, report_kept};
 use super::{BackupError, DumpError};
@@ -33,7 +34,7 @@ use crate::archive::name::{self, BackupName, MANIFEST_SUFFIX};
 /// If a complete dump is kept because S3 does not accept it now, the disk does not answer, or the run is stopped.
 pub(super) async fn deliver(
     spool_dir: &SpoolDir,
-    destination: &Destination,
+    (destination, shared): (&Destination, &Shared),
     parts: &PartSettings,
     limits: &Limits,
 ) -> Result<Vec<BackupName>, BackupError> {
@@ -44,7 +45,7 @@ pub(super) async fn deliver(
         }
         Ok(spool_dir.found().await?)
     };
-    let delivery = Delivery { destination, parts, limits };
+    let delivery = Delivery { destination, shared, parts, limits };
     let mut delivered = Vec::new();
     for found in limits.within(found).await? {
         match found {
@@ -98,12 +99,13 @@ pub(super) fn warn_of_other(dump: &CompleteDump) {
 /// As any upload; the dump is kept.
 pub(super) async fn send_again(
     spool: &Arc<Spool>,
-    (destination, parts): (&Destination, &PartSettings),
+    (destination, shared): (&Destination, &Shared),
+    parts: &PartSettings,
     limits: &Limits,
 ) -> Result<Committed, BackupError> {
     let journal = limits.within(async { Ok(spool.journal().await?) }).await?;
     let kept = Kept { spool: Arc::clone(spool), journal };
-    let delivery = Delivery { destination, parts, limits };
+    let delivery = Delivery { destination, shared, parts, limits };
     let upload = delivery.begin(&kept).await?;
     delivery.finish(upload, &kept).await
 }
@@ -111,6 +113,7 @@ pub(super) async fn send_again(
 /// Sends kept dumps to S3.
 struct Delivery<'a> {
     destination: &'a Destination,
+    shared: &'a Shared,
     parts: &'a PartSettings,
     limits: &'a Limits,
 }
@@ -222,8 +225,8 @@ impl Delivery<'_> {
         // The parts have another run's sizes: memory and number in flight follow the largest.
         let largest = kept.journal.parts.values().map(|part| part.bytes).max();
         let plan = PartPlan::new(&PartSettings { base: largest, ..self.parts.clone() }, 0);
-        let memory = PartMemory::new(&plan);
-        let sent = async { Ok(upload.send_parts(waiting, &memory, &Progress::default()).await?) };
+        let memory = self.shared.memory.share(&plan);
+        let sent = async { Ok(upload.send_parts(waiting, (&memory, &self.shared.lanes), &Progress::default()).await?) };
         self.limits.within(sent).await?;
         commit(self.limits, upload, verified).await
     }
@@ -236,12 +239,13 @@ impl Delivery<'_> {
             "splitting the dump in the spool into other parts: the settings have changed, or S3 refuses these"
         );
         let (queue, waiting) = mpsc::unbounded_channel();
-        let memory = PartMemory::new(&plan);
+        let memory = self.shared.memory.share(&plan);
         let cutting = Resplit::new(kept, memory.clone(), self.destination.checksum()).run(queue);
         let progress = Progress::default();
         let sent = async {
             let cutting = async { cutting.await.map_err(StorageError::from) };
-            let (cut, ()) = tokio::try_join!(cutting, upload.send_parts(waiting, &memory, &progress))?;
+            let (cut, ()) =
+                tokio::try_join!(cutting, upload.send_parts(waiting, (&memory, &self.shared.lanes), &progress))?;
             Ok(cut)
         };
         let cut = self.limits.within(sent).await?;

@@ -24,6 +24,7 @@ use super::ownership::{self, MixedDatabases, OtherServer, Ownership};
 use super::report::{Attempt, Report};
 use super::resume;
 use super::settings::BackupSettings;
+use super::shared::{Shared, SharedServer};
 use super::sidecars::{ClusterGlobals, GlobalsMaker, GlobalsOfRun, Known, Sidecars};
 use super::source::Source;
 use super::stream::Job;
@@ -41,15 +42,7 @@ pub struct Backup<'a> {
     progress: Arc<Progress>,
     display: Box<dyn Fn(u64) + Send + Sync + 'a>,
     mixed_databases: MixedDatabases,
-    shared: Option<&'a Shared>,
-}
-
-/// What the backups of one run share.
-pub(super) struct Shared {
-    /// A destination of the bucket, at any prefix.
-    pub destination: Destination,
-    pub tools: Tools,
-    pub globals: ClusterGlobals,
+    server: Option<&'a SharedServer>,
 }
 
 /// What one dump needs.
@@ -72,19 +65,19 @@ impl<'a> Backup<'a> {
         display: impl Fn(u64) + Send + Sync + 'a,
     ) -> Self {
         let (display, mixed_databases) = (Box::new(display), MixedDatabases::default());
-        Self { settings, limits, progress, display, mixed_databases, shared: None }
-    }
-
-    /// One of several backups of a run.
-    #[must_use]
-    pub(super) fn sharing(self, shared: &'a Shared) -> Self {
-        Self { shared: Some(shared), ..self }
+        Self { settings, limits, progress, display, mixed_databases, server: None }
     }
 
     /// Sets how backups of another database in the destination are treated.
     #[must_use]
     pub fn mixed_databases(self, mixed_databases: MixedDatabases) -> Self {
         Self { mixed_databases, ..self }
+    }
+
+    /// Makes it one of several backups of a server.
+    #[must_use]
+    pub(super) fn of_server(self, server: &'a SharedServer) -> Self {
+        Self { server: Some(server), ..self }
     }
 
     /// Takes one backup; delivers first what an earlier run left in the spool.
@@ -95,12 +88,13 @@ impl<'a> Backup<'a> {
     pub async fn run(self, attempt: &mut Attempt) -> Result<Report, BackupError> {
         let began = Instant::now();
         let run_id = random_hex().map_err(|error| BackupError::Internal(error.into()))?;
-        let destination = match self.shared {
-            Some(shared) => shared.destination.at(&self.settings.s3.prefix),
+        let shared = self.server.map_or_else(|| Shared::new(self.settings), |server| Ok(server.shared.clone()))?;
+        let destination = match self.server {
+            Some(server) => server.destination.at(&self.settings.s3.prefix),
             None => self.limits.within(async { Ok(Destination::open(&self.settings.s3).await?) }).await?,
         };
-        let (spool_dir, delivered) = self.deliver_kept(&destination).await?;
-        let tools = self.shared.map(|shared| &shared.tools);
+        let (spool_dir, delivered) = self.deliver_kept(&destination, &shared).await?;
+        let tools = self.server.map(|server| &server.tools);
         let mut source = self.limits.within(Source::connect(&self.settings.postgres, tools)).await?;
         self.limits.within(self.lock(&mut source)).await?;
         let plan = PartPlan::new(&self.settings.parts, source.facts.size_bytes);
@@ -109,7 +103,8 @@ impl<'a> Backup<'a> {
         let (known, ownership) = self.limits.within(self.check_and_ask(&mut source, &destination, &issues)).await?;
         let name = self.limits.within(async { Ok(unused_name(&delivered).await) }).await?;
         let is_partial = self.is_partial();
-        let upload_plan = UploadPlan { destination: &destination, run_id: &run_id, name, plan: &plan, is_partial };
+        let (destination, run_id, plan) = (&destination, &run_id, &plan);
+        let upload_plan = UploadPlan { destination, run_id, name, plan, is_partial, shared: &shared };
         let target = upload_plan.begin(self.settings, &self.limits, spool_dir.as_ref()).await?;
         attempt.started(name::file_name(target.key()), destination.location(target.key()));
         (self.display)(source.facts.size_bytes);
@@ -126,7 +121,7 @@ impl<'a> Backup<'a> {
         if let Some(kept) = kept {
             self.limits.to_the_end(kept.delete()).await;
         }
-        let retention = self.retain(&destination, &committed, ownership).await;
+        let retention = self.retain(destination, &committed, ownership).await;
         Ok(Report::success(manifest, location, began.elapsed()).with_retention(retention))
     }
 
@@ -156,15 +151,17 @@ impl<'a> Backup<'a> {
     async fn deliver_kept(
         &self,
         destination: &Destination,
+        shared: &Shared,
     ) -> Result<(Option<SpoolDir>, Vec<BackupName>), BackupError> {
         let Some(dir) = &self.settings.spool_dir else { return Ok((None, Vec::new())) };
         let delivering = async {
             let identity = self.settings.s3.identity();
             let spool_dir = self.limits.within(async { Ok(SpoolDir::open(dir, &identity).await?) }).await?;
-            if self.shared.is_none() {
+            if self.server.is_none() {
                 self.limits.within(resume::warn_of_others(&spool_dir)).await?;
             }
-            let delivered = resume::deliver(&spool_dir, destination, &self.settings.parts, &self.limits).await?;
+            let delivered =
+                resume::deliver(&spool_dir, (destination, shared), &self.settings.parts, &self.limits).await?;
             Ok((Some(spool_dir), delivered))
         };
         match delivering.await {
@@ -187,7 +184,7 @@ impl<'a> Backup<'a> {
     ) -> Result<(Known, Ownership), BackupError> {
         let ownership = match self.mixed_databases {
             MixedDatabases::Refused => {
-                let of_server = self.shared.map_or(OtherServer::Accepted, |_| OtherServer::Refused);
+                let of_server = self.server.map_or(OtherServer::Accepted, |_| OtherServer::Refused);
                 ownership::check(destination, &source.facts, of_server).await?
             }
             MixedDatabases::Allowed => Ownership::Ours,
@@ -287,8 +284,8 @@ impl<'a> Backup<'a> {
         };
         let own = ClusterGlobals::default();
         let making = async {
-            let cluster = self.shared.map_or(&own, |shared| &shared.globals);
-            if self.shared.is_none() {
+            let cluster = self.server.map_or(&own, |server| &server.globals);
+            if self.server.is_none() {
                 own.make(&maker).await;
             }
             globals.make(cluster, known.origin.database.as_ref()).await;
@@ -308,6 +305,7 @@ impl<'a> Backup<'a> {
         let (application_name, pg_dump_warnings) = (activity::application_name(upload_plan.run_id), OnceLock::new());
         let job = Job {
             settings: self.settings,
+            shared: upload_plan.shared,
             source,
             tools,
             plan: upload_plan.plan.clone(),

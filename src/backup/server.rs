@@ -23,8 +23,9 @@ use crate::storage::Destination;
 use super::limits::Limits;
 use super::ownership::MixedDatabases;
 use super::report::{Attempt, Report};
-use super::run::{Backup, Shared};
+use super::run::Backup;
 use super::settings::BackupSettings;
+use super::shared::{Shared, SharedServer};
 use super::sidecars::{ClusterGlobals, GlobalsMaker};
 use super::source::Source;
 use super::{BackupError, resume};
@@ -75,7 +76,7 @@ pub struct DatabaseRuns {
 /// A server, asked once.
 struct Server {
     databases: Vec<ServerDatabase>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedServer>,
     /// The task that makes the globals of the cluster; it ends with this value.
     _globals: JoinSet<()>,
 }
@@ -90,9 +91,10 @@ impl ServerBackup<'_> {
     /// # Errors
     /// Why no database could be tried. A database that failed is in the result.
     pub async fn run(&self, mut ended: impl FnMut(&DatabaseRun)) -> Result<DatabaseRuns, BackupError> {
+        let shared = Shared::new(self.settings)?;
         let destination = self.limits.within(async { Ok(Destination::open(&self.settings.s3).await?) }).await?;
-        self.deliver_kept(&destination).await?;
-        let server = self.limits.within(self.ask(destination)).await?;
+        self.deliver_kept(&destination, &shared).await?;
+        let server = self.limits.within(self.ask(destination, shared)).await?;
         let is_wanted = |(name, _): &Meant| self.only.as_ref().is_none_or(|only| only.contains(name));
         let (waiting, others): (Vec<Meant>, Vec<Meant>) =
             meant(self.patterns, &server.databases)?.into_iter().partition(is_wanted);
@@ -131,13 +133,13 @@ impl ServerBackup<'_> {
     }
 
     /// Connects to the connection string's own database, asks for all databases, and starts to make the cluster's globals.
-    async fn ask(&self, destination: Destination) -> Result<Server, BackupError> {
+    async fn ask(&self, destination: Destination, shared: Shared) -> Result<Server, BackupError> {
         let postgres = &self.settings.postgres;
         let Source { mut session, facts, tools } = Source::connect(postgres, None).await?;
         let databases = ServerDatabase::ask(&mut session).await?;
         let origin = Origin::ask(&mut session).await?;
         session.close().await;
-        let shared = Arc::new(Shared { destination, tools, globals: ClusterGlobals::default() });
+        let shared = Arc::new(SharedServer { destination, tools, globals: ClusterGlobals::default(), shared });
         let run_id = random_hex().map_err(|error| BackupError::Internal(error.into()))?;
         let mut source = postgres.pinned(&facts.place);
         source.set("application_name", activity::application_name(&run_id));
@@ -152,7 +154,11 @@ impl ServerBackup<'_> {
     }
 
     /// The backup of one database.
-    fn backup(&self, database: String, shared: Arc<Shared>) -> impl Future<Output = DatabaseRun> + Send + 'static {
+    fn backup(
+        &self,
+        database: String,
+        server: Arc<SharedServer>,
+    ) -> impl Future<Output = DatabaseRun> + Send + 'static {
         let settings = self.settings.of_database(&database);
         let (limits, mixed, show) = (self.limits.clone(), self.mixed_databases, Arc::clone(&self.show));
         let span = tracing::info_span!(DATABASE_SPAN, database);
@@ -165,7 +171,7 @@ impl ServerBackup<'_> {
                 *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
             };
             let backup = Backup::new(&settings, limits, Arc::clone(&progress), start);
-            let backup = backup.mixed_databases(mixed).sharing(&shared);
+            let backup = backup.mixed_databases(mixed).of_server(&server);
             let outcome = Box::pin(backup.run(&mut attempt)).await;
             drop(display);
             let destination = settings.s3.location();
@@ -186,7 +192,7 @@ impl ServerBackup<'_> {
 
     /// Delivers the complete dumps that earlier runs left in the spool, before it connects: the server, or one of its databases, may
     /// be gone. What S3 does not accept now is reported by the backup of its database.
-    async fn deliver_kept(&self, destination: &Destination) -> Result<(), BackupError> {
+    async fn deliver_kept(&self, destination: &Destination, shared: &Shared) -> Result<(), BackupError> {
         let Some(dir) = &self.settings.spool_dir else { return Ok(()) };
         let dumps = match self.limits.within(async { Ok(complete_dumps(dir).await?) }).await {
             Err(BackupError::Spool(error)) => {
@@ -204,7 +210,7 @@ impl ServerBackup<'_> {
             let delivering = async {
                 let spool_dir = SpoolDir::open(dir, &settings.s3.identity()).await?;
                 let destination = destination.at(&settings.s3.prefix);
-                resume::deliver(&spool_dir, &destination, &settings.parts, &self.limits).await.map(drop)
+                resume::deliver(&spool_dir, (&destination, shared), &settings.parts, &self.limits).await.map(drop)
             };
             match self.limits.within(delivering).await {
                 Err(error @ (BackupError::TooLong { .. } | BackupError::Interrupted(_))) => return Err(error),
