@@ -241,6 +241,9 @@ fn databases_may_end_at_the_same_time() {
             scope.spawn(|| (0..5).for_each(|n| store.of_database(database, destination).ended(&backup(at(n)))));
         }
     });
+    let all: Vec<(&str, &str)> = databases.iter().map(|(name, place)| (name.as_str(), place.as_str())).collect();
+    // The files are not written after each of them.
+    store.server_ended(&run(at(5), &all, 0));
     for (database, destination) in &databases {
         let labels = format!("destination=\"{destination}\",database=\"{database}\",result=\"success\"");
         assert_eq!(file.value("runs_total", &labels), Some(5.0), "{database}");
