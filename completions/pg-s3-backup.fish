@@ -37,6 +37,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "restore" 
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "delete" -d 'Delete named backups with their manifests and globals; the newest valid one only with `--force`'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l databases -d 'Databases of the server [env: BACKUP_DATABASES]' -r -f -a "all\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l pg-dump-path -d '`pg_dump` to use with its `psql` [env: PG_DUMP_PATH]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
@@ -44,6 +45,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l database-jobs -d 'Databases of `BACKUP_DATABASES` that are backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
@@ -72,6 +74,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l all
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l no-progress -d 'Draw no progress bar; log progress every 30 s instead'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -s h -l help -d 'Print this help; `--help` describes every setting'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l databases -d 'Databases of the server [env: BACKUP_DATABASES]' -r -f -a "all\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
@@ -90,6 +93,7 @@ json\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l json -d 'Print JSON on stdout: an array of backups, or with a name the manifest of that backup'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s q -l quiet -d 'Print only the names, one per line'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s h -l help -d 'Print this help; `--help` describes every setting'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l databases -d 'Databases of the server [env: BACKUP_DATABASES]' -r -f -a "all\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l pg-dump-path -d '`pg_dump` to use with its `psql` [env: PG_DUMP_PATH]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
@@ -97,6 +101,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-u
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l database-jobs -d 'Databases of `BACKUP_DATABASES` that are backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
@@ -140,6 +145,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l allo
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l allow-shared-server -d 'Allow a drill as a superuser on a server that has other databases'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -s h -l help -d 'Print this help; `--help` describes every setting'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l databases -d 'Databases of the server [env: BACKUP_DATABASES]' -r -f -a "all\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l pg-dump-path -d '`pg_dump` to use with its `psql` [env: PG_DUMP_PATH]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
@@ -147,6 +153,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l database-jobs -d 'Databases of `BACKUP_DATABASES` that are backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
@@ -197,6 +204,7 @@ trace\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -l log-format -d 'Format of the log [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -s h -l help -d 'Print this help; `--help` describes every setting'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l databases -d 'Databases of the server [env: BACKUP_DATABASES]' -r -f -a "all\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
@@ -266,6 +274,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-progress -d 'Draw no progress bar; log progress every 30 s instead'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -s h -l help -d 'Print this help; `--help` describes every setting'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l databases -d 'Databases of the server [env: BACKUP_DATABASES]' -r -f -a "all\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f

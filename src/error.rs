@@ -8,6 +8,7 @@ use crate::config::Problems;
 use crate::exit_code::ExitCode;
 use crate::health::probe::NotAlive;
 use crate::interrupt::Interrupt;
+use crate::printable::counted;
 use crate::restore::RestoreError;
 use crate::retention::PruneError;
 use crate::storage::StorageError;
@@ -21,6 +22,16 @@ pub enum Error {
     /// The backup failed.
     #[error(transparent)]
     Backup(BackupError),
+    /// Some of the databases of the server failed; each was reported.
+    #[error("{} failed: {}", counted_of(failed.len(), *databases), failed.join(", "))]
+    Databases {
+        /// The names of those that failed.
+        failed: Vec<String>,
+        /// The number of all.
+        databases: usize,
+        /// The lowest of their exit codes, or a signal's.
+        code: ExitCode,
+    },
     /// S3 refused or failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -93,6 +104,10 @@ pub enum Error {
     Internal(#[source] anyhow::Error),
 }
 
+fn counted_of(failed: usize, all: usize) -> String {
+    format!("{failed} of {}", counted(all, "database"))
+}
+
 impl From<Interrupt> for Error {
     fn from(interrupt: Interrupt) -> Self {
         Self::Interrupted(interrupt)
@@ -107,6 +122,7 @@ impl Error {
             Self::Settings(problems) => problems.exit_code(),
             Self::Listen { .. } => ExitCode::InvalidSetting,
             Self::Backup(error) => error.exit_code(),
+            Self::Databases { code, .. } => *code,
             Self::Check(error) => error.exit_code(),
             Self::Restore(error) => error.exit_code(),
             Self::Storage(error) => error.exit_code(),

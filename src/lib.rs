@@ -19,6 +19,7 @@
 //! | [`spool`] | parts and a journal on disk, so that a complete dump survives an S3 outage and a killed process |
 //! | [`storage`] | uploads, commit, listings and outages; the only module that uses the AWS SDK |
 //! | [`archive`] | stored backups: names, manifests, restore instructions, the listing of a destination, and the reader |
+//! | [`databases`] | the databases of a server: which are meant, and the sub-path of each one's backups |
 //! | [`retention`] | the plan of deletions, the safety checks that block it, and the deletion |
 //! | [`check`] | verifies everything that a backup needs, and the latest backup |
 //! | [`restore`] | brings a backup back into a database, a file or stdout |
@@ -27,7 +28,7 @@
 //! | [`printable`] | text of others without what would control a terminal |
 //! | [`manual`] | examples and files, for help and manual |
 //! | [`error`] | why a command failed; only [`commands`] sees it, each module has its own error |
-//! | [`exit_code`], [`error_chain`], [`environment`], [`interrupt`], [`disk`], [`log_target`], [`random`] | leaves: the table of exit codes, errors as text, the process's environment, signals, file system calls with a deadline, who an event is for, random identifiers |
+//! | [`exit_code`], [`error_chain`], [`environment`], [`glob`], [`interrupt`], [`disk`], [`log_target`], [`random`] | leaves: the table of exit codes, errors as text, the process's environment, patterns of names, signals, file system calls with a deadline, who an event is for, random identifiers |
 //!
 //! Dependencies point one way; `tests/it/modules.rs` checks it: `commands -> backup | check | scheduler -> retention -> archive -> storage ->
 //! spool -> verified_dump -> pipeline | postgres`. [`config`] fills the settings of all of them; only [`cli`], [`manual`] and
@@ -58,11 +59,13 @@ pub mod cli;
 pub mod codec;
 pub mod commands;
 pub mod config;
+pub mod databases;
 pub mod disk;
 pub mod environment;
 pub mod error;
 pub mod error_chain;
 pub mod exit_code;
+pub mod glob;
 pub mod health;
 pub mod interrupt;
 pub mod log_target;

@@ -1,4 +1,5 @@
-//! Stored backups: their names, manifests and sidecars (the objects next to a backup, such as its manifest), and the listing of a\n//! destination.
+//! Stored backups: their names, manifests and sidecars (the objects next to a backup, such as its manifest), and the listing of a
+//! destination.
 //!
 //! [`name`] defines the pattern of names, and [`manifest`] the record next to an object. [`list_entries`] groups a listing by
 //! name. [`Listing`], `retention`, `check` and the daemon use it, all with the same [`BackupStatus`]. [`Reader`] reads a complete
@@ -11,6 +12,7 @@ mod entries;
 mod listing;
 pub mod manifest;
 pub mod name;
+pub mod origin;
 mod reader;
 pub mod restore_instructions;
 mod status;

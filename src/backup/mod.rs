@@ -1,4 +1,4 @@
-//! Backup Manager: takes one backup, from connecting to the report.
+//! Backup Manager: takes one backup, from connecting to the report, or one of each database of a server (`server`).
 //!
 //! `run` is the sequence of steps. `upload_target` starts the upload under a `free_name`, `stream` dumps into it, and `fill`
 //! commits. `resume` delivers what an earlier run left in the spool. `ownership` checks which database the destination's
@@ -13,9 +13,11 @@ mod ownership;
 mod report;
 mod resume;
 mod run;
+mod server;
 mod settings;
 mod shared;
 mod sidecars;
+mod source;
 mod stall;
 mod stream;
 mod upload_target;
@@ -26,5 +28,5 @@ pub use limits::Limits;
 pub use ownership::MixedDatabases;
 pub use report::{Attempt, Report};
 pub use run::Backup;
+pub use server::{DatabaseRun, DatabaseRuns, ServerBackup, ShowProgress, meant_databases};
 pub use settings::BackupSettings;
-pub use shared::Shared;

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::error_chain::Chain;
 use crate::pipeline::{PartPlan, PartSettings, Progress};
-use crate::spool::{Found, Kept, QueuedPart, Resplit, SetAside, Spool, SpoolDir};
+use crate::spool::{CompleteDump, Found, Kept, QueuedPart, Resplit, SetAside, Spool, SpoolDir};
 use crate::storage::{Aborted, Committed, Destination, NewUpload, StorageError, Upload};
 use crate::verified_dump::VerifiedDump;
 
@@ -39,10 +39,6 @@ pub(super) async fn deliver(
     limits: &Limits,
 ) -> Result<Vec<BackupName>, BackupError> {
     let found = async {
-        for (path, location) in spool_dir.complete_dumps_of_others().await? {
-            let path = path.display();
-            tracing::warn!(%path, location, "a complete dump for another destination is in the spool: it is left alone");
-        }
         for path in spool_dir.set_aside_runs().await? {
             let path = path.display();
             tracing::warn!(%path, "a dump that was set aside is in the spool: look at it, then delete it");
@@ -78,6 +74,23 @@ pub(super) async fn deliver(
         }
     }
     Ok(delivered)
+}
+
+/// Warns of complete dumps that are for other destinations.
+///
+/// # Errors
+/// If the disk does not answer.
+pub(super) async fn warn_of_others(spool_dir: &SpoolDir) -> Result<(), BackupError> {
+    for dump in spool_dir.complete_dumps_of_others().await? {
+        warn_of_other(&dump);
+    }
+    Ok(())
+}
+
+/// Warns of a complete dump that is for another destination.
+pub(super) fn warn_of_other(dump: &CompleteDump) {
+    let (path, location) = (dump.path.display(), &dump.location);
+    tracing::warn!(%path, location, "a complete dump for another destination is in the spool: it is left alone");
 }
 
 /// Sends this run's dump from disk, as another upload.

@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::preflight::{PreflightIssue, Severity, Subject};
-use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, activity, lock, preflight};
+use crate::postgres::{Conninfo, Coverage, Dump, Facts, Session, Tools, activity, lock, preflight};
 use crate::random::random_hex;
 use crate::retention::{self, RetentionReport, STALE_AFTER, UploadCleanup};
 use crate::spool::SpoolDir;
@@ -20,12 +20,13 @@ use crate::verified_dump::VerifiedDump;
 
 use super::BackupError;
 use super::limits::Limits;
-use super::ownership::{self, MixedDatabases, Ownership};
+use super::ownership::{self, MixedDatabases, OtherServer, Ownership};
 use super::report::{Attempt, Report};
 use super::resume;
 use super::settings::BackupSettings;
-use super::shared::Shared;
-use super::sidecars::{GlobalsMaker, GlobalsOfRun, Known, Sidecars};
+use super::shared::{Shared, SharedServer};
+use super::sidecars::{ClusterGlobals, GlobalsMaker, GlobalsOfRun, Known, Sidecars};
+use super::source::Source;
 use super::stream::Job;
 use super::upload_target::{Target, UploadPlan, warn_of_no_spool};
 use crate::archive::manifest::{Manifest, Place, RunFacts};
@@ -41,14 +42,7 @@ pub struct Backup<'a> {
     progress: Arc<Progress>,
     display: Box<dyn Fn(u64) + Send + Sync + 'a>,
     mixed_databases: MixedDatabases,
-    shared: Option<&'a Shared>,
-}
-
-/// An open session, its server's facts, and the tools that fit the server.
-struct Source {
-    session: Session,
-    facts: Facts,
-    tools: Tools,
+    server: Option<&'a SharedServer>,
 }
 
 /// What one dump needs.
@@ -71,7 +65,7 @@ impl<'a> Backup<'a> {
         display: impl Fn(u64) + Send + Sync + 'a,
     ) -> Self {
         let (display, mixed_databases) = (Box::new(display), MixedDatabases::default());
-        Self { settings, limits, progress, display, mixed_databases, shared: None }
+        Self { settings, limits, progress, display, mixed_databases, server: None }
     }
 
     /// Sets how backups of another database in the destination are treated.
@@ -80,10 +74,10 @@ impl<'a> Backup<'a> {
         Self { mixed_databases, ..self }
     }
 
-    /// Sets what it shares with other backups of this process.
+    /// Makes it one of several backups of a server.
     #[must_use]
-    pub fn sharing(self, shared: &'a Shared) -> Self {
-        Self { shared: Some(shared), ..self }
+    pub(super) fn of_server(self, server: &'a SharedServer) -> Self {
+        Self { server: Some(server), ..self }
     }
 
     /// Takes one backup; delivers first what an earlier run left in the spool.
@@ -94,10 +88,14 @@ impl<'a> Backup<'a> {
     pub async fn run(self, attempt: &mut Attempt) -> Result<Report, BackupError> {
         let began = Instant::now();
         let run_id = random_hex().map_err(|error| BackupError::Internal(error.into()))?;
-        let shared = self.shared.cloned().map_or_else(|| Shared::new(self.settings), Ok)?;
-        let destination = self.limits.within(async { Ok(Destination::open(&self.settings.s3).await?) }).await?;
+        let shared = self.server.map_or_else(|| Shared::new(self.settings), |server| Ok(server.shared.clone()))?;
+        let destination = match self.server {
+            Some(server) => server.destination.at(&self.settings.s3.prefix),
+            None => self.limits.within(async { Ok(Destination::open(&self.settings.s3).await?) }).await?,
+        };
         let (spool_dir, delivered) = self.deliver_kept(&destination, &shared).await?;
-        let mut source = self.limits.within(self.connect()).await?;
+        let tools = self.server.map(|server| &server.tools);
+        let mut source = self.limits.within(Source::connect(&self.settings.postgres, tools)).await?;
         self.limits.within(self.lock(&mut source)).await?;
         let plan = PartPlan::new(&self.settings.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
@@ -159,6 +157,9 @@ impl<'a> Backup<'a> {
         let delivering = async {
             let identity = self.settings.s3.identity();
             let spool_dir = self.limits.within(async { Ok(SpoolDir::open(dir, &identity).await?) }).await?;
+            if self.server.is_none() {
+                self.limits.within(resume::warn_of_others(&spool_dir)).await?;
+            }
             let delivered =
                 resume::deliver(&spool_dir, (destination, shared), &self.settings.parts, &self.limits).await?;
             Ok((Some(spool_dir), delivered))
@@ -174,24 +175,6 @@ impl<'a> Backup<'a> {
         }
     }
 
-    /// Connects with the newest psql to learn the server's version, then with the psql that belongs to the right
-    /// `pg_dump`.
-    async fn connect(&self) -> Result<Source, BackupError> {
-        let settings = &self.settings.postgres;
-        let installed = Installed::find(settings.pg_dump_path.as_deref(), &settings.environment).await?;
-        let first = installed.newest()?;
-        let mut session = Session::connect(&first, settings).await?;
-        let facts = Facts::ask(&mut session).await?;
-        let tools = installed.choose(&facts.version())?;
-        if tools.psql == first.psql {
-            return Ok(Source { session, facts, tools });
-        }
-        session.close().await;
-        let mut session = Session::connect(&tools, settings).await?;
-        let facts = Facts::ask(&mut session).await?;
-        Ok(Source { session, facts, tools })
-    }
-
     /// Checks which database the destination's backups belong to, and asks the server for the sidecars' data.
     async fn check_and_ask(
         &self,
@@ -200,7 +183,10 @@ impl<'a> Backup<'a> {
         issues: &[PreflightIssue],
     ) -> Result<(Known, Ownership), BackupError> {
         let ownership = match self.mixed_databases {
-            MixedDatabases::Refused => ownership::check(destination, &source.facts).await?,
+            MixedDatabases::Refused => {
+                let of_server = self.server.map_or(OtherServer::Accepted, |_| OtherServer::Refused);
+                ownership::check(destination, &source.facts, of_server).await?
+            }
             MixedDatabases::Allowed => Ownership::Ours,
         };
         Ok((Known::ask(&mut source.session, &self.settings.postgres.arguments, issues).await?, ownership))
@@ -296,8 +282,13 @@ impl<'a> Backup<'a> {
             session.close().await;
             Ok::<_, BackupError>(committed)
         };
+        let own = ClusterGlobals::default();
         let making = async {
-            globals.make(&maker).await;
+            let cluster = self.server.map_or(&own, |server| &server.globals);
+            if self.server.is_none() {
+                own.make(&maker).await;
+            }
+            globals.make(cluster, known.origin.database.as_ref()).await;
             Ok(())
         };
         let ((committed, manifest), ()) = tokio::try_join!(dumping, making)?;

@@ -65,7 +65,7 @@ async fn once(owned: Arc<OwnedContext>, args: DrillArgs, heartbeat: Arc<Heartbea
         }
     };
     log(&report);
-    heartbeat.drilled(LastDrill { sample: sample(&report), file_name: report.file_name });
+    heartbeat.drilled(LastDrill { database: None, sample: sample(&report), file_name: report.file_name });
 }
 
 async fn run(owned: &OwnedContext, args: &DrillArgs, interrupts: &Interrupts) -> Result<DrillReport, Error> {
@@ -107,5 +107,5 @@ async fn find_last(s3: S3Settings, heartbeat: Arc<Heartbeat>) {
 fn last_drill(record: &DrillRecord) -> Option<LastDrill> {
     let ended = DateTime::parse_from_rfc3339(&record.finished_at).ok()?.to_utc();
     let sample = DrillSample { ended, result: record.result.word(), duration: Some(record.duration) };
-    Some(LastDrill { file_name: Some(record.file_name.clone()), sample })
+    Some(LastDrill { database: None, file_name: Some(record.file_name.clone()), sample })
 }

@@ -16,12 +16,13 @@ use crate::config::table::RESTORE_CONNECTION_STRING;
 use crate::config::{self, Problems, RestoreConfig};
 use crate::error::Error;
 use crate::exit_code::ExitCode;
+use crate::glob::Glob;
 use crate::interrupt::Interrupts;
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::postgres::PostgresSettings;
 use crate::printable::counted;
 use crate::restore::{
-    self, Chosen, DatabaseName, Evidence, Glob, LeaveOut, Output, OutputForm, Report, Request, RestoreOptions, Wanted,
+    self, Chosen, DatabaseName, Evidence, LeaveOut, Output, OutputForm, Report, Request, RestoreOptions, Wanted,
 };
 use crate::storage::Destination;
 use crate::telemetry::{Display, ProgressStyleChoice};

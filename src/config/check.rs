@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::drill::{DrillSettings, drill_in};
 use super::retention::zone;
-use super::{Effective, Environment, Flags, Problems, Resolver, backup_in, daemon, finish, log, s3, table};
+use super::{Effective, Environment, Flags, Problems, Resolver, backup_in, daemon, databases, finish, log, s3, table};
+use crate::databases::DatabasePatterns;
 use crate::postgres::PostgresSettings;
 use crate::scheduler::Schedule;
 use crate::storage::S3Settings;
@@ -23,6 +24,8 @@ pub enum Scope {
 pub struct CheckConfig {
     /// The destination.
     pub s3: S3Settings,
+    /// `BACKUP_DATABASES`
+    pub databases: Option<DatabasePatterns>,
     /// What is backed up; `None` for [`Scope::Bucket`].
     pub postgres: Option<PostgresSettings>,
     /// Where parts are buffered; `None` for [`Scope::Bucket`].
@@ -48,16 +51,18 @@ pub fn check(flags: &Flags, environment: &Environment, scope: Scope) -> Result<C
     let parts = match scope {
         Scope::Everything => {
             listen = daemon::address(&mut resolver);
-            backup_in(&mut resolver, zone).map(|backup| (backup.s3, Some(backup.postgres), backup.spool_dir))
+            backup_in(&mut resolver, zone)
+                .map(|backup| (backup.s3, backup.databases, Some(backup.postgres), backup.spool_dir))
         }
         Scope::Bucket => {
             log(&mut resolver);
-            s3(&mut resolver).map(|s3| (s3, None, None))
+            let databases = databases(&mut resolver);
+            s3(&mut resolver).map(|s3| (s3, databases, None, None))
         }
     };
     let drill = drill_in(&mut resolver, flags, zone);
     let text = resolver.text(&table::BACKUP_INTERVAL);
     let schedule = daemon::schedule_of(&mut resolver, &table::BACKUP_INTERVAL, (text, zone));
-    let ((s3, postgres, spool_dir), effective) = finish(resolver, parts)?;
-    Ok(CheckConfig { s3, postgres, spool_dir, listen, drill, schedule, effective })
+    let ((s3, databases, postgres, spool_dir), effective) = finish(resolver, parts)?;
+    Ok(CheckConfig { s3, databases, postgres, spool_dir, listen, drill, schedule, effective })
 }

@@ -26,6 +26,7 @@ use chrono_tz::Tz;
 use secrecy::SecretString;
 
 use crate::backup::BackupSettings;
+use crate::databases::DatabasePatterns;
 use crate::environment::Environment;
 use crate::exit_code::ExitCode;
 use crate::pipeline::{PartSettings, PipelineSettings};
@@ -50,6 +51,8 @@ const LEAST_PART: ByteSize = ByteSize::mib(5);
 const LARGEST_PART: ByteSize = ByteSize::gib(5);
 /// 8 threads compress faster than `pg_dump` writes: 144 MB/s per core were measured, and 140 MB/s from `pg_dump`.
 const MOST_DEFAULT_THREADS: usize = 8;
+/// Each takes a connection or two of the server, and a `pg_dump`.
+const MOST_DATABASE_JOBS: u32 = 64;
 /// Other programs' names of a connection string.
 const OF_OTHERS: [&str; 5] = ["DATABASE_URL", "POSTGRES_URL", "POSTGRESQL_URL", "POSTGRES_URI", "DATABASE_URI"];
 
@@ -67,6 +70,8 @@ pub struct BackupConfig {
 pub struct ListConfig {
     /// The destination.
     pub s3: S3Settings,
+    /// `BACKUP_DATABASES`
+    pub databases: Option<DatabasePatterns>,
 }
 
 /// Resolves the settings of the log, before all others. The command itself reports their problems.
@@ -90,6 +95,8 @@ pub fn backup(flags: &Flags, environment: &Environment) -> Result<BackupConfig, 
 fn backup_in(resolver: &mut Resolver<'_>, zone: Tz) -> Option<BackupSettings> {
     let s3 = s3(resolver);
     let postgres = postgres(resolver);
+    let databases = databases(resolver);
+    let jobs = resolver.parse(&table::BACKUP_DATABASE_JOBS, |text| parse::number(text, 1, MOST_DATABASE_JOBS));
     let pipeline = pipeline(resolver);
     let parts = parts(resolver, s3.as_ref());
     let spool_dir = resolver.text(&table::BACKUP_SPOOL_DIR).map(PathBuf::from);
@@ -99,13 +106,30 @@ fn backup_in(resolver: &mut Resolver<'_>, zone: Tz) -> Option<BackupSettings> {
     daemon::notifications_in(resolver);
     log(resolver);
     let (s3, postgres) = s3.zip(postgres)?;
-    Some(BackupSettings { s3, postgres, pipeline, parts, spool_dir, max_duration, max_blocking, retention })
+    Some(BackupSettings {
+        s3,
+        postgres,
+        databases,
+        database_jobs: jobs.unwrap_or(1) as usize,
+        pipeline,
+        parts,
+        spool_dir,
+        max_duration,
+        max_blocking,
+        retention,
+    })
 }
 
 /// The configuration and the values for the log, or every problem.
 fn finish<T>(resolver: Resolver<'_>, config: Option<T>) -> Result<(T, Effective), Problems> {
     let effective = resolver.finish()?;
     config.map(|config| (config, effective)).ok_or_else(unexplained)
+}
+
+/// Whether `BACKUP_DATABASES` is set, whatever is wrong with it or other settings.
+#[must_use]
+pub fn means_several_databases(flags: &Flags, environment: &Environment) -> bool {
+    Resolver::new(flags, environment).given(&table::BACKUP_DATABASES) != Ok(None)
 }
 
 /// Resolves the settings of `list`.
@@ -115,9 +139,10 @@ fn finish<T>(resolver: Resolver<'_>, config: Option<T>) -> Result<(T, Effective)
 pub fn list(flags: &Flags, environment: &Environment) -> Result<ListConfig, Problems> {
     let mut resolver = Resolver::new(flags, environment);
     let s3 = s3(&mut resolver);
+    let databases = databases(&mut resolver);
     log(&mut resolver);
     resolver.finish()?;
-    s3.map(|s3| ListConfig { s3 }).ok_or_else(unexplained)
+    s3.map(|s3| ListConfig { s3, databases }).ok_or_else(unexplained)
 }
 
 /// A setting is missing without a reported problem. That cannot happen, and must not count as success if it does.
@@ -125,6 +150,11 @@ fn unexplained() -> Problems {
     let mut problems = Problems::default();
     problems.push(ExitCode::InvalidSetting, "the settings could not be resolved".to_owned());
     problems
+}
+
+/// The databases of the server that are meant; `None` for the connection string's own.
+fn databases(resolver: &mut Resolver<'_>) -> Option<DatabasePatterns> {
+    resolver.parse(&table::BACKUP_DATABASES, DatabasePatterns::parse)
 }
 
 fn s3(resolver: &mut Resolver<'_>) -> Option<S3Settings> {

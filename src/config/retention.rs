@@ -5,7 +5,8 @@ use std::str::FromStr as _;
 
 use chrono_tz::Tz;
 
-use super::{Effective, Environment, Flags, Problems, Reported, Resolver, finish, log, parse, s3, table};
+use super::{Effective, Environment, Flags, Problems, Reported, Resolver, databases, finish, log, parse, s3, table};
+use crate::databases::DatabasePatterns;
 use crate::exit_code::ExitCode;
 use crate::retention::{RetentionPolicy, Rules};
 use crate::storage::S3Settings;
@@ -29,6 +30,8 @@ const DEFAULT_MIN_KEEP: u32 = 3;
 pub struct PruneConfig {
     /// The destination.
     pub s3: S3Settings,
+    /// `BACKUP_DATABASES`
+    pub databases: Option<DatabasePatterns>,
     /// The policy.
     pub retention: RetentionPolicy,
     /// The spool. The uploads of its dumps are not abandoned.
@@ -49,6 +52,7 @@ pub(super) fn calendar_rules() -> impl Iterator<Item = &'static table::Setting> 
 pub fn prune(flags: &Flags, environment: &Environment) -> Result<PruneConfig, Problems> {
     let mut resolver = Resolver::new(flags, environment);
     let s3 = s3(&mut resolver);
+    let databases = databases(&mut resolver);
     let zone = zone(&mut resolver);
     let retention = policy(&mut resolver, zone);
     if retention == Ok(None) {
@@ -64,7 +68,7 @@ pub fn prune(flags: &Flags, environment: &Environment) -> Result<PruneConfig, Pr
     log(&mut resolver);
     let parts = s3.zip(retention.ok().flatten());
     let ((s3, retention), effective) = finish(resolver, parts)?;
-    Ok(PruneConfig { s3, retention, spool_dir, effective })
+    Ok(PruneConfig { s3, databases, retention, spool_dir, effective })
 }
 
 /// The time zone of the schedule and of the periods of retention.

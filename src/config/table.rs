@@ -1,24 +1,28 @@
 //! The table of settings. Parsing, `--help`, the documents, the manual and the log of the settings use it.
 //!
-//! Used by `resolve` (values), `cli` (flags) and the test of the documents. It holds no values. `daemon` has the settings of the
-//! daemon and of monitoring, `retention` those of retention.
+//! Used by `resolve` (values), `cli` (flags) and the test of the documents. It holds no values. `storage` has the settings of the
+//! bucket, `databases` those of several databases, `daemon` those of the daemon and of monitoring, `retention` those of retention.
 
 mod command;
 mod daemon;
+mod databases;
 mod output;
 mod restore;
 mod retention;
 mod setting;
+mod storage;
 
 use crate::exit_code::ExitCode;
 use crate::log_target::FOR_MACHINES;
 
 pub use command::{ALL, CommandName};
 pub use daemon::{BACKUP_INTERVAL, BACKUP_RETRY_DELAYS, BACKUP_TIMEZONE, LISTEN, METRICS_FILE, PING_URL};
+pub use databases::{BACKUP_DATABASE_JOBS, BACKUP_DATABASES};
 pub use output::{LOG_FORMAT, LOG_LEVEL, NO_COLOR};
 pub use restore::{DRILL_CONNECTION_STRING, DRILL_INTERVAL, RESTORE_CONNECTION_STRING};
 pub use retention::*;
 pub use setting::{Completion, Group, Secrecy, Setting};
+pub use storage::*;
 
 // `check` verifies that `backup` would succeed, so it uses all settings of `backup`.
 const BACKUP: &[CommandName] = &[CommandName::Backup, CommandName::Check, CommandName::Daemon];
@@ -29,6 +33,15 @@ const STORAGE: &[CommandName] = &[
     CommandName::Daemon,
     CommandName::Prune,
     CommandName::Restore,
+    CommandName::Delete,
+];
+/// The commands that look at more than one database's backups.
+const STORED: &[CommandName] = &[
+    CommandName::Backup,
+    CommandName::List,
+    CommandName::Check,
+    CommandName::Daemon,
+    CommandName::Prune,
     CommandName::Delete,
 ];
 /// The commands that run PostgreSQL's programs; `restore` uses the `psql` in the directory of `pg_dump`.
@@ -49,153 +62,7 @@ const BASE: Setting = Setting {
     completion: Completion::None,
     help: "",
 };
-const S3: Setting = Setting { commands: STORAGE, refusal: ExitCode::InvalidS3, group: Group::Storage, ..BASE };
-/// A number, a time or a switch has the exit code of any other setting.
-const S3_VALUE: Setting = Setting { refusal: ExitCode::InvalidSetting, ..S3 };
-/// The words of a switch for completions; others are accepted, too.
-const SWITCH: Completion = Completion::Words(|| vec!["true", "false"]);
 
-/// `S3_BUCKET`
-pub const S3_BUCKET: Setting = Setting {
-    variable: "S3_BUCKET",
-    flag: Some("s3-bucket"),
-    value: "BUCKET",
-    default: "required",
-    help: "bucket that holds the backups",
-    ..S3
-};
-/// `S3_PATH`
-pub const S3_PATH: Setting = Setting {
-    variable: "S3_PATH",
-    flag: Some("s3-path"),
-    value: "PREFIX",
-    default: "the top level of the bucket",
-    help: "key prefix of one database's backups; `backup` means `backup/`, never `backup2/`",
-    ..S3
-};
-/// `S3_URL`
-pub const S3_URL: Setting = Setting {
-    variable: "S3_URL",
-    flag: Some("s3-url"),
-    value: "URL",
-    default: "AWS",
-    help: "endpoint of an S3-compatible server, without the bucket; it may have a path",
-    completion: Completion::Url,
-    ..S3
-};
-/// `S3_REGION`
-pub const S3_REGION: Setting = Setting {
-    variable: "S3_REGION",
-    flag: Some("s3-region"),
-    value: "REGION",
-    default: "the AWS chain, else `us-east-1`",
-    help: "region of the bucket",
-    ..S3
-};
-/// `S3_ACCESS_KEY`
-pub const S3_ACCESS_KEY: Setting = Setting {
-    variable: "S3_ACCESS_KEY",
-    secrecy: Secrecy::Secret,
-    default: "the AWS chain",
-    help: "access key of static credentials; without it the AWS credential chain is used (environment, profile, SSO, web identity, container, instance)",
-    ..S3
-};
-/// `S3_SECRET_KEY`
-pub const S3_SECRET_KEY: Setting = Setting {
-    variable: "S3_SECRET_KEY",
-    secrecy: Secrecy::Secret,
-    default: "the AWS chain",
-    help: "secret key of static credentials",
-    ..S3
-};
-/// `S3_SESSION_TOKEN`
-pub const S3_SESSION_TOKEN: Setting = Setting {
-    variable: "S3_SESSION_TOKEN",
-    secrecy: Secrecy::Secret,
-    default: "none",
-    help: "session token of temporary static credentials",
-    ..S3
-};
-/// `S3_FORCE_PATH_STYLE`
-pub const S3_FORCE_PATH_STYLE: Setting = Setting {
-    variable: "S3_FORCE_PATH_STYLE",
-    flag: Some("s3-force-path-style"),
-    value: "BOOL",
-    default: "`true` with `S3_URL`",
-    help: "address the bucket in the path, not in the host name",
-    completion: SWITCH,
-    ..S3_VALUE
-};
-/// `S3_CA_BUNDLE`
-pub const S3_CA_BUNDLE: Setting = Setting {
-    variable: "S3_CA_BUNDLE",
-    value: "FILE",
-    default: "the system's roots",
-    help: "PEM file of the CA certificates that signed a self-hosted endpoint's certificate",
-    ..S3
-};
-/// `S3_CHECKSUM`
-pub const S3_CHECKSUM: Setting = Setting {
-    variable: "S3_CHECKSUM",
-    value: "KIND",
-    default: "`auto`",
-    commands: BACKUP,
-    help: "checksum sent with each part: `crc64nvme` (what `auto` means on AWS), `md5` (elsewhere) or `none`",
-    ..S3
-};
-/// `S3_STORAGE_CLASS`
-pub const S3_STORAGE_CLASS: Setting = Setting {
-    variable: "S3_STORAGE_CLASS",
-    value: "CLASS",
-    default: "the bucket's",
-    commands: BACKUP,
-    help: "storage class of the backup, such as `STANDARD_IA`; its sidecars stay STANDARD",
-    ..S3
-};
-/// `S3_SSE`
-pub const S3_SSE: Setting = Setting {
-    variable: "S3_SSE",
-    value: "KIND",
-    default: "the bucket's",
-    commands: BACKUP,
-    help: "encryption by the store: `AES256` or `aws:kms`",
-    ..S3
-};
-/// `S3_SSE_KMS_KEY_ID`
-pub const S3_SSE_KMS_KEY_ID: Setting = Setting {
-    variable: "S3_SSE_KMS_KEY_ID",
-    value: "KEY",
-    default: "the account's",
-    commands: BACKUP,
-    help: "key for `aws:kms`",
-    ..S3
-};
-/// `S3_MAX_PARTS`
-pub const S3_MAX_PARTS: Setting = Setting {
-    variable: "S3_MAX_PARTS",
-    value: "N",
-    default: "`10000`, on Scaleway `1000`",
-    commands: BACKUP,
-    help: "largest number of parts per upload that the store accepts",
-    ..S3_VALUE
-};
-/// `S3_EQUAL_PARTS`
-pub const S3_EQUAL_PARTS: Setting = Setting {
-    variable: "S3_EQUAL_PARTS",
-    value: "BOOL",
-    default: "`true` on R2",
-    commands: BACKUP,
-    help: "whether all parts except the last must have the same size",
-    ..S3_VALUE
-};
-/// `S3_REQUEST_TIMEOUT`
-pub const S3_REQUEST_TIMEOUT: Setting = Setting {
-    variable: "S3_REQUEST_TIMEOUT",
-    value: "TIME",
-    default: "`30s`",
-    help: "longest time that one S3 request may make no progress; completing an upload gets 60 ms more per part",
-    ..S3_VALUE
-};
 /// `POSTGRES_CONNECTION_STRING`
 pub const POSTGRES_CONNECTION_STRING: Setting = Setting {
     variable: "POSTGRES_CONNECTION_STRING",
@@ -354,6 +221,8 @@ settings![
     &S3_EQUAL_PARTS,
     &S3_REQUEST_TIMEOUT,
     &POSTGRES_CONNECTION_STRING,
+    &BACKUP_DATABASES,
+    &BACKUP_DATABASE_JOBS,
     &BACKUP_COMPRESSION_LEVEL,
     &BACKUP_THREADS,
     &BACKUP_PART_SIZE,

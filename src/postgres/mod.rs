@@ -2,7 +2,7 @@
 //!
 //! `tools` finds the programs, `conninfo` and `service_file` keep secrets out of their arguments, `keepalives` detects dead
 //! connections. `connect` opens a `session` with `psql` (`place`: where it is, `pooler`: whether there is one, `refusal`: why it
-//! failed). `facts`, `preflight`, `references`, `lock` and `activity` query it. `dump` runs `pg_dump`, `globals` runs
+//! failed). `databases`, `facts`, `preflight`, `references`, `lock` and `activity` query it. `dump` runs `pg_dump`, `globals` runs
 //! `pg_dumpall`. There is no driver, because only libpq reads a connection string as `pg_dump` does.
 
 pub mod activity;
@@ -10,6 +10,7 @@ mod arguments;
 mod backend;
 mod connect;
 mod conninfo;
+mod databases;
 mod dump;
 mod environment;
 mod facts;
@@ -36,6 +37,7 @@ use std::time::Duration;
 
 pub use arguments::{Coverage, DumpArguments, DumpOption, PG_DUMP_OPTIONS};
 pub use conninfo::{Conninfo, ConninfoError};
+pub use databases::ServerDatabase;
 pub use dump::{Dump, DumpEnd};
 pub use environment::ClientEnvironment;
 pub use facts::Facts;

@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 
 use super::LeaveOut;
-use super::glob::Glob;
 use super::left_out::{LeftOut, Need};
 use super::subject::{Name, Object, Subject, as_written, names};
+use crate::glob::Glob;
 
 /// How much of a statement a message shows.
 const SHOWN: usize = 120;

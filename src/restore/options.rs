@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::glob::Glob;
+use crate::glob::Glob;
 use crate::sql::parts;
 
 /// The longest name in bytes. PostgreSQL truncates longer ones.

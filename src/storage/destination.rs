@@ -99,6 +99,37 @@ impl Destination {
         Self { outage: Arc::new(self.outage.separate().with_first_contact(FIRST_CONTACT)), ..self }
     }
 
+    /// The destination in a sub-path of this one, with the same client and outage budget.
+    #[must_use]
+    pub fn below(&self, sub_path: &str) -> Self {
+        self.at(&self.prefix.below(sub_path))
+    }
+
+    /// The destination at another prefix of the bucket, with the same client and outage budget.
+    #[must_use]
+    pub fn at(&self, prefix: &Prefix) -> Self {
+        Self { prefix: prefix.clone(), ..self.clone() }
+    }
+
+    /// The sub-paths directly below the prefix that have objects, without slashes.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn sub_paths(&self) -> Result<Vec<String>, StorageError> {
+        let prefix = self.prefix.key("");
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let request = || self.bucket.list_sub_paths(&prefix, after.clone());
+            let (page, next) = self.outage.retry("list the databases", request).await.map_err(of_listing)?;
+            let inner = |path: String| path.strip_prefix(&prefix)?.strip_suffix('/').map(str::to_owned);
+            found.extend(page.into_iter().filter_map(inner));
+            after = next;
+            if after.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
     /// The key of a file below the prefix.
     #[must_use]
     pub fn key(&self, file_name: &str) -> String {

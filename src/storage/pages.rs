@@ -42,6 +42,21 @@ impl Bucket {
         Ok((objects.collect::<Result<_, _>>()?, next))
     }
 
+    /// One page of the common prefixes up to the next `/` after `prefix`, from the token `after` on.
+    pub async fn list_sub_paths(
+        &self,
+        prefix: &str,
+        after: Option<String>,
+    ) -> Result<(Vec<String>, Option<String>), Failure> {
+        let request = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).delimiter("/");
+        let request = request.set_continuation_token(after.clone());
+        let answer = Box::pin(request.send()).await.map_err(|error| Failure::from(error).of_listing())?;
+        let token = answer.next_continuation_token.filter(|token| !token.is_empty());
+        let next = next_page(answer.is_truncated, token, after.as_ref())?;
+        let paths = answer.common_prefixes.unwrap_or_default().into_iter().filter_map(|common| common.prefix);
+        Ok((paths.collect(), next))
+    }
+
     /// The open uploads of keys that begin with `prefix`, as far as the store lists them.
     pub async fn open_uploads(&self, prefix: &str) -> Result<Vec<OpenUpload>, Failure> {
         let mut found = Vec::new();

@@ -95,6 +95,12 @@ impl S3Settings {
         }
     }
 
+    /// `s3://bucket/path/`
+    #[must_use]
+    pub fn location(&self) -> String {
+        format!("s3://{}/{}", self.bucket, self.prefix.key(""))
+    }
+
     /// Endpoint, bucket and path in one text, as the key of the lock.
     #[must_use]
     pub fn identity(&self) -> String {
@@ -118,6 +124,12 @@ impl Prefix {
     #[must_use]
     pub fn key(&self, file_name: &str) -> String {
         if self.0.is_empty() { file_name.to_owned() } else { format!("{}/{file_name}", self.0) }
+    }
+
+    /// The prefix of a sub-path, which has no slashes around it.
+    #[must_use]
+    pub fn below(&self, sub_path: &str) -> Self {
+        Self(self.key(sub_path))
     }
 
     /// The file name of a key directly below this prefix.

@@ -188,7 +188,7 @@ fn leaves_out_the_rows_of_chosen_tables() {
         "COPY app.\"Log 2\" (a) FROM stdin;\n2\n\\.\n",
         "COPY public.t (a) FROM stdin;\n3\n\\.\nSELECT 1;\n",
     );
-    let patterns = ["log", "app.Log*"].map(crate::restore::glob::Glob::new);
+    let patterns = ["log", "app.Log*"].map(crate::glob::Glob::new);
     let (text, left_out) = filtered(
         dump,
         &Rules { leave_out: LeaveOut { table_data: patterns.into(), ..LeaveOut::default() }, ..rules() },
@@ -208,7 +208,7 @@ fn leaves_out_rows_of_a_partition_by_the_comment_of_its_entry() {
         "-- Name: x; Type: TABLE; Schema: public; Owner: x\n\nINSERT INTO public.root VALUES (4);\n",
         "-- Data for Name: two; Type: TABLE DATA; Schema: public; Owner: x\n\n-- load via partition root public.root\n\nINSERT INTO public.root VALUES (5);\n",
     );
-    let patterns = ["two", "a two"].map(crate::restore::glob::Glob::new);
+    let patterns = ["two", "a two"].map(crate::glob::Glob::new);
     let expected = concat!(
         "COPY public.root (a) FROM stdin;\n1\n\\.\n",
         "COPY public.\"a\ntwo\" (a) FROM stdin;\n3\n\\.\n",
@@ -226,7 +226,7 @@ fn leaves_out_rows_of_a_partition_by_the_comment_of_its_entry() {
 #[test]
 fn leaves_out_a_statement_that_is_too_long_to_hold() {
     let long = format!("INSERT INTO app.log VALUES ('{}');\n", "x".repeat(2 * MOST_HELD));
-    let patterns = || vec![crate::restore::glob::Glob::new("app.log")];
+    let patterns = || vec![crate::glob::Glob::new("app.log")];
     let data = LeaveOut { table_data: patterns(), ..LeaveOut::default() };
     let tables = LeaveOut { tables: patterns(), ..LeaveOut::default() };
     for leave_out in [data, tables] {

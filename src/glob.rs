@@ -1,7 +1,7 @@
-//! Patterns of names with `*` and `?`.
+//! Patterns of names with `*` and `?`. Used by `databases` and `restore`.
 //!
-//! Only `*` and `?` are special. A crate for globs would also interpret `/`, `**`, classes and braces, which names of tables may
-//! contain.
+//! Only `*` and `?` are special. A crate for globs would also interpret `/`, `**`, classes and braces, which names of tables and
+//! databases may contain.
 
 use std::fmt;
 

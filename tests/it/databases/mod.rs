@@ -1,0 +1,6 @@
+//! Several databases of a server in one run.
+
+mod faults;
+mod odd_names;
+mod places;
+mod server;
