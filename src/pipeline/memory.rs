@@ -202,7 +202,7 @@ impl State {
         }
         let share = self.shares.get_mut(&lease.share)?;
         share.used += lease.bytes;
-        share.used_from_disk += lease.from_disk();
+        share.used_from_disk += lease.bytes_from_disk();
         self.waiting.remove(at)
     }
 
@@ -239,7 +239,7 @@ impl State {
 }
 
 impl Lease {
-    fn from_disk(self) -> u64 {
+    fn bytes_from_disk(self) -> u64 {
         if self.source == Source::Disk { self.bytes } else { 0 }
     }
 }
@@ -249,7 +249,7 @@ impl Drop for Granted {
         let mut state = self.budget.state();
         if let Some(share) = state.shares.get_mut(&self.lease.share) {
             share.used -= self.lease.bytes;
-            share.used_from_disk -= self.lease.from_disk();
+            share.used_from_disk -= self.lease.bytes_from_disk();
         }
         drop(state);
         self.budget.grant();

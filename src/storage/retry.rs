@@ -138,6 +138,12 @@ impl Outage {
         Self { state: Arc::clone(&self.state), ..self.separate() }
     }
 
+    /// What is left of the budget.
+    pub(super) fn left(&self) -> Duration {
+        let since = self.state().since;
+        since.map_or(self.budget, |since| self.budget.saturating_sub(since.elapsed()))
+    }
+
     /// A separate budget, for a request that must not depend on the success of others.
     #[must_use]
     pub fn separate(&self) -> Self {

@@ -224,7 +224,11 @@ async fn dumps_of_several_pipelines_go_to_disk_while_s3_takes_nothing() {
             }
             std::future::pending::<()>().await;
         });
-        pipelines.spawn(async move { fill(memory, |part| stored.send(drop(part)).expect("a reader")).await });
+        let store = move |part| {
+            drop(part);
+            stored.send(()).expect("a reader");
+        };
+        pipelines.spawn(fill(memory, store));
     }
     pipelines.join_all().await;
     assert!(budget.state().shares.values().any(|share| share.used_from_disk > 0), "some are in flight");
