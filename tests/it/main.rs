@@ -46,6 +46,7 @@ mod memory;
 mod mixed;
 mod modules;
 mod monitoring;
+mod monitoring_databases;
 mod names;
 mod outages;
 mod packaging;

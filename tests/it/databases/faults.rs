@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::memory::{assert_as_announced, by_default};
+use crate::spool_full::{UNSPOOLED, on_disk};
 use crate::support::fake_pg_dump::{Body, FakeDump};
 use crate::support::faulty::{Stage, THREE_PARTS};
 use crate::support::program::{Outcome, Program};
@@ -157,6 +159,25 @@ fn complete_dumps_in_the_spool_are_delivered_though_a_database_or_the_server_is_
     assert!(outcome.stderr.contains("no database of this name"), "{}", outcome.stderr);
     assert_eq!(several.stage.backups().len(), 6);
     assert_eq!(s3().open_uploads(&several.stage.bucket), [""; 0]);
+}
+
+#[test]
+fn a_full_disk_costs_the_spool_and_no_backup() {
+    let several = Several::new(FakeDump::new().body(THREE_PARTS));
+    let outcome = on_disk(&several.backup(), "size=24m");
+    outcome.assert_code(0).assert_no_children_left();
+    several.assert_backups(&several.names());
+    assert!(outcome.stderr.contains(UNSPOOLED) && !outcome.stderr.contains("left behind"), "{}", outcome.stderr);
+}
+
+#[test]
+fn four_at_once_take_no_more_memory_than_was_announced_for_one() {
+    let several = Several::new(FakeDump::new().body(Body::Random(48 << 20)));
+    several.stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::First(6), Fault::slow_down()));
+    let outcome = by_default(several.backup().env("BACKUP_DATABASE_JOBS", "4")).run();
+    outcome.assert_code(0);
+    several.assert_backups(&several.names());
+    assert_as_announced(&outcome, "four databases at once");
 }
 
 #[test]

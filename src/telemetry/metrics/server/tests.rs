@@ -122,6 +122,10 @@ fn failed_runs_keep_every_database() {
     other.of_database(elsewhere.0, elsewhere.1).ended(&failure(at(6), 12));
     other.server_ended(&run(at(6), &[elsewhere], 1));
     kept();
+    // A run that does not know its destination belongs to neither.
+    let before = std::fs::read_to_string(file.path()).expect("the file");
+    MetricsStore::open(None, Some(file.path())).ended(&failure(at(6), 1));
+    assert_eq!(std::fs::read_to_string(file.path()).expect("the file"), before);
     assert_eq!(success(&file.server(), at(9)).len(), 2, "what is elsewhere is no database of this run");
     // After a backup of one database, the file is about this destination.
     file.server().server_ended(&run(at(7), &[APP, SHOP], 1));
@@ -232,18 +236,23 @@ fn state_of_the_version_before_is_continued() {
 }
 
 #[test]
-fn databases_may_end_at_the_same_time() {
+fn databases_may_be_saved_at_the_same_time() {
     let file = File::new();
     let store = file.server();
     let databases: Vec<(String, String)> = (0..8).map(|n| (format!("d{n}"), format!("{ROOT}/d{n}"))).collect();
     std::thread::scope(|scope| {
         for (database, destination) in &databases {
-            scope.spawn(|| (0..5).for_each(|n| store.of_database(database, destination).ended(&backup(at(n)))));
+            let labels = format!("destination=\"{destination}\",database=\"{database}\",result=\"skipped\"");
+            let (file, store) = (&file, &store);
+            scope.spawn(move || {
+                for n in 1..=10 {
+                    store.of_database(database, destination).skipped();
+                    // Another one that ends now must not replace it with what was before.
+                    let runs = file.value("runs_total", &labels).map(|runs| runs.to_string());
+                    assert_eq!(runs, Some(n.to_string()), "{database}");
+                }
+            });
         }
     });
-    for (database, destination) in &databases {
-        let labels = format!("destination=\"{destination}\",database=\"{database}\",result=\"success\"");
-        assert_eq!(file.value("runs_total", &labels), Some(5.0), "{database}");
-    }
     assert_eq!(file.0.path().read_dir().expect("the directory").count(), 2, "no temporary file is left");
 }
