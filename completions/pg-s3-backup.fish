@@ -45,7 +45,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l database-jobs -d 'Databases of `BACKUP_DATABASES` that are backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l database-jobs -d 'Databases backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
@@ -101,7 +101,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-u
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l database-jobs -d 'Databases of `BACKUP_DATABASES` that are backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l database-jobs -d 'Databases backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
@@ -153,7 +153,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l database-jobs -d 'Databases of `BACKUP_DATABASES` that are backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l database-jobs -d 'Databases backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
