@@ -20,6 +20,6 @@ pub const BACKUP_DATABASE_JOBS: Setting = Setting {
     flag: Some("database-jobs"),
     value: "N",
     default: "`1`",
-    help: "databases of `BACKUP_DATABASES` that are backed up at once; they share the threads and the parts in flight",
+    help: "databases backed up at once, with `BACKUP_DATABASES`; they share the threads and the parts in flight",
     ..BASE
 };
