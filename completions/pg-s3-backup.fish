@@ -45,7 +45,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l database-jobs -d 'Databases of `BACKUP_DATABASES` that are backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l database-jobs -d 'Databases backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
@@ -101,7 +101,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-u
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l database-jobs -d 'Databases of `BACKUP_DATABASES` that are backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l database-jobs -d 'Databases backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
@@ -153,13 +153,13 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l database-jobs -d 'Databases of `BACKUP_DATABASES` that are backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l database-jobs -d 'Databases backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l upload-concurrency -d 'Parts uploaded at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l spool-dir -d 'Directory that buffers parts on disk [env: BACKUP_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l catch-up -d 'Take a backup at the start if the last scheduled one was missed' -r -f -a "true\t''
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l catch-up -d 'Take a backup at the start if the last one was missed' -r -f -a "true\t''
 false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l interval -d 'When to back up [env: BACKUP_INTERVAL]' -r -f -a "@hourly\t''
 @daily\t''
@@ -235,6 +235,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l forc
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -s h -l help -d 'Print this help; `--help` describes every setting'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l at -d 'Restore the newest backup that was started at or before this time: RFC 3339, or local in `BACKUP_TIMEZONE`' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l database -d 'With `BACKUP_DATABASES`: the database that was backed up' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l pg-dump-path -d '`pg_dump` to use with its `psql` [env: PG_DUMP_PATH]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
@@ -269,7 +270,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-comments -d 'Restore no comments'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l create-roles -d 'Create missing roles that the manifest lists, with `NOLOGIN`'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l globals -d 'Create missing roles with passwords and memberships, from the backup\'s globals (`pg_dumpall --globals-only`)'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-database-settings -d 'With `--create-db`: do not restore owner, grants and settings of the database itself'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-database-settings -d 'With `--create-db`: no owner, grants and settings of the database'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-analyze -d 'Do not run `ANALYZE` afterwards'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-progress -d 'Draw no progress bar; log progress every 30 s instead'

@@ -6,3 +6,6 @@
 pub const FOR_PEOPLE: &str = concat!(env!("CARGO_CRATE_NAME"), "::for_people");
 /// The target of events that only a log gets: one event with all its fields.
 pub const FOR_MACHINES: &str = concat!(env!("CARGO_CRATE_NAME"), "::for_machines");
+
+/// The span of one database in a run of several; its only field is the name.
+pub const DATABASE_SPAN: &str = "database";
