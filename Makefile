@@ -73,8 +73,9 @@ check: ## Format, lints, documents, dependencies, scripts: what must hold before
 documents: cargo ## Write the generated parts of docs/, man/, completions/ and k8s/
 	UPDATE_DOCUMENTS=1 cargo test $(CARGO_FLAGS) --test it -- documents::
 
-bench: ## Compare speed, memory and size of backup and restore with pipelines of common tools (about 9 minutes)
+bench: ## Compare speed, memory and size with pipelines of common tools, and many databases with single runs (about 20 minutes)
 	@scripts/bench
+	@scripts/bench-databases
 
 fmt: cargo ## Format the code
 	cargo fmt

@@ -128,7 +128,24 @@ impl ExitCode {
     /// The number of the process's exit status.
     #[must_use]
     pub fn number(self) -> u8 {
-        EXIT_CODES.iter().find(|row| row.code == self).map_or(1, |row| row.number)
+        self.row().map_or(1, |row| row.number)
+    }
+
+    /// Its short name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.row().map_or("", |row| row.name)
+    }
+
+    /// Whether a signal ended the run.
+    #[must_use]
+    pub fn is_of_signal(self) -> bool {
+        matches!(self, Self::HungUp | Self::Interrupted | Self::Terminated)
+    }
+
+    /// Every code has a row.
+    fn row(self) -> Option<&'static ExitCodeRow> {
+        EXIT_CODES.iter().find(|row| row.code == self)
     }
 }
 

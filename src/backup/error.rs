@@ -50,6 +50,40 @@ pub enum BackupError {
         /// The database to be backed up.
         database: String,
     },
+    /// The destination holds backups of a database of the same name on another server.
+    #[error(
+        "{destination} holds backups of the database {database} on another server ({name}): give each server its own S3_PATH, or, after an upgrade or a move, use --allow-mixed once"
+    )]
+    OtherServer {
+        /// `s3://bucket/path/`.
+        destination: String,
+        /// The newest backup there.
+        name: BackupName,
+        /// The database on both.
+        database: String,
+    },
+    /// No database of the server is meant.
+    #[error("BACKUP_DATABASES={patterns} means no database of the server: it has {databases}")]
+    NoDatabases {
+        /// `BACKUP_DATABASES`
+        patterns: String,
+        /// The databases of the server.
+        databases: String,
+    },
+    /// A database that BACKUP_DATABASES names does not exist.
+    #[error(
+        "find the database {name}: the server has no database of this name that takes connections: correct BACKUP_DATABASES, or create it"
+    )]
+    NoSuchDatabase {
+        /// Its name.
+        name: String,
+    },
+    /// The name of a database cannot be used.
+    #[error("connect to the database {name}: its name is not UTF-8: rename it, or exclude it from BACKUP_DATABASES")]
+    UnreadableName {
+        /// Its name, with replacement characters.
+        name: String,
+    },
     /// The run took longer than `BACKUP_MAX_DURATION`.
     #[error("the backup was stopped after {}: raise BACKUP_MAX_DURATION", humantime::format_duration(*.limit))]
     TooLong {
@@ -70,9 +104,13 @@ impl BackupError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Mixed { .. }
+            | Self::OtherServer { .. }
+            | Self::NoDatabases { .. }
             | Self::Spool(SpoolError::Unusable { .. })
             | Self::Postgres(PostgresError::TransactionPooler { .. }) => ExitCode::InvalidSetting,
-            Self::Postgres(_) => ExitCode::PostgresUnavailable,
+            Self::Postgres(_) | Self::NoSuchDatabase { .. } | Self::UnreadableName { .. } => {
+                ExitCode::PostgresUnavailable
+            }
             Self::Dump(_) | Self::TooLong { .. } | Self::Internal(_) => ExitCode::DumpFailed,
             Self::Storage(error) => error.exit_code(),
             Self::AlreadyRunning { .. } | Self::Spool(SpoolError::Busy { .. }) => ExitCode::AlreadyRunning,

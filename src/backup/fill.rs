@@ -29,7 +29,7 @@ impl Job<'_> {
             Err(error) if spool.is_complete() && wants_another_upload(&error) => {
                 tracing::warn!(error = %Chain(&error), "the upload cannot be completed: sending the dump again from disk");
                 refused.abort().await;
-                resume::send_again(&spool, (&destination, &self.settings.parts), self.limits).await
+                resume::send_again(&spool, (&destination, self.shared), &self.settings.parts, self.limits).await
             }
             committed => committed,
         };

@@ -16,7 +16,7 @@ const DELETE_TIME: Duration = Duration::from_secs(1);
 pub(super) const COMMIT_GRACE: Duration = Duration::from_secs(6);
 
 /// The limits of one run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     interrupts: Interrupts,
     end: Option<(Instant, Duration)>,
@@ -32,6 +32,15 @@ impl Limits {
     /// Waits until a limit is reached; returns the limit.
     pub async fn reached(&self) -> BackupError {
         self.reached_at().await.0
+    }
+
+    /// The limit, if it is reached.
+    pub(super) async fn already_reached(&self) -> Option<BackupError> {
+        tokio::select! {
+            biased;
+            reason = self.reached() => Some(reason),
+            () = std::future::ready(()) => None,
+        }
     }
 
     /// As [`Self::reached`], with the time at which it was.

@@ -43,8 +43,21 @@ pub(super) enum Ownership {
     Unknown,
 }
 
-/// Refuses a destination with another database's backups, and warns of another server's.
-pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Ownership, BackupError> {
+/// How backups of a database with the same name on another server are treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OtherServer {
+    /// A warning: an upgrade or a move changes the system identifier.
+    Accepted,
+    /// They end the run: below one path, two servers may have databases of one name.
+    Refused,
+}
+
+/// Refuses a destination with another database's backups, and warns of another server's or refuses them.
+pub(super) async fn check(
+    destination: &Destination,
+    facts: &Facts,
+    other_server: OtherServer,
+) -> Result<Ownership, BackupError> {
     let (name, origin) = match origin::newest(&destination.with_patience(PATIENCE)).await {
         Ok(NewestOrigin::Of(name, origin)) => (name, origin),
         Ok(NewestOrigin::None) => return Ok(Ownership::Ours),
@@ -71,6 +84,10 @@ pub(super) async fn check(destination: &Destination, facts: &Facts) -> Result<Ow
     if let (Some(known), Some(here)) = (&origin.system_identifier, &facts.system_identifier)
         && known != here
     {
+        if other_server == OtherServer::Refused {
+            let destination = destination.location(&destination.key(""));
+            return Err(BackupError::OtherServer { destination, name, database: facts.database.clone() });
+        }
         tracing::warn!(
             newest = %name,
             previous_system_identifier = known,

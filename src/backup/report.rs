@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::Serialize;
 
+use crate::exit_code::ExitCode;
 use crate::pipeline::Bottleneck;
 use crate::retention::RetentionReport;
 
@@ -38,6 +39,12 @@ pub struct Report {
     /// Seconds.
     duration: f64,
     error: Option<String>,
+    /// The exit code of a database that failed among several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<u8>,
+    /// Its name. That of a backup is in its manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database: Option<String>,
     /// The result of retention, if a rule is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     retention: Option<RetentionReport>,
@@ -69,6 +76,8 @@ impl Report {
             s3_location: Some(s3_location),
             duration: seconds(elapsed),
             error: None,
+            exit_code: None,
+            database: None,
             retention: None,
             manifest: Some(fields),
             dump_bytes,
@@ -92,11 +101,25 @@ impl Report {
             s3_location: attempt.location.clone(),
             duration: seconds(elapsed),
             error: Some(error),
+            exit_code: None,
+            database: None,
             retention: None,
             manifest: None,
             dump_bytes: 0,
             bottleneck: None,
         }
+    }
+
+    /// The report of a database that failed among several.
+    #[must_use]
+    pub fn of_database(self, database: &str, exit_code: ExitCode) -> Self {
+        Self { database: Some(database.to_owned()), exit_code: Some(exit_code.number()), ..self }
+    }
+
+    /// Plain bytes for each stored byte, of a backup.
+    #[must_use]
+    pub fn ratio(&self) -> Option<f64> {
+        self.manifest.as_ref()?.get("compression_ratio")?.as_f64()
     }
 
     /// Plain and stored bytes of the backup, if there is one.
@@ -123,14 +146,13 @@ impl Report {
         let location = self.s3_location.as_deref().unwrap_or_default();
         let stored = ByteSize(self.file_size).display().iec();
         let plain = ByteSize(self.dump_bytes).display().iec();
-        let ratio = self.manifest.as_ref().and_then(|fields| fields.get("compression_ratio")?.as_f64());
         let bottleneck = match self.bottleneck.as_ref().and_then(Bottleneck::largest) {
             Some((stage, percent)) => format!(", bottleneck: {stage} {percent} %"),
             None => String::new(),
         };
         format!(
             "{location}: {stored} ({plain} of dump, ratio {:.2}) in {:.1} s{bottleneck}",
-            ratio.unwrap_or_default(),
+            self.ratio().unwrap_or_default(),
             self.duration
         )
     }

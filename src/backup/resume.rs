@@ -12,14 +12,15 @@ use chrono::Utc;
 use tokio::sync::mpsc;
 
 use crate::error_chain::Chain;
-use crate::pipeline::{PartMemory, PartPlan, PartSettings, Progress};
-use crate::spool::{Found, Kept, QueuedPart, Resplit, SetAside, Spool, SpoolDir};
+use crate::pipeline::{PartPlan, PartSettings, Progress};
+use crate::spool::{CompleteDump, Found, Kept, QueuedPart, Resplit, SetAside, Spool, SpoolDir};
 use crate::storage::{Aborted, Committed, Destination, NewUpload, StorageError, Upload};
 use crate::verified_dump::VerifiedDump;
 
 use self::fate::{Fate, fate, is_invalid, is_the_uploads_fault};
 use super::free_name::begin_under_free_name;
 use super::limits::Limits;
+use super::shared::Shared;
 use super::sidecars::Sidecars;
 use super::upload_target::{commit, discard, report_kept};
 use super::{BackupError, DumpError};
@@ -33,22 +34,18 @@ use crate::archive::name::{self, BackupName, MANIFEST_SUFFIX};
 /// If a complete dump is kept because S3 does not accept it now, the disk does not answer, or the run is stopped.
 pub(super) async fn deliver(
     spool_dir: &SpoolDir,
-    destination: &Destination,
+    (destination, shared): (&Destination, &Shared),
     parts: &PartSettings,
     limits: &Limits,
 ) -> Result<Vec<BackupName>, BackupError> {
     let found = async {
-        for (path, location) in spool_dir.complete_dumps_of_others().await? {
-            let path = path.display();
-            tracing::warn!(%path, location, "a complete dump for another destination is in the spool: it is left alone");
-        }
         for path in spool_dir.set_aside_runs().await? {
             let path = path.display();
             tracing::warn!(%path, "a dump that was set aside is in the spool: look at it, then delete it");
         }
         Ok(spool_dir.found().await?)
     };
-    let delivery = Delivery { destination, parts, limits };
+    let delivery = Delivery { destination, shared, parts, limits };
     let mut delivered = Vec::new();
     for found in limits.within(found).await? {
         match found {
@@ -79,18 +76,36 @@ pub(super) async fn deliver(
     Ok(delivered)
 }
 
+/// Warns of complete dumps that are for other destinations.
+///
+/// # Errors
+/// If the disk does not answer.
+pub(super) async fn warn_of_others(spool_dir: &SpoolDir) -> Result<(), BackupError> {
+    for dump in spool_dir.complete_dumps_of_others().await? {
+        warn_of_other(&dump);
+    }
+    Ok(())
+}
+
+/// Warns of a complete dump that is for another destination.
+pub(super) fn warn_of_other(dump: &CompleteDump) {
+    let (path, location) = (dump.path.display(), &dump.location);
+    tracing::warn!(%path, location, "a complete dump for another destination is in the spool: it is left alone");
+}
+
 /// Sends this run's dump from disk, as another upload.
 ///
 /// # Errors
 /// As any upload; the dump is kept.
 pub(super) async fn send_again(
     spool: &Arc<Spool>,
-    (destination, parts): (&Destination, &PartSettings),
+    (destination, shared): (&Destination, &Shared),
+    parts: &PartSettings,
     limits: &Limits,
 ) -> Result<Committed, BackupError> {
     let journal = limits.within(async { Ok(spool.journal().await?) }).await?;
     let kept = Kept { spool: Arc::clone(spool), journal };
-    let delivery = Delivery { destination, parts, limits };
+    let delivery = Delivery { destination, shared, parts, limits };
     let upload = delivery.begin(&kept).await?;
     delivery.finish(upload, &kept).await
 }
@@ -98,6 +113,7 @@ pub(super) async fn send_again(
 /// Sends kept dumps to S3.
 struct Delivery<'a> {
     destination: &'a Destination,
+    shared: &'a Shared,
     parts: &'a PartSettings,
     limits: &'a Limits,
 }
@@ -209,8 +225,8 @@ impl Delivery<'_> {
         // The parts have another run's sizes: memory and number in flight follow the largest.
         let largest = kept.journal.parts.values().map(|part| part.bytes).max();
         let plan = PartPlan::new(&PartSettings { base: largest, ..self.parts.clone() }, 0);
-        let memory = PartMemory::new(&plan);
-        let sent = async { Ok(upload.send_parts(waiting, &memory, &Progress::default()).await?) };
+        let memory = self.shared.memory.share(&plan);
+        let sent = async { Ok(upload.send_parts(waiting, (&memory, &self.shared.lanes), &Progress::default()).await?) };
         self.limits.within(sent).await?;
         commit(self.limits, upload, verified).await
     }
@@ -223,12 +239,13 @@ impl Delivery<'_> {
             "splitting the dump in the spool into other parts: the settings have changed, or S3 refuses these"
         );
         let (queue, waiting) = mpsc::unbounded_channel();
-        let memory = PartMemory::new(&plan);
+        let memory = self.shared.memory.share(&plan);
         let cutting = Resplit::new(kept, memory.clone(), self.destination.checksum()).run(queue);
         let progress = Progress::default();
         let sent = async {
             let cutting = async { cutting.await.map_err(StorageError::from) };
-            let (cut, ()) = tokio::try_join!(cutting, upload.send_parts(waiting, &memory, &progress))?;
+            let (cut, ()) =
+                tokio::try_join!(cutting, upload.send_parts(waiting, (&memory, &self.shared.lanes), &progress))?;
             Ok(cut)
         };
         let cut = self.limits.within(sent).await?;

@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::preflight::{PreflightIssue, Severity, Subject};
-use crate::postgres::{Conninfo, Coverage, Dump, Facts, Installed, Session, Tools, activity, lock, preflight};
+use crate::postgres::{Conninfo, Coverage, Dump, Facts, Session, Tools, activity, lock, preflight};
 use crate::random::random_hex;
 use crate::retention::{self, RetentionReport, STALE_AFTER, UploadCleanup};
 use crate::spool::SpoolDir;
@@ -20,11 +20,13 @@ use crate::verified_dump::VerifiedDump;
 
 use super::BackupError;
 use super::limits::Limits;
-use super::ownership::{self, MixedDatabases, Ownership};
+use super::ownership::{self, MixedDatabases, OtherServer, Ownership};
 use super::report::{Attempt, Report};
 use super::resume;
 use super::settings::BackupSettings;
-use super::sidecars::{GlobalsMaker, GlobalsOfRun, Known, Sidecars};
+use super::shared::{Shared, SharedServer};
+use super::sidecars::{ClusterGlobals, GlobalsMaker, GlobalsOfRun, Known, Sidecars};
+use super::source::Source;
 use super::stream::Job;
 use super::upload_target::{Target, UploadPlan, warn_of_no_spool};
 use crate::archive::manifest::{Manifest, Place, RunFacts};
@@ -40,13 +42,7 @@ pub struct Backup<'a> {
     progress: Arc<Progress>,
     display: Box<dyn Fn(u64) + Send + Sync + 'a>,
     mixed_databases: MixedDatabases,
-}
-
-/// An open session, its server's facts, and the tools that fit the server.
-struct Source {
-    session: Session,
-    facts: Facts,
-    tools: Tools,
+    server: Option<&'a SharedServer>,
 }
 
 /// What one dump needs.
@@ -68,13 +64,20 @@ impl<'a> Backup<'a> {
         progress: Arc<Progress>,
         display: impl Fn(u64) + Send + Sync + 'a,
     ) -> Self {
-        Self { settings, limits, progress, display: Box::new(display), mixed_databases: MixedDatabases::default() }
+        let (display, mixed_databases) = (Box::new(display), MixedDatabases::default());
+        Self { settings, limits, progress, display, mixed_databases, server: None }
     }
 
     /// Sets how backups of another database in the destination are treated.
     #[must_use]
     pub fn mixed_databases(self, mixed_databases: MixedDatabases) -> Self {
         Self { mixed_databases, ..self }
+    }
+
+    /// Makes it one of several backups of a server.
+    #[must_use]
+    pub(super) fn of_server(self, server: &'a SharedServer) -> Self {
+        Self { server: Some(server), ..self }
     }
 
     /// Takes one backup; delivers first what an earlier run left in the spool.
@@ -85,9 +88,14 @@ impl<'a> Backup<'a> {
     pub async fn run(self, attempt: &mut Attempt) -> Result<Report, BackupError> {
         let began = Instant::now();
         let run_id = random_hex().map_err(|error| BackupError::Internal(error.into()))?;
-        let destination = self.limits.within(async { Ok(Destination::open(&self.settings.s3).await?) }).await?;
-        let (spool_dir, delivered) = self.deliver_kept(&destination).await?;
-        let mut source = self.limits.within(self.connect()).await?;
+        let shared = self.server.map_or_else(|| Shared::new(self.settings), |server| Ok(server.shared.clone()))?;
+        let destination = match self.server {
+            Some(server) => server.destination.at(&self.settings.s3.prefix),
+            None => self.limits.within(async { Ok(Destination::open(&self.settings.s3).await?) }).await?,
+        };
+        let (spool_dir, delivered) = self.deliver_kept(&destination, &shared).await?;
+        let tools = self.server.map(|server| &server.tools);
+        let mut source = self.limits.within(Source::connect(&self.settings.postgres, tools)).await?;
         self.limits.within(self.lock(&mut source)).await?;
         let plan = PartPlan::new(&self.settings.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
@@ -95,7 +103,8 @@ impl<'a> Backup<'a> {
         let (known, ownership) = self.limits.within(self.check_and_ask(&mut source, &destination, &issues)).await?;
         let name = self.limits.within(async { Ok(unused_name(&delivered).await) }).await?;
         let is_partial = self.is_partial();
-        let upload_plan = UploadPlan { destination: &destination, run_id: &run_id, name, plan: &plan, is_partial };
+        let (destination, run_id, plan) = (&destination, &run_id, &plan);
+        let upload_plan = UploadPlan { destination, run_id, name, plan, is_partial, shared: &shared };
         let target = upload_plan.begin(self.settings, &self.limits, spool_dir.as_ref()).await?;
         attempt.started(name::file_name(target.key()), destination.location(target.key()));
         (self.display)(source.facts.size_bytes);
@@ -112,7 +121,7 @@ impl<'a> Backup<'a> {
         if let Some(kept) = kept {
             self.limits.to_the_end(kept.delete()).await;
         }
-        let retention = self.retain(&destination, &committed, ownership).await;
+        let retention = self.retain(destination, &committed, ownership).await;
         Ok(Report::success(manifest, location, began.elapsed()).with_retention(retention))
     }
 
@@ -142,12 +151,17 @@ impl<'a> Backup<'a> {
     async fn deliver_kept(
         &self,
         destination: &Destination,
+        shared: &Shared,
     ) -> Result<(Option<SpoolDir>, Vec<BackupName>), BackupError> {
         let Some(dir) = &self.settings.spool_dir else { return Ok((None, Vec::new())) };
         let delivering = async {
             let identity = self.settings.s3.identity();
             let spool_dir = self.limits.within(async { Ok(SpoolDir::open(dir, &identity).await?) }).await?;
-            let delivered = resume::deliver(&spool_dir, destination, &self.settings.parts, &self.limits).await?;
+            if self.server.is_none() {
+                self.limits.within(resume::warn_of_others(&spool_dir)).await?;
+            }
+            let delivered =
+                resume::deliver(&spool_dir, (destination, shared), &self.settings.parts, &self.limits).await?;
             Ok((Some(spool_dir), delivered))
         };
         match delivering.await {
@@ -161,24 +175,6 @@ impl<'a> Backup<'a> {
         }
     }
 
-    /// Connects with the newest psql to learn the server's version, then with the psql that belongs to the right
-    /// `pg_dump`.
-    async fn connect(&self) -> Result<Source, BackupError> {
-        let settings = &self.settings.postgres;
-        let installed = Installed::find(settings.pg_dump_path.as_deref(), &settings.environment).await?;
-        let first = installed.newest()?;
-        let mut session = Session::connect(&first, settings).await?;
-        let facts = Facts::ask(&mut session).await?;
-        let tools = installed.choose(&facts.version())?;
-        if tools.psql == first.psql {
-            return Ok(Source { session, facts, tools });
-        }
-        session.close().await;
-        let mut session = Session::connect(&tools, settings).await?;
-        let facts = Facts::ask(&mut session).await?;
-        Ok(Source { session, facts, tools })
-    }
-
     /// Checks which database the destination's backups belong to, and asks the server for the sidecars' data.
     async fn check_and_ask(
         &self,
@@ -187,7 +183,10 @@ impl<'a> Backup<'a> {
         issues: &[PreflightIssue],
     ) -> Result<(Known, Ownership), BackupError> {
         let ownership = match self.mixed_databases {
-            MixedDatabases::Refused => ownership::check(destination, &source.facts).await?,
+            MixedDatabases::Refused => {
+                let of_server = self.server.map_or(OtherServer::Accepted, |_| OtherServer::Refused);
+                ownership::check(destination, &source.facts, of_server).await?
+            }
             MixedDatabases::Allowed => Ownership::Ours,
         };
         Ok((Known::ask(&mut source.session, &self.settings.postgres.arguments, issues).await?, ownership))
@@ -283,8 +282,13 @@ impl<'a> Backup<'a> {
             session.close().await;
             Ok::<_, BackupError>(committed)
         };
+        let own = ClusterGlobals::default();
         let making = async {
-            globals.make(&maker).await;
+            let cluster = self.server.map_or(&own, |server| &server.globals);
+            if self.server.is_none() {
+                own.make(&maker).await;
+            }
+            globals.make(cluster, known.origin.database.as_ref()).await;
             Ok(())
         };
         let ((committed, manifest), ()) = tokio::try_join!(dumping, making)?;
@@ -301,6 +305,7 @@ impl<'a> Backup<'a> {
         let (application_name, pg_dump_warnings) = (activity::application_name(upload_plan.run_id), OnceLock::new());
         let job = Job {
             settings: self.settings,
+            shared: upload_plan.shared,
             source,
             tools,
             plan: upload_plan.plan.clone(),

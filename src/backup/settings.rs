@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::databases::DatabasePatterns;
+use crate::databases::{DatabasePatterns, sub_path};
 use crate::pipeline::{PartSettings, PipelineSettings};
 use crate::postgres::PostgresSettings;
 use crate::retention::RetentionPolicy;
@@ -32,4 +32,24 @@ pub struct BackupSettings {
     pub max_blocking: Option<Duration>,
     /// The retention policy; `None` if no rule is set.
     pub retention: Option<RetentionPolicy>,
+}
+
+impl BackupSettings {
+    /// The settings of one database of the server: its connection, and its own destination below the path.
+    #[must_use]
+    pub fn of_database(&self, database: &str) -> Self {
+        let mut settings = Self { databases: None, ..self.clone() };
+        settings.postgres.conninfo.set("dbname", database.to_owned());
+        settings.s3.prefix = self.s3.prefix.below(&sub_path::of(database));
+        settings
+    }
+
+    /// The database that is backed up to this destination (endpoint, bucket and path in one text), if it is meant, and its settings.
+    #[must_use]
+    pub fn database_at(&self, identity: &str, patterns: &DatabasePatterns) -> Option<(String, Self)> {
+        let (_, path) = identity.rsplit_once('\n')?;
+        let database = sub_path::database(path.rsplit_once('/').map_or(path, |(_, last)| last))?;
+        let settings = self.of_database(&database);
+        (patterns.mean(&database) && settings.s3.identity() == identity).then_some((database, settings))
+    }
 }

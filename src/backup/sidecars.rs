@@ -12,7 +12,7 @@ use tokio::sync::SetOnce;
 use tokio::time::timeout;
 
 use crate::error_chain::Chain;
-use crate::postgres::globals::{Globals, GlobalsDump, GlobalsError, Origin};
+use crate::postgres::globals::{DatabaseSettings, Globals, GlobalsDump, GlobalsError, Origin};
 use crate::postgres::preflight::{PreflightIssue, Severity};
 use crate::postgres::{Conninfo, DumpArguments, Facts, PostgresError, PostgresSettings, References, Session, Tools};
 use crate::spool::{Spool, SpoolError};
@@ -74,6 +74,8 @@ pub(super) enum GlobalsFailure {
     Lost,
     #[error("the run had to end")]
     Stopped(#[source] Box<BackupError>),
+    #[error(transparent)]
+    OfCluster(Arc<Self>),
 }
 
 impl GlobalsFailure {
@@ -83,7 +85,7 @@ impl GlobalsFailure {
     }
 }
 
-/// Makes the globals.
+/// Makes the globals of the cluster.
 pub(super) struct GlobalsMaker<'a> {
     pub tools: &'a Tools,
     pub postgres: &'a PostgresSettings,
@@ -108,17 +110,35 @@ impl GlobalsMaker<'_> {
     }
 }
 
-/// The globals of one run.
+/// The globals of the cluster, which the backups of one run share.
+#[derive(Default)]
+pub(super) struct ClusterGlobals {
+    made: SetOnce<Result<Globals, Arc<GlobalsFailure>>>,
+}
+
+impl ClusterGlobals {
+    /// Makes them.
+    pub async fn make(&self, maker: &GlobalsMaker<'_>) {
+        // Set here alone.
+        let _ = self.made.set(maker.make().await.map_err(Arc::new));
+    }
+}
+
+/// The globals of one backup.
 #[derive(Default)]
 pub(super) struct GlobalsOfRun {
     made: SetOnce<Result<Globals, GlobalsFailure>>,
 }
 
 impl GlobalsOfRun {
-    /// Makes the globals.
-    pub async fn make(&self, maker: &GlobalsMaker<'_>) {
+    /// Waits for the cluster's globals, and adds those of the database.
+    pub async fn make(&self, cluster: &ClusterGlobals, database: Option<&DatabaseSettings>) {
+        let made = match cluster.made.wait().await {
+            Ok(globals) => globals.with_database(database).map_err(|error| GlobalsError::Read(error).into()),
+            Err(failure) => Err(GlobalsFailure::OfCluster(Arc::clone(failure))),
+        };
         // Set here alone.
-        let _ = self.made.set(maker.make().await);
+        let _ = self.made.set(made);
     }
 
     /// Stores the globals in the spool, and adds them to the manifest of the dump that waits there. After the dump, so

@@ -13,8 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error_chain::Chain;
 use crate::pipeline::{
-    self, FinishGate, PartMemory, PartPlan, Pipeline, PipelineError, PipelineInput, Progress, ScanReport, SealedPart,
-    Totals,
+    self, FinishGate, PartPlan, Pipeline, PipelineError, PipelineInput, Progress, ScanReport, SealedPart, Totals,
 };
 use crate::postgres::{Conninfo, Dump, Session, Tools};
 use crate::spool::{QueuedPart, Spool};
@@ -23,6 +22,7 @@ use crate::verified_dump::{self, VerifiedDump};
 
 use super::limits::Limits;
 use super::settings::BackupSettings;
+use super::shared::Shared;
 use super::upload_target::Target;
 use super::watch::Watch;
 use super::{BackupError, DumpError};
@@ -30,6 +30,7 @@ use super::{BackupError, DumpError};
 /// What one dump is made with.
 pub(super) struct Job<'a> {
     pub settings: &'a BackupSettings,
+    pub shared: &'a Shared,
     pub source: &'a Conninfo,
     pub tools: &'a Tools,
     pub plan: PartPlan,
@@ -57,6 +58,8 @@ impl Job<'_> {
             }
         };
         let cancel = CancellationToken::new();
+        // However this ends, so do the threads: other dumps need their memory.
+        let _end = cancel.clone().drop_guard();
         let watch = Watch::new(session, self.application_name, self.settings, self.progress);
         let outcome = tokio::select! {
             outcome = self.flow(&mut dump, stdout, &mut target, (cancel.clone(), describe)) => outcome,
@@ -86,7 +89,8 @@ impl Job<'_> {
         target: &mut Target,
         (cancel, describe): (CancellationToken, impl AsyncFnOnce(&VerifiedDump) -> serde_json::Value),
     ) -> Result<VerifiedDump, BackupError> {
-        let memory = PartMemory::new(&self.plan);
+        let Shared { workers, memory, lanes } = self.shared;
+        let memory = memory.share(&self.plan);
         let input = PipelineInput {
             stdout,
             memory: memory.clone(),
@@ -95,7 +99,7 @@ impl Job<'_> {
             cancel,
         };
         let Pipeline { parts, scan, gate, totals } =
-            pipeline::start(&self.settings.pipeline, input).map_err(DumpError::Pipeline)?;
+            pipeline::start(&self.settings.pipeline, workers, input).map_err(DumpError::Pipeline)?;
         let (queue, waiting) = mpsc::unbounded_channel();
         let (spool, outage) = (target.spool.clone(), target.destination.clone());
         let (spool, outage) = (spool.as_ref(), outage.outage());
@@ -110,7 +114,7 @@ impl Job<'_> {
             Ok(verified)
         };
         let upload = &mut target.upload;
-        let sent = async { Ok(upload.started().await?.send_parts(waiting, &memory, self.progress).await?) };
+        let sent = async { Ok(upload.started().await?.send_parts(waiting, (&memory, lanes), self.progress).await?) };
         tokio::pin!(made, sent);
         let (verified, sent) = tokio::select! {
             verified = &mut made => (Ok(verified?), sent.await),

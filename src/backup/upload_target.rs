@@ -18,6 +18,7 @@ use super::BackupError;
 use super::free_name::begin_under_free_name;
 use super::limits::{COMMIT_GRACE, Limits};
 use super::settings::BackupSettings;
+use super::shared::Shared;
 
 /// The destination of one dump.
 pub(super) struct Target {
@@ -45,6 +46,7 @@ pub(super) struct UploadPlan<'a> {
     pub plan: &'a PartPlan,
     /// The dump leaves a part of its database out.
     pub is_partial: bool,
+    pub shared: &'a Shared,
 }
 
 impl UploadPlan<'_> {

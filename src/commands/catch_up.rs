@@ -3,18 +3,27 @@
 //!
 //! The result also initialises the metrics and `/status`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::task::JoinSet;
 
 use crate::archive::manifest::time_text;
 use crate::archive::{self, BackupStatus};
+use crate::backup::{BackupError, BackupSettings, meant_databases};
+use crate::databases::DatabasePatterns;
 use crate::error_chain::Chain;
-use crate::spool::holds_complete_dump;
+use crate::spool::{complete_dumps, holds_complete_dump};
 use crate::storage::{Destination, S3Settings, StorageError};
 use crate::telemetry::metrics::MetricsStore;
+
+use super::server_run;
+
+/// Destinations that are listed at once.
+const AT_ONCE: usize = 8;
 
 /// The outage budget of the listing.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,7 +33,12 @@ const LIMIT: Duration = Duration::from_mins(2);
 
 /// Lists the destination and returns whether a backup is due. Without a last scheduled time, none is.
 pub(super) async fn is_due(s3: S3Settings, metrics: Arc<MetricsStore>, last_tick: Option<DateTime<Utc>>) -> bool {
-    let newest = match tokio::time::timeout(LIMIT, newest(s3, &metrics)).await {
+    let looking = async {
+        let max_outage = s3.max_outage.min(PATIENCE);
+        let destination = Box::pin(Destination::open(&S3Settings { max_outage, ..s3 })).await?;
+        newest(&destination, &metrics).await
+    };
+    let newest = match tokio::time::timeout(LIMIT, looking).await {
         Ok(Ok(newest)) => newest,
         Ok(Err(error @ StorageError::Refused { .. })) => {
             // Write-only credentials cannot list: a backup at every start would be too many.
@@ -55,11 +69,73 @@ pub(super) async fn is_kept(spool: Option<PathBuf>, destination: String) -> bool
     is_kept
 }
 
+/// The databases of a server of which a backup is due, or which the spool holds a complete dump of; `None` if it is not known.
+pub(super) async fn due_databases(
+    settings: BackupSettings,
+    patterns: DatabasePatterns,
+    metrics: Arc<MetricsStore>,
+    last_tick: Option<DateTime<Utc>>,
+) -> Option<BTreeSet<String>> {
+    let mut due = databases_in_spool(&settings, &patterns).await;
+    let Some(last_tick) = last_tick else { return Some(due) };
+    let looking = async {
+        let names = meant_databases(&settings.postgres, &patterns).await?;
+        let max_outage = settings.s3.max_outage.min(PATIENCE);
+        let s3 = S3Settings { max_outage, ..settings.s3.clone() };
+        let destination = Box::pin(Destination::open(&s3)).await?;
+        let (mut waiting, mut looking) = (names.into_iter(), JoinSet::new());
+        loop {
+            if looking.len() < AT_ONCE
+                && let Some(name) = waiting.next()
+            {
+                let s3 = settings.of_database(&name).s3;
+                let store = metrics.of_database(&name, server_run::label(&s3.location()));
+                let below = destination.at(&s3.prefix);
+                looking.spawn(async move { (newest(&below, &store).await, name) });
+            } else if let Some(looked) = looking.join_next().await {
+                // A task is not aborted, and does not panic.
+                let Ok((newest, name)) = looked else { continue };
+                if newest?.is_none_or(|newest| newest < last_tick) {
+                    due.insert(name);
+                }
+            } else {
+                return Ok::<_, BackupError>(());
+            }
+        }
+    };
+    match tokio::time::timeout(LIMIT, looking).await {
+        Ok(Ok(())) => {
+            let databases = due.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            tracing::info!(due = due.len(), databases, last_tick = time_text(last_tick), "destination listed");
+            Some(due)
+        }
+        Ok(Err(BackupError::Storage(error @ StorageError::Refused { .. }))) => {
+            tracing::info!(error = %Chain(&error), "these credentials cannot list the destination: no catch-up");
+            Some(due)
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(error = %Chain(&error), "it is not known which databases have no recent backup: backing up all");
+            None
+        }
+        Err(_) => {
+            tracing::warn!(limit_s = LIMIT.as_secs(), "listing the destination takes too long");
+            None
+        }
+    }
+}
+
+/// The databases of which the spool holds a complete dump, which a backup uploads at once.
+async fn databases_in_spool(settings: &BackupSettings, patterns: &DatabasePatterns) -> BTreeSet<String> {
+    let Some(spool) = &settings.spool_dir else { return BTreeSet::new() };
+    // A backup reports why the spool cannot be read.
+    let dumps = complete_dumps(spool).await.unwrap_or_default();
+    let ours = dumps.iter().filter_map(|dump| settings.database_at(&dump.destination, patterns));
+    ours.map(|(database, _)| database).collect()
+}
+
 /// The start time of the newest backup. Names in the future and objects too small to hold a dump do not count.
-async fn newest(s3: S3Settings, metrics: &MetricsStore) -> Result<Option<DateTime<Utc>>, StorageError> {
-    let max_outage = s3.max_outage.min(PATIENCE);
-    let destination = Box::pin(Destination::open(&S3Settings { max_outage, ..s3 })).await?;
-    let entries = archive::list_entries(&destination).await?;
+async fn newest(destination: &Destination, metrics: &MetricsStore) -> Result<Option<DateTime<Utc>>, StorageError> {
+    let entries = archive::list_entries(destination).await?;
     let now = Utc::now();
     let stored = || entries.iter().filter_map(|(name, entry)| Some((name, entry, entry.backup?)));
     let valid = stored().rev().find(|(name, entry, _)| BackupStatus::listed(**name, entry, now).is_none());

@@ -12,10 +12,9 @@ use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupts;
 use crate::restore::{DrillReport, DrillVerdict, Finding};
 use crate::telemetry::ProgressStyleChoice;
-use crate::telemetry::metrics::MetricsStore;
 
-use super::Context;
-use super::drill::{DatabaseDrill, DrillJob, sample, summary, worst};
+use super::drill::{DatabaseDrill, DrillJob, sample, summary};
+use super::{Context, metrics_store};
 
 const DRILL_FAILED: &str = "keep the earlier backups, make a new one, and find out why this one fails";
 const NOT_WRITTEN: &str =
@@ -77,28 +76,39 @@ pub(super) async fn run(
     interrupts: &Interrupts,
     results: &mut CheckResults<'_>,
 ) -> Result<DrillAnswers, Error> {
-    let (mut answers, mut drills) = (DrillAnswers::default(), Vec::new());
+    let mut answers = DrillAnswers::default();
     let ended = |drill: DatabaseDrill| {
+        record(context, &drill);
         let answer = answer(&drill, results);
-        if drill.database.is_some() {
+        if drill.database().is_some() {
             answers.drills.push(answer);
         } else {
             answers.drill = Some(answer);
         }
-        drills.push(drill);
     };
     let done = job.run(context.writer, ProgressStyleChoice::Auto, interrupts, ended).await;
-    let notifications = config::notifications(context.flags, context.environment);
-    if let Some((report, file)) = worst(&drills).zip(notifications.metrics_file) {
-        // Opened now, because a backup may have written the file during the drill.
-        MetricsStore::open(notifications.destination.as_deref(), Some(file)).drilled(&sample(report));
-    }
     done.map(|()| answers)
 }
 
+/// Writes the result to `METRICS_FILE`.
+fn record(context: &Context<'_>, drill: &DatabaseDrill) {
+    let notifications = config::notifications(context.flags, context.environment);
+    if notifications.metrics_file.is_none() {
+        return;
+    }
+    // Opened now, because a backup may have written the file during the drill.
+    let store = metrics_store(context, &notifications);
+    let store = match drill.labels() {
+        Some((database, destination)) => store.of_database(&database, &destination),
+        None => store,
+    };
+    store.drilled(&sample(&drill.report));
+}
+
 /// Adds the result of a drill.
-fn answer(DatabaseDrill { database, report }: &DatabaseDrill, results: &mut CheckResults<'_>) -> DrillAnswer {
-    let DrillReport { verdict, record, not_written, .. } = report.clone();
+fn answer(drill: &DatabaseDrill, results: &mut CheckResults<'_>) -> DrillAnswer {
+    let DrillReport { verdict, record, not_written, .. } = drill.report.clone();
+    let database = drill.database().map(str::to_owned);
     let result = verdict.word();
     let (status, detail, hint) = match verdict {
         DrillVerdict::Ok => {
@@ -115,5 +125,5 @@ fn answer(DatabaseDrill { database, report }: &DatabaseDrill, results: &mut Chec
     results.of_database(database.clone());
     results.drilled(status, detail + &not_written.unwrap_or_default(), hint);
     results.of_database(None);
-    DrillAnswer { database: database.clone(), result, record }
+    DrillAnswer { database, result, record }
 }

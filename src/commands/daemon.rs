@@ -3,13 +3,14 @@
 //! Invalid settings end the start. Later failures are logged and retried. Each run resolves the settings again, because secret
 //! files may change; schedule, address and metrics file stay.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 
 use crate::archive::manifest::time_text;
-use crate::backup::MixedDatabases;
+use crate::backup::{BackupSettings, MixedDatabases};
 use crate::cli::DaemonArgs;
 use crate::config::{self, DaemonConfig};
 use crate::error::Error;
@@ -30,7 +31,7 @@ use super::{Context, OwnedContext, catch_up, daemon_drill, log_failure};
 pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupts) -> Result<(), Error> {
     let config = config::daemon(context.flags, context.environment).map_err(Error::Settings)?;
     let notifications = config::notifications(context.flags, context.environment);
-    let metrics = Arc::new(MetricsStore::open(notifications.destination.as_deref(), notifications.metrics_file));
+    let metrics = Arc::new(super::metrics_store(context, &notifications));
     let heartbeat = Arc::new(Heartbeat::new(config.schedule.clone(), Arc::clone(&metrics)));
     // Served as long as it lives.
     let _server = listen(&config, &heartbeat).await?;
@@ -39,21 +40,22 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
     let owned = Arc::new(OwnedContext::of(context));
     let drills =
         daemon_drill::drills(&owned, &args.drill, (&config, &heartbeat), &interrupts).map_err(Error::Settings)?;
+    let pending = Pending::default();
     let opening = if args.run_on_start {
         Opening::Start
     } else {
         let last_tick = config.schedule.last_until(Utc::now()).filter(|_| args.catch_up);
-        let kept = catch_up::is_kept(config.backup.spool_dir, config.backup.s3.identity());
-        let look = catch_up::is_due(config.backup.s3, Arc::clone(&metrics), last_tick);
-        Opening::Look(tokio::spawn(async { kept.await | look.await }))
+        let store = Arc::clone(&metrics);
+        Opening::Look(tokio::spawn(look(config.backup, args.pooler.allow_pooler, store, (last_tick, pending.clone()))))
     };
     let run_queue = RunQueue::new(config.schedule, config.retry_delays, Utc::now());
     let options = RunOptions {
         choice: ProgressStyleChoice::Lines,
         mixed_databases: MixedDatabases::when(args.allow_mixed),
         allows_pooler: args.pooler.allow_pooler,
+        only: None,
     };
-    let launch = launcher(Arc::clone(&owned), Arc::clone(&metrics), options, interrupts.clone());
+    let launch = launcher(Arc::clone(&owned), Arc::clone(&metrics), (options, pending), interrupts.clone());
     let scheduler = Scheduler::new(run_queue, heartbeat, launch, reporter(owned, metrics)).with_drills(drills);
     Err(Error::Interrupted(Box::pin(scheduler.run(opening, &interrupts)).await))
 }
@@ -71,10 +73,55 @@ async fn listen(config: &DaemonConfig, heartbeat: &Arc<Heartbeat>) -> Result<Opt
 fn launcher(
     owned: Arc<OwnedContext>,
     metrics: Arc<MetricsStore>,
-    options: RunOptions,
+    (options, pending): (RunOptions, Pending),
     interrupts: Interrupts,
 ) -> Launch {
-    Box::new(move |due| tokio::spawn(once(Arc::clone(&owned), Arc::clone(&metrics), due, options, interrupts.clone())))
+    Box::new(move |due| {
+        let (owned, metrics, pending) = (Arc::clone(&owned), Arc::clone(&metrics), pending.clone());
+        let only = match due {
+            Due::Retry { .. } | Due::CatchUp => pending.get(),
+            Due::Tick { .. } | Due::Start => None,
+        };
+        let (options, interrupts) = (RunOptions { only, ..options.clone() }, interrupts.clone());
+        tokio::spawn(async move {
+            let taken = once(owned, metrics, due, options, interrupts).await;
+            pending.set(taken.failed_databases());
+            if taken.verdict().is_ok() { Ended::Well } else { Ended::Badly }
+        })
+    })
+}
+
+/// Of several databases those that need a backup before the next tick; `None` for all.
+#[derive(Clone, Default)]
+struct Pending(Arc<Mutex<Option<BTreeSet<String>>>>);
+
+impl Pending {
+    fn get(&self) -> Option<BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, databases: Option<BTreeSet<String>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = databases;
+    }
+}
+
+/// Whether a backup is due at the start.
+async fn look(
+    mut settings: BackupSettings,
+    allows_pooler: bool,
+    metrics: Arc<MetricsStore>,
+    (last_tick, pending): (Option<DateTime<Utc>>, Pending),
+) -> bool {
+    settings.postgres.allows_pooler = allows_pooler;
+    if let Some(patterns) = settings.databases.clone() {
+        let due = catch_up::due_databases(settings, patterns, metrics, last_tick).await;
+        let is_due = due.as_ref().is_none_or(|due| !due.is_empty());
+        pending.set(due);
+        return is_due;
+    }
+    let kept = catch_up::is_kept(settings.spool_dir, settings.s3.identity());
+    let look = catch_up::is_due(settings.s3, metrics, last_tick);
+    kept.await | look.await
 }
 
 /// One run. Its own panic is a failure like any other.
@@ -84,23 +131,23 @@ async fn once(
     due: Due,
     options: RunOptions,
     interrupts: Interrupts,
-) -> Ended {
+) -> RunOutcome {
     let context = owned.context();
     context.writer.learn(Redactor::new(config::secrets(context.flags, context.environment)));
     let notifiers = Notifiers::begin(&metrics, config::notifications(context.flags, context.environment).ping);
-    let inner = Arc::clone(&owned);
-    let run = async move { run_backup(&inner.context(), options, interrupts).await };
+    let (inner, store) = (Arc::clone(&owned), Arc::clone(&metrics));
+    let run = async move { run_backup(&inner.context(), options, &store, interrupts).await };
     let taken = match tokio::spawn(run).await {
         Ok(taken) => taken,
         Err(panic) => RunOutcome::failed(Error::Internal(panic.into())),
     };
     let reason = due.reason();
-    match &taken.outcome {
-        Ok(report) => tracing::info!(reason, result = report.summary(), "backup completed"),
-        Err(error) => log_failure("backup", error),
+    match &taken.error {
+        None => tracing::info!(reason, result = taken.summary(), "backup completed"),
+        Some(error) => log_failure("backup", error),
     }
     notifiers.end(&context, &taken).await;
-    if taken.outcome.is_ok() { Ended::Well } else { Ended::Badly }
+    taken
 }
 
 /// Reports a tick that counts as a failed run, as if a backup had found another one running.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::archive::drill::{DrillRecord, DrillResult};
+use crate::archive::drill::DrillRecord;
 use crate::cli::DrillArgs;
 use crate::config::{self, DaemonConfig, Problems};
 use crate::databases::DatabasePatterns;
@@ -19,8 +19,8 @@ use crate::telemetry::metrics::DrillSample;
 use crate::telemetry::{ProgressStyleChoice, Redactor};
 
 use super::OwnedContext;
-use super::destinations::Destinations;
-use super::drill::{DatabaseDrill, DrillJob, sample, summary, without_backup, worst};
+use super::destinations::{DatabaseDestination, Destinations};
+use super::drill::{DatabaseDrill, DrillJob, sample, summary};
 
 /// The time limit for the record of an earlier drill.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -56,39 +56,37 @@ pub(super) fn drills(
 async fn once(owned: Arc<OwnedContext>, args: DrillArgs, heartbeat: Arc<Heartbeat>, interrupts: Interrupts) {
     let context = owned.context();
     context.writer.learn(Redactor::new(config::secrets(context.flags, context.environment)));
-    let inner = Arc::clone(&owned);
-    let run = tokio::spawn(async move { Box::pin(run(&inner, &args, &interrupts)).await });
-    let drills = match run.await.unwrap_or_else(|panic| Err(Error::Internal(panic.into()))) {
-        Ok(drills) => drills,
-        Err(Error::Interrupted(signal)) => {
-            tracing::warn!(%signal, "the drill was stopped");
-            return;
-        }
+    let (inner, heard) = (Arc::clone(&owned), Arc::clone(&heartbeat));
+    let run = tokio::spawn(async move { Box::pin(run(&inner, &args, &heard, &interrupts)).await });
+    match run.await.unwrap_or_else(|panic| Err(Error::Internal(panic.into()))) {
+        Ok(()) => {}
+        Err(Error::Interrupted(signal)) => tracing::warn!(%signal, "the drill was stopped"),
         Err(error) => {
-            let report = without_backup(DrillVerdict::NotProven(Finding::new(context.cause(&error))));
-            log(&report);
-            vec![DatabaseDrill { database: None, report }]
+            let verdict = DrillVerdict::NotProven(Finding::new(context.cause(&error)));
+            report(&DatabaseDrill::without_backup(verdict), &heartbeat);
         }
-    };
-    if let Some(report) = worst(&drills) {
-        heartbeat.drilled(LastDrill { sample: sample(report), file_name: report.file_name.clone() });
     }
 }
 
-/// Runs the drills, and logs each as it ends.
-async fn run(owned: &OwnedContext, args: &DrillArgs, interrupts: &Interrupts) -> Result<Vec<DatabaseDrill>, Error> {
+/// Runs the drills, and reports each as it ends.
+async fn run(
+    owned: &OwnedContext,
+    args: &DrillArgs,
+    heartbeat: &Heartbeat,
+    interrupts: &Interrupts,
+) -> Result<(), Error> {
     let context = owned.context();
     let config = config::drill(context.flags, context.environment).map_err(Error::Settings)?;
     let backups = (&config.s3, config.databases.as_ref());
     let job = DrillJob::of(args, backups, config.drill.target).map_err(Error::Settings)?;
     let job = job.ok_or_else(|| Error::Internal(anyhow::anyhow!("DRILL_CONNECTION_STRING is not set any more")))?;
-    let mut drills = Vec::new();
-    let ended = |drill: DatabaseDrill| {
-        drill.span().in_scope(|| log(&drill.report));
-        drills.push(drill);
-    };
-    job.run(context.writer, ProgressStyleChoice::Lines, interrupts, ended).await?;
-    Ok(drills)
+    job.run(context.writer, ProgressStyleChoice::Lines, interrupts, |drill| report(&drill, heartbeat)).await
+}
+
+fn report(drill: &DatabaseDrill, heartbeat: &Heartbeat) {
+    drill.span().in_scope(|| log(&drill.report));
+    let (database, sample) = (drill.labels(), sample(&drill.report));
+    heartbeat.drilled(LastDrill { database, sample, file_name: drill.report.file_name.clone() });
 }
 
 fn log(report: &DrillReport) {
@@ -111,28 +109,22 @@ fn log(report: &DrillReport) {
 async fn find_last(s3: S3Settings, databases: Option<DatabasePatterns>, heartbeat: Arc<Heartbeat>) {
     let found = async {
         let root = Box::pin(Destination::open(&s3)).await?;
-        let listings = Destinations::find(root, databases.as_ref()).await?.listings().await?;
-        let mut found = Vec::new();
-        for listing in listings {
-            found.extend(listing.last_drill().await);
-        }
-        Ok::<_, Error>(found)
-    };
-    match found.await {
-        // Of several databases, a failed one, else the one that was drilled first.
-        Ok(records) => {
-            let last = records.iter().filter_map(last_drill);
-            let last = last.min_by_key(|last| (last.sample.result == DrillResult::Ok.word(), last.sample.ended));
+        let places = Destinations::find(root, databases.as_ref()).await?;
+        for (place, listing) in places.each().iter().zip(places.listings().await?) {
+            let last = listing.last_drill().await.and_then(|record| last_drill(place, &record));
             if let Some(last) = last {
                 heartbeat.found_drill(last);
             }
         }
-        Err(error) => tracing::info!(%error, "the last drill is unknown, because the destination cannot be listed"),
+        Ok::<_, Error>(())
+    };
+    if let Err(error) = found.await {
+        tracing::info!(%error, "the last drill is unknown, because the destination cannot be listed");
     }
 }
 
-fn last_drill(record: &DrillRecord) -> Option<LastDrill> {
+fn last_drill(place: &DatabaseDestination, record: &DrillRecord) -> Option<LastDrill> {
     let ended = DateTime::parse_from_rfc3339(&record.finished_at).ok()?.to_utc();
     let sample = DrillSample { ended, result: record.result.word(), duration: Some(record.duration) };
-    Some(LastDrill { file_name: Some(record.file_name.clone()), sample })
+    Some(LastDrill { database: place.labels(), file_name: Some(record.file_name.clone()), sample })
 }

@@ -16,6 +16,8 @@ use crate::log_target::DATABASE_SPAN;
 use crate::printable::printable;
 use crate::storage::{Destination, StorageError};
 
+use super::server_run::label;
+
 /// Databases that are asked at once.
 const AT_ONCE: usize = 16;
 /// The most databases that a message names.
@@ -35,12 +37,17 @@ pub(super) struct DatabaseDestination {
 impl DatabaseDestination {
     /// The span of the database's events.
     pub fn span(&self) -> Span {
-        database_span(self.database.as_deref())
+        self.database.as_ref().map_or_else(Span::none, |database| tracing::info_span!(DATABASE_SPAN, database))
     }
 
     /// `s3://bucket/path/`
     pub fn location(&self) -> String {
         location(&self.destination)
+    }
+
+    /// The name and the destination of a database, for its metrics.
+    pub fn labels(&self) -> Option<(String, String)> {
+        Some((self.database.clone()?, label(&self.location()).to_owned()))
     }
 
     /// What a backup is called: among several databases by its URL.
@@ -225,11 +232,6 @@ fn enumerated(names: &[&str]) -> String {
     let shown: Vec<_> = names.iter().take(NAMED).map(|name| printable(name)).collect();
     let more = names.len().saturating_sub(NAMED);
     shown.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
-}
-
-/// The span of a database's events; none without `BACKUP_DATABASES`.
-pub(super) fn database_span(database: Option<&str>) -> Span {
-    database.map_or_else(Span::none, |database| tracing::info_span!(DATABASE_SPAN, database))
 }
 
 /// `s3://bucket/path/`

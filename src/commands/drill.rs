@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::Utc;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use crate::archive::ReadProgress;
 use crate::archive::drill::DrillRecord;
@@ -27,7 +27,7 @@ use crate::storage::{Destination, S3Settings};
 use crate::telemetry::metrics::DrillSample;
 use crate::telemetry::{Display, LogWriter, ProgressStyleChoice};
 
-use super::destinations::{DATABASES_FLAG, DatabaseDestination, Destinations, database_span};
+use super::destinations::{DATABASES_FLAG, DatabaseDestination, Destinations};
 
 /// A drill of the latest backup of each database, or of a named one.
 pub(super) struct DrillJob {
@@ -44,16 +44,31 @@ pub(super) struct DrillJob {
 
 /// The drill of one database.
 pub(super) struct DatabaseDrill {
-    /// The database, with `BACKUP_DATABASES`.
-    pub database: Option<String>,
+    /// Where its backups are; `None` if it is not known what to drill.
+    place: Option<DatabaseDestination>,
     /// Its result.
     pub report: DrillReport,
 }
 
 impl DatabaseDrill {
+    /// A drill for which no destination was found.
+    pub fn without_backup(verdict: DrillVerdict) -> Self {
+        Self { place: None, report: without_backup(verdict) }
+    }
+
+    /// The database, with `BACKUP_DATABASES`.
+    pub fn database(&self) -> Option<&str> {
+        self.place.as_ref()?.database.as_deref()
+    }
+
     /// The span of the database's events.
-    pub fn span(&self) -> tracing::Span {
-        database_span(self.database.as_deref())
+    pub fn span(&self) -> Span {
+        self.place.as_ref().map_or_else(Span::none, DatabaseDestination::span)
+    }
+
+    /// The name and the destination of the database, for its metrics.
+    pub fn labels(&self) -> Option<(String, String)> {
+        self.place.as_ref()?.labels()
     }
 }
 
@@ -120,14 +135,14 @@ impl DrillJob {
         let subjects = match interrupts.until_signal(finding).await? {
             Ok(subjects) => subjects,
             Err(verdict) => {
-                ended(DatabaseDrill { database: None, report: without_backup(verdict) });
+                ended(DatabaseDrill::without_backup(verdict));
                 return Ok(());
             }
         };
         for subject in subjects {
             let span = subject.place.span();
             let report = self.drill(&subject, writer, choice, interrupts).instrument(span).await?;
-            ended(DatabaseDrill { database: subject.place.database, report });
+            ended(DatabaseDrill { place: Some(subject.place), report });
         }
         Ok(())
     }
@@ -197,18 +212,8 @@ impl Subject {
 }
 
 /// The result of a drill for which no backup was found.
-pub(super) fn without_backup(verdict: DrillVerdict) -> DrillReport {
+fn without_backup(verdict: DrillVerdict) -> DrillReport {
     DrillReport { file_name: None, verdict, record: None, not_written: None }
-}
-
-/// The worst of several drills; the metrics know one result.
-pub(super) fn worst(drills: &[DatabaseDrill]) -> Option<&DrillReport> {
-    let rank = |drill: &&DatabaseDrill| match drill.report.verdict {
-        DrillVerdict::Ok => 0,
-        DrillVerdict::NotProven(_) => 1,
-        DrillVerdict::Fail(_) => 2,
-    };
-    drills.iter().max_by_key(rank).map(|drill| &drill.report)
 }
 
 /// A drill that has just ended, for the metrics.

@@ -16,6 +16,7 @@ mod plan_table;
 pub mod prune;
 pub mod restore;
 mod run_backup;
+mod server_run;
 mod table;
 
 use std::io::{BufWriter, IsTerminal as _, Write as _};
@@ -23,13 +24,14 @@ use std::io::{BufWriter, IsTerminal as _, Write as _};
 use serde::Serialize;
 
 use crate::archive::Listing;
-use crate::config::Flags;
+use crate::config::{self, Flags, Notifications};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::error_chain::Chain;
 use crate::printable::{PrintableJson, printable_lines};
 use crate::storage::Destination;
 use crate::telemetry::LogWriter;
+use crate::telemetry::metrics::MetricsStore;
 
 /// What every subcommand gets.
 pub struct Context<'a> {
@@ -124,6 +126,13 @@ impl Context<'_> {
             tracing::warn!(error = %Chain(&error), "the report cannot be written");
         }
     }
+}
+
+/// The metrics of the runs to this destination.
+fn metrics_store(context: &Context<'_>, notifications: &Notifications) -> MetricsStore {
+    let store = MetricsStore::open(notifications.destination.as_deref(), notifications.metrics_file.clone());
+    let is_server = config::means_several_databases(context.flags, context.environment);
+    if is_server { store.of_server() } else { store }
 }
 
 /// A result with how it ended, as `--json` prints it.

@@ -1,24 +1,27 @@
-//! Runs one backup for `backup` and `daemon`: resolves settings, shows progress, notifies metrics and pings.
+//! Runs a backup, or one of each database of a server, for `backup` and `daemon`: resolves settings, shows progress, notifies metrics
+//! and pings.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
-
-use crate::backup::{Attempt, Backup, Limits, MixedDatabases, Report};
+use crate::backup::{
+    Attempt, Backup, BackupSettings, DatabaseRuns, Limits, MixedDatabases, Report, ServerBackup, ShowProgress,
+};
 use crate::config::{self, BackupConfig};
+use crate::databases::DatabasePatterns;
 use crate::error::Error;
-use crate::error_chain::Chain;
 use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupts;
 use crate::pipeline::Progress;
-use crate::telemetry::metrics::{MetricsStore, RunResult};
+use crate::telemetry::metrics::MetricsStore;
 use crate::telemetry::{Display, PingUrl, Pings, ProgressStyleChoice, ping};
 
 use super::Context;
+use super::server_run::{self, ServerReport, ServerRun};
 
 /// The options of a run that are not settings.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RunOptions {
     /// How progress is shown.
     pub choice: ProgressStyleChoice,
@@ -26,12 +29,25 @@ pub(super) struct RunOptions {
     pub mixed_databases: MixedDatabases,
     /// Whether a transaction pooler is accepted.
     pub allows_pooler: bool,
+    /// Of several databases only these.
+    pub only: Option<BTreeSet<String>>,
+}
+
+/// What a run made.
+pub(super) enum Done {
+    /// One backup.
+    Backup(Box<Report>),
+    /// A backup of each database of a server, as far as they did not fail.
+    Databases(ServerRun),
 }
 
 /// A run and its result.
+#[derive(Default)]
 pub(super) struct RunOutcome {
-    /// The report, or why there is no backup.
-    pub outcome: Result<Report, Error>,
+    /// What was made, unless the run failed before.
+    pub done: Option<Done>,
+    /// Why there is no backup, or that databases have none.
+    pub error: Option<Error>,
     /// How far the run came.
     pub attempt: Attempt,
     /// Its duration.
@@ -41,37 +57,121 @@ pub(super) struct RunOutcome {
 impl RunOutcome {
     /// A run that failed before it started.
     pub fn failed(error: Error) -> Self {
-        Self { outcome: Err(error), attempt: Attempt::default(), elapsed: Duration::ZERO }
+        Self { error: Some(error), ..Self::default() }
+    }
+
+    /// The databases of a server that failed; `None` if it is not known.
+    pub fn failed_databases(&self) -> Option<BTreeSet<String>> {
+        match &self.done {
+            Some(Done::Databases(run)) => Some(run.failed_names()),
+            Some(Done::Backup(_)) | None => None,
+        }
+    }
+
+    /// The exit code.
+    pub fn exit_code(&self) -> ExitCode {
+        self.error.as_ref().map_or(ExitCode::Ok, Error::exit_code)
+    }
+
+    /// What was made, in one line.
+    pub fn summary(&self) -> String {
+        match &self.done {
+            Some(Done::Backup(report)) => report.summary(),
+            Some(Done::Databases(run)) => run.summary(),
+            None => String::new(),
+        }
+    }
+
+    /// # Errors
+    /// Why there is no backup, or that databases have none.
+    pub fn verdict(self) -> Result<(), Error> {
+        self.error.map_or(Ok(()), Err)
+    }
+
+    /// Prints the result.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn print(&self, context: &Context<'_>, is_json: bool) -> Result<(), Error> {
+        match (&self.done, is_json) {
+            (Some(Done::Backup(report)), true) => context.print_json(report),
+            (Some(Done::Databases(run)), true) => context.print_json(&run.report(context)),
+            (Some(Done::Backup(report)), false) => context.print(&report.summary()),
+            (Some(Done::Databases(run)), false) => context.print(&run.table(super::columns())),
+            (None, true) => {
+                let cause = self.error.as_ref().map(|error| context.cause(error)).unwrap_or_default();
+                if config::means_several_databases(context.flags, context.environment) {
+                    return context.print_json(&ServerReport::failure(cause));
+                }
+                context.print_json(&Report::failure(&self.attempt, cause, self.elapsed))
+            }
+            (None, false) => Ok(()),
+        }
     }
 }
 
-/// Takes one backup. It resolves the settings now, because secret files may have changed.
-pub(super) async fn run_backup(context: &Context<'_>, options: RunOptions, interrupts: Interrupts) -> RunOutcome {
+/// Takes one backup, or one of each database. It resolves the settings now, because secret files may have changed.
+pub(super) async fn run_backup(
+    context: &Context<'_>,
+    options: RunOptions,
+    metrics: &MetricsStore,
+    interrupts: Interrupts,
+) -> RunOutcome {
     let began = Instant::now();
     let mut attempt = Attempt::default();
-    let outcome = Box::pin(run(context, options, interrupts, &mut attempt)).await;
-    RunOutcome { outcome, attempt, elapsed: began.elapsed() }
+    let outcome = Box::pin(run(context, options, (metrics, interrupts), &mut attempt)).await;
+    let (done, error) = match outcome {
+        Ok(Done::Databases(run)) => {
+            let error = run.verdict().err();
+            (Some(Done::Databases(run)), error)
+        }
+        Ok(done) => (Some(done), None),
+        Err(error) => (None, Some(error)),
+    };
+    RunOutcome { done, error, attempt, elapsed: began.elapsed() }
 }
 
 async fn run(
     context: &Context<'_>,
     options: RunOptions,
-    interrupts: Interrupts,
+    (metrics, interrupts): (&MetricsStore, Interrupts),
     attempt: &mut Attempt,
-) -> Result<Report, Error> {
+) -> Result<Done, Error> {
     let BackupConfig { mut settings, effective } =
         config::backup(context.flags, context.environment).map_err(Error::Settings)?;
     settings.postgres.allows_pooler = options.allows_pooler;
     effective.announce();
     let limits = Limits::new(interrupts, settings.max_duration);
+    if let Some(patterns) = &settings.databases {
+        return Box::pin(run_several(context, (&settings, patterns), (options, limits), metrics))
+            .await
+            .map(Done::Databases);
+    }
     let progress = Arc::new(Progress::default());
     let display = Mutex::new(None);
     let show = |estimate| {
-        let started = Display::start(context.writer, options.choice, Arc::clone(&progress), estimate);
+        let started = Display::start(context.writer, options.choice, (Arc::clone(&progress), estimate), None);
         *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
     };
     let backup = Backup::new(&settings, limits, Arc::clone(&progress), show).mixed_databases(options.mixed_databases);
-    Ok(Box::pin(backup.run(attempt)).await?)
+    Ok(Done::Backup(Box::new(Box::pin(backup.run(attempt)).await?)))
+}
+
+async fn run_several(
+    context: &Context<'_>,
+    (settings, patterns): (&BackupSettings, &DatabasePatterns),
+    (options, limits): (RunOptions, Limits),
+    metrics: &MetricsStore,
+) -> Result<ServerRun, Error> {
+    let began = Instant::now();
+    let (writer, choice) = (context.writer.clone(), options.choice);
+    let show: ShowProgress = Arc::new(move |database: &str, progress, estimate| {
+        Box::new(Display::start(&writer, choice, (progress, estimate), Some(database)))
+    });
+    let RunOptions { mixed_databases, only, .. } = options;
+    let server = ServerBackup { settings, patterns, limits, mixed_databases, only, show };
+    let DatabaseRuns { runs, others } = server.run(|run| server_run::report(run, metrics)).await?;
+    Ok(ServerRun { databases: runs, others, location: settings.s3.location(), elapsed: began.elapsed() })
 }
 
 /// The receivers of one run's result: the metrics and `PING_URL`.
@@ -88,26 +188,21 @@ impl<'a> Notifiers<'a> {
 
     /// Notifies how it ended.
     pub async fn end(self, context: &Context<'_>, taken: &RunOutcome) {
-        let code = taken.outcome.as_ref().map_or_else(Error::exit_code, |_| ExitCode::Ok);
-        let report = taken.outcome.as_ref().ok();
-        self.metrics.ended(&RunResult {
-            ended: Utc::now(),
-            elapsed: taken.elapsed,
-            exit_code: code.number(),
-            bytes: report.and_then(Report::bytes),
-            bottleneck: report.and_then(Report::bottleneck),
-            retention: report.and_then(Report::retention),
-        });
-        let Some(pings) = self.pings else { return };
-        match &taken.outcome {
-            Ok(report) => pings.succeeded(report.summary()).await,
-            Err(error) => {
-                let is_stopped = matches!(error, Error::Interrupted(_));
-                let patience = if is_stopped { ping::SHORT_PATIENCE } else { ping::PATIENCE };
-                // The cause may quote other programs.
-                let cause = context.writer.clean(&Chain(error).to_string());
-                pings.failed(format!("exit code {}: {cause}", code.number()), patience).await;
+        let code = taken.exit_code();
+        match &taken.done {
+            Some(Done::Databases(run)) => run.record(self.metrics),
+            Some(Done::Backup(report)) => {
+                self.metrics.ended(&server_run::result(code, taken.elapsed, Some(report)));
             }
+            None => self.metrics.ended(&server_run::result(code, taken.elapsed, None)),
         }
+        let Some(pings) = self.pings else { return };
+        let Some(error) = &taken.error else { return pings.succeeded(taken.summary()).await };
+        // The cause may quote other programs.
+        let mut text = format!("exit code {}: {}", code.number(), context.cause(error));
+        if let Some(Done::Databases(run)) = &taken.done {
+            text = text + "\n" + &run.failures(context.writer);
+        }
+        pings.failed(text, if code.is_of_signal() { ping::SHORT_PATIENCE } else { ping::PATIENCE }).await;
     }
 }

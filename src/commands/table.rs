@@ -225,7 +225,7 @@ fn drilled(record: &DrillRecord) -> String {
 }
 
 /// Cuts a text to this many columns.
-fn cut(text: &str, width: usize) -> String {
+pub(super) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }

@@ -126,6 +126,12 @@ fn finish<T>(resolver: Resolver<'_>, config: Option<T>) -> Result<(T, Effective)
     config.map(|config| (config, effective)).ok_or_else(unexplained)
 }
 
+/// Whether `BACKUP_DATABASES` is set, whatever is wrong with it or other settings.
+#[must_use]
+pub fn means_several_databases(flags: &Flags, environment: &Environment) -> bool {
+    Resolver::new(flags, environment).given(&table::BACKUP_DATABASES) != Ok(None)
+}
+
 /// Resolves the settings of `list`.
 ///
 /// # Errors

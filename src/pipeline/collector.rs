@@ -13,6 +13,7 @@ use flate2::Crc;
 use md5::Md5;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::deflate::PendingPiece;
 use super::{PartBuffer, PartMemory, PipelineError, Progress};
@@ -99,6 +100,7 @@ pub(super) struct Collector {
     pub parts: mpsc::UnboundedSender<SealedPart>,
     pub runtime: tokio::runtime::Handle,
     pub progress: Arc<Progress>,
+    pub cancel: CancellationToken,
     /// Returns the memory of used pieces to the workers.
     pub spent: Sender<Vec<u8>>,
 }
@@ -111,7 +113,7 @@ impl Collector {
         let mut plain_bytes = 0u64;
         self.append(&mut object, &gzip::HEADER)?;
         for pending in pieces {
-            let piece = pending.recv().map_err(|_| PipelineError::WorkerDied)??;
+            let piece = pending.wait()?;
             plain_bytes += u64::from(piece.crc.amount());
             crc.combine(&piece.crc);
             self.append(&mut object, &piece.deflated)?;
@@ -140,7 +142,7 @@ impl Collector {
             let part_bytes = part_capacity(self.memory.plan().size_of(object.number));
             let part = match &mut object.part {
                 Some(part) => part.bytes(),
-                next => next.insert(self.buffer(object.number)).bytes(),
+                next => next.insert(self.buffer(object.number)?).bytes(),
             };
             let (now, later) = bytes.split_at((part_bytes - part.len()).min(bytes.len()));
             part.extend_from_slice(now);
@@ -153,11 +155,12 @@ impl Collector {
     }
 
     /// A buffer for a part; waits until enough memory is free.
-    fn buffer(&self, number: u32) -> PartBuffer {
+    fn buffer(&self, number: u32) -> Result<PartBuffer, PipelineError> {
         let since = Instant::now();
-        let buffer = self.runtime.block_on(self.memory.take(self.memory.plan().size_of(number)));
+        let taking = self.memory.take(self.memory.plan().size_of(number));
+        let taken = self.runtime.block_on(self.cancel.run_until_cancelled(taking));
         self.progress.stall_times.add_part(since);
-        buffer
+        taken.ok_or(PipelineError::GivenUp)
     }
 
     /// Hands the current part over.

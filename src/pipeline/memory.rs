@@ -3,50 +3,126 @@
 //! The collector takes a buffer before it fills one, the upload before it reads a part from disk; each waits until
 //! enough is free. Buffers are reused: glibc keeps freed blocks of this size, so that new ones for each part would
 //! exceed the bound.
+//!
+//! The uploads of a run share the budget ([`PartBudget`]): the memory of the largest of their plans. An upload takes at
+//! most the memory of its own plan.
+//!
+//! No circle can wait. A collector seals its part and hands it over before it takes the next buffer, and a sealed part
+//! needs no other buffer on its way to S3 or to the disk. A part on disk takes one buffer, is read into it and sent. S3
+//! may never take it: so parts from disk leave a buffer of the largest size for those that are being made, which then
+//! need the disk alone.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
 use super::PartPlan;
 
-/// The semaphore's unit in bytes: its permits are 32 bits wide, and a part has up to 5 GiB.
-const UNIT: u64 = 1 << 10;
+/// The memory for the parts of all uploads of a run; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct PartBudget(Arc<Mutex<State>>);
 
-/// The memory of one upload's parts; cheap to clone.
+/// The memory of one upload's parts, out of a budget; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct PartMemory(Arc<Shared>);
+pub struct PartMemory(Arc<Upload>);
 
 #[derive(Debug)]
-struct Shared {
+struct Upload {
     plan: PartPlan,
-    free: Arc<Semaphore>,
-    state: Mutex<State>,
+    share: u64,
+    budget: PartBudget,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Units in all.
-    units: u32,
+    /// Those of the uploads that have not ended, by number.
+    shares: BTreeMap<u64, Share>,
+    last_share: u64,
+    /// Requests for memory, in order.
+    waiting: VecDeque<Request>,
     /// Buffers that are not in use.
     free: Vec<Vec<u8>>,
+}
+
+/// What one upload has of the budget, in bytes.
+#[derive(Debug, Default)]
+struct Share {
+    limit: u64,
+    /// The largest part so far.
+    largest: u64,
+    used: u64,
+    used_from_disk: u64,
+}
+
+#[derive(Debug)]
+struct Request {
+    lease: Lease,
+    granted: oneshot::Sender<Granted>,
+}
+
+/// Memory in use.
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    share: u64,
+    bytes: u64,
+    source: Source,
+}
+
+/// Where a part comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// It is being made.
+    Dump,
+    /// It is read back.
+    Disk,
+}
+
+/// A lease that gives its memory back.
+#[derive(Debug)]
+struct Granted {
+    lease: Lease,
+    budget: PartBudget,
 }
 
 /// A part's bytes and their memory, free for other parts once this is dropped.
 #[derive(Debug)]
 pub struct PartBuffer {
     bytes: Vec<u8>,
-    permit: Option<OwnedSemaphorePermit>,
-    memory: PartMemory,
+    memory: Granted,
+}
+
+impl PartBudget {
+    /// For another upload, with its plan.
+    #[must_use]
+    pub fn share(&self, plan: &PartPlan) -> PartMemory {
+        let mut state = self.state();
+        state.last_share += 1;
+        let share = state.last_share;
+        state.shares.insert(share, Share::default());
+        PartMemory(Arc::new(Upload { plan: plan.clone(), share, budget: self.clone() }))
+    }
+
+    /// Grants what fits, in order.
+    fn grant(&self) {
+        loop {
+            let Some(Request { lease, granted }) = self.state().next() else { return };
+            // If the taker has gone, this gives the memory back.
+            drop(granted.send(Granted { lease, budget: self.clone() }));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl PartMemory {
-    /// For parts of this plan.
+    /// For one upload with this plan alone.
     #[must_use]
     pub fn new(plan: &PartPlan) -> Self {
-        let shared = Shared { plan: plan.clone(), free: Arc::new(Semaphore::new(0)), state: Mutex::default() };
-        Self(Arc::new(shared))
+        PartBudget::default().share(plan)
     }
 
     /// The plan.
@@ -57,36 +133,127 @@ impl PartMemory {
 
     /// An empty buffer for a part of this size; waits until the memory is free.
     pub async fn take(&self, part_bytes: u64) -> PartBuffer {
+        self.take_for(part_bytes, Source::Dump).await
+    }
+
+    /// As [`Self::take`], to read a part from disk. It leaves memory for those that are being made.
+    pub async fn take_to_read(&self, part_bytes: u64) -> PartBuffer {
+        self.take_for(part_bytes, Source::Disk).await
+    }
+
+    async fn take_for(&self, part_bytes: u64, source: Source) -> PartBuffer {
         // A small part takes a buffer of the base size: there are no smaller ones.
         let bytes = part_bytes.max(self.0.plan.base());
-        let units = units(bytes);
-        self.grow(units.saturating_mul(self.0.plan.in_flight_of(bytes) + 1));
-        // Never closed.
-        let permit = Arc::clone(&self.0.free).acquire_many_owned(units).await.ok();
-        let capacity = usize::try_from(bytes).unwrap_or(usize::MAX / 2);
-        let mut state = self.state();
-        // Smaller buffers are from before the parts grew.
-        state.free.retain(|buffer| buffer.capacity() >= capacity);
-        let bytes = state.free.pop().unwrap_or_else(|| Vec::with_capacity(capacity));
+        let lease = Lease { share: self.0.share, bytes, source };
+        let granted = self.request(lease).await;
+        // A request is dropped only when its receiver has gone.
+        let memory =
+            granted.unwrap_or_else(|_| Granted { lease: Lease { bytes: 0, ..lease }, budget: self.0.budget.clone() });
+        let bytes = self.0.budget.state().buffer(bytes);
+        PartBuffer { bytes, memory }
+    }
+
+    fn request(&self, lease: Lease) -> oneshot::Receiver<Granted> {
+        let (sender, granted) = oneshot::channel();
+        let in_flight = u64::from(self.0.plan.in_flight_of(lease.bytes));
+        let mut state = self.0.budget.state();
+        if let Some(share) = state.shares.get_mut(&lease.share) {
+            // Always fits one part being filled and one being sent, and grows with the parts.
+            share.limit = share.limit.max(lease.bytes.saturating_mul(in_flight + 1));
+            share.largest = share.largest.max(lease.bytes);
+        }
+        state.waiting.push_back(Request { lease, granted: sender });
         drop(state);
-        PartBuffer { bytes, permit, memory: self.clone() }
-    }
-
-    /// Raises the budget as parts grow: it always fits one part being filled and one being sent.
-    fn grow(&self, units: u32) {
-        let mut state = self.state();
-        let more = units.saturating_sub(state.units);
-        state.units += more;
-        self.0.free.add_permits(more as usize);
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.budget.grant();
+        granted
     }
 }
 
-fn units(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+impl Drop for Upload {
+    /// Ends the share. What is still in use, as in a call of a disk that hangs, must not count for ever.
+    fn drop(&mut self) {
+        let mut state = self.budget.state();
+        state.shares.remove(&self.share);
+        state.trim();
+        drop(state);
+        self.budget.grant();
+    }
+}
+
+impl State {
+    /// Most bytes in use and in free buffers.
+    fn limit(&self) -> u64 {
+        self.shares.values().map(|share| share.limit).max().unwrap_or_default()
+    }
+
+    fn used(&self) -> u64 {
+        self.shares.values().map(|share| share.used).sum()
+    }
+
+    /// Removes the first request that fits. While the budget is too small for the first, the later ones wait, so that
+    /// small parts do not starve a large one. They may overtake a request that exceeds its upload's share, or the part of
+    /// the budget for parts from disk.
+    fn next(&mut self) -> Option<Request> {
+        self.waiting.retain(|request| !request.granted.is_closed());
+        let at = self.waiting.iter().position(|request| self.is_due(request.lease))?;
+        let lease = self.waiting[at].lease;
+        if self.used().saturating_add(lease.bytes) > self.limit() {
+            return None;
+        }
+        let share = self.shares.get_mut(&lease.share)?;
+        share.used += lease.bytes;
+        share.used_from_disk += lease.bytes_from_disk();
+        self.waiting.remove(at)
+    }
+
+    fn is_due(&self, lease: Lease) -> bool {
+        let fits = |share: &Share| share.used.saturating_add(lease.bytes) <= share.limit;
+        self.shares.get(&lease.share).is_some_and(fits) && (lease.source == Source::Dump || self.may_read(lease.bytes))
+    }
+
+    fn may_read(&self, bytes: u64) -> bool {
+        let largest = self.shares.values().map(|share| share.largest).max().unwrap_or_default();
+        let used: u64 = self.shares.values().map(|share| share.used_from_disk).sum();
+        // One part is filled while another is written to disk, or both in turn if memory holds two.
+        used.saturating_add(bytes) <= self.limit().saturating_sub(2 * largest).max(largest)
+    }
+
+    /// A free buffer of this size in bytes, or a new one in place of free ones of other sizes.
+    fn buffer(&mut self, bytes: u64) -> Vec<u8> {
+        let capacity = usize::try_from(bytes).unwrap_or(usize::MAX / 2);
+        if let Some(fitting) = self.free.iter().position(|buffer| buffer.capacity() == capacity) {
+            return self.free.swap_remove(fitting);
+        }
+        self.trim();
+        Vec::with_capacity(capacity)
+    }
+
+    /// Drops free buffers until they fit beside those in use.
+    fn trim(&mut self) {
+        let (used, limit) = (self.used(), self.limit());
+        let free = |free: &[Vec<u8>]| free.iter().map(|buffer| buffer.capacity() as u64).sum::<u64>();
+        while !self.free.is_empty() && used.saturating_add(free(&self.free)) > limit {
+            self.free.remove(0);
+        }
+    }
+}
+
+impl Lease {
+    fn bytes_from_disk(self) -> u64 {
+        if self.source == Source::Disk { self.bytes } else { 0 }
+    }
+}
+
+impl Drop for Granted {
+    fn drop(&mut self) {
+        let mut state = self.budget.state();
+        if let Some(share) = state.shares.get_mut(&self.lease.share) {
+            share.used -= self.lease.bytes;
+            share.used_from_disk -= self.lease.bytes_from_disk();
+        }
+        drop(state);
+        self.budget.grant();
+    }
 }
 
 impl PartBuffer {
@@ -112,70 +279,14 @@ impl Drop for PartBuffer {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
-        self.memory.state().free.push(bytes);
-        drop(self.permit.take());
+        let Granted { lease, budget } = &self.memory;
+        let mut state = budget.state();
+        // One that has grown would take more than it counts, and that of an upload that has ended does not count.
+        if bytes.capacity() as u64 == lease.bytes && state.shares.contains_key(&lease.share) {
+            state.free.push(bytes);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::time::timeout;
-
-    use super::super::PartSettings;
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    fn memory(base: u64, concurrency: u32) -> PartMemory {
-        let settings = PartSettings { base: Some(base), max_parts: 100, equal: false, concurrency };
-        PartMemory::new(&PartPlan::new(&settings, 0))
-    }
-
-    /// How many buffers for parts of this size are given before one has to wait.
-    async fn given(memory: &PartMemory, bytes: u64) -> Vec<PartBuffer> {
-        let mut given = Vec::new();
-        while let Ok(buffer) = timeout(Duration::from_millis(20), memory.take(bytes)).await {
-            given.push(buffer);
-        }
-        given
-    }
-
-    #[tokio::test]
-    async fn one_part_is_filled_next_to_those_in_flight_of_any_size() {
-        for (base, concurrency, most) in [(5, 4, 5), (12, 1, 2), (24, 4, 4), (200, 4, 2)] {
-            let memory = memory(base * MIB, concurrency);
-            assert_eq!(given(&memory, base * MIB).await.len(), most, "{base} MiB, {concurrency} in flight");
-            assert_eq!(given(&memory, MIB).await.len(), most, "smaller ones take as much");
-        }
-        let growing = memory(12 * MIB, 4);
-        let small = given(&growing, 12 * MIB).await;
-        assert_eq!(small.len(), 5);
-        let large = given(&growing, 24 * MIB).await;
-        assert_eq!(large.len(), 1, "96 MiB in all, of which five times 12 are taken");
-        drop((small, large));
-        assert_eq!(given(&growing, 24 * MIB).await.len(), 4);
-    }
-
-    #[tokio::test]
-    async fn memory_is_reused_once_no_clone_is_left() {
-        let memory = memory(5 * MIB, 4);
-        let mut first = memory.take(5 * MIB).await;
-        first.bytes().extend_from_slice(b"a part");
-        let place = first.bytes().as_ptr();
-        let bytes = first.seal();
-        let copy = bytes.clone();
-        drop(bytes);
-        let mut second = memory.take(5 * MIB).await;
-        assert_ne!(second.bytes().as_ptr(), place, "it is still held");
-        assert_eq!(copy, "a part");
-        drop(copy);
-        let mut again = memory.take(MIB).await;
-        assert_eq!((again.bytes().as_ptr(), again.bytes().len()), (place, 0));
-        drop((again, second));
-        let mut larger = memory.take(6 * MIB).await;
-        assert!(larger.bytes().capacity() as u64 >= 6 * MIB, "too small for this one");
-        assert!(memory.state().free.is_empty(), "and given up");
-    }
-}
+mod tests;

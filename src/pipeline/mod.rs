@@ -4,8 +4,9 @@
 //! stdout -> reader (blocks of 512 KiB, scanner) -> N deflaters -> collector (order, CRC-32, sha256, parts) -> upload
 //! ```
 //!
-//! `backup::stream` starts one pipeline for a run. Back-pressure is a bounded channel at each stage: a slow S3 stops
-//! the collector, which stops the workers, which stop the reader, which stops `pg_dump`. This module knows nothing of
+//! `backup::stream` starts one pipeline for each database. Those of a run share the deflaters ([`Workers`]) and the memory
+//! of the parts. Back-pressure is a bound at each stage: a slow S3 stops the collector, which stops the reader, which
+//! stops `pg_dump`. This module knows nothing of
 //! S3 and makes no decision about the dump: it reports what it saw.
 
 mod bottleneck;
@@ -13,6 +14,7 @@ mod collector;
 mod deflate;
 mod memory;
 mod parts;
+mod places;
 mod reader;
 pub mod scanner;
 
@@ -21,14 +23,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{bounded, unbounded};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 pub use bottleneck::Bottleneck;
 pub use collector::{FinishGate, PartChecksum, PartDigest, SealedPart, Totals};
-pub use deflate::BLOCK_BYTES;
-pub use memory::{PartBuffer, PartMemory};
+pub use deflate::{BLOCK_BYTES, Workers};
+pub use memory::{PartBudget, PartBuffer, PartMemory};
 pub use parts::{PartPlan, PartSettings};
 pub use scanner::ScanReport;
 
@@ -143,7 +145,7 @@ pub struct PipelineInput {
     pub checksum: PartChecksum,
     /// The counters.
     pub progress: Arc<Progress>,
-    /// Stops the reader.
+    /// Stops the reader and the collector.
     pub cancel: CancellationToken,
 }
 
@@ -159,14 +161,14 @@ pub struct Pipeline {
     pub totals: oneshot::Receiver<Result<Totals, PipelineError>>,
 }
 
-/// Starts the threads. Must be called within a tokio runtime.
+/// Starts a reader and a collector between the workers of the run. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// If the system refuses a thread.
-pub fn start(settings: &PipelineSettings, input: PipelineInput) -> Result<Pipeline, PipelineError> {
-    let deflaters = deflate::Deflaters::start(settings.threads, settings.level).map_err(PipelineError::Thread)?;
-    // As many places as workers, so that each can finish a block before its turn comes.
-    let (order, pieces) = bounded(settings.threads);
+pub fn start(settings: &PipelineSettings, workers: &Workers, input: PipelineInput) -> Result<Pipeline, PipelineError> {
+    let compressor = workers.compressor(settings.level);
+    // The places bound it.
+    let (order, pieces) = unbounded();
     let (gate, gate_opened) = bounded(1);
     let (parts_sender, parts) = mpsc::unbounded_channel();
     let (scan_sender, scan) = oneshot::channel();
@@ -177,7 +179,8 @@ pub fn start(settings: &PipelineSettings, input: PipelineInput) -> Result<Pipeli
         parts: parts_sender,
         runtime: tokio::runtime::Handle::current(),
         progress: Arc::clone(&input.progress),
-        spent: deflaters.spent(),
+        cancel: input.cancel.clone(),
+        spent: workers.spent(),
     };
     let reader = reader::Reader { stdout: input.stdout, cancel: input.cancel, progress: input.progress };
     // If the receiver has gone, the run has ended already.
@@ -185,7 +188,7 @@ pub fn start(settings: &PipelineSettings, input: PipelineInput) -> Result<Pipeli
         let _ = totals_sender.send(collector.run(&pieces, &gate_opened));
     })?;
     spawn("read", move || {
-        let _ = scan_sender.send(reader.run(&deflaters, &order));
+        let _ = scan_sender.send(reader.run(&compressor, &order));
     })?;
     Ok(Pipeline { parts, scan, gate: FinishGate(gate), totals })
 }

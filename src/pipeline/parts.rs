@@ -90,12 +90,6 @@ impl PartPlan {
         u32::try_from(fitting).unwrap_or(u32::MAX).min(self.concurrency)
     }
 
-    /// Most parts in flight, as configured.
-    #[must_use]
-    pub fn concurrency(&self) -> u32 {
-        self.concurrency
-    }
-
     /// Most parts of the upload.
     #[must_use]
     pub fn max_parts(&self) -> u32 {

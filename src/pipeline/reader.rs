@@ -13,7 +13,7 @@ use crossbeam_channel::Sender;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio_util::sync::CancellationToken;
 
-use super::deflate::{BLOCK_BYTES, Block, Deflaters, PendingPiece};
+use super::deflate::{BLOCK_BYTES, Block, Compressor, PendingPiece};
 use super::scanner::{ScanReport, Scanner};
 use super::{PipelineError, Progress};
 use crate::codec::gzip::WINDOW_BYTES;
@@ -31,7 +31,7 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Reads to the end of the output.
-    pub fn run(mut self, deflaters: &Deflaters, order: &Sender<PendingPiece>) -> Result<ScanReport, PipelineError> {
+    pub fn run(mut self, compressor: &Compressor, order: &Sender<PendingPiece>) -> Result<ScanReport, PipelineError> {
         #[cfg(target_os = "linux")]
         if let Err(error) = rustix::pipe::fcntl_setpipe_size(&self.stdout, PIPE_BYTES) {
             tracing::debug!(%error, "the pipe keeps its size");
@@ -40,7 +40,7 @@ impl Reader {
         let mut scanner = Scanner::default();
         let mut window: Vec<u8> = Vec::with_capacity(WINDOW_BYTES);
         loop {
-            let mut buffer = deflaters.buffer();
+            let mut buffer = compressor.buffer();
             buffer.extend_from_slice(&window);
             let window_bytes = window.len();
             self.fill(&mut buffer, window_bytes)?;
@@ -55,7 +55,7 @@ impl Reader {
             window.extend_from_slice(&buffer[buffer.len().saturating_sub(WINDOW_BYTES)..]);
             let block = Block { buffer, window: window_bytes };
             let handed_on = Instant::now();
-            let pending = deflaters.submit(block).ok_or(PipelineError::GivenUp)?;
+            let pending = compressor.submit(block).ok_or(PipelineError::GivenUp)?;
             order.send(pending).map_err(|_| PipelineError::GivenUp)?;
             self.progress.stall_times.add_blocked(handed_on);
         }

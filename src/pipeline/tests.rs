@@ -36,7 +36,8 @@ async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration)
         progress: Arc::clone(&progress),
         cancel: CancellationToken::new(),
     };
-    let Pipeline { mut parts, scan, gate, totals } = start(&settings, input).expect("starts");
+    let workers = Workers::start(settings.threads).expect("threads");
+    let Pipeline { mut parts, scan, gate, totals } = start(&settings, &workers, input).expect("starts");
     let writing = std::thread::spawn(move || {
         // Paused, sixteen pieces are enough.
         let input = dump(if pause.is_zero() { 600_000 } else { 16_000 });
@@ -61,16 +62,25 @@ async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration)
 
 /// Runs a pipeline over `input`, opening the gate only where `open` says so.
 async fn run(input: Vec<u8>, threads: usize, settings: PartSettings, open: bool) -> Run {
+    let workers = Workers::start(threads).expect("threads");
+    let memory = PartMemory::new(&PartPlan::new(&settings, 0));
+    finish(started(input, &workers, memory), open).await
+}
+
+fn started(input: Vec<u8>, workers: &Workers, memory: PartMemory) -> Pipeline {
     let (reader, mut writer) = std::io::pipe().expect("pipe");
     std::thread::spawn(move || writer.write_all(&input));
     let input = PipelineInput {
         stdout: File::from(std::os::fd::OwnedFd::from(reader)),
-        memory: PartMemory::new(&PartPlan::new(&settings, 0)),
+        memory,
         checksum: PartChecksum::Md5,
         progress: Arc::default(),
         cancel: CancellationToken::new(),
     };
-    let pipeline = start(&PipelineSettings { level: 2, threads }, input).expect("starts");
+    start(&PipelineSettings { level: 2, threads: 1 }, workers, input).expect("starts")
+}
+
+async fn finish(pipeline: Pipeline, open: bool) -> Run {
     let Pipeline { mut parts, scan, gate, totals } = pipeline;
     let collecting = tokio::spawn(async move {
         let mut taken: Vec<Vec<u8>> = Vec::new();
@@ -110,6 +120,30 @@ async fn one_gzip_member_comes_out_whatever_the_number_of_threads() {
         assert_eq!(totals.parts as usize, run.parts.len());
         assert!(run.parts.iter().rev().skip(1).all(|bytes| *bytes == 1 << 20), "{:?}", run.parts);
         assert_eq!(run.scan.expect("read").flaw, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pipelines_share_workers_and_one_that_waits_for_s3_stops_no_other() {
+    let input = dump(200_000);
+    for threads in [1, 3] {
+        let workers = Workers::start(threads).expect("threads");
+        let memory = || PartMemory::new(&PartPlan::new(&PartSettings { concurrency: 1, ..parts_of(64 << 10) }, 0));
+        let blocked = started(input.clone(), &workers, memory());
+        let others: Vec<_> =
+            (0..4).map(|_| tokio::spawn(finish(started(input.clone(), &workers, memory()), true))).collect();
+        let mut runs = Vec::new();
+        for other in others {
+            runs.push(other.await.expect("ended"));
+        }
+        // None of its parts was taken until now.
+        runs.push(finish(blocked, true).await);
+        for run in runs {
+            let mut plain = Vec::new();
+            GzDecoder::new(&run.object[..]).read_to_end(&mut plain).expect("one member");
+            assert!(plain == input, "{threads} threads");
+            assert_eq!(run.totals.expect("complete").object_bytes, run.object.len() as u64);
+        }
     }
 }
 

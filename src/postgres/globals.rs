@@ -3,7 +3,7 @@
 //!
 //! `backup::sidecars` makes them while the dump runs, because a login may fail hours later. Their failure never fails the backup.
 //! The result is one compressed `psql` script that runs on any new cluster: `script` rewrites the statements of `pg_dumpall` that
-//! would fail there, `database` writes those of the database.
+//! would fail there, `database` writes those of the database. A run of several databases calls `pg_dumpall` once.
 
 mod database;
 mod recorded;
@@ -117,14 +117,30 @@ impl Origin {
 }
 
 /// Finished globals.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Globals {
-    /// The script, compressed.
+    /// The script as gzip, of one or two members.
     pub script: Vec<u8>,
     /// Whether it contains password verifiers.
     pub has_passwords: bool,
     /// The warnings of `pg_dumpall`: usually about something that it left out.
     pub warnings: Vec<String>,
+}
+
+impl Globals {
+    /// With the settings and grants of a database.
+    ///
+    /// # Errors
+    /// If they cannot be compressed.
+    pub fn with_database(&self, database: Option<&DatabaseSettings>) -> std::io::Result<Self> {
+        let mut globals = self.clone();
+        if let Some(database) = database {
+            let mut member = GzEncoder::new(Vec::new(), Compression::default());
+            member.write_all(database.script().as_bytes())?;
+            globals.script.extend(member.finish()?);
+        }
+        Ok(globals)
+    }
 }
 
 /// A running `pg_dumpall`.
@@ -166,7 +182,7 @@ impl GlobalsDump {
         Ok(Self { child, stdout, deadline: DEADLINE.min(settings.stall_timeout) })
     }
 
-    /// Reads the output, verifies that it is complete, and adds the database's settings. After an error, call [`Self::stop`].
+    /// Reads the output and verifies that it is complete. After an error, call [`Self::stop`].
     ///
     /// # Errors
     /// If `pg_dumpall` fails, or its output is not complete.
@@ -183,7 +199,7 @@ impl GlobalsDump {
             let end = self.child.wait().await?;
             verify(&end, &composer.ends)?;
             let has_passwords = origin.reads_passwords;
-            Ok(Globals { script: composer.finish(origin)?, has_passwords, warnings: end.warnings })
+            Ok(Globals { script: composer.finish()?, has_passwords, warnings: end.warnings })
         };
         tokio::time::timeout(deadline, reading).await.unwrap_or(Err(GlobalsError::Deadline(deadline)))
     }
@@ -194,7 +210,7 @@ impl GlobalsDump {
     }
 }
 
-/// Writes the script: a heading, the rewritten output of `pg_dumpall`, and the database's settings.
+/// Writes the script of the cluster: a heading, and the rewritten output of `pg_dumpall`.
 struct Composer {
     gzip: GzEncoder<Vec<u8>>,
     rewriter: Rewriter,
@@ -216,11 +232,8 @@ impl Composer {
         Ok(self.rewriter.take(bytes, &mut self.gzip)?)
     }
 
-    fn finish(mut self, origin: &Origin) -> std::io::Result<Vec<u8>> {
+    fn finish(mut self) -> std::io::Result<Vec<u8>> {
         self.rewriter.finish(&mut self.gzip)?;
-        if let Some(database) = &origin.database {
-            self.gzip.write_all(database.script().as_bytes())?;
-        }
         self.gzip.finish()
     }
 }

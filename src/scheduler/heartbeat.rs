@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::telemetry::metrics::{DrillSample, MetricsStore};
+use crate::telemetry::metrics::{DrillSample, KnownDatabase, MetricsStore};
 
 use super::Schedule;
 
@@ -42,6 +42,8 @@ pub struct DrillState {
 /// The last drill.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LastDrill {
+    /// The name and the destination of its database, if there are several.
+    pub database: Option<(String, String)>,
     /// The backup; `None` if none was found.
     pub file_name: Option<String>,
     /// How it ended.
@@ -51,10 +53,12 @@ pub struct LastDrill {
 /// Whether backups succeed on schedule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health {
-    /// There was a success since the last but one tick.
+    /// There was a success since the last but one tick; of each database, if there are several.
     pub is_healthy: bool,
-    /// Time of the last success.
+    /// Time of the last success; if there are several databases, the time since which each has a backup.
     pub last_success: Option<DateTime<Utc>>,
+    /// The databases, if the daemon backs up several.
+    pub databases: Option<Vec<DatabaseHealth>>,
     /// Time of the last but one tick.
     pub expected_since: Option<DateTime<Utc>>,
     /// Start of the running backup.
@@ -63,6 +67,17 @@ pub struct Health {
     pub next_run: Option<DateTime<Utc>>,
     /// The drills, which do not change whether it is healthy.
     pub drill: DrillState,
+}
+
+/// Whether the backups of a database succeed on schedule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DatabaseHealth {
+    /// Its name.
+    pub name: String,
+    /// There was a success since the last but one tick, or it is new and there was no run yet.
+    pub is_healthy: bool,
+    /// Time of its last success.
+    pub last_success: Option<DateTime<Utc>>,
 }
 
 impl Heartbeat {
@@ -98,16 +113,24 @@ impl Heartbeat {
 
     /// Records the end of a drill.
     pub fn drilled(&self, drill: LastDrill) {
-        let sample = drill.sample;
+        match &drill.database {
+            Some((database, destination)) => self.metrics.of_database(database, destination).drilled(&drill.sample),
+            None => self.metrics.drilled(&drill.sample),
+        }
         self.with(|state| state.drill.last = Some(drill));
-        self.metrics.drilled(&sample);
     }
 
     /// Records a drill of an earlier process, unless a later one is known.
     pub fn found_drill(&self, drill: LastDrill) {
-        let sample = drill.sample;
-        self.with(|state| _ = state.drill.last.get_or_insert(drill));
-        self.metrics.found_drill(&sample);
+        match &drill.database {
+            Some((database, destination)) => self.metrics.of_database(database, destination).found_drill(&drill.sample),
+            None => self.metrics.found_drill(&drill.sample),
+        }
+        self.with(|state| {
+            if state.drill.last.as_ref().is_none_or(|last| last.sample.ended < drill.sample.ended) {
+                state.drill.last = Some(drill);
+            }
+        });
     }
 
     /// Whether the loop runs, and the age of its last beat.
@@ -123,9 +146,15 @@ impl Heartbeat {
         let State { running_since, next, drill, .. } = self.with(|state| state.clone());
         let last = self.schedule.last_until(now);
         let expected_since = last.and_then(|last| self.schedule.last_until(last - TimeDelta::seconds(1)));
-        let last_success = self.metrics.last_success(now);
-        let is_healthy = last_success.is_some_and(|success| expected_since.is_none_or(|since| success >= since));
-        Health { is_healthy, last_success, expected_since, running_since, next_run: next, drill }
+        let is_fresh = |success: DateTime<Utc>| expected_since.is_none_or(|since| success >= since);
+        let known = self.metrics.databases(now);
+        // A new database counts from its first run.
+        let counted = known.iter().flatten().filter(|database| database.had_run || database.last_success.is_some());
+        let oldest = counted.map(|database| database.last_success).min();
+        let last_success = oldest.unwrap_or_else(|| self.metrics.last_success(now));
+        let databases = known.map(|known| known.into_iter().map(|database| judged(database, is_fresh)).collect());
+        let is_healthy = last_success.is_some_and(is_fresh);
+        Health { is_healthy, last_success, databases, expected_since, running_since, next_run: next, drill }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
@@ -133,10 +162,15 @@ impl Heartbeat {
     }
 }
 
+fn judged(database: KnownDatabase, is_fresh: impl Fn(DateTime<Utc>) -> bool) -> DatabaseHealth {
+    let KnownDatabase { database: name, last_success, had_run, .. } = database;
+    DatabaseHealth { name, is_healthy: last_success.map_or(!had_run, is_fresh), last_success }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::metrics::RunResult;
+    use crate::telemetry::metrics::{RunResult, ServerRun};
 
     fn at(text: &str) -> DateTime<Utc> {
         format!("2026-11-{text}Z").parse().expect("a time")
@@ -182,6 +216,82 @@ mod tests {
         // The metrics omit it, or an alert would stay silent until then.
         metrics.ended(&RunResult::without_backup(at("23T12:00:00"), Duration::ZERO, 10));
         assert!(!metrics.render().contains("last_success_timestamp"), "{}", metrics.render());
+    }
+
+    #[test]
+    fn healthy_only_with_a_success_of_each_database() {
+        let schedule = Schedule::parse("0 2 * * *", chrono_tz::Tz::UTC).expect("a schedule");
+        let metrics = Arc::new(MetricsStore::open(Some("s3://b/"), None).of_server());
+        let heartbeat = Heartbeat::new(schedule, Arc::clone(&metrics));
+        let health = |now: &str| heartbeat.health(at(now));
+        assert_eq!((health("22T01:00:00").databases, health("22T01:00:00").is_healthy), (Some(Vec::new()), false));
+        let databases = [("app", "s3://b/app"), ("shop", "s3://b/shop")];
+        let ended = |ended: &str, name: &str, exit_code| {
+            let bytes = (exit_code == 0).then_some((10, 1));
+            let run = RunResult { bytes, ..RunResult::without_backup(at(ended), Duration::ZERO, exit_code) };
+            metrics.of_database(name, &format!("s3://b/{name}")).ended(&run);
+        };
+        let server_ended = |time: &str, failed| {
+            let exit_code = if failed == 0 { 0 } else { 11 };
+            let (ended, elapsed) = (at(time), Duration::ZERO);
+            metrics.server_ended(&ServerRun { ended, elapsed, exit_code, databases: &databases, failed });
+        };
+        ended("22T02:10:00", "app", 0);
+        assert!(health("22T02:11:00").is_healthy, "the other is not known yet");
+        metrics.of_database("shop", "s3://b/shop").looked(0, 0, None);
+        let seen = health("22T02:12:00");
+        let healthy: Vec<_> = seen.databases.iter().flatten().map(|database| database.is_healthy).collect();
+        assert_eq!((seen.is_healthy, healthy), (true, vec![true, true]), "it counts from its first run");
+        ended("22T02:20:00", "shop", 11);
+        server_ended("22T02:20:00", 1);
+        let seen = health("22T03:00:00");
+        let judged = |name: &str, is_healthy, last_success: Option<&str>| DatabaseHealth {
+            name: name.to_owned(),
+            is_healthy,
+            last_success: last_success.map(at),
+        };
+        let all = vec![judged("app", true, Some("22T02:10:00")), judged("shop", false, None)];
+        assert_eq!((seen.is_healthy, seen.last_success, seen.databases), (false, None, Some(all)));
+        ended("23T02:10:00", "shop", 0);
+        ended("23T02:20:00", "app", 11);
+        server_ended("23T02:20:00", 1);
+        let seen = health("23T03:00:00");
+        assert_eq!((seen.is_healthy, seen.last_success), (true, Some(at("22T02:10:00"))), "each has one");
+        assert!(!health("24T02:00:00").is_healthy, "the one is too old");
+        ended("24T02:05:00", "app", 0);
+        assert!(health("24T02:06:00").is_healthy);
+        metrics.server_ended(&ServerRun {
+            ended: at("25T02:10:00"),
+            elapsed: Duration::ZERO,
+            exit_code: 0,
+            databases: &databases[..1],
+            failed: 0,
+        });
+        let left = health("25T02:11:00").databases.expect("several databases");
+        assert_eq!(left.iter().map(|database| &*database.name).collect::<Vec<_>>(), ["app"], "the other is gone");
+    }
+
+    #[test]
+    fn drill_of_a_database_is_recorded_there() {
+        let schedule = Schedule::parse("0 2 * * *", chrono_tz::Tz::UTC).expect("a schedule");
+        let heartbeat = Heartbeat::new(schedule, Arc::new(MetricsStore::open(Some("s3://b/"), None).of_server()));
+        let drill = |name: &str, ended: &str| LastDrill {
+            database: Some((name.to_owned(), format!("s3://b/{name}"))),
+            file_name: None,
+            sample: DrillSample { ended: at(ended), result: "ok", duration: None },
+        };
+        heartbeat.found_drill(drill("app", "22T02:00:00"));
+        heartbeat.found_drill(drill("shop", "21T02:00:00"));
+        let last = |now: &str| heartbeat.health(at(now)).drill.last.and_then(|drill| drill.database);
+        assert_eq!(last("22T03:00:00").map(|database| database.0).as_deref(), Some("app"), "the latest of all");
+        heartbeat.drilled(drill("shop", "23T02:00:00"));
+        assert_eq!(last("23T03:00:00").map(|database| database.0).as_deref(), Some("shop"));
+        let text = heartbeat.metrics().render();
+        for (name, count) in [("app", 0), ("shop", 1)] {
+            let sample =
+                format!("_drills_total{{destination=\"s3://b/{name}\",database=\"{name}\",result=\"ok\"}} {count}\n");
+            assert!(text.contains(&sample), "{sample}{text}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::telemetry::Notifier;
 use drills::Backups;
 
 pub use drills::{Drills, LaunchDrill};
-pub use heartbeat::{Health, Heartbeat, LastDrill};
+pub use heartbeat::{DatabaseHealth, DrillState, Health, Heartbeat, LastDrill};
 pub use run_queue::{Due, RunQueue, Skipped};
 pub use schedule::Schedule;
 

@@ -156,24 +156,13 @@ impl SpoolDir {
             .await?
     }
 
-    /// Complete dumps of other destinations that no run is delivering: each directory, and its destination.
+    /// Complete dumps of other destinations that no run is delivering.
     ///
     /// # Errors
     /// If the disk does not answer in time.
-    pub async fn complete_dumps_of_others(&self) -> Result<Vec<(PathBuf, String)>, SpoolError> {
-        let (dir, subdirectory) = (self.dir.clone(), self.subdirectory.clone());
-        let look = move || {
-            let all = subdirectories(&dir).unwrap_or_default();
-            let others = all.into_iter().filter(|other| *other != subdirectory && !is_locked(other));
-            let left = others.flat_map(|subdirectory| subdirectories(&subdirectory).unwrap_or_default());
-            left.filter_map(|run| {
-                let journal = read_journal(&run).ok()?.journal?;
-                journal.verification.as_ref()?;
-                Some((run, journal.start.location))
-            })
-            .collect()
-        };
-        Ok(self.disk.call(0, look).await?)
+    pub async fn complete_dumps_of_others(&self) -> Result<Vec<CompleteDump>, SpoolError> {
+        let all = complete_dumps(&self.dir).await?;
+        Ok(all.into_iter().filter(|dump| dump.destination != self.destination).collect())
     }
 
     /// Renames a run's directory, so that later runs ignore it; returns its new path.
@@ -204,6 +193,37 @@ impl SpoolDir {
         };
         Ok(self.disk.call(0, look).await?)
     }
+}
+
+/// A complete dump that waits to be delivered.
+#[derive(Clone, Debug)]
+pub struct CompleteDump {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Its destination: endpoint, bucket and path in one text.
+    pub destination: String,
+    /// `s3://bucket/path`, for people.
+    pub location: String,
+}
+
+/// The complete dumps in a spool that no run is delivering, of all destinations.
+///
+/// # Errors
+/// If the disk does not answer in time.
+pub async fn complete_dumps(dir: &Path) -> Result<Vec<CompleteDump>, SpoolError> {
+    let spool = dir.to_owned();
+    let look = move || {
+        let left =
+            subdirectories(&spool).unwrap_or_default().into_iter().filter(|subdirectory| !is_locked(subdirectory));
+        let runs = left.flat_map(|subdirectory| subdirectories(&subdirectory).unwrap_or_default());
+        let complete = runs.filter_map(|path| {
+            let journal = read_journal(&path).ok()?.journal?;
+            journal.verification.as_ref()?;
+            Some(CompleteDump { path, destination: journal.start.destination, location: journal.start.location })
+        });
+        complete.collect()
+    };
+    Ok(Disk::of(dir).call(0, look).await?)
 }
 
 /// Whether this spool has a complete dump for this destination, and no run is delivering it. `false` if the disk does not

@@ -27,7 +27,9 @@ use std::path::PathBuf;
 use crate::disk::DiskError;
 use crate::pipeline::SealedPart;
 
-pub use directory::{Found, Kept, SetAside, SpoolDir, check_writable, holds_complete_dump, upload_ids};
+pub use directory::{
+    CompleteDump, Found, Kept, SetAside, SpoolDir, check_writable, complete_dumps, holds_complete_dump, upload_ids,
+};
 pub use journal::{Damage, Journal, SpooledPart, Start, StartedUpload, Verification};
 pub use resplit::Resplit;
 pub use run::Spool;

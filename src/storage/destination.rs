@@ -86,10 +86,10 @@ impl Destination {
         &self.outage
     }
 
-    /// The same destination with its own outage budget of at most `most`.
+    /// The same destination with its own outage budget of at most `most`, and of what an outage has left.
     #[must_use]
     pub fn with_patience(&self, most: Duration) -> Self {
-        Self { outage: Arc::new(self.outage.at_most(most)), ..self.clone() }
+        Self { outage: Arc::new(self.outage.at_most(most.min(self.outage.left()))), ..self.clone() }
     }
 
     /// The same destination with a limit of 30 s for a server that cannot be connected to and has never answered. For commands
@@ -102,7 +102,14 @@ impl Destination {
     /// The destination in a sub-path of this one, with the same client and outage budget.
     #[must_use]
     pub fn below(&self, sub_path: &str) -> Self {
-        Self { prefix: self.prefix.below(sub_path), ..self.clone() }
+        self.at(&self.prefix.below(sub_path))
+    }
+
+    /// The destination at another prefix of the bucket, for another backup of the run: with the same client and outage,
+    /// which each suspends for its own requests.
+    #[must_use]
+    pub fn at(&self, prefix: &Prefix) -> Self {
+        Self { prefix: prefix.clone(), outage: Arc::new(self.outage.shared()), ..self.clone() }
     }
 
     /// The sub-paths directly below the prefix that have objects, without slashes.
@@ -264,5 +271,27 @@ fn of_listing(error: StorageError) -> StorageError {
     match error {
         StorageError::Refused { ref failure, .. } if failure.is_broken_listing() => error,
         error => error.at_first_request(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Failure;
+
+    #[tokio::test]
+    async fn backups_share_an_outage_but_not_its_suspension() {
+        let destination = Destination::open(&S3Settings::of_test_server("http://localhost")).await.expect("a client");
+        let (one, other) = (destination.at(&Prefix::new("one")), destination.at(&Prefix::new("other")));
+        let began = tokio::time::Instant::now().checked_sub(Duration::from_mins(1)).expect("a clock that is older");
+        let fails = async |at: &Destination| at.outage.wait("try", began, Failure::timeout(""), Duration::ZERO).await;
+        one.outage.suspend();
+        fails(&one).await.expect("it dumps meanwhile");
+        fails(&other).await.expect_err("it waits for S3");
+        assert_eq!(
+            other.with_patience(Duration::from_secs(1)).outage.left(),
+            Duration::ZERO,
+            "nothing is left for reads"
+        );
     }
 }

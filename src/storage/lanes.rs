@@ -1,8 +1,9 @@
 //! How many parts are sent at once: the configured number, fewer after timeouts, more again after successes.
 //!
-//! On a slow link, one of several connections may not progress for a while; alone, it does. Used by [`super::parts`].
+//! On a slow link, one of several connections may not progress for a while; alone, it does. The uploads of a run share
+//! the lanes, because they share the link. Used by [`super::parts`].
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
@@ -11,9 +12,12 @@ use super::failure::Failure;
 /// Successes in a row that open a lane again.
 const SUCCESSES: u32 = 4;
 
-/// The lanes of one upload: each sends one part at a time.
+/// The lanes of all uploads of a run; cheap to clone. Each sends one part at a time.
+#[derive(Clone, Debug)]
+pub struct Lanes(Arc<Shared>);
+
 #[derive(Debug)]
-pub(super) struct Lanes {
+struct Shared {
     most: u32,
     free: Semaphore,
     state: Mutex<State>,
@@ -27,24 +31,27 @@ struct State {
 }
 
 impl Lanes {
-    /// With all lanes open.
+    /// With all of `most` lanes open.
+    #[must_use]
     pub fn new(most: u32) -> Self {
         let most = most.max(1);
-        Self { most, free: Semaphore::new(most as usize), state: Mutex::new(State { open: most, successes: 0 }) }
+        let (free, state) = (Semaphore::new(most as usize), Mutex::new(State { open: most, successes: 0 }));
+        Self(Arc::new(Shared { most, free, state }))
     }
 
     /// Sends a request through a lane; waits until one is free.
-    pub async fn send<T>(&self, request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    pub(super) async fn send<T>(&self, request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let Shared { most, free, state } = &*self.0;
         // Never closed.
-        let lane = self.free.acquire().await.ok();
+        let lane = free.acquire().await.ok();
         let outcome = request.await;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         match &outcome {
-            Ok(_) if state.open < self.most => {
+            Ok(_) if state.open < *most => {
                 state.successes += 1;
                 if state.successes == SUCCESSES {
                     *state = State { open: state.open + 1, successes: 0 };
-                    self.free.add_permits(1);
+                    free.add_permits(1);
                 }
             }
             Err(failure) if failure.is_timeout() => {
@@ -66,7 +73,7 @@ mod tests {
     use super::*;
 
     fn open(lanes: &Lanes) -> usize {
-        lanes.free.available_permits()
+        lanes.0.free.available_permits()
     }
 
     #[tokio::test]
@@ -86,5 +93,25 @@ mod tests {
         let throttled = Failure { code: "SlowDown".to_owned(), status: Some(503), ..Failure::timeout("") };
         end(Err(throttled)).await;
         assert_eq!(open(&lanes), 4, "an answer is no timeout");
+    }
+
+    #[tokio::test]
+    async fn uploads_share_lanes() {
+        let one = Lanes::new(2);
+        let other = one.clone();
+        drop(one.send(async { Err::<(), _>(Failure::timeout("nothing moved")) }).await);
+        assert_eq!(open(&other), 1, "a timeout of one closes a lane of all");
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let sending = one.send(async { Ok(ended.await.is_ok()) });
+        let waiting = other.send(async { Ok(open(&one)) });
+        tokio::pin!(sending, waiting);
+        tokio::select! {
+            biased;
+            _ = &mut sending => panic!("not ended yet"),
+            _ = &mut waiting => panic!("the lane is taken"),
+            () = tokio::task::yield_now() => {}
+        }
+        end.send(()).expect("it waits");
+        assert_eq!((sending.await.ok(), waiting.await.ok()), (Some(true), Some(0)));
     }
 }

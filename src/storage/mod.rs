@@ -42,6 +42,7 @@ pub use destination::{Damaged, Destination};
 pub use download::Download;
 pub use failure::{Failure, FailureKind};
 pub use head::{Head, etag_parts};
+pub use lanes::Lanes;
 pub use probe::{FirstLook, PROBE_NAME, Probe};
 pub use requests::NewUpload;
 pub use retry::{Outage, OutageLimit};

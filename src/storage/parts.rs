@@ -2,6 +2,7 @@
 //!
 //! From memory, the memory budget bounds the number in flight, and a slow S3 stops the pipeline. From the spool, the
 //! pipeline never waits for S3: parts are read from disk in their turn, and leave memory for those that are being made.
+//! The uploads of a run share the memory and the lanes.
 
 use std::sync::Arc;
 
@@ -26,12 +27,11 @@ impl Upload {
     pub async fn send_parts(
         &mut self,
         mut parts: mpsc::UnboundedReceiver<QueuedPart>,
-        memory: &PartMemory,
+        (memory, lanes): (&PartMemory, &Lanes),
         progress: &Progress,
     ) -> Result<(), StorageError> {
         // Dropping it cancels every part in flight.
         let mut in_flight = JoinSet::new();
-        let lanes = Arc::new(Lanes::new(memory.plan().concurrency()));
         loop {
             tokio::select! {
                 part = parts.recv() => match part {
@@ -42,7 +42,7 @@ impl Upload {
                                 self.take_in(sent, progress)?;
                             }
                         }
-                        in_flight.spawn(self.uploader(memory, &lanes).send(part));
+                        in_flight.spawn(self.uploader(memory, lanes).send(part));
                     }
                     None => break,
                 },
@@ -71,14 +71,14 @@ impl Upload {
         }
     }
 
-    fn uploader(&self, memory: &PartMemory, lanes: &Arc<Lanes>) -> PartUploader {
+    fn uploader(&self, memory: &PartMemory, lanes: &Lanes) -> PartUploader {
         PartUploader {
             bucket: self.bucket.clone(),
             outage: Arc::clone(&self.outage),
             upload: (self.key.clone(), self.id.clone()),
             spool: self.spool.clone(),
             memory: memory.clone(),
-            lanes: Arc::clone(lanes),
+            lanes: lanes.clone(),
         }
     }
 
@@ -110,7 +110,7 @@ struct PartUploader {
     upload: (String, String),
     spool: Option<Arc<Spool>>,
     memory: PartMemory,
-    lanes: Arc<Lanes>,
+    lanes: Lanes,
 }
 
 impl PartUploader {
@@ -126,7 +126,7 @@ impl PartUploader {
     async fn send_spooled(&self, part: SpooledPart) -> Sent {
         let Some(spool) = &self.spool else { return Err(SpoolError::GivenUp.into()) };
         let (number, digest) = (part.number, part.digest.clone());
-        let buffer = self.memory.take(part.bytes.min(self.memory.plan().size_of(number))).await;
+        let buffer = self.memory.take_to_read(part.bytes.min(self.memory.plan().size_of(number))).await;
         let bytes = spool.read(part, buffer).await?;
         let taken = self.put(PartBody { number, bytes, digest }).await?;
         // Without this record the next run sends the part again, which costs time only.

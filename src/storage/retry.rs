@@ -2,7 +2,9 @@
 //!
 //! The SDK tries most requests three times within seconds, and its token bucket is empty after about 50 timeouts. This
 //! loop is around it, for every request of `upload`, `commit` and `destination`. The requests of a run share it: while
-//! any of them succeeds, there is no outage.
+//! any of them succeeds, there is no outage. Backups of several databases at once share the outage, too, but not its
+//! suspension: the budget ends the requests of those that wait for S3 alone, and an outage that has used it up ends the
+//! next one at its first failure.
 //!
 //! An outage begins with the last progress in the first attempt that failed, and ends with a success. It ends the run
 //! at its budget, or within one request timeout after it; in that time an attempt continues only while its bytes move
@@ -51,7 +53,7 @@ impl OutageLimit {
 /// An attempt as a type of its own: the SDK's futures are nested too deeply for the compiler a few layers above.
 type Attempt<'a, T> = Pin<Box<dyn Future<Output = (Result<T, Failure>, Instant)> + Send + 'a>>;
 
-/// The state of a run's connection to S3.
+/// The state of a run's connection to S3, as one of its backups sees it.
 #[derive(Debug)]
 pub struct Outage {
     budget: Duration,
@@ -59,11 +61,12 @@ pub struct Outage {
     request_timeout: Duration,
     /// The limit for a first connection, until S3 has answered.
     first_contact: Option<Duration>,
-    state: Mutex<State>,
+    /// Shared with the other backups of the run.
+    state: Arc<Mutex<State>>,
     credentials: Option<Arc<RenewableCredentials>>,
     /// The budget ends nothing: nothing waits for S3 now.
     is_suspended: AtomicBool,
-    /// Notified by each failed attempt.
+    /// Notified by each failed attempt of this backup.
     attempt_failed: Notify,
     /// Bucket and URL, for messages.
     store: Option<Arc<Store>>,
@@ -86,7 +89,7 @@ impl Outage {
             budget,
             request_timeout,
             first_contact: None,
-            state: Mutex::default(),
+            state: Arc::default(),
             credentials: None,
             is_suspended: AtomicBool::new(false),
             attempt_failed: Notify::new(),
@@ -127,6 +130,18 @@ impl Outage {
     /// Waits for the next failed attempt after this call.
     pub fn next_failure(&self) -> impl Future<Output = ()> {
         self.attempt_failed.notified()
+    }
+
+    /// The same outage for another backup of the run. Each suspends the budget for its own requests.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        Self { state: Arc::clone(&self.state), ..self.separate() }
+    }
+
+    /// What is left of the budget.
+    pub(super) fn left(&self) -> Duration {
+        let since = self.state().since;
+        since.map_or(self.budget, |since| self.budget.saturating_sub(since.elapsed()))
     }
 
     /// A separate budget, for a request that must not depend on the success of others.

@@ -95,6 +95,12 @@ impl S3Settings {
         }
     }
 
+    /// `s3://bucket/path/`
+    #[must_use]
+    pub fn location(&self) -> String {
+        format!("s3://{}/{}", self.bucket, self.prefix.key(""))
+    }
+
     /// Endpoint, bucket and path in one text, as the key of the lock.
     #[must_use]
     pub fn identity(&self) -> String {

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::AbortHandle;
+use tracing::Instrument as _;
 
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::pipeline::Progress;
+use crate::printable::printable;
 
 use super::LogWriter;
 
@@ -18,7 +20,7 @@ use super::LogWriter;
 const LOG_EVERY: Duration = Duration::from_secs(30);
 const DRAW_EVERY: Duration = Duration::from_millis(200);
 const STYLE: &str =
-    "{spinner} {bytes} of about {total_bytes} dumped, {binary_bytes_per_sec}, {wide_bar} {msg}, {eta} left";
+    "{spinner} {prefix}{bytes} of about {total_bytes} dumped, {binary_bytes_per_sec}, {wide_bar} {msg}, {eta} left";
 
 const READING: &str = "{spinner} {bytes} of {total_bytes} read, {binary_bytes_per_sec}, {wide_bar} {eta} left";
 
@@ -38,16 +40,24 @@ pub struct Display {
 }
 
 impl Display {
-    /// Starts showing `progress` of a dump of about `estimate` bytes.
+    /// Starts showing `progress` of a dump of about `estimate` bytes. `database` names it among several.
     #[must_use]
-    pub fn start(writer: &LogWriter, choice: ProgressStyleChoice, progress: Arc<Progress>, estimate: u64) -> Self {
+    pub fn start(
+        writer: &LogWriter,
+        choice: ProgressStyleChoice,
+        (progress, estimate): (Arc<Progress>, u64),
+        database: Option<&str>,
+    ) -> Self {
         if choice == ProgressStyleChoice::Auto && writer.is_for_people() {
             let style = ProgressStyle::with_template(STYLE).unwrap_or_else(|_| ProgressStyle::default_bar());
-            let bar = writer.bars().add(ProgressBar::new(estimate.max(1)).with_style(style));
+            let name = database.map(|database| format!("{}: ", printable(database))).unwrap_or_default();
+            let bar = writer.bars().add(ProgressBar::new(estimate.max(1)).with_style(style).with_prefix(name));
             let task = tokio::spawn(draw(bar.clone(), progress)).abort_handle();
             return Self { task, bar: Some(bar) };
         }
-        Self { task: tokio::spawn(write_lines(progress, estimate)).abort_handle(), bar: None }
+        // With the span of the database.
+        let lines = write_lines(progress, estimate).in_current_span();
+        Self { task: tokio::spawn(lines).abort_handle(), bar: None }
     }
 
     /// Starts showing how far a backup of so many bytes is read.

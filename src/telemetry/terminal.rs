@@ -7,10 +7,11 @@ use std::fmt;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::fmt::{FmtContext, FormattedFields};
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
+use crate::log_target::DATABASE_SPAN;
 use crate::printable::printable;
 
 /// Fields that a person knows: the command, and the exit code that the shell has.
@@ -24,7 +25,7 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
     N: for<'writer> FormatFields<'writer> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut parts = Parts::default();
         event.record(&mut parts);
         let (word, colour) = match *event.metadata().level() {
@@ -38,6 +39,13 @@ where
             write!(writer, "{colour}{word}\u{1b}[0m")?;
         } else {
             writer.write_str(word)?;
+        }
+        // Of several databases in one run.
+        let span = context.event_scope().and_then(|mut scope| scope.find(|span| span.name() == DATABASE_SPAN));
+        if let Some(fields) =
+            span.as_ref().map(SpanRef::extensions).as_ref().and_then(|all| all.get::<FormattedFields<N>>())
+        {
+            write!(writer, "{}: ", printable(&fields.fields))?;
         }
         writer.write_str(&parts.words())?;
         if let Some(error) = &parts.error {

@@ -14,7 +14,7 @@ use crate::support::tcp_proxy::TcpProxy;
 const BOUND: u64 = 100 << 20;
 
 /// With the defaults for parts, and time enough.
-fn by_default(program: Program) -> Program {
+pub fn by_default(program: Program) -> Program {
     let program = program.env_remove("BACKUP_PART_SIZE").env("S3_REQUEST_TIMEOUT", "30s");
     program.env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").timeout(Duration::from_mins(15))
 }
@@ -22,7 +22,7 @@ fn by_default(program: Program) -> Program {
 /// The kernel's own peak is no more than was announced, and that no more than the bound.
 #[track_caller]
 #[expect(clippy::print_stdout, reason = "the figures are worth reading in the log of a run")]
-fn assert_as_announced(outcome: &Outcome, case: &str) {
+pub fn assert_as_announced(outcome: &Outcome, case: &str) {
     let announced = outcome.stderr.split("peak_memory_bytes=").nth(1).expect("announced");
     let announced: u64 = announced
         .split(|letter: char| !letter.is_ascii_digit())

@@ -337,16 +337,22 @@ fn alerts_fire_at_their_conditions_only() {
     let mut check = promtool();
     check.args(["check", "rules"]).arg(repository_file("monitoring/alerts.yml"));
     assert_succeeds(check);
-    let mut test = promtool();
-    test.args(["test", "rules"]).arg(repository_file("monitoring/alerts.test.yml"));
-    assert_succeeds(test);
+    for tests in ["monitoring/alerts.test.yml", "monitoring/alerts.databases.test.yml"] {
+        let mut test = promtool();
+        test.args(["test", "rules"]).arg(repository_file(tests));
+        assert_succeeds(test);
+    }
 }
 
 /// The queries of the dashboard's panels.
 fn queries(dashboard: &Value) -> Vec<String> {
     let panels = dashboard["panels"].as_array().expect("panels").iter();
     let targets = panels.flat_map(|panel| panel["targets"].as_array().expect("targets"));
-    targets.map(|target| target["expr"].as_str().expect("a query").replace("$destination", ".*")).collect()
+    targets
+        .map(|target| {
+            target["expr"].as_str().expect("a query").replace("$destination", ".*").replace("$database", ".*")
+        })
+        .collect()
 }
 
 fn read(path: &str) -> String {
@@ -356,8 +362,11 @@ fn read(path: &str) -> String {
 #[test]
 fn dashboard_has_valid_queries() {
     let dashboard: Value = serde_json::from_str(&read("monitoring/dashboard.json")).expect("JSON");
+    let variables = dashboard["templating"]["list"].as_array().expect("variables").iter();
+    let variables: Vec<_> = variables.map(|variable| variable["name"].as_str().expect("a name")).collect();
+    assert_eq!(variables, ["datasource", "destination", "database"]);
     let queries = queries(&dashboard);
-    assert!(queries.len() > 10, "{queries:?}");
+    assert!(queries.len() > 10 && queries.iter().all(|query| !query.contains('$')), "{queries:?}");
     let rule =
         |(number, query): (usize, &String)| json!({ "record": format!("dashboard:query:{number}"), "expr": query });
     let rules: Vec<Value> = queries.iter().enumerate().map(rule).collect();
@@ -373,8 +382,8 @@ fn dashboard_has_valid_queries() {
 #[test]
 fn alerts_and_dashboard_use_existing_metrics() {
     let known: BTreeSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
-    for path in ["monitoring/alerts.yml", "monitoring/alerts.test.yml", "monitoring/dashboard.json"] {
-        let text = read(path);
+    for path in ["alerts.yml", "alerts.test.yml", "alerts.databases.test.yml", "dashboard.json"] {
+        let text = read(&format!("monitoring/{path}"));
         let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
         let named: BTreeSet<&str> = words.filter(|word| word.starts_with("pg_s3_backup_")).collect();
         assert!(!named.is_empty() && named.is_subset(&known), "{path}: {:?}", named.difference(&known));

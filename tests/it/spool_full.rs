@@ -57,10 +57,10 @@ exec unshare $flag --mount sh -c "$@"
 "#;
 /// The size of a disk with enough space.
 const ENOUGH: &str = "size=64m";
-const UNSPOOLED: &str = "cannot be resumed";
+pub const UNSPOOLED: &str = "cannot be resumed";
 
 /// Runs a backup with its spool on a disk with these options.
-fn on_disk(backup: &Program, options: &str) -> Outcome {
+pub fn on_disk(backup: &Program, options: &str) -> Outcome {
     in_namespace(backup, (SCRIPT, ""), options)
 }
 

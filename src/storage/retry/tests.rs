@@ -72,6 +72,32 @@ async fn a_suspended_budget_ends_nothing_until_it_is_resumed() {
 }
 
 #[tokio::test]
+async fn backups_share_an_outage_and_each_suspends_its_own_requests() {
+    let one = Outage::new(Duration::from_millis(100), TIMEOUT);
+    let (other, third) = (one.shared(), one.shared());
+    one.suspend();
+    // S3 answers only once the budget has ended the request that waits for it.
+    let is_back = AtomicBool::new(false);
+    let request = || async { if is_back.load(Ordering::Relaxed) { Ok(7) } else { Err(failure(FailureKind::Passing)) } };
+    let dumping = one.retry("try", request);
+    let waiting = async {
+        let ended = other.retry("try", request).await;
+        // Another backup that begins now does not wait for the budget again.
+        let next = third.wait("try", Instant::now(), failure(FailureKind::Passing), Duration::ZERO).await;
+        is_back.store(true, Ordering::Relaxed);
+        (ended, next)
+    };
+    let (dumping, (ended, next)) = tokio::join!(dumping, waiting);
+    assert_eq!(dumping.ok(), Some(7), "its dump goes to disk meanwhile");
+    for ended in [ended.map(drop), next] {
+        assert!(matches!(ended, Err(StorageError::Outage { limit: OutageLimit::Budget, .. })), "{ended:?}");
+    }
+    // A success of any is the end of it for all.
+    let next = third.wait("try", Instant::now(), failure(FailureKind::Passing), Duration::ZERO).await;
+    assert!(next.is_ok() && other.has_answered());
+}
+
+#[tokio::test]
 async fn a_success_of_another_request_resets_the_budget() {
     let outage = Outage::new(Duration::from_secs(30), Duration::from_mins(1));
     let long_ago = Instant::now().checked_sub(Duration::from_secs(30)).expect("a clock that is older");

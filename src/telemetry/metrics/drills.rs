@@ -50,12 +50,11 @@ impl MetricsStore {
 
     /// Records whether a drill runs and when the next one is due.
     pub fn drill_planned(&self, running_since: Option<DateTime<Utc>>, next: Option<DateTime<Utc>>) {
-        self.with(|record| {
-            record.set(&DRILL_IN_PROGRESS, f64::from(u8::from(running_since.is_some())));
-            match next {
-                Some(next) => record.set(&NEXT_DRILL, unix(next)),
-                None => record.remove(&NEXT_DRILL),
-            }
+        self.with(|record| record.set(&DRILL_IN_PROGRESS, f64::from(u8::from(running_since.is_some()))));
+        // Each database has it, too: an alert compares it with the database's own last drill.
+        self.with_databases(|record| match next {
+            Some(next) => record.set(&NEXT_DRILL, unix(next)),
+            None => record.remove(&NEXT_DRILL),
         });
         self.save();
     }

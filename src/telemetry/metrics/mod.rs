@@ -3,9 +3,12 @@
 //! `commands` updates them after each run. `health` serves them (`/metrics`), and node_exporter's textfile collector reads them
 //! (`METRICS_FILE`, see [`MetricsStore`]). `state` keeps the values between runs as JSON next to that file. The format is the
 //! plain exposition format, because that collector does not read OpenMetrics, which the client libraries write. Each sample has
-//! the label `destination`, because a host may write several files.
+//! the label `destination`, because a host may write several files. With `BACKUP_DATABASES` each database has a destination
+//! below the run's, and its samples have the label `database`, too.
 
 mod drills;
+mod files;
+mod server;
 mod state;
 mod store;
 mod text;
@@ -14,6 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 pub use drills::DrillSample;
+pub use server::{KnownDatabase, ServerRun};
 pub use store::{MetricsStore, RunResult};
 
 /// The type of a metric.
@@ -43,7 +47,7 @@ pub struct Metric {
     pub name: &'static str,
     /// Its type.
     pub kind: Kind,
-    /// Its label besides `destination`.
+    /// Its label besides `destination` and `database`.
     pub label: Option<&'static str>,
     /// The label values that a counter has from the start; one empty value without a label.
     pub counted: &'static [&'static str],
@@ -102,6 +106,14 @@ pub const RUNS: Metric = Metric {
     counted: &["success", "failure", "skipped"],
     ..counter("pg_s3_backup_runs_total", "Runs by result: success, failure, or skipped (a tick while a backup ran)")
 };
+/// The number of databases.
+pub const DATABASES_EXPECTED: Metric = gauge(
+    "pg_s3_backup_databases_expected",
+    "Databases that the last run with BACKUP_DATABASES found and had to back up",
+);
+/// The number of those without a backup.
+pub const DATABASES_FAILED: Metric =
+    gauge("pg_s3_backup_databases_failed", "Databases that the last run with BACKUP_DATABASES did not back up");
 /// Whether a backup is running.
 pub const IN_PROGRESS: Metric = gauge("pg_s3_backup_run_in_progress", "1 while the daemon takes a backup, else 0");
 /// The time of the next backup.
@@ -177,6 +189,8 @@ pub const METRICS: &[&Metric] = &[
     &LAST_EXIT_CODE,
     &LAST_FAILURE,
     &RUNS,
+    &DATABASES_EXPECTED,
+    &DATABASES_FAILED,
     &IN_PROGRESS,
     &NEXT_RUN,
     &STORED,
@@ -235,21 +249,35 @@ impl Samples {
     }
 }
 
+/// The values of one destination.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// The database, if `BACKUP_DATABASES` gave it this destination.
+    pub database: Option<String>,
+    /// Its values.
+    pub samples: Samples,
+}
+
+/// The records by destination.
+pub type Records = BTreeMap<String, Record>;
+
 /// The text for Prometheus: each metric once, with the samples of all destinations.
 #[must_use]
-pub fn render(records: &[(&str, &Samples)]) -> String {
+pub fn render(records: &[(&String, &Record)]) -> String {
     let mut text = String::new();
     for metric in METRICS {
         let Metric { name, kind, help, .. } = metric;
         let mut is_headed = false;
         for (destination, record) in records {
-            for (label, value) in record.0.get(name).into_iter().flatten() {
+            let database = record.database.iter().map(|database| format!(",database=\"{}\"", escaped(database)));
+            let labels = format!("destination=\"{}\"", escaped(destination)) + &database.collect::<String>();
+            for (label, value) in record.samples.0.get(name).into_iter().flatten() {
                 // Writing to a String cannot fail.
                 if !std::mem::replace(&mut is_headed, true) {
                     let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} {}", kind.word());
                 }
                 let own = metric.label.map(|name| format!(",{name}=\"{}\"", escaped(label))).unwrap_or_default();
-                let _ = writeln!(text, "{name}{{destination=\"{}\"{own}}} {value}", escaped(destination));
+                let _ = writeln!(text, "{name}{{{labels}{own}}} {value}");
             }
         }
     }
@@ -271,10 +299,15 @@ mod tests {
         one.set(&LAST_SUCCESS, 1_795_000_000.25);
         one.add(&RUNS, "success", 2.0);
         other.add(&RUNS, "success", 5.0);
-        let text = render(&[("s3://b/a \"path\" with \\ and } 1", &one), ("s3://b/another", &other)]);
+        let one = Record { database: None, samples: one };
+        let other = Record { database: Some("of \"others\"".to_owned()), samples: other };
+        let records = [("s3://b/a \"path\" with \\ and } 1".to_owned(), one), ("s3://b/another".to_owned(), other)];
+        let text = render(&Records::from(records).iter().collect::<Vec<_>>());
         assert_eq!(text.matches("# TYPE pg_s3_backup_runs_total counter\n").count(), 1, "{text}");
         assert!(text.contains("_last_success_timestamp_seconds{destination=\"s3://b/a \\\"path\\\" with"), "{text}");
         assert!(text.contains(" 1795000000.25\n"), "{text}");
+        let labels = "{destination=\"s3://b/another\",database=\"of \\\"others\\\"\",result=\"success\"} 5\n";
+        assert!(text.contains(labels), "{text}");
     }
 
     #[test]

@@ -1,33 +1,28 @@
-//! The metrics of one destination and their files: `METRICS_FILE`, and the state next to it.
+//! The metrics of a run's destination, and with `BACKUP_DATABASES` those of the databases below it.
 //!
-//! A run reads the state of the run before, so that a failure keeps the time of the last success, also that of another
-//! destination if a setting is wrong. Each file is replaced atomically, because a collector may read at any time. Nothing here
-//! can fail a backup.
+//! A run reads the values of the run before from the files, so that a failure keeps the time of the last success, also that of
+//! another destination if a setting is wrong.
 
-use std::collections::BTreeMap;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
 use super::{
-    BOTTLENECK, BUILD_INFO, DELETED, DELETED_BYTES, DRILL_IN_PROGRESS, IN_PROGRESS, LAST_DUMP_BYTES, LAST_DURATION,
-    LAST_EXIT_CODE, LAST_FAILURE, LAST_RATIO, LAST_RUN, LAST_STORED_BYTES, LAST_SUCCESS, NEXT_DRILL, NEXT_RUN,
-    RETENTION_BLOCKED, RETENTION_FAILED, RUNS, STORED, STORED_BYTES, Samples, render, state, text,
+    BOTTLENECK, BUILD_INFO, DATABASES_EXPECTED, DATABASES_FAILED, DELETED, DELETED_BYTES, DRILL_IN_PROGRESS,
+    IN_PROGRESS, LAST_DUMP_BYTES, LAST_DURATION, LAST_EXIT_CODE, LAST_FAILURE, LAST_RATIO, LAST_RUN, LAST_STORED_BYTES,
+    LAST_SUCCESS, NEXT_DRILL, NEXT_RUN, RETENTION_BLOCKED, RETENTION_FAILED, RUNS, Record, Records, STORED,
+    STORED_BYTES, Samples, files, render,
 };
 
 use crate::archive::name::CLOCK_TOLERANCE;
-use crate::disk::{Disk, DiskError};
 use crate::pipeline::Bottleneck;
 use crate::retention::RetentionReport;
 
-/// Collectors run as another user.
-const MODE: u32 = 0o644;
-/// The time limit for the files. A run has 10 s to stop, and most of that is used when it writes them.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How often the databases of one run are saved.
+const SAVE_EVERY: Duration = Duration::from_secs(5);
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug)]
@@ -54,21 +49,26 @@ impl RunResult<'_> {
     }
 }
 
-/// The metrics of a destination.
+/// The metrics of a destination: the run's, or that of one database.
 #[derive(Debug)]
 pub struct MetricsStore {
-    destination: String,
-    file: Option<PathBuf>,
-    state: Mutex<State>,
+    pub(super) destination: String,
+    /// The database, if this is its destination below the run's.
+    database: Option<String>,
+    /// Whether the run backs up several databases.
+    pub(super) is_server: bool,
+    shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    /// This destination's values.
-    record: Samples,
-    /// Other destinations' values in the file. They stay until a backup of this destination succeeds, because a failed run may
-    /// have had the wrong destination.
-    others: BTreeMap<String, Samples>,
+/// What the stores of a run and of its databases share.
+#[derive(Debug)]
+struct Shared {
+    file: Option<PathBuf>,
+    /// The values in the file. Those of other destinations stay until a backup of this destination succeeds, because a failed
+    /// run may have had the wrong destination.
+    records: Mutex<Records>,
+    /// Several databases may end at the same time.
+    saved: Mutex<Option<Instant>>,
 }
 
 impl MetricsStore {
@@ -77,52 +77,62 @@ impl MetricsStore {
     /// # Errors
     /// Why it cannot be written.
     pub fn try_to_write(path: &Path) -> io::Result<()> {
-        let file = path.to_owned();
-        disk_of(path).call_here(move || try_to_replace(&file)).unwrap_or_else(|error| Err(io::Error::other(error)))
+        files::try_to_write(path)
     }
 
-    /// Opens the metrics of a destination with the file's values. If a wrong setting hides the destination, it is that of the
-    /// file; without one the file stays unchanged.
+    /// Opens the metrics of a run's destination with the file's values. If a wrong setting hides the destination, it is that of
+    /// the file; without one the file stays unchanged.
     #[must_use]
     pub fn open(destination: Option<&str>, file: Option<PathBuf>) -> Self {
-        let (file, mut others) = match file.map(read) {
+        let (file, mut records) = match file.map(files::read) {
             Some(Ok((file, records))) => (Some(file), records),
             // It must not be overwritten with fewer values.
             Some(Err(error)) => {
                 tracing::warn!(%error, "METRICS_FILE cannot be read, and is not written from now on");
-                (None, BTreeMap::new())
+                (None, Records::new())
             }
-            None => (None, BTreeMap::new()),
+            None => (None, Records::new()),
         };
-        let only = others.keys().next().filter(|_| others.len() == 1).cloned();
-        let known = destination.map(str::to_owned).or(only);
+        let known = destination.map(str::to_owned).or_else(|| only_run(&records));
         let file = file.filter(|_| known.is_some());
-        let destination = known.unwrap_or_default();
-        let mut record = others.remove(&destination).unwrap_or_default();
-        record.begin_counters();
-        forget_future(&mut record, Utc::now());
-        record.remove(&BUILD_INFO);
-        record.set_for(&BUILD_INFO, env!("CARGO_PKG_VERSION"), 1.0);
-        // Values of a daemon that has ended.
-        for metric in [&NEXT_RUN, &IN_PROGRESS, &NEXT_DRILL, &DRILL_IN_PROGRESS] {
-            record.remove(metric);
+        for record in records.values_mut() {
+            forget_future(&mut record.samples, Utc::now());
+            // Values of a daemon that has ended.
+            for metric in [&NEXT_RUN, &IN_PROGRESS, &NEXT_DRILL, &DRILL_IN_PROGRESS] {
+                record.samples.remove(metric);
+            }
         }
-        Self { destination, file, state: Mutex::new(State { record, others }) }
+        let shared = Shared { file, records: Mutex::new(records), saved: Mutex::default() };
+        let destination = known.unwrap_or_default();
+        let store = Self { destination, database: None, is_server: false, shared: Arc::new(shared) };
+        store.with(|_| {});
+        store
+    }
+
+    /// The same for a run that backs up several databases.
+    #[must_use]
+    pub fn of_server(self) -> Self {
+        Self { is_server: true, ..self }
+    }
+
+    /// The metrics of a database, which has a destination below this one.
+    #[must_use]
+    pub fn of_database(&self, database: &str, destination: &str) -> Self {
+        let (destination, database) = (destination.to_owned(), Some(database.to_owned()));
+        Self { destination, database, is_server: false, shared: Arc::clone(&self.shared) }
     }
 
     /// The text for Prometheus.
     #[must_use]
     pub fn render(&self) -> String {
-        self.with(|record| render(&[(&self.destination, record)]))
+        let records = self.records();
+        render(&records.iter().filter(|(destination, record)| self.has(destination, record)).collect::<Vec<_>>())
     }
 
     /// The time of the last success before this time.
     #[must_use]
     pub fn last_success(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let seconds = self.with(|record| record.get(&LAST_SUCCESS))?;
-        #[expect(clippy::cast_possible_truncation, reason = "a time of ours, or out of chrono's range and nothing")]
-        let time = DateTime::from_timestamp_millis((seconds * 1000.0) as i64)?;
-        (time <= now + CLOCK_TOLERANCE).then_some(time)
+        last_success(&self.records().get(&self.destination)?.samples, now)
     }
 
     /// Records the end of a run.
@@ -143,7 +153,9 @@ impl MetricsStore {
             record.set(&LAST_STORED_BYTES, float(stored_bytes));
             record.set(&LAST_RATIO, rounded(float(dump_bytes) / float(stored_bytes.max(1))));
             record.add(&RUNS, "success", 1.0);
-            record.remove(&BOTTLENECK);
+            for metric in [&BOTTLENECK, &DATABASES_EXPECTED, &DATABASES_FAILED] {
+                record.remove(metric);
+            }
             for (stage, percent) in run.bottleneck.iter().flat_map(Bottleneck::shares) {
                 record.set_for(&BOTTLENECK, stage, f64::from(percent) / 100.0);
             }
@@ -153,10 +165,10 @@ impl MetricsStore {
             }
             retained(record, run.retention);
         });
-        if run.bytes.is_some() {
-            self.state().others.clear();
+        if run.bytes.is_some() && self.database.is_none() {
+            self.records().retain(|destination, _| *destination == self.destination);
         }
-        self.save();
+        self.save_unless_just_saved();
     }
 
     /// Records a scheduled backup that was skipped because another one runs.
@@ -192,34 +204,72 @@ impl MetricsStore {
         self.save();
     }
 
+    /// Changes this destination's values.
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut Samples) -> T) -> T {
-        work(&mut self.state().record)
+        let mut records = self.records();
+        let record = records.entry(self.destination.clone()).or_default();
+        record.database.clone_from(&self.database);
+        begin(&mut record.samples);
+        work(&mut record.samples)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Changes the values of this destination and of the databases below it.
+    pub(super) fn with_databases(&self, work: impl Fn(&mut Samples)) {
+        let mut records = self.records();
+        let own = records.iter_mut().filter(|(destination, record)| self.has(destination, record));
+        own.for_each(|(_, record)| work(&mut record.samples));
     }
 
-    /// Replaces the files. A failure is a warning: the backup is committed.
+    pub(super) fn records(&self) -> MutexGuard<'_, Records> {
+        self.shared.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a record is about this destination, or about a database below it.
+    fn has(&self, destination: &str, record: &Record) -> bool {
+        destination == self.destination || self.is_server && self.has_database(destination, record)
+    }
+
+    /// Writes the files.
     pub(super) fn save(&self) {
-        let Some(path) = &self.file else { return };
-        let (kept, text) = {
-            let state = self.state();
-            let others = state.others.iter().map(|(destination, record)| (destination.as_str(), record));
-            let records: Vec<_> = std::iter::once((self.destination.as_str(), &state.record)).chain(others).collect();
-            (state::encode(&records), render(&records))
-        };
-        let (disk, file) = (disk_of(path), path.clone());
-        let replace = move || replace(&state::path_of(&file), &kept).and_then(|()| replace(&file, &text));
-        let replaced = disk.call_here(replace).unwrap_or_else(|error| Err(io::Error::other(error)));
-        if let Err(error) = replaced {
-            tracing::warn!(path = %path.display(), %error, "METRICS_FILE cannot be written");
+        let Some(path) = &self.shared.file else { return };
+        let mut saved = self.shared.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = self.records().clone();
+        files::write(path, &records);
+        *saved = Some(Instant::now());
+    }
+
+    /// Writes the files, but those of hundreds of small databases not after each of them: the end of their run does.
+    fn save_unless_just_saved(&self) {
+        let saved = *self.shared.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.database.is_none() || saved.is_none_or(|saved| saved.elapsed() > SAVE_EVERY) {
+            self.save();
         }
     }
 }
 
+/// The destination of the only run in a file.
+fn only_run(records: &Records) -> Option<String> {
+    let mut runs = records.iter().filter(|(_, record)| record.database.is_none());
+    runs.next().filter(|_| runs.next().is_none()).map(|(destination, _)| destination.clone())
+}
+
+/// Sets what each destination has from the start.
+pub(super) fn begin(record: &mut Samples) {
+    record.begin_counters();
+    record.remove(&BUILD_INFO);
+    record.set_for(&BUILD_INFO, env!("CARGO_PKG_VERSION"), 1.0);
+}
+
+/// The time of the last success before this time.
+pub(super) fn last_success(record: &Samples, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let seconds = record.get(&LAST_SUCCESS)?;
+    #[expect(clippy::cast_possible_truncation, reason = "a time of ours, or out of chrono's range and nothing")]
+    let time = DateTime::from_timestamp_millis((seconds * 1000.0) as i64)?;
+    (time <= now + CLOCK_TOLERANCE).then_some(time)
+}
+
 /// Ignores a success in the future, which would silence alerts until then.
-fn forget_future(record: &mut Samples, now: DateTime<Utc>) {
+pub(super) fn forget_future(record: &mut Samples, now: DateTime<Utc>) {
     if record.get(&LAST_SUCCESS).is_some_and(|success| success > unix(now + CLOCK_TOLERANCE)) {
         record.remove(&LAST_SUCCESS);
     }
@@ -242,55 +292,6 @@ fn retained(record: &mut Samples, report: Option<&RetentionReport>) {
     }
 }
 
-/// A slow disk must not delay the end of a run.
-fn disk_of(path: &Path) -> Disk {
-    Disk::of(path).within(PATIENCE)
-}
-
-/// The values in the files: those of the state, or of the text if version 1 wrote it or if the state is damaged. A missing or
-/// foreign file has none.
-fn read(path: PathBuf) -> Result<(PathBuf, BTreeMap<String, Samples>), DiskError> {
-    let file = path.clone();
-    let records = disk_of(&path).call_here(move || {
-        let kept = std::fs::read_to_string(state::path_of(&file)).ok();
-        let kept = kept.and_then(|kept| state::decode(&kept));
-        kept.unwrap_or_else(|| text::parse(&std::fs::read_to_string(&file).unwrap_or_default()))
-    })?;
-    Ok((path, records))
-}
-
-/// Checks that a file can be created next to it and renamed; the file itself stays unchanged.
-fn try_to_replace(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory"));
-    }
-    let temporary = beside(path);
-    let made = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&temporary);
-    made.and_then(|_| std::fs::remove_file(&temporary))
-}
-
-/// A hidden name without `.prom`, which collectors ignore.
-fn beside(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.tmp", std::process::id()))
-}
-
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let temporary = beside(path);
-    let written = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&temporary);
-    let replaced = written.and_then(|mut file| {
-        // The umask may have removed permissions.
-        file.set_permissions(std::fs::Permissions::from_mode(MODE))?;
-        file.write_all(text.as_bytes())?;
-        std::fs::rename(&temporary, path)
-    });
-    if replaced.is_err() {
-        // It may not exist.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    replaced
-}
-
 /// Unix time in seconds, to the millisecond.
 #[expect(clippy::cast_precision_loss, reason = "milliseconds fit into 53 bits for 285,000 years")]
 pub(super) fn unix(time: DateTime<Utc>) -> f64 {
@@ -298,7 +299,7 @@ pub(super) fn unix(time: DateTime<Utc>) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "8 PiB are exact, and beyond that a byte is no matter")]
-fn float(count: u64) -> f64 {
+pub(super) fn float(count: u64) -> f64 {
     count as f64
 }
 

@@ -2,9 +2,7 @@
 //!
 //! Called by [`super::MetricsStore`]. Version 1 had no other state: its last success is kept.
 
-use std::collections::BTreeMap;
-
-use super::{METRICS, Metric, Samples};
+use super::{METRICS, Metric, Records};
 
 /// Names of version 1, and the new ones.
 const RENAMED: [(&str, &str); 3] = [
@@ -13,27 +11,42 @@ const RENAMED: [(&str, &str); 3] = [
     ("pg_s3_backup_retention_frozen", "pg_s3_backup_retention_blocked"),
 ];
 
-/// Parses the text, by destination. Ignores unknown metrics.
-pub(super) fn parse(text: &str) -> BTreeMap<String, Samples> {
-    let mut records: BTreeMap<String, Samples> = BTreeMap::new();
-    for (destination, metric, label, value) in text.lines().filter_map(sample) {
-        records.entry(destination).or_default().set_for(metric, &label, value);
+/// Parses the text. Ignores unknown metrics.
+pub(super) fn parse(text: &str) -> Records {
+    let mut records = Records::new();
+    for Sample { destination, database, metric, label, value } in text.lines().filter_map(sample) {
+        let record = records.entry(destination).or_default();
+        record.database = database;
+        record.samples.set_for(metric, &label, value);
     }
     records
 }
 
-/// The destination, metric, label value (empty without a label) and value of a line.
-fn sample(line: &str) -> Option<(String, &'static Metric, String, f64)> {
+/// A line.
+struct Sample {
+    destination: String,
+    database: Option<String>,
+    metric: &'static Metric,
+    /// Empty without a label.
+    label: String,
+    value: f64,
+}
+
+fn sample(line: &str) -> Option<Sample> {
     let (name, rest) = line.split_once('{')?;
     let name = RENAMED.iter().find(|(old, _)| *old == name).map_or(name, |(_, new)| *new);
     let metric = METRICS.iter().find(|metric| metric.name == name)?;
     let (destination, rest) = unescaped(rest.strip_prefix("destination=\"")?)?;
+    let (database, rest) = match rest.strip_prefix(",database=\"") {
+        Some(rest) => unescaped(rest).map(|(database, rest)| (Some(database), rest))?,
+        None => (None, rest),
+    };
     let (label, rest) = match metric.label {
         Some(own) => unescaped(rest.strip_prefix(',')?.strip_prefix(own)?.strip_prefix("=\"")?)?,
         None => (String::new(), rest),
     };
     let value = rest.strip_prefix("} ")?.parse::<f64>().ok().filter(|value| value.is_finite())?;
-    Some((destination, metric, label, value))
+    Some(Sample { destination, database, metric, label, value })
 }
 
 /// A label's value up to its closing quote, and the rest.
@@ -55,7 +68,9 @@ fn unescaped(text: &str) -> Option<(String, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{LAST_FAILURE, LAST_SUCCESS, RETENTION_BLOCKED, RUNS, STORED, STORED_BYTES, render};
+    use super::super::{
+        LAST_FAILURE, LAST_SUCCESS, RETENTION_BLOCKED, RUNS, Record, STORED, STORED_BYTES, Samples, render,
+    };
     use super::*;
 
     #[test]
@@ -69,9 +84,10 @@ mod tests {
         let destination = "s3://b/a \"path\" with \\ and } 1";
         let mut other = Samples::default();
         other.add(&RUNS, "success", 5.0);
-        let records = BTreeMap::from([(destination.to_owned(), record), ("s3://b/another".to_owned(), other)]);
-        let text =
-            render(&records.iter().map(|(destination, record)| (destination.as_str(), record)).collect::<Vec<_>>());
+        let record = Record { database: None, samples: record };
+        let other = Record { database: Some("\"an\\other\n".to_owned()), samples: other };
+        let records = Records::from([(destination.to_owned(), record), ("s3://b/another".to_owned(), other)]);
+        let text = render(&records.iter().collect::<Vec<_>>());
         assert_eq!(parse(&text), records, "{text}");
     }
 
@@ -82,13 +98,13 @@ mod tests {
                     else{destination=\"d\"} 1\n{} {\n}\npg_s3_backup_kept_backups{destination=\"d\"} 7";
         let mut wanted = Samples::default();
         wanted.set(&STORED, 7.0);
-        assert_eq!(parse(text), BTreeMap::from([("d".to_owned(), wanted)]));
+        assert_eq!(parse(text), Records::from([("d".to_owned(), Record { database: None, samples: wanted })]));
     }
 
     #[test]
     fn reads_version_1_under_todays_names() {
         let records = parse(include_str!("../../../tests/fixtures/version-1/metrics-after-failure.prom"));
-        let record = &records["s3://faults-29911-5/app"];
+        let record = &records["s3://faults-29911-5/app"].samples;
         assert_eq!(record.get(&LAST_SUCCESS), Some(1_795_841_858.056));
         assert_eq!(
             [&STORED, &STORED_BYTES, &RETENTION_BLOCKED].map(|metric| record.get(metric)),

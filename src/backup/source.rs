@@ -1,0 +1,38 @@
+//! The connection to the server that is backed up.
+//!
+//! Called by [`super::run`] and [`super::server`].
+
+use crate::postgres::{Facts, Installed, PostgresSettings, Session, Tools};
+
+use super::BackupError;
+
+/// An open session, its server's facts, and the tools that fit the server.
+pub(super) struct Source {
+    pub session: Session,
+    pub facts: Facts,
+    pub tools: Tools,
+}
+
+impl Source {
+    /// Connects with the psql of these tools; without tools, with the newest psql to learn the server's version, then with the
+    /// psql that belongs to the right `pg_dump`.
+    pub async fn connect(settings: &PostgresSettings, tools: Option<&Tools>) -> Result<Self, BackupError> {
+        if let Some(tools) = tools {
+            return Self::open(settings, tools.clone()).await;
+        }
+        let installed = Installed::find(settings.pg_dump_path.as_deref(), &settings.environment).await?;
+        let newest = Self::open(settings, installed.newest()?).await?;
+        let tools = installed.choose(&newest.facts.version())?;
+        if tools.psql == newest.tools.psql {
+            return Ok(Self { tools, ..newest });
+        }
+        newest.session.close().await;
+        Self::open(settings, tools).await
+    }
+
+    async fn open(settings: &PostgresSettings, tools: Tools) -> Result<Self, BackupError> {
+        let mut session = Session::connect(&tools, settings).await?;
+        let facts = Facts::ask(&mut session).await?;
+        Ok(Self { session, facts, tools })
+    }
+}
