@@ -51,8 +51,8 @@ const LEAST_PART: ByteSize = ByteSize::mib(5);
 const LARGEST_PART: ByteSize = ByteSize::gib(5);
 /// 8 threads compress faster than `pg_dump` writes: 144 MB/s per core were measured, and 140 MB/s from `pg_dump`.
 const MOST_DEFAULT_THREADS: usize = 8;
-/// Each takes a connection or two of the server, and a `pg_dump`.
-const MOST_DATABASE_JOBS: u32 = 64;
+/// Each takes two or three connections of the server and a `pg_dump`, and memory out of that of one run.
+const MOST_DATABASE_JOBS: u32 = 16;
 /// Other programs' names of a connection string.
 const OF_OTHERS: [&str; 5] = ["DATABASE_URL", "POSTGRES_URL", "POSTGRESQL_URL", "POSTGRES_URI", "DATABASE_URI"];
 

@@ -4,8 +4,8 @@
 //! enough is free. Buffers are reused: glibc keeps freed blocks of this size, so that new ones for each part would
 //! exceed the bound.
 //!
-//! The uploads of a run share the budget ([`PartBudget`]): the memory of the largest of their plans. An upload takes at
-//! most the memory of its own plan.
+//! The uploads of a run share the budget ([`PartBudget`]): the memory of the largest of their plans, less what several
+//! uploads take besides their parts. An upload takes at most the memory of its own plan.
 //!
 //! No circle can wait. A collector seals its part and hands it over before it takes the next buffer, and a sealed part
 //! needs no other buffer on its way to S3 or to the disk. A part on disk takes one buffer, is read into it and sent. S3
@@ -19,6 +19,10 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::PartPlan;
+
+/// What another upload of the same run takes besides its parts: a block that is read, its piece, and its share of the runtime and
+/// of the connections.
+const UPLOAD_BYTES: u64 = (3 << 20) / 2;
 
 /// The memory for the parts of all uploads of a run; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -181,9 +185,16 @@ impl Drop for Upload {
 }
 
 impl State {
-    /// Most bytes in use and in free buffers.
+    /// Most bytes in use and in free buffers: less for each upload beside the first, whose own memory comes out of it, but enough
+    /// for one part being filled and one being sent.
     fn limit(&self) -> u64 {
-        self.shares.values().map(|share| share.limit).max().unwrap_or_default()
+        let limit = self.shares.values().map(|share| share.limit).max().unwrap_or_default();
+        let others = self.shares.len().saturating_sub(1) as u64;
+        limit.saturating_sub(others * UPLOAD_BYTES).max(limit.min(2 * self.largest()))
+    }
+
+    fn largest(&self) -> u64 {
+        self.shares.values().map(|share| share.largest).max().unwrap_or_default()
     }
 
     fn used(&self) -> u64 {
@@ -212,7 +223,7 @@ impl State {
     }
 
     fn may_read(&self, bytes: u64) -> bool {
-        let largest = self.shares.values().map(|share| share.largest).max().unwrap_or_default();
+        let largest = self.largest();
         let used: u64 = self.shares.values().map(|share| share.used_from_disk).sum();
         // One part is filled while another is written to disk, or both in turn if memory holds two.
         used.saturating_add(bytes) <= self.limit().saturating_sub(2 * largest).max(largest)

@@ -1,6 +1,7 @@
 //! Several databases of a server in one run.
 
 mod faults;
+mod notified;
 mod odd_names;
 mod places;
 mod server;
