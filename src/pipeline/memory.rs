@@ -170,7 +170,7 @@ impl PartMemory {
             share.limit = share.limit.max(lease.bytes.saturating_mul(in_flight + 1));
             share.largest = share.largest.max(lease.bytes);
         }
-        state.most = state.most.max(state.limit());
+        state.most = state.most.max(state.largest_limit());
         state.waiting.push_back(Request { lease, granted: sender });
         drop(state);
         self.0.budget.grant();
@@ -189,12 +189,20 @@ impl Drop for Upload {
 }
 
 impl State {
-    /// Most bytes in use: less for each upload beside the first, whose own memory comes out of it, but enough
-    /// for one part being filled and one being sent.
+    /// Most bytes in use.
     fn limit(&self) -> u64 {
-        let limit = self.shares.values().map(|share| share.limit).max().unwrap_or_default();
+        self.beside_others(self.largest_limit())
+    }
+
+    fn largest_limit(&self) -> u64 {
+        self.shares.values().map(|share| share.limit).max().unwrap_or_default()
+    }
+
+    /// Less for each upload beside the first, whose own memory comes out of it, but enough for one part being filled and one being
+    /// sent.
+    fn beside_others(&self, bytes: u64) -> u64 {
         let others = self.shares.len().saturating_sub(1) as u64;
-        limit.saturating_sub(others * UPLOAD_BYTES).max(limit.min(2 * self.largest()))
+        bytes.saturating_sub(others * UPLOAD_BYTES).max(bytes.min(2 * self.largest()))
     }
 
     fn largest(&self) -> u64 {
@@ -239,7 +247,7 @@ impl State {
         if let Some(fitting) = self.free.iter().position(|buffer| buffer.capacity() == capacity) {
             return self.free.swap_remove(fitting);
         }
-        while self.allocated.saturating_add(bytes) > self.most && !self.free.is_empty() {
+        while self.allocated.saturating_add(bytes) > self.beside_others(self.most) && !self.free.is_empty() {
             self.allocated -= self.free.remove(0).capacity() as u64;
         }
         self.allocated += bytes;
@@ -248,7 +256,7 @@ impl State {
 
     /// Keeps a buffer of this size for the next part, unless it has grown, or there are more than the budget has space for.
     fn take_back(&mut self, buffer: Vec<u8>, bytes: u64) {
-        if buffer.capacity() as u64 == bytes && self.allocated <= self.most {
+        if buffer.capacity() as u64 == bytes && self.allocated <= self.beside_others(self.most) {
             self.free.push(buffer);
         } else {
             self.allocated -= bytes;

@@ -20,6 +20,7 @@ mod daemon;
 mod daemon_drill;
 mod daemon_outages;
 mod daemon_start;
+mod database_commands;
 mod databases;
 mod delete;
 mod dialects;
