@@ -185,7 +185,7 @@ async fn what_an_ended_upload_has_does_not_count() {
     drop(held);
     assert_within_limit(&other, &rest.iter().collect::<Vec<_>>(), 80 * MIB);
     drop(rest);
-    let places: Vec<_> = budget.state().free.iter().map(|buffer| buffer.as_ptr()).collect();
+    let places: Vec<_> = budget.state().free.iter().map(Vec::as_ptr).collect();
     let next = budget.share(&plan(5 * MIB, 4)).take(5 * MIB).await;
     assert!(places.contains(&next.bytes.as_ptr()), "free buffers are kept for the next upload");
 }
