@@ -87,8 +87,8 @@ pub struct BackupArgs {
 /// Flags of `daemon` that are not settings.
 #[derive(Debug, clap::Args)]
 pub struct DaemonArgs {
-    /// Take a backup at the start if the last scheduled one was missed
-    #[arg(long, help_heading = Group::Schedule.heading(), value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", action = clap::ArgAction::Set)]
+    /// Take a backup at the start if the last one was missed
+    #[arg(long, help_heading = Group::Schedule.heading(), value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", hide_possible_values = true, action = clap::ArgAction::Set)]
     pub catch_up: bool,
     /// Take a backup at the start in any case
     #[arg(long, help_heading = Group::Schedule.heading())]

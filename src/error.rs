@@ -76,6 +76,52 @@ pub enum Error {
         /// `s3://bucket/path/`.
         location: String,
     },
+    /// The named key or URL is of no database that is meant.
+    #[error(
+        "find {name}: this run acts on {databases} at {location}: set S3_BUCKET, S3_PATH and BACKUP_DATABASES to that backup's"
+    )]
+    DatabaseNotMeant {
+        /// The key or URL.
+        name: String,
+        /// The databases that are meant.
+        databases: String,
+        /// `s3://bucket/path/`.
+        location: String,
+    },
+    /// Backups of several databases are meant.
+    #[error(
+        "find {name}: it may be of {databases}: choose one with {flag}, or give the s3:// URL of the backup (`list --quiet` prints it)"
+    )]
+    WhichDatabase {
+        /// The name, or `latest`.
+        name: String,
+        /// The databases.
+        databases: String,
+        /// The flag that names one.
+        flag: &'static str,
+    },
+    /// A database that is named has no backup.
+    #[error("find the database {database}: there is no backup at {location}{others}: correct --database or S3_PATH")]
+    NoBackupsOf {
+        /// Its name.
+        database: String,
+        /// `s3://bucket/path/database/`
+        location: String,
+        /// The databases that have backups; empty if there is none.
+        others: String,
+    },
+    /// A backup in the sub-path of a database is of another one.
+    #[error(
+        "restore {name}: it is of the database {holds}, not of {database}: nothing was restored: to restore it all the same, give its s3:// URL instead of --database"
+    )]
+    OtherDatabase {
+        /// The backup.
+        name: String,
+        /// The database that its manifest names.
+        holds: String,
+        /// The database of the sub-path.
+        database: String,
+    },
     /// There is nothing restored.
     #[error(transparent)]
     Restore(Box<RestoreError>),
@@ -131,7 +177,11 @@ impl Error {
             Self::NoSuchBackup { .. }
             | Self::NothingDeleted { .. }
             | Self::NoBackups { .. }
-            | Self::BackupElsewhere { .. } => ExitCode::RestoreFailed,
+            | Self::BackupElsewhere { .. }
+            | Self::DatabaseNotMeant { .. }
+            | Self::NoBackupsOf { .. }
+            | Self::OtherDatabase { .. } => ExitCode::RestoreFailed,
+            Self::WhichDatabase { .. } => ExitCode::Usage,
             Self::NotAlive(_) => ExitCode::CheckFailed,
             Self::Interrupted(interrupt) => interrupt.exit_code(),
             Self::Internal(_) => ExitCode::DumpFailed,

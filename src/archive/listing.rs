@@ -32,7 +32,7 @@ pub struct StoredBackup {
     pub file_size: u64,
     /// Plain bytes for each stored byte.
     pub compression_ratio: Option<f64>,
-    /// The database, from the manifest.
+    /// The database: from the manifest, else that of the sub-path.
     pub database: Option<String>,
     /// Its status.
     pub status: BackupStatus,
@@ -55,19 +55,22 @@ pub struct Latest {
 }
 
 /// The backups of a destination.
-pub struct Listing<'a> {
-    destination: &'a Destination,
+#[derive(Debug)]
+pub struct Listing {
+    destination: Destination,
+    /// The database of a sub-path.
+    database: Option<String>,
     entries: Entries,
     /// When it was listed; later names are in the future.
     now: DateTime<Utc>,
 }
 
-impl<'a> Listing<'a> {
+impl Listing {
     /// Lists a destination.
     ///
     /// # Errors
     /// If the listing is refused, or S3 is unavailable for the outage budget. Open uploads that cannot be listed are a warning.
-    pub async fn read(destination: &'a Destination) -> Result<Self, StorageError> {
+    pub async fn read(destination: &Destination) -> Result<Self, StorageError> {
         let mut entries = list_entries(destination).await?;
         // Sidecars without a backup are ignored.
         entries.retain(|_, entry| entry.backup.is_some());
@@ -78,7 +81,13 @@ impl<'a> Listing<'a> {
             }
             Err(error) => tracing::warn!(%error, "open uploads cannot be listed"),
         }
-        Ok(Self { destination, entries, now: Utc::now() })
+        Ok(Self { destination: destination.clone(), database: None, entries, now: Utc::now() })
+    }
+
+    /// Names the database of backups without a manifest.
+    #[must_use]
+    pub fn of_database(self, database: Option<String>) -> Self {
+        Self { database, ..self }
     }
 
     /// The file names of the newest backups, newest first; not of those that are being uploaded.
@@ -98,8 +107,14 @@ impl<'a> Listing<'a> {
         (self.entries.len(), self.stored().map(|(_, bytes, _)| bytes).sum())
     }
 
+    /// `s3://bucket/key` of a backup.
+    #[must_use]
+    pub fn location(&self, file_name: &str) -> String {
+        self.destination.location(&self.destination.key(file_name))
+    }
+
     /// The newest backups, newest first, with facts of this many manifests or objects.
-    pub async fn newest(&self, limit: usize, manifests: usize) -> Newest<'_> {
+    pub async fn newest(self, limit: usize, manifests: usize) -> Newest {
         let newest = self.entries.iter().rev().take(limit.min(manifests));
         let mut described: Vec<StoredBackup> = newest.map(|(name, entry)| self.backup(*name, *entry)).collect();
         for backup in &mut described {
@@ -110,7 +125,8 @@ impl<'a> Listing<'a> {
                 BackupStatus::Partial | BackupStatus::SizeMismatch | BackupStatus::Empty | BackupStatus::Uploading => {}
             }
         }
-        Newest { listing: self, described, count: limit.min(self.entries.len()) }
+        let count = limit.min(self.entries.len());
+        Newest { listing: self, described, count }
     }
 
     /// Whether the listing has a backup's manifest.
@@ -204,12 +220,12 @@ impl<'a> Listing<'a> {
             (Some(_), None) => BackupStatus::Unverified,
         };
         StoredBackup {
-            s3_location: self.destination.location(&self.destination.key(&file_name)),
+            s3_location: self.location(&file_name),
             file_name,
             started_at: time_text(name.started()),
             file_size: entry.backup.unwrap_or_default(),
             compression_ratio: None,
-            database: None,
+            database: self.database.clone(),
             status,
             drilled_at: None,
             drill_result: None,
@@ -259,17 +275,24 @@ impl<'a> Listing<'a> {
 }
 
 /// The newest backups, newest first. Those of which no manifest was read are created on demand, because there may be 100,000.
-pub struct Newest<'a> {
-    listing: &'a Listing<'a>,
+#[derive(Debug)]
+pub struct Newest {
+    listing: Listing,
     described: Vec<StoredBackup>,
     count: usize,
 }
 
-impl Newest<'_> {
+impl Newest {
     /// Their number.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// The number of all backups, with open uploads, and their bytes.
+    #[must_use]
+    pub fn totals(&self) -> (usize, u64) {
+        self.listing.totals()
     }
 
     /// Each of them.
@@ -277,12 +300,6 @@ impl Newest<'_> {
         let others = self.listing.entries.iter().rev().take(self.count).skip(self.described.len());
         let others = others.map(|(name, entry)| Cow::Owned(self.listing.backup(*name, *entry)));
         self.described.iter().map(Cow::Borrowed).chain(others)
-    }
-}
-
-impl Serialize for Newest<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
     }
 }
 

@@ -21,7 +21,7 @@ mod verify;
 pub use contents::{Contents, Dump};
 pub use database_options::DatabaseOption;
 pub use entries::{Entries, Entry, SIDECARS, Sidecars, list_entries};
-pub use listing::{Latest, Listing, MANIFESTS, StoredBackup, median};
+pub use listing::{Latest, Listing, MANIFESTS, Newest, StoredBackup, median};
 pub use reader::{ReadError, ReadProgress, Reader};
 pub use status::{BackupStatus, SMALLEST_DUMP, is_too_small};
 pub use verify::{Mismatch, VerifiedStream};

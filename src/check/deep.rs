@@ -8,8 +8,9 @@ use crate::pipeline::ScanReport;
 use crate::printable::counted;
 use crate::storage::{Destination, StorageError};
 
+use super::name::CheckName;
 use super::request::RequestError;
-use super::result::{CheckName, CheckResults, Outcome, Status};
+use super::result::{CheckResults, Outcome, Status};
 
 const TAKE_ONE: &str = "this backup is damaged: keep earlier ones, take a new one, and check the store";
 

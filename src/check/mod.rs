@@ -1,14 +1,16 @@
 //! Verifies everything that a backup needs, and the latest backup.
 //!
-//! `source` checks PostgreSQL, `schema_dump` runs a `pg_dump`, `spool` checks the disk, `monitoring` metrics, HTTP and pings,
+//! `databases` finds what to check with `BACKUP_DATABASES`. `source` checks PostgreSQL, `schema_dump` runs a `pg_dump`, `spool` checks the disk, `monitoring` metrics, HTTP and pings,
 //! `store` S3, `newest` the latest backup, and `deep` its content. Each adds a [`CheckResult`] per check and goes on after a
 //! failure: an unavailable S3 must not hide a problem of PostgreSQL. Called by `commands::check`. It writes only one probe
 //! object, which it deletes.
 
 mod clock;
+mod databases;
 mod deep;
 mod error;
 mod monitoring;
+mod name;
 mod newest;
 mod request;
 mod result;
@@ -23,12 +25,17 @@ use std::time::Duration;
 
 pub use error::CheckError;
 pub use monitoring::Monitoring;
-pub use result::{CheckName, CheckResult, CheckResults, Report, Status};
+pub use name::CheckName;
+pub use result::{CheckResult, CheckResults, Report, Status};
 pub use thresholds::{MaxAge, MaxShrink, MinSize, Thresholds};
 
+use databases::{Databases, Subject};
+
+use crate::databases::DatabasePatterns;
 use crate::interrupt::Interrupts;
 use crate::postgres::{Coverage, PostgresSettings};
 use crate::storage::{Destination, S3Settings};
+use source::Source;
 
 /// `check` reports an outage of S3 instead of waiting as long as a backup does.
 const MOST_OUTAGE: Duration = Duration::from_secs(30);
@@ -49,6 +56,8 @@ pub struct Check<'a> {
     pub s3: &'a S3Settings,
     /// What is backed up; `None` to check only the bucket, without writing.
     pub source: Option<&'a PostgresSettings>,
+    /// `BACKUP_DATABASES`, and how many are backed up at once.
+    pub databases: Option<(&'a DatabasePatterns, usize)>,
     /// Metrics, HTTP and pings.
     pub monitoring: &'a Monitoring,
     /// `BACKUP_SPOOL_DIR`
@@ -74,25 +83,66 @@ impl Check<'_> {
 
     async fn try_all(&self, probe: &crate::storage::Probe, results: &mut CheckResults<'_>) {
         self.monitoring.examine(results).await;
-        let mut source = None;
-        if let Some(settings) = self.source {
-            source = source::examine(settings, self.spool_dir.is_some(), results).await;
-        }
+        let databases = self.databases.map(|(patterns, _)| Databases { patterns, root: self.destination });
+        let on_server = self.examine_source(databases.as_ref(), results).await;
         if let Some(dir) = self.spool_dir {
-            let verdict = spool::examine(dir, source.as_ref().map(|facts| facts.size_bytes)).await;
+            let verdict = spool::examine(dir, self.bytes_at_once(on_server.as_deref())).await;
             results.add(CheckName::Spool, verdict);
         }
         let deadline = self.s3.max_outage + GRACE;
         let store = store::Store { probe, deadline, writes: self.source.is_some() };
-        if store.examine(results).await == store::Access::Lists {
+        if store.examine(results).await != store::Access::Lists {
+            return;
+        }
+        let subjects = match &databases {
+            Some(databases) => databases.complete(on_server, results).await,
+            None => on_server.unwrap_or_default(),
+        };
+        for Subject { database, destination, facts } in &subjects {
+            let facts = facts.as_ref();
             let newest = newest::Freshness {
-                destination: self.destination,
+                destination,
                 thresholds: self.thresholds,
-                database: source.as_ref().map(|facts| facts.database.as_str()),
+                database: database.as_deref().or(facts.map(|facts| facts.database.as_str())),
+                server: facts.filter(|_| database.is_some()).and_then(|facts| facts.system_identifier.as_deref()),
                 wants_partial: self.source.is_some_and(|source| source.arguments.coverage() == Coverage::Partial),
                 deadline,
             };
+            results.of_database(database.clone());
             newest.examine(results).await;
+            results.of_database(None);
+            if let Some(database) = database {
+                results.show_total(database);
+            }
         }
+    }
+
+    /// Checks what is backed up. `None` if the databases of the server are not known.
+    async fn examine_source(
+        &self,
+        databases: Option<&Databases<'_>>,
+        results: &mut CheckResults<'_>,
+    ) -> Option<Vec<Subject>> {
+        let source = self.source.map(|settings| Source { settings, has_spool: self.spool_dir.is_some() });
+        match (source, databases) {
+            (Some(source), Some(databases)) => databases.examine_server(source, results).await,
+            (None, Some(_)) => None,
+            (source, None) => {
+                let facts = match source {
+                    Some(source) => source.examine(results).await,
+                    None => None,
+                };
+                Some(vec![Subject { database: None, destination: self.destination.clone(), facts }])
+            }
+        }
+    }
+
+    /// The sizes of the largest databases that are backed up at once.
+    fn bytes_at_once(&self, subjects: Option<&[Subject]>) -> Option<u64> {
+        let mut sizes: Vec<u64> =
+            subjects?.iter().filter_map(|subject| Some(subject.facts.as_ref()?.size_bytes)).collect();
+        sizes.sort_unstable_by_key(|size| std::cmp::Reverse(*size));
+        let at_once = self.databases.map_or(1, |(_, jobs)| jobs);
+        sizes.into_iter().take(at_once).reduce(u64::saturating_add)
     }
 }

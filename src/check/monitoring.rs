@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::result::{CheckName, CheckResults, Outcome};
+use super::name::CheckName;
+use super::result::{CheckResults, Outcome};
 use crate::error_chain::Chain;
 use crate::health;
 use crate::telemetry::metrics::MetricsStore;

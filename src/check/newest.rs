@@ -13,8 +13,9 @@ use crate::archive::name::{BackupName, MANIFEST_SUFFIX};
 use crate::archive::{self, BackupStatus, Listing, SMALLEST_DUMP};
 use crate::storage::{Destination, Head, etag_parts};
 
+use super::name::CheckName;
 use super::request::answered;
-use super::result::{CheckName, CheckResults, Outcome, Status};
+use super::result::{CheckResults, Outcome, Status};
 use super::{Thresholds, deep};
 
 /// A listing of a hundred thousand objects is a hundred requests.
@@ -33,6 +34,8 @@ pub(super) struct Freshness<'a> {
     pub thresholds: &'a Thresholds,
     /// The database of the source, if it is known.
     pub database: Option<&'a str>,
+    /// The system identifier of the server, if no other server's backups may be here.
+    pub server: Option<&'a str>,
     /// Whether `PG_DUMP_ARGS` makes backups partial: then a partial one counts.
     pub wants_partial: bool,
     /// The time limit of each request, with its retries.
@@ -80,7 +83,7 @@ impl Freshness<'_> {
     /// valid by its manifest, no further request is needed.
     async fn newest_valid(
         &self,
-        listing: &Listing<'_>,
+        listing: &Listing,
         (name, bytes): (BackupName, u64),
         manifest: Option<&Manifest>,
     ) -> Option<(BackupName, u64)> {
@@ -152,12 +155,23 @@ impl Freshness<'_> {
     }
 
     fn judge_manifest(&self, manifest: &Manifest) -> Outcome {
-        let Manifest { database, server_version, .. } = manifest;
+        let Manifest { database, server_version, system_identifier, .. } = manifest;
         if let Some(ours) = self.database.filter(|ours| ours != database) {
             let detail = format!("the newest backup here is of database {database}, not of {ours}");
             return Outcome::fail(
                 detail,
                 "give each database a path of its own (S3_PATH), or back up with --allow-mixed",
+            );
+        }
+        if let Some((ours, theirs)) =
+            self.server.zip(system_identifier.as_deref()).filter(|(ours, theirs)| ours != theirs)
+        {
+            let detail = format!(
+                "the newest backup here is of database {database} on another server (system identifier {theirs}, not {ours})"
+            );
+            return Outcome::fail(
+                detail,
+                "give each server its own S3_PATH, or, after an upgrade or a move, back up with --allow-mixed once",
             );
         }
         if manifest.partial {

@@ -8,97 +8,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::error::CheckError;
-use crate::printable::printable;
+use super::name::CheckName;
+use crate::printable::{counted, printable};
 
-/// The name of a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CheckName {
-    /// The settings of this program.
-    Settings,
-    /// Whether `METRICS_FILE` can be written.
-    MetricsFile,
-    /// Whether `LISTEN` can be listened on.
-    Listen,
-    /// Whether the host of `PING_URL` can be reached.
-    PingUrl,
-    /// A connection to PostgreSQL.
-    Postgres,
-    /// A `pg_dump` that is new enough.
-    PgDump,
-    /// Whether this role may read everything, and other issues.
-    Privileges,
-    /// A `pg_dump` without data.
-    SchemaDump,
-    /// PostgreSQL's clock against this machine's.
-    PostgresClock,
-    /// Whether the spool can be written and has enough free space.
-    Spool,
-    /// A listing of the destination.
-    S3List,
-    /// S3's clock against this machine's.
-    S3Clock,
-    /// DELETE of the probe object.
-    S3Delete,
-    /// PUT of the probe object.
-    S3Put,
-    /// HEAD of the probe object.
-    S3Head,
-    /// GET of the probe object.
-    S3Get,
-    /// Start, one part and abort of a multipart upload.
-    S3Multipart,
-    /// The age of the latest backup.
-    Freshness,
-    /// Its size against `--min-size` and the backups before it.
-    Size,
-    /// Its manifest.
-    Manifest,
-    /// The object's metadata against the manifest.
-    Object,
-    /// The checksum of its bytes against the manifest.
-    Checksum,
-    /// Whether it is one complete gzip stream.
-    Gzip,
-    /// The dump in it: its last line; its length, checksum and rows against the manifest.
-    DumpIntegrity,
-    /// A restore of the latest backup into a scratch database.
-    Drill,
-}
-
-impl CheckName {
-    /// Its name, in the table and in JSON.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Settings => "settings",
-            Self::MetricsFile => "metrics_file",
-            Self::Listen => "listen",
-            Self::PingUrl => "ping_url",
-            Self::Postgres => "postgres",
-            Self::PgDump => "pg_dump",
-            Self::Privileges => "privileges",
-            Self::SchemaDump => "schema_dump",
-            Self::PostgresClock => "postgres_clock",
-            Self::Spool => "spool",
-            Self::S3List => "s3_list",
-            Self::S3Clock => "s3_clock",
-            Self::S3Delete => "s3_delete",
-            Self::S3Put => "s3_put",
-            Self::S3Head => "s3_head",
-            Self::S3Get => "s3_get",
-            Self::S3Multipart => "s3_multipart",
-            Self::Freshness => "freshness",
-            Self::Size => "size",
-            Self::Manifest => "manifest",
-            Self::Object => "object",
-            Self::Checksum => "checksum",
-            Self::Gzip => "gzip",
-            Self::DumpIntegrity => "dump_integrity",
-            Self::Drill => "drill",
-        }
-    }
-}
+/// The most failed checks that the last line names.
+const MOST_NAMED: usize = 30;
 
 /// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -173,6 +87,9 @@ impl Outcome {
 pub struct CheckResult {
     /// Its name.
     pub check: CheckName,
+    /// The database, with `BACKUP_DATABASES`; `None` for what all have in common.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
     /// Its result.
     pub status: Status,
     /// What it found.
@@ -185,7 +102,11 @@ pub struct CheckResult {
 
 impl fmt::Display for CheckResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<4}  {:<14}  {}", self.status.word(), self.check.word(), printable(&self.detail))?;
+        write!(f, "{:<4}  {:<14}  ", self.status.word(), self.check.word())?;
+        if let Some(database) = &self.database {
+            write!(f, "{}: ", printable(database))?;
+        }
+        f.write_str(&printable(&self.detail))?;
         match &self.hint {
             Some(hint) => write!(f, "\n{:22}-> {}", "", printable(hint)),
             None => Ok(()),
@@ -193,9 +114,20 @@ impl fmt::Display for CheckResult {
     }
 }
 
+impl CheckResult {
+    /// Whether people need not see it: it is ok, and one of several of a database, which the total of the database counts.
+    #[must_use]
+    pub fn is_counted_only(&self) -> bool {
+        let is_seen = matches!(self.check, CheckName::Database | CheckName::Drill);
+        self.database.is_some() && self.status == Status::Ok && !is_seen
+    }
+}
+
 /// Collects the results, and shows each as it arrives.
 pub struct CheckResults<'a> {
     found: Vec<CheckResult>,
+    /// The database that is checked.
+    database: Option<String>,
     show: Box<dyn FnMut(&mut CheckResult) + 'a>,
     since: Instant,
 }
@@ -203,7 +135,7 @@ pub struct CheckResults<'a> {
 impl<'a> CheckResults<'a> {
     /// Calls `show` with each result as it arrives; `show` may remove secrets from it.
     pub fn new(show: impl FnMut(&mut CheckResult) + 'a) -> Self {
-        Self { found: Vec::new(), show: Box::new(show), since: Instant::now() }
+        Self { found: Vec::new(), database: None, show: Box::new(show), since: Instant::now() }
     }
 
     /// Adds valid settings.
@@ -221,6 +153,27 @@ impl<'a> CheckResults<'a> {
         self.add(CheckName::Settings, Outcome::error(error));
     }
 
+    /// Sets the database of the results that follow.
+    pub fn of_database(&mut self, database: Option<String>) {
+        self.database = database;
+    }
+
+    /// Shows the total of a database, which is no result of its own.
+    pub(super) fn show_total(&mut self, database: &str) {
+        let its = || self.found.iter().filter(|result| result.database.as_deref() == Some(database));
+        let status = its().map(|result| result.status).max().unwrap_or(Status::Skip);
+        let mut not_ok: Vec<&str> =
+            its().filter(|result| result.status > Status::Skip).map(|result| result.check.word()).collect();
+        not_ok.dedup();
+        let ok = counted(its().filter(|result| result.status == Status::Ok).count() as u64, "check");
+        let freshness = its().find(|result| result.check == CheckName::Freshness && result.status == Status::Ok);
+        let freshness = freshness.map(|result| format!("; {}", result.detail)).unwrap_or_default();
+        let not_ok = if not_ok.is_empty() { String::new() } else { format!(", not {}", not_ok.join(", ")) };
+        let detail = format!("{ok} ok{not_ok}{freshness}");
+        let (check, database) = (CheckName::Database, Some(database.to_owned()));
+        (self.show)(&mut CheckResult { check, database, status, detail, hint: None, elapsed_ms: 0 });
+    }
+
     /// Adds the result of a drill, which `commands` runs.
     pub fn drilled(&mut self, status: Status, detail: String, hint: Option<String>) {
         self.add(CheckName::Drill, Outcome { status, detail, hint });
@@ -231,7 +184,8 @@ impl<'a> CheckResults<'a> {
         let now = Instant::now();
         let elapsed = now - std::mem::replace(&mut self.since, now);
         let Outcome { status, detail, hint } = verdict;
-        let mut result = CheckResult { check, status, detail, hint, elapsed_ms: millis(elapsed) };
+        let database = self.database.clone();
+        let mut result = CheckResult { check, database, status, detail, hint, elapsed_ms: millis(elapsed) };
         (self.show)(&mut result);
         self.found.push(result);
     }
@@ -273,12 +227,19 @@ impl Report {
     /// [`CheckError::Failed`] if a check failed.
     pub fn verdict(&self) -> Result<(), CheckError> {
         let failed = self.checks.iter().filter(|result| result.status == Status::Fail);
-        let mut words: Vec<&str> = failed.map(|result| result.check.word()).collect();
+        let of = |result: &CheckResult| match &result.database {
+            Some(database) => format!("{} of {}", result.check.word(), printable(database)),
+            None => result.check.word().to_owned(),
+        };
+        let mut words: Vec<String> = failed.map(of).collect();
         if words.is_empty() {
             return Ok(());
         }
         words.dedup();
-        Err(CheckError::Failed { failed: self.failed, tried: self.tried(), checks: words.join(", ") })
+        let more = words.len().saturating_sub(MOST_NAMED);
+        words.truncate(MOST_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Err(CheckError::Failed { failed: self.failed, tried: self.tried(), checks: words.join(", ") + &more })
     }
 }
 
@@ -294,12 +255,15 @@ mod tests {
     fn prints_a_result_on_one_line_and_its_hint_on_the_next() {
         let result = CheckResult {
             check: CheckName::S3Put,
+            database: None,
             status: Status::Fail,
             detail: "a\nb".to_owned(),
             hint: Some("do this".to_owned()),
             elapsed_ms: 1,
         };
         assert_eq!(result.to_string(), "fail  s3_put          a\\nb\n                      -> do this");
+        let result = CheckResult { database: Some("a\tb".to_owned()), hint: None, ..result };
+        assert_eq!(result.to_string(), "fail  s3_put          a\\tb: a\\nb");
     }
 
     #[test]
@@ -321,6 +285,32 @@ mod tests {
         ] {
             assert_eq!(serde_json::to_value(probe).expect("JSON"), probe.word());
         }
+    }
+
+    #[test]
+    fn the_total_of_a_database_is_shown_and_not_counted() {
+        let mut shown = Vec::new();
+        let mut results = CheckResults::new(|result| {
+            if !result.is_counted_only() {
+                shown.push(result.to_string());
+            }
+        });
+        for (database, privileges) in [("app", Outcome::ok("fine")), ("shop", Outcome::warn("unreadable", "grant"))] {
+            results.of_database(Some(database.to_owned()));
+            results.add(CheckName::Privileges, privileges);
+            results.add(CheckName::Freshness, Outcome::ok("it is 3h old"));
+            results.of_database(None);
+            results.show_total(database);
+        }
+        assert_eq!(results.report(&Ok::<_, CheckError>(())).tried(), 4);
+        assert_eq!(
+            shown,
+            [
+                "ok    database        app: 2 checks ok; it is 3h old",
+                "warn  privileges      shop: unreadable\n                      -> grant",
+                "warn  database        shop: 1 check ok, not privileges; it is 3h old",
+            ]
+        );
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::storage::{FirstLook, Probe as Prober};
 
 use super::clock::Clock;
+use super::name::CheckName::{self, S3Delete, S3Get, S3Head, S3List, S3Multipart, S3Put};
 use super::request::{RequestError, answered};
-use super::result::CheckName::{self, S3Delete, S3Get, S3Head, S3List, S3Multipart, S3Put};
 use super::result::{CheckResults, Outcome, Status};
 
 /// The checks of one destination.

@@ -65,7 +65,7 @@ fn with_settings(command: &Command, name: CommandName) -> Command {
     let help = Arg::new("help").short('h').long("help").action(ArgAction::Help);
     let help = help.help("Print this help; `--help` describes every setting").help_heading(Group::Output.heading());
     let settings =
-        used_by(name).filter_map(|setting| Some(flag(setting)?.hide_short_help(is_most_used(setting, name))));
+        used_by(name).filter_map(|setting| Some(flag(setting)?.hide_short_help(is_shown_apart(setting, name))));
     let mut args: Vec<Arg> = command.get_arguments().cloned().chain(settings).chain([help]).collect();
     let place = |arg: &Arg| Group::ALL.iter().position(|group| Some(group.heading()) == arg.get_help_heading());
     args.sort_by_key(place);
@@ -88,6 +88,29 @@ fn most_used(command: CommandName) -> impl Iterator<Item = &'static Setting> {
 
 fn is_most_used(setting: &Setting, command: CommandName) -> bool {
     most_used(command).any(|shown| shown.variable == setting.variable)
+}
+
+/// Whether `-h` shows a setting outside the groups of flags.
+fn is_shown_apart(setting: &Setting, command: CommandName) -> bool {
+    is_most_used(setting, command) || is_only_verified(setting, command)
+}
+
+/// Whether `check` uses a setting only to verify it for `backup`.
+fn is_only_verified(setting: &Setting, command: CommandName) -> bool {
+    command == CommandName::Check && matches!(setting.group, Group::Backup | Group::Retention)
+}
+
+/// Names the flags that `check` only verifies.
+fn verified_help(command: CommandName) -> String {
+    let verified =
+        used_by(command).filter(|setting| is_only_verified(setting, command) && !is_most_used(setting, command));
+    let names: Vec<String> =
+        verified.filter_map(|setting| Some(format!("--{} ({})", setting.flag?, setting.variable))).collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!("Flags of `backup` that are verified: {}.\n", names.join(", "))
+    }
 }
 
 fn most_used_help(command: CommandName) -> String {
@@ -186,11 +209,12 @@ impl TypedValueParser for Suggested {
 fn short_environment_help(command: CommandName) -> String {
     let others = used_by(command).filter(|setting| setting.flag.is_none() && !is_most_used(setting, command));
     let others: Vec<&str> = others.map(|setting| setting.variable).collect();
-    format!(
-        "Variables without a flag: {}.\nEach variable X also as X_FILE. `pg-s3-backup help {}` describes every flag and variable.",
-        others.join(", "),
-        command.word()
-    )
+    verified_help(command)
+        + &format!(
+            "Variables without a flag: {}.\nEach variable X also as X_FILE. `pg-s3-backup help {}` describes every flag and variable.",
+            others.join(", "),
+            command.word()
+        )
 }
 
 fn environment_help(command: CommandName) -> String {

@@ -19,6 +19,9 @@ pub struct RestoreArgs {
     /// Restore the newest backup that was started at or before this time: RFC 3339, or local in `BACKUP_TIMEZONE`
     #[arg(long, value_name = "TIME", conflicts_with = "name", value_hint = ValueHint::Other)]
     pub at: Option<String>,
+    /// With `BACKUP_DATABASES`: the database that was backed up
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
+    pub database: Option<String>,
     /// Write the plain dump to this file, or with `-` to stdout
     #[arg(long, help_heading = Group::Target.heading(), value_name = "FILE", conflicts_with_all = ["RESTORE_CONNECTION_STRING", "IntoDatabase"], value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
@@ -86,7 +89,7 @@ pub struct IntoDatabase {
     /// Create missing roles with passwords and memberships, from the backup's globals (`pg_dumpall --globals-only`)
     #[arg(long)]
     pub globals: bool,
-    /// With `--create-db`: do not restore owner, grants and settings of the database itself
+    /// With `--create-db`: no owner, grants and settings of the database
     #[arg(long)]
     pub no_database_settings: bool,
     /// Set this search_path during the restore, for functions that need one; they can call anything in its schemas

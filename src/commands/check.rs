@@ -9,6 +9,7 @@ use crate::check::{Check, CheckResults, MaxAge, Monitoring, Report, Thresholds, 
 use crate::cli::CheckArgs;
 use crate::config::table::CommandName;
 use crate::config::{self, CheckConfig, Effective, Scope};
+use crate::databases::DatabasePatterns;
 use crate::error::Error;
 use crate::interrupt::Interrupts;
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
@@ -18,7 +19,7 @@ use crate::scheduler::Schedule;
 use crate::storage::{Destination, Endpoint, S3Settings};
 
 use super::Context;
-use super::check_drill::{self, DrillAnswer};
+use super::check_drill::{self, DrillAnswers};
 use super::drill::DrillJob;
 
 /// Runs the checks and prints their results.
@@ -33,7 +34,7 @@ pub async fn run(context: &Context<'_>, args: &CheckArgs, interrupts: Interrupts
             finding.detail = context.writer.clean(&finding.detail);
             finding.hint = finding.hint.as_ref().map(|hint| context.writer.clean(hint));
         }
-        if !args.json && printed.is_ok() {
+        if !args.json && printed.is_ok() && !finding.is_counted_only() {
             printed = context.print(&finding.to_string());
         }
     });
@@ -63,7 +64,7 @@ async fn examine(
     }
     let opening = async { open(context, args).await.inspect_err(|error| results.settings_are_bad(error)) };
     let opened = interrupts.until_signal(opening).await?;
-    let Opened { s3, source, spool_dir, monitoring, schedule, destination, effective, drill } = &opened;
+    let Opened { s3, source, databases, spool_dir, monitoring, schedule, destination, effective, drill } = &opened;
     let place = format!("backups are at {}", destination.location(&destination.key("")));
     if s3.endpoint.as_ref().is_some_and(Endpoint::is_exposed) {
         let detail = format!("{place}; S3_URL is plain http to another host");
@@ -83,10 +84,11 @@ async fn examine(
         deep: args.deep,
     };
     let (source, spool_dir) = (source.as_ref(), spool_dir.as_deref());
-    let check = Check { destination, s3, source, monitoring, spool_dir, thresholds: &thresholds };
+    let databases = databases.as_ref().map(|(patterns, jobs)| (patterns, *jobs));
+    let check = Check { destination, s3, source, databases, monitoring, spool_dir, thresholds: &thresholds };
     check.run(interrupts, results).await?;
     if let Some(drill) = drill {
-        found.drill = Some(Box::pin(check_drill::run(context, drill, interrupts, results)).await?);
+        found.drills = Box::pin(check_drill::run(context, drill, interrupts, results)).await?;
     }
     Ok(())
 }
@@ -103,8 +105,8 @@ fn setting_line(variable: &str, value: &str) -> String {
 #[derive(Default, Serialize)]
 struct Found {
     settings: Settings,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    drill: Option<DrillAnswer>,
+    #[serde(flatten)]
+    drills: DrillAnswers,
 }
 
 /// What `check --json` prints.
@@ -122,6 +124,8 @@ struct Answer<'a> {
 struct Opened {
     s3: S3Settings,
     source: Option<PostgresSettings>,
+    /// With the number of those that are backed up at once.
+    databases: Option<(DatabasePatterns, usize)>,
     spool_dir: Option<PathBuf>,
     monitoring: Monitoring,
     schedule: Option<Schedule>,
@@ -134,7 +138,8 @@ async fn open(context: &Context<'_>, args: &CheckArgs) -> Result<Opened, Error> 
     let scope = if args.bucket_only { Scope::Bucket } else { Scope::Everything };
     let config = config::check(context.flags, context.environment, scope).map_err(Error::Settings)?;
     let drill = check_drill::wanted(context, args, &config).map_err(Error::Settings)?;
-    let CheckConfig { s3, postgres, spool_dir, listen, schedule, effective, .. } = config;
+    let CheckConfig { s3, databases, database_jobs, postgres, spool_dir, listen, schedule, effective, .. } = config;
+    let databases = databases.map(|patterns| (patterns, database_jobs));
     let s3 = impatient(&s3);
     let destination = Destination::open(&s3).await?.with_first_contact();
     let source = postgres.map(|source| PostgresSettings { allows_pooler: args.pooler.allow_pooler, ..source });
@@ -146,5 +151,5 @@ async fn open(context: &Context<'_>, args: &CheckArgs) -> Result<Opened, Error> 
         }
         Scope::Bucket => Monitoring::default(),
     };
-    Ok(Opened { s3, source, spool_dir, monitoring, schedule, destination, effective, drill })
+    Ok(Opened { s3, source, databases, spool_dir, monitoring, schedule, destination, effective, drill })
 }

@@ -15,7 +15,7 @@ use crate::telemetry::ProgressStyleChoice;
 use crate::telemetry::metrics::MetricsStore;
 
 use super::Context;
-use super::drill::{DrillJob, sample, summary};
+use super::drill::{DatabaseDrill, DrillJob, sample, summary, worst};
 
 const DRILL_FAILED: &str = "keep the earlier backups, make a new one, and find out why this one fails";
 const NOT_WRITTEN: &str =
@@ -24,6 +24,9 @@ const NOT_WRITTEN: &str =
 /// The drill in `check --json`.
 #[derive(Serialize)]
 pub(super) struct DrillAnswer {
+    /// The database, with `BACKUP_DATABASES`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database: Option<String>,
     /// `ok`, `fail` or `not_proven`.
     result: &'static str,
     /// The sidecar of the backup.
@@ -41,7 +44,7 @@ pub(super) fn wanted(
     config: &CheckConfig,
 ) -> Result<Option<DrillJob>, Problems> {
     let variable = DRILL_CONNECTION_STRING.variable;
-    let mut job = DrillJob::of(&args.drill, &config.s3, config.drill.target.clone())?;
+    let mut job = DrillJob::of(&args.drill, (&config.s3, config.databases.as_ref()), config.drill.target.clone())?;
     if args.backup.is_some() && job.is_none() {
         let mut problems = Problems::default();
         let text = format!("{variable} is not set: --backup belongs to a drill: set it, or give --restore-to");
@@ -55,7 +58,16 @@ pub(super) fn wanted(
     Ok(job.filter(|_| is_wanted))
 }
 
-/// Runs the drill, and adds its result to `results`.
+/// The drills in `check --json`: one, or with `BACKUP_DATABASES` those of the databases.
+#[derive(Default, Serialize)]
+pub(super) struct DrillAnswers {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drill: Option<DrillAnswer>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    drills: Vec<DrillAnswer>,
+}
+
+/// Runs the drills, and adds their results to `results`.
 ///
 /// # Errors
 /// A signal.
@@ -64,14 +76,29 @@ pub(super) async fn run(
     job: &DrillJob,
     interrupts: &Interrupts,
     results: &mut CheckResults<'_>,
-) -> Result<DrillAnswer, Error> {
-    let report = job.run(context.writer, ProgressStyleChoice::Auto, interrupts).await?;
+) -> Result<DrillAnswers, Error> {
+    let (mut answers, mut drills) = (DrillAnswers::default(), Vec::new());
+    let ended = |drill: DatabaseDrill| {
+        let answer = answer(&drill, results);
+        if drill.database.is_some() {
+            answers.drills.push(answer);
+        } else {
+            answers.drill = Some(answer);
+        }
+        drills.push(drill);
+    };
+    let done = job.run(context.writer, ProgressStyleChoice::Auto, interrupts, ended).await;
     let notifications = config::notifications(context.flags, context.environment);
-    if let Some(file) = notifications.metrics_file {
+    if let Some((report, file)) = worst(&drills).zip(notifications.metrics_file) {
         // Opened now, because a backup may have written the file during the drill.
-        MetricsStore::open(notifications.destination.as_deref(), Some(file)).drilled(&sample(&report));
+        MetricsStore::open(notifications.destination.as_deref(), Some(file)).drilled(&sample(report));
     }
-    let DrillReport { verdict, record, not_written, .. } = report;
+    done.map(|()| answers)
+}
+
+/// Adds the result of a drill.
+fn answer(DatabaseDrill { database, report }: &DatabaseDrill, results: &mut CheckResults<'_>) -> DrillAnswer {
+    let DrillReport { verdict, record, not_written, .. } = report.clone();
     let result = verdict.word();
     let (status, detail, hint) = match verdict {
         DrillVerdict::Ok => {
@@ -85,6 +112,8 @@ pub(super) async fn run(
         DrillVerdict::NotProven(Finding { text, hint }) => (Status::Fail, format!("not proven: {text}"), hint),
     };
     let not_written = not_written.map(|why| format!("; its record was not written: {why}"));
+    results.of_database(database.clone());
     results.drilled(status, detail + &not_written.unwrap_or_default(), hint);
-    Ok(DrillAnswer { result, record })
+    results.of_database(None);
+    DrillAnswer { database: database.clone(), result, record }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::archive::Listing;
-use crate::archive::drill::DrillRecord;
+use crate::archive::drill::{DrillRecord, DrillResult};
 use crate::cli::DrillArgs;
 use crate::config::{self, DaemonConfig, Problems};
+use crate::databases::DatabasePatterns;
 use crate::error::Error;
 use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupts;
@@ -19,7 +19,8 @@ use crate::telemetry::metrics::DrillSample;
 use crate::telemetry::{ProgressStyleChoice, Redactor};
 
 use super::OwnedContext;
-use super::drill::{DrillJob, sample, summary};
+use super::destinations::Destinations;
+use super::drill::{DatabaseDrill, DrillJob, sample, summary, without_backup, worst};
 
 /// The time limit for the record of an earlier drill.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -34,10 +35,14 @@ pub(super) fn drills(
     (config, heartbeat): (&DaemonConfig, &Arc<Heartbeat>),
     interrupts: &Interrupts,
 ) -> Result<Option<Drills>, Problems> {
-    DrillJob::of(args, &config.backup.s3, config.drill.target.clone())?;
+    let backups = (&config.backup.s3, config.backup.databases.as_ref());
+    DrillJob::of(args, backups, config.drill.target.clone())?;
     let Some(schedule) = config.drill.schedule.clone() else { return Ok(None) };
     tracing::info!(drills = %schedule, "the daemon runs restore drills");
-    tokio::spawn(tokio::time::timeout(PATIENCE, find_last(config.backup.s3.clone(), Arc::clone(heartbeat))));
+    tokio::spawn(tokio::time::timeout(
+        PATIENCE,
+        find_last(backups.0.clone(), backups.1.cloned(), Arc::clone(heartbeat)),
+    ));
     let (owned, args) = (Arc::clone(owned), args.clone());
     let (heartbeat, interrupts) = (Arc::clone(heartbeat), interrupts.clone());
     let launch = move || {
@@ -47,33 +52,43 @@ pub(super) fn drills(
     Ok(Some(Drills::new(schedule, Box::new(launch), Utc::now())))
 }
 
-/// One drill. It resolves the settings now, because secret files may have changed.
+/// One drill of each database. It resolves the settings now, because secret files may have changed.
 async fn once(owned: Arc<OwnedContext>, args: DrillArgs, heartbeat: Arc<Heartbeat>, interrupts: Interrupts) {
     let context = owned.context();
     context.writer.learn(Redactor::new(config::secrets(context.flags, context.environment)));
     let inner = Arc::clone(&owned);
     let run = tokio::spawn(async move { Box::pin(run(&inner, &args, &interrupts)).await });
-    let report = match run.await.unwrap_or_else(|panic| Err(Error::Internal(panic.into()))) {
-        Ok(report) => report,
+    let drills = match run.await.unwrap_or_else(|panic| Err(Error::Internal(panic.into()))) {
+        Ok(drills) => drills,
         Err(Error::Interrupted(signal)) => {
             tracing::warn!(%signal, "the drill was stopped");
             return;
         }
         Err(error) => {
-            let verdict = DrillVerdict::NotProven(Finding::new(context.cause(&error)));
-            DrillReport { file_name: None, verdict, record: None, not_written: None }
+            let report = without_backup(DrillVerdict::NotProven(Finding::new(context.cause(&error))));
+            log(&report);
+            vec![DatabaseDrill { database: None, report }]
         }
     };
-    log(&report);
-    heartbeat.drilled(LastDrill { sample: sample(&report), file_name: report.file_name });
+    if let Some(report) = worst(&drills) {
+        heartbeat.drilled(LastDrill { sample: sample(report), file_name: report.file_name.clone() });
+    }
 }
 
-async fn run(owned: &OwnedContext, args: &DrillArgs, interrupts: &Interrupts) -> Result<DrillReport, Error> {
+/// Runs the drills, and logs each as it ends.
+async fn run(owned: &OwnedContext, args: &DrillArgs, interrupts: &Interrupts) -> Result<Vec<DatabaseDrill>, Error> {
     let context = owned.context();
     let config = config::drill(context.flags, context.environment).map_err(Error::Settings)?;
-    let job = DrillJob::of(args, &config.s3, config.drill.target).map_err(Error::Settings)?;
+    let backups = (&config.s3, config.databases.as_ref());
+    let job = DrillJob::of(args, backups, config.drill.target).map_err(Error::Settings)?;
     let job = job.ok_or_else(|| Error::Internal(anyhow::anyhow!("DRILL_CONNECTION_STRING is not set any more")))?;
-    job.run(context.writer, ProgressStyleChoice::Lines, interrupts).await
+    let mut drills = Vec::new();
+    let ended = |drill: DatabaseDrill| {
+        drill.span().in_scope(|| log(&drill.report));
+        drills.push(drill);
+    };
+    job.run(context.writer, ProgressStyleChoice::Lines, interrupts, ended).await?;
+    Ok(drills)
 }
 
 fn log(report: &DrillReport) {
@@ -92,14 +107,26 @@ fn log(report: &DrillReport) {
     }
 }
 
-/// Reads the newest record in the destination, so that metrics and `/status` know the last drill after a restart.
-async fn find_last(s3: S3Settings, heartbeat: Arc<Heartbeat>) {
+/// Reads the newest record of each database, so that metrics and `/status` know the last drill after a restart.
+async fn find_last(s3: S3Settings, databases: Option<DatabasePatterns>, heartbeat: Arc<Heartbeat>) {
     let found = async {
-        let destination = Box::pin(Destination::open(&s3)).await?;
-        Ok::<_, Error>(Listing::read(&destination).await?.last_drill().await)
+        let root = Box::pin(Destination::open(&s3)).await?;
+        let listings = Destinations::find(root, databases.as_ref()).await?.listings().await?;
+        let mut found = Vec::new();
+        for listing in listings {
+            found.extend(listing.last_drill().await);
+        }
+        Ok::<_, Error>(found)
     };
     match found.await {
-        Ok(record) => record.as_ref().and_then(last_drill).into_iter().for_each(|last| heartbeat.found_drill(last)),
+        // Of several databases, a failed one, else the one that was drilled first.
+        Ok(records) => {
+            let last = records.iter().filter_map(last_drill);
+            let last = last.min_by_key(|last| (last.sample.result == DrillResult::Ok.word(), last.sample.ended));
+            if let Some(last) = last {
+                heartbeat.found_drill(last);
+            }
+        }
         Err(error) => tracing::info!(%error, "the last drill is unknown, because the destination cannot be listed"),
     }
 }

@@ -1,15 +1,18 @@
-//! The drill of the latest or a named backup, which `check --restore-to` and `daemon` run.
+//! The drill of the latest backup of each database, or of a named one, which `check --restore-to` and `daemon` run.
 
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::Utc;
+use tracing::Instrument as _;
 
 use crate::archive::ReadProgress;
 use crate::archive::drill::DrillRecord;
+use crate::archive::name::BackupName;
 use crate::cli::{BackupRef, DrillArgs};
 use crate::config::Problems;
 use crate::config::table::DRILL_CONNECTION_STRING;
+use crate::databases::DatabasePatterns;
 use crate::error::Error;
 use crate::error_chain::Chain;
 use crate::exit_code::ExitCode;
@@ -24,18 +27,40 @@ use crate::storage::{Destination, S3Settings};
 use crate::telemetry::metrics::DrillSample;
 use crate::telemetry::{Display, LogWriter, ProgressStyleChoice};
 
-use super::backup_named;
+use super::destinations::{DATABASES_FLAG, DatabaseDestination, Destinations, database_span};
 
-/// A drill of the latest or a named backup.
+/// A drill of the latest backup of each database, or of a named one.
 pub(super) struct DrillJob {
     /// With the outage budget of a backup, because a drill may read for hours.
     s3: S3Settings,
+    databases: Option<DatabasePatterns>,
     target: PostgresSettings,
     check_sql: CheckSql,
     search_path: Option<String>,
     allowed: Allowed,
-    /// The backup to drill; `None` for the latest.
+    /// The backup to drill; `None` for the latest of each database.
     backup: Option<BackupRef>,
+}
+
+/// The drill of one database.
+pub(super) struct DatabaseDrill {
+    /// The database, with `BACKUP_DATABASES`.
+    pub database: Option<String>,
+    /// Its result.
+    pub report: DrillReport,
+}
+
+impl DatabaseDrill {
+    /// The span of the database's events.
+    pub fn span(&self) -> tracing::Span {
+        database_span(self.database.as_deref())
+    }
+}
+
+/// What is drilled: a backup, or the latest of a database.
+struct Subject {
+    place: DatabaseDestination,
+    backup: Option<BackupName>,
 }
 
 impl DrillJob {
@@ -43,7 +68,11 @@ impl DrillJob {
     ///
     /// # Errors
     /// Every problem of the flags.
-    pub fn of(args: &DrillArgs, s3: &S3Settings, target: Option<PostgresSettings>) -> Result<Option<Self>, Problems> {
+    pub fn of(
+        args: &DrillArgs,
+        (s3, databases): (&S3Settings, Option<&DatabasePatterns>),
+        target: Option<PostgresSettings>,
+    ) -> Result<Option<Self>, Problems> {
         let mut problems = Problems::default();
         let variable = DRILL_CONNECTION_STRING.variable;
         if let Some(flag) = args.given().filter(|_| target.is_none()) {
@@ -67,7 +96,8 @@ impl DrillJob {
         }
         let allowed = Allowed { same_server: args.allow_same_server, shared_server: args.allow_shared_server };
         let search_path = args.search_path.clone();
-        Ok(target.map(|target| Self { s3: s3.clone(), target, check_sql, search_path, allowed, backup: None }))
+        let (s3, databases) = (s3.clone(), databases.cloned());
+        Ok(target.map(|target| Self { s3, databases, target, check_sql, search_path, allowed, backup: None }))
     }
 
     /// The drill of a named backup.
@@ -75,7 +105,7 @@ impl DrillJob {
         Self { backup, ..self }
     }
 
-    /// Runs it.
+    /// Runs the drills one after the other, and calls `ended` as each ends. One that fails does not stop the others.
     ///
     /// # Errors
     /// A signal.
@@ -84,11 +114,35 @@ impl DrillJob {
         writer: &LogWriter,
         choice: ProgressStyleChoice,
         interrupts: &Interrupts,
+        mut ended: impl FnMut(DatabaseDrill),
+    ) -> Result<(), Error> {
+        let finding = async { Ok::<_, Error>(self.find().await) };
+        let subjects = match interrupts.until_signal(finding).await? {
+            Ok(subjects) => subjects,
+            Err(verdict) => {
+                ended(DatabaseDrill { database: None, report: without_backup(verdict) });
+                return Ok(());
+            }
+        };
+        for subject in subjects {
+            let span = subject.place.span();
+            let report = self.drill(&subject, writer, choice, interrupts).instrument(span).await?;
+            ended(DatabaseDrill { database: subject.place.database, report });
+        }
+        Ok(())
+    }
+
+    async fn drill(
+        &self,
+        subject: &Subject,
+        writer: &LogWriter,
+        choice: ProgressStyleChoice,
+        interrupts: &Interrupts,
     ) -> Result<DrillReport, Error> {
-        let choosing = async { Ok::<_, Error>(self.choose().await) };
-        let (destination, chosen) = match interrupts.until_signal(choosing).await? {
+        let choosing = async { Ok::<_, Error>(subject.choose().await) };
+        let chosen = match interrupts.until_signal(choosing).await? {
             Ok(chosen) => chosen,
-            Err(verdict) => return Ok(DrillReport { file_name: None, verdict, record: None, not_written: None }),
+            Err(verdict) => return Ok(without_backup(verdict)),
         };
         let display = Mutex::new(None);
         let show = |progress: Arc<ReadProgress>| {
@@ -97,14 +151,32 @@ impl DrillJob {
             *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
         };
         let options = &RestoreOptions { search_path: self.search_path.clone(), ..RestoreOptions::default() };
-        let (destination, chosen) = (&destination, &chosen);
+        let (destination, chosen) = (&subject.place.destination, &chosen);
         let request = Request { destination, chosen, options, interrupts, show: &show };
         let Self { target, check_sql, allowed, .. } = self;
         let drill = Drill { request: &request, target, check_sql, allowed: *allowed };
         drill.run().await.map_err(Error::Interrupted)
     }
 
-    async fn choose(&self) -> Result<(Destination, Chosen), DrillVerdict> {
+    /// Finds what to drill.
+    async fn find(&self) -> Result<Vec<Subject>, DrillVerdict> {
+        let not_proven = |error: Error| DrillVerdict::NotProven(Finding::new(Chain(&error).to_string()));
+        let root = Destination::open(&self.s3).await.map_err(|error| not_proven(error.into()))?;
+        let places = Destinations::find(root, self.databases.as_ref()).await;
+        let places = places.map_err(|error| not_proven(error.into()))?;
+        if let Some(wanted @ BackupRef::Named { .. }) = &self.backup {
+            let (place, backup) = places.locate(wanted, DATABASES_FLAG).await.map_err(not_proven)?;
+            return Ok(vec![Subject { place: place.clone(), backup }]);
+        }
+        if places.each().is_empty() {
+            return Err(not_proven(Error::NoBackups { location: places.location() }));
+        }
+        Ok(places.each().iter().map(|place| Subject { place: place.clone(), backup: None }).collect())
+    }
+}
+
+impl Subject {
+    async fn choose(&self) -> Result<Chosen, DrillVerdict> {
         let not_proven = |error: RestoreError| {
             let found = Finding::new(Chain(&error).to_string());
             match &error {
@@ -112,20 +184,31 @@ impl DrillJob {
                 _ => DrillVerdict::NotProven(found),
             }
         };
-        let destination = Destination::open(&self.s3).await.map_err(|error| not_proven(error.into()))?;
-        let named = self.backup.as_ref().map(|backup| backup_named(&destination, backup)).transpose();
-        let named = named.map_err(|error| DrillVerdict::NotProven(Finding::new(Chain(&error).to_string())))?.flatten();
-        let wanted = named.map_or(Wanted::Latest, Wanted::Named);
-        let chosen = restore::choose(&destination, wanted, Evidence::Manifest).await.map_err(not_proven)?;
-        let place = destination.location(&destination.key(""));
-        let chosen = chosen.ok_or_else(|| {
-            DrillVerdict::NotProven(Finding::new(match named {
+        let wanted = self.backup.map_or(Wanted::Latest, Wanted::Named);
+        let chosen = restore::choose(&self.place.destination, wanted, Evidence::Manifest).await.map_err(not_proven)?;
+        let place = self.place.location();
+        chosen.ok_or_else(|| {
+            DrillVerdict::NotProven(Finding::new(match self.backup {
                 Some(name) => format!("there is no backup {name} at {place}"),
                 None => format!("there is no backup at {place}"),
             }))
-        })?;
-        Ok((destination, chosen))
+        })
     }
+}
+
+/// The result of a drill for which no backup was found.
+pub(super) fn without_backup(verdict: DrillVerdict) -> DrillReport {
+    DrillReport { file_name: None, verdict, record: None, not_written: None }
+}
+
+/// The worst of several drills; the metrics know one result.
+pub(super) fn worst(drills: &[DatabaseDrill]) -> Option<&DrillReport> {
+    let rank = |drill: &&DatabaseDrill| match drill.report.verdict {
+        DrillVerdict::Ok => 0,
+        DrillVerdict::NotProven(_) => 1,
+        DrillVerdict::Fail(_) => 2,
+    };
+    drills.iter().max_by_key(rank).map(|drill| &drill.report)
 }
 
 /// A drill that has just ended, for the metrics.

@@ -1,18 +1,22 @@
 //! `list`: prints the backups as a table, as names or as JSON, or one backup in full.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Serialize, Serializer};
 
 use crate::archive::drill::DrillRecord;
 use crate::archive::manifest::Manifest;
 use crate::archive::name::BackupName;
-use crate::archive::{Listing, MANIFESTS};
+use crate::archive::{Listing, MANIFESTS, Newest, StoredBackup};
 use crate::cli::{Limit, ListArgs};
 use crate::config;
 use crate::error::Error;
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::storage::Destination;
 
-use super::{Context, backup_named, columns, no_such_backup, table};
+use super::destinations::{DATABASES_FLAG, Destinations, at_once};
+use super::table::DatabaseColumn;
+use super::{Context, columns, no_such_backup, table};
 
 /// Lists the backups, newest first, or shows one.
 ///
@@ -20,43 +24,108 @@ use super::{Context, backup_named, columns, no_such_backup, table};
 /// If the settings are invalid, the destination cannot be listed, or the backup does not exist.
 pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     let config = config::list(context.flags, context.environment).map_err(Error::Settings)?;
-    let destination = Destination::open(&config.s3).await?.with_first_contact();
-    let location = destination.location(&destination.key(""));
+    let root = Destination::open(&config.s3).await?.with_first_contact();
+    let places = Destinations::find(root, config.databases.as_ref()).await?;
     if let Some(wanted) = &args.name {
-        let name = backup_named(&destination, wanted)?;
-        let listing = Listing::read(&destination).await?;
+        let (place, name) = places.locate(wanted, DATABASES_FLAG).await?;
+        let destination = &place.destination;
+        let listing = Listing::read(destination).await?.of_database(place.database.clone());
         return match show(context, args, &listing, (name, destination.endpoint())).await? {
             Some(()) => Ok(()),
-            None => Err(no_such_backup(&destination, wanted.to_string()).await),
+            None => Err(no_such_backup(destination, wanted.to_string()).await),
         };
     }
-    let listing = Listing::read(&destination).await?;
-    let columns = columns();
-    let (limit, manifests) = match args.limit {
-        Some(Limit::Newest(count)) => (count.get(), count.get()),
-        // At a terminal the newest are enough; a program gets all.
-        None if columns.is_some() && !args.quiet && !args.json => (MANIFESTS, MANIFESTS),
-        Some(Limit::All) | None => (usize::MAX, MANIFESTS),
-    };
+    let listings = places.listings().await?;
     if args.quiet {
-        let names: Vec<String> = listing.names(limit).collect();
-        return if names.is_empty() { Ok(()) } else { context.print(&names.join("\n")) };
+        return print_names(context, args, (&listings, places.are_databases()));
     }
-    let backups = listing.newest(limit, manifests).await;
+    let newest = Backups(newest(args, listings).await);
     if args.json {
-        return context.print_json(&backups);
+        return context.print_json(&newest);
     }
-    if backups.count() == 0 {
+    if newest.count() == 0 {
+        let location = places.location();
         tracing::info!(target: FOR_MACHINES, location, "no backups");
         tracing::info!(target: FOR_PEOPLE, "no backups at {location}");
         return Ok(());
     }
-    context.print(&table::of_backups(|| backups.iter(), chrono::Utc::now(), columns))?;
-    if columns.is_some() {
-        let (count, bytes) = listing.totals();
-        context.print(&table::totals(backups.count(), count, bytes))?;
+    let database = if places.are_databases() { DatabaseColumn::First } else { DatabaseColumn::BeforeStatus };
+    context.print(&table::of_backups(|| newest.iter(), chrono::Utc::now(), (columns(), database)))?;
+    if columns().is_some() {
+        let (count, bytes) = newest.totals();
+        context.print(&table::totals(newest.count(), count, bytes))?;
     }
     Ok(())
+}
+
+/// Prints the names for other commands: those of several databases as URLs, because two may have the same name.
+fn print_names(
+    context: &Context<'_>,
+    args: &ListArgs,
+    (listings, are_databases): (&[Listing], bool),
+) -> Result<(), Error> {
+    let limit = match args.limit {
+        Some(Limit::Newest(count)) => count.get(),
+        Some(Limit::All) | None => usize::MAX,
+    };
+    let names = listings.iter().flat_map(|listing| {
+        listing.names(limit).map(move |name| if are_databases { listing.location(&name) } else { name })
+    });
+    let names: Vec<String> = names.collect();
+    if names.is_empty() { Ok(()) } else { context.print(&names.join("\n")) }
+}
+
+/// The newest backups of each listing, as many as are asked for.
+async fn newest(args: &ListArgs, listings: Vec<Listing>) -> Vec<Newest> {
+    let shares = shares(listings.iter().map(|listing| listing.totals().0));
+    let (asked, is_on_terminal) = (args.limit, columns().is_some() && !args.json);
+    let describe = |(listing, share): (Listing, usize)| async move {
+        let (limit, manifests) = match asked {
+            Some(Limit::Newest(count)) => (count.get(), count.get()),
+            // At a terminal the newest are enough; a program gets all.
+            None if is_on_terminal => (share, share),
+            Some(Limit::All) | None => (usize::MAX, share),
+        };
+        listing.newest(limit, manifests).await
+    };
+    at_once(listings.into_iter().zip(shares).map(describe)).await
+}
+
+/// Shares the default number of backups fairly among databases that have so many. Each has at least one.
+fn shares(counts: impl Iterator<Item = usize>) -> Vec<usize> {
+    let counts: Vec<usize> = counts.collect();
+    let mut by_count: Vec<usize> = (0..counts.len()).collect();
+    by_count.sort_by_key(|index| counts[*index]);
+    let (mut shares, mut left) = (vec![0; counts.len()], MANIFESTS);
+    for (done, index) in by_count.into_iter().enumerate() {
+        let equal = left / (counts.len() - done);
+        shares[index] = counts[index].min(equal.max(1));
+        left = left.saturating_sub(shares[index]);
+    }
+    shares
+}
+
+/// The newest backups of each database.
+struct Backups(Vec<Newest>);
+
+impl Backups {
+    fn count(&self) -> usize {
+        self.0.iter().map(Newest::count).sum()
+    }
+
+    fn totals(&self) -> (usize, u64) {
+        self.0.iter().map(Newest::totals).fold((0, 0), |(count, bytes), (more, size)| (count + more, bytes + size))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Cow<'_, StoredBackup>> {
+        self.0.iter().flat_map(Newest::iter)
+    }
+}
+
+impl Serialize for Backups {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
 }
 
 /// What `list NAME --json` prints.
@@ -72,7 +141,7 @@ struct Shown<'a> {
 async fn show(
     context: &Context<'_>,
     args: &ListArgs,
-    listing: &Listing<'_>,
+    listing: &Listing,
     (name, endpoint): (Option<BackupName>, Option<&str>),
 ) -> Result<Option<()>, Error> {
     let found = match name {
@@ -87,4 +156,20 @@ async fn show(
         (false, manifest) => context.print(&table::of_one(&backup, (manifest.as_ref(), drill.as_ref()), endpoint)),
     };
     shown.map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_the_rows_fairly() {
+        let of = |counts: &[usize]| shares(counts.iter().copied());
+        assert_eq!(of(&[312]), [50]);
+        assert_eq!(of(&[7]), [7]);
+        assert_eq!(of(&[100, 3, 100]), [23, 3, 24], "what one leaves, the others get");
+        assert_eq!(of(&[5, 0, 5]), [5, 0, 5]);
+        assert_eq!(of(&[9; 60]), [1; 60], "no database is hidden");
+        assert!(of(&[]).is_empty());
+    }
 }

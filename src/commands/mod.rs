@@ -8,6 +8,7 @@ pub mod completions;
 pub mod daemon;
 mod daemon_drill;
 pub mod delete;
+mod destinations;
 mod drill;
 pub mod health;
 pub mod list;
@@ -23,8 +24,6 @@ use std::io::{BufWriter, IsTerminal as _, Write as _};
 use serde::Serialize;
 
 use crate::archive::Listing;
-use crate::archive::name::BackupName;
-use crate::cli::BackupRef;
 use crate::config::Flags;
 use crate::environment::Environment;
 use crate::error::Error;
@@ -130,10 +129,10 @@ impl Context<'_> {
 
 /// A result with how it ended, as `--json` prints it.
 #[derive(Serialize)]
-struct Concluded<'a, T> {
+struct Concluded<T> {
     success: bool,
     #[serde(flatten)]
-    outcome: &'a T,
+    outcome: T,
     error: Option<String>,
 }
 
@@ -159,17 +158,6 @@ fn ended(written: std::io::Result<()>) -> Result<(), Error> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(Error::Output),
     }
-}
-
-/// The name of the backup that is wanted; `None` for the latest.
-fn backup_named(destination: &Destination, wanted: &BackupRef) -> Result<Option<BackupName>, Error> {
-    let BackupRef::Named { name, text } = wanted else { return Ok(None) };
-    let key = destination.key(&name.to_string());
-    if [&name.to_string(), &key, &destination.location(&key)].contains(&text) {
-        return Ok(Some(*name));
-    }
-    let location = destination.location(&destination.key(""));
-    Err(Error::BackupElsewhere { name: text.clone(), location })
 }
 
 /// The width that every terminal has.

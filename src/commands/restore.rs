@@ -27,7 +27,11 @@ use crate::restore::{
 use crate::storage::Destination;
 use crate::telemetry::{Display, ProgressStyleChoice};
 
-use super::{Context, backup_named, no_such_backup};
+use super::destinations::{DatabaseDestination, Destinations, names_of};
+use super::{Context, no_such_backup};
+
+/// Chooses a database.
+const DATABASE_FLAG: &str = "--database";
 
 /// The target of the restore.
 enum Target {
@@ -128,24 +132,62 @@ async fn choose(
     config: &RestoreConfig,
     at: Option<DateTime<Utc>>,
 ) -> Result<(Destination, Chosen), Error> {
-    let destination = Destination::open(&config.s3).await?;
-    let named = args.name.as_ref().map(|wanted| backup_named(&destination, wanted)).transpose()?.flatten();
+    let root = Destination::open(&config.s3).await?;
+    let asked = (args.database.as_deref(), args.name.as_ref());
+    let places = Destinations::of_restore(root, asked, config.databases.as_ref()).await?;
+    let (latest, name) = (BackupRef::Latest, wanted_name(args, at));
+    let wanted = args.name.as_ref().unwrap_or(&latest);
+    if *wanted == latest && places.are_databases() {
+        return Err(places.which_database(name, DATABASE_FLAG));
+    }
+    let (place, named) = places.locate(wanted, DATABASE_FLAG).await?;
     let wanted = match (named, at) {
         (Some(name), _) => Wanted::Named(name),
         (None, Some(time)) => Wanted::At(time),
         (None, None) => Wanted::Latest,
     };
     let evidence = if args.ignore_manifest { Evidence::Itself } else { Evidence::Manifest };
-    let chosen = restore::choose(&destination, wanted, evidence).await?;
+    let chosen = restore::choose(&place.destination, wanted, evidence).await?;
     let Some(chosen) = chosen else {
-        let name = match (&args.name, at) {
-            (Some(name), _) => name.to_string(),
-            (None, Some(time)) => format!("one that was started by {}", time_text(time)),
-            (None, None) => BackupRef::Latest.to_string(),
-        };
-        return Err(no_such_backup(&destination, name).await);
+        return Err(match (no_such_backup(&place.destination, name).await, &args.database) {
+            (Error::NoBackups { .. }, Some(database)) => no_backups_of(database, &places, place).await,
+            (error, _) => error,
+        });
     };
-    Ok((destination, chosen))
+    verify_database(args, place, &chosen)?;
+    Ok((place.destination.clone(), chosen))
+}
+
+/// What is wanted, for an error.
+fn wanted_name(args: &RestoreArgs, at: Option<DateTime<Utc>>) -> String {
+    match (&args.name, at) {
+        (Some(name), _) => name.to_string(),
+        (None, Some(time)) => format!("one that was started by {}", time_text(time)),
+        (None, None) => BackupRef::Latest.to_string(),
+    }
+}
+
+/// Refuses a backup of another database than its sub-path's, or warns of it if its URL was given.
+fn verify_database(args: &RestoreArgs, place: &DatabaseDestination, chosen: &Chosen) -> Result<(), Error> {
+    let Some((manifest, database)) = chosen.manifest.as_ref().zip(place.database.as_ref()) else { return Ok(()) };
+    let (name, holds) = (chosen.backup.s3_location.clone(), manifest.database.clone());
+    if holds == *database {
+        return Ok(());
+    }
+    if args.database.is_some() {
+        return Err(Error::OtherDatabase { name, holds, database: database.clone() });
+    }
+    tracing::warn!(name, "this backup is of the database {holds}, not of {database}, as its path says");
+    Ok(())
+}
+
+/// The error if the database that was named has no backup.
+async fn no_backups_of(database: &str, places: &Destinations, place: &DatabaseDestination) -> Error {
+    let others = match places.of_all().await {
+        Ok(all) if !all.each().is_empty() => format!("; there are backups of {}", names_of(all.each())),
+        _ => String::new(),
+    };
+    Error::NoBackupsOf { database: database.to_owned(), location: place.location(), others }
 }
 
 /// What the command line asks for.

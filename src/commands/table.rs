@@ -12,45 +12,109 @@ use crate::printable::{counted, printable};
 
 /// The database's name keeps at least this many characters.
 const LEAST_DATABASE: usize = 5;
-/// The column of the database.
-const DATABASE: usize = 4;
 /// Its heading where it is too narrow for the long one.
 const NARROW_DATABASE: &str = "DB";
 /// Ends the status of a backup that was restored for a drill; left out if the line would be too long.
 const AGO: &str = " ago";
 
-/// The table. Columns have their smallest width; the database's name is cut to fit this many columns. It reads the backups twice
-/// instead of keeping a hundred thousand rows.
+const HEADING: [&str; COLUMNS] = ["NAME", "AGE", "SIZE", "RATIO", "DATABASE", "STATUS"];
+const COLUMNS: usize = 6;
+const RATIO: usize = 3;
+const DATABASE: usize = 4;
+const STATUS: usize = 5;
+/// Age, size and ratio.
+const ALIGNED_RIGHT: std::ops::RangeInclusive<usize> = 1..=3;
+
+type Row = [String; COLUMNS];
+
+/// Where the column of the database is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatabaseColumn {
+    /// In front, for several databases.
+    First,
+    /// Before the status.
+    BeforeStatus,
+}
+
+impl DatabaseColumn {
+    fn order(self) -> Vec<usize> {
+        match self {
+            Self::First => vec![DATABASE, 0, 1, 2, RATIO, STATUS],
+            Self::BeforeStatus => (0..COLUMNS).collect(),
+        }
+    }
+}
+
+/// The table. Columns have their smallest width; to fit this many columns, the ratio of several databases is left out, then the
+/// database's name is cut. It reads the backups twice instead of keeping a hundred thousand rows.
 pub fn of_backups<'a, I: Iterator<Item = Cow<'a, StoredBackup>>>(
     backups: impl Fn() -> I,
     now: DateTime<Utc>,
-    columns: Option<usize>,
+    (columns, database): (Option<usize>, DatabaseColumn),
 ) -> String {
-    let heading = || ["NAME", "AGE", "SIZE", "RATIO", "DATABASE", "STATUS"].map(str::to_owned);
+    let heading = || HEADING.map(str::to_owned);
     let rows = || std::iter::once(heading()).chain(backups().map(|backup| row(&backup, now)));
-    let mut widths = rows().fold([0; 6], |widths: [usize; 6], row| {
-        std::array::from_fn(|column| widths[column].max(row[column].chars().count()))
-    });
-    if let Some(columns) = columns {
-        let others: usize = widths.iter().sum::<usize>() - widths[DATABASE] + widths.len() - 1;
-        widths[DATABASE] = widths[DATABASE].min(columns.saturating_sub(others).max(LEAST_DATABASE));
-    }
-    let mut table = String::new();
+    let mut layout = Layout { widths: [0; COLUMNS], shown: database.order(), columns };
+    rows().for_each(|row| layout.widen(&row, database));
+    layout.narrow(database);
     let mut first = heading();
-    if widths[DATABASE] < first[DATABASE].len() {
+    if layout.widths[DATABASE] < HEADING[DATABASE].len() {
         NARROW_DATABASE.clone_into(&mut first[DATABASE]);
     }
-    for [name, age, size, ratio, database, status] in std::iter::once(first).chain(rows().skip(1)) {
-        let [w0, w1, w2, w3, w4, _] = widths;
-        let database = cut(&database, w4);
-        let line = format!("{name:<w0$} {age:>w1$} {size:>w2$} {ratio:>w3$} {database:<w4$} {status}");
-        let is_long = columns.is_some_and(|columns| line.chars().count() > columns);
-        let line = line.strip_suffix(AGO).filter(|_| is_long).unwrap_or(&line);
-        table += line.trim_end();
+    let mut table = String::new();
+    for row in std::iter::once(first).chain(rows().skip(1)) {
+        table += &layout.line(&row);
         table.push('\n');
     }
     table.truncate(table.trim_end().len());
     table
+}
+
+/// The columns of a table.
+struct Layout {
+    widths: [usize; COLUMNS],
+    shown: Vec<usize>,
+    /// Those of the terminal.
+    columns: Option<usize>,
+}
+
+impl Layout {
+    fn widen(&mut self, row: &Row, database: DatabaseColumn) {
+        for (width, text) in self.widths.iter_mut().zip(row) {
+            let is_short = database == DatabaseColumn::First && self.columns.is_some();
+            let text = text.strip_suffix(AGO).filter(|_| is_short).unwrap_or(text);
+            *width = text.chars().count().max(*width);
+        }
+    }
+
+    /// Fits the columns to the terminal.
+    fn narrow(&mut self, database: DatabaseColumn) {
+        let Some(columns) = self.columns else { return };
+        let all = |layout: &Self| {
+            layout.shown.iter().map(|column| layout.widths[*column]).sum::<usize>() + layout.shown.len() - 1
+        };
+        if database == DatabaseColumn::First && all(self) > columns {
+            self.shown.retain(|column| *column != RATIO);
+        }
+        let others = all(self) - self.widths[DATABASE];
+        self.widths[DATABASE] = self.widths[DATABASE].min(columns.saturating_sub(others).max(LEAST_DATABASE));
+    }
+
+    fn line(&self, row: &Row) -> String {
+        let cell = |column: &usize| {
+            let (text, width) = (&row[*column], self.widths[*column]);
+            match *column {
+                DATABASE => format!("{:<width$}", cut(text, width)),
+                column if ALIGNED_RIGHT.contains(&column) => format!("{text:>width$}"),
+                STATUS => text.clone(),
+                _ => format!("{text:<width$}"),
+            }
+        };
+        let line = self.shown.iter().map(cell).collect::<Vec<_>>().join(" ");
+        let is_long = self.columns.is_some_and(|columns| line.chars().count() > columns);
+        let line = line.strip_suffix(AGO).filter(|_| is_long).unwrap_or(&line);
+        line.trim_end().to_owned()
+    }
 }
 
 /// The last line: how many backups are shown, how many there are, and their total size.
@@ -120,7 +184,7 @@ fn needs(manifest: &Manifest) -> Vec<(&'static str, String)> {
     lines.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
 
-fn row(backup: &StoredBackup, now: DateTime<Utc>) -> [String; 6] {
+fn row(backup: &StoredBackup, now: DateTime<Utc>) -> Row {
     let nothing = || "-".to_owned();
     [
         backup.file_name.clone(),
@@ -201,7 +265,7 @@ mod tests {
     }
 
     fn of(backups: &[StoredBackup], now: DateTime<Utc>, columns: Option<usize>) -> String {
-        of_backups(|| backups.iter().map(Cow::Borrowed), now, columns)
+        of_backups(|| backups.iter().map(Cow::Borrowed), now, (columns, DatabaseColumn::BeforeStatus))
     }
 
     fn table(backups: &[StoredBackup]) -> Vec<String> {
@@ -234,6 +298,26 @@ mod tests {
             let in_full = of(&[backup(long, status)], Utc::now(), None);
             assert!(in_full.contains(long) && !in_full.contains('…'), "{in_full}");
         }
+    }
+
+    #[test]
+    fn the_database_is_in_front_and_stays_readable() {
+        let first = |backups: &[StoredBackup], columns| {
+            let now = backups[0].started + TimeDelta::hours(30);
+            let text = of_backups(|| backups.iter().map(Cow::Borrowed), now, (columns, DatabaseColumn::First));
+            text.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let lines = first(&[backup("shop", BackupStatus::Valid)], Some(80));
+        assert_eq!(lines[0], "DATABASE NAME                                       AGE  SIZE RATIO STATUS");
+        assert_eq!(lines[1], "shop     postgres-backup-2023-11-14_22-13-20.sql.gz 30h 13.0M   3.5 valid");
+        let drilled = backup("customer_0001", BackupStatus::Valid);
+        let at = (drilled.started + TimeDelta::hours(27)).to_rfc3339();
+        let drilled = StoredBackup { drilled_at: Some(at), drill_result: Some(DrillResult::Ok), ..drilled };
+        let lines = first(std::slice::from_ref(&drilled), Some(80));
+        assert!(lines[1].starts_with("customer_0001 ") && lines[1].ends_with("restored 3h"), "{lines:#?}");
+        let lines = first(&[drilled, backup(&"long".repeat(9), BackupStatus::SizeMismatch)], Some(80));
+        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
+        assert!(lines[1].starts_with("customer_0001") && lines[2].contains('…'), "{lines:#?}");
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct CheckConfig {
     pub s3: S3Settings,
     /// `BACKUP_DATABASES`
     pub databases: Option<DatabasePatterns>,
+    /// `BACKUP_DATABASE_JOBS`
+    pub database_jobs: usize,
     /// What is backed up; `None` for [`Scope::Bucket`].
     pub postgres: Option<PostgresSettings>,
     /// Where parts are buffered; `None` for [`Scope::Bucket`].
@@ -47,12 +49,13 @@ pub struct CheckConfig {
 pub fn check(flags: &Flags, environment: &Environment, scope: Scope) -> Result<CheckConfig, Problems> {
     let mut resolver = Resolver::new(flags, environment);
     let zone = zone(&mut resolver);
-    let mut listen = None;
+    let (mut listen, mut database_jobs) = (None, 1);
     let parts = match scope {
         Scope::Everything => {
             listen = daemon::address(&mut resolver);
-            backup_in(&mut resolver, zone)
-                .map(|backup| (backup.s3, backup.databases, Some(backup.postgres), backup.spool_dir))
+            let backup = backup_in(&mut resolver, zone);
+            database_jobs = backup.as_ref().map_or(1, |backup| backup.database_jobs);
+            backup.map(|backup| (backup.s3, backup.databases, Some(backup.postgres), backup.spool_dir))
         }
         Scope::Bucket => {
             log(&mut resolver);
@@ -64,5 +67,5 @@ pub fn check(flags: &Flags, environment: &Environment, scope: Scope) -> Result<C
     let text = resolver.text(&table::BACKUP_INTERVAL);
     let schedule = daemon::schedule_of(&mut resolver, &table::BACKUP_INTERVAL, (text, zone));
     let ((s3, databases, postgres, spool_dir), effective) = finish(resolver, parts)?;
-    Ok(CheckConfig { s3, databases, postgres, spool_dir, listen, drill, schedule, effective })
+    Ok(CheckConfig { s3, databases, database_jobs, postgres, spool_dir, listen, drill, schedule, effective })
 }

@@ -4,7 +4,8 @@ use chrono_tz::Tz;
 
 use super::restore::target;
 use super::retention::zone;
-use super::{Environment, Flags, Problems, Resolver, daemon, finish, log, s3, table};
+use super::{Environment, Flags, Problems, Resolver, daemon, databases, finish, log, s3, table};
+use crate::databases::DatabasePatterns;
 use crate::exit_code::ExitCode;
 use crate::postgres::PostgresSettings;
 use crate::scheduler::Schedule;
@@ -24,6 +25,8 @@ pub struct DrillSettings {
 pub struct DrillConfig {
     /// The destination.
     pub s3: S3Settings,
+    /// `BACKUP_DATABASES`
+    pub databases: Option<DatabasePatterns>,
     /// The drill.
     pub drill: DrillSettings,
 }
@@ -36,9 +39,10 @@ pub fn drill(flags: &Flags, environment: &Environment) -> Result<DrillConfig, Pr
     let mut resolver = Resolver::new(flags, environment);
     let zone = zone(&mut resolver);
     let s3 = s3(&mut resolver);
+    let databases = databases(&mut resolver);
     let drill = drill_in(&mut resolver, flags, zone);
     log(&mut resolver);
-    finish(resolver, s3).map(|(s3, _)| DrillConfig { s3, drill })
+    finish(resolver, s3).map(|(s3, _)| DrillConfig { s3, databases, drill })
 }
 
 /// The drill's settings. A schedule needs a server.

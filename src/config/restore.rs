@@ -6,7 +6,8 @@ use std::time::Duration;
 use chrono_tz::Tz;
 
 use super::retention::zone;
-use super::{Effective, Environment, Flags, Problems, Resolver, finish, hide_secrets, log, s3, table};
+use super::{Effective, Environment, Flags, Problems, Resolver, databases, finish, hide_secrets, log, s3, table};
+use crate::databases::DatabasePatterns;
 use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings};
 use crate::storage::S3Settings;
 
@@ -15,6 +16,8 @@ use crate::storage::S3Settings;
 pub struct RestoreConfig {
     /// Where the backups are.
     pub s3: S3Settings,
+    /// `BACKUP_DATABASES`: then a database must be named.
+    pub databases: Option<DatabasePatterns>,
     /// The database to restore into, if one is named. It never defaults to the database that is backed up.
     pub target: Option<PostgresSettings>,
     /// In which a time without an offset is meant.
@@ -30,11 +33,12 @@ pub struct RestoreConfig {
 pub fn restore(flags: &Flags, environment: &Environment) -> Result<RestoreConfig, Problems> {
     let mut resolver = Resolver::new(flags, environment);
     let s3 = s3(&mut resolver);
+    let databases = databases(&mut resolver);
     let zone = zone(&mut resolver);
     let target = target(&mut resolver, flags, &table::RESTORE_CONNECTION_STRING);
     log(&mut resolver);
     let (s3, effective) = finish(resolver, s3)?;
-    Ok(RestoreConfig { s3, target, zone, effective })
+    Ok(RestoreConfig { s3, databases, target, zone, effective })
 }
 
 /// The database that a setting names. Its flag takes no secret.

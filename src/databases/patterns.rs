@@ -53,6 +53,12 @@ impl DatabasePatterns {
         Ok(Self { text: text.to_owned(), included, excluded })
     }
 
+    /// Every database.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { text: ALL.to_owned(), included: vec![Item::All], excluded: Vec::new() }
+    }
+
     /// Exactly this database.
     #[must_use]
     pub fn only(database: &str) -> Self {

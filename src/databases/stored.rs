@@ -3,6 +3,7 @@
 //! `list`, `check`, `prune` and `delete` act on a sub-path only if its name is that of a database that is meant, and its newest
 //! manifest names that database: another deployment may have a path below the same prefix.
 
+use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::archive::origin::{self, NewestOrigin};
@@ -23,7 +24,7 @@ pub struct StoredDatabase {
 }
 
 /// A sub-path that has a meant database's name, and is not that database's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LeftAlone {
     /// `s3://bucket/path/`
     pub location: String,

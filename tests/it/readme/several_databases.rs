@@ -86,6 +86,8 @@ fn backs_up_all_databases_as_printed() {
         assert!(outcome.assert_code(0).stdout_text().contains("2 of 2 databases backed up"), "{marker}");
         assert_eq!(scene.backups(&paths), [count + 1, count + 1, 0], "{marker}");
     }
+    let listed = scene.run(STORED);
+    assert_eq!(listed.assert_code(0).stdout_text().matches("sql.gz ").count(), 12, "{}", listed.stdout_text());
     let outcome = scene.run(ONE);
     outcome.assert_code(0);
     assert!(outcome.stdout_text().contains("3 backups deleted"), "{}", outcome.stdout_text());
