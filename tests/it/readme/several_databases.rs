@@ -1,11 +1,14 @@
 //! `docs/several-databases.md`: its commands run as printed, and its tables are true.
 
 use pg_s3_backup::databases::{DatabasePatterns, sub_path};
+use serde_json::Value;
 
 use super::blocks::{block_after, page};
-use super::{path_of_shell, shop, with_s3, with_shop};
+use super::drill::allowing;
+use super::{block_after_each_policy, path_of_shell, shop, with_s3, with_shop};
 use crate::examples::shell;
 use crate::support::program::{Outcome, Program};
+use crate::support::proxy::FaultProxy;
 use crate::support::servers::{OwnPostgres, s3};
 use crate::support::setup::{installed, repository_file};
 
@@ -122,6 +125,32 @@ fn old_backups_stay_usable_until_they_are_moved() {
     assert_eq!(scene.backups(&["prod/postgres", "prod/shop", "prod"]), [1, 2, 0]);
     let list = scene.program(Program::new()).env("S3_PATH", "prod/shop").arg("list").run();
     assert_eq!(list.assert_code(0).stdout_text().matches("valid").count(), 2, "{}", list.stdout_text());
+}
+
+#[test]
+fn policies_of_one_database_are_those_of_a_server() {
+    let (scene, proxy) = (Scene::new(), FaultProxy::start(s3().addr()));
+    let backup = scene.program(Program::new()).env("S3_URL", proxy.url()).env("BACKUP_DATABASES", "all");
+    let backup = backup.env("BACKUP_KEEP_LAST", "1").env("BACKUP_MIN_KEEP", "1").arg("backup");
+    for _ in 0..2 {
+        backup.run().assert_code(0);
+    }
+    assert_eq!(scene.backups(&["prod/postgres", "prod/shop"]), [1, 1], "retention deleted");
+    let of_server =
+        |text: String| text.replace(":::backups", &format!(":::{}", scene.bucket)).replace("shop/", "prod/");
+    let policies = block_after_each_policy().into_iter().map(of_server);
+    let statements: Vec<Value> = policies.flat_map(|text| statements(&text)).collect();
+    let log = proxy.log();
+    assert!(log.len() > 30, "{}", log.len());
+    for seen in log {
+        allowing(&statements, &seen, &scene.bucket);
+    }
+}
+
+/// The statements of a policy, or the one statement.
+fn statements(text: &str) -> Vec<Value> {
+    let policy: Value = serde_json::from_str(text).expect("JSON");
+    policy["Statement"].as_array().cloned().unwrap_or_else(|| vec![policy.clone()])
 }
 
 /// The rows of the table after a marker, each with its cells, without the heading.
