@@ -1,5 +1,7 @@
 //! `docs/several-databases.md`: its commands run as printed, and its tables are true.
 
+use std::time::Duration;
+
 use pg_s3_backup::databases::{DatabasePatterns, sub_path};
 use serde_json::Value;
 
@@ -112,8 +114,14 @@ fn a_history_continues_with_several_databases_and_back() {
 fn old_backups_stay_usable_until_they_are_moved() {
     let scene = Scene::new();
     scene.back_up_shop("prod");
+    // Two backups of one second would have one name.
+    std::thread::sleep(Duration::from_secs(1));
     scene.run(OTHER_PATH).assert_code(0);
     assert_eq!(scene.backups(&["prod/postgres", "prod/shop", "prod"]), [1, 1, 1]);
+    let keys = s3().keys(&scene.bucket, "prod/shop/");
+    let new = keys.iter().find(|key| key.ends_with(".sql.gz") && !key.contains("globals")).expect("a backup");
+    let same_name = new.replace("prod/shop/", "prod/");
+    s3().request("PUT", &format!("/{}/{same_name}", scene.bucket), b"of the same second").expect("written");
     installed("aws");
     let aws = "aws() { python3 -B -m awscli \"$@\"; }\n";
     let text = block_after(PAGE, MOVE).replace("s3://backups/", &format!("s3://{}/", scene.bucket));
@@ -122,7 +130,8 @@ fn old_backups_stay_usable_until_they_are_moved() {
     let program = program.env("AWS_ENDPOINT_URL", &s3().url).env("AWS_DEFAULT_REGION", &s3().region);
     let program = program.env("AWS_ACCESS_KEY_ID", &s3().access_key).env("AWS_SECRET_ACCESS_KEY", &s3().secret_key);
     scene.program(program.env("BACKUP_DATABASES", "all")).run().assert_code(0);
-    assert_eq!(scene.backups(&["prod/postgres", "prod/shop", "prod"]), [1, 2, 0]);
+    assert_eq!(scene.backups(&["prod/postgres", "prod/shop", "prod"]), [1, 2, 1]);
+    assert!(s3().get(&scene.bucket, &same_name).is_ok(), "a name that exists is not moved");
     let list = scene.program(Program::new()).env("S3_PATH", "prod/shop").arg("list").run();
     assert_eq!(list.assert_code(0).stdout_text().matches("valid").count(), 2, "{}", list.stdout_text());
 }
