@@ -161,7 +161,7 @@ impl ServerBackup<'_> {
     ) -> impl Future<Output = DatabaseRun> + Send + 'static {
         let settings = self.settings.of_database(&database);
         let (limits, mixed, show) = (self.limits.clone(), self.mixed_databases, Arc::clone(&self.show));
-        let span = tracing::info_span!(DATABASE_SPAN, database);
+        let span = tracing::error_span!(DATABASE_SPAN, database);
         let run = async move {
             let began = Instant::now();
             let (progress, display, mut attempt) =

@@ -37,7 +37,7 @@ pub(super) struct DatabaseDestination {
 impl DatabaseDestination {
     /// The span of the database's events.
     pub fn span(&self) -> Span {
-        self.database.as_ref().map_or_else(Span::none, |database| tracing::info_span!(DATABASE_SPAN, database))
+        self.database.as_ref().map_or_else(Span::none, |database| tracing::error_span!(DATABASE_SPAN, database))
     }
 
     /// `s3://bucket/path/`

@@ -57,7 +57,7 @@ const BLOCKS: [(&str, &[&str]); 9] = [
             "## Kubernetes", // `image::readme`, and here
         ],
     ),
-    (CHECK, &["# Check", "### In the daemon", "On a server that exists, cron runs the drill", "## From another host"]),
+    (CHECK, &["# Check", "## Several databases", "### In the daemon", "cron runs the drill", "## From another host"]),
     ("docs/monitoring.md", &["## Daemon"]),
     ("docs/architecture.md", &["## One backup"]),
     (

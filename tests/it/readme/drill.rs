@@ -17,8 +17,11 @@ fn needed(seen: &Seen, bucket: &str) -> (&'static str, String) {
         S3Verb::ListObjects => ("s3:ListBucket", format!("arn:aws:s3:::{bucket}")),
         S3Verb::ListMultipartUploads => ("s3:ListBucketMultipartUploads", format!("arn:aws:s3:::{bucket}")),
         S3Verb::HeadObject | S3Verb::GetObject => ("s3:GetObject", object),
-        S3Verb::PutObject => ("s3:PutObject", object),
-        _ => panic!("a drill sends no such request: {seen:?}"),
+        S3Verb::PutObject | S3Verb::CreateMultipartUpload | S3Verb::UploadPart | S3Verb::CompleteMultipartUpload => {
+            ("s3:PutObject", object)
+        }
+        S3Verb::DeleteObject => ("s3:DeleteObject", object),
+        _ => panic!("neither a drill nor a backup sends such a request: {seen:?}"),
     }
 }
 
@@ -38,6 +41,25 @@ fn parameter(seen: &Seen, name: &str) -> Option<String> {
     pair.map(|value| value.replace("%2F", "/"))
 }
 
+/// The statement of a policy that allows a request.
+///
+/// # Panics
+/// If none does.
+pub fn allowing(statements: &[Value], seen: &Seen, bucket: &str) -> usize {
+    let (action, resource) = needed(seen, bucket);
+    let found = statements.iter().position(|statement| {
+        let prefix = statement["Condition"]["StringLike"]["s3:prefix"].as_str();
+        let fits =
+            prefix.is_none_or(|pattern| parameter(seen, "prefix").is_some_and(|prefix| matches(pattern, &prefix)));
+        let has_action = match &statement["Action"] {
+            Value::Array(actions) => actions.iter().any(|one| one == action),
+            one => one == action,
+        };
+        has_action && matches(statement["Resource"].as_str().expect("one"), &resource) && fits
+    });
+    found.unwrap_or_else(|| panic!("{action} on {resource} is not allowed: {seen:?}"))
+}
+
 #[test]
 fn policy_of_a_drill_allows_its_requests_and_no_more() {
     let (database, bucket, server) =
@@ -55,14 +77,7 @@ fn policy_of_a_drill_allows_its_requests_and_no_more() {
     let statements = policy["Statement"].as_array().expect("statements");
     let mut used = BTreeSet::new();
     for seen in proxy.log() {
-        let (action, resource) = needed(&seen, &bucket);
-        let allowing = statements.iter().position(|statement| {
-            let prefix = statement["Condition"]["StringLike"]["s3:prefix"].as_str();
-            let fits =
-                prefix.is_none_or(|pattern| parameter(&seen, "prefix").is_some_and(|prefix| matches(pattern, &prefix)));
-            statement["Action"] == action && matches(statement["Resource"].as_str().expect("one"), &resource) && fits
-        });
-        used.insert(allowing.unwrap_or_else(|| panic!("{action} on {resource} is not allowed: {seen:?}")));
+        used.insert(allowing(statements, &seen, &bucket));
     }
     assert_eq!(used.len(), statements.len(), "a statement is not needed");
     let key = format!("arn:aws:s3:::{bucket}/shop/postgres-backup-2026-11-23_02-00-00.sql.gz");

@@ -1,11 +1,16 @@
 //! `docs/several-databases.md`: its commands run as printed, and its tables are true.
 
+use std::time::Duration;
+
 use pg_s3_backup::databases::{DatabasePatterns, sub_path};
+use serde_json::Value;
 
 use super::blocks::{block_after, page};
-use super::{path_of_shell, shop, with_s3, with_shop};
+use super::drill::allowing;
+use super::{block_after_each_policy, path_of_shell, shop, with_s3, with_shop};
 use crate::examples::shell;
 use crate::support::program::{Outcome, Program};
+use crate::support::proxy::FaultProxy;
 use crate::support::servers::{OwnPostgres, s3};
 use crate::support::setup::{installed, repository_file};
 
@@ -86,6 +91,8 @@ fn backs_up_all_databases_as_printed() {
         assert!(outcome.assert_code(0).stdout_text().contains("2 of 2 databases backed up"), "{marker}");
         assert_eq!(scene.backups(&paths), [count + 1, count + 1, 0], "{marker}");
     }
+    let listed = scene.run(STORED);
+    assert_eq!(listed.assert_code(0).stdout_text().matches("sql.gz ").count(), 12, "{}", listed.stdout_text());
     let outcome = scene.run(ONE);
     outcome.assert_code(0);
     assert!(outcome.stdout_text().contains("3 backups deleted"), "{}", outcome.stdout_text());
@@ -107,8 +114,14 @@ fn a_history_continues_with_several_databases_and_back() {
 fn old_backups_stay_usable_until_they_are_moved() {
     let scene = Scene::new();
     scene.back_up_shop("prod");
+    // Two backups of one second would have one name.
+    std::thread::sleep(Duration::from_secs(1));
     scene.run(OTHER_PATH).assert_code(0);
     assert_eq!(scene.backups(&["prod/postgres", "prod/shop", "prod"]), [1, 1, 1]);
+    let keys = s3().keys(&scene.bucket, "prod/shop/");
+    let new = keys.iter().find(|key| key.ends_with(".sql.gz") && !key.contains("globals")).expect("a backup");
+    let same_name = new.replace("prod/shop/", "prod/");
+    s3().request("PUT", &format!("/{}/{same_name}", scene.bucket), b"of the same second").expect("written");
     installed("aws");
     let aws = "aws() { python3 -B -m awscli \"$@\"; }\n";
     let text = block_after(PAGE, MOVE).replace("s3://backups/", &format!("s3://{}/", scene.bucket));
@@ -117,9 +130,36 @@ fn old_backups_stay_usable_until_they_are_moved() {
     let program = program.env("AWS_ENDPOINT_URL", &s3().url).env("AWS_DEFAULT_REGION", &s3().region);
     let program = program.env("AWS_ACCESS_KEY_ID", &s3().access_key).env("AWS_SECRET_ACCESS_KEY", &s3().secret_key);
     scene.program(program.env("BACKUP_DATABASES", "all")).run().assert_code(0);
-    assert_eq!(scene.backups(&["prod/postgres", "prod/shop", "prod"]), [1, 2, 0]);
+    assert_eq!(scene.backups(&["prod/postgres", "prod/shop", "prod"]), [1, 2, 1]);
+    assert!(s3().get(&scene.bucket, &same_name).is_ok(), "a name that exists is not moved");
     let list = scene.program(Program::new()).env("S3_PATH", "prod/shop").arg("list").run();
     assert_eq!(list.assert_code(0).stdout_text().matches("valid").count(), 2, "{}", list.stdout_text());
+}
+
+#[test]
+fn policies_of_one_database_are_those_of_a_server() {
+    let (scene, proxy) = (Scene::new(), FaultProxy::start(s3().addr()));
+    let backup = scene.program(Program::new()).env("S3_URL", proxy.url()).env("BACKUP_DATABASES", "all");
+    let backup = backup.env("BACKUP_KEEP_LAST", "1").env("BACKUP_MIN_KEEP", "1").arg("backup");
+    for _ in 0..2 {
+        backup.run().assert_code(0);
+    }
+    assert_eq!(scene.backups(&["prod/postgres", "prod/shop"]), [1, 1], "retention deleted");
+    let of_server =
+        |text: String| text.replace(":::backups", &format!(":::{}", scene.bucket)).replace("shop/", "prod/");
+    let policies = block_after_each_policy().into_iter().map(of_server);
+    let statements: Vec<Value> = policies.flat_map(|text| statements(&text)).collect();
+    let log = proxy.log();
+    assert!(log.len() > 30, "{}", log.len());
+    for seen in log {
+        allowing(&statements, &seen, &scene.bucket);
+    }
+}
+
+/// The statements of a policy, or the one statement.
+fn statements(text: &str) -> Vec<Value> {
+    let policy: Value = serde_json::from_str(text).expect("JSON");
+    policy["Statement"].as_array().cloned().unwrap_or_else(|| vec![policy.clone()])
 }
 
 /// The rows of the table after a marker, each with its cells, without the heading.
