@@ -40,7 +40,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand completions" -
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l databases -d 'Databases of the server [env: BACKUP_DATABASES]' -r -f -a "all\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l pg-dump-path -d '`pg_dump` to use with its `psql` [env: PG_DUMP_PATH]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-path -d 'Key prefix of the backups [env: S3_PATH]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
@@ -76,7 +76,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l no-
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -s h -l help -d 'Print this help; `--help` describes every setting'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l databases -d 'Databases of the server [env: BACKUP_DATABASES]' -r -f -a "all\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-path -d 'Key prefix of the backups [env: S3_PATH]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
@@ -96,7 +96,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s h -l 
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l databases -d 'Databases of the server [env: BACKUP_DATABASES]' -r -f -a "all\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l pg-dump-path -d '`pg_dump` to use with its `psql` [env: PG_DUMP_PATH]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-path -d 'Key prefix of the backups [env: S3_PATH]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
@@ -148,7 +148,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -s h -l
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l databases -d 'Databases of the server [env: BACKUP_DATABASES]' -r -f -a "all\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l pg-dump-path -d '`pg_dump` to use with its `psql` [env: PG_DUMP_PATH]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-path -d 'Key prefix of the backups [env: S3_PATH]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
@@ -206,7 +206,7 @@ json\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand health" -s h -l help -d 'Print this help; `--help` describes every setting'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l databases -d 'Databases of the server [env: BACKUP_DATABASES]' -r -f -a "all\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-path -d 'Key prefix of the backups [env: S3_PATH]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
@@ -238,7 +238,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l at
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l database -d 'With `BACKUP_DATABASES`: the database that was backed up' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l pg-dump-path -d '`pg_dump` to use with its `psql` [env: PG_DUMP_PATH]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-path -d 'Key prefix of the backups [env: S3_PATH]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
@@ -277,7 +277,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -s h -l help -d 'Print this help; `--help` describes every setting'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l databases -d 'Databases of the server [env: BACKUP_DATABASES]' -r -f -a "all\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-path -d 'Key prefix of one database\'s backups [env: S3_PATH]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-path -d 'Key prefix of the backups [env: S3_PATH]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-url -d 'Endpoint of an S3-compatible server [env: S3_URL]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand delete" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''

@@ -183,8 +183,9 @@ fn start<T>(
 ) -> Result<Weak<()>, DiskError> {
     let running = Arc::new(());
     let call = Arc::downgrade(&running);
+    let span = tracing::Span::current();
     let body = move || {
-        deliver(work());
+        deliver(span.in_scope(work));
         drop(running);
     };
     thread::Builder::new().name("disk".to_owned()).spawn(body).map_err(DiskError::Thread)?;

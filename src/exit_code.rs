@@ -74,13 +74,13 @@ pub const EXIT_CODES: [ExitCodeRow; 17] = [
         ExitCode::InvalidSetting,
         4,
         "invalid setting",
-        "another setting is invalid, the destination holds another database's backups, or the connection leads to a transaction pooler",
+        "another setting is invalid, the destination holds another database's backups, with BACKUP_DATABASES also those of another server, or the connection leads to a transaction pooler",
     ),
     row(
         ExitCode::PostgresUnavailable,
         10,
         "PostgreSQL unavailable",
-        "cannot connect or authenticate (up to three tries in 30 s), or no installed pg_dump is new enough",
+        "cannot connect or authenticate (up to three tries in 30 s), a database that BACKUP_DATABASES names does not exist, or no installed pg_dump is new enough",
     ),
     row(ExitCode::DumpFailed, 11, "dump failed", "pg_dump failed or stalled, or its output is incomplete"),
     row(
@@ -119,6 +119,9 @@ pub const EXIT_CODES: [ExitCodeRow; 17] = [
     row(ExitCode::Interrupted, 130, "interrupted", "SIGINT, after cleaning up; a second one skips the clean-up"),
     row(ExitCode::Terminated, 143, "terminated", "SIGTERM, after cleaning up"),
 ];
+
+/// The exit code of a run with several databases.
+pub const SEVERAL_DATABASES: &str = "With BACKUP_DATABASES, the exit code is the lowest of the databases that failed. The code of a signal takes precedence.";
 
 const fn row(code: ExitCode, number: u8, name: &'static str, when: &'static str) -> ExitCodeRow {
     ExitCodeRow { code, number, name, when }

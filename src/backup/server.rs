@@ -210,7 +210,8 @@ impl ServerBackup<'_> {
             let delivering = async {
                 let spool_dir = SpoolDir::open(dir, &settings.s3.identity()).await?;
                 let destination = destination.at(&settings.s3.prefix);
-                resume::deliver(&spool_dir, (&destination, shared), &settings.parts, &self.limits).await.map(drop)
+                let delivering = resume::deliver(&spool_dir, (&destination, shared), &settings.parts, &self.limits);
+                Box::pin(delivering).await.map(drop)
             };
             match self.limits.within(delivering).await {
                 Err(error @ (BackupError::TooLong { .. } | BackupError::Interrupted(_))) => return Err(error),

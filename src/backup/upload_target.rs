@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use crate::archive::name::BackupName;
 use crate::error_chain::Chain;
@@ -97,10 +98,8 @@ impl UploadPlan<'_> {
         outage.suspend();
         let next_failure = outage.next_failure();
         let (destination, name, files) = (self.destination.clone(), self.name, Arc::clone(spool));
-        let mut task =
-            tokio::spawn(
-                async move { begin_under_free_name(&destination, name, (&request, Some(&files)), None).await },
-            );
+        let starting = async move { begin_under_free_name(&destination, name, (&request, Some(&files)), None).await };
+        let mut task = tokio::spawn(starting.in_current_span());
         tokio::select! {
             joined = &mut task => match flattened(joined) {
                 Ok(upload) => Ok(UploadState::Started(Box::new(upload))),

@@ -6,7 +6,7 @@ use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, Command, CommandFactory, ValueHint};
 
 use crate::config::table::{self, CommandName, Completion, Group, SETTINGS, Setting};
-use crate::exit_code::EXIT_CODES;
+use crate::exit_code::{EXIT_CODES, SEVERAL_DATABASES};
 use crate::manual::examples_help;
 use crate::postgres::{Coverage, DumpOption, PG_DUMP_OPTIONS};
 
@@ -231,5 +231,5 @@ fn exit_codes_help() -> String {
     for row in EXIT_CODES {
         let _ = writeln!(text, "  {:>3}  {}: {}", row.number, row.name, row.when);
     }
-    text
+    text + SEVERAL_DATABASES
 }

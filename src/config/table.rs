@@ -68,7 +68,7 @@ pub const POSTGRES_CONNECTION_STRING: Setting = Setting {
     variable: "POSTGRES_CONNECTION_STRING",
     secrecy: Secrecy::Secret,
     default: "required, unless `PGDATABASE` or `PGSERVICE` is set",
-    help: "the database to back up: a libpq URI or `key=value` string",
+    help: "the database to back up: a libpq URI or `key=value` string; with `BACKUP_DATABASES`, a database of the server that lists the others",
     group: Group::Postgres,
     ..BASE
 };

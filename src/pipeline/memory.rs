@@ -44,6 +44,10 @@ struct State {
     /// Those of the uploads that have not ended, by number.
     shares: BTreeMap<u64, Share>,
     last_share: u64,
+    /// The largest limit so far.
+    most: u64,
+    /// Bytes of all buffers: of those in use, even by an upload that has ended, and of the free ones.
+    allocated: u64,
     /// Requests for memory, in order.
     waiting: VecDeque<Request>,
     /// Buffers that are not in use.
@@ -166,6 +170,7 @@ impl PartMemory {
             share.limit = share.limit.max(lease.bytes.saturating_mul(in_flight + 1));
             share.largest = share.largest.max(lease.bytes);
         }
+        state.most = state.most.max(state.largest_limit());
         state.waiting.push_back(Request { lease, granted: sender });
         drop(state);
         self.0.budget.grant();
@@ -178,19 +183,26 @@ impl Drop for Upload {
     fn drop(&mut self) {
         let mut state = self.budget.state();
         state.shares.remove(&self.share);
-        state.trim();
         drop(state);
         self.budget.grant();
     }
 }
 
 impl State {
-    /// Most bytes in use and in free buffers: less for each upload beside the first, whose own memory comes out of it, but enough
-    /// for one part being filled and one being sent.
+    /// Most bytes in use.
     fn limit(&self) -> u64 {
-        let limit = self.shares.values().map(|share| share.limit).max().unwrap_or_default();
+        self.beside_others(self.largest_limit())
+    }
+
+    fn largest_limit(&self) -> u64 {
+        self.shares.values().map(|share| share.limit).max().unwrap_or_default()
+    }
+
+    /// Less for each upload beside the first, whose own memory comes out of it, but enough for one part being filled and one being
+    /// sent.
+    fn beside_others(&self, bytes: u64) -> u64 {
         let others = self.shares.len().saturating_sub(1) as u64;
-        limit.saturating_sub(others * UPLOAD_BYTES).max(limit.min(2 * self.largest()))
+        bytes.saturating_sub(others * UPLOAD_BYTES).max(bytes.min(2 * self.largest()))
     }
 
     fn largest(&self) -> u64 {
@@ -235,16 +247,19 @@ impl State {
         if let Some(fitting) = self.free.iter().position(|buffer| buffer.capacity() == capacity) {
             return self.free.swap_remove(fitting);
         }
-        self.trim();
+        while self.allocated.saturating_add(bytes) > self.beside_others(self.most) && !self.free.is_empty() {
+            self.allocated -= self.free.remove(0).capacity() as u64;
+        }
+        self.allocated += bytes;
         Vec::with_capacity(capacity)
     }
 
-    /// Drops free buffers until they fit beside those in use.
-    fn trim(&mut self) {
-        let (used, limit) = (self.used(), self.limit());
-        let free = |free: &[Vec<u8>]| free.iter().map(|buffer| buffer.capacity() as u64).sum::<u64>();
-        while !self.free.is_empty() && used.saturating_add(free(&self.free)) > limit {
-            self.free.remove(0);
+    /// Keeps a buffer of this size for the next part, unless it has grown, or there are more than the budget has space for.
+    fn take_back(&mut self, buffer: Vec<u8>, bytes: u64) {
+        if buffer.capacity() as u64 == bytes && self.allocated <= self.beside_others(self.most) {
+            self.free.push(buffer);
+        } else {
+            self.allocated -= bytes;
         }
     }
 }
@@ -291,11 +306,7 @@ impl Drop for PartBuffer {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
         let Granted { lease, budget } = &self.memory;
-        let mut state = budget.state();
-        // One that has grown would take more than it counts, and that of an upload that has ended does not count.
-        if bytes.capacity() as u64 == lease.bytes && state.shares.contains_key(&lease.share) {
-            state.free.push(bytes);
-        }
+        budget.state().take_back(bytes, lease.bytes);
     }
 }
 

@@ -194,6 +194,9 @@ pub fn start(settings: &PipelineSettings, workers: &Workers, input: PipelineInpu
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), PipelineError> {
+    // What the thread logs belongs to the same database.
+    let span = tracing::Span::current();
+    let work = move || span.in_scope(work);
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop).map_err(PipelineError::Thread)
 }
 

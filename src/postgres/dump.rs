@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Child;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use super::keepalives::with_keepalives;
 use super::messages::Messages;
@@ -110,7 +111,7 @@ impl Dump {
             return Err(unusable(std::io::Error::other("its pipes are missing")));
         };
         let stdout = File::from(stdout.into_owned_fd().map_err(unusable)?);
-        let messages = tokio::spawn(Messages::gather(stderr, program, Arc::new(true.into())));
+        let messages = tokio::spawn(Messages::gather(stderr, program, Arc::new(true.into())).in_current_span());
         Ok((Self { child, program, group, messages }, stdout))
     }
 

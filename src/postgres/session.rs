@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Split};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument as _;
 
 use super::keepalives::with_keepalives;
 use super::messages::Messages;
@@ -50,7 +51,8 @@ impl Session {
         let Running { child, stdin, stdout, stderr } = tools.psql.start(&settings.environment, &conninfo).await?;
         // While psql connects, its messages are the error.
         let is_logged = Arc::new(AtomicBool::new(false));
-        let messages = Some(tokio::spawn(Messages::gather(stderr, "psql", Arc::clone(&is_logged))));
+        let gathering = Messages::gather(stderr, "psql", Arc::clone(&is_logged)).in_current_span();
+        let messages = Some(tokio::spawn(gathering));
         let lines = BufReader::new(stdout).split(b'\n');
         let mut session = Self { child, stdin, lines, messages, is_logged, asked: 0, opened, place: Place::default() };
         match timeout(QUERY_DEADLINE, session.exchange("")).await {

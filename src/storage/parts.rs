@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::pipeline::{PartMemory, PartPlan, Progress, SealedPart};
 use crate::spool::{QueuedPart, Spool, SpoolError, SpooledPart};
@@ -42,7 +43,7 @@ impl Upload {
                                 self.take_in(sent, progress)?;
                             }
                         }
-                        in_flight.spawn(self.uploader(memory, lanes).send(part));
+                        in_flight.spawn(self.uploader(memory, lanes).send(part).in_current_span());
                     }
                     None => break,
                 },

@@ -1,21 +1,52 @@
-//! `compose.drill.yaml`: what Docker Compose makes of it restores a backup, and code in a dump has no way out. (The daemon of
-//! `compose.yaml` is tested in the image.)
+//! `compose.drill.yaml`: what Docker Compose makes of it restores a backup, and code in a dump has no way out. `compose.yaml` with
+//! several databases. (Its daemon is tested in the image.)
 
 use serde_json::{Value, json};
 
 use crate::support::program::Program;
 use crate::support::servers::{own_postgres, postgres, s3};
-use crate::support::setup::{backup_program, installed, repository_file};
+use crate::support::setup::{backup_program, clear, installed, repository_file};
 
-/// The complete project, every default filled in, with secrets in this directory.
-fn resolved(environment: &[(&str, &str)]) -> Value {
+/// The complete project of a file, every default filled in.
+fn resolved(file: &str, environment: &[(&str, &str)]) -> Value {
     installed("docker-compose");
     let compose = Program::at(&repository_file("target/tools/docker-compose/bin/docker-compose"));
     let compose = environment.iter().fold(compose, |compose, (name, value)| compose.env(name, value));
-    let compose = compose.arg("--file").arg(repository_file("compose.drill.yaml"));
+    let compose = compose.arg("--file").arg(repository_file(file));
     let outcome = compose.args(["config", "--format", "json"]).run();
     assert_eq!(outcome.assert_code(0).stderr, "", "Docker Compose complains");
     serde_json::from_str(&outcome.stdout_text()).expect("JSON")
+}
+
+/// The program with the variables of a service, and with secrets in its home.
+fn with_environment(service: &Value, secrets: &[(&str, &str)]) -> Program {
+    let program = Program::new();
+    let keys = [("access-key", &*s3().access_key), ("secret-key", &*s3().secret_key)];
+    for (name, secret) in keys.iter().chain(secrets) {
+        std::fs::write(program.home().join(name), secret).expect("a secret");
+    }
+    let directory = program.home().display().to_string();
+    let here = |value: &str| value.replace("/run/secrets", &directory).replace("@server/", "@127.0.0.1/");
+    let variables = service["environment"].as_object().expect("variables");
+    variables.iter().fold(program, |program, (name, value)| program.env(name, here(value.as_str().expect("a string"))))
+}
+
+#[test]
+fn compose_backs_up_one_database_or_each_of_a_server() {
+    let (server, bucket) = (own_postgres(&[]), s3().create_bucket("compose"));
+    server.psql("postgres", "CREATE DATABASE shop").expect("a database");
+    let secrets = [("connection-string", &*server.uri("shop"))];
+    for (databases, paths) in [("", &["shop/"][..]), ("all", &["shop/postgres/", "shop/shop/"])] {
+        let given = [("S3_URL", &*s3().url), ("S3_BUCKET", &bucket), ("BACKUP_DATABASES", databases)];
+        let project = resolved("compose.yaml", &given);
+        with_environment(&project["services"]["postgres-backup"], &secrets).arg("backup").run().assert_code(0);
+        let keys = s3().keys(&bucket, "");
+        let mut found: Vec<&str> =
+            keys.iter().map(|key| key.split_once("postgres-backup-").expect("a path").0).collect();
+        found.dedup();
+        assert_eq!(found, paths);
+        clear(&bucket);
+    }
 }
 
 #[test]
@@ -24,18 +55,9 @@ fn drill_of_compose_restores_the_latest_backup() {
         (postgres().create_database("compose"), s3().create_bucket("compose"), own_postgres(&[]));
     database.psql("CREATE TABLE t AS SELECT 7 AS n").expect("a table");
     backup_program(&database, &bucket).env("S3_PATH", "shop").run().assert_code(0);
-    let project = resolved(&[("S3_URL", &s3().url), ("S3_BUCKET", &bucket)]);
+    let project = resolved("compose.drill.yaml", &[("S3_URL", &s3().url), ("S3_BUCKET", &bucket)]);
     let drill = &project["services"]["drill"];
-    let program = Program::new();
-    for (name, key) in [("access-key", &s3().access_key), ("secret-key", &s3().secret_key)] {
-        std::fs::write(program.home().join(name), key).expect("a secret");
-    }
-    let secrets = program.home().display().to_string();
-    let here = |value: &str| value.replace("/run/secrets", &secrets).replace("@server/", "@127.0.0.1/");
-    let variables = drill["environment"].as_object().expect("variables");
-    let program = variables
-        .iter()
-        .fold(program, |program, (name, value)| program.env(name, here(value.as_str().expect("a string"))));
+    let program = with_environment(drill, &[]);
     let command = drill["command"].as_array().expect("words").iter().map(|word| word.as_str().expect("a word"));
     let program = program.args(command).env("PGPORT", server.port.to_string()).env("PGPASSWORD", &server.password);
     let answer = program.run().assert_code(0).stdout_text();
@@ -44,7 +66,7 @@ fn drill_of_compose_restores_the_latest_backup() {
 
 #[test]
 fn server_of_the_drill_is_confined_and_waited_for() {
-    let project = resolved(&[]);
+    let project = resolved("compose.drill.yaml", &[]);
     let (drill, server) = (&project["services"]["drill"], &project["services"]["server"]);
     assert_eq!(drill["depends_on"]["server"]["condition"], "service_healthy");
     let reached: Vec<&String> = server["networks"].as_object().expect("networks").keys().collect();

@@ -11,7 +11,7 @@ use clap_mangen::roff::{Inline, Roff, bold, roman};
 use pg_s3_backup::cli;
 use pg_s3_backup::commands::completions::script;
 use pg_s3_backup::config::table::{SETTINGS, Setting};
-use pg_s3_backup::exit_code::EXIT_CODES;
+use pg_s3_backup::exit_code::{EXIT_CODES, ExitCodeRow, SEVERAL_DATABASES};
 use pg_s3_backup::manual::{EXAMPLES, FILES};
 use pg_s3_backup::postgres::{Coverage, DumpOption, PG_DUMP_OPTIONS};
 use pg_s3_backup::telemetry::metrics::{METRICS, Metric};
@@ -70,7 +70,8 @@ fn settings_table() -> String {
 
 fn exit_codes_table() -> String {
     let head = "| code | name | when |\n|---|---|---|\n".to_owned();
-    EXIT_CODES.iter().fold(head, |table, row| table + &format!("| {} | {} | {} |\n", row.number, row.name, row.when))
+    let row = |table: String, row: &ExitCodeRow| table + &format!("| {} | {} | {} |\n", row.number, row.name, row.when);
+    EXIT_CODES.iter().fold(head, row) + "\n" + SEVERAL_DATABASES + "\n"
 }
 
 fn metrics_table() -> String {
@@ -173,6 +174,8 @@ fn exit_status_section(roff: &mut Roff) {
         roff.text([bold(row.number.to_string())]);
         roff.text(words(&format!("{}: {}.", capitalised(row.name), row.when)));
     }
+    roff.control("PP", []);
+    roff.text(words(SEVERAL_DATABASES));
 }
 
 fn files_section(roff: &mut Roff, command: &clap::Command) {

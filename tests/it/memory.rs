@@ -7,7 +7,7 @@ use crate::support::fake_pg_dump::{Body, FakeDump};
 use crate::support::faulty::Stage;
 use crate::support::program::{Outcome, Program};
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
-use crate::support::servers::s3;
+use crate::support::servers::{postgres, s3};
 use crate::support::spooled::{DUMP_ON_DISK, Spooled};
 use crate::support::tcp_proxy::TcpProxy;
 
@@ -56,6 +56,27 @@ fn a_slow_link_and_503s_take_no_more_than_was_announced() {
     let outcome = backup.run();
     stage.assert_committed(&outcome, "503s on a slow link");
     assert_as_announced(&outcome, "503s on a slow link");
+}
+
+#[test]
+fn dumps_of_four_databases_go_to_disk_at_once_while_s3_takes_nothing() {
+    let databases: Vec<_> = (0..4).map(|_| postgres().create_database("memory")).collect();
+    let names: Vec<&str> = databases.iter().map(|database| database.name.as_str()).collect();
+    let stage = Spooled::new(FakeDump::new().body(Body::Random(90 << 20)));
+    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
+    let backup = by_default(stage.backup()).env("BACKUP_DATABASES", names.join(",")).env("BACKUP_DATABASE_JOBS", "4");
+    let mut running = backup.spawn();
+    // All of them, before S3 has taken a part.
+    while running.stderr_so_far().matches(DUMP_ON_DISK).count() < 4 {
+        assert!(running.is_running(), "{}", running.stderr_so_far());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    stage.proxy.clear_rules();
+    let outcome = running.wait();
+    outcome.assert_code(0);
+    assert_as_announced(&outcome, "four through the spool");
+    assert_eq!(stage.backups().len(), 4);
+    stage.assert_nothing_kept("S3 came back");
 }
 
 #[test]

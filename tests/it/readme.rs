@@ -5,6 +5,7 @@
 pub mod blocks;
 mod drill;
 mod links;
+mod several_databases;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -31,7 +32,7 @@ const INSTALLATION: &str = "docs/installation.md";
 const CHECK: &str = "docs/check-and-drill.md";
 const SECURITY: &str = "docs/security.md";
 /// After what each block of a page stands. A block is tested here as printed, or by its own `make` target, or only shown.
-const BLOCKS: [(&str, &[&str]); 8] = [
+const BLOCKS: [(&str, &[&str]); 9] = [
     (
         README,
         &[
@@ -70,6 +71,7 @@ const BLOCKS: [(&str, &[&str]); 8] = [
         ],
     ),
     ("docs/exit-codes.md", &[]),
+    (several_databases::PAGE, several_databases::BLOCKS),
     ("CONTRIBUTING.md", &["# Contributing"]), // the targets exist, and `.ci/run` runs them
 ];
 

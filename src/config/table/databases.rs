@@ -9,7 +9,7 @@ pub const BACKUP_DATABASES: Setting = Setting {
     value: "NAMES",
     default: "none: the database of the connection string",
     commands: STORED,
-    help: "databases of the server, each in a sub-path of `S3_PATH`: `all`, or names and globs (`*`, `?`) separated by commas; `!` in front excludes, and a name in double quotes is taken literally",
+    help: "databases of the server, each in a sub-path of `S3_PATH`: `all`, or names and globs (`*`, `?`) separated by commas; `!` before a name or glob excludes, and a name in double quotes is taken literally; templates and databases that accept no connections are never included",
     group: Group::Postgres,
     completion: Completion::Words(|| vec!["all"]),
     ..BASE

@@ -24,7 +24,7 @@ pub const S3_PATH: Setting = Setting {
     flag: Some("s3-path"),
     value: "PREFIX",
     default: "the top level of the bucket",
-    help: "key prefix of one database's backups; `backup` means `backup/`, never `backup2/`",
+    help: "key prefix of the backups; one path holds one database, or with `BACKUP_DATABASES` a sub-path for each database of one server; `backup` means `backup/`, never `backup2/`",
     ..S3
 };
 /// `S3_URL`

@@ -134,6 +134,26 @@ fn an_outage_of_s3_is_waited_for_once() {
 }
 
 #[test]
+fn after_an_outage_that_used_up_its_budget_the_other_databases_fail_at_their_first_requests() {
+    let several = Several::new(FakeDump::new().held());
+    let backup = several.backup().env("BACKUP_MAX_UPLOAD_OUTAGE", "6s").env("BACKUP_DATABASE_JOBS", "1");
+    let running = backup.spawn();
+    while several.stage.dump.pids().is_empty() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    several.stage.proxy.pause();
+    several.stage.dump.let_go();
+    let outcome = running.wait();
+    outcome.assert_code(12).assert_no_children_left();
+    assert_eq!(several.codes(&outcome), [12; 4], "{}", outcome.stderr);
+    let retries = outcome.stderr.lines().filter(|line| line.contains("S3 request failed, retrying"));
+    let retries: Vec<&str> = retries.collect();
+    let names = several.names();
+    assert!(retries.iter().any(|line| line.contains(names[0])), "{}", outcome.stderr);
+    assert!(retries.iter().all(|line| line.contains(names[0])), "{}", outcome.stderr);
+}
+
+#[test]
 fn complete_dumps_in_the_spool_are_delivered_though_a_database_or_the_server_is_gone() {
     let spool = tempfile::tempdir().expect("a directory");
     let mut several = Several::new(FakeDump::new().body(THREE_PARTS));

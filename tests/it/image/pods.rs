@@ -60,7 +60,7 @@ fn node(overlay: &str, bucket: &str, connection_string: &str) -> Node {
         ("access-key", &*s3().access_key),
         ("secret-key", &*s3().secret_key),
     ];
-    let list = [("1.path", "second"), ("1.connection-string", connection_string)];
+    let list = [("1.path", "second"), ("1.connection-string", connection_string), ("1.databases", "")];
     let node = Node::new(Manifests::of(overlay)).with("secret", "pg-s3-backup", &secret);
     node.with("secret", "pg-s3-backup-databases", &list).set("S3_BUCKET", bucket).set("S3_URL", &s3().url)
 }

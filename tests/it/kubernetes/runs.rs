@@ -11,7 +11,7 @@ use crate::daemon::{stop, wait_for};
 use crate::support::client::{eventually, get};
 use crate::support::program::Program;
 use crate::support::proxy::FaultProxy;
-use crate::support::servers::{own_s3, postgres, s3};
+use crate::support::servers::{own_postgres, own_s3, postgres, s3};
 use crate::support::setup::{only_backup, plain, repository_file};
 use crate::support::web::{Reply, Web};
 
@@ -97,7 +97,7 @@ fn the_fleet_backs_up_a_database_of_the_list_by_index() {
     let list = keys_of_example("overlays/fleet/databases.example.yaml");
     let count = items_of(&list, ".connection-string");
     assert_eq!(job["completions"], count, "as many pods as databases in the example");
-    assert_eq!(items_of(&list, ".path"), count);
+    assert_eq!((items_of(&list, ".path"), items_of(&list, ".databases")), (count, count));
     let spread = &job["template"]["spec"]["topologySpreadConstraints"][0];
     assert_eq!(spread["labelSelector"]["matchLabels"], manifests.template()["metadata"]["labels"]);
 
@@ -107,7 +107,11 @@ fn the_fleet_backs_up_a_database_of_the_list_by_index() {
     for (index, database) in databases.iter().enumerate() {
         database.psql(&format!("CREATE TABLE number_{index} ()")).expect("a table");
         list.push((format!("{index}.path"), format!("place-{index}")));
-        list.push((format!("{index}.connection-string"), database.uri()));
+        // The last one is a server, with this database alone.
+        let is_server = index + 1 == count;
+        let connection = if is_server { postgres().uri("postgres") } else { database.uri() };
+        list.push((format!("{index}.connection-string"), connection));
+        list.push((format!("{index}.databases"), if is_server { database.name.clone() } else { String::new() }));
     }
     let list: Vec<(&str, &str)> = list.iter().map(|(key, value)| (&**key, &**value)).collect();
     for index in 0..count {
@@ -124,6 +128,8 @@ fn the_fleet_backs_up_a_database_of_the_list_by_index() {
         s3().keys(&bucket, "").iter().map(|key| key[..key.find('/').expect("a path")].to_owned()).collect();
     places.dedup();
     assert_eq!(places, ["place-0", "place-1", "place-2"]);
+    let server = format!("place-2/{}/", databases[2].name);
+    assert!(s3().keys(&bucket, "place-2/").iter().all(|key| key.starts_with(&server)), "a path for each database");
 }
 
 /// How many of these keys end so; they are counted from 0.
@@ -159,6 +165,20 @@ fn the_daemon_answers_its_probes_catches_up_and_stops() {
     wait_for(&running, "backup completed", 1);
     stop(running, "TERM", 143);
     only_backup(&bucket);
+}
+
+#[test]
+fn the_daemon_of_a_server_backs_up_each_database() {
+    let (server, bucket) = (own_postgres(&[]), s3().create_bucket("server"));
+    server.psql("postgres", "CREATE DATABASE shop").expect("a second database");
+    let (_node, program) = daemon("overlays/server", &bucket, &server.uri("postgres"));
+    let running = program.spawn();
+    wait_for(&running, "2 of 2 databases backed up", 1);
+    stop(running, "TERM", 143);
+    for database in ["postgres", "shop"] {
+        let keys = s3().keys(&bucket, &format!("prod/{database}/"));
+        assert_eq!(keys.len(), 3, "a backup and its sidecars: {keys:?}");
+    }
 }
 
 #[test]
