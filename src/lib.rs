@@ -51,6 +51,9 @@
 //! - **`daemon`**: [`scheduler::Scheduler`] starts the same run as `backup` at each tick of its [`scheduler::Schedule`];
 //!   [`health::Server`] answers over HTTP from the [`scheduler::Heartbeat`].
 //! - **`health`**: [`health::probe`] asks a local daemon.
+//!
+//! `list`, `prune`, `delete`, `restore` and the drills act on destinations, which `commands::destinations` finds: that of `S3_PATH`, or
+//! with `BACKUP_DATABASES` that of each database ([`databases::StoredDatabases`]).
 
 pub mod archive;
 pub mod backup;

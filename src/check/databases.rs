@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::databases::{DatabasePatterns, LeftAlone, StoredDatabases, sub_path};
+use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::postgres::{Facts, PostgresSettings, ServerDatabase};
+use crate::printable::counted;
 use crate::storage::Destination;
 
 use super::name::CheckName;
@@ -49,7 +51,8 @@ impl Databases<'_> {
             add(results, name, Outcome::fail(detail, "correct BACKUP_DATABASES, or create it"));
         }
         let meant: Vec<&ServerDatabase> = all.iter().filter(|database| self.patterns.mean(&database.name)).collect();
-        tracing::info!(databases = meant.len(), "checking the databases of the server");
+        tracing::info!(target: FOR_MACHINES, databases = meant.len(), "checking the databases of the server");
+        tracing::info!(target: FOR_PEOPLE, "checking {} of the server", counted(meant.len(), "database"));
         let mut subjects = Vec::new();
         for ServerDatabase { name, is_utf8, may_connect } in meant {
             let refused = if !is_utf8 {

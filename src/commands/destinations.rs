@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use tokio::task::{JoinError, JoinSet};
-use tracing::Span;
+use tracing::{Instrument as _, Span};
 
 use crate::archive::Listing;
 use crate::archive::name::BackupName;
@@ -147,10 +147,11 @@ impl Destinations {
     /// # Errors
     /// As [`Listing::read`].
     pub async fn listings(&self) -> Result<Vec<Listing>, StorageError> {
-        let read = |DatabaseDestination { database, destination }: DatabaseDestination| async move {
-            Ok(Listing::read(&destination).await?.of_database(database))
+        let read = |place: &DatabaseDestination| {
+            let (span, DatabaseDestination { database, destination }) = (place.span(), place.clone());
+            async move { Ok(Listing::read(&destination).await?.of_database(database)) }.instrument(span)
         };
-        at_once(self.each.iter().cloned().map(read)).await.into_iter().collect()
+        at_once(self.each.iter().map(read)).await.into_iter().collect()
     }
 
     /// The destination of the backup that is wanted, and its name; no name for the latest. `flag` chooses a database.

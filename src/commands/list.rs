@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::{Serialize, Serializer};
+use tracing::{Instrument as _, Span};
 
 use crate::archive::drill::DrillRecord;
 use crate::archive::manifest::Manifest;
@@ -14,7 +15,7 @@ use crate::error::Error;
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::storage::Destination;
 
-use super::destinations::{DATABASES_FLAG, Destinations, at_once};
+use super::destinations::{DATABASES_FLAG, DatabaseDestination, Destinations, at_once};
 use super::table::DatabaseColumn;
 use super::{Context, columns, no_such_backup, table};
 
@@ -39,7 +40,8 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
     if args.quiet {
         return print_names(context, args, (&listings, places.are_databases()));
     }
-    let newest = Backups(newest(args, listings).await);
+    let spans = places.each().iter().map(DatabaseDestination::span);
+    let newest = Backups(newest(args, listings.into_iter().zip(spans).collect()).await);
     if args.json {
         return context.print_json(&newest);
     }
@@ -76,17 +78,17 @@ fn print_names(
 }
 
 /// The newest backups of each listing, as many as are asked for.
-async fn newest(args: &ListArgs, listings: Vec<Listing>) -> Vec<Newest> {
-    let shares = shares(listings.iter().map(|listing| listing.totals().0));
+async fn newest(args: &ListArgs, listings: Vec<(Listing, Span)>) -> Vec<Newest> {
+    let shares = shares(listings.iter().map(|(listing, _)| listing.totals().0));
     let (asked, is_on_terminal) = (args.limit, columns().is_some() && !args.json);
-    let describe = |(listing, share): (Listing, usize)| async move {
+    let describe = |((listing, span), share): ((Listing, Span), usize)| {
         let (limit, manifests) = match asked {
             Some(Limit::Newest(count)) => (count.get(), count.get()),
             // At a terminal the newest are enough; a program gets all.
             None if is_on_terminal => (share, share),
             Some(Limit::All) | None => (usize::MAX, share),
         };
-        listing.newest(limit, manifests).await
+        listing.newest(limit, manifests).instrument(span)
     };
     at_once(listings.into_iter().zip(shares).map(describe)).await
 }

@@ -54,9 +54,9 @@ struct Several<T> {
 
 impl<T> Several<T> {
     /// No results yet; `None` without `BACKUP_DATABASES`.
-    fn of(places: &Destinations) -> Option<Self> {
-        let left_alone = places.left_alone().to_vec();
-        places.are_databases().then_some(Self { databases: Vec::new(), left_alone })
+    fn of(context: &Context<'_>) -> Option<Self> {
+        let are_databases = config::means_several_databases(context.flags, context.environment);
+        are_databases.then_some(Self { databases: Vec::new(), left_alone: Vec::new() })
     }
 }
 
@@ -74,14 +74,14 @@ enum Outcome {
 /// If the settings are invalid, a destination cannot be read, or not everything was deleted that the rules say.
 pub async fn run(context: &Context<'_>, args: &PruneArgs, interrupts: Interrupts) -> Result<(), Error> {
     if args.dry_run {
-        let mut several = None;
+        let mut several = Several::of(context);
         let shown = interrupts.until_signal(preview(context, args, &mut several)).await;
         return match several.filter(|_| args.json) {
             Some(several) => context.conclude(true, shown, &several, String::new),
             None => shown.inspect_err(|error| context.print_failure(args.json, error)),
         };
     }
-    let mut outcome = Outcome::One(Pruned::default());
+    let mut outcome = Several::of(context).map_or_else(|| Outcome::One(Pruned::default()), Outcome::Several);
     let done = prune(context, args, &interrupts, &mut outcome).await;
     match &outcome {
         // Each was printed as it ended.
@@ -102,8 +102,8 @@ async fn prune(
     tracing::info!(target: FOR_MACHINES, "prune starts");
     let looking = async { Ok::<_, Error>((cleanup(args, &config).await, destinations(&config).await?)) };
     let (cleanup, places) = interrupts.until_signal(looking).await?;
-    if let Some(several) = Several::of(&places) {
-        *outcome = Outcome::Several(several);
+    if let Outcome::Several(several) = outcome {
+        several.left_alone = places.left_alone().to_vec();
     }
     let mut failures = Failures::default();
     for place in places.each() {
@@ -154,7 +154,9 @@ impl PruneJob<'_> {
 async fn preview(context: &Context<'_>, args: &PruneArgs, several: &mut Option<Several<Planned>>) -> Result<(), Error> {
     let config = config::prune(context.flags, context.environment).map_err(Error::Settings)?;
     let places = destinations(&config).await?;
-    *several = Several::of(&places);
+    if let Some(several) = several {
+        several.left_alone = places.left_alone().to_vec();
+    }
     let cleanup = cleanup(args, &config).await;
     let mut failures = Failures::default();
     for place in places.each() {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use crate::archive::Entry;
 use crate::archive::name::BackupName;
@@ -74,11 +75,13 @@ pub(super) async fn run<Waiting: Future<Output = ()>>(
             && let Some((name, entry)) = waiting.pop()
         {
             let destination = destination.clone();
-            running.spawn(async move {
+            let deleting = async move {
                 let mut done = Done::default();
                 done.failed = done.delete_backup(&destination, name, entry).await.err();
                 done
-            });
+            };
+            // Of several databases, two may have a backup of this name.
+            running.spawn(deleting.in_current_span());
         }
         let done = tokio::select! {
             done = running.join_next() => done,

@@ -7,6 +7,7 @@
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use crate::archive::name::{BackupName, MANIFEST_SUFFIX};
 use crate::archive::{self, BackupStatus, Entries, Entry};
@@ -111,7 +112,8 @@ async fn read_statuses(
             && let Some(name) = waiting.next()
         {
             let (destination, entry) = (destination.clone(), entries.get(&name).copied().unwrap_or_default());
-            reading.spawn(async move { (name, read_status(&destination, name, entry).await) });
+            let read = async move { (name, read_status(&destination, name, entry).await) };
+            reading.spawn(read.in_current_span());
         }
         let Some(read) = reading.join_next().await else { return Ok(()) };
         let (name, status) = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));

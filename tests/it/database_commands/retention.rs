@@ -59,3 +59,13 @@ fn a_database_that_is_blocked_stops_no_other() {
     let text = outcome.assert_code(PRUNE_INCOMPLETE).stdout_text();
     assert!(text.contains("pg/app/: 1 backup kept") && text.contains("pg/wiki/") && !text.contains("shop"), "{text}");
 }
+
+#[test]
+fn a_failure_before_any_database_has_the_same_form() {
+    for arguments in [&["--json"] as &[&str], &["--json", "--dry-run"]] {
+        let program = prune("no-such-bucket-of-several", "all").args(arguments);
+        let report = json(program.run().assert_code(3));
+        assert_eq!((&report["success"], report["databases"].as_array().map(Vec::len)), (&false.into(), Some(0)));
+        assert!(report["error"].as_str().is_some_and(|error| error.contains("bucket")), "{report:#}");
+    }
+}

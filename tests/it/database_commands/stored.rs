@@ -48,6 +48,10 @@ fn quiet_names_are_those_that_delete_takes() {
     let older: Vec<&str> = names.iter().copied().filter(|name| name.ends_with(&name_of_day(1))).collect();
     let outcome = program(&bucket, "all", "delete").args(&older).arg("--json").run();
     let report = json(outcome.assert_code(0));
+    for name in NAMES.map(|name| format!("database={name:?}")) {
+        let is_logged = |line: &str| line.contains("backup deleted") && line.contains(&name);
+        assert!(outcome.stderr.lines().any(is_logged), "{name}: {}", outcome.stderr);
+    }
     assert_eq!((&report["deleted"], &report["backups"][0]["database"]), (&NAMES.len().into(), &"..".into()));
     let left = s3().keys(&bucket, "");
     assert!(left.len() == 2 * NAMES.len() && left.iter().all(|key| key.contains(&name_of_day(2))), "{left:?}");
