@@ -71,7 +71,7 @@ fn a_connection_string_in_another_programs_variable_is_named() {
     let program = s3_program("bucket").arg("backup").env("DATABASE_URL", postgres().uri("postgres"));
     let words =
         ["POSTGRES_CONNECTION_STRING is not set (DATABASE_URL is set: give its value as POSTGRES_CONNECTION_STRING)"];
-    assert_ends_with(&program.run(), 1, &words, "a libpq URI or `key=value` string");
+    assert_ends_with(&program.run(), 1, &words, "a database of the server that lists the others");
 }
 
 #[test]
