@@ -16,6 +16,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
@@ -119,7 +120,7 @@ impl Origin {
 /// Finished globals.
 #[derive(Clone, Debug)]
 pub struct Globals {
-    /// The script as gzip, of one or two members.
+    /// The script, compressed.
     pub script: Vec<u8>,
     /// Whether it contains password verifiers.
     pub has_passwords: bool,
@@ -128,18 +129,16 @@ pub struct Globals {
 }
 
 impl Globals {
-    /// With the settings and grants of a database.
+    /// With the settings and grants of a database. Still one gzip member: some readers ignore a second one.
     ///
     /// # Errors
     /// If they cannot be compressed.
     pub fn with_database(&self, database: Option<&DatabaseSettings>) -> std::io::Result<Self> {
-        let mut globals = self.clone();
-        if let Some(database) = database {
-            let mut member = GzEncoder::new(Vec::new(), Compression::default());
-            member.write_all(database.script().as_bytes())?;
-            globals.script.extend(member.finish()?);
-        }
-        Ok(globals)
+        let Some(database) = database else { return Ok(self.clone()) };
+        let mut script = GzEncoder::new(Vec::new(), Compression::default());
+        std::io::copy(&mut GzDecoder::new(&*self.script), &mut script)?;
+        script.write_all(database.script().as_bytes())?;
+        Ok(Self { script: script.finish()?, ..self.clone() })
     }
 }
 
