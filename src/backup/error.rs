@@ -63,7 +63,7 @@ pub enum BackupError {
         database: String,
     },
     /// No database of the server is meant.
-    #[error("BACKUP_DATABASES={patterns} means no database of the server: it has {databases}")]
+    #[error("BACKUP_DATABASES={patterns} means no database of the server, which has {databases}: correct it")]
     NoDatabases {
         /// `BACKUP_DATABASES`
         patterns: String,

@@ -16,6 +16,7 @@ use crate::log_target::DATABASE_SPAN;
 use crate::pipeline::Progress;
 use crate::postgres::globals::Origin;
 use crate::postgres::{PostgresSettings, ServerDatabase, activity};
+use crate::printable::printable;
 use crate::random::random_hex;
 use crate::spool::{SpoolDir, complete_dumps};
 use crate::storage::Destination;
@@ -32,6 +33,9 @@ use super::{BackupError, resume};
 
 /// Shows the progress of a database's dump of about so many bytes, until the value that it returns is dropped.
 pub type ShowProgress = Arc<dyn Fn(&str, Arc<Progress>, u64) -> Box<dyn Send> + Send + Sync>;
+
+/// The most databases that an error names.
+const NAMED: usize = 10;
 
 /// A run with several databases.
 pub struct ServerBackup<'a> {
@@ -203,7 +207,7 @@ impl ServerBackup<'_> {
             dumps => dumps?,
         };
         for dump in dumps {
-            let Some((_, settings)) = self.settings.database_at(&dump.destination, self.patterns) else {
+            let Some((database, settings)) = self.settings.database_at(&dump.destination, self.patterns) else {
                 resume::warn_of_other(&dump);
                 continue;
             };
@@ -213,6 +217,7 @@ impl ServerBackup<'_> {
                 let delivering = resume::deliver(&spool_dir, (&destination, shared), &settings.parts, &self.limits);
                 Box::pin(delivering).await.map(drop)
             };
+            let delivering = delivering.instrument(tracing::error_span!(DATABASE_SPAN, database));
             match self.limits.within(delivering).await {
                 Err(error @ (BackupError::TooLong { .. } | BackupError::Interrupted(_))) => return Err(error),
                 Err(error) => {
@@ -251,7 +256,11 @@ fn meant(patterns: &DatabasePatterns, databases: &[ServerDatabase]) -> Result<Ve
         meant.push((name.to_owned(), Err(BackupError::NoSuchDatabase { name: name.to_owned() })));
     }
     if meant.is_empty() {
-        let names: Vec<&str> = databases.iter().map(|database| database.name.as_str()).collect();
+        let quoted = |database: &ServerDatabase| format!("`{}`", printable(&database.name));
+        let mut names: Vec<String> = databases.iter().take(NAMED).map(quoted).collect();
+        if databases.len() > NAMED {
+            names.push(format!("{} more", databases.len() - NAMED));
+        }
         return Err(BackupError::NoDatabases { patterns: patterns.to_string(), databases: names.join(", ") });
     }
     Ok(meant)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ValueHint;
-use clap::builder::TypedValueParser as _;
+use clap::builder::{NonEmptyStringValueParser, TypedValueParser as _};
 
 use super::flags::Suggested;
 use super::values::BackupRef;
@@ -20,7 +20,7 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "TIME", conflicts_with = "name", value_hint = ValueHint::Other)]
     pub at: Option<String>,
     /// With `BACKUP_DATABASES`: the database that was backed up
-    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
     pub database: Option<String>,
     /// Write the plain dump to this file, or with `-` to stdout
     #[arg(long, help_heading = Group::Target.heading(), value_name = "FILE", conflicts_with_all = ["RESTORE_CONNECTION_STRING", "IntoDatabase"], value_hint = ValueHint::FilePath)]

@@ -82,10 +82,11 @@ fn launcher(
             Due::Retry { .. } | Due::CatchUp => pending.get(),
             Due::Tick { .. } | Due::Start => None,
         };
-        let (options, interrupts) = (RunOptions { only, ..options.clone() }, interrupts.clone());
+        let (options, interrupts) = (RunOptions { only: only.clone(), ..options.clone() }, interrupts.clone());
         tokio::spawn(async move {
             let taken = once(owned, metrics, due, options, interrupts).await;
-            pending.set(taken.failed_databases());
+            // A run that failed before its databases leaves those that it was for.
+            pending.set(taken.failed_databases().or(only));
             if taken.verdict().is_ok() { Ended::Well } else { Ended::Badly }
         })
     })

@@ -89,6 +89,10 @@ impl Destinations {
                 "this database has no backup"
             );
         }
+        if databases.is_empty() && patterns.names().next().is_none() {
+            let (location, patterns) = (location(&root), patterns.to_string());
+            tracing::warn!(location, BACKUP_DATABASES = patterns, "no database that is meant has a backup");
+        }
         let of = |StoredDatabase { name, destination }| DatabaseDestination { database: Some(name), destination };
         Ok(Self { root, are_databases: true, each: databases.into_iter().map(of).collect(), left_alone })
     }

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::error_chain::Chain;
 use crate::exit_code::ExitCode;
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
-use crate::printable::counted;
+use crate::printable::{counted, printable};
 use crate::telemetry::LogWriter;
 use crate::telemetry::metrics::{self, MetricsStore, RunResult};
 
@@ -87,7 +87,7 @@ impl ServerRun {
     pub fn failures(&self, writer: &LogWriter) -> String {
         let line = |(run, error): (&DatabaseRun, &BackupError)| {
             let cause = writer.clean(&Chain(error).to_string());
-            format!("{}: exit code {}: {cause}", run.database, error.exit_code().number())
+            format!("{}: exit code {}: {cause}", printable(&run.database), error.exit_code().number())
         };
         self.failed().map(line).collect::<Vec<_>>().join("\n")
     }
@@ -144,7 +144,7 @@ const LEAST_NAME: usize = 8;
 
 fn row(run: &DatabaseRun) -> [String; 5] {
     let time = format!("{:.1} s", run.elapsed.as_secs_f64());
-    let database = run.database.clone();
+    let database = printable(&run.database).into_owned();
     match &run.outcome {
         Ok(report) => {
             let size = report.bytes().map(|(_, stored)| ByteSize(stored).display().iec().to_string());

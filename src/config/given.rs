@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use super::table::{
-    DRILL_CONNECTION_STRING, PG_DUMP_ARGS, POSTGRES_CONNECTION_STRING, RESTORE_CONNECTION_STRING, Secrecy, Setting,
+    BACKUP_DATABASES, DRILL_CONNECTION_STRING, PG_DUMP_ARGS, POSTGRES_CONNECTION_STRING, RESTORE_CONNECTION_STRING,
+    Secrecy, Setting,
 };
 
 /// Removes blank lines around the text and the line break after it, which `echo`, editors, Docker and Kubernetes add. Spaces
@@ -30,7 +31,7 @@ pub(super) fn without_quotes(text: &str) -> Option<&str> {
 
 /// Why a value is probably a mistake.
 pub(super) fn fault(setting: &Setting, value: &str) -> Option<&'static str> {
-    if without_quotes(value).is_some_and(|inner| !are_a_shells(setting, inner)) {
+    if without_quotes(value).is_some_and(|inner| !are_a_shells(setting, inner) && !are_names(setting, value, inner)) {
         return Some("begins and ends with a quote: take the quotes off (only a shell does so itself)");
     }
     (value.contains(is_break) && !may_have_lines(setting, value)).then_some("holds a line break: give it as one line")
@@ -57,18 +58,35 @@ fn are_a_shells(setting: &Setting, inner: &str) -> bool {
     setting.variable == PG_DUMP_ARGS.variable && (!are_several || inner.contains(['"', '\'']))
 }
 
-/// A line break is white space in shell words and in `key=value` connection strings.
+/// Whether the quotes are around literal names of databases, not around a list or a pattern.
+fn are_names(setting: &Setting, value: &str, inner: &str) -> bool {
+    let is_name = !inner.contains([',', '*', '?', '!']) && inner != "all";
+    setting.variable == BACKUP_DATABASES.variable && value.contains('"') && (inner.contains('"') || is_name)
+}
+
+/// A line break is white space in shell words, in `key=value` connection strings and in a list of databases.
 fn may_have_lines(setting: &Setting, value: &str) -> bool {
     let is_uri = value.starts_with("postgresql://") || value.starts_with("postgres://");
     let connections = [POSTGRES_CONNECTION_STRING, RESTORE_CONNECTION_STRING, DRILL_CONNECTION_STRING];
     let is_connection = connections.iter().any(|connection| connection.variable == setting.variable);
-    setting.variable == PG_DUMP_ARGS.variable || is_connection && !is_uri
+    let is_list = [PG_DUMP_ARGS, BACKUP_DATABASES].iter().any(|list| list.variable == setting.variable);
+    is_list || is_connection && !is_uri
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::table::{S3_PATH, S3_SECRET_KEY};
     use super::*;
+
+    #[test]
+    fn literal_names_of_databases_are_in_quotes() {
+        for right in ["\"shop\"", "\"a,b\",\"a,b\"", "\"50*\", \"all\"", "shop,\nbilling", "\"two\nlines\""] {
+            assert_eq!(fault(&BACKUP_DATABASES, right), None, "{right}");
+        }
+        for wrong in ["\"shop,billing\"", "\"all\"", "'all'", "'shop'", "\"shop_*\""] {
+            assert!(fault(&BACKUP_DATABASES, wrong).is_some(), "{wrong}");
+        }
+    }
 
     #[test]
     fn removes_blank_lines_and_keeps_spaces() {

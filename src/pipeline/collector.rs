@@ -111,6 +111,9 @@ impl Collector {
         let mut object = Object::new();
         let mut crc = Crc::new();
         let mut plain_bytes = 0u64;
+        let mut pieces = pieces.iter().peekable();
+        // No memory before the first piece: a dump that waits for a lock would hold a part that the other dumps of the run need.
+        pieces.peek();
         self.append(&mut object, &gzip::HEADER)?;
         for pending in pieces {
             let piece = pending.wait()?;

@@ -1,20 +1,24 @@
 //! The databases of a server. A run of several databases asks in the connection string's own database.
 
+use std::fmt::Write as _;
+
 use serde::Deserialize;
 
 use super::{PostgresError, Session};
 
 /// Without templates, databases that take no connections, and those whose DROP was interrupted (`datconnlimit` -2, from the minor
-/// releases of May 2023 on). Names in hexadecimal, because they may contain anything, also bytes of another encoding.
+/// releases of May 2023 on). Names in hexadecimal, because they may contain anything, also bytes of another encoding. `decode`
+/// takes the bytes as they are; `namesend` would convert them from this database's encoding, which need not be the name's.
 const QUESTION: &str = "\
-SELECT pg_catalog.json_build_object('name', pg_catalog.encode(pg_catalog.namesend(d.datname), 'hex'), \
+SELECT pg_catalog.json_build_object('name', pg_catalog.encode(pg_catalog.decode(\
+pg_catalog.replace(d.datname::pg_catalog.text, '\\', '\\\\'), 'escape'), 'hex'), \
 'may_connect', pg_catalog.has_database_privilege(d.oid, 'CONNECT')) \
 FROM pg_catalog.pg_database d WHERE NOT d.datistemplate AND d.datallowconn AND d.datconnlimit <> -2 ORDER BY d.datname";
 
 /// A database of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerDatabase {
-    /// Its name; with replacement characters if [`Self::is_utf8`] is false.
+    /// Its name; with other bytes as `\xf6` if [`Self::is_utf8`] is false.
     pub name: String,
     /// Whether the name is UTF-8, so that this program can connect to it.
     pub is_utf8: bool,
@@ -39,13 +43,14 @@ impl ServerDatabase {
     }
 
     fn of(Answer { name, may_connect }: Answer) -> Self {
-        let name = String::from_utf8(hex::decode(name).unwrap_or_default());
-        match name {
-            Ok(name) => Self { name, is_utf8: true, may_connect },
-            Err(error) => {
-                Self { name: String::from_utf8_lossy(error.as_bytes()).into_owned(), is_utf8: false, may_connect }
-            }
+        let bytes = hex::decode(name).unwrap_or_default();
+        let is_utf8 = std::str::from_utf8(&bytes).is_ok();
+        let mut name = String::new();
+        for chunk in bytes.utf8_chunks() {
+            name.push_str(chunk.valid());
+            chunk.invalid().iter().for_each(|byte| _ = write!(name, "\\x{byte:02x}"));
         }
+        Self { name, is_utf8, may_connect }
     }
 }
 
@@ -57,6 +62,6 @@ mod tests {
     fn reads_names_of_any_bytes() {
         let of = |name: &str| ServerDatabase::of(Answer { name: name.to_owned(), may_connect: true });
         assert_eq!((of("610a62").name, of("610a62").is_utf8), ("a\nb".to_owned(), true));
-        assert_eq!((of("67f6").name, of("67f6").is_utf8), ("g\u{fffd}".to_owned(), false));
+        assert_eq!((of("67f6").name, of("67f6").is_utf8), ("g\\xf6".to_owned(), false));
     }
 }

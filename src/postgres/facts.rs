@@ -7,7 +7,8 @@ use super::{Place, PostgresError, Session, Version};
 /// One line of JSON. `to_jsonb` reads columns that older servers lack.
 const QUESTION: &str = "\
 SELECT pg_catalog.json_build_object('server_version', pg_catalog.current_setting('server_version'), \
-'database', pg_catalog.current_database(), 'user', current_user, \
+'database', pg_catalog.current_database(), 'database_bytes', pg_catalog.encode(pg_catalog.decode(\
+pg_catalog.replace(pg_catalog.current_database()::pg_catalog.text, '\\', '\\\\'), 'escape'), 'hex'), 'user', current_user, \
 'encoding', pg_catalog.pg_encoding_to_char(d.encoding), 'collation', d.datcollate, 'ctype', d.datctype, \
 'locale_provider', pg_catalog.to_jsonb(d) ->> 'datlocprovider', \
 'locale', coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'), \
@@ -30,6 +31,8 @@ pub struct Facts {
     pub server_version: String,
     /// The database's name.
     pub database: String,
+    /// Its bytes, in hexadecimal: the server converts a name from the database's encoding, which need not be the name's.
+    database_bytes: String,
     /// The current role.
     pub user: String,
     /// `pg_database_size`, or the size in the catalog if that takes too long; 0 if neither is known. Not a bound on the dump.
@@ -66,6 +69,8 @@ impl Facts {
         let answer = session.query(QUESTION).await?;
         let line = answer.first().map(String::as_str).unwrap_or_default();
         let mut facts: Self = serde_json::from_str(line).map_err(PostgresError::Answer)?;
+        let bytes = hex::decode(&facts.database_bytes).unwrap_or_default();
+        facts.database = String::from_utf8(bytes).ok().filter(|name| !name.is_empty()).unwrap_or(facts.database);
         facts.system_identifier = session.query_if_allowed(SYSTEM_IDENTIFIER).await?.pop();
         facts.size_bytes = size(session).await?.unwrap_or_default();
         facts.place = session.place().clone();

@@ -85,7 +85,9 @@ pub fn install(settings: &LogSettings, writer: LogWriter) {
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let installed = match settings.format {
         LogFormat::Text if settings.is_for_people => {
-            let layer = layer.with_ansi(settings.is_coloured).event_format(ForPeople);
+            // Events have a format of their own; this is for the span of a database.
+            let fields = debug_fn(write_value).delimited(" ");
+            let layer = layer.with_ansi(settings.is_coloured).event_format(ForPeople).fmt_fields(fields);
             tracing::subscriber::set_global_default(registry.with(layer))
         }
         LogFormat::Text => {
@@ -101,6 +103,12 @@ pub fn install(settings: &LogSettings, writer: LogWriter) {
     if let Err(error) = installed {
         tracing::warn!(%error, "the logger was installed before");
     }
+}
+
+/// Writes the value of a span's field for people, without quotes. The event's format escapes it.
+fn write_value(writer: &mut Writer<'_>, _: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let text = format!("{value:?}");
+    writer.write_str(text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(&text))
 }
 
 /// Writes a field of a text line. A value may hold foreign text, which must not control the terminal.

@@ -219,6 +219,32 @@ fn the_daemon_retries_those_that_failed_alone() {
 }
 
 #[test]
+fn a_retry_that_cannot_connect_leaves_the_next_one_those_that_failed() {
+    let several = Several::new(FakeDump::new());
+    let failing = several.names()[2].to_owned();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("connection-string");
+    let good = postgres().uri("postgres");
+    std::fs::write(&file, &good).expect("written");
+    // The first dump of one database makes the server unreachable and fails; the test puts it right after the retry.
+    let (bad, path) = ("postgresql://postgres@127.0.0.1:1/postgres?connect_timeout=1", file.display());
+    let once = format!(
+        "case $connection in *{failing}*) [ -e \"$here/failed\" ] || {{ : >\"$here/failed\"; echo '{bad}' >{path}; exit 3; }} ;; esac"
+    );
+    let several = Several { stage: Stage::new(FakeDump::new().first(&once)), ..several };
+    let daemon = several.program(several.stage.daemon("0 0 1 1 *")).env("BACKUP_RETRY_DELAYS", "1s,1s,1s,1s");
+    let daemon = daemon.env_remove("POSTGRES_CONNECTION_STRING").env("POSTGRES_CONNECTION_STRING_FILE", &file);
+    let mut running = daemon.arg("--run-on-start").spawn();
+    running.wait_for_stderr("connect to PostgreSQL at 127.0.0.1:1", SOON);
+    std::fs::write(&file, &good).expect("written");
+    running.wait_for_stderr("backup completed reason=\"retry\"", SOON);
+    running.signal("TERM");
+    let outcome = running.wait();
+    outcome.assert_code(143).assert_no_children_left();
+    assert_eq!(several.stage.dump.pids().len(), 5, "four, and one once more: {}", outcome.stderr);
+}
+
+#[test]
 fn the_daemon_catches_up_those_without_a_recent_backup_alone() {
     let several = Several::new(FakeDump::new());
     let names = several.names();

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::servers::s3;
-use crate::support::setup::plain;
+use crate::support::servers::{postgres, s3};
+use crate::support::setup::{plain, s3_program};
 
 use super::server::{ODD_NAMES, backup_of, create, identifier, key_of, keys, longest_name, reports, server_with};
 
@@ -52,6 +52,17 @@ fn backs_up_each_database_whatever_its_name_and_its_neighbours_failures() {
         assert!(outcome.stderr.contains(name), "{name} is not named: {}", outcome.stderr);
     }
     assert!(identifier("a").len() == 3 && !outcome.stderr.contains("closed"), "{}", outcome.stderr);
+}
+
+#[test]
+fn no_name_adds_a_row_to_the_table() {
+    let database = postgres().create_database("row\nforged 1 ok\u{1b}[2K");
+    let bucket = s3().create_bucket("rows");
+    let backup = s3_program(&bucket).env("POSTGRES_CONNECTION_STRING", postgres().uri("postgres")).arg("backup");
+    let outcome = backup.env("BACKUP_DATABASES", format!("\"{}\"", database.name)).run();
+    let table = outcome.assert_code(0).stdout_text();
+    assert_eq!(table.lines().count(), 3, "heading, row and summary: {table}");
+    assert!(table.lines().nth(1).is_some_and(|row| row.starts_with("row\\nforged")), "{table}");
 }
 
 /// A value as COPY writes it.

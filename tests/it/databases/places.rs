@@ -110,3 +110,20 @@ fn says_which_databases_there_are_if_none_is_meant() {
     let outcome = backup(&bucket, "!postgres").run();
     assert!(outcome.assert_code(4).stderr.contains("begin with `all`"), "{}", outcome.stderr);
 }
+
+#[test]
+fn names_keep_their_bytes_in_databases_of_other_encodings() {
+    let latin1 = "TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'";
+    let databases = ["größe", "üüü"].map(|hint| postgres().create_database_with(hint, latin1));
+    let bucket = s3().create_bucket("encodings");
+    let names = databases.each_ref().map(|database| database.name.as_str());
+    // The database that lists the others is in LATIN1, too.
+    let source = databases[0].uri();
+    let outcome = backup(&bucket, &names.join(",")).env("POSTGRES_CONNECTION_STRING", source).run();
+    outcome.assert_code(0);
+    assert_eq!(reports(&outcome.stdout).keys().collect::<Vec<_>>(), names);
+    let list =
+        list_program(&bucket).env("S3_PATH", "srv").env("BACKUP_DATABASES", names.join(",")).arg("--quiet").run();
+    let list = list.assert_code(0).stdout_text();
+    assert_eq!(list.lines().count(), 2, "{list}");
+}
