@@ -97,7 +97,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__backup)
-            opts="-h --allow-pooler --pg-dump-path --allow-mixed --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --compression-level --threads --part-size --upload-concurrency --spool-dir --timezone --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --metrics-file --json --no-progress --log-level --log-format --help"
+            opts="-h --allow-pooler --pg-dump-path --allow-mixed --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --compression --compression-level --threads --part-size --upload-concurrency --spool-dir --timezone --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --metrics-file --json --no-progress --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -134,6 +134,10 @@ _pg__s3__backup() {
                     ;;
                 --s3-force-path-style)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --compression)
+                    COMPREPLY=($(compgen -W "gzip zstd" -- "${cur}"))
                     return 0
                     ;;
                 --compression-level)
@@ -262,7 +266,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__check)
-            opts="-h --allow-pooler --pg-dump-path --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --compression-level --threads --part-size --upload-concurrency --spool-dir --interval --timezone --bucket-only --deep --max-age --min-size --max-shrink --backup --check-sql --search-path --allow-same-server --allow-shared-server --restore-to --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --listen --metrics-file --json --log-level --log-format --help"
+            opts="-h --allow-pooler --pg-dump-path --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --compression --compression-level --threads --part-size --upload-concurrency --spool-dir --interval --timezone --bucket-only --deep --max-age --min-size --max-shrink --backup --check-sql --search-path --allow-same-server --allow-shared-server --restore-to --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --listen --metrics-file --json --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -299,6 +303,10 @@ _pg__s3__backup() {
                     ;;
                 --s3-force-path-style)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --compression)
+                    COMPREPLY=($(compgen -W "gzip zstd" -- "${cur}"))
                     return 0
                     ;;
                 --compression-level)
@@ -500,7 +508,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__daemon)
-            opts="-h --allow-pooler --pg-dump-path --allow-mixed --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --compression-level --threads --part-size --upload-concurrency --spool-dir --catch-up --run-on-start --interval --timezone --check-sql --search-path --allow-same-server --allow-shared-server --restore-to --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --listen --metrics-file --log-level --log-format --help"
+            opts="-h --allow-pooler --pg-dump-path --allow-mixed --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --compression --compression-level --threads --part-size --upload-concurrency --spool-dir --catch-up --run-on-start --interval --timezone --check-sql --search-path --allow-same-server --allow-shared-server --restore-to --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --listen --metrics-file --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -537,6 +545,10 @@ _pg__s3__backup() {
                     ;;
                 --s3-force-path-style)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --compression)
+                    COMPREPLY=($(compgen -W "gzip zstd" -- "${cur}"))
                     return 0
                     ;;
                 --compression-level)

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::codec::{Codec, Compression};
 use crate::pipeline::Bottleneck;
 use crate::pipeline::scanner::TableRows;
 use crate::postgres::{Extension, Facts, References, Tools};
@@ -63,7 +64,10 @@ pub struct Manifest {
     pub object_sha256: String,
     /// Plain bytes for each stored byte.
     pub compression_ratio: f64,
-    /// gzip level.
+    /// The codec; earlier versions had gzip alone, and do not say it.
+    #[serde(default)]
+    pub compression: Codec,
+    /// The codec's level.
     pub compression_level: u32,
     /// The bottleneck, in per cent of the dump's duration; earlier versions have none.
     #[serde(default)]
@@ -145,8 +149,8 @@ pub struct RunFacts<'a> {
     pub facts: &'a Facts,
     /// The programs used.
     pub tools: &'a Tools,
-    /// gzip level.
-    pub level: u32,
+    /// Codec and level.
+    pub compression: Compression,
     /// Size of the first part in bytes.
     pub part_bytes: u64,
     /// Whether the arguments leave something out.
@@ -198,7 +202,8 @@ impl Manifest {
             object_bytes: totals.object_bytes,
             object_sha256: hex::encode(totals.object_sha256),
             compression_ratio: ratio(totals.plain_bytes, totals.object_bytes),
-            compression_level: run.level,
+            compression: run.compression.codec,
+            compression_level: run.compression.level,
             bottleneck: None,
             part_bytes: run.part_bytes,
             parts: totals.parts,

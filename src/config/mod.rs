@@ -26,6 +26,7 @@ use chrono_tz::Tz;
 use secrecy::SecretString;
 
 use crate::backup::BackupSettings;
+use crate::codec::{Codec, Compression, DEFAULT_LEVEL};
 use crate::environment::Environment;
 use crate::exit_code::ExitCode;
 use crate::pipeline::{PartSettings, PipelineSettings};
@@ -325,12 +326,19 @@ fn hide_secrets(
 }
 
 fn pipeline(resolver: &mut Resolver<'_>) -> PipelineSettings {
-    let level = resolver.parse(&table::BACKUP_COMPRESSION_LEVEL, |text| parse::number(text, 1, 9));
+    let codec = resolver.parse(&table::BACKUP_COMPRESSION, |text| parse::word(text, Codec::WORDS));
+    let codec = codec.unwrap_or_default();
+    let level = resolver.parse(&table::BACKUP_COMPRESSION_LEVEL, |text| {
+        let (fast, small) = codec.levels().into_inner();
+        parse::number(text, fast, small).map_err(|why| format!("{why}, the levels of {codec}"))
+    });
+    let compression = Compression { codec, level: level.unwrap_or(DEFAULT_LEVEL) };
+    resolver.used(&table::BACKUP_COMPRESSION_LEVEL, compression.level);
     let threads = resolver.parse(&table::BACKUP_THREADS, |text| parse::number(text, 1, 64));
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = threads.map_or(cpus.min(MOST_DEFAULT_THREADS), |threads| threads as usize);
     resolver.used(&table::BACKUP_THREADS, threads);
-    PipelineSettings { level: level.unwrap_or(crate::pipeline::DEFAULT_LEVEL), threads }
+    PipelineSettings { compression, threads }
 }
 
 fn parts(resolver: &mut Resolver<'_>, s3: Option<&S3Settings>) -> PartSettings {

@@ -1,9 +1,10 @@
 //! The table of settings. Parsing, `--help`, the documents, the manual and the log of the settings use it.
 //!
 //! Used by `resolve` (values), `cli` (flags) and the test of the documents. It holds no values. `daemon` has the settings of the
-//! daemon and of monitoring, `retention` those of retention.
+//! daemon and of monitoring, `retention` those of retention, `compression` those of compression.
 
 mod command;
+mod compression;
 mod daemon;
 mod output;
 mod restore;
@@ -14,6 +15,7 @@ use crate::exit_code::ExitCode;
 use crate::log_target::FOR_MACHINES;
 
 pub use command::{ALL, CommandName};
+pub use compression::{BACKUP_COMPRESSION, BACKUP_COMPRESSION_LEVEL, BACKUP_THREADS};
 pub use daemon::{BACKUP_INTERVAL, BACKUP_RETRY_DELAYS, BACKUP_TIMEZONE, LISTEN, METRICS_FILE, PING_URL};
 pub use output::{LOG_FORMAT, LOG_LEVEL, NO_COLOR};
 pub use restore::{DRILL_CONNECTION_STRING, DRILL_INTERVAL, RESTORE_CONNECTION_STRING};
@@ -205,24 +207,6 @@ pub const POSTGRES_CONNECTION_STRING: Setting = Setting {
     group: Group::Postgres,
     ..BASE
 };
-/// `BACKUP_COMPRESSION_LEVEL`
-pub const BACKUP_COMPRESSION_LEVEL: Setting = Setting {
-    variable: "BACKUP_COMPRESSION_LEVEL",
-    flag: Some("compression-level"),
-    value: "LEVEL",
-    default: "`2`",
-    help: "gzip level 1 (fast) to 9 (small)",
-    ..BASE
-};
-/// `BACKUP_THREADS`
-pub const BACKUP_THREADS: Setting = Setting {
-    variable: "BACKUP_THREADS",
-    flag: Some("threads"),
-    value: "N",
-    default: "CPUs, at most 8",
-    help: "compression threads",
-    ..BASE
-};
 /// `BACKUP_PART_SIZE`
 pub const BACKUP_PART_SIZE: Setting = Setting {
     variable: "BACKUP_PART_SIZE",
@@ -354,6 +338,7 @@ settings![
     &S3_EQUAL_PARTS,
     &S3_REQUEST_TIMEOUT,
     &POSTGRES_CONNECTION_STRING,
+    &BACKUP_COMPRESSION,
     &BACKUP_COMPRESSION_LEVEL,
     &BACKUP_THREADS,
     &BACKUP_PART_SIZE,

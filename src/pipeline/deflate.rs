@@ -1,17 +1,18 @@
-//! Deflates blocks on several threads into pieces of one gzip member.
+//! Compresses blocks on several threads into pieces of one stream.
 //!
-//! The reader submits blocks, the collector takes the pieces in the same order, and adds header and trailer.
+//! The reader submits blocks, the collector takes the pieces in the same order, and adds header and end.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use flate2::Crc;
 
-use crate::codec::gzip::{DeflateError, Encoder, WINDOW_BYTES};
+use crate::codec::gzip::WINDOW_BYTES;
+use crate::codec::{Compression, EncodeError, Encoder};
 
 /// Plain bytes of one block: large enough that thread switches do not matter, small enough for bounded memory.
 pub const BLOCK_BYTES: usize = 512 << 10;
 
-/// Capacity for a deflated block: incompressible data takes five bytes more for each 64 KiB (RFC 1951), then the flush,
-/// then the margin of zlib's own estimate.
+/// Capacity for a compressed block. Deflate: incompressible data takes five bytes more for each 64 KiB (RFC 1951), then the
+/// flush, then the margin of zlib's own estimate. zstd's bound is less.
 const PIECE_BYTES: usize = BLOCK_BYTES + (4 << 10);
 
 /// A block on its way to a worker: the window, then its own bytes.
@@ -20,20 +21,22 @@ pub struct Block {
     pub buffer: Vec<u8>,
     /// Length of the window in bytes.
     pub window: usize,
+    /// How it is compressed.
+    pub compression: Compression,
 }
 
-/// A deflated block.
+/// A compressed block.
 pub struct Piece {
-    /// Deflated bytes.
-    pub deflated: Vec<u8>,
+    /// Compressed bytes.
+    pub bytes: Vec<u8>,
     /// CRC-32 and length of the plain bytes.
     pub crc: Crc,
 }
 
 /// A place in the collector's order; the worker that took the block fills it.
-pub type PendingPiece = Receiver<Result<Piece, DeflateError>>;
+pub type PendingPiece = Receiver<Result<Piece, EncodeError>>;
 
-type Job = (Block, Sender<Result<Piece, DeflateError>>);
+type Job = (Block, Sender<Result<Piece, EncodeError>>);
 
 /// The pipeline's compression threads.
 pub struct Deflaters {
@@ -43,11 +46,11 @@ pub struct Deflaters {
 }
 
 impl Deflaters {
-    /// Starts `threads` workers with a compression level of 1 to 9; they end when this is dropped.
+    /// Starts `threads` workers; they end when this is dropped.
     ///
     /// # Errors
     /// If the system has no thread left.
-    pub fn start(threads: usize, level: u32) -> std::io::Result<Self> {
+    pub fn start(threads: usize) -> std::io::Result<Self> {
         // One block at each worker, one queued, one being read: no more buffers exist.
         let (jobs, queue) = bounded::<Job>(1);
         let (recycle, recycled) = bounded(threads + 2);
@@ -55,7 +58,7 @@ impl Deflaters {
         let (spent, fresh) = bounded(2 * threads + 1);
         for number in 0..threads {
             let (queue, recycle, fresh) = (queue.clone(), recycle.clone(), fresh.clone());
-            let work = move || work(Encoder::new(level), &queue, (&recycle, &fresh));
+            let work = move || work(&queue, (&recycle, &fresh));
             std::thread::Builder::new().name(format!("deflate-{number}")).spawn(work)?;
         }
         Ok(Self { jobs, recycled, spent })
@@ -85,18 +88,31 @@ impl Deflaters {
     }
 }
 
-fn work(mut encoder: Encoder, queue: &Receiver<Job>, (recycle, fresh): (&Sender<Vec<u8>>, &Receiver<Vec<u8>>)) {
+fn work(queue: &Receiver<Job>, (recycle, fresh): (&Sender<Vec<u8>>, &Receiver<Vec<u8>>)) {
+    let mut encoder = None;
     while let Ok((block, place)) = queue.recv() {
-        let mut deflated = fresh.try_recv().unwrap_or_else(|_| Vec::with_capacity(PIECE_BYTES));
-        deflated.clear();
+        let mut bytes = fresh.try_recv().unwrap_or_else(|_| Vec::with_capacity(PIECE_BYTES));
+        bytes.clear();
         let (window, plain) = block.buffer.split_at(block.window);
-        let result = encoder.block(window, plain, &mut deflated).map(|()| {
+        let result = encoder_for(&mut encoder, block.compression).and_then(|encoder| {
+            encoder.block(window, plain, &mut bytes)?;
             let mut crc = Crc::new();
             crc.update(plain);
-            Piece { deflated, crc }
+            Ok(Piece { bytes, crc })
         });
         // A collector or reader that has ended reports why itself.
         let _ = place.send(result);
         let _ = recycle.try_send(block.buffer);
+    }
+}
+
+/// The thread's encoder. Its memory is free before another has some.
+fn encoder_for(encoder: &mut Option<Encoder>, compression: Compression) -> Result<&mut Encoder, EncodeError> {
+    if encoder.as_ref().is_some_and(|encoder| !encoder.is_for(compression)) {
+        *encoder = None;
+    }
+    match encoder {
+        Some(encoder) => Ok(encoder),
+        none => Ok(none.insert(Encoder::new(compression)?)),
     }
 }

@@ -1,4 +1,4 @@
-//! From `pg_dump`'s stdout to sealed parts: read, scan, deflate, collect, in bounded memory and in order.
+//! From `pg_dump`'s stdout to sealed parts: read, scan, compress, collect, in bounded memory and in order.
 //!
 //! ```text
 //! stdout -> reader (blocks of 512 KiB, scanner) -> N deflaters -> collector (order, CRC-32, sha256, parts) -> upload
@@ -25,6 +25,8 @@ use crossbeam_channel::bounded;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::codec::{Compression, EncodeError};
+
 pub use bottleneck::Bottleneck;
 pub use collector::{FinishGate, PartChecksum, PartDigest, SealedPart, Totals};
 pub use deflate::BLOCK_BYTES;
@@ -32,15 +34,11 @@ pub use memory::{PartBuffer, PartMemory};
 pub use parts::{PartPlan, PartSettings};
 pub use scanner::ScanReport;
 
-/// Default gzip level. ISA-L takes a fifth of zlib's time for the size of its level 2, which is 2 to 8 % larger than level
-/// 6's; without ISA-L, 144 MB/s a core keeps up with one `pg_dump`.
-pub const DEFAULT_LEVEL: u32 = 2;
-
 /// Compression, as configured.
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
-    /// gzip level, 1 to 9.
-    pub level: u32,
+    /// Codec and level.
+    pub compression: Compression,
     /// Compression threads.
     pub threads: usize,
 }
@@ -53,7 +51,7 @@ pub enum PipelineError {
     Read(#[source] std::io::Error),
     /// A block could not be compressed.
     #[error(transparent)]
-    Deflate(#[from] crate::codec::gzip::DeflateError),
+    Compress(#[from] EncodeError),
     /// The store takes no more parts.
     #[error("the backup needs more than {limit} parts: set BACKUP_PART_SIZE higher")]
     TooManyParts {
@@ -164,14 +162,16 @@ pub struct Pipeline {
 /// # Errors
 /// If the system refuses a thread.
 pub fn start(settings: &PipelineSettings, input: PipelineInput) -> Result<Pipeline, PipelineError> {
-    let deflaters = deflate::Deflaters::start(settings.threads, settings.level).map_err(PipelineError::Thread)?;
+    let deflaters = deflate::Deflaters::start(settings.threads).map_err(PipelineError::Thread)?;
     // As many places as workers, so that each can finish a block before its turn comes.
     let (order, pieces) = bounded(settings.threads);
     let (gate, gate_opened) = bounded(1);
     let (parts_sender, parts) = mpsc::unbounded_channel();
     let (scan_sender, scan) = oneshot::channel();
     let (totals_sender, totals) = oneshot::channel();
+    let compression = settings.compression;
     let collector = collector::Collector {
+        codec: compression.codec,
         memory: input.memory,
         checksum: input.checksum,
         parts: parts_sender,
@@ -179,7 +179,7 @@ pub fn start(settings: &PipelineSettings, input: PipelineInput) -> Result<Pipeli
         progress: Arc::clone(&input.progress),
         spent: deflaters.spent(),
     };
-    let reader = reader::Reader { stdout: input.stdout, cancel: input.cancel, progress: input.progress };
+    let reader = reader::Reader { stdout: input.stdout, cancel: input.cancel, progress: input.progress, compression };
     // If the receiver has gone, the run has ended already.
     spawn("collect", move || {
         let _ = totals_sender.send(collector.run(&pieces, &gate_opened));

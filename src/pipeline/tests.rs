@@ -7,6 +7,7 @@ use flate2::read::GzDecoder;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::codec::{Codec, Decoder};
 
 const DUMP_HEAD: &str = "--\n-- PostgreSQL database dump\n--\n\nCOPY public.t (a) FROM stdin;\n";
 const DUMP_TAIL: &str = "\\.\n\n--\n-- PostgreSQL database dump complete\n--\n\n";
@@ -61,6 +62,14 @@ async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration)
 
 /// Runs a pipeline over `input`, opening the gate only where `open` says so.
 async fn run(input: Vec<u8>, threads: usize, settings: PartSettings, open: bool) -> Run {
+    run_with(Compression::default_of(Codec::Gzip), input, (threads, settings, open)).await
+}
+
+async fn run_with(
+    compression: Compression,
+    input: Vec<u8>,
+    (threads, settings, open): (usize, PartSettings, bool),
+) -> Run {
     let (reader, mut writer) = std::io::pipe().expect("pipe");
     std::thread::spawn(move || writer.write_all(&input));
     let input = PipelineInput {
@@ -70,7 +79,7 @@ async fn run(input: Vec<u8>, threads: usize, settings: PartSettings, open: bool)
         progress: Arc::default(),
         cancel: CancellationToken::new(),
     };
-    let pipeline = start(&PipelineSettings { level: 2, threads }, input).expect("starts");
+    let pipeline = start(&PipelineSettings { compression, threads }, input).expect("starts");
     let Pipeline { mut parts, scan, gate, totals } = pipeline;
     let collecting = tokio::spawn(async move {
         let mut taken: Vec<Vec<u8>> = Vec::new();
@@ -89,6 +98,10 @@ async fn run(input: Vec<u8>, threads: usize, settings: PartSettings, open: bool)
     let totals = totals.await.expect("collector reports");
     let parts = collecting.await.expect("collects");
     Run { object: parts.concat(), parts: parts.iter().map(Vec::len).collect(), totals, scan }
+}
+
+fn gzip(level: u32) -> Compression {
+    Compression { codec: Codec::Gzip, level }
 }
 
 fn parts_of(bytes: u64) -> PartSettings {
@@ -110,6 +123,20 @@ async fn one_gzip_member_comes_out_whatever_the_number_of_threads() {
         assert_eq!(totals.parts as usize, run.parts.len());
         assert!(run.parts.iter().rev().skip(1).all(|bytes| *bytes == 1 << 20), "{:?}", run.parts);
         assert_eq!(run.scan.expect("read").flaw, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zstd_frames_come_out_in_order_whatever_the_number_of_threads() {
+    let input = dump(200_000);
+    for threads in [1, 2, 5] {
+        let zstd = Compression::default_of(Codec::Zstd);
+        let run = run_with(zstd, input.clone(), (threads, parts_of(1 << 20), true)).await;
+        let mut decoder = Decoder::new(Codec::Zstd, Vec::new());
+        decoder.unpack(&run.object).and_then(|()| decoder.finish()).expect("complete frames");
+        assert!(*decoder.sink() == input, "{threads} threads");
+        let totals = run.totals.expect("complete");
+        assert_eq!((totals.plain_bytes, totals.object_bytes), (input.len() as u64, run.object.len() as u64));
     }
 }
 
@@ -146,7 +173,7 @@ async fn an_empty_dump_is_an_empty_member() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bottleneck_is_known() {
-    let (none, fast) = (Duration::ZERO, PipelineSettings { level: 1, threads: 2 });
+    let (none, fast) = (Duration::ZERO, PipelineSettings { compression: gzip(1), threads: 2 });
     // Slow compared with the other stages, however busy the machine is.
     let began = Instant::now();
     bottleneck(fast.clone(), none, none).await;
@@ -155,6 +182,6 @@ async fn the_bottleneck_is_known() {
     assert!(slow_dump.dump > 50 && slow_dump.upload < 20, "{slow_dump:?}");
     let slow_upload = bottleneck(fast, none, (rest / 2).max(Duration::from_millis(300))).await;
     assert_eq!(slow_upload.largest().map(|(stage, _)| stage), Some("upload"), "{slow_upload:?}");
-    let slow_compression = bottleneck(PipelineSettings { level: 9, threads: 1 }, none, none).await;
+    let slow_compression = bottleneck(PipelineSettings { compression: gzip(9), threads: 1 }, none, none).await;
     assert!(slow_compression.compression > slow_compression.upload, "{slow_compression:?}");
 }

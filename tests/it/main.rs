@@ -83,3 +83,4 @@ mod storage_faults;
 mod support;
 mod terminal;
 mod version_1;
+mod zstd;
