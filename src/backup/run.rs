@@ -94,7 +94,7 @@ impl<'a> Backup<'a> {
         let issues = self.limits.within(self.warn_of_issues(&mut source)).await?;
         let (known, ownership) = self.limits.within(self.check_and_ask(&mut source, &destination, &issues)).await?;
         let name = self.limits.within(async { Ok(unused_name(&delivered).await) }).await?;
-        let name = name.with_codec(self.settings.pipeline.compression.codec);
+        let name = name.with_codec(self.settings.pipeline.codec);
         let is_partial = self.is_partial();
         let upload_plan = UploadPlan { destination: &destination, run_id: &run_id, name, plan: &plan, is_partial };
         let target = upload_plan.begin(self.settings, &self.limits, spool_dir.as_ref()).await?;
@@ -316,7 +316,7 @@ impl<'a> Backup<'a> {
             run_id: upload_plan.run_id,
             facts,
             tools,
-            compression: self.settings.pipeline.compression,
+            codec: self.settings.pipeline.codec,
             part_bytes: upload_plan.plan.base(),
             is_partial: upload_plan.is_partial,
             arguments: &arguments,
@@ -326,7 +326,8 @@ impl<'a> Backup<'a> {
         };
         let (key, spool) = (target.key().to_owned(), target.spool.clone());
         let manifest = |key: &str, verified: &VerifiedDump| {
-            Manifest::new(&run, key, verified, Utc::now()).with_bottleneck(self.progress.bottleneck())
+            let manifest = Manifest::new(&run, key, verified, Utc::now());
+            manifest.with_bottleneck(self.progress.bottleneck()).with_levels(self.progress.levels())
         };
         let draft = async |verified: &VerifiedDump| {
             let manifest = globals.keep(spool.as_ref(), manifest(&key, verified)).await;
@@ -365,8 +366,7 @@ fn memory_estimate(pipeline: &PipelineSettings, parts: u64) -> u64 {
     const BASE: u64 = 29 << 20;
     /// A block and its compressed piece.
     const BLOCK: u64 = 1 << 20;
-    let PipelineSettings { compression, threads } = pipeline;
-    BASE + (BLOCK + compression.memory()) * *threads as u64 + parts
+    BASE + (BLOCK + pipeline.encoder_memory()) * pipeline.threads as u64 + parts
 }
 
 #[cfg(test)]

@@ -15,11 +15,6 @@ use serde::{Deserialize, Serialize};
 
 pub use decoder::Decoder;
 
-/// The level without a setting. gzip: ISA-L takes a fifth of zlib's time for the size of its level 2, which is 2 to 8 % larger
-/// than level 6's; without ISA-L, 144 MB/s a core keeps up with one `pg_dump`. zstd: in blocks, level 3 is slower than 2 and
-/// larger, and 1 has the speed of ISA-L.
-pub const DEFAULT_LEVEL: u32 = 2;
-
 /// The codec of a backup. Backups of one second are ordered as here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -119,12 +114,6 @@ pub struct Compression {
 }
 
 impl Compression {
-    /// The codec with its default level.
-    #[must_use]
-    pub fn default_of(codec: Codec) -> Self {
-        Self { codec, level: DEFAULT_LEVEL }
-    }
-
     /// The most bytes that the state of one thread's encoder has.
     #[must_use]
     pub fn memory(self) -> u64 {

@@ -2,9 +2,15 @@
 //!
 //! The reader submits blocks, the collector takes the pieces in the same order, and adds header and end.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
 use crossbeam_channel::{Receiver, Sender, bounded};
 use flate2::Crc;
+use rustix::time::{ClockId, clock_gettime};
 
+use super::levels::Work;
 use crate::codec::gzip::WINDOW_BYTES;
 use crate::codec::{Compression, EncodeError, Encoder};
 
@@ -43,6 +49,7 @@ pub struct Deflaters {
     jobs: Sender<Job>,
     recycled: Receiver<Vec<u8>>,
     spent: Sender<Vec<u8>>,
+    times: Arc<WorkTimes>,
 }
 
 impl Deflaters {
@@ -56,12 +63,13 @@ impl Deflaters {
         let (recycle, recycled) = bounded(threads + 2);
         // One at each place in the collector's order, one at each worker, one being collected.
         let (spent, fresh) = bounded(2 * threads + 1);
+        let times = Arc::<WorkTimes>::default();
         for number in 0..threads {
-            let (queue, recycle, fresh) = (queue.clone(), recycle.clone(), fresh.clone());
-            let work = move || work(&queue, (&recycle, &fresh));
+            let (queue, recycle, fresh, times) = (queue.clone(), recycle.clone(), fresh.clone(), Arc::clone(&times));
+            let work = move || work(&queue, (&recycle, &fresh), &times);
             std::thread::Builder::new().name(format!("deflate-{number}")).spawn(work)?;
         }
-        Ok(Self { jobs, recycled, spent })
+        Ok(Self { jobs, recycled, spent, times })
     }
 
     /// Submits a block and returns its place in the order; waits while all workers are busy.
@@ -72,6 +80,12 @@ impl Deflaters {
     pub fn submit(&self, block: Block) -> Option<PendingPiece> {
         let (sender, receiver) = bounded(1);
         self.jobs.send((block, sender)).ok().map(|()| receiver)
+    }
+
+    /// What the workers have done so far.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        self.times.work()
     }
 
     /// Where the collector returns the memory of used pieces.
@@ -88,9 +102,10 @@ impl Deflaters {
     }
 }
 
-fn work(queue: &Receiver<Job>, (recycle, fresh): (&Sender<Vec<u8>>, &Receiver<Vec<u8>>)) {
+fn work(queue: &Receiver<Job>, (recycle, fresh): (&Sender<Vec<u8>>, &Receiver<Vec<u8>>), times: &WorkTimes) {
     let mut encoder = None;
     while let Ok((block, place)) = queue.recv() {
+        let began = (Instant::now(), cpu_time());
         let mut bytes = fresh.try_recv().unwrap_or_else(|_| Vec::with_capacity(PIECE_BYTES));
         bytes.clear();
         let (window, plain) = block.buffer.split_at(block.window);
@@ -100,10 +115,37 @@ fn work(queue: &Receiver<Job>, (recycle, fresh): (&Sender<Vec<u8>>, &Receiver<Ve
             crc.update(plain);
             Ok(Piece { bytes, crc })
         });
+        times.add(began);
         // A collector or reader that has ended reports why itself.
         let _ = place.send(result);
         let _ = recycle.try_send(block.buffer);
     }
+}
+
+/// The time that the workers have spent on blocks, in nanoseconds.
+#[derive(Default)]
+struct WorkTimes {
+    wall: AtomicU64,
+    cpu: AtomicU64,
+}
+
+impl WorkTimes {
+    /// Adds a block that was begun at this time, and at this time of the thread's processor.
+    fn add(&self, (wall, cpu): (Instant, Duration)) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.wall.fetch_add(nanos(wall.elapsed()), Ordering::Relaxed);
+        self.cpu.fetch_add(nanos(cpu_time().saturating_sub(cpu)), Ordering::Relaxed);
+    }
+
+    fn work(&self) -> Work {
+        let read = |count: &AtomicU64| Duration::from_nanos(count.load(Ordering::Relaxed));
+        Work { wall: read(&self.wall), cpu: read(&self.cpu) }
+    }
+}
+
+/// What this thread has had of a processor.
+fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// The thread's encoder. Its memory is free before another has some.

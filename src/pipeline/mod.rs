@@ -11,13 +11,14 @@
 mod bottleneck;
 mod collector;
 mod deflate;
+mod levels;
 mod memory;
 mod parts;
 mod reader;
 pub mod scanner;
 
 use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -25,11 +26,12 @@ use crossbeam_channel::bounded;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::codec::{Compression, EncodeError};
+use crate::codec::{Codec, EncodeError};
 
 pub use bottleneck::Bottleneck;
 pub use collector::{FinishGate, PartChecksum, PartDigest, SealedPart, Totals};
 pub use deflate::BLOCK_BYTES;
+pub use levels::Level;
 pub use memory::{PartBuffer, PartMemory};
 pub use parts::{PartPlan, PartSettings};
 pub use scanner::ScanReport;
@@ -37,10 +39,20 @@ pub use scanner::ScanReport;
 /// Compression, as configured.
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
-    /// Codec and level.
-    pub compression: Compression,
+    /// The codec.
+    pub codec: Codec,
+    /// The level.
+    pub level: Level,
     /// Compression threads.
     pub threads: usize,
+}
+
+impl PipelineSettings {
+    /// The most bytes that the state of one thread's encoder has.
+    #[must_use]
+    pub fn encoder_memory(&self) -> u64 {
+        levels::encoder_memory(self.codec, self.level, self.threads)
+    }
 }
 
 /// Why a pipeline ended early.
@@ -77,6 +89,8 @@ pub struct Progress {
     stored: AtomicU64,
     uploaded: AtomicU64,
     stall_times: bottleneck::StallTimes,
+    /// A bit for each level that a block had.
+    levels: AtomicU32,
     /// Since when the reader has been waiting for `pg_dump`. A reader that waits for the next stage is not.
     silent_since: Mutex<Option<Instant>>,
 }
@@ -105,6 +119,17 @@ impl Progress {
     #[must_use]
     pub fn silent_since(&self) -> Option<Instant> {
         *self.silent_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The compression levels that blocks had, lowest first.
+    #[must_use]
+    pub fn levels(&self) -> Vec<u32> {
+        let levels = self.levels.load(Ordering::Relaxed);
+        (0..u32::BITS).filter(|level| levels & (1 << level) != 0).collect()
+    }
+
+    fn add_level(&self, level: u32) {
+        self.levels.fetch_or(1 << level, Ordering::Relaxed);
     }
 
     /// Counts bytes that S3 has accepted.
@@ -169,9 +194,10 @@ pub fn start(settings: &PipelineSettings, input: PipelineInput) -> Result<Pipeli
     let (parts_sender, parts) = mpsc::unbounded_channel();
     let (scan_sender, scan) = oneshot::channel();
     let (totals_sender, totals) = oneshot::channel();
-    let compression = settings.compression;
+    let PipelineSettings { codec, level, threads } = *settings;
+    let levels = levels::Levels::new(codec, level, threads, Instant::now());
     let collector = collector::Collector {
-        codec: compression.codec,
+        codec,
         memory: input.memory,
         checksum: input.checksum,
         parts: parts_sender,
@@ -179,7 +205,7 @@ pub fn start(settings: &PipelineSettings, input: PipelineInput) -> Result<Pipeli
         progress: Arc::clone(&input.progress),
         spent: deflaters.spent(),
     };
-    let reader = reader::Reader { stdout: input.stdout, cancel: input.cancel, progress: input.progress, compression };
+    let reader = reader::Reader { stdout: input.stdout, cancel: input.cancel, progress: input.progress, levels };
     // If the receiver has gone, the run has ended already.
     spawn("collect", move || {
         let _ = totals_sender.send(collector.run(&pieces, &gate_opened));

@@ -14,9 +14,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio_util::sync::CancellationToken;
 
 use super::deflate::{BLOCK_BYTES, Block, Deflaters, PendingPiece};
+use super::levels::Levels;
 use super::scanner::{ScanReport, Scanner};
 use super::{PipelineError, Progress};
-use crate::codec::Compression;
 use crate::codec::gzip::WINDOW_BYTES;
 
 /// How often a waiting reader checks whether it is cancelled.
@@ -28,7 +28,7 @@ pub(super) struct Reader {
     pub stdout: File,
     pub cancel: CancellationToken,
     pub progress: Arc<Progress>,
-    pub compression: Compression,
+    pub levels: Levels,
 }
 
 impl Reader {
@@ -55,8 +55,10 @@ impl Reader {
             self.progress.add_dumped(plain.len() as u64);
             window.clear();
             window.extend_from_slice(&buffer[buffer.len().saturating_sub(WINDOW_BYTES)..]);
-            let block = Block { buffer, window: window_bytes, compression: self.compression };
             let handed_on = Instant::now();
+            let compression = self.levels.next(handed_on, deflaters.work());
+            self.progress.add_level(compression.level);
+            let block = Block { buffer, window: window_bytes, compression };
             let pending = deflaters.submit(block).ok_or(PipelineError::GivenUp)?;
             order.send(pending).map_err(|_| PipelineError::GivenUp)?;
             self.progress.stall_times.add_blocked(handed_on);

@@ -7,7 +7,7 @@ use flate2::read::GzDecoder;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::codec::{Codec, Decoder};
+use crate::codec::Decoder;
 
 const DUMP_HEAD: &str = "--\n-- PostgreSQL database dump\n--\n\nCOPY public.t (a) FROM stdin;\n";
 const DUMP_TAIL: &str = "\\.\n\n--\n-- PostgreSQL database dump complete\n--\n\n";
@@ -62,11 +62,11 @@ async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration)
 
 /// Runs a pipeline over `input`, opening the gate only where `open` says so.
 async fn run(input: Vec<u8>, threads: usize, settings: PartSettings, open: bool) -> Run {
-    run_with(Compression::default_of(Codec::Gzip), input, (threads, settings, open)).await
+    run_with((Codec::Gzip, Level::Fixed(2)), input, (threads, settings, open)).await
 }
 
 async fn run_with(
-    compression: Compression,
+    (codec, level): (Codec, Level),
     input: Vec<u8>,
     (threads, settings, open): (usize, PartSettings, bool),
 ) -> Run {
@@ -79,7 +79,7 @@ async fn run_with(
         progress: Arc::default(),
         cancel: CancellationToken::new(),
     };
-    let pipeline = start(&PipelineSettings { compression, threads }, input).expect("starts");
+    let pipeline = start(&PipelineSettings { codec, level, threads }, input).expect("starts");
     let Pipeline { mut parts, scan, gate, totals } = pipeline;
     let collecting = tokio::spawn(async move {
         let mut taken: Vec<Vec<u8>> = Vec::new();
@@ -100,8 +100,8 @@ async fn run_with(
     Run { object: parts.concat(), parts: parts.iter().map(Vec::len).collect(), totals, scan }
 }
 
-fn gzip(level: u32) -> Compression {
-    Compression { codec: Codec::Gzip, level }
+fn gzip(level: u32, threads: usize) -> PipelineSettings {
+    PipelineSettings { codec: Codec::Gzip, level: Level::Fixed(level), threads }
 }
 
 fn parts_of(bytes: u64) -> PartSettings {
@@ -130,7 +130,7 @@ async fn one_gzip_member_comes_out_whatever_the_number_of_threads() {
 async fn zstd_frames_come_out_in_order_whatever_the_number_of_threads() {
     let input = dump(200_000);
     for threads in [1, 2, 5] {
-        let zstd = Compression::default_of(Codec::Zstd);
+        let zstd = (Codec::Zstd, Level::Auto);
         let run = run_with(zstd, input.clone(), (threads, parts_of(1 << 20), true)).await;
         let mut decoder = Decoder::new(Codec::Zstd, Vec::new());
         decoder.unpack(&run.object).and_then(|()| decoder.finish()).expect("complete frames");
@@ -173,7 +173,7 @@ async fn an_empty_dump_is_an_empty_member() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bottleneck_is_known() {
-    let (none, fast) = (Duration::ZERO, PipelineSettings { compression: gzip(1), threads: 2 });
+    let (none, fast) = (Duration::ZERO, gzip(1, 2));
     // Slow compared with the other stages, however busy the machine is.
     let began = Instant::now();
     bottleneck(fast.clone(), none, none).await;
@@ -182,6 +182,6 @@ async fn the_bottleneck_is_known() {
     assert!(slow_dump.dump > 50 && slow_dump.upload < 20, "{slow_dump:?}");
     let slow_upload = bottleneck(fast, none, (rest / 2).max(Duration::from_millis(300))).await;
     assert_eq!(slow_upload.largest().map(|(stage, _)| stage), Some("upload"), "{slow_upload:?}");
-    let slow_compression = bottleneck(PipelineSettings { compression: gzip(9), threads: 1 }, none, none).await;
+    let slow_compression = bottleneck(gzip(9, 1), none, none).await;
     assert!(slow_compression.compression > slow_compression.upload, "{slow_compression:?}");
 }

@@ -38,6 +38,7 @@ mod image;
 mod keepalives;
 mod kill;
 mod kubernetes;
+mod levels;
 mod libpq;
 mod listing;
 mod listing_large;

@@ -17,8 +17,9 @@ pub const BACKUP_COMPRESSION_LEVEL: Setting = Setting {
     variable: "BACKUP_COMPRESSION_LEVEL",
     flag: Some("compression-level"),
     value: "LEVEL",
-    default: "`2`",
-    help: "level from 1 (fast) to 9 (small), with zstd to 19",
+    default: "`auto`",
+    help: "`auto`, or a level from 1 (fast) to 9 (small), with zstd to 19; `auto` makes backups as small as the time allows",
+    completion: Completion::Words(|| vec!["auto"]),
     ..BASE
 };
 /// `BACKUP_THREADS`
