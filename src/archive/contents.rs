@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use flate2::Crc;
 use sha2::{Digest, Sha256};
 
+use crate::codec::zstd::PlainEnd;
 use crate::codec::{Codec, Decoder};
 use crate::pipeline::scanner::{ScanReport, Scanner};
 
@@ -94,7 +95,7 @@ impl<W: Write> Unpacker<W> {
         let (crc32, scan, failed) = (tap.crc.sum(), std::mem::take(&mut tap.scanner).finish(), tap.failed.take());
         let dump = match self.flaw {
             Some(flaw) => Err(flaw),
-            None => ended.map(|()| Dump { crc32, scan }),
+            None => ended.and_then(|end| as_recorded(end, Dump { crc32, scan })),
         };
         let stored = (!is_cut_short).then(|| (self.bytes, hex::encode(self.sha256.finalize())));
         (sink, failed.map_or(Ok(Contents { stored, codec: self.codec, dump }), Err))
@@ -108,6 +109,20 @@ impl<W: Write> Unpacker<W> {
     fn take_sink(&mut self) -> W {
         let sink = self.decoder.sink().sink.take();
         sink.unwrap_or_else(|| unreachable!("it is taken once"))
+    }
+}
+
+/// Compares a dump with the end of its stream.
+fn as_recorded(end: Option<PlainEnd>, dump: Dump) -> Result<Dump, String> {
+    match end {
+        Some(end) if end != (PlainEnd { bytes: dump.scan.bytes, crc32: dump.crc32 }) => {
+            let PlainEnd { bytes, crc32 } = end;
+            let (unpacked, sum) = (dump.scan.bytes, dump.crc32);
+            Err(format!(
+                "frames are missing or not its own: {bytes} bytes with CRC-32 {crc32:08x} were compressed, not {unpacked} with {sum:08x}"
+            ))
+        }
+        _ => Ok(dump),
     }
 }
 
@@ -225,6 +240,18 @@ mod tests {
         let read = |object: &[u8]| read_as(Codec::Zstd, object);
         let frames = frames(DUMP);
         assert_eq!(read(&frames.concat()), Ok(None));
+        let mut crc = Crc::new();
+        crc.update(DUMP);
+        let end = Codec::Zstd.end(&crc, DUMP.len() as u64);
+        assert_eq!(read(&[frames.concat(), end.clone()].concat()), Ok(None));
+        for cut in 1..end.len() {
+            assert!(read(&[&frames.concat(), &end[..cut]].concat()).is_err(), "{cut} bytes of the last frame");
+        }
+        for gone in 0..frames.len() {
+            let rest = frames.iter().enumerate().filter(|(at, _)| *at != gone).map(|(_, frame)| frame.as_slice());
+            let why = read(&[rest.collect::<Vec<_>>().concat(), end.clone()].concat()).expect_err("a frame is missing");
+            assert!(why.contains("missing"), "{why}");
+        }
         for count in 1..frames.len() {
             assert!(read(&frames[..count].concat()).expect("zstd is complete").is_some(), "{count} frames");
         }

@@ -4,7 +4,8 @@ use std::io::Write;
 
 use flate2::write::GzDecoder;
 
-use super::{Codec, zstd};
+use super::Codec;
+use super::zstd::{self, PlainEnd};
 
 /// Unpacks what it is given, in order. An error of the sink would count as damage, so the sink must not fail.
 pub struct Decoder<W: Write> {
@@ -52,17 +53,19 @@ impl<W: Write> Decoder<W> {
         }
     }
 
-    /// Ends the stream, after its last byte or after damage.
+    /// Ends the stream, after its last byte or after damage. Returns what the plain bytes must be, if the codec has not
+    /// compared them itself.
     ///
     /// # Errors
     /// If the stream has not ended, or gzip's checksum or length differs.
-    pub fn finish(&mut self) -> Result<(), String> {
+    pub fn finish(&mut self) -> Result<Option<PlainEnd>, String> {
         let bytes = self.bytes;
         match &mut self.state {
             State::Gzip(decoder) => decoder
                 .try_finish()
+                .map(|()| None)
                 .map_err(|_| format!("after {bytes} bytes gzip has not ended, or its checksum or length differs")),
-            State::Zstd(decoder) if decoder.is_complete() => Ok(()),
+            State::Zstd(decoder) if decoder.is_complete() => Ok(decoder.end()),
             State::Zstd(_) => Err(format!("after {bytes} bytes zstd has not ended")),
         }
     }

@@ -93,7 +93,7 @@ impl Codec {
     pub fn end(self, crc: &Crc, plain_bytes: u64) -> Vec<u8> {
         match self {
             Self::Gzip => gzip::trailer(crc, plain_bytes).to_vec(),
-            Self::Zstd => Vec::new(),
+            Self::Zstd => zstd::end(crc, plain_bytes),
         }
     }
 }

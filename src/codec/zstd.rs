@@ -1,15 +1,44 @@
 //! zstd: one frame for each block, on its own, with its length and its checksum.
 //!
 //! `zstd -d` reads any number of frames as one file. One frame over all blocks would need zstd's internal calls, and its
-//! contexts the memory of a large window. A file that ends between two frames is complete for zstd: the end of the dump and
-//! the manifest's length show that something is missing.
+//! contexts the memory of a large window. A file without some of its frames is complete for zstd. So the last frame is one
+//! that decoders skip: it has length and CRC-32 of the plain bytes, as gzip has. Without it, the end of the dump and the
+//! manifest show whether something is missing.
 
 use std::io::Write;
 
+use flate2::Crc;
 use zstd_safe::{CCtx, CParameter, DCtx, InBuffer, OutBuffer, get_error_name};
 
 /// Capacity for unpacked bytes: a block of zstd's, which is what it unpacks at once.
 const UNPACKED_BYTES: usize = 128 << 10;
+
+/// The beginning of the last frame (RFC 8878): the magic number of a frame that decoders skip, and the length of its content.
+const END: [u8; 8] = [0x5b, 0x2a, 0x4d, 0x18, 12, 0, 0, 0];
+/// All bytes of the last frame.
+const END_BYTES: usize = END.len() + 12;
+
+/// Length and CRC-32 of the plain bytes, as the last frame has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainEnd {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// CRC-32.
+    pub crc32: u32,
+}
+
+impl PlainEnd {
+    /// Reads the last frame; `None` if another program has written the stream.
+    fn read(frame: &[u8]) -> Option<Self> {
+        let (bytes, crc32) = frame.strip_prefix(&END)?.split_first_chunk::<8>()?;
+        Some(Self { bytes: u64::from_le_bytes(*bytes), crc32: u32::from_le_bytes(crc32.try_into().ok()?) })
+    }
+}
+
+/// The last frame.
+pub(super) fn end(crc: &Crc, plain_bytes: u64) -> Vec<u8> {
+    [&END[..], &plain_bytes.to_le_bytes(), &crc.sum().to_le_bytes()].concat()
+}
 
 /// zstd's own error. Cannot happen while memory for its state is there.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +87,15 @@ pub(super) struct Decoder<W> {
     context: DCtx<'static>,
     unpacked: Vec<u8>,
     is_in_frame: bool,
+    /// The last bytes, which may be the last frame.
+    tail: Vec<u8>,
     pub sink: W,
 }
 
 impl<W: Write> Decoder<W> {
     pub fn new(sink: W) -> Self {
-        Self { context: DCtx::create(), unpacked: Vec::with_capacity(UNPACKED_BYTES), is_in_frame: false, sink }
+        let (unpacked, tail) = (Vec::with_capacity(UNPACKED_BYTES), Vec::new());
+        Self { context: DCtx::create(), unpacked, is_in_frame: false, tail, sink }
     }
 
     /// Unpacks the next bytes.
@@ -71,6 +103,8 @@ impl<W: Write> Decoder<W> {
     /// # Errors
     /// zstd's name of the damage, or the sink's error.
     pub fn unpack(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(END_BYTES)..]);
+        self.tail.drain(..self.tail.len().saturating_sub(END_BYTES));
         let mut input = InBuffer::around(bytes);
         let mut has_more = false;
         while input.pos() < bytes.len() || has_more {
@@ -88,6 +122,11 @@ impl<W: Write> Decoder<W> {
     /// Whether the bytes so far end where a frame ends.
     pub fn is_complete(&self) -> bool {
         !self.is_in_frame
+    }
+
+    /// The content of the last frame, if it is this program's.
+    pub fn end(&self) -> Option<PlainEnd> {
+        PlainEnd::read(&self.tail)
     }
 }
 
@@ -136,7 +175,9 @@ mod tests {
             let (used, announced) = (encoder.memory() as u64, memory(level));
             assert!(used <= announced && announced < used + (256 << 10), "level {level}: {used}, not {announced}");
             let mut decoder = Decoder::new(Vec::new());
+            stream.extend(end(&Crc::new(), 7));
             decoder.unpack(&stream).expect("unpacked");
+            assert_eq!(decoder.end(), Some(PlainEnd { bytes: 7, crc32: 0 }));
             assert!(decoder.is_complete() && decoder.sink == [&plain[..], &plain[..1]].concat(), "level {level}");
         }
     }

@@ -133,10 +133,12 @@ async fn zstd_frames_come_out_in_order_whatever_the_number_of_threads() {
         let zstd = (Codec::Zstd, Level::Auto);
         let run = run_with(zstd, input.clone(), (threads, parts_of(1 << 20), true)).await;
         let mut decoder = Decoder::new(Codec::Zstd, Vec::new());
-        decoder.unpack(&run.object).and_then(|()| decoder.finish()).expect("complete frames");
+        let end = decoder.unpack(&run.object).and_then(|()| decoder.finish()).expect("complete frames");
         assert!(*decoder.sink() == input, "{threads} threads");
         let totals = run.totals.expect("complete");
         assert_eq!((totals.plain_bytes, totals.object_bytes), (input.len() as u64, run.object.len() as u64));
+        let end = end.map(|end| (end.bytes, end.crc32));
+        assert_eq!(end, Some((totals.plain_bytes, totals.plain_crc32)), "the last frame");
     }
 }
 

@@ -165,6 +165,7 @@ fn no_truncation_and_no_damage_goes_unseen_even_without_a_manifest() {
         ("cut before the last frame", &object[..last]),
         ("a flipped bit", &flipped),
         ("another byte", &[&object[..], b"x"].concat()),
+        ("a frame less", &without_a_frame),
         ("twice", &twice),
         ("gzip", b"\x1f\x8b\x08\0\0\0\0\0\0\x03 is not zstd, and much too short to be a dump of anything"),
     ] {
@@ -180,10 +181,6 @@ fn no_truncation_and_no_damage_goes_unseen_even_without_a_manifest() {
             assert!(!restore.home().join("dump.sql").exists(), "{case}");
         }
     }
-    // A frame less leaves a dump with its last line, and the rows before: only the manifest knows.
-    replace(&bucket, &key, &without_a_frame);
-    let failed = s3_program(&bucket).args(["restore", &key, "--output", "dump.sql"]).run();
-    assert!(failed.assert_code(RESTORE_FAILED).stderr.contains("length"), "{}", failed.stderr);
 }
 
 #[test]
