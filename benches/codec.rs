@@ -1,4 +1,4 @@
-//! The codec alone, on one thread: speed by CPU time and ratio of each gzip level, on a file or on rows that are made here.
+//! The codec alone, on one thread: speed by CPU time, ratio and memory of each level, on a file or on rows that are made here.
 //!
 //! `cargo bench --bench codec` or `cargo bench --bench codec -- FILE` (a plain dump; its first 400 MB). Blocks are of the
 //! size that the pipeline uses. Compare only the lines of one run.
@@ -9,7 +9,8 @@ use std::hint::black_box;
 use std::io::Read as _;
 use std::time::Duration;
 
-use pg_s3_backup::codec::gzip::{Encoder, WINDOW_BYTES};
+use pg_s3_backup::codec::gzip::WINDOW_BYTES;
+use pg_s3_backup::codec::{Codec, Compression, Encoder};
 use pg_s3_backup::pipeline::BLOCK_BYTES;
 
 /// As much as the figures of others are measured with, and no more than a small machine has memory for.
@@ -24,22 +25,30 @@ fn main() {
         file.take(LIMIT).read_to_end(&mut plain).expect("read");
         plain
     });
-    println!("level    MB/s   ratio   ({} bytes)", plain.len());
-    for level in 1..=9 {
-        let mut encoder = Encoder::new(level);
-        let (mut deflated, mut bytes, began) = (Vec::new(), 0, cpu_time());
-        for begin in (0..plain.len()).step_by(BLOCK_BYTES) {
-            deflated.clear();
-            let window = &plain[begin.saturating_sub(WINDOW_BYTES)..begin];
-            let block = &plain[begin..plain.len().min(begin + BLOCK_BYTES)];
-            encoder.block(window, block, &mut deflated).expect("deflated");
-            bytes += black_box(&deflated).len();
+    println!("codec level    MB/s   ratio      KiB   ({} bytes)", plain.len());
+    for (_, codec) in Codec::WORDS {
+        for level in codec.levels() {
+            measure(&plain, Compression { codec: *codec, level });
         }
-        let seconds = cpu_time().saturating_sub(began).as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-        let (plain, bytes) = (plain.len() as f64, bytes as f64);
-        println!("{level:>5} {:>7.0} {:>7.3}", plain / seconds / 1e6, plain / bytes);
     }
+}
+
+fn measure(plain: &[u8], compression: Compression) {
+    let mut encoder = Encoder::new(compression).expect("memory");
+    let (mut piece, mut bytes, began) = (Vec::new(), 0, cpu_time());
+    for begin in (0..plain.len()).step_by(BLOCK_BYTES) {
+        piece.clear();
+        let window = &plain[begin.saturating_sub(WINDOW_BYTES)..begin];
+        let block = &plain[begin..plain.len().min(begin + BLOCK_BYTES)];
+        encoder.block(window, block, &mut piece).expect("compressed");
+        bytes += black_box(&piece).len();
+    }
+    let seconds = cpu_time().saturating_sub(began).as_secs_f64();
+    let memory = encoder.memory() >> 10;
+    let Compression { codec, level } = compression;
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let (plain, bytes) = (plain.len() as f64, bytes as f64);
+    println!("{codec} {level:>6} {:>7.0} {:>7.3} {memory:>8}", plain / seconds / 1e6, plain / bytes);
 }
 
 /// This thread's CPU time: what others do on the machine matters less.

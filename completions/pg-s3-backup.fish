@@ -46,7 +46,9 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l database-jobs -d 'Databases backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l compression -d '`gzip`, or `zstd` [env: BACKUP_COMPRESSION]' -r -f -a "gzip\t''
+zstd\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l compression-level -d '`auto`, or a level from 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f -a "auto\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l upload-concurrency -d 'Parts uploaded at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
@@ -102,7 +104,9 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-r
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l database-jobs -d 'Databases backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l compression -d '`gzip`, or `zstd` [env: BACKUP_COMPRESSION]' -r -f -a "gzip\t''
+zstd\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l compression-level -d '`auto`, or a level from 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f -a "auto\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l upload-concurrency -d 'Parts uploaded at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
@@ -154,7 +158,9 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l database-jobs -d 'Databases backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l compression-level -d 'Gzip level 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l compression -d '`gzip`, or `zstd` [env: BACKUP_COMPRESSION]' -r -f -a "gzip\t''
+zstd\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l compression-level -d '`auto`, or a level from 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f -a "auto\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l upload-concurrency -d 'Parts uploaded at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
@@ -259,9 +265,9 @@ debug\t''
 trace\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l log-format -d 'Format of the log [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l ignore-manifest -d 'Verify the backup without its manifest: only by its gzip checksum and the end of the dump'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l ignore-manifest -d 'Verify the backup without its manifest: only by its codec\'s checksum and the end of the dump'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l dry-run -d 'Restore nothing; look for what would make the restore fail'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l raw -d 'Write the stored bytes (gzip), to a file or stdout'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l raw -d 'Write the stored bytes (compressed), to a file or stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l replace -d 'Replace the database of that name; the old one is kept, renamed'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l keep-failed -d 'If the restore fails, keep the incomplete scratch database'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-owner -d 'Restore no owners: the connecting role owns everything'

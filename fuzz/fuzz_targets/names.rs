@@ -11,7 +11,7 @@ fuzz_target!(|text: &str| {
     assert!(!file_name(one).contains('/') && one.ends_with(file_name(one)));
     let Some(name) = BackupName::parse(one) else { return };
     assert_eq!(name.to_string(), one, "another text is read as this name");
-    assert_eq!(BackupName::new(name.started()), name);
+    assert_eq!(BackupName::new(name.started()).with_codec(name.codec()), name);
     // A sidecar is no backup.
     for suffix in [".json", ".globals.sql.gz", ".drill.json"] {
         assert_eq!(BackupName::parse(&format!("{one}{suffix}")), None);

@@ -1,15 +1,16 @@
-//! The content of a stored backup: its sha256, its gzip stream, and the dump in it.
+//! The content of a stored backup: its sha256, its compressed stream, and the dump in it.
 //!
-//! [`super::Reader`] feeds the bytes in order. Without a manifest there are no checksums to compare, but gzip and the end of the
-//! dump are still verified. Memory is that of one unpacked piece.
+//! [`super::Reader`] feeds the bytes in order. Without a manifest there are no checksums to compare, but the codec's own and the
+//! end of the dump are still verified. Memory is that of one unpacked piece.
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use flate2::Crc;
-use flate2::write::GzDecoder;
 use sha2::{Digest, Sha256};
 
+use crate::codec::zstd::PlainEnd;
+use crate::codec::{Codec, Decoder};
 use crate::pipeline::scanner::{ScanReport, Scanner};
 
 /// A backup that was read, to its end or to the first damage.
@@ -17,7 +18,9 @@ use crate::pipeline::scanner::{ScanReport, Scanner};
 pub struct Contents {
     /// Stored bytes, and their sha256 in hexadecimal; `None` if reading ended at damage.
     pub(super) stored: Option<(u64, String)>,
-    /// The dump in it, or the damage of the gzip stream.
+    /// The codec that its name says.
+    pub(super) codec: Codec,
+    /// The dump in it, or the damage of the compressed stream.
     pub(super) dump: Result<Dump, String>,
 }
 
@@ -39,7 +42,7 @@ pub(super) enum Form {
     Stored,
 }
 
-/// What to do after damage to the gzip stream.
+/// What to do after damage to the compressed stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Damage {
     /// The rest is counted and hashed.
@@ -52,27 +55,28 @@ pub(super) enum Damage {
 pub(super) struct Unpacker<W: Write> {
     bytes: u64,
     sha256: Sha256,
-    gzip: GzDecoder<Tap<W>>,
+    codec: Codec,
+    decoder: Decoder<Tap<W>>,
     flaw: Option<String>,
     damage: Damage,
 }
 
 impl<W: Write> Unpacker<W> {
     /// Starts before the first byte of the object.
-    pub fn new(sink: W, form: Form, damage: Damage) -> Self {
+    pub fn new(sink: W, codec: Codec, form: Form, damage: Damage) -> Self {
         let tap = Tap { crc: Crc::new(), scanner: Scanner::default(), sink: Some(sink), form, failed: None };
-        Self { bytes: 0, sha256: Sha256::new(), gzip: GzDecoder::new(tap), flaw: None, damage }
+        Self { bytes: 0, sha256: Sha256::new(), codec, decoder: Decoder::new(codec, tap), flaw: None, damage }
     }
 
     /// Takes the next bytes of the object. Breaks if no more are needed.
     pub fn take(&mut self, piece: &[u8]) -> ControlFlow<()> {
-        self.gzip.get_mut().put(Form::Stored, piece);
+        self.decoder.sink().put(Form::Stored, piece);
         if self.flaw.is_none() {
-            self.flaw = self.unpack(piece).err();
+            self.flaw = self.decoder.unpack(piece).err();
         }
         self.sha256.update(piece);
         self.bytes += piece.len() as u64;
-        let is_over = self.gzip.get_ref().failed.is_some() || self.is_cut_short();
+        let is_over = self.decoder.sink().failed.is_some() || self.is_cut_short();
         if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
@@ -80,37 +84,21 @@ impl<W: Write> Unpacker<W> {
         self.flaw.is_some() && self.damage == Damage::End
     }
 
-    fn unpack(&mut self, piece: &[u8]) -> Result<(), String> {
-        let mut rest = piece;
-        while !rest.is_empty() {
-            let at = self.bytes + (piece.len() - rest.len()) as u64;
-            match self.gzip.write(rest) {
-                Ok(0) => return Err(format!("the gzip member ends at byte {at}, but something follows it")),
-                Ok(count) => rest = &rest[count..],
-                Err(error) => return Err(format!("gzip is damaged before byte {at}: {error}")),
-            }
-        }
-        Ok(())
-    }
-
     /// Returns the sink and the result, after the last byte; or the sink's error.
     pub fn finish(mut self) -> (W, io::Result<Contents>) {
         // After damage, the bytes that the decoder still buffers are not needed.
         let sink = self.flaw.is_some().then(|| self.take_sink());
-        let ended = self
-            .gzip
-            .try_finish()
-            .map_err(|_| format!("after {} bytes gzip has not ended, or its checksum or length differs", self.bytes));
+        let ended = self.decoder.finish();
         let is_cut_short = self.is_cut_short();
         let sink = sink.unwrap_or_else(|| self.take_sink());
-        let tap = self.gzip.get_mut();
+        let tap = self.decoder.sink();
         let (crc32, scan, failed) = (tap.crc.sum(), std::mem::take(&mut tap.scanner).finish(), tap.failed.take());
         let dump = match self.flaw {
             Some(flaw) => Err(flaw),
-            None => ended.map(|()| Dump { crc32, scan }),
+            None => ended.and_then(|end| as_recorded(end, Dump { crc32, scan })),
         };
         let stored = (!is_cut_short).then(|| (self.bytes, hex::encode(self.sha256.finalize())));
-        (sink, failed.map_or(Ok(Contents { stored, dump }), Err))
+        (sink, failed.map_or(Ok(Contents { stored, codec: self.codec, dump }), Err))
     }
 
     /// Returns the sink; nothing more is written to it.
@@ -119,8 +107,22 @@ impl<W: Write> Unpacker<W> {
     }
 
     fn take_sink(&mut self) -> W {
-        let sink = self.gzip.get_mut().sink.take();
+        let sink = self.decoder.sink().sink.take();
         sink.unwrap_or_else(|| unreachable!("it is taken once"))
+    }
+}
+
+/// Compares a dump with the end of its stream.
+fn as_recorded(end: Option<PlainEnd>, dump: Dump) -> Result<Dump, String> {
+    match end {
+        Some(end) if end != (PlainEnd { bytes: dump.scan.bytes, crc32: dump.crc32 }) => {
+            let PlainEnd { bytes, crc32 } = end;
+            let (unpacked, sum) = (dump.scan.bytes, dump.crc32);
+            Err(format!(
+                "frames are missing or not its own: {bytes} bytes with CRC-32 {crc32:08x} were compressed, not {unpacked} with {sum:08x}"
+            ))
+        }
+        _ => Ok(dump),
     }
 }
 
@@ -147,7 +149,7 @@ impl<W: Write> Write for Tap<W> {
         self.crc.update(bytes);
         self.scanner.scan(bytes);
         self.put(Form::Plain, bytes);
-        // An error of the sink is not damage of the gzip stream.
+        // An error of the sink is not damage of the stream.
         Ok(bytes.len())
     }
 
@@ -173,8 +175,12 @@ mod tests {
 
     /// Reads it in pieces of several sizes; the result must be the same.
     fn read(object: &[u8]) -> Result<Option<String>, String> {
+        read_as(Codec::Gzip, object)
+    }
+
+    fn read_as(codec: Codec, object: &[u8]) -> Result<Option<String>, String> {
         let outcomes = [1, 7, 18, object.len()].map(|size| {
-            let mut unpacker = Unpacker::new(io::sink(), Form::Plain, Damage::ReadOn);
+            let mut unpacker = Unpacker::new(io::sink(), codec, Form::Plain, Damage::ReadOn);
             object.chunks(size).for_each(|piece| assert!(unpacker.take(piece).is_continue()));
             let contents = unpacker.finish().1.expect("a sink takes everything");
             assert_eq!(contents.stored, Some((object.len() as u64, hex::encode(Sha256::digest(object)))));
@@ -215,6 +221,61 @@ mod tests {
         for behind in [vec![0], object.clone(), vec![b'x'; 100]] {
             let why = read(&[object.clone(), behind].concat()).expect_err("something follows");
             assert!(why.contains("something follows"), "{why}");
+        }
+    }
+
+    /// A dump in frames of 7 bytes.
+    fn frames(plain: &[u8]) -> Vec<Vec<u8>> {
+        let mut encoder = crate::codec::zstd::Encoder::new(1).expect("memory");
+        let frame = |block| {
+            let mut frame = Vec::new();
+            encoder.block(block, &mut frame).expect("compressed");
+            frame
+        };
+        plain.chunks(7).map(frame).collect()
+    }
+
+    #[test]
+    fn a_dump_in_zstd_frames_is_read_to_its_end() {
+        let read = |object: &[u8]| read_as(Codec::Zstd, object);
+        let frames = frames(DUMP);
+        assert_eq!(read(&frames.concat()), Ok(None));
+        let mut crc = Crc::new();
+        crc.update(DUMP);
+        let end = Codec::Zstd.end(&crc, DUMP.len() as u64);
+        assert_eq!(read(&[frames.concat(), end.clone()].concat()), Ok(None));
+        for cut in 1..end.len() {
+            assert!(read(&[&frames.concat(), &end[..cut]].concat()).is_err(), "{cut} bytes of the last frame");
+        }
+        for gone in 0..frames.len() {
+            let rest = frames.iter().enumerate().filter(|(at, _)| *at != gone).map(|(_, frame)| frame.as_slice());
+            let why = read(&[rest.collect::<Vec<_>>().concat(), end.clone()].concat()).expect_err("a frame is missing");
+            assert!(why.contains("missing"), "{why}");
+        }
+        for count in 1..frames.len() {
+            assert!(read(&frames[..count].concat()).expect("zstd is complete").is_some(), "{count} frames");
+        }
+        assert!(read(&[frames.concat(), vec![0]].concat()).is_err(), "a byte follows");
+        assert!(read(&[frames.concat(), vec![b'x'; 100]].concat()).is_err(), "text follows");
+        assert!(read(&packed(DUMP)).is_err(), "gzip is no zstd");
+    }
+
+    #[test]
+    fn every_truncated_frame_and_every_flipped_byte_of_zstd_is_found() {
+        let frames = frames(DUMP);
+        let (mut object, mut ends) = (Vec::new(), Vec::new());
+        for frame in frames {
+            object.extend(frame);
+            ends.push(object.len());
+        }
+        for length in (1..object.len()).filter(|length| !ends.contains(length)) {
+            assert!(read_as(Codec::Zstd, &object[..length]).is_err(), "cut to {length}");
+        }
+        for at in 0..object.len() {
+            let mut damaged = object.clone();
+            damaged[at] ^= 1;
+            // A flipped bit in the magic number can make a frame one that is skipped: the dump's end tells.
+            assert!(!matches!(read_as(Codec::Zstd, &damaged), Ok(None)), "byte {at}");
         }
     }
 }

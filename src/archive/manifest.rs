@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::codec::Codec;
 use crate::pipeline::Bottleneck;
 use crate::pipeline::scanner::TableRows;
 use crate::postgres::{Extension, Facts, References, Tools};
@@ -63,8 +64,14 @@ pub struct Manifest {
     pub object_sha256: String,
     /// Plain bytes for each stored byte.
     pub compression_ratio: f64,
-    /// gzip level.
+    /// The codec; earlier versions had gzip alone, and do not say it.
+    #[serde(default)]
+    pub compression: Codec,
+    /// The highest level that was used.
     pub compression_level: u32,
+    /// The levels that were used, lowest first; earlier versions had one, and do not list it.
+    #[serde(default)]
+    pub compression_levels: Vec<u32>,
     /// The bottleneck, in per cent of the dump's duration; earlier versions have none.
     #[serde(default)]
     pub bottleneck: Option<Bottleneck>,
@@ -145,8 +152,8 @@ pub struct RunFacts<'a> {
     pub facts: &'a Facts,
     /// The programs used.
     pub tools: &'a Tools,
-    /// gzip level.
-    pub level: u32,
+    /// The codec.
+    pub codec: Codec,
     /// Size of the first part in bytes.
     pub part_bytes: u64,
     /// Whether the arguments leave something out.
@@ -198,7 +205,9 @@ impl Manifest {
             object_bytes: totals.object_bytes,
             object_sha256: hex::encode(totals.object_sha256),
             compression_ratio: ratio(totals.plain_bytes, totals.object_bytes),
-            compression_level: run.level,
+            compression: run.codec,
+            compression_level: 0,
+            compression_levels: Vec::new(),
             bottleneck: None,
             part_bytes: run.part_bytes,
             parts: totals.parts,
@@ -225,6 +234,22 @@ impl Manifest {
     #[must_use]
     pub fn with_bottleneck(self, bottleneck: Bottleneck) -> Self {
         Self { bottleneck: Some(bottleneck), ..self }
+    }
+
+    /// Adds the levels that were used, lowest first.
+    #[must_use]
+    pub fn with_levels(self, levels: Vec<u32>) -> Self {
+        Self { compression_level: levels.last().copied().unwrap_or_default(), compression_levels: levels, ..self }
+    }
+
+    /// Codec and levels, for people: `gzip 1 to 5`.
+    #[must_use]
+    pub fn compression_text(&self) -> String {
+        let codec = self.compression;
+        match self.compression_levels.as_slice() {
+            [] | [_] => format!("{codec} {}", self.compression_level),
+            [first, .., last] => format!("{codec} {first} to {last}"),
+        }
     }
 
     /// Adds the globals, or why there are none.

@@ -7,9 +7,12 @@ use std::fmt;
 
 use chrono::{DateTime, NaiveDateTime, SubsecRound as _, TimeDelta, Utc};
 
+use crate::codec::Codec;
+
 /// The prefix of every backup's file name, and of listings.
 pub const BEGINNING: &str = "postgres-backup-";
-const ENDING: &str = ".sql.gz";
+/// What follows the time, before the codec's extension.
+const ENDING: &str = ".sql.";
 const PATTERN: &str = "%Y-%m-%d_%H-%M-%S";
 /// The suffix of the manifest's key.
 pub const MANIFEST_SUFFIX: &str = ".json";
@@ -27,30 +30,38 @@ pub fn file_name(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(_, file_name)| file_name)
 }
 
-/// `postgres-backup-2026-11-23_02-00-00.sql.gz`
+/// `postgres-backup-2026-11-23_02-00-00.sql.gz`, or `.sql.zst` with zstd. Ordered by time, then by suffix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BackupName {
     started: DateTime<Utc>,
+    codec: Codec,
 }
 
 impl BackupName {
-    /// The name of a backup that starts now, to the second.
+    /// The name of a gzip backup of this time, to the second.
     #[must_use]
     pub fn new(started: DateTime<Utc>) -> Self {
-        Self { started: started.trunc_subsecs(0) }
+        Self { started: started.trunc_subsecs(0), codec: Codec::Gzip }
+    }
+
+    /// The name of the same second with another codec.
+    #[must_use]
+    pub fn with_codec(self, codec: Codec) -> Self {
+        Self { codec, ..self }
     }
 
     /// Parses a file name; `None` if this program would not write exactly that.
     #[must_use]
     pub fn parse(file_name: &str) -> Option<Self> {
-        let time = file_name.strip_prefix(BEGINNING)?.strip_suffix(ENDING)?;
+        let (time, extension) = file_name.strip_prefix(BEGINNING)?.split_once(ENDING)?;
+        let codec = Codec::ALL.into_iter().find(|codec| codec.extension() == extension)?;
         // chrono also accepts longer and negative years.
         if !time.split('-').next().is_some_and(|year| year.len() == 4 && year.bytes().all(|byte| byte.is_ascii_digit()))
         {
             return None;
         }
         let started = NaiveDateTime::parse_from_str(time, PATTERN).ok()?.and_utc();
-        let name = Self { started };
+        let name = Self { started, codec };
         // chrono also accepts `2026-1-2`, signs and leap seconds, which this program does not write.
         let is_leap_second = started.timestamp_subsec_nanos() > 0;
         (!is_leap_second && name.to_string() == file_name).then_some(name)
@@ -60,6 +71,23 @@ impl BackupName {
     #[must_use]
     pub fn started(&self) -> DateTime<Utc> {
         self.started
+    }
+
+    /// The codec of the backup.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// The media type of the backup.
+    #[must_use]
+    pub fn content_type(&self) -> &'static str {
+        self.codec.content_type()
+    }
+
+    /// All names of this second. Only one of them may be taken, so that a time is one backup's.
+    pub fn of_same_second(self) -> impl Iterator<Item = Self> {
+        Codec::ALL.into_iter().map(move |codec| self.with_codec(codec))
     }
 
     /// Whether the name is more than an hour in the future, because a clock is or was wrong. Then the age of the backup is
@@ -72,7 +100,7 @@ impl BackupName {
     /// The name this many seconds later, if this one is in use.
     #[must_use]
     pub fn later(&self, seconds: u32) -> Self {
-        Self { started: self.started + TimeDelta::seconds(seconds.into()) }
+        Self { started: self.started + TimeDelta::seconds(seconds.into()), ..*self }
     }
 
     /// The common prefix of all names of this second: `postgres-backup-2026-11-23_02-00-00.`
@@ -84,7 +112,7 @@ impl BackupName {
 
 impl fmt::Display for BackupName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{BEGINNING}{}{ENDING}", self.started.format(PATTERN))
+        write!(f, "{BEGINNING}{}{ENDING}{}", self.started.format(PATTERN), self.codec.extension())
     }
 }
 
@@ -113,18 +141,33 @@ mod tests {
             "postgres-backup--262143-01-01_00-00-00.sql.gz",
             "xpostgres-backup-2026-11-23_02-00-00.sql.gz",
             "postgres-backup-.sql.gz",
+            "postgres-backup-2026-11-23_02-00-00.sql.zst.json",
+            "postgres-backup-2026-11-23_02-00-00.sql.zstd",
+            "postgres-backup-2026-11-23_02-00-00.sql.gz.sql.zst",
+            "postgres-backup-2026-11-23_02-00-00.sql.",
             "",
         ] {
             assert_eq!(BackupName::parse(other), None, "{other}");
         }
     }
 
+    #[test]
+    fn names_are_ordered_by_time_then_by_suffix() {
+        let first = BackupName::new(DateTime::from_timestamp(1_800_000_000, 0).expect("in range"));
+        let names: Vec<BackupName> = first.of_same_second().chain(first.later(1).of_same_second()).collect();
+        assert!(names.is_sorted() && names.iter().map(BackupName::to_string).is_sorted(), "{names:?}");
+        assert_eq!(names[1].to_string(), "postgres-backup-2027-01-15_08-00-00.sql.zst");
+        assert_eq!(names[1].later(1), names[3], "the codec stays");
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read(seconds in 0i64..253_402_300_799) {
             let name = BackupName::new(DateTime::from_timestamp(seconds, 999).expect("in range"));
-            prop_assert_eq!(BackupName::parse(&name.to_string()), Some(name));
-            prop_assert_eq!(name.started().timestamp(), seconds);
+            for name in name.of_same_second() {
+                prop_assert_eq!(BackupName::parse(&name.to_string()), Some(name));
+                prop_assert_eq!(name.started().timestamp(), seconds);
+            }
         }
 
         #[test]

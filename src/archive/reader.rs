@@ -15,10 +15,12 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::sleep;
 
+use crate::codec::Codec;
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::storage::{Destination, Download, StorageError};
 
 use super::contents::{Contents, Damage, Form, Unpacker};
+use super::name::BackupName;
 
 const LOG_EVERY: Duration = Duration::from_secs(30);
 /// Capacity of the queue between download and unpacking. A piece has some hundred KiB.
@@ -27,6 +29,7 @@ const PIECES: usize = 8;
 /// An open backup.
 #[derive(Debug)]
 pub struct Reader {
+    codec: Codec,
     download: Download,
     progress: Arc<ReadProgress>,
 }
@@ -82,7 +85,9 @@ impl Reader {
         let download = destination.download(file_name).await?;
         Ok(download.map(|download| {
             let progress = Arc::new(ReadProgress { read: AtomicU64::new(0), bytes: download.bytes() });
-            Self { download, progress }
+            // Only a backup's name is opened; the codec is in it.
+            let codec = BackupName::parse(file_name).map_or_else(Codec::default, |name| name.codec());
+            Self { codec, download, progress }
         }))
     }
 
@@ -123,8 +128,8 @@ impl Reader {
         }
     }
 
-    /// Reads the object, and writes the plain dump to the sink on a thread. A slow sink slows the download. At the first gzip
-    /// damage, reading ends. The sink may have got bytes of a damaged backup: only [`Contents::verify`] verifies them.
+    /// Reads the object, and writes the plain dump to the sink on a thread. A slow sink slows the download. At the first
+    /// damage of the compressed stream, reading ends. The sink may have got bytes of a damaged backup: only [`Contents::verify`] verifies them.
     ///
     /// Dropping the future stops reading, and drops the sink after the current write.
     ///
@@ -134,7 +139,7 @@ impl Reader {
         self.run(sink, (Form::Plain, Damage::End)).await
     }
 
-    /// Like [`Self::read_into`], but writes the stored bytes. Reading also ends at the first gzip damage.
+    /// Like [`Self::read_into`], but writes the stored bytes. Reading also ends at the first damage of the compressed stream.
     ///
     /// # Errors
     /// As [`Self::read_into`].
@@ -150,7 +155,7 @@ impl Reader {
         let (pieces, received) = mpsc::channel(PIECES);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Stop(Arc::clone(&stop));
-        let unpacker = Unpacker::new(sink, form, damage);
+        let unpacker = Unpacker::new(sink, self.codec, form, damage);
         let unpacking = spawn_blocking(move || unpack(unpacker, received, &stop));
         loop {
             let piece = match self.download.next().await {

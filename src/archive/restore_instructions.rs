@@ -6,7 +6,8 @@
 
 use super::DatabaseOption;
 use super::manifest::{Manifest, Place};
-use super::name::GLOBALS_SUFFIX;
+use super::name::{BackupName, GLOBALS_SUFFIX};
+use crate::codec::Codec;
 use crate::printable::is_unprintable;
 use crate::sql::quoted_name;
 
@@ -22,6 +23,7 @@ const UNKNOWN: &str = "restored";
 #[must_use]
 pub fn commands(place: &Place<'_>, manifest: Option<&Manifest>) -> Vec<String> {
     let (path, name) = place.location.rsplit_once('/').unwrap_or(("", place.location));
+    let codec = BackupName::parse(name).map_or_else(Codec::default, |name| name.codec());
     let globals = manifest.and_then(|manifest| manifest.globals.as_ref());
     let globals_name = globals.map(|_| format!("{name}{GLOBALS_SUFFIX}"));
     let database = manifest.map_or_else(|| UNKNOWN.to_owned(), target);
@@ -34,7 +36,7 @@ pub fn commands(place: &Place<'_>, manifest: Option<&Manifest>) -> Vec<String> {
         files.iter().map(|(file, _)| format!("aws{endpoint} s3 cp {} .", word(&format!("{path}/{file}")))).collect();
     lines.extend(files.iter().map(|(file, sum)| match sum {
         Some(sum) => format!("echo {} | sha256sum -c", word(&format!("{sum}  {file}"))),
-        None => format!("gunzip -t {}", word(file)),
+        None => format!("{} {}", test(codec), word(file)),
     }));
     lines.push(format!("createdb -T template0{} {}", options(manifest), operand(&database)));
     match (&globals_name, manifest) {
@@ -44,7 +46,7 @@ pub fn commands(place: &Place<'_>, manifest: Option<&Manifest>) -> Vec<String> {
     }
     // The globals may have set the database or a role read-only.
     let psql = format!("PGOPTIONS='-c default_transaction_read_only=off' psql -X -v ON_ERROR_STOP=1 -d {target}");
-    lines.push(format!("(set -o pipefail; gunzip -c {} | {psql})", word(name)));
+    lines.push(format!("(set -o pipefail; {} {} | {psql})", unpack(codec), word(name)));
     let last = lines.len() - 1;
     lines[..last].iter_mut().for_each(|line| line.push_str(" &&"));
     lines
@@ -70,6 +72,22 @@ impl Manifest {
     pub fn with_restore(mut self, place: &Place<'_>) -> Self {
         self.restore = commands(place, Some(&self));
         self
+    }
+}
+
+/// The command that verifies a file's checksums.
+fn test(codec: Codec) -> &'static str {
+    match codec {
+        Codec::Gzip => "gunzip -t",
+        Codec::Zstd => "zstd -t",
+    }
+}
+
+/// The command that unpacks a file to stdout.
+fn unpack(codec: Codec) -> &'static str {
+    match codec {
+        Codec::Gzip => "gunzip -c",
+        Codec::Zstd => "zstd -dc",
     }
 }
 
@@ -178,6 +196,19 @@ mod tests {
             format!("(set -o pipefail; gunzip -c NAME.sql.gz | {writable} psql -X -v ON_ERROR_STOP=1 -d shop)"),
         ];
         assert_eq!(commands(&place, Some(&manifest(&[]))), wanted);
+    }
+
+    #[test]
+    fn the_commands_are_right_for_the_codec() {
+        let name = "postgres-backup-2026-11-23_02-00-00.sql.zst";
+        let location = format!("s3://b/app/{name}");
+        let place = Place { location: &location, endpoint: None };
+        let lines = commands(&place, None);
+        assert!(lines.contains(&format!("zstd -t {name} &&")), "{lines:#?}");
+        let last = lines.last().expect("a line");
+        assert!(last.starts_with(&format!("(set -o pipefail; zstd -dc {name} | ")), "{last}");
+        let lines = commands(&place, Some(&manifest(&[])));
+        assert!(lines.contains(&format!("gunzip -c {name}.globals.sql.gz | psql -X -d shop &&")), "{lines:#?}");
     }
 
     #[test]

@@ -102,9 +102,8 @@ pub fn is_too_small(bytes: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
+    use crate::codec::{Codec, Compression, Encoder};
 
     /// As `pg_dump` 9.2 dumped an empty database: later versions write more.
     const EMPTY_DATABASE: &str = "--\n-- PostgreSQL database dump\n--\n\n-- Dumped from database version 9.2.24\n\
@@ -112,17 +111,22 @@ mod tests {
         SET standard_conforming_strings = on;\nSET check_function_bodies = false;\nSET client_min_messages = warning;\n\n\
         --\n-- PostgreSQL database dump complete\n--\n\n";
 
-    fn packed(text: &str, level: u32) -> u64 {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
-        encoder.write_all(text.as_bytes()).expect("to memory");
-        encoder.finish().expect("to memory").len() as u64
+    /// The size of a stream of one block.
+    fn packed(text: &str, compression: Compression) -> u64 {
+        let (codec, mut piece, mut crc) = (compression.codec, Vec::new(), flate2::Crc::new());
+        Encoder::new(compression)
+            .and_then(|mut encoder| encoder.block(&[], text.as_bytes(), &mut piece))
+            .expect("memory");
+        crc.update(text.as_bytes());
+        (codec.header().len() + piece.len() + codec.end(&crc, text.len() as u64).len()) as u64
     }
 
     #[test]
-    fn smallest_dump_is_large_enough_and_empty_gzip_is_not() {
-        for level in 1..=9 {
-            assert!(!is_too_small(packed(EMPTY_DATABASE, level)), "level {level}");
-            assert!(is_too_small(packed("", level)), "level {level}");
+    fn smallest_dump_is_large_enough_and_an_empty_stream_is_not() {
+        for (codec, level) in Codec::ALL.into_iter().flat_map(|codec| codec.levels().map(move |level| (codec, level))) {
+            let packed = |text: &str| packed(text, Compression { codec, level });
+            assert!(!is_too_small(packed(EMPTY_DATABASE)), "{codec} {level}: {}", packed(EMPTY_DATABASE));
+            assert!(is_too_small(packed("")), "{codec} {level}: {}", packed(""));
         }
         assert!(is_too_small(0));
     }

@@ -1,7 +1,8 @@
-//! Verifies a backup that was read: against its manifest, or without one by gzip's checksum and the end of the dump.
+//! Verifies a backup that was read: against its manifest, or without one by the codec's checksum and the end of the dump.
 //!
 //! Only this module creates a [`VerifiedStream`], without which nothing is restored. `check --deep` shows each check separately.
 
+use crate::codec::Codec;
 use crate::pipeline::ScanReport;
 use crate::pipeline::scanner::Flaw;
 
@@ -31,8 +32,8 @@ pub enum Mismatch {
         recorded: String,
     },
     /// It cannot be unpacked.
-    #[error("gzip: {0}")]
-    Gzip(String),
+    #[error("{0}: {1}")]
+    Codec(Codec, String),
     /// The dump in it is incomplete.
     #[error("dump: it is not complete: {0}")]
     Incomplete(Flaw),
@@ -93,14 +94,21 @@ impl VerifiedStream {
 }
 
 impl Contents {
+    /// The codec that its name says.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
     /// Verifies everything.
     ///
     /// # Errors
     /// The first check that failed.
     pub fn verify(self, manifest: Option<&Manifest>) -> Result<VerifiedStream, Mismatch> {
         self.verify_object(manifest)?;
-        self.verify_gzip()?.verify(manifest)?;
-        let dump = self.dump.map_err(Mismatch::Gzip)?;
+        self.verify_stream()?.verify(manifest)?;
+        let codec = self.codec;
+        let dump = self.dump.map_err(|flaw| Mismatch::Codec(codec, flaw))?;
         let bytes = self.stored.map_or(0, |(bytes, _)| bytes);
         Ok(VerifiedStream { bytes, dump, has_manifest: manifest.is_some() })
     }
@@ -110,7 +118,7 @@ impl Contents {
     /// # Errors
     /// What differs.
     pub fn verify_object(&self, manifest: Option<&Manifest>) -> Result<u64, Mismatch> {
-        let Some((bytes, sha256)) = &self.stored else { return self.verify_gzip().map(|_| 0) };
+        let Some((bytes, sha256)) = &self.stored else { return self.verify_stream().map(|_| 0) };
         let Some(Manifest { object_bytes, object_sha256, .. }) = manifest else { return Ok(*bytes) };
         if bytes != object_bytes {
             return Err(Mismatch::Size { read: *bytes, recorded: *object_bytes });
@@ -125,8 +133,8 @@ impl Contents {
     ///
     /// # Errors
     /// If it cannot be unpacked.
-    pub fn verify_gzip(&self) -> Result<&Dump, Mismatch> {
-        self.dump.as_ref().map_err(|flaw| Mismatch::Gzip(flaw.clone()))
+    pub fn verify_stream(&self) -> Result<&Dump, Mismatch> {
+        self.dump.as_ref().map_err(|flaw| Mismatch::Codec(self.codec, flaw.clone()))
     }
 }
 

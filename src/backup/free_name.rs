@@ -1,7 +1,7 @@
 //! Starts an upload under the first free name.
 //!
 //! Called by [`super::upload_target`] and [`super::resume`]. A name is free if no object has it and, if uploads may be
-//! listed, no other open upload.
+//! listed, no other open upload. Where objects may be listed, a second is one backup's, whatever the suffix.
 
 use std::sync::Arc;
 

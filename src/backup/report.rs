@@ -55,6 +55,9 @@ pub struct Report {
     dump_bytes: u64,
     #[serde(skip)]
     bottleneck: Option<Bottleneck>,
+    /// Codec and levels, for people; the manifest's fields have them, too.
+    #[serde(skip)]
+    compression: String,
 }
 
 impl Report {
@@ -63,7 +66,7 @@ impl Report {
     pub fn success(manifest: Manifest, s3_location: String, elapsed: Duration) -> Self {
         let (file_name, file_size, dump_bytes) =
             (manifest.file_name.clone(), manifest.object_bytes, manifest.dump_bytes);
-        let bottleneck = manifest.bottleneck;
+        let (bottleneck, compression) = (manifest.bottleneck, manifest.compression_text());
         let mut fields = match serde_json::to_value(manifest) {
             Ok(serde_json::Value::Object(fields)) => fields,
             _ => serde_json::Map::new(),
@@ -82,6 +85,7 @@ impl Report {
             manifest: Some(fields),
             dump_bytes,
             bottleneck,
+            compression,
         }
     }
 
@@ -107,6 +111,7 @@ impl Report {
             manifest: None,
             dump_bytes: 0,
             bottleneck: None,
+            compression: String::new(),
         }
     }
 
@@ -146,12 +151,13 @@ impl Report {
         let location = self.s3_location.as_deref().unwrap_or_default();
         let stored = ByteSize(self.file_size).display().iec();
         let plain = ByteSize(self.dump_bytes).display().iec();
+        let compression = &self.compression;
         let bottleneck = match self.bottleneck.as_ref().and_then(Bottleneck::largest) {
             Some((stage, percent)) => format!(", bottleneck: {stage} {percent} %"),
             None => String::new(),
         };
         format!(
-            "{location}: {stored} ({plain} of dump, ratio {:.2}) in {:.1} s{bottleneck}",
+            "{location}: {stored} ({plain} of dump, {compression}, ratio {:.2}) in {:.1} s{bottleneck}",
             self.ratio().unwrap_or_default(),
             self.duration
         )

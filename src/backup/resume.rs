@@ -210,7 +210,8 @@ impl Delivery<'_> {
         let is_partial =
             kept.journal.verification.as_ref().is_some_and(|recorded| recorded.manifest["partial"] == true);
         let checksum = self.destination.checksum();
-        let with = NewUpload { key, run_id: start.run_id.clone(), is_partial, checksum };
+        let with =
+            NewUpload { key, run_id: start.run_id.clone(), is_partial, checksum, content_type: name.content_type() };
         begin_under_free_name(self.destination, name, (&with, Some(&kept.spool)), Some(self.limits)).await
     }
 

@@ -9,7 +9,7 @@ use chrono::Utc;
 use tracing::Instrument as _;
 
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
-use crate::pipeline::{PartPlan, Progress};
+use crate::pipeline::{PartPlan, PipelineSettings, Progress};
 use crate::postgres::preflight::{PreflightIssue, Severity, Subject};
 use crate::postgres::{Conninfo, Coverage, Dump, Facts, Session, Tools, activity, lock, preflight};
 use crate::random::random_hex;
@@ -102,6 +102,7 @@ impl<'a> Backup<'a> {
         let issues = self.limits.within(self.warn_of_issues(&mut source)).await?;
         let (known, ownership) = self.limits.within(self.check_and_ask(&mut source, &destination, &issues)).await?;
         let name = self.limits.within(async { Ok(unused_name(&delivered).await) }).await?;
+        let name = name.with_codec(self.settings.pipeline.codec);
         let is_partial = self.is_partial();
         let (destination, run_id, plan) = (&destination, &run_id, &plan);
         let upload_plan = UploadPlan { destination, run_id, name, plan, is_partial, shared: &shared };
@@ -203,7 +204,7 @@ impl<'a> Backup<'a> {
     /// Logs what the run is about to do, without secrets.
     fn announce(&self, source: &Source, plan: &PartPlan) {
         let Source { facts, tools, .. } = source;
-        let memory = memory_estimate(self.settings.pipeline.threads, plan.memory());
+        let memory = memory_estimate(&self.settings.pipeline, plan.memory());
         tracing::info!(
             target: FOR_PEOPLE,
             "backing up {} at {}:{} to s3://{}/{}",
@@ -320,7 +321,7 @@ impl<'a> Backup<'a> {
             run_id: upload_plan.run_id,
             facts,
             tools,
-            level: self.settings.pipeline.level,
+            codec: self.settings.pipeline.codec,
             part_bytes: upload_plan.plan.base(),
             is_partial: upload_plan.is_partial,
             arguments: &arguments,
@@ -330,7 +331,8 @@ impl<'a> Backup<'a> {
         };
         let (key, spool) = (target.key().to_owned(), target.spool.clone());
         let manifest = |key: &str, verified: &VerifiedDump| {
-            Manifest::new(&run, key, verified, Utc::now()).with_bottleneck(self.progress.bottleneck())
+            let manifest = Manifest::new(&run, key, verified, Utc::now());
+            manifest.with_bottleneck(self.progress.bottleneck()).with_levels(self.progress.levels())
         };
         let draft = async |verified: &VerifiedDump| {
             let manifest = globals.keep(spool.as_ref(), manifest(&key, verified)).await;
@@ -354,7 +356,7 @@ impl<'a> Backup<'a> {
 async fn unused_name(delivered: &[BackupName]) -> BackupName {
     loop {
         let name = BackupName::new(Utc::now());
-        if !delivered.contains(&name) {
+        if delivered.iter().all(|delivered| delivered.started() != name.started()) {
             return name;
         }
         tokio::time::sleep(CLOCK_STEP).await;
@@ -362,25 +364,26 @@ async fn unused_name(delivered: &[BackupName]) -> BackupName {
 }
 
 /// This process's peak memory in bytes: a base, a codec for each thread, and the parts.
-fn memory_estimate(threads: usize, parts: u64) -> u64 {
+fn memory_estimate(pipeline: &PipelineSettings, parts: u64) -> u64 {
     /// Code, runtime, TLS, listings and two blocks, as the kernel counts (`VmHWM`). 17 MiB of it are the program's and
     /// the C library's own pages, which the page cache has anyway. 25.4 MiB on an idle machine, 27.6 MiB on one that
     /// runs all tests at once.
     const BASE: u64 = 29 << 20;
-    /// A block, its deflated piece, and zlib's state.
-    const THREAD: u64 = (3 << 20) / 2;
-    BASE + THREAD * threads as u64 + parts
+    /// A block and its compressed piece.
+    const BLOCK: u64 = 1 << 20;
+    BASE + (BLOCK + pipeline.encoder_memory()) * pipeline.threads as u64 + parts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Codec;
 
     #[tokio::test]
     async fn a_backup_never_has_the_name_of_a_backup_just_delivered() {
         // One of the three is that of the current second.
         let now = BackupName::new(Utc::now());
-        let delivered = [now, now.later(1)];
+        let delivered = [now, now.later(1).with_codec(Codec::Zstd)];
         let name = unused_name(&delivered).await;
         assert!(name == now.later(1).later(1) && name.started() <= Utc::now(), "{name}");
         assert!(unused_name(&[now]).await > now);

@@ -123,7 +123,7 @@ impl UploadPlan<'_> {
     fn request(&self) -> NewUpload {
         let key = self.destination.key(&self.name.to_string());
         let (run_id, checksum) = (self.run_id.to_owned(), self.destination.checksum());
-        NewUpload { key, run_id, is_partial: self.is_partial, checksum }
+        NewUpload { key, run_id, is_partial: self.is_partial, checksum, content_type: self.name.content_type() }
     }
 }
 

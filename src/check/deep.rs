@@ -1,9 +1,10 @@
 //! Compares the complete content of a backup with its manifest.
 //!
-//! Called by [`super::newest`] for `--deep`. `archive` reads the backup; this judges sha256, gzip stream and dump.
+//! Called by [`super::newest`] for `--deep`. `archive` reads the backup; this judges sha256, compressed stream and dump.
 
 use crate::archive::manifest::Manifest;
 use crate::archive::{Contents, Dump, Mismatch, Reader};
+use crate::codec::Codec;
 use crate::pipeline::ScanReport;
 use crate::printable::counted;
 use crate::storage::{Destination, StorageError};
@@ -29,12 +30,16 @@ pub(super) async fn read(
         Err(error) => return results.add(CheckName::Checksum, RequestError::from(error).verdict(Status::Fail)),
     };
     results.add(CheckName::Checksum, outcome(judge_object(&contents, manifest)));
-    match contents.verify_gzip() {
+    let (codec, stream) = match contents.codec() {
+        Codec::Gzip => (CheckName::Gzip, "one complete gzip stream"),
+        Codec::Zstd => (CheckName::Zstd, "complete zstd frames"),
+    };
+    match contents.verify_stream() {
         Ok(dump) => {
-            results.add(CheckName::Gzip, Outcome::ok("one complete gzip stream"));
+            results.add(codec, Outcome::ok(stream));
             results.add(CheckName::DumpIntegrity, outcome(judge_dump(dump, manifest)));
         }
-        Err(mismatch) => results.add(CheckName::Gzip, outcome(Err(mismatch))),
+        Err(mismatch) => results.add(codec, outcome(Err(mismatch))),
     }
 }
 

@@ -54,6 +54,8 @@ pub enum CheckName {
     Checksum,
     /// Whether it is one complete gzip stream.
     Gzip,
+    /// Whether it is complete zstd frames.
+    Zstd,
     /// The dump in it: its last line; its length, checksum and rows against the manifest.
     DumpIntegrity,
     /// A restore of the latest backup into a scratch database.
@@ -89,6 +91,7 @@ impl CheckName {
             Self::Object => "object",
             Self::Checksum => "checksum",
             Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
             Self::DumpIntegrity => "dump_integrity",
             Self::Drill => "drill",
         }

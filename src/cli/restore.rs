@@ -25,10 +25,10 @@ pub struct RestoreArgs {
     /// Write the plain dump to this file, or with `-` to stdout
     #[arg(long, help_heading = Group::Target.heading(), value_name = "FILE", conflicts_with_all = ["RESTORE_CONNECTION_STRING", "IntoDatabase"], value_hint = ValueHint::FilePath)]
     pub output: Option<PathBuf>,
-    /// Write the stored bytes (gzip), to a file or stdout
+    /// Write the stored bytes (compressed), to a file or stdout
     #[arg(long, help_heading = Group::Target.heading(), conflicts_with_all = ["RESTORE_CONNECTION_STRING", "IntoDatabase"])]
     pub raw: bool,
-    /// Verify the backup without its manifest: only by its gzip checksum and the end of the dump
+    /// Verify the backup without its manifest: only by its codec's checksum and the end of the dump
     #[arg(long)]
     pub ignore_manifest: bool,
     /// Restore nothing; look for what would make the restore fail

@@ -14,6 +14,9 @@ pub const WINDOW_BYTES: usize = 32 << 10;
 /// The first ten bytes of a gzip member (RFC 1952): deflate, no name, no time, from Unix.
 pub const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
 
+/// The most bytes that an encoder's state has: zlib's; ISA-L's have 283 KB and 348 KB.
+pub(super) const MEMORY: u64 = 512 << 10;
+
 /// The compressor refused. Cannot happen while memory for its state is there.
 #[derive(Debug, thiserror::Error)]
 pub enum DeflateError {

@@ -146,6 +146,7 @@ pub fn of_one(
             ("finished", manifest.finished_at.clone()),
             ("database", manifest.database.clone()),
             ("dump", format!("{} bytes, CRC-32 {}", manifest.dump_bytes, manifest.dump_crc32)),
+            ("compression", format!("{}, ratio {}", manifest.compression_text(), manifest.compression_ratio)),
             ("rows", format!("{} in {}", manifest.rows, counted(manifest.tables.len(), "table"))),
             ("server", manifest.server_version.clone()),
             ("pg_dump", format!("{} {}", manifest.pg_dump_version, manifest.pg_dump_arguments.join(" "))),

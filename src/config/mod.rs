@@ -26,10 +26,11 @@ use chrono_tz::Tz;
 use secrecy::SecretString;
 
 use crate::backup::BackupSettings;
+use crate::codec::Codec;
 use crate::databases::DatabasePatterns;
 use crate::environment::Environment;
 use crate::exit_code::ExitCode;
-use crate::pipeline::{PartSettings, PipelineSettings};
+use crate::pipeline::{Level, PartSettings, PipelineSettings};
 use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings, ServiceFile};
 use crate::storage::{AtRest, ChecksumSetting, Encryption, Endpoint, MAX_PARTS, S3Settings, StaticCredentials};
 use crate::telemetry::{LogFormat, LogSettings};
@@ -355,12 +356,14 @@ fn hide_secrets(
 }
 
 fn pipeline(resolver: &mut Resolver<'_>) -> PipelineSettings {
-    let level = resolver.parse(&table::BACKUP_COMPRESSION_LEVEL, |text| parse::number(text, 1, 9));
+    let codec = resolver.parse(&table::BACKUP_COMPRESSION, |text| parse::word(text, Codec::WORDS));
+    let codec = codec.unwrap_or_default();
+    let level = resolver.parse(&table::BACKUP_COMPRESSION_LEVEL, |text| parse::level(text, codec));
     let threads = resolver.parse(&table::BACKUP_THREADS, |text| parse::number(text, 1, 64));
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = threads.map_or(cpus.min(MOST_DEFAULT_THREADS), |threads| threads as usize);
     resolver.used(&table::BACKUP_THREADS, threads);
-    PipelineSettings { level: level.unwrap_or(crate::pipeline::DEFAULT_LEVEL), threads }
+    PipelineSettings { codec, level: level.unwrap_or(Level::Auto), threads }
 }
 
 fn parts(resolver: &mut Resolver<'_>, s3: Option<&S3Settings>) -> PartSettings {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use http::Uri;
 
+use crate::codec::Codec;
+use crate::pipeline::Level;
 use crate::storage::{Endpoint, Prefix};
 
 /// The unit of `pg_dump` and the server; a shorter time would become 0, which means "no limit" to them.
@@ -65,6 +67,19 @@ pub fn number(text: &str, least: u32, most: u32) -> Result<u32, String> {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
         _ => Err(format!("`{text}` is not a whole number from {least} to {most}")),
     }
+}
+
+/// Parses a level of this codec, or `auto`.
+///
+/// # Errors
+/// If the codec does not have it.
+pub fn level(text: &str, codec: Codec) -> Result<Level, String> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(Level::Auto);
+    }
+    let (fast, small) = codec.levels().into_inner();
+    let level = number(text, fast, small).map_err(|why| format!("{why}, the levels of {codec}, nor `auto`"))?;
+    Ok(Level::Fixed(level))
 }
 
 /// Parses `true` or `false`, in their common spellings.

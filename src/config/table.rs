@@ -1,9 +1,11 @@
 //! The table of settings. Parsing, `--help`, the documents, the manual and the log of the settings use it.
 //!
 //! Used by `resolve` (values), `cli` (flags) and the test of the documents. It holds no values. `storage` has the settings of the
-//! bucket, `databases` those of several databases, `daemon` those of the daemon and of monitoring, `retention` those of retention.
+//! bucket, `databases` those of several databases, `compression` those of compression, `daemon` those of the daemon and of
+//! monitoring, `retention` those of retention.
 
 mod command;
+mod compression;
 mod daemon;
 mod databases;
 mod output;
@@ -16,6 +18,7 @@ use crate::exit_code::ExitCode;
 use crate::log_target::FOR_MACHINES;
 
 pub use command::{ALL, CommandName};
+pub use compression::{BACKUP_COMPRESSION, BACKUP_COMPRESSION_LEVEL, BACKUP_THREADS};
 pub use daemon::{BACKUP_INTERVAL, BACKUP_RETRY_DELAYS, BACKUP_TIMEZONE, LISTEN, METRICS_FILE, PING_URL};
 pub use databases::{BACKUP_DATABASE_JOBS, BACKUP_DATABASES};
 pub use output::{LOG_FORMAT, LOG_LEVEL, NO_COLOR};
@@ -70,24 +73,6 @@ pub const POSTGRES_CONNECTION_STRING: Setting = Setting {
     default: "required, unless `PGDATABASE` or `PGSERVICE` is set",
     help: "the database to back up: a libpq URI or `key=value` string; with `BACKUP_DATABASES`, a database of the server that lists the others",
     group: Group::Postgres,
-    ..BASE
-};
-/// `BACKUP_COMPRESSION_LEVEL`
-pub const BACKUP_COMPRESSION_LEVEL: Setting = Setting {
-    variable: "BACKUP_COMPRESSION_LEVEL",
-    flag: Some("compression-level"),
-    value: "LEVEL",
-    default: "`2`",
-    help: "gzip level 1 (fast) to 9 (small)",
-    ..BASE
-};
-/// `BACKUP_THREADS`
-pub const BACKUP_THREADS: Setting = Setting {
-    variable: "BACKUP_THREADS",
-    flag: Some("threads"),
-    value: "N",
-    default: "CPUs, at most 8",
-    help: "compression threads",
     ..BASE
 };
 /// `BACKUP_PART_SIZE`
@@ -223,6 +208,7 @@ settings![
     &POSTGRES_CONNECTION_STRING,
     &BACKUP_DATABASES,
     &BACKUP_DATABASE_JOBS,
+    &BACKUP_COMPRESSION,
     &BACKUP_COMPRESSION_LEVEL,
     &BACKUP_THREADS,
     &BACKUP_PART_SIZE,

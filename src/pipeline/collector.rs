@@ -1,4 +1,4 @@
-//! Puts deflated pieces back in order, makes one gzip member of them, and seals it into parts.
+//! Puts compressed pieces back in order, makes one stream of them, and seals it into parts.
 //!
 //! One thread, between the workers and the upload. Each byte is hashed once: a part's MD5 or CRC-64/NVME when it is
 //! sealed, the object's sha256 as it grows. The last part is sealed after the dump has been verified ([`FinishGate`]),
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::deflate::PendingPiece;
 use super::{PartBuffer, PartMemory, PipelineError, Progress};
-use crate::codec::gzip;
+use crate::codec::Codec;
 
 /// The checksum that a part carries to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -95,6 +95,7 @@ impl FinishGate {
 }
 
 pub(super) struct Collector {
+    pub codec: Codec,
     pub memory: PartMemory,
     pub checksum: PartChecksum,
     pub parts: mpsc::UnboundedSender<SealedPart>,
@@ -114,18 +115,18 @@ impl Collector {
         let mut pieces = pieces.iter().peekable();
         // No memory before the first piece: a dump that waits for a lock would hold a part that the other dumps of the run need.
         pieces.peek();
-        self.append(&mut object, &gzip::HEADER)?;
+        self.append(&mut object, self.codec.header())?;
         for pending in pieces {
             let piece = pending.wait()?;
             plain_bytes += u64::from(piece.crc.amount());
             crc.combine(&piece.crc);
-            self.append(&mut object, &piece.deflated)?;
+            self.append(&mut object, &piece.bytes)?;
             // A send fails if the workers have ended.
-            let _ = self.spent.try_send(piece.deflated);
+            let _ = self.spent.try_send(piece.bytes);
         }
         // The pieces have ended; whether the dump is complete is decided elsewhere.
         gate.recv().map_err(|_| PipelineError::GivenUp)?;
-        self.append(&mut object, &gzip::trailer(&crc, plain_bytes))?;
+        self.append(&mut object, &self.codec.end(&crc, plain_bytes))?;
         self.seal(&mut object)?;
         Ok(Totals {
             plain_bytes,

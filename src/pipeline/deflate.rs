@@ -1,23 +1,28 @@
-//! Deflates blocks on several threads into pieces of one gzip member.
+//! Compresses blocks on several threads into pieces of one stream.
 //!
 //! The threads belong to a run and work for all of its pipelines. A pipeline's reader submits blocks, its collector takes
-//! the pieces in the same order, and adds header and trailer.
+//! the pieces in the same order, and adds header and end.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use flate2::Crc;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::PipelineError;
+use super::levels::Work;
 use super::places::{Claim, Place, Places};
-use crate::codec::gzip::{DeflateError, Encoder, WINDOW_BYTES};
+use crate::codec::gzip::WINDOW_BYTES;
+use crate::codec::{Compression, EncodeError, Encoder};
 
 /// Plain bytes of one block: large enough that thread switches do not matter, small enough for bounded memory.
 pub const BLOCK_BYTES: usize = 512 << 10;
 
-/// Capacity for a deflated block: incompressible data takes five bytes more for each 64 KiB (RFC 1951), then the flush,
-/// then the margin of zlib's own estimate.
+/// Capacity for a compressed block. Deflate: incompressible data takes five bytes more for each 64 KiB (RFC 1951), then the
+/// flush, then the margin of zlib's own estimate. zstd's bound is less.
 const PIECE_BYTES: usize = BLOCK_BYTES + (4 << 10);
 
 /// A block on its way to a worker: the window, then its own bytes.
@@ -26,19 +31,21 @@ pub struct Block {
     pub buffer: Vec<u8>,
     /// Length of the window in bytes.
     pub window: usize,
+    /// How it is compressed.
+    pub compression: Compression,
 }
 
-/// A deflated block.
+/// A compressed block.
 pub struct Piece {
-    /// Deflated bytes.
-    pub deflated: Vec<u8>,
+    /// Compressed bytes.
+    pub bytes: Vec<u8>,
     /// CRC-32 and length of the plain bytes.
     pub crc: Crc,
 }
 
 /// A block's place in the collector's order; the worker that takes the block fills it.
 pub struct PendingPiece {
-    piece: Receiver<Result<Piece, DeflateError>>,
+    piece: Receiver<Result<Piece, EncodeError>>,
     /// Free for another block once the collector drops it.
     _place: Place,
 }
@@ -56,8 +63,7 @@ impl PendingPiece {
 /// A block with all that a worker needs.
 struct Job {
     block: Block,
-    level: u32,
-    finished: Sender<Result<Piece, DeflateError>>,
+    finished: Sender<Result<Piece, EncodeError>>,
 }
 
 /// The compression threads, shared by the pipelines of a run; cheap to clone. They end once no clone is left.
@@ -68,13 +74,13 @@ pub struct Workers {
     // The places bound the number of pieces, the places and the readers that of blocks.
     recycled: Receiver<Vec<u8>>,
     spent: Sender<Vec<u8>>,
+    times: Arc<WorkTimes>,
 }
 
 /// One pipeline's access to the workers.
 pub(super) struct Compressor {
     workers: Workers,
     claim: Arc<Claim>,
-    level: u32,
 }
 
 impl Workers {
@@ -87,18 +93,19 @@ impl Workers {
         let (jobs, queue) = bounded::<Job>(1);
         let (recycle, recycled) = unbounded();
         let (spent, fresh) = unbounded();
+        let times = Arc::<WorkTimes>::default();
         for number in 0..threads {
-            let (queue, recycle, fresh) = (queue.clone(), recycle.clone(), fresh.clone());
-            let work = move || work(&queue, (&recycle, &fresh));
+            let (queue, recycle, fresh, times) = (queue.clone(), recycle.clone(), fresh.clone(), Arc::clone(&times));
+            let work = move || work(&queue, (&recycle, &fresh), &times);
             std::thread::Builder::new().name(format!("deflate-{number}")).spawn(work)?;
         }
         // With a pipeline's own one, a place for each worker, one for the queue, and one for the collector.
-        Ok(Self { jobs, places: Places::new(threads + 1), recycled, spent })
+        Ok(Self { jobs, places: Places::new(threads + 1), recycled, spent, times })
     }
 
-    /// For another pipeline, with a compression level of 1 to 9.
-    pub(super) fn compressor(&self, level: u32) -> Compressor {
-        Compressor { workers: self.clone(), claim: self.places.claim(), level }
+    /// For another pipeline.
+    pub(super) fn compressor(&self) -> Compressor {
+        Compressor { workers: self.clone(), claim: self.places.claim() }
     }
 
     /// Where the collector returns the memory of used pieces.
@@ -116,8 +123,13 @@ impl Compressor {
     pub fn submit(&self, block: Block) -> Option<PendingPiece> {
         let place = self.claim.take();
         let (finished, piece) = bounded(1);
-        let job = Job { block, level: self.level, finished };
-        self.workers.jobs.send(job).ok().map(|()| PendingPiece { piece, _place: place })
+        self.workers.jobs.send(Job { block, finished }).ok().map(|()| PendingPiece { piece, _place: place })
+    }
+
+    /// What the workers have done so far, for all pipelines.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        self.workers.times.work()
     }
 
     /// A buffer for a block: a recycled one, or a new one.
@@ -130,20 +142,16 @@ impl Compressor {
     }
 }
 
-fn work(queue: &Receiver<Job>, (recycle, fresh): (&Sender<Vec<u8>>, &Receiver<Vec<u8>>)) {
+fn work(queue: &Receiver<Job>, (recycle, fresh): (&Sender<Vec<u8>>, &Receiver<Vec<u8>>), times: &WorkTimes) {
     let mut encoder = None;
-    while let Ok(Job { block, level, finished }) = queue.recv() {
+    while let Ok(Job { block, finished }) = queue.recv() {
+        let began = (Instant::now(), cpu_time());
         let mut piece = fresh.try_recv().unwrap_or_else(|_| Vec::with_capacity(PIECE_BYTES));
         piece.clear();
         // A panic is the error of the block's own pipeline: the worker goes on for the others.
-        let deflated = panic::catch_unwind(AssertUnwindSafe(|| {
-            if !matches!(&encoder, Some((kept, _)) if *kept == level) {
-                encoder = None;
-            }
-            let (_, encoder) = encoder.get_or_insert_with(|| (level, Encoder::new(level)));
-            deflate(encoder, &block, piece)
-        }));
-        match deflated {
+        let compressed = panic::catch_unwind(AssertUnwindSafe(|| compress(&mut encoder, &block, piece)));
+        times.add(began);
+        match compressed {
             // A collector or reader that has ended reports why itself.
             Ok(result) => drop(finished.send(result)),
             Err(_) => encoder = None,
@@ -152,30 +160,72 @@ fn work(queue: &Receiver<Job>, (recycle, fresh): (&Sender<Vec<u8>>, &Receiver<Ve
     }
 }
 
-fn deflate(encoder: &mut Encoder, block: &Block, mut deflated: Vec<u8>) -> Result<Piece, DeflateError> {
+fn compress(encoder: &mut Option<Encoder>, block: &Block, mut bytes: Vec<u8>) -> Result<Piece, EncodeError> {
     let (window, plain) = block.buffer.split_at(block.window);
-    encoder.block(window, plain, &mut deflated)?;
+    encoder_for(encoder, block.compression)?.block(window, plain, &mut bytes)?;
     let mut crc = Crc::new();
     crc.update(plain);
-    Ok(Piece { deflated, crc })
+    Ok(Piece { bytes, crc })
+}
+
+/// The time that the workers have spent on blocks, in nanoseconds.
+#[derive(Debug, Default)]
+struct WorkTimes {
+    wall: AtomicU64,
+    cpu: AtomicU64,
+}
+
+impl WorkTimes {
+    /// Adds a block that was begun at this time, and at this time of the thread's processor.
+    fn add(&self, (wall, cpu): (Instant, Duration)) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.wall.fetch_add(nanos(wall.elapsed()), Ordering::Relaxed);
+        self.cpu.fetch_add(nanos(cpu_time().saturating_sub(cpu)), Ordering::Relaxed);
+    }
+
+    fn work(&self) -> Work {
+        let read = |count: &AtomicU64| Duration::from_nanos(count.load(Ordering::Relaxed));
+        Work { wall: read(&self.wall), cpu: read(&self.cpu) }
+    }
+}
+
+/// What this thread has had of a processor.
+fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
+/// The thread's encoder. Its memory is free before another has some.
+fn encoder_for(encoder: &mut Option<Encoder>, compression: Compression) -> Result<&mut Encoder, EncodeError> {
+    if encoder.as_ref().is_some_and(|encoder| !encoder.is_for(compression)) {
+        *encoder = None;
+    }
+    match encoder {
+        Some(encoder) => Ok(encoder),
+        none => Ok(none.insert(Encoder::new(compression)?)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Codec;
+
+    fn block(buffer: Vec<u8>, (codec, level): (Codec, u32)) -> Block {
+        Block { buffer, window: 0, compression: Compression { codec, level } }
+    }
 
     #[test]
     fn a_panic_is_the_error_of_its_own_block_alone() {
         let workers = Workers::start(1).expect("a thread");
-        let (one, other) = (workers.compressor(2), workers.compressor(9));
-        let plain = Block { buffer: b"plain".to_vec(), window: 0 };
-        let before = other.submit(plain).expect("taken").wait().expect("deflated");
+        let (one, other) = (workers.compressor(), workers.compressor());
+        let (fast, small) = ((Codec::Gzip, 2), (Codec::Zstd, 9));
+        let plain = || b"plain".to_vec();
+        let before = other.submit(block(plain(), small)).expect("taken").wait().expect("compressed");
         // A window that is longer than its buffer.
-        let impossible = one.submit(Block { buffer: Vec::new(), window: 1 }).expect("taken");
+        let impossible = one.submit(Block { window: 1, ..block(Vec::new(), fast) }).expect("taken");
         assert!(matches!(impossible.wait(), Err(PipelineError::WorkerDied)));
-        for compressor in [&other, &one] {
-            let plain = Block { buffer: b"plain".to_vec(), window: 0 };
-            let after = compressor.submit(plain).expect("taken").wait().expect("deflated");
+        for (compressor, compression) in [(&other, small), (&one, fast)] {
+            let after = compressor.submit(block(plain(), compression)).expect("taken").wait().expect("compressed");
             assert_eq!(after.crc.sum(), before.crc.sum());
         }
     }
@@ -183,15 +233,15 @@ mod tests {
     #[test]
     fn pieces_wait_in_as_many_places_as_there_are_and_their_memory_is_reused() {
         let workers = Workers::start(2).expect("threads");
-        let compressor = workers.compressor(2);
-        let submit = || compressor.submit(Block { buffer: compressor.buffer(), window: 0 }).expect("taken");
+        let compressor = workers.compressor();
+        let submit = || compressor.submit(block(compressor.buffer(), (Codec::Gzip, 2))).expect("taken");
         let mut buffers = std::collections::HashSet::new();
         for _ in 0..50 {
             let pending = [submit(), submit(), submit(), submit()];
             for pending in pending {
-                let piece = pending.wait().expect("deflated");
-                buffers.insert(piece.deflated.as_ptr());
-                workers.spent().send(piece.deflated).expect("taken back");
+                let piece = pending.wait().expect("compressed");
+                buffers.insert(piece.bytes.as_ptr());
+                workers.spent().send(piece.bytes).expect("taken back");
             }
         }
         assert!(buffers.len() <= 4, "{} buffers", buffers.len());

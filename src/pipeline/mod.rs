@@ -1,4 +1,4 @@
-//! From `pg_dump`'s stdout to sealed parts: read, scan, deflate, collect, in bounded memory and in order.
+//! From `pg_dump`'s stdout to sealed parts: read, scan, compress, collect, in bounded memory and in order.
 //!
 //! ```text
 //! stdout -> reader (blocks of 512 KiB, scanner) -> N deflaters -> collector (order, CRC-32, sha256, parts) -> upload
@@ -12,6 +12,7 @@
 mod bottleneck;
 mod collector;
 mod deflate;
+mod levels;
 mod memory;
 mod parts;
 mod places;
@@ -19,7 +20,7 @@ mod reader;
 pub mod scanner;
 
 use std::fs::File;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -27,24 +28,33 @@ use crossbeam_channel::{bounded, unbounded};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::codec::{Codec, EncodeError};
+
 pub use bottleneck::Bottleneck;
 pub use collector::{FinishGate, PartChecksum, PartDigest, SealedPart, Totals};
 pub use deflate::{BLOCK_BYTES, Workers};
+pub use levels::Level;
 pub use memory::{PartBudget, PartBuffer, PartMemory};
 pub use parts::{PartPlan, PartSettings};
 pub use scanner::ScanReport;
 
-/// Default gzip level. ISA-L takes a fifth of zlib's time for the size of its level 2, which is 2 to 8 % larger than level
-/// 6's; without ISA-L, 144 MB/s a core keeps up with one `pg_dump`.
-pub const DEFAULT_LEVEL: u32 = 2;
-
 /// Compression, as configured.
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
-    /// gzip level, 1 to 9.
-    pub level: u32,
+    /// The codec.
+    pub codec: Codec,
+    /// The level.
+    pub level: Level,
     /// Compression threads.
     pub threads: usize,
+}
+
+impl PipelineSettings {
+    /// The most bytes that the state of one thread's encoder has.
+    #[must_use]
+    pub fn encoder_memory(&self) -> u64 {
+        levels::encoder_memory(self.codec, self.level, self.threads)
+    }
 }
 
 /// Why a pipeline ended early.
@@ -55,7 +65,7 @@ pub enum PipelineError {
     Read(#[source] std::io::Error),
     /// A block could not be compressed.
     #[error(transparent)]
-    Deflate(#[from] crate::codec::gzip::DeflateError),
+    Compress(#[from] EncodeError),
     /// The store takes no more parts.
     #[error("the backup needs more than {limit} parts: set BACKUP_PART_SIZE higher")]
     TooManyParts {
@@ -81,6 +91,8 @@ pub struct Progress {
     stored: AtomicU64,
     uploaded: AtomicU64,
     stall_times: bottleneck::StallTimes,
+    /// A bit for each level that a block had.
+    levels: AtomicU32,
     /// Since when the reader has been waiting for `pg_dump`. A reader that waits for the next stage is not.
     silent_since: Mutex<Option<Instant>>,
 }
@@ -109,6 +121,17 @@ impl Progress {
     #[must_use]
     pub fn silent_since(&self) -> Option<Instant> {
         *self.silent_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The compression levels that blocks had, lowest first.
+    #[must_use]
+    pub fn levels(&self) -> Vec<u32> {
+        let levels = self.levels.load(Ordering::Relaxed);
+        (0..u32::BITS).filter(|level| levels & (1 << level) != 0).collect()
+    }
+
+    fn add_level(&self, level: u32) {
+        self.levels.fetch_or(1 << level, Ordering::Relaxed);
     }
 
     /// Counts bytes that S3 has accepted.
@@ -166,14 +189,17 @@ pub struct Pipeline {
 /// # Errors
 /// If the system refuses a thread.
 pub fn start(settings: &PipelineSettings, workers: &Workers, input: PipelineInput) -> Result<Pipeline, PipelineError> {
-    let compressor = workers.compressor(settings.level);
+    let compressor = workers.compressor();
     // The places bound it.
     let (order, pieces) = unbounded();
     let (gate, gate_opened) = bounded(1);
     let (parts_sender, parts) = mpsc::unbounded_channel();
     let (scan_sender, scan) = oneshot::channel();
     let (totals_sender, totals) = oneshot::channel();
+    let PipelineSettings { codec, level, threads } = *settings;
+    let levels = levels::Levels::new((codec, level), threads, (Instant::now(), compressor.work()));
     let collector = collector::Collector {
+        codec,
         memory: input.memory,
         checksum: input.checksum,
         parts: parts_sender,
@@ -182,7 +208,7 @@ pub fn start(settings: &PipelineSettings, workers: &Workers, input: PipelineInpu
         cancel: input.cancel.clone(),
         spent: workers.spent(),
     };
-    let reader = reader::Reader { stdout: input.stdout, cancel: input.cancel, progress: input.progress };
+    let reader = reader::Reader { stdout: input.stdout, cancel: input.cancel, progress: input.progress, levels };
     // If the receiver has gone, the run has ended already.
     spawn("collect", move || {
         let _ = totals_sender.send(collector.run(&pieces, &gate_opened));

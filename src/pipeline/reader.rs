@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio_util::sync::CancellationToken;
 
 use super::deflate::{BLOCK_BYTES, Block, Compressor, PendingPiece};
+use super::levels::Levels;
 use super::scanner::{ScanReport, Scanner};
 use super::{PipelineError, Progress};
 use crate::codec::gzip::WINDOW_BYTES;
@@ -27,6 +28,7 @@ pub(super) struct Reader {
     pub stdout: File,
     pub cancel: CancellationToken,
     pub progress: Arc<Progress>,
+    pub levels: Levels,
 }
 
 impl Reader {
@@ -53,8 +55,10 @@ impl Reader {
             self.progress.add_dumped(plain.len() as u64);
             window.clear();
             window.extend_from_slice(&buffer[buffer.len().saturating_sub(WINDOW_BYTES)..]);
-            let block = Block { buffer, window: window_bytes };
             let handed_on = Instant::now();
+            let compression = self.levels.next(handed_on, compressor.work());
+            self.progress.add_level(compression.level);
+            let block = Block { buffer, window: window_bytes, compression };
             let pending = compressor.submit(block).ok_or(PipelineError::GivenUp)?;
             order.send(pending).map_err(|_| PipelineError::GivenUp)?;
             self.progress.stall_times.add_blocked(handed_on);

@@ -7,6 +7,7 @@ use flate2::read::GzDecoder;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::codec::Decoder;
 
 const DUMP_HEAD: &str = "--\n-- PostgreSQL database dump\n--\n\nCOPY public.t (a) FROM stdin;\n";
 const DUMP_TAIL: &str = "\\.\n\n--\n-- PostgreSQL database dump complete\n--\n\n";
@@ -62,12 +63,20 @@ async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration)
 
 /// Runs a pipeline over `input`, opening the gate only where `open` says so.
 async fn run(input: Vec<u8>, threads: usize, settings: PartSettings, open: bool) -> Run {
-    let workers = Workers::start(threads).expect("threads");
-    let memory = PartMemory::new(&PartPlan::new(&settings, 0));
-    finish(started(input, &workers, memory), open).await
+    run_with((Codec::Gzip, Level::Fixed(2)), input, (threads, settings, open)).await
 }
 
-fn started(input: Vec<u8>, workers: &Workers, memory: PartMemory) -> Pipeline {
+async fn run_with(
+    (codec, level): (Codec, Level),
+    input: Vec<u8>,
+    (threads, settings, open): (usize, PartSettings, bool),
+) -> Run {
+    let workers = Workers::start(threads).expect("threads");
+    let memory = PartMemory::new(&PartPlan::new(&settings, 0));
+    finish(started(input, &PipelineSettings { codec, level, threads }, (&workers, memory)), open).await
+}
+
+fn started(input: Vec<u8>, settings: &PipelineSettings, (workers, memory): (&Workers, PartMemory)) -> Pipeline {
     let (reader, mut writer) = std::io::pipe().expect("pipe");
     std::thread::spawn(move || writer.write_all(&input));
     let input = PipelineInput {
@@ -77,7 +86,7 @@ fn started(input: Vec<u8>, workers: &Workers, memory: PartMemory) -> Pipeline {
         progress: Arc::default(),
         cancel: CancellationToken::new(),
     };
-    start(&PipelineSettings { level: 2, threads: 1 }, workers, input).expect("starts")
+    start(settings, workers, input).expect("starts")
 }
 
 async fn finish(pipeline: Pipeline, open: bool) -> Run {
@@ -99,6 +108,10 @@ async fn finish(pipeline: Pipeline, open: bool) -> Run {
     let totals = totals.await.expect("collector reports");
     let parts = collecting.await.expect("collects");
     Run { object: parts.concat(), parts: parts.iter().map(Vec::len).collect(), totals, scan }
+}
+
+fn gzip(level: u32, threads: usize) -> PipelineSettings {
+    PipelineSettings { codec: Codec::Gzip, level: Level::Fixed(level), threads }
 }
 
 fn parts_of(bytes: u64) -> PartSettings {
@@ -129,9 +142,10 @@ async fn pipelines_share_workers_and_one_that_waits_for_s3_stops_no_other() {
     for threads in [1, 3] {
         let workers = Workers::start(threads).expect("threads");
         let memory = || PartMemory::new(&PartPlan::new(&PartSettings { concurrency: 1, ..parts_of(64 << 10) }, 0));
-        let blocked = started(input.clone(), &workers, memory());
-        let others: Vec<_> =
-            (0..4).map(|_| tokio::spawn(finish(started(input.clone(), &workers, memory()), true))).collect();
+        let blocked = started(input.clone(), &gzip(2, threads), (&workers, memory()));
+        let others: Vec<_> = (0..4)
+            .map(|_| tokio::spawn(finish(started(input.clone(), &gzip(2, threads), (&workers, memory())), true)))
+            .collect();
         let mut runs = Vec::new();
         for other in others {
             runs.push(other.await.expect("ended"));
@@ -144,6 +158,22 @@ async fn pipelines_share_workers_and_one_that_waits_for_s3_stops_no_other() {
             assert!(plain == input, "{threads} threads");
             assert_eq!(run.totals.expect("complete").object_bytes, run.object.len() as u64);
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zstd_frames_come_out_in_order_whatever_the_number_of_threads() {
+    let input = dump(200_000);
+    for threads in [1, 2, 5] {
+        let zstd = (Codec::Zstd, Level::Auto);
+        let run = run_with(zstd, input.clone(), (threads, parts_of(1 << 20), true)).await;
+        let mut decoder = Decoder::new(Codec::Zstd, Vec::new());
+        let end = decoder.unpack(&run.object).and_then(|()| decoder.finish()).expect("complete frames");
+        assert!(*decoder.sink() == input, "{threads} threads");
+        let totals = run.totals.expect("complete");
+        assert_eq!((totals.plain_bytes, totals.object_bytes), (input.len() as u64, run.object.len() as u64));
+        let end = end.map(|end| (end.bytes, end.crc32));
+        assert_eq!(end, Some((totals.plain_bytes, totals.plain_crc32)), "the last frame");
     }
 }
 
@@ -180,7 +210,7 @@ async fn an_empty_dump_is_an_empty_member() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bottleneck_is_known() {
-    let (none, fast) = (Duration::ZERO, PipelineSettings { level: 1, threads: 2 });
+    let (none, fast) = (Duration::ZERO, gzip(1, 2));
     // Slow compared with the other stages, however busy the machine is.
     let began = Instant::now();
     bottleneck(fast.clone(), none, none).await;
@@ -189,6 +219,6 @@ async fn the_bottleneck_is_known() {
     assert!(slow_dump.dump > 50 && slow_dump.upload < 20, "{slow_dump:?}");
     let slow_upload = bottleneck(fast, none, (rest / 2).max(Duration::from_millis(300))).await;
     assert_eq!(slow_upload.largest().map(|(stage, _)| stage), Some("upload"), "{slow_upload:?}");
-    let slow_compression = bottleneck(PipelineSettings { level: 9, threads: 1 }, none, none).await;
+    let slow_compression = bottleneck(gzip(9, 1), none, none).await;
     assert!(slow_compression.compression > slow_compression.upload, "{slow_compression:?}");
 }

@@ -33,7 +33,7 @@ pub enum Wanted {
 pub enum Evidence {
     /// Its manifest, if it has one.
     Manifest,
-    /// Only gzip's checksum and the end of the dump, as for a backup without a manifest.
+    /// Only the codec's checksum and the end of the dump, as for a backup without a manifest.
     Itself,
 }
 
@@ -75,7 +75,7 @@ pub async fn choose(
         Wanted::Named(name) => listing.find(name).await,
     };
     let Some((backup, found)) = found else { return Ok(None) };
-    let name = BackupName::new(backup.started);
+    let Some(name) = BackupName::parse(&backup.file_name) else { return Ok(None) };
     let manifest = match (evidence, found) {
         (Evidence::Manifest, Some(manifest)) => Some(manifest),
         (Evidence::Manifest, None) if listing.has_manifest(name) => required_manifest(destination, name).await?,

@@ -128,8 +128,13 @@ impl Probe {
     pub async fn begin_upload(&self) -> Result<(), StorageError> {
         self.leftovers().has_unknown_upload = true;
         let ambiguous = AtomicBool::new(false);
-        let with =
-            NewUpload { key: self.key.clone(), run_id: "check".to_owned(), is_partial: false, checksum: self.checksum };
+        let with = NewUpload {
+            key: self.key.clone(),
+            run_id: "check".to_owned(),
+            is_partial: false,
+            checksum: self.checksum,
+            content_type: "application/octet-stream",
+        };
         let create = || async {
             let created = self.bucket.create_upload(&with).await;
             ambiguous.fetch_or(created.as_ref().is_err_and(Failure::is_ambiguous), Ordering::Relaxed);

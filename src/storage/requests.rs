@@ -22,8 +22,6 @@ use crate::pipeline::{PartChecksum, PartDigest};
 use super::failure::{Failure, FailureKind};
 use super::settings::{AtRest, Encryption};
 
-/// A gzip file; a `Content-Encoding` would make clients decompress it.
-const CONTENT_TYPE: &str = "application/gzip";
 /// Name of the metadata entry with the run's id. Letters alone: Azure allows no others.
 pub(super) const RUN_ID: &str = "runid";
 /// Name of the metadata entry of an object that holds a part of its database only; its value is `true`.
@@ -86,6 +84,8 @@ pub struct NewUpload {
     pub is_partial: bool,
     /// The checksum of its parts.
     pub checksum: PartChecksum,
+    /// The object's media type. A `Content-Encoding` would make clients decompress it.
+    pub content_type: &'static str,
 }
 
 // Each request's future is boxed: the SDK's have 17 KB each, which every caller's future would contain.
@@ -97,7 +97,7 @@ impl Bucket {
             .create_multipart_upload()
             .bucket(&self.name)
             .key(&with.key)
-            .content_type(CONTENT_TYPE)
+            .content_type(with.content_type)
             .set_storage_class(self.at_rest.storage_class.as_deref().map(StorageClass::from))
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(self.at_rest.kms_key.clone())

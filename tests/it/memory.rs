@@ -47,6 +47,16 @@ fn two_gibibytes_of_dump_pass_through_less_than_100_mebibytes() {
 }
 
 #[test]
+fn the_highest_level_of_zstd_takes_no_more_than_was_announced() {
+    let stage = Stage::new(FakeDump::new().body(Body::Compressible(16 << 20)));
+    let zstd = [("BACKUP_COMPRESSION", "zstd"), ("BACKUP_COMPRESSION_LEVEL", "19"), ("BACKUP_THREADS", "3")];
+    let backup = stage.backup().env("BACKUP_PART_SIZE", "5MiB").env("S3_URL", &s3().url);
+    let outcome = zstd.into_iter().fold(backup, |backup, (name, value)| backup.env(name, value)).run();
+    outcome.assert_code(0);
+    assert_as_announced(&outcome, "level 19");
+}
+
+#[test]
 fn a_slow_link_and_503s_take_no_more_than_was_announced() {
     // More than fits between pg_dump and S3, which takes no part at first, and then takes its time.
     let stage = Stage::new(FakeDump::new().body(Body::Random(100 << 20)));

@@ -5,3 +5,4 @@ mod notified;
 mod odd_names;
 mod places;
 mod server;
+mod zstd;

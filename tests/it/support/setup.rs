@@ -51,7 +51,7 @@ pub fn only_backup(bucket: &str) -> String {
     assert_eq!(s3().open_uploads(bucket), [""; 0], "open uploads");
     match keys.as_slice() {
         [key, globals, manifest]
-            if key.ends_with(".sql.gz")
+            if (key.ends_with(".sql.gz") || key.ends_with(".sql.zst"))
                 && *globals == format!("{key}.globals.sql.gz")
                 && *manifest == format!("{key}.json") =>
         {
@@ -115,13 +115,28 @@ pub fn globals(bucket: &str, key: &str) -> Vec<u8> {
     gunzipped(&bytes)
 }
 
-/// Returns the plain dump of a backup, from one gzip member with nothing after it.
+/// Returns the plain dump of a backup, from one gzip member with nothing after it, or from zstd frames.
 ///
 /// # Panics
-/// If [`object`] panics, or the object is not one complete gzip member.
+/// If [`object`] panics, or the object is not complete.
 #[track_caller]
 pub fn plain(bucket: &str, key: &str) -> Vec<u8> {
-    gunzipped(&object(bucket, key))
+    let object = object(bucket, key);
+    if key.ends_with(".sql.zst") { unzstd(&object) } else { gunzipped(&object) }
+}
+
+/// Uncompresses with the `zstd` program.
+///
+/// # Panics
+/// If it fails.
+#[track_caller]
+pub fn unzstd(bytes: &[u8]) -> Vec<u8> {
+    installed("zstd");
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(bytes).expect("written");
+    let output = Command::new("zstd").arg("-dc").arg(file.path()).stdin(Stdio::null()).output().expect("zstd");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
 }
 
 /// Compresses to one gzip member.
