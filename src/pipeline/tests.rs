@@ -222,3 +222,26 @@ async fn the_bottleneck_is_known() {
     let slow_compression = bottleneck(gzip(9, 1), none, none).await;
     assert!(slow_compression.compression > slow_compression.upload, "{slow_compression:?}");
 }
+
+#[tokio::test]
+async fn a_dump_that_has_not_begun_leaves_all_memory_to_the_others() {
+    let plan = PartPlan::new(&PartSettings { concurrency: 1, ..parts_of(5 << 20) }, 0);
+    let (workers, budget) = (Workers::start(1).expect("threads"), PartBudget::default());
+    let (reader, _writer) = std::io::pipe().expect("pipe");
+    let input = PipelineInput {
+        stdout: File::from(std::os::fd::OwnedFd::from(reader)),
+        memory: budget.share(&plan),
+        checksum: PartChecksum::Md5,
+        progress: Arc::default(),
+        cancel: CancellationToken::new(),
+    };
+    let settings = PipelineSettings { codec: Codec::Gzip, level: Level::Fixed(2), threads: 1 };
+    let _waiting = start(&settings, &workers, input).expect("starts");
+    // Time enough for its collector to take a part.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let another = budget.share(&plan);
+    let first = another.take(5 << 20).await;
+    let second = tokio::time::timeout(Duration::from_secs(30), another.take(5 << 20)).await;
+    assert!(second.is_ok(), "the dump that waits holds a part");
+    drop(first);
+}

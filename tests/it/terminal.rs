@@ -47,6 +47,18 @@ fn prints_a_backup_as_two_lines_and_hints_below_warnings() {
 }
 
 #[test]
+fn names_each_of_several_databases_with_and_without_colours() {
+    let (database, bucket) = (postgres().create_database("one_of_them"), s3().create_bucket("colours"));
+    let program = backup_program(&database, &bucket).env("BACKUP_DATABASES", &database.name);
+    let plain = at_terminal(&program, "backup --no-progress");
+    for program in [plain.clone(), plain.env_remove("NO_COLOR").env("TERM", "xterm")] {
+        let shown = lines(program.run().assert_code(0));
+        let expected = format!("{0}: backing up {0} at {1} to s3://{bucket}/", database.name, postgres().addr());
+        assert!(shown.iter().any(|line| line.starts_with(&expected)), "{shown:#?}");
+    }
+}
+
+#[test]
 fn prints_an_error_as_one_line_with_its_fix() {
     let program = list_program("no-such-bucket");
     let shown = lines(at_terminal(&program, "list").run().assert_code(3));

@@ -40,7 +40,7 @@ fn backs_up_each_database_whatever_its_name_and_its_neighbours_failures() {
         let key = key_of(&bucket, report);
         let dump = String::from_utf8(plain(&bucket, key)).expect("UTF-8");
         assert!(
-            dump.contains(&format!("COPY public.whose (name) FROM stdin;\n{}\n\\.", copied(name))),
+            dump.contains(&format!("COPY public.own_name (name) FROM stdin;\n{}\n\\.", copied(name))),
             "{name}: {dump}"
         );
         assert!(key.starts_with("srv/") && key.matches('/').count() == 2 && !key.contains("/."), "{key}");

@@ -64,7 +64,7 @@ pub fn server_with(names: &[&str]) -> OwnPostgres {
 /// Creates a database with a table that holds the database's name.
 pub fn create(server: &OwnPostgres, name: &str) {
     server.psql("postgres", &format!("CREATE DATABASE {} TEMPLATE template0", identifier(name))).expect("created");
-    let fill = "CREATE TABLE whose AS SELECT current_database()::text AS name";
+    let fill = "CREATE TABLE own_name AS SELECT current_database()::text AS name";
     server.psql(name, fill).expect("filled");
 }
 
