@@ -146,6 +146,11 @@ impl ExitCode {
         matches!(self, Self::HungUp | Self::Interrupted | Self::Terminated)
     }
 
+    /// The exit code of a command with several failures: that of a signal, else the lowest.
+    pub fn of_several(failures: impl IntoIterator<Item = Self>) -> Option<Self> {
+        failures.into_iter().min_by_key(|code| (!code.is_of_signal(), *code))
+    }
+
     /// Every code has a row.
     fn row(self) -> Option<&'static ExitCodeRow> {
         EXIT_CODES.iter().find(|row| row.code == self)
@@ -170,5 +175,13 @@ mod tests {
         numbers.dedup();
         assert_eq!(numbers, sorted);
         assert_eq!(ExitCode::Terminated.number(), 143);
+    }
+
+    #[test]
+    fn of_several_failures_a_signal_goes_first_and_then_the_lowest() {
+        use ExitCode::{DumpFailed, InvalidSetting, Terminated};
+        assert_eq!(ExitCode::of_several([DumpFailed, InvalidSetting]), Some(InvalidSetting));
+        assert_eq!(ExitCode::of_several([InvalidSetting, Terminated, DumpFailed]), Some(Terminated));
+        assert_eq!(ExitCode::of_several([]), None);
     }
 }

@@ -28,7 +28,7 @@
 //! | [`printable`] | text of others without what would control a terminal |
 //! | [`manual`] | examples and files, for help and manual |
 //! | [`error`] | why a command failed; only [`commands`] sees it, each module has its own error |
-//! | [`exit_code`], [`error_chain`], [`environment`], [`glob`], [`interrupt`], [`disk`], [`log_target`], [`random`] | leaves: the table of exit codes, errors as text, the process's environment, patterns of names, signals, file system calls with a deadline, who an event is for, random identifiers |
+//! | [`at_once`], [`exit_code`], [`error_chain`], [`environment`], [`glob`], [`interrupt`], [`disk`], [`log_target`], [`random`] | leaves: tasks of which some run at once, the table of exit codes, errors as text, the process's environment, patterns of names, signals, file system calls with a deadline, who an event is for, random identifiers |
 //!
 //! Dependencies point one way; `tests/it/modules.rs` checks it: `commands -> backup | check | scheduler -> retention -> archive -> storage ->
 //! spool -> verified_dump -> pipeline | postgres`. [`config`] fills the settings of all of them; only [`cli`], [`manual`] and
@@ -56,6 +56,7 @@
 //! with `BACKUP_DATABASES` that of each database ([`databases::StoredDatabases`]).
 
 pub mod archive;
+pub mod at_once;
 pub mod backup;
 pub mod check;
 pub mod cli;

@@ -61,6 +61,17 @@ pub fn counted<Count: Copy + fmt::Display + PartialEq + From<u8>>(count: Count, 
     if count == Count::from(1) { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
+/// The most names in a message.
+const MOST_NAMES: usize = 10;
+
+/// Names for a message, separated by commas; not more than it can hold.
+#[must_use]
+pub fn enumerated(names: &[&str]) -> String {
+    let shown: Vec<_> = names.iter().take(MOST_NAMES).map(|name| printable(name)).collect();
+    let more = names.len().saturating_sub(MOST_NAMES);
+    shown.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
+}
+
 /// JSON with each unprintable character escaped. Only strings can contain one.
 #[must_use]
 pub fn printable_json(json: &str) -> Cow<'_, str> {
@@ -96,6 +107,12 @@ mod tests {
     #[test]
     fn counts_in_singular_and_plural() {
         assert_eq!([0, 1, 2_u64].map(|count| counted(count, "backup")), ["0 backups", "1 backup", "2 backups"]);
+    }
+
+    #[test]
+    fn enumerates_no_more_names_than_a_message_can_hold() {
+        assert_eq!(enumerated(&["a", "b\nc"]), "a, b\\nc");
+        assert_eq!(enumerated(&["x"; 12]), format!("{} and 2 more", ["x"; 10].join(", ")));
     }
 
     #[test]

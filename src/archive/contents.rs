@@ -274,7 +274,7 @@ mod tests {
         for at in 0..object.len() {
             let mut damaged = object.clone();
             damaged[at] ^= 1;
-            // A flipped bit in the magic number can make a frame one that is skipped: the dump's end tells.
+            // A flipped bit in the magic number can make a frame one that is skipped: the end of the dump shows that.
             assert!(!matches!(read_as(Codec::Zstd, &damaged), Ok(None)), "byte {at}");
         }
     }

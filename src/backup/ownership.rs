@@ -78,14 +78,14 @@ pub(super) async fn check(
         }
     };
     if origin.database != facts.database {
-        let destination = destination.location(&destination.key(""));
+        let destination = destination.url();
         return Err(BackupError::Mixed { destination, name, holds: origin.database, database: facts.database.clone() });
     }
     if let (Some(known), Some(here)) = (&origin.system_identifier, &facts.system_identifier)
         && known != here
     {
         if other_server == OtherServer::Refused {
-            let destination = destination.location(&destination.key(""));
+            let destination = destination.url();
             return Err(BackupError::OtherServer { destination, name, database: facts.database.clone() });
         }
         tracing::warn!(

@@ -16,7 +16,7 @@ use crate::log_target::DATABASE_SPAN;
 use crate::pipeline::Progress;
 use crate::postgres::globals::Origin;
 use crate::postgres::{PostgresSettings, ServerDatabase, activity};
-use crate::printable::printable;
+use crate::printable::enumerated;
 use crate::random::random_hex;
 use crate::spool::{SpoolDir, complete_dumps};
 use crate::storage::Destination;
@@ -33,9 +33,6 @@ use super::{BackupError, resume};
 
 /// Shows the progress of a database's dump of about so many bytes, until the value that it returns is dropped.
 pub type ShowProgress = Arc<dyn Fn(&str, Arc<Progress>, u64) -> Box<dyn Send> + Send + Sync>;
-
-/// The most databases that an error names.
-const NAMED: usize = 10;
 
 /// A run with several databases.
 pub struct ServerBackup<'a> {
@@ -256,12 +253,8 @@ fn meant(patterns: &DatabasePatterns, databases: &[ServerDatabase]) -> Result<Ve
         meant.push((name.to_owned(), Err(BackupError::NoSuchDatabase { name: name.to_owned() })));
     }
     if meant.is_empty() {
-        let quoted = |database: &ServerDatabase| format!("`{}`", printable(&database.name));
-        let mut names: Vec<String> = databases.iter().take(NAMED).map(quoted).collect();
-        if databases.len() > NAMED {
-            names.push(format!("{} more", databases.len() - NAMED));
-        }
-        return Err(BackupError::NoDatabases { patterns: patterns.to_string(), databases: names.join(", ") });
+        let names: Vec<&str> = databases.iter().map(|database| database.name.as_str()).collect();
+        return Err(BackupError::NoDatabases { patterns: patterns.to_string(), databases: enumerated(&names) });
     }
     Ok(meant)
 }

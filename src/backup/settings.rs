@@ -38,8 +38,8 @@ impl BackupSettings {
     /// The settings of one database of the server: its connection, and its own destination below the path.
     #[must_use]
     pub fn of_database(&self, database: &str) -> Self {
-        let mut settings = Self { databases: None, ..self.clone() };
-        settings.postgres.conninfo.set("dbname", database.to_owned());
+        let postgres = self.postgres.of_database(database);
+        let mut settings = Self { databases: None, postgres, ..self.clone() };
         settings.s3.prefix = self.s3.prefix.below(&sub_path::of(database));
         settings
     }

@@ -83,7 +83,7 @@ impl UploadPlan<'_> {
         limits: &Limits,
         spool_dir: &SpoolDir,
     ) -> Result<Option<Arc<Spool>>, BackupError> {
-        let location = self.destination.location(&self.destination.key(""));
+        let location = self.destination.url();
         let (identity, checksum) = (settings.s3.identity(), self.destination.checksum());
         let start = Start::new(identity, location, self.run_id, self.name.to_string(), checksum);
         let made = limits.within(async { Ok(spool_dir.create(start).await) }).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::databases::{DatabasePatterns, LeftAlone, StoredDatabases, sub_path};
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
-use crate::postgres::{Facts, PostgresSettings, ServerDatabase};
+use crate::postgres::{Facts, ServerDatabase};
 use crate::printable::counted;
 use crate::storage::Destination;
 
@@ -67,7 +67,7 @@ impl Databases<'_> {
                 add(results, name, Outcome::fail(detail, hint));
                 None
             } else {
-                let settings = of_database(source.settings, name);
+                let settings = source.settings.of_database(name);
                 results.of_database(Some(name.clone()));
                 let facts = Source { settings: &settings, ..source }.examine_one(&programs, results).await;
                 results.of_database(None);
@@ -95,7 +95,7 @@ impl Databases<'_> {
         let subjects = on_server.inspect(|subjects| warn_of_gone(subjects, (&with_backups, &named), results));
         let subjects = subjects
             .unwrap_or_else(|| with_backups.union(&named).map(|name| Subject::of(name, self.root, None)).collect());
-        let checked: BTreeSet<String> = subjects.iter().map(|subject| location(&subject.destination)).collect();
+        let checked: BTreeSet<String> = subjects.iter().map(|subject| subject.destination.url()).collect();
         for LeftAlone { location, reason } in stored.left_alone.iter().filter(|left| !checked.contains(&left.location))
         {
             let detail = format!("{location} is left alone: {reason}");
@@ -125,19 +125,8 @@ fn warn_of_gone(
     }
 }
 
-/// The connection to another database of the server.
-fn of_database(settings: &PostgresSettings, database: &str) -> PostgresSettings {
-    let mut settings = settings.clone();
-    settings.conninfo.set("dbname", database.to_owned());
-    settings
-}
-
 fn add(results: &mut CheckResults<'_>, database: &str, outcome: Outcome) {
     results.of_database(Some(database.to_owned()));
     results.add(CheckName::Database, outcome);
     results.of_database(None);
-}
-
-fn location(destination: &Destination) -> String {
-    destination.location(&destination.key(""))
 }

@@ -97,7 +97,7 @@ impl Freshness<'_> {
     }
 
     fn judge_absence(&self, future: Option<BackupName>) -> Outcome {
-        let place = self.destination.location(&self.destination.key(""));
+        let place = self.destination.url();
         match future {
             Some(name) => Outcome::fail(
                 format!("{name} is in the future, and there is no other backup at {place}"),

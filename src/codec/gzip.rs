@@ -107,13 +107,12 @@ mod tests {
 
     use flate2::read::GzDecoder;
 
+    use super::super::tests::dump_lines;
     use super::*;
 
     /// Lines that compress as a dump does, and bytes that do not.
     fn plain() -> Vec<u8> {
-        let mut random = fastrand::Rng::with_seed(7);
-        let mut line = |_| format!("{}\t{}\n", random.u64(..), "text ".repeat(random.usize(..9)));
-        let mut plain: Vec<u8> = (0..20_000).map(&mut line).collect::<String>().into_bytes();
+        let mut plain = dump_lines();
         plain.extend((0..200_000).map(|_| fastrand::u8(..)));
         plain
     }

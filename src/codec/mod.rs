@@ -174,3 +174,13 @@ impl Encoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// Lines that compress as a dump does.
+    pub(super) fn dump_lines() -> Vec<u8> {
+        let mut random = fastrand::Rng::with_seed(7);
+        let line = |_| format!("{}\t{}\n", random.u64(..), "text ".repeat(random.usize(..9)));
+        (0..20_000).map(line).collect::<String>().into_bytes()
+    }
+}

@@ -151,12 +151,11 @@ pub(super) fn memory(level: u32) -> u64 {
 mod tests {
     use super::*;
     use crate::codec::Codec;
+    use crate::codec::tests::dump_lines;
 
     /// As long as the pipeline's blocks, and neither empty nor of one byte's repetition.
     fn plain() -> Vec<u8> {
-        let mut random = fastrand::Rng::with_seed(7);
-        let mut line = |_| format!("{}\t{}\n", random.u64(..), "text ".repeat(random.usize(..9)));
-        let mut plain: Vec<u8> = (0..20_000).map(&mut line).collect::<String>().into_bytes();
+        let mut plain = dump_lines();
         plain.truncate(crate::pipeline::BLOCK_BYTES);
         plain
     }

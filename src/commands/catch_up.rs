@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::task::JoinSet;
 
 use crate::archive::manifest::time_text;
 use crate::archive::{self, BackupStatus};
+use crate::at_once::at_once;
 use crate::backup::{BackupError, BackupSettings, meant_databases};
 use crate::databases::DatabasePatterns;
 use crate::error_chain::Chain;
+use crate::printable::enumerated;
 use crate::spool::{complete_dumps, holds_complete_dump};
 use crate::storage::{Destination, S3Settings, StorageError};
 use crate::telemetry::metrics::MetricsStore;
@@ -83,29 +84,20 @@ pub(super) async fn due_databases(
         let max_outage = settings.s3.max_outage.min(PATIENCE);
         let s3 = S3Settings { max_outage, ..settings.s3.clone() };
         let destination = Box::pin(Destination::open(&s3)).await?;
-        let (mut waiting, mut looking) = (names.into_iter(), JoinSet::new());
-        loop {
-            if looking.len() < AT_ONCE
-                && let Some(name) = waiting.next()
-            {
-                let s3 = settings.of_database(&name).s3;
-                let store = metrics.of_database(&name, server_run::label(&s3.location()));
-                let below = destination.at(&s3.prefix);
-                looking.spawn(async move { (newest(&below, &store).await, name) });
-            } else if let Some(looked) = looking.join_next().await {
-                // A task is not aborted, and does not panic.
-                let Ok((newest, name)) = looked else { continue };
-                if newest?.is_none_or(|newest| newest < last_tick) {
-                    due.insert(name);
-                }
-            } else {
-                return Ok::<_, BackupError>(());
-            }
-        }
+        let look = |name: String| {
+            let s3 = settings.of_database(&name).s3;
+            let store = metrics.of_database(&name, server_run::label(&s3.location()));
+            let below = destination.at(&s3.prefix);
+            async move { Ok::<_, StorageError>((newest(&below, &store).await?, name)) }
+        };
+        let looked = at_once(AT_ONCE, names.into_iter().map(look)).await?;
+        let is_due = |newest: Option<DateTime<Utc>>| newest.is_none_or(|newest| newest < last_tick);
+        due.extend(looked.into_iter().filter(|(newest, _)| is_due(*newest)).map(|(_, name)| name));
+        Ok::<_, BackupError>(())
     };
     match tokio::time::timeout(LIMIT, looking).await {
         Ok(Ok(())) => {
-            let databases = due.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let databases = enumerated(&due.iter().map(String::as_str).collect::<Vec<_>>());
             tracing::info!(due = due.len(), databases, last_tick = time_text(last_tick), "destination listed");
             Some(due)
         }

@@ -65,7 +65,7 @@ async fn examine(
     let opening = async { open(context, args).await.inspect_err(|error| results.settings_are_bad(error)) };
     let opened = interrupts.until_signal(opening).await?;
     let Opened { s3, source, databases, spool_dir, monitoring, schedule, destination, effective, drill } = &opened;
-    let place = format!("backups are at {}", destination.location(&destination.key("")));
+    let place = format!("backups are at {}", destination.url());
     if s3.endpoint.as_ref().is_some_and(Endpoint::is_exposed) {
         let detail = format!("{place}; S3_URL is plain http to another host");
         results.settings_are_doubtful(detail, "set S3_URL to https://, or backups cross the network in the clear");

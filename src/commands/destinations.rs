@@ -2,26 +2,23 @@
 //!
 //! One destination is the case of one: `list`, `prune`, `delete`, `restore` and the drills go through [`Destinations::each`].
 
-use std::collections::BTreeMap;
-
-use tokio::task::{JoinError, JoinSet};
 use tracing::{Instrument as _, Span};
 
 use crate::archive::Listing;
 use crate::archive::name::BackupName;
+use crate::at_once::at_once;
 use crate::cli::BackupRef;
 use crate::databases::{DatabasePatterns, LeftAlone, StoredDatabase, StoredDatabases, sub_path};
 use crate::error::Error;
+use crate::exit_code::ExitCode;
 use crate::log_target::DATABASE_SPAN;
-use crate::printable::printable;
+use crate::printable::{enumerated, printable};
 use crate::storage::{Destination, StorageError};
 
 use super::server_run::label;
 
 /// Databases that are asked at once.
-const AT_ONCE: usize = 16;
-/// The most databases that a message names.
-const NAMED: usize = 10;
+pub(super) const AT_ONCE: usize = 16;
 /// The flag that chooses databases.
 pub(super) const DATABASES_FLAG: &str = "--databases";
 
@@ -42,7 +39,7 @@ impl DatabaseDestination {
 
     /// `s3://bucket/path/`
     pub fn location(&self) -> String {
-        location(&self.destination)
+        self.destination.url()
     }
 
     /// The name and the destination of a database, for its metrics.
@@ -85,12 +82,12 @@ impl Destinations {
         for name in patterns.names().filter(|name| databases.iter().all(|database| database.name != *name)) {
             tracing::warn!(
                 database = name,
-                location = location(&root.below(&sub_path::of(name))),
+                location = root.below(&sub_path::of(name)).url(),
                 "this database has no backup"
             );
         }
         if databases.is_empty() && patterns.names().next().is_none() {
-            let (location, patterns) = (location(&root), patterns.to_string());
+            let (location, patterns) = (root.url(), patterns.to_string());
             tracing::warn!(location, BACKUP_DATABASES = patterns, "no database that is meant has a backup");
         }
         let of = |StoredDatabase { name, destination }| DatabaseDestination { database: Some(name), destination };
@@ -128,7 +125,7 @@ impl Destinations {
 
     /// `s3://bucket/path/` of all.
     pub fn location(&self) -> String {
-        location(&self.root)
+        self.root.url()
     }
 
     /// Whether they are those of databases, even if there is only one.
@@ -155,7 +152,7 @@ impl Destinations {
             let (span, DatabaseDestination { database, destination }) = (place.span(), place.clone());
             async move { Ok(Listing::read(&destination).await?.of_database(database)) }.instrument(span)
         };
-        at_once(self.each.iter().map(read)).await.into_iter().collect()
+        at_once(AT_ONCE, self.each.iter().map(read)).await
     }
 
     /// The destination of the backup that is wanted, and its name; no name for the latest. `flag` chooses a database.
@@ -213,8 +210,8 @@ impl Destinations {
                 destination.list(&name.to_string(), &mut |_: &str, _| is_there = true).await.map(|()| is_there)
             }
         };
-        let found: Result<Vec<bool>, StorageError> = at_once(self.each.iter().map(look)).await.into_iter().collect();
-        Ok(self.each.iter().zip(found?).filter_map(|(place, is_there)| is_there.then_some(place)).collect())
+        let found = at_once(AT_ONCE, self.each.iter().map(look)).await?;
+        Ok(self.each.iter().zip(found).filter_map(|(place, is_there)| is_there.then_some(place)).collect())
     }
 }
 
@@ -232,25 +229,13 @@ pub(super) fn names_of<'a>(each: impl IntoIterator<Item = &'a DatabaseDestinatio
     }
 }
 
-/// Names, separated by commas; not more than a message can hold.
-fn enumerated(names: &[&str]) -> String {
-    let shown: Vec<_> = names.iter().take(NAMED).map(|name| printable(name)).collect();
-    let more = names.len().saturating_sub(NAMED);
-    shown.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
-}
-
-/// `s3://bucket/path/`
-pub(super) fn location(destination: &Destination) -> String {
-    destination.location(&destination.key(""))
-}
-
 /// Whether a text is the key or the URL of a backup in this destination.
 fn names_backup_in(destination: &Destination, name: BackupName, text: &str) -> bool {
     let key = destination.key(&name.to_string());
     text == key && text != name.to_string() || text == destination.location(&key)
 }
 
-/// The database whose sub-path a key or URL names.
+/// The database that the sub-path of a key or URL names.
 fn database_in(root: &Destination, wanted: &BackupRef) -> Option<String> {
     let BackupRef::Named { name, text } = wanted else { return None };
     let (key, name) = (root.key(""), name.to_string());
@@ -264,7 +249,7 @@ fn backup_named(destination: &Destination, wanted: &BackupRef) -> Result<Option<
     if *text == name.to_string() || names_backup_in(destination, *name, text) {
         return Ok(Some(*name));
     }
-    Err(Error::BackupElsewhere { name: text.clone(), location: location(destination) })
+    Err(Error::BackupElsewhere { name: text.clone(), location: destination.url() })
 }
 
 /// The results for several databases: one that fails does not stop the others.
@@ -300,29 +285,8 @@ impl Failures {
     /// # Errors
     /// Names the databases that failed.
     pub fn conclude(self) -> Result<(), Error> {
-        let code = self.failed.iter().map(|(_, error)| error.exit_code()).min_by_key(|code| code.number());
+        let code = ExitCode::of_several(self.failed.iter().map(|(_, error)| error.exit_code()));
         let failed = self.failed.into_iter().map(|(database, _)| database).collect();
         code.map_or(Ok(()), |code| Err(Error::Databases { failed, databases: self.tried, code }))
     }
-}
-
-/// Runs the tasks, some at once. The results are in the order of the tasks.
-pub(super) async fn at_once<T: Send + 'static>(
-    tasks: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
-) -> Vec<T> {
-    let (mut running, mut results) = (JoinSet::new(), BTreeMap::new());
-    for (index, task) in tasks.into_iter().enumerate() {
-        if running.len() >= AT_ONCE {
-            results.extend(running.join_next().await.map(ended));
-        }
-        running.spawn(async move { (index, task.await) });
-    }
-    while let Some(joined) = running.join_next().await {
-        results.extend([ended(joined)]);
-    }
-    results.into_values().collect()
-}
-
-fn ended<T>(joined: Result<T, JoinError>) -> T {
-    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }

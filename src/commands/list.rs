@@ -1,6 +1,7 @@
 //! `list`: prints the backups as a table, as names or as JSON, or one backup in full.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 
 use serde::{Serialize, Serializer};
 use tracing::{Instrument as _, Span};
@@ -9,13 +10,14 @@ use crate::archive::drill::DrillRecord;
 use crate::archive::manifest::Manifest;
 use crate::archive::name::BackupName;
 use crate::archive::{Listing, MANIFESTS, Newest, StoredBackup};
+use crate::at_once::at_once;
 use crate::cli::{Limit, ListArgs};
 use crate::config;
 use crate::error::Error;
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::storage::Destination;
 
-use super::destinations::{DATABASES_FLAG, DatabaseDestination, Destinations, at_once};
+use super::destinations::{AT_ONCE, DATABASES_FLAG, DatabaseDestination, Destinations};
 use super::table::DatabaseColumn;
 use super::{Context, columns, no_such_backup, table};
 
@@ -88,9 +90,10 @@ async fn newest(args: &ListArgs, listings: Vec<(Listing, Span)>) -> Vec<Newest> 
             None if is_on_terminal => (share, share),
             Some(Limit::All) | None => (usize::MAX, share),
         };
-        listing.newest(limit, manifests).instrument(span)
+        async move { Ok::<_, Infallible>(listing.newest(limit, manifests).await) }.instrument(span)
     };
-    at_once(listings.into_iter().zip(shares).map(describe)).await
+    let Ok(newest) = at_once(AT_ONCE, listings.into_iter().zip(shares).map(describe)).await;
+    newest
 }
 
 /// Shares the default number of backups fairly among databases that have so many. Each has at least one.

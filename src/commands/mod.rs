@@ -146,7 +146,7 @@ struct Concluded<T> {
 
 /// The error if a destination lacks a backup, or all of them.
 async fn no_such_backup(destination: &Destination, name: String) -> Error {
-    let location = destination.location(&destination.key(""));
+    let location = destination.url();
     match Listing::read(destination).await {
         Ok(listing) if listing.names(1).next().is_none() => Error::NoBackups { location },
         _ => Error::NoSuchBackup { name, location },

@@ -15,7 +15,7 @@ use crate::printable::printable;
 use crate::retention::{self, Occasion, PlanReport, RetentionReport, RetentionReview, Safety, UploadCleanup};
 use crate::storage::{Destination, StorageError};
 
-use super::destinations::{DatabaseDestination, Destinations, Failures, location};
+use super::destinations::{DatabaseDestination, Destinations, Failures};
 use super::{Concluded, Context, columns, plan_table};
 
 /// What `prune --json` prints of one destination.
@@ -137,7 +137,7 @@ impl PruneJob<'_> {
         let interrupts = self.interrupts;
         let reviewing = async { Ok::<_, Error>(review(self.config, destination).await?) };
         let review = interrupts.until_signal(reviewing).await?;
-        pruned.s3_location = Some(location(destination));
+        pruned.s3_location = Some(destination.url());
         let stop = || async { _ = interrupts.received().await };
         let enforced = retention::enforce(destination, &review, self.safety, stop).await;
         pruned.retention = enforced.report;

@@ -61,8 +61,7 @@ impl ServerRun {
 
     /// The exit code: a signal's, else the lowest of those that failed.
     pub fn exit_code(&self) -> ExitCode {
-        let codes = || self.failed().map(|(_, error)| error.exit_code());
-        codes().find(|code| code.is_of_signal()).or_else(|| codes().min()).unwrap_or(ExitCode::Ok)
+        ExitCode::of_several(self.failed().map(|(_, error)| error.exit_code())).unwrap_or(ExitCode::Ok)
     }
 
     /// # Errors

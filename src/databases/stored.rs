@@ -3,11 +3,10 @@
 //! `list`, `check`, `prune` and `delete` act on a sub-path only if its name is that of a database that is meant, and its newest
 //! manifest names that database: another deployment may have a path below the same prefix.
 
-use serde::Serialize;
-use tokio::task::JoinSet;
-
 use crate::archive::origin::{self, NewestOrigin};
+use crate::at_once::at_once;
 use crate::storage::{Destination, StorageError};
+use serde::Serialize;
 
 use super::{DatabasePatterns, sub_path};
 
@@ -47,23 +46,19 @@ impl StoredDatabases {
     /// # Errors
     /// As [`Destination::list`].
     pub async fn find(destination: &Destination, patterns: &DatabasePatterns) -> Result<Self, StorageError> {
-        let (mut stored, mut looking) = (Self::default(), JoinSet::new());
-        for path in destination.sub_paths().await? {
+        let mut stored = Self::default();
+        let meant = destination.sub_paths().await?.into_iter().filter_map(|path| {
             let Some(name) = sub_path::database(&path) else {
                 tracing::debug!(path, "this sub-path is not that of a database");
-                continue;
+                return None;
             };
-            if patterns.mean(&name) {
-                let below = destination.below(&path);
-                if looking.len() >= AT_ONCE {
-                    stored.add(looking.join_next().await)?;
-                }
-                looking
-                    .spawn(async move { (origin::newest(&below).await, StoredDatabase { name, destination: below }) });
-            }
-        }
-        while let Some(looked) = looking.join_next().await {
-            stored.add(Some(looked))?;
+            let destination = destination.below(&path);
+            patterns.mean(&name).then_some(StoredDatabase { name, destination })
+        });
+        let looking = meant
+            .map(|database| async { Ok::<_, StorageError>((origin::newest(&database.destination).await?, database)) });
+        for (newest, database) in at_once(AT_ONCE, looking).await? {
+            stored.add(&newest, database);
         }
         stored.databases.sort_by(|one, other| one.name.cmp(&other.name));
         stored.left_alone.sort_by(|one, other| one.location.cmp(&other.location));
@@ -77,22 +72,13 @@ impl StoredDatabases {
         }
     }
 
-    fn add(&mut self, looked: Option<Result<Looked, tokio::task::JoinError>>) -> Result<(), StorageError> {
-        // A task is neither aborted, nor does it panic.
-        let Some(Ok((newest, database))) = looked else { return Ok(()) };
-        let reason = match newest? {
-            NewestOrigin::Of(_, origin) if origin.database == database.name => {
-                self.databases.push(database);
-                return Ok(());
-            }
+    fn add(&mut self, newest: &NewestOrigin, database: StoredDatabase) {
+        let reason = match newest {
+            NewestOrigin::Of(_, origin) if origin.database == database.name => return self.databases.push(database),
             NewestOrigin::Of(name, origin) => format!("{name} is of database {}", origin.database),
             NewestOrigin::None => "no manifest names the database".to_owned(),
             NewestOrigin::Unreadable(name) => format!("the manifest of {name} cannot be read"),
         };
-        let location = database.destination.location(&database.destination.key(""));
-        self.left_alone.push(LeftAlone { location, reason });
-        Ok(())
+        self.left_alone.push(LeftAlone { location: database.destination.url(), reason });
     }
 }
-
-type Looked = (Result<NewestOrigin, StorageError>, StoredDatabase);

@@ -276,7 +276,7 @@ mod tests {
         let start = |now, work| Levels::new((Codec::Zstd, Level::Auto), THREADS, (now, work));
         let mut shared: Vec<Levels> = Vec::new();
         let mut history: Vec<Vec<u32>> = Vec::new();
-        // A slow source alone, then a fast one beside it.
+        // A slow source alone, then together with a fast one.
         for second in 0..300 {
             if second == 0 || second == 30 {
                 shared.push(start(now, work));

@@ -198,8 +198,8 @@ impl State {
         self.shares.values().map(|share| share.limit).max().unwrap_or_default()
     }
 
-    /// Less for each upload beside the first, whose own memory comes out of it, but enough for one part being filled and one being
-    /// sent.
+    /// Less for each upload after the first, as its own memory comes out of these bytes; always enough for one part being filled
+    /// and one being sent.
     fn beside_others(&self, bytes: u64) -> u64 {
         let others = self.shares.len().saturating_sub(1) as u64;
         bytes.saturating_sub(others * UPLOAD_BYTES).max(bytes.min(2 * self.largest()))

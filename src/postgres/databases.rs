@@ -6,14 +6,24 @@ use serde::Deserialize;
 
 use super::{PostgresError, Session};
 
-/// Without templates, databases that take no connections, and those whose DROP was interrupted (`datconnlimit` -2, from the minor
-/// releases of May 2023 on). Names in hexadecimal, because they may contain anything, also bytes of another encoding. `decode`
-/// takes the bytes as they are; `namesend` would convert them from this database's encoding, which need not be the name's.
-const QUESTION: &str = "\
-SELECT pg_catalog.json_build_object('name', pg_catalog.encode(pg_catalog.decode(\
-pg_catalog.replace(d.datname::pg_catalog.text, '\\', '\\\\'), 'escape'), 'hex'), \
-'may_connect', pg_catalog.has_database_privilege(d.oid, 'CONNECT')) \
-FROM pg_catalog.pg_database d WHERE NOT d.datistemplate AND d.datallowconn AND d.datconnlimit <> -2 ORDER BY d.datname";
+/// Without templates, databases that take no connections, and those that an interrupted DROP left (`datconnlimit` -2, from the
+/// minor releases of May 2023 on).
+fn question() -> String {
+    let name = name_bytes("d.datname");
+    format!(
+        "SELECT pg_catalog.json_build_object('name', {name}, \
+         'may_connect', pg_catalog.has_database_privilege(d.oid, 'CONNECT')) \
+         FROM pg_catalog.pg_database d WHERE NOT d.datistemplate AND d.datallowconn AND d.datconnlimit <> -2 ORDER BY d.datname"
+    )
+}
+
+/// The expression for the bytes of a name, in hexadecimal. A name may hold anything, also bytes of another encoding than that of
+/// the connected database. `decode` takes them as they are; `namesend` and JSON would convert them.
+pub(super) fn name_bytes(name: &str) -> String {
+    format!(
+        "pg_catalog.encode(pg_catalog.decode(pg_catalog.replace({name}::pg_catalog.text, '\\', '\\\\'), 'escape'), 'hex')"
+    )
+}
 
 /// A database of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +48,7 @@ impl ServerDatabase {
     /// # Errors
     /// If the session is lost, or the answer cannot be read.
     pub async fn ask(session: &mut Session) -> Result<Vec<Self>, PostgresError> {
-        let answer = session.query(QUESTION).await?;
+        let answer = session.query(&question()).await?;
         answer.iter().map(|line| serde_json::from_str(line).map(Self::of).map_err(PostgresError::Answer)).collect()
     }
 

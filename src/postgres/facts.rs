@@ -2,18 +2,23 @@
 
 use serde::Deserialize;
 
+use super::databases::name_bytes;
 use super::{Place, PostgresError, Session, Version};
 
 /// One line of JSON. `to_jsonb` reads columns that older servers lack.
-const QUESTION: &str = "\
-SELECT pg_catalog.json_build_object('server_version', pg_catalog.current_setting('server_version'), \
-'database', pg_catalog.current_database(), 'database_bytes', pg_catalog.encode(pg_catalog.decode(\
-pg_catalog.replace(pg_catalog.current_database()::pg_catalog.text, '\\', '\\\\'), 'escape'), 'hex'), 'user', current_user, \
-'encoding', pg_catalog.pg_encoding_to_char(d.encoding), 'collation', d.datcollate, 'ctype', d.datctype, \
-'locale_provider', pg_catalog.to_jsonb(d) ->> 'datlocprovider', \
-'locale', coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'), \
-'icu_rules', pg_catalog.to_jsonb(d) ->> 'daticurules', 'in_recovery', pg_catalog.pg_is_in_recovery()) \
-FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
+fn question() -> String {
+    let database_bytes = name_bytes("pg_catalog.current_database()");
+    format!(
+        "SELECT pg_catalog.json_build_object('server_version', pg_catalog.current_setting('server_version'), \
+         'database', pg_catalog.current_database(), 'database_bytes', {database_bytes}, 'user', current_user, \
+         'encoding', pg_catalog.pg_encoding_to_char(d.encoding), 'collation', d.datcollate, 'ctype', d.datctype, \
+         'locale_provider', pg_catalog.to_jsonb(d) ->> 'datlocprovider', \
+         'locale', coalesce(pg_catalog.to_jsonb(d) ->> 'datlocale', pg_catalog.to_jsonb(d) ->> 'daticulocale'), \
+         'icu_rules', pg_catalog.to_jsonb(d) ->> 'daticurules', 'in_recovery', pg_catalog.pg_is_in_recovery()) \
+         FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()"
+    )
+}
+
 /// Some hosted servers deny this.
 const SYSTEM_IDENTIFIER: &str = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
 /// May be slow: the server looks at every file of the database.
@@ -66,7 +71,7 @@ impl Facts {
     /// # Errors
     /// If the session is lost, or the answer cannot be read.
     pub async fn ask(session: &mut Session) -> Result<Self, PostgresError> {
-        let answer = session.query(QUESTION).await?;
+        let answer = session.query(&question()).await?;
         let line = answer.first().map(String::as_str).unwrap_or_default();
         let mut facts: Self = serde_json::from_str(line).map_err(PostgresError::Answer)?;
         let bytes = hex::decode(&facts.database_bytes).unwrap_or_default();

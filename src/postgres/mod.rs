@@ -79,6 +79,14 @@ impl PostgresSettings {
         session::target(&self.conninfo)
     }
 
+    /// The connection to another database of the server.
+    #[must_use]
+    pub fn of_database(&self, database: &str) -> Self {
+        let mut settings = self.clone();
+        settings.conninfo.set("dbname", database.to_owned());
+        settings
+    }
+
     /// The connection string for `pg_dump`: the host and address that the session chose, so that both use the same server.
     #[must_use]
     pub fn pinned(&self, place: &Place) -> Conninfo {

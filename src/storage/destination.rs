@@ -143,6 +143,12 @@ impl Destination {
         format!("s3://{}/{key}", self.bucket.name)
     }
 
+    /// `s3://bucket/path/`
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.location(&self.key(""))
+    }
+
     /// The URL of the store; `None` for AWS.
     #[must_use]
     pub fn endpoint(&self) -> Option<&str> {
