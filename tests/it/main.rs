@@ -60,6 +60,7 @@ mod private_stores;
 mod prune;
 mod prune_faults;
 mod prune_partial;
+mod readers;
 mod readme;
 mod refusals;
 mod restore;
