@@ -73,7 +73,8 @@ check: ## Format, lints, documents, dependencies, scripts: what must hold before
 documents: cargo ## Write the generated parts of docs/, man/, completions/ and k8s/
 	UPDATE_DOCUMENTS=1 cargo test $(CARGO_FLAGS) --test it -- documents::
 
-bench: ## Compare speed, memory and size with pipelines of common tools, and many databases with single runs (about 20 minutes)
+# Its variables, such as SCALE, KINDS, CONTENDERS and MODES: scripts/bench --help.
+bench: ## Compare speed, memory and size with pipelines of common tools, and many databases with single runs (about an hour; SCALE, MODES)
 	@scripts/bench
 	@scripts/bench-databases
 
