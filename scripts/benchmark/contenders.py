@@ -3,7 +3,7 @@ import collections
 import json
 import os
 
-from .settings import BUCKET, PROGRAM, fail, run, s3
+from .settings import BUCKET, PROGRAM, SCRIPTS, fail, run, s3
 
 # read: what writes the dump of the stored object.
 Contender = collections.namedtuple("Contender", "title command read")
@@ -72,8 +72,8 @@ def take(name, dump=None):
 
 
 def check(name, key, dump):
-    read = "scripts/s3 GET /%s/%s | %s | wc -c" % (BUCKET, key, ALL[name].read)
-    stored = int(run("cd '%s' && %s" % (os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), read), output=True))
+    read = "'%s/s3' GET /%s/%s | %s | wc -c" % (SCRIPTS, BUCKET, key, ALL[name].read)
+    stored = int(run(read, output=True))
     # What pg_restore makes of its own format has lines that are a little different.
     if stored != dump and (name != "custom" or abs(stored - dump) > dump / 100):
         fail("%s stored %d of %d bytes" % (ALL[name].title, stored, dump))
