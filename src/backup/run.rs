@@ -99,8 +99,7 @@ impl<'a> Backup<'a> {
         self.limits.within(self.lock(&mut source)).await?;
         let plan = PartPlan::new(&self.settings.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
-        let issues = self.limits.within(self.warn_of_issues(&mut source)).await?;
-        let (known, ownership) = self.limits.within(self.check_and_ask(&mut source, &destination, &issues)).await?;
+        let (known, ownership) = self.limits.within(self.check_and_ask(&mut source, &destination)).await?;
         let name = self.limits.within(async { Ok(unused_name(&delivered).await) }).await?;
         let name = name.with_codec(self.settings.pipeline.codec);
         let is_partial = self.is_partial();
@@ -176,21 +175,27 @@ impl<'a> Backup<'a> {
         }
     }
 
-    /// Checks which database the destination's backups belong to, and asks the server for the sidecars' data.
+    /// Checks which database the destination's backups belong to, and meanwhile asks the server what could spoil the dump, and
+    /// for the sidecars' data: each takes many round trips.
     async fn check_and_ask(
         &self,
         source: &mut Source,
         destination: &Destination,
-        issues: &[PreflightIssue],
     ) -> Result<(Known, Ownership), BackupError> {
-        let ownership = match self.mixed_databases {
-            MixedDatabases::Refused => {
-                let of_server = self.server.map_or(OtherServer::Accepted, |_| OtherServer::Refused);
-                ownership::check(destination, &source.facts, of_server).await?
-            }
-            MixedDatabases::Allowed => Ownership::Ours,
+        let Source { session, facts, tools } = source;
+        let facts = &*facts;
+        let asking = async {
+            let issues = self.warn_of_issues(session, facts, tools).await?;
+            Ok(Known::ask(session, &self.settings.postgres.arguments, &issues).await?)
         };
-        Ok((Known::ask(&mut source.session, &self.settings.postgres.arguments, issues).await?, ownership))
+        let checking = async {
+            let of_server = self.server.map_or(OtherServer::Accepted, |_| OtherServer::Refused);
+            match self.mixed_databases {
+                MixedDatabases::Refused => ownership::check(destination, facts, of_server).await,
+                MixedDatabases::Allowed => Ok(Ownership::Ours),
+            }
+        };
+        tokio::try_join!(asking, checking)
     }
 
     async fn lock(&self, source: &mut Source) -> Result<(), BackupError> {
@@ -239,8 +244,12 @@ impl<'a> Backup<'a> {
     }
 
     /// Warns of what could stop or spoil the dump; `pg_dump` decides.
-    async fn warn_of_issues(&self, source: &mut Source) -> Result<Vec<PreflightIssue>, BackupError> {
-        let Source { session, facts, tools } = source;
+    async fn warn_of_issues(
+        &self,
+        session: &mut Session,
+        facts: &Facts,
+        tools: &Tools,
+    ) -> Result<Vec<PreflightIssue>, BackupError> {
         let arguments = &self.settings.postgres.arguments;
         let subject = Subject { facts, arguments, pg_dump: Some(tools.pg_dump.version.major) };
         let mut issues = preflight::issues(session, subject).await?;

@@ -1,7 +1,7 @@
 //! Puts compressed pieces back in order, makes one stream of them, and seals it into parts.
 //!
-//! One thread, between the workers and the upload. Each byte is hashed once: a part's MD5 or CRC-64/NVME when it is
-//! sealed, the object's sha256 as it grows. The last part is sealed after the dump has been verified ([`FinishGate`]),
+//! One thread, between the workers and the upload. Each byte is hashed once as its part grows: for the part's MD5 or
+//! CRC-64/NVME, and for the object's sha256. Hashed when it is sealed, each part would hold the workers up for a moment. The last part is sealed after the dump has been verified ([`FinishGate`]),
 //! so the object of a failed dump is never completed.
 
 use std::sync::Arc;
@@ -19,6 +19,8 @@ use super::deflate::PendingPiece;
 use super::{PartBuffer, PartMemory, PipelineError, Progress};
 use crate::codec::Codec;
 
+const CRC64_NVME: crc_fast::CrcAlgorithm = crc_fast::CrcAlgorithm::Crc64Nvme;
+
 /// The checksum that a part carries to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,9 +37,40 @@ impl PartChecksum {
     /// Computes it.
     #[must_use]
     pub fn of(self, bytes: &[u8]) -> PartDigest {
+        let mut digesting = self.begin();
+        digesting.update(bytes);
+        digesting.finish()
+    }
+
+    fn begin(self) -> Digesting {
         match self {
-            Self::Md5 => PartDigest::Md5(Md5::digest(bytes).into()),
-            Self::Crc64Nvme => PartDigest::Crc64Nvme(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes)),
+            Self::Md5 => Digesting::Md5(Md5::new()),
+            Self::Crc64Nvme => Digesting::Crc64Nvme(Box::new(crc_fast::Digest::new(CRC64_NVME))),
+            Self::None => Digesting::None,
+        }
+    }
+}
+
+/// The checksum of a part that grows.
+enum Digesting {
+    Md5(Md5),
+    Crc64Nvme(Box<crc_fast::Digest>),
+    None,
+}
+
+impl Digesting {
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Md5(md5) => md5.update(bytes),
+            Self::Crc64Nvme(crc) => crc.update(bytes),
+            Self::None => {}
+        }
+    }
+
+    fn finish(self) -> PartDigest {
+        match self {
+            Self::Md5(md5) => PartDigest::Md5(md5.finalize().into()),
+            Self::Crc64Nvme(crc) => PartDigest::Crc64Nvme(crc.finalize()),
             Self::None => PartDigest::None,
         }
     }
@@ -109,7 +142,7 @@ pub(super) struct Collector {
 impl Collector {
     /// Runs until the last piece, or until another stage ends early.
     pub fn run(self, pieces: &Receiver<PendingPiece>, gate: &Receiver<()>) -> Result<Totals, PipelineError> {
-        let mut object = Object::new();
+        let mut object = Object::new(self.checksum);
         let mut crc = Crc::new();
         let mut plain_bytes = 0u64;
         let mut pieces = pieces.iter().peekable();
@@ -150,6 +183,7 @@ impl Collector {
             };
             let (now, later) = bytes.split_at((part_bytes - part.len()).min(bytes.len()));
             part.extend_from_slice(now);
+            object.digest.update(now);
             bytes = later;
             if part.len() == part_bytes && !bytes.is_empty() {
                 self.seal(object)?;
@@ -181,18 +215,12 @@ impl Collector {
             );
         }
         let bytes = object.part.take().map(PartBuffer::seal).unwrap_or_default();
-        let digest = self.digest(&bytes, object);
+        let digest = std::mem::replace(&mut object.digest, self.checksum.begin()).finish();
+        if let PartDigest::Crc64Nvme(crc) = digest {
+            object.crc64 = crc_fast::checksum_combine(CRC64_NVME, object.crc64, crc, bytes.len() as u64);
+        }
         object.number += 1;
         self.parts.send(SealedPart { number, bytes, digest }).map_err(|_| PipelineError::GivenUp)
-    }
-
-    fn digest(&self, part: &Bytes, object: &mut Object) -> PartDigest {
-        let digest = self.checksum.of(part);
-        if let PartDigest::Crc64Nvme(crc) = digest {
-            let (algorithm, bytes) = (crc_fast::CrcAlgorithm::Crc64Nvme, part.len() as u64);
-            object.crc64 = crc_fast::checksum_combine(algorithm, object.crc64, crc, bytes);
-        }
-        digest
     }
 }
 
@@ -200,6 +228,7 @@ impl Collector {
 struct Object {
     /// The part that is being filled; its buffer is taken with its first byte.
     part: Option<PartBuffer>,
+    digest: Digesting,
     number: u32,
     bytes: u64,
     sha256: Sha256,
@@ -207,8 +236,8 @@ struct Object {
 }
 
 impl Object {
-    fn new() -> Self {
-        Self { part: None, number: 1, bytes: 0, sha256: Sha256::new(), crc64: 0 }
+    fn new(checksum: PartChecksum) -> Self {
+        Self { part: None, digest: checksum.begin(), number: 1, bytes: 0, sha256: Sha256::new(), crc64: 0 }
     }
 }
 

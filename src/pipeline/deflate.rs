@@ -27,10 +27,12 @@ const PIECE_BYTES: usize = BLOCK_BYTES + (4 << 10);
 
 /// A block on its way to a worker: the window, then its own bytes.
 pub struct Block {
-    /// Window and block in one buffer.
+    /// Window and block in one buffer, which may be longer.
     pub buffer: Vec<u8>,
     /// Length of the window in bytes.
     pub window: usize,
+    /// Where the block ends in the buffer.
+    pub end: usize,
     /// How it is compressed.
     pub compression: Compression,
 }
@@ -132,13 +134,10 @@ impl Compressor {
         self.workers.times.work()
     }
 
-    /// A buffer for a block: a recycled one, or a new one.
+    /// A buffer for a window and a block, with any bytes in it: a recycled one, or a new one.
     #[must_use]
     pub fn buffer(&self) -> Vec<u8> {
-        let recycled = self.workers.recycled.try_recv();
-        let mut buffer = recycled.unwrap_or_else(|_| Vec::with_capacity(WINDOW_BYTES + BLOCK_BYTES));
-        buffer.clear();
-        buffer
+        self.workers.recycled.try_recv().unwrap_or_else(|_| vec![0; WINDOW_BYTES + BLOCK_BYTES])
     }
 }
 
@@ -161,7 +160,7 @@ fn work(queue: &Receiver<Job>, (recycle, fresh): (&Sender<Vec<u8>>, &Receiver<Ve
 }
 
 fn compress(encoder: &mut Option<Encoder>, block: &Block, mut bytes: Vec<u8>) -> Result<Piece, EncodeError> {
-    let (window, plain) = block.buffer.split_at(block.window);
+    let (window, plain) = block.buffer[..block.end].split_at(block.window);
     encoder_for(encoder, block.compression)?.block(window, plain, &mut bytes)?;
     let mut crc = Crc::new();
     crc.update(plain);
@@ -211,7 +210,8 @@ mod tests {
     use crate::codec::Codec;
 
     fn block(buffer: Vec<u8>, (codec, level): (Codec, u32)) -> Block {
-        Block { buffer, window: 0, compression: Compression { codec, level } }
+        let end = buffer.len();
+        Block { buffer, window: 0, end, compression: Compression { codec, level } }
     }
 
     #[test]

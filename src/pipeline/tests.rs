@@ -95,6 +95,7 @@ async fn finish(pipeline: Pipeline, open: bool) -> Run {
         let mut taken: Vec<Vec<u8>> = Vec::new();
         while let Some(part) = parts.recv().await {
             assert_eq!(part.number as usize, taken.len() + 1);
+            assert_eq!(part.digest, PartChecksum::Md5.of(&part.bytes), "part {}", part.number);
             taken.push(part.bytes.to_vec());
         }
         taken
