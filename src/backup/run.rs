@@ -94,8 +94,7 @@ impl<'a> Backup<'a> {
             None => self.limits.within(async { Ok(Destination::open(&self.settings.s3).await?) }).await?,
         };
         let (spool_dir, delivered) = self.deliver_kept(&destination, &shared).await?;
-        let tools = self.server.map(|server| &server.tools);
-        let mut source = self.limits.within(Source::connect(&self.settings.postgres, tools)).await?;
+        let mut source = self.limits.within(self.connect()).await?;
         self.limits.within(self.lock(&mut source)).await?;
         let plan = PartPlan::new(&self.settings.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
@@ -193,6 +192,13 @@ impl<'a> Backup<'a> {
         Ok((Known::ask(&mut source.session, &self.settings.postgres.arguments, issues).await?, ownership))
     }
 
+    async fn connect(&self) -> Result<Source, BackupError> {
+        match self.server {
+            Some(server) => Source::connect_to(&self.settings.postgres, server).await,
+            None => Source::connect(&self.settings.postgres).await,
+        }
+    }
+
     async fn lock(&self, source: &mut Source) -> Result<(), BackupError> {
         if lock::try_lock(&mut source.session, &self.settings.s3.identity()).await? {
             return Ok(());
@@ -280,7 +286,10 @@ impl<'a> Backup<'a> {
         let dump = Dumping { facts: &facts, tools: &tools, source: &source, upload_plan, known, globals: &globals };
         let dumping = async {
             let committed = self.dump_and_commit(&mut session, target, &dump).await?;
-            session.close().await;
+            match self.server {
+                Some(server) => server.ended.add(session).await,
+                None => session.close().await,
+            }
             Ok::<_, BackupError>(committed)
         };
         let own = ClusterGlobals::default();

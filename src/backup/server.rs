@@ -15,7 +15,7 @@ use crate::error_chain::Chain;
 use crate::log_target::DATABASE_SPAN;
 use crate::pipeline::Progress;
 use crate::postgres::globals::Origin;
-use crate::postgres::{PostgresSettings, ServerDatabase, activity};
+use crate::postgres::{EndedSessions, PostgresSettings, ServerDatabase, activity};
 use crate::printable::enumerated;
 use crate::random::random_hex;
 use crate::spool::{SpoolDir, complete_dumps};
@@ -116,6 +116,9 @@ impl ServerBackup<'_> {
                     continue;
                 }
             } else {
+                if waiting.len() == 0 {
+                    server.shared.ended.close().await;
+                }
                 match running.join_next_with_id().await {
                     Some(Ok((_, run))) => run,
                     Some(Err(panic)) => {
@@ -136,11 +139,12 @@ impl ServerBackup<'_> {
     /// Connects to the connection string's own database, asks for all databases, and starts to make the cluster's globals.
     async fn ask(&self, destination: Destination, shared: Shared) -> Result<Server, BackupError> {
         let postgres = &self.settings.postgres;
-        let Source { mut session, facts, tools } = Source::connect(postgres, None).await?;
+        let Source { mut session, facts, tools } = Source::connect(postgres).await?;
         let databases = ServerDatabase::ask(&mut session).await?;
         let origin = Origin::ask(&mut session).await?;
-        session.close().await;
-        let shared = Arc::new(SharedServer { destination, tools, globals: ClusterGlobals::default(), shared });
+        let ended = EndedSessions::default();
+        ended.add(session).await;
+        let shared = Arc::new(SharedServer { destination, tools, ended, globals: ClusterGlobals::default(), shared });
         let run_id = random_hex().map_err(|error| BackupError::Internal(error.into()))?;
         let mut source = postgres.pinned(&facts.place);
         source.set("application_name", activity::application_name(&run_id));
@@ -236,7 +240,7 @@ pub async fn meant_databases(
     settings: &PostgresSettings,
     patterns: &DatabasePatterns,
 ) -> Result<Vec<String>, BackupError> {
-    let mut source = Source::connect(settings, None).await?;
+    let mut source = Source::connect(settings).await?;
     let databases = ServerDatabase::ask(&mut source.session).await?;
     source.session.close().await;
     Ok(meant(patterns, &databases)?.into_iter().filter(|(_, usable)| usable.is_ok()).map(|(name, _)| name).collect())

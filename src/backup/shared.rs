@@ -4,7 +4,7 @@
 //! also share what is known of the server.
 
 use crate::pipeline::{PartBudget, PipelineError, Workers};
-use crate::postgres::Tools;
+use crate::postgres::{EndedSessions, Tools};
 use crate::storage::{Destination, Lanes};
 
 use super::sidecars::ClusterGlobals;
@@ -16,6 +16,8 @@ pub(super) struct SharedServer {
     pub destination: Destination,
     /// The programs that fit the server.
     pub tools: Tools,
+    /// Sessions that have ended, for the databases that wait.
+    pub ended: EndedSessions,
     pub globals: ClusterGlobals,
     pub shared: Shared,
 }

@@ -67,6 +67,14 @@ pub enum Transactions {
     Each,
 }
 
+/// The psql command that connects to another database with the parameters of the connection before; if that fails, psql exits.
+/// `None` for a name with characters that mean something to psql or libpq.
+pub(super) fn connect(database: &str) -> Option<String> {
+    let is_special = |character: char| character.is_control() || matches!(character, '"' | '\'' | '\\');
+    let command = || format!("\\connect -reuse-previous=on 'dbname=''{database}'''\n");
+    (!database.contains(is_special)).then(command)
+}
+
 /// An installed `psql`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Psql(PathBuf);
@@ -83,6 +91,11 @@ impl Psql {
     /// The program with this path.
     pub(super) fn at(path: PathBuf) -> Self {
         Self(path)
+    }
+
+    /// Why it cannot be used.
+    pub(super) fn unusable(&self, error: &std::io::Error) -> PostgresError {
+        PostgresError::UnusableTool { path: self.0.clone(), reason: error.to_string() }
     }
 
     /// Starts it. The output of [`OPENING`] ends with [`MARKER`] and 0.
@@ -109,8 +122,6 @@ impl Psql {
         flags: &str,
         opening: &str,
     ) -> Result<Running, PostgresError> {
-        let unusable =
-            |error: std::io::Error| PostgresError::UnusableTool { path: self.0.clone(), reason: error.to_string() };
         let mut conninfo = source.clone();
         // For the answers. It does not affect the encoding of the dump.
         conninfo.set("client_encoding", "UTF8");
@@ -121,11 +132,11 @@ impl Psql {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        let mut child = command.spawn().map_err(unusable)?;
+        let mut child = command.spawn().map_err(|error| self.unusable(&error))?;
         let (Some(mut stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
-            return Err(unusable(std::io::Error::other("its pipes are missing")));
+            return Err(self.unusable(&std::io::Error::other("its pipes are missing")));
         };
         if let Err(error) = stdin.write_all(opening.as_bytes()).await {
             // It has exited, and its messages say why.
