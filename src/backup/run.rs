@@ -141,8 +141,12 @@ impl<'a> Backup<'a> {
         let made = name::file_name(committed.key());
         let stop = || async { drop(self.limits.reached().await) };
         let cleanup = UploadCleanup::after(STALE_AFTER).keeping_spooled(self.settings.spool_dir.as_deref());
-        let cleanup =
-            self.limits.within(async { Ok(cleanup.await) }).await.unwrap_or_else(|_| UploadCleanup::disabled());
+        let cleanup = match self.server {
+            None => self.limits.within(async { Ok(cleanup.await) }).await.ok(),
+            // At the end of the run, for all databases.
+            Some(_) => None,
+        };
+        let cleanup = cleanup.unwrap_or_else(UploadCleanup::disabled);
         Box::pin(retention::after_backup(destination, policy.map(|policy| (policy, made)), &cleanup, stop)).await
     }
 
@@ -189,7 +193,9 @@ impl<'a> Backup<'a> {
             }
             MixedDatabases::Allowed => Ownership::Ours,
         };
-        Ok((Known::ask(&mut source.session, &self.settings.postgres.arguments, issues).await?, ownership))
+        let origin = self.server.and_then(|server| server.origin_of(&source.facts.database));
+        let arguments = &self.settings.postgres.arguments;
+        Ok((Known::ask(&mut source.session, arguments, issues, origin).await?, ownership))
     }
 
     async fn connect(&self) -> Result<Source, BackupError> {
