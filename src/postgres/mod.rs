@@ -25,6 +25,7 @@ mod place;
 mod pooler;
 pub mod preflight;
 mod psql;
+mod questions;
 mod references;
 mod refusal;
 mod restore_session;

@@ -19,11 +19,12 @@ macro_rules! settings {
         "\
 SELECT pg_catalog.set_config('search_path', '', false) \\;
 SET statement_timeout = 0 \\;
-SELECT pg_catalog.count(pg_catalog.set_config(s.name, w.value, false)) FROM pg_catalog.pg_settings s JOIN (VALUES \
+SELECT pg_catalog.count(pg_catalog.set_config(name, value, false)) FROM (VALUES \
 ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'), \
 ('idle_session_timeout', '0'), ('client_min_messages', 'notice'), ('standard_conforming_strings', 'on'), \
 ('quote_all_identifiers', 'off'), ('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'), ('extra_float_digits', '1'), \
-('array_nulls', 'on'), ('transform_null_equals', 'off')) AS w (name, value) USING (name) \\;
+('array_nulls', 'on'), ('transform_null_equals', 'off')) AS w (name, value) \
+WHERE pg_catalog.current_setting(name, true) IS NOT NULL \\;
 SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
 WHERE pg_catalog.current_setting('server_encoding') = 'SQL_ASCII';
 "
