@@ -119,9 +119,6 @@ impl ServerBackup<'_> {
                     continue;
                 }
             } else {
-                if waiting.len() == 0 {
-                    server.shared.ended.close().await;
-                }
                 match running.join_next_with_id().await {
                     Some(Ok((_, run))) => run,
                     Some(Err(panic)) => {
@@ -133,6 +130,10 @@ impl ServerBackup<'_> {
             };
             ended(&run);
             runs.push(run);
+            if waiting.len() == 0 {
+                // Those that run have taken theirs.
+                server.shared.ended.close().await;
+            }
         }
         self.clean_up(&server.shared.destination, &runs).await;
         runs.sort_by(|one, other| one.database.cmp(&other.database));
