@@ -94,7 +94,7 @@ impl<'a> Backup<'a> {
             None => self.limits.within(async { Ok(Destination::open(&self.settings.s3).await?) }).await?,
         };
         let (spool_dir, delivered) = self.deliver_kept(&destination, &shared).await?;
-        let mut source = self.limits.within(self.connect()).await?;
+        let mut source = self.limits.within(Source::connect(&self.settings.postgres, self.server)).await?;
         self.limits.within(self.lock(&mut source)).await?;
         let plan = PartPlan::new(&self.settings.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
@@ -196,13 +196,6 @@ impl<'a> Backup<'a> {
         let origin = self.server.and_then(|server| server.origin_of(&source.facts.database));
         let arguments = &self.settings.postgres.arguments;
         Ok((Known::ask(&mut source.session, arguments, issues, origin).await?, ownership))
-    }
-
-    async fn connect(&self) -> Result<Source, BackupError> {
-        match self.server {
-            Some(server) => Source::connect_to(&self.settings.postgres, server).await,
-            None => Source::connect(&self.settings.postgres).await,
-        }
     }
 
     async fn lock(&self, source: &mut Source) -> Result<(), BackupError> {

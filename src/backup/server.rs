@@ -144,7 +144,7 @@ impl ServerBackup<'_> {
     /// Connects to the connection string's own database, asks for all databases, and starts to make the cluster's globals.
     async fn ask(&self, destination: Destination, shared: Shared) -> Result<Server, BackupError> {
         let postgres = &self.settings.postgres;
-        let Source { mut session, facts, tools } = Source::connect(postgres).await?;
+        let Source { mut session, facts, tools } = Source::connect(postgres, None).await?;
         let databases = ServerDatabase::ask(&mut session).await?;
         let origin = Origin::ask(&mut session).await?;
         let settings = DatabaseSettings::ask_all(&mut session).await?;
@@ -269,7 +269,7 @@ pub async fn meant_databases(
     settings: &PostgresSettings,
     patterns: &DatabasePatterns,
 ) -> Result<Vec<String>, BackupError> {
-    let mut source = Source::connect(settings).await?;
+    let mut source = Source::connect(settings, None).await?;
     let databases = ServerDatabase::ask(&mut source.session).await?;
     source.session.close().await;
     Ok(meant(patterns, &databases)?.into_iter().filter(|(_, usable)| usable.is_ok()).map(|(name, _)| name).collect())

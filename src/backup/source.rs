@@ -15,8 +15,12 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Connects with the newest psql to learn the server's version, then with the psql that belongs to the right `pg_dump`.
-    pub async fn connect(settings: &PostgresSettings) -> Result<Self, BackupError> {
+    /// Connects, to a server that is known with its tools; else with the newest psql to learn the server's version, then with the
+    /// psql that belongs to the right `pg_dump`.
+    pub async fn connect(settings: &PostgresSettings, server: Option<&SharedServer>) -> Result<Self, BackupError> {
+        if let Some(server) = server {
+            return Self::open(settings, server.tools.clone(), server.ended.take()).await;
+        }
         let installed = Installed::find(settings.pg_dump_path.as_deref(), &settings.environment).await?;
         let newest = Self::open(settings, installed.newest()?, None).await?;
         let tools = installed.choose(&newest.facts.version())?;
@@ -25,11 +29,6 @@ impl Source {
         }
         newest.session.close().await;
         Self::open(settings, tools, None).await
-    }
-
-    /// Connects to a database of a server that is known.
-    pub async fn connect_to(settings: &PostgresSettings, server: &SharedServer) -> Result<Self, BackupError> {
-        Self::open(settings, server.tools.clone(), server.ended.take()).await
     }
 
     async fn open(settings: &PostgresSettings, tools: Tools, ended: Option<Session>) -> Result<Self, BackupError> {
