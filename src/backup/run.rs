@@ -3,7 +3,7 @@
 //! Called by `commands::run_backup`. Each step is in the module that it names.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::Utc;
 use tracing::Instrument as _;
@@ -19,6 +19,7 @@ use crate::storage::{Committed, Destination, StorageError};
 use crate::verified_dump::VerifiedDump;
 
 use super::BackupError;
+use super::free_name::unused_name;
 use super::limits::Limits;
 use super::ownership::{self, MixedDatabases, OtherServer, Ownership};
 use super::report::{Attempt, Report};
@@ -31,9 +32,6 @@ use super::stream::Job;
 use super::upload_target::{Target, UploadPlan, warn_of_no_spool};
 use crate::archive::manifest::{Manifest, Place, RunFacts};
 use crate::archive::name::{self, BackupName};
-
-/// How often the clock is read until its second has passed.
-const CLOCK_STEP: Duration = Duration::from_millis(50);
 
 /// One run of `backup`.
 pub struct Backup<'a> {
@@ -94,8 +92,7 @@ impl<'a> Backup<'a> {
             None => self.limits.within(async { Ok(Destination::open(&self.settings.s3).await?) }).await?,
         };
         let (spool_dir, delivered) = self.deliver_kept(&destination, &shared).await?;
-        let tools = self.server.map(|server| &server.tools);
-        let mut source = self.limits.within(Source::connect(&self.settings.postgres, tools)).await?;
+        let mut source = self.limits.within(Source::connect(&self.settings.postgres, self.server)).await?;
         self.limits.within(self.lock(&mut source)).await?;
         let plan = PartPlan::new(&self.settings.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
@@ -141,8 +138,12 @@ impl<'a> Backup<'a> {
         let made = name::file_name(committed.key());
         let stop = || async { drop(self.limits.reached().await) };
         let cleanup = UploadCleanup::after(STALE_AFTER).keeping_spooled(self.settings.spool_dir.as_deref());
-        let cleanup =
-            self.limits.within(async { Ok(cleanup.await) }).await.unwrap_or_else(|_| UploadCleanup::disabled());
+        let cleanup = match self.server {
+            None => self.limits.within(async { Ok(cleanup.await) }).await.ok(),
+            // At the end of the run, for all databases.
+            Some(_) => None,
+        };
+        let cleanup = cleanup.unwrap_or_else(UploadCleanup::disabled);
         Box::pin(retention::after_backup(destination, policy.map(|policy| (policy, made)), &cleanup, stop)).await
     }
 
@@ -184,9 +185,10 @@ impl<'a> Backup<'a> {
     ) -> Result<(Known, Ownership), BackupError> {
         let Source { session, facts, tools } = source;
         let facts = &*facts;
+        let origin = self.server.and_then(|server| server.origin_of(&facts.database));
         let asking = async {
             let issues = self.warn_of_issues(session, facts, tools).await?;
-            Ok(Known::ask(session, &self.settings.postgres.arguments, &issues).await?)
+            Ok(Known::ask(session, &self.settings.postgres.arguments, &issues, origin).await?)
         };
         let checking = async {
             let of_server = self.server.map_or(OtherServer::Accepted, |_| OtherServer::Refused);
@@ -289,7 +291,10 @@ impl<'a> Backup<'a> {
         let dump = Dumping { facts: &facts, tools: &tools, source: &source, upload_plan, known, globals: &globals };
         let dumping = async {
             let committed = self.dump_and_commit(&mut session, target, &dump).await?;
-            session.close().await;
+            match self.server {
+                Some(server) => server.ended.add(session).await,
+                None => session.close().await,
+            }
             Ok::<_, BackupError>(committed)
         };
         let own = ClusterGlobals::default();
@@ -360,18 +365,6 @@ impl<'a> Backup<'a> {
     }
 }
 
-/// The name of a backup that starts now, or a later one if the first was just delivered: write-only credentials
-/// cannot see that it is taken.
-async fn unused_name(delivered: &[BackupName]) -> BackupName {
-    loop {
-        let name = BackupName::new(Utc::now());
-        if delivered.iter().all(|delivered| delivered.started() != name.started()) {
-            return name;
-        }
-        tokio::time::sleep(CLOCK_STEP).await;
-    }
-}
-
 /// This process's peak memory in bytes: a base, a codec for each thread, and the parts.
 fn memory_estimate(pipeline: &PipelineSettings, parts: u64) -> u64 {
     /// Code, runtime, TLS, listings and two blocks, as the kernel counts (`VmHWM`). More than half of it are the program's
@@ -381,20 +374,4 @@ fn memory_estimate(pipeline: &PipelineSettings, parts: u64) -> u64 {
     /// A block and its compressed piece.
     const BLOCK: u64 = 1 << 20;
     BASE + (BLOCK + pipeline.encoder_memory()) * pipeline.threads as u64 + parts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::codec::Codec;
-
-    #[tokio::test]
-    async fn a_backup_never_has_the_name_of_a_backup_just_delivered() {
-        // One of the three is that of the current second.
-        let now = BackupName::new(Utc::now());
-        let delivered = [now, now.later(1).with_codec(Codec::Zstd)];
-        let name = unused_name(&delivered).await;
-        assert!(name == now.later(1).later(1) && name.started() <= Utc::now(), "{name}");
-        assert!(unused_name(&[now]).await > now);
-    }
 }

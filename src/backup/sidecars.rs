@@ -40,16 +40,21 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Asks the server; keeps the issues that belong in the manifest.
+    /// Asks the server, for its origin only if that is not known; keeps the issues that belong in the manifest.
     pub async fn ask(
         session: &mut Session,
         arguments: &DumpArguments,
         issues: &[PreflightIssue],
+        origin: Option<Origin>,
     ) -> Result<Self, PostgresError> {
         let left_out = issues.iter().filter(|issue| issue.severity == Severity::LeavesOut);
         let left_out = left_out.map(|issue| issue.text.clone()).collect();
         let references = References::ask(session, arguments).await?;
-        Ok(Self { references, origin: Origin::ask(session).await?, left_out })
+        let origin = match origin {
+            Some(origin) => origin,
+            None => Origin::ask(session).await?,
+        };
+        Ok(Self { references, origin, left_out })
     }
 
     /// What the server did not answer, and what the dump lacks, for the manifest.

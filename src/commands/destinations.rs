@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::exit_code::ExitCode;
 use crate::log_target::DATABASE_SPAN;
 use crate::printable::{enumerated, printable};
+use crate::retention::UploadCleanup;
 use crate::storage::{Destination, StorageError};
 
 use super::server_run::label;
@@ -92,6 +93,23 @@ impl Destinations {
         }
         let of = |StoredDatabase { name, destination }| DatabaseDestination { database: Some(name), destination };
         Ok(Self { root, are_databases: true, each: databases.into_iter().map(of).collect(), left_alone })
+    }
+
+    /// Adds the databases that are meant and have an open upload, but no object: a killed run may leave only that.
+    #[must_use]
+    pub async fn with_uploads(mut self, patterns: Option<&DatabasePatterns>) -> Self {
+        let Some(patterns) = patterns else { return self };
+        for path in UploadCleanup::open_below(&self.root).await.into_keys() {
+            let Some(name) = sub_path::database(&path).filter(|name| patterns.mean(name)) else { continue };
+            let place = DatabaseDestination { database: Some(name), destination: self.root.below(&path) };
+            let is_known = self.each.iter().any(|known| known.database == place.database)
+                || self.left_alone.iter().any(|path| path.location == place.location());
+            if !is_known {
+                self.each.push(place);
+            }
+        }
+        self.each.sort_by(|one, other| one.database.cmp(&other.database));
+        self
     }
 
     /// The destination of the database that is named, or of the backup that a key or URL names in any sub-path; else as

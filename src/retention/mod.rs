@@ -40,7 +40,7 @@ use crate::printable::counted;
 use crate::storage::Destination;
 
 /// The longest upload cleanup after a backup; the next run continues it.
-const CLEANUP_DEADLINE: Duration = Duration::from_mins(1);
+pub const CLEANUP_DEADLINE: Duration = Duration::from_mins(1);
 
 /// The outcome of a reviewed plan.
 #[derive(Clone, Debug)]

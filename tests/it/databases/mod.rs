@@ -5,4 +5,5 @@ mod notified;
 mod odd_names;
 mod places;
 mod server;
+mod sharing;
 mod zstd;
