@@ -99,7 +99,7 @@ async fn daemon_serves_the_health_and_the_metrics_of_each_database() {
     let metrics = Arc::new(MetricsStore::open(Some("s3://b/srv"), None).of_server());
     let schedule = Schedule::parse("0 2 * * *", chrono_tz::Tz::UTC).expect("a schedule");
     let heartbeat = Arc::new(Heartbeat::new(schedule, Arc::clone(&metrics)));
-    let server = Server::start("127.0.0.1:0", heartbeat).await.expect("a server");
+    let server = Server::start("127.0.0.1:0", heartbeat, Arc::default()).await.expect("a server");
     let address = server.address().to_string();
     let status = || {
         let page = get(&address, "/status");

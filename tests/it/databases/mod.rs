@@ -4,5 +4,5 @@ mod faults;
 mod notified;
 mod odd_names;
 mod places;
-mod server;
+pub mod server;
 mod zstd;
