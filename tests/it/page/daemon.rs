@@ -12,8 +12,8 @@ use crate::databases::server::server_with;
 use crate::monitoring::address;
 use crate::support::browser::{Browser, Page, View};
 use crate::support::client::{eventually, get};
-use crate::support::fake_pg_dump::FakeDump;
-use crate::support::faulty::Stage;
+use crate::support::fake_pg_dump::{End, FakeDump};
+use crate::support::faulty::{Stage, THREE_PARTS};
 use crate::support::program::{Outcome, Running};
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
 use crate::support::servers::s3;
@@ -177,7 +177,7 @@ fn shows_what_was_known_while_s3_is_away() {
 
 #[test]
 fn running_dump_is_on_the_page() {
-    let stage = Stage::new(FakeDump::new().end(crate::support::fake_pg_dump::End::HangAfterOutput));
+    let stage = Stage::new(FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput));
     let daemon = stage.daemon(YEARLY).args(["--listen", "127.0.0.1:0", "--run-on-start", "--catch-up=false"]);
     let running = daemon.spawn();
     let address = address(&running);

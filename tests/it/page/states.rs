@@ -90,6 +90,34 @@ fn every_state_is_readable_in_each_width_and_scheme() {
 }
 
 #[test]
+fn docs_have_a_picture() {
+    const PICTURE: &str = "docs/status-page.png";
+    if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
+        let ((web, _), mut browser) = (served(), Browser::start());
+        let mut page = browser.open(&format!("{}/covered/", web.url()), View { width: 1100, scheme: "light" });
+        let picture = page.picture(&json!(1100), &json!(820));
+        fs::write(repository_file(PICTURE), picture).expect("written");
+    }
+    let picture = fs::metadata(repository_file(PICTURE)).expect("make page UPDATE_DOCUMENTS=1");
+    assert!(picture.len() < 200_000, "{} bytes", picture.len());
+}
+
+#[test]
+fn figures_have_the_names_of_the_dashboard() {
+    let dashboard: Value =
+        serde_json::from_slice(&fs::read(repository_file("monitoring/dashboard.json")).expect("the file"))
+            .expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels").iter().filter_map(|panel| panel["title"].as_str());
+    let titles: Vec<&str> = panels.collect();
+    for (_, facts) in all() {
+        let page = render(&facts);
+        for figure in page.split("<dt>").skip(1).filter_map(|rest| rest.split("</dt>").next()) {
+            assert!(titles.contains(&figure), "{figure} is not one of {titles:?}");
+        }
+    }
+}
+
+#[test]
 fn names_of_others_stay_text() {
     let ((web, _), mut browser) = (served(), Browser::start());
     let view = View { width: 1280, scheme: "light" };

@@ -5,9 +5,12 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 use serde_json::{Value, json};
+
+use super::setup::repository_file;
 
 const FLAGS: [&str; 13] = [
     "--headless",
@@ -35,6 +38,11 @@ pub struct Browser {
     _profile: tempfile::TempDir,
 }
 
+fn install() {
+    let install = Command::new(repository_file("scripts/install")).arg("page").output().expect("scripts/install");
+    assert!(install.status.success(), "{}", String::from_utf8_lossy(&install.stderr));
+}
+
 /// How a page is looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
@@ -52,11 +60,13 @@ pub struct Page<'a> {
 }
 
 impl Browser {
-    /// Starts Chromium.
+    /// Starts Chromium. Installs it if it is missing.
     ///
     /// # Panics
     /// If it is not installed, or does not start.
     pub fn start() -> Self {
+        static INSTALLED: LazyLock<()> = LazyLock::new(install);
+        LazyLock::force(&INSTALLED);
         let profile = tempfile::tempdir().expect("a directory");
         // The protocol's file descriptors are 3 and 4.
         let mut command = Command::new("sh");
@@ -121,12 +131,7 @@ impl Browser {
     fn receive(&mut self, what: &str) -> Value {
         let mut bytes = Vec::new();
         self.output.read_until(0, &mut bytes).expect("its output");
-        assert_eq!(
-            bytes.pop(),
-            Some(0),
-            "{what}: Chromium has ended (is it installed? scripts/install page): {}",
-            self.log()
-        );
+        assert_eq!(bytes.pop(), Some(0), "{what}: Chromium has ended: {}", self.log());
         serde_json::from_slice(&bytes).expect("JSON")
     }
 
@@ -156,8 +161,13 @@ impl Page<'_> {
     /// A picture of the page from its top to its end, as PNG.
     pub fn screenshot(&mut self) -> Vec<u8> {
         let metrics = self.call("Page.getLayoutMetrics", &json!({}));
-        let size = &metrics["cssContentSize"];
-        let clip = json!({ "x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1 });
+        let size = metrics["cssContentSize"].clone();
+        self.picture(&size["width"], &size["height"])
+    }
+
+    /// A picture of the page's top.
+    pub fn picture(&mut self, width: &Value, height: &Value) -> Vec<u8> {
+        let clip = json!({ "x": 0, "y": 0, "width": width, "height": height, "scale": 1 });
         let picture = self
             .call("Page.captureScreenshot", &json!({ "format": "png", "clip": clip, "captureBeyondViewport": true }));
         let data = picture["data"].as_str().expect("a picture");
