@@ -37,12 +37,11 @@ pub(super) fn described(facts: &Facts) -> Value {
         "next_drill": text(health.drill.next),
         "inventory": inventory(facts),
     });
-    match &facts.databases {
-        Some(databases) => page["databases"] = databases.iter().map(|database| of_database(database, facts)).collect(),
-        None => {
-            let stored = facts.snapshot().and_then(|snapshot| snapshot.database(None));
-            add(&mut page, history, (stored, MOST_BACKUPS));
-        }
+    if let Some(databases) = &facts.databases {
+        page["databases"] = databases.iter().map(|database| of_database(database, facts)).collect();
+    } else {
+        let stored = facts.snapshot().and_then(|snapshot| snapshot.database(None));
+        add(&mut page, history, (stored, MOST_BACKUPS));
     }
     page
 }

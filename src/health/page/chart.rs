@@ -2,6 +2,8 @@
 //!
 //! The bars have equal distances, so that none hides another. Text is HTML beside the SVG, which stretches to its width.
 
+use std::fmt::Write as _;
+
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
@@ -95,9 +97,10 @@ impl<'a> Runs<'a> {
             match run {
                 Run::Backup(backup) => {
                     let height = height((measure.value)(backup), most);
-                    bars += &format!("M{x} {HEIGHT}v-{height}h{BAR}v{height}z");
+                    // Writing to a String cannot fail.
+                    _ = write!(bars, "M{x} {HEIGHT}v-{height}h{BAR}v{height}z");
                 }
-                Run::Failed(_) => failed += &format!("M{x} {HEIGHT}v-{HEIGHT}h{BAR}v{HEIGHT}z"),
+                Run::Failed(_) => _ = write!(failed, "M{x} {HEIGHT}v-{HEIGHT}h{BAR}v{HEIGHT}z"),
             }
         }
         html! {

@@ -37,9 +37,9 @@ fn cell((heading, class): (&str, &str), content: &Markup) -> Markup {
 
 /// A cell that may be empty: a card leaves it out.
 fn optional((heading, class): (&str, &str), content: Option<Markup>) -> Markup {
-    match content {
-        Some(content) => cell((heading, class), &content),
-        None => html! { td.none.(class) role="cell" data-label=(heading) { (unknown()) } },
+    html! {
+        @if let Some(content) = content { (cell((heading, class), &content)) }
+        @else { td.none.(class) role="cell" data-label=(heading) { (unknown()) } }
     }
 }
 
@@ -100,9 +100,9 @@ fn database_row(facts: &Facts, database: &DatabaseFacts, headings: &[(&str, &str
 }
 
 fn state(state: Option<State>) -> Markup {
-    match state {
-        Some(state) => html! { span.state.(state.name()) { (state.words()) } },
-        None => html! { span.muted title="The last run did not find it on the server." { "Not on the server" } },
+    html! {
+        @if let Some(state) = state { span.state.(state.name()) { (state.words()) } }
+        @else { span.muted title="The last run did not find it on the server." { "Not on the server" } }
     }
 }
 

@@ -42,10 +42,10 @@ fn backup(night: i64, database: Option<&str>) -> StoredBackup {
         file_name,
         started_at: started.to_rfc3339(),
         file_size,
-        compression_ratio: (night < 50).then_some(5.0 + f64::from(u32::try_from(wave).unwrap_or_default()) / 20.0),
-        duration: (night < 50).then_some(250.0 + f64::from(u32::try_from(wave).unwrap_or_default()) * 9.0),
+        compression_ratio: (night < 100).then_some(5.0 + f64::from(u32::try_from(wave).unwrap_or_default()) / 20.0),
+        duration: (night < 100).then_some(250.0 + f64::from(u32::try_from(wave).unwrap_or_default()) * 9.0),
         database: database.map(str::to_owned),
-        status: if night < 50 { BackupStatus::Valid } else { BackupStatus::Unverified },
+        status: if night < 100 { BackupStatus::Valid } else { BackupStatus::Unverified },
         drilled_at: (night == 2).then(|| "2026-11-21T04:00:00Z".to_owned()),
         drill_result: (night == 2).then_some(DrillResult::Ok),
         started,
@@ -246,7 +246,7 @@ fn databases() -> Facts {
 
 fn hostile() -> Facts {
     let mut facts = of_databases(&HOSTILE);
-    facts.location = "s3://backups/<i>path".to_owned();
+    "s3://backups/<i>path".clone_into(&mut facts.location);
     let since = now() - TimeDelta::seconds(31);
     facts.health.running_since = Some(since);
     let dump = |database: &&str| RunningDump {

@@ -35,7 +35,7 @@ pub struct Browser {
     output: BufReader<ChildStdout>,
     last_id: u64,
     events: Vec<Value>,
-    _profile: tempfile::TempDir,
+    profile: tempfile::TempDir,
 }
 
 fn install() {
@@ -76,7 +76,7 @@ impl Browser {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh");
         let (input, output) = (child.stdin.take().expect("its input"), child.stdout.take().expect("its output"));
         let output = BufReader::new(output);
-        let mut browser = Self { child, input, output, last_id: 0, events: Vec::new(), _profile: profile };
+        let mut browser = Self { child, input, output, last_id: 0, events: Vec::new(), profile: profile };
         let version = browser.call(None, "Browser.getVersion", &json!({}));
         assert!(version["product"].as_str().is_some_and(|product| product.contains("Chrom")), "{version}");
         browser
@@ -136,7 +136,7 @@ impl Browser {
     }
 
     fn log(&self) -> String {
-        std::fs::read_to_string(self._profile.path().join("log")).unwrap_or_default()
+        std::fs::read_to_string(self.profile.path().join("log")).unwrap_or_default()
     }
 }
 
