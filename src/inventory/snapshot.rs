@@ -8,6 +8,7 @@ use tracing::{Instrument as _, Span};
 use crate::archive::drill::DrillRecord;
 use crate::archive::{Listing, StoredBackup};
 use crate::at_once::at_once;
+use crate::error_chain::Chain;
 use crate::retention::{Forecast, RetentionPolicy};
 use crate::storage::StorageError;
 
@@ -97,9 +98,7 @@ impl DatabaseSnapshot {
     ) -> Result<Self, StorageError> {
         let SnapshotRequest { policy, next_run, last } = request;
         let forecast = match policy.zip(next_run) {
-            Some((policy, next)) => {
-                Some(Forecast::load((listing.destination(), listing.entries()), &policy, (now, next)).await?)
-            }
+            Some((policy, next)) => forecast(&listing, &policy, (now, next)).await?,
             None => None,
         };
         let newest = listing.stored().find(|(.., status)| status.is_none()).map(|(name, ..)| name.started());
@@ -110,5 +109,21 @@ impl DatabaseSnapshot {
         let backups = listing.with_known(known).newest(MOST_BACKUPS, manifests).await;
         let backups = backups.iter().map(std::borrow::Cow::into_owned).collect();
         Ok(Self { name, backups, count, bytes, newest, drill, forecast })
+    }
+}
+
+/// What the next retention deletes; `None` if these credentials may not read what that depends on.
+async fn forecast(
+    listing: &Listing,
+    policy: &RetentionPolicy,
+    times: (DateTime<Utc>, DateTime<Utc>),
+) -> Result<Option<Forecast>, StorageError> {
+    match Forecast::load((listing.destination(), listing.entries()), policy, times).await {
+        Ok(forecast) => Ok(Some(forecast)),
+        Err(error @ StorageError::Outage { .. }) => Err(error),
+        Err(error) => {
+            tracing::debug!(error = %Chain(&error), "it is not known what retention deletes next");
+            Ok(None)
+        }
     }
 }

@@ -55,12 +55,12 @@ pub(super) fn databases(facts: &Facts, all: &[DatabaseFacts]) -> Markup {
     let headings = [
         ("Database", ""),
         ("State", ""),
-        ("Newest backup", "number"),
+        ("Newest", "number"),
         ("Size", "number"),
         (STORED_SIZE.title, "spark"),
         (DURATION.title, "spark"),
         ("Stored", "number"),
-        ("Drill", ""),
+        ("Drill", "wide"),
     ];
     let rows = html! {
         @for database in sorted.iter().take(MOST_DATABASES) {
@@ -129,7 +129,7 @@ pub(super) fn backups(facts: &Facts, stored: &[DatabaseSnapshot]) -> Markup {
         ("Duration", "number"),
         ("Database", ""),
         ("Status", ""),
-        ("Drill", ""),
+        ("Drill", "wide"),
     ];
     let rows = html! { @for backup in &newest { (backup_row(facts, backup, &headings)) } };
     html! {
