@@ -76,7 +76,7 @@ impl Browser {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sh");
         let (input, output) = (child.stdin.take().expect("its input"), child.stdout.take().expect("its output"));
         let output = BufReader::new(output);
-        let mut browser = Self { child, input, output, last_id: 0, events: Vec::new(), profile: profile };
+        let mut browser = Self { child, input, output, last_id: 0, events: Vec::new(), profile };
         let version = browser.call(None, "Browser.getVersion", &json!({}));
         assert!(version["product"].as_str().is_some_and(|product| product.contains("Chrom")), "{version}");
         browser
