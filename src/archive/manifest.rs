@@ -230,6 +230,15 @@ impl Manifest {
         }
     }
 
+    /// Seconds from the start to the commit.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "seconds of a run")]
+    pub fn duration(&self) -> Option<f64> {
+        let time = |text: &str| DateTime::parse_from_rfc3339(text).ok();
+        let duration = time(&self.finished_at)? - time(&self.started_at)?;
+        Some(duration.num_seconds().max(0) as f64)
+    }
+
     /// Adds the bottleneck.
     #[must_use]
     pub fn with_bottleneck(self, bottleneck: Bottleneck) -> Self {

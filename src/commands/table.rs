@@ -257,6 +257,7 @@ mod tests {
             started_at: String::new(),
             file_size: 13 << 20,
             compression_ratio: Some(3.456),
+            duration: None,
             database: Some(database.to_owned()),
             status,
             drilled_at: None,

@@ -52,6 +52,7 @@ mod monitoring_databases;
 mod names;
 mod outages;
 mod packaging;
+mod page;
 mod pings;
 mod poolers;
 mod postgres_faults;

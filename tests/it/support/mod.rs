@@ -13,6 +13,7 @@
 //! | [`program`] | [`program::Program`]: runs the built binary in an empty environment and watches it |
 //! | [`setup`] | the usual `backup` of a database into a bucket, and its restore: download, verify, gunzip, psql |
 //! | [`stored`] | old backups |
+//! | [`browser`] | [`browser::Browser`]: a headless Chromium, for the status page |
 //! | [`port`] | ports that no other process gets, for servers that stop and start |
 //! | [`process`] | processes as seen in `/proc`: descendants, start times, signals |
 //! | [`client`] | plain HTTP requests, and waiting for a condition |
@@ -26,6 +27,7 @@
 #![expect(dead_code, reason = "helpers of many test modules; an executable has no public API")]
 
 pub mod background;
+pub mod browser;
 pub mod client;
 pub mod connect_proxy;
 pub mod fake_pg_dump;
