@@ -117,6 +117,9 @@ pub struct Manifest {
     /// The file with the cluster's globals and the database's own settings; `None` without globals.
     #[serde(default)]
     pub globals: Option<GlobalsFile>,
+    /// The file with the index of the dump; `None` without one.
+    #[serde(default)]
+    pub index: Option<IndexFile>,
     /// The restore commands: the lines of one bash script.
     #[serde(default)]
     pub restore: Vec<String>,
@@ -141,6 +144,17 @@ pub struct GlobalsFile {
     pub sha256: String,
     /// Whether it has the roles' password verifiers.
     pub role_passwords: bool,
+}
+
+/// The index of the dump.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexFile {
+    /// Its file name.
+    pub file_name: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its sha256, in hexadecimal.
+    pub sha256: String,
 }
 
 /// The facts of a run for its manifest.
@@ -226,6 +240,7 @@ impl Manifest {
             large_objects: scan.created.map(|created| created.large_objects),
             restore: Vec::new(),
             globals: None,
+            index: None,
             warnings: run.warnings.iter().cloned().chain(of_pg_dump).collect(),
         }
     }

@@ -9,6 +9,7 @@ mod contents;
 mod database_options;
 pub mod drill;
 mod entries;
+pub mod index;
 mod listing;
 pub mod manifest;
 pub mod name;

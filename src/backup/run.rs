@@ -19,6 +19,7 @@ use crate::storage::{Committed, Destination, StorageError};
 use crate::verified_dump::VerifiedDump;
 
 use super::BackupError;
+use super::index::IndexOfRun;
 use super::limits::Limits;
 use super::ownership::{self, MixedDatabases, OtherServer, Ownership};
 use super::report::{Attempt, Report};
@@ -315,6 +316,7 @@ impl<'a> Backup<'a> {
             limits: &self.limits,
             application_name: &application_name,
             warnings: &pg_dump_warnings,
+            index: &IndexOfRun::new(upload_plan.run_id, None),
         };
         let arguments = Dump::arguments(&self.settings.postgres);
         let run = RunFacts {

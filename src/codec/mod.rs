@@ -154,7 +154,7 @@ impl Encoder {
         self.compression == compression
     }
 
-    /// Compresses a block into `piece`, which is empty. `window` is what comes before the block.
+    /// Appends a compressed block to `piece`. `window` is what comes before the block; without it, reading can begin there.
     ///
     /// # Errors
     /// If the library refuses it; `piece` is then of no use.

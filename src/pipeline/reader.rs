@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::deflate::{BLOCK_BYTES, Block, Compressor, PendingPiece};
 use super::levels::Levels;
-use super::scanner::{ScanReport, Scanner};
-use super::{PipelineError, Progress};
+use super::scanner::Scanner;
+use super::{PipelineError, Progress, Scanned};
 use crate::codec::gzip::WINDOW_BYTES;
+use crate::index::Builder;
 
 /// How often a waiting reader checks whether it is cancelled.
 const TICK: Duration = Duration::from_millis(200);
@@ -33,13 +34,13 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Reads to the end of the output.
-    pub fn run(mut self, compressor: &Compressor, order: &Sender<PendingPiece>) -> Result<ScanReport, PipelineError> {
+    pub fn run(mut self, compressor: &Compressor, order: &Sender<PendingPiece>) -> Result<Scanned, PipelineError> {
         #[cfg(target_os = "linux")]
         if let Err(error) = rustix::pipe::fcntl_setpipe_size(&self.stdout, PIPE_BYTES) {
             tracing::debug!(%error, "the pipe keeps its size");
         }
         let began = Instant::now();
-        let mut scanner = Scanner::default();
+        let mut scanner = Scanner::indexing(Builder::default());
         let mut window: Vec<u8> = Vec::with_capacity(WINDOW_BYTES);
         loop {
             let mut buffer = compressor.buffer();
@@ -49,16 +50,20 @@ impl Reader {
             let plain = &buffer[window_bytes..];
             if plain.is_empty() {
                 self.progress.stall_times.end(began);
-                return Ok(scanner.finish());
+                let (report, entries) = scanner.finish_indexing();
+                return Ok(Scanned { report, entries });
             }
             scanner.scan(plain);
+            let restart = scanner.restart_point(plain);
             self.progress.add_dumped(plain.len() as u64);
             window.clear();
-            window.extend_from_slice(&buffer[buffer.len().saturating_sub(WINDOW_BYTES)..]);
+            // What comes after a restart point does not refer to what is before it.
+            let window_begin = restart.map_or(0, |at| window_bytes + at).max(buffer.len().saturating_sub(WINDOW_BYTES));
+            window.extend_from_slice(&buffer[window_begin..]);
             let handed_on = Instant::now();
             let compression = self.levels.next(handed_on, compressor.work());
             self.progress.add_level(compression.level);
-            let block = Block { buffer, window: window_bytes, compression };
+            let block = Block { buffer, window: window_bytes, restart, compression };
             let pending = compressor.submit(block).ok_or(PipelineError::GivenUp)?;
             order.send(pending).map_err(|_| PipelineError::GivenUp)?;
             self.progress.stall_times.add_blocked(handed_on);

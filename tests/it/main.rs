@@ -37,6 +37,7 @@ mod hanging_disk;
 mod health;
 mod hijack;
 mod image;
+mod index;
 mod keepalives;
 mod kill;
 mod kubernetes;
