@@ -69,14 +69,15 @@ fn assert_ranges(index: &Index, object: &[u8], plain: &[u8]) {
 
 #[test]
 fn each_range_unpacks_alone_and_together_they_are_the_dump() {
-    let plain = dump(700_000);
+    let plain = dump(1_000_000);
     for codec in Codec::ALL {
         let made = indexed(plain.as_bytes(), codec);
         let index = made.index();
-        assert_eq!(index.points.len(), 4, "two in the rows of big, one at the data of z: {:?}", index.points);
+        assert_eq!(index.points.len(), 5, "{:?}", index.points);
         assert_ranges(&index, &made.object, plain.as_bytes());
         let begins = |point: usize| &plain[usize::try_from(index.points[point].plain_at).expect("in memory")..];
-        assert!(begins(3).starts_with("--\n-- Data for Name: z; "), "an entry");
+        assert!(begins(3).starts_with("--\n-- Data for Name: z; "), "at an entry: {:?}", index.points);
+        assert!(begins(4).starts_with("SET default_tablespace = \"a b\";\n"), "with its settings: {:?}", index.points);
         for inside in [1, 2] {
             let before = usize::try_from(index.points[inside].plain_at).expect("in memory") - 1;
             assert_eq!(plain.as_bytes()[before], b'\n', "a row's beginning");
