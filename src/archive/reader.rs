@@ -24,7 +24,7 @@ use super::name::BackupName;
 
 const LOG_EVERY: Duration = Duration::from_secs(30);
 /// Capacity of the queue between download and unpacking. A piece has some hundred KiB.
-const PIECES: usize = 8;
+pub(super) const PIECES: usize = 8;
 
 /// An open backup.
 #[derive(Debug)]
@@ -42,6 +42,15 @@ pub struct ReadProgress {
 }
 
 impl ReadProgress {
+    /// Nothing of so many bytes was read.
+    pub(super) fn of(bytes: u64) -> Arc<Self> {
+        Arc::new(Self { read: AtomicU64::new(0), bytes })
+    }
+
+    pub(super) fn add(&self, bytes: usize) {
+        self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// Stored bytes read so far.
     #[must_use]
     pub fn read(&self) -> u64 {
@@ -84,7 +93,7 @@ impl Reader {
     pub async fn open(destination: &Destination, file_name: &str) -> Result<Option<Self>, StorageError> {
         let download = destination.download(file_name).await?;
         Ok(download.map(|download| {
-            let progress = Arc::new(ReadProgress { read: AtomicU64::new(0), bytes: download.bytes() });
+            let progress = ReadProgress::of(download.bytes());
             // Only a backup's name is opened; the codec is in it.
             let codec = BackupName::parse(file_name).map_or_else(Codec::default, |name| name.codec());
             Self { codec, download, progress }
@@ -163,7 +172,7 @@ impl Reader {
                 Ok(None) => break,
                 Err(error) => return Err(ReadError::Storage(error)),
             };
-            self.progress.read.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            self.progress.add(piece.len());
             // The thread may end first; its result says why.
             if pieces.send(piece).await.is_err() {
                 break;
@@ -180,11 +189,11 @@ impl Reader {
 }
 
 /// Stops the thread before its next piece when the reading is dropped.
-struct Stop(Arc<AtomicBool>);
+pub(super) struct Stop(pub Arc<AtomicBool>);
 
 impl Stop {
     /// Lets the thread continue to its end.
-    fn defuse(self) {
+    pub fn defuse(self) {
         std::mem::forget(self);
     }
 }
@@ -196,7 +205,7 @@ impl Drop for Stop {
 }
 
 /// The thread is never aborted, so it fails only by a panic.
-fn joined<T>(ended: Result<T, JoinError>) -> T {
+pub(super) fn joined<T>(ended: Result<T, JoinError>) -> T {
     ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 

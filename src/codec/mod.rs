@@ -26,6 +26,15 @@ pub enum Codec {
     Zstd,
 }
 
+/// Which range of a stream is unpacked, from a restart point on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Another one follows it.
+    Inside,
+    /// It ends with the end of the stream.
+    Last,
+}
+
 /// Why a block was not compressed.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
