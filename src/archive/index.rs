@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error_chain::Chain;
 use crate::index::{Index, IndexError};
+use crate::pipeline::scanner::TableRows;
 use crate::storage::{Destination, StorageError};
 
 use super::manifest::{IndexFile, Manifest};
@@ -51,6 +52,19 @@ pub async fn read(destination: &Destination, manifest: &Manifest) -> Result<Opti
             None
         }
     })
+}
+
+/// The rows of each table: from the index, or from the manifest of an earlier version. Empty if neither has them.
+///
+/// # Errors
+/// As [`read`].
+pub async fn tables(destination: &Destination, manifest: &Manifest) -> Result<Vec<TableRows>, StorageError> {
+    if !manifest.tables.is_empty() {
+        return Ok(manifest.tables.clone());
+    }
+    let entries = read(destination, manifest).await?.map(|index| index.entries).unwrap_or_default();
+    let copies = entries.into_iter().filter_map(|entry| entry.copy);
+    Ok(copies.map(|copy| TableRows { table: copy.table, rows: copy.rows }).collect())
 }
 
 /// As [`read`]; an inner error says why the index is of no use.

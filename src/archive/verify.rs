@@ -155,12 +155,15 @@ impl Dump {
         if crc32 != manifest.dump_crc32 {
             return Err(Mismatch::Crc32 { read: crc32, recorded: manifest.dump_crc32.clone() });
         }
-        if scan.tables == manifest.tables && scan.rows == manifest.rows {
+        // Only earlier versions list the tables.
+        let has_tables = manifest.tables.is_empty() || scan.tables == manifest.tables;
+        if has_tables && scan.rows == manifest.rows {
             return Ok(scan);
         }
         let mut pairs = scan.tables.iter().zip(&manifest.tables);
         let other = pairs.find(|(found, recorded)| found != recorded).map(|(found, _)| found.table.clone());
-        let place = other.unwrap_or_else(|| "the list of tables".to_owned());
+        let place = if manifest.tables.is_empty() { "their number" } else { "the list of tables" };
+        let place = other.unwrap_or_else(|| place.to_owned());
         Err(Mismatch::Rows { read: scan.rows, recorded: manifest.rows, place })
     }
 }

@@ -1,7 +1,7 @@
 //! Makes the index of a dump from the lexer's pieces, in bounded memory.
 //!
-//! `pipeline::scanner` feeds it. Each finished entry is serialized and packed at once, so 43,000 tables need 2 MiB. Where an index
-//! would need more there is none, and none where the dump is not as `pg_dump` writes it. Pure: it does no I/O.
+//! `pipeline::scanner` feeds it. Each finished entry is serialized and packed at once, so 30,000 tables need 1.5 MiB. Where
+//! an index would need more there is none, and none where the dump is not as `pg_dump` writes it. Pure: it does no I/O.
 
 use std::io::{self, Write};
 
@@ -15,8 +15,8 @@ use super::{Copy, Entry, Index, Point, Settings, VERSION, head};
 use crate::codec::Codec;
 use crate::sql::{Piece, SpanKind, copied_table};
 
-/// The most bytes of packed entries.
-const MOST_PACKED: usize = 2 << 20;
+/// The most bytes of packed entries. The announced memory has them, and the packer's state.
+const MOST_PACKED: usize = (3 << 20) / 2;
 /// The most bytes of JSON. `restore` keeps the entries unpacked.
 const MOST_JSON: usize = 16 << 20;
 /// By how much the packed entries grow at a time.

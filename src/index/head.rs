@@ -34,7 +34,8 @@ pub(super) fn read(text: &[u8]) -> Entry {
             kind: text_of(kind),
             schema: text_of(schema),
             name: text_of(name),
-            owner: text_of(owner),
+            // So pg_dump writes it of a cast.
+            owner: if owner == b"-" { String::new() } else { text_of(owner) },
             prefix,
             ambiguous: [TYPE, SCHEMA, OWNER].iter().any(|word| memmem::find_iter(rest, word).nth(1).is_some()),
             ..Entry::default()
@@ -77,6 +78,7 @@ mod tests {
             ("-- Data for Name: t; Type: TABLE DATA; Schema: s; Owner: x\n", "t", "TABLE DATA", "s", "x"),
             ("-- Name: t; Type: TABLE; Schema: s; Owner: x; Tablespace: y\n", "t", "TABLE", "s", "x"),
             ("-- Name: s; Type: SCHEMA; Schema: -; Owner: \n", "s", "SCHEMA", "-", ""),
+            ("-- Name: CAST (a AS b); Type: CAST; Schema: -; Owner: -\n", "CAST (a AS b)", "CAST", "-", ""),
             ("-- Name: f(a text); Type: FUNCTION; Schema: a; b; Owner: x\n", "f(a text)", "FUNCTION", "a; b", "x"),
         ] {
             let expected = [name, kind, schema, owner].map(str::to_owned);

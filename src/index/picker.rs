@@ -6,8 +6,8 @@ use memchr::memchr;
 const BETWEEN_ENTRIES: u64 = 4 << 20;
 /// So far apart are points inside COPY data.
 const BETWEEN_ROWS: u64 = 16 << 20;
-/// After so many points the distances double, so that the points of 20 TiB need 2 MiB.
-const DOUBLED_AFTER: u32 = 16 << 10;
+/// After so many points the distances double, so that the points of 1 TiB of rows need 1 MiB.
+const DOUBLED_AFTER: u32 = 8 << 10;
 
 /// Where reading can begin.
 #[derive(Debug, Default)]

@@ -3,12 +3,19 @@
 use std::fmt::Write as _;
 use std::io::Read as _;
 
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use flate2::Crc;
 use flate2::read::{DeflateDecoder, GzDecoder};
-use pg_s3_backup::codec::{Codec, Decoder};
-use pg_s3_backup::index::{Index, Range};
+use pg_s3_backup::codec::gzip::WINDOW_BYTES;
+use pg_s3_backup::codec::{Codec, Compression, Decoder, Encoder};
+use pg_s3_backup::index::{Builder, Index, Point, Range, Stream};
+use pg_s3_backup::pipeline::BLOCK_BYTES;
+use pg_s3_backup::pipeline::scanner::Scanner;
 
-use super::support::indexed::{Indexed, indexed};
+use super::support::indexed::{Indexed, RUN_ID, indexed};
 
 const HEAD: &str = "--\n-- PostgreSQL database dump\n--\n\n\\restrict KEY\n\nSET standard_conforming_strings = on;\n\n";
 const TAIL: &str = "--\n-- PostgreSQL database dump complete\n--\n\n\\unrestrict KEY\n\n";
@@ -89,6 +96,35 @@ fn each_range_unpacks_alone_and_together_they_are_the_dump() {
 }
 
 #[test]
+fn every_reader_of_gzip_reads_restart_points_and_they_cost_next_to_nothing() {
+    let plain = dump(400_000);
+    let object = indexed(plain.as_bytes(), Codec::Gzip).object;
+    let mut without = Vec::new();
+    let mut encoder = Encoder::new(Compression { codec: Codec::Gzip, level: 2 }).expect("memory");
+    without.extend(Codec::Gzip.header());
+    for (at, block) in plain.as_bytes().chunks(BLOCK_BYTES).enumerate() {
+        let begin = at * BLOCK_BYTES;
+        let mut piece = Vec::with_capacity(2 * BLOCK_BYTES);
+        encoder
+            .block(&plain.as_bytes()[begin.saturating_sub(WINDOW_BYTES)..begin], block, &mut piece)
+            .expect("deflated");
+        without.extend(piece);
+    }
+    let (with, without) = (object.len(), without.len() + 10);
+    assert!(with < without + without / 2000, "{with} bytes, {without} without restart points");
+    let file = tempfile::NamedTempFile::with_suffix(".gz").expect("a file");
+    std::fs::write(file.path(), &object).expect("written");
+    let python = "import gzip, sys; sys.stdout.buffer.write(gzip.open(sys.argv[1]).read())";
+    for reader in [&["gunzip", "-c"][..], &["pigz", "-dc"], &["python3", "-c", python]] {
+        let output = Command::new(reader[0]).args(&reader[1..]).arg(file.path()).output();
+        // Not every machine has each of them.
+        let Ok(output) = output else { continue };
+        assert!(output.status.success() && output.stdout == plain.as_bytes(), "{reader:?}");
+    }
+    assert!(Command::new("gunzip").arg("-t").arg(file.path()).status().expect("gunzip").success());
+}
+
+#[test]
 fn entries_are_where_they_are_with_what_belongs_to_them() {
     let plain = dump(4);
     let Indexed { object, packed } = indexed(plain.as_bytes(), Codec::Gzip);
@@ -119,4 +155,95 @@ fn entries_are_where_they_are_with_what_belongs_to_them() {
     let mut read = String::new();
     GzDecoder::new(&object[..]).read_to_string(&mut read).expect("one member");
     assert_eq!(read, plain);
+}
+
+/// The index of a dump that comes in these blocks; `None` without one.
+fn scanned<'a>(blocks: impl IntoIterator<Item = &'a [u8]>) -> Option<Index> {
+    let mut scanner = Scanner::indexing(Builder::default());
+    blocks.into_iter().for_each(|block| scanner.scan(block));
+    let points = vec![Point::from((0, 10, 0))];
+    let stream = Stream { codec: Codec::Gzip, codec_bytes: 11, points };
+    let packed = scanner.finish_indexing().1?.complete(stream, RUN_ID, None);
+    Some(Index::unpacked(&packed).expect("consistent"))
+}
+
+#[test]
+fn verbose_comments_belong_to_the_entry_that_follows() {
+    let entry = |number: u32| {
+        format!(
+            "--\n-- TOC entry {number} (class 1259 OID 16385)\n-- Dependencies: 3 4\n-- Name: t{number}; Type: TABLE; \
+             Schema: s; Owner: x; Tablespace: y\n--\n\nCREATE TABLE s.t{number} ();\n\n\n"
+        )
+    };
+    let (one, two) = (entry(1), entry(2));
+    let dump = format!("{HEAD}{one}{two}-- Completed on 2026-11-28\n\n{TAIL}");
+    let index = scanned([dump.as_bytes()]).expect("an index");
+    let begins = [HEAD.len(), HEAD.len() + one.len(), HEAD.len() + one.len() + two.len()].map(|at| at as u64);
+    assert_eq!((index.entries[0].at, index.entries[1].at, index.trailer_at), (begins[0], begins[1], begins[2]));
+    assert_eq!((index.entries[1].name.as_str(), index.entries[1].owner.as_str()), ("t2", "x"));
+}
+
+#[test]
+fn there_is_no_index_rather_than_one_that_lacks_something() {
+    let entry =
+        |number: usize| format!("--\n-- Name: t{number}; Type: TABLE; Schema: public; Owner: x\n--\n\nSELECT 1;\n\n\n");
+    let entries = |count: usize| HEAD.to_owned() + &(0..count).map(entry).collect::<String>() + TAIL;
+    assert_eq!(scanned([entries(100_000).as_bytes()]).expect("an index").entries.len(), 100_000);
+    assert_eq!(scanned([entries(300_000).as_bytes()]), None, "more JSON than the bound");
+    let random = |_| {
+        format!("--\n-- Name: {:x}{:x}; Type: T; Schema: s; Owner: x\n--\n\n", fastrand::u128(..), fastrand::u128(..))
+    };
+    let dump = HEAD.to_owned() + &(0..80_000).map(random).collect::<String>() + TAIL;
+    assert_eq!(scanned([dump.as_bytes()]), None, "more packed bytes than the bound");
+    let rows = format!("{HEAD}COPY public.t (a) FROM stdin;\n1\n\\.\n\n{TAIL}");
+    assert_eq!(scanned([rows.as_bytes()]), None, "rows before the first entry");
+    let not_utf8 = [HEAD.as_bytes(), b"SET default_tablespace = \xe9;\n\n", TAIL.as_bytes()].concat();
+    assert_eq!(scanned([not_utf8.as_slice()]), None, "a setting that JSON cannot hold");
+}
+
+#[test]
+fn a_statement_that_is_not_utf8_is_kept_in_base64() {
+    let head = "--\n-- Data for Name: t; Type: TABLE DATA; Schema: s; Owner: x\n--\n\nCOPY s.t (";
+    let rows = "0123456789abcdef\n".repeat(2 << 20);
+    let dump =
+        [HEAD.as_bytes(), head.as_bytes(), b"\xe9) FROM stdin;\n", rows.as_bytes(), b"\\.\n\n\n", TAIL.as_bytes()]
+            .concat();
+    let index = indexed(&dump, Codec::Gzip).index();
+    let copy = index.entries[0].copy.as_ref().expect("data");
+    assert_eq!((copy.rows, copy.statement.as_deref()), (2 << 20, None));
+    let statement = BASE64_STANDARD.decode(copy.statement64.as_ref().expect("a statement")).expect("base64");
+    assert_eq!(statement, b"COPY s.t (\xe9) FROM stdin;\n");
+}
+
+/// What an index reads, to be put together at random.
+const FRAGMENTS: [&str; 16] = [
+    "--\n",
+    "-- Name: t; Type: TABLE; Schema: public; Owner: x\n",
+    "-- Data for Name: t; Type: TABLE DATA; Schema: public; Owner: x\n",
+    "-- Name: x\n",
+    "-- TOC entry 1\n",
+    "-- Dependencies: 2\n",
+    "\n",
+    "COPY public.t (a) FROM stdin;\n",
+    "1\n",
+    "\\.\n",
+    "SELECT 1;",
+    "SET default_tablespace = 'a';\n",
+    "SET default_table_access_method = heap;\n",
+    "\\restrict K\n",
+    "'",
+    "-- PostgreSQL database dump complete\n",
+];
+
+proptest::proptest! {
+    #[test]
+    fn any_blocks_give_the_same_index(
+        fragments in proptest::collection::vec(proptest::sample::select(FRAGMENTS.as_slice()), 1..60),
+        step in 1_usize..50,
+    ) {
+        let dump = fragments.concat();
+        let index = scanned([dump.as_bytes()]);
+        proptest::prop_assert_eq!(&scanned(dump.as_bytes().chunks(step)), &index);
+        proptest::prop_assert_eq!(&scanned(dump.as_bytes().chunks(1)), &index);
+    }
 }

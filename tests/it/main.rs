@@ -38,6 +38,8 @@ mod health;
 mod hijack;
 mod image;
 mod index;
+mod index_entries;
+mod index_faults;
 mod keepalives;
 mod kill;
 mod kubernetes;
