@@ -16,6 +16,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::sleep;
 
 use crate::codec::Codec;
+use crate::index::Index;
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::storage::{Destination, Download, StorageError};
 
@@ -32,6 +33,7 @@ pub struct Reader {
     codec: Codec,
     download: Download,
     progress: Arc<ReadProgress>,
+    index: Option<Arc<Index>>,
 }
 
 /// The progress of a read, shared with the display.
@@ -96,8 +98,14 @@ impl Reader {
             let progress = ReadProgress::of(download.bytes());
             // Only a backup's name is opened; the codec is in it.
             let codec = BackupName::parse(file_name).map_or_else(Codec::default, |name| name.codec());
-            Self { codec, download, progress }
+            Self { codec, download, progress, index: None }
         }))
+    }
+
+    /// Compares an index with the object, too.
+    #[must_use]
+    pub fn with_index(self, index: Option<Index>) -> Self {
+        Self { index: index.map(Arc::new), ..self }
     }
 
     /// The object's `LastModified`.
@@ -164,7 +172,7 @@ impl Reader {
         let (pieces, received) = mpsc::channel(PIECES);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Stop(Arc::clone(&stop));
-        let unpacker = Unpacker::new(sink, self.codec, form, damage);
+        let unpacker = Unpacker::new(sink, self.codec, form, damage).with_index(self.index);
         let unpacking = spawn_blocking(move || unpack(unpacker, received, &stop));
         loop {
             let piece = match self.download.next().await {

@@ -7,6 +7,7 @@ use crate::pipeline::ScanReport;
 use crate::pipeline::scanner::Flaw;
 
 use super::contents::{Contents, Dump};
+use super::index_check::{IndexMismatch, VerifiedIndex};
 use super::manifest::Manifest;
 
 /// What cannot be verified without a manifest.
@@ -98,6 +99,12 @@ impl Contents {
     #[must_use]
     pub fn codec(&self) -> Codec {
         self.codec
+    }
+
+    /// Whether the index is that of the object; `None` if it was not compared.
+    #[must_use]
+    pub fn index(&self) -> Option<&Result<VerifiedIndex, IndexMismatch>> {
+        self.index.as_ref()
     }
 
     /// Verifies everything.
