@@ -59,8 +59,8 @@ async fn measure(name: &str, checksum: PartChecksum) {
     let stored = progress.stored();
     running.gate.open();
     let sealed = async { while running.parts.recv().await.is_some() {} };
-    let (totals, ()) = tokio::join!(running.totals, sealed);
-    assert_eq!(totals.expect("its end").expect("all bytes").plain_bytes, BYTES);
+    let (collected, ()) = tokio::join!(running.collected, sealed);
+    assert_eq!(collected.expect("its end").expect("all bytes").totals.plain_bytes, BYTES);
     let (collector, reader) = (megabytes_per_second(stored, seen), megabytes_per_second(BYTES, reader));
     println!("{name:<12} {collector:>13.0} {reader:>13.0}");
 }

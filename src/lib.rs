@@ -15,6 +15,7 @@
 //! | [`pipeline`] | reads the dump, scans it, compresses it on several threads, seals parts; bounded memory |
 //! | [`codec`] | compresses the dump's blocks into pieces of one stream |
 //! | [`sql`] | the lexer that cuts a dump into spans |
+//! | [`index`] | what stands where in a dump, and where reading can begin |
 //! | [`verified_dump`] | decides whether a dump is complete |
 //! | [`spool`] | parts and a journal on disk, so that a complete dump survives an S3 outage and a killed process |
 //! | [`storage`] | uploads, commit, listings and outages; the only module that uses the AWS SDK |
@@ -72,6 +73,7 @@ pub mod error_chain;
 pub mod exit_code;
 pub mod glob;
 pub mod health;
+pub mod index;
 pub mod interrupt;
 pub mod inventory;
 pub mod log_target;

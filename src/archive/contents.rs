@@ -5,13 +5,17 @@
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use flate2::Crc;
 use sha2::{Digest, Sha256};
 
 use crate::codec::zstd::PlainEnd;
 use crate::codec::{Codec, Decoder};
+use crate::index::Index;
 use crate::pipeline::scanner::{ScanReport, Scanner};
+
+use super::index_check::{IndexChecker, IndexMismatch, VerifiedIndex};
 
 /// A backup that was read, to its end or to the first damage.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub struct Contents {
     pub(super) codec: Codec,
     /// The dump in it, or the damage of the compressed stream.
     pub(super) dump: Result<Dump, String>,
+    /// Whether the index is that of the object, if it was compared.
+    pub(super) index: Option<Result<VerifiedIndex, IndexMismatch>>,
 }
 
 /// The dump of a backup.
@@ -59,19 +65,33 @@ pub(super) struct Unpacker<W: Write> {
     decoder: Decoder<Tap<W>>,
     flaw: Option<String>,
     damage: Damage,
+    index: Option<IndexChecker>,
 }
 
 impl<W: Write> Unpacker<W> {
     /// Starts before the first byte of the object.
     pub fn new(sink: W, codec: Codec, form: Form, damage: Damage) -> Self {
         let tap = Tap { crc: Crc::new(), scanner: Scanner::default(), sink: Some(sink), form, failed: None };
-        Self { bytes: 0, sha256: Sha256::new(), codec, decoder: Decoder::new(codec, tap), flaw: None, damage }
+        let decoder = Decoder::new(codec, tap);
+        Self { bytes: 0, sha256: Sha256::new(), codec, decoder, flaw: None, damage, index: None }
+    }
+
+    /// Compares an index, too.
+    pub fn with_index(mut self, index: Option<Arc<Index>>) -> Self {
+        self.index = index.map(IndexChecker::start);
+        if let Some(checker) = &self.index {
+            self.decoder.sink().scanner = Scanner::indexing(checker.builder());
+        }
+        self
     }
 
     /// Takes the next bytes of the object. Breaks if no more are needed.
     pub fn take(&mut self, piece: &[u8]) -> ControlFlow<()> {
         self.decoder.sink().put(Form::Stored, piece);
         if self.flaw.is_none() {
+            if let Some(index) = &mut self.index {
+                index.take(piece);
+            }
             self.flaw = self.decoder.unpack(piece).err();
         }
         self.sha256.update(piece);
@@ -92,13 +112,15 @@ impl<W: Write> Unpacker<W> {
         let is_cut_short = self.is_cut_short();
         let sink = sink.unwrap_or_else(|| self.take_sink());
         let tap = self.decoder.sink();
-        let (crc32, scan, failed) = (tap.crc.sum(), std::mem::take(&mut tap.scanner).finish(), tap.failed.take());
+        let (crc32, failed) = (tap.crc.sum(), tap.failed.take());
+        let (scan, entries) = std::mem::take(&mut tap.scanner).finish_indexing();
+        let index = self.index.map(|index| index.finish(entries));
         let dump = match self.flaw {
             Some(flaw) => Err(flaw),
             None => ended.and_then(|end| as_recorded(end, Dump { crc32, scan })),
         };
         let stored = (!is_cut_short).then(|| (self.bytes, hex::encode(self.sha256.finalize())));
-        (sink, failed.map_or(Ok(Contents { stored, codec: self.codec, dump }), Err))
+        (sink, failed.map_or(Ok(Contents { stored, codec: self.codec, dump, index }), Err))
     }
 
     /// Returns the sink; nothing more is written to it.

@@ -18,6 +18,8 @@ const PATTERN: &str = "%Y-%m-%d_%H-%M-%S";
 pub const MANIFEST_SUFFIX: &str = ".json";
 /// The suffix of the globals' key.
 pub const GLOBALS_SUFFIX: &str = ".globals.sql.gz";
+/// The suffix of the index's key.
+pub const INDEX_SUFFIX: &str = ".index.json.gz";
 /// What the key of a drill's record has behind that of its backup.
 pub const DRILL_SUFFIX: &str = ".drill.json";
 

@@ -8,6 +8,7 @@
 mod error;
 mod fill;
 mod free_name;
+mod index;
 mod limits;
 mod ownership;
 mod report;

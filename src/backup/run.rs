@@ -20,6 +20,7 @@ use crate::verified_dump::VerifiedDump;
 
 use super::BackupError;
 use super::free_name::unused_name;
+use super::index::IndexOfRun;
 use super::limits::Limits;
 use super::ownership::{self, MixedDatabases, OtherServer, Ownership};
 use super::report::{Attempt, Report};
@@ -51,6 +52,7 @@ struct Dumping<'a> {
     upload_plan: &'a UploadPlan<'a>,
     known: &'a Known,
     globals: &'a GlobalsOfRun,
+    index: &'a IndexOfRun<'a>,
 }
 
 impl<'a> Backup<'a> {
@@ -108,12 +110,14 @@ impl<'a> Backup<'a> {
 
         let span = tracing::info_span!("backup", database = source.facts.database, key = target.key());
         let kept = target.spool.clone();
-        let (committed, manifest, globals) =
-            self.dump_with_globals(source, target, &upload_plan, &known).instrument(span).await?;
+        let index = IndexOfRun::new(run_id, known.invalid_indexes());
+        let dumping = self.dump_with_globals((source, target), &upload_plan, (&known, &index));
+        let (committed, manifest, globals) = dumping.instrument(span).await?;
         let sidecars = Sidecars { committed: &committed, limits: &self.limits };
         let location = destination.location(committed.key());
         let place = Place { location: &location, endpoint: destination.endpoint() };
-        let manifest = globals.write(&sidecars, manifest).await.with_restore(&place);
+        let manifest = globals.write(&sidecars, manifest).await;
+        let manifest = index.write(&sidecars, manifest).await.with_restore(&place);
         sidecars.write_manifest(&manifest).await;
         if let Some(kept) = kept {
             self.limits.to_the_end(kept.delete()).await;
@@ -277,10 +281,9 @@ impl<'a> Backup<'a> {
     /// Dumps and commits, while the globals are made. They are discarded if the dump fails.
     async fn dump_with_globals(
         &self,
-        source: Source,
-        target: Target,
+        (source, target): (Source, Target),
         upload_plan: &UploadPlan<'_>,
-        known: &Known,
+        (known, index): (&Known, &IndexOfRun<'_>),
     ) -> Result<(Committed, Manifest, GlobalsOfRun), BackupError> {
         let Source { mut session, facts, tools } = source;
         let globals = GlobalsOfRun::default();
@@ -288,7 +291,8 @@ impl<'a> Backup<'a> {
         let postgres = &self.settings.postgres;
         let maker =
             GlobalsMaker { tools: &tools, postgres, source: &source, facts: &facts, origin: &known.origin, limits };
-        let dump = Dumping { facts: &facts, tools: &tools, source: &source, upload_plan, known, globals: &globals };
+        let dump =
+            Dumping { facts: &facts, tools: &tools, source: &source, upload_plan, known, globals: &globals, index };
         let dumping = async {
             let committed = self.dump_and_commit(&mut session, target, &dump).await?;
             match self.server {
@@ -316,7 +320,7 @@ impl<'a> Backup<'a> {
         target: Target,
         dumping: &Dumping<'_>,
     ) -> Result<(Committed, Manifest), BackupError> {
-        let Dumping { facts, tools, source, upload_plan, known, globals } = *dumping;
+        let Dumping { facts, tools, source, upload_plan, known, globals, index } = *dumping;
         let (application_name, pg_dump_warnings) = (activity::application_name(upload_plan.run_id), OnceLock::new());
         let job = Job {
             settings: self.settings,
@@ -329,6 +333,7 @@ impl<'a> Backup<'a> {
             limits: &self.limits,
             application_name: &application_name,
             warnings: &pg_dump_warnings,
+            index,
         };
         let arguments = Dump::arguments(&self.settings.postgres);
         let run = RunFacts {
@@ -350,6 +355,7 @@ impl<'a> Backup<'a> {
         };
         let draft = async |verified: &VerifiedDump| {
             let manifest = globals.keep(spool.as_ref(), manifest(&key, verified)).await;
+            let manifest = index.keep(spool.as_ref(), manifest).await;
             serde_json::to_value(manifest).unwrap_or_default()
         };
         let committed = job.fill(target, session, draft).await?;
@@ -367,10 +373,10 @@ impl<'a> Backup<'a> {
 
 /// This process's peak memory in bytes: a base, a codec for each thread, and the parts.
 fn memory_estimate(pipeline: &PipelineSettings, parts: u64) -> u64 {
-    /// Code, runtime, TLS, listings and two blocks, as the kernel counts (`VmHWM`). More than half of it are the program's
+    /// Code, runtime, TLS, listings, two blocks and the largest index, as the kernel counts (`VmHWM`). More than half of it are the program's
     /// and the C library's own pages, which the page cache has anyway. 26.5 MiB on an idle machine, 29.7 MiB on one that
-    /// runs all tests at once.
-    const BASE: u64 = 31 << 20;
+    /// runs all tests at once, both with a small index.
+    const BASE: u64 = 33 << 20;
     /// A block and its compressed piece.
     const BLOCK: u64 = 1 << 20;
     BASE + (BLOCK + pipeline.encoder_memory()) * pipeline.threads as u64 + parts

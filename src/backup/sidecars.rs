@@ -1,4 +1,5 @@
-//! A backup's sidecars: the globals, and the manifest that names them. Written once each, after the commit.
+//! A backup's sidecars: the globals, and the manifest that names them and the index ([`super::index`]). Written once each, after
+//! the commit.
 //!
 //! Called by [`super::run`] and [`super::resume`]. The globals are made while the dump runs, because a login may not
 //! work hours later, and wait in memory and in the spool. Nothing here makes a backup fail: a missing sidecar is
@@ -15,7 +16,7 @@ use crate::error_chain::Chain;
 use crate::postgres::globals::{DatabaseSettings, Globals, GlobalsDump, GlobalsError, Origin};
 use crate::postgres::preflight::{PreflightIssue, Severity};
 use crate::postgres::{Conninfo, DumpArguments, Facts, PostgresError, PostgresSettings, References, Session, Tools};
-use crate::spool::{Spool, SpoolError};
+use crate::spool::{KeptSidecar, Spool, SpoolError};
 use crate::storage::{Committed, Sidecar, StorageError};
 
 use super::BackupError;
@@ -55,6 +56,11 @@ impl Known {
             None => Origin::ask(session).await?,
         };
         Ok(Self { references, origin, left_out })
+    }
+
+    /// Invalid partitioned indexes of the entire database, if the server said.
+    pub fn invalid_indexes(&self) -> Option<u64> {
+        self.references.as_ref()?.invalid_indexes
     }
 
     /// What the server did not answer, and what the dump lacks, for the manifest.
@@ -153,7 +159,7 @@ impl GlobalsOfRun {
         match timeout(PATIENCE, self.made.wait()).await {
             Ok(Ok(globals)) => {
                 let script = globals.script.clone();
-                let stored = spool.store_globals(script).await;
+                let stored = spool.store_sidecar(KeptSidecar::Globals, script.into()).await;
                 let file = globals_file(&manifest.file_name, &globals.script, globals.has_passwords);
                 let kept = stored.map(|()| file).map_err(|error| GlobalsFailure::Spooled(error).reason());
                 manifest.with_globals(kept).with_warnings_of_globals(&globals.warnings)
@@ -192,7 +198,7 @@ impl Sidecars<'_> {
     pub async fn write_kept_globals(&self, spool: &Arc<Spool>, manifest: Manifest) -> Manifest {
         let Some(file) = manifest.globals.clone() else { return manifest };
         let bytes = file.bytes;
-        let kept = spool.read_globals(bytes).await;
+        let kept = spool.read_sidecar(KeptSidecar::Globals, bytes).await;
         let written = match kept.filter(|script| hex::encode(Sha256::digest(script)) == file.sha256) {
             Some(script) => {
                 let file = globals_file(self.file_name(), &script, file.role_passwords);
@@ -230,7 +236,8 @@ impl Sidecars<'_> {
         })
     }
 
-    fn file_name(&self) -> &str {
+    /// The backup's file name.
+    pub fn file_name(&self) -> &str {
         name::file_name(self.committed.key())
     }
 }

@@ -3,8 +3,10 @@
 //! Called by [`super::newest`] for `--deep`. `archive` reads the backup; this judges sha256, compressed stream and dump.
 
 use crate::archive::manifest::Manifest;
-use crate::archive::{Contents, Dump, Mismatch, Reader};
+use crate::archive::{self, Contents, Dump, IndexMismatch, Mismatch, Reader, VerifiedIndex};
 use crate::codec::Codec;
+use crate::error_chain::Chain;
+use crate::index::Index;
 use crate::pipeline::ScanReport;
 use crate::printable::counted;
 use crate::storage::{Destination, StorageError};
@@ -15,6 +17,9 @@ use super::result::{CheckResults, Outcome, Status};
 
 const TAKE_ONE: &str = "this backup is damaged: keep earlier ones, take a new one, and check the store";
 
+const WITHOUT_INDEX: &str =
+    "the backup can be restored, but only from its first byte to its last: take a new one, and check the store";
+
 /// Reads the backup and adds the results.
 pub(super) async fn read(
     destination: &Destination,
@@ -22,7 +27,11 @@ pub(super) async fn read(
     manifest: Option<&Manifest>,
     results: &mut CheckResults<'_>,
 ) {
-    let contents = match contents(destination, file_name).await {
+    let index = match manifest {
+        Some(manifest) => index(destination, manifest, results).await,
+        None => None,
+    };
+    let contents = match contents(destination, file_name, index).await {
         Ok(Some(contents)) => contents,
         Ok(None) => {
             return results.add(CheckName::Checksum, Outcome::fail(format!("{file_name} is not there"), TAKE_ONE));
@@ -37,16 +46,48 @@ pub(super) async fn read(
     match contents.verify_stream() {
         Ok(dump) => {
             results.add(codec, Outcome::ok(stream));
-            results.add(CheckName::DumpIntegrity, outcome(judge_dump(dump, manifest)));
+            let dump = judge_dump(dump, manifest);
+            // The index of another dump says nothing.
+            let index = contents.index().filter(|_| dump.is_ok()).map(judge_index);
+            results.add(CheckName::DumpIntegrity, outcome(dump));
+            if let Some(index) = index {
+                results.add(CheckName::Index, index);
+            }
         }
         Err(mismatch) => results.add(codec, outcome(Err(mismatch))),
     }
 }
 
-async fn contents(destination: &Destination, file_name: &str) -> Result<Option<Contents>, StorageError> {
+async fn contents(
+    destination: &Destination,
+    file_name: &str,
+    index: Option<Index>,
+) -> Result<Option<Contents>, StorageError> {
     match Reader::open(destination, file_name).await? {
-        Some(reader) => reader.read().await.map(Some),
+        Some(reader) => reader.with_index(index).read().await.map(Some),
         None => Ok(None),
+    }
+}
+
+/// Downloads the index, if there is one. If it cannot be used, that is a warning: the backup is restored without it.
+async fn index(destination: &Destination, manifest: &Manifest, results: &mut CheckResults<'_>) -> Option<Index> {
+    let file = manifest.index.as_ref()?;
+    let outcome = match archive::index::verified(destination, manifest, file).await {
+        Ok(Ok(index)) => return Some(index),
+        Ok(Err(flaw)) => Outcome::warn(format!("{}: {}", file.file_name, Chain(&flaw)), WITHOUT_INDEX),
+        Err(error) => RequestError::from(error).verdict(Status::Warn),
+    };
+    results.add(CheckName::Index, outcome);
+    None
+}
+
+fn judge_index(compared: &Result<VerifiedIndex, IndexMismatch>) -> Outcome {
+    match compared {
+        Ok(VerifiedIndex { entries, ranges }) => {
+            let entries = if *entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
+            Outcome::ok(format!("{entries}; each of {} unpacks alone", counted(*ranges, "range")))
+        }
+        Err(mismatch) => Outcome::fail(Chain(mismatch).to_string(), WITHOUT_INDEX),
     }
 }
 

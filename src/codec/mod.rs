@@ -26,6 +26,15 @@ pub enum Codec {
     Zstd,
 }
 
+/// Which range of a stream is unpacked, from a restart point on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Another one follows it.
+    Inside,
+    /// It ends with the end of the stream.
+    Last,
+}
+
 /// Why a block was not compressed.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
@@ -154,7 +163,7 @@ impl Encoder {
         self.compression == compression
     }
 
-    /// Compresses a block into `piece`, which is empty. `window` is what comes before the block.
+    /// Appends a compressed block to `piece`. `window` is what comes before the block; without it, reading can begin there.
     ///
     /// # Errors
     /// If the library refuses it; `piece` is then of no use.

@@ -147,7 +147,7 @@ pub fn of_one(
             ("database", manifest.database.clone()),
             ("dump", format!("{} bytes, CRC-32 {}", manifest.dump_bytes, manifest.dump_crc32)),
             ("compression", format!("{}, ratio {}", manifest.compression_text(), manifest.compression_ratio)),
-            ("rows", format!("{} in {}", manifest.rows, counted(manifest.tables.len(), "table"))),
+            ("rows", format!("{} in {}", manifest.rows, counted(manifest.table_count(), "table"))),
             ("server", manifest.server_version.clone()),
             ("pg_dump", format!("{} {}", manifest.pg_dump_version, manifest.pg_dump_arguments.join(" "))),
             ("encoding", manifest.encoding.clone()),

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::deflate::PendingPiece;
 use super::{PartBuffer, PartMemory, PipelineError, Progress};
 use crate::codec::Codec;
+use crate::index::{Point, Stream};
 
 const CRC64_NVME: crc_fast::CrcAlgorithm = crc_fast::CrcAlgorithm::Crc64Nvme;
 
@@ -116,6 +117,15 @@ pub struct Totals {
     pub parts: u32,
 }
 
+/// What the collector has made.
+#[derive(Debug)]
+pub struct Collected {
+    /// The object.
+    pub totals: Totals,
+    /// Its restart points.
+    pub stream: Stream,
+}
+
 /// Lets the collector end the object. Dropped without [`FinishGate::open`], it makes the last part impossible.
 pub struct FinishGate(pub(super) Sender<()>);
 
@@ -141,34 +151,38 @@ pub(super) struct Collector {
 
 impl Collector {
     /// Runs until the last piece, or until another stage ends early.
-    pub fn run(self, pieces: &Receiver<PendingPiece>, gate: &Receiver<()>) -> Result<Totals, PipelineError> {
+    pub fn run(self, pieces: &Receiver<PendingPiece>, gate: &Receiver<()>) -> Result<Collected, PipelineError> {
         let mut object = Object::new(self.checksum);
-        let mut crc = Crc::new();
-        let mut plain_bytes = 0u64;
+        let mut ranges = Ranges::new(self.codec);
         let mut pieces = pieces.iter().peekable();
         // No memory before the first piece: a dump that waits for a lock would hold a part that the other dumps of the run need.
         pieces.peek();
         self.append(&mut object, self.codec.header())?;
         for pending in pieces {
             let piece = pending.wait()?;
-            plain_bytes += u64::from(piece.crc.amount());
-            crc.combine(&piece.crc);
+            ranges.add(&piece.crc);
+            if let Some(rest) = &piece.rest {
+                ranges.begin(object.bytes + rest.at as u64);
+                ranges.add(&rest.crc);
+            }
             self.append(&mut object, &piece.bytes)?;
             // A send fails if the workers have ended.
             let _ = self.spent.try_send(piece.bytes);
         }
         // The pieces have ended; whether the dump is complete is decided elsewhere.
         gate.recv().map_err(|_| PipelineError::GivenUp)?;
-        self.append(&mut object, &self.codec.end(&crc, plain_bytes))?;
+        self.append(&mut object, &self.codec.end(&ranges.crc, ranges.plain_bytes))?;
         self.seal(&mut object)?;
-        Ok(Totals {
-            plain_bytes,
-            plain_crc32: crc.sum(),
+        let totals = Totals {
+            plain_bytes: ranges.plain_bytes,
+            plain_crc32: ranges.crc.sum(),
             object_bytes: object.bytes,
             object_sha256: object.sha256.finalize().into(),
             object_crc64: (self.checksum == PartChecksum::Crc64Nvme).then_some(object.crc64),
             parts: object.number - 1,
-        })
+        };
+        let stream = Stream { codec: self.codec, codec_bytes: object.bytes, points: ranges.end() };
+        Ok(Collected { totals, stream })
     }
 
     fn append(&self, object: &mut Object, mut bytes: &[u8]) -> Result<(), PipelineError> {
@@ -238,6 +252,47 @@ struct Object {
 impl Object {
     fn new(checksum: PartChecksum) -> Self {
         Self { part: None, digest: checksum.begin(), number: 1, bytes: 0, sha256: Sha256::new(), crc64: 0 }
+    }
+}
+
+/// The ranges of the stream: each begins at a restart point.
+struct Ranges {
+    points: Vec<Point>,
+    /// CRC-32 of the last range.
+    range: Crc,
+    /// CRC-32 of all plain bytes.
+    crc: Crc,
+    plain_bytes: u64,
+}
+
+impl Ranges {
+    fn new(codec: Codec) -> Self {
+        let first = Point { plain_at: 0, codec_at: codec.header().len() as u64, crc32: 0 };
+        Self { points: vec![first], range: Crc::new(), crc: Crc::new(), plain_bytes: 0 }
+    }
+
+    fn add(&mut self, piece: &Crc) {
+        self.plain_bytes += u64::from(piece.amount());
+        self.crc.combine(piece);
+        self.range.combine(piece);
+    }
+
+    /// Ends a range, and begins one at this offset in the stream.
+    fn begin(&mut self, codec_at: u64) {
+        self.end_range();
+        self.points.push(Point { plain_at: self.plain_bytes, codec_at, crc32: 0 });
+    }
+
+    fn end_range(&mut self) {
+        let ended = std::mem::take(&mut self.range);
+        if let Some(point) = self.points.last_mut() {
+            point.crc32 = ended.sum();
+        }
+    }
+
+    fn end(mut self) -> Vec<Point> {
+        self.end_range();
+        self.points
     }
 }
 

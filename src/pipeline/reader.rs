@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::deflate::{BLOCK_BYTES, Block, Compressor, PendingPiece};
 use super::levels::Levels;
-use super::scanner::{ScanReport, Scanner};
-use super::{PipelineError, Progress};
+use super::scanner::Scanner;
+use super::{PipelineError, Progress, Scanned};
 use crate::codec::gzip::WINDOW_BYTES;
+use crate::index::Builder;
 
 /// How often a waiting reader checks whether it is cancelled.
 const TICK: Duration = Duration::from_millis(200);
@@ -37,10 +38,10 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Reads to the end of the output.
-    pub fn run(mut self, compressor: &Compressor, order: &Sender<PendingPiece>) -> Result<ScanReport, PipelineError> {
+    pub fn run(mut self, compressor: &Compressor, order: &Sender<PendingPiece>) -> Result<Scanned, PipelineError> {
         let may_nap = has_large_pipe(&self.stdout);
         let began = Instant::now();
-        let mut scanner = Scanner::default();
+        let mut scanner = Scanner::indexing(Builder::default());
         let mut window: Vec<u8> = Vec::with_capacity(WINDOW_BYTES);
         loop {
             let mut buffer = compressor.buffer();
@@ -50,16 +51,20 @@ impl Reader {
             let plain = &buffer[window_bytes..end];
             if plain.is_empty() {
                 self.progress.stall_times.end(began);
-                return Ok(scanner.finish());
+                let (report, entries) = scanner.finish_indexing();
+                return Ok(Scanned { report, entries });
             }
             scanner.scan(plain);
+            let restart = scanner.restart_point(plain);
             self.progress.add_dumped(plain.len() as u64);
             window.clear();
-            window.extend_from_slice(&buffer[end.saturating_sub(WINDOW_BYTES)..end]);
+            // What comes after a restart point does not refer to what is before it.
+            let window_begin = restart.map_or(0, |at| window_bytes + at).max(end.saturating_sub(WINDOW_BYTES));
+            window.extend_from_slice(&buffer[window_begin..end]);
             let handed_on = Instant::now();
             let compression = self.levels.next(handed_on, compressor.work());
             self.progress.add_level(compression.level);
-            let block = Block { buffer, window: window_bytes, end, compression };
+            let block = Block { buffer, window: window_bytes, end, restart, compression };
             let pending = compressor.submit(block).ok_or(PipelineError::GivenUp)?;
             order.send(pending).map_err(|_| PipelineError::GivenUp)?;
             self.progress.stall_times.add_blocked(handed_on);

@@ -19,6 +19,7 @@
 //! | [`client`] | plain HTTP requests, and waiting for a condition |
 //! | [`faulty`], [`spooled`] | the set-up of the fault tests: a bucket, a proxy, a dump, and a spool |
 //! | [`hanging_disk`] | [`hanging_disk::HangingDisk`]: a file system that holds chosen calls |
+//! | [`indexed`] | [`indexed::indexed`]: any dump, compressed and indexed without a database and without S3 |
 //! | [`library`] | the library called without the program |
 //! | [`background`] | a thread with a small runtime, on which the proxies run |
 //!
@@ -33,6 +34,7 @@ pub mod connect_proxy;
 pub mod fake_pg_dump;
 pub mod faulty;
 pub mod hanging_disk;
+pub mod indexed;
 pub mod library;
 pub mod pgbouncer;
 pub mod port;
