@@ -92,6 +92,7 @@ debug\t''
 trace\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l log-format -d 'Format of the log [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l contents -d 'Show what the backup holds: every table, index and function, with rows and bytes of data'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -l json -d 'Print JSON on stdout: an array of backups, or with a name the manifest of that backup'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s q -l quiet -d 'Print only the names, one per line'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand list" -s h -l help -d 'Print this help; `--help` describes every setting'
@@ -240,7 +241,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l dry-
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l force -d 'Delete even if a safety check fails'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -l json -d 'Print the result as one JSON object on stdout'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand prune" -s h -l help -d 'Print this help; `--help` describes every setting'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l at -d 'Restore the newest backup that was started at or before this time: RFC 3339, or local in `BACKUP_TIMEZONE`' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l at -d 'Newest backup started by this time: RFC 3339 or local in `BACKUP_TIMEZONE`' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l database -d 'With `BACKUP_DATABASES`: the database that was backed up' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l pg-dump-path -d '`pg_dump` to use with its `psql` [env: PG_DUMP_PATH]' -r -F
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-bucket -d 'Bucket that holds the backups [env: S3_BUCKET]' -r -f
@@ -250,11 +251,13 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l output -d 'Write the plain dump to this file, or with `-` to stdout' -r -F
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l table -d 'Restore only matching tables, views and sequences (with `*`, `?`)' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l schema -d 'Restore only matching schemas with everything in them' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l create-db -d 'Create this database; it gets its name when it is complete' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l exclude-table -d 'Leave out matching tables, views and sequences (with `*`, `?`)' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l exclude-schema -d 'Leave out matching schemas with everything in them' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l exclude-table-data -d 'Leave out the rows of matching tables' -r -f
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l search-path -d 'Set this search_path during the restore, for functions that need one; they can call anything in its schemas' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l search-path -d '`search_path` of the restore, for functions that need one' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l to -d 'The database to restore into [env: RESTORE_CONNECTION_STRING]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l timezone -d 'IANA time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l log-level -d 'Least severe messages to log [env: LOG_LEVEL]' -r -f -a "error\t''
@@ -265,9 +268,11 @@ debug\t''
 trace\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l log-format -d 'Format of the log [env: LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l ignore-manifest -d 'Verify the backup without its manifest: only by its codec\'s checksum and the end of the dump'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l ignore-manifest -d 'Verify without the manifest: by the codec\'s checksum and the dump\'s end'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l dry-run -d 'Restore nothing; look for what would make the restore fail'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l raw -d 'Write the stored bytes (compressed), to a file or stdout'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l schema-only -d 'Restore only definitions, no rows'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l data-only -d 'Restore only rows, into empty tables that exist'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l replace -d 'Replace the database of that name; the old one is kept, renamed'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l keep-failed -d 'If the restore fails, keep the incomplete scratch database'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-owner -d 'Restore no owners: the connecting role owns everything'
@@ -275,7 +280,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-tablespaces -d 'Restore no tablespaces: everything is in the default one'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-comments -d 'Restore no comments'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l create-roles -d 'Create missing roles that the manifest lists, with `NOLOGIN`'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l globals -d 'Create missing roles with passwords and memberships, from the backup\'s globals (`pg_dumpall --globals-only`)'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l globals -d 'Create missing roles, with passwords, from the backup\'s globals'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-database-settings -d 'With `--create-db`: no owner, grants and settings of the database'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l no-analyze -d 'Do not run `ANALYZE` afterwards'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l json -d 'Print the result as one JSON object on stdout'

@@ -118,6 +118,9 @@ pub struct ListArgs {
     /// Default: 50 on a terminal, else all. Without a number, the manifests of the newest 50 are read.
     #[arg(long, help_heading = Group::Output.heading(), value_name = "N|all", allow_negative_numbers = true, value_parser = Suggested(vec!["all"]).try_map(|text| text.parse::<Limit>()), hide_possible_values = true)]
     pub limit: Option<Limit>,
+    /// Show what the backup holds: every table, index and function, with rows and bytes of data
+    #[arg(long, requires = "name")]
+    pub contents: bool,
     /// Print JSON on stdout: an array of backups, or with a name the manifest of that backup
     #[arg(long, help_heading = Group::Output.heading())]
     pub json: bool,
@@ -310,6 +313,20 @@ mod tests {
             parsed(&["restore", "--raw", "--create-db=x", "--no-owner"]).expect_err("a conflict").to_string();
         assert!(conflict.contains("--create-db") && conflict.contains("--no-owner"), "{conflict}");
         assert!(!conflict.contains("--globals") && !conflict.contains("--to"), "{conflict}");
+    }
+
+    #[test]
+    fn a_selection_goes_with_no_exclusion_and_replaces_no_database() {
+        for words in [
+            ["restore", "--table=a", "--raw"],
+            ["restore", "--schema=a", "--exclude-table=b"],
+            ["restore", "--schema-only", "--data-only"],
+            ["restore", "--data-only", "--create-db=x"],
+        ] {
+            assert!(parsed(&words).is_err(), "{words:?}");
+        }
+        assert!(parsed(&["restore", "--table=a", "--create-db=x", "--replace"]).is_err());
+        assert!(parsed(&["restore", "--table=a", "--schema=b", "--schema-only", "--create-db=x"]).is_ok());
     }
 
     #[test]

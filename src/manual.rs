@@ -56,6 +56,11 @@ pub const EXAMPLES: &[Example] = &[
     ),
     example(
         CommandName::Restore,
+        "Write the definitions of the latest backup to a file",
+        "pg-s3-backup restore --schema-only --output shop_definitions.sql",
+    ),
+    example(
+        CommandName::Restore,
         "Show the PostgreSQL version of the latest backup",
         "pg-s3-backup restore | grep '^-- Dumped from'",
     ),

@@ -25,6 +25,12 @@ pub struct VerifiedRanges {
 }
 
 impl VerifiedRanges {
+    /// These and others.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self { stored_bytes: self.stored_bytes + other.stored_bytes, plain_bytes: self.plain_bytes + other.plain_bytes }
+    }
+
     /// Stored bytes that were read.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {

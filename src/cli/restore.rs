@@ -16,7 +16,7 @@ pub struct RestoreArgs {
     /// The backup: its name, its key, its s3:// URL, or `latest` [default: latest]
     #[arg(value_parser = Suggested(vec!["latest"]).try_map(|text| text.parse::<BackupRef>()), hide_possible_values = true)]
     pub name: Option<BackupRef>,
-    /// Restore the newest backup that was started at or before this time: RFC 3339, or local in `BACKUP_TIMEZONE`
+    /// Newest backup started by this time: RFC 3339 or local in `BACKUP_TIMEZONE`
     #[arg(long, value_name = "TIME", conflicts_with = "name", value_hint = ValueHint::Other)]
     pub at: Option<String>,
     /// With `BACKUP_DATABASES`: the database that was backed up
@@ -28,7 +28,7 @@ pub struct RestoreArgs {
     /// Write the stored bytes (compressed), to a file or stdout
     #[arg(long, help_heading = Group::Target.heading(), conflicts_with_all = ["RESTORE_CONNECTION_STRING", "IntoDatabase"])]
     pub raw: bool,
-    /// Verify the backup without its manifest: only by its codec's checksum and the end of the dump
+    /// Verify without the manifest: by the codec's checksum and the dump's end
     #[arg(long)]
     pub ignore_manifest: bool,
     /// Restore nothing; look for what would make the restore fail
@@ -40,10 +40,38 @@ pub struct RestoreArgs {
     /// Draw no progress bar; log progress every 30 s instead
     #[arg(long, help_heading = Group::Output.heading())]
     pub no_progress: bool,
+    /// Which part is restored.
+    #[command(flatten)]
+    pub select: SelectArgs,
     /// Flags of a restore into a database.
     #[command(flatten)]
     pub into: IntoDatabase,
 }
+
+/// Flags of a restore of a part.
+#[derive(Debug, clap::Args)]
+#[group(id = "Selection", multiple = true)]
+#[command(next_help_heading = Group::Target.heading())]
+pub struct SelectArgs {
+    /// Restore only matching tables, views and sequences (with `*`, `?`)
+    ///
+    /// They come with all that belongs to them: indexes, constraints, triggers, own sequences, partitions, comments, grants. A
+    /// pattern matches `table` or `schema.table`. Only their part of the backup is read.
+    #[arg(long, value_name = "GLOB", value_hint = ValueHint::Other, conflicts_with_all = EXCLUDE)]
+    pub table: Vec<String>,
+    /// Restore only matching schemas with everything in them
+    #[arg(long, value_name = "GLOB", value_hint = ValueHint::Other, conflicts_with_all = EXCLUDE)]
+    pub schema: Vec<String>,
+    /// Restore only definitions, no rows
+    #[arg(long, conflicts_with_all = EXCLUDE)]
+    pub schema_only: bool,
+    /// Restore only rows, into empty tables that exist
+    #[arg(long, conflicts_with_all = EXCLUDE, conflicts_with_all = ["schema_only", "create_db"])]
+    pub data_only: bool,
+}
+
+/// What cannot go with a selection.
+const EXCLUDE: [&str; 5] = ["raw", "replace", "exclude_table", "exclude_schema", "exclude_table_data"];
 
 /// Flags of a restore into a database.
 #[derive(Debug, clap::Args)]
@@ -86,13 +114,17 @@ pub struct IntoDatabase {
     /// Create missing roles that the manifest lists, with `NOLOGIN`
     #[arg(long)]
     pub create_roles: bool,
-    /// Create missing roles with passwords and memberships, from the backup's globals (`pg_dumpall --globals-only`)
+    /// Create missing roles, with passwords, from the backup's globals
+    ///
+    /// Their memberships, too. The globals are what `pg_dumpall --globals-only` writes.
     #[arg(long)]
     pub globals: bool,
     /// With `--create-db`: no owner, grants and settings of the database
     #[arg(long)]
     pub no_database_settings: bool,
-    /// Set this search_path during the restore, for functions that need one; they can call anything in its schemas
+    /// `search_path` of the restore, for functions that need one
+    ///
+    /// They can call anything in its schemas.
     #[arg(long, value_name = "LIST", value_hint = ValueHint::Other)]
     pub search_path: Option<String>,
     /// Do not run `ANALYZE` afterwards

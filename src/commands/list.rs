@@ -15,7 +15,7 @@ use crate::storage::Destination;
 
 use super::destinations::{DATABASES_FLAG, DatabaseDestination, Destinations};
 use super::table::DatabaseColumn;
-use super::{Context, columns, no_such_backup, table};
+use super::{Context, columns, contents, no_such_backup, table};
 
 /// Lists the backups, newest first, or shows one.
 ///
@@ -29,7 +29,7 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
         let (place, name) = places.locate(wanted, DATABASES_FLAG).await?;
         let destination = &place.destination;
         let listing = Listing::read(destination).await?.of_database(place.database.clone());
-        return match show(context, args, &listing, (name, destination.endpoint())).await? {
+        return match show(context, args, &listing, (name, destination)).await? {
             Some(()) => Ok(()),
             None => Err(no_such_backup(destination, wanted.to_string()).await),
         };
@@ -101,18 +101,24 @@ async fn show(
     context: &Context<'_>,
     args: &ListArgs,
     listing: &Listing,
-    (name, endpoint): (Option<BackupName>, Option<&str>),
+    (name, destination): (Option<BackupName>, &Destination),
 ) -> Result<Option<()>, Error> {
     let found = match name {
         Some(name) => listing.find(name).await,
         None => listing.latest(None).await.found,
     };
     let Some((mut backup, manifest)) = found else { return Ok(None) };
+    if args.contents {
+        let of = (backup.file_name.as_str(), manifest.as_ref());
+        return contents::print(context, destination, of, args.json).await.map(Some);
+    }
     let drill = listing.add_drill(&mut backup).await;
     let shown = match (args.json, &manifest) {
         (true, Some(manifest)) => context.print_json(&Shown { manifest, drill: drill.as_ref() }),
         (true, None) => context.print_json(&backup),
-        (false, manifest) => context.print(&table::of_one(&backup, (manifest.as_ref(), drill.as_ref()), endpoint)),
+        (false, manifest) => {
+            context.print(&table::of_one(&backup, (manifest.as_ref(), drill.as_ref()), destination.endpoint()))
+        }
     };
     shown.map(Some)
 }

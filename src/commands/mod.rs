@@ -5,6 +5,7 @@ mod catch_up;
 pub mod check;
 mod check_drill;
 pub mod completions;
+mod contents;
 pub mod daemon;
 mod daemon_drill;
 mod daemon_inventory;

@@ -22,7 +22,8 @@ use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::postgres::PostgresSettings;
 use crate::printable::counted;
 use crate::restore::{
-    self, Chosen, DatabaseName, Evidence, LeaveOut, Output, OutputForm, Report, Request, RestoreOptions, Wanted,
+    self, Chosen, DatabaseName, Evidence, LeaveOut, Output, OutputForm, Part, Report, Request, RestoreOptions,
+    Selected, Selection, Wanted,
 };
 use crate::storage::Destination;
 use crate::telemetry::{Display, ProgressStyleChoice};
@@ -72,6 +73,9 @@ pub async fn run(context: &Context<'_>, args: &RestoreArgs, interrupts: Interrup
         tracing::info!(target: FOR_MACHINES, file_name, restored_to = target, replaced, dump_bytes, rows, tables, duration_s = duration, "restored");
         tracing::info!(target: FOR_PEOPLE, "{}", summary(&report));
     }
+    if report.dry_run && !args.json {
+        announce_selected(&report);
+    }
     if args.json { context.print_json(&Answer { success: true, report: &report }) } else { Ok(()) }
 }
 
@@ -115,6 +119,15 @@ fn announce(chosen: &Chosen, target: &Target, options: &RestoreOptions) {
     let size = ByteSize(backup.file_size).display().iec();
     let database = database.unwrap_or_default();
     tracing::info!(target: FOR_PEOPLE, "restoring {} ({size}{database}) to {target}", backup.s3_location);
+}
+
+/// Logs what a selective restore would bring.
+fn announce_selected(report: &Report) {
+    for Selected { kind, schema, name, rows } in report.selected.iter().flatten() {
+        let rows = rows.map(|rows| format!(": {}", counted(rows, "row"))).unwrap_or_default();
+        let schema = if schema == "-" { String::new() } else { format!("{schema}.") };
+        tracing::info!("would restore {kind} {schema}{name}{rows}");
+    }
 }
 
 /// The result in one line, for a person.
@@ -269,6 +282,15 @@ fn options(args: &RestoreArgs, create_db: Option<DatabaseName>) -> RestoreOption
         no_database_settings: into.no_database_settings,
         search_path: into.search_path.clone(),
         no_analyze: into.no_analyze,
+        selection: Selection {
+            tables: globs(&args.select.table),
+            schemas: globs(&args.select.schema),
+            part: match (args.select.schema_only, args.select.data_only) {
+                (true, _) => Part::Definitions,
+                (_, true) => Part::Data,
+                _ => Part::All,
+            },
+        },
         dry_run: args.dry_run,
     }
 }

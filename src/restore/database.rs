@@ -2,7 +2,7 @@
 //!
 //! 1. Check the preconditions, and report all that fail. Exclude other restores into the database.
 //! 2. Stream the dump through the filter into psql. Then verify its checksums, its end, and the server's row counts.
-//! 3. COMMIT, which needs a [`VerifiedStream`]. On any failure psql is killed while its input is open, and its server
+//! 3. COMMIT, which needs a [`Verified`]. On any failure psql is killed while its input is open, and its server
 //!    session is terminated and waited for. The target is as it was.
 
 use std::fs::File;
@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use crate::archive::index;
 use crate::archive::manifest::Manifest;
-use crate::archive::{VerifiedStream, index};
 use crate::error_chain::Chain;
 use crate::postgres::globals::Recorded;
 use crate::postgres::target::{self, Target};
@@ -24,6 +24,8 @@ use super::left_out::LeftOut;
 use super::new_database::{self, analyze};
 use super::preconditions::problems;
 use super::rules::Rules;
+use super::selective::{Selective, Surroundings};
+use super::verified::Verified;
 use super::{Report, Request, RestoreError, busy, roles};
 
 /// How long COMMIT may take after a signal.
@@ -39,13 +41,14 @@ pub async fn restore(request: &Request<'_>, target: &PostgresSettings) -> Result
         Ok::<_, RestoreError>(installed.newest()?)
     };
     let tools = request.interrupts.until_signal(find).await?;
+    let selective = request.interrupts.until_signal(Box::pin(Selective::prepare(request))).await?;
     if let Some(name) = &request.options.create_db {
-        return new_database::restore(request, (&tools, target), name).await;
+        return new_database::restore(request, (&tools, target), (name, selective.as_ref())).await;
     }
     let connect = async { Ok::<_, RestoreError>(Session::connect(&tools, target).await?) };
     let mut control = request.interrupts.until_signal(connect).await?;
     let settings = control.pinned(target);
-    let restore = Existing { request, tools: &tools, settings: &settings };
+    let restore = Existing { request, tools: &tools, settings: &settings, selective: selective.as_ref() };
     let restored = restore.run(&mut control).await;
     control.close().await;
     restored
@@ -100,6 +103,8 @@ struct Existing<'a> {
     tools: &'a Tools,
     /// The target of the control session.
     settings: &'a PostgresSettings,
+    /// `None` if all of the backup is restored.
+    selective: Option<&'a Selective>,
 }
 
 impl Existing<'_> {
@@ -109,7 +114,8 @@ impl Existing<'_> {
         self.check(control, &facts).await?;
         let report = Report::new(chosen, facts.database.clone());
         if options.dry_run {
-            return Ok(Report { dry_run: true, ..report });
+            let selected = self.selective.map(Selective::selected);
+            return Ok(Report { dry_run: true, selected, ..report });
         }
         warn_of_superuser(&facts);
         let (mut session, input) = RestoreSession::open(self.tools, self.settings, Transactions::One).await?;
@@ -117,11 +123,12 @@ impl Existing<'_> {
         match filled {
             Ok((verified, left_out)) => {
                 left_out.announce();
-                let report = report.with_stream(&verified).with_left_out(&left_out);
+                let report = report.with_verified(&verified).with_left_out(&left_out);
+                let report = Report { selected: self.selective.map(Selective::selected), ..report };
                 self.commit((session, control), verified, facts.database).await?;
                 if !options.no_analyze {
                     tokio::select! {
-                        () = analyze(self.tools, self.settings) => {}
+                        () = analyze((self.tools, self.settings), self.selective) => {}
                         _ = interrupts.received() => tracing::warn!("the backup is restored; ANALYZE was interrupted"),
                     }
                 }
@@ -151,13 +158,23 @@ impl Existing<'_> {
         Ok(Some(Manifest { tables, ..manifest.clone() }))
     }
 
-    /// Fails if a restore into the database would.
-    async fn check(&self, control: &mut Session, facts: &Target) -> Result<(), RestoreError> {
+    /// Fails if a restore into the database would. Returns what a selective one sends around its dump.
+    async fn check(&self, control: &mut Session, facts: &Target) -> Result<Surroundings, RestoreError> {
         let Request { chosen, options, .. } = self.request;
-        let contained = target::contained(control).await?;
-        let manifest = self.with_tables().await?;
-        let problems = problems(facts, Some(&contained), manifest.as_ref().or(chosen.manifest.as_ref()), options);
-        if problems.is_empty() { Ok(()) } else { Err(RestoreError::Target { problems }) }
+        let (mut found, mut around) = (Vec::new(), Surroundings::default());
+        if self.selective.is_none_or(Selective::needs_empty_database) {
+            let contained = target::contained(control).await?;
+            let manifest = self.with_tables().await?;
+            let manifest = manifest.as_ref().or(chosen.manifest.as_ref());
+            found.extend(problems(facts, Some(&contained), manifest, options));
+        } else if let Some(selective) = self.selective {
+            // Not in the transaction of the control session: it would hold locks on what is asked for.
+            let mut server = Maintenance::connect(self.tools, self.settings).await?;
+            let fit = selective.fit(self.request, &mut server, facts).await;
+            server.close().await;
+            (found, around) = fit?;
+        }
+        if found.is_empty() { Ok(around) } else { Err(RestoreError::Target { problems: found }) }
     }
 
     /// Sends the dump, as the only restore into the database.
@@ -166,14 +183,19 @@ impl Existing<'_> {
         session: &mut RestoreSession,
         control: &mut Session,
         (input, facts): (File, &Target),
-    ) -> Result<(VerifiedStream, LeftOut), RestoreError> {
+    ) -> Result<(Verified, LeftOut), RestoreError> {
         busy::reserve_in_transaction(session, control, &facts.database).await?;
         // Another restore may have ended since the first check.
-        self.check(control, facts).await?;
+        let around = self.check(control, facts).await?;
         self.make_roles().await?;
         let rules = Rules::of(self.request.options, facts, Transactions::One);
         let filling = Filling { request: self.request, database: &facts.database };
-        filling.run(session, control, (input, rules)).await
+        if let Some(selective) = self.selective {
+            let filled = filling.run_selected(session, control, (input, rules), (selective, &around)).await;
+            return filled.map(|(restored, left_out)| (Verified::Selected(restored), left_out));
+        }
+        let filled = filling.run(session, control, (input, rules)).await;
+        filled.map(|(stream, left_out)| (Verified::Stream(stream), left_out))
     }
 
     async fn make_roles(&self) -> Result<(), RestoreError> {
@@ -208,12 +230,12 @@ impl Existing<'_> {
             .ok()
     }
 
-    /// Sends COMMIT. It takes a [`VerifiedStream`], so that no unverified backup is committed. A signal waits for the server's answer,
+    /// Sends COMMIT. It takes a [`Verified`], so that no unverified backup is committed. A signal waits for the server's answer,
     /// but not longer than the program has time to end.
     async fn commit(
         &self,
         (session, control): (RestoreSession, &mut Session),
-        _: VerifiedStream,
+        _: Verified,
         database: String,
     ) -> Result<(), RestoreError> {
         let interrupts = self.request.interrupts;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::archive::Mismatch;
+use crate::archive::{Mismatch, RangeDamage};
 use crate::disk::DiskError;
 use crate::error_chain::Chain;
 use crate::exit_code::ExitCode;
@@ -43,6 +43,31 @@ pub enum RestoreError {
         file_name: String,
         /// Why.
         damage: Damaged,
+    },
+    /// A range of the backup is damaged.
+    #[error("verify {file_name}: {damage}: nothing was restored: restore another backup")]
+    DamagedRange {
+        /// The backup.
+        file_name: String,
+        /// The range.
+        damage: RangeDamage,
+    },
+    /// The backup has no index that can be used, so nothing can be chosen from it.
+    #[error(
+        "restore {file_name}: --table, --schema, --schema-only and --data-only need an index, and this backup has none that can be \
+         used: restore all of it with --create-db into a scratch database, and copy what you need from there with pg_dump"
+    )]
+    NoIndex {
+        /// The backup.
+        file_name: String,
+    },
+    /// The backup has no index, so what it holds is not known.
+    #[error(
+        "list the contents of {file_name}: it has no index that can be used: `restore --output FILE` writes the complete dump"
+    )]
+    NoContents {
+        /// The backup.
+        file_name: String,
     },
     /// The object is in an archive storage class.
     #[error(
@@ -182,6 +207,9 @@ impl RestoreError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Mismatch { .. }
+            | Self::DamagedRange { .. }
+            | Self::NoIndex { .. }
+            | Self::NoContents { .. }
             | Self::Gone { .. }
             | Self::Target { .. }
             | Self::Refused { .. }

@@ -10,11 +10,13 @@ use rustix::fs::statvfs;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::archive::{ReadError, Reader, VerifiedStream};
+use crate::archive::{RangeError, ReadError, Reader, VerifiedStream};
 use crate::disk::Disk;
 
 use super::hold_back::HoldBack;
 use super::new_file::{FileError, NewFile, directory};
+use super::selective::{Schemas, Selective, Surroundings};
+use super::verified::Verified;
 use super::{Report, Request, RestoreError, off_the_runtime};
 
 /// Where to write, and in which form.
@@ -43,6 +45,14 @@ enum Place {
     Stream(Option<PathBuf>),
 }
 
+/// What is written.
+enum Source<'a> {
+    /// The complete backup.
+    All(Box<Reader>),
+    /// A part of it.
+    Selected(&'a Selective),
+}
+
 /// Restores into a file or a stream.
 ///
 /// # Errors
@@ -50,7 +60,7 @@ enum Place {
 pub async fn restore(request: &Request<'_>, output: &Output) -> Result<Report, RestoreError> {
     let name = output.path.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
     let writing = Writing { request, form: output.form, name };
-    request.interrupts.until_signal(Box::pin(writing.run(output))).await
+    request.interrupts.until_signal(Box::pin(writing.run_all(output))).await
 }
 
 /// One restore into a file or a stream.
@@ -62,50 +72,113 @@ struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    async fn run(&self, output: &Output) -> Result<Report, RestoreError> {
+    async fn run_all(&self, output: &Output) -> Result<Report, RestoreError> {
         let place = place(output.path.clone()).await.map_err(|error| self.failed(error))?;
-        let stream = match place {
-            Place::New { path, free } => self.write_file(&path, free).await?,
-            Place::Stream(path) => self.write_stream(path).await?,
-        };
-        let report = Report::new(self.request.chosen, self.name.clone());
-        Ok(match stream {
-            Some(stream) => report.with_stream(&stream),
+        let selective = Selective::prepare(self.request).await?;
+        if let Some(selective) = &selective {
+            selective.warn_of_needs();
+        }
+        let written = self.run(place, selective.as_ref()).await?;
+        let selected = selective.as_ref().map(Selective::selected);
+        let report = Report { selected, ..Report::new(self.request.chosen, self.name.clone()) };
+        Ok(match written {
+            Some(verified) => report.with_verified(&verified),
             None => Report { dry_run: true, ..report },
         })
     }
 
+    async fn run(&self, place: Place, selective: Option<&Selective>) -> Result<Option<Verified>, RestoreError> {
+        match place {
+            Place::New { path, free } => self.write_file(&path, free, selective).await,
+            Place::Stream(path) => self.write_stream(path, selective).await,
+        }
+    }
+
     /// What was written; `None` where nothing was to be.
-    async fn write_file(&self, path: &Path, free: Option<u64>) -> Result<Option<VerifiedStream>, RestoreError> {
+    async fn write_file(
+        &self,
+        path: &Path,
+        free: Option<u64>,
+        selective: Option<&Selective>,
+    ) -> Result<Option<Verified>, RestoreError> {
         let (new, file) = NewFile::create(path).await.map_err(|error| self.failed(error))?;
-        let reader = self.request.open().await?;
-        self.warn_of_small_disk(free);
+        let source = self.source(selective).await?;
+        if selective.is_none() {
+            self.warn_of_small_disk(free);
+        }
         if self.request.options.dry_run {
             return Ok(None);
         }
         // Without SIGXFSZ a write over the limit of file sizes fails, and does not kill this process.
         let _limit = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()));
-        let (stream, file) = self.read(reader, file).await?;
-        new.publish(file, stream.scan().bytes).await.map_err(|error| self.failed(error))?;
-        Ok(Some(stream))
+        let (verified, file) = self.read(source, file).await?;
+        let bytes = match &verified {
+            Verified::Stream(stream) => stream.scan().bytes,
+            Verified::Selected(restored) => restored.ranges.plain_bytes(),
+        };
+        new.publish(file, bytes).await.map_err(|error| self.failed(error))?;
+        Ok(Some(verified))
     }
 
     /// What was written; `None` where nothing was to be.
-    async fn write_stream(&self, path: Option<PathBuf>) -> Result<Option<VerifiedStream>, RestoreError> {
-        let reader = self.request.open().await?;
+    async fn write_stream(
+        &self,
+        path: Option<PathBuf>,
+        selective: Option<&Selective>,
+    ) -> Result<Option<Verified>, RestoreError> {
+        let source = self.source(selective).await?;
         if self.request.options.dry_run {
             return Ok(None);
         }
         // Opening a pipe waits for its reader.
         let opened = off_the_runtime(move || open_stream(path.as_deref())).await;
         let sink = HoldBack::new(opened.map_err(|error| self.failed(error.into()))?);
-        let (stream, sink) = self.read(reader, sink).await?;
+        let (verified, sink) = self.read(source, sink).await?;
         let released = off_the_runtime(move || sink.release()).await;
         released.map_err(|error| self.failed(error.into()))?;
-        Ok(Some(stream))
+        Ok(Some(verified))
+    }
+
+    async fn source<'a>(&self, selective: Option<&'a Selective>) -> Result<Source<'a>, RestoreError> {
+        match selective {
+            Some(selective) => Ok(Source::Selected(selective)),
+            None => Ok(Source::All(Box::new(self.request.open().await?))),
+        }
     }
 
     async fn read<W: Write + Send + 'static>(
+        &self,
+        source: Source<'_>,
+        sink: W,
+    ) -> Result<(Verified, W), RestoreError> {
+        match source {
+            Source::All(reader) => {
+                let (stream, sink) = self.read_all(*reader, sink).await?;
+                Ok((Verified::Stream(stream), sink))
+            }
+            Source::Selected(selective) => self.read_selected(selective, sink).await,
+        }
+    }
+
+    async fn read_selected<W: Write + Send + 'static>(
+        &self,
+        selective: &Selective,
+        sink: W,
+    ) -> Result<(Verified, W), RestoreError> {
+        let schemas = if selective.is_of_everything() { Schemas::OfDump } else { Schemas::Unknown };
+        let pieces = selective.pieces(&Surroundings { schemas, ..Surroundings::default() });
+        let read = selective.read_into(self.request, pieces, sink).await;
+        let (restored, mut sink) = read.map_err(|error| match error {
+            RangeError::Storage(error) => error.into(),
+            RangeError::Damaged { damage, .. } => self.request.damaged_range(damage),
+            RangeError::Sink { error, .. } => self.failed(error.into()),
+        })?;
+        let finished = off_the_runtime(move || sink.finish().map(|()| sink.into_inner())).await;
+        let sink = finished.map_err(|error| self.failed(error.into()))?;
+        Ok((Verified::Selected(restored), sink))
+    }
+
+    async fn read_all<W: Write + Send + 'static>(
         &self,
         reader: Reader,
         sink: W,

@@ -13,6 +13,8 @@ use super::left_out::LeftOut;
 use super::rules::Rules;
 use super::{Request, RestoreError, off_the_runtime};
 
+mod selected;
+
 /// If psql fails, a backup up to this size is read again, because damage may first look like a wrong statement.
 const MOST_READ_AGAIN: u64 = 1 << 30;
 
@@ -63,8 +65,18 @@ impl Filling<'_> {
         Ok((verified, left_out))
     }
 
+    fn other_rows(&self, table: &str, sent: u64, taken: u64) -> RestoreError {
+        RestoreError::Rows { file_name: self.file_name().to_owned(), table: table.to_owned(), sent, taken }
+    }
+
     /// Why the restore failed: psql's message, unless the backup is damaged.
     async fn explained(&self, session: &mut RestoreSession, failure: FilterError, left_out: &LeftOut) -> RestoreError {
+        let error = self.cause_of(session, failure, left_out).await;
+        self.damage().await.map_or(error, |mismatch| self.request.mismatch(mismatch))
+    }
+
+    /// The same of an intact backup.
+    async fn cause_of(&self, session: &mut RestoreSession, failure: FilterError, left_out: &LeftOut) -> RestoreError {
         let error = match failure {
             FilterError::Refused { .. } => RestoreError::Refused { file_name: self.file_name().to_owned(), failure },
             FilterError::Write(_) => {
@@ -74,7 +86,7 @@ impl Filling<'_> {
         };
         // The rest of the backup is not needed.
         session.kill().await;
-        self.damage().await.map_or(error, |mismatch| self.request.mismatch(mismatch))
+        error
     }
 
     /// Reads a small backup again, and returns what is damaged.
@@ -90,9 +102,7 @@ impl Filling<'_> {
 
     /// Compares the server's row counts with the dump.
     fn compare(&self, applied: &Applied, verified: &VerifiedStream, left_out: &LeftOut) -> Result<(), RestoreError> {
-        let differ = |table: &str, sent, taken| {
-            Err(RestoreError::Rows { file_name: self.file_name().to_owned(), table: table.to_owned(), sent, taken })
-        };
+        let differ = |table: &str, sent, taken| Err(self.other_rows(table, sent, taken));
         let scan = verified.scan();
         let tables = scan.tables.iter().enumerate();
         let sent = tables.filter(|(at, _)| !left_out.copies.contains(at)).map(|(_, table)| table);

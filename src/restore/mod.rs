@@ -1,7 +1,7 @@
 //! Restores a backup into a database, a file or stdout. If verification fails, nothing is restored.
 //!
 //! `commands::restore` resolves the settings, chooses a backup ([`choose()`]) and calls one of the targets with a [`Request`]:
-//! [`database`], or a file or a stream ([`into_file`]). Each reads the backup through [`crate::archive::Reader`], which downloads and
+//! [`database`], or a file or a stream ([`into_file`]). Of a part of a backup [`selective`] reads only the ranges that hold it. Each reads the backup through [`crate::archive::Reader`], which downloads and
 //! unpacks it, and commits nothing before [`crate::archive::Contents::verify`] has returned a
 //! [`crate::archive::VerifiedStream`] of it. If verification fails, the target is as it was. The result is a [`Report`].
 //!
@@ -33,9 +33,11 @@ pub mod roles;
 pub mod rules;
 pub mod scratch;
 mod scratch_error;
+mod selective;
 mod statement;
 mod subject;
 mod timescaledb;
+mod verified;
 
 pub use abandoned::{Abandoned, abandoned};
 pub use busy::Busy;
@@ -50,6 +52,7 @@ pub use options::{DatabaseName, LeaveOut, RestoreOptions};
 pub use report::Report;
 pub use roles::{RolesError, RolesReport};
 pub use scratch_error::ScratchError;
+pub use selective::{Part, Selected, Selection};
 
 use std::sync::Arc;
 

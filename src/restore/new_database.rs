@@ -21,6 +21,8 @@ use super::preconditions::problems;
 use super::replace::Finished;
 use super::rules::Rules;
 use super::scratch::{Existing, Origin, Purpose, Scratch};
+use super::selective::{Selective, Surroundings};
+use super::verified::Verified;
 use super::{DatabaseName, Report, Request, RestoreError};
 
 /// How long the clean-up may take after a signal. The program ends within 10 s.
@@ -36,7 +38,7 @@ const ANALYZE_WITHIN: Duration = Duration::from_hours(24);
 pub(super) async fn restore(
     request: &Request<'_>,
     (tools, target): (&Tools, &PostgresSettings),
-    name: &DatabaseName,
+    (name, selective): (&DatabaseName, Option<&Selective>),
 ) -> Result<Report, RestoreError> {
     let existing = if request.options.replace { Existing::Replace } else { Existing::Refuse };
     let purpose = Purpose::Restore { name: name.to_string(), existing };
@@ -44,12 +46,13 @@ pub(super) async fn restore(
     let origin = Origin { run_id: &run_id, backup: &request.chosen.backup.s3_location };
     let connect = async { Ok::<_, RestoreError>(Scratch::connect(tools, target, purpose, origin).await?) };
     let mut scratch = request.interrupts.until_signal(connect).await?;
-    let filled = request.interrupts.until_signal(prepare_and_fill(request, tools, &mut scratch)).await;
+    let filled = request.interrupts.until_signal(prepare_and_fill(request, (tools, &mut scratch), selective)).await;
     let Filled { verified, left_out, own } = match filled {
         Ok(Some(filled)) => filled,
         Ok(None) => {
             discard(scratch, DISCARD_WITHIN).await;
-            return Ok(Report { dry_run: true, ..Report::new(request.chosen, name.to_string()) });
+            let selected = selective.map(Selective::selected);
+            return Ok(Report { dry_run: true, selected, ..Report::new(request.chosen, name.to_string()) });
         }
         Err(error) => {
             if request.options.keep_failed {
@@ -64,13 +67,13 @@ pub(super) async fn restore(
     let finished = finish(&mut scratch, own.as_ref(), (&verified, request)).await;
     discard(scratch, DISCARD_WITHIN).await;
     let finished = finished?;
-    let report = Report::new(request.chosen, finished.name.clone()).with_stream(&verified).with_left_out(&left_out);
-    Ok(report.with_finished(&finished))
+    let report = Report::new(request.chosen, finished.name.clone()).with_verified(&verified).with_left_out(&left_out);
+    Ok(Report { selected: selective.map(Selective::selected), ..report.with_finished(&finished) })
 }
 
 /// A scratch database with the complete, verified backup.
 struct Filled {
-    verified: VerifiedStream,
+    verified: Verified,
     left_out: LeftOut,
     /// The settings and grants of the database itself, unless they are excluded.
     own: Option<DatabaseSettings>,
@@ -79,8 +82,8 @@ struct Filled {
 /// Everything up to the renames; `None` after the preconditions of a dry run.
 async fn prepare_and_fill(
     request: &Request<'_>,
-    tools: &Tools,
-    scratch: &mut Scratch,
+    (tools, scratch): (&Tools, &mut Scratch),
+    selective: Option<&Selective>,
 ) -> Result<Option<Filled>, RestoreError> {
     let (manifest, options) = (request.chosen.manifest.as_ref(), request.options);
     for abandoned in scratch.abandoned().await? {
@@ -92,7 +95,10 @@ async fn prepare_and_fill(
         );
     }
     let facts = Target::ask_outside(scratch.server().await?).await?;
-    let problems = problems(&facts, None, manifest, options);
+    let (problems, around) = match selective {
+        Some(selective) => selective.fit_new(request, &facts),
+        None => (problems(&facts, None, manifest, options), Surroundings::default()),
+    };
     if !problems.is_empty() {
         return Err(RestoreError::Target { problems });
     }
@@ -105,12 +111,19 @@ async fn prepare_and_fill(
     roles(request, recorded.as_ref(), scratch.server().await?).await?;
     scratch.create(manifest).await?;
     let rules = Rules::of(options, &facts, Transactions::Each);
-    let (verified, left_out) = fill(request, (tools, scratch), &rules).await?;
+    let (verified, left_out) = if let Some(selective) = selective {
+        fill_selected(request, (tools, scratch), &rules, (selective, &around)).await?
+    } else {
+        let (stream, left_out) = fill(request, (tools, scratch), &rules).await?;
+        (Verified::Stream(stream), left_out)
+    };
     left_out.announce();
     if !options.no_analyze {
-        analyze(tools, &scratch.settings()).await;
+        analyze((tools, &scratch.settings()), selective).await;
     }
-    let own = recorded.and_then(|recorded| recorded.database).filter(|_| !options.no_database_settings);
+    let is_of_everything = selective.is_none_or(Selective::is_of_everything);
+    let own = recorded.and_then(|recorded| recorded.database);
+    let own = own.filter(|_| !options.no_database_settings && is_of_everything);
     Ok(Some(Filled { verified, left_out, own }))
 }
 
@@ -130,12 +143,29 @@ pub(super) async fn fill(
     filled
 }
 
-/// Applies the database's own settings and renames it. It takes a [`VerifiedStream`], so that no unverified database is renamed.
+/// Fills a scratch database with what was chosen.
+async fn fill_selected(
+    request: &Request<'_>,
+    (tools, scratch): (&Tools, &Scratch),
+    rules: &Rules,
+    selected: (&Selective, &Surroundings),
+) -> Result<(Verified, LeftOut), RestoreError> {
+    let settings = scratch.settings();
+    let mut control = Session::connect(tools, &settings).await?;
+    let (mut session, input) = RestoreSession::open(tools, &settings, rules.transactions).await?;
+    let filling = Filling { request, database: scratch.name() };
+    let filled = filling.run_selected(&mut session, &mut control, (input, rules.clone()), selected).await;
+    session.kill().await;
+    control.close().await;
+    filled.map(|(restored, left_out)| (Verified::Selected(restored), left_out))
+}
+
+/// Applies the database's own settings and renames it. It takes a [`Verified`], so that no unverified database is renamed.
 /// This takes seconds and is one transaction, so a signal waits for it, but not longer than the program has time to end.
 async fn finish(
     scratch: &mut Scratch,
     own: Option<&DatabaseSettings>,
-    (_, request): (&VerifiedStream, &Request<'_>),
+    (_, request): (&Verified, &Request<'_>),
 ) -> Result<Finished, RestoreError> {
     let stop = async {
         request.interrupts.received().await;
@@ -150,11 +180,15 @@ async fn discard(scratch: Scratch, within: Duration) {
     }
 }
 
-/// Runs `ANALYZE`, because a dump has no statistics. A failure is only a warning.
-pub(super) async fn analyze(tools: &Tools, settings: &PostgresSettings) {
+/// Runs `ANALYZE`, because a dump has no statistics: of what was chosen, or of all. A failure is only a warning.
+pub(super) async fn analyze((tools, settings): (&Tools, &PostgresSettings), selective: Option<&Selective>) {
+    let statement = selective.map_or_else(|| "ANALYZE".to_owned(), Selective::analyze);
+    if statement.is_empty() {
+        return;
+    }
     let analyzed = async {
         let mut server = Maintenance::connect(tools, settings).await.map_err(|error| error.to_string())?;
-        let analyzed = server.run_within(ANALYZE_WITHIN, "ANALYZE").await.map_err(|error| error.to_string());
+        let analyzed = server.run_within(ANALYZE_WITHIN, &statement).await.map_err(|error| error.to_string());
         server.close().await;
         analyzed
     };

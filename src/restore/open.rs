@@ -1,10 +1,13 @@
 //! Opens the chosen backup for every target, and explains why an object cannot be read (deleted, archived).
 
-use chrono::{DateTime, TimeDelta};
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::archive::manifest::{Manifest, Place, time_text};
 use crate::archive::restore_instructions::restore_request;
-use crate::archive::{Mismatch, Reader};
+use crate::archive::{Mismatch, RangeDamage, Ranges, Reader};
+use crate::index::Index;
 use crate::storage::StorageError;
 
 use super::{Request, RestoreError};
@@ -26,14 +29,35 @@ impl Request<'_> {
             Err(error) => return Err(error.into()),
         };
         if let Some(manifest) = &self.chosen.manifest {
-            let (read, recorded) = (reader.progress().bytes(), manifest.object_bytes);
-            if read != recorded {
-                return Err(self.mismatch(Mismatch::Size { read, recorded }));
-            }
-            warn_of_late_object(&reader, manifest);
+            self.verify_size(reader.progress().bytes(), manifest)?;
+            warn_of_late_object(reader.last_modified(), manifest);
         }
         (self.show)(reader.progress());
         Ok(reader)
+    }
+
+    /// Opens the backup, to read sections of it; `None` if sections of it cannot be read.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) async fn open_ranges(&self, index: Arc<Index>) -> Result<Option<Ranges>, RestoreError> {
+        let file_name = &self.chosen.backup.file_name;
+        let ranges = match Ranges::open(self.destination, file_name, index).await {
+            Ok(Some(ranges)) => ranges,
+            Ok(None) => return Err(RestoreError::Gone { file_name: file_name.clone() }),
+            Err(StorageError::Refused { failure, .. }) if failure.is_archived() => return Err(self.archived().await),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(manifest) = &self.chosen.manifest {
+            self.verify_size(ranges.bytes(), manifest)?;
+            warn_of_late_object(ranges.last_modified(), manifest);
+        }
+        Ok(Some(ranges).filter(Ranges::is_readable))
+    }
+
+    fn verify_size(&self, read: u64, manifest: &Manifest) -> Result<(), RestoreError> {
+        let recorded = manifest.object_bytes;
+        if read == recorded { Ok(()) } else { Err(self.mismatch(Mismatch::Size { read, recorded })) }
     }
 
     /// The error of a failed verification of this backup.
@@ -41,6 +65,11 @@ impl Request<'_> {
         let has_manifest = self.chosen.manifest.is_some();
         let hint = if has_manifest { " (if only the manifest is wrong: --ignore-manifest)" } else { "" };
         RestoreError::Mismatch { file_name: self.chosen.backup.file_name.clone(), mismatch, hint }
+    }
+
+    /// The error of a damaged range of this backup.
+    pub(super) fn damaged_range(&self, damage: RangeDamage) -> RestoreError {
+        RestoreError::DamagedRange { file_name: self.chosen.backup.file_name.clone(), damage }
     }
 
     async fn archived(&self) -> RestoreError {
@@ -60,9 +89,9 @@ impl Request<'_> {
 
 /// Warns if the object was written after its manifest: everyone who can write to the bucket can replace a dump, and a restore runs
 /// the code in it.
-fn warn_of_late_object(reader: &Reader, manifest: &Manifest) {
+fn warn_of_late_object(last_modified: Option<DateTime<Utc>>, manifest: &Manifest) {
     let finished = DateTime::parse_from_rfc3339(&manifest.finished_at).ok();
-    let Some((written, finished)) = reader.last_modified().zip(finished) else { return };
+    let Some((written, finished)) = last_modified.zip(finished) else { return };
     if written > finished + LATE {
         tracing::warn!(
             last_modified = time_text(written),

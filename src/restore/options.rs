@@ -7,6 +7,8 @@ use std::fmt;
 use crate::glob::Glob;
 use crate::sql::parts;
 
+use super::Selection;
+
 /// The longest name in bytes. PostgreSQL truncates longer ones.
 const LONGEST_NAME: usize = 63;
 
@@ -32,6 +34,8 @@ pub struct RestoreOptions {
     pub search_path: Option<String>,
     /// `--no-analyze`: `ANALYZE` is not run.
     pub no_analyze: bool,
+    /// `--table`, `--schema`, `--schema-only`, `--data-only`.
+    pub selection: Selection,
     /// `--dry-run`: ends after the preconditions.
     pub dry_run: bool,
 }

@@ -54,6 +54,36 @@ pub(super) fn problems(
     problems
 }
 
+/// What a selective restore wants of the target.
+pub(super) struct Wanted<'a> {
+    /// Relations that it creates.
+    pub relations: u64,
+    /// Roles that its statements name.
+    pub roles: Vec<&'a String>,
+    /// Tablespaces of what it creates.
+    pub tablespaces: Vec<String>,
+}
+
+/// Returns the reasons why a selective restore into the target would fail, whatever the target holds.
+pub(super) fn problems_of_selection(
+    target: &Target,
+    wanted: &Wanted<'_>,
+    manifest: &Manifest,
+    options: &RestoreOptions,
+) -> Vec<String> {
+    let manifest = Manifest {
+        relations: Some(wanted.relations),
+        large_objects: None,
+        roles: wanted.roles.iter().map(|role| (*role).clone()).collect(),
+        tablespaces: wanted.tablespaces.clone(),
+        // Those that are needed are found by what they contain.
+        extensions: Vec::new(),
+        ..manifest.clone()
+    };
+    let contained = Contained { count: 0, first: Vec::new() };
+    problems(target, options.create_db.is_none().then_some(&contained), Some(&manifest), options)
+}
+
 fn not_empty(target: &Target, contained: &Contained) -> Option<String> {
     let Contained { count, first } = contained;
     if *count == 0 {

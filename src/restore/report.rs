@@ -5,7 +5,8 @@ use serde::Serialize;
 use crate::archive::{VerifiedStream, manifest::time_text};
 
 use super::replace::Finished;
-use super::{Chosen, Evidence, LeftOut};
+use super::verified::Verified;
+use super::{Chosen, Evidence, LeftOut, Selected};
 
 /// What was restored, and where to.
 #[derive(Clone, Debug, Serialize)]
@@ -30,6 +31,12 @@ pub struct Report {
     pub rows: Option<u64>,
     /// Tables that have such rows.
     pub tables: Option<usize>,
+    /// Stored bytes that a selective restore read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_bytes: Option<u64>,
+    /// What a selective restore brings, in the dump's order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selected: Option<Vec<Selected>>,
     /// How long it took, in seconds.
     pub duration: f64,
     /// What could not be verified, because the backup has no manifest.
@@ -59,6 +66,8 @@ impl Report {
             dump_bytes: None,
             rows: None,
             tables: None,
+            read_bytes: None,
+            selected: None,
             duration: 0.0,
             unchecked: None,
             replaced: None,
@@ -74,6 +83,18 @@ impl Report {
         let (dump_bytes, rows, tables) = (Some(scan.bytes), Some(scan.rows), Some(scan.tables.len()));
         let unchecked = self.evidence.unchecked(stream);
         Self { dump_bytes, rows, tables, unchecked, ..self }
+    }
+
+    /// Adds what was read, of all or of a part.
+    #[must_use]
+    pub(super) fn with_verified(self, verified: &Verified) -> Self {
+        match verified {
+            Verified::Stream(stream) => self.with_stream(stream),
+            Verified::Selected(restored) => {
+                let (rows, tables) = (Some(restored.rows), Some(restored.tables));
+                Self { rows, tables, read_bytes: Some(restored.ranges.stored_bytes()), ..self }
+            }
+        }
     }
 
     /// Adds what was left out, and takes it off the counts of what was read.

@@ -8,6 +8,7 @@ use std::fmt;
 use crate::sql::{Token, Tokens, quoted_name};
 
 use cursor::Cursor;
+pub(super) use cursor::text;
 
 mod cursor;
 

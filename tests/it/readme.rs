@@ -5,6 +5,7 @@
 pub mod blocks;
 mod drill;
 mod links;
+mod one_table;
 mod several_databases;
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -319,7 +320,7 @@ fn the_restore_without_this_program() {
 #[test]
 fn restores_as_printed() {
     let (database, bucket) = (postgres().create_database("readme"), s3().create_bucket("readme"));
-    database.psql("CREATE TABLE t AS SELECT 7 AS n").expect("a table");
+    database.psql("CREATE TABLE customer AS SELECT 7 AS n").expect("a table");
     backup_program(&database, &bucket).run().assert_code(0);
     let dump = plain(&bucket, &only_backup(&bucket));
     let server = own_postgres(&[]);

@@ -141,6 +141,6 @@ fn identifier(token: Token<'_>) -> Option<String> {
 }
 
 /// A name as text. In another encoding than UTF-8 each byte is a letter: different names stay different.
-fn text(name: &[u8]) -> String {
+pub(in crate::restore) fn text(name: &[u8]) -> String {
     str::from_utf8(name).map_or_else(|_| name.iter().map(|byte| char::from(*byte)).collect(), str::to_owned)
 }

@@ -11,6 +11,8 @@ mod new_database;
 mod outcomes;
 mod replace;
 mod restarts;
+mod selective;
+mod selective_zoo;
 mod timescaledb;
 mod together;
 mod unusual;

@@ -1,0 +1,240 @@
+//! One entry of a dump as its text says: its statements, what they are about, and which kind of entry that makes it.
+//!
+//! [`super::definitions`] reads the texts. An entry is classified by its first statement, never by its head: names stand in heads
+//! without quotes, so one head can read as another.
+
+use std::ops::Range;
+
+use crate::restore::statement::Head;
+use crate::restore::subject::{Name, Object, Subject};
+use crate::sql::{Lexer, SpanKind};
+
+/// The kind of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Rows: `COPY` or `INSERT`.
+    Rows,
+    /// The value of a sequence.
+    SequenceValue,
+    /// `REFRESH MATERIALIZED VIEW`
+    Refresh,
+    /// Large objects and what is about them.
+    LargeObject,
+    /// The planner's statistics (PostgreSQL 18).
+    Statistics,
+    /// A schema, with its owner.
+    Schema,
+    /// What no pattern of tables or schemas chooses: publications, extensions, event triggers.
+    OfDatabase,
+    /// Any other definition.
+    Definition,
+}
+
+impl Class {
+    /// Whether it is data, not a definition.
+    pub fn is_data(self) -> bool {
+        matches!(self, Self::Rows | Self::SequenceValue | Self::Refresh | Self::LargeObject | Self::Statistics)
+    }
+
+    fn of(statement: &[u8], subject: &Subject) -> Self {
+        let head = Head::of(statement);
+        let is_select = |function: &str| {
+            let text = format!("SELECT pg_catalog.{function}");
+            statement.starts_with(text.as_bytes())
+        };
+        let is_on = |what: &[&str]| {
+            let (comment, alter) = ([&["COMMENT", "ON"], what].concat(), [&["ALTER"], what].concat());
+            head.begins(&comment) || head.begins(&alter) || head.begins(&[&["CREATE"], what].concat())
+        };
+        if head.is("COPY") || head.is("INSERT") {
+            Self::Rows
+        } else if head.is("REFRESH") {
+            Self::Refresh
+        } else if is_select("setval") {
+            Self::SequenceValue
+        } else if head.is("BEGIN")
+            || is_select("lo_")
+            || is_on(&["LARGE", "OBJECT"])
+            || grants_on_large_object(statement)
+        {
+            Self::LargeObject
+        } else if head.is("SELECT") {
+            Self::Statistics
+        } else if is_on(&["PUBLICATION"])
+            || is_on(&["EXTENSION"])
+            || is_on(&["EVENT", "TRIGGER"])
+            || is_on(&["SUBSCRIPTION"])
+        {
+            Self::OfDatabase
+        } else if head.begins(&["CREATE", "SCHEMA"]) && matches!(subject.makes, Some(Object::Schema(_))) {
+            Self::Schema
+        } else {
+            Self::Definition
+        }
+    }
+}
+
+fn grants_on_large_object(statement: &[u8]) -> bool {
+    let is_grant = statement.starts_with(b"GRANT ") || statement.starts_with(b"REVOKE ");
+    is_grant && memchr::memmem::find(statement, b" ON LARGE OBJECT ").is_some()
+}
+
+/// An entry.
+#[derive(Debug)]
+pub(super) struct Definition {
+    /// Its number in the index.
+    pub entry: usize,
+    pub class: Class,
+    /// Its text up to its rows, or to the most that is kept.
+    pub text: Vec<u8>,
+    /// Its statements, in its text. An incomplete last one is none.
+    pub statements: Vec<Range<usize>>,
+    /// What its first statement is about.
+    pub subject: Subject,
+    /// Partitions that its statements attach to their parents: where, the parent, the partition.
+    pub attached: Vec<(Range<usize>, Name, Name)>,
+    /// The partition of which the rows go through the root of its tree (`--load-via-partition-root`).
+    pub via_root: Option<Name>,
+}
+
+impl Definition {
+    /// Reads an entry. The preamble says how strings are read.
+    pub fn of(entry: usize, text: Vec<u8>, preamble: &[u8]) -> Self {
+        let Split { statements, is_via_root, head } = split(&text, preamble);
+        let own = statements.iter().find(|range| !is_setting(&text[(*range).clone()])).cloned();
+        let first = own.map_or(&[][..], |range| &text[range]);
+        let subject = Subject::of(first);
+        let class = Class::of(first, &subject);
+        let attached = statements.iter().filter_map(|range| attach(&text, range)).collect();
+        let via_root = is_via_root.then(|| head.as_deref().and_then(Name::of_entry)).flatten();
+        Self { entry, class, text, statements, subject, attached, via_root }
+    }
+
+    /// Large objects, which are not read.
+    pub fn of_large_objects(entry: usize) -> Self {
+        let (text, statements, attached) = (Vec::new(), Vec::new(), Vec::new());
+        Self {
+            entry,
+            class: Class::LargeObject,
+            text,
+            statements,
+            subject: Subject::default(),
+            attached,
+            via_root: None,
+        }
+    }
+
+    /// Its first statement that is not one of the settings before its head.
+    pub fn first(&self) -> &[u8] {
+        let own = self.statements().find(|statement| !is_setting(statement));
+        own.unwrap_or_default()
+    }
+
+    /// Its statements.
+    pub fn statements(&self) -> impl Iterator<Item = &[u8]> {
+        self.statements.iter().map(|range| &self.text[range.clone()])
+    }
+}
+
+/// `SET default_tablespace` and `SET default_table_access_method` stand before the head of the entry that needs them.
+fn is_setting(statement: &[u8]) -> bool {
+    statement.starts_with(b"SET default_table")
+}
+
+fn attach(text: &[u8], range: &Range<usize>) -> Option<(Range<usize>, Name, Name)> {
+    let statement = &text[range.clone()];
+    if !statement.starts_with(b"ALTER TABLE ") || memchr::memmem::find(statement, b" ATTACH PARTITION ").is_none() {
+        return None;
+    }
+    match Subject::of(statement).of.as_slice() {
+        [Object::Relation(parent), Object::Relation(partition)] => {
+            Some((range.clone(), parent.clone(), partition.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// The parts of an entry's text.
+#[derive(Default)]
+struct Split {
+    statements: Vec<Range<usize>>,
+    is_via_root: bool,
+    head: Option<Vec<u8>>,
+}
+
+fn split(text: &[u8], preamble: &[u8]) -> Split {
+    let mut lexer = Lexer::default();
+    // It chooses whether `\` escapes in strings.
+    lexer.read(preamble, |_| {});
+    let (mut split, mut begin, mut at) = (Split::default(), None, 0);
+    lexer.read(text, |piece| {
+        let start = at;
+        at += piece.bytes.len();
+        match piece.kind {
+            SpanKind::Statement | SpanKind::CopyBegin => {
+                let begin_of_this = *begin.get_or_insert(start);
+                if piece.text.is_some() {
+                    split.statements.push(begin_of_this..at);
+                    begin = None;
+                }
+            }
+            SpanKind::EntryHead => split.head = piece.text.map(<[u8]>::to_vec),
+            SpanKind::Comment => {
+                split.is_via_root |= piece.text.is_some_and(|text| text.starts_with(b"-- load via partition root "));
+            }
+            _ => {}
+        }
+    });
+    split
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definition(text: &str) -> Definition {
+        Definition::of(0, text.as_bytes().to_vec(), b"SET standard_conforming_strings = on;\n")
+    }
+
+    #[test]
+    fn an_entry_is_what_its_first_statement_says() {
+        for (text, class) in [
+            (
+                "SET default_tablespace = x;\n\n--\n-- Name: a; Type: TABLE DATA; Schema: b; Owner: c\n--\n\nCREATE TABLE a.b (\n);\n",
+                Class::Definition,
+            ),
+            ("COPY a.b (c) FROM stdin;\n", Class::Rows),
+            ("INSERT INTO a.b VALUES (1);\n", Class::Rows),
+            ("SELECT pg_catalog.setval('a.b', 1, true);\n", Class::SequenceValue),
+            ("SELECT pg_catalog.lo_create('1');\n", Class::LargeObject),
+            ("GRANT ALL ON LARGE OBJECT 1 TO x;\n", Class::LargeObject),
+            ("REFRESH MATERIALIZED VIEW a.b;\n", Class::Refresh),
+            ("CREATE SCHEMA a;\n\n\nALTER SCHEMA a OWNER TO b;\n", Class::Schema),
+            ("ALTER PUBLICATION p ADD TABLE ONLY a.b;\n", Class::OfDatabase),
+            ("COMMENT ON EXTENSION e IS 'x';\n", Class::OfDatabase),
+            (
+                "SELECT * FROM pg_catalog.pg_restore_relation_stats('schemaname', 'a', 'relname', 'b');\n",
+                Class::Statistics,
+            ),
+        ] {
+            assert_eq!(definition(text).class, class, "{text}");
+        }
+    }
+
+    #[test]
+    fn it_knows_its_statements_and_the_partitions_that_they_attach() {
+        let text = "CREATE TABLE a.b (\n    c text DEFAULT ';'::text\n);\nALTER TABLE ONLY a.p ATTACH PARTITION a.b FOR VALUES IN (1);\n\n\nALTER TABLE a.b OWNER TO x;\n";
+        let read = definition(text);
+        let statements: Vec<_> = read.statements().map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+        assert_eq!(statements.len(), 3);
+        let [(range, parent, partition)] = read.attached.as_slice() else { panic!("{read:?}") };
+        assert_eq!((parent.to_string(), partition.to_string()), ("a.p".to_owned(), "a.b".to_owned()));
+        assert!(text[range.clone()].starts_with("ALTER TABLE ONLY") && text[range.clone()].ends_with("(1);"));
+    }
+
+    #[test]
+    fn rows_that_go_through_the_root_of_a_partition_say_so() {
+        let text = "--\n-- Data for Name: p1; Type: TABLE DATA; Schema: a; Owner: o\n--\n\n-- load via partition root a.p\nCOPY a.p (c) FROM stdin;\n";
+        assert_eq!(definition(text).via_root.map(|name| name.to_string()).as_deref(), Some("a.p1"));
+    }
+}
