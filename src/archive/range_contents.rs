@@ -25,6 +25,13 @@ pub struct VerifiedRanges {
 }
 
 impl VerifiedRanges {
+    /// With what another read has verified.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let stored_bytes = self.stored_bytes + other.stored_bytes;
+        Self { stored_bytes, plain_bytes: self.plain_bytes + other.plain_bytes }
+    }
+
     /// Stored bytes that were read.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {

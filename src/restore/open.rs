@@ -1,10 +1,13 @@
 //! Opens the chosen backup for every target, and explains why an object cannot be read (deleted, archived).
 
-use chrono::{DateTime, TimeDelta};
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::archive::manifest::{Manifest, Place, time_text};
 use crate::archive::restore_instructions::restore_request;
-use crate::archive::{Mismatch, Reader};
+use crate::archive::{Mismatch, Ranges, Reader};
+use crate::index::Index;
 use crate::storage::StorageError;
 
 use super::{Request, RestoreError};
@@ -25,15 +28,36 @@ impl Request<'_> {
             Err(StorageError::Refused { failure, .. }) if failure.is_archived() => return Err(self.archived().await),
             Err(error) => return Err(error.into()),
         };
-        if let Some(manifest) = &self.chosen.manifest {
-            let (read, recorded) = (reader.progress().bytes(), manifest.object_bytes);
-            if read != recorded {
-                return Err(self.mismatch(Mismatch::Size { read, recorded }));
-            }
-            warn_of_late_object(&reader, manifest);
-        }
+        self.verify_object(reader.progress().bytes(), reader.last_modified())?;
         (self.show)(reader.progress());
         Ok(reader)
+    }
+
+    /// Opens the backup for reading ranges of it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(super) async fn open_ranges(&self, index: Arc<Index>) -> Result<Ranges, RestoreError> {
+        let file_name = &self.chosen.backup.file_name;
+        let ranges = match Ranges::open(self.destination, file_name, index).await {
+            Ok(Some(ranges)) => ranges,
+            Ok(None) => return Err(RestoreError::Gone { file_name: file_name.clone() }),
+            Err(StorageError::Refused { failure, .. }) if failure.is_archived() => return Err(self.archived().await),
+            Err(error) => return Err(error.into()),
+        };
+        self.verify_object(ranges.bytes(), ranges.last_modified())?;
+        Ok(ranges)
+    }
+
+    /// Compares an object with its manifest.
+    fn verify_object(&self, read: u64, written: Option<DateTime<Utc>>) -> Result<(), RestoreError> {
+        let Some(manifest) = &self.chosen.manifest else { return Ok(()) };
+        let recorded = manifest.object_bytes;
+        if read != recorded {
+            return Err(self.mismatch(Mismatch::Size { read, recorded }));
+        }
+        warn_of_late_object(written, manifest);
+        Ok(())
     }
 
     /// The error of a failed verification of this backup.
@@ -60,9 +84,9 @@ impl Request<'_> {
 
 /// Warns if the object was written after its manifest: everyone who can write to the bucket can replace a dump, and a restore runs
 /// the code in it.
-fn warn_of_late_object(reader: &Reader, manifest: &Manifest) {
+fn warn_of_late_object(written: Option<DateTime<Utc>>, manifest: &Manifest) {
     let finished = DateTime::parse_from_rfc3339(&manifest.finished_at).ok();
-    let Some((written, finished)) = reader.last_modified().zip(finished) else { return };
+    let Some((written, finished)) = written.zip(finished) else { return };
     if written > finished + LATE {
         tracing::warn!(
             last_modified = time_text(written),
