@@ -104,6 +104,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-u
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l jobs -d 'Sessions that restore at once [env: RESTORE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l database-jobs -d 'Databases backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l compression -d '`gzip`, or `zstd` [env: BACKUP_COMPRESSION]' -r -f -a "gzip\t''
 zstd\t''"
@@ -158,6 +159,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-region -d 'Region of the bucket [env: S3_REGION]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l s3-force-path-style -d 'Address the bucket in the path [env: S3_FORCE_PATH_STYLE]' -r -f -a "true\t''
 false\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l jobs -d 'Sessions that restore at once [env: RESTORE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l database-jobs -d 'Databases backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l compression -d '`gzip`, or `zstd` [env: BACKUP_COMPRESSION]' -r -f -a "gzip\t''
 zstd\t''"
@@ -259,6 +261,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l ex
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l exclude-table-data -d 'Leave out the rows of matching tables' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l search-path -d '`search_path` of the restore, for functions that need one' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l to -d 'The database to restore into [env: RESTORE_CONNECTION_STRING]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l jobs -d 'Sessions that restore at once [env: RESTORE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l timezone -d 'IANA time zone of the schedule [env: BACKUP_TIMEZONE]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand restore" -l log-level -d 'Least severe messages to log [env: LOG_LEVEL]' -r -f -a "error\t''
 warn\t''

@@ -1,6 +1,8 @@
 //! Runs tasks, some at once. A leaf.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::task::Poll;
 
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
@@ -29,6 +31,32 @@ pub async fn at_once<T: Send + 'static, E: Send + 'static>(
             return Ok(results.into_values().collect());
         }
     }
+}
+
+/// Runs futures within this task, all at once, and returns their results in order.
+///
+/// # Errors
+/// The first error; the other futures are then dropped.
+pub async fn together<T, E>(
+    futures: impl IntoIterator<Item = impl Future<Output = Result<T, E>>>,
+) -> Result<Vec<T>, E> {
+    let mut futures: Vec<_> = futures.into_iter().map(|future| Some(Box::pin(future))).collect();
+    let mut results: Vec<Option<T>> = futures.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        for (future, result) in futures.iter_mut().zip(&mut results) {
+            let Some(running) = future else { continue };
+            if let Poll::Ready(ended) = running.as_mut().poll(context) {
+                *future = None;
+                match ended {
+                    Ok(value) => *result = Some(value),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+        }
+        if futures.iter().all(Option::is_none) { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await?;
+    Ok(results.into_iter().flatten().collect())
 }
 
 #[cfg(test)]
@@ -66,5 +94,22 @@ mod tests {
             }
         };
         assert_eq!(at_once(2, (0..10).map(task)).await, Err("failed"));
+    }
+
+    #[tokio::test]
+    async fn futures_of_one_task_run_together() {
+        let barrier = tokio::sync::Barrier::new(3);
+        let wait = |number: u64| {
+            let barrier = &barrier;
+            async move {
+                barrier.wait().await;
+                Ok::<_, ()>(number)
+            }
+        };
+        assert_eq!(together((0..3).map(wait)).await, Ok(vec![0, 1, 2]));
+        let fails = |number: u64| async move {
+            if number == 1 { Err("failed") } else { std::future::pending::<Result<(), _>>().await }
+        };
+        assert_eq!(together((0..3).map(fails)).await, Err("failed"));
     }
 }

@@ -31,4 +31,4 @@ pub use range_contents::{RangeDamage, Span, VerifiedRanges};
 pub use ranges::{RangeError, Ranges};
 pub use reader::{ReadError, ReadProgress, Reader};
 pub use status::{BackupStatus, SMALLEST_DUMP, is_too_small};
-pub use verify::{Mismatch, VerifiedStream};
+pub use verify::{Mismatch, VerifiedStream, verify_index};

@@ -76,6 +76,12 @@ impl Ranges {
         Self { connections, progress: ReadProgress::of(self.stored_bytes(sections)), ..self }
     }
 
+    /// With this many connections for each read, and a progress that ends with this many stored bytes.
+    #[must_use]
+    pub fn with_progress_of(self, stored_bytes: u64, connections: usize) -> Self {
+        Self { connections, progress: ReadProgress::of(stored_bytes), ..self }
+    }
+
     /// Its index.
     #[must_use]
     pub fn index(&self) -> &Arc<Index> {

@@ -2,13 +2,17 @@
 //!
 //! Only this module creates a [`VerifiedStream`], without which nothing is restored. `check --deep` shows each check separately.
 
+use crc_fast::{CrcAlgorithm, checksum_combine};
+
 use crate::codec::Codec;
+use crate::index::Index;
 use crate::pipeline::ScanReport;
-use crate::pipeline::scanner::Flaw;
+use crate::pipeline::scanner::{Flaw, MOST_TABLES, TableRows};
 
 use super::contents::{Contents, Dump};
 use super::index_check::{IndexMismatch, VerifiedIndex};
 use super::manifest::Manifest;
+use super::range_contents::{RangeDamage, VerifiedRanges};
 
 /// What cannot be verified without a manifest.
 const WITHOUT_MANIFEST: &str = "the object's size and sha256, the dump's length, CRC-32 and rows";
@@ -32,6 +36,9 @@ pub enum Mismatch {
         /// What the manifest says.
         recorded: String,
     },
+    /// A range of it is damaged.
+    #[error(transparent)]
+    Range(RangeDamage),
     /// It cannot be unpacked.
     #[error("{0}: {1}")]
     Codec(Codec, String),
@@ -75,6 +82,22 @@ pub struct VerifiedStream {
 }
 
 impl VerifiedStream {
+    /// Of ranges that were read apart: together they are the complete dump, each byte once.
+    ///
+    /// # Errors
+    /// If bytes are missing, or the index is not of the dump that the manifest describes.
+    pub fn of_ranges(index: &Index, manifest: &Manifest, read: VerifiedRanges) -> Result<Self, Mismatch> {
+        let crc32 = verify_index(index, manifest)?;
+        if read.plain_bytes() != manifest.dump_bytes {
+            return Err(Mismatch::Length { read: read.plain_bytes(), recorded: manifest.dump_bytes });
+        }
+        let (bytes, rows) = (index.plain_bytes, manifest.rows);
+        let copies = index.entries.iter().filter_map(|entry| entry.copy.as_ref()).take(MOST_TABLES);
+        let tables = copies.map(|copy| TableRows { table: copy.table.clone(), rows: copy.rows }).collect();
+        let scan = ScanReport { bytes, rows, tables, created: None, flaw: None };
+        Ok(Self { bytes: manifest.object_bytes, dump: Dump { crc32, scan }, has_manifest: true })
+    }
+
     /// Stored bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -92,6 +115,35 @@ impl VerifiedStream {
     pub fn unchecked(&self) -> Option<&'static str> {
         (!self.has_manifest).then_some(WITHOUT_MANIFEST)
     }
+}
+
+/// Compares an index with the manifest: the length and the CRC-32 of all ranges together, and the rows of the tables. Returns the
+/// CRC-32.
+///
+/// # Errors
+/// What differs.
+pub fn verify_index(index: &Index, manifest: &Manifest) -> Result<u32, Mismatch> {
+    let crc32 = index.ranges().fold(0, |crc32, range| {
+        let (next, bytes) = (range.point.crc32.into(), range.plain_end - range.point.plain_at);
+        checksum_combine(CrcAlgorithm::Crc32IsoHdlc, crc32, next, bytes)
+    });
+    let crc32 = u32::try_from(crc32).unwrap_or_default();
+    if index.plain_bytes != manifest.dump_bytes {
+        return Err(Mismatch::Length { read: index.plain_bytes, recorded: manifest.dump_bytes });
+    }
+    let read = format!("{crc32:08x}");
+    if read != manifest.dump_crc32 {
+        return Err(Mismatch::Crc32 { read, recorded: manifest.dump_crc32.clone() });
+    }
+    let copies = index.entries.iter().filter_map(|entry| entry.copy.as_ref());
+    let mut pairs = copies.clone().zip(&manifest.tables);
+    let other = pairs.find(|(copy, table)| (&copy.table, copy.rows) != (&table.table, table.rows));
+    let rows = copies.map(|copy| copy.rows).sum();
+    if other.is_none() && rows == manifest.rows {
+        return Ok(crc32);
+    }
+    let place = other.map_or_else(|| "the list of tables".to_owned(), |(copy, _)| copy.table.clone());
+    Err(Mismatch::Rows { read: rows, recorded: manifest.rows, place })
 }
 
 impl Contents {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::archive::ReadProgress;
 use crate::archive::manifest::time_text;
 use crate::cli::{BackupRef, IntoDatabase, RestoreArgs};
-use crate::config::table::RESTORE_CONNECTION_STRING;
+use crate::config::table::{RESTORE_CONNECTION_STRING, RESTORE_JOBS};
 use crate::config::{self, Problems, RestoreConfig};
 use crate::error::Error;
 use crate::exit_code::ExitCode;
@@ -85,6 +85,14 @@ async fn restore(context: &Context<'_>, args: &RestoreArgs, interrupts: &Interru
     config.effective.announce();
     let (destination, chosen) = interrupts.until_signal(choose(args, &config, at)).await?;
     announce(&chosen, &target, &options);
+    if matches!(target, Target::Database(_))
+        && options.create_db.is_none()
+        && context.flags.contains_key(RESTORE_JOBS.variable)
+    {
+        tracing::warn!(
+            "--jobs: an existing database is restored by one session; with --create-db, several restore into a new one"
+        );
+    }
     let display = Mutex::new(None);
     let show = |progress: Arc<ReadProgress>| {
         let bytes = progress.bytes();
@@ -225,7 +233,11 @@ fn asked(args: &RestoreArgs, config: &RestoreConfig) -> Result<Asked, Problems> 
         judged("--create-db", why);
         None
     });
-    if problems.is_empty() { Ok(Asked { at, options: options(args, create_db), target }) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(Asked { at, options: options(args, create_db, config.jobs), target })
+    } else {
+        Err(problems)
+    }
 }
 
 fn target(args: &RestoreArgs, config: &RestoreConfig, problems: &mut Problems) -> Target {
@@ -261,11 +273,12 @@ fn globs(patterns: &[String]) -> Vec<Glob> {
     patterns.iter().map(|pattern| Glob::new(pattern)).collect()
 }
 
-fn options(args: &RestoreArgs, create_db: Option<DatabaseName>) -> RestoreOptions {
+fn options(args: &RestoreArgs, create_db: Option<DatabaseName>, jobs: usize) -> RestoreOptions {
     let into: &IntoDatabase = &args.into;
     RestoreOptions {
         create_db,
         replace: into.replace,
+        jobs,
         keep_failed: into.keep_failed,
         leave_out: LeaveOut {
             owner: into.no_owner,

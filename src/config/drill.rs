@@ -2,7 +2,7 @@
 
 use chrono_tz::Tz;
 
-use super::restore::target;
+use super::restore::{jobs, target};
 use super::retention::zone;
 use super::{Environment, Flags, Problems, Resolver, daemon, databases, finish, log, s3, table};
 use crate::databases::DatabasePatterns;
@@ -16,6 +16,8 @@ use crate::storage::S3Settings;
 pub struct DrillSettings {
     /// The server of the drill; `None` without a drill.
     pub target: Option<PostgresSettings>,
+    /// `RESTORE_JOBS`
+    pub jobs: usize,
     /// When the daemon runs it, from `DRILL_INTERVAL`.
     pub schedule: Option<Schedule>,
 }
@@ -55,7 +57,8 @@ pub(super) fn drill_in(resolver: &mut Resolver<'_>, flags: &Flags, zone: Tz) -> 
         resolver.problem(ExitCode::MissingSetting, problem);
     }
     let target = target(resolver, flags, &table::DRILL_CONNECTION_STRING);
-    DrillSettings { target, schedule: daemon::schedule_of(resolver, interval, (text, zone)) }
+    let jobs = jobs(resolver);
+    DrillSettings { target, jobs, schedule: daemon::schedule_of(resolver, interval, (text, zone)) }
 }
 
 #[cfg(test)]

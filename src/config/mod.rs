@@ -360,8 +360,7 @@ fn pipeline(resolver: &mut Resolver<'_>) -> PipelineSettings {
     let codec = codec.unwrap_or_default();
     let level = resolver.parse(&table::BACKUP_COMPRESSION_LEVEL, |text| parse::level(text, codec));
     let threads = resolver.parse(&table::BACKUP_THREADS, |text| parse::number(text, 1, 64));
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = threads.map_or(cpus.min(MOST_DEFAULT_THREADS), |threads| threads as usize);
+    let threads = threads.map_or(restore::cpus().min(MOST_DEFAULT_THREADS), |threads| threads as usize);
     resolver.used(&table::BACKUP_THREADS, threads);
     PipelineSettings { codec, level: level.unwrap_or(Level::Auto), threads }
 }

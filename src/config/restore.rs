@@ -6,10 +6,15 @@ use std::time::Duration;
 use chrono_tz::Tz;
 
 use super::retention::zone;
-use super::{Effective, Environment, Flags, Problems, Resolver, databases, finish, hide_secrets, log, s3, table};
+use super::{
+    Effective, Environment, Flags, Problems, Resolver, databases, finish, hide_secrets, log, parse, s3, table,
+};
 use crate::databases::DatabasePatterns;
 use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings};
 use crate::storage::S3Settings;
+
+/// The most sessions by default.
+const MOST_DEFAULT_JOBS: usize = 8;
 
 /// What `restore` needs.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub struct RestoreConfig {
     pub databases: Option<DatabasePatterns>,
     /// The database to restore into, if one is named. It never defaults to the database that is backed up.
     pub target: Option<PostgresSettings>,
+    /// `RESTORE_JOBS`
+    pub jobs: usize,
     /// In which a time without an offset is meant.
     pub zone: Tz,
     /// Every value as it is used, without secrets, for the log.
@@ -36,9 +43,23 @@ pub fn restore(flags: &Flags, environment: &Environment) -> Result<RestoreConfig
     let databases = databases(&mut resolver);
     let zone = zone(&mut resolver);
     let target = target(&mut resolver, flags, &table::RESTORE_CONNECTION_STRING);
+    let jobs = jobs(&mut resolver);
     log(&mut resolver);
     let (s3, effective) = finish(resolver, s3)?;
-    Ok(RestoreConfig { s3, databases, target, zone, effective })
+    Ok(RestoreConfig { s3, databases, target, jobs, zone, effective })
+}
+
+/// The sessions of a restore. More do not make it faster than the CPUs of a usual server.
+pub(super) fn jobs(resolver: &mut Resolver<'_>) -> usize {
+    let jobs = resolver.parse(&table::RESTORE_JOBS, |text| parse::number(text, 1, 64));
+    let jobs = jobs.map_or_else(|| cpus().min(MOST_DEFAULT_JOBS), |jobs| jobs as usize);
+    resolver.used(&table::RESTORE_JOBS, jobs);
+    jobs
+}
+
+/// The CPUs that this process may use.
+pub(super) fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// The database that a setting names. Its flag takes no secret.

@@ -21,7 +21,7 @@ const CLOSING: &[u8] = b"-- PostgreSQL database dump complete\n";
 /// What `pg_dump` 9.6 to 18 writes after the closing line, before `\unrestrict`.
 const AFTER_CLOSING: &[u8] = b"--\n\n";
 /// The first so many tables are counted one by one, to bound memory; the others only in the total.
-const MOST_TABLES: usize = 20_000;
+pub const MOST_TABLES: usize = 20_000;
 
 /// Follows a plain dump; see the module's documentation.
 #[derive(Default)]

@@ -13,6 +13,8 @@ use crate::sql::literal;
 const GONE_DEADLINE: Duration = Duration::from_secs(5);
 /// psql takes milliseconds to ask what it has read. This long the server has nothing to do only where it will not.
 const LEFT_WAITING: Duration = Duration::from_secs(20);
+/// How often a session is looked at.
+pub(super) const CHECKED_EVERY: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_millis(100);
 
 /// A server session. Its start time distinguishes it from a later one with the same process id.
@@ -77,20 +79,28 @@ impl Backend {
     /// Returns when the session waits although psql was asked something: psql takes the question for a part of what came
     /// before, and would wait for its end without limit.
     pub async fn is_left_waiting(&self, control: &mut Session) -> PostgresError {
+        loop {
+            sleep(CHECKED_EVERY).await;
+            if let Some(error) = self.left_waiting(control).await {
+                return error;
+            }
+        }
+    }
+
+    /// The error if the session has been waiting for long.
+    pub async fn left_waiting(&self, control: &mut Session) -> Option<PostgresError> {
         let question = format!(
             "SELECT 1 FROM pg_catalog.pg_stat_get_activity({}) a WHERE a.state LIKE 'idle%' \
              AND a.state_change < pg_catalog.clock_timestamp() - interval '{} s'",
             self.pid,
             LEFT_WAITING.as_secs()
         );
-        loop {
-            sleep(LEFT_WAITING / 4).await;
-            // Without the control session, the restore's own connection will fail as well.
-            if control.query_activity(&question).await.is_ok_and(|rows| !rows.is_empty()) {
-                let reason = "psql reads the dump otherwise than this program: it waits for more of it".to_owned();
-                return PostgresError::SessionLost { reason };
-            }
-        }
+        // Without the control session, the restore's own connection will fail as well.
+        let is_waiting = control.query_activity(&question).await.is_ok_and(|rows| !rows.is_empty());
+        is_waiting.then(|| {
+            let reason = "psql reads the dump otherwise than this program: it waits for more of it".to_owned();
+            PostgresError::SessionLost { reason }
+        })
     }
 }
 

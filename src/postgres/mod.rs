@@ -49,7 +49,7 @@ pub use maintenance::{Maintenance, Standing, StatementError};
 pub use place::{Place, Pooling};
 pub use psql::{Psql, Transactions};
 pub use references::{Extension, References};
-pub use restore_session::{Applied, NotCommitted, Outcome, RestoreSession};
+pub use restore_session::{Applied, JobApplied, NotCommitted, Outcome, RestoreSession};
 pub use service_file::ServiceFile;
 pub use session::Session;
 pub use tools::{Installed, Tool, Tools, Version};

@@ -6,6 +6,7 @@
 //!
 //! Neither the dump nor what it prints can pretend to be this program: what is asked here is answered with random words.
 
+mod jobs;
 mod outcome;
 
 use std::fs::File;
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
+pub use jobs::JobApplied;
 pub use outcome::Outcome;
 use outcome::{outcome, wait_for_outcome};
 

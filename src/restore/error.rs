@@ -137,6 +137,19 @@ pub enum RestoreError {
         /// Rows that the server counted.
         taken: u64,
     },
+    /// The restored database has other invalid indexes than the source.
+    #[error(
+        "restore {file_name}: {found} partitioned indexes are invalid, but {expected} were when it was made: the target is unchanged: \
+         use --jobs 1"
+    )]
+    InvalidIndexes {
+        /// The backup.
+        file_name: String,
+        /// Invalid indexes in the restored database.
+        found: u64,
+        /// Invalid indexes in the database that was backed up.
+        expected: u64,
+    },
     /// COMMIT failed.
     #[error("commit the restore into {database:?}: {cause}: it was rolled back: the target is unchanged")]
     RolledBack {
@@ -215,6 +228,7 @@ impl RestoreError {
             | Self::Refused { .. }
             | Self::Statement { .. }
             | Self::Rows { .. }
+            | Self::InvalidIndexes { .. }
             | Self::RolledBack { .. }
             | Self::Unknown { .. }
             | Self::CommittedByDump { .. }

@@ -24,7 +24,7 @@ pub(super) enum Fate {
 }
 
 /// The patterns, and what was left out so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Exclusion {
     tables: Vec<Pattern>,
     schemas: Vec<Pattern>,
@@ -32,14 +32,14 @@ pub(super) struct Exclusion {
     held: Option<Held>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pattern {
     glob: Glob,
     has_matched: bool,
 }
 
 /// A sequence, of which the owner is not known yet, and the statements about it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Held {
     sequence: Name,
     statements: Vec<Vec<u8>>,

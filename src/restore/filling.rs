@@ -130,7 +130,7 @@ impl Filling<'_> {
 }
 
 /// Returns the hint for a failed statement.
-fn hint(reason: &str) -> &'static str {
+pub(super) fn hint(reason: &str) -> &'static str {
     let has = |words: &[&str]| words.iter().any(|word| reason.contains(word));
     if has(&["out of shared memory", "max_locks_per_transaction"]) {
         "raise max_locks_per_transaction and restart the server, or use --create-db, which needs no such locks"

@@ -23,8 +23,10 @@ use reading::Reading;
 
 mod reading;
 mod refusal;
+mod resumed;
 
 pub use refusal::{FilterError, Refusal};
+pub use resumed::FilterState;
 
 /// The longest statement that is buffered until its end, as long as the longest COPY statement of the lexer.
 const MOST_HELD: usize = 256 << 10;
@@ -98,6 +100,7 @@ impl<W: Write> Filter<W> {
     }
 
     /// What was left out so far.
+    #[must_use]
     pub fn left_out(&self) -> &LeftOut {
         &self.passage.left_out
     }

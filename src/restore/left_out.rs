@@ -80,6 +80,16 @@ impl Names {
         }
     }
 
+    fn merge(&mut self, other: Self) {
+        let unnamed = other.count - other.first.len();
+        for name in other.first {
+            if !self.has(&name) {
+                self.add(name);
+            }
+        }
+        self.count += unnamed;
+    }
+
     fn has(&self, name: &str) -> bool {
         self.first.iter().any(|first| first == name)
     }
@@ -146,6 +156,26 @@ impl LeftOut {
         let Need { statement, object, name } = self.needs.as_ref()?;
         let is_it = reason.contains("does not exist") && name.lines().next().is_some_and(|line| reason.contains(line));
         is_it.then(|| format!("the statement {statement:?} needs {object}, which is left out: exclude both or neither"))
+    }
+
+    /// Adds what another filter left out of the same dump.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.owners += other.owners;
+        self.privileges += other.privileges;
+        self.tablespaces += other.tablespaces;
+        self.comments += other.comments;
+        self.subscriptions += other.subscriptions;
+        other.extension_comments.into_iter().for_each(|name| self.add_extension_comment(name));
+        other.settings.into_iter().for_each(|name| self.add_setting(name));
+        other.table_data.into_iter().for_each(|table| self.add_table_data(table));
+        self.rows += other.rows;
+        self.copies.extend(other.copies);
+        self.tables.merge(other.tables);
+        self.schemas.merge(other.schemas);
+        self.extensions.merge(other.extensions);
+        self.foreign_keys.merge(other.foreign_keys);
+        self.unmatched.retain(|pattern| other.unmatched.contains(pattern));
+        self.needs = self.needs.take().or(other.needs);
     }
 
     pub(super) fn add(&mut self, kind: Kind) {

@@ -26,6 +26,8 @@ mod new_database;
 mod new_file;
 mod open;
 mod options;
+mod parallel;
+mod plan;
 mod preconditions;
 pub mod replace;
 mod report;

@@ -23,7 +23,7 @@ use super::rules::Rules;
 use super::scratch::{Existing, Origin, Purpose, Scratch};
 use super::selective::{Selective, Surroundings};
 use super::verified::Verified;
-use super::{DatabaseName, Report, Request, RestoreError};
+use super::{DatabaseName, Report, Request, RestoreError, parallel};
 
 /// How long the clean-up may take after a signal. The program ends within 10 s.
 const DISCARD_AFTER_SIGNAL: Duration = Duration::from_secs(8);
@@ -134,6 +134,12 @@ pub(super) async fn fill(
     rules: &Rules,
 ) -> Result<(VerifiedStream, LeftOut), RestoreError> {
     let settings = scratch.settings();
+    if request.options.jobs > 1 {
+        let into = parallel::Into { tools, settings: &settings, database: scratch.name() };
+        if let Some(filled) = Box::pin(parallel::fill(request, &into, rules)).await? {
+            return Ok(filled);
+        }
+    }
     let mut control = Session::connect(tools, &settings).await?;
     let (mut session, input) = RestoreSession::open(tools, &settings, rules.transactions).await?;
     let filling = Filling { request, database: scratch.name() };

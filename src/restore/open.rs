@@ -28,10 +28,7 @@ impl Request<'_> {
             Err(StorageError::Refused { failure, .. }) if failure.is_archived() => return Err(self.archived().await),
             Err(error) => return Err(error.into()),
         };
-        if let Some(manifest) = &self.chosen.manifest {
-            self.verify_size(reader.progress().bytes(), manifest)?;
-            warn_of_late_object(reader.last_modified(), manifest);
-        }
+        self.verify_object(reader.progress().bytes(), reader.last_modified())?;
         (self.show)(reader.progress());
         Ok(reader)
     }
@@ -48,16 +45,19 @@ impl Request<'_> {
             Err(StorageError::Refused { failure, .. }) if failure.is_archived() => return Err(self.archived().await),
             Err(error) => return Err(error.into()),
         };
-        if let Some(manifest) = &self.chosen.manifest {
-            self.verify_size(ranges.bytes(), manifest)?;
-            warn_of_late_object(ranges.last_modified(), manifest);
-        }
+        self.verify_object(ranges.bytes(), ranges.last_modified())?;
         Ok(Some(ranges).filter(Ranges::is_readable))
     }
 
-    fn verify_size(&self, read: u64, manifest: &Manifest) -> Result<(), RestoreError> {
+    /// Compares an object with its manifest.
+    fn verify_object(&self, read: u64, written: Option<DateTime<Utc>>) -> Result<(), RestoreError> {
+        let Some(manifest) = &self.chosen.manifest else { return Ok(()) };
         let recorded = manifest.object_bytes;
-        if read == recorded { Ok(()) } else { Err(self.mismatch(Mismatch::Size { read, recorded })) }
+        if read != recorded {
+            return Err(self.mismatch(Mismatch::Size { read, recorded }));
+        }
+        warn_of_late_object(written, manifest);
+        Ok(())
     }
 
     /// The error of a failed verification of this backup.
@@ -89,9 +89,9 @@ impl Request<'_> {
 
 /// Warns if the object was written after its manifest: everyone who can write to the bucket can replace a dump, and a restore runs
 /// the code in it.
-fn warn_of_late_object(last_modified: Option<DateTime<Utc>>, manifest: &Manifest) {
+fn warn_of_late_object(written: Option<DateTime<Utc>>, manifest: &Manifest) {
     let finished = DateTime::parse_from_rfc3339(&manifest.finished_at).ok();
-    let Some((written, finished)) = last_modified.zip(finished) else { return };
+    let Some((written, finished)) = written.zip(finished) else { return };
     if written > finished + LATE {
         tracing::warn!(
             last_modified = time_text(written),

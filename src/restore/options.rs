@@ -20,6 +20,8 @@ pub struct RestoreOptions {
     pub create_db: Option<DatabaseName>,
     /// `--replace`: an existing database of that name is renamed.
     pub replace: bool,
+    /// `--jobs`: the most sessions that restore into a new database.
+    pub jobs: usize,
     /// `--keep-failed`: an incomplete scratch database is not dropped.
     pub keep_failed: bool,
     /// What is not restored.
@@ -75,8 +77,12 @@ impl LeaveOut {
 
     /// Whether a table is left out. The name is as the dump writes it.
     pub(super) fn has_table(&self, table: &str) -> bool {
-        let Some((schema, name)) = parts(table) else { return false };
-        self.has_schema(&schema) || self.tables.iter().any(|glob| glob.matches_table(&schema, &name))
+        parts(table).is_some_and(|(schema, name)| self.has(&schema, &name))
+    }
+
+    /// Whether the table of this schema and name, without quotes, is left out.
+    pub(super) fn has(&self, schema: &str, name: &str) -> bool {
+        self.has_schema(schema) || self.tables.iter().any(|glob| glob.matches_table(schema, name))
     }
 
     /// Whether a schema is left out.

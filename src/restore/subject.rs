@@ -7,8 +7,7 @@ use std::fmt;
 
 use crate::sql::{Token, Tokens, quoted_name};
 
-use cursor::Cursor;
-pub(super) use cursor::text;
+pub(super) use cursor::{Cursor, text};
 
 mod cursor;
 

@@ -66,6 +66,12 @@ impl Lexer {
         }
     }
 
+    /// Whether the last span has ended.
+    #[must_use]
+    pub fn is_between_spans(&self) -> bool {
+        matches!(self.state, State::Between)
+    }
+
     /// Emits the remaining bytes, after the last block.
     pub fn finish(self, mut take: impl FnMut(Piece<'_>)) {
         match self.state {

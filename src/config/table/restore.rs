@@ -4,6 +4,7 @@ use super::{BASE, CommandName, Group, Secrecy, Setting};
 use crate::exit_code::ExitCode;
 
 const RESTORE: &[CommandName] = &[CommandName::Restore];
+const RESTORE_AND_DRILL: &[CommandName] = &[CommandName::Check, CommandName::Daemon, CommandName::Restore];
 const DRILL: &[CommandName] = &[CommandName::Check, CommandName::Daemon];
 
 /// `RESTORE_CONNECTION_STRING`: a secret with a flag, which [`crate::config`] refuses with a password in it.
@@ -29,6 +30,18 @@ pub const DRILL_CONNECTION_STRING: Setting = Setting {
     commands: DRILL,
     help: "the server of the restore drill: the latest backup is restored into a scratch database there; a URI or `key=value` words, exactly what libpq accepts; the flag takes no password",
     group: Group::Checks,
+    ..BASE
+};
+
+/// `RESTORE_JOBS`
+pub const RESTORE_JOBS: Setting = Setting {
+    variable: "RESTORE_JOBS",
+    flag: Some("jobs"),
+    value: "N",
+    default: "the CPUs, at most `8`",
+    commands: RESTORE_AND_DRILL,
+    help: "sessions that restore at once, into a new database (`--create-db`) and in a drill; each needs about 8 MiB of memory; backups without an index are restored by one",
+    group: Group::Target,
     ..BASE
 };
 

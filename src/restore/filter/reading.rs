@@ -26,7 +26,7 @@ const UNSAFE_ENCODINGS: [&str; 17] = [
 ];
 
 /// The settings that the dump has chosen.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Reading {
     conforming: &'static str,
     encoding: String,
@@ -58,6 +58,11 @@ impl Reading {
             }
         }
         Ok(())
+    }
+
+    /// Whether `\` is an ordinary byte in a string.
+    pub fn is_conforming(&self) -> bool {
+        self.conforming == "on"
     }
 
     /// The statement that sets them.

@@ -5,7 +5,7 @@ use crate::sql::{Token, Tokens};
 
 /// The place in a statement.
 #[derive(Clone)]
-pub(super) struct Cursor<'a>(pub Tokens<'a>);
+pub(in crate::restore) struct Cursor<'a>(pub Tokens<'a>);
 
 impl<'a> Cursor<'a> {
     /// The next word in upper case.

@@ -9,6 +9,7 @@ mod hostile;
 mod left_out;
 mod new_database;
 mod outcomes;
+mod parallel;
 mod replace;
 mod restarts;
 mod selective;

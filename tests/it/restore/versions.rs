@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 
-use super::{assert_same, backed_up, empty, restore_program};
+use super::{assert_same, backed_up, empty, parallel, restore_program};
 use crate::globals::{clients, locale};
 use crate::support::program::Outcome;
 use crate::support::servers::database::{Database, unique_name};
@@ -234,6 +234,29 @@ fn restores_everything_on_the_same_major_and_on_the_next() {
             clusters[index].assert_restores(&backups[before][0]);
         }
     });
+}
+
+/// PostgreSQL 15 is tested with the other databases of `parallel`.
+#[test]
+fn several_sessions_restore_what_psql_does() {
+    let asked = std::env::var("POSTGRES_MAJORS").ok();
+    let majors: Vec<&str> = asked.as_deref().unwrap_or("18").split_whitespace().collect();
+    for cluster in clusters(&majors) {
+        let source = cluster.server.create_database("zoo");
+        let mut psql = cluster.server.client("psql", &source.name);
+        psql.args(["-v", "ON_ERROR_STOP=1", "-1", "-f"]).arg(repository_file("tests/fixtures/zoo.sql"));
+        let output = psql.stdin(Stdio::null()).output().expect("psql");
+        assert!(output.status.success(), "{}: {}", cluster.major, String::from_utf8_lossy(&output.stderr));
+        let backup = cluster.backup(&source, None);
+        let by_hand = restored_into(cluster.server.create_database("by_hand"), &cluster.suited(&backup.dump));
+        let expected = parallel::sorted(&by_hand);
+        let jobs: &[usize] = if asked.is_some() { &[1, 2, 4, 8, 8, 8] } else { &[2, 8] };
+        for jobs in jobs {
+            let made = parallel::restored_by(&backup.bucket, &cluster.server, *jobs);
+            assert_same_dump(expected.as_bytes(), parallel::sorted(&made).as_bytes());
+        }
+        cluster.print(&backup, "identical by several sessions");
+    }
 }
 
 #[test]

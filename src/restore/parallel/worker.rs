@@ -1,0 +1,216 @@
+//! One session of the restore: takes a job after the other, and commits each only when it is verified.
+
+use std::io::{self, BufWriter, Write as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::archive::{Mismatch, RangeError, VerifiedRanges};
+use crate::postgres::{PostgresError, RestoreSession, Session, Transactions};
+use crate::restore::filter::{Filter, FilterError};
+use crate::restore::left_out::LeftOut;
+use crate::restore::plan::{Commit, Load, Schedule, Work};
+use crate::restore::{RestoreError, off_the_runtime};
+
+use super::cutter::{Cutter, Loaded, sections};
+use super::{BUFFER_BYTES, Parallel};
+
+/// What the sessions share.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// A job has ended.
+    ended: Notify,
+}
+
+/// What all sessions did.
+pub(super) struct State {
+    pub schedule: Schedule,
+    pub read: VerifiedRanges,
+    pub left_out: LeftOut,
+    /// Rows of each entry.
+    pub rows: Vec<u64>,
+}
+
+impl Shared {
+    pub fn new(state: State) -> Self {
+        Self { state: Mutex::new(state), ended: Notify::new() }
+    }
+
+    pub fn into_state(self) -> State {
+        self.state.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session that works.
+pub(super) struct Worker<'a> {
+    pub restore: &'a Parallel<'a>,
+    pub shared: &'a Shared,
+    pub session: &'a mut RestoreSession,
+    pub control: &'a tokio::sync::Mutex<Session>,
+}
+
+impl Worker<'_> {
+    /// Works until all jobs have ended.
+    ///
+    /// # Errors
+    /// The first job that failed.
+    pub async fn run(mut self) -> Result<(), RestoreError> {
+        loop {
+            let mut ended = std::pin::pin!(self.shared.ended.notified());
+            // From here on, no end is missed.
+            ended.as_mut().enable();
+            let next = {
+                let mut state = self.shared.lock();
+                if state.schedule.is_complete() {
+                    return Ok(());
+                }
+                state.schedule.next()
+            };
+            let Some((number, job)) = next else {
+                ended.await;
+                continue;
+            };
+            match job.work {
+                Work::Load(loads) => {
+                    for load in &loads {
+                        self.load(load).await?;
+                    }
+                }
+                Work::Run(entries) => self.statements(&entries).await?,
+            }
+            self.shared.lock().schedule.finish(number);
+            self.shared.ended.notify_waiters();
+        }
+    }
+
+    /// Loads pieces of the data.
+    async fn load(&mut self, load: &Load) -> Result<(), RestoreError> {
+        let restore = self.restore;
+        let transactions = match load.commit {
+            Commit::Once => Transactions::One,
+            Commit::AsWritten => Transactions::Each,
+        };
+        if load.commit == Commit::Once {
+            self.session.begin_job().await;
+        }
+        let input = BufWriter::with_capacity(BUFFER_BYTES, self.session.input()?);
+        let filter = Filter::resumed(input, &restore.texts.state, transactions);
+        let sink = Cutter::new(filter, load, (restore.ranges.index(), &restore.copies));
+        let (read, mut sink) = match restore.ranges.read(&sections(load), sink).await {
+            Ok(read) => read,
+            Err(RangeError::Storage(error)) => return Err(error.into()),
+            Err(RangeError::Damaged { damage, .. }) => return Err(restore.mismatch(Mismatch::Range(damage))),
+            Err(RangeError::Sink { error, mut sink }) => {
+                let failure = sink.filter.take_failure().unwrap_or(FilterError::Write(error));
+                return Err(self.failed_load(load, failure, sink.filter.left_out()).await);
+            }
+        };
+        let (flushed, sink) = off_the_runtime(move || (sink.filter.output().flush(), sink)).await;
+        if let Err(error) = flushed {
+            return Err(self.failed_load(load, FilterError::Write(error), sink.filter.left_out()).await);
+        }
+        if !sink.filter.is_between_statements() {
+            return Err(restore.inconsistent(load));
+        }
+        let Cutter { filter, loaded, .. } = sink;
+        let left_out = filter.into_left_out();
+        self.commit(load, (&loaded, &left_out)).await?;
+        let mut state = self.shared.lock();
+        state.read = state.read.with(read);
+        state.left_out.merge(left_out);
+        for Loaded { entry, rows, .. } in loaded {
+            state.rows[entry] += rows;
+        }
+        Ok(())
+    }
+
+    /// Compares what the server did with what was sent, and commits it.
+    async fn commit(&mut self, load: &Load, (loaded, left_out): (&[Loaded], &LeftOut)) -> Result<(), RestoreError> {
+        let restore = self.restore;
+        let applied = match self.session.settle_job(self.control).await {
+            Ok(applied) => applied,
+            Err(error) => return Err(restore.statement(Some(load), &error.to_string(), left_out)),
+        };
+        if applied.is_in_transaction != (load.commit == Commit::Once) {
+            return Err(restore.inconsistent(load));
+        }
+        let is_sent = |loaded: &&Loaded| loaded.copy.is_some_and(|copy| !left_out.copies.contains(&copy));
+        let sent: Vec<_> = loaded.iter().filter(is_sent).collect();
+        let differs = sent.iter().zip(&applied.copied).find(|(loaded, taken)| loaded.rows != **taken);
+        if let Some((loaded, taken)) = differs {
+            return Err(restore.rows(loaded.entry, loaded.rows, *taken));
+        }
+        if sent.len() != applied.copied.len() {
+            return Err(restore.inconsistent(load));
+        }
+        for loaded in loaded.iter().filter(|loaded| loaded.is_complete) {
+            restore.compare_rows(loaded.entry, loaded.rows)?;
+        }
+        match load.commit {
+            Commit::Once => {
+                self.session.commit_job(self.control).await.map_err(|error| restore.not_committed(load, &error))
+            }
+            Commit::AsWritten => Ok(()),
+        }
+    }
+
+    /// Why a load failed: psql's message, unless the range is damaged. Damage may first look like a wrong statement.
+    async fn failed_load(&mut self, load: &Load, failure: FilterError, left_out: &LeftOut) -> RestoreError {
+        let restore = self.restore;
+        let error = match failure {
+            FilterError::Refused { .. } => restore.refused(failure),
+            FilterError::Write(_) => {
+                let cause = self.session.cause().await.unwrap_or_else(|| "psql ended without a word".to_owned());
+                restore.statement(Some(load), &cause, left_out)
+            }
+        };
+        self.session.kill().await;
+        match restore.ranges.read(&sections(load), io::sink()).await {
+            Err(RangeError::Damaged { damage, .. }) => restore.mismatch(Mismatch::Range(damage)),
+            _ => error,
+        }
+    }
+
+    /// Runs entries after the data.
+    async fn statements(&mut self, entries: &[usize]) -> Result<(), RestoreError> {
+        let after = &self.restore.texts.after;
+        let mut in_force: Option<&str> = None;
+        for entry in entries {
+            // Of what the session did before, nothing is known.
+            if in_force != Some(after[*entry].settings.as_str()) {
+                self.send(after[*entry].settings.as_bytes()).await?;
+            }
+            self.send(&after[*entry].text).await?;
+            in_force = after.get(entry + 1).map(|next| next.settings.as_str());
+        }
+        let applied = self.session.settle_job(self.control).await;
+        let applied =
+            applied.map_err(|error| self.restore.statement(None, &error.to_string(), &self.restore.texts.left_out))?;
+        if applied.is_in_transaction {
+            let reason = "a statement after the data left a transaction open";
+            return Err(self.restore.statement(None, reason, &LeftOut::default()));
+        }
+        Ok(())
+    }
+
+    /// Sends statements. If psql has ended, its message is the error.
+    async fn send(&mut self, text: &[u8]) -> Result<(), RestoreError> {
+        match send(self.session, text).await? {
+            Ok(()) => Ok(()),
+            Err(cause) => Err(self.restore.statement(None, &cause, &self.restore.texts.left_out)),
+        }
+    }
+}
+
+/// Sends statements to a session. The inner error is psql's message, if it has ended.
+pub(super) async fn send(session: &mut RestoreSession, text: &[u8]) -> Result<Result<(), String>, PostgresError> {
+    let (mut input, text) = (session.input()?, text.to_vec());
+    match off_the_runtime(move || input.write_all(&text)).await {
+        Ok(()) => Ok(Ok(())),
+        Err(error) => Ok(Err(session.cause().await.unwrap_or_else(|| error.to_string()))),
+    }
+}

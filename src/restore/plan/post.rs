@@ -1,0 +1,165 @@
+//! Divides what follows the data into stages, in the dump's order: runs of indexes and constraints, or of foreign keys, by several
+//! sessions, and all else by one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::catalog::Catalog;
+use super::class::{Class, NewIndex};
+use crate::restore::subject::Name;
+
+/// Tables with fewer bytes of rows share a job: its round trips take longer than its indexes.
+const SMALL: u64 = 1 << 20;
+/// The most tables, or foreign keys, of a job.
+const MOST_TABLES: usize = 50;
+
+/// Entries that one session runs in order. Numbers are those of the entries after the data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::restore) struct Statements {
+    pub entries: Vec<usize>,
+    pub locks: Vec<Lock>,
+    /// The tables of which the data must be loaded, if it may begin before all data are.
+    pub needs: Option<BTreeSet<Name>>,
+}
+
+/// A table or a family of tables that a job locks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::restore) struct Lock {
+    /// The root of the family.
+    pub family: Name,
+    /// The table; `None` for all of the family.
+    pub table: Option<Name>,
+    pub is_shared: bool,
+}
+
+impl Lock {
+    /// Whether two jobs with these locks would wait for each other.
+    pub fn excludes(&self, other: &Self) -> bool {
+        let is_same = self.table.is_none() || other.table.is_none() || self.table == other.table;
+        self.family == other.family && is_same && !(self.is_shared && other.is_shared)
+    }
+}
+
+/// A run of entries.
+#[derive(Debug)]
+enum Run {
+    Indexes(Vec<(usize, NewIndex)>),
+    ForeignKeys(Vec<(usize, Name, Name)>),
+    /// By one session.
+    InOrder(Vec<usize>),
+}
+
+/// The stages of these entries. Each begins when the one before it is complete.
+pub(in crate::restore) fn stages(
+    classes: &[Class],
+    catalog: &Catalog,
+    sizes: &BTreeMap<Name, u64>,
+) -> Vec<Vec<Statements>> {
+    let runs = runs(classes).into_iter().map(|run| match run {
+        Run::Indexes(indexes) => of_indexes(indexes, catalog, sizes),
+        Run::ForeignKeys(keys) => of_foreign_keys(keys, catalog, sizes),
+        Run::InOrder(entries) => vec![Statements { entries, ..Statements::default() }],
+    });
+    let mut stages: Vec<_> = runs.collect();
+    // Only what does not follow another statement may begin early.
+    for job in stages.iter_mut().skip(1).flatten() {
+        job.needs = None;
+    }
+    stages
+}
+
+fn runs(classes: &[Class]) -> Vec<Run> {
+    let (mut runs, mut held) = (Vec::new(), Vec::new());
+    for (number, class) in classes.iter().enumerate() {
+        match (class, runs.last_mut()) {
+            (Class::Nothing, _) => {}
+            (Class::Held, _) => held.push(number),
+            (Class::Index(index), Some(Run::Indexes(run))) => run.push((number, index.clone())),
+            (Class::Index(index), _) => runs.push(Run::Indexes(vec![(number, index.clone())])),
+            (Class::ForeignKey(table, other), Some(Run::ForeignKeys(run))) => {
+                run.push((number, table.clone(), other.clone()));
+            }
+            (Class::ForeignKey(table, other), _) => {
+                runs.push(Run::ForeignKeys(vec![(number, table.clone(), other.clone())]));
+            }
+            (Class::EventTrigger | Class::Other, last) => {
+                // An event trigger must not run at comments that came before it.
+                let before = if *class == Class::EventTrigger { std::mem::take(&mut held) } else { Vec::new() };
+                let entries = before.into_iter().chain([number]);
+                match last {
+                    Some(Run::InOrder(run)) => run.extend(entries),
+                    _ => runs.push(Run::InOrder(entries.collect())),
+                }
+            }
+        }
+    }
+    if !held.is_empty() {
+        runs.push(Run::InOrder(held));
+    }
+    runs
+}
+
+fn of_indexes(indexes: Vec<(usize, NewIndex)>, catalog: &Catalog, sizes: &BTreeMap<Name, u64>) -> Vec<Statements> {
+    let size = |table: &Name| sizes.get(table).copied().unwrap_or_default();
+    let (mut jobs, mut small) = (Vec::new(), BTreeMap::<Name, Vec<(usize, NewIndex)>>::new());
+    for (number, index) in indexes {
+        if size(&index.table) < SMALL {
+            small.entry(index.table.clone()).or_default().push((number, index));
+        } else {
+            jobs.push((size(&index.table), of_tables(&[(index.table.clone(), vec![(number, index)])], catalog)));
+        }
+    }
+    let small = small.into_iter().collect::<Vec<_>>();
+    let (early, late): (Vec<_>, Vec<_>) = small.into_iter().partition(|(_, indexes)| may_be_early(indexes, catalog));
+    for batch in early.chunks(MOST_TABLES).chain(late.chunks(MOST_TABLES)) {
+        jobs.push((batch.iter().map(|(table, _)| size(table)).sum(), of_tables(batch, catalog)));
+    }
+    largest_first(jobs)
+}
+
+/// One job with the indexes of some tables.
+fn of_tables(tables: &[(Name, Vec<(usize, NewIndex)>)], catalog: &Catalog) -> Statements {
+    let mut entries: Vec<_> =
+        tables.iter().flat_map(|(_, indexes)| indexes.iter().map(|(number, _)| *number)).collect();
+    entries.sort_unstable();
+    let locks = tables.iter().map(|(table, indexes)| {
+        let is_shared = indexes.iter().all(|(_, index)| index.is_shared);
+        // A constraint of a parent may lock its partitions.
+        let is_of_family = !is_shared && catalog.is_parent(table);
+        Lock { family: catalog.root(table).clone(), table: (!is_of_family).then(|| table.clone()), is_shared }
+    });
+    let is_early = tables.iter().all(|(_, indexes)| may_be_early(indexes, catalog));
+    let needs = is_early.then(|| tables.iter().map(|(table, _)| table.clone()).collect());
+    Statements { entries, locks: locks.collect(), needs }
+}
+
+/// Whether indexes of a table may be created while other tables are loaded: they depend on nothing but its rows, and lock nothing
+/// that a COPY into another table needs.
+fn may_be_early(indexes: &[(usize, NewIndex)], catalog: &Catalog) -> bool {
+    indexes
+        .iter()
+        .all(|(_, index)| !index.names_others && !catalog.is_parent(&index.table) && !catalog.is_barrier(&index.table))
+}
+
+fn of_foreign_keys(keys: Vec<(usize, Name, Name)>, catalog: &Catalog, sizes: &BTreeMap<Name, u64>) -> Vec<Statements> {
+    let mut by_families = BTreeMap::<BTreeSet<Name>, Vec<(usize, u64)>>::new();
+    for (number, table, other) in keys {
+        let families = [&table, &other].map(|table| catalog.root(table).clone());
+        let size = sizes.get(&table).copied().unwrap_or_default();
+        by_families.entry(families.into()).or_default().push((number, size));
+    }
+    let mut jobs = Vec::new();
+    for (families, keys) in by_families {
+        for batch in keys.chunks(MOST_TABLES) {
+            let lock = |family: &Name| Lock { family: family.clone(), table: None, is_shared: false };
+            let (entries, locks) = (batch.iter().map(|(number, _)| *number), families.iter().map(lock));
+            let job = Statements { entries: entries.collect(), locks: locks.collect(), needs: None };
+            jobs.push((batch.iter().map(|(_, size)| size).sum(), job));
+        }
+    }
+    largest_first(jobs)
+}
+
+fn largest_first(mut jobs: Vec<(u64, Statements)>) -> Vec<Statements> {
+    jobs.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
+    jobs.into_iter().map(|(_, job)| job).collect()
+}
