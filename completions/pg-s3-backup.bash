@@ -997,7 +997,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__list)
-            opts="-q -h --databases --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --limit --json --quiet --log-level --log-format --help latest"
+            opts="-q -h --contents --databases --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --limit --json --quiet --log-level --log-format --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1188,7 +1188,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__restore)
-            opts="-h --at --database --ignore-manifest --dry-run --pg-dump-path --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --output --raw --create-db --replace --keep-failed --no-owner --no-privileges --no-tablespaces --no-comments --exclude-table --exclude-schema --exclude-table-data --create-roles --globals --no-database-settings --search-path --no-analyze --to --jobs --timezone --json --no-progress --log-level --log-format --help latest"
+            opts="-h --at --database --ignore-manifest --dry-run --pg-dump-path --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --output --raw --table --schema --schema-only --data-only --create-db --replace --keep-failed --no-owner --no-privileges --no-tablespaces --no-comments --exclude-table --exclude-schema --exclude-table-data --create-roles --globals --no-database-settings --search-path --no-analyze --to --jobs --timezone --json --no-progress --log-level --log-format --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1253,6 +1253,20 @@ _pg__s3__backup() {
                     fi
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --table)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --schema)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
                     fi
                     return 0
                     ;;
