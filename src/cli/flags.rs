@@ -92,7 +92,12 @@ fn is_most_used(setting: &Setting, command: CommandName) -> bool {
 
 /// Whether `-h` shows a setting outside the groups of flags.
 fn is_shown_apart(setting: &Setting, command: CommandName) -> bool {
-    is_most_used(setting, command) || is_only_verified(setting, command)
+    is_most_used(setting, command) || is_only_verified(setting, command) || is_of_the_drill(setting, command)
+}
+
+/// Whether the daemon uses a setting only for its drill.
+fn is_of_the_drill(setting: &Setting, command: CommandName) -> bool {
+    command == CommandName::Daemon && matches!(setting.group, Group::Target | Group::Checks)
 }
 
 /// Whether `check` uses a setting only to verify it for `backup`.
