@@ -3,10 +3,11 @@
 //! Only this module creates a [`VerifiedStream`], without which nothing is restored. `check --deep` shows each check separately.
 
 use crate::codec::Codec;
+use crate::codec::age::DecryptError;
 use crate::pipeline::ScanReport;
 use crate::pipeline::scanner::Flaw;
 
-use super::contents::{Contents, Dump};
+use super::contents::{Contents, Dump, Unreadable};
 use super::manifest::Manifest;
 
 /// What cannot be verified without a manifest.
@@ -34,6 +35,12 @@ pub enum Mismatch {
     /// It cannot be unpacked.
     #[error("{0}: {1}")]
     Codec(Codec, String),
+    /// It cannot be decrypted.
+    #[error("age: {0}")]
+    Encryption(DecryptError),
+    /// It is encrypted, and there is no identity.
+    #[error("age: it is encrypted, and BACKUP_AGE_IDENTITY is not set")]
+    NoIdentity,
     /// The dump in it is incomplete.
     #[error("dump: it is not complete: {0}")]
     Incomplete(Flaw),
@@ -63,6 +70,16 @@ pub enum Mismatch {
         /// The first table that differs.
         place: String,
     },
+}
+
+impl Mismatch {
+    fn of(codec: Codec, unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Codec(damage) => Self::Codec(codec, damage),
+            Unreadable::Encryption(error) => Self::Encryption(error),
+            Unreadable::Closed => Self::NoIdentity,
+        }
+    }
 }
 
 /// A backup that was read to its last byte and passed all checks.
@@ -108,7 +125,7 @@ impl Contents {
         self.verify_object(manifest)?;
         self.verify_stream()?.verify(manifest)?;
         let codec = self.codec;
-        let dump = self.dump.map_err(|flaw| Mismatch::Codec(codec, flaw))?;
+        let dump = self.dump.map_err(|unreadable| Mismatch::of(codec, unreadable))?;
         let bytes = self.stored.map_or(0, |(bytes, _)| bytes);
         Ok(VerifiedStream { bytes, dump, has_manifest: manifest.is_some() })
     }
@@ -132,9 +149,9 @@ impl Contents {
     /// Returns the unpacked dump.
     ///
     /// # Errors
-    /// If it cannot be unpacked.
+    /// If it cannot be decrypted or unpacked.
     pub fn verify_stream(&self) -> Result<&Dump, Mismatch> {
-        self.dump.as_ref().map_err(|flaw| Mismatch::Codec(self.codec, flaw.clone()))
+        self.dump.as_ref().map_err(|unreadable| Mismatch::of(self.codec, unreadable.clone()))
     }
 }
 
@@ -152,10 +169,10 @@ impl Dump {
         if scan.bytes != manifest.dump_bytes {
             return Err(Mismatch::Length { read: scan.bytes, recorded: manifest.dump_bytes });
         }
-        if crc32 != manifest.dump_crc32 {
-            return Err(Mismatch::Crc32 { read: crc32, recorded: manifest.dump_crc32.clone() });
+        if let Some(recorded) = manifest.dump_crc32.as_ref().filter(|recorded| **recorded != crc32) {
+            return Err(Mismatch::Crc32 { read: crc32, recorded: recorded.clone() });
         }
-        if scan.tables == manifest.tables && scan.rows == manifest.rows {
+        if scan.rows == manifest.rows && (manifest.is_encrypted() || scan.tables == manifest.tables) {
             return Ok(scan);
         }
         let mut pairs = scan.tables.iter().zip(&manifest.tables);

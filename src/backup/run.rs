@@ -9,7 +9,7 @@ use chrono::Utc;
 use tracing::Instrument as _;
 
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
-use crate::pipeline::{PartPlan, PipelineSettings, Progress};
+use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::preflight::{PreflightIssue, Severity, Subject};
 use crate::postgres::{Conninfo, Coverage, Dump, Facts, Session, Tools, activity, lock, preflight};
 use crate::random::random_hex;
@@ -19,6 +19,7 @@ use crate::storage::{Committed, Destination, StorageError};
 use crate::verified_dump::VerifiedDump;
 
 use super::BackupError;
+use super::estimate::memory_estimate;
 use super::limits::Limits;
 use super::ownership::{self, MixedDatabases, OtherServer, Ownership};
 use super::report::{Attempt, Report};
@@ -103,6 +104,7 @@ impl<'a> Backup<'a> {
         let (known, ownership) = self.limits.within(self.check_and_ask(&mut source, &destination, &issues)).await?;
         let name = self.limits.within(async { Ok(unused_name(&delivered).await) }).await?;
         let name = name.with_codec(self.settings.pipeline.codec);
+        let name = if self.settings.recipients.is_some() { name.encrypted() } else { name };
         let is_partial = self.is_partial();
         let (destination, run_id, plan) = (&destination, &run_id, &plan);
         let upload_plan = UploadPlan { destination, run_id, name, plan, is_partial, shared: &shared };
@@ -117,7 +119,8 @@ impl<'a> Backup<'a> {
         let sidecars = Sidecars { committed: &committed, limits: &self.limits };
         let location = destination.location(committed.key());
         let place = Place { location: &location, endpoint: destination.endpoint() };
-        let manifest = globals.write(&sidecars, manifest).await.with_restore(&place);
+        let option_names = Dump::option_names(&self.settings.postgres);
+        let manifest = globals.write(&sidecars, manifest).await.without_names(&option_names).with_restore(&place);
         sidecars.write_manifest(&manifest).await;
         if let Some(kept) = kept {
             self.limits.to_the_end(kept.delete()).await;
@@ -204,7 +207,7 @@ impl<'a> Backup<'a> {
     /// Logs what the run is about to do, without secrets.
     fn announce(&self, source: &Source, plan: &PartPlan) {
         let Source { facts, tools, .. } = source;
-        let memory = memory_estimate(&self.settings.pipeline, plan.memory());
+        let memory = memory_estimate(self.settings, plan.memory());
         tracing::info!(
             target: FOR_PEOPLE,
             "backing up {} at {}:{} to s3://{}/{}",
@@ -230,7 +233,9 @@ impl<'a> Backup<'a> {
             "backup starts"
         );
         if self.is_partial() {
-            let arguments = self.settings.postgres.arguments.words().join(" ");
+            let arguments = &self.settings.postgres.arguments;
+            let is_encrypted = self.settings.recipients.is_some();
+            let arguments = if is_encrypted { arguments.names() } else { arguments.words().to_vec() }.join(" ");
             tracing::warn!(
                 arguments,
                 "the arguments of pg_dump leave a part of the database out: this backup is partial"
@@ -246,6 +251,10 @@ impl<'a> Backup<'a> {
         let mut issues = preflight::issues(session, subject).await?;
         if self.settings.spool_dir.is_none() {
             issues.extend(preflight::short_timeouts(session, facts).await?);
+        }
+        if self.settings.recipients.is_some() {
+            warn_of_unnamed(&issues);
+            return Ok(issues);
         }
         for issue in &issues {
             match issue.severity {
@@ -289,7 +298,7 @@ impl<'a> Backup<'a> {
             if self.server.is_none() {
                 own.make(&maker).await;
             }
-            globals.make(cluster, known.origin.database.as_ref()).await;
+            globals.make(cluster, known.origin.database.as_ref(), self.settings.recipients.as_ref()).await;
             Ok(())
         };
         let ((committed, manifest), ()) = tokio::try_join!(dumping, making)?;
@@ -322,6 +331,7 @@ impl<'a> Backup<'a> {
             facts,
             tools,
             codec: self.settings.pipeline.codec,
+            recipients: self.settings.recipients.as_ref(),
             part_bytes: upload_plan.plan.base(),
             is_partial: upload_plan.is_partial,
             arguments: &arguments,
@@ -336,7 +346,8 @@ impl<'a> Backup<'a> {
         };
         let draft = async |verified: &VerifiedDump| {
             let manifest = globals.keep(spool.as_ref(), manifest(&key, verified)).await;
-            serde_json::to_value(manifest).unwrap_or_default()
+            let option_names = Dump::option_names(&self.settings.postgres);
+            serde_json::to_value(manifest.without_names(&option_names)).unwrap_or_default()
         };
         let committed = job.fill(target, session, draft).await?;
         let manifest = manifest(committed.key(), committed.verified());
@@ -363,15 +374,13 @@ async fn unused_name(delivered: &[BackupName]) -> BackupName {
     }
 }
 
-/// This process's peak memory in bytes: a base, a codec for each thread, and the parts.
-fn memory_estimate(pipeline: &PipelineSettings, parts: u64) -> u64 {
-    /// Code, runtime, TLS, listings and two blocks, as the kernel counts (`VmHWM`). More than half of it are the program's
-    /// and the C library's own pages, which the page cache has anyway. 26.5 MiB on an idle machine, 29.7 MiB on one that
-    /// runs all tests at once.
-    const BASE: u64 = 31 << 20;
-    /// A block and its compressed piece.
-    const BLOCK: u64 = 1 << 20;
-    BASE + (BLOCK + pipeline.encoder_memory()) * pipeline.threads as u64 + parts
+/// Warns of issues that may name what is in the database, which the log of an encrypted backup does not.
+fn warn_of_unnamed(issues: &[PreflightIssue]) {
+    let issues = issues.iter().filter(|issue| issue.severity != Severity::Unknown).count();
+    if issues > 0 {
+        let hint = "run `check`, which names them";
+        tracing::warn!(issues, hint, "what could stop or spoil the dump is not shown, because the backup is encrypted");
+    }
 }
 
 #[cfg(test)]

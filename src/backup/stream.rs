@@ -95,6 +95,7 @@ impl Job<'_> {
             stdout,
             memory: memory.clone(),
             checksum: self.checksum,
+            recipients: self.settings.recipients.clone(),
             progress: Arc::clone(self.progress),
             cancel,
         };

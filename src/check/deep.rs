@@ -3,8 +3,10 @@
 //! Called by [`super::newest`] for `--deep`. `archive` reads the backup; this judges sha256, compressed stream and dump.
 
 use crate::archive::manifest::Manifest;
+use crate::archive::name::BackupName;
 use crate::archive::{Contents, Dump, Mismatch, Reader};
 use crate::codec::Codec;
+use crate::codec::age::{DecryptError, Identities};
 use crate::pipeline::ScanReport;
 use crate::printable::counted;
 use crate::storage::{Destination, StorageError};
@@ -15,17 +17,21 @@ use super::result::{CheckResults, Outcome, Status};
 
 const TAKE_ONE: &str = "this backup is damaged: keep earlier ones, take a new one, and check the store";
 
+const CLOSED: &str = "it is encrypted, and BACKUP_AGE_IDENTITY is not set: the compressed stream, the end of the dump and its rows \
+     were not looked at";
+const USE_ANOTHER: &str = "give an identity of one of its recipients; `list NAME` shows them";
+
 /// Reads the backup and adds the results.
 pub(super) async fn read(
-    destination: &Destination,
-    file_name: &str,
+    (destination, name): (&Destination, BackupName),
     manifest: Option<&Manifest>,
+    identities: Option<&Identities>,
     results: &mut CheckResults<'_>,
 ) {
-    let contents = match contents(destination, file_name).await {
+    let contents = match contents(destination, name, identities).await {
         Ok(Some(contents)) => contents,
         Ok(None) => {
-            return results.add(CheckName::Checksum, Outcome::fail(format!("{file_name} is not there"), TAKE_ONE));
+            return results.add(CheckName::Checksum, Outcome::fail(format!("{name} is not there"), TAKE_ONE));
         }
         Err(error) => return results.add(CheckName::Checksum, RequestError::from(error).verdict(Status::Fail)),
     };
@@ -34,7 +40,19 @@ pub(super) async fn read(
         Codec::Gzip => (CheckName::Gzip, "one complete gzip stream"),
         Codec::Zstd => (CheckName::Zstd, "complete zstd frames"),
     };
-    match contents.verify_stream() {
+    let verified = contents.verify_stream();
+    match &verified {
+        Err(Mismatch::NoIdentity) => return results.add(CheckName::Decryption, Outcome::skip(CLOSED)),
+        Err(Mismatch::Encryption(error @ DecryptError::WrongIdentity)) => {
+            return results.add(CheckName::Decryption, Outcome::fail(error.to_string(), USE_ANOTHER));
+        }
+        Err(mismatch @ Mismatch::Encryption(_)) => {
+            return results.add(CheckName::Decryption, outcome(Err(mismatch.clone())));
+        }
+        _ if name.is_encrypted() => results.add(CheckName::Decryption, Outcome::ok("every chunk is authentic")),
+        _ => {}
+    }
+    match verified {
         Ok(dump) => {
             results.add(codec, Outcome::ok(stream));
             results.add(CheckName::DumpIntegrity, outcome(judge_dump(dump, manifest)));
@@ -43,8 +61,12 @@ pub(super) async fn read(
     }
 }
 
-async fn contents(destination: &Destination, file_name: &str) -> Result<Option<Contents>, StorageError> {
-    match Reader::open(destination, file_name).await? {
+async fn contents(
+    destination: &Destination,
+    name: BackupName,
+    identities: Option<&Identities>,
+) -> Result<Option<Contents>, StorageError> {
+    match Reader::open(destination, &name.to_string(), identities).await? {
         Some(reader) => reader.read().await.map(Some),
         None => Ok(None),
     }

@@ -43,7 +43,7 @@ pub(super) fn wanted(
     config: &CheckConfig,
 ) -> Result<Option<DrillJob>, Problems> {
     let variable = DRILL_CONNECTION_STRING.variable;
-    let mut job = DrillJob::of(&args.drill, (&config.s3, config.databases.as_ref()), config.drill.target.clone())?;
+    let mut job = DrillJob::of(&args.drill, (&config.s3, config.databases.as_ref()), &config.drill)?;
     if args.backup.is_some() && job.is_none() {
         let mut problems = Problems::default();
         let text = format!("{variable} is not set: --backup belongs to a drill: set it, or give --restore-to");

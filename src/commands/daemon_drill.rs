@@ -36,7 +36,7 @@ pub(super) fn drills(
     interrupts: &Interrupts,
 ) -> Result<Option<Drills>, Problems> {
     let backups = (&config.backup.s3, config.backup.databases.as_ref());
-    DrillJob::of(args, backups, config.drill.target.clone())?;
+    DrillJob::of(args, backups, &config.drill)?;
     let Some(schedule) = config.drill.schedule.clone() else { return Ok(None) };
     tracing::info!(drills = %schedule, "the daemon runs restore drills");
     tokio::spawn(tokio::time::timeout(
@@ -78,7 +78,7 @@ async fn run(
     let context = owned.context();
     let config = config::drill(context.flags, context.environment).map_err(Error::Settings)?;
     let backups = (&config.s3, config.databases.as_ref());
-    let job = DrillJob::of(args, backups, config.drill.target).map_err(Error::Settings)?;
+    let job = DrillJob::of(args, backups, &config.drill).map_err(Error::Settings)?;
     let job = job.ok_or_else(|| Error::Internal(anyhow::anyhow!("DRILL_CONNECTION_STRING is not set any more")))?;
     job.run(context.writer, ProgressStyleChoice::Lines, interrupts, |drill| report(&drill, heartbeat)).await
 }

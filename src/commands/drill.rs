@@ -10,8 +10,9 @@ use crate::archive::ReadProgress;
 use crate::archive::drill::DrillRecord;
 use crate::archive::name::BackupName;
 use crate::cli::{BackupRef, DrillArgs};
-use crate::config::Problems;
+use crate::codec::age::Identities;
 use crate::config::table::DRILL_CONNECTION_STRING;
+use crate::config::{DrillSettings, Problems};
 use crate::databases::DatabasePatterns;
 use crate::error::Error;
 use crate::error_chain::Chain;
@@ -35,6 +36,7 @@ pub(super) struct DrillJob {
     s3: S3Settings,
     databases: Option<DatabasePatterns>,
     target: PostgresSettings,
+    identities: Option<Identities>,
     check_sql: CheckSql,
     search_path: Option<String>,
     allowed: Allowed,
@@ -86,8 +88,9 @@ impl DrillJob {
     pub fn of(
         args: &DrillArgs,
         (s3, databases): (&S3Settings, Option<&DatabasePatterns>),
-        target: Option<PostgresSettings>,
+        settings: &DrillSettings,
     ) -> Result<Option<Self>, Problems> {
+        let (target, identities) = (settings.target.clone(), settings.identities.clone());
         let mut problems = Problems::default();
         let variable = DRILL_CONNECTION_STRING.variable;
         if let Some(flag) = args.given().filter(|_| target.is_none()) {
@@ -112,7 +115,16 @@ impl DrillJob {
         let allowed = Allowed { same_server: args.allow_same_server, shared_server: args.allow_shared_server };
         let search_path = args.search_path.clone();
         let (s3, databases) = (s3.clone(), databases.cloned());
-        Ok(target.map(|target| Self { s3, databases, target, check_sql, search_path, allowed, backup: None }))
+        Ok(target.map(|target| Self {
+            s3,
+            databases,
+            target,
+            identities,
+            check_sql,
+            search_path,
+            allowed,
+            backup: None,
+        }))
     }
 
     /// The drill of a named backup.
@@ -167,7 +179,8 @@ impl DrillJob {
         };
         let options = &RestoreOptions { search_path: self.search_path.clone(), ..RestoreOptions::default() };
         let (destination, chosen) = (&subject.place.destination, &chosen);
-        let request = Request { destination, chosen, options, interrupts, show: &show };
+        let identities = self.identities.as_ref();
+        let request = Request { destination, chosen, options, identities, interrupts, show: &show };
         let Self { target, check_sql, allowed, .. } = self;
         let drill = Drill { request: &request, target, check_sql, allowed: *allowed };
         drill.run().await.map_err(Error::Interrupted)

@@ -2,9 +2,11 @@
 
 use chrono_tz::Tz;
 
+use super::encryption::identities;
 use super::restore::target;
 use super::retention::zone;
 use super::{Environment, Flags, Problems, Resolver, daemon, databases, finish, log, s3, table};
+use crate::codec::age::Identities;
 use crate::databases::DatabasePatterns;
 use crate::exit_code::ExitCode;
 use crate::postgres::PostgresSettings;
@@ -16,6 +18,8 @@ use crate::storage::S3Settings;
 pub struct DrillSettings {
     /// The server of the drill; `None` without a drill.
     pub target: Option<PostgresSettings>,
+    /// What opens encrypted backups.
+    pub identities: Option<Identities>,
     /// When the daemon runs it, from `DRILL_INTERVAL`.
     pub schedule: Option<Schedule>,
 }
@@ -55,7 +59,8 @@ pub(super) fn drill_in(resolver: &mut Resolver<'_>, flags: &Flags, zone: Tz) -> 
         resolver.problem(ExitCode::MissingSetting, problem);
     }
     let target = target(resolver, flags, &table::DRILL_CONNECTION_STRING);
-    DrillSettings { target, schedule: daemon::schedule_of(resolver, interval, (text, zone)) }
+    let identities = identities(resolver);
+    DrillSettings { target, identities, schedule: daemon::schedule_of(resolver, interval, (text, zone)) }
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
+use super::encryption::identities;
 use super::retention::zone;
 use super::{Effective, Environment, Flags, Problems, Resolver, databases, finish, hide_secrets, log, s3, table};
+use crate::codec::age::Identities;
 use crate::databases::DatabasePatterns;
 use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings};
 use crate::storage::S3Settings;
@@ -20,6 +22,8 @@ pub struct RestoreConfig {
     pub databases: Option<DatabasePatterns>,
     /// The database to restore into, if one is named. It never defaults to the database that is backed up.
     pub target: Option<PostgresSettings>,
+    /// What opens encrypted backups.
+    pub identities: Option<Identities>,
     /// In which a time without an offset is meant.
     pub zone: Tz,
     /// Every value as it is used, without secrets, for the log.
@@ -36,9 +40,10 @@ pub fn restore(flags: &Flags, environment: &Environment) -> Result<RestoreConfig
     let databases = databases(&mut resolver);
     let zone = zone(&mut resolver);
     let target = target(&mut resolver, flags, &table::RESTORE_CONNECTION_STRING);
+    let identities = identities(&mut resolver);
     log(&mut resolver);
     let (s3, effective) = finish(resolver, s3)?;
-    Ok(RestoreConfig { s3, databases, target, zone, effective })
+    Ok(RestoreConfig { s3, databases, target, identities, zone, effective })
 }
 
 /// The database that a setting names. Its flag takes no secret.
@@ -64,6 +69,7 @@ pub(super) fn target(resolver: &mut Resolver<'_>, flags: &Flags, setting: &table
         arguments: DumpArguments::default(),
         lock_wait: Duration::from_mins(1),
         stall_timeout: Duration::from_mins(30),
+        hides_names: false,
         allows_pooler: false,
     })
 }

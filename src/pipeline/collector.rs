@@ -1,6 +1,6 @@
 //! Puts compressed pieces back in order, makes one stream of them, and seals it into parts.
 //!
-//! One thread, between the workers and the upload. Each byte is hashed once: a part's MD5 or CRC-64/NVME when it is
+//! One thread, between the workers and the upload. With recipients it encrypts the stream: it alone writes it, in order. Each byte is hashed once: a part's MD5 or CRC-64/NVME when it is
 //! sealed, the object's sha256 as it grows. The last part is sealed after the dump has been verified ([`FinishGate`]),
 //! so the object of a failed dump is never completed.
 
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::deflate::PendingPiece;
 use super::{PartBuffer, PartMemory, PipelineError, Progress};
 use crate::codec::Codec;
+use crate::codec::age::{Encryptor, Recipients};
 
 /// The checksum that a part carries to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -96,6 +97,8 @@ impl FinishGate {
 
 pub(super) struct Collector {
     pub codec: Codec,
+    /// Whom the object is encrypted for.
+    pub recipients: Option<Recipients>,
     pub memory: PartMemory,
     pub checksum: PartChecksum,
     pub parts: mpsc::UnboundedSender<SealedPart>,
@@ -110,23 +113,27 @@ impl Collector {
     /// Runs until the last piece, or until another stage ends early.
     pub fn run(self, pieces: &Receiver<PendingPiece>, gate: &Receiver<()>) -> Result<Totals, PipelineError> {
         let mut object = Object::new();
+        let mut encryptor = self.recipients.as_ref().map(Encryptor::new).transpose()?;
         let mut crc = Crc::new();
         let mut plain_bytes = 0u64;
         let mut pieces = pieces.iter().peekable();
         // No memory before the first piece: a dump that waits for a lock would hold a part that the other dumps of the run need.
         pieces.peek();
-        self.append(&mut object, self.codec.header())?;
+        self.add(&mut object, &mut encryptor, self.codec.header())?;
         for pending in pieces {
             let piece = pending.wait()?;
             plain_bytes += u64::from(piece.crc.amount());
             crc.combine(&piece.crc);
-            self.append(&mut object, &piece.bytes)?;
+            self.add(&mut object, &mut encryptor, &piece.bytes)?;
             // A send fails if the workers have ended.
             let _ = self.spent.try_send(piece.bytes);
         }
         // The pieces have ended; whether the dump is complete is decided elsewhere.
         gate.recv().map_err(|_| PipelineError::GivenUp)?;
-        self.append(&mut object, &self.codec.end(&crc, plain_bytes))?;
+        self.add(&mut object, &mut encryptor, &self.codec.end(&crc, plain_bytes))?;
+        if let Some(encryptor) = encryptor {
+            encryptor.finish(|bytes| self.append(&mut object, bytes))?;
+        }
         self.seal(&mut object)?;
         Ok(Totals {
             plain_bytes,
@@ -138,6 +145,15 @@ impl Collector {
         })
     }
 
+    /// Adds bytes of the compressed stream, encrypted if there are recipients.
+    fn add(&self, object: &mut Object, encryptor: &mut Option<Encryptor>, bytes: &[u8]) -> Result<(), PipelineError> {
+        match encryptor {
+            Some(encryptor) => encryptor.encrypt(bytes, |bytes| self.append(object, bytes)),
+            None => self.append(object, bytes),
+        }
+    }
+
+    /// Adds bytes of the object.
     fn append(&self, object: &mut Object, mut bytes: &[u8]) -> Result<(), PipelineError> {
         object.sha256.update(bytes);
         object.bytes += bytes.len() as u64;

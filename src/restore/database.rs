@@ -33,6 +33,7 @@ const COMMIT_AFTER_SIGNAL: Duration = Duration::from_secs(3);
 /// # Errors
 /// If the restore failed. The target is as it was before, or the error says what is unknown.
 pub async fn restore(request: &Request<'_>, target: &PostgresSettings) -> Result<Report, RestoreError> {
+    request.verify_identity()?;
     let find = async {
         let installed = Installed::find(target.pg_dump_path.as_deref(), &target.environment).await?;
         Ok::<_, RestoreError>(installed.newest()?)
@@ -64,7 +65,7 @@ pub(super) async fn recorded(
         tracing::warn!("{what}");
     }
     match manifest {
-        Some(manifest) => Ok(roles::globals(request.destination, manifest, server).await?),
+        Some(manifest) => Ok(roles::globals((request.destination, request.identities), manifest, server).await?),
         None => Ok(None),
     }
 }
