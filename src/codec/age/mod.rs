@@ -18,8 +18,8 @@ pub use encryptor::{Encryptor, MEMORY, encrypt};
 pub const EXTENSION: &str = "age";
 /// The media type of an encrypted file.
 pub const CONTENT_TYPE: &str = "application/octet-stream";
-/// The bytes that encryption for one recipient adds to an empty stream: the header with its key, the nonce, and one chunk's tag.
-/// More recipients and more chunks add more.
+/// The fewest bytes that encryption adds to a stream, as Debian's `age` does for one recipient: the header with its key, the nonce,
+/// and one chunk's tag. More recipients and more chunks add more.
 pub const SMALLEST_OVERHEAD: u64 = 200;
 
 /// The beginning of a public key.

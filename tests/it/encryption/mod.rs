@@ -8,6 +8,8 @@ mod identities;
 mod posture;
 mod spool;
 
+use pg_s3_backup::codec::age::SMALLEST_OVERHEAD;
+
 use crate::support::age::{AgeKey, encrypted_by_age};
 use crate::support::program::Program;
 use crate::support::servers::database::{Database, unique_name};
@@ -137,6 +139,7 @@ fn a_file_that_age_made_is_restored() {
     let (dump, bucket) = (dump_of(&database), s3().create_bucket("by-age"));
     let name = "postgres-backup-2026-11-23_02-00-00.sql.gz.age";
     put(&bucket, name, &encrypted_by_age(&gzipped(&dump), &[&keys[0], &keys[1]]));
+    assert_eq!(encrypted_by_age(b"", &[&keys[0]]).len() as u64, SMALLEST_OVERHEAD);
     for key in &keys {
         let restored = reader(&bucket, key).arg("restore").run();
         assert!(restored.assert_code(0).stdout == dump);
