@@ -1,7 +1,7 @@
 # The commands for developers. Everything is built in one profile (ci: optimised, without link-time optimisation) and into one
 # directory (target), so that dependencies are compiled once.
 .DEFAULT_GOAL := help
-.PHONY: help build install dist image image-cold demo test test-kill test-versions fuzz check documents bench fmt clean cargo
+.PHONY: help build install dist image image-cold demo test test-kill test-versions page fuzz check documents bench fmt clean cargo
 SHELL := /bin/bash
 export CARGO_TARGET_DIR := $(CURDIR)/target
 CARGO_FLAGS := --profile ci --locked
@@ -47,7 +47,7 @@ demo: ## Back up, list and restore a database, on servers made for it: no config
 	@scripts/demo
 
 test: cargo ## Run all tests, on servers that they start themselves
-	@scripts/install postgres s3
+	@scripts/install postgres s3 chromium
 	cargo test $(CARGO_FLAGS) --doc
 	cargo test $(CARGO_FLAGS) --workspace --lib --bins --tests
 
@@ -64,16 +64,21 @@ test-versions: cargo ## Restore on PostgreSQL 13 to 18 and from each to the next
 	@scripts/install postgres s3
 	POSTGRES_MAJORS='$(POSTGRES_MAJORS)' cargo test $(CARGO_FLAGS) --test it -- restore::versions:: --nocapture
 
+page: cargo ## Look at the status page in Chromium (part of make test): target/page/*.png
+	@scripts/install postgres s3 chromium
+	cargo test $(CARGO_FLAGS) --test it -- page::
+
 fuzz: ## Fuzz the parsers of others' bytes, ten minutes each (FUZZ_SECONDS=600)
 	@scripts/fuzz
 
 check: ## Format, lints, documents, dependencies, scripts: what must hold before a commit
 	@scripts/check
 
-documents: cargo ## Write the generated parts of docs/, man/, completions/ and k8s/
-	UPDATE_DOCUMENTS=1 cargo test $(CARGO_FLAGS) --test it -- documents::
+documents: cargo ## Write the generated parts and the picture of docs/, man/, completions/ and k8s/
+	UPDATE_DOCUMENTS=1 cargo test $(CARGO_FLAGS) --test it -- documents:: page::states::docs_have_a_picture
 
-bench: ## Compare speed, memory and size with pipelines of common tools, and many databases with single runs (about 20 minutes)
+# Its variables, such as SCALE, KINDS, CONTENDERS and MODES: scripts/bench --help.
+bench: ## Compare speed, memory and size with pipelines of common tools, and many databases with single runs (about an hour; SCALE, MODES)
 	@scripts/bench
 	@scripts/bench-databases
 

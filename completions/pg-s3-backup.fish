@@ -34,7 +34,7 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "daemon" -
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "health" -d 'Ask the daemon on this host whether it is alive, for a container\'s health check'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "prune" -d 'Delete the backups that no retention rule keeps, and abort abandoned uploads'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "restore" -d 'Restore a backup into a database, a file or stdout; verified, or not at all'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "delete" -d 'Delete named backups with their manifests and globals; the newest valid one only with `--force`'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "delete" -d 'Delete named backups with their sidecars (manifest, globals, index); the newest valid one only with `--force`'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l databases -d 'Databases of the server [env: BACKUP_DATABASES]' -r -f -a "all\t''"
@@ -311,5 +311,5 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not 
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "health" -d 'Ask the daemon on this host whether it is alive, for a container\'s health check'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "prune" -d 'Delete the backups that no retention rule keeps, and abort abandoned uploads'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "restore" -d 'Restore a backup into a database, a file or stdout; verified, or not at all'
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "delete" -d 'Delete named backups with their manifests and globals; the newest valid one only with `--force`'
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "delete" -d 'Delete named backups with their sidecars (manifest, globals, index); the newest valid one only with `--force`'
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand help; and not __fish_seen_subcommand_from completions backup list check daemon health prune restore delete help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -48,7 +48,7 @@ pub enum Command {
     Restore(Box<RestoreArgs>),
     /// Delete the backups that no retention rule keeps, and abort abandoned uploads
     Prune(PruneArgs),
-    /// Delete named backups with their manifests and globals; the newest valid one only with `--force`
+    /// Delete named backups with their sidecars (manifest, globals, index); the newest valid one only with `--force`
     Delete(DeleteArgs),
     /// Print a shell's completion script
     Completions(CompletionsArgs),

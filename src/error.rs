@@ -8,7 +8,7 @@ use crate::config::Problems;
 use crate::exit_code::ExitCode;
 use crate::health::probe::NotAlive;
 use crate::interrupt::Interrupt;
-use crate::printable::counted;
+use crate::printable::{counted, enumerated};
 use crate::restore::RestoreError;
 use crate::retention::PruneError;
 use crate::storage::StorageError;
@@ -23,7 +23,7 @@ pub enum Error {
     #[error(transparent)]
     Backup(BackupError),
     /// Some of the databases of the server failed; each was reported.
-    #[error("{} failed: {}", counted_of(failed.len(), *databases), failed.join(", "))]
+    #[error("{} failed: {}", counted_of(failed.len(), *databases), names_of(failed))]
     Databases {
         /// The names of those that failed.
         failed: Vec<String>,
@@ -150,6 +150,10 @@ pub enum Error {
     Internal(#[source] anyhow::Error),
 }
 
+fn names_of(databases: &[String]) -> String {
+    enumerated(&databases.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
 fn counted_of(failed: usize, all: usize) -> String {
     format!("{failed} of {}", counted(all, "database"))
 }
@@ -213,5 +217,18 @@ impl From<CheckError> for Error {
             CheckError::Interrupted(interrupt) => Self::Interrupted(interrupt),
             error @ CheckError::Failed { .. } => Self::Check(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_some_of_many_failed_databases() {
+        let failed = (10..55).map(|number| format!("d{number}")).collect();
+        let error = Error::Databases { failed, databases: 500, code: ExitCode::DumpFailed };
+        let names = "d10, d11, d12, d13, d14, d15, d16, d17, d18, d19";
+        assert_eq!(error.to_string(), format!("45 of 500 databases failed: {names} and 35 more"));
     }
 }

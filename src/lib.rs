@@ -22,6 +22,7 @@
 //! | [`archive`] | stored backups: names, manifests, restore instructions, the listing of a destination, and the reader |
 //! | [`databases`] | the databases of a server: which are meant, and the sub-path of each one's backups |
 //! | [`retention`] | the plan of deletions, the safety checks that block it, and the deletion |
+//! | [`inventory`] | the newest backups of each destination, for `list` and the status page |
 //! | [`check`] | verifies everything that a backup needs, and the latest backup |
 //! | [`restore`] | brings a backup back into a database, a file or stdout |
 //! | [`scheduler`], [`health`] | the daemon's loop, and its HTTP server |
@@ -45,12 +46,12 @@
 //!   then the manifest ([`archive::manifest`]), the globals and [`retention`].
 //! - **`prune`**: [`commands::prune`] loads a [`retention::RetentionReview`] of the destination: listing, decisive manifests, plan and
 //!   safety checks. [`retention`] then deletes, and aborts abandoned uploads.
-//! - **`list`**: [`commands::list`] reads an [`archive::Listing`] and the manifests of the newest backups.
+//! - **`list`**: [`commands::list`] reads an [`inventory::Inventory`]: an [`archive::Listing`] and the manifests of the newest backups.
 //! - **`check`**: [`check::Check::run`] tests everything that a backup needs and adds a [`check::CheckResult`] for each test; with
 //!   `--deep` it reads the latest backup ([`archive::Reader`]): downloads it in parallel ranges, decompresses it and verifies
 //!   the dump as the pipeline does. With `--restore-to`, [`restore::Drill`] restores it into a scratch database.
 //! - **`daemon`**: [`scheduler::Scheduler`] starts the same run as `backup` at each tick of its [`scheduler::Schedule`];
-//!   [`health::Server`] answers over HTTP from the [`scheduler::Heartbeat`].
+//!   [`health::Server`] answers over HTTP from the [`scheduler::Heartbeat`] and the [`inventory::InventoryCache`].
 //! - **`health`**: [`health::probe`] asks a local daemon.
 //!
 //! `list`, `prune`, `delete`, `restore` and the drills act on destinations, which `commands::destinations` finds: that of `S3_PATH`, or
@@ -74,6 +75,7 @@ pub mod glob;
 pub mod health;
 pub mod index;
 pub mod interrupt;
+pub mod inventory;
 pub mod log_target;
 pub mod manual;
 pub mod pipeline;

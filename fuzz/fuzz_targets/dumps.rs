@@ -1,5 +1,5 @@
 //! The dump's end: however the bytes come, the result is the same; a complete dump is incomplete once it is cut, or
-//! once something follows; and a complete dump ends as `pg_dump` ends.
+//! once something follows; and a complete dump ends as `pg_dump` ends. Its index is the same, too, and tiles it.
 //!
 //! Input: a byte that says how to cut, then the dump. Where that byte is odd, the dump stands between a good beginning
 //! and a good end, so that mutations are tried as statements and rows.
@@ -9,6 +9,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 
 use libfuzzer_sys::fuzz_target;
+use pg_s3_backup::codec::Codec;
+use pg_s3_backup::index::{Builder, Index, Point, Stream};
 use pg_s3_backup::pipeline::scanner::Scanner;
 use pg_s3_backup::pipeline::{ScanReport, Totals};
 use pg_s3_backup::postgres::DumpEnd;
@@ -23,9 +25,11 @@ fuzz_target!(|input: &[u8]| {
     let Some((how, middle)) = input.split_first() else { return };
     let dump = if how & 1 == 1 { [HEAD, middle, TAIL].concat() } else { middle.to_vec() };
     let report = scan(dump.chunks(dump.len().max(1)));
+    let index = index(dump.chunks(dump.len().max(1)));
     let step = usize::from(how >> 1) + 1;
     assert_eq!(scan(dump.chunks(step)), report, "in blocks of {step} bytes");
     assert_eq!(scan(dump.chunks(1)), report, "byte by byte");
+    assert_eq!(self::index(dump.chunks(step)), index, "the index of blocks of {step} bytes");
     assert_eq!(report.bytes, dump.len() as u64);
     assert_eq!(report.rows, report.tables.iter().map(|table| table.rows).sum::<u64>());
     let is_complete = is_complete(&report, 0);
@@ -41,6 +45,19 @@ fn scan<'a>(blocks: impl Iterator<Item = &'a [u8]>) -> ScanReport {
     let mut scanner = Scanner::default();
     blocks.for_each(|block| scanner.scan(block));
     scanner.finish()
+}
+
+/// The index, which tiles the dump; `None` without one.
+fn index<'a>(blocks: impl Iterator<Item = &'a [u8]>) -> Option<Index> {
+    let mut scanner = Scanner::indexing(Builder::default());
+    blocks.for_each(|block| scanner.scan(block));
+    let (report, entries) = scanner.finish_indexing();
+    let points = vec![Point::from((0, 10, 0))];
+    let stream = Stream { codec: Codec::Gzip, codec_bytes: 11, points };
+    let packed = entries.filter(|_| report.bytes > 0)?.complete(stream, "", None);
+    let index = Index::unpacked(&packed).expect("consistent");
+    assert_eq!(index.plain_bytes, report.bytes);
+    Some(index)
 }
 
 /// The verdict of the checks: the dump's end, and that all of it is in the object.

@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use flate2::Crc;
 use sha2::{Digest, Sha256};
@@ -12,7 +13,10 @@ use sha2::{Digest, Sha256};
 use crate::codec::age::{DecryptError, Decryptor, Identities};
 use crate::codec::zstd::PlainEnd;
 use crate::codec::{Codec, Decoder};
+use crate::index::Index;
 use crate::pipeline::scanner::{ScanReport, Scanner};
+
+use super::index_check::{IndexChecker, IndexMismatch, VerifiedIndex};
 
 /// A backup that was read, to its end or to the first damage.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub struct Contents {
     pub(super) codec: Codec,
     /// The dump in it, or why there is none.
     pub(super) dump: Result<Dump, Unreadable>,
+    /// Whether the index is that of the object, if it was compared.
+    pub(super) index: Option<Result<VerifiedIndex, IndexMismatch>>,
 }
 
 /// Why a dump was not read.
@@ -95,6 +101,7 @@ pub(super) struct Unpacker<W: Write> {
     decoder: Decoder<Tap<W>>,
     flaw: Option<Unreadable>,
     damage: Damage,
+    index: Option<IndexChecker>,
 }
 
 impl<W: Write> Unpacker<W> {
@@ -102,7 +109,16 @@ impl<W: Write> Unpacker<W> {
     pub fn new(sink: W, (codec, seal): (Codec, Seal), (form, damage): (Form, Damage)) -> Self {
         let tap = Tap { crc: Crc::new(), scanner: Scanner::default(), sink: Some(sink), form, failed: None };
         let decoder = Decoder::new(codec, tap);
-        Self { bytes: 0, sha256: Sha256::new(), codec, seal, decoder, flaw: None, damage }
+        Self { bytes: 0, sha256: Sha256::new(), codec, seal, decoder, flaw: None, damage, index: None }
+    }
+
+    /// Compares an index, too.
+    pub fn with_index(mut self, index: Option<Arc<Index>>) -> Self {
+        self.index = index.map(IndexChecker::start);
+        if let Some(checker) = &self.index {
+            self.decoder.sink().scanner = Scanner::indexing(checker.builder());
+        }
+        self
     }
 
     /// Takes the next bytes of the object. Breaks if no more are needed.
@@ -118,8 +134,7 @@ impl<W: Write> Unpacker<W> {
     }
 
     fn unpack(&mut self, piece: &[u8]) -> Result<(), Unreadable> {
-        let decoder = &mut self.decoder;
-        let mut unpack = |bytes: &[u8]| decoder.unpack(bytes).map_err(Unreadable::Codec);
+        let mut unpack = unpacking(&mut self.decoder, &mut self.index);
         match &mut self.seal {
             Seal::None => unpack(piece),
             Seal::Age(decryptor) => decryptor.decrypt(piece, unpack),
@@ -129,10 +144,10 @@ impl<W: Write> Unpacker<W> {
 
     /// Unpacks what the encryption holds back until the end.
     fn unseal(&mut self) -> Result<(), Unreadable> {
-        let decoder = &mut self.decoder;
+        let unpack = unpacking(&mut self.decoder, &mut self.index);
         match &mut self.seal {
             Seal::None => Ok(()),
-            Seal::Age(decryptor) => decryptor.finish(|bytes| decoder.unpack(bytes).map_err(Unreadable::Codec)),
+            Seal::Age(decryptor) => decryptor.finish(unpack),
             Seal::Closed => Err(Unreadable::Closed),
         }
     }
@@ -152,13 +167,15 @@ impl<W: Write> Unpacker<W> {
         let is_cut_short = self.is_cut_short();
         let sink = sink.unwrap_or_else(|| self.take_sink());
         let tap = self.decoder.sink();
-        let (crc32, scan, failed) = (tap.crc.sum(), std::mem::take(&mut tap.scanner).finish(), tap.failed.take());
+        let (crc32, failed) = (tap.crc.sum(), tap.failed.take());
+        let (scan, entries) = std::mem::take(&mut tap.scanner).finish_indexing();
+        let index = self.index.map(|index| index.finish(entries));
         let dump = match self.flaw {
             Some(flaw) => Err(flaw),
             None => ended.and_then(|end| as_recorded(end, Dump { crc32, scan })).map_err(Unreadable::Codec),
         };
         let stored = (!is_cut_short).then(|| (self.bytes, hex::encode(self.sha256.finalize())));
-        (sink, failed.map_or(Ok(Contents { stored, codec: self.codec, dump }), Err))
+        (sink, failed.map_or(Ok(Contents { stored, codec: self.codec, dump, index }), Err))
     }
 
     /// Returns the sink; nothing more is written to it.
@@ -169,6 +186,19 @@ impl<W: Write> Unpacker<W> {
     fn take_sink(&mut self) -> W {
         let sink = self.decoder.sink().sink.take();
         sink.unwrap_or_else(|| unreachable!("it is taken once"))
+    }
+}
+
+/// Takes the compressed stream, which is no longer encrypted: for the dump, and for the ranges of the index.
+fn unpacking<W: Write>(
+    decoder: &mut Decoder<W>,
+    index: &mut Option<IndexChecker>,
+) -> impl FnMut(&[u8]) -> Result<(), Unreadable> {
+    move |bytes| {
+        if let Some(index) = index {
+            index.take(bytes);
+        }
+        decoder.unpack(bytes).map_err(Unreadable::Codec)
     }
 }
 

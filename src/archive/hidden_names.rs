@@ -3,7 +3,7 @@
 //!
 //! `backup` leaves them out of what it writes to the bucket and to the spool.
 
-use super::manifest::{GLOBALS_WORD, Manifest, PG_DUMP_WORD, PG_DUMPALL_WORD};
+use super::manifest::{GLOBALS_WORD, INDEX_WORD, Manifest, PG_DUMP_WORD, PG_DUMPALL_WORD};
 use crate::printable::counted;
 
 /// The end of a warning in this program's own words, which hold no names.
@@ -40,20 +40,24 @@ impl Manifest {
 fn kinds(warnings: &[String]) -> Vec<String> {
     let (mut of_pg_dump, mut of_pg_dumpall, mut others) = (0, 0, 0);
     let mut kinds = Vec::new();
+    let is_own = |warning: &str| {
+        [GLOBALS_WORD, INDEX_WORD].iter().any(|word| warning.starts_with(&format!("{word}: ")))
+            || warning.ends_with(UNANSWERED)
+    };
     for warning in warnings {
         if warning.starts_with(PG_DUMP_WORD) {
             of_pg_dump += 1;
         } else if warning.starts_with(PG_DUMPALL_WORD) {
             of_pg_dumpall += 1;
-        } else if warning.starts_with(GLOBALS_WORD) || warning.ends_with(UNANSWERED) {
+        } else if is_own(warning) {
             kinds.push(warning.clone());
         } else {
             others += 1;
         }
     }
-    let told = |prefix: &str, count: usize| (count > 0).then(|| format!("{prefix}{}", counted(count, "warning")));
-    kinds.extend(told("the dump lacks something: ", others));
-    kinds.extend(told(PG_DUMP_WORD, of_pg_dump));
-    kinds.extend(told(PG_DUMPALL_WORD, of_pg_dumpall));
+    let counts = |prefix: &str, count: usize| (count > 0).then(|| format!("{prefix}{}", counted(count, "warning")));
+    kinds.extend(counts("the dump lacks something: ", others));
+    kinds.extend(counts(PG_DUMP_WORD, of_pg_dump));
+    kinds.extend(counts(PG_DUMPALL_WORD, of_pg_dumpall));
     kinds
 }

@@ -4,6 +4,7 @@
 //! that 100,000 of them fit into memory. Other facts come from the manifests of the newest.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -32,6 +33,8 @@ pub struct StoredBackup {
     pub file_size: u64,
     /// Plain bytes for each stored byte.
     pub compression_ratio: Option<f64>,
+    /// Seconds from the start to the commit, from the manifest.
+    pub duration: Option<f64>,
     /// The database: from the manifest, else that of the sub-path.
     pub database: Option<String>,
     /// Its status.
@@ -63,6 +66,8 @@ pub struct Listing {
     /// The database of a sub-path.
     database: Option<String>,
     entries: Entries,
+    /// Backups with the facts of their manifests, from an earlier listing.
+    known: BTreeMap<BackupName, StoredBackup>,
     /// When it was listed; later names are in the future.
     now: DateTime<Utc>,
 }
@@ -83,13 +88,34 @@ impl Listing {
             }
             Err(error) => tracing::warn!(%error, "open uploads cannot be listed"),
         }
-        Ok(Self { destination: destination.clone(), database: None, entries, now: Utc::now() })
+        let known = BTreeMap::new();
+        Ok(Self { destination: destination.clone(), database: None, entries, known, now: Utc::now() })
     }
 
     /// Names the database of backups without a manifest.
     #[must_use]
     pub fn of_database(self, database: Option<String>) -> Self {
         Self { database, ..self }
+    }
+
+    /// Adds what an earlier listing read of these backups. A manifest never changes, so it is not read again.
+    #[must_use]
+    pub fn with_known(mut self, backups: impl IntoIterator<Item = StoredBackup>) -> Self {
+        let read = backups.into_iter().filter(|backup| backup.compression_ratio.is_some());
+        self.known = read.filter_map(|backup| Some((BackupName::parse(&backup.file_name)?, backup))).collect();
+        self
+    }
+
+    /// The destination.
+    #[must_use]
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// Every name, with the sizes of its objects.
+    #[must_use]
+    pub fn entries(&self) -> &Entries {
+        &self.entries
     }
 
     /// The file names of the newest backups, newest first; not of those that are being uploaded.
@@ -121,6 +147,9 @@ impl Listing {
         let mut described: Vec<StoredBackup> = newest.map(|(name, entry)| self.backup(*name, *entry)).collect();
         for backup in &mut described {
             self.add_drill(backup).await;
+            if self.recall(backup) {
+                continue;
+            }
             match backup.status {
                 BackupStatus::Valid | BackupStatus::Future => _ = self.describe(backup).await,
                 BackupStatus::Unverified => self.look(backup).await,
@@ -129,6 +158,18 @@ impl Listing {
         }
         let count = limit.min(self.entries.len());
         Newest { listing: self, described, count }
+    }
+
+    /// Adds what an earlier listing read of a backup of the same size. Returns whether it did.
+    fn recall(&self, backup: &mut StoredBackup) -> bool {
+        let name = BackupName::parse(&backup.file_name);
+        let known = name.and_then(|name| self.known.get(&name)).filter(|known| known.file_size == backup.file_size);
+        let Some(known) = known.filter(|_| backup.status == BackupStatus::Valid) else { return false };
+        backup.status = known.status;
+        backup.compression_ratio = known.compression_ratio;
+        backup.duration = known.duration;
+        backup.database.clone_from(&known.database);
+        true
     }
 
     /// Whether the listing has a backup's manifest.
@@ -227,6 +268,7 @@ impl Listing {
             started_at: time_text(name.started()),
             file_size: entry.backup.unwrap_or_default(),
             compression_ratio: None,
+            duration: None,
             database: self.database.clone(),
             status,
             encrypted: name.is_encrypted(),
@@ -273,6 +315,7 @@ impl Listing {
             backup.status = BackupStatus::by_manifest(backup.file_size, manifest.object_bytes, manifest.partial);
         }
         backup.compression_ratio = Some(manifest.compression_ratio);
+        backup.duration = manifest.duration();
         backup.database = Some(manifest.database.clone());
         Some(manifest)
     }

@@ -23,6 +23,9 @@ pub(super) const PG_DUMP_WORD: &str = "pg_dump warned: ";
 /// The prefix of each of `pg_dumpall`'s warnings.
 pub(super) const PG_DUMPALL_WORD: &str = "globals: pg_dumpall warned: ";
 
+/// The prefix of warnings about the index.
+pub(crate) const INDEX_WORD: &str = "index";
+
 /// The version of this format. Version 1 had no number, `missing` for `warnings`, and `character_type` for `ctype`.
 const VERSION: u32 = 2;
 
@@ -107,8 +110,12 @@ pub struct Manifest {
     pub icu_rules: Option<String>,
     /// Rows of COPY data in all.
     pub rows: u64,
-    /// Rows of each table, in the dump's order.
+    /// Rows of each table, in the dump's order. Later versions have them in the index.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableRows>,
+    /// Number of tables with COPY data; earlier versions list them instead.
+    #[serde(default)]
+    pub table_count: Option<u64>,
     /// Extensions that the dump creates; of a partial one those of the entire database.
     #[serde(default)]
     pub extensions: Vec<Extension>,
@@ -127,6 +134,9 @@ pub struct Manifest {
     /// The file with the cluster's globals and the database's own settings; `None` without globals.
     #[serde(default)]
     pub globals: Option<GlobalsFile>,
+    /// The file with the index of the dump; `None` without one.
+    #[serde(default)]
+    pub index: Option<IndexFile>,
     /// The restore commands: the lines of one bash script.
     #[serde(default)]
     pub restore: Vec<String>,
@@ -151,6 +161,17 @@ pub struct GlobalsFile {
     pub sha256: String,
     /// Whether it has the roles' password verifiers.
     pub role_passwords: bool,
+}
+
+/// The index of the dump.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexFile {
+    /// Its file name.
+    pub file_name: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its sha256, in hexadecimal.
+    pub sha256: String,
 }
 
 /// The facts of a run for its manifest.
@@ -194,7 +215,8 @@ impl Manifest {
     #[must_use]
     pub fn new(run: &RunFacts<'_>, key: &str, verified: &VerifiedDump, finished: DateTime<Utc>) -> Self {
         let (totals, scan) = (verified.totals(), verified.scan());
-        let References { extensions, roles, tablespaces, toast_tables } = run.references.cloned().unwrap_or_default();
+        let References { extensions, roles, tablespaces, toast_tables, .. } =
+            run.references.cloned().unwrap_or_default();
         let of_pg_dump = run.pg_dump_warnings.get().into_iter().flatten();
         let of_pg_dump = of_pg_dump.map(|warning| format!("{PG_DUMP_WORD}{warning}"));
         Self {
@@ -231,7 +253,8 @@ impl Manifest {
             locale: run.facts.locale.clone(),
             icu_rules: run.facts.icu_rules.clone(),
             rows: scan.rows,
-            tables: scan.tables.clone(),
+            tables: Vec::new(),
+            table_count: Some(scan.tables.len() as u64),
             extensions,
             roles,
             tablespaces,
@@ -239,8 +262,18 @@ impl Manifest {
             large_objects: scan.created.map(|created| created.large_objects),
             restore: Vec::new(),
             globals: None,
+            index: None,
             warnings: run.warnings.iter().cloned().chain(of_pg_dump).collect(),
         }
+    }
+
+    /// Seconds from the start to the commit.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "seconds of a run")]
+    pub fn duration(&self) -> Option<f64> {
+        let time = |text: &str| DateTime::parse_from_rfc3339(text).ok();
+        let duration = time(&self.finished_at)? - time(&self.started_at)?;
+        Some(duration.num_seconds().max(0) as f64)
     }
 
     /// Adds the bottleneck.
@@ -278,6 +311,27 @@ impl Manifest {
         self
     }
 
+    /// Adds the index, or why there is none.
+    #[must_use]
+    pub fn with_index(mut self, made: Result<IndexFile, String>) -> Self {
+        match made {
+            Ok(index) => self.index = Some(index),
+            Err(why) => {
+                self.index = None;
+                // The spool's manifest may say it, too.
+                self.warnings.retain(|warning| *warning != why);
+                self.warnings.push(why);
+            }
+        }
+        self
+    }
+
+    /// Number of tables with COPY data.
+    #[must_use]
+    pub fn table_count(&self) -> u64 {
+        self.table_count.unwrap_or(self.tables.len() as u64)
+    }
+
     /// Adds `pg_dumpall`'s warnings.
     #[must_use]
     pub fn with_warnings_of_globals(mut self, warnings: &[String]) -> Self {
@@ -290,12 +344,18 @@ impl Manifest {
     pub fn delivered(self, key: &str, finished: DateTime<Utc>) -> Self {
         let (file_name, key) = (name::file_name(key).to_owned(), key.to_owned());
         let (started_at, finished_at) = (started(&key).map_or(self.started_at, time_text), time_text(finished));
-        let is_told = self.globals.is_some() || self.warnings.iter().any(|what| what.starts_with(GLOBALS_WORD));
-        let manifest = Self { file_name, key, started_at, finished_at, ..self };
-        if is_told {
-            return manifest;
+        let is_said = |word: &str| self.warnings.iter().any(|what| what.starts_with(&format!("{word}: ")));
+        let lacks_globals = self.globals.is_none() && !is_said(GLOBALS_WORD);
+        let lacks_index = self.index.is_none() && !is_said(INDEX_WORD);
+        let mut manifest = Self { file_name, key, started_at, finished_at, ..self };
+        if lacks_globals {
+            let why = format!("{GLOBALS_WORD}: the run that took the dump ended before it had made them");
+            manifest = manifest.with_globals(Err(why));
         }
-        manifest.with_globals(Err(format!("{GLOBALS_WORD}: the run that took the dump ended before it had made them")))
+        if lacks_index {
+            manifest = manifest.with_index(Err(format!("{INDEX_WORD}: the run that took the dump made none")));
+        }
+        manifest
     }
 }
 

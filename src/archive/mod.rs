@@ -3,17 +3,21 @@
 //!
 //! [`name`] defines the pattern of names, and [`manifest`] the record next to an object. [`list_entries`] groups a listing by
 //! name. [`Listing`], `retention`, `check` and the daemon use it, all with the same [`BackupStatus`]. [`Reader`] reads a complete
-//! backup. Called by `backup`, `retention`, `check`, `restore` and `commands`. Nothing here writes to S3.
+//! backup, [`Ranges`] sections of one that has an index. Called by `backup`, `retention`, `check`, `restore` and `commands`. Nothing here writes to S3.
 
 mod contents;
 mod database_options;
 pub mod drill;
 mod entries;
 mod hidden_names;
+pub mod index;
+mod index_check;
 mod listing;
 pub mod manifest;
 pub mod name;
 pub mod origin;
+mod range_contents;
+mod ranges;
 mod reader;
 pub mod restore_instructions;
 mod status;
@@ -22,7 +26,10 @@ mod verify;
 pub use contents::{Contents, Dump};
 pub use database_options::DatabaseOption;
 pub use entries::{Entries, Entry, SIDECARS, Sidecars, list_entries};
+pub use index_check::{IndexMismatch, VerifiedIndex};
 pub use listing::{Latest, Listing, MANIFESTS, Newest, StoredBackup, median};
+pub use range_contents::{RangeDamage, Span, VerifiedRanges};
+pub use ranges::{RangeError, Ranges};
 pub use reader::{ReadError, ReadProgress, Reader};
 pub use status::{BackupStatus, is_too_small, smallest_dump};
 pub use verify::{Mismatch, VerifiedStream};

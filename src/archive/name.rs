@@ -20,6 +20,10 @@ pub const MANIFEST_SUFFIX: &str = ".json";
 pub const GLOBALS_SUFFIX: &str = ".globals.sql.gz";
 /// The suffix of the globals' key of an encrypted backup.
 pub const ENCRYPTED_GLOBALS_SUFFIX: &str = ".globals.sql.gz.age";
+/// The suffix of the index's key.
+pub const INDEX_SUFFIX: &str = ".index.json.gz";
+/// The suffix of the index's key of an encrypted backup.
+pub const ENCRYPTED_INDEX_SUFFIX: &str = ".index.json.gz.age";
 /// What the key of a drill's record has behind that of its backup.
 pub const DRILL_SUFFIX: &str = ".drill.json";
 
@@ -108,6 +112,12 @@ impl BackupName {
     #[must_use]
     pub fn globals_suffix(&self) -> &'static str {
         if self.is_encrypted { ENCRYPTED_GLOBALS_SUFFIX } else { GLOBALS_SUFFIX }
+    }
+
+    /// The suffix of its index's key.
+    #[must_use]
+    pub fn index_suffix(&self) -> &'static str {
+        if self.is_encrypted { ENCRYPTED_INDEX_SUFFIX } else { INDEX_SUFFIX }
     }
 
     /// All names of this second. Only one of them may be taken, so that a time is one backup's.

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use crate::codec::Codec;
 use crate::codec::age::Identities;
+use crate::index::Index;
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::storage::{Destination, Download, StorageError};
 
@@ -25,7 +26,7 @@ use super::name::BackupName;
 
 const LOG_EVERY: Duration = Duration::from_secs(30);
 /// Capacity of the queue between download and unpacking. A piece has some hundred KiB.
-const PIECES: usize = 8;
+pub(super) const PIECES: usize = 8;
 
 /// An open backup.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub struct Reader {
     identities: Option<Identities>,
     download: Download,
     progress: Arc<ReadProgress>,
+    index: Option<Arc<Index>>,
 }
 
 /// The progress of a read, shared with the display.
@@ -46,6 +48,15 @@ pub struct ReadProgress {
 }
 
 impl ReadProgress {
+    /// Nothing of so many bytes was read.
+    pub(super) fn of(bytes: u64) -> Arc<Self> {
+        Arc::new(Self { read: AtomicU64::new(0), bytes })
+    }
+
+    pub(super) fn add(&self, bytes: usize) {
+        self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     /// Stored bytes read so far.
     #[must_use]
     pub fn read(&self) -> u64 {
@@ -92,13 +103,19 @@ impl Reader {
     ) -> Result<Option<Self>, StorageError> {
         let download = destination.download(file_name).await?;
         Ok(download.map(|download| {
-            let progress = Arc::new(ReadProgress { read: AtomicU64::new(0), bytes: download.bytes() });
+            let progress = ReadProgress::of(download.bytes());
             // Only a backup's name is opened; codec and encryption are in it.
             let name = BackupName::parse(file_name);
             let codec = name.map_or_else(Codec::default, |name| name.codec());
             let is_encrypted = name.is_some_and(|name| name.is_encrypted());
-            Self { codec, is_encrypted, identities: identities.cloned(), download, progress }
+            Self { codec, is_encrypted, identities: identities.cloned(), download, progress, index: None }
         }))
+    }
+
+    /// Compares an index with the object, too.
+    #[must_use]
+    pub fn with_index(self, index: Option<Index>) -> Self {
+        Self { index: index.map(Arc::new), ..self }
     }
 
     /// The object's `LastModified`.
@@ -166,7 +183,7 @@ impl Reader {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Stop(Arc::clone(&stop));
         let seal = if self.is_encrypted { Seal::encrypted(self.identities.as_ref()) } else { Seal::None };
-        let unpacker = Unpacker::new(sink, (self.codec, seal), (form, damage));
+        let unpacker = Unpacker::new(sink, (self.codec, seal), (form, damage)).with_index(self.index);
         let unpacking = spawn_blocking(move || unpack(unpacker, received, &stop));
         loop {
             let piece = match self.download.next().await {
@@ -174,7 +191,7 @@ impl Reader {
                 Ok(None) => break,
                 Err(error) => return Err(ReadError::Storage(error)),
             };
-            self.progress.read.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            self.progress.add(piece.len());
             // The thread may end first; its result says why.
             if pieces.send(piece).await.is_err() {
                 break;
@@ -191,11 +208,11 @@ impl Reader {
 }
 
 /// Stops the thread before its next piece when the reading is dropped.
-struct Stop(Arc<AtomicBool>);
+pub(super) struct Stop(pub Arc<AtomicBool>);
 
 impl Stop {
     /// Lets the thread continue to its end.
-    fn defuse(self) {
+    pub fn defuse(self) {
         std::mem::forget(self);
     }
 }
@@ -207,7 +224,7 @@ impl Drop for Stop {
 }
 
 /// The thread is never aborted, so it fails only by a panic.
-fn joined<T>(ended: Result<T, JoinError>) -> T {
+pub(super) fn joined<T>(ended: Result<T, JoinError>) -> T {
     ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 

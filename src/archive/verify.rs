@@ -8,6 +8,7 @@ use crate::pipeline::ScanReport;
 use crate::pipeline::scanner::Flaw;
 
 use super::contents::{Contents, Dump, Unreadable};
+use super::index_check::{IndexMismatch, VerifiedIndex};
 use super::manifest::Manifest;
 
 /// What cannot be verified without a manifest.
@@ -117,6 +118,12 @@ impl Contents {
         self.codec
     }
 
+    /// Whether the index is that of the object; `None` if it was not compared.
+    #[must_use]
+    pub fn index(&self) -> Option<&Result<VerifiedIndex, IndexMismatch>> {
+        self.index.as_ref()
+    }
+
     /// Verifies everything.
     ///
     /// # Errors
@@ -172,12 +179,15 @@ impl Dump {
         if let Some(recorded) = manifest.dump_crc32.as_ref().filter(|recorded| **recorded != crc32) {
             return Err(Mismatch::Crc32 { read: crc32, recorded: recorded.clone() });
         }
-        if scan.rows == manifest.rows && (manifest.is_encrypted() || scan.tables == manifest.tables) {
+        // Only earlier versions list the tables.
+        let has_tables = manifest.tables.is_empty() || scan.tables == manifest.tables;
+        if has_tables && scan.rows == manifest.rows {
             return Ok(scan);
         }
         let mut pairs = scan.tables.iter().zip(&manifest.tables);
         let other = pairs.find(|(found, recorded)| found != recorded).map(|(found, _)| found.table.clone());
-        let place = other.unwrap_or_else(|| "the list of tables".to_owned());
+        let place = if manifest.tables.is_empty() { "their number" } else { "the list of tables" };
+        let place = other.unwrap_or_else(|| place.to_owned());
         Err(Mismatch::Rows { read: scan.rows, recorded: manifest.rows, place })
     }
 }

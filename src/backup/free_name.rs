@@ -4,6 +4,7 @@
 //! listed, no other open upload. Where objects may be listed, a second is one backup's, whatever the suffix.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::Utc;
 
@@ -16,6 +17,8 @@ use super::limits::Limits;
 
 /// Two runs to one path seldom start in the same second: only a store that says yes to everything needs more names.
 const MOST_NAMES: u32 = 10;
+/// How often the clock is read until its second has passed.
+const CLOCK_STEP: Duration = Duration::from_millis(50);
 
 /// Starts an upload under the first free name from `first` on. Waits for the second of each name, so that no name is later
 /// than the start time in its manifest.
@@ -69,5 +72,33 @@ async fn wait_for(name: BackupName) {
     // An error is a time that has passed.
     if let Ok(time) = (name.started() - Utc::now()).to_std() {
         tokio::time::sleep(time).await;
+    }
+}
+
+/// The name of a backup that starts now, or a later one if the first was just delivered: write-only credentials
+/// cannot see that it is taken.
+pub(super) async fn unused_name(delivered: &[BackupName]) -> BackupName {
+    loop {
+        let name = BackupName::new(Utc::now());
+        if delivered.iter().all(|delivered| delivered.started() != name.started()) {
+            return name;
+        }
+        tokio::time::sleep(CLOCK_STEP).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Codec;
+
+    #[tokio::test]
+    async fn a_backup_never_has_the_name_of_a_backup_just_delivered() {
+        // One of the three is that of the current second.
+        let now = BackupName::new(Utc::now());
+        let delivered = [now, now.later(1).with_codec(Codec::Zstd)];
+        let name = unused_name(&delivered).await;
+        assert!(name == now.later(1).later(1) && name.started() <= Utc::now(), "{name}");
+        assert!(unused_name(&[now]).await > now);
     }
 }

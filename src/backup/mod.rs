@@ -9,6 +9,7 @@ mod error;
 mod estimate;
 mod fill;
 mod free_name;
+mod index;
 mod limits;
 mod ownership;
 mod report;

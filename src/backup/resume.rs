@@ -19,6 +19,7 @@ use crate::verified_dump::VerifiedDump;
 
 use self::fate::{Fate, fate, is_invalid, is_the_uploads_fault};
 use super::free_name::begin_under_free_name;
+use super::index;
 use super::limits::Limits;
 use super::shared::Shared;
 use super::sidecars::Sidecars;
@@ -295,7 +296,7 @@ impl Delivery<'_> {
                 let sidecars = Sidecars { committed, limits: self.limits };
                 let manifest =
                     sidecars.write_kept_globals(&kept.spool, draft.delivered(committed.key(), Utc::now())).await;
-                let manifest = manifest.with_restore(&place);
+                let manifest = index::write_kept(&sidecars, &kept.spool, manifest).await.with_restore(&place);
                 sidecars.write_manifest(&manifest).await;
             }
             Err(error) => tracing::warn!(%error, "the backup is committed, but without its manifest"),

@@ -3,7 +3,7 @@
 //! Called by `commands::run_backup`. Each step is in the module that it names.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chrono::Utc;
 use tracing::Instrument as _;
@@ -20,6 +20,8 @@ use crate::verified_dump::VerifiedDump;
 
 use super::BackupError;
 use super::estimate::memory_estimate;
+use super::free_name::unused_name;
+use super::index::IndexOfRun;
 use super::limits::Limits;
 use super::ownership::{self, MixedDatabases, OtherServer, Ownership};
 use super::report::{Attempt, Report};
@@ -32,9 +34,6 @@ use super::stream::Job;
 use super::upload_target::{Target, UploadPlan, warn_of_no_spool};
 use crate::archive::manifest::{Manifest, Place, RunFacts};
 use crate::archive::name::{self, BackupName};
-
-/// How often the clock is read until its second has passed.
-const CLOCK_STEP: Duration = Duration::from_millis(50);
 
 /// One run of `backup`.
 pub struct Backup<'a> {
@@ -54,6 +53,7 @@ struct Dumping<'a> {
     upload_plan: &'a UploadPlan<'a>,
     known: &'a Known,
     globals: &'a GlobalsOfRun,
+    index: &'a IndexOfRun<'a>,
 }
 
 impl<'a> Backup<'a> {
@@ -95,13 +95,11 @@ impl<'a> Backup<'a> {
             None => self.limits.within(async { Ok(Destination::open(&self.settings.s3).await?) }).await?,
         };
         let (spool_dir, delivered) = self.deliver_kept(&destination, &shared).await?;
-        let tools = self.server.map(|server| &server.tools);
-        let mut source = self.limits.within(Source::connect(&self.settings.postgres, tools)).await?;
+        let mut source = self.limits.within(Source::connect(&self.settings.postgres, self.server)).await?;
         self.limits.within(self.lock(&mut source)).await?;
         let plan = PartPlan::new(&self.settings.parts, source.facts.size_bytes);
         self.announce(&source, &plan);
-        let issues = self.limits.within(self.warn_of_issues(&mut source)).await?;
-        let (known, ownership) = self.limits.within(self.check_and_ask(&mut source, &destination, &issues)).await?;
+        let (known, ownership) = self.limits.within(self.check_and_ask(&mut source, &destination)).await?;
         let name = self.limits.within(async { Ok(unused_name(&delivered).await) }).await?;
         let name = name.with_codec(self.settings.pipeline.codec);
         let name = if self.settings.recipients.is_some() { name.encrypted() } else { name };
@@ -114,13 +112,16 @@ impl<'a> Backup<'a> {
 
         let span = tracing::info_span!("backup", database = source.facts.database, key = target.key());
         let kept = target.spool.clone();
-        let (committed, manifest, globals) =
-            self.dump_with_globals(source, target, &upload_plan, &known).instrument(span).await?;
+        let index = IndexOfRun::new(run_id, known.invalid_indexes(), self.settings.recipients.as_ref());
+        let dumping = self.dump_with_globals((source, target), &upload_plan, (&known, &index));
+        let (committed, manifest, globals) = dumping.instrument(span).await?;
         let sidecars = Sidecars { committed: &committed, limits: &self.limits };
         let location = destination.location(committed.key());
         let place = Place { location: &location, endpoint: destination.endpoint() };
+        let manifest = globals.write(&sidecars, manifest).await;
+        let manifest = index.write(&sidecars, manifest).await;
         let option_names = Dump::option_names(&self.settings.postgres);
-        let manifest = globals.write(&sidecars, manifest).await.without_names(&option_names).with_restore(&place);
+        let manifest = manifest.without_names(&option_names).with_restore(&place);
         sidecars.write_manifest(&manifest).await;
         if let Some(kept) = kept {
             self.limits.to_the_end(kept.delete()).await;
@@ -145,8 +146,12 @@ impl<'a> Backup<'a> {
         let made = name::file_name(committed.key());
         let stop = || async { drop(self.limits.reached().await) };
         let cleanup = UploadCleanup::after(STALE_AFTER).keeping_spooled(self.settings.spool_dir.as_deref());
-        let cleanup =
-            self.limits.within(async { Ok(cleanup.await) }).await.unwrap_or_else(|_| UploadCleanup::disabled());
+        let cleanup = match self.server {
+            None => self.limits.within(async { Ok(cleanup.await) }).await.ok(),
+            // At the end of the run, for all databases.
+            Some(_) => None,
+        };
+        let cleanup = cleanup.unwrap_or_else(UploadCleanup::disabled);
         Box::pin(retention::after_backup(destination, policy.map(|policy| (policy, made)), &cleanup, stop)).await
     }
 
@@ -179,21 +184,28 @@ impl<'a> Backup<'a> {
         }
     }
 
-    /// Checks which database the destination's backups belong to, and asks the server for the sidecars' data.
+    /// Checks which database the destination's backups belong to, and meanwhile asks the server what could spoil the dump, and
+    /// for the sidecars' data: each takes many round trips.
     async fn check_and_ask(
         &self,
         source: &mut Source,
         destination: &Destination,
-        issues: &[PreflightIssue],
     ) -> Result<(Known, Ownership), BackupError> {
-        let ownership = match self.mixed_databases {
-            MixedDatabases::Refused => {
-                let of_server = self.server.map_or(OtherServer::Accepted, |_| OtherServer::Refused);
-                ownership::check(destination, &source.facts, of_server).await?
-            }
-            MixedDatabases::Allowed => Ownership::Ours,
+        let Source { session, facts, tools } = source;
+        let facts = &*facts;
+        let origin = self.server.and_then(|server| server.origin_of(&facts.database));
+        let asking = async {
+            let issues = self.warn_of_issues(session, facts, tools).await?;
+            Ok(Known::ask(session, &self.settings.postgres.arguments, &issues, origin).await?)
         };
-        Ok((Known::ask(&mut source.session, &self.settings.postgres.arguments, issues).await?, ownership))
+        let checking = async {
+            let of_server = self.server.map_or(OtherServer::Accepted, |_| OtherServer::Refused);
+            match self.mixed_databases {
+                MixedDatabases::Refused => ownership::check(destination, facts, of_server).await,
+                MixedDatabases::Allowed => Ok(Ownership::Ours),
+            }
+        };
+        tokio::try_join!(asking, checking)
     }
 
     async fn lock(&self, source: &mut Source) -> Result<(), BackupError> {
@@ -244,8 +256,12 @@ impl<'a> Backup<'a> {
     }
 
     /// Warns of what could stop or spoil the dump; `pg_dump` decides.
-    async fn warn_of_issues(&self, source: &mut Source) -> Result<Vec<PreflightIssue>, BackupError> {
-        let Source { session, facts, tools } = source;
+    async fn warn_of_issues(
+        &self,
+        session: &mut Session,
+        facts: &Facts,
+        tools: &Tools,
+    ) -> Result<Vec<PreflightIssue>, BackupError> {
         let arguments = &self.settings.postgres.arguments;
         let subject = Subject { facts, arguments, pg_dump: Some(tools.pg_dump.version.major) };
         let mut issues = preflight::issues(session, subject).await?;
@@ -275,10 +291,9 @@ impl<'a> Backup<'a> {
     /// Dumps and commits, while the globals are made. They are discarded if the dump fails.
     async fn dump_with_globals(
         &self,
-        source: Source,
-        target: Target,
+        (source, target): (Source, Target),
         upload_plan: &UploadPlan<'_>,
-        known: &Known,
+        (known, index): (&Known, &IndexOfRun<'_>),
     ) -> Result<(Committed, Manifest, GlobalsOfRun), BackupError> {
         let Source { mut session, facts, tools } = source;
         let globals = GlobalsOfRun::default();
@@ -286,10 +301,14 @@ impl<'a> Backup<'a> {
         let postgres = &self.settings.postgres;
         let maker =
             GlobalsMaker { tools: &tools, postgres, source: &source, facts: &facts, origin: &known.origin, limits };
-        let dump = Dumping { facts: &facts, tools: &tools, source: &source, upload_plan, known, globals: &globals };
+        let dump =
+            Dumping { facts: &facts, tools: &tools, source: &source, upload_plan, known, globals: &globals, index };
         let dumping = async {
             let committed = self.dump_and_commit(&mut session, target, &dump).await?;
-            session.close().await;
+            match self.server {
+                Some(server) => server.ended.add(session).await,
+                None => session.close().await,
+            }
             Ok::<_, BackupError>(committed)
         };
         let own = ClusterGlobals::default();
@@ -311,7 +330,7 @@ impl<'a> Backup<'a> {
         target: Target,
         dumping: &Dumping<'_>,
     ) -> Result<(Committed, Manifest), BackupError> {
-        let Dumping { facts, tools, source, upload_plan, known, globals } = *dumping;
+        let Dumping { facts, tools, source, upload_plan, known, globals, index } = *dumping;
         let (application_name, pg_dump_warnings) = (activity::application_name(upload_plan.run_id), OnceLock::new());
         let job = Job {
             settings: self.settings,
@@ -324,6 +343,7 @@ impl<'a> Backup<'a> {
             limits: &self.limits,
             application_name: &application_name,
             warnings: &pg_dump_warnings,
+            index,
         };
         let arguments = Dump::arguments(&self.settings.postgres);
         let run = RunFacts {
@@ -346,6 +366,7 @@ impl<'a> Backup<'a> {
         };
         let draft = async |verified: &VerifiedDump| {
             let manifest = globals.keep(spool.as_ref(), manifest(&key, verified)).await;
+            let manifest = index.keep(spool.as_ref(), manifest).await;
             let option_names = Dump::option_names(&self.settings.postgres);
             serde_json::to_value(manifest.without_names(&option_names)).unwrap_or_default()
         };
@@ -362,39 +383,11 @@ impl<'a> Backup<'a> {
     }
 }
 
-/// The name of a backup that starts now, or a later one if the first was just delivered: write-only credentials
-/// cannot see that it is taken.
-async fn unused_name(delivered: &[BackupName]) -> BackupName {
-    loop {
-        let name = BackupName::new(Utc::now());
-        if delivered.iter().all(|delivered| delivered.started() != name.started()) {
-            return name;
-        }
-        tokio::time::sleep(CLOCK_STEP).await;
-    }
-}
-
 /// Warns of issues that may name what is in the database, which the log of an encrypted backup does not.
 fn warn_of_unnamed(issues: &[PreflightIssue]) {
     let issues = issues.iter().filter(|issue| issue.severity != Severity::Unknown).count();
     if issues > 0 {
         let hint = "run `check`, which names them";
         tracing::warn!(issues, hint, "what could stop or spoil the dump is not shown, because the backup is encrypted");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::codec::Codec;
-
-    #[tokio::test]
-    async fn a_backup_never_has_the_name_of_a_backup_just_delivered() {
-        // One of the three is that of the current second.
-        let now = BackupName::new(Utc::now());
-        let delivered = [now, now.later(1).with_codec(Codec::Zstd)];
-        let name = unused_name(&delivered).await;
-        assert!(name == now.later(1).later(1) && name.started() <= Utc::now(), "{name}");
-        assert!(unused_name(&[now]).await > now);
     }
 }

@@ -7,17 +7,20 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use crate::databases::DatabasePatterns;
+use crate::databases::{DatabasePatterns, sub_path};
 use crate::error_chain::Chain;
 use crate::log_target::DATABASE_SPAN;
 use crate::pipeline::Progress;
-use crate::postgres::globals::Origin;
-use crate::postgres::{PostgresSettings, ServerDatabase, activity};
+use crate::postgres::globals::{DatabaseSettings, Origin};
+use crate::postgres::{EndedSessions, PostgresSettings, ServerDatabase, activity};
 use crate::printable::enumerated;
 use crate::random::random_hex;
+use crate::retention::{CLEANUP_DEADLINE, STALE_AFTER, UploadCleanup};
 use crate::spool::{SpoolDir, complete_dumps};
 use crate::storage::Destination;
 
@@ -127,7 +130,12 @@ impl ServerBackup<'_> {
             };
             ended(&run);
             runs.push(run);
+            if waiting.len() == 0 {
+                // Those that run have taken theirs.
+                server.shared.ended.close().await;
+            }
         }
+        self.clean_up(&server.shared.destination, &runs).await;
         runs.sort_by(|one, other| one.database.cmp(&other.database));
         let others = others.into_iter().map(|(name, _)| (self.location(&name), name)).collect();
         Ok(DatabaseRuns { runs, others })
@@ -139,8 +147,12 @@ impl ServerBackup<'_> {
         let Source { mut session, facts, tools } = Source::connect(postgres, None).await?;
         let databases = ServerDatabase::ask(&mut session).await?;
         let origin = Origin::ask(&mut session).await?;
-        session.close().await;
-        let shared = Arc::new(SharedServer { destination, tools, globals: ClusterGlobals::default(), shared });
+        let settings = DatabaseSettings::ask_all(&mut session).await?;
+        let ended = EndedSessions::default();
+        ended.add(session).await;
+        let globals = ClusterGlobals::default();
+        let shared = SharedServer { destination, tools, ended, globals, settings, origin, shared };
+        let shared = Arc::new(shared);
         let run_id = random_hex().map_err(|error| BackupError::Internal(error.into()))?;
         let mut source = postgres.pinned(&facts.place);
         source.set("application_name", activity::application_name(&run_id));
@@ -148,7 +160,8 @@ impl ServerBackup<'_> {
         let mut globals = JoinSet::new();
         globals.spawn(async move {
             let (tools, postgres, source) = (&making.tools, &postgres, &source);
-            let maker = GlobalsMaker { tools, postgres, source, facts: &facts, origin: &origin, limits: &limits };
+            let origin = &making.origin;
+            let maker = GlobalsMaker { tools, postgres, source, facts: &facts, origin, limits: &limits };
             making.globals.make(&maker).await;
         });
         Ok(Server { databases, shared, _globals: globals })
@@ -179,6 +192,26 @@ impl ServerBackup<'_> {
             DatabaseRun { database, destination, outcome, attempt, elapsed: began.elapsed() }
         };
         run.instrument(span)
+    }
+
+    /// Aborts the stale uploads of the databases that were backed up; one listing serves all.
+    async fn clean_up(&self, destination: &Destination, runs: &[DatabaseRun]) {
+        let cleaning = async {
+            let cleanup = UploadCleanup::after(STALE_AFTER).keeping_spooled(self.settings.spool_dir.as_deref()).await;
+            let mut uploads = UploadCleanup::open_below(destination).await;
+            for DatabaseRun { database, .. } in runs.iter().filter(|run| run.outcome.is_ok()) {
+                let sub_path = sub_path::of(database);
+                let Some(uploads) = uploads.remove(&sub_path) else { continue };
+                let destination = destination.below(&sub_path);
+                let aborting = async {
+                    let stale = cleanup.stale(&destination, uploads, Utc::now()).await;
+                    UploadCleanup::abort(&destination, stale).await;
+                };
+                aborting.instrument(tracing::error_span!(DATABASE_SPAN, database)).await;
+            }
+        };
+        // The next run continues it.
+        _ = self.limits.within(async { Ok(timeout(CLEANUP_DEADLINE, cleaning).await.is_ok()) }).await;
     }
 
     fn location(&self, database: &str) -> String {

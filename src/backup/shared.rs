@@ -3,8 +3,11 @@
 //! One backup and several use the same code: [`super::Backup`] makes its own where it is given none. Several backups of one server
 //! also share what is known of the server.
 
+use std::collections::HashMap;
+
 use crate::pipeline::{PartBudget, PipelineError, Workers};
-use crate::postgres::Tools;
+use crate::postgres::globals::{DatabaseSettings, Origin};
+use crate::postgres::{EndedSessions, Tools};
 use crate::storage::{Destination, Lanes};
 
 use super::sidecars::ClusterGlobals;
@@ -16,8 +19,22 @@ pub(super) struct SharedServer {
     pub destination: Destination,
     /// The programs that fit the server.
     pub tools: Tools,
+    /// Sessions that have ended, for the databases that wait.
+    pub ended: EndedSessions,
     pub globals: ClusterGlobals,
+    /// What [`ClusterGlobals`] lack, by the database's name. Those of other databases are asked in each.
+    pub settings: HashMap<String, DatabaseSettings>,
+    pub origin: Origin,
     pub shared: Shared,
+}
+
+impl SharedServer {
+    /// What is known of the server, with a database's own settings; `None` if those are not known.
+    pub fn origin_of(&self, database: &str) -> Option<Origin> {
+        let mut origin = self.origin.clone();
+        origin.database = Some(self.settings.get(database)?.clone());
+        Some(origin)
+    }
 }
 
 /// Threads, memory and lanes; cheap to clone.

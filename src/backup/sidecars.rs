@@ -1,4 +1,5 @@
-//! A backup's sidecars: the globals, and the manifest that names them. Written once each, after the commit.
+//! A backup's sidecars: the globals, and the manifest that names them and the index ([`super::index`]). Written once each, after
+//! the commit.
 //!
 //! Called by [`super::run`] and [`super::resume`]. The globals are made while the dump runs, because a login may not
 //! work hours later, and wait in memory and in the spool. Nothing here makes a backup fail: a missing sidecar is
@@ -16,7 +17,7 @@ use crate::error_chain::Chain;
 use crate::postgres::globals::{DatabaseSettings, Globals, GlobalsDump, GlobalsError, Origin};
 use crate::postgres::preflight::{PreflightIssue, Severity};
 use crate::postgres::{Conninfo, DumpArguments, Facts, PostgresError, PostgresSettings, References, Session, Tools};
-use crate::spool::{Spool, SpoolError};
+use crate::spool::{KeptSidecar, Spool, SpoolError};
 use crate::storage::{Committed, Sidecar, StorageError};
 
 use super::BackupError;
@@ -43,16 +44,26 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Asks the server; keeps the issues that belong in the manifest.
+    /// Asks the server, for its origin only if that is not known; keeps the issues that belong in the manifest.
     pub async fn ask(
         session: &mut Session,
         arguments: &DumpArguments,
         issues: &[PreflightIssue],
+        origin: Option<Origin>,
     ) -> Result<Self, PostgresError> {
         let left_out = issues.iter().filter(|issue| issue.severity == Severity::LeavesOut);
         let left_out = left_out.map(|issue| issue.text.clone()).collect();
         let references = References::ask(session, arguments).await?;
-        Ok(Self { references, origin: Origin::ask(session).await?, left_out })
+        let origin = match origin {
+            Some(origin) => origin,
+            None => Origin::ask(session).await?,
+        };
+        Ok(Self { references, origin, left_out })
+    }
+
+    /// Invalid partitioned indexes of the entire database, if the server said.
+    pub fn invalid_indexes(&self) -> Option<u64> {
+        self.references.as_ref()?.invalid_indexes
     }
 
     /// What the server did not answer, and what the dump lacks, for the manifest.
@@ -164,7 +175,7 @@ impl GlobalsOfRun {
         match timeout(PATIENCE, self.made.wait()).await {
             Ok(Ok(globals)) => {
                 let script = globals.script.clone();
-                let stored = spool.store_globals(script).await;
+                let stored = spool.store_sidecar(KeptSidecar::Globals, script.into()).await;
                 let file = globals_file(&manifest.file_name, &globals.script, globals.has_passwords);
                 let kept = stored.map(|()| file).map_err(|error| GlobalsFailure::Spooled(error).reason());
                 manifest.with_globals(kept).with_warnings_of_globals(&globals.warnings)
@@ -203,7 +214,7 @@ impl Sidecars<'_> {
     pub async fn write_kept_globals(&self, spool: &Arc<Spool>, manifest: Manifest) -> Manifest {
         let Some(file) = manifest.globals.clone() else { return manifest };
         let bytes = file.bytes;
-        let kept = spool.read_globals(bytes).await;
+        let kept = spool.read_sidecar(KeptSidecar::Globals, bytes).await;
         let written = match kept.filter(|script| hex::encode(Sha256::digest(script)) == file.sha256) {
             Some(script) => {
                 let file = globals_file(self.file_name(), &script, file.role_passwords);
@@ -242,7 +253,8 @@ impl Sidecars<'_> {
         })
     }
 
-    fn file_name(&self) -> &str {
+    /// The backup's file name.
+    pub fn file_name(&self) -> &str {
         name::file_name(self.committed.key())
     }
 }

@@ -13,13 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error_chain::Chain;
 use crate::pipeline::{
-    self, FinishGate, PartPlan, Pipeline, PipelineError, PipelineInput, Progress, ScanReport, SealedPart, Totals,
+    self, Collected, FinishGate, PartPlan, Pipeline, PipelineError, PipelineInput, Progress, Scanned, SealedPart,
 };
 use crate::postgres::{Conninfo, Dump, Session, Tools};
 use crate::spool::{QueuedPart, Spool};
 use crate::storage::{Outage, Upload};
 use crate::verified_dump::{self, VerifiedDump};
 
+use super::index::IndexOfRun;
 use super::limits::Limits;
 use super::settings::BackupSettings;
 use super::shared::Shared;
@@ -40,6 +41,8 @@ pub(super) struct Job<'a> {
     pub application_name: &'a str,
     /// `pg_dump`'s warnings, once it has ended.
     pub warnings: &'a OnceLock<Vec<String>>,
+    /// The index, once the dump is complete.
+    pub index: &'a IndexOfRun<'a>,
 }
 
 impl Job<'_> {
@@ -99,14 +102,14 @@ impl Job<'_> {
             progress: Arc::clone(self.progress),
             cancel,
         };
-        let Pipeline { parts, scan, gate, totals } =
+        let Pipeline { parts, scan, gate, collected } =
             pipeline::start(&self.settings.pipeline, workers, input).map_err(DumpError::Pipeline)?;
         let (queue, waiting) = mpsc::unbounded_channel();
         let (spool, outage) = (target.spool.clone(), target.destination.clone());
         let (spool, outage) = (spool.as_ref(), outage.outage());
         let made = async {
             let stored = store(spool, parts, queue, outage);
-            let (verified, ()) = tokio::try_join!(self.judge(dump, scan, gate, totals), stored)?;
+            let (verified, ()) = tokio::try_join!(self.judge(dump, scan, gate, collected), stored)?;
             if let Some(spool) = spool {
                 let manifest = describe(&verified).await;
                 record_verified(spool, &verified, manifest).await;
@@ -135,17 +138,18 @@ impl Job<'_> {
     async fn judge(
         &self,
         dump: &mut Dump,
-        scan: oneshot::Receiver<Result<ScanReport, PipelineError>>,
+        scan: oneshot::Receiver<Result<Scanned, PipelineError>>,
         gate: FinishGate,
-        totals: oneshot::Receiver<Result<Totals, PipelineError>>,
+        collected: oneshot::Receiver<Result<Collected, PipelineError>>,
     ) -> Result<VerifiedDump, BackupError> {
-        let totals = async { totals.await.unwrap_or(Err(PipelineError::WorkerDied)).map_err(DumpError::Pipeline) };
-        let scan = match scan.await.unwrap_or(Err(PipelineError::WorkerDied)) {
+        let collected =
+            async { collected.await.unwrap_or(Err(PipelineError::WorkerDied)).map_err(DumpError::Pipeline) };
+        let Scanned { report, entries } = match scan.await.unwrap_or(Err(PipelineError::WorkerDied)) {
             Ok(scan) => scan,
             // A later stage stopped the reader, and knows why.
             Err(PipelineError::GivenUp) => {
                 drop(gate);
-                totals.await?;
+                collected.await?;
                 return Err(DumpError::Pipeline(PipelineError::GivenUp).into());
             }
             Err(error) => return Err(DumpError::Pipeline(error).into()),
@@ -153,11 +157,13 @@ impl Job<'_> {
         let limit = self.settings.postgres.stall_timeout;
         let end = timeout(limit, dump.wait()).await.map_err(|_| DumpError::DoesNotEnd { limit })?;
         let end = end.map_err(DumpError::Wait)?;
-        let ended = verified_dump::judge_end(&end, scan).map_err(DumpError::IncompleteDump)?;
+        let ended = verified_dump::judge_end(&end, report).map_err(DumpError::IncompleteDump)?;
         // Set here alone.
         let _ = self.warnings.set(end.warnings);
         gate.open();
-        Ok(ended.became(totals.await?).map_err(DumpError::IncompleteDump)?)
+        let Collected { totals, stream } = collected.await?;
+        self.index.make(entries, stream);
+        Ok(ended.became(totals).map_err(DumpError::IncompleteDump)?)
     }
 }
 

@@ -2,11 +2,14 @@
 //!
 //! Called by [`super::newest`] for `--deep`. `archive` reads the backup; this judges sha256, compressed stream and dump.
 
+use crate::archive::index::IndexFlaw;
 use crate::archive::manifest::Manifest;
 use crate::archive::name::BackupName;
-use crate::archive::{Contents, Dump, Mismatch, Reader};
+use crate::archive::{self, Contents, Dump, IndexMismatch, Mismatch, Reader, VerifiedIndex};
 use crate::codec::Codec;
 use crate::codec::age::{DecryptError, Identities};
+use crate::error_chain::Chain;
+use crate::index::Index;
 use crate::pipeline::ScanReport;
 use crate::printable::counted;
 use crate::storage::{Destination, StorageError};
@@ -17,9 +20,11 @@ use super::result::{CheckResults, Outcome, Status};
 
 const TAKE_ONE: &str = "this backup is damaged: keep earlier ones, take a new one, and check the store";
 
-const CLOSED: &str = "it is encrypted, and BACKUP_AGE_IDENTITY is not set: the compressed stream, the end of the dump and its rows \
-     were not looked at";
+const CLOSED: &str = "it is encrypted, and BACKUP_AGE_IDENTITY is not set: the compressed stream, the end of the dump, its rows and its \
+     index were not looked at";
 const USE_ANOTHER: &str = "give an identity of one of its recipients; `list NAME` shows them";
+const WITHOUT_INDEX: &str =
+    "the backup can be restored, but only from its first byte to its last: take a new one, and check the store";
 
 /// Reads the backup and adds the results.
 pub(super) async fn read(
@@ -28,7 +33,13 @@ pub(super) async fn read(
     identities: Option<&Identities>,
     results: &mut CheckResults<'_>,
 ) {
-    let contents = match contents(destination, name, identities).await {
+    let index = match manifest {
+        // The result of the decryption says that it was not looked at.
+        Some(_) if name.is_encrypted() && identities.is_none() => None,
+        Some(manifest) => index((destination, identities), manifest, results).await,
+        None => None,
+    };
+    let contents = match contents((destination, name), identities, index).await {
         Ok(Some(contents)) => contents,
         Ok(None) => {
             return results.add(CheckName::Checksum, Outcome::fail(format!("{name} is not there"), TAKE_ONE));
@@ -55,20 +66,55 @@ pub(super) async fn read(
     match verified {
         Ok(dump) => {
             results.add(codec, Outcome::ok(stream));
-            results.add(CheckName::DumpIntegrity, outcome(judge_dump(dump, manifest)));
+            let dump = judge_dump(dump, manifest);
+            // The index of another dump says nothing.
+            let index = contents.index().filter(|_| dump.is_ok()).map(judge_index);
+            results.add(CheckName::DumpIntegrity, outcome(dump));
+            if let Some(index) = index {
+                results.add(CheckName::Index, index);
+            }
         }
         Err(mismatch) => results.add(codec, outcome(Err(mismatch))),
     }
 }
 
 async fn contents(
-    destination: &Destination,
-    name: BackupName,
+    (destination, name): (&Destination, BackupName),
     identities: Option<&Identities>,
+    index: Option<Index>,
 ) -> Result<Option<Contents>, StorageError> {
     match Reader::open(destination, &name.to_string(), identities).await? {
-        Some(reader) => reader.read().await.map(Some),
+        Some(reader) => reader.with_index(index).read().await.map(Some),
         None => Ok(None),
+    }
+}
+
+/// Downloads the index, if there is one. If it cannot be used, that is a warning: the backup is restored without it.
+async fn index(
+    from: (&Destination, Option<&Identities>),
+    manifest: &Manifest,
+    results: &mut CheckResults<'_>,
+) -> Option<Index> {
+    let file = manifest.index.as_ref()?;
+    let outcome = match archive::index::verified(from, manifest, file).await {
+        Ok(Ok(index)) => return Some(index),
+        Ok(Err(flaw @ IndexFlaw::Encryption(DecryptError::WrongIdentity))) => {
+            Outcome::warn(format!("{}: {flaw}", file.file_name), USE_ANOTHER)
+        }
+        Ok(Err(flaw)) => Outcome::warn(format!("{}: {}", file.file_name, Chain(&flaw)), WITHOUT_INDEX),
+        Err(error) => RequestError::from(error).verdict(Status::Warn),
+    };
+    results.add(CheckName::Index, outcome);
+    None
+}
+
+fn judge_index(compared: &Result<VerifiedIndex, IndexMismatch>) -> Outcome {
+    match compared {
+        Ok(VerifiedIndex { entries, ranges }) => {
+            let entries = if *entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
+            Outcome::ok(format!("{entries}; each of {} unpacks alone", counted(*ranges, "range")))
+        }
+        Err(mismatch) => Outcome::fail(Chain(mismatch).to_string(), WITHOUT_INDEX),
     }
 }
 

@@ -62,6 +62,8 @@ pub enum CheckName {
     Zstd,
     /// The dump in it: its last line; its length, checksum and rows against the manifest.
     DumpIntegrity,
+    /// The index against the object: each range, and each entry.
+    Index,
     /// A restore of the latest backup into a scratch database.
     Drill,
 }
@@ -99,6 +101,7 @@ impl CheckName {
             Self::Gzip => "gzip",
             Self::Zstd => "zstd",
             Self::DumpIntegrity => "dump_integrity",
+            Self::Index => "index",
             Self::Drill => "drill",
         }
     }

@@ -8,6 +8,10 @@
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
+mod inflater;
+
+pub(super) use inflater::Inflater;
+
 /// Deflate's window (RFC 1951): how far back a block may refer.
 pub const WINDOW_BYTES: usize = 32 << 10;
 

@@ -27,6 +27,15 @@ pub enum Codec {
     Zstd,
 }
 
+/// Which range of a stream is unpacked, from a restart point on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Another one follows it.
+    Inside,
+    /// It ends with the end of the stream.
+    Last,
+}
+
 /// Why a block was not compressed.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
@@ -155,7 +164,7 @@ impl Encoder {
         self.compression == compression
     }
 
-    /// Compresses a block into `piece`, which is empty. `window` is what comes before the block.
+    /// Appends a compressed block to `piece`. `window` is what comes before the block; without it, reading can begin there.
     ///
     /// # Errors
     /// If the library refuses it; `piece` is then of no use.

@@ -5,7 +5,7 @@
 //! that decoders skip: it has length and CRC-32 of the plain bytes, as gzip has. Without it, the end of the dump and the
 //! manifest show whether something is missing.
 
-use std::io::Write;
+use std::io::{Cursor, Write};
 
 use flate2::Crc;
 use zstd_safe::{CCtx, CParameter, DCtx, InBuffer, OutBuffer, get_error_name};
@@ -62,13 +62,16 @@ impl Encoder {
         Ok(Self(context))
     }
 
-    /// Compresses a block into `piece`, which is empty.
+    /// Appends a frame with this block to `piece`.
     ///
     /// # Errors
     /// If zstd has no memory; `piece` is then of no use.
     pub fn block(&mut self, plain: &[u8], piece: &mut Vec<u8>) -> Result<(), EncodeError> {
         piece.reserve(zstd_safe::compress_bound(plain.len()));
-        self.0.compress2(piece, plain).map(drop).map_err(named)
+        let end = piece.len() as u64;
+        let mut frame = Cursor::new(piece);
+        frame.set_position(end);
+        self.0.compress2(&mut frame, plain).map(drop).map_err(named)
     }
 
     /// Bytes of its state.

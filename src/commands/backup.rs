@@ -6,7 +6,7 @@ use crate::config;
 use crate::error::Error;
 use crate::error_chain::Chain;
 use crate::interrupt::Interrupts;
-use crate::telemetry::ProgressStyleChoice;
+use crate::telemetry::{ProgressStyleChoice, RunningDumps};
 
 use super::Context;
 use super::run_backup::{Notifiers, RunOptions, run_backup};
@@ -25,6 +25,7 @@ pub async fn run(context: &Context<'_>, args: &BackupArgs, interrupts: Interrupt
         mixed_databases: MixedDatabases::when(args.allow_mixed),
         allows_pooler: args.pooler.allow_pooler,
         only: None,
+        dumps: RunningDumps::default(),
     };
     let taken = run_backup(context, options, &metrics, interrupts).await;
     warn_of(taken.print(context, args.json));

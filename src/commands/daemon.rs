@@ -21,6 +21,7 @@ use crate::scheduler::{Due, Ended, Heartbeat, Launch, Missed, Opening, RunQueue,
 use crate::telemetry::metrics::{MetricsStore, RunResult};
 use crate::telemetry::{Pings, ProgressStyleChoice, Redactor, ping};
 
+use super::daemon_inventory::InventoryKeeper;
 use super::run_backup::{Notifiers, RunOptions, RunOutcome, run_backup};
 use super::{Context, OwnedContext, catch_up, daemon_drill, log_failure};
 
@@ -33,13 +34,16 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
     let notifications = config::notifications(context.flags, context.environment);
     let metrics = Arc::new(super::metrics_store(context, &notifications));
     let heartbeat = Arc::new(Heartbeat::new(config.schedule.clone(), Arc::clone(&metrics)));
+    let owned = Arc::new(OwnedContext::of(context));
+    let keeper = InventoryKeeper::new(&owned, &heartbeat);
     // Served as long as it lives.
-    let _server = listen(&config, &heartbeat).await?;
+    let server = listen(&config, &heartbeat, &keeper).await?;
     config.effective.announce();
     tracing::info!(schedule = %config.schedule, "the daemon starts");
-    let owned = Arc::new(OwnedContext::of(context));
-    let drills =
-        daemon_drill::drills(&owned, &args.drill, (&config, &heartbeat), &interrupts).map_err(Error::Settings)?;
+    let drills = daemon_drill::drills(&owned, &args.drill, (&config, &heartbeat, &keeper), &interrupts)
+        .map_err(Error::Settings)?;
+    // Only the status page and /status need it.
+    let _keeping = server.as_ref().map(|_| keeper.keep());
     let pending = Pending::default();
     let opening = if args.run_on_start {
         Opening::Start
@@ -54,15 +58,20 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
         mixed_databases: MixedDatabases::when(args.allow_mixed),
         allows_pooler: args.pooler.allow_pooler,
         only: None,
+        dumps: heartbeat.dumps().clone(),
     };
-    let launch = launcher(Arc::clone(&owned), Arc::clone(&metrics), (options, pending), interrupts.clone());
+    let launch = launcher(Arc::clone(&owned), Arc::clone(&metrics), (options, pending, keeper), interrupts.clone());
     let scheduler = Scheduler::new(run_queue, heartbeat, launch, reporter(owned, metrics)).with_drills(drills);
     Err(Error::Interrupted(Box::pin(scheduler.run(opening, &interrupts)).await))
 }
 
-async fn listen(config: &DaemonConfig, heartbeat: &Arc<Heartbeat>) -> Result<Option<Server>, Error> {
+async fn listen(
+    config: &DaemonConfig,
+    heartbeat: &Arc<Heartbeat>,
+    keeper: &InventoryKeeper,
+) -> Result<Option<Server>, Error> {
     let Some(address) = &config.listen else { return Ok(None) };
-    let server = Server::start(address, Arc::clone(heartbeat))
+    let server = Server::start(address, Arc::clone(heartbeat), keeper.cache())
         .await
         .map_err(|source| Error::Listen { address: address.clone(), source })?;
     tracing::info!(address = %server.address(), "listening");
@@ -73,7 +82,7 @@ async fn listen(config: &DaemonConfig, heartbeat: &Arc<Heartbeat>) -> Result<Opt
 fn launcher(
     owned: Arc<OwnedContext>,
     metrics: Arc<MetricsStore>,
-    (options, pending): (RunOptions, Pending),
+    (options, pending, keeper): (RunOptions, Pending, InventoryKeeper),
     interrupts: Interrupts,
 ) -> Launch {
     Box::new(move |due| {
@@ -83,8 +92,10 @@ fn launcher(
             Due::Tick { .. } | Due::Start => None,
         };
         let (options, interrupts) = (RunOptions { only: only.clone(), ..options.clone() }, interrupts.clone());
+        let keeper = keeper.clone();
         tokio::spawn(async move {
             let taken = once(owned, metrics, due, options, interrupts).await;
+            keeper.refresh();
             // A run that failed before its databases leaves those that it was for.
             pending.set(taken.failed_databases().or(only));
             if taken.verdict().is_ok() { Ended::Well } else { Ended::Badly }

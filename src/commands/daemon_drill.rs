@@ -19,6 +19,7 @@ use crate::telemetry::metrics::DrillSample;
 use crate::telemetry::{ProgressStyleChoice, Redactor};
 
 use super::OwnedContext;
+use super::daemon_inventory::InventoryKeeper;
 use super::destinations::{DatabaseDestination, Destinations};
 use super::drill::{DatabaseDrill, DrillJob, sample, summary};
 
@@ -32,7 +33,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 pub(super) fn drills(
     owned: &Arc<OwnedContext>,
     args: &DrillArgs,
-    (config, heartbeat): (&DaemonConfig, &Arc<Heartbeat>),
+    (config, heartbeat, keeper): (&DaemonConfig, &Arc<Heartbeat>, &InventoryKeeper),
     interrupts: &Interrupts,
 ) -> Result<Option<Drills>, Problems> {
     let backups = (&config.backup.s3, config.backup.databases.as_ref());
@@ -44,10 +45,14 @@ pub(super) fn drills(
         find_last(backups.0.clone(), backups.1.cloned(), Arc::clone(heartbeat)),
     ));
     let (owned, args) = (Arc::clone(owned), args.clone());
-    let (heartbeat, interrupts) = (Arc::clone(heartbeat), interrupts.clone());
+    let (heartbeat, interrupts, keeper) = (Arc::clone(heartbeat), interrupts.clone(), keeper.clone());
     let launch = move || {
-        let (owned, args) = (Arc::clone(&owned), args.clone());
-        tokio::spawn(once(owned, args, Arc::clone(&heartbeat), interrupts.clone()))
+        let drill = once(Arc::clone(&owned), args.clone(), Arc::clone(&heartbeat), interrupts.clone());
+        let keeper = keeper.clone();
+        tokio::spawn(async move {
+            drill.await;
+            keeper.refresh();
+        })
     };
     Ok(Some(Drills::new(schedule, Box::new(launch), Utc::now())))
 }

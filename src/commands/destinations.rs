@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::exit_code::ExitCode;
 use crate::log_target::DATABASE_SPAN;
 use crate::printable::{enumerated, printable};
+use crate::retention::UploadCleanup;
 use crate::storage::{Destination, StorageError};
 
 use super::server_run::label;
@@ -72,26 +73,57 @@ impl Destinations {
     /// # Errors
     /// As [`Destination::list`].
     pub async fn find(root: Destination, patterns: Option<&DatabasePatterns>) -> Result<Self, StorageError> {
+        let found = Self::look(root, patterns).await?;
+        if let Some(patterns) = patterns {
+            found.warn(patterns);
+        }
+        Ok(found)
+    }
+
+    /// The same without a warning.
+    ///
+    /// # Errors
+    /// As [`Destination::list`].
+    pub async fn look(root: Destination, patterns: Option<&DatabasePatterns>) -> Result<Self, StorageError> {
         let Some(patterns) = patterns else {
             let each = vec![DatabaseDestination { database: None, destination: root.clone() }];
             return Ok(Self { root, are_databases: false, each, left_alone: Vec::new() });
         };
-        let found = StoredDatabases::find(&root, patterns).await?;
-        found.log_left_alone();
-        let StoredDatabases { databases, left_alone } = found;
-        for name in patterns.names().filter(|name| databases.iter().all(|database| database.name != *name)) {
-            tracing::warn!(
-                database = name,
-                location = root.below(&sub_path::of(name)).url(),
-                "this database has no backup"
-            );
-        }
-        if databases.is_empty() && patterns.names().next().is_none() {
-            let (location, patterns) = (root.url(), patterns.to_string());
-            tracing::warn!(location, BACKUP_DATABASES = patterns, "no database that is meant has a backup");
-        }
+        let StoredDatabases { databases, left_alone } = StoredDatabases::find(&root, patterns).await?;
         let of = |StoredDatabase { name, destination }| DatabaseDestination { database: Some(name), destination };
         Ok(Self { root, are_databases: true, each: databases.into_iter().map(of).collect(), left_alone })
+    }
+
+    /// Adds the databases that are meant and have an open upload, but no object: a killed run may leave only that.
+    #[must_use]
+    pub async fn with_uploads(mut self, patterns: Option<&DatabasePatterns>) -> Self {
+        let Some(patterns) = patterns else { return self };
+        for path in UploadCleanup::open_below(&self.root).await.into_keys() {
+            let Some(name) = sub_path::database(&path).filter(|name| patterns.mean(name)) else { continue };
+            let place = DatabaseDestination { database: Some(name), destination: self.root.below(&path) };
+            let is_known = self.each.iter().any(|known| known.database == place.database)
+                || self.left_alone.iter().any(|path| path.location == place.location());
+            if !is_known {
+                self.each.push(place);
+            }
+        }
+        self.each.sort_by(|one, other| one.database.cmp(&other.database));
+        self
+    }
+
+    fn warn(&self, patterns: &DatabasePatterns) {
+        for LeftAlone { location, reason } in &self.left_alone {
+            tracing::warn!(location, "{reason}: this path is left alone");
+        }
+        let has = |name: &str| self.each.iter().any(|place| place.database.as_deref() == Some(name));
+        for name in patterns.names().filter(|name| !has(name)) {
+            let location = self.root.below(&sub_path::of(name)).url();
+            tracing::warn!(database = name, location, "this database has no backup");
+        }
+        if self.each.is_empty() && patterns.names().next().is_none() {
+            let (location, patterns) = (self.root.url(), patterns.to_string());
+            tracing::warn!(location, BACKUP_DATABASES = patterns, "no database that is meant has a backup");
+        }
     }
 
     /// The destination of the database that is named, or of the backup that a key or URL names in any sub-path; else as

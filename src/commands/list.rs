@@ -1,23 +1,19 @@
 //! `list`: prints the backups as a table, as names or as JSON, or one backup in full.
 
-use std::borrow::Cow;
-use std::convert::Infallible;
+use serde::Serialize;
 
-use serde::{Serialize, Serializer};
-use tracing::{Instrument as _, Span};
-
+use crate::archive::Listing;
 use crate::archive::drill::DrillRecord;
 use crate::archive::manifest::Manifest;
 use crate::archive::name::BackupName;
-use crate::archive::{Listing, MANIFESTS, Newest, StoredBackup};
-use crate::at_once::at_once;
 use crate::cli::{Limit, ListArgs};
 use crate::config;
 use crate::error::Error;
+use crate::inventory::{Extent, Inventory};
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::storage::Destination;
 
-use super::destinations::{AT_ONCE, DATABASES_FLAG, DatabaseDestination, Destinations};
+use super::destinations::{DATABASES_FLAG, DatabaseDestination, Destinations};
 use super::table::DatabaseColumn;
 use super::{Context, columns, no_such_backup, table};
 
@@ -43,7 +39,7 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
         return print_names(context, args, (&listings, places.are_databases()));
     }
     let spans = places.each().iter().map(DatabaseDestination::span);
-    let newest = Backups(newest(args, listings.into_iter().zip(spans).collect()).await);
+    let newest = Inventory::read(listings.into_iter().zip(spans).collect(), |share| extent(args, share)).await;
     if args.json {
         return context.print_json(&newest);
     }
@@ -79,58 +75,16 @@ fn print_names(
     if names.is_empty() { Ok(()) } else { context.print(&names.join("\n")) }
 }
 
-/// The newest backups of each listing, as many as are asked for.
-async fn newest(args: &ListArgs, listings: Vec<(Listing, Span)>) -> Vec<Newest> {
-    let shares = shares(listings.iter().map(|(listing, _)| listing.totals().0));
-    let (asked, is_on_terminal) = (args.limit, columns().is_some() && !args.json);
-    let describe = |((listing, span), share): ((Listing, Span), usize)| {
-        let (limit, manifests) = match asked {
-            Some(Limit::Newest(count)) => (count.get(), count.get()),
-            // At a terminal the newest are enough; a program gets all.
-            None if is_on_terminal => (share, share),
-            Some(Limit::All) | None => (usize::MAX, share),
-        };
-        async move { Ok::<_, Infallible>(listing.newest(limit, manifests).await) }.instrument(span)
+/// How many backups of each database are shown, given its share of the manifests that are read by default.
+fn extent(args: &ListArgs, share: usize) -> Extent {
+    let is_on_terminal = columns().is_some() && !args.json;
+    let (backups, manifests) = match args.limit {
+        Some(Limit::Newest(count)) => (count.get(), count.get()),
+        // At a terminal the newest are enough; a program gets all.
+        None if is_on_terminal => (share, share),
+        Some(Limit::All) | None => (usize::MAX, share),
     };
-    let Ok(newest) = at_once(AT_ONCE, listings.into_iter().zip(shares).map(describe)).await;
-    newest
-}
-
-/// Shares the default number of backups fairly among databases that have so many. Each has at least one.
-fn shares(counts: impl Iterator<Item = usize>) -> Vec<usize> {
-    let counts: Vec<usize> = counts.collect();
-    let mut by_count: Vec<usize> = (0..counts.len()).collect();
-    by_count.sort_by_key(|index| counts[*index]);
-    let (mut shares, mut left) = (vec![0; counts.len()], MANIFESTS);
-    for (done, index) in by_count.into_iter().enumerate() {
-        let equal = left / (counts.len() - done);
-        shares[index] = counts[index].min(equal.max(1));
-        left = left.saturating_sub(shares[index]);
-    }
-    shares
-}
-
-/// The newest backups of each database.
-struct Backups(Vec<Newest>);
-
-impl Backups {
-    fn count(&self) -> usize {
-        self.0.iter().map(Newest::count).sum()
-    }
-
-    fn totals(&self) -> (usize, u64) {
-        self.0.iter().map(Newest::totals).fold((0, 0), |(count, bytes), (more, size)| (count + more, bytes + size))
-    }
-
-    fn iter(&self) -> impl Iterator<Item = Cow<'_, StoredBackup>> {
-        self.0.iter().flat_map(Newest::iter)
-    }
-}
-
-impl Serialize for Backups {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
-    }
+    Extent { backups, manifests }
 }
 
 /// What `list NAME --json` prints.
@@ -161,20 +115,4 @@ async fn show(
         (false, manifest) => context.print(&table::of_one(&backup, (manifest.as_ref(), drill.as_ref()), endpoint)),
     };
     shown.map(Some)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_the_rows_fairly() {
-        let of = |counts: &[usize]| shares(counts.iter().copied());
-        assert_eq!(of(&[312]), [50]);
-        assert_eq!(of(&[7]), [7]);
-        assert_eq!(of(&[100, 3, 100]), [23, 3, 24], "what one leaves, the others get");
-        assert_eq!(of(&[5, 0, 5]), [5, 0, 5]);
-        assert_eq!(of(&[9; 60]), [1; 60], "no database is hidden");
-        assert!(of(&[]).is_empty());
-    }
 }

@@ -7,6 +7,7 @@ mod check_drill;
 pub mod completions;
 pub mod daemon;
 mod daemon_drill;
+mod daemon_inventory;
 pub mod delete;
 mod destinations;
 mod drill;

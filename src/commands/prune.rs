@@ -215,7 +215,8 @@ async fn cleanup(args: &PruneArgs, config: &PruneConfig) -> UploadCleanup {
 
 async fn destinations(config: &PruneConfig) -> Result<Destinations, Error> {
     let root = Destination::open(&config.s3).await?.with_first_contact();
-    Ok(Destinations::find(root, config.databases.as_ref()).await?)
+    let databases = config.databases.as_ref();
+    Ok(Destinations::find(root, databases).await?.with_uploads(databases).await)
 }
 
 async fn review(config: &PruneConfig, destination: &Destination) -> Result<RetentionReview, StorageError> {

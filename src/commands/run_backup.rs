@@ -15,7 +15,7 @@ use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupts;
 use crate::pipeline::Progress;
 use crate::telemetry::metrics::MetricsStore;
-use crate::telemetry::{Display, PingUrl, Pings, ProgressStyleChoice, ping};
+use crate::telemetry::{Display, PingUrl, Pings, ProgressStyleChoice, RunningDumps, ping};
 
 use super::Context;
 use super::server_run::{self, ServerReport, ServerRun};
@@ -31,6 +31,8 @@ pub(super) struct RunOptions {
     pub allows_pooler: bool,
     /// Of several databases only these.
     pub only: Option<BTreeSet<String>>,
+    /// Where the running dumps are listed.
+    pub dumps: RunningDumps,
 }
 
 /// What a run made.
@@ -151,7 +153,8 @@ async fn run(
     let display = Mutex::new(None);
     let show = |estimate| {
         let started = Display::start(context.writer, options.choice, (Arc::clone(&progress), estimate), None);
-        *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
+        let listed = options.dumps.begin(None, Arc::clone(&progress), estimate);
+        *display.lock().unwrap_or_else(PoisonError::into_inner) = Some((started, listed));
     };
     let backup = Backup::new(&settings, limits, Arc::clone(&progress), show).mixed_databases(options.mixed_databases);
     Ok(Done::Backup(Box::new(Box::pin(backup.run(attempt)).await?)))
@@ -164,11 +167,12 @@ async fn run_several(
     metrics: &MetricsStore,
 ) -> Result<ServerRun, Error> {
     let began = Instant::now();
-    let (writer, choice) = (context.writer.clone(), options.choice);
+    let RunOptions { choice, mixed_databases, only, dumps, .. } = options;
+    let writer = context.writer.clone();
     let show: ShowProgress = Arc::new(move |database: &str, progress, estimate| {
-        Box::new(Display::start(&writer, choice, (progress, estimate), Some(database)))
+        let listed = dumps.begin(Some(database), Arc::clone(&progress), estimate);
+        Box::new((Display::start(&writer, choice, (progress, estimate), Some(database)), listed))
     });
-    let RunOptions { mixed_databases, only, .. } = options;
     let server = ServerBackup { settings, patterns, limits, mixed_databases, only, show };
     let DatabaseRuns { runs, others } = server.run(|run| server_run::report(run, metrics)).await?;
     Ok(ServerRun { databases: runs, others, location: settings.s3.location(), elapsed: began.elapsed() })

@@ -149,7 +149,7 @@ pub fn of_one(
             ("database", manifest.database.clone()),
             ("dump", dump(manifest)),
             ("compression", format!("{}, ratio {}", manifest.compression_text(), manifest.compression_ratio)),
-            ("rows", rows(manifest)),
+            ("rows", format!("{} in {}", manifest.rows, counted(manifest.table_count(), "table"))),
             ("server", manifest.server_version.clone()),
             ("pg_dump", format!("{} {}", manifest.pg_dump_version, manifest.pg_dump_arguments.join(" "))),
             ("encoding", manifest.encoding.clone()),
@@ -181,13 +181,6 @@ fn encryption(manifest: Option<&Manifest>) -> String {
 fn dump(manifest: &Manifest) -> String {
     let sum = manifest.dump_crc32.as_ref().map_or_else(String::new, |sum| format!(", CRC-32 {sum}"));
     format!("{} bytes{sum}", manifest.dump_bytes)
-}
-
-fn rows(manifest: &Manifest) -> String {
-    if manifest.is_encrypted() {
-        return manifest.rows.to_string();
-    }
-    format!("{} in {}", manifest.rows, counted(manifest.tables.len(), "table"))
 }
 
 /// What a restore needs, and the warnings of the run.
@@ -282,6 +275,7 @@ mod tests {
             started_at: String::new(),
             file_size: 13 << 20,
             compression_ratio: Some(3.456),
+            duration: None,
             database: Some(database.to_owned()),
             status,
             drilled_at: None,

@@ -65,13 +65,6 @@ impl StoredDatabases {
         Ok(stored)
     }
 
-    /// Logs the sub-paths that are left alone.
-    pub fn log_left_alone(&self) {
-        for LeftAlone { location, reason } in &self.left_alone {
-            tracing::warn!(location, "{reason}: this path is left alone");
-        }
-    }
-
     fn add(&mut self, newest: &NewestOrigin, database: StoredDatabase) {
         let reason = match newest {
             NewestOrigin::Of(_, origin) if origin.database == database.name => return self.databases.push(database),

@@ -1,11 +1,15 @@
-//! The daemon's HTTP server, with `/livez`, `/healthz`, `/status` and `/metrics`. [`probe`] is its client.
+//! The daemon's HTTP server, with `/livez`, `/healthz`, `/status`, `/metrics` and the status page at `/`. [`probe`] is its client.
 //!
-//! `commands::daemon` starts it. It shows the state of the [`Heartbeat`], only reads, and holds no secret. Clients cannot
+//! `commands::daemon` starts it. It shows the state of the [`Heartbeat`] and of the [`InventoryCache`], only reads, and holds no
+//! secret. [`facts`] gathers what both `/status` and the [`page`] show. No request lists the bucket. Clients cannot
 //! exhaust it: request heads have a maximum size and a deadline, connections have a maximum duration, and the oldest is closed
 //! if there are too many.
 
+pub mod facts;
+pub mod page;
 mod pages;
 pub mod probe;
+mod status;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::inventory::InventoryCache;
 use crate::scheduler::Heartbeat;
 
 /// The time limit for a request's head.
@@ -31,6 +36,9 @@ const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
 const HEAD_BYTES: usize = 8 << 10;
 /// Monitoring needs few connections; more than this at once are a fault or an attack.
 const MOST_CONNECTIONS: usize = 64;
+
+/// What the answers are made from.
+type Shown = (Arc<Heartbeat>, Arc<InventoryCache>);
 
 /// A running server. Dropping it stops it.
 #[derive(Debug)]
@@ -44,10 +52,10 @@ impl Server {
     ///
     /// # Errors
     /// If it cannot listen on the address.
-    pub async fn start(address: &str, heartbeat: Arc<Heartbeat>) -> io::Result<Self> {
+    pub async fn start(address: &str, heartbeat: Arc<Heartbeat>, inventory: Arc<InventoryCache>) -> io::Result<Self> {
         let listener = bind(address).await?;
         let address = listener.local_addr()?;
-        let task = tokio::spawn(accept(listener, heartbeat)).abort_handle();
+        let task = tokio::spawn(accept(listener, (heartbeat, inventory))).abort_handle();
         Ok(Self { task, address })
     }
 
@@ -79,7 +87,7 @@ pub async fn bind(address: &str) -> io::Result<TcpListener> {
     }
 }
 
-async fn accept(listener: TcpListener, heartbeat: Arc<Heartbeat>) {
+async fn accept(listener: TcpListener, shown: Shown) {
     let mut connections: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let stream = match listener.accept().await {
@@ -97,13 +105,13 @@ async fn accept(listener: TcpListener, heartbeat: Arc<Heartbeat>) {
         {
             oldest.abort();
         }
-        connections.push_back(tokio::spawn(serve(stream, Arc::clone(&heartbeat))).abort_handle());
+        connections.push_back(tokio::spawn(serve(stream, shown.clone())).abort_handle());
     }
 }
 
-async fn serve(stream: TcpStream, heartbeat: Arc<Heartbeat>) {
+async fn serve(stream: TcpStream, (heartbeat, inventory): Shown) {
     let service = service_fn(|request| {
-        let page = pages::answer(&request, &heartbeat);
+        let page = pages::answer(&request, &heartbeat, &inventory);
         async { Ok::<_, Infallible>(page) }
     });
     let mut builder = http1::Builder::new();

@@ -16,10 +16,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::Codec;
 
+mod builder;
+mod head;
+mod picker;
+
+pub use builder::{Builder, Draft, Stream};
+
 /// The version of the format that this program writes and reads.
 pub const VERSION: u32 = 1;
 
-/// The most bytes of JSON that are read: far above what 8 MiB of memory hold while the dump is made.
+/// The most bytes of JSON that are read: more than [`Builder`] makes.
 const MOST_JSON: u64 = 64 << 20;
 
 /// What stands where in a dump.
@@ -45,6 +51,7 @@ pub struct Index {
     /// Where reading can begin, the beginning first.
     pub points: Vec<Point>,
     /// What the dump consists of, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<Entry>,
 }
 

@@ -1,7 +1,8 @@
 //! Puts compressed pieces back in order, makes one stream of them, and seals it into parts.
 //!
-//! One thread, between the workers and the upload. With recipients it encrypts the stream: it alone writes it, in order. Each byte is hashed once: a part's MD5 or CRC-64/NVME when it is
-//! sealed, the object's sha256 as it grows. The last part is sealed after the dump has been verified ([`FinishGate`]),
+//! One thread, between the workers and the upload. With recipients it encrypts the stream: it alone writes it, in order. Each byte is
+//! hashed once as its part grows: for the part's MD5 or CRC-64/NVME, and for the object's sha256. Hashed when it is sealed, each part
+//! would hold the workers up for a moment. The last part is sealed after the dump has been verified ([`FinishGate`]),
 //! so the object of a failed dump is never completed.
 
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use super::deflate::PendingPiece;
 use super::{PartBuffer, PartMemory, PipelineError, Progress};
 use crate::codec::Codec;
 use crate::codec::age::{Encryptor, Recipients};
+use crate::index::{Point, Stream};
+
+const CRC64_NVME: crc_fast::CrcAlgorithm = crc_fast::CrcAlgorithm::Crc64Nvme;
 
 /// The checksum that a part carries to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -36,9 +40,40 @@ impl PartChecksum {
     /// Computes it.
     #[must_use]
     pub fn of(self, bytes: &[u8]) -> PartDigest {
+        let mut digesting = self.begin();
+        digesting.update(bytes);
+        digesting.finish()
+    }
+
+    fn begin(self) -> Digesting {
         match self {
-            Self::Md5 => PartDigest::Md5(Md5::digest(bytes).into()),
-            Self::Crc64Nvme => PartDigest::Crc64Nvme(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes)),
+            Self::Md5 => Digesting::Md5(Md5::new()),
+            Self::Crc64Nvme => Digesting::Crc64Nvme(Box::new(crc_fast::Digest::new(CRC64_NVME))),
+            Self::None => Digesting::None,
+        }
+    }
+}
+
+/// The checksum of a part that grows.
+enum Digesting {
+    Md5(Md5),
+    Crc64Nvme(Box<crc_fast::Digest>),
+    None,
+}
+
+impl Digesting {
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Md5(md5) => md5.update(bytes),
+            Self::Crc64Nvme(crc) => crc.update(bytes),
+            Self::None => {}
+        }
+    }
+
+    fn finish(self) -> PartDigest {
+        match self {
+            Self::Md5(md5) => PartDigest::Md5(md5.finalize().into()),
+            Self::Crc64Nvme(crc) => PartDigest::Crc64Nvme(crc.finalize()),
             Self::None => PartDigest::None,
         }
     }
@@ -84,6 +119,15 @@ pub struct Totals {
     pub parts: u32,
 }
 
+/// What the collector has made.
+#[derive(Debug)]
+pub struct Collected {
+    /// The object.
+    pub totals: Totals,
+    /// Its restart points.
+    pub stream: Stream,
+}
+
 /// Lets the collector end the object. Dropped without [`FinishGate::open`], it makes the last part impossible.
 pub struct FinishGate(pub(super) Sender<()>);
 
@@ -109,45 +153,56 @@ pub(super) struct Collector {
     pub spent: Sender<Vec<u8>>,
 }
 
+/// The compressed stream: restart points count its bytes, which are the object's only without encryption.
+struct Packed {
+    encryptor: Option<Encryptor>,
+    bytes: u64,
+}
+
 impl Collector {
     /// Runs until the last piece, or until another stage ends early.
-    pub fn run(self, pieces: &Receiver<PendingPiece>, gate: &Receiver<()>) -> Result<Totals, PipelineError> {
-        let mut object = Object::new();
-        let mut encryptor = self.recipients.as_ref().map(Encryptor::new).transpose()?;
-        let mut crc = Crc::new();
-        let mut plain_bytes = 0u64;
+    pub fn run(self, pieces: &Receiver<PendingPiece>, gate: &Receiver<()>) -> Result<Collected, PipelineError> {
+        let mut object = Object::new(self.checksum);
+        let mut packed = Packed { encryptor: self.recipients.as_ref().map(Encryptor::new).transpose()?, bytes: 0 };
+        let mut ranges = Ranges::new(self.codec);
         let mut pieces = pieces.iter().peekable();
         // No memory before the first piece: a dump that waits for a lock would hold a part that the other dumps of the run need.
         pieces.peek();
-        self.add(&mut object, &mut encryptor, self.codec.header())?;
+        self.add(&mut object, &mut packed, self.codec.header())?;
         for pending in pieces {
             let piece = pending.wait()?;
-            plain_bytes += u64::from(piece.crc.amount());
-            crc.combine(&piece.crc);
-            self.add(&mut object, &mut encryptor, &piece.bytes)?;
+            ranges.add(&piece.crc);
+            if let Some(rest) = &piece.rest {
+                ranges.begin(packed.bytes + rest.at as u64);
+                ranges.add(&rest.crc);
+            }
+            self.add(&mut object, &mut packed, &piece.bytes)?;
             // A send fails if the workers have ended.
             let _ = self.spent.try_send(piece.bytes);
         }
         // The pieces have ended; whether the dump is complete is decided elsewhere.
         gate.recv().map_err(|_| PipelineError::GivenUp)?;
-        self.add(&mut object, &mut encryptor, &self.codec.end(&crc, plain_bytes))?;
-        if let Some(encryptor) = encryptor {
+        self.add(&mut object, &mut packed, &self.codec.end(&ranges.crc, ranges.plain_bytes))?;
+        if let Some(encryptor) = packed.encryptor.take() {
             encryptor.finish(|bytes| self.append(&mut object, bytes))?;
         }
         self.seal(&mut object)?;
-        Ok(Totals {
-            plain_bytes,
-            plain_crc32: crc.sum(),
+        let totals = Totals {
+            plain_bytes: ranges.plain_bytes,
+            plain_crc32: ranges.crc.sum(),
             object_bytes: object.bytes,
             object_sha256: object.sha256.finalize().into(),
             object_crc64: (self.checksum == PartChecksum::Crc64Nvme).then_some(object.crc64),
             parts: object.number - 1,
-        })
+        };
+        let stream = Stream { codec: self.codec, codec_bytes: packed.bytes, points: ranges.end() };
+        Ok(Collected { totals, stream })
     }
 
     /// Adds bytes of the compressed stream, encrypted if there are recipients.
-    fn add(&self, object: &mut Object, encryptor: &mut Option<Encryptor>, bytes: &[u8]) -> Result<(), PipelineError> {
-        match encryptor {
+    fn add(&self, object: &mut Object, packed: &mut Packed, bytes: &[u8]) -> Result<(), PipelineError> {
+        packed.bytes += bytes.len() as u64;
+        match &mut packed.encryptor {
             Some(encryptor) => encryptor.encrypt(bytes, |bytes| self.append(object, bytes)),
             None => self.append(object, bytes),
         }
@@ -166,6 +221,7 @@ impl Collector {
             };
             let (now, later) = bytes.split_at((part_bytes - part.len()).min(bytes.len()));
             part.extend_from_slice(now);
+            object.digest.update(now);
             bytes = later;
             if part.len() == part_bytes && !bytes.is_empty() {
                 self.seal(object)?;
@@ -197,18 +253,12 @@ impl Collector {
             );
         }
         let bytes = object.part.take().map(PartBuffer::seal).unwrap_or_default();
-        let digest = self.digest(&bytes, object);
+        let digest = std::mem::replace(&mut object.digest, self.checksum.begin()).finish();
+        if let PartDigest::Crc64Nvme(crc) = digest {
+            object.crc64 = crc_fast::checksum_combine(CRC64_NVME, object.crc64, crc, bytes.len() as u64);
+        }
         object.number += 1;
         self.parts.send(SealedPart { number, bytes, digest }).map_err(|_| PipelineError::GivenUp)
-    }
-
-    fn digest(&self, part: &Bytes, object: &mut Object) -> PartDigest {
-        let digest = self.checksum.of(part);
-        if let PartDigest::Crc64Nvme(crc) = digest {
-            let (algorithm, bytes) = (crc_fast::CrcAlgorithm::Crc64Nvme, part.len() as u64);
-            object.crc64 = crc_fast::checksum_combine(algorithm, object.crc64, crc, bytes);
-        }
-        digest
     }
 }
 
@@ -216,6 +266,7 @@ impl Collector {
 struct Object {
     /// The part that is being filled; its buffer is taken with its first byte.
     part: Option<PartBuffer>,
+    digest: Digesting,
     number: u32,
     bytes: u64,
     sha256: Sha256,
@@ -223,8 +274,49 @@ struct Object {
 }
 
 impl Object {
-    fn new() -> Self {
-        Self { part: None, number: 1, bytes: 0, sha256: Sha256::new(), crc64: 0 }
+    fn new(checksum: PartChecksum) -> Self {
+        Self { part: None, digest: checksum.begin(), number: 1, bytes: 0, sha256: Sha256::new(), crc64: 0 }
+    }
+}
+
+/// The ranges of the stream: each begins at a restart point.
+struct Ranges {
+    points: Vec<Point>,
+    /// CRC-32 of the last range.
+    range: Crc,
+    /// CRC-32 of all plain bytes.
+    crc: Crc,
+    plain_bytes: u64,
+}
+
+impl Ranges {
+    fn new(codec: Codec) -> Self {
+        let first = Point { plain_at: 0, codec_at: codec.header().len() as u64, crc32: 0 };
+        Self { points: vec![first], range: Crc::new(), crc: Crc::new(), plain_bytes: 0 }
+    }
+
+    fn add(&mut self, piece: &Crc) {
+        self.plain_bytes += u64::from(piece.amount());
+        self.crc.combine(piece);
+        self.range.combine(piece);
+    }
+
+    /// Ends a range, and begins one at this offset in the stream.
+    fn begin(&mut self, codec_at: u64) {
+        self.end_range();
+        self.points.push(Point { plain_at: self.plain_bytes, codec_at, crc32: 0 });
+    }
+
+    fn end_range(&mut self) {
+        let ended = std::mem::take(&mut self.range);
+        if let Some(point) = self.points.last_mut() {
+            point.crc32 = ended.sum();
+        }
+    }
+
+    fn end(mut self) -> Vec<Point> {
+        self.end_range();
+        self.points
     }
 }
 

@@ -27,10 +27,14 @@ const PIECE_BYTES: usize = BLOCK_BYTES + (4 << 10);
 
 /// A block on its way to a worker: the window, then its own bytes.
 pub struct Block {
-    /// Window and block in one buffer.
+    /// Window and block in one buffer, which may be longer.
     pub buffer: Vec<u8>,
     /// Length of the window in bytes.
     pub window: usize,
+    /// Where the block ends in the buffer.
+    pub end: usize,
+    /// The restart point in the block, as an offset after the window.
+    pub restart: Option<usize>,
     /// How it is compressed.
     pub compression: Compression,
 }
@@ -39,7 +43,17 @@ pub struct Block {
 pub struct Piece {
     /// Compressed bytes.
     pub bytes: Vec<u8>,
-    /// CRC-32 and length of the plain bytes.
+    /// CRC-32 and length of the plain bytes, up to the restart point if there is one.
+    pub crc: Crc,
+    /// What follows the restart point.
+    pub rest: Option<Rest>,
+}
+
+/// What follows the restart point in a piece.
+pub struct Rest {
+    /// Where it begins in the compressed bytes.
+    pub at: usize,
+    /// CRC-32 and length of its plain bytes.
     pub crc: Crc,
 }
 
@@ -132,13 +146,10 @@ impl Compressor {
         self.workers.times.work()
     }
 
-    /// A buffer for a block: a recycled one, or a new one.
+    /// A buffer for a window and a block, with any bytes in it: a recycled one, or a new one.
     #[must_use]
     pub fn buffer(&self) -> Vec<u8> {
-        let recycled = self.workers.recycled.try_recv();
-        let mut buffer = recycled.unwrap_or_else(|_| Vec::with_capacity(WINDOW_BYTES + BLOCK_BYTES));
-        buffer.clear();
-        buffer
+        self.workers.recycled.try_recv().unwrap_or_else(|_| vec![0; WINDOW_BYTES + BLOCK_BYTES])
     }
 }
 
@@ -161,11 +172,27 @@ fn work(queue: &Receiver<Job>, (recycle, fresh): (&Sender<Vec<u8>>, &Receiver<Ve
 }
 
 fn compress(encoder: &mut Option<Encoder>, block: &Block, mut bytes: Vec<u8>) -> Result<Piece, EncodeError> {
-    let (window, plain) = block.buffer.split_at(block.window);
-    encoder_for(encoder, block.compression)?.block(window, plain, &mut bytes)?;
+    let (window, plain) = block.buffer[..block.end].split_at(block.window);
+    let encoder = encoder_for(encoder, block.compression)?;
+    let (before, after) = plain.split_at(block.restart.unwrap_or(plain.len()));
+    if !before.is_empty() {
+        encoder.block(window, before, &mut bytes)?;
+    }
+    let rest = match block.restart {
+        Some(_) => {
+            let at = bytes.len();
+            encoder.block(&[], after, &mut bytes)?;
+            Some(Rest { at, crc: crc_of(after) })
+        }
+        None => None,
+    };
+    Ok(Piece { bytes, crc: crc_of(before), rest })
+}
+
+fn crc_of(plain: &[u8]) -> Crc {
     let mut crc = Crc::new();
     crc.update(plain);
-    Ok(Piece { bytes, crc })
+    crc
 }
 
 /// The time that the workers have spent on blocks, in nanoseconds.
@@ -211,7 +238,8 @@ mod tests {
     use crate::codec::Codec;
 
     fn block(buffer: Vec<u8>, (codec, level): (Codec, u32)) -> Block {
-        Block { buffer, window: 0, compression: Compression { codec, level } }
+        let end = buffer.len();
+        Block { buffer, window: 0, end, restart: None, compression: Compression { codec, level } }
     }
 
     #[test]

@@ -20,9 +20,9 @@ use tokio::sync::oneshot;
 
 use super::PartPlan;
 
-/// What another upload of the same run takes besides its parts: a block that is read, its piece, and its share of the runtime and
-/// of the connections.
-const UPLOAD_BYTES: u64 = (3 << 20) / 2;
+/// What another upload of the same run takes besides its parts: a block that is read, its piece, its share of the runtime and
+/// of the connections, and the largest index.
+const UPLOAD_BYTES: u64 = (7 << 20) / 2;
 
 /// The memory for the parts of all uploads of a run; cheap to clone.
 #[derive(Clone, Debug, Default)]

@@ -30,9 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::codec::age::Recipients;
 use crate::codec::{Codec, EncodeError};
+use crate::index::Draft;
 
 pub use bottleneck::Bottleneck;
-pub use collector::{FinishGate, PartChecksum, PartDigest, SealedPart, Totals};
+pub use collector::{Collected, FinishGate, PartChecksum, PartDigest, SealedPart, Totals};
 pub use deflate::{BLOCK_BYTES, Workers};
 pub use levels::Level;
 pub use memory::{PartBudget, PartBuffer, PartMemory};
@@ -183,11 +184,20 @@ pub struct Pipeline {
     /// Sealed parts in order; closed after the last.
     pub parts: mpsc::UnboundedReceiver<SealedPart>,
     /// The scanner's report, at the end of the output.
-    pub scan: oneshot::Receiver<Result<ScanReport, PipelineError>>,
+    pub scan: oneshot::Receiver<Result<Scanned, PipelineError>>,
     /// Lets the last part be made.
     pub gate: FinishGate,
     /// What the object is, after the last part.
-    pub totals: oneshot::Receiver<Result<Totals, PipelineError>>,
+    pub collected: oneshot::Receiver<Result<Collected, PipelineError>>,
+}
+
+/// What the reader saw.
+#[derive(Debug)]
+pub struct Scanned {
+    /// The scanner's report.
+    pub report: ScanReport,
+    /// The entries of the dump, if there are not too many.
+    pub entries: Option<Draft>,
 }
 
 /// Starts a reader and a collector between the workers of the run. Must be called within a tokio runtime.
@@ -201,7 +211,7 @@ pub fn start(settings: &PipelineSettings, workers: &Workers, input: PipelineInpu
     let (gate, gate_opened) = bounded(1);
     let (parts_sender, parts) = mpsc::unbounded_channel();
     let (scan_sender, scan) = oneshot::channel();
-    let (totals_sender, totals) = oneshot::channel();
+    let (collected_sender, collected) = oneshot::channel();
     let PipelineSettings { codec, level, threads } = *settings;
     let levels = levels::Levels::new((codec, level), threads, (Instant::now(), compressor.work()));
     let collector = collector::Collector {
@@ -218,12 +228,12 @@ pub fn start(settings: &PipelineSettings, workers: &Workers, input: PipelineInpu
     let reader = reader::Reader { stdout: input.stdout, cancel: input.cancel, progress: input.progress, levels };
     // If the receiver has gone, the run has ended already.
     spawn("collect", move || {
-        let _ = totals_sender.send(collector.run(&pieces, &gate_opened));
+        let _ = collected_sender.send(collector.run(&pieces, &gate_opened));
     })?;
     spawn("read", move || {
         let _ = scan_sender.send(reader.run(&compressor, &order));
     })?;
-    Ok(Pipeline { parts, scan, gate: FinishGate(gate), totals })
+    Ok(Pipeline { parts, scan, gate: FinishGate(gate), collected })
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), PipelineError> {

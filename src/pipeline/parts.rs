@@ -153,6 +153,23 @@ mod tests {
     }
 
     #[test]
+    fn each_part_is_one_that_s3_takes_whatever_the_databases_size() {
+        // AWS: "Amazon S3 multipart upload limits".
+        let (least, most) = (5 << 20, 5 << 30);
+        for database in [0, 1, 36 << 30, 351 << 30, 1 << 40, 48 << 40, 1 << 60, u64::MAX] {
+            for equal in [false, true] {
+                let plan = PartPlan::new(&PartSettings { equal, ..settings() }, database);
+                let sizes: Vec<u64> = (1..=plan.max_parts()).map(|number| plan.size_of(number)).collect();
+                assert!(sizes.is_sorted() && sizes[0] >= least && sizes[9_999] <= most, "{database} bytes");
+                assert!(!equal || sizes[0] == sizes[9_999], "{database} bytes in equal parts");
+            }
+        }
+        // As large as its estimate, stored at a third of it: the memory of the first part is that of the run.
+        let plan = PartPlan::new(&settings(), 175 << 30);
+        assert!(u64::from(plan.max_parts() / 2) * plan.base() > (175 << 30) / 3 && plan.memory() == 60 << 20);
+    }
+
+    #[test]
     fn parts_of_other_limits_are_noticed_and_replanned_for_every_store() {
         const MIB: u64 = 1 << 20;
         let equal = PartSettings { equal: true, ..settings() };

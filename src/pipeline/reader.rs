@@ -15,14 +15,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::deflate::{BLOCK_BYTES, Block, Compressor, PendingPiece};
 use super::levels::Levels;
-use super::scanner::{ScanReport, Scanner};
-use super::{PipelineError, Progress};
+use super::scanner::Scanner;
+use super::{PipelineError, Progress, Scanned};
 use crate::codec::gzip::WINDOW_BYTES;
+use crate::index::Builder;
 
 /// How often a waiting reader checks whether it is cancelled.
 const TICK: Duration = Duration::from_millis(200);
 /// The largest pipe of an unprivileged process by default (`/proc/sys/fs/pipe-max-size`).
 const PIPE_BYTES: usize = 1 << 20;
+/// `pg_dump` writes 4 KiB at a time. A reader that wakes up for each takes the processor from the dump on a busy machine, so
+/// after a read of less than this it lets the pipe fill for a while, in which no dump fills it.
+const SHORT_READ: usize = PIPE_BYTES / 4;
+const NAP: Duration = Duration::from_millis(1);
 
 pub(super) struct Reader {
     pub stdout: File,
@@ -33,53 +38,59 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Reads to the end of the output.
-    pub fn run(mut self, compressor: &Compressor, order: &Sender<PendingPiece>) -> Result<ScanReport, PipelineError> {
-        #[cfg(target_os = "linux")]
-        if let Err(error) = rustix::pipe::fcntl_setpipe_size(&self.stdout, PIPE_BYTES) {
-            tracing::debug!(%error, "the pipe keeps its size");
-        }
+    pub fn run(mut self, compressor: &Compressor, order: &Sender<PendingPiece>) -> Result<Scanned, PipelineError> {
+        let may_nap = has_large_pipe(&self.stdout);
         let began = Instant::now();
-        let mut scanner = Scanner::default();
+        let mut scanner = Scanner::indexing(Builder::default());
         let mut window: Vec<u8> = Vec::with_capacity(WINDOW_BYTES);
         loop {
             let mut buffer = compressor.buffer();
-            buffer.extend_from_slice(&window);
             let window_bytes = window.len();
-            self.fill(&mut buffer, window_bytes)?;
-            let plain = &buffer[window_bytes..];
+            buffer[..window_bytes].copy_from_slice(&window);
+            let end = window_bytes + self.fill(&mut buffer[window_bytes..][..BLOCK_BYTES], may_nap)?;
+            let plain = &buffer[window_bytes..end];
             if plain.is_empty() {
                 self.progress.stall_times.end(began);
-                return Ok(scanner.finish());
+                let (report, entries) = scanner.finish_indexing();
+                return Ok(Scanned { report, entries });
             }
             scanner.scan(plain);
+            let restart = scanner.restart_point(plain);
             self.progress.add_dumped(plain.len() as u64);
             window.clear();
-            window.extend_from_slice(&buffer[buffer.len().saturating_sub(WINDOW_BYTES)..]);
+            // What comes after a restart point does not refer to what is before it.
+            let window_begin = restart.map_or(0, |at| window_bytes + at).max(end.saturating_sub(WINDOW_BYTES));
+            window.extend_from_slice(&buffer[window_begin..end]);
             let handed_on = Instant::now();
             let compression = self.levels.next(handed_on, compressor.work());
             self.progress.add_level(compression.level);
-            let block = Block { buffer, window: window_bytes, compression };
+            let block = Block { buffer, window: window_bytes, end, restart, compression };
             let pending = compressor.submit(block).ok_or(PipelineError::GivenUp)?;
             order.send(pending).map_err(|_| PipelineError::GivenUp)?;
             self.progress.stall_times.add_blocked(handed_on);
         }
     }
 
-    /// Fills the buffer after the window with up to a block; less only at the end of the output.
-    fn fill(&mut self, buffer: &mut Vec<u8>, window_bytes: usize) -> Result<(), PipelineError> {
-        buffer.resize(window_bytes + BLOCK_BYTES, 0);
-        let mut at = window_bytes;
-        while at < buffer.len() {
+    /// Fills a block and returns its length; less than a block only at the end of the output.
+    fn fill(&mut self, block: &mut [u8], may_nap: bool) -> Result<usize, PipelineError> {
+        let mut at = 0;
+        while at < block.len() {
             self.wait()?;
-            match self.stdout.read(&mut buffer[at..]) {
+            match self.stdout.read(&mut block[at..]) {
                 Ok(0) => break,
-                Ok(count) => at += count,
+                Ok(count) => {
+                    at += count;
+                    if may_nap && count < SHORT_READ && at < block.len() {
+                        let since = Instant::now();
+                        std::thread::sleep(NAP);
+                        self.progress.stall_times.add_dump(since);
+                    }
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(PipelineError::Read(error)),
             }
         }
-        buffer.truncate(at);
-        Ok(())
+        Ok(at)
     }
 
     /// Waits for output, its end, or cancellation.
@@ -107,4 +118,14 @@ impl Reader {
             }
         }
     }
+}
+
+/// Makes the pipe as large as it may be. Whether it is.
+fn has_large_pipe(pipe: &File) -> bool {
+    #[cfg(target_os = "linux")]
+    match rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES) {
+        Ok(_) => return true,
+        Err(error) => tracing::debug!(%error, "the pipe keeps its size"),
+    }
+    false
 }

@@ -7,6 +7,7 @@
 
 use memchr::memchr_iter;
 
+use crate::index::{Builder, Draft};
 use crate::sql::{Lexer, Piece, SpanKind, copied_table};
 
 mod created;
@@ -27,22 +28,54 @@ const MOST_TABLES: usize = 20_000;
 pub struct Scanner {
     lexer: Lexer,
     judge: Judge,
+    index: Option<Builder>,
 }
 
 impl Scanner {
+    /// A scanner that makes the index, too.
+    #[must_use]
+    pub fn indexing(index: Builder) -> Self {
+        Self { index: Some(index), ..Self::default() }
+    }
+
     /// Takes the next bytes of the dump.
     pub fn scan(&mut self, block: &[u8]) {
         self.judge.bytes += block.len() as u64;
-        self.lexer.read(block, |piece| self.judge.take(&piece));
+        let Self { lexer, judge, index } = self;
+        lexer.read(block, |piece| take(&piece, judge, index));
+    }
+
+    /// The restart point in the last block, as an offset in it. Must be called after each block that is handed on.
+    pub fn restart_point(&mut self, block: &[u8]) -> Option<usize> {
+        let point = self.index.as_mut()?.point(self.judge.bytes)?;
+        let after = usize::try_from(self.judge.bytes - point).ok()?;
+        block.len().checked_sub(after)
     }
 
     /// The report, after the last byte.
     #[must_use]
     pub fn finish(self) -> ScanReport {
-        let Self { lexer, mut judge } = self;
-        lexer.finish(|piece| judge.take(&piece));
+        self.finish_indexing().0
+    }
+
+    /// The report and the index, after the last byte.
+    #[must_use]
+    pub fn finish_indexing(self) -> (ScanReport, Option<Draft>) {
+        let Self { lexer, mut judge, mut index } = self;
+        lexer.finish(|piece| take(&piece, &mut judge, &mut index));
         let flaw = judge.flaw();
-        ScanReport { bytes: judge.bytes, rows: judge.rows, tables: judge.tables, created: Some(judge.created), flaw }
+        let Judge { bytes, rows, tables, created, .. } = judge;
+        (ScanReport { bytes, rows, tables, created: Some(created), flaw }, index.and_then(Builder::finish))
+    }
+}
+
+/// Passes a piece to both, and counts its rows once.
+fn take(piece: &Piece<'_>, judge: &mut Judge, index: &mut Option<Builder>) {
+    let is_rows = piece.kind == SpanKind::CopyRows;
+    let lines = if is_rows { memchr_iter(b'\n', piece.bytes).count() as u64 } else { 0 };
+    judge.take(piece, lines);
+    if let Some(index) = index {
+        index.take(piece, lines);
     }
 }
 
@@ -60,14 +93,14 @@ struct Judge {
 }
 
 impl Judge {
-    fn take(&mut self, piece: &Piece<'_>) {
+    fn take(&mut self, piece: &Piece<'_>, lines: u64) {
         if let Some(tail) = &mut self.tail {
             return tail.take(piece.bytes);
         }
         match (piece.kind, piece.text) {
             (SpanKind::CopyRows, _) => {
                 if let Some(table) = &mut self.table {
-                    table.rows += memchr_iter(b'\n', piece.bytes).count() as u64;
+                    table.rows += lines;
                 }
             }
             (SpanKind::CopyBegin, Some(statement)) => {

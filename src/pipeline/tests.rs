@@ -39,7 +39,7 @@ async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration)
         cancel: CancellationToken::new(),
     };
     let workers = Workers::start(settings.threads).expect("threads");
-    let Pipeline { mut parts, scan, gate, totals } = start(&settings, &workers, input).expect("starts");
+    let Pipeline { mut parts, scan, gate, collected } = start(&settings, &workers, input).expect("starts");
     let writing = std::thread::spawn(move || {
         // Paused, sixteen pieces are enough.
         let input = dump(if pause.is_zero() { 600_000 } else { 16_000 });
@@ -56,7 +56,7 @@ async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration)
     });
     scan.await.expect("reader reports").expect("read");
     gate.open();
-    totals.await.expect("collector reports").expect("complete");
+    collected.await.expect("collector reports").expect("complete");
     taking.await.expect("all taken");
     writing.join().expect("all written");
     progress.bottleneck()
@@ -92,22 +92,23 @@ fn started(input: Vec<u8>, settings: &PipelineSettings, (workers, memory): (&Wor
 }
 
 async fn finish(pipeline: Pipeline, open: bool) -> Run {
-    let Pipeline { mut parts, scan, gate, totals } = pipeline;
+    let Pipeline { mut parts, scan, gate, collected } = pipeline;
     let collecting = tokio::spawn(async move {
         let mut taken: Vec<Vec<u8>> = Vec::new();
         while let Some(part) = parts.recv().await {
             assert_eq!(part.number as usize, taken.len() + 1);
+            assert_eq!(part.digest, PartChecksum::Md5.of(&part.bytes), "part {}", part.number);
             taken.push(part.bytes.to_vec());
         }
         taken
     });
-    let scan = scan.await.expect("reader reports");
+    let scan = scan.await.expect("reader reports").map(|scanned| scanned.report);
     if open {
         gate.open();
     } else {
         drop(gate);
     }
-    let totals = totals.await.expect("collector reports");
+    let totals = collected.await.expect("collector reports").map(|collected| collected.totals);
     let parts = collecting.await.expect("collects");
     Run { object: parts.concat(), parts: parts.iter().map(Vec::len).collect(), totals, scan }
 }

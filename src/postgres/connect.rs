@@ -21,13 +21,25 @@ impl Session {
     /// # Errors
     /// [`PostgresError::Connect`] if the last try failed, and [`PostgresError::TransactionPooler`] unless it is allowed.
     pub async fn connect(tools: &Tools, settings: &PostgresSettings) -> Result<Self, PostgresError> {
+        Self::connect_after(None, tools, settings).await
+    }
+
+    /// The same with the `psql` of a session that has ended, if that can connect.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_after(
+        mut ended: Option<Self>,
+        tools: &Tools,
+        settings: &PostgresSettings,
+    ) -> Result<Self, PostgresError> {
         let deadline = Instant::now() + DEADLINE;
         let mut source = settings.conninfo.clone();
         let (mut tried, mut has_short_timeout) = (0, false);
         loop {
             tried += 1;
             let left = deadline.saturating_duration_since(Instant::now());
-            let error = match timeout(left, connect_once(tools, settings, &source)).await {
+            let error = match timeout(left, connect_once(ended.take(), tools, settings, &source)).await {
                 Ok(Ok(mut session)) => {
                     // This connection does not show it any more.
                     session.place.has_short_timeout |= has_short_timeout;
@@ -50,8 +62,21 @@ impl Session {
     }
 }
 
-async fn connect_once(tools: &Tools, settings: &PostgresSettings, source: &Conninfo) -> Result<Session, PostgresError> {
-    let mut session = Session::open(tools, settings, source).await?;
+async fn connect_once(
+    ended: Option<Session>,
+    tools: &Tools,
+    settings: &PostgresSettings,
+    source: &Conninfo,
+) -> Result<Session, PostgresError> {
+    let next = match (ended, source.get("dbname")) {
+        (Some(ended), Some(database)) => ended.open_next(database).await,
+        _ => None,
+    };
+    let mut session = match next {
+        Some(session) => session,
+        // Its error is the one to report.
+        None => Session::open(tools, settings, source).await?,
+    };
     let conninfo = session.conninfo().await?;
     let first = ServerSession::read(&mut session).await?;
     let mut place = Place::new(first.host.clone(), first.host_port.clone(), &conninfo, &first.statement_timeout);

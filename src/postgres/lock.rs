@@ -82,10 +82,10 @@ pub async fn try_lock(session: &mut Session, destination: &str) -> Result<bool, 
 /// they are 0 on a Unix socket.
 pub(super) fn keepalives() -> String {
     format!(
-        "SELECT pg_catalog.count(pg_catalog.set_config(name, least(setting::int, value)::pg_catalog.text, false)) \
-         FROM pg_catalog.pg_settings JOIN (VALUES ('tcp_keepalives_idle', {IDLE_SECONDS}), \
-         ('tcp_keepalives_interval', {INTERVAL_SECONDS}), ('tcp_keepalives_count', {PROBES})) AS wanted (name, value) \
-         USING (name) WHERE setting <> '0'"
+        "SELECT pg_catalog.count(pg_catalog.set_config(name, least(setting::pg_catalog.int4, value)::pg_catalog.text, false)) \
+         FROM (SELECT name, value, pg_catalog.current_setting(name, true) FROM (VALUES ('tcp_keepalives_idle', {IDLE_SECONDS}), \
+         ('tcp_keepalives_interval', {INTERVAL_SECONDS}), ('tcp_keepalives_count', {PROBES})) AS wanted (name, value)) \
+         AS known (name, value, setting) WHERE setting <> '0'"
     )
 }
 

@@ -13,6 +13,7 @@ use serde::Deserialize;
 pub use partitions::advice;
 pub use server::short_timeouts;
 
+use super::questions::Questions;
 use super::{DumpArguments, Facts, PostgresError, Session};
 use crate::sql::quoted_name;
 
@@ -100,9 +101,12 @@ pub async fn issues(session: &mut Session, subject: Subject<'_>) -> Result<Vec<P
     if let Some(role) = subject.arguments.role() {
         session.query_if_allowed(&format!("SET ROLE {}", quoted_name(role))).await?;
     }
-    let mut issues = privileges::issues(session, subject).await?;
-    issues.extend(partitions::issues(session, subject).await?);
-    issues.extend(server::issues(session, subject.facts).await?);
+    let mut questions = Questions::new(session);
+    let each = privileges::questions(subject).into_iter().chain([partitions::by_hash(), server::locks()]);
+    questions.ask_ahead(each.collect()).await?;
+    let mut issues = privileges::issues(&mut questions, subject).await?;
+    issues.extend(partitions::issues(&mut questions, subject).await?);
+    issues.extend(server::issues(&mut questions, subject.facts).await?);
     session.query("RESET ROLE; SET statement_timeout = 0").await?;
     Ok(issues)
 }
@@ -125,9 +129,8 @@ fn objects(name: &str, from: &str) -> String {
     )
 }
 
-async fn ask(session: &mut Session, question: &str) -> Result<Answer, PostgresError> {
-    let answer = session.query_if_allowed(question).await?;
-    let found: Option<Found> = answer.first().and_then(|line| serde_json::from_str(line).ok());
+async fn ask(questions: &mut Questions<'_>, question: &str) -> Result<Answer, PostgresError> {
+    let found: Option<Found> = questions.ask(question).await?.and_then(|answer| serde_json::from_value(answer).ok());
     Ok(match found {
         None => Answer::Refused,
         Some(Found { count: 0, .. }) => Answer::Nothing,

@@ -19,11 +19,12 @@ macro_rules! settings {
         "\
 SELECT pg_catalog.set_config('search_path', '', false) \\;
 SET statement_timeout = 0 \\;
-SELECT pg_catalog.count(pg_catalog.set_config(s.name, w.value, false)) FROM pg_catalog.pg_settings s JOIN (VALUES \
+SELECT pg_catalog.count(pg_catalog.set_config(name, value, false)) FROM (VALUES \
 ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('transaction_timeout', '0'), \
 ('idle_session_timeout', '0'), ('client_min_messages', 'notice'), ('standard_conforming_strings', 'on'), \
 ('quote_all_identifiers', 'off'), ('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'), ('extra_float_digits', '1'), \
-('array_nulls', 'on'), ('transform_null_equals', 'off')) AS w (name, value) USING (name) \\;
+('array_nulls', 'on'), ('transform_null_equals', 'off')) AS w (name, value) \
+WHERE pg_catalog.current_setting(name, true) IS NOT NULL \\;
 SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
 WHERE pg_catalog.current_setting('server_encoding') = 'SQL_ASCII';
 "
@@ -67,6 +68,14 @@ pub enum Transactions {
     Each,
 }
 
+/// The psql command that connects to another database with the parameters of the connection before; if that fails, psql exits.
+/// `None` for a name with characters that mean something to psql or libpq.
+pub(super) fn connect(database: &str) -> Option<String> {
+    let is_special = |character: char| character.is_control() || matches!(character, '"' | '\'' | '\\');
+    let command = || format!("\\connect -reuse-previous=on 'dbname=''{database}'''\n");
+    (!database.contains(is_special)).then(command)
+}
+
 /// An installed `psql`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Psql(PathBuf);
@@ -83,6 +92,11 @@ impl Psql {
     /// The program with this path.
     pub(super) fn at(path: PathBuf) -> Self {
         Self(path)
+    }
+
+    /// Why it cannot be used.
+    pub(super) fn unusable(&self, error: &std::io::Error) -> PostgresError {
+        PostgresError::UnusableTool { path: self.0.clone(), reason: error.to_string() }
     }
 
     /// Starts it. The output of [`OPENING`] ends with [`MARKER`] and 0.
@@ -109,8 +123,6 @@ impl Psql {
         flags: &str,
         opening: &str,
     ) -> Result<Running, PostgresError> {
-        let unusable =
-            |error: std::io::Error| PostgresError::UnusableTool { path: self.0.clone(), reason: error.to_string() };
         let mut conninfo = source.clone();
         // For the answers. It does not affect the encoding of the dump.
         conninfo.set("client_encoding", "UTF8");
@@ -121,11 +133,11 @@ impl Psql {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        let mut child = command.spawn().map_err(unusable)?;
+        let mut child = command.spawn().map_err(|error| self.unusable(&error))?;
         let (Some(mut stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
-            return Err(unusable(std::io::Error::other("its pipes are missing")));
+            return Err(self.unusable(&std::io::Error::other("its pipes are missing")));
         };
         if let Err(error) = stdin.write_all(opening.as_bytes()).await {
             // It has exited, and its messages say why.

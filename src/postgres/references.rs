@@ -31,6 +31,9 @@ pub struct References {
     /// TOAST tables of the entire database.
     #[serde(default)]
     pub toast_tables: u64,
+    /// Invalid partitioned indexes of the entire database. A dump does not say that they are invalid.
+    #[serde(default)]
+    pub invalid_indexes: Option<u64>,
 }
 
 impl References {
@@ -86,7 +89,7 @@ fn question(arguments: &DumpArguments) -> String {
          role (id) AS ({} UNION ALL {}) \
          SELECT pg_catalog.json_build_object('extensions', {EXTENSIONS}, 'roles', \
          (SELECT coalesce(pg_catalog.json_agg(rolname ORDER BY rolname), '[]') FROM pg_catalog.pg_roles WHERE oid IN (SELECT id FROM role)), \
-         'tablespaces', {}, 'toast_tables', {TOAST_TABLES})",
+         'tablespaces', {}, 'toast_tables', {TOAST_TABLES}, 'invalid_indexes', {INVALID_INDEXES})",
         if arguments.has_subscriptions() { SUBSCRIPTIONS } else { "" },
         owners_and_others(owners, privileges),
         grants(privileges),
@@ -105,6 +108,9 @@ const EXTENSIONS: &str = "\
 'schema', nspname) ORDER BY extname), '[]') FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = extnamespace WHERE e.oid >= 16384)";
 
 const TOAST_TABLES: &str = "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_class WHERE relkind = 't' AND oid >= 16384)";
+
+const INVALID_INDEXES: &str = "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid \
+WHERE c.relkind = 'I' AND NOT i.indisvalid)";
 
 const TABLESPACES: &str = "\
 (SELECT coalesce(pg_catalog.json_agg(spcname ORDER BY spcname), '[]') FROM pg_catalog.pg_tablespace WHERE oid IN (SELECT reltablespace \

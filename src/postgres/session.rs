@@ -1,13 +1,15 @@
 //! The control session: a `psql` child process that stays open during a run.
 //!
 //! Not a driver, because only libpq reads a connection string as `pg_dump` does. Queries go to its stdin; a marker ends each
-//! answer. [`Session::connect`] opens it.
+//! answer. [`Session::connect`] opens it. A run of several databases opens the next with the `psql` of one that has ended.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Split};
+use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -16,7 +18,7 @@ use tracing::Instrument as _;
 use super::keepalives::with_keepalives;
 use super::messages::Messages;
 use super::place::Place;
-use super::psql::{MARKER, OPENING, Running};
+use super::psql::{self, MARKER, OPENING, Running};
 use super::{Conninfo, PostgresError, PostgresSettings, Tools, refusal};
 
 /// Answers take milliseconds, but longer on an overloaded server.
@@ -29,6 +31,7 @@ pub struct Session {
     child: Child,
     stdin: ChildStdin,
     lines: Split<BufReader<ChildStdout>>,
+    stderr: OwnedFd,
     /// `None` once they were read.
     messages: Option<JoinHandle<Messages>>,
     /// Whether messages are logged above DEBUG.
@@ -49,20 +52,59 @@ impl Session {
         let opened = Instant::now();
         let conninfo = with_keepalives(source, &settings.environment, tools);
         let Running { child, stdin, stdout, stderr } = tools.psql.start(&settings.environment, &conninfo).await?;
-        // While psql connects, its messages are the error.
-        let is_logged = Arc::new(AtomicBool::new(false));
-        let gathering = Messages::gather(stderr, "psql", Arc::clone(&is_logged)).in_current_span();
-        let messages = Some(tokio::spawn(gathering));
+        let stderr = stderr.into_owned_fd().map_err(|error| tools.psql.unusable(&error))?;
         let lines = BufReader::new(stdout).split(b'\n');
-        let mut session = Self { child, stdin, lines, messages, is_logged, asked: 0, opened, place: Place::default() };
-        match timeout(QUERY_DEADLINE, session.exchange("")).await {
-            Ok(Ok(_)) => {
-                session.is_logged.store(true, Ordering::Relaxed);
-                Ok(session)
-            }
-            Ok(Err(Ended)) => Err(session.refused(target(source), settings.variable).await),
-            Err(_) => Err(PostgresError::Silent { deadline: QUERY_DEADLINE }),
+        let (is_logged, place) = (Arc::default(), Place::default());
+        let mut session = Self { child, stdin, lines, stderr, messages: None, is_logged, asked: 0, opened, place };
+        session.gather_messages();
+        match session.opening("").await {
+            Some(Ok(())) => Ok(session),
+            Some(Err(Ended)) => Err(session.refused(target(source), settings.variable).await),
+            None => Err(PostgresError::Silent { deadline: QUERY_DEADLINE }),
         }
+    }
+
+    /// Releases the lock, and keeps `psql` for [`Self::open_next`].
+    ///
+    /// # Errors
+    /// If the session is lost.
+    pub(super) async fn end(mut self) -> Result<Self, PostgresError> {
+        self.rollback().await?;
+        self.is_logged.store(false, Ordering::Relaxed);
+        Ok(self)
+    }
+
+    /// Opens a session with another database, and otherwise the same connection settings; `None` if that fails. It saves the time
+    /// to start a process.
+    pub(super) async fn open_next(mut self, database: &str) -> Option<Self> {
+        let connect = psql::connect(database)?;
+        if let Some(messages) = self.messages.take() {
+            messages.abort();
+            // Only one may read.
+            drop(messages.await);
+        }
+        (self.opened, self.place, self.is_logged) = (Instant::now(), Place::default(), Arc::default());
+        self.gather_messages();
+        self.opening(&format!("{connect}{OPENING}")).await?.ok()?;
+        let connected = self.answer("\\echo :DBNAME\n").await.ok()?;
+        (connected.last().map(String::as_str) == Some(database)).then_some(self)
+    }
+
+    /// Waits for the end of the opening; `None` after the deadline. While psql connects, its messages are the error.
+    async fn opening(&mut self, text: &str) -> Option<Result<(), Ended>> {
+        let opened = timeout(QUERY_DEADLINE, self.exchange(text)).await.ok()?.map(drop);
+        self.is_logged.store(opened.is_ok(), Ordering::Relaxed);
+        Some(opened)
+    }
+
+    /// Reads the messages of the session that begins.
+    fn gather_messages(&mut self) {
+        let stderr = self.stderr.try_clone().and_then(Receiver::from_owned_fd);
+        let is_logged = Arc::clone(&self.is_logged);
+        self.messages = stderr.ok().map(|stderr| {
+            let gathering = Messages::gather(stderr, "psql", is_logged).in_current_span();
+            tokio::spawn(gathering)
+        });
     }
 
     /// The settings by which another session gets to the same host and address.
@@ -147,6 +189,14 @@ impl Session {
         let (before, after) =
             ("\\set ON_ERROR_STOP 0\n\\set ON_ERROR_ROLLBACK on", "\\set ON_ERROR_ROLLBACK off\n\\set ON_ERROR_STOP 1");
         self.answer(&format!("{before}\n{sql}\n;\n{after}\n")).await
+    }
+
+    /// The same, with the refusal logged for debugging only.
+    pub(super) async fn query_if_allowed_quietly(&mut self, sql: &str) -> Result<Vec<String>, PostgresError> {
+        self.is_logged.store(false, Ordering::Relaxed);
+        let answer = self.query_if_allowed(sql).await;
+        self.is_logged.store(true, Ordering::Relaxed);
+        answer
     }
 
     /// Rolls back, which releases the lock and undoes all settings, and ends `psql`.

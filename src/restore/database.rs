@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::archive::VerifiedStream;
+use crate::archive::manifest::Manifest;
+use crate::archive::{VerifiedStream, index};
 use crate::error_chain::Chain;
 use crate::postgres::globals::Recorded;
 use crate::postgres::target::{self, Target};
@@ -141,11 +142,22 @@ impl Existing<'_> {
         }
     }
 
+    /// The manifest with its tables, if it matters which of them are left out.
+    async fn with_tables(&self) -> Result<Option<Manifest>, RestoreError> {
+        let Request { chosen, options, destination, identities, .. } = self.request;
+        let Some(manifest) = chosen.manifest.as_ref().filter(|_| options.leave_out.is_reduced()) else {
+            return Ok(None);
+        };
+        let tables = index::tables((destination, *identities), manifest).await?;
+        Ok(Some(Manifest { tables, ..manifest.clone() }))
+    }
+
     /// Fails if a restore into the database would.
     async fn check(&self, control: &mut Session, facts: &Target) -> Result<(), RestoreError> {
         let Request { chosen, options, .. } = self.request;
         let contained = target::contained(control).await?;
-        let problems = problems(facts, Some(&contained), chosen.manifest.as_ref(), options);
+        let manifest = self.with_tables().await?;
+        let problems = problems(facts, Some(&contained), manifest.as_ref().or(chosen.manifest.as_ref()), options);
         if problems.is_empty() { Ok(()) } else { Err(RestoreError::Target { problems }) }
     }
 

@@ -64,6 +64,11 @@ impl LeaveOut {
         [&self.table_data, &self.tables, &self.schemas].iter().any(|patterns| !patterns.is_empty())
     }
 
+    /// Whether tables are left out with all that belongs to them.
+    pub(super) fn is_reduced(&self) -> bool {
+        !self.tables.is_empty() || !self.schemas.is_empty()
+    }
+
     /// Whether a table is left out. The name is as the dump writes it.
     pub(super) fn has_table(&self, table: &str) -> bool {
         let Some((schema, name)) = parts(table) else { return false };

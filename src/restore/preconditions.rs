@@ -79,7 +79,7 @@ fn encoding(target: &Target, manifest: &Manifest) -> Option<String> {
 
 /// One transaction locks every relation that it creates, and every large object that gets an owner.
 fn locks(target: &Target, manifest: &Manifest, leave_out: &LeaveOut) -> Option<String> {
-    let is_reduced = !leave_out.tables.is_empty() || !leave_out.schemas.is_empty();
+    let is_reduced = leave_out.is_reduced();
     let tables = manifest.tables.iter().filter(|table| !leave_out.has_table(&table.table)).count() as u64;
     // It is not known how many relations belong to the tables that are left out. An earlier version counted only tables with rows.
     let relations = manifest.relations.filter(|_| !is_reduced).unwrap_or(tables);

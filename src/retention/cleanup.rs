@@ -3,7 +3,7 @@
 //! Called by `commands::prune`, and by [`super::after_backup`]. An upload is stale if it has one of this tool's names, was
 //! initiated long ago and got no part since. Failures are logged only: a later run tries again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,14 +54,29 @@ impl UploadCleanup {
 
     /// The stale uploads of a destination; none if they cannot be listed.
     pub async fn find(&self, destination: &Destination, now: DateTime<Utc>) -> Vec<AbandonedUpload> {
+        if self.kept.is_none() {
+            return Vec::new();
+        }
+        self.stale(destination, listed(destination.open_uploads(BEGINNING).await), now).await
+    }
+
+    /// The open uploads of the sub-paths of a destination, with one listing; none if they cannot be listed.
+    pub async fn open_below(destination: &Destination) -> BTreeMap<String, Vec<AbandonedUpload>> {
+        let mut uploads: BTreeMap<String, Vec<AbandonedUpload>> = BTreeMap::new();
+        for (sub_path, upload) in listed(destination.open_uploads_below(BEGINNING).await) {
+            uploads.entry(sub_path).or_default().push(upload);
+        }
+        uploads
+    }
+
+    /// Those of a destination's open uploads that are stale.
+    pub async fn stale(
+        &self,
+        destination: &Destination,
+        uploads: Vec<AbandonedUpload>,
+        now: DateTime<Utc>,
+    ) -> Vec<AbandonedUpload> {
         let Some(kept) = &self.kept else { return Vec::new() };
-        let uploads = match destination.open_uploads(BEGINNING).await {
-            Ok(uploads) => uploads,
-            Err(failure) => {
-                log(&failure, "stale uploads cannot be listed");
-                return Vec::new();
-            }
-        };
         let latest = TimeDelta::from_std(self.after).ok().and_then(|after| now.checked_sub_signed(after));
         let Some(latest) = latest else { return Vec::new() };
         let mut stale = Vec::new();
@@ -84,8 +99,13 @@ impl UploadCleanup {
 
     /// Aborts the stale uploads and returns their number.
     pub async fn run(&self, destination: &Destination, now: DateTime<Utc>) -> usize {
+        Self::abort(destination, self.find(destination, now).await).await
+    }
+
+    /// Aborts uploads and returns the number of those that are.
+    pub async fn abort(destination: &Destination, uploads: Vec<AbandonedUpload>) -> usize {
         let mut aborted = 0;
-        for upload in self.find(destination, now).await {
+        for upload in uploads {
             match destination.abort_upload(&upload).await {
                 Ok(()) => {
                     aborted += 1;
@@ -97,6 +117,10 @@ impl UploadCleanup {
         }
         aborted
     }
+}
+
+fn listed<T>(uploads: Result<Vec<T>, Failure>) -> Vec<T> {
+    uploads.inspect_err(|failure| log(failure, "stale uploads cannot be listed")).unwrap_or_default()
 }
 
 /// Warns of a failing or incomplete answer. Denied access is expected of write-only credentials.

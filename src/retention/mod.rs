@@ -2,13 +2,14 @@
 //!
 //! `policy` has the configured rules. `review` lists the stored backups. `plan` decides for each backup (pure, without a clock).
 //! `safety` blocks suspicious plans. `apply` deletes. `cleanup` aborts this tool's abandoned uploads. `named` deletes the backups
-//! that the user names. `report` has the result. Called by `commands::prune` and `commands::delete`, and by `backup` as its last step.
+//! that the user names. `report` has the result, and `forecast` what the next run will delete. Called by `commands::prune` and `commands::delete`, and by `backup` as its last step.
 //!
 //! Concurrent runs and backups are harmless: an object that another run deleted counts as deleted, and a new backup is newer than
 //! every backup that a plan deletes.
 
 mod apply;
 mod cleanup;
+mod forecast;
 mod named;
 mod plan;
 mod policy;
@@ -21,6 +22,7 @@ mod tests;
 pub use crate::archive::BackupStatus;
 pub use apply::Deleted;
 pub use cleanup::{STALE_AFTER, UploadCleanup};
+pub use forecast::{Forecast, PlannedDeletion};
 pub use named::{NamedBackup, NamedBackups, NamedError};
 pub use plan::{Backup, Decision, Plan, Reason, Verdict};
 pub use policy::{RetentionPolicy, Rules, Unit};
@@ -40,7 +42,7 @@ use crate::printable::counted;
 use crate::storage::Destination;
 
 /// The longest upload cleanup after a backup; the next run continues it.
-const CLEANUP_DEADLINE: Duration = Duration::from_mins(1);
+pub const CLEANUP_DEADLINE: Duration = Duration::from_mins(1);
 
 /// The outcome of a reviewed plan.
 #[derive(Clone, Debug)]

@@ -49,20 +49,7 @@ impl RetentionReview {
         now: DateTime<Utc>,
     ) -> Result<Self, StorageError> {
         let entries = archive::list_entries(destination).await?;
-        let stored = entries.iter().rev().filter_map(|(name, entry)| {
-            Some(Backup { name: *name, bytes: entry.backup?, status: BackupStatus::listed(*name, entry, now) })
-        });
-        let mut backups: Vec<Backup> = stored.collect();
-        let mut round = 0;
-        let plan = loop {
-            let plan = Plan::new(&backups, policy);
-            if plan.assumed().is_empty() {
-                break plan;
-            }
-            let ahead = 1_usize.checked_shl(round).filter(|_| round >= ROUNDS_WITHOUT_READ_AHEAD).unwrap_or_default();
-            read_statuses((destination, &entries), &mut backups, plan.assumed(), ahead).await?;
-            round += 1;
-        };
+        let plan = planned((destination, &entries), stored(&entries, now), policy).await?;
         let safety_checks = safety_checks(&plan, policy);
         Ok(Self { entries, plan, safety_checks })
     }
@@ -92,6 +79,35 @@ impl RetentionReview {
         let newest = backups.find(|backup| backup.status != Some(BackupStatus::Future)).map(|backup| backup.name);
         let older = self.entries.iter().take_while(move |(name, _)| Some(**name) < newest);
         older.filter(|(_, entry)| entry.backup.is_none()).map(|(name, _)| *name)
+    }
+}
+
+/// The listed backups, newest first, each with its status by the listing.
+pub(super) fn stored(entries: &Entries, now: DateTime<Utc>) -> Vec<Backup> {
+    let stored = entries.iter().rev().filter_map(|(name, entry)| {
+        Some(Backup { name: *name, bytes: entry.backup?, status: BackupStatus::listed(*name, entry, now) })
+    });
+    stored.collect()
+}
+
+/// The final plan for backups, newest first. Reads the statuses that it depends on.
+///
+/// # Errors
+/// If a manifest is refused, or cannot be read within the outage budget.
+pub(super) async fn planned(
+    (destination, entries): (&Destination, &Entries),
+    mut backups: Vec<Backup>,
+    policy: &RetentionPolicy,
+) -> Result<Plan, StorageError> {
+    let mut round = 0;
+    loop {
+        let plan = Plan::new(&backups, policy);
+        if plan.assumed().is_empty() {
+            return Ok(plan);
+        }
+        let ahead = 1_usize.checked_shl(round).filter(|_| round >= ROUNDS_WITHOUT_READ_AHEAD).unwrap_or_default();
+        read_statuses((destination, entries), &mut backups, plan.assumed(), ahead).await?;
+        round += 1;
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::telemetry::RunningDumps;
 use crate::telemetry::metrics::{DrillSample, KnownDatabase, MetricsStore};
 
 use super::Schedule;
@@ -17,6 +18,7 @@ const ALIVE: Duration = Duration::from_secs(30);
 pub struct Heartbeat {
     schedule: Schedule,
     metrics: Arc<MetricsStore>,
+    dumps: RunningDumps,
     state: Mutex<State>,
 }
 
@@ -85,13 +87,19 @@ impl Heartbeat {
     #[must_use]
     pub fn new(schedule: Schedule, metrics: Arc<MetricsStore>) -> Self {
         let state = State { beat: Instant::now(), running_since: None, next: None, drill: DrillState::default() };
-        Self { schedule, metrics, state: Mutex::new(state) }
+        Self { schedule, metrics, dumps: RunningDumps::default(), state: Mutex::new(state) }
     }
 
     /// The metrics of its runs.
     #[must_use]
     pub fn metrics(&self) -> &MetricsStore {
         &self.metrics
+    }
+
+    /// The dumps that run now.
+    #[must_use]
+    pub fn dumps(&self) -> &RunningDumps {
+        &self.dumps
     }
 
     /// Records that the loop runs.
@@ -144,8 +152,7 @@ impl Heartbeat {
     #[must_use]
     pub fn health(&self, now: DateTime<Utc>) -> Health {
         let State { running_since, next, drill, .. } = self.with(|state| state.clone());
-        let last = self.schedule.last_until(now);
-        let expected_since = last.and_then(|last| self.schedule.last_until(last - TimeDelta::seconds(1)));
+        let expected_since = self.expected_since(now);
         let is_fresh = |success: DateTime<Utc>| expected_since.is_none_or(|since| success >= since);
         let known = self.metrics.databases(now);
         // A new database counts from its first run.
@@ -155,6 +162,17 @@ impl Heartbeat {
         let databases = known.map(|known| known.into_iter().map(|database| judged(database, is_fresh)).collect());
         let is_healthy = last_success.is_some_and(is_fresh);
         Health { is_healthy, last_success, databases, expected_since, running_since, next_run: next, drill }
+    }
+
+    /// Whether a success at this time is fresh.
+    #[must_use]
+    pub fn is_fresh(&self, success: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        self.expected_since(now).is_none_or(|since| success >= since)
+    }
+
+    fn expected_since(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let last = self.schedule.last_until(now)?;
+        self.schedule.last_until(last - TimeDelta::seconds(1))
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {

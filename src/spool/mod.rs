@@ -6,7 +6,7 @@
 //!   2f1b…/                              one destination: the sha256 of endpoint, bucket and path
 //!     lock                              locked by the run that uses this directory
 //!     7c9e…/                            one run, by its id
-//!       journal  part-00001  part-00002 …
+//!       journal  part-00001  part-00002 …  globals.sql.gz  index.json.gz
 //!     refused-5d0a…/                    a run that cannot be delivered: set aside for the operator
 //! ```
 //!
@@ -16,10 +16,10 @@
 //! whether a dump is complete.
 
 mod directory;
-mod globals;
 pub mod journal;
 mod resplit;
 mod run;
+mod sidecars;
 
 use std::io;
 use std::path::PathBuf;
@@ -33,6 +33,7 @@ pub use directory::{
 pub use journal::{Damage, Journal, SpooledPart, Start, StartedUpload, Verification};
 pub use resplit::Resplit;
 pub use run::Spool;
+pub use sidecars::KeptSidecar;
 
 /// A part that waits for its upload.
 #[derive(Clone)]

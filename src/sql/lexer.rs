@@ -15,6 +15,8 @@ const MOST_LINE: usize = 64 << 10;
 const MOST_COPY: usize = 256 << 10;
 /// Enough to recognise a COPY statement, and the settings that change the lexer.
 const MOST_STATEMENT: usize = 64;
+/// A setting's value is at most a name of 63 bytes, quoted and doubled.
+const MOST_SET: usize = 512;
 const ENTRY_HEADS: [&[u8]; 3] = [b"-- Name: ", b"-- Data for Name: ", b"-- Statistics for Name: "];
 
 #[derive(Debug)]
@@ -135,8 +137,9 @@ impl Lexer {
         let (used, stop) = self.statement.advance(rest);
         let bytes = &rest[..used];
         let kept = keep(&mut self.text, bytes, MOST_STATEMENT);
-        if self.text.starts_with(b"COPY ") {
-            keep(&mut self.text, &bytes[kept..], MOST_COPY);
+        let more = [(b"COPY ".as_slice(), MOST_COPY), (b"SET ", MOST_SET)];
+        if let Some((_, most)) = more.into_iter().find(|(beginning, _)| self.text.starts_with(beginning)) {
+            keep(&mut self.text, &bytes[kept..], most);
         }
         match stop {
             Stop::End if self.copies_rows() => {

@@ -52,7 +52,8 @@ pub struct Piece<'a> {
     pub bytes: &'a [u8],
     /// The beginning of the span in the piece that ends it; `None` in others, in white space and in rows.
     ///
-    /// 64 KiB of a comment or a psql command are kept, 256 KiB of a COPY statement, 64 bytes of any other.
+    /// 64 KiB of a comment or a psql command are kept, 256 KiB of a COPY statement, 512 bytes of a SET, 64 of
+    /// any other.
     pub text: Option<&'a [u8]>,
     /// Why psql and the server may read the statement differently. Set from the piece on in which that begins.
     pub reads_two_ways: Option<TwoWays>,

@@ -1,12 +1,14 @@
-//! One object, read from its first to its last byte: in closed ranges, several at once, in order, in bounded memory.
+//! One object, read from its first to its last byte, or a section of it: in closed ranges, several at once, in order, in bounded
+//! memory.
 //!
 //! `archive` and the commit read backups through it. Every range is pinned to the ETag of the first answer, so that an
 //! object that is replaced meanwhile is an error, never a mixture. The reader judges the bytes.
 //!
 //! Memory is at most [`MOST_RANGES`] × [`RANGE_BYTES`], and one read buffer per connection: a range is requested once
-//! the range [`MOST_RANGES`] before it has been handed on.
+//! the range [`MOST_RANGES`] before it has been handed on. The reader of a section chooses how many ranges it reads at once.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use aws_sdk_s3::primitives::ByteStream;
@@ -16,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::head::Head;
-use super::range::{Opened, READ, RangeReader, Source};
+use super::range::{READ, RangeReader, Source};
 use super::requests::Bucket;
 use super::retry::Outage;
 use super::{Destination, StorageError};
@@ -36,8 +38,19 @@ pub struct Download {
     source: Arc<Source>,
     /// The ranges being read, in order.
     ranges: VecDeque<RangeInFlight>,
+    /// How many of them are read at once.
+    most_ranges: usize,
     /// The end of the last of them.
     asked: u64,
+    /// The end of what is read.
+    end: u64,
+}
+
+/// An object of which sections are read, each pinned to the ETag of the first answer; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SectionedObject {
+    source: Arc<Source>,
+    has_ranges: bool,
 }
 
 #[derive(Debug)]
@@ -54,18 +67,59 @@ impl Destination {
     pub async fn download(&self, file_name: &str) -> Result<Option<Download>, StorageError> {
         Download::open(self.bucket.clone(), Arc::clone(&self.outage), self.key(file_name)).await
     }
+
+    /// Opens an object, to read sections of it; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Self::download`].
+    pub async fn sectioned(&self, file_name: &str) -> Result<Option<SectionedObject>, StorageError> {
+        let (bucket, outage, key) = (self.bucket.clone(), Arc::clone(&self.outage), self.key(file_name));
+        // GET, not HEAD: only its answers say why an object cannot be read.
+        let Some(opened) = outage.retry(READ, || bucket.open(&key, 0..1)).await? else { return Ok(None) };
+        let has_ranges = opened.is_range;
+        let (source, _) = opened.into_source(bucket, outage, key);
+        Ok(Some(SectionedObject { source: Arc::new(source), has_ranges }))
+    }
+}
+
+impl SectionedObject {
+    /// Size of the object in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.source.bytes
+    }
+
+    /// When the store says that the object was written.
+    #[must_use]
+    pub fn last_modified(&self) -> Option<DateTime<Utc>> {
+        self.source.last_modified
+    }
+
+    /// Whether the store sends sections at all: one that ignores ranges sends the complete object.
+    #[must_use]
+    pub fn has_ranges(&self) -> bool {
+        self.has_ranges
+    }
+
+    /// Starts to read a section, over this many connections. Each takes [`RANGE_BYTES`] of memory.
+    #[must_use]
+    pub fn download(&self, section: Range<u64>, connections: usize) -> Download {
+        let end = section.end.min(self.source.bytes);
+        let (source, most_ranges) = (Arc::clone(&self.source), connections.max(1));
+        Download { source, ranges: VecDeque::with_capacity(most_ranges), most_ranges, asked: section.start, end }
+    }
 }
 
 impl Download {
     /// Starts to read the object under a key; `None` if there is none.
     pub(super) async fn open(bucket: Bucket, outage: Arc<Outage>, key: String) -> Result<Option<Self>, StorageError> {
         let Some(opened) = outage.retry(READ, || bucket.open(&key, 0..RANGE_BYTES)).await? else { return Ok(None) };
-        let progress = outage.separate();
-        let Opened { etag, run_id, bytes, last_modified, .. } = opened;
-        let source = Source { bucket, outage, progress, key, etag, run_id, bytes, last_modified };
-        let mut download = Self { source: Arc::new(source), ranges: VecDeque::with_capacity(MOST_RANGES), asked: 0 };
-        let end = if opened.is_range { RANGE_BYTES } else { bytes };
-        download.ask(end, Some(opened.body));
+        let is_range = opened.is_range;
+        let (source, body) = opened.into_source(bucket, outage, key);
+        let bytes = source.bytes;
+        let object = SectionedObject { source: Arc::new(source), has_ranges: is_range };
+        let mut download = object.download(0..bytes, MOST_RANGES);
+        download.ask(if is_range { RANGE_BYTES } else { bytes }, Some(body));
         Ok(Some(download))
     }
 
@@ -95,7 +149,7 @@ impl Download {
     /// If the object was replaced or deleted meanwhile, S3 refuses it, or nothing comes within the outage budget.
     pub async fn next(&mut self) -> Result<Option<Bytes>, StorageError> {
         loop {
-            while self.ranges.len() < MOST_RANGES && self.asked < self.source.bytes {
+            while self.ranges.len() < self.most_ranges && self.asked < self.end {
                 self.ask(self.asked + RANGE_BYTES, None);
             }
             let Some(first) = self.ranges.front_mut() else { return Ok(None) };
@@ -110,9 +164,9 @@ impl Download {
         }
     }
 
-    /// Starts to read the next range, up to this byte or the object's end.
+    /// Starts to read the next range, up to this byte or the end of what is read.
     fn ask(&mut self, end: u64, body: Option<ByteStream>) {
-        let range = self.asked..end.min(self.source.bytes);
+        let range = self.asked..end.min(self.end);
         let length = range.end - range.start;
         let (sender, pieces) = mpsc::channel(if length > RANGE_BYTES { PIECES_OF_ALL } else { PIECES });
         self.asked = range.end;

@@ -39,7 +39,7 @@ use crate::spool::SpoolError;
 
 pub use commit::Committed;
 pub use destination::{Damaged, Destination};
-pub use download::Download;
+pub use download::{Download, SectionedObject};
 pub use failure::{Failure, FailureKind};
 pub use head::{Head, etag_parts};
 pub use lanes::Lanes;

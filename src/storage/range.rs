@@ -65,6 +65,15 @@ pub(super) struct Opened {
     pub is_range: bool,
 }
 
+impl Opened {
+    /// The object that the answer is of, and the body.
+    pub fn into_source(self, bucket: Bucket, outage: Arc<Outage>, key: String) -> (Source, ByteStream) {
+        let progress = outage.separate();
+        let Self { body, etag, run_id, bytes, last_modified, .. } = self;
+        (Source { bucket, outage, progress, key, etag, run_id, bytes, last_modified }, body)
+    }
+}
+
 impl Source {
     /// Whether an answer is of the same object as the first.
     fn is_of(&self, opened: &Opened) -> bool {

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use super::StorageError;
 use super::destination::Destination;
 use super::failure::{Failure, FailureKind};
+use super::pages::OpenUpload;
 use super::requests::Bucket;
 
 /// The result of a delete.
@@ -74,6 +75,22 @@ impl Destination {
         let ours = uploads.into_iter().filter_map(|upload| {
             let file_name = self.prefix.file_name(&upload.key).filter(|name| name.starts_with(beginning))?.to_owned();
             Some(AbandonedUpload { file_name, id: upload.id, initiated: upload.initiated })
+        });
+        Ok(ours.collect())
+    }
+
+    /// The same for the sub-paths directly below the prefix: each upload with its sub-path.
+    ///
+    /// # Errors
+    /// If S3 does not answer.
+    pub async fn open_uploads_below(&self, beginning: &str) -> Result<Vec<(String, AbandonedUpload)>, Failure> {
+        let prefix = self.prefix.key("");
+        let uploads = self.bucket.open_uploads(&prefix).await?;
+        let ours = uploads.into_iter().filter_map(|OpenUpload { key, id, initiated }| {
+            let (sub_path, file_name) = key.strip_prefix(&prefix)?.split_once('/')?;
+            let is_ours = !file_name.contains('/') && file_name.starts_with(beginning);
+            let upload = AbandonedUpload { file_name: file_name.to_owned(), id, initiated };
+            is_ours.then(|| (sub_path.to_owned(), upload))
         });
         Ok(ours.collect())
     }

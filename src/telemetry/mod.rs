@@ -6,6 +6,7 @@ mod notify;
 pub mod ping;
 mod progress;
 mod redact;
+mod running;
 mod terminal;
 
 pub use log::{LogFormat, LogSettings, LogWriter, install};
@@ -13,3 +14,4 @@ pub use notify::Notifier;
 pub use ping::{PingUrl, Pings};
 pub use progress::{Display, ProgressStyleChoice};
 pub use redact::{Redactor, without_credentials};
+pub use running::{DumpGuard, RunningDump, RunningDumps};

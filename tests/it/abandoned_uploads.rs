@@ -11,7 +11,7 @@ use crate::support::proxy::{Calls, Fault, FaultProxy, Rule, S3Verb, When};
 use crate::support::servers::s3;
 use crate::support::setup::prune_program;
 use crate::support::spooled::Spooled;
-use crate::support::stored::name_of_day;
+use crate::support::stored::{begin_upload, name_of_day};
 
 /// A server's times have full seconds, and what was started a second ago is stale to `--sweep-after 1s` a second later.
 const UNTIL_STALE: Duration = Duration::from_millis(2_100);
@@ -25,14 +25,6 @@ fn open(bucket: &str) -> Vec<String> {
     let mut keys = s3().open_uploads(bucket);
     keys.sort_unstable();
     keys
-}
-
-/// Begins an upload and gives its id.
-fn begin(bucket: &str, key: &str) -> String {
-    let answer = s3().request("POST", &format!("/{bucket}/{key}?uploads="), b"").expect("it begins");
-    let answer = String::from_utf8(answer).expect("XML");
-    let (_, rest) = answer.split_once("<UploadId>").expect("an id");
-    rest.split_once("</UploadId>").expect("an id").0.to_owned()
 }
 
 #[test]
@@ -77,7 +69,7 @@ fn keeps_upload_with_recent_parts() {
     let put = |key: &str, id: &str| {
         s3().request("PUT", &format!("/{bucket}/{key}?partNumber=1&uploadId={id}"), b"x").expect("a part");
     };
-    let ids = [&slow, &silent].map(|key| begin(&bucket, key));
+    let ids = [&slow, &silent].map(|key| begin_upload(&bucket, key));
     put(&silent, &ids[1]);
     std::thread::sleep(Duration::from_secs(24));
     put(&slow, &ids[0]);
@@ -106,7 +98,7 @@ fn reads_all_pages_of_uploads() {
     let bucket = s3().create_bucket("pages");
     let proxy = FaultProxy::start(s3().addr());
     let own = format!("app/{}", name_of_day(2));
-    begin(&bucket, &own);
+    begin_upload(&bucket, &own);
     std::thread::sleep(UNTIL_STALE);
     // A first page as AWS gives it, up to this key and an id that is less than any other (this server continues with the same
     // key alone), with an upload that is gone when it is looked at.
@@ -135,7 +127,7 @@ fn failed_cleanup_fails_no_run() {
             let bucket = s3().create_bucket("unswept");
             let proxy = FaultProxy::start(s3().addr());
             let own = format!("app/{}", name_of_day(1));
-            begin(&bucket, &own);
+            begin_upload(&bucket, &own);
             std::thread::sleep(UNTIL_STALE);
             proxy.rule(Rule::on(verb, Calls::All, fault.clone()));
             let outcome = prune(&bucket).env("S3_URL", proxy.url()).args(["--sweep-after", "1s"]).run();
@@ -149,7 +141,7 @@ fn failed_cleanup_fails_no_run() {
 fn backup_aborts_week_old_uploads() {
     let stage = Stage::new(FakeDump::new());
     let own = format!("app/{}", name_of_day(1));
-    let id = begin(&stage.bucket, &own);
+    let id = begin_upload(&stage.bucket, &own);
     // The upload's start cannot be set on the server, so the proxy changes its answer.
     let page = format!(
         "<ListMultipartUploadsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><IsTruncated>false</IsTruncated>\

@@ -45,7 +45,7 @@ fn class_and_encryption_are_asked_for_where_they_are_set_and_only_for_the_backup
     assert_eq!(create.header("x-amz-storage-class"), Some("STANDARD_IA"));
     assert_eq!(create.header("x-amz-server-side-encryption"), Some("AES256"));
     let sidecars: Vec<Seen> = stage.proxy.log().into_iter().filter(|seen| seen.verb == S3Verb::PutObject).collect();
-    assert_eq!(sidecars.len(), 2, "globals and manifest");
+    assert_eq!(sidecars.len(), 3, "globals, index and manifest");
     for sidecar in sidecars {
         assert_eq!(sidecar.header("x-amz-storage-class"), None);
         assert_eq!(sidecar.header("x-amz-server-side-encryption"), Some("AES256"));

@@ -29,7 +29,7 @@ fn assert_without_globals(stage: &Stage, outcome: &Outcome, why: &str) -> Value 
     let warning = outcome.stderr.lines().find(|line| line.contains("without the cluster's globals"));
     assert!(warning.is_some_and(|line| line.contains(" WARN ") && line.contains(why)), "{why}: {}", outcome.stderr);
     let key = stage.backups().remove(0);
-    assert_eq!(stage.keys(), [key.clone(), format!("{key}.json")], "{why}");
+    assert_eq!(stage.keys(), [key.clone(), format!("{key}.index.json.gz"), format!("{key}.json")], "{why}");
     let manifest = manifest(&stage.bucket, &key);
     assert_eq!(manifest["globals"], Value::Null, "{why}");
     let warnings = manifest["warnings"][0].as_str().unwrap_or_default();
@@ -101,7 +101,7 @@ fn finds_pg_dumpall_in_another_directory() {
     let outcome = program.run();
     outcome.assert_code(0);
     assert!(outcome.stderr.contains("no pg_dumpall is installed"), "{}", outcome.stderr);
-    assert_eq!(s3().keys(&bucket, "").len(), 2, "no globals");
+    assert_eq!(s3().keys(&bucket, "").len(), 3, "no globals");
 }
 
 #[test]
@@ -112,12 +112,12 @@ fn warns_of_globals_that_s3_refuses() {
     assert_without_globals(&stage, &stage.backup().run(), "S3 did not take the file");
     // The manifest's own failure does not take the globals away.
     let stage = Stage::new(FakeDump::new());
-    stage.proxy.rule(Rule::on(S3Verb::PutObject, Calls::Nth(2), denied));
+    stage.proxy.rule(Rule::on(S3Verb::PutObject, Calls::Nth(3), denied));
     let outcome = stage.backup().run();
     stage.assert_committed(&outcome, "the manifest is refused");
     assert!(outcome.stderr.contains("but without its manifest"), "{}", outcome.stderr);
     let key = stage.backups().remove(0);
-    assert_eq!(stage.keys(), [key.clone(), format!("{key}.globals.sql.gz")]);
+    assert_eq!(stage.keys(), [key.clone(), format!("{key}.globals.sql.gz"), format!("{key}.index.json.gz")]);
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn runs_without_facts_in_the_manifests() {
         let warned = outcome.assert_code(0).stderr.contains("the newest manifests here are damaged");
         assert!(warned && outcome.stderr.contains("nothing was deleted"), "{damaged}: {}", outcome.stderr);
         let kept = s3().keys(&bucket, "app/").len();
-        assert_eq!(kept, 3 * 2 + 3, "{damaged}: each of them, and the new backup with its two sidecars");
+        assert_eq!(kept, 3 * 2 + 4, "{damaged}: each of them, and the new backup with its three sidecars");
     }
     // A backup without a manifest, and a key that is no backup.
     let bucket = s3().create_bucket("no-facts");

@@ -129,7 +129,7 @@ fn daemon_serves_health_and_metrics() {
     assert_eq!(number("build_info", concat!(",version=\"", env!("CARGO_PKG_VERSION"), "\"")), 1);
 
     assert_eq!(request(&address, "POST", "/metrics").status, 405);
-    assert_eq!(get(&address, "/").status, 404);
+    assert_eq!((get(&address, "/").status, get(&address, "/index.html").status), (200, 404));
     let head = request(&address, "HEAD", "/livez");
     assert!(head.status == 200 && head.body.is_empty(), "{head:?}");
     stop(running, "TERM", 143);

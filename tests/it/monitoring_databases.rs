@@ -99,7 +99,7 @@ async fn daemon_serves_the_health_and_the_metrics_of_each_database() {
     let metrics = Arc::new(MetricsStore::open(Some("s3://b/srv"), None).of_server());
     let schedule = Schedule::parse("0 2 * * *", chrono_tz::Tz::UTC).expect("a schedule");
     let heartbeat = Arc::new(Heartbeat::new(schedule, Arc::clone(&metrics)));
-    let server = Server::start("127.0.0.1:0", heartbeat).await.expect("a server");
+    let server = Server::start("127.0.0.1:0", heartbeat, Arc::default()).await.expect("a server");
     let address = server.address().to_string();
     let status = || {
         let page = get(&address, "/status");
@@ -111,7 +111,10 @@ async fn daemon_serves_the_health_and_the_metrics_of_each_database() {
     let (code, page) = status();
     assert_eq!((code, &page["reason"]), (503, &json!("1 of 2 databases has no backup since the tick before last")));
     assert_eq!((&page["healthy"], &page["last_success"]), (&json!(false), &Value::Null));
-    assert_eq!(page["databases"][0], json!({ "name": "app", "healthy": false, "last_success": null }));
+    let of_app = &page["databases"][0];
+    assert_eq!((&of_app["name"], &of_app["healthy"]), (&json!("app"), &json!(false)));
+    assert_eq!((&of_app["last_success"], &of_app["state"]), (&Value::Null, &json!("failing")));
+    assert_eq!((&of_app["last_run"]["result"], &page["state"]), (&json!("PostgreSQL unavailable"), &json!("failing")));
     assert_eq!((&page["databases"][1]["name"], &page["databases"][1]["healthy"]), (&json!("shop"), &json!(true)));
     record_run(&metrics, &[("shop", "s3://b/srv/shop", 11), ("app", "s3://b/srv/app", 0)]);
     let (code, page) = status();

@@ -78,7 +78,7 @@ fn warns_of_allowed_transaction_pooler_and_leaves_its_sessions_unchanged() {
     assert!(outcome.stderr.contains("is a transaction pooler"), "{}", outcome.stderr);
     assert_application_finds_its_tables(&database, &pooler, "after the backup");
     let keys = s3().keys(&bucket, "");
-    assert_eq!(keys.len(), 2, "the backup and its manifest, without globals: {keys:?}");
+    assert_eq!(keys.len(), 3, "the backup, its index and its manifest, without globals: {keys:?}");
     let warnings = manifest(&bucket, &keys[0])["warnings"].to_string();
     assert!(warnings.contains("pg_dumpall") && warnings.contains("transaction pooler"), "{warnings}");
     let checked = program.args(["check", "--allow-pooler"]).run();
@@ -97,7 +97,7 @@ fn accepts_session_pooler() {
         }
         let outcome = program(&database, &pooler, &bucket).arg("backup").run();
         outcome.assert_code(0);
-        assert_eq!(s3().keys(&bucket, "").len(), 3, "with globals: {}", outcome.stderr);
+        assert_eq!(s3().keys(&bucket, "").len(), 4, "with globals: {}", outcome.stderr);
         assert_application_finds_its_tables(&database, &pooler, "after");
         clear(&bucket);
     }

@@ -59,7 +59,7 @@ const BLOCKS: [(&str, &[&str]); 10] = [
         ],
     ),
     (CHECK, &["# Check", "## Several databases", "### In the daemon", "cron runs the drill", "## From another host"]),
-    ("docs/monitoring.md", &["## Daemon"]),
+    ("docs/monitoring.md", &["## Daemon", "## Status page"]), // the second is shown; `page::daemon` has a proxy like it
     ("docs/architecture.md", &["## One backup"]),
     (
         SECURITY,

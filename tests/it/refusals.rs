@@ -172,10 +172,10 @@ fn of_two_backups_of_one_database_at_once_the_second_is_refused() {
     assert!(first.is_running(), "{}", first.stderr_so_far());
     held.let_go();
     first.wait().assert_code(0);
-    assert_eq!(s3().keys(&bucket, "postgres-backup-").len(), 3);
+    assert_eq!(s3().keys(&bucket, "postgres-backup-").len(), 4);
     // The lock went with the first one.
     program.run().assert_code(0);
-    assert_eq!(s3().keys(&bucket, "postgres-backup-").len(), 6);
+    assert_eq!(s3().keys(&bucket, "postgres-backup-").len(), 8);
 }
 
 #[test]

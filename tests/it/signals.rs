@@ -105,7 +105,7 @@ fn a_signal_before_anything_is_started_leaves_nothing() {
 
 #[test]
 fn a_signal_after_the_commit_costs_no_backup() {
-    for sidecar in [".globals.sql.gz", ".sql.gz.json"] {
+    for sidecar in [".globals.sql.gz", ".index.json.gz", ".sql.gz.json"] {
         let (stage, outcome) = stopped_while_silent(S3Verb::PutObject, sidecar);
         stage.assert_committed(&outcome, sidecar);
     }

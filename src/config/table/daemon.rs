@@ -54,7 +54,7 @@ pub const LISTEN: Setting = Setting {
     value: "HOST:PORT",
     default: "none",
     commands: LISTENING,
-    help: "address of the HTTP server: `/livez`, `/healthz`, `/status` and `/metrics`; `:9187` listens on all addresses",
+    help: "address of the HTTP server: the status page at `/`, `/livez`, `/healthz`, `/status` and `/metrics`; `:9187` listens on all addresses",
     group: Group::Monitoring,
     ..BASE
 };

@@ -3,16 +3,18 @@
 //! `pg_dump --create` would write them with the old database name, and lock every table again. These statements use psql's
 //! `:"DBNAME"`, so they apply to the connected database.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use serde::Deserialize;
 
+use crate::postgres::databases::name_bytes;
 use crate::postgres::{PostgresError, Session};
 use crate::sql::{literal, quoted_name as name};
 
-/// One line of JSON, for PostgreSQL 13 to 18.
-const QUESTION: &str = "\
-SELECT pg_catalog.json_build_object('owner', pg_catalog.pg_get_userbyid(datdba), 'connection_limit', datconnlimit, \
+/// An object of JSON, for PostgreSQL 13 to 18.
+const SETTINGS: &str = "\
+pg_catalog.json_build_object('owner', pg_catalog.pg_get_userbyid(datdba), 'connection_limit', datconnlimit, \
 'is_template', datistemplate, 'comment', pg_catalog.shobj_description(d.oid, 'pg_database'), \
 'grants', CASE WHEN datacl IS NOT NULL THEN (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(\
 'grantor', pg_catalog.pg_get_userbyid(a.grantor), \
@@ -24,8 +26,7 @@ FROM pg_catalog.aclexplode(datacl) WITH ORDINALITY AS a) END, \
 FROM pg_catalog.pg_db_role_setting WHERE setdatabase = d.oid), \
 'labels', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('provider', provider, 'label', label) \
 ORDER BY provider), '[]') FROM pg_catalog.pg_shseclabel \
-WHERE objoid = d.oid AND classoid = 'pg_catalog.pg_database'::pg_catalog.regclass)) \
-FROM pg_catalog.pg_database d WHERE datname = pg_catalog.current_database()";
+WHERE objoid = d.oid AND classoid = 'pg_catalog.pg_database'::pg_catalog.regclass))";
 
 /// Settings with a list of names, where each is a separate literal (`variable_is_guc_list_quote` in `pg_dump`).
 pub(super) const LISTS: &[&str] = &[
@@ -85,8 +86,32 @@ impl DatabaseSettings {
     /// # Errors
     /// If the session is lost.
     pub(super) async fn ask(session: &mut Session) -> Result<Option<Self>, PostgresError> {
-        let answer = session.query_if_allowed(QUESTION).await?;
+        let question =
+            format!("SELECT {SETTINGS} FROM pg_catalog.pg_database d WHERE datname = pg_catalog.current_database()");
+        let answer = session.query_if_allowed(&question).await?;
         Ok(answer.first().and_then(|line| serde_json::from_str(line).ok()))
+    }
+
+    /// Asks the server for those of all databases with the encoding of this one, which their texts have; by name.
+    ///
+    /// # Errors
+    /// If the session is lost.
+    pub async fn ask_all(session: &mut Session) -> Result<HashMap<String, Self>, PostgresError> {
+        #[derive(Deserialize)]
+        struct Named {
+            name: String,
+            settings: DatabaseSettings,
+        }
+        let name = name_bytes("d.datname");
+        let question = format!(
+            "SELECT pg_catalog.json_build_object('name', {name}, 'settings', {SETTINGS}) FROM pg_catalog.pg_database d \
+             WHERE datallowconn AND encoding = (SELECT encoding FROM pg_catalog.pg_database \
+             WHERE datname = pg_catalog.current_database())"
+        );
+        let answer = session.query_if_allowed(&question).await?;
+        let all = answer.iter().filter_map(|line| serde_json::from_str(line).ok());
+        let by_name = |Named { name, settings }| Some((String::from_utf8(hex::decode(name).ok()?).ok()?, settings));
+        Ok(all.filter_map(by_name).collect())
     }
 
     /// The statements, in UTF-8.

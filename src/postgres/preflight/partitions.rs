@@ -5,6 +5,7 @@
 //! keys, but not enums in composite types, arrays and ranges.
 
 use super::{Answer, PreflightIssue, Severity, Subject, ask};
+use crate::postgres::questions::Questions;
 use crate::postgres::{PostgresError, Session};
 
 /// Since this version, `pg_dump` loads tables with enum keys through their root.
@@ -69,9 +70,20 @@ fn by_order_of_libc() -> String {
     tables("", &condition)
 }
 
-pub(super) async fn issues(session: &mut Session, subject: Subject<'_>) -> Result<Vec<PreflightIssue>, PostgresError> {
+/// Whether a table is partitioned by hash: few databases need the other question, which is expensive.
+pub(super) fn by_hash() -> String {
+    "SELECT pg_catalog.to_json(EXISTS (SELECT FROM pg_catalog.pg_partitioned_table WHERE partstrat = 'h'))".to_owned()
+}
+
+pub(super) async fn issues(
+    questions: &mut Questions<'_>,
+    subject: Subject<'_>,
+) -> Result<Vec<PreflightIssue>, PostgresError> {
+    if questions.ask(&by_hash()).await? == Some(false.into()) {
+        return Ok(Vec::new());
+    }
     let question = by_unstable_hash(subject.pg_dump);
-    Ok(of(session, subject, &question, |tables| {
+    Ok(of(questions, subject, &question, |tables| {
         format!("a restore fails for rows of {tables}: their hash changes, so that they belong to other partitions")
     })
     .await?
@@ -84,7 +96,7 @@ pub(super) async fn issues(session: &mut Session, subject: Subject<'_>) -> Resul
 /// # Errors
 /// If the session is lost.
 pub async fn advice(session: &mut Session, subject: Subject<'_>) -> Result<Option<PreflightIssue>, PostgresError> {
-    of(session, subject, &by_order_of_libc(), |tables| {
+    of(&mut Questions::new(session), subject, &by_order_of_libc(), |tables| {
         format!(
             "ranges of {tables} depend on the C library's order of text: on a system with another order, rows belong to other \
              partitions, and the restore fails"
@@ -94,7 +106,7 @@ pub async fn advice(session: &mut Session, subject: Subject<'_>) -> Result<Optio
 }
 
 async fn of(
-    session: &mut Session,
+    questions: &mut Questions<'_>,
     subject: Subject<'_>,
     question: &str,
     text: impl Fn(&str) -> String,
@@ -102,7 +114,7 @@ async fn of(
     if subject.arguments.loads_via_partition_root() {
         return Ok(None);
     }
-    Ok(match ask(session, question).await? {
+    Ok(match ask(questions, question).await? {
         Answer::Found(found) => {
             let text = text(&found.words("partitioned tables"));
             Some(PreflightIssue { severity: Severity::Degraded, text, hint: HINT.to_owned() })

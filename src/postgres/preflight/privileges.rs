@@ -1,7 +1,8 @@
 //! Finds what the role may not read or dump.
 
 use super::{Answer, Found, PreflightIssue, Severity, Subject, ask, objects, relations};
-use crate::postgres::{PostgresError, Session};
+use crate::postgres::PostgresError;
+use crate::postgres::questions::Questions;
 use crate::sql::quoted_name;
 
 /// Since this version, `pg_dump` reads sequences with `pg_get_sequence_data`, which needs no right on the schema.
@@ -61,6 +62,10 @@ impl Kind {
             Self::Subscriptions => objects("pg_catalog.quote_ident(s.subname)", SUBSCRIPTIONS),
             Self::UserMappings => objects("pg_catalog.format('%s at %I', m.usename, m.srvname)", USER_MAPPINGS),
         }
+    }
+
+    fn is_of_subscriptions(self) -> bool {
+        matches!(self, Self::SubscriptionCatalog | Self::Subscriptions)
     }
 
     fn words(self) -> &'static str {
@@ -131,15 +136,31 @@ WHERE m.umoptions IS NULL AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHER
 AND NOT (pg_catalog.pg_has_role(s.srvowner, 'USAGE') AND m.umuser = 0 OR m.usename = current_user \
 AND (pg_catalog.pg_has_role(s.srvowner, 'USAGE') OR pg_catalog.has_server_privilege(s.oid, 'USAGE')))";
 
-pub(super) async fn issues(session: &mut Session, subject: Subject<'_>) -> Result<Vec<PreflightIssue>, PostgresError> {
-    let name = quoted_name(subject.arguments.role().unwrap_or(&subject.facts.user));
-    let reader = Reader { name, major: subject.facts.version().major };
+impl Reader {
+    fn of(subject: Subject<'_>) -> Self {
+        let name = quoted_name(subject.arguments.role().unwrap_or(&subject.facts.user));
+        Self { name, major: subject.facts.version().major }
+    }
+}
+
+/// The questions of [`issues`].
+pub(super) fn questions(subject: Subject<'_>) -> Vec<String> {
+    let (reader, asks_subscriptions) = (Reader::of(subject), subject.arguments.has_subscriptions());
+    let kinds = Kind::ALL.into_iter().filter(|kind| asks_subscriptions || !kind.is_of_subscriptions());
+    kinds.map(|kind| kind.question(&reader)).collect()
+}
+
+pub(super) async fn issues(
+    questions: &mut Questions<'_>,
+    subject: Subject<'_>,
+) -> Result<Vec<PreflightIssue>, PostgresError> {
+    let reader = Reader::of(subject);
     let (mut issues, mut asks_subscriptions) = (Vec::new(), subject.arguments.has_subscriptions());
     for kind in Kind::ALL {
-        if !asks_subscriptions && matches!(kind, Kind::SubscriptionCatalog | Kind::Subscriptions) {
+        if !asks_subscriptions && kind.is_of_subscriptions() {
             continue;
         }
-        match ask(session, &kind.question(&reader)).await? {
+        match ask(questions, &kind.question(&reader)).await? {
             Answer::Nothing => {}
             Answer::Found(found) => {
                 asks_subscriptions &= kind != Kind::SubscriptionCatalog;

@@ -3,13 +3,15 @@
 use serde::Deserialize;
 
 use super::{Answer, PreflightIssue, Severity, ask, relations};
+use crate::postgres::questions::Questions;
 use crate::postgres::{Facts, Place, Pooling, PostgresError, Session};
 use crate::sql::quoted_name;
 
-pub(super) async fn issues(session: &mut Session, facts: &Facts) -> Result<Vec<PreflightIssue>, PostgresError> {
-    let mut issues: Vec<PreflightIssue> = locks(session).await?.into_iter().collect();
+pub(super) async fn issues(questions: &mut Questions<'_>, facts: &Facts) -> Result<Vec<PreflightIssue>, PostgresError> {
+    let found: Option<Locks> = questions.ask(&locks()).await?.and_then(|answer| serde_json::from_value(answer).ok());
+    let mut issues: Vec<PreflightIssue> = found.and_then(|locks| locks.issue()).into_iter().collect();
     if facts.in_recovery {
-        issues.extend(on_standby(session).await?);
+        issues.extend(on_standby(questions).await?);
     }
     issues.extend(pooler(facts));
     Ok(issues)
@@ -44,26 +46,23 @@ impl Locks {
 }
 
 /// A dump locks every table and sequence in one transaction.
-async fn locks(session: &mut Session) -> Result<Option<PreflightIssue>, PostgresError> {
+pub(super) fn locks() -> String {
     let setting = |name: &str| format!("pg_catalog.current_setting('{name}')::pg_catalog.int8");
-    let question = format!(
+    format!(
         "SELECT pg_catalog.json_build_object('relations', pg_catalog.count(*), 'per_transaction', {}, 'sessions', {} + {}) \
          {} AND c.relkind IN ('r', 'p', 'S')",
         setting("max_locks_per_transaction"),
         setting("max_connections"),
         setting("max_prepared_transactions"),
         super::RELATIONS
-    );
-    let answer = session.query_if_allowed(&question).await?;
-    let locks: Option<Locks> = answer.first().and_then(|line| serde_json::from_str(line).ok());
-    Ok(locks.and_then(|locks| locks.issue()))
+    )
 }
 
 /// A standby has no unlogged data, and may cancel long queries.
-async fn on_standby(session: &mut Session) -> Result<Vec<PreflightIssue>, PostgresError> {
+async fn on_standby(questions: &mut Questions<'_>) -> Result<Vec<PreflightIssue>, PostgresError> {
     let mut issues = Vec::new();
     let unlogged = relations("c.relkind IN ('r', 'p') AND c.relpersistence = 'u'");
-    if let Answer::Found(found) = ask(session, &unlogged).await? {
+    if let Answer::Found(found) = ask(questions, &unlogged).await? {
         issues.push(PreflightIssue {
             severity: Severity::LeavesOut,
             text: format!("a standby has no rows of unlogged tables: {} are empty in the dump", found.words("tables")),
@@ -72,7 +71,7 @@ async fn on_standby(session: &mut Session) -> Result<Vec<PreflightIssue>, Postgr
     }
     let delay = "SELECT setting::pg_catalog.int8 FROM pg_catalog.pg_settings WHERE name = 'max_standby_streaming_delay' \
                  AND setting::pg_catalog.int8 BETWEEN 0 AND 3600000 AND pg_catalog.current_setting('hot_standby_feedback') = 'off'";
-    if let Some(milliseconds) = session.query_if_allowed(delay).await?.first() {
+    if let Some(milliseconds) = questions.ask(delay).await? {
         issues.push(PreflightIssue {
             severity: Severity::Degraded,
             text: format!("this standby cancels queries that conflict with replay after {milliseconds} ms"),
@@ -105,9 +104,8 @@ fn pooler(facts: &Facts) -> Option<PreflightIssue> {
 /// # Errors
 /// If the session is lost.
 pub async fn short_timeouts(session: &mut Session, facts: &Facts) -> Result<Option<PreflightIssue>, PostgresError> {
-    let question = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'tcp_user_timeout' AND setting <> '0'";
-    let answer = session.query_if_allowed(question).await?;
-    Ok(answer.first().map(|milliseconds| PreflightIssue {
+    let answer = session.query("SELECT pg_catalog.current_setting('tcp_user_timeout', true)").await?;
+    Ok(answer.first().filter(|milliseconds| !["", "0"].contains(&milliseconds.as_str())).map(|milliseconds| PreflightIssue {
         severity: Severity::Degraded,
         text: format!(
             "the server closes a connection that is not read for {milliseconds} ms (tcp_user_timeout), such as that of a dump \

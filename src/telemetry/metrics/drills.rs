@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The results that the metrics know.
-const RESULTS: [&str; 3] = ["ok", "fail", "not_proven"];
+pub(super) const RESULTS: [&str; 3] = ["ok", "fail", "not_proven"];
 
 /// How a drill ended.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,6 +8,7 @@
 
 mod drills;
 mod files;
+mod history;
 mod server;
 mod state;
 mod store;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 pub use drills::DrillSample;
+pub use history::{FailedRun, RunHistory};
 pub use server::{KnownDatabase, ServerRun};
 pub use store::{MetricsStore, RunResult};
 

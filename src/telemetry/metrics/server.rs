@@ -61,6 +61,9 @@ impl MetricsStore {
     /// find, and after a backup of one of them what concerns another destination.
     pub fn server_ended(&self, run: &ServerRun<'_>) {
         let has_backup = run.failed < run.databases.len() as u64;
+        if run.exit_code != 0 || run.failed > 0 {
+            self.failed(run.ended, run.exit_code);
+        }
         let next_drill = self.with(|record| {
             record_run(record, run);
             if has_backup {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use super::history::{FailedRun, Failures};
 use super::{
     BOTTLENECK, BUILD_INFO, DATABASES_EXPECTED, DATABASES_FAILED, DELETED, DELETED_BYTES, DRILL_IN_PROGRESS,
     IN_PROGRESS, LAST_DUMP_BYTES, LAST_DURATION, LAST_EXIT_CODE, LAST_FAILURE, LAST_RATIO, LAST_RUN, LAST_STORED_BYTES,
@@ -69,6 +70,8 @@ struct Shared {
     records: Mutex<Records>,
     /// Several databases may end at the same time.
     saved: Mutex<Option<Instant>>,
+    /// The runs of this process that failed.
+    failures: Mutex<Failures>,
 }
 
 impl MetricsStore {
@@ -102,7 +105,7 @@ impl MetricsStore {
                 record.samples.remove(metric);
             }
         }
-        let shared = Shared { file, records: Mutex::new(records), saved: Mutex::default() };
+        let shared = Shared { file, records: Mutex::new(records), saved: Mutex::default(), failures: Mutex::default() };
         let destination = known.unwrap_or_default();
         let store = Self { destination, database: None, is_server: false, shared: Arc::new(shared) };
         store.with(|_| {});
@@ -137,6 +140,9 @@ impl MetricsStore {
 
     /// Records the end of a run.
     pub fn ended(&self, run: &RunResult<'_>) {
+        if run.bytes.is_none() {
+            self.failed(run.ended, run.exit_code);
+        }
         self.with(|record| {
             let ended = unix(run.ended);
             record.set(&LAST_RUN, ended);
@@ -224,6 +230,15 @@ impl MetricsStore {
         self.shared.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Remembers a run that failed.
+    pub(super) fn failed(&self, ended: DateTime<Utc>, exit_code: u8) {
+        self.failures().add(&self.destination, FailedRun { ended, exit_code });
+    }
+
+    pub(super) fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.shared.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether a record is about this destination, or about a database below it.
     fn has(&self, destination: &str, record: &Record) -> bool {
         destination == self.destination || self.is_server && self.has_database(destination, record)
@@ -262,10 +277,14 @@ pub(super) fn begin(record: &mut Samples) {
 
 /// The time of the last success before this time.
 pub(super) fn last_success(record: &Samples, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let seconds = record.get(&LAST_SUCCESS)?;
-    #[expect(clippy::cast_possible_truncation, reason = "a time of ours, or out of chrono's range and nothing")]
-    let time = DateTime::from_timestamp_millis((seconds * 1000.0) as i64)?;
+    let time = time_of(record.get(&LAST_SUCCESS)?)?;
     (time <= now + CLOCK_TOLERANCE).then_some(time)
+}
+
+/// The time of a metric.
+#[expect(clippy::cast_possible_truncation, reason = "a time of ours, or out of chrono's range and nothing")]
+pub(super) fn time_of(seconds: f64) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_millis((seconds * 1000.0).round() as i64)
 }
 
 /// Ignores a success in the future, which would silence alerts until then.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pg_s3_backup::index::Index;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -12,7 +13,7 @@ use crate::support::program::Program;
 use crate::support::proxy::{Calls, Fault, ResetAt, Rule, S3Verb, Seen, When};
 use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
-use crate::support::setup::{gzipped, hex, manifest, plain};
+use crate::support::setup::{gzipped, hex, index, manifest, plain};
 
 use super::{Checked, backed_up, bucket_check, put};
 
@@ -53,6 +54,7 @@ fn reads_valid_backup_to_its_end_with_and_without_a_manifest() {
     let (bucket, key) = backed_up(&database());
     let checked = deep(&bucket);
     checked.assert(&[], &[]).says("dump_integrity", &["5000 rows in 1 table"]).says("checksum", &["sha256"]);
+    checked.says("index", &["2 entries", "each of 1 range unpacks alone"]);
     s3().request("DELETE", &format!("/{bucket}/{key}.json"), b"").expect("deleted");
     deep(&bucket)
         .assert(&[], &["manifest"])
@@ -110,6 +112,40 @@ fn rejects_truncated_dump_in_a_valid_gzip_member() {
 }
 
 #[test]
+fn an_index_that_is_not_of_the_object_is_found_and_named() {
+    let (bucket, key) = backed_up(&database());
+    let (right, original) = (index(&bucket, &key), manifest(&bucket, &key));
+    let replace = |index: &Index| {
+        let packed = index.packed();
+        let mut manifest = original.clone();
+        manifest["index"]["bytes"] = packed.len().into();
+        manifest["index"]["sha256"] = hex(&Sha256::digest(&packed)).into();
+        put(&bucket, &format!("{key}.index.json.gz"), &packed);
+        put(&bucket, &format!("{key}.json"), manifest.to_string().as_bytes());
+    };
+    let mut wrong = [right.clone(), right.clone(), right.clone(), right.clone()];
+    wrong[0].points[0].crc32 ^= 1;
+    wrong[1].entries[1].name.push('x');
+    wrong[2].entries[1].copy.as_mut().expect("data").rows += 1;
+    wrong[3].trailer_at += 1;
+    let entry = "entry 2 of the dump is another one: TABLE DATA t at byte";
+    for (wrong, says) in wrong.iter().zip(["the range from byte 0 to byte", entry, entry, "or other offsets"]) {
+        replace(wrong);
+        deep(&bucket).assert(&["index"], &[]).says("index", &[says]);
+    }
+    // Of no use, but no damage of the backup.
+    replace(&Index { run_id: "ff".to_owned(), ..right.clone() });
+    deep(&bucket).assert(&[], &["index"]).says("index", &["of another backup"]);
+    replace(&Index { index_version: 2, ..right.clone() });
+    deep(&bucket).assert(&[], &["index"]).says("index", &["it has version 2"]);
+    replace(&right);
+    put(&bucket, &format!("{key}.index.json.gz"), &right.packed()[1..]);
+    deep(&bucket).assert(&[], &["index"]).says("index", &["its size is not"]);
+    s3().request("DELETE", &format!("/{bucket}/{key}.index.json.gz"), b"").expect("deleted");
+    deep(&bucket).assert(&[], &["index"]).says("index", &["it is not there"]);
+}
+
+#[test]
 fn reports_complete_dump_that_differs_from_its_manifest() {
     let (bucket, key) = backed_up(&database());
     let object = s3().get(&bucket, &key).expect("the backup");
@@ -117,10 +153,12 @@ fn reports_complete_dump_that_differs_from_its_manifest() {
     for (word, place, value) in [
         ("CRC-32", "/dump_crc32", Value::from("00000000")),
         ("length: it unpacks to", "/dump_bytes", 7.into()),
-        ("public.t differs", "/tables/0/rows", 4999.into()),
+        ("the manifest says 4999: their number differs", "/rows", 4999.into()),
     ] {
         adapt_manifest(&bucket, &key, &object, |manifest| *manifest.pointer_mut(place).expect("the field") = value);
-        deep(&bucket).assert(&["dump_integrity"], &[]).says("dump_integrity", &[word]);
+        // Its length decides whether an index is of the backup.
+        let warned: &[&str] = if place == "/dump_bytes" { &["index"] } else { &[] };
+        deep(&bucket).assert(&["dump_integrity"], warned).says("dump_integrity", &[word]);
         put(&bucket, &format!("{key}.json"), original.to_string().as_bytes());
     }
     deep(&bucket).assert(&[], &[]);

@@ -40,6 +40,7 @@ fn bucket_only_needs_neither_postgresql_nor_a_writing_key() {
         "checksum",
         "gzip",
         "dump_integrity",
+        "index",
     ];
     assert_eq!(checked.assert(&[], &[]).with("ok"), expected);
     checked.says("freshness", &[&key]).says("manifest", &[&database.name]);

@@ -69,3 +69,23 @@ fn a_failure_before_any_database_has_the_same_form() {
         assert!(report["error"].as_str().is_some_and(|error| error.contains("bucket")), "{report:#}");
     }
 }
+
+#[test]
+fn aborts_a_stale_upload_of_a_database_without_objects() {
+    let bucket = bucket_with(&["app"], &[1]);
+    put_backups(&bucket, "elsewhere", "another", &[1]);
+    let upload = |path: &str| format!("pg/{path}/{}", name_of_day(3));
+    let uploads = ["alone", "elsewhere", "excluded", "no~name"].map(upload);
+    s3().begin_uploads(&bucket, &uploads);
+    // A server's times have full seconds.
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    let program = prune(&bucket, "all,!excluded").args(["--json", "--sweep-after", "1s"]);
+    let plan = json(program.clone().arg("--dry-run").run().assert_code(0));
+    assert_eq!(plan["databases"][0]["database"], "alone", "{plan:#}");
+    assert_eq!(plan["databases"][0]["stale_uploads"], serde_json::json!([name_of_day(3)]), "{plan:#}");
+    let report = json(program.run().assert_code(0));
+    assert_eq!(report["databases"][0]["uploads_aborted"], 1, "{report:#}");
+    let mut open = s3().open_uploads(&bucket);
+    open.sort_unstable();
+    assert_eq!(open, uploads[1..]);
+}

@@ -44,9 +44,9 @@ fn backs_up_each_database_whatever_its_name_and_its_neighbours_failures() {
             "{name}: {dump}"
         );
         assert!(key.starts_with("srv/") && key.matches('/').count() == 2 && !key.contains("/."), "{key}");
-        objects += 3;
+        objects += 4;
     }
-    assert_eq!(keys(&bucket).len(), objects, "an object, its manifest and its globals each: {:?}", keys(&bucket));
+    assert_eq!(keys(&bucket).len(), objects, "an object and its three sidecars each: {:?}", keys(&bucket));
     assert_eq!(s3().open_uploads(&bucket), [""; 0]);
     for name in ["broken", "full", "no connect"] {
         assert!(outcome.stderr.contains(name), "{name} is not named: {}", outcome.stderr);

@@ -8,7 +8,7 @@ use crate::support::program::Program;
 use crate::support::setup::{backup_program, s3_program};
 
 /// The result of a check in the report.
-fn result(program: &Program, check: &str) -> Option<(String, String)> {
+pub(super) fn result(program: &Program, check: &str) -> Option<(String, String)> {
     let outcome = program.clone().arg("--json").run();
     let report: Value = serde_json::from_slice(&outcome.stdout).unwrap_or_else(|_| panic!("{}", outcome.stderr));
     let found = report["checks"].as_array().expect("checks").iter().find(|result| result["check"] == check)?;
@@ -49,7 +49,7 @@ fn without_an_identity_the_checksum_is_verified_and_the_rest_is_named() {
     assert!(status == "skip" && detail.contains("BACKUP_AGE_IDENTITY") && detail.contains("rows"), "{status} {detail}");
     assert_eq!(result(&closed, "gzip"), None);
     let open = deep(reader(&bucket, &key));
-    for check in ["checksum", "decryption", "gzip", "dump_integrity"] {
+    for check in ["checksum", "decryption", "gzip", "dump_integrity", "index"] {
         assert_eq!(result(&open, check).expect("a result").0, "ok", "{check}");
     }
     let wrong = deep(reader(&bucket, &AgeKey::new()));

@@ -40,7 +40,7 @@ fn no_name_leaves_the_host_in_plain_text() {
         let recorded = manifest(&bucket, &name);
         let arguments = recorded["pg_dump_arguments"].to_string();
         assert!(arguments.contains("--exclude-table\"") && arguments.contains("--role\""), "{arguments}");
-        assert!(recorded.get("dump_crc32").is_none() && recorded["tables"] == serde_json::json!([]), "{recorded:#}");
+        assert!(recorded.get("dump_crc32").is_none() && recorded.get("tables").is_none(), "{recorded:#}");
         assert_eq!(recorded["rows"], 1);
         // It was all there.
         let dump = reader(&bucket, &key).arg("restore").run();

@@ -5,6 +5,7 @@ mod check;
 mod damage;
 mod hidden;
 mod identities;
+mod index;
 mod posture;
 mod spool;
 
@@ -38,9 +39,10 @@ fn only_encrypted(bucket: &str) -> String {
     let keys = s3().keys(bucket, "");
     assert_eq!(s3().open_uploads(bucket), [""; 0], "open uploads");
     match keys.as_slice() {
-        [key, globals, manifest]
+        [key, globals, index, manifest]
             if (key.ends_with(".sql.gz.age") || key.ends_with(".sql.zst.age"))
                 && *globals == format!("{key}.globals.sql.gz.age")
+                && *index == format!("{key}.index.json.gz.age")
                 && *manifest == format!("{key}.json") =>
         {
             key.clone()

@@ -24,7 +24,7 @@ fn a_host_that_only_writes_backs_up_and_others_delete_and_restore() {
         let taken = writer(s3_program(&bucket)).args(arguments).run();
         assert!(taken.code.is_some_and(|code| code >= STORAGE), "{arguments:?}: {}", taken.stderr);
     }
-    assert_eq!(s3().keys(&bucket, "").len(), 6);
+    assert_eq!(s3().keys(&bucket, "").len(), 8);
 
     let prune = prune_program(&bucket).env("BACKUP_KEEP_LAST", "1").env("BACKUP_MIN_KEEP", "1");
     prune.run().assert_code(0);

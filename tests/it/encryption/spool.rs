@@ -1,7 +1,8 @@
-//! A spooled dump is encrypted on the disk, and is delivered as it is, with its globals.
+//! A spooled dump is encrypted on the disk, and is delivered as it is, with its globals and its index.
 
 use std::time::Duration;
 
+use super::check::result;
 use super::reader;
 use crate::support::age::AgeKey;
 use crate::support::fake_pg_dump::FakeDump;
@@ -17,23 +18,26 @@ fn a_dump_in_the_spool_is_encrypted_and_delivered() {
     let mut running = encrypted.clone().env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").spawn();
     running.wait_for_stderr(DUMP_ON_DISK, Duration::from_mins(3));
     stage.kill(running);
-    let mut files = 0;
+    let (mut files, mut encrypted_files) = (0, 0);
     let run = stage.only_kept();
     for file in std::fs::read_dir(&run).expect("a directory").map(|entry| entry.expect("an entry").path()) {
         let bytes = std::fs::read(&file).expect("a file of the spool");
         files += 1;
         assert!(!contains(&bytes, b"PostgreSQL database dump"), "{}", file.display());
-        if file.ends_with("part-00001") {
+        if file.ends_with("part-00001") || file.ends_with("index.json.gz") {
+            encrypted_files += 1;
             assert!(bytes.starts_with(b"age-encryption.org/v1\n"), "{}", file.display());
         }
     }
-    assert!(files > 2, "{files}");
+    assert!(files > 2 && encrypted_files == 2, "{files} {encrypted_files}");
     stage.proxy.clear_rules();
     // The next run encrypts nothing, and delivers what is there.
     let outcome = stage.backup().run();
     outcome.assert_code(0);
     let encrypted = |key: &String| key.ends_with(".sql.gz.age") && !key.contains(".globals.");
     let name = stage.keys().into_iter().find(encrypted).expect("the encrypted backup");
+    let deep = reader(&stage.bucket, &key).args(["check", "--bucket-only", "--deep"]);
+    assert_eq!(result(&deep, "index").expect("a result").0, "ok");
     let restored = reader(&stage.bucket, &key).args(["restore", &name]).run();
     assert!(restored.assert_code(0).stdout == stage.dump.output());
     stage.assert_nothing_open(&outcome, "delivered");

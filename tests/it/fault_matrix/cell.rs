@@ -64,6 +64,8 @@ pub struct Outcome {
     pub backup: bool,
     /// The globals are stored with it.
     pub globals: bool,
+    /// So is the index.
+    pub index: bool,
     /// The manifest is stored with it.
     pub manifest: bool,
     /// Retention deleted every backup that no rule keeps.
@@ -76,12 +78,29 @@ pub struct Outcome {
 
 impl Outcome {
     /// Everything succeeded, and nothing is left over.
-    pub const DONE: Self =
-        Self { code: 0, backup: true, globals: true, manifest: true, pruned: true, open: false, kept: false };
+    pub const DONE: Self = Self {
+        code: 0,
+        backup: true,
+        globals: true,
+        index: true,
+        manifest: true,
+        pruned: true,
+        open: false,
+        kept: false,
+    };
 
     /// Nothing was stored, and nothing is left over.
     pub fn failed(code: i32) -> Self {
-        Self { code, backup: false, globals: false, manifest: false, pruned: false, open: false, kept: false }
+        Self {
+            code,
+            backup: false,
+            globals: false,
+            index: false,
+            manifest: false,
+            pruned: false,
+            open: false,
+            kept: false,
+        }
     }
 
     /// Whether the next run has to finish or clean up something.
@@ -175,7 +194,10 @@ impl Cell {
             // The run must know whether the name is free; after the commit, S3's own checksum is enough.
             S3Verb::HeadObject if self.call < self.of => Outcome::failed(12),
             // A backup does not fail because of a sidecar.
-            S3Verb::PutObject => Outcome { globals: is_done || self.call > 1, manifest: is_done, ..done },
+            S3Verb::PutObject => {
+                let [globals, index] = [1, 2].map(|put| is_done || self.call > put);
+                Outcome { globals, index, manifest: is_done, ..done }
+            }
             // Nothing is deleted while the database or the status of the backups is unknown.
             S3Verb::ListObjects | S3Verb::GetObject => Outcome { pruned: false, ..done },
             S3Verb::DeleteObject => Outcome { pruned: is_done && self.call == self.of, ..done },
@@ -200,7 +222,7 @@ impl Cell {
     }
 
     fn of_prune(&self) -> Outcome {
-        let done = Outcome { backup: false, globals: false, manifest: false, ..Outcome::DONE };
+        let done = Outcome { backup: false, globals: false, index: false, manifest: false, ..Outcome::DONE };
         let is_done = self.injection.effect == Effect::Done;
         match self.verb {
             // The cleanup tries once, and leaves the upload to a later run.

@@ -209,6 +209,7 @@ impl<'a> Stage<'a> {
             code,
             backup: backup.is_some(),
             globals: has_sidecar(".globals.sql.gz"),
+            index: has_sidecar(".index.json.gz"),
             manifest: has_sidecar(".json"),
             pruned: if self.scene == Scene::Spooled { code == 0 } else { self.is_pruned() },
             open: self.is_open(),

@@ -63,6 +63,10 @@ impl<'a> Aims<'a> {
         Aim::After(instant(&mut self.rng, (number, self.rounds.div_ceil(2)), self.calm.length.get()))
     }
 
+    fn sidecar(&mut self) -> &'static str {
+        [MANIFEST, ".globals.sql.gz", ".index.json.gz"][self.rng.usize(..3)]
+    }
+
     fn event(&mut self, number: usize) -> Aim {
         let at = if self.rng.bool() { StallAt::BeforeEffect } else { StallAt::BeforeAnswer };
         let shortly = shortly(&mut self.rng);
@@ -72,7 +76,7 @@ impl<'a> Aims<'a> {
             2 => Aim::Unanswered(S3Verb::CompleteMultipartUpload, "", StallAt::BeforeAnswer),
             3 => Aim::Unanswered(S3Verb::UploadPart, "", at),
             4 => Aim::Unanswered(S3Verb::CreateMultipartUpload, "", at),
-            5 => Aim::Unanswered(S3Verb::PutObject, if self.rng.bool() { MANIFEST } else { ".globals.sql.gz" }, at),
+            5 => Aim::Unanswered(S3Verb::PutObject, self.sidecar(), at),
             // The first of all requests.
             6 => Aim::Unanswered(S3Verb::ListObjects, "", at),
             7 => Aim::Described,

@@ -177,7 +177,7 @@ fn the_daemon_of_a_server_backs_up_each_database() {
     stop(running, "TERM", 143);
     for database in ["postgres", "shop"] {
         let keys = s3().keys(&bucket, &format!("prod/{database}/"));
-        assert_eq!(keys.len(), 3, "a backup and its sidecars: {keys:?}");
+        assert_eq!(keys.len(), 4, "a backup and its sidecars: {keys:?}");
     }
 }
 

@@ -13,12 +13,14 @@
 //! | [`program`] | [`program::Program`]: runs the built binary in an empty environment and watches it |
 //! | [`setup`] | the usual `backup` of a database into a bucket, and its restore: download, verify, gunzip, psql |
 //! | [`stored`] | old backups |
+//! | [`browser`] | [`browser::Browser`]: a headless Chromium, for the status page |
 //! | [`port`] | ports that no other process gets, for servers that stop and start |
 //! | [`process`] | processes as seen in `/proc`: descendants, start times, signals |
 //! | [`age`] | [`age::AgeKey`]: keys of Debian's `age`, and what it encrypts and decrypts |
 //! | [`client`] | plain HTTP requests, and waiting for a condition |
 //! | [`faulty`], [`spooled`] | the set-up of the fault tests: a bucket, a proxy, a dump, and a spool |
 //! | [`hanging_disk`] | [`hanging_disk::HangingDisk`]: a file system that holds chosen calls |
+//! | [`indexed`] | [`indexed::indexed`]: any dump, compressed and indexed without a database and without S3 |
 //! | [`library`] | the library called without the program |
 //! | [`background`] | a thread with a small runtime, on which the proxies run |
 //!
@@ -28,11 +30,13 @@
 
 pub mod age;
 pub mod background;
+pub mod browser;
 pub mod client;
 pub mod connect_proxy;
 pub mod fake_pg_dump;
 pub mod faulty;
 pub mod hanging_disk;
+pub mod indexed;
 pub mod library;
 pub mod pgbouncer;
 pub mod port;

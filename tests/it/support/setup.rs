@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use pg_s3_backup::index::Index;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -50,15 +51,29 @@ pub fn only_backup(bucket: &str) -> String {
     let keys = s3().keys(bucket, "");
     assert_eq!(s3().open_uploads(bucket), [""; 0], "open uploads");
     match keys.as_slice() {
-        [key, globals, manifest]
+        [key, globals, index, manifest]
             if (key.ends_with(".sql.gz") || key.ends_with(".sql.zst"))
                 && *globals == format!("{key}.globals.sql.gz")
+                && *index == format!("{key}.index.json.gz")
                 && *manifest == format!("{key}.json") =>
         {
             key.clone()
         }
         _ => panic!("not one backup and its sidecars: {keys:?}"),
     }
+}
+
+/// The index of a backup, which is what its manifest says.
+///
+/// # Panics
+/// If it is not.
+#[track_caller]
+pub fn index(bucket: &str, key: &str) -> Index {
+    let packed = s3().get(bucket, &format!("{key}.index.json.gz")).expect("an index");
+    let file = &manifest(bucket, key)["index"];
+    let sum = hex(&Sha256::digest(&packed));
+    assert_eq!((&file["bytes"], &file["sha256"]), (&packed.len().into(), &sum.into()), "{file}");
+    Index::unpacked(&packed).expect("readable")
 }
 
 /// Deletes everything in a bucket.

@@ -49,3 +49,11 @@ pub fn put_backups(bucket: &str, path: &str, days: &[u32]) {
 pub fn put(bucket: &str, key: &str, bytes: &[u8]) {
     s3().request("PUT", &format!("/{bucket}/{key}"), bytes).expect("stored");
 }
+
+/// Begins an upload and gives its id.
+pub fn begin_upload(bucket: &str, key: &str) -> String {
+    let answer = s3().request("POST", &format!("/{bucket}/{key}?uploads="), b"").expect("it begins");
+    let answer = String::from_utf8(answer).expect("XML");
+    let (_, rest) = answer.split_once("<UploadId>").expect("an id");
+    rest.split_once("</UploadId>").expect("an id").0.to_owned()
+}
