@@ -40,6 +40,7 @@ async fn measure(name: &str, checksum: PartChecksum) {
         stdout: noise(),
         memory: PartMemory::new(&PartPlan::new(&PARTS, BYTES)),
         checksum,
+        recipients: None,
         progress: Arc::clone(&progress),
         cancel: CancellationToken::new(),
     };

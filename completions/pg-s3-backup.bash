@@ -97,7 +97,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__backup)
-            opts="-h --allow-pooler --databases --pg-dump-path --allow-mixed --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --database-jobs --compression --compression-level --threads --part-size --upload-concurrency --spool-dir --timezone --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --metrics-file --json --no-progress --log-level --log-format --help"
+            opts="-h --allow-pooler --databases --pg-dump-path --allow-mixed --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --database-jobs --compression --compression-level --age-recipients --threads --part-size --upload-concurrency --spool-dir --timezone --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --metrics-file --json --no-progress --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -153,6 +153,13 @@ _pg__s3__backup() {
                     ;;
                 --compression-level)
                     COMPREPLY=($(compgen -W "auto" -- "${cur}"))
+                    return 0
+                    ;;
+                --age-recipients)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --threads)
@@ -274,7 +281,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__check)
-            opts="-h --allow-pooler --databases --pg-dump-path --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --jobs --database-jobs --compression --compression-level --threads --part-size --upload-concurrency --spool-dir --interval --timezone --bucket-only --deep --max-age --min-size --max-shrink --backup --check-sql --search-path --allow-same-server --allow-shared-server --restore-to --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --listen --metrics-file --json --log-level --log-format --help"
+            opts="-h --allow-pooler --databases --pg-dump-path --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --database-jobs --compression --compression-level --age-recipients --threads --part-size --upload-concurrency --spool-dir --interval --timezone --bucket-only --deep --max-age --min-size --max-shrink --backup --check-sql --search-path --allow-same-server --allow-shared-server --restore-to --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --listen --metrics-file --json --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -317,13 +324,6 @@ _pg__s3__backup() {
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
-                --jobs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
                 --database-jobs)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -337,6 +337,13 @@ _pg__s3__backup() {
                     ;;
                 --compression-level)
                     COMPREPLY=($(compgen -W "auto" -- "${cur}"))
+                    return 0
+                    ;;
+                --age-recipients)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --threads)
@@ -531,7 +538,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__daemon)
-            opts="-h --allow-pooler --databases --pg-dump-path --allow-mixed --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --jobs --database-jobs --compression --compression-level --threads --part-size --upload-concurrency --spool-dir --catch-up --run-on-start --interval --timezone --check-sql --search-path --allow-same-server --allow-shared-server --restore-to --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --listen --metrics-file --log-level --log-format --help"
+            opts="-h --allow-pooler --databases --pg-dump-path --allow-mixed --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --database-jobs --compression --compression-level --age-recipients --threads --part-size --upload-concurrency --spool-dir --catch-up --run-on-start --interval --timezone --check-sql --search-path --allow-same-server --allow-shared-server --restore-to --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --listen --metrics-file --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -574,13 +581,6 @@ _pg__s3__backup() {
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
-                --jobs)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
                 --database-jobs)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -594,6 +594,13 @@ _pg__s3__backup() {
                     ;;
                 --compression-level)
                     COMPREPLY=($(compgen -W "auto" -- "${cur}"))
+                    return 0
+                    ;;
+                --age-recipients)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --threads)
@@ -997,7 +1004,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__list)
-            opts="-q -h --contents --databases --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --limit --json --quiet --log-level --log-format --help latest"
+            opts="-q -h --databases --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --limit --json --quiet --log-level --log-format --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1188,7 +1195,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__restore)
-            opts="-h --at --database --ignore-manifest --dry-run --pg-dump-path --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --output --raw --table --schema --schema-only --data-only --create-db --replace --keep-failed --no-owner --no-privileges --no-tablespaces --no-comments --exclude-table --exclude-schema --exclude-table-data --create-roles --globals --no-database-settings --search-path --no-analyze --to --jobs --timezone --json --no-progress --log-level --log-format --help latest"
+            opts="-h --at --database --ignore-manifest --dry-run --pg-dump-path --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --output --raw --create-db --replace --keep-failed --no-owner --no-privileges --no-tablespaces --no-comments --exclude-table --exclude-schema --exclude-table-data --create-roles --globals --no-database-settings --search-path --no-analyze --to --timezone --json --no-progress --log-level --log-format --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1256,20 +1263,6 @@ _pg__s3__backup() {
                     fi
                     return 0
                     ;;
-                --table)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --schema)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
                 --create-db)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -1306,13 +1299,6 @@ _pg__s3__backup() {
                     return 0
                     ;;
                 --to)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --jobs)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace

@@ -13,7 +13,7 @@
 //! | [`backup`] | one backup, from the connection to the report |
 //! | [`postgres`] | finds and runs `pg_dump` and `psql`; keeps secrets out of their arguments |
 //! | [`pipeline`] | reads the dump, scans it, compresses it on several threads, seals parts; bounded memory |
-//! | [`codec`] | compresses the dump's blocks into pieces of one stream |
+//! | [`codec`] | compresses the dump's blocks into pieces of one stream, and encrypts it |
 //! | [`sql`] | the lexer that cuts a dump into spans |
 //! | [`index`] | what stands where in a dump, and where reading can begin |
 //! | [`verified_dump`] | decides whether a dump is complete |

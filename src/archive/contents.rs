@@ -10,6 +10,7 @@ use std::sync::Arc;
 use flate2::Crc;
 use sha2::{Digest, Sha256};
 
+use crate::codec::age::{DecryptError, Decryptor, Identities};
 use crate::codec::zstd::PlainEnd;
 use crate::codec::{Codec, Decoder};
 use crate::index::Index;
@@ -24,10 +25,44 @@ pub struct Contents {
     pub(super) stored: Option<(u64, String)>,
     /// The codec that its name says.
     pub(super) codec: Codec,
-    /// The dump in it, or the damage of the compressed stream.
-    pub(super) dump: Result<Dump, String>,
+    /// The dump in it, or why there is none.
+    pub(super) dump: Result<Dump, Unreadable>,
     /// Whether the index is that of the object, if it was compared.
     pub(super) index: Option<Result<VerifiedIndex, IndexMismatch>>,
+}
+
+/// Why a dump was not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// The damage of the compressed stream.
+    Codec(String),
+    /// The encrypted stream is damaged, or is for other identities.
+    Encryption(DecryptError),
+    /// It is encrypted, and there is no identity.
+    Closed,
+}
+
+impl From<DecryptError> for Unreadable {
+    fn from(error: DecryptError) -> Self {
+        Self::Encryption(error)
+    }
+}
+
+/// How the compressed stream is stored.
+pub(super) enum Seal {
+    /// As it is.
+    None,
+    /// Encrypted, with an identity to open it.
+    Age(Box<Decryptor>),
+    /// Encrypted, and nothing opens it: only the stored bytes are read.
+    Closed,
+}
+
+impl Seal {
+    /// The seal of an object that is encrypted, with the identities that there are.
+    pub fn encrypted(identities: Option<&Identities>) -> Self {
+        identities.map_or(Self::Closed, |identities| Self::Age(Box::new(Decryptor::new(identities.clone()))))
+    }
 }
 
 /// The dump of a backup.
@@ -62,18 +97,19 @@ pub(super) struct Unpacker<W: Write> {
     bytes: u64,
     sha256: Sha256,
     codec: Codec,
+    seal: Seal,
     decoder: Decoder<Tap<W>>,
-    flaw: Option<String>,
+    flaw: Option<Unreadable>,
     damage: Damage,
     index: Option<IndexChecker>,
 }
 
 impl<W: Write> Unpacker<W> {
     /// Starts before the first byte of the object.
-    pub fn new(sink: W, codec: Codec, form: Form, damage: Damage) -> Self {
+    pub fn new(sink: W, (codec, seal): (Codec, Seal), (form, damage): (Form, Damage)) -> Self {
         let tap = Tap { crc: Crc::new(), scanner: Scanner::default(), sink: Some(sink), form, failed: None };
         let decoder = Decoder::new(codec, tap);
-        Self { bytes: 0, sha256: Sha256::new(), codec, decoder, flaw: None, damage, index: None }
+        Self { bytes: 0, sha256: Sha256::new(), codec, seal, decoder, flaw: None, damage, index: None }
     }
 
     /// Compares an index, too.
@@ -89,15 +125,31 @@ impl<W: Write> Unpacker<W> {
     pub fn take(&mut self, piece: &[u8]) -> ControlFlow<()> {
         self.decoder.sink().put(Form::Stored, piece);
         if self.flaw.is_none() {
-            if let Some(index) = &mut self.index {
-                index.take(piece);
-            }
-            self.flaw = self.decoder.unpack(piece).err();
+            self.flaw = self.unpack(piece).err();
         }
         self.sha256.update(piece);
         self.bytes += piece.len() as u64;
         let is_over = self.decoder.sink().failed.is_some() || self.is_cut_short();
         if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn unpack(&mut self, piece: &[u8]) -> Result<(), Unreadable> {
+        let mut unpack = unpacking(&mut self.decoder, &mut self.index);
+        match &mut self.seal {
+            Seal::None => unpack(piece),
+            Seal::Age(decryptor) => decryptor.decrypt(piece, unpack),
+            Seal::Closed => Ok(()),
+        }
+    }
+
+    /// Unpacks what the encryption holds back until the end.
+    fn unseal(&mut self) -> Result<(), Unreadable> {
+        let unpack = unpacking(&mut self.decoder, &mut self.index);
+        match &mut self.seal {
+            Seal::None => Ok(()),
+            Seal::Age(decryptor) => decryptor.finish(unpack),
+            Seal::Closed => Err(Unreadable::Closed),
+        }
     }
 
     fn is_cut_short(&self) -> bool {
@@ -106,6 +158,9 @@ impl<W: Write> Unpacker<W> {
 
     /// Returns the sink and the result, after the last byte; or the sink's error.
     pub fn finish(mut self) -> (W, io::Result<Contents>) {
+        if self.flaw.is_none() {
+            self.flaw = self.unseal().err();
+        }
         // After damage, the bytes that the decoder still buffers are not needed.
         let sink = self.flaw.is_some().then(|| self.take_sink());
         let ended = self.decoder.finish();
@@ -117,7 +172,7 @@ impl<W: Write> Unpacker<W> {
         let index = self.index.map(|index| index.finish(entries));
         let dump = match self.flaw {
             Some(flaw) => Err(flaw),
-            None => ended.and_then(|end| as_recorded(end, Dump { crc32, scan })),
+            None => ended.and_then(|end| as_recorded(end, Dump { crc32, scan })).map_err(Unreadable::Codec),
         };
         let stored = (!is_cut_short).then(|| (self.bytes, hex::encode(self.sha256.finalize())));
         (sink, failed.map_or(Ok(Contents { stored, codec: self.codec, dump, index }), Err))
@@ -131,6 +186,19 @@ impl<W: Write> Unpacker<W> {
     fn take_sink(&mut self) -> W {
         let sink = self.decoder.sink().sink.take();
         sink.unwrap_or_else(|| unreachable!("it is taken once"))
+    }
+}
+
+/// Takes the compressed stream, which is no longer encrypted: for the dump, and for the ranges of the index.
+fn unpacking<W: Write>(
+    decoder: &mut Decoder<W>,
+    index: &mut Option<IndexChecker>,
+) -> impl FnMut(&[u8]) -> Result<(), Unreadable> {
+    move |bytes| {
+        if let Some(index) = index {
+            index.take(bytes);
+        }
+        decoder.unpack(bytes).map_err(Unreadable::Codec)
     }
 }
 
@@ -202,11 +270,15 @@ mod tests {
 
     fn read_as(codec: Codec, object: &[u8]) -> Result<Option<String>, String> {
         let outcomes = [1, 7, 18, object.len()].map(|size| {
-            let mut unpacker = Unpacker::new(io::sink(), codec, Form::Plain, Damage::ReadOn);
+            let mut unpacker = Unpacker::new(io::sink(), (codec, Seal::None), (Form::Plain, Damage::ReadOn));
             object.chunks(size).for_each(|piece| assert!(unpacker.take(piece).is_continue()));
             let contents = unpacker.finish().1.expect("a sink takes everything");
             assert_eq!(contents.stored, Some((object.len() as u64, hex::encode(Sha256::digest(object)))));
-            contents.dump.map(|dump| dump.scan.flaw.map(|flaw| flaw.to_string()))
+            let dump = contents.dump.map(|dump| dump.scan.flaw.map(|flaw| flaw.to_string()));
+            dump.map_err(|unreadable| match unreadable {
+                Unreadable::Codec(why) => why,
+                other => format!("{other:?}"),
+            })
         });
         let first = outcomes[0].clone();
         assert!(outcomes.iter().all(|outcome| outcome.is_ok() == first.is_ok()), "{outcomes:?}");

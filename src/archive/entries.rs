@@ -6,12 +6,15 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use super::name::{BEGINNING, BackupName, DRILL_SUFFIX, GLOBALS_SUFFIX, INDEX_SUFFIX, MANIFEST_SUFFIX};
+use super::name::{
+    BEGINNING, BackupName, DRILL_SUFFIX, ENCRYPTED_GLOBALS_SUFFIX, ENCRYPTED_INDEX_SUFFIX, GLOBALS_SUFFIX,
+    INDEX_SUFFIX, MANIFEST_SUFFIX,
+};
 use crate::storage::{Destination, StorageError};
 
 /// The suffixes of a backup's sidecars, also those of later versions, the manifest first. Other suffixes are not this tool's.
 pub const SIDECARS: [&str; 6] =
-    [MANIFEST_SUFFIX, GLOBALS_SUFFIX, DRILL_SUFFIX, INDEX_SUFFIX, ".globals.sql.gz.age", ".index.json.gz.age"];
+    [MANIFEST_SUFFIX, GLOBALS_SUFFIX, DRILL_SUFFIX, INDEX_SUFFIX, ENCRYPTED_GLOBALS_SUFFIX, ENCRYPTED_INDEX_SUFFIX];
 
 /// The objects with one name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,15 +5,20 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::codec::age::{self, DecryptError, Identities};
 use crate::error_chain::Chain;
 use crate::index::{Index, IndexError};
 use crate::pipeline::scanner::TableRows;
 use crate::storage::{Destination, StorageError};
 
 use super::manifest::{IndexFile, Manifest};
+use super::name::{BackupName, ENCRYPTED_INDEX_SUFFIX};
 
 /// The largest index, packed. `backup` writes none of more than about 6 MiB.
 const MOST_BYTES: u64 = 16 << 20;
+
+/// Where an index is, and what decrypts it.
+pub type Stored<'a> = (&'a Destination, Option<&'a Identities>);
 
 /// Why an index is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +35,12 @@ pub enum IndexFlaw {
     /// It has another checksum.
     #[error("its sha256 is not what the manifest says")]
     Sha256,
+    /// It is encrypted, and there is no identity.
+    #[error("it is encrypted, and BACKUP_AGE_IDENTITY is not set")]
+    Closed,
+    /// It is encrypted for others, or damaged.
+    #[error(transparent)]
+    Encryption(#[from] DecryptError),
     /// It cannot be read.
     #[error(transparent)]
     Index(#[from] IndexError),
@@ -38,13 +49,13 @@ pub enum IndexFlaw {
     Foreign,
 }
 
-/// Downloads and verifies the index of a backup; `None` if it has none, or one of no use, which is logged.
+/// Downloads, decrypts and verifies the index of a backup; `None` if it has none, or one of no use, which is logged.
 ///
 /// # Errors
 /// If S3 refuses it, or is unavailable for the outage budget.
-pub async fn read(destination: &Destination, manifest: &Manifest) -> Result<Option<Index>, StorageError> {
+pub async fn read(from: Stored<'_>, manifest: &Manifest) -> Result<Option<Index>, StorageError> {
     let Some(file) = &manifest.index else { return Ok(None) };
-    Ok(match verified(destination, manifest, file).await? {
+    Ok(match verified(from, manifest, file).await? {
         Ok(index) => Some(index),
         Err(flaw) => {
             let file_name = &file.file_name;
@@ -58,11 +69,11 @@ pub async fn read(destination: &Destination, manifest: &Manifest) -> Result<Opti
 ///
 /// # Errors
 /// As [`read`].
-pub async fn tables(destination: &Destination, manifest: &Manifest) -> Result<Vec<TableRows>, StorageError> {
+pub async fn tables(from: Stored<'_>, manifest: &Manifest) -> Result<Vec<TableRows>, StorageError> {
     if !manifest.tables.is_empty() {
         return Ok(manifest.tables.clone());
     }
-    let entries = read(destination, manifest).await?.map(|index| index.entries).unwrap_or_default();
+    let entries = read(from, manifest).await?.map(|index| index.entries).unwrap_or_default();
     let copies = entries.into_iter().filter_map(|entry| entry.copy);
     Ok(copies.map(|copy| TableRows { table: copy.table, rows: copy.rows }).collect())
 }
@@ -72,11 +83,13 @@ pub async fn tables(destination: &Destination, manifest: &Manifest) -> Result<Ve
 /// # Errors
 /// As [`read`].
 pub async fn verified(
-    destination: &Destination,
+    (destination, identities): Stored<'_>,
     manifest: &Manifest,
     file: &IndexFile,
 ) -> Result<Result<Index, IndexFlaw>, StorageError> {
-    if file.file_name.contains('/') {
+    let is_encrypted = file.file_name.ends_with(ENCRYPTED_INDEX_SUFFIX);
+    let of_encrypted = BackupName::parse(&manifest.file_name).is_some_and(|name| name.is_encrypted());
+    if file.file_name.contains('/') || is_encrypted != of_encrypted {
         return Ok(Err(IndexFlaw::Elsewhere));
     }
     let Some(mut download) = destination.download(&file.file_name).await? else { return Ok(Err(IndexFlaw::Missing)) };
@@ -87,13 +100,22 @@ pub async fn verified(
     while let Some(piece) = download.next().await? {
         packed.extend_from_slice(&piece);
     }
-    Ok(judge(&packed, manifest, file))
+    Ok(opened(packed, is_encrypted.then_some(identities), file).and_then(|packed| judge(&packed, manifest)))
 }
 
-fn judge(packed: &[u8], manifest: &Manifest, file: &IndexFile) -> Result<Index, IndexFlaw> {
-    if hex::encode(Sha256::digest(packed)) != file.sha256.to_ascii_lowercase() {
+/// Verifies the stored bytes, and decrypts them if they are encrypted.
+fn opened(stored: Vec<u8>, encrypted: Option<Option<&Identities>>, file: &IndexFile) -> Result<Vec<u8>, IndexFlaw> {
+    if hex::encode(Sha256::digest(&stored)) != file.sha256.to_ascii_lowercase() {
         return Err(IndexFlaw::Sha256);
     }
+    match encrypted {
+        None => Ok(stored),
+        Some(None) => Err(IndexFlaw::Closed),
+        Some(Some(identities)) => Ok(age::decrypt(identities, &stored)?),
+    }
+}
+
+fn judge(packed: &[u8], manifest: &Manifest) -> Result<Index, IndexFlaw> {
     let index = Index::unpacked(packed)?;
     let is_of_backup = index.run_id == manifest.run_id
         && index.codec == manifest.compression

@@ -39,6 +39,8 @@ pub struct StoredBackup {
     pub database: Option<String>,
     /// Its status.
     pub status: BackupStatus,
+    /// Whether it is encrypted, by its name.
+    pub encrypted: bool,
     /// When it was last restored for a drill; RFC 3339, UTC.
     pub drilled_at: Option<String>,
     /// The result of that drill.
@@ -269,6 +271,7 @@ impl Listing {
             duration: None,
             database: self.database.clone(),
             status,
+            encrypted: name.is_encrypted(),
             drilled_at: None,
             drill_result: None,
             started: name.started(),
@@ -301,8 +304,9 @@ impl Listing {
         };
         let Some(manifest) = manifest else {
             if backup.status != BackupStatus::Future {
-                backup.status =
-                    if is_too_small(backup.file_size) { BackupStatus::Empty } else { BackupStatus::Unverified };
+                let name = BackupName::parse(&backup.file_name);
+                let is_empty = name.is_some_and(|name| is_too_small(name, backup.file_size));
+                backup.status = if is_empty { BackupStatus::Empty } else { BackupStatus::Unverified };
             }
             self.look(backup).await;
             return None;

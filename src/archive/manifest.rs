@@ -8,6 +8,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Codec;
+use crate::codec::age::Recipients;
 use crate::pipeline::Bottleneck;
 use crate::pipeline::scanner::TableRows;
 use crate::postgres::{Extension, Facts, References, Tools};
@@ -17,6 +18,10 @@ use super::name::{self, BackupName};
 
 /// The prefix of warnings about the globals.
 pub(crate) const GLOBALS_WORD: &str = "globals";
+/// The prefix of each of `pg_dump`'s warnings.
+pub(super) const PG_DUMP_WORD: &str = "pg_dump warned: ";
+/// The prefix of each of `pg_dumpall`'s warnings.
+pub(super) const PG_DUMPALL_WORD: &str = "globals: pg_dumpall warned: ";
 
 /// The prefix of warnings about the index.
 pub(crate) const INDEX_WORD: &str = "index";
@@ -59,8 +64,9 @@ pub struct Manifest {
     pub database_bytes: u64,
     /// Length of the plain dump in bytes.
     pub dump_bytes: u64,
-    /// CRC-32 of the plain dump, in hexadecimal.
-    pub dump_crc32: String,
+    /// CRC-32 of the plain dump, in hexadecimal; an encrypted backup's manifest does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dump_crc32: Option<String>,
     /// Size of the object in bytes.
     pub object_bytes: u64,
     /// sha256 of the object, in hexadecimal.
@@ -78,6 +84,10 @@ pub struct Manifest {
     /// The bottleneck, in per cent of the dump's duration; earlier versions have none.
     #[serde(default)]
     pub bottleneck: Option<Bottleneck>,
+    /// The public keys that the backup is encrypted for. With them the manifest in the bucket names nothing in the
+    /// database: see [`Manifest::without_names`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<String>,
     /// Size of the first part in bytes.
     pub part_bytes: u64,
     /// Number of parts.
@@ -179,6 +189,8 @@ pub struct RunFacts<'a> {
     pub part_bytes: u64,
     /// Whether the arguments leave something out.
     pub is_partial: bool,
+    /// Whom the backup is encrypted for.
+    pub recipients: Option<&'a Recipients>,
     /// `pg_dump`'s arguments, without the connection.
     pub arguments: &'a [String],
     /// What the dump refers to, if the server returned it.
@@ -206,7 +218,7 @@ impl Manifest {
         let References { extensions, roles, tablespaces, toast_tables, .. } =
             run.references.cloned().unwrap_or_default();
         let of_pg_dump = run.pg_dump_warnings.get().into_iter().flatten();
-        let of_pg_dump = of_pg_dump.map(|warning| format!("pg_dump warned: {warning}"));
+        let of_pg_dump = of_pg_dump.map(|warning| format!("{PG_DUMP_WORD}{warning}"));
         Self {
             manifest_version: VERSION,
             file_name: name::file_name(key).to_owned(),
@@ -223,7 +235,7 @@ impl Manifest {
             partial: run.is_partial,
             database_bytes: run.facts.size_bytes,
             dump_bytes: totals.plain_bytes,
-            dump_crc32: format!("{:08x}", totals.plain_crc32),
+            dump_crc32: Some(format!("{:08x}", totals.plain_crc32)),
             object_bytes: totals.object_bytes,
             object_sha256: hex::encode(totals.object_sha256),
             compression_ratio: ratio(totals.plain_bytes, totals.object_bytes),
@@ -231,6 +243,7 @@ impl Manifest {
             compression_level: 0,
             compression_levels: Vec::new(),
             bottleneck: None,
+            recipients: run.recipients.map(Recipients::keys).unwrap_or_default(),
             part_bytes: run.part_bytes,
             parts: totals.parts,
             encoding: run.facts.encoding.clone(),
@@ -322,7 +335,7 @@ impl Manifest {
     /// Adds `pg_dumpall`'s warnings.
     #[must_use]
     pub fn with_warnings_of_globals(mut self, warnings: &[String]) -> Self {
-        self.warnings.extend(warnings.iter().map(|warning| format!("{GLOBALS_WORD}: pg_dumpall warned: {warning}")));
+        self.warnings.extend(warnings.iter().map(|warning| format!("{PG_DUMPALL_WORD}{warning}")));
         self
     }
 

@@ -7,7 +7,7 @@ use std::fmt;
 
 use chrono::{DateTime, NaiveDateTime, SubsecRound as _, TimeDelta, Utc};
 
-use crate::codec::Codec;
+use crate::codec::{Codec, age};
 
 /// The prefix of every backup's file name, and of listings.
 pub const BEGINNING: &str = "postgres-backup-";
@@ -18,8 +18,12 @@ const PATTERN: &str = "%Y-%m-%d_%H-%M-%S";
 pub const MANIFEST_SUFFIX: &str = ".json";
 /// The suffix of the globals' key.
 pub const GLOBALS_SUFFIX: &str = ".globals.sql.gz";
+/// The suffix of the globals' key of an encrypted backup.
+pub const ENCRYPTED_GLOBALS_SUFFIX: &str = ".globals.sql.gz.age";
 /// The suffix of the index's key.
 pub const INDEX_SUFFIX: &str = ".index.json.gz";
+/// The suffix of the index's key of an encrypted backup.
+pub const ENCRYPTED_INDEX_SUFFIX: &str = ".index.json.gz.age";
 /// What the key of a drill's record has behind that of its backup.
 pub const DRILL_SUFFIX: &str = ".drill.json";
 
@@ -32,18 +36,19 @@ pub fn file_name(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(_, file_name)| file_name)
 }
 
-/// `postgres-backup-2026-11-23_02-00-00.sql.gz`, or `.sql.zst` with zstd. Ordered by time, then by suffix.
+/// `postgres-backup-2026-11-23_02-00-00.sql.gz`, or `.sql.zst` with zstd; `.age` is appended to both with encryption. Ordered by time, then by suffix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BackupName {
     started: DateTime<Utc>,
     codec: Codec,
+    is_encrypted: bool,
 }
 
 impl BackupName {
     /// The name of a gzip backup of this time, to the second.
     #[must_use]
     pub fn new(started: DateTime<Utc>) -> Self {
-        Self { started: started.trunc_subsecs(0), codec: Codec::Gzip }
+        Self { started: started.trunc_subsecs(0), codec: Codec::Gzip, is_encrypted: false }
     }
 
     /// The name of the same second with another codec.
@@ -52,10 +57,20 @@ impl BackupName {
         Self { codec, ..self }
     }
 
+    /// The name of the same second and codec with encryption.
+    #[must_use]
+    pub fn encrypted(self) -> Self {
+        Self { is_encrypted: true, ..self }
+    }
+
     /// Parses a file name; `None` if this program would not write exactly that.
     #[must_use]
     pub fn parse(file_name: &str) -> Option<Self> {
         let (time, extension) = file_name.strip_prefix(BEGINNING)?.split_once(ENDING)?;
+        let (extension, is_encrypted) = match extension.rsplit_once('.') {
+            Some((extension, age::EXTENSION)) => (extension, true),
+            _ => (extension, false),
+        };
         let codec = Codec::ALL.into_iter().find(|codec| codec.extension() == extension)?;
         // chrono also accepts longer and negative years.
         if !time.split('-').next().is_some_and(|year| year.len() == 4 && year.bytes().all(|byte| byte.is_ascii_digit()))
@@ -63,7 +78,7 @@ impl BackupName {
             return None;
         }
         let started = NaiveDateTime::parse_from_str(time, PATTERN).ok()?.and_utc();
-        let name = Self { started, codec };
+        let name = Self { started, codec, is_encrypted };
         // chrono also accepts `2026-1-2`, signs and leap seconds, which this program does not write.
         let is_leap_second = started.timestamp_subsec_nanos() > 0;
         (!is_leap_second && name.to_string() == file_name).then_some(name)
@@ -81,15 +96,36 @@ impl BackupName {
         self.codec
     }
 
+    /// Whether the backup is encrypted.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.is_encrypted
+    }
+
     /// The media type of the backup.
     #[must_use]
     pub fn content_type(&self) -> &'static str {
-        self.codec.content_type()
+        if self.is_encrypted { age::CONTENT_TYPE } else { self.codec.content_type() }
+    }
+
+    /// The suffix of its globals' key.
+    #[must_use]
+    pub fn globals_suffix(&self) -> &'static str {
+        if self.is_encrypted { ENCRYPTED_GLOBALS_SUFFIX } else { GLOBALS_SUFFIX }
+    }
+
+    /// The suffix of its index's key.
+    #[must_use]
+    pub fn index_suffix(&self) -> &'static str {
+        if self.is_encrypted { ENCRYPTED_INDEX_SUFFIX } else { INDEX_SUFFIX }
     }
 
     /// All names of this second. Only one of them may be taken, so that a time is one backup's.
     pub fn of_same_second(self) -> impl Iterator<Item = Self> {
-        Codec::ALL.into_iter().map(move |codec| self.with_codec(codec))
+        Codec::ALL.into_iter().flat_map(move |codec| {
+            let plain = Self { codec, is_encrypted: false, ..self };
+            [plain, plain.encrypted()]
+        })
     }
 
     /// Whether the name is more than an hour in the future, because a clock is or was wrong. Then the age of the backup is
@@ -114,7 +150,8 @@ impl BackupName {
 
 impl fmt::Display for BackupName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{BEGINNING}{}{ENDING}{}", self.started.format(PATTERN), self.codec.extension())
+        write!(f, "{BEGINNING}{}{ENDING}{}", self.started.format(PATTERN), self.codec.extension())?;
+        if self.is_encrypted { write!(f, ".{}", age::EXTENSION) } else { Ok(()) }
     }
 }
 
@@ -147,6 +184,10 @@ mod tests {
             "postgres-backup-2026-11-23_02-00-00.sql.zstd",
             "postgres-backup-2026-11-23_02-00-00.sql.gz.sql.zst",
             "postgres-backup-2026-11-23_02-00-00.sql.",
+            "postgres-backup-2026-11-23_02-00-00.sql.age",
+            "postgres-backup-2026-11-23_02-00-00.sql.gz.age.age",
+            "postgres-backup-2026-11-23_02-00-00.sql.gz.AGE",
+            "postgres-backup-2026-11-23_02-00-00.sql.gz.age.globals.sql.gz.age",
             "",
         ] {
             assert_eq!(BackupName::parse(other), None, "{other}");
@@ -158,8 +199,9 @@ mod tests {
         let first = BackupName::new(DateTime::from_timestamp(1_800_000_000, 0).expect("in range"));
         let names: Vec<BackupName> = first.of_same_second().chain(first.later(1).of_same_second()).collect();
         assert!(names.is_sorted() && names.iter().map(BackupName::to_string).is_sorted(), "{names:?}");
-        assert_eq!(names[1].to_string(), "postgres-backup-2027-01-15_08-00-00.sql.zst");
-        assert_eq!(names[1].later(1), names[3], "the codec stays");
+        assert_eq!(names[1].to_string(), "postgres-backup-2027-01-15_08-00-00.sql.gz.age");
+        assert_eq!(names[3].to_string(), "postgres-backup-2027-01-15_08-00-00.sql.zst.age");
+        assert_eq!(names[3].later(1), names[7], "codec and encryption stay");
     }
 
     proptest! {

@@ -5,7 +5,7 @@
 //! read from their first to their last byte, because their CRC-32 is that of all their bytes. Adjacent ranges are one download.
 //! Several reads may run at once. The memory of each is that of its [`Download`] (2 MiB for each connection) and of [`PIECES`] pieces.
 //!
-//! Offsets in the compressed stream are offsets in the object: here an encrypted backup would map them to chunks.
+//! Offsets in the compressed stream are offsets in the object. An encrypted backup has other ones: sections of it are not readable.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -20,6 +20,7 @@ use tokio::task::spawn_blocking;
 use crate::index::Index;
 use crate::storage::{Destination, SectionedObject, StorageError};
 
+use super::name::BackupName;
 use super::range_contents::{RangeDamage, RangeUnpacker, Run, Span, VerifiedRanges};
 use super::reader::{PIECES, ReadProgress, Stop, joined};
 
@@ -28,6 +29,7 @@ use super::reader::{PIECES, ReadProgress, Stop, joined};
 pub struct Ranges {
     object: SectionedObject,
     index: Arc<Index>,
+    is_encrypted: bool,
     connections: usize,
     progress: Arc<ReadProgress>,
 }
@@ -64,9 +66,10 @@ impl Ranges {
         index: Arc<Index>,
     ) -> Result<Option<Self>, StorageError> {
         let object = destination.sectioned(file_name).await?;
+        let is_encrypted = BackupName::parse(file_name).is_some_and(|name| name.is_encrypted());
         Ok(object.map(|object| {
             let progress = ReadProgress::of(object.bytes());
-            Self { object, index, connections: 1, progress }
+            Self { object, index, is_encrypted, connections: 1, progress }
         }))
     }
 
@@ -100,10 +103,11 @@ impl Ranges {
         self.object.last_modified()
     }
 
-    /// Whether sections of it can be read: the store sends ranges, and the object is as long as the index says.
+    /// Whether sections of it can be read: it is not encrypted, the store sends ranges, and the object is as long
+    /// as the index says.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        self.object.has_ranges() && self.object.bytes() == self.index.codec_bytes
+        !self.is_encrypted && self.object.has_ranges() && self.object.bytes() == self.index.codec_bytes
     }
 
     /// The progress of all reads, which stays current until the end.

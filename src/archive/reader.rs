@@ -16,11 +16,12 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::sleep;
 
 use crate::codec::Codec;
+use crate::codec::age::Identities;
 use crate::index::Index;
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
 use crate::storage::{Destination, Download, StorageError};
 
-use super::contents::{Contents, Damage, Form, Unpacker};
+use super::contents::{Contents, Damage, Form, Seal, Unpacker};
 use super::name::BackupName;
 
 const LOG_EVERY: Duration = Duration::from_secs(30);
@@ -31,6 +32,9 @@ pub(super) const PIECES: usize = 8;
 #[derive(Debug)]
 pub struct Reader {
     codec: Codec,
+    /// Whether the object is encrypted, and what opens it.
+    is_encrypted: bool,
+    identities: Option<Identities>,
     download: Download,
     progress: Arc<ReadProgress>,
     index: Option<Arc<Index>>,
@@ -88,17 +92,23 @@ struct Unpacked<W> {
 }
 
 impl Reader {
-    /// Opens a backup; `None` if it does not exist.
+    /// Opens a backup; `None` if it does not exist. Without identities only the stored bytes of an encrypted one are read.
     ///
     /// # Errors
     /// If S3 refuses it or is unavailable for the outage budget.
-    pub async fn open(destination: &Destination, file_name: &str) -> Result<Option<Self>, StorageError> {
+    pub async fn open(
+        destination: &Destination,
+        file_name: &str,
+        identities: Option<&Identities>,
+    ) -> Result<Option<Self>, StorageError> {
         let download = destination.download(file_name).await?;
         Ok(download.map(|download| {
             let progress = ReadProgress::of(download.bytes());
-            // Only a backup's name is opened; the codec is in it.
-            let codec = BackupName::parse(file_name).map_or_else(Codec::default, |name| name.codec());
-            Self { codec, download, progress, index: None }
+            // Only a backup's name is opened; codec and encryption are in it.
+            let name = BackupName::parse(file_name);
+            let codec = name.map_or_else(Codec::default, |name| name.codec());
+            let is_encrypted = name.is_some_and(|name| name.is_encrypted());
+            Self { codec, is_encrypted, identities: identities.cloned(), download, progress, index: None }
         }))
     }
 
@@ -172,7 +182,8 @@ impl Reader {
         let (pieces, received) = mpsc::channel(PIECES);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Stop(Arc::clone(&stop));
-        let unpacker = Unpacker::new(sink, self.codec, form, damage).with_index(self.index);
+        let seal = if self.is_encrypted { Seal::encrypted(self.identities.as_ref()) } else { Seal::None };
+        let unpacker = Unpacker::new(sink, (self.codec, seal), (form, damage)).with_index(self.index);
         let unpacking = spawn_blocking(move || unpack(unpacker, received, &stop));
         loop {
             let piece = match self.download.next().await {

@@ -13,6 +13,8 @@ use crate::sql::quoted_name;
 
 /// Databases that every server has, which `createdb` cannot create.
 const ALWAYS_THERE: [&str; 3] = ["postgres", "template0", "template1"];
+/// Decrypts a file with the identity in `key.txt`.
+const DECRYPT: &str = "age -d -i key.txt";
 /// The database's name without a manifest.
 const UNKNOWN: &str = "restored";
 
@@ -23,9 +25,9 @@ const UNKNOWN: &str = "restored";
 #[must_use]
 pub fn commands(place: &Place<'_>, manifest: Option<&Manifest>) -> Vec<String> {
     let (path, name) = place.location.rsplit_once('/').unwrap_or(("", place.location));
-    let codec = BackupName::parse(name).map_or_else(Codec::default, |name| name.codec());
+    let stored = Stored::of(name);
     let globals = manifest.and_then(|manifest| manifest.globals.as_ref());
-    let globals_name = globals.map(|_| format!("{name}{GLOBALS_SUFFIX}"));
+    let globals_name = globals.map(|_| format!("{name}{}", stored.globals_suffix));
     let database = manifest.map_or_else(|| UNKNOWN.to_owned(), target);
     let target = word(&connection(&database));
 
@@ -36,17 +38,17 @@ pub fn commands(place: &Place<'_>, manifest: Option<&Manifest>) -> Vec<String> {
         files.iter().map(|(file, _)| format!("aws{endpoint} s3 cp {} .", word(&format!("{path}/{file}")))).collect();
     lines.extend(files.iter().map(|(file, sum)| match sum {
         Some(sum) => format!("echo {} | sha256sum -c", word(&format!("{sum}  {file}"))),
-        None => format!("{} {}", test(codec), word(file)),
+        None => stored.test(&word(file)),
     }));
     lines.push(format!("createdb -T template0{} {}", options(manifest), operand(&database)));
     match (&globals_name, manifest) {
-        (Some(globals), _) => lines.push(format!("gunzip -c {} | psql -X -d {target}", word(globals))),
+        (Some(globals), _) => lines.push(stored.run_globals(&word(globals), &format!("psql -X -d {target}"))),
         (None, Some(manifest)) => lines.extend(roles(manifest, &target)),
         (None, None) => {}
     }
     // The globals may have set the database or a role read-only.
     let psql = format!("PGOPTIONS='-c default_transaction_read_only=off' psql -X -v ON_ERROR_STOP=1 -d {target}");
-    lines.push(format!("(set -o pipefail; {} {} | {psql})", unpack(codec), word(name)));
+    lines.push(format!("(set -o pipefail; {} | {psql})", stored.unpack(&word(name))));
     let last = lines.len() - 1;
     lines[..last].iter_mut().for_each(|line| line.push_str(" &&"));
     lines
@@ -75,19 +77,52 @@ impl Manifest {
     }
 }
 
-/// The command that verifies a file's checksums.
-fn test(codec: Codec) -> &'static str {
-    match codec {
-        Codec::Gzip => "gunzip -t",
-        Codec::Zstd => "zstd -t",
-    }
+/// How a backup and its globals are stored.
+struct Stored {
+    codec: Codec,
+    is_encrypted: bool,
+    globals_suffix: &'static str,
 }
 
-/// The command that unpacks a file to stdout.
-fn unpack(codec: Codec) -> &'static str {
-    match codec {
-        Codec::Gzip => "gunzip -c",
-        Codec::Zstd => "zstd -dc",
+impl Stored {
+    fn of(file_name: &str) -> Self {
+        match BackupName::parse(file_name) {
+            Some(name) => {
+                Self { codec: name.codec(), is_encrypted: name.is_encrypted(), globals_suffix: name.globals_suffix() }
+            }
+            None => Self { codec: Codec::default(), is_encrypted: false, globals_suffix: GLOBALS_SUFFIX },
+        }
+    }
+
+    /// The command that verifies a file's checksums.
+    fn test(&self, file: &str) -> String {
+        let test = match self.codec {
+            Codec::Gzip => "gunzip -t",
+            Codec::Zstd => "zstd -t",
+        };
+        if self.is_encrypted {
+            format!("(set -o pipefail; {DECRYPT} {file} | {test})")
+        } else {
+            format!("{test} {file}")
+        }
+    }
+
+    /// The command that unpacks a file to stdout.
+    fn unpack(&self, file: &str) -> String {
+        let unpack = match self.codec {
+            Codec::Gzip => "gunzip -c",
+            Codec::Zstd => "zstd -dc",
+        };
+        if self.is_encrypted { format!("{DECRYPT} {file} | {unpack}") } else { format!("{unpack} {file}") }
+    }
+
+    /// The command that runs the globals, which are always gzip.
+    fn run_globals(&self, file: &str, psql: &str) -> String {
+        if self.is_encrypted {
+            format!("(set -o pipefail; {DECRYPT} {file} | gunzip -c | {psql})")
+        } else {
+            format!("gunzip -c {file} | {psql}")
+        }
     }
 }
 
@@ -209,6 +244,21 @@ mod tests {
         assert!(last.starts_with(&format!("(set -o pipefail; zstd -dc {name} | ")), "{last}");
         let lines = commands(&place, Some(&manifest(&[])));
         assert!(lines.contains(&format!("gunzip -c {name}.globals.sql.gz | psql -X -d shop &&")), "{lines:#?}");
+    }
+
+    #[test]
+    fn an_encrypted_backup_is_decrypted_first() {
+        let name = "postgres-backup-2026-11-23_02-00-00.sql.zst.age";
+        let location = format!("s3://b/app/{name}");
+        let place = Place { location: &location, endpoint: None };
+        let age = "(set -o pipefail; age -d -i key.txt";
+        let lines = commands(&place, None);
+        assert!(lines.contains(&format!("{age} {name} | zstd -t) &&")), "{lines:#?}");
+        let last = lines.last().expect("a line");
+        assert!(last.starts_with(&format!("{age} {name} | zstd -dc | PGOPTIONS")), "{last}");
+        let lines = commands(&place, Some(&manifest(&[])));
+        let globals = format!("{age} {name}.globals.sql.gz.age | gunzip -c | psql -X -d shop) &&");
+        assert!(lines.contains(&globals), "{lines:#?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::name::BackupName;
+use crate::codec::age;
 
 use super::entries::Entry;
 
@@ -13,7 +14,7 @@ use super::entries::Entry;
 /// `pg_dump` 15 and 18 and every option that leaves something out: gzip -9 372, zstd -19 381; 293 without the `\restrict` lines
 /// that earlier minors do not write; 215 as `pg_dump` 9.2 wrote it. After a failing `pg_dump`, `pg_dump | gzip` writes 0 or 20
 /// bytes (zstd 13), and below 70 with a file name in gzip's header.
-pub const SMALLEST_DUMP: u64 = 200;
+const SMALLEST_DUMP: u64 = 200;
 
 /// The status of a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -42,7 +43,7 @@ impl BackupStatus {
         if name.is_in_future(now) {
             return Some(Self::Future);
         }
-        (!entry.has_manifest() && is_too_small(entry.backup.unwrap_or_default())).then_some(Self::Empty)
+        (!entry.has_manifest() && is_too_small(name, entry.backup.unwrap_or_default())).then_some(Self::Empty)
     }
 
     /// The status of a backup of this size by its manifest.
@@ -57,8 +58,8 @@ impl BackupStatus {
 
     /// The status of a backup of this size without a readable manifest, by its object.
     #[must_use]
-    pub fn without_manifest(bytes: u64, is_partial: bool) -> Self {
-        match (is_too_small(bytes), is_partial) {
+    pub fn without_manifest(name: BackupName, bytes: u64, is_partial: bool) -> Self {
+        match (is_too_small(name, bytes), is_partial) {
             (true, _) => Self::Empty,
             (false, true) => Self::Partial,
             (false, false) => Self::Valid,
@@ -67,10 +68,11 @@ impl BackupStatus {
 
     /// Why a backup of this size and status is not the latest.
     #[must_use]
-    pub fn why_not_latest(self, bytes: u64) -> String {
+    pub fn why_not_latest(self, name: BackupName, bytes: u64) -> String {
         match self {
             Self::Empty => format!(
-                "it has no manifest and {bytes} bytes; the smallest possible dump has more than {SMALLEST_DUMP}: pg_dump failed"
+                "it has no manifest and {bytes} bytes; the smallest possible dump has more than {}: pg_dump failed",
+                smallest_dump(name)
             ),
             Self::SizeMismatch => format!("it has {bytes} bytes, and its manifest says otherwise"),
             Self::Partial => "it is partial: arguments of pg_dump left something out".to_owned(),
@@ -94,10 +96,16 @@ impl BackupStatus {
     }
 }
 
-/// Whether an object of this size is too small for a dump.
+/// The smallest object of this name that can hold a dump. An encrypted one may have more recipients than the one that is counted.
 #[must_use]
-pub fn is_too_small(bytes: u64) -> bool {
-    bytes < SMALLEST_DUMP
+pub fn smallest_dump(name: BackupName) -> u64 {
+    if name.is_encrypted() { SMALLEST_DUMP + age::SMALLEST_OVERHEAD } else { SMALLEST_DUMP }
+}
+
+/// Whether an object of this name and size is too small for a dump.
+#[must_use]
+pub fn is_too_small(name: BackupName, bytes: u64) -> bool {
+    bytes < smallest_dump(name)
 }
 
 #[cfg(test)]
@@ -110,6 +118,10 @@ mod tests {
         -- Dumped by pg_dump version 9.2.24\n\nSET statement_timeout = 0;\nSET client_encoding = 'UTF8';\n\
         SET standard_conforming_strings = on;\nSET check_function_bodies = false;\nSET client_min_messages = warning;\n\n\
         --\n-- PostgreSQL database dump complete\n--\n\n";
+
+    fn name() -> BackupName {
+        BackupName::new(DateTime::UNIX_EPOCH)
+    }
 
     /// The size of a stream of one block.
     fn packed(text: &str, compression: Compression) -> u64 {
@@ -125,10 +137,14 @@ mod tests {
     fn smallest_dump_is_large_enough_and_an_empty_stream_is_not() {
         for (codec, level) in Codec::ALL.into_iter().flat_map(|codec| codec.levels().map(move |level| (codec, level))) {
             let packed = |text: &str| packed(text, Compression { codec, level });
-            assert!(!is_too_small(packed(EMPTY_DATABASE)), "{codec} {level}: {}", packed(EMPTY_DATABASE));
-            assert!(is_too_small(packed("")), "{codec} {level}: {}", packed(""));
+            for name in [name(), name().encrypted()] {
+                let added = if name.is_encrypted() { age::SMALLEST_OVERHEAD } else { 0 };
+                let (dump, nothing) = (packed(EMPTY_DATABASE) + added, packed("") + added);
+                assert!(!is_too_small(name, dump), "{codec} {level}: {dump}");
+                assert!(is_too_small(name, nothing), "{codec} {level}: {nothing}");
+            }
         }
-        assert!(is_too_small(0));
+        assert!(is_too_small(name(), 0));
     }
 
     #[test]
@@ -136,7 +152,7 @@ mod tests {
         use BackupStatus::{Empty, Partial, SizeMismatch, Valid};
         let by_manifest = |bytes, partial| BackupStatus::by_manifest(bytes, 1, partial);
         assert_eq!([by_manifest(1, false), by_manifest(1, true), by_manifest(2, true)], [Valid, Partial, SizeMismatch]);
-        let without = BackupStatus::without_manifest;
+        let without = |bytes, partial| BackupStatus::without_manifest(name(), bytes, partial);
         assert_eq!(
             [without(20, false), without(20, true), without(200, true), without(200, false)],
             [Empty, Empty, Partial, Valid]

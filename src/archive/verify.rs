@@ -5,11 +5,12 @@
 use crc_fast::{CrcAlgorithm, checksum_combine};
 
 use crate::codec::Codec;
+use crate::codec::age::DecryptError;
 use crate::index::Index;
 use crate::pipeline::ScanReport;
 use crate::pipeline::scanner::{Flaw, MOST_TABLES, TableRows};
 
-use super::contents::{Contents, Dump};
+use super::contents::{Contents, Dump, Unreadable};
 use super::index_check::{IndexMismatch, VerifiedIndex};
 use super::manifest::Manifest;
 use super::range_contents::{RangeDamage, VerifiedRanges};
@@ -42,6 +43,12 @@ pub enum Mismatch {
     /// It cannot be unpacked.
     #[error("{0}: {1}")]
     Codec(Codec, String),
+    /// It cannot be decrypted.
+    #[error("age: {0}")]
+    Encryption(DecryptError),
+    /// It is encrypted, and there is no identity.
+    #[error("age: it is encrypted, and BACKUP_AGE_IDENTITY is not set")]
+    NoIdentity,
     /// The dump in it is incomplete.
     #[error("dump: it is not complete: {0}")]
     Incomplete(Flaw),
@@ -71,6 +78,16 @@ pub enum Mismatch {
         /// The first table that differs.
         place: String,
     },
+}
+
+impl Mismatch {
+    fn of(codec: Codec, unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Codec(damage) => Self::Codec(codec, damage),
+            Unreadable::Encryption(error) => Self::Encryption(error),
+            Unreadable::Closed => Self::NoIdentity,
+        }
+    }
 }
 
 /// A backup that was read to its last byte and passed all checks.
@@ -132,8 +149,9 @@ pub fn verify_index(index: &Index, manifest: &Manifest) -> Result<u32, Mismatch>
         return Err(Mismatch::Length { read: index.plain_bytes, recorded: manifest.dump_bytes });
     }
     let read = format!("{crc32:08x}");
-    if read != manifest.dump_crc32 {
-        return Err(Mismatch::Crc32 { read, recorded: manifest.dump_crc32.clone() });
+    // The manifest of an encrypted backup has none.
+    if let Some(recorded) = manifest.dump_crc32.clone().filter(|recorded| *recorded != read) {
+        return Err(Mismatch::Crc32 { read, recorded });
     }
     let copies = index.entries.iter().filter_map(|entry| entry.copy.as_ref());
     let mut pairs = copies.clone().zip(&manifest.tables);
@@ -167,7 +185,7 @@ impl Contents {
         self.verify_object(manifest)?;
         self.verify_stream()?.verify(manifest)?;
         let codec = self.codec;
-        let dump = self.dump.map_err(|flaw| Mismatch::Codec(codec, flaw))?;
+        let dump = self.dump.map_err(|unreadable| Mismatch::of(codec, unreadable))?;
         let bytes = self.stored.map_or(0, |(bytes, _)| bytes);
         Ok(VerifiedStream { bytes, dump, has_manifest: manifest.is_some() })
     }
@@ -191,9 +209,9 @@ impl Contents {
     /// Returns the unpacked dump.
     ///
     /// # Errors
-    /// If it cannot be unpacked.
+    /// If it cannot be decrypted or unpacked.
     pub fn verify_stream(&self) -> Result<&Dump, Mismatch> {
-        self.dump.as_ref().map_err(|flaw| Mismatch::Codec(self.codec, flaw.clone()))
+        self.dump.as_ref().map_err(|unreadable| Mismatch::of(self.codec, unreadable.clone()))
     }
 }
 
@@ -211,8 +229,8 @@ impl Dump {
         if scan.bytes != manifest.dump_bytes {
             return Err(Mismatch::Length { read: scan.bytes, recorded: manifest.dump_bytes });
         }
-        if crc32 != manifest.dump_crc32 {
-            return Err(Mismatch::Crc32 { read: crc32, recorded: manifest.dump_crc32.clone() });
+        if let Some(recorded) = manifest.dump_crc32.as_ref().filter(|recorded| **recorded != crc32) {
+            return Err(Mismatch::Crc32 { read: crc32, recorded: recorded.clone() });
         }
         // Only earlier versions list the tables.
         let has_tables = manifest.tables.is_empty() || scan.tables == manifest.tables;

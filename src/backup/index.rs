@@ -12,19 +12,23 @@ use super::BackupError;
 use super::limits::COMMIT_GRACE;
 use super::sidecars::Sidecars;
 use crate::archive::manifest::{INDEX_WORD, IndexFile, Manifest};
-use crate::archive::name::INDEX_SUFFIX;
+use crate::archive::name::{BackupName, ENCRYPTED_INDEX_SUFFIX, INDEX_SUFFIX};
+use crate::codec::age::{self, Recipients};
 use crate::error_chain::Chain;
 use crate::index::{Draft, Stream};
 use crate::spool::{KeptSidecar, Spool, SpoolError};
 use crate::storage::{Sidecar, StorageError};
 
 const INDEX: Sidecar = Sidecar { suffix: INDEX_SUFFIX, content_type: "application/gzip", action: "write the index" };
+const ENCRYPTED_INDEX: Sidecar = Sidecar { suffix: ENCRYPTED_INDEX_SUFFIX, content_type: age::CONTENT_TYPE, ..INDEX };
 
 /// Why there is no index.
 #[derive(Debug, thiserror::Error)]
 enum IndexFailure {
     #[error("the dump has too many entries, or is not as pg_dump writes it")]
     NotMade,
+    #[error("age did not encrypt it")]
+    Encrypted(#[source] std::io::Error),
     #[error("S3 did not take the file")]
     Stored(#[source] StorageError),
     #[error("the spool did not take the file")]
@@ -46,28 +50,34 @@ impl IndexFailure {
 pub(super) struct IndexOfRun<'a> {
     run_id: &'a str,
     invalid_indexes: Option<u64>,
-    /// The sidecar's bytes; `None` if the dump has no index.
-    made: OnceLock<Option<Bytes>>,
+    recipients: Option<&'a Recipients>,
+    /// The sidecar's bytes, encrypted if the dump is: nothing else of it leaves this module.
+    made: OnceLock<Result<Bytes, IndexFailure>>,
 }
 
 impl<'a> IndexOfRun<'a> {
     /// For the dump of this run, whose server has so many invalid partitioned indexes.
-    pub fn new(run_id: &'a str, invalid_indexes: Option<u64>) -> Self {
-        Self { run_id, invalid_indexes, made: OnceLock::new() }
+    pub fn new(run_id: &'a str, invalid_indexes: Option<u64>, recipients: Option<&'a Recipients>) -> Self {
+        Self { run_id, invalid_indexes, recipients, made: OnceLock::new() }
     }
 
-    /// Completes it.
+    /// Completes it. Encrypts it for the recipients, because it names all tables.
     pub fn make(&self, entries: Option<Draft>, stream: Stream) {
-        let made = entries.map(|entries| entries.complete(stream, self.run_id, self.invalid_indexes).into());
+        let complete = |entries: Draft| {
+            let packed = entries.complete(stream, self.run_id, self.invalid_indexes);
+            let Some(recipients) = self.recipients else { return Ok(packed.into()) };
+            age::encrypt(recipients, &packed).map(Bytes::from).map_err(IndexFailure::Encrypted)
+        };
         // Set here alone.
-        let _ = self.made.set(made);
+        let _ = self.made.set(entries.ok_or(IndexFailure::NotMade).and_then(complete));
     }
 
     /// Stores it in the spool, and adds it to the manifest of the dump that waits there.
     pub async fn keep(&self, spool: Option<&Arc<Spool>>, manifest: Manifest) -> Manifest {
         let Some(spool) = spool else { return manifest };
-        let Some(Some(packed)) = self.made.get() else {
-            return manifest.with_index(Err(IndexFailure::NotMade.reason()));
+        let packed = match self.made.get().unwrap_or(&Err(IndexFailure::NotMade)) {
+            Ok(packed) => packed,
+            Err(failure) => return manifest.with_index(Err(failure.reason())),
         };
         let stored = spool.store_sidecar(KeptSidecar::Index, packed.clone()).await;
         let kept = stored.map(|()| index_file(&manifest.file_name, packed)).map_err(IndexFailure::Spooled);
@@ -76,9 +86,10 @@ impl<'a> IndexOfRun<'a> {
 
     /// Writes the index of a committed backup.
     pub async fn write(self, sidecars: &Sidecars<'_>, manifest: Manifest) -> Manifest {
-        match self.made.into_inner().flatten() {
-            Some(packed) => manifest.with_index(write(sidecars, packed.into()).await),
-            None => manifest.with_index(Err(IndexFailure::NotMade.reason())),
+        match self.made.into_inner().unwrap_or(Err(IndexFailure::NotMade)) {
+            Ok(packed) => manifest.with_index(write(sidecars, packed.into()).await),
+            Err(failure @ IndexFailure::NotMade) => manifest.with_index(Err(failure.reason())),
+            Err(failure) => manifest.with_index(Err(reported(sidecars, &failure))),
         }
     }
 }
@@ -96,7 +107,8 @@ pub(super) async fn write_kept(sidecars: &Sidecars<'_>, spool: &Arc<Spool>, mani
 
 async fn write(sidecars: &Sidecars<'_>, packed: Vec<u8>) -> Result<IndexFile, String> {
     let file = index_file(sidecars.file_name(), &packed);
-    let writing = async { Ok(sidecars.committed.write_sidecar(INDEX, packed).await?) };
+    let kind = if suffix(sidecars.file_name()) == INDEX_SUFFIX { INDEX } else { ENCRYPTED_INDEX };
+    let writing = async { Ok(sidecars.committed.write_sidecar(kind, packed).await?) };
     // A reached limit leaves some time, and then some for the manifest.
     let failure = match sidecars.limits.within_grace(COMMIT_GRACE, writing).await {
         Ok(()) => return Ok(file),
@@ -113,9 +125,13 @@ fn reported(sidecars: &Sidecars<'_>, failure: &IndexFailure) -> String {
     failure.reason()
 }
 
+fn suffix(backup: &str) -> &'static str {
+    BackupName::parse(backup).map_or(INDEX_SUFFIX, |name| name.index_suffix())
+}
+
 fn index_file(backup: &str, packed: &[u8]) -> IndexFile {
     IndexFile {
-        file_name: format!("{backup}{INDEX_SUFFIX}"),
+        file_name: format!("{backup}{}", suffix(backup)),
         bytes: packed.len() as u64,
         sha256: hex::encode(Sha256::digest(packed)),
     }

@@ -6,6 +6,7 @@
 //! run at the same time have one `shared`. Called by `commands::run_backup`.
 
 mod error;
+mod estimate;
 mod fill;
 mod free_name;
 mod index;

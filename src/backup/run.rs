@@ -9,7 +9,7 @@ use chrono::Utc;
 use tracing::Instrument as _;
 
 use crate::log_target::{FOR_MACHINES, FOR_PEOPLE};
-use crate::pipeline::{PartPlan, PipelineSettings, Progress};
+use crate::pipeline::{PartPlan, Progress};
 use crate::postgres::preflight::{PreflightIssue, Severity, Subject};
 use crate::postgres::{Conninfo, Coverage, Dump, Facts, Session, Tools, activity, lock, preflight};
 use crate::random::random_hex;
@@ -19,6 +19,7 @@ use crate::storage::{Committed, Destination, StorageError};
 use crate::verified_dump::VerifiedDump;
 
 use super::BackupError;
+use super::estimate::memory_estimate;
 use super::free_name::unused_name;
 use super::index::IndexOfRun;
 use super::limits::Limits;
@@ -101,6 +102,7 @@ impl<'a> Backup<'a> {
         let (known, ownership) = self.limits.within(self.check_and_ask(&mut source, &destination)).await?;
         let name = self.limits.within(async { Ok(unused_name(&delivered).await) }).await?;
         let name = name.with_codec(self.settings.pipeline.codec);
+        let name = if self.settings.recipients.is_some() { name.encrypted() } else { name };
         let is_partial = self.is_partial();
         let (destination, run_id, plan) = (&destination, &run_id, &plan);
         let upload_plan = UploadPlan { destination, run_id, name, plan, is_partial, shared: &shared };
@@ -110,14 +112,16 @@ impl<'a> Backup<'a> {
 
         let span = tracing::info_span!("backup", database = source.facts.database, key = target.key());
         let kept = target.spool.clone();
-        let index = IndexOfRun::new(run_id, known.invalid_indexes());
+        let index = IndexOfRun::new(run_id, known.invalid_indexes(), self.settings.recipients.as_ref());
         let dumping = self.dump_with_globals((source, target), &upload_plan, (&known, &index));
         let (committed, manifest, globals) = dumping.instrument(span).await?;
         let sidecars = Sidecars { committed: &committed, limits: &self.limits };
         let location = destination.location(committed.key());
         let place = Place { location: &location, endpoint: destination.endpoint() };
         let manifest = globals.write(&sidecars, manifest).await;
-        let manifest = index.write(&sidecars, manifest).await.with_restore(&place);
+        let manifest = index.write(&sidecars, manifest).await;
+        let option_names = Dump::option_names(&self.settings.postgres);
+        let manifest = manifest.without_names(&option_names).with_restore(&place);
         sidecars.write_manifest(&manifest).await;
         if let Some(kept) = kept {
             self.limits.to_the_end(kept.delete()).await;
@@ -215,7 +219,7 @@ impl<'a> Backup<'a> {
     /// Logs what the run is about to do, without secrets.
     fn announce(&self, source: &Source, plan: &PartPlan) {
         let Source { facts, tools, .. } = source;
-        let memory = memory_estimate(&self.settings.pipeline, plan.memory());
+        let memory = memory_estimate(self.settings, plan.memory());
         tracing::info!(
             target: FOR_PEOPLE,
             "backing up {} at {}:{} to s3://{}/{}",
@@ -241,7 +245,9 @@ impl<'a> Backup<'a> {
             "backup starts"
         );
         if self.is_partial() {
-            let arguments = self.settings.postgres.arguments.words().join(" ");
+            let arguments = &self.settings.postgres.arguments;
+            let is_encrypted = self.settings.recipients.is_some();
+            let arguments = if is_encrypted { arguments.names() } else { arguments.words().to_vec() }.join(" ");
             tracing::warn!(
                 arguments,
                 "the arguments of pg_dump leave a part of the database out: this backup is partial"
@@ -261,6 +267,10 @@ impl<'a> Backup<'a> {
         let mut issues = preflight::issues(session, subject).await?;
         if self.settings.spool_dir.is_none() {
             issues.extend(preflight::short_timeouts(session, facts).await?);
+        }
+        if self.settings.recipients.is_some() {
+            warn_of_unnamed(&issues);
+            return Ok(issues);
         }
         for issue in &issues {
             match issue.severity {
@@ -307,7 +317,7 @@ impl<'a> Backup<'a> {
             if self.server.is_none() {
                 own.make(&maker).await;
             }
-            globals.make(cluster, known.origin.database.as_ref()).await;
+            globals.make(cluster, known.origin.database.as_ref(), self.settings.recipients.as_ref()).await;
             Ok(())
         };
         let ((committed, manifest), ()) = tokio::try_join!(dumping, making)?;
@@ -341,6 +351,7 @@ impl<'a> Backup<'a> {
             facts,
             tools,
             codec: self.settings.pipeline.codec,
+            recipients: self.settings.recipients.as_ref(),
             part_bytes: upload_plan.plan.base(),
             is_partial: upload_plan.is_partial,
             arguments: &arguments,
@@ -356,7 +367,8 @@ impl<'a> Backup<'a> {
         let draft = async |verified: &VerifiedDump| {
             let manifest = globals.keep(spool.as_ref(), manifest(&key, verified)).await;
             let manifest = index.keep(spool.as_ref(), manifest).await;
-            serde_json::to_value(manifest).unwrap_or_default()
+            let option_names = Dump::option_names(&self.settings.postgres);
+            serde_json::to_value(manifest.without_names(&option_names)).unwrap_or_default()
         };
         let committed = job.fill(target, session, draft).await?;
         let manifest = manifest(committed.key(), committed.verified());
@@ -371,13 +383,11 @@ impl<'a> Backup<'a> {
     }
 }
 
-/// This process's peak memory in bytes: a base, a codec for each thread, and the parts.
-fn memory_estimate(pipeline: &PipelineSettings, parts: u64) -> u64 {
-    /// Code, runtime, TLS, listings, two blocks and the largest index, as the kernel counts (`VmHWM`). More than half of it are the program's
-    /// and the C library's own pages, which the page cache has anyway. 26.5 MiB on an idle machine, 29.7 MiB on one that
-    /// runs all tests at once, both with a small index.
-    const BASE: u64 = 33 << 20;
-    /// A block and its compressed piece.
-    const BLOCK: u64 = 1 << 20;
-    BASE + (BLOCK + pipeline.encoder_memory()) * pipeline.threads as u64 + parts
+/// Warns of issues that may name what is in the database, which the log of an encrypted backup does not.
+fn warn_of_unnamed(issues: &[PreflightIssue]) {
+    let issues = issues.iter().filter(|issue| issue.severity != Severity::Unknown).count();
+    if issues > 0 {
+        let hint = "run `check`, which names them";
+        tracing::warn!(issues, hint, "what could stop or spoil the dump is not shown, because the backup is encrypted");
+    }
 }

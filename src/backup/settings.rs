@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::codec::age::Recipients;
 use crate::databases::{DatabasePatterns, sub_path};
 use crate::pipeline::{PartSettings, PipelineSettings};
 use crate::postgres::PostgresSettings;
@@ -22,6 +23,8 @@ pub struct BackupSettings {
     pub database_jobs: usize,
     /// Compression.
     pub pipeline: PipelineSettings,
+    /// Whom backups are encrypted for; `None` without encryption.
+    pub recipients: Option<Recipients>,
     /// Sizes and number of parts.
     pub parts: PartSettings,
     /// Where parts are kept until the object is committed.

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::SetOnce;
 use tokio::time::timeout;
 
+use crate::codec::age::{self, Recipients};
 use crate::error_chain::Chain;
 use crate::postgres::globals::{DatabaseSettings, Globals, GlobalsDump, GlobalsError, Origin};
 use crate::postgres::preflight::{PreflightIssue, Severity};
@@ -22,12 +23,14 @@ use crate::storage::{Committed, Sidecar, StorageError};
 use super::BackupError;
 use super::limits::{EXIT_TIME, Limits};
 use crate::archive::manifest::{GLOBALS_WORD, GlobalsFile, Manifest};
-use crate::archive::name::{self, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
+use crate::archive::name::{self, BackupName, ENCRYPTED_GLOBALS_SUFFIX, GLOBALS_SUFFIX, MANIFEST_SUFFIX};
 
 const MANIFEST: Sidecar =
     Sidecar { suffix: MANIFEST_SUFFIX, content_type: "application/json", action: "write the manifest" };
 const GLOBALS: Sidecar =
     Sidecar { suffix: GLOBALS_SUFFIX, content_type: "application/gzip", action: "write the globals" };
+const ENCRYPTED_GLOBALS: Sidecar =
+    Sidecar { suffix: ENCRYPTED_GLOBALS_SUFFIX, content_type: age::CONTENT_TYPE, ..GLOBALS };
 
 /// How long a complete dump in the spool waits for its globals, so that the run that delivers it has them, too.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -83,6 +86,8 @@ pub(super) enum GlobalsFailure {
     Spooled(#[source] SpoolError),
     #[error("the spool does not have the file that it had")]
     Lost,
+    #[error("age did not encrypt them")]
+    Encrypted(#[source] std::io::Error),
     #[error("the run had to end")]
     Stopped(#[source] Box<BackupError>),
     #[error(transparent)]
@@ -142,10 +147,21 @@ pub(super) struct GlobalsOfRun {
 }
 
 impl GlobalsOfRun {
-    /// Waits for the cluster's globals, and adds those of the database.
-    pub async fn make(&self, cluster: &ClusterGlobals, database: Option<&DatabaseSettings>) {
+    /// Waits for the cluster's globals, and adds those of the database. Encrypts them for the recipients.
+    pub async fn make(
+        &self,
+        cluster: &ClusterGlobals,
+        database: Option<&DatabaseSettings>,
+        recipients: Option<&Recipients>,
+    ) {
+        let complete = |globals: &Globals| {
+            let globals = globals.with_database(database).map_err(GlobalsError::Read)?;
+            let Some(recipients) = recipients else { return Ok(globals) };
+            let script = age::encrypt(recipients, &globals.script).map_err(GlobalsFailure::Encrypted)?;
+            Ok(Globals { script, ..globals })
+        };
         let made = match cluster.made.wait().await {
-            Ok(globals) => globals.with_database(database).map_err(|error| GlobalsError::Read(error).into()),
+            Ok(globals) => complete(globals),
             Err(failure) => Err(GlobalsFailure::OfCluster(Arc::clone(failure))),
         };
         // Set here alone.
@@ -210,7 +226,8 @@ impl Sidecars<'_> {
     }
 
     async fn write_globals(&self, script: Vec<u8>) -> Result<(), GlobalsFailure> {
-        let writing = self.committed.write_sidecar(GLOBALS, script);
+        let kind = if globals_suffix(self.file_name()) == GLOBALS_SUFFIX { GLOBALS } else { ENCRYPTED_GLOBALS };
+        let writing = self.committed.write_sidecar(kind, script);
         tokio::select! {
             written = writing => written.map_err(GlobalsFailure::Stored),
             reason = self.limits.reached() => Err(GlobalsFailure::Stopped(Box::new(reason))),
@@ -242,9 +259,13 @@ impl Sidecars<'_> {
     }
 }
 
+fn globals_suffix(backup: &str) -> &'static str {
+    BackupName::parse(backup).map_or(GLOBALS_SUFFIX, |name| name.globals_suffix())
+}
+
 fn globals_file(backup: &str, script: &[u8], role_passwords: bool) -> GlobalsFile {
     GlobalsFile {
-        file_name: format!("{backup}{GLOBALS_SUFFIX}"),
+        file_name: format!("{backup}{}", globals_suffix(backup)),
         bytes: script.len() as u64,
         sha256: hex::encode(Sha256::digest(script)),
         role_passwords,

@@ -27,8 +27,7 @@ impl Watch<'_> {
             if Instant::from_std(silent_since).max(alive).elapsed() < limit {
                 continue;
             }
-            let activity = self.ask(async |session, name| Activity::read(session, name).await).await;
-            let finding = match activity.map(Activity::backend) {
+            let finding = match self.activity().await.map(Activity::backend) {
                 Some(Some(backend)) => StallFinding::Waits(Box::new(backend)),
                 Some(None) => StallFinding::Gone,
                 None => StallFinding::Unknown,

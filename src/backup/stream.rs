@@ -98,6 +98,7 @@ impl Job<'_> {
             stdout,
             memory: memory.clone(),
             checksum: self.checksum,
+            recipients: self.settings.recipients.clone(),
             progress: Arc::clone(self.progress),
             cancel,
         };

@@ -76,10 +76,7 @@ impl<'a> Watch<'a> {
 
     /// Asks something on the control session. `None` once that is lost, which costs the lock and this watch, not the
     /// backup.
-    pub(super) async fn ask<T>(
-        &self,
-        question: impl AsyncFnOnce(&mut Session, &str) -> Result<T, PostgresError>,
-    ) -> Option<T> {
+    async fn ask<T>(&self, question: impl AsyncFnOnce(&mut Session, &str) -> Result<T, PostgresError>) -> Option<T> {
         let mut session = self.session.lock().await;
         let deadline = ANSWER_DEADLINE.min(self.settings.postgres.stall_timeout);
         let answer = timeout(deadline, question(session.as_deref_mut()?, self.application_name)).await;
@@ -94,14 +91,19 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Asks the server about the dump; `None` once the session is lost.
+    pub(super) async fn activity(&self) -> Option<Activity> {
+        let activity = self.ask(async |session, name| Activity::read(session, name).await).await?;
+        Some(if self.settings.recipients.is_some() { activity.without_names() } else { activity })
+    }
+
     /// Watches which sessions wait for the dump; returns when the dump must give way.
     pub async fn gives_way(&self) -> DumpError {
         let mut known: HashMap<i32, Waiter> = HashMap::new();
         let every = pace(self.settings.postgres.lock_wait, self.settings.max_blocking);
         loop {
             sleep(every).await;
-            let activity = self.ask(async |session, name| Activity::read(session, name).await).await;
-            let Some(mut activity) = activity else { return std::future::pending().await };
+            let Some(mut activity) = self.activity().await else { return std::future::pending().await };
             let waiting = std::mem::take(&mut activity.waiting);
             self.note_lock_holder(activity.backend().as_ref());
             known.retain(|pid, _| waiting.iter().any(|session| session.pid == *pid));

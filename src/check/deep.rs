@@ -2,9 +2,12 @@
 //!
 //! Called by [`super::newest`] for `--deep`. `archive` reads the backup; this judges sha256, compressed stream and dump.
 
+use crate::archive::index::IndexFlaw;
 use crate::archive::manifest::Manifest;
+use crate::archive::name::BackupName;
 use crate::archive::{self, Contents, Dump, IndexMismatch, Mismatch, Reader, VerifiedIndex};
 use crate::codec::Codec;
+use crate::codec::age::{DecryptError, Identities};
 use crate::error_chain::Chain;
 use crate::index::Index;
 use crate::pipeline::ScanReport;
@@ -17,24 +20,29 @@ use super::result::{CheckResults, Outcome, Status};
 
 const TAKE_ONE: &str = "this backup is damaged: keep earlier ones, take a new one, and check the store";
 
+const CLOSED: &str = "it is encrypted, and BACKUP_AGE_IDENTITY is not set: the compressed stream, the end of the dump, its rows and its \
+     index were not looked at";
+const USE_ANOTHER: &str = "give an identity of one of its recipients; `list NAME` shows them";
 const WITHOUT_INDEX: &str =
     "the backup can be restored, but only from its first byte to its last: take a new one, and check the store";
 
 /// Reads the backup and adds the results.
 pub(super) async fn read(
-    destination: &Destination,
-    file_name: &str,
+    (destination, name): (&Destination, BackupName),
     manifest: Option<&Manifest>,
+    identities: Option<&Identities>,
     results: &mut CheckResults<'_>,
 ) {
     let index = match manifest {
-        Some(manifest) => index(destination, manifest, results).await,
+        // The result of the decryption says that it was not looked at.
+        Some(_) if name.is_encrypted() && identities.is_none() => None,
+        Some(manifest) => index((destination, identities), manifest, results).await,
         None => None,
     };
-    let contents = match contents(destination, file_name, index).await {
+    let contents = match contents((destination, name), identities, index).await {
         Ok(Some(contents)) => contents,
         Ok(None) => {
-            return results.add(CheckName::Checksum, Outcome::fail(format!("{file_name} is not there"), TAKE_ONE));
+            return results.add(CheckName::Checksum, Outcome::fail(format!("{name} is not there"), TAKE_ONE));
         }
         Err(error) => return results.add(CheckName::Checksum, RequestError::from(error).verdict(Status::Fail)),
     };
@@ -43,7 +51,19 @@ pub(super) async fn read(
         Codec::Gzip => (CheckName::Gzip, "one complete gzip stream"),
         Codec::Zstd => (CheckName::Zstd, "complete zstd frames"),
     };
-    match contents.verify_stream() {
+    let verified = contents.verify_stream();
+    match &verified {
+        Err(Mismatch::NoIdentity) => return results.add(CheckName::Decryption, Outcome::skip(CLOSED)),
+        Err(Mismatch::Encryption(error @ DecryptError::WrongIdentity)) => {
+            return results.add(CheckName::Decryption, Outcome::fail(error.to_string(), USE_ANOTHER));
+        }
+        Err(mismatch @ Mismatch::Encryption(_)) => {
+            return results.add(CheckName::Decryption, outcome(Err(mismatch.clone())));
+        }
+        _ if name.is_encrypted() => results.add(CheckName::Decryption, Outcome::ok("every chunk is authentic")),
+        _ => {}
+    }
+    match verified {
         Ok(dump) => {
             results.add(codec, Outcome::ok(stream));
             let dump = judge_dump(dump, manifest);
@@ -59,21 +79,28 @@ pub(super) async fn read(
 }
 
 async fn contents(
-    destination: &Destination,
-    file_name: &str,
+    (destination, name): (&Destination, BackupName),
+    identities: Option<&Identities>,
     index: Option<Index>,
 ) -> Result<Option<Contents>, StorageError> {
-    match Reader::open(destination, file_name).await? {
+    match Reader::open(destination, &name.to_string(), identities).await? {
         Some(reader) => reader.with_index(index).read().await.map(Some),
         None => Ok(None),
     }
 }
 
 /// Downloads the index, if there is one. If it cannot be used, that is a warning: the backup is restored without it.
-async fn index(destination: &Destination, manifest: &Manifest, results: &mut CheckResults<'_>) -> Option<Index> {
+async fn index(
+    from: (&Destination, Option<&Identities>),
+    manifest: &Manifest,
+    results: &mut CheckResults<'_>,
+) -> Option<Index> {
     let file = manifest.index.as_ref()?;
-    let outcome = match archive::index::verified(destination, manifest, file).await {
+    let outcome = match archive::index::verified(from, manifest, file).await {
         Ok(Ok(index)) => return Some(index),
+        Ok(Err(flaw @ IndexFlaw::Encryption(DecryptError::WrongIdentity))) => {
+            Outcome::warn(format!("{}: {flaw}", file.file_name), USE_ANOTHER)
+        }
         Ok(Err(flaw)) => Outcome::warn(format!("{}: {}", file.file_name, Chain(&flaw)), WITHOUT_INDEX),
         Err(error) => RequestError::from(error).verdict(Status::Warn),
     };

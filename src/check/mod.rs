@@ -8,6 +8,7 @@
 mod clock;
 mod databases;
 mod deep;
+mod encryption;
 mod error;
 mod monitoring;
 mod name;
@@ -23,6 +24,7 @@ mod thresholds;
 use std::path::Path;
 use std::time::Duration;
 
+pub use encryption::Keys;
 pub use error::CheckError;
 pub use monitoring::Monitoring;
 pub use name::CheckName;
@@ -62,6 +64,8 @@ pub struct Check<'a> {
     pub monitoring: &'a Monitoring,
     /// `BACKUP_SPOOL_DIR`
     pub spool_dir: Option<&'a Path>,
+    /// The keys of encryption.
+    pub keys: &'a Keys,
     /// The thresholds for the latest backup.
     pub thresholds: &'a Thresholds,
 }
@@ -103,6 +107,8 @@ impl Check<'_> {
             let newest = newest::Freshness {
                 destination,
                 thresholds: self.thresholds,
+                keys: self.keys,
+                is_source_known: self.source.is_some(),
                 database: database.as_deref().or(facts.map(|facts| facts.database.as_str())),
                 server: facts.filter(|_| database.is_some()).and_then(|facts| facts.system_identifier.as_deref()),
                 wants_partial: self.source.is_some_and(|source| source.arguments.coverage() == Coverage::Partial),

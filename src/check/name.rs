@@ -50,8 +50,12 @@ pub enum CheckName {
     Manifest,
     /// The object's metadata against the manifest.
     Object,
+    /// Whom it is encrypted for, against `BACKUP_AGE_RECIPIENTS`.
+    Encryption,
     /// The checksum of its bytes against the manifest.
     Checksum,
+    /// Whether an identity opens it, and every chunk is authentic.
+    Decryption,
     /// Whether it is one complete gzip stream.
     Gzip,
     /// Whether it is complete zstd frames.
@@ -91,7 +95,9 @@ impl CheckName {
             Self::Size => "size",
             Self::Manifest => "manifest",
             Self::Object => "object",
+            Self::Encryption => "encryption",
             Self::Checksum => "checksum",
+            Self::Decryption => "decryption",
             Self::Gzip => "gzip",
             Self::Zstd => "zstd",
             Self::DumpIntegrity => "dump_integrity",

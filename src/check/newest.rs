@@ -10,13 +10,13 @@ use tokio::time::timeout;
 
 use crate::archive::manifest::Manifest;
 use crate::archive::name::{BackupName, MANIFEST_SUFFIX};
-use crate::archive::{self, BackupStatus, Listing, SMALLEST_DUMP};
+use crate::archive::{self, BackupStatus, Listing};
 use crate::storage::{Destination, Head, etag_parts};
 
 use super::name::CheckName;
 use super::request::answered;
 use super::result::{CheckResults, Outcome, Status};
-use super::{Thresholds, deep};
+use super::{Keys, Thresholds, deep, encryption};
 
 /// A listing of a hundred thousand objects is a hundred requests.
 const LISTING_DEADLINE: Duration = Duration::from_mins(5);
@@ -32,6 +32,9 @@ const TAKE_ONE: &str = "take a new backup, and check the store";
 pub(super) struct Freshness<'a> {
     pub destination: &'a Destination,
     pub thresholds: &'a Thresholds,
+    pub keys: &'a Keys,
+    /// Whether the settings of the next backup are known.
+    pub is_source_known: bool,
     /// The database of the source, if it is known.
     pub database: Option<&'a str>,
     /// The system identifier of the server, if no other server's backups may be here.
@@ -72,10 +75,16 @@ impl Freshness<'_> {
         results.add(CheckName::Freshness, self.judge_age(judged, future, Utc::now()));
         results.add(CheckName::Manifest, verdict);
         results.add(CheckName::Object, self.look(&listed, manifest.as_ref()).await);
-        let judged_bytes = if archive::is_too_small(bytes) { bytes } else { judged_bytes };
-        results.add(CheckName::Size, judge_size(self.thresholds, judged_bytes, before));
+        let judged = if archive::is_too_small(name, bytes) { (name, bytes) } else { (judged, judged_bytes) };
+        results.add(CheckName::Size, judge_size(self.thresholds, judged, before));
+        let next = self.keys.recipients.as_ref();
+        if let Some(outcome) = self.is_source_known.then(|| encryption::judge(name, manifest.as_ref(), next)).flatten()
+        {
+            results.add(CheckName::Encryption, outcome);
+        }
         if self.thresholds.deep {
-            deep::read(self.destination, &listed.file_name, manifest.as_ref(), results).await;
+            let identities = self.keys.identities.as_ref();
+            deep::read((self.destination, name), manifest.as_ref(), identities, results).await;
         }
     }
 
@@ -228,11 +237,11 @@ fn compare(head: &Head, bytes: u64, manifest: &Manifest) -> Outcome {
     }
 }
 
-fn judge_size(thresholds: &Thresholds, bytes: u64, before: Vec<u64>) -> Outcome {
+fn judge_size(thresholds: &Thresholds, (name, bytes): (BackupName, u64), before: Vec<u64>) -> Outcome {
     let size = size_text(bytes);
-    if archive::is_too_small(bytes) {
-        let detail =
-            format!("{size} is too small for a dump (at least {SMALLEST_DUMP} bytes): a failed program left it");
+    if archive::is_too_small(name, bytes) {
+        let least = archive::smallest_dump(name);
+        let detail = format!("{size} is too small for a dump (at least {least} bytes): a failed program left it");
         return Outcome::fail(detail, TAKE_ONE);
     }
     if let Some(least) = thresholds.min_size.map(super::MinSize::get).filter(|least| bytes < *least) {

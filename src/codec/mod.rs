@@ -3,6 +3,7 @@
 //! Each codec has a header, blocks that one thread's [`Encoder`] makes and that are joined in order, and an end. [`Decoder`]
 //! unpacks the stream again. Used by `pipeline` and `archive`; names and the manifest say which codec a backup has.
 
+pub mod age;
 mod decoder;
 pub mod gzip;
 pub mod zstd;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::check::{Check, CheckResults, MaxAge, Monitoring, Report, Thresholds, impatient};
+use crate::check::{Check, CheckResults, Keys, MaxAge, Monitoring, Report, Thresholds, impatient};
 use crate::cli::CheckArgs;
 use crate::config::table::CommandName;
 use crate::config::{self, CheckConfig, Effective, Scope};
@@ -64,7 +64,8 @@ async fn examine(
     }
     let opening = async { open(context, args).await.inspect_err(|error| results.settings_are_bad(error)) };
     let opened = interrupts.until_signal(opening).await?;
-    let Opened { s3, source, databases, spool_dir, monitoring, schedule, destination, effective, drill } = &opened;
+    let Opened { s3, source, databases, spool_dir, monitoring, keys, schedule, destination, effective, drill } =
+        &opened;
     let place = format!("backups are at {}", destination.url());
     if s3.endpoint.as_ref().is_some_and(Endpoint::is_exposed) {
         let detail = format!("{place}; S3_URL is plain http to another host");
@@ -85,7 +86,7 @@ async fn examine(
     };
     let (source, spool_dir) = (source.as_ref(), spool_dir.as_deref());
     let databases = databases.as_ref().map(|(patterns, jobs)| (patterns, *jobs));
-    let check = Check { destination, s3, source, databases, monitoring, spool_dir, thresholds: &thresholds };
+    let check = Check { destination, s3, source, databases, monitoring, spool_dir, keys, thresholds: &thresholds };
     check.run(interrupts, results).await?;
     if let Some(drill) = drill {
         found.drills = Box::pin(check_drill::run(context, drill, interrupts, results)).await?;
@@ -128,6 +129,7 @@ struct Opened {
     databases: Option<(DatabasePatterns, usize)>,
     spool_dir: Option<PathBuf>,
     monitoring: Monitoring,
+    keys: Keys,
     schedule: Option<Schedule>,
     destination: Destination,
     effective: Effective,
@@ -139,6 +141,7 @@ async fn open(context: &Context<'_>, args: &CheckArgs) -> Result<Opened, Error> 
     let config = config::check(context.flags, context.environment, scope).map_err(Error::Settings)?;
     let drill = check_drill::wanted(context, args, &config).map_err(Error::Settings)?;
     let CheckConfig { s3, databases, database_jobs, postgres, spool_dir, listen, schedule, effective, .. } = config;
+    let keys = Keys { recipients: config.recipients, identities: config.drill.identities };
     let databases = databases.map(|patterns| (patterns, database_jobs));
     let s3 = impatient(&s3);
     let destination = Destination::open(&s3).await?.with_first_contact();
@@ -151,5 +154,5 @@ async fn open(context: &Context<'_>, args: &CheckArgs) -> Result<Opened, Error> 
         }
         Scope::Bucket => Monitoring::default(),
     };
-    Ok(Opened { s3, source, databases, spool_dir, monitoring, schedule, destination, effective, drill })
+    Ok(Opened { s3, source, databases, spool_dir, monitoring, keys, schedule, destination, effective, drill })
 }

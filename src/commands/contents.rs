@@ -9,7 +9,6 @@ use crate::error::Error;
 use crate::index::{Entry, Index};
 use crate::printable::printable;
 use crate::restore::RestoreError;
-use crate::storage::Destination;
 
 use super::Context;
 
@@ -67,12 +66,12 @@ impl<'a> Shown<'a> {
 /// If it has no index that can be used, or S3 refuses it.
 pub async fn print(
     context: &Context<'_>,
-    destination: &Destination,
+    from: index::Stored<'_>,
     (file_name, manifest): (&str, Option<&Manifest>),
     is_json: bool,
 ) -> Result<(), Error> {
     let index = match manifest {
-        Some(manifest) => index::read(destination, manifest).await?,
+        Some(manifest) => index::read(from, manifest).await?,
         None => None,
     };
     let Some(index) = index else { return Err(RestoreError::NoContents { file_name: file_name.to_owned() }.into()) };

@@ -10,6 +10,7 @@ use crate::archive::ReadProgress;
 use crate::archive::drill::DrillRecord;
 use crate::archive::name::BackupName;
 use crate::cli::{BackupRef, DrillArgs};
+use crate::codec::age::Identities;
 use crate::config::table::DRILL_CONNECTION_STRING;
 use crate::config::{DrillSettings, Problems};
 use crate::databases::DatabasePatterns;
@@ -36,6 +37,7 @@ pub(super) struct DrillJob {
     databases: Option<DatabasePatterns>,
     target: PostgresSettings,
     jobs: usize,
+    identities: Option<Identities>,
     check_sql: CheckSql,
     search_path: Option<String>,
     allowed: Allowed,
@@ -87,9 +89,9 @@ impl DrillJob {
     pub fn of(
         args: &DrillArgs,
         (s3, databases): (&S3Settings, Option<&DatabasePatterns>),
-        drill: &DrillSettings,
+        settings: &DrillSettings,
     ) -> Result<Option<Self>, Problems> {
-        let (target, jobs) = (drill.target.clone(), drill.jobs);
+        let (target, jobs, identities) = (settings.target.clone(), settings.jobs, settings.identities.clone());
         let mut problems = Problems::default();
         let variable = DRILL_CONNECTION_STRING.variable;
         if let Some(flag) = args.given().filter(|_| target.is_none()) {
@@ -114,7 +116,17 @@ impl DrillJob {
         let allowed = Allowed { same_server: args.allow_same_server, shared_server: args.allow_shared_server };
         let search_path = args.search_path.clone();
         let (s3, databases) = (s3.clone(), databases.cloned());
-        Ok(target.map(|target| Self { s3, databases, target, jobs, check_sql, search_path, allowed, backup: None }))
+        Ok(target.map(|target| Self {
+            s3,
+            databases,
+            target,
+            jobs,
+            identities,
+            check_sql,
+            search_path,
+            allowed,
+            backup: None,
+        }))
     }
 
     /// The drill of a named backup.
@@ -170,7 +182,8 @@ impl DrillJob {
         let options =
             &RestoreOptions { search_path: self.search_path.clone(), jobs: self.jobs, ..RestoreOptions::default() };
         let (destination, chosen) = (&subject.place.destination, &chosen);
-        let request = Request { destination, chosen, options, interrupts, show: &show };
+        let identities = self.identities.as_ref();
+        let request = Request { destination, chosen, options, identities, interrupts, show: &show };
         let Self { target, check_sql, allowed, .. } = self;
         let drill = Drill { request: &request, target, check_sql, allowed: *allowed };
         drill.run().await.map_err(Error::Interrupted)

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use crate::archive::Listing;
 use crate::archive::drill::DrillRecord;
 use crate::archive::manifest::Manifest;
 use crate::archive::name::BackupName;
+use crate::archive::{Listing, index};
 use crate::cli::{Limit, ListArgs};
 use crate::config;
 use crate::error::Error;
@@ -29,7 +29,7 @@ pub async fn run(context: &Context<'_>, args: &ListArgs) -> Result<(), Error> {
         let (place, name) = places.locate(wanted, DATABASES_FLAG).await?;
         let destination = &place.destination;
         let listing = Listing::read(destination).await?.of_database(place.database.clone());
-        return match show(context, args, &listing, (name, destination)).await? {
+        return match show(context, args, &listing, (name, (destination, config.identities.as_ref()))).await? {
             Some(()) => Ok(()),
             None => Err(no_such_backup(destination, wanted.to_string()).await),
         };
@@ -101,7 +101,7 @@ async fn show(
     context: &Context<'_>,
     args: &ListArgs,
     listing: &Listing,
-    (name, destination): (Option<BackupName>, &Destination),
+    (name, from): (Option<BackupName>, index::Stored<'_>),
 ) -> Result<Option<()>, Error> {
     let found = match name {
         Some(name) => listing.find(name).await,
@@ -110,14 +110,14 @@ async fn show(
     let Some((mut backup, manifest)) = found else { return Ok(None) };
     if args.contents {
         let of = (backup.file_name.as_str(), manifest.as_ref());
-        return contents::print(context, destination, of, args.json).await.map(Some);
+        return contents::print(context, from, of, args.json).await.map(Some);
     }
     let drill = listing.add_drill(&mut backup).await;
     let shown = match (args.json, &manifest) {
         (true, Some(manifest)) => context.print_json(&Shown { manifest, drill: drill.as_ref() }),
         (true, None) => context.print_json(&backup),
         (false, manifest) => {
-            context.print(&table::of_one(&backup, (manifest.as_ref(), drill.as_ref()), destination.endpoint()))
+            context.print(&table::of_one(&backup, (manifest.as_ref(), drill.as_ref()), from.0.endpoint()))
         }
     };
     shown.map(Some)

@@ -100,7 +100,8 @@ async fn restore(context: &Context<'_>, args: &RestoreArgs, interrupts: &Interru
         let started = Display::of_reading(context.writer, choice, move || progress.read(), bytes);
         *display.lock().unwrap_or_else(PoisonError::into_inner) = Some(started);
     };
-    let request = Request { destination: &destination, chosen: &chosen, options: &options, interrupts, show: &show };
+    let (destination, chosen, options, identities) = (&destination, &chosen, &options, config.identities.as_ref());
+    let request = Request { destination, chosen, options, identities, interrupts, show: &show };
     let restored = match &target {
         Target::Database(target) => restore::database::restore(&request, target).await,
         Target::Output(output) => restore::into_file(&request, output).await,

@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::archive::drill::{DrillRecord, DrillResult};
 use crate::archive::manifest::{Manifest, Place};
 use crate::archive::{BackupStatus, StoredBackup, restore_instructions};
+use crate::codec::age::short_list;
 use crate::printable::{counted, printable};
 
 /// The database's name keeps at least this many characters.
@@ -140,12 +141,13 @@ pub fn of_one(
         ("size", format!("{} ({} bytes)", ByteSize(backup.file_size).display().iec(), backup.file_size)),
         ("status", backup.status.words().to_owned()),
     ];
+    lines.extend(backup.encrypted.then(|| ("encryption", encryption(manifest))));
     lines.extend(drill.map(|record| ("drill", drilled(record))));
     if let Some(manifest) = manifest {
         lines.extend([
             ("finished", manifest.finished_at.clone()),
             ("database", manifest.database.clone()),
-            ("dump", format!("{} bytes, CRC-32 {}", manifest.dump_bytes, manifest.dump_crc32)),
+            ("dump", dump(manifest)),
             ("compression", format!("{}, ratio {}", manifest.compression_text(), manifest.compression_ratio)),
             ("rows", format!("{} in {}", manifest.rows, counted(manifest.table_count(), "table"))),
             ("server", manifest.server_version.clone()),
@@ -165,6 +167,20 @@ pub fn of_one(
         "{}\n\nTo restore it without this program, in bash, as a superuser of the new server (see docs/restore.md):{commands}",
         facts.join("\n")
     )
+}
+
+/// Whom it is encrypted for.
+fn encryption(manifest: Option<&Manifest>) -> String {
+    match manifest.map(|manifest| manifest.recipients.as_slice()).unwrap_or_default() {
+        [] => "age".to_owned(),
+        recipients => format!("age, for {}", short_list(recipients)),
+    }
+}
+
+/// The plain dump. Nothing of it is in the manifest of an encrypted backup but its size.
+fn dump(manifest: &Manifest) -> String {
+    let sum = manifest.dump_crc32.as_ref().map_or_else(String::new, |sum| format!(", CRC-32 {sum}"));
+    format!("{} bytes{sum}", manifest.dump_bytes)
 }
 
 /// What a restore needs, and the warnings of the run.
@@ -208,6 +224,7 @@ fn status(backup: &StoredBackup, now: DateTime<Utc>) -> String {
             let drilled = backup.drilled_at.as_deref().and_then(|time| DateTime::parse_from_rfc3339(time).ok());
             drilled.map_or_else(|| words.to_owned(), |time| format!("restored {}{AGO}", age(now - time.to_utc())))
         }
+        (BackupStatus::Valid, None) if backup.encrypted => "encrypted".to_owned(),
         _ => words.to_owned(),
     }
 }
@@ -252,6 +269,7 @@ mod tests {
     fn backup(database: &str, status: BackupStatus) -> StoredBackup {
         let started = DateTime::from_timestamp(1_700_000_000, 0).expect("in range");
         StoredBackup {
+            encrypted: false,
             file_name: BackupName::new(started).to_string(),
             s3_location: format!("s3://b/app/{}", BackupName::new(started)),
             started_at: String::new(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::drill::{DrillSettings, drill_in};
 use super::retention::zone;
 use super::{Effective, Environment, Flags, Problems, Resolver, backup_in, daemon, databases, finish, log, s3, table};
+use crate::codec::age::Recipients;
 use crate::databases::DatabasePatterns;
 use crate::postgres::PostgresSettings;
 use crate::scheduler::Schedule;
@@ -32,6 +33,8 @@ pub struct CheckConfig {
     pub postgres: Option<PostgresSettings>,
     /// Where parts are buffered; `None` for [`Scope::Bucket`].
     pub spool_dir: Option<PathBuf>,
+    /// Whom the next backup is encrypted for; `None` without encryption, and for [`Scope::Bucket`].
+    pub recipients: Option<Recipients>,
     /// Where a daemon listens; `None` for [`Scope::Bucket`].
     pub listen: Option<String>,
     /// The restore drill. With a schedule it is the daemon's, and `check` runs it only for `--restore-to`.
@@ -49,12 +52,13 @@ pub struct CheckConfig {
 pub fn check(flags: &Flags, environment: &Environment, scope: Scope) -> Result<CheckConfig, Problems> {
     let mut resolver = Resolver::new(flags, environment);
     let zone = zone(&mut resolver);
-    let (mut listen, mut database_jobs) = (None, 1);
+    let (mut listen, mut database_jobs, mut recipients) = (None, 1, None);
     let parts = match scope {
         Scope::Everything => {
             listen = daemon::address(&mut resolver);
             let backup = backup_in(&mut resolver, zone);
             database_jobs = backup.as_ref().map_or(1, |backup| backup.database_jobs);
+            recipients = backup.as_ref().and_then(|backup| backup.recipients.clone());
             backup.map(|backup| (backup.s3, backup.databases, Some(backup.postgres), backup.spool_dir))
         }
         Scope::Bucket => {
@@ -67,5 +71,16 @@ pub fn check(flags: &Flags, environment: &Environment, scope: Scope) -> Result<C
     let text = resolver.text(&table::BACKUP_INTERVAL);
     let schedule = daemon::schedule_of(&mut resolver, &table::BACKUP_INTERVAL, (text, zone));
     let ((s3, databases, postgres, spool_dir), effective) = finish(resolver, parts)?;
-    Ok(CheckConfig { s3, databases, database_jobs, postgres, spool_dir, listen, drill, schedule, effective })
+    Ok(CheckConfig {
+        s3,
+        databases,
+        database_jobs,
+        postgres,
+        spool_dir,
+        recipients,
+        listen,
+        drill,
+        schedule,
+        effective,
+    })
 }

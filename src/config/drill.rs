@@ -2,9 +2,11 @@
 
 use chrono_tz::Tz;
 
+use super::encryption::identities;
 use super::restore::{jobs, target};
 use super::retention::zone;
 use super::{Environment, Flags, Problems, Resolver, daemon, databases, finish, log, s3, table};
+use crate::codec::age::Identities;
 use crate::databases::DatabasePatterns;
 use crate::exit_code::ExitCode;
 use crate::postgres::PostgresSettings;
@@ -18,6 +20,8 @@ pub struct DrillSettings {
     pub target: Option<PostgresSettings>,
     /// `RESTORE_JOBS`
     pub jobs: usize,
+    /// What opens encrypted backups.
+    pub identities: Option<Identities>,
     /// When the daemon runs it, from `DRILL_INTERVAL`.
     pub schedule: Option<Schedule>,
 }
@@ -58,7 +62,8 @@ pub(super) fn drill_in(resolver: &mut Resolver<'_>, flags: &Flags, zone: Tz) -> 
     }
     let target = target(resolver, flags, &table::DRILL_CONNECTION_STRING);
     let jobs = jobs(resolver);
-    DrillSettings { target, jobs, schedule: daemon::schedule_of(resolver, interval, (text, zone)) }
+    let identities = identities(resolver);
+    DrillSettings { target, jobs, identities, schedule: daemon::schedule_of(resolver, interval, (text, zone)) }
 }
 
 #[cfg(test)]

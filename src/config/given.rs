@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use super::table::{
-    BACKUP_DATABASES, DRILL_CONNECTION_STRING, PG_DUMP_ARGS, POSTGRES_CONNECTION_STRING, RESTORE_CONNECTION_STRING,
-    Secrecy, Setting,
+    BACKUP_AGE_IDENTITY, BACKUP_AGE_RECIPIENTS, BACKUP_DATABASES, DRILL_CONNECTION_STRING, PG_DUMP_ARGS,
+    POSTGRES_CONNECTION_STRING, RESTORE_CONNECTION_STRING, Secrecy, Setting,
 };
 
 /// Removes blank lines around the text and the line break after it, which `echo`, editors, Docker and Kubernetes add. Spaces
@@ -64,12 +64,13 @@ fn are_names(setting: &Setting, value: &str, inner: &str) -> bool {
     setting.variable == BACKUP_DATABASES.variable && value.contains('"') && (inner.contains('"') || is_name)
 }
 
-/// A line break is white space in shell words, in `key=value` connection strings and in a list of databases.
+/// A line break is white space in shell words, in `key=value` connection strings and in lists; an identity file has lines.
 fn may_have_lines(setting: &Setting, value: &str) -> bool {
     let is_uri = value.starts_with("postgresql://") || value.starts_with("postgres://");
     let connections = [POSTGRES_CONNECTION_STRING, RESTORE_CONNECTION_STRING, DRILL_CONNECTION_STRING];
     let is_connection = connections.iter().any(|connection| connection.variable == setting.variable);
-    let is_list = [PG_DUMP_ARGS, BACKUP_DATABASES].iter().any(|list| list.variable == setting.variable);
+    let lists = [PG_DUMP_ARGS, BACKUP_DATABASES, BACKUP_AGE_RECIPIENTS, BACKUP_AGE_IDENTITY];
+    let is_list = lists.iter().any(|list| list.variable == setting.variable);
     is_list || is_connection && !is_uri
 }
 

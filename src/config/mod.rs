@@ -4,9 +4,11 @@
 //! its own settings.
 
 mod check;
+mod compression;
 mod daemon;
 mod drill;
 mod effective;
+mod encryption;
 mod given;
 pub mod parse;
 mod resolve;
@@ -26,11 +28,11 @@ use chrono_tz::Tz;
 use secrecy::SecretString;
 
 use crate::backup::BackupSettings;
-use crate::codec::Codec;
+use crate::codec::age::Identities;
 use crate::databases::DatabasePatterns;
 use crate::environment::Environment;
 use crate::exit_code::ExitCode;
-use crate::pipeline::{Level, PartSettings, PipelineSettings};
+use crate::pipeline::PartSettings;
 use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings, ServiceFile};
 use crate::storage::{AtRest, ChecksumSetting, Encryption, Endpoint, MAX_PARTS, S3Settings, StaticCredentials};
 use crate::telemetry::{LogFormat, LogSettings};
@@ -50,8 +52,6 @@ pub use warnings::warnings;
 const LEAST_PART: ByteSize = ByteSize::mib(5);
 /// The largest part that S3 accepts (the same page).
 const LARGEST_PART: ByteSize = ByteSize::gib(5);
-/// 8 threads compress faster than `pg_dump` writes: 144 MB/s per core were measured, and 140 MB/s from `pg_dump`.
-const MOST_DEFAULT_THREADS: usize = 8;
 /// Each takes two or three connections of the server and a `pg_dump`, and memory out of that of one run.
 const MOST_DATABASE_JOBS: u32 = 16;
 /// Other programs' names of a connection string.
@@ -73,6 +73,8 @@ pub struct ListConfig {
     pub s3: S3Settings,
     /// `BACKUP_DATABASES`
     pub databases: Option<DatabasePatterns>,
+    /// What opens the index of an encrypted backup.
+    pub identities: Option<Identities>,
 }
 
 /// Resolves the settings of the log, before all others. The command itself reports their problems.
@@ -98,7 +100,8 @@ fn backup_in(resolver: &mut Resolver<'_>, zone: Tz) -> Option<BackupSettings> {
     let postgres = postgres(resolver);
     let databases = databases(resolver);
     let jobs = resolver.parse(&table::BACKUP_DATABASE_JOBS, |text| parse::number(text, 1, MOST_DATABASE_JOBS));
-    let pipeline = pipeline(resolver);
+    let pipeline = compression::pipeline(resolver);
+    let recipients = encryption::recipients(resolver, postgres.as_ref().map(|postgres| &postgres.arguments));
     let parts = parts(resolver, s3.as_ref());
     let spool_dir = resolver.text(&table::BACKUP_SPOOL_DIR).map(PathBuf::from);
     let max_duration = resolver.parse(&table::BACKUP_MAX_DURATION, parse::optional_duration).flatten();
@@ -106,13 +109,15 @@ fn backup_in(resolver: &mut Resolver<'_>, zone: Tz) -> Option<BackupSettings> {
     let retention = retention::policy(resolver, zone).ok().flatten();
     daemon::notifications_in(resolver);
     log(resolver);
-    let (s3, postgres) = s3.zip(postgres)?;
+    let (s3, mut postgres) = s3.zip(postgres)?;
+    postgres.hides_names = recipients.is_some();
     Some(BackupSettings {
         s3,
         postgres,
         databases,
         database_jobs: jobs.unwrap_or(1) as usize,
         pipeline,
+        recipients,
         parts,
         spool_dir,
         max_duration,
@@ -141,9 +146,10 @@ pub fn list(flags: &Flags, environment: &Environment) -> Result<ListConfig, Prob
     let mut resolver = Resolver::new(flags, environment);
     let s3 = s3(&mut resolver);
     let databases = databases(&mut resolver);
+    let identities = encryption::identities(&mut resolver);
     log(&mut resolver);
     resolver.finish()?;
-    s3.map(|s3| ListConfig { s3, databases }).ok_or_else(unexplained)
+    s3.map(|s3| ListConfig { s3, databases, identities }).ok_or_else(unexplained)
 }
 
 /// A setting is missing without a reported problem. That cannot happen, and must not count as success if it does.
@@ -316,6 +322,7 @@ fn postgres(resolver: &mut Resolver<'_>) -> Option<PostgresSettings> {
         arguments,
         lock_wait: lock_wait.unwrap_or(Duration::from_mins(1)),
         stall_timeout: stall_timeout.unwrap_or(Duration::from_mins(30)),
+        hides_names: false,
         allows_pooler: false,
     })
 }
@@ -353,16 +360,6 @@ fn hide_secrets(
             (None, environment)
         }
     }
-}
-
-fn pipeline(resolver: &mut Resolver<'_>) -> PipelineSettings {
-    let codec = resolver.parse(&table::BACKUP_COMPRESSION, |text| parse::word(text, Codec::WORDS));
-    let codec = codec.unwrap_or_default();
-    let level = resolver.parse(&table::BACKUP_COMPRESSION_LEVEL, |text| parse::level(text, codec));
-    let threads = resolver.parse(&table::BACKUP_THREADS, |text| parse::number(text, 1, 64));
-    let threads = threads.map_or(restore::cpus().min(MOST_DEFAULT_THREADS), |threads| threads as usize);
-    resolver.used(&table::BACKUP_THREADS, threads);
-    PipelineSettings { codec, level: level.unwrap_or(Level::Auto), threads }
 }
 
 fn parts(resolver: &mut Resolver<'_>, s3: Option<&S3Settings>) -> PartSettings {

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
+use super::encryption::identities;
 use super::retention::zone;
 use super::{
     Effective, Environment, Flags, Problems, Resolver, databases, finish, hide_secrets, log, parse, s3, table,
 };
+use crate::codec::age::Identities;
 use crate::databases::DatabasePatterns;
 use crate::postgres::{ClientEnvironment, Conninfo, DumpArguments, PostgresSettings};
 use crate::storage::S3Settings;
@@ -27,6 +29,8 @@ pub struct RestoreConfig {
     pub target: Option<PostgresSettings>,
     /// `RESTORE_JOBS`
     pub jobs: usize,
+    /// What opens encrypted backups.
+    pub identities: Option<Identities>,
     /// In which a time without an offset is meant.
     pub zone: Tz,
     /// Every value as it is used, without secrets, for the log.
@@ -44,9 +48,10 @@ pub fn restore(flags: &Flags, environment: &Environment) -> Result<RestoreConfig
     let zone = zone(&mut resolver);
     let target = target(&mut resolver, flags, &table::RESTORE_CONNECTION_STRING);
     let jobs = jobs(&mut resolver);
+    let identities = identities(&mut resolver);
     log(&mut resolver);
     let (s3, effective) = finish(resolver, s3)?;
-    Ok(RestoreConfig { s3, databases, target, jobs, zone, effective })
+    Ok(RestoreConfig { s3, databases, target, jobs, identities, zone, effective })
 }
 
 /// The sessions of a restore. More do not make it faster than the CPUs of a usual server.
@@ -85,6 +90,7 @@ pub(super) fn target(resolver: &mut Resolver<'_>, flags: &Flags, setting: &table
         arguments: DumpArguments::default(),
         lock_wait: Duration::from_mins(1),
         stall_timeout: Duration::from_mins(30),
+        hides_names: false,
         allows_pooler: false,
     })
 }

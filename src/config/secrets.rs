@@ -2,11 +2,15 @@
 
 use secrecy::ExposeSecret;
 
+use crate::codec::age;
 use crate::environment::Environment;
 use crate::postgres::Conninfo;
 use crate::telemetry::PingUrl;
 
-use super::table::{DRILL_CONNECTION_STRING, PING_URL, RESTORE_CONNECTION_STRING, SETTINGS, Secrecy, Setting};
+use super::table::{
+    BACKUP_AGE_IDENTITY, BACKUP_AGE_RECIPIENTS, DRILL_CONNECTION_STRING, PING_URL, RESTORE_CONNECTION_STRING, SETTINGS,
+    Secrecy, Setting,
+};
 use super::{Flags, Resolver};
 
 /// Secrets that are no settings of this program.
@@ -30,6 +34,9 @@ pub fn secrets(flags: &Flags, environment: &Environment) -> Vec<String> {
     let others = parsed.iter().flat_map(Conninfo::other_secrets).map(|(_, secret)| secret.expose_secret().to_owned());
     secrets.extend(others);
     secrets.extend(passwords(&parsed, environment));
+    // A private key that is given in place of a public one is a secret all the same.
+    let keys = [BACKUP_AGE_IDENTITY, BACKUP_AGE_RECIPIENTS].into_iter().flat_map(|keys| resolver.every_form(&keys));
+    secrets.extend(keys.flat_map(|text| age::private_keys(&text)));
     secrets.extend(resolver.every_form(&PING_URL).iter().flat_map(|text| PingUrl::secrets(text)));
     secrets
 }

@@ -1,13 +1,14 @@
 //! The table of settings. Parsing, `--help`, the documents, the manual and the log of the settings use it.
 //!
 //! Used by `resolve` (values), `cli` (flags) and the test of the documents. It holds no values. `storage` has the settings of the
-//! bucket, `databases` those of several databases, `compression` those of compression, `daemon` those of the daemon and of
+//! bucket, `databases` those of several databases, `compression` and `encryption` those of the stored file, `daemon` those of the daemon and of
 //! monitoring, `retention` those of retention.
 
 mod command;
 mod compression;
 mod daemon;
 mod databases;
+mod encryption;
 mod output;
 mod restore;
 mod retention;
@@ -21,6 +22,7 @@ pub use command::{ALL, CommandName};
 pub use compression::{BACKUP_COMPRESSION, BACKUP_COMPRESSION_LEVEL, BACKUP_THREADS};
 pub use daemon::{BACKUP_INTERVAL, BACKUP_RETRY_DELAYS, BACKUP_TIMEZONE, LISTEN, METRICS_FILE, PING_URL};
 pub use databases::{BACKUP_DATABASE_JOBS, BACKUP_DATABASES};
+pub use encryption::{BACKUP_AGE_IDENTITY, BACKUP_AGE_RECIPIENTS};
 pub use output::{LOG_FORMAT, LOG_LEVEL, NO_COLOR};
 pub use restore::{DRILL_CONNECTION_STRING, DRILL_INTERVAL, RESTORE_CONNECTION_STRING, RESTORE_JOBS};
 pub use retention::*;
@@ -210,6 +212,8 @@ settings![
     &BACKUP_DATABASE_JOBS,
     &BACKUP_COMPRESSION,
     &BACKUP_COMPRESSION_LEVEL,
+    &BACKUP_AGE_RECIPIENTS,
+    &BACKUP_AGE_IDENTITY,
     &BACKUP_THREADS,
     &BACKUP_PART_SIZE,
     &BACKUP_UPLOAD_CONCURRENCY,

@@ -4,7 +4,7 @@
 //!
 //! Called by [`super::warnings()`]. It reads only names, never values.
 
-use super::table::{SETTINGS, Setting};
+use super::table::{BACKUP_AGE_RECIPIENTS, SETTINGS, Setting};
 use super::warning::Warning;
 use crate::environment::Environment;
 
@@ -89,7 +89,6 @@ const OF_ENCRYPTION: &[&str] = &[
     "BACKUP_ENCRYPTION_PASSWORD",
     "BACKUP_ENCRYPT_KEY",
     "BACKUP_AGE_RECIPIENT",
-    "BACKUP_AGE_RECIPIENTS",
     "BACKUP_AGE_PUBLIC_KEY",
     "BACKUP_GPG_RECIPIENT",
     "BACKUP_GPG_KEY",
@@ -119,7 +118,11 @@ fn of_name(name: &str, is_set: impl Fn(&Setting) -> bool) -> Option<Warning> {
     }
     let what = format!("{name} is set, but is not a setting and has no effect");
     if OF_ENCRYPTION.contains(&bare) {
-        let hint = "this program does not encrypt, so backups are not encrypted: S3_SSE makes the store encrypt them";
+        let hint = if is_set(&BACKUP_AGE_RECIPIENTS) {
+            "backups are encrypted for BACKUP_AGE_RECIPIENTS alone: take it away"
+        } else {
+            "backups are not encrypted: BACKUP_AGE_RECIPIENTS encrypts them, and takes age public keys"
+        };
         return Some(Warning { what, hint: hint.to_owned() });
     }
     let theirs = foreign(bare).filter(|meant| is_own || !is_set(meant));

@@ -1,7 +1,8 @@
 //! Puts compressed pieces back in order, makes one stream of them, and seals it into parts.
 //!
-//! One thread, between the workers and the upload. Each byte is hashed once as its part grows: for the part's MD5 or
-//! CRC-64/NVME, and for the object's sha256. Hashed when it is sealed, each part would hold the workers up for a moment. The last part is sealed after the dump has been verified ([`FinishGate`]),
+//! One thread, between the workers and the upload. With recipients it encrypts the stream: it alone writes it, in order. Each byte is
+//! hashed once as its part grows: for the part's MD5 or CRC-64/NVME, and for the object's sha256. Hashed when it is sealed, each part
+//! would hold the workers up for a moment. The last part is sealed after the dump has been verified ([`FinishGate`]),
 //! so the object of a failed dump is never completed.
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::deflate::PendingPiece;
 use super::{PartBuffer, PartMemory, PipelineError, Progress};
 use crate::codec::Codec;
+use crate::codec::age::{Encryptor, Recipients};
 use crate::index::{Point, Stream};
 
 const CRC64_NVME: crc_fast::CrcAlgorithm = crc_fast::CrcAlgorithm::Crc64Nvme;
@@ -139,6 +141,8 @@ impl FinishGate {
 
 pub(super) struct Collector {
     pub codec: Codec,
+    /// Whom the object is encrypted for.
+    pub recipients: Option<Recipients>,
     pub memory: PartMemory,
     pub checksum: PartChecksum,
     pub parts: mpsc::UnboundedSender<SealedPart>,
@@ -149,29 +153,39 @@ pub(super) struct Collector {
     pub spent: Sender<Vec<u8>>,
 }
 
+/// The compressed stream: restart points count its bytes, which are the object's only without encryption.
+struct Packed {
+    encryptor: Option<Encryptor>,
+    bytes: u64,
+}
+
 impl Collector {
     /// Runs until the last piece, or until another stage ends early.
     pub fn run(self, pieces: &Receiver<PendingPiece>, gate: &Receiver<()>) -> Result<Collected, PipelineError> {
         let mut object = Object::new(self.checksum);
+        let mut packed = Packed { encryptor: self.recipients.as_ref().map(Encryptor::new).transpose()?, bytes: 0 };
         let mut ranges = Ranges::new(self.codec);
         let mut pieces = pieces.iter().peekable();
         // No memory before the first piece: a dump that waits for a lock would hold a part that the other dumps of the run need.
         pieces.peek();
-        self.append(&mut object, self.codec.header())?;
+        self.add(&mut object, &mut packed, self.codec.header())?;
         for pending in pieces {
             let piece = pending.wait()?;
             ranges.add(&piece.crc);
             if let Some(rest) = &piece.rest {
-                ranges.begin(object.bytes + rest.at as u64);
+                ranges.begin(packed.bytes + rest.at as u64);
                 ranges.add(&rest.crc);
             }
-            self.append(&mut object, &piece.bytes)?;
+            self.add(&mut object, &mut packed, &piece.bytes)?;
             // A send fails if the workers have ended.
             let _ = self.spent.try_send(piece.bytes);
         }
         // The pieces have ended; whether the dump is complete is decided elsewhere.
         gate.recv().map_err(|_| PipelineError::GivenUp)?;
-        self.append(&mut object, &self.codec.end(&ranges.crc, ranges.plain_bytes))?;
+        self.add(&mut object, &mut packed, &self.codec.end(&ranges.crc, ranges.plain_bytes))?;
+        if let Some(encryptor) = packed.encryptor.take() {
+            encryptor.finish(|bytes| self.append(&mut object, bytes))?;
+        }
         self.seal(&mut object)?;
         let totals = Totals {
             plain_bytes: ranges.plain_bytes,
@@ -181,10 +195,20 @@ impl Collector {
             object_crc64: (self.checksum == PartChecksum::Crc64Nvme).then_some(object.crc64),
             parts: object.number - 1,
         };
-        let stream = Stream { codec: self.codec, codec_bytes: object.bytes, points: ranges.end() };
+        let stream = Stream { codec: self.codec, codec_bytes: packed.bytes, points: ranges.end() };
         Ok(Collected { totals, stream })
     }
 
+    /// Adds bytes of the compressed stream, encrypted if there are recipients.
+    fn add(&self, object: &mut Object, packed: &mut Packed, bytes: &[u8]) -> Result<(), PipelineError> {
+        packed.bytes += bytes.len() as u64;
+        match &mut packed.encryptor {
+            Some(encryptor) => encryptor.encrypt(bytes, |bytes| self.append(object, bytes)),
+            None => self.append(object, bytes),
+        }
+    }
+
+    /// Adds bytes of the object.
     fn append(&self, object: &mut Object, mut bytes: &[u8]) -> Result<(), PipelineError> {
         object.sha256.update(bytes);
         object.bytes += bytes.len() as u64;

@@ -28,6 +28,7 @@ use crossbeam_channel::{bounded, unbounded};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::codec::age::Recipients;
 use crate::codec::{Codec, EncodeError};
 use crate::index::Draft;
 
@@ -82,6 +83,9 @@ pub enum PipelineError {
     /// The system refused a thread.
     #[error("start a thread")]
     Thread(#[source] std::io::Error),
+    /// age did not encrypt.
+    #[error("encrypt the dump")]
+    Encryption(#[from] std::io::Error),
 }
 
 /// Progress of a run in bytes, and the stage that held it up. The pipeline and the upload write it; the progress
@@ -167,6 +171,8 @@ pub struct PipelineInput {
     pub memory: PartMemory,
     /// The checksum of each part.
     pub checksum: PartChecksum,
+    /// Whom the object is encrypted for; `None` without encryption.
+    pub recipients: Option<Recipients>,
     /// The counters.
     pub progress: Arc<Progress>,
     /// Stops the reader and the collector.
@@ -210,6 +216,7 @@ pub fn start(settings: &PipelineSettings, workers: &Workers, input: PipelineInpu
     let levels = levels::Levels::new((codec, level), threads, (Instant::now(), compressor.work()));
     let collector = collector::Collector {
         codec,
+        recipients: input.recipients,
         memory: input.memory,
         checksum: input.checksum,
         parts: parts_sender,

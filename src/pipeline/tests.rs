@@ -31,6 +31,7 @@ async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration)
     let (reader, mut writer) = std::io::pipe().expect("pipe");
     let progress = Arc::<Progress>::default();
     let input = PipelineInput {
+        recipients: None,
         stdout: File::from(std::os::fd::OwnedFd::from(reader)),
         memory: PartMemory::new(&PartPlan::new(&PartSettings { concurrency: 1, ..parts_of(1 << 20) }, 0)),
         checksum: PartChecksum::Md5,
@@ -80,6 +81,7 @@ fn started(input: Vec<u8>, settings: &PipelineSettings, (workers, memory): (&Wor
     let (reader, mut writer) = std::io::pipe().expect("pipe");
     std::thread::spawn(move || writer.write_all(&input));
     let input = PipelineInput {
+        recipients: None,
         stdout: File::from(std::os::fd::OwnedFd::from(reader)),
         memory,
         checksum: PartChecksum::Md5,
@@ -230,6 +232,7 @@ async fn a_dump_that_has_not_begun_leaves_all_memory_to_the_others() {
     let (workers, budget) = (Workers::start(1).expect("threads"), PartBudget::default());
     let (reader, _writer) = std::io::pipe().expect("pipe");
     let input = PipelineInput {
+        recipients: None,
         stdout: File::from(std::os::fd::OwnedFd::from(reader)),
         memory: budget.share(&plan),
         checksum: PartChecksum::Md5,

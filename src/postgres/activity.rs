@@ -70,7 +70,28 @@ pub fn application_name(run_id: &str) -> String {
     format!("pg_s3_backup {}", run_id.get(..12).unwrap_or(run_id))
 }
 
+/// In place of a query that names what is in the database.
+const HIDDEN: &str = "a query that is not shown, because the backup is encrypted";
+
 impl Activity {
+    /// Without users and queries, for a log that names nothing in the database.
+    #[must_use]
+    pub fn without_names(mut self) -> Self {
+        let hide = |query: &mut Option<String>| *query = query.take().map(|_| HIDDEN.to_owned());
+        for backend in &mut self.backends {
+            hide(&mut backend.query);
+            for blocker in backend.blockers.iter_mut().flatten() {
+                blocker.user = None;
+                hide(&mut blocker.query);
+            }
+        }
+        for session in &mut self.waiting {
+            session.user = None;
+            hide(&mut session.query);
+        }
+        self
+    }
+
     /// Asks the server about the dump of that application name.
     ///
     /// # Errors

@@ -63,6 +63,12 @@ impl DumpArguments {
         &self.words
     }
 
+    /// The options' names, without values.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.options.iter().map(|(long, _)| format!("--{long}")).collect()
+    }
+
     /// The role of `--role`.
     #[must_use]
     pub fn role(&self) -> Option<&str> {

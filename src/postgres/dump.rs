@@ -74,9 +74,11 @@ impl Dump {
         settings: &PostgresSettings,
         source: &Conninfo,
     ) -> Result<(Self, File), PostgresError> {
-        let mut arguments = Self::arguments(settings);
+        // `check` says what it finds.
+        let settings = PostgresSettings { hides_names: false, ..settings.clone() };
+        let mut arguments = Self::arguments(&settings);
         arguments.push("--schema-only".to_owned());
-        Self::launch(tools, settings, source, arguments)
+        Self::launch(tools, &settings, source, arguments)
     }
 
     fn launch(
@@ -111,16 +113,29 @@ impl Dump {
             return Err(unusable(std::io::Error::other("its pipes are missing")));
         };
         let stdout = File::from(stdout.into_owned_fd().map_err(unusable)?);
-        let messages = tokio::spawn(Messages::gather(stderr, program, Arc::new(true.into())).in_current_span());
+        let messages = if settings.hides_names {
+            tokio::spawn(Messages::gather_unlogged(stderr, program).in_current_span())
+        } else {
+            tokio::spawn(Messages::gather(stderr, program, Arc::new(true.into())).in_current_span())
+        };
         Ok((Self { child, program, group, messages }, stdout))
+    }
+
+    /// The arguments of `pg_dump`, without the connection and without what the user's options name.
+    #[must_use]
+    pub fn option_names(settings: &PostgresSettings) -> Vec<String> {
+        Self::own_arguments(settings).into_iter().chain(settings.arguments.names()).collect()
     }
 
     /// The arguments of `pg_dump`, without the connection.
     #[must_use]
     pub fn arguments(settings: &PostgresSettings) -> Vec<String> {
+        Self::own_arguments(settings).into_iter().chain(settings.arguments.words().iter().cloned()).collect()
+    }
+
+    fn own_arguments(settings: &PostgresSettings) -> [String; 3] {
         let lock_wait = format!("--lock-wait-timeout={}", settings.lock_wait.as_millis());
-        let own = ["--format=plain".to_owned(), "--no-password".to_owned(), lock_wait];
-        own.into_iter().chain(settings.arguments.words().iter().cloned()).collect()
+        ["--format=plain".to_owned(), "--no-password".to_owned(), lock_wait]
     }
 
     /// Waits for the child to exit.

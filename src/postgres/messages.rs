@@ -50,6 +50,8 @@ pub struct Messages {
     further_warnings: usize,
     last: VecDeque<String>,
     line: Vec<u8>,
+    /// Lines are not logged, because they may name what is in the database.
+    is_unlogged: bool,
 }
 
 /// The kind of the previous message.
@@ -115,17 +117,8 @@ impl<'a> Kind<'a> {
 
 impl Messages {
     /// Reads to the end, and logs each line under the program's name. Before `is_logged` is true, it logs for debugging only.
-    pub async fn gather(mut stderr: impl AsyncRead + Unpin, program: &'static str, is_logged: Arc<AtomicBool>) -> Self {
-        let mut messages = Self::default();
-        let mut buffer = vec![0; 8 << 10];
-        loop {
-            match stderr.read(&mut buffer).await {
-                Ok(0) | Err(_) => break,
-                Ok(count) => messages.take(&buffer[..count], program, &is_logged),
-            }
-        }
-        messages.end_of_line(program, &is_logged);
-        messages
+    pub async fn gather(stderr: impl AsyncRead + Unpin, program: &'static str, is_logged: Arc<AtomicBool>) -> Self {
+        Self::default().read(stderr, program, &is_logged).await
     }
 
     /// The cause in one line: the first error with the server's message, DETAIL, HINT, other connection attempts and libpq's
@@ -159,6 +152,29 @@ impl Messages {
         self.attempts.iter().chain(first).map(String::as_str)
     }
 
+    /// As [`Self::gather`], but logs only how many warnings there were. The cause of a failure is in its error.
+    pub async fn gather_unlogged(stderr: impl AsyncRead + Unpin, program: &'static str) -> Self {
+        let messages = Self { is_unlogged: true, ..Self::default() };
+        let messages = messages.read(stderr, program, &AtomicBool::default()).await;
+        let warnings = messages.warnings.len() + messages.further_warnings;
+        if warnings > 0 {
+            tracing::warn!(program, warnings, "warnings that are not shown, because the backup is encrypted");
+        }
+        messages
+    }
+
+    async fn read(mut self, mut stderr: impl AsyncRead + Unpin, program: &'static str, is_logged: &AtomicBool) -> Self {
+        let mut buffer = vec![0; 8 << 10];
+        loop {
+            match stderr.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => self.take(&buffer[..count], program, is_logged),
+            }
+        }
+        self.end_of_line(program, is_logged);
+        self
+    }
+
     fn take(&mut self, bytes: &[u8], program: &str, is_logged: &AtomicBool) {
         for byte in bytes {
             if *byte == b'\n' {
@@ -188,7 +204,9 @@ impl Messages {
                 && (is_explanation || kind == Kind::Other && !line.starts_with(program));
         let is_alarm = matches!(kind, Kind::Error | Kind::ServerMessage(_) | Kind::Warning(_));
         let is_warning = belongs || is_alarm || line.contains("warning:");
-        log(program, &line, (is_logged && !is_debug).then_some(is_warning));
+        if !self.is_unlogged {
+            log(program, &line, (is_logged && !is_debug).then_some(is_warning));
+        }
         self.note(&line, &kind);
         if kind == Kind::Debug {
             return;

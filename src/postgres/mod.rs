@@ -71,6 +71,8 @@ pub struct PostgresSettings {
     pub lock_wait: Duration,
     /// How long `pg_dump` may write nothing.
     pub stall_timeout: Duration,
+    /// Whether the log of a dump names nothing in the database: its backup is encrypted.
+    pub hides_names: bool,
     /// `--allow-pooler`
     pub allows_pooler: bool,
 }

@@ -304,6 +304,7 @@ done
             arguments: DumpArguments::default(),
             lock_wait: Duration::ZERO,
             stall_timeout: Duration::ZERO,
+            hides_names: false,
             allows_pooler: false,
         };
         Session::open(&tools, &settings, &settings.conninfo).await.expect("opened")

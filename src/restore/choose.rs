@@ -99,7 +99,8 @@ pub async fn choose(
 /// Warns of the newer backups that are not the latest, and says why.
 fn announced(Latest { found, passed_over }: Latest) -> Option<(StoredBackup, Option<Manifest>)> {
     for backup in passed_over.iter().take(MOST_ANNOUNCED) {
-        let why = backup.status.why_not_latest(backup.file_size);
+        let Some(name) = BackupName::parse(&backup.file_name) else { continue };
+        let why = backup.status.why_not_latest(name, backup.file_size);
         tracing::warn!(file_name = backup.file_name, "skipped a newer backup: {why}");
     }
     if passed_over.len() > MOST_ANNOUNCED {

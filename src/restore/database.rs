@@ -36,6 +36,7 @@ const COMMIT_AFTER_SIGNAL: Duration = Duration::from_secs(3);
 /// # Errors
 /// If the restore failed. The target is as it was before, or the error says what is unknown.
 pub async fn restore(request: &Request<'_>, target: &PostgresSettings) -> Result<Report, RestoreError> {
+    request.verify_identity()?;
     let find = async {
         let installed = Installed::find(target.pg_dump_path.as_deref(), &target.environment).await?;
         Ok::<_, RestoreError>(installed.newest()?)
@@ -68,7 +69,7 @@ pub(super) async fn recorded(
         tracing::warn!("{what}");
     }
     match manifest {
-        Some(manifest) => Ok(roles::globals(request.destination, manifest, server).await?),
+        Some(manifest) => Ok(roles::globals((request.destination, request.identities), manifest, server).await?),
         None => Ok(None),
     }
 }
@@ -150,11 +151,11 @@ impl Existing<'_> {
 
     /// The manifest with its tables, if it matters which of them are left out.
     async fn with_tables(&self) -> Result<Option<Manifest>, RestoreError> {
-        let Request { chosen, options, destination, .. } = self.request;
+        let Request { chosen, options, destination, identities, .. } = self.request;
         let Some(manifest) = chosen.manifest.as_ref().filter(|_| options.leave_out.is_reduced()) else {
             return Ok(None);
         };
-        let tables = index::tables(destination, manifest).await?;
+        let tables = index::tables((destination, *identities), manifest).await?;
         Ok(Some(Manifest { tables, ..manifest.clone() }))
     }
 

@@ -148,6 +148,7 @@ impl Drill<'_> {
     }
 
     async fn attempt(&self, findings: &mut Findings) -> Result<(), DrillError> {
+        self.request.verify_identity()?;
         let interrupts = self.request.interrupts;
         let run_id = random_hex().map_err(DrillError::not_proven)?;
         let origin = Origin { run_id: &run_id, backup: &self.request.chosen.backup.s3_location };
@@ -229,7 +230,8 @@ impl Drill<'_> {
         let has_all = |names: Option<&Vec<String>>, known: &std::collections::BTreeSet<String>| {
             names.is_some_and(|names| names.iter().all(|name| known.contains(name)))
         };
-        let manifest = self.request.chosen.manifest.as_ref();
+        // The manifest of an encrypted backup names none.
+        let manifest = self.request.chosen.manifest.as_ref().filter(|manifest| !manifest.is_encrypted());
         let gives_roles = facts.is_superuser && has_all(manifest.map(|manifest| &manifest.roles), &facts.roles);
         let has_tablespaces = has_all(manifest.map(|manifest| &manifest.tablespaces), &facts.tablespaces);
         let leave_out = LeaveOut {

@@ -27,6 +27,30 @@ pub enum RestoreError {
         /// What else to do; empty if the manifest was not used.
         hint: &'static str,
     },
+    /// The backup is encrypted, and nothing is there to open it.
+    #[error(
+        "BACKUP_AGE_IDENTITY is not set: {file_name} is encrypted{recipients}: set it to the content of an identity file \
+         (or BACKUP_AGE_IDENTITY_FILE to its path)"
+    )]
+    NoIdentity {
+        /// The backup.
+        file_name: String,
+        /// Whom it is encrypted for, if that is known.
+        recipients: String,
+    },
+    /// The backup is encrypted for others.
+    #[error(
+        "open {file_name}: it is encrypted for {recipients}, but the identities in BACKUP_AGE_IDENTITY belong to {own}: \
+         nothing was restored: set the identity of one of its recipients"
+    )]
+    WrongIdentity {
+        /// The backup.
+        file_name: String,
+        /// Whom it is encrypted for.
+        recipients: String,
+        /// The public keys of the identities.
+        own: String,
+    },
     /// The backup was listed, but is not there any more.
     #[error("read {file_name}: it was just deleted: choose another one with `list`")]
     Gone {
@@ -219,10 +243,12 @@ impl RestoreError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
+            Self::NoIdentity { .. } => ExitCode::MissingSetting,
             Self::Mismatch { .. }
             | Self::DamagedRange { .. }
             | Self::NoIndex { .. }
             | Self::NoContents { .. }
+            | Self::WrongIdentity { .. }
             | Self::Gone { .. }
             | Self::Target { .. }
             | Self::Refused { .. }

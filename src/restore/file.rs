@@ -58,6 +58,7 @@ enum Source<'a> {
 /// # Errors
 /// If it failed. No file is left, and a stream lacks its end.
 pub async fn restore(request: &Request<'_>, output: &Output) -> Result<Report, RestoreError> {
+    request.verify_identity()?;
     let name = output.path.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
     let writing = Writing { request, form: output.form, name };
     request.interrupts.until_signal(Box::pin(writing.run_all(output))).await

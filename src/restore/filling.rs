@@ -95,7 +95,7 @@ impl Filling<'_> {
             tracing::warn!("`check --deep` verifies whether the backup is damaged");
             return None;
         }
-        let reader = Reader::open(self.request.destination, self.file_name()).await.ok()??;
+        let reader = Reader::open(self.request.destination, self.file_name(), self.request.identities).await.ok()??;
         let contents = reader.read().await.ok()?;
         contents.verify(self.request.chosen.manifest.as_ref()).err()
     }

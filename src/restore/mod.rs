@@ -61,6 +61,7 @@ use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 use crate::archive::ReadProgress;
+use crate::codec::age::Identities;
 use crate::interrupt::Interrupts;
 use crate::storage::Destination;
 
@@ -72,6 +73,8 @@ pub struct Request<'a> {
     pub chosen: &'a Chosen,
     /// The flags of the command line.
     pub options: &'a RestoreOptions,
+    /// What opens an encrypted backup.
+    pub identities: Option<&'a Identities>,
     /// Signals, which end the restore early.
     pub interrupts: &'a Interrupts,
     /// The progress display, until the command ends.

@@ -7,22 +7,48 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::archive::manifest::{Manifest, Place, time_text};
 use crate::archive::restore_instructions::restore_request;
 use crate::archive::{Mismatch, RangeDamage, Ranges, Reader};
+use crate::codec::age::short_list;
 use crate::index::Index;
 use crate::storage::StorageError;
 
-use super::{Request, RestoreError};
+use super::{Chosen, Request, RestoreError};
 
 /// How much later an object may have been written than its manifest says. Clocks differ, and completing an upload takes time.
 const LATE: TimeDelta = TimeDelta::hours(1);
 
 impl Request<'_> {
+    /// Checks whether there is an identity for an encrypted backup, and whether it belongs to one of the recipients that the
+    /// manifest names.
+    ///
+    /// # Errors
+    /// If nothing can open the backup.
+    pub(super) fn verify_identity(&self) -> Result<(), RestoreError> {
+        let Chosen { backup, manifest, .. } = self.chosen;
+        if !backup.encrypted {
+            return Ok(());
+        }
+        let file_name = backup.file_name.clone();
+        let recipients = manifest.as_ref().map(|manifest| manifest.recipients.as_slice()).unwrap_or_default();
+        let Some(identities) = self.identities else {
+            let recipients =
+                if recipients.is_empty() { String::new() } else { format!(" for {}", short_list(recipients)) };
+            return Err(RestoreError::NoIdentity { file_name, recipients });
+        };
+        let own = identities.public_keys();
+        if recipients.is_empty() || recipients.iter().any(|recipient| own.contains(recipient)) {
+            return Ok(());
+        }
+        let (recipients, own) = (short_list(recipients), short_list(&own));
+        Err(RestoreError::WrongIdentity { file_name, recipients, own })
+    }
+
     /// Opens the backup for reading, with a progress display.
     ///
     /// # Errors
     /// If it does not exist, is archived, has another size than its manifest says, or cannot be read.
     pub(super) async fn open(&self) -> Result<Reader, RestoreError> {
         let file_name = &self.chosen.backup.file_name;
-        let reader = match Reader::open(self.destination, file_name).await {
+        let reader = match Reader::open(self.destination, file_name, self.identities).await {
             Ok(Some(reader)) => reader,
             Ok(None) => return Err(RestoreError::Gone { file_name: file_name.clone() }),
             Err(StorageError::Refused { failure, .. }) if failure.is_archived() => return Err(self.archived().await),
@@ -62,8 +88,8 @@ impl Request<'_> {
 
     /// The error of a failed verification of this backup.
     pub(super) fn mismatch(&self, mismatch: Mismatch) -> RestoreError {
-        let has_manifest = self.chosen.manifest.is_some();
-        let hint = if has_manifest { " (if only the manifest is wrong: --ignore-manifest)" } else { "" };
+        let may_be_the_manifest = self.chosen.manifest.is_some() && !matches!(mismatch, Mismatch::Encryption(_));
+        let hint = if may_be_the_manifest { " (if only the manifest is wrong: --ignore-manifest)" } else { "" };
         RestoreError::Mismatch { file_name: self.chosen.backup.file_name.clone(), mismatch, hint }
     }
 

@@ -11,6 +11,8 @@ use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::manifest::{GlobalsFile, Manifest};
+use crate::archive::name::ENCRYPTED_GLOBALS_SUFFIX;
+use crate::codec::age::{self, Identities};
 use crate::exit_code::ExitCode;
 use crate::postgres::globals::{NotOurs, Recorded, Role};
 use crate::postgres::{Maintenance, PostgresError, StatementError};
@@ -95,13 +97,16 @@ pub struct RolesReport {
 /// # Errors
 /// See [`RolesError`].
 pub async fn globals(
-    destination: &Destination,
+    (destination, identities): (&Destination, Option<&Identities>),
     manifest: &Manifest,
     server: &mut Maintenance,
 ) -> Result<Option<Recorded>, RolesError> {
     let Some(file) = &manifest.globals else { return Ok(None) };
     let damaged = |reason: String| RolesError::Damaged { file_name: file.file_name.clone(), reason };
-    let packed = download(destination, file).await?;
+    let mut packed = download(destination, file).await?;
+    if let Some(identities) = identities.filter(|_| file.file_name.ends_with(ENCRYPTED_GLOBALS_SUFFIX)) {
+        packed = age::decrypt(identities, &packed).map_err(|error| damaged(format!("age: {error}")))?;
+    }
     let script = unpack(&packed).map_err(|error| damaged(error.to_string()))?;
     let script = decode(server, script).await?.map_err(damaged)?;
     let foreign = |reason: NotOurs| RolesError::Foreign { file_name: file.file_name.clone(), reason };

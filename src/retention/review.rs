@@ -146,8 +146,8 @@ async fn read_status(destination: &Destination, name: BackupName, entry: Entry) 
     let manifest = if entry.has_manifest() { read_manifest(destination, name).await? } else { None };
     match manifest {
         Some(manifest) => Ok(BackupStatus::by_manifest(bytes, manifest.object_bytes, manifest.partial)),
-        None if archive::is_too_small(bytes) => Ok(BackupStatus::Empty),
-        None => Ok(BackupStatus::without_manifest(bytes, is_partial(destination, name).await?)),
+        None if archive::is_too_small(name, bytes) => Ok(BackupStatus::Empty),
+        None => Ok(BackupStatus::without_manifest(name, bytes, is_partial(destination, name).await?)),
     }
 }
 

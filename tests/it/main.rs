@@ -28,6 +28,7 @@ mod documents;
 mod drill;
 mod drill_servers;
 mod dump_faults;
+mod encryption;
 mod examples;
 mod fault_matrix;
 mod globals;

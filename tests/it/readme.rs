@@ -4,6 +4,7 @@
 
 pub mod blocks;
 mod drill;
+mod encryption;
 mod links;
 mod one_table;
 mod several_databases;
@@ -33,7 +34,7 @@ const INSTALLATION: &str = "docs/installation.md";
 const CHECK: &str = "docs/check-and-drill.md";
 const SECURITY: &str = "docs/security.md";
 /// After what each block of a page stands. A block is tested here as printed, or by its own `make` target, or only shown.
-const BLOCKS: [(&str, &[&str]); 9] = [
+const BLOCKS: [(&str, &[&str]); 10] = [
     (
         README,
         &[
@@ -71,6 +72,7 @@ const BLOCKS: [(&str, &[&str]); 9] = [
             "`prune`, `delete`, and `backup` with a retention rule, need the permissions",
         ],
     ),
+    (encryption::PAGE, encryption::BLOCKS),
     ("docs/exit-codes.md", &[]),
     (several_databases::PAGE, several_databases::BLOCKS),
     ("CONTRIBUTING.md", &["# Contributing"]), // the targets exist, and `.ci/run` runs them

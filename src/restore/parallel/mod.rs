@@ -127,7 +127,7 @@ fn by_one_session<T>(why: OneSession) -> Option<T> {
 /// Opens the backup with its index.
 async fn ranges(request: &Request<'_>) -> Result<Result<Ranges, OneSession>, RestoreError> {
     let Some(manifest) = &request.chosen.manifest else { return Ok(Err(OneSession::NoManifest)) };
-    let Some(index) = archive::index::read(request.destination, manifest).await? else {
+    let Some(index) = archive::index::read((request.destination, request.identities), manifest).await? else {
         return Ok(Err(OneSession::NoIndex));
     };
     if let Err(mismatch) = verify_index(&index, manifest) {

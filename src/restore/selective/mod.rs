@@ -63,7 +63,7 @@ impl Selective {
         }
         let no_index = || RestoreError::NoIndex { file_name: request.chosen.backup.file_name.clone() };
         let manifest = request.chosen.manifest.as_ref().ok_or_else(no_index)?;
-        let index = index::read(request.destination, manifest).await?.ok_or_else(no_index)?;
+        let index = index::read((request.destination, request.identities), manifest).await?.ok_or_else(no_index)?;
         let ranges = request.open_ranges(Arc::new(index)).await?.ok_or_else(no_index)?;
         let definitions = Definitions::read(request, &ranges).await?;
         let plan = Plan::new(definitions, ranges.index(), selection);

@@ -46,6 +46,7 @@ fn backup(night: i64, database: Option<&str>) -> StoredBackup {
         duration: (night < 100).then_some(250.0 + f64::from(u32::try_from(wave).unwrap_or_default()) * 9.0),
         database: database.map(str::to_owned),
         status: if night < 100 { BackupStatus::Valid } else { BackupStatus::Unverified },
+        encrypted: false,
         drilled_at: (night == 2).then(|| "2026-11-21T04:00:00Z".to_owned()),
         drill_result: (night == 2).then_some(DrillResult::Ok),
         started,

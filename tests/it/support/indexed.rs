@@ -50,6 +50,7 @@ async fn run(dump: Vec<u8>, settings: &PipelineSettings) -> Indexed {
         stdout: File::from(OwnedFd::from(reader)),
         memory: PartMemory::new(&PartPlan::new(&parts, 0)),
         checksum: PartChecksum::Md5,
+        recipients: None,
         progress: Arc::default(),
         cancel: CancellationToken::new(),
     };

@@ -32,6 +32,7 @@ pub async fn connection(uri: &str) -> (Tools, PostgresSettings) {
         arguments: DumpArguments::default(),
         lock_wait: Duration::from_mins(1),
         stall_timeout: Duration::from_mins(1),
+        hides_names: false,
         allows_pooler: false,
     };
     (tools, settings)

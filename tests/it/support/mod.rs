@@ -16,6 +16,7 @@
 //! | [`browser`] | [`browser::Browser`]: a headless Chromium, for the status page |
 //! | [`port`] | ports that no other process gets, for servers that stop and start |
 //! | [`process`] | processes as seen in `/proc`: descendants, start times, signals |
+//! | [`age`] | [`age::AgeKey`]: keys of Debian's `age`, and what it encrypts and decrypts |
 //! | [`client`] | plain HTTP requests, and waiting for a condition |
 //! | [`faulty`], [`spooled`] | the set-up of the fault tests: a bucket, a proxy, a dump, and a spool |
 //! | [`hanging_disk`] | [`hanging_disk::HangingDisk`]: a file system that holds chosen calls |
@@ -27,6 +28,7 @@
 
 #![expect(dead_code, reason = "helpers of many test modules; an executable has no public API")]
 
+pub mod age;
 pub mod background;
 pub mod browser;
 pub mod client;

@@ -1,0 +1,99 @@
+//! Keys as people write them; streams in pieces of every size.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn pair() -> (Recipients, Identities) {
+    let identity = Identity::generate();
+    (Recipients(vec![identity.to_public()]), Identities(Arc::new(vec![identity])))
+}
+
+fn public_key() -> String {
+    Identity::generate().to_public().to_string()
+}
+
+#[test]
+fn recipients_are_words_with_comments_and_each_counts_once() {
+    let [first, second] = [public_key(), public_key()];
+    let text = format!("# ours\n{first}, {second}\r\n\t{first} # again\n");
+    assert_eq!(Recipients::parse(&text).expect("two keys").keys(), [first.clone(), second]);
+    let refused = |text: &str| Recipients::parse(text).map(|known| known.keys()).expect_err("no key");
+    assert!(refused("").contains("holds no public key"));
+    assert!(refused("# age1").contains("holds no public key"));
+    assert!(refused(&format!("{first} age1tag1qqq")).contains("key 2: it is a key of another kind"));
+    assert!(refused(&first[..40]).contains("key 1: it is no public key"));
+    assert!(refused("é").contains("key 1"));
+}
+
+#[test]
+fn refusals_show_nothing_of_a_private_key() {
+    let identity = Identity::generate();
+    let key = secrecy::ExposeSecret::expose_secret(&identity.to_string()).to_owned();
+    let why = Recipients::parse(&key).expect_err("a private key");
+    assert!(why.contains("private key") && !why.contains(&key[..20]), "{why}");
+    let why = Identities::parse(&format!("# made by age-keygen\n{}", &key[..40])).expect_err("cut");
+    assert!(why.contains("line 2") && !why.contains(&key[..20]), "{why}");
+    let identities = Identities::parse(&format!("\n# public key\n {key} \n")).expect("an identity");
+    assert_eq!(format!("{identities:?}"), "1 identities");
+    assert_eq!(identities.public_keys(), [identity.to_public().to_string()]);
+    assert_eq!(private_keys(&format!("x={key}, {}", key.to_lowercase())), [key.clone(), key.to_lowercase()]);
+}
+
+#[test]
+fn a_key_is_shown_short() {
+    let key = public_key();
+    assert_eq!(short(&key), format!("{}…{}", &key[..9], &key[58..]));
+    assert_eq!(short("age1"), "age1");
+    assert_eq!(short("ééééééé"), "ééééééé");
+}
+
+#[test]
+fn no_file_is_smaller_than_the_known_overhead() {
+    let (recipients, identities) = pair();
+    let file = encrypt(&recipients, b"").expect("encrypted");
+    // This library adds a line of random length for nobody, so that other programs learn to skip what they do not know.
+    assert!(file.len() as u64 >= SMALLEST_OVERHEAD, "{}", file.len());
+    assert_eq!(decrypt(&identities, &file), Ok(Vec::new()));
+    assert_eq!(decrypt(&pair().1, &file), Err(DecryptError::WrongIdentity));
+}
+
+/// Decrypts in pieces of this size.
+fn in_pieces(identities: &Identities, file: &[u8], size: usize) -> Result<Vec<u8>, DecryptError> {
+    let (mut decryptor, mut plain) = (Decryptor::new(identities.clone()), Vec::new());
+    let mut take = |bytes: &[u8]| {
+        plain.extend_from_slice(bytes);
+        Ok::<_, DecryptError>(())
+    };
+    file.chunks(size).try_for_each(|piece| decryptor.decrypt(piece, &mut take))?;
+    decryptor.finish(&mut take)?;
+    Ok(plain)
+}
+
+#[test]
+fn every_length_around_a_chunk_comes_back_in_pieces_of_every_size() {
+    let (recipients, identities) = pair();
+    for length in [0, 1, 65_535, 65_536, 65_537, 131_071, 131_072, 131_073, 300_000] {
+        let plain: Vec<u8> = (0..length).map(|at: u32| (at % 251) as u8).collect();
+        let file = encrypt(&recipients, &plain).expect("encrypted");
+        for size in [37, 216, 65_552, file.len()] {
+            assert!(in_pieces(&identities, &file, size).as_ref() == Ok(&plain), "{length} in pieces of {size}");
+        }
+        for cut in (1..file.len()).step_by(1 + file.len() / 40).chain([file.len() - 1]) {
+            assert!(in_pieces(&identities, &file[..cut], 65_552).is_err(), "{length} cut to {cut}");
+        }
+        assert!(in_pieces(&identities, &[&file[..], b"x"].concat(), 1 << 20).is_err(), "{length}: a byte follows");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn no_flipped_bit_goes_unseen(length in 0usize..200_000, at in any::<proptest::sample::Index>(), bit in 0..8u8) {
+        let (recipients, identities) = pair();
+        let mut file = encrypt(&recipients, &vec![7; length]).expect("encrypted");
+        let at = at.index(file.len());
+        file[at] ^= 1 << bit;
+        prop_assert!(in_pieces(&identities, &file, 70_000).is_err(), "byte {}", at);
+    }
+}
