@@ -48,8 +48,8 @@ false\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l database-jobs -d 'Databases backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l compression -d '`gzip`, or `zstd` [env: BACKUP_COMPRESSION]' -r -f -a "gzip\t''
 zstd\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l compression-level -d '`auto`, or a level from 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f -a "auto\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l age-recipients -d 'Age public keys (`age1…`) that backups are encrypted for [env: BACKUP_AGE_RECIPIENTS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l compression-level -d '`auto`, or 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f -a "auto\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l age-recipients -d 'Age public keys to encrypt for [env: BACKUP_AGE_RECIPIENTS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand backup" -l upload-concurrency -d 'Parts uploaded at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
@@ -109,8 +109,8 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l jobs
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l database-jobs -d 'Databases backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l compression -d '`gzip`, or `zstd` [env: BACKUP_COMPRESSION]' -r -f -a "gzip\t''
 zstd\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l compression-level -d '`auto`, or a level from 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f -a "auto\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l age-recipients -d 'Age public keys (`age1…`) that backups are encrypted for [env: BACKUP_AGE_RECIPIENTS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l compression-level -d '`auto`, or 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f -a "auto\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l age-recipients -d 'Age public keys to encrypt for [env: BACKUP_AGE_RECIPIENTS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand check" -l upload-concurrency -d 'Parts uploaded at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f
@@ -165,8 +165,8 @@ complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l job
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l database-jobs -d 'Databases backed up at once [env: BACKUP_DATABASE_JOBS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l compression -d '`gzip`, or `zstd` [env: BACKUP_COMPRESSION]' -r -f -a "gzip\t''
 zstd\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l compression-level -d '`auto`, or a level from 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f -a "auto\t''"
-complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l age-recipients -d 'Age public keys (`age1…`) that backups are encrypted for [env: BACKUP_AGE_RECIPIENTS]' -r -f
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l compression-level -d '`auto`, or 1 (fast) to 9 (small) [env: BACKUP_COMPRESSION_LEVEL]' -r -f -a "auto\t''"
+complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l age-recipients -d 'Age public keys to encrypt for [env: BACKUP_AGE_RECIPIENTS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l threads -d 'Compression threads [env: BACKUP_THREADS]' -r -f
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l part-size -d 'Size of the upload\'s parts [env: BACKUP_PART_SIZE]' -r -f -a "auto\t''"
 complete -c pg-s3-backup -n "__fish_pg_s3_backup_using_subcommand daemon" -l upload-concurrency -d 'Parts uploaded at once [env: BACKUP_UPLOAD_CONCURRENCY]' -r -f

@@ -18,7 +18,7 @@ pub const BACKUP_COMPRESSION_LEVEL: Setting = Setting {
     flag: Some("compression-level"),
     value: "LEVEL",
     default: "`auto`",
-    help: "`auto`, or a level from 1 (fast) to 9 (small), with zstd to 19; `auto` makes backups as small as the time allows",
+    help: "`auto`, or 1 (fast) to 9 (small), with zstd to 19; `auto` makes backups as small as the time allows",
     completion: Completion::Words(|| vec!["auto"]),
     ..BASE
 };

@@ -11,7 +11,7 @@ pub const BACKUP_AGE_RECIPIENTS: Setting = Setting {
     flag: Some("age-recipients"),
     value: "KEYS",
     default: "none: not encrypted",
-    help: "age public keys to encrypt for (`age1…`), separated by spaces, commas or lines; each of their identities opens a backup",
+    help: "age public keys to encrypt for, `age1…`, separated by spaces, commas or lines; each of their identities opens a backup",
     ..BASE
 };
 /// `BACKUP_AGE_IDENTITY`
