@@ -88,6 +88,11 @@ pub async fn verified(
     file: &IndexFile,
 ) -> Result<Result<Index, IndexFlaw>, StorageError> {
     let is_encrypted = file.file_name.ends_with(ENCRYPTED_INDEX_SUFFIX);
+    let seal = match identities {
+        _ if !is_encrypted => Seal::None,
+        Some(identities) => Seal::Age(identities),
+        None => Seal::Closed,
+    };
     let of_encrypted = BackupName::parse(&manifest.file_name).is_some_and(|name| name.is_encrypted());
     if file.file_name.contains('/') || is_encrypted != of_encrypted {
         return Ok(Err(IndexFlaw::Elsewhere));
@@ -100,18 +105,29 @@ pub async fn verified(
     while let Some(piece) = download.next().await? {
         packed.extend_from_slice(&piece);
     }
-    Ok(opened(packed, is_encrypted.then_some(identities), file).and_then(|packed| judge(&packed, manifest)))
+    Ok(opened(packed, seal, file).and_then(|packed| judge(&packed, manifest)))
+}
+
+/// How the file is stored.
+#[derive(Clone, Copy)]
+enum Seal<'a> {
+    /// As it is.
+    None,
+    /// Encrypted, with identities to open it.
+    Age(&'a Identities),
+    /// Encrypted, and nothing opens it.
+    Closed,
 }
 
 /// Verifies the stored bytes, and decrypts them if they are encrypted.
-fn opened(stored: Vec<u8>, encrypted: Option<Option<&Identities>>, file: &IndexFile) -> Result<Vec<u8>, IndexFlaw> {
+fn opened(stored: Vec<u8>, seal: Seal<'_>, file: &IndexFile) -> Result<Vec<u8>, IndexFlaw> {
     if hex::encode(Sha256::digest(&stored)) != file.sha256.to_ascii_lowercase() {
         return Err(IndexFlaw::Sha256);
     }
-    match encrypted {
-        None => Ok(stored),
-        Some(None) => Err(IndexFlaw::Closed),
-        Some(Some(identities)) => Ok(age::decrypt(identities, &stored)?),
+    match seal {
+        Seal::None => Ok(stored),
+        Seal::Closed => Err(IndexFlaw::Closed),
+        Seal::Age(identities) => Ok(age::decrypt(identities, &stored)?),
     }
 }
 

@@ -201,6 +201,14 @@ pub struct RunFacts<'a> {
     pub pg_dump_warnings: &'a OnceLock<Vec<String>>,
 }
 
+impl RunFacts<'_> {
+    fn all_warnings(&self) -> Vec<String> {
+        let of_pg_dump = self.pg_dump_warnings.get().into_iter().flatten();
+        let of_pg_dump = of_pg_dump.map(|warning| format!("{PG_DUMP_WORD}{warning}"));
+        self.warnings.iter().cloned().chain(of_pg_dump).collect()
+    }
+}
+
 /// The location of a backup.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
@@ -217,8 +225,6 @@ impl Manifest {
         let (totals, scan) = (verified.totals(), verified.scan());
         let References { extensions, roles, tablespaces, toast_tables, .. } =
             run.references.cloned().unwrap_or_default();
-        let of_pg_dump = run.pg_dump_warnings.get().into_iter().flatten();
-        let of_pg_dump = of_pg_dump.map(|warning| format!("{PG_DUMP_WORD}{warning}"));
         Self {
             manifest_version: VERSION,
             file_name: name::file_name(key).to_owned(),
@@ -263,7 +269,7 @@ impl Manifest {
             restore: Vec::new(),
             globals: None,
             index: None,
-            warnings: run.warnings.iter().cloned().chain(of_pg_dump).collect(),
+            warnings: run.all_warnings(),
         }
     }
 
