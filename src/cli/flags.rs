@@ -105,16 +105,18 @@ fn is_only_verified(setting: &Setting, command: CommandName) -> bool {
     command == CommandName::Check && matches!(setting.group, Group::Backup | Group::Retention)
 }
 
-/// Names the flags that `check` only verifies.
-fn verified_help(command: CommandName) -> String {
-    let verified =
-        used_by(command).filter(|setting| is_only_verified(setting, command) && !is_most_used(setting, command));
+/// Names the flags that no group shows.
+fn apart_help(command: CommandName) -> String {
+    let apart = used_by(command).filter(|setting| {
+        (is_only_verified(setting, command) || is_of_the_drill(setting, command)) && !is_most_used(setting, command)
+    });
     let names: Vec<String> =
-        verified.filter_map(|setting| Some(format!("--{} ({})", setting.flag?, setting.variable))).collect();
-    if names.is_empty() {
-        String::new()
-    } else {
-        format!("Flags of `backup` that are verified: {}.\n", names.join(", "))
+        apart.filter_map(|setting| Some(format!("--{} ({})", setting.flag?, setting.variable))).collect();
+    let names = names.join(", ");
+    match command {
+        CommandName::Check => format!("Flags of `backup` that are verified: {names}.\n"),
+        CommandName::Daemon => format!("Flags of the drill: {names}.\n"),
+        _ => String::new(),
     }
 }
 
@@ -214,7 +216,7 @@ impl TypedValueParser for Suggested {
 fn short_environment_help(command: CommandName) -> String {
     let others = used_by(command).filter(|setting| setting.flag.is_none() && !is_most_used(setting, command));
     let others: Vec<&str> = others.map(|setting| setting.variable).collect();
-    verified_help(command)
+    apart_help(command)
         + &format!(
             "Variables without a flag: {}.\nEach variable X also as X_FILE. `pg-s3-backup help {}` describes every flag and variable.",
             others.join(", "),
