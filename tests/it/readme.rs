@@ -102,8 +102,7 @@ fn path_of_shell() -> String {
 }
 
 fn calls(program: &Program) -> Vec<String> {
-    let text = std::fs::read_to_string(program.home().join("calls")).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
+    std::fs::read_to_string(program.home().join("calls")).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
 /// The S3 server that the pages leave to AWS.
