@@ -281,7 +281,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__check)
-            opts="-h --allow-pooler --databases --pg-dump-path --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --database-jobs --compression --compression-level --age-recipients --threads --part-size --upload-concurrency --spool-dir --interval --timezone --bucket-only --deep --max-age --min-size --max-shrink --backup --check-sql --search-path --allow-same-server --allow-shared-server --restore-to --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --listen --metrics-file --json --log-level --log-format --help"
+            opts="-h --allow-pooler --databases --pg-dump-path --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --jobs --database-jobs --compression --compression-level --age-recipients --threads --part-size --upload-concurrency --spool-dir --interval --timezone --bucket-only --deep --max-age --min-size --max-shrink --backup --check-sql --search-path --allow-same-server --allow-shared-server --restore-to --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --listen --metrics-file --json --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -322,6 +322,13 @@ _pg__s3__backup() {
                     ;;
                 --s3-force-path-style)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --database-jobs)
@@ -538,7 +545,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__daemon)
-            opts="-h --allow-pooler --databases --pg-dump-path --allow-mixed --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --database-jobs --compression --compression-level --age-recipients --threads --part-size --upload-concurrency --spool-dir --catch-up --run-on-start --interval --timezone --check-sql --search-path --allow-same-server --allow-shared-server --restore-to --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --listen --metrics-file --log-level --log-format --help"
+            opts="-h --allow-pooler --databases --pg-dump-path --allow-mixed --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --jobs --database-jobs --compression --compression-level --age-recipients --threads --part-size --upload-concurrency --spool-dir --catch-up --run-on-start --interval --timezone --check-sql --search-path --allow-same-server --allow-shared-server --restore-to --retention-days --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --min-keep --listen --metrics-file --log-level --log-format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -579,6 +586,13 @@ _pg__s3__backup() {
                     ;;
                 --s3-force-path-style)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --jobs)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --database-jobs)
@@ -1004,7 +1018,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__list)
-            opts="-q -h --databases --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --limit --json --quiet --log-level --log-format --help latest"
+            opts="-q -h --contents --databases --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --limit --json --quiet --log-level --log-format --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1195,7 +1209,7 @@ _pg__s3__backup() {
             return 0
             ;;
         pg__s3__backup__subcmd__restore)
-            opts="-h --at --database --ignore-manifest --dry-run --pg-dump-path --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --output --raw --create-db --replace --keep-failed --no-owner --no-privileges --no-tablespaces --no-comments --exclude-table --exclude-schema --exclude-table-data --create-roles --globals --no-database-settings --search-path --no-analyze --to --timezone --json --no-progress --log-level --log-format --help latest"
+            opts="-h --at --database --ignore-manifest --dry-run --pg-dump-path --s3-bucket --s3-path --s3-url --s3-region --s3-force-path-style --output --raw --table --schema --schema-only --data-only --create-db --replace --keep-failed --no-owner --no-privileges --no-tablespaces --no-comments --exclude-table --exclude-schema --exclude-table-data --create-roles --globals --no-database-settings --search-path --no-analyze --to --jobs --timezone --json --no-progress --log-level --log-format --help latest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1263,6 +1277,20 @@ _pg__s3__backup() {
                     fi
                     return 0
                     ;;
+                --table)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --schema)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
                 --create-db)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -1299,6 +1327,13 @@ _pg__s3__backup() {
                     return 0
                     ;;
                 --to)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --jobs)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
