@@ -3,7 +3,7 @@
 //!
 //! A read takes sections of the plain dump, in order and apart, and writes exactly their bytes to a sink. Ranges that it needs are
 //! read from their first to their last byte, because their CRC-32 is that of all their bytes. Adjacent ranges are one download.
-//! Several reads may run at once. The memory of each is that of its [`Download`] (2 MiB for each connection) and of [`PIECES`] pieces.
+//! Several reads may run at once. The memory of each is that of its [`crate::storage::Download`] (2 MiB for each connection) and of [`PIECES`] pieces.
 //!
 //! Offsets in the compressed stream are offsets in the object. An encrypted backup has other ones: sections of it are not readable.
 

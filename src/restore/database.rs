@@ -2,7 +2,7 @@
 //!
 //! 1. Check the preconditions, and report all that fail. Exclude other restores into the database.
 //! 2. Stream the dump through the filter into psql. Then verify its checksums, its end, and the server's row counts.
-//! 3. COMMIT, which needs a [`Verified`]. On any failure psql is killed while its input is open, and its server
+//! 3. COMMIT, which needs a `Verified`. On any failure psql is killed while its input is open, and its server
 //!    session is terminated and waited for. The target is as it was.
 
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! Restores a backup into a database, a file or stdout. If verification fails, nothing is restored.
 //!
 //! `commands::restore` resolves the settings, chooses a backup ([`choose()`]) and calls one of the targets with a [`Request`]:
-//! [`database`], or a file or a stream ([`into_file`]). Of a part of a backup [`selective`] reads only the ranges that hold it. Each reads the backup through [`crate::archive::Reader`], which downloads and
+//! [`database`], or a file or a stream ([`into_file`]). Of a part of a backup `selective` reads only the ranges that hold it. Each reads the backup through [`crate::archive::Reader`], which downloads and
 //! unpacks it, and commits nothing before [`crate::archive::Contents::verify`] has returned a
 //! [`crate::archive::VerifiedStream`] of it. If verification fails, the target is as it was. The result is a [`Report`].
 //!

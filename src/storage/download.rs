@@ -101,7 +101,7 @@ impl SectionedObject {
         self.has_ranges
     }
 
-    /// Starts to read a section, over this many connections. Each takes [`RANGE_BYTES`] of memory.
+    /// Starts to read a section, over this many connections. Each takes `RANGE_BYTES` of memory.
     #[must_use]
     pub fn download(&self, section: Range<u64>, connections: usize) -> Download {
         let end = section.end.min(self.source.bytes);
