@@ -121,7 +121,7 @@ impl Exclusion {
             Some(Object::Extension(name)) => left_out.add_extension(as_written(name)),
             _ => {}
         }
-        let schemas = subject.of.iter().filter_map(schema).filter(|schema| self.has_schema(schema));
+        let schemas = subject.of.iter().filter_map(Object::schema).filter(|schema| self.has_schema(schema));
         for schema in schemas.cloned().collect::<Vec<_>>() {
             left_out.add_schema(as_written(&schema));
         }
@@ -135,7 +135,7 @@ impl Exclusion {
         {
             return true;
         }
-        if schema(object).is_some_and(|schema| mark(&mut self.schemas, |glob| glob.matches(schema))) {
+        if object.schema().is_some_and(|schema| mark(&mut self.schemas, |glob| glob.matches(schema))) {
             return true;
         }
         match object {
@@ -167,18 +167,6 @@ fn mark(patterns: &mut [Pattern], matches: impl Fn(&Glob) -> bool) -> bool {
         any = true;
     }
     any
-}
-
-/// The schema of an object.
-fn schema(object: &Object) -> Option<&String> {
-    match object {
-        Object::Relation(name) | Object::Index(name) | Object::Statistics(name) | Object::Type(name) => {
-            Some(&name.schema)
-        }
-        Object::Member(schema) | Object::Schema(schema) => Some(schema),
-        Object::Constraint(table, _) => Some(&table.schema),
-        Object::Extension(_) | Object::Cast(_) => None,
-    }
 }
 
 /// The beginning of a statement, for a message.

@@ -56,6 +56,18 @@ pub(super) enum Object {
     Cast(String),
 }
 
+impl Object {
+    /// The schema that it is in; a schema's own name.
+    pub fn schema(&self) -> Option<&String> {
+        match self {
+            Self::Relation(name) | Self::Index(name) | Self::Statistics(name) | Self::Type(name) => Some(&name.schema),
+            Self::Member(schema) | Self::Schema(schema) => Some(schema),
+            Self::Constraint(table, _) => Some(&table.schema),
+            Self::Extension(_) | Self::Cast(_) => None,
+        }
+    }
+}
+
 /// What a statement is about.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Subject {

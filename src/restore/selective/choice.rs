@@ -213,7 +213,7 @@ fn own_sequence(definition: &Definition) -> Option<(&Name, &Name)> {
 fn unmatched(definitions: &[Definition], selection: &Selection) -> Vec<String> {
     let relations: Vec<&Name> = definitions.iter().filter_map(created).collect();
     let schemas: BTreeSet<&String> =
-        definitions.iter().flat_map(|definition| &definition.subject.of).filter_map(schema).collect();
+        definitions.iter().flat_map(|definition| &definition.subject.of).filter_map(Object::schema).collect();
     let tables = selection
         .tables
         .iter()
@@ -221,17 +221,6 @@ fn unmatched(definitions: &[Definition], selection: &Selection) -> Vec<String> {
     let schemas = selection.schemas.iter().filter(|glob| !schemas.iter().any(|schema| glob.matches(schema)));
     let named = |flag: &'static str| move |glob: &Glob| format!("{flag} {glob}");
     tables.map(named("--table")).chain(schemas.map(named("--schema"))).collect()
-}
-
-fn schema(object: &Object) -> Option<&String> {
-    match object {
-        Object::Relation(name) | Object::Index(name) | Object::Statistics(name) | Object::Type(name) => {
-            Some(&name.schema)
-        }
-        Object::Member(schema) | Object::Schema(schema) => Some(schema),
-        Object::Constraint(table, _) => Some(&table.schema),
-        Object::Extension(_) | Object::Cast(_) => None,
-    }
 }
 
 #[cfg(test)]
