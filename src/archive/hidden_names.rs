@@ -16,15 +16,14 @@ impl Manifest {
         !self.recipients.is_empty()
     }
 
-    /// The manifest for the bucket and the spool: that of an encrypted backup has no names, no values of arguments, and no checksum
-    /// of the plain dump. `option_names` are those of `pg_dump`'s arguments.
+    /// The manifest for the bucket and the spool: that of an encrypted backup has no names and no checksum of the plain dump. Its
+    /// arguments had no values from the beginning.
     #[must_use]
-    pub fn without_names(self, option_names: &[String]) -> Self {
+    pub fn without_names(self) -> Self {
         if !self.is_encrypted() {
             return self;
         }
         Self {
-            pg_dump_arguments: option_names.to_vec(),
             dump_crc32: None,
             tables: Vec::new(),
             extensions: Vec::new(),

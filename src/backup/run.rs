@@ -120,8 +120,7 @@ impl<'a> Backup<'a> {
         let place = Place { location: &location, endpoint: destination.endpoint() };
         let manifest = globals.write(&sidecars, manifest).await;
         let manifest = index.write(&sidecars, manifest).await;
-        let option_names = Dump::option_names(&self.settings.postgres);
-        let manifest = manifest.without_names(&option_names).with_restore(&place);
+        let manifest = manifest.without_names().with_restore(&place);
         sidecars.write_manifest(&manifest).await;
         if let Some(kept) = kept {
             self.limits.to_the_end(kept.delete()).await;
@@ -245,9 +244,7 @@ impl<'a> Backup<'a> {
             "backup starts"
         );
         if self.is_partial() {
-            let arguments = &self.settings.postgres.arguments;
-            let is_encrypted = self.settings.recipients.is_some();
-            let arguments = if is_encrypted { arguments.names() } else { arguments.words().to_vec() }.join(" ");
+            let arguments = self.settings.postgres.shown_arguments().join(" ");
             tracing::warn!(
                 arguments,
                 "the arguments of pg_dump leave a part of the database out: this backup is partial"
@@ -345,7 +342,7 @@ impl<'a> Backup<'a> {
             warnings: &pg_dump_warnings,
             index,
         };
-        let arguments = Dump::arguments(&self.settings.postgres);
+        let arguments = Dump::shown_arguments(&self.settings.postgres);
         let run = RunFacts {
             run_id: upload_plan.run_id,
             facts,
@@ -367,8 +364,7 @@ impl<'a> Backup<'a> {
         let draft = async |verified: &VerifiedDump| {
             let manifest = globals.keep(spool.as_ref(), manifest(&key, verified)).await;
             let manifest = index.keep(spool.as_ref(), manifest).await;
-            let option_names = Dump::option_names(&self.settings.postgres);
-            serde_json::to_value(manifest.without_names(&option_names)).unwrap_or_default()
+            serde_json::to_value(manifest.without_names()).unwrap_or_default()
         };
         let committed = job.fill(target, session, draft).await?;
         let manifest = manifest(committed.key(), committed.verified());

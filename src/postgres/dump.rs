@@ -121,15 +121,14 @@ impl Dump {
         Ok((Self { child, program, group, messages }, stdout))
     }
 
-    /// The arguments of `pg_dump`, without the connection and without what the user's options name.
+    /// The arguments of `pg_dump`, without the connection, as the manifest may show them.
     #[must_use]
-    pub fn option_names(settings: &PostgresSettings) -> Vec<String> {
-        Self::own_arguments(settings).into_iter().chain(settings.arguments.names()).collect()
+    pub fn shown_arguments(settings: &PostgresSettings) -> Vec<String> {
+        Self::own_arguments(settings).into_iter().chain(settings.shown_arguments()).collect()
     }
 
     /// The arguments of `pg_dump`, without the connection.
-    #[must_use]
-    pub fn arguments(settings: &PostgresSettings) -> Vec<String> {
+    fn arguments(settings: &PostgresSettings) -> Vec<String> {
         Self::own_arguments(settings).into_iter().chain(settings.arguments.words().iter().cloned()).collect()
     }
 

@@ -84,6 +84,12 @@ impl PostgresSettings {
         session::target(&self.conninfo)
     }
 
+    /// The user's arguments of `pg_dump` as the log and the manifest may show them: without values if they hide names.
+    #[must_use]
+    pub fn shown_arguments(&self) -> Vec<String> {
+        if self.hides_names { self.arguments.names() } else { self.arguments.words().to_vec() }
+    }
+
     /// The connection to another database of the server.
     #[must_use]
     pub fn of_database(&self, database: &str) -> Self {
