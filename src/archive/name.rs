@@ -114,12 +114,6 @@ impl BackupName {
         if self.is_encrypted { ENCRYPTED_GLOBALS_SUFFIX } else { GLOBALS_SUFFIX }
     }
 
-    /// The suffix of its index's key.
-    #[must_use]
-    pub fn index_suffix(&self) -> &'static str {
-        if self.is_encrypted { ENCRYPTED_INDEX_SUFFIX } else { INDEX_SUFFIX }
-    }
-
     /// All names of this second. Only one of them may be taken, so that a time is one backup's.
     pub fn of_same_second(self) -> impl Iterator<Item = Self> {
         Codec::ALL.into_iter().flat_map(move |codec| {

@@ -10,33 +10,25 @@ use sha2::{Digest as _, Sha256};
 
 use super::BackupError;
 use super::limits::COMMIT_GRACE;
-use super::sidecars::Sidecars;
+use super::sidecars::{FileFailure, Sidecars, forms, of_backup};
 use crate::archive::manifest::{INDEX_WORD, IndexFile, Manifest};
-use crate::archive::name::{BackupName, ENCRYPTED_INDEX_SUFFIX, INDEX_SUFFIX};
+use crate::archive::name::{ENCRYPTED_INDEX_SUFFIX, INDEX_SUFFIX};
 use crate::codec::age::{self, Recipients};
 use crate::error_chain::Chain;
 use crate::index::{Draft, Stream};
-use crate::spool::{KeptSidecar, Spool, SpoolError};
-use crate::storage::{Sidecar, StorageError};
+use crate::spool::{KeptSidecar, Spool};
+use crate::storage::Sidecar;
 
-const INDEX: Sidecar = Sidecar { suffix: INDEX_SUFFIX, content_type: "application/gzip", action: "write the index" };
-const ENCRYPTED_INDEX: Sidecar = Sidecar { suffix: ENCRYPTED_INDEX_SUFFIX, content_type: age::CONTENT_TYPE, ..INDEX };
+/// The index: the file of a plain backup, and that of an encrypted one.
+const INDEX: [Sidecar; 2] = forms([INDEX_SUFFIX, ENCRYPTED_INDEX_SUFFIX], "write the index");
 
 /// Why there is no index.
 #[derive(Debug, thiserror::Error)]
 enum IndexFailure {
     #[error("the dump has too many entries, or is not as pg_dump writes it")]
     NotMade,
-    #[error("age did not encrypt it")]
-    Encrypted(#[source] std::io::Error),
-    #[error("S3 did not take the file")]
-    Stored(#[source] StorageError),
-    #[error("the spool did not take the file")]
-    Spooled(#[source] SpoolError),
-    #[error("the spool does not have the file that it had")]
-    Lost,
-    #[error("the run had to end")]
-    Stopped(#[source] Box<BackupError>),
+    #[error(transparent)]
+    File(#[from] FileFailure),
 }
 
 impl IndexFailure {
@@ -56,7 +48,7 @@ pub(super) struct IndexOfRun<'a> {
 }
 
 impl<'a> IndexOfRun<'a> {
-    /// For the dump of this run, whose server has so many invalid partitioned indexes.
+    /// For the dump of this run, and the number of invalid partitioned indexes in its database.
     pub fn new(run_id: &'a str, invalid_indexes: Option<u64>, recipients: Option<&'a Recipients>) -> Self {
         Self { run_id, invalid_indexes, recipients, made: OnceLock::new() }
     }
@@ -66,7 +58,7 @@ impl<'a> IndexOfRun<'a> {
         let complete = |entries: Draft| {
             let packed = entries.complete(stream, self.run_id, self.invalid_indexes);
             let Some(recipients) = self.recipients else { return Ok(packed.into()) };
-            age::encrypt(recipients, &packed).map(Bytes::from).map_err(IndexFailure::Encrypted)
+            Ok(age::encrypt(recipients, &packed).map_err(FileFailure::Encrypted)?.into())
         };
         // Set here alone.
         let _ = self.made.set(entries.ok_or(IndexFailure::NotMade).and_then(complete));
@@ -80,8 +72,8 @@ impl<'a> IndexOfRun<'a> {
             Err(failure) => return manifest.with_index(Err(failure.reason())),
         };
         let stored = spool.store_sidecar(KeptSidecar::Index, packed.clone()).await;
-        let kept = stored.map(|()| index_file(&manifest.file_name, packed)).map_err(IndexFailure::Spooled);
-        manifest.with_index(kept.map_err(|failure| failure.reason()))
+        let kept = stored.map(|()| index_file(&manifest.file_name, packed)).map_err(FileFailure::Spooled);
+        manifest.with_index(kept.map_err(|failure| IndexFailure::from(failure).reason()))
     }
 
     /// Writes the index of a committed backup.
@@ -97,25 +89,24 @@ impl<'a> IndexOfRun<'a> {
 /// Writes the index that an earlier run left in the spool and its manifest names.
 pub(super) async fn write_kept(sidecars: &Sidecars<'_>, spool: &Arc<Spool>, manifest: Manifest) -> Manifest {
     let Some(file) = manifest.index.clone() else { return manifest };
-    let kept = spool.read_sidecar(KeptSidecar::Index, file.bytes).await;
-    let written = match kept.filter(|packed| hex::encode(Sha256::digest(packed)) == file.sha256) {
+    let written = match spool.read_sidecar(KeptSidecar::Index, (file.bytes, &file.sha256)).await {
         Some(packed) => write(sidecars, packed).await,
-        None => Err(reported(sidecars, &IndexFailure::Lost)),
+        None => Err(reported(sidecars, &FileFailure::Lost.into())),
     };
     manifest.with_index(written)
 }
 
 async fn write(sidecars: &Sidecars<'_>, packed: Vec<u8>) -> Result<IndexFile, String> {
     let file = index_file(sidecars.file_name(), &packed);
-    let kind = if suffix(sidecars.file_name()) == INDEX_SUFFIX { INDEX } else { ENCRYPTED_INDEX };
+    let kind = of_backup(sidecars.file_name(), INDEX);
     let writing = async { Ok(sidecars.committed.write_sidecar(kind, packed).await?) };
     // A reached limit leaves some time, and then some for the manifest.
     let failure = match sidecars.limits.within_grace(COMMIT_GRACE, writing).await {
         Ok(()) => return Ok(file),
-        Err(BackupError::Storage(error)) => IndexFailure::Stored(error),
-        Err(stopped) => IndexFailure::Stopped(Box::new(stopped)),
+        Err(BackupError::Storage(error)) => FileFailure::Stored(error),
+        Err(stopped) => FileFailure::Stopped(Box::new(stopped)),
     };
-    Err(reported(sidecars, &failure))
+    Err(reported(sidecars, &failure.into()))
 }
 
 /// Logs why there is none, and returns the reason for the manifest.
@@ -125,13 +116,9 @@ fn reported(sidecars: &Sidecars<'_>, failure: &IndexFailure) -> String {
     failure.reason()
 }
 
-fn suffix(backup: &str) -> &'static str {
-    BackupName::parse(backup).map_or(INDEX_SUFFIX, |name| name.index_suffix())
-}
-
 fn index_file(backup: &str, packed: &[u8]) -> IndexFile {
     IndexFile {
-        file_name: format!("{backup}{}", suffix(backup)),
+        file_name: format!("{backup}{}", of_backup(backup, INDEX).suffix),
         bytes: packed.len() as u64,
         sha256: hex::encode(Sha256::digest(packed)),
     }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::SetOnce;
 use tokio::time::timeout;
 
-use crate::codec::age::{self, Recipients};
+use crate::codec::age::{self, EncryptError, Recipients};
 use crate::error_chain::Chain;
 use crate::postgres::globals::{DatabaseSettings, Globals, GlobalsDump, GlobalsError, Origin};
 use crate::postgres::preflight::{PreflightIssue, Severity};
@@ -27,10 +27,8 @@ use crate::archive::name::{self, BackupName, ENCRYPTED_GLOBALS_SUFFIX, GLOBALS_S
 
 const MANIFEST: Sidecar =
     Sidecar { suffix: MANIFEST_SUFFIX, content_type: "application/json", action: "write the manifest" };
-const GLOBALS: Sidecar =
-    Sidecar { suffix: GLOBALS_SUFFIX, content_type: "application/gzip", action: "write the globals" };
-const ENCRYPTED_GLOBALS: Sidecar =
-    Sidecar { suffix: ENCRYPTED_GLOBALS_SUFFIX, content_type: age::CONTENT_TYPE, ..GLOBALS };
+/// The globals: the file of a plain backup, and that of an encrypted one.
+const GLOBALS: [Sidecar; 2] = forms([GLOBALS_SUFFIX, ENCRYPTED_GLOBALS_SUFFIX], "write the globals");
 
 /// How long a complete dump in the spool waits for its globals, so that the run that delivers it has them, too.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -80,18 +78,25 @@ impl Known {
 pub(super) enum GlobalsFailure {
     #[error(transparent)]
     Made(#[from] GlobalsError),
+    #[error(transparent)]
+    File(#[from] FileFailure),
+    #[error(transparent)]
+    OfCluster(Arc<Self>),
+}
+
+/// Why the file of a sidecar that was made is not there.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileFailure {
+    #[error("age did not encrypt the file")]
+    Encrypted(#[source] EncryptError),
     #[error("S3 did not take the file")]
     Stored(#[source] StorageError),
     #[error("the spool did not take the file")]
     Spooled(#[source] SpoolError),
     #[error("the spool does not have the file that it had")]
     Lost,
-    #[error("age did not encrypt them")]
-    Encrypted(#[source] std::io::Error),
     #[error("the run had to end")]
     Stopped(#[source] Box<BackupError>),
-    #[error(transparent)]
-    OfCluster(Arc<Self>),
 }
 
 impl GlobalsFailure {
@@ -117,7 +122,7 @@ impl GlobalsMaker<'_> {
         let mut dump = GlobalsDump::start(tools, postgres, source, &facts.database, origin)?;
         let outcome = tokio::select! {
             outcome = dump.read(origin) => outcome.map_err(GlobalsFailure::from),
-            reason = limits.reached() => Err(GlobalsFailure::Stopped(Box::new(reason))),
+            reason = limits.reached() => Err(FileFailure::Stopped(Box::new(reason)).into()),
         };
         if outcome.is_err() {
             dump.stop().await;
@@ -157,7 +162,7 @@ impl GlobalsOfRun {
         let complete = |globals: &Globals| {
             let globals = globals.with_database(database).map_err(GlobalsError::Read)?;
             let Some(recipients) = recipients else { return Ok(globals) };
-            let script = age::encrypt(recipients, &globals.script).map_err(GlobalsFailure::Encrypted)?;
+            let script = age::encrypt(recipients, &globals.script).map_err(FileFailure::Encrypted)?;
             Ok(Globals { script, ..globals })
         };
         let made = match cluster.made.wait().await {
@@ -177,7 +182,8 @@ impl GlobalsOfRun {
                 let script = globals.script.clone();
                 let stored = spool.store_sidecar(KeptSidecar::Globals, script.into()).await;
                 let file = globals_file(&manifest.file_name, &globals.script, globals.has_passwords);
-                let kept = stored.map(|()| file).map_err(|error| GlobalsFailure::Spooled(error).reason());
+                let kept =
+                    stored.map(|()| file).map_err(|error| GlobalsFailure::from(FileFailure::Spooled(error)).reason());
                 manifest.with_globals(kept).with_warnings_of_globals(&globals.warnings)
             }
             Ok(Err(error)) => manifest.with_globals(Err(error.reason())),
@@ -197,7 +203,7 @@ impl GlobalsOfRun {
                 (sidecars.write_globals(globals.script).await.map(|()| file), globals.warnings)
             }
             Some(Err(error)) => (Err(error), Vec::new()),
-            None => (Err(GlobalsFailure::Lost), Vec::new()),
+            None => (Err(FileFailure::Lost.into()), Vec::new()),
         };
         manifest.with_globals(sidecars.reported(written)).with_warnings_of_globals(&warnings)
     }
@@ -213,24 +219,21 @@ impl Sidecars<'_> {
     /// Writes the globals that an earlier run left in the spool and its manifest names.
     pub async fn write_kept_globals(&self, spool: &Arc<Spool>, manifest: Manifest) -> Manifest {
         let Some(file) = manifest.globals.clone() else { return manifest };
-        let bytes = file.bytes;
-        let kept = spool.read_sidecar(KeptSidecar::Globals, bytes).await;
-        let written = match kept.filter(|script| hex::encode(Sha256::digest(script)) == file.sha256) {
+        let written = match spool.read_sidecar(KeptSidecar::Globals, (file.bytes, &file.sha256)).await {
             Some(script) => {
                 let file = globals_file(self.file_name(), &script, file.role_passwords);
                 self.write_globals(script).await.map(|()| file)
             }
-            None => Err(GlobalsFailure::Lost),
+            None => Err(FileFailure::Lost.into()),
         };
         manifest.with_globals(self.reported(written))
     }
 
     async fn write_globals(&self, script: Vec<u8>) -> Result<(), GlobalsFailure> {
-        let kind = if globals_suffix(self.file_name()) == GLOBALS_SUFFIX { GLOBALS } else { ENCRYPTED_GLOBALS };
-        let writing = self.committed.write_sidecar(kind, script);
+        let writing = self.committed.write_sidecar(of_backup(self.file_name(), GLOBALS), script);
         tokio::select! {
-            written = writing => written.map_err(GlobalsFailure::Stored),
-            reason = self.limits.reached() => Err(GlobalsFailure::Stopped(Box::new(reason))),
+            written = writing => Ok(written.map_err(FileFailure::Stored)?),
+            reason = self.limits.reached() => Err(FileFailure::Stopped(Box::new(reason)).into()),
         }
     }
 
@@ -259,13 +262,22 @@ impl Sidecars<'_> {
     }
 }
 
-fn globals_suffix(backup: &str) -> &'static str {
-    BackupName::parse(backup).map_or(GLOBALS_SUFFIX, |name| name.globals_suffix())
+/// The two forms of a sidecar that is packed, and encrypted if the backup is.
+pub(super) const fn forms([plain, encrypted]: [&'static str; 2], action: &'static str) -> [Sidecar; 2] {
+    [
+        Sidecar { suffix: plain, content_type: "application/gzip", action },
+        Sidecar { suffix: encrypted, content_type: age::CONTENT_TYPE, action },
+    ]
+}
+
+/// The form that belongs to a backup.
+pub(super) fn of_backup(file_name: &str, [plain, encrypted]: [Sidecar; 2]) -> Sidecar {
+    if BackupName::parse(file_name).is_some_and(|name| name.is_encrypted()) { encrypted } else { plain }
 }
 
 fn globals_file(backup: &str, script: &[u8], role_passwords: bool) -> GlobalsFile {
     GlobalsFile {
-        file_name: format!("{backup}{}", globals_suffix(backup)),
+        file_name: format!("{backup}{}", of_backup(backup, GLOBALS).suffix),
         bytes: script.len() as u64,
         sha256: hex::encode(Sha256::digest(script)),
         role_passwords,

@@ -28,7 +28,7 @@ use crossbeam_channel::{bounded, unbounded};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::codec::age::Recipients;
+use crate::codec::age::{EncryptError, Recipients};
 use crate::codec::{Codec, EncodeError};
 use crate::index::Draft;
 
@@ -85,7 +85,7 @@ pub enum PipelineError {
     Thread(#[source] std::io::Error),
     /// age did not encrypt.
     #[error("encrypt the dump")]
-    Encryption(#[from] std::io::Error),
+    Encryption(#[from] EncryptError),
 }
 
 /// Progress of a run in bytes, and the stage that held it up. The pipeline and the upload write it; the progress

@@ -6,6 +6,7 @@ use std::fs;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use super::{Spool, SpoolError};
 
@@ -40,10 +41,11 @@ impl Spool {
         self.disk().call(content.len() as u64, move || spool.store_sidecar_now(kept, &content)).await?
     }
 
-    /// Reads a sidecar; `None` if it is missing, has another length, or cannot be read.
-    pub async fn read_sidecar(self: &Arc<Self>, kept: KeptSidecar, bytes: u64) -> Option<Vec<u8>> {
+    /// Reads a sidecar of this length and sha256 (in hexadecimal); `None` if it is missing, another one, or cannot be read.
+    pub async fn read_sidecar(self: &Arc<Self>, kept: KeptSidecar, (bytes, sha256): (u64, &str)) -> Option<Vec<u8>> {
         let spool = Arc::clone(self);
-        self.disk().call(bytes, move || spool.read_sidecar_now(kept, bytes)).await.ok().flatten()
+        let content = self.disk().call(bytes, move || spool.read_sidecar_now(kept, bytes)).await.ok().flatten();
+        content.filter(|content| hex::encode(Sha256::digest(content)) == sha256)
     }
 
     fn store_sidecar_now(&self, kept: KeptSidecar, content: &[u8]) -> Result<(), SpoolError> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use age::stream::StreamReader;
 use age::{DecryptError as Refusal, Decryptor as Header};
 
-use super::Identities;
+use super::{CHUNK, Identities};
 
 /// The first line of every file.
 const BEGINNING: &[u8] = b"age-encryption.org/v1\n";
@@ -16,8 +16,6 @@ const LAST_LINE: &[u8] = b"\n---";
 const NONCE: usize = 16;
 /// A header of more is damage: it would hold thousands of recipients.
 const LARGEST_HEADER: usize = 1 << 20;
-/// What is decrypted at once.
-const CHUNK: usize = 64 << 10;
 
 /// Why a stream was not decrypted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use age::stream::StreamWriter;
 use age::{Encryptor as Header, Recipient};
 
-use super::Recipients;
+use super::{CHUNK, Recipients};
 
-/// age encrypts this many bytes at once.
-const CHUNK: usize = 64 << 10;
 /// The most bytes that an encryptor holds: the chunk that it fills, and an encrypted one twice.
 pub const MEMORY: u64 = 4 * CHUNK as u64;
+
+/// age did not encrypt.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct EncryptError(#[from] io::Error);
 
 /// Encrypts one stream. It is the only writer of the stream: age counts its chunks.
 pub struct Encryptor {
@@ -45,7 +48,7 @@ impl Encryptor {
     ///
     /// # Errors
     /// If age refuses the recipients.
-    pub fn new(recipients: &Recipients) -> io::Result<Self> {
+    pub fn new(recipients: &Recipients) -> Result<Self, EncryptError> {
         let each = recipients.0.iter().map(|recipient| recipient as &dyn Recipient);
         let header = Header::with_recipients(each).map_err(io::Error::other)?;
         let output = Output::default();
@@ -56,13 +59,13 @@ impl Encryptor {
     ///
     /// # Errors
     /// As `take`, or age's.
-    pub fn encrypt<E: From<io::Error>>(
+    pub fn encrypt<E: From<EncryptError>>(
         &mut self,
         plain: &[u8],
         mut take: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         for piece in plain.chunks(CHUNK) {
-            self.stream.write_all(piece)?;
+            self.stream.write_all(piece).map_err(EncryptError)?;
             drain(&self.output, &mut take)?;
         }
         Ok(())
@@ -72,8 +75,8 @@ impl Encryptor {
     ///
     /// # Errors
     /// As `take`, or age's.
-    pub fn finish<E: From<io::Error>>(self, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        self.stream.finish()?;
+    pub fn finish<E: From<EncryptError>>(self, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        self.stream.finish().map_err(EncryptError)?;
         drain(&self.output, &mut take)
     }
 }
@@ -90,11 +93,11 @@ fn drain<E>(output: &Output, take: &mut impl FnMut(&[u8]) -> Result<(), E>) -> R
 ///
 /// # Errors
 /// If age refuses the recipients.
-pub fn encrypt(recipients: &Recipients, plain: &[u8]) -> io::Result<Vec<u8>> {
+pub fn encrypt(recipients: &Recipients, plain: &[u8]) -> Result<Vec<u8>, EncryptError> {
     let mut file = Vec::new();
     let mut take = |bytes: &[u8]| {
         file.extend_from_slice(bytes);
-        Ok::<_, io::Error>(())
+        Ok::<_, EncryptError>(())
     };
     let mut encryptor = Encryptor::new(recipients)?;
     encryptor.encrypt(plain, &mut take)?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ::age::x25519::{Identity, Recipient};
 
 pub use decryptor::{DecryptError, Decryptor, decrypt};
-pub use encryptor::{Encryptor, MEMORY, encrypt};
+pub use encryptor::{EncryptError, Encryptor, MEMORY, encrypt};
 
 /// The end of an encrypted file's name.
 pub const EXTENSION: &str = "age";
@@ -22,6 +22,8 @@ pub const CONTENT_TYPE: &str = "application/octet-stream";
 /// and one chunk's tag. More recipients and more chunks add more.
 pub const SMALLEST_OVERHEAD: u64 = 200;
 
+/// age encrypts and decrypts this many bytes at once.
+const CHUNK: usize = 64 << 10;
 /// The beginning of a public key.
 const PUBLIC: &str = "age1";
 /// The beginning of a private key.
