@@ -52,7 +52,7 @@ fn a_key_is_shown_short() {
 fn no_file_is_smaller_than_the_known_overhead() {
     let (recipients, identities) = pair();
     let file = encrypt(&recipients, b"").expect("encrypted");
-    // This library adds a line of random length for nobody, so that other programs learn to skip what they do not know.
+    // This library adds a line of random length that opens nothing, so that other programs learn to skip what they do not know.
     assert!(file.len() as u64 >= SMALLEST_OVERHEAD, "{}", file.len());
     assert_eq!(decrypt(&identities, &file), Ok(Vec::new()));
     assert_eq!(decrypt(&pair().1, &file), Err(DecryptError::WrongIdentity));

@@ -1,6 +1,6 @@
 //! Charts as inline SVG: a bar for each backup, a mark for each run that failed, the oldest first.
 //!
-//! The bars have equal distances, so that none hides another. Text is HTML beside the SVG, which stretches to its width.
+//! The bars have equal distances, so that none hides another. Text is HTML outside the SVG, which stretches to its width.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use crate::archive::{BackupStatus, StoredBackup};
 use crate::health::status::result;
 use crate::telemetry::metrics::FailedRun;
 
-/// Room for at least so many bars, so that the first backups are not as wide as the page.
+/// A chart is as wide as at least so many bars, so that the first backups are not as wide as the page.
 const FEWEST: usize = 30;
 /// A bar and the gap after it, in units of the picture.
 const SLOT: usize = 10;

@@ -1,4 +1,4 @@
-//! What an entry after the data does, as far as it decides what may run beside it.
+//! What an entry after the data does, as far as it decides what may run at the same time.
 //!
 //! Only the statements say so, never the comment before them, which can be forged. What is not recognised runs alone, in order.
 

@@ -10,7 +10,7 @@ use crate::support::browser::{Browser, Page, View};
 use crate::support::setup::repository_file;
 use crate::support::web::{Reply, Web};
 
-/// Each text whose contrast is below 4.5 (WCAG AA), and each element that is cut or wider than the window.
+/// Each text with a contrast below 4.5 (WCAG AA), and each element that is cut or wider than the window.
 const FAULTS: &str = r"(() => {
   const faults = [];
   const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
@@ -56,9 +56,7 @@ fn served() -> (Web, Vec<&'static str>) {
         let mut reply = Reply::ok(page.clone());
         reply.headers.push(("content-type", "text/html; charset=utf-8".to_owned()));
         let secure = SECURITY.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("text").to_owned()));
-        for (name, value) in secure {
-            reply.headers.push((Box::leak(name.to_owned().into_boxed_str()), value));
-        }
+        reply.headers.extend(secure);
         reply
     });
     (web, names)
