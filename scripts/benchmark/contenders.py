@@ -65,7 +65,7 @@ def take(name, dump=None):
     headers = dict(line.lower().split(": ", 1) for line in s3("HEAD", "/%s/%s" % (BUCKET, key)).splitlines())
     if dump:
         check(name, key, dump)
-    for suffix in ("", ".json", ".globals.sql.gz") if result else ("",):
+    for suffix in ("", ".json", ".globals.sql.gz", ".index.json.gz") if result else ("",):
         s3("DELETE", "/%s/%s%s" % (BUCKET, key, suffix))
     s3("DELETE", "/" + BUCKET)
     return int(headers["content-length"]), result

@@ -12,15 +12,12 @@ MIX_SCALE = 12.4
 
 
 def prepare(kind, scale=None):
-    """Makes the database of a kind, unless it is there; the bytes of its dump."""
-    name = "bench_" + kind
+    """Makes the database of a kind, unless it is there; the bytes of its dump. One of another scale is another database."""
+    name = "bench_" + kind + ("" if scale is None else "_scaled")
     if run("psql -XAtc \"SELECT count(*) FROM pg_database WHERE datname = '%s'\"" % name, output=True) == "0":
-        file, factor = os.path.join(settings.SCRIPTS, "benchmark/data", kind + ".sql"), 1
+        file, scale = os.path.join(settings.SCRIPTS, "benchmark/data", kind + ".sql"), scale or settings.SCALE
         if kind == MIX:
-            file, factor = os.path.join(settings.SCRIPTS, "demo-data.sql"), MIX_SCALE
-        scale = factor * (scale or settings.SCALE)
-        if kind == MIX:
-            scale = max(1, round(scale))
+            file, scale = os.path.join(settings.SCRIPTS, "demo-data.sql"), max(1, round(MIX_SCALE * scale))
         print("Making the data: %s ..." % kind, flush=True)
         run("createdb -T template0 " + name)
         run("psql -X -q -v ON_ERROR_STOP=1 -v scale=%s -f '%s' -o /dev/null" % (scale, file), name)
