@@ -3,19 +3,17 @@
 use std::fmt::Write as _;
 use std::io::Read as _;
 
-use std::process::Command;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use flate2::Crc;
 use flate2::read::{DeflateDecoder, GzDecoder};
-use pg_s3_backup::codec::gzip::WINDOW_BYTES;
-use pg_s3_backup::codec::{Codec, Compression, Decoder, Encoder};
+use pg_s3_backup::codec::{Codec, Decoder};
 use pg_s3_backup::index::{Builder, Index, Point, Range, Stream};
-use pg_s3_backup::pipeline::BLOCK_BYTES;
 use pg_s3_backup::pipeline::scanner::Scanner;
 
+use super::readers::{Files, GZIP_READERS, stream};
 use super::support::indexed::{Indexed, RUN_ID, indexed};
+use super::support::setup::sha256;
 
 const HEAD: &str = "--\n-- PostgreSQL database dump\n--\n\n\\restrict KEY\n\nSET standard_conforming_strings = on;\n\n";
 const TAIL: &str = "--\n-- PostgreSQL database dump complete\n--\n\n\\unrestrict KEY\n\n";
@@ -99,29 +97,12 @@ fn each_range_unpacks_alone_and_together_they_are_the_dump() {
 fn every_reader_of_gzip_reads_restart_points_and_they_cost_next_to_nothing() {
     let plain = dump(400_000);
     let object = indexed(plain.as_bytes(), Codec::Gzip).object;
-    let mut without = Vec::new();
-    let mut encoder = Encoder::new(Compression { codec: Codec::Gzip, level: 2 }).expect("memory");
-    without.extend(Codec::Gzip.header());
-    for (at, block) in plain.as_bytes().chunks(BLOCK_BYTES).enumerate() {
-        let begin = at * BLOCK_BYTES;
-        let mut piece = Vec::with_capacity(2 * BLOCK_BYTES);
-        encoder
-            .block(&plain.as_bytes()[begin.saturating_sub(WINDOW_BYTES)..begin], block, &mut piece)
-            .expect("deflated");
-        without.extend(piece);
-    }
-    let (with, without) = (object.len(), without.len() + 10);
+    let (without, _) = stream(Codec::Gzip, &[2], plain.as_bytes());
+    let (with, without) = (object.len(), without.len());
     assert!(with < without + without / 2000, "{with} bytes, {without} without restart points");
-    let file = tempfile::NamedTempFile::with_suffix(".gz").expect("a file");
-    std::fs::write(file.path(), &object).expect("written");
-    let python = "import gzip, sys; sys.stdout.buffer.write(gzip.open(sys.argv[1]).read())";
-    for reader in [&["gunzip", "-c"][..], &["pigz", "-dc"], &["python3", "-c", python]] {
-        let output = Command::new(reader[0]).args(&reader[1..]).arg(file.path()).output();
-        // Not every machine has each of them.
-        let Ok(output) = output else { continue };
-        assert!(output.status.success() && output.stdout == plain.as_bytes(), "{reader:?}");
-    }
-    assert!(Command::new("gunzip").arg("-t").arg(file.path()).status().expect("gunzip").success());
+    let mut files = Files::new();
+    files.add("restart points.gz", &object, Some(sha256(plain.as_bytes())));
+    files.are_read_by(GZIP_READERS);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The entries of an index are those that `pg_restore --list` shows of the same database, on several majors.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::process::Stdio;
 
 use pg_s3_backup::codec::Codec;
@@ -56,11 +55,10 @@ fn listed(server: &Postgres, database: &Database) -> BTreeMap<String, usize> {
     let archive = tempfile::NamedTempFile::new().expect("a file");
     let mut dump = server.client("pg_dump", &database.name);
     assert!(dump.args(["-Fc", "-Z0", "-f"]).arg(archive.path()).status().expect("pg_dump").success());
-    let list = archive.path().with_extension("list");
     let mut restore = std::process::Command::new(server.bin.join("pg_restore"));
-    assert!(restore.arg("--list").arg("-f").arg(&list).arg(archive.path()).status().expect("pg_restore").success());
-    let text = String::from_utf8_lossy(&fs::read(&list).expect("a list")).into_owned();
-    fs::remove_file(&list).expect("removed");
+    let list = restore.arg("--list").arg(archive.path()).output().expect("pg_restore");
+    assert!(list.status.success(), "{}", String::from_utf8_lossy(&list.stderr));
+    let text = String::from_utf8_lossy(&list.stdout);
     let mut all = BTreeMap::new();
     // `215; 1259 16385 TABLE public t owner`
     for line in text.lines().filter(|line| !line.starts_with(';')) {

@@ -12,16 +12,15 @@ use flate2::Crc;
 use pg_s3_backup::codec::gzip::WINDOW_BYTES;
 use pg_s3_backup::codec::{Codec, Compression, Encoder};
 use pg_s3_backup::pipeline::BLOCK_BYTES;
-use sha2::{Digest, Sha256};
 
-use crate::support::setup::{hex, installed, repository_file};
+use crate::support::setup::{installed, repository_file, sha256};
 
 /// A level for each block in turn; with several, as `auto` changes it.
 const GZIP_LEVELS: &[&[u32]] = &[&[1], &[3], &[5], &[9], &[1, 3, 5, 7, 8, 5, 1]];
 const ZSTD_LEVELS: &[&[u32]] = &[&[1], &[5], &[10], &[1, 2, 5, 6, 8, 5, 1]];
 
 /// A program that reads a stream.
-struct Reader {
+pub struct Reader {
     name: &'static str,
     /// What `scripts/install` calls it.
     what: &'static str,
@@ -40,7 +39,7 @@ const fn script(name: &'static str, what: &'static str, command: &'static [&'sta
     Reader { name, what, command, is_script: true }
 }
 
-const GZIP_READERS: &[Reader] = &[
+pub const GZIP_READERS: &[Reader] = &[
     program("gzip", &["gunzip", "-c"]),
     program("pigz", &["pigz", "-dc"]),
     program("libdeflate-gzip", &["libdeflate-gzip", "-dc"]),
@@ -72,20 +71,16 @@ impl Reader {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {errors}", self.name);
         let lines = String::from_utf8(output.stdout).expect("text");
-        let sums: Vec<_> = lines.lines().map(|line| (line != "error").then(|| line.to_owned())).collect();
-        assert_eq!(sums.len(), files.len(), "{}: {errors}", self.name);
-        sums
+        let read: Vec<_> = lines.lines().map(|line| (line != "error").then(|| line.to_owned())).collect();
+        assert_eq!(read.len(), files.len(), "{}: {errors}", self.name);
+        read
     }
 
     fn read_one(&self, file: &Path) -> Option<String> {
         let mut command = Command::new(self.command[0]);
         let output = command.args(&self.command[1..]).arg(file).stdin(Stdio::null()).output().expect(self.name);
-        output.status.success().then(|| sum(&output.stdout))
+        output.status.success().then(|| sha256(&output.stdout))
     }
-}
-
-fn sum(plain: &[u8]) -> String {
-    hex(&Sha256::digest(plain))
 }
 
 /// Each kind of data, with its name. The longest has as many blocks as the levels change.
@@ -108,7 +103,7 @@ fn data() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// One stream, as the pipeline makes it, and where its pieces end.
-fn stream(codec: Codec, levels: &[u32], plain: &[u8]) -> (Vec<u8>, Vec<usize>) {
+pub fn stream(codec: Codec, levels: &[u32], plain: &[u8]) -> (Vec<u8>, Vec<usize>) {
     let (mut stream, mut ends, mut crc) = (codec.header().to_vec(), Vec::new(), Crc::new());
     for (number, block) in plain.chunks(BLOCK_BYTES).enumerate() {
         let begin = number * BLOCK_BYTES;
@@ -125,18 +120,18 @@ fn stream(codec: Codec, levels: &[u32], plain: &[u8]) -> (Vec<u8>, Vec<usize>) {
 }
 
 /// Files for the readers, each with the sha256 that they must find; `None` where they must find an error.
-struct Files {
+pub struct Files {
     directory: tempfile::TempDir,
     paths: Vec<PathBuf>,
     expected: Vec<Option<String>>,
 }
 
 impl Files {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { directory: tempfile::tempdir().expect("a directory"), paths: Vec::new(), expected: Vec::new() }
     }
 
-    fn add(&mut self, name: &str, bytes: &[u8], expected: Option<String>) {
+    pub fn add(&mut self, name: &str, bytes: &[u8], expected: Option<String>) {
         let path = self.directory.path().join(name.replace(' ', "-"));
         std::fs::write(&path, bytes).expect("written");
         self.paths.push(path);
@@ -151,7 +146,7 @@ impl Files {
                 let (stream, ends) = stream(codec, levels, &plain);
                 let name = format!("{name} {levels:?}");
                 let extension = codec.extension();
-                files.add(&format!("{name}.{extension}"), &stream, Some(sum(&plain)));
+                files.add(&format!("{name}.{extension}"), &stream, Some(sha256(&plain)));
                 let mut cuts = cuts(stream.len(), &ends);
                 cuts.sort_unstable();
                 cuts.dedup();
@@ -163,7 +158,8 @@ impl Files {
         files
     }
 
-    fn are_read_by(&self, readers: &[Reader]) {
+    /// Asserts that each reader finds what is expected.
+    pub fn are_read_by(&self, readers: &[Reader]) {
         for reader in readers {
             for ((path, read), expected) in self.paths.iter().zip(reader.read(&self.paths)).zip(&self.expected) {
                 assert_eq!(&read, expected, "{}: {}", reader.name, path.display());

@@ -6,7 +6,6 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 use pg_s3_backup::archive::name::BackupName;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::THREE_PARTS;
@@ -15,7 +14,7 @@ use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
 use crate::support::servers::database::{Database, unique_name};
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{
-    assert_same_dump, backup_program, hex, list_program, manifest, only_backup, plain, prune_program, s3_program,
+    assert_same_dump, backup_program, list_program, manifest, only_backup, plain, prune_program, replace, s3_program,
     unzstd,
 };
 use crate::support::spooled::{DUMP_ON_DISK, Spooled};
@@ -90,8 +89,7 @@ fn a_backup_is_read_by_zstd_and_by_every_command() {
     let name = unique_name("from_zstd");
     restore.env("RESTORE_CONNECTION_STRING", database.uri()).args(["--create-db", &name]).run().assert_code(0);
     let question = "SELECT count(*), sum(n) FROM t";
-    assert_eq!(postgres().psql(&name, question), database.psql(question));
-    postgres().psql("postgres", &format!("DROP DATABASE {name}")).expect("dropped");
+    assert_eq!(postgres().adopt_database(&name).psql(question), database.psql(question));
 
     s3_program(&bucket).args(["delete", "--force", &key]).run().assert_code(0);
     assert_eq!(s3().keys(&bucket, ""), [""; 0]);
@@ -136,15 +134,6 @@ fn a_second_belongs_to_one_backup_whatever_its_suffix() {
     let [zstd] = &keys(&bucket, ".sql.zst")[..] else { panic!("{:?}", s3().keys(&bucket, "")) };
     let zstd = BackupName::parse(zstd).expect("a name");
     assert!(taken.iter().all(|name| name.started() != zstd.started()), "{zstd}");
-}
-
-/// Puts these bytes under the backup's name; its manifest says that they are right.
-fn replace(bucket: &str, key: &str, bytes: &[u8]) {
-    let mut manifest = manifest(bucket, key);
-    manifest["object_bytes"] = bytes.len().into();
-    manifest["object_sha256"] = hex(&Sha256::digest(bytes)).into();
-    put(bucket, key, bytes);
-    put(bucket, &format!("{key}.json"), manifest.to_string().as_bytes());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::support::program::Program;
 use crate::support::proxy::{Calls, Fault, ResetAt, Rule, S3Verb, Seen, When};
 use crate::support::servers::database::Database;
 use crate::support::servers::{postgres, s3};
-use crate::support::setup::{gzipped, hex, index, manifest, plain};
+use crate::support::setup::{adapt_manifest, gzipped, hex, index, manifest, plain};
 
 use super::{Checked, backed_up, bucket_check, put};
 
@@ -38,15 +38,6 @@ fn damage(bucket: &str, key: &str, bytes: &[u8]) {
     let run_id = manifest(bucket, key)["run_id"].as_str().expect("an id").to_owned();
     let header = format!("x-amz-meta-run-id:{run_id}");
     s3().request_with("PUT", &format!("/{bucket}/{key}"), &[&header], bytes).expect("stored");
-}
-
-/// Lets the manifest say what the object is now, so that only its content shows the damage.
-fn adapt_manifest(bucket: &str, key: &str, bytes: &[u8], change: impl FnOnce(&mut Value)) {
-    let mut manifest = manifest(bucket, key);
-    manifest["object_bytes"] = bytes.len().into();
-    manifest["object_sha256"] = hex(&Sha256::digest(bytes)).into();
-    change(&mut manifest);
-    put(bucket, &format!("{key}.json"), manifest.to_string().as_bytes());
 }
 
 #[test]

@@ -1,12 +1,9 @@
 //! No damage to an encrypted backup goes unseen, with a manifest that says that all is well, and without one.
 
-use sha2::{Digest, Sha256};
-
 use super::{Stage, backed_up, reader};
 use crate::support::program::Program;
 use crate::support::servers::s3;
-use crate::support::setup::{hex, manifest};
-use crate::support::stored::put;
+use crate::support::setup::replace;
 
 const CHECK_FAILED: i32 = 14;
 const RESTORE_FAILED: i32 = 15;
@@ -17,15 +14,6 @@ const CHUNK: usize = (64 << 10) + 16;
 fn first_chunk(object: &[u8]) -> usize {
     let last = object.windows(5).position(|window| window == b"\n--- ").expect("the last line") + 1;
     last + object[last..].iter().position(|byte| *byte == b'\n').expect("its end") + 1 + 16
-}
-
-/// Puts these bytes under the backup's name; its manifest says that they are right.
-fn replace(bucket: &str, name: &str, bytes: &[u8]) {
-    let mut manifest = manifest(bucket, name);
-    manifest["object_bytes"] = bytes.len().into();
-    manifest["object_sha256"] = hex(&Sha256::digest(bytes)).into();
-    put(bucket, name, bytes);
-    put(bucket, &format!("{name}.json"), manifest.to_string().as_bytes());
 }
 
 #[track_caller]

@@ -28,7 +28,7 @@ fn no_name_leaves_the_host_in_plain_text() {
     for format in ["text", "json"] {
         let bucket = s3().create_bucket("hidden");
         let program = encrypted_backup(&database, &bucket, &[&key]).env("LOG_LEVEL", "trace").env("LOG_FORMAT", format);
-        let arguments = format!("--verbose -T {NAME}_gone --exclude-table-data={NAME}_too --role={}", "postgres");
+        let arguments = format!("--verbose -T {NAME}_gone --exclude-table-data={NAME}_too --role=postgres");
         let outcome = program.env("PG_DUMP_ARGS", arguments).arg("--json").run();
         outcome.assert_code(0);
         assert_hidden(outcome.stderr.as_bytes(), "the log");

@@ -91,7 +91,7 @@ fn a_key_that_is_none_stops_a_backup_before_it_begins() {
         let program = backup_program(&database, &bucket).env("BACKUP_AGE_RECIPIENTS", recipients);
         let outcome = program.run();
         assert_one_line(&outcome, INVALID, &["BACKUP_AGE_RECIPIENTS", words]);
-        assert!(!outcome.stderr.contains("AGE-SECRET-KEY-1") || words == "SSH", "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("AGE-SECRET-KEY-1"), "{}", outcome.stderr);
     }
     assert_eq!(s3().keys(&bucket, ""), [""; 0]);
     encrypted_backup(&database, &bucket, &[&key]).run().assert_code(0);

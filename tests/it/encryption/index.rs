@@ -1,13 +1,12 @@
 //! The index of an encrypted backup is encrypted, counts the stream before encryption, and is compared by `check --deep`.
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::check::result;
 use super::{encrypted_backup, only_encrypted, reader};
 use crate::support::age::{AgeKey, encrypted_by_age};
 use crate::support::servers::{postgres, s3};
-use crate::support::setup::{gunzipped, hex, manifest, s3_program, unzstd};
+use crate::support::setup::{gunzipped, manifest, s3_program, sha256, unzstd};
 use crate::support::stored::put;
 
 /// A bucket with an encrypted backup of more than one range, its key, and its name.
@@ -19,10 +18,6 @@ fn backed_up(codec: &str) -> (String, AgeKey, String) {
     encrypted_backup(&database, &bucket, &[&key]).args(["--compression", codec]).run().assert_code(0);
     let name = only_encrypted(&bucket);
     (bucket, key, name)
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
 }
 
 #[test]

@@ -16,7 +16,8 @@ use crate::support::program::Program;
 use crate::support::servers::database::{Database, unique_name};
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{
-    assert_same_dump, backup_program, gunzipped, gzipped, list_program, manifest, prune_program, s3_program, unzstd,
+    assert_same_dump, backup_program, gunzipped, gzipped, list_program, manifest, only_encrypted, prune_program,
+    s3_program, unzstd,
 };
 use crate::support::stored::put;
 
@@ -31,24 +32,6 @@ fn encrypted_backup(database: &Database, bucket: &str, keys: &[&AgeKey]) -> Prog
 /// The program with the bucket and an identity.
 fn reader(bucket: &str, key: &AgeKey) -> Program {
     s3_program(bucket).env(IDENTITY, &key.identity)
-}
-
-/// The only backup of a bucket, which is encrypted.
-#[track_caller]
-fn only_encrypted(bucket: &str) -> String {
-    let keys = s3().keys(bucket, "");
-    assert_eq!(s3().open_uploads(bucket), [""; 0], "open uploads");
-    match keys.as_slice() {
-        [key, globals, index, manifest]
-            if (key.ends_with(".sql.gz.age") || key.ends_with(".sql.zst.age"))
-                && *globals == format!("{key}.globals.sql.gz.age")
-                && *index == format!("{key}.index.json.gz.age")
-                && *manifest == format!("{key}.json") =>
-        {
-            key.clone()
-        }
-        _ => panic!("not one encrypted backup and its sidecars: {keys:?}"),
-    }
 }
 
 fn database() -> Database {
@@ -73,8 +56,11 @@ fn backed_up() -> Stage {
     Stage { database, bucket, key, name }
 }
 
+#[track_caller]
 fn dump_of(database: &Database) -> Vec<u8> {
-    database.server().client("pg_dump", &database.name).output().expect("pg_dump").stdout
+    let output = database.server().client("pg_dump", &database.name).output().expect("pg_dump");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
 }
 
 #[test]
@@ -112,8 +98,7 @@ fn age_and_every_command_read_a_backup() {
         .run()
         .assert_code(0);
     let question = "SELECT count(*), sum(n) FROM t";
-    assert_eq!(postgres().psql(&restored, question), database.psql(question));
-    postgres().psql("postgres", &format!("DROP DATABASE {restored}")).expect("dropped");
+    assert_eq!(postgres().adopt_database(&restored).psql(question), database.psql(question));
 
     s3_program(&bucket).args(["delete", "--force", &name]).run().assert_code(0);
     assert_eq!(s3().keys(&bucket, ""), [""; 0]);

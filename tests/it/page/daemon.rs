@@ -68,7 +68,7 @@ fn assert_lists(page: &mut Page<'_>, listed: &Outcome) {
 }
 
 #[test]
-fn holds_what_list_says_behind_a_path_prefix_and_lists_nothing() {
+fn holds_what_list_says_below_a_path_prefix_and_lists_nothing() {
     let stage = Stage::new(FakeDump::new());
     put_backups(&stage.bucket, "app", &[1, 2, 3, 4, 5, 6, 7]);
     let daemon = stage.daemon(YEARLY).args(["--listen", "127.0.0.1:0", "--run-on-start"]);
@@ -105,7 +105,7 @@ fn holds_what_list_says_behind_a_path_prefix_and_lists_nothing() {
     let home = format!("{}/backups/", proxy.url());
     let mut page = browser.open(&home, VIEW);
     assert_lists(&mut page, &listed);
-    assert_quiet(&mut page, &proxy.url(), "behind a prefix");
+    assert_quiet(&mut page, &proxy.url(), "below a prefix");
     let links = page.evaluate("[...document.querySelectorAll('a')].map(link => link.href)");
     assert_eq!(links, json!([format!("{home}status"), format!("{home}metrics")]));
     assert!(page.evaluate("document.querySelector('h1').textContent") == "Covered");

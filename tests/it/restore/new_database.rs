@@ -14,12 +14,12 @@ use crate::support::setup::{
 };
 
 /// `restore --create-db` on a server.
-fn create(bucket: &str, server: &Postgres, name: &str) -> Program {
+pub fn create(bucket: &str, server: &Postgres, name: &str) -> Program {
     s3_program(bucket).env("RESTORE_CONNECTION_STRING", server.uri("postgres")).args(["restore", "--create-db", name])
 }
 
 /// Databases of this name, and scratch databases, on a server.
-fn databases(server: &Postgres, name: &str) -> String {
+pub fn databases(server: &Postgres, name: &str) -> String {
     let question = format!(
         "SELECT coalesce(string_agg(regexp_replace(datname, '[0-9a-f]{{16}}$', ''), ' '), '') FROM pg_database \
          WHERE datname = '{name}' OR datname LIKE 'pg_s3_restore_%'"

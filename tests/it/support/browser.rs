@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::setup::repository_file;
+use super::setup::installed;
 
 const FLAGS: [&str; 13] = [
     "--headless",
@@ -38,11 +38,6 @@ pub struct Browser {
     profile: tempfile::TempDir,
 }
 
-fn install() {
-    let install = Command::new(repository_file("scripts/install")).arg("chromium").output().expect("scripts/install");
-    assert!(install.status.success(), "{}", String::from_utf8_lossy(&install.stderr));
-}
-
 /// How a page is looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
@@ -65,7 +60,7 @@ impl Browser {
     /// # Panics
     /// If it is not installed, or does not start.
     pub fn start() -> Self {
-        static INSTALLED: LazyLock<()> = LazyLock::new(install);
+        static INSTALLED: LazyLock<()> = LazyLock::new(|| installed("chromium"));
         LazyLock::force(&INSTALLED);
         let profile = tempfile::tempdir().expect("a directory");
         // The protocol's file descriptors are 3 and 4.

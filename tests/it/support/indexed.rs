@@ -12,6 +12,8 @@ use pg_s3_backup::pipeline::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::library::block_on;
+
 /// The run id in an index of [`indexed`].
 pub const RUN_ID: &str = "00112233445566778899aabbccddeeff";
 
@@ -32,14 +34,7 @@ impl Indexed {
 
 /// Compresses a dump with level 2 by one thread.
 pub fn indexed(dump: &[u8], codec: Codec) -> Indexed {
-    indexed_with(dump, &PipelineSettings { codec, level: Level::Fixed(2), threads: 1 })
-}
-
-/// Compresses a dump.
-pub fn indexed_with(dump: &[u8], settings: &PipelineSettings) -> Indexed {
-    let (dump, settings) = (dump.to_vec(), settings.clone());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a tokio runtime");
-    runtime.block_on(run(dump, &settings))
+    block_on(run(dump.to_vec(), &PipelineSettings { codec, level: Level::Fixed(2), threads: 1 }))
 }
 
 async fn run(dump: Vec<u8>, settings: &PipelineSettings) -> Indexed {

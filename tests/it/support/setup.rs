@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::program::Program;
 use super::servers::database::Database;
 use super::servers::{postgres, s3};
+use super::stored::put;
 
 /// The program with its destination (and timeouts for tests on a busy machine), without a subcommand.
 pub fn s3_program(bucket: &str) -> Program {
@@ -48,13 +49,27 @@ pub fn prune_program(bucket: &str) -> Program {
 /// If the bucket has something else than the backup and its sidecars, or an open upload.
 #[track_caller]
 pub fn only_backup(bucket: &str) -> String {
+    only_key(bucket, "")
+}
+
+/// As [`only_backup`], of an encrypted one.
+///
+/// # Panics
+/// As [`only_backup`].
+#[track_caller]
+pub fn only_encrypted(bucket: &str) -> String {
+    only_key(bucket, ".age")
+}
+
+#[track_caller]
+fn only_key(bucket: &str, end: &str) -> String {
     let keys = s3().keys(bucket, "");
     assert_eq!(s3().open_uploads(bucket), [""; 0], "open uploads");
     match keys.as_slice() {
         [key, globals, index, manifest]
-            if (key.ends_with(".sql.gz") || key.ends_with(".sql.zst"))
-                && *globals == format!("{key}.globals.sql.gz")
-                && *index == format!("{key}.index.json.gz")
+            if (key.ends_with(&format!(".sql.gz{end}")) || key.ends_with(&format!(".sql.zst{end}")))
+                && *globals == format!("{key}.globals.sql.gz{end}")
+                && *index == format!("{key}.index.json.gz{end}")
                 && *manifest == format!("{key}.json") =>
         {
             key.clone()
@@ -71,8 +86,7 @@ pub fn only_backup(bucket: &str) -> String {
 pub fn index(bucket: &str, key: &str) -> Index {
     let packed = s3().get(bucket, &format!("{key}.index.json.gz")).expect("an index");
     let file = &manifest(bucket, key)["index"];
-    let sum = hex(&Sha256::digest(&packed));
-    assert_eq!((&file["bytes"], &file["sha256"]), (&packed.len().into(), &sum.into()), "{file}");
+    assert_eq!((&file["bytes"], &file["sha256"]), (&packed.len().into(), &sha256(&packed).into()), "{file}");
     Index::unpacked(&packed).expect("readable")
 }
 
@@ -112,7 +126,7 @@ pub fn object(bucket: &str, key: &str) -> Vec<u8> {
     let manifest = manifest(bucket, key);
     let bytes = s3().get(bucket, key).expect("the backup");
     assert_eq!(manifest["object_bytes"], bytes.len(), "size");
-    assert_eq!(manifest["object_sha256"], hex(&Sha256::digest(&bytes)), "sha256");
+    assert_eq!(manifest["object_sha256"], sha256(&bytes), "sha256");
     bytes
 }
 
@@ -126,7 +140,7 @@ pub fn globals(bucket: &str, key: &str) -> Vec<u8> {
     let name = globals["file_name"].as_str().expect("their name");
     let bytes =
         s3().get(bucket, &format!("{}{name}", key.rfind('/').map_or("", |slash| &key[..=slash]))).expect("the globals");
-    assert_eq!((&globals["bytes"], &globals["sha256"]), (&bytes.len().into(), &hex(&Sha256::digest(&bytes)).into()));
+    assert_eq!((&globals["bytes"], &globals["sha256"]), (&bytes.len().into(), &sha256(&bytes).into()));
     gunzipped(&bytes)
 }
 
@@ -223,6 +237,28 @@ pub fn repository_file(path: &str) -> PathBuf {
 pub fn installed(what: &str) {
     let output = Command::new(repository_file("scripts/install")).arg(what).output().expect("the script");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The sha256 in hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Lets the manifest say what the object is now, so that only its content shows the damage.
+#[track_caller]
+pub fn adapt_manifest(bucket: &str, key: &str, bytes: &[u8], change: impl FnOnce(&mut Value)) {
+    let mut manifest = manifest(bucket, key);
+    manifest["object_bytes"] = bytes.len().into();
+    manifest["object_sha256"] = sha256(bytes).into();
+    change(&mut manifest);
+    put(bucket, &format!("{key}.json"), manifest.to_string().as_bytes());
+}
+
+/// Puts these bytes under the backup's name; its manifest says that they are right.
+#[track_caller]
+pub fn replace(bucket: &str, key: &str, bytes: &[u8]) {
+    put(bucket, key, bytes);
+    adapt_manifest(bucket, key, bytes, |_| {});
 }
 
 /// Lower-case hexadecimal digits.

@@ -1,6 +1,7 @@
 //! Whatever fails while several sessions restore: nothing of the database's name exists, and the message names the place.
 
 use super::{create, large};
+use crate::restore::new_database::databases;
 use crate::restore::{FAILED, backed_up};
 use crate::support::client::eventually;
 use crate::support::program::{Outcome, Running};
@@ -17,17 +18,10 @@ const SLOW: &str = "CREATE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUT
 const SLEEPING: &str =
     "FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX%' AND state = 'active' AND datname LIKE 'pg_s3_restore_%'";
 
-/// Databases of this name, and scratch databases, on a server.
-fn databases(server: &Postgres) -> String {
-    let question = "SELECT coalesce(string_agg(regexp_replace(datname, '[0-9a-f]{16}$', ''), ' '), '') FROM pg_database \
-         WHERE datname = 'made' OR datname LIKE 'pg_s3_restore_%'";
-    server.psql("postgres", question).expect("listed")
-}
-
 #[track_caller]
 fn assert_nothing(server: &Postgres, outcome: &Outcome) {
     outcome.assert_no_children_left();
-    assert_eq!(databases(server), "", "{}", outcome.stderr);
+    assert_eq!(databases(server, "made"), "", "{}", outcome.stderr);
 }
 
 /// A restore that waits for an index.
@@ -58,7 +52,7 @@ fn a_session_that_ends_or_a_signal_leaves_nothing_and_a_killed_restore_is_named(
     let running = waiting(&server, &bucket);
     running.signal("KILL");
     drop(running.wait());
-    assert_eq!(databases(&server), "pg_s3_restore_");
+    assert_eq!(databases(&server, "made"), "pg_s3_restore_");
     let mut said = String::new();
     eventually(
         || {

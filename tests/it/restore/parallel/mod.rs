@@ -4,16 +4,14 @@ mod circles;
 mod faults;
 mod same;
 
-use crate::restore::empty;
+use crate::restore::{empty, new_database};
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::Postgres;
 use crate::support::servers::database::{Database, unique_name};
-use crate::support::setup::s3_program;
 
 /// `restore --create-db` by so many sessions.
 fn create(bucket: &str, server: &Postgres, (name, jobs): (&str, usize)) -> Program {
-    let program = s3_program(bucket).env("RESTORE_CONNECTION_STRING", server.uri("postgres"));
-    program.args(["restore", "--create-db", name, "--jobs", &jobs.to_string()])
+    new_database::create(bucket, server, name).args(["--jobs", &jobs.to_string()])
 }
 
 /// Restores by so many sessions, and not by fewer.
