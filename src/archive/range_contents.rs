@@ -67,7 +67,8 @@ impl Run {
         let mut last_end = None;
         for range in index.ranges() {
             while spans.next_if(|span| span.end <= range.point.plain_at).is_some() {}
-            if spans.peek().is_none_or(|span| span.start >= range.plain_end) {
+            let Some(span) = spans.peek() else { break };
+            if span.start >= range.plain_end {
                 continue;
             }
             let place = if range.plain_end == index.plain_bytes { Place::Last } else { Place::Inside };

@@ -1,7 +1,7 @@
 //! Divides the data of a dump into jobs: what several sessions load at once, what one session does in order beside them, and
 //! what must be loaded before all that follows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::catalog::Catalog;
@@ -71,7 +71,7 @@ pub(in crate::restore) fn data_section(index: &Index) -> Range<usize> {
 }
 
 /// The table of an entry with data, as far as its name can be read.
-pub(in crate::restore) fn table_of(entry: &Entry) -> Option<Name> {
+fn table_of(entry: &Entry) -> Option<Name> {
     match &entry.copy {
         // Bytes that are no UTF-8 are lost.
         Some(copy) if copy.table.contains(char::REPLACEMENT_CHARACTER) => None,
@@ -123,8 +123,45 @@ pub(in crate::restore) fn sizes(index: &Index) -> BTreeMap<Name, u64> {
     sizes
 }
 
+/// The entries with rows, by the table that they may be of.
+#[derive(Debug, Default)]
+pub(in crate::restore) struct Rows {
+    of_table: BTreeMap<Name, Vec<usize>>,
+    /// Rows of a parent go through the root of its family, and may be of any table in it.
+    of_family: BTreeMap<Name, Vec<usize>>,
+    /// Rows of a table without a name may be of any.
+    of_any: Vec<usize>,
+}
+
+impl Rows {
+    /// Finds them in the data section.
+    pub fn of(index: &Index, section: Range<usize>, catalog: &Catalog) -> Self {
+        let mut rows = Self::default();
+        let entries = index.entries.iter().enumerate().skip(section.start).take(section.len());
+        for (number, entry) in entries.filter(|(_, entry)| has_rows(entry)) {
+            let Some(table) = table_of(entry) else {
+                rows.of_any.push(number);
+                continue;
+            };
+            if catalog.is_parent(&table) {
+                rows.of_family.entry(catalog.root(&table).clone()).or_default().push(number);
+            }
+            rows.of_table.entry(table).or_default().push(number);
+        }
+        rows
+    }
+
+    /// The entries with rows of these tables, in order.
+    pub fn of_tables(&self, tables: &BTreeSet<Name>, catalog: &Catalog) -> Vec<usize> {
+        let own = tables.iter().filter_map(|table| self.of_table.get(table));
+        let of_families = tables.iter().filter_map(|table| self.of_family.get(catalog.root(table)));
+        let all = own.chain(of_families).chain([&self.of_any]).flatten().copied();
+        all.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
 /// Whether an entry has rows of a table.
-pub(in crate::restore) fn has_rows(entry: &Entry) -> bool {
+fn has_rows(entry: &Entry) -> bool {
     entry.copy.is_some() || entry.kind == TABLE_DATA && !entry.ambiguous
 }
 

@@ -17,11 +17,9 @@ pub(super) use class::{Class, Setting, class, each_statement, setting, statement
 pub(super) use data::{Commit, Load, Piece, data_section};
 pub(super) use schedule::{Job, Schedule, Work};
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::LeaveOut;
-use super::subject::Name;
 use crate::index::Index;
 
 /// What the plan depends on.
@@ -45,26 +43,14 @@ impl Contents<'_> {
             in_order.into_iter().chain(stage.beside.into_iter().map(|load| Job::loads(vec![load]))).collect()
         });
         let sizes = data::sizes(self.index);
+        let rows = data::Rows::of(self.index, self.data.clone(), self.catalog);
         let after = post::stages(self.after, self.catalog, &sizes).into_iter().map(|stage| {
             let runs = stage.into_iter().map(|statements| {
-                let needs = statements.needs.as_ref().map(|tables| self.data_of(tables));
+                let needs = statements.needs.as_ref().map(|tables| rows.of_tables(tables, self.catalog));
                 Job::runs(statements, needs)
             });
             runs.collect()
         });
         Schedule::new(data.chain(after).collect())
-    }
-
-    /// The entries with rows of these tables: their own, and those that go through the root of their family.
-    fn data_of(&self, tables: &BTreeSet<Name>) -> Vec<usize> {
-        let families: BTreeSet<_> = tables.iter().map(|table| self.catalog.root(table)).collect();
-        let is_of = |table: &Name| {
-            tables.contains(table) || self.catalog.is_parent(table) && families.contains(self.catalog.root(table))
-        };
-        let entries = self.index.entries.iter().enumerate().skip(self.data.start).take(self.data.len());
-        // Rows of a table without a name may be of any.
-        let with_rows = entries
-            .filter(|(_, entry)| data::has_rows(entry) && data::table_of(entry).is_none_or(|table| is_of(&table)));
-        with_rows.map(|(number, _)| number).collect()
     }
 }
