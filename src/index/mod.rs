@@ -28,6 +28,9 @@ pub const VERSION: u32 = 1;
 /// The most bytes of JSON that are read: more than [`Builder`] makes.
 const MOST_JSON: u64 = 64 << 20;
 
+/// The most bytes of a preamble and of a trailer: `pg_dump` writes less than 1 KiB of each.
+const MOST_EDGE: u64 = 1 << 20;
+
 /// What stands where in a dump.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
@@ -245,7 +248,9 @@ impl Index {
             entry.at < end && entry.at <= data.0 && data_end.is_some_and(|data_end| data_end <= end)
         });
         inconsistent(!is_tiled, "its entries are not in order")?;
-        inconsistent(self.trailer_at > self.plain_bytes, "its trailer begins after the end")
+        inconsistent(self.trailer_at > self.plain_bytes, "its trailer begins after the end")?;
+        let edges = [self.preamble_bytes, self.plain_bytes - self.trailer_at];
+        inconsistent(edges.iter().any(|bytes| *bytes > MOST_EDGE), "its preamble or its trailer is too long")
     }
 }
 
@@ -297,13 +302,18 @@ mod tests {
         assert!(matches!(Index::unpacked(&cut), Err(IndexError::Damaged(_))));
         let later = Index { index_version: 2, ..index() };
         assert!(matches!(Index::unpacked(&later.packed()), Err(IndexError::Version(2))));
-        let wrong: [fn(&mut Index); 6] = [
+        let wrong: [fn(&mut Index); 8] = [
             |index| index.points.clear(),
             |index| index.points.swap(0, 1),
             |index| index.plain_bytes = 140,
             |index| index.preamble_bytes = 51,
             |index| index.entries[1].copy.as_mut().expect("data").data_bytes = u64::MAX,
             |index| index.entries.swap(0, 1),
+            |index| index.plain_bytes = 2 << 20,
+            |index| {
+                index.entries.clear();
+                (index.preamble_bytes, index.trailer_at, index.plain_bytes) = (2 << 20, 2 << 20, (2 << 20) + 1);
+            },
         ];
         for change in wrong {
             let mut index = index();
