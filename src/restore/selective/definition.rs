@@ -89,6 +89,8 @@ pub(super) struct Definition {
     pub text: Vec<u8>,
     /// Its statements, in its text. An incomplete last one is none.
     pub statements: Vec<Range<usize>>,
+    /// Its first statement that is not one of the settings before its head; of a long one the beginning.
+    first: Range<usize>,
     /// What its first statement is about.
     pub subject: Subject,
     /// Partitions that its statements attach to their parents: where, the parent, the partition.
@@ -100,14 +102,14 @@ pub(super) struct Definition {
 impl Definition {
     /// Reads an entry. The preamble says how strings are read.
     pub fn of(entry: usize, text: Vec<u8>, preamble: &[u8]) -> Self {
-        let Split { statements, is_via_root, head } = split(&text, preamble);
+        let Split { statements, unfinished, is_via_root, head } = split(&text, preamble);
         let own = statements.iter().find(|range| !is_setting(&text[(*range).clone()])).cloned();
-        let first = own.map_or(&[][..], |range| &text[range]);
-        let subject = Subject::of(first);
-        let class = Class::of(first, &subject);
+        let first = own.or_else(|| unfinished.map(|begin| begin..text.len())).unwrap_or_default();
+        let subject = Subject::of(&text[first.clone()]);
+        let class = Class::of(&text[first.clone()], &subject);
         let attached = statements.iter().filter_map(|range| attach(&text, range)).collect();
         let via_root = is_via_root.then(|| head.as_deref().and_then(Name::of_entry)).flatten();
-        Self { entry, class, text, statements, subject, attached, via_root }
+        Self { entry, class, text, statements, first, subject, attached, via_root }
     }
 
     /// Large objects, which are not read.
@@ -118,16 +120,16 @@ impl Definition {
             class: Class::LargeObject,
             text,
             statements,
+            first: 0..0,
             subject: Subject::default(),
             attached,
             via_root: None,
         }
     }
 
-    /// Its first statement that is not one of the settings before its head.
+    /// Its first statement that is not one of the settings before its head; of a long one the beginning.
     pub fn first(&self) -> &[u8] {
-        let own = self.statements().find(|statement| !is_setting(statement));
-        own.unwrap_or_default()
+        &self.text[self.first.clone()]
     }
 
     /// Its statements.
@@ -158,6 +160,8 @@ fn attach(text: &[u8], range: &Range<usize>) -> Option<(Range<usize>, Name, Name
 #[derive(Default)]
 struct Split {
     statements: Vec<Range<usize>>,
+    /// Where a statement begins that the text does not hold to its end.
+    unfinished: Option<usize>,
     is_via_root: bool,
     head: Option<Vec<u8>>,
 }
@@ -185,6 +189,7 @@ fn split(text: &[u8], preamble: &[u8]) -> Split {
             _ => {}
         }
     });
+    split.unfinished = begin;
     split
 }
 
@@ -230,6 +235,18 @@ mod tests {
         let [(range, parent, partition)] = read.attached.as_slice() else { panic!("{read:?}") };
         assert_eq!((parent.to_string(), partition.to_string()), ("a.p".to_owned(), "a.b".to_owned()));
         assert!(text[range.clone()].starts_with("ALTER TABLE ONLY") && text[range.clone()].ends_with("(1);"));
+    }
+
+    #[test]
+    fn a_statement_that_is_longer_than_what_is_kept_says_what_it_is_about_by_its_beginning() {
+        for (text, class) in [
+            ("SET default_tablespace = x;\n\nINSERT INTO a.b VALUES (1, 'x", Class::Rows),
+            ("CREATE FUNCTION a.b() RETURNS text LANGUAGE sql AS $$ SELECT 'x", Class::Definition),
+        ] {
+            let read = definition(text);
+            assert_eq!((read.class, read.subject.of.is_empty()), (class, false), "{text}");
+            assert!(text.ends_with(std::str::from_utf8(read.first()).expect("text")) && !read.first().is_empty());
+        }
     }
 
     #[test]

@@ -103,6 +103,25 @@ fn a_schema_the_definitions_and_the_rows_come_as_pg_dump_brings_them() {
 }
 
 #[test]
+fn what_begins_with_a_statement_of_hundreds_of_kilobytes_is_not_left_out() {
+    let (source, bucket) = (empty("long"), s3().create_bucket("long"));
+    let objects = "CREATE SCHEMA shop; CREATE TABLE shop.book (id int, text text); \
+        INSERT INTO shop.book SELECT g, repeat(md5(g::text), 20000) FROM generate_series(1, 3) g; \
+        DO $$ BEGIN EXECUTE format('CREATE FUNCTION shop.long() RETURNS text LANGUAGE sql AS %L', \
+        format('SELECT %L::text', repeat('x', 400000))); END $$";
+    source.psql(objects).expect("objects");
+    backup_program(&source, &bucket).env("PG_DUMP_ARGS", "--rows-per-insert=2").run().assert_code(0);
+    let target = empty("target");
+    restore_program(&bucket, &target).args(["--schema", "shop"]).run().assert_code(0);
+    assert_same_tables(&source, &target, &["-n", "shop"]);
+    let target = empty("rows");
+    restore_program(&bucket, &target).args(["--schema-only", "--schema", "shop"]).run().assert_code(0);
+    assert_eq!(target.psql("SELECT count(*) FROM shop.book").as_deref(), Ok("0"));
+    restore_program(&bucket, &target).args(["--data-only", "--table", "shop.book"]).run().assert_code(0);
+    assert_same_tables(&source, &target, &["-n", "shop"]);
+}
+
+#[test]
 fn rows_that_break_a_foreign_key_are_not_committed() {
     let (_source, bucket) = backed_up(SHOP);
     let target = empty("definitions");
