@@ -23,7 +23,7 @@ pub enum Error {
     #[error(transparent)]
     Backup(BackupError),
     /// Some of the databases of the server failed; each was reported.
-    #[error("{} failed: {}", counted_of(failed.len(), *databases), names_of(failed))]
+    #[error("{} failed: {}", counted_of(failed.len(), *databases), enumerated(failed))]
     Databases {
         /// The names of those that failed.
         failed: Vec<String>,
@@ -148,10 +148,6 @@ pub enum Error {
     /// A bug, or a failure of the system that has no better error.
     #[error("internal failure")]
     Internal(#[source] anyhow::Error),
-}
-
-fn names_of(databases: &[String]) -> String {
-    enumerated(&databases.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 fn counted_of(failed: usize, all: usize) -> String {

@@ -66,8 +66,8 @@ const MOST_NAMES: usize = 10;
 
 /// Names for a message, separated by commas; not more than it can hold.
 #[must_use]
-pub fn enumerated(names: &[&str]) -> String {
-    let shown: Vec<_> = names.iter().take(MOST_NAMES).map(|name| printable(name)).collect();
+pub fn enumerated<Name: AsRef<str>>(names: &[Name]) -> String {
+    let shown: Vec<_> = names.iter().take(MOST_NAMES).map(|name| printable(name.as_ref())).collect();
     let more = names.len().saturating_sub(MOST_NAMES);
     shown.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::sql::{Token, Tokens, quoted_name};
 
-pub(super) use cursor::{Cursor, text};
+pub(super) use cursor::{Cursor, identifier};
 
 mod cursor;
 

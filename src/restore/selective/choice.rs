@@ -64,6 +64,8 @@ pub(super) struct Choice {
     pub others: BTreeSet<Object>,
     /// Foreign keys that are left out: the constraint with its table, and the other table.
     pub foreign_keys: Vec<(String, String)>,
+    /// The same as objects.
+    left_out: BTreeSet<Object>,
     /// Partitions without their parents.
     pub detached: BTreeSet<Name>,
     /// Patterns that match nothing.
@@ -132,6 +134,7 @@ impl Choice {
         let other = other.filter(|other| !self.has(&Object::Relation((*other).clone()), selection));
         if let (Some(other), Some(Object::Constraint(table, name))) = (other, &subject.adds) {
             self.foreign_keys.push((format!("{} of {table}", as_written(name)), other.to_string()));
+            self.left_out.extend(subject.adds.clone());
             return false;
         }
         self.others.extend(subject.adds.clone());
@@ -145,10 +148,7 @@ impl Choice {
             Object::Index(name) | Object::Statistics(name) => {
                 self.others.contains(object) || selection.has_schema(&name.schema)
             }
-            Object::Constraint(table, name) => {
-                let key = format!("{} of {table}", as_written(name));
-                self.relations.contains(table) && !self.foreign_keys.iter().any(|(left_out, _)| *left_out == key)
-            }
+            Object::Constraint(table, _) => self.relations.contains(table) && !self.left_out.contains(object),
             Object::Type(name) => selection.has_schema(&name.schema),
             Object::Member(schema) | Object::Schema(schema) => selection.has_schema(schema),
             Object::Extension(_) | Object::Cast(_) => false,

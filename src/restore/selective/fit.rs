@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::postgres::{Maintenance, PostgresError, StatementError};
+use crate::printable::enumerated;
 use crate::restore::subject::Name;
 use crate::sql::{literal, quoted_name};
 
@@ -14,8 +15,6 @@ use super::plan::{Plan, Surroundings};
 
 /// Objects of one question.
 const AT_ONCE: usize = 500;
-/// The most names in a message.
-const NAMED: usize = 10;
 
 /// Catalogues of objects with a schema: the catalogue, the schema's column, the name's.
 const CATALOGUES: [(&str, &str, &str); 14] = [
@@ -68,7 +67,7 @@ pub(super) async fn obstacles_to_definitions(
     if !there.is_empty() {
         problems.push(format!(
             "the target has {}: drop or rename what is there, restore into a database without it, or use --create-db",
-            listed(&there.iter().map(ToString::to_string).collect::<Vec<_>>())
+            enumerated(&there.iter().map(ToString::to_string).collect::<Vec<_>>())
         ));
     }
     problems.extend(missing(server, plan).await?);
@@ -103,14 +102,8 @@ pub(super) fn lacks(whom: &str, missing: &[&(Need, String)]) -> Option<String> {
     let names: Vec<String> = missing.iter().map(|(need, _)| need.shown()).collect();
     Some(format!(
         "{whom} lacks {} (for {first:?}): create what is missing there, or choose it, too, with --table or --schema",
-        listed(&names)
+        enumerated(&names)
     ))
-}
-
-fn listed(names: &[String]) -> String {
-    let more = names.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    names[..names.len().min(NAMED)].join(", ") + &more
 }
 
 /// The obstacles to loading rows, and the statements that take foreign keys away and make them again.
@@ -123,7 +116,7 @@ pub(super) async fn fit_for_data(
     let there = those(server, &all, &CATALOGUES[..1]).await?;
     let missing: Vec<String> = all.iter().filter(|name| !there.contains(**name)).map(ToString::to_string).collect();
     if !missing.is_empty() {
-        let problem = format!("the target lacks {}: restore them without --data-only", listed(&missing));
+        let problem = format!("the target lacks {}: restore them without --data-only", enumerated(&missing));
         return Ok((vec![problem], Surroundings::default()));
     }
     let mut filled = Vec::new();
@@ -135,7 +128,7 @@ pub(super) async fn fit_for_data(
     let problems = (!filled.is_empty()).then(|| {
         format!(
             "the target has rows in {}: truncate what shall be restored, or restore into another database",
-            listed(&filled)
+            enumerated(&filled)
         )
     });
     // The key of a partitioned table is that of its partitions, too.

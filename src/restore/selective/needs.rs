@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::index::Index;
 use crate::restore::statement::Head;
-use crate::restore::subject::{Name, Object, as_written};
+use crate::restore::subject::{self, Name, Object, as_written};
 use crate::sql::{Token, Tokens, identifier, parts};
 
 use super::choice::{Choice, Part, Selection};
@@ -169,7 +169,7 @@ fn of_statement(statement: &[u8], dump: &Dump) -> Vec<Need> {
 fn word_after(statement: &[u8], keyword: &[u8]) -> Option<String> {
     let mut tokens = Tokens::of(statement);
     tokens.by_ref().find(|token| *token == Token::Word(keyword))?;
-    tokens.next().and_then(name_of)
+    tokens.next().and_then(subject::identifier)
 }
 
 /// A qualified name in a statement.
@@ -197,7 +197,7 @@ impl<'a> Scan<'a> {
         }
         let schema = schema.to_owned();
         let after_dot = ahead.clone();
-        if let Some(name) = ahead.next().and_then(name_of) {
+        if let Some(name) = ahead.next().and_then(subject::identifier) {
             self.0 = ahead;
             return Some(Found::Name(Name { schema, name }));
         }
@@ -230,23 +230,12 @@ impl Iterator for Scan<'_> {
                     name.and_then(|name| parts(&name)).map(|(schema, name)| Found::Text(Name { schema, name }))
                 }
                 Token::Text(_) | Token::Symbol(_) => None,
-                name => name_of(name).and_then(|schema| self.qualified(&schema)),
+                name => subject::identifier(name).and_then(|schema| self.qualified(&schema)),
             };
             if found.is_some() {
                 return found;
             }
         }
-    }
-}
-
-fn name_of(token: Token<'_>) -> Option<String> {
-    match token {
-        Token::Word(word) => Some(crate::restore::subject::text(word)),
-        Token::Quoted(name) => {
-            let name = name.get(1..name.len().max(2) - 1)?;
-            Some(crate::restore::subject::text(name).replace("\"\"", "\""))
-        }
-        Token::Text(_) | Token::Symbol(_) => None,
     }
 }
 

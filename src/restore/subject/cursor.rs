@@ -129,7 +129,8 @@ impl<'a> Cursor<'a> {
     }
 }
 
-fn identifier(token: Token<'_>) -> Option<String> {
+/// The name that a token is.
+pub(in crate::restore) fn identifier(token: Token<'_>) -> Option<String> {
     match token {
         Token::Word(word) => Some(text(word)),
         Token::Quoted(name) => {
@@ -141,6 +142,6 @@ fn identifier(token: Token<'_>) -> Option<String> {
 }
 
 /// A name as text. In another encoding than UTF-8 each byte is a letter: different names stay different.
-pub(in crate::restore) fn text(name: &[u8]) -> String {
+fn text(name: &[u8]) -> String {
     str::from_utf8(name).map_or_else(|_| name.iter().map(|byte| char::from(*byte)).collect(), str::to_owned)
 }
