@@ -7,15 +7,19 @@ from .data import MIX, prepare
 from .machine import describe
 from .measure import measure
 from .settings import BUCKET, MIB, PROGRAM, ROUNDS, fail, run
-from .tables import medians, ratio, table
+from .tables import medians, ratio, table, target
 
-# {key} is the stored backup. ANALYZE is what psql does not do, so the second row leaves it out.
+# {key} is the stored backup. ANALYZE is what psql and pg_restore do not do, so it is left out where they are compared.
+PSQL = "`gunzip \\| psql` of a local file"
+PG_RESTORE = "`pg_restore -j2` of a local `-Fc` file"
+PARALLEL = "`restore --create-db --jobs 2 --no-analyze`"
 DATABASE = {
     "`aws s3 cp - \\| gunzip \\| psql`": "aws s3 cp s3://{key} - --only-show-errors | gunzip | psql -X -q -v ON_ERROR_STOP=1 -d restored > psql.log",
+    PSQL: "gunzip < bench.gz | psql -X -q -v ON_ERROR_STOP=1 -d restored > psql.log",
+    PG_RESTORE: "pg_restore -j2 -d restored bench.dump",
     "`restore --no-analyze`": "'{program}' restore {name} --no-analyze --json > restored.json",
-    "`restore`, with `ANALYZE`": "'{program}' restore {name} --json > restored.json",
-    "`restore --create-db`, with `ANALYZE`": "'{program}' restore {name} --create-db restored --json > restored.json",
-    "`pg_restore -j2` of a local `-Fc` file, for reference": "pg_restore -j2 -d restored bench.dump",
+    PARALLEL: "'{program}' restore {name} --create-db restored --jobs 2 --no-analyze --json > restored.json",
+    "`restore --create-db --jobs 2`, with `ANALYZE`": "'{program}' restore {name} --create-db restored --jobs 2 --json > restored.json",
 }
 FILE = {
     "`aws s3 cp - \\| gunzip > file`": "aws s3 cp s3://{key} - --only-show-errors | gunzip > restored.sql",
@@ -79,3 +83,5 @@ def restore():
         base = rows[next(iter(names))]
         table([head, "wall time", "CPU time", "memory"], [
             [name, ratio(rows[name][0], base[0]), ratio(rows[name][1], base[1]), "%.0f MiB" % (rows[name][3] / MIB)] for name in names])
+    target("restore by two sessions, gunzip | psql = 1", rows[PARALLEL][0] / rows[PSQL][0], most=0.75)
+    target("restore by two sessions, pg_restore -j2 = 1", rows[PARALLEL][0] / rows[PG_RESTORE][0], most=1)
