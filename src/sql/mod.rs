@@ -12,6 +12,7 @@ mod quote;
 mod statement;
 mod tokens;
 mod two_ways;
+mod word;
 
 pub use lexer::Lexer;
 pub use names::{copied_table, identifier, is_plain_copy, parts};

@@ -7,9 +7,7 @@ use memchr::{memchr, memchr2};
 
 use super::comment::Comment;
 use super::two_ways::{Blocks, TwoWays, Variable};
-
-/// The longest keyword, `procedure`, plus one byte.
-const WORD_BYTES: usize = 10;
+use super::word::{Class, Routine, Word};
 
 #[derive(Debug, Default, PartialEq, Eq)]
 enum State {
@@ -167,7 +165,15 @@ impl Statement {
     }
 
     fn plain(&mut self, rest: &[u8]) -> (usize, Stop) {
-        for (at, &byte) in rest.iter().enumerate() {
+        let mut next = 0;
+        while let Some(&byte) = rest.get(next) {
+            let fast = self.words_and_numbers(&rest[next..]);
+            if fast > 0 {
+                next += fast;
+                continue;
+            }
+            let at = next;
+            next += 1;
             if self.variable.takes(byte) {
                 self.two_ways = Some(TwoWays::Variable);
             }
@@ -214,6 +220,27 @@ impl Statement {
         (rest.len(), Stop::NoMore)
     }
 
+    /// The fast way through most of a statement: reads a word, or bytes that neither are part of one nor mean anything. The
+    /// result is that of reading them one by one.
+    fn words_and_numbers(&mut self, rest: &[u8]) -> usize {
+        if self.variable.is_begun() {
+            return 0;
+        }
+        let word = self.word.takes_all(rest);
+        if word > 0 {
+            self.may_go_on = false;
+            return word;
+        }
+        if !self.word.is_empty() || self.may_go_on || self.bodies.is_begun() {
+            return 0;
+        }
+        let inert = rest.iter().take_while(|byte| matches!(Class::of(**byte), Class::Inert | Class::Digit)).count();
+        if inert > 0 {
+            self.last = 0;
+        }
+        inert
+    }
+
     /// Whether `\` escapes in a string that begins with this byte, and whether it may be more of the one before.
     fn escapes(&mut self, last: u8, byte: u8) -> bool {
         // Space goes on, and what may be the first byte of a comment.
@@ -253,7 +280,7 @@ impl Statement {
         if self.parentheses > 0 || !self.routine.is_defined() {
             return;
         }
-        self.bodies.word(&word.bytes[..word.length]);
+        self.bodies.word(word.as_bytes());
         let after_begin = std::mem::replace(&mut self.after_begin, word.is(b"begin"));
         if word.is(b"atomic") && after_begin || word.is(b"case") && self.blocks > 0 {
             self.blocks = self.blocks.saturating_add(1);
@@ -290,64 +317,4 @@ impl Statement {
 pub(super) enum Conforming {
     On,
     Off,
-}
-
-/// An identifier or keyword without quotes, in lower case, up to the length of a keyword.
-#[derive(Debug, Default)]
-struct Word {
-    bytes: [u8; WORD_BYTES],
-    length: usize,
-}
-
-impl Word {
-    /// Adds a byte that starts or continues a word.
-    fn takes(&mut self, byte: u8) -> bool {
-        let belongs = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => true,
-            b'0'..=b'9' | b'$' => self.length > 0,
-            _ => false,
-        };
-        if belongs && self.length < WORD_BYTES {
-            self.bytes[self.length] = byte.to_ascii_lowercase();
-            self.length += 1;
-        }
-        belongs
-    }
-
-    fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    fn is(&self, keyword: &[u8]) -> bool {
-        self.bytes[..self.length] == *keyword
-    }
-}
-
-/// Whether the statement defines a function or procedure, by its first words.
-#[derive(Debug, Default)]
-enum Routine {
-    #[default]
-    Beginning,
-    Create,
-    CreateOr,
-    CreateOrReplace,
-    Defined,
-    None,
-}
-
-impl Routine {
-    fn add(&mut self, word: &Word) {
-        *self = match self {
-            Self::Defined => Self::Defined,
-            Self::Beginning if word.is(b"create") => Self::Create,
-            Self::Create if word.is(b"or") => Self::CreateOr,
-            Self::CreateOr if word.is(b"replace") => Self::CreateOrReplace,
-            Self::Create | Self::CreateOrReplace if word.is(b"function") || word.is(b"procedure") => Self::Defined,
-            _ => Self::None,
-        };
-    }
-
-    fn is_defined(&self) -> bool {
-        matches!(self, Self::Defined)
-    }
 }

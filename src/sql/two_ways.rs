@@ -54,6 +54,11 @@ impl Variable {
         is_variable
     }
 
+    /// Whether a `:` was taken that may begin one.
+    pub fn is_begun(self) -> bool {
+        !matches!(self, Self::None)
+    }
+
     /// Whether the first byte in quotes is to be taken.
     pub fn is_quoted(self) -> bool {
         matches!(self, Self::Quote)
@@ -111,6 +116,11 @@ impl Blocks {
             (Body::Outside | Body::Begin, _) | (Body::Open { is_start: true }, b"end") => Body::Outside,
             (Body::Open { .. }, _) => Body::Open { is_start: false },
         };
+    }
+
+    /// Whether the bytes between words matter.
+    pub fn is_begun(&self) -> bool {
+        self.body != Body::Outside
     }
 
     /// Takes a byte between words. One of `-/*` may begin a comment.
