@@ -10,6 +10,7 @@ from .tables import code, medians, ratio, table, target
 
 HEADS = ["wall time, `pg_dump` alone = 1", "CPU time, `pg_dump` alone = 1", "CPU time without `pg_dump`, `gzip` = 1",
          "memory without `pg_dump`", "stored, `gzip` = 1"]
+MOST_WALL = 1.25
 HALF_CORE = [OURS, "ours-zstd", "gzip-1", "igzip"]
 
 
@@ -79,16 +80,23 @@ def judge(rows, kind):
     ours = [name for name in ("ours", "ours-zstd") if name in rows]
     if kind == MIX and BASE in rows:
         for name in ours:
-            target("%s: wall time, pg_dump alone = 1" % ALL[name].title, rows[name][0] / rows[BASE][0], most=1.25)
+            target("%s: wall time, pg_dump alone = 1" % ALL[name].title, rows[name][0] / rows[BASE][0], most=MOST_WALL)
     if GZIP in rows and OURS in rows:
         target("stored, gzip = 1", rows[OURS][4] / rows[GZIP][4], most=1.08 if kind == MIX else 1.2)
         if kind == MIX:
-            target("CPU, gzip = 1", rows[OURS][1] / rows[GZIP][1], most=0.15)
-            target("times as fast as gzip", rows[GZIP][0] / rows[OURS][0], least=5)
+            target("CPU without pg_dump, gzip = 1", rows[OURS][2] / rows[GZIP][2], most=0.15)
     if kind == MIX and OURS in rows:
-        for name, least in (("pigz", 3), ("igzip", 1), ("zstd", 1), ("rclone", 1)):
+        for name, least in ((GZIP, 5), ("pigz", 3), ("igzip", 1), ("zstd", 1), ("rclone", 1)):
             if name in rows:
-                target("times as fast as " + ALL[name].title, rows[name][0] / rows[OURS][0], least=least)
+                times(name, rows, least)
+    if kind == MIX and "ours-gzip-6" in rows and "pigz" in rows:
+        target("level 6: wall time, pigz = 1", rows["ours-gzip-6"][0] / rows["pigz"][0], most=0.75)
+
+
+def times(name, rows, least):
+    """How many times as fast as a rival. pg_dump alone bounds that: of some data it takes most of the time."""
+    possible = rows[name][0] / rows[BASE][0] / MOST_WALL if BASE in rows else least
+    target("times as fast as " + ALL[name].title, rows[name][0] / rows[OURS][0], least=min(least, possible))
 
 
 def elsewhere():
