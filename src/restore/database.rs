@@ -19,9 +19,10 @@ use crate::postgres::{
     Installed, Maintenance, NotCommitted, Outcome, PostgresSettings, RestoreSession, Session, Tools, Transactions,
 };
 
+use super::analyze::analyze;
 use super::filling::Filling;
 use super::left_out::LeftOut;
-use super::new_database::{self, analyze};
+use super::new_database;
 use super::preconditions::problems;
 use super::rules::Rules;
 use super::selective::{Selective, Surroundings};
@@ -129,7 +130,7 @@ impl Existing<'_> {
                 self.commit((session, control), verified, facts.database).await?;
                 if !options.no_analyze {
                     tokio::select! {
-                        () = analyze((self.tools, self.settings), self.selective) => {}
+                        () = analyze((self.tools, self.settings), self.selective, 1) => {}
                         _ = interrupts.received() => tracing::warn!("the backup is restored; ANALYZE was interrupted"),
                     }
                 }

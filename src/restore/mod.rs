@@ -8,6 +8,7 @@
 //! It uses `archive`, `postgres`, `storage` and `sql`, and only `commands` uses it.
 
 mod abandoned;
+mod analyze;
 mod busy;
 mod check_sql;
 mod choose;

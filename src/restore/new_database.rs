@@ -11,9 +11,10 @@ use crate::archive::VerifiedStream;
 use crate::error_chain::Chain;
 use crate::postgres::globals::DatabaseSettings;
 use crate::postgres::target::Target;
-use crate::postgres::{Maintenance, PostgresError, PostgresSettings, RestoreSession, Session, Tools, Transactions};
+use crate::postgres::{PostgresError, PostgresSettings, RestoreSession, Session, Tools, Transactions};
 use crate::random::random_hex;
 
+use super::analyze::analyze;
 use super::database::{recorded, roles, warn_of_superuser};
 use super::filling::Filling;
 use super::left_out::LeftOut;
@@ -31,8 +32,6 @@ const DISCARD_AFTER_SIGNAL: Duration = Duration::from_secs(8);
 const RENAME_AFTER_SIGNAL: Duration = Duration::from_secs(3);
 /// How long the clean-up may take after any other failure: a large database has many files.
 const DISCARD_WITHIN: Duration = Duration::from_mins(10);
-/// How long `ANALYZE` may take on the largest database.
-const ANALYZE_WITHIN: Duration = Duration::from_hours(24);
 
 /// Restores into a new database on the server of `target`.
 pub(super) async fn restore(
@@ -119,7 +118,7 @@ async fn prepare_and_fill(
     };
     left_out.announce();
     if !options.no_analyze {
-        analyze((tools, &scratch.settings()), selective).await;
+        analyze((tools, &scratch.settings()), selective, options.jobs).await;
     }
     let is_of_everything = selective.is_none_or(Selective::is_of_everything);
     let own = recorded.and_then(|recorded| recorded.database);
@@ -183,22 +182,5 @@ async fn finish(
 async fn discard(scratch: Scratch, within: Duration) {
     if let Err(error) = scratch.discard(within).await {
         tracing::warn!(error = %Chain(&error), "the scratch database could not be dropped");
-    }
-}
-
-/// Runs `ANALYZE`, because a dump has no statistics: of what was chosen, or of all. A failure is only a warning.
-pub(super) async fn analyze((tools, settings): (&Tools, &PostgresSettings), selective: Option<&Selective>) {
-    let statement = selective.map_or_else(|| "ANALYZE".to_owned(), Selective::analyze);
-    if statement.is_empty() {
-        return;
-    }
-    let analyzed = async {
-        let mut server = Maintenance::connect(tools, settings).await.map_err(|error| error.to_string())?;
-        let analyzed = server.run_within(ANALYZE_WITHIN, &statement).await.map_err(|error| error.to_string());
-        server.close().await;
-        analyzed
-    };
-    if let Err(error) = analyzed.await {
-        tracing::warn!(error, hint = "run ANALYZE", "ANALYZE failed");
     }
 }

@@ -214,12 +214,8 @@ impl Selective {
         self.plan.selected(self.ranges.index())
     }
 
-    /// The statement that analyzes what was restored.
-    pub fn analyze(&self) -> String {
-        if self.is_of_everything() {
-            return "ANALYZE".to_owned();
-        }
-        let tables: Vec<String> = self.plan.loaded().into_iter().map(fit::quoted).collect();
-        if tables.is_empty() { String::new() } else { format!("ANALYZE {}", tables.join(", ")) }
+    /// The tables whose rows are restored, quoted for a statement.
+    pub fn loaded(&self) -> Vec<String> {
+        self.plan.loaded().into_iter().map(fit::quoted).collect()
     }
 }

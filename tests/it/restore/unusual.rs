@@ -6,6 +6,7 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::new_database::create;
 use super::{FAILED, NAME, assert_same, backed_up, dump_with, empty, restore_program};
 use crate::support::process::write_script;
 use crate::support::servers::database::{Database, unique_name};
@@ -168,7 +169,9 @@ fn what_the_target_lacks_is_named_beforehand() {
 fn an_analyze_that_fails_is_a_warning() {
     let (_source, bucket) = backed_up(
         "CREATE TABLE t AS SELECT 1 AS a; CREATE FUNCTION f(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS \
-         'BEGIN IF current_query() LIKE ''ANALYZE%'' THEN RAISE ''not now''; END IF; RETURN 1; END'; CREATE INDEX ON t (f(a))",
+         'BEGIN IF current_query() LIKE ''ANALYZE%'' THEN RAISE ''not now''; END IF; RETURN 1; END'; CREATE INDEX ON t (f(a)); \
+         CREATE TABLE \"U\" AS SELECT 1 AS a; CREATE TABLE p (a int) PARTITION BY LIST (a); \
+         CREATE TABLE p1 PARTITION OF p DEFAULT; INSERT INTO p VALUES (1)",
     );
     let target = empty("target");
     let outcome = restore_program(&bucket, &target).run();
@@ -177,6 +180,15 @@ fn an_analyze_that_fails_is_a_warning() {
     assert_eq!(target.psql("SELECT a FROM t").as_deref(), Ok("1"));
     let outcome = restore_program(&bucket, &empty("target")).arg("--no-analyze").run();
     assert!(!outcome.assert_code(0).stderr.contains("ANALYZE"), "{}", outcome.stderr);
+
+    // Several sessions analyze each table by itself, so the others have statistics.
+    let name = unique_name("made");
+    let outcome = create(&bucket, postgres(), &name).args(["--jobs", "2"]).run();
+    let warning = outcome.assert_code(0).stderr.lines().filter(|line| line.contains("ANALYZE failed"));
+    assert_eq!(warning.filter(|line| line.contains("not now")).count(), 1, "{}", outcome.stderr);
+    let known =
+        "SELECT string_agg(DISTINCT tablename, ' ' ORDER BY tablename) FROM pg_stats WHERE schemaname = 'public'";
+    assert_eq!(postgres().adopt_database(&name).psql(known).as_deref(), Ok("U p p1"));
 }
 
 /// A psql that says that it is of another version, and keeps what it is sent.

@@ -1,0 +1,89 @@
+//! `ANALYZE` after a restore, because a dump has no statistics.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use std::vec;
+
+use crate::at_once::together;
+use crate::postgres::{Maintenance, PostgresError, PostgresSettings, Tools};
+
+use super::selective::Selective;
+
+/// How long `ANALYZE` may take on the largest database.
+const WITHIN: Duration = Duration::from_hours(24);
+const EVERYTHING: &str = "ANALYZE";
+/// What `ANALYZE` of everything means, largest first.
+const TABLES: &str = "SELECT pg_catalog.json_agg(pg_catalog.format('%I.%I', n.nspname, c.relname) \
+    ORDER BY pg_catalog.pg_relation_size(c.oid) DESC) \
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace \
+    WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'";
+
+/// Runs `ANALYZE` of what was chosen, or of all, by so many sessions. A failure is only a warning.
+pub(super) async fn analyze(
+    (tools, settings): (&Tools, &PostgresSettings),
+    selective: Option<&Selective>,
+    jobs: usize,
+) {
+    let chosen = selective.filter(|selective| !selective.is_of_everything()).map(Selective::loaded);
+    if chosen.as_ref().is_some_and(Vec::is_empty) {
+        return;
+    }
+    let analyzed = async {
+        let mut server = Maintenance::connect(tools, settings).await.map_err(|error| error.to_string())?;
+        let statements = Statements(Mutex::new(statements(&mut server, chosen, jobs).await.into_iter()));
+        let more = || Maintenance::connect(tools, settings);
+        let sessions = std::iter::once(Some(server)).chain((1..jobs).map(|_| None));
+        let statements = &statements;
+        let ran = sessions.map(|session| async move { Ok::<_, String>(statements.run(session, more).await) });
+        together(ran).await?.into_iter().collect::<Result<(), String>>()
+    };
+    if let Err(error) = analyzed.await {
+        tracing::warn!(error, hint = "run ANALYZE", "ANALYZE failed");
+    }
+}
+
+/// One statement, or one for each table if several sessions run them.
+async fn statements(server: &mut Maintenance, chosen: Option<Vec<String>>, jobs: usize) -> Vec<String> {
+    let all = || vec![EVERYTHING.to_owned()];
+    let tables = match chosen {
+        Some(tables) if jobs == 1 => return vec![format!("{EVERYTHING} {}", tables.join(", "))],
+        None if jobs == 1 => return all(),
+        Some(tables) => Some(tables),
+        // A name that cannot be read is part of everything.
+        None => server.ask::<Vec<String>>(TABLES).await.ok().flatten(),
+    };
+    tables.map_or_else(all, |tables| tables.iter().map(|table| format!("{EVERYTHING} {table}")).collect())
+}
+
+/// What several sessions run, each the next one.
+struct Statements(Mutex<vec::IntoIter<String>>);
+
+impl Statements {
+    fn next(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).next()
+    }
+
+    /// Runs them in the session, or in a new one. An error ends only its statement; the first is returned.
+    async fn run<Connected>(&self, session: Option<Maintenance>, more: impl Fn() -> Connected) -> Result<(), String>
+    where
+        Connected: Future<Output = Result<Maintenance, PostgresError>>,
+    {
+        let mut server = match session {
+            Some(server) => server,
+            // Without this session, the first does it all.
+            None => match more().await {
+                Ok(server) => server,
+                Err(_) => return Ok(()),
+            },
+        };
+        let mut result = Ok(());
+        while server.is_idle()
+            && let Some(statement) = self.next()
+        {
+            let ran = server.run_within(WITHIN, &statement).await;
+            result = result.and(ran.map(drop).map_err(|error| error.to_string()));
+        }
+        server.close().await;
+        result
+    }
+}
