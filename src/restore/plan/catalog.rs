@@ -69,6 +69,18 @@ impl Catalog {
         self.parents.contains(table)
     }
 
+    /// Whether it has a parent, partitions or children.
+    #[must_use]
+    pub fn is_of_family(&self, table: &Name) -> bool {
+        self.is_parent(table) || self.towards_root.contains_key(table)
+    }
+
+    /// Whether there are tables that [`Self::is_barrier`] means.
+    #[must_use]
+    pub fn has_barriers(&self) -> bool {
+        !self.barriers.is_empty()
+    }
+
     /// Whether its rows may be loaded only after those before it in the dump, and before those after it.
     #[must_use]
     pub fn is_barrier(&self, table: &Name) -> bool {

@@ -1,6 +1,7 @@
 //! Divides the data of a dump into jobs: what several sessions load at once, what one session does in order beside them, and
 //! what must be loaded before all that follows.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -108,8 +109,17 @@ pub(in crate::restore) fn stages(
         }
     }
     stages.push(stage);
+    for stage in &mut stages {
+        stage.beside.sort_by_key(|load| Reverse(bytes_of_tables(load, index)));
+    }
     stages.retain(|stage| *stage != DataStage::default());
     stages
+}
+
+/// Bytes of rows of the largest table of a load: what takes longest begins first, and the pieces of a table stay together.
+fn bytes_of_tables(load: &Load, index: &Index) -> u64 {
+    let copies = load.pieces.iter().filter_map(|piece| index.entries[piece.entry].copy.as_ref());
+    copies.map(|copy| copy.data_bytes).max().unwrap_or_default()
 }
 
 /// Bytes of rows of each table.

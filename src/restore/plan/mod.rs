@@ -45,11 +45,8 @@ impl Contents<'_> {
         let sizes = data::sizes(self.index);
         let rows = data::Rows::of(self.index, self.data.clone(), self.catalog);
         let after = post::stages(self.after, self.catalog, &sizes).into_iter().map(|stage| {
-            let runs = stage.into_iter().map(|statements| {
-                let needs = statements.needs.as_ref().map(|tables| rows.of_tables(tables, self.catalog));
-                Job::runs(statements, needs)
-            });
-            runs.collect()
+            let loaded = |tables: &_| rows.of_tables(tables, self.catalog);
+            stage.into_iter().map(|statements| Job::runs(statements, loaded)).collect()
         });
         Schedule::new(data.chain(after).collect())
     }

@@ -17,8 +17,17 @@ const MOST_TABLES: usize = 50;
 pub(in crate::restore) struct Statements {
     pub entries: Vec<usize>,
     pub locks: Vec<Lock>,
-    /// The tables of which the data must be loaded, if it may begin before all data are.
-    pub needs: Option<BTreeSet<Name>>,
+    /// What it needs, if it may begin before all data are loaded.
+    pub needs: Option<Needs>,
+}
+
+/// What must be done before statements run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::restore) struct Needs {
+    /// The tables of which the data must be loaded.
+    pub tables: BTreeSet<Name>,
+    /// The entries that must have run.
+    pub entries: Vec<usize>,
 }
 
 /// A table or a family of tables that a job locks.
@@ -54,17 +63,31 @@ pub(in crate::restore) fn stages(
     catalog: &Catalog,
     sizes: &BTreeMap<Name, u64>,
 ) -> Vec<Vec<Statements>> {
-    let runs = runs(classes).into_iter().map(|run| match run {
+    let runs = runs(classes);
+    // Only what does not follow another statement may begin early: indexes, and foreign keys that follow nothing but these.
+    let (early, indexes) = match runs.as_slice() {
+        [Run::Indexes(indexes), Run::ForeignKeys(_), ..] => (2, by_tables(indexes)),
+        _ => (1, BTreeMap::new()),
+    };
+    let stages = runs.into_iter().map(|run| match run {
         Run::Indexes(indexes) => of_indexes(indexes, catalog, sizes),
-        Run::ForeignKeys(keys) => of_foreign_keys(keys, catalog, sizes),
+        Run::ForeignKeys(keys) => of_foreign_keys(keys, (catalog, sizes), &indexes),
         Run::InOrder(entries) => vec![Statements { entries, ..Statements::default() }],
     });
-    let mut stages: Vec<_> = runs.collect();
-    // Only what does not follow another statement may begin early.
-    for job in stages.iter_mut().skip(1).flatten() {
+    let mut stages: Vec<_> = stages.collect();
+    for job in stages.iter_mut().skip(early).flatten() {
         job.needs = None;
     }
     stages
+}
+
+/// The entries of the indexes of each table.
+fn by_tables(indexes: &[(usize, NewIndex)]) -> BTreeMap<Name, Vec<usize>> {
+    let mut entries = BTreeMap::<_, Vec<_>>::new();
+    for (number, index) in indexes {
+        entries.entry(index.table.clone()).or_default().push(*number);
+    }
+    entries
 }
 
 fn runs(classes: &[Class]) -> Vec<Run> {
@@ -128,7 +151,8 @@ fn of_tables(tables: &[(Name, Vec<(usize, NewIndex)>)], catalog: &Catalog) -> St
         Lock { family: catalog.root(table).clone(), table: (!is_of_family).then(|| table.clone()), is_shared }
     });
     let is_early = tables.iter().all(|(_, indexes)| may_be_early(indexes, catalog));
-    let needs = is_early.then(|| tables.iter().map(|(table, _)| table.clone()).collect());
+    let needs = is_early
+        .then(|| Needs { tables: tables.iter().map(|(table, _)| table.clone()).collect(), entries: Vec::new() });
     Statements { entries, locks: locks.collect(), needs }
 }
 
@@ -140,7 +164,11 @@ fn may_be_early(indexes: &[(usize, NewIndex)], catalog: &Catalog) -> bool {
         .all(|(_, index)| !index.names_others && !catalog.is_parent(&index.table) && !catalog.is_barrier(&index.table))
 }
 
-fn of_foreign_keys(keys: Vec<(usize, Name, Name)>, catalog: &Catalog, sizes: &BTreeMap<Name, u64>) -> Vec<Statements> {
+fn of_foreign_keys(
+    keys: Vec<(usize, Name, Name)>,
+    (catalog, sizes): (&Catalog, &BTreeMap<Name, u64>),
+    indexes: &BTreeMap<Name, Vec<usize>>,
+) -> Vec<Statements> {
     let mut by_families = BTreeMap::<BTreeSet<Name>, Vec<(usize, u64)>>::new();
     for (number, table, other) in keys {
         let families = [&table, &other].map(|table| catalog.root(table).clone());
@@ -152,11 +180,22 @@ fn of_foreign_keys(keys: Vec<(usize, Name, Name)>, catalog: &Catalog, sizes: &BT
         for batch in keys.chunks(MOST_TABLES) {
             let lock = |family: &Name| Lock { family: family.clone(), table: None, is_shared: false };
             let (entries, locks) = (batch.iter().map(|(number, _)| *number), families.iter().map(lock));
-            let job = Statements { entries: entries.collect(), locks: locks.collect(), needs: None };
+            let is_early = may_be_checked_early(&families, catalog);
+            let needs = is_early.then(|| Needs {
+                entries: families.iter().filter_map(|table| indexes.get(table)).flatten().copied().collect(),
+                tables: families.clone(),
+            });
+            let job = Statements { entries: entries.collect(), locks: locks.collect(), needs };
             jobs.push((batch.iter().map(|(_, size)| size).sum(), job));
         }
     }
     largest_first(jobs)
+}
+
+/// Whether foreign keys between these tables may be added while other tables are loaded, once their own indexes are there: checking them
+/// reads these tables alone. Functions in the checks of a barrier may take locks in any order. `pg_restore -j` begins them so, too.
+fn may_be_checked_early(families: &BTreeSet<Name>, catalog: &Catalog) -> bool {
+    !catalog.has_barriers() && families.iter().all(|table| !catalog.is_of_family(table))
 }
 
 fn largest_first(mut jobs: Vec<(u64, Statements)>) -> Vec<Statements> {

@@ -1,9 +1,19 @@
 //! Hands out the jobs of a plan: which one may begin now, beside those that run.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::data::{Load, Piece};
 use super::post::{Lock, Statements};
+use crate::restore::subject::Name;
+
+/// What must be done before a job begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::restore) enum Need {
+    /// The data of an entry are loaded.
+    Loaded(usize),
+    /// An entry after the data has run.
+    Ran(usize),
+}
 
 /// Work of one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +29,8 @@ pub(in crate::restore) enum Work {
 pub(in crate::restore) struct Job {
     pub work: Work,
     pub locks: Vec<Lock>,
-    /// The entries of which the data must be loaded, if it may begin before its stage.
-    pub needs: Option<Vec<usize>>,
+    /// What it needs, if it may begin before its stage.
+    pub needs: Option<Vec<Need>>,
 }
 
 impl Job {
@@ -28,9 +38,23 @@ impl Job {
         Self { work: Work::Load(loads), locks: Vec::new(), needs: None }
     }
 
-    /// `needs` gives the entries with the data of the tables that it needs.
-    pub fn runs(statements: Statements, needs: Option<Vec<usize>>) -> Self {
+    /// `loaded` gives the entries with the data of tables.
+    pub fn runs(statements: Statements, loaded: impl Fn(&BTreeSet<Name>) -> Vec<usize>) -> Self {
+        let needs = statements.needs.map(|needs| {
+            let loaded = loaded(&needs.tables).into_iter().map(Need::Loaded);
+            loaded.chain(needs.entries.into_iter().map(Need::Ran)).collect()
+        });
         Self { work: Work::Run(statements.entries), locks: statements.locks, needs }
+    }
+
+    /// What is done when it has ended; of a cut entry once for each piece.
+    fn provides(&self) -> impl Iterator<Item = Need> {
+        let ran = match &self.work {
+            Work::Load(_) => &[],
+            Work::Run(entries) => entries.as_slice(),
+        };
+        let loaded = self.pieces().map(|piece| Need::Loaded(piece.entry));
+        loaded.chain(ran.iter().copied().map(Need::Ran))
     }
 
     /// The pieces that it loads.
@@ -59,16 +83,16 @@ pub(in crate::restore) struct Schedule {
     /// With their stages.
     running: BTreeMap<usize, (usize, Job)>,
     begun: usize,
-    /// Pieces of each entry that are not loaded yet.
-    missing: BTreeMap<usize, usize>,
+    /// How many jobs, or pieces of them, are still missing for each need.
+    missing: BTreeMap<Need, usize>,
 }
 
 impl Schedule {
     /// Of stages, each of which begins when the one before it is complete.
     pub fn new(stages: Vec<Vec<Job>>) -> Self {
         let mut missing = BTreeMap::new();
-        for piece in stages.iter().flatten().flat_map(Job::pieces) {
-            *missing.entry(piece.entry).or_default() += 1;
+        for need in stages.iter().flatten().flat_map(Job::provides) {
+            *missing.entry(need).or_default() += 1;
         }
         let (mut early, mut later) = (VecDeque::new(), Vec::new());
         for (number, stage) in stages.into_iter().enumerate() {
@@ -90,8 +114,8 @@ impl Schedule {
     /// A job has ended.
     pub fn finish(&mut self, number: usize) {
         let Some((_, job)) = self.running.remove(&number) else { return };
-        for piece in job.pieces() {
-            if let Some(missing) = self.missing.get_mut(&piece.entry) {
+        for need in job.provides() {
+            if let Some(missing) = self.missing.get_mut(&need) {
                 *missing -= 1;
             }
         }
@@ -108,8 +132,8 @@ impl Schedule {
     }
 
     fn next_early(&mut self) -> Option<(usize, Job)> {
-        let is_loaded = |entry: &usize| self.missing.get(entry).is_none_or(|missing| *missing == 0);
-        let may_begin = |job: &Job| job.needs.iter().flatten().all(is_loaded) && !self.is_excluded(job);
+        let is_done = |need: &Need| self.missing.get(need).is_none_or(|missing| *missing == 0);
+        let may_begin = |job: &Job| job.needs.iter().flatten().all(is_done) && !self.is_excluded(job);
         let at = self.early.iter().position(|(_, job)| may_begin(job))?;
         self.early.remove(at)
     }
@@ -119,9 +143,18 @@ impl Schedule {
             self.current += 1;
         }
         let waiting = self.stages.get(self.current)?;
-        let at = waiting.iter().position(|job| !self.is_excluded(job))?;
+        let at = waiting.iter().position(|job| !self.is_excluded(job) && self.is_alone(job));
+        let at = at.or_else(|| waiting.iter().position(|job| !self.is_excluded(job)))?;
         let job = self.stages[self.current].remove(at)?;
         Some((self.current, job))
+    }
+
+    /// Whether no other session loads the same table: two that do wait for each other where it grows, and no index can be
+    /// created meanwhile.
+    fn is_alone(&self, job: &Job) -> bool {
+        let Some(piece) = job.pieces().next() else { return true };
+        let loaded = self.running.values().flat_map(|(_, running)| running.pieces());
+        loaded.into_iter().all(|other| other.entry != piece.entry)
     }
 
     fn is_current_complete(&self) -> bool {

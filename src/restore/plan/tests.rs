@@ -161,7 +161,7 @@ fn what_is_not_known_to_be_a_table_of_the_dump_is_loaded_in_order() {
 }
 
 #[test]
-fn indexes_begin_when_their_table_is_loaded_and_foreign_keys_after_all() {
+fn indexes_begin_when_their_table_is_loaded_and_what_follows_another_statement_after_all() {
     let index = index(
         &[("TABLE DATA", "s.a", 5 * MIB), ("TABLE DATA", "s.b", 6 * MIB), ("TABLE DATA", "s.c", 7 * MIB)],
         &[100 + 5 * MIB, 100 + 11 * MIB],
@@ -182,9 +182,9 @@ fn indexes_begin_when_their_table_is_loaded_and_foreign_keys_after_all() {
     ]);
     let mut schedule = plan(&index, &catalog(&TABLES), &after);
     let loads: Vec<_> = (0..3).map(|_| schedule.next().expect("a load")).collect();
-    assert_eq!(loads.iter().map(|(_, job)| words(job)).collect::<Vec<_>>(), ["load 0", "load 1", "load 2"]);
+    assert_eq!(loads.iter().map(|(_, job)| words(job)).collect::<Vec<_>>(), ["load 2", "load 1", "load 0"]);
     assert_eq!(schedule.next(), None);
-    schedule.finish(loads[2].0);
+    schedule.finish(loads[0].0);
     let (constraint, job) = schedule.next().expect("a constraint");
     assert_eq!(words(&job), "run 1");
     // It locks the table, and nothing else may begin.
@@ -192,7 +192,7 @@ fn indexes_begin_when_their_table_is_loaded_and_foreign_keys_after_all() {
     schedule.finish(constraint);
     let [one, other] = [0, 1].map(|_| schedule.next().expect("an index"));
     assert_eq!([words(&one.1), words(&other.1)], ["run 4", "run 5"]);
-    for number in [one.0, other.0, loads[0].0] {
+    for number in [one.0, other.0, loads[2].0] {
         schedule.finish(number);
     }
     assert_eq!(words(&schedule.next().expect("a constraint").1), "run 0");
@@ -204,6 +204,46 @@ fn indexes_begin_when_their_table_is_loaded_and_foreign_keys_after_all() {
     assert_eq!(schedule.next(), None, "another index is being created");
     schedule.finish(foreign - 1);
     assert_eq!(waves(schedule), [vec!["run 6 7"], vec!["run 8 10", "run 9"], vec!["run 11"], vec!["run 2"]]);
+}
+
+#[test]
+fn sessions_load_different_tables_while_there_are_any() {
+    let index = index(
+        &[("TABLE DATA", "s.a", 5 * MIB), ("TABLE DATA", "s.b", 30 * MIB), ("TABLE DATA", "s.c", 5 * MIB)],
+        &[100 + 5 * MIB, 100 + 20 * MIB, 100 + 35 * MIB],
+    );
+    let mut schedule = plan(&index, &catalog(&TABLES), &[]);
+    let begun: Vec<_> = std::iter::from_fn(|| schedule.next()).map(|(_, job)| words(&job)).collect();
+    assert_eq!(begun, ["load 1", "load 0", "load 2", "load 1"]);
+}
+
+#[test]
+fn a_foreign_key_begins_when_its_tables_are_loaded_and_have_their_indexes() {
+    let index = index(
+        &[("TABLE DATA", "s.a", 5 * MIB), ("TABLE DATA", "s.b", 6 * MIB), ("TABLE DATA", "s.c", 7 * MIB)],
+        &[100 + 5 * MIB, 100 + 11 * MIB],
+    );
+    let after = classes(&[
+        "ALTER TABLE ONLY s.a ADD CONSTRAINT a PRIMARY KEY (a);",
+        "CREATE INDEX i ON s.b USING btree (a);",
+        "ALTER TABLE ONLY s.b ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES s.a(a);",
+        "ALTER TABLE ONLY s.c ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES s.a(a);",
+    ]);
+    let begun = |tables: &[&str]| {
+        let mut schedule = plan(&index, &catalog(tables), &after);
+        let loads: Vec<_> = (0..3).map(|_| schedule.next().expect("a load").0).collect();
+        schedule.finish(loads[1]);
+        schedule.finish(loads[2]);
+        let [one, other] = [0, 1].map(|_| schedule.next().expect("an index"));
+        assert_eq!(([words(&one.1), words(&other.1)], schedule.next()), (["run 1", "run 0"].map(str::to_owned), None));
+        schedule.finish(one.0);
+        assert_eq!(schedule.next(), None, "the other table has no index yet");
+        schedule.finish(other.0);
+        schedule.next().map(|(_, job)| words(&job))
+    };
+    assert_eq!(begun(&TABLES).as_deref(), Some("run 2"));
+    // A function may read any table.
+    assert_eq!(begun(&[TABLES[0], TABLES[1], TABLES[2], "CREATE DOMAIN s.d AS text CHECK (s.f(VALUE));"]), None);
 }
 
 #[test]
@@ -291,8 +331,9 @@ proptest! {
 
 /// Whether an entry must have run before one that follows it.
 fn must_precede(before: &Class, entry: &Class) -> bool {
-    !matches!(
-        (before, entry),
-        (Class::Held, _) | (Class::Index(_), Class::Index(_)) | (Class::ForeignKey(..), Class::ForeignKey(..))
-    )
+    match (before, entry) {
+        (Class::Held, _) | (Class::Index(_), Class::Index(_)) | (Class::ForeignKey(..), Class::ForeignKey(..)) => false,
+        (Class::Index(index), Class::ForeignKey(table, other)) => [table, other].contains(&&index.table),
+        _ => true,
+    }
 }
