@@ -105,7 +105,7 @@ def elsewhere():
         found = compare(settings.words("CONTENDERS", list(ALL)), MIX, limit)
     print("\n## Backup: the server elsewhere, one core each")
     report(found, "PostgreSQL on one core, the pipeline on another, S3 %s" % (
-        "on the first" if len(limit.all) == 2 else "on the others"))
+        "with the pipeline" if len(limit.all) == 2 else "on the others"))
     for name, row in found[1].items():
         if BASE in found[1] and is_ours(name) and name != "ours-gzip-6":
             target("%s: wall time, pg_dump alone = 1" % ALL[name].title, row[0] / found[1][BASE][0], most=1.05)

@@ -6,7 +6,10 @@ from . import settings
 
 
 class OneCore:
-    """The pipeline on the last core, PostgreSQL on the first, the S3 server on the others, or with PostgreSQL."""
+    """PostgreSQL on the first core, as on a machine of its own, the pipeline on the last, the S3 server on the others.
+
+    With two cores the S3 server shares the pipeline's: beside PostgreSQL it would slow down the server that is elsewhere.
+    """
 
     prefix = []
 
@@ -15,7 +18,7 @@ class OneCore:
         if len(cores) < 2:
             settings.fail("'elsewhere' needs two cores")
         self.all, self.core = set(cores), {cores[-1]}
-        self.servers = {"postgres": {cores[0]}, "s3": set(cores[1:-1]) or {cores[0]}}
+        self.servers = {"postgres": {cores[0]}, "s3": set(cores[1:-1]) or self.core}
 
     def __enter__(self):
         for name, cores in self.servers.items():
