@@ -29,7 +29,7 @@ pub use entries::{Entries, Entry, SIDECARS, Sidecars, list_entries};
 pub use index_check::{IndexMismatch, VerifiedIndex};
 pub use listing::{Latest, Listing, MANIFESTS, Newest, StoredBackup, median};
 pub use range_contents::{RangeDamage, Span, VerifiedRanges};
-pub use ranges::{RangeError, Ranges};
+pub use ranges::{NoRanges, RangeError, Ranges};
 pub use reader::{ReadError, ReadProgress, Reader};
 pub use status::{BackupStatus, is_too_small, smallest_dump};
 pub use verify::{Mismatch, VerifiedStream, verify_index};

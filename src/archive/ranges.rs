@@ -29,9 +29,24 @@ use super::reader::{PIECES, ReadProgress, Stop, joined};
 pub struct Ranges {
     object: SectionedObject,
     index: Arc<Index>,
-    is_encrypted: bool,
     connections: usize,
     progress: Arc<ReadProgress>,
+}
+
+/// Why sections of a backup cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRanges {
+    /// It does not exist.
+    Gone,
+    /// It is encrypted.
+    Encrypted,
+    /// The store sends only complete objects.
+    Unsupported,
+    /// The object is not as long as the index says.
+    OtherSize {
+        /// Its size.
+        bytes: u64,
+    },
 }
 
 /// Why sections were not read.
@@ -56,7 +71,7 @@ pub enum RangeError<W> {
 }
 
 impl Ranges {
-    /// Opens a backup; `None` if it does not exist.
+    /// Opens a backup; an inner error says why its sections cannot be read. For an encrypted backup S3 gets no request.
     ///
     /// # Errors
     /// If S3 refuses it or is unavailable for the outage budget.
@@ -64,13 +79,20 @@ impl Ranges {
         destination: &Destination,
         file_name: &str,
         index: Arc<Index>,
-    ) -> Result<Option<Self>, StorageError> {
-        let object = destination.sectioned(file_name).await?;
-        let is_encrypted = BackupName::parse(file_name).is_some_and(|name| name.is_encrypted());
-        Ok(object.map(|object| {
-            let progress = ReadProgress::of(object.bytes());
-            Self { object, index, is_encrypted, connections: 1, progress }
-        }))
+    ) -> Result<Result<Self, NoRanges>, StorageError> {
+        if BackupName::parse(file_name).is_some_and(|name| name.is_encrypted()) {
+            return Ok(Err(NoRanges::Encrypted));
+        }
+        let Some(object) = destination.sectioned(file_name).await? else { return Ok(Err(NoRanges::Gone)) };
+        // The size first: with another one, the store does not matter.
+        let bytes = object.bytes();
+        if bytes != index.codec_bytes {
+            return Ok(Err(NoRanges::OtherSize { bytes }));
+        }
+        if !object.has_ranges() {
+            return Ok(Err(NoRanges::Unsupported));
+        }
+        Ok(Ok(Self { object, index, connections: 1, progress: ReadProgress::of(bytes) }))
     }
 
     /// With this many connections for each read, and a progress that ends with these sections.
@@ -101,13 +123,6 @@ impl Ranges {
     #[must_use]
     pub fn last_modified(&self) -> Option<DateTime<Utc>> {
         self.object.last_modified()
-    }
-
-    /// Whether sections of it can be read: it is not encrypted, the store sends ranges, and the object is as long
-    /// as the index says.
-    #[must_use]
-    pub fn is_readable(&self) -> bool {
-        !self.is_encrypted && self.object.has_ranges() && self.object.bytes() == self.index.codec_bytes
     }
 
     /// The progress of all reads, which stays current until the end.

@@ -6,15 +6,29 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::archive::manifest::{Manifest, Place, time_text};
 use crate::archive::restore_instructions::restore_request;
-use crate::archive::{Mismatch, RangeDamage, Ranges, Reader};
+use crate::archive::{Mismatch, NoRanges, RangeDamage, Ranges, Reader, index, verify_index};
 use crate::codec::age::short_list;
-use crate::index::Index;
 use crate::storage::StorageError;
 
 use super::{Chosen, Request, RestoreError};
 
 /// How much later an object may have been written than its manifest says. Clocks differ, and completing an upload takes time.
 const LATE: TimeDelta = TimeDelta::hours(1);
+
+/// Why sections of a backup cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unusable {
+    #[error("it has no manifest, or that is ignored")]
+    NoManifest,
+    #[error("it has no index")]
+    NoIndex,
+    #[error("its index does not agree with its manifest")]
+    OtherIndex,
+    #[error("it is encrypted, and its ranges are not read yet")]
+    Encrypted,
+    #[error("the store does not send parts of an object")]
+    NoRanges,
+}
 
 impl Request<'_> {
     /// Checks whether there is an identity for an encrypted backup, and whether it belongs to one of the recipients that the
@@ -50,29 +64,44 @@ impl Request<'_> {
         let file_name = &self.chosen.backup.file_name;
         let reader = match Reader::open(self.destination, file_name, self.identities).await {
             Ok(Some(reader)) => reader,
-            Ok(None) => return Err(RestoreError::Gone { file_name: file_name.clone() }),
-            Err(StorageError::Refused { failure, .. }) if failure.is_archived() => return Err(self.archived().await),
-            Err(error) => return Err(error.into()),
+            Ok(None) => return Err(self.gone()),
+            Err(error) => return Err(self.refused(error).await),
         };
         self.verify_object(reader.progress().bytes(), reader.last_modified())?;
         (self.show)(reader.progress());
         Ok(reader)
     }
 
-    /// Opens the backup, to read sections of it; `None` if sections of it cannot be read.
+    /// Opens the backup with its index, to read sections of it; an inner error says why they cannot be read. The index of an encrypted
+    /// backup is not read.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub(super) async fn open_ranges(&self, index: Arc<Index>) -> Result<Option<Ranges>, RestoreError> {
-        let file_name = &self.chosen.backup.file_name;
-        let ranges = match Ranges::open(self.destination, file_name, index).await {
-            Ok(Some(ranges)) => ranges,
-            Ok(None) => return Err(RestoreError::Gone { file_name: file_name.clone() }),
-            Err(StorageError::Refused { failure, .. }) if failure.is_archived() => return Err(self.archived().await),
-            Err(error) => return Err(error.into()),
+    pub(super) async fn ranges(&self) -> Result<Result<Ranges, Unusable>, RestoreError> {
+        let Chosen { backup, manifest, .. } = self.chosen;
+        let Some(manifest) = manifest else { return Ok(Err(Unusable::NoManifest)) };
+        if backup.encrypted {
+            return Ok(Err(Unusable::Encrypted));
+        }
+        let index = index::read((self.destination, self.identities), manifest).await?;
+        let Some(index) = index else { return Ok(Err(Unusable::NoIndex)) };
+        if let Err(mismatch) = verify_index(&index, manifest) {
+            tracing::warn!(%mismatch, "the index does not agree with the manifest");
+            return Ok(Err(Unusable::OtherIndex));
+        }
+        let opened = Ranges::open(self.destination, &backup.file_name, Arc::new(index)).await;
+        let ranges = match opened {
+            Ok(Ok(ranges)) => ranges,
+            Ok(Err(NoRanges::Gone)) => return Err(self.gone()),
+            Ok(Err(NoRanges::Encrypted)) => return Ok(Err(Unusable::Encrypted)),
+            Ok(Err(NoRanges::Unsupported)) => return Ok(Err(Unusable::NoRanges)),
+            Ok(Err(NoRanges::OtherSize { bytes })) => {
+                return self.verify_object(bytes, None).map(|()| Err(Unusable::OtherIndex));
+            }
+            Err(error) => return Err(self.refused(error).await),
         };
         self.verify_object(ranges.bytes(), ranges.last_modified())?;
-        Ok(Some(ranges).filter(Ranges::is_readable))
+        Ok(Ok(ranges))
     }
 
     /// Compares an object with its manifest.
@@ -96,6 +125,18 @@ impl Request<'_> {
     /// The error of a damaged range of this backup.
     pub(super) fn damaged_range(&self, damage: RangeDamage) -> RestoreError {
         RestoreError::DamagedRange { file_name: self.chosen.backup.file_name.clone(), damage }
+    }
+
+    fn gone(&self) -> RestoreError {
+        RestoreError::Gone { file_name: self.chosen.backup.file_name.clone() }
+    }
+
+    /// Why the store refuses the backup.
+    async fn refused(&self, error: StorageError) -> RestoreError {
+        match error {
+            StorageError::Refused { failure, .. } if failure.is_archived() => self.archived().await,
+            error => error.into(),
+        }
     }
 
     async fn archived(&self) -> RestoreError {
