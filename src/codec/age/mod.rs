@@ -5,6 +5,8 @@
 
 mod decryptor;
 mod encryptor;
+mod header;
+mod input;
 
 use std::fmt;
 use std::sync::Arc;

@@ -97,3 +97,13 @@ proptest! {
         prop_assert!(in_pieces(&identities, &file, 70_000).is_err(), "byte {}", at);
     }
 }
+
+#[test]
+fn a_file_longer_than_the_longest_header_is_decrypted_at_once() {
+    let (recipients, identities) = pair();
+    let plain = vec![7; 3 << 20];
+    let file = encrypt(&recipients, &plain).expect("encrypted");
+    assert!(decrypt(&identities, &file).as_ref() == Ok(&plain));
+    let endless = [b"age-encryption.org/v1\n-> X25519 ".to_vec(), vec![b'a'; header::MOST_HEADER]].concat();
+    assert!(matches!(decrypt(&identities, &endless), Err(DecryptError::Damaged(_))));
+}
