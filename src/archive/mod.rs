@@ -12,6 +12,7 @@ mod entries;
 mod hidden_names;
 pub mod index;
 mod index_check;
+mod layout;
 mod listing;
 pub mod manifest;
 pub mod name;

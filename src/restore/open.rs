@@ -24,8 +24,6 @@ pub(super) enum Unusable {
     NoIndex,
     #[error("its index does not agree with its manifest")]
     OtherIndex,
-    #[error("it is encrypted, and its ranges are not read yet")]
-    Encrypted,
     #[error("the store does not send parts of an object")]
     NoRanges,
 }
@@ -72,29 +70,28 @@ impl Request<'_> {
         Ok(reader)
     }
 
-    /// Opens the backup with its index, to read sections of it; an inner error says why they cannot be read. The index of an encrypted
-    /// backup is not read.
+    /// Opens the backup with its index, to read sections of it; an inner error says why they cannot be read.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub(super) async fn ranges(&self) -> Result<Result<Ranges, Unusable>, RestoreError> {
         let Chosen { backup, manifest, .. } = self.chosen;
         let Some(manifest) = manifest else { return Ok(Err(Unusable::NoManifest)) };
-        if backup.encrypted {
-            return Ok(Err(Unusable::Encrypted));
-        }
-        let index = index::read((self.destination, self.identities), manifest).await?;
+        let from = (self.destination, self.identities);
+        let index = index::read(from, manifest).await?;
         let Some(index) = index else { return Ok(Err(Unusable::NoIndex)) };
         if let Err(mismatch) = verify_index(&index, manifest) {
             tracing::warn!(%mismatch, "the index does not agree with the manifest");
             return Ok(Err(Unusable::OtherIndex));
         }
-        let opened = Ranges::open(self.destination, &backup.file_name, Arc::new(index)).await;
+        let opened = Ranges::open(from, &backup.file_name, Arc::new(index)).await;
         let ranges = match opened {
             Ok(Ok(ranges)) => ranges,
             Ok(Err(NoRanges::Gone)) => return Err(self.gone()),
-            Ok(Err(NoRanges::Encrypted)) => return Ok(Err(Unusable::Encrypted)),
             Ok(Err(NoRanges::Unsupported)) => return Ok(Err(Unusable::NoRanges)),
+            Ok(Err(NoRanges::Closed { bytes, mismatch })) => {
+                return self.verify_object(bytes, None).and_then(|()| Err(self.mismatch(mismatch)));
+            }
             Ok(Err(NoRanges::OtherSize { bytes })) => {
                 return self.verify_object(bytes, None).map(|()| Err(Unusable::OtherIndex));
             }
@@ -117,7 +114,8 @@ impl Request<'_> {
 
     /// The error of a failed verification of this backup.
     pub(super) fn mismatch(&self, mismatch: Mismatch) -> RestoreError {
-        let may_be_the_manifest = self.chosen.manifest.is_some() && !matches!(mismatch, Mismatch::Encryption(_));
+        let may_be_the_manifest =
+            self.chosen.manifest.is_some() && !matches!(mismatch, Mismatch::Encryption(_) | Mismatch::NoIdentity);
         let hint = if may_be_the_manifest { " (if only the manifest is wrong: --ignore-manifest)" } else { "" };
         RestoreError::Mismatch { file_name: self.chosen.backup.file_name.clone(), mismatch, hint }
     }

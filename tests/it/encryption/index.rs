@@ -5,8 +5,6 @@ use serde_json::{Value, json};
 use super::check::result;
 use super::{encrypted_backup, only_encrypted, reader};
 use crate::support::age::{AgeKey, encrypted_by_age};
-use crate::support::proxy::FaultProxy;
-use crate::support::servers::database::unique_name;
 use crate::support::servers::{postgres, s3};
 use crate::support::setup::{gunzipped, manifest, s3_program, sha256, unzstd};
 use crate::support::stored::put;
@@ -82,28 +80,4 @@ fn check_says_why_an_encrypted_index_is_of_no_use() {
     assert!(status == "warn" && detail.contains("elsewhere"), "{status} {detail}");
     // The backup is restored all the same.
     reader(&bucket, &key).args(["restore", "--output", "/dev/null"]).run().assert_code(0);
-}
-
-/// Offsets in its index are none in the object.
-#[test]
-fn ranges_of_an_encrypted_backup_are_not_read_and_its_index_is_not_downloaded() {
-    let (bucket, key, _) = backed_up("gzip");
-    let (proxy, made) = (FaultProxy::start(s3().addr()), unique_name("from_age"));
-    let restore = |flags: &[&str]| {
-        let program = reader(&bucket, &key).env("S3_URL", proxy.url()).arg("restore").args(flags);
-        program.env("RESTORE_CONNECTION_STRING", postgres().uri("postgres")).run()
-    };
-    let outcome = restore(&["--create-db", &made, "--jobs", "2"]);
-    outcome.assert_code(0);
-    let why = "the backup is restored by one session: it is encrypted, and its ranges are not read yet";
-    assert!(outcome.stderr.contains(why), "{}", outcome.stderr);
-    assert_eq!(postgres().adopt_database(&made).psql("SELECT count(*) FROM a").as_deref(), Ok("120000"));
-
-    let outcome = restore(&["--table", "a"]);
-    outcome.assert_code(15);
-    let error = outcome.stderr.lines().find(|line| line.contains("ERROR")).expect("an error");
-    assert!(error.contains("it is encrypted") && error.contains("--create-db"), "{error}");
-
-    let asked = proxy.log().into_iter().filter(|seen| seen.key().contains(".index.")).count();
-    assert_eq!(asked, 0, "{:#?}", proxy.log());
 }

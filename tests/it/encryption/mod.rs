@@ -7,6 +7,7 @@ mod hidden;
 mod identities;
 mod index;
 mod posture;
+mod ranges;
 mod spool;
 
 use pg_s3_backup::codec::age::SMALLEST_OVERHEAD;
