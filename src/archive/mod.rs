@@ -21,6 +21,7 @@ mod range_contents;
 mod ranges;
 mod reader;
 pub mod restore_instructions;
+pub mod sidecar;
 mod status;
 mod verify;
 
@@ -32,5 +33,6 @@ pub use listing::{Latest, Listing, MANIFESTS, Newest, StoredBackup, median};
 pub use range_contents::{RangeDamage, Span, VerifiedRanges};
 pub use ranges::{NoRanges, RangeError, Ranges};
 pub use reader::{ReadError, ReadProgress, Reader};
+pub use sidecar::{SidecarFlaw, Stored};
 pub use status::{BackupStatus, is_too_small, smallest_dump};
 pub use verify::{Mismatch, VerifiedStream, verify_index};

@@ -20,11 +20,11 @@ use tokio::task::spawn_blocking;
 use crate::index::Index;
 use crate::storage::{SectionedObject, StorageError};
 
-use super::index::Stored;
 use super::layout::{Layout, Opener};
 use super::name::BackupName;
 use super::range_contents::{RangeDamage, RangeUnpacker, Run, Span, VerifiedRanges};
 use super::reader::{PIECES, ReadProgress, Stop, joined};
+use super::sidecar::Stored;
 use super::verify::Mismatch;
 
 /// A backup of which sections are read; cheap to clone.

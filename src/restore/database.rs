@@ -69,7 +69,7 @@ pub(super) async fn recorded(
         tracing::warn!("{what}");
     }
     match manifest {
-        Some(manifest) => Ok(roles::globals((request.destination, request.identities), manifest, server).await?),
+        Some(manifest) => Ok(roles::globals(request.stored(), request.named(manifest), server).await?),
         None => Ok(None),
     }
 }
@@ -151,11 +151,11 @@ impl Existing<'_> {
 
     /// The manifest with its tables, if it matters which of them are left out.
     async fn with_tables(&self) -> Result<Option<Manifest>, RestoreError> {
-        let Request { chosen, options, destination, identities, .. } = self.request;
+        let Request { chosen, options, .. } = self.request;
         let Some(manifest) = chosen.manifest.as_ref().filter(|_| options.leave_out.is_reduced()) else {
             return Ok(None);
         };
-        let tables = index::tables((destination, *identities), manifest).await?;
+        let tables = index::tables(self.request.stored(), self.request.named(manifest)).await?;
         Ok(Some(Manifest { tables, ..manifest.clone() }))
     }
 

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::archive::index::IndexFlaw;
 use crate::archive::manifest::{Manifest, Place, time_text};
 use crate::archive::restore_instructions::restore_request;
-use crate::archive::{Mismatch, NoRanges, RangeDamage, Ranges, Reader, index, verify_index};
+use crate::archive::{Mismatch, NoRanges, RangeDamage, Ranges, Reader, Stored, index, verify_index};
 use crate::codec::age::short_list;
+use crate::error_chain::Chain;
 use crate::storage::StorageError;
 
 use super::{Chosen, Request, RestoreError};
@@ -16,19 +18,40 @@ use super::{Chosen, Request, RestoreError};
 const LATE: TimeDelta = TimeDelta::hours(1);
 
 /// Why sections of a backup cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Unusable {
     #[error("it has no manifest, or that is ignored")]
     NoManifest,
     #[error("it has no index")]
     NoIndex,
-    #[error("its index does not agree with its manifest")]
-    OtherIndex,
+    #[error("its index cannot be used: {}", Chain(.0))]
+    Index(IndexFlaw),
+    #[error("its index does not agree with its manifest: {0}")]
+    OtherIndex(Mismatch),
+    #[error("its index does not agree with its size")]
+    OtherSize,
     #[error("the store does not send parts of an object")]
     NoRanges,
 }
 
-impl Request<'_> {
+impl Unusable {
+    /// Whether something is damaged: this program makes no such backups.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Index(_) | Self::OtherIndex(_) | Self::OtherSize)
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Where its sidecars are, and what decrypts them.
+    pub(super) fn stored(&self) -> Stored<'a> {
+        (self.destination, self.identities)
+    }
+
+    /// A manifest with the name of the backup, which is not the manifest's to say.
+    pub(super) fn named(&self, manifest: &'a Manifest) -> (&'a str, &'a Manifest) {
+        (&self.chosen.backup.file_name, manifest)
+    }
+
     /// Checks whether there is an identity for an encrypted backup, and whether it belongs to one of the recipients that the
     /// manifest names.
     ///
@@ -77,14 +100,15 @@ impl Request<'_> {
     pub(super) async fn ranges(&self) -> Result<Result<Ranges, Unusable>, RestoreError> {
         let Chosen { backup, manifest, .. } = self.chosen;
         let Some(manifest) = manifest else { return Ok(Err(Unusable::NoManifest)) };
-        let from = (self.destination, self.identities);
-        let index = index::read(from, manifest).await?;
-        let Some(index) = index else { return Ok(Err(Unusable::NoIndex)) };
+        let Some(file) = &manifest.index else { return Ok(Err(Unusable::NoIndex)) };
+        let index = match index::verified(self.stored(), self.named(manifest), file).await? {
+            Ok(index) => index,
+            Err(flaw) => return Ok(Err(Unusable::Index(flaw))),
+        };
         if let Err(mismatch) = verify_index(&index, manifest) {
-            tracing::warn!(%mismatch, "the index does not agree with the manifest");
-            return Ok(Err(Unusable::OtherIndex));
+            return Ok(Err(Unusable::OtherIndex(mismatch)));
         }
-        let opened = Ranges::open(from, &backup.file_name, Arc::new(index)).await;
+        let opened = Ranges::open(self.stored(), &backup.file_name, Arc::new(index)).await;
         let ranges = match opened {
             Ok(Ok(ranges)) => ranges,
             Ok(Err(NoRanges::Gone)) => return Err(self.gone()),
@@ -93,7 +117,7 @@ impl Request<'_> {
                 return self.verify_object(bytes, None).and_then(|()| Err(self.mismatch(mismatch)));
             }
             Ok(Err(NoRanges::OtherSize { bytes })) => {
-                return self.verify_object(bytes, None).map(|()| Err(Unusable::OtherIndex));
+                return self.verify_object(bytes, None).map(|()| Err(Unusable::OtherSize));
             }
             Err(error) => return Err(self.refused(error).await),
         };

@@ -16,6 +16,12 @@ const LAST_LINE: &[u8] = b"\n---";
 /// The nonce after the header.
 const NONCE: usize = 16;
 
+/// Whether a file begins as one of age.
+#[must_use]
+pub fn is_encrypted(file: &[u8]) -> bool {
+    file.starts_with(BEGINNING)
+}
+
 /// The length of the header with the nonce; `None` if these bytes end before.
 pub(super) fn header_length(bytes: &[u8]) -> Result<Option<usize>, DecryptError> {
     let damaged = || DecryptError::Damaged("it does not begin as a file of age".to_owned());

@@ -16,7 +16,7 @@ use ::age::x25519::{Identity, Recipient};
 
 pub use decryptor::{DecryptError, Decryptor, decrypt};
 pub use encryptor::{EncryptError, Encryptor, MEMORY, encrypt};
-pub use header::MOST_HEADER;
+pub use header::{MOST_HEADER, is_encrypted};
 pub use sections::{SectionDecryptor, Sections};
 
 /// The end of an encrypted file's name.

@@ -42,7 +42,7 @@ const INVALID_INDEXES: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_ind
 WHERE c.relkind = 'I' AND NOT i.indisvalid";
 
 /// Why a backup is restored by one session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum OneSession {
     #[error(transparent)]
     Unusable(#[from] Unusable),
@@ -113,7 +113,10 @@ pub(super) async fn fill(
 }
 
 fn by_one_session<T>(why: OneSession) -> Option<T> {
-    tracing::info!("the backup is restored by one session: {why}");
+    match why {
+        OneSession::Unusable(why) if why.is_damage() => tracing::warn!("the backup is restored by one session: {why}"),
+        why => tracing::info!("the backup is restored by one session: {why}"),
+    }
     None
 }
 

@@ -6,6 +6,7 @@ mod damage;
 mod hidden;
 mod identities;
 mod index;
+mod planted;
 mod posture;
 mod ranges;
 mod spool;
