@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::archive::{Mismatch, RangeDamage};
+use crate::archive::Mismatch;
 use crate::disk::DiskError;
 use crate::error_chain::Chain;
 use crate::exit_code::ExitCode;
@@ -67,14 +67,6 @@ pub enum RestoreError {
         file_name: String,
         /// Why.
         damage: Damaged,
-    },
-    /// A range of the backup is damaged.
-    #[error("verify {file_name}: {damage}: nothing was restored: restore another backup")]
-    DamagedRange {
-        /// The backup.
-        file_name: String,
-        /// The range.
-        damage: RangeDamage,
     },
     /// Sections of the backup cannot be read, so nothing can be chosen from it.
     #[error(
@@ -247,7 +239,6 @@ impl RestoreError {
         match self {
             Self::NoIdentity { .. } => ExitCode::MissingSetting,
             Self::Mismatch { .. }
-            | Self::DamagedRange { .. }
             | Self::NoIndex { .. }
             | Self::NoContents { .. }
             | Self::WrongIdentity { .. }

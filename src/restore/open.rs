@@ -1,5 +1,6 @@
 //! Opens the chosen backup for every target, and explains why an object cannot be read (deleted, archived).
 
+use std::io;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -7,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::archive::index::IndexFlaw;
 use crate::archive::manifest::{Manifest, Place, time_text};
 use crate::archive::restore_instructions::restore_request;
-use crate::archive::{Mismatch, NoRanges, RangeDamage, Ranges, Reader, Stored, index, verify_index};
+use crate::archive::{Mismatch, NoRanges, RangeError, Ranges, Reader, Span, Stored, index, verify_index};
 use crate::codec::age::short_list;
 use crate::error_chain::Chain;
 use crate::storage::StorageError;
@@ -138,15 +139,28 @@ impl<'a> Request<'a> {
 
     /// The error of a failed verification of this backup.
     pub(super) fn mismatch(&self, mismatch: Mismatch) -> RestoreError {
-        let may_be_the_manifest =
-            self.chosen.manifest.is_some() && !matches!(mismatch, Mismatch::Encryption(_) | Mismatch::NoIdentity);
+        let is_of_object = matches!(mismatch, Mismatch::Range(_) | Mismatch::Encryption(_) | Mismatch::NoIdentity);
+        let may_be_the_manifest = self.chosen.manifest.is_some() && !is_of_object;
         let hint = if may_be_the_manifest { " (if only the manifest is wrong: --ignore-manifest)" } else { "" };
         RestoreError::Mismatch { file_name: self.chosen.backup.file_name.clone(), mismatch, hint }
     }
 
-    /// The error of a damaged range of this backup.
-    pub(super) fn damaged_range(&self, damage: RangeDamage) -> RestoreError {
-        RestoreError::DamagedRange { file_name: self.chosen.backup.file_name.clone(), damage }
+    /// The sink and its error, if a read of sections failed because of it.
+    ///
+    /// # Errors
+    /// If S3 failed, or a range is damaged.
+    pub(super) fn sink_error<W>(&self, error: RangeError<W>) -> Result<(io::Error, W), RestoreError> {
+        match error {
+            RangeError::Storage(error) => Err(error.into()),
+            RangeError::Damaged { damage, .. } => Err(self.mismatch(Mismatch::Range(damage))),
+            RangeError::Sink { error, sink } => Ok((error, sink)),
+        }
+    }
+
+    /// Reads the sections again, and returns the error if one is damaged. What psql or the filter refuses may be damage.
+    pub(super) async fn damage(&self, ranges: &Ranges, sections: &[Span]) -> Option<RestoreError> {
+        let failed = ranges.read(sections, io::sink()).await.err()?;
+        self.sink_error(failed).err().filter(|error| matches!(error, RestoreError::Mismatch { .. }))
     }
 
     fn gone(&self) -> RestoreError {

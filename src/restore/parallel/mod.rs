@@ -17,7 +17,7 @@ mod worker;
 
 use tokio::sync::Mutex;
 
-use crate::archive::{Mismatch, RangeError, Ranges, VerifiedStream};
+use crate::archive::{Mismatch, Ranges, VerifiedStream};
 use crate::at_once::together;
 use crate::index::Index;
 use crate::postgres::{PostgresError, PostgresSettings, RestoreSession, Session, Tools};
@@ -92,17 +92,10 @@ pub(super) async fn fill(
         Err(why) => return Ok(by_one_session(why)),
     };
     let data = data_section(ranges.index());
-    let (texts, catalog) = match Texts::read(&ranges, data, rules).await {
+    let (texts, catalog) = match Texts::read(request, &ranges, data, rules).await {
         Ok(read) => read,
         Err(TextError::OneSession(why)) => return Ok(by_one_session(why)),
-        Err(TextError::Filter(failure)) => return Err(refused(request, failure)),
-        Err(TextError::Range(RangeError::Storage(error))) => return Err(error.into()),
-        Err(TextError::Range(RangeError::Damaged { damage, .. })) => {
-            return Err(request.mismatch(Mismatch::Range(damage)));
-        }
-        Err(TextError::Range(RangeError::Sink { error, .. })) => {
-            return Err(refused(request, FilterError::Write(error)));
-        }
+        Err(TextError::Failed(error)) => return Err(error),
     };
     let schedule = plan(ranges.index(), &texts, (&catalog, rules));
     let stored = schedule.loads().map(|load| ranges.stored_bytes(&cutter::sections(load))).sum();

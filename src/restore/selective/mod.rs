@@ -26,7 +26,7 @@ pub use choice::{Part, Selection};
 pub use plan::Selected;
 pub(super) use plan::{Schemas, Surroundings, sections};
 
-use definitions::{Definitions, failed};
+use definitions::Definitions;
 use plan::Plan;
 
 use super::preconditions::{self, Wanted};
@@ -192,10 +192,7 @@ impl Selective {
 
     /// Reads the sections again, to find out whether one is damaged.
     pub async fn damage(&self, request: &Request<'_>, sections: &[Span]) -> Option<RestoreError> {
-        match self.ranges.read(sections, std::io::sink()).await {
-            Err(error @ RangeError::Damaged { .. }) => Some(failed(request, error)),
-            _ => None,
-        }
+        request.damage(&self.ranges, sections).await
     }
 
     fn restored(&self, ranges: VerifiedRanges) -> Restored {
