@@ -150,6 +150,13 @@ impl<W: Write> RangeUnpacker<W> {
         if self.damage.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
+    /// Ends at the range that is being read: its bytes are damaged.
+    pub fn damage(&mut self, why: String) {
+        if let Some(current) = self.current.take().or_else(|| self.begin()) {
+            self.end(current, Err(why));
+        }
+    }
+
     /// Returns the sink and what was read, after the last byte; or the sink's error.
     pub fn finish(mut self) -> (W, io::Result<Result<VerifiedRanges, RangeDamage>>) {
         if let Some(current) = self.current.take().or_else(|| self.damage.is_none().then(|| self.begin()).flatten()) {

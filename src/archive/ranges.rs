@@ -5,7 +5,7 @@
 //! read from their first to their last byte, because their CRC-32 is that of all their bytes. Adjacent ranges are one download.
 //! Several reads may run at once. The memory of each is that of its [`crate::storage::Download`] (2 MiB for each connection) and of [`PIECES`] pieces.
 //!
-//! Offsets in the compressed stream are offsets in the object. An encrypted backup has other ones: sections of it are not readable.
+//! Where the bytes of the compressed stream are in the object, [`super::layout`] knows. Of an encrypted object it needs the header first.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -18,20 +18,44 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use crate::index::Index;
-use crate::storage::{Destination, SectionedObject, StorageError};
+use crate::storage::{SectionedObject, StorageError};
 
+use super::layout::{Layout, Opener};
 use super::name::BackupName;
 use super::range_contents::{RangeDamage, RangeUnpacker, Run, Span, VerifiedRanges};
 use super::reader::{PIECES, ReadProgress, Stop, joined};
+use super::sidecar::Stored;
+use super::verify::Mismatch;
 
 /// A backup of which sections are read; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Ranges {
     object: SectionedObject,
+    layout: Layout,
     index: Arc<Index>,
-    is_encrypted: bool,
     connections: usize,
     progress: Arc<ReadProgress>,
+}
+
+/// Why sections of a backup cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoRanges {
+    /// It does not exist.
+    Gone,
+    /// The store sends only complete objects.
+    Unsupported,
+    /// It is encrypted, and cannot be opened.
+    Closed {
+        /// Its size.
+        bytes: u64,
+        /// Why.
+        mismatch: Mismatch,
+    },
+    /// The object is not as long as the index says.
+    OtherSize {
+        /// Its size.
+        bytes: u64,
+    },
 }
 
 /// Why sections were not read.
@@ -56,21 +80,35 @@ pub enum RangeError<W> {
 }
 
 impl Ranges {
-    /// Opens a backup; `None` if it does not exist.
+    /// Opens a backup; an inner error says why its sections cannot be read.
     ///
     /// # Errors
     /// If S3 refuses it or is unavailable for the outage budget.
     pub async fn open(
-        destination: &Destination,
+        (destination, identities): Stored<'_>,
         file_name: &str,
         index: Arc<Index>,
-    ) -> Result<Option<Self>, StorageError> {
-        let object = destination.sectioned(file_name).await?;
+    ) -> Result<Result<Self, NoRanges>, StorageError> {
+        let Some(object) = destination.sectioned(file_name).await? else { return Ok(Err(NoRanges::Gone)) };
+        let bytes = object.bytes();
         let is_encrypted = BackupName::parse(file_name).is_some_and(|name| name.is_encrypted());
-        Ok(object.map(|object| {
-            let progress = ReadProgress::of(object.bytes());
-            Self { object, index, is_encrypted, connections: 1, progress }
-        }))
+        let layout = match identities {
+            _ if !is_encrypted => Layout::Plain(index.codec_bytes),
+            _ if !object.has_ranges() => return Ok(Err(NoRanges::Unsupported)),
+            None => return Ok(Err(NoRanges::Closed { bytes, mismatch: Mismatch::NoIdentity })),
+            Some(identities) => match Layout::encrypted(&object, identities, index.codec_bytes).await? {
+                Ok(layout) => layout,
+                Err(error) => return Ok(Err(NoRanges::Closed { bytes, mismatch: Mismatch::Encryption(error) })),
+            },
+        };
+        // The size first: with another one, the store does not matter.
+        if bytes != layout.object_bytes() {
+            return Ok(Err(NoRanges::OtherSize { bytes }));
+        }
+        if !object.has_ranges() {
+            return Ok(Err(NoRanges::Unsupported));
+        }
+        Ok(Ok(Self { object, layout, index, connections: 1, progress: ReadProgress::of(bytes) }))
     }
 
     /// With this many connections for each read, and a progress that ends with these sections.
@@ -103,13 +141,6 @@ impl Ranges {
         self.object.last_modified()
     }
 
-    /// Whether sections of it can be read: it is not encrypted, the store sends ranges, and the object is as long
-    /// as the index says.
-    #[must_use]
-    pub fn is_readable(&self) -> bool {
-        !self.is_encrypted && self.object.has_ranges() && self.object.bytes() == self.index.codec_bytes
-    }
-
     /// The progress of all reads, which stays current until the end.
     #[must_use]
     pub fn progress(&self) -> Arc<ReadProgress> {
@@ -119,7 +150,11 @@ impl Ranges {
     /// Stored bytes that a read of these sections downloads.
     #[must_use]
     pub fn stored_bytes(&self, sections: &[Span]) -> u64 {
-        Run::of(&self.index, sections).iter().map(Run::section).map(|section| section.end - section.start).sum()
+        self.stored_bytes_of(&Run::of(&self.index, sections))
+    }
+
+    fn stored_bytes_of(&self, runs: &VecDeque<Run>) -> u64 {
+        runs.iter().map(|run| self.layout.stored(&run.section())).map(|stored| stored.end - stored.start).sum()
     }
 
     /// Reads sections, which are in order and apart, and writes their bytes to the sink on a thread. A slow sink slows the download.
@@ -135,17 +170,18 @@ impl Ranges {
         sink: W,
     ) -> Result<(VerifiedRanges, W), RangeError<W>> {
         let runs = Run::of(&self.index, sections);
+        let (opener, stored_bytes) = (self.layout.opener(&runs), self.stored_bytes_of(&runs));
         let unpacker = RangeUnpacker::new(sink, self.index.codec, &runs, sections);
         let (pieces, received) = mpsc::channel(PIECES);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Stop(Arc::clone(&stop));
-        let unpacking = spawn_blocking(move || unpack(unpacker, received, &stop));
+        let unpacking = spawn_blocking(move || unpack((opener, unpacker), received, &stop));
         self.download(runs, &pieces).await.map_err(RangeError::Storage)?;
         drop(pieces);
         stopped.defuse();
         let (sink, ended) = joined(unpacking.await);
         match ended {
-            Ok(Ok(verified)) => Ok((verified, sink)),
+            Ok(Ok(verified)) => Ok((VerifiedRanges { stored_bytes, ..verified }, sink)),
             Ok(Err(damage)) => Err(RangeError::Damaged { damage, sink }),
             Err(error) => Err(RangeError::Sink { error, sink }),
         }
@@ -153,7 +189,7 @@ impl Ranges {
 
     async fn download(&self, runs: VecDeque<Run>, pieces: &mpsc::Sender<Bytes>) -> Result<(), StorageError> {
         for run in runs {
-            let mut download = self.object.download(run.section(), self.connections);
+            let mut download = self.object.download(self.layout.stored(&run.section()), self.connections);
             while let Some(piece) = download.next().await? {
                 self.progress.add(piece.len());
                 // The thread may end first; its result says why.
@@ -169,12 +205,12 @@ impl Ranges {
 type Unpacked<W> = (W, io::Result<Result<VerifiedRanges, RangeDamage>>);
 
 fn unpack<W: Write>(
-    mut unpacker: RangeUnpacker<W>,
+    (mut opener, mut unpacker): (Opener, RangeUnpacker<W>),
     mut pieces: mpsc::Receiver<Bytes>,
     stop: &AtomicBool,
 ) -> Unpacked<W> {
     while let Some(piece) = pieces.blocking_recv() {
-        if stop.load(Ordering::Relaxed) || unpacker.take(&piece).is_break() {
+        if stop.load(Ordering::Relaxed) || opener.take(&piece, &mut unpacker).is_break() {
             break;
         }
     }

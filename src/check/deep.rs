@@ -5,7 +5,7 @@
 use crate::archive::index::IndexFlaw;
 use crate::archive::manifest::Manifest;
 use crate::archive::name::BackupName;
-use crate::archive::{self, Contents, Dump, IndexMismatch, Mismatch, Reader, VerifiedIndex};
+use crate::archive::{self, Contents, Dump, IndexMismatch, Mismatch, Reader, SidecarFlaw, Stored, VerifiedIndex};
 use crate::codec::Codec;
 use crate::codec::age::{DecryptError, Identities};
 use crate::error_chain::Chain;
@@ -36,7 +36,7 @@ pub(super) async fn read(
     let index = match manifest {
         // The result of the decryption says that it was not looked at.
         Some(_) if name.is_encrypted() && identities.is_none() => None,
-        Some(manifest) => index((destination, identities), manifest, results).await,
+        Some(manifest) => index((destination, identities), (&name.to_string(), manifest), results).await,
         None => None,
     };
     let contents = match contents((destination, name), identities, index).await {
@@ -90,15 +90,11 @@ async fn contents(
 }
 
 /// Downloads the index, if there is one. If it cannot be used, that is a warning: the backup is restored without it.
-async fn index(
-    from: (&Destination, Option<&Identities>),
-    manifest: &Manifest,
-    results: &mut CheckResults<'_>,
-) -> Option<Index> {
+async fn index(from: Stored<'_>, (name, manifest): (&str, &Manifest), results: &mut CheckResults<'_>) -> Option<Index> {
     let file = manifest.index.as_ref()?;
-    let outcome = match archive::index::verified(from, manifest, file).await {
+    let outcome = match archive::index::verified(from, (name, manifest), file).await {
         Ok(Ok(index)) => return Some(index),
-        Ok(Err(flaw @ IndexFlaw::Encryption(DecryptError::WrongIdentity))) => {
+        Ok(Err(flaw @ IndexFlaw::Sidecar(SidecarFlaw::Encryption(DecryptError::WrongIdentity)))) => {
             Outcome::warn(format!("{}: {flaw}", file.file_name), USE_ANOTHER)
         }
         Ok(Err(flaw)) => Outcome::warn(format!("{}: {}", file.file_name, Chain(&flaw)), WITHOUT_INDEX),

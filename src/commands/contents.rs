@@ -3,8 +3,8 @@
 use bytesize::ByteSize;
 use serde::Serialize;
 
-use crate::archive::index;
 use crate::archive::manifest::Manifest;
+use crate::archive::{Stored, index};
 use crate::error::Error;
 use crate::index::{Entry, Index};
 use crate::printable::printable;
@@ -66,12 +66,12 @@ impl<'a> Shown<'a> {
 /// If it has no index that can be used, or S3 refuses it.
 pub async fn print(
     context: &Context<'_>,
-    from: index::Stored<'_>,
+    from: Stored<'_>,
     (file_name, manifest): (&str, Option<&Manifest>),
     is_json: bool,
 ) -> Result<(), Error> {
     let index = match manifest {
-        Some(manifest) => index::read(from, manifest).await?,
+        Some(manifest) => index::read(from, (file_name, manifest)).await?,
         None => None,
     };
     let Some(index) = index else { return Err(RestoreError::NoContents { file_name: file_name.to_owned() }.into()) };

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::archive::drill::DrillRecord;
 use crate::archive::manifest::Manifest;
 use crate::archive::name::BackupName;
-use crate::archive::{Listing, index};
+use crate::archive::{Listing, Stored};
 use crate::cli::{Limit, ListArgs};
 use crate::config;
 use crate::error::Error;
@@ -101,7 +101,7 @@ async fn show(
     context: &Context<'_>,
     args: &ListArgs,
     listing: &Listing,
-    (name, from): (Option<BackupName>, index::Stored<'_>),
+    (name, from): (Option<BackupName>, Stored<'_>),
 ) -> Result<Option<()>, Error> {
     let found = match name {
         Some(name) => listing.find(name).await,

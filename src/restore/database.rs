@@ -50,7 +50,8 @@ pub async fn restore(request: &Request<'_>, target: &PostgresSettings) -> Result
     let connect = async { Ok::<_, RestoreError>(Session::connect(&tools, target).await?) };
     let mut control = request.interrupts.until_signal(connect).await?;
     let settings = control.pinned(target);
-    let restore = Existing { request, tools: &tools, settings: &settings, selective: selective.as_ref() };
+    let mut restore =
+        Existing { request, tools: &tools, settings: &settings, selective: selective.as_ref(), with_tables: None };
     let restored = restore.run(&mut control).await;
     control.close().await;
     restored
@@ -70,7 +71,7 @@ pub(super) async fn recorded(
         tracing::warn!("{what}");
     }
     match manifest {
-        Some(manifest) => Ok(roles::globals((request.destination, request.identities), manifest, server).await?),
+        Some(manifest) => Ok(roles::globals(request.stored(), request.named(manifest), server).await?),
         None => Ok(None),
     }
 }
@@ -107,12 +108,15 @@ struct Existing<'a> {
     settings: &'a PostgresSettings,
     /// `None` if all of the backup is restored.
     selective: Option<&'a Selective>,
+    /// The manifest with its tables, if it matters which of them are left out.
+    with_tables: Option<Manifest>,
 }
 
 impl Existing<'_> {
-    async fn run(&self, control: &mut Session) -> Result<Report, RestoreError> {
+    async fn run(&mut self, control: &mut Session) -> Result<Report, RestoreError> {
         let Request { chosen, options, interrupts, .. } = self.request;
         let facts = Target::ask(control).await?;
+        self.with_tables = self.read_tables().await?;
         self.check(control, &facts).await?;
         let report = Report::new(chosen, facts.database.clone());
         if options.dry_run {
@@ -150,24 +154,26 @@ impl Existing<'_> {
         }
     }
 
-    /// The manifest with its tables, if it matters which of them are left out.
-    async fn with_tables(&self) -> Result<Option<Manifest>, RestoreError> {
-        let Request { chosen, options, destination, identities, .. } = self.request;
-        let Some(manifest) = chosen.manifest.as_ref().filter(|_| options.leave_out.is_reduced()) else {
-            return Ok(None);
-        };
-        let tables = index::tables((destination, *identities), manifest).await?;
+    async fn read_tables(&self) -> Result<Option<Manifest>, RestoreError> {
+        let Request { chosen, options, .. } = self.request;
+        let manifest =
+            chosen.manifest.as_ref().filter(|_| options.leave_out.is_reduced() && self.needs_empty_database());
+        let Some(manifest) = manifest else { return Ok(None) };
+        let tables = index::tables(self.request.stored(), self.request.named(manifest)).await?;
         Ok(Some(Manifest { tables, ..manifest.clone() }))
+    }
+
+    fn needs_empty_database(&self) -> bool {
+        self.selective.is_none_or(Selective::needs_empty_database)
     }
 
     /// Fails if a restore into the database would. Returns what a selective one sends around its dump.
     async fn check(&self, control: &mut Session, facts: &Target) -> Result<Surroundings, RestoreError> {
         let Request { chosen, options, .. } = self.request;
         let (mut found, mut around) = (Vec::new(), Surroundings::default());
-        if self.selective.is_none_or(Selective::needs_empty_database) {
+        if self.needs_empty_database() {
             let contained = target::contained(control).await?;
-            let manifest = self.with_tables().await?;
-            let manifest = manifest.as_ref().or(chosen.manifest.as_ref());
+            let manifest = self.with_tables.as_ref().or(chosen.manifest.as_ref());
             found.extend(problems(facts, Some(&contained), manifest, options));
         } else if let Some(selective) = self.selective {
             // Not in the transaction of the control session: it would hold locks on what is asked for.

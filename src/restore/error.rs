@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::archive::{Mismatch, RangeDamage};
+use crate::archive::Mismatch;
 use crate::disk::DiskError;
 use crate::error_chain::Chain;
 use crate::exit_code::ExitCode;
@@ -68,22 +68,16 @@ pub enum RestoreError {
         /// Why.
         damage: Damaged,
     },
-    /// A range of the backup is damaged.
-    #[error("verify {file_name}: {damage}: nothing was restored: restore another backup")]
-    DamagedRange {
-        /// The backup.
-        file_name: String,
-        /// The range.
-        damage: RangeDamage,
-    },
-    /// The backup has no index that can be used, so nothing can be chosen from it.
+    /// Sections of the backup cannot be read, so nothing can be chosen from it.
     #[error(
-        "restore {file_name}: --table, --schema, --schema-only and --data-only need an index, and this backup has none that can be \
-         used: restore all of it with --create-db into a scratch database, and copy what you need from there with pg_dump"
+        "restore {file_name}: --table, --schema, --schema-only and --data-only need an index that can be used: {reason}: \
+         restore all of it with --create-db into a scratch database, and copy what you need from there with pg_dump"
     )]
     NoIndex {
         /// The backup.
         file_name: String,
+        /// Why not.
+        reason: String,
     },
     /// The backup has no index, so what it holds is not known.
     #[error(
@@ -245,7 +239,6 @@ impl RestoreError {
         match self {
             Self::NoIdentity { .. } => ExitCode::MissingSetting,
             Self::Mismatch { .. }
-            | Self::DamagedRange { .. }
             | Self::NoIndex { .. }
             | Self::NoContents { .. }
             | Self::WrongIdentity { .. }

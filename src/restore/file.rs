@@ -10,7 +10,7 @@ use rustix::fs::statvfs;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::archive::{RangeError, ReadError, Reader, VerifiedStream};
+use crate::archive::{ReadError, Reader, VerifiedStream};
 use crate::disk::Disk;
 
 use super::hold_back::HoldBack;
@@ -169,10 +169,9 @@ impl Writing<'_> {
         let schemas = if selective.is_of_everything() { Schemas::OfDump } else { Schemas::Unknown };
         let pieces = selective.pieces(&Surroundings { schemas, ..Surroundings::default() });
         let read = selective.read_into(self.request, pieces, sink).await;
-        let (restored, mut sink) = read.map_err(|error| match error {
-            RangeError::Storage(error) => error.into(),
-            RangeError::Damaged { damage, .. } => self.request.damaged_range(damage),
-            RangeError::Sink { error, .. } => self.failed(error.into()),
+        let (restored, mut sink) = read.map_err(|error| match self.request.sink_error(error) {
+            Ok((error, _)) => self.failed(error.into()),
+            Err(error) => error,
         })?;
         let finished = off_the_runtime(move || sink.finish().map(|()| sink.into_inner())).await;
         let sink = finished.map_err(|error| self.failed(error.into()))?;

@@ -1,14 +1,16 @@
 //! Opens the chosen backup for every target, and explains why an object cannot be read (deleted, archived).
 
+use std::io;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::archive::index::IndexFlaw;
 use crate::archive::manifest::{Manifest, Place, time_text};
 use crate::archive::restore_instructions::restore_request;
-use crate::archive::{Mismatch, RangeDamage, Ranges, Reader};
+use crate::archive::{Mismatch, NoRanges, RangeError, Ranges, Reader, Span, Stored, index, verify_index};
 use crate::codec::age::short_list;
-use crate::index::Index;
+use crate::error_chain::Chain;
 use crate::storage::StorageError;
 
 use super::{Chosen, Request, RestoreError};
@@ -16,7 +18,41 @@ use super::{Chosen, Request, RestoreError};
 /// How much later an object may have been written than its manifest says. Clocks differ, and completing an upload takes time.
 const LATE: TimeDelta = TimeDelta::hours(1);
 
-impl Request<'_> {
+/// Why sections of a backup cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unusable {
+    #[error("it has no manifest, or that is ignored")]
+    NoManifest,
+    #[error("it has no index")]
+    NoIndex,
+    #[error("its index cannot be used: {}", Chain(.0))]
+    Index(IndexFlaw),
+    #[error("its index does not agree with its manifest: {0}")]
+    OtherIndex(Mismatch),
+    #[error("its index does not agree with its size")]
+    OtherSize,
+    #[error("the store does not send parts of an object")]
+    NoRanges,
+}
+
+impl Unusable {
+    /// Whether something is damaged: this program makes no such backups.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Index(_) | Self::OtherIndex(_) | Self::OtherSize)
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Where its sidecars are, and what decrypts them.
+    pub(super) fn stored(&self) -> Stored<'a> {
+        (self.destination, self.identities)
+    }
+
+    /// A manifest with the name of the backup, which is not the manifest's to say.
+    pub(super) fn named(&self, manifest: &'a Manifest) -> (&'a str, &'a Manifest) {
+        (&self.chosen.backup.file_name, manifest)
+    }
+
     /// Checks whether there is an identity for an encrypted backup, and whether it belongs to one of the recipients that the
     /// manifest names.
     ///
@@ -50,29 +86,44 @@ impl Request<'_> {
         let file_name = &self.chosen.backup.file_name;
         let reader = match Reader::open(self.destination, file_name, self.identities).await {
             Ok(Some(reader)) => reader,
-            Ok(None) => return Err(RestoreError::Gone { file_name: file_name.clone() }),
-            Err(StorageError::Refused { failure, .. }) if failure.is_archived() => return Err(self.archived().await),
-            Err(error) => return Err(error.into()),
+            Ok(None) => return Err(self.gone()),
+            Err(error) => return Err(self.refused(error).await),
         };
         self.verify_object(reader.progress().bytes(), reader.last_modified())?;
         (self.show)(reader.progress());
         Ok(reader)
     }
 
-    /// Opens the backup, to read sections of it; `None` if sections of it cannot be read.
+    /// Opens the backup with its index, to read sections of it; an inner error says why they cannot be read.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub(super) async fn open_ranges(&self, index: Arc<Index>) -> Result<Option<Ranges>, RestoreError> {
-        let file_name = &self.chosen.backup.file_name;
-        let ranges = match Ranges::open(self.destination, file_name, index).await {
-            Ok(Some(ranges)) => ranges,
-            Ok(None) => return Err(RestoreError::Gone { file_name: file_name.clone() }),
-            Err(StorageError::Refused { failure, .. }) if failure.is_archived() => return Err(self.archived().await),
-            Err(error) => return Err(error.into()),
+    pub(super) async fn ranges(&self) -> Result<Result<Ranges, Unusable>, RestoreError> {
+        let Chosen { backup, manifest, .. } = self.chosen;
+        let Some(manifest) = manifest else { return Ok(Err(Unusable::NoManifest)) };
+        let Some(file) = &manifest.index else { return Ok(Err(Unusable::NoIndex)) };
+        let index = match index::verified(self.stored(), self.named(manifest), file).await? {
+            Ok(index) => index,
+            Err(flaw) => return Ok(Err(Unusable::Index(flaw))),
+        };
+        if let Err(mismatch) = verify_index(&index, manifest) {
+            return Ok(Err(Unusable::OtherIndex(mismatch)));
+        }
+        let opened = Ranges::open(self.stored(), &backup.file_name, Arc::new(index)).await;
+        let ranges = match opened {
+            Ok(Ok(ranges)) => ranges,
+            Ok(Err(NoRanges::Gone)) => return Err(self.gone()),
+            Ok(Err(NoRanges::Unsupported)) => return Ok(Err(Unusable::NoRanges)),
+            Ok(Err(NoRanges::Closed { bytes, mismatch })) => {
+                return self.verify_object(bytes, None).and_then(|()| Err(self.mismatch(mismatch)));
+            }
+            Ok(Err(NoRanges::OtherSize { bytes })) => {
+                return self.verify_object(bytes, None).map(|()| Err(Unusable::OtherSize));
+            }
+            Err(error) => return Err(self.refused(error).await),
         };
         self.verify_object(ranges.bytes(), ranges.last_modified())?;
-        Ok(Some(ranges).filter(Ranges::is_readable))
+        Ok(Ok(ranges))
     }
 
     /// Compares an object with its manifest.
@@ -88,14 +139,40 @@ impl Request<'_> {
 
     /// The error of a failed verification of this backup.
     pub(super) fn mismatch(&self, mismatch: Mismatch) -> RestoreError {
-        let may_be_the_manifest = self.chosen.manifest.is_some() && !matches!(mismatch, Mismatch::Encryption(_));
+        let is_of_object = matches!(mismatch, Mismatch::Range(_) | Mismatch::Encryption(_) | Mismatch::NoIdentity);
+        let may_be_the_manifest = self.chosen.manifest.is_some() && !is_of_object;
         let hint = if may_be_the_manifest { " (if only the manifest is wrong: --ignore-manifest)" } else { "" };
         RestoreError::Mismatch { file_name: self.chosen.backup.file_name.clone(), mismatch, hint }
     }
 
-    /// The error of a damaged range of this backup.
-    pub(super) fn damaged_range(&self, damage: RangeDamage) -> RestoreError {
-        RestoreError::DamagedRange { file_name: self.chosen.backup.file_name.clone(), damage }
+    /// The sink and its error, if a read of sections failed because of it.
+    ///
+    /// # Errors
+    /// If S3 failed, or a range is damaged.
+    pub(super) fn sink_error<W>(&self, error: RangeError<W>) -> Result<(io::Error, W), RestoreError> {
+        match error {
+            RangeError::Storage(error) => Err(error.into()),
+            RangeError::Damaged { damage, .. } => Err(self.mismatch(Mismatch::Range(damage))),
+            RangeError::Sink { error, sink } => Ok((error, sink)),
+        }
+    }
+
+    /// Reads the sections again, and returns the error if one is damaged. What psql or the filter refuses may be damage.
+    pub(super) async fn damage(&self, ranges: &Ranges, sections: &[Span]) -> Option<RestoreError> {
+        let failed = ranges.read(sections, io::sink()).await.err()?;
+        self.sink_error(failed).err().filter(|error| matches!(error, RestoreError::Mismatch { .. }))
+    }
+
+    fn gone(&self) -> RestoreError {
+        RestoreError::Gone { file_name: self.chosen.backup.file_name.clone() }
+    }
+
+    /// Why the store refuses the backup.
+    async fn refused(&self, error: StorageError) -> RestoreError {
+        match error {
+            StorageError::Refused { failure, .. } if failure.is_archived() => self.archived().await,
+            error => error.into(),
+        }
     }
 
     async fn archived(&self) -> RestoreError {

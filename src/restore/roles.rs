@@ -8,17 +8,15 @@ use std::io::Read as _;
 
 use flate2::read::MultiGzDecoder;
 use secrecy::ExposeSecret as _;
-use sha2::{Digest as _, Sha256};
 
-use crate::archive::manifest::{GlobalsFile, Manifest};
-use crate::archive::name::ENCRYPTED_GLOBALS_SUFFIX;
-use crate::codec::age::{self, Identities};
+use crate::archive::manifest::Manifest;
+use crate::archive::{Stored, sidecar};
 use crate::exit_code::ExitCode;
 use crate::postgres::globals::{NotOurs, Recorded, Role};
 use crate::postgres::{Maintenance, PostgresError, StatementError};
 use crate::printable::counted;
 use crate::sql::quoted_name;
-use crate::storage::{Destination, StorageError};
+use crate::storage::StorageError;
 
 /// The largest globals, packed or unpacked. `backup` has the same limit.
 const MOST_BYTES: u64 = 128 << 20;
@@ -91,22 +89,20 @@ pub struct RolesReport {
     pub left_out: Vec<String>,
 }
 
-/// Downloads the globals of a backup, verifies them, and reads them; `None` where there are none. The server helps with an
+/// Downloads the globals of the backup of this name, verifies them, and reads them; `None` where there are none. The server helps with an
 /// encoding other than UTF-8.
 ///
 /// # Errors
 /// See [`RolesError`].
 pub async fn globals(
-    (destination, identities): (&Destination, Option<&Identities>),
-    manifest: &Manifest,
+    from: Stored<'_>,
+    (backup, manifest): (&str, &Manifest),
     server: &mut Maintenance,
 ) -> Result<Option<Recorded>, RolesError> {
     let Some(file) = &manifest.globals else { return Ok(None) };
     let damaged = |reason: String| RolesError::Damaged { file_name: file.file_name.clone(), reason };
-    let mut packed = download(destination, file).await?;
-    if let Some(identities) = identities.filter(|_| file.file_name.ends_with(ENCRYPTED_GLOBALS_SUFFIX)) {
-        packed = age::decrypt(identities, &packed).map_err(|error| damaged(format!("age: {error}")))?;
-    }
+    let packed = sidecar::read(from, backup, file.into(), MOST_BYTES).await?;
+    let packed = packed.map_err(|flaw| damaged(flaw.to_string()))?;
     let script = unpack(&packed).map_err(|error| damaged(error.to_string()))?;
     let script = decode(server, script).await?.map_err(damaged)?;
     let foreign = |reason: NotOurs| RolesError::Foreign { file_name: file.file_name.clone(), reason };
@@ -237,28 +233,6 @@ async fn others(server: &mut Maintenance, recorded: &Recorded) -> Result<Vec<Str
 async fn names_in(server: &mut Maintenance, column: &str, catalog: &str) -> Result<Vec<String>, RolesError> {
     let question = format!("SELECT pg_catalog.json_agg({column}) FROM pg_catalog.{catalog}");
     Ok(server.ask(&question).await.map_err(|error| RolesError::Postgres(error.into()))?.unwrap_or_default())
-}
-
-/// Downloads the file, and compares its size and sha256 with the manifest.
-async fn download(destination: &Destination, file: &GlobalsFile) -> Result<Vec<u8>, RolesError> {
-    let damaged = |reason: &str| RolesError::Damaged { file_name: file.file_name.clone(), reason: reason.to_owned() };
-    if file.file_name.contains('/') {
-        return Err(damaged("the manifest puts them elsewhere"));
-    }
-    let Some(mut download) = destination.download(&file.file_name).await? else {
-        return Err(damaged("they are not there"));
-    };
-    if file.bytes != download.bytes() || file.bytes > MOST_BYTES {
-        return Err(damaged("their size is not what the manifest says"));
-    }
-    let mut packed = Vec::new();
-    while let Some(piece) = download.next().await? {
-        packed.extend_from_slice(&piece);
-    }
-    if hex::encode(Sha256::digest(&packed)) != file.sha256.to_ascii_lowercase() {
-        return Err(damaged("their sha256 is not what the manifest says"));
-    }
-    Ok(packed)
 }
 
 fn unpack(packed: &[u8]) -> std::io::Result<Vec<u8>> {

@@ -53,7 +53,7 @@ fn comes_back(major: &str) {
         let purpose = restore_as(&name, Existing::Refuse);
         let mut scratch = Scratch::connect(&tools, &settings, purpose, origin).await.expect("connected");
         let server = scratch.server().await.expect("a session");
-        let read = roles::globals((&destination(&bucket).await, None), &manifest, server).await;
+        let read = roles::globals((&destination(&bucket).await, None), (&key, &manifest), server).await;
         let recorded = read.expect("ours").expect("the globals");
         // In a server that knows them without a directory.
         let tablespaces: Vec<String> =
@@ -177,7 +177,7 @@ fn planted(script: &[u8]) -> (String, Manifest) {
 fn read(bucket: &str, manifest: &Manifest) -> Result<Option<Recorded>, RolesError> {
     block_on(async {
         let mut server = session(postgres()).await;
-        roles::globals((&destination(bucket).await, None), manifest, &mut server).await
+        roles::globals((&destination(bucket).await, None), ("NAME", manifest), &mut server).await
     })
 }
 

@@ -1,21 +1,12 @@
 //! Decrypts a stream piece by piece, or a short file at once. Every byte that it returns is authenticated by its chunk's tag.
 
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use age::stream::StreamReader;
-use age::{DecryptError as Refusal, Decryptor as Header};
 
+use super::header::{header_length, opened};
+use super::input::Input;
 use super::{CHUNK, Identities};
-
-/// The first line of every file.
-const BEGINNING: &[u8] = b"age-encryption.org/v1\n";
-/// What the last line of the header begins with.
-const LAST_LINE: &[u8] = b"\n---";
-/// The nonce after the header.
-const NONCE: usize = 16;
-/// A header of more is damage: it would hold thousands of recipients.
-const LARGEST_HEADER: usize = 1 << 20;
 
 /// Why a stream was not decrypted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,45 +33,6 @@ enum State {
     Stream(Box<StreamReader<Input>>, Input),
 }
 
-/// What age reads from: the bytes that were given. Without more of them it must wait, until the end.
-#[derive(Clone, Default)]
-struct Input(Arc<Mutex<Given>>);
-
-#[derive(Default)]
-struct Given {
-    bytes: Vec<u8>,
-    read: usize,
-    has_ended: bool,
-}
-
-impl Input {
-    fn with<T>(&self, work: impl FnOnce(&mut Given) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn give(&self, bytes: &[u8]) {
-        self.with(|given| {
-            given.bytes.drain(..given.read);
-            given.read = 0;
-            given.bytes.extend_from_slice(bytes);
-        });
-    }
-}
-
-impl Read for Input {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.with(|given| {
-            let mut rest = &given.bytes[given.read..];
-            if rest.is_empty() && !given.has_ended {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            let count = rest.read(buffer)?;
-            given.read += count;
-            Ok(count)
-        })
-    }
-}
-
 impl Decryptor {
     /// Starts before the first byte.
     #[must_use]
@@ -102,13 +54,11 @@ impl Decryptor {
             State::Stream(_, input) => input.give(piece),
             State::Header(header) => {
                 header.extend_from_slice(piece);
-                if header.iter().zip(BEGINNING).any(|(byte, wanted)| byte != wanted) || header.len() > LARGEST_HEADER {
-                    return Err(DecryptError::Damaged("it does not begin as a file of age".to_owned()).into());
-                }
-                if !is_complete(header) {
+                if header_length(header)?.is_none() {
                     return Ok(());
                 }
-                self.state = opened(header, &self.identities)?;
+                let (stream, input) = opened(header, &self.identities)?;
+                self.state = State::Stream(Box::new(stream), input);
             }
         }
         self.read(take)
@@ -124,7 +74,7 @@ impl Decryptor {
                 Err(DecryptError::Damaged(format!("its header has not ended after {} bytes", self.bytes)).into())
             }
             State::Stream(_, input) => {
-                input.with(|given| given.has_ended = true);
+                input.end();
                 self.read(take)
             }
         }
@@ -147,24 +97,6 @@ impl Decryptor {
                 }
             }
         }
-    }
-}
-
-/// Whether the bytes hold the header and the nonce.
-fn is_complete(bytes: &[u8]) -> bool {
-    let last = bytes.windows(LAST_LINE.len()).position(|window| window == LAST_LINE);
-    let end = last.and_then(|at| Some(at + 1 + bytes[at + 1..].iter().position(|byte| *byte == b'\n')?));
-    end.is_some_and(|end| bytes.len() > end + NONCE)
-}
-
-fn opened(header: &[u8], identities: &Identities) -> Result<State, DecryptError> {
-    let input = Input::default();
-    input.give(header);
-    let stream = Header::new(input.clone()).and_then(|header| header.decrypt(identities.each()));
-    match stream {
-        Ok(stream) => Ok(State::Stream(Box::new(stream), input)),
-        Err(Refusal::NoMatchingKeys) => Err(DecryptError::WrongIdentity),
-        Err(_) => Err(DecryptError::Damaged("its header is not what was written".to_owned())),
     }
 }
 

@@ -1,10 +1,13 @@
 //! age encryption around a compressed stream, as the `age` tool writes and reads it: X25519 keys alone.
 //!
 //! [`Recipients`] are public keys: who has only them cannot read a backup. [`Identities`] are private keys; nothing prints them. An
-//! [`Encryptor`] or a [`Decryptor`] is one stream. Used by `pipeline`, `archive`, `backup` and `restore`; `config` parses the keys.
+//! [`Encryptor`] or a [`Decryptor`] is one stream; [`Sections`] decrypts parts of one. Used by `pipeline`, `archive`, `backup` and `restore`; `config` parses the keys.
 
 mod decryptor;
 mod encryptor;
+mod header;
+mod input;
+mod sections;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +16,8 @@ use ::age::x25519::{Identity, Recipient};
 
 pub use decryptor::{DecryptError, Decryptor, decrypt};
 pub use encryptor::{EncryptError, Encryptor, MEMORY, encrypt};
+pub use header::{MOST_HEADER, is_encrypted};
+pub use sections::{SectionDecryptor, Sections};
 
 /// The end of an encrypted file's name.
 pub const EXTENSION: &str = "age";

@@ -97,3 +97,86 @@ proptest! {
         prop_assert!(in_pieces(&identities, &file, 70_000).is_err(), "byte {}", at);
     }
 }
+
+#[test]
+fn a_file_longer_than_the_longest_header_is_decrypted_at_once() {
+    let (recipients, identities) = pair();
+    let plain = vec![7; 3 << 20];
+    let file = encrypt(&recipients, &plain).expect("encrypted");
+    assert!(decrypt(&identities, &file).as_ref() == Ok(&plain));
+    let endless = [b"age-encryption.org/v1\n-> X25519 ".to_vec(), vec![b'a'; MOST_HEADER]].concat();
+    assert!(matches!(decrypt(&identities, &endless), Err(DecryptError::Damaged(_))));
+}
+
+/// Decrypts a section from its chunks alone, in pieces of this size.
+fn section(
+    identities: &Identities,
+    (file, length): (&[u8], u64),
+    section: std::ops::Range<u64>,
+    size: usize,
+) -> Result<Vec<u8>, DecryptError> {
+    let sections = Sections::open(&file[..file.len().min(16 << 10)], identities, length)?.expect("a header");
+    assert_eq!(sections.object_bytes(), file.len() as u64);
+    let stored = sections.stored(&section);
+    let stored = [stored.start, stored.end].map(|at| usize::try_from(at).expect("small"));
+    let (mut decryptor, mut plain) = (sections.decryptor(section)?, Vec::new());
+    let mut take = |bytes: &[u8]| {
+        plain.extend_from_slice(bytes);
+        Ok::<_, DecryptError>(())
+    };
+    file[stored[0]..stored[1]].chunks(size).try_for_each(|piece| decryptor.decrypt(piece, &mut take))?;
+    assert_eq!(decryptor.missing(), 0);
+    Ok(plain)
+}
+
+#[test]
+fn sections_come_from_their_chunks_alone_whatever_their_edges() {
+    let (recipients, identities) = pair();
+    for length in [1, 65_535, 65_536, 65_537, 131_072, 131_073, 300_000_u32] {
+        let plain: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+        let file = encrypt(&recipients, &plain).expect("encrypted");
+        let edges = [0, 1, 65_535, 65_536, 65_537, 131_071, 131_072, 131_073, 196_608, 299_999, 300_000];
+        let edges: Vec<u32> = edges.into_iter().filter(|edge| *edge <= length).collect();
+        for start in &edges {
+            for end in edges.iter().filter(|end| *end > start) {
+                for size in [216, 65_552, file.len()] {
+                    let read = section(&identities, (&file, length.into()), (*start).into()..(*end).into(), size);
+                    assert!(
+                        read.as_deref() == Ok(&plain[*start as usize..*end as usize]),
+                        "{start}..{end} of {length}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(matches!(Sections::open(b"age-encryption.org/v1\n-> X", &identities, 1), Ok(None)));
+}
+
+#[test]
+fn damage_ends_a_section_only_if_it_is_in_its_chunks() {
+    let (recipients, identities) = pair();
+    let plain: Vec<u8> = (0..300_000_u32).map(|at| (at % 251) as u8).collect();
+    let file = encrypt(&recipients, &plain).expect("encrypted");
+    let stored = Sections::open(&file, &identities, 300_000).expect("opened").expect("a header").stored(&(0..1));
+    let begin = usize::try_from(stored.start).expect("small");
+    let (mut flipped, mut swapped) = (file.clone(), file.clone());
+    flipped[begin + 2 * 65_552 + 9] ^= 1;
+    let (first, second) = swapped[begin + 65_552..begin + 3 * 65_552].split_at_mut(65_552);
+    first.swap_with_slice(second);
+    for (damaged, chunks) in [(flipped, 2..3_u64), (swapped, 1..3)] {
+        for chunk in 0..4 {
+            let wanted = chunk * 65_536 + 5..(chunk + 1) * 65_536;
+            let read = section(&identities, (&damaged, 300_000), wanted.clone(), 70_000);
+            let place = format!("the chunk at byte {} of the object", begin as u64 + chunk * 65_552);
+            match read {
+                Err(error) => assert!(chunks.contains(&chunk) && error.to_string().contains(&place), "{error}"),
+                Ok(read) => {
+                    let wanted = [wanted.start, wanted.end].map(|at| usize::try_from(at).expect("small"));
+                    assert!(!chunks.contains(&chunk) && read == plain[wanted[0]..wanted[1]], "{chunk}");
+                }
+            }
+        }
+    }
+    let others = Sections::open(&file, &pair().1, 300_000).map(drop);
+    assert_eq!(others, Err(DecryptError::WrongIdentity));
+}

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::BufWriter;
 
-use crate::archive::RangeError;
 use crate::postgres::{Applied, RestoreSession, Session};
 use crate::restore::filter::{Filter, FilterError};
 use crate::restore::left_out::LeftOut;
@@ -57,9 +56,8 @@ impl Filling<'_> {
         let sections = sections(&pieces);
         match selective.read_into(self.request, pieces, sink).await {
             Ok(read) => Ok(read),
-            Err(RangeError::Storage(error)) => Err(error.into()),
-            Err(RangeError::Damaged { damage, .. }) => Err(self.request.damaged_range(damage)),
-            Err(RangeError::Sink { error, sink }) => {
+            Err(error) => {
+                let (error, sink) = self.request.sink_error(error)?;
                 let mut filter = sink.into_inner();
                 let failure = filter.take_failure().unwrap_or(FilterError::Write(error));
                 let failed = self.cause_of(session, failure, filter.left_out()).await;

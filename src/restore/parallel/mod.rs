@@ -15,11 +15,9 @@ mod sessions;
 mod texts;
 mod worker;
 
-use std::sync::Arc;
-
 use tokio::sync::Mutex;
 
-use crate::archive::{self, Mismatch, RangeError, Ranges, VerifiedStream, verify_index};
+use crate::archive::{Mismatch, Ranges, VerifiedStream};
 use crate::at_once::together;
 use crate::index::Index;
 use crate::postgres::{PostgresError, PostgresSettings, RestoreSession, Session, Tools};
@@ -27,6 +25,7 @@ use crate::postgres::{PostgresError, PostgresSettings, RestoreSession, Session, 
 use super::filling::hint;
 use super::filter::FilterError;
 use super::left_out::LeftOut;
+use super::open::Unusable;
 use super::plan::{Catalog, Contents, Load, Schedule, Work, data_section};
 use super::rules::Rules;
 use super::{Request, RestoreError};
@@ -43,16 +42,10 @@ const INVALID_INDEXES: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_ind
 WHERE c.relkind = 'I' AND NOT i.indisvalid";
 
 /// Why a backup is restored by one session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum OneSession {
-    #[error("it has no manifest, or that is ignored")]
-    NoManifest,
-    #[error("it has no index")]
-    NoIndex,
-    #[error("its index does not agree with its manifest")]
-    OtherIndex,
-    #[error("the store does not send parts of an object")]
-    NoRanges,
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
     #[error("it has no data")]
     NoData,
     #[error("its statements before and after the data are too long")]
@@ -99,17 +92,10 @@ pub(super) async fn fill(
         Err(why) => return Ok(by_one_session(why)),
     };
     let data = data_section(ranges.index());
-    let (texts, catalog) = match Texts::read(&ranges, data, rules).await {
+    let (texts, catalog) = match Texts::read(request, &ranges, data, rules).await {
         Ok(read) => read,
         Err(TextError::OneSession(why)) => return Ok(by_one_session(why)),
-        Err(TextError::Filter(failure)) => return Err(refused(request, failure)),
-        Err(TextError::Range(RangeError::Storage(error))) => return Err(error.into()),
-        Err(TextError::Range(RangeError::Damaged { damage, .. })) => {
-            return Err(request.mismatch(Mismatch::Range(damage)));
-        }
-        Err(TextError::Range(RangeError::Sink { error, .. })) => {
-            return Err(refused(request, FilterError::Write(error)));
-        }
+        Err(TextError::Failed(error)) => return Err(error),
     };
     let schedule = plan(ranges.index(), &texts, (&catalog, rules));
     let stored = schedule.loads().map(|load| ranges.stored_bytes(&cutter::sections(load))).sum();
@@ -120,27 +106,24 @@ pub(super) async fn fill(
 }
 
 fn by_one_session<T>(why: OneSession) -> Option<T> {
-    tracing::info!("the backup is restored by one session: {why}");
+    match why {
+        OneSession::Unusable(why) if why.is_damage() => tracing::warn!("the backup is restored by one session: {why}"),
+        why => tracing::info!("the backup is restored by one session: {why}"),
+    }
     None
 }
 
 /// Opens the backup with its index.
 async fn ranges(request: &Request<'_>) -> Result<Result<Ranges, OneSession>, RestoreError> {
-    let Some(manifest) = &request.chosen.manifest else { return Ok(Err(OneSession::NoManifest)) };
-    let Some(index) = archive::index::read((request.destination, request.identities), manifest).await? else {
-        return Ok(Err(OneSession::NoIndex));
+    let ranges = match request.ranges().await? {
+        Ok(ranges) => ranges,
+        Err(unusable) => return Ok(Err(unusable.into())),
     };
-    if let Err(mismatch) = verify_index(&index, manifest) {
-        tracing::warn!(%mismatch, "the index does not agree with the manifest");
-        return Ok(Err(OneSession::OtherIndex));
-    }
-    if index.entries.iter().any(|entry| entry.kind == "?") {
+    if ranges.index().entries.iter().any(|entry| entry.kind == "?") {
         return Ok(Err(OneSession::Unexpected));
     }
-    if data_section(&index).is_empty() {
-        return Ok(Err(OneSession::NoData));
-    }
-    Ok(request.open_ranges(Arc::new(index)).await?.ok_or(OneSession::NoRanges))
+    let is_empty = data_section(ranges.index()).is_empty();
+    Ok(if is_empty { Err(OneSession::NoData) } else { Ok(ranges) })
 }
 
 fn plan(index: &Index, texts: &Texts, (catalog, rules): (&Catalog, &Rules)) -> Schedule {

@@ -4,15 +4,16 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::ops::Range;
 
-use crate::archive::{RangeError, Ranges, Span, VerifiedRanges};
+use crate::archive::{Ranges, Span, VerifiedRanges};
 use crate::index::Index;
 use crate::postgres::Transactions;
 use crate::restore::filter::{Filter, FilterError, FilterState};
 use crate::restore::left_out::LeftOut;
 use crate::restore::plan::{Catalog, Class, Setting, class, each_statement, setting, statements};
 use crate::restore::rules::Rules;
+use crate::restore::{Request, RestoreError};
 
-use super::OneSession;
+use super::{OneSession, refused};
 
 /// The most bytes of the dump before and after its data. Dumps with more are restored by one session.
 const MOST_BYTES: u64 = 64 << 20;
@@ -44,13 +45,23 @@ pub(super) struct After {
 /// Why the texts were not read.
 pub(super) enum TextError {
     OneSession(OneSession),
-    Range(RangeError<()>),
-    Filter(FilterError),
+    Failed(RestoreError),
+}
+
+impl From<RestoreError> for TextError {
+    fn from(error: RestoreError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl Texts {
     /// Reads them. `data` are the entries of the data section.
-    pub async fn read(ranges: &Ranges, data: Range<usize>, rules: &Rules) -> Result<(Self, Catalog), TextError> {
+    pub async fn read(
+        request: &Request<'_>,
+        ranges: &Ranges,
+        data: Range<usize>,
+        rules: &Rules,
+    ) -> Result<(Self, Catalog), TextError> {
         let index = ranges.index();
         let (units, sections) = units(index, &data);
         if sections.iter().map(|section| section.end - section.start).sum::<u64>() > MOST_BYTES {
@@ -68,12 +79,10 @@ impl Texts {
         };
         let (read, sink) = match ranges.read(&sections, sink).await {
             Ok(read) => read,
-            Err(RangeError::Sink { error, mut sink }) => {
-                return Err(TextError::Filter(sink.filter.take_failure().unwrap_or(FilterError::Write(error))));
-            }
-            Err(RangeError::Storage(error)) => return Err(TextError::Range(RangeError::Storage(error))),
-            Err(RangeError::Damaged { damage, .. }) => {
-                return Err(TextError::Range(RangeError::Damaged { damage, sink: () }));
+            Err(error) => {
+                let (error, mut sink) = request.sink_error(error)?;
+                let failure = sink.filter.take_failure().unwrap_or(FilterError::Write(error));
+                return Err(refused(request, failure).into());
             }
         };
         sink.finish(read).map_err(TextError::OneSession)

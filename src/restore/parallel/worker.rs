@@ -1,11 +1,11 @@
 //! One session of the restore: takes a job after the other, and commits each only when it is verified.
 
-use std::io::{self, BufWriter, Write as _};
+use std::io::{BufWriter, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::archive::{Mismatch, RangeError, VerifiedRanges};
+use crate::archive::VerifiedRanges;
 use crate::postgres::{PostgresError, RestoreSession, Session, Transactions};
 use crate::restore::filter::{Filter, FilterError};
 use crate::restore::left_out::LeftOut;
@@ -102,9 +102,8 @@ impl Worker<'_> {
         let sink = Cutter::new(filter, load, (restore.ranges.index(), &restore.copies));
         let (read, mut sink) = match restore.ranges.read(&sections(load), sink).await {
             Ok(read) => read,
-            Err(RangeError::Storage(error)) => return Err(error.into()),
-            Err(RangeError::Damaged { damage, .. }) => return Err(restore.mismatch(Mismatch::Range(damage))),
-            Err(RangeError::Sink { error, mut sink }) => {
+            Err(error) => {
+                let (error, mut sink) = restore.request.sink_error(error)?;
                 let failure = sink.filter.take_failure().unwrap_or(FilterError::Write(error));
                 return Err(self.failed_load(load, failure, sink.filter.left_out()).await);
             }
@@ -169,10 +168,7 @@ impl Worker<'_> {
             }
         };
         self.session.kill().await;
-        match restore.ranges.read(&sections(load), io::sink()).await {
-            Err(RangeError::Damaged { damage, .. }) => restore.mismatch(Mismatch::Range(damage)),
-            _ => error,
-        }
+        restore.request.damage(&restore.ranges, &sections(load)).await.unwrap_or(error)
     }
 
     /// Runs entries after the data.

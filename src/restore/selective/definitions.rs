@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::iter;
 
-use crate::archive::{RangeError, Ranges, Span, VerifiedRanges};
+use crate::archive::{Ranges, Span, VerifiedRanges};
 use crate::index::{Entry, Index};
 use crate::restore::{Request, RestoreError};
 
@@ -34,7 +34,10 @@ impl Definitions {
         let sections: Vec<Span> = sections(index).collect();
         let gathering = Gathering { lengths: lengths(&sections), texts: vec![Vec::new()], left: 0, at: 0 };
         let read = ranges.read(&sections, gathering.begun()).await;
-        let (verified, gathering) = read.map_err(|error| failed(request, error))?;
+        let (verified, gathering) = read.map_err(|error| match request.sink_error(error) {
+            Ok((error, _)) => unreachable!("memory takes everything: {error}"),
+            Err(error) => error,
+        })?;
         let mut texts = gathering.texts.into_iter();
         let preamble = texts.next().unwrap_or_default();
         let mut all = Vec::with_capacity(index.entries.len());
@@ -45,15 +48,6 @@ impl Definitions {
             });
         }
         Ok(Self { preamble, all, trailer: texts.next().unwrap_or_default(), verified })
-    }
-}
-
-/// The error of a read of sections.
-pub(super) fn failed<W>(request: &Request<'_>, error: RangeError<W>) -> RestoreError {
-    match error {
-        RangeError::Storage(error) => error.into(),
-        RangeError::Damaged { damage, .. } => request.damaged_range(damage),
-        RangeError::Sink { error, .. } => unreachable!("memory takes everything: {error}"),
     }
 }
 

@@ -16,9 +16,8 @@ mod plan;
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::sync::Arc;
 
-use crate::archive::{RangeError, Ranges, Span, VerifiedRanges, index};
+use crate::archive::{RangeError, Ranges, Span, VerifiedRanges};
 use crate::postgres::target::Target;
 use crate::postgres::{Maintenance, PostgresError};
 
@@ -27,7 +26,7 @@ pub use choice::{Part, Selection};
 pub use plan::Selected;
 pub(super) use plan::{Schemas, Surroundings, sections};
 
-use definitions::{Definitions, failed};
+use definitions::Definitions;
 use plan::Plan;
 
 use super::preconditions::{self, Wanted};
@@ -55,16 +54,16 @@ impl Selective {
     /// Plans the restore; `None` if everything is restored.
     ///
     /// # Errors
-    /// If the backup has no index, its definitions cannot be read, or a pattern matches nothing.
+    /// If sections of the backup cannot be read, its definitions cannot be read, or a pattern matches nothing.
     pub async fn prepare(request: &Request<'_>) -> Result<Option<Self>, RestoreError> {
         let selection = &request.options.selection;
         if !selection.is_limited() {
             return Ok(None);
         }
-        let no_index = || RestoreError::NoIndex { file_name: request.chosen.backup.file_name.clone() };
-        let manifest = request.chosen.manifest.as_ref().ok_or_else(no_index)?;
-        let index = index::read((request.destination, request.identities), manifest).await?.ok_or_else(no_index)?;
-        let ranges = request.open_ranges(Arc::new(index)).await?.ok_or_else(no_index)?;
+        let ranges = request.ranges().await?.map_err(|unusable| RestoreError::NoIndex {
+            file_name: request.chosen.backup.file_name.clone(),
+            reason: unusable.to_string(),
+        })?;
         let definitions = Definitions::read(request, &ranges).await?;
         let plan = Plan::new(definitions, ranges.index(), selection);
         let selective = Self { ranges, plan };
@@ -193,10 +192,7 @@ impl Selective {
 
     /// Reads the sections again, to find out whether one is damaged.
     pub async fn damage(&self, request: &Request<'_>, sections: &[Span]) -> Option<RestoreError> {
-        match self.ranges.read(sections, std::io::sink()).await {
-            Err(error @ RangeError::Damaged { .. }) => Some(failed(request, error)),
-            _ => None,
-        }
+        request.damage(&self.ranges, sections).await
     }
 
     fn restored(&self, ranges: VerifiedRanges) -> Restored {

@@ -77,7 +77,7 @@ fn check_says_why_an_encrypted_index_is_of_no_use() {
     assert_eq!(replace(&sidecar, &damaged).0, "warn", "a damaged chunk");
     assert_eq!(replace(&sidecar, &right).0, "warn", "not encrypted");
     let (status, detail) = replace(&format!("{name}.index.json.gz"), &right);
-    assert!(status == "warn" && detail.contains("elsewhere"), "{status} {detail}");
+    assert!(status == "warn" && detail.contains("it is not encrypted, but its backup is"), "{status} {detail}");
     // The backup is restored all the same.
     reader(&bucket, &key).args(["restore", "--output", "/dev/null"]).run().assert_code(0);
 }

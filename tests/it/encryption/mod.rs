@@ -6,7 +6,9 @@ mod damage;
 mod hidden;
 mod identities;
 mod index;
+mod planted;
 mod posture;
+mod ranges;
 mod spool;
 
 use pg_s3_backup::codec::age::SMALLEST_OVERHEAD;

@@ -1,6 +1,7 @@
 //! `--exclude-table` and `--exclude-schema` leave out what `pg_dump -T` and `-N` would, and what would fail without it.
 
 use super::{FAILED, NAME, assert_same, assert_untouched, backed_up, bucket_with, dump_with, empty, restore_program};
+use crate::support::proxy::FaultProxy;
 use crate::support::servers::database::Database;
 use crate::support::servers::s3;
 use crate::support::setup::{backup_program, gzipped, repository_file, restored_into};
@@ -214,4 +215,15 @@ fn names_in_another_encoding_stay_different() {
     let target = empty("target");
     restore_program(&bucket, &target).args(["--exclude-table", "audit"]).run().assert_code(0);
     assert_eq!(rows(&target), "public.öe:1");
+}
+
+/// The preconditions are checked twice.
+#[test]
+fn the_index_is_downloaded_once() {
+    let (_source, bucket) = backed_up("CREATE TABLE t (a int); CREATE TABLE u (a int)");
+    let (proxy, target) = (FaultProxy::start(s3().addr()), empty("target"));
+    let restore = restore_program(&bucket, &target).env("S3_URL", proxy.url());
+    restore.args(["--exclude-table", "u"]).run().assert_code(0);
+    let requests = proxy.log().into_iter().filter(|seen| seen.key().contains(".index.")).count();
+    assert_eq!(requests, 1, "{:#?}", proxy.log());
 }

@@ -3,12 +3,12 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{FAILED, assert_same, assert_untouched, backed_up, empty, restore_program};
 use crate::support::servers::database::{Database, unique_name};
 use crate::support::servers::{postgres, s3};
-use crate::support::setup::{assert_same_dump, backup_program, only_backup, restored_into, s3_program};
+use crate::support::setup::{assert_same_dump, backup_program, manifest, only_backup, restored_into, s3_program};
 use crate::support::stored::put;
 use crate::support::tcp_proxy::TcpProxy;
 
@@ -244,6 +244,25 @@ fn without_an_index_nothing_can_be_chosen_and_the_error_says_what_to_do() {
     let outcome = s3_program(&bucket).args(["list", &key, "--contents"]).run();
     outcome.assert_code(FAILED);
     assert!(outcome.stderr.contains("no index"), "{}", outcome.stderr);
+}
+
+#[test]
+fn an_index_that_disagrees_with_its_manifest_is_not_used() {
+    let (_source, bucket) = backed_up("CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
+    let key = only_backup(&bucket);
+    let recorded = manifest(&bucket, &key);
+    for (field, value) in [("dump_crc32", json!("00000000")), ("rows", json!(2)), ("dump_bytes", json!(1))] {
+        let mut other = recorded.clone();
+        other[field] = value;
+        put(&bucket, &format!("{key}.json"), other.to_string().as_bytes());
+        for flags in [&["--table", "t"][..], &["--schema-only"]] {
+            let target = empty("target");
+            let outcome = restore_program(&bucket, &target).args(flags).run();
+            outcome.assert_code(FAILED);
+            assert!(outcome.stderr.contains("need an index that can be used: it"), "{field}: {}", outcome.stderr);
+            assert_untouched(&target, &outcome);
+        }
+    }
 }
 
 #[test]
