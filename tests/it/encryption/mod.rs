@@ -3,6 +3,7 @@
 
 mod check;
 mod damage;
+mod databases;
 mod details;
 mod hidden;
 mod identities;
