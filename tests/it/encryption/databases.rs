@@ -16,6 +16,13 @@ fn json(program: &Program) -> Value {
     serde_json::from_slice(&outcome.assert_code(0).stdout).unwrap_or_else(|_| panic!("{}", outcome.stdout_text()))
 }
 
+/// The results of a check, one for each database.
+fn results(program: &Program, name: &str) -> Vec<Value> {
+    let report = json(program);
+    let checks = report["checks"].as_array().expect("checks").clone();
+    checks.into_iter().filter(|check| check["check"] == name).collect()
+}
+
 #[test]
 fn every_command_acts_on_the_encrypted_backups_of_several_databases() {
     let databases = ["first", "second"].map(|hint| postgres().create_database(hint));
@@ -50,11 +57,6 @@ fn every_command_acts_on_the_encrypted_backups_of_several_databases() {
         }
     }
     let check = several(reader(&bucket, &key)).args(["check", "--bucket-only", "--deep"]);
-    let results = |program: &Program, name: &str| {
-        let report = json(program);
-        let checks = report["checks"].as_array().expect("checks").clone();
-        checks.into_iter().filter(|check| check["check"] == name).collect::<Vec<_>>()
-    };
     let open = results(&check, "dump_integrity");
     assert!(open.len() == 2 && open.iter().all(|check| check["status"] == "ok"), "{open:?}");
     let closed = results(&check.clone().env_remove(IDENTITY), "decryption");
