@@ -1,6 +1,6 @@
 """Stores backups side by side: on one machine, with the server elsewhere, and with half a core."""
 from . import settings
-from .contenders import ALL, BASE, GZIP, OURS, is_ours, new_bucket, take
+from .contenders import ALL, BASE, GZIP, OURS, OURS_AGE, is_ours, new_bucket, new_identity, take
 from .data import KINDS, MIX, prepare
 from .limits import HalfCore, OneCore
 from .machine import describe
@@ -17,6 +17,8 @@ HALF_CORE = [OURS, "ours-zstd", "gzip-1", "igzip"]
 def compare(names, kind, limit=None):
     """Runs each contender in each round; the medians of wall, CPU, CPU without pg_dump, memory and stored bytes."""
     database, dump = prepare(kind)
+    if OURS_AGE in names:
+        new_identity()
     runs = {name: [] for name in names}
     for number in range(ROUNDS):
         for name in names:
@@ -81,6 +83,8 @@ def judge(rows, kind):
     if kind == MIX and BASE in rows:
         for name in ours:
             target("%s: wall time, pg_dump alone = 1" % ALL[name].title, rows[name][0] / rows[BASE][0], most=MOST_WALL)
+    if kind == MIX and OURS in rows and OURS_AGE in rows:
+        target("%s: wall time, without encryption = 1" % ALL[OURS_AGE].title, rows[OURS_AGE][0] / rows[OURS][0], most=1.05)
     if GZIP in rows and OURS in rows:
         target("stored, gzip = 1", rows[OURS][4] / rows[GZIP][4], most=1.08 if kind == MIX else 1.2)
         if kind == MIX:
@@ -107,7 +111,7 @@ def elsewhere():
     report(found, "PostgreSQL on one core, the pipeline on another, S3 %s" % (
         "with the pipeline" if len(limit.all) == 2 else "on the others"))
     for name, row in found[1].items():
-        if BASE in found[1] and is_ours(name) and name != "ours-gzip-6":
+        if BASE in found[1] and is_ours(name) and name not in ("ours-gzip-6", OURS_AGE):
             target("%s: wall time, pg_dump alone = 1" % ALL[name].title, row[0] / found[1][BASE][0], most=1.05)
 
 

@@ -9,6 +9,13 @@ from .settings import BUCKET, PROGRAM, SCRIPTS, fail, run, s3
 Contender = collections.namedtuple("Contender", "title command read")
 
 
+def ours_encrypted():
+    """Encrypts for the key of new_identity."""
+    plain = ours()
+    return Contender(plain.title + " --age-recipients age1…", plain.command.replace("--json", '--json --age-recipients "$(<recipient)"'),
+                     'age -d -i "$BENCH_DIR/identity" | ' + plain.read)
+
+
 def ours(flags=""):
     return Contender(("pg-s3-backup backup " + flags).strip(), "'%s' backup --json %s > result.json" % (PROGRAM, flags),
                      "zstd -dc" if "zstd" in flags else "gunzip")
@@ -23,11 +30,13 @@ def rival(pipe, read, dump="pg_dump", upload="aws s3 cp -"):
 BASE = "pg_dump"
 GZIP = "gzip"
 OURS = "ours"
+OURS_AGE = "ours-age"
 ALL = {
     BASE: Contender("pg_dump > /dev/null", "pg_dump > /dev/null", None),
     OURS: ours(),
     "ours-zstd": ours("--compression zstd"),
     "ours-gzip-6": ours("--compression-level 6"),
+    OURS_AGE: ours_encrypted(),
     GZIP: rival("gzip", "gunzip"),
     "gzip-1": rival("gzip -1", "gunzip"),
     "pigz": rival("pigz", "gunzip"),
@@ -40,6 +49,12 @@ ALL = {
 
 def is_ours(name):
     return name.startswith("ours")
+
+
+def new_identity():
+    """Makes the pair of keys of this run, once."""
+    if not os.path.exists(os.path.join(os.environ["BENCH_DIR"], "recipient")):
+        run('cd "$BENCH_DIR"; age-keygen -o identity 2> /dev/null; age-keygen -y identity > recipient')
 
 
 def new_bucket():
@@ -65,7 +80,8 @@ def take(name, dump=None):
     headers = dict(line.lower().split(": ", 1) for line in s3("HEAD", "/%s/%s" % (BUCKET, key)).splitlines())
     if dump:
         check(name, key, dump)
-    for suffix in ("", ".json", ".globals.sql.gz", ".index.json.gz") if result else ("",):
+    end = ".age" if key.endswith(".age") else ""
+    for suffix in ("", ".json", ".globals.sql.gz" + end, ".index.json.gz" + end) if result else ("",):
         s3("DELETE", "/%s/%s%s" % (BUCKET, key, suffix))
     s3("DELETE", "/" + BUCKET)
     return int(headers["content-length"]), result

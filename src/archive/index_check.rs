@@ -102,7 +102,7 @@ impl IndexChecker {
         ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let made = made.ok_or(IndexMismatch::NotMade)?;
         let stream = Stream { codec: index.codec, codec_bytes: index.codec_bytes, points: index.points.clone() };
-        let packed = made.complete(stream, &index.run_id, index.invalid_indexes);
+        let packed = made.complete(stream, &index.run_id, index.invalid_indexes, index.details.clone());
         let made = Index::unpacked(&packed).map_err(|_| IndexMismatch::NotMade)?;
         if made == *index {
             return Ok(VerifiedIndex { entries: index.entries.len(), ranges: index.points.len() });

@@ -1,21 +1,23 @@
-//! The index of one backup: completed when the dump is, kept in the spool, written after the commit.
+//! The index of one backup: completed once the manifest says all, kept in the spool, written after the commit.
 //!
 //! Called by [`super::run`] and [`super::resume`]. Nothing here makes a backup fail: a missing index is named in the manifest, and
 //! logged unless the dump cannot have one.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::BackupError;
 use super::limits::COMMIT_GRACE;
+use super::settings::BackupSettings;
 use super::sidecars::{FileFailure, Sidecars, forms, of_backup};
 use crate::archive::manifest::{INDEX_WORD, IndexFile, Manifest};
 use crate::archive::name::{ENCRYPTED_INDEX_SUFFIX, INDEX_SUFFIX};
 use crate::codec::age::{self, Recipients};
 use crate::error_chain::Chain;
-use crate::index::{Draft, Stream};
+use crate::index::{Details, Draft, Stream};
+use crate::postgres::Dump;
 use crate::spool::{KeptSidecar, Spool};
 use crate::storage::Sidecar;
 
@@ -43,31 +45,43 @@ pub(super) struct IndexOfRun<'a> {
     run_id: &'a str,
     invalid_indexes: Option<u64>,
     recipients: Option<&'a Recipients>,
+    /// Those of `pg_dump`, with their values.
+    arguments: Vec<String>,
+    /// The entries and the compressed stream of the dump, until the sidecar is made of them.
+    parts: Mutex<Option<(Draft, Stream)>>,
     /// The sidecar's bytes, encrypted if the dump is: nothing else of it leaves this module.
-    made: OnceLock<Result<Bytes, IndexFailure>>,
+    packed: OnceLock<Result<Bytes, IndexFailure>>,
 }
 
 impl<'a> IndexOfRun<'a> {
     /// For the dump of this run, and the number of invalid partitioned indexes in its database.
-    pub fn new(run_id: &'a str, invalid_indexes: Option<u64>, recipients: Option<&'a Recipients>) -> Self {
-        Self { run_id, invalid_indexes, recipients, made: OnceLock::new() }
+    pub fn new(run_id: &'a str, invalid_indexes: Option<u64>, settings: &'a BackupSettings) -> Self {
+        let (recipients, arguments) = (settings.recipients.as_ref(), Dump::arguments(&settings.postgres));
+        Self { run_id, invalid_indexes, recipients, arguments, parts: Mutex::default(), packed: OnceLock::new() }
     }
 
-    /// Completes it. Encrypts it for the recipients, because it names all tables.
-    pub fn make(&self, entries: Option<Draft>, stream: Stream) {
-        let complete = |entries: Draft| {
-            let packed = entries.complete(stream, self.run_id, self.invalid_indexes);
+    /// Takes the entries and the stream of a complete dump.
+    pub fn complete(&self, entries: Option<Draft>, stream: Stream) {
+        *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = entries.map(|entries| (entries, stream));
+    }
+
+    /// Makes the sidecar, once. It is encrypted for the recipients, because it names all tables, and what this manifest will leave
+    /// out.
+    fn packed(&self, manifest: &Manifest) -> &Result<Bytes, IndexFailure> {
+        self.packed.get_or_init(|| {
+            let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let (entries, stream) = parts.ok_or(IndexFailure::NotMade)?;
+            let details = manifest.details(&self.arguments).and_then(bounded);
+            let packed = entries.complete(stream, self.run_id, self.invalid_indexes, details);
             let Some(recipients) = self.recipients else { return Ok(packed.into()) };
             Ok(age::encrypt(recipients, &packed).map_err(FileFailure::Encrypted)?.into())
-        };
-        // Set here alone.
-        let _ = self.made.set(entries.ok_or(IndexFailure::NotMade).and_then(complete));
+        })
     }
 
     /// Stores it in the spool, and adds it to the manifest of the dump that waits there.
     pub async fn keep(&self, spool: Option<&Arc<Spool>>, manifest: Manifest) -> Manifest {
         let Some(spool) = spool else { return manifest };
-        let packed = match self.made.get().unwrap_or(&Err(IndexFailure::NotMade)) {
+        let packed = match self.packed(&manifest) {
             Ok(packed) => packed,
             Err(failure) => return manifest.with_index(Err(failure.reason())),
         };
@@ -78,12 +92,23 @@ impl<'a> IndexOfRun<'a> {
 
     /// Writes the index of a committed backup.
     pub async fn write(self, sidecars: &Sidecars<'_>, manifest: Manifest) -> Manifest {
-        match self.made.into_inner().unwrap_or(Err(IndexFailure::NotMade)) {
+        self.packed(&manifest);
+        match self.packed.into_inner().unwrap_or(Err(IndexFailure::NotMade)) {
             Ok(packed) => manifest.with_index(write(sidecars, packed.into()).await),
             Err(failure @ IndexFailure::NotMade) => manifest.with_index(Err(failure.reason())),
             Err(failure) => manifest.with_index(Err(reported(sidecars, &failure))),
         }
     }
+}
+
+/// What the manifest leaves out, if the index has space for it.
+fn bounded(details: Details) -> Option<Details> {
+    let (roles, extensions) = (details.roles.len(), details.extensions.len());
+    let bounded = details.within_bounds();
+    if bounded.is_none() {
+        tracing::warn!(roles, extensions, "the index does not name what the dump refers to: it would be too large");
+    }
+    bounded
 }
 
 /// Writes the index that an earlier run left in the spool and its manifest names.

@@ -112,7 +112,7 @@ impl<'a> Backup<'a> {
 
         let span = tracing::info_span!("backup", database = source.facts.database, key = target.key());
         let kept = target.spool.clone();
-        let index = IndexOfRun::new(run_id, known.invalid_indexes(), self.settings.recipients.as_ref());
+        let index = IndexOfRun::new(run_id, known.invalid_indexes(), self.settings);
         let dumping = self.dump_with_globals((source, target), &upload_plan, (&known, &index));
         let (committed, manifest, globals) = dumping.instrument(span).await?;
         let sidecars = Sidecars { committed: &committed, limits: &self.limits };

@@ -162,7 +162,7 @@ impl Job<'_> {
         let _ = self.warnings.set(end.warnings);
         gate.open();
         let Collected { totals, stream } = collected.await?;
-        self.index.make(entries, stream);
+        self.index.complete(entries, stream);
         Ok(ended.became(totals).map_err(DumpError::IncompleteDump)?)
     }
 }

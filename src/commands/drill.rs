@@ -168,7 +168,7 @@ impl DrillJob {
         choice: ProgressStyleChoice,
         interrupts: &Interrupts,
     ) -> Result<DrillReport, Error> {
-        let choosing = async { Ok::<_, Error>(subject.choose().await) };
+        let choosing = async { Ok::<_, Error>(subject.choose(self.identities.as_ref()).await) };
         let chosen = match interrupts.until_signal(choosing).await? {
             Ok(chosen) => chosen,
             Err(verdict) => return Ok(without_backup(verdict)),
@@ -207,7 +207,7 @@ impl DrillJob {
 }
 
 impl Subject {
-    async fn choose(&self) -> Result<Chosen, DrillVerdict> {
+    async fn choose(&self, identities: Option<&Identities>) -> Result<Chosen, DrillVerdict> {
         let not_proven = |error: RestoreError| {
             let found = Finding::new(Chain(&error).to_string());
             match &error {
@@ -216,14 +216,16 @@ impl Subject {
             }
         };
         let wanted = self.backup.map_or(Wanted::Latest, Wanted::Named);
-        let chosen = restore::choose(&self.place.destination, wanted, Evidence::Manifest).await.map_err(not_proven)?;
-        let place = self.place.location();
-        chosen.ok_or_else(|| {
-            DrillVerdict::NotProven(Finding::new(match self.backup {
+        let destination = &self.place.destination;
+        let chosen = restore::choose(destination, wanted, Evidence::Manifest).await.map_err(not_proven)?;
+        let Some(chosen) = chosen else {
+            let place = self.place.location();
+            return Err(DrillVerdict::NotProven(Finding::new(match self.backup {
                 Some(name) => format!("there is no backup {name} at {place}"),
                 None => format!("there is no backup at {place}"),
-            }))
-        })
+            })));
+        };
+        Ok(chosen.with_names((destination, identities)).await)
     }
 }
 

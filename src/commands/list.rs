@@ -112,6 +112,10 @@ async fn show(
         let of = (backup.file_name.as_str(), manifest.as_ref());
         return contents::print(context, from, of, args.json).await.map(Some);
     }
+    let manifest = match manifest {
+        Some(manifest) => Some(manifest.with_names(from).await),
+        None => None,
+    };
     let drill = listing.add_drill(&mut backup).await;
     let shown = match (args.json, &manifest) {
         (true, Some(manifest)) => context.print_json(&Shown { manifest, drill: drill.as_ref() }),

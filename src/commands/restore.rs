@@ -83,7 +83,15 @@ async fn restore(context: &Context<'_>, args: &RestoreArgs, interrupts: &Interru
     let config = config::restore(context.flags, context.environment).map_err(Error::Settings)?;
     let Asked { at, options, target } = asked(args, &config).map_err(Error::Settings)?;
     config.effective.announce();
-    let (destination, chosen) = interrupts.until_signal(choose(args, &config, at)).await?;
+    let choosing = async {
+        let (destination, chosen) = choose(args, &config, at).await?;
+        let chosen = match target {
+            Target::Database(_) => chosen.with_names((&destination, config.identities.as_ref())).await,
+            Target::Output(_) => chosen,
+        };
+        Ok::<_, Error>((destination, chosen))
+    };
+    let (destination, chosen) = interrupts.until_signal(choosing).await?;
     announce(&chosen, &target, &options);
     if matches!(target, Target::Database(_))
         && options.create_db.is_none()

@@ -11,7 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::picker::Picker;
-use super::{Copy, Entry, Index, Point, Settings, VERSION, head};
+use super::{Copy, Details, Entry, Index, Point, Settings, VERSION, head};
 use crate::codec::Codec;
 use crate::sql::{Piece, SpanKind, copied_table};
 
@@ -231,9 +231,15 @@ pub struct Stream {
 }
 
 impl Draft {
-    /// The sidecar's bytes.
+    /// The sidecar's bytes. An encrypted backup has details.
     #[must_use]
-    pub fn complete(self, stream: Stream, run_id: &str, invalid_indexes: Option<u64>) -> Vec<u8> {
+    pub fn complete(
+        self,
+        stream: Stream,
+        run_id: &str,
+        invalid_indexes: Option<u64>,
+        details: Option<Details>,
+    ) -> Vec<u8> {
         let Self { packed, plain_bytes, preamble_bytes, trailer_at } = self;
         let Stream { codec, codec_bytes, points } = stream;
         packed.finish(&Index {
@@ -245,6 +251,7 @@ impl Draft {
             preamble_bytes,
             trailer_at,
             invalid_indexes,
+            details,
             points,
             entries: Vec::new(),
         })

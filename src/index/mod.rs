@@ -17,10 +17,12 @@ use serde::{Deserialize, Serialize};
 use crate::codec::Codec;
 
 mod builder;
+mod details;
 mod head;
 mod picker;
 
 pub use builder::{Builder, Draft, Stream};
+pub use details::Details;
 
 /// The version of the format that this program writes and reads.
 pub const VERSION: u32 = 1;
@@ -51,6 +53,9 @@ pub struct Index {
     /// Partitioned indexes of the source that were invalid; `None` if the server did not say.
     #[serde(default)]
     pub invalid_indexes: Option<u64>,
+    /// What the manifest leaves out; `None` if the backup is not encrypted, or they need too much space.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Details>,
     /// Where reading can begin, the beginning first.
     pub points: Vec<Point>,
     /// What the dump consists of, in its order.
@@ -281,6 +286,7 @@ mod tests {
             preamble_bytes: 50,
             trailer_at: 250,
             invalid_indexes: Some(0),
+            details: None,
             points: vec![Point::from((0, 10, 7)), Point::from((140, 60, 8))],
             entries: vec![entry("TABLE", 50), Entry { copy: Some(copy), ..entry("TABLE DATA", 140) }],
         }

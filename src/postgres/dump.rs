@@ -128,7 +128,8 @@ impl Dump {
     }
 
     /// The arguments of `pg_dump`, without the connection.
-    fn arguments(settings: &PostgresSettings) -> Vec<String> {
+    #[must_use]
+    pub fn arguments(settings: &PostgresSettings) -> Vec<String> {
         Self::own_arguments(settings).into_iter().chain(settings.arguments.words().iter().cloned()).collect()
     }
 

@@ -3,6 +3,7 @@
 use chrono::{DateTime, LocalResult, NaiveDateTime, TimeZone as _, Utc};
 use chrono_tz::Tz;
 
+use crate::archive::index;
 use crate::archive::manifest::Manifest;
 use crate::archive::name::{BackupName, MANIFEST_SUFFIX};
 use crate::archive::{BackupStatus, Latest, Listing, StoredBackup, VerifiedStream};
@@ -57,6 +58,18 @@ pub struct Chosen {
     pub manifest: Option<Manifest>,
     /// Whether a manifest is ignored.
     pub evidence: Evidence,
+}
+
+impl Chosen {
+    /// Adds what only the encrypted index names, if there is an identity that opens it.
+    #[must_use]
+    pub async fn with_names(self, from: index::Stored<'_>) -> Self {
+        let manifest = match self.manifest {
+            Some(manifest) => Some(manifest.with_names(from).await),
+            None => None,
+        };
+        Self { manifest, ..self }
+    }
 }
 
 /// Chooses a backup; `None` if none matches. Logs its name, and warns if it is not valid.

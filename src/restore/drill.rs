@@ -230,8 +230,7 @@ impl Drill<'_> {
         let has_all = |names: Option<&Vec<String>>, known: &std::collections::BTreeSet<String>| {
             names.is_some_and(|names| names.iter().all(|name| known.contains(name)))
         };
-        // The manifest of an encrypted backup names none.
-        let manifest = self.request.chosen.manifest.as_ref().filter(|manifest| !manifest.is_encrypted());
+        let manifest = self.request.chosen.manifest.as_ref().filter(|manifest| manifest.has_names());
         let gives_roles = facts.is_superuser && has_all(manifest.map(|manifest| &manifest.roles), &facts.roles);
         let has_tablespaces = has_all(manifest.map(|manifest| &manifest.tablespaces), &facts.tablespaces);
         let leave_out = LeaveOut {
@@ -324,8 +323,13 @@ impl Drill<'_> {
             tables: scan.map(|scan| scan.tables.len()),
             check_sql: findings.queries,
             unchecked: restored.and_then(|restored| chosen.evidence.unchecked(&restored.verified)),
-            left_out: restored.map(|restored| restored.left_out.phrases()).unwrap_or_default(),
+            left_out: restored.map(|restored| self.left_out(&restored.left_out)).unwrap_or_default(),
         }
+    }
+
+    /// What the record says of what was left out. That of an encrypted backup names nothing in the database.
+    fn left_out(&self, left_out: &LeftOut) -> Vec<String> {
+        if self.request.chosen.backup.encrypted { left_out.unnamed() } else { left_out.phrases() }
     }
 
     /// Writes the record, or returns why it could not.

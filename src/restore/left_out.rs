@@ -136,6 +136,20 @@ impl LeftOut {
     /// One phrase for each kind: `12 owners`, `the setting transaction_timeout`.
     #[must_use]
     pub fn phrases(&self) -> Vec<String> {
+        let comments = named("the comment on the extension", &self.extension_comments);
+        let counted = self.counted().into_iter().chain(comments);
+        let counted = counted.chain(named("the setting", &self.settings)).chain(self.excluded());
+        counted.chain(self.foreign_keys.phrase("foreign key")).collect()
+    }
+
+    /// As [`Self::phrases`], but without what names something in the database.
+    #[must_use]
+    pub(super) fn unnamed(&self) -> Vec<String> {
+        let comments = (!self.extension_comments.is_empty()).then(|| "comments on extensions".to_owned());
+        self.counted().into_iter().chain(comments).chain(named("the setting", &self.settings)).collect()
+    }
+
+    fn counted(&self) -> Vec<String> {
         let counted = [
             (self.owners, "owner", "owners"),
             (self.privileges, "statement about privileges", "statements about privileges"),
@@ -144,11 +158,7 @@ impl LeftOut {
             (self.subscriptions, "statement about subscriptions", "statements about subscriptions"),
         ];
         let counted = counted.into_iter().filter(|(count, ..)| *count > 0);
-        let counted = counted.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many }));
-        let named = [("the comment on the extension", &self.extension_comments), ("the setting", &self.settings)];
-        let named = named.into_iter().filter(|(_, names)| !names.is_empty());
-        let named = named.map(|(words, names)| format!("{words} {}", names.join(", ")));
-        counted.chain(named).chain(self.excluded()).chain(self.foreign_keys.phrase("foreign key")).collect()
+        counted.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many })).collect()
     }
 
     /// What to do, if a statement failed for want of what was left out.
@@ -220,6 +230,11 @@ impl LeftOut {
     }
 }
 
+/// A phrase with the names, if there are any.
+fn named(words: &str, names: &[String]) -> Option<String> {
+    (!names.is_empty()).then(|| format!("{words} {}", names.join(", ")))
+}
+
 fn add_name(names: &mut Vec<String>, name: String) {
     if names.len() < MOST_NAMES && !names.contains(&name) {
         names.push(name);
@@ -242,5 +257,8 @@ mod tests {
         let expected = ["2 owners", "3 statements about privileges", "1 comment", "the setting a, b"];
         assert_eq!(left_out.phrases(), expected);
         assert!(LeftOut::default().phrases().is_empty());
+        let named = LeftOut { extension_comments: vec!["postgis".to_owned()], ..left_out };
+        assert_eq!(named.phrases()[3], "the comment on the extension postgis");
+        assert_eq!(named.unnamed()[3..], ["comments on extensions", "the setting a, b"]);
     }
 }

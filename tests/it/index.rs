@@ -144,7 +144,7 @@ fn scanned<'a>(blocks: impl IntoIterator<Item = &'a [u8]>) -> Option<Index> {
     blocks.into_iter().for_each(|block| scanner.scan(block));
     let points = vec![Point::from((0, 10, 0))];
     let stream = Stream { codec: Codec::Gzip, codec_bytes: 11, points };
-    let packed = scanner.finish_indexing().1?.complete(stream, RUN_ID, None);
+    let packed = scanner.finish_indexing().1?.complete(stream, RUN_ID, None, None);
     Some(Index::unpacked(&packed).expect("consistent"))
 }
 

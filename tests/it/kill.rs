@@ -13,12 +13,21 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 
+use crate::support::age::Encryption;
 use aim::{Aims, EVENTS};
 use round::{Mode, Rounds};
 use table::Table;
 
 /// Enough for each aim once, and for as many instants again.
 const DEFAULT_ROUNDS: usize = 2 * EVENTS;
+
+/// Every other aim is one of runs that encrypt: with a spool those that the others have without one, and after [`DEFAULT_ROUNDS`] the
+/// other way round.
+fn encryption(mode: Mode, round: usize) -> Encryption {
+    let (aim, lap) = (round / 2, round / DEFAULT_ROUNDS);
+    let is_turn = (aim + lap).is_multiple_of(2) == (mode == Mode::Spooled);
+    if is_turn { Encryption::Age } else { Encryption::None }
+}
 
 fn setting<T: std::str::FromStr>(name: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
@@ -56,8 +65,12 @@ fn killing_a_run_at_any_instant_loses_no_complete_dump_and_shows_no_partial_one(
             scope.spawn(move || {
                 let rounds_of_mode = Rounds::new(mode);
                 let aims = Aims::new(seed, rounds, &rounds_of_mode);
-                let case = |number, aim: &_| format!("{mode:?} round {number} of KILL_SEED={seed}: {aim:?}");
-                let play = |(number, aim)| rounds_of_mode.play(&aim, &case(number, &aim));
+                let play = |(number, aim)| {
+                    let encryption = encryption(mode, number);
+                    let case =
+                        format!("{mode:?} round {number} of KILL_SEED={seed}, encryption {encryption:?}: {aim:?}");
+                    rounds_of_mode.play((&aim, encryption), &case)
+                };
                 let fates: Vec<_> = aims.enumerate().map(play).collect();
                 (fates, rounds_of_mode.clean_up_uploads())
             })

@@ -159,14 +159,7 @@ fn reports_bytes_that_stay_as_versions() {
 
 #[test]
 fn object_lock_hides_deleted_backups() {
-    let bucket = s3().create_bucket("locked-from").replace("from", "now");
-    let lock = "<ObjectLockConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><ObjectLockEnabled>Enabled\
-                </ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention></Rule>\
-                </ObjectLockConfiguration>";
-    let enabled = "x-amz-bucket-object-lock-enabled:true";
-    s3().request_with("PUT", &format!("/{bucket}"), &[enabled], b"").expect("a bucket with locks");
-    s3().request("PUT", &format!("/{bucket}?object-lock="), lock.as_bytes()).expect("a default retention");
-    assert_hidden_but_kept(&bucket);
+    assert_hidden_but_kept(&s3().create_locked_bucket("locked"));
 }
 
 /// Prunes ten backups to five. All bytes of the deleted ones stay as versions.

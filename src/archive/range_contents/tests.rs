@@ -33,6 +33,7 @@ fn stored(codec: Codec) -> (Vec<u8>, Vec<u8>, Index) {
         preamble_bytes: 0,
         trailer_at: plain.len() as u64,
         invalid_indexes: None,
+        details: None,
         points,
         entries: Vec::new(),
     };

@@ -20,7 +20,7 @@ pub const BACKUP_AGE_IDENTITY: Setting = Setting {
     default: "none",
     secrecy: Secrecy::Secret,
     commands: READERS,
-    help: "content of an age identity file (`AGE-SECRET-KEY-1…`), which opens encrypted backups: for `restore`, the drill, `check --deep` and `list --contents`; the host that backs up does not need it",
+    help: "content of an age identity file (`AGE-SECRET-KEY-1…`), which opens encrypted backups: for `restore`, the drill, `check --deep` and `list NAME`; the host that backs up does not need it",
     group: Group::Storage,
     ..BASE
 };

@@ -158,6 +158,7 @@ mod tests {
             preamble_bytes: 0,
             trailer_at: DUMP.len() as u64,
             invalid_indexes: None,
+            details: None,
             points: Vec::new(),
             entries: vec![entry(0, "s.a", "1\n2", 3), entry(at("-- b"), "s.b", "4\n", 1)],
         }

@@ -37,6 +37,7 @@ fn index(entries: &[(&str, &str, u64)], points: &[u64]) -> Index {
         preamble_bytes: 100,
         trailer_at: at,
         invalid_indexes: None,
+        details: None,
         points: points.collect(),
         entries,
     }

@@ -3,6 +3,8 @@
 
 mod check;
 mod damage;
+mod databases;
+mod details;
 mod hidden;
 mod identities;
 mod index;
@@ -52,10 +54,17 @@ struct Stage {
 }
 
 fn backed_up() -> Stage {
-    let (database, bucket, key) = (database(), s3().create_bucket("encrypted"), AgeKey::new());
-    encrypted_backup(&database, &bucket, &[&key]).run().assert_code(0);
-    let name = only_encrypted(&bucket);
+    let database = database();
+    let (bucket, key, name) = backed_up_from(&database);
     Stage { database, bucket, key, name }
+}
+
+/// A bucket with the encrypted backup of a database, its key and its name.
+fn backed_up_from(database: &Database) -> (String, AgeKey, String) {
+    let (bucket, key) = (s3().create_bucket("encrypted"), AgeKey::new());
+    encrypted_backup(database, &bucket, &[&key]).run().assert_code(0);
+    let name = only_encrypted(&bucket);
+    (bucket, key, name)
 }
 
 #[track_caller]

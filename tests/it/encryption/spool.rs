@@ -10,6 +10,7 @@ use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::THREE_PARTS;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
 use crate::support::servers::s3;
+use crate::support::setup::manifest;
 use crate::support::spooled::{DUMP_ON_DISK, Spooled};
 
 #[test]
@@ -45,6 +46,47 @@ fn a_dump_in_the_spool_is_encrypted_and_delivered() {
     assert!(restored.assert_code(0).stdout == stage.dump.output());
     stage.assert_nothing_open(&outcome, "delivered");
     stage.assert_nothing_kept("delivered");
+}
+
+/// Kills a run that encrypts, when its dump is complete in the spool and S3 has taken nothing.
+fn killed(stage: &Spooled) {
+    stage.proxy.rule(Rule::on(S3Verb::UploadPart, Calls::All, Fault::slow_down()));
+    let mut running = stage.encrypted(stage.backup()).env("BACKUP_MAX_UPLOAD_OUTAGE", "10m").spawn();
+    running.wait_for_stderr(DUMP_ON_DISK, Duration::from_mins(3));
+    stage.kill(running);
+    stage.proxy.clear_rules();
+}
+
+/// Flips a bit in the middle of a file of the only run in the spool.
+fn damage(stage: &Spooled, file: &str) {
+    let path = stage.only_kept().join(file);
+    let mut bytes = std::fs::read(&path).expect("it is there");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).expect("written");
+}
+
+#[test]
+fn never_sends_a_damaged_part_of_an_encrypted_dump() {
+    let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
+    killed(&stage);
+    damage(&stage, "part-00002");
+    let outcome = stage.encrypted(stage.backup()).run();
+    stage.assert_delivered(&outcome, (1, 2), "a damaged part");
+    assert!(outcome.stderr.contains("a fresh one is taken"), "{}", outcome.stderr);
+}
+
+#[test]
+fn delivers_an_encrypted_dump_without_its_index_if_that_is_damaged() {
+    let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
+    killed(&stage);
+    damage(&stage, "index.json.gz");
+    let outcome = stage.encrypted(stage.backup()).run();
+    stage.assert_delivered(&outcome, (2, 2), "a damaged index");
+    let indexes = stage.keys().into_iter().filter(|key| key.ends_with(".index.json.gz.age"));
+    assert_eq!(indexes.count(), 1, "of the fresh one alone: {}", outcome.stderr);
+    let recorded = manifest(&stage.bucket, &stage.backups()[0]);
+    assert!(recorded["index"].is_null() && recorded["warnings"].to_string().contains("index: "), "{recorded:#}");
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::faults::{Effect, Injection};
+use crate::support::age::Encryption;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
 
 /// The command that runs.
@@ -52,6 +53,8 @@ pub struct Cell {
     pub span: Span,
     /// The fault.
     pub injection: Injection,
+    /// Whether the run encrypts what it stores.
+    pub encryption: Encryption,
 }
 
 /// The outcome of a run, found or expected.
@@ -293,7 +296,7 @@ impl fmt::Display for Span {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scene, verb, call, of, span, injection } = self;
-        write!(f, "{scene}: {verb:?}, call {call} of {of}, {span}: {}", injection.name)
+        let Self { scene, verb, call, of, span, injection, encryption } = self;
+        write!(f, "{scene}: {verb:?}, call {call} of {of}, {span}: {}, encryption {encryption:?}", injection.name)
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::cell::{Cell, Outcome, Parts, Scene, Span};
 use super::faults::{self, Injection};
 use super::stage::{Dumps, Stage, UNTIL_STALE, prepare};
+use crate::support::age::Encryption;
 use crate::support::proxy::S3Verb;
 use crate::support::servers::s3;
 use crate::support::setup::repository_file;
@@ -44,7 +45,7 @@ impl Sheet {
             let calls = positions(of).into_iter();
             calls.flat_map(move |call| cells(scene, verb, (call, of), faults::answers(verb)))
         });
-        Self { scene, title: "answers", cells: cells.collect(), at_once: AT_ONCE }
+        Self { scene, title: "answers", cells: half_encrypted(cells), at_once: AT_ONCE }
     }
 
     /// Creates cells for the first call of these verbs, with each stall, once and from then on.
@@ -56,7 +57,7 @@ impl Sheet {
             let of = calls(scene, verb, Parts::One);
             cells(scene, verb, (1, of), faults::stalls(verb))
         });
-        Self { scene, title: "stalls", cells: cells.collect(), at_once: STALLED_AT_ONCE }
+        Self { scene, title: "stalls", cells: half_encrypted(cells), at_once: STALLED_AT_ONCE }
     }
 
     /// Runs all cells, and writes them to the table.
@@ -80,7 +81,8 @@ impl Sheet {
                         let Some((index, cell)) = lock(&waiting).next() else { break };
                         let _slot = (!cell.is_stall()).then(Slot::take);
                         let target = (bucket.as_str(), path(index));
-                        let run = || Stage::new((cell.scene, cell.parts()), target, &dumps).run(cell);
+                        let run =
+                            || Stage::new((cell.scene, cell.parts()), target, &dumps).with(cell.encryption).run(cell);
                         let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| words(&*panic));
                         lock(&done).insert(index, outcome);
                     }
@@ -107,8 +109,9 @@ impl Sheet {
                 rows.push((row.clone(), Default::default()));
             }
             let column = usize::from(cell.span == Span::FromThenOn);
+            let mark = if cell.encryption == Encryption::Age { "encrypted: " } else { "" };
             if let Some((_, outcomes)) = rows.last_mut() {
-                outcomes[column] = outcome;
+                outcomes[column] = format!("{mark}{outcome}");
             }
         }
         let (cells, seconds) = (self.cells.len(), took.as_secs());
@@ -126,7 +129,7 @@ impl Sheet {
              test.\n\n*complete*: the object exists, and unpacked it is \
              byte for byte what `pg_dump` wrote. *Once*: the SDK or the program retries. *From then on*: no such call \
              succeeds; the outage budget is 300 ms (12 s for stalls), the exit code is the documented one, and the log has the \
-             cause. No process is left. No object, open upload or file is left, unless the table says so; the next run aborted \
+             cause. *Encrypted*: the run encrypts, and what it stores is decrypted first. No process is left. No object, open upload or file is left, unless the table says so; the next run aborted \
              such an upload, or delivered such a dump. A \
              CreateMultipartUpload with a lost answer leaves an upload without parts, with an unknown id. If a \
              Complete may still take effect, its upload is not aborted. The matrix leaves out what is impossible: an error inside \
@@ -141,9 +144,21 @@ impl Sheet {
 /// Creates the cells of one call: each injection, once and from then on.
 fn cells(scene: Scene, verb: S3Verb, (call, of): (usize, usize), injections: Vec<Injection>) -> Vec<Cell> {
     let both = |injection: Injection| {
-        [Span::Once, Span::FromThenOn].map(|span| Cell { scene, verb, call, of, span, injection: injection.clone() })
+        [Span::Once, Span::FromThenOn].map(|span| {
+            let (injection, encryption) = (injection.clone(), Encryption::None);
+            Cell { scene, verb, call, of, span, injection, encryption }
+        })
     };
     injections.into_iter().flat_map(both).collect()
+}
+
+/// One of the two cells of each fault is that of a run that encrypts, in turn. `prune` stores nothing.
+fn half_encrypted(cells: impl Iterator<Item = Cell>) -> Vec<Cell> {
+    let chosen = |(index, cell): (usize, Cell)| {
+        let is_turn = (index / 2 + index).is_multiple_of(2) && cell.scene != Scene::Prune;
+        Cell { encryption: if is_turn { Encryption::Age } else { Encryption::None }, ..cell }
+    };
+    cells.enumerate().map(chosen).collect()
 }
 
 /// Counts the calls of a verb in a run without a fault.

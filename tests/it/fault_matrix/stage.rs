@@ -1,11 +1,13 @@
 //! Runs one cell and determines the outcome: exit code, object, sidecars, old backups, uploads, spool, processes, log. Used by
 //! [`super::sheet`].
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::cell::{Cell, Outcome, Parts, Scene};
+use crate::support::age::{AgeKey, Encryption};
 use crate::support::fake_pg_dump::{Body, End, FakeDump, FakePgDump};
 use crate::support::faulty::THREE_PARTS;
 use crate::support::program::{self, Program};
@@ -24,6 +26,9 @@ const ABANDONED: u32 = 9;
 pub const UNTIL_STALE: Duration = Duration::from_millis(2_100);
 /// The fields of a manifest that retention and the next backup read.
 const MANIFEST: &[u8] = br#"{"object_bytes": 300, "partial": false, "database": "postgres"}"#;
+
+/// The key of all encrypted backups.
+static KEY: LazyLock<AgeKey> = LazyLock::new(AgeKey::new);
 
 /// The dumps that a worker uses for its cells, one after the other.
 pub struct Dumps {
@@ -60,6 +65,7 @@ pub struct Stage<'a> {
     proxy: FaultProxy,
     dump: &'a FakePgDump,
     spool: TempDir,
+    encryption: Encryption,
 }
 
 /// Stores what a run finds: old backups, an abandoned upload.
@@ -83,7 +89,13 @@ impl<'a> Stage<'a> {
     /// Prepares a run of this scene.
     pub fn new((scene, parts): (Scene, Parts), (bucket, path): (&'a str, String), dumps: &'a Dumps) -> Self {
         let spool = tempfile::tempdir().expect("a directory");
-        Self { scene, bucket, path, proxy: FaultProxy::start(s3().addr()), dump: dumps.of(scene, parts), spool }
+        let (proxy, dump, encryption) = (FaultProxy::start(s3().addr()), dumps.of(scene, parts), Encryption::None);
+        Self { scene, bucket, path, proxy, dump, spool, encryption }
+    }
+
+    /// With runs that encrypt, or do not.
+    pub fn with(self, encryption: Encryption) -> Self {
+        Self { encryption, ..self }
     }
 
     /// Returns the calls of a run without a fault, in order.
@@ -171,7 +183,12 @@ impl<'a> Stage<'a> {
 
     fn backup(&self) -> Program {
         let program = self.s3_program().arg("backup").env("BACKUP_PART_SIZE", "5MiB");
-        program.env("POSTGRES_CONNECTION_STRING", postgres().uri("postgres")).env("PG_DUMP_PATH", self.dump.path())
+        let program =
+            program.env("POSTGRES_CONNECTION_STRING", postgres().uri("postgres")).env("PG_DUMP_PATH", self.dump.path());
+        match self.encryption {
+            Encryption::None => program,
+            Encryption::Age => program.env("BACKUP_AGE_RECIPIENTS", &KEY.recipient),
+        }
     }
 
     fn prune(&self) -> Program {
@@ -200,6 +217,10 @@ impl<'a> Stage<'a> {
             assert!(code != 0 || run.stdout_text().contains(key.as_str()), "the report: {}", run.stdout_text());
         }
         let has_sidecar = |suffix: &str| backup.is_some_and(|key| keys.contains(&format!("{key}{suffix}")));
+        let has_packed = |suffix: &str| match self.encryption {
+            Encryption::None => has_sidecar(suffix),
+            Encryption::Age => has_sidecar(&format!("{suffix}.age")),
+        };
         assert!(
             backup.is_some() || self.scene == Scene::Prune || code != 0,
             "success without a backup\n{}",
@@ -208,8 +229,8 @@ impl<'a> Stage<'a> {
         Outcome {
             code,
             backup: backup.is_some(),
-            globals: has_sidecar(".globals.sql.gz"),
-            index: has_sidecar(".index.json.gz"),
+            globals: has_packed(".globals.sql.gz"),
+            index: has_packed(".index.json.gz"),
             manifest: has_sidecar(".json"),
             pruned: if self.scene == Scene::Spooled { code == 0 } else { self.is_pruned() },
             open: self.is_open(),
@@ -225,13 +246,15 @@ impl<'a> Stage<'a> {
     fn backups(&self) -> Vec<String> {
         let old: Vec<String> = OLD.map(|day| format!("{}/{}", self.path, name_of_day(day))).collect();
         let is_new = |key: &String| {
-            key.ends_with(".sql.gz") && !key.ends_with(".globals.sql.gz") && !old.iter().any(|old| old == key)
+            let is_backup = [".sql.gz", ".sql.gz.age"].iter().any(|end| key.ends_with(end));
+            is_backup && !key.contains(".globals.") && !old.iter().any(|old| old == key)
         };
         self.keys().into_iter().filter(is_new).collect()
     }
 
     fn is_complete(&self, key: &str) -> bool {
-        gunzipped(&s3().get(self.bucket, key).expect("the backup")) == self.dump.output()
+        let object = s3().get(self.bucket, key).expect("the backup");
+        gunzipped(&if key.ends_with(".gz.age") { KEY.decrypted(&object) } else { object }) == self.dump.output()
     }
 
     /// Whether retention deleted every backup that no rule keeps. Panics if it deleted another one.

@@ -6,6 +6,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::aim::Aim;
+use crate::support::age::Encryption;
 use crate::support::client::eventually;
 use crate::support::fake_pg_dump::{Body, FakeDump};
 use crate::support::faulty::Stage;
@@ -13,7 +14,7 @@ use crate::support::process::{self, Process};
 use crate::support::program::{Outcome, Program, Running};
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb, Seen, StallAt};
 use crate::support::servers::s3;
-use crate::support::setup::{clear, gunzipped, manifest};
+use crate::support::setup::{clear, manifest};
 use crate::support::spooled::Spooled;
 
 const SOON: Duration = Duration::from_mins(1);
@@ -28,6 +29,8 @@ const HELD: &str = "held";
 
 /// How the manifest's key ends.
 pub const MANIFEST: &str = ".sql.gz.json";
+/// That of an encrypted backup.
+const ENCRYPTED_MANIFEST: &str = ".sql.gz.age.json";
 
 /// Whether the runs have a spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub enum Landing {
 /// What became of one round.
 #[derive(Clone, Copy, Debug)]
 pub struct Fate {
+    /// Whether the run was one that encrypts.
+    pub encryption: Encryption,
     /// Where the kill landed.
     pub landing: Landing,
     /// The run had ended by itself.
@@ -87,6 +92,8 @@ pub struct Rounds {
     pub length: Cell<Duration>,
     /// How many requests it sends.
     pub requests: usize,
+    /// Whether the runs of the current round encrypt.
+    encryption: Cell<Encryption>,
     stage: Spooled,
 }
 
@@ -95,7 +102,8 @@ impl Rounds {
     pub fn new(mode: Mode) -> Self {
         let dump = FakeDump::new().body(BODY).pause_between(PAUSE);
         let dump = dump.first(&format!("while [ -e \"$here/{HELD}\" ]; do sleep 0.01; done"));
-        let rounds = Self { mode, length: Cell::default(), requests: 0, stage: Spooled::new(dump) };
+        let encryption = Cell::new(Encryption::None);
+        let rounds = Self { mode, length: Cell::default(), requests: 0, encryption, stage: Spooled::new(dump) };
         rounds.backup().run().assert_code(0);
         let warm_up = rounds.stage.proxy.log().len();
         let calm = rounds.backup().run();
@@ -106,7 +114,8 @@ impl Rounds {
     }
 
     /// Kills a run, and takes the next.
-    pub fn play(&self, aim: &Aim, case: &str) -> Fate {
+    pub fn play(&self, (aim, encryption): (&Aim, Encryption), case: &str) -> Fate {
+        self.encryption.set(encryption);
         let (log_from, dumps_before) = (self.stage.proxy.log().len(), self.stage.dump.pids().len());
         let (killed, log) = self.kill(aim, log_from);
         assert!(killed.signal == Some(9) || killed.code == Some(0), "{case}: {:?} {}", killed.code, killed.stderr);
@@ -116,6 +125,7 @@ impl Rounds {
         let visible = self.assert_all_visible_backups_are_complete(case);
         let verified = self.verified_in_spool();
         let fate = Fate {
+            encryption,
             landing: landing(&log),
             was_over: killed.signal.is_none(),
             was_visible: !visible.is_empty(),
@@ -138,9 +148,22 @@ impl Rounds {
     }
 
     fn backup(&self) -> Program {
-        match self.mode {
+        let backup = match self.mode {
             Mode::Streamed => Stage::backup(&self.stage),
             Mode::Spooled => self.stage.backup(),
+        };
+        match self.encryption.get() {
+            Encryption::None => backup,
+            Encryption::Age => self.stage.encrypted(backup),
+        }
+    }
+
+    /// How such a key ends in the current round, by its end without encryption.
+    fn end_of_key(&self, plain: &str) -> String {
+        match self.encryption.get() {
+            Encryption::Age if plain == MANIFEST => ENCRYPTED_MANIFEST.to_owned(),
+            Encryption::Age if !plain.is_empty() => format!("{plain}.age"),
+            _ => plain.to_owned(),
         }
     }
 
@@ -149,7 +172,8 @@ impl Rounds {
         let log = || self.stage.proxy.log().split_off(log_from);
         self.stage.proxy.reset_counts();
         if let Aim::Unanswered(verb, suffix, at) = aim {
-            self.stage.proxy.rule(Rule::on(*verb, Calls::All, Fault::Stall { at: *at }).key_suffix(suffix));
+            let suffix = self.end_of_key(suffix);
+            self.stage.proxy.rule(Rule::on(*verb, Calls::All, Fault::Stall { at: *at }).key_suffix(&suffix));
         }
         let held = self.stage.dump.dir().join(HELD);
         if matches!(aim, Aim::Dumping) {
@@ -165,9 +189,10 @@ impl Rounds {
             Aim::Verified(time) => wait(&mut running, *time, || self.verified_in_spool().is_some()),
             Aim::Described => wait(&mut running, Duration::ZERO, || landing(&log()) == Landing::Described),
             Aim::Unanswered(verb, suffix, at) => {
+                let suffix = self.end_of_key(suffix);
                 let is_it = |seen: &Seen| {
                     let effect = *at == StallAt::BeforeEffect || seen.upstream_status.is_some();
-                    seen.verb == *verb && seen.key().ends_with(suffix) && effect
+                    seen.verb == *verb && seen.key().ends_with(&suffix) && effect
                 };
                 wait(&mut running, Duration::ZERO, || log().iter().any(is_it));
             }
@@ -204,11 +229,9 @@ impl Rounds {
     /// Every backup is exactly what `pg_dump` wrote, and every other object is a sidecar of one.
     fn assert_all_visible_backups_are_complete(&self, case: &str) -> Vec<String> {
         let keys = self.stage.keys();
-        let is_backup = |key: &&String| key.ends_with(".sql.gz") && !key.ends_with(".globals.sql.gz");
-        let backups: Vec<String> = keys.iter().filter(is_backup).cloned().collect();
+        let backups = self.stage.backups();
         for key in &backups {
-            let object = s3().get(&self.stage.bucket, key).unwrap_or_else(|error| panic!("{case}: {key}: {error}"));
-            assert!(gunzipped(&object) == self.stage.dump.output(), "{case}: {key} is not the dump");
+            assert!(self.stage.dump_in(key) == self.stage.dump.output(), "{case}: {key} is not the dump");
         }
         let is_beside_one = |key: &String| backups.iter().any(|backup| key.starts_with(backup.as_str()));
         assert!(keys.iter().all(is_beside_one), "{case}: without a backup: {keys:?}");
@@ -284,7 +307,7 @@ fn is_done(seen: &Seen) -> bool {
 fn landing(log: &[Seen]) -> Landing {
     let of = |verb: S3Verb| log.iter().filter(move |seen| seen.verb == verb);
     let is_answered = |seen: &Seen| seen.status == Some(200);
-    let is_manifest = |seen: &&Seen| seen.key().ends_with(MANIFEST);
+    let is_manifest = |seen: &&Seen| [MANIFEST, ENCRYPTED_MANIFEST].iter().any(|end| seen.key().ends_with(end));
     if of(S3Verb::PutObject).filter(is_manifest).any(is_answered) {
         Landing::Described
     } else if of(S3Verb::CompleteMultipartUpload).any(is_answered) {

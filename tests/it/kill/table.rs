@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::round::{Dump, Fate, Landing, Mode};
+use crate::support::age::Encryption;
 
 const LANDINGS: [(Landing, &str); 6] = [
     (Landing::BeforeUpload, "before the upload"),
@@ -39,10 +40,12 @@ impl Table {
             }
             assert!(count(fates, |fate| fate.was_over) < fates.len() / 2, "{kind}: most kills came too late\n{self}");
         }
-        let is_redelivered = |fate: &Fate| fate.dump == Dump::Verified && !fate.was_visible;
-        assert!(count(&self.spooled, is_redelivered) > 0, "no dump was kept and delivered\n{self}");
-        let is_cut_off = |fate: &Fate| fate.dump == Dump::Started && !fate.was_visible;
-        assert!(count(&self.spooled, is_cut_off) > 0, "no dump was cut off\n{self}");
+        for (dump, what) in [(Dump::Verified, "kept and delivered"), (Dump::Started, "cut off")] {
+            let is_so = |fate: &Fate| fate.dump == dump && !fate.was_visible;
+            let encrypted = |fate: &Fate| fate.encryption == Encryption::Age && is_so(fate);
+            assert!(count(&self.spooled, is_so) > 0, "no dump was {what}\n{self}");
+            assert!(count(&self.spooled, encrypted) > 0, "no encrypted dump was {what}\n{self}");
+        }
     }
 }
 
@@ -64,7 +67,13 @@ impl fmt::Display for Table {
             row(name, &|fate| fate.landing == landing)?;
         }
         row("all", &|_| true)?;
-        writeln!(f, "\nThe next run succeeded each time. {} uploads were left open, and aborted.", self.aborted)
+        let encrypted = |fates| count(fates, |fate| fate.encryption == Encryption::Age);
+        let encrypted = encrypted(&self.streamed) + encrypted(&self.spooled);
+        let aborted = self.aborted;
+        writeln!(
+            f,
+            "\nThe next run succeeded each time. {aborted} uploads were left open, and aborted. {encrypted} runs encrypted."
+        )
     }
 }
 

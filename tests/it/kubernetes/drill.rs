@@ -10,8 +10,9 @@ use super::manifests::{Manifests, from_yaml, items, text};
 use super::node::Node;
 use super::runs::as_the_readme_says;
 use super::{is_setting, keys};
+use crate::support::age::AgeKey;
 use crate::support::servers::{own_postgres, postgres, s3};
-use crate::support::setup::{backup_program, only_backup, repository_file};
+use crate::support::setup::{backup_program, only_backup, only_encrypted, repository_file};
 
 /// The variables of PostgreSQL's image.
 pub const OF_THE_SERVERS_IMAGE: [&str; 2] = ["POSTGRES_PASSWORD", "POSTGRES_INITDB_ARGS"];
@@ -145,6 +146,26 @@ fn the_drills_pod_restores_the_latest_backup() {
     let keys = [("access-key", &*s3().access_key), ("secret-key", &*s3().secret_key)];
     let node = Node::new(drill()).with("secret", "pg-s3-backup-drill", &keys);
     assert_restores(&node.set("S3_BUCKET", &bucket).set("S3_URL", &s3().url), &bucket);
+}
+
+#[test]
+fn the_overlay_with_encryption_backs_up_for_its_drill() {
+    let (database, bucket, key) = (postgres().create_database("pod"), s3().create_bucket("pod"), AgeKey::new());
+    database.psql("CREATE TABLE t AS SELECT 7 AS n").expect("a table");
+    let manifests = Manifests::of("overlays/encrypted");
+    let drill = manifests.drill().expect("a drill");
+    let keys = [("access-key", &*s3().access_key), ("secret-key", &*s3().secret_key)];
+    let node = |manifests: Manifests, name: &str, more: (&'static str, &str)| {
+        let node = Node::new(manifests).with("secret", name, &[keys[0], keys[1], more]);
+        let node = node.set("S3_BUCKET", &bucket).set("S3_URL", &s3().url);
+        node.set("BACKUP_AGE_RECIPIENTS", &key.recipient)
+    };
+    let uri = database.uri();
+    let backup = node(manifests, "pg-s3-backup", ("connection-string", &uri));
+    assert!(!backup.environment().keys().any(|name| name.contains("IDENTITY")), "a backup needs none");
+    backup.program().run().assert_code(0);
+    only_encrypted(&bucket);
+    assert_restores(&node(drill, "pg-s3-backup-drill", ("age-identity", &key.identity)), &bucket);
 }
 
 #[test]

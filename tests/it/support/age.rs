@@ -7,6 +7,15 @@ use tempfile::NamedTempFile;
 
 use super::setup::installed;
 
+/// Whether a run encrypts what it stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// It does not.
+    None,
+    /// With age.
+    Age,
+}
+
 /// A pair of keys.
 pub struct AgeKey {
     /// `age1…`

@@ -2,12 +2,15 @@
 //! invariants that hold after every fault (DESIGN §5). Used by `dump_faults`, `storage_faults` and `signals`.
 
 use std::io::Read as _;
+use std::sync::OnceLock;
 
+use super::age::AgeKey;
 use super::client::eventually;
 use super::fake_pg_dump::{Body, FakeDump, FakePgDump};
 use super::program::{Outcome, Program, Running};
 use super::proxy::{Calls, Fault, FaultProxy, ResetAt, Rule, S3Verb, Seen, StallAt};
 use super::servers::{postgres, s3};
+use super::setup::gunzipped;
 
 /// The part size in the fault tests: the minimum of S3.
 pub const PART: u64 = 5 << 20;
@@ -32,13 +35,14 @@ pub struct Stage {
     pub bucket: String,
     /// The fake `pg_dump`.
     pub dump: FakePgDump,
+    key: OnceLock<AgeKey>,
 }
 
 impl Stage {
     /// Installs a dump as `pg_dump`.
     pub fn new(dump: FakeDump) -> Self {
         let bucket = s3().create_bucket("faults");
-        Self { proxy: FaultProxy::start(s3().addr()), bucket, dump: dump.install() }
+        Self { proxy: FaultProxy::start(s3().addr()), bucket, dump: dump.install(), key: OnceLock::new() }
     }
 
     /// Stores a backup of three parts, and returns its key.
@@ -85,6 +89,25 @@ impl Stage {
             .env("LOG_LEVEL", "debug")
     }
 
+    /// The same program, which encrypts for the stage's key.
+    pub fn encrypted(&self, program: Program) -> Program {
+        program.env("BACKUP_AGE_RECIPIENTS", &self.key().recipient)
+    }
+
+    /// The key of its encrypted backups.
+    pub fn key(&self) -> &AgeKey {
+        self.key.get_or_init(AgeKey::new)
+    }
+
+    /// The dump in a stored backup.
+    ///
+    /// # Panics
+    /// If it cannot be read, decrypted or unpacked.
+    pub fn dump_in(&self, backup: &str) -> Vec<u8> {
+        let object = s3().get(&self.bucket, backup).unwrap_or_else(|error| panic!("{backup}: {error}"));
+        gunzipped(&if backup.ends_with(".gz.age") { self.key().decrypted(&object) } else { object })
+    }
+
     /// The server's connection string, with the bucket's name as that of a run's sessions: for [`Self::kill`].
     pub fn named_source(&self) -> String {
         format!("{}?application_name={}", postgres().uri("postgres"), self.bucket)
@@ -111,7 +134,9 @@ impl Stage {
 
     /// The keys of backups in the bucket, without their sidecars.
     pub fn backups(&self) -> Vec<String> {
-        let is_backup = |key: &String| key.ends_with(".sql.gz") && !key.ends_with(".globals.sql.gz");
+        let is_backup = |key: &String| {
+            [".sql.gz", ".sql.gz.age"].iter().any(|end| key.ends_with(end)) && !key.contains(".globals.")
+        };
         self.keys().into_iter().filter(is_backup).collect()
     }
 

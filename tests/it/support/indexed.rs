@@ -62,6 +62,6 @@ async fn run(dump: Vec<u8>, settings: &PipelineSettings) -> Indexed {
     gate.open();
     let collected = collected.await.expect("the collector ends").expect("collected");
     let object = taking.await.expect("taken");
-    let packed = scanned.entries.map(|entries| entries.complete(collected.stream, RUN_ID, Some(0)));
+    let packed = scanned.entries.map(|entries| entries.complete(collected.stream, RUN_ID, Some(0), None));
     Indexed { object, packed }
 }

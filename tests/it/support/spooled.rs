@@ -12,7 +12,7 @@ use super::faulty::Stage;
 use super::program::{Outcome, Program, Running};
 use super::proxy::{Calls, Fault, Rule, S3Verb};
 use super::servers::s3;
-use super::setup::{gunzipped, manifest};
+use super::setup::manifest;
 
 /// A run logs this when its dump can be resumed.
 pub const DUMP_ON_DISK: &str = "the dump is complete and on disk";
@@ -97,10 +97,10 @@ impl Spooled {
         let keys = self.backups();
         assert_eq!(keys.len(), backups, "{case}: {keys:?}\n{}", outcome.stderr);
         for key in &keys {
-            let object = s3().get(&self.bucket, key).unwrap_or_else(|error| panic!("{case}: {error}"));
-            assert!(gunzipped(&object) == self.dump.output(), "{case}: {key} is not the dump");
+            assert!(self.dump_in(key) == self.dump.output(), "{case}: {key} is not the dump");
             let manifest = manifest(&self.bucket, key);
             assert_eq!(manifest["key"], **key, "{case}");
+            let object = s3().get(&self.bucket, key).unwrap_or_else(|error| panic!("{case}: {error}"));
             assert_eq!(manifest["object_bytes"], object.len(), "{case}");
         }
         assert_eq!(self.dump.pids().len(), dumps, "{case}: calls of pg_dump\n{}", outcome.stderr);
