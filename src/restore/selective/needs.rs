@@ -219,8 +219,8 @@ impl Iterator for Scan<'_> {
             let token = self.0.next()?;
             let found = match token {
                 Token::Text(text) if self.is_object_name() => {
-                    let name = str::from_utf8(text).ok().map(|text| text.replace("''", "'"));
-                    name.and_then(|name| parts(&name)).map(|(schema, name)| Found::Text(Name { schema, name }))
+                    let name = subject::text(text).replace("''", "'");
+                    parts(&name).map(|(schema, name)| Found::Text(Name { schema, name }))
                 }
                 Token::Text(_) | Token::Symbol(_) => None,
                 name => subject::identifier(name).and_then(|schema| self.qualified(&schema)),

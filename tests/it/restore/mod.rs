@@ -2,6 +2,7 @@
 
 mod damage;
 mod database;
+mod encodings;
 mod excluded;
 mod faults;
 mod field_cases;
