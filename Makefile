@@ -59,10 +59,16 @@ test-kill: cargo ## Kill 200 streamed and 200 spooled backups and 100 restores (
 	KILL_ROUNDS=$(KILL_ROUNDS) cargo test $(CARGO_FLAGS) --test it -- kill:: --nocapture
 
 POSTGRES_MAJORS ?= 13 14 15 16 17 18
+# Above what a run of all tests takes: tables that several sessions restore, runs with foreign keys in circles, and the size of a
+# backup of which one table is read.
+RESTORE_TABLES ?= 5000
+RESTORE_CIRCLES ?= 20
+RESTORE_SELECTED_MIB ?= 1024
 
-test-versions: cargo ## Restore on PostgreSQL 13 to 18 and from each to the next (POSTGRES_MAJORS)
+test-versions: cargo ## Restore on PostgreSQL 13 to 18 and from each to the next, thousands of tables, and one of 1 GiB (POSTGRES_MAJORS)
 	@scripts/install postgres s3
-	POSTGRES_MAJORS='$(POSTGRES_MAJORS)' cargo test $(CARGO_FLAGS) --test it -- restore::versions:: --nocapture
+	POSTGRES_MAJORS='$(POSTGRES_MAJORS)' RESTORE_TABLES=$(RESTORE_TABLES) RESTORE_CIRCLES=$(RESTORE_CIRCLES) RESTORE_SELECTED_MIB=$(RESTORE_SELECTED_MIB) \
+		cargo test $(CARGO_FLAGS) --test it -- restore::versions:: restore::parallel:: restore::selective_size:: --nocapture
 
 page: cargo ## Look at the status page in Chromium (part of make test): target/page/*.png
 	@scripts/install postgres s3 chromium

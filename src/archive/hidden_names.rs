@@ -6,6 +6,7 @@
 
 use super::index;
 use super::manifest::{GLOBALS_WORD, INDEX_WORD, Manifest, PG_DUMP_WORD, PG_DUMPALL_WORD};
+use super::sidecar::Stored;
 use crate::error_chain::Chain;
 use crate::index::{Details, Index};
 use crate::printable::counted;
@@ -61,9 +62,9 @@ impl Manifest {
 
     /// The manifest with what the encrypted index says in full. Without an identity, or an index that can be read, it stays as it is.
     #[must_use]
-    pub async fn with_names(self, from: index::Stored<'_>) -> Self {
+    pub async fn with_names(self, backup: &str, from: Stored<'_>) -> Self {
         let Some(file) = self.index.as_ref().filter(|_| self.is_encrypted() && from.1.is_some()) else { return self };
-        let (file_name, error) = match index::verified(from, &self, file).await {
+        let (file_name, error) = match index::verified(from, (backup, &self), file).await {
             Ok(Ok(Index { details: Some(details), .. })) => return self.with_details(details),
             Ok(Ok(_)) => return self,
             Ok(Err(flaw)) => (&file.file_name, Chain(&flaw).to_string()),

@@ -65,7 +65,8 @@ impl Run {
     pub fn of(index: &Index, spans: &[Span]) -> VecDeque<Self> {
         let (mut runs, mut spans) = (VecDeque::<Self>::new(), spans.iter().filter(|span| !span.is_empty()).peekable());
         let mut last_end = None;
-        for range in index.ranges() {
+        let first = spans.peek().map_or(0, |span| span.start);
+        for range in index.ranges_from(first) {
             while spans.next_if(|span| span.end <= range.point.plain_at).is_some() {}
             let Some(span) = spans.peek() else { break };
             if span.start >= range.plain_end {

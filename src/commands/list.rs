@@ -113,7 +113,7 @@ async fn show(
         return contents::print(context, from, of, args.json).await.map(Some);
     }
     let manifest = match manifest {
-        Some(manifest) => Some(manifest.with_names(from).await),
+        Some(manifest) => Some(manifest.with_names(&backup.file_name, from).await),
         None => None,
     };
     let drill = listing.add_drill(&mut backup).await;

@@ -27,8 +27,11 @@ pub use details::Details;
 /// The version of the format that this program writes and reads.
 pub const VERSION: u32 = 1;
 
-/// The most bytes of JSON that are read: more than [`Builder`] makes.
-const MOST_JSON: u64 = 64 << 20;
+/// The most bytes of JSON that are read: more than [`Builder`] makes, 16 MiB of entries and the points.
+const MOST_JSON: u64 = 24 << 20;
+
+/// The most restart points: more than [`picker`] picks of 1 PiB.
+const MOST_POINTS: usize = 1 << 18;
 
 /// The most bytes of a preamble and of a trailer: `pg_dump` writes less than 1 KiB of each.
 const MOST_EDGE: u64 = 1 << 20;
@@ -116,6 +119,22 @@ pub struct Entry {
     /// Its COPY data. Several entries may have data of one table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<Copy>,
+}
+
+impl Entry {
+    /// Reads a head up to the end of its line: all but its offset, its settings and its rows.
+    #[must_use]
+    pub fn of_head(text: &[u8]) -> Self {
+        head::read(text)
+    }
+
+    /// Whether another one has the same head.
+    #[must_use]
+    pub fn has_head_of(&self, other: &Self) -> bool {
+        let Self { kind, schema, name, owner, prefix, ambiguous, .. } = self;
+        (kind, schema, name, owner) == (&other.kind, &other.schema, &other.name, &other.owner)
+            && (*prefix, *ambiguous) == (other.prefix, other.ambiguous)
+    }
 }
 
 /// What the head of an entry begins with.
@@ -221,13 +240,16 @@ impl Index {
 
     /// The ranges of the dump: each restart point, and the offsets at which its range ends.
     pub fn ranges(&self) -> impl Iterator<Item = Range> + '_ {
-        let ends = self.points.iter().skip(1).map(|next| (next.plain_at, next.codec_at));
+        self.ranges_from(0)
+    }
+
+    /// The same from the range with this byte of the dump on.
+    pub fn ranges_from(&self, plain_at: u64) -> impl Iterator<Item = Range> + '_ {
+        let first = self.points.partition_point(|point| point.plain_at <= plain_at).saturating_sub(1);
+        let points = self.points.get(first..).unwrap_or_default();
+        let ends = points.iter().skip(1).map(|next| (next.plain_at, next.codec_at));
         let ends = ends.chain([(self.plain_bytes, self.codec_bytes)]);
-        self.points.iter().zip(ends).map(|(point, (plain_end, codec_end))| Range {
-            point: *point,
-            plain_end,
-            codec_end,
-        })
+        points.iter().zip(ends).map(|(point, (plain_end, codec_end))| Range { point: *point, plain_end, codec_end })
     }
 
     /// The entries, each with the offset at which it ends.
@@ -242,6 +264,7 @@ impl Index {
         let header = self.codec.header().len() as u64;
         let begins = self.points.first().map(|first| (first.plain_at, first.codec_at));
         inconsistent(begins != Some((0, header)), "the first restart point is not the beginning")?;
+        inconsistent(self.points.len() > MOST_POINTS, "it has too many restart points")?;
         let is_sorted =
             self.ranges().all(|range| range.point.plain_at < range.plain_end && range.point.codec_at < range.codec_end);
         inconsistent(!is_sorted, "its restart points are not in order")?;
@@ -253,6 +276,8 @@ impl Index {
             entry.at < end && entry.at <= data.0 && data_end.is_some_and(|data_end| data_end <= end)
         });
         inconsistent(!is_tiled, "its entries are not in order")?;
+        let mut copies = self.entries.iter().filter_map(|entry| entry.copy.as_ref());
+        inconsistent(copies.any(|copy| copy.rows > copy.data_bytes), "it has more rows than bytes of rows")?;
         inconsistent(self.trailer_at > self.plain_bytes, "its trailer begins after the end")?;
         let edges = [self.preamble_bytes, self.plain_bytes - self.trailer_at];
         inconsistent(edges.iter().any(|bytes| *bytes > MOST_EDGE), "its preamble or its trailer is too long")
@@ -298,6 +323,9 @@ mod tests {
         assert_eq!(Index::unpacked(&index.packed()).expect("read"), index);
         let ends: Vec<_> = index.ranges().map(|range| (range.plain_end, range.codec_end)).collect();
         assert_eq!(ends, [(140, 60), (300, 100)]);
+        for (at, ranges) in [(0, 2), (139, 2), (140, 1), (299, 1), (u64::MAX, 1)] {
+            assert_eq!(index.ranges_from(at).count(), ranges, "{at}");
+        }
         assert_eq!(index.entries().map(|(_, end)| end).collect::<Vec<_>>(), [140, 250]);
     }
 
@@ -308,8 +336,13 @@ mod tests {
         assert!(matches!(Index::unpacked(&cut), Err(IndexError::Damaged(_))));
         let later = Index { index_version: 2, ..index() };
         assert!(matches!(Index::unpacked(&later.packed()), Err(IndexError::Version(2))));
-        let wrong: [fn(&mut Index); 8] = [
+        let wrong: [fn(&mut Index); 10] = [
             |index| index.points.clear(),
+            |index| index.entries[1].copy.as_mut().expect("data").rows = u64::MAX,
+            |index| {
+                (index.plain_bytes, index.codec_bytes) = (1 << 40, 1 << 40);
+                index.points.extend((300..300_300).map(|at| Point::from((at, at, 0))));
+            },
             |index| index.points.swap(0, 1),
             |index| index.plain_bytes = 140,
             |index| index.preamble_bytes = 51,

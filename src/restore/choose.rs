@@ -3,10 +3,9 @@
 use chrono::{DateTime, LocalResult, NaiveDateTime, TimeZone as _, Utc};
 use chrono_tz::Tz;
 
-use crate::archive::index;
 use crate::archive::manifest::Manifest;
 use crate::archive::name::{BackupName, MANIFEST_SUFFIX};
-use crate::archive::{BackupStatus, Latest, Listing, StoredBackup, VerifiedStream};
+use crate::archive::{BackupStatus, Latest, Listing, Stored, StoredBackup, VerifiedStream};
 use crate::log_target::FOR_MACHINES;
 use crate::storage::Destination;
 
@@ -63,9 +62,9 @@ pub struct Chosen {
 impl Chosen {
     /// Adds what only the encrypted index names, if there is an identity that opens it.
     #[must_use]
-    pub async fn with_names(self, from: index::Stored<'_>) -> Self {
+    pub async fn with_names(self, from: Stored<'_>) -> Self {
         let manifest = match self.manifest {
-            Some(manifest) => Some(manifest.with_names(from).await),
+            Some(manifest) => Some(manifest.with_names(&self.backup.file_name, from).await),
             None => None,
         };
         Self { manifest, ..self }

@@ -9,7 +9,7 @@
 
 use std::io::{self, Write};
 
-use memchr::{memchr, memchr_iter, memchr2};
+use memchr::{memchr, memchr_iter};
 
 use crate::sql::{Lexer, Piece, SpanKind, TwoWays, is_plain_copy};
 
@@ -25,13 +25,13 @@ mod reading;
 mod refusal;
 mod resumed;
 
+use refusal::shown;
 pub use refusal::{FilterError, Refusal};
-pub use resumed::FilterState;
+use resumed::is_data;
+pub use resumed::{Copied, FilterState};
 
 /// The longest statement that is buffered until its end, as long as the longest COPY statement of the lexer.
 const MOST_HELD: usize = 256 << 10;
-/// How much of an entry's comment, or of a refused statement, a message shows.
-const SHOWN: usize = 120;
 
 /// Sends a dump on to psql; see the module.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ struct Passage<W> {
     rows: Rows,
     /// COPY statements so far.
     copies: usize,
+    /// Those of the data, where only data pass.
+    copied: Option<Vec<Copied>>,
     head: Option<String>,
     /// The table that the entry's comment names. Its rows may go to another one: `--load-via-partition-root`.
     data_of: Option<Name>,
@@ -84,6 +86,7 @@ impl<W: Write> Filter<W> {
             statement: Vec::new(),
             rows: Rows::Pass,
             copies: 0,
+            copied: None,
             head: None,
             data_of: None,
             is_via_root: false,
@@ -303,12 +306,15 @@ impl<W: Write> Passage<W> {
         }
     }
 
-    /// Refuses a statement that would end the transaction, or take the following lines as rows.
+    /// Refuses a statement that would end the transaction, or take the following lines as rows, or is no data among data.
     fn admit(&self, statement: &[u8], head: &Head) -> Result<(), Refusal> {
         if is_transaction_statement(head) && !self.rules.passes_transaction(statement) {
             return Err(Refusal::Transaction(shown(statement)));
         }
-        if head.is("COPY") { Err(Refusal::Copy(shown(statement))) } else { Ok(()) }
+        if head.is("COPY") {
+            return Err(Refusal::Copy(shown(statement)));
+        }
+        if self.copied.is_some() && !is_data(statement, head) { Err(Refusal::NoData(shown(statement))) } else { Ok(()) }
     }
 
     /// Sends a statement so that psql parses it as the lexer did.
@@ -330,6 +336,9 @@ impl<W: Write> Passage<W> {
         statement.extend_from_slice(end_of_line);
         if !is_plain_copy(&statement) {
             return self.fail(Refusal::Copy(shown(&statement)));
+        }
+        if let Some(copied) = &mut self.copied {
+            copied.push(Copied::of(&statement));
         }
         if self.fate(&statement) == Fate::Drop {
             self.left_out.copies.insert(self.copies);
@@ -375,17 +384,6 @@ impl<W: Write> Passage<W> {
         buffer.clear();
         self.statement = buffer;
     }
-}
-
-/// The first line of a text, shortened for a message.
-fn shown(text: &[u8]) -> String {
-    let line = memchr2(b'\n', b'\r', text).map_or(text, |end| &text[..end]);
-    let text = String::from_utf8_lossy(line);
-    let mut shown: String = text.chars().take(SHOWN).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    shown
 }
 
 #[cfg(test)]

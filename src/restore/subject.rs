@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::sql::{Token, Tokens, quoted_name};
 
-pub(super) use cursor::{Cursor, identifier};
+pub(super) use cursor::{Cursor, identifier, text};
 
 mod cursor;
 

@@ -2,6 +2,11 @@
 
 use std::io;
 
+use memchr::memchr2;
+
+/// How much of an entry's comment, or of a refused statement, a message shows.
+const SHOWN: usize = 120;
+
 /// Why a dump is not restored.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -36,6 +41,9 @@ pub enum Refusal {
         "psql and the server read the end of this function differently: {0}: write the dump to a file with --output"
     )]
     Body(String),
+    /// A definition among the data: the index is not that of the dump.
+    #[error("the index of the backup says that {0} is data: restore with --jobs 1, which does not need the index")]
+    NoData(String),
     /// A NUL byte: psql ignores the rest of its line.
     #[error("the dump holds a NUL byte, which pg_dump does not write")]
     Nul,
@@ -55,4 +63,15 @@ pub enum FilterError {
     /// psql has ended.
     #[error("psql has closed its input")]
     Write(#[source] io::Error),
+}
+
+/// The first line of a text, shortened for a message.
+pub(super) fn shown(text: &[u8]) -> String {
+    let line = memchr2(b'\n', b'\r', text).map_or(text, |end| &text[..end]);
+    let text = String::from_utf8_lossy(line);
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
 }

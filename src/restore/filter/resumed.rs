@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use sha2::{Digest as _, Sha256};
+
 use super::{Filter, Passage, Rows};
 use crate::postgres::Transactions;
 use crate::restore::exclusion::Exclusion;
@@ -9,6 +11,36 @@ use crate::restore::left_out::LeftOut;
 use crate::restore::rules::Rules;
 
 use super::reading::Reading;
+use crate::restore::statement::Head;
+use crate::sql::copied_table;
+
+/// A COPY statement of the data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Its table, as the dump writes it.
+    pub table: String,
+    /// Of the statement.
+    pub sha256: [u8; 32],
+}
+
+impl Copied {
+    pub(super) fn of(statement: &[u8]) -> Self {
+        Self { table: copied_table(statement), sha256: Sha256::digest(statement).into() }
+    }
+}
+
+/// Whether `pg_dump` writes a statement among the data: rows, values of sequences, large objects and what is about them, and the planner's
+/// statistics.
+pub(super) fn is_data(statement: &[u8], head: &Head) -> bool {
+    let begins = |beginnings: &[&[u8]]| beginnings.iter().any(|beginning| statement.starts_with(beginning));
+    let is_on_large_object = || memchr::memmem::find(statement, b" ON LARGE OBJECT ").is_some();
+    head.is("INSERT")
+        || begins(&[b"SELECT pg_catalog.", b"SELECT * FROM pg_catalog.pg_restore_", b"SET default_table"])
+        || matches!(statement, b"BEGIN;" | b"COMMIT;")
+        || begins(&[b"ALTER LARGE OBJECT ", b"COMMENT ON LARGE OBJECT "])
+        || begins(&[b"GRANT ", b"REVOKE ", b"SECURITY LABEL "]) && is_on_large_object()
+        || begins(&[b"SET SESSION AUTHORIZATION ", b"RESET SESSION AUTHORIZATION;"])
+}
 
 /// What a filter knows after the statements before the data.
 #[derive(Clone, Debug)]
@@ -27,12 +59,23 @@ impl<W: Write> Filter<W> {
         FilterState { rules, exclusion, reading: passage.reading.clone() }
     }
 
-    /// Goes on from this state.
+    /// Goes on from this state with data.
     pub fn resumed(out: W, state: &FilterState, transactions: Transactions) -> Self {
         let FilterState { rules, exclusion, reading } = state.clone();
         let mut filter = Self::new(out, Rules { transactions, ..rules });
         (filter.passage.exclusion, filter.passage.reading) = (exclusion, reading);
+        filter.passage.copied = Some(Vec::new());
         filter
+    }
+
+    /// The COPY statements since the last call.
+    pub fn take_copied(&mut self) -> Vec<Copied> {
+        self.passage.copied.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// COPY statements so far.
+    pub fn copies(&self) -> usize {
+        self.passage.copies
     }
 
     /// The output.

@@ -250,3 +250,32 @@ fn says_that_psql_has_ended() {
     assert!(filter.write_all(b"SELECT 1;\n").is_err());
     assert!(matches!(filter.take_failure(), Some(FilterError::Write(_))));
 }
+
+#[test]
+fn among_data_only_data_pass() {
+    let state = Filter::new(Vec::new(), rules()).state();
+    let passes = |text: &str| {
+        let mut filter = Filter::resumed(Vec::new(), &state, Transactions::Each);
+        filter.write_all(text.as_bytes()).is_ok()
+    };
+    for text in [
+        "COPY s.t (a) FROM stdin;\nDROP TABLE s.t;\n\\.\n",
+        "INSERT INTO s.t VALUES (1);\n",
+        "SELECT pg_catalog.setval('s.q', 1, true);\n",
+        "BEGIN;\nSELECT pg_catalog.lo_open('1', 131072);\nCOMMIT;\n",
+        "SELECT pg_catalog.lo_create('1');\nALTER LARGE OBJECT 1 OWNER TO x;\nCOMMENT ON LARGE OBJECT 1 IS 'x';\n",
+        "GRANT ALL ON LARGE OBJECT 1 TO x;\n",
+        "SELECT * FROM pg_catalog.pg_restore_relation_stats('schemaname', 's');\n",
+    ] {
+        assert!(passes(text), "{text}");
+    }
+    for text in [
+        "CREATE TRIGGER g BEFORE INSERT ON s.t FOR EACH ROW EXECUTE FUNCTION s.f();\n",
+        "DROP TABLE s.t;\n",
+        "GRANT ALL ON TABLE s.t TO x;\n",
+        "ALTER TABLE s.t DISABLE TRIGGER ALL;\n",
+        "SELECT s.f();\n",
+    ] {
+        assert!(!passes(text), "{text}");
+    }
+}

@@ -10,7 +10,7 @@ use memchr::memchr_iter;
 
 use crate::archive::Span;
 use crate::index::Index;
-use crate::restore::filter::Filter;
+use crate::restore::filter::{Copied, Filter};
 use crate::restore::plan::{Load, Piece};
 
 const END_OF_ROWS: &[u8] = b"\\.\n";
@@ -24,6 +24,8 @@ pub(super) struct Cutter<W> {
     at: u64,
     /// What the pieces were.
     pub loaded: Vec<Loaded>,
+    /// Whether a piece has other COPY statements than the index says.
+    pub is_other: bool,
 }
 
 /// A piece to come.
@@ -34,6 +36,8 @@ struct Cut {
     closing: &'static [u8],
     /// Where its rows are.
     rows: Span,
+    /// The table that they are of, as the index has it.
+    table: Option<String>,
     loaded: Loaded,
 }
 
@@ -48,6 +52,8 @@ pub(super) struct Loaded {
     pub rows: u64,
     /// Whether these are all rows of the entry.
     pub is_complete: bool,
+    /// The sha256 of its COPY statement. All pieces of an entry have the same.
+    pub statement: Option<[u8; 32]>,
 }
 
 /// The sections of a load.
@@ -60,7 +66,7 @@ impl<W: Write> Cutter<W> {
     pub fn new(filter: Filter<W>, load: &Load, (index, copies): (&Index, &[Option<usize>])) -> Self {
         let pieces: VecDeque<_> = load.pieces.iter().map(|piece| Cut::of(piece, index, copies)).collect();
         let at = pieces.front().map_or(0, |piece| piece.span.start);
-        let mut cutter = Self { filter, pieces, at, loaded: Vec::new() };
+        let mut cutter = Self { filter, pieces, at, loaded: Vec::new(), is_other: false };
         if let Some(copy) = cutter.pieces.front().and_then(|piece| piece.loaded.copy) {
             cutter.filter.expect_copy(copy);
         }
@@ -72,10 +78,10 @@ impl Cut {
     fn of(piece: &Piece, index: &Index, copies: &[Option<usize>]) -> Self {
         let copy = index.entries[piece.entry].copy.as_ref();
         let is_complete = !piece.begins_in_rows && !piece.ends_in_rows;
-        let loaded = Loaded { entry: piece.entry, copy: copies[piece.entry], rows: 0, is_complete };
+        let loaded = Loaded { entry: piece.entry, copy: copies[piece.entry], rows: 0, is_complete, statement: None };
         let opening = copy.filter(|_| piece.begins_in_rows).map(|copy| match (&copy.statement, &copy.statement64) {
             (Some(statement), _) => statement.as_bytes().to_vec(),
-            // If it is damaged, the rows are a wrong statement.
+            // If it is damaged, the rows are a wrong statement, which is no data.
             (None, encoded) => BASE64_STANDARD.decode(encoded.as_deref().unwrap_or_default()).unwrap_or_default(),
         });
         Self {
@@ -83,6 +89,7 @@ impl Cut {
             opening: opening.unwrap_or_default(),
             closing: if piece.ends_in_rows { END_OF_ROWS } else { b"" },
             rows: copy.map_or(0..0, |copy| copy.data_at..copy.data_at + copy.data_bytes),
+            table: copy.map(|copy| copy.table.clone()),
             loaded,
         }
     }
@@ -106,6 +113,13 @@ impl<W: Write> Write for Cutter<W> {
         self.at += own.len() as u64;
         if self.at == piece.span.end {
             self.filter.write_all(piece.closing)?;
+            match (self.filter.take_copied().as_slice(), &piece.table) {
+                ([], None) => {}
+                ([Copied { table, sha256 }], Some(expected)) if table == expected => {
+                    piece.loaded.statement = Some(*sha256);
+                }
+                _ => self.is_other = true,
+            }
             self.loaded.push(piece.loaded.clone());
             self.pieces.pop_front();
             if let Some(next) = self.pieces.front() {
@@ -166,6 +180,13 @@ mod tests {
 
     /// What psql gets of these pieces, in writes of a size.
     fn cut(pieces: &[(usize, Span, bool, bool)], size: usize) -> (String, Vec<(usize, u64)>) {
+        let mut cutter = cut_by(&index(), pieces, size);
+        assert!(cutter.filter.is_between_statements() && !cutter.is_other);
+        let rows = cutter.loaded.iter().map(|loaded| (loaded.entry, loaded.rows)).collect();
+        (String::from_utf8(std::mem::take(cutter.filter.output())).expect("UTF-8"), rows)
+    }
+
+    fn cut_by(index: &Index, pieces: &[(usize, Span, bool, bool)], size: usize) -> Cutter<Vec<u8>> {
         let rules = Rules {
             transactions: Transactions::One,
             leave_out: LeaveOut::default(),
@@ -180,14 +201,32 @@ mod tests {
             ends_in_rows: *ends_in_rows,
         });
         let load = Load { pieces: pieces.collect(), commit: Commit::Once };
-        let mut cutter = Cutter::new(Filter::new(Vec::new(), rules), &load, (&index(), &[Some(0), Some(1)]));
+        let state = Filter::new(Vec::new(), rules).state();
+        let filter = Filter::resumed(Vec::new(), &state, Transactions::One);
+        let mut cutter = Cutter::new(filter, &load, (index, &[Some(0), Some(1)]));
         for section in sections(&load) {
             let [from, to] = [section.start, section.end].map(|at| usize::try_from(at).expect("small"));
             DUMP.as_bytes()[from..to].chunks(size).for_each(|bytes| cutter.write_all(bytes).expect("to memory"));
         }
-        assert!(cutter.filter.is_between_statements());
-        let rows = cutter.loaded.iter().map(|loaded| (loaded.entry, loaded.rows)).collect();
-        (String::from_utf8(std::mem::take(cutter.filter.output())).expect("UTF-8"), rows)
+        cutter
+    }
+
+    #[test]
+    fn statements_other_than_those_of_the_index_are_noticed() {
+        let (begin, end) = (DUMP.find("1\n2").expect("rows") as u64, DUMP.find("-- b").expect("an entry") as u64);
+        let (first, rest) = ((0, 0..begin + 2, false, true), (0, begin + 2..end, true, false));
+        let sha256 = |index: &Index, piece: &(usize, Span, bool, bool)| {
+            let cutter = cut_by(index, std::slice::from_ref(piece), 7);
+            cutter.loaded.first().and_then(|loaded| loaded.statement)
+        };
+        assert_eq!(sha256(&index(), &first), sha256(&index(), &rest));
+        let mut other = index();
+        other.entries[0].copy.as_mut().expect("rows").statement = Some("COPY s.a (y) FROM stdin;\n".to_owned());
+        assert_ne!(sha256(&other, &first), sha256(&other, &rest));
+        other.entries[0].copy.as_mut().expect("rows").table = "s.b".to_owned();
+        assert!(cut_by(&other, &[first], 7).is_other && cut_by(&other, &[rest], 7).is_other);
+        other.entries[1].copy = None;
+        assert!(cut_by(&other, &[(1, end..DUMP.len() as u64, false, false)], 7).is_other);
     }
 
     #[test]

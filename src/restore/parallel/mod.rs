@@ -15,6 +15,8 @@ mod sessions;
 mod texts;
 mod worker;
 
+use std::collections::BTreeMap;
+
 use tokio::sync::Mutex;
 
 use crate::archive::{Mismatch, Ranges, VerifiedStream};
@@ -194,7 +196,8 @@ impl Parallel<'_> {
         sessions.extend(sessions::open_more(into, &self.texts.preamble, self.request.options.jobs).await);
         let rows = vec![0; self.ranges.index().entries.len()];
         let left_out = self.texts.left_out.clone();
-        let shared = Shared::new(State { schedule, read: self.texts.read, left_out, rows });
+        let shared =
+            Shared::new(State { schedule, read: self.texts.read, left_out, rows, statements: BTreeMap::new() });
         tracing::debug!(sessions = sessions.len(), "restoring by several sessions");
         let workers = sessions.iter_mut().map(|session| {
             let worker = Worker { restore: self, shared: &shared, session, control };

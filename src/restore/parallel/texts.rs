@@ -76,8 +76,9 @@ impl Texts {
             texts: Vec::new(),
             state: None,
             at: 0,
+            is_torn: false,
         };
-        let (read, sink) = match ranges.read(&sections, sink).await {
+        let (read, sink) = match ranges.read(&sections, sink.begun()).await {
             Ok(read) => read,
             Err(error) => {
                 let (error, mut sink) = request.sink_error(error)?;
@@ -111,6 +112,8 @@ struct Sink {
     state: Option<FilterState>,
     /// Bytes of the first unit that came.
     at: u64,
+    /// Whether a unit has ended in the middle of a statement: the index is not that of the dump.
+    is_torn: bool,
 }
 
 impl Write for Sink {
@@ -132,9 +135,17 @@ impl Write for Sink {
 }
 
 impl Sink {
+    fn begun(mut self) -> Self {
+        if self.units.front().is_some_and(Range::is_empty) {
+            self.end_unit();
+        }
+        self
+    }
+
     fn end_unit(&mut self) {
         self.units.pop_front();
         self.at = 0;
+        self.is_torn |= !self.filter.is_between_statements();
         if self.texts.len() + 1 == self.data_after {
             self.state = Some(self.filter.state());
         }
@@ -146,7 +157,7 @@ impl Sink {
     }
 
     fn finish(self, read: VerifiedRanges) -> Result<(Texts, Catalog), OneSession> {
-        let Self { filter, mut texts, state, data_after, .. } = self;
+        let Self { filter, mut texts, state, data_after, is_torn, .. } = self;
         let state = state.ok_or(OneSession::Unexpected)?;
         if filter.has_timescaledb() {
             return Err(OneSession::TimescaleDb);
@@ -154,7 +165,8 @@ impl Sink {
         if !state.is_conforming() {
             return Err(OneSession::NonConforming);
         }
-        if !filter.is_between_statements() {
+        // Rows of an entry without rows would not be counted.
+        if is_torn || filter.copies() > 0 {
             return Err(OneSession::Unexpected);
         }
         let after = texts.split_off(data_after.min(texts.len()));
@@ -162,6 +174,8 @@ impl Sink {
         drop(texts);
         let (mut catalog, mut in_force) = (Catalog::default(), InForce::default());
         let mut is_unexpected = false;
+        // Each session runs it.
+        each_statement(&preamble, |statement| is_unexpected |= !is_of_preamble(statement));
         each_statement(&before, |statement| {
             catalog.add(statement);
             is_unexpected |= !in_force.follow(statement);
@@ -182,6 +196,11 @@ impl Sink {
         let left_out = filter.into_left_out();
         Ok((Texts { preamble, before, after, state, left_out, read }, catalog.complete()))
     }
+}
+
+/// Whether a statement is one that `pg_dump` writes before the first entry.
+fn is_of_preamble(statement: &[u8]) -> bool {
+    statement.starts_with(b"SET ") || statement.starts_with(b"SELECT pg_catalog.set_config(")
 }
 
 /// The settings in force, as the statements that set them.

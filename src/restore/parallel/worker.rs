@@ -1,5 +1,6 @@
 //! One session of the restore: takes a job after the other, and commits each only when it is verified.
 
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,11 +10,11 @@ use crate::archive::VerifiedRanges;
 use crate::postgres::{PostgresError, RestoreSession, Session, Transactions};
 use crate::restore::filter::{Filter, FilterError};
 use crate::restore::left_out::LeftOut;
-use crate::restore::plan::{Commit, Load, Schedule, Work};
+use crate::restore::plan::{Commit, Load, Schedule, Work, data_section};
 use crate::restore::{RestoreError, off_the_runtime};
 
 use super::cutter::{Cutter, Loaded, sections};
-use super::{BUFFER_BYTES, Parallel};
+use super::{BUFFER_BYTES, NAMED, Parallel};
 
 /// What the sessions share.
 pub(super) struct Shared {
@@ -29,6 +30,18 @@ pub(super) struct State {
     pub left_out: LeftOut,
     /// Rows of each entry.
     pub rows: Vec<u64>,
+    /// The sha256 of the COPY statement of each entry that has begun.
+    pub statements: BTreeMap<usize, [u8; 32]>,
+}
+
+impl State {
+    /// Whether these pieces have the COPY statements of the other pieces of their entries. The statement before rows in the middle of a
+    /// table is that of the index, and the first piece has that of the dump.
+    fn has_statements(&mut self, loaded: &[Loaded]) -> bool {
+        loaded.iter().all(|Loaded { entry, statement, .. }| {
+            statement.is_none_or(|statement| *self.statements.entry(*entry).or_insert(statement) == statement)
+        })
+    }
 }
 
 impl Shared {
@@ -112,7 +125,8 @@ impl Worker<'_> {
         if let Err(error) = flushed {
             return Err(self.failed_load(load, FilterError::Write(error), sink.filter.left_out()).await);
         }
-        if !sink.filter.is_between_statements() {
+        let is_as_indexed = sink.filter.is_between_statements() && !sink.is_other;
+        if !(is_as_indexed && self.shared.lock().has_statements(&sink.loaded)) {
             return Err(restore.inconsistent(load));
         }
         let Cutter { filter, loaded, .. } = sink;
@@ -178,26 +192,36 @@ impl Worker<'_> {
         for entry in entries {
             // Of what the session did before, nothing is known.
             if in_force != Some(after[*entry].settings.as_str()) {
-                self.send(after[*entry].settings.as_bytes()).await?;
+                self.send(entries, after[*entry].settings.as_bytes()).await?;
             }
-            self.send(&after[*entry].text).await?;
+            self.send(entries, &after[*entry].text).await?;
             in_force = after.get(entry + 1).map(|next| next.settings.as_str());
         }
         let applied = self.session.settle_job(self.control).await;
-        let applied =
-            applied.map_err(|error| self.restore.statement(None, &error.to_string(), &self.restore.texts.left_out))?;
+        let applied = applied.map_err(|error| self.failed_statements(entries, &error.to_string()))?;
         if applied.is_in_transaction {
-            let reason = "a statement after the data left a transaction open";
-            return Err(self.restore.statement(None, reason, &LeftOut::default()));
+            return Err(self.failed_statements(entries, "a statement left a transaction open"));
         }
         Ok(())
     }
 
-    /// Sends statements. If psql has ended, its message is the error.
-    async fn send(&mut self, text: &[u8]) -> Result<(), RestoreError> {
+    /// Why entries after the data failed. The server's message may name none: "could not extend file".
+    fn failed_statements(&self, entries: &[usize], cause: &str) -> RestoreError {
+        let Parallel { ranges, texts, .. } = self.restore;
+        let first = data_section(ranges.index()).end;
+        let of_index = entries.iter().filter_map(|entry| ranges.index().entries.get(first + entry));
+        let mut names: Vec<_> = of_index.map(|entry| format!("{} {}", entry.kind, entry.name)).take(NAMED).collect();
+        if entries.len() > NAMED {
+            names.push("…".to_owned());
+        }
+        self.restore.statement(None, &format!("{}: {cause}", names.join(", ")), &texts.left_out)
+    }
+
+    /// Sends statements of these entries. If psql has ended, its message is the error.
+    async fn send(&mut self, entries: &[usize], text: &[u8]) -> Result<(), RestoreError> {
         match send(self.session, text).await? {
             Ok(()) => Ok(()),
-            Err(cause) => Err(self.restore.statement(None, &cause, &self.restore.texts.left_out)),
+            Err(cause) => Err(self.failed_statements(entries, &cause)),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::index::{Entry, Settings};
 use crate::restore::statement::Head;
 use crate::restore::subject::{Name, Object, Subject};
 use crate::sql::{Lexer, SpanKind};
@@ -97,34 +98,85 @@ pub(super) struct Definition {
     pub attached: Vec<(Range<usize>, Name, Name)>,
     /// The partition of which the rows go through the root of its tree (`--load-via-partition-root`).
     pub via_root: Option<Name>,
+    /// The settings in force for it, as the dump sets them.
+    pub sets: Settings,
+    head: Option<Vec<u8>>,
+    edges: Edges,
+}
+
+/// How the text of an entry begins and ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Edges {
+    /// Heads in it.
+    heads: usize,
+    /// Whether one follows a statement that is not one of the settings before a head.
+    is_head_late: bool,
+    /// Whether its last statement and its last comment have ended.
+    is_closed: bool,
 }
 
 impl Definition {
     /// Reads an entry. The preamble says how strings are read.
     pub fn of(entry: usize, text: Vec<u8>, preamble: &[u8]) -> Self {
-        let Split { statements, unfinished, is_via_root, head } = split(&text, preamble);
+        let Split { statements, unfinished, is_via_root, head, edges } = split(&text, preamble);
         let own = statements.iter().find(|range| !is_setting(&text[(*range).clone()])).cloned();
         let first = own.or_else(|| unfinished.map(|begin| begin..text.len())).unwrap_or_default();
         let subject = Subject::of(&text[first.clone()]);
         let class = Class::of(&text[first.clone()], &subject);
         let attached = statements.iter().filter_map(|range| attach(&text, range)).collect();
         let via_root = is_via_root.then(|| head.as_deref().and_then(Name::of_entry)).flatten();
-        Self { entry, class, text, statements, first, subject, attached, via_root }
+        let sets = Settings::default();
+        Self { entry, class, text, statements, first, subject, attached, via_root, sets, head, edges }
     }
 
     /// Large objects, which are not read.
     pub fn of_large_objects(entry: usize) -> Self {
+        Self::unread(entry, Class::LargeObject, Subject::default())
+    }
+
+    /// Rows of a table, which are read when they are sent.
+    pub fn of_rows(entry: usize, table: Name, via_root: Option<Name>) -> Self {
+        let subject = Subject { of: vec![Object::Relation(table)], ..Subject::default() };
+        Self { via_root, ..Self::unread(entry, Class::Rows, subject) }
+    }
+
+    fn unread(entry: usize, class: Class, subject: Subject) -> Self {
         let (text, statements, attached) = (Vec::new(), Vec::new(), Vec::new());
-        Self {
-            entry,
-            class: Class::LargeObject,
-            text,
-            statements,
-            first: 0..0,
-            subject: Subject::default(),
-            attached,
-            via_root: None,
+        let (via_root, sets, head, edges) = (None, Settings::default(), None, Edges::default());
+        Self { entry, class, text, statements, first: 0..0, subject, attached, via_root, sets, head, edges }
+    }
+
+    /// Continues the settings of the entry before it.
+    pub fn follow(&mut self, before: &Settings) {
+        let mut sets = before.clone();
+        for statement in self.statements() {
+            let value = |name: &str| {
+                let text = str::from_utf8(statement).ok()?.strip_prefix("SET ")?.strip_suffix(';')?;
+                text.strip_prefix(name)?.strip_prefix(" = ").map(str::to_owned)
+            };
+            sets.default_tablespace = value("default_tablespace").or(sets.default_tablespace);
+            sets.default_table_access_method =
+                value("default_table_access_method").or(sets.default_table_access_method);
         }
+        self.sets = sets;
+    }
+
+    /// Why its text is not the entry that the index says. `is_complete` if it is all of the entry.
+    pub fn flaw(&self, entry: &Entry, is_complete: bool) -> Option<&'static str> {
+        let head = self.head.as_deref().map(Entry::of_head);
+        let is_other = self.edges.is_head_late
+            || self.edges.heads > 1
+            || head.as_ref().map_or(is_complete, |head| !head.has_head_of(entry));
+        if is_other {
+            return Some("the index says that another entry is there");
+        }
+        (is_complete && !self.edges.is_closed).then_some("the index says that an entry ends where none ends")
+    }
+
+    /// Whether it has statements or comments of an entry, or ends in the middle of one.
+    pub fn has_entries(text: &[u8]) -> bool {
+        let Edges { heads, is_closed, .. } = split(text, b"").edges;
+        heads > 0 || !is_closed
     }
 
     /// Its first statement that is not one of the settings before its head; of a long one the beginning.
@@ -163,7 +215,9 @@ struct Split {
     /// Where a statement begins that the text does not hold to its end.
     unfinished: Option<usize>,
     is_via_root: bool,
+    /// The first one.
     head: Option<Vec<u8>>,
+    edges: Edges,
 }
 
 fn split(text: &[u8], preamble: &[u8]) -> Split {
@@ -182,7 +236,13 @@ fn split(text: &[u8], preamble: &[u8]) -> Split {
                     begin = None;
                 }
             }
-            SpanKind::EntryHead => split.head = piece.text.map(<[u8]>::to_vec),
+            SpanKind::EntryHead => {
+                let Some(head) = piece.text else { return };
+                split.edges.heads += 1;
+                let is_late = split.statements.iter().any(|range| !is_setting(&text[range.clone()]));
+                split.edges.is_head_late |= is_late;
+                split.head.get_or_insert_with(|| head.to_vec());
+            }
             SpanKind::Comment => {
                 split.is_via_root |= piece.text.is_some_and(|text| text.starts_with(b"-- load via partition root "));
             }
@@ -190,6 +250,7 @@ fn split(text: &[u8], preamble: &[u8]) -> Split {
         }
     });
     split.unfinished = begin;
+    split.edges.is_closed = lexer.is_between_spans();
     split
 }
 
@@ -247,6 +308,26 @@ mod tests {
             assert_eq!((read.class, read.subject.of.is_empty()), (class, false), "{text}");
             assert!(text.ends_with(std::str::from_utf8(read.first()).expect("text")) && !read.first().is_empty());
         }
+    }
+
+    #[test]
+    fn an_entry_that_is_not_what_the_index_says_is_noticed() {
+        let head = "--\n-- Name: t; Type: TABLE; Schema: s; Owner: o\n--\n\n";
+        let entry = Entry::of_head(b"-- Name: t; Type: TABLE; Schema: s; Owner: o\n");
+        let create = "CREATE TABLE s.t (\n    a integer\n);\n";
+        for (text, is_flaw) in [
+            (format!("{head}{create}\n\n"), false),
+            (format!("SET default_tablespace = x;\n\n{head}{create}"), false),
+            (format!("DROP TABLE s.u;\n\n{head}{create}"), true),
+            (format!("{head}{create}{head}"), true),
+            (create.to_owned(), true),
+            (format!("{head}CREATE TABLE s.t (\n    a integer\n"), true),
+            (format!("{head}COMMENT ON TABLE s.t IS 'x"), true),
+            (format!("{}{create}", head.replace("Schema: s", "Schema: u")), true),
+        ] {
+            assert_eq!(definition(&text).flaw(&entry, true).is_some(), is_flaw, "{text}");
+        }
+        assert_eq!(definition(&format!("{head}CREATE TABLE s.t (")).flaw(&entry, false), None);
     }
 
     #[test]

@@ -1,19 +1,25 @@
-//! Reads the definitions of a dump: the preamble, the text of each entry up to its rows, and the trailer.
+//! Reads the definitions of a dump: the preamble, the text of each entry without COPY data, and the trailer.
 //!
-//! They are in few ranges, before and after the data. Memory is their size: an index has entries for so many objects only that this
-//! is some tens of MiB at most. Of a longer entry [`MOST_TEXT`] are kept, and the rest is read again when it is sent.
+//! They are in few ranges, before and after the data. Memory is their size, [`MOST_TEXTS`] at most. Of a longer entry [`MOST_TEXT`]
+//! are kept, and the rest is read again when it is sent. Of entries with COPY data the index says which table they are of: reading
+//! their beginnings would take a range for each large table. When chosen ones are sent, [`super::assembly`] compares them with it.
 
 use std::io::{self, Write};
 use std::iter;
 
-use crate::archive::{Ranges, Span, VerifiedRanges};
-use crate::index::{Entry, Index};
+use crate::archive::{Mismatch, RangeDamage, Ranges, Span, VerifiedRanges};
+use crate::index::{Entry, Index, Settings};
+use crate::restore::subject::Name;
 use crate::restore::{Request, RestoreError};
+use crate::sql::parts;
 
 use super::definition::Definition;
 
 /// The most bytes of an entry that are kept, as of a statement in [`crate::restore::filter`].
 const MOST_TEXT: u64 = 256 << 10;
+
+/// The most bytes that are kept.
+const MOST_TEXTS: u64 = 256 << 20;
 
 /// The definitions of a dump.
 #[derive(Debug)]
@@ -32,6 +38,14 @@ impl Definitions {
     pub async fn read(request: &Request<'_>, ranges: &Ranges) -> Result<Self, RestoreError> {
         let index = ranges.index();
         let sections: Vec<Span> = sections(index).collect();
+        let bytes: u64 = sections.iter().map(|section| section.end - section.start).sum();
+        if bytes > MOST_TEXTS {
+            let problem = format!(
+                "the backup has {bytes} bytes of definitions, which is too much to choose from: restore all of it with --create-db into \
+                 a scratch database, and copy what you need from there with pg_dump"
+            );
+            return Err(RestoreError::Target { problems: vec![problem] });
+        }
         let gathering = Gathering { lengths: lengths(&sections), texts: vec![Vec::new()], left: 0, at: 0 };
         let read = ranges.read(&sections, gathering.begun()).await;
         let (verified, gathering) = read.map_err(|error| match request.sink_error(error) {
@@ -40,26 +54,67 @@ impl Definitions {
         })?;
         let mut texts = gathering.texts.into_iter();
         let preamble = texts.next().unwrap_or_default();
-        let mut all = Vec::with_capacity(index.entries.len());
-        for (number, entry) in index.entries.iter().enumerate() {
-            all.push(match texts.next() {
-                Some(text) if !is_skipped(entry) => Definition::of(number, text, &preamble),
-                _ => Definition::of_large_objects(number),
-            });
+        let (mut all, mut sets) = (Vec::with_capacity(index.entries.len()), Settings::default());
+        for (number, (entry, end)) in index.entries().enumerate() {
+            let text = texts.next().unwrap_or_default();
+            let mut definition = match table(entry) {
+                _ if is_of_large_objects(entry) => Definition::of_large_objects(number),
+                Some(table) => Definition::of_rows(number, table.clone(), partition(entry, &table)),
+                None => {
+                    let definition = Definition::of(number, text, &preamble);
+                    let is_complete = kept(entry, end).end == end;
+                    if let Some(why) = definition.flaw(entry, is_complete) {
+                        return Err(misleading(request, entry.at..end, why));
+                    }
+                    definition
+                }
+            };
+            definition.follow(&sets);
+            sets.clone_from(&definition.sets);
+            all.push(definition);
         }
-        Ok(Self { preamble, all, trailer: texts.next().unwrap_or_default(), verified })
+        let trailer = texts.next().unwrap_or_default();
+        if [&preamble, &trailer].into_iter().any(|text| Definition::has_entries(text)) {
+            return Err(misleading(
+                request,
+                0..index.plain_bytes,
+                "the index says that entries are before the first or after the last",
+            ));
+        }
+        Ok(Self { preamble, all, trailer, verified })
     }
+}
+
+/// The error of an index that is not that of the dump.
+fn misleading(request: &Request<'_>, plain: Span, why: &str) -> RestoreError {
+    request.mismatch(Mismatch::Range(RangeDamage { plain, why: why.to_owned() }))
 }
 
 /// The text of an entry that is kept.
 pub(super) fn kept(entry: &Entry, end: u64) -> Span {
     let before_rows = entry.copy.as_ref().map_or(end, |copy| copy.data_at);
-    if is_skipped(entry) { entry.at..entry.at } else { entry.at..before_rows.min(entry.at + MOST_TEXT) }
+    let is_skipped = is_of_large_objects(entry) || table(entry).is_some();
+    if is_skipped { entry.at..entry.at } else { entry.at..before_rows.min(entry.at.saturating_add(MOST_TEXT)) }
 }
 
 /// The data of all large objects are one entry, as long as they are. Its head has no name of anybody's choice.
-fn is_skipped(entry: &Entry) -> bool {
+fn is_of_large_objects(entry: &Entry) -> bool {
     entry.kind == "BLOBS" && !entry.ambiguous && entry.copy.is_none()
+}
+
+/// The table of an entry with COPY data, as far as the index can name it: bytes that are no UTF-8 are lost in it.
+fn table(entry: &Entry) -> Option<Name> {
+    let table = entry.copy.as_ref().map(|copy| copy.table.as_str())?;
+    // Heads have a space for the end of a line, so they do not say whether rows go through a root.
+    let is_lost = table.contains([char::REPLACEMENT_CHARACTER, '\n', '\r']);
+    let (schema, name) = parts(table).filter(|_| !is_lost)?;
+    Some(Name { schema, name })
+}
+
+/// The partition of which the rows are, if they go through the root of its tree (`--load-via-partition-root`): its head names it.
+fn partition(entry: &Entry, table: &Name) -> Option<Name> {
+    let own = Name { schema: entry.schema.clone(), name: entry.name.clone() };
+    (!entry.ambiguous && own != *table).then_some(own)
 }
 
 fn sections(index: &Index) -> impl Iterator<Item = Span> + '_ {

@@ -161,7 +161,7 @@ impl Selective {
         let wanted = Wanted {
             relations: (plan.created().len() + plan.choice().others.len()) as u64,
             roles: if is_data { Vec::new() } else { plan.roles(&manifest.roles, privileges, owner) },
-            tablespaces: plan.tablespaces(self.ranges.index()).into_iter().collect(),
+            tablespaces: plan.tablespaces().into_iter().collect(),
         };
         preconditions::problems_of_selection(facts, &wanted, manifest, options)
     }
@@ -187,7 +187,10 @@ impl Selective {
             (request.show)(ranges.progress());
         }
         let (verified, sink) = ranges.read(&sections, Assembler::new(pieces, sink)).await?;
-        Ok((self.restored(verified), sink))
+        match sink.flaw(self.plan.tables(self.ranges.index())) {
+            Some(damage) => Err(RangeError::Damaged { damage, sink }),
+            None => Ok((self.restored(verified), sink)),
+        }
     }
 
     /// Reads the sections again, to find out whether one is damaged.

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::index::Index;
 use crate::restore::statement::Head;
 use crate::restore::subject::{self, Name, Object, as_written};
 use crate::sql::{Token, Tokens, identifier, parts};
@@ -38,12 +37,7 @@ impl Need {
 }
 
 /// Finds everything, with the first entry that needs it.
-pub(super) fn needs(
-    definitions: &[Definition],
-    index: &Index,
-    choice: &Choice,
-    selection: &Selection,
-) -> Vec<(Need, String)> {
+pub(super) fn needs(definitions: &[Definition], choice: &Choice, selection: &Selection) -> Vec<(Need, String)> {
     if !selection.has_patterns() || selection.part == Part::Data {
         return Vec::new();
     }
@@ -63,8 +57,7 @@ pub(super) fn needs(
         });
         let mut of_this: Vec<Need> =
             own.flat_map(|range| of_statement(&definition.text[range.clone()], &dump)).collect();
-        of_this.extend(index.entries.get(definition.entry).and_then(|entry| {
-            let method = entry.sets.default_table_access_method.as_ref()?;
+        of_this.extend(definition.sets.default_table_access_method.as_ref().and_then(|method| {
             let makes_table = matches!(definition.subject.makes, Some(Object::Relation(_)));
             let is_foreign = makes_table && !BUILT_IN.contains(&method.as_str()) && has_storage(definition.first());
             is_foreign.then(|| Need::AccessMethod(identifier(method.as_bytes()).unwrap_or_else(|| method.clone())))
@@ -226,8 +219,8 @@ impl Iterator for Scan<'_> {
             let token = self.0.next()?;
             let found = match token {
                 Token::Text(text) if self.is_object_name() => {
-                    let name = str::from_utf8(text).ok().map(|text| text.replace("''", "'"));
-                    name.and_then(|name| parts(&name)).map(|(schema, name)| Found::Text(Name { schema, name }))
+                    let name = subject::text(text).replace("''", "'");
+                    parts(&name).map(|(schema, name)| Found::Text(Name { schema, name }))
                 }
                 Token::Text(_) | Token::Symbol(_) => None,
                 name => subject::identifier(name).and_then(|schema| self.qualified(&schema)),

@@ -72,7 +72,7 @@ pub(in crate::restore) enum Schemas {
 impl Plan {
     pub fn new(definitions: Definitions, index: &Index, selection: &Selection) -> Self {
         let choice = Choice::of(&definitions.all, selection);
-        let needs = needs(&definitions.all, index, &choice, selection);
+        let needs = needs(&definitions.all, &choice, selection);
         let mut plan = Self { definitions, choice, selection: selection.clone(), copies: Vec::new(), needs };
         plan.copies = plan
             .chosen()
@@ -83,6 +83,12 @@ impl Plan {
             })
             .collect();
         plan
+    }
+
+    /// The tables that the index has for the chosen entries with rows, as the dump writes them, and the rows of each.
+    pub fn tables<'a>(&'a self, index: &'a Index) -> impl Iterator<Item = (&'a str, u64)> {
+        let copies = self.chosen().filter_map(|definition| index.entries.get(definition.entry)?.copy.as_ref());
+        copies.map(|copy| (copy.table.as_str(), copy.rows))
     }
 
     /// The ranges that were read for the definitions.
@@ -159,10 +165,9 @@ impl Plan {
     }
 
     /// The tablespaces of what is created.
-    pub fn tablespaces(&self, index: &Index) -> BTreeSet<String> {
+    pub fn tablespaces(&self) -> BTreeSet<String> {
         let entries = self.chosen().filter(|definition| !definition.class.is_data());
-        let values =
-            entries.filter_map(|definition| index.entries.get(definition.entry)?.sets.default_tablespace.as_deref());
+        let values = entries.filter_map(|definition| definition.sets.default_tablespace.as_deref());
         values.filter_map(|value| identifier(value.as_bytes())).collect()
     }
 
@@ -230,10 +235,15 @@ impl Plan {
         let of_dump = self.definitions.all.iter().find(|definition| {
             definition.class == Class::Schema && definition.subject.of == [Object::Schema(schema.to_owned())]
         });
-        match of_dump {
-            Some(definition) if *schemas != Schemas::Unknown => Piece::Text(definition.text.clone()),
-            _ => Piece::Text(format!("CREATE SCHEMA IF NOT EXISTS {};\n\n\n", quoted_name(schema)).into_bytes()),
-        }
+        let text = of_dump.map(|definition| match definition.first().strip_prefix(b"CREATE SCHEMA ") {
+            // In the dump's encoding.
+            Some(name) if *schemas == Schemas::Unknown => {
+                [b"CREATE SCHEMA IF NOT EXISTS ".as_slice(), name, b"\n\n\n"].concat()
+            }
+            _ => definition.text.clone(),
+        });
+        let made = || format!("CREATE SCHEMA IF NOT EXISTS {};\n\n\n", quoted_name(schema)).into_bytes();
+        Piece::Text(text.unwrap_or_else(made))
     }
 }
 
@@ -264,8 +274,8 @@ fn entries<'a>(
     let all: Vec<(&Entry, u64)> = index.entries().collect();
     for definition in sent {
         let Some((entry, end)) = all.get(definition.entry) else { continue };
-        pieces.extend(changed(&current, &entry.sets));
-        current = entry.sets.clone();
+        pieces.extend(changed(&current, &definition.sets));
+        current.clone_from(&definition.sets);
         pieces.push(Piece::Text(text(definition)));
         pieces.push(Piece::Section(kept(entry, *end).end..*end));
     }

@@ -91,7 +91,7 @@ impl<'a> Cursor<'a> {
         self.any_symbol(b'(');
         self.eat("E");
         match self.0.next()? {
-            Token::Text(text) => Some(String::from_utf8_lossy(text).replace("''", "'").replace("\\\\", "\\")),
+            Token::Text(bytes) => Some(text(bytes).replace("''", "'").replace("\\\\", "\\")),
             _ => None,
         }
     }
@@ -142,6 +142,6 @@ pub(in crate::restore) fn identifier(token: Token<'_>) -> Option<String> {
 }
 
 /// A name as text. In another encoding than UTF-8 each byte is a letter: different names stay different.
-fn text(name: &[u8]) -> String {
+pub(in crate::restore) fn text(name: &[u8]) -> String {
     str::from_utf8(name).map_or_else(|_| name.iter().map(|byte| char::from(*byte)).collect(), str::to_owned)
 }

@@ -2,9 +2,11 @@
 
 mod damage;
 mod database;
+mod encodings;
 mod excluded;
 mod faults;
 mod field_cases;
+mod forged;
 mod hostile;
 mod left_out;
 pub mod new_database;
@@ -13,6 +15,7 @@ pub mod parallel;
 mod replace;
 mod restarts;
 pub mod selective;
+mod selective_size;
 mod selective_zoo;
 mod timescaledb;
 mod together;

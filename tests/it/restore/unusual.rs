@@ -123,17 +123,10 @@ fn forget_subscription(database: &Database) {
     }
 }
 
-/// It cannot be created in a transaction, nor by several statements at once.
-fn in_place_tablespace(name: &str) {
-    let mut psql = postgres().client("psql", "postgres");
-    psql.args(["-c", "SET allow_in_place_tablespaces = on", "-c", &format!("CREATE TABLESPACE {name} LOCATION ''")]);
-    assert!(psql.status().expect("psql").success());
-}
-
 #[test]
 fn what_the_target_lacks_is_named_beforehand() {
     let space = unique_name("space");
-    in_place_tablespace(&space);
+    postgres().create_in_place_tablespace(&space);
     let (source, bucket) = backed_up(&format!("CREATE EXTENSION citext; CREATE TABLE t (a citext) TABLESPACE {space}"));
     let key = only_backup(&bucket);
     let mut manifest = manifest(&bucket, &key);

@@ -13,6 +13,7 @@
 //! | [`program`] | [`program::Program`]: runs the built binary in an empty environment and watches it |
 //! | [`setup`] | the usual `backup` of a database into a bucket, and its restore: download, verify, gunzip, psql |
 //! | [`stored`] | old backups |
+//! | [`planted`] | backups with restart points anywhere, and an index that says anything |
 //! | [`browser`] | [`browser::Browser`]: a headless Chromium, for the status page |
 //! | [`port`] | ports that no other process gets, for servers that stop and start |
 //! | [`process`] | processes as seen in `/proc`: descendants, start times, signals |
@@ -39,6 +40,7 @@ pub mod hanging_disk;
 pub mod indexed;
 pub mod library;
 pub mod pgbouncer;
+pub mod planted;
 pub mod port;
 pub mod process;
 pub mod program;

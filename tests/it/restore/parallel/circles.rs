@@ -9,6 +9,7 @@ use crate::support::servers::postgres;
 
 const TABLES: usize = 50;
 
+/// `RESTORE_CIRCLES` is the number of runs (`make test-versions`: 20).
 #[test]
 fn foreign_keys_in_circles_are_no_deadlock() {
     let mut sql = String::new();

@@ -1,10 +1,13 @@
 //! Whatever fails while several sessions restore: nothing of the database's name exists, and the message names the place.
 
+use std::path::Path;
+
 use super::{create, large};
 use crate::restore::new_database::databases;
-use crate::restore::{FAILED, backed_up};
+use crate::restore::{FAILED, backed_up, empty};
 use crate::support::client::eventually;
 use crate::support::program::{Outcome, Running};
+use crate::support::servers::restarted::{Restarted, Shutdown};
 use crate::support::servers::{Postgres, own_postgres, s3};
 use crate::support::setup::{backup_program, only_backup};
 use crate::support::stored::put;
@@ -93,4 +96,33 @@ fn a_damaged_range_and_a_wrong_row_name_their_place() {
     assert!(outcome.stderr.contains("(public.wrong): "), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("violates check constraint"), "{}", outcome.stderr);
     assert_nothing(&server, &outcome);
+}
+
+#[test]
+fn a_full_disk_of_the_server_names_the_table_or_the_index_and_leaves_nothing() {
+    let server = own_postgres(&[]);
+    let restarted = Restarted(&server);
+    restarted.stop(Shutdown::Fast);
+    // Large enough for its databases and one more with the smaller table, without its indexes. WAL is elsewhere.
+    restarted.start_with_small_disk(Path::new("base"), "64m");
+    let (rows, indexes) = (large(), empty("indexes"));
+    let narrow = "CREATE TABLE narrow AS SELECT md5(g::text) AS a FROM generate_series(1, 150000) g; \
+        CREATE INDEX one ON narrow (a); CREATE INDEX two ON narrow (a DESC); CREATE INDEX three ON narrow (lower(a)); \
+        CREATE INDEX four ON narrow (upper(a))";
+    indexes.psql(narrow).expect("a table");
+    for (source, names) in [
+        (&rows, &["(public.big", "(public.other"][..]),
+        (&indexes, &["INDEX one", "INDEX two", "INDEX three", "INDEX four"]),
+    ] {
+        let bucket = s3().create_bucket("full");
+        backup_program(source, &bucket).run().assert_code(0);
+        let outcome = create(&bucket, &server, ("made", 2)).run();
+        outcome.assert_code(FAILED);
+        assert_nothing(&server, &outcome);
+        for words in ["No space left on device", "free disk space on the server"] {
+            assert!(outcome.stderr.contains(words), "{words}: {}", outcome.stderr);
+        }
+        assert!(names.iter().any(|name| outcome.stderr.contains(name)), "{}", outcome.stderr);
+        server.psql("postgres", "CHECKPOINT").expect("its files are removed");
+    }
 }

@@ -1,8 +1,12 @@
 //! `restore --create-db --jobs`: several sessions restore what one restores, or nothing.
 
 mod circles;
+mod extension;
 mod faults;
 mod same;
+mod zoo;
+
+pub use zoo::zoo;
 
 use crate::restore::{empty, new_database};
 use crate::support::program::{Outcome, Program};

@@ -1,10 +1,11 @@
 //! What several sessions restore is what psql makes of the dump.
 
-use super::{create, large, restored_by, sorted};
+use super::zoo::load;
+use super::{create, large, restored_by, sorted, zoo};
 use crate::restore::empty;
 use crate::support::servers::database::{Database, unique_name};
 use crate::support::servers::{postgres, s3};
-use crate::support::setup::{assert_same_dump, backup_program, only_backup, plain, repository_file, restored_into};
+use crate::support::setup::{assert_same_dump, backup_program, only_backup, plain, restored_into};
 
 /// Backs a database up, restores it by several sessions, and compares each with what psql makes of the dump.
 #[track_caller]
@@ -20,28 +21,21 @@ fn assert_restores_the_same(source: &Database, jobs: &[usize]) {
     }
 }
 
-fn loaded(fixture: &str) -> Database {
-    let source = empty("source");
-    let mut psql = source.server().client("psql", &source.name);
-    let output = psql.args(["-v", "big=0", "-v", "ON_ERROR_STOP=1", "-1f"]).arg(repository_file(fixture)).output();
-    let output = output.expect("psql");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    source
-}
-
 #[test]
 fn restores_everything() {
-    assert_restores_the_same(&loaded("tests/fixtures/everything.sql"), &[1, 2, 8]);
+    let source = empty("source");
+    load(&source, "tests/fixtures/everything.sql", &["-v", "big=0"]);
+    assert_restores_the_same(&source, &[1, 2, 8]);
 }
 
 #[test]
 fn restores_objects_that_depend_on_each_other() {
-    assert_restores_the_same(&loaded("tests/fixtures/zoo.sql"), &[1, 2, 8]);
+    assert_restores_the_same(&zoo(postgres()), &[1, 2, 8]);
 }
 
 #[test]
 fn restores_other_forms_of_rows() {
-    let source = loaded("tests/fixtures/zoo.sql");
+    let source = zoo(postgres());
     for arguments in ["--rows-per-insert=7", "--load-via-partition-root", "--verbose --quote-all-identifiers"] {
         let bucket = s3().create_bucket("forms");
         backup_program(&source, &bucket).env("PG_DUMP_ARGS", arguments).run().assert_code(0);
@@ -56,6 +50,7 @@ fn restores_rows_that_are_cut_between_ranges() {
     assert_restores_the_same(&large(), &[2]);
 }
 
+/// `RESTORE_TABLES` is their number (`make test-versions`: 5,000).
 #[test]
 fn restores_many_tables() {
     let tables = std::env::var("RESTORE_TABLES").unwrap_or_else(|_| "1000".to_owned());
@@ -90,7 +85,7 @@ fn restores_bytes_of_no_encoding() {
 
 #[test]
 fn leaves_out_what_one_session_does() {
-    let source = loaded("tests/fixtures/zoo.sql");
+    let source = zoo(postgres());
     let bucket = s3().create_bucket("excluded");
     backup_program(&source, &bucket).run().assert_code(0);
     let flags = [

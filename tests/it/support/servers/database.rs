@@ -34,6 +34,22 @@ impl Postgres {
         Database { name, server: self.clone() }
     }
 
+    /// Creates a tablespace that needs no directory of its own.
+    ///
+    /// # Panics
+    /// If the server refuses.
+    pub fn create_in_place_tablespace(&self, name: &str) {
+        // It cannot be created in a transaction, nor by several statements at once.
+        let mut psql = self.client("psql", "postgres");
+        psql.args([
+            "-c",
+            "SET allow_in_place_tablespaces = on",
+            "-c",
+            &format!("CREATE TABLESPACE {name} LOCATION ''"),
+        ]);
+        finished(&mut psql).expect("CREATE TABLESPACE");
+    }
+
     /// A database that already exists; this value drops it.
     pub fn adopt_database(&self, name: &str) -> Database {
         Database { name: name.to_owned(), server: self.clone() }

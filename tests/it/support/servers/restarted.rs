@@ -1,5 +1,6 @@
 //! A database server that a test stops and starts again. Used by the tests of restarts.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -42,18 +43,31 @@ impl Restarted<'_> {
     /// # Panics
     /// Where it cannot be mounted: it needs root.
     pub fn start_with_small_disk(&self, directory: &Path, size: &str) {
-        let directory = self.0.data_dir.join(directory);
-        let data = std::fs::metadata(&directory).expect("a data directory");
-        let script = "mkdir \"$1.small\" && mount -t tmpfs -o \"$2\" tmpfs \"$1.small\" && cp -a \"$1/.\" \"$1.small\" && \
-                      mount --move \"$1.small\" \"$1\" && shift 2 && exec setpriv --reuid \"$UID_\" --regid \"$GID_\" --clear-groups \"$@\"";
+        let script = "mkdir \"$1.small\" && mount -t tmpfs -o \"size=$2,mode=0700,uid=$UID_,gid=$GID_\" tmpfs \"$1.small\" && \
+                      cp -a \"$1/.\" \"$1.small\" && mount --move \"$1.small\" \"$1\"";
+        self.start_after_mount(script, &self.0.data_dir.join(directory), OsStr::new(size));
+    }
+
+    /// The same with a directory in the place of another one, which only this server sees.
+    ///
+    /// # Panics
+    /// Where it cannot be mounted: it needs root.
+    pub fn start_with_directory(&self, place: &Path, directory: &Path) {
+        self.start_after_mount("mount --bind \"$2\" \"$1\"", place, directory.as_os_str());
+    }
+
+    /// Starts it in a mount namespace of its own, after a script with these two arguments.
+    fn start_after_mount(&self, script: &str, place: &Path, argument: &OsStr) {
+        let data = std::fs::metadata(&self.0.data_dir).expect("a data directory");
+        let script =
+            format!("{script} && shift 2 && exec setpriv --reuid \"$UID_\" --regid \"$GID_\" --clear-groups \"$@\"");
         let mut unshare = Command::new("unshare");
-        unshare.args(["--mount", "sh", "-c", script, "sh"]).arg(&directory);
-        unshare.arg(format!("size={size},mode=0700,uid={},gid={}", data.uid(), data.gid()));
+        unshare.args(["--mount", "sh", "-c", &script, "sh"]).args([place.as_os_str(), argument]);
         unshare.env("UID_", data.uid().to_string()).env("GID_", data.gid().to_string());
         let port = format!("-p {}", self.0.port);
         unshare.arg(self.0.bin.join("pg_ctl")).arg("-D").arg(&self.0.data_dir).args(["-w", "-s", "start", "-o", &port]);
         unshare.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        assert!(unshare.status().expect("unshare runs").success(), "no small disk: as root?");
+        assert!(unshare.status().expect("unshare runs").success(), "nothing mounted: as root?");
     }
 
     fn pg_ctl(&self, words: &[&str]) {
