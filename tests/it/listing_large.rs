@@ -92,6 +92,7 @@ fn lists_100_000_backups_with_few_requests_and_little_memory() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "what was measured")]
 fn status_page_of_100_000_backups_is_small() {
     let store = Web::start(|asked, _| answer(asked));
     let daemon = Program::new().args(["daemon", "--s3-bucket", "b-1", "--s3-path", "app", "--catch-up=false"]);

@@ -39,7 +39,7 @@ fn rule_that_is_set_is_never_called_none() {
     let retention = |facts: &Facts| between(&render(facts), "Retention</h2>", "</section>").to_owned();
     let without = |facts| {
         with_snapshot(facts, |snapshot| {
-            snapshot.databases.iter_mut().for_each(|of: &mut DatabaseSnapshot| of.forecast = None)
+            snapshot.databases.iter_mut().for_each(|of: &mut DatabaseSnapshot| of.forecast = None);
         })
     };
     let text = retention(&without(covered(9)));

@@ -33,7 +33,7 @@ pub fn request(address: &str, method: &str, path: &str) -> Answer {
 pub fn request_with(address: &str, method: &str, path: &str, headers: &[&str]) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let headers: String = headers.iter().flat_map(|header| [header, "\r\n"]).collect();
     write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\n{headers}\r\n").expect("sent");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("an answer, and its end");
