@@ -3,7 +3,10 @@
 //! `restore` writes it after each drill that has a result, and `list` reads it. It has no server message, which could contain
 //! data.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+
+use super::name::CLOCK_TOLERANCE;
 
 /// The result of a drill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,5 +93,33 @@ impl DrillRecord {
     #[must_use]
     pub fn version() -> u32 {
         1
+    }
+
+    /// When it ended; `None` if that is no time, or one that no clock can have shown yet: it would hide later drills.
+    #[must_use]
+    pub fn ended(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let ended = DateTime::parse_from_rfc3339(&self.finished_at).ok()?.to_utc();
+        (ended <= now + CLOCK_TOLERANCE).then_some(ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn end_in_the_future_is_none() {
+        let record = |finished_at: &str| {
+            let json = serde_json::json!({
+                "file_name": "", "key": "", "result": "ok", "drilled_at": "", "finished_at": finished_at, "duration": 1,
+                "server_version": "", "psql_version": "", "tool_version": "", "object_bytes": 1, "check_sql": 0, "left_out": [],
+            });
+            serde_json::from_value::<DrillRecord>(json).expect("a record")
+        };
+        let now: DateTime<Utc> = "2026-11-28T02:00:00Z".parse().expect("a time");
+        let ended = |text| record(text).ended(now).map(|ended| (now - ended).num_minutes());
+        assert_eq!(ended("2026-11-28T01:00:00Z"), Some(60));
+        assert_eq!(ended("2026-11-28T03:00:00Z"), Some(-60), "clocks may differ by an hour");
+        assert_eq!((ended("2026-11-28T03:00:01Z"), ended("yesterday")), (None, None));
     }
 }

@@ -19,6 +19,9 @@ use super::status::{BackupStatus, is_too_small};
 
 /// The manifests of this many backups are read by default: each is a request.
 pub const MANIFESTS: usize = 50;
+/// PostgreSQL's names have 63 bytes, of servers with a larger NAMEDATALEN more. What is longer in a manifest is no name: a daemon keeps
+/// the names of many backups, and others may write manifests.
+const LONGEST_NAME: usize = 1024;
 
 /// One backup, or one that is being uploaded.
 #[derive(Clone, Debug, Serialize)]
@@ -231,7 +234,8 @@ impl Listing {
         if record.file_name != backup.file_name {
             return None;
         }
-        backup.drilled_at = Some(record.drilled_at.clone());
+        let drilled_at = DateTime::parse_from_rfc3339(&record.drilled_at).ok()?.to_utc();
+        backup.drilled_at = Some(time_text(drilled_at));
         backup.drill_result = Some(record.result);
         Some(record)
     }
@@ -316,7 +320,9 @@ impl Listing {
         }
         backup.compression_ratio = Some(manifest.compression_ratio);
         backup.duration = manifest.duration();
-        backup.database = Some(manifest.database.clone());
+        if manifest.database.len() <= LONGEST_NAME {
+            backup.database = Some(manifest.database.clone());
+        }
         Some(manifest)
     }
 }

@@ -19,7 +19,7 @@ use crate::health::Server;
 use crate::interrupt::Interrupts;
 use crate::scheduler::{Due, Ended, Heartbeat, Launch, Missed, Opening, RunQueue, Scheduler};
 use crate::telemetry::metrics::{MetricsStore, RunResult};
-use crate::telemetry::{Pings, ProgressStyleChoice, Redactor, ping};
+use crate::telemetry::{Pings, ProgressStyleChoice, ping};
 
 use super::daemon_inventory::InventoryKeeper;
 use super::run_backup::{Notifiers, RunOptions, RunOutcome, run_backup};
@@ -40,6 +40,9 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
     let server = listen(&config, &heartbeat, &keeper).await?;
     config.effective.announce();
     tracing::info!(schedule = %config.schedule, "the daemon starts");
+    let run_queue = RunQueue::new(config.schedule.clone(), config.retry_delays.clone(), Utc::now());
+    // The first listing plans for the next run.
+    heartbeat.planned(None, run_queue.next());
     let drills = daemon_drill::drills(&owned, &args.drill, (&config, &heartbeat, &keeper), &interrupts)
         .map_err(Error::Settings)?;
     // Only the status page and /status need it.
@@ -52,7 +55,6 @@ pub async fn run(context: &Context<'_>, args: &DaemonArgs, interrupts: Interrupt
         let store = Arc::clone(&metrics);
         Opening::Look(tokio::spawn(look(config.backup, args.pooler.allow_pooler, store, (last_tick, pending.clone()))))
     };
-    let run_queue = RunQueue::new(config.schedule, config.retry_delays, Utc::now());
     let options = RunOptions {
         choice: ProgressStyleChoice::Lines,
         mixed_databases: MixedDatabases::when(args.allow_mixed),
@@ -144,8 +146,7 @@ async fn once(
     options: RunOptions,
     interrupts: Interrupts,
 ) -> RunOutcome {
-    let context = owned.context();
-    context.writer.learn(Redactor::new(config::secrets(context.flags, context.environment)));
+    let context = owned.learned();
     let notifiers = Notifiers::begin(&metrics, config::notifications(context.flags, context.environment).ping);
     let (inner, store) = (Arc::clone(&owned), Arc::clone(&metrics));
     let run = async move { run_backup(&inner.context(), options, &store, interrupts).await };

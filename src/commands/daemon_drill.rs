@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 
 use crate::archive::drill::DrillRecord;
 use crate::cli::DrillArgs;
@@ -15,8 +15,8 @@ use crate::interrupt::Interrupts;
 use crate::restore::{DrillReport, DrillVerdict, Finding};
 use crate::scheduler::{Drills, Heartbeat, LastDrill};
 use crate::storage::{Destination, S3Settings};
+use crate::telemetry::ProgressStyleChoice;
 use crate::telemetry::metrics::DrillSample;
-use crate::telemetry::{ProgressStyleChoice, Redactor};
 
 use super::OwnedContext;
 use super::daemon_inventory::InventoryKeeper;
@@ -59,8 +59,7 @@ pub(super) fn drills(
 
 /// One drill of each database. It resolves the settings now, because secret files may have changed.
 async fn once(owned: Arc<OwnedContext>, args: DrillArgs, heartbeat: Arc<Heartbeat>, interrupts: Interrupts) {
-    let context = owned.context();
-    context.writer.learn(Redactor::new(config::secrets(context.flags, context.environment)));
+    let context = owned.learned();
     let (inner, heard) = (Arc::clone(&owned), Arc::clone(&heartbeat));
     let run = tokio::spawn(async move { Box::pin(run(&inner, &args, &heard, &interrupts)).await });
     match run.await.unwrap_or_else(|panic| Err(Error::Internal(panic.into()))) {
@@ -129,7 +128,7 @@ async fn find_last(s3: S3Settings, databases: Option<DatabasePatterns>, heartbea
 }
 
 fn last_drill(place: &DatabaseDestination, record: &DrillRecord) -> Option<LastDrill> {
-    let ended = DateTime::parse_from_rfc3339(&record.finished_at).ok()?.to_utc();
+    let ended = record.ended(Utc::now())?;
     let sample = DrillSample { ended, result: record.result.word(), duration: Some(record.duration) };
     Some(LastDrill { database: place.labels(), file_name: Some(record.file_name.clone()), sample })
 }

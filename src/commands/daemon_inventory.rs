@@ -8,7 +8,6 @@ use chrono::Utc;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::archive::BackupStatus;
 use crate::backup::BackupSettings;
 use crate::config;
 use crate::error::Error;
@@ -100,7 +99,7 @@ impl InventoryKeeper {
 
     /// Resolves the settings now, because secret files may have changed.
     async fn snapshot(&self) -> Result<Snapshot, Error> {
-        let context = self.owned.context();
+        let context = self.owned.learned();
         let BackupSettings { s3, databases, retention, .. } =
             config::backup(context.flags, context.environment).map_err(Error::Settings)?.settings;
         let max_outage = s3.max_outage.min(PATIENCE);
@@ -124,9 +123,7 @@ impl InventoryKeeper {
         if let [only] = snapshot.databases.as_slice()
             && only.name.is_none()
         {
-            let stored = only.backups.iter().filter(|backup| backup.status == BackupStatus::Uploading);
-            let backups = only.count.saturating_sub(stored.count());
-            self.heartbeat.metrics().looked(backups as u64, only.bytes, only.newest);
+            self.heartbeat.metrics().looked(only.count as u64, only.bytes, only.newest);
         }
     }
 }

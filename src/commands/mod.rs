@@ -32,8 +32,8 @@ use crate::error::Error;
 use crate::error_chain::Chain;
 use crate::printable::{PrintableJson, printable_lines};
 use crate::storage::Destination;
-use crate::telemetry::LogWriter;
 use crate::telemetry::metrics::MetricsStore;
+use crate::telemetry::{LogWriter, Redactor};
 
 /// What every subcommand gets.
 pub struct Context<'a> {
@@ -61,6 +61,12 @@ impl OwnedContext {
     /// The borrowed context.
     pub fn context(&self) -> Context<'_> {
         Context { flags: &self.flags, environment: &self.environment, writer: &self.writer }
+    }
+
+    /// The same, before settings are resolved again: what the secret files hold now is hidden from now on.
+    pub fn learned(&self) -> Context<'_> {
+        self.writer.learn(Redactor::new(config::secrets(&self.flags, &self.environment)));
+        self.context()
     }
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::archive::drill::DrillRecord;
-use crate::inventory::{DatabaseSnapshot, InventoryCache, Known, Snapshot};
+use crate::archive::drill::DrillResult;
+use crate::archive::name::CLOCK_TOLERANCE;
+use crate::inventory::{DatabaseSnapshot, InventoryCache, Known, RecordedDrill, Snapshot};
 use crate::scheduler::{DatabaseHealth, Health, Heartbeat};
 use crate::telemetry::RunningDump;
 use crate::telemetry::metrics::RunHistory;
@@ -18,8 +19,10 @@ pub enum State {
     Failing,
     /// No run failed, and no backup has succeeded since the tick before last.
     Stale,
-    /// No backup is known yet.
+    /// There is no backup yet.
     NoBackup,
+    /// No backup is known, and the bucket has not been listed.
+    Unknown,
     /// A backup has succeeded since the tick before last, and the last run did not fail.
     Covered,
 }
@@ -32,6 +35,7 @@ impl State {
             Self::Failing => "Failing",
             Self::Stale => "Stale",
             Self::NoBackup => "No backup yet",
+            Self::Unknown => "Unknown",
             Self::Covered => "Covered",
         }
     }
@@ -43,6 +47,7 @@ impl State {
             Self::Failing => "failing",
             Self::Stale => "stale",
             Self::NoBackup => "no_backup",
+            Self::Unknown => "unknown",
             Self::Covered => "covered",
         }
     }
@@ -57,6 +62,11 @@ impl State {
             (false, Some(_)) if is_fresh => Self::Covered,
             (false, Some(_)) => Self::Stale,
         }
+    }
+
+    /// Without a backup: whether there is none, or nothing is known.
+    fn if_listed(self, is_listed: bool) -> Self {
+        if self == Self::NoBackup && !is_listed { Self::Unknown } else { self }
     }
 }
 
@@ -82,6 +92,8 @@ pub struct DatabaseFacts {
     pub name: String,
     /// Its state; `None` if the last run did not find it on the server.
     pub state: Option<State>,
+    /// Whether it counts: the server has it, or that is not known yet of any.
+    pub is_expected: bool,
     /// There was a success since the tick before last, or it is new.
     pub is_healthy: bool,
     /// When its last backup succeeded.
@@ -113,6 +125,8 @@ pub struct Facts {
     pub dumps: Vec<RunningDump>,
     /// The last drill.
     pub drill: Option<DrillFacts>,
+    /// When the last successful drill ended.
+    pub drill_success: Option<DateTime<Utc>>,
     /// The databases, if there are several.
     pub databases: Option<Vec<DatabaseFacts>>,
     /// The bucket.
@@ -123,17 +137,18 @@ impl Facts {
     /// Gathers them.
     #[must_use]
     pub fn gather(heartbeat: &Heartbeat, inventory: &InventoryCache, now: DateTime<Utc>) -> Self {
-        let (health, metrics) = (heartbeat.health(now), heartbeat.metrics());
+        let (mut health, metrics) = (heartbeat.health(now), heartbeat.metrics());
         let (history, bucket) = (metrics.history(now), inventory.known());
         let snapshot = bucket.snapshot.as_deref();
-        let databases = health.databases.as_ref().map(|known| databases(heartbeat, known, snapshot, now));
-        let state = match &databases {
-            // Before the first run, the bucket alone says which databases there are.
-            Some(each) if health.last_success.is_none() && history.last_run.is_none() => {
-                each.iter().filter_map(|database| database.state).min().unwrap_or(State::NoBackup)
-            }
-            _ => State::of(health.is_healthy, &history, health.last_success),
-        };
+        let databases = health.databases.as_ref().map(|known| databases(heartbeat, known, (snapshot, &history), now));
+        let is_none_known = health.databases.as_ref().is_some_and(Vec::is_empty);
+        if let Some(each) = databases.as_ref().filter(|_| is_none_known && history.databases_failed.is_none()) {
+            // No run has found the databases yet: the bucket alone says which there are.
+            health.last_success = each.iter().filter_map(|database| database.last_success).min();
+            health.is_healthy = !each.is_empty() && each.iter().all(|database| database.is_healthy);
+        }
+        let is_listed = snapshot.is_some() || history.is_listed || databases.is_some() && !is_none_known;
+        let state = State::of(health.is_healthy, &history, health.last_success).if_listed(is_listed);
         let recorded = snapshot.iter().flat_map(|snapshot| &snapshot.databases).filter_map(recorded_drill);
         let last = health.drill.last.as_ref().map(|last| DrillFacts {
             database: last.database.as_ref().map(|(name, _)| name.clone()),
@@ -143,7 +158,11 @@ impl Facts {
             duration: last.sample.duration,
         });
         let (is_alive, heartbeat_age) = heartbeat.alive();
-        let drill = recorded.chain(last).max_by_key(|drill| drill.ended);
+        let drills: Vec<DrillFacts> = recorded.chain(last).filter(|drill| is_past(drill.ended, now)).collect();
+        let succeeded = drills.iter().filter(|drill| drill.result == DrillResult::Ok.word()).map(|drill| drill.ended);
+        let of_databases = databases.iter().flatten().filter_map(|database| database.history.drill_success);
+        let succeeded = succeeded.chain(history.drill_success).chain(of_databases);
+        let drill_success = succeeded.filter(|ended| is_past(*ended, now)).max();
         Self {
             now,
             location: metrics.destination().to_owned(),
@@ -153,7 +172,8 @@ impl Facts {
             dumps: heartbeat.dumps().now(),
             health,
             history,
-            drill,
+            drill: drills.into_iter().max_by_key(|drill| drill.ended),
+            drill_success,
             databases,
             bucket,
         }
@@ -165,22 +185,45 @@ impl Facts {
         self.bucket.snapshot.as_ref()
     }
 
+    /// Of several databases, the number of those that count, and of those of them without a fresh backup.
+    #[must_use]
+    pub fn late_databases(&self) -> (usize, usize) {
+        let expected = || self.databases.iter().flatten().filter(|database| database.is_expected);
+        (expected().count(), expected().filter(|database| !database.is_healthy).count())
+    }
+
     /// The last success in one sentence.
     #[must_use]
     pub fn reason(&self) -> String {
-        reason(&self.health)
+        let (all, late) = self.late_databases();
+        match (self.health.is_healthy, self.health.last_success) {
+            (true, _) if all > 0 => "each database has a backup since the tick before last".to_owned(),
+            (true, _) => "there is a backup since the tick before last".to_owned(),
+            (false, _) if late > 0 => {
+                let has = if late == 1 { "has" } else { "have" };
+                format!("{late} of {all} databases {has} no backup since the tick before last")
+            }
+            (false, Some(_)) => "no backup since the tick before last".to_owned(),
+            (false, None) => "no backup is known yet".to_owned(),
+        }
     }
+}
+
+/// Whether a clock that is right can have shown this time.
+fn is_past(time: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    time <= now + CLOCK_TOLERANCE
 }
 
 /// Each database of the last run, and each that has backups alone.
 fn databases(
     heartbeat: &Heartbeat,
     known: &[DatabaseHealth],
-    snapshot: Option<&Snapshot>,
+    (snapshot, run): (Option<&Snapshot>, &RunHistory),
     now: DateTime<Utc>,
 ) -> Vec<DatabaseFacts> {
     let metrics = heartbeat.metrics();
-    let had_run = metrics.history(now).last_run.is_some();
+    // A run that failed before it knew the databases says nothing about them.
+    let has_found = run.databases_failed.is_some();
     let destinations = metrics.databases(now).unwrap_or_default();
     let mut all: Vec<DatabaseFacts> = Vec::new();
     for DatabaseHealth { name, is_healthy, last_success } in known {
@@ -195,10 +238,12 @@ fn databases(
             result: sample.result,
             duration: sample.duration,
         });
-        let drill = own.into_iter().chain(stored.and_then(recorded_drill)).max_by_key(|drill| drill.ended);
-        let state = Some(State::of(*is_healthy, &history, *last_success));
+        let drills = own.into_iter().chain(stored.and_then(recorded_drill));
+        let drill = drills.filter(|drill| is_past(drill.ended, now)).max_by_key(|drill| drill.ended);
+        let is_listed = snapshot.is_some() || history.is_listed;
+        let state = Some(State::of(*is_healthy, &history, *last_success).if_listed(is_listed));
         let (name, is_healthy, last_success) = (name.clone(), *is_healthy, *last_success);
-        all.push(DatabaseFacts { name, state, is_healthy, last_success, history, drill });
+        all.push(DatabaseFacts { name, state, is_expected: true, is_healthy, last_success, history, drill });
     }
     for stored in snapshot.iter().flat_map(|snapshot| &snapshot.databases) {
         let Some(name) = stored.name.clone() else { continue };
@@ -208,59 +253,20 @@ fn databases(
         let is_healthy = stored.newest.is_some_and(|newest| heartbeat.is_fresh(newest, now));
         let history = RunHistory::default();
         let state = State::of(is_healthy, &history, stored.newest);
-        let (state, last_success, drill) = ((!had_run).then_some(state), stored.newest, recorded_drill(stored));
-        all.push(DatabaseFacts { name, state, is_healthy, last_success, history, drill });
+        let (state, last_success) = ((!has_found).then_some(state), stored.newest);
+        let drill = recorded_drill(stored).filter(|drill| is_past(drill.ended, now));
+        let is_expected = known.is_empty() && !has_found;
+        all.push(DatabaseFacts { name, state, is_expected, is_healthy, last_success, history, drill });
     }
     all.sort_by(|one, other| one.name.cmp(&other.name));
     all
 }
 
 fn recorded_drill(stored: &DatabaseSnapshot) -> Option<DrillFacts> {
-    let DrillRecord { file_name, finished_at, result, duration, .. } = stored.drill.as_ref()?;
-    Some(DrillFacts {
-        database: stored.name.clone(),
-        file_name: Some(file_name.clone()),
-        ended: DateTime::parse_from_rfc3339(finished_at).ok()?.to_utc(),
-        result: result.word(),
-        duration: Some(*duration),
-    })
-}
-
-fn reason(health: &Health) -> String {
-    let all = health.databases.as_deref().unwrap_or_default();
-    let late = all.iter().filter(|database| !database.is_healthy).count();
-    match (health.is_healthy, health.last_success) {
-        (true, _) if !all.is_empty() => "each database has a backup since the tick before last".to_owned(),
-        (true, _) => "there is a backup since the tick before last".to_owned(),
-        (false, _) if late > 0 => {
-            let (all, has) = (all.len(), if late == 1 { "has" } else { "have" });
-            format!("{late} of {all} databases {has} no backup since the tick before last")
-        }
-        (false, Some(_)) => "no backup since the tick before last".to_owned(),
-        (false, None) => "no backup is known yet".to_owned(),
-    }
+    let RecordedDrill { file_name, ended, result, duration } = stored.drill.clone()?;
+    let (database, result, duration) = (stored.name.clone(), result.word(), Some(duration));
+    Some(DrillFacts { database, file_name: Some(file_name), ended, result, duration })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn state_is_that_of_the_last_run_and_of_the_last_success() {
-        let time = Some(DateTime::UNIX_EPOCH);
-        let state = |is_fresh, exit_code, success| {
-            State::of(is_fresh, &RunHistory { exit_code, ..RunHistory::default() }, success)
-        };
-        assert_eq!(state(false, None, None), State::NoBackup);
-        assert_eq!(state(false, Some(12), None), State::Failing, "the first run failed");
-        assert_eq!(state(true, Some(12), time), State::Failing, "the backup before is fresh");
-        assert_eq!(state(true, Some(0), time), State::Covered);
-        assert_eq!(state(true, None, time), State::Covered, "another process took it");
-        assert_eq!(state(false, Some(0), time), State::Stale);
-        let failed = RunHistory { exit_code: Some(12), last_run: time, ..RunHistory::default() };
-        let later = time.map(|time| time + chrono::TimeDelta::hours(1));
-        assert_eq!(State::of(true, &failed, later), State::Covered, "another host made one after the failure");
-        assert_eq!(State::of(true, &failed, time), State::Failing);
-        assert!(State::Failing < State::Stale && State::Stale < State::NoBackup && State::NoBackup < State::Covered);
-    }
-}
+mod tests;

@@ -32,8 +32,8 @@ use crate::scheduler::Heartbeat;
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
 /// The maximum duration of a connection, which has one request.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
-/// hyper's smallest buffer, which is enough for any request here.
-const HEAD_BYTES: usize = 8 << 10;
+/// A login in front of the status page sets large cookies; reverse proxies accept this much, too.
+const HEAD_BYTES: usize = 32 << 10;
 /// Monitoring needs few connections; more than this at once are a fault or an attack.
 const MOST_CONNECTIONS: usize = 64;
 

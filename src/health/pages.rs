@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use serde_json::json;
 
 use crate::inventory::InventoryCache;
+use crate::printable::printable_json;
 use crate::scheduler::Heartbeat;
 
 use super::facts::Facts;
@@ -44,7 +45,9 @@ pub(super) fn answer(
         "/" => secured(page(StatusCode::OK, HTML_TYPE, render(&facts()))),
         "/status" => {
             let facts = facts();
-            page(status(facts.health.is_healthy), JSON_TYPE, format!("{}\n", described(&facts)))
+            // As `list --json`: names of others may have what controls a terminal.
+            let text = described(&facts).to_string();
+            page(status(facts.health.is_healthy), JSON_TYPE, format!("{}\n", printable_json(&text)))
         }
         "/metrics" => page(StatusCode::OK, METRICS_TYPE, heartbeat.metrics().render()),
         _ => page(StatusCode::NOT_FOUND, TEXT_TYPE, "/, /livez, /healthz, /status or /metrics\n".to_owned()),
@@ -64,6 +67,8 @@ fn page(status: StatusCode, content_type: &'static str, text: String) -> Respons
     *page.status_mut() = status;
     page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     page.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Names of databases are in all of them: no browser may take one for HTML.
+    page.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     page
 }
 

@@ -41,13 +41,13 @@ pub(super) fn described(facts: &Facts) -> Value {
         page["databases"] = databases.iter().map(|database| of_database(database, facts)).collect();
     } else {
         let stored = facts.snapshot().and_then(|snapshot| snapshot.database(None));
-        add(&mut page, history, (stored, MOST_BACKUPS));
+        add(&mut page, history, facts, (stored, MOST_BACKUPS));
     }
     page
 }
 
 fn of_database(database: &DatabaseFacts, facts: &Facts) -> Value {
-    let DatabaseFacts { name, state, is_healthy, last_success, history, drill } = database;
+    let DatabaseFacts { name, state, is_expected: _, is_healthy, last_success, history, drill } = database;
     let mut page = json!({
         "name": name,
         "healthy": is_healthy,
@@ -57,14 +57,15 @@ fn of_database(database: &DatabaseFacts, facts: &Facts) -> Value {
         "last_drill": drill.as_ref().map(of_drill),
     });
     let stored = facts.snapshot().and_then(|snapshot| snapshot.database(Some(name)));
-    add(&mut page, history, (stored, MOST_OF_DATABASE));
+    add(&mut page, history, facts, (stored, MOST_OF_DATABASE));
     page
 }
 
 /// Adds what is known of a destination.
-fn add(page: &mut Value, history: &RunHistory, (stored, most): (Option<&DatabaseSnapshot>, usize)) {
+fn add(page: &mut Value, history: &RunHistory, facts: &Facts, (stored, most): (Option<&DatabaseSnapshot>, usize)) {
     let forecast = stored.and_then(|stored| stored.forecast.as_ref());
     page["retention"] = json!({
+        "enabled": facts.snapshot().map(|snapshot| snapshot.has_retention),
         "blocked": history.is_retention_blocked,
         "failed": history.is_retention_failed,
         "next": forecast,
@@ -153,6 +154,7 @@ mod tests {
         let of = |database: &DatabaseHealth| DatabaseFacts {
             name: database.name.clone(),
             state: Some(State::Covered),
+            is_expected: true,
             is_healthy: database.is_healthy,
             last_success: database.last_success,
             history: RunHistory::default(),
@@ -167,6 +169,7 @@ mod tests {
             history: RunHistory::default(),
             dumps: Vec::new(),
             drill: None,
+            drill_success: None,
             databases: health.databases.as_ref().map(|each| each.iter().map(of).collect()),
             bucket: Known::default(),
             health,

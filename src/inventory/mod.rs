@@ -1,8 +1,8 @@
 //! The inventory: the newest backups of each destination, which `list` prints and the daemon's status page shows.
 //!
 //! Both read it here, so that they show the same. `list` reads it once. The daemon keeps the last one ([`InventoryCache`]), with
-//! retention's forecast, because a request for the page must not list the bucket. A [`Snapshot`] holds a hundred backups of a
-//! database, however many the bucket has.
+//! retention's forecast, because a request for the page must not list the bucket. A [`Snapshot`] holds at most a hundred backups of
+//! a database, however many the bucket has.
 
 mod cache;
 mod snapshot;
@@ -17,7 +17,7 @@ use crate::archive::{Listing, MANIFESTS, Newest, StoredBackup};
 use crate::at_once::at_once;
 
 pub use cache::{Failure, InventoryCache, Known};
-pub use snapshot::{DatabaseSnapshot, MOST_BACKUPS, Snapshot, SnapshotRequest};
+pub use snapshot::{DatabaseSnapshot, MOST_BACKUPS, RecordedDrill, Snapshot, SnapshotRequest};
 
 /// Databases that are read at once.
 const AT_ONCE: usize = 16;

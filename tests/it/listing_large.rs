@@ -1,9 +1,13 @@
-//! `list` of 100,000 backups takes only the requests of the listing, and a few bytes of memory for each backup.
+//! `list` of 100,000 backups takes only the requests of the listing, and a few bytes of memory for each backup. The status page of a
+//! daemon with so many is small.
 //!
 //! The S3 server has canned answers: storing so many objects would take too long.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::daemon::YEARLY;
+use crate::monitoring::address;
+use crate::support::client::{eventually, get};
 use crate::support::program::{Outcome, Program};
 use crate::support::web::{Asked, Reply, Web};
 
@@ -16,6 +20,8 @@ const PAGE: usize = 1_000;
 const MANIFESTS: usize = 50;
 /// The bound on memory. The program with nothing to list takes about 20 MiB.
 const MEMORY: u64 = 64 << 20;
+/// That of a daemon, which plans retention, too.
+const MEMORY_OF_DAEMON: u64 = 96 << 20;
 
 /// The n-th backup's name, an hour after the one before it.
 fn name(n: usize) -> String {
@@ -83,4 +89,27 @@ fn lists_100_000_backups_with_few_requests_and_little_memory() {
     let requests = store.asked().len() - (KEYS / PAGE + 1);
     // `list` requests the newest manifests, and, as there are none, the metadata of those backups.
     assert_eq!(requests, KEYS / PAGE + 1 + MANIFESTS * 2, "the same, and the requests for the newest backups");
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "what was measured")]
+fn status_page_of_100_000_backups_is_small() {
+    let store = Web::start(|asked, _| answer(asked));
+    let daemon = Program::new().args(["daemon", "--s3-bucket", "b-1", "--s3-path", "app", "--catch-up=false"]);
+    let daemon = daemon.env("S3_URL", store.url()).env("S3_ACCESS_KEY", "key").env("S3_SECRET_KEY", "secret");
+    let daemon = daemon.env("POSTGRES_CONNECTION_STRING", "postgresql://127.0.0.1:1/app").env("LISTEN", "127.0.0.1:0");
+    let daemon = daemon.env("BACKUP_INTERVAL", YEARLY).env("BACKUP_KEEP_LAST", "30").env("LOG_LEVEL", "info");
+    let running = daemon.spawn();
+    let address = address(&running);
+    let shown = format!("50 of {BACKUPS} shown");
+    eventually(|| get(&address, "/").body.contains(&shown), || running.stderr_so_far());
+    let began = std::time::Instant::now();
+    let page = get(&address, "/").body;
+    // For those who measure it: `-- --nocapture`.
+    println!("the page of {BACKUPS} backups: {} bytes in {:?}", page.len(), began.elapsed());
+    assert!(page.len() < 100_000, "{} bytes", page.len());
+    running.signal("TERM");
+    let outcome = running.wait();
+    outcome.assert_code(143);
+    assert!(outcome.peak_rss_bytes < MEMORY_OF_DAEMON, "peak of {} bytes", outcome.peak_rss_bytes);
 }

@@ -10,6 +10,7 @@ use maud::{Markup, html};
 use super::words::minute;
 use crate::archive::{BackupStatus, StoredBackup};
 use crate::health::status::result;
+use crate::inventory::DatabaseSnapshot;
 use crate::telemetry::metrics::FailedRun;
 
 /// A chart is as wide as at least so many bars, so that the first backups are not as wide as the page.
@@ -69,7 +70,6 @@ impl<'a> Runs<'a> {
         let most = self.most(measure);
         let slots = self.0.len().max(FEWEST);
         let first_slot = slots - self.0.len();
-        let (first, last) = (self.0.first().map(|run| run.0), self.0.last().map(|run| run.0));
         html! {
             figure.chart {
                 figcaption { span { (title) } span.muted { @if most > 0.0 { "up to " (text(most)) } } }
@@ -79,26 +79,25 @@ impl<'a> Runs<'a> {
                     }
                 }
                 div.axis.muted {
-                    @for time in first.into_iter().chain(last.filter(|last| Some(*last) != first)) {
-                        span { (time.format("%Y-%m-%d")) }
-                    }
+                    @for time in ends(self.0.iter().map(|run| run.0)) { span { (time) } }
                 }
             }
         }
     }
 
-    /// A small chart: two paths, without hover texts.
+    /// A small chart: three paths, without hover texts.
     pub(super) fn small(&self, measure: Measure) -> Markup {
         let most = self.most(measure);
         let shown = self.0.iter().rev().take(MOST_IN_SMALL);
-        let (mut bars, mut failed) = (String::new(), String::new());
+        let (mut bars, mut bad, mut failed) = (String::new(), String::new(), String::new());
         for (slot, (_, run)) in shown.enumerate() {
             let x = (MOST_IN_SMALL - 1 - slot) * SLOT;
             match run {
                 Run::Backup(backup) => {
                     let height = height((measure.value)(backup), most);
+                    let path = if is_wrong(backup.status) { &mut bad } else { &mut bars };
                     // Writing to a String cannot fail.
-                    _ = write!(bars, "M{x} {HEIGHT}v-{height}h{BAR}v{height}z");
+                    _ = write!(path, "M{x} {HEIGHT}v-{height}h{BAR}v{height}z");
                 }
                 Run::Failed(_) => _ = write!(failed, "M{x} {HEIGHT}v-{HEIGHT}h{BAR}v{HEIGHT}z"),
             }
@@ -107,6 +106,7 @@ impl<'a> Runs<'a> {
             svg.small viewBox={"0 0 " (MOST_IN_SMALL * SLOT) " " (HEIGHT)} preserveAspectRatio="none" role="img" aria-label=(measure.summary) {
                 title { (measure.title) @if most > 0.0 { ", up to " ((measure.text)(most)) } }
                 path.bar d=(bars) {}
+                @if !bad.is_empty() { path.bad d=(bad) {} }
                 @if !failed.is_empty() { path.failed d=(failed) {} }
             }
         }
@@ -131,7 +131,7 @@ fn bar((x, time): (usize, DateTime<Utc>), run: &Run<'_>, (measure, most): (Measu
         Run::Backup(backup) => {
             let value = (measure.value)(backup);
             let shown = value.map_or_else(|| "not known".to_owned(), measure.text);
-            let class = if is_usable(backup.status) { "bar" } else { "bad" };
+            let class = if is_wrong(backup.status) { "bad" } else { "bar" };
             let status = if class == "bad" { format!(", {}", backup.status.words()) } else { String::new() };
             (class, height(value, most), format!("{when} UTC: {shown}{status}"))
         }
@@ -145,9 +145,26 @@ fn bar((x, time): (usize, DateTime<Utc>), run: &Run<'_>, (measure, most): (Measu
     }
 }
 
-/// Whether a backup counts as one.
-pub(super) fn is_usable(status: BackupStatus) -> bool {
-    !matches!(status, BackupStatus::SizeMismatch | BackupStatus::Empty | BackupStatus::Future)
+/// Whether a backup needs attention.
+pub(super) fn is_wrong(status: BackupStatus) -> bool {
+    matches!(status, BackupStatus::SizeMismatch | BackupStatus::Empty | BackupStatus::Future)
+}
+
+/// The newest backup that is complete, as far as the listing and its manifest say.
+pub(super) fn newest(stored: &DatabaseSnapshot) -> Option<&StoredBackup> {
+    let is_one = |backup: &&StoredBackup| backup.status != BackupStatus::Uploading && !is_wrong(backup.status);
+    stored.backups.iter().find(is_one)
+}
+
+/// The first and the last time: days, or minutes of one day.
+fn ends(mut times: impl Iterator<Item = DateTime<Utc>>) -> Vec<String> {
+    let first = times.next();
+    let last = times.last();
+    let is_one_day = first.zip(last).is_some_and(|(first, last)| first.date_naive() == last.date_naive());
+    let text = |time| if is_one_day { minute(time) } else { time.format("%Y-%m-%d").to_string() };
+    let mut texts: Vec<String> = first.into_iter().chain(last).map(text).collect();
+    texts.dedup();
+    texts
 }
 
 /// The height of a bar; 0 if its value is not known.

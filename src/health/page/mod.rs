@@ -109,7 +109,7 @@ fn icon(state: State) -> String {
         State::Covered => "1a7f4b",
         State::Stale => "b26a00",
         State::Failing => "c8281e",
-        State::NoBackup => "5b6b88",
+        State::NoBackup | State::Unknown => "5b6b88",
     };
     format!(
         "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Ccircle cx='8' cy='8' r='7' fill='%23{colour}'/%3E%3C/svg%3E"
@@ -120,8 +120,7 @@ fn icon(state: State) -> String {
 fn lead(facts: &Facts) -> Markup {
     let (health, history, now) = (&facts.health, &facts.history, facts.now);
     let databases = facts.databases.as_deref().filter(|databases| !databases.is_empty());
-    let late =
-        databases.into_iter().flatten().filter(|database| database.state.is_some() && !database.is_healthy).count();
+    let (expected, late) = facts.late_databases();
     html! {
         @if facts.state == State::Failing {
             "The last run failed"
@@ -130,15 +129,13 @@ fn lead(facts: &Facts) -> Markup {
             ". "
         }
         @match (databases, health.last_success) {
-            (Some(databases), _) if late > 0 => {
-                (late) " of " (databases.len()) " databases " @if late == 1 { "has" } @else { "have" } " no backup"
+            (Some(_), _) if late > 0 => {
+                (late) " of " (expected) " databases " @if late == 1 { "has" } @else { "have" } " no backup"
                 @if let Some(since) = health.expected_since { " since " (time(since)) } ". "
             }
-            (Some(databases), Some(_)) => {
-                @if let [only] = databases { "The database " (name(&only.name)) " has a recent backup. " }
-                @else { "Each of " (databases.len()) " databases has a recent backup. " }
-            }
-            (None, Some(success)) => { "The newest backup is " (words::span(now - success)) " old. " }
+            (Some(_), Some(_)) if expected > 1 => { "Each of " (expected) " databases has a recent backup. " }
+            (_, Some(success)) => { "The newest backup is " (words::span(now - success)) " old. " }
+            (_, None) if facts.state == State::Unknown => { "The bucket has not been listed yet, so no backup is known. " }
             (_, None) => { "No backup is known. " }
         }
         @if facts.state == State::Stale && databases.is_none() && let Some(since) = health.expected_since {
@@ -153,44 +150,55 @@ fn key_figures(facts: &Facts) -> Markup {
     let (health, history, now) = (&facts.health, &facts.history, facts.now);
     let snapshot = facts.snapshot();
     let totals = snapshot.map(|snapshot| snapshot.totals());
-    let newest = snapshot
-        .and_then(|snapshot| snapshot.database(None))
-        .and_then(|stored| stored.backups.iter().find(|backup| chart::is_usable(backup.status)));
-    let without = facts
-        .databases
-        .as_ref()
-        .map(|databases| databases.iter().filter(|database| database.state.is_some() && !database.is_healthy).count());
+    let newest = snapshot.and_then(|snapshot| snapshot.database(None)).and_then(chart::newest);
+    let several = facts.databases.as_ref().filter(|_| facts.late_databases().0 > 1);
     let figures: Vec<(&str, Markup)> = [
         Some((
             "Age of the newest backup",
-            health.last_success.map_or_else(unknown, |time| html! { (words::span(now - time)) }),
+            health.last_success.map_or_else(unknown, |time| {
+                html! { (words::span(now - time)) @if several.is_some() { " " small { "at most" } } }
+            }),
         )),
         Some(("Next backup in", health.next_run.map_or_else(unknown, |next| ahead(next, now)))),
         Some((
             "Exit code of the last run",
             history.exit_code.map_or_else(unknown, |code| html! { (code) " " small { (result(code)) } }),
         )),
-        without.map(|without| ("Databases without a backup", html! { (without) })),
+        facts.databases.as_ref().map(|_| ("Databases without a backup", failed_databases(facts))),
         Some(("Backups kept", totals.map_or_else(unknown, |(count, _)| html! { (count) }))),
         Some(("Stored", totals.map_or_else(unknown, |(_, bytes)| size(bytes)))),
         newest.map(|newest| ("Size of the last backup", size(newest.file_size))),
         newest
             .and_then(|newest| newest.duration)
             .map(|seconds| ("Duration of the last backup", html! { (duration(seconds)) })),
-        Some((
-            "Age of the last restore drill",
-            facts.drill.as_ref().map_or_else(unknown, |drill| {
-                html! {
-                    (words::span(now - drill.ended)) " " small { (tables::drill_word(drill.result)) }
-                }
-            }),
-        )),
+        Some(("Age of the last restore drill", drill_age(facts))),
     ]
     .into_iter()
     .flatten()
     .collect();
     html! {
         dl.figures { @for (label, value) in figures { div { dt { (label) } dd { (value) } } } }
+    }
+}
+
+/// The databases that the last run did not back up, as the metrics count them.
+fn failed_databases(facts: &Facts) -> Markup {
+    let failed = facts.history.databases_failed;
+    failed.map_or_else(unknown, |failed| html! { (failed) " " small { "in the last run" } })
+}
+
+/// The age of the last drill that succeeded, as on the dashboard, and what is wrong with the last one.
+fn drill_age(facts: &Facts) -> Markup {
+    let bad = facts.drill.as_ref().map(|drill| drill.result).filter(|result| *result != "ok");
+    let bad = bad.map(tables::drill_word);
+    html! {
+        @if let Some(ended) = facts.drill_success { (words::span(facts.now - ended)) } @else { (unknown()) }
+        @match (bad, facts.drill_success) {
+            (Some(bad), Some(_)) => { " " small { "ok, a later one " (bad) } }
+            (Some(bad), None) => { " " small { "the last one " (bad) } }
+            (None, Some(_)) => { " " small { "ok" } }
+            (None, None) => {}
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 
 use maud::{Markup, html};
 
+use super::chart::newest;
 use super::tables::drill_word;
 use super::words::{ago, bytes_text, name, span, time};
+use crate::archive::{BackupStatus, StoredBackup};
 use crate::health::facts::{DatabaseFacts, Facts};
 use crate::inventory::DatabaseSnapshot;
 use crate::printable::printable_lines;
@@ -37,7 +39,9 @@ fn progress(dump: &RunningDump) -> Markup {
             @if let Some(database) = database { p { strong { (name(database)) } } }
             progress max=((*estimate).max(*dumped).max(1)) value=(dumped) aria-label="Dumped" {}
             p.muted {
-                (bytes_text(*dumped)) " of about " (bytes_text(*estimate)) " dumped, " (bytes_text(*uploaded)) " stored"
+                (bytes_text(*dumped))
+                @if dumped < estimate { " of about " (bytes_text(*estimate)) }
+                " dumped, " (bytes_text(*uploaded)) " stored"
             }
         }
     }
@@ -45,7 +49,7 @@ fn progress(dump: &RunningDump) -> Markup {
 
 /// What needs attention.
 pub(super) fn notices(facts: &Facts) -> Markup {
-    let all = [loop_is_stuck(facts), bucket(facts), retention(facts), drill(facts)];
+    let all = [loop_is_stuck(facts), bucket(facts), damaged(facts), future(facts), retention(facts), drill(facts)];
     let all: Vec<Markup> = all.into_iter().flatten().collect();
     html! {
         @if !all.is_empty() { ul.notices aria-label="Notices" { @for notice in all { (notice) } } }
@@ -81,6 +85,50 @@ fn bucket(facts: &Facts) -> Option<Markup> {
     })
 }
 
+/// A damaged backup is newer than the newest complete one.
+fn damaged(facts: &Facts) -> Option<Markup> {
+    fn find(stored: &DatabaseSnapshot) -> Option<&StoredBackup> {
+        let good = newest(stored).map(|backup| backup.started);
+        let is_damaged = |status| matches!(status, BackupStatus::SizeMismatch | BackupStatus::Empty);
+        stored.backups.iter().take_while(|backup| good < Some(backup.started)).find(|backup| is_damaged(backup.status))
+    }
+    let (found, status) = found(facts, find)?;
+    Some(html! {
+        li.wrong {
+            strong { "The newest backup is damaged" } (found)
+            @if facts.databases.is_none() { " (" (status.words().to_lowercase()) ")" }
+            ". " code { "pg-s3-backup check" } " says what is wrong with it."
+        }
+    })
+}
+
+/// A name is in the future, so its age is unknown.
+fn future(facts: &Facts) -> Option<Markup> {
+    fn find(stored: &DatabaseSnapshot) -> Option<&StoredBackup> {
+        stored.backups.iter().find(|backup| backup.status == BackupStatus::Future)
+    }
+    let (found, _) = found(facts, find)?;
+    Some(html! {
+        li.warn {
+            strong { "A backup is in the future" } (found)
+            ". It does not count: the clock of the host that made it was wrong, or the clock of this one is."
+        }
+    })
+}
+
+/// The backup that is found, or the databases that have one, and the first one's status.
+fn found(facts: &Facts, find: fn(&DatabaseSnapshot) -> Option<&StoredBackup>) -> Option<(Markup, BackupStatus)> {
+    let stored = facts.snapshot().into_iter().flat_map(|snapshot| &snapshot.databases);
+    let found: Vec<(&DatabaseSnapshot, &StoredBackup)> =
+        stored.filter_map(|stored| Some((stored, find(stored)?))).collect();
+    let (_, first) = found.first()?;
+    let markup = html! {
+        @if facts.databases.is_some() { " for " (names(found.iter().filter_map(|(stored, _)| stored.name.as_deref()))) }
+        @else { ": " code { (first.file_name) } }
+    };
+    Some((markup, first.status))
+}
+
 fn retention(facts: &Facts) -> Option<Markup> {
     let checks = |stored: &DatabaseSnapshot| {
         stored.forecast.as_ref().map(|forecast| forecast.blocked_by.clone()).unwrap_or_default()
@@ -91,7 +139,8 @@ fn retention(facts: &Facts) -> Option<Markup> {
         return match (is_retention_blocked || !checks.is_empty(), is_retention_failed) {
             (true, _) => Some(html! {
                 li.warn {
-                    strong { "Retention is blocked." } " A safety check keeps it from deleting backups."
+                    @if checks.is_empty() { strong { "Retention was blocked" } " in the last run: a safety check kept it from deleting backups." }
+                    @else { strong { "Retention is blocked." } " A safety check keeps it from deleting backups." }
                     @for check in &checks { " " span.detail { (printable_lines(check)) } }
                 }
             }),
@@ -111,8 +160,8 @@ fn retention(facts: &Facts) -> Option<Markup> {
     (!blocked.is_empty() || !failed.is_empty()).then(|| {
         html! {
             li.warn {
-                @if !blocked.is_empty() { strong { "Retention is blocked" } " for " (names(&blocked)) ". " }
-                @if !failed.is_empty() { strong { "Retention failed" } " for " (names(&failed)) "." }
+                @if !blocked.is_empty() { strong { "Retention is blocked" } " for " (names_of(&blocked)) ". " }
+                @if !failed.is_empty() { strong { "Retention failed" } " for " (names_of(&failed)) "." }
             }
         }
     })
@@ -133,16 +182,21 @@ fn drill(facts: &Facts) -> Option<Markup> {
     let failed: Vec<&DatabaseFacts> = databases.iter().filter(is_failed).collect();
     (!failed.is_empty()).then(|| {
         html! {
-            li.wrong { strong { "The last restore drill did not succeed" } " for " (names(&failed)) "." }
+            li.wrong { strong { "The last restore drill did not succeed" } " for " (names_of(&failed)) "." }
         }
     })
 }
 
-fn names(databases: &[&DatabaseFacts]) -> Markup {
-    let more = databases.len().saturating_sub(MOST_NAMES);
+fn names_of(databases: &[&DatabaseFacts]) -> Markup {
+    names(databases.iter().map(|database| database.name.as_str()))
+}
+
+fn names<'a>(all: impl Iterator<Item = &'a str>) -> Markup {
+    let all: Vec<&str> = all.collect();
+    let more = all.len().saturating_sub(MOST_NAMES);
     html! {
-        @for (index, database) in databases.iter().take(MOST_NAMES).enumerate() {
-            @if index > 0 { ", " } (name(&database.name))
+        @for (index, of) in all.iter().take(MOST_NAMES).enumerate() {
+            @if index > 0 { ", " } (name(of))
         }
         @if more > 0 { " and " (more) " more" }
     }

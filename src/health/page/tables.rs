@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::chart::{Runs, is_usable};
+use super::chart::{Runs, is_wrong, newest};
 use super::words::{ago, bytes_text, duration, name, size, span, unknown};
 use super::{DURATION, STORED_SIZE};
 use crate::archive::StoredBackup;
@@ -80,7 +80,7 @@ fn database_row(facts: &Facts, database: &DatabaseFacts, headings: &[(&str, &str
     let stored = facts.snapshot().and_then(|snapshot| snapshot.database(Some(&database.name)));
     let backups = stored.map(|stored| stored.backups.as_slice()).unwrap_or_default();
     let runs = Runs::new(backups, &database.history.failures);
-    let newest = backups.iter().find(|backup| is_usable(backup.status));
+    let newest = stored.and_then(newest);
     let drill = database.drill.as_ref();
     html! {
         tr role="row" {
@@ -120,7 +120,7 @@ pub(super) fn backups(facts: &Facts, stored: &[DatabaseSnapshot]) -> Markup {
     let mut newest: Vec<&StoredBackup> = stored.iter().flat_map(|stored| &stored.backups).collect();
     newest.sort_by_key(|backup| std::cmp::Reverse(backup.started));
     newest.truncate(MOST_BACKUPS);
-    let all = stored.iter().map(|stored| stored.count).sum();
+    let all = stored.iter().map(|stored| stored.count + stored.uploads).sum();
     let headings = [
         ("Name", ""),
         ("Age", "number"),
@@ -142,7 +142,7 @@ pub(super) fn backups(facts: &Facts, stored: &[DatabaseSnapshot]) -> Markup {
 }
 
 fn backup_row(facts: &Facts, backup: &StoredBackup, headings: &[(&str, &str); 8]) -> Markup {
-    let class = if is_usable(backup.status) { "" } else { "wrong" };
+    let class = if is_wrong(backup.status) { "wrong" } else { "" };
     let drilled = backup.drilled_at.as_deref().and_then(|time| chrono::DateTime::parse_from_rfc3339(time).ok());
     let drill = backup.drill_result.zip(drilled);
     html! {
@@ -175,13 +175,17 @@ pub(super) fn retention(facts: &Facts, stored: &[DatabaseSnapshot]) -> Markup {
     let deletions: usize = forecasts.iter().map(|(_, forecast)| forecast.deletions).sum();
     let bytes: u64 = forecasts.iter().map(|(_, forecast)| forecast.bytes).sum();
     let blocked = forecasts.iter().filter(|(_, forecast)| !forecast.blocked_by.is_empty()).count();
-    let next = facts.health.next_run;
+    let (next, missing) = (facts.health.next_run, stored.len() - forecasts.len());
+    let has_retention = facts.snapshot().is_some_and(|snapshot| snapshot.has_retention);
     html! {
         section aria-labelledby="retention" {
             h2 #retention { "Retention" }
-            @if forecasts.is_empty() && next.is_none() { p { "No next run is known, so no deletion is." } }
-            @else if forecasts.is_empty() { p { "No rule is set: nothing is deleted." } }
-            @else if deletions == 0 { p { "The next run deletes nothing." } }
+            @if !has_retention { p { "No rule is set: nothing is deleted." } }
+            @else if next.is_none() { p { "No next run is known, so no deletion is." } }
+            @else if forecasts.is_empty() && missing > 0 {
+                p { "It is not known what the next run deletes: what that depends on could not be read." }
+            }
+            @else if deletions == 0 { p { "The next run deletes nothing." (not_known(missing)) } }
             @else {
                 p {
                     "After the next backup, "
@@ -190,10 +194,18 @@ pub(super) fn retention(facts: &Facts, stored: &[DatabaseSnapshot]) -> Markup {
                     @if blocked == 0 { " will be deleted." }
                     @else if forecasts.len() == 1 { " would be deleted, if no safety check blocked it." }
                     @else { " would be deleted; a safety check blocks it for " (blocked) " of " (forecasts.len()) " databases." }
+                    (not_known(missing))
                 }
                 (deleted_next(&forecasts, deletions))
             }
         }
+    }
+}
+
+/// Of several databases, for how many it is not known.
+fn not_known(databases: usize) -> Markup {
+    html! {
+        @if databases > 0 { " It is not known for " (databases) " more " @if databases == 1 { "database" } @else { "databases" } "." }
     }
 }
 

@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 
 use super::store::{last_success, time_of};
 use super::{
-    DrillSample, LAST_DRILL, LAST_DRILL_DURATION, LAST_DRILL_RESULT, LAST_EXIT_CODE, LAST_FAILURE, LAST_RUN,
-    MetricsStore, RETENTION_BLOCKED, RETENTION_FAILED, Samples, drills,
+    DATABASES_FAILED, DrillSample, LAST_DRILL, LAST_DRILL_DURATION, LAST_DRILL_RESULT, LAST_DRILL_SUCCESS,
+    LAST_EXIT_CODE, LAST_FAILURE, LAST_RUN, MetricsStore, RETENTION_BLOCKED, RETENTION_FAILED, STORED, Samples, drills,
 };
 
 /// Of a destination so many failures are remembered.
@@ -38,8 +38,14 @@ pub struct RunHistory {
     pub is_retention_blocked: bool,
     /// Whether the last retention could not delete everything.
     pub is_retention_failed: bool,
+    /// Of a run with several databases, the number of those that it did not back up; `None` if no run has found them.
+    pub databases_failed: Option<u64>,
+    /// Whether the destination was listed.
+    pub is_listed: bool,
     /// The last drill.
     pub drill: Option<DrillSample>,
+    /// When the last successful drill ended.
+    pub drill_success: Option<DateTime<Utc>>,
     /// The runs that failed, the oldest first.
     pub failures: Vec<FailedRun>,
 }
@@ -76,6 +82,7 @@ impl MetricsStore {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a code and a count")]
 fn history(samples: &Samples, own: VecDeque<FailedRun>, now: DateTime<Utc>) -> RunHistory {
     let is_set = |metric| samples.get(metric).is_some_and(|value| value > 0.5);
     let known = samples.0.get(LAST_FAILURE.name).into_iter().flatten();
@@ -85,7 +92,6 @@ fn history(samples: &Samples, own: VecDeque<FailedRun>, now: DateTime<Utc>) -> R
     failures.sort_unstable();
     // The metrics round to the millisecond.
     failures.dedup_by_key(|failed| (failed.ended.timestamp(), failed.exit_code));
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an exit code that was one before")]
     let exit_code = samples.get(&LAST_EXIT_CODE).map(|code| code as u8);
     RunHistory {
         last_success: last_success(samples, now),
@@ -93,7 +99,10 @@ fn history(samples: &Samples, own: VecDeque<FailedRun>, now: DateTime<Utc>) -> R
         exit_code,
         is_retention_blocked: is_set(&RETENTION_BLOCKED),
         is_retention_failed: is_set(&RETENTION_FAILED),
+        databases_failed: samples.get(&DATABASES_FAILED).map(|count| count as u64),
+        is_listed: samples.get(&STORED).is_some(),
         drill: drill(samples),
+        drill_success: samples.get(&LAST_DRILL_SUCCESS).and_then(time_of),
         failures,
     }
 }

@@ -6,6 +6,7 @@ use pg_s3_backup::printable::printable;
 use serde_json::{Value, json};
 
 use super::facts::HOSTILE;
+use super::http::assert_printable;
 use super::states::assert_quiet;
 use crate::daemon::{YEARLY, stop};
 use crate::databases::server::server_with;
@@ -22,21 +23,22 @@ use crate::support::stored::put_backups;
 use crate::support::web::{Reply, Web};
 
 const VIEW: View = View { width: 1280, scheme: "light" };
-/// Name, size, ratio, duration, database, status and drill of each row; `null` where the page has a dash.
+/// Name, location, start, size, ratio, duration, database, status and drill of each row; `null` where the page has a dash.
 const ROWS: &str = r"[...document.querySelectorAll('tr[data-name]')].map(row => {
   const cells = [...row.querySelectorAll('td')];
   const value = cell => Number(cell.querySelector('data')?.value ?? NaN);
   const text = cell => cell.textContent === '–' ? null : cell.textContent;
-  return [row.dataset.name, value(cells[1]), value(cells[2]), value(cells[3]), text(cells[4]), text(cells[5]), text(cells[6])];
+  return [row.dataset.name, row.querySelector('th').title, cells[0].querySelector('time').dateTime,
+    value(cells[1]), value(cells[2]), value(cells[3]), text(cells[4]), text(cells[5]), text(cells[6])];
 })";
 
-fn status(address: &str) -> Value {
+pub fn status(address: &str) -> Value {
     serde_json::from_str(&get(address, "/status").body).expect("JSON")
 }
 
 /// Waits until `/status` is as wanted.
 #[track_caller]
-fn status_when(running: &Running, address: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+pub fn status_when(running: &Running, address: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
     eventually(|| is_wanted(&status(address)), || format!("{:#}\n{}", status(address), running.stderr_so_far()));
     status(address)
 }
@@ -44,25 +46,23 @@ fn status_when(running: &Running, address: &str, is_wanted: impl Fn(&Value) -> b
 /// Asserts that the page has the rows of `list --json`.
 #[track_caller]
 fn assert_lists(page: &mut Page<'_>, listed: &Outcome) {
+    // A number with a fraction of zero is an integer in one of them.
+    let number = |value: &Value| value.as_f64().map_or(Value::Null, |number| json!(number));
     let listed: Vec<Value> = serde_json::from_slice(&listed.assert_code(0).stdout).expect("JSON");
-    let of = |backup: &Value| {
-        let text = |value: &Value| value.as_str().map(|text| printable(text).into_owned());
+    let wanted = listed.iter().map(|backup| {
+        let [name, location, start] = ["file_name", "s3_location", "started_at"].map(|field| &backup[field]);
+        let [size, ratio, duration] =
+            ["file_size", "compression_ratio", "duration"].map(|field| number(&backup[field]));
+        let database = backup["database"].as_str().map(|text| printable(text).into_owned());
         let status = backup["status"].as_str().expect("a status").replace('_', " ");
-        let facts = ["file_name", "file_size", "compression_ratio", "duration"].map(|field| backup[field].clone());
-        json!([facts, text(&backup["database"]), status, backup["drill_result"]]).to_string()
-    };
+        json!([name, location, start, size, ratio, duration, database, status, backup["drill_result"]]).to_string()
+    });
     let seen = page.evaluate(ROWS);
     let seen = seen.as_array().expect("rows").iter().map(|row| {
-        // A number with a fraction of zero is an integer in one of them.
-        let number = |value: &Value| value.as_f64().map_or(Value::Null, |number| json!(number));
-        let status = row[5].as_str().expect("a status").to_lowercase();
-        json!([row[0], number(&row[1]), number(&row[2]), number(&row[3]), row[4], status, row[6]]).to_string()
-    });
-    let wanted = listed.iter().map(|backup| {
-        let number = |field: &str| backup[field].as_f64().map_or(Value::Null, |number| json!(number));
-        let row: Value = serde_json::from_str(&of(backup)).expect("JSON");
-        let numbers = ["file_size", "compression_ratio", "duration"].map(number);
-        json!([row[0][0], numbers[0], numbers[1], numbers[2], row[1], row[2], row[3]]).to_string()
+        let mut row = row.as_array().expect("cells").clone();
+        row[3..6].iter_mut().for_each(|cell| *cell = number(cell));
+        row[7] = row[7].as_str().expect("a status").to_lowercase().into();
+        Value::Array(row).to_string()
     });
     assert_eq!(seen.collect::<BTreeSet<_>>(), wanted.collect::<BTreeSet<_>>());
 }
@@ -132,6 +132,7 @@ fn names_of_databases_are_text_and_the_same_as_in_list() {
     let health = status_when(&running, &address, |status| {
         status["last_run"]["exit_code"] == 0 && status["inventory"]["stored_backups"] == HOSTILE.len()
     });
+    assert_printable(&get(&address, "/status").body);
     let names = health["databases"].as_array().expect("databases").iter().map(|database| database["name"].as_str());
     assert_eq!(names.flatten().collect::<BTreeSet<_>>(), HOSTILE.into_iter().collect());
     let listed = settings("list").arg("--json").run();
@@ -181,7 +182,9 @@ fn running_dump_is_on_the_page() {
     let daemon = stage.daemon(YEARLY).args(["--listen", "127.0.0.1:0", "--run-on-start", "--catch-up=false"]);
     let running = daemon.spawn();
     let address = address(&running);
-    let health = status_when(&running, &address, |status| status["running"][0]["dumped_bytes"].as_u64() > Some(0));
+    let health = status_when(&running, &address, |status| {
+        status["running"][0]["dumped_bytes"].as_u64() > Some(0) && status["inventory"]["listed_at"].is_string()
+    });
     assert!(health["running_since"].is_string() && health["state"] == "no_backup", "{health}");
     let page = get(&address, "/").body;
     for text in ["A backup runs", "<progress", "No backup yet", "content=\"10\""] {

@@ -21,7 +21,7 @@ pub const HOSTILE: [&str; 6] = [
     "\u{5d2}\u{5d9}\u{5d1}\u{5d5}\u{5d9} 2026",
     "\u{202e}desrever\u{202c}",
     "x' onmouseover='document.title=1",
-    "a_database_with_a_name_of_sixty_three_bytes_that_nobody_wants_x",
+    "a_database_with_a_name_of_sixty_three_bytes_that_must_be_broken",
 ];
 
 /// When the pages are made.
@@ -66,6 +66,7 @@ fn snapshot(name: Option<&str>, count: usize) -> DatabaseSnapshot {
         newest: backups.first().map(|backup| backup.started),
         bytes: count as u64 * (400 << 20),
         count,
+        uploads: 0,
         backups,
         drill: None,
         forecast: Some(Forecast {
@@ -117,19 +118,21 @@ pub fn covered(count: usize) -> Facts {
         history,
         dumps: Vec::new(),
         drill: Some(drill("ok")),
+        drill_success: Some(drill("ok").ended),
         databases: None,
         bucket: listed(vec![snapshot(None, count)]),
     }
 }
 
 fn listed(databases: Vec<DatabaseSnapshot>) -> Known {
-    let snapshot = Snapshot { listed: now() - TimeDelta::minutes(4), databases };
+    let snapshot = Snapshot { listed: now() - TimeDelta::minutes(4), has_retention: true, databases };
     Known { snapshot: Some(Arc::new(snapshot)), failure: None }
 }
 
 /// Every state, with its name.
 pub fn all() -> Vec<(&'static str, Facts)> {
     vec![
+        ("unknown", unknown()),
         ("no-backup", no_backup()),
         ("covered", covered(120)),
         ("first-backups", covered(3)),
@@ -137,7 +140,8 @@ pub fn all() -> Vec<(&'static str, Facts)> {
         ("stale", stale()),
         ("failing", failing()),
         ("retention-blocked", blocked()),
-        ("drill-failed", Facts { drill: Some(drill("fail")), ..covered(120) }),
+        ("damaged", damaged()),
+        ("drill-failed", Facts { drill: Some(drill("fail")), drill_success: None, ..covered(120) }),
         ("s3-away", away()),
         ("databases", databases()),
         ("hostile-names", hostile()),
@@ -145,10 +149,34 @@ pub fn all() -> Vec<(&'static str, Facts)> {
 }
 
 fn no_backup() -> Facts {
-    let mut facts = Facts { state: State::NoBackup, drill: None, ..covered(0) };
+    let mut facts = Facts { state: State::NoBackup, drill: None, drill_success: None, ..covered(0) };
     (facts.health.is_healthy, facts.health.last_success) = (false, None);
     facts.history = RunHistory::default();
-    facts.bucket = listed(vec![DatabaseSnapshot { forecast: None, ..snapshot(None, 0) }]);
+    let snapshot = listed(vec![DatabaseSnapshot { forecast: None, ..snapshot(None, 0) }]).snapshot;
+    let snapshot = snapshot.map(|snapshot| Arc::new(Snapshot { has_retention: false, ..(*snapshot).clone() }));
+    facts.bucket = Known { snapshot, failure: None };
+    facts
+}
+
+/// S3 is away from the daemon's start.
+fn unknown() -> Facts {
+    let failure = away().bucket.failure;
+    Facts { state: State::Unknown, bucket: Known { snapshot: None, failure }, ..no_backup() }
+}
+
+/// The newest backup is damaged, one is in the future, and one is being uploaded.
+pub fn damaged() -> Facts {
+    let mut facts = covered(40);
+    let mut stored = snapshot(None, 40);
+    stored.backups[0].status = BackupStatus::SizeMismatch;
+    let other = |days: i64, status| {
+        let other = backup(-days, Some("shop"));
+        StoredBackup { file_size: 0, compression_ratio: None, duration: None, status, ..other }
+    };
+    stored.backups.insert(0, other(1, BackupStatus::Uploading));
+    stored.backups.insert(0, other(9, BackupStatus::Future));
+    (stored.count, stored.uploads) = (41, 1);
+    facts.bucket = listed(vec![stored]);
     facts
 }
 
@@ -222,7 +250,8 @@ fn of_databases(names: &[&str]) -> Facts {
         let history = RunHistory { exit_code, last_run: Some(ended), failures, ..RunHistory::default() };
         let last_success = Some(now() - TimeDelta::hours(if is_healthy { 5 } else { 53 }));
         let drill = (index % 3 == 0).then(|| drill(if index == 6 { "fail" } else { "ok" }));
-        DatabaseFacts { name: (*name).to_owned(), state, is_healthy, last_success, history, drill }
+        let (name, is_expected) = ((*name).to_owned(), state.is_some());
+        DatabaseFacts { name, state, is_expected, is_healthy, last_success, history, drill }
     };
     let databases: Vec<DatabaseFacts> = names.iter().enumerate().map(of).collect();
     let judged = |of: &DatabaseFacts| DatabaseHealth {
@@ -235,6 +264,7 @@ fn of_databases(names: &[&str]) -> Facts {
     if !facts.health.is_healthy {
         (facts.state, facts.history.exit_code) = (State::Failing, Some(11));
     }
+    facts.history.databases_failed = Some(databases.iter().filter(|of| of.history.exit_code != Some(0)).count() as u64);
     facts.bucket = listed(names.iter().enumerate().map(|(index, name)| snapshot(Some(name), 20 + index)).collect());
     facts.databases = Some(databases);
     facts

@@ -2,4 +2,7 @@
 
 mod daemon;
 mod facts;
+mod http;
+mod servers;
 mod states;
+mod words;

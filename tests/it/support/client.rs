@@ -23,9 +23,18 @@ pub struct Answer {
 /// # Panics
 /// If there is no answer in time.
 pub fn request(address: &str, method: &str, path: &str) -> Answer {
+    request_with(address, method, path, &[])
+}
+
+/// As [`request`], with more headers.
+///
+/// # Panics
+/// If there is no answer in time.
+pub fn request_with(address: &str, method: &str, path: &str, headers: &[&str]) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\n\r\n").expect("sent");
+    let headers: String = headers.iter().flat_map(|header| [header, "\r\n"]).collect();
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\n{headers}\r\n").expect("sent");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("an answer, and its end");
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
