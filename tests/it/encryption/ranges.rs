@@ -102,15 +102,19 @@ fn a_small_table_of_a_large_backup_reads_a_part_of_it() {
     }
 }
 
+/// A chunk in the middle of the large table.
+fn middle(object: &[u8]) -> usize {
+    let last = object.windows(5).position(|window| window == b"\n--- ").expect("the last line") + 1;
+    let begin = last + object[last..].iter().position(|byte| *byte == b'\n').expect("its end") + 1 + 16;
+    begin + object.len() / 2 / CHUNK * CHUNK
+}
+
 #[test]
 fn a_damaged_chunk_is_named_with_its_range_and_nothing_is_committed() {
     let stage = stage("gzip");
     let (Stage { source, bucket, name, .. }, server) = (&stage, own_postgres(&[]));
     let object = s3().get(bucket, name).expect("the backup");
-    let last = object.windows(5).position(|window| window == b"\n--- ").expect("the last line") + 1;
-    let begin = last + object[last..].iter().position(|byte| *byte == b'\n').expect("its end") + 1 + 16;
-    // Chunks in the middle of the large table.
-    let at = begin + object.len() / 2 / CHUNK * CHUNK;
+    let at = middle(&object);
     let mut flipped = object.clone();
     flipped[at + 77] ^= 0x10;
     let mut swapped = object.clone();
@@ -137,7 +141,15 @@ fn a_damaged_chunk_is_named_with_its_range_and_nothing_is_committed() {
         stage.restore(&other.uri(), &["--table", "z_small"]).run().assert_code(0);
         assert_same_dump(&dumped(source, &["-t", "z_small"]), &dumped(&other, &["-t", "z_small"]));
     }
-    // A chunk less, first with the manifest of the backup, then with one that has the size.
+}
+
+#[test]
+fn a_chunk_less_and_a_damaged_header_are_refused() {
+    let stage = stage("gzip");
+    let (Stage { bucket, name, .. }, server) = (&stage, own_postgres(&[]));
+    let object = s3().get(bucket, name).expect("the backup");
+    let at = middle(&object);
+    // First with the manifest of the backup, then with one that has the size.
     let cut = [&object[..at], &object[at + CHUNK..]].concat();
     put(bucket, name, &cut);
     let target = empty("target");
