@@ -166,14 +166,10 @@ impl Statement {
 
     fn plain(&mut self, rest: &[u8]) -> (usize, Stop) {
         let mut next = 0;
-        while let Some(&byte) = rest.get(next) {
-            let fast = self.words_and_numbers(&rest[next..]);
-            if fast > 0 {
-                next += fast;
-                continue;
-            }
-            let at = next;
-            next += 1;
+        loop {
+            let at = next + self.words_and_numbers(&rest[next..]);
+            let Some(&byte) = rest.get(at) else { return (at, Stop::NoMore) };
+            next = at + 1;
             if self.variable.takes(byte) {
                 self.two_ways = Some(TwoWays::Variable);
             }
@@ -217,7 +213,6 @@ impl Statement {
             self.tag.clear();
             return (at + 1, Stop::NoMore);
         }
-        (rest.len(), Stop::NoMore)
     }
 
     /// The fast way through most of a statement: reads a word, or bytes that neither are part of one nor mean anything. The

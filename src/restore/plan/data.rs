@@ -136,11 +136,11 @@ pub(in crate::restore) fn sizes(index: &Index) -> BTreeMap<Name, u64> {
 /// The entries with rows, by the table that they may be of.
 #[derive(Debug, Default)]
 pub(in crate::restore) struct Rows {
-    of_table: BTreeMap<Name, Vec<usize>>,
+    tables: BTreeMap<Name, Vec<usize>>,
     /// Rows of a parent go through the root of its family, and may be of any table in it.
-    of_family: BTreeMap<Name, Vec<usize>>,
+    families: BTreeMap<Name, Vec<usize>>,
     /// Rows of a table without a name may be of any.
-    of_any: Vec<usize>,
+    unnamed: Vec<usize>,
 }
 
 impl Rows {
@@ -150,22 +150,22 @@ impl Rows {
         let entries = index.entries.iter().enumerate().skip(section.start).take(section.len());
         for (number, entry) in entries.filter(|(_, entry)| has_rows(entry)) {
             let Some(table) = table_of(entry) else {
-                rows.of_any.push(number);
+                rows.unnamed.push(number);
                 continue;
             };
             if catalog.is_parent(&table) {
-                rows.of_family.entry(catalog.root(&table).clone()).or_default().push(number);
+                rows.families.entry(catalog.root(&table).clone()).or_default().push(number);
             }
-            rows.of_table.entry(table).or_default().push(number);
+            rows.tables.entry(table).or_default().push(number);
         }
         rows
     }
 
     /// The entries with rows of these tables, in order.
     pub fn of_tables(&self, tables: &BTreeSet<Name>, catalog: &Catalog) -> Vec<usize> {
-        let own = tables.iter().filter_map(|table| self.of_table.get(table));
-        let of_families = tables.iter().filter_map(|table| self.of_family.get(catalog.root(table)));
-        let all = own.chain(of_families).chain([&self.of_any]).flatten().copied();
+        let own = tables.iter().filter_map(|table| self.tables.get(table));
+        let of_families = tables.iter().filter_map(|table| self.families.get(catalog.root(table)));
+        let all = own.chain(of_families).chain([&self.unnamed]).flatten().copied();
         all.collect::<BTreeSet<_>>().into_iter().collect()
     }
 }

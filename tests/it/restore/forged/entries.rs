@@ -30,7 +30,7 @@ const OF_ENTRIES: &[Forgery] = &[
     Forgery {
         what: "all is data",
         cuts: nowhere,
-        change: |index, _| index.entries.iter_mut().for_each(|entry| entry.kind = "TABLE DATA".to_owned()),
+        change: |index, _| index.entries.iter_mut().for_each(|entry| "TABLE DATA".clone_into(&mut entry.kind)),
     },
     Forgery {
         what: "nothing is data",
@@ -78,7 +78,7 @@ const OF_ENTRIES: &[Forgery] = &[
         cuts: nowhere,
         change: |index, _| {
             let table = number(index, "TABLE", "b_pair");
-            index.entries[table].name = "keep".to_owned();
+            "keep".clone_into(&mut index.entries[table].name);
         },
     },
     Forgery {

@@ -32,12 +32,14 @@ const OF_ROWS: &[Forgery] = &[
     Forgery {
         what: "another table",
         cuts: nowhere,
-        change: |index, _| copy(index, "public.b_pair").table = "public.keep".to_owned(),
+        change: |index, _| "public.keep".clone_into(&mut copy(index, "public.b_pair").table),
     },
     Forgery {
         what: "a table that is SQL",
         cuts: nowhere,
-        change: |index, _| copy(index, "public.b_pair").table = "public.x; CREATE TABLE public.evil (a int)".to_owned(),
+        change: |index, _| {
+            "public.x; CREATE TABLE public.evil (a int)".clone_into(&mut copy(index, "public.b_pair").table)
+        },
     },
     Forgery { what: "fewer rows", cuts: nowhere, change: |index, _| copy(index, "public.b_pair").rows -= 1 },
     Forgery { what: "more rows", cuts: nowhere, change: |index, _| copy(index, "public.keep").rows += 1 },
