@@ -54,7 +54,7 @@ fn index<'a>(blocks: impl Iterator<Item = &'a [u8]>) -> Option<Index> {
     let (report, entries) = scanner.finish_indexing();
     let points = vec![Point::from((0, 10, 0))];
     let stream = Stream { codec: Codec::Gzip, codec_bytes: 11, points };
-    let packed = entries.filter(|_| report.bytes > 0)?.complete(stream, "", None);
+    let packed = entries.filter(|_| report.bytes > 0)?.complete(stream, "", None, None);
     let index = Index::unpacked(&packed).expect("consistent");
     assert_eq!(index.plain_bytes, report.bytes);
     Some(index)

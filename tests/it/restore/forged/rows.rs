@@ -38,7 +38,7 @@ const OF_ROWS: &[Forgery] = &[
         what: "a table that is SQL",
         cuts: nowhere,
         change: |index, _| {
-            "public.x; CREATE TABLE public.evil (a int)".clone_into(&mut copy(index, "public.b_pair").table)
+            "public.x; CREATE TABLE public.evil (a int)".clone_into(&mut copy(index, "public.b_pair").table);
         },
     },
     Forgery { what: "fewer rows", cuts: nowhere, change: |index, _| copy(index, "public.b_pair").rows -= 1 },
