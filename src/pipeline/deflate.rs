@@ -25,7 +25,7 @@ pub const BLOCK_BYTES: usize = 512 << 10;
 /// flush, then the margin of zlib's own estimate. zstd's bound is less.
 const PIECE_BYTES: usize = BLOCK_BYTES + (4 << 10);
 
-/// How long waking a thread may take on an idle machine: 0.05 ms to 0.15 ms in virtual machines.
+/// How long waking a thread may take: ten times the 19 µs that 95 of 100 take in a virtual machine with a free processor.
 const WAKING: Duration = Duration::from_micros(250);
 
 /// A block on its way to a worker: the window, then its own bytes.

@@ -45,6 +45,9 @@ impl Several {
     /// Asserts one backup of each of these databases, equal to the output of `pg_dump`, and nothing else.
     #[track_caller]
     fn assert_backups(&self, names: &[&str]) {
+        let mut names = names.to_vec();
+        // As the bucket sorts them: `a_10` is before `a_9`.
+        names.sort_unstable();
         let backups = self.stage.backups();
         let of = |key: &String| key.split('/').nth(1).expect("a sub-path").to_owned();
         assert_eq!(backups.iter().map(of).collect::<Vec<_>>(), names, "{backups:?}");
