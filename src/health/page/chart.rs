@@ -78,7 +78,7 @@ impl<'a> Runs<'a> {
                         (bar(((first_slot + index) * SLOT, *time), run, (measure, most)))
                     }
                 }
-                div.axis.muted {
+                div.axis.muted.few[self.0.len() < FEWEST] {
                     @for time in ends(self.0.iter().map(|run| run.0)) { span { (time) } }
                 }
             }

@@ -126,7 +126,7 @@ fn charts_of_one_day_have_the_hours() {
         }
     });
     facts.history.failures.clear();
-    let axis = |facts: &Facts| between(&render(facts), "<div class=\"axis muted\">", "</div>").to_owned();
+    let axis = |facts: &Facts| between(&render(facts), "<div class=\"axis muted few\">", "</div>").to_owned();
     assert_eq!(axis(&facts), "<span>2026-11-23 02:40</span><span>2026-11-23 07:40</span>");
     assert_eq!(
         axis(&with_snapshot(facts, |snapshot| snapshot.databases[0].backups.truncate(1))),
