@@ -25,9 +25,6 @@ pub const BLOCK_BYTES: usize = 512 << 10;
 /// flush, then the margin of zlib's own estimate. zstd's bound is less.
 const PIECE_BYTES: usize = BLOCK_BYTES + (4 << 10);
 
-/// How long waking a thread may take: ten times the 19 µs that 95 of 100 take in a virtual machine with a free processor.
-const WAKING: Duration = Duration::from_micros(250);
-
 /// A block on its way to a worker: the window, then its own bytes.
 pub struct Block {
     /// Window and block in one buffer, which may be longer.
@@ -80,7 +77,6 @@ impl PendingPiece {
 /// A block with all that a worker needs.
 struct Job {
     block: Block,
-    submitted: Instant,
     finished: Sender<Result<Piece, EncodeError>>,
 }
 
@@ -141,11 +137,7 @@ impl Compressor {
     pub fn submit(&self, block: Block) -> Option<PendingPiece> {
         let place = self.claim.take();
         let (finished, piece) = bounded(1);
-        self.workers
-            .jobs
-            .send(Job { block, submitted: Instant::now(), finished })
-            .ok()
-            .map(|()| PendingPiece { piece, _place: place })
+        self.workers.jobs.send(Job { block, finished }).ok().map(|()| PendingPiece { piece, _place: place })
     }
 
     /// What the workers have done so far, for all pipelines.
@@ -163,10 +155,8 @@ impl Compressor {
 
 fn work(queue: &Receiver<Job>, (recycle, fresh): (&Sender<Vec<u8>>, &Receiver<Vec<u8>>), times: &WorkTimes) {
     let mut encoder = None;
-    let mut free = Instant::now();
-    while let Ok(Job { block, submitted, finished }) = queue.recv() {
-        // Where every processor is taken, a worker waits before it begins, not while it works.
-        let began = ((free.max(submitted) + WAKING).min(Instant::now()), cpu_time());
+    while let Ok(Job { block, finished }) = queue.recv() {
+        let began = (Instant::now(), cpu_time());
         let mut piece = fresh.try_recv().unwrap_or_else(|_| Vec::with_capacity(PIECE_BYTES));
         piece.clear();
         // A panic is the error of the block's own pipeline: the worker goes on for the others.
@@ -178,7 +168,6 @@ fn work(queue: &Receiver<Job>, (recycle, fresh): (&Sender<Vec<u8>>, &Receiver<Ve
             Err(_) => encoder = None,
         }
         let _ = recycle.send(block.buffer);
-        free = Instant::now();
     }
 }
 
@@ -209,7 +198,6 @@ fn crc_of(plain: &[u8]) -> Crc {
 /// The time that the workers have spent on blocks, in nanoseconds.
 #[derive(Debug, Default)]
 struct WorkTimes {
-    /// From when a worker and a block were there.
     wall: AtomicU64,
     cpu: AtomicU64,
 }

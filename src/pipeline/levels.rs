@@ -64,7 +64,7 @@ fn ladder(codec: Codec, threads: usize) -> &'static [Rung] {
 /// The time that workers have spent on blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Work {
-    /// By the clock, from when a worker and a block were there.
+    /// By the clock.
     pub wall: Duration,
     /// On a processor.
     pub cpu: Duration,
