@@ -110,10 +110,15 @@ pub(in crate::restore) fn stages(
     }
     stages.push(stage);
     for stage in &mut stages {
-        stage.beside.sort_by_key(|load| Reverse(bytes_of_tables(load, index)));
+        stage.beside.sort_by_key(|load| (!holds_tables_up(load), Reverse(bytes_of_tables(load, index))));
     }
     stages.retain(|stage| *stage != DataStage::default());
     stages
+}
+
+/// Whether a load has a part of one table and something of another. It begins first: until it has ended, the indexes of both wait.
+fn holds_tables_up(load: &Load) -> bool {
+    load.pieces.len() > 1 && load.pieces.iter().any(|piece| piece.begins_in_rows || piece.ends_in_rows)
 }
 
 /// Bytes of rows of the largest table of a load: what takes longest begins first, and the pieces of a table stay together.

@@ -219,6 +219,17 @@ fn sessions_load_different_tables_while_there_are_any() {
 }
 
 #[test]
+fn what_two_tables_wait_for_is_loaded_first() {
+    let index = index(
+        &[("TABLE DATA", "s.a", 30 * MIB), ("TABLE DATA", "s.b", 20 * MIB)],
+        &[100 + 10 * MIB, 100 + 20 * MIB, 100 + 40 * MIB],
+    );
+    let mut schedule = plan(&index, &catalog(&TABLES), &[]);
+    let begun: Vec<_> = std::iter::from_fn(|| schedule.next()).map(|(_, job)| words(&job)).collect();
+    assert_eq!(begun, ["load 0 1", "load 0", "load 0", "load 1"]);
+}
+
+#[test]
 fn a_foreign_key_begins_when_its_tables_are_loaded_and_have_their_indexes() {
     let index = index(
         &[("TABLE DATA", "s.a", 5 * MIB), ("TABLE DATA", "s.b", 6 * MIB), ("TABLE DATA", "s.c", 7 * MIB)],
