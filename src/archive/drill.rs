@@ -6,7 +6,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::name::CLOCK_TOLERANCE;
+use super::name::is_in_future;
 
 /// The result of a drill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ impl DrillRecord {
     #[must_use]
     pub fn ended(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let ended = DateTime::parse_from_rfc3339(&self.finished_at).ok()?.to_utc();
-        (ended <= now + CLOCK_TOLERANCE).then_some(ended)
+        (!is_in_future(ended, now)).then_some(ended)
     }
 }
 

@@ -30,6 +30,12 @@ pub const DRILL_SUFFIX: &str = ".drill.json";
 /// A name further ahead than this is in the future; synchronised clocks differ by less.
 pub const CLOCK_TOLERANCE: TimeDelta = TimeDelta::hours(1);
 
+/// Whether a time is one that no clock which is right can have shown yet.
+#[must_use]
+pub fn is_in_future(time: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    time > now + CLOCK_TOLERANCE
+}
+
 /// The file name of a key.
 #[must_use]
 pub fn file_name(key: &str) -> &str {
@@ -126,7 +132,7 @@ impl BackupName {
     /// unknown.
     #[must_use]
     pub fn is_in_future(&self, now: DateTime<Utc>) -> bool {
-        self.started > now + CLOCK_TOLERANCE
+        is_in_future(self.started, now)
     }
 
     /// The name this many seconds later, if this one is in use.

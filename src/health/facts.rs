@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::archive::drill::DrillResult;
-use crate::archive::name::CLOCK_TOLERANCE;
+use crate::archive::name::is_in_future;
 use crate::inventory::{DatabaseSnapshot, InventoryCache, Known, RecordedDrill, Snapshot};
 use crate::scheduler::{DatabaseHealth, Health, Heartbeat};
 use crate::telemetry::RunningDump;
@@ -158,11 +158,11 @@ impl Facts {
             duration: last.sample.duration,
         });
         let (is_alive, heartbeat_age) = heartbeat.alive();
-        let drills: Vec<DrillFacts> = recorded.chain(last).filter(|drill| is_past(drill.ended, now)).collect();
+        let drills: Vec<DrillFacts> = recorded.chain(last).filter(|drill| !is_in_future(drill.ended, now)).collect();
         let succeeded = drills.iter().filter(|drill| drill.result == DrillResult::Ok.word()).map(|drill| drill.ended);
         let of_databases = databases.iter().flatten().filter_map(|database| database.history.drill_success);
         let succeeded = succeeded.chain(history.drill_success).chain(of_databases);
-        let drill_success = succeeded.filter(|ended| is_past(*ended, now)).max();
+        let drill_success = succeeded.filter(|ended| !is_in_future(*ended, now)).max();
         Self {
             now,
             location: metrics.destination().to_owned(),
@@ -209,11 +209,6 @@ impl Facts {
     }
 }
 
-/// Whether a clock that is right can have shown this time.
-fn is_past(time: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-    time <= now + CLOCK_TOLERANCE
-}
-
 /// Each database of the last run, and each that has backups alone.
 fn databases(
     heartbeat: &Heartbeat,
@@ -239,7 +234,7 @@ fn databases(
             duration: sample.duration,
         });
         let drills = own.into_iter().chain(stored.and_then(recorded_drill));
-        let drill = drills.filter(|drill| is_past(drill.ended, now)).max_by_key(|drill| drill.ended);
+        let drill = drills.filter(|drill| !is_in_future(drill.ended, now)).max_by_key(|drill| drill.ended);
         let is_listed = snapshot.is_some() || history.is_listed;
         let state = Some(State::of(*is_healthy, &history, *last_success).if_listed(is_listed));
         let (name, is_healthy, last_success) = (name.clone(), *is_healthy, *last_success);
@@ -254,7 +249,7 @@ fn databases(
         let history = RunHistory::default();
         let state = State::of(is_healthy, &history, stored.newest);
         let (state, last_success) = ((!has_found).then_some(state), stored.newest);
-        let drill = recorded_drill(stored).filter(|drill| is_past(drill.ended, now));
+        let drill = recorded_drill(stored).filter(|drill| !is_in_future(drill.ended, now));
         let is_expected = known.is_empty() && !has_found;
         all.push(DatabaseFacts { name, state, is_expected, is_healthy, last_success, history, drill });
     }

@@ -18,7 +18,7 @@ use super::{
     STORED_BYTES, Samples, files, render,
 };
 
-use crate::archive::name::CLOCK_TOLERANCE;
+use crate::archive::name::{CLOCK_TOLERANCE, is_in_future};
 use crate::pipeline::Bottleneck;
 use crate::retention::RetentionReport;
 
@@ -278,7 +278,7 @@ pub(super) fn begin(record: &mut Samples) {
 /// The time of the last success before this time.
 pub(super) fn last_success(record: &Samples, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let time = time_of(record.get(&LAST_SUCCESS)?)?;
-    (time <= now + CLOCK_TOLERANCE).then_some(time)
+    (!is_in_future(time, now)).then_some(time)
 }
 
 /// The time of a metric.
