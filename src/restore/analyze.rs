@@ -1,11 +1,12 @@
 //! `ANALYZE` after a restore, because a dump has no statistics.
 
+use std::iter;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use std::vec;
 
 use crate::at_once::together;
-use crate::postgres::{Maintenance, PostgresError, PostgresSettings, Tools};
+use crate::postgres::{Maintenance, PostgresSettings, Tools};
 
 use super::selective::Selective;
 
@@ -31,10 +32,10 @@ pub(super) async fn analyze(
     let analyzed = async {
         let mut server = Maintenance::connect(tools, settings).await.map_err(|error| error.to_string())?;
         let statements = Statements(Mutex::new(statements(&mut server, chosen, jobs).await.into_iter()));
-        let more = || Maintenance::connect(tools, settings);
-        let sessions = std::iter::once(Some(server)).chain((1..jobs).map(|_| None));
-        let statements = &statements;
-        let ran = sessions.map(|session| async move { Ok::<_, String>(statements.run(session, more).await) });
+        // Without the further sessions, the first does it all.
+        let more = (1..jobs).map(|_| async { Ok::<_, String>(Maintenance::connect(tools, settings).await.ok()) });
+        let more = together(more).await?.into_iter().flatten();
+        let ran = iter::once(server).chain(more).map(|server| async { Ok::<_, String>(statements.run(server).await) });
         together(ran).await?.into_iter().collect::<Result<(), String>>()
     };
     if let Err(error) = analyzed.await {
@@ -63,19 +64,8 @@ impl Statements {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).next()
     }
 
-    /// Runs them in the session, or in a new one. An error ends only its statement; the first is returned.
-    async fn run<Connected>(&self, session: Option<Maintenance>, more: impl Fn() -> Connected) -> Result<(), String>
-    where
-        Connected: Future<Output = Result<Maintenance, PostgresError>>,
-    {
-        let mut server = match session {
-            Some(server) => server,
-            // Without this session, the first does it all.
-            None => match more().await {
-                Ok(server) => server,
-                Err(_) => return Ok(()),
-            },
-        };
+    /// Runs them in this session. An error ends only its statement; the first is returned.
+    async fn run(&self, mut server: Maintenance) -> Result<(), String> {
         let mut result = Ok(());
         while server.is_idle()
             && let Some(statement) = self.next()

@@ -153,8 +153,7 @@ impl Schedule {
     /// created meanwhile.
     fn is_alone(&self, job: &Job) -> bool {
         let Some(piece) = job.pieces().next() else { return true };
-        let loaded = self.running.values().flat_map(|(_, running)| running.pieces());
-        loaded.into_iter().all(|other| other.entry != piece.entry)
+        !self.running.values().flat_map(|(_, running)| running.pieces()).any(|other| other.entry == piece.entry)
     }
 
     fn is_current_complete(&self) -> bool {
