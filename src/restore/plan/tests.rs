@@ -43,6 +43,12 @@ fn index(entries: &[(&str, &str, u64)], points: &[u64]) -> Index {
     }
 }
 
+/// The index of three tables, the last the largest, each in a range of its own.
+fn three_tables() -> Index {
+    let tables = [("TABLE DATA", "s.a", 5 * MIB), ("TABLE DATA", "s.b", 6 * MIB), ("TABLE DATA", "s.c", 7 * MIB)];
+    index(&tables, &[100 + 5 * MIB, 100 + 11 * MIB])
+}
+
 fn catalog(texts: &[&str]) -> Catalog {
     let mut catalog = Catalog::default();
     for text in texts {
@@ -163,10 +169,7 @@ fn what_is_not_known_to_be_a_table_of_the_dump_is_loaded_in_order() {
 
 #[test]
 fn indexes_begin_when_their_table_is_loaded_and_what_follows_another_statement_after_all() {
-    let index = index(
-        &[("TABLE DATA", "s.a", 5 * MIB), ("TABLE DATA", "s.b", 6 * MIB), ("TABLE DATA", "s.c", 7 * MIB)],
-        &[100 + 5 * MIB, 100 + 11 * MIB],
-    );
+    let index = three_tables();
     let after = classes(&[
         "ALTER TABLE ONLY s.a ADD CONSTRAINT a PRIMARY KEY (a);",
         "ALTER TABLE ONLY s.c ADD CONSTRAINT c PRIMARY KEY (a);",
@@ -213,9 +216,7 @@ fn sessions_load_different_tables_while_there_are_any() {
         &[("TABLE DATA", "s.a", 5 * MIB), ("TABLE DATA", "s.b", 30 * MIB), ("TABLE DATA", "s.c", 5 * MIB)],
         &[100 + 5 * MIB, 100 + 20 * MIB, 100 + 35 * MIB],
     );
-    let mut schedule = plan(&index, &catalog(&TABLES), &[]);
-    let begun: Vec<_> = std::iter::from_fn(|| schedule.next()).map(|(_, job)| words(&job)).collect();
-    assert_eq!(begun, ["load 1", "load 0", "load 2", "load 1"]);
+    assert_eq!(waves(plan(&index, &catalog(&TABLES), &[])), [["load 1", "load 0", "load 2", "load 1"]]);
 }
 
 #[test]
@@ -224,17 +225,12 @@ fn what_two_tables_wait_for_is_loaded_first() {
         &[("TABLE DATA", "s.a", 30 * MIB), ("TABLE DATA", "s.b", 20 * MIB)],
         &[100 + 10 * MIB, 100 + 20 * MIB, 100 + 40 * MIB],
     );
-    let mut schedule = plan(&index, &catalog(&TABLES), &[]);
-    let begun: Vec<_> = std::iter::from_fn(|| schedule.next()).map(|(_, job)| words(&job)).collect();
-    assert_eq!(begun, ["load 0 1", "load 0", "load 0", "load 1"]);
+    assert_eq!(waves(plan(&index, &catalog(&TABLES), &[])), [["load 0 1", "load 0", "load 0", "load 1"]]);
 }
 
 #[test]
 fn a_foreign_key_begins_when_its_tables_are_loaded_and_have_their_indexes() {
-    let index = index(
-        &[("TABLE DATA", "s.a", 5 * MIB), ("TABLE DATA", "s.b", 6 * MIB), ("TABLE DATA", "s.c", 7 * MIB)],
-        &[100 + 5 * MIB, 100 + 11 * MIB],
-    );
+    let index = three_tables();
     let after = classes(&[
         "ALTER TABLE ONLY s.a ADD CONSTRAINT a PRIMARY KEY (a);",
         "CREATE INDEX i ON s.b USING btree (a);",

@@ -8,6 +8,7 @@ use super::reader;
 use crate::support::age::AgeKey;
 use crate::support::fake_pg_dump::FakeDump;
 use crate::support::faulty::THREE_PARTS;
+use crate::support::program::Outcome;
 use crate::support::proxy::{Calls, Fault, Rule, S3Verb};
 use crate::support::servers::s3;
 use crate::support::setup::manifest;
@@ -57,31 +58,29 @@ fn killed(stage: &Spooled) {
     stage.proxy.clear_rules();
 }
 
-/// Flips a bit in the middle of a file of the only run in the spool.
-fn damage(stage: &Spooled, file: &str) {
+/// The next run after a killed one, with a flipped bit in the middle of a file in the spool.
+fn after_damage(file: &str) -> (Spooled, Outcome) {
+    let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
+    killed(&stage);
     let path = stage.only_kept().join(file);
     let mut bytes = std::fs::read(&path).expect("it is there");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(path, bytes).expect("written");
+    let outcome = stage.encrypted(stage.backup()).run();
+    (stage, outcome)
 }
 
 #[test]
 fn never_sends_a_damaged_part_of_an_encrypted_dump() {
-    let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
-    killed(&stage);
-    damage(&stage, "part-00002");
-    let outcome = stage.encrypted(stage.backup()).run();
+    let (stage, outcome) = after_damage("part-00002");
     stage.assert_delivered(&outcome, (1, 2), "a damaged part");
     assert!(outcome.stderr.contains("a fresh one is taken"), "{}", outcome.stderr);
 }
 
 #[test]
 fn delivers_an_encrypted_dump_without_its_index_if_that_is_damaged() {
-    let stage = Spooled::new(FakeDump::new().body(THREE_PARTS));
-    killed(&stage);
-    damage(&stage, "index.json.gz");
-    let outcome = stage.encrypted(stage.backup()).run();
+    let (stage, outcome) = after_damage("index.json.gz");
     stage.assert_delivered(&outcome, (2, 2), "a damaged index");
     let indexes = stage.keys().into_iter().filter(|key| key.ends_with(".index.json.gz.age"));
     assert_eq!(indexes.count(), 1, "of the fresh one alone: {}", outcome.stderr);
