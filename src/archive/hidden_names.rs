@@ -86,7 +86,7 @@ impl Manifest {
     }
 }
 
-/// Whose words a warning has.
+/// Who wrote a warning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     PgDump,

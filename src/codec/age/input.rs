@@ -3,7 +3,7 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A window of the object. Behind it, age must wait for more, until the end. Clones share it.
+/// A window of the object. After its last byte age must wait for more, until the end. Clones share it.
 #[derive(Clone, Default)]
 pub(super) struct Input(Arc<Mutex<Window>>);
 

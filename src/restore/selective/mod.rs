@@ -213,7 +213,7 @@ impl Selective {
         self.plan.selected(self.ranges.index())
     }
 
-    /// The tables whose rows are restored, quoted for a statement.
+    /// The tables that get rows, quoted for a statement.
     pub fn loaded(&self) -> Vec<String> {
         self.plan.loaded().into_iter().map(fit::quoted).collect()
     }
