@@ -38,6 +38,7 @@ async fn measure(name: &str, checksum: PartChecksum) {
     let progress = Arc::<Progress>::default();
     let input = PipelineInput {
         stdout: noise(),
+        process: None,
         memory: PartMemory::new(&PartPlan::new(&PARTS, BYTES)),
         checksum,
         recipients: None,

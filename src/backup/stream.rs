@@ -96,6 +96,7 @@ impl Job<'_> {
         let memory = memory.share(&self.plan);
         let input = PipelineInput {
             stdout,
+            process: dump.process(),
             memory: memory.clone(),
             checksum: self.checksum,
             recipients: self.settings.recipients.clone(),

@@ -167,6 +167,8 @@ impl Progress {
 pub struct PipelineInput {
     /// `pg_dump`'s output.
     pub stdout: File,
+    /// `pg_dump`'s process, if there is one.
+    pub process: Option<u32>,
     /// The memory for parts, and the plan of their sizes.
     pub memory: PartMemory,
     /// The checksum of each part.
@@ -225,7 +227,13 @@ pub fn start(settings: &PipelineSettings, workers: &Workers, input: PipelineInpu
         cancel: input.cancel.clone(),
         spent: workers.spent(),
     };
-    let reader = reader::Reader { stdout: input.stdout, cancel: input.cancel, progress: input.progress, levels };
+    let reader = reader::Reader {
+        stdout: input.stdout,
+        process: input.process,
+        cancel: input.cancel,
+        progress: input.progress,
+        levels,
+    };
     // If the receiver has gone, the run has ended already.
     spawn("collect", move || {
         let _ = collected_sender.send(collector.run(&pieces, &gate_opened));

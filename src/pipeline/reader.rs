@@ -31,6 +31,7 @@ const NAP: Duration = Duration::from_millis(1);
 
 pub(super) struct Reader {
     pub stdout: File,
+    pub process: Option<u32>,
     pub cancel: CancellationToken,
     pub progress: Arc<Progress>,
     pub levels: Levels,
@@ -62,7 +63,7 @@ impl Reader {
             let window_begin = restart.map_or(0, |at| window_bytes + at).max(end.saturating_sub(WINDOW_BYTES));
             window.extend_from_slice(&buffer[window_begin..end]);
             let handed_on = Instant::now();
-            let compression = self.levels.next(handed_on, compressor.work());
+            let compression = self.levels.next(handed_on, compressor.work(), || wait_for_processor(self.process));
             self.progress.add_level(compression.level);
             let block = Block { buffer, window: window_bytes, end, restart, compression };
             let pending = compressor.submit(block).ok_or(PipelineError::GivenUp)?;
@@ -118,6 +119,16 @@ impl Reader {
             }
         }
     }
+}
+
+/// How long a process has waited for a processor so far; nothing where the system does not say. Linux counts it for each thread
+/// (`/proc/PID/schedstat`, the second number, in nanoseconds), and `pg_dump` has one.
+fn wait_for_processor(process: Option<u32>) -> Duration {
+    let nanos = || {
+        let counts = std::fs::read_to_string(format!("/proc/{}/schedstat", process?)).ok()?;
+        counts.split_ascii_whitespace().nth(1)?.parse().ok()
+    };
+    Duration::from_nanos(nanos().unwrap_or_default())
 }
 
 /// Makes the pipe as large as it may be. Whether it is.

@@ -33,6 +33,7 @@ async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration)
     let input = PipelineInput {
         recipients: None,
         stdout: File::from(std::os::fd::OwnedFd::from(reader)),
+        process: None,
         memory: PartMemory::new(&PartPlan::new(&PartSettings { concurrency: 1, ..parts_of(1 << 20) }, 0)),
         checksum: PartChecksum::Md5,
         progress: Arc::clone(&progress),
@@ -83,6 +84,7 @@ fn started(input: Vec<u8>, settings: &PipelineSettings, (workers, memory): (&Wor
     let input = PipelineInput {
         recipients: None,
         stdout: File::from(std::os::fd::OwnedFd::from(reader)),
+        process: None,
         memory,
         checksum: PartChecksum::Md5,
         progress: Arc::default(),
@@ -234,6 +236,7 @@ async fn a_dump_that_has_not_begun_leaves_all_memory_to_the_others() {
     let input = PipelineInput {
         recipients: None,
         stdout: File::from(std::os::fd::OwnedFd::from(reader)),
+        process: None,
         memory: budget.share(&plan),
         checksum: PartChecksum::Md5,
         progress: Arc::default(),

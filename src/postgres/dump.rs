@@ -121,6 +121,12 @@ impl Dump {
         Ok((Self { child, program, group, messages }, stdout))
     }
 
+    /// Its process, until its end was waited for.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// The arguments of `pg_dump`, without the connection, as the manifest may show them.
     #[must_use]
     pub fn shown_arguments(settings: &PostgresSettings) -> Vec<String> {

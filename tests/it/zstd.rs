@@ -65,7 +65,7 @@ fn a_backup_is_read_by_zstd_and_by_every_command() {
     let (database, bucket, key) = backed_up();
     assert!(key.ends_with(".sql.zst"), "{key}");
     let recorded = manifest(&bucket, &key);
-    assert_eq!((&recorded["compression"], &recorded["compression_levels"]), (&"zstd".into(), &Value::from([1])));
+    assert_eq!((&recorded["compression"], &recorded["compression_levels"]), (&"zstd".into(), &Value::from([2])));
     let headers = s3().request("HEAD", &format!("/{bucket}/{key}"), b"").expect("its headers");
     let headers = String::from_utf8_lossy(&headers).to_ascii_lowercase();
     assert!(headers.contains("content-type: application/zstd") && !headers.contains("content-encoding"), "{headers}");

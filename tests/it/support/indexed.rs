@@ -43,6 +43,7 @@ async fn run(dump: Vec<u8>, settings: &PipelineSettings) -> Indexed {
     let parts = PartSettings { base: Some(5 << 20), max_parts: 10_000, equal: false, concurrency: 4 };
     let input = PipelineInput {
         stdout: File::from(OwnedFd::from(reader)),
+        process: None,
         memory: PartMemory::new(&PartPlan::new(&parts, 0)),
         checksum: PartChecksum::Md5,
         recipients: None,
