@@ -178,7 +178,12 @@ impl Controller {
         } else if would_keep_up && computing >= UNDISTURBED && dump_waiting <= MOST_DUMP_WAIT {
             self.at += 1;
         } else if would_keep_up {
-            tracing::debug!(busy, computing, dump_waiting, "compression level stays: the processors are busy");
+            tracing::debug!(
+                busy,
+                computing,
+                dump_waiting,
+                "compression level stays: the workers or pg_dump wait for a processor"
+            );
         }
     }
 
@@ -254,7 +259,7 @@ mod tests {
             let levels = simulation.run(60, source, 1.0);
             assert!(levels[1..].is_sorted(), "{source} MB/s: {levels:?}");
             let speed = ZSTD.iter().find(|rung| rung.0 == last(&levels)).expect("a rung").1;
-            assert!(last(&levels) == 1 || source <= 0.6 * 2.0 * speed, "{source} MB/s at {speed}");
+            assert!(last(&levels) <= 2 || source <= 0.6 * 2.0 * speed, "{source} MB/s at {speed}");
         }
     }
 

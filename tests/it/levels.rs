@@ -9,7 +9,7 @@ use crate::support::setup::manifest;
 use crate::support::tcp_proxy::TcpProxy;
 
 /// Why the level does not rise on a machine that other tests keep busy.
-const NO_PROCESSOR: &str = "compression level stays: the workers wait for a processor";
+const NO_PROCESSOR: &str = "compression level stays: the workers or pg_dump wait for a processor";
 
 fn levels(manifest: &Value) -> Vec<u64> {
     let levels = manifest["compression_levels"].as_array().expect("levels").iter();

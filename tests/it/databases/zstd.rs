@@ -36,7 +36,7 @@ fn databases_share_the_threads_and_every_command_reads_their_zstd_backups() {
         assert!(key.ends_with(".sql.zst") && listed.contains(key), "{key} in {listed}");
         let recorded = manifest(&bucket, key);
         assert_eq!((&recorded["compression"], &report["compression"]), (&"zstd".into(), &"zstd".into()));
-        assert_eq!(recorded["compression_levels"][0], 1, "auto starts at the fast level");
+        assert_eq!(recorded["compression_levels"][0], 2, "auto starts fast");
         let dump = plain(&bucket, key);
         let text = String::from_utf8_lossy(&dump);
         assert!(text.contains(&format!("\t{}\t", database.name)), "the database's own rows");
