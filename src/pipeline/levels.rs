@@ -25,7 +25,7 @@ const UNDISTURBED: f64 = 0.9;
 /// A worker that computes for less than this share of its work waits for a processor all the time.
 const STARVED: f64 = 0.6;
 /// Where `pg_dump` waits for a processor for more than this share of the time, a higher level would take it from the dump. It
-/// waits 7 to 14 % of the time on two cores beside its server alone, 30 to 50 % where the pipeline and S3 share them, too.
+/// waits 7 to 14 % of the time on two cores beside its server alone, 22 to 56 % where the pipeline and S3 share them, too.
 const MOST_DUMP_WAIT: f64 = 0.25;
 /// After a step down, the next step up is this many looks away; after each further one twice as many, up to the most.
 const LEAST_HOLD: u32 = 4;

@@ -140,3 +140,42 @@ fn has_large_pipe(pipe: &File) -> bool {
     }
     false
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    /// Computes on one processor until it is killed.
+    struct Busy(Child);
+
+    impl Busy {
+        fn on(processor: &str) -> Self {
+            let command = ["--cpu-list", processor, "sh", "-c", "while :; do :; done"];
+            Self(Command::new("taskset").args(command).spawn().expect("taskset of util-linux"))
+        }
+    }
+
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_process_waits_for_the_processor_that_another_takes() {
+        let status = std::fs::read_to_string("/proc/self/status").expect("own status");
+        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("processors");
+        let first = allowed.trim().split([',', '-']).next().expect("a processor");
+        let (one, other) = (Busy::on(first), Busy::on(first));
+        let began = Instant::now();
+        let waited = || [&one, &other].map(|busy| wait_for_processor(Some(busy.0.id())));
+        while waited().iter().any(|waited| *waited < Duration::from_millis(20)) {
+            assert!(began.elapsed() < Duration::from_mins(1), "{:?}", waited());
+            std::thread::sleep(NAP);
+        }
+        assert_eq!(wait_for_processor(None), Duration::ZERO);
+    }
+}
