@@ -198,8 +198,10 @@ fn a_step_that_fails_leaves_the_old_database() {
     // ANALYZE alone costs nothing.
     let running = scene.replace(&waiting()).spawn();
     let held = scene.hold(&scene.login, "BEGIN; LOCK TABLE t IN SHARE MODE", &running);
-    scene.wait_for("state = 'active' AND query LIKE 'ANALYZE%'", &running);
-    scene.ask("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'ANALYZE%'");
+    // Not one that has ended when it is cancelled: each session runs one after another.
+    let waits = "wait_event_type = 'Lock' AND query LIKE 'ANALYZE%'";
+    scene.wait_for(waits, &running);
+    scene.ask(&format!("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE {waits}"));
     drop(held);
     let outcome = running.wait();
     outcome.assert_code(0);
