@@ -13,7 +13,7 @@ use crate::pipeline::PartChecksum;
 
 use super::client::Built;
 use super::head::Head;
-use super::requests::{Bucket, SmallObject};
+use super::requests::{Bucket, PayloadSignature, SmallObject};
 use super::retry::{FIRST_CONTACT, Outage};
 use super::sidecar::Sidecar;
 use super::{Prefix, S3Settings, StorageError, client};
@@ -59,6 +59,7 @@ impl Destination {
             request_timeout: settings.request_timeout,
             at_rest: settings.at_rest.clone(),
             checksum: settings.part_checksum(),
+            payload: PayloadSignature::new(settings.endpoint.as_ref().is_some_and(super::Endpoint::is_plain)),
         };
         if settings.endpoint.as_ref().is_some_and(super::Endpoint::is_exposed) {
             tracing::warn!("S3_URL is plain http to another host: backups cross the network in the clear");
