@@ -71,6 +71,11 @@ impl StallTimes {
         }
     }
 
+    /// The collector's wait so far.
+    pub fn part(&self) -> Duration {
+        Duration::from_micros(self.part.load(Ordering::Relaxed))
+    }
+
     /// Sets the dump's duration.
     pub fn end(&self, began: Instant) {
         self.total.store(micros(began.elapsed()).max(1), Ordering::Relaxed);

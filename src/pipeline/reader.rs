@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio_util::sync::CancellationToken;
 
 use super::deflate::{BLOCK_BYTES, Block, Compressor, PendingPiece};
-use super::levels::Levels;
+use super::levels::{Levels, Waits};
 use super::scanner::Scanner;
 use super::{PipelineError, Progress, Scanned};
 use crate::codec::gzip::WINDOW_BYTES;
@@ -63,7 +63,8 @@ impl Reader {
             let window_begin = restart.map_or(0, |at| window_bytes + at).max(end.saturating_sub(WINDOW_BYTES));
             window.extend_from_slice(&buffer[window_begin..end]);
             let handed_on = Instant::now();
-            let compression = self.levels.next(handed_on, compressor.work(), || wait_for_processor(self.process));
+            let waits = || Waits { dump: wait_for_processor(self.process), parts: self.progress.stall_times.part() };
+            let compression = self.levels.next(handed_on, compressor.work(), waits);
             self.progress.add_level(compression.level);
             let block = Block { buffer, window: window_bytes, end, restart, compression };
             let pending = compressor.submit(block).ok_or(PipelineError::GivenUp)?;
