@@ -12,9 +12,8 @@ use std::time::Duration;
 
 use pg_s3_backup::codec::Codec;
 use pg_s3_backup::pipeline::{
-    self, Level, PartChecksum, PartMemory, PartPlan, PartSettings, PipelineInput, PipelineSettings, Progress, Workers,
+    self, Level, PartChecksum, PartMemory, PartPlan, PartSettings, PipelineInput, PipelineSettings, Workers,
 };
-use tokio_util::sync::CancellationToken;
 
 /// Bytes of a run.
 const BYTES: u64 = 512 << 20;
@@ -35,16 +34,9 @@ fn main() {
 async fn measure(name: &str, checksum: PartChecksum) {
     let settings = PipelineSettings { codec: Codec::Gzip, level: Level::Fixed(1), threads: 2 };
     let workers = Workers::start(settings.threads).expect("threads");
-    let progress = Arc::<Progress>::default();
-    let input = PipelineInput {
-        stdout: noise(),
-        process: None,
-        memory: PartMemory::new(&PartPlan::new(&PARTS, BYTES)),
-        checksum,
-        recipients: None,
-        progress: Arc::clone(&progress),
-        cancel: CancellationToken::new(),
-    };
+    let memory = PartMemory::new(&PartPlan::new(&PARTS, BYTES));
+    let input = PipelineInput { checksum, ..PipelineInput::of(noise(), memory) };
+    let progress = Arc::clone(&input.progress);
     let mut running = pipeline::start(&settings, &workers, input).expect("a pipeline");
     let (mut seen, mut reader) = (Duration::ZERO, Duration::ZERO);
     // It waits at the gate, with everything but its last part done, when it does nothing for a while after the last byte.

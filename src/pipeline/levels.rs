@@ -3,11 +3,11 @@
 //! [`super::reader`] asks before each block. `auto` starts at gzip's fast level, or at zstd's second, which hardly takes longer.
 //! Once a second it looks at the time that the workers have spent, and moves one step: down where they can barely keep up, up
 //! where they would keep up at the next level, too, and neither they nor `pg_dump` wait for a processor. So a high level neither
-//! holds the pipeline up, nor takes processors from `pg_dump` or from a server on the same machine. Where uploads hold the pipeline
-//! up, neither waits of `pg_dump` nor of a worker cost time, so it looks at the last seconds together. Where every processor is
-//! taken, a worker is hardly ever interrupted in its millisecond of work: `pg_dump` is the one that waits. Pipelines that share
-//! workers look at the work for all of them: where the workers can barely keep up, all pipelines step down. Pure: callers pass
-//! the time.
+//! holds the pipeline up, nor takes processors from `pg_dump` or from a server on the same machine. Where every processor is
+//! taken, a worker is hardly ever interrupted in its millisecond of work: `pg_dump` is the one that waits. Where uploads hold the
+//! pipeline up, it works in bursts, in which workers and `pg_dump` wait for each other at no cost: there the last seconds count
+//! together. Pipelines that share workers look at the work for all of them: where the workers can barely keep up, all pipelines
+//! step down. Pure: callers pass the time.
 
 use std::time::{Duration, Instant};
 
@@ -197,7 +197,8 @@ impl Controller {
         };
         self.average = self.average.followed_by(&shares);
         let computing = cpu.as_secs_f64() / wall.as_secs_f64();
-        self.move_by(self.judge(&shares, (busy, computing)), &shares);
+        let verdict = self.judge(&shares, (busy, computing));
+        self.move_by(&verdict, &shares);
     }
 
     fn judge(&self, shares: &Shares, (busy, computing): (f64, f64)) -> Verdict {
@@ -217,7 +218,7 @@ impl Controller {
         }
     }
 
-    fn move_by(&mut self, verdict: Verdict, shares: &Shares) {
+    fn move_by(&mut self, verdict: &Verdict, shares: &Shares) {
         if self.at > 0 && verdict.is_too_high {
             self.at -= 1;
             self.hold = self.next_hold;

@@ -181,6 +181,22 @@ pub struct PipelineInput {
     pub cancel: CancellationToken,
 }
 
+impl PipelineInput {
+    /// An output of no process, in plain text, whose parts carry an MD5.
+    #[must_use]
+    pub fn of(stdout: File, memory: PartMemory) -> Self {
+        Self {
+            stdout,
+            process: None,
+            memory,
+            checksum: PartChecksum::Md5,
+            recipients: None,
+            progress: Arc::default(),
+            cancel: CancellationToken::new(),
+        }
+    }
+}
+
 /// A running pipeline.
 pub struct Pipeline {
     /// Sealed parts in order; closed after the last.

@@ -29,16 +29,9 @@ struct Run {
 /// The bottleneck of a pipeline with `pause` before each 64 KiB of input and each part held for `hold`.
 async fn bottleneck(settings: PipelineSettings, pause: Duration, hold: Duration) -> Bottleneck {
     let (reader, mut writer) = std::io::pipe().expect("pipe");
-    let progress = Arc::<Progress>::default();
-    let input = PipelineInput {
-        recipients: None,
-        stdout: File::from(std::os::fd::OwnedFd::from(reader)),
-        process: None,
-        memory: PartMemory::new(&PartPlan::new(&PartSettings { concurrency: 1, ..parts_of(1 << 20) }, 0)),
-        checksum: PartChecksum::Md5,
-        progress: Arc::clone(&progress),
-        cancel: CancellationToken::new(),
-    };
+    let memory = PartMemory::new(&PartPlan::new(&PartSettings { concurrency: 1, ..parts_of(1 << 20) }, 0));
+    let input = PipelineInput::of(File::from(std::os::fd::OwnedFd::from(reader)), memory);
+    let progress = Arc::clone(&input.progress);
     let workers = Workers::start(settings.threads).expect("threads");
     let Pipeline { mut parts, scan, gate, collected } = start(&settings, &workers, input).expect("starts");
     let writing = std::thread::spawn(move || {
@@ -81,15 +74,7 @@ async fn run_with(
 fn started(input: Vec<u8>, settings: &PipelineSettings, (workers, memory): (&Workers, PartMemory)) -> Pipeline {
     let (reader, mut writer) = std::io::pipe().expect("pipe");
     std::thread::spawn(move || writer.write_all(&input));
-    let input = PipelineInput {
-        recipients: None,
-        stdout: File::from(std::os::fd::OwnedFd::from(reader)),
-        process: None,
-        memory,
-        checksum: PartChecksum::Md5,
-        progress: Arc::default(),
-        cancel: CancellationToken::new(),
-    };
+    let input = PipelineInput::of(File::from(std::os::fd::OwnedFd::from(reader)), memory);
     start(settings, workers, input).expect("starts")
 }
 
@@ -233,15 +218,7 @@ async fn a_dump_that_has_not_begun_leaves_all_memory_to_the_others() {
     let plan = PartPlan::new(&PartSettings { concurrency: 1, ..parts_of(5 << 20) }, 0);
     let (workers, budget) = (Workers::start(1).expect("threads"), PartBudget::default());
     let (reader, _writer) = std::io::pipe().expect("pipe");
-    let input = PipelineInput {
-        recipients: None,
-        stdout: File::from(std::os::fd::OwnedFd::from(reader)),
-        process: None,
-        memory: budget.share(&plan),
-        checksum: PartChecksum::Md5,
-        progress: Arc::default(),
-        cancel: CancellationToken::new(),
-    };
+    let input = PipelineInput::of(File::from(std::os::fd::OwnedFd::from(reader)), budget.share(&plan));
     let settings = PipelineSettings { codec: Codec::Gzip, level: Level::Fixed(2), threads: 1 };
     let _waiting = start(&settings, &workers, input).expect("starts");
     // Time enough for its collector to take a part.

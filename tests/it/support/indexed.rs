@@ -3,14 +3,12 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use pg_s3_backup::codec::Codec;
 use pg_s3_backup::index::Index;
 use pg_s3_backup::pipeline::{
-    self, Level, PartChecksum, PartMemory, PartPlan, PartSettings, Pipeline, PipelineInput, PipelineSettings, Workers,
+    self, Level, PartMemory, PartPlan, PartSettings, Pipeline, PipelineInput, PipelineSettings, Workers,
 };
-use tokio_util::sync::CancellationToken;
 
 use super::library::block_on;
 
@@ -41,15 +39,8 @@ async fn run(dump: Vec<u8>, settings: &PipelineSettings) -> Indexed {
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     std::thread::spawn(move || writer.write_all(&dump));
     let parts = PartSettings { base: Some(5 << 20), max_parts: 10_000, equal: false, concurrency: 4 };
-    let input = PipelineInput {
-        stdout: File::from(OwnedFd::from(reader)),
-        process: None,
-        memory: PartMemory::new(&PartPlan::new(&parts, 0)),
-        checksum: PartChecksum::Md5,
-        recipients: None,
-        progress: Arc::default(),
-        cancel: CancellationToken::new(),
-    };
+    let memory = PartMemory::new(&PartPlan::new(&parts, 0));
+    let input = PipelineInput::of(File::from(OwnedFd::from(reader)), memory);
     let workers = Workers::start(settings.threads).expect("threads");
     let Pipeline { mut parts, scan, gate, collected } = pipeline::start(settings, &workers, input).expect("starts");
     let taking = tokio::spawn(async move {

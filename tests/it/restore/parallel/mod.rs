@@ -8,6 +8,8 @@ mod zoo;
 
 pub use zoo::zoo;
 
+use std::time::Duration;
+
 use crate::restore::{empty, new_database};
 use crate::support::program::{Outcome, Program};
 use crate::support::servers::Postgres;
@@ -22,7 +24,8 @@ fn create(bucket: &str, server: &Postgres, (name, jobs): (&str, usize)) -> Progr
 #[track_caller]
 pub fn restored_by(bucket: &str, server: &Postgres, jobs: usize) -> Database {
     let name = unique_name("made");
-    let outcome = create(bucket, server, (&name, jobs)).run();
+    // Thousands of tables take one session minutes on a slow machine.
+    let outcome = create(bucket, server, (&name, jobs)).timeout(Duration::from_mins(10)).run();
     outcome.assert_code(0).assert_no_children_left();
     assert_several(&outcome);
     server.adopt_database(&name)
