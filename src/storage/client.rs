@@ -34,6 +34,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Built {
     pub client: Client,
     pub renewable: Option<Arc<RenewableCredentials>>,
+    /// The store's URL, which a profile may have; `None` for AWS.
+    pub url: Option<String>,
 }
 
 /// Builds the client.
@@ -64,6 +66,8 @@ pub(super) async fn build(settings: &S3Settings) -> Result<Built, StorageError> 
         (loader.credentials_provider(provider).identity_cache(IdentityCache::no_cache()), Some(renewable))
     };
     let config = loader.load().await;
+    let of_profile = || config.endpoint_url().map(str::to_owned);
+    let url = settings.endpoint.as_ref().map(|endpoint| endpoint.url().to_owned()).or_else(of_profile);
     let mut builder = Builder::from(&config)
         .http_client(connector::watched(settings.ca_bundle.as_ref())?)
         .force_path_style(settings.force_path_style)
@@ -73,7 +77,7 @@ pub(super) async fn build(settings: &S3Settings) -> Result<Built, StorageError> 
     if let Some(endpoint) = &settings.endpoint {
         builder = builder.endpoint_url(endpoint.url_before_bucket());
     }
-    Ok(Built { client: Client::from_conf(builder.build()), renewable })
+    Ok(Built { client: Client::from_conf(builder.build()), renewable, url })
 }
 
 async fn region(settings: &S3Settings) -> Region {

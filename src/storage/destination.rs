@@ -13,7 +13,8 @@ use crate::pipeline::PartChecksum;
 
 use super::client::Built;
 use super::head::Head;
-use super::requests::{Bucket, PayloadSignature, SmallObject};
+use super::payload::PayloadSignature;
+use super::requests::{Bucket, SmallObject};
 use super::retry::{FIRST_CONTACT, Outage};
 use super::sidecar::Sidecar;
 use super::{Prefix, S3Settings, StorageError, client};
@@ -52,14 +53,14 @@ impl Destination {
     /// # Errors
     /// If there are no credentials, or the CA bundle cannot be used.
     pub async fn open(settings: &S3Settings) -> Result<Self, StorageError> {
-        let Built { client, renewable } = Box::pin(client::build(settings)).await?;
+        let Built { client, renewable, url } = Box::pin(client::build(settings)).await?;
         let bucket = Bucket {
             client,
             name: settings.bucket.clone(),
             request_timeout: settings.request_timeout,
             at_rest: settings.at_rest.clone(),
             checksum: settings.part_checksum(),
-            payload: PayloadSignature::new(settings.endpoint.as_ref().is_some_and(super::Endpoint::is_plain)),
+            payload: PayloadSignature::new(url.as_deref()),
         };
         if settings.endpoint.as_ref().is_some_and(super::Endpoint::is_exposed) {
             tracing::warn!("S3_URL is plain http to another host: backups cross the network in the clear");

@@ -30,8 +30,6 @@ const BUCKET_IS_KEY: &str = "BucketIsKey";
 const NO_SUCH_BUCKET: &str = "NoSuchBucket";
 /// S3's code for a missing object.
 const NO_SUCH_KEY: &str = "NoSuchKey";
-/// S3's code for a payload that is not the one that was signed.
-const OTHER_PAYLOAD: &str = "XAmzContentSHA256Mismatch";
 
 /// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,9 +189,9 @@ impl Failure {
         matches!(self.code.as_str(), "AccessDenied" | "AllAccessDisabled" | "Forbidden")
     }
 
-    /// Whether the same part may be taken with a signature that includes its bytes.
-    pub(super) fn may_want_signed_payload(&self) -> bool {
-        matches!(self.kind, FailureKind::Refused | FailureKind::NotImplemented) || self.code == OTHER_PAYLOAD
+    /// Whether the same request would be refused again.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self.kind, FailureKind::Refused | FailureKind::NotImplemented)
     }
 
     /// Whether it is about the data that was sent, so that sending it again fails again: the parts, their number, sizes
@@ -310,7 +308,7 @@ fn kind_of(status: u16, code: Option<&str>) -> FailureKind {
             "RequestTimeout"
             | "RequestTimeTooSkewed"
             | "BadDigest"
-            | OTHER_PAYLOAD
+            | "XAmzContentSHA256Mismatch"
             | "IncompleteBody"
             | "SlowDown"
             | "Throttling"

@@ -19,6 +19,7 @@ mod head;
 mod lanes;
 mod pages;
 mod parts;
+mod payload;
 mod probe;
 mod range;
 mod read_back;

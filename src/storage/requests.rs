@@ -3,8 +3,6 @@
 //! Called by `upload`, `commit` and `destination`, through `retry` if a failure may pass. No request has a deadline
 //! while its bytes move (`watchdog`). `head` and `complete` hold those two requests.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -22,6 +20,7 @@ use crate::error_chain::Chain;
 use crate::pipeline::{PartChecksum, PartDigest};
 
 use super::failure::{Failure, FailureKind};
+use super::payload::PayloadSignature;
 use super::settings::{AtRest, Encryption};
 
 /// Name of the metadata entry with the run's id. Letters alone: Azure allows no others.
@@ -40,30 +39,6 @@ pub(super) struct Bucket {
     pub checksum: PartChecksum,
     /// Whether the signature of a part includes its bytes.
     pub payload: PayloadSignature,
-}
-
-/// Whether the signature of a part includes its bytes, which are hashed once more for that. Over https they need not be: the
-/// signature includes the part's checksum, and nobody on the way sees either.
-#[derive(Clone, Debug)]
-pub(super) struct PayloadSignature {
-    is_required: Arc<AtomicBool>,
-}
-
-impl PayloadSignature {
-    /// Required over plain http, and of a store that refuses parts without it.
-    pub fn new(is_plain_http: bool) -> Self {
-        Self { is_required: Arc::new(AtomicBool::new(is_plain_http)) }
-    }
-
-    fn is_required(&self) -> bool {
-        self.is_required.load(Ordering::Relaxed)
-    }
-
-    fn require(&self) {
-        if !self.is_required.swap(true, Ordering::Relaxed) {
-            tracing::debug!("the store refuses parts whose payload is not signed: from now on it is");
-        }
-    }
 }
 
 /// A part as it is sent.
@@ -143,28 +118,22 @@ impl Bucket {
     }
 
     pub async fn upload_part(&self, key: &str, id: &str, part: &PartBody) -> Result<UploadedPart, Failure> {
-        // Without a checksum, the signature alone has one.
-        let signs = matches!(part.digest, PartDigest::None) || self.payload.is_required();
-        let sent = self.send_part((key, id), part, signs).await;
+        let signed = self.payload.is_needed(&part.digest);
+        let sent = self.send_part((key, id), part, signed).await;
+        self.payload.learn(signed, &sent);
         match sent {
-            // A bucket's policy may deny an unsigned payload, and a store may not know of any.
-            Err(failure) if !signs && failure.may_want_signed_payload() => {
+            // A bucket's policy may deny a part whose bytes are not signed, and a store may not know of any. After other failures
+            // the caller tries again.
+            Err(failure) if !signed && failure.is_refusal() && self.payload.is_needed(&part.digest) => {
                 let sent = self.send_part((key, id), part, true).await;
-                if sent.is_ok() {
-                    self.payload.require();
-                }
+                self.payload.learn(true, &sent);
                 sent
             }
             sent => sent,
         }
     }
 
-    async fn send_part(
-        &self,
-        (key, id): (&str, &str),
-        part: &PartBody,
-        signs_payload: bool,
-    ) -> Result<UploadedPart, Failure> {
+    async fn send_part(&self, (key, id): (&str, &str), part: &PartBody, signed: bool) -> Result<UploadedPart, Failure> {
         let number = i32::try_from(part.number).unwrap_or(i32::MAX);
         let request = self.client.upload_part().bucket(&self.name).key(key).upload_id(id).part_number(number);
         let request = match &part.digest {
@@ -177,7 +146,7 @@ impl Bucket {
         // then.
         let request =
             request.body(ByteStream::from(part.bytes.clone())).customize().config_override(without_sdk_retries());
-        let request = if signs_payload { request } else { request.disable_payload_signing() };
+        let request = if signed { request } else { request.disable_payload_signing() };
         let answer = Box::pin(request.send()).await?;
         if is_other(&answer, &part.digest, &part.bytes).await {
             return Err(Failure::damaged("the store's checksum of the part is not that of what was sent"));
@@ -277,79 +246,7 @@ pub(super) fn without_sdk_retries() -> Builder {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
-    use aws_sdk_s3::primitives::SdkBody;
-    use aws_smithy_runtime_api::client::http::{
-        HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
-    };
-    use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-
-    use super::super::{S3Settings, client};
     use super::*;
-
-    /// A store that takes parts, but those whose payload is not signed with this answer.
-    #[derive(Clone, Debug)]
-    struct Store {
-        to_unsigned: (u16, &'static str),
-        /// Whether the payload of each request was signed.
-        signed: Arc<Mutex<Vec<bool>>>,
-    }
-
-    impl HttpConnector for Store {
-        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-            let is_signed = request.headers().get("x-amz-content-sha256") != Some("UNSIGNED-PAYLOAD");
-            self.signed.lock().expect("no panic").push(is_signed);
-            let (status, code) = if is_signed { (200, "") } else { self.to_unsigned };
-            let body = if status == 200 { String::new() } else { format!("<Error><Code>{code}</Code></Error>") };
-            let mut answer = HttpResponse::new(status.try_into().expect("a status"), SdkBody::from(body));
-            answer.headers_mut().insert("etag", "etag");
-            HttpConnectorFuture::ready(Ok(answer))
-        }
-    }
-
-    /// Sends three parts to a store at this URL; says whether the payload of each request was signed.
-    async fn signed(scheme: &str, digest: PartDigest, to_unsigned: (u16, &'static str)) -> Vec<bool> {
-        let store = Store { to_unsigned, signed: Arc::default() };
-        let settings = S3Settings::of_test_server(&format!("{scheme}://store.invalid"));
-        let connector = SharedHttpConnector::new(store.clone());
-        let client = client::build(&settings).await.expect("a client").client;
-        let config = client.config().to_builder().http_client(http_client_fn(move |_, _| connector.clone()));
-        let bucket = Bucket {
-            client: Client::from_conf(config.build()),
-            name: settings.bucket.clone(),
-            request_timeout: settings.request_timeout,
-            at_rest: settings.at_rest.clone(),
-            checksum: settings.part_checksum(),
-            payload: PayloadSignature::new(settings.endpoint.is_some_and(|endpoint| endpoint.is_plain())),
-        };
-        let part = PartBody { number: 1, bytes: Bytes::from_static(b"part"), digest };
-        for _ in 0..3 {
-            // As each part has its own.
-            let sent = bucket.clone().upload_part("key", "id", &part).await;
-            let is_taken = store.signed.lock().expect("no panic").ends_with(&[true]) || to_unsigned.0 == 200;
-            assert_eq!(sent.is_ok(), is_taken, "{sent:?}");
-        }
-        store.signed.lock().expect("no panic").clone()
-    }
-
-    #[tokio::test]
-    async fn a_payload_is_signed_where_nothing_else_protects_it_or_the_store_wants_it() {
-        let taken = (200, "");
-        let [md5, crc64] = [PartDigest::Md5(Md5::digest(b"part").into()), PartDigest::Crc64Nvme(7)];
-        for digest in [md5.clone(), crc64] {
-            assert_eq!(signed("https", digest.clone(), taken).await, [false; 3], "{digest:?}");
-            assert_eq!(signed("http", digest, taken).await, [true; 3]);
-        }
-        assert_eq!(signed("https", PartDigest::None, taken).await, [true; 3]);
-        for refusal in [(403, "AccessDenied"), (501, "NotImplemented"), (400, "XAmzContentSHA256Mismatch")] {
-            assert_eq!(signed("https", md5.clone(), refusal).await, [false, true, true, true], "{refusal:?}");
-        }
-        // An outage and the end of an upload say nothing about it.
-        for failure in [(503, "SlowDown"), (404, "NoSuchUpload")] {
-            assert_eq!(signed("https", md5.clone(), failure).await, [false; 3], "{failure:?}");
-        }
-    }
 
     #[tokio::test]
     async fn a_part_is_judged_by_the_checksum_that_the_store_answers() {

@@ -189,11 +189,6 @@ impl Endpoint {
         in_host && !is_address || path.is_some_and(|path| path.eq_ignore_ascii_case(&bucket))
     }
 
-    /// Whether it is plain `http`.
-    pub(super) fn is_plain(&self) -> bool {
-        self.is_plain
-    }
-
     /// Whether backups would cross a network unencrypted: plain `http` to another host.
     #[must_use]
     pub fn is_exposed(&self) -> bool {

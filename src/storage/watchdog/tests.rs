@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use super::super::requests::{Bucket, PartBody, PayloadSignature};
+use super::super::payload::PayloadSignature;
+use super::super::requests::{Bucket, PartBody};
 use super::super::{Failure, S3Settings, client};
 use super::*;
 use crate::pipeline::PartDigest;
@@ -35,7 +36,7 @@ async fn bucket(serve: impl Fn(TcpStream) + Send + 'static) -> Bucket {
         request_timeout: settings.request_timeout,
         at_rest: settings.at_rest,
         checksum,
-        payload: PayloadSignature::new(true),
+        payload: PayloadSignature::new(Some(&url)),
     }
 }
 
