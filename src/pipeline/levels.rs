@@ -5,8 +5,8 @@
 //! where they would keep up at the next level, too, and neither they nor `pg_dump` wait for a processor. So a high level neither
 //! holds the pipeline up, nor takes processors from `pg_dump` or from a server on the same machine. Where every processor is
 //! taken, a worker is hardly ever interrupted in its millisecond of work: `pg_dump` is the one that waits. Where uploads hold the
-//! pipeline up, it works in bursts, in which workers and `pg_dump` wait for each other at no cost: there the last seconds count
-//! together. Pipelines that share workers look at the work for all of them: where the workers can barely keep up, all pipelines
+//! pipeline up, it works in bursts, in which workers and `pg_dump` wait for each other at no cost: there the workers' waits of the
+//! last seconds count together, and those of `pg_dump` not at all. Pipelines that share workers look at the work for all of them: where the workers can barely keep up, all pipelines
 //! step down. Pure: callers pass the time.
 
 use std::time::{Duration, Instant};
@@ -31,14 +31,14 @@ const MOST_DUMP_WAIT: f64 = 0.25;
 /// Where a part waits for memory for more than this share of the time, the uploads hold the pipeline up. With a store as fast as
 /// the pipeline it is less than 0.001, on a link of 10 MB/s 0.4 to 0.9.
 const SLOW_UPLOADS: f64 = 0.3;
-/// Uploads that began together end together, so on a slow link the pipeline works in bursts: several seconds count, the last one
-/// with this weight.
+/// Uploads that began together end together, so on a slow link the pipeline works in bursts: several seconds count, each with this
+/// weight against all before it.
 const WEIGHT: f64 = 0.2;
-/// On a slow link, workers that wait for a processor for more than this share of all time are disturbed by others, not by the
-/// pipeline's own bursts.
-const MOST_WORKER_WAIT: f64 = 0.15;
-/// On a slow link, workers that wait for a processor for more than this share of all time give way.
-const STARVED_WORKER_WAIT: f64 = 0.3;
+/// On a slow link, where the workers together wait for this many processors on average, others need them: it is 0.1 to 0.3 by the
+/// pipeline's own bursts on two cores.
+const MOST_WORKER_WAIT: f64 = 0.3;
+/// On a slow link, where the workers together wait for this many processors on average, they give way.
+const STARVED_WORKER_WAIT: f64 = 0.6;
 /// After a step down, the next step up is this many looks away; after each further one twice as many, up to the most.
 const LEAST_HOLD: u32 = 4;
 const MOST_HOLD: u32 = 64;
@@ -154,7 +154,7 @@ struct Controller {
     looked: Instant,
     before: Work,
     waited: Waits,
-    average: Shares,
+    average: Option<Shares>,
     /// Looks until the next step up is allowed, and how many it is after the next step down.
     hold: u32,
     next_hold: u32,
@@ -169,8 +169,7 @@ impl Controller {
         };
         let threads = f64::from(u32::try_from(threads).unwrap_or(u32::MAX));
         let waited = Waits::default();
-        let average = Shares::default();
-        Self { ladder, threads, at: start, looked, before, waited, average, hold: 0, next_hold: LEAST_HOLD }
+        Self { ladder, threads, at: start, looked, before, waited, average: None, hold: 0, next_hold: LEAST_HOLD }
     }
 
     fn level(&self) -> u32 {
@@ -190,32 +189,31 @@ impl Controller {
         let share = |time: Duration| time.as_secs_f64() / elapsed.as_secs_f64();
         let busy = share(wall) / self.threads;
         let shares = Shares {
+            busy,
             demand: busy * self.ladder[self.at].1,
-            worker_wait: share(wall.saturating_sub(cpu)) / self.threads,
+            worker_wait: share(wall.saturating_sub(cpu)),
             dump_wait: share(waits.dump.saturating_sub(before.dump)),
-            part_wait: share(waits.parts.saturating_sub(before.parts)),
+            // A wait counts when it has ended, and may have begun before the last look.
+            part_wait: share(waits.parts.saturating_sub(before.parts)).min(1.0),
         };
-        self.average = self.average.followed_by(&shares);
-        let computing = cpu.as_secs_f64() / wall.as_secs_f64();
-        let verdict = self.judge(&shares, (busy, computing));
-        self.move_by(&verdict, &shares);
-    }
-
-    fn judge(&self, shares: &Shares, (busy, computing): (f64, f64)) -> Verdict {
-        if self.average.part_wait > SLOW_UPLOADS {
+        let average = self.average.map_or(shares, |before| before.followed_by(&shares, elapsed));
+        self.average = Some(average);
+        if average.part_wait > SLOW_UPLOADS {
             // A second in which the workers can barely keep up is one of a burst, and costs nothing.
-            let Shares { demand, worker_wait, .. } = self.average;
-            return Verdict {
-                is_too_high: worker_wait > STARVED_WORKER_WAIT,
-                would_keep_up: self.would_keep_up(demand),
-                has_processors: worker_wait <= MOST_WORKER_WAIT,
+            let verdict = Verdict {
+                is_too_high: average.busy >= BUSY || average.worker_wait > STARVED_WORKER_WAIT,
+                would_keep_up: self.would_keep_up(average.demand),
+                has_processors: average.worker_wait <= MOST_WORKER_WAIT,
             };
+            return self.move_by(&verdict, &average);
         }
-        Verdict {
+        let computing = cpu.as_secs_f64() / wall.as_secs_f64();
+        let verdict = Verdict {
             is_too_high: busy >= BUSY || computing < STARVED,
             would_keep_up: self.would_keep_up(shares.demand),
             has_processors: computing >= UNDISTURBED && shares.dump_wait <= MOST_DUMP_WAIT,
-        }
+        };
+        self.move_by(&verdict, &shares);
     }
 
     fn move_by(&mut self, verdict: &Verdict, shares: &Shares) {
@@ -238,12 +236,14 @@ impl Controller {
     }
 }
 
-/// Shares of the time between two looks.
-#[derive(Clone, Copy, Debug, Default)]
+/// Shares of the time between two looks, or of the last seconds.
+#[derive(Clone, Copy, Debug)]
 struct Shares {
-    /// The share of their time that the workers need, times the level's speed.
+    /// Of the workers' time, in which they have work.
+    busy: f64,
+    /// The same, times the level's speed.
     demand: f64,
-    /// In which workers wait for a processor.
+    /// In which a worker waits for a processor, of all workers together.
     worker_wait: f64,
     /// In which `pg_dump` does.
     dump_wait: f64,
@@ -252,9 +252,11 @@ struct Shares {
 }
 
 impl Shares {
-    fn followed_by(&self, last: &Self) -> Self {
-        let average = |before: f64, last: f64| before + (last - before) * WEIGHT;
+    fn followed_by(&self, last: &Self, elapsed: Duration) -> Self {
+        let weight = 1.0 - (1.0 - WEIGHT).powf(elapsed.as_secs_f64());
+        let average = |before: f64, last: f64| before + (last - before) * weight;
         Self {
+            busy: average(self.busy, last.busy),
             demand: average(self.demand, last.demand),
             worker_wait: average(self.worker_wait, last.worker_wait),
             dump_wait: average(self.dump_wait, last.dump_wait),

@@ -1,3 +1,5 @@
+//! The levels under made-up loads and clocks.
+
 use super::*;
 
 const THREADS: usize = 2;
@@ -116,6 +118,38 @@ fn rises_on_a_slow_link_although_its_own_bursts_fill_the_processors() {
     simulation.part_wait = 0.0;
     simulation.run(20, 100.0, 0.5);
     assert_eq!(last(&simulation.run(20, 100.0, 0.5)), fast, "the waits of a link that was slow count no more");
+}
+
+#[test]
+fn a_look_after_a_long_wait_counts_as_long_as_that_took() {
+    let (mut now, mut work, mut waits) = (Instant::now(), Work::default(), Waits::default());
+    let mut levels = Levels::new((Codec::Gzip, Level::Auto), THREADS, (now, work));
+    let mut level = || {
+        // In a burst of five seconds `pg_dump` waits half of the time, then a part waits for memory.
+        for (seconds, dump, parts) in [(1, 0.5, 0.0); 5].into_iter().chain([(8, 0.0, 7.6)]) {
+            now += Duration::from_secs(seconds);
+            (work.cpu, work.wall) = (work.cpu + LEAST_WORK, work.wall + LEAST_WORK * 2);
+            waits.dump += Duration::from_secs_f64(dump);
+            waits.parts += Duration::from_secs_f64(parts);
+            levels.next(now, work, || waits);
+        }
+        levels.next(now, work, || waits).level
+    };
+    let (first, second) = (level(), level());
+    assert!(GZIP[0].0 < first && first < second, "{first}, {second}");
+}
+
+#[test]
+fn pipelines_with_slow_uploads_give_way_to_those_that_share_their_workers() {
+    let mut slow = Simulation::new(Codec::Gzip);
+    slow.part_wait = 0.9;
+    let high = last(&slow.run(10, 5.0, 1.0));
+    // The workers have nothing but the work of another pipeline.
+    slow.work.wall += INTERVAL.mul_f64(1.9) * 30;
+    slow.work.cpu = slow.work.wall;
+    slow.waits.parts += INTERVAL.mul_f64(0.9) * 30;
+    slow.now += INTERVAL * 30;
+    assert!(last(&slow.run(2, 5.0, 1.0)) < high, "{high}");
 }
 
 #[test]
