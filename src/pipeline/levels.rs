@@ -6,8 +6,8 @@
 //! holds the pipeline up, nor takes processors from `pg_dump` or from a server on the same machine. Where every processor is
 //! taken, a worker is hardly ever interrupted in its millisecond of work: `pg_dump` is the one that waits. Where uploads hold the
 //! pipeline up, it works in bursts, in which workers and `pg_dump` wait for each other at no cost: there the workers' waits of the
-//! last seconds count together, and those of `pg_dump` not at all. Pipelines that share workers look at the work for all of them: where the workers can barely keep up, all pipelines
-//! step down. Pure: callers pass the time.
+//! last seconds count together, and those of `pg_dump` not at all. Pipelines that share workers look at the work for all of them:
+//! where the workers can barely keep up, all pipelines step down. Pure: callers pass the time.
 
 use std::time::{Duration, Instant};
 
@@ -269,7 +269,7 @@ impl Shares {
 struct Verdict {
     is_too_high: bool,
     would_keep_up: bool,
-    /// Whether a higher level takes the processor from nobody.
+    /// Whether there are processors for a higher level.
     has_processors: bool,
 }
 

@@ -182,7 +182,7 @@ pub struct PipelineInput {
 }
 
 impl PipelineInput {
-    /// An output of no process, in plain text, whose parts carry an MD5.
+    /// An output of no process, not encrypted, with an MD5 for each part.
     #[must_use]
     pub fn of(stdout: File, memory: PartMemory) -> Self {
         Self {

@@ -13,7 +13,6 @@ use crate::pipeline::PartChecksum;
 
 use super::client::Built;
 use super::head::Head;
-use super::payload::PayloadSignature;
 use super::requests::{Bucket, SmallObject};
 use super::retry::{FIRST_CONTACT, Outage};
 use super::sidecar::Sidecar;
@@ -54,14 +53,7 @@ impl Destination {
     /// If there are no credentials, or the CA bundle cannot be used.
     pub async fn open(settings: &S3Settings) -> Result<Self, StorageError> {
         let Built { client, renewable, url } = Box::pin(client::build(settings)).await?;
-        let bucket = Bucket {
-            client,
-            name: settings.bucket.clone(),
-            request_timeout: settings.request_timeout,
-            at_rest: settings.at_rest.clone(),
-            checksum: settings.part_checksum(),
-            payload: PayloadSignature::new(url.as_deref()),
-        };
+        let bucket = Bucket::new(client, settings, url.as_deref());
         if settings.endpoint.as_ref().is_some_and(super::Endpoint::is_exposed) {
             tracing::warn!("S3_URL is plain http to another host: backups cross the network in the clear");
         }

@@ -2,12 +2,9 @@
 //!
 //! Called by `requests`. The store decides: by what it verifies, and by what it has refused.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::pipeline::PartDigest;
-
-use super::failure::Failure;
 
 /// Whether the signature of a part includes its bytes, which are hashed once more for that. Over https they need not be where the
 /// store verifies the part's checksum, which the signature includes.
@@ -15,10 +12,8 @@ use super::failure::Failure;
 pub(super) struct PayloadSignature {
     /// Whether the store is known to verify a CRC-64. Others ignore a checksum that they do not know.
     verifies_crc64: bool,
-    /// What the first part that was taken has shown.
+    /// Unknown until a part without it has been taken or has failed, for any reason.
     is_required: Arc<OnceLock<bool>>,
-    /// A part without it has failed, for any reason.
-    has_failed: Arc<AtomicBool>,
 }
 
 impl PayloadSignature {
@@ -26,7 +21,7 @@ impl PayloadSignature {
     pub fn new(url: Option<&str>) -> Self {
         let is_https = url.is_none_or(|url| url.starts_with("https:"));
         let is_required = if is_https { OnceLock::new() } else { OnceLock::from(true) };
-        Self { verifies_crc64: url.is_none(), is_required: Arc::new(is_required), has_failed: Arc::default() }
+        Self { verifies_crc64: url.is_none(), is_required: Arc::new(is_required) }
     }
 
     /// Whether the signature of a part with this checksum must include its bytes.
@@ -36,19 +31,13 @@ impl PayloadSignature {
             PartDigest::Crc64Nvme(_) => self.verifies_crc64,
             PartDigest::None => false,
         };
-        let has_failed = || self.has_failed.load(Ordering::Relaxed);
-        !is_verified || self.is_required.get().copied().unwrap_or_else(has_failed)
+        !is_verified || self.is_required.get().copied().unwrap_or(false)
     }
 
-    /// Learns from a part that was sent with it, or without.
-    pub fn learn<T>(&self, signed: bool, sent: &Result<T, Failure>) {
-        match sent {
-            Ok(_) => drop(self.is_required.set(signed)),
-            Err(failure) if !signed && self.is_required.get().is_none() => {
-                tracing::debug!(error = %failure, "a part without a signature of its bytes failed");
-                self.has_failed.store(true, Ordering::Relaxed);
-            }
-            Err(_) => {}
+    /// Learns from a part that was sent without. The first decides.
+    pub fn learn(&self, is_taken: bool) {
+        if self.is_required.set(!is_taken).is_ok() && !is_taken {
+            tracing::debug!("a part failed without a signature of its bytes: from now on they are signed");
         }
     }
 }
@@ -74,7 +63,7 @@ mod tests {
     type Answer = (u16, &'static str);
     const TAKEN: Answer = (200, "");
 
-    /// A store that gives these answers to parts whose bytes are not signed, then to those whose bytes are.
+    /// A store that gives these answers to parts without a signature of their bytes, then to those with one.
     #[derive(Clone, Debug)]
     struct Store {
         answers: [Answer; 2],
@@ -101,14 +90,7 @@ mod tests {
         let connector = SharedHttpConnector::new(store.clone());
         let client = client::build(&settings).await.expect("a client").client;
         let config = client.config().to_builder().http_client(http_client_fn(move |_, _| connector.clone()));
-        let bucket = Bucket {
-            client: Client::from_conf(config.build()),
-            name: settings.bucket.clone(),
-            request_timeout: settings.request_timeout,
-            at_rest: settings.at_rest.clone(),
-            checksum: settings.part_checksum(),
-            payload: PayloadSignature::new(url),
-        };
+        let bucket = Bucket::new(Client::from_conf(config.build()), &settings, url);
         let part = PartBody { number: 1, bytes: Bytes::from_static(b"part"), digest: digest.clone() };
         let mut last = None;
         for _ in 0..3 {

@@ -21,7 +21,7 @@ use crate::pipeline::{PartChecksum, PartDigest};
 
 use super::failure::{Failure, FailureKind};
 use super::payload::PayloadSignature;
-use super::settings::{AtRest, Encryption};
+use super::settings::{AtRest, Encryption, S3Settings};
 
 /// Name of the metadata entry with the run's id. Letters alone: Azure allows no others.
 pub(super) const RUN_ID: &str = "runid";
@@ -93,6 +93,18 @@ pub struct NewUpload {
 
 // Each request's future is boxed: the SDK's have 17 KB each, which every caller's future would contain.
 impl Bucket {
+    /// The bucket of these settings, in a store at this URL; `None` for AWS.
+    pub fn new(client: Client, settings: &S3Settings, url: Option<&str>) -> Self {
+        Self {
+            client,
+            name: settings.bucket.clone(),
+            request_timeout: settings.request_timeout,
+            at_rest: settings.at_rest.clone(),
+            checksum: settings.part_checksum(),
+            payload: PayloadSignature::new(url),
+        }
+    }
+
     /// Starts an upload.
     pub async fn create_upload(&self, with: &NewUpload) -> Result<Created, Failure> {
         let mut request = self
@@ -120,14 +132,15 @@ impl Bucket {
     pub async fn upload_part(&self, key: &str, id: &str, part: &PartBody) -> Result<UploadedPart, Failure> {
         let signed = self.payload.is_needed(&part.digest);
         let sent = self.send_part((key, id), part, signed).await;
-        self.payload.learn(signed, &sent);
+        if signed {
+            return sent;
+        }
+        self.payload.learn(sent.is_ok());
         match sent {
-            // A bucket's policy may deny a part whose bytes are not signed, and a store may not know of any. After other failures
-            // the caller tries again.
-            Err(failure) if !signed && failure.is_refusal() && self.payload.is_needed(&part.digest) => {
-                let sent = self.send_part((key, id), part, true).await;
-                self.payload.learn(true, &sent);
-                sent
+            // A bucket's policy may deny unsigned bytes, and a store may not know of them. After other failures the caller tries again.
+            Err(failure) if failure.is_refusal() && self.payload.is_needed(&part.digest) => {
+                tracing::debug!(error = %failure, "part refused without a signature of its bytes: sending it with one");
+                self.send_part((key, id), part, true).await
             }
             sent => sent,
         }

@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use super::super::payload::PayloadSignature;
 use super::super::requests::{Bucket, PartBody};
 use super::super::{Failure, S3Settings, client};
 use super::*;
@@ -29,15 +28,7 @@ async fn bucket(serve: impl Fn(TcpStream) + Send + 'static) -> Bucket {
     std::thread::spawn(move || listener.incoming().flatten().for_each(serve));
     let settings = S3Settings::of_test_server(&url);
     let client = client::build(&settings).await.expect("a client").client;
-    let checksum = settings.part_checksum();
-    Bucket {
-        client,
-        name: settings.bucket,
-        request_timeout: settings.request_timeout,
-        at_rest: settings.at_rest,
-        checksum,
-        payload: PayloadSignature::new(Some(&url)),
-    }
+    Bucket::new(client, &settings, Some(&url))
 }
 
 /// Sends a part to a server that reads this many bytes of it in steps, then continues like this.
