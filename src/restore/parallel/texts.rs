@@ -83,7 +83,9 @@ impl Texts {
             Err(error) => {
                 let (error, mut sink) = request.sink_error(error)?;
                 let failure = sink.filter.take_failure().unwrap_or(FilterError::Write(error));
-                return Err(refused(request, failure).into());
+                // Damage may first look like a statement that `pg_dump` does not write.
+                let damage = request.damage(ranges, &sections).await;
+                return Err(damage.unwrap_or_else(|| refused(request, failure)).into());
             }
         };
         sink.finish(read).map_err(TextError::OneSession)

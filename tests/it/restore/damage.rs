@@ -1,9 +1,13 @@
 //! A backup that is not what was uploaded: the target is as it was, and one line says which check failed.
 
+use std::io::Read as _;
+
+use flate2::read::GzDecoder;
 use serde_json::Value;
 
+use super::new_database::{create, databases};
 use super::{FAILED, assert_untouched, backed_up, empty, restore_program};
-use crate::support::servers::s3;
+use crate::support::servers::{own_postgres, s3};
 use crate::support::setup::{gzipped, only_backup, plain};
 use crate::support::stored::put;
 
@@ -46,6 +50,42 @@ fn damaged_bytes_never_reach_a_target() {
     // As it was uploaded, it is restored.
     put(&bucket, &key, &object);
     restore_program(&bucket, &target).run().assert_code(0);
+}
+
+/// A flipped bit that makes another psql command of the dump's last line, and changes no length.
+fn with_another_command(object: &[u8], plain: &[u8]) -> Vec<u8> {
+    let last = plain.windows(2).rposition(|two| two == b"\n\\").expect("\\unrestrict") + 2;
+    let has_another_command = |bytes: &[u8]| {
+        let mut read = Vec::new();
+        // The checksum is wrong at the end.
+        let _ = GzDecoder::new(bytes).read_to_end(&mut read);
+        let is_whole = read.len() == plain.len() && read[..last] == plain[..last];
+        is_whole && !read[last..].starts_with(b"unrestrict ")
+    };
+    let with_flipped = |bit: usize| {
+        let mut bytes = object.to_vec();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        bytes
+    };
+    let bits = 0..object.len() * 8;
+    bits.map(with_flipped).find(|bytes| has_another_command(bytes)).expect("a bit of the command")
+}
+
+#[test]
+fn damage_that_reads_as_a_forged_dump_is_damage() {
+    let (_source, bucket) = backed_up("CREATE TABLE t AS SELECT 1 AS a");
+    let key = only_backup(&bucket);
+    let object = s3().get(&bucket, &key).expect("the backup");
+    put(&bucket, &key, &with_another_command(&object, &plain(&bucket, &key)));
+    let (target, server) = (empty("target"), own_postgres(&[]));
+    let by = |jobs: &str| create(&bucket, &server, "made").args(["--jobs", jobs]);
+    for program in [restore_program(&bucket, &target), by("1"), by("2")] {
+        let outcome = program.run();
+        outcome.assert_code(FAILED);
+        assert!(outcome.stderr.contains(&format!("verify {key}: ")), "{}", outcome.stderr);
+        assert_untouched(&target, &outcome);
+        assert_eq!(databases(&server, "made"), "", "{}", outcome.stderr);
+    }
 }
 
 #[test]
