@@ -193,7 +193,7 @@ fn pg_dump_connects_to_host_of_control_session() {
         quoted(&server.password)
     );
     let program = program(&bucket).env("POSTGRES_CONNECTION_STRING", connection).env("S3_URL", slow.url());
-    let mut running = program.env("S3_REQUEST_TIMEOUT", "2s").spawn();
+    let mut running = program.env("S3_REQUEST_TIMEOUT", "5s").spawn();
     running.wait_for_stderr("backup starts", Duration::from_mins(1));
     first.resume();
     first.wait_until_open();

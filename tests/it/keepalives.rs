@@ -3,9 +3,10 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::support::fake_pg_dump::{End, FakeDump, FakePgDump};
+use crate::support::fake_pg_dump::{FakeDump, FakePgDump};
 use crate::support::faulty::Stage;
 use crate::support::program::Program;
+use crate::support::proxy::{Calls, Fault, Rule, S3Verb, StallAt};
 use crate::support::servers::{installed_tools, postgres};
 use crate::support::tcp_proxy::TcpProxy;
 
@@ -128,11 +129,15 @@ fn assert_probed_soon(local: u16, remote: u16) {
 
 #[test]
 fn the_kernel_probes_the_control_session_from_both_ends() {
-    let stage = Stage::new(FakeDump::new().end(End::Hang));
+    let stage = Stage::new(FakeDump::new());
+    // The run goes no further than its listing, where `pg_dumpall` has no connection yet.
+    let stall = Fault::Stall { at: StallAt::BeforeEffect };
+    stage.proxy.rule(Rule::on(S3Verb::ListObjects, Calls::All, stall));
     let database = postgres().create_database("keepalives");
     let proxy = TcpProxy::start(&postgres().addr());
     let uri = database.uri_via(&proxy.host(), proxy.port());
-    let mut running = stage.backup().env("POSTGRES_CONNECTION_STRING", uri).spawn();
+    let backup = stage.backup().env("S3_REQUEST_TIMEOUT", "60s");
+    let mut running = backup.env("POSTGRES_CONNECTION_STRING", uri).spawn();
     running.wait_for_stderr("backup starts", SOON);
     let question = format!(
         "SELECT client_port FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE locktype = 'advisory' AND datname = '{}'",

@@ -65,7 +65,9 @@ fn a_backup_is_read_by_zstd_and_by_every_command() {
     let (database, bucket, key) = backed_up();
     assert!(key.ends_with(".sql.zst"), "{key}");
     let recorded = manifest(&bucket, &key);
-    assert_eq!((&recorded["compression"], &recorded["compression_levels"]), (&"zstd".into(), &Value::from([2])));
+    assert_eq!(recorded["compression"], "zstd");
+    // `auto` begins with it; on a busy machine others follow.
+    assert!(recorded["compression_levels"].as_array().expect("levels").contains(&2.into()), "{recorded}");
     let headers = s3().request("HEAD", &format!("/{bucket}/{key}"), b"").expect("its headers");
     let headers = String::from_utf8_lossy(&headers).to_ascii_lowercase();
     assert!(headers.contains("content-type: application/zstd") && !headers.contains("content-encoding"), "{headers}");

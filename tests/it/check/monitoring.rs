@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use super::{Checked, backed_up, check_program};
+use crate::support::port::own_port;
 use crate::support::servers::postgres;
 use crate::support::web::{Reply, Web};
 
@@ -31,8 +32,9 @@ fn an_address_that_is_taken_warns_and_one_that_cannot_be_fails() {
     let database = postgres().create_database("listen");
     let (bucket, _) = backed_up(&database);
     let check = |address: &str| Checked::of(&check_program(&database, &bucket).env("LISTEN", address));
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = taken.local_addr().expect("an address").to_string();
+    // No other test gets it while nothing listens there.
+    let address = format!("127.0.0.1:{}", own_port());
+    let taken = TcpListener::bind(&address).expect("a free port");
     check(&address).assert(&[], &["listen"]).says("listen", &[" is in use", "pg-s3-backup health"]);
     drop(taken);
     check(&address).assert(&[], &[]).says("listen", &["a daemon can listen"]);

@@ -79,7 +79,8 @@ struct Server {
 impl Server {
     /// Databases with these endings, backed up in one run.
     fn backed_up(endings: &[&str]) -> Self {
-        let (prefix, bucket) = (unique_name("many"), s3().create_bucket("several"));
+        // With an end, or the pattern of the first test would mean the databases of the tenth too.
+        let (prefix, bucket) = (unique_name("many") + "_", s3().create_bucket("several"));
         let mut server = Self { databases: Vec::new(), bucket, prefix };
         for ending in endings {
             server.create(ending);
