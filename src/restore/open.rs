@@ -157,10 +157,12 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Reads the sections again, and returns the error if one is damaged. What psql or the filter refuses may be damage.
-    pub(super) async fn damage(&self, ranges: &Ranges, sections: &[Span]) -> Option<RestoreError> {
-        let failed = ranges.read(sections, io::sink()).await.err()?;
-        self.sink_error(failed).err().filter(|error| matches!(error, RestoreError::Mismatch { .. }))
+    /// Why the filter or psql refused what these sections have: this error, unless one is damaged, which may first look like that.
+    /// Reads them again.
+    pub(super) async fn explained(&self, error: RestoreError, (ranges, sections): (&Ranges, &[Span])) -> RestoreError {
+        let failed = ranges.read(sections, io::sink()).await.err();
+        let failed = failed.and_then(|failed| self.sink_error(failed).err());
+        failed.filter(|failed| matches!(failed, RestoreError::Mismatch { .. })).unwrap_or(error)
     }
 
     fn gone(&self) -> RestoreError {

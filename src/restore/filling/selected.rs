@@ -61,8 +61,7 @@ impl Filling<'_> {
                 let mut filter = sink.into_inner();
                 let failure = filter.take_failure().unwrap_or(FilterError::Write(error));
                 let failed = self.cause_of(session, failure, filter.left_out()).await;
-                // Damage may first look like a wrong statement.
-                Err(selective.damage(self.request, &sections).await.unwrap_or(failed))
+                Err(selective.explained(self.request, failed, &sections).await)
             }
         }
     }

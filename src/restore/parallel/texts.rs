@@ -83,9 +83,7 @@ impl Texts {
             Err(error) => {
                 let (error, mut sink) = request.sink_error(error)?;
                 let failure = sink.filter.take_failure().unwrap_or(FilterError::Write(error));
-                // Damage may first look like a statement that `pg_dump` does not write.
-                let damage = request.damage(ranges, &sections).await;
-                return Err(damage.unwrap_or_else(|| refused(request, failure)).into());
+                return Err(request.explained(refused(request, failure), (ranges, &sections)).await.into());
             }
         };
         sink.finish(read).map_err(TextError::OneSession)

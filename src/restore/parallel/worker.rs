@@ -171,7 +171,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Why a load failed: psql's message, unless the range is damaged. Damage may first look like a wrong statement.
+    /// Why a load failed.
     async fn failed_load(&mut self, load: &Load, failure: FilterError, left_out: &LeftOut) -> RestoreError {
         let restore = self.restore;
         let error = match failure {
@@ -182,7 +182,7 @@ impl Worker<'_> {
             }
         };
         self.session.kill().await;
-        restore.request.damage(&restore.ranges, &sections(load)).await.unwrap_or(error)
+        restore.request.explained(error, (&restore.ranges, &sections(load))).await
     }
 
     /// Runs entries after the data.

@@ -193,9 +193,9 @@ impl Selective {
         }
     }
 
-    /// Reads the sections again, to find out whether one is damaged.
-    pub async fn damage(&self, request: &Request<'_>, sections: &[Span]) -> Option<RestoreError> {
-        request.damage(&self.ranges, sections).await
+    /// [`Request::explained`], of these sections.
+    pub async fn explained(&self, request: &Request<'_>, error: RestoreError, sections: &[Span]) -> RestoreError {
+        request.explained(error, (&self.ranges, sections)).await
     }
 
     fn restored(&self, ranges: VerifiedRanges) -> Restored {

@@ -22,16 +22,19 @@ fn stored() -> (String, String, Vec<u8>) {
     (bucket, key, object)
 }
 
+/// The object with another byte.
+fn flipped(object: &[u8], at: usize, bits: u8) -> Vec<u8> {
+    let mut bytes = object.to_vec();
+    bytes[at] ^= bits;
+    bytes
+}
+
 #[test]
 fn damaged_bytes_never_reach_a_target() {
     let (bucket, key, object) = stored();
     let target = empty("target");
     let half = object.len() / 2;
-    let flipped = |at: usize| {
-        let mut bytes = object.clone();
-        bytes[at] ^= 0x10;
-        bytes
-    };
+    let flipped = |at| flipped(&object, at, 0x10);
     let cases = [
         ("a flipped byte near the beginning", flipped(200)),
         ("a flipped byte in the middle", flipped(half)),
@@ -62,13 +65,10 @@ fn with_another_command(object: &[u8], plain: &[u8]) -> Vec<u8> {
         let is_whole = read.len() == plain.len() && read[..last] == plain[..last];
         is_whole && !read[last..].starts_with(b"unrestrict ")
     };
-    let with_flipped = |bit: usize| {
-        let mut bytes = object.to_vec();
-        bytes[bit / 8] ^= 1 << (bit % 8);
-        bytes
-    };
     let bits = 0..object.len() * 8;
-    bits.map(with_flipped).find(|bytes| has_another_command(bytes)).expect("a bit of the command")
+    bits.map(|bit| flipped(object, bit / 8, 1 << (bit % 8)))
+        .find(|bytes| has_another_command(bytes))
+        .expect("a bit of the command")
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! true.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::faults::SLOW;
 use super::{FAILED, backed_up, bucket_with, dump_with};
@@ -62,20 +62,11 @@ fn a_server_that_restarts_leaves_nothing_of_the_restore() {
         for create in [None, Some("made")] {
             let running = restore(&bucket, &server, create).spawn();
             wait_for_query(&server, "pg_sleep", &running);
-            let began = Instant::now();
             restarted.stop(shutdown);
             restarted.start();
-            let is_soon_back = began.elapsed() < Duration::from_secs(4);
             let outcome = running.wait();
             assert_failed(&outcome, "the target is unchanged");
-            let left = state(&server);
-            let name = left.strip_suffix('0').expect("no table in the target");
-            // The program tries to connect for five seconds.
-            let is_reported = !is_soon_back && outcome.stderr.contains(name);
-            assert!(name.is_empty() || is_reported, "{shutdown:?} {create:?} {left}: {}", outcome.stderr);
-            if !name.is_empty() {
-                server.psql("postgres", &format!("DROP DATABASE {name} WITH (FORCE)")).expect("dropped");
-            }
+            assert_eq!(state(&server), "0", "{shutdown:?} {create:?}: {}", outcome.stderr);
         }
     }
     restore(&good, &server, None).run().assert_code(0);
