@@ -147,8 +147,12 @@ fn noting_its_end(stage: &Stage) -> PathBuf {
     done
 }
 
-/// What a fake `pg_dump` does first, so that a slow `pg_dumpall` is not left behind: it waits for the file of [`noting_its_end`].
-const AFTER_GLOBALS: &str = "until [ -e \"$here/done\" ]; do sleep 0.05; done";
+/// A backup into the spool, in which a slow `pg_dumpall` is not left behind.
+fn spooled_after_globals() -> Spooled {
+    let stage = Spooled::new(FakeDump::new().after("done"));
+    noting_its_end(&stage);
+    stage
+}
 
 #[test]
 fn makes_globals_while_the_dump_runs() {
@@ -171,8 +175,7 @@ fn makes_globals_while_the_dump_runs() {
 
 #[test]
 fn a_dump_that_waits_in_the_spool_keeps_its_globals() {
-    let stage = Spooled::new(FakeDump::new().first(AFTER_GLOBALS));
-    noting_its_end(&stage);
+    let stage = spooled_after_globals();
     stage.killed_from(1);
     assert!(stage.only_kept().join("globals.sql.gz").exists());
     // Those of the fresh backup that follows are not meant.
@@ -189,8 +192,7 @@ fn a_dump_that_waits_in_the_spool_keeps_its_globals() {
 
 #[test]
 fn warns_of_globals_missing_in_spool() {
-    let stage = Spooled::new(FakeDump::new().first(AFTER_GLOBALS));
-    noting_its_end(&stage);
+    let stage = spooled_after_globals();
     stage.killed_from(1);
     let path = stage.only_kept().join("globals.sql.gz");
     let mut bytes = std::fs::read(&path).expect("the globals");

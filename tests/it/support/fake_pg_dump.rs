@@ -178,7 +178,13 @@ impl FakeDump {
     /// Waits for [`FakePgDump::let_go`], so that a test can act during the dump.
     #[must_use]
     pub fn held(self) -> Self {
-        self.first("until [ -e \"$here/go\" ]; do sleep 0.05; done")
+        self.after("go")
+    }
+
+    /// Waits for a file of this name next to it.
+    #[must_use]
+    pub fn after(self, file_name: &str) -> Self {
+        self.first(&format!("until [ -e \"$here/{file_name}\" ]; do sleep 0.05; done"))
     }
 
     /// Writes the script and the dump into a new directory.
