@@ -47,7 +47,8 @@ fn a_run_is_one_ping_and_one_metric_of_each_database() {
     assert!(!text.contains(&format!("last_success_timestamp_seconds{}", of(&bad.name))), "{text}");
     // A dropped database is forgotten, and then all is well.
     drop(bad);
-    backup.env("BACKUP_DATABASES", &good.name).run().assert_code(0);
+    // A pattern for it alone: its name may begin that of another test's.
+    backup.env("BACKUP_DATABASES", format!("?{}", &good.name[1..])).run().assert_code(0);
     let text = std::fs::read_to_string(&file).expect("the metrics");
     assert!(!text.contains("database=\"bad") && text.contains(&format!("databases_failed{{{root}\"}} 0")), "{text}");
     assert_eq!(inbox.asked().last().map(|asked| asked.target.clone()).as_deref(), Some("/ping"));

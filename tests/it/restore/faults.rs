@@ -25,10 +25,10 @@ pub fn wait_for_query(target: &Database, word: &str, running: &Running) {
     eventually(|| postgres().psql("postgres", &question).as_deref() == Ok("1"), || running.stderr_so_far());
 }
 
-/// Sessions of a database, without the server's own, such as that of autovacuum.
+/// Sessions of a database, without that of autovacuum.
 fn sessions(target: &Database) -> String {
     let question = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND backend_type = 'client backend'",
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND backend_type <> 'autovacuum worker'",
         target.name
     );
     postgres().psql("postgres", &question).expect("counted")
