@@ -196,11 +196,19 @@ mod tests {
     }
 
     #[test]
-    fn memory_stays_under_its_bound_until_a_single_part_passes_it() {
-        let plan = PartPlan::new(&settings(), 0);
-        for number in 1..=10_000 {
-            let together = plan.size_of(number) * (u64::from(plan.in_flight(number)) + 1);
-            assert!(together <= MOST_MEMORY || plan.in_flight(number) == 1, "part {number}: {together}");
+    fn as_many_parts_are_in_flight_as_fit_beside_the_one_being_filled() {
+        for (base, concurrency) in (5..200).flat_map(|base| (1..=64).map(move |most| (base << 20, most))) {
+            let plan = PartPlan::new(&PartSettings { base: Some(base), concurrency, ..settings() }, 0);
+            let mut before = concurrency;
+            for number in [1, 5001, 5626, 6251, 6876, 7501, 8126, 8751, 9376] {
+                let (size, in_flight) = (plan.size_of(number), plan.in_flight(number));
+                let together = |others: u32| size * (u64::from(others) + 1);
+                let what = format!("part {number} of {size} bytes, {in_flight} of {concurrency} in flight");
+                assert!(in_flight >= 1 && in_flight <= before, "{what}: more than of smaller ones, {before}");
+                assert!(together(in_flight) <= MOST_MEMORY || in_flight == 1, "{what}: too many");
+                assert!(together(in_flight + 1) > MOST_MEMORY || in_flight == concurrency, "{what}: too few");
+                before = in_flight;
+            }
         }
     }
 
@@ -211,14 +219,6 @@ mod tests {
             prop_assume!(plan.base() < LARGEST_PART);
             let expected = if equal { database } else { database / 3 };
             prop_assert!(capacity(&plan) >= expected);
-        }
-
-        #[test]
-        fn memory_never_shrinks_while_parts_grow(base in 5u64..200, concurrency in 1u32..=64, number in 2u32..=10_000) {
-            let plan = PartPlan::new(&PartSettings { base: Some(base << 20), concurrency, ..settings() }, 0);
-            let together = |number| plan.size_of(number) * (u64::from(plan.in_flight(number)) + 1);
-            prop_assert!(together(number) >= together(number - 1));
-            prop_assert!(plan.in_flight(number) <= concurrency);
         }
     }
 }

@@ -59,6 +59,10 @@ async fn one_part_is_filled_next_to_those_in_flight_of_any_size() {
     assert_eq!(large.len(), 1, "96 MiB in all, of which five times 12 are taken");
     drop((small, large));
     assert_eq!(given(&growing, 24 * MIB).await.len(), 4);
+    let uneven = memory(13 * MIB, 6);
+    for (size, most) in [(13, 7), (26, 3), (13, 7), (52, 2), (13, 8)] {
+        assert_eq!(given(&uneven, size * MIB).await.len(), most, "parts of {size} MiB: 91 MiB, then twice 52");
+    }
 }
 
 #[tokio::test]
