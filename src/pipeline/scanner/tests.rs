@@ -115,6 +115,14 @@ fn backslashes_escape_where_strings_do_not_conform() {
     assert_eq!(scan(&[conforming.as_bytes()]).flaw, None);
 }
 
+#[test]
+fn rows_end_where_psql_ends_them() {
+    for end in ["\\.\n", "\\.\r\n"] {
+        let report = scan(&[format!("{HEAD}COPY public.t (a) FROM stdin;\n1\n\\.\r2\n{end}\n{TAIL}").as_bytes()]);
+        assert_eq!((report.flaw, report.rows), (None, 2), "{end:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_blocks_read_the_same(cuts in proptest::collection::vec(0usize..2000, 0..40)) {
@@ -134,7 +142,8 @@ proptest! {
 
     #[test]
     fn any_text_in_copy_data_is_data(rows in proptest::collection::vec("[^\n]{0,12}", 0..20)) {
-        let rows: Vec<&String> = rows.iter().filter(|row| row.as_str() != "\\.").collect();
+        // The two lines at which psql ends the data.
+        let rows: Vec<&String> = rows.iter().filter(|row| !["\\.", "\\.\r"].contains(&row.as_str())).collect();
         let data: String = rows.iter().flat_map(|row| [row.as_str(), "\n"]).collect();
         let dump = format!("{HEAD}COPY public.t (a) FROM stdin;\n{data}\\.\n\n{TAIL}");
         let report = scan(&[dump.as_bytes()]);
