@@ -19,16 +19,6 @@ const LATER: Duration = Duration::from_millis(500);
 /// Runs its arguments in a terminal of their own, which is closed when it is killed.
 const TERMINAL: &str = "import pty, sys; pty.spawn(sys.argv[1:])";
 
-/// The same by way of `env`, which sets what SIGHUP does: the test itself may run under `nohup`.
-fn with_hang_up(program: &Program, what: &str, command: &[&str]) -> Program {
-    program
-        .clone()
-        .executed_by(Path::new("/usr/bin/env"))
-        .arg(format!("--{what}-signal=HUP"))
-        .arg(PROGRAM)
-        .args(command)
-}
-
 /// A shell script. `$1` is the program, `$2` a file for its exit code.
 fn in_shell(program: &Program, script: &str, code: &Path) -> Program {
     program.clone().executed_by(Path::new("/bin/sh")).args(["-c", script, "sh", PROGRAM]).arg(code)
@@ -58,7 +48,7 @@ fn written_code(file: &Path) -> String {
 #[test]
 fn sighup_stops_backup_like_sigterm() {
     let stage = Stage::new(FakeDump::new().body(THREE_PARTS).end(End::HangAfterOutput));
-    let running = with_hang_up(&stage.backup(), "default", &["backup"]).spawn();
+    let running = stage.backup().with_hang_up("default").spawn();
     stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);
     running.signal("HUP");
     stage.assert_failed(&running.wait(), 129, "SIGHUP").then_names(&["stopped by SIGHUP"]);
@@ -67,7 +57,7 @@ fn sighup_stops_backup_like_sigterm() {
 #[test]
 fn sighup_is_ignored_under_nohup() {
     let stage = Stage::new(FakeDump::new().body(Body::Random(6 << 20)).held());
-    let running = with_hang_up(&stage.backup(), "ignore", &["backup"]).spawn();
+    let running = stage.backup().with_hang_up("ignore").spawn();
     eventually(|| !stage.dump.alive().is_empty(), || "no pg_dump".to_owned());
     running.signal("HUP");
     stage.dump.let_go();
@@ -77,7 +67,7 @@ fn sighup_is_ignored_under_nohup() {
 #[test]
 fn sighup_does_not_stop_daemon_without_terminal() {
     let stage = Stage::new(FakeDump::new());
-    let mut running = with_hang_up(&stage.daemon("0 0 1 1 *"), "default", &["daemon", "--catch-up=false"]).spawn();
+    let mut running = stage.daemon("0 0 1 1 *").arg("--catch-up=false").with_hang_up("default").spawn();
     running.wait_for_stderr("waiting", SOON);
     running.signal("HUP");
     running.wait_for_stderr("each backup reloads its settings", SOON);

@@ -232,7 +232,7 @@ fn a_signal_leaves_no_file() {
     for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
         let before = stage.proxy.count(S3Verb::GetObject);
         let program = restore_through(&stage).args(["--output", "dump.sql"]);
-        let running = program.spawn();
+        let running = program.clone().with_hang_up("default").spawn();
         // The manifest, and the first two ranges.
         stage.proxy.wait_for(S3Verb::GetObject, before + 3, SOON);
         running.signal(signal);

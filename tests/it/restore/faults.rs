@@ -38,7 +38,8 @@ fn sessions(target: &Database) -> String {
 fn a_signal_leaves_the_target_as_it_was_and_no_session() {
     for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
         let target = empty("target");
-        let running = restore_program(&bucket_with(&dump_with(SLOW)), &target).spawn();
+        let program = restore_program(&bucket_with(&dump_with(SLOW)), &target).with_hang_up("default");
+        let running = program.spawn();
         wait_for_query(&target, "pg_sleep", &running);
         running.signal(signal);
         let outcome = running.wait();

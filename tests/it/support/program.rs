@@ -61,6 +61,14 @@ impl Program {
         self
     }
 
+    /// With what SIGHUP does: `default` or `ignore`. Without, it is what it does to the tests, which may run under `nohup`.
+    #[must_use]
+    pub fn with_hang_up(mut self, what: &str) -> Self {
+        let executable = std::mem::replace(&mut self.executable, "/usr/bin/env".into());
+        self.args.splice(..0, [format!("--{what}-signal=HUP").into(), executable.into()]);
+        self
+    }
+
     /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
