@@ -85,9 +85,9 @@ fn closing_the_terminal_stops_the_run() {
         // it, by a handler: what it ignored, the program would ignore, too.
         let inner = format!("trap : HUP; \"$1\" {command}; echo $? >\"$2\"");
         let script = format!("sh -c '{inner}' sh \"$@\"; :");
-        let daemon = stage.daemon("0 0 1 1 *").executed_by(Path::new("/usr/bin/env"));
-        let terminal = daemon.args(["--default-signal=HUP", "python3", "-c", TERMINAL, "/bin/sh", "-c"]);
-        let running = terminal.args([&script, "sh", PROGRAM]).arg(&code).spawn();
+        let terminal = stage.daemon("0 0 1 1 *").executed_by(Path::new("python3")).args(["-c", TERMINAL]);
+        let shell = terminal.args(["/bin/sh", "-c", &script, "sh", PROGRAM]).arg(&code);
+        let running = shell.with_hang_up("default").spawn();
         stage.proxy.wait_for(S3Verb::UploadPart, 2, SOON);
         running.signal("KILL");
         running.wait();

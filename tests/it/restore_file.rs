@@ -231,8 +231,8 @@ fn a_signal_leaves_no_file() {
     stage.proxy.rule(Rule::on(S3Verb::GetObject, Calls::All, slow).key_suffix(&key));
     for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
         let before = stage.proxy.count(S3Verb::GetObject);
-        let program = restore_through(&stage).args(["--output", "dump.sql"]);
-        let running = program.clone().with_hang_up("default").spawn();
+        let program = restore_through(&stage).args(["--output", "dump.sql"]).with_hang_up("default");
+        let running = program.spawn();
         // The manifest, and the first two ranges.
         stage.proxy.wait_for(S3Verb::GetObject, before + 3, SOON);
         running.signal(signal);

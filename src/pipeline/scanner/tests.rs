@@ -6,6 +6,8 @@ use super::*;
 
 const HEAD: &str = "--\n-- PostgreSQL database dump\n--\n\n\\restrict KEY\n\nSET standard_conforming_strings = on;\n\n";
 const TAIL: &str = "--\n-- PostgreSQL database dump complete\n--\n\n\\unrestrict KEY\n\n";
+/// The lines at which psql ends the rows of a COPY.
+const ENDS_OF_ROWS: [&str; 2] = ["\\.", "\\.\r"];
 
 /// Lines that end a dump elsewhere, and mean nothing where they are here.
 const TRAPS: &str = concat!(
@@ -117,8 +119,8 @@ fn backslashes_escape_where_strings_do_not_conform() {
 
 #[test]
 fn rows_end_where_psql_ends_them() {
-    for end in ["\\.\n", "\\.\r\n"] {
-        let report = scan(&[format!("{HEAD}COPY public.t (a) FROM stdin;\n1\n\\.\r2\n{end}\n{TAIL}").as_bytes()]);
+    for end in ENDS_OF_ROWS {
+        let report = scan(&[format!("{HEAD}COPY public.t (a) FROM stdin;\n1\n\\.\r2\n{end}\n\n{TAIL}").as_bytes()]);
         assert_eq!((report.flaw, report.rows), (None, 2), "{end:?}");
     }
 }
@@ -142,8 +144,7 @@ proptest! {
 
     #[test]
     fn any_text_in_copy_data_is_data(rows in proptest::collection::vec("[^\n]{0,12}", 0..20)) {
-        // The two lines at which psql ends the data.
-        let rows: Vec<&String> = rows.iter().filter(|row| !["\\.", "\\.\r"].contains(&row.as_str())).collect();
+        let rows: Vec<&String> = rows.iter().filter(|row| !ENDS_OF_ROWS.contains(&row.as_str())).collect();
         let data: String = rows.iter().flat_map(|row| [row.as_str(), "\n"]).collect();
         let dump = format!("{HEAD}COPY public.t (a) FROM stdin;\n{data}\\.\n\n{TAIL}");
         let report = scan(&[dump.as_bytes()]);
