@@ -8,6 +8,7 @@
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
+mod inflate;
 mod inflater;
 
 pub(super) use inflater::Inflater;

@@ -1,11 +1,16 @@
-//! Deflates blocks into pieces that can be joined, by ISA-L: about five times as fast as zlib at the same size.
+//! Deflates blocks into pieces that can be joined, by ISA-L: about five times as fast as zlib at the same size. Inflates them, in two
+//! thirds of the time of zlib-rs.
 //!
-//! The only crate of the project with `unsafe`: it owns ISA-L's stream and gives it slices. All that ISA-L keeps from
+//! The only crate of the project with `unsafe`: it owns ISA-L's streams and gives them slices. All that ISA-L keeps from
 //! one call to the next lies in [`Deflater`]; the pointers to a caller's slices are set anew by each call of
 //! [`Deflater::block`], and ISA-L reads and writes through them within that call alone.
 #![expect(unsafe_code, reason = "ISA-L is C and assembler")]
 
 use isal_sys::igzip_lib as isal;
+
+mod inflater;
+
+pub use inflater::Inflater;
 
 #[expect(clippy::cast_possible_truncation, reason = "it is 1")]
 const SYNC_FLUSH: u16 = isal::SYNC_FLUSH as u16;

@@ -60,3 +60,79 @@ fn nothing_becomes_nothing_or_an_empty_block() {
     Deflater::new(Level::Small).block(b"window", &[], &mut piece).expect("deflated");
     assert!(inflate(&[piece], 0).is_empty());
 }
+
+/// Unpacks pieces of this size, with this capacity for what they unpack to. Also the bytes that follow the end.
+fn inflated(deflated: &[u8], (piece, capacity): (usize, usize)) -> Result<(Vec<u8>, Option<usize>), Error> {
+    let (mut inflater, mut plain, mut beyond) = (Inflater::new(), Vec::new(), 0);
+    for mut rest in deflated.chunks(piece) {
+        let mut is_full = false;
+        while !inflater.has_ended() && (!rest.is_empty() || is_full) {
+            let mut some = Vec::with_capacity(capacity);
+            rest = &rest[inflater.inflate(rest, &mut some)?..];
+            is_full = some.len() == some.capacity();
+            plain.extend(some);
+            beyond += inflater.read_beyond_end();
+        }
+        beyond += rest.len();
+    }
+    Ok((plain, inflater.has_ended().then_some(beyond)))
+}
+
+/// What zlib-rs unpacks, and the bytes that follow the end; nothing of damage.
+fn inflated_by_zlib(deflated: &[u8], most: usize) -> Option<(Vec<u8>, Option<usize>)> {
+    let (mut zlib, mut plain) = (Decompress::new(false), Vec::with_capacity(most + 1));
+    let status = zlib.decompress_vec(deflated, &mut plain, FlushDecompress::None).ok()?;
+    let read = usize::try_from(zlib.total_in()).expect("a number");
+    Some((plain, (status == Status::StreamEnd).then(|| deflated.len() - read)))
+}
+
+/// Deflated bytes, of ISA-L's levels or zlib-rs's.
+fn deflated() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
+    (bytes(), 0..=9_u32, any::<bool>()).prop_map(|(plain, level, is_isal)| {
+        let mut deflated = Vec::with_capacity(plain.len() * 2 + 1024);
+        if is_isal {
+            Deflater::new(Level::Small).block(&[], &plain, &mut deflated).expect("deflated");
+            deflated.extend([0x03, 0x00]);
+        } else {
+            let mut zlib = flate2::Compress::new(flate2::Compression::new(level), false);
+            let status = zlib.compress_vec(&plain, &mut deflated, flate2::FlushCompress::Finish).expect("deflated");
+            assert_eq!(status, Status::StreamEnd);
+        }
+        (plain, deflated)
+    })
+}
+
+proptest! {
+    /// However it comes in pieces, and however little memory is free for the output.
+    #[test]
+    fn what_any_encoder_deflated_is_inflated(
+        (plain, mut deflated) in deflated(),
+        beyond in 0..20_usize,
+        piece in prop_oneof![1..20_usize, 1..300_000_usize],
+        capacity in prop_oneof![1..400_usize, 1..300_000_usize],
+    ) {
+        deflated.extend(vec![7; beyond]);
+        let (inflated, found) = inflated(&deflated, (piece.max(deflated.len() / 5000), capacity.max(plain.len() / 5000))).expect("no damage");
+        prop_assert!(inflated == plain);
+        prop_assert_eq!(found, Some(beyond));
+    }
+
+    /// Of damaged bytes, both unpack the same or one notices it; never more than there is.
+    #[test]
+    fn of_damage_no_bytes_are_made_up(
+        (plain, mut deflated) in deflated(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        piece in 1..300_000_usize,
+    ) {
+        for (at, byte) in damage {
+            *at.get_mut(&mut deflated) = byte;
+        }
+        let most = 1032 * deflated.len().min(plain.len() + 100_000);
+        let zlib = inflated_by_zlib(&deflated, most.min(8 << 20));
+        let isal = inflated(&deflated, (piece.max(deflated.len() / 5000), 64 << 10));
+        if let (Some((zlib, Some(after))), Ok((isal, Some(found)))) = (zlib, isal) {
+            prop_assert!(zlib == isal);
+            prop_assert_eq!(after, found);
+        }
+    }
+}

@@ -2,20 +2,18 @@
 
 use std::io::Write;
 
-use flate2::{Decompress, FlushDecompress, Status};
-
+use super::inflate::Inflate;
 use crate::codec::Place;
 
-/// Capacity for unpacked bytes.
-const UNPACKED_BYTES: usize = 64 << 10;
+/// Capacity for unpacked bytes. ISA-L copies its window of 32 KiB once for each time it is filled.
+const UNPACKED_BYTES: usize = 256 << 10;
 /// CRC-32 and length of the plain bytes, after the last block (RFC 1952).
 const TRAILER_BYTES: usize = 8;
 
 /// Unpacks blocks into a sink.
 pub(in crate::codec) struct Inflater<W> {
-    inflate: Box<Decompress>,
+    inflate: Inflate,
     unpacked: Vec<u8>,
-    has_ended: bool,
     /// Bytes after the last block.
     trailer: usize,
     pub sink: W,
@@ -23,8 +21,7 @@ pub(in crate::codec) struct Inflater<W> {
 
 impl<W: Write> Inflater<W> {
     pub fn new(sink: W) -> Self {
-        let (inflate, unpacked) = (Box::new(Decompress::new(false)), Vec::with_capacity(UNPACKED_BYTES));
-        Self { inflate, unpacked, has_ended: false, trailer: 0, sink }
+        Self { inflate: Inflate::default(), unpacked: Vec::with_capacity(UNPACKED_BYTES), trailer: 0, sink }
     }
 
     /// Unpacks the next bytes.
@@ -34,17 +31,15 @@ impl<W: Write> Inflater<W> {
     pub fn unpack(&mut self, bytes: &[u8]) -> Result<(), String> {
         let mut rest = bytes;
         let mut has_more = false;
-        while !self.has_ended && (!rest.is_empty() || has_more) {
-            let before = self.inflate.total_in();
+        while !self.inflate.has_ended() && (!rest.is_empty() || has_more) {
             self.unpacked.clear();
-            let status = self.inflate.decompress_vec(rest, &mut self.unpacked, FlushDecompress::None);
-            let status = status.map_err(|error| error.to_string())?;
-            let used = usize::try_from(self.inflate.total_in() - before).unwrap_or(usize::MAX);
+            let used = self.inflate.inflate(rest, &mut self.unpacked)?;
             rest = &rest[used..];
             // The output was too small for all that was read.
             has_more = self.unpacked.len() == self.unpacked.capacity();
-            self.has_ended = status == Status::StreamEnd;
-            if used == 0 && self.unpacked.is_empty() && !self.has_ended {
+            if self.inflate.has_ended() {
+                self.trailer += self.inflate.read_beyond_end();
+            } else if used == 0 && self.unpacked.is_empty() {
                 if rest.is_empty() {
                     break;
                 }
@@ -61,7 +56,7 @@ impl<W: Write> Inflater<W> {
     /// # Errors
     /// If it has ended before the stream should, or has not.
     pub fn finish(&self, place: Place) -> Result<(), &'static str> {
-        match (place, self.has_ended) {
+        match (place, self.inflate.has_ended()) {
             (Place::Inside, false) => Ok(()),
             (Place::Inside, true) => Err("has ended, but more should follow"),
             (Place::Last, true) if self.trailer == TRAILER_BYTES => Ok(()),
