@@ -35,6 +35,11 @@ impl Backend {
         (!started.is_empty()).then(|| Self { pid, started: started.to_owned() })
     }
 
+    /// The process id on the server's machine.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// The server session of `session`.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 
 mod jobs;
 mod outcome;
+mod workers;
 
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
@@ -57,6 +58,8 @@ pub struct RestoreSession {
     /// What every answer to this program begins with.
     word: String,
     is_restricted: bool,
+    /// Whether the server may use its parallel workers.
+    has_parallel_workers: bool,
     /// The server's session, once it is known.
     backend: Option<Backend>,
     /// The transaction's id; `None` without one.
@@ -117,6 +120,7 @@ impl RestoreSession {
             messages,
             word,
             is_restricted: false,
+            has_parallel_workers: true,
             backend: None,
             transaction: None,
         };

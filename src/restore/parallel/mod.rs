@@ -196,9 +196,10 @@ impl Parallel<'_> {
         sessions.extend(sessions::open_more(into, &self.texts.preamble, self.request.options.jobs).await);
         let rows = vec![0; self.ranges.index().entries.len()];
         let left_out = self.texts.left_out.clone();
-        let shared =
-            Shared::new(State { schedule, read: self.texts.read, left_out, rows, statements: BTreeMap::new() });
-        tracing::debug!(sessions = sessions.len(), "restoring by several sessions");
+        let state = State { schedule, read: self.texts.read, left_out, rows, statements: BTreeMap::new() };
+        let server_cpus = sessions.first().and_then(|session| session.server_cpus(self.database));
+        let shared = Shared::new(state, (sessions.len(), server_cpus));
+        tracing::debug!(sessions = sessions.len(), server_cpus, "restoring by several sessions");
         let workers = sessions.iter_mut().map(|session| {
             let worker = Worker { restore: self, shared: &shared, session, control };
             worker.run()

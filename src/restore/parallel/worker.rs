@@ -21,6 +21,9 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// A job has ended.
     ended: Notify,
+    sessions: usize,
+    /// Of a server on this machine.
+    server_cpus: Option<usize>,
 }
 
 /// What all sessions did.
@@ -45,8 +48,13 @@ impl State {
 }
 
 impl Shared {
-    pub fn new(state: State) -> Self {
-        Self { state: Mutex::new(state), ended: Notify::new() }
+    pub fn new(state: State, (sessions, server_cpus): (usize, Option<usize>)) -> Self {
+        Self { state: Mutex::new(state), ended: Notify::new(), sessions, server_cpus }
+    }
+
+    /// Whether the server has a CPU that no session will use now, as far as known.
+    fn has_free_cpu(&self, schedule: &Schedule) -> bool {
+        self.server_cpus.is_none_or(|cpus| schedule.busy(self.sessions) < cpus)
     }
 
     pub fn into_state(self) -> State {
@@ -76,12 +84,12 @@ impl Worker<'_> {
             let mut ended = std::pin::pin!(self.shared.ended.notified());
             // From here on, no end is missed.
             ended.as_mut().enable();
-            let next = {
-                let mut state = self.shared.lock();
-                if state.schedule.is_complete() {
+            let (next, has_free_cpu) = {
+                let State { schedule, .. } = &mut *self.shared.lock();
+                if schedule.is_complete() {
                     return Ok(());
                 }
-                state.schedule.next()
+                (schedule.next(), self.shared.has_free_cpu(schedule))
             };
             let Some((number, job)) = next else {
                 ended.await;
@@ -93,7 +101,10 @@ impl Worker<'_> {
                         self.load(load).await?;
                     }
                 }
-                Work::Run(entries) => self.statements(&entries).await?,
+                Work::Run(entries) => {
+                    self.session.set_parallel_workers(has_free_cpu).await;
+                    self.statements(&entries).await?;
+                }
             }
             self.shared.lock().schedule.finish(number);
             self.shared.ended.notify_waiters();

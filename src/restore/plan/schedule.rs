@@ -121,6 +121,14 @@ impl Schedule {
         }
     }
 
+    /// How many of so many sessions have work now: the jobs that run, and those that may begin beside them.
+    pub fn busy(&self, sessions: usize) -> usize {
+        let early = self.early.iter().map(|(_, job)| job).filter(|job| self.may_begin_early(job));
+        let of_stage = self.stages.get(self.current).into_iter().flatten().filter(|job| !self.is_excluded(job));
+        let idle = sessions.saturating_sub(self.running.len());
+        self.running.len() + early.chain(of_stage).take(idle).count()
+    }
+
     /// Whether all jobs have ended.
     pub fn is_complete(&self) -> bool {
         self.running.is_empty() && self.early.is_empty() && self.stages.iter().all(VecDeque::is_empty)
@@ -132,10 +140,13 @@ impl Schedule {
     }
 
     fn next_early(&mut self) -> Option<(usize, Job)> {
-        let is_done = |need: &Need| self.missing.get(need).is_none_or(|missing| *missing == 0);
-        let may_begin = |job: &Job| job.needs.iter().flatten().all(is_done) && !self.is_excluded(job);
-        let at = self.early.iter().position(|(_, job)| may_begin(job))?;
+        let at = self.early.iter().position(|(_, job)| self.may_begin_early(job))?;
         self.early.remove(at)
+    }
+
+    fn may_begin_early(&self, job: &Job) -> bool {
+        let is_done = |need: &Need| self.missing.get(need).is_none_or(|missing| *missing == 0);
+        job.needs.iter().flatten().all(is_done) && !self.is_excluded(job)
     }
 
     fn next_of_stage(&mut self) -> Option<(usize, Job)> {

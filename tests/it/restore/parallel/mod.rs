@@ -4,6 +4,7 @@ mod circles;
 mod extension;
 mod faults;
 mod same;
+mod workers;
 mod zoo;
 
 pub use zoo::zoo;
