@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use chrono::{DateTime, Utc};
+use tokio::join;
 
 use crate::archive::drill::{DrillRecord, DrillResult};
 use crate::archive::manifest::time_text;
@@ -22,6 +23,7 @@ use crate::storage::{Sidecar, StorageError};
 use super::check_sql::CheckSql;
 use super::database::warn_of_superuser;
 use super::drill_error::{DrillError, Finding};
+use super::parallel::Prepared;
 use super::preconditions::problems;
 use super::rules::Rules;
 use super::scratch::{Origin, Purpose, Scratch};
@@ -182,9 +184,10 @@ impl Drill<'_> {
             return Err(DrillError::not_proven(RestoreError::Target { problems }));
         }
         self.announce(&facts, findings);
-        scratch.create(manifest).await?;
         let rules = Rules::of(&options, &facts, Transactions::Each);
-        let (verified, left_out) = new_database::fill(self.request, (tools, scratch), &rules).await?;
+        let (created, several) = join!(scratch.create(manifest), Prepared::of(self.request, &rules));
+        created?;
+        let (verified, left_out) = new_database::fill(self.request, (tools, scratch), (&rules, several?)).await?;
         left_out.announce();
         findings.restored = Some(Restored { duration: findings.began.elapsed(), verified, left_out });
         findings.queries = self.check_sql.run(tools, &scratch.settings()).await?;

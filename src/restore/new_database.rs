@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tokio::join;
 use tokio::time::sleep;
 
 use crate::archive::VerifiedStream;
@@ -18,13 +19,14 @@ use super::analyze::analyze;
 use super::database::{recorded, roles, warn_of_superuser};
 use super::filling::Filling;
 use super::left_out::LeftOut;
+use super::parallel::{self, Prepared};
 use super::preconditions::problems;
 use super::replace::Finished;
 use super::rules::Rules;
 use super::scratch::{Existing, Origin, Purpose, Scratch};
 use super::selective::{Selective, Surroundings};
 use super::verified::Verified;
-use super::{DatabaseName, Report, Request, RestoreError, parallel};
+use super::{DatabaseName, Report, Request, RestoreError};
 
 /// How long the clean-up may take after a signal. The program ends within 10 s.
 const DISCARD_AFTER_SIGNAL: Duration = Duration::from_secs(8);
@@ -108,12 +110,14 @@ async fn prepare_and_fill(
     // Before the dump, which may take hours: damaged globals must not fail the restore after it.
     let recorded = recorded(request, scratch.server().await?).await?;
     roles(request, recorded.as_ref(), scratch.server().await?).await?;
-    scratch.create(manifest).await?;
     let rules = Rules::of(options, &facts, Transactions::Each);
     let (verified, left_out) = if let Some(selective) = selective {
+        scratch.create(manifest).await?;
         fill_selected(request, (tools, scratch), &rules, (selective, &around)).await?
     } else {
-        let (stream, left_out) = fill(request, (tools, scratch), &rules).await?;
+        let (created, several) = join!(scratch.create(manifest), Prepared::of(request, &rules));
+        created?;
+        let (stream, left_out) = fill(request, (tools, scratch), (&rules, several?)).await?;
         (Verified::Stream(stream), left_out)
     };
     left_out.announce();
@@ -126,18 +130,16 @@ async fn prepare_and_fill(
     Ok(Some(Filled { verified, left_out, own }))
 }
 
-/// Fills a scratch database.
+/// Fills a scratch database, by several sessions if that is prepared.
 pub(super) async fn fill(
     request: &Request<'_>,
     (tools, scratch): (&Tools, &Scratch),
-    rules: &Rules,
+    (rules, several): (&Rules, Option<Prepared<'_>>),
 ) -> Result<(VerifiedStream, LeftOut), RestoreError> {
     let settings = scratch.settings();
-    if request.options.jobs > 1 {
+    if let Some(prepared) = several {
         let into = parallel::Into { tools, settings: &settings, database: scratch.name() };
-        if let Some(filled) = Box::pin(parallel::fill(request, &into, rules)).await? {
-            return Ok(filled);
-        }
+        return Box::pin(prepared.fill(&into)).await;
     }
     let mut control = Session::connect(tools, &settings).await?;
     let (mut session, input) = RestoreSession::open(tools, &settings, rules.transactions).await?;

@@ -18,6 +18,7 @@ mod worker;
 use std::collections::BTreeMap;
 
 use tokio::sync::Mutex;
+use tokio::try_join;
 
 use crate::archive::{Mismatch, Ranges, VerifiedStream};
 use crate::at_once::together;
@@ -80,31 +81,51 @@ pub(super) struct Into<'a> {
     pub database: &'a str,
 }
 
-/// Fills a scratch database; `None` if it must be done by one session. Nothing was sent then.
-///
-/// # Errors
-/// If verification fails, the filter refuses the dump, a statement fails, or S3 fails.
-pub(super) async fn fill(
-    request: &Request<'_>,
-    into: &Into<'_>,
-    rules: &Rules,
-) -> Result<Option<(VerifiedStream, LeftOut)>, RestoreError> {
-    let ranges = match ranges(request).await? {
-        Ok(ranges) => ranges,
-        Err(why) => return Ok(by_one_session(why)),
-    };
-    let data = data_section(ranges.index());
-    let (texts, catalog) = match Texts::read(request, &ranges, data, rules).await {
-        Ok(read) => read,
-        Err(TextError::OneSession(why)) => return Ok(by_one_session(why)),
-        Err(TextError::Failed(error)) => return Err(error),
-    };
-    let schedule = plan(ranges.index(), &texts, (&catalog, rules));
-    let stored = schedule.loads().map(|load| ranges.stored_bytes(&cutter::sections(load))).sum();
-    let ranges = ranges.with_progress_of(stored, CONNECTIONS);
-    (request.show)(ranges.progress());
-    let copies = copies(ranges.index());
-    Parallel { request, database: into.database, ranges, texts, copies }.run(into, schedule).await.map(Some)
+/// A restore by several sessions that has not begun.
+pub(super) struct Prepared<'a> {
+    request: &'a Request<'a>,
+    ranges: Ranges,
+    texts: Texts,
+    copies: Vec<Option<usize>>,
+    schedule: Schedule,
+}
+
+impl<'a> Prepared<'a> {
+    /// Reads what comes before and after the data, and plans the jobs; `None` if it must be done by one session. Asks S3 alone, so that
+    /// the scratch database may be created meanwhile.
+    ///
+    /// # Errors
+    /// If verification fails, the filter refuses the dump, or S3 fails.
+    pub async fn of(request: &'a Request<'a>, rules: &Rules) -> Result<Option<Self>, RestoreError> {
+        if request.options.jobs <= 1 {
+            return Ok(None);
+        }
+        let ranges = match ranges(request).await? {
+            Ok(ranges) => ranges,
+            Err(why) => return Ok(by_one_session(why)),
+        };
+        let data = data_section(ranges.index());
+        let (texts, catalog) = match Box::pin(Texts::read(request, &ranges, data, rules)).await {
+            Ok(read) => read,
+            Err(TextError::OneSession(why)) => return Ok(by_one_session(why)),
+            Err(TextError::Failed(error)) => return Err(error),
+        };
+        let schedule = plan(ranges.index(), &texts, (&catalog, rules));
+        let copies = copies(ranges.index());
+        Ok(Some(Self { request, ranges, texts, copies, schedule }))
+    }
+
+    /// Fills a scratch database.
+    ///
+    /// # Errors
+    /// If verification fails, the filter refuses the dump, a statement fails, or S3 fails.
+    pub async fn fill(self, into: &Into<'_>) -> Result<(VerifiedStream, LeftOut), RestoreError> {
+        let Self { request, ranges, texts, copies, schedule } = self;
+        let stored = schedule.loads().map(|load| ranges.stored_bytes(&cutter::sections(load))).sum();
+        let ranges = ranges.with_progress_of(stored, CONNECTIONS);
+        (request.show)(ranges.progress());
+        Parallel { request, database: into.database, ranges, texts, copies }.run(into, schedule).await
+    }
 }
 
 fn by_one_session<T>(why: OneSession) -> Option<T> {
@@ -150,8 +171,8 @@ fn refused(request: &Request<'_>, failure: FilterError) -> RestoreError {
 
 impl Parallel<'_> {
     async fn run(&self, into: &Into<'_>, schedule: Schedule) -> Result<(VerifiedStream, LeftOut), RestoreError> {
-        let control = Mutex::new(Session::connect(into.tools, into.settings).await?);
-        let (mut first, _) = sessions::open(into).await?;
+        let (control, mut first) = try_join!(Session::connect(into.tools, into.settings), sessions::open(into))?;
+        let control = Mutex::new(control);
         let ran = self.run_before(&mut first, &control).await;
         let done = match ran {
             Ok(()) => self.run_jobs((into, &control), first, schedule).await,

@@ -1,7 +1,5 @@
 //! Opens the sessions of a restore.
 
-use std::fs::File;
-
 use crate::at_once::together;
 use crate::error_chain::Chain;
 use crate::postgres::{PostgresError, RestoreSession, Transactions};
@@ -10,15 +8,16 @@ use super::Into;
 use super::worker::send;
 
 /// Opens a session.
-pub(super) async fn open(into: &Into<'_>) -> Result<(RestoreSession, File), PostgresError> {
-    RestoreSession::open(into.tools, into.settings, Transactions::Each).await
+pub(super) async fn open(into: &Into<'_>) -> Result<RestoreSession, PostgresError> {
+    let (session, _) = RestoreSession::open(into.tools, into.settings, Transactions::Each).await?;
+    Ok(session)
 }
 
 /// Opens further sessions up to so many in all, and sends them the settings of the dump. Without all of them, the restore goes on with
 /// fewer.
 pub(super) async fn open_more(into: &Into<'_>, preamble: &[u8], jobs: usize) -> Vec<RestoreSession> {
     let opening = (1..jobs).map(|_| async {
-        let (mut session, _) = open(into).await?;
+        let mut session = open(into).await?;
         match send(&mut session, preamble).await? {
             Ok(()) => Ok(session),
             Err(reason) => Err(PostgresError::SessionLost { reason }),
