@@ -10,10 +10,12 @@ const SUCCESS: i32 = isal::ISAL_DECOMP_OK.cast_signed();
 /// anew by each call of [`Inflater::inflate`], and ISA-L reads and writes through them within that call alone.
 pub struct Inflater {
     state: Box<isal::inflate_state>,
+    /// After it, ISA-L's state is none that it could go on from.
+    failed: Option<Error>,
 }
 
-// SAFETY: the state is owned, ISA-L has no globals that a call writes to, and the pointers in it, which are why it is not `Send` by
-// itself, are not used before the next call has set them.
+// SAFETY: the state is owned, and the pointers in it, which are why it is not `Send` by itself, are not used before the next call has set
+// them. The only globals that ISA-L writes to are the addresses of its functions for this processor, always the same ones.
 unsafe impl Send for Inflater {}
 
 impl Default for Inflater {
@@ -30,15 +32,18 @@ impl Inflater {
         let mut state = unsafe { Box::<isal::inflate_state>::new_zeroed().assume_init() };
         // SAFETY: it takes memory with any content, and writes to that struct alone.
         unsafe { isal::isal_inflate_init(&raw mut *state) };
-        Self { state }
+        Self { state, failed: None }
     }
 
     /// Appends to `inflated` what the next bytes unpack to, as far as its capacity goes, and returns how many of them were read.
     /// What did not fit comes with the next call, which may have no bytes.
     ///
     /// # Errors
-    /// The stream is damaged; nothing may be unpacked after it. 4 GiB or more at once is [`Error::TooLarge`].
+    /// The stream is damaged; every later call has the same error. 4 GiB or more at once is [`Error::TooLarge`].
     pub fn inflate(&mut self, deflated: &[u8], inflated: &mut Vec<u8>) -> Result<usize, Error> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
         let state = &mut *self.state;
         // ISA-L takes `*mut`, and does not write there.
         state.next_in = deflated.as_ptr().cast_mut();
@@ -51,6 +56,7 @@ impl Inflater {
         // to any of them is alive.
         let code = unsafe { isal::isal_inflate(state) };
         if code != SUCCESS {
+            self.failed = Some(Error::Code(code));
             return Err(Error::Code(code));
         }
         let written = space - state.avail_out;

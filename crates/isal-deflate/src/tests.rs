@@ -136,3 +136,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn after_damage_nothing_is_inflated() {
+    let (mut inflater, mut plain) = (Inflater::new(), Vec::with_capacity(10));
+    // A block of the type that does not exist.
+    let damage = inflater.inflate(&[0x07], &mut plain).expect_err("damage");
+    assert_eq!(inflater.inflate(&[0x03, 0x00], &mut plain), Err(damage));
+    assert!(!inflater.has_ended() && plain.is_empty());
+}

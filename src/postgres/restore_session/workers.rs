@@ -1,7 +1,8 @@
 //! Parallel workers of the server: it divides CREATE INDEX among processes, however many sessions are at work.
 //!
 //! Where the sessions of a restore keep every CPU of the server busy, workers only take turns with them, and a sort that is divided
-//! costs more than one that is not: 3 to 5 % of a restore's time by two sessions on two CPUs (735 MB, PostgreSQL 15).
+//! costs more than one that is not: 3 to 5 % of a restore's time by two sessions on two CPUs (735 MB, PostgreSQL 15). The plan knows
+//! what other sessions can do meanwhile.
 //! How many CPUs a server has, SQL does not say, so this holds only for a server on this machine. Elsewhere the server decides.
 
 use std::fs;

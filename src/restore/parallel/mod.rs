@@ -18,7 +18,6 @@ mod worker;
 use std::collections::BTreeMap;
 
 use tokio::sync::Mutex;
-use tokio::try_join;
 
 use crate::archive::{Mismatch, Ranges, VerifiedStream};
 use crate::at_once::together;
@@ -171,8 +170,8 @@ fn refused(request: &Request<'_>, failure: FilterError) -> RestoreError {
 
 impl Parallel<'_> {
     async fn run(&self, into: &Into<'_>, schedule: Schedule) -> Result<(VerifiedStream, LeftOut), RestoreError> {
-        let (control, mut first) = try_join!(Session::connect(into.tools, into.settings), sessions::open(into))?;
-        let control = Mutex::new(control);
+        let control = Mutex::new(Session::connect(into.tools, into.settings).await?);
+        let mut first = sessions::open(into).await?;
         let ran = self.run_before(&mut first, &control).await;
         let done = match ran {
             Ok(()) => self.run_jobs((into, &control), first, schedule).await,

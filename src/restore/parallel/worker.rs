@@ -52,9 +52,10 @@ impl Shared {
         Self { state: Mutex::new(state), ended: Notify::new(), sessions, server_cpus }
     }
 
-    /// Whether the server has a CPU that no session will use now, as far as known.
-    fn has_free_cpu(&self, schedule: &Schedule) -> bool {
-        self.server_cpus.is_none_or(|cpus| schedule.busy(self.sessions) < cpus)
+    /// Whether the server has a CPU that no other session will use while this job runs, as far as known.
+    fn has_free_cpu(&self, number: usize) -> bool {
+        let has_work_beside = |others| self.lock().schedule.has_work_beside(number, others);
+        self.server_cpus.is_none_or(|cpus| self.sessions < cpus || !has_work_beside(cpus.saturating_sub(1)))
     }
 
     pub fn into_state(self) -> State {
@@ -84,12 +85,12 @@ impl Worker<'_> {
             let mut ended = std::pin::pin!(self.shared.ended.notified());
             // From here on, no end is missed.
             ended.as_mut().enable();
-            let (next, has_free_cpu) = {
-                let State { schedule, .. } = &mut *self.shared.lock();
-                if schedule.is_complete() {
+            let next = {
+                let mut state = self.shared.lock();
+                if state.schedule.is_complete() {
                     return Ok(());
                 }
-                (schedule.next(), self.shared.has_free_cpu(schedule))
+                state.schedule.next()
             };
             let Some((number, job)) = next else {
                 ended.await;
@@ -102,7 +103,7 @@ impl Worker<'_> {
                     }
                 }
                 Work::Run(entries) => {
-                    self.session.set_parallel_workers(has_free_cpu).await;
+                    self.session.set_parallel_workers(self.shared.has_free_cpu(number)).await;
                     self.statements(&entries).await?;
                 }
             }

@@ -19,6 +19,8 @@ pub(in crate::restore) struct Statements {
     pub locks: Vec<Lock>,
     /// What it needs, if it may begin before all data are loaded.
     pub needs: Option<Needs>,
+    /// Bytes of rows of its tables; 0 where one session runs it alone.
+    pub bytes: u64,
 }
 
 /// What must be done before statements run.
@@ -128,19 +130,19 @@ fn of_indexes(indexes: Vec<(usize, NewIndex)>, catalog: &Catalog, sizes: &BTreeM
         if size(&index.table) < SMALL {
             small.entry(index.table.clone()).or_default().push((number, index));
         } else {
-            jobs.push((size(&index.table), of_tables(&[(index.table.clone(), vec![(number, index)])], catalog)));
+            jobs.push(of_tables(&[(index.table.clone(), vec![(number, index)])], catalog, &size));
         }
     }
     let small = small.into_iter().collect::<Vec<_>>();
     let (early, late): (Vec<_>, Vec<_>) = small.into_iter().partition(|(_, indexes)| may_be_early(indexes, catalog));
     for batch in early.chunks(MOST_TABLES).chain(late.chunks(MOST_TABLES)) {
-        jobs.push((batch.iter().map(|(table, _)| size(table)).sum(), of_tables(batch, catalog)));
+        jobs.push(of_tables(batch, catalog, &size));
     }
     largest_first(jobs)
 }
 
 /// One job with the indexes of some tables.
-fn of_tables(tables: &[(Name, Vec<(usize, NewIndex)>)], catalog: &Catalog) -> Statements {
+fn of_tables(tables: &[(Name, Vec<(usize, NewIndex)>)], catalog: &Catalog, size: impl Fn(&Name) -> u64) -> Statements {
     let mut entries: Vec<_> =
         tables.iter().flat_map(|(_, indexes)| indexes.iter().map(|(number, _)| *number)).collect();
     entries.sort_unstable();
@@ -153,7 +155,7 @@ fn of_tables(tables: &[(Name, Vec<(usize, NewIndex)>)], catalog: &Catalog) -> St
     let is_early = tables.iter().all(|(_, indexes)| may_be_early(indexes, catalog));
     let needs = is_early
         .then(|| Needs { tables: tables.iter().map(|(table, _)| table.clone()).collect(), entries: Vec::new() });
-    Statements { entries, locks: locks.collect(), needs }
+    Statements { entries, locks: locks.collect(), needs, bytes: tables.iter().map(|(table, _)| size(table)).sum() }
 }
 
 /// Whether indexes of a table may be created while other tables are loaded: they depend on nothing but its rows, and lock nothing
@@ -185,8 +187,8 @@ fn of_foreign_keys(
                 entries: families.iter().filter_map(|table| indexes.get(table)).flatten().copied().collect(),
                 tables: families.clone(),
             });
-            let job = Statements { entries: entries.collect(), locks: locks.collect(), needs };
-            jobs.push((batch.iter().map(|(_, size)| size).sum(), job));
+            let bytes = batch.iter().map(|(_, size)| size).sum();
+            jobs.push(Statements { entries: entries.collect(), locks: locks.collect(), needs, bytes });
         }
     }
     largest_first(jobs)
@@ -198,7 +200,7 @@ fn may_be_checked_early(families: &BTreeSet<Name>, catalog: &Catalog) -> bool {
     !catalog.has_barriers() && families.iter().all(|table| !catalog.is_of_family(table))
 }
 
-fn largest_first(mut jobs: Vec<(u64, Statements)>) -> Vec<Statements> {
-    jobs.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
-    jobs.into_iter().map(|(_, job)| job).collect()
+fn largest_first(mut jobs: Vec<Statements>) -> Vec<Statements> {
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.bytes));
+    jobs
 }

@@ -31,11 +31,14 @@ pub(in crate::restore) struct Job {
     pub locks: Vec<Lock>,
     /// What it needs, if it may begin before its stage.
     pub needs: Option<Vec<Need>>,
+    /// Bytes of rows that it loads or reads.
+    pub bytes: u64,
 }
 
 impl Job {
     pub fn loads(loads: Vec<Load>) -> Self {
-        Self { work: Work::Load(loads), locks: Vec::new(), needs: None }
+        let bytes = loads.iter().flat_map(|load| &load.pieces).map(|piece| piece.span.end - piece.span.start).sum();
+        Self { work: Work::Load(loads), locks: Vec::new(), needs: None, bytes }
     }
 
     /// `loaded` gives the entries with the data of tables.
@@ -44,7 +47,7 @@ impl Job {
             let loaded = loaded(&needs.tables).into_iter().map(Need::Loaded);
             loaded.chain(needs.entries.into_iter().map(Need::Ran)).collect()
         });
-        Self { work: Work::Run(statements.entries), locks: statements.locks, needs }
+        Self { work: Work::Run(statements.entries), locks: statements.locks, needs, bytes: statements.bytes }
     }
 
     /// What is done when it has ended; of a cut entry once for each piece.
@@ -64,6 +67,10 @@ impl Job {
             Work::Run(_) => &[],
         };
         loads.iter().flat_map(|load| &load.pieces)
+    }
+
+    fn waits_for(&self, other: &Self) -> bool {
+        other.provides().any(|provided| self.needs.iter().flatten().any(|need| *need == provided))
     }
 
     fn excludes(&self, other: &Self) -> bool {
@@ -121,12 +128,16 @@ impl Schedule {
         }
     }
 
-    /// How many of so many sessions have work now: the jobs that run, and those that may begin beside them.
-    pub fn busy(&self, sessions: usize) -> usize {
-        let early = self.early.iter().map(|(_, job)| job).filter(|job| self.may_begin_early(job));
-        let of_stage = self.stages.get(self.current).into_iter().flatten().filter(|job| !self.is_excluded(job));
-        let idle = sessions.saturating_sub(self.running.len());
-        self.running.len() + early.chain(of_stage).take(idle).count()
+    /// Whether so many other sessions have work as long as this running job takes, by bytes of rows: jobs that run, and those that may
+    /// run before it has ended. An estimate: these may have to wait for each other.
+    pub fn has_work_beside(&self, number: usize, sessions: usize) -> bool {
+        let Some((_, job)) = self.running.get(&number) else { return false };
+        let running = self.running.iter().filter(|(other, _)| **other != number).map(|(_, (_, job))| job);
+        let early = self.early.iter().map(|(_, job)| job).filter(|other| !other.waits_for(job));
+        let of_stage = self.stages.get(self.current).into_iter().flatten();
+        let beside: Vec<_> = running.chain(early.chain(of_stage).filter(|other| !other.excludes(job))).collect();
+        let bytes: u64 = beside.iter().map(|job| job.bytes).sum();
+        beside.len() >= sessions && bytes >= job.bytes.saturating_mul(sessions as u64)
     }
 
     /// Whether all jobs have ended.
@@ -140,13 +151,10 @@ impl Schedule {
     }
 
     fn next_early(&mut self) -> Option<(usize, Job)> {
-        let at = self.early.iter().position(|(_, job)| self.may_begin_early(job))?;
-        self.early.remove(at)
-    }
-
-    fn may_begin_early(&self, job: &Job) -> bool {
         let is_done = |need: &Need| self.missing.get(need).is_none_or(|missing| *missing == 0);
-        job.needs.iter().flatten().all(is_done) && !self.is_excluded(job)
+        let may_begin = |job: &Job| job.needs.iter().flatten().all(is_done) && !self.is_excluded(job);
+        let at = self.early.iter().position(|(_, job)| may_begin(job))?;
+        self.early.remove(at)
     }
 
     fn next_of_stage(&mut self) -> Option<(usize, Job)> {
