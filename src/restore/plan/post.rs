@@ -130,13 +130,13 @@ fn of_indexes(indexes: Vec<(usize, NewIndex)>, catalog: &Catalog, sizes: &BTreeM
         if size(&index.table) < SMALL {
             small.entry(index.table.clone()).or_default().push((number, index));
         } else {
-            jobs.push(of_tables(&[(index.table.clone(), vec![(number, index)])], catalog, &size));
+            jobs.push(of_tables(&[(index.table.clone(), vec![(number, index)])], catalog, size));
         }
     }
     let small = small.into_iter().collect::<Vec<_>>();
     let (early, late): (Vec<_>, Vec<_>) = small.into_iter().partition(|(_, indexes)| may_be_early(indexes, catalog));
     for batch in early.chunks(MOST_TABLES).chain(late.chunks(MOST_TABLES)) {
-        jobs.push(of_tables(batch, catalog, &size));
+        jobs.push(of_tables(batch, catalog, size));
     }
     largest_first(jobs)
 }
