@@ -2,12 +2,9 @@
 
 use isal_sys::igzip_lib as isal;
 
-use super::{Error, length};
+use super::{Error, length, succeeded};
 
-const SUCCESS: i32 = isal::ISAL_DECOMP_OK.cast_signed();
-
-/// ISA-L's state for one stream, about 90 KB. All that it keeps from one call to the next lies in it; the pointers to a caller's slices are set
-/// anew by each call of [`Inflater::inflate`], and ISA-L reads and writes through them within that call alone.
+/// ISA-L's state for one stream, about 90 KB.
 pub struct Inflater {
     state: Box<isal::inflate_state>,
     /// After it, ISA-L's state is none that it could go on from.
@@ -54,11 +51,7 @@ impl Inflater {
         state.avail_out = space;
         // SAFETY: `next_in` and `avail_in` describe `deflated`, `next_out` and `avail_out` free memory of `inflated`. No other reference
         // to any of them is alive.
-        let code = unsafe { isal::isal_inflate(state) };
-        if code != SUCCESS {
-            self.failed = Some(Error::Code(code));
-            return Err(Error::Code(code));
-        }
+        succeeded(unsafe { isal::isal_inflate(state) }).inspect_err(|error| self.failed = Some(*error))?;
         let written = space - state.avail_out;
         // SAFETY: ISA-L wrote `written` bytes from the end of what was initialised, within the capacity.
         unsafe { inflated.set_len(inflated.len() + written as usize) };

@@ -1,9 +1,9 @@
-//! Deflates blocks into pieces that can be joined, by ISA-L: about five times as fast as zlib at the same size. Inflates them, in two
-//! thirds of the time of zlib-rs.
+//! Deflates blocks into pieces that can be joined, by ISA-L: about five times as fast as zlib at the same size. Inflates them, in about
+//! 0.7 of the time of zlib-rs (a restore of 735 MB).
 //!
 //! The only crate of the project with `unsafe`: it owns ISA-L's streams and gives them slices. All that ISA-L keeps from
-//! one call to the next lies in [`Deflater`]; the pointers to a caller's slices are set anew by each call of
-//! [`Deflater::block`], and ISA-L reads and writes through them within that call alone.
+//! one call to the next lies in [`Deflater`] and [`Inflater`]; the pointers to a caller's slices are set anew by each call of
+//! [`Deflater::block`] and [`Inflater::inflate`], and ISA-L reads and writes through them within that call alone.
 #![expect(unsafe_code, reason = "ISA-L is C and assembler")]
 
 use isal_sys::igzip_lib as isal;
@@ -15,6 +15,7 @@ pub use inflater::Inflater;
 #[expect(clippy::cast_possible_truncation, reason = "it is 1")]
 const SYNC_FLUSH: u16 = isal::SYNC_FLUSH as u16;
 const SUCCESS: i32 = isal::COMP_OK.cast_signed();
+const _: () = assert!(isal::ISAL_DECOMP_OK == isal::COMP_OK, "success has one code");
 
 /// How much ISA-L looks for matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

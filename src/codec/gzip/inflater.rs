@@ -33,7 +33,7 @@ impl<W: Write> Inflater<W> {
         let mut has_more = false;
         while !self.inflate.has_ended() && (!rest.is_empty() || has_more) {
             self.unpacked.clear();
-            let used = self.inflate.inflate(rest, &mut self.unpacked)?;
+            let used = self.inflate.inflate(rest, &mut self.unpacked).map_err(|error| error.to_string())?;
             rest = &rest[used..];
             // The output was too small for all that was read.
             has_more = self.unpacked.len() == self.unpacked.capacity();
