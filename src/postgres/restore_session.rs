@@ -87,7 +87,7 @@ pub enum NotCommitted {
 }
 
 impl RestoreSession {
-    /// Opens it, and gives the writing end of psql's input.
+    /// Opens it.
     ///
     /// # Errors
     /// As [`Session::connect`], of one try.
@@ -95,7 +95,7 @@ impl RestoreSession {
         tools: &Tools,
         settings: &PostgresSettings,
         transactions: Transactions,
-    ) -> Result<(Self, File), PostgresError> {
+    ) -> Result<Self, PostgresError> {
         let lost = |error: std::io::Error| PostgresError::SessionLost { reason: error.to_string() };
         let word = random_hex().map_err(lost)?;
         let conninfo = with_keepalives(&settings.conninfo, &settings.environment, tools);
@@ -104,7 +104,6 @@ impl RestoreSession {
         let running = tools.psql.start_with(&settings.environment, &conninfo, "-XAtw", &opening).await?;
         let Running { child, stdin, stdout, stderr } = running;
         let input = File::from(stdin.into_owned_fd().map_err(lost)?);
-        let dump_input = input.try_clone().map_err(lost)?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let (sender, answers) = mpsc::unbounded_channel();
         let applied = Arc::new(Mutex::new(Applied::default()));
@@ -125,7 +124,7 @@ impl RestoreSession {
             transaction: None,
         };
         match timeout(OPEN_DEADLINE, session.begin()).await {
-            Ok(began) => began.map(|()| (session, dump_input)),
+            Ok(began) => began.map(|()| session),
             Err(_) => Err(PostgresError::Silent { deadline: OPEN_DEADLINE }),
         }
     }

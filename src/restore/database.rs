@@ -5,7 +5,6 @@
 //! 3. COMMIT, which needs a `Verified`. On any failure psql is killed while its input is open, and its server
 //!    session is terminated and waited for. The target is as it was.
 
-use std::fs::File;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -124,8 +123,8 @@ impl Existing<'_> {
             return Ok(Report { dry_run: true, selected, ..report });
         }
         warn_of_superuser(&facts);
-        let (mut session, input) = RestoreSession::open(self.tools, self.settings, Transactions::One).await?;
-        let filled = interrupts.until_signal(self.fill(&mut session, control, (input, &facts))).await;
+        let mut session = RestoreSession::open(self.tools, self.settings, Transactions::One).await?;
+        let filled = interrupts.until_signal(self.fill(&mut session, control, &facts)).await;
         match filled {
             Ok((verified, left_out)) => {
                 left_out.announce();
@@ -190,7 +189,7 @@ impl Existing<'_> {
         &self,
         session: &mut RestoreSession,
         control: &mut Session,
-        (input, facts): (File, &Target),
+        facts: &Target,
     ) -> Result<(Verified, LeftOut), RestoreError> {
         busy::reserve_in_transaction(session, control, &facts.database).await?;
         // Another restore may have ended since the first check.
@@ -199,10 +198,10 @@ impl Existing<'_> {
         let rules = Rules::of(self.request.options, facts, Transactions::One);
         let filling = Filling { request: self.request, database: &facts.database };
         if let Some(selective) = self.selective {
-            let filled = filling.run_selected(session, control, (input, rules), (selective, &around)).await;
+            let filled = filling.run_selected(session, control, rules, (selective, &around)).await;
             return filled.map(|(restored, left_out)| (Verified::Selected(restored), left_out));
         }
-        let filled = filling.run(session, control, (input, rules)).await;
+        let filled = filling.run(session, control, rules).await;
         filled.map(|(stream, left_out)| (Verified::Stream(stream), left_out))
     }
 

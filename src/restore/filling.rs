@@ -2,7 +2,6 @@
 //!
 //! Called by [`super::database`]. When it returns, the dump is applied but not committed.
 
-use std::fs::File;
 use std::io::BufWriter;
 
 use crate::archive::{Mismatch, ReadError, Reader, VerifiedStream};
@@ -37,10 +36,10 @@ impl Filling<'_> {
         &self,
         session: &mut RestoreSession,
         control: &mut Session,
-        (input, rules): (File, Rules),
+        rules: Rules,
     ) -> Result<(VerifiedStream, LeftOut), RestoreError> {
         let reader = self.request.open().await?;
-        let sink = Filter::new(BufWriter::with_capacity(BUFFER_BYTES, input), rules);
+        let sink = Filter::new(BufWriter::with_capacity(BUFFER_BYTES, session.input()?), rules);
         let (contents, sink) = match reader.read_into(sink).await {
             Ok(read) => read,
             Err(ReadError::Storage(error)) => return Err(error.into()),

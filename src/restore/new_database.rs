@@ -142,9 +142,9 @@ pub(super) async fn fill(
         return Box::pin(prepared.fill(&into)).await;
     }
     let mut control = Session::connect(tools, &settings).await?;
-    let (mut session, input) = RestoreSession::open(tools, &settings, rules.transactions).await?;
+    let mut session = RestoreSession::open(tools, &settings, rules.transactions).await?;
     let filling = Filling { request, database: scratch.name() };
-    let filled = filling.run(&mut session, &mut control, (input, rules.clone())).await;
+    let filled = filling.run(&mut session, &mut control, rules.clone()).await;
     session.kill().await;
     control.close().await;
     filled
@@ -159,9 +159,9 @@ async fn fill_selected(
 ) -> Result<(Verified, LeftOut), RestoreError> {
     let settings = scratch.settings();
     let mut control = Session::connect(tools, &settings).await?;
-    let (mut session, input) = RestoreSession::open(tools, &settings, rules.transactions).await?;
+    let mut session = RestoreSession::open(tools, &settings, rules.transactions).await?;
     let filling = Filling { request, database: scratch.name() };
-    let filled = filling.run_selected(&mut session, &mut control, (input, rules.clone()), selected).await;
+    let filled = filling.run_selected(&mut session, &mut control, rules.clone(), selected).await;
     session.kill().await;
     control.close().await;
     filled.map(|(restored, left_out)| (Verified::Selected(restored), left_out))

@@ -23,10 +23,10 @@ impl Filling<'_> {
         &self,
         session: &mut RestoreSession,
         control: &mut Session,
-        (input, rules): (File, Rules),
+        rules: Rules,
         (selective, around): (&Selective, &Surroundings),
     ) -> Result<(Restored, LeftOut), RestoreError> {
-        let sink = Filter::new(BufWriter::with_capacity(BUFFER_BYTES, input), rules);
+        let sink = Filter::new(BufWriter::with_capacity(BUFFER_BYTES, session.input()?), rules);
         let (restored, sink) = self.send(session, (selective, around), sink).await?;
         // What is after the last section is sent when all sections are verified.
         let (finished, left_out) = off_the_runtime(move || {

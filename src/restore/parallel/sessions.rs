@@ -9,8 +9,7 @@ use super::worker::send;
 
 /// Opens a session.
 pub(super) async fn open(into: &Into<'_>) -> Result<RestoreSession, PostgresError> {
-    let (session, _) = RestoreSession::open(into.tools, into.settings, Transactions::Each).await?;
-    Ok(session)
+    RestoreSession::open(into.tools, into.settings, Transactions::Each).await
 }
 
 /// Opens further sessions up to so many in all, and sends them the settings of the dump. Without all of them, the restore goes on with
