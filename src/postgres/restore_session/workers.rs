@@ -9,8 +9,6 @@ use std::fs;
 
 use super::RestoreSession;
 
-const SETTING: &str = "max_parallel_maintenance_workers";
-
 impl RestoreSession {
     /// The CPUs that the server's session may use, if it runs on this machine and its process can be seen.
     #[must_use]
@@ -25,7 +23,7 @@ impl RestoreSession {
     pub async fn set_parallel_workers(&mut self, are_allowed: bool) {
         if std::mem::replace(&mut self.has_parallel_workers, are_allowed) != are_allowed {
             let value = if are_allowed { "DEFAULT" } else { "0" };
-            self.send(format!("SET {SETTING} = {value};\n")).await;
+            self.send(format!("SET max_parallel_maintenance_workers = {value};\n")).await;
         }
     }
 }

@@ -85,7 +85,6 @@ pub(super) struct Prepared<'a> {
     request: &'a Request<'a>,
     ranges: Ranges,
     texts: Texts,
-    copies: Vec<Option<usize>>,
     schedule: Schedule,
 }
 
@@ -110,8 +109,7 @@ impl<'a> Prepared<'a> {
             Err(TextError::Failed(error)) => return Err(error),
         };
         let schedule = plan(ranges.index(), &texts, (&catalog, rules));
-        let copies = copies(ranges.index());
-        Ok(Some(Self { request, ranges, texts, copies, schedule }))
+        Ok(Some(Self { request, ranges, texts, schedule }))
     }
 
     /// Fills a scratch database.
@@ -119,10 +117,11 @@ impl<'a> Prepared<'a> {
     /// # Errors
     /// If verification fails, the filter refuses the dump, a statement fails, or S3 fails.
     pub async fn fill(self, into: &Into<'_>) -> Result<(VerifiedStream, LeftOut), RestoreError> {
-        let Self { request, ranges, texts, copies, schedule } = self;
+        let Self { request, ranges, texts, schedule } = self;
         let stored = schedule.loads().map(|load| ranges.stored_bytes(&cutter::sections(load))).sum();
         let ranges = ranges.with_progress_of(stored, CONNECTIONS);
         (request.show)(ranges.progress());
+        let copies = copies(ranges.index());
         Parallel { request, database: into.database, ranges, texts, copies }.run(into, schedule).await
     }
 }
