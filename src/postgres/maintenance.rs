@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::backend::Backend;
+use super::psql::AUTOVACUUM_YIELDS;
 use super::{Pooling, PostgresError, PostgresSettings, Session, Tools, Version, lock};
 
 /// Of statements that take milliseconds.
@@ -137,6 +138,14 @@ impl Maintenance {
     #[must_use]
     pub fn pinned(&self, settings: &PostgresSettings) -> PostgresSettings {
         PostgresSettings { conninfo: settings.pinned(self.session.place()), ..settings.clone() }
+    }
+
+    /// Does not let its statements wait long for tables that autovacuum holds, if its role may set that.
+    ///
+    /// # Errors
+    /// See [`StatementError`].
+    pub async fn let_autovacuum_yield(&mut self) -> Result<(), StatementError> {
+        self.run(AUTOVACUUM_YIELDS).await.map(drop)
     }
 
     /// Whether it can be used: not if a statement was abandoned, or the session was lost.

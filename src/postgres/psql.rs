@@ -31,6 +31,19 @@ WHERE pg_catalog.current_setting('server_encoding') = 'SQL_ASCII';
     };
 }
 
+/// Lets an autovacuum worker give up a table 10 ms after a statement of this session began to wait for it, instead of the second
+/// that is PostgreSQL's default of `deadlock_timeout`: loading a table calls the worker, and the next statement is CREATE INDEX.
+/// Deadlocks are looked for as often, which costs microseconds (`src/backend/storage/lmgr/proc.c`). Only superusers may set it.
+macro_rules! autovacuum_yields {
+    () => {
+        "\
+SELECT pg_catalog.set_config('deadlock_timeout', '10ms', false) WHERE pg_catalog.current_setting('is_superuser') = 'on'"
+    };
+}
+
+/// The statement that makes autovacuum yield to a session.
+pub(super) const AUTOVACUUM_YIELDS: &str = autovacuum_yields!();
+
 /// The first input of each session. It overrides role and database settings:
 ///
 /// - An empty `search_path`: no function, operator or type in a user's schema can replace one of `pg_catalog`.
@@ -45,9 +58,13 @@ pub(super) const OPENING: &str = concat!("BEGIN ISOLATION LEVEL READ COMMITTED \
 /// The first input of a restore in one transaction, which writes whatever role and database set.
 const OPENING_OF_ONE: &str = concat!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE \\;\n", settings!());
 
-/// The first input of a restore without one. No statement waits for the disk: the rename at the end does.
-const OPENING_OF_EACH: &str =
-    concat!("SET default_transaction_read_only = off \\;\nSET synchronous_commit = off \\;\n", settings!());
+/// The first input of a restore without one. No statement waits for the disk (the rename at the end does), or for autovacuum.
+const OPENING_OF_EACH: &str = concat!(
+    "SET default_transaction_read_only = off \\;\nSET synchronous_commit = off \\;\n",
+    autovacuum_yields!(),
+    " \\;\n",
+    settings!()
+);
 
 impl Transactions {
     /// The first input of a restore.

@@ -66,7 +66,8 @@ impl Statements {
 
     /// Runs them in this session. An error ends only its statement; the first is returned.
     async fn run(&self, mut server: Maintenance) -> Result<(), String> {
-        let mut result = Ok(());
+        let set = server.let_autovacuum_yield().await;
+        let mut result = set.map_err(|error| error.to_string());
         while server.is_idle()
             && let Some(statement) = self.next()
         {
