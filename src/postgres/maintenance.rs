@@ -143,9 +143,16 @@ impl Maintenance {
     /// Does not let its statements wait long for tables that autovacuum holds, if its role may set that.
     ///
     /// # Errors
-    /// See [`StatementError`].
-    pub async fn let_autovacuum_yield(&mut self) -> Result<(), StatementError> {
-        self.run(AUTOVACUUM_YIELDS).await.map(drop)
+    /// If the session is lost.
+    pub async fn let_autovacuum_yield(&mut self) -> Result<(), PostgresError> {
+        match self.run(AUTOVACUUM_YIELDS).await {
+            Err(StatementError::Lost(error)) => Err(error),
+            Err(StatementError::Refused { message, .. }) => {
+                tracing::debug!(message, "the session waits for autovacuum");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
     }
 
     /// Whether it can be used: not if a statement was abandoned, or the session was lost.

@@ -33,7 +33,8 @@ WHERE pg_catalog.current_setting('server_encoding') = 'SQL_ASCII';
 
 /// Lets an autovacuum worker give up a table 10 ms after a statement of this session began to wait for it, instead of the second
 /// that is PostgreSQL's default of `deadlock_timeout`: loading a table calls the worker, and the next statement is CREATE INDEX.
-/// Deadlocks are looked for as often, which costs microseconds (`src/backend/storage/lmgr/proc.c`). Only superusers may set it.
+/// Any wait is then checked for a deadlock after 10 ms, once, which takes microseconds (`src/backend/storage/lmgr/proc.c`). Only
+/// superusers may set it everywhere; others gain nothing.
 macro_rules! autovacuum_yields {
     () => {
         "\
@@ -61,9 +62,9 @@ const OPENING_OF_ONE: &str = concat!("BEGIN ISOLATION LEVEL READ COMMITTED READ 
 /// The first input of a restore without one. No statement waits for the disk (the rename at the end does), or for autovacuum.
 const OPENING_OF_EACH: &str = concat!(
     "SET default_transaction_read_only = off \\;\nSET synchronous_commit = off \\;\n",
+    settings!(),
     autovacuum_yields!(),
-    " \\;\n",
-    settings!()
+    ";\n"
 );
 
 impl Transactions {
