@@ -31,7 +31,7 @@ pub use entries::{Entries, Entry, SIDECARS, Sidecars, list_entries};
 pub use index_check::{IndexMismatch, VerifiedIndex};
 pub use listing::{Latest, Listing, MANIFESTS, Newest, StoredBackup, median};
 pub use range_contents::{RangeDamage, Span, VerifiedRanges};
-pub use ranges::{NoRanges, RangeError, Ranges};
+pub use ranges::{NoRanges, RangeError, RangeRead, Ranges};
 pub use reader::{ReadError, ReadProgress, Reader};
 pub use sidecar::{SidecarFlaw, Stored};
 pub use status::{BackupStatus, is_too_small, smallest_dump};

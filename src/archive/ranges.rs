@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use crate::index::Index;
-use crate::storage::{SectionedObject, StorageError};
+use crate::storage::{Download, SectionedObject, StorageError};
 
 use super::layout::{Layout, Opener};
 use super::name::BackupName;
@@ -157,26 +157,57 @@ impl Ranges {
         runs.iter().map(|run| self.layout.stored(&run.section())).map(|stored| stored.end - stored.start).sum()
     }
 
-    /// Reads sections, which are in order and apart, and writes their bytes to the sink on a thread. A slow sink slows the download.
+    /// Reads sections, which are in order and apart, into a sink: [`Self::begin`] and [`RangeRead::into_sink`] at once.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read<W: Write + Send + 'static>(
+        &self,
+        sections: &[Span],
+        sink: W,
+    ) -> Result<(VerifiedRanges, W), RangeError<W>> {
+        self.begin(sections.to_vec()).into_sink(sink).await
+    }
+
+    /// Asks for the first bytes of sections, which are in order and apart, without waiting for them. They take memory from here on.
+    #[must_use]
+    pub fn begin(&self, sections: Vec<Span>) -> RangeRead<'_> {
+        let runs = Run::of(&self.index, &sections);
+        let download = |run: &Run| self.object.download(self.layout.stored(&run.section()), self.connections);
+        let mut downloads: VecDeque<_> = runs.iter().map(download).collect();
+        if let Some(first) = downloads.front_mut() {
+            first.begin();
+        }
+        RangeRead { ranges: self, sections, runs, downloads }
+    }
+}
+
+/// Sections that are being downloaded.
+pub struct RangeRead<'a> {
+    ranges: &'a Ranges,
+    sections: Vec<Span>,
+    runs: VecDeque<Run>,
+    /// One for each run.
+    downloads: VecDeque<Download>,
+}
+
+impl RangeRead<'_> {
+    /// Writes the bytes of the sections to the sink on a thread. A slow sink slows the download.
     /// The sink may have got bytes of a damaged range: only [`VerifiedRanges`] says that all ranges are what was dumped.
     ///
     /// Dropping the future stops reading, and drops the sink after the current write.
     ///
     /// # Errors
     /// If reading, or a write to the sink, fails, or a range is damaged.
-    pub async fn read<W: Write + Send + 'static>(
-        &self,
-        sections: &[Span],
-        sink: W,
-    ) -> Result<(VerifiedRanges, W), RangeError<W>> {
-        let runs = Run::of(&self.index, sections);
-        let (opener, stored_bytes) = (self.layout.opener(&runs), self.stored_bytes_of(&runs));
-        let unpacker = RangeUnpacker::new(sink, self.index.codec, &runs, sections);
+    pub async fn into_sink<W: Write + Send + 'static>(self, sink: W) -> Result<(VerifiedRanges, W), RangeError<W>> {
+        let Self { ranges, sections, runs, downloads } = self;
+        let (opener, stored_bytes) = (ranges.layout.opener(&runs), ranges.stored_bytes_of(&runs));
+        let unpacker = RangeUnpacker::new(sink, ranges.index.codec, &runs, &sections);
         let (pieces, received) = mpsc::channel(PIECES);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Stop(Arc::clone(&stop));
         let unpacking = spawn_blocking(move || unpack((opener, unpacker), received, &stop));
-        self.download(runs, &pieces).await.map_err(RangeError::Storage)?;
+        pass_on(downloads, (&ranges.progress, &pieces)).await.map_err(RangeError::Storage)?;
         drop(pieces);
         stopped.defuse();
         let (sink, ended) = joined(unpacking.await);
@@ -186,20 +217,22 @@ impl Ranges {
             Err(error) => Err(RangeError::Sink { error, sink }),
         }
     }
+}
 
-    async fn download(&self, runs: VecDeque<Run>, pieces: &mpsc::Sender<Bytes>) -> Result<(), StorageError> {
-        for run in runs {
-            let mut download = self.object.download(self.layout.stored(&run.section()), self.connections);
-            while let Some(piece) = download.next().await? {
-                self.progress.add(piece.len());
-                // The thread may end first; its result says why.
-                if pieces.send(piece).await.is_err() {
-                    return Ok(());
-                }
+async fn pass_on(
+    downloads: VecDeque<Download>,
+    (progress, pieces): (&ReadProgress, &mpsc::Sender<Bytes>),
+) -> Result<(), StorageError> {
+    for mut download in downloads {
+        while let Some(piece) = download.next().await? {
+            progress.add(piece.len());
+            // The thread may end first; its result says why.
+            if pieces.send(piece).await.is_err() {
+                return Ok(());
             }
         }
-        Ok(())
     }
+    Ok(())
 }
 
 type Unpacked<W> = (W, io::Result<Result<VerifiedRanges, RangeDamage>>);

@@ -149,9 +149,7 @@ impl Download {
     /// If the object was replaced or deleted meanwhile, S3 refuses it, or nothing comes within the outage budget.
     pub async fn next(&mut self) -> Result<Option<Bytes>, StorageError> {
         loop {
-            while self.ranges.len() < self.most_ranges && self.asked < self.end {
-                self.ask(self.asked + RANGE_BYTES, None);
-            }
+            self.begin();
             let Some(first) = self.ranges.front_mut() else { return Ok(None) };
             if let Some(piece) = first.pieces.recv().await {
                 return piece.map(Some);
@@ -161,6 +159,13 @@ impl Download {
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                 _ => drop(self.ranges.pop_front()),
             }
+        }
+    }
+
+    /// Starts to read as many ranges as may be read at once, without waiting for any.
+    pub fn begin(&mut self) {
+        while self.ranges.len() < self.most_ranges && self.asked < self.end {
+            self.ask(self.asked + RANGE_BYTES, None);
         }
     }
 

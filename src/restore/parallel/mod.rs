@@ -28,7 +28,7 @@ use super::filling::hint;
 use super::filter::FilterError;
 use super::left_out::LeftOut;
 use super::open::Unusable;
-use super::plan::{Catalog, Contents, Load, Schedule, Work, data_section};
+use super::plan::{Catalog, Contents, Job, Load, Schedule, data_section};
 use super::rules::Rules;
 use super::{Request, RestoreError};
 use texts::{TextError, Texts};
@@ -118,7 +118,8 @@ impl<'a> Prepared<'a> {
     /// If verification fails, the filter refuses the dump, a statement fails, or S3 fails.
     pub async fn fill(self, into: &Into<'_>) -> Result<(VerifiedStream, LeftOut), RestoreError> {
         let Self { request, ranges, texts, schedule } = self;
-        let stored = schedule.loads().map(|load| ranges.stored_bytes(&cutter::sections(load))).sum();
+        let stored =
+            schedule.waiting().flat_map(Job::loads).map(|load| ranges.stored_bytes(&cutter::sections(load))).sum();
         let ranges = ranges.with_progress_of(stored, CONNECTIONS);
         (request.show)(ranges.progress());
         let copies = copies(ranges.index());
@@ -220,7 +221,7 @@ impl Parallel<'_> {
         let shared = Shared::new(state, (sessions.len(), server_cpus));
         tracing::debug!(sessions = sessions.len(), server_cpus, "restoring by several sessions");
         let workers = sessions.iter_mut().map(|session| {
-            let worker = Worker { restore: self, shared: &shared, session, control };
+            let worker = Worker { restore: self, shared: &shared, session, control, ahead: None };
             worker.run()
         });
         let done = together(workers).await;
@@ -314,15 +315,5 @@ impl Parallel<'_> {
 
     fn file_name(&self) -> &str {
         &self.request.chosen.backup.file_name
-    }
-}
-
-impl Schedule {
-    /// All that is loaded.
-    fn loads(&self) -> impl Iterator<Item = &Load> {
-        self.waiting().flat_map(|job| match &job.work {
-            Work::Load(loads) => loads.as_slice(),
-            Work::Run(_) => &[],
-        })
     }
 }

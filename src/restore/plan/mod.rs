@@ -39,14 +39,14 @@ impl Contents<'_> {
     pub fn plan(&self) -> Schedule {
         let data = data::stages(self.index, self.data.clone(), (self.catalog, self.leave_out));
         let data = data.into_iter().map(|stage| {
-            let in_order = Some(stage.in_order).filter(|loads| !loads.is_empty()).map(Job::loads);
-            in_order.into_iter().chain(stage.beside.into_iter().map(|load| Job::loads(vec![load]))).collect()
+            let in_order = Some(stage.in_order).filter(|loads| !loads.is_empty()).map(Job::of_loads);
+            in_order.into_iter().chain(stage.beside.into_iter().map(|load| Job::of_loads(vec![load]))).collect()
         });
         let sizes = data::sizes(self.index);
         let rows = data::Rows::of(self.index, self.data.clone(), self.catalog);
         let after = post::stages(self.after, self.catalog, &sizes).into_iter().map(|stage| {
             let loaded = |tables: &_| rows.of_tables(tables, self.catalog);
-            stage.into_iter().map(|statements| Job::runs(statements, loaded)).collect()
+            stage.into_iter().map(|statements| Job::of_statements(statements, loaded)).collect()
         });
         Schedule::new(data.chain(after).collect())
     }

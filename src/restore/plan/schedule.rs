@@ -36,13 +36,13 @@ pub(in crate::restore) struct Job {
 }
 
 impl Job {
-    pub fn loads(loads: Vec<Load>) -> Self {
+    pub fn of_loads(loads: Vec<Load>) -> Self {
         let bytes = loads.iter().flat_map(|load| &load.pieces).map(|piece| piece.span.end - piece.span.start).sum();
         Self { work: Work::Load(loads), locks: Vec::new(), needs: None, bytes }
     }
 
     /// `loaded` gives the entries with the data of tables.
-    pub fn runs(statements: Statements, loaded: impl Fn(&BTreeSet<Name>) -> Vec<usize>) -> Self {
+    pub fn of_statements(statements: Statements, loaded: impl Fn(&BTreeSet<Name>) -> Vec<usize>) -> Self {
         let needs = statements.needs.map(|needs| {
             let loaded = loaded(&needs.tables).into_iter().map(Need::Loaded);
             loaded.chain(needs.entries.into_iter().map(Need::Ran)).collect()
@@ -60,13 +60,24 @@ impl Job {
         loaded.chain(ran.iter().copied().map(Need::Ran))
     }
 
-    /// The pieces that it loads.
-    fn pieces(&self) -> impl Iterator<Item = &Piece> {
-        let loads = match &self.work {
+    /// What it loads.
+    pub fn loads(&self) -> &[Load] {
+        match &self.work {
             Work::Load(loads) => loads.as_slice(),
             Work::Run(_) => &[],
-        };
-        loads.iter().flat_map(|load| &load.pieces)
+        }
+    }
+
+    /// The pieces that it loads.
+    fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        self.loads().iter().flat_map(|load| &load.pieces)
+    }
+
+    /// The entry that it loads, if it is one alone.
+    fn only_entry(&self) -> Option<usize> {
+        let mut entries = self.pieces().map(|piece| piece.entry);
+        let first = entries.next();
+        first.filter(|_| entries.all(|entry| Some(entry) == first))
     }
 
     fn waits_for(&self, other: &Self) -> bool {
@@ -118,6 +129,19 @@ impl Schedule {
         Some((self.begun, job))
     }
 
+    /// The next piece of the table of which this running job loads one and nothing else, if its session would begin with that next. The
+    /// end of this job lets no other begin, because that needs the end of the table.
+    pub fn next_piece(&mut self, number: usize) -> Option<(usize, Job)> {
+        let running = self.running.remove(&number)?;
+        let entry = running.1.only_entry();
+        let is_next = |job: &Job| entry.is_some() && job.pieces().next().map(|piece| piece.entry) == entry;
+        let is_there =
+            self.of_early().is_none() && self.of_stage().is_some_and(|at| is_next(&self.stages[self.current][at]));
+        let next = is_there.then(|| self.next()).flatten();
+        self.running.insert(number, running);
+        next
+    }
+
     /// A job has ended.
     pub fn finish(&mut self, number: usize) {
         let Some((_, job)) = self.running.remove(&number) else { return };
@@ -151,21 +175,30 @@ impl Schedule {
     }
 
     fn next_early(&mut self) -> Option<(usize, Job)> {
+        self.of_early().and_then(|at| self.early.remove(at))
+    }
+
+    /// Which of the early jobs may begin.
+    fn of_early(&self) -> Option<usize> {
         let is_done = |need: &Need| self.missing.get(need).is_none_or(|missing| *missing == 0);
         let may_begin = |job: &Job| job.needs.iter().flatten().all(is_done) && !self.is_excluded(job);
-        let at = self.early.iter().position(|(_, job)| may_begin(job))?;
-        self.early.remove(at)
+        self.early.iter().position(|(_, job)| may_begin(job))
     }
 
     fn next_of_stage(&mut self) -> Option<(usize, Job)> {
         while self.current + 1 < self.stages.len() && self.is_current_complete() {
             self.current += 1;
         }
-        let waiting = self.stages.get(self.current)?;
-        let at = waiting.iter().position(|job| !self.is_excluded(job) && self.is_alone(job));
-        let at = at.or_else(|| waiting.iter().position(|job| !self.is_excluded(job)))?;
+        let at = self.of_stage()?;
         let job = self.stages[self.current].remove(at)?;
         Some((self.current, job))
+    }
+
+    /// Which job of the current stage is next.
+    fn of_stage(&self) -> Option<usize> {
+        let waiting = self.stages.get(self.current)?;
+        let at = waiting.iter().position(|job| !self.is_excluded(job) && self.is_alone(job));
+        at.or_else(|| waiting.iter().position(|job| !self.is_excluded(job)))
     }
 
     /// Whether no other session loads the same table: two that do wait for each other where it grows, and no index can be

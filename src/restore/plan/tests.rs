@@ -282,6 +282,49 @@ fn indexes_of_small_tables_share_jobs() {
     assert_eq!(waves.iter().map(Vec::len).collect::<Vec<_>>(), [3, 1]);
 }
 
+#[test]
+fn a_session_takes_the_next_piece_of_its_table_ahead_and_nothing_else() {
+    let tables = [("TABLE DATA", "s.a", 40 * MIB), ("TABLE DATA", "s.b", 5 * MIB), ("TABLE DATA", "s.c", 6 * MIB)];
+    let index = index(&tables, &[16 * MIB, 32 * MIB, 40 * MIB + 100, 45 * MIB + 100]);
+    let after = classes(&["CREATE INDEX i ON s.c USING btree (a);"]);
+    let mut schedule = plan(&index, &catalog(&TABLES), &after);
+    let mut next = || schedule.next().expect("a load");
+    let begin = |job: &Job| job.loads()[0].pieces[0].span.start;
+    let ((first, job), (other, _)) = (next(), next());
+    assert_eq!((words(&job), begin(&job)), ("load 0".to_owned(), 100));
+    // That of another table has not ended, so what follows it may not begin.
+    let (second, job) = schedule.next_piece(first).expect("the next piece");
+    assert_eq!((words(&job), begin(&job)), ("load 0".to_owned(), 16 * MIB));
+    assert_eq!(schedule.next_piece(other), None, "the other table is complete");
+    schedule.finish(first);
+    schedule.finish(other);
+    // An index may begin.
+    assert_eq!(schedule.next_piece(second), None);
+    let (created, job) = schedule.next().expect("the index");
+    assert_eq!(words(&job), "run 0");
+    schedule.finish(created);
+    let (third, job) = schedule.next_piece(second).expect("the last piece");
+    assert_eq!(words(&job), "load 0");
+    schedule.finish(second);
+    assert_eq!(schedule.next_piece(third), None, "the next is of another table");
+    let (last, job) = schedule.next().expect("that table");
+    assert_eq!(words(&job), "load 1");
+    schedule.finish(third);
+    assert_eq!(schedule.next_piece(last), None, "nothing is left");
+    schedule.finish(last);
+    assert!(schedule.is_complete());
+}
+
+#[test]
+fn after_the_end_of_a_small_table_its_indexes_come_before_the_next_piece_of_a_large_one() {
+    let index = index(&[("TABLE DATA", "s.b", MIB), ("TABLE DATA", "s.a", 40 * MIB)], &[16 * MIB, 32 * MIB]);
+    let mut schedule = plan(&index, &catalog(&TABLES), &classes(&["CREATE INDEX i ON s.b USING btree (a);"]));
+    let (both, job) = schedule.next().expect("a load");
+    assert_eq!((words(&job), schedule.next_piece(both)), ("load 0 1".to_owned(), None));
+    schedule.finish(both);
+    assert_eq!(words(&schedule.next().expect("the index").1), "run 0");
+}
+
 /// Statements of random tables, so that any two may have to do with each other.
 fn entries_after() -> impl Strategy<Value = Vec<String>> {
     let statement = (0..6_usize, "[abcp]", "[abcp]").prop_map(|(kind, table, other)| match kind {
@@ -328,6 +371,7 @@ proptest! {
             }
             let at = endings.next().map_or(0, |index| index.index(running.len()));
             let (number, job) = running.remove(at);
+            running.extend(schedule.next_piece(number));
             schedule.finish(number);
             if let Work::Run(entries) = job.work {
                 ended.extend(entries);

@@ -1,5 +1,6 @@
 //! `restore --create-db --jobs`: several sessions restore what one restores, or nothing.
 
+mod ahead;
 mod autovacuum;
 mod circles;
 mod extension;
