@@ -145,14 +145,10 @@ impl Maintenance {
     /// # Errors
     /// If the session is lost.
     pub async fn let_autovacuum_yield(&mut self) -> Result<(), PostgresError> {
-        match self.run(AUTOVACUUM_YIELDS).await {
-            Err(StatementError::Lost(error)) => Err(error),
-            Err(StatementError::Refused { message, .. }) => {
-                tracing::debug!(message, "the session waits for autovacuum");
-                Ok(())
-            }
-            Ok(_) => Ok(()),
+        if let Some(words) = self.refusal(AUTOVACUUM_YIELDS).await? {
+            tracing::debug!(words, "the session waits for autovacuum");
         }
+        Ok(())
     }
 
     /// Whether it can be used: not if a statement was abandoned, or the session was lost.
@@ -197,16 +193,20 @@ impl Maintenance {
     /// # Errors
     /// If the session is lost.
     pub async fn attempt(&mut self, sql: &str) -> Result<Option<String>, PostgresError> {
-        let words = |outcome| match outcome {
+        self.refusal("SAVEPOINT attempt").await?;
+        let refused = self.refusal(sql).await?;
+        let after = if refused.is_some() { "ROLLBACK TO SAVEPOINT attempt" } else { "RELEASE SAVEPOINT attempt" };
+        self.refusal(after).await?;
+        Ok(refused)
+    }
+
+    /// Runs one statement. If the server refuses it, its words are given.
+    async fn refusal(&mut self, sql: &str) -> Result<Option<String>, PostgresError> {
+        match self.run(sql).await {
             Ok(_) => Ok(None),
             Err(StatementError::Refused { message, .. }) => Ok(Some(message)),
             Err(StatementError::Lost(error)) => Err(error),
-        };
-        words(self.run("SAVEPOINT attempt").await)?;
-        let refused = words(self.run(sql).await)?;
-        let after = if refused.is_some() { "ROLLBACK TO SAVEPOINT attempt" } else { "RELEASE SAVEPOINT attempt" };
-        words(self.run(after).await)?;
-        Ok(refused)
+        }
     }
 
     /// Runs one statement that answers with one line of JSON; `None` if it has no row.
