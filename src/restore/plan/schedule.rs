@@ -73,11 +73,10 @@ impl Job {
         self.loads().iter().flat_map(|load| &load.pieces)
     }
 
-    /// The entry that it loads, if it is one alone.
+    /// The entry of the piece that it loads, if that is all.
     fn only_entry(&self) -> Option<usize> {
-        let mut entries = self.pieces().map(|piece| piece.entry);
-        let first = entries.next();
-        first.filter(|_| entries.all(|entry| Some(entry) == first))
+        let mut pieces = self.pieces();
+        pieces.next().filter(|_| pieces.next().is_none()).map(|piece| piece.entry)
     }
 
     fn waits_for(&self, other: &Self) -> bool {
@@ -134,7 +133,7 @@ impl Schedule {
     pub fn next_piece(&mut self, number: usize) -> Option<(usize, Job)> {
         let running = self.running.remove(&number)?;
         let entry = running.1.only_entry();
-        let is_next = |job: &Job| entry.is_some() && job.pieces().next().map(|piece| piece.entry) == entry;
+        let is_next = |job: &Job| job.pieces().next().is_some_and(|piece| Some(piece.entry) == entry);
         let is_there =
             self.of_early().is_none() && self.of_stage().is_some_and(|at| is_next(&self.stages[self.current][at]));
         let next = is_there.then(|| self.next()).flatten();
