@@ -166,7 +166,7 @@ impl Ranges {
         sections: &[Span],
         sink: W,
     ) -> Result<(VerifiedRanges, W), RangeError<W>> {
-        self.begin(sections.to_vec()).into_sink(sink).await
+        self.begin(sections.to_vec()).into_sink(sink, || {}).await
     }
 
     /// Asks for the first bytes of sections, which are in order and apart, without waiting for them. They take memory from here on.
@@ -195,11 +195,18 @@ impl RangeRead<'_> {
     /// Writes the bytes of the sections to the sink on a thread. A slow sink slows the download.
     /// The sink may have got bytes of a damaged range: only [`VerifiedRanges`] says that all ranges are what was dumped.
     ///
+    /// Calls `downloaded` when the last bytes have come, which are then still to be unpacked: the memory of a download is free for
+    /// another one.
+    ///
     /// Dropping the future stops reading, and drops the sink after the current write.
     ///
     /// # Errors
     /// If reading, or a write to the sink, fails, or a range is damaged.
-    pub async fn into_sink<W: Write + Send + 'static>(self, sink: W) -> Result<(VerifiedRanges, W), RangeError<W>> {
+    pub async fn into_sink<W: Write + Send + 'static>(
+        self,
+        sink: W,
+        downloaded: impl FnOnce(),
+    ) -> Result<(VerifiedRanges, W), RangeError<W>> {
         let Self { ranges, sections, runs, downloads } = self;
         let (opener, stored_bytes) = (ranges.layout.opener(&runs), ranges.stored_bytes_of(&runs));
         let unpacker = RangeUnpacker::new(sink, ranges.index.codec, &runs, &sections);
@@ -209,6 +216,7 @@ impl RangeRead<'_> {
         let unpacking = spawn_blocking(move || unpack((opener, unpacker), received, &stop));
         pass_on(downloads, (&ranges.progress, &pieces)).await.map_err(RangeError::Storage)?;
         drop(pieces);
+        downloaded();
         stopped.defuse();
         let (sink, ended) = joined(unpacking.await);
         match ended {

@@ -33,7 +33,8 @@ pub(super) struct Cutter<W> {
 struct Cut {
     span: Span,
     opening: Vec<u8>,
-    closing: &'static [u8],
+    /// Whether it is the last, and lacks the end of its rows.
+    ends_in_rows: bool,
     /// Where its rows are.
     rows: Span,
     /// The table that they are of, as the index has it.
@@ -62,7 +63,7 @@ pub(super) fn sections(load: &Load) -> Vec<Span> {
 }
 
 impl<W: Write> Cutter<W> {
-    /// For these pieces. `copies` has the number of the COPY statement of each entry.
+    /// For these pieces. `copies` has the number of the COPY statement of each entry. [`Self::finish`] ends the last piece.
     pub fn new(filter: Filter<W>, load: &Load, (index, copies): (&Index, &[Option<usize>])) -> Self {
         let pieces: VecDeque<_> = load.pieces.iter().map(|piece| Cut::of(piece, index, copies)).collect();
         let at = pieces.front().map_or(0, |piece| piece.span.start);
@@ -71,6 +72,47 @@ impl<W: Write> Cutter<W> {
             cutter.filter.expect_copy(copy);
         }
         cutter
+    }
+
+    /// Goes on with pieces of which the first are rows of the last piece's table: they become rows of the same COPY statement.
+    pub fn go_on(&mut self, load: &Load, (index, copies): (&Index, &[Option<usize>])) {
+        let mut pieces: VecDeque<_> = load.pieces.iter().map(|piece| Cut::of(piece, index, copies)).collect();
+        if let (Some(last), Some(first)) = (self.pieces.pop_front(), pieces.front_mut()) {
+            first.opening.clear();
+            first.loaded = last.loaded;
+        }
+        self.at = pieces.front().map_or(0, |piece| piece.span.start);
+        self.pieces = pieces;
+    }
+
+    /// Ends the last piece, and passes on everything.
+    ///
+    /// # Errors
+    /// Those of the filter.
+    pub fn finish(&mut self) -> io::Result<()> {
+        if let Some(piece) = self.pieces.pop_front() {
+            self.filter.write_all(END_OF_ROWS)?;
+            self.ended(piece);
+        }
+        self.filter.output().flush()
+    }
+
+    /// A piece, or the last of several with one COPY statement, is complete.
+    fn ended(&mut self, mut piece: Cut) {
+        match (self.filter.take_copied().as_slice(), &piece.table) {
+            ([], None) => {}
+            ([Copied { table, sha256 }], Some(expected)) if table == expected => {
+                piece.loaded.statement = Some(*sha256);
+            }
+            _ => self.is_other = true,
+        }
+        self.loaded.push(piece.loaded);
+        if let Some(next) = self.pieces.front() {
+            self.at = next.span.start;
+            if let Some(copy) = next.loaded.copy {
+                self.filter.expect_copy(copy);
+            }
+        }
     }
 }
 
@@ -87,7 +129,7 @@ impl Cut {
         Self {
             span: piece.span.clone(),
             opening: opening.unwrap_or_default(),
-            closing: if piece.ends_in_rows { END_OF_ROWS } else { b"" },
+            ends_in_rows: piece.ends_in_rows,
             rows: copy.map_or(0..0, |copy| copy.data_at..copy.data_at + copy.data_bytes),
             table: copy.map(|copy| copy.table.clone()),
             loaded,
@@ -111,23 +153,11 @@ impl<W: Write> Write for Cutter<W> {
         piece.loaded.rows += memchr_iter(b'\n', rows).count() as u64;
         self.filter.write_all(own)?;
         self.at += own.len() as u64;
-        if self.at == piece.span.end {
-            self.filter.write_all(piece.closing)?;
-            match (self.filter.take_copied().as_slice(), &piece.table) {
-                ([], None) => {}
-                ([Copied { table, sha256 }], Some(expected)) if table == expected => {
-                    piece.loaded.statement = Some(*sha256);
-                }
-                _ => self.is_other = true,
-            }
-            self.loaded.push(piece.loaded.clone());
-            self.pieces.pop_front();
-            if let Some(next) = self.pieces.front() {
-                self.at = next.span.start;
-                if let Some(copy) = next.loaded.copy {
-                    self.filter.expect_copy(copy);
-                }
-            }
+        if self.at == piece.span.end
+            && !piece.ends_in_rows
+            && let Some(piece) = self.pieces.pop_front()
+        {
+            self.ended(piece);
         }
         Ok(own.len())
     }
@@ -146,6 +176,9 @@ mod tests {
     use crate::restore::LeaveOut;
     use crate::restore::plan::Commit;
     use crate::restore::rules::Rules;
+
+    /// An entry, its part of the dump, and whether it begins and ends in rows.
+    type TestPiece = (usize, Span, bool, bool);
 
     const DUMP: &str = "-- a\nCOPY s.a (x) FROM stdin;\n1\n2\n3\n\\.\n\n\n-- b\nCOPY s.b (x) FROM stdin;\n4\n\\.\n\n\n";
 
@@ -179,14 +212,18 @@ mod tests {
     }
 
     /// What psql gets of these pieces, in writes of a size.
-    fn cut(pieces: &[(usize, Span, bool, bool)], size: usize) -> (String, Vec<(usize, u64)>) {
-        let mut cutter = cut_by(&index(), pieces, size);
+    fn cut(pieces: &[TestPiece], size: usize) -> (String, Vec<(usize, u64)>) {
+        outcome(cut_by(&index(), (pieces, &[]), size))
+    }
+
+    fn outcome(mut cutter: Cutter<Vec<u8>>) -> (String, Vec<(usize, u64)>) {
         assert!(cutter.filter.is_between_statements() && !cutter.is_other);
         let rows = cutter.loaded.iter().map(|loaded| (loaded.entry, loaded.rows)).collect();
         (String::from_utf8(std::mem::take(cutter.filter.output())).expect("UTF-8"), rows)
     }
 
-    fn cut_by(index: &Index, pieces: &[(usize, Span, bool, bool)], size: usize) -> Cutter<Vec<u8>> {
+    /// Of pieces, and those that it goes on with.
+    fn cut_by(index: &Index, (pieces, rest): (&[TestPiece], &[TestPiece]), size: usize) -> Cutter<Vec<u8>> {
         let rules = Rules {
             transactions: Transactions::One,
             leave_out: LeaveOut::default(),
@@ -194,20 +231,34 @@ mod tests {
             foreign_extensions: std::collections::BTreeSet::new(),
             search_path: None,
         };
-        let pieces = pieces.iter().map(|(entry, span, begins_in_rows, ends_in_rows)| Piece {
-            entry: *entry,
-            span: span.clone(),
-            begins_in_rows: *begins_in_rows,
-            ends_in_rows: *ends_in_rows,
-        });
-        let load = Load { pieces: pieces.collect(), commit: Commit::Once };
+        let load = |pieces: &[TestPiece]| Load {
+            pieces: pieces
+                .iter()
+                .map(|(entry, span, begins_in_rows, ends_in_rows)| Piece {
+                    entry: *entry,
+                    span: span.clone(),
+                    begins_in_rows: *begins_in_rows,
+                    ends_in_rows: *ends_in_rows,
+                })
+                .collect(),
+            commit: Commit::Once,
+        };
+        let write = |cutter: &mut Cutter<_>, load: &Load| {
+            for section in sections(load) {
+                let [from, to] = [section.start, section.end].map(|at| usize::try_from(at).expect("small"));
+                DUMP.as_bytes()[from..to].chunks(size).for_each(|bytes| cutter.write_all(bytes).expect("to memory"));
+            }
+        };
+        let (first, rest, indexed) = (load(pieces), load(rest), (index, [Some(0), Some(1)].as_slice()));
         let state = Filter::new(Vec::new(), rules).state();
         let filter = Filter::resumed(Vec::new(), &state, Transactions::One);
-        let mut cutter = Cutter::new(filter, &load, (index, &[Some(0), Some(1)]));
-        for section in sections(&load) {
-            let [from, to] = [section.start, section.end].map(|at| usize::try_from(at).expect("small"));
-            DUMP.as_bytes()[from..to].chunks(size).for_each(|bytes| cutter.write_all(bytes).expect("to memory"));
+        let mut cutter = Cutter::new(filter, &first, indexed);
+        write(&mut cutter, &first);
+        if !rest.pieces.is_empty() {
+            cutter.go_on(&rest, indexed);
+            write(&mut cutter, &rest);
         }
+        cutter.finish().expect("to memory");
         cutter
     }
 
@@ -215,8 +266,8 @@ mod tests {
     fn statements_other_than_those_of_the_index_are_noticed() {
         let (begin, end) = (DUMP.find("1\n2").expect("rows") as u64, DUMP.find("-- b").expect("an entry") as u64);
         let (first, rest) = ((0, 0..begin + 2, false, true), (0, begin + 2..end, true, false));
-        let sha256 = |index: &Index, piece: &(usize, Span, bool, bool)| {
-            let cutter = cut_by(index, std::slice::from_ref(piece), 7);
+        let sha256 = |index: &Index, piece: &TestPiece| {
+            let cutter = cut_by(index, (std::slice::from_ref(piece), &[]), 7);
             cutter.loaded.first().and_then(|loaded| loaded.statement)
         };
         assert_eq!(sha256(&index(), &first), sha256(&index(), &rest));
@@ -224,9 +275,9 @@ mod tests {
         other.entries[0].copy.as_mut().expect("rows").statement = Some("COPY s.a (y) FROM stdin;\n".to_owned());
         assert_ne!(sha256(&other, &first), sha256(&other, &rest));
         other.entries[0].copy.as_mut().expect("rows").table = "s.b".to_owned();
-        assert!(cut_by(&other, &[first], 7).is_other && cut_by(&other, &[rest], 7).is_other);
+        assert!(cut_by(&other, (&[first], &[]), 7).is_other && cut_by(&other, (&[rest], &[]), 7).is_other);
         other.entries[1].copy = None;
-        assert!(cut_by(&other, &[(1, end..DUMP.len() as u64, false, false)], 7).is_other);
+        assert!(cut_by(&other, (&[(1, end..DUMP.len() as u64, false, false)], &[]), 7).is_other);
     }
 
     #[test]
@@ -242,6 +293,22 @@ mod tests {
             let (text, rows) = cut(&rest, size);
             assert_eq!(rows, [(0, 2), (1, 1)]);
             assert_eq!(text, "COPY s.a (x) FROM stdin;\n2\n3\n\\.\nCOPY s.b (x) FROM stdin;\n4\n\\.\n");
+        }
+    }
+
+    #[test]
+    fn rows_that_a_session_goes_on_with_are_of_the_same_statement() {
+        let begin = DUMP.find("1\n2").expect("rows") as u64;
+        let end = DUMP.find("-- b").expect("an entry") as u64;
+        let first = [(0, 0..begin + 2, false, true)];
+        // Another session may load what is between.
+        for (next, rows, count) in [(begin + 2, "1\n2\n3\n", 3), (begin + 4, "1\n3\n", 2)] {
+            let rest = [(0, next..end, true, false), (1, end..DUMP.len() as u64, false, false)];
+            for size in [1, 7, 1000] {
+                let (text, rows_of) = outcome(cut_by(&index(), (&first, &rest), size));
+                assert_eq!(rows_of, [(0, count), (1, 1)]);
+                assert_eq!(text, format!("COPY s.a (x) FROM stdin;\n{rows}\\.\nCOPY s.b (x) FROM stdin;\n4\n\\.\n"));
+            }
         }
     }
 }

@@ -221,7 +221,7 @@ impl Parallel<'_> {
         let shared = Shared::new(state, (sessions.len(), server_cpus));
         tracing::debug!(sessions = sessions.len(), server_cpus, "restoring by several sessions");
         let workers = sessions.iter_mut().map(|session| {
-            let worker = Worker { restore: self, shared: &shared, session, control, ahead: None };
+            let worker = Worker { restore: self, shared: &shared, session, control };
             worker.run()
         });
         let done = together(workers).await;
@@ -296,8 +296,10 @@ impl Parallel<'_> {
             Some(copy) => copy.table.clone(),
             None => format!("{} {}", entries[entry].kind, entries[entry].name),
         };
-        let mut names: Vec<_> = load.pieces.iter().map(|piece| of_piece(piece.entry)).take(NAMED).collect();
-        if load.pieces.len() > NAMED {
+        let mut names: Vec<_> = load.pieces.iter().map(|piece| of_piece(piece.entry)).collect();
+        names.dedup();
+        if names.len() > NAMED {
+            names.truncate(NAMED);
             names.push("…".to_owned());
         }
         let first = load.pieces.first().map_or(0, |piece| piece.span.start);

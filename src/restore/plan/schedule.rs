@@ -6,6 +6,10 @@ use super::data::{Load, Piece};
 use super::post::{Lock, Statements};
 use crate::restore::subject::Name;
 
+/// The most bytes of the dump that a session goes on to load as one job. psql sends all rows of a COPY statement before it says that the
+/// server refused the first of them.
+const MOST_BYTES: u64 = 512 << 20;
+
 /// What must be done before a job begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::restore) enum Need {
@@ -73,10 +77,18 @@ impl Job {
         self.loads().iter().flat_map(|load| &load.pieces)
     }
 
-    /// The entry of the piece that it loads, if that is all.
+    /// The entry of the pieces that it loads, if all are of one.
     fn only_entry(&self) -> Option<usize> {
-        let mut pieces = self.pieces();
-        pieces.next().filter(|_| pieces.next().is_none()).map(|piece| piece.entry)
+        let mut entries = self.pieces().map(|piece| piece.entry);
+        entries.next().filter(|first| entries.all(|entry| entry == *first))
+    }
+
+    /// Makes another load a part of this.
+    fn absorb(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        if let (Work::Load(loads), Work::Load(others)) = (&mut self.work, other.work) {
+            loads.extend(others);
+        }
     }
 
     fn waits_for(&self, other: &Self) -> bool {
@@ -128,17 +140,22 @@ impl Schedule {
         Some((self.begun, job))
     }
 
-    /// The next piece of the table of which this running job loads one and nothing else, if its session would begin with that next. The
-    /// end of this job lets no other begin, because that needs the end of the table.
-    pub fn next_piece(&mut self, number: usize) -> Option<(usize, Job)> {
-        let running = self.running.remove(&number)?;
-        let entry = running.1.only_entry();
-        let is_next = |job: &Job| job.pieces().next().is_some_and(|piece| Some(piece.entry) == entry);
-        let is_there =
-            self.of_early().is_none() && self.of_stage().is_some_and(|at| is_next(&self.stages[self.current][at]));
-        let next = is_there.then(|| self.next()).flatten();
-        self.running.insert(number, running);
-        next
+    /// What the session of this running job would begin with next, if both load the same table: then it is a part of this job from
+    /// here on. The end of this job lets no other begin, because that needs the end of the table.
+    pub fn go_on(&mut self, number: usize) -> Option<Load> {
+        let (stage, mut job) = self.running.remove(&number)?;
+        let entry = job.only_entry().filter(|_| job.bytes < MOST_BYTES);
+        let is_rest = |piece: &Piece| piece.begins_in_rows && Some(piece.entry) == entry;
+        let is_next = |next: &Job| next.pieces().next().is_some_and(is_rest);
+        let of_stage = self.of_stage().filter(|_| self.of_early().is_none());
+        let at = of_stage.filter(|at| is_next(&self.stages[self.current][*at]));
+        let next = at.and_then(|at| self.stages[self.current].remove(at));
+        let load = next.as_ref().and_then(|next| next.loads().first().cloned());
+        if let Some(next) = next {
+            job.absorb(next);
+        }
+        self.running.insert(number, (stage, job));
+        load
     }
 
     /// A job has ended.

@@ -283,44 +283,49 @@ fn indexes_of_small_tables_share_jobs() {
 }
 
 #[test]
-fn a_session_takes_the_next_piece_of_its_table_ahead_and_nothing_else() {
+fn a_session_goes_on_with_its_table_and_nothing_else() {
     let tables = [("TABLE DATA", "s.a", 40 * MIB), ("TABLE DATA", "s.b", 5 * MIB), ("TABLE DATA", "s.c", 6 * MIB)];
     let index = index(&tables, &[16 * MIB, 32 * MIB, 40 * MIB + 100, 45 * MIB + 100]);
-    let after = classes(&["CREATE INDEX i ON s.c USING btree (a);"]);
-    let mut schedule = plan(&index, &catalog(&TABLES), &after);
-    let mut next = || schedule.next().expect("a load");
-    let begin = |job: &Job| job.loads()[0].pieces[0].span.start;
-    let ((first, job), (other, _)) = (next(), next());
-    assert_eq!((words(&job), begin(&job)), ("load 0".to_owned(), 100));
+    let mut schedule = plan(&index, &catalog(&TABLES), &classes(&["CREATE INDEX i ON s.c USING btree (a);"]));
+    let mut next = || schedule.next().expect("a load").0;
+    let (large, small) = (next(), next());
+    let begin = |load: Load| load.pieces[0].span.start;
     // That of another table has not ended, so what follows it may not begin.
-    let (second, job) = schedule.next_piece(first).expect("the next piece");
-    assert_eq!((words(&job), begin(&job)), ("load 0".to_owned(), 16 * MIB));
-    assert_eq!(schedule.next_piece(other), None, "the other table is complete");
-    schedule.finish(first);
-    schedule.finish(other);
-    // An index may begin.
-    assert_eq!(schedule.next_piece(second), None);
+    assert_eq!(schedule.go_on(large).map(begin), Some(16 * MIB));
+    assert_eq!(schedule.go_on(small), None, "the other table is complete");
+    schedule.finish(small);
+    assert_eq!(schedule.go_on(large), None, "an index may begin");
     let (created, job) = schedule.next().expect("the index");
     assert_eq!(words(&job), "run 0");
     schedule.finish(created);
-    let (third, job) = schedule.next_piece(second).expect("the last piece");
-    assert_eq!(words(&job), "load 0");
-    schedule.finish(second);
-    assert_eq!(schedule.next_piece(third), None, "the next is of another table");
+    assert_eq!(schedule.go_on(large).map(begin), Some(32 * MIB));
+    assert_eq!(schedule.go_on(large), None, "the next is of another table");
     let (last, job) = schedule.next().expect("that table");
-    assert_eq!(words(&job), "load 1");
-    schedule.finish(third);
-    assert_eq!(schedule.next_piece(last), None, "nothing is left");
+    assert_eq!((words(&job), schedule.go_on(last)), ("load 1".to_owned(), None));
     schedule.finish(last);
+    assert!(!schedule.is_complete());
+    schedule.finish(large);
     assert!(schedule.is_complete());
 }
 
 #[test]
-fn after_the_end_of_a_small_table_its_indexes_come_before_the_next_piece_of_a_large_one() {
+fn the_server_may_refuse_a_row_after_at_most_512_mib() {
+    let points: Vec<_> = (1..80).map(|number| 16 * number * MIB).collect();
+    let index = index(&[("TABLE DATA", "s.a", 1280 * MIB)], &points);
+    let mut schedule = plan(&index, &catalog(&TABLES), &[]);
+    let mut of_one_job = || {
+        let (number, _) = schedule.next().expect("a load");
+        1 + std::iter::from_fn(|| schedule.go_on(number)).count()
+    };
+    assert_eq!([of_one_job(), of_one_job(), of_one_job()], [33, 32, 15]);
+}
+
+#[test]
+fn after_the_end_of_a_small_table_its_indexes_come_before_the_rest_of_a_large_one() {
     let index = index(&[("TABLE DATA", "s.b", MIB), ("TABLE DATA", "s.a", 40 * MIB)], &[16 * MIB, 32 * MIB]);
     let mut schedule = plan(&index, &catalog(&TABLES), &classes(&["CREATE INDEX i ON s.b USING btree (a);"]));
     let (both, job) = schedule.next().expect("a load");
-    assert_eq!((words(&job), schedule.next_piece(both)), ("load 0 1".to_owned(), None));
+    assert_eq!((words(&job), schedule.go_on(both)), ("load 0 1".to_owned(), None));
     schedule.finish(both);
     assert_eq!(words(&schedule.next().expect("the index").1), "run 0");
 }
@@ -371,7 +376,7 @@ proptest! {
             }
             let at = endings.next().map_or(0, |index| index.index(running.len()));
             let (number, job) = running.remove(at);
-            running.extend(schedule.next_piece(number));
+            while schedule.go_on(number).is_some() {}
             schedule.finish(number);
             if let Work::Run(entries) = job.work {
                 ended.extend(entries);

@@ -1,4 +1,5 @@
-//! A session asks S3 for the next range of its table while the server still works on the last rows of the one before.
+//! A session goes on with the next range of its table, and asks S3 for it while the server still works on the last rows of the one
+//! before.
 
 use super::create;
 use crate::restore::backed_up;
@@ -58,4 +59,7 @@ fn the_next_range_of_a_table_is_asked_for_before_the_last_one_is_committed() {
         "DO $$ BEGIN EXECUTE format('COPY (SELECT 1) TO %L', current_setting('data_directory') || '/released'); END $$";
     server.psql("postgres", released).expect("released");
     running.wait().assert_code(0);
+    // Each session loaded its ranges by one COPY statement.
+    let transactions = server.psql("made", "SELECT count(DISTINCT xmin::text) FROM t");
+    assert_eq!(transactions.as_deref(), Ok("2"));
 }
