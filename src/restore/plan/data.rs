@@ -30,6 +30,13 @@ pub(in crate::restore) struct Piece {
     pub ends_in_rows: bool,
 }
 
+impl Piece {
+    /// Its bytes of the dump.
+    pub fn bytes(&self) -> u64 {
+        self.span.end - self.span.start
+    }
+}
+
 /// How what a session loads is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::restore) enum Commit {

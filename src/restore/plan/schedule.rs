@@ -35,13 +35,13 @@ pub(in crate::restore) struct Job {
     pub locks: Vec<Lock>,
     /// What it needs, if it may begin before its stage.
     pub needs: Option<Vec<Need>>,
-    /// Bytes of rows that it loads or reads.
+    /// Bytes of rows that it reads, or loads since its session went on.
     pub bytes: u64,
 }
 
 impl Job {
     pub fn of_loads(loads: Vec<Load>) -> Self {
-        let bytes = loads.iter().flat_map(|load| &load.pieces).map(|piece| piece.span.end - piece.span.start).sum();
+        let bytes = loads.iter().flat_map(|load| &load.pieces).map(Piece::bytes).sum();
         Self { work: Work::Load(loads), locks: Vec::new(), needs: None, bytes }
     }
 
@@ -85,7 +85,7 @@ impl Job {
 
     /// Makes another load a part of this.
     fn absorb(&mut self, other: Self) {
-        self.bytes += other.bytes;
+        self.bytes = other.bytes;
         if let (Work::Load(loads), Work::Load(others)) = (&mut self.work, other.work) {
             loads.extend(others);
         }
@@ -144,9 +144,10 @@ impl Schedule {
     /// here on. The end of this job lets no other begin, because that needs the end of the table.
     pub fn go_on(&mut self, number: usize) -> Option<Load> {
         let (stage, mut job) = self.running.remove(&number)?;
-        let entry = job.only_entry().filter(|_| job.bytes < MOST_BYTES);
+        let entry = job.only_entry();
         let is_rest = |piece: &Piece| piece.begins_in_rows && Some(piece.entry) == entry;
-        let is_next = |next: &Job| next.pieces().next().is_some_and(is_rest);
+        let sent: u64 = job.pieces().map(Piece::bytes).sum();
+        let is_next = |next: &Job| next.pieces().next().is_some_and(is_rest) && sent + next.bytes <= MOST_BYTES;
         let of_stage = self.of_stage().filter(|_| self.of_early().is_none());
         let at = of_stage.filter(|at| is_next(&self.stages[self.current][*at]));
         let next = at.and_then(|at| self.stages[self.current].remove(at));
