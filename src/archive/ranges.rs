@@ -214,9 +214,11 @@ impl RangeRead<'_> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Stop(Arc::clone(&stop));
         let unpacking = spawn_blocking(move || unpack((opener, unpacker), received, &stop));
-        pass_on(downloads, (&ranges.progress, &pieces)).await.map_err(RangeError::Storage)?;
+        let is_passed_on = pass_on(downloads, (&ranges.progress, &pieces)).await.map_err(RangeError::Storage)?;
         drop(pieces);
-        downloaded();
+        if is_passed_on {
+            downloaded();
+        }
         stopped.defuse();
         let (sink, ended) = joined(unpacking.await);
         match ended {
@@ -227,20 +229,20 @@ impl RangeRead<'_> {
     }
 }
 
+/// Whether the thread took everything. It may end first; its result says why.
 async fn pass_on(
     downloads: VecDeque<Download>,
     (progress, pieces): (&ReadProgress, &mpsc::Sender<Bytes>),
-) -> Result<(), StorageError> {
+) -> Result<bool, StorageError> {
     for mut download in downloads {
         while let Some(piece) = download.next().await? {
             progress.add(piece.len());
-            // The thread may end first; its result says why.
             if pieces.send(piece).await.is_err() {
-                return Ok(());
+                return Ok(false);
             }
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 type Unpacked<W> = (W, io::Result<Result<VerifiedRanges, RangeDamage>>);
