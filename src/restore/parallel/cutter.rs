@@ -153,8 +153,10 @@ impl<W: Write> Write for Cutter<W> {
         piece.loaded.rows += memchr_iter(b'\n', rows).count() as u64;
         self.filter.write_all(own)?;
         self.at += own.len() as u64;
-        if self.at == piece.span.end
-            && !piece.ends_in_rows
+        if self.at == piece.span.end && piece.ends_in_rows {
+            // Rows of another piece may follow, which must not become the rest of this one's.
+            self.is_other |= own.last().is_some_and(|last| *last != b'\n');
+        } else if self.at == piece.span.end
             && let Some(piece) = self.pieces.pop_front()
         {
             self.ended(piece);
@@ -276,6 +278,8 @@ mod tests {
         assert_ne!(sha256(&other, &first), sha256(&other, &rest));
         other.entries[0].copy.as_mut().expect("rows").table = "s.b".to_owned();
         assert!(cut_by(&other, (&[first], &[]), 7).is_other && cut_by(&other, (&[rest], &[]), 7).is_other);
+        let half = (0, 0..begin + 1, false, true);
+        assert!(cut_by(&index(), (&[half], &[(0, begin + 2..end, true, false)]), 7).is_other, "a row of two halves");
         other.entries[1].copy = None;
         assert!(cut_by(&other, (&[(1, end..DUMP.len() as u64, false, false)], &[]), 7).is_other);
     }

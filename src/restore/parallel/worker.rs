@@ -147,7 +147,7 @@ impl Worker<'_> {
         }
         let (ended, sink) = off_the_runtime(move || (sink.finish(), sink)).await;
         if let Err(error) = ended {
-            return Err(self.failed_load(&load, FilterError::Write(error), sink.filter.left_out()).await);
+            return Err(self.failed_write(&load, sink, error).await);
         }
         let is_as_indexed = sink.filter.is_between_statements() && !sink.is_other;
         if !(is_as_indexed && self.shared.lock().has_statements(&sink.loaded)) {
@@ -177,11 +177,23 @@ impl Worker<'_> {
                 Ok(sink)
             }
             Err(error) => {
-                let (error, mut sink) = self.restore.request.sink_error(error)?;
-                let failure = sink.filter.take_failure().unwrap_or(FilterError::Write(error));
-                Err(self.failed_load(&load, failure, sink.filter.left_out()).await)
+                let (error, sink) = self.restore.request.sink_error(error)?;
+                let failed = self.failed_write(&load, sink, error).await;
+                // Bytes that are damaged may be why.
+                Err(self.restore.request.explained(failed, (&self.restore.ranges, &sections(&load))).await)
             }
         }
+    }
+
+    /// Why a write to the sink failed: the filter's refusal, or psql's message.
+    async fn failed_write<W: Write>(
+        &mut self,
+        load: &Load,
+        mut sink: Cutter<W>,
+        error: std::io::Error,
+    ) -> RestoreError {
+        let failure = sink.filter.take_failure().unwrap_or(FilterError::Write(error));
+        self.failed_load(load, failure, sink.filter.left_out()).await
     }
 
     /// Compares what the server did with what was sent, and commits it.
@@ -225,7 +237,7 @@ impl Worker<'_> {
             }
         };
         self.session.kill().await;
-        restore.request.explained(error, (&restore.ranges, &sections(load))).await
+        error
     }
 
     /// Runs entries after the data.
